@@ -1,0 +1,9 @@
+"""``python -m atoma``."""
+
+from __future__ import annotations
+
+import sys
+
+from atoma.cli import main
+
+sys.exit(main())

@@ -1,0 +1,7 @@
+"""The command line: ``atoma demo``."""
+
+from __future__ import annotations
+
+from atoma.cli.main import main
+
+__all__ = ["main"]

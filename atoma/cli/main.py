@@ -1,0 +1,74 @@
+"""Parses the command line and runs one command under ``trio.run``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import trio
+
+from atoma.errors import AtomaError
+from atoma.ports.tasks import single_error
+
+EXIT_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 0 done, 1 it failed, 2 wrong usage, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return _demo(options)
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BaseExceptionGroup as group:
+        error = single_error(group)
+        if isinstance(error, KeyboardInterrupt):
+            return EXIT_INTERRUPTED
+        raise
+    except AtomaError as error:
+        print(f"atoma: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="atoma", description="An embedded, reactive, offline-first database runtime.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser(
+        "demo", help="two devices and a hub", description="Two devices, one hub, and a cable to pull."
+    )
+    demo.add_argument("--once", action="store_true", help="tell the story in the terminal, check it and exit")
+    demo.add_argument("--port", type=int, default=8765, help="port of the page (default 8765, 0 for any)")
+    demo.add_argument(
+        "--dir", type=Path, default=None, help="keep the database files here (default: a temporary folder)"
+    )
+    demo.add_argument("--rows", type=int, default=None, help="with --once: at most this many airports")
+    return parser
+
+
+def _demo(options: argparse.Namespace) -> int:
+    if options.dir is not None:
+        options.dir.mkdir(parents=True, exist_ok=True)
+        return _run_demo(options, options.dir)
+    with tempfile.TemporaryDirectory(prefix="atoma-demo-") as folder:
+        return _run_demo(options, Path(folder))
+
+
+def _run_demo(options: argparse.Namespace, folder: Path) -> int:
+    try:
+        if options.once:
+            from atoma.demo.story import tell
+
+            return trio.run(tell, folder, options.rows)
+        from atoma.demo.page import run_page
+    except ModuleNotFoundError as missing:
+        print(f"atoma: the demo needs {missing.name}: pip install 'atoma-runtime[demo]'", file=sys.stderr)
+        return 1
+
+    async def serve() -> None:
+        await run_page(host="127.0.0.1", port=options.port, directory=folder)
+
+    trio.run(serve, restrict_keyboard_interrupt_to_checkpoints=True)
+    return 0

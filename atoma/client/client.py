@@ -1,0 +1,177 @@
+"""``open_client``: puts schema, plugins, kernel and runtime together, checks them, and nothing else (seed §7.3)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TypeVar
+
+from atoma.client.context import Planes
+from atoma.client.ordering import check_plugins, in_order
+from atoma.errors import PluginError, TopologyError
+from atoma.kernel import EventDispatch, ExecutionKernel, Topology
+from atoma.plugins import Listener, Plugin, Replicating, Undo
+from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, Environment
+from atoma.ports.tasks import open_tasks
+from atoma.runtime import Runtime, Store, Transaction
+from atoma.runtime.flows.apply import ApplyFlow
+from atoma.runtime.flows.writeback import WriteBack
+from atoma.runtime.registry import PolicyNames
+from atoma.schema import Schema, StoreSpec
+from atoma.sync import SYNC_CONTROL, SyncControl
+
+T = TypeVar("T")
+
+DEFAULT_POLICY = "direct-local"
+
+
+class Client:
+    """An open client. Get one with :func:`open_client`.
+
+    Attributes:
+        schema: The declared stores.
+    """
+
+    def __init__(self, schema: Schema, runtime: Runtime, kernel: ExecutionKernel, planes: Planes) -> None:
+        self.schema = schema
+        self._runtime = runtime
+        self._kernel = kernel
+        self._planes = planes
+
+    def store(self, spec: StoreSpec[T]) -> Store[T]:
+        """The store of ``spec``.
+
+        Raises:
+            UnknownStore: The schema does not declare it.
+        """
+        return self._runtime.store(spec)
+
+    def transaction(self, *, policy: str | None = None) -> Transaction:
+        """Several stores, one atomic write: ``async with client.transaction() as tx: await tx.store(A).insert(…)``."""
+        return self._runtime.transaction(policy)
+
+    @property
+    def sync(self) -> SyncControl:
+        """The sync lanes: status, outbox, inbox, pause and resume.
+
+        Raises:
+            PluginError: This client does not sync.
+        """
+        control = self._planes.find(SYNC_CONTROL)
+        if control is None:
+            raise PluginError("this client does not sync: add Sync(stores=…) and Remote(…) to plugins")
+        return control
+
+    def topology(self) -> Topology:
+        """Nodes, policies (available or not, and why), the policy of each store, breakers and queues as they are."""
+        return self._kernel.topology()
+
+    def explain(self, policy: str | None = None) -> str:
+        """The graphs of one policy as text, or of all of them.
+
+        Raises:
+            UnknownPolicy: There is no such policy.
+        """
+        return self._kernel.explain(policy)
+
+    def owner(self, kind: str, name: str) -> str:
+        """Id of the plugin that registered the ``node``, ``policy``, ``transport`` or ``port`` of that name."""
+        return self._planes.owners.get(f"{kind} {name}", "")
+
+    def listen(self, listener: Listener) -> Undo:
+        """Hear kernel and sync events; call what is returned to stop."""
+        return self._planes.register_listener(listener)
+
+
+@asynccontextmanager
+async def open_client(
+    schema: Schema,
+    *,
+    plugins: Sequence[Plugin],
+    policy: str = DEFAULT_POLICY,
+    environment: Environment | None = None,
+) -> AsyncIterator[Client]:
+    """Open a client made of exactly these plugins.
+
+    Leaving the block stops the sync lanes, waits for the running commit, closes the database and leaves no task,
+    thread, connection or lock behind; cancelling does the same.
+
+    Args:
+        schema: The declared stores.
+        plugins: What the client is made of; set up in the order of what they need, nothing is added silently.
+        policy: The policy of stores and calls that name none.
+        environment: Clock, ids, randomness, executor; the real ones by default.
+
+    Raises:
+        TopologyError: The parts do not fit together; every fault is listed with its remedy, and nothing was started.
+        PluginError: A plugin is malformed, or two claim one name.
+        StoreError: The database cannot be opened.
+    """
+    checked = check_plugins(plugins)
+    ordered, problems = in_order(checked, frozenset({APPLY.name}))
+    if problems:
+        raise TopologyError(problems)
+    environment = environment or Environment()
+    events = EventDispatch()
+    async with open_tasks() as nursery:
+        planes = Planes(schema, environment, nursery, _synced(checked), events)
+        async with AsyncExitStack() as stack:
+            stack.callback(planes.undo_all)
+            await _set_up(planes, ordered, stack)
+            client = _assemble(schema, policy, planes, events)
+            nursery.start_soon(events.deliver)
+            planes.ready.set()
+            try:
+                yield client
+            finally:
+                # lanes and detached steps end before the plugins' resources are closed
+                nursery.cancel_scope.cancel()
+        events.flush()
+
+
+def _synced(plugins: Sequence[Plugin]) -> frozenset[str]:
+    names: set[str] = set()
+    for plugin in plugins:
+        names.update(plugin.synced_stores if isinstance(plugin, Replicating) else ())
+    return frozenset(names)
+
+
+async def _set_up(planes: Planes, plugins: Sequence[Plugin], stack: AsyncExitStack) -> None:
+    for plugin in plugins:
+        planes.owner = plugin.id
+        await stack.enter_async_context(plugin.open(planes))
+        database = planes.find(LOCAL_DATABASE)
+        if database is not None and planes.find(APPLY) is None:
+            planes.owner = "client"
+            planes.provide(APPLY, ApplyFlow(database))
+    planes.owner = "client"
+
+
+def _assemble(schema: Schema, policy: str, planes: Planes, events: EventDispatch) -> Client:
+    environment, synced = planes.environment, planes.synced_stores
+    writeback = WriteBack(planes.find(APPLY), synced)
+    kernel = ExecutionKernel(
+        schema,
+        nodes=planes.nodes,
+        policies=tuple(planes.policies.values()),
+        environment=environment,
+        events=events,
+        nursery=planes.nursery,
+        writer=planes.find(LOCAL_DATABASE),
+        synced=synced,
+        default=policy,
+        detached=writeback,
+    )
+    per_store = {store.name: store.policy for store in schema.stores.values() if store.policy is not None}
+    runtime = Runtime(
+        schema,
+        query=kernel,
+        write=kernel,
+        writeback=writeback,
+        live=planes.find(LIVE_QUERIES),
+        names=PolicyNames(policy, per_store, frozenset(info.name for info in kernel.topology().policies)),
+        environment=environment,
+        synced=synced,
+        nursery=planes.nursery,
+    )
+    return Client(schema, runtime, kernel, planes)

@@ -1,0 +1,130 @@
+"""The plugin context of one client: four planes, offered ports, and the undo of each registration."""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+import trio
+
+from atoma.contracts.events import Event
+from atoma.contracts.policy import Policy
+from atoma.errors import PluginError
+from atoma.kernel.events import EventDispatch
+from atoma.plugins import Listener, Node, Undo
+from atoma.ports import Environment, PortKey, QueryNode, Staging, Transport, WriteNode
+from atoma.schema import Schema
+
+T = TypeVar("T")
+V = TypeVar("V")
+
+
+class Planes:
+    """What the plugins of one client have registered, each entry with its owner.
+
+    Implements ``PluginContext``.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        environment: Environment,
+        nursery: trio.Nursery,
+        synced: frozenset[str],
+        events: EventDispatch,
+    ) -> None:
+        self._schema = schema
+        self._environment = environment
+        self._nursery = nursery
+        self._synced = synced
+        self._events = events
+        self._ready = trio.Event()
+        self.owner = ""
+        self.owners: dict[str, str] = {}
+        self.nodes: dict[str, Node] = {}
+        self.policies: dict[str, Policy] = {}
+        self.transports: dict[str, Transport] = {}
+        self._offers: dict[str, object] = {}
+        self._undo: list[Undo] = []
+
+    @property
+    def schema(self) -> Schema:
+        """The declared stores."""
+        return self._schema
+
+    @property
+    def environment(self) -> Environment:
+        """Clock, ids, randomness, executor."""
+        return self._environment
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """The client's nursery."""
+        return self._nursery
+
+    @property
+    def ready(self) -> trio.Event:
+        """Set once the start-up check has passed."""
+        return self._ready
+
+    @property
+    def synced_stores(self) -> frozenset[str]:
+        """Stores that some plugin of this client replicates."""
+        return self._synced
+
+    def register_node(self, id: str, node: Node) -> Undo:
+        """Add an execution node."""
+        if not isinstance(node, (QueryNode, WriteNode, Staging)):
+            raise PluginError(f"plugin {self.owner!r}: node {id!r} has neither query() nor write() nor stage()")
+        return self._add(self.nodes, "node", id, node)
+
+    def register_policy(self, policy: Policy) -> Undo:
+        """Add a policy."""
+        return self._add(self.policies, "policy", policy.name, policy)
+
+    def register_transport(self, transport: Transport) -> Undo:
+        """Add a transport."""
+        return self._add(self.transports, "transport", transport.name, transport)
+
+    def register_listener(self, listener: Listener) -> Undo:
+        """Hear every event."""
+        undo = self._events.subscribe(listener)
+        self._undo.append(undo)
+        return undo
+
+    def emit(self, event: Event) -> None:
+        """Tell the listeners."""
+        self._events.emit(event)
+
+    def provide(self, port: PortKey[T], implementation: T) -> Undo:
+        """Offer an implementation of ``port``."""
+        return self._add(self._offers, "port", port.name, cast("object", implementation))
+
+    def require(self, port: PortKey[T]) -> T:
+        """The implementation of ``port``."""
+        found = self.find(port)
+        if found is None:
+            raise PluginError(f"plugin {self.owner!r} needs {port.name!r}, which no plugin before it offers")
+        return found
+
+    def find(self, port: PortKey[T]) -> T | None:
+        """The implementation of ``port``, or None."""
+        return cast("T | None", self._offers.get(port.name))
+
+    def undo_all(self) -> None:
+        """Take every registration back, the last one first."""
+        while self._undo:
+            self._undo.pop()()
+
+    def _add(self, table: dict[str, V], kind: str, name: str, value: V) -> Undo:
+        if name in table:
+            holder = self.owners.get(f"{kind} {name}", "?")
+            raise PluginError(f"plugin {self.owner!r}: {kind} {name!r} is already registered by plugin {holder!r}")
+        table[name] = value
+        self.owners[f"{kind} {name}"] = self.owner
+
+        def undo() -> None:
+            if table.get(name) is value:
+                del table[name]
+
+        self._undo.append(undo)
+        return undo

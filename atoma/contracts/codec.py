@@ -1,0 +1,43 @@
+"""The one place where messages become bytes: msgpack, through msgspec.
+
+Encoding is deterministic for equal values built in the same order; bodies of mutations are encoded once and kept.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar, cast
+
+import msgspec
+
+from atoma.errors import ProtocolError
+
+T = TypeVar("T")
+
+_encoder = msgspec.msgpack.Encoder()
+
+
+_decoders: dict[type[object], msgspec.msgpack.Decoder[object]] = {}
+
+
+def _decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
+    found = _decoders.get(kind)
+    if found is None:
+        found = _decoders[kind] = msgspec.msgpack.Decoder(kind)
+    return cast("msgspec.msgpack.Decoder[T]", found)
+
+
+def encode(message: object) -> bytes:
+    """The msgpack bytes of ``message``, a contract struct or a plain value."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes | bytearray | memoryview, kind: type[T]) -> T:
+    """The ``kind`` that ``data`` encodes.
+
+    Raises:
+        ProtocolError: The bytes are not msgpack, or are not a ``kind``.
+    """
+    try:
+        return _decoder(kind).decode(data)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
+        raise ProtocolError(f"malformed {kind.__name__}: {error}") from None

@@ -1,0 +1,122 @@
+"""What the kernel and the sync lanes tell about themselves: at most once, may be lost, never on the critical path."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from atoma.contracts.execution import Step, StepOutcome, WriteEntry, WriteStatus
+
+
+@dataclass(frozen=True, slots=True)
+class WriteDispatched:
+    """A write is about to run (the seed's ``onWriteDispatched``); a hint, never the outbox."""
+
+    trace_id: str
+    idem: str
+    policy: str
+    entries: tuple[WriteEntry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSettled:
+    """A write has its result."""
+
+    trace_id: str
+    idem: str
+    policy: str
+    status: WriteStatus | None
+    error: str
+    path: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryFinished:
+    """A query has its result, or failed with the code ``error``."""
+
+    trace_id: str
+    store: str
+    policy: str
+    error: str
+    path: tuple[Step, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepStarted:
+    """A node begins."""
+
+    trace_id: str
+    node: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepFinished:
+    """A node ended."""
+
+    trace_id: str
+    node: str
+    attempt: int
+    outcome: StepOutcome
+    seconds: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class RetryScheduled:
+    """A retry waits ``delay_s`` seconds."""
+
+    trace_id: str
+    node: str
+    attempt: int
+    delay_s: float
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackTaken:
+    """An alternative is tried because of ``error``."""
+
+    trace_id: str
+    failed: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerChanged:
+    """A breaker moved to ``state`` (``closed``, ``open``, ``half-open``)."""
+
+    node: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConflictDetected:
+    """A write came back refused or merged and something the user typed lies in the inbox."""
+
+    scope: str
+    store: str
+    id: str
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStateChanged:
+    """The sync lanes moved to ``state`` (``offline``, ``connecting``, ``online``, ``stalled``, ``stopped``)."""
+
+    state: str
+    reason: str
+
+
+Event: TypeAlias = (
+    WriteDispatched
+    | WriteSettled
+    | QueryFinished
+    | StepStarted
+    | StepFinished
+    | RetryScheduled
+    | FallbackTaken
+    | BreakerChanged
+    | ConflictDetected
+    | SyncStateChanged
+)

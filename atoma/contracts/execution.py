@@ -1,0 +1,230 @@
+"""Requests and results of the execution ports (seed §4): neutral, frozen, bound to no protocol."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+import msgspec
+
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+
+Source: TypeAlias = Literal["local", "remote", "mixed"]
+StepOutcome: TypeAlias = Literal["ok", "failed", "rejected", "cancelled", "unknown", "skipped", "detached"]
+WriteOp: TypeAlias = Literal["insert", "update", "upsert", "delete"]
+Confirm: TypeAlias = Literal["optimistic", "strict"]
+Durability: TypeAlias = Literal["full", "normal"]
+WriteStatus: TypeAlias = Literal["confirmed", "partial", "rejected"]
+WriteState: TypeAlias = Literal["local", "queued", "sent", "accepted", "observed", "rejected", "dead"]
+"""The closed set of states of a write (F09)."""
+
+
+class OperationContext(msgspec.Struct, frozen=True):
+    """What accompanies one request through every layer.
+
+    Attributes:
+        trace_id: One id from the caller to the hub's SQL.
+        policy: Name of the policy that carries the request out; ``""`` takes the client's default.
+        deadline: Absolute, on Trio's clock; ``math.inf`` when the caller set none. The kernel reads it once from the
+            caller's cancel scope.
+    """
+
+    trace_id: str
+    policy: str = ""
+    deadline: float = math.inf
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One entry of the trail: which node ran, what came of it, how long it took.
+
+    Attributes:
+        node: Node id, as registered.
+        outcome: What came of it.
+        seconds: Duration on the client's clock.
+        attempt: 1 for the first try.
+        budget_s: Seconds left until the caller's deadline when the step began; ``math.inf`` without one.
+        error: Code of the error, ``""`` when it succeeded.
+        note: Why this step was taken (``fallback: UNAVAILABLE``, ``breaker half-open`` …), ``""`` when on the main path.
+    """
+
+    node: str
+    outcome: StepOutcome
+    seconds: float
+    attempt: int = 1
+    budget_s: float = math.inf
+    error: str = ""
+    note: str = ""
+
+
+class ExecutionMeta(msgspec.Struct, frozen=True):
+    """How a result came about.
+
+    Attributes:
+        source: Where the answer is from; ``remote`` exactly when the last node that succeeded was remote.
+        path: The trail, in order of completion.
+        trace_id: The request's trace id.
+        cursor: Opaque keyset cursor of the last row of a page, ``""`` when there is no further page.
+        commit: Local commit number the answer is at, 0 when unknown.
+        policy: Name of the policy that ran.
+    """
+
+    source: Source = "local"
+    path: tuple[Step, ...] = ()
+    trace_id: str = ""
+    cursor: str = ""
+    commit: int = 0
+    policy: str = ""
+
+
+class QueryRequest(msgspec.Struct, frozen=True):
+    """Ask ``store`` for the rows of ``query``."""
+
+    store: str
+    query: QuerySpec
+    context: OperationContext
+
+
+class QueryResult(msgspec.Struct, frozen=True):
+    """Rows in the query's order.
+
+    Attributes:
+        rows: The rows; empty when ``query.count``.
+        total: Number of matching rows; set for ``query.count`` only, else None.
+        meta: How the answer came about.
+    """
+
+    rows: tuple[StoredRow, ...]
+    total: int | None = None
+    meta: ExecutionMeta = ExecutionMeta()
+
+
+class WriteEntry(msgspec.Struct, frozen=True):
+    """One row operation of a unit.
+
+    Attributes:
+        store: Store name.
+        op: ``insert`` (the id must be free), ``update`` (patch; the id must exist), ``upsert``, ``delete`` (must exist).
+        id: Row id.
+        scope: Scope of the row; ``""`` on an update or delete means "the scope of the row that is there".
+        values: insert and replacing upsert: every column. update and merging upsert: the changed columns only.
+            delete: empty. Never contains the id column.
+        base_version: Local version the caller saw; when set, another version is a conflict (compare-and-set).
+        replace: For upsert on an existing row: replace the whole row instead of merging ``values`` into it.
+        defaults: For a merging upsert: the columns to add to ``values`` when the row is not there yet.
+    """
+
+    store: str
+    op: WriteOp
+    id: str
+    scope: str = ""
+    values: RowImage = {}
+    base_version: int | None = None
+    replace: bool = False
+    defaults: RowImage = {}
+
+
+class WriteOptions(msgspec.Struct, frozen=True):
+    """How a unit is to be written.
+
+    Attributes:
+        confirm: ``optimistic`` answers at the local commit, ``strict`` when the authority has answered.
+        atomic: All entries or none, one mutation; otherwise item by item, one mutation each.
+        durability: ``full`` (fsync before the answer) or ``normal``; None takes the stores' own.
+        reads: Versions the unit depends on, ``(store, id, version or None for absent)``; re-checked in the
+            transaction, a mismatch is a conflict (used by ``transaction()``).
+    """
+
+    confirm: Confirm = "optimistic"
+    atomic: bool = False
+    durability: Durability | None = None
+    reads: tuple[tuple[str, str, int | None], ...] = ()
+
+
+class WriteRequest(msgspec.Struct, frozen=True):
+    """One unit of entries.
+
+    Attributes:
+        entries: At least one; input order is kept everywhere.
+        options: How to write them.
+        context: Trace, policy, deadline.
+        idem: Idempotency key, drawn before the first node runs and reused by every retry, fallback and outbox entry.
+            Item ``n`` of a non-atomic unit has the key :func:`item_key`.
+    """
+
+    entries: tuple[WriteEntry, ...]
+    options: WriteOptions
+    context: OperationContext
+    idem: str
+
+
+def item_key(idem: str, index: int, *, atomic: bool, size: int) -> str:
+    """Idempotency key of one mutation of a unit: the unit's own when it is one mutation, else numbered."""
+    return idem if atomic or size == 1 else f"{idem}:{index}"
+
+
+class WriteItemResult(msgspec.Struct, frozen=True):
+    """What became of one entry.
+
+    Attributes:
+        id: The entry's id.
+        ok: Whether it was written (a change that changes nothing is ok).
+        changed: Whether the row is different now.
+        version: Local version after the write, 0 when there is no row or the write was remote.
+        row: Image after the write; None when deleted, refused or not known.
+        error: Why it was refused; None when ok.
+    """
+
+    id: str
+    ok: bool
+    changed: bool = False
+    version: int = 0
+    row: RowImage | None = None
+    error: ErrorInfo | None = None
+
+
+class WriteResult(msgspec.Struct, frozen=True):
+    """What became of a unit.
+
+    Attributes:
+        status: ``confirmed`` all ok, ``rejected`` none, ``partial`` otherwise.
+        items: One per entry, same order.
+        meta: How it came about.
+        receipts: One per entry: follows the write to the authority; None where there is nothing to follow.
+    """
+
+    status: WriteStatus
+    items: tuple[WriteItemResult, ...]
+    meta: ExecutionMeta = ExecutionMeta()
+    receipts: tuple[object, ...] = ()
+
+
+def status_of(items: tuple[WriteItemResult, ...]) -> WriteStatus:
+    """The one status that agrees with ``items`` (A23)."""
+    good = sum(item.ok for item in items)
+    if good == len(items):
+        return "confirmed"
+    return "partial" if good else "rejected"
+
+
+@runtime_checkable
+class Receipt(Protocol):
+    """Follows one durable write to the authority's verdict."""
+
+    @property
+    def state(self) -> WriteState:
+        """The state now, without waiting."""
+        ...
+
+    async def wait(self, *, observed: bool) -> int:
+        """Wait for the verdict and return the hub sequence the write got.
+
+        Args:
+            observed: Also wait until the confirmed base holds the write.
+
+        Raises:
+            WriteRejected: The authority refused it.
+
+        Cancelling the wait changes nothing about the write.
+        """
+        ...

@@ -1,0 +1,195 @@
+"""The overlay as data: pending mutations, the confirmed base under them, and what a local write did.
+
+Visible state = confirmed base + pending mutations in local order. See ``docs/explanation/overlay.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from atoma.contracts.execution import WriteEntry
+from atoma.contracts.sync import Cursor, Op, as_image
+from atoma.contracts.values import RowImage
+
+PendingKind: TypeAlias = Literal["outbox", "volatile"]
+SubscriptionState: TypeAlias = Literal["new", "snapshot", "tail", "live"]
+
+QUEUED, ACKED, PARKED = 0, 1, 2
+"""Values of ``PendingMutation.status``."""
+
+
+class ClientIdentity(msgspec.Struct, frozen=True):
+    """Who this database file is to the hub.
+
+    Attributes:
+        client_id: 16 random bytes, made when the file was.
+        incarnation: Moves when the client has to take a new history.
+        next_mid: Number the next outbox mutation gets; dense from 1.
+        tail_digest: Digest chain after mutation ``next_mid - 1``.
+        confirmed_mid: Every mutation up to this one has left the outbox.
+        hub_id: Hub the file belongs to, ``b""`` before first contact.
+        principal: Who the file belongs to at the hub, ``""`` before first contact.
+    """
+
+    client_id: bytes
+    incarnation: int
+    next_mid: int
+    tail_digest: bytes
+    confirmed_mid: int
+    hub_id: bytes
+    principal: str
+
+
+class BaseRow(msgspec.Struct, frozen=True):
+    """The confirmed image of a row.
+
+    Attributes:
+        image: Column values, None when the row is not there at the hub.
+        seq: Hub sequence of that image, 0 when unknown.
+        scope: Scope of the row.
+        shadowed: True when the row has pending mutations, so that its base lies beside the visible row.
+    """
+
+    image: RowImage | None
+    seq: int
+    scope: str
+    shadowed: bool
+
+
+class PendingMutation(msgspec.Struct, frozen=True):
+    """One mutation of the overlay; the rows of kind ``outbox`` are the outbox.
+
+    Attributes:
+        lsn: Local order, never reused.
+        kind: ``outbox`` is durable and goes to the hub, ``volatile`` waits for a direct remote answer.
+        mid: Mutation number towards the hub, 0 for volatile ones.
+        idem: Idempotency key, unique.
+        scope: The one scope it touches.
+        base_seq: Cursor of that scope when it was written: what the user had seen.
+        body: Encoded :class:`atoma.contracts.sync.MutationBody`; immutable.
+        digest: Digest chain after this mutation.
+        status: ``QUEUED``, ``ACKED`` (the hub applied it as ``ack_seq``, the page is still to come) or ``PARKED``.
+        ack_seq: Hub sequence, 0 until acked.
+        attempts: How often it was sent.
+        next_attempt_ms: Wall-clock time of the next attempt, 0 for now.
+        last_error: What the last attempt failed with.
+    """
+
+    lsn: int
+    kind: PendingKind
+    mid: int
+    idem: str
+    scope: str
+    base_seq: int
+    body: bytes
+    digest: bytes
+    status: int = QUEUED
+    ack_seq: int = 0
+    attempts: int = 0
+    next_attempt_ms: int = 0
+    last_error: str = ""
+
+
+class Effect(msgspec.Struct, frozen=True):
+    """What one entry of a local write did to one row, before the transaction commits.
+
+    Attributes:
+        index: Position of the entry in its unit.
+        entry: The entry.
+        op: The operation as it goes to the overlay and to the hub.
+        scope: Scope of the row.
+        pre: Visible image before, None when there was no row.
+        post: Visible image after, None when the row is gone.
+    """
+
+    index: int
+    entry: WriteEntry
+    op: Op
+    scope: str
+    pre: RowImage | None
+    post: RowImage | None
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """How far this client has replicated one scope.
+
+    Attributes:
+        scope: The scope.
+        state: ``new`` never synced, ``snapshot`` pages are being staged, ``tail`` the staged snapshot is being caught
+            up, ``live`` the visible base equals the hub at ``cursor``.
+        cursor: Position of the visible base (also while another snapshot is being staged).
+        stage_cursor: Position the staged snapshot is caught up to, None when there is none.
+        token: Where the next snapshot page continues, ``b""`` at the beginning.
+        head: Highest hub head heard of; a hint, never a cursor.
+    """
+
+    scope: str
+    state: SubscriptionState = "new"
+    cursor: Cursor = Cursor()
+    stage_cursor: Cursor | None = None
+    token: bytes = b""
+    head: int = 0
+
+
+class InboxEntry(msgspec.Struct, frozen=True):
+    """Something the user typed that the hub refused or cut: nothing is ever dropped silently.
+
+    Attributes:
+        mid: The mutation.
+        store: Store of the row.
+        id: Id of the row.
+        scope: Scope of the row.
+        code: Why (``CONFLICT``, ``DENIED``, ``INVALID``, ``DEPENDENCY_REJECTED``, ``MERGED`` …).
+        message: For a person.
+        op: What the user had asked for.
+        base: Image the user had seen when writing, None when there was no row.
+        mine: Image the user had made, None when they deleted it.
+        theirs: The hub's image, None when there is none or it may not be read.
+        theirs_seq: Its sequence.
+        at_ms: Wall-clock time of the verdict.
+        resolution: ``""`` while open, then ``dismissed`` or ``kept_mine``.
+    """
+
+    mid: int
+    store: str
+    id: str
+    scope: str
+    code: str
+    message: str
+    op: Op
+    base: RowImage | None
+    mine: RowImage | None
+    theirs: RowImage | None
+    theirs_seq: int
+    at_ms: int
+    resolution: str = ""
+
+
+class StagedRow(msgspec.Struct, frozen=True):
+    """A row of a snapshot under construction; ``image`` None is a tombstone from the log tail."""
+
+    store: str
+    id: str
+    seq: int
+    image: RowImage | None
+
+
+def replay(op: Op, image: RowImage | None) -> RowImage | None:
+    """Apply ``op`` to ``image`` and return the new image (a pure function).
+
+    The same function predicts on the device and, after conflicts are decided, applies at the hub. Replay never fails:
+    a patch or delete of a row that is gone leaves it gone; a create over a row replaces it (the hub will say no, and
+    until then the user sees what they wrote).
+    """
+    values, defaults = as_image(op.values), as_image(op.defaults)
+    match op.kind:
+        case "delete":
+            return None
+        case "create" | "replace":
+            return dict(values)
+        case "patch":
+            return None if image is None else {**image, **values}
+        case "upsert":
+            return {**defaults, **values} if image is None else {**image, **values}

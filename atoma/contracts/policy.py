@@ -1,0 +1,64 @@
+"""A policy as data: a name and two graphs of combinators, one for queries and one for writes.
+
+The kernel has the built-in combinators and compiles the graphs; a user's own combinator only has to look like a
+:class:`RunnableCombinator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeVar, runtime_checkable
+
+from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+
+Req = TypeVar("Req", QueryRequest, WriteRequest)
+Res = TypeVar("Res", QueryResult, WriteResult)
+
+
+@runtime_checkable
+class Combinator(Protocol):
+    """One element of a policy graph: a frozen, hashable value."""
+
+    @property
+    def children(self) -> Sequence[Combinator]:
+        """The elements below this one, in order."""
+        ...
+
+    @property
+    def label(self) -> str:
+        """Short text for drawings and the trail."""
+        ...
+
+    @property
+    def nodes(self) -> Sequence[str]:
+        """Ids of the nodes that this element itself (not its children) runs."""
+        ...
+
+
+@runtime_checkable
+class RunnableCombinator(Combinator, Protocol):
+    """A combinator of a user's own: it decides when its children run, and which answer is given."""
+
+    async def run(self, request: Req, steps: Sequence[Callable[[Req], Awaitable[Res]]]) -> Res:
+        """Carry ``request`` out with ``steps``, the compiled children in order.
+
+        A step raises an ``AtomaError`` when it fails. Cancellation has to pass through. The steps record the trail and
+        the events; an exception of the combinator's own is translated into an ``ExecutionError``.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How requests are carried out.
+
+    Attributes:
+        name: Unique name.
+        query: Graph for queries; None when the policy cannot query.
+        write: Graph for writes; None when the policy cannot write.
+    """
+
+    name: str
+    query: Combinator | None
+    write: Combinator | None

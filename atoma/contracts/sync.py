@@ -1,0 +1,323 @@
+"""The replication protocol's messages: one definition for every codec and transport.
+
+A scope is the unit of order: the hub gives each accepted mutation the next number of its scope, dense and in commit
+order. A client's mutations carry a dense number of their own (``mid``) and are decided strictly in that order.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias, cast
+
+import msgspec
+
+from atoma.contracts.values import ErrorInfo, RowImage
+
+PROTOCOL_VERSION = 1
+
+OpKind: TypeAlias = Literal["create", "patch", "replace", "upsert", "delete"]
+OutcomeStatus: TypeAlias = Literal["applied", "merged", "rejected"]
+
+
+class Op(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One row operation of a mutation.
+
+    Attributes:
+        kind: ``create`` the id must be free, ``patch`` changed columns only, ``replace`` the whole row, ``upsert``
+            merge into the row or create it, ``delete``.
+        store: Store name.
+        id: Row id.
+        values: Columns to set, without the id: all of them for create and replace, the changed ones otherwise.
+        defaults: For upsert: the columns to add when there is no row yet.
+        after_mid: This client's previous pending mutation on the row, 0 for none: if that one was rejected, so is
+            this one.
+        cas: Reject the mutation if anybody else changed the row since ``base_seq``, whatever the store's rule.
+    """
+
+    kind: OpKind
+    store: str
+    id: str
+    values: dict[str, object] = {}
+    defaults: dict[str, object] = {}
+    after_mid: int = 0
+    cas: bool = False
+
+
+class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is encoded once, at the write, and never again (digests are over these bytes).
+
+    Attributes:
+        mid: Number of the mutation, dense from 1 per client.
+        idem: Idempotency key.
+        scope: The one scope it touches.
+        base_seq: Cursor of that scope at the local commit: what the user had seen.
+        schema_version: Version of the client's schema.
+        client_ms: Wall clock of the client, for display only.
+        ops: Atomic list of operations.
+    """
+
+    mid: int
+    idem: str
+    scope: str
+    base_seq: int
+    schema_version: int
+    client_ms: int
+    ops: tuple[Op, ...]
+
+
+class Mutation(msgspec.Struct, frozen=True, array_like=True):
+    """An encoded :class:`MutationBody` with the digest chain after it: ``sha256(previous digest + body)``."""
+
+    mid: int
+    body: bytes
+    digest: bytes
+
+
+class Cursor(msgspec.Struct, frozen=True, array_like=True):
+    """A position in a scope's log: hub epoch, sequence, lineage hash at that sequence."""
+
+    epoch: bytes = b""
+    seq: int = 0
+    hash: bytes = b""
+
+
+class Conflict(msgspec.Struct, frozen=True):
+    """Where a mutation met somebody else's change.
+
+    Attributes:
+        store: Store name.
+        id: Row id.
+        fields: Columns both changed; empty when the whole row is meant.
+        dropped: Columns of the mutation that were not taken.
+        rule: The rule that decided (``lww``, ``server_wins``, ``client_wins``, ``manual``, ``cas``).
+        current: The hub's image before the mutation, None when there was no row or it may not be read.
+        current_seq: Its sequence.
+    """
+
+    store: str
+    id: str
+    fields: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
+    rule: str = ""
+    current: dict[str, object] | None = None
+    current_seq: int = 0
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """The final verdict on one mutation; it never changes, a duplicate gets the same.
+
+    Attributes:
+        mid: The mutation.
+        status: ``applied`` as it was, ``merged`` with somebody else's change, ``rejected``.
+        scope: Its scope.
+        seq: Sequence it got, 0 when rejected or when it changed nothing.
+        duplicate: True when the hub had decided it before.
+        error: Why it was rejected.
+        conflicts: Where it met other changes.
+    """
+
+    mid: int
+    status: OutcomeStatus
+    scope: str
+    seq: int = 0
+    duplicate: bool = False
+    error: ErrorInfo | None = None
+    conflicts: tuple[Conflict, ...] = ()
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds the hub holds its clients to; sizes in bytes."""
+
+    frame_bytes: int = 4 * 1024 * 1024 + 65536
+    mutation_bytes: int = 1024 * 1024
+    mutation_ops: int = 1000
+    push_mutations: int = 256
+    push_bytes: int = 1024 * 1024
+    page_bytes: int = 4 * 1024 * 1024
+    page_changes: int = 5000
+    scopes: int = 200
+    id_bytes: int = 200
+
+
+class OpenRequest(msgspec.Struct, frozen=True):
+    """First message of a sync session.
+
+    Attributes:
+        client_id: The database file.
+        incarnation: Its history.
+        schema_version: Version of the client's schema.
+        schema_hash: Hash of its declarations.
+        scopes: What it wants to replicate.
+        confirmed_mid: Every mutation up to this one has left the outbox; the hub may forget their outcomes.
+        tail_mid: Highest mutation number the client ever gave out.
+        hub_id: Hub the file belongs to, empty on first contact.
+        proto_min: Lowest protocol version the client speaks.
+        proto_max: Highest.
+    """
+
+    client_id: bytes
+    incarnation: int
+    schema_version: int
+    schema_hash: bytes
+    scopes: tuple[str, ...]
+    confirmed_mid: int = 0
+    tail_mid: int = 0
+    hub_id: bytes = b""
+    proto_min: int = PROTOCOL_VERSION
+    proto_max: int = PROTOCOL_VERSION
+
+
+class ScopeStatus(msgspec.Struct, frozen=True):
+    """One scope at the hub: its head, the oldest cursor that can still be continued, or why it is refused."""
+
+    scope: str
+    head: int = 0
+    floor: int = 0
+    error: ErrorInfo | None = None
+
+
+class OpenReply(msgspec.Struct, frozen=True):
+    """Answer to :class:`OpenRequest`.
+
+    Attributes:
+        hub_id: The hub, forever.
+        epoch: Changes when the hub's history may have been cut.
+        principal: Who the token says the client is.
+        last_mid: Last mutation of this client the hub decided.
+        last_digest: Digest chain after it.
+        scopes: One per requested scope.
+        limits: Bounds to keep to.
+        hub_time_ms: The hub's wall clock.
+        proto: Protocol version to speak.
+    """
+
+    hub_id: bytes
+    epoch: bytes
+    principal: str
+    last_mid: int
+    last_digest: bytes
+    scopes: tuple[ScopeStatus, ...]
+    limits: Limits = Limits()
+    hub_time_ms: int = 0
+    proto: int = PROTOCOL_VERSION
+
+
+class PushRequest(msgspec.Struct, frozen=True):
+    """Mutations in ``mid`` order, contiguous; ``prev_digest`` is the chain before the first."""
+
+    client_id: bytes
+    incarnation: int
+    mutations: tuple[Mutation, ...]
+    prev_digest: bytes
+    confirmed_mid: int = 0
+
+
+class PushReply(msgspec.Struct, frozen=True):
+    """Outcomes in ``mid`` order; fewer than were pushed when ``error`` stopped the batch.
+
+    ``error`` is never a verdict: the mutations after the last outcome are to be sent again.
+    """
+
+    outcomes: tuple[Outcome, ...]
+    last_mid: int
+    error: ErrorInfo | None = None
+
+
+class StoreChanges(msgspec.Struct, frozen=True):
+    """Rows of one store in a page: a header once, then tuples.
+
+    Attributes:
+        store: Store name.
+        schema_version: Version the rows are in.
+        columns: Column names, the id first.
+        rows: ``(seq, id, value, value, …)`` in the order of ``columns``; the last image per row.
+        deletes: ``(seq, id)``.
+    """
+
+    store: str
+    schema_version: int
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...] = ()
+    deletes: tuple[tuple[int, str], ...] = ()
+
+
+class PullRequest(msgspec.Struct, frozen=True):
+    """Ask for what happened in ``scope`` after ``cursor``.
+
+    Attributes:
+        scope: The scope.
+        cursor: Position of the base (or of the staged snapshot).
+        client_id: Whose outcomes to add.
+        outcomes_after_mid: Only outcomes of later mutations.
+        max_bytes: Bound on the page.
+        max_changes: Bound on its changes.
+    """
+
+    scope: str
+    cursor: Cursor
+    client_id: bytes
+    outcomes_after_mid: int = 0
+    max_bytes: int = 1024 * 1024
+    max_changes: int = 5000
+
+
+class PullReply(msgspec.Struct, frozen=True):
+    """One page: everything between ``start`` and ``end``, cut between transactions, to be applied at once.
+
+    Attributes:
+        scope: The scope.
+        start: The request's cursor.
+        end: New cursor once the page is applied; moves also when nothing is in the page.
+        stores: Last image per row.
+        more: Whether the log goes on.
+        head: Head of the scope in the same snapshot.
+        outcomes: This client's outcomes, from the same snapshot.
+    """
+
+    scope: str
+    start: Cursor
+    end: Cursor
+    stores: tuple[StoreChanges, ...] = ()
+    more: bool = False
+    head: int = 0
+    outcomes: tuple[Outcome, ...] = ()
+
+
+class SnapshotRequest(msgspec.Struct, frozen=True):
+    """Ask for the next page of a snapshot; ``token`` empty begins one."""
+
+    scope: str
+    client_id: bytes
+    token: bytes = b""
+    max_bytes: int = 1024 * 1024
+    max_rows: int = 5000
+
+
+class SnapshotReply(msgspec.Struct, frozen=True):
+    """Rows in (store, id) order, read fuzzily; the log from ``start`` on repairs what moved meanwhile."""
+
+    scope: str
+    start: Cursor
+    stores: tuple[StoreChanges, ...]
+    token: bytes
+    done: bool
+
+
+class NotifyRequest(msgspec.Struct, frozen=True):
+    """Ask for hints about ``scopes`` until cancelled."""
+
+    scopes: tuple[str, ...]
+
+
+class Hint(msgspec.Struct, frozen=True):
+    """``scope`` has reached ``head``; a reason to pull, never a cursor."""
+
+    scope: str
+    head: int
+
+
+def as_image(values: dict[str, object]) -> RowImage:
+    """View decoded column values as a row image; raises ``TypeError`` on a value no column can hold."""
+    for name, value in values.items():
+        if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
+            raise TypeError(f"column {name!r} holds a {type(value).__name__}")
+    return cast("RowImage", values)

@@ -1,0 +1,49 @@
+"""The values that travel: what a column holds, what a row is, what an error looks like on the wire."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import msgspec
+
+Scalar: TypeAlias = bool | int | float | str | bytes | None
+"""What one column holds once encoded: SQLite's storage classes (booleans are stored as 0 and 1)."""
+
+RowImage: TypeAlias = dict[str, Scalar]
+"""One row: column name → stored value, every declared column present, no ``_``-prefixed system column."""
+
+
+class StoredRow(msgspec.Struct, frozen=True, gc=False):
+    """A visible row as the engine read it.
+
+    Attributes:
+        id: Primary key.
+        version: ``_ver``: moves at every visible change; for compare-and-set on this device.
+        seq: ``_seq``: hub sequence of the confirmed base, 0 if the hub never sent it.
+        scope: Scope the row belongs to.
+        image: Column name → stored value. Treat as immutable.
+    """
+
+    id: str
+    version: int
+    seq: int
+    scope: str
+    image: RowImage
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An error as data: equal on every transport, and inside item results.
+
+    Attributes:
+        code: Stable identifier (``errors.AtomaError.code`` or one of the protocol's).
+        message: What, where and what to do, for a person.
+        retryable: Whether the same request may succeed later.
+        retry_after_ms: Milliseconds to wait first, 0 when not stated.
+        info: Further facts, by name.
+    """
+
+    code: str
+    message: str
+    retryable: bool = False
+    retry_after_ms: int = 0
+    info: dict[str, str] = {}

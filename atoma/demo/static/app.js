@@ -1,0 +1,64 @@
+// The page: one stream of device states in, commands out.
+
+import {h, post, text} from "/static/inspector/dom.js";
+import {makeBoard} from "./board.js";
+import {makeHead} from "./head.js";
+
+const strip = document.querySelector(".strip");
+const boards = document.querySelector(".boards");
+const devices = new Map();
+
+export function say(message) {
+  const toast = h("p", {class: "toast"}, message);
+  document.getElementById("toasts").append(toast);
+  setTimeout(() => toast.remove(), 6000);
+}
+
+function command(key) {
+  return (name, body = {}) => post(`/api/${key}/${name}`, body).catch((error) => say(error.message));
+}
+
+function show(state) {
+  let device = devices.get(state.key);
+  if (!device) {
+    const send = command(state.key);
+    device = {head: makeHead(state, send), board: makeBoard(state, send), state};
+    devices.set(state.key, device);
+    if (devices.size === 1) strip.prepend(device.head.node);
+    else strip.append(device.head.node);
+    boards.append(device.board.node);
+    document.getElementById("boards").removeAttribute("aria-busy");
+  }
+  device.state = state;
+  device.head.update(state);
+  device.board.update(state);
+  agree();
+}
+
+/** What a person sees on a board, card by card. */
+const faces = (state) => new Map(Object.entries(state.lanes).flatMap(([lane, cards]) => cards.map((card) => [card.id, `${lane}\n${card.pos}\n${card.title}`])));
+
+function agree() {
+  const [a, b] = [...devices.values()].map((device) => faces(device.state));
+  if (!a || !b) return;
+  let differing = 0;
+  for (const id of new Set([...a.keys(), ...b.keys()])) if (a.get(id) !== b.get(id)) differing += 1;
+  const node = document.getElementById("agree");
+  node.dataset.tone = differing ? "warn" : "good";
+  text(node, differing ? `${differing} ${differing === 1 ? "card differs" : "cards differ"}` : "Boards agree");
+}
+
+function listen() {
+  const lost = document.getElementById("lost");
+  const events = new EventSource("/api/events");
+  events.addEventListener("open", () => { lost.hidden = true; });
+  events.addEventListener("error", () => { lost.hidden = false; });
+  events.addEventListener("device", (event) => show(JSON.parse(event.data)));
+  events.addEventListener("hub", (event) => {
+    const hub = JSON.parse(event.data);
+    text(document.getElementById("hub-seq"), hub.seq);
+    text(document.getElementById("where"), `Files: ${hub.directory}`);
+  });
+}
+
+listen();

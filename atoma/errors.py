@@ -1,0 +1,558 @@
+"""Every error that Atoma raises on purpose, in one tree.
+
+    AtomaError
+    ├─ ConfigurationError     the program is put together wrongly: fix the code
+    │  ├─ SchemaError         a store declaration cannot be used
+    │  ├─ PluginError         a plugin is malformed, or two of them claim one name
+    │  ├─ UnknownStore        no store of that name
+    │  ├─ UnknownPolicy       no policy of that name
+    │  ├─ PolicyNotAllowed    the policy exists, this store may not use it
+    │  └─ TopologyError       start-up check: every fault found, each with its remedy
+    ├─ QueryError             the query does not fit the schema
+    ├─ WriteError             the data or its version was refused
+    │  ├─ ValidationError     a field has a wrong type or value
+    │  ├─ ConflictError       the row exists already, or moved since it was read
+    │  ├─ NotFoundError       the row to change is not there
+    │  ├─ WriteRejected       the authority said no; the reason is attached
+    │  └─ ScopeNotSubscribed  the row belongs to a scope this client does not sync
+    ├─ ExecutionError         the kernel gave up
+    │  ├─ NodeTimeout         a budget inside the policy ran out
+    │  ├─ CircuitOpen         a breaker refuses calls for now
+    │  ├─ Overloaded          a bounded queue is full
+    │  ├─ FallbackExhausted   every alternative failed; the attempts are attached
+    │  └─ WriteUnknown        the outcome of a write is not known yet; its key is attached
+    ├─ TransportError         the wire failed: a retry may work
+    │  ├─ ConnectFailed       no connection could be made
+    │  ├─ ChannelBroken       the connection was lost with calls in flight
+    │  ├─ ProtocolError       the other side broke the protocol
+    │  ├─ AuthenticationError the token was missing, wrong or expired
+    │  └─ RemoteError         the other side answered with an error
+    ├─ StoreError             the engine failed
+    │  ├─ StoreBusy           another process holds the file
+    │  ├─ StoreCorrupt        the file is damaged or is not an Atoma file
+    │  ├─ DiskFull            no space left; nothing was written
+    │  ├─ MigrationError      the file's schema cannot be brought to the code's
+    │  └─ ClosedError         the client, hub or engine is closed
+    └─ SyncError              replication failed
+       ├─ OutboxFull          too many unsent writes; nothing was written
+       ├─ ClientForked        this file is a copy or an older state of another client
+       └─ Resync              the cursor is no longer valid: a snapshot is needed
+
+Each error has a stable ``code``, says whether a retry can help (``retryable``) and carries its facts as attributes.
+Cancellation is never one of them: it stays Trio's own ``Cancelled``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = [
+    "AtomaError",
+    "AuthenticationError",
+    "ChannelBroken",
+    "CircuitOpen",
+    "ClientForked",
+    "ClosedError",
+    "ConfigurationError",
+    "ConflictError",
+    "ConnectFailed",
+    "DiskFull",
+    "ExecutionError",
+    "FallbackExhausted",
+    "MigrationError",
+    "NodeTimeout",
+    "NotFoundError",
+    "OutboxFull",
+    "Overloaded",
+    "PluginError",
+    "PolicyNotAllowed",
+    "Problem",
+    "ProtocolError",
+    "QueryError",
+    "RemoteError",
+    "Resync",
+    "SchemaError",
+    "ScopeNotSubscribed",
+    "StoreBusy",
+    "StoreCorrupt",
+    "StoreError",
+    "SyncError",
+    "TopologyError",
+    "TransportError",
+    "UnknownPolicy",
+    "UnknownStore",
+    "ValidationError",
+    "WriteError",
+    "WriteRejected",
+    "WriteUnknown",
+    "is_retryable",
+]
+
+
+class AtomaError(Exception):
+    """The one base of everything Atoma raises on purpose.
+
+    Attributes:
+        code: Stable upper-case identifier, the same on every transport.
+        retryable: Whether the same call may succeed later without a change.
+    """
+
+    code: ClassVar[str] = "INTERNAL"
+    retryable: ClassVar[bool] = False
+
+
+class ConfigurationError(AtomaError):
+    """The program is put together wrongly; no retry helps, the code has to change."""
+
+    code = "CONFIGURATION"
+
+
+class SchemaError(ConfigurationError):
+    """A store declaration cannot be used: unsupported type, reserved name, two fields for one column."""
+
+    code = "SCHEMA"
+
+
+class PluginError(ConfigurationError):
+    """A plugin is malformed, misses something it needs, or claims a name that is taken."""
+
+    code = "PLUGIN"
+
+
+class UnknownStore(ConfigurationError):
+    """No store of that name is declared in the schema.
+
+    Attributes:
+        store: The name that was asked for.
+    """
+
+    code = "UNKNOWN_STORE"
+
+    def __init__(self, store: str, known: Sequence[str] = ()) -> None:
+        super().__init__(f"no store named {store!r}; declared are: {', '.join(known) or 'none'}")
+        self.store = store
+
+
+class UnknownPolicy(ConfigurationError):
+    """No policy of that name is registered, or one of its nodes is missing.
+
+    Attributes:
+        policy: The name that was asked for.
+    """
+
+    code = "UNKNOWN_POLICY"
+
+    def __init__(self, policy: str, reason: str) -> None:
+        super().__init__(f"policy {policy!r} cannot be used: {reason}")
+        self.policy = policy
+
+
+class PolicyNotAllowed(ConfigurationError):
+    """The policy exists, but would break a promise on this store (a synced store needs the outbox).
+
+    Attributes:
+        policy: The policy's name.
+        store: The store's name.
+    """
+
+    code = "POLICY_NOT_ALLOWED"
+
+    def __init__(self, policy: str, store: str, reason: str) -> None:
+        super().__init__(f"policy {policy!r} may not be used on store {store!r}: {reason}")
+        self.policy = policy
+        self.store = store
+
+
+class Problem:
+    """One fault of the start-up check with what to do about it.
+
+    Attributes:
+        code: Stable identifier of the kind of fault.
+        message: What is wrong and where.
+        remedy: What to change.
+    """
+
+    __slots__ = ("code", "message", "remedy")
+
+    def __init__(self, code: str, message: str, remedy: str) -> None:
+        self.code = code
+        self.message = message
+        self.remedy = remedy
+
+    def __repr__(self) -> str:
+        return f"Problem({self.code}: {self.message})"
+
+    def __str__(self) -> str:
+        return f"[{self.code}] {self.message} — {self.remedy}"
+
+
+class TopologyError(ConfigurationError):
+    """The start-up check failed; nothing was started.
+
+    Attributes:
+        problems: Every fault that was found, each with its remedy.
+    """
+
+    code = "TOPOLOGY"
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        lines = "\n".join(f"  {number}. {problem}" for number, problem in enumerate(problems, 1))
+        super().__init__(f"the client cannot start, {len(problems)} problem(s):\n{lines}")
+        self.problems = tuple(problems)
+
+
+class QueryError(AtomaError):
+    """The query does not fit the schema: unknown field, operator or a value of the wrong type."""
+
+    code = "QUERY"
+
+
+class WriteError(AtomaError):
+    """The data or its version was refused; nothing of the refused item was written."""
+
+    code = "WRITE"
+
+
+class ValidationError(WriteError):
+    """A field has a wrong type or value.
+
+    Attributes:
+        store: The store's name.
+        field: The field at fault (``""`` when the whole row is).
+        value: What was given.
+    """
+
+    code = "INVALID"
+
+    def __init__(self, message: str, *, store: str = "", field: str = "", value: object = None) -> None:
+        super().__init__(message)
+        self.store = store
+        self.field = field
+        self.value = value
+
+
+class ConflictError(WriteError):
+    """The row exists already, or moved since it was read.
+
+    Attributes:
+        store: The store's name.
+        id: The row's id.
+        current: The row as it is now (column name → stored value), if it is known and readable.
+        current_version: Its local version, if known.
+    """
+
+    code = "CONFLICT"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        store: str = "",
+        id: str = "",
+        current: Mapping[str, object] | None = None,
+        current_version: int | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.store = store
+        self.id = id
+        self.current = current
+        self.current_version = current_version
+
+
+class NotFoundError(WriteError):
+    """The row to change is not there.
+
+    Attributes:
+        store: The store's name.
+        id: The row's id.
+    """
+
+    code = "NOT_FOUND"
+
+    def __init__(self, store: str, id: str) -> None:
+        super().__init__(f"store {store!r} has no row with id {id!r}")
+        self.store = store
+        self.id = id
+
+
+class WriteRejected(WriteError):
+    """The authority refused the write; the local effect is taken back and the inbox holds base, mine and theirs.
+
+    Attributes:
+        reason: Stable code of the refusal (``CONFLICT``, ``DENIED``, ``INVALID`` …).
+        store: The store's name.
+        id: The row's id.
+    """
+
+    code = "REJECTED"
+
+    def __init__(self, message: str, *, reason: str, store: str = "", id: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.store = store
+        self.id = id
+
+
+class ScopeNotSubscribed(WriteError):
+    """The row belongs to a scope that this client does not sync; nothing was written.
+
+    Attributes:
+        scope: The row's scope.
+    """
+
+    code = "SCOPE_NOT_SUBSCRIBED"
+
+    def __init__(self, scope: str, subscribed: Sequence[str]) -> None:
+        known = ", ".join(subscribed) or "none"
+        super().__init__(f"scope {scope!r} is not among the synced scopes ({known}); add it to Sync(scopes=…)")
+        self.scope = scope
+
+
+class ExecutionError(AtomaError):
+    """The kernel could not carry the request out."""
+
+    code = "EXECUTION"
+
+
+class NodeTimeout(ExecutionError):
+    """A budget inside the policy ran out.
+
+    Attributes:
+        node: What was running.
+        seconds: The budget it had.
+    """
+
+    code = "TIMEOUT"
+    retryable = True
+
+    def __init__(self, node: str, seconds: float) -> None:
+        super().__init__(f"{node} did not finish within its budget of {seconds:g} s")
+        self.node = node
+        self.seconds = seconds
+
+
+class CircuitOpen(ExecutionError):
+    """A breaker refuses calls for now; nothing was sent.
+
+    Attributes:
+        node: The node behind the breaker.
+        retry_after_s: Seconds until the next probe is let through.
+    """
+
+    code = "CIRCUIT_OPEN"
+    retryable = True
+
+    def __init__(self, node: str, retry_after_s: float) -> None:
+        super().__init__(f"the breaker of {node!r} is open; next probe in {retry_after_s:.3g} s")
+        self.node = node
+        self.retry_after_s = retry_after_s
+
+
+class Overloaded(ExecutionError):
+    """A bounded queue is full; nothing was sent.
+
+    Attributes:
+        what: The queue.
+        limit: Its bound.
+    """
+
+    code = "OVERLOADED"
+    retryable = True
+
+    def __init__(self, what: str, limit: int) -> None:
+        super().__init__(f"{what} is full (limit {limit}); try again later")
+        self.what = what
+        self.limit = limit
+
+
+class FallbackExhausted(ExecutionError):
+    """Every alternative failed.
+
+    Attributes:
+        attempts: The error of each alternative, in the order they were tried.
+    """
+
+    code = "FALLBACK_EXHAUSTED"
+
+    def __init__(self, attempts: Sequence[BaseException]) -> None:
+        tried = "; ".join(f"{type(error).__name__}: {error}" for error in attempts)
+        super().__init__(f"every alternative failed: {tried}")
+        self.attempts = tuple(attempts)
+
+
+class WriteUnknown(ExecutionError):
+    """The write may or may not have been applied: the answer was lost. Resolve its key before writing again.
+
+    Attributes:
+        idem: The idempotency key of the write.
+    """
+
+    code = "UNKNOWN_OUTCOME"
+
+    def __init__(self, idem: str, cause: str) -> None:
+        super().__init__(f"the outcome of write {idem} is unknown ({cause}); resolve its key before repeating it")
+        self.idem = idem
+
+
+class TransportError(AtomaError):
+    """The wire failed; the same call may work later.
+
+    Attributes:
+        maybe_sent: Whether the other side may have seen the request. A write is only safe to repeat elsewhere
+            when this is False.
+    """
+
+    code = "UNAVAILABLE"
+    retryable = True
+
+    def __init__(self, message: str, *, maybe_sent: bool = True) -> None:
+        super().__init__(message)
+        self.maybe_sent = maybe_sent
+
+
+class ConnectFailed(TransportError):
+    """No connection could be made; nothing was sent."""
+
+    code = "CONNECT_FAILED"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, maybe_sent=False)
+
+
+class ChannelBroken(TransportError):
+    """The connection was lost; calls in flight have an unknown outcome."""
+
+    code = "CHANNEL_BROKEN"
+
+
+class ProtocolError(TransportError):
+    """The other side broke the protocol: malformed, oversized or truncated frame, unknown method or version."""
+
+    code = "MALFORMED"
+    retryable = False
+
+
+class AuthenticationError(TransportError):
+    """The token was missing, wrong or expired; nothing was done."""
+
+    code = "UNAUTHENTICATED"
+    retryable = False
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, maybe_sent=False)
+
+
+class RemoteError(AtomaError):
+    """The other side answered with an error.
+
+    Attributes:
+        remote_code: Stable code from the protocol's error table.
+        remote_retryable: Whether that side says a retry may work.
+        retry_after_s: Seconds to wait before a retry, 0 when not stated.
+        info: Further facts, by name.
+    """
+
+    code = "REMOTE"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        remote_code: str,
+        remote_retryable: bool = False,
+        retry_after_s: float = 0.0,
+        info: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(f"{remote_code}: {message}")
+        self.remote_code = remote_code
+        self.remote_retryable = remote_retryable
+        self.retry_after_s = retry_after_s
+        self.info = dict(info or {})
+
+
+class StoreError(AtomaError):
+    """The storage engine failed; the transaction was rolled back."""
+
+    code = "STORE"
+
+
+class StoreBusy(StoreError):
+    """Another process or connection holds the file."""
+
+    code = "BUSY"
+    retryable = True
+
+
+class StoreCorrupt(StoreError):
+    """The file is damaged, or is not what it should be."""
+
+    code = "CORRUPT"
+
+
+class DiskFull(StoreError):
+    """No space left on the device; nothing was written."""
+
+    code = "DISK_FULL"
+
+
+class MigrationError(StoreError):
+    """The file's schema cannot be brought to the code's without a step that somebody has to write."""
+
+    code = "MIGRATION"
+
+
+class ClosedError(StoreError):
+    """The client, hub, engine or subscription is closed."""
+
+    code = "CLOSED"
+
+
+class SyncError(AtomaError):
+    """Replication failed."""
+
+    code = "SYNC"
+
+
+class OutboxFull(SyncError):
+    """Too many unsent writes; nothing was written.
+
+    Attributes:
+        limit: The bound that was reached, in entries.
+    """
+
+    code = "OUTBOX_FULL"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the outbox holds {limit} unsent writes, its limit; nothing was written")
+        self.limit = limit
+
+
+class ClientForked(SyncError):
+    """The hub knows another history for this client: the file was restored or copied."""
+
+    code = "CLIENT_FORKED"
+
+
+class Resync(SyncError):
+    """The cursor is no longer valid at the hub; a snapshot is needed.
+
+    Attributes:
+        reason: The hub's code (``CURSOR_TOO_OLD``, ``EPOCH_CHANGED``, ``LINEAGE_MISMATCH`` …).
+    """
+
+    code = "RESYNC"
+    retryable = True
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"the hub does not recognise the cursor ({reason}); a snapshot is needed")
+        self.reason = reason
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Whether repeating the same call may help."""
+    if isinstance(error, RemoteError):
+        return error.remote_retryable
+    return isinstance(error, AtomaError) and error.retryable

@@ -1,0 +1,9 @@
+"""The hub: one authority that decides writes, orders them per scope and serves the log."""
+
+from __future__ import annotations
+
+from atoma.hub.auth import AllowLoopback, StaticTokenVerifier
+from atoma.hub.hub import Hub, open_hub
+from atoma.hub.rules import Access, EveryScope, Rules
+
+__all__ = ["Access", "AllowLoopback", "EveryScope", "Hub", "Rules", "StaticTokenVerifier", "open_hub"]

@@ -1,0 +1,201 @@
+"""What comes in: mutations and values are checked against the schema before anything looks at the data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from atoma.contracts.codec import decode
+from atoma.contracts.sync import Conflict, Limits, MutationBody, Op, OpKind
+from atoma.contracts.values import ErrorInfo, RowImage, Scalar
+from atoma.errors import AtomaError, ProtocolError
+from atoma.schema.fields import Field
+from atoma.schema.spec import Schema, StoreSpec
+
+SCOPE_BYTES = 200
+DECIMAL_DIGITS = 1_000
+
+
+class Refusal(Exception):
+    """A final "no" inside a decision; it becomes an outcome and never leaves the hub as an exception."""
+
+    def __init__(
+        self, code: str, message: str, *, conflict: Conflict | None = None, info: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(message)
+        self.error = ErrorInfo(code, message, info=dict(info or {}))
+        self.conflict = conflict
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedOp:
+    """An operation whose names, types and values fit the schema; values are in canonical form.
+
+    ``values`` never holds the scope field. ``full`` is the complete image for create and replace.
+    """
+
+    kind: OpKind
+    store: StoreSpec[Any]
+    id: str
+    values: RowImage
+    defaults: RowImage
+    full: RowImage
+    after_mid: int
+    cas: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedMutation:
+    """A mutation that can be decided."""
+
+    body: MutationBody
+    ops: tuple[CheckedOp, ...]
+
+
+def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutation:
+    """Decode and check the bytes of mutation ``mid``.
+
+    Raises:
+        Refusal: ``INVALID`` or ``TOO_LARGE``.
+    """
+    if len(body) > limits.mutation_bytes:
+        raise Refusal("TOO_LARGE", f"mutation {mid} has {len(body)} bytes, the limit is {limits.mutation_bytes}")
+    try:
+        mutation = decode(body, MutationBody)
+    except ProtocolError as error:
+        raise Refusal("INVALID", f"mutation {mid} cannot be read: {error}") from None
+    if mutation.mid != mid:
+        raise Refusal("INVALID", f"mutation {mid} calls itself {mutation.mid}")
+    if mutation.base_seq < 0:
+        raise Refusal("INVALID", f"mutation {mid} has the base sequence {mutation.base_seq}")
+    if len(mutation.ops) > limits.mutation_ops:
+        raise Refusal("TOO_LARGE", f"mutation {mid} has {len(mutation.ops)} operations, the limit is {limits.mutation_ops}")
+    check_scope(mutation.scope)
+    if mutation.schema_version > schema.version:
+        return CheckedMutation(mutation, ())  # whoever decides stops there: the hub is older than the client
+    return CheckedMutation(mutation, tuple(_check_op(op, mutation, schema) for op in mutation.ops))
+
+
+def check_scope(scope: str) -> None:
+    """Refuse a name that no scope can have."""
+    if not scope or "\x00" in scope or not _is_unicode(scope) or len(scope.encode()) > SCOPE_BYTES:
+        raise Refusal("INVALID", f"a scope has a name of 1 to {SCOPE_BYTES} bytes without NUL")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def check_store(name: str, schema: Schema) -> StoreSpec[Any]:
+    """The store of that name."""
+    store = schema.stores.get(name)
+    if store is None:
+        raise Refusal("INVALID", f"the hub has no store {name[:80]!r}")
+    return store
+
+
+def check_id(store: StoreSpec[Any], id: str) -> str:
+    """``id`` if it can be a key."""
+    try:
+        return store.check_id(id)
+    except AtomaError as error:
+        raise Refusal("INVALID", str(error)) from None
+
+
+def check_values(store: StoreSpec[Any], values: Mapping[str, object]) -> RowImage:
+    """``values`` in canonical form.
+
+    Raises:
+        Refusal: An unknown column, the id, or a value that the column cannot hold.
+    """
+    return {name: canonical(store, name, value) for name, value in values.items()}
+
+
+def canonical(store: StoreSpec[Any], name: str, value: object) -> Scalar:
+    """The one stored form of ``value`` for a column.
+
+    Raises:
+        Refusal: No such column, or it cannot hold the value.
+    """
+    field: Field | None = store.fields.get(name)
+    if field is None or name == "id":
+        raise Refusal("INVALID", f"store {store.name!r} has no column {name[:80]!r} to write")
+    if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
+        raise Refusal("INVALID", f"{store.name}.{name}: a {type(value).__name__} is no column value")
+    try:
+        plain = value if field.decode is None else field.decode(value)
+        if isinstance(plain, Decimal) and abs(plain.adjusted()) > DECIMAL_DIGITS:
+            raise ValueError(f"a Decimal of more than {DECIMAL_DIGITS} digits")
+        stored = field.encode(plain)
+    except AtomaError as error:
+        raise Refusal("INVALID", str(error)) from None
+    except (ValueError, TypeError, ArithmeticError, msgspec.MsgspecError, RecursionError) as error:
+        raise Refusal("INVALID", f"{store.name}.{name} is no {field.type_name}: {error}") from None
+    # text may be written in several ways (JSON, time zones); numbers and bytes may not
+    fits = isinstance(value, str) if isinstance(stored, str) else stored == value and isinstance(value, bytes) == isinstance(stored, bytes)
+    if not fits:
+        raise Refusal("INVALID", f"{store.name}.{name} is no {field.type_name}")
+    return stored
+
+
+def complete(store: StoreSpec[Any], id: str, values: RowImage) -> RowImage:
+    """``values`` with the model's defaults for columns they lack: written by a client with an older schema.
+
+    Raises:
+        Refusal: A column without a default is missing.
+    """
+    missing = [name for name in store.value_columns if name not in values]
+    added: RowImage = {}
+    if missing:
+        try:
+            item: object = store.decode(id, values)
+            added = {name: store.fields[name].encode(getattr(item, name)) for name in missing}
+        except (AtomaError, TypeError, ValueError, AttributeError):
+            raise Refusal("INVALID", f"a row of {store.name!r} needs {', '.join(missing)}") from None
+    return {name: values[name] if name in values else added[name] for name in store.value_columns}
+
+
+def place(store: StoreSpec[Any], values: RowImage, scope: str) -> RowImage:
+    """``values`` without the scope field, once it is clear that they belong to ``scope``.
+
+    Raises:
+        Refusal: They belong to another scope.
+    """
+    if store.scope_field is None:
+        if store.fixed_scope != scope:
+            raise Refusal("INVALID", f"rows of {store.name!r} belong to scope {store.fixed_scope!r}")
+        return values
+    if values.get(store.scope_field, scope) != scope:
+        raise Refusal("INVALID", f"{store.name}.{store.scope_field} names another scope than the mutation; a row never moves")
+    return {name: value for name, value in values.items() if name != store.scope_field}
+
+
+def whole(store: StoreSpec[Any], id: str, values: RowImage, scope: str) -> RowImage:
+    """The complete image of a new row in ``scope``.
+
+    Raises:
+        Refusal: A column is missing.
+    """
+    placed = values if store.scope_field is None else {**values, store.scope_field: scope}
+    return complete(store, id, placed)
+
+
+def _check_op(op: Op, mutation: MutationBody, schema: Schema) -> CheckedOp:
+    store = check_store(op.store, schema)
+    id = check_id(store, op.id)
+    if op.after_mid < 0 or op.after_mid >= mutation.mid:
+        raise Refusal("INVALID", f"an operation of mutation {mutation.mid} depends on mutation {op.after_mid}")
+    if op.kind == "delete" and (op.values or op.defaults):
+        raise Refusal("INVALID", "a delete has no values")
+    values = place(store, check_values(store, op.values), mutation.scope)
+    defaults = place(store, check_values(store, op.defaults), mutation.scope)
+    full = whole(store, id, values, mutation.scope) if op.kind in ("create", "replace") else {}
+    return CheckedOp(op.kind, store, id, values, defaults, full, op.after_mid, op.cas)

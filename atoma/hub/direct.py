@@ -1,0 +1,247 @@
+"""Direct writes: decided at once, kept under their key, and logged like pushed ones so that every client sees them.
+
+The version of a row at the hub is its sequence: ``base_version`` and ``reads`` are compared with it, and results carry
+it. The same key gets the stored answer again, whatever happened to the rows since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.execution import (
+    ExecutionMeta,
+    Step as TrailStep,
+    WriteEntry,
+    WriteItemResult,
+    WriteRequest,
+    WriteResult,
+    item_key,
+    status_of,
+)
+from atoma.contracts.sync import as_image
+from atoma.contracts.values import ErrorInfo, RowImage
+from atoma.errors import RemoteError
+from atoma.hub.admission import Refusal, check_id, check_scope, check_store, check_values, place, whole
+from atoma.hub.lineage import next_transaction
+from atoma.hub.pushing import Court
+from atoma.hub.workspace import Workspace
+from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowKey
+from atoma.ports.service import Principal
+
+KEY_BYTES = 200
+
+
+class _KeptItem(msgspec.Struct, frozen=True, array_like=True):
+    id: str
+    ok: bool
+    changed: bool
+    version: int
+    row: dict[str, object] | None
+    error: ErrorInfo | None
+
+
+def read_answer(answer: bytes) -> list[WriteItemResult]:
+    """The results in a stored answer."""
+    kept = decode(answer, tuple[_KeptItem, ...])
+    return [
+        WriteItemResult(k.id, k.ok, k.changed, k.version, None if k.row is None else as_image(k.row), k.error)
+        for k in kept
+    ]
+
+
+def _answer(items: Sequence[WriteItemResult]) -> bytes:
+    kept = [_KeptItem(i.id, i.ok, i.changed, i.version, None if i.row is None else {**i.row}, i.error) for i in items]
+    return encode(kept)
+
+
+@dataclass(frozen=True, slots=True)
+class WriteStep:
+    """One mutation of a direct write: a single entry, or all of an atomic unit.
+
+    Attributes:
+        entries: The entries.
+        scope: The scope they touch, ``""`` when ``refusal`` says why there is none.
+        key: Idempotency key.
+        reads: Rows whose version the unit depends on.
+        refusal: What is wrong with the unit, found before the data was looked at.
+    """
+
+    court: Court
+    principal: Principal
+    entries: tuple[WriteEntry, ...]
+    scope: str
+    key: str
+    reads: tuple[tuple[str, str, int | None], ...] = ()
+    refusal: Refusal | None = None
+
+    @property
+    def need(self) -> Need:
+        """The rows, and the answer if the key was used before."""
+        answer = (self.principal.subject, self.key)
+        if self.refusal is not None:
+            return Need(answer=answer)
+        rows: dict[RowKey, None] = {(entry.store, entry.id): None for entry in self.entries}
+        rows.update({(store, id): None for store, id, _ in self.reads})
+        return Need(scope=self.scope, rows=tuple(rows), author=DIRECT, answer=answer)
+
+    def decide(self, facts: Facts) -> Plan:
+        """All entries or none."""
+        if facts.answer is not None:
+            return Plan(reply=facts.answer)
+        at = 0
+        work = Workspace(facts.rows)
+        try:
+            self._check(facts)
+            for at, entry in enumerate(self.entries):
+                work.put((entry.store, entry.id), self._image(entry, work))
+            at = 0
+            changes = work.changes(self.court.limits.page_bytes)
+        except Refusal as refusal:
+            answer = _answer(self._refused(at, refusal, work))
+            return Plan(answer=answer, reply=answer)
+        transaction = None
+        if changes:
+            transaction = next_transaction(facts.scope, changes, author=DIRECT, mid=0, principal=self.principal.subject)
+        changed = {(change.store, change.id) for change in changes}
+        items: list[WriteItemResult] = []
+        for entry in self.entries:
+            key = (entry.store, entry.id)
+            image = work.image(key)
+            moved = transaction is not None and key in changed
+            version = 0 if image is None else transaction.seq if moved and transaction else work.fact(key).seq
+            items.append(WriteItemResult(entry.id, True, moved, version, image))
+        answer = _answer(items)
+        return Plan(transaction=transaction, answer=answer, reply=answer)
+
+    def _check(self, facts: Facts) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+        if facts.violation:
+            raise Refusal("CONFLICT", facts.violation)
+        if self.court.rules.scope_access(self.principal, self.scope) != "write":
+            raise Refusal("DENIED", f"you may not write in scope {self.scope!r}")
+        for store, id, version in self.reads:
+            fact = facts.rows[store, id]
+            found = None if fact.image is None else fact.seq
+            if found != version:
+                raise Refusal("CONFLICT", f"{store} row {id!r} moved since it was read", info={"store": store, "id": id})
+
+    def _image(self, entry: WriteEntry, work: Workspace) -> RowImage | None:
+        key = (entry.store, entry.id)
+        store = check_store(entry.store, self.court.schema)
+        current = work.image(key)
+        if entry.base_version is not None:
+            seq = 0 if current is None else work.fact(key).seq
+            if seq != entry.base_version:
+                message = f"{entry.store} row {entry.id!r} is at version {seq}, not {entry.base_version}"
+                raise Refusal("CONFLICT", message, info={"current_version": str(seq)})
+        values = place(store, check_values(store, entry.values), self.scope)
+        if entry.op == "insert" and current is not None:
+            raise Refusal("CONFLICT", f"{entry.store} has a row {entry.id!r} already")
+        if entry.op in ("update", "delete") and current is None:
+            raise Refusal("NOT_FOUND", f"{entry.store} has no row {entry.id!r}")
+        if entry.op == "delete":
+            return None
+        if current is None:
+            defaults = place(store, check_values(store, entry.defaults), self.scope)
+            return whole(store, entry.id, {**defaults, **values}, self.scope)
+        if entry.op == "upsert" and entry.replace:
+            return whole(store, entry.id, values, self.scope)
+        return {**current, **values}
+
+    def _refused(self, at: int, refusal: Refusal, work: Workspace) -> list[WriteItemResult]:
+        aborted = ErrorInfo("ABORTED", f"not written: entry {at} of this atomic unit was refused")
+        return [
+            WriteItemResult(entry.id, False, error=refusal.error if index == at else aborted)
+            for index, entry in enumerate(self.entries)
+        ]
+
+
+def rows_without_scope(court: Court, request: WriteRequest) -> dict[str, list[str]]:
+    """Store → ids of the rows whose scope only the data can tell."""
+    wanted: dict[str, dict[str, None]] = {}
+    for entry in request.entries:
+        if _stated_scope(court, entry) is None:
+            wanted.setdefault(entry.store, {})[entry.id] = None
+    return {store: list(ids) for store, ids in wanted.items()}
+
+
+def write_steps(
+    court: Court, principal: Principal, request: WriteRequest, located: Mapping[RowKey, Sequence[str]]
+) -> list[WriteStep]:
+    """One step per mutation of ``request``.
+
+    Args:
+        court: What decides.
+        principal: Who writes.
+        request: The request.
+        located: Scopes that hold the rows of :func:`rows_without_scope`.
+
+    Raises:
+        RemoteError: The request is empty or too large, or its key is none.
+    """
+    size, atomic = len(request.entries), request.options.atomic
+    if not size or size > court.limits.mutation_ops:
+        message = f"a write has 1 to {court.limits.mutation_ops} entries, not {size}"
+        raise RemoteError(message, remote_code="TOO_LARGE" if size else "MALFORMED")
+    if not request.idem or len(request.idem.encode("utf-8", "surrogatepass")) > KEY_BYTES:
+        raise RemoteError(f"a write needs a key of 1 to {KEY_BYTES} bytes", remote_code="MALFORMED")
+    groups = [request.entries] if atomic else [(entry,) for entry in request.entries]
+    steps: list[WriteStep] = []
+    for index, entries in enumerate(groups):
+        key = item_key(request.idem, index, atomic=atomic, size=size)
+        scope, refusal = _scope_of(court, principal, entries, located)
+        steps.append(WriteStep(court, principal, entries, scope, key, request.options.reads, refusal))
+    return steps
+
+
+def write_result(answers: Sequence[bytes], request: WriteRequest, seconds: float) -> WriteResult:
+    """The result of a request from the answers of its steps."""
+    items = tuple(item for answer in answers for item in read_answer(answer))
+    meta = ExecutionMeta("remote", (TrailStep("hub", "ok", seconds),), request.context.trace_id)
+    return WriteResult(status_of(items), items, meta, (None,) * len(items))
+
+
+def _stated_scope(court: Court, entry: WriteEntry) -> str | None:
+    if entry.scope:
+        return entry.scope
+    store = court.schema.stores.get(entry.store)
+    if store is None:
+        return ""
+    if store.scope_field is None:
+        return store.fixed_scope
+    for values in (entry.values, entry.defaults):
+        if isinstance(scope := values.get(store.scope_field), str):
+            return scope
+    return None
+
+
+def _scope_of(
+    court: Court, principal: Principal, entries: Sequence[WriteEntry], located: Mapping[RowKey, Sequence[str]]
+) -> tuple[str, Refusal | None]:
+    """The one scope of a unit, or why it has none; a scope that may not be read is as good as absent."""
+    scopes: set[str] = set()
+    try:
+        for entry in entries:
+            store = check_store(entry.store, court.schema)
+            check_id(store, entry.id)
+            scope = _stated_scope(court, entry)
+            if scope is None:
+                held = located.get((entry.store, entry.id), ())
+                readable = [name for name in held if court.rules.scope_access(principal, name) != "none"]
+                if not readable:
+                    raise Refusal("NOT_FOUND", f"{entry.store} has no row {entry.id!r}")
+                if len(readable) > 1:
+                    raise Refusal("INVALID", f"several scopes have a {entry.store} row {entry.id!r}; state the scope")
+                scope = readable[0]
+            check_scope(scope)
+            scopes.add(scope)
+        if len(scopes) > 1:
+            raise Refusal("INVALID", "an atomic write touches one scope; this one touches several")
+    except Refusal as refusal:
+        return "", refusal
+    return scopes.pop(), None

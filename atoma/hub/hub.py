@@ -1,0 +1,124 @@
+"""``open_hub``: the one authority that decides writes and orders them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from atoma.contracts.sync import Limits
+from atoma.errors import ConfigurationError
+from atoma.hub.pushing import Court
+from atoma.hub.rules import EveryScope, Rules
+from atoma.hub.service import HubCore, HubService
+from atoma.ports.environment import Environment
+from atoma.ports.hub import CompactReport, HubIdentity, HubStore
+from atoma.ports.service import Peer, Principal, TokenVerifier
+from atoma.schema.spec import Schema
+
+KEEP_TRANSACTIONS = 100_000
+KEEP_DAYS = 30
+DAY_MS = 86_400_000
+
+
+class Hub:
+    """A running hub; a ``ServiceHost`` for any transport's serving side. Made by :func:`open_hub`."""
+
+    __slots__ = ("_core", "_verifier")
+
+    def __init__(self, core: HubCore, verifier: TokenVerifier) -> None:
+        self._core = core
+        self._verifier = verifier
+
+    def __repr__(self) -> str:
+        return f"Hub({self.identity.hub_id.hex()})"
+
+    @property
+    def identity(self) -> HubIdentity:
+        """Who the hub is."""
+        return self._core.database.identity
+
+    @property
+    def schema(self) -> Schema:
+        """The declared stores."""
+        return self._core.court.schema
+
+    @property
+    def limits(self) -> Limits:
+        """Bounds that clients are held to."""
+        return self._core.court.limits
+
+    async def authenticate(self, token: str, peer: Peer) -> Principal:
+        """Who ``token`` belongs to.
+
+        Raises:
+            AuthenticationError: The token is missing, wrong or expired.
+        """
+        return await self._verifier.verify(token, peer)
+
+    def service(self, principal: Principal) -> HubService:
+        """The hub as ``principal`` may use it; cheap, one per connection."""
+        return HubService(self._core, principal)
+
+    async def compact(self, *, keep: int = KEEP_TRANSACTIONS, keep_days: float = KEEP_DAYS) -> CompactReport:
+        """Forget old history; clients that are further behind take a snapshot and lose nothing they wrote.
+
+        Args:
+            keep: Transactions of log to keep per scope.
+            keep_days: Answers of direct writes and confirmed rejections younger than this stay.
+
+        Returns:
+            What was removed.
+
+        Raises:
+            StoreError: The engine failed; what was removed until then is removed.
+
+        Cancelled, it stops between two batches.
+        """
+        return await self._core.database.compact(keep=max(0, keep), keep_ms=int(keep_days * DAY_MS))
+
+    async def new_epoch(self) -> HubIdentity:
+        """Declare that history may have been cut (after a restore or an edit by hand): every client takes a snapshot."""
+        return await self._core.database.renew_epoch()
+
+
+@asynccontextmanager
+async def open_hub(
+    schema: Schema,
+    store: HubStore,
+    *,
+    verifier: TokenVerifier | None = None,
+    rules: Rules | None = None,
+    environment: Environment | None = None,
+    limits: Limits | None = None,
+) -> AsyncIterator[Hub]:
+    """Open a hub; leaving the block finishes what is under way and closes the store.
+
+    Args:
+        schema: The declared stores.
+        store: Where everything is kept, for example ``SQLiteHubStore("hub.db")``.
+        verifier: Decides who a token belongs to; there is no hub without one.
+        rules: Decides what a principal may do; without rules every authenticated principal may read and write every
+            scope.
+        environment: Clock, ids, executor; None takes the real ones.
+        limits: Bounds to hold clients to; None takes the defaults.
+
+    Raises:
+        ConfigurationError: There is no verifier.
+        StoreBusy: Another hub holds the store.
+        MigrationError: The store is newer than the code, or a change of the schema is not additive.
+        StoreCorrupt: The store is damaged, or is none of a hub.
+    """
+    if verifier is None:
+        message = (
+            "a hub needs a verifier: StaticTokenVerifier({token: user}), AllowLoopback() for this machine only, "
+            "or your own `async def verify(token, peer)`"
+        )
+        raise ConfigurationError(message)
+    environment = environment or Environment()
+    court = Court(schema, rules or EveryScope(), limits or Limits())
+    async with store.open_hub_database(schema, environment) as database:
+        core = HubCore(database, court, environment)
+        try:
+            yield Hub(core, verifier)
+        finally:
+            core.closed = True

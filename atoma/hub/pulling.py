@@ -1,0 +1,157 @@
+"""Answers to pulls and snapshots, made from what the database read in one snapshot."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+
+import msgspec
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.sync import (
+    Cursor,
+    PullReply,
+    PullRequest,
+    SnapshotReply,
+    SnapshotRequest,
+    StoreChanges,
+)
+from atoma.contracts.values import RowImage
+from atoma.errors import ProtocolError, RemoteError
+from atoma.hub.admission import complete
+from atoma.ports.hub import HubIdentity, LogPage, RowKey, ScanPage, ScopeState
+from atoma.schema.spec import Schema
+
+MAC_BYTES = 16
+
+
+def resync(code: str, message: str) -> RemoteError:
+    """An error after which the client takes a snapshot; its unsent writes are not touched."""
+    return RemoteError(f"{message}; take a snapshot", remote_code=code, remote_retryable=True)
+
+
+def check_cursor(cursor: Cursor, epoch: bytes, page: LogPage) -> None:
+    """Refuse a cursor that the log cannot be continued from.
+
+    Raises:
+        RemoteError: ``EPOCH_CHANGED``, ``CURSOR_AHEAD``, ``CURSOR_TOO_OLD`` or ``LINEAGE_MISMATCH``.
+    """
+    fresh = cursor.seq == 0 and not cursor.epoch and not cursor.hash
+    if not fresh and cursor.epoch != epoch:
+        raise resync("EPOCH_CHANGED", "the hub has begun a new epoch")
+    if cursor.seq > page.scope.head:
+        raise resync("CURSOR_AHEAD", f"the cursor is at {cursor.seq}, the scope at {page.scope.head}")
+    if cursor.seq < page.scope.floor:
+        raise resync("CURSOR_TOO_OLD", f"the cursor is at {cursor.seq}, the log begins behind {page.scope.floor}")
+    if page.start_hash != cursor.hash:
+        raise resync("LINEAGE_MISMATCH", f"the hub has another history up to {cursor.seq}")
+
+
+def pull_reply(request: PullRequest, epoch: bytes, schema: Schema, page: LogPage) -> PullReply:
+    """The page for ``request``: the last image per row, deletes, and the client's outcomes."""
+    last: dict[RowKey, tuple[int, RowImage | None]] = {}
+    for change in page.changes:
+        last[change.store, change.id] = (change.seq, change.post)
+    return PullReply(
+        scope=request.scope,
+        start=request.cursor,
+        end=Cursor(epoch, page.end, page.end_hash),
+        stores=_by_store(schema, ((store, id, seq, post) for (store, id), (seq, post) in last.items())),
+        more=page.end < page.scope.head,
+        head=page.scope.head,
+        outcomes=page.outcomes,
+    )
+
+
+def _by_store(schema: Schema, rows: Iterable[tuple[str, str, int, RowImage | None]]) -> tuple[StoreChanges, ...]:
+    images: dict[str, list[tuple[object, ...]]] = {}
+    deletes: dict[str, list[tuple[int, str]]] = {}
+    for name, id, seq, image in rows:
+        store = schema.stores.get(name)
+        if store is None:
+            continue  # a store that was taken out of the schema; its log is still there
+        if image is None:
+            deletes.setdefault(name, []).append((seq, id))
+            continue
+        if len(image) != len(store.fields) - 1:
+            image = complete(store, id, image)
+        images.setdefault(name, []).append((seq, id, *(image[column] for column in store.value_columns)))
+    return tuple(
+        StoreChanges(
+            store=name,
+            schema_version=schema.version,
+            columns=("id", *schema.stores[name].value_columns),
+            rows=tuple(images.get(name, ())),
+            deletes=tuple(deletes.get(name, ())),
+        )
+        for name in sorted(images.keys() | deletes.keys())
+    )
+
+
+class _Place(msgspec.Struct, frozen=True, array_like=True):
+    scope: str
+    principal: str
+    start: Cursor
+    last: tuple[str, str] | None
+
+
+class SnapshotTokens:
+    """Makes and reads the tokens that carry a scan from page to page; the hub keeps nothing about it.
+
+    Args:
+        identity: The hub; its key authenticates the tokens.
+    """
+
+    __slots__ = ("_identity",)
+
+    def __init__(self, identity: HubIdentity) -> None:
+        self._identity = identity
+
+    def make(self, scope: str, principal: str, start: Cursor, last: RowKey | None) -> bytes:
+        """The token for "``principal`` continues behind ``last``"."""
+        body = encode(_Place(scope, principal, start, last))
+        return self._mac(body) + body
+
+    def read(self, token: bytes, scope: str, principal: str) -> tuple[Cursor, RowKey | None]:
+        """Start of the scan and the last key it saw.
+
+        Raises:
+            RemoteError: The token is not this hub's, or was made for another scope or principal.
+        """
+        mac, body = token[:MAC_BYTES], token[MAC_BYTES:]
+        try:
+            if not hmac.compare_digest(mac, self._mac(body)):
+                raise ProtocolError("not our token")
+            place = decode(body, _Place)
+        except ProtocolError:
+            raise RemoteError("the snapshot token is damaged; begin anew", remote_code="MALFORMED") from None
+        if place.scope != scope or place.principal != principal:
+            raise RemoteError("the snapshot token belongs to another scope or user", remote_code="PERMISSION_DENIED")
+        return place.start, place.last
+
+    def _mac(self, body: bytes) -> bytes:
+        return hmac.new(self._identity.key, body, hashlib.sha256).digest()[:MAC_BYTES]
+
+
+def check_snapshot(start: Cursor, epoch: bytes, scope: ScopeState) -> None:
+    """Refuse to go on with a scan whose log tail is gone.
+
+    Raises:
+        RemoteError: ``SNAPSHOT_EXPIRED``.
+    """
+    if start.epoch != epoch or not scope.floor <= start.seq <= scope.head:
+        raise resync("SNAPSHOT_EXPIRED", "the log behind the beginning of this snapshot is gone")
+
+
+def snapshot_reply(
+    request: SnapshotRequest, schema: Schema, start: Cursor, page: ScanPage, token: bytes
+) -> SnapshotReply:
+    """The page for ``request``."""
+    return SnapshotReply(
+        scope=request.scope,
+        start=start,
+        stores=_by_store(schema, page.rows),
+        token=token,
+        done=page.last is None,
+    )

@@ -1,0 +1,253 @@
+"""Deciding pushed mutations, one step each, strictly in ``mid`` order.
+
+A permanent fault (malformed, denied, conflict, broken dependency) is a verdict: it is recorded and the queue moves on.
+Whatever may pass (a busy or full disk, a hub with an older schema) is never one: nothing is recorded and the client
+sends the same bytes again.
+
+A mutation that changes nothing is ``applied`` at the head of its scope: no sequence is spent, and the client lets go of
+it with the page that reaches that head, never before it has seen the state in which nothing had to be changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from atoma.contracts.sync import Conflict, Limits, Mutation, OpenRequest, Outcome, OutcomeStatus, PushRequest
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import RemoteError
+from atoma.hub.admission import CheckedMutation, Refusal, admit
+from atoma.hub.conflicts import Seen, decide
+from atoma.hub.lineage import broken_link, next_digest, next_transaction
+from atoma.hub.rules import Rules
+from atoma.hub.workspace import Workspace
+from atoma.ports.hub import ClientState, Facts, Need, Plan, Step, StoredOutcome
+from atoma.ports.service import Principal
+from atoma.schema.spec import Schema
+
+
+@dataclass(frozen=True, slots=True)
+class Court:
+    """What every decision is made by."""
+
+    schema: Schema
+    rules: Rules
+    limits: Limits
+
+
+def owned(facts: Facts, client_id: bytes, incarnation: int, principal: Principal) -> ClientState:
+    """The client's state; a fresh one, bound to ``principal``, at its first use.
+
+    Raises:
+        RemoteError: It belongs to somebody else, or has another history.
+    """
+    known = facts.client
+    if known is None:
+        return ClientState(client_id, incarnation, principal.subject)
+    if known.principal != principal.subject:
+        message = "this client id belongs to another principal; a database file is used by one user"
+        raise RemoteError(message, remote_code="PERMISSION_DENIED")
+    if known.incarnation != incarnation:
+        raise forked(f"the hub knows incarnation {known.incarnation} of this client, not {incarnation}")
+    return known
+
+
+def forked(why: str) -> RemoteError:
+    """The error for a client file that is a copy or an older state of one the hub knows."""
+    return RemoteError(f"{why}; take a new client id and number the pending writes anew", remote_code="CLIENT_FORKED")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStep:
+    """Bind a client to its principal and note what it has confirmed."""
+
+    request: OpenRequest
+    principal: Principal
+
+    @property
+    def need(self) -> Need:
+        """The client."""
+        return Need(client_id=self.request.client_id)
+
+    def decide(self, facts: Facts) -> Plan:
+        """The client's new state."""
+        request = self.request
+        client = owned(facts, request.client_id, request.incarnation, self.principal)
+        if request.tail_mid < client.last_mid:
+            raise forked(f"the hub has mutation {client.last_mid} of this client, which itself knows {request.tail_mid}")
+        confirmed = max(client.confirmed_mid, min(request.confirmed_mid, client.last_mid))
+        return Plan(client=replace(client, confirmed_mid=confirmed))
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmStep:
+    """What a push without mutations does: note what the client has confirmed."""
+
+    principal: Principal
+    request: PushRequest
+
+    @property
+    def need(self) -> Need:
+        """The client."""
+        return Need(client_id=self.request.client_id)
+
+    def decide(self, facts: Facts) -> Plan:
+        """The client's new state."""
+        client = owned(facts, self.request.client_id, self.request.incarnation, self.principal)
+        confirmed = max(client.confirmed_mid, min(self.request.confirmed_mid, client.last_mid))
+        return Plan(client=replace(client, confirmed_mid=confirmed))
+
+
+@dataclass(frozen=True, slots=True)
+class PushStep:
+    """Decide one mutation.
+
+    Attributes:
+        mutation: The mutation.
+        previous: Digest chain before it, as the client says.
+        admitted: The checked mutation, or why it cannot be one.
+    """
+
+    court: Court
+    principal: Principal
+    request: PushRequest
+    mutation: Mutation
+    previous: bytes
+    admitted: CheckedMutation | Refusal
+
+    @property
+    def need(self) -> Need:
+        """The client, the scope, the rows, and the outcomes that the operations depend on."""
+        client_id, mid = self.request.client_id, self.mutation.mid
+        if isinstance(self.admitted, Refusal):
+            return Need(client_id=client_id, mids=(mid,))
+        body, ops = self.admitted.body, self.admitted.ops
+        return Need(
+            client_id=client_id,
+            mids=(mid, *sorted({op.after_mid for op in ops if op.after_mid})),
+            scope=body.scope,
+            rows=tuple(dict.fromkeys((op.store.name, op.id) for op in ops)),
+            since=body.base_seq,
+            author=client_id,
+        )
+
+    def decide(self, facts: Facts) -> Plan:
+        """The verdict; the same one again for a mutation that was decided before."""
+        client = owned(facts, self.request.client_id, self.request.incarnation, self.principal)
+        mid = self.mutation.mid
+        if mid <= client.last_mid:
+            return self._again(client, facts)
+        if mid != client.last_mid + 1:
+            return out_of_order(client, mid)
+        if self.previous != client.last_digest:
+            raise forked(f"the digests differ before mutation {mid}")
+        if not isinstance(self.admitted, Refusal) and self.admitted.body.schema_version > self.court.schema.version:
+            return too_new(client, self.admitted.body.schema_version, self.court.schema)
+        outcome, plan = self._verdict(facts)
+        confirmed = max(client.confirmed_mid, min(self.request.confirmed_mid, mid))
+        after = replace(client, last_mid=mid, last_digest=self.mutation.digest, confirmed_mid=confirmed)
+        return replace(plan, client=after, outcome=StoredOutcome(outcome, self.mutation.digest), reply=outcome)
+
+    def _again(self, client: ClientState, facts: Facts) -> Plan:
+        mid = self.mutation.mid
+        stored = facts.outcomes.get(mid)
+        if stored is None:
+            raise forked(f"mutation {mid} was confirmed and forgotten (confirmed up to {client.confirmed_mid})")
+        if stored.digest != self.mutation.digest:
+            raise forked(f"the hub has another mutation {mid}")
+        duplicate = Outcome(
+            mid, stored.outcome.status, stored.outcome.scope, stored.outcome.seq, True, stored.outcome.error,
+            stored.outcome.conflicts,
+        )  # fmt: skip
+        return Plan(client=client, reply=duplicate)
+
+    def _verdict(self, facts: Facts) -> tuple[Outcome, Plan]:
+        mid = self.mutation.mid
+        scope = "" if isinstance(self.admitted, Refusal) else self.admitted.body.scope
+        try:
+            if isinstance(self.admitted, Refusal):
+                raise self.admitted
+            if facts.violation:
+                raise Refusal("CONSTRAINT", facts.violation)
+            return self._apply(self.admitted, facts)
+        except Refusal as refusal:
+            conflicts = () if refusal.conflict is None else (refusal.conflict,)
+            return Outcome(mid, "rejected", scope, error=refusal.error, conflicts=conflicts), Plan()
+
+    def _apply(self, admitted: CheckedMutation, facts: Facts) -> tuple[Outcome, Plan]:
+        body, mid = admitted.body, self.mutation.mid
+        if self.court.rules.scope_access(self.principal, body.scope) != "write":
+            raise Refusal("DENIED", f"you may not write in scope {body.scope!r}")
+        self._check_dependencies(admitted, facts)
+        seen = Seen(body.base_seq, self.request.client_id, facts.scope.floor)
+        work = Workspace(facts.rows)
+        conflicts: list[Conflict] = []
+        for op in admitted.ops:
+            key = (op.store.name, op.id)
+            verdict = decide(op, body.scope, work.fact(key), work.image(key), seen)
+            work.put(key, verdict.image)
+            if verdict.conflict is not None:
+                conflicts.append(verdict.conflict)
+        changes = work.changes(self.court.limits.page_bytes)
+        status: OutcomeStatus = "merged" if conflicts else "applied"
+        if not changes:
+            return Outcome(mid, status, body.scope, facts.scope.head, conflicts=tuple(conflicts)), Plan()
+        transaction = next_transaction(
+            facts.scope, changes, author=self.request.client_id, mid=mid, principal=self.principal.subject
+        )
+        outcome = Outcome(mid, status, body.scope, transaction.seq, conflicts=tuple(conflicts))
+        return outcome, Plan(transaction=transaction)
+
+    def _check_dependencies(self, admitted: CheckedMutation, facts: Facts) -> None:
+        for op in admitted.ops:
+            earlier = facts.outcomes.get(op.after_mid)
+            if earlier is not None and earlier.outcome.status == "rejected":
+                error = earlier.outcome.error
+                root = error.info.get("root_mid", str(op.after_mid)) if error else str(op.after_mid)
+                message = f"it builds on mutation {op.after_mid}, which was rejected"
+                raise Refusal("DEPENDENCY_REJECTED", message, info={"root_mid": root})
+
+
+def out_of_order(client: ClientState, mid: int) -> Plan:
+    """Stop: there is a gap before this mutation."""
+    expected = client.last_mid + 1
+    message = f"mutation {expected} has to come next, got {mid}; send again from there"
+    error = ErrorInfo("OUT_OF_ORDER", message, True, info={"expected": str(expected)})
+    return Plan(client=client, reply=error, stop=True)
+
+
+def too_new(client: ClientState, version: int, schema: Schema) -> Plan:
+    """Stop: the hub has to be brought to the client's schema first."""
+    message = f"written with schema version {version}, the hub has {schema.version}; decided once the hub is upgraded"
+    error = ErrorInfo("SCHEMA_TOO_NEW", message, info={"hub_version": str(schema.version)})
+    return Plan(client=client, reply=error, stop=True)
+
+
+def push_steps(court: Court, principal: Principal, request: PushRequest) -> tuple[list[Step], ErrorInfo | None]:
+    """The steps of a request, and the error that stops it behind the last of them.
+
+    Raises:
+        RemoteError: The batch is too large, or not even its first mutation can be trusted.
+    """
+    limits, mutations = court.limits, request.mutations
+    size = sum(len(mutation.body) for mutation in mutations)
+    if len(mutations) > limits.push_mutations or (size > limits.push_bytes and len(mutations) > 1):
+        message = f"{len(mutations)} mutations of {size} bytes; send at most {limits.push_mutations} and {limits.push_bytes}"
+        raise RemoteError(message, remote_code="TOO_LARGE", remote_retryable=True)
+    broken = broken_link(request.prev_digest, mutations)
+    if broken == 0:
+        raise RemoteError("the digest of the first mutation does not fit its bytes", remote_code="MALFORMED")
+    error = None
+    if broken is not None:
+        mutations = mutations[:broken]
+        error = ErrorInfo("MALFORMED", f"the digest of mutation {request.mutations[broken].mid} does not fit its bytes")
+    steps: list[Step] = [] if mutations else [ConfirmStep(principal, request)]
+    previous = request.prev_digest
+    for mutation in mutations:
+        admitted: CheckedMutation | Refusal
+        try:
+            admitted = admit(mutation.mid, mutation.body, court.schema, limits)
+        except Refusal as refusal:
+            admitted = refusal
+        steps.append(PushStep(court, principal, request, mutation, previous, admitted))
+        previous = next_digest(previous, mutation.body)
+    return steps, error

@@ -1,0 +1,119 @@
+"""Direct queries: checked as strictly as if a stranger had sent them, and kept to the scopes one may read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, Step
+from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
+from atoma.errors import QueryError, RemoteError
+from atoma.ports.hub import QueryPage
+from atoma.query.builder import MAX_DEPTH, MAX_IN_VALUES, encode_cursor
+from atoma.schema.spec import StoreSpec
+
+ROWS_MAX = 10_000
+NODES_MAX = 1_000
+
+
+def check_query(query: QuerySpec, store: StoreSpec[Any]) -> QuerySpec:
+    """``query`` with a total order, once it is clear that it fits ``store`` and is of bounded size.
+
+    Raises:
+        QueryError: It does not.
+        RemoteError: ``TOO_LARGE``: it asks for more rows than one answer may have.
+    """
+    asked = max(query.limit or 0, len(query.ids or ()))
+    if asked > ROWS_MAX:
+        raise RemoteError(f"{asked} rows asked for, the limit is {ROWS_MAX}", remote_code="TOO_LARGE")
+    if query.offset < 0 or (query.limit or 0) < 0:
+        raise QueryError("limit and offset must be 0 or more")
+    if query.where is not None:
+        _check_predicate(query.where, store)
+    order = query.order
+    if not any(sort.field == "id" for sort in order):
+        order = (*order, Sort("id"))
+    if len(order) > len(store.fields):
+        raise QueryError("order_by names a field twice")
+    for sort in order:
+        _check_field(sort.field, store)
+    if query.after is not None and len(query.after) != len(order):
+        raise QueryError("the cursor does not belong to this order")
+    return msgspec.structs.replace(query, order=order)
+
+
+def pinned_scope(query: QuerySpec, store: StoreSpec[Any]) -> str | None:
+    """The only scope the query can find rows in, None when it may be several."""
+    if store.scope_field is None:
+        return store.fixed_scope
+    parts = query.where.items if isinstance(query.where, And) else (query.where,)
+    for part in parts:
+        if isinstance(part, Compare) and part.op == "eq" and part.field == store.scope_field:
+            return part.value if isinstance(part.value, str) else None
+    return None
+
+
+def query_result(request: QueryRequest, query: QuerySpec, page: QueryPage, seconds: float) -> QueryResult:
+    """The result of ``request``; its cursor is empty when there is no further page.
+
+    Args:
+        request: The request.
+        query: The query that was carried out, with one row more than was asked for.
+        page: What the database answered.
+        seconds: How long it took.
+
+    Raises:
+        RemoteError: ``TOO_LARGE``: the answer does not fit.
+    """
+    if not page.complete:
+        raise RemoteError(f"more than {ROWS_MAX} rows or too many bytes; state a limit", remote_code="TOO_LARGE")
+    rows, cursor, limit = page.rows, "", request.query.limit
+    if limit is not None and len(rows) > limit:
+        rows = rows[:limit]
+        cursor = encode_cursor(rows[-1], query.order) if rows else ""
+    meta = ExecutionMeta("remote", (Step("hub", "ok", seconds),), request.context.trace_id, cursor)
+    return QueryResult(rows, page.total, meta)
+
+
+def with_one_more(query: QuerySpec) -> QuerySpec:
+    """``query`` asking for one row more, to see whether there is a further page."""
+    if query.limit is None or query.ids is not None or query.count:
+        return query
+    return msgspec.structs.replace(query, limit=query.limit + 1)
+
+
+def _check_field(name: str, store: StoreSpec[Any]) -> None:
+    if name not in store.fields:
+        raise QueryError(f"store {store.name!r} has no field {name[:80]!r}; it has: {', '.join(store.columns)}")
+
+
+def _check_predicate(where: Predicate, store: StoreSpec[Any]) -> None:
+    stack: list[tuple[Predicate, int]] = [(where, 0)]
+    nodes = 0
+    while stack:
+        node, depth = stack.pop()
+        nodes += 1
+        if nodes > NODES_MAX or depth > MAX_DEPTH:
+            raise QueryError(f"a query has at most {NODES_MAX} conditions, nested at most {MAX_DEPTH} deep")
+        match node:
+            case And(items) | Or(items):
+                stack.extend((item, depth + 1) for item in items)
+            case Not(item):
+                stack.append((item, depth + 1))
+            case Compare(_, field, value):
+                _check_field(field, store)
+                _check_value(value)
+            case In(field, values):
+                _check_field(field, store)
+                if len(values) > MAX_IN_VALUES:
+                    raise QueryError(f"in_() takes at most {MAX_IN_VALUES} values, got {len(values)}")
+                for value in values:
+                    _check_value(value)
+            case IsNull(field) | Like(field, _):
+                _check_field(field, store)
+
+
+def _check_value(value: object) -> None:
+    if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
+        raise QueryError(f"a {type(value).__name__} is no column value")

@@ -1,0 +1,294 @@
+"""The hub's operations, for one principal."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.sync import (
+    PROTOCOL_VERSION,
+    Cursor,
+    Hint,
+    NotifyRequest,
+    OpenReply,
+    OpenRequest,
+    Outcome,
+    PullReply,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    ScopeStatus,
+    SnapshotReply,
+    SnapshotRequest,
+)
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import ClosedError, Overloaded, RemoteError
+from atoma.hub.admission import check_scope
+from atoma.hub.direct import rows_without_scope, write_result, write_steps
+from atoma.hub.failures import at_the_border
+from atoma.hub.hints import Hints, Listener
+from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull_reply, snapshot_reply
+from atoma.hub.pushing import Court, OpenStep, push_steps
+from atoma.hub.querying import ROWS_MAX, check_query, pinned_scope, query_result, with_one_more
+from atoma.hub.rules import EveryScope
+from atoma.ports.environment import Environment
+from atoma.ports.hub import HubDatabase, Plan, RowKey
+from atoma.ports.service import Principal
+
+CALLS_MAX = 1_024
+CLIENT_ID_BYTES = (8, 64)
+
+
+@dataclass(slots=True)
+class HubCore:
+    """What all services of a hub share.
+
+    Attributes:
+        database: Where everything is.
+        court: Schema, rules and limits.
+        environment: Clock and ids.
+        hints: Who listens for commits.
+        calls: Calls under way.
+        closed: Whether new calls are refused.
+    """
+
+    database: HubDatabase
+    court: Court
+    environment: Environment
+    hints: Hints = field(default_factory=Hints)
+    calls: int = 0
+    closed: bool = False
+
+    @contextmanager
+    def call(self, name: str) -> Iterator[None]:
+        """The frame of every call: bounded in number, errors in the protocol's words."""
+        with at_the_border(name):
+            if self.closed:
+                raise ClosedError("the hub is closed")
+            if self.calls >= CALLS_MAX:
+                raise Overloaded("the hub", CALLS_MAX)
+            self.calls += 1
+            try:
+                yield
+            finally:
+                self.calls -= 1
+
+    def committed(self, plans: Sequence[Plan]) -> None:
+        """Tell listeners what has become durable."""
+        heads = {plan.transaction.scope: plan.transaction.seq for plan in plans if plan.transaction is not None}
+        self.hints.tell(heads.items())
+
+
+class HubService:
+    """A ``SyncService`` for ``principal``; made by :meth:`Hub.service`."""
+
+    __slots__ = ("_core", "_principal")
+
+    def __init__(self, core: HubCore, principal: Principal) -> None:
+        self._core = core
+        self._principal = principal
+
+    async def open(self, request: OpenRequest) -> OpenReply:
+        """Begin a sync session: identity, versions, heads.
+
+        Raises:
+            RemoteError: ``PROTO_UNSUPPORTED``, ``SCHEMA_TOO_NEW``, ``HUB_MISMATCH``, ``PERMISSION_DENIED``,
+                ``CLIENT_FORKED``, ``TOO_LARGE``, ``MALFORMED`` or a transient code.
+        """
+        core = self._core
+        with core.call("open"):
+            self._check_client(request.client_id)
+            self._check_versions(request)
+            self._check_count(request.scopes)
+            (plan,) = await core.database.run([OpenStep(request, self._principal)])
+            assert plan.client is not None
+            allowed = [scope for scope in request.scopes if self._may_read(scope)]
+            known = {state.scope: state for state in await core.database.scopes(allowed)} if allowed else {}
+            refused = ErrorInfo("PERMISSION_DENIED", "you may not read this scope")
+            statuses = [
+                ScopeStatus(scope, known[scope].head, known[scope].floor)
+                if scope in known
+                else ScopeStatus(scope, error=refused)
+                for scope in request.scopes
+            ]
+            return OpenReply(
+                hub_id=core.database.identity.hub_id,
+                epoch=core.database.identity.epoch,
+                principal=self._principal.subject,
+                last_mid=plan.client.last_mid,
+                last_digest=plan.client.last_digest,
+                scopes=tuple(statuses),
+                limits=core.court.limits,
+                hub_time_ms=core.environment.wall_ms(),
+            )
+
+    async def push(self, request: PushRequest) -> PushReply:
+        """Decide mutations strictly in ``mid`` order; every outcome in the reply is durable.
+
+        Raises:
+            RemoteError: ``CLIENT_FORKED``, ``PERMISSION_DENIED``, ``TOO_LARGE``, ``MALFORMED`` or a transient code:
+                then nothing of the request was decided.
+        """
+        core = self._core
+        with core.call("push"):
+            self._check_client(request.client_id)
+            steps, error = push_steps(core.court, self._principal, request)
+            plans = await core.database.run(steps, core.committed)
+            outcomes = tuple(plan.reply for plan in plans if isinstance(plan.reply, Outcome))
+            stops = [plan.reply for plan in plans if isinstance(plan.reply, ErrorInfo)]
+            client = plans[-1].client
+            assert client is not None
+            return PushReply(outcomes, client.last_mid, stops[0] if stops else error)
+
+    async def pull(self, request: PullRequest) -> PullReply:
+        """One page of a scope's log.
+
+        Raises:
+            RemoteError: ``PERMISSION_DENIED``, ``EPOCH_CHANGED``, ``CURSOR_AHEAD``, ``CURSOR_TOO_OLD``,
+                ``LINEAGE_MISMATCH`` or a transient code.
+        """
+        core, limits = self._core, self._core.court.limits
+        with core.call("pull"):
+            self._check_client(request.client_id)
+            self._check_readable(request.scope)
+            page = await core.database.page(
+                request.scope,
+                request.cursor.seq,
+                max_bytes=max(1, min(request.max_bytes, limits.page_bytes)),
+                max_changes=max(1, min(request.max_changes, limits.page_changes)),
+                client_id=request.client_id,
+                principal=self._principal.subject,
+                outcomes_after=request.outcomes_after_mid,
+            )
+            check_cursor(request.cursor, page.epoch, page)
+            return pull_reply(request, page.epoch, core.court.schema, page)
+
+    async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
+        """One page of a scope's rows; nothing is kept between pages, the token carries the position.
+
+        Raises:
+            RemoteError: ``PERMISSION_DENIED``, ``SNAPSHOT_EXPIRED``, ``MALFORMED`` or a transient code.
+        """
+        core, limits = self._core, self._core.court.limits
+        with core.call("snapshot"):
+            self._check_readable(request.scope)
+            tokens = SnapshotTokens(core.database.identity)
+            start: Cursor | None = None
+            last: RowKey | None = None
+            if request.token:
+                start, last = tokens.read(request.token, request.scope, self._principal.subject)
+            page = await core.database.scan(
+                request.scope,
+                last,
+                max_bytes=max(1, min(request.max_bytes, limits.page_bytes)),
+                max_rows=max(1, min(request.max_rows, limits.page_changes)),
+            )
+            if start is None:
+                start = Cursor(page.epoch, page.scope.head, page.scope.head_hash)
+            check_snapshot(start, page.epoch, page.scope)
+            token = tokens.make(request.scope, self._principal.subject, start, page.last or last)
+            return snapshot_reply(request, core.court.schema, start, page, token)
+
+    @asynccontextmanager
+    async def notify(self, request: NotifyRequest) -> AsyncIterator[AsyncIterator[Hint]]:
+        """Hints about new heads; the first ones tell the heads now, and only the latest head of a scope is kept.
+
+        Raises:
+            RemoteError: ``PERMISSION_DENIED``, ``TOO_LARGE``, ``OVERLOADED`` or a transient code.
+        """
+        core = self._core
+        listener = Listener(request.scopes)
+        with core.call("notify"):
+            self._check_count(request.scopes)
+            for scope in request.scopes:
+                self._check_readable(scope)
+            core.hints.add(listener)  # before the heads are read: a commit in between is heard
+        try:
+            with core.call("notify"):
+                for state in await core.database.scopes(listener.scopes):
+                    listener.offer(state.scope, state.head)
+            yield listener
+        finally:
+            core.hints.remove(listener)
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        """A direct query; rows carry the hub sequence as their version.
+
+        Raises:
+            RemoteError: ``QUERY``, ``PERMISSION_DENIED``, ``TOO_LARGE``, ``UNKNOWN_STORE`` or a transient code.
+        """
+        core = self._core
+        with core.call("query"):
+            began = core.environment.clock()
+            store = core.court.schema.store(request.store)
+            checked = check_query(request.query, store)
+            scopes = await self._readable(pinned_scope(checked, store))
+            wanted = with_one_more(checked)
+            page = await core.database.query(
+                store.name, wanted, scopes, max_bytes=core.court.limits.page_bytes, max_rows=ROWS_MAX + 1
+            )
+            return query_result(request, wanted, page, core.environment.clock() - began)
+
+    async def write(self, request: WriteRequest) -> WriteResult:
+        """A direct write, applied at most once per key; it reaches syncing clients like any other.
+
+        Raises:
+            RemoteError: ``TOO_LARGE``, ``MALFORMED`` or a transient code: then nothing was written.
+        """
+        core = self._core
+        with core.call("write"):
+            began = core.environment.clock()
+            located: dict[RowKey, Sequence[str]] = {}
+            for name, ids in rows_without_scope(core.court, request).items():
+                found = await core.database.locate(name, ids)
+                located.update({(name, id): scopes for id, scopes in found.items()})
+            steps = write_steps(core.court, self._principal, request, located)
+            plans = await core.database.run(steps, core.committed)
+            answers = [plan.reply for plan in plans if isinstance(plan.reply, bytes)]
+            return write_result(answers, request, core.environment.clock() - began)
+
+    # checks
+
+    def _check_client(self, client_id: bytes) -> None:
+        shortest, longest = CLIENT_ID_BYTES
+        if not shortest <= len(client_id) <= longest:
+            message = f"a client id has {shortest} to {longest} bytes, not {len(client_id)}"
+            raise RemoteError(message, remote_code="MALFORMED")
+
+    def _check_versions(self, request: OpenRequest) -> None:
+        if not request.proto_min <= PROTOCOL_VERSION <= request.proto_max:
+            message = f"the hub speaks protocol {PROTOCOL_VERSION}, the client {request.proto_min} to {request.proto_max}"
+            info = {"proto_min": str(PROTOCOL_VERSION), "proto_max": str(PROTOCOL_VERSION)}
+            raise RemoteError(message, remote_code="PROTO_UNSUPPORTED", info=info)
+        identity, schema = self._core.database.identity, self._core.court.schema
+        if request.hub_id and request.hub_id != identity.hub_id:
+            message = "this file belongs to another hub; open it with that one or begin with a new file"
+            raise RemoteError(message, remote_code="HUB_MISMATCH", info={"hub_id": identity.hub_id.hex()})
+        if request.schema_version > schema.version:
+            message = f"the client has schema version {request.schema_version}, the hub {schema.version}; upgrade the hub"
+            raise RemoteError(message, remote_code="SCHEMA_TOO_NEW", info={"hub_version": str(schema.version)})
+
+    def _check_count(self, scopes: Sequence[str]) -> None:
+        limit = self._core.court.limits.scopes
+        if len(scopes) > limit:
+            raise RemoteError(f"{len(scopes)} scopes, the limit is {limit}", remote_code="TOO_LARGE")
+
+    def _may_read(self, scope: str) -> bool:
+        check_scope(scope)
+        return self._core.court.rules.scope_access(self._principal, scope) in ("read", "write")
+
+    def _check_readable(self, scope: str) -> None:
+        if not self._may_read(scope):
+            raise RemoteError("you may not read this scope", remote_code="PERMISSION_DENIED", info={"scope": scope})
+
+    async def _readable(self, pinned: str | None) -> list[str] | None:
+        """Scopes that a query may see, None for all of them."""
+        if pinned is not None:
+            self._check_readable(pinned)
+            return [pinned]
+        if isinstance(self._core.court.rules, EveryScope):
+            return None
+        states = await self._core.database.scopes()
+        return [state.scope for state in states if self._may_read(state.scope)]

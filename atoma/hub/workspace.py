@@ -1,0 +1,60 @@
+"""The rows of one decision: they change operation by operation, and come out as one net change each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from atoma.contracts.codec import encode
+from atoma.contracts.values import RowImage
+from atoma.hub.admission import Refusal
+from atoma.ports.hub import RowChange, RowFact, RowKey
+
+ABSENT = RowFact()
+
+
+class Workspace:
+    """Rows as a decision found them and as it leaves them.
+
+    Args:
+        rows: Facts of every row that the decision may touch.
+    """
+
+    __slots__ = ("_facts", "_now")
+
+    def __init__(self, rows: Mapping[RowKey, RowFact]) -> None:
+        self._facts = rows
+        self._now: dict[RowKey, RowImage | None] = {}
+
+    def fact(self, key: RowKey) -> RowFact:
+        """The row as it was found."""
+        return self._facts.get(key, ABSENT)
+
+    def image(self, key: RowKey) -> RowImage | None:
+        """The row as it is now."""
+        return self._now[key] if key in self._now else self.fact(key).image
+
+    def put(self, key: RowKey, image: RowImage | None) -> None:
+        """Make ``image`` the row."""
+        self._now[key] = image
+
+    def changes(self, max_bytes: int) -> list[RowChange]:
+        """What differs from how it was found, in the order of the first touch.
+
+        Raises:
+            Refusal: ``TOO_LARGE``: the images do not fit into a page.
+        """
+        changes: list[RowChange] = []
+        size = 0
+        for (store, id), post in self._now.items():
+            pre = self.fact((store, id)).image
+            if pre == post:
+                continue
+            body = None if post is None else encode(post)
+            size += len(body or b"")
+            fields = None
+            if pre is not None and post is not None:
+                fields = tuple(name for name in post if name not in pre or pre[name] != post[name])
+            changes.append(RowChange(store, id, pre, post, body, fields))
+        if size > max_bytes:
+            raise Refusal("TOO_LARGE", f"the rows of this mutation have {size} bytes together, the limit is {max_bytes}")
+        return changes

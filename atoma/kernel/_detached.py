@@ -1,0 +1,129 @@
+"""Steps that go on after the answer was given: supervised, bounded, told by events, cancelled with the client."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import Generic, Protocol
+
+import trio
+
+from atoma.contracts.events import QueryFinished, WriteSettled
+from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.errors import AtomaError, Overloaded
+from atoma.kernel._parts import Parts, end
+from atoma.kernel.outcomes import Side, code_of
+from atoma.kernel.trail import Trail
+from atoma.kernel.types import DetachedResults, Frame, Req, Res, Run
+
+_log = logging.getLogger("atoma.kernel")
+
+
+class Settle(Protocol, Generic[Req, Res]):
+    """What is done with the end of a detached run."""
+
+    async def __call__(
+        self, parts: Parts, request: Req, result: Res | None, error: AtomaError | None, frame: Frame
+    ) -> None:
+        """Tell it by an event and hand it on; exactly one of ``result`` and ``error`` is given."""
+        ...
+
+
+class Detached(Generic[Req, Res]):
+    """The compiled form of ``detach(step)`` inside a sequence.
+
+    Args:
+        parts: The kernel's.
+        side: Query or write.
+        step: What runs.
+        what: The nodes in it.
+        settle: What is done with its end.
+        required: Refuse the whole request when there is no place (writes), instead of answering without it.
+    """
+
+    __slots__ = ("_parts", "_required", "_settle", "_side", "_step", "_what")
+
+    def __init__(
+        self,
+        parts: Parts,
+        side: Side[Req, Res],
+        step: Run[Req, Res],
+        what: str,
+        settle: Settle[Req, Res],
+        *,
+        required: bool,
+    ) -> None:
+        self._parts = parts
+        self._side = side
+        self._step = step
+        self._what = what
+        self._settle = settle
+        self._required = required
+
+    def reserve(self, frame: Frame) -> bool:
+        """Take a place for a run; False when the request is to be answered without it.
+
+        Raises:
+            Overloaded: All places are taken and the request cannot do without.
+        """
+        parts = self._parts
+        if parts.detached_running < parts.limits.detached:
+            parts.detached_running += 1
+            return True
+        now = parts.environment.clock()
+        end(parts.events, frame, self._what, "skipped", now, now, Overloaded.code, "no place to run detached")
+        if self._required:
+            raise Overloaded("the place for detached steps", parts.limits.detached)
+        return False
+
+    def release(self) -> None:
+        """Give a place back that was taken and not used."""
+        self._parts.detached_running -= 1
+
+    def start(self, request: Req, frame: Frame) -> None:
+        """Start a run, whose place is taken, in the client's nursery; it has no deadline of the caller's."""
+        parts = self._parts
+        now = parts.environment.clock()
+        end(parts.events, frame, self._what, "detached", now, now)
+        own = Frame(frame.trace_id, math.inf, Trail(), 1, "detached")
+        parts.nursery.start_soon(self._supervise, self._side.until(request, math.inf), own)
+
+    async def _supervise(self, request: Req, frame: Frame) -> None:
+        try:
+            result, failure = None, None
+            try:
+                result = await self._step(request, frame)
+            except AtomaError as error:
+                failure = error
+            await self._settle(self._parts, request, result, failure, frame)
+        except Exception:
+            _log.exception("a detached step of %s could not be settled", self._what)
+        finally:
+            self.release()
+
+
+async def settle_query(
+    parts: Parts, request: QueryRequest, result: QueryResult | None, error: AtomaError | None, frame: Frame
+) -> None:
+    """Tell how a detached query ended and hand its rows on."""
+    code = code_of(error) if error is not None else ""
+    path = tuple(frame.trail.steps)
+    parts.events.emit(QueryFinished(frame.trace_id, request.store, request.context.policy, code, path))
+    if result is not None and parts.detached_results is not None:
+        await parts.detached_results.query_answered(request, result)
+
+
+async def settle_write(
+    parts: Parts, request: WriteRequest, result: WriteResult | None, error: AtomaError | None, frame: Frame
+) -> None:
+    """Tell how a detached write ended and hand its verdict on."""
+    parts.changed({entry.store for entry in request.entries})
+    code = code_of(error) if error is not None else ""
+    status = result.status if result is not None else None
+    path = tuple(frame.trail.steps)
+    parts.events.emit(WriteSettled(frame.trace_id, request.idem, request.context.policy, status, code, path))
+    if parts.detached_results is not None:
+        await parts.detached_results.write_settled(request, result, error)
+
+
+__all__ = ["Detached", "DetachedResults", "Settle", "settle_query", "settle_write"]

@@ -1,0 +1,87 @@
+"""What compiled steps share: nodes, clock, events, and how a step enters the trail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import trio
+
+from atoma.contracts.events import StepFinished, StepStarted
+from atoma.contracts.execution import Source, Step, StepOutcome
+from atoma.kernel.events import EventDispatch
+from atoma.kernel.types import DetachedResults, Frame, KernelLimits
+from atoma.plugins import Node
+from atoma.ports import AtomicWriter, Environment
+
+if TYPE_CHECKING:
+    from atoma.kernel.guards import Breaker, Bulkhead
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """What a kernel gives to the steps it compiles.
+
+    Attributes:
+        nodes: Every node by id.
+        environment: Clock and randomness.
+        events: Where events go.
+        nursery: Where detached steps run.
+        writer: Commits atomic segments; None without a local database.
+        detached_results: Gets what detached steps bring; None drops it.
+        limits: Bounds.
+        synced: Stores that replicate.
+        detached_running: Places taken by detached steps.
+        breakers: State of each breaker, by its settings and nodes.
+        bulkheads: The same for bulkheads.
+        generations: Store → how often it changed; cached results of another generation are stale.
+    """
+
+    nodes: Mapping[str, Node]
+    environment: Environment
+    events: EventDispatch
+    nursery: trio.Nursery
+    writer: AtomicWriter | None
+    detached_results: DetachedResults | None
+    limits: KernelLimits
+    synced: frozenset[str]
+    detached_running: int = 0
+    breakers: dict[tuple[object, ...], Breaker] = field(default_factory=dict)
+    bulkheads: dict[tuple[object, ...], Bulkhead] = field(default_factory=dict)
+    generations: dict[str, int] = field(default_factory=dict)
+
+    def changed(self, stores: Iterable[str]) -> None:
+        """Make cached results of ``stores`` stale."""
+        for store in stores:
+            self.generations[store] = self.generations.get(store, 0) + 1
+
+
+def begin(events: EventDispatch, frame: Frame, node: str) -> None:
+    """Tell that a node begins."""
+    if events.listeners:
+        events.emit(StepStarted(frame.trace_id, node, frame.attempt))
+
+
+def end(
+    events: EventDispatch,
+    frame: Frame,
+    node: str,
+    outcome: StepOutcome,
+    started: float,
+    now: float,
+    error: str = "",
+    note: str = "",
+    source: Source | None = None,
+) -> None:
+    """Enter a step into the trail and tell that it ended."""
+    seconds = now - started
+    if not note:
+        note = frame.note
+    elif frame.note:
+        note = f"{frame.note}; {note}"
+    frame.trail.steps.append(Step(node, outcome, seconds, frame.attempt, frame.deadline - started, error, note))
+    if source is not None:
+        frame.trail.source = source
+    if events.listeners:
+        events.emit(StepFinished(frame.trace_id, node, frame.attempt, outcome, seconds, error))

@@ -1,0 +1,239 @@
+"""Compiled forms of the steps that run one thing after the other; none of them needs a nursery."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+
+import trio
+
+from atoma.contracts.events import FallbackTaken, RetryScheduled
+from atoma.contracts.execution import Source, StepOutcome, WriteRequest, WriteResult
+from atoma.contracts.policy import RunnableCombinator
+from atoma.errors import AtomaError, FallbackExhausted, WriteUnknown
+from atoma.kernel._detached import Detached
+from atoma.kernel._parts import Parts, begin, end
+from atoma.kernel.combinators import RetryStep
+from atoma.kernel.outcomes import Side, classify, code_of, repeatable, retry_after, translate
+from atoma.kernel.types import Frame, Req, Res, Run
+from atoma.ports import AtomicWriter, Staging
+
+
+def run_node(
+    parts: Parts, side: Side[Req, Res], id: str, call: Callable[[Req], Awaitable[Res]], remote: bool | None
+) -> Run[Req, Res]:
+    """Run one node: translate what it raises, judge what it returns, enter both into the trail.
+
+    Args:
+        parts: The kernel's.
+        side: Query or write.
+        id: The node's id.
+        call: What to await.
+        remote: What the node says about itself; None believes its results.
+    """
+    events, clock, result_type = parts.events, parts.environment.clock, side.result_type
+    far = bool(remote)
+    fixed: Source | None = None if remote is None else "remote" if remote else "local"
+
+    async def run(request: Req, frame: Frame) -> Res:
+        started = clock()
+        begin(events, frame, id)
+        try:
+            result = await call(request)
+            if not isinstance(result, result_type):
+                raise TypeError(f"node {id!r} answered with a {type(result).__name__}")
+            outcome, code = side.judge(id, result, request)
+        except trio.Cancelled:
+            end(events, frame, id, "cancelled", started, clock())
+            raise
+        except Exception as error:
+            now = clock()
+            failure = side.failed(error, id, far, now - started, request)
+            end(events, frame, id, outcome_of(failure), started, now, code_of(failure))
+            if failure is error:
+                raise
+            raise failure from failure.__cause__
+        source = result.meta.source if fixed is None else fixed
+        end(events, frame, id, outcome, started, clock(), code, "", source if outcome == "ok" else None)
+        return result
+
+    return run
+
+
+def run_atomic(
+    parts: Parts, side: Side[WriteRequest, WriteResult], writer: AtomicWriter, stages: Sequence[tuple[str, Staging]]
+) -> Run[WriteRequest, WriteResult]:
+    """Commit all stages by one call to the engine; each leaves an entry in the trail, with the same duration."""
+    events, clock = parts.events, parts.environment.clock
+    ids = tuple(id for id, _ in stages)
+    staging = tuple(stage for _, stage in stages)
+
+    async def run(request: WriteRequest, frame: Frame) -> WriteResult:
+        started = clock()
+        for id in ids:
+            begin(events, frame, id)
+
+        def ended(outcome: StepOutcome, code: str = "") -> None:
+            now = clock()
+            source: Source | None = "local" if outcome == "ok" else None
+            for id in ids:
+                end(events, frame, id, outcome, started, now, code, "atomic", source)
+
+        try:
+            result = await writer.commit(request, staging)
+            outcome, code = side.judge("+".join(ids), result, request)
+        except trio.Cancelled:
+            ended("cancelled")
+            raise
+        except Exception as error:
+            failure = side.failed(error, "+".join(ids), False, clock() - started, request)
+            ended(outcome_of(failure), code_of(failure))
+            if failure is error:
+                raise
+            raise failure from failure.__cause__
+        ended(outcome, code)
+        return result
+
+    return run
+
+
+def outcome_of(error: AtomaError) -> StepOutcome:
+    """How the trail calls a failure."""
+    kind = classify(error)
+    return "rejected" if kind == "rejected" else "unknown" if kind == "unknown" else "failed"
+
+
+def run_sequence(
+    parts: Parts, side: Side[Req, Res], steps: Sequence[Run[Req, Res] | Detached[Req, Res]]
+) -> Run[Req, Res]:
+    """One after the other; what is detached is given a place before anything runs, and started in its turn."""
+    first, *rest = steps
+    assert not isinstance(first, Detached), "the topology check refuses a sequence that begins with detach"
+    detached = [step for step in rest if isinstance(step, Detached)]
+
+    async def walk(request: Req, frame: Frame, places: set[Detached[Req, Res]]) -> Res:
+        result = await first(request, frame)
+        for step in rest:
+            if side.refused(result):
+                break
+            if isinstance(step, Detached):
+                if step in places:
+                    places.discard(step)
+                    step.start(request, frame)
+                continue
+            try:
+                result = await step(request, frame)
+            except AtomaError as error:
+                failure = side.in_doubt(error, request)
+                if failure is error:
+                    raise
+                raise failure from error
+        return result
+
+    async def run(request: Req, frame: Frame) -> Res:
+        places: set[Detached[Req, Res]] = set()
+        try:
+            for step in detached:
+                if step.reserve(frame):
+                    places.add(step)
+            return await walk(request, frame, places)
+        finally:
+            for step in places:
+                step.release()
+
+    async def plain(request: Req, frame: Frame) -> Res:
+        return await walk(request, frame, set())
+
+    return run if detached else plain
+
+
+def run_fallback(
+    parts: Parts, side: Side[Req, Res], steps: Sequence[Run[Req, Res]], subjects: Sequence[str]
+) -> Run[Req, Res]:
+    """The next alternative after a failure that allows it; every fallback is in the trail and told by an event."""
+    events = parts.events
+
+    async def run(request: Req, frame: Frame) -> Res:
+        errors: list[AtomaError] = []
+        current = frame
+        for step, failed in zip(steps, subjects, strict=True):
+            try:
+                return await step(request, current)
+            except AtomaError as error:
+                if not side.goes_on(error):
+                    raise
+                errors.append(error)
+            if len(errors) < len(steps):
+                code = code_of(errors[-1])
+                current = frame.noted(f"fallback: {code}")
+                if events.listeners:
+                    events.emit(FallbackTaken(frame.trace_id, failed, code))
+        raise FallbackExhausted(errors) from errors[-1]
+
+    return run
+
+
+def run_timeout(
+    parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str, seconds: float
+) -> Run[Req, Res]:
+    """Cancel the step when its budget is spent; the caller's own deadline, when earlier, passes through."""
+    events, clock = parts.events, parts.environment.clock
+
+    async def run(request: Req, frame: Frame) -> Res:
+        started = clock()
+        deadline = started + seconds
+        inside = side.until(request, deadline) if deadline < request.context.deadline else request
+        with trio.move_on_after(seconds):
+            return await step(inside, frame)
+        failure = side.timed_out(what, seconds, request)
+        end(events, frame, what, outcome_of(failure), started, clock(), code_of(failure), f"timeout {seconds:g} s")
+        raise failure from failure.__cause__
+
+    return run
+
+
+def run_retry(
+    parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str, spec: RetryStep
+) -> Run[Req, Res]:
+    """Try again while the failure allows it, the attempts last, and the wait fits into the budget."""
+    events, clock, random, backoff = parts.events, parts.environment.clock, parts.environment.random, spec.backoff
+
+    async def run(request: Req, frame: Frame) -> Res:
+        current, doubt = frame, False
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                return await step(request, current)
+            except AtomaError as error:
+                failure = side.in_doubt(error, request) if doubt else error
+            doubt = doubt or isinstance(failure, WriteUnknown)
+            if tries >= spec.attempts or not repeatable(failure):
+                raise failure
+            delay = max(random.random() * backoff.bound(tries), retry_after(failure))
+            if clock() + delay >= request.context.deadline:
+                raise failure
+            code = code_of(failure)
+            if events.listeners:
+                events.emit(RetryScheduled(frame.trace_id, what, tries + 1, delay, code))
+            current = frame.noted(f"retry: {code}", attempt=tries + 1)
+            await trio.sleep(delay)
+
+    return run
+
+
+def run_custom(combinator: RunnableCombinator, steps: Sequence[Run[Req, Res]]) -> Run[Req, Res]:
+    """A combinator of a user's own."""
+
+    async def run(request: Req, frame: Frame) -> Res:
+        def bound(step: Run[Req, Res]) -> Callable[[Req], Awaitable[Res]]:
+            return lambda inner: step(inner, frame)
+
+        try:
+            return await combinator.run(request, [bound(step) for step in steps])
+        except Exception as error:
+            failure = translate(error, combinator.label, 0.0)
+            if failure is error:
+                raise
+            raise failure from failure.__cause__
+
+    return run

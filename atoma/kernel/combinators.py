@@ -1,0 +1,450 @@
+"""The words policies are written in: frozen, hashable values that say what is to happen, without doing it.
+
+========================  ==============================================================================
+``node(id)``              run a registered node
+``sequence(a, b, …)``     one after the other; the first that fails or refuses ends it
+``fallback(a, b, …)``     the next when the one before failed (reads: retryably, writes: certainly not sent)
+``parallel(a, b, …)``     all at once; ``answer`` says how many have to succeed
+``race(a, b, …)``         all at once; the first good answer wins, the others are cancelled
+``hedge(a, b, delay_s=)`` b joins when a is late
+``merge(a, b, …)``        all at once, joined into one result by a merge node (queries only)
+``timeout(step, …)``      a budget inside the caller's budget
+``retry(step, …)``        again after a retryable failure, with exponential, fully jittered waits
+``breaker(step, …)``      after failures in a row, refuse calls for a while
+``bulkhead(step, …)``     a bound on concurrent calls and on those that wait
+``atomic(id, …)``         staging nodes in one local transaction (writes only)
+``detach(step)``          after the answer is given, in the client's nursery
+``cache(step, …)``        recent and running query results, shared (queries only)
+``when_synced(a, b)``     a for stores that replicate, b for the others
+========================  ==============================================================================
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from atoma.contracts.execution import QueryRequest
+from atoma.contracts.policy import Combinator
+
+AnswerRule: TypeAlias = Literal["first", "all"] | int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStep:
+    """See :func:`node`."""
+
+    id: str
+
+    @property
+    def children(self) -> tuple[Combinator, ...]:
+        """None."""
+        return ()
+
+    @property
+    def label(self) -> str:
+        """The id."""
+        return self.id
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The id."""
+        return (self.id,)
+
+
+@dataclass(frozen=True, slots=True)
+class _Several:
+    """Several children and no node of its own."""
+
+    children: tuple[Combinator, ...]
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """None of its own."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """One child and no node of its own."""
+
+    step: Combinator
+
+    @property
+    def children(self) -> tuple[Combinator, ...]:
+        """The one child."""
+        return (self.step,)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """None of its own."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceStep(_Several):
+    """See :func:`sequence`."""
+
+    label = "sequence"
+
+
+@dataclass(frozen=True, slots=True)
+class FallbackStep(_Several):
+    """See :func:`fallback`."""
+
+    label = "fallback"
+
+
+@dataclass(frozen=True, slots=True)
+class ParallelStep(_Several):
+    """See :func:`parallel`."""
+
+    answer: AnswerRule
+
+    @property
+    def label(self) -> str:
+        """``parallel`` with its rule."""
+        return f"parallel {self.answer if isinstance(self.answer, str) else f'quorum {self.answer}'}"
+
+
+@dataclass(frozen=True, slots=True)
+class RaceStep(_Several):
+    """See :func:`race` and :func:`hedge`."""
+
+    delay_s: float
+
+    @property
+    def label(self) -> str:
+        """``race``, or ``hedge`` with its delay."""
+        return f"hedge {self.delay_s:g} s" if self.delay_s else "race"
+
+
+@dataclass(frozen=True, slots=True)
+class MergeStep(_Several):
+    """See :func:`merge`."""
+
+    by: str
+    tolerant: bool
+
+    @property
+    def label(self) -> str:
+        """``merge`` and the node that does it."""
+        return f"merge by {self.by}" + (", tolerant" if self.tolerant else "")
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The merge node."""
+        return (self.by,)
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutStep(_Around):
+    """See :func:`timeout`."""
+
+    seconds: float
+
+    @property
+    def label(self) -> str:
+        """``timeout`` with its budget."""
+        return f"timeout {self.seconds:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Waits between tries: uniform between 0 and ``initial_s * factor ** (n - 1)``, at most ``max_s``.
+
+    Attributes:
+        initial_s: Bound of the first wait.
+        factor: Growth from wait to wait.
+        max_s: Bound of every wait.
+    """
+
+    initial_s: float = 0.1
+    factor: float = 2.0
+    max_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.initial_s <= self.max_s < math.inf and 1 <= self.factor < math.inf):
+            raise ValueError(f"backoff needs 0 <= initial_s <= max_s < inf and factor >= 1, not {self}")
+
+    def bound(self, tries: int) -> float:
+        """Upper bound in seconds of the wait after that many tries."""
+        grown = self.initial_s
+        for _ in range(tries - 1):
+            grown *= self.factor
+            if grown >= self.max_s:
+                return self.max_s
+        return grown
+
+
+@dataclass(frozen=True, slots=True)
+class RetryStep(_Around):
+    """See :func:`retry`."""
+
+    attempts: int
+    backoff: Backoff
+
+    @property
+    def label(self) -> str:
+        """``retry`` with its bound."""
+        return f"retry {self.attempts}×"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerStep(_Around):
+    """See :func:`breaker`."""
+
+    failures: int
+    window_s: float
+    cooldown_s: float
+
+    @property
+    def label(self) -> str:
+        """``breaker`` with its settings."""
+        return f"breaker {self.failures} in {self.window_s:g} s, cooldown {self.cooldown_s:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class BulkheadStep(_Around):
+    """See :func:`bulkhead`."""
+
+    limit: int
+    queue: int
+
+    @property
+    def label(self) -> str:
+        """``bulkhead`` with its bounds."""
+        return f"bulkhead {self.limit} + {self.queue} waiting"
+
+
+@dataclass(frozen=True, slots=True)
+class AtomicStep:
+    """See :func:`atomic`."""
+
+    ids: tuple[str, ...]
+
+    @property
+    def children(self) -> tuple[Combinator, ...]:
+        """The staging nodes."""
+        return tuple(NodeStep(id) for id in self.ids)
+
+    @property
+    def label(self) -> str:
+        """``atomic``."""
+        return "atomic"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """The staging nodes."""
+        return self.ids
+
+
+@dataclass(frozen=True, slots=True)
+class DetachStep(_Around):
+    """See :func:`detach`."""
+
+    label = "detach"
+
+
+@dataclass(frozen=True, slots=True)
+class CacheStep(_Around):
+    """See :func:`cache`."""
+
+    ttl_s: float
+    key: Callable[[QueryRequest], Hashable] | None
+
+    @property
+    def label(self) -> str:
+        """``cache`` with its time to live."""
+        return f"cache {self.ttl_s:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class SyncedStep:
+    """See :func:`when_synced`."""
+
+    synced: Combinator
+    otherwise: Combinator
+
+    @property
+    def children(self) -> tuple[Combinator, ...]:
+        """Both ways."""
+        return (self.synced, self.otherwise)
+
+    @property
+    def label(self) -> str:
+        """``synced store?``."""
+        return "synced store?"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """None of its own."""
+        return ()
+
+
+def node(id: str) -> NodeStep:
+    """Run the node registered as ``id``.
+
+    What it raises is translated by a fixed table; every run leaves one entry in the trail.
+    """
+    if not id:
+        raise ValueError("node() needs the id of a node")
+    return NodeStep(id)
+
+
+def sequence(*steps: Combinator) -> SequenceStep:
+    """Run the steps one after the other; the answer is the last one's.
+
+    The first step that fails, or whose write was refused in part, ends it: later steps are not started. A write that
+    fails after an earlier step succeeded is ``WriteUnknown``, unless it was refused. A ``detach`` among the steps (not
+    as the first) is started after the step before it and leaves the answer as it is.
+    """
+    return SequenceStep(_children("sequence", steps))
+
+
+def fallback(*steps: Combinator) -> FallbackStep:
+    """Try the steps in order until one answers.
+
+    A query goes on after a retryable failure. A write goes on only when the step before certainly sent nothing:
+    connection refused, breaker open, overloaded before sending. A refusal is the answer and never falls back. When all
+    have failed, ``FallbackExhausted`` has the errors.
+    """
+    return FallbackStep(_children("fallback", steps))
+
+
+def parallel(*steps: Combinator, answer: AnswerRule = "first") -> ParallelStep:
+    """Run all steps at the same time; a refusal ends it at once and is the answer.
+
+    Args:
+        steps: At least one.
+        answer: ``first`` takes the first success and cancels the rest. ``all`` needs every step; one failure cancels
+            the rest. A number needs that many successes and cancels the rest. The answer is that of the step that
+            completed it.
+    """
+    if isinstance(answer, int) and not 1 <= answer <= len(steps):
+        raise ValueError(f"a quorum of {answer} is not possible with {len(steps)} steps")
+    return ParallelStep(_children("parallel", steps), answer)
+
+
+def race(*steps: Combinator) -> RaceStep:
+    """Run all steps at the same time; the first good answer wins and the others are cancelled.
+
+    The losers are shown in the trail as cancelled. When all fail: ``FallbackExhausted`` (see :func:`fallback`).
+    """
+    return RaceStep(_children("race", steps), 0.0)
+
+
+def hedge(*steps: Combinator, delay_s: float) -> RaceStep:
+    """Like :func:`race`, but each further step joins only when the ones before are late by ``delay_s`` seconds.
+
+    It joins at once when all the ones before it have failed in a way that allows a fallback.
+    """
+    return RaceStep(_children("hedge", steps), _positive("hedge", "delay_s", delay_s))
+
+
+def merge(*steps: Combinator, by: str = "merge", tolerant: bool = False) -> MergeStep:
+    """Run all steps at the same time and let the merge node ``by`` make one result of theirs. Queries only.
+
+    Args:
+        steps: In the order the merge node gets their results.
+        by: Id of the merge node; ``merge`` is there already (see :class:`atoma.kernel.merge.MergeNode`).
+        tolerant: Be content with the steps that succeeded when others failed retryably; the trail shows both.
+    """
+    return MergeStep(_children("merge", steps), by, tolerant)
+
+
+def timeout(step: Combinator, seconds: float) -> TimeoutStep:
+    """Give ``step`` a budget of ``seconds``, never more than the caller has left.
+
+    When it runs out, the step is cancelled: ``NodeTimeout`` for a query, ``WriteUnknown`` for a write.
+    """
+    return TimeoutStep(step, _positive("timeout", "seconds", seconds))
+
+
+def retry(step: Combinator, attempts: int = 3, backoff: Backoff = Backoff()) -> RetryStep:  # noqa: B008 - frozen
+    """Try again after a retryable failure, with the same idempotency key, at most ``attempts`` times in all.
+
+    The wait is exponential with full jitter, never shorter than the other side asks for; a wait that would outlast
+    the budget is not begun. A write that was ambiguous once stays ``WriteUnknown`` unless a later try has a verdict.
+    """
+    if attempts < 1:
+        raise ValueError(f"retry needs at least one attempt, not {attempts}")
+    return RetryStep(step, attempts, backoff)
+
+
+def breaker(step: Combinator, failures: int = 5, window_s: float = 60.0, cooldown_s: float = 30.0) -> BreakerStep:
+    """Refuse calls with ``CircuitOpen`` for ``cooldown_s`` after ``failures`` failures in a row within ``window_s``.
+
+    Then one call is let through as a probe: its success closes the breaker, its failure opens it again. A refusal is
+    an answer, so it counts as a success. Steps that run the same nodes with the same settings share one breaker.
+    """
+    if failures < 1:
+        raise ValueError(f"breaker needs at least one failure, not {failures}")
+    _positive("breaker", "window_s", window_s)
+    return BreakerStep(step, failures, window_s, _positive("breaker", "cooldown_s", cooldown_s))
+
+
+def bulkhead(step: Combinator, limit: int, queue: int = 0) -> BulkheadStep:
+    """At most ``limit`` calls at once and ``queue`` that wait, in order; one more is ``Overloaded``.
+
+    Steps that run the same nodes with the same bounds share one bulkhead.
+    """
+    if limit < 1 or queue < 0:
+        raise ValueError(f"bulkhead needs limit >= 1 and queue >= 0, not {limit} and {queue}")
+    return BulkheadStep(step, limit, queue)
+
+
+def atomic(*ids: str) -> AtomicStep:
+    """Let the staging nodes ``ids`` do their parts in one local transaction: one call to the engine. Writes only."""
+    if not ids or len(set(ids)) != len(ids):
+        raise ValueError("atomic() needs ids of nodes, each once")
+    return AtomicStep(ids)
+
+
+def detach(step: Combinator) -> DetachStep:
+    """Run ``step`` in the client's nursery after the answer is given; only as a later step of a ``sequence``.
+
+    Bounded: a write fails with ``Overloaded`` before anything is written when too many are running, a query is
+    answered without it. The outcome is told by events; closing the client cancels what still runs.
+    """
+    return DetachStep(step)
+
+
+def cache(step: Combinator, ttl_s: float, key: Callable[[QueryRequest], Hashable] | None = None) -> CacheStep:
+    """Answer equal queries from one result for ``ttl_s`` seconds, and share one that is running. Queries only.
+
+    Args:
+        step: What answers when nothing is cached.
+        ttl_s: How long a result may be given again; a change of the store ends it at once.
+        key: What makes two requests equal; None compares store and query.
+    """
+    return CacheStep(step, _positive("cache", "ttl_s", ttl_s), key)
+
+
+def when_synced(synced: Combinator, otherwise: Combinator) -> SyncedStep:
+    """``synced`` when the request touches a store that replicates, else ``otherwise``."""
+    return SyncedStep(synced, otherwise)
+
+
+def subject(step: Combinator) -> str:
+    """The nodes below a step, joined by ``+``: what guards and timeouts are named after."""
+    if isinstance(step, AtomicStep):
+        return "+".join(step.ids)
+    names = list(step.nodes)
+    for child in step.children:
+        names.extend(name for name in subject(child).split("+") if name not in names)
+    return "+".join(names)
+
+
+def _children(name: str, steps: tuple[Combinator, ...]) -> tuple[Combinator, ...]:
+    if not steps:
+        raise ValueError(f"{name}() needs at least one step")
+    return steps
+
+
+def _positive(name: str, argument: str, value: float) -> float:
+    if not 0 < value < math.inf:
+        raise ValueError(f"{name}() needs {argument} > 0 and finite, not {value}")
+    return value

@@ -1,0 +1,144 @@
+"""Turns a policy graph into nested coroutine functions, once, when a client opens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.policy import Combinator, RunnableCombinator
+from atoma.kernel._concurrent import run_merge, run_parallel, run_race
+from atoma.kernel._detached import Detached, settle_query, settle_write
+from atoma.kernel._parts import Parts
+from atoma.kernel._steps import run_atomic, run_custom, run_fallback, run_node, run_retry, run_sequence, run_timeout
+from atoma.kernel.combinators import (
+    AtomicStep,
+    BreakerStep,
+    BulkheadStep,
+    CacheStep,
+    DetachStep,
+    FallbackStep,
+    MergeStep,
+    NodeStep,
+    ParallelStep,
+    RaceStep,
+    RetryStep,
+    SequenceStep,
+    SyncedStep,
+    TimeoutStep,
+    subject,
+)
+from atoma.kernel.guards import run_breaker, run_bulkhead, run_cache
+from atoma.kernel.merge import Merging
+from atoma.kernel.outcomes import QuerySide, Side, WriteSide
+from atoma.kernel.types import Frame, Req, Res, Run
+from atoma.ports import QueryNode, Staging, WriteNode
+
+
+def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResult]:
+    """The coroutine function of a query graph that passed the topology check."""
+    side = QuerySide()
+    match step:
+        case NodeStep(id=id):
+            node = parts.nodes[id]
+            assert isinstance(node, QueryNode)
+            return run_node(parts, side, id, node.query, remote_of(node))
+        case SequenceStep():
+            steps = [
+                Detached(parts, side, compile_query(child.step, parts), subject(child), settle_query, required=False)
+                if isinstance(child, DetachStep)
+                else compile_query(child, parts)
+                for child in step.children
+            ]
+            return run_sequence(parts, side, steps)
+        case SyncedStep():
+            chosen = _chosen(step, parts)
+            if len(chosen) == 1:
+                return compile_query(chosen[0], parts)
+            synced, otherwise = (compile_query(child, parts) for child in chosen)
+
+            async def choose(request: QueryRequest, frame: Frame) -> QueryResult:
+                return await (synced if request.store in parts.synced else otherwise)(request, frame)
+
+            return choose
+        case MergeStep(by=by, tolerant=tolerant):
+            node = parts.nodes[by]
+            assert isinstance(node, Merging)
+            return run_merge(parts, side, [compile_query(child, parts) for child in step.children], by, node, tolerant)
+        case CacheStep():
+            return run_cache(parts, compile_query(step.step, parts), subject(step), step)
+        case _:
+            return _compile(step, [compile_query(child, parts) for child in step.children], parts, side)
+
+
+def compile_write(step: Combinator, parts: Parts) -> Run[WriteRequest, WriteResult]:
+    """The coroutine function of a write graph that passed the topology check."""
+    side = WriteSide()
+    match step:
+        case NodeStep(id=id):
+            node = parts.nodes[id]
+            if isinstance(node, WriteNode):
+                return run_node(parts, side, id, node.write, remote_of(node))
+            assert isinstance(node, Staging)
+            return _compile_atomic((id,), parts, side)
+        case AtomicStep(ids=ids):
+            return _compile_atomic(ids, parts, side)
+        case SequenceStep():
+            steps = [
+                Detached(parts, side, compile_write(child.step, parts), subject(child), settle_write, required=True)
+                if isinstance(child, DetachStep)
+                else compile_write(child, parts)
+                for child in step.children
+            ]
+            return run_sequence(parts, side, steps)
+        case SyncedStep():
+            chosen = _chosen(step, parts)
+            if len(chosen) == 1:
+                return compile_write(chosen[0], parts)
+            synced, otherwise = (compile_write(child, parts) for child in chosen)
+
+            async def choose(request: WriteRequest, frame: Frame) -> WriteResult:
+                replicates = any(entry.store in parts.synced for entry in request.entries)
+                return await (synced if replicates else otherwise)(request, frame)
+
+            return choose
+        case _:
+            return _compile(step, [compile_write(child, parts) for child in step.children], parts, side)
+
+
+def remote_of(node: object) -> bool | None:
+    """What a node says about where it answers from; None when it says nothing."""
+    remote = getattr(node, "remote", None)
+    return remote if isinstance(remote, bool) else None
+
+
+def _chosen(step: SyncedStep, parts: Parts) -> Sequence[Combinator]:
+    return step.children if parts.synced else (step.otherwise,)
+
+
+def _compile_atomic(ids: tuple[str, ...], parts: Parts, side: WriteSide) -> Run[WriteRequest, WriteResult]:
+    assert parts.writer is not None
+    return run_atomic(parts, side, parts.writer, [(id, cast("Staging", parts.nodes[id])) for id in ids])
+
+
+def _compile(
+    step: Combinator, steps: Sequence[Run[Req, Res]], parts: Parts, side: Side[Req, Res]
+) -> Run[Req, Res]:
+    match step:
+        case FallbackStep():
+            return run_fallback(parts, side, steps, [subject(child) for child in step.children])
+        case ParallelStep(answer=answer):
+            return run_parallel(side, steps, len(steps) if answer == "all" else 1 if answer == "first" else answer)
+        case RaceStep(delay_s=delay_s):
+            return run_race(side, steps, delay_s)
+        case TimeoutStep(seconds=seconds):
+            return run_timeout(parts, side, steps[0], subject(step), seconds)
+        case RetryStep():
+            return run_retry(parts, side, steps[0], subject(step), step)
+        case BreakerStep():
+            return run_breaker(parts, steps[0], subject(step), step)
+        case BulkheadStep():
+            return run_bulkhead(parts, steps[0], subject(step), step)
+        case _:
+            assert isinstance(step, RunnableCombinator)
+            return run_custom(step, steps)

@@ -1,0 +1,261 @@
+"""The execution kernel: carries requests out as their policies say, and says afterwards exactly what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NoReturn
+
+import trio
+
+from atoma.contracts.events import QueryFinished, WriteDispatched, WriteSettled
+from atoma.contracts.execution import (
+    ExecutionMeta,
+    OperationContext,
+    QueryRequest,
+    QueryResult,
+    WriteRequest,
+    WriteResult,
+)
+from atoma.contracts.policy import Policy
+from atoma.errors import AtomaError, PolicyNotAllowed, UnknownPolicy
+from atoma.kernel._parts import Parts
+from atoma.kernel.compiler import compile_query, compile_write
+from atoma.kernel.events import EventDispatch
+from atoma.kernel.explain import explain
+from atoma.kernel.merge import MergeNode
+from atoma.kernel.outcomes import code_of
+from atoma.kernel.policy import PolicyRegistry, ready_policies
+from atoma.kernel.topology import NEEDS_OUTBOX, Checker, node_info
+from atoma.kernel.trail import Trail
+from atoma.kernel.types import (
+    DetachedResults,
+    Frame,
+    GuardInfo,
+    KernelLimits,
+    PolicyInfo,
+    Run,
+    Topology,
+)
+from atoma.plugins import Node
+from atoma.ports import AtomicWriter, Environment
+from atoma.schema import Schema
+
+
+class ExecutionKernel:
+    """Implements ``QueryPort`` and ``WritePort`` over the nodes and policies of one client.
+
+    Everything is checked and compiled in the constructor; no task is started before a step is detached. The kernel
+    owns no resource: it is done when its nursery is cancelled.
+
+    A node may say where it answers from by an attribute ``remote: bool``; without one its results' ``meta.source`` is
+    believed. A node that only stages (``Staging``) runs in a transaction of ``writer``.
+
+    The policies ``direct-local``, ``direct-remote``, ``direct-<name>`` of every node ``remote-<name>``,
+    ``local-first``, ``remote-first``, ``sync-queue`` and ``hybrid`` are there already, for the client's single remote;
+    so is the node ``merge``.
+
+    Args:
+        schema: The declared stores, with the policies they ask for.
+        nodes: Node id → node, as the plugins registered them.
+        policies: Policies beyond the ready-made ones.
+        environment: Clock and randomness.
+        events: Gets the kernel's events; the client runs its ``deliver`` in a task.
+        nursery: Where detached steps run; cancelling it ends them.
+        writer: Commits atomic segments (the local database); None without one.
+        synced: Stores that replicate.
+        default: Policy of requests and stores that name none.
+        detached: Gets what detached steps bring; None drops it.
+        limits: Bounds.
+
+    Raises:
+        TopologyError: The parts do not fit together; it lists every fault with its remedy.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        nodes: Mapping[str, Node],
+        policies: Sequence[Policy] = (),
+        environment: Environment,
+        events: EventDispatch,
+        nursery: trio.Nursery,
+        writer: AtomicWriter | None = None,
+        synced: frozenset[str] = frozenset(),
+        default: str = "direct-local",
+        detached: DetachedResults | None = None,
+        limits: KernelLimits = KernelLimits(),  # noqa: B008 - frozen
+    ) -> None:
+        every: dict[str, Node | MergeNode] = {"merge": MergeNode(), **nodes}
+        self._schema = schema
+        self._default = default
+        self._events = events
+        self._parts = Parts(
+            nodes=every,
+            environment=environment,
+            events=events,
+            nursery=nursery,
+            writer=writer,
+            detached_results=detached,
+            limits=limits,
+            synced=synced,
+        )
+        checker = Checker(schema, every, [*ready_policies(nodes), *policies], writer, synced, default)
+        checker.check()
+        self._barred = checker.barred
+        self.policies = PolicyRegistry(checker.policies, checker.unavailable)
+        self._stores = {name: store.policy or default for name, store in schema.stores.items()}
+        self._queries: dict[str, Run[QueryRequest, QueryResult]] = {}
+        self._writes: dict[str, Run[WriteRequest, WriteResult]] = {}
+        for policy in self.policies.available():
+            if policy.query is not None:
+                self._queries[policy.name] = compile_query(policy.query, self._parts)
+            if policy.write is not None:
+                self._writes[policy.name] = compile_write(policy.write, self._parts)
+
+    async def execute_query(self, request: QueryRequest) -> QueryResult:
+        """Answer ``request`` by the policy of its context, else of its store, else the default.
+
+        The caller's cancel scope is the only time limit; its deadline is read once and travels in the context.
+        Cancelled, the kernel leaves nothing running but what was detached.
+
+        Raises:
+            UnknownStore: The store is not declared.
+            UnknownPolicy: The policy is not there, cannot query, or a node of it is missing.
+            QueryError: The query does not fit the store.
+            AtomaError: What the last node, or the policy, ended with.
+        """
+        context = request.context
+        policy = context.policy or self._policy_of(request.store)
+        run = self._queries.get(policy)
+        if run is None or request.store not in self._stores:
+            self._refuse(policy, "query", (request.store,))
+        context = self._entered(context, policy)
+        if context is not request.context:
+            request = QueryRequest(request.store, request.query, context)
+        trail = Trail()
+        events = self._events
+        try:
+            result = await run(request, Frame(context.trace_id, context.deadline, trail))
+        except BaseException as error:
+            if events.listeners:
+                path = tuple(trail.steps)
+                events.emit(QueryFinished(context.trace_id, request.store, policy, _code(error), path))
+            raise
+        meta, path = result.meta, tuple(trail.steps)
+        if events.listeners:
+            events.emit(QueryFinished(context.trace_id, request.store, policy, "", path))
+        source = trail.source or "local"
+        return QueryResult(
+            result.rows,
+            result.total,
+            ExecutionMeta(source, path, context.trace_id, meta.cursor, meta.commit, policy),
+        )
+
+    async def execute_write(self, request: WriteRequest) -> WriteResult:
+        """Carry ``request`` out by the policy of its context, else of its stores, else the default.
+
+        Every try and every way of it uses ``request.idem``. Refused items are results, not exceptions. Cancelled, the
+        write may have been carried out or not; what its nodes had begun they have finished or undone.
+
+        Raises:
+            UnknownStore: A store is not declared.
+            UnknownPolicy: The policy is not there, cannot write, or a node of it is missing.
+            PolicyNotAllowed: A store replicates and the policy would bypass the outbox, or the stores' own policies
+                differ.
+            WriteUnknown: The write may or may not have been applied; its key is attached.
+            AtomaError: What the last node, or the policy, ended with; nothing of the write was applied.
+        """
+        context = request.context
+        entries = request.entries
+        stores = {entries[0].store} if len(entries) == 1 else {entry.store for entry in entries}
+        policy = context.policy or self._policy_of(*stores)
+        run = self._writes.get(policy)
+        if run is None or not stores <= self._stores.keys() or not stores.isdisjoint(self._barred.get(policy, ())):
+            self._refuse(policy, "write", tuple(stores))
+        context = self._entered(context, policy)
+        if context is not request.context:
+            request = WriteRequest(entries, request.options, context, request.idem)
+        trail = Trail()
+        events = self._events
+        if events.listeners:
+            events.emit(WriteDispatched(context.trace_id, request.idem, policy, entries))
+        result: WriteResult | None = None
+        code = ""
+        try:
+            result = await run(request, Frame(context.trace_id, context.deadline, trail))
+        except BaseException as error:
+            code = _code(error)
+            raise
+        finally:
+            self._parts.changed(stores)
+            path = tuple(trail.steps)
+            if events.listeners:
+                status = result.status if result is not None else None
+                events.emit(WriteSettled(context.trace_id, request.idem, policy, status, code, path))
+        meta = result.meta
+        return WriteResult(
+            result.status,
+            result.items,
+            ExecutionMeta(trail.source or "local", path, context.trace_id, meta.cursor, meta.commit, policy),
+            result.receipts,
+        )
+
+    def invalidate(self, stores: Iterable[str]) -> None:
+        """Say that rows of ``stores`` changed outside this kernel: cached query results of them are not used again."""
+        self._parts.changed(stores)
+
+    def topology(self) -> Topology:
+        """How this client is put together, and how its breakers and bulkheads are now."""
+        policies = tuple(
+            PolicyInfo(
+                policy.name,
+                self.policies.unavailable(policy.name),
+                explain(policy.query) if policy.query is not None else "",
+                explain(policy.write) if policy.write is not None else "",
+            )
+            for policy in self.policies
+        )
+        return Topology(
+            default=self._default,
+            nodes=tuple(node_info(id, node) for id, node in sorted(self._parts.nodes.items())),
+            policies=policies,
+            stores=dict(self._stores),
+            synced=self._parts.synced,
+            guards=self.guards(),
+        )
+
+    def guards(self) -> tuple[GuardInfo, ...]:
+        """Every breaker and bulkhead of the available policies, as it is now."""
+        now = self._parts.environment.clock()
+        breakers = (breaker.info(now) for breaker in self._parts.breakers.values())
+        return (*breakers, *(bulkhead.info() for bulkhead in self._parts.bulkheads.values()))
+
+    def _policy_of(self, *stores: str) -> str:
+        names = {self._stores.get(store, self._default) for store in stores}
+        if len(names) > 1:
+            first, second = sorted(names)[:2]
+            other = next(store for store in stores if self._stores[store] == second)
+            raise PolicyNotAllowed(second, other, f"one write cannot run under {first!r} as well; name one policy")
+        return names.pop()
+
+    def _entered(self, context: OperationContext, policy: str) -> OperationContext:
+        deadline = trio.current_effective_deadline()
+        if context.policy == policy and context.deadline == deadline and context.trace_id:
+            return context
+        return OperationContext(context.trace_id or self._parts.environment.ids(), policy, deadline)
+
+    def _refuse(self, name: str, side: str, stores: Iterable[str]) -> NoReturn:
+        for store in stores:
+            self._schema.store(store)
+        policy = self.policies.resolve(name)
+        if (policy.query if side == "query" else policy.write) is None:
+            raise UnknownPolicy(name, f"it has no {side} graph")
+        for store in stores:
+            if store in self._barred.get(name, ()):
+                raise PolicyNotAllowed(name, store, NEEDS_OUTBOX)
+        raise AssertionError(f"policy {name!r} was available but not compiled")
+
+
+def _code(error: BaseException) -> str:
+    return code_of(error) if isinstance(error, AtomaError) else "CANCELLED" if isinstance(error, trio.Cancelled) else "INTERNAL"

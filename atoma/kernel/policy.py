@@ -1,0 +1,170 @@
+"""The policies that are there already, and the registry of names.
+
+================  ==============================================  =====================================================
+name              queries                                         writes
+================  ==============================================  =====================================================
+direct-local      local                                           local
+direct-remote     remote                                          remote
+local-first       local now, remote afterwards                    synced store: as sync-queue; else local now, remote
+                                                                  afterwards
+remote-first      remote, local when that failed                  synced store: as sync-queue; else remote, local when
+                                                                  certainly nothing was sent
+sync-queue        local                                           local and outbox in one transaction
+hybrid            local and remote at once, merged                synced store: as sync-queue; else remote, then local
+================  ==============================================  =====================================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from atoma.contracts.policy import Combinator, Policy
+from atoma.errors import UnknownPolicy
+from atoma.kernel.combinators import atomic, detach, fallback, merge, node, sequence, timeout, when_synced
+
+LOCAL_QUERY = "local-query"
+LOCAL_WRITE = "local-write"
+OUTBOX = "outbox"
+REMOTE_PREFIX = "remote-"
+SINGLE_REMOTE = "remote"
+"""Stands for the client's single remote in a ready-made policy while there is none, or more than one."""
+KNOWN_REMOTES = ("http", "grpc", "websocket")
+REFRESH_S = 30.0
+"""Budget of what ``local-first`` does after the answer, in seconds."""
+
+
+def direct_local() -> Policy:
+    """The local database and nothing else."""
+    return Policy("direct-local", node(LOCAL_QUERY), node(LOCAL_WRITE))
+
+
+def direct_remote(remote: str = SINGLE_REMOTE, *, name: str = "direct-remote") -> Policy:
+    """The other side and nothing else: when it is down, the request fails.
+
+    Args:
+        remote: Id of the remote node.
+        name: Name of the policy.
+    """
+    return Policy(name, node(remote), node(remote))
+
+
+def local_first(remote: str = SINGLE_REMOTE, *, name: str = "local-first", refresh_s: float = REFRESH_S) -> Policy:
+    """The local answer now, the remote one afterwards, detached.
+
+    Writes on a synced store go through the outbox; on another store the local write is confirmed, or refused, later.
+
+    Args:
+        remote: Id of the remote node.
+        name: Name of the policy.
+        refresh_s: Budget of what happens afterwards.
+    """
+    afterwards = detach(timeout(node(remote), refresh_s))
+    return Policy(
+        name,
+        query=when_synced(node(LOCAL_QUERY), sequence(node(LOCAL_QUERY), afterwards)),
+        write=when_synced(_queued(), sequence(node(LOCAL_WRITE), afterwards)),
+    )
+
+
+def remote_first(remote: str = SINGLE_REMOTE, *, name: str = "remote-first", seconds: float | None = None) -> Policy:
+    """The other side; locally only when that failed in a way that allows it, which the trail shows.
+
+    Writes on a synced store go through the outbox and are pushed at once; the runtime waits for the verdict.
+
+    Args:
+        remote: Id of the remote node.
+        name: Name of the policy.
+        seconds: Budget of the remote node; None lets it take what the caller has.
+    """
+    far: Combinator = node(remote) if seconds is None else timeout(node(remote), seconds)
+    return Policy(
+        name,
+        query=fallback(far, node(LOCAL_QUERY)),
+        write=when_synced(_queued(), fallback(far, node(LOCAL_WRITE))),
+    )
+
+
+def sync_queue() -> Policy:
+    """The local database; every write is queued for the hub in its own transaction."""
+    return Policy("sync-queue", node(LOCAL_QUERY), _queued())
+
+
+def hybrid(remote: str = SINGLE_REMOTE, *, name: str = "hybrid") -> Policy:
+    """Local and remote rows merged; without the other side the local ones, which the trail shows.
+
+    Args:
+        remote: Id of the remote node.
+        name: Name of the policy.
+    """
+    return Policy(
+        name,
+        query=merge(node(LOCAL_QUERY), node(remote), tolerant=True),
+        write=when_synced(_queued(), sequence(node(remote), node(LOCAL_WRITE))),
+    )
+
+
+def _queued() -> Combinator:
+    return atomic(LOCAL_WRITE, OUTBOX)
+
+
+def ready_policies(node_ids: Sequence[str] | Mapping[str, object]) -> list[Policy]:
+    """The policies every client has, for the nodes it has.
+
+    A name without a remote of its own means the client's single remote.
+    """
+    remotes = [id for id in node_ids if id.startswith(REMOTE_PREFIX)]
+    single = remotes[0] if len(remotes) == 1 else SINGLE_REMOTE
+    names = dict.fromkeys([*KNOWN_REMOTES, *(id.removeprefix(REMOTE_PREFIX) for id in sorted(remotes))])
+    return [
+        direct_local(),
+        direct_remote(single),
+        *(direct_remote(f"{REMOTE_PREFIX}{name}", name=f"direct-{name}") for name in names if name),
+        local_first(single),
+        remote_first(single),
+        sync_queue(),
+        hybrid(single),
+    ]
+
+
+class PolicyRegistry:
+    """Policies by name; it executes nothing.
+
+    Args:
+        policies: Every policy, by name.
+        unavailable: Name → why it cannot be selected.
+    """
+
+    __slots__ = ("_policies", "_unavailable")
+
+    def __init__(self, policies: Mapping[str, Policy], unavailable: Mapping[str, str]) -> None:
+        self._policies = dict(policies)
+        self._unavailable = dict(unavailable)
+
+    def __iter__(self) -> Iterator[Policy]:
+        return iter(self._policies.values())
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of every policy, available or not."""
+        return frozenset(self._policies)
+
+    def available(self) -> list[Policy]:
+        """The policies that can be selected."""
+        return [policy for name, policy in self._policies.items() if name not in self._unavailable]
+
+    def unavailable(self, name: str) -> str:
+        """Why the policy cannot be selected (``needs …``); ``""`` when it can."""
+        return self._unavailable.get(name, "")
+
+    def resolve(self, name: str) -> Policy:
+        """The policy of that name.
+
+        Raises:
+            UnknownPolicy: It is not registered, or a node of it is missing.
+        """
+        found = self._policies.get(name)
+        if found is None:
+            raise UnknownPolicy(name, f"it is not registered; known are: {', '.join(sorted(self._policies))}")
+        if name in self._unavailable:
+            raise UnknownPolicy(name, self._unavailable[name])
+        return found

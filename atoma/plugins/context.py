@@ -1,0 +1,115 @@
+"""What a plugin is and what it may do while a client opens (seed §7.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import trio
+
+from atoma.contracts.events import Event
+from atoma.contracts.policy import Policy
+from atoma.ports import Environment, PortKey, QueryNode, Staging, Transport, WriteNode
+from atoma.schema import Schema
+
+T = TypeVar("T")
+
+Undo: TypeAlias = Callable[[], None]
+Node: TypeAlias = QueryNode | WriteNode | Staging
+Listener: TypeAlias = Callable[[Event], None]
+
+
+class PluginContext(Protocol):
+    """The four planes (nodes, policies, transports, listeners) and what plugins offer one another.
+
+    Every registration returns its undo; all of them are undone in reverse order when the client closes or when its
+    opening fails.
+    """
+
+    @property
+    def schema(self) -> Schema:
+        """The declared stores."""
+        ...
+
+    @property
+    def environment(self) -> Environment:
+        """Clock, ids, randomness, executor."""
+        ...
+
+    @property
+    def nursery(self) -> trio.Nursery:
+        """The client's nursery: background tasks of plugins live here and are cancelled when the client closes."""
+        ...
+
+    @property
+    def ready(self) -> trio.Event:
+        """Set once the start-up check has passed; background tasks wait for it before they do anything."""
+        ...
+
+    @property
+    def synced_stores(self) -> frozenset[str]:
+        """Stores that some plugin of this client replicates."""
+        ...
+
+    def register_node(self, id: str, node: Node) -> Undo:
+        """Add an execution node. Raises :class:`PluginError` when the id is taken or it is no node."""
+        ...
+
+    def register_policy(self, policy: Policy) -> Undo:
+        """Add a policy. Raises :class:`PluginError` when the name is taken."""
+        ...
+
+    def register_transport(self, transport: Transport) -> Undo:
+        """Add a transport. Raises :class:`PluginError` when the name is taken."""
+        ...
+
+    def register_listener(self, listener: Listener) -> Undo:
+        """Hear every kernel and sync event; a listener that raises is logged and harms nobody."""
+        ...
+
+    def emit(self, event: Event) -> None:
+        """Tell the listeners."""
+        ...
+
+    def provide(self, port: PortKey[T], implementation: T) -> Undo:
+        """Offer an implementation of ``port``. Raises :class:`PluginError` when there is one."""
+        ...
+
+    def require(self, port: PortKey[T]) -> T:
+        """The implementation of ``port``. Raises :class:`PluginError` when nobody offers one."""
+        ...
+
+
+@runtime_checkable
+class Plugin(Protocol):
+    """Something that a client is put together from. Nothing to inherit: have these members."""
+
+    @property
+    def id(self) -> str:
+        """Unique name, shown in ``topology()``."""
+        ...
+
+    @property
+    def provides(self) -> Sequence[PortKey[object]]:
+        """Ports that it will :meth:`PluginContext.provide`."""
+        ...
+
+    @property
+    def needs(self) -> Sequence[PortKey[object]]:
+        """Ports that have to be there before it is set up; decides the order of set-up."""
+        ...
+
+    def open(self, context: PluginContext) -> AbstractAsyncContextManager[None]:
+        """Set up, stay open while the client is, clean up."""
+        ...
+
+
+@runtime_checkable
+class Replicating(Protocol):
+    """A plugin that replicates stores."""
+
+    @property
+    def synced_stores(self) -> frozenset[str]:
+        """Names of the stores."""
+        ...

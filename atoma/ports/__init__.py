@@ -1,0 +1,66 @@
+"""The seams: Protocols that runtime, kernel, sync, stores, transports and hub meet in.
+
+Who implements and who calls each port is written in ``docs/internals/ports.md``.
+"""
+
+from __future__ import annotations
+
+from atoma.ports.channel import Channel, Transport
+from atoma.ports.engine import LocalDatabase, LocalEngine
+from atoma.ports.environment import Environment, seeded_environment
+from atoma.ports.execution import ApplyPort, AtomicWriter, QueryNode, QueryPort, Staging, WriteNode, WritePort
+from atoma.ports.keys import APPLY, LIVE_QUERIES, LOCAL_DATABASE, SYNC_LINK, PortKey
+from atoma.ports.live import (
+    Change,
+    Insert,
+    LiveBatch,
+    LiveInspection,
+    LiveQueries,
+    LiveStats,
+    Move,
+    Remove,
+    Reset,
+    Update,
+    apply_batch,
+)
+from atoma.ports.local import LocalTx
+from atoma.ports.service import Peer, Principal, ServiceHost, SyncLink, SyncService, TokenVerifier
+
+__all__ = [
+    "APPLY",
+    "LIVE_QUERIES",
+    "LOCAL_DATABASE",
+    "SYNC_LINK",
+    "ApplyPort",
+    "AtomicWriter",
+    "Change",
+    "Channel",
+    "Environment",
+    "Insert",
+    "LiveBatch",
+    "LiveInspection",
+    "LiveQueries",
+    "LiveStats",
+    "LocalDatabase",
+    "LocalEngine",
+    "LocalTx",
+    "Move",
+    "Peer",
+    "PortKey",
+    "Principal",
+    "QueryNode",
+    "QueryPort",
+    "Remove",
+    "Reset",
+    "ServiceHost",
+    "Staging",
+    "SyncLink",
+    "SyncService",
+    "TokenVerifier",
+    "Transport",
+    "Update",
+    "WriteNode",
+    "WritePort",
+    "apply_batch",
+    "seeded_environment",
+]

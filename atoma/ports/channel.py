@@ -1,0 +1,56 @@
+"""Transports as cancellable channels of messages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+
+@runtime_checkable
+class Channel(Protocol):
+    """A live connection that carries calls; many may be in flight at once, up to a bound.
+
+    Cancelling a call cancels its handler at the far end; the caller's deadline travels with it and is enforced there.
+    """
+
+    async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
+        """Send a request and wait for its reply, of the type the protocol states for ``method``.
+
+        Raises:
+            RemoteError: The other side answered with an error.
+            ChannelBroken: The connection was lost; the outcome is unknown.
+            ProtocolError: The other side broke the protocol.
+            Overloaded: Too many calls are in flight; nothing was sent.
+        """
+        ...
+
+    def stream(
+        self, method: str, message: msgspec.Struct
+    ) -> AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]:
+        """Send a request and receive replies until either side ends; leaving the block cancels the far end.
+
+        The same errors as :meth:`call`, raised by the iterator. A reader that is too slow is throttled.
+        """
+        ...
+
+
+@runtime_checkable
+class Transport(Protocol):
+    """Makes channels."""
+
+    @property
+    def name(self) -> str:
+        """Short name; its nodes are called ``remote-<name>``."""
+        ...
+
+    def connect(self) -> AbstractAsyncContextManager[Channel]:
+        """Connect, authenticate and keep the channel alive inside the block.
+
+        Raises:
+            ConnectFailed: No connection could be made; nothing was sent.
+            AuthenticationError: The other side refused the token.
+        """
+        ...

@@ -1,0 +1,60 @@
+"""The local database as the rest of Atoma sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol, TypeVar, runtime_checkable
+
+from atoma.contracts.execution import QueryResult
+from atoma.contracts.query import QuerySpec
+from atoma.ports.environment import Environment
+from atoma.ports.execution import AtomicWriter
+from atoma.ports.local import LocalTx
+from atoma.schema.spec import Schema
+
+T = TypeVar("T")
+
+
+@runtime_checkable
+class LocalDatabase(AtomicWriter, Protocol):
+    """An open local database."""
+
+    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+        """Answer ``query`` from the visible rows; ``meta.commit`` is the commit the answer is at.
+
+        Raises:
+            QueryError: Unknown field or operator.
+            StoreError: The engine failed.
+        """
+        ...
+
+    async def apply(self, body: Callable[[LocalTx], T]) -> T:
+        """Run ``body`` in one write transaction of its own (see ``ApplyPort``)."""
+        ...
+
+    async def inspect(self, body: Callable[[LocalTx], T]) -> T:
+        """Run ``body``, which only reads, in one read transaction."""
+        ...
+
+
+@runtime_checkable
+class LocalEngine(Protocol):
+    """A local database that is not open yet."""
+
+    def open_database(
+        self, schema: Schema, environment: Environment, synced: frozenset[str]
+    ) -> AbstractAsyncContextManager[LocalDatabase]:
+        """Open (or create) the file for ``schema``; closing waits for running work and leaves no thread or lock.
+
+        Args:
+            schema: The declared stores; tables are created, additive changes are applied.
+            environment: Clock, ids, executor.
+            synced: Stores that replicate: writes that bypass the outbox are refused on them.
+
+        Raises:
+            MigrationError: The file is newer than the code, or a change is not additive.
+            StoreCorrupt: The file is no database, or not one of ours.
+            StoreBusy: Somebody else holds it.
+        """
+        ...

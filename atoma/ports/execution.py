@@ -1,0 +1,101 @@
+"""The execution ports (seed §4.1): how a query and a write are carried out, and how results are written back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.ports.local import LocalTx
+
+T = TypeVar("T")
+Origin: TypeAlias = Literal["user", "sync", "writeback"]
+
+
+@runtime_checkable
+class QueryPort(Protocol):
+    """Carries queries out; the kernel is one."""
+
+    async def execute_query(self, request: QueryRequest) -> QueryResult:
+        """Answer ``request`` within the caller's cancel scope."""
+        ...
+
+
+@runtime_checkable
+class WritePort(Protocol):
+    """Carries writes out; the kernel is one."""
+
+    async def execute_write(self, request: WriteRequest) -> WriteResult:
+        """Carry ``request`` out within the caller's cancel scope; refused items are results, not exceptions."""
+        ...
+
+
+@runtime_checkable
+class ApplyPort(Protocol):
+    """Writes confirmed state back into the local database."""
+
+    async def apply_writeback(self, body: Callable[[LocalTx], T], origin: Origin = "sync") -> T:
+        """Run ``body`` in one local transaction and return what it returns.
+
+        ``body`` is synchronous and runs on the engine's executor. Staging nodes never run here, so nothing echoes into
+        the outbox. Live queries see one diff after the commit. If ``body`` raises, nothing is changed.
+
+        Cancellation is noticed before the transaction begins and after it has committed, never in between.
+        """
+        ...
+
+
+@runtime_checkable
+class QueryNode(Protocol):
+    """A node of a policy that answers queries."""
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        """Answer ``request``."""
+        ...
+
+
+@runtime_checkable
+class WriteNode(Protocol):
+    """A node of a policy that carries writes out."""
+
+    async def write(self, request: WriteRequest) -> WriteResult:
+        """Carry ``request`` out."""
+        ...
+
+
+@runtime_checkable
+class Staging(Protocol):
+    """A node that can take part in an atomic segment."""
+
+    @property
+    def database(self) -> str:
+        """Identity of the database it stages into; all nodes of a segment must have the same."""
+        ...
+
+    def stage(self, tx: LocalTx, request: WriteRequest) -> None:
+        """Do this node's part of ``request`` inside the open transaction.
+
+        Synchronous; no waiting, no retry, no fallback. Raising rolls the whole unit back.
+        """
+        ...
+
+
+@runtime_checkable
+class AtomicWriter(Protocol):
+    """Commits the stages of a unit in one transaction; the engine is one."""
+
+    @property
+    def database(self) -> str:
+        """Identity of the database."""
+        ...
+
+    async def commit(self, request: WriteRequest, stages: Sequence[Staging]) -> WriteResult:
+        """Run ``stages`` in order in one ``BEGIN IMMEDIATE … COMMIT`` and report item by item.
+
+        An atomic unit with a refused item leaves nothing behind (status ``rejected``). Units of concurrent callers may
+        share a transaction, each in a savepoint of its own. Cancellation is noticed before BEGIN and after COMMIT only.
+
+        Raises:
+            StoreError: The engine failed; the unit was rolled back.
+        """
+        ...

@@ -1,0 +1,389 @@
+"""What a hub needs from a database.
+
+Decisions are pure functions of loaded facts and give a plan; the database loads the facts and carries the plan out, in
+one transaction. No SQL crosses this port, and no code of the hub runs while a database waits for its disk or network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias, runtime_checkable
+
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.sync import Outcome
+from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+from atoma.ports.environment import Environment
+from atoma.schema.spec import Schema
+
+RowKey: TypeAlias = tuple[str, str]
+"""Store name and row id, within a scope."""
+
+DIRECT = b""
+"""Author of changes that no client pushed: direct writes are foreign to every client."""
+
+
+@dataclass(frozen=True, slots=True)
+class HubIdentity:
+    """Who the hub is.
+
+    Attributes:
+        hub_id: 16 bytes, forever.
+        epoch: 16 bytes, new whenever history may have been cut.
+        key: Secret that authenticates snapshot tokens.
+    """
+
+    hub_id: bytes
+    epoch: bytes
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ClientState:
+    """What the hub knows about a client.
+
+    Attributes:
+        client_id: The client.
+        incarnation: Its history.
+        principal: Whom it belongs to, from its first use on.
+        last_mid: Last mutation that was decided.
+        last_digest: Digest chain after it.
+        confirmed_mid: Every mutation up to this one has left the client's outbox.
+    """
+
+    client_id: bytes
+    incarnation: int
+    principal: str
+    last_mid: int = 0
+    last_digest: bytes = b""
+    confirmed_mid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ScopeState:
+    """A scope's log: last sequence with its lineage hash, and the oldest cursor that can be continued."""
+
+    scope: str
+    head: int = 0
+    head_hash: bytes = b""
+    floor: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignChange:
+    """Somebody else's change of a row: the columns it touched (None for all), and whether it deleted the row."""
+
+    fields: tuple[str, ...] | None
+    deleted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RowFact:
+    """A row as it is, and what others did to it since the sequence that was asked about.
+
+    Attributes:
+        image: Current image, None when there is no row.
+        seq: Sequence of the last change; 0 when nothing is known of it.
+        author: Client that made the last change.
+        last: Image before the deletion, while the tombstone is kept.
+        foreign: Distinct changes by others that the log still holds.
+    """
+
+    image: RowImage | None = None
+    seq: int = 0
+    author: bytes = DIRECT
+    last: RowImage | None = None
+    foreign: tuple[ForeignChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredOutcome:
+    """An outcome with the digest it belongs to."""
+
+    outcome: Outcome
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The facts a step wants.
+
+    Attributes:
+        client_id: Client whose state to load, empty for none.
+        mids: Outcomes of that client to load.
+        scope: Scope to load, empty for none.
+        rows: Rows of the scope to load.
+        since: Foreign changes are those after this sequence …
+        author: … by anybody but this client.
+        answer: ``(principal, key)`` of a direct write whose stored answer to load.
+    """
+
+    client_id: bytes = b""
+    mids: tuple[int, ...] = ()
+    scope: str = ""
+    rows: tuple[RowKey, ...] = ()
+    since: int = 0
+    author: bytes = DIRECT
+    answer: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the database holds at the moment of the decision; earlier steps of the same run are included.
+
+    Attributes:
+        client: The client, None when it was never seen.
+        scope: The scope; a fresh one when it was never written.
+        rows: One per needed row.
+        outcomes: Those needed outcomes that are kept.
+        answer: The stored answer.
+        now_ms: Wall clock.
+        violation: Set when the plan broke a unique index: the step is asked again, for its refusal.
+    """
+
+    client: ClientState | None
+    scope: ScopeState
+    rows: Mapping[RowKey, RowFact]
+    outcomes: Mapping[int, StoredOutcome]
+    answer: bytes | None
+    now_ms: int
+    violation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RowChange:
+    """One row of a hub transaction.
+
+    Attributes:
+        store: Store name.
+        id: Row id.
+        pre: Image before, None when there was no row.
+        post: Image after, None when it is deleted.
+        body: Encoded ``post``, as the log keeps it.
+        fields: Columns that differ; None for all (created, deleted).
+    """
+
+    store: str
+    id: str
+    pre: RowImage | None
+    post: RowImage | None
+    body: bytes | None
+    fields: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogTransaction:
+    """One accepted mutation: the next sequence of its scope, with everything it changes.
+
+    Attributes:
+        scope: The scope.
+        seq: Its new head; exactly one more than the old one.
+        hash: Lineage hash at ``seq``.
+        author: Client that wrote it, :data:`DIRECT` for none.
+        mid: The client's number, 0 for a direct write.
+        principal: Who wrote it.
+        changes: At least one; each row at most once.
+        size: Bytes of ids and post images.
+    """
+
+    scope: str
+    seq: int
+    hash: bytes
+    author: bytes
+    mid: int
+    principal: str
+    changes: tuple[RowChange, ...]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a step decided; all of it becomes durable together, or none.
+
+    Attributes:
+        client: State of the client from now on.
+        transaction: Log transaction to append and apply.
+        outcome: Outcome to keep.
+        answer: Answer of a direct write to keep under the needed key.
+        reply: What the step tells its caller; the database passes it on unread.
+        stop: Do not run the steps after this one.
+    """
+
+    client: ClientState | None = None
+    transaction: LogTransaction | None = None
+    outcome: StoredOutcome | None = None
+    answer: bytes | None = None
+    reply: Outcome | ErrorInfo | bytes | None = None
+    stop: bool = False
+
+
+@runtime_checkable
+class Step(Protocol):
+    """One decision."""
+
+    @property
+    def need(self) -> Need:
+        """The facts it wants."""
+        ...
+
+    def decide(self, facts: Facts) -> Plan:
+        """The plan for ``facts``; a pure function that may be asked again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedChange:
+    """A change as the log holds it; ``post`` is None when the row was deleted."""
+
+    seq: int
+    store: str
+    id: str
+    post: RowImage | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogPage:
+    """Part of a scope's log, read in one snapshot.
+
+    Attributes:
+        epoch: Epoch of the hub.
+        scope: State of the scope.
+        start_hash: Lineage hash at the start, None when the log does not reach there.
+        end: Last sequence of the page, cut between transactions; the start when there is nothing.
+        end_hash: Lineage hash at ``end``.
+        changes: Every change after the start up to ``end``, in order.
+        outcomes: The client's outcomes in this scope.
+    """
+
+    epoch: bytes
+    scope: ScopeState
+    start_hash: bytes | None
+    end: int
+    end_hash: bytes
+    changes: tuple[LoggedChange, ...] = ()
+    outcomes: tuple[Outcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ScanPage:
+    """Rows of a scope in (store, id) order, read in one snapshot; ``last`` is None when the scan is complete."""
+
+    epoch: bytes
+    scope: ScopeState
+    rows: tuple[tuple[str, str, int, RowImage], ...]
+    last: RowKey | None
+
+
+@dataclass(frozen=True, slots=True)
+class QueryPage:
+    """Answer to a direct query.
+
+    Attributes:
+        rows: Rows in the query's order; their ``version`` is the hub sequence.
+        total: Number of matching rows, for a count only.
+        complete: False when the bounds cut it short.
+    """
+
+    rows: tuple[StoredRow, ...]
+    total: int | None = None
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CompactReport:
+    """What compaction removed, in rows, and the floors it raised."""
+
+    transactions: int = 0
+    changes: int = 0
+    tombstones: int = 0
+    outcomes: int = 0
+    answers: int = 0
+    floors: Mapping[str, int] = field(default_factory=dict[str, int])
+
+
+@runtime_checkable
+class HubDatabase(Protocol):
+    """An open hub database; every committed write survives a power cut.
+
+    Every method raises ``StoreError`` when the engine failed; then nothing of the call was written.
+    """
+
+    @property
+    def identity(self) -> HubIdentity:
+        """Who the hub is."""
+        ...
+
+    async def run(
+        self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
+    ) -> Sequence[Plan]:
+        """Load, decide and carry out ``steps`` in order, in one transaction; their plans, up to the first that stops.
+
+        ``on_commit`` gets the plans in the loop's thread once they are durable, in commit order, also when the caller
+        was cancelled meanwhile. Cancelled before the transaction began, nothing happens; afterwards it is completed.
+        """
+        ...
+
+    async def page(
+        self,
+        scope: str,
+        start: int,
+        *,
+        max_bytes: int,
+        max_changes: int,
+        client_id: bytes,
+        principal: str,
+        outcomes_after: int,
+    ) -> LogPage:
+        """The log after ``start``, at least one transaction if there is one; no outcomes of another principal's client."""
+        ...
+
+    async def scan(self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int) -> ScanPage:
+        """Rows after ``after``, at least one if there is one."""
+        ...
+
+    async def scopes(self, names: Sequence[str] | None = None) -> Sequence[ScopeState]:
+        """States of the named scopes, fresh ones for those never written; of all known scopes for None."""
+        ...
+
+    async def locate(self, store: str, ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Scopes that hold a row with each id."""
+        ...
+
+    async def query(
+        self, store: str, query: QuerySpec, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
+    ) -> QueryPage:
+        """Rows of these scopes only, of all for None.
+
+        Raises:
+            QueryError: Unknown field or operator.
+        """
+        ...
+
+    async def compact(self, *, keep: int, keep_ms: int) -> CompactReport:
+        """Raise the floors so that at most ``keep`` transactions stay per scope, and forget what nobody can ask for.
+
+        Args:
+            keep: Transactions to keep.
+            keep_ms: Answers of direct writes and confirmed rejections younger than this stay.
+        """
+        ...
+
+    async def renew_epoch(self) -> HubIdentity:
+        """Mint a new epoch: every client takes a snapshot before it continues."""
+        ...
+
+
+@runtime_checkable
+class HubStore(Protocol):
+    """A hub database that is not open yet."""
+
+    def open_hub_database(self, schema: Schema, environment: Environment) -> AbstractAsyncContextManager[HubDatabase]:
+        """Open or create it for ``schema`` and hold it exclusively.
+
+        Raises:
+            StoreBusy: Another hub holds it.
+            MigrationError: It is newer than the code, or a change is not additive.
+            StoreCorrupt: It is damaged, or no hub database.
+        """
+        ...

@@ -1,0 +1,154 @@
+"""Live queries: a result that follows the commits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Generic, Protocol, TypeAlias, TypeVar, Union, runtime_checkable
+
+import msgspec
+
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.values import StoredRow
+
+T = TypeVar("T")
+
+
+class Reset(msgspec.Struct, Generic[T], frozen=True):
+    """Forget the result; these are the rows now."""
+
+    rows: tuple[T, ...]
+
+
+class Insert(msgspec.Struct, Generic[T], frozen=True):
+    """``row`` came in at position ``at``."""
+
+    at: int
+    row: T
+
+
+class Remove(msgspec.Struct, Generic[T], frozen=True):
+    """The row at position ``at`` left."""
+
+    at: int
+    id: str
+
+
+class Update(msgspec.Struct, Generic[T], frozen=True):
+    """The row at position ``at`` is now ``row``."""
+
+    at: int
+    row: T
+
+
+class Move(msgspec.Struct, Generic[T], frozen=True):
+    """The row at ``start`` is taken out and put in at ``end`` (a position after taking it out), and is now ``row``."""
+
+    start: int
+    end: int
+    row: T
+
+
+Change: TypeAlias = Union[Reset[T], Insert[T], Remove[T], Update[T], Move[T]]  # noqa: UP007 - generic alias
+
+
+class LiveBatch(msgspec.Struct, Generic[T], frozen=True):
+    """The changes of one step, to be applied in order and together.
+
+    Attributes:
+        commit: Commit number that the result is at after this batch.
+        changes: In order; the first batch of a subscription is one ``Reset``.
+    """
+
+    commit: int
+    changes: tuple[Change[T], ...]
+
+
+@runtime_checkable
+class LiveQueries(Protocol):
+    """Keeps results up to date."""
+
+    def open_live(
+        self, store: str, query: QuerySpec
+    ) -> AbstractAsyncContextManager[AsyncIterator[LiveBatch[StoredRow]]]:
+        """Subscribe first, then take the snapshot: the first batch is a ``Reset``, and no later commit is missed.
+
+        One batch per commit that changes the result. A reader that falls behind gets what it missed as one ``Reset``;
+        memory is bounded. All queries of a database are at the same commit when they deliver. Rows that did not change
+        are the same objects. Leaving the block (or cancelling) ends the subscription.
+
+        Raises:
+            QueryError: The query does not fit the store.
+            ClosedError: (from the iterator) the database was closed.
+        """
+        ...
+
+
+def apply_batch(rows: Sequence[T], batch: LiveBatch[T]) -> tuple[T, ...]:
+    """The result after ``batch``, given the result before it; ``rows`` is left as it is.
+
+    Rows that the batch does not name stay the same objects.
+
+    Raises:
+        IndexError: The batch does not belong to ``rows``: one before it was left out.
+    """
+    result = list(rows)
+    for change in batch.changes:
+        match change:
+            case Reset(rows=fresh):
+                result = list(fresh)
+            case Insert(at=at, row=row):
+                _check_position(at, len(result) + 1)
+                result.insert(at, row)
+            case Remove(at=at):
+                _check_position(at, len(result))
+                del result[at]
+            case Update(at=at, row=row):
+                _check_position(at, len(result))
+                result[at] = row
+            case Move(start=start, end=end, row=row):
+                _check_position(start, len(result))
+                _check_position(end, len(result))
+                del result[start]
+                result.insert(end, row)
+    return tuple(result)
+
+
+def _check_position(at: int, size: int) -> None:
+    if not 0 <= at < size:
+        raise IndexError(
+            f"position {at} is outside a result of {size}; apply every batch since the last Reset, in order"
+        )
+
+
+class LiveStats(msgspec.Struct, frozen=True):
+    """What one live query costs; identical queries on one store are one.
+
+    Attributes:
+        store: Store name.
+        query: The query as text.
+        rows: Rows of the result now.
+        subscribers: Open subscriptions.
+        evaluations: How often the query was run.
+        skipped: Commits on the store that were seen not to touch the result.
+        mean_us: Mean cost of an evaluation in microseconds, reading and comparing together.
+        last_us: Cost of the last one, in microseconds.
+    """
+
+    store: str
+    query: str
+    rows: int
+    subscribers: int
+    evaluations: int
+    skipped: int
+    mean_us: float
+    last_us: float
+
+
+@runtime_checkable
+class LiveInspection(Protocol):
+    """What an inspector asks the live queries of a database."""
+
+    def stats(self) -> tuple[LiveStats, ...]:
+        """One entry per distinct live query, in the order they were opened."""
+        ...

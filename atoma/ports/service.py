@@ -1,0 +1,132 @@
+"""The hub's services, as seen from either end of a wire."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.sync import (
+    Hint,
+    NotifyRequest,
+    OpenReply,
+    OpenRequest,
+    PullReply,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    SnapshotReply,
+    SnapshotRequest,
+)
+
+
+@runtime_checkable
+class SyncService(Protocol):
+    """What a hub does for one authenticated principal.
+
+    The hub implements it, proxies over a channel implement it on the client; ``serving`` exposes it on every face.
+    Errors are ``RemoteError`` with a code of the protocol's table on both sides, and ``TransportError`` from proxies.
+    Cancelling a call cancels the work at the far end.
+    """
+
+    async def open(self, request: OpenRequest) -> OpenReply:
+        """Begin a sync session: identity, versions, heads."""
+        ...
+
+    async def push(self, request: PushRequest) -> PushReply:
+        """Decide mutations strictly in ``mid`` order."""
+        ...
+
+    async def pull(self, request: PullRequest) -> PullReply:
+        """One page of a scope's log."""
+        ...
+
+    async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
+        """One page of a scope's rows."""
+        ...
+
+    def notify(self, request: NotifyRequest) -> AbstractAsyncContextManager[AsyncIterator[Hint]]:
+        """Hints about new heads, coalesced; the first ones tell the heads now."""
+        ...
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        """A direct query against the hub's rows."""
+        ...
+
+    async def write(self, request: WriteRequest) -> WriteResult:
+        """A direct write, applied at most once per idempotency key; the same key gets the same answer again."""
+        ...
+
+
+@runtime_checkable
+class SyncLink(Protocol):
+    """A way to reach a hub."""
+
+    def connect(self) -> AbstractAsyncContextManager[SyncService]:
+        """Connect and authenticate; leaving the block closes the connection.
+
+        Raises:
+            ConnectFailed: No connection could be made.
+            AuthenticationError: The hub does not accept the token.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who a connection belongs to.
+
+    Attributes:
+        subject: Stable name.
+        claims: Verified facts for row rules.
+    """
+
+    subject: str
+    claims: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Where a connection comes from.
+
+    Attributes:
+        address: Host as text, ``"memory"`` for the in-memory transport.
+        loopback: Whether it comes from this machine.
+        transport: Name of the transport.
+    """
+
+    address: str
+    loopback: bool
+    transport: str
+
+
+@runtime_checkable
+class TokenVerifier(Protocol):
+    """Decides who a token belongs to."""
+
+    async def verify(self, token: str, peer: Peer) -> Principal:
+        """The token's principal; ``""`` means that no token was sent.
+
+        Raises:
+            AuthenticationError: The token is missing, wrong or expired.
+        """
+        ...
+
+
+@runtime_checkable
+class ServiceHost(Protocol):
+    """Hands out services to authenticated connections; the hub is one."""
+
+    async def authenticate(self, token: str, peer: Peer) -> Principal:
+        """Who ``token`` belongs to.
+
+        Raises:
+            AuthenticationError: The token is missing, wrong or expired.
+        """
+        ...
+
+    def service(self, principal: Principal) -> SyncService:
+        """The service as ``principal`` may use it."""
+        ...

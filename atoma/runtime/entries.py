@@ -1,0 +1,86 @@
+"""From what a caller passes in to validated entries of a write unit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias, TypeVar, cast
+
+from atoma.contracts.execution import WriteEntry
+from atoma.contracts.values import RowImage
+from atoma.errors import ValidationError
+from atoma.schema.spec import StoreSpec
+
+T = TypeVar("T")
+UpsertConflict: TypeAlias = Literal["lww", "cas"]
+UpsertApply: TypeAlias = Literal["merge", "replace"]
+
+
+def insert_entry(spec: StoreSpec[T], item: T) -> WriteEntry:
+    """An insert of ``item``; raises :class:`ValidationError`."""
+    id, image = spec.encode(item)
+    return WriteEntry(spec.name, "insert", id, spec.scope_of(image), image)
+
+
+def update_entry(spec: StoreSpec[T], id: str, changes: Mapping[str, object], base_version: int | None) -> WriteEntry:
+    """A patch of the row ``id``; raises :class:`ValidationError`."""
+    return WriteEntry(spec.name, "update", spec.check_id(id), "", spec.encode_changes(changes), base_version)
+
+
+def delete_entry(spec: StoreSpec[T], id: str, base_version: int | None) -> WriteEntry:
+    """A delete of the row ``id``; raises :class:`ValidationError`."""
+    return WriteEntry(spec.name, "delete", spec.check_id(id), "", {}, base_version)
+
+
+def upsert_entry(
+    spec: StoreSpec[T],
+    item: T | Mapping[str, object],
+    conflict: UpsertConflict,
+    apply: UpsertApply,
+    base_version: int | None,
+) -> WriteEntry:
+    """An upsert of a whole item or, by name, of some of its fields (the id among them).
+
+    Raises:
+        ValidationError: A wrong field, type or value; ``cas`` without ``base_version``.
+    """
+    if (conflict == "cas") != (base_version is not None):
+        message = 'upsert(conflict="cas") needs base_version=, the version you saw (0: the row must not exist yet)'
+        raise ValidationError(message, store=spec.name, field="base_version", value=base_version)
+    if isinstance(item, Mapping):
+        given = cast("Mapping[str, object]", item)
+        full = _with_defaults(spec, given)
+        id, image = spec.encode(full)
+        values: RowImage = {name: image[name] for name in image if name in given}
+    else:
+        id, image = spec.encode(item)
+        values = image
+    scope = spec.scope_of(image)
+    if apply == "replace":
+        return WriteEntry(spec.name, "upsert", id, scope, image, base_version, replace=True)
+    defaults = {name: value for name, value in image.items() if name not in values}
+    return WriteEntry(spec.name, "upsert", id, scope, values, base_version, defaults=defaults)
+
+
+def _with_defaults(spec: StoreSpec[T], given: Mapping[str, object]) -> T:
+    unknown = [name for name in given if name not in spec.fields]
+    if unknown or "id" not in given:
+        what = f"unknown field {unknown[0]!r}" if unknown else "an upsert by name needs the id"
+        field = unknown[0] if unknown else "id"
+        raise ValidationError(f"store {spec.name!r}: {what}", store=spec.name, field=field, value=dict(given))
+    try:
+        return cast("T", cast("Any", spec.model)(**given))
+    except TypeError as error:
+        message = f"store {spec.name!r}: the row may have to be created, but {error}"
+        raise ValidationError(message, store=spec.name, value=dict(given)) from None
+
+
+def changes_between(spec: StoreSpec[T], before: T, after: T) -> dict[str, object]:
+    """The fields of ``after`` that differ from ``before``; raises :class:`ValidationError` when the id does."""
+    if not isinstance(after, spec.model):
+        message = f"the function given to update() must return a {spec.model.__name__}, not {type(after).__name__}"
+        raise ValidationError(message, store=spec.name, value=after)
+    old_id, old = spec.encode(before)
+    new_id, new = spec.encode(after)
+    if old_id != new_id:
+        raise ValidationError(f"{spec.name}.id never changes", store=spec.name, field="id", value=new_id)
+    return {name: getattr(after, name) for name in new if new[name] != old[name]}

@@ -1,0 +1,1 @@
+"""What reading, writing and writing back mean."""

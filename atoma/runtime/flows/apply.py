@@ -1,0 +1,28 @@
+"""ApplyFlow: the apply port over the local database; where confirmed state comes back in (seed §4.1, §9.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from atoma.ports.engine import LocalDatabase
+from atoma.ports.execution import Origin
+from atoma.ports.local import LocalTx
+
+T = TypeVar("T")
+
+
+class ApplyFlow:
+    """Implements ``ApplyPort``: one transaction, no staging nodes, so nothing echoes into the outbox.
+
+    Args:
+        database: The local database.
+    """
+
+    def __init__(self, database: LocalDatabase) -> None:
+        self._database = database
+
+    async def apply_writeback(self, body: Callable[[LocalTx], T], origin: Origin = "sync") -> T:
+        """Run ``body`` in one local transaction; see ``ApplyPort``."""
+        del origin  # what runs here is decided by the door, not by a flag; kept for tracing by implementations
+        return await self._database.apply(body)

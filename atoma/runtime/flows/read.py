@@ -1,0 +1,66 @@
+"""ReadFlow: one query through the query port, and what a remote answer means for the local cache (seed §6.1)."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
+from atoma.contracts.query import QuerySpec
+from atoma.ports.environment import Environment
+from atoma.ports.execution import QueryPort
+from atoma.runtime.flows.writeback import WriteBack
+from atoma.runtime.registry import PolicyNames
+
+MergeMode: TypeAlias = Literal["replace", "upsert-only", "preserve-missing"]
+"""What a complete remote answer does to cached rows that it does not contain.
+
+``replace`` deletes them, ``upsert-only`` keeps them and leaves them out of the answer, ``preserve-missing`` keeps them
+and adds them to the answer. None of them touches a row with pending writes.
+"""
+
+
+class ReadFlow:
+    """Turns a read of a store into a request and the answer into rows.
+
+    Args:
+        port: Carries queries out.
+        names: Chooses the policy.
+        environment: Draws trace ids.
+        writeback: Keeps remote answers of unsynced stores.
+    """
+
+    def __init__(self, port: QueryPort, names: PolicyNames, environment: Environment, writeback: WriteBack) -> None:
+        self._port = port
+        self._names = names
+        self._ids = environment.ids
+        self._writeback = writeback
+
+    async def query(self, store: str, spec: QuerySpec, policy: str | None) -> QueryResult:
+        """Answer ``spec``; errors of the port are the caller's.
+
+        Rows of a remote answer are kept in the local cache, unless the store is synced.
+        """
+        request = QueryRequest(store, spec, OperationContext(self._ids(), self._names.resolve(store, policy)))
+        result = await self._port.execute_query(request)
+        if self._writeback.caches(store, result.meta.source):
+            await self._writeback.keep_rows(store, result.rows)
+        return result
+
+    async def get_all(self, store: str, spec: QuerySpec, policy: str | None, merge: MergeMode) -> QueryResult:
+        """Answer ``spec``, which has no limit, and merge a remote answer into the cache as ``merge`` says."""
+        request = QueryRequest(store, spec, OperationContext(self._ids(), self._names.resolve(store, policy)))
+        result = await self._port.execute_query(request)
+        if not self._writeback.caches(store, result.meta.source):
+            return result
+        local = await self._port.execute_query(
+            QueryRequest(store, spec, OperationContext(request.context.trace_id, "direct-local"))
+        )
+        answered = {row.id for row in result.rows}
+        missing = [row for row in local.rows if row.id not in answered]
+        kept = await self._writeback.keep_rows(store, result.rows, missing if merge == "replace" else ())
+        rows = result.rows
+        if merge == "preserve-missing":
+            rows = (*rows, *missing)
+        elif kept:
+            rows = (*rows, *(row for row in missing if row.id in kept))
+        return QueryResult(rows, result.total, result.meta)

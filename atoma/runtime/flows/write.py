@@ -1,0 +1,77 @@
+"""WriteFlow: from validated entries to a request with its idempotency key, and from results to the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from atoma.contracts.execution import (
+    Confirm,
+    Durability,
+    OperationContext,
+    WriteEntry,
+    WriteOptions,
+    WriteRequest,
+    WriteResult,
+)
+from atoma.errors import PolicyNotAllowed
+from atoma.ports.environment import Environment
+from atoma.runtime.flows.commit import WriteCommitFlow
+from atoma.runtime.registry import PolicyNames
+from atoma.schema.spec import Schema
+
+
+class WriteFlow:
+    """Draws the key of a unit before anything runs, and hands it to the commit flow.
+
+    Args:
+        commit: Carries units out.
+        names: Chooses the policy.
+        environment: Draws trace ids and keys.
+        schema: Default durability of the stores.
+        synced: Stores that replicate; their default durability is ``full``.
+    """
+
+    def __init__(
+        self,
+        commit: WriteCommitFlow,
+        names: PolicyNames,
+        environment: Environment,
+        schema: Schema,
+        synced: frozenset[str],
+    ) -> None:
+        self._commit = commit
+        self._names = names
+        self._ids = environment.ids
+        self.schema = schema
+        self._synced = synced
+
+    async def write(
+        self,
+        entries: Sequence[WriteEntry],
+        *,
+        policy: str | None = None,
+        confirm: Confirm = "optimistic",
+        atomic: bool = False,
+        durability: Durability | None = None,
+        reads: tuple[tuple[str, str, int | None], ...] = (),
+    ) -> WriteResult:
+        """Write one unit; refused items are in the result.
+
+        Raises:
+            UnknownPolicy: No such policy.
+            PolicyNotAllowed: The stores of an atomic unit have different policies.
+        """
+        policies = {self._names.resolve(entry.store, policy) for entry in entries}
+        if len(policies) > 1:
+            stores = ", ".join(sorted({entry.store for entry in entries}))
+            raise PolicyNotAllowed("/".join(sorted(policies)), stores, "one unit runs under one policy")
+        context = OperationContext(self._ids(), policies.pop())
+        options = WriteOptions(confirm, atomic, durability or self._durability(entries), reads)
+        return await self._commit.commit(WriteRequest(tuple(entries), options, context, self._ids()))
+
+    def _durability(self, entries: Sequence[WriteEntry]) -> Durability:
+        for store in {entry.store for entry in entries}:
+            chosen = self.schema.store(store).durability or ("full" if store in self._synced else "normal")
+            if chosen == "full":
+                return "full"
+        return "normal"

@@ -1,0 +1,80 @@
+"""Live queries with model instances instead of stored rows."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Generic, TypeVar
+
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.values import StoredRow
+from atoma.ports.live import Change, Insert, LiveBatch, LiveQueries, Move, Remove, Reset, Update
+from atoma.schema.spec import StoreSpec
+
+T = TypeVar("T")
+
+
+class RowView(Generic[T]):
+    """Decodes rows once each: an unchanged row is the same object in every batch.
+
+    Args:
+        spec: The store.
+    """
+
+    def __init__(self, spec: StoreSpec[T]) -> None:
+        self._spec = spec
+        self._rows: list[StoredRow] = []
+        self._items: list[T] = []
+
+    @property
+    def items(self) -> tuple[T, ...]:
+        """The result now."""
+        return tuple(self._items)
+
+    def apply(self, batch: LiveBatch[StoredRow]) -> LiveBatch[T]:
+        """Take over ``batch`` and give it back with model instances."""
+        return LiveBatch(batch.commit, tuple(self._change(change) for change in batch.changes))
+
+    def _decode(self, row: StoredRow) -> T:
+        return self._spec.decode(row.id, row.image)
+
+    def _change(self, change: Change[StoredRow]) -> Change[T]:
+        match change:
+            case Reset(rows):
+                known = {id(row): item for row, item in zip(self._rows, self._items, strict=True)}
+                self._items = [known[id(row)] if id(row) in known else self._decode(row) for row in rows]
+                self._rows = list(rows)
+                return Reset(tuple(self._items))
+            case Insert(at, row):
+                item = self._decode(row)
+                self._rows.insert(at, row)
+                self._items.insert(at, item)
+                return Insert(at, item)
+            case Remove(at, id_):
+                del self._rows[at], self._items[at]
+                return Remove(at, id_)
+            case Update(at, row):
+                item = self._decode(row)
+                self._rows[at], self._items[at] = row, item
+                return Update(at, item)
+            case Move(start, end, row):
+                same = self._rows.pop(start) is row
+                old = self._items.pop(start)
+                item = old if same else self._decode(row)
+                self._rows.insert(end, row)
+                self._items.insert(end, item)
+                return Move(start, end, item)
+
+
+@asynccontextmanager
+async def open_typed_live(
+    live: LiveQueries, spec: StoreSpec[T], query: QuerySpec
+) -> AsyncIterator[AsyncIterator[LiveBatch[T]]]:
+    """``LiveQueries.open_live`` with model instances; the same promises."""
+    async with live.open_live(spec.name, query) as batches:
+        yield _typed(batches, RowView(spec))
+
+
+async def _typed(batches: AsyncIterator[LiveBatch[StoredRow]], view: RowView[T]) -> AsyncIterator[LiveBatch[T]]:
+    async for batch in batches:
+        yield view.apply(batch)

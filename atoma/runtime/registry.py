@@ -1,0 +1,35 @@
+"""Which policy a request runs under: names only; the kernel holds what they mean (seed §6.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from atoma.errors import UnknownPolicy
+
+
+class PolicyNames:
+    """Maps stores to policy names; executes nothing.
+
+    Args:
+        default: The client's policy.
+        per_store: Store name → policy name, for stores that have one of their own.
+        known: Every policy that can be selected.
+    """
+
+    __slots__ = ("_per_store", "default", "known")
+
+    def __init__(self, default: str, per_store: Mapping[str, str], known: frozenset[str]) -> None:
+        self.default = default
+        self._per_store = dict(per_store)
+        self.known = known
+
+    def resolve(self, store: str, asked: str | None) -> str:
+        """The policy for a request on ``store``: the one asked for, else the store's, else the client's.
+
+        Raises:
+            UnknownPolicy: Nobody registered a policy of that name.
+        """
+        name = asked or self._per_store.get(store, self.default)
+        if name not in self.known:
+            raise UnknownPolicy(name, f"it is not registered; known are: {', '.join(sorted(self.known)) or 'none'}")
+        return name

@@ -1,0 +1,174 @@
+"""What reading and writing a store gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from atoma.contracts.execution import ExecutionMeta, Receipt, WriteItemResult, WriteState, WriteStatus
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import (
+    AtomaError,
+    ConflictError,
+    NotFoundError,
+    OutboxFull,
+    ScopeNotSubscribed,
+    StoreError,
+    ValidationError,
+    WriteRejected,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Rows in the query's order; iterates and indexes like a sequence.
+
+    Attributes:
+        items: The rows as model instances.
+        versions: Local version of each row, for compare-and-set (``base_version=``).
+        meta: How the answer came about; ``meta.cursor`` continues the page, ``""`` at the end.
+    """
+
+    items: tuple[T, ...]
+    versions: tuple[int, ...]
+    meta: ExecutionMeta
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> T:
+        return self.items[index]
+
+
+class WriteHandle(Generic[T]):
+    """One write after it became locally durable (or was answered by the authority, for a direct remote write).
+
+    Attributes:
+        id: The row's id.
+        value: The row after the write, None when it is gone or not known.
+        version: Its local version, 0 when it is gone or the write was remote.
+        changed: Whether the write changed anything.
+        meta: How the write came about.
+    """
+
+    __slots__ = ("_receipt", "changed", "id", "meta", "value", "version")
+
+    def __init__(
+        self, id: str, value: T, version: int, changed: bool, meta: ExecutionMeta, receipt: Receipt | None
+    ) -> None:
+        self.id = id
+        self.value = value
+        self.version = version
+        self.changed = changed
+        self.meta = meta
+        self._receipt = receipt
+
+    def __repr__(self) -> str:
+        return f"WriteHandle(id={self.id!r}, state={self.state!r})"
+
+    @property
+    def state(self) -> WriteState:
+        """The state of the write now: ``local queued sent accepted observed rejected dead``."""
+        if self._receipt is None:
+            return "local" if self.meta.source == "local" else "accepted"
+        return self._receipt.state
+
+    async def accepted(self) -> int:
+        """Wait until the hub has applied the write; returns the hub sequence it got (0 without a hub).
+
+        The caller's cancel scope is the only timeout; cancelling changes nothing about the write.
+
+        Raises:
+            WriteRejected: The hub refused it; base, mine and theirs are in the inbox.
+        """
+        return 0 if self._receipt is None else await self._receipt.wait(observed=False)
+
+    async def observed(self) -> int:
+        """As :meth:`accepted`, and wait until the confirmed base of this device holds the write."""
+        return 0 if self._receipt is None else await self._receipt.wait(observed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult(Generic[T]):
+    """What became of one item of a ``_many`` call.
+
+    Attributes:
+        id: The item's id.
+        handle: Its handle, None when it was refused.
+        error: Why it was refused, None when it was written.
+    """
+
+    id: str
+    handle: WriteHandle[T] | None
+    error: AtomaError | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it was written."""
+        return self.error is None
+
+
+@dataclass(frozen=True, slots=True)
+class ManyResult(Generic[T]):
+    """Item by item, in input order; one refused item never spoils the others.
+
+    Attributes:
+        status: ``confirmed`` all, ``partial`` some, ``rejected`` none.
+        items: One per input item.
+        meta: How the write came about.
+    """
+
+    status: WriteStatus
+    items: tuple[ItemResult[T], ...]
+    meta: ExecutionMeta
+
+    def __iter__(self) -> Iterator[ItemResult[T]]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @property
+    def failed(self) -> Sequence[ItemResult[T]]:
+        """The refused items."""
+        return [item for item in self.items if not item.ok]
+
+    def raise_for_errors(self) -> ManyResult[T]:
+        """Raise the first refused item's error, or return self."""
+        for item in self.items:
+            if item.error is not None:
+                raise item.error
+        return self
+
+
+def error_of(store: str, item: WriteItemResult) -> AtomaError:
+    """The typed error of a refused item."""
+    info = item.error or ErrorInfo("REJECTED", "refused without a reason")
+    return typed_error(store, item.id, info, item)
+
+
+def typed_error(store: str, id: str, info: ErrorInfo, item: WriteItemResult | None = None) -> AtomaError:
+    """The exception that stands for ``info`` on the row ``id`` of ``store``."""
+    match info.code:
+        case "CONFLICT" | "ALREADY_EXISTS":
+            current = None if item is None else item.row
+            version = item.version if item is not None and item.version else None
+            return ConflictError(info.message, store=store, id=id, current=current, current_version=version)
+        case "NOT_FOUND":
+            return NotFoundError(store, id)
+        case "INVALID":
+            return ValidationError(info.message, store=store, field=info.info.get("field", ""))
+        case "SCOPE_NOT_SUBSCRIBED":
+            return ScopeNotSubscribed(info.info.get("scope", ""), ())
+        case "OUTBOX_FULL":
+            return OutboxFull(int(info.info.get("limit", "0")))
+        case "DISK_FULL" | "BUSY" | "CORRUPT" | "STORE":
+            return StoreError(info.message)
+        case _:
+            return WriteRejected(info.message, reason=info.code, store=store, id=id)

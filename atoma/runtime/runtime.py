@@ -1,0 +1,76 @@
+"""The semantic core: what reading and writing mean, over ports; it knows no node, no protocol and no file."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import trio
+
+from atoma.errors import PluginError
+from atoma.ports.environment import Environment
+from atoma.ports.execution import QueryPort, WritePort
+from atoma.ports.live import LiveQueries
+from atoma.runtime.core import Core
+from atoma.runtime.flows.commit import WriteCommitFlow
+from atoma.runtime.flows.read import ReadFlow
+from atoma.runtime.flows.write import WriteFlow
+from atoma.runtime.flows.writeback import WriteBack
+from atoma.runtime.registry import PolicyNames
+from atoma.runtime.store import Store
+from atoma.runtime.transaction import Transaction
+from atoma.schema.spec import Schema, StoreSpec
+
+T = TypeVar("T")
+
+
+class Runtime:
+    """Stores and transactions over the execution ports.
+
+    Args:
+        schema: The declared stores.
+        query: Carries queries out.
+        write: Carries writes out.
+        writeback: Keeps remote answers of unsynced stores.
+        live: Live queries; None when there is no local database.
+        names: Chooses policies.
+        environment: Draws ids.
+        synced: Stores that replicate.
+        nursery: Where Observables run.
+    """
+
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        query: QueryPort,
+        write: WritePort,
+        writeback: WriteBack,
+        live: LiveQueries | None,
+        names: PolicyNames,
+        environment: Environment,
+        synced: frozenset[str],
+        nursery: trio.Nursery,
+    ) -> None:
+        self.schema = schema
+        self.core = Core(
+            reads=ReadFlow(query, names, environment, writeback),
+            writes=WriteFlow(WriteCommitFlow(write, writeback), names, environment, schema, synced),
+            names=names,
+            synced=synced,
+            nursery=nursery,
+            live_queries=live,
+        )
+
+    def store(self, spec: StoreSpec[T]) -> Store[T]:
+        """The store of ``spec``.
+
+        Raises:
+            UnknownStore: The schema does not hold this very declaration.
+        """
+        if self.schema.store(spec.name) is not spec:
+            raise PluginError(f"the schema declares another store named {spec.name!r}")
+        return Store(self.core, spec)
+
+    def transaction(self, policy: str | None = None) -> Transaction:
+        """A transaction over several stores; use it with ``async with``."""
+        return Transaction(self.core, policy)

@@ -1,0 +1,419 @@
+"""``Store[T]``: one declared store as the application reads and writes it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Generic, TypeAlias, TypeVar, cast
+
+from reactivex import Observable
+
+from atoma.contracts.execution import (
+    Confirm,
+    Durability,
+    ExecutionMeta,
+    Receipt,
+    WriteEntry,
+    WriteItemResult,
+    WriteResult,
+    WriteStatus,
+)
+from atoma.contracts.query import QuerySpec
+from atoma.errors import AtomaError, ConflictError, NotFoundError, QueryError, ValidationError
+from atoma.ports.live import LiveBatch
+from atoma.query.builder import Query, bind, encode_cursor
+from atoma.runtime.core import Core
+from atoma.runtime.entries import (
+    UpsertApply,
+    UpsertConflict,
+    changes_between,
+    delete_entry,
+    insert_entry,
+    update_entry,
+    upsert_entry,
+)
+from atoma.runtime.flows.read import MergeMode
+from atoma.runtime.live import open_typed_live
+from atoma.runtime.observable import observe_live
+from atoma.runtime.results import ItemResult, ManyResult, Page, WriteHandle, error_of
+from atoma.schema.spec import StoreSpec
+
+T = TypeVar("T")
+V = TypeVar("V")
+Changes: TypeAlias = Mapping[str, object] | Callable[[T], T]
+
+UPDATE_ATTEMPTS = 10
+"""How often ``update(id, function)`` reads again when somebody else was faster."""
+EVERYTHING = Query()
+
+
+class Store(Generic[T]):
+    """A typed, observable store. Get one with ``client.store(SPEC)``; it is cheap and holds no resources.
+
+    Every method runs within the caller's cancel scope. A cancelled write either happened wholly or not at all; the
+    local database and the outbox always agree.
+
+    ``policy=`` chooses how a call is carried out, ``confirm="strict"`` waits for the hub's verdict,
+    ``durability=`` names what a local commit survives.
+    """
+
+    __slots__ = ("_core", "spec")
+
+    def __init__(self, core: Core, spec: StoreSpec[T]) -> None:
+        self._core = core
+        self.spec = spec
+
+    def __repr__(self) -> str:
+        return f"Store({self.spec.name!r})"
+
+    # reading
+
+    async def get(self, id: str, *, policy: str | None = None) -> T | None:
+        """The row with this id, or None."""
+        result = await self._core.reads.query(self.spec.name, QuerySpec(ids=(id,)), policy)
+        return self.spec.decode(result.rows[0].id, result.rows[0].image) if result.rows else None
+
+    async def version(self, id: str) -> int:
+        """Local version of the row for ``base_version=``; 0 when there is no row."""
+        result = await self._core.reads.query(self.spec.name, QuerySpec(ids=(id,)), None)
+        return result.rows[0].version if result.rows else 0
+
+    async def get_many(self, ids: Sequence[str], *, policy: str | None = None) -> list[T | None]:
+        """The rows with these ids, in this order; None where there is none."""
+        result = await self._core.reads.query(self.spec.name, QuerySpec(ids=tuple(ids)), policy)
+        found = {row.id: self.spec.decode(row.id, row.image) for row in result.rows}
+        return [found.get(id) for id in ids]
+
+    async def get_all(self, *, policy: str | None = None, merge: MergeMode = "preserve-missing") -> Page[T]:
+        """Every row, by id; ``merge`` says what a remote answer does to the local cache of an unsynced store."""
+        spec = bind(EVERYTHING, cast("StoreSpec[object]", self.spec))
+        result = await self._core.reads.get_all(self.spec.name, spec, policy, merge)
+        items = tuple(self.spec.decode(row.id, row.image) for row in result.rows)
+        return Page(items, tuple(row.version for row in result.rows), result.meta)
+
+    async def query(self, query: Query = EVERYTHING, *, policy: str | None = None) -> Page[T]:
+        """The rows of ``query``; ``page.meta.cursor`` continues it with ``query.after(cursor)``.
+
+        Raises:
+            QueryError: The query does not fit the store.
+        """
+        spec = self._bind(query)
+        ask = spec if spec.limit is None else _one_more(spec)
+        result = await self._core.reads.query(self.spec.name, ask, policy)
+        rows = result.rows if spec.limit is None else result.rows[: spec.limit]
+        meta = result.meta
+        if spec.limit is not None and len(result.rows) > spec.limit and rows:
+            meta = _with_cursor(meta, encode_cursor(rows[-1], spec.order))
+        items = tuple(self.spec.decode(row.id, row.image) for row in rows)
+        return Page(items, tuple(row.version for row in rows), meta)
+
+    async def first(self, query: Query = EVERYTHING, *, policy: str | None = None) -> T | None:
+        """The first row of ``query``, or None."""
+        page = await self.query(query.limit(1), policy=policy)
+        return page.items[0] if page.items else None
+
+    async def count(self, query: Query = EVERYTHING, *, policy: str | None = None) -> int:
+        """How many rows match (limit, offset and cursor do not apply)."""
+        spec = self._bind(query)
+        counting = QuerySpec(where=spec.where, order=spec.order, count=True)
+        result = await self._core.reads.query(self.spec.name, counting, policy)
+        if result.total is None:
+            raise QueryError(f"policy {result.meta.policy!r} answered a count without a total")
+        return result.total
+
+    async def exists(self, id: str, *, policy: str | None = None) -> bool:
+        """Whether there is a row with this id."""
+        return await self.get(id, policy=policy) is not None
+
+    # following
+
+    def live(self, query: Query = EVERYTHING) -> AbstractAsyncContextManager[AsyncIterator[LiveBatch[T]]]:
+        """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
+
+        A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription.
+
+        Raises:
+            QueryError: The query does not fit the store.
+        """
+        return open_typed_live(self._core.live, self.spec, self._bind(query))
+
+    def observe(self, query: Query = EVERYTHING) -> Observable[tuple[T, ...]]:
+        """A cold reactivex Observable of the whole result, again after each commit that changes it.
+
+        Disposing the subscription ends it; closing the client completes it.
+        """
+        spec = self._bind(query)
+        return observe_live(lambda: open_typed_live(self._core.live, self.spec, spec), self._core.nursery)
+
+    # writing
+
+    async def insert(
+        self,
+        item: T,
+        *,
+        policy: str | None = None,
+        confirm: Confirm = "optimistic",
+        durability: Durability | None = None,
+    ) -> WriteHandle[T]:
+        """Add a row; it is locally durable when this returns.
+
+        Raises:
+            ConflictError: There is a row with this id already (never overwritten), or a unique index refuses it.
+            ValidationError: A field has a wrong type or value.
+        """
+        entry = insert_entry(self.spec, item)
+        return _value(await self._write_one(entry, policy, confirm, durability))
+
+    async def insert_many(
+        self,
+        items: Iterable[T],
+        *,
+        atomic: bool = False,
+        policy: str | None = None,
+        confirm: Confirm = "optimistic",
+        durability: Durability | None = None,
+    ) -> ManyResult[T]:
+        """Add rows; item by item, or all or none with ``atomic=True``. One local transaction either way."""
+        return await self._write_many(
+            items, lambda item: insert_entry(self.spec, item), atomic, policy, confirm, durability
+        )
+
+    async def update(
+        self,
+        id: str,
+        changes: Changes[T] | None = None,
+        /,
+        *,
+        base_version: int | None = None,
+        policy: str | None = None,
+        confirm: Confirm = "optimistic",
+        durability: Durability | None = None,
+        **fields: object,
+    ) -> WriteHandle[T]:
+        """Change some fields: by name, as a mapping, or by a function from the row to the row as it should be.
+
+        Only what differs is written and sent. A function is read-modify-write: when somebody else changes the row in
+        between, it is called again with the new row.
+
+        Raises:
+            NotFoundError: There is no such row.
+            ConflictError: The row is no longer at ``base_version``.
+            ValidationError: Unknown field, wrong type or value.
+        """
+        if callable(changes):
+            if fields or base_version is not None:
+                raise ValidationError("update() takes a function or fields, not both", store=self.spec.name)
+            return await self._update_by(id, changes, policy, confirm, durability)
+        merged = {**(changes or {}), **fields}
+        entry = update_entry(self.spec, id, merged, base_version)
+        return _value(await self._write_one(entry, policy, confirm, durability))
+
+    async def update_many(
+        self,
+        changes: Mapping[str, Mapping[str, object]],
+        *,
+        atomic: bool = False,
+        policy: str | None = None,
+        confirm: Confirm = "optimistic",
+        durability: Durability | None = None,
+    ) -> ManyResult[T]:
+        """Change many rows: id → changed fields."""
+        return await self._write_many(
+            changes.items(),
+            lambda pair: update_entry(self.spec, pair[0], pair[1], None),
+            atomic,
+            policy,
+            confirm,
+            durability,
+        )
+
+    async def upsert(
+        self,
+        item: T | Mapping[str, object],
+        *,
+        conflict: UpsertConflict = "lww",
+        apply: UpsertApply = "merge",
+        base_version: int | None = None,
+        policy: str | None = None,
+        confirm: Confirm = "optimistic",
+        durability: Durability | None = None,
+    ) -> WriteHandle[T]:
+        """Add the row or change the one that is there.
+
+        Args:
+            item: A whole row, or some fields by name with the id.
+            conflict: ``lww`` writes whatever is there; ``cas`` only over ``base_version`` (0: only if there is none).
+            apply: ``merge`` sets the given fields, ``replace`` the whole row (the rest takes the model's defaults).
+            base_version: The version you saw; for ``cas`` only.
+            policy: How to carry it out.
+            confirm: ``strict`` waits for the hub's verdict.
+            durability: What the local commit survives.
+
+        Raises:
+            ConflictError: With ``cas``, the row is at another version.
+            ValidationError: A wrong field, type or value.
+        """
+        entry = upsert_entry(self.spec, item, conflict, apply, base_version)
+        return _value(await self._write_one(entry, policy, confirm, durability))
+
+    async def upsert_many(
+        self,
+        items: Iterable[T | Mapping[str, object]],
+        *,
+        apply: UpsertApply = "merge",
+        atomic: bool = False,
+        policy: str | None = None,
+        confirm: Confirm = "optimistic",
+        durability: Durability | None = None,
+    ) -> ManyResult[T]:
+        """Add or change many rows."""
+        return await self._write_many(
+            items, lambda item: upsert_entry(self.spec, item, "lww", apply, None), atomic, policy, confirm, durability
+        )
+
+    async def delete(
+        self,
+        id: str,
+        *,
+        base_version: int | None = None,
+        policy: str | None = None,
+        confirm: Confirm = "optimistic",
+        durability: Durability | None = None,
+    ) -> WriteHandle[None]:
+        """Remove a row.
+
+        Raises:
+            NotFoundError: There is no such row.
+            ConflictError: The row is no longer at ``base_version``.
+        """
+        entry = delete_entry(self.spec, id, base_version)
+        return cast("WriteHandle[None]", await self._write_one(entry, policy, confirm, durability))
+
+    async def delete_many(
+        self,
+        ids: Iterable[str],
+        *,
+        atomic: bool = False,
+        policy: str | None = None,
+        confirm: Confirm = "optimistic",
+        durability: Durability | None = None,
+    ) -> ManyResult[None]:
+        """Remove many rows."""
+        result = await self._write_many(
+            ids, lambda id: delete_entry(self.spec, id, None), atomic, policy, confirm, durability
+        )
+        return cast("ManyResult[None]", result)
+
+    # inside
+
+    def _bind(self, query: Query) -> QuerySpec:
+        return bind(query, cast("StoreSpec[object]", self.spec))
+
+    async def _write_one(
+        self, entry: WriteEntry, policy: str | None, confirm: Confirm, durability: Durability | None
+    ) -> WriteHandle[T | None]:
+        result = await self._core.writes.write([entry], policy=policy, confirm=confirm, durability=durability)
+        item = result.items[0]
+        if not item.ok:
+            raise error_of(self.spec.name, item)
+        return self._handle(result, 0, item)
+
+    def _handle(self, result: WriteResult, index: int, item: WriteItemResult) -> WriteHandle[T | None]:
+        value = None if item.row is None else self.spec.decode(item.id, item.row)
+        receipt = result.receipts[index] if result.receipts else None
+        return WriteHandle(
+            item.id, value, item.version, item.changed, result.meta, receipt if isinstance(receipt, Receipt) else None
+        )
+
+    async def _write_many(
+        self,
+        items: Iterable[V],
+        make: Callable[[V], WriteEntry],
+        atomic: bool,
+        policy: str | None,
+        confirm: Confirm,
+        durability: Durability | None,
+    ) -> ManyResult[T]:
+        """Validate item by item; what is valid is one unit (none of it when ``atomic`` and one is not)."""
+        entries: list[WriteEntry] = []
+        outcomes: list[ItemResult[T] | None] = []
+        for item in items:
+            try:
+                entries.append(make(item))
+                outcomes.append(None)
+            except AtomaError as error:
+                if atomic:
+                    raise
+                outcomes.append(ItemResult(_id_of(item), None, error))
+        if not entries:
+            return ManyResult("rejected" if outcomes else "confirmed", tuple(_done(outcomes)), ExecutionMeta())
+        result = await self._core.writes.write(
+            entries, policy=policy, confirm=confirm, atomic=atomic, durability=durability
+        )
+        written = iter(enumerate(result.items))
+        for place, outcome in enumerate(outcomes):
+            if outcome is None:
+                index, item_result = next(written)
+                outcomes[place] = self._item(result, index, item_result)
+        done = _done(outcomes)
+        good = sum(item.ok for item in done)
+        status: WriteStatus = "confirmed" if good == len(done) else "partial" if good else "rejected"
+        return ManyResult(status, done, result.meta)
+
+    def _item(self, result: WriteResult, index: int, item: WriteItemResult) -> ItemResult[T]:
+        if not item.ok:
+            return ItemResult(item.id, None, error_of(self.spec.name, item))
+        return ItemResult(item.id, _value(self._handle(result, index, item)), None)
+
+    async def _update_by(
+        self,
+        id: str,
+        function: Callable[[T], T],
+        policy: str | None,
+        confirm: Confirm,
+        durability: Durability | None,
+    ) -> WriteHandle[T]:
+        for attempt in range(UPDATE_ATTEMPTS):
+            found = await self._core.reads.query(self.spec.name, QuerySpec(ids=(id,)), policy)
+            if not found.rows:
+                raise NotFoundError(self.spec.name, id)
+            row = found.rows[0]
+            before = self.spec.decode(row.id, row.image)
+            changes = changes_between(self.spec, before, function(before))
+            entry = update_entry(self.spec, id, changes, row.version)
+            try:
+                return _value(await self._write_one(entry, policy, confirm, durability))
+            except ConflictError:
+                if attempt == UPDATE_ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+
+def _value(handle: WriteHandle[T | None]) -> WriteHandle[T]:
+    # An insert, update or upsert that succeeded has a row; a direct remote write may leave the image unknown.
+    return cast("WriteHandle[T]", handle)
+
+
+def _done(outcomes: Sequence[ItemResult[T] | None]) -> tuple[ItemResult[T], ...]:
+    return tuple(outcome for outcome in outcomes if outcome is not None)
+
+
+def _id_of(item: object) -> str:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, tuple):
+        pair = cast("tuple[object, ...]", item)
+        return str(pair[0])
+    if isinstance(item, Mapping):
+        return str(cast("Mapping[str, object]", item).get("id", ""))
+    return str(getattr(item, "id", ""))
+
+
+def _one_more(spec: QuerySpec) -> QuerySpec:
+    """One row beyond the page tells whether the result goes on."""
+    assert spec.limit is not None
+    return QuerySpec(spec.where, spec.order, spec.limit + 1, spec.offset, spec.after)
+
+
+def _with_cursor(meta: ExecutionMeta, cursor: str) -> ExecutionMeta:
+    return ExecutionMeta(meta.source, meta.path, meta.trace_id, cursor, meta.commit, meta.policy)

@@ -1,0 +1,240 @@
+"""``transaction()``: several stores, one atomic mutation; reads see what was buffered, exit commits in one short step."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
+
+from atoma.contracts.execution import Confirm, Durability, WriteEntry
+from atoma.contracts.overlay import replay
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.sync import Op, OpKind
+from atoma.contracts.values import StoredRow
+from atoma.errors import ClosedError, ConflictError, NotFoundError, PolicyNotAllowed, ValidationError
+from atoma.query.builder import Query, bind
+from atoma.query.evaluate import evaluate
+from atoma.runtime.core import Core
+from atoma.runtime.entries import (
+    UpsertApply,
+    changes_between,
+    delete_entry,
+    insert_entry,
+    update_entry,
+    upsert_entry,
+)
+from atoma.runtime.results import error_of
+from atoma.schema.spec import StoreSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+T = TypeVar("T")
+Key = tuple[str, str]
+_KINDS: dict[str, OpKind] = {"insert": "create", "update": "patch", "delete": "delete"}
+
+
+class Transaction:
+    """A unit under construction. Nothing is locked while the block runs.
+
+    Reads inside see the database plus what the block has buffered. Leaving the block writes everything in one short
+    transaction, which first re-checks that every row that was read is still at the version that was read. Raising
+    inside the block throws the buffer away.
+    """
+
+    def __init__(self, core: Core, policy: str | None) -> None:
+        self._core = core
+        self._policy = policy
+        self._entries: list[WriteEntry] = []
+        self._rows: dict[Key, StoredRow | None] = {}
+        self._reads: dict[Key, int | None] = {}
+        self._open = False
+        self.confirm: Confirm = "optimistic"
+        self.durability: Durability | None = None
+
+    def store(self, spec: StoreSpec[T]) -> TransactionStore[T]:
+        """The store of ``spec`` inside this transaction.
+
+        Raises:
+            UnknownStore: The schema does not declare it.
+        """
+        self._core.writes.schema.store(spec.name)
+        return TransactionStore(self, spec)
+
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[Transaction]:
+        """A nested part: raising inside takes back what it buffered, and only that."""
+        entries, rows = len(self._entries), dict(self._rows)
+        try:
+            yield self
+        except BaseException:
+            del self._entries[entries:]
+            self._rows = rows
+            raise
+
+    async def __aenter__(self) -> Self:
+        if self._open:
+            raise ClosedError("a transaction object is used once; call client.transaction() again")
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open = False
+        if kind is None and self._entries:
+            await self._commit()
+
+    async def _commit(self) -> None:
+        scopes = {entry.scope for entry in self._entries}
+        if len(scopes) > 1:
+            raise PolicyNotAllowed(
+                self._policy or self._core.names.default,
+                ", ".join(sorted({entry.store for entry in self._entries})),
+                f"a transaction touches one scope, this one touches {', '.join(sorted(scopes))}",
+            )
+        synced = {entry.store in self._core.synced for entry in self._entries}
+        if len(synced) > 1:
+            raise PolicyNotAllowed(
+                self._policy or self._core.names.default,
+                ", ".join(sorted({entry.store for entry in self._entries})),
+                "a transaction must not mix synced and local-only stores",
+            )
+        result = await self._core.writes.write(
+            self._entries,
+            policy=self._policy,
+            confirm=self.confirm,
+            atomic=True,
+            durability=self.durability,
+            reads=tuple((store, id, version) for (store, id), version in self._reads.items()),
+        )
+        for entry, item in zip(self._entries, result.items, strict=True):
+            if not item.ok and (item.error is None or item.error.code != "ABORTED"):
+                raise error_of(entry.store, item)
+        if result.status != "confirmed":
+            raise ConflictError("the transaction was refused and nothing was written; read again and retry")
+
+    def buffer(self, entry: WriteEntry, scope: str) -> None:
+        """Add an entry and let later reads see it."""
+        if not self._open:
+            raise ClosedError("the transaction is over; write inside its `async with` block")
+        key = (entry.store, entry.id)
+        before = self._rows.get(key)
+        image = replay(_as_op(entry), None if before is None else before.image)
+        self._rows[key] = None if image is None else StoredRow(entry.id, 0, 0, scope, image)
+        base_version = entry.base_version
+        self._entries.append(
+            WriteEntry(
+                entry.store, entry.op, entry.id, scope, entry.values, base_version, entry.replace, entry.defaults
+            )
+        )
+
+    async def row(self, store: str, id: str) -> StoredRow | None:
+        """The row as this transaction sees it; remembers the version that was read."""
+        key = (store, id)
+        if key not in self._rows:
+            result = await self._core.reads.query(store, QuerySpec(ids=(id,)), self._policy)
+            self._see(store, id, result.rows[0] if result.rows else None)
+        return self._rows[key]
+
+    async def rows(self, store: str, spec: QuerySpec) -> tuple[StoredRow, ...]:
+        """The rows of a query as this transaction sees them."""
+        wide = QuerySpec(where=spec.where, order=spec.order)
+        result = await self._core.reads.query(store, wide, self._policy)
+        for row in result.rows:
+            if (store, row.id) not in self._rows:
+                self._see(store, row.id, row)
+        seen = [row for (name, _), row in self._rows.items() if name == store and row is not None]
+        return evaluate(spec, seen)
+
+    def _see(self, store: str, id: str, row: StoredRow | None) -> None:
+        self._rows[store, id] = row
+        self._reads[store, id] = None if row is None else row.version
+
+
+def _as_op(entry: WriteEntry) -> Op:
+    values: dict[str, object] = dict(entry.values)
+    if entry.op == "upsert":
+        return Op("replace" if entry.replace else "upsert", entry.store, entry.id, values, dict(entry.defaults))
+    return Op(_KINDS[entry.op], entry.store, entry.id, values)
+
+
+class TransactionStore(Generic[T]):
+    """A store inside a transaction: the same words, buffered."""
+
+    __slots__ = ("_tx", "spec")
+
+    def __init__(self, tx: Transaction, spec: StoreSpec[T]) -> None:
+        self._tx = tx
+        self.spec = spec
+
+    async def get(self, id: str) -> T | None:
+        """The row with this id, or None."""
+        row = await self._tx.row(self.spec.name, id)
+        return None if row is None else self.spec.decode(row.id, row.image)
+
+    async def query(self, query: Query) -> tuple[T, ...]:
+        """The rows of ``query``."""
+        spec = bind(query, cast("StoreSpec[object]", self.spec))
+        return tuple(self.spec.decode(row.id, row.image) for row in await self._tx.rows(self.spec.name, spec))
+
+    async def insert(self, item: T) -> T:
+        """Add a row.
+
+        Raises:
+            ConflictError: There is a row with this id already.
+            ValidationError: A field has a wrong type or value.
+        """
+        entry = insert_entry(self.spec, item)
+        row = await self._tx.row(self.spec.name, entry.id)
+        if row is not None:
+            message = f"store {self.spec.name!r} already has a row with id {entry.id!r}"
+            raise ConflictError(message, store=self.spec.name, id=entry.id, current=row.image)
+        self._tx.buffer(entry, entry.scope)
+        return item
+
+    async def update(
+        self, id: str, changes: Mapping[str, object] | Callable[[T], T] | None = None, /, **fields: object
+    ) -> T:
+        """Change some fields, by name or by a function; returns the row as it will be.
+
+        Raises:
+            NotFoundError: There is no such row.
+            ValidationError: Unknown field, wrong type or value.
+        """
+        row = await self._tx.row(self.spec.name, id)
+        if row is None:
+            raise NotFoundError(self.spec.name, id)
+        before = self.spec.decode(row.id, row.image)
+        if callable(changes):
+            if fields:
+                raise ValidationError("update() takes a function or fields, not both", store=self.spec.name)
+            patch: dict[str, object] = changes_between(self.spec, before, changes(before))
+        else:
+            patch = {**(changes or {}), **fields}
+        self._tx.buffer(update_entry(self.spec, id, patch, None), row.scope)
+        after = await self._tx.row(self.spec.name, id)
+        assert after is not None
+        return self.spec.decode(after.id, after.image)
+
+    async def upsert(self, item: T | Mapping[str, object], *, apply: UpsertApply = "merge") -> None:
+        """Add the row or change the one that is there.
+
+        Raises:
+            ValidationError: A field has a wrong type or value.
+        """
+        entry = upsert_entry(self.spec, item, "lww", apply, None)
+        row = await self._tx.row(self.spec.name, entry.id)
+        self._tx.buffer(entry, entry.scope if row is None else row.scope)
+
+    async def delete(self, id: str) -> None:
+        """Remove a row.
+
+        Raises:
+            NotFoundError: There is no such row.
+        """
+        row = await self._tx.row(self.spec.name, id)
+        if row is None:
+            raise NotFoundError(self.spec.name, id)
+        self._tx.buffer(delete_entry(self.spec, id, None), row.scope)

@@ -1,0 +1,260 @@
+"""Declaring stores: a model's type hints become a STRICT table with real columns."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_type_hints
+
+import msgspec
+
+from atoma.contracts.execution import Durability
+from atoma.contracts.values import RowImage, Scalar
+from atoma.errors import SchemaError, UnknownStore, ValidationError
+from atoma.schema.fields import Field, field_of
+
+T = TypeVar("T")
+
+ConflictRule: TypeAlias = Literal["lww", "server_wins", "client_wins", "manual"]
+_RULES = ("lww", "server_wins", "client_wins", "manual")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+ID_BYTES = 200
+DEFAULT_SCOPE = "main"
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A secondary index over one or more fields of a store."""
+
+    fields: tuple[str, ...]
+    unique: bool
+
+    def __init__(self, *fields: str, unique: bool = False) -> None:
+        if not fields:
+            raise SchemaError("Index() needs at least one field")
+        object.__setattr__(self, "fields", fields)
+        object.__setattr__(self, "unique", unique)
+
+
+def _hints(name: str, model: type[Any]) -> dict[str, object]:
+    """Declared fields of a dataclass, msgspec Struct or attrs class, in order."""
+    if dataclasses.is_dataclass(model):
+        names = [item.name for item in dataclasses.fields(model) if item.init]
+    elif issubclass(model, msgspec.Struct):
+        names = list(model.__struct_fields__)
+    elif hasattr(model, "__attrs_attrs__"):
+        names = [item.name for item in model.__attrs_attrs__]
+    else:
+        raise SchemaError(f"store {name!r}: {model.__name__} is no dataclass, msgspec.Struct or attrs class")
+    try:
+        hints = get_type_hints(model)
+    except NameError as error:
+        raise SchemaError(f"store {name!r}: a type hint of {model.__name__} cannot be resolved: {error}") from None
+    return {field: hints[field] for field in names}
+
+
+class StoreSpec(Generic[T]):
+    """One store: a name, a model, where its rows belong and how conflicts on them are decided.
+
+    Args:
+        name: Table name; letters, digits and underscores, beginning with a letter.
+        model: Dataclass, ``msgspec.Struct`` or attrs class with an ``id: str`` field.
+        scope: The field whose value is the row's scope, or a fixed scope name; default ``"main"``.
+        indexes: Secondary indexes.
+        conflict: What the hub does when two devices changed one row: ``lww`` takes what arrives last, ``server_wins``
+            keeps what is there, ``client_wins`` takes the client's (reviving a deleted row), ``manual`` refuses and
+            leaves both to a person.
+        durability: Default durability of writes; None means ``full`` when the store is synced, else ``normal``.
+        policy: Policy for this store; None takes the client's.
+
+    Raises:
+        SchemaError: The declaration cannot be stored.
+    """
+
+    __slots__ = (
+        "_decoders",
+        "_encoders",
+        "conflict",
+        "durability",
+        "fields",
+        "fixed_scope",
+        "indexes",
+        "model",
+        "name",
+        "policy",
+        "scope_field",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        model: type[T],
+        *,
+        scope: str = DEFAULT_SCOPE,
+        indexes: tuple[Index, ...] | list[Index] = (),
+        conflict: ConflictRule = "lww",
+        durability: Durability | None = None,
+        policy: str | None = None,
+    ) -> None:
+        if not _NAME.fullmatch(name) or name.lower().startswith(("sqlite_", "atoma_")):
+            raise SchemaError(f"store name {name!r}: use letters, digits and _, begin with a letter (at most 63)")
+        if conflict not in _RULES:
+            raise SchemaError(f"store {name!r}: conflict must be one of {', '.join(_RULES)}, not {conflict!r}")
+        self.name = name
+        self.model = model
+        self.conflict: ConflictRule = conflict
+        self.durability: Durability | None = durability
+        self.policy = policy
+        hints = _hints(name, model)
+        if hints.get("id") is not str:
+            raise SchemaError(f"store {name!r}: {model.__name__} needs a field `id: str`")
+        self.fields: dict[str, Field] = {}
+        lowered: set[str] = set()
+        for field_name, hint in hints.items():
+            if not _NAME.fullmatch(field_name) or field_name.lower() in lowered:
+                raise SchemaError(f"store {name!r}: field name {field_name!r} cannot be a column")
+            lowered.add(field_name.lower())
+            self.fields[field_name] = field_of(name, field_name, hint)
+        self.scope_field = scope if scope in self.fields else None
+        self.fixed_scope = scope if self.scope_field is None else ""
+        if self.scope_field is not None and hints[scope] is not str:
+            raise SchemaError(f"store {name!r}: the scope field {scope!r} must be a str")
+        self.indexes = tuple(indexes)
+        for index in self.indexes:
+            for field_name in index.fields:
+                if field_name not in self.fields:
+                    raise SchemaError(f"store {name!r}: index on unknown field {field_name!r}")
+        self._encoders = [(key, field.encode) for key, field in self.fields.items() if key != "id"]
+        self._decoders = [(key, field.decode) for key, field in self.fields.items() if field.decode is not None]
+
+    def __repr__(self) -> str:
+        return f"StoreSpec({self.name!r}, {self.model.__name__})"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Column names in declaration order, the id among them."""
+        return tuple(self.fields)
+
+    @property
+    def value_columns(self) -> tuple[str, ...]:
+        """Column names without the id."""
+        return tuple(name for name in self.fields if name != "id")
+
+    def check_id(self, id: object) -> str:
+        """``id`` if it can be a primary key here, else :class:`ValidationError`."""
+        stored = self.fields["id"].encode(id)
+        assert isinstance(stored, str)
+        if not stored or len(stored.encode()) > ID_BYTES or "\x00" in stored:
+            raise ValidationError(
+                f"{self.name}.id must be 1 to {ID_BYTES} bytes of text without NUL",
+                store=self.name,
+                field="id",
+                value=id,
+            )
+        return stored
+
+    def encode(self, item: T) -> tuple[str, RowImage]:
+        """Id and image (without the id) of a model instance.
+
+        Raises:
+            ValidationError: A field has a wrong type or value.
+        """
+        if not isinstance(item, self.model):
+            raise ValidationError(
+                f"store {self.name!r} holds {self.model.__name__}, got {type(item).__name__}",
+                store=self.name,
+                value=item,
+            )
+        id = self.check_id(getattr(item, "id"))  # noqa: B009 - T is not known to have one
+        return id, {name: encode(getattr(item, name)) for name, encode in self._encoders}
+
+    def encode_changes(self, changes: Mapping[str, object]) -> RowImage:
+        """A patch by field name.
+
+        Raises:
+            ValidationError: Unknown field, the id or the scope field, a wrong type or value.
+        """
+        patch: RowImage = {}
+        for name, value in changes.items():
+            field = self.fields.get(name)
+            if field is None:
+                known = ", ".join(self.value_columns)
+                message = f"store {self.name!r} has no field {name!r}; it has: {known}"
+                raise ValidationError(message, store=self.name, field=name, value=value)
+            if name in ("id", self.scope_field):
+                message = f"{self.name}.{name} never changes; delete the row and insert it anew (or use move())"
+                raise ValidationError(message, store=self.name, field=name, value=value)
+            patch[name] = field.encode(value)
+        return patch
+
+    def decode(self, id: str, image: Mapping[str, object]) -> T:
+        """The model instance of an image (with or without the id in it).
+
+        Columns that the image lacks take the model's defaults.
+        """
+        values: dict[str, object] = {name: image[name] for name in self.fields if name in image}
+        values["id"] = id
+        for name, decode in self._decoders:
+            if name in values and decode is not None:
+                values[name] = decode(values[name])
+        return cast("T", cast("Any", self.model)(**values))
+
+    def scope_of(self, image: Mapping[str, Scalar]) -> str:
+        """The scope that a full image belongs to."""
+        if self.scope_field is None:
+            return self.fixed_scope
+        scope = image[self.scope_field]
+        assert isinstance(scope, str)
+        return scope
+
+    def signature(self) -> str:
+        """Text that is equal for equal declarations; part of the schema hash."""
+        columns = ", ".join(f"{f.name} {f.sql_type}{'?' if f.nullable else ''}" for f in self.fields.values())
+        scope = f"field {self.scope_field}" if self.scope_field else f"fixed {self.fixed_scope}"
+        return f"{self.name}({columns}) scope {scope} conflict {self.conflict}"
+
+
+class Schema:
+    """All stores of an application, with a version.
+
+    Args:
+        stores: The stores; names must differ.
+        version: Raised by the application when it changes a store.
+
+    Raises:
+        SchemaError: Two stores share a name, or the version is not positive.
+    """
+
+    __slots__ = ("stores", "version")
+
+    def __init__(self, *stores: StoreSpec[Any], version: int = 1) -> None:
+        if version < 1:
+            raise SchemaError(f"schema version must be 1 or more, not {version}")
+        self.version = version
+        self.stores: dict[str, StoreSpec[Any]] = {}
+        for store in stores:
+            if store.name.lower() in {name.lower() for name in self.stores}:
+                raise SchemaError(f"two stores are named {store.name!r}")
+            self.stores[store.name] = store
+        if not self.stores:
+            raise SchemaError("a schema needs at least one store")
+
+    def store(self, name: str) -> StoreSpec[Any]:
+        """The store of that name.
+
+        Raises:
+            UnknownStore: It is not declared.
+        """
+        found = self.stores.get(name)
+        if found is None:
+            raise UnknownStore(name, tuple(self.stores))
+        return found
+
+    @property
+    def hash(self) -> bytes:
+        """16 bytes that are equal for equal declarations."""
+        text = "\n".join(sorted(store.signature() for store in self.stores.values()))
+        return hashlib.sha256(text.encode()).digest()[:16]

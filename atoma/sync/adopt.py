@@ -1,0 +1,60 @@
+"""Rows that were there before their store was synced: queued as creates, so that the first snapshot keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.overlay import Effect
+from atoma.contracts.query import QuerySpec, Sort
+from atoma.contracts.sync import Op
+from atoma.contracts.values import StoredRow
+from atoma.ports.local import LocalTx
+from atoma.sync.outbox import OutboxNode
+from atoma.sync.replica import Replica
+
+PAGE_ROWS = 500
+
+
+async def adopt_rows(replica: Replica, scope: str) -> int:
+    """Queue a create for every row of ``scope`` that the hub never sent and that is not queued yet.
+
+    Returns:
+        How many rows were queued. Each page of rows is one transaction; calling it again goes on where it stopped.
+    """
+    count = 0
+    for store in sorted(replica.stores):
+        after: tuple[object, ...] | None = None
+        while True:
+            query = QuerySpec(order=(Sort("id"),), limit=PAGE_ROWS, after=after)
+            rows = (await replica.database.read(store, query)).rows
+            unknown = [row for row in rows if row.seq == 0 and row.scope == scope]
+            if unknown:
+                body = partial(_queue, replica=replica, store=store, scope=scope, rows=unknown)
+                count += await replica.apply.apply_writeback(body)
+            if len(rows) < PAGE_ROWS:
+                break
+            after = (rows[-1].id,)
+    return count
+
+
+def _queue(tx: LocalTx, *, replica: Replica, store: str, scope: str, rows: Sequence[StoredRow]) -> int:
+    effects: list[Effect] = []
+    entries: list[WriteEntry] = []
+    for row in rows:
+        current = tx.read_row(store, row.id)
+        if current is None or current.seq or tx.pending(store, row.id):
+            continue
+        entry = WriteEntry(store, "insert", row.id, scope, current.image)
+        op = Op("create", store, row.id, dict(current.image))
+        effects.append(Effect(len(entries), entry, op, scope, None, current.image))
+        entries.append(entry)
+    if not entries:
+        return 0
+    request = WriteRequest(
+        tuple(entries), WriteOptions(), OperationContext(replica.environment.ids()), replica.environment.ids()
+    )
+    node = OutboxNode(replica.database.database, [store], [scope])
+    node.enqueue(tx, request, effects)
+    return len(entries)

@@ -1,0 +1,53 @@
+"""The notify lane: hints that a scope has moved. They ring a bell and never move a cursor."""
+
+from __future__ import annotations
+
+import trio
+
+from atoma.contracts.sync import Hint, NotifyRequest
+from atoma.errors import RemoteError
+from atoma.sync.backoff import Backoff
+from atoma.sync.failures import Remedy, remedy
+from atoma.sync.replica import Replica
+from atoma.sync.session import Session
+
+
+class NotifyLane:
+    """Listens for hints; while it cannot, the pull lanes poll faster."""
+
+    def __init__(self, replica: Replica, session: Session) -> None:
+        self._replica = replica
+        self._session = session
+        self._backoff = Backoff(replica.environment.random)
+
+    async def run(self) -> None:
+        """Listen until cancelled; a stream that ends or is refused is asked for again.
+
+        Raises:
+            TransportError: The connection broke.
+        """
+        while True:
+            asked = 0.0
+            try:
+                await self._listen()
+            except RemoteError as error:
+                if remedy(error) is Remedy.STALL:
+                    raise
+                asked = error.retry_after_s
+            finally:
+                self._session.streaming = False
+            await trio.sleep(self._backoff.fail(asked))
+
+    async def _listen(self) -> None:
+        scopes = tuple(scope for scope in self._replica.scopes if scope not in self._session.refused)
+        async with self._session.service.notify(NotifyRequest(scopes)) as hints:
+            self._session.streaming = True
+            async for hint in hints:
+                self._backoff.reset()
+                await self.heed(hint)
+
+    async def heed(self, hint: Hint) -> None:
+        """Pull if ``hint`` tells of more than the cursor; a repeated or late one does nothing."""
+        self._replica.show_head(hint.scope, hint.head)
+        if hint.head > self._replica.progress(hint.scope).cursor:
+            self._replica.poke_pull([hint.scope])

@@ -1,0 +1,148 @@
+"""The outbox node: what a local write owes the hub, recorded in the write's own transaction."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from atoma.contracts.codec import encode
+from atoma.contracts.execution import WriteRequest, item_key
+from atoma.contracts.overlay import ClientIdentity, Effect, PendingMutation
+from atoma.contracts.sync import Limits, MutationBody, Op
+from atoma.contracts.values import RowImage
+from atoma.errors import ScopeNotSubscribed, ValidationError
+from atoma.ports.local import LocalTx
+
+OUTBOX_NODE = "outbox"
+
+
+def next_digest(previous: bytes, body: bytes) -> bytes:
+    """The digest chain after ``body``."""
+    return hashlib.sha256(previous + body).digest()
+
+
+def base_position(tx: LocalTx, scope: str) -> int:
+    """What the user had seen of ``scope``: its cursor.
+
+    Not the version of a row: the second pending edit of a row would then conflict with this client's own first.
+    """
+    return tx.subscription(scope).cursor.seq
+
+
+class OutboxNode:
+    """Stages the mutations of a unit: one for an atomic unit, else one for every entry that changed something.
+
+    Args:
+        database: Identity of the database it stages into.
+        stores: Names of the stores that replicate; effects on others stay on this device.
+        scopes: Scopes this client syncs.
+        limits: Bounds a mutation has to keep to, checked here because the hub could only refuse it for ever.
+    """
+
+    def __init__(
+        self, database: str, stores: Iterable[str], scopes: Sequence[str], limits: Limits | None = None
+    ) -> None:
+        self._database = database
+        self._stores = frozenset(stores)
+        self._scopes = tuple(scopes)
+        self._limits = limits or Limits()
+
+    @property
+    def database(self) -> str:
+        """Identity of the database it stages into."""
+        return self._database
+
+    def stage(self, tx: LocalTx, request: WriteRequest) -> None:
+        """Add the unit's mutations to the outbox and set the confirmed images of its rows aside.
+
+        Raises:
+            ScopeNotSubscribed: A row belongs to a scope that this client does not sync.
+            ValidationError: An atomic unit spans scopes, or a mutation is larger than a hub may take.
+            OutboxFull: The outbox is at its limit.
+        """
+        effects = [effect for effect in tx.effects if effect.op.store in self._stores]
+        if effects:
+            self.enqueue(tx, request, effects)
+
+    def enqueue(self, tx: LocalTx, request: WriteRequest, effects: Sequence[Effect]) -> None:
+        """Add the mutations of ``effects``, which ``request`` had; the same errors as :meth:`stage`."""
+        self._check_scopes(effects, request.options.atomic)
+        self._enqueue(tx, request, _mutations(request, effects))
+
+    def _check_scopes(self, effects: Sequence[Effect], atomic: bool) -> None:
+        scopes = {effect.scope: None for effect in effects}
+        for scope in scopes:
+            if scope not in self._scopes:
+                raise ScopeNotSubscribed(scope, self._scopes)
+        if atomic and len(scopes) > 1:
+            raise ValidationError(
+                f"an atomic unit has to stay within one scope, this one touches {', '.join(sorted(scopes))}; "
+                "write once per scope",
+                store=effects[0].op.store,
+            )
+
+    def _enqueue(self, tx: LocalTx, request: WriteRequest, mutations: Sequence[tuple[str, list[Effect]]]) -> None:
+        """Number, chain and add ``mutations``; the identity is read and saved once per unit."""
+        identity = tx.identity()
+        mid, digest = identity.next_mid, identity.tail_digest
+        positions: dict[str, int] = {}
+        for idem, effects in mutations:
+            scope = effects[0].scope
+            if scope not in positions:
+                positions[scope] = base_position(tx, scope)
+            ops = tuple(_linked(tx, effect) for effect in effects)
+            body = encode(
+                MutationBody(mid, idem, scope, positions[scope], tx.schema.version, tx.now_ms, ops)
+            )
+            self._check_size(body, ops)
+            digest = next_digest(digest, body)
+            rows = _touched(effects)
+            for store, id, pre in rows:
+                tx.shadow(store, id, scope, pre)
+            tx.enqueue(PendingMutation(0, "outbox", mid, idem, scope, positions[scope], body, digest), rows)
+            mid += 1
+        tx.save_identity(_moved(identity, mid, digest))
+
+    def _check_size(self, body: bytes, ops: tuple[Op, ...]) -> None:
+        if len(body) > self._limits.mutation_bytes:
+            raise ValidationError(
+                f"a mutation of {len(body)} bytes exceeds the hub's limit of {self._limits.mutation_bytes}; "
+                "split the unit or store less in one row",
+                store=ops[0].store,
+                value=ops[0].id,
+            )
+        if len(ops) > self._limits.mutation_ops:
+            raise ValidationError(
+                f"an atomic unit of {len(ops)} entries exceeds the hub's limit of {self._limits.mutation_ops}; split it",
+                store=ops[0].store,
+            )
+
+
+def _mutations(request: WriteRequest, effects: Sequence[Effect]) -> list[tuple[str, list[Effect]]]:
+    """The effects of each mutation with its idempotency key."""
+    atomic, size = request.options.atomic, len(request.entries)
+    if atomic:
+        return [(item_key(request.idem, 0, atomic=True, size=size), list(effects))]
+    return [(item_key(request.idem, effect.index, atomic=False, size=size), [effect]) for effect in effects]
+
+
+def _linked(tx: LocalTx, effect: Effect) -> Op:
+    """The effect's operation, tied to this client's previous pending mutation on the row."""
+    after_mid = tx.last_pending_mid(effect.op.store, effect.op.id)
+    return msgspec.structs.replace(effect.op, after_mid=after_mid) if after_mid else effect.op
+
+
+def _touched(effects: Sequence[Effect]) -> list[tuple[str, str, RowImage | None]]:
+    """Each row once, with its image before the mutation."""
+    if len(effects) == 1:
+        return [(effects[0].op.store, effects[0].op.id, effects[0].pre)]
+    rows: dict[tuple[str, str], RowImage | None] = {}
+    for effect in effects:
+        rows.setdefault((effect.op.store, effect.op.id), effect.pre)
+    return [(store, id, pre) for (store, id), pre in rows.items()]
+
+
+def _moved(identity: ClientIdentity, next_mid: int, tail_digest: bytes) -> ClientIdentity:
+    return msgspec.structs.replace(identity, next_mid=next_mid, tail_digest=tail_digest)

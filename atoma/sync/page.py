@@ -1,0 +1,39 @@
+"""Pages of rows as they travel, turned into images of the local schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from atoma.contracts.sync import StoreChanges, as_image
+from atoma.contracts.values import RowImage
+from atoma.errors import ProtocolError
+from atoma.schema.spec import Schema
+
+ChangedRow = tuple[str, RowImage | None, int]
+"""Id, image (None when deleted) and hub sequence."""
+
+
+def changed_rows(schema: Schema, changes: StoreChanges) -> Iterator[ChangedRow]:
+    """Every row of ``changes`` in the local schema's columns; columns unknown here are left out.
+
+    Raises:
+        ProtocolError: A declared column is missing, or a row is malformed.
+    """
+    columns = changes.columns[1:]
+    declared = schema.store(changes.store).value_columns
+    missing = set(declared) - set(columns)
+    if changes.rows and (missing or changes.columns[:1] != ("id",)):
+        raise ProtocolError(f"rows of {changes.store!r} came without the columns {', '.join(sorted(missing)) or 'id'}")
+    extra = set(columns) - set(declared)
+    width = len(columns) + 2
+    for row in changes.rows:
+        seq, id = row[0], row[1]
+        if len(row) != width or not isinstance(seq, int) or not isinstance(id, str):
+            raise ProtocolError(f"a row of {changes.store!r} is malformed")
+        try:
+            image = as_image(dict(zip(columns, row[2:], strict=True)))
+        except TypeError as error:
+            raise ProtocolError(f"row {id!r} of {changes.store!r}: {error}") from None
+        yield id, {name: image[name] for name in declared} if extra else image, seq
+    for seq, id in changes.deletes:
+        yield id, None, seq

@@ -1,0 +1,183 @@
+"""The pull lane: one per scope, one page in flight; each page is one local transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from atoma.contracts.overlay import Subscription
+from atoma.contracts.sync import Cursor, PullReply, PullRequest, SnapshotReply, SnapshotRequest
+from atoma.errors import ProtocolError, RemoteError, Resync
+from atoma.ports.local import LocalTx
+from atoma.sync.adopt import adopt_rows
+from atoma.sync.apply_page import apply_page
+from atoma.sync.backoff import Backoff
+from atoma.sync.failures import AUTH_CODES, FORK_CODES, Remedy, info_from, remedy
+from atoma.sync.replica import Replica, bounded
+from atoma.sync.session import Session
+from atoma.sync.settle import Settlement
+from atoma.sync.snapshot import apply_tail_page, begin_live, begin_snapshot, stage_snapshot_page
+
+POLL_STREAMING_S = 60.0
+POLL_SPREAD = 0.2
+POLL_ALONE_S = 5.0
+APPLY_TARGET_S = 0.05
+"""Pages grow and shrink so that applying one takes about this long."""
+MIN_CHANGES = 256
+
+
+class PullLane:
+    """Brings one scope's base to the hub's head and keeps it there.
+
+    Args:
+        replica: The client's side.
+        session: The connection.
+        scope: The scope.
+        patient: Wait and try again after a failure that concerns this scope alone, instead of raising it.
+    """
+
+    def __init__(self, replica: Replica, session: Session, scope: str, *, patient: bool = True) -> None:
+        self._replica = replica
+        self._session = session
+        self._scope = scope
+        self._backoff = Backoff(replica.environment.random)
+        self._max_changes = min(2_000, session.limits.page_changes)
+        self._schedule = replica.pulls[scope]
+        self._patient = patient
+
+    async def run(self) -> None:
+        """Pull until cancelled: at start, when poked by a hint or an acceptance, and on a timer."""
+        while True:
+            await self.catch_up()
+            await self._schedule.wake.wait(self._poll_interval())
+
+    async def catch_up(self) -> None:
+        """Pull until the scope is live and the log goes no further.
+
+        Raises:
+            TransportError: The connection broke; the next session continues where this one was.
+            RemoteError: The hub refuses for a reason that a retry does not mend.
+        """
+        self._schedule.begun += 1
+        number = self._schedule.begun
+        while not await self._step_or_wait():
+            pass
+        self._schedule.done = number
+        self._replica.bell.ring()
+
+    def _poll_interval(self) -> float:
+        if not self._session.streaming:
+            return POLL_ALONE_S
+        return POLL_STREAMING_S * self._replica.environment.random.uniform(1 - POLL_SPREAD, 1 + POLL_SPREAD)
+
+    async def _step_or_wait(self) -> bool:
+        """One step; a failure that a retry or a snapshot mends is mended here."""
+        try:
+            caught_up = await self._step()
+        except RemoteError as error:
+            await self._mend(error)
+            return False
+        self._session.progressed = True
+        if self._replica.progress(self._scope).error is not None:
+            self._replica.show_scope_error(self._scope, None)
+        if caught_up:
+            self._backoff.reset()
+        return caught_up
+
+    async def _mend(self, error: RemoteError) -> None:
+        """Take a snapshot, or show the failure and wait; raise what concerns the whole session."""
+        help_by = remedy(error)
+        if help_by is Remedy.RESNAPSHOT:
+            first = self._backoff.failures == 0
+            delay = self._backoff.fail(error.retry_after_s)
+            await self._replica.apply.apply_writeback(lambda tx: begin_snapshot(tx, self._scope))
+            await self._replica.refresh()
+            self._replica.show_scope_error(self._scope, info_from(Resync(error.remote_code)))
+            await trio.sleep(0.0 if first else delay)
+            return
+        if not self._patient or error.remote_code in FORK_CODES | AUTH_CODES:
+            raise error
+        self._replica.show_scope_error(self._scope, info_from(error))
+        await trio.sleep(self._backoff.fail(error.retry_after_s) if help_by is Remedy.RETRY else self._backoff.slow())
+
+    async def _step(self) -> bool:
+        """One request and its transaction; True when the scope is at the head it was told of."""
+        subscription, confirmed = await self._replica.database.inspect(self._position)
+        match subscription.state:
+            case "new":
+                await self._begin()
+                return False
+            case "snapshot":
+                await self._stage_page(subscription)
+                return False
+            case "tail":
+                page = await self._pull(subscription.stage_cursor or subscription.cursor, confirmed)
+                await self._commit(page, apply_tail_page)
+                return not page.more
+            case "live":
+                page = await self._pull(subscription.cursor, confirmed)
+                if page.end != page.start or page.stores or page.outcomes:
+                    await self._commit(page, apply_page)
+                else:
+                    self._replica.show_head(self._scope, page.head)
+                return not page.more
+
+    async def _begin(self) -> None:
+        """First sync: queue what was here before, then take a snapshot, or the log from 0 if the hub has nothing."""
+        await adopt_rows(self._replica, self._scope)
+        start = begin_live if self._session.heads.get(self._scope) == 0 else begin_snapshot
+        await self._replica.apply.apply_writeback(lambda tx: start(tx, self._scope))
+        await self._replica.refresh()
+        self._replica.push_wake.poke()
+
+    def _position(self, tx: LocalTx) -> tuple[Subscription, int]:
+        return tx.subscription(self._scope), tx.identity().confirmed_mid
+
+    async def _stage_page(self, subscription: Subscription) -> None:
+        request = SnapshotRequest(
+            self._scope, self._session.identity.client_id, subscription.token,
+            self._session.limits.page_bytes, self._max_changes,
+        )
+        with bounded("snapshot"):
+            page = await self._session.service.snapshot(request)
+        await self._commit_snapshot(request.token, page)
+
+    async def _commit_snapshot(self, token: bytes, page: SnapshotReply) -> None:
+        stores = self._replica.stores
+        await self._replica.apply.apply_writeback(lambda tx: stage_snapshot_page(tx, token, page, stores))
+        await self._replica.refresh()
+
+    async def _pull(self, cursor: Cursor, confirmed_mid: int) -> PullReply:
+        session = self._session
+        request = PullRequest(
+            scope=self._scope,
+            cursor=cursor,
+            client_id=session.identity.client_id,
+            outcomes_after_mid=confirmed_mid,
+            max_bytes=session.limits.page_bytes,
+            max_changes=self._max_changes,
+        )
+        with bounded("pull"):
+            page = await session.service.pull(request)
+        if page.more and page.end == page.start:
+            raise ProtocolError("the hub sent a page that goes nowhere but says that there is more")
+        return page
+
+    async def _commit(self, page: PullReply, body: Callable[..., Settlement | None]) -> None:
+        """Apply ``page`` in its one transaction; what the cursor has passed already changes nothing."""
+        began = self._replica.environment.clock()
+        stores, verified = self._replica.stores, self._session.verified_mid
+        work = await self._replica.apply.apply_writeback(lambda tx: body(tx, page, stores, verified))
+        self._resize(self._replica.environment.clock() - began)
+        if work is not None:
+            self._replica.settled(work)
+        self._replica.show_head(self._scope, page.head)
+        await self._replica.refresh()
+
+    def _resize(self, seconds: float) -> None:
+        """Fewer changes per page when applying takes long, more when it does not: writers wait behind a page."""
+        if seconds > APPLY_TARGET_S:
+            self._max_changes = max(MIN_CHANGES, self._max_changes // 2)
+        else:
+            self._max_changes = min(self._session.limits.page_changes, self._max_changes + MIN_CHANGES)

@@ -1,0 +1,216 @@
+"""The push lane: the outbox to the hub, strictly in order, one request in flight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trio
+
+from atoma.contracts.overlay import PendingMutation
+from atoma.contracts.sync import Mutation, PushReply, PushRequest
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import ProtocolError, RemoteError, SyncError, TransportError
+from atoma.ports.local import LocalTx
+from atoma.sync.backoff import Backoff
+from atoma.sync.failures import HubLostData, Remedy, error_from, info_from, remedy
+from atoma.sync.replica import Replica, bounded
+from atoma.sync.session import Session
+from atoma.sync.settle import Settlement, settle_reply
+
+SCAN_S = 5.0
+"""The outbox is looked at this often, in seconds, even if no bell rang."""
+STALL_FAILURES = 20
+"""After so many failures in a row the status says ``stalled``; pushing is tried again all the same."""
+
+
+class PushStalled(SyncError):
+    """The hub keeps failing to decide a mutation; the outbox is kept and sent again."""
+
+    code = "PUSH_STALLED"
+
+
+class PushLane:
+    """Sends what the outbox holds; what it sends is read from the database, never from events."""
+
+    def __init__(self, replica: Replica, session: Session) -> None:
+        self._replica = replica
+        self._session = session
+        self._backoff = Backoff(replica.environment.random)
+        self._batch_limit = session.limits.push_mutations
+
+    async def run(self) -> None:
+        """Push until cancelled: at start, on a wake-up, on a timer."""
+        while True:
+            await self.drain()
+            await self._replica.push_wake.wait(SCAN_S)
+
+    async def drain(self) -> None:
+        """Push until nothing is queued, but what the hub has decided already.
+
+        Raises:
+            TransportError: The connection broke; what was in flight is sent again and answered the same.
+            RemoteError: The hub refuses for a reason that a retry does not mend.
+        """
+        while True:
+            batch = await self._replica.database.inspect(self._next_batch)
+            if not batch.mutations:
+                self._replica.poke_pull(batch.decided)
+                return
+            await self._push(batch)
+
+    def _next_batch(self, tx: LocalTx) -> Batch:
+        limits, session = self._session.limits, self._session
+        return next_batch(
+            tx, session.verified_mid, session.verified_digest, limit=self._batch_limit, max_bytes=limits.push_bytes
+        )
+
+    async def _push(self, batch: Batch) -> None:
+        session = self._session
+        request = PushRequest(
+            client_id=session.identity.client_id,
+            incarnation=session.identity.incarnation,
+            mutations=tuple(Mutation(item.mid, item.body, item.digest) for item in batch.mutations),
+            prev_digest=batch.previous,
+            confirmed_mid=batch.confirmed_mid,
+        )
+        try:
+            with bounded("push"):
+                reply = await session.service.push(request)
+        except (RemoteError, TransportError) as error:
+            await self._failed(batch.mutations, error)
+            return
+        work = await self._take(batch.mutations, reply)
+        if reply.outcomes:
+            session.progressed = True
+            self._backoff.reset()
+        self._replica.settled(work)
+        if reply.error is not None:
+            await self._stopped(batch.mutations, reply, reply.error)
+        elif not reply.outcomes:
+            raise ProtocolError("the hub answered a push with neither outcomes nor an error")
+
+    async def _take(self, batch: Sequence[PendingMutation], reply: PushReply) -> Settlement:
+        """Settle the outcomes in one transaction and remember how far both sides agree."""
+        sent = {item.mid: item for item in batch}
+        outcomes = [outcome for outcome in reply.outcomes if outcome.mid in sent]
+        work = await self._replica.apply.apply_writeback(lambda tx: settle_reply(tx, outcomes))
+        for outcome in outcomes:
+            if outcome.mid > self._session.verified_mid:
+                self._session.verified_mid = outcome.mid
+                self._session.verified_digest = sent[outcome.mid].digest
+        await self._replica.refresh()
+        return work
+
+    async def _stopped(self, batch: Sequence[PendingMutation], reply: PushReply, info: ErrorInfo) -> None:
+        """The hub stopped within the batch; what has no outcome stays queued."""
+        decided = {outcome.mid for outcome in reply.outcomes}
+        rest = [item for item in batch if item.mid not in decided]
+        if info.code == "TOO_LARGE" and len(rest) > 1:
+            self._batch_limit = max(1, len(rest) // 2)
+            return
+        if info.code == "OUT_OF_ORDER" and decided:
+            return
+        await self._failed(rest or batch, error_from(info))
+
+    async def _failed(self, batch: Sequence[PendingMutation], error: Exception) -> None:
+        """Note the failure with a visible next attempt, then wait for it; raise what ends the session."""
+        help_by = remedy(error)
+        if isinstance(error, RemoteError) and error.remote_code == "TOO_LARGE" and len(batch) > 1:
+            self._batch_limit = max(1, len(batch) // 2)
+            return
+        if isinstance(error, RemoteError) and error.remote_code == "OUT_OF_ORDER":
+            help_by = Remedy.RECONNECT  # opening anew tells exactly where the hub is
+        asked = error.retry_after_s if isinstance(error, RemoteError) else 0.0
+        delay = self._backoff.fail(asked)
+        info = info_from(error)
+        due = self._replica.environment.wall_ms() + int(delay * 1000)
+        mids = [item.mid for item in batch]
+        await self._replica.apply.apply_writeback(lambda tx: tx.mark_attempt(mids, due, f"{info.code}: {info.message}"))
+        if help_by is not Remedy.RETRY:
+            raise error
+        if self._backoff.failures >= STALL_FAILURES:
+            raise PushStalled(f"{self._backoff.failures} pushes failed in a row; the last one with {error}") from error
+        await trio.sleep(delay)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Mutations to send together, without a gap.
+
+    Attributes:
+        mutations: In ``mid`` order; empty when there is nothing to send.
+        previous: Digest chain before the first.
+        confirmed_mid: Every mutation up to this one has left the outbox.
+        decided: Scopes of queued mutations that the hub has decided already; a pull brings their outcomes.
+    """
+
+    mutations: Sequence[PendingMutation]
+    previous: bytes
+    confirmed_mid: int
+    decided: tuple[str, ...] = ()
+
+
+def next_batch(tx: LocalTx, verified_mid: int, verified_digest: bytes, *, limit: int, max_bytes: int) -> Batch:
+    """The next mutations to send.
+
+    Usually the oldest queued ones. Those that the hub has decided before (the reply was lost) are sent again for their
+    stored outcomes, unless the digest before them is forgotten; then the next page brings the outcomes. When the hub
+    has forgotten mutations that it had acked (it was restored), they are sent again, whatever their status.
+
+    Args:
+        tx: A transaction, which is only read.
+        verified_mid: Last mutation the hub has decided.
+        verified_digest: Digest chain after it.
+        limit: At most so many mutations.
+        max_bytes: At most so many bytes of bodies, but at least one mutation.
+
+    Raises:
+        HubLostData: A mutation the hub needs first has left the outbox.
+    """
+    confirmed = tx.identity().confirmed_mid
+    queued = tx.outbox(limit=limit, max_bytes=max_bytes)
+    following = verified_mid + 1
+    if queued and queued[0].mid <= verified_mid:
+        previous = _digest_before(tx, queued[0].mid)
+        if previous is not None:
+            return Batch(_contiguous(queued), previous, confirmed)
+        decided = tuple(dict.fromkeys(item.scope for item in queued if item.mid <= verified_mid))
+        return Batch(_from(tx, following, limit, max_bytes), verified_digest, confirmed, decided)
+    if queued and queued[0].mid == following:
+        return Batch(_contiguous(queued), verified_digest, confirmed)
+    again = _from(tx, following, limit, max_bytes)
+    if queued and not again:
+        raise HubLostData(
+            f"mutation {following} has left the outbox, but the hub has decided mutations up to {verified_mid} only; "
+            "the outbox is kept"
+        )
+    return Batch(again, verified_digest, confirmed)
+
+
+def _digest_before(tx: LocalTx, mid: int) -> bytes | None:
+    """The digest chain before ``mid``, None when it is forgotten."""
+    if mid == 1:
+        return b""
+    before = tx.pending_by_mid(mid - 1)
+    return None if before is None else before.digest
+
+
+def _contiguous(queued: Sequence[PendingMutation]) -> Sequence[PendingMutation]:
+    count = 1
+    while count < len(queued) and queued[count].mid == queued[0].mid + count:
+        count += 1
+    return queued[:count]
+
+
+def _from(tx: LocalTx, mid: int, limit: int, max_bytes: int) -> list[PendingMutation]:
+    found: list[PendingMutation] = []
+    size = 0
+    while len(found) < limit:
+        pending = tx.pending_by_mid(mid)
+        if pending is None or (found and size + len(pending.body) > max_bytes):
+            break
+        found.append(pending)
+        size += len(pending.body)
+        mid += 1
+    return found

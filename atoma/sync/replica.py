@@ -1,0 +1,130 @@
+"""What the lanes share: the database, the way to write into it, the schema, the status board, the bells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+import trio
+
+from atoma.contracts.events import Event
+from atoma.contracts.overlay import ClientIdentity, Subscription
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import ChannelBroken
+from atoma.ports.engine import LocalDatabase
+from atoma.ports.environment import Environment
+from atoma.ports.execution import ApplyPort
+from atoma.ports.local import LocalTx
+from atoma.schema.spec import Schema
+from atoma.sync.settle import Settlement
+from atoma.sync.status import ScopeProgress, StatusBoard
+from atoma.sync.wake import Bell, Wake
+
+CALL_S = 30.0
+"""Bound on one call to the hub, in seconds."""
+CONNECT_S = 20.0
+"""Bound on connecting and authenticating, in seconds."""
+
+
+@dataclass(slots=True)
+class PullSchedule:
+    """When one scope is looked at; outlives connections.
+
+    Attributes:
+        wake: Rung when the scope may have news.
+        begun: Rounds begun: each looks at the hub until there is nothing more.
+        done: Number of the last round that came to its end.
+    """
+
+    wake: Wake = field(default_factory=Wake)
+    begun: int = 0
+    done: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One client's side of replication, without a connection.
+
+    Attributes:
+        database: Where state is read.
+        apply: The one way state is written.
+        environment: Clock, wall clock, randomness.
+        schema: The declared stores.
+        stores: Names of the stores that replicate.
+        scopes: Scopes that replicate, in the order they were declared.
+        board: The status, for everybody to see.
+        emit: Tells the client's listeners.
+        bell: Rung at every change of the status and after every round of a lane.
+        push_wake: Rung when there may be something to push.
+        pulls: When each scope is looked at.
+    """
+
+    database: LocalDatabase
+    apply: ApplyPort
+    environment: Environment
+    schema: Schema
+    stores: frozenset[str]
+    scopes: tuple[str, ...]
+    board: StatusBoard
+    emit: Callable[[Event], None]
+    bell: Bell
+    push_wake: Wake = field(default_factory=Wake)
+    pulls: dict[str, PullSchedule] = field(default_factory=dict)
+
+    def poke_pull(self, scopes: Iterable[str]) -> None:
+        """Let the pull lanes of ``scopes`` look at once."""
+        for scope in scopes:
+            if scope in self.pulls:
+                self.pulls[scope].wake.poke()
+
+    def progress(self, scope: str) -> ScopeProgress:
+        """The progress of ``scope`` as shown."""
+        return self.board.current.scope(scope)
+
+    def show_head(self, scope: str, head: int) -> None:
+        """Show that the hub has told of ``head``; a hint that moves no cursor."""
+        shown = self.progress(scope)
+        if head > shown.head:
+            self.board.show_scope(msgspec.structs.replace(shown, head=head))
+
+    def show_scope_error(self, scope: str, error: ErrorInfo | None) -> None:
+        """Show why a scope does not move, or that it does again."""
+        self.board.show_scope(msgspec.structs.replace(self.progress(scope), error=error))
+
+    async def refresh(self) -> None:
+        """Read how much is pending and where the scopes are, and show it."""
+        identity, subscriptions = await self.database.inspect(self._position)
+        shown = self.board.current
+        scopes = tuple(
+            ScopeProgress(
+                item.scope,
+                item.state,
+                item.cursor.seq,
+                max(shown.scope(item.scope).head, item.cursor.seq),
+                shown.scope(item.scope).error,
+            )
+            for item in subscriptions
+        )
+        pending = identity.next_mid - 1 - identity.confirmed_mid
+        self.board.show(msgspec.structs.replace(shown, pending=pending, scopes=scopes))
+
+    def _position(self, tx: LocalTx) -> tuple[ClientIdentity, list[Subscription]]:
+        return tx.identity(), [tx.subscription(scope) for scope in self.scopes]
+
+    def settled(self, work: Settlement) -> None:
+        """Tell listeners what a committed transaction settled, and fetch the pages that acceptances wait for."""
+        for conflict in work.conflicts:
+            self.emit(conflict)
+        self.poke_pull(sorted(work.accepted))
+
+
+@contextmanager
+def bounded(what: str, seconds: float = CALL_S) -> Iterator[None]:
+    """Turn a call that takes longer than ``seconds`` into a broken connection, so that nothing waits for ever."""
+    try:
+        with trio.fail_after(seconds):
+            yield
+    except trio.TooSlowError:
+        raise ChannelBroken(f"the hub did not answer {what} within {seconds:g} s") from None

@@ -1,0 +1,183 @@
+"""Verdicts of the hub meeting the overlay: what leaves it, what stays, what goes to the inbox, what is visible then."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+
+from atoma.contracts.events import ConflictDetected
+from atoma.contracts.overlay import ACKED, InboxEntry, PendingMutation
+from atoma.contracts.sync import Conflict, Op, Outcome, PullReply, as_image
+from atoma.contracts.values import RowImage
+from atoma.ports.local import LocalTx
+from atoma.sync.rebase import RowKey, ops_by_row, rebase
+
+
+@dataclass(slots=True)
+class Settlement:
+    """What one local transaction has settled so far.
+
+    Attributes:
+        dirty: Rows whose base or pending operations changed, with their scope.
+        removed: Numbers of mutations that left the overlay.
+        accepted: Scopes in which a mutation was accepted whose page is still to come.
+        conflicts: What to tell listeners after the commit.
+        cursors: Positions of the confirmed base, by scope, as read in this transaction.
+    """
+
+    dirty: dict[RowKey, str] = field(default_factory=dict)
+    removed: set[int] = field(default_factory=set)
+    accepted: set[str] = field(default_factory=set)
+    conflicts: list[ConflictDetected] = field(default_factory=list)
+    cursors: dict[str, int] = field(default_factory=dict)
+
+
+def is_covered(tx: LocalTx, outcome: Outcome, page: PullReply | None, work: Settlement) -> bool:
+    """Whether the confirmed base already holds what ``outcome`` did; only then may the overlay let go of it.
+
+    A mutation that changed nothing has no sequence of its own: the base holds it once it is at the head that the hub
+    had when it told the outcome.
+    """
+    if outcome.seq == 0:
+        return page is not None and page.scope == outcome.scope and page.end.seq >= page.head
+    if outcome.scope not in work.cursors:
+        work.cursors[outcome.scope] = tx.subscription(outcome.scope).cursor.seq
+    return outcome.seq <= work.cursors[outcome.scope]
+
+
+def settle(tx: LocalTx, outcomes: Iterable[Outcome], page: PullReply | None, work: Settlement) -> None:
+    """Act on verdicts; ones about mutations that are settled already are ignored, so repeats do no harm.
+
+    Args:
+        tx: The open transaction; the cursor of ``page`` has moved in it.
+        outcomes: The verdicts.
+        page: The page they came with, None for the reply to a push.
+        work: Collects what is left to do in this transaction.
+    """
+    for outcome in outcomes:
+        pending = tx.pending_by_mid(outcome.mid)
+        if pending is None:
+            continue
+        if outcome.status == "rejected":
+            keep_refused(tx, pending, outcome, work)
+            _remove(tx, pending, outcome, work)
+            continue
+        if outcome.status == "merged" and pending.status != ACKED:
+            keep_refused(tx, pending, outcome, work)
+        if is_covered(tx, outcome, page, work):
+            _remove(tx, pending, outcome, work)
+            continue
+        work.accepted.add(outcome.scope)
+        if pending.status != ACKED or pending.ack_seq != outcome.seq:
+            tx.mark_acked(outcome.mid, outcome.seq)
+
+
+def settle_page(tx: LocalTx, page: PullReply, verified_mid: int, work: Settlement) -> None:
+    """Settle the outcomes of ``page``, and acked mutations that it covers.
+
+    Outcomes beyond ``verified_mid`` are left for the reply to their push: until the hub has compared digests, the
+    mutation of that number might be another one, pushed by a copy of this file.
+    """
+    known = [outcome for outcome in page.outcomes if outcome.mid <= verified_mid]
+    settle(tx, known, page, work)
+    told = {outcome.mid for outcome in known}
+    for pending in tx.acked(page.scope):
+        if pending.mid in told or pending.mid > verified_mid or pending.ack_seq == 0:
+            continue
+        outcome = Outcome(pending.mid, "applied", page.scope, pending.ack_seq)
+        if is_covered(tx, outcome, page, work):
+            _remove(tx, pending, outcome, work)
+
+
+def _remove(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: Settlement) -> None:
+    for key in tx.remove_pending(pending.lsn, outcome):
+        work.dirty[key] = pending.scope
+    work.removed.add(pending.mid)
+
+
+def keep_refused(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: Settlement) -> None:
+    """Put what the user loses by ``outcome`` into the inbox: every row of a rejection, cut rows of a merge."""
+    for (store, id), ops in ops_by_row(pending.body).items():
+        conflict = next((item for item in outcome.conflicts if (item.store, item.id) == (store, id)), None)
+        if outcome.status == "merged" and (conflict is None or not conflict.dropped):
+            continue
+        entry = _entry(tx, pending, outcome, conflict, (store, id), ops)
+        tx.to_inbox(entry)
+        work.conflicts.append(ConflictDetected(pending.scope, store, id, entry.code))
+
+
+def _entry(
+    tx: LocalTx, pending: PendingMutation, outcome: Outcome, conflict: Conflict | None, key: RowKey, ops: list[Op]
+) -> InboxEntry:
+    store, id = key
+    seen = tx.pre_image(store, id, pending.lsn)
+    theirs, theirs_seq = _theirs(tx, conflict, key)
+    if outcome.status == "merged" and conflict is not None:
+        code, message = "MERGED", f"{', '.join(conflict.dropped)} kept somebody else's value ({conflict.rule})"
+    elif outcome.error is not None:
+        code, message = outcome.error.code, outcome.error.message
+    else:
+        code, message = "REJECTED", "the hub gave no reason"
+    return InboxEntry(
+        mid=pending.mid,
+        store=store,
+        id=id,
+        scope=pending.scope,
+        code=code,
+        message=message,
+        op=ops[-1],
+        base=seen,
+        mine=rebase(seen, ops),
+        theirs=theirs,
+        theirs_seq=theirs_seq,
+        at_ms=tx.now_ms,
+    )
+
+
+def _theirs(tx: LocalTx, conflict: Conflict | None, key: RowKey) -> tuple[RowImage | None, int]:
+    """The hub's image: what the conflict tells, else the confirmed base."""
+    if conflict is not None:
+        current = conflict.current
+        image = None if current is None else {k: v for k, v in as_image(current).items() if k != "id"}
+        return image, conflict.current_seq
+    base = tx.read_base(*key)
+    return base.image, base.seq
+
+
+def rebase_rows(tx: LocalTx, rows: Mapping[RowKey, str]) -> None:
+    """Make the visible image of ``rows`` their base with what is still pending on it; forget shadows not needed."""
+    decoded: dict[int, dict[RowKey, list[Op]]] = {}
+    for key, scope in rows.items():
+        base = tx.read_base(*key)
+        if not base.shadowed:
+            continue
+        ops: list[Op] = []
+        pending = tx.pending(*key)
+        for mutation in pending:
+            if mutation.lsn not in decoded:
+                decoded[mutation.lsn] = ops_by_row(mutation.body)
+            ops += decoded[mutation.lsn].get(key, ())
+        tx.put_visible(*key, scope, rebase(base.image, ops))
+        if not pending:
+            tx.unshadow(*key)
+
+
+def confirm(tx: LocalTx, removed: set[int]) -> None:
+    """Move ``confirmed_mid`` over every mutation that has left the outbox; the hub may then forget its outcome."""
+    identity = tx.identity()
+    mid = identity.confirmed_mid
+    while mid + 1 < identity.next_mid and (mid + 1 in removed or tx.pending_by_mid(mid + 1) is None):
+        mid += 1
+    if mid != identity.confirmed_mid:
+        tx.save_identity(msgspec.structs.replace(identity, confirmed_mid=mid))
+
+
+def settle_reply(tx: LocalTx, outcomes: Iterable[Outcome]) -> Settlement:
+    """The one transaction for the reply to a push: rejections leave at once, acceptances stay until their page."""
+    work = Settlement()
+    settle(tx, outcomes, None, work)
+    rebase_rows(tx, work.dirty)
+    confirm(tx, work.removed)
+    return work

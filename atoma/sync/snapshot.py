@@ -1,0 +1,92 @@
+"""First sync and re-sync: pages staged beside the visible rows, caught up, and swapped in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import msgspec
+
+from atoma.contracts.overlay import StagedRow
+from atoma.contracts.sync import PullReply, SnapshotReply, StoreChanges
+from atoma.ports.local import LocalTx
+from atoma.schema.spec import Schema
+from atoma.sync.page import changed_rows
+from atoma.sync.settle import Settlement, confirm, rebase_rows, settle_page
+
+
+def begin_snapshot(tx: LocalTx, scope: str) -> None:
+    """Start over with an empty stage; the visible rows, the cursor and the outbox stay as they are."""
+    tx.clear_stage(scope)
+    subscription = tx.subscription(scope)
+    tx.save_subscription(msgspec.structs.replace(subscription, state="snapshot", stage_cursor=None, token=b""))
+
+
+def begin_live(tx: LocalTx, scope: str) -> None:
+    """Follow the log from its beginning: the hub has nothing in this scope yet."""
+    tx.save_subscription(msgspec.structs.replace(tx.subscription(scope), state="live"))
+
+
+def stage_snapshot_page(tx: LocalTx, token: bytes, page: SnapshotReply, stores: Collection[str]) -> bool:
+    """Stage a page asked for with ``token`` and save where the next one continues, in one transaction.
+
+    False and no change when the stage has moved on since. A page with another start than the pages before it (the
+    hub began anew) restarts the stage.
+    """
+    subscription = tx.subscription(page.scope)
+    if subscription.state != "snapshot" or subscription.token != token:
+        return False
+    if subscription.stage_cursor not in (None, page.start):
+        begin_snapshot(tx, page.scope)
+        return True
+    for changes in page.stores:
+        if changes.store in stores:
+            tx.stage(page.scope, _staged(tx.schema, changes))
+    tx.save_subscription(
+        msgspec.structs.replace(
+            subscription,
+            state="tail" if page.done else "snapshot",
+            stage_cursor=page.start,
+            token=b"" if page.done else page.token,
+        )
+    )
+    return True
+
+
+def apply_tail_page(tx: LocalTx, page: PullReply, stores: Collection[str], verified_mid: int) -> Settlement | None:
+    """Catch the staged snapshot up by a page of the log; with the last page, swap it in.
+
+    None when the stage is not at the page's start. Until the swap nothing visible changes; the swap replaces the base,
+    settles, rebases every row with pending operations and sets the cursor, all in this transaction.
+    """
+    subscription = tx.subscription(page.scope)
+    if subscription.state != "tail" or subscription.stage_cursor != page.start:
+        return None
+    for changes in page.stores:
+        if changes.store in stores:
+            tx.stage(page.scope, _staged(tx.schema, changes))
+    if page.more:
+        tx.save_subscription(msgspec.structs.replace(subscription, stage_cursor=page.end))
+        return Settlement()
+    return _swap(tx, page, verified_mid)
+
+
+def _swap(tx: LocalTx, page: PullReply, verified_mid: int) -> Settlement:
+    scope = page.scope
+    tx.swap_stage(scope)
+    subscription = tx.subscription(scope)
+    tx.save_subscription(
+        msgspec.structs.replace(
+            subscription, state="live", cursor=page.end, stage_cursor=None, token=b"", head=page.head
+        )
+    )
+    work = Settlement(cursors={scope: page.end.seq})
+    work.dirty.update(dict.fromkeys(tx.shadowed(scope), scope))
+    settle_page(tx, page, verified_mid, work)
+    rebase_rows(tx, work.dirty)
+    confirm(tx, work.removed)
+    return work
+
+
+def _staged(schema: Schema, changes: StoreChanges) -> Iterator[StagedRow]:
+    for id, image, seq in changed_rows(schema, changes):
+        yield StagedRow(changes.store, id, seq, image)

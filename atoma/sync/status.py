@@ -1,0 +1,141 @@
+"""What replication is doing, as a value that can be read, watched and subscribed to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from atoma.contracts.overlay import SubscriptionState
+from atoma.contracts.values import ErrorInfo
+from atoma.sync.wake import Bell
+
+SyncState: TypeAlias = Literal["offline", "connecting", "online", "stalled", "stopped"]
+
+_log = logging.getLogger(__name__)
+
+
+class ScopeProgress(msgspec.Struct, frozen=True):
+    """How far one scope is replicated.
+
+    Attributes:
+        scope: The scope.
+        state: ``new`` never synced, ``snapshot`` and ``tail`` first sync or re-sync in progress, ``live`` up to date
+            as of ``cursor``.
+        cursor: Hub sequence the confirmed base is at.
+        head: Highest sequence the hub has told of.
+        error: Why the scope does not move, None when it does.
+    """
+
+    scope: str
+    state: SubscriptionState = "new"
+    cursor: int = 0
+    head: int = 0
+    error: ErrorInfo | None = None
+
+
+class SyncStatus(msgspec.Struct, frozen=True):
+    """What replication is doing.
+
+    Attributes:
+        state: ``offline`` waiting for the next attempt, ``connecting``, ``online``, ``stalled`` something needs
+            attention (it is retried slowly all the same), ``stopped`` paused or closed.
+        reason: Why, for a person; ``""`` when there is nothing to say.
+        pending: Writes the hub has not confirmed in a page yet; an upper bound while earlier ones are in flight.
+        scopes: Progress by scope, in the order they were declared.
+        attempt: Failed attempts since the last success.
+        next_attempt_ms: Wall-clock time of the next attempt, 0 when none is planned.
+        error: The last failure, None once something worked again.
+        principal: Who the hub says this client is, ``""`` before first contact.
+    """
+
+    state: SyncState = "offline"
+    reason: str = ""
+    pending: int = 0
+    scopes: tuple[ScopeProgress, ...] = ()
+    attempt: int = 0
+    next_attempt_ms: int = 0
+    error: ErrorInfo | None = None
+    principal: str = ""
+
+    def scope(self, name: str) -> ScopeProgress:
+        """Progress of the scope ``name``; a fresh one when it is not synced."""
+        return next((item for item in self.scopes if item.scope == name), ScopeProgress(name))
+
+
+class StatusBoard:
+    """The current status and those who follow it.
+
+    Args:
+        status: What to begin with.
+        bell: Rung at every change.
+    """
+
+    def __init__(self, status: SyncStatus, bell: Bell) -> None:
+        self._status = status
+        self._listeners: dict[int, Callable[[SyncStatus], None]] = {}
+        self._numbers = 0
+        self._bell = bell
+
+    @property
+    def current(self) -> SyncStatus:
+        """The status now."""
+        return self._status
+
+    def show(self, status: SyncStatus) -> None:
+        """Replace the status and tell everybody, unless it is the same."""
+        if status == self._status:
+            return
+        self._status = status
+        self._bell.ring()
+        for listener in tuple(self._listeners.values()):
+            try:
+                listener(status)
+            except Exception:
+                _log.exception("a status listener failed")
+
+    def show_scope(self, progress: ScopeProgress) -> None:
+        """Replace the progress of one scope."""
+        scopes = tuple(progress if item.scope == progress.scope else item for item in self._status.scopes)
+        self.show(msgspec.structs.replace(self._status, scopes=scopes))
+
+    def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
+        """Call ``listener`` now and at every change; returns the undo. A listener that raises is logged."""
+        self._numbers += 1
+        number = self._numbers
+        self._listeners[number] = listener
+        listener(self._status)
+
+        def undo() -> None:
+            self._listeners.pop(number, None)
+
+        return undo
+
+    async def wait_change(self, seen: SyncStatus) -> SyncStatus:
+        """The status as soon as it is another than ``seen``."""
+        while self._status == seen:
+            await self._bell.next.wait()
+        return self._status
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncGenerator[AsyncIterator[SyncStatus]]:
+        """Iterate over the status: the current one first, then the latest after every change.
+
+        A slow reader skips intermediate values; nothing is queued.
+        """
+
+        async def follow() -> AsyncGenerator[SyncStatus]:
+            seen = self._status
+            yield seen
+            while True:
+                seen = await self.wait_change(seen)
+                yield seen
+
+        values = follow()
+        try:
+            yield values
+        finally:
+            await values.aclose()

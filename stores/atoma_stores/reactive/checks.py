@@ -1,0 +1,66 @@
+"""Whether a query can be followed on a store; told when it is opened, not at the first commit."""
+
+from __future__ import annotations
+
+from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
+from atoma.errors import QueryError
+from atoma.schema import StoreSpec
+
+_TYPES: dict[str, tuple[type, ...]] = {"TEXT": (str,), "INTEGER": (int,), "REAL": (float, int), "BLOB": (bytes,)}
+
+
+def checked(query: QuerySpec, store: StoreSpec[object]) -> QuerySpec:
+    """``query`` with a total order.
+
+    Raises:
+        QueryError: It counts instead of listing, names an unknown field, or compares a column with a value that its type
+            can never hold.
+    """
+    if query.count:
+        raise QueryError("a live query lists rows; follow the rows and take their number")
+    if query.ids is not None:
+        return QuerySpec(ids=tuple(dict.fromkeys(query.ids)))
+    if query.where is not None:
+        _check(query.where, store)
+    order = query.order
+    if not any(sort.field == "id" for sort in order):
+        order = (*order, Sort("id"))
+    for sort in order:
+        _column(sort.field, store)
+    if query.after is not None:
+        if len(query.after) != len(order):
+            raise QueryError(f"the cursor has {len(query.after)} values for {len(order)} sort keys")
+        for sort, value in zip(order, query.after, strict=True):
+            _value(sort.field, value, store)
+    return QuerySpec(where=query.where, order=order, limit=query.limit, offset=query.offset, after=query.after)
+
+
+def _column(name: str, store: StoreSpec[object]) -> str:
+    if name not in store.fields:
+        raise QueryError(f"store {store.name!r} has no field {name!r}; it has: {', '.join(store.columns)}")
+    return store.fields[name].sql_type
+
+
+def _value(name: str, value: object, store: StoreSpec[object]) -> None:
+    kind = _column(name, store)
+    if value is not None and not isinstance(value, _TYPES[kind]):
+        raise QueryError(f"{store.name}.{name} holds {kind}; it cannot be compared with {type(value).__name__}")
+
+
+def _check(node: Predicate, store: StoreSpec[object]) -> None:
+    match node:
+        case Compare(field=field, value=value):
+            _value(field, value, store)
+        case In(field=field, values=values):
+            for value in values:
+                _value(field, value, store)
+        case IsNull(field=field):
+            _column(field, store)
+        case Like(field=field):
+            if _column(field, store) != "TEXT":
+                raise QueryError(f"like needs a text field; {store.name}.{field} is none")
+        case And(items=items) | Or(items=items):
+            for item in items:
+                _check(item, store)
+        case Not(item=item):
+            _check(item, store)

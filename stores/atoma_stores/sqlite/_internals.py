@@ -1,0 +1,36 @@
+"""The engine's own tables beside the stores."""
+
+from __future__ import annotations
+
+CLIENT_TABLES = (
+    # confirmed image of rows that have pending mutations; image NULL = the row is not there at the hub
+    "CREATE TABLE IF NOT EXISTS _atoma_shadow(store TEXT NOT NULL, id TEXT NOT NULL, scope TEXT NOT NULL, "
+    "seq INTEGER NOT NULL, image BLOB, PRIMARY KEY(store, id)) STRICT, WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS _atoma_shadow_scope ON _atoma_shadow(scope, store, id)",
+    # the overlay in local order; rows of kind 'outbox' are the outbox. AUTOINCREMENT: an lsn is never given out twice
+    "CREATE TABLE IF NOT EXISTS _atoma_pending(lsn INTEGER PRIMARY KEY AUTOINCREMENT, kind TEXT NOT NULL, "
+    "mid INTEGER NOT NULL, idem TEXT NOT NULL UNIQUE, scope TEXT NOT NULL, base_seq INTEGER NOT NULL, "
+    "body BLOB NOT NULL, digest BLOB NOT NULL, status INTEGER NOT NULL DEFAULT 0, ack_seq INTEGER NOT NULL DEFAULT 0, "
+    "attempts INTEGER NOT NULL DEFAULT 0, next_attempt_ms INTEGER NOT NULL DEFAULT 0, "
+    "last_error TEXT NOT NULL DEFAULT '') STRICT",
+    "CREATE UNIQUE INDEX IF NOT EXISTS _atoma_pending_mid ON _atoma_pending(mid) WHERE kind='outbox'",
+    "CREATE INDEX IF NOT EXISTS _atoma_pending_acked ON _atoma_pending(scope, mid) WHERE status=1",
+    "CREATE TABLE IF NOT EXISTS _atoma_pending_row(store TEXT NOT NULL, id TEXT NOT NULL, lsn INTEGER NOT NULL, "
+    "pre BLOB, PRIMARY KEY(store, id, lsn)) STRICT, WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS _atoma_pending_row_lsn ON _atoma_pending_row(lsn)",
+    # what units answered, so that a repeated one answers the same instead of doubling
+    "CREATE TABLE IF NOT EXISTS _atoma_unit(n INTEGER PRIMARY KEY AUTOINCREMENT, idem TEXT NOT NULL UNIQUE, "
+    "answer BLOB NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS _atoma_inbox(n INTEGER PRIMARY KEY AUTOINCREMENT, mid INTEGER NOT NULL, "
+    "store TEXT NOT NULL, id TEXT NOT NULL, scope TEXT NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL, "
+    "op BLOB NOT NULL, base BLOB, mine BLOB, theirs BLOB, theirs_seq INTEGER NOT NULL, at_ms INTEGER NOT NULL, "
+    "resolution TEXT NOT NULL DEFAULT '') STRICT",
+    "CREATE INDEX IF NOT EXISTS _atoma_inbox_row ON _atoma_inbox(mid, store, id)",
+    "CREATE TABLE IF NOT EXISTS _atoma_sub(scope TEXT PRIMARY KEY, state TEXT NOT NULL, cursor BLOB NOT NULL, "
+    "stage_cursor BLOB, token BLOB NOT NULL, head INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    # snapshot under construction; image NULL = a tombstone from the log's tail
+    "CREATE TABLE IF NOT EXISTS _atoma_stage(scope TEXT NOT NULL, store TEXT NOT NULL, id TEXT NOT NULL, "
+    "seq INTEGER NOT NULL, image BLOB, PRIMARY KEY(scope, store, id)) STRICT, WITHOUT ROWID",
+    "INSERT OR IGNORE INTO _atoma_meta(key, value) VALUES('commit', 0), ('version', 0), ('outbox_rows', 0), "
+    "('outbox_bytes', 0)",
+)

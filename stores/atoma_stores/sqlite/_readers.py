@@ -1,0 +1,111 @@
+"""The reading side, and the checkpoints that keep the WAL short."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import apsw
+
+from atoma_stores.sqlite._threads import Job, JobQueue, JobThread
+from atoma_stores.sqlite._writer import Body
+from atoma_stores.sqlite.codes import translate
+
+T = TypeVar("T")
+Open = Callable[[], apsw.Connection]
+
+CHECKPOINT_PAGES = 1_000
+
+
+def snapshot(connection: apsw.Connection, body: Callable[[apsw.Connection], T]) -> T:
+    """Run ``body`` in one read transaction."""
+    connection.execute("BEGIN")
+    try:
+        return body(connection)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+
+
+class PoolReader:
+    """Runs reads on a connection of its own, in a thread of its own.
+
+    Args:
+        open_connection: Makes the connection.
+        path: For messages.
+        connections: Where the connection is listed, so that closing can interrupt it.
+    """
+
+    def __init__(self, open_connection: Open, path: str, connections: list[apsw.Connection]) -> None:
+        self._connection = open_connection()
+        self._path = path
+        self._connections = connections
+        connections.append(self._connection)
+
+    def run(self, batch: Sequence[Job[Body]]) -> None:
+        """Run the reads, each in a snapshot of its own."""
+        for job in batch:
+            try:
+                job.succeed(snapshot(self._connection, job.body))
+            except apsw.Error as error:
+                job.fail(translate(error, self._path))
+            except BaseException as error:
+                job.fail(error)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connections.remove(self._connection)
+        self._connection.close()
+
+
+class Checkpointer:
+    """Copies the WAL back into the file in a thread of its own, so that no commit ever waits for it.
+
+    Attributes:
+        taken: Checkpoints taken.
+    """
+
+    def __init__(self, open_connection: Open) -> None:
+        self.taken = 0
+        self._open = open_connection
+        self._queue: JobQueue[None] = JobQueue()
+        self._thread = JobThread("atoma-checkpoint", self._queue, lambda: self)
+        self._connection: apsw.Connection | None = None
+        self._busy = False
+        self._next = CHECKPOINT_PAGES
+
+    def wal_grew(self, pages: int) -> None:
+        """Hear how long the WAL is after a commit; called in the writer's thread."""
+        if pages < CHECKPOINT_PAGES:
+            self._next = CHECKPOINT_PAGES
+        elif pages >= self._next and not self._busy:
+            self._busy = True
+            self._next = pages + CHECKPOINT_PAGES
+            self._queue.put(Job(None))
+
+    def run(self, batch: Sequence[Job[None]]) -> None:
+        """Take one checkpoint as far as it goes without making anybody wait."""
+        try:
+            if self._connection is None:
+                self._connection = self._open()
+            with contextlib.suppress(apsw.BusyError, apsw.LockedError):
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self.taken += 1
+        finally:
+            self._busy = False
+        for job in batch:
+            job.succeed(None)
+
+    def close(self) -> None:
+        """Close the connection; called in the thread."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def stop(self) -> None:
+        """End the thread."""
+        self._queue.stop()
+        await self._thread.join()

@@ -1,0 +1,113 @@
+"""A store's table as prepared statements and conversions; made once per open database."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from operator import itemgetter
+from typing import TypeAlias, cast
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.sync import as_image
+from atoma.contracts.values import RowImage, Scalar, StoredRow
+from atoma.errors import ValidationError
+from atoma.schema.spec import StoreSpec
+from atoma_stores.sqlite.compile import compile_one, row_columns
+from atoma_stores.sqlite.ddl import quote
+from atoma_stores.sqlite.defaults import fill_image
+
+Values: TypeAlias = tuple[Scalar, ...]
+
+
+def pack(image: RowImage | None) -> bytes | None:
+    """An image as it lies in the internal tables."""
+    return None if image is None else encode(image)
+
+
+def unpack(data: object) -> RowImage | None:
+    """What :func:`pack` made."""
+    return None if data is None else as_image(decode(cast("bytes", data), dict[str, object]))
+
+
+class StoreTable:
+    """Statements and conversions of one store.
+
+    Attributes:
+        spec: The declaration.
+        synced: Whether it replicates.
+        columns: Value columns in declaration order.
+        unique: Fields of the unique indexes that the engine has to check itself.
+    """
+
+    def __init__(self, spec: StoreSpec[object], synced: bool) -> None:
+        self.spec = spec
+        self.synced = synced
+        self.columns = spec.value_columns
+        self.width = len(self.columns)
+        self.unique = tuple(index.fields for index in spec.indexes if index.unique) if synced else ()
+        self.has_unique = any(index.unique for index in spec.indexes)
+        self._values = _value_getter(self.columns)
+        self._nan_columns = tuple(f.name for f in spec.fields.values() if f.sql_type == "REAL" and f.nullable)
+        table = quote(spec.name)
+        names = [quote(name) for name in self.columns]
+        places = ",".join("?" * (len(names) + 4))
+        sets = ", ".join(f"{name}=excluded.{name}" for name in [*names, "_ver", "_seq", "_scope"])
+        self.name = spec.name
+        self.select = compile_one(spec)
+        self.point = (
+            "SELECT (SELECT value FROM _atoma_meta WHERE key='commit'), t.* "
+            f"FROM (SELECT 1) LEFT JOIN (SELECT {row_columns(spec)} FROM {table} WHERE id=?) AS t"
+        )
+        self.insert = f"INSERT INTO {table}({', '.join(['id', '_ver', '_seq', '_scope', *names])}) VALUES({places})"
+        self.upsert = f"{self.insert} ON CONFLICT(id) DO UPDATE SET {sets}"
+        self.update = f"UPDATE {table} SET {', '.join(f'{name}=?' for name in [*names, '_ver'])} WHERE id=?"
+        self.delete = f"DELETE FROM {table} WHERE id=?"
+        self.set_seq = f"UPDATE {table} SET _seq=? WHERE id=?"
+        self.select_seq = f"SELECT _seq FROM {table} WHERE id=?"
+        self.unstaged = (
+            f"SELECT id FROM {table} AS t WHERE _scope=?1 AND NOT EXISTS (SELECT 1 FROM _atoma_stage AS s "
+            "WHERE s.scope=?1 AND s.store=?2 AND s.id=t.id AND s.image IS NOT NULL)"
+        )
+
+    def row(self, raw: tuple[object, ...]) -> StoredRow:
+        """The row that one of the SELECT statements gave."""
+        id, version, seq, scope, *values = raw
+        return StoredRow(
+            cast("str", id),
+            cast("int", version),
+            cast("int", seq),
+            cast("str", scope),
+            cast("RowImage", dict(zip(self.columns, values, strict=True))),
+        )
+
+    def values(self, image: RowImage) -> Values:
+        """The values of a complete image, in column order.
+
+        Raises:
+            ValidationError: A value is NaN, which SQLite would store as NULL.
+            KeyError: A column is missing.
+        """
+        for name in self._nan_columns:
+            value = image[name]
+            if value != value:  # noqa: PLR0124 - only NaN differs from itself
+                raise ValidationError(f"{self.name}.{name}: NaN cannot be stored", store=self.name, field=name)
+        return self._values(image)
+
+    def complete(self, image: RowImage) -> RowImage:
+        """``image`` with exactly the declared columns (it may be of an older or newer schema)."""
+        if len(image) == self.width and all(name in image for name in self.columns):
+            return image
+        return fill_image(self.spec, image)
+
+    def unique_check(self, fields: tuple[str, ...]) -> str:
+        """Statement that finds another row of the scope with the same values in ``fields``."""
+        same = " AND ".join(f"{quote(field)}=?" for field in fields)
+        return f"SELECT id FROM {quote(self.name)} WHERE {same} AND _scope=? AND id<>? LIMIT 1"
+
+
+def _value_getter(columns: tuple[str, ...]) -> Callable[[RowImage], Values]:
+    if not columns:
+        return lambda image: ()
+    if len(columns) == 1:
+        only = columns[0]
+        return lambda image: (image[only],)
+    return cast("Callable[[RowImage], Values]", itemgetter(*columns))

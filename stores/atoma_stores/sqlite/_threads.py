@@ -1,0 +1,176 @@
+"""Threads that belong to one database: a queue in, batched wake-ups of the loop out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from typing import Generic, Protocol, TypeVar
+
+import outcome
+import trio
+
+T = TypeVar("T")
+
+
+class Job(Generic[T]):
+    """One piece of blocking work with the task that waits for it.
+
+    Attributes:
+        body: The work.
+        full: Whether it has to be on the disk before the answer (writers only).
+        on_done: Called with the result on the loop's thread, before the waiting task runs; None for nothing.
+        result: Value or error once it ran.
+        task: Who waits for it, None for nobody.
+        taken: A thread has begun with it.
+        withdrawn: Its caller has given up before that.
+    """
+
+    __slots__ = ("body", "full", "on_done", "result", "taken", "task", "withdrawn")
+
+    def __init__(self, body: T, *, full: bool = False, on_done: Callable[[object], None] | None = None) -> None:
+        self.body = body
+        self.full = full
+        self.on_done = on_done
+        self.result: outcome.Outcome[object] | None = None
+        self.task: trio.lowlevel.Task | None = None
+        self.taken = False
+        self.withdrawn = False
+
+    def succeed(self, value: object) -> None:
+        """Keep the result."""
+        self.result = outcome.Value(value)
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the error."""
+        self.result = outcome.Error(error)
+
+
+class JobQueue(Generic[T]):
+    """Jobs on their way to one or more threads; a job can be withdrawn until a thread has taken it."""
+
+    def __init__(self) -> None:
+        self._jobs: SimpleQueue[Job[T] | None] = SimpleQueue()
+        self._lock = threading.Lock()
+
+    def put(self, job: Job[T]) -> None:
+        """Hand ``job`` to a thread."""
+        self._jobs.put(job)
+
+    def stop(self) -> None:
+        """Let one thread end once everything before is done."""
+        self._jobs.put(None)
+
+    def withdraw(self, job: Job[T]) -> bool:
+        """Take ``job`` out again; False when a thread has begun with it."""
+        with self._lock:
+            job.withdrawn = not job.taken
+            return job.withdrawn
+
+    def take(self, at_most: int) -> tuple[list[Job[T]], bool]:
+        """Wait for a job, take what else is there up to ``at_most``; also whether the thread has to end."""
+        batch: list[Job[T]] = []
+        job = self._jobs.get()
+        while job is not None:
+            with self._lock:
+                if not job.withdrawn:
+                    job.taken = True
+                    batch.append(job)
+            if len(batch) >= at_most:
+                return batch, False
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                return batch, False
+        return batch, True
+
+
+class BatchRunner(Protocol[T]):
+    """What a thread does with the jobs it took; every job has a result afterwards."""
+
+    def run(self, batch: Sequence[Job[T]]) -> None:
+        """Run the jobs in order."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what the thread holds; called in the thread, last."""
+        ...
+
+
+class JobThread(Generic[T]):
+    """One thread that works on a queue until it is told to stop.
+
+    Args:
+        name: Name of the thread.
+        queue: Where its jobs come from.
+        open_runner: Called in the thread with its first job; makes what runs the jobs.
+        batch_max: How many jobs it takes at once.
+    """
+
+    def __init__(
+        self, name: str, queue: JobQueue[T], open_runner: Callable[[], BatchRunner[T]], *, batch_max: int = 1
+    ) -> None:
+        self.stopped = trio.Event()
+        self.failure: BaseException | None = None
+        self._queue = queue
+        self._open_runner = open_runner
+        self._batch_max = batch_max
+        self._token = trio.lowlevel.current_trio_token()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
+        self._thread.start()
+
+    async def join(self) -> None:
+        """Wait until the thread has ended; something must have told its queue to stop."""
+        await self.stopped.wait()
+        self._thread.join()  # it has nothing left to do but return
+
+    def _main(self) -> None:
+        runner: BatchRunner[T] | None = None
+        stop = False
+        while not stop:
+            batch, stop = self._queue.take(self._batch_max)
+            if not batch:
+                continue
+            try:
+                runner = runner or self._open_runner()
+                runner.run(batch)
+            except BaseException as error:  # the thread must answer, whatever happens
+                for job in batch:
+                    if job.result is None:
+                        job.fail(error)
+            self._token.run_sync_soon(deliver, batch)
+        try:
+            if runner is not None:
+                runner.close()
+        except BaseException as error:
+            self.failure = error
+        self._token.run_sync_soon(self.stopped.set)
+
+
+def deliver(batch: Sequence[Job[T]]) -> None:
+    """Tell the waiting tasks, in order; runs on the loop's thread."""
+    for job in batch:
+        result = job.result
+        assert result is not None
+        if job.on_done is not None and isinstance(result, outcome.Value):
+            try:
+                job.on_done(result.unwrap())
+            except Exception as error:
+                result = outcome.Error(error)
+        if job.task is not None:
+            trio.lowlevel.reschedule(job.task, result)
+
+
+async def wait_for(job: Job[T], queue: JobQueue[T]) -> object:
+    """Hand ``job`` to ``queue`` and wait for its result.
+
+    A caller that is cancelled before a thread has begun takes the job out; later it gets the result, and Trio raises
+    at its next checkpoint.
+    """
+
+    def abort(_raise_cancel: object) -> trio.lowlevel.Abort:
+        return trio.lowlevel.Abort.SUCCEEDED if queue.withdraw(job) else trio.lowlevel.Abort.FAILED
+
+    job.task = trio.lowlevel.current_task()
+    queue.put(job)
+    return await trio.lowlevel.wait_task_rescheduled(abort)

@@ -1,0 +1,182 @@
+"""The writing side: many units, one transaction, one COMMIT."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import apsw
+
+from atoma.errors import AtomaError, StoreError
+from atoma_stores.sqlite._threads import Job
+from atoma_stores.sqlite.codes import leaves_doubt, translate, translate_commit
+from atoma_stores.sqlite.connections import BUSY_MS
+
+Body: TypeAlias = Callable[[apsw.Connection], object]
+
+WAL_PAGES_MAX = 16_384
+SYNCHRONOUS_NORMAL, SYNCHRONOUS_FULL = 1, 2
+
+
+class Writer:
+    """The one connection that writes; used by one thread at a time.
+
+    Attributes:
+        connection: The connection.
+        lock: Held while the connection is in use.
+        poison: Set once a COMMIT left it open what the file holds; every later call raises it.
+        wal_pages: Pages in the WAL after the last commit.
+        commits: Transactions committed.
+        units: Units committed in them.
+        largest_group: Most units in one transaction.
+    """
+
+    def __init__(self, connection: apsw.Connection, path: str) -> None:
+        self.connection = connection
+        self.path = path
+        self.lock = threading.Lock()
+        self.poison: str | None = None
+        self.wal_pages = 0
+        self.commits = 0
+        self.units = 0
+        self.largest_group = 0
+        self._synchronous = -1
+
+    def run(self, batch: Sequence[Job[Body]], *, may_wait: bool = True) -> None:
+        """Commit ``batch`` in as few transactions as possible; every job has a result afterwards.
+
+        Args:
+            batch: The units.
+            may_wait: Whether to wait for another process that holds the file.
+
+        Raises:
+            apsw.BusyError: Another process holds the file and ``may_wait`` is False; nothing was begun.
+        """
+        waiting = list(batch)
+        while waiting:
+            waiting = self._run_group(waiting, may_wait)
+
+    def refuse_poisoned(self) -> None:
+        """Raise the error of a COMMIT that left the connection in doubt, if there was one."""
+        if self.poison is not None:
+            raise StoreError(self.poison)
+
+    def _run_group(self, units: list[Job[Body]], may_wait: bool) -> list[Job[Body]]:
+        """One transaction; returns the units that were not begun because it was rolled back under them."""
+        try:
+            self.refuse_poisoned()
+            self._begin(any(unit.full for unit in units), may_wait)
+        except (apsw.Error, AtomaError) as error:
+            if isinstance(error, apsw.BusyError) and not may_wait:
+                raise
+            for unit in units:
+                unit.fail(translate(error, self.path) if isinstance(error, apsw.Error) else _copy(error))
+            return []
+        if len(units) == 1:
+            done = self._run_single(units[0])
+            rest: list[Job[Body]] = []
+        else:
+            done, rest = self._run_many(units)
+        if done:
+            self._commit(done)
+        elif self.connection.in_transaction:
+            self.connection.execute("ROLLBACK")
+        return rest
+
+    def _begin(self, full: bool, may_wait: bool) -> None:
+        wanted = SYNCHRONOUS_FULL if full else SYNCHRONOUS_NORMAL
+        if wanted != self._synchronous:
+            self.connection.pragma("synchronous", wanted)
+            self._synchronous = wanted
+        try:
+            self.connection.execute("BEGIN IMMEDIATE")
+        except apsw.BusyError:
+            if not may_wait:
+                raise
+            self.connection.set_busy_timeout(BUSY_MS)
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+            finally:
+                self.connection.set_busy_timeout(0)
+
+    def _run_single(self, unit: Job[Body]) -> list[Job[Body]]:
+        try:
+            unit.succeed(unit.body(self.connection))
+        except BaseException as error:
+            unit.fail(self._typed(error))
+            return []
+        return [unit]
+
+    def _run_many(self, units: list[Job[Body]]) -> tuple[list[Job[Body]], list[Job[Body]]]:
+        connection = self.connection
+        done: list[Job[Body]] = []
+        for position, unit in enumerate(units):
+            try:
+                connection.execute("SAVEPOINT unit")
+                unit.succeed(unit.body(connection))
+                connection.execute("RELEASE unit")
+            except BaseException as error:
+                unit.fail(self._typed(error))
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK TO unit")
+                    connection.execute("RELEASE unit")
+                    continue
+                # SQLite gave the whole transaction up (full disk, I/O error): the units before lost their work too
+                for earlier in done:
+                    earlier.fail(self._typed(error))
+                return [], units[position + 1 :]
+            done.append(unit)
+        return done, []
+
+    def _commit(self, done: list[Job[Body]]) -> None:
+        try:
+            self.connection.execute("COMMIT")
+        except apsw.Error as error:
+            if leaves_doubt(error):
+                self.poison = str(translate_commit(error, self.path))
+            for unit in done:
+                unit.fail(translate_commit(error, self.path))
+            if self.connection.in_transaction:
+                self.connection.execute("ROLLBACK")
+            return
+        self.commits += 1
+        self.units += len(done)
+        self.largest_group = max(self.largest_group, len(done))
+
+    def _typed(self, error: BaseException) -> BaseException:
+        return translate(error, self.path) if isinstance(error, apsw.Error) else error
+
+
+def _copy(error: AtomaError) -> AtomaError:
+    # one instance per waiting task, or their tracebacks would grow into one another
+    return StoreError(str(error))
+
+
+class WriterThread:
+    """The writer as its thread runs it.
+
+    Args:
+        writer: Shared with the loop, which may commit on its own while the thread is idle.
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self._writer = writer
+
+    def run(self, batch: Sequence[Job[Body]]) -> None:
+        """Commit ``batch``."""
+        writer = self._writer
+        with writer.lock:
+            writer.run(batch)
+            if writer.wal_pages > WAL_PAGES_MAX:
+                # without a pause between commits the other thread never reaches the end: take the small rest here
+                with contextlib.suppress(apsw.Error):
+                    writer.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                writer.wal_pages = 0
+
+    def close(self) -> None:
+        """Nothing: the database closes the connection, after the readers'."""

@@ -1,0 +1,64 @@
+"""How a connection is opened: one set of pragmas and limits for every one of them."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import apsw
+
+MEMORY = ":memory:"
+BUSY_MS = 5_000
+STATEMENTS_CACHED = 200
+CACHE_KIB = 16 * 1024
+
+Prepare: TypeAlias = Callable[[apsw.Connection], None]
+"""Run on every new connection: functions, hooks."""
+
+
+def open_connection(path: str, *, read_only: bool, busy_ms: int, vfs: str | None, prepare: Prepare) -> apsw.Connection:
+    """A hardened connection to ``path``.
+
+    Args:
+        path: File, or ``":memory:"``.
+        read_only: Refuse writes (the connection still takes part in WAL locking).
+        busy_ms: How long a call may wait for another process, in milliseconds.
+        vfs: Name of a registered VFS, None for the system's.
+        prepare: Run on the connection before anybody else has it.
+
+    Raises:
+        apsw.Error: The file cannot be opened or is no database.
+    """
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+    connection = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=STATEMENTS_CACHED)
+    try:
+        connection.set_busy_timeout(busy_ms)
+        connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
+        connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0)
+        connection.config(apsw.SQLITE_DBCONFIG_DQS_DDL, 0)
+        connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
+        connection.pragma("temp_store", 2)
+        connection.pragma("cache_size", -CACHE_KIB)
+        prepare(connection)
+        if read_only:
+            connection.pragma("query_only", 1)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def use_wal(connection: apsw.Connection, *, autocheckpoint: int) -> None:
+    """Switch the file to WAL; ``autocheckpoint`` pages, 0 to leave checkpoints to somebody else.
+
+    Raises:
+        apsw.Error: The file is no database, or another process does not let go of it.
+    """
+    mode: object = connection.pragma("journal_mode", "wal")
+    if mode != "wal":
+        raise apsw.CantOpenError(f"journal mode is {mode!r}: this file system or VFS has no WAL")
+    connection.wal_autocheckpoint(autocheckpoint)

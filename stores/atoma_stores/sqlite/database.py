@@ -1,0 +1,395 @@
+"""A SQLite file opened for one Trio program: group commit, snapshot reads, checkpoints, orderly closing.
+
+Two topologies. ``file``: WAL, a writer thread, a reader on the loop's thread, a small pool of reader threads, a
+checkpoint thread. ``inline``: one connection and no thread, for ``:memory:`` and under virtual time.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypeVar, cast
+
+import apsw
+import trio
+
+from atoma.contracts.execution import Durability
+from atoma.errors import ClosedError, Overloaded, StoreBusy
+from atoma.ports.environment import Environment
+from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, Checkpointer, PoolReader, snapshot
+from atoma_stores.sqlite._threads import Job, JobQueue, JobThread, wait_for
+from atoma_stores.sqlite._writer import Body, Writer, WriterThread
+from atoma_stores.sqlite.codes import translate
+from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, Prepare, open_connection, use_wal
+
+T = TypeVar("T")
+Topology: TypeAlias = Literal["file", "inline"]
+
+GROUP_MAX = 256
+WAITING_MAX = 100_000
+READERS_MAX = 3
+LOOP_READ_S = 0.0005
+LOOP_BUSY_MS = 20
+PROGRESS_STEPS = 2_000
+CHECKPOINT_EVERY_CALLS = 32
+CLOSING_S = 30.0
+OPENING_RETRY_S = 0.05
+INTERRUPTED_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseStatistics:
+    """What a database has done since it was opened.
+
+    Attributes:
+        commits: Transactions committed; each FULL one is one fsync.
+        units: Units committed in them.
+        largest_group: Most units in one transaction.
+        inline_commits: Transactions committed on the loop's thread.
+        moved_reads: Reads that took too long on the loop and were run again in the pool.
+        checkpoints: Checkpoints taken.
+    """
+
+    commits: int
+    units: int
+    largest_group: int
+    inline_commits: int
+    moved_reads: int
+    checkpoints: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Settings:
+    durability: Durability
+    prepare: Prepare
+    vfs: str | None
+    inline: bool
+
+
+class Database:
+    """An open file; made by :func:`open_database`.
+
+    Attributes:
+        path: The file, or ``":memory:"``.
+        topology: ``file`` or ``inline``.
+        environment: Clock, ids, executor.
+    """
+
+    def __init__(self, path: str, environment: Environment, settings: _Settings) -> None:
+        self.path = path
+        self.environment = environment
+        self.topology: Topology = "inline" if settings.inline else "file"
+        self._settings = settings
+        self._closed = False
+        self._waiting = 0
+        self._calls = 0
+        self._inline_commits = 0
+        self._moved_reads = 0
+        self._read_deadline = float("inf")
+        self._write_queue: JobQueue[Body] = JobQueue()
+        self._read_queue: JobQueue[Body] = JobQueue()
+        self._readers: list[JobThread[Body]] = []
+        self._reading = 0
+        self._pool_connections: list[apsw.Connection] = []
+        self._checkpointer: Checkpointer | None = None
+        self._writer = Writer(self._open_writer(), path)
+        self._reader = self._writer.connection
+        if self.topology == "file":
+            try:
+                self._reader = self._open_loop_reader()
+            except BaseException:
+                self._writer.connection.close()
+                raise
+            self._checkpointer = Checkpointer(lambda: self._open(read_only=False, busy_ms=0))
+            self._writer.connection.set_wal_hook(self._wal_grew)
+            self._write_thread = JobThread(
+                "atoma-writer", self._write_queue, lambda: WriterThread(self._writer), batch_max=GROUP_MAX
+            )
+
+    # what users of a database call
+
+    async def transact(
+        self,
+        body: Callable[[apsw.Connection], T],
+        *,
+        durability: Durability | None = None,
+        on_commit: Callable[[T], None] | None = None,
+        bulk: bool = False,
+    ) -> T:
+        """Run ``body`` in a write transaction and return what it returns, once it is committed.
+
+        Units of concurrent callers share a transaction, each in a savepoint of its own: a body that raises undoes its
+        own work only. ``body`` is synchronous, may run in another thread, and does not begin or end transactions.
+
+        Args:
+            body: Gets the writing connection.
+            durability: ``full`` is on the disk before this returns; None takes the database's default.
+            on_commit: Called with the result on the loop's thread after COMMIT, in commit order, also when the caller
+                was cancelled meanwhile.
+            bulk: The body takes long: never run it on the loop's thread.
+
+        Raises:
+            StoreError: The engine failed and nothing of the unit was written (:class:`DiskFull`,
+                :class:`StoreBusy`, :class:`StoreCorrupt`, :class:`ClosedError`).
+            Overloaded: Too many writes wait.
+
+        Cancellation is noticed before BEGIN; a caller cancelled later gets the result, and Trio raises at its next
+        checkpoint.
+        """
+        self._check_open()
+        full = (durability or self._settings.durability) == "full"
+        job = Job[Body](body, full=full, on_done=cast("Callable[[object], None] | None", on_commit))
+        if self.topology == "inline":
+            await trio.lowlevel.checkpoint()
+            self._check_open()
+            self._writer.run([job])
+            return cast("T", self._finish(job))
+        await self._breathe()
+        if not full and not bulk and not self._waiting and self._commit_on_loop(job):
+            return cast("T", self._finish(job))
+        if self._waiting >= WAITING_MAX:
+            raise Overloaded("the write queue", WAITING_MAX)
+        self._waiting += 1
+        try:
+            return cast("T", await wait_for(job, self._write_queue))
+        finally:
+            self._waiting -= 1
+
+    async def read(self, body: Callable[[apsw.Connection], T], *, one_statement: bool = False) -> T:
+        """Run ``body``, which only reads, in one read transaction: everything it reads is one snapshot.
+
+        A body of one statement is one snapshot by itself; ``one_statement`` says so and saves BEGIN and END.
+
+        It runs on the loop's thread as long as SQLite answers within half a millisecond; what takes longer is run
+        again from the beginning in the reader pool.
+
+        Raises:
+            QueryError: SQLite does not understand the statement.
+            StoreError: The engine failed.
+        """
+        self._check_open()
+        await self._breathe()
+        self._check_open()
+        self._writer.refuse_poisoned()
+        if self.topology == "inline":
+            return self._read_on(self._reader, body, one_statement)
+        self._read_deadline = self.environment.clock() + LOOP_READ_S
+        try:
+            return body(self._reader) if one_statement else snapshot(self._reader, body)
+        except (apsw.InterruptError, apsw.BusyError):
+            self._moved_reads += 1
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+        return await self.read_in_pool(body)
+
+    async def read_in_pool(self, body: Callable[[apsw.Connection], T]) -> T:
+        """:meth:`read` on a reader thread from the start: for scans and users' SQL."""
+        self._check_open()
+        self._writer.refuse_poisoned()
+        if self.topology == "inline":
+            await trio.lowlevel.checkpoint()
+            self._check_open()
+            return self._read_on(self._reader, body)
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._reading >= WAITING_MAX:
+            raise Overloaded("the read queue", WAITING_MAX)
+        self._reading += 1
+        if self._reading > len(self._readers) and len(self._readers) < READERS_MAX:
+            self._readers.append(JobThread("atoma-reader", self._read_queue, self._open_pool_reader))
+        try:
+            return cast("T", await wait_for(Job[Body](body), self._read_queue))
+        finally:
+            self._reading -= 1
+
+    @property
+    def closed(self) -> bool:
+        """Whether calls are refused from now on."""
+        return self._closed
+
+    @property
+    def statistics(self) -> DatabaseStatistics:
+        """Counters since the database was opened."""
+        writer = self._writer
+        return DatabaseStatistics(
+            commits=writer.commits,
+            units=writer.units,
+            largest_group=writer.largest_group,
+            inline_commits=self._inline_commits,
+            moved_reads=self._moved_reads,
+            checkpoints=self._checkpointer.taken if self._checkpointer else 0,
+        )
+
+    # inside
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(f"{self.path}: the database is closed")
+
+    async def _breathe(self) -> None:
+        """A full checkpoint now and then: a tight loop of fast calls must not starve the other tasks."""
+        self._calls += 1
+        if self._calls % CHECKPOINT_EVERY_CALLS:
+            await trio.lowlevel.checkpoint_if_cancelled()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    def _commit_on_loop(self, job: Job[Body]) -> bool:
+        """Commit on this thread if nobody is in the way; False when a thread has to do it."""
+        writer = self._writer
+        if not writer.lock.acquire(blocking=False):
+            return False
+        try:
+            writer.run([job], may_wait=False)
+        except apsw.BusyError:
+            return False
+        finally:
+            writer.lock.release()
+        self._inline_commits += 1
+        return True
+
+    def _finish(self, job: Job[Body]) -> object:
+        assert job.result is not None
+        value = job.result.unwrap()
+        if job.on_done is not None:
+            job.on_done(value)
+        return value
+
+    def _read_on(self, connection: apsw.Connection, body: Callable[[apsw.Connection], T], plain: bool = False) -> T:
+        try:
+            return body(connection) if plain else snapshot(connection, body)
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+
+    def _open(self, *, read_only: bool, busy_ms: int) -> apsw.Connection:
+        settings = self._settings
+        return open_connection(
+            self.path, read_only=read_only, busy_ms=busy_ms, vfs=settings.vfs, prepare=settings.prepare
+        )
+
+    def _open_writer(self) -> apsw.Connection:
+        connection = self._open(read_only=False, busy_ms=LOOP_BUSY_MS)
+        try:
+            if self.path != MEMORY:
+                use_wal(connection, autocheckpoint=CHECKPOINT_PAGES if self.topology == "inline" else 0)
+            connection.set_busy_timeout(0)  # who waits is decided per transaction
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _open_loop_reader(self) -> apsw.Connection:
+        connection = self._open(read_only=True, busy_ms=LOOP_BUSY_MS)
+        connection.set_progress_handler(self._reading_too_long, PROGRESS_STEPS)
+        return connection
+
+    def _reading_too_long(self) -> bool:
+        return self.environment.clock() > self._read_deadline
+
+    def _open_pool_reader(self) -> PoolReader:
+        return PoolReader(lambda: self._open(read_only=True, busy_ms=BUSY_MS), self.path, self._pool_connections)
+
+    def _wal_grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._writer.wal_pages = pages
+        if self._checkpointer is not None:
+            self._checkpointer.wal_grew(pages)
+        return apsw.SQLITE_OK
+
+    async def close(self) -> None:
+        """Refuse new calls, finish what is queued, checkpoint, end every thread; see :func:`open_database`."""
+        if self._closed:
+            return
+        self._closed = True
+        with trio.move_on_after(CLOSING_S + 2 * INTERRUPTED_S, shield=True):
+            if self.topology == "file":
+                await self._stop_threads()
+                self._reader.close()
+            else:
+                await trio.lowlevel.checkpoint()
+            self._close_writer()
+
+    async def _stop_threads(self) -> None:
+        threads = [self._write_thread, *self._readers]
+        self._write_queue.stop()
+        for _ in self._readers:
+            self._read_queue.stop()
+        with trio.move_on_after(CLOSING_S) as patience:
+            for thread in threads:
+                await thread.join()
+        if patience.cancelled_caught:
+            for connection in (self._writer.connection, *self._pool_connections):
+                connection.interrupt()
+            with trio.move_on_after(INTERRUPTED_S) as patience:
+                for thread in threads:
+                    await thread.join()
+        if self._checkpointer is not None:
+            await self._checkpointer.stop()
+        if patience.cancelled_caught:
+            raise StoreBusy(f"{self.path}: work in a thread does not end; the file stays open until it does")
+
+    def _close_writer(self) -> None:
+        connection = self._writer.connection
+        if self._writer.poison is not None:
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        elif self.path != MEMORY:
+            with contextlib.suppress(apsw.Error):  # another process may be reading: its last one will do it
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        connection.close()
+
+
+def _nothing(_connection: apsw.Connection) -> None:
+    pass
+
+
+def _on_virtual_time() -> bool:
+    # a thread that works while the clock jumps would let hours pass
+    testing = sys.modules.get("trio.testing")
+    return testing is not None and isinstance(trio.lowlevel.current_clock(), testing.MockClock)
+
+
+@contextlib.asynccontextmanager
+async def open_database(
+    path: str,
+    *,
+    environment: Environment,
+    durability: Durability = "full",
+    prepare: Prepare = _nothing,
+    vfs: str | None = None,
+) -> AsyncGenerator[Database]:
+    """Open (or create) a file; leaving the block finishes what runs and leaves no thread, lock or connection.
+
+    Args:
+        path: The file, or ``":memory:"``.
+        environment: Its executor decides the topology; virtual time always means ``inline``.
+        durability: Of transactions that do not name their own.
+        prepare: Run on every connection before it is used (functions, hooks), in the thread that opens it.
+        vfs: Name of a registered VFS, None for the system's.
+
+    Raises:
+        StoreCorrupt: The file is no database.
+        StoreBusy: Another process holds it.
+        StoreError: It cannot be opened.
+
+    Cancelling the block does not cut the closing short: queued work is finished (at most half a minute).
+    """
+    inline = path == MEMORY or environment.executor == "inline" or _on_virtual_time()
+    settings = _Settings(durability, prepare, vfs, inline)
+    deadline = environment.clock() + BUSY_MS / 1000
+    database = None
+    while database is None:
+        try:
+            database = Database(path, environment, settings)
+        except apsw.BusyError as error:
+            if environment.clock() >= deadline:
+                raise translate(error, path) from error
+            await trio.sleep(OPENING_RETRY_S)
+        except apsw.Error as error:
+            raise translate(error, path) from error
+    try:
+        yield database
+    finally:
+        await database.close()

@@ -1,0 +1,234 @@
+"""Tables from declared stores: creation, additive changes, and refusal of everything else before anything is touched."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import apsw
+
+from atoma.contracts.values import Scalar
+from atoma.errors import MigrationError, StoreCorrupt
+from atoma.schema.fields import Field
+from atoma.schema.spec import Index, Schema, StoreSpec
+from atoma_stores.sqlite.defaults import constant_defaults
+
+Layout: TypeAlias = Literal["client", "hub"]
+Spec: TypeAlias = StoreSpec[object]
+
+FORMAT = 1
+APPLICATION_ID = 0x41746F6D  # "Atom"
+SYSTEM_COLUMNS = ("_ver", "_seq", "_scope")
+GUARD_FUNCTION = "atoma_write_goes_through_the_client"
+GUARD_MESSAGE = "this store is synced: write through Atoma, or the change would never reach the hub"
+META = "CREATE TABLE IF NOT EXISTS _atoma_meta(key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID"
+
+
+def quote(name: str) -> str:
+    """A name from the schema as an SQL identifier."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def allow_writes(connection: apsw.Connection) -> None:
+    """Let the guard triggers of synced tables know that ``connection`` is ours."""
+    connection.create_scalar_function(GUARD_FUNCTION, _always, 0, flags=apsw.SQLITE_INNOCUOUS)
+
+
+def _always(*_arguments: object) -> int:
+    return 1
+
+
+def check_ours(connection: apsw.Connection) -> None:
+    """Refuse a file that another application made, before anything in it is changed.
+
+    Raises:
+        StoreCorrupt: The file is a database, but not one of ours.
+    """
+    application: object = connection.pragma("application_id")
+    if application == APPLICATION_ID:
+        return
+    tables: object = connection.execute("SELECT count(*) FROM sqlite_schema").get
+    if application != 0 or tables != 0:
+        raise StoreCorrupt(f"{connection.filename}: this is a database of another application; choose another file")
+
+
+def prepare_file(
+    connection: apsw.Connection,
+    schema: Schema,
+    *,
+    layout: Layout,
+    synced: frozenset[str] = frozenset(),
+    internals: Sequence[str] = (),
+) -> bool:
+    """Bring the file to ``schema``, inside the caller's write transaction; True when the file is new.
+
+    New stores, nullable or defaulted columns and indexes are added. The file's own tables are the truth, so a step that
+    somebody ran by hand with any SQLite tool is seen.
+
+    Args:
+        connection: In a write transaction.
+        schema: The declared stores.
+        layout: ``client`` keys rows by id, ``hub`` by scope and id.
+        synced: Stores that get guard triggers.
+        internals: Statements that create the internal tables; each does nothing when the table is there.
+
+    Raises:
+        MigrationError: The file is newer than the code, or a change is not additive. Nothing was changed.
+        StoreCorrupt: The file has the other layout.
+    """
+    application: object = connection.pragma("application_id")
+    fresh = application != APPLICATION_ID
+    steps: list[str] = []
+    if not fresh:
+        _check_versions(connection, schema, layout)
+    for store in schema.stores.values():
+        steps += _store_steps(connection, store, layout, synced)
+    for statement in (META, *internals, *steps):
+        connection.execute(statement)
+    connection.pragma("application_id", APPLICATION_ID)
+    facts: dict[str, Scalar] = {"format": FORMAT, "layout": layout, "schema_version": schema.version}
+    facts |= {f"store:{store.name}": _scope_fact(store) for store in schema.stores.values()}
+    for key, value in facts.items():
+        if read_meta(connection, key) != value:
+            write_meta(connection, key, value)
+    return fresh
+
+
+def read_meta(connection: apsw.Connection, key: str) -> object:
+    """The value of ``key`` in ``_atoma_meta``, None when there is none."""
+    return connection.execute("SELECT value FROM _atoma_meta WHERE key=?", (key,)).get
+
+
+def write_meta(connection: apsw.Connection, key: str, value: Scalar) -> None:
+    """Set ``key`` in ``_atoma_meta``."""
+    connection.execute(
+        "INSERT INTO _atoma_meta(key, value) VALUES(?,?) ON CONFLICT(key) DO UPDATE SET value=excluded.value",
+        (key, value),
+    )
+
+
+def _check_versions(connection: apsw.Connection, schema: Schema, layout: Layout) -> None:
+    where = connection.filename or ":memory:"
+    found_format, found_version = read_meta(connection, "format"), read_meta(connection, "schema_version")
+    if not isinstance(found_format, int) or not isinstance(found_version, int):
+        raise StoreCorrupt(f"{where}: the file's own description is missing; restore a copy")
+    if found_format > FORMAT:
+        raise MigrationError(f"{where}: file format {found_format} is newer than this program's {FORMAT}; update it")
+    if found_version > schema.version:
+        raise MigrationError(
+            f"{where}: the file has schema version {found_version}, the program declares {schema.version}; "
+            "run the newer program, or open a copy from before"
+        )
+    if read_meta(connection, "layout") != layout:
+        raise StoreCorrupt(f"{where}: this is the file of a {read_meta(connection, 'layout')}, not of a {layout}")
+
+
+def _scope_fact(store: Spec) -> str:
+    return f"field {store.scope_field}" if store.scope_field else f"fixed {store.fixed_scope}"
+
+
+def _store_steps(connection: apsw.Connection, store: Spec, layout: Layout, synced: frozenset[str]) -> list[str]:
+    rows = connection.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (store.name,)).fetchall()
+    if not rows:
+        steps = [create_table(store, layout)]
+    else:
+        _check_scope(connection, store)
+        steps = _column_steps(store, {str(row[0]): (str(row[1]), not row[2]) for row in rows})
+    steps += _index_steps(connection, store, layout, store.name in synced)
+    if layout == "client":
+        steps += _guard_steps(connection, store, store.name in synced)
+    return steps
+
+
+def _check_scope(connection: apsw.Connection, store: Spec) -> None:
+    found = read_meta(connection, f"store:{store.name}")
+    if found is None:
+        raise MigrationError(f"a table {store.name!r} that is not a store is in the way; rename it or the store")
+    if found != _scope_fact(store):
+        raise MigrationError(
+            f"store {store.name!r}: the scope was declared as {found}, now as {_scope_fact(store)}; rows cannot change "
+            "their scope: declare a new store and copy the rows into it"
+        )
+
+
+def column_definition(field: Field, default: Scalar = None) -> str:
+    """One declared column as SQL."""
+    definition = f"{quote(field.name)} {field.sql_type}{'' if field.nullable else ' NOT NULL'}"
+    return definition if default is None else f"{definition} DEFAULT {apsw.format_sql_value(default)}"
+
+
+def create_table(store: Spec, layout: Layout) -> str:
+    """The statement that creates a store's table: STRICT, typed, clustered by its key."""
+    columns = [column_definition(field) for name, field in store.fields.items() if name != "id"]
+    key = "_scope, id" if layout == "hub" else "id"
+    system = "_ver INTEGER NOT NULL, _seq INTEGER NOT NULL DEFAULT 0, _scope TEXT NOT NULL"
+    body = ", ".join(["id TEXT NOT NULL", *columns, system, f"PRIMARY KEY({key})"])
+    return f"CREATE TABLE {quote(store.name)}({body}) STRICT, WITHOUT ROWID"
+
+
+def _column_steps(store: Spec, found: dict[str, tuple[str, bool]]) -> list[str]:
+    defaults = constant_defaults(store)
+    table = quote(store.name)
+    steps: list[str] = []
+    for name, field in store.fields.items():
+        if name not in found:
+            if not field.nullable and name not in defaults:
+                raise MigrationError(
+                    f"store {store.name!r}: the new field {name!r} has neither a constant default nor allows None; "
+                    f"give it one, or run: ALTER TABLE {table} ADD COLUMN {column_definition(field)} DEFAULT …"
+                )
+            steps.append(f"ALTER TABLE {table} ADD COLUMN {column_definition(field, defaults.get(name))}")
+        elif name != "id" and found[name] != (field.sql_type, field.nullable):
+            was = f"{found[name][0]}{'' if found[name][1] else ' NOT NULL'}"
+            raise MigrationError(
+                f"store {store.name!r}: field {name!r} is {was} in the file and {column_definition(field)} in the code; "
+                "add a field under a new name, copy the values, then drop the old one"
+            )
+    for name in found:
+        if name not in store.fields and name not in SYSTEM_COLUMNS:
+            raise MigrationError(
+                f"store {store.name!r}: the file has a column {name!r} that the code does not declare; declare it, or "
+                f"give its values up with: ALTER TABLE {table} DROP COLUMN {quote(name)}"
+            )
+    return steps
+
+
+def _index_name(store: Spec, index: Index, unique: bool) -> str:
+    return f"_atoma_{'unique' if unique else 'index'}_{store.name}__{'__'.join(index.fields)}"
+
+
+def _index_steps(connection: apsw.Connection, store: Spec, layout: Layout, synced: bool) -> list[str]:
+    wanted: dict[str, str] = {}
+    for index in store.indexes:
+        # what arrives from the hub may break uniqueness for a moment: on a synced store the engine checks user writes
+        unique = index.unique and not (synced and layout == "client")
+        columns = [quote(field) for field in index.fields]
+        if layout == "hub":
+            columns.insert(0, "_scope")
+        elif unique:
+            columns.append("_scope")
+        name = _index_name(store, index, unique)
+        kind = "UNIQUE INDEX" if unique else "INDEX"
+        wanted[name] = f"CREATE {kind} {quote(name)} ON {quote(store.name)}({', '.join(columns)})"
+    sql = "SELECT name FROM sqlite_schema WHERE type='index' AND tbl_name=? AND name GLOB '_atoma_*'"
+    found = {row[0] for row in connection.execute(sql, (store.name,))}
+    dropped = [f"DROP INDEX {quote(name)}" for name in sorted(found - set(wanted))]
+    return dropped + [statement for name, statement in wanted.items() if name not in found]
+
+
+def _guard_steps(connection: apsw.Connection, store: Spec, synced: bool) -> list[str]:
+    steps: list[str] = []
+    for operation in ("INSERT", "UPDATE", "DELETE"):
+        name = f"_atoma_guard_{store.name}_{operation.lower()}"
+        there = connection.execute("SELECT 1 FROM sqlite_schema WHERE type='trigger' AND name=?", (name,)).get
+        if synced and there is None:
+            steps.append(
+                f"CREATE TRIGGER {quote(name)} BEFORE {operation} ON {quote(store.name)} "
+                f"WHEN NOT {GUARD_FUNCTION}() BEGIN SELECT RAISE(ABORT, '{GUARD_MESSAGE}'); END"
+            )
+        elif there is not None and not synced:
+            steps.append(f"DROP TRIGGER {quote(name)}")
+    return steps

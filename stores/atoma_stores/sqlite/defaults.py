@@ -1,0 +1,74 @@
+"""Constant defaults of a model's fields, as stored values: what a row gets that was written before the field existed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from atoma.contracts.values import RowImage
+from atoma.errors import ValidationError
+from atoma.schema.spec import StoreSpec
+
+_CONSTANT_FACTORIES: tuple[object, ...] = (list, dict, tuple, set, frozenset, str, bytes, int, float, bool)
+
+
+def _from_factory(factory: Callable[[], object] | None) -> tuple[object, ...]:
+    return (factory(),) if factory is not None and factory in _CONSTANT_FACTORIES else ()
+
+
+def _declared(model: Any) -> Iterator[tuple[str, tuple[object, ...]]]:
+    """``(field, (default,))`` of the fields that have a constant one."""
+    if dataclasses.is_dataclass(model):
+        for item in dataclasses.fields(model):
+            if item.default is not dataclasses.MISSING:
+                yield item.name, (item.default,)
+            elif item.default_factory is not dataclasses.MISSING:
+                yield item.name, _from_factory(item.default_factory)
+    elif issubclass(model, msgspec.Struct):
+        for info in msgspec.structs.fields(model):
+            if info.default is not msgspec.NODEFAULT:
+                yield info.name, (info.default,)
+            elif info.default_factory is not msgspec.NODEFAULT:
+                yield info.name, _from_factory(info.default_factory)
+    else:
+        for attribute in model.__attrs_attrs__:
+            factory = getattr(attribute.default, "factory", None)
+            if factory is not None:
+                yield attribute.name, _from_factory(factory)
+            elif type(attribute.default).__name__ != "_Nothing":
+                yield attribute.name, (attribute.default,)
+
+
+def constant_defaults(store: StoreSpec[object]) -> RowImage:
+    """Column → stored default, for the columns whose default does not depend on when it is asked for."""
+    found: RowImage = {}
+    for name, default in _declared(store.model):
+        if default and name != "id" and name in store.fields:
+            try:
+                found[name] = store.fields[name].encode(default[0])
+            except ValidationError:
+                continue  # a default that the field itself refuses helps nobody
+    return found
+
+
+def fill_image(store: StoreSpec[object], image: RowImage) -> RowImage:
+    """``image`` with exactly the declared columns: unknown ones dropped, missing ones at their default.
+
+    Raises:
+        ValidationError: A column without a default is missing.
+    """
+    defaults = constant_defaults(store)
+    filled: RowImage = {}
+    for name in store.value_columns:
+        if name in image:
+            filled[name] = image[name]
+        elif name in defaults:
+            filled[name] = defaults[name]
+        elif store.fields[name].nullable:
+            filled[name] = None
+        else:
+            raise ValidationError(f"a row of {store.name!r} lacks {name!r}", store=store.name, field=name)
+    return filled

@@ -1,0 +1,37 @@
+"""The source tree as the architecture tests see it: parsed, not imported."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+Sources = dict[Path, ast.Module]
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("atoma", "stores/atoma_stores", "transports/atoma_transports")
+
+
+def parse(*folders: str) -> Sources:
+    """Every Python file below the folders, by its path from the root."""
+    files = sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py"))
+    return {file.relative_to(ROOT): ast.parse(file.read_text(encoding="utf-8"), str(file)) for file in files}
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The top of the checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def product() -> Sources:
+    """The three packages."""
+    return parse(*PACKAGES)
+
+
+@pytest.fixture(scope="session")
+def suite() -> Sources:
+    """The tests."""
+    return parse("tests")

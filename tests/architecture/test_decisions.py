@@ -1,0 +1,28 @@
+"""The decision records are numbered without gaps, complete, and listed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PARTS = ["Status: ", "## Why a decision is needed", "## Decision", "## What follows", "## What was dropped"]
+
+
+def records(root: Path) -> list[Path]:
+    return sorted((root / "docs/adr").glob("[0-9]*.md"))
+
+
+def test_the_numbers_have_no_gap_and_no_double(root: Path) -> None:
+    numbers = [int(record.name[:4]) for record in records(root)]
+    assert numbers == list(range(len(numbers)))
+
+
+def test_every_record_has_its_parts(root: Path) -> None:
+    texts = {record.name: record.read_text(encoding="utf-8") for record in records(root)}
+    lacking = {name: [part for part in PARTS if part not in text] for name, text in texts.items()}
+    assert {name: parts for name, parts in lacking.items() if parts} == {}
+    assert [name for name, text in texts.items() if name[:4] != "0000" and f"# {name[:4]}. " not in text] == []
+
+
+def test_the_index_lists_every_record(root: Path) -> None:
+    index = (root / "docs/adr/index.md").read_text(encoding="utf-8")
+    assert [record.name for record in records(root) if f"({record.name})" not in index] == []

@@ -1,0 +1,86 @@
+"""Every Python block of README and docs runs as pasted, and prints what the page says that it prints.
+
+The blocks of one page are one program, run in a fresh folder. Two comments, each on the line before a block, say more:
+`<!-- not run: REASON -->` leaves a block out; `<!-- prints -->` before a text block says that it is part of the output.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(
+    r"^(?:<!--[ ]*(?P<note>[^\n]*?)[ ]*-->\n+)?(?P<fence>```+)(?P<language>\w*)[^\n]*\n(?P<body>.*?)^(?P=fence)[ ]*$",
+    re.MULTILINE | re.DOTALL,
+)
+SECONDS_MAX = 60
+
+
+def program(text: str) -> str:
+    """The Python blocks of a page as one program in which every line keeps its number."""
+    lines = [""] * (text.count("\n") + 1)
+    for block in FENCE.finditer(text):
+        if block["language"] in ("python", "py") and not not_run(block["note"]):
+            first = text.count("\n", 0, block.start("body"))
+            body = block["body"].splitlines()
+            lines[first : first + len(body)] = body
+    return "\n".join(lines)
+
+
+def not_run(note: str | None) -> bool:
+    return re.fullmatch(r"not run: \S.*", note or "") is not None
+
+
+def promised_output(text: str) -> list[str]:
+    return [block["body"].strip() for block in FENCE.finditer(text) if block["note"] == "prints"]
+
+
+def run_page(text: str, folder: Path, name: str) -> subprocess.CompletedProcess[str]:
+    script = folder / name
+    script.write_text(program(text), encoding="utf-8")
+    command = [sys.executable, "-X", "utf8", str(script)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS_MAX)
+
+
+def check_page(text: str, folder: Path, name: str) -> None:
+    """Run a page; its output holds what it promises, in that order."""
+    outcome = run_page(text, folder, name)
+    assert outcome.returncode == 0, outcome.stderr
+    rest = outcome.stdout
+    for promised in promised_output(text):
+        assert promised in rest, f"{name} promises {promised!r}; it printed {outcome.stdout!r}"
+        rest = rest.partition(promised)[2]
+
+
+PAGES_WITH_CODE = [page for page in PAGES if program(page.read_text(encoding="utf-8")).strip()]
+
+
+@pytest.mark.parametrize("page", PAGES_WITH_CODE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_code_of_a_page_runs_as_pasted(page: Path, tmp_path: Path) -> None:
+    check_page(page.read_text(encoding="utf-8"), tmp_path, f"{page.stem}.py")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_block_is_left_out_only_for_a_stated_reason(page: Path) -> None:
+    notes = [block["note"] for block in FENCE.finditer(page.read_text(encoding="utf-8")) if block["note"]]
+    assert [note for note in notes if note.startswith("not run") and not not_run(note)] == []
+
+
+def test_a_page_that_fails_or_prints_something_else_is_seen(tmp_path: Path) -> None:
+    good = "# T\n\n```python\nn = 1\n```\ntext\n\n```python\nprint(n + 1)\n```\n\n<!-- prints -->\n```text\n2\n```\n"
+    check_page(good, tmp_path, "good.py")
+    with pytest.raises(AssertionError, match="promises"):
+        check_page(good.replace("text\n2\n", "text\n3\n"), tmp_path, "wrong.py")
+    with pytest.raises(AssertionError, match=r'bad\.py", line 9'):
+        check_page(good.replace("n + 1", "m + 1"), tmp_path, "bad.py")
+
+
+def test_a_block_that_is_not_run_is_left_out() -> None:
+    assert program("<!-- not run: needs a display -->\n```python\nboom()\n```\n").strip() == ""
+    assert program("<!-- not run: -->\n```python\nboom()\n```\n").strip() == "boom()"

@@ -1,0 +1,129 @@
+"""What applications import: said once, documented, precisely typed, with short names."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("atoma", "stores/atoma_stores", "transports/atoma_transports")
+WORDS_MAX = 3
+ERASED = re.compile(
+    r"\bStoreSpec\[Any\]"
+)  # of some model: a schema holds unlike ones, and the type has no other word for it
+OLD = re.compile(r"deprecated|legacy|compat", re.IGNORECASE)
+IMPORT_SECONDS_MAX = 0.5  # the promise is 0.15 s on a quiet machine; this catches an import that doubles it
+
+
+def public_modules() -> Iterator[str]:
+    """Every module that says what it exports, without a leading underscore anywhere in its name."""
+    for folder in PACKAGES:
+        source_root = (ROOT / folder).parent
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            parts = file.relative_to(source_root).with_suffix("").parts
+            name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+            if "\n__all__ = " in file.read_text(encoding="utf-8") and "._" not in name:
+                yield name
+
+
+def words(name: str) -> list[str]:
+    return re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name.replace("_", " "))
+
+
+def is_documentable(value: object) -> bool:
+    return inspect.isclass(value) or inspect.isroutine(value)
+
+
+def annotated_any(value: object) -> list[str]:
+    """The parameters and results of a function, or of a class's public methods, that are typed `Any`."""
+    if inspect.isclass(value):
+        methods = [m for name, m in vars(value).items() if not name.startswith("_") or name == "__init__"]
+        return [found for method in methods if inspect.isfunction(method) for found in annotated_any(method)]
+    if not inspect.isfunction(value):
+        return []
+    hints = {name: ERASED.sub("StoreSpec", str(hint)) for name, hint in value.__annotations__.items()}
+    return [f"{value.__qualname__}({name}: {hint})" for name, hint in hints.items() if re.search(r"\bAny\b", hint)]
+
+
+def repeated_names(module: ModuleType) -> list[str]:
+    """Names that stand for one object twice, or stand twice in `__all__`."""
+    names = list(module.__all__)
+    seen: dict[int, str] = {}
+    repeated = [name for name in set(names) if names.count(name) > 1]
+    for name in sorted(set(names)):
+        value = getattr(module, name)
+        if is_documentable(value):
+            if id(value) in seen:
+                repeated.append(f"{seen[id(value)]} = {name}")
+            seen[id(value)] = name
+    return repeated
+
+
+MODULES = list(public_modules())
+
+
+def test_the_root_package_says_what_is_public() -> None:
+    assert "atoma" in MODULES
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_public_name_exists_once_and_is_documented(name: str) -> None:
+    module = importlib.import_module(name)
+    missing = [public for public in module.__all__ if not hasattr(module, public)]
+    assert missing == []
+    assert repeated_names(module) == []
+    values = {public: getattr(module, public) for public in module.__all__}
+    assert [public for public, value in values.items() if is_documentable(value) and not inspect.getdoc(value)] == []
+    assert [public for public in values if public.startswith("_") and not public.startswith("__")] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_are_short_and_current(name: str) -> None:
+    module = importlib.import_module(name)
+    assert [public for public in module.__all__ if len(words(public)) > WORDS_MAX] == []
+    assert [public for public in module.__all__ if OLD.search(public)] == []
+    if name.startswith("atoma.runtime"):
+        assert [public for public in module.__all__ if public.startswith("Runtime") and public != "Runtime"] == []
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_signatures_say_more_than_any(name: str) -> None:
+    module = importlib.import_module(name)
+    assert [found for public in module.__all__ for found in annotated_any(getattr(module, public))] == []
+
+
+def test_importing_atoma_is_quick_and_brings_no_engine_and_no_wire() -> None:
+    code = "import time; t = time.perf_counter(); import atoma, sys; print(time.perf_counter() - t, *sys.modules)"
+    command = [sys.executable, "-c", code]
+    runs = [subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ)) for _ in range(3)]
+    seconds, *loaded = min(runs, key=lambda run: float(run.stdout.split()[0])).stdout.split()
+    packages = {module.partition(".")[0] for module in loaded}
+    assert packages.isdisjoint({"atoma_stores", "atoma_transports", "apsw", "trio_websocket", "grpclib", "asyncio"})
+    assert float(seconds) < IMPORT_SECONDS_MAX
+
+
+class Planted:
+    """A documented class with a vague method."""
+
+    def take(self, value: Any) -> list[Any]:
+        """Takes anything."""
+        return [value]
+
+
+def test_the_rules_see_a_planted_violation() -> None:
+    module = ModuleType("planted")
+    vars(module).update(A=Planted, B=Planted, __all__=["A", "B", "B"])
+    assert sorted(repeated_names(module)) == ["A = B", "B"]
+    assert annotated_any(Planted) == ["Planted.take(value: Any)", "Planted.take(return: list[Any])"]
+    assert words("GetAllMergePolicy") == ["Get", "All", "Merge", "Policy"]
+    assert OLD.search("LegacyStore")

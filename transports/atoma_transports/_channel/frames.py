@@ -1,0 +1,121 @@
+"""The envelope: one msgpack array per frame, the same bytes on every transport that carries messages."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias, get_args
+
+import msgspec
+import trio
+
+from atoma.contracts.codec import decode, encode
+from atoma.errors import ProtocolError
+
+FRAME_VERSION = 1
+ID_MAX = 2**53
+BUDGET_MS_MAX = 2**40
+CREDIT_MAX = 1024
+NAME_LENGTH_MAX = 64
+TRACE_LENGTH_MAX = 200
+
+FrameKind: TypeAlias = Literal[
+    "auth", "welcome", "call", "reply", "stream", "item", "end", "error", "cancel", "credit", "ping", "pong"
+]
+KINDS = frozenset(get_args(FrameKind))
+CLIENT_KINDS = frozenset({"call", "stream", "cancel", "credit", "ping", "pong"})
+"""What a client may send once it is welcome."""
+SERVER_KINDS = frozenset({"reply", "item", "end", "error", "ping", "pong"})
+"""What a server may send once it has said welcome."""
+
+
+class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """One message on the wire.
+
+    Attributes:
+        version: Version of this envelope.
+        kind: What it is.
+        id: Call or stream it belongs to, given by the client; 0 for the connection itself.
+        method: What is called; only in ``call`` and ``stream``.
+        budget_ms: Milliseconds until the caller's deadline, -1 without one; only in ``call`` and ``stream``.
+        trace_id: The caller's trace; only in ``call`` and ``stream``.
+        credit: Items the sender of this frame is ready to take; only in ``stream`` and ``credit``.
+        payload: The encoded message, or an encoded ``ErrorInfo``.
+    """
+
+    version: int
+    kind: str
+    id: int = 0
+    method: str = ""
+    budget_ms: int = -1
+    trace_id: str = ""
+    credit: int = 0
+    payload: bytes = b""
+
+
+class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Payload of the first frame of a client."""
+
+    token: str
+
+    def __repr__(self) -> str:
+        return "Auth(token=…)"
+
+
+class Welcome(msgspec.Struct, frozen=True):
+    """Payload of the first frame of a server: who the client is, and the server's bounds."""
+
+    principal: str
+    frame_bytes: int
+    calls: int
+
+
+def encode_frame(
+    kind: FrameKind,
+    id: int = 0,
+    payload: bytes = b"",
+    *,
+    method: str = "",
+    budget_ms: int = -1,
+    trace_id: str = "",
+    credit: int = 0,
+) -> bytes:
+    """The bytes of a frame."""
+    return encode(Frame(FRAME_VERSION, kind, id, method, budget_ms, trace_id, credit, payload))
+
+
+def decode_frame(data: bytes, size_max: int) -> Frame:
+    """The frame that ``data`` is, every field within its bounds.
+
+    Raises:
+        ProtocolError: It is not a frame, too large, of another version or of an unknown kind.
+    """
+    if len(data) > size_max:
+        raise ProtocolError(f"frame of {len(data)} bytes; the limit is {size_max}")
+    frame = decode(data, Frame)
+    if frame.version != FRAME_VERSION:
+        raise ProtocolError(f"frame version {frame.version} is not spoken here; version {FRAME_VERSION} is")
+    if frame.kind not in KINDS:
+        raise ProtocolError("unknown kind of frame")
+    within = (
+        0 <= frame.id <= ID_MAX
+        and -1 <= frame.budget_ms <= BUDGET_MS_MAX
+        and 0 <= frame.credit <= CREDIT_MAX
+        and len(frame.method) <= NAME_LENGTH_MAX
+        and len(frame.trace_id) <= TRACE_LENGTH_MAX
+    )
+    if not within:
+        raise ProtocolError(f"a field of a {frame.kind!r} frame is out of bounds")
+    return frame
+
+
+def budget_now() -> int:
+    """Milliseconds from now to the caller's deadline, rounded up; -1 without a deadline."""
+    deadline = trio.current_effective_deadline()
+    if math.isinf(deadline):
+        return -1 if deadline > 0 else 0
+    return min(BUDGET_MS_MAX, max(0, math.ceil((deadline - trio.current_time()) * 1000)))
+
+
+def deadline_of(budget_ms: int) -> float:
+    """The deadline on this side's clock that a budget stands for; ``math.inf`` for none."""
+    return math.inf if budget_ms < 0 else trio.current_time() + budget_ms / 1000

@@ -1,0 +1,37 @@
+"""The bounds of one connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FRAME_BYTES_MAX = 4 * 1024 * 1024 + 64 * 1024
+"""One frame: a page of 4 MiB and its envelope."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelLimits:
+    """Bounds of one connection; the same type is used at both ends.
+
+    Attributes:
+        frame_bytes: Largest frame that is sent or taken.
+        first_frame_bytes: Largest frame before the peer has authenticated.
+        calls: Calls and streams in flight.
+        queue_bytes: Bytes that wait to be sent; further senders wait.
+        window: Items of a stream that may be under way or unread.
+        handshake_s: Seconds for connecting and authenticating when the caller set no earlier deadline.
+        ping_s: Seconds of silence after which the peer is asked whether it is there.
+        pong_s: Seconds it has to answer before the connection counts as lost.
+        slow_s: Seconds that a peer may take nothing while something waits for it.
+        close_s: Seconds for a polite goodbye before the connection is cut.
+    """
+
+    frame_bytes: int = FRAME_BYTES_MAX
+    first_frame_bytes: int = 64 * 1024
+    calls: int = 256
+    queue_bytes: int = 8 * 1024 * 1024
+    window: int = 16
+    handshake_s: float = 10.0
+    ping_s: float = 15.0
+    pong_s: float = 10.0
+    slow_s: float = 30.0
+    close_s: float = 0.5

@@ -1,0 +1,107 @@
+"""Requests to operations, results back to entries: mapping only, no state, no wire."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import overload
+
+from atoma.contracts.execution import (
+    ExecutionMeta,
+    QueryRequest,
+    QueryResult,
+    WriteItemResult,
+    WriteRequest,
+    WriteResult,
+    status_of,
+)
+from atoma.errors import ProtocolError
+from atoma_transports.protocol import RemoteOp, RemoteOpResult, check_query, image, unpack_rows
+
+
+class OperationAdapter:
+    """Maps neutral requests to the protocol's operations and the protocol's results to neutral ones (seed §4.3).
+
+    Results are matched by index *and* id, in whatever order they come.
+    """
+
+    def to_remote_ops(self, request: QueryRequest | WriteRequest) -> tuple[RemoteOp, ...]:
+        """One operation for a query, one per entry for a write.
+
+        Raises:
+            ProtocolError: The query is larger than the protocol allows; nothing was sent.
+        """
+        if isinstance(request, QueryRequest):
+            check_query(request.query)
+            return (RemoteOp(0, "query", request.store, query=request.query),)
+        return tuple(
+            RemoteOp(
+                index,
+                entry.op,
+                entry.store,
+                entry.id,
+                scope=entry.scope,
+                values=dict(entry.values),
+                base_version=entry.base_version,
+                replace=entry.replace,
+                defaults=dict(entry.defaults),
+            )
+            for index, entry in enumerate(request.entries)
+        )
+
+    @overload
+    def from_remote_results(self, request: QueryRequest, results: Sequence[RemoteOpResult]) -> QueryResult: ...
+    @overload
+    def from_remote_results(self, request: WriteRequest, results: Sequence[RemoteOpResult]) -> WriteResult: ...
+
+    def from_remote_results(
+        self, request: QueryRequest | WriteRequest, results: Sequence[RemoteOpResult]
+    ) -> QueryResult | WriteResult:
+        """The neutral result, entries in the request's order and ``meta.source`` ``"remote"``.
+
+        Raises:
+            ProtocolError: A result is missing, came twice, or answers an entry that was not asked.
+        """
+        if isinstance(request, QueryRequest):
+            return self._query_result(request, results)
+        ordered = _in_order([entry.id for entry in request.entries], results)
+        items = tuple(_item(result) for result in ordered)
+        return WriteResult(status_of(items), items, _meta(request), (None,) * len(items))
+
+    def _query_result(self, request: QueryRequest, results: Sequence[RemoteOpResult]) -> QueryResult:
+        (result,) = _in_order([""], results)
+        if result.error is not None or not result.ok:
+            raise ProtocolError("a query was answered with the result of a write")
+        if request.query.count and result.total is None:
+            raise ProtocolError("a count was answered without a number")
+        rows = () if result.found is None else unpack_rows(result.found)
+        return QueryResult(rows, result.total if request.query.count else None, _meta(request, result.cursor))
+
+
+def _meta(request: QueryRequest | WriteRequest, cursor: str = "") -> ExecutionMeta:
+    context = request.context
+    return ExecutionMeta(source="remote", trace_id=context.trace_id, cursor=cursor, policy=context.policy)
+
+
+def _in_order(ids: Sequence[str], results: Sequence[RemoteOpResult]) -> list[RemoteOpResult]:
+    """The result of each id, by its place."""
+    places: list[RemoteOpResult | None] = [None] * len(ids)
+    for result in results:
+        if not 0 <= result.index < len(ids):
+            raise ProtocolError(f"a result answers entry {result.index}; there are {len(ids)}")
+        if result.id != ids[result.index]:
+            raise ProtocolError(f"the result at {result.index} is of another row than entry {result.index}")
+        if places[result.index] is not None:
+            raise ProtocolError(f"entry {result.index} was answered twice")
+        places[result.index] = result
+    ordered = [place for place in places if place is not None]
+    if len(ordered) != len(ids):
+        missing = [index for index, place in enumerate(places) if place is None]
+        raise ProtocolError(f"entries {missing} were not answered")
+    return ordered
+
+
+def _item(result: RemoteOpResult) -> WriteItemResult:
+    if result.ok == (result.error is not None):
+        raise ProtocolError(f"the result at {result.index} is neither a success nor an error")
+    row = None if result.row is None else image(result.row)
+    return WriteItemResult(result.id, result.ok, result.changed, result.version, row, result.error)

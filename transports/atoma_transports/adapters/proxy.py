@@ -1,0 +1,81 @@
+"""The hub's services, called over a channel."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+import msgspec
+
+from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.sync import (
+    Hint,
+    NotifyRequest,
+    OpenReply,
+    OpenRequest,
+    PullReply,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    SnapshotReply,
+    SnapshotRequest,
+)
+from atoma.errors import ProtocolError
+from atoma.ports import Channel
+from atoma_transports.adapters.operations import OperationAdapter
+from atoma_transports.protocol import OpsReply, QueryCall, WriteCall
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def _expect(reply: msgspec.Struct, kind: type[T]) -> T:
+    if not isinstance(reply, kind):
+        raise ProtocolError(f"expected {kind.__name__}, the channel gave {type(reply).__name__}")
+    return reply
+
+
+class ServiceProxy:
+    """:class:`atoma.ports.SyncService` over any :class:`atoma.ports.Channel`.
+
+    Every call raises what the channel raises; cancelling it cancels the handler at the far end.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._operations = OperationAdapter()
+
+    async def open(self, request: OpenRequest) -> OpenReply:
+        """Begin a sync session."""
+        return _expect(await self._channel.call("open", request), OpenReply)
+
+    async def push(self, request: PushRequest) -> PushReply:
+        """Send mutations."""
+        return _expect(await self._channel.call("push", request), PushReply)
+
+    async def pull(self, request: PullRequest) -> PullReply:
+        """Fetch one page of a scope's log."""
+        return _expect(await self._channel.call("pull", request), PullReply)
+
+    async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
+        """Fetch one page of a scope's rows."""
+        return _expect(await self._channel.call("snapshot", request), SnapshotReply)
+
+    @asynccontextmanager
+    async def notify(self, request: NotifyRequest) -> AsyncGenerator[AsyncIterator[Hint]]:
+        """Hints about new heads until the block is left."""
+        async with self._channel.stream("notify", request) as items:
+            yield (_expect(item, Hint) async for item in items)
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        """A direct query; ``meta.source`` of the result is ``"remote"``."""
+        call = QueryCall(self._operations.to_remote_ops(request), request.context.trace_id)
+        reply = _expect(await self._channel.call("query", call), OpsReply)
+        return self._operations.from_remote_results(request, reply.results)
+
+    async def write(self, request: WriteRequest) -> WriteResult:
+        """A direct write; ``meta.source`` of the result is ``"remote"``."""
+        ops = self._operations.to_remote_ops(request)
+        call = WriteCall(ops, request.idem, request.options, request.context.trace_id)
+        reply = _expect(await self._channel.call("write", call), OpsReply)
+        return self._operations.from_remote_results(request, reply.results)

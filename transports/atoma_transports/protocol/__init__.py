@@ -1,0 +1,22 @@
+"""What goes over the wire for direct queries and writes; ``adapters`` and ``serving`` translate, nobody else sees it."""
+
+from __future__ import annotations
+
+from atoma_transports.protocol.methods import METHODS
+from atoma_transports.protocol.operations import OpsReply, QueryCall, RemoteOp, RemoteOpResult, Rows, WriteCall
+from atoma_transports.protocol.validation import OPS_MAX, check_query, image, pack_rows, unpack_rows
+
+__all__ = [
+    "METHODS",
+    "OPS_MAX",
+    "OpsReply",
+    "QueryCall",
+    "RemoteOp",
+    "RemoteOpResult",
+    "Rows",
+    "WriteCall",
+    "check_query",
+    "image",
+    "pack_rows",
+    "unpack_rows",
+]

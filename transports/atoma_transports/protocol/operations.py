@@ -1,0 +1,103 @@
+"""The operations of direct queries and writes as they travel: seen by adapters and serving only."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from atoma.contracts.execution import WriteOptions
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.values import ErrorInfo
+
+OpName: TypeAlias = Literal["query", "insert", "update", "upsert", "delete"]
+
+
+class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rows of one result: a header once, then tuples.
+
+    Attributes:
+        columns: Column names, in the order of the values.
+        rows: ``(id, version, seq, scope, value, value, …)``.
+    """
+
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[object, ...], ...] = ()
+
+
+class RemoteOp(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One operation of a call.
+
+    Attributes:
+        index: Its place in the call, from 0; answers carry it.
+        name: What to do.
+        store: Store name.
+        id: Row id; empty for a query.
+        query: What to ask; for a query only.
+        scope: See :class:`atoma.contracts.execution.WriteEntry`, as for the rest.
+        values: Columns to write.
+        base_version: Version the caller saw.
+        replace: Replace the whole row.
+        defaults: Columns to add when there is no row yet.
+    """
+
+    index: int
+    name: OpName
+    store: str
+    id: str = ""
+    query: QuerySpec | None = None
+    scope: str = ""
+    values: dict[str, object] = {}
+    base_version: int | None = None
+    replace: bool = False
+    defaults: dict[str, object] = {}
+
+
+class RemoteOpResult(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """The answer to one operation; results may come in any order.
+
+    Attributes:
+        index: The operation's place in the call.
+        id: The operation's row id.
+        ok: Whether it was done.
+        changed: Whether the row is different now.
+        version: The row's version at the hub.
+        row: Its image after the write; None when there is none, or it may not be read.
+        error: Why it was refused.
+        found: Rows of a query.
+        total: Number of matching rows, for a count.
+        cursor: Keyset cursor of a page.
+    """
+
+    index: int
+    id: str = ""
+    ok: bool = True
+    changed: bool = False
+    version: int = 0
+    row: dict[str, object] | None = None
+    error: ErrorInfo | None = None
+    found: Rows | None = None
+    total: int | None = None
+    cursor: str = ""
+
+
+class QueryCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Request of the method ``query``: exactly one operation."""
+
+    ops: tuple[RemoteOp, ...]
+    trace_id: str = ""
+
+
+class WriteCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Request of the method ``write``: one unit, applied at most once per ``idem``."""
+
+    ops: tuple[RemoteOp, ...]
+    idem: str
+    options: WriteOptions
+    trace_id: str = ""
+
+
+class OpsReply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Reply of ``query`` and ``write``: one result per operation."""
+
+    results: tuple[RemoteOpResult, ...]

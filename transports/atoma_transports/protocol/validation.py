@@ -1,0 +1,108 @@
+"""What is refused before anybody looks at it: values no column can hold, queries that are too large."""
+
+from __future__ import annotations
+
+import math
+
+from atoma.contracts.query import And, Compare, In, Like, Not, Or, Predicate, QuerySpec
+from atoma.contracts.values import RowImage, Scalar, StoredRow
+from atoma.errors import ProtocolError
+from atoma_transports.protocol.operations import Rows
+
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+FILTER_DEPTH_MAX = 32
+FILTER_NODES_MAX = 256
+IN_VALUES_MAX = 1000
+OPS_MAX = 1000
+KEY_COLUMNS = 4  # id, version, seq, scope precede the values of a row
+
+
+def scalar(value: object) -> Scalar:
+    """``value``, which a column can hold.
+
+    Raises:
+        ProtocolError: It is a list, a map, a date, NaN or an integer beyond 64 bits.
+    """
+    if isinstance(value, bool) or value is None or isinstance(value, str | bytes):
+        return value
+    if isinstance(value, int) and INT_MIN <= value <= INT_MAX:
+        return value
+    if isinstance(value, float) and not math.isnan(value):
+        return value
+    raise ProtocolError(f"no column can hold this {type(value).__name__}")
+
+
+def image(values: dict[str, object]) -> RowImage:
+    """``values`` as a row image.
+
+    Raises:
+        ProtocolError: A value is none that a column can hold.
+    """
+    return {name: scalar(value) for name, value in values.items()}
+
+
+def check_query(spec: QuerySpec) -> None:
+    """Refuse a query that is too deep or too large, or compares with what is no value.
+
+    Raises:
+        ProtocolError: See above.
+    """
+    for value in spec.after or ():
+        scalar(value)
+    left = [(spec.where, 1)] if spec.where is not None else []
+    nodes = 0
+    while left:
+        predicate, depth = left.pop()
+        nodes += 1
+        if depth > FILTER_DEPTH_MAX or nodes > FILTER_NODES_MAX:
+            text = f"a filter may have {FILTER_NODES_MAX} parts and be {FILTER_DEPTH_MAX} deep"
+            raise ProtocolError(text, maybe_sent=False)
+        left.extend((child, depth + 1) for child in _children(predicate))
+
+
+def _children(predicate: Predicate) -> tuple[Predicate, ...]:
+    if isinstance(predicate, And | Or):
+        return predicate.items
+    if isinstance(predicate, Not):
+        return (predicate.item,)
+    if isinstance(predicate, Compare):
+        scalar(predicate.value)
+    elif isinstance(predicate, In):
+        if len(predicate.values) > IN_VALUES_MAX:
+            raise ProtocolError(f"a list of values may have {IN_VALUES_MAX} of them", maybe_sent=False)
+        for value in predicate.values:
+            scalar(value)
+    elif isinstance(predicate, Like):
+        scalar(predicate.pattern)
+    return ()
+
+
+def pack_rows(rows: tuple[StoredRow, ...]) -> Rows:
+    """``rows`` with their column names said once."""
+    if not rows:
+        return Rows()
+    columns = tuple(rows[0].image)
+    return Rows(
+        columns,
+        tuple((row.id, row.version, row.seq, row.scope, *(row.image[name] for name in columns)) for row in rows),
+    )
+
+
+def unpack_rows(packed: Rows) -> tuple[StoredRow, ...]:
+    """The rows that :func:`pack_rows` packed.
+
+    Raises:
+        ProtocolError: A row has another shape than its header says.
+    """
+    if len(set(packed.columns)) != len(packed.columns):
+        raise ProtocolError("a column is named twice")
+    return tuple(_unpack_row(packed.columns, values) for values in packed.rows)
+
+
+def _unpack_row(columns: tuple[str, ...], values: tuple[object, ...]) -> StoredRow:
+    if len(values) != KEY_COLUMNS + len(columns):
+        raise ProtocolError("a row has another number of values than its header")
+    id, version, seq, scope, *rest = values
+    if not (isinstance(id, str) and isinstance(version, int) and isinstance(seq, int) and isinstance(scope, str)):
+        raise ProtocolError("a row does not begin with id, version, sequence and scope")
+    return StoredRow(id, version, seq, scope, {name: scalar(value) for name, value in zip(columns, rest, strict=True)})

@@ -1,0 +1,198 @@
+"""The plugin that makes a transport usable: a node for policies and a link for sync."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import msgspec
+import trio
+
+from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, ConnectFailed, TransportError
+from atoma.plugins import PluginContext
+from atoma.ports import SYNC_LINK, Channel, PortKey, SyncService, Transport
+from atoma_transports.adapters import ServiceProxy
+
+CONNECT_S = 15.0  # the shared connection is opened for everybody, so no single caller's deadline bounds it
+
+
+class Remote:
+    """Plugin: node ``remote-<name>`` for queries and writes, and a link to the hub for ``Sync``.
+
+    The node keeps one connection, opened by the first request and reopened on demand; every sync session opens a
+    connection of its own, so that large pages never stand in front of a query. A client may have several of these
+    under different transport names; only one can be the sync link.
+
+    Args:
+        transport: How to reach the hub.
+        link: Whether this is the hub to sync with.
+    """
+
+    def __init__(self, transport: Transport, *, link: bool = True) -> None:
+        self._transport = transport
+        self._link = link
+
+    @property
+    def id(self) -> str:
+        """``remote-<name>``, also the id of the node."""
+        return f"remote-{self._transport.name}"
+
+    @property
+    def provides(self) -> Sequence[PortKey[object]]:
+        """The sync link, unless ``link=False``."""
+        return (SYNC_LINK,) if self._link else ()  # type: ignore[return-value]  # PortKey is invariant
+
+    @property
+    def needs(self) -> Sequence[PortKey[object]]:
+        """Nothing."""
+        return ()
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        """Register transport, node and link. Nothing is connected before the first request."""
+        shared = SharedChannel(self._transport, context.nursery)
+        with ExitStack() as registered:
+            registered.callback(shared.close)
+            registered.callback(context.register_transport(self._transport))
+            registered.callback(context.register_node(self.id, RemoteNode(shared)))
+            if self._link:
+                registered.callback(context.provide(SYNC_LINK, TransportLink(self._transport)))
+            yield
+
+
+class TransportLink:
+    """:class:`atoma.ports.SyncLink` over a transport; every :meth:`connect` is a connection of its own."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[SyncService]:
+        """Connect and authenticate; leaving the block closes the connection."""
+        async with self._transport.connect() as channel:
+            yield ServiceProxy(channel)
+
+
+class RemoteNode:
+    """RemoteQueryNode and RemoteWriteNode in one: asks the hub over the shared connection.
+
+    Results say ``meta.source == "remote"``. Errors are those of the channel: ``ConnectFailed`` and every error with
+    ``maybe_sent`` False mean that the hub has not seen the request.
+    """
+
+    def __init__(self, channel: Channel) -> None:
+        self._service = ServiceProxy(channel)
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        """Ask the hub."""
+        return await self._service.query(request)
+
+    async def write(self, request: WriteRequest) -> WriteResult:
+        """Write at the hub, at most once per idempotency key."""
+        return await self._service.write(request)
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """One attempt and, once it succeeded, the connection."""
+
+    settled: trio.Event = field(default_factory=trio.Event)
+    discarded: trio.Event = field(default_factory=trio.Event)
+    channel: Channel | None = None
+    failure: AtomaError | None = None
+
+
+class SharedChannel:
+    """A :class:`atoma.ports.Channel` that connects when it is first used and again after a loss.
+
+    However many callers wait, one connection is being made. A failed attempt fails those who waited for it; the next
+    caller tries again. A request that was certainly not sent because the connection had died meanwhile is sent once
+    more over a new one.
+    """
+
+    def __init__(self, transport: Transport, nursery: trio.Nursery) -> None:
+        self._transport = transport
+        self._nursery = nursery
+        self._current: _Connection | None = None
+        self._closed = False
+
+    async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
+        """See :class:`atoma.ports.Channel`."""
+        connection, channel = await self._connected()
+        try:
+            return await channel.call(method, message)
+        except TransportError as error:
+            self._discard(connection, error)
+            if error.maybe_sent or not isinstance(error, ChannelBroken):
+                raise
+        _, channel = await self._connected()
+        return await channel.call(method, message)
+
+    def stream(
+        self, method: str, message: msgspec.Struct
+    ) -> AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]:
+        """See :class:`atoma.ports.Channel`; a broken stream is not resumed."""
+        return self._stream(method, message)
+
+    @asynccontextmanager
+    async def _stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
+        connection, channel = await self._connected()
+        try:
+            async with channel.stream(method, message) as items:
+                yield items
+        except TransportError as error:
+            self._discard(connection, error)
+            raise
+
+    def close(self) -> None:
+        """Close the connection, if there is one, and refuse further requests."""
+        self._closed = True
+        if self._current is not None:
+            self._current.discarded.set()
+            self._current = None
+
+    async def _connected(self) -> tuple[_Connection, Channel]:
+        if self._closed:
+            raise ConnectFailed("the client is closing")
+        connection = self._current
+        if connection is None:
+            connection = self._current = _Connection()
+            self._nursery.start_soon(self._hold, connection)
+        await connection.settled.wait()
+        if connection.channel is None:
+            raise _again(connection.failure)
+        return connection, connection.channel
+
+    async def _hold(self, connection: _Connection) -> None:
+        """Connect, and keep the connection until it is discarded."""
+        try:
+            with trio.CancelScope(deadline=trio.current_time() + CONNECT_S) as patience:
+                async with self._transport.connect() as channel:
+                    patience.deadline = float("inf")
+                    connection.channel = channel
+                    connection.settled.set()
+                    await connection.discarded.wait()
+        except AtomaError as error:
+            connection.failure = error
+        finally:
+            if self._current is connection:
+                self._current = None
+            connection.settled.set()
+
+    def _discard(self, connection: _Connection, error: TransportError) -> None:
+        """Give ``connection`` up after ``error``, unless the error concerns the request alone."""
+        if isinstance(error, ChannelBroken) or error.maybe_sent:
+            connection.discarded.set()
+            if self._current is connection:
+                self._current = None
+
+
+def _again(failure: AtomaError | None) -> AtomaError:
+    """The error of a shared attempt, new for each who waited: each raises it with a trace of its own."""
+    if isinstance(failure, AuthenticationError):
+        return AuthenticationError(str(failure))
+    if failure is None:
+        return ConnectFailed(f"no connection within {CONNECT_S:g} s")
+    return ConnectFailed(str(failure))

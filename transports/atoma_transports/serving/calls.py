@@ -1,0 +1,128 @@
+"""Calls of the protocol carried out on a :class:`atoma.ports.SyncService`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TypeVar
+
+import msgspec
+import trio
+
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteRequest, WriteResult
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.sync import NotifyRequest, OpenRequest, PullRequest, PushRequest, SnapshotRequest
+from atoma.errors import ProtocolError
+from atoma.ports import SyncService
+from atoma_transports._channel.server import Served, ServedTable
+from atoma_transports.protocol import (
+    METHODS,
+    OPS_MAX,
+    OpsReply,
+    QueryCall,
+    RemoteOp,
+    RemoteOpResult,
+    WriteCall,
+    check_query,
+    image,
+    pack_rows,
+)
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+
+def _context(trace_id: str) -> OperationContext:
+    return OperationContext(trace_id, deadline=trio.current_effective_deadline())
+
+
+def query_request(call: QueryCall) -> QueryRequest:
+    """The neutral request that ``call`` stands for.
+
+    Raises:
+        ProtocolError: It is not one query within the protocol's bounds.
+    """
+    if len(call.ops) != 1 or call.ops[0].name != "query" or call.ops[0].query is None:
+        raise ProtocolError("a query call holds exactly one query")
+    query: QuerySpec = call.ops[0].query
+    check_query(query)
+    return QueryRequest(call.ops[0].store, query, _context(call.trace_id))
+
+
+def write_request(call: WriteCall) -> WriteRequest:
+    """The neutral request that ``call`` stands for, entries by their index.
+
+    Raises:
+        ProtocolError: An index is missing or comes twice, or an operation is none of a write.
+    """
+    if not 0 < len(call.ops) <= OPS_MAX:
+        raise ProtocolError(f"a write call holds 1 to {OPS_MAX} operations")
+    ordered = sorted(call.ops, key=lambda op: op.index)
+    if [op.index for op in ordered] != list(range(len(ordered))):
+        raise ProtocolError("the operations of a write call are numbered from 0 without gaps")
+    entries = tuple(_entry(op) for op in ordered)
+    return WriteRequest(entries, call.options, _context(call.trace_id), call.idem)
+
+
+def _entry(op: RemoteOp) -> WriteEntry:
+    if op.name == "query" or op.query is not None:
+        raise ProtocolError("a write call holds no query")
+    return WriteEntry(
+        op.store, op.name, op.id, op.scope, image(op.values), op.base_version, op.replace, image(op.defaults)
+    )
+
+
+def write_reply(result: WriteResult) -> OpsReply:
+    """The results of a write as they travel."""
+    return OpsReply(
+        tuple(
+            RemoteOpResult(
+                index,
+                item.id,
+                item.ok,
+                item.changed,
+                item.version,
+                None if item.row is None else dict(item.row),
+                item.error,
+            )
+            for index, item in enumerate(result.items)
+        )
+    )
+
+
+async def _query(service: SyncService, call: QueryCall) -> OpsReply:
+    result = await service.query(query_request(call))
+    found = pack_rows(result.rows)
+    return OpsReply((RemoteOpResult(0, found=found, total=result.total, cursor=result.meta.cursor),))
+
+
+async def _write(service: SyncService, call: WriteCall) -> OpsReply:
+    return write_reply(await service.write(write_request(call)))
+
+
+def _answer(kind: type[R], carry_out: Callable[[SyncService, R], Awaitable[msgspec.Struct]]) -> Served:
+    async def answer(service: SyncService, request: msgspec.Struct) -> msgspec.Struct:
+        assert isinstance(request, kind)
+        return await carry_out(service, request)
+
+    return Served(kind, answer=answer)
+
+
+def _notify(
+    service: SyncService, request: msgspec.Struct
+) -> AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]:
+    assert isinstance(request, NotifyRequest)
+    return service.notify(request)
+
+
+SERVED: ServedTable = {
+    "open": _answer(OpenRequest, lambda service, request: service.open(request)),
+    "push": _answer(PushRequest, lambda service, request: service.push(request)),
+    "pull": _answer(PullRequest, lambda service, request: service.pull(request)),
+    "snapshot": _answer(SnapshotRequest, lambda service, request: service.snapshot(request)),
+    "notify": Served(NotifyRequest, feed=_notify),
+    "query": _answer(QueryCall, _query),
+    "write": _answer(WriteCall, _write),
+}
+"""How every method of the protocol is answered."""
+
+assert SERVED.keys() == METHODS.keys()

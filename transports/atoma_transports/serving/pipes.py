@@ -1,0 +1,33 @@
+"""One connection, whatever carries its messages."""
+
+from __future__ import annotations
+
+import trio
+
+from atoma.ports import Peer, ServiceHost
+from atoma_transports._channel.limits import ChannelLimits
+from atoma_transports._channel.pipe import MessagePipe
+from atoma_transports._channel.server import serve_connection
+from atoma_transports.serving.calls import SERVED
+
+
+async def serve_pipe(
+    pipe: MessagePipe,
+    host: ServiceHost,
+    peer: Peer,
+    *,
+    limits: ChannelLimits | None = None,
+    drain: trio.Event | None = None,
+) -> None:
+    """Answer one connection until it ends; takes the pipe over and closes it.
+
+    Args:
+        pipe: The road to the client.
+        host: Authenticates, and hands out the service.
+        peer: Where the connection comes from.
+        limits: Bounds of the connection.
+        drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then this returns.
+
+    Cancelling stops every handler of the connection and closes it.
+    """
+    await serve_connection(pipe, SERVED, host, peer, limits=limits or ChannelLimits(), drain=drain or trio.Event())

@@ -1,0 +1,8 @@
+"""The WebSocket transport, on trio-websocket."""
+
+from __future__ import annotations
+
+from atoma_transports.websocket.accept import accept_pipe
+from atoma_transports.websocket.transport import WebSocketTransport, is_loopback
+
+__all__ = ["WebSocketTransport", "accept_pipe", "is_loopback"]
