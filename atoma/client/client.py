@@ -7,7 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
 from atoma.client.context import Planes
+from atoma.client.inbox import ConflictInbox
 from atoma.client.ordering import check_plugins, in_order
+from atoma.contracts.policy import Policy
 from atoma.errors import PluginError, TopologyError
 from atoma.kernel import EventDispatch, ExecutionKernel, Topology
 from atoma.plugins import Listener, Plugin, Replicating, Undo
@@ -62,9 +64,23 @@ class Client:
             raise PluginError("this client does not sync: add Sync(stores=…) and Remote(…) to plugins")
         return control
 
+    @property
+    def inbox(self) -> ConflictInbox:
+        """What the hub refused or cut of this device's work.
+
+        Raises:
+            PluginError: This client does not sync.
+        """
+        return ConflictInbox(self.sync.inbox, self._runtime)
+
     def topology(self) -> Topology:
         """Nodes, policies (available or not, and why), the policy of each store, breakers and queues as they are."""
         return self._kernel.topology()
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Every policy as data, available or not."""
+        return tuple(self._kernel.policies)
 
     def explain(self, policy: str | None = None) -> str:
         """The graphs of one policy as text, or of all of them.

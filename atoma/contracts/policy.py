@@ -12,8 +12,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 
-Req = TypeVar("Req", QueryRequest, WriteRequest)
-Res = TypeVar("Res", QueryResult, WriteResult)
+Req = TypeVar("Req", bound=QueryRequest | WriteRequest)
+Res = TypeVar("Res", bound=QueryResult | WriteResult)
 
 
 @runtime_checkable

@@ -107,7 +107,7 @@ async def _load(story: Story, ada: Device, rows: int | None) -> int:
         result = (await ada.client.store(AIRPORTS).insert_many(airports)).raise_for_errors()
         seconds = trio.current_time() - begin
         facts.append(f"{len(result) / seconds:,.0f} rows/s, each with its outbox entry, one fsynced transaction")
-        facts.append(f"outbox {ada.client.sync.status().pending:,}; path: {_path(result.meta.path)}")
+        facts.append(f"outbox {ada.client.sync.status.pending:,}; path: {_path(result.meta.path)}")
     return len(airports)
 
 
@@ -118,7 +118,7 @@ async def _upload(story: Story, ada: Device, count: int) -> None:
         await _settled(ada.client)
         seconds = trio.current_time() - begin
         facts.append(f"{count / seconds:,.0f} mutations/s through the hub, each decided, logged and fsynced there")
-    story.check(ada.client.sync.status().pending == 0, "Ada's outbox is empty")
+    story.check(ada.client.sync.status.pending == 0, "Ada's outbox is empty")
 
 
 async def _first_sync(story: Story, bob: Device, count: int) -> None:
@@ -178,7 +178,7 @@ async def _pull_the_plug(story: Story, ada: Device, bob: Device) -> None:
             inspections = device.client.store(INSPECTIONS)
             for number in range(DISPUTED):
                 await inspections.update(f"inspection-{number}", verdict=f"{device.name} says no")
-            pending = device.client.sync.status().pending
+            pending = device.client.sync.status.pending
             facts.append(
                 f"{device.name}: {len(own)} own edits, {SAME_ROWS} on rows the other edits too, outbox {pending}"
             )
@@ -192,7 +192,7 @@ async def _plug_in(story: Story, ada: Device, bob: Device) -> None:
         bob.cable.mend()
         await _settled(bob.client)
         await _caught_up(ada.client, bob.client)
-        inbox = await bob.client.sync.inbox()
+        inbox = await bob.client.inbox.entries()
         facts.append(f"Bob's inbox holds {len(inbox)} disputed inspections, each with base, mine and theirs:")
         for entry in inbox[:1]:
             base, mine, theirs = (
@@ -202,21 +202,21 @@ async def _plug_in(story: Story, ada: Device, bob: Device) -> None:
     story.check(
         len(inbox) == DISPUTED, f"exactly the {DISPUTED} disputed inspections are in Bob's inbox, none in Ada's"
     )
-    story.check(await ada.client.sync.inbox() == [], "Ada's inbox is empty")
+    story.check(not await ada.client.inbox.entries(), "Ada's inbox is empty")
 
 
 async def _resolve(story: Story, ada: Device, bob: Device) -> None:
     with story.step("Bob keeps his own verdict on half of them and lets the others go") as facts:
-        for number, entry in enumerate(await bob.client.sync.inbox()):
+        for number, entry in enumerate(await bob.client.inbox.entries()):
             if number % 2:
-                await bob.client.sync.keep_mine(entry)
+                await bob.client.inbox.keep_mine(entry)
             else:
-                await bob.client.sync.dismiss(entry)
+                await bob.client.inbox.dismiss(entry)
         await _settled(bob.client)
         await _caught_up(ada.client, bob.client)
         kept = await ada.client.store(INSPECTIONS).count(Query().where(col("verdict") == "bob says no"))
         facts.append(f"Ada now sees {kept} verdicts of Bob's")
-    story.check(await bob.client.sync.inbox() == [], "Bob's inbox is empty")
+    story.check(not await bob.client.inbox.entries(), "Bob's inbox is empty")
     story.check(kept == DISPUTED // 2, f"{DISPUTED // 2} verdicts are Bob's, {DISPUTED - DISPUTED // 2} are Ada's")
 
 
@@ -247,7 +247,7 @@ async def _settled(client: Client) -> None:
 
 async def _caught_up(client: Client, leader: Client) -> None:
     """Wait until ``client`` is where ``leader`` is."""
-    goal = max(scope.cursor for scope in leader.sync.status().scopes)
+    goal = max(scope.cursor for scope in leader.sync.status.scopes)
     with trio.fail_after(PATIENCE_S):
         async with client.sync.watch() as changes:
             async for status in changes:

@@ -73,7 +73,9 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
     if mutation.base_seq < 0:
         raise Refusal("INVALID", f"mutation {mid} has the base sequence {mutation.base_seq}")
     if len(mutation.ops) > limits.mutation_ops:
-        raise Refusal("TOO_LARGE", f"mutation {mid} has {len(mutation.ops)} operations, the limit is {limits.mutation_ops}")
+        raise Refusal(
+            "TOO_LARGE", f"mutation {mid} has {len(mutation.ops)} operations, the limit is {limits.mutation_ops}"
+        )
     check_scope(mutation.scope)
     if mutation.schema_version > schema.version:
         return CheckedMutation(mutation, ())  # whoever decides stops there: the hub is older than the client
@@ -140,7 +142,11 @@ def canonical(store: StoreSpec[Any], name: str, value: object) -> Scalar:
     except (ValueError, TypeError, ArithmeticError, msgspec.MsgspecError, RecursionError) as error:
         raise Refusal("INVALID", f"{store.name}.{name} is no {field.type_name}: {error}") from None
     # text may be written in several ways (JSON, time zones); numbers and bytes may not
-    fits = isinstance(value, str) if isinstance(stored, str) else stored == value and isinstance(value, bytes) == isinstance(stored, bytes)
+    fits = (
+        isinstance(value, str)
+        if isinstance(stored, str)
+        else stored == value and isinstance(value, bytes) == isinstance(stored, bytes)
+    )
     if not fits:
         raise Refusal("INVALID", f"{store.name}.{name} is no {field.type_name}")
     return stored
@@ -174,7 +180,9 @@ def place(store: StoreSpec[Any], values: RowImage, scope: str) -> RowImage:
             raise Refusal("INVALID", f"rows of {store.name!r} belong to scope {store.fixed_scope!r}")
         return values
     if values.get(store.scope_field, scope) != scope:
-        raise Refusal("INVALID", f"{store.name}.{store.scope_field} names another scope than the mutation; a row never moves")
+        raise Refusal(
+            "INVALID", f"{store.name}.{store.scope_field} names another scope than the mutation; a row never moves"
+        )
     return {name: value for name, value in values.items() if name != store.scope_field}
 
 

@@ -100,7 +100,9 @@ def decide(op: CheckedOp, scope: str, fact: RowFact, current: RowImage | None, s
     others = foreign(fact, seen)
     if op.kind == "create":
         if current is not None:
-            raise Refusal("ALREADY_EXISTS", f"{op.store.name} has a row {op.id!r} already", conflict=_conflict(op, fact))
+            raise Refusal(
+                "ALREADY_EXISTS", f"{op.store.name} has a row {op.id!r} already", conflict=_conflict(op, fact)
+            )
         return Verdict(op.full)
     if op.kind == "delete":
         return _delete(op, fact, current, others)
@@ -120,7 +122,9 @@ def _conflict(
     return Conflict(op.store.name, op.id, fields, dropped, rule or _rule(op), current, fact.seq)
 
 
-def _refuse(op: CheckedOp, fact: RowFact, what: str, fields: tuple[str, ...] = (), dropped: tuple[str, ...] = ()) -> Refusal:
+def _refuse(
+    op: CheckedOp, fact: RowFact, what: str, fields: tuple[str, ...] = (), dropped: tuple[str, ...] = ()
+) -> Refusal:
     message = f"{op.store.name} row {op.id!r}: {what} since it was read (rule {_rule(op)})"
     return Refusal("CONFLICT", message, conflict=_conflict(op, fact, fields, dropped))
 

@@ -14,13 +14,15 @@ import msgspec
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import (
     ExecutionMeta,
-    Step as TrailStep,
     WriteEntry,
     WriteItemResult,
     WriteRequest,
     WriteResult,
     item_key,
     status_of,
+)
+from atoma.contracts.execution import (
+    Step as TrailStep,
 )
 from atoma.contracts.sync import as_image
 from atoma.contracts.values import ErrorInfo, RowImage
@@ -96,12 +98,13 @@ class WriteStep:
         work = Workspace(facts.rows)
         try:
             self._check(facts)
-            for at, entry in enumerate(self.entries):
+            for entry in self.entries:
                 work.put((entry.store, entry.id), self._image(entry, work))
-            at = 0
+                at += 1
+            at = 0  # what is wrong from here on is wrong with all of them
             changes = work.changes(self.court.limits.page_bytes)
         except Refusal as refusal:
-            answer = _answer(self._refused(at, refusal, work))
+            answer = _answer(self._refused(at, refusal))
             return Plan(answer=answer, reply=answer)
         transaction = None
         if changes:
@@ -128,7 +131,9 @@ class WriteStep:
             fact = facts.rows[store, id]
             found = None if fact.image is None else fact.seq
             if found != version:
-                raise Refusal("CONFLICT", f"{store} row {id!r} moved since it was read", info={"store": store, "id": id})
+                raise Refusal(
+                    "CONFLICT", f"{store} row {id!r} moved since it was read", info={"store": store, "id": id}
+                )
 
     def _image(self, entry: WriteEntry, work: Workspace) -> RowImage | None:
         key = (entry.store, entry.id)
@@ -153,7 +158,7 @@ class WriteStep:
             return whole(store, entry.id, values, self.scope)
         return {**current, **values}
 
-    def _refused(self, at: int, refusal: Refusal, work: Workspace) -> list[WriteItemResult]:
+    def _refused(self, at: int, refusal: Refusal) -> list[WriteItemResult]:
         aborted = ErrorInfo("ABORTED", f"not written: entry {at} of this atomic unit was refused")
         return [
             WriteItemResult(entry.id, False, error=refusal.error if index == at else aborted)

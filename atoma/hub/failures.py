@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from atoma.errors import AtomaError, ClosedError, DiskFull, Overloaded, QueryError, RemoteError, StoreBusy, StoreError
@@ -14,7 +14,7 @@ RETRY_S = 0.5
 
 
 @contextmanager
-def at_the_border(call: str) -> Iterator[None]:
+def at_the_border(call: str) -> Generator[None]:
     """Turn what ``call`` raises into the protocol's errors; cancellation passes through."""
     try:
         yield

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from atoma.contracts.sync import Limits
@@ -90,7 +90,7 @@ async def open_hub(
     rules: Rules | None = None,
     environment: Environment | None = None,
     limits: Limits | None = None,
-) -> AsyncIterator[Hub]:
+) -> AsyncGenerator[Hub]:
     """Open a hub; leaving the block finishes what is under way and closes the store.
 
     Args:

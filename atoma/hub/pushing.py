@@ -73,7 +73,9 @@ class OpenStep:
         request = self.request
         client = owned(facts, request.client_id, request.incarnation, self.principal)
         if request.tail_mid < client.last_mid:
-            raise forked(f"the hub has mutation {client.last_mid} of this client, which itself knows {request.tail_mid}")
+            raise forked(
+                f"the hub has mutation {client.last_mid} of this client, which itself knows {request.tail_mid}"
+            )
         confirmed = max(client.confirmed_mid, min(request.confirmed_mid, client.last_mid))
         return Plan(client=replace(client, confirmed_mid=confirmed))
 
@@ -231,7 +233,9 @@ def push_steps(court: Court, principal: Principal, request: PushRequest) -> tupl
     limits, mutations = court.limits, request.mutations
     size = sum(len(mutation.body) for mutation in mutations)
     if len(mutations) > limits.push_mutations or (size > limits.push_bytes and len(mutations) > 1):
-        message = f"{len(mutations)} mutations of {size} bytes; send at most {limits.push_mutations} and {limits.push_bytes}"
+        message = (
+            f"{len(mutations)} mutations of {size} bytes; send at most {limits.push_mutations} and {limits.push_bytes}"
+        )
         raise RemoteError(message, remote_code="TOO_LARGE", remote_retryable=True)
     broken = broken_link(request.prev_digest, mutations)
     if broken == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -62,7 +62,7 @@ class HubCore:
     closed: bool = False
 
     @contextmanager
-    def call(self, name: str) -> Iterator[None]:
+    def call(self, name: str) -> Generator[None]:
         """The frame of every call: bounded in number, errors in the protocol's words."""
         with at_the_border(name):
             if self.closed:
@@ -192,7 +192,7 @@ class HubService:
             return snapshot_reply(request, core.court.schema, start, page, token)
 
     @asynccontextmanager
-    async def notify(self, request: NotifyRequest) -> AsyncIterator[AsyncIterator[Hint]]:
+    async def notify(self, request: NotifyRequest) -> AsyncGenerator[AsyncIterator[Hint]]:
         """Hints about new heads; the first ones tell the heads now, and only the latest head of a scope is kept.
 
         Raises:
@@ -259,7 +259,9 @@ class HubService:
 
     def _check_versions(self, request: OpenRequest) -> None:
         if not request.proto_min <= PROTOCOL_VERSION <= request.proto_max:
-            message = f"the hub speaks protocol {PROTOCOL_VERSION}, the client {request.proto_min} to {request.proto_max}"
+            message = (
+                f"the hub speaks protocol {PROTOCOL_VERSION}, the client {request.proto_min} to {request.proto_max}"
+            )
             info = {"proto_min": str(PROTOCOL_VERSION), "proto_max": str(PROTOCOL_VERSION)}
             raise RemoteError(message, remote_code="PROTO_UNSUPPORTED", info=info)
         identity, schema = self._core.database.identity, self._core.court.schema
@@ -267,7 +269,9 @@ class HubService:
             message = "this file belongs to another hub; open it with that one or begin with a new file"
             raise RemoteError(message, remote_code="HUB_MISMATCH", info={"hub_id": identity.hub_id.hex()})
         if request.schema_version > schema.version:
-            message = f"the client has schema version {request.schema_version}, the hub {schema.version}; upgrade the hub"
+            message = (
+                f"the client has schema version {request.schema_version}, the hub {schema.version}; upgrade the hub"
+            )
             raise RemoteError(message, remote_code="SCHEMA_TOO_NEW", info={"hub_version": str(schema.version)})
 
     def _check_count(self, scopes: Sequence[str]) -> None:

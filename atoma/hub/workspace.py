@@ -56,5 +56,7 @@ class Workspace:
                 fields = tuple(name for name in post if name not in pre or pre[name] != post[name])
             changes.append(RowChange(store, id, pre, post, body, fields))
         if size > max_bytes:
-            raise Refusal("TOO_LARGE", f"the rows of this mutation have {size} bytes together, the limit is {max_bytes}")
+            raise Refusal(
+                "TOO_LARGE", f"the rows of this mutation have {size} bytes together, the limit is {max_bytes}"
+            )
         return changes

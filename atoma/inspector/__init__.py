@@ -1,1 +1,15 @@
-"""Package."""
+"""The inspector: one page that shows what a client is doing, fed by the client itself.
+
+>>> eye = Inspection()
+>>> async with open_client(schema, plugins=[..., eye]) as client:
+...     add_inspector(face, [Inspected("main", "Main", client, eye)])
+"""
+
+from __future__ import annotations
+
+from atoma.inspector.pages import STATIC_PREFIX, add_inspector
+from atoma.inspector.plugin import Inspection
+from atoma.inspector.snapshot import Inspected, take_snapshot
+from atoma.inspector.views import InspectorState
+
+__all__ = ["STATIC_PREFIX", "Inspected", "Inspection", "InspectorState", "add_inspector", "take_snapshot"]

@@ -1,1 +1,76 @@
-"""Package."""
+"""How requests are carried out: policies, the words they are written in, and the kernel that runs them."""
+
+from __future__ import annotations
+
+from atoma.kernel.combinators import (
+    Backoff,
+    atomic,
+    breaker,
+    bulkhead,
+    cache,
+    detach,
+    fallback,
+    hedge,
+    merge,
+    node,
+    parallel,
+    race,
+    retry,
+    sequence,
+    timeout,
+    verdict,
+    when_synced,
+)
+from atoma.kernel.events import EventDispatch
+from atoma.kernel.explain import explain
+from atoma.kernel.kernel import ExecutionKernel
+from atoma.kernel.merging import MergeNode
+from atoma.kernel.policy import (
+    PolicyRegistry,
+    direct_local,
+    direct_remote,
+    hybrid,
+    local_first,
+    remote_first,
+    sync_queue,
+)
+from atoma.kernel.trail import describe_path
+from atoma.kernel.types import DetachedResults, GuardInfo, KernelLimits, NodeInfo, PolicyInfo, Topology
+
+__all__ = [
+    "Backoff",
+    "DetachedResults",
+    "EventDispatch",
+    "ExecutionKernel",
+    "GuardInfo",
+    "KernelLimits",
+    "MergeNode",
+    "NodeInfo",
+    "PolicyInfo",
+    "PolicyRegistry",
+    "Topology",
+    "atomic",
+    "breaker",
+    "bulkhead",
+    "cache",
+    "describe_path",
+    "detach",
+    "direct_local",
+    "direct_remote",
+    "explain",
+    "fallback",
+    "hedge",
+    "hybrid",
+    "local_first",
+    "merge",
+    "node",
+    "parallel",
+    "race",
+    "remote_first",
+    "retry",
+    "sequence",
+    "sync_queue",
+    "timeout",
+    "verdict",
+    "when_synced",
+]

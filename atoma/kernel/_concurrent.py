@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Generic
 
 import trio
@@ -11,15 +13,37 @@ from atoma.contracts.execution import QueryRequest, QueryResult, Source
 from atoma.errors import AtomaError, FallbackExhausted, WriteUnknown
 from atoma.kernel._parts import Parts, begin, end
 from atoma.kernel._steps import outcome_of
-from atoma.kernel.merge import Merging
 from atoma.kernel.outcomes import Side, classify, code_of, translate
 from atoma.kernel.types import Frame, Req, Res, Run
+from atoma.ports import MergingNode
+
+
+@asynccontextmanager
+async def _open_branches() -> AsyncIterator[trio.Nursery]:
+    """A nursery whose branches keep their errors: what comes out is the caller's cancellation, as one exception."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        leaf = _leaf(group)
+    else:
+        return
+    raise leaf
+
+
+def _leaf(error: BaseException) -> BaseException:
+    """The one error that matters in a group: anything but cancellation first."""
+    if not isinstance(error, BaseExceptionGroup):
+        return error
+    leaves = [_leaf(one) for one in error.exceptions]
+    return next((leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)), leaves[0])
 
 
 class _Branches(Generic[Req, Res]):
-    """The branches of one request: each has a trail of its own, which joins the request's when the branch has ended.
+    """The branches of one request.
 
-    The trail of the branch that completes the answer joins last, so that the request's source is that answer's.
+    Each has a trail of its own, which joins the request's at the end; that of the branch whose answer is taken joins
+    last, so that the request's source is where the answer is from.
     """
 
     def __init__(self, request: Req, frame: Frame, steps: Sequence[Run[Req, Res]]) -> None:
@@ -27,13 +51,18 @@ class _Branches(Generic[Req, Res]):
         self.frame = frame
         self.steps = steps
         self.frames = [frame.branch() for _ in steps]
+        self.started = 0
         self.ended: list[int] = []
         self.results: dict[int, Res] = {}
         self.errors: dict[int, AtomaError] = {}
         self.changed = trio.Event()
 
-    async def run(self, index: int) -> None:
-        """Run one branch to its end; only cancellation leaves it as an exception."""
+    def start(self, nursery: trio.Nursery) -> None:
+        """Start the next branch."""
+        nursery.start_soon(self._run, self.started)
+        self.started += 1
+
+    async def _run(self, index: int) -> None:
         try:
             self.results[index] = await self.steps[index](self.request, self.frames[index])
         except Exception as error:
@@ -41,65 +70,164 @@ class _Branches(Generic[Req, Res]):
         self.ended.append(index)
         self.changed.set()
 
-    async def next_end(self, seen: int) -> None:
+    async def wait_end(self, seen: int) -> None:
         """Wait until more than ``seen`` branches have ended."""
         while len(self.ended) <= seen:
             self.changed = trio.Event()
             await self.changed.wait()
 
-    def join(self, last: int | None = None) -> None:
-        """Join the trails, in order of completion, those that were cancelled before them, ``last`` at the end."""
-        order = [index for index in range(len(self.steps)) if index not in self.ended]
+    def join(self, last: int | None) -> None:
+        """Join the trails: the cancelled ones, the others in order of completion, ``last`` at the end."""
+        order = [index for index in range(self.started) if index not in self.ended]
         order += [index for index in self.ended if index != last]
         for index in order if last is None else [*order, last]:
             self.frame.trail.join(self.frames[index].trail)
 
+    def decisive(self, index: int, side: Side[Req, Res]) -> bool:
+        """Whether the branch ended with a refusal: asking the others would only hide it."""
+        error = self.errors.get(index)
+        return side.refused(self.results[index]) if error is None else classify(error) == "rejected"
+
+    def answer(self, index: int) -> Res:
+        """What the branch ended with."""
+        error = self.errors.get(index)
+        if error is not None:
+            raise error
+        return self.results[index]
+
     def failure(self, side: Side[Req, Res]) -> AtomaError:
-        """The error when every branch has failed."""
+        """The error when every branch that was started has failed."""
         errors = [self.errors[index] for index in sorted(self.errors)]
-        for error in errors:
-            if isinstance(error, WriteUnknown):
-                return error
-        for error in errors:
-            if not side.goes_on(error):
-                return side.in_doubt(error, self.request) if len(errors) > 1 else error
-        return FallbackExhausted(errors)
+        final = [error for error in errors if not side.goes_on(error)]
+        doubtful = [error for error in final if isinstance(error, WriteUnknown)]
+        return (doubtful or final or [FallbackExhausted(errors)])[0]
 
 
 def run_race(side: Side[Req, Res], steps: Sequence[Run[Req, Res]], delay_s: float) -> Run[Req, Res]:
-    """The first good answer, or the first refusal; with a delay, the next joins when those before it are late."""
-    count = len(steps)
+    """The first answer wins; with a delay, each further branch joins when those before it are late or have failed."""
 
     async def run(request: Req, frame: Frame) -> Res:
         branches = _Branches(request, frame, steps)
         winner: int | None = None
         try:
-            async with trio.open_nursery() as nursery:
-                started = count if not delay_s else 1
-                for index in range(started):
-                    nursery.start_soon(branches.run, index)
-                seen = 0
-                while winner is None and seen < count:
-                    wait_s = delay_s if started < count else float("inf")
-                    with trio.move_on_after(wait_s):
-                        await branches.next_end(seen)
-                    while winner is None and seen < len(branches.ended):
-                        index = branches.ended[seen]
-                        seen += 1
-                        if index in branches.results or classify(branches.errors[index]) == "rejected":
-                            winner = index
-                    if winner is None and seen == started and not all(map(side.goes_on, branches.errors.values())):
-                        break
-                    if winner is None and started < count and (seen == started or wait_s):
-                        nursery.start_soon(branches.run, started)
-                        started += 1
+            async with _open_branches() as nursery:
+                winner = await _first_answer(branches, side, delay_s, nursery)
                 nursery.cancel_scope.cancel()
         finally:
             branches.join(winner)
         if winner is None:
             raise branches.failure(side)
-        if winner in branches.errors:
-            raise branches.errors[winner]
-        return branches.results[winner]
+        return branches.answer(winner)
+
+    return run
+
+
+async def _first_answer(
+    branches: _Branches[Req, Res], side: Side[Req, Res], delay_s: float, nursery: trio.Nursery
+) -> int | None:
+    """Start branches and wait for the first that has an answer; None when all have failed."""
+    count = len(branches.steps)
+    seen, next_start = 0, -math.inf
+    while True:
+        may_start = branches.started < count and all(map(side.goes_on, branches.errors.values()))
+        if may_start and (seen == branches.started or trio.current_time() >= next_start):
+            branches.start(nursery)
+            next_start = trio.current_time() + delay_s
+            continue
+        if seen == branches.started:
+            return None
+        with trio.move_on_at(next_start if may_start else math.inf):
+            await branches.wait_end(seen)
+        while seen < len(branches.ended):
+            index = branches.ended[seen]
+            seen += 1
+            if index in branches.results or branches.decisive(index, side):
+                return index
+
+
+def run_parallel(side: Side[Req, Res], steps: Sequence[Run[Req, Res]], needed: int) -> Run[Req, Res]:
+    """Run all; the answer is that of the branch that completes the number of successes needed."""
+    spare = len(steps) - needed
+
+    async def run(request: Req, frame: Frame) -> Res:
+        branches = _Branches(request, frame, steps)
+        last: int | None = None
+
+        def complete(index: int) -> bool:
+            good = sum(one in branches.results for one in branches.ended)
+            return good >= needed or len(branches.errors) > spare or branches.decisive(index, side)
+
+        try:
+            last = await _run_until(branches, complete)
+        finally:
+            branches.join(last)
+        error = branches.errors.get(last)
+        if error is None:
+            return branches.results[last]
+        if len(steps) == 1:
+            raise error
+        failure = side.in_doubt(error, request)
+        if failure is error:
+            raise error
+        raise failure from error
+
+    return run
+
+
+async def _run_until(branches: _Branches[Req, Res], complete: Callable[[int], bool]) -> int:
+    """Run all branches; cancel what still runs once ``complete`` holds for one that ended, and give that one."""
+    async with _open_branches() as nursery:
+        for _ in branches.steps:
+            branches.start(nursery)
+        for seen in range(len(branches.steps)):
+            await branches.wait_end(seen)
+            if complete(branches.ended[seen]):
+                break
+        nursery.cancel_scope.cancel()
+    return branches.ended[seen]
+
+
+def run_merge(
+    parts: Parts,
+    side: Side[QueryRequest, QueryResult],
+    steps: Sequence[Run[QueryRequest, QueryResult]],
+    by: str,
+    node: MergingNode,
+    tolerant: bool,
+) -> Run[QueryRequest, QueryResult]:
+    """Run all, then let the merge node make one result of theirs; it has an entry of its own in the trail."""
+    events, clock = parts.events, parts.environment.clock
+
+    async def run(request: QueryRequest, frame: Frame) -> QueryResult:
+        branches = _Branches(node.spread(request), frame, steps)
+
+        def complete(index: int) -> bool:
+            error = branches.errors.get(index)
+            return error is not None and not (tolerant and side.goes_on(error))
+
+        last: int | None = None
+        try:
+            last = await _run_until(branches, complete)
+        finally:
+            branches.join(last)
+        if complete(last):
+            raise branches.errors[last]
+        if not branches.results:
+            raise branches.failure(side)
+        order = sorted(branches.results)
+        started = clock()
+        begin(events, frame, by)
+        try:
+            result = node.merge(request, [branches.results[index] for index in order])
+        except Exception as error:
+            failure = translate(error, by, 0.0)
+            end(events, frame, by, outcome_of(failure), started, clock(), code_of(failure))
+            if failure is error:
+                raise
+            raise failure from failure.__cause__
+        sources = {branches.frames[index].trail.source or "local" for index in order}
+        source: Source = sources.pop() if len(sources) == 1 else "mixed"
+        end(events, frame, by, "ok", started, clock(), "", f"merged {len(order)} of {len(steps)}", source)
+        return result
 
     return run

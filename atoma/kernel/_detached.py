@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Generic, Protocol
-
-import trio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Generic, TypeAlias
 
 from atoma.contracts.events import QueryFinished, WriteSettled
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
@@ -14,19 +14,13 @@ from atoma.errors import AtomaError, Overloaded
 from atoma.kernel._parts import Parts, end
 from atoma.kernel.outcomes import Side, code_of
 from atoma.kernel.trail import Trail
-from atoma.kernel.types import DetachedResults, Frame, Req, Res, Run
+from atoma.kernel.types import Frame, Req, Res, Run
 
 _log = logging.getLogger("atoma.kernel")
 
 
-class Settle(Protocol, Generic[Req, Res]):
-    """What is done with the end of a detached run."""
-
-    async def __call__(
-        self, parts: Parts, request: Req, result: Res | None, error: AtomaError | None, frame: Frame
-    ) -> None:
-        """Tell it by an event and hand it on; exactly one of ``result`` and ``error`` is given."""
-        ...
+Settle: TypeAlias = Callable[[Parts, Req, Res | None, AtomaError | None, Frame], Awaitable[None]]
+"""What is done with the end of a detached run; exactly one of result and error is given."""
 
 
 class Detached(Generic[Req, Res]):
@@ -102,6 +96,14 @@ class Detached(Generic[Req, Res]):
             self.release()
 
 
+@dataclass(frozen=True, slots=True)
+class Link(Generic[Req, Res]):
+    """A later element of a sequence: a step to wait for, or one to detach."""
+
+    step: Run[Req, Res] | None = None
+    detached: Detached[Req, Res] | None = None
+
+
 async def settle_query(
     parts: Parts, request: QueryRequest, result: QueryResult | None, error: AtomaError | None, frame: Frame
 ) -> None:
@@ -110,7 +112,8 @@ async def settle_query(
     path = tuple(frame.trail.steps)
     parts.events.emit(QueryFinished(frame.trace_id, request.store, request.context.policy, code, path))
     if result is not None and parts.detached_results is not None:
-        await parts.detached_results.query_answered(request, result)
+        told = QueryResult(result.rows, result.total, frame.trail.meta(request.context, result.meta))
+        await parts.detached_results.query_answered(request, told)
 
 
 async def settle_write(
@@ -123,7 +126,10 @@ async def settle_write(
     path = tuple(frame.trail.steps)
     parts.events.emit(WriteSettled(frame.trace_id, request.idem, request.context.policy, status, code, path))
     if parts.detached_results is not None:
+        if result is not None:
+            meta = frame.trail.meta(request.context, result.meta)
+            result = WriteResult(result.status, result.items, meta, result.receipts)
         await parts.detached_results.write_settled(request, result, error)
 
 
-__all__ = ["Detached", "DetachedResults", "Settle", "settle_query", "settle_write"]
+__all__ = ["Detached", "Link", "Settle", "settle_query", "settle_write"]

@@ -47,9 +47,9 @@ class Parts:
     limits: KernelLimits
     synced: frozenset[str]
     detached_running: int = 0
-    breakers: dict[tuple[object, ...], Breaker] = field(default_factory=dict)
-    bulkheads: dict[tuple[object, ...], Bulkhead] = field(default_factory=dict)
-    generations: dict[str, int] = field(default_factory=dict)
+    breakers: dict[tuple[object, ...], Breaker] = field(default_factory=dict[tuple[object, ...], "Breaker"])
+    bulkheads: dict[tuple[object, ...], Bulkhead] = field(default_factory=dict[tuple[object, ...], "Bulkhead"])
+    generations: dict[str, int] = field(default_factory=dict[str, int])
 
     def changed(self, stores: Iterable[str]) -> None:
         """Make cached results of ``stores`` stale."""

@@ -7,10 +7,19 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from atoma.contracts.events import FallbackTaken, RetryScheduled
-from atoma.contracts.execution import Source, StepOutcome, WriteRequest, WriteResult
+from atoma.contracts.execution import (
+    Receipt,
+    Source,
+    StepOutcome,
+    WriteItemResult,
+    WriteRequest,
+    WriteResult,
+    status_of,
+)
 from atoma.contracts.policy import RunnableCombinator
-from atoma.errors import AtomaError, FallbackExhausted, WriteUnknown
-from atoma.kernel._detached import Detached
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import AtomaError, FallbackExhausted, WriteRejected, WriteUnknown
+from atoma.kernel._detached import Detached, Link
 from atoma.kernel._parts import Parts, begin, end
 from atoma.kernel.combinators import RetryStep
 from atoma.kernel.outcomes import Side, classify, code_of, repeatable, retry_after, translate
@@ -30,7 +39,7 @@ def run_node(
         call: What to await.
         remote: What the node says about itself; None believes its results.
     """
-    events, clock, result_type = parts.events, parts.environment.clock, side.result_type
+    events, clock, judge = parts.events, parts.environment.clock, side.judge
     far = bool(remote)
     fixed: Source | None = None if remote is None else "remote" if remote else "local"
 
@@ -39,9 +48,7 @@ def run_node(
         begin(events, frame, id)
         try:
             result = await call(request)
-            if not isinstance(result, result_type):
-                raise TypeError(f"node {id!r} answered with a {type(result).__name__}")
-            outcome, code = side.judge(id, result, request)
+            outcome, code = judge(id, result, request)
         except trio.Cancelled:
             end(events, frame, id, "cancelled", started, clock())
             raise
@@ -102,26 +109,22 @@ def outcome_of(error: AtomaError) -> StepOutcome:
     return "rejected" if kind == "rejected" else "unknown" if kind == "unknown" else "failed"
 
 
-def run_sequence(
-    parts: Parts, side: Side[Req, Res], steps: Sequence[Run[Req, Res] | Detached[Req, Res]]
-) -> Run[Req, Res]:
+def run_sequence(side: Side[Req, Res], first: Run[Req, Res], rest: Sequence[Link[Req, Res]]) -> Run[Req, Res]:
     """One after the other; what is detached is given a place before anything runs, and started in its turn."""
-    first, *rest = steps
-    assert not isinstance(first, Detached), "the topology check refuses a sequence that begins with detach"
-    detached = [step for step in rest if isinstance(step, Detached)]
+    detached = [link.detached for link in rest if link.detached is not None]
 
     async def walk(request: Req, frame: Frame, places: set[Detached[Req, Res]]) -> Res:
         result = await first(request, frame)
-        for step in rest:
+        for link in rest:
             if side.refused(result):
                 break
-            if isinstance(step, Detached):
-                if step in places:
-                    places.discard(step)
-                    step.start(request, frame)
+            if link.step is None:
+                if link.detached in places:
+                    places.discard(link.detached)
+                    link.detached.start(request, frame)
                 continue
             try:
-                result = await step(request, frame)
+                result = await link.step(request, frame)
             except AtomaError as error:
                 failure = side.in_doubt(error, request)
                 if failure is error:
@@ -132,13 +135,13 @@ def run_sequence(
     async def run(request: Req, frame: Frame) -> Res:
         places: set[Detached[Req, Res]] = set()
         try:
-            for step in detached:
-                if step.reserve(frame):
-                    places.add(step)
+            for one in detached:
+                if one.reserve(frame):
+                    places.add(one)
             return await walk(request, frame, places)
         finally:
-            for step in places:
-                step.release()
+            for one in places:
+                one.release()
 
     async def plain(request: Req, frame: Frame) -> Res:
         return await walk(request, frame, set())
@@ -172,9 +175,7 @@ def run_fallback(
     return run
 
 
-def run_timeout(
-    parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str, seconds: float
-) -> Run[Req, Res]:
+def run_timeout(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str, seconds: float) -> Run[Req, Res]:
     """Cancel the step when its budget is spent; the caller's own deadline, when earlier, passes through."""
     events, clock = parts.events, parts.environment.clock
 
@@ -191,9 +192,7 @@ def run_timeout(
     return run
 
 
-def run_retry(
-    parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str, spec: RetryStep
-) -> Run[Req, Res]:
+def run_retry(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str, spec: RetryStep) -> Run[Req, Res]:
     """Try again while the failure allows it, the attempts last, and the wait fits into the budget."""
     events, clock, random, backoff = parts.events, parts.environment.clock, parts.environment.random, spec.backoff
 
@@ -217,6 +216,41 @@ def run_retry(
                 events.emit(RetryScheduled(frame.trace_id, what, tries + 1, delay, code))
             current = frame.noted(f"retry: {code}", attempt=tries + 1)
             await trio.sleep(delay)
+
+    return run
+
+
+def run_verdict(
+    parts: Parts, side: Side[WriteRequest, WriteResult], step: Run[WriteRequest, WriteResult], what: str
+) -> Run[WriteRequest, WriteResult]:
+    """Wait until the receipts of what was written have their verdicts."""
+    events, clock = parts.events, parts.environment.clock
+
+    async def run(request: WriteRequest, frame: Frame) -> WriteResult:
+        result = await step(request, frame)
+        if not any(isinstance(receipt, Receipt) for receipt in result.receipts):
+            return result
+        started = clock()
+        items = list(result.items)
+        try:
+            for place, receipt in enumerate(result.receipts):
+                if not items[place].ok or not isinstance(receipt, Receipt):
+                    continue
+                try:
+                    await receipt.wait(observed=False)
+                except WriteRejected as error:
+                    items[place] = WriteItemResult(items[place].id, False, error=ErrorInfo(error.reason, str(error)))
+        except trio.Cancelled:
+            end(events, frame, what, "cancelled", started, clock(), "", "verdict")
+            raise
+        except Exception as error:  # the write is queued, only the waiting failed
+            failure = side.in_doubt(translate(error, what, clock() - started), request)
+            end(events, frame, what, outcome_of(failure), started, clock(), code_of(failure), "verdict")
+            raise failure from error
+        final = WriteResult(status_of(tuple(items)), tuple(items), result.meta, result.receipts)
+        outcome, code = side.judge(what, final, request)
+        end(events, frame, what, outcome, started, clock(), code, "verdict")
+        return final
 
     return run
 

@@ -14,6 +14,7 @@
 ``bulkhead(step, …)``     a bound on concurrent calls and on those that wait
 ``atomic(id, …)``         staging nodes in one local transaction (writes only)
 ``detach(step)``          after the answer is given, in the client's nursery
+``verdict(step)``         wait for the authority's verdict on what the step wrote (writes only)
 ``cache(step, …)``        recent and running query results, shared (queries only)
 ``when_synced(a, b)``     a for stores that replicate, b for the others
 ========================  ==============================================================================
@@ -249,6 +250,13 @@ class DetachStep(_Around):
 
 
 @dataclass(frozen=True, slots=True)
+class VerdictStep(_Around):
+    """See :func:`verdict`."""
+
+    label = "verdict"
+
+
+@dataclass(frozen=True, slots=True)
 class CacheStep(_Around):
     """See :func:`cache`."""
 
@@ -349,7 +357,7 @@ def merge(*steps: Combinator, by: str = "merge", tolerant: bool = False) -> Merg
 
     Args:
         steps: In the order the merge node gets their results.
-        by: Id of the merge node; ``merge`` is there already (see :class:`atoma.kernel.merge.MergeNode`).
+        by: Id of the merge node; ``merge`` is there already (see :class:`atoma.kernel.merging.MergeNode`).
         tolerant: Be content with the steps that succeeded when others failed retryably; the trail shows both.
     """
     return MergeStep(_children("merge", steps), by, tolerant)
@@ -363,7 +371,7 @@ def timeout(step: Combinator, seconds: float) -> TimeoutStep:
     return TimeoutStep(step, _positive("timeout", "seconds", seconds))
 
 
-def retry(step: Combinator, attempts: int = 3, backoff: Backoff = Backoff()) -> RetryStep:  # noqa: B008 - frozen
+def retry(step: Combinator, attempts: int = 3, backoff: Backoff = Backoff()) -> RetryStep:
     """Try again after a retryable failure, with the same idempotency key, at most ``attempts`` times in all.
 
     The wait is exponential with full jitter, never shorter than the other side asks for; a wait that would outlast
@@ -410,6 +418,15 @@ def detach(step: Combinator) -> DetachStep:
     answered without it. The outcome is told by events; closing the client cancels what still runs.
     """
     return DetachStep(step)
+
+
+def verdict(step: Combinator) -> VerdictStep:
+    """Wait, while the caller's deadline lasts, for the authority's verdict on what ``step`` wrote. Writes only.
+
+    Entries that the authority refuses are refused in the result. When the deadline comes first, the caller is cancelled
+    and the write stays queued.
+    """
+    return VerdictStep(step)
 
 
 def cache(step: Combinator, ttl_s: float, key: Callable[[QueryRequest], Hashable] | None = None) -> CacheStep:

@@ -8,9 +8,18 @@ from typing import cast
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 from atoma.contracts.policy import Combinator, RunnableCombinator
 from atoma.kernel._concurrent import run_merge, run_parallel, run_race
-from atoma.kernel._detached import Detached, settle_query, settle_write
+from atoma.kernel._detached import Detached, Link, settle_query, settle_write
 from atoma.kernel._parts import Parts
-from atoma.kernel._steps import run_atomic, run_custom, run_fallback, run_node, run_retry, run_sequence, run_timeout
+from atoma.kernel._steps import (
+    run_atomic,
+    run_custom,
+    run_fallback,
+    run_node,
+    run_retry,
+    run_sequence,
+    run_timeout,
+    run_verdict,
+)
 from atoma.kernel.combinators import (
     AtomicStep,
     BreakerStep,
@@ -26,13 +35,13 @@ from atoma.kernel.combinators import (
     SequenceStep,
     SyncedStep,
     TimeoutStep,
+    VerdictStep,
     subject,
 )
 from atoma.kernel.guards import run_breaker, run_bulkhead, run_cache
-from atoma.kernel.merge import Merging
 from atoma.kernel.outcomes import QuerySide, Side, WriteSide
 from atoma.kernel.types import Frame, Req, Res, Run
-from atoma.ports import QueryNode, Staging, WriteNode
+from atoma.ports import MergingNode, QueryNode, Staging, WriteNode
 
 
 def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResult]:
@@ -44,13 +53,19 @@ def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResu
             assert isinstance(node, QueryNode)
             return run_node(parts, side, id, node.query, remote_of(node))
         case SequenceStep():
-            steps = [
-                Detached(parts, side, compile_query(child.step, parts), subject(child), settle_query, required=False)
+            first, *later = step.children
+            links = [
+                Link(
+                    None,
+                    Detached(
+                        parts, side, compile_query(child.step, parts), subject(child), settle_query, required=False
+                    ),
+                )
                 if isinstance(child, DetachStep)
-                else compile_query(child, parts)
-                for child in step.children
+                else Link(compile_query(child, parts))
+                for child in later
             ]
-            return run_sequence(parts, side, steps)
+            return run_sequence(side, compile_query(first, parts), links)
         case SyncedStep():
             chosen = _chosen(step, parts)
             if len(chosen) == 1:
@@ -63,7 +78,7 @@ def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResu
             return choose
         case MergeStep(by=by, tolerant=tolerant):
             node = parts.nodes[by]
-            assert isinstance(node, Merging)
+            assert isinstance(node, MergingNode)
             return run_merge(parts, side, [compile_query(child, parts) for child in step.children], by, node, tolerant)
         case CacheStep():
             return run_cache(parts, compile_query(step.step, parts), subject(step), step)
@@ -81,16 +96,24 @@ def compile_write(step: Combinator, parts: Parts) -> Run[WriteRequest, WriteResu
                 return run_node(parts, side, id, node.write, remote_of(node))
             assert isinstance(node, Staging)
             return _compile_atomic((id,), parts, side)
+        case VerdictStep():
+            return run_verdict(parts, side, compile_write(step.step, parts), subject(step))
         case AtomicStep(ids=ids):
             return _compile_atomic(ids, parts, side)
         case SequenceStep():
-            steps = [
-                Detached(parts, side, compile_write(child.step, parts), subject(child), settle_write, required=True)
+            first, *later = step.children
+            links = [
+                Link(
+                    None,
+                    Detached(
+                        parts, side, compile_write(child.step, parts), subject(child), settle_write, required=True
+                    ),
+                )
                 if isinstance(child, DetachStep)
-                else compile_write(child, parts)
-                for child in step.children
+                else Link(compile_write(child, parts))
+                for child in later
             ]
-            return run_sequence(parts, side, steps)
+            return run_sequence(side, compile_write(first, parts), links)
         case SyncedStep():
             chosen = _chosen(step, parts)
             if len(chosen) == 1:
@@ -121,14 +144,14 @@ def _compile_atomic(ids: tuple[str, ...], parts: Parts, side: WriteSide) -> Run[
     return run_atomic(parts, side, parts.writer, [(id, cast("Staging", parts.nodes[id])) for id in ids])
 
 
-def _compile(
-    step: Combinator, steps: Sequence[Run[Req, Res]], parts: Parts, side: Side[Req, Res]
-) -> Run[Req, Res]:
+def _compile(step: Combinator, steps: Sequence[Run[Req, Res]], parts: Parts, side: Side[Req, Res]) -> Run[Req, Res]:
     match step:
         case FallbackStep():
             return run_fallback(parts, side, steps, [subject(child) for child in step.children])
+        case ParallelStep(answer="first"):
+            return run_race(side, steps, 0.0)
         case ParallelStep(answer=answer):
-            return run_parallel(side, steps, len(steps) if answer == "all" else 1 if answer == "first" else answer)
+            return run_parallel(side, steps, answer if isinstance(answer, int) else len(steps))
         case RaceStep(delay_s=delay_s):
             return run_race(side, steps, delay_s)
         case TimeoutStep(seconds=seconds):

@@ -9,7 +9,6 @@ import trio
 
 from atoma.contracts.events import QueryFinished, WriteDispatched, WriteSettled
 from atoma.contracts.execution import (
-    ExecutionMeta,
     OperationContext,
     QueryRequest,
     QueryResult,
@@ -21,11 +20,11 @@ from atoma.errors import AtomaError, PolicyNotAllowed, UnknownPolicy
 from atoma.kernel._parts import Parts
 from atoma.kernel.compiler import compile_query, compile_write
 from atoma.kernel.events import EventDispatch
-from atoma.kernel.explain import explain
-from atoma.kernel.merge import MergeNode
+from atoma.kernel.explain import Form, explain
+from atoma.kernel.merging import MergeNode
 from atoma.kernel.outcomes import code_of
 from atoma.kernel.policy import PolicyRegistry, ready_policies
-from atoma.kernel.topology import NEEDS_OUTBOX, Checker, node_info
+from atoma.kernel.topology import NEEDS_OUTBOX, TopologyCheck, node_info
 from atoma.kernel.trail import Trail
 from atoma.kernel.types import (
     DetachedResults,
@@ -100,7 +99,7 @@ class ExecutionKernel:
             limits=limits,
             synced=synced,
         )
-        checker = Checker(schema, every, [*ready_policies(nodes), *policies], writer, synced, default)
+        checker = TopologyCheck(schema, every, [*ready_policies(nodes), *policies], writer, synced, default)
         checker.check()
         self._barred = checker.barred
         self.policies = PolicyRegistry(checker.policies, checker.unavailable)
@@ -142,15 +141,10 @@ class ExecutionKernel:
                 path = tuple(trail.steps)
                 events.emit(QueryFinished(context.trace_id, request.store, policy, _code(error), path))
             raise
-        meta, path = result.meta, tuple(trail.steps)
+        meta = trail.meta(context, result.meta)
         if events.listeners:
-            events.emit(QueryFinished(context.trace_id, request.store, policy, "", path))
-        source = trail.source or "local"
-        return QueryResult(
-            result.rows,
-            result.total,
-            ExecutionMeta(source, path, context.trace_id, meta.cursor, meta.commit, policy),
-        )
+            events.emit(QueryFinished(context.trace_id, request.store, policy, "", meta.path))
+        return QueryResult(result.rows, result.total, meta)
 
     async def execute_write(self, request: WriteRequest) -> WriteResult:
         """Carry ``request`` out by the policy of its context, else of its stores, else the default.
@@ -180,26 +174,19 @@ class ExecutionKernel:
         events = self._events
         if events.listeners:
             events.emit(WriteDispatched(context.trace_id, request.idem, policy, entries))
-        result: WriteResult | None = None
-        code = ""
         try:
             result = await run(request, Frame(context.trace_id, context.deadline, trail))
         except BaseException as error:
-            code = _code(error)
-            raise
-        finally:
             self._parts.changed(stores)
-            path = tuple(trail.steps)
             if events.listeners:
-                status = result.status if result is not None else None
-                events.emit(WriteSettled(context.trace_id, request.idem, policy, status, code, path))
-        meta = result.meta
-        return WriteResult(
-            result.status,
-            result.items,
-            ExecutionMeta(trail.source or "local", path, context.trace_id, meta.cursor, meta.commit, policy),
-            result.receipts,
-        )
+                path = tuple(trail.steps)
+                events.emit(WriteSettled(context.trace_id, request.idem, policy, None, _code(error), path))
+            raise
+        self._parts.changed(stores)
+        meta = trail.meta(context, result.meta)
+        if events.listeners:
+            events.emit(WriteSettled(context.trace_id, request.idem, policy, result.status, "", meta.path))
+        return WriteResult(result.status, result.items, meta, result.receipts)
 
     def invalidate(self, stores: Iterable[str]) -> None:
         """Say that rows of ``stores`` changed outside this kernel: cached query results of them are not used again."""
@@ -223,6 +210,19 @@ class ExecutionKernel:
             stores=dict(self._stores),
             synced=self._parts.synced,
             guards=self.guards(),
+        )
+
+    def explain(self, policy: str | None = None, form: Form = "text") -> str:
+        """Draw one policy, or all of them as text, each with why it cannot be selected.
+
+        Raises:
+            UnknownPolicy: There is no such policy.
+        """
+        if policy is not None:
+            return explain(self.policies.find(policy), form)
+        return "\n\n".join(
+            explain(one) + (f"\n  unavailable: {reason}" if (reason := self.policies.unavailable(one.name)) else "")
+            for one in self.policies
         )
 
     def guards(self) -> tuple[GuardInfo, ...]:
@@ -258,4 +258,10 @@ class ExecutionKernel:
 
 
 def _code(error: BaseException) -> str:
-    return code_of(error) if isinstance(error, AtomaError) else "CANCELLED" if isinstance(error, trio.Cancelled) else "INTERNAL"
+    return (
+        code_of(error)
+        if isinstance(error, AtomaError)
+        else "CANCELLED"
+        if isinstance(error, trio.Cancelled)
+        else "INTERNAL"
+    )

@@ -6,7 +6,7 @@ node as ``WriteUnknown`` with what happened as its cause.
 
 from __future__ import annotations
 
-from typing import Final, Generic, Literal, Protocol, TypeAlias
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 import trio
@@ -36,8 +36,9 @@ from atoma.errors import (
     WriteUnknown,
     is_retryable,
 )
-from atoma.kernel.types import Req, Res
+from atoma.kernel.types import Req
 
+ResIn = TypeVar("ResIn", bound=QueryResult | WriteResult, contravariant=True)
 ErrorClass: TypeAlias = Literal["retryable", "rejected", "fatal", "unknown"]
 
 REFUSALS: Final = frozenset(
@@ -93,8 +94,7 @@ def retry_after(error: AtomaError) -> float:
 
 def translate(error: Exception, node: str, seconds: float) -> AtomaError:
     """``error`` as one of ours: itself, or a new error with it as the cause."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
+    error = _alone(error)
     if isinstance(error, AtomaError):
         return error
     translated: AtomaError
@@ -106,24 +106,30 @@ def translate(error: Exception, node: str, seconds: float) -> AtomaError:
     return translated
 
 
-class Side(Protocol, Generic[Req, Res]):
-    """What differs between queries and writes."""
+def _alone(error: Exception) -> Exception:
+    """The one error inside groups of one, as a nursery makes them."""
+    if isinstance(error, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", error)
+        return _alone(group.exceptions[0]) if len(group.exceptions) == 1 else group
+    return error
 
-    result_type: type[Res]
+
+class Side(Protocol[Req, ResIn]):
+    """What differs between queries and writes."""
 
     def failed(self, error: Exception, node: str, remote: bool, seconds: float, request: Req) -> AtomaError:
         """What a node's exception means."""
         ...
 
-    def judge(self, node: str, result: Res, request: Req) -> tuple[StepOutcome, str]:
-        """Outcome and error code of a node's result; raises when it cannot be a result of ``request``."""
+    def judge(self, node: str, result: object, request: Req) -> tuple[StepOutcome, str]:
+        """Outcome and error code of what a node returned; raises when it cannot be a result of ``request``."""
         ...
 
     def goes_on(self, error: AtomaError) -> bool:
         """Whether a fallback takes the next way after ``error``."""
         ...
 
-    def refused(self, result: Res) -> bool:
+    def refused(self, result: ResIn) -> bool:
         """Whether the result says no, to all of the request or to a part."""
         ...
 
@@ -143,14 +149,14 @@ class Side(Protocol, Generic[Req, Res]):
 class QuerySide:
     """Queries: they change nothing, so they may be tried again and elsewhere."""
 
-    result_type = QueryResult
-
     def failed(self, error: Exception, node: str, remote: bool, seconds: float, request: QueryRequest) -> AtomaError:
         """The translated error."""
         return translate(error, node, seconds)
 
-    def judge(self, node: str, result: QueryResult, request: QueryRequest) -> tuple[StepOutcome, str]:
+    def judge(self, node: str, result: object, request: QueryRequest) -> tuple[StepOutcome, str]:
         """A result is an answer; a count has to have one."""
+        if not isinstance(result, QueryResult):
+            raise TypeError(f"it answered a query with a {type(result).__name__}")
         if request.query.count and result.total is None:
             raise ExecutionError(f"{node!r} answered a count without a total")
         return "ok", ""
@@ -179,8 +185,6 @@ class QuerySide:
 class WriteSide:
     """Writes: they go another way only when certainly nobody has seen them."""
 
-    result_type = WriteResult
-
     def failed(self, error: Exception, node: str, remote: bool, seconds: float, request: WriteRequest) -> AtomaError:
         """The translated error, ``WriteUnknown`` when the write may have been applied."""
         ours = translate(error, node, seconds)
@@ -191,11 +195,15 @@ class WriteSide:
             return _unknown(request, ours)
         return ours
 
-    def judge(self, node: str, result: WriteResult, request: WriteRequest) -> tuple[StepOutcome, str]:
+    def judge(self, node: str, result: object, request: WriteRequest) -> tuple[StepOutcome, str]:
         """``rejected`` when every item was refused; a result that contradicts itself leaves the write in doubt."""
+        if not isinstance(result, WriteResult):
+            raise TypeError(f"it answered a write with a {type(result).__name__}")
         items = result.items
         if len(items) != len(request.entries):
-            raise _unknown(request, ExecutionError(f"{node!r} answered {len(request.entries)} entries with {len(items)}"))
+            raise _unknown(
+                request, ExecutionError(f"{node!r} answered {len(request.entries)} entries with {len(items)}")
+            )
         if result.status != (status_of(items) if len(items) != 1 else "confirmed" if items[0].ok else "rejected"):
             raise _unknown(request, ExecutionError(f"{node!r} answered {result.status}, which its items contradict"))
         if result.status == "confirmed":

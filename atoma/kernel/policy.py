@@ -7,8 +7,8 @@ direct-local      local                                           local
 direct-remote     remote                                          remote
 local-first       local now, remote afterwards                    synced store: as sync-queue; else local now, remote
                                                                   afterwards
-remote-first      remote, local when that failed                  synced store: as sync-queue; else remote, local when
-                                                                  certainly nothing was sent
+remote-first      remote, local when that failed                  synced store: queued, then the verdict is awaited;
+                                                                  else remote, local when certainly nothing was sent
 sync-queue        local                                           local and outbox in one transaction
 hybrid            local and remote at once, merged                synced store: as sync-queue; else remote, then local
 ================  ==============================================  =====================================================
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from atoma.contracts.policy import Combinator, Policy
 from atoma.errors import UnknownPolicy
-from atoma.kernel.combinators import atomic, detach, fallback, merge, node, sequence, timeout, when_synced
+from atoma.kernel.combinators import atomic, detach, fallback, merge, node, sequence, timeout, verdict, when_synced
 
 LOCAL_QUERY = "local-query"
 LOCAL_WRITE = "local-write"
@@ -69,7 +69,8 @@ def local_first(remote: str = SINGLE_REMOTE, *, name: str = "local-first", refre
 def remote_first(remote: str = SINGLE_REMOTE, *, name: str = "remote-first", seconds: float | None = None) -> Policy:
     """The other side; locally only when that failed in a way that allows it, which the trail shows.
 
-    Writes on a synced store go through the outbox and are pushed at once; the runtime waits for the verdict.
+    Writes on a synced store go through the outbox, are pushed at once and wait for the verdict while the caller's
+    deadline lasts; without a connection that is as long as the caller allows.
 
     Args:
         remote: Id of the remote node.
@@ -80,7 +81,7 @@ def remote_first(remote: str = SINGLE_REMOTE, *, name: str = "remote-first", sec
     return Policy(
         name,
         query=fallback(far, node(LOCAL_QUERY)),
-        write=when_synced(_queued(), fallback(far, node(LOCAL_WRITE))),
+        write=when_synced(verdict(_queued()), fallback(far, node(LOCAL_WRITE))),
     )
 
 
@@ -156,15 +157,24 @@ class PolicyRegistry:
         """Why the policy cannot be selected (``needs …``); ``""`` when it can."""
         return self._unavailable.get(name, "")
 
-    def resolve(self, name: str) -> Policy:
-        """The policy of that name.
+    def find(self, name: str) -> Policy:
+        """The policy of that name, available or not.
 
         Raises:
-            UnknownPolicy: It is not registered, or a node of it is missing.
+            UnknownPolicy: It is not registered.
         """
         found = self._policies.get(name)
         if found is None:
             raise UnknownPolicy(name, f"it is not registered; known are: {', '.join(sorted(self._policies))}")
+        return found
+
+    def resolve(self, name: str) -> Policy:
+        """The policy of that name, which can be selected.
+
+        Raises:
+            UnknownPolicy: It is not registered, or a node of it is missing.
+        """
+        found = self.find(name)
         if name in self._unavailable:
             raise UnknownPolicy(name, self._unavailable[name])
         return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from atoma.contracts.execution import Source, Step
+from atoma.contracts.execution import ExecutionMeta, OperationContext, Source, Step
 
 
 class Trail:
@@ -27,6 +27,11 @@ class Trail:
         self.steps.extend(branch.steps)
         if branch.source is not None:
             self.source = branch.source
+
+    def meta(self, context: OperationContext, inner: ExecutionMeta) -> ExecutionMeta:
+        """The meta data of a result that came about like this; position and cursor are those of ``inner``."""
+        source = self.source or "local"
+        return ExecutionMeta(source, tuple(self.steps), context.trace_id, inner.cursor, inner.commit, context.policy)
 
 
 def describe_path(path: Sequence[Step]) -> str:

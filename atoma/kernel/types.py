@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 from atoma.errors import AtomaError
 from atoma.kernel.trail import Trail
 
-Req = TypeVar("Req", QueryRequest, WriteRequest)
-Res = TypeVar("Res", QueryResult, WriteResult)
+Req = TypeVar("Req", bound=QueryRequest | WriteRequest)
+Res = TypeVar("Res", bound=QueryResult | WriteResult)
 
 
 class Frame:
@@ -148,22 +147,6 @@ class KernelLimits:
 
     detached: int = 64
     cached: int = 256
-
-
-@dataclass(slots=True)
-class Answer:
-    """The end of a branch that ran beside others: exactly one of the two is set.
-
-    Attributes:
-        index: Position of the branch.
-        trail: What happened in it.
-        error: Why it failed.
-    """
-
-    index: int
-    trail: Trail
-    error: AtomaError | None = None
-    seconds: float = field(default=math.nan)
 
 
 __all__ = [

@@ -10,13 +10,13 @@ import trio
 
 from atoma.contracts.events import Event
 from atoma.contracts.policy import Policy
-from atoma.ports import Environment, PortKey, QueryNode, Staging, Transport, WriteNode
+from atoma.ports import Environment, MergingNode, PortKey, QueryNode, Staging, Transport, WriteNode
 from atoma.schema import Schema
 
 T = TypeVar("T")
 
 Undo: TypeAlias = Callable[[], None]
-Node: TypeAlias = QueryNode | WriteNode | Staging
+Node: TypeAlias = QueryNode | WriteNode | Staging | MergingNode
 Listener: TypeAlias = Callable[[Event], None]
 
 

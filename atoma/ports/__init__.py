@@ -8,7 +8,16 @@ from __future__ import annotations
 from atoma.ports.channel import Channel, Transport
 from atoma.ports.engine import LocalDatabase, LocalEngine
 from atoma.ports.environment import Environment, seeded_environment
-from atoma.ports.execution import ApplyPort, AtomicWriter, QueryNode, QueryPort, Staging, WriteNode, WritePort
+from atoma.ports.execution import (
+    ApplyPort,
+    AtomicWriter,
+    MergingNode,
+    QueryNode,
+    QueryPort,
+    Staging,
+    WriteNode,
+    WritePort,
+)
 from atoma.ports.keys import APPLY, LIVE_QUERIES, LOCAL_DATABASE, SYNC_LINK, PortKey
 from atoma.ports.live import (
     Change,
@@ -44,6 +53,7 @@ __all__ = [
     "LocalDatabase",
     "LocalEngine",
     "LocalTx",
+    "MergingNode",
     "Move",
     "Peer",
     "PortKey",

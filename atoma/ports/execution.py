@@ -64,6 +64,19 @@ class WriteNode(Protocol):
 
 
 @runtime_checkable
+class MergingNode(Protocol):
+    """A node that makes one query result of several."""
+
+    def spread(self, request: QueryRequest) -> QueryRequest:
+        """What to ask each side, so that their results can be merged into the answer of ``request``."""
+        ...
+
+    def merge(self, request: QueryRequest, results: Sequence[QueryResult]) -> QueryResult:
+        """One result of ``results``, which are in the order of the policy; synchronous and pure."""
+        ...
+
+
+@runtime_checkable
 class Staging(Protocol):
     """A node that can take part in an atomic segment."""
 

@@ -178,7 +178,7 @@ def order_rows(rows: Iterable[StoredRow], order: Sequence[Sort]) -> list[StoredR
     result = list(rows)
     for sort in reversed(order):
         field = sort.field
-        result.sort(key=lambda row: sort_key(_value(field, row.id, row.image)), reverse=sort.descending)  # noqa: B023
+        result.sort(key=lambda row: sort_key(_value(field, row.id, row.image)), reverse=sort.descending)
     return result
 
 

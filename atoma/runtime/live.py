@@ -72,9 +72,18 @@ async def open_typed_live(
 ) -> AsyncIterator[AsyncIterator[LiveBatch[T]]]:
     """``LiveQueries.open_live`` with model instances; the same promises."""
     async with live.open_live(spec.name, query) as batches:
-        yield _typed(batches, RowView(spec))
+        yield _TypedBatches(batches, RowView(spec))
 
 
-async def _typed(batches: AsyncIterator[LiveBatch[StoredRow]], view: RowView[T]) -> AsyncIterator[LiveBatch[T]]:
-    async for batch in batches:
-        yield view.apply(batch)
+class _TypedBatches(Generic[T]):
+    """An iterator, not a generator: one that is left half-read has nothing to clean up."""
+
+    def __init__(self, batches: AsyncIterator[LiveBatch[StoredRow]], view: RowView[T]) -> None:
+        self._batches = batches
+        self._view = view
+
+    def __aiter__(self) -> _TypedBatches[T]:
+        return self
+
+    async def __anext__(self) -> LiveBatch[T]:
+        return self._view.apply(await anext(self._batches))

@@ -42,7 +42,7 @@ T = TypeVar("T")
 V = TypeVar("V")
 Changes: TypeAlias = Mapping[str, object] | Callable[[T], T]
 
-UPDATE_ATTEMPTS = 10
+UPDATE_ATTEMPTS = 100
 """How often ``update(id, function)`` reads again when somebody else was faster."""
 EVERYTHING = Query()
 

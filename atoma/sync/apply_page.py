@@ -22,9 +22,7 @@ def put_changes(tx: LocalTx, scope: str, changes: StoreChanges, work: Settlement
         work.dirty[changes.store, id] = scope
 
 
-def apply_page(
-    tx: LocalTx, page: PullReply, stores: Collection[str], verified_mid: int
-) -> Settlement | None:
+def apply_page(tx: LocalTx, page: PullReply, stores: Collection[str], verified_mid: int) -> Settlement | None:
     """Apply ``page``; None and no change when the cursor is not at its start.
 
     Args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import Enum
+from typing import cast
 
 import trio
 
@@ -35,7 +36,17 @@ RESNAPSHOT_CODES = frozenset(
 FORK_CODES = frozenset({"CLIENT_FORKED", "CLIENT_EXPIRED"})
 AUTH_CODES = frozenset({"UNAUTHENTICATED", "AUTH_EXPIRED"})
 TRANSIENT_CODES = frozenset(
-    {"UNAVAILABLE", "TIMEOUT", "BUSY", "INTERNAL", "OVERLOADED", "RATE_LIMITED", "HUB_BEHIND", "OUT_OF_ORDER", "TOO_LARGE"}
+    {
+        "UNAVAILABLE",
+        "TIMEOUT",
+        "BUSY",
+        "INTERNAL",
+        "OVERLOADED",
+        "RATE_LIMITED",
+        "HUB_BEHIND",
+        "OUT_OF_ORDER",
+        "TOO_LARGE",
+    }
 )
 
 
@@ -93,7 +104,8 @@ def info_from(error: BaseException) -> ErrorInfo:
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """The single errors inside nested groups, in order."""
     if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        for part in group.exceptions:
             yield from leaves(part)
     else:
         yield error

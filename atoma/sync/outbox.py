@@ -93,9 +93,7 @@ class OutboxNode:
             if scope not in positions:
                 positions[scope] = base_position(tx, scope)
             ops = tuple(_linked(tx, effect) for effect in effects)
-            body = encode(
-                MutationBody(mid, idem, scope, positions[scope], tx.schema.version, tx.now_ms, ops)
-            )
+            body = encode(MutationBody(mid, idem, scope, positions[scope], tx.schema.version, tx.now_ms, ops))
             self._check_size(body, ops)
             digest = next_digest(digest, body)
             rows = _touched(effects)

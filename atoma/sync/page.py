@@ -27,9 +27,11 @@ def changed_rows(schema: Schema, changes: StoreChanges) -> Iterator[ChangedRow]:
     extra = set(columns) - set(declared)
     width = len(columns) + 2
     for row in changes.rows:
+        if len(row) != width:
+            raise ProtocolError(f"a row of {changes.store!r} has {len(row) - 1} values for {width - 1} columns")
         seq, id = row[0], row[1]
-        if len(row) != width or not isinstance(seq, int) or not isinstance(id, str):
-            raise ProtocolError(f"a row of {changes.store!r} is malformed")
+        if not isinstance(seq, int) or not isinstance(id, str):
+            raise ProtocolError(f"a row of {changes.store!r} has no sequence or no id")
         try:
             image = as_image(dict(zip(columns, row[2:], strict=True)))
         except TypeError as error:

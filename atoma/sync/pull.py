@@ -136,11 +136,21 @@ class PullLane:
 
     async def _stage_page(self, subscription: Subscription) -> None:
         request = SnapshotRequest(
-            self._scope, self._session.identity.client_id, subscription.token,
-            self._session.limits.page_bytes, self._max_changes,
+            self._scope,
+            self._session.identity.client_id,
+            subscription.token,
+            self._session.limits.page_bytes,
+            self._max_changes,
         )
-        with bounded("snapshot"):
-            page = await self._session.service.snapshot(request)
+        try:
+            with bounded("snapshot"):
+                page = await self._session.service.snapshot(request)
+        except RemoteError as error:
+            if not request.token or remedy(error) is not Remedy.STALL or error.remote_code in FORK_CODES | AUTH_CODES:
+                raise
+            # a token the hub no longer takes (it may have another key): begin anew, which tells what else is wrong
+            await self._replica.apply.apply_writeback(lambda tx: begin_snapshot(tx, self._scope))
+            return
         await self._commit_snapshot(request.token, page)
 
     async def _commit_snapshot(self, token: bytes, page: SnapshotReply) -> None:

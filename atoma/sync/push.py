@@ -83,8 +83,10 @@ class PushLane:
         work = await self._take(batch.mutations, reply)
         if reply.outcomes:
             session.progressed = True
+            session.push_failed = False
             self._backoff.reset()
         self._replica.settled(work)
+        self._replica.bell.ring()
         if reply.error is not None:
             await self._stopped(batch.mutations, reply, reply.error)
         elif not reply.outcomes:
@@ -121,6 +123,7 @@ class PushLane:
             return
         if isinstance(error, RemoteError) and error.remote_code == "OUT_OF_ORDER":
             help_by = Remedy.RECONNECT  # opening anew tells exactly where the hub is
+        self._session.push_failed = True
         asked = error.retry_after_s if isinstance(error, RemoteError) else 0.0
         delay = self._backoff.fail(asked)
         info = info_from(error)

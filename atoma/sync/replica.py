@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -58,6 +58,7 @@ class Replica:
         emit: Tells the client's listeners.
         bell: Rung at every change of the status and after every round of a lane.
         push_wake: Rung when there may be something to push.
+        reading: Held while the position is read and shown, so that an older one never replaces a newer one.
         pulls: When each scope is looked at.
     """
 
@@ -71,7 +72,8 @@ class Replica:
     emit: Callable[[Event], None]
     bell: Bell
     push_wake: Wake = field(default_factory=Wake)
-    pulls: dict[str, PullSchedule] = field(default_factory=dict)
+    reading: trio.Lock = field(default_factory=trio.Lock)
+    pulls: dict[str, PullSchedule] = field(default_factory=dict[str, PullSchedule])
 
     def poke_pull(self, scopes: Iterable[str]) -> None:
         """Let the pull lanes of ``scopes`` look at once."""
@@ -95,7 +97,11 @@ class Replica:
 
     async def refresh(self) -> None:
         """Read how much is pending and where the scopes are, and show it."""
-        identity, subscriptions = await self.database.inspect(self._position)
+        async with self.reading:
+            identity, subscriptions = await self.database.inspect(self._position)
+            self._show_position(identity, subscriptions)
+
+    def _show_position(self, identity: ClientIdentity, subscriptions: Sequence[Subscription]) -> None:
         shown = self.board.current
         scopes = tuple(
             ScopeProgress(
@@ -121,7 +127,7 @@ class Replica:
 
 
 @contextmanager
-def bounded(what: str, seconds: float = CALL_S) -> Iterator[None]:
+def bounded(what: str, seconds: float = CALL_S) -> Generator[None]:
     """Turn a call that takes longer than ``seconds`` into a broken connection, so that nothing waits for ever."""
     try:
         with trio.fail_after(seconds):

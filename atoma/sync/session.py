@@ -30,6 +30,7 @@ class Session:
         refused: Scopes the hub does not give out, with the reason.
         streaming: Whether hints arrive.
         progressed: Whether anything has worked since the opening.
+        push_failed: Whether the last push did not.
     """
 
     service: SyncService
@@ -37,10 +38,11 @@ class Session:
     limits: Limits
     verified_mid: int
     verified_digest: bytes
-    heads: dict[str, int] = field(default_factory=dict)
-    refused: dict[str, AtomaError] = field(default_factory=dict)
+    heads: dict[str, int] = field(default_factory=dict[str, int])
+    refused: dict[str, AtomaError] = field(default_factory=dict[str, AtomaError])
     streaming: bool = False
     progressed: bool = False
+    push_failed: bool = False
 
 
 async def open_session(replica: Replica, service: SyncService) -> Session:

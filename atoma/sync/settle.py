@@ -27,11 +27,11 @@ class Settlement:
         cursors: Positions of the confirmed base, by scope, as read in this transaction.
     """
 
-    dirty: dict[RowKey, str] = field(default_factory=dict)
-    removed: set[int] = field(default_factory=set)
-    accepted: set[str] = field(default_factory=set)
-    conflicts: list[ConflictDetected] = field(default_factory=list)
-    cursors: dict[str, int] = field(default_factory=dict)
+    dirty: dict[RowKey, str] = field(default_factory=dict[RowKey, str])
+    removed: set[int] = field(default_factory=set[int])
+    accepted: set[str] = field(default_factory=set[str])
+    conflicts: list[ConflictDetected] = field(default_factory=list[ConflictDetected])
+    cursors: dict[str, int] = field(default_factory=dict[str, int])
 
 
 def is_covered(tx: LocalTx, outcome: Outcome, page: PullReply | None, work: Settlement) -> bool:
@@ -159,9 +159,19 @@ def rebase_rows(tx: LocalTx, rows: Mapping[RowKey, str]) -> None:
             if mutation.lsn not in decoded:
                 decoded[mutation.lsn] = ops_by_row(mutation.body)
             ops += decoded[mutation.lsn].get(key, ())
-        tx.put_visible(*key, scope, rebase(base.image, ops))
+        scope = pending[-1].scope if pending else base.scope or scope
+        _show(tx, key, scope, rebase(base.image, ops))
         if not pending:
             tx.unshadow(*key)
+
+
+def _show(tx: LocalTx, key: RowKey, scope: str, image: RowImage | None) -> None:
+    """Make ``image`` visible; a row that has begun another life in another scope leaves the old one first."""
+    row = tx.read_row(*key)
+    if row is not None and (image is None or row.scope != scope):
+        tx.put_visible(*key, row.scope, None)
+    if image is not None:
+        tx.put_visible(*key, scope, image)
 
 
 def confirm(tx: LocalTx, removed: set[int]) -> None:

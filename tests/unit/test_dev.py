@@ -197,7 +197,10 @@ def test_a_signal_ends_the_program_within_a_second_without_a_traceback(
         assert process.stdout is not None
         child = int(process.stdout.readline())
         process.send_signal(sent)
-        _, errors = process.communicate(timeout=5)
+        try:
+            _, errors = process.communicate(timeout=5)
+        finally:
+            process.kill()
     assert process.returncode == code
     assert errors == ""
     with pytest.raises(ProcessLookupError):
@@ -218,5 +221,8 @@ def test_ctrl_c_in_a_terminal_reaches_the_program_once(checkout: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "up\n"
         os.killpg(process.pid, signal.SIGINT)
-        told, errors = process.communicate(timeout=5)
+        try:
+            told, errors = process.communicate(timeout=5)
+        finally:
+            process.kill()
     assert (process.returncode, told, errors) == (130, "told\n", "")

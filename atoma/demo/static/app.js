@@ -52,7 +52,10 @@ function listen() {
   const lost = document.getElementById("lost");
   const events = new EventSource("/api/events");
   events.addEventListener("open", () => { lost.hidden = true; });
-  events.addEventListener("error", () => { lost.hidden = false; });
+  events.addEventListener("error", () => {
+    lost.hidden = false;
+    if (events.readyState === EventSource.CLOSED) setTimeout(listen, 2000); // the browser itself gives up on an error page
+  });
   events.addEventListener("device", (event) => show(JSON.parse(event.data)));
   events.addEventListener("hub", (event) => {
     const hub = JSON.parse(event.data);

@@ -7,11 +7,12 @@ import {micros, plural} from "./format.js";
 const BOX = {w: 148, h: 50};
 const GAP = 40;
 const PAD = {x: 14, top: 30, bottom: 14};
-const SIDE_BY_SIDE = new Set(["fallback", "parallel", "race", "hedge", "merge"]);
+const SIDE_BY_SIDE = new Set(["fallback", "parallel", "race", "hedge", "merge", "synced"]);
 const PLAIN = new Set(["node", "sequence"]);
 
 /** Gives every part of the tree a size. */
 function measure(tree) {
+  if (tree.kind === "node") return {id: tree.nodes[0], tree, ...BOX};
   const leaves = tree.nodes.map((id) => ({id, ...BOX}));
   const parts = [...leaves, ...tree.children.map(measure)];
   const stacked = SIDE_BY_SIDE.has(tree.kind);
@@ -47,6 +48,7 @@ function place(part, x, y, out, facts) {
     for (const child of part.parts) {
       const middle = top + child.h / 2;
       const reached = place(child, x + GAP, middle, out, facts);
+      if (child.tree?.edge) out.edges.push(s("text", {class: "small", x: reached.in.x - 12, y: middle - 8, "text-anchor": "end"}, child.tree.edge));
       out.edges.push(...arrow({x: ends.in.x, y: ends.in.y}, reached.in), ...arrow(reached.out, ends.out));
       top += child.h + 16;
     }

@@ -28,7 +28,7 @@ async function refreshRows(state) {
   const wanted = store ? `${state.key}/${store.name}/${state.database.commit}` : "";
   if (wanted === shownRows || !store) return;
   shownRows = wanted;
-  const answer = await fetch(`/api/inspector/${state.key}/rows/${encodeURIComponent(store.name)}`);
+  const answer = await fetch(`/api/inspector/rows?${new URLSearchParams({client: state.key, store: store.name})}`);
   if (answer.ok && shownRows === wanted) panel.replaceChildren(rowsTable(await answer.json()));
 }
 
@@ -53,6 +53,8 @@ function follow(key) {
   source.addEventListener("error", () => {
     text(byId("state"), "No answer");
     byId("state").dataset.tone = "bad";
+    const lost = source;
+    if (lost.readyState === EventSource.CLOSED) setTimeout(() => { if (lost === source) follow(key); }, 2000);
   });
   history.replaceState(null, "", `#${key}`);
 }

@@ -25,7 +25,7 @@ function tiles(state) {
     ["Behind the hub", lag, lag ? plural(lag, "change") : "nothing to fetch", lag ? "warn" : ""],
     ["Open conflicts", state.conflicts.filter((entry) => !entry.resolution).length, "in the inbox", state.conflicts.some((entry) => !entry.resolution) ? "bad" : ""],
     ["Live queries", state.live.length, `${plural(state.live.reduce((sum, query) => sum + query.evaluations, 0), "run")} so far`, ""],
-    ["File", bytes(file.bytes), `${file.name} · log ${bytes(file.wal_bytes)}`, ""],
+    ["File", bytes(file.bytes + file.wal_bytes), `${file.name}, ${bytes(file.wal_bytes)} of it log`, ""],
     ["Policy", state.policies.find((policy) => policy.default)?.name ?? "–", "default", ""],
   ].map(([label, value, note, tone]) => ({label, value, note, tone}));
 }

@@ -5,8 +5,8 @@ import {micros} from "./format.js";
 import {draw, mark} from "./graph.js";
 
 const byId = (id) => document.getElementById(id);
+const NOTES = {atomic: "in one transaction, whose time this is"};
 const good = (step) => ["ok", "detached", "skipped"].includes(step.outcome);
-const total = (trail) => trail.steps.reduce((sum, step) => sum + step.us, 0);
 
 export function makePolicyPanel() {
   let state = null;
@@ -56,7 +56,7 @@ export function makePolicyPanel() {
     byId("no-trails").hidden = state.trails.length > 0;
     keyed(byId("trails"), state.trails, (trail) => trail.trace, (trail) => h("li", {}, h("button", {type: "button", onclick: () => pick(trail)},
       h("span", {class: "kind", data: {kind: trail.kind, tone: trail.error ? "bad" : "good"}, title: trail.kind}, trail.kind === "write" ? "W" : "Q"),
-      h("span", {class: "title"}, trail.title), h("span", {class: "took"}, micros(total(trail))),
+      h("span", {class: "title"}, trail.title), h("span", {class: "took"}, micros(trail.us)),
       h("span", {class: "path"}, trail.error || trail.steps.map((item) => item.node).join(" → ")))),
     (item, trail) => item.firstChild.setAttribute("aria-pressed", String(picked?.trace === trail.trace)));
   }
@@ -76,7 +76,7 @@ export function makePolicyPanel() {
   }
 
   function row(item, index, longest) {
-    const why = [item.attempt > 1 && `attempt ${item.attempt}`, item.note, item.error, item.budget_s !== null && `${item.budget_s.toFixed(2)} s left`].filter(Boolean).join(" · ");
+    const why = [item.attempt > 1 && `attempt ${item.attempt}`, NOTES[item.note] ?? item.note, item.error, item.budget_s !== null && `${item.budget_s.toFixed(2)} s left`].filter(Boolean).join(" · ");
     return h("li", {class: `${good(item) ? "" : "bad"} ${index > at ? "later" : ""}`, "aria-current": index === at ? "step" : null, onclick: () => { at = index; show(); }},
       h("span", {class: "n num"}, String(index + 1)), h("span", {class: "name"}, item.node), h("span", {class: "outcome"}, item.outcome),
       h("span", {class: "track"}, s("svg", {preserveAspectRatio: "none", viewBox: "0 0 100 8"}, s("rect", {width: Math.max(1, 100 * item.us / longest), height: 8, rx: 2}))),

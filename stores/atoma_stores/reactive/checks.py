@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
+from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, Predicate, QuerySpec
 from atoma.errors import QueryError
+from atoma.query.evaluate import total_order
 from atoma.schema import StoreSpec
-
-_TYPES: dict[str, tuple[type, ...]] = {"TEXT": (str,), "INTEGER": (int,), "REAL": (float, int), "BLOB": (bytes,)}
 
 
 def checked(query: QuerySpec, store: StoreSpec[object]) -> QuerySpec:
-    """``query`` with a total order.
+    """``query`` with a total order, and each id once.
 
     Raises:
-        QueryError: It counts instead of listing, names an unknown field, or compares a column with a value that its type
-            can never hold.
+        QueryError: It counts instead of listing, names an unknown field, or has a cursor of another order.
     """
     if query.count:
         raise QueryError("a live query lists rows; follow the rows and take their number")
@@ -22,16 +20,11 @@ def checked(query: QuerySpec, store: StoreSpec[object]) -> QuerySpec:
         return QuerySpec(ids=tuple(dict.fromkeys(query.ids)))
     if query.where is not None:
         _check(query.where, store)
-    order = query.order
-    if not any(sort.field == "id" for sort in order):
-        order = (*order, Sort("id"))
+    order = total_order(query)
     for sort in order:
         _column(sort.field, store)
-    if query.after is not None:
-        if len(query.after) != len(order):
-            raise QueryError(f"the cursor has {len(query.after)} values for {len(order)} sort keys")
-        for sort, value in zip(order, query.after, strict=True):
-            _value(sort.field, value, store)
+    if query.after is not None and len(query.after) != len(order):
+        raise QueryError(f"the cursor has {len(query.after)} values for {len(order)} sort keys")
     return QuerySpec(where=query.where, order=order, limit=query.limit, offset=query.offset, after=query.after)
 
 
@@ -41,20 +34,9 @@ def _column(name: str, store: StoreSpec[object]) -> str:
     return store.fields[name].sql_type
 
 
-def _value(name: str, value: object, store: StoreSpec[object]) -> None:
-    kind = _column(name, store)
-    if value is not None and not isinstance(value, _TYPES[kind]):
-        raise QueryError(f"{store.name}.{name} holds {kind}; it cannot be compared with {type(value).__name__}")
-
-
 def _check(node: Predicate, store: StoreSpec[object]) -> None:
     match node:
-        case Compare(field=field, value=value):
-            _value(field, value, store)
-        case In(field=field, values=values):
-            for value in values:
-                _value(field, value, store)
-        case IsNull(field=field):
+        case Compare(field=field) | In(field=field) | IsNull(field=field):
             _column(field, store)
         case Like(field=field):
             if _column(field, store) != "TEXT":

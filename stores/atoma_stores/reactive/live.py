@@ -109,13 +109,18 @@ class LocalLiveQueries:
 
     def hear(self, change: ChangeSet) -> None:
         """A commit was made: find the views that it may have changed."""
-        self._heard.commit = change.commit
+        gap = 0 <= self._heard.commit < change.commit - 1
+        self._heard.commit = max(self._heard.commit, change.commit)
         self._hearing.unpark_all()
         for store, delta in change.changes.items():
             group = self._stores.get(store)
             if group is not None and delta:
                 for view in group.touch(delta, change.commit, self._evaluating):
                     self._unclean[view] = None
+        if gap:  # commits are numbered without gaps: what is missing was written by another program
+            for view in self._views.values():
+                view.touch(change.commit)
+                self._unclean[view] = None
         if self._unclean:
             self._work.set()
 
@@ -181,6 +186,8 @@ class LocalLiveQueries:
 
     async def _caught_up(self, commit: int) -> bool:
         """Wait until ``commit`` was heard; False if it is not ours to hear."""
+        if self._heard.commit < 0:  # the first read of all: no result stands at an earlier commit
+            self._heard.commit = commit
         with trio.move_on_after(HEARING_S):
             while self._heard.commit < commit:
                 await self._hearing.park()

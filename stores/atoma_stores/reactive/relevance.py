@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
-from atoma.contracts.query import And, Compare, In, QuerySpec, Sort
+from atoma.contracts.query import And, Compare, In, QuerySpec
 from atoma.contracts.values import StoredRow
-from atoma.query import matches
+from atoma.query.evaluate import is_behind, matches
 from atoma_stores.changes import StoreDelta
 
 Places: TypeAlias = Callable[[StoredRow], bool]
@@ -45,37 +45,16 @@ def _taking_part(query: QuerySpec, rows: Sequence[StoredRow] | None) -> Places:
     # whatever the offset. A window that is not full ends where the rows end, and anything may enter it.
     last: tuple[object, ...] | None = None
     if rows and query.limit is not None and len(rows) == query.limit:
-        last = _keys(rows[-1], order)
+        last = tuple([column_of(rows[-1], sort.field) for sort in order])
 
     def takes_part(row: StoredRow) -> bool:
-        if where is not None and not matches(where, row):
+        if where is not None and matches(where, row.id, row.image) is not True:
             return False
-        if after is None and last is None:
-            return True
-        keys = _keys(row, order)
-        if after is not None and not sorts_behind(keys, after, order):
+        if after is not None and not is_behind(row, order, after):
             return False
-        return last is None or not sorts_behind(keys, last, order)
+        return last is None or not is_behind(row, order, last)
 
     return takes_part
-
-
-def _keys(row: StoredRow, order: Sequence[Sort]) -> tuple[object, ...]:
-    return tuple([column_of(row, sort.field) for sort in order])
-
-
-def sorts_behind(one: Sequence[object], other: Sequence[object], order: Sequence[Sort]) -> bool:
-    """Whether the row with sort-key values ``one`` comes strictly behind the one with ``other``; NULL is the smallest."""
-    for value, limit, sort in zip(one, other, order, strict=True):
-        if value == limit:
-            continue
-        smaller = value is None if value is None or limit is None else _is_less(value, limit)
-        return smaller == sort.descending
-    return False
-
-
-def _is_less(one: object, other: object) -> bool:
-    return cast("str", one) < cast("str", other)  # two values of one STRICT column: text, numbers or bytes alike
 
 
 def required_values(query: QuerySpec) -> tuple[str, tuple[object, ...]] | None:

@@ -87,6 +87,7 @@ class View:
         rows: The result as it was read last; subscribers see none of it before the first time.
         commit: Commit the rows were read at, -1 before the first time.
         touched: Latest commit that may have changed the result.
+        hits: Commits on the store that were not skipped.
         subscriptions: Who follows.
     """
 
@@ -99,7 +100,7 @@ class View:
         self.subscriptions: set[Subscription] = set()
         self._group = group
         self._deltas_before = group.deltas
-        self._hits = 0
+        self.hits = 0
         self._evaluations = 0
         self._seconds = 0.0
         self._last_s = 0.0
@@ -120,8 +121,7 @@ class View:
 
     def touch(self, commit: int) -> None:
         """``commit`` may have changed the result."""
-        self.touched = commit
-        self._hits += 1
+        self.touched = max(self.touched, commit)
 
     def replace(self, rows: tuple[StoredRow, ...], commit: int) -> LiveBatch[StoredRow] | None:
         """Take a new result; the batch that leads to it, None when nothing changed or it is the first one."""
@@ -145,7 +145,7 @@ class View:
             rows=len(self.rows),
             subscribers=len(self.subscriptions),
             evaluations=self._evaluations,
-            skipped=self._group.deltas - self._deltas_before - self._hits,
+            skipped=self._group.deltas - self._deltas_before - self.hits,
             mean_us=self._seconds * 1e6 / self._evaluations if self._evaluations else 0.0,
             last_us=self._last_s * 1e6,
         )
@@ -164,20 +164,19 @@ class ValueIndex(Generic[V]):
 
     def add(self, field: str, values: Iterable[object], member: V) -> None:
         """File ``member`` under each of ``values``."""
-        by_value = self._fields.setdefault(field, {})
         for value in values:
-            by_value.setdefault(value, {})[member] = None
+            self._fields.setdefault(field, {}).setdefault(value, {})[member] = None
 
     def remove(self, field: str, values: Iterable[object], member: V) -> None:
         """Take ``member`` out of every place that :meth:`add` put it."""
-        by_value = self._fields[field]
         for value in dict.fromkeys(values):
+            by_value = self._fields[field]
             members = by_value[value]
             del members[member]
             if not members:
                 del by_value[value]
-        if not by_value:
-            del self._fields[field]
+            if not by_value:
+                del self._fields[field]
 
     def find(self, row: StoredRow, found: dict[V, None]) -> None:
         """Add to ``found`` every member that ``row`` has a value for."""
@@ -192,10 +191,10 @@ class Heard:
     """How far the commits of a database have been heard.
 
     Attributes:
-        commit: The latest one.
+        commit: The latest one; -1 while nothing was read or heard.
     """
 
-    commit: int = 0
+    commit: int = -1
 
 
 class StoreViews:
@@ -251,5 +250,6 @@ class StoreViews:
             rows = view.rows if view.is_clean and view not in evaluating else None
             if not test or view.commit < 0 or touches(view.query, rows, delta):
                 view.touch(commit)
+                view.hits += 1
                 touched.append(view)
         return touched

@@ -42,9 +42,8 @@ class StoreTable:
         self.spec = spec
         self.synced = synced
         self.columns = spec.value_columns
-        self.width = len(self.columns)
+        self._names = frozenset(self.columns)
         self.unique = tuple(index.fields for index in spec.indexes if index.unique) if synced else ()
-        self.has_unique = any(index.unique for index in spec.indexes)
         self._values = _value_getter(self.columns)
         self._nan_columns = tuple(f.name for f in spec.fields.values() if f.sql_type == "REAL" and f.nullable)
         table = quote(spec.name)
@@ -54,8 +53,7 @@ class StoreTable:
         self.name = spec.name
         self.select = compile_one(spec)
         self.point = (
-            "SELECT (SELECT value FROM _atoma_meta WHERE key='commit'), t.* "
-            f"FROM (SELECT 1) LEFT JOIN (SELECT {row_columns(spec)} FROM {table} WHERE id=?) AS t"
+            f"SELECT {row_columns(spec)}, (SELECT value FROM _atoma_meta WHERE key='commit') FROM {table} WHERE id=?"
         )
         self.insert = f"INSERT INTO {table}({', '.join(['id', '_ver', '_seq', '_scope', *names])}) VALUES({places})"
         self.upsert = f"{self.insert} ON CONFLICT(id) DO UPDATE SET {sets}"
@@ -70,14 +68,8 @@ class StoreTable:
 
     def row(self, raw: tuple[object, ...]) -> StoredRow:
         """The row that one of the SELECT statements gave."""
-        id, version, seq, scope, *values = raw
-        return StoredRow(
-            cast("str", id),
-            cast("int", version),
-            cast("int", seq),
-            cast("str", scope),
-            cast("RowImage", dict(zip(self.columns, values, strict=True))),
-        )
+        id, version, seq, scope = cast("tuple[str, int, int, str]", raw[:4])
+        return StoredRow(id, version, seq, scope, cast("RowImage", dict(zip(self.columns, raw[4:], strict=True))))
 
     def values(self, image: RowImage) -> Values:
         """The values of a complete image, in column order.
@@ -88,15 +80,13 @@ class StoreTable:
         """
         for name in self._nan_columns:
             value = image[name]
-            if value != value:  # noqa: PLR0124 - only NaN differs from itself
+            if value != value:  # only NaN differs from itself
                 raise ValidationError(f"{self.name}.{name}: NaN cannot be stored", store=self.name, field=name)
         return self._values(image)
 
     def complete(self, image: RowImage) -> RowImage:
         """``image`` with exactly the declared columns (it may be of an older or newer schema)."""
-        if len(image) == self.width and all(name in image for name in self.columns):
-            return image
-        return fill_image(self.spec, image)
+        return image if image.keys() == self._names else fill_image(self.spec, image)
 
     def unique_check(self, fields: tuple[str, ...]) -> str:
         """Statement that finds another row of the scope with the same values in ``fields``."""

@@ -154,7 +154,7 @@ def deliver(batch: Sequence[Job[T]]) -> None:
         assert result is not None
         if job.on_done is not None and isinstance(result, outcome.Value):
             try:
-                job.on_done(result.unwrap())
+                job.on_done(result.value)
             except Exception as error:
                 result = outcome.Error(error)
         if job.task is not None:

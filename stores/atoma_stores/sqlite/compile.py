@@ -233,7 +233,9 @@ def compile_select(store: StoreSpec[object], query: QuerySpec, *, scope: str | N
     keys = ", ".join(compiler.column(sort.field) + (" DESC" if sort.descending else "") for sort in order)
     sql = f"SELECT {row_columns(store)} FROM {quote(store.name)}{_where(where)} ORDER BY {keys}"
     if query.limit is not None or query.offset:
-        sql += f" LIMIT {compiler.bind(-1 if query.limit is None else query.limit)} OFFSET {compiler.bind(query.offset)}"
+        sql += (
+            f" LIMIT {compiler.bind(-1 if query.limit is None else query.limit)} OFFSET {compiler.bind(query.offset)}"
+        )
     return Statement(sql, tuple(compiler.bindings))
 
 

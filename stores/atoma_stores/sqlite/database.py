@@ -304,7 +304,7 @@ class Database:
         if self._closed:
             return
         self._closed = True
-        with trio.move_on_after(CLOSING_S + 2 * INTERRUPTED_S, shield=True):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSING_S + 2 * INTERRUPTED_S):
             if self.topology == "file":
                 await self._stop_threads()
                 self._reader.close()

@@ -101,7 +101,9 @@ def test_unchanged_rows_stay_the_same_objects() -> None:
     assert (replayed[0] is old[2], replayed[2] is old[0], replayed == new) == (True, True, True)
 
 
-@pytest.mark.parametrize("change", [Insert(4, row("x")), Insert(-1, row("x")), Remove(3, "x"), Update(3, row("x")), Move(0, 3, row("a"))])
+@pytest.mark.parametrize(
+    "change", [Insert(4, row("x")), Insert(-1, row("x")), Remove(3, "x"), Update(3, row("x")), Move(0, 3, row("a"))]
+)
 def test_a_batch_of_another_result_is_refused(change: Insert[StoredRow]) -> None:
     with pytest.raises(IndexError, match="apply every batch"):
         apply_batch(rows("a", "b", "c"), LiveBatch(1, (change,)))

@@ -60,6 +60,8 @@ class FrameChannel:
         self._out = Outgoing(limits.queue_bytes, limits.slow_s)
         self._heard = trio.current_time()
         self._failure: AtomaError | None = None
+        self.window = limits.window
+        """Items of a stream that may be under way."""
         self.principal = welcome.principal
         """Who the server says the client is."""
 
@@ -92,20 +94,17 @@ class FrameChannel:
         try:
             with items:
                 await self._send_call(call, "stream", method, message, credit=self._limits.window)
-                yield self._read_items(call, spec, items)
+                yield _Items(self, call, spec, items)
         finally:
             self._forget(call)
 
-    async def _read_items(
-        self, call: _Call, spec: Method, items: trio.MemoryReceiveChannel[bytes]
-    ) -> AsyncGenerator[msgspec.Struct]:
-        taken = 0
-        async for payload in items:
-            taken += 1
-            if taken >= max(1, self._limits.window // 2) and not call.done.is_set():
-                self._tell(encode_frame("credit", call.id, credit=taken))
-                taken = 0
-            yield decode(payload, spec.reply)
+    def grant(self, call: _Call, amount: int) -> None:
+        """Let the other side send ``amount`` more items of a stream."""
+        if not call.done.is_set():
+            self._tell(encode_frame("credit", call.id, credit=amount))
+
+    async def check_end(self, call: _Call) -> None:
+        """Raise what ended a stream, unless it simply ended."""
         if call.refused is not None:
             await self._raise(call.refused)
         if not call.answered:
@@ -266,6 +265,35 @@ class FrameChannel:
             call.items.close()
 
 
+class _Items:
+    """Reads a stream. Not a generator, which could be left half-way and would then have to be collected."""
+
+    def __init__(
+        self, channel: FrameChannel, call: _Call, spec: Method, payloads: trio.MemoryReceiveChannel[bytes]
+    ) -> None:
+        self._channel = channel
+        self._call = call
+        self._spec = spec
+        self._payloads = payloads
+        self._batch = max(1, channel.window // 2)
+        self._taken = 0
+
+    def __aiter__(self) -> _Items:
+        return self
+
+    async def __anext__(self) -> msgspec.Struct:
+        try:
+            payload = await self._payloads.receive()
+        except trio.EndOfChannel:
+            await self._channel.check_end(self._call)
+            raise StopAsyncIteration from None
+        self._taken += 1
+        if self._taken >= self._batch:
+            self._channel.grant(self._call, self._taken)
+            self._taken = 0
+        return decode(payload, self._spec.reply)
+
+
 async def _shake_hands(pipe: MessagePipe, token: str, limits: ChannelLimits) -> Welcome:
     await pipe.send(encode_frame("auth", payload=encode(Auth(token))))
     frame = decode_frame(await pipe.receive(), limits.frame_bytes)
@@ -307,5 +335,3 @@ async def open_channel(
                 nursery.cancel_scope.cancel()
     finally:
         await close_pipe(pipe, limits.close_s)
-
-

@@ -94,7 +94,9 @@ CODES: dict[str, Code] = {
 """Codes of the protocol. A code that is not here is treated as ``outcome`` and keeps its own ``retryable``."""
 
 _AUTHENTICATION = frozenset({"UNAUTHENTICATED", "AUTH_EXPIRED"})
-_PROTOCOL = frozenset({"MALFORMED", "TOO_DEEP", "BAD_CHECKSUM", "UNIMPLEMENTED", "PROTO_UNSUPPORTED", "FEATURE_REQUIRED"})
+_PROTOCOL = frozenset(
+    {"MALFORMED", "TOO_DEEP", "BAD_CHECKSUM", "UNIMPLEMENTED", "PROTO_UNSUPPORTED", "FEATURE_REQUIRED"}
+)
 
 
 def info_of(error: AtomaError) -> ErrorInfo:

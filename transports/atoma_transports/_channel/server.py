@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -35,9 +35,7 @@ from atoma_transports._channel.pulse import until_mute
 logger = logging.getLogger("atoma.transports")
 
 Answer: TypeAlias = Callable[[SyncService, msgspec.Struct], Awaitable[msgspec.Struct]]
-Feed: TypeAlias = Callable[
-    [SyncService, msgspec.Struct], AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]
-]
+Feed: TypeAlias = Callable[[SyncService, msgspec.Struct], AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,16 +241,24 @@ class ServerConnection:
         served = self.served[frame.method]
         assert served.feed is not None
         async with served.feed(self.service, decode(frame.payload, served.request)) as items:
-            async for item in items:
-                data = encode_frame("item", frame.id, encode(item))
-                if len(data) > self.limits.frame_bytes:
-                    return refusal("TOO_LARGE", f"an item takes {len(data)} bytes")
-                with trio.move_on_after(self.limits.slow_s) as patience:
-                    await credit.take()
-                if patience.cancelled_caught:
-                    text = f"nothing was taken from the stream for {self.limits.slow_s:g} s"
-                    return refusal("SLOW_CONSUMER", text)
-                await self.out.put(Ticket(data))
+            try:
+                return await self._send_items(frame, credit, items)
+            finally:
+                if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
+                    await items.aclose()
+
+    async def _send_items(
+        self, frame: Frame, credit: _Credit, items: AsyncIterator[msgspec.Struct]
+    ) -> ErrorInfo | None:
+        async for item in items:
+            data = encode_frame("item", frame.id, encode(item))
+            if len(data) > self.limits.frame_bytes:
+                return refusal("TOO_LARGE", f"an item takes {len(data)} bytes")
+            with trio.move_on_after(self.limits.slow_s) as patience:
+                await credit.take()
+            if patience.cancelled_caught:
+                return refusal("SLOW_CONSUMER", f"nothing was taken from the stream for {self.limits.slow_s:g} s")
+            await self.out.put(Ticket(data))
         return None
 
     def _explain(self, error: Exception, frame: Frame) -> ErrorInfo:
@@ -288,9 +294,7 @@ async def serve_connection(
         await close_pipe(pipe, limits.close_s)
 
 
-async def _welcome(
-    pipe: MessagePipe, host: ServiceHost, peer: Peer, limits: ChannelLimits
-) -> SyncService | None:
+async def _welcome(pipe: MessagePipe, host: ServiceHost, peer: Peer, limits: ChannelLimits) -> SyncService | None:
     """The service for whoever is at the other end; None when they may not come in."""
     refused = refusal("UNAUTHENTICATED", f"no token came within {limits.handshake_s:g} s")
     with trio.move_on_after(limits.handshake_s):
@@ -313,5 +317,3 @@ async def _welcome(
     with trio.move_on_after(limits.close_s):
         await pipe.send(encode_frame("error", payload=encode(refused)))
     return None
-
-

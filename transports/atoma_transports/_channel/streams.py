@@ -32,9 +32,9 @@ class PrefixedStream(trio.abc.Stream):
             self.ended.set()
         return received
 
-    async def send_all(self, data: bytes | memoryview) -> None:
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send ``data``."""
-        await self._stream.send_all(data)
+        await self._stream.send_all(bytes(data) if isinstance(data, bytearray) else data)
 
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until there is room in the send buffer."""

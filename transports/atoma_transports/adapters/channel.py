@@ -6,14 +6,26 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
+from atoma.errors import AtomaError, AuthenticationError
 from atoma.ports import Channel
 from atoma_transports._channel import client
 from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.pipe import MessagePipe
+from atoma_transports._channel.pipe import MessagePipe, close_pipe
 from atoma_transports.protocol import METHODS
 
 Token: TypeAlias = str | Callable[[], Awaitable[str]]
 """A bearer token, or a function that is asked for one at every connection."""
+
+
+async def _ask(token: Token) -> str:
+    if isinstance(token, str):
+        return token
+    try:
+        return await token()
+    except AtomaError:
+        raise
+    except Exception as error:  # the function is the application's
+        raise AuthenticationError(f"the token function failed: {type(error).__name__}") from error
 
 
 @asynccontextmanager
@@ -34,6 +46,10 @@ async def open_channel(
         ConnectFailed: The other side did not answer, or hung up.
         ProtocolError: The other side speaks something else.
     """
-    secret = token if isinstance(token, str) else await token()
+    try:
+        secret = await _ask(token)
+    except BaseException:
+        await close_pipe(pipe, 0)
+        raise
     async with client.open_channel(pipe, METHODS, token=secret, limits=limits or ChannelLimits()) as channel:
         yield channel

@@ -35,6 +35,19 @@ def _expect(reply: msgspec.Struct, kind: type[T]) -> T:
     return reply
 
 
+class _Hints:
+    """A stream's items, as hints."""
+
+    def __init__(self, items: AsyncIterator[msgspec.Struct]) -> None:
+        self._items = items
+
+    def __aiter__(self) -> _Hints:
+        return self
+
+    async def __anext__(self) -> Hint:
+        return _expect(await anext(self._items), Hint)
+
+
 class ServiceProxy:
     """:class:`atoma.ports.SyncService` over any :class:`atoma.ports.Channel`.
 
@@ -65,7 +78,7 @@ class ServiceProxy:
     async def notify(self, request: NotifyRequest) -> AsyncGenerator[AsyncIterator[Hint]]:
         """Hints about new heads until the block is left."""
         async with self._channel.stream("notify", request) as items:
-            yield (_expect(item, Hint) async for item in items)
+            yield _Hints(items)
 
     async def query(self, request: QueryRequest) -> QueryResult:
         """A direct query; ``meta.source`` of the result is ``"remote"``."""

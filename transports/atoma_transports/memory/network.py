@@ -148,9 +148,7 @@ class MemoryNetwork:
                 drain.set()
                 nursery.cancel_scope.deadline = trio.current_time() + DRAIN_S
 
-    async def _accept(
-        self, arrivals: trio.MemoryReceiveChannel[_Link], host: ServiceHost, drain: trio.Event
-    ) -> None:
+    async def _accept(self, arrivals: trio.MemoryReceiveChannel[_Link], host: ServiceHost, drain: trio.Event) -> None:
         async with trio.open_nursery() as connections:
             async for link in arrivals:
                 connections.start_soon(self._serve, link, host, drain)

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from atoma_transports.serving.pipes import serve_pipe
+from atoma_transports.serving.server import open_server, serve
 
-__all__ = ["serve_pipe"]
+__all__ = ["open_server", "serve", "serve_pipe"]

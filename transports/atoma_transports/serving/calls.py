@@ -31,11 +31,7 @@ from atoma_transports.protocol import (
 R = TypeVar("R", bound=msgspec.Struct)
 
 
-def _context(trace_id: str) -> OperationContext:
-    return OperationContext(trace_id, deadline=trio.current_effective_deadline())
-
-
-def query_request(call: QueryCall) -> QueryRequest:
+def query_request(call: QueryCall, deadline: float) -> QueryRequest:
     """The neutral request that ``call`` stands for.
 
     Raises:
@@ -45,10 +41,10 @@ def query_request(call: QueryCall) -> QueryRequest:
         raise ProtocolError("a query call holds exactly one query")
     query: QuerySpec = call.ops[0].query
     check_query(query)
-    return QueryRequest(call.ops[0].store, query, _context(call.trace_id))
+    return QueryRequest(call.ops[0].store, query, OperationContext(call.trace_id, deadline=deadline))
 
 
-def write_request(call: WriteCall) -> WriteRequest:
+def write_request(call: WriteCall, deadline: float) -> WriteRequest:
     """The neutral request that ``call`` stands for, entries by their index.
 
     Raises:
@@ -60,7 +56,7 @@ def write_request(call: WriteCall) -> WriteRequest:
     if [op.index for op in ordered] != list(range(len(ordered))):
         raise ProtocolError("the operations of a write call are numbered from 0 without gaps")
     entries = tuple(_entry(op) for op in ordered)
-    return WriteRequest(entries, call.options, _context(call.trace_id), call.idem)
+    return WriteRequest(entries, call.options, OperationContext(call.trace_id, deadline=deadline), call.idem)
 
 
 def _entry(op: RemoteOp) -> WriteEntry:
@@ -90,13 +86,13 @@ def write_reply(result: WriteResult) -> OpsReply:
 
 
 async def _query(service: SyncService, call: QueryCall) -> OpsReply:
-    result = await service.query(query_request(call))
+    result = await service.query(query_request(call, trio.current_effective_deadline()))
     found = pack_rows(result.rows)
     return OpsReply((RemoteOpResult(0, found=found, total=result.total, cursor=result.meta.cursor),))
 
 
 async def _write(service: SyncService, call: WriteCall) -> OpsReply:
-    return write_reply(await service.write(write_request(call)))
+    return write_reply(await service.write(write_request(call, trio.current_effective_deadline())))
 
 
 def _answer(kind: type[R], carry_out: Callable[[SyncService, R], Awaitable[msgspec.Struct]]) -> Served:

@@ -30,4 +30,6 @@ async def serve_pipe(
 
     Cancelling stops every handler of the connection and closes it.
     """
-    await serve_connection(pipe, SERVED, host, peer, limits=limits or ChannelLimits(), drain=drain or trio.Event())
+    await serve_connection(
+        pipe, SERVED, host, peer, limits=limits or ChannelLimits(), drain=trio.Event() if drain is None else drain
+    )

@@ -13,7 +13,7 @@ from trio_websocket import ConnectionRejected, HandshakeError, WebSocketConnecti
 
 from atoma.errors import ConfigurationError, ConnectFailed
 from atoma.ports import Channel
-from atoma_transports._channel.nursery import open_flat_nursery
+from atoma_transports._channel.nursery import leaves, open_flat_nursery
 from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.adapters import ChannelLimits, Token, open_channel
 from atoma_transports.websocket.pipe import QUEUED_MESSAGES, RECEIVE_BYTES, WebSocketPipe
@@ -29,6 +29,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _reason(error: BaseException) -> str:
+    """What is behind ``error``: the attempts at several addresses come as a group, TLS failures as a cause."""
+    causes = sorted({str(leaf.__cause__ or leaf) for leaf in leaves(error.__cause__ or error)})
+    return "; ".join(causes)
 
 
 def _checked(url: str, *, insecure: bool, has_context: bool) -> SplitResult:
@@ -93,29 +99,33 @@ class WebSocketTransport:
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Channel]:
         """See :class:`atoma.ports.Transport`; takes at most ``limits.handshake_s`` even without a deadline."""
-        async with open_flat_nursery() as nursery:
-            pipe = WebSocketPipe(await self._upgraded(nursery))
-            async with open_channel(pipe, token=self._token, limits=self._limits) as channel:
-                yield channel
-            nursery.cancel_scope.cancel()
+        try:
+            async with open_flat_nursery() as nursery:
+                connection, stream = await self._upgraded(nursery)
+                try:
+                    pipe = WebSocketPipe(connection)
+                    async with open_channel(pipe, token=self._token, limits=self._limits) as channel:
+                        yield channel
+                finally:  # the library leaves the socket open when the peer closed first
+                    await trio.aclose_forcefully(stream)
+                nursery.cancel_scope.cancel()
+        except ConnectionRejected as error:  # raised by the library's reader, which lives in this nursery
+            raise ConnectFailed(f"{self} was refused with HTTP status {error.status_code}") from None
 
-    async def _upgraded(self, nursery: trio.Nursery) -> WebSocketConnection:
+    async def _upgraded(self, nursery: trio.Nursery) -> tuple[WebSocketConnection, PrefixedStream]:
         where = f"{self._host}:{self._port}"
         try:
             with trio.fail_after(self._limits.handshake_s):
                 stream = PrefixedStream(b"", await self._reached())
                 try:
-                    return await self._shake_hands(nursery, stream)
+                    return await self._shake_hands(nursery, stream), stream
                 except BaseException:
                     await trio.aclose_forcefully(stream)
                     raise
         except trio.TooSlowError:
             raise ConnectFailed(f"{where} did not answer within {self._limits.handshake_s:g} s") from None
         except (OSError, trio.BrokenResourceError) as error:
-            cause = error.__cause__ or error
-            raise ConnectFailed(f"cannot connect to {where}: {cause}") from None
-        except ConnectionRejected as error:
-            raise ConnectFailed(f"{where} refused the WebSocket with status {error.status_code}") from None
+            raise ConnectFailed(f"cannot connect to {where}: {_reason(error)}") from None
         except HandshakeError:
             raise ConnectFailed(f"{where} does not speak WebSocket") from None
 

@@ -1,0 +1,43 @@
+"""The conflict inbox with the client's own write path behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from atoma.contracts.execution import WriteEntry
+from atoma.contracts.overlay import InboxEntry
+from atoma.runtime import Runtime
+from atoma.runtime.results import error_of
+from atoma.sync import Inbox
+
+
+class ConflictInbox:
+    """What the hub refused or cut of this device's work, each with base, mine and theirs.
+
+    Nothing leaves the inbox unless somebody says so.
+    """
+
+    def __init__(self, inbox: Inbox, runtime: Runtime) -> None:
+        self._inbox = inbox
+        self._runtime = runtime
+
+    async def entries(self, *, resolved: bool = False) -> Sequence[InboxEntry]:
+        """Open entries, oldest first; resolved ones too when asked for."""
+        return await self._inbox.entries(resolved=resolved)
+
+    async def dismiss(self, entry: InboxEntry) -> None:
+        """Leave the row at the hub's state."""
+        await self._inbox.dismiss(entry)
+
+    async def keep_mine(self, entry: InboxEntry) -> None:
+        """Write what the user had made again, as a new write on what is there now.
+
+        Raises:
+            WriteError: The new write was refused; the entry stays open.
+        """
+        await self._inbox.keep_mine(entry, self._rewrite)
+
+    async def _rewrite(self, entry: WriteEntry) -> None:
+        result = await self._runtime.core.writes.write([entry])
+        if not result.items[0].ok:
+            raise error_of(entry.store, result.items[0])

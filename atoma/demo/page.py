@@ -1,0 +1,181 @@
+"""``atoma demo``: one process, one ``trio.run``, a hub, two devices, and a page with both boards."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from importlib import resources
+from pathlib import Path
+
+import msgspec
+import trio
+
+from atoma.demo.board import Board
+from atoma.demo.cards import CARD_SCHEMA, CARDS, first_cards
+from atoma.demo.devices import open_device, open_hub_server
+from atoma.errors import AtomaError, ConfigurationError
+from atoma.inspector import Inspected, Inspection, add_inspector
+from atoma.ports.tasks import open_tasks
+from atoma_transports.http import EventSender, HttpError, HttpFace, HttpRequest, HttpResponse, json_response
+
+DEVICES = {"a": "Laptop", "b": "Phone"}
+
+Command = Callable[[Board, dict[str, object]], Awaitable[None]]
+
+
+class HubState(msgspec.Struct, frozen=True):
+    """What the page shows of the hub: the last sequence a device has heard of, and where the files are."""
+
+    seq: int
+    directory: str
+
+
+class Stage:
+    """The boards, once they are there; requests that come earlier wait.
+
+    Args:
+        directory: Where the files are.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._boards: dict[str, Board] = {}
+        self._ready = trio.Event()
+
+    def show(self, boards: Sequence[Board]) -> None:
+        """Let the requests in."""
+        self._boards = {board.key: board for board in boards}
+        self._ready.set()
+
+    async def boards(self) -> dict[str, Board]:
+        """The boards by key."""
+        await self._ready.wait()
+        return self._boards
+
+    async def inspected(self) -> list[Inspected]:
+        """The devices for the inspector."""
+        return [board.inspected for board in (await self.boards()).values()]
+
+
+async def run_page(
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    directory: Path,
+    task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run the demo until cancelled.
+
+    Args:
+        host: ``127.0.0.1`` or ``localhost``.
+        port: Port of the page and of the hub; 0 takes a free one.
+        directory: Where the three database files are, or will be.
+        task_status: Gets the page's address once both boards are up.
+
+    Raises:
+        ConfigurationError: ``host`` is no loopback address, or the port is taken.
+        StoreError: A file cannot be opened.
+    """
+    if host not in ("127.0.0.1", "localhost"):
+        raise ConfigurationError(
+            f"the demo page is for this machine only: host has to be 127.0.0.1 or localhost, not {host!r}"
+        )
+    fresh = not (directory / "hub.db").exists()
+    stage = Stage(directory)
+    eyes = {key: Inspection() for key in DEVICES}
+    names = tuple(DEVICES.values())
+    async with open_hub_server(
+        CARD_SCHEMA, directory / "hub.db", names, address=f"{host}:{port}", pages=demo_pages(stage)
+    ) as hub_port:
+        laptop = open_device(CARD_SCHEMA, directory / "laptop.db", DEVICES["a"], hub_port, plugins=[eyes["a"]])
+        phone = open_device(CARD_SCHEMA, directory / "phone.db", DEVICES["b"], hub_port, plugins=[eyes["b"]])
+        async with laptop as first, phone as second, open_tasks() as nursery:
+            boards = [Board("a", first, eyes["a"]), Board("b", second, eyes["b"])]
+            if fresh:
+                for board, device in zip(boards, (first, second), strict=True):
+                    (await device.client.store(CARDS).insert_many(first_cards(board.key))).raise_for_errors()
+            for board in boards:
+                await nursery.start(board.follow)
+            stage.show(boards)
+            address = f"http://{host}:{hub_port}/"
+            print(
+                f"Atoma demo: {address}   inspector: {address}inspector   files: {directory}   Ctrl-C stops", flush=True
+            )
+            task_status.started(address)
+            await trio.sleep_forever()
+
+
+def demo_pages(stage: Stage) -> HttpFace:
+    """The page, its files, its commands, its stream, and the inspector."""
+    face = HttpFace()
+    page = resources.files("atoma.demo").joinpath("static", "index.html").read_bytes()
+    face.get("/", partial(_page, page))
+    face.folder("/static/demo/", "atoma.demo", "static")
+    face.events("/api/events", partial(_feed, stage))
+    for key in DEVICES:
+        for name, command in COMMANDS.items():
+            face.post(f"/api/{key}/{name}", partial(_obey, stage, key, command))
+    add_inspector(face, stage.inspected, tuple(DEVICES))
+    return face
+
+
+async def _page(page: bytes, request: HttpRequest) -> HttpResponse:
+    return HttpResponse(page, 200, "text/html; charset=utf-8")
+
+
+async def _feed(stage: Stage, request: HttpRequest, send: EventSender) -> None:
+    """Both boards now and after every change, and the hub's head, until the browser leaves."""
+    boards = await stage.boards()
+    heads: dict[str, int] = {}
+    told: list[HubState] = []
+    lock = trio.Lock()
+
+    async def feed_board(board: Board) -> None:
+        state = None
+        while True:
+            state = await board.next_state(state)
+            heads[board.key] = state.head
+            hub = HubState(max(heads.values()), str(stage.directory))
+            async with lock:
+                await send(msgspec.json.encode(state).decode(), event="device")
+                if told != [hub]:
+                    told[:] = [hub]
+                    await send(msgspec.json.encode(hub).decode(), event="hub")
+
+    async with open_tasks() as nursery:
+        for board in boards.values():
+            nursery.start_soon(feed_board, board)
+
+
+async def _obey(stage: Stage, key: str, command: Command, request: HttpRequest) -> HttpResponse:
+    """Carry a command out; what the runtime refuses comes back as its code and message."""
+    try:
+        body = msgspec.convert(request.json(), dict[str, object])
+    except msgspec.ValidationError:
+        raise HttpError(400, "send a JSON object") from None
+    try:
+        await command((await stage.boards())[key], body)
+    except AtomaError as error:
+        return json_response({"error": {"code": error.code, "message": str(error)}}, status=409)
+    return json_response({})
+
+
+def _text(body: dict[str, object], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str):
+        raise HttpError(400, f"{name} has to be text")
+    return value
+
+
+async def _plug(board: Board, body: dict[str, object]) -> None:
+    board.plug(body.get("plugged"))
+
+
+COMMANDS: dict[str, Command] = {
+    "add": lambda board, body: board.add(body.get("title"), body.get("lane")),
+    "edit": lambda board, body: board.edit(_text(body, "id"), body.get("title")),
+    "move": lambda board, body: board.move(_text(body, "id"), body.get("lane"), body.get("before")),
+    "delete": lambda board, body: board.delete(_text(body, "id")),
+    "plug": _plug,
+    "inbox": lambda board, body: board.resolve(body.get("mid"), _text(body, "id"), body.get("action")),
+}

@@ -1,0 +1,49 @@
+"""The conflict inbox for people: base, mine and theirs, field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from atoma.contracts.overlay import InboxEntry
+from atoma.contracts.values import Scalar
+from atoma.inspector.views import ConflictView, FieldView
+
+BYTES_SHOWN = 16
+
+
+def plain(value: object) -> object:
+    """``value`` as JSON can hold it; bytes as hexadecimal digits, long ones cut."""
+    if isinstance(value, bytes):
+        return value[:BYTES_SHOWN].hex() + ("…" if len(value) > BYTES_SHOWN else "")
+    return value
+
+
+def conflict_view(entry: InboxEntry, title: str = "") -> ConflictView:
+    """``entry`` with the fields that are not the same everywhere; ``title`` is the row's id unless given."""
+    return ConflictView(
+        mid=entry.mid,
+        store=entry.store,
+        id=entry.id,
+        title=title or entry.id,
+        code=entry.code,
+        message=entry.message,
+        at_ms=entry.at_ms,
+        resolution=entry.resolution.replace("_", " "),
+        fields=conflict_fields(entry),
+    )
+
+
+def conflict_fields(entry: InboxEntry) -> tuple[FieldView, ...]:
+    """The fields whose base, mine and theirs are not all equal, in the order of the columns."""
+    images = [entry.base, entry.mine, entry.theirs]
+    names = dict.fromkeys(name for image in images for name in image or {})
+    found: list[FieldView] = []
+    for name in names:
+        base, mine, theirs = (_value(image, name) for image in images)
+        if mine != base or theirs != base:
+            found.append(FieldView(name, plain(base), plain(mine), plain(theirs), mine != theirs))
+    return tuple(found)
+
+
+def _value(image: Mapping[str, Scalar] | None, name: str) -> Scalar:
+    return None if image is None else image.get(name)

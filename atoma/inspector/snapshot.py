@@ -1,0 +1,239 @@
+"""Takes one look at a client and puts it into the inspector's words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from atoma.client import Client
+from atoma.contracts.codec import decode
+from atoma.contracts.overlay import ACKED, PARKED, InboxEntry, PendingMutation
+from atoma.contracts.query import QuerySpec, Sort
+from atoma.contracts.sync import MutationBody, Op
+from atoma.inspector.conflicts import conflict_view, plain
+from atoma.inspector.graph import graph_view
+from atoma.inspector.plugin import Inspection
+from atoma.inspector.views import (
+    ClientView,
+    ColumnView,
+    DatabaseView,
+    InspectorState,
+    LaneView,
+    LiveView,
+    OpView,
+    OutboxView,
+    PolicyView,
+    RowsView,
+    StoreView,
+)
+from atoma.ports import LiveInspection, LocalTx
+from atoma.sync import SyncStatus
+
+OUTBOX_SHOWN = 100
+OUTBOX_BYTES = 4 * 1024 * 1024
+INBOX_SHOWN = 50
+ROWS_SHOWN = 200
+SUMMARY_SHOWN = 90
+
+_TONES = {"online": "good", "live": "good", "connecting": "busy", "snapshot": "busy", "tail": "busy", "new": "busy"}
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A client to look at.
+
+    Attributes:
+        key: Short name for addresses.
+        name: What people call it.
+        client: The open client.
+        eye: The plugin that was given to it.
+        path: Its database file, for sizes.
+    """
+
+    key: str
+    name: str
+    client: Client
+    eye: Inspection
+    path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits in a database: mutations in ``mid`` order, and inbox entries, oldest first."""
+
+    outbox: Sequence[PendingMutation]
+    inbox: Sequence[InboxEntry]
+
+
+async def read_backlog(eye: Inspection, scopes: Sequence[str]) -> Backlog:
+    """The outbox and the inbox, read in one transaction."""
+
+    def body(tx: LocalTx) -> Backlog:
+        pending = [*tx.outbox(limit=OUTBOX_SHOWN, max_bytes=OUTBOX_BYTES)]
+        for scope in scopes:
+            pending += tx.acked(scope)
+        return Backlog(sorted(pending, key=lambda item: item.mid), tx.inbox())
+
+    return await eye.database.inspect(body)
+
+
+async def take_snapshot(target: Inspected, clients: Sequence[Inspected]) -> InspectorState:
+    """Everything the page shows of ``target``, as of now."""
+    status = target.client.sync.status
+    backlog = await read_backlog(target.eye, [scope.scope for scope in status.scopes])
+    stores, commit = await _stores(target)
+    now_ms = target.eye.environment.wall_ms()
+    online = status.state == "online"
+    return InspectorState(
+        key=target.key,
+        clients=[ClientView(client.key, client.name) for client in clients],
+        state=status.state,
+        reason=status.reason,
+        database=_database(target, commit),
+        stores=stores,
+        live=_live(target.eye),
+        policies=_policies(target.client),
+        nodes=target.eye.nodes,
+        trails=target.eye.trails,
+        outbox=[outbox_view(item, online=online, now_ms=now_ms) for item in backlog.outbox[:OUTBOX_SHOWN]],
+        lanes=_lanes(target.eye, status, now_ms),
+        conflicts=[conflict_view(entry) for entry in list(backlog.inbox)[-INBOX_SHOWN:]][::-1],
+        log=target.eye.log,
+    )
+
+
+async def look_at_rows(target: Inspected, store: str) -> RowsView:
+    """The first rows of a store in id order, with its version columns.
+
+    Raises:
+        UnknownStore: The schema does not declare it.
+    """
+    spec = target.client.schema.store(store)
+    result = await target.eye.database.read(store, QuerySpec(order=(Sort("id"),), limit=ROWS_SHOWN))
+    rows = tuple(
+        (row.id, *(plain(row.image.get(name)) for name in spec.value_columns), row.version, row.seq)
+        for row in result.rows
+    )
+    return RowsView(("id", *spec.value_columns, "_ver", "_seq"), rows)
+
+
+def outbox_view(item: PendingMutation, *, online: bool, now_ms: int) -> OutboxView:
+    """One pending mutation for people."""
+    body = decode(item.body, MutationBody)
+    states = {ACKED: "accepted", PARKED: "set aside"}
+    next_ms = max(0, item.next_attempt_ms - now_ms)
+    return OutboxView(
+        mid=item.mid,
+        state=states.get(item.status, "sent" if online else "waiting"),
+        age_s=max(0, now_ms - body.client_ms) // 1000,
+        attempts=item.attempts,
+        next_s=-(-next_ms // 1000),
+        last_error=item.last_error,
+        ops=tuple(OpView(op.kind, op.store, op.id, _summary(op)) for op in body.ops),
+    )
+
+
+def _summary(op: Op) -> str:
+    text = ", ".join(f"{name} = {plain(value)!r}" for name, value in op.values.items()) or op.id
+    return text if len(text) <= SUMMARY_SHOWN else text[: SUMMARY_SHOWN - 1] + "…"
+
+
+async def _stores(target: Inspected) -> tuple[list[StoreView], int]:
+    topology = target.client.topology()
+    found: list[StoreView] = []
+    commit = 0
+    for spec in target.client.schema.stores.values():
+        result = await target.eye.database.read(spec.name, QuerySpec(count=True))
+        commit = max(commit, result.meta.commit)
+        policy = topology.stores.get(spec.name, "")
+        found.append(
+            StoreView(
+                name=spec.name,
+                rows=result.total or 0,
+                scope=f"field {spec.scope_field}" if spec.scope_field else spec.fixed_scope,
+                conflict=spec.conflict,
+                policy="" if policy == topology.default else policy,
+                synced=spec.name in topology.synced,
+                columns=tuple(ColumnView(item.name, item.sql_type, item.nullable) for item in spec.fields.values()),
+            )
+        )
+    return found, commit
+
+
+def _database(target: Inspected, commit: int) -> DatabaseView:
+    if target.path is None:
+        return DatabaseView(target.name, 0, 0, commit)
+    log = target.path.with_name(f"{target.path.name}-wal")
+    return DatabaseView(target.path.name, _size(target.path), _size(log), commit)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0  # the write-ahead log comes and goes
+
+
+def _live(eye: Inspection) -> list[LiveView]:
+    if not isinstance(eye.live, LiveInspection):
+        return []
+    return [
+        LiveView(
+            query=f"{item.store}: {item.query}",
+            rows=item.rows,
+            subscribers=item.subscribers,
+            evaluations=item.evaluations,
+            skipped=item.skipped,
+            mean_us=item.mean_us,
+            last_us=item.last_us,
+            total_us=item.mean_us * item.evaluations,
+        )
+        for item in eye.live.stats()
+    ]
+
+
+def _policies(client: Client) -> list[PolicyView]:
+    topology = client.topology()
+    missing = {info.name: info.unavailable for info in topology.policies}
+    found = [
+        PolicyView(
+            name=policy.name,
+            default=policy.name == topology.default,
+            missing=missing.get(policy.name, ""),
+            query=None if policy.query is None else graph_view(policy.query),
+            write=None if policy.write is None else graph_view(policy.write),
+        )
+        for policy in client.policies
+    ]
+    return sorted(found, key=lambda view: (not view.default, bool(view.missing), view.name))
+
+
+def _lanes(eye: Inspection, status: SyncStatus, now_ms: int) -> list[LaneView]:
+    facts = {"pending": str(status.pending)}
+    if status.principal:
+        facts["signed in as"] = status.principal
+    if status.attempt:
+        facts["failed attempts"] = str(status.attempt)
+    if status.next_attempt_ms > now_ms:
+        facts["next attempt in"] = f"{-(-(status.next_attempt_ms - now_ms) // 1000)} s"
+    error = status.error.message if status.error is not None else ""
+    connection = LaneView(
+        "Connection", status.state, _tone(status.state), facts=facts, ribbon=eye.ribbon, last_error=error
+    )
+    scopes = [
+        LaneView(
+            f"Scope {item.scope}",
+            item.state,
+            "bad" if item.error is not None else _tone(item.state),
+            cursor=item.cursor,
+            head=max(item.head, item.cursor),
+            last_error=item.error.message if item.error is not None else "",
+        )
+        for item in status.scopes
+    ]
+    return [connection, *scopes]
+
+
+def _tone(state: str) -> str:
+    return _TONES.get(state, "warn" if state == "offline" else "bad")

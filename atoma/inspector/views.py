@@ -1,0 +1,210 @@
+"""What the inspector's page gets, as JSON: one struct per thing that is on it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+
+class StepView(msgspec.Struct, frozen=True):
+    """One step of a trail; ``us`` is its duration in microseconds, ``budget_s`` None without a deadline."""
+
+    node: str
+    outcome: str
+    us: float
+    attempt: int
+    error: str
+    note: str
+    budget_s: float | None
+
+
+class TrailView(msgspec.Struct, frozen=True):
+    """One request and the way it took; ``kind`` is ``write`` or ``query``, ``us`` its duration in microseconds."""
+
+    trace: str
+    kind: str
+    title: str
+    policy: str
+    status: str
+    error: str
+    at_ms: int
+    us: float
+    steps: tuple[StepView, ...]
+
+
+class NodeView(msgspec.Struct, frozen=True):
+    """What a node has done so far."""
+
+    runs: int
+    mean_us: float
+    last: str
+
+
+class GraphView(msgspec.Struct, frozen=True):
+    """One element of a policy graph; ``edge`` names the way that leads to it where there is a choice."""
+
+    kind: str
+    label: str
+    nodes: tuple[str, ...] = ()
+    children: tuple[GraphView, ...] = ()
+    edge: str = ""
+
+
+class PolicyView(msgspec.Struct, frozen=True):
+    """One policy; ``missing`` says why it cannot be selected."""
+
+    name: str
+    default: bool
+    missing: str
+    query: GraphView | None
+    write: GraphView | None
+
+
+class ColumnView(msgspec.Struct, frozen=True):
+    """One column of a store."""
+
+    name: str
+    type: str
+    nullable: bool
+
+
+class StoreView(msgspec.Struct, frozen=True):
+    """One store; ``policy`` is empty where the client's default holds."""
+
+    name: str
+    rows: int
+    scope: str
+    conflict: str
+    policy: str
+    synced: bool
+    columns: tuple[ColumnView, ...]
+
+
+class LiveView(msgspec.Struct, frozen=True):
+    """One live query and what it has cost, in microseconds."""
+
+    query: str
+    rows: int
+    subscribers: int
+    evaluations: int
+    skipped: int
+    mean_us: float
+    last_us: float
+    total_us: float
+
+
+class OpView(msgspec.Struct, frozen=True):
+    """One row operation of a mutation."""
+
+    kind: str
+    store: str
+    id: str
+    summary: str
+
+
+class OutboxView(msgspec.Struct, frozen=True):
+    """One mutation that has not come back from the hub yet; ``next_s`` is 0 when nothing is planned."""
+
+    mid: int
+    state: str
+    age_s: int
+    attempts: int
+    next_s: int
+    last_error: str
+    ops: tuple[OpView, ...]
+
+
+class RibbonPart(msgspec.Struct, frozen=True):
+    """How long a state lasted."""
+
+    state: str
+    seconds: int
+
+
+class LaneView(msgspec.Struct, frozen=True):
+    """The connection, or one scope; ``head`` is 0 where there is no position."""
+
+    name: str
+    state: str
+    tone: str
+    cursor: int = 0
+    head: int = 0
+    facts: dict[str, str] = {}
+    ribbon: tuple[RibbonPart, ...] = ()
+    last_error: str = ""
+
+
+class FieldView(msgspec.Struct, frozen=True):
+    """One field of a conflict; ``differs`` when mine and theirs are not the same."""
+
+    name: str
+    base: object
+    mine: object
+    theirs: object
+    differs: bool
+
+
+class ConflictView(msgspec.Struct, frozen=True):
+    """One entry of the conflict inbox; ``resolution`` is empty while it is open."""
+
+    mid: int
+    store: str
+    id: str
+    title: str
+    code: str
+    message: str
+    at_ms: int
+    resolution: str
+    fields: tuple[FieldView, ...]
+
+
+class LogLine(msgspec.Struct, frozen=True):
+    """Something that happened."""
+
+    at_ms: int
+    kind: str
+    tone: str
+    text: str
+
+
+class DatabaseView(msgspec.Struct, frozen=True):
+    """The file; sizes in bytes."""
+
+    name: str
+    bytes: int
+    wal_bytes: int
+    commit: int
+
+
+class ClientView(msgspec.Struct, frozen=True):
+    """One client that can be looked at."""
+
+    key: str
+    name: str
+
+
+class InspectorState(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the page shows of one client."""
+
+    key: str
+    clients: Sequence[ClientView]
+    state: str
+    reason: str
+    database: DatabaseView
+    stores: Sequence[StoreView]
+    live: Sequence[LiveView]
+    policies: Sequence[PolicyView]
+    nodes: dict[str, NodeView]
+    trails: Sequence[TrailView]
+    outbox: Sequence[OutboxView]
+    lanes: Sequence[LaneView]
+    conflicts: Sequence[ConflictView]
+    log: Sequence[LogLine]
+
+
+class RowsView(msgspec.Struct, frozen=True):
+    """A look at the rows of a store."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]

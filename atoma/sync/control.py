@@ -1,0 +1,107 @@
+"""What an application may ask of replication: look, pause, resume, hurry, wait."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+
+from atoma.contracts.overlay import ClientIdentity
+from atoma.ports.keys import PortKey
+from atoma.ports.local import LocalTx
+from atoma.sync.inbox import Inbox
+from atoma.sync.replica import Replica
+from atoma.sync.status import SyncStatus
+from atoma.sync.supervisor import Supervisor
+
+
+class SyncControl:
+    """Replication of one client."""
+
+    def __init__(self, replica: Replica, supervisor: Supervisor) -> None:
+        self._replica = replica
+        self._supervisor = supervisor
+        self._inbox = Inbox(replica.database, replica.apply)
+
+    @property
+    def status(self) -> SyncStatus:
+        """What replication is doing now."""
+        return self._replica.board.current
+
+    @property
+    def inbox(self) -> Inbox:
+        """What the hub refused or cut."""
+        return self._inbox
+
+    def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
+        """Call ``listener`` with the status now and after every change; returns the undo."""
+        return self._replica.board.subscribe(listener)
+
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[SyncStatus]]:
+        """Iterate over the status: now, then the latest after every change; a slow reader skips some."""
+        return self._replica.board.watch()
+
+    def poke(self) -> None:
+        """Try now whatever waits for its next attempt."""
+        self._supervisor.poke()
+
+    def pause(self) -> None:
+        """Disconnect and stay so until :meth:`resume`. Local reads and writes go on; the outbox is kept."""
+        self._supervisor.pause()
+
+    def resume(self) -> None:
+        """Connect again."""
+        self._supervisor.resume()
+
+    async def sync_once(self) -> None:
+        """Push what is queued and pull every scope to its head, now.
+
+        Works in every mode, and while paused. While the lanes run it hurries them and waits.
+
+        Raises:
+            AtomaError: The attempt failed; the outbox is kept and a later attempt goes on.
+        """
+        supervisor = self._supervisor
+        if supervisor.running and {"push", "pull"} <= supervisor.lanes:
+            await self._wait(failing=True)
+        else:
+            await supervisor.run_once()
+            await self._replica.refresh()
+
+    async def wait_idle(self) -> None:
+        """Wait until nothing is left to do: every write settled, every scope at the head the hub has now.
+
+        Waits through failures and re-connections; the caller's cancel scope is the limit. What a mode does not do
+        (pushing in ``pull-only``, pulling in ``push-only``) is not waited for.
+        """
+        await self._wait(failing=False)
+
+    async def _wait(self, *, failing: bool) -> None:
+        supervisor, replica = self._supervisor, self._replica
+        failures = supervisor.failures
+        goals = {scope: schedule.begun + 1 for scope, schedule in replica.pulls.items()}
+        supervisor.poke()
+        while True:
+            moved = replica.bell.next
+            if await self._idle(goals):
+                await replica.refresh()
+                return
+            if failing and supervisor.failures > failures and supervisor.last_failure is not None:
+                raise supervisor.last_failure
+            await moved.wait()
+
+    async def _idle(self, goals: dict[str, int]) -> bool:
+        lanes, pulls = self._supervisor.lanes, self._replica.pulls
+        if "pull" in lanes and any(pulls[scope].done < goal for scope, goal in goals.items()):
+            return False
+        if "push" not in lanes:
+            return True
+        identity, queued = await self._replica.database.inspect(_backlog)
+        return not queued if "pull" not in lanes else identity.confirmed_mid == identity.next_mid - 1
+
+
+def _backlog(tx: LocalTx) -> tuple[ClientIdentity, bool]:
+    return tx.identity(), bool(tx.outbox(limit=1, max_bytes=1))
+
+
+SYNC_CONTROL: PortKey[SyncControl] = PortKey("sync-control")
+"""Replication of this client; offered by ``Sync``."""

@@ -1,0 +1,66 @@
+"""The inbox: what the hub refused or cut of the user's work, with base, mine and theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
+
+from atoma.contracts.execution import WriteEntry
+from atoma.contracts.overlay import InboxEntry
+from atoma.errors import NotFoundError
+from atoma.ports.engine import LocalDatabase
+from atoma.ports.execution import ApplyPort
+
+Rewrite: TypeAlias = Callable[[WriteEntry], Awaitable[object]]
+"""Writes an entry as the user would, through the client's write flow."""
+
+
+class Inbox:
+    """Lists and resolves what came back; nothing leaves it unless somebody says so.
+
+    Args:
+        database: Where it is kept.
+        apply: How it is changed.
+    """
+
+    def __init__(self, database: LocalDatabase, apply: ApplyPort) -> None:
+        self._database = database
+        self._apply = apply
+
+    async def entries(self, *, resolved: bool = False) -> Sequence[InboxEntry]:
+        """Open entries, oldest first; resolved ones too when asked for."""
+        found = await self._database.inspect(lambda tx: tx.inbox())
+        return [entry for entry in found if resolved or not entry.resolution]
+
+    async def dismiss(self, entry: InboxEntry) -> None:
+        """Leave it at the hub's state; the entry stays listed among the resolved ones."""
+        await self._resolve(entry, "dismissed")
+
+    async def keep_mine(self, entry: InboxEntry, rewrite: Rewrite) -> None:
+        """Write the user's image again, as a new write on what is there now, and mark the entry as resolved.
+
+        Args:
+            entry: An entry of :meth:`entries`.
+            rewrite: Carries the new write out; when it raises, the entry stays open.
+
+        Cancelled between the two steps, the write is there and the entry still open; doing it again does no harm.
+        """
+        try:
+            await rewrite(mine_again(entry))
+        except NotFoundError:
+            if entry.mine is not None:
+                raise  # a delete of a row that is gone is what was asked for
+        await self._resolve(entry, "kept_mine")
+
+    async def _resolve(self, entry: InboxEntry, resolution: str) -> None:
+        await self._apply.apply_writeback(lambda tx: tx.resolve_inbox(entry.mid, entry.store, entry.id, resolution))
+
+
+def mine_again(entry: InboxEntry) -> WriteEntry:
+    """The write that makes the row what the user had made of it: only the columns they had changed."""
+    if entry.mine is None:
+        return WriteEntry(entry.store, "delete", entry.id, entry.scope)
+    seen = entry.base or {}
+    changed = {name: value for name, value in entry.mine.items() if name not in seen or seen[name] != value}
+    rest = {name: value for name, value in entry.mine.items() if name not in changed}
+    return WriteEntry(entry.store, "upsert", entry.id, entry.scope, changed, defaults=rest)

@@ -1,0 +1,169 @@
+"""The plugin that replicates stores."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+
+from atoma.contracts.events import Event, SyncStateChanged, WriteSettled
+from atoma.contracts.sync import Limits
+from atoma.errors import ConfigurationError
+from atoma.plugins.context import Listener, PluginContext
+from atoma.ports.keys import APPLY, LOCAL_DATABASE, SYNC_LINK, PortKey
+from atoma.schema.spec import DEFAULT_SCOPE, StoreSpec
+from atoma.sync.control import SYNC_CONTROL, SyncControl
+from atoma.sync.modes import MODES, SyncMode
+from atoma.sync.outbox import OUTBOX_NODE, OutboxNode
+from atoma.sync.replica import PullSchedule, Replica
+from atoma.sync.status import ScopeProgress, StatusBoard, SyncStatus
+from atoma.sync.supervisor import Supervisor
+from atoma.sync.wake import Bell
+
+CLOSE_S = 5.0
+"""Closing waits at most this long, in seconds, for a local transaction of a lane to finish."""
+
+
+class Sync:
+    """Replicates ``stores`` with the hub that the client's remote plugin reaches.
+
+    Registers the node ``outbox``, so that the policy ``sync-queue`` becomes available, and keeps a session with the
+    hub in the client's background: it pushes the outbox in order, pulls every scope, and listens for hints. Failures
+    are shown in the status and tried again; they never surface in the application's own calls.
+
+    Args:
+        stores: The stores to replicate, as specs or by name.
+        scopes: Names of the scopes to replicate.
+        mode: ``full``; ``pull-only`` sends nothing; ``push-only`` fetches nothing, so that what was accepted stays
+            pending; ``subscribe-only`` only hears how far the hub is; ``manual`` does nothing until
+            :meth:`SyncControl.sync_once`.
+        limits: Bounds that mutations are held to when they are written, to be set when the hub's are lower.
+
+    Attributes:
+        synced_stores: Names of ``stores``.
+
+    Raises:
+        ConfigurationError: No store, no scope, one of them twice, or an unknown mode.
+    """
+
+    def __init__(
+        self,
+        stores: Iterable[StoreSpec[Any] | str],
+        scopes: Iterable[str] = (DEFAULT_SCOPE,),
+        *,
+        mode: SyncMode = "full",
+        limits: Limits | None = None,
+    ) -> None:
+        if isinstance(stores, str) or isinstance(scopes, str):
+            raise ConfigurationError("Sync(): stores and scopes are lists")
+        names = [store if isinstance(store, str) else store.name for store in stores]
+        self.scopes = tuple(scopes)
+        if not names or not self.scopes or not all(self.scopes):
+            raise ConfigurationError("Sync() needs at least one store and one scope, each with a name")
+        if len(set(names)) < len(names) or len(set(self.scopes)) < len(self.scopes):
+            raise ConfigurationError("Sync(): a store or a scope is named twice")
+        if mode not in MODES:
+            raise ConfigurationError(f"Sync(): mode must be one of {', '.join(MODES)}, not {mode!r}")
+        self.synced_stores = frozenset(names)
+        self._lanes = MODES[mode]
+        self._limits = limits or Limits()
+        if len(self.scopes) > self._limits.scopes:
+            raise ConfigurationError(f"Sync(): {len(self.scopes)} scopes, at most {self._limits.scopes}")
+
+    @property
+    def id(self) -> str:
+        """``"sync"``."""
+        return "sync"
+
+    @property
+    def provides(self) -> Sequence[PortKey[Any]]:
+        """The control."""
+        return (SYNC_CONTROL,)
+
+    @property
+    def needs(self) -> Sequence[PortKey[Any]]:
+        """The local database, the way to write into it, and a way to the hub."""
+        return (LOCAL_DATABASE, APPLY, SYNC_LINK)
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        """Register the outbox and replicate until the client closes.
+
+        Raises:
+            UnknownStore: A store is not declared in the schema.
+        """
+        for name in sorted(self.synced_stores):
+            context.schema.store(name)
+        replica = self._replica(context)
+        supervisor = Supervisor(replica, context.require(SYNC_LINK), self._lanes)
+        node = OutboxNode(replica.database.database, self.synced_stores, self.scopes, self._limits)
+        undo = [
+            context.register_node(OUTBOX_NODE, node),
+            context.provide(SYNC_CONTROL, SyncControl(replica, supervisor)),
+            context.register_listener(_poke_on_commit(supervisor)),
+            replica.board.subscribe(_tell_state(context)),
+        ]
+        lifetime = trio.CancelScope()
+        ended = trio.Event()
+
+        async def supervise() -> None:
+            try:
+                with lifetime:
+                    await context.ready.wait()
+                    await supervisor.run()
+            finally:
+                ended.set()
+
+        context.nursery.start_soon(supervise)
+        try:
+            yield
+        finally:
+            lifetime.cancel()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSE_S):
+                await ended.wait()
+            for take_back in reversed(undo):
+                take_back()
+
+    def _replica(self, context: PluginContext) -> Replica:
+        bell = Bell()
+        status = SyncStatus(
+            state="offline" if self._lanes else "stopped",
+            reason="" if self._lanes else "manual",
+            scopes=tuple(ScopeProgress(scope) for scope in self.scopes),
+        )
+        return Replica(
+            database=context.require(LOCAL_DATABASE),
+            apply=context.require(APPLY),
+            environment=context.environment,
+            schema=context.schema,
+            stores=self.synced_stores,
+            scopes=self.scopes,
+            board=StatusBoard(status, bell),
+            emit=context.emit,
+            bell=bell,
+            pulls={scope: PullSchedule() for scope in self.scopes},
+        )
+
+
+def _poke_on_commit(supervisor: Supervisor) -> Listener:
+    """A lossy wake-up for the push lane, which looks at the outbox on its own as well."""
+
+    def heard(event: Event) -> None:
+        if isinstance(event, WriteSettled):
+            supervisor.committed()
+
+    return heard
+
+
+def _tell_state(context: PluginContext) -> Callable[[SyncStatus], None]:
+    """Emit an event when the state changes."""
+    last: list[str] = []
+
+    def shown(status: SyncStatus) -> None:
+        if last != [status.state]:
+            last[:] = [status.state]
+            context.emit(SyncStateChanged(status.state, status.reason))
+
+    return shown

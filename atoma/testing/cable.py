@@ -1,0 +1,129 @@
+"""A network cable to pull: a TCP forwarder on loopback between a client and a server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Literal, TypeAlias
+
+import trio
+
+CONNECTIONS_MAX = 256
+CHUNK_BYTES = 64 * 1024
+
+CableState: TypeAlias = Literal["whole", "cut", "mute"]
+
+
+class Cable:
+    """A forwarder that can be cut and mended. Made by :func:`open_cable`.
+
+    Attributes:
+        port: Port on 127.0.0.1 to connect to in place of the server's.
+    """
+
+    def __init__(self, port: int, target_port: int) -> None:
+        self.port = port
+        self._target_port = target_port
+        self._state: CableState = "whole"
+        self._mended = trio.Event()
+        self._mended.set()
+        self._live: set[trio.CancelScope] = set()
+
+    @property
+    def address(self) -> str:
+        """``"127.0.0.1:port"``."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def state(self) -> CableState:
+        """``whole``, ``cut`` (connections break) or ``mute`` (bytes vanish, nobody notices)."""
+        return self._state
+
+    @property
+    def connections(self) -> int:
+        """Connections that go through the cable now."""
+        return len(self._live)
+
+    def cut(self) -> None:
+        """Break every connection at both ends and hang up on new ones, until :meth:`mend`."""
+        self._state = "cut"
+        self._mended.set()
+        for scope in list(self._live):
+            scope.cancel()
+
+    def mute(self) -> None:
+        """Let nothing through and tell nobody, as when a cable is pulled behind a switch, until :meth:`mend`."""
+        if self._state == "whole":
+            self._state = "mute"
+            self._mended = trio.Event()
+
+    def mend(self) -> None:
+        """Let bytes through again; after :meth:`mute` those that were held back follow, as TCP would resend them."""
+        self._state = "whole"
+        self._mended.set()
+
+    async def forward(self, client: trio.SocketStream) -> None:
+        """Forward one connection until either side closes it or the cable is cut."""
+        if self._state == "cut" or len(self._live) >= CONNECTIONS_MAX:
+            return await trio.aclose_forcefully(client)
+        with trio.CancelScope() as scope:
+            self._live.add(scope)
+            try:
+                await self._joined(client)
+            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+            finally:
+                self._live.discard(scope)
+                await trio.aclose_forcefully(client)
+
+    async def _joined(self, client: trio.SocketStream) -> None:
+        await self._mended.wait()
+        server = await trio.open_tcp_stream("127.0.0.1", self._target_port)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._pump, client, server, nursery.cancel_scope)
+                nursery.start_soon(self._pump, server, client, nursery.cancel_scope)
+        finally:
+            await trio.aclose_forcefully(server)
+
+    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
+        """Carry bytes one way; an end or a loss on one side ends the other."""
+        try:
+            while data := await source.receive_some(CHUNK_BYTES):
+                await self._mended.wait()
+                await sink.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        both.cancel()
+
+
+@asynccontextmanager
+async def open_cable(target_port: int, *, port: int = 0) -> AsyncGenerator[Cable]:
+    """A cable to the server at ``127.0.0.1:target_port``; real sockets, so that what breaks is real.
+
+    Args:
+        target_port: Where the server listens. It need not be there yet.
+        port: Where to listen; 0 takes a free port.
+
+    Leaving the block cuts the cable for good.
+    """
+    listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
+    bound: int = listeners[0].socket.getsockname()[1]
+    cable = Cable(bound, target_port)
+    failure: BaseException | None = None
+    try:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, cable.forward, listeners)
+            try:
+                yield cable
+            except BaseException as error:
+                failure = error
+                raise
+            finally:
+                cable.cut()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup:
+        if failure is None:
+            raise
+    if failure is not None:
+        raise failure

@@ -1,0 +1,267 @@
+"""Local execution: the plugin, and the nodes that answer queries and carry writes out on this device."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol, runtime_checkable
+
+from msgspec import structs
+
+from atoma.contracts.execution import (
+    QueryRequest,
+    QueryResult,
+    WriteEntry,
+    WriteItemResult,
+    WriteRequest,
+    WriteResult,
+)
+from atoma.contracts.overlay import Effect, replay
+from atoma.contracts.sync import Op
+from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+from atoma.errors import AtomaError, ConflictError, PluginError, ValidationError
+from atoma.plugins.context import PluginContext
+from atoma.ports.engine import LocalDatabase, LocalEngine
+from atoma.ports.keys import LIVE_QUERIES, LOCAL_DATABASE, PortKey
+from atoma.ports.local import LocalTx
+from atoma_stores.reactive.live import LiveSource, open_live_queries
+
+BULK_INSERTS = 16
+
+
+class LocalQueryNode:
+    """Answers queries from the visible rows.
+
+    Args:
+        database: The open local database.
+    """
+
+    def __init__(self, database: LocalDatabase) -> None:
+        self._database = database
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        """The answer, with the commit number it is at.
+
+        Raises:
+            QueryError: The query does not fit the store.
+            StoreError: The engine failed.
+        """
+        result = await self._database.read(request.store, request.query)
+        return structs.replace(result, meta=structs.replace(result.meta, trace_id=request.context.trace_id))
+
+
+class LocalWriteNode:
+    """Writes visible rows; alone it is a whole write, in an atomic segment the first stage of one.
+
+    Args:
+        database: The open local database.
+    """
+
+    def __init__(self, database: LocalDatabase) -> None:
+        self._database = database
+
+    @property
+    def database(self) -> str:
+        """Identity of the database it stages into."""
+        return self._database.database
+
+    async def write(self, request: WriteRequest) -> WriteResult:
+        """Write the unit on this device and nowhere else.
+
+        Raises:
+            StoreError: The engine failed; nothing was written.
+        """
+        return await self._database.commit(request, [self])
+
+    def stage(self, tx: LocalTx, request: WriteRequest) -> None:
+        """Decide every entry against the rows as they are now, write it, and report what became of it."""
+        moved = _moved_read(tx, request)
+        if moved is not None:
+            for index, entry in enumerate(request.entries):
+                tx.report(index, WriteItemResult(entry.id, ok=False, error=moved))
+            return
+        start = 0
+        entries = request.entries
+        while start < len(entries):
+            end = _end_of_inserts(entries, start)
+            if end - start < BULK_INSERTS or not _insert_many(tx, entries, start, end):
+                end = max(end, start + 1)
+                for index in range(start, end):
+                    tx.report(index, _write(tx, index, entries[index]))
+            start = end
+
+
+@runtime_checkable
+class BulkInserts(Protocol):
+    """A transaction that can insert many rows at once."""
+
+    @property
+    def effects_wanted(self) -> bool:
+        """Whether a later stage may look at the effects."""
+        ...
+
+    def insert_visible(self, store: str, rows: Iterable[tuple[str, str, RowImage]]) -> Sequence[int] | None:
+        """Versions of the rows, or None and no change when one of them is refused."""
+        ...
+
+
+def _end_of_inserts(entries: Sequence[WriteEntry], start: int) -> int:
+    """Where a run of inserts into one store ends."""
+    store = entries[start].store
+    end = start
+    while end < len(entries) and entries[end].op == "insert" and entries[end].store == store:
+        end += 1
+    return end
+
+
+def _insert_many(tx: LocalTx, entries: Sequence[WriteEntry], start: int, end: int) -> bool:
+    if not isinstance(tx, BulkInserts):
+        return False
+    spec = tx.schema.store(entries[start].store)
+    run = entries[start:end]
+    rows = ((entry.id, entry.scope or spec.scope_of(entry.values), entry.values) for entry in run)
+    versions = tx.insert_visible(spec.name, rows)
+    if versions is None:
+        return False
+    for index, (entry, version) in enumerate(zip(run, versions, strict=True), start):
+        tx.report(index, WriteItemResult(entry.id, True, True, version, entry.values))
+    if tx.effects_wanted:
+        for index, entry in enumerate(run, start):
+            scope = entry.scope or spec.scope_of(entry.values)
+            tx.record(Effect(index, entry, _operation(entry), scope, None, entry.values))
+    return True
+
+
+def _moved_read(tx: LocalTx, request: WriteRequest) -> ErrorInfo | None:
+    for store, id, version in request.options.reads:
+        row = tx.read_row(store, id)
+        now = None if row is None else row.version
+        if now != version:
+            return ErrorInfo(
+                "CONFLICT",
+                f"{store}/{id} changed since the transaction read it; run the transaction again",
+                info={"store": store, "id": id},
+            )
+    return None
+
+
+def _write(tx: LocalTx, index: int, entry: WriteEntry) -> WriteItemResult:
+    """Carry one entry out."""
+    current = tx.read_row(entry.store, entry.id)
+    error = _refusal(entry, current)
+    if error is not None:
+        return _refused(entry, error, current)
+    scope = current.scope if current is not None else _scope(tx, entry)
+    if current is not None and entry.scope and entry.scope != scope:
+        message = f"{entry.store}/{entry.id} belongs to scope {scope!r}, not to {entry.scope!r}, and a row never moves"
+        return _refused(entry, ErrorInfo("INVALID", message), current)
+    pre = None if current is None else current.image
+    op = _operation(entry)
+    post = replay(op, pre)
+    if pre == post:
+        version = 0 if current is None else current.version
+        return WriteItemResult(entry.id, ok=True, changed=False, version=version, row=post)
+    try:
+        version = tx.put_visible(entry.store, entry.id, scope, post)
+    except (ConflictError, ValidationError) as refusal:
+        return _refused(entry, _info(refusal), current)
+    tx.record(Effect(index, entry, op, scope, pre, post))
+    return WriteItemResult(entry.id, ok=True, changed=True, version=version, row=post)
+
+
+def _scope(tx: LocalTx, entry: WriteEntry) -> str:
+    if entry.scope:
+        return entry.scope
+    return tx.schema.store(entry.store).scope_of({**entry.defaults, **entry.values})
+
+
+def _operation(entry: WriteEntry) -> Op:
+    """The entry as it goes to the overlay and to the hub."""
+    values: dict[str, object] = dict(entry.values)
+    cas = entry.base_version is not None
+    match entry.op:
+        case "insert":
+            return Op("create", entry.store, entry.id, values, cas=cas)
+        case "update":
+            return Op("patch", entry.store, entry.id, values, cas=cas)
+        case "delete":
+            return Op("delete", entry.store, entry.id, cas=cas)
+        case "upsert" if entry.replace:
+            return Op("replace", entry.store, entry.id, values, cas=cas)
+        case "upsert":
+            return Op("upsert", entry.store, entry.id, values, dict(entry.defaults), cas=cas)
+
+
+def _refusal(entry: WriteEntry, current: StoredRow | None) -> ErrorInfo | None:
+    where = f"{entry.store}/{entry.id}"
+    if current is None:
+        if entry.op in ("update", "delete"):
+            return ErrorInfo("NOT_FOUND", f"store {entry.store!r} has no row with id {entry.id!r}")
+        if entry.base_version:
+            return ErrorInfo("CONFLICT", f"{where}: version {entry.base_version} was expected, the row is gone")
+        return None
+    if entry.op == "insert":
+        return ErrorInfo("CONFLICT", f"{where} exists already; update or upsert it, or choose another id")
+    if entry.base_version is not None and entry.base_version != current.version:
+        message = f"{where}: version {entry.base_version} was expected, it is at {current.version}; read it again"
+        return ErrorInfo("CONFLICT", message, info={"current_version": str(current.version)})
+    return None
+
+
+def _refused(entry: WriteEntry, error: ErrorInfo, current: StoredRow | None) -> WriteItemResult:
+    """The result of a refused entry; it carries the row as it is now, so that the caller can merge."""
+    if current is None:
+        return WriteItemResult(entry.id, ok=False, error=error)
+    return WriteItemResult(entry.id, ok=False, version=current.version, row=current.image, error=error)
+
+
+def _info(error: AtomaError) -> ErrorInfo:
+    return ErrorInfo(error.code, str(error), error.retryable)
+
+
+@runtime_checkable
+class _Followed(LiveSource, Protocol):
+    """A database that live queries can follow."""
+
+
+class LocalExecution:
+    """The plugin that keeps an application's rows on this device.
+
+    Registers the nodes ``local-query`` and ``local-write``; offers the local database and live queries.
+
+    Args:
+        engine: Where the rows are kept.
+    """
+
+    id = "local"
+
+    def __init__(self, engine: LocalEngine) -> None:
+        self._engine = engine
+
+    @property
+    def provides(self) -> Sequence[PortKey[object]]:
+        """The local database and its live queries."""
+        return (LOCAL_DATABASE, LIVE_QUERIES)  # type: ignore[return-value]
+
+    @property
+    def needs(self) -> Sequence[PortKey[object]]:
+        """Nothing."""
+        return ()
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        """Open the engine for the life of the client.
+
+        Raises:
+            StoreError: The file cannot be opened for this schema.
+        """
+        opening = self._engine.open_database(context.schema, context.environment, context.synced_stores)
+        async with opening as database:
+            if not isinstance(database, _Followed):
+                raise PluginError(f"{self._engine!r} does not tell its commits, so live queries cannot follow it")
+            async with open_live_queries(database, context.schema, clock=context.environment.clock) as live:
+                context.provide(LOCAL_DATABASE, database)
+                context.provide(LIVE_QUERIES, live)
+                context.register_node("local-query", LocalQueryNode(database))
+                context.register_node("local-write", LocalWriteNode(database))
+                yield

@@ -1,0 +1,264 @@
+"""Pending mutations: the outbox, volatile entries, the inbox, and who this file is to the hub."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+import apsw
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.overlay import ClientIdentity, InboxEntry, PendingKind, PendingMutation
+from atoma.contracts.sync import Op, Outcome
+from atoma.contracts.values import RowImage
+from atoma.errors import ConflictError, OutboxFull
+from atoma.schema.spec import Schema
+from atoma_stores.sqlite._overlay import Overlay
+from atoma_stores.sqlite._tables import StoreTable, pack, unpack
+
+_PendingColumns: TypeAlias = tuple[int, PendingKind, int, str, str, int, bytes, bytes, int, int, int, int, str]
+_COLUMNS = "kind, mid, idem, scope, base_seq, body, digest, status, ack_seq, attempts, next_attempt_ms, last_error"
+_PENDING = f"SELECT lsn, {_COLUMNS} FROM _atoma_pending"
+_ENQUEUE = f"INSERT INTO _atoma_pending({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
+_INBOX = "SELECT mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, resolution"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxLimits:
+    """Bounds of the outbox.
+
+    Attributes:
+        rows: Most unsent and unsettled mutations.
+        size: Most bytes of their bodies.
+    """
+
+    rows: int = 100_000
+    size: int = 256 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """Mutation ``mid`` was applied at the hub as ``seq``."""
+
+    mid: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """Mutation ``mid`` was set aside."""
+
+    mid: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Mutation ``lsn`` left the overlay."""
+
+    lsn: int
+    outcome: Outcome | None
+
+
+Settlement: TypeAlias = Acked | Parked | Removed
+"""What receipts hear after the commit."""
+
+
+class Outbox(Overlay):
+    """Adds pending mutations to the overlay.
+
+    Attributes:
+        settlements: What receipts have to hear after the commit, in order.
+        enqueued: Idempotency key → ``(lsn, mid)`` of what this transaction enqueued.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        schema: Schema,
+        tables: Mapping[str, StoreTable],
+        now_ms: int,
+        limits: OutboxLimits,
+    ) -> None:
+        super().__init__(connection, schema, tables, now_ms)
+        self._limits = limits
+        self._identity: ClientIdentity | None = None
+        self._identity_moved = False
+        self.settlements: list[Settlement] = []
+        self.enqueued: dict[str, tuple[int, int]] = {}
+
+    def identity(self) -> ClientIdentity:
+        """Who this file is to the hub."""
+        if self._identity is None:
+            data: object = self._connection.execute("SELECT value FROM _atoma_meta WHERE key='identity'").get
+            self._identity = decode(cast("bytes", data), ClientIdentity)
+        return self._identity
+
+    def save_identity(self, identity: ClientIdentity) -> None:
+        """Replace the identity."""
+        self._identity = identity
+        self._identity_moved = True
+
+    def save_kept_back(self) -> None:
+        """Write what is kept back until the end of the transaction."""
+        if self._identity_moved and self._identity is not None:
+            self._connection.execute(
+                "INSERT INTO _atoma_meta(key, value) VALUES('identity', ?) "
+                "ON CONFLICT(key) DO UPDATE SET value=excluded.value",
+                (encode(self._identity),),
+            )
+            self._identity_moved = False
+
+    def enqueue(self, mutation: PendingMutation, rows: Sequence[tuple[str, str, RowImage | None]]) -> int:
+        """Add a pending mutation on ``(store, id, pre-image)`` rows; returns its lsn."""
+        m = mutation
+        if m.kind == "outbox":
+            count = self._counters.add("outbox_rows", 1)
+            size = self._counters.add("outbox_bytes", len(m.body))
+            if count > self._limits.rows or size > self._limits.size:
+                raise OutboxFull(self._limits.rows if count > self._limits.rows else count - 1)
+        values = (m.kind, m.mid, m.idem, m.scope, m.base_seq, m.body, m.digest, m.status, m.ack_seq)
+        try:
+            self._connection.execute(_ENQUEUE, (*values, m.attempts, m.next_attempt_ms, m.last_error))
+        except apsw.ConstraintError:
+            raise ConflictError(f"a mutation with key {m.idem!r} or number {m.mid} is pending already") from None
+        lsn = self._connection.last_insert_rowid()
+        # an entry per row: the first pre-image is what the user saw before the mutation
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO _atoma_pending_row(store, id, lsn, pre) VALUES(?,?,?,?)",
+            [(store, id, lsn, pack(pre)) for store, id, pre in rows],
+        )
+        self.enqueued[m.idem] = (lsn, m.mid)
+        return lsn
+
+    def _select(self, tail: str, values: tuple[str | int, ...] = ()) -> list[PendingMutation]:
+        rows = self._connection.execute(f"{_PENDING} {tail}", values).fetchall()
+        return [PendingMutation(*cast("_PendingColumns", row)) for row in rows]
+
+    def volatile(self) -> Sequence[PendingMutation]:
+        """Mutations that wait for a direct remote answer, in local order."""
+        return self._select("WHERE kind='volatile' ORDER BY lsn")
+
+    def pending(self, store: str, id: str) -> Sequence[PendingMutation]:
+        """Pending mutations that touch the row, in local order."""
+        tail = "WHERE lsn IN (SELECT lsn FROM _atoma_pending_row WHERE store=? AND id=?) ORDER BY lsn"
+        return self._select(tail, (store, id))
+
+    def last_pending_mid(self, store: str, id: str) -> int:
+        """``mid`` of the latest pending outbox mutation on the row, 0 if there is none."""
+        found: object = self._connection.execute(
+            "SELECT p.mid FROM _atoma_pending_row AS r JOIN _atoma_pending AS p ON p.lsn=r.lsn "
+            "WHERE r.store=? AND r.id=? AND p.kind='outbox' ORDER BY r.lsn DESC LIMIT 1",
+            (store, id),
+        ).get
+        return cast("int", found or 0)
+
+    def pending_by_mid(self, mid: int) -> PendingMutation | None:
+        """The outbox mutation ``mid`` if it is still pending."""
+        found = self._select("WHERE mid=? AND kind='outbox'", (mid,))
+        return found[0] if found else None
+
+    def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:
+        """What the row looked like to the user before mutation ``lsn``."""
+        data: object = self._connection.execute(
+            "SELECT pre FROM _atoma_pending_row WHERE store=? AND id=? AND lsn=?", (store, id, lsn)
+        ).get
+        return unpack(data)
+
+    def outbox(self, *, limit: int, max_bytes: int) -> Sequence[PendingMutation]:
+        """The oldest queued outbox mutations in ``mid`` order; at least one if there is any."""
+        batch: list[PendingMutation] = []
+        size = 0
+        for mutation in self._select("WHERE kind='outbox' AND status=0 ORDER BY mid LIMIT ?", (limit,)):
+            size += len(mutation.body)
+            if batch and size > max_bytes:
+                break
+            batch.append(mutation)
+        return batch
+
+    def acked(self, scope: str) -> Sequence[PendingMutation]:
+        """Outbox mutations of the scope that are acked and wait for their page."""
+        return self._select("WHERE scope=? AND status=1 AND kind='outbox' ORDER BY mid", (scope,))
+
+    def mark_acked(self, mid: int, seq: int) -> None:
+        """The hub applied ``mid`` as ``seq``; it stays in the overlay until the page comes."""
+        self._connection.execute(
+            "UPDATE _atoma_pending SET status=1, ack_seq=? WHERE mid=? AND kind='outbox'", (seq, mid)
+        )
+        self.settlements.append(Acked(mid, seq))
+
+    def mark_attempt(self, mids: Sequence[int], next_attempt_ms: int, error: str) -> None:
+        """Note a failed attempt: count it, keep the error and when the next one is due."""
+        self._connection.executemany(
+            "UPDATE _atoma_pending SET attempts=attempts+1, next_attempt_ms=?, last_error=? "
+            "WHERE mid=? AND kind='outbox'",
+            [(next_attempt_ms, error, mid) for mid in mids],
+        )
+
+    def park(self, mid: int, error: str) -> None:
+        """Set ``mid`` aside as dead; it stays visible in the overlay and in the outbox list."""
+        self._connection.execute(
+            "UPDATE _atoma_pending SET status=2, last_error=? WHERE mid=? AND kind='outbox'", (error, mid)
+        )
+        self.settlements.append(Parked(mid, error))
+
+    def remove_pending(self, lsn: int, outcome: Outcome | None) -> Sequence[tuple[str, str]]:
+        """Take a mutation out of the overlay and return the ``(store, id)`` it touched."""
+        found = self._connection.execute(
+            "DELETE FROM _atoma_pending WHERE lsn=? RETURNING kind, length(body)", (lsn,)
+        ).fetchall()
+        if not found:
+            return []
+        if found[0][0] == "outbox":
+            self._counters.add("outbox_rows", -1)
+            self._counters.add("outbox_bytes", -cast("int", found[0][1]))
+        rows = self._connection.execute(
+            "DELETE FROM _atoma_pending_row WHERE lsn=? RETURNING store, id", (lsn,)
+        ).fetchall()
+        self.settlements.append(Removed(lsn, outcome))
+        return sorted(cast("list[tuple[str, str]]", rows))
+
+    def to_inbox(self, entry: InboxEntry) -> None:
+        """Keep something the user typed that the hub refused or cut."""
+        e = entry
+        images = (pack(e.base), pack(e.mine), pack(e.theirs))
+        self._connection.execute(
+            "INSERT INTO _atoma_inbox(mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, "
+            "resolution) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                e.mid,
+                e.store,
+                e.id,
+                e.scope,
+                e.code,
+                e.message,
+                encode(e.op),
+                *images,
+                e.theirs_seq,
+                e.at_ms,
+                e.resolution,
+            ),
+        )
+
+    def inbox(self) -> Sequence[InboxEntry]:
+        """Every inbox entry, oldest first, resolved ones too."""
+        entries: list[InboxEntry] = []
+        for row in self._connection.execute(f"{_INBOX} FROM _atoma_inbox ORDER BY n").fetchall():
+            mid, store, id, scope, code, message = cast("tuple[int, str, str, str, str, str]", row[:6])
+            base, mine, theirs = (unpack(image) for image in row[7:10])
+            theirs_seq, at_ms, resolution = cast("tuple[int, int, str]", row[10:])
+            op = decode(cast("bytes", row[6]), Op)
+            entries.append(
+                InboxEntry(mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, resolution)
+            )
+        return entries
+
+    def resolve_inbox(self, mid: int, store: str, id: str, resolution: str) -> None:
+        """Mark inbox entries as resolved."""
+        self._connection.execute(
+            "UPDATE _atoma_inbox SET resolution=? WHERE mid=? AND store=? AND id=?", (resolution, mid, store, id)
+        )

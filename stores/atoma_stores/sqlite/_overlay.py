@@ -1,0 +1,128 @@
+"""The confirmed base under the visible rows: shadows, and what comes from the hub."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import TypeAlias, cast
+
+from atoma.contracts.overlay import BaseRow
+from atoma.contracts.values import RowImage, Scalar, StoredRow
+from atoma_stores.sqlite._tables import StoreTable, pack, unpack
+from atoma_stores.sqlite._visible import VisibleRows
+
+BaseChange: TypeAlias = tuple[str, RowImage | None, int]
+
+CHUNK = 2_000
+
+
+class Overlay(VisibleRows):
+    """Adds the confirmed base to the visible rows."""
+
+    def read_base(self, store: str, id: str) -> BaseRow:
+        """The confirmed image: the shadow if the row has pending mutations, else the visible row."""
+        self._table(store)
+        shadow = self._connection.execute(
+            "SELECT image, seq, scope FROM _atoma_shadow WHERE store=? AND id=?", (store, id)
+        ).fetchone()
+        if shadow is not None:
+            return BaseRow(unpack(shadow[0]), cast("int", shadow[1]), cast("str", shadow[2]), True)
+        row = self.read_row(store, id)
+        return BaseRow(None, 0, "", False) if row is None else BaseRow(row.image, row.seq, row.scope, False)
+
+    def put_base(self, store: str, id: str, scope: str, image: RowImage | None, seq: int) -> None:
+        """Make ``image`` the confirmed image: the shadow if there is one, else the visible row itself.
+
+        A deletion that names another scope than the row's is of an older life of the row and is passed over.
+        """
+        self.put_base_many(store, scope, [(id, image, seq)])
+
+    def put_base_many(self, store: str, scope: str, rows: Iterable[BaseChange]) -> list[str]:
+        """:meth:`put_base` for many rows of one store; returns the ids that are shadowed. The last of one id counts."""
+        table = self._table(store)
+        found = self._connection.execute("SELECT id, scope FROM _atoma_shadow WHERE store=?", (store,)).fetchall()
+        shadows = dict(cast("list[tuple[str, str]]", found))
+        shadowed: list[str] = []
+        pending = iter(rows)
+        self._last = None
+        while chunk := {row[0]: row for row in islice(pending, CHUNK)}:
+            if shadows:
+                for id in [id for id in chunk if id in shadows]:
+                    shadowed.append(id)
+                    self._put_shadow(table, scope, shadows[id], chunk.pop(id))
+            self._put_clean(table, scope, chunk)
+        return shadowed
+
+    def _put_shadow(self, table: StoreTable, scope: str, known_scope: str, change: BaseChange) -> None:
+        id, image, seq = change
+        if image is None and known_scope != scope:
+            return
+        self._connection.execute(
+            "UPDATE _atoma_shadow SET image=?, seq=?, scope=? WHERE store=? AND id=?",
+            (pack(None if image is None else table.complete(image)), seq, scope, table.name, id),
+        )
+
+    def _put_clean(self, table: StoreTable, scope: str, chunk: dict[str, BaseChange]) -> None:
+        """Rows without pending mutations: base and visible row are one."""
+        connection = self._connection
+        old = {
+            row.id: row
+            for row in map(table.row, connection.executemany(table.select, ((id,) for id in chunk)).fetchall())
+        }
+        upserts: list[tuple[Scalar, ...]] = []
+        deletes: list[tuple[str]] = []
+        moved: list[tuple[int, str]] = []
+        for id, image, seq in chunk.values():
+            before = old.get(id)
+            if image is None:
+                if before is not None and before.scope == scope:
+                    deletes.append((id,))
+                    self.note(table.name, id, before, None)
+                continue
+            image = table.complete(image)
+            if before is not None and before.image == image and before.scope == scope:
+                if before.seq != seq:
+                    moved.append((seq, id))
+                continue
+            row = StoredRow(id, self.next_version(), seq, scope, image)
+            upserts.append((id, row.version, seq, scope, *table.values(image)))
+            self.note(table.name, id, before, row)
+        # deletions first, so that a value may move from one row to another under a unique index
+        if deletes:
+            connection.executemany(table.delete, deletes)
+        if upserts:
+            connection.executemany(table.upsert, upserts)
+        if moved:
+            connection.executemany(table.set_seq, moved)
+
+    def shadow(self, store: str, id: str, scope: str, pre: RowImage | None) -> None:
+        """Set ``pre`` aside as the confirmed image, unless the row is shadowed already."""
+        change = self._delta.get(store, {}).get(id)
+        if change is not None:
+            seq = 0 if change[0] is None else change[0].seq  # of the row as it was before this transaction
+        else:
+            found: object = self._connection.execute(self._table(store).select_seq, (id,)).get
+            seq = cast("int", found or 0)
+        self._connection.execute(
+            "INSERT OR IGNORE INTO _atoma_shadow(store, id, scope, seq, image) VALUES(?,?,?,?,?)",
+            (store, id, scope, seq, pack(pre)),
+        )
+
+    def unshadow(self, store: str, id: str) -> None:
+        """Forget the shadow; the visible row keeps its image and takes the shadow's sequence."""
+        seq: object = self._connection.execute(
+            "DELETE FROM _atoma_shadow WHERE store=? AND id=? RETURNING seq", (store, id)
+        ).get
+        if seq is not None:
+            self._last = None
+            self._connection.execute(self._table(store).set_seq, (cast("int", seq), id))
+
+    def shadowed(self, scope: str) -> Sequence[tuple[str, str]]:
+        """``(store, id)`` of every shadowed row of a scope."""
+        rows = self._connection.execute(
+            "SELECT store, id FROM _atoma_shadow WHERE scope=? ORDER BY store, id", (scope,)
+        ).fetchall()
+        return cast("list[tuple[str, str]]", rows)

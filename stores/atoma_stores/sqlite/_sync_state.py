@@ -1,0 +1,114 @@
+"""Replication state: subscriptions, cursors, and the snapshot under construction."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import cast
+
+from msgspec import structs
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.overlay import StagedRow, Subscription, SubscriptionState
+from atoma.contracts.sync import Cursor
+from atoma.contracts.values import RowImage
+from atoma_stores.sqlite._outbox import Outbox
+from atoma_stores.sqlite._overlay import CHUNK
+from atoma_stores.sqlite._tables import StoreTable, pack, unpack
+
+
+class SyncState(Outbox):
+    """Adds what the sync lanes keep to the transaction."""
+
+    def subscription(self, scope: str) -> Subscription:
+        """How far the scope is replicated; a fresh ``new`` one if it never was."""
+        row = self._connection.execute(
+            "SELECT state, cursor, stage_cursor, token, head FROM _atoma_sub WHERE scope=?", (scope,)
+        ).fetchone()
+        if row is None:
+            return Subscription(scope)
+        return Subscription(
+            scope,
+            cast("SubscriptionState", row[0]),
+            decode(cast("bytes", row[1]), Cursor),
+            None if row[2] is None else decode(cast("bytes", row[2]), Cursor),
+            cast("bytes", row[3]),
+            cast("int", row[4]),
+        )
+
+    def subscriptions(self) -> list[Subscription]:
+        """Every scope that this file has ever replicated."""
+        scopes = self._connection.execute("SELECT scope FROM _atoma_sub ORDER BY scope").fetchall()
+        return [self.subscription(cast("str", row[0])) for row in scopes]
+
+    def save_subscription(self, subscription: Subscription) -> None:
+        """Replace the scope's state; the cursor of a live one moves through :meth:`advance` only."""
+        known = self.subscription(subscription.scope)
+        assert not (known.state == subscription.state == "live" and known.cursor != subscription.cursor), (
+            "the cursor of a live scope moves through advance()"
+        )
+        self._save(subscription)
+
+    def _save(self, s: Subscription) -> None:
+        stage = None if s.stage_cursor is None else encode(s.stage_cursor)
+        self._connection.execute(
+            "INSERT INTO _atoma_sub(scope, state, cursor, stage_cursor, token, head) VALUES(?,?,?,?,?,?) "
+            "ON CONFLICT(scope) DO UPDATE SET state=excluded.state, cursor=excluded.cursor, "
+            "stage_cursor=excluded.stage_cursor, token=excluded.token, head=excluded.head",
+            (s.scope, s.state, encode(s.cursor), stage, s.token, s.head),
+        )
+
+    def advance(self, scope: str, start: Cursor, end: Cursor) -> bool:
+        """Move the cursor from ``start`` to ``end``; False and no change when it is not at ``start``."""
+        known = self.subscription(scope)
+        if known.cursor != start:
+            return False
+        self._save(structs.replace(known, cursor=end))
+        return True
+
+    def stage(self, scope: str, rows: Iterable[StagedRow]) -> None:
+        """Add rows to the snapshot under construction; an older sequence never replaces a newer one."""
+        self._connection.executemany(
+            "INSERT INTO _atoma_stage(scope, store, id, seq, image) VALUES(?,?,?,?,?) ON CONFLICT(scope, store, id) "
+            "DO UPDATE SET seq=excluded.seq, image=excluded.image WHERE excluded.seq >= _atoma_stage.seq",
+            ((scope, row.store, row.id, row.seq, pack(row.image)) for row in rows),
+        )
+
+    def clear_stage(self, scope: str) -> None:
+        """Forget the snapshot under construction."""
+        self._connection.execute("DELETE FROM _atoma_stage WHERE scope=?", (scope,))
+
+    def swap_stage(self, scope: str) -> None:
+        """Make the staged snapshot the confirmed base of the scope, writing only what differs."""
+        for table in self._tables.values():
+            if table.synced:
+                self._drop_unstaged(table, scope)
+                self.put_base_many(table.name, scope, self._staged(table, scope))
+        self.clear_stage(scope)
+
+    def _drop_unstaged(self, table: StoreTable, scope: str) -> None:
+        """Rows of the scope that the snapshot does not have leave the base."""
+        gone = {cast("str", row[0]) for row in self._connection.execute(table.unstaged, (scope, table.name))}
+        shadows = self._connection.execute(
+            "SELECT id FROM _atoma_shadow AS h WHERE scope=?1 AND store=?2 AND NOT EXISTS (SELECT 1 FROM _atoma_stage "
+            "AS s WHERE s.scope=?1 AND s.store=?2 AND s.id=h.id AND s.image IS NOT NULL)",
+            (scope, table.name),
+        ).fetchall()
+        gone.update(cast("str", row[0]) for row in shadows)
+        self.put_base_many(table.name, scope, ((id, None, 0) for id in sorted(gone)))
+
+    def _staged(self, table: StoreTable, scope: str) -> Iterator[tuple[str, RowImage | None, int]]:
+        last = ""
+        while True:
+            rows = self._connection.execute(
+                "SELECT id, image, seq FROM _atoma_stage WHERE scope=? AND store=? AND id>? AND image IS NOT NULL "
+                "ORDER BY id LIMIT ?",
+                (scope, table.name, last, CHUNK),
+            ).fetchall()
+            for row in rows:
+                yield cast("str", row[0]), unpack(row[1]), cast("int", row[2])
+            if len(rows) < CHUNK:
+                return
+            last = cast("str", rows[-1][0])

@@ -1,0 +1,203 @@
+"""One unit of a write inside its transaction: stages, reports, the answer, and the same answer again for a repeat."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+import apsw
+import msgspec
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.execution import WriteItemResult, WriteRequest, item_key
+from atoma.contracts.overlay import Effect, PendingMutation
+from atoma.contracts.values import ErrorInfo
+from atoma.ports.execution import Staging
+from atoma.schema.spec import Schema
+from atoma_stores.changes import StoreDelta
+from atoma_stores.sqlite._outbox import OutboxLimits, Settlement
+from atoma_stores.sqlite._sync_state import SyncState
+from atoma_stores.sqlite._tables import StoreTable
+
+UNITS_KEPT = 10_000
+
+
+class _Item(msgspec.Struct, frozen=True, array_like=True):
+    """One item of a kept answer; ``lsn`` 0 when nothing was enqueued for it."""
+
+    ok: bool
+    changed: bool
+    version: int
+    error: ErrorInfo | None
+    lsn: int
+    mid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a transaction leaves to be told after COMMIT.
+
+    Attributes:
+        commit: Its number, 0 when it wrote nothing.
+        changes: Net change of the visible rows.
+        settlements: What receipts have to hear.
+        value: What its body returned.
+    """
+
+    commit: int
+    changes: dict[str, StoreDelta]
+    settlements: Sequence[Settlement]
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class UnitAnswer:
+    """What became of a unit.
+
+    Attributes:
+        items: One per entry.
+        mutations: ``(lsn, mid)`` per entry, None where nothing was enqueued.
+        known: For a repeat: the mutations that are still pending, by lsn.
+        rejected: For a repeat: numbers of mutations that lie in the inbox.
+        repeat: Whether the unit had been committed before.
+    """
+
+    items: tuple[WriteItemResult, ...]
+    mutations: tuple[tuple[int, int] | None, ...]
+    known: dict[int, PendingMutation] = field(default_factory=dict)
+    rejected: frozenset[int] = frozenset()
+    repeat: bool = False
+
+
+class Refused(Exception):
+    """An atomic unit has a refused item: its savepoint has to go."""
+
+    def __init__(self, items: tuple[WriteItemResult, ...]) -> None:
+        super().__init__("refused")
+        self.items = items
+
+
+class EngineTx(SyncState):
+    """The whole transaction as the engine makes it: ``LocalTx``, with units and its own end.
+
+    Attributes:
+        effects_wanted: Whether another stage follows that may look at the effects.
+    """
+
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        schema: Schema,
+        tables: Mapping[str, StoreTable],
+        now_ms: int,
+        limits: OutboxLimits,
+    ) -> None:
+        super().__init__(connection, schema, tables, now_ms, limits)
+        self.effects_wanted = True
+        self._effects: list[Effect] = []
+        self._reports: dict[int, WriteItemResult] = {}
+
+    def record(self, effect: Effect) -> None:
+        """Tell later stages what an entry did."""
+        self._effects.append(effect)
+
+    @property
+    def effects(self) -> Sequence[Effect]:
+        """Effects recorded in this unit so far, in entry order."""
+        return self._effects
+
+    def report(self, index: int, result: WriteItemResult) -> None:
+        """Set the result of the unit's entry ``index``."""
+        self._reports[index] = result
+
+    def run_unit(self, request: WriteRequest, stages: Sequence[Staging]) -> UnitAnswer:
+        """Run the stages, or answer a repeat from memory.
+
+        Raises:
+            Refused: The unit is atomic and an item was refused.
+        """
+        kept: object = self._connection.execute("SELECT answer FROM _atoma_unit WHERE idem=?", (request.idem,)).get
+        if kept is not None:
+            return self._repeat(request, decode(cast("bytes", kept), list[_Item]))
+        self.enforce_unique = True
+        for stage in stages:
+            self.effects_wanted = stage is not stages[-1]
+            stage.stage(self, request)
+            if request.options.atomic and not all(result.ok for result in self._reports.values()):
+                raise Refused(_aborted(self._items(request)))
+        items = self._items(request)
+        if not self.enqueued:
+            return UnitAnswer(items, (None,) * len(items))
+        mutations = self._mutations(request)
+        self._keep(request, items, mutations)
+        return UnitAnswer(items, mutations)
+
+    def _items(self, request: WriteRequest) -> tuple[WriteItemResult, ...]:
+        reports = self._reports
+        return tuple(
+            reports.get(index) or WriteItemResult(entry.id, ok=True) for index, entry in enumerate(request.entries)
+        )
+
+    def _mutations(self, request: WriteRequest) -> tuple[tuple[int, int] | None, ...]:
+        size, atomic = len(request.entries), request.options.atomic
+        touched = {effect.index for effect in self._effects}
+        return tuple(
+            self.enqueued.get(item_key(request.idem, index, atomic=atomic, size=size)) if index in touched else None
+            for index in range(size)
+        )
+
+    def _keep(
+        self,
+        request: WriteRequest,
+        items: tuple[WriteItemResult, ...],
+        mutations: tuple[tuple[int, int] | None, ...],
+    ) -> None:
+        kept = [
+            _Item(item.ok, item.changed, item.version, item.error, *(mutation or (0, 0)))
+            for item, mutation in zip(items, mutations, strict=True)
+        ]
+        self._connection.execute("INSERT INTO _atoma_unit(idem, answer) VALUES(?,?)", (request.idem, encode(kept)))
+        number = self._connection.last_insert_rowid()
+        self._connection.execute("DELETE FROM _atoma_unit WHERE n <= ?", (number - UNITS_KEPT,))
+
+    def _repeat(self, request: WriteRequest, kept: Sequence[_Item]) -> UnitAnswer:
+        items: list[WriteItemResult] = []
+        known: dict[int, PendingMutation] = {}
+        rejected: set[int] = set()
+        for entry, item in zip(request.entries, kept, strict=True):
+            row = self.read_row(entry.store, entry.id) if item.ok and item.version else None
+            image = row.image if row is not None and row.version == item.version else None
+            items.append(WriteItemResult(entry.id, item.ok, item.changed, item.version, image, item.error))
+            if item.lsn and item.lsn not in known:
+                pending = self._select("WHERE lsn=?", (item.lsn,))
+                if pending:
+                    known[item.lsn] = pending[0]
+                elif item.mid and self._was_rejected(item.mid):
+                    rejected.add(item.mid)
+        mutations = tuple((item.lsn, item.mid) if item.lsn else None for item in kept)
+        return UnitAnswer(tuple(items), mutations, known, frozenset(rejected), True)
+
+    def _was_rejected(self, mid: int) -> bool:
+        found: object = self._connection.execute(
+            "SELECT 1 FROM _atoma_inbox WHERE mid=? AND code<>'MERGED' LIMIT 1", (mid,)
+        ).get
+        return found is not None
+
+    def finish(self, value: object, wrote_before: int) -> Committed:
+        """Write back what was kept back and draw the commit number, if anything was written since ``wrote_before``."""
+        self.save_kept_back()
+        number = 0
+        if self._counters.moved or self._connection.total_changes() != wrote_before:
+            number = self._counters.add("commit", 1)
+            self._counters.flush()
+        return Committed(number, self.net_changes(), self.settlements, value)
+
+
+def _aborted(items: tuple[WriteItemResult, ...]) -> tuple[WriteItemResult, ...]:
+    """The items of an atomic unit that is undone because of the refused ones among them."""
+    why = ErrorInfo("ABORTED", "not written: another entry of the same atomic unit was refused")
+    return tuple(WriteItemResult(item.id, ok=False, error=why) if item.ok else item for item in items)

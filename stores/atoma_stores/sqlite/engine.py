@@ -1,0 +1,262 @@
+"""The local engine: one SQLite file (or memory) as the runtime, the kernel and the sync lanes see it."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import TypeVar, cast
+
+import apsw
+
+from atoma.contracts.codec import encode
+from atoma.contracts.execution import (
+    Durability,
+    ExecutionMeta,
+    QueryResult,
+    Receipt,
+    WriteRequest,
+    WriteResult,
+    status_of,
+)
+from atoma.contracts.overlay import ClientIdentity
+from atoma.contracts.query import QuerySpec
+from atoma.errors import ClosedError, UnknownStore
+from atoma.ports.environment import Environment
+from atoma.ports.execution import Staging
+from atoma.ports.local import LocalTx
+from atoma.schema.spec import Schema
+from atoma_stores.changes import ChangeSet, CommitListener
+from atoma_stores.sqlite._internals import CLIENT_TABLES
+from atoma_stores.sqlite._outbox import OutboxLimits
+from atoma_stores.sqlite._queries import StoreReader
+from atoma_stores.sqlite._receipts import LOCAL, MutationReceipt, Receipts
+from atoma_stores.sqlite._recovery import roll_back_volatile
+from atoma_stores.sqlite._tables import StoreTable
+from atoma_stores.sqlite._units import Committed, EngineTx, Refused, UnitAnswer
+from atoma_stores.sqlite.connections import MEMORY
+from atoma_stores.sqlite.database import Database, open_database
+from atoma_stores.sqlite.ddl import allow_writes, check_ours, prepare_file, read_meta, write_meta
+
+T = TypeVar("T")
+
+BULK_ENTRIES = 32
+_log = logging.getLogger("atoma.sqlite")
+
+
+class SQLiteEngine:
+    """A local database that is not open yet.
+
+    Args:
+        path: The file, or ``":memory:"``.
+        durability: Of writes whose store names none; None means ``full`` on synced stores, else ``normal``.
+        outbox_limits: Bounds of the outbox; a write that would pass them fails as a whole.
+        vfs: Name of a registered VFS, None for the system's.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        durability: Durability | None = None,
+        outbox_limits: OutboxLimits | None = None,
+        vfs: str | None = None,
+    ) -> None:
+        self.path = os.fspath(path)
+        self.durability: Durability | None = durability
+        self.outbox_limits = outbox_limits or OutboxLimits()
+        self.vfs = vfs
+
+    def __repr__(self) -> str:
+        return f"SQLiteEngine({self.path!r})"
+
+    @contextlib.asynccontextmanager
+    async def open_database(
+        self, schema: Schema, environment: Environment, synced: frozenset[str]
+    ) -> AsyncGenerator[SQLiteLocalDatabase]:
+        """Open (or create) the file for ``schema``; see ``LocalEngine.open_database``."""
+
+        def prepare(connection: apsw.Connection) -> None:
+            check_ours(connection)
+            allow_writes(connection)
+
+        async with open_database(self.path, environment=environment, prepare=prepare, vfs=self.vfs) as database:
+            opened = SQLiteLocalDatabase(database, self, schema, synced)
+            await opened.prepare()
+            try:
+                yield opened
+            finally:
+                opened.stop()
+
+
+class SQLiteLocalDatabase:
+    """An open local database; made by :meth:`SQLiteEngine.open_database`.
+
+    Commits are numbered densely: every committed unit that wrote anything to the file (rows, overlay or replication
+    state) takes the next number, a unit that wrote nothing takes none.
+    """
+
+    def __init__(self, database: Database, engine: SQLiteEngine, schema: Schema, synced: frozenset[str]) -> None:
+        self.sqlite = database
+        self.schema = schema
+        self._engine = engine
+        self._tables = {name: StoreTable(spec, name in synced) for name, spec in schema.stores.items()}
+        self._readers = {name: StoreReader(table) for name, table in self._tables.items()}
+        self._durability = {name: self._default_durability(name) for name in self._tables}
+        self._receipts = Receipts()
+        self._listeners: list[CommitListener] = []
+        self._synced = synced
+
+    def _default_durability(self, store: str) -> Durability:
+        table = self._tables[store]
+        return table.spec.durability or self._engine.durability or ("full" if table.synced else "normal")
+
+    @property
+    def database(self) -> str:
+        """Identity of the database: two nodes with the same one share its transactions."""
+        path = self.sqlite.path
+        return f"{MEMORY}{id(self.sqlite)}" if path == MEMORY else os.path.abspath(path)
+
+    async def prepare(self) -> None:
+        """Create tables, apply additive changes, roll volatile writes back."""
+        environment = self.sqlite.environment
+
+        def body(connection: apsw.Connection) -> None:
+            prepare_file(connection, self.schema, layout="client", synced=self._synced, internals=CLIENT_TABLES)
+            if read_meta(connection, "identity") is None:
+                client_id = environment.random.getrandbits(128).to_bytes(16, "big")
+                write_meta(connection, "identity", encode(ClientIdentity(client_id, 1, 1, b"", 0, b"", "")))
+
+        def recover(tx: LocalTx) -> None:
+            assert isinstance(tx, EngineTx)
+            roll_back_volatile(tx)
+
+        await self.sqlite.transact(body, durability="full", bulk=True)
+        await self.apply(recover)
+
+    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+        """Answer ``query`` from the visible rows; see ``LocalDatabase.read``."""
+        reader = self._reader(store)
+        if query.ids is not None and len(query.ids) == 1 and not query.count:
+            body, single = reader.point(query.ids[0]), True
+        else:
+            body, single = reader.answer(query), False
+        return await self.sqlite.read(body, one_statement=single)
+
+    async def read_many(self, queries: Sequence[tuple[str, QuerySpec]]) -> Sequence[QueryResult]:
+        """Answer ``(store, query)`` pairs in one read transaction; ``meta.commit`` is the same for all.
+
+        Raises:
+            QueryError: A query does not fit its store.
+            StoreError: The engine failed.
+        """
+        bodies = [self._reader(store).answer(query) for store, query in queries]
+        return await self.sqlite.read(lambda connection: [body(connection) for body in bodies])
+
+    def _reader(self, store: str) -> StoreReader:
+        reader = self._readers.get(store)
+        if reader is None:
+            raise UnknownStore(store, tuple(self._readers))
+        return reader
+
+    async def commit(self, request: WriteRequest, stages: Sequence[Staging]) -> WriteResult:
+        """Run ``stages`` in one transaction and report item by item; see ``AtomicWriter.commit``."""
+        durability = request.options.durability or self._durability_of(request)
+        bulk = len(request.entries) > BULK_ENTRIES
+
+        def body(connection: apsw.Connection) -> Committed:
+            tx, wrote = self._begin(connection)
+            return tx.finish(tx.run_unit(request, stages), wrote)
+
+        try:
+            done = await self.sqlite.transact(body, durability=durability, on_commit=self._publish, bulk=bulk)
+        except Refused as refused:
+            meta = ExecutionMeta(trace_id=request.context.trace_id)
+            return WriteResult("rejected", refused.items, meta, (None,) * len(refused.items))
+        answer = cast("UnitAnswer", done.value)
+        meta = ExecutionMeta(trace_id=request.context.trace_id, commit=done.commit)
+        return WriteResult(status_of(answer.items), answer.items, meta, self._receipts_of(answer))
+
+    def _durability_of(self, request: WriteRequest) -> Durability:
+        wanted = (self._durability.get(entry.store, "normal") == "full" for entry in request.entries)
+        return "full" if any(wanted) else "normal"
+
+    def _begin(self, connection: apsw.Connection) -> tuple[EngineTx, int]:
+        now_ms = self.sqlite.environment.wall_ms()
+        tx = EngineTx(connection, self.schema, self._tables, now_ms, self._engine.outbox_limits)
+        return tx, connection.total_changes()
+
+    def _receipts_of(self, answer: UnitAnswer) -> tuple[Receipt | None, ...]:
+        receipts: list[Receipt | None] = []
+        for item, mutation in zip(answer.items, answer.mutations, strict=True):
+            if not item.ok:
+                receipts.append(None)
+            elif mutation is None:
+                receipts.append(LOCAL)
+            elif not answer.repeat:
+                receipts.append(self._receipts.issue(*mutation))
+            else:
+                receipts.append(self._receipt_again(answer, *mutation))
+        return tuple(receipts)
+
+    def _receipt_again(self, answer: UnitAnswer, lsn: int, mid: int) -> MutationReceipt:
+        if lsn in answer.known:
+            return self._receipts.reissue(answer.known[lsn])
+        receipt = self._receipts.issue(lsn, mid)
+        if receipt.state not in ("observed", "rejected"):
+            if mid in answer.rejected:
+                receipt.fail("rejected", "REJECTED", "the hub refused the write; the inbox says why")
+            else:
+                receipt.move("observed")
+        return receipt
+
+    async def apply(self, body: Callable[[LocalTx], T]) -> T:
+        """Run ``body`` in one write transaction of its own; see ``ApplyPort``."""
+
+        def transaction(connection: apsw.Connection) -> Committed:
+            tx, wrote = self._begin(connection)
+            return tx.finish(body(tx), wrote)
+
+        durability: Durability = self._engine.durability or ("full" if self._synced else "normal")
+        done = await self.sqlite.transact(transaction, durability=durability, on_commit=self._publish, bulk=True)
+        return cast("T", done.value)
+
+    async def inspect(self, body: Callable[[LocalTx], T]) -> T:
+        """Run ``body``, which only reads, in one read transaction.
+
+        It may be run again from the beginning when it takes long.
+        """
+        return await self.sqlite.read(lambda connection: body(self._begin(connection)[0]))
+
+    def subscribe_commits(self, listener: CommitListener) -> Callable[[], None]:
+        """Hear the net change of every commit from now on, on the loop's thread, in commit order; returns the undo.
+
+        The listener hears a commit before the call that made it returns. It must not block; an error in it is logged
+        and harms nobody.
+        """
+        self._listeners.append(listener)
+
+        def undo() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return undo
+
+    def _publish(self, done: Committed) -> None:
+        self._receipts.settle(done.settlements)
+        if not done.commit:
+            return
+        change_set = ChangeSet(done.commit, done.changes)
+        for listener in tuple(self._listeners):
+            try:
+                listener(change_set)
+            except Exception:
+                _log.exception("a listener failed on commit %d", done.commit)
+
+    def stop(self) -> None:
+        """Wake whoever waits for a verdict: nothing more will be heard from this database."""
+        self._receipts.close(ClosedError(f"{self.sqlite.path}: the database was closed; the write stays in the outbox"))

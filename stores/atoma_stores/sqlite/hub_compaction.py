@@ -1,0 +1,53 @@
+"""Forgetting: floors rise first, then what lies below goes, in batches that keep the writer free for others."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+import apsw
+
+from atoma.contracts.values import Scalar
+
+BATCH_ROWS = 5_000
+
+_BELOW: dict[str, str] = {
+    "transactions": "DELETE FROM _atoma_hub_tx WHERE (scope, seq) IN "
+    "(SELECT scope, seq FROM _atoma_hub_tx WHERE scope=? AND seq<=? LIMIT ?)",
+    "changes": "DELETE FROM _atoma_hub_change WHERE (scope, seq, idx) IN "
+    "(SELECT scope, seq, idx FROM _atoma_hub_change WHERE scope=? AND seq<=? LIMIT ?)",
+    "tombstones": "DELETE FROM _atoma_hub_tombstone WHERE (scope, store, id) IN "
+    "(SELECT scope, store, id FROM _atoma_hub_tombstone WHERE scope=? AND seq<=? LIMIT ?)",
+}
+_CONFIRMED = """DELETE FROM _atoma_hub_outcome WHERE (client, mid) IN (SELECT o.client, o.mid FROM _atoma_hub_client c
+    JOIN _atoma_hub_outcome o ON o.client=c.number AND o.mid<=c.confirmed_mid
+    WHERE o.status<>'rejected' OR o.at_ms<? LIMIT ?)"""
+_ANSWERS = """DELETE FROM _atoma_hub_idem WHERE (principal, idem) IN
+    (SELECT principal, idem FROM _atoma_hub_idem WHERE at_ms<? LIMIT ?)"""
+
+
+def raise_floors(connection: apsw.Connection, keep: int) -> dict[str, int]:
+    """Let every scope's log begin ``keep`` transactions before its head; the floors, by scope."""
+    rows = connection.execute(
+        "SELECT s.scope, s.head-?, t.hash FROM _atoma_hub_scope s "
+        "JOIN _atoma_hub_tx t ON t.scope=s.scope AND t.seq=s.head-? WHERE s.head-?>s.floor",
+        (keep, keep, keep),
+    ).fetchall()
+    for scope, floor, floor_hash in rows:
+        connection.execute(
+            "UPDATE _atoma_hub_scope SET floor=?, floor_hash=? WHERE scope=?", (floor, floor_hash, scope)
+        )
+    found = connection.execute("SELECT scope, floor FROM _atoma_hub_scope WHERE floor>0")
+    return dict(cast("Iterator[tuple[str, int]]", found))
+
+
+def batches(floors: dict[str, int], before_ms: int) -> Iterator[tuple[str, str, tuple[Scalar, ...]]]:
+    """``(what, statement, bindings)`` of everything to delete; each is to be repeated until it deletes nothing."""
+    for scope, floor in floors.items():
+        for what, statement in _BELOW.items():
+            yield what, statement, (scope, floor, BATCH_ROWS)
+    yield "outcomes", _CONFIRMED, (before_ms, BATCH_ROWS)
+    yield "answers", _ANSWERS, (before_ms, BATCH_ROWS)

@@ -1,0 +1,294 @@
+"""Carrying out decisions: load the facts, ask the step, write its plan, in one transaction."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import cast
+
+import apsw
+import msgspec
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.sync import Conflict, Outcome, OutcomeStatus, as_image
+from atoma.contracts.values import ErrorInfo, RowImage, Scalar
+from atoma.ports.hub import (
+    DIRECT,
+    ClientState,
+    Facts,
+    ForeignChange,
+    LogTransaction,
+    Need,
+    Plan,
+    RowChange,
+    RowFact,
+    RowKey,
+    ScopeState,
+    Step,
+    StoredOutcome,
+)
+from atoma_stores.sqlite.codes import is_unique_violation
+from atoma_stores.sqlite.hub_tables import StoreStatements
+
+_FOREIGN = """SELECT DISTINCT fields, post IS NULL FROM _atoma_hub_change
+    WHERE scope=? AND store=? AND id=? AND seq>? AND author<>?"""
+_TOMBSTONE = """SELECT t.seq, c.client_id, t.last FROM _atoma_hub_tombstone t
+    LEFT JOIN _atoma_hub_client c ON c.number=t.author WHERE t.scope=? AND t.store=? AND t.id=?"""
+_PUT_CLIENT = """INSERT INTO _atoma_hub_client(client_id, incarnation, principal, last_mid, last_digest, confirmed_mid, seen_ms)
+    VALUES(?,?,?,?,?,?,?) ON CONFLICT(client_id) DO UPDATE SET incarnation=excluded.incarnation,
+    last_mid=excluded.last_mid, last_digest=excluded.last_digest, confirmed_mid=excluded.confirmed_mid,
+    seen_ms=excluded.seen_ms RETURNING number"""
+_PUT_SCOPE = """INSERT INTO _atoma_hub_scope(scope, head, head_hash, floor, floor_hash) VALUES(?,?,?,0,x'')
+    ON CONFLICT(scope) DO UPDATE SET head=excluded.head, head_hash=excluded.head_hash"""
+_PUT_TX = """INSERT INTO _atoma_hub_tx(scope, seq, hash, author, mid, principal, committed_ms, n, bytes)
+    VALUES(?,?,?,?,?,?,?,?,?)"""
+_PUT_CHANGE = """INSERT INTO _atoma_hub_change(scope, seq, idx, store, id, author, fields, pre, post)
+    VALUES(?,?,?,?,?,?,?,?,?)"""
+_PUT_TOMBSTONE = """INSERT OR REPLACE INTO _atoma_hub_tombstone(scope, store, id, seq, author, last)
+    VALUES(?,?,?,?,?,?)"""
+_PUT_OUTCOME = """INSERT INTO _atoma_hub_outcome(client, mid, status, scope, seq, digest, detail, at_ms)
+    VALUES(?,?,?,?,?,?,?,?)"""
+_FORGET_DETAIL = """UPDATE _atoma_hub_outcome SET detail=NULL
+    WHERE client=? AND mid>? AND mid<=? AND status<>'rejected' AND detail IS NOT NULL"""
+
+
+class _Detail(msgspec.Struct, frozen=True, array_like=True):
+    error: ErrorInfo | None
+    conflicts: tuple[Conflict, ...]
+
+
+def read_image(packed: bytes) -> RowImage:
+    """The image in a log entry or tombstone."""
+    return as_image(cast("dict[str, object]", msgspec.msgpack.decode(packed)))
+
+
+def read_outcome(mid: int, status: str, scope: str, seq: int, detail: bytes | None) -> Outcome:
+    """An outcome from its row."""
+    found = _Detail(None, ()) if detail is None else decode(detail, _Detail)
+    return Outcome(mid, cast("OutcomeStatus", status), scope, seq, error=found.error, conflicts=found.conflicts)
+
+
+def read_scope(connection: apsw.Connection, scope: str) -> ScopeState:
+    """State of a scope; a fresh one when it was never written."""
+    row = connection.execute("SELECT head, head_hash, floor FROM _atoma_hub_scope WHERE scope=?", (scope,)).fetchone()
+    if row is None:
+        return ScopeState(scope)
+    return ScopeState(scope, cast("int", row[0]), cast("bytes", row[1]), cast("int", row[2]))
+
+
+class DecisionRun:
+    """The steps of one call, inside the caller's transaction; a client or scope is read once per run.
+
+    Args:
+        connection: The writing connection.
+        statements: One per store.
+        now_ms: Wall clock.
+    """
+
+    def __init__(self, connection: apsw.Connection, statements: Mapping[str, StoreStatements], now_ms: int) -> None:
+        self._connection = connection
+        self._statements = statements
+        self._now_ms = now_ms
+        self._clients: dict[bytes, tuple[int, ClientState]] = {}
+        self._scopes: dict[str, ScopeState] = {}
+
+    def run(self, steps: Sequence[Step]) -> list[Plan]:
+        """Decide and write ``steps`` in order, up to the first that stops."""
+        plans: list[Plan] = []
+        for step in steps:
+            need = step.need
+            facts = self._load(need)
+            plan = step.decide(facts)
+            try:
+                self._carry_out(need, facts, plan)
+            except _InTheWay as refused:
+                plan = step.decide(replace(facts, violation=str(refused)))
+                self._carry_out(need, facts, plan)
+            plans.append(plan)
+            if plan.stop:
+                break
+        return plans
+
+    # facts
+
+    def _load(self, need: Need) -> Facts:
+        client = self._client(need.client_id)
+        author = self._number(need.author)
+        return Facts(
+            client=client,
+            scope=self._scope(need.scope),
+            rows={key: self._row(need, key, author) for key in need.rows},
+            outcomes={mid: stored for mid in need.mids if (stored := self._outcome(need.client_id, mid)) is not None},
+            answer=self._answer(need.answer),
+            now_ms=self._now_ms,
+        )
+
+    def _client(self, client_id: bytes) -> ClientState | None:
+        if not client_id:
+            return None
+        if client_id not in self._clients:
+            row = self._connection.execute(
+                "SELECT number, incarnation, principal, last_mid, last_digest, confirmed_mid FROM _atoma_hub_client "
+                "WHERE client_id=?",
+                (client_id,),
+            ).fetchone()
+            if row is None:
+                return None
+            number, incarnation, principal, last_mid, last_digest, confirmed = cast(
+                "tuple[int, int, str, int, bytes, int]", row
+            )
+            state = ClientState(client_id, incarnation, principal, last_mid, last_digest, confirmed)
+            self._clients[client_id] = (number, state)
+        return self._clients[client_id][1]
+
+    def _number(self, client_id: bytes) -> int:
+        """The client's number: 0 for direct writes, -1 for one that was never seen."""
+        self._client(client_id)
+        if client_id == DIRECT:
+            return 0
+        return self._clients[client_id][0] if client_id in self._clients else -1
+
+    def _scope(self, scope: str) -> ScopeState:
+        if scope not in self._scopes:
+            self._scopes[scope] = read_scope(self._connection, scope)
+        return self._scopes[scope]
+
+    def _row(self, need: Need, key: RowKey, author: int) -> RowFact:
+        store, id = key
+        row = self._connection.execute(self._statements[store].get, (need.scope, id)).fetchone()
+        last: RowImage | None = None
+        if row is not None:
+            image: RowImage | None = self._statements[store].image(row[:-2])
+            seq, writer = cast("tuple[int, bytes | None]", row[-2:])
+        else:
+            image = None
+            tomb = self._connection.execute(_TOMBSTONE, (need.scope, store, id)).fetchone()
+            if tomb is None:
+                return RowFact()
+            seq, writer, packed = cast("tuple[int, bytes | None, bytes]", tomb)
+            last = read_image(packed)
+        changes: tuple[ForeignChange, ...] = ()
+        if seq > need.since and need.author != DIRECT:
+            rows = self._connection.execute(_FOREIGN, (need.scope, store, id, need.since, author))
+            changes = tuple(_foreign(cast("str | None", fields), bool(gone)) for fields, gone in rows)
+        return RowFact(image, seq, writer or DIRECT, last, changes)
+
+    def _outcome(self, client_id: bytes, mid: int) -> StoredOutcome | None:
+        number = self._number(client_id)
+        row = self._connection.execute(
+            "SELECT status, scope, seq, detail, digest FROM _atoma_hub_outcome WHERE client=? AND mid=?", (number, mid)
+        ).fetchone()
+        if row is None:
+            return None
+        status, scope, seq, detail, digest = cast("tuple[str, str, int, bytes | None, bytes]", row)
+        return StoredOutcome(read_outcome(mid, status, scope, seq, detail), digest)
+
+    def _answer(self, key: tuple[str, str] | None) -> bytes | None:
+        if key is None:
+            return None
+        answer: object = self._connection.execute(
+            "SELECT outcome FROM _atoma_hub_idem WHERE principal=? AND idem=?", key
+        ).get
+        return answer if isinstance(answer, bytes) else None
+
+    # plans
+
+    def _carry_out(self, need: Need, facts: Facts, plan: Plan) -> None:
+        if plan.transaction is not None:
+            self._in_savepoint(need, facts, plan)
+        else:
+            self._write(need, facts, plan)
+
+    def _in_savepoint(self, need: Need, facts: Facts, plan: Plan) -> None:
+        self._connection.execute("SAVEPOINT hub_step")
+        known = dict(self._clients)
+        try:
+            self._write(need, facts, plan)
+        except _InTheWay:
+            self._connection.execute("ROLLBACK TO hub_step")
+            self._connection.execute("RELEASE hub_step")
+            self._clients = known
+            raise
+        self._connection.execute("RELEASE hub_step")
+
+    def _write(self, need: Need, facts: Facts, plan: Plan) -> None:
+        if plan.client is not None:
+            self._put_client(facts.client, plan.client)
+        if plan.transaction is not None:
+            self._put_transaction(plan.transaction)
+        if plan.outcome is not None:
+            self._put_outcome(need.client_id, plan.outcome)
+        if plan.answer is not None:
+            assert need.answer is not None
+            self._connection.execute(
+                "INSERT INTO _atoma_hub_idem(principal, idem, outcome, at_ms) VALUES(?,?,?,?)",
+                (*need.answer, plan.answer, self._now_ms),
+            )
+
+    def _put_client(self, before: ClientState | None, after: ClientState) -> None:
+        if before == after:
+            return
+        values = (after.client_id, after.incarnation, after.principal, after.last_mid, after.last_digest)
+        number: object = self._connection.execute(_PUT_CLIENT, (*values, after.confirmed_mid, self._now_ms)).get
+        assert isinstance(number, int)
+        self._clients[after.client_id] = (number, after)
+        if before is not None and after.confirmed_mid > before.confirmed_mid:
+            self._connection.execute(_FORGET_DETAIL, (number, before.confirmed_mid, after.confirmed_mid))
+
+    def _put_outcome(self, client_id: bytes, stored: StoredOutcome) -> None:
+        outcome = stored.outcome
+        detail = None
+        if outcome.error is not None or outcome.conflicts:
+            detail = encode(_Detail(outcome.error, outcome.conflicts))
+        values = (outcome.mid, outcome.status, outcome.scope, outcome.seq, stored.digest, detail, self._now_ms)
+        self._connection.execute(_PUT_OUTCOME, (self._number(client_id), *values))
+
+    def _put_transaction(self, tx: LogTransaction) -> None:
+        execute = self._connection.execute
+        state = self._scope(tx.scope)
+        assert tx.seq == state.head + 1, "I7: a scope's sequence is dense"
+        author = self._number(tx.author)
+        row = (tx.scope, tx.seq, tx.hash, author, tx.mid, tx.principal, self._now_ms, len(tx.changes), tx.size)
+        execute(_PUT_TX, row)
+        for change in tx.changes:
+            if change.pre is not None and (change.post is None or self._statements[change.store].unique):
+                execute(self._statements[change.store].delete, (tx.scope, change.id))
+        for index, change in enumerate(tx.changes):
+            self._put_change(tx, index, change, author)
+        execute(_PUT_SCOPE, (tx.scope, tx.seq, tx.hash))
+        self._scopes[tx.scope] = ScopeState(tx.scope, tx.seq, tx.hash, state.floor)
+
+    def _put_change(self, tx: LogTransaction, index: int, change: RowChange, author: int) -> None:
+        execute = self._connection.execute
+        pre = None if change.pre is None else encode(change.pre)
+        fields = None if change.fields is None else msgspec.json.encode(change.fields).decode()
+        key = (tx.scope, tx.seq, index, change.store, change.id)
+        execute(_PUT_CHANGE, (*key, author, fields, pre, change.body))
+        if change.post is None:
+            assert pre is not None
+            execute(_PUT_TOMBSTONE, (tx.scope, change.store, change.id, tx.seq, author, pre))
+            return
+        if change.pre is None:
+            execute(
+                "DELETE FROM _atoma_hub_tombstone WHERE scope=? AND store=? AND id=?",
+                (tx.scope, change.store, change.id),
+            )
+        statements = self._statements[change.store]
+        values: list[Scalar] = [change.post[column] for column in statements.columns]
+        try:
+            execute(statements.put, (change.id, *values, author, tx.seq, tx.scope))
+        except apsw.ConstraintError as error:
+            if is_unique_violation(error):
+                raise _InTheWay(f"another {change.store} row has a value that must be unique") from None
+            raise _InTheWay(f"the database refuses a value of {change.store}") from None
+
+
+class _InTheWay(Exception):
+    """A unique index refuses the plan."""
+
+
+def _foreign(fields: str | None, deleted: bool) -> ForeignChange:
+    return ForeignChange(None if fields is None else msgspec.json.decode(fields, type=tuple[str, ...]), deleted)

@@ -1,0 +1,197 @@
+"""``SQLiteHubStore``: a hub's database in one SQLite file."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+
+import apsw
+
+from atoma.contracts.query import QuerySpec
+from atoma.ports.environment import Environment
+from atoma.ports.hub import (
+    CompactReport,
+    HubIdentity,
+    LogPage,
+    Plan,
+    QueryPage,
+    RowKey,
+    ScanPage,
+    ScopeState,
+    Step,
+)
+from atoma.schema.spec import Schema
+from atoma_stores.sqlite.connections import MEMORY
+from atoma_stores.sqlite.database import Database, open_database
+from atoma_stores.sqlite.ddl import check_ours, prepare_file
+from atoma_stores.sqlite.hub_compaction import batches, raise_floors
+from atoma_stores.sqlite.hub_decisions import DecisionRun, read_scope
+from atoma_stores.sqlite.hub_lock import sole_hub
+from atoma_stores.sqlite.hub_reading import read_located, read_page, read_query, read_scan
+from atoma_stores.sqlite.hub_tables import IDENTITY_BYTES, TABLES, StoreStatements, load_identity
+
+
+class SQLiteHubDatabase:
+    """An open hub file; made by :meth:`SQLiteHubStore.open_hub_database`."""
+
+    def __init__(self, database: Database, schema: Schema, identity: HubIdentity) -> None:
+        self._database = database
+        self._schema = schema
+        self._identity = identity
+        self._statements = {store.name: StoreStatements(store) for store in schema.stores.values()}
+
+    @property
+    def identity(self) -> HubIdentity:
+        """Who the hub is."""
+        return self._identity
+
+    @property
+    def database(self) -> Database:
+        """The file, for figures and for tests."""
+        return self._database
+
+    async def run(
+        self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
+    ) -> Sequence[Plan]:
+        """Load, decide and carry out ``steps`` in one FULL transaction, grouped with those of other callers."""
+        now_ms = self._database.environment.wall_ms()
+
+        def body(connection: apsw.Connection) -> list[Plan]:
+            return DecisionRun(connection, self._statements, now_ms).run(steps)
+
+        return await self._database.transact(body, durability="full", on_commit=on_commit, bulk=len(steps) > 1)
+
+    async def page(
+        self,
+        scope: str,
+        start: int,
+        *,
+        max_bytes: int,
+        max_changes: int,
+        client_id: bytes,
+        principal: str,
+        outcomes_after: int,
+    ) -> LogPage:
+        """The log after ``start`` with the client's outcomes."""
+
+        def body(connection: apsw.Connection) -> LogPage:
+            return read_page(
+                connection,
+                scope,
+                start,
+                max_bytes=max_bytes,
+                max_changes=max_changes,
+                client=(client_id, principal),
+                outcomes_after=outcomes_after,
+            )
+
+        return await self._database.read(body)
+
+    async def scan(self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int) -> ScanPage:
+        """Rows after ``after``."""
+
+        def body(connection: apsw.Connection) -> ScanPage:
+            return read_scan(connection, self._statements, scope, after, max_bytes=max_bytes, max_rows=max_rows)
+
+        return await self._database.read_in_pool(body)
+
+    async def scopes(self, names: Sequence[str] | None = None) -> Sequence[ScopeState]:
+        """States of scopes."""
+
+        def body(connection: apsw.Connection) -> list[ScopeState]:
+            wanted = names
+            if wanted is None:
+                wanted = [
+                    str(row[0]) for row in connection.execute("SELECT scope FROM _atoma_hub_scope ORDER BY scope")
+                ]
+            return [read_scope(connection, name) for name in wanted]
+
+        return await self._database.read(body)
+
+    async def locate(self, store: str, ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Scopes that hold a row with each id."""
+        spec = self._schema.stores.get(store)
+        if spec is None:
+            return {}
+        return await self._database.read(lambda connection: read_located(connection, spec, ids))
+
+    async def query(
+        self, store: str, query: QuerySpec, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
+    ) -> QueryPage:
+        """Rows of these scopes only."""
+        spec = self._schema.store(store)
+
+        def body(connection: apsw.Connection) -> QueryPage:
+            return read_query(connection, spec, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+
+        return await self._database.read(body)
+
+    async def compact(self, *, keep: int, keep_ms: int) -> CompactReport:
+        """Raise the floors, then delete below them in batches."""
+        before_ms = self._database.environment.wall_ms() - keep_ms
+        floors = await self._database.transact(lambda connection: raise_floors(connection, keep), durability="full")
+        removed: dict[str, int] = {}
+        for what, statement, bindings in batches(floors, before_ms):
+
+            def body(connection: apsw.Connection, sql: str = statement, values: tuple[object, ...] = bindings) -> int:
+                connection.execute(sql, values)
+                return connection.changes()
+
+            while count := await self._database.transact(body, durability="full", bulk=True):
+                removed[what] = removed.get(what, 0) + count
+        return CompactReport(**removed, floors=floors)
+
+    async def renew_epoch(self) -> HubIdentity:
+        """Mint a new epoch."""
+        epoch = self._database.environment.random.randbytes(IDENTITY_BYTES)
+
+        def body(connection: apsw.Connection) -> None:
+            connection.execute("UPDATE _atoma_hub_info SET epoch=?", (epoch,))
+
+        await self._database.transact(body, durability="full")
+        self._identity = HubIdentity(self._identity.hub_id, epoch, self._identity.key)
+        return self._identity
+
+
+class SQLiteHubStore:
+    """A hub's database in one SQLite file, for exactly one hub at a time.
+
+    Args:
+        path: The file; ``":memory:"`` for a hub that forgets everything when it closes.
+        vfs: Name of a registered SQLite VFS, None for the system's.
+    """
+
+    __slots__ = ("_path", "_vfs")
+
+    def __init__(self, path: str | os.PathLike[str], *, vfs: str | None = None) -> None:
+        self._path = os.fspath(path)
+        self._vfs = vfs
+
+    def __repr__(self) -> str:
+        return f"SQLiteHubStore({self._path!r})"
+
+    @asynccontextmanager
+    async def open_hub_database(self, schema: Schema, environment: Environment) -> AsyncGenerator[SQLiteHubDatabase]:
+        """Open or create the file and hold its lock inside the block.
+
+        Raises:
+            StoreBusy: Another hub is running on the file.
+            MigrationError: The file is newer than the code, or a change of the schema is not additive.
+            StoreCorrupt: The file is damaged, or is none of a hub.
+        """
+
+        def prepare(connection: apsw.Connection) -> HubIdentity:
+            check_ours(connection)
+            prepare_file(connection, schema, layout="hub", internals=TABLES)
+            return load_identity(connection, environment)
+
+        with ExitStack() as stack:
+            if self._path != MEMORY:
+                stack.enter_context(sole_hub(self._path))
+            async with open_database(self._path, environment=environment, durability="full", vfs=self._vfs) as database:
+                identity = await database.transact(prepare, durability="full")
+                yield SQLiteHubDatabase(database, schema, identity)

@@ -1,0 +1,119 @@
+"""The hub's own tables, who it is, and the SQL that depends on a store."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import apsw
+
+from atoma.contracts.values import RowImage, Scalar
+from atoma.errors import MigrationError, StoreCorrupt
+from atoma.ports.environment import Environment
+from atoma.ports.hub import HubIdentity
+from atoma.schema.spec import StoreSpec
+from atoma_stores.sqlite.ddl import quote
+
+HUB_FORMAT = 1
+KEY_BYTES = 32
+IDENTITY_BYTES = 16
+
+TABLES: tuple[str, ...] = (
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_info(one INTEGER PRIMARY KEY CHECK(one=1), hub_id BLOB NOT NULL,
+        epoch BLOB NOT NULL, key BLOB NOT NULL, format INTEGER NOT NULL) STRICT""",
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_scope(scope TEXT PRIMARY KEY, head INTEGER NOT NULL, head_hash BLOB NOT NULL,
+        floor INTEGER NOT NULL, floor_hash BLOB NOT NULL) STRICT, WITHOUT ROWID""",
+    # author: number of the client, 0 for a direct write
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_tx(scope TEXT, seq INTEGER, hash BLOB NOT NULL, author INTEGER NOT NULL,
+        mid INTEGER NOT NULL, principal TEXT NOT NULL, committed_ms INTEGER NOT NULL, n INTEGER NOT NULL,
+        bytes INTEGER NOT NULL, PRIMARY KEY(scope, seq)) STRICT, WITHOUT ROWID""",
+    # fields: JSON list of the columns that changed, NULL for all; pre and post: msgpack, NULL for absent
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_change(scope TEXT, seq INTEGER, idx INTEGER, store TEXT NOT NULL,
+        id TEXT NOT NULL, author INTEGER NOT NULL, fields TEXT, pre BLOB, post BLOB,
+        PRIMARY KEY(scope, seq, idx)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS _atoma_hub_change_row ON _atoma_hub_change(scope, store, id, seq)",
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_tombstone(scope TEXT, store TEXT, id TEXT, seq INTEGER NOT NULL,
+        author INTEGER NOT NULL, last BLOB NOT NULL, PRIMARY KEY(scope, store, id)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS _atoma_hub_tombstone_seq ON _atoma_hub_tombstone(scope, seq)",
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_client(number INTEGER PRIMARY KEY AUTOINCREMENT, client_id BLOB NOT NULL
+        UNIQUE, incarnation INTEGER NOT NULL, principal TEXT NOT NULL, last_mid INTEGER NOT NULL, last_digest BLOB NOT NULL,
+        confirmed_mid INTEGER NOT NULL, seen_ms INTEGER NOT NULL) STRICT""",
+    # detail: msgpack of the error and the conflicts, NULL when there are none or they are no longer needed
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_outcome(client INTEGER, mid INTEGER, status TEXT NOT NULL, scope TEXT NOT NULL,
+        seq INTEGER NOT NULL, digest BLOB NOT NULL, detail BLOB, at_ms INTEGER NOT NULL,
+        PRIMARY KEY(client, mid)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_idem(principal TEXT, idem TEXT, outcome BLOB NOT NULL, at_ms INTEGER NOT NULL,
+        PRIMARY KEY(principal, idem)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS _atoma_hub_idem_age ON _atoma_hub_idem(at_ms)",
+)
+
+
+def load_identity(connection: apsw.Connection, environment: Environment) -> HubIdentity:
+    """Who the hub is; minted when the file is new. The caller is in a write transaction.
+
+    Raises:
+        MigrationError: The hub's tables are newer than the code.
+    """
+    row = connection.execute("SELECT hub_id, epoch, key, format FROM _atoma_hub_info").fetchone()
+    if row is None:
+        mint = environment.random.randbytes
+        row = (mint(IDENTITY_BYTES), mint(IDENTITY_BYTES), mint(KEY_BYTES), HUB_FORMAT)
+        connection.execute("INSERT INTO _atoma_hub_info(one, hub_id, epoch, key, format) VALUES(1,?,?,?,?)", row)
+    hub_id, epoch, key, found = row
+    if not isinstance(found, int) or found > HUB_FORMAT:
+        where = connection.filename or ":memory:"
+        raise MigrationError(
+            f"{where}: hub format {found} is newer than this program's {HUB_FORMAT}; update the program"
+        )
+    return HubIdentity(cast("bytes", hub_id), cast("bytes", epoch), cast("bytes", key))
+
+
+def load_epoch(connection: apsw.Connection) -> bytes:
+    """The epoch as the file has it."""
+    epoch: object = connection.execute("SELECT epoch FROM _atoma_hub_info").get
+    if not isinstance(epoch, bytes):
+        raise StoreCorrupt("the hub's own description is missing; restore a copy")
+    return epoch
+
+
+class StoreStatements:
+    """SQL for one store's table at the hub, where ``_ver`` is the number of the client that changed the row last.
+
+    Attributes:
+        name: Store name.
+        columns: Value columns.
+        get: ``(scope, id)`` → columns, sequence, author's client id (NULL for a direct write).
+        put: ``(id, columns…, author, seq, scope)``.
+        delete: ``(scope, id)``.
+        scan: ``(scope, after id, limit)`` → id, sequence, columns, in order of id.
+        unique: Whether a row can be in the way of another.
+    """
+
+    __slots__ = ("columns", "delete", "get", "name", "put", "scan", "unique")
+
+    def __init__(self, store: StoreSpec[object]) -> None:
+        table = quote(store.name)
+        self.name = store.name
+        self.columns = store.value_columns
+        self.unique = any(index.unique for index in store.indexes)
+        quoted = [quote(column) for column in self.columns]
+        values = "".join(f"t.{column}, " for column in quoted)
+        self.get = (
+            f"SELECT {values}t._seq, c.client_id FROM {table} t LEFT JOIN _atoma_hub_client c ON c.number=t._ver "
+            "WHERE t._scope=? AND t.id=?"
+        )
+        names = ["id", *quoted, "_ver", "_seq", "_scope"]
+        sets = ", ".join(f"{column}=excluded.{column}" for column in [*quoted, "_ver", "_seq"])
+        self.put = (
+            f"INSERT INTO {table}({', '.join(names)}) VALUES({', '.join('?' * len(names))}) "
+            f"ON CONFLICT(_scope, id) DO UPDATE SET {sets}"
+        )
+        self.delete = f"DELETE FROM {table} WHERE _scope=? AND id=?"
+        self.scan = f"SELECT t.id, t._seq{''.join(f', t.{column}' for column in quoted)} FROM {table} t WHERE t._scope=? AND t.id>? ORDER BY t.id LIMIT ?"
+
+    def image(self, values: Sequence[Scalar]) -> RowImage:
+        """An image from values in the order of ``columns``."""
+        return dict(zip(self.columns, values, strict=True))

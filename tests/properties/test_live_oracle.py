@@ -1,0 +1,452 @@
+"""Live queries against two oracles: fresh SQL, and the meaning of queries in plain Python over the rows as they were.
+
+After every commit the batches, replayed on what the reader had, must give what a fresh query gives; each batch must give
+the result at the very commit it names. Deliberate bugs show that the oracle can fail.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import hypothesis.strategies as st
+import pytest
+import trio
+import trio.testing
+from hypothesis import HealthCheck, Phase, given, settings
+
+import atoma_stores.reactive.live
+from atoma.contracts.execution import QueryResult
+from atoma.contracts.query import And, Compare, CompareOp, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
+from atoma.contracts.values import RowImage, StoredRow
+from atoma.errors import ConflictError
+from atoma.ports import Insert, LiveBatch, LiveQueries, LocalTx, Move, Remove, Reset, Update, apply_batch
+from atoma.ports.environment import seeded_environment
+from atoma.query.evaluate import evaluate
+from atoma.schema import Index, Schema, StoreSpec
+from atoma_stores.changes import ChangeSet
+from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
+
+pytestmark = pytest.mark.virtual_time
+
+
+@dataclass(frozen=True)
+class Item:
+    id: str
+    a: int | None = None
+    t: str | None = None
+    r: float | None = None
+    b: bytes | None = None
+    u: int | None = None
+
+
+SCHEMA = Schema(
+    StoreSpec("items", Item, indexes=[Index("a"), Index("u", unique=True)]),
+    StoreSpec("other", Item),
+)
+STORES = ("items", "other")
+COLUMNS = ("a", "t", "r", "b", "u")
+BUFFER = 3
+
+Rows: TypeAlias = tuple[StoredRow, ...]
+OpenLiveQueries: TypeAlias = Callable[..., AbstractAsyncContextManager[LiveQueries]]
+
+# what is generated: small domains, so that rows meet queries, and the corners of each type
+
+ids = st.sampled_from([f"k{number}" for number in range(8)])
+integers = st.one_of(st.none(), st.integers(0, 3), st.sampled_from([-(2**63), 2**63 - 1, 2**53 + 1]))
+texts = st.one_of(st.none(), st.sampled_from(["", "a", "A", "ab", "aB", "é", "É", "a\x00b", "%", "z", "\U0001f600"]))
+reals = st.one_of(st.none(), st.sampled_from([0.0, -0.0, 1.0, 1.5, 2.0, float("inf"), float("-inf"), 2.0**53]))
+blobs = st.one_of(st.none(), st.sampled_from([b"", b"a", b"\x00", b"\xff"]))
+uniques = st.one_of(st.none(), st.none(), st.integers(0, 4))
+values: dict[str, st.SearchStrategy[Any]] = {"a": integers, "t": texts, "r": reals, "b": blobs, "u": uniques}
+images = st.fixed_dictionaries(values)
+any_patch = st.dictionaries(st.sampled_from(COLUMNS), st.none(), min_size=1, max_size=2).flatmap(
+    lambda names: st.fixed_dictionaries({name: values[name] for name in names})
+)
+patches = st.one_of(st.fixed_dictionaries({"a": st.integers(0, 3)}), any_patch)
+
+comparisons: st.SearchStrategy[CompareOp] = st.sampled_from(("eq", "ne", "lt", "le", "gt", "ge"))
+columns = st.sampled_from(COLUMNS)
+
+
+def comparison(name: str) -> st.SearchStrategy[Predicate]:
+    return st.builds(Compare, op=comparisons, field=st.just(name), value=ids if name == "id" else values[name])
+
+
+leaves: st.SearchStrategy[Predicate] = st.one_of(
+    st.builds(Compare, op=st.just("eq"), field=st.just("a"), value=st.integers(0, 3)),
+    st.builds(Compare, op=comparisons, field=st.just("a"), value=st.integers(0, 3)),
+    st.sampled_from((*COLUMNS, "id")).flatmap(comparison),
+    columns.flatmap(
+        lambda name: st.builds(In, field=st.just(name), values=st.lists(values[name], max_size=3).map(tuple))
+    ),
+    st.builds(IsNull, field=columns),
+    st.builds(Like, field=st.just("t"), pattern=st.sampled_from(["a%", "_b", "%", "é", "\\%", "%\x00b", "A_"])),
+)
+predicates: st.SearchStrategy[Predicate] = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.builds(And, items=st.lists(inner, max_size=3).map(tuple)),
+        st.builds(Or, items=st.lists(inner, max_size=3).map(tuple)),
+        st.builds(Not, item=inner),
+    ),
+    max_leaves=4,
+)
+any_order = st.lists(
+    st.builds(Sort, field=st.sampled_from((*COLUMNS, "id")), descending=st.booleans()),
+    max_size=3,
+    unique_by=lambda sort: sort.field,
+).map(lambda sorts: total(tuple(sorts)))
+orders = st.one_of(st.builds(lambda down: (Sort("a", down), Sort("id")), st.booleans()), any_order)
+
+
+def total(order: tuple[Sort, ...]) -> tuple[Sort, ...]:
+    names = [sort.field for sort in order]
+    return order[: names.index("id") + 1] if "id" in names else (*order, Sort("id"))
+
+
+def cursor(order: tuple[Sort, ...]) -> st.SearchStrategy[tuple[object, ...] | None]:
+    keys = st.tuples(*(ids if sort.field == "id" else values[sort.field] for sort in order))
+    return st.one_of(st.none(), st.none(), keys)
+
+
+windows = st.one_of(st.none(), st.sampled_from([0, 1, 2, 2, 3, 3]))
+queries: st.SearchStrategy[QuerySpec] = st.one_of(
+    orders.flatmap(
+        lambda order: st.builds(
+            QuerySpec,
+            where=st.one_of(st.none(), predicates, predicates),
+            order=st.just(order),
+            limit=windows,
+            offset=st.sampled_from([0, 0, 0, 1, 2]),
+            after=cursor(order),
+        )
+    ),
+    orders.flatmap(lambda order: st.builds(QuerySpec, order=st.just(order), limit=windows)),
+    st.builds(QuerySpec, ids=st.lists(ids, max_size=4, unique=True).map(tuple)),
+)
+
+Write: TypeAlias = tuple[str, str, str, RowImage]
+"""``(operation, store, id, values)``."""
+writes: st.SearchStrategy[Write] = st.one_of(
+    st.tuples(st.just("put"), st.sampled_from(STORES + STORES[:1]), ids, images),
+    st.tuples(st.just("put"), st.sampled_from(STORES + STORES[:1]), ids, images),
+    st.tuples(st.just("patch"), st.just("items"), ids, patches),
+    st.tuples(st.just("patch"), st.just("items"), ids, patches),
+    st.tuples(st.just("patch"), st.sampled_from(STORES), ids, patches),
+    st.tuples(st.just("delete"), st.sampled_from(STORES + STORES[:1]), ids, st.just({})),
+    st.tuples(st.just("clear"), st.sampled_from(STORES), st.just(""), st.just({})),
+)
+transactions = st.tuples(st.lists(writes, min_size=1, max_size=6), st.sampled_from(["commit"] * 5 + ["roll back"]))
+Transaction: TypeAlias = tuple[list[Write], str]
+bursts = st.lists(transactions, min_size=1, max_size=3)
+"""Transactions between which nobody waits for the live queries."""
+subscriptions = st.tuples(st.sampled_from(STORES + STORES[:1]), queries, st.booleans())
+steps = st.lists(st.one_of(bursts, bursts, bursts, bursts, subscriptions), min_size=2, max_size=8)
+
+
+class RollBack(Exception):
+    """Raised inside a transaction that is to leave nothing behind."""
+
+
+def carry_out(tx: LocalTx, transaction: Transaction) -> None:
+    for operation, store, id, given_values in transaction[0]:
+        row = tx.read_row(store, id) if id else None
+        try:
+            if operation == "put":
+                tx.put_visible(store, id, "main", given_values)
+            elif operation == "patch" and row is not None:
+                tx.put_visible(store, id, "main", {**row.image, **given_values})
+            elif operation == "delete" and row is not None:
+                tx.put_visible(store, id, "main", None)
+            elif operation == "clear":
+                for number in range(8):
+                    if tx.read_row(store, f"k{number}") is not None:
+                        tx.put_visible(store, f"k{number}", "main", None)
+        except ConflictError:
+            pass  # the unique index refused it
+    if transaction[1] == "roll back":
+        raise RollBack
+
+
+class History:
+    """The rows of each store after each commit, kept from the change sets alone."""
+
+    def __init__(self) -> None:
+        self.commit = 0
+        self._rows: dict[str, dict[str, StoredRow]] = {store: {} for store in STORES}
+        self._at: dict[int, dict[str, Rows]] = {0: dict.fromkeys(STORES, ())}
+
+    def hear(self, change: ChangeSet) -> None:
+        for store, delta in change.changes.items():
+            for id, (old, new) in delta.items():
+                assert old == self._rows[store].pop(id, None)
+                assert old != new
+                if new is not None:
+                    self._rows[store][id] = new
+        self.commit = change.commit
+        self._at[change.commit] = {store: tuple(rows.values()) for store, rows in self._rows.items()}
+
+    def rows(self, store: str, commit: int) -> Rows:
+        return self._at[commit][store]
+
+
+class Reader:
+    """Follows one query, checking each batch as it comes; a slow one only reads when it is told to."""
+
+    def __init__(self, store: str, query: QuerySpec, slow: bool, history: History, seen: Counter[str]) -> None:
+        self.store = store
+        self.query = query
+        self.rows: Rows = ()
+        self.fresh: list[LiveBatch[StoredRow]] = []
+        self.count = 0
+        self._history = history
+        self._seen = seen
+        self._may_read = trio.Semaphore(1 if slow else 10**9)
+        self.is_slow = slow
+
+    async def run(self, live: LiveQueries) -> None:
+        async with live.open_live(self.store, self.query) as batches:
+            while True:
+                await self._may_read.acquire()
+                self.take(await anext(batches))
+
+    def release(self) -> None:
+        for _ in range(BUFFER + 2):
+            self._may_read.release()
+
+    def take(self, batch: LiveBatch[StoredRow]) -> None:
+        resets = [change for change in batch.changes if isinstance(change, Reset)]
+        if self.count == 0:
+            assert len(batch.changes) == len(resets) == 1, "the first batch is one Reset"
+        else:
+            self._seen["resets"] += len(resets)
+        before = {row.id: row for row in self.rows}
+        self.rows = apply_batch(self.rows, batch)
+        expected = evaluate(self.query, self._history.rows(self.store, batch.commit))
+        assert self.rows == expected, f"wrong result at commit {batch.commit}: {self.query}"
+        for row in self.rows:
+            assert before.get(row.id) is row or before.get(row.id) != row, "an unchanged row is another object"
+        self.count += 1
+        self.fresh.append(batch)
+        self._seen["non-empty"] += bool(self.rows)
+        for change in batch.changes:
+            self._seen[type(change).__name__] += 1
+
+
+class Overtaken:
+    """The database, with answers that take a while to arrive, so that commits overtake them."""
+
+    def __init__(self, database: SQLiteLocalDatabase) -> None:
+        self.subscribe_commits = database.subscribe_commits
+        self._database = database
+
+    async def read_many(self, queries: Sequence[tuple[str, QuerySpec]]) -> Sequence[QueryResult]:
+        results = await self._database.read_many(queries)
+        for _ in range(3):
+            await trio.lowlevel.checkpoint()
+        return results
+
+
+async def scenario(plan: Sequence[Any], first: Sequence[Any], open_live: OpenLiveQueries, seen: Counter[str]) -> None:
+    """Carry out ``plan`` on a database in memory, with the live queries of ``first`` open from the start."""
+    history = History()
+    engine = SQLiteEngine(":memory:")
+    async with engine.open_database(SCHEMA, seeded_environment(1), frozenset()) as database:
+        undo = database.subscribe_commits(history.hear)
+        async with open_live(Overtaken(database), SCHEMA, buffer=BUFFER) as live, trio.open_nursery() as nursery:
+            readers: list[Reader] = []
+            for step in [*first, *plan]:
+                if isinstance(step, tuple):
+                    reader = Reader(*step, history, seen)
+                    readers.append(reader)
+                    nursery.start_soon(reader.run, live)
+                    await trio.testing.wait_all_tasks_blocked()
+                    assert reader.rows == evaluate(reader.query, history.rows(reader.store, history.commit))
+                else:
+                    await run_burst(database, step, readers, history, seen)
+            for reader in readers:
+                if reader.is_slow:
+                    reader.release()
+            await trio.testing.wait_all_tasks_blocked()
+            await check(database, readers, history, seen)
+            seen["skipped"] += sum(stats.skipped for stats in live.stats())  # type: ignore[attr-defined]
+            seen["evaluated"] += sum(stats.evaluations for stats in live.stats())  # type: ignore[attr-defined]
+            nursery.cancel_scope.cancel()
+        undo()
+
+
+async def run_burst(
+    database: SQLiteLocalDatabase, burst: list[Transaction], readers: list[Reader], history: History, seen: Counter[str]
+) -> None:
+    before = {reader: (reader.rows, reader.count) for reader in readers}
+    for reader in readers:
+        reader.fresh.clear()
+    for transaction in burst:
+        try:
+            await database.apply(lambda tx, transaction=transaction: carry_out(tx, transaction))
+        except RollBack:
+            seen["rolled back"] += 1
+        else:
+            seen["commits"] += 1
+    await trio.testing.wait_all_tasks_blocked()
+    quick = [reader for reader in readers if not reader.is_slow]
+    await check(database, quick, history, seen)
+    if len(burst) == 1:
+        for reader in quick:
+            rows, count = before[reader]
+            assert reader.count - count == (reader.rows != rows), "one batch for a commit that changes the result"
+    positions = {batch.commit for reader in quick for batch in reader.fresh}
+    assert len(positions) <= len(burst), "queries of one database deliver at the same commits"
+
+
+async def check(database: SQLiteLocalDatabase, readers: Sequence[Reader], history: History, seen: Counter[str]) -> None:
+    """What readers have is what a fresh query gives, and what the query means."""
+    for reader in readers:
+        result = await database.read(reader.store, reader.query)
+        assert reader.rows == result.rows, f"not what fresh SQL gives: {reader.query}"
+        assert result.rows == evaluate(reader.query, history.rows(reader.store, history.commit))
+        seen["checks"] += 1
+
+
+def search(open_live: OpenLiveQueries, examples: int, *phases: Phase) -> Counter[str]:
+    """Try ``examples`` random plans and count what happened in them."""
+    seen: Counter[str] = Counter()
+
+    @settings(
+        max_examples=examples,
+        deadline=None,
+        derandomize=True,
+        database=None,
+        report_multiple_bugs=False,
+        phases=phases or (Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(plan=steps, first=st.lists(subscriptions, min_size=1, max_size=4), rows=st.lists(images, max_size=8))
+    def run(plan: list[Any], first: list[Any], rows: list[RowImage]) -> None:
+        filled: list[Write] = [("put", "items", f"k{number}", image) for number, image in enumerate(rows)]
+        first = [[(filled, "commit")], *first, first[0]]  # two readers of one query
+        failure: BaseException | None = None
+        try:
+            trio.run(scenario, plan, first, open_live, seen, clock=trio.testing.MockClock(autojump_threshold=0))
+        except BaseExceptionGroup as group:
+            failure = group
+        while isinstance(failure, BaseExceptionGroup):
+            failure = failure.exceptions[0]
+        if failure is not None:
+            raise failure
+
+    run()
+    return seen
+
+
+def test_replayed_batches_are_what_fresh_sql_gives() -> None:
+    seen = search(atoma_stores.reactive.live.open_live_queries, 300)
+    kinds = (Insert, Remove, Update, Move, Reset)
+    least = {"commits": 1000, "rolled back": 100, "checks": 1500, "non-empty": 500, "resets": 20, "skipped": 300}
+    least |= {"evaluated": 500, **{kind.__name__: 30 for kind in kinds}}
+    assert {name: (seen[name], number) for name, number in least.items() if seen[name] < number} == {}
+
+
+# the oracle is worth what it finds
+
+MODULES = ("describe", "diff", "relevance", "checks", "view", "live")
+PACKAGE = Path(atoma_stores.reactive.live.__file__).parent
+
+
+@contextmanager
+def mutant(module: str, old: str, new: str) -> Iterator[OpenLiveQueries]:
+    """The live queries with one text of one module replaced, loaded beside the real ones."""
+    loaded: dict[str, types.ModuleType] = {}
+    try:
+        for name in MODULES:
+            text = (PACKAGE / f"{name}.py").read_text(encoding="utf-8")
+            if name == module:
+                assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {name}.py"
+                text = text.replace(old, new)
+            loaded[name] = sys.modules[f"live_mutant.{name}"] = types.ModuleType(f"live_mutant.{name}")
+            code = compile(text.replace("atoma_stores.reactive.", "live_mutant."), f"<mutant {name}>", "exec")
+            exec(code, loaded[name].__dict__)
+        yield loaded["live"].__dict__["open_live_queries"]
+    finally:
+        for name in loaded:
+            del sys.modules[f"live_mutant.{name}"]
+
+
+MUTANTS = {
+    "skipping looks at the new row only": (
+        "relevance",
+        "(old is not None and takes_part(old)) or (new is not None and takes_part(new))",
+        "new is not None and takes_part(new)",
+    ),
+    "skipping looks at the old row only": (
+        "relevance",
+        "(old is not None and takes_part(old)) or (new is not None and takes_part(new))",
+        "old is not None and takes_part(old)",
+    ),
+    "a window that is not full is taken for a full one": ("relevance", "len(rows) == query.limit", "True"),
+    "what stands in front of the cursor is what counts": (
+        "relevance",
+        "not is_behind(row, order, after)",
+        "is_behind(row, order, after)",
+    ),
+    "the index takes <= for =": ("relevance", 'part.op == "eq"', 'part.op in ("eq", "le")'),
+    "the index sees the new row only": (
+        "view",
+        "                self._index.find(old, candidates)\n",
+        "                pass\n",
+    ),
+    "moves and insertions land one place too early": (
+        "diff",
+        "current.index(after[at - 1].id) + 1",
+        "current.index(after[at - 1].id)",
+    ),
+    "rows that moved are left where they were": ("diff", "set(_longest_increasing(kept))", "set(kept)"),
+    "removals are told from the front": ("diff", "reversed(removed)", "removed"),
+    "rows behind the change are not compared": (
+        "diff",
+        "updates += _updates(old[old_end:], new[new_end:], new_end)",
+        "pass",
+    ),
+    "rows between moves are not compared": ("diff", "if place in settled and _differs(before[place], row)", "if False"),
+    "unchanged rows are new objects": ("view", "keep_unchanged(self.rows, rows)", "rows"),
+    "only one reader of a shared query is told": (
+        "live",
+        "for subscription in view.subscriptions:",
+        "for subscription in list(view.subscriptions)[:1]:",
+    ),
+    "a full buffer loses batches without a Reset": (
+        "view",
+        "self._batches.clear()\n                self._behind = True",
+        "self._batches.clear()",
+    ),
+    "a commit during a run is taken for read": (
+        "view",
+        "self.commit = max(self.commit, commit)",
+        "self.commit = max(self.commit, commit, self._group.heard.commit)",
+    ),
+    "a batch names the commit before": (
+        "live",
+        "view.replace(result.rows, commit)",
+        "view.replace(result.rows, commit - 1)",
+    ),
+    "a batch without changes is delivered": ("view", "if changes else None", "if not first else None"),
+}
+
+
+def test_the_control_passes() -> None:
+    with mutant("live", '"""Live queries over', '"""Live queries over') as open_live:
+        assert search(open_live, 40, Phase.generate)["checks"] > 100
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_every_planted_bug_is_found(name: str) -> None:
+    with mutant(*MUTANTS[name]) as open_live, pytest.raises((AssertionError, IndexError)):
+        search(open_live, 400, Phase.generate)

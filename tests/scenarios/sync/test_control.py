@@ -1,0 +1,138 @@
+"""Modes, pause and resume, waiting, and what the status tells."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from atoma.contracts.events import ConflictDetected, SyncStateChanged
+from atoma.errors import ConnectFailed
+
+pytestmark = pytest.mark.virtual_time
+
+
+async def test_manual_mode_does_nothing_until_asked(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("m", mode="manual") as m:
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        await a.settle()
+        await m.store(world.CARDS).insert(world.Card(id="2"))
+        await trio.sleep(1000)
+        assert m.wire.connects == 0
+        assert (m.sync.status.state, m.sync.status.reason, m.sync.status.pending) == ("stopped", "manual", 1)
+        await m.sync.sync_once()
+        assert set(await m.rows()) == {"1", "2"}
+        assert m.sync.status.pending == 0
+        assert m.sync.status.state == "stopped"
+        m.wire.cut()
+        with pytest.raises(ConnectFailed):
+            await m.sync.sync_once()
+        m.wire.mend()
+        await m.sync.sync_once()
+        await a.settle()
+        assert await a.rows() == await m.rows()
+
+
+async def test_pull_only_sends_nothing(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("p", mode="pull-only") as p:
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        await a.settle()
+        await p.store(world.CARDS).insert(world.Card(id="2"))
+        await p.settle()
+        assert set(await p.rows()) == {"1", "2"}
+        assert p.wire.count("push") == 0
+        assert p.sync.status.pending == 1
+
+
+async def test_push_only_fetches_nothing(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("p", mode="push-only") as p:
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        await a.settle()
+        handle = await p.store(world.CARDS).insert(world.Card(id="2"))
+        await p.settle()
+        await a.settle()
+        assert set(await a.rows()) == {"1", "2"}
+        assert set(await p.rows()) == {"2"}
+        assert p.wire.count("pull") == p.wire.count("snapshot") == 0
+        assert handle.state == "accepted"
+
+
+async def test_subscribe_only_hears_how_far_the_hub_is(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("s", mode="subscribe-only") as s:
+        await a.store(world.CARDS).insert_many([world.Card(id="1"), world.Card(id="2")])
+        await a.settle()
+        await trio.sleep(1)
+        progress = s.sync.status.scope("main")
+        assert (progress.cursor, progress.head) == (0, 2)
+        assert await s.rows() == {}
+        await s.sync.sync_once()
+        assert set(await s.rows()) == {"1", "2"}
+        await trio.sleep(1)
+        assert s.sync.status.state == "online"
+
+
+async def test_paused_is_offline_until_resumed(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.settle()
+        a.sync.pause()
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        connects = a.wire.connects
+        await trio.sleep(1000)
+        assert a.wire.connects == connects
+        assert (a.sync.status.state, a.sync.status.reason, a.sync.status.pending) == ("stopped", "paused", 1)
+        a.sync.resume()
+        await a.settle()
+        assert a.sync.status.state == "online"
+        assert await a.outbox() == []
+
+
+async def test_sync_once_says_why_it_failed_and_hurries_what_waits(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a", down=True) as a:
+        await trio.sleep(1000)
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        began = trio.current_time()
+        with pytest.raises(ConnectFailed):
+            await a.sync.sync_once()
+        a.wire.mend()
+        await a.sync.sync_once()
+        assert trio.current_time() - began < 1
+        assert await a.outbox() == []
+
+
+async def test_waiting_ends_with_the_callers_scope_only(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a", down=True) as a:
+        with trio.move_on_after(100) as scope:
+            await a.sync.wait_idle()
+        assert scope.cancelled_caught
+
+
+async def test_events_tell_state_and_conflicts(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("b", down=True) as b:
+        heard: list[Any] = []
+        b.client.listen(heard.append)
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        await a.settle()
+        await b.store(world.CARDS).insert(world.Card(id="1"))
+        b.wire.mend()
+        b.sync.poke()
+        await b.settle()
+        await trio.sleep(0.1)
+        states = [event.state for event in heard if isinstance(event, SyncStateChanged)]
+        assert states[-2:] == ["connecting", "online"]
+        assert [event for event in heard if isinstance(event, ConflictDetected)] == [
+            ConflictDetected("main", "cards", "1", "ALREADY_EXISTS")
+        ]
+
+
+async def test_the_status_can_be_watched(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a", down=True) as a, a.sync.watch() as values:
+        first = await anext(values)
+        assert first.state in ("offline", "connecting")
+        a.wire.mend()
+        a.sync.poke()
+        with trio.fail_after(60):
+            async for status in values:
+                if status.state == "online" and status.scope("main").state == "live":
+                    break
+        assert a.sync.status.principal == "ann"

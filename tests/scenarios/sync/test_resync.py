@@ -1,0 +1,355 @@
+"""First sync, re-sync, restored hubs and copied files: the outbox survives, and nothing is mixed."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+import trio
+import trio.lowlevel
+from msgspec.structs import replace
+
+from atoma.contracts.sync import Limits, PullReply
+
+pytestmark = pytest.mark.virtual_time
+
+
+async def until(condition: Any) -> None:
+    with trio.fail_after(600):
+        while not await condition():
+            await trio.sleep(0.05)
+
+
+async def _is(value: bool) -> bool:
+    return value
+
+
+def small_pages(reply: Any) -> Any:
+    """Let the hub ask for pages of a few rows."""
+    return replace(reply, limits=replace(reply.limits, page_changes=7))
+
+
+async def fill(world: Any, device: Any, count: int) -> None:
+    result = await device.store(world.CARDS).insert_many(
+        [world.Card(id=f"{number:04}", title=str(number)) for number in range(count)]
+    )
+    result.raise_for_errors()
+    await device.settle()
+
+
+async def test_first_sync_comes_in_pages_and_shows_all_or_nothing(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a:
+        await fill(world, a, 60)
+        async with world.open_device("b", down=True) as b:
+            b.wire.tamper["open"] = small_pages
+            sizes: list[int] = []
+
+            async def watch() -> None:
+                async with b.client.store(world.CARDS).live() as batches:
+                    async for _ in batches:
+                        sizes.append(len(await b.rows()))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(watch)
+                await trio.sleep(0.1)
+                b.wire.mend()
+                b.sync.poke()
+                await b.settle()
+                await trio.sleep(0.1)
+                nursery.cancel_scope.cancel()
+            assert b.wire.count("snapshot") >= 60 // 7
+            assert set(sizes) == {0, 60}, "never a part of it"
+            assert await b.rows() == await a.rows()
+
+
+async def test_an_interrupted_first_sync_continues_where_it_was(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a:
+        await fill(world, a, 60)
+        for page in (2, 5):
+            with trio.CancelScope() as process:
+                async with world.open_device("b", down=True) as b:
+
+                    def crash(request: Any, wire: Any = b.wire, page: int = page, process: Any = process) -> Any:
+                        if wire.count("snapshot") >= page:
+                            process.cancel()
+                        return request
+
+                    b.wire.tamper.update({"open": small_pages, "snapshot request": crash})
+                    b.wire.mend()
+                    b.sync.poke()
+                    await trio.sleep_forever()
+            tokens = [request.token for method, request in b.wire.calls if method == "snapshot"]
+            assert (b"" in tokens) == (page == 2), "only the very first page has no token"
+            await a.store(world.CARDS).update(f"{page:04}", title="moved meanwhile")
+            await a.store(world.CARDS).delete(f"{page + 40:04}")
+            await a.settle()
+        async with world.open_device("b") as b:
+            await b.settle()
+            assert b"" not in [request.token for method, request in b.wire.calls if method == "snapshot"]
+            assert await b.rows() == await a.rows()
+            assert len(await b.rows()) == 58
+
+
+async def test_a_snapshot_token_that_the_hub_no_longer_takes_begins_anew(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a:
+        await fill(world, a, 30)
+        spoiled = 0
+
+        def spoil(reply: Any) -> Any:
+            nonlocal spoiled
+            spoiled += 1
+            return replace(reply, token=b"x" + reply.token) if spoiled == 2 else reply
+
+        async with world.open_device("b", down=True) as b:
+            b.wire.tamper.update({"open": small_pages, "snapshot": spoil})
+            b.wire.mend()
+            b.sync.poke()
+            await b.settle()
+            assert await b.rows() == await a.rows()
+            assert [request.token for method, request in b.wire.calls if method == "snapshot"].count(b"") == 2
+
+
+async def test_writes_made_during_the_first_sync_are_kept(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a:
+        await fill(world, a, 30)
+        async with world.open_device("b", down=True) as b:
+            await b.store(world.CARDS).insert(world.Card(id="mine"))
+            await b.store(world.CARDS).upsert({"id": "0003", "title": "b's", "board": "main"})
+            assert set(await b.rows()) == {"mine", "0003"}
+            b.wire.mend()
+            b.sync.poke()
+            await b.settle()
+            await a.settle()
+            assert await a.rows() == await b.rows()
+            assert len(await a.rows()) == 31
+            assert (await a.rows())["0003"].title == "b's"
+
+
+async def test_a_client_that_was_away_too_long_takes_a_snapshot_and_keeps_its_outbox(world: Any) -> None:
+    """I16, I17: deletes are not skipped, pending writes are neither lost nor doubled."""
+    async with world.open_hub() as hub, world.open_device("a") as a, world.open_device("b") as b:
+        await fill(world, a, 20)
+        await b.settle()
+        b.wire.cut()
+        pending = await b.store(world.CARDS).update("0005", title="b's")
+        created = await b.store(world.CARDS).insert(world.Card(id="new"))
+        for number in range(10, 20):
+            await a.store(world.CARDS).delete(f"{number:04}")
+        await a.settle()
+        await hub.compact(keep=0)
+        snapshots = b.wire.count("snapshot")
+        b.wire.mend()
+        b.sync.poke()
+        await b.settle()
+        await a.settle()
+        assert b.wire.count("snapshot") > snapshots
+        assert await a.rows() == await b.rows()
+        assert set(await b.rows()) == {*(f"{number:04}" for number in range(10)), "new"}
+        assert (await a.rows())["0005"].title == "b's"
+        assert pending.state == created.state == "observed"
+        assert b.sync.status.scope("main").error is None
+
+
+async def test_a_new_epoch_takes_a_snapshot(world: Any) -> None:
+    async with world.open_hub() as hub, world.open_device("a") as a:
+        await fill(world, a, 5)
+        await hub.new_epoch()
+        handle = await a.store(world.CARDS).insert(world.Card(id="x"))
+        await a.settle()
+        a.sync.poke()
+        await a.settle()
+        assert handle.state == "observed"
+        assert a.wire.count("snapshot") >= 1
+        subscription = await a.inspect(lambda tx: tx.subscription("main"))
+        assert subscription.cursor.epoch == hub.identity.epoch
+        assert len(await a.rows()) == 6
+
+
+@pytest.mark.parametrize("code", ["CURSOR_TOO_OLD", "CURSOR_AHEAD", "LINEAGE_MISMATCH", "EPOCH_CHANGED"])
+async def test_every_reason_to_resync_ends_live_again(world: Any, code: str) -> None:
+    from atoma.errors import RemoteError
+
+    refusals = 2
+
+    def refuse(request: Any) -> Any:
+        nonlocal refusals
+        if refusals and request.cursor.seq:
+            refusals -= 1
+            raise RemoteError("take a snapshot", remote_code=code)
+        return request
+
+    async with world.open_hub(), world.open_device("a") as a:
+        await fill(world, a, 12)
+        a.wire.cut()
+        handle = await a.store(world.CARDS).update("0001", lane="done")
+        a.wire.tamper["pull request"] = refuse
+        a.wire.mend()
+        a.sync.poke()
+        await a.settle()
+        assert refusals == 0
+        assert handle.state == "observed"
+        assert a.sync.status.scope("main").state == "live"
+        assert (await a.rows())["0001"].lane == "done"
+        assert len(await a.rows()) == 12
+
+
+async def test_a_hub_restored_from_a_backup_gets_again_what_was_only_accepted(world: Any) -> None:
+    """What the hub had acknowledged and lost is still in the overlay until its page; it is sent again."""
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub():
+            a.wire.mend()
+            a.sync.poke()
+            await fill(world, a, 5)
+        a.wire.cut()
+        shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
+        async with world.open_hub():
+            a.wire.hold["pull"] = trio.Event()
+            a.wire.mend()
+            a.sync.poke()
+            handle = await a.store(world.CARDS).insert(world.Card(id="acked"))
+            assert await handle.accepted() == 6
+            a.wire.cut()
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            del a.wire.hold["pull"]
+            a.wire.mend()
+            a.sync.poke()
+            await a.settle()
+            assert "acked" in await a.rows()
+            async with world.open_device("b") as b:
+                await b.settle()
+                assert await b.rows() == await a.rows()
+                assert len(await b.rows()) == 6
+
+
+async def test_a_hub_that_forgot_what_was_confirmed_is_told_and_nothing_is_sent(world: Any) -> None:
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub():
+            a.wire.mend()
+            a.sync.poke()
+            await fill(world, a, 5)
+        a.wire.cut()
+        shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
+        async with world.open_hub():
+            a.wire.mend()
+            a.sync.poke()
+            await a.store(world.CARDS).insert(world.Card(id="lost"))
+            await a.settle()
+        a.wire.cut()
+        await a.store(world.CARDS).insert(world.Card(id="pending"))
+        world.hub_file = "backup.db"
+        async with world.open_hub():
+            pushes = a.wire.count("push")
+            a.wire.mend()
+            a.sync.poke()
+            await until(lambda: _is(a.sync.status.state == "stalled"))
+            assert a.sync.status.error.code == "HUB_LOST_DATA"
+            assert a.wire.count("push") == pushes
+            assert {"lost", "pending"} <= set(await a.rows())
+            assert len(await a.outbox()) == 1
+
+
+async def test_a_copied_file_is_found_out_and_keeps_what_it_has(world: Any) -> None:
+    """Both copies write their own mutation 2; the second one to come is the fork."""
+    async with world.open_hub():
+        async with world.open_device("a") as a:
+            await a.store(world.CARDS).insert(world.Card(id="1"))
+            await a.settle()
+        for suffix in ("", "-wal", "-shm"):
+            if (world.folder / f"a.db{suffix}").exists():
+                shutil.copy(world.folder / f"a.db{suffix}", world.folder / f"copy.db{suffix}")
+        async with world.open_device("a") as a:
+            await a.store(world.CARDS).update("1", title="original")
+            await a.settle()
+        async with world.open_device("copy") as copy:
+            await copy.store(world.CARDS).update("1", title="copy")
+            await until(lambda: _is(copy.sync.status.state == "stalled"))
+            assert copy.sync.status.error.code == "CLIENT_FORKED"
+            assert (await copy.rows())["1"].title == "copy"
+            assert len(await copy.outbox()) == 1
+            assert copy.wire.count("push") == 0
+
+
+async def test_two_copies_at_the_same_time_are_found_out_by_the_digest(world: Any) -> None:
+    """The outcome of the other copy's mutation of the same number must not settle mine."""
+    async with world.open_hub():
+        async with world.open_device("a") as a:
+            await a.store(world.CARDS).insert(world.Card(id="1"))
+            await a.settle()
+        for suffix in ("", "-wal", "-shm"):
+            if (world.folder / f"a.db{suffix}").exists():
+                shutil.copy(world.folder / f"a.db{suffix}", world.folder / f"copy.db{suffix}")
+        async with world.open_device("a") as a, world.open_device("copy") as copy:
+            await a.settle()
+            await copy.settle()
+            copy.wire.hold["push"] = release = trio.Event()
+            await copy.store(world.CARDS).update("1", title="copy")
+            await a.store(world.CARDS).update("1", lane="done")
+            await a.settle()
+            copy.sync.poke()
+            await trio.sleep(5)
+            assert (await copy.rows())["1"] == world.Card(id="1", title="copy", lane="done")
+            assert len(await copy.outbox()) == 1, "the page told the other copy's verdict on number 2"
+            release.set()
+            await until(lambda: _is(copy.sync.status.state == "stalled"))
+            assert copy.sync.status.error.code == "CLIENT_FORKED"
+            assert len(await copy.outbox()) == 1
+
+
+async def test_another_hub_or_another_user_gets_nothing(world: Any) -> None:
+    async with world.open_hub():
+        async with world.open_device("a") as a:
+            await a.settle()
+        async with world.open_device("a", principal="eve") as a:
+            await a.store(world.CARDS).insert(world.Card(id="1"))
+            await until(lambda: _is(a.sync.status.state == "stalled"))
+            assert a.sync.status.error.code in ("WRONG_HUB", "PERMISSION_DENIED")
+            assert a.wire.count("push") == 0
+    world.hub_file = "other.db"
+    async with world.open_hub(), world.open_device("a") as a:
+        await until(lambda: _is(a.sync.status.state == "stalled"))
+        assert a.sync.status.error.code in ("WRONG_HUB", "HUB_MISMATCH")
+        assert len(await a.outbox()) == 1
+
+
+async def test_rows_from_before_are_adopted(world: Any) -> None:
+    """A store that was local only: its rows go up with the first sync instead of being swapped away."""
+    async with world.open_hub(), world.open_device("b") as b:
+        await b.store(world.CARDS).insert(world.Card(id="b"))
+        await b.settle()
+        async with world.open_device("a", plugins=()) as a:
+            await a.store(world.CARDS).insert_many([world.Card(id=f"old{number}") for number in range(3)])
+            await a.store(world.CARDS).insert(world.Card(id="elsewhere", board="other"))
+        async with world.open_device("a") as a:
+            await a.settle()
+            await b.settle()
+            assert set(await b.rows()) == {"b", "old0", "old1", "old2"}
+            assert set(await a.rows()) == {*(await b.rows()), "elsewhere"}
+            assert await a.outbox() == []
+
+
+async def test_a_hub_with_tighter_limits_is_kept_to(world: Any) -> None:
+    limits = Limits(push_mutations=3, page_changes=4)
+    async with world.open_hub(limits=limits), world.open_device("a") as a, world.open_device("b") as b:
+        await fill(world, a, 20)
+        await b.settle()
+        assert await a.rows() == await b.rows()
+        assert all(len(request.mutations) <= 3 for method, request in a.wire.calls if method == "push")
+        assert all(request.max_changes <= 4 for method, request in b.wire.calls if method == "pull")
+
+
+async def test_an_empty_page_moves_the_cursor(world: Any) -> None:
+    """A page with nothing for this client is applied all the same, or it would be asked for again for ever."""
+
+    def emptied(reply: PullReply) -> PullReply:
+        return replace(reply, stores=())
+
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("b") as b:
+        await b.settle()
+        b.wire.tamper["pull"] = emptied
+        await fill(world, a, 3)
+        await b.settle()
+        assert b.sync.status.scope("main").cursor == 3
+        assert await b.rows() == {}

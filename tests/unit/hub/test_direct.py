@@ -1,0 +1,229 @@
+"""Direct queries and writes at the hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry
+from atoma.contracts.query import Compare, In, Not, QuerySpec, Sort
+from atoma.contracts.sync import Limits, Op
+from atoma.errors import RemoteError
+from atoma.hub import Access
+from atoma.ports.service import Principal
+from atoma.query import Query, bind, col
+from tests.unit.hub.kit import CARDS, SCOPE, Client, card, direct, hub_on, pull_all
+
+
+def insert(id: str, title: str = "t", board: str = SCOPE) -> WriteEntry:
+    return WriteEntry("cards", "insert", id, board, {**card(title), "board": board})  # type: ignore[dict-item]
+
+
+class Boards:
+    """ann: red and blue; bob: blue to read."""
+
+    def scope_access(self, principal: Principal, scope: str) -> Access:
+        if principal.subject == "ann":
+            return "write" if scope in ("red", "blue") else "none"
+        return "read" if scope == "blue" else "none"
+
+
+async def test_direct_writes_reach_syncing_clients() -> None:
+    async with hub_on(":memory:") as hub:
+        client = Client.of(hub, "a")
+        result = await client.service.write(direct(insert("1"), insert("2"), idem="k1"))
+        assert (result.status, [(i.ok, i.changed, i.version) for i in result.items]) == (
+            "confirmed", [(True, True, 1), (True, True, 2)]
+        )  # fmt: skip
+        update = WriteEntry("cards", "update", "1", values={"title": "new"})
+        delete = WriteEntry("cards", "delete", "2", SCOPE)
+        await client.service.write(direct(update, delete, idem="k2", atomic=True))
+        rows, end = await pull_all(client)
+        assert end.seq == 3
+        assert rows == {("cards", "1"): {**card("new"), "board": SCOPE}}
+        met = await client.do(Op("patch", "cards", "1", {"title": "mine"}), base=2)
+        assert (met.status, met.conflicts[0].fields) == ("merged", ("title",))
+
+
+async def test_the_same_key_gets_the_same_answer(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    request = direct(insert("1"), insert("1"), WriteEntry("cards", "delete", "1", SCOPE), idem="once")
+    async with hub_on(path) as hub:
+        first = await Client.of(hub, "a").service.write(request)
+        assert [item.ok for item in first.items] == [True, False, True]
+    async with hub_on(path) as hub:
+        client = Client.of(hub, "a")
+        again = await client.service.write(request)
+        assert (again.status, again.items) == (first.status, first.items)
+        assert (await pull_all(client))[1].seq == 2
+        other = await hub.service(Principal("bob")).write(request)
+        assert other.items[0].version == 3  # keys belong to their principal
+        await hub.compact(keep=10, keep_days=30)
+        assert (await client.service.write(request)).items == first.items
+
+
+async def test_the_same_key_at_the_same_time_is_applied_once(tmp_path: Path) -> None:
+    async with hub_on(tmp_path / "hub.db") as hub:
+        client = Client.of(hub, "a")
+        versions: list[int] = []
+
+        async def write() -> None:
+            entry = WriteEntry("cards", "upsert", "1", SCOPE, {"lane": "done"}, defaults={"title": "t"})
+            versions.append((await client.service.write(direct(entry, idem="k"))).items[0].version)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(10):
+                nursery.start_soon(write)
+        assert versions == [1] * 10
+        assert (await client.query())["1"] == {**card("t", lane="done"), "board": SCOPE}
+
+
+async def test_entries_are_refused_one_by_one_with_their_reason() -> None:
+    async with hub_on(":memory:") as hub:
+        client = Client.of(hub, "a")
+        await client.service.write(direct(insert("1"), idem="k"))
+        cases = {
+            "CONFLICT": [insert("1"), WriteEntry("cards", "update", "1", SCOPE, {"done": 1}, base_version=7)],
+            "NOT_FOUND": [
+                WriteEntry("cards", "update", "9", values={"done": 1}),
+                WriteEntry("cards", "delete", "9", SCOPE),
+            ],
+            "INVALID": [
+                WriteEntry("nowhere", "insert", "1", SCOPE),
+                WriteEntry("cards", "update", "1", SCOPE, {"rank": float("nan")}),
+                WriteEntry("cards", "update", "1", SCOPE, {"colour": "red"}),
+                WriteEntry("cards", "update", "1", SCOPE, {"board": "other"}),
+                WriteEntry("cards", "upsert", "2", SCOPE, {"lane": "done"}),
+                WriteEntry("cards", "insert", "", SCOPE, {"title": "t"}),
+            ],
+        }
+        entries = [(code, entry) for code, group in cases.items() for entry in group]
+        result = await client.service.write(direct(*(entry for _, entry in entries), idem="many"))
+        assert [item.error.code if item.error else "" for item in result.items] == [code for code, _ in entries]
+        assert result.status == "rejected"
+        assert (await pull_all(client))[1].seq == 1
+
+
+async def test_an_atomic_write_is_all_or_nothing_and_checks_what_it_read() -> None:
+    async with hub_on(":memory:") as hub:
+        client = Client.of(hub, "a")
+        await client.service.write(direct(insert("1"), idem="k"))
+        refused = await client.service.write(direct(insert("2"), insert("1"), insert("3"), idem="a", atomic=True))
+        assert [item.error.code if item.error else "" for item in refused.items] == ["ABORTED", "CONFLICT", "ABORTED"]
+        two = await client.service.write(direct(insert("2"), insert("3", board="other"), idem="b", atomic=True))
+        assert {item.error.code for item in two.items if item.error} == {"INVALID", "ABORTED"}
+        stale = direct(insert("2"), idem="c", atomic=True, reads=(("cards", "1", 9),))
+        assert (await client.service.write(stale)).status == "rejected"
+        fresh = direct(insert("2"), idem="d", atomic=True, reads=(("cards", "1", 1), ("cards", "5", None)))
+        assert (await client.service.write(fresh)).status == "confirmed"
+        assert set(await client.query()) == {"1", "2"}
+
+
+async def test_a_base_version_is_the_hubs_sequence() -> None:
+    async with hub_on(":memory:") as hub:
+        client = Client.of(hub, "a")
+        version = (await client.service.write(direct(insert("1"), idem="k"))).items[0].version
+        for expected, idem in (("confirmed", "x"), ("rejected", "y")):
+            entry = WriteEntry("cards", "update", "1", SCOPE, {"title": idem}, base_version=version)
+            assert (await client.service.write(direct(entry, idem=idem))).status == expected
+        result = await client.service.query(QueryRequest("cards", QuerySpec(), OperationContext("t")))
+        assert [(row.version, row.seq, row.image["title"]) for row in result.rows] == [(2, 2, "x")]
+
+
+async def test_a_unique_value_is_refused_as_a_conflict() -> None:
+    async with hub_on(":memory:") as hub:
+        service = Client.of(hub, "a").service
+        entries = [WriteEntry("seats", "insert", id, SCOPE, {"place": "front"}) for id in ("1", "2")]
+        result = await service.write(direct(*entries, idem="k"))
+        assert [item.error.code if item.error else "" for item in result.items] == ["", "CONFLICT"]
+
+
+async def test_queries_and_writes_keep_to_the_scopes_one_may_use() -> None:
+    async with hub_on(":memory:", rules=Boards()) as hub:
+        ann, bob = hub.service(Principal("ann")), hub.service(Principal("bob"))
+        rows = [insert("1", board="red"), insert("2", board="blue"), insert("3", board="secret")]
+        result = await ann.write(direct(*rows, idem="k"))
+        assert [item.error.code if item.error else "" for item in result.items] == ["", "", "DENIED"]
+
+        async def ids(service: object, query: Query = Query()) -> list[str]:
+            assert service in (ann, bob)
+            spec = bind(query, CARDS)  # type: ignore[arg-type]
+            found = await (ann if service is ann else bob).query(QueryRequest("cards", spec, OperationContext("t")))
+            return [row.id for row in found.rows]
+
+        assert await ids(ann) == ["1", "2"]
+        assert await ids(bob) == ["2"]
+        assert await ids(bob, Query().where(col("board") == "blue")) == ["2"]
+        with pytest.raises(RemoteError) as refused:
+            await ids(bob, Query().where(col("board") == "red"))
+        assert refused.value.remote_code == "PERMISSION_DENIED"
+        for service, expected in ((ann, ["2", "1"]), (bob, ["2"])):
+            by_id = QueryRequest("cards", QuerySpec(ids=("2", "9", "1")), OperationContext("t"))
+            assert [row.id for row in (await service.query(by_id)).rows] == expected
+        count = QueryRequest("cards", QuerySpec(count=True), OperationContext("t"))
+        assert [(await service.query(count)).total for service in (ann, bob)] == [2, 1]
+        update = [WriteEntry("cards", "update", id, values={"done": 1}) for id in ("1", "2")]
+        denied = await bob.write(direct(*update, idem="u"))
+        assert [item.error.code if item.error else "" for item in denied.items] == ["NOT_FOUND", "DENIED"]
+
+
+async def test_a_page_of_a_query_has_a_cursor_exactly_when_there_is_more() -> None:
+    async with hub_on(":memory:") as hub:
+        service = Client.of(hub, "a").service
+        await service.write(direct(*(insert(f"{n:02}", f"title {n % 3}") for n in range(10)), idem="k"))
+        query = Query().where(col("title") != "title 0").order_by("-title").limit(4)
+        seen: list[str] = []
+        for expected in (4, 2):
+            result = await service.query(QueryRequest("cards", bind(query, CARDS), OperationContext("t")))  # type: ignore[arg-type]
+            assert len(result.rows) == expected
+            seen += [row.id for row in result.rows]
+            assert bool(result.meta.cursor) == (expected == 4)
+            query = query.after(result.meta.cursor)
+        assert seen == ["02", "05", "08", "01", "04", "07"]
+
+
+@pytest.mark.parametrize(
+    ("query", "code"),
+    [
+        (QuerySpec(where=Compare("eq", "colour", 1)), "QUERY"),
+        (QuerySpec(where=Compare("eq", "_seq", 1)), "QUERY"),
+        (QuerySpec(where=Compare("eq", "title", [1])), "QUERY"),
+        (QuerySpec(where=In("title", ("x",) * 1001)), "QUERY"),
+        (QuerySpec(order=(Sort("nope"),)), "QUERY"),
+        (QuerySpec(order=(Sort("id"),), after=("a", "b")), "QUERY"),
+        (QuerySpec(limit=-1), "QUERY"),
+        (QuerySpec(limit=10_001), "TOO_LARGE"),
+        (QuerySpec(ids=("x",) * 10_001), "TOO_LARGE"),
+    ],
+)
+async def test_a_query_from_a_stranger_is_checked(query: QuerySpec, code: str) -> None:
+    async with hub_on(":memory:") as hub:
+        with pytest.raises(RemoteError) as refused:
+            await Client.of(hub, "a").service.query(QueryRequest("cards", query, OperationContext("t")))
+        assert refused.value.remote_code == code
+
+
+async def test_answers_and_nesting_are_bounded() -> None:
+    deep = Compare("eq", "title", "x")
+    nested: Compare | Not = deep
+    for _ in range(40):
+        nested = Not(nested)
+    async with hub_on(":memory:", limits=Limits(page_bytes=2000, mutation_ops=3)) as hub:
+        service = Client.of(hub, "a").service
+        for number in range(3):
+            await service.write(direct(insert(str(number), "x" * 900), idem=f"k{number}"))
+        for query, code in ((QuerySpec(), "TOO_LARGE"), (QuerySpec(where=nested), "QUERY")):
+            with pytest.raises(RemoteError) as refused:
+                await service.query(QueryRequest("cards", query, OperationContext("t")))
+            assert refused.value.remote_code == code
+        assert len((await service.query(QueryRequest("cards", QuerySpec(limit=1), OperationContext("t")))).rows) == 1
+        for request, code in (
+            (direct(*[insert("9")] * 4, idem="k"), "TOO_LARGE"),
+            (direct(idem="k"), "MALFORMED"),
+            (direct(insert("9"), idem=""), "MALFORMED"),
+        ):
+            with pytest.raises(RemoteError) as refused:
+                await service.write(request)
+            assert refused.value.remote_code == code

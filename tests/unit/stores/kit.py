@@ -1,0 +1,185 @@
+"""A small schema and short ways to write through the public doors of the stores package."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import trio
+
+from atoma.contracts.codec import encode
+from atoma.contracts.execution import (
+    Durability,
+    OperationContext,
+    WriteEntry,
+    WriteOptions,
+    WriteRequest,
+    WriteResult,
+    item_key,
+)
+from atoma.contracts.overlay import PendingKind, PendingMutation
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.sync import MutationBody
+from atoma.contracts.values import RowImage, StoredRow
+from atoma.ports import Environment, LocalTx, Staging, seeded_environment
+from atoma.schema import Index, Schema, StoreSpec
+from atoma_stores.local import LocalWriteNode
+from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
+
+CONTEXT = OperationContext("trace")
+
+
+@dataclass
+class Card:
+    id: str
+    title: str
+    lane: str = "todo"
+    rank: int = 0
+    weight: float | None = None
+    board: str = "main"
+
+
+@dataclass
+class Tag:
+    id: str
+    name: str
+
+
+CARDS = StoreSpec("cards", Card, scope="board", indexes=[Index("lane", "rank")])
+TAGS = StoreSpec("tags", Tag, indexes=[Index("name", unique=True)])
+SCHEMA = Schema(CARDS, TAGS)
+SYNCED = frozenset({"cards", "tags"})
+
+
+def card(title: str = "a", **values: object) -> RowImage:
+    """A complete image of a card."""
+    image: RowImage = {"title": title, "lane": "todo", "rank": 0, "weight": None, "board": "main"}
+    return {**image, **values}  # type: ignore[dict-item]
+
+
+def insert(id: str, image: RowImage | None = None, store: str = "cards") -> WriteEntry:
+    return WriteEntry(store, "insert", id, values=card() if image is None else image)
+
+
+def update(id: str, *, base_version: int | None = None, store: str = "cards", **values: object) -> WriteEntry:
+    return WriteEntry(store, "update", id, values=values, base_version=base_version)  # type: ignore[arg-type]
+
+
+def delete(id: str, *, base_version: int | None = None, store: str = "cards") -> WriteEntry:
+    return WriteEntry(store, "delete", id, base_version=base_version)
+
+
+def request(
+    *entries: WriteEntry,
+    idem: str = "",
+    atomic: bool = False,
+    durability: Durability | None = None,
+    reads: tuple[tuple[str, str, int | None], ...] = (),
+) -> WriteRequest:
+    options = WriteOptions(atomic=atomic, durability=durability, reads=reads)
+    return WriteRequest(entries, options, CONTEXT, idem or Environment().ids())
+
+
+@dataclass
+class QueueingStage:
+    """The smallest stage behind a local write that queues what it did: one mutation per effect, or one per unit."""
+
+    database: str
+    kind: PendingKind = "outbox"
+    fail_with: BaseException | None = None
+    seen: list[int] = field(default_factory=list)
+
+    def stage(self, tx: LocalTx, request: WriteRequest) -> None:
+        effects = list(tx.effects)
+        groups = [effects] if request.options.atomic and effects else [[effect] for effect in effects]
+        size = len(request.entries)
+        for group in groups:
+            first = group[0]
+            identity = tx.identity()
+            key = item_key(request.idem, first.index, atomic=request.options.atomic, size=size)
+            mid = identity.next_mid if self.kind == "outbox" else 0
+            ops = tuple(effect.op for effect in group)
+            body = encode(MutationBody(mid, key, first.scope, 0, 1, tx.now_ms, ops))
+            for effect in group:
+                tx.shadow(effect.entry.store, effect.entry.id, effect.scope, effect.pre)
+            rows = [(effect.entry.store, effect.entry.id, effect.pre) for effect in group]
+            tx.enqueue(PendingMutation(0, self.kind, mid, key, first.scope, 0, body, b"digest"), rows)
+            if self.kind == "outbox":
+                tx.save_identity(_next(tx))
+        self.seen.append(len(effects))
+        if self.fail_with is not None:
+            raise self.fail_with
+
+
+def _next(tx: LocalTx):  # type: ignore[no-untyped-def]
+    import msgspec
+
+    identity = tx.identity()
+    return msgspec.structs.replace(identity, next_mid=identity.next_mid + 1)
+
+
+@dataclass
+class Opened:
+    """An open database with its nodes."""
+
+    db: SQLiteLocalDatabase
+    node: LocalWriteNode
+    outbox: QueueingStage
+
+    async def write(self, *entries: WriteEntry, **options: object) -> WriteResult:
+        return await self.node.write(request(*entries, **options))  # type: ignore[arg-type]
+
+    async def queue(self, *entries: WriteEntry, **options: object) -> WriteResult:
+        return await self.queue_request(request(*entries, **options))  # type: ignore[arg-type]
+
+    async def queue_request(self, unit: WriteRequest) -> WriteResult:
+        stages: Sequence[Staging] = (self.node, self.outbox)
+        return await self.db.commit(unit, stages)
+
+    async def get(self, id: str, store: str = "cards") -> StoredRow | None:
+        rows = (await self.db.read(store, QuerySpec(ids=(id,)))).rows
+        return rows[0] if rows else None
+
+    async def rows(self, store: str = "cards") -> dict[str, RowImage]:
+        return {row.id: row.image for row in (await self.db.read(store, QuerySpec())).rows}
+
+
+@asynccontextmanager
+async def opened(
+    path: Path | str = ":memory:",
+    *,
+    synced: frozenset[str] = frozenset(),
+    schema: Schema = SCHEMA,
+    environment: Environment | None = None,
+    engine: SQLiteEngine | None = None,
+) -> AsyncGenerator[Opened]:
+    """A database on ``path`` with real threads, or inline with a seeded environment."""
+    chosen = engine or SQLiteEngine(path)
+    async with chosen.open_database(schema, environment or Environment(), synced) as db:
+        yield Opened(db, LocalWriteNode(db), QueueingStage(db.database))
+
+
+def inline(seed: int = 1) -> Environment:
+    return seeded_environment(seed)
+
+
+def threaded(**changes: object) -> Environment:
+    return replace(Environment(), **changes)  # type: ignore[arg-type]
+
+
+def atoma_threads() -> list[str]:
+    import threading
+
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("atoma-")]
+
+
+async def until(condition: object) -> None:
+    """Let the other tasks run until ``condition()`` holds (bounded)."""
+    assert callable(condition)
+    for _ in range(10_000):
+        if condition():
+            return
+        await trio.lowlevel.checkpoint()
+    raise AssertionError("it never happened")

@@ -1,0 +1,433 @@
+"""The database under the engine and the hub: group commit, snapshots, cancelling, failing disks, closing."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import apsw
+import pytest
+import trio
+import trio.testing
+
+from atoma.errors import AtomaError, ClosedError, DiskFull, QueryError, StoreBusy, StoreCorrupt, StoreError
+from atoma.ports import Environment
+from atoma_stores.sqlite.database import Database, open_database
+from atoma_stores.sqlite.faults import fault_vfs
+from tests.unit.stores.kit import atoma_threads, inline, until
+
+
+def put(value: int) -> Callable[[apsw.Connection], int]:
+    def body(connection: apsw.Connection) -> int:
+        connection.execute("INSERT INTO t(a) VALUES(?)", (value,))
+        return value
+
+    return body
+
+
+def create(connection: apsw.Connection) -> None:
+    connection.execute("CREATE TABLE t(a INTEGER NOT NULL) STRICT")
+
+
+def values(connection: apsw.Connection) -> list[int]:
+    return [row[0] for row in connection.execute("SELECT a FROM t ORDER BY a")]  # type: ignore[misc]
+
+
+def count(connection: apsw.Connection) -> int:
+    return int(connection.execute("SELECT count(*) FROM t").get)  # type: ignore[arg-type]
+
+
+@pytest.fixture(params=["file", "inline file", "memory"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Environment]:
+    if request.param == "memory":
+        return ":memory:", Environment()
+    return str(tmp_path / "a.db"), inline() if request.param == "inline file" else Environment()
+
+
+async def test_units_commit_and_read_back_in_every_topology(place: tuple[str, Environment]) -> None:
+    async with open_database(place[0], environment=place[1]) as db:
+        await db.transact(create)
+        assert await db.transact(put(1)) == 1
+        assert await db.transact(put(2), durability="normal") == 2
+        assert await db.transact(put(3), bulk=True) == 3
+        assert await db.read(values) == await db.read_in_pool(values) == [1, 2, 3]
+
+
+async def test_a_unit_that_raises_undoes_its_own_work_only(place: tuple[str, Environment]) -> None:
+    async with open_database(place[0], environment=place[1]) as db:
+        await db.transact(create)
+
+        async def one(value: int) -> None:
+            def body(connection: apsw.Connection) -> None:
+                put(value)(connection)
+                if value % 3 == 0:
+                    raise LookupError(value)
+
+            if value % 3 == 0:
+                with pytest.raises(LookupError, match=str(value)):
+                    await db.transact(body)
+            else:
+                await db.transact(body)
+
+        async with trio.open_nursery() as nursery:
+            for value in range(60):
+                nursery.start_soon(one, value)
+        assert await db.read(values) == [value for value in range(60) if value % 3]
+
+
+async def test_256_writers_share_their_fsyncs(tmp_path: Path) -> None:
+    with fault_vfs("counting") as plan:
+        async with open_database(str(tmp_path / "a.db"), environment=Environment(), vfs="counting") as db:
+            await db.transact(create)
+            before, syncs = db.statistics, plan.done["sync"]
+            told: list[int] = []
+            async with trio.open_nursery() as nursery:
+                for value in range(256):
+                    nursery.start_soon(lambda value=value: db.transact(put(value), on_commit=told.append))
+            after = db.statistics
+            assert after.units - before.units == 256
+            assert after.commits - before.commits <= 16
+            assert plan.done["sync"] - syncs <= 16
+            assert await db.read(count) == 256
+            order = await db.read(lambda c: [row[0] for row in c.execute("SELECT a FROM t ORDER BY rowid")])
+            assert told == order  # heard in commit order
+
+
+async def test_full_means_an_fsync_and_normal_means_none(tmp_path: Path) -> None:
+    with fault_vfs("syncing") as plan:
+        async with open_database(str(tmp_path / "a.db"), environment=Environment(), vfs="syncing") as db:
+            await db.transact(create)
+            at = plan.done["sync"]
+            await db.transact(put(1), durability="normal")
+            assert plan.done["sync"] == at
+            assert db.statistics.inline_commits == 1
+            await db.transact(put(2), durability="full")
+            assert plan.done["sync"] > at
+            assert db.statistics.inline_commits == 1
+
+
+async def test_a_read_is_one_snapshot(tmp_path: Path) -> None:
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        await db.transact(create)
+        await db.transact(put(1))
+        begun, written = threading.Event(), threading.Event()
+
+        def twice(connection: apsw.Connection) -> tuple[int, int]:
+            first = count(connection)
+            begun.set()
+            assert written.wait(10)
+            return first, count(connection)
+
+        async with trio.open_nursery() as nursery:
+
+            async def write() -> None:
+                await until(begun.is_set)
+                await db.transact(put(2))
+                written.set()
+
+            nursery.start_soon(write)
+            assert await db.read_in_pool(twice) == (1, 1)
+        assert await db.read(count) == 2
+
+
+async def test_a_long_read_moves_to_the_pool_and_the_loop_goes_on(tmp_path: Path) -> None:
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        await db.transact(create)
+        await db.transact(lambda c: c.executemany("INSERT INTO t VALUES(?)", ((n,) for n in range(2_000))) and None)
+        beats = 0
+
+        async def beat() -> None:
+            nonlocal beats
+            while True:
+                beats += 1
+                await trio.lowlevel.checkpoint()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(beat)
+            pairs = await db.read(lambda c: c.execute("SELECT count(*) FROM t x, t y WHERE x.a <= y.a").get)
+            nursery.cancel_scope.cancel()
+        assert pairs == 2_000 * 2_001 // 2
+        assert db.statistics.moved_reads == 1
+        assert beats > 1
+
+
+async def test_readers_cannot_write(tmp_path: Path) -> None:
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        await db.transact(create)
+        for read in (db.read, db.read_in_pool):
+            with pytest.raises(StoreError, match="may not be written"):
+                await read(put(1))
+        with pytest.raises(QueryError, match="no such table: nowhere"):
+            await db.read(lambda c: c.execute("SELECT * FROM nowhere").get)
+
+
+@pytest.fixture
+def gate() -> threading.Event:
+    return threading.Event()
+
+
+def held(gate: threading.Event, begun: threading.Event, value: int) -> Callable[[apsw.Connection], int]:
+    def body(connection: apsw.Connection) -> int:
+        begun.set()
+        assert gate.wait(10)
+        return put(value)(connection)
+
+    return body
+
+
+async def test_cancelled_before_its_turn_a_unit_is_taken_out(tmp_path: Path, gate: threading.Event) -> None:
+    begun = threading.Event()
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        await db.transact(create)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(db.transact, held(gate, begun, 1))
+            await until(begun.is_set)
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await db.transact(put(2))  # cancelled before it is even queued
+            assert scope.cancelled_caught
+            with trio.move_on_after(0.01) as scope:
+                await db.transact(put(3))  # cancelled in the queue
+            assert scope.cancelled_caught
+            gate.set()
+        assert await db.read(values) == [1]
+
+
+async def test_cancelled_after_its_beginning_a_unit_is_committed_and_answered(
+    tmp_path: Path, gate: threading.Event
+) -> None:
+    begun = threading.Event()
+    told: list[int] = []
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        await db.transact(create)
+        answer = 0
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                async def cancel() -> None:
+                    await until(begun.is_set)
+                    scope.cancel()
+                    gate.set()
+
+                nursery.start_soon(cancel)
+                answer = await db.transact(held(gate, begun, 1), on_commit=told.append)
+        assert answer == 1
+        assert told == [1]
+        assert await db.read(values) == [1]
+
+
+async def test_closing_finishes_what_is_queued_and_leaves_no_thread(tmp_path: Path, gate: threading.Event) -> None:
+    begun = threading.Event()
+    path = tmp_path / "a.db"
+    answers: list[int] = []
+
+    async def write(db: Database, body: Callable[[apsw.Connection], int]) -> None:
+        answers.append(await db.transact(body))
+
+    async with trio.open_nursery() as nursery:
+        async with open_database(str(path), environment=Environment()) as db:
+            await db.transact(create)
+            assert await db.read_in_pool(count) == 0
+            assert sorted(atoma_threads()) == ["atoma-checkpoint", "atoma-reader", "atoma-writer"]
+            nursery.start_soon(write, db, held(gate, begun, 1))
+            await until(begun.is_set)
+            nursery.start_soon(write, db, put(2))
+            await trio.testing.wait_all_tasks_blocked()
+            nursery.start_soon(trio.to_thread.run_sync, gate.set)
+    assert sorted(answers) == [1, 2]
+    assert atoma_threads() == []
+    assert list(tmp_path.iterdir()) == [path]  # no -wal, no -shm: everything is checkpointed
+    with sqlite3.connect(path) as other:
+        assert [row[0] for row in other.execute("SELECT a FROM t ORDER BY a")] == [1, 2]
+    other.close()
+    for call in (db.transact, db.read, db.read_in_pool):
+        with pytest.raises(ClosedError):
+            await call(count)
+
+
+async def test_closing_when_cancelled_is_as_orderly(tmp_path: Path, gate: threading.Event) -> None:
+    begun = threading.Event()
+    with trio.CancelScope() as scope:
+        async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+            await db.transact(create)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(db.transact, held(gate, begun, 1))
+                await until(begun.is_set)
+                scope.cancel()
+                gate.set()
+    assert atoma_threads() == []
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        assert await db.read(values) == [1]
+
+
+async def test_a_full_disk_is_typed_and_harms_nothing_before_or_after(tmp_path: Path) -> None:
+    def big(connection: apsw.Connection) -> None:
+        for value in range(5_000):
+            connection.execute("INSERT INTO t VALUES(?)", (value + 1_000_000_000,))
+
+    with fault_vfs("filling") as plan:
+        async with open_database(str(tmp_path / "a.db"), environment=Environment(), vfs="filling") as db:
+            await db.transact(create)
+            await db.transact(put(1))
+            for skip in (0, 1, 3):
+                plan.fail("write", "full", skip=skip)
+                with pytest.raises(DiskFull, match="nothing was written"):
+                    await db.transact(big)
+                plan.heal()
+                assert await db.read(values) == [1]
+            await db.transact(put(2))
+        async with open_database(str(tmp_path / "a.db"), environment=Environment(), vfs="filling") as db:
+            assert await db.read(values) == [1, 2]
+
+
+async def test_a_full_disk_in_a_group_fails_the_whole_group_and_no_later_unit(tmp_path: Path) -> None:
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        await db.transact(create)
+        gate, begun = threading.Event(), threading.Event()
+        failed: list[int] = []
+
+        async def one(value: int) -> None:
+            def body(connection: apsw.Connection) -> None:
+                put(value)(connection)
+                if value == 5:
+                    connection.pragma("max_page_count", 3)
+                    try:
+                        for _ in range(100):
+                            connection.execute("INSERT INTO t SELECT a FROM t")
+                    finally:
+                        connection.pragma("max_page_count", 2**30)
+
+            try:
+                await db.transact(body)
+            except DiskFull:
+                failed.append(value)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(db.transact, held(gate, begun, 0))
+            await until(begun.is_set)
+            for value in range(1, 10):
+                nursery.start_soon(one, value)
+            await trio.testing.wait_all_tasks_blocked()
+            gate.set()
+        assert 5 in failed
+        assert await db.read(values) == [value for value in range(10) if value not in failed]
+
+
+async def test_a_commit_that_leaves_doubt_poisons_the_connection(tmp_path: Path) -> None:
+    with fault_vfs("failing") as plan:
+        async with open_database(str(tmp_path / "a.db"), environment=Environment(), vfs="failing") as db:
+            await db.transact(create)
+            await db.transact(put(1))
+            plan.fail("sync", "io", once=True)
+            with pytest.raises(StoreError, match="whether the write is in the file shows when it is opened again"):
+                await db.transact(put(2))
+            for call in (db.transact, db.read, db.read_in_pool):
+                with pytest.raises(StoreError, match="refuses every call"):
+                    await call(count)
+        async with open_database(str(tmp_path / "a.db"), environment=Environment(), vfs="failing") as db:
+            assert (await db.read(values))[0] == 1
+            await db.transact(put(3))
+
+
+async def test_another_process_is_waited_for_without_stopping_the_loop(tmp_path: Path) -> None:
+    path = str(tmp_path / "a.db")
+    async with open_database(path, environment=Environment()) as db:
+        await db.transact(create)
+        other = apsw.Connection(path)  # not sqlite3: POSIX locks do not tell two libraries of one process apart
+        other.execute("BEGIN IMMEDIATE")
+        done = False
+
+        async def write() -> None:
+            nonlocal done
+            await db.transact(put(1), durability="normal")
+            done = True
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await trio.sleep(0.05)
+            assert not done
+            assert await db.read(count) == 0  # readers are not held up
+            other.execute("COMMIT")
+        other.close()
+        assert await db.read(values) == [1]
+
+
+async def test_a_file_that_is_held_too_long_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atoma_stores.sqlite._writer.BUSY_MS", 50)
+    path = str(tmp_path / "a.db")
+    async with open_database(path, environment=Environment()) as db:
+        await db.transact(create)
+        other = apsw.Connection(path)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreBusy):
+            await db.transact(put(1))
+        other.execute("COMMIT")
+        other.close()
+        await db.transact(put(2))
+        assert await db.read(values) == [2]
+
+
+@pytest.mark.parametrize("content", [b"not a database at all" * 100, b"SQLite format 3\x00" + b"\xff" * 4_000])
+async def test_what_is_no_database_is_corrupt(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.db"
+    path.write_bytes(content)
+    with pytest.raises(StoreCorrupt):
+        async with open_database(str(path), environment=Environment()):
+            raise AssertionError("opened")
+    assert path.read_bytes() == content
+    assert atoma_threads() == []
+
+
+async def test_a_damaged_page_is_corrupt(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    async with open_database(str(path), environment=Environment()) as db:
+        await db.transact(create)
+        await db.transact(lambda c: c.executemany("INSERT INTO t VALUES(?)", ((n,) for n in range(9_000))) and None)
+    damaged = bytearray(path.read_bytes())
+    damaged[2 * 4096 : 4 * 4096] = b"\xff" * 8192
+    path.write_bytes(damaged)
+    async with open_database(str(path), environment=Environment()) as db:
+        with pytest.raises(StoreCorrupt, match="damaged"):
+            await db.read_in_pool(count)
+
+
+async def test_a_missing_folder_is_said(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="check folder and permissions"):
+        async with open_database(str(tmp_path / "no" / "a.db"), environment=Environment()):
+            raise AssertionError("opened")
+
+
+async def test_checkpoints_keep_the_wal_short(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    async with open_database(str(path), environment=Environment(), durability="normal") as db:
+        await db.transact(lambda c: c.execute("CREATE TABLE t(a BLOB) STRICT") and None)
+        for _ in range(300):
+            await db.transact(lambda c: c.execute("INSERT INTO t VALUES(zeroblob(40000))") and None, bulk=True)
+        assert db.statistics.checkpoints >= 1
+        assert (tmp_path / "a.db-wal").stat().st_size < 12_000_000  # all of it would be 12.4 MB and more
+    assert not (tmp_path / "a.db-wal").exists()
+
+
+@pytest.mark.virtual_time
+async def test_virtual_time_stands_still_while_sqlite_works(tmp_path: Path) -> None:
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        assert db.topology == "inline"
+        await db.transact(create)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep, 3_600)
+            for value in range(50):
+                await db.transact(put(value))
+            assert trio.current_time() < 1
+            nursery.cancel_scope.cancel()
+        assert atoma_threads() == []
+
+
+async def test_connections_are_hardened(tmp_path: Path) -> None:
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        with pytest.raises(AtomaError):
+            await db.transact(lambda c: c.execute("SELECT load_extension('x')").get)
+        with pytest.raises(AtomaError):
+            await db.transact(lambda c: c.execute('SELECT "no such column"').get)
+        assert await db.transact(lambda c: c.pragma("trusted_schema")) == 0

@@ -1,0 +1,182 @@
+"""The outbox node in the engine's own transaction: numbers, digests, causal links, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoma.contracts.codec import decode
+from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.overlay import PendingMutation
+from atoma.contracts.sync import Cursor, Limits, MutationBody
+from atoma.contracts.sync import Op as WireOp
+from atoma.errors import ScopeNotSubscribed, ValidationError
+from atoma.ports import Environment, seeded_environment
+from atoma.ports.engine import LocalDatabase
+from atoma.schema import Schema, StoreSpec
+from atoma.sync.outbox import OutboxNode
+from atoma_stores.local import LocalWriteNode
+from atoma_stores.sqlite.engine import SQLiteEngine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    id: str
+    title: str = ""
+    board: str = "main"
+
+
+CARDS = StoreSpec("cards", Card, scope="board")
+LOCAL = StoreSpec("drafts", Card, scope="board")
+SCHEMA = Schema(CARDS, LOCAL, version=3)
+
+
+@dataclass
+class Bench:
+    """A database with the two stages of a queued write."""
+
+    database: LocalDatabase
+    environment: Environment
+    scopes: Sequence[str] = ("main", "other")
+    limits: Limits | None = None
+
+    async def write(self, *entries: WriteEntry, atomic: bool = False, idem: str = "") -> Any:
+        request = WriteRequest(
+            entries, WriteOptions(atomic=atomic), OperationContext("t"), idem or self.environment.ids()
+        )
+        outbox = OutboxNode(self.database.database, ["cards"], self.scopes, self.limits)
+        return await self.database.commit(request, [LocalWriteNode(self.database), outbox])
+
+    async def pending(self) -> list[PendingMutation]:
+        def read(tx: Any) -> list[PendingMutation]:
+            found = [tx.pending_by_mid(mid) for mid in range(1, tx.identity().next_mid)]
+            assert None not in found, "numbers are dense"
+            return found
+
+        return await self.database.inspect(read)
+
+    async def ops(self) -> list[tuple[WireOp, ...]]:
+        return [decode(item.body, MutationBody).ops for item in await self.pending()]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Callable[[], Any]:
+    @asynccontextmanager
+    async def opened() -> AsyncGenerator[Bench]:
+        environment = seeded_environment(7)
+        engine = SQLiteEngine(tmp_path / "a.db")
+        async with engine.open_database(SCHEMA, environment, frozenset({"cards"})) as database:
+            yield Bench(database, environment)
+
+    return opened
+
+
+def insert(id: str, board: str = "main", title: str = "", store: str = "cards") -> WriteEntry:
+    return WriteEntry(store, "insert", id, board, {"title": title, "board": board})
+
+
+def update(id: str, title: str) -> WriteEntry:
+    return WriteEntry("cards", "update", id, values={"title": title})
+
+
+async def test_one_mutation_per_entry_dense_and_chained(bench: Any) -> None:
+    async with bench() as b:
+        await b.write(insert("1"), insert("2"), insert("3"), idem="unit")
+        await b.write(update("2", "x"), idem="single")
+        pending = await b.pending()
+        assert [(item.mid, item.idem) for item in pending] == [
+            (1, "unit:0"),
+            (2, "unit:1"),
+            (3, "unit:2"),
+            (4, "single"),
+        ]
+        digest = b""
+        for item in pending:
+            digest = hashlib.sha256(digest + item.body).digest()
+            assert item.digest == digest
+            body = decode(item.body, MutationBody)
+            assert (body.mid, body.idem, body.scope, body.schema_version) == (item.mid, item.idem, "main", 3)
+            assert body.client_ms > 0
+        identity = await b.database.inspect(lambda tx: tx.identity())
+        assert (identity.next_mid, identity.tail_digest) == (5, digest)
+
+
+async def test_an_atomic_unit_is_one_mutation(bench: Any) -> None:
+    async with bench() as b:
+        await b.write(insert("1"), insert("2"), update("1", "again"), atomic=True, idem="unit")
+        (item,) = await b.pending()
+        assert item.idem == "unit"
+        (ops,) = await b.ops()
+        assert [(op.kind, op.id, op.after_mid) for op in ops] == [
+            ("create", "1", 0),
+            ("create", "2", 0),
+            ("patch", "1", 0),
+        ]
+        assert await b.database.inspect(lambda tx: tx.pre_image("cards", "1", item.lsn)) is None
+
+
+async def test_operations_name_the_pending_mutation_they_build_on(bench: Any) -> None:
+    async with bench() as b:
+        await b.write(insert("1"), update("1", "x"), insert("2"))
+        await b.write(update("1", "y"))
+        assert [op.after_mid for (op,) in await b.ops()] == [0, 1, 0, 2]
+
+
+async def test_the_base_is_what_the_user_had_seen_of_the_scope(bench: Any) -> None:
+    async with bench() as b:
+
+        def live(tx: Any) -> None:
+            from msgspec.structs import replace
+
+            tx.save_subscription(replace(tx.subscription("main"), state="live", cursor=Cursor(b"e", 41, b"h")))
+            tx.put_base("cards", "1", "main", {"title": "", "board": "main"}, 7)
+
+        await b.database.apply(live)
+        await b.write(update("1", "x"), insert("2", "other"))
+        assert [item.base_seq for item in await b.pending()] == [41, 0], "the cursor, not the row's version"
+        base = await b.database.inspect(lambda tx: tx.read_base("cards", "1"))
+        assert (base.image, base.seq, base.shadowed) == ({"title": "", "board": "main"}, 7, True)
+
+
+async def test_a_scope_that_is_not_synced_is_refused_and_leaves_no_number_out(bench: Any) -> None:
+    async with bench() as b:
+        await b.write(insert("1"))
+        with pytest.raises(ScopeNotSubscribed) as refused:
+            await b.write(insert("2"), insert("3", "elsewhere"))
+        assert refused.value.scope == "elsewhere"
+        await b.write(insert("4"))
+        assert [item.mid for item in await b.pending()] == [1, 2]
+        assert await b.database.inspect(lambda tx: tx.read_row("cards", "2")) is None
+
+
+async def test_an_atomic_unit_stays_within_a_scope(bench: Any) -> None:
+    async with bench() as b:
+        with pytest.raises(ValidationError, match="one scope"):
+            await b.write(insert("1", "main"), insert("2", "other"), atomic=True)
+        await b.write(insert("1", "main"), insert("2", "other"))
+        assert [item.scope for item in await b.pending()] == ["main", "other"]
+
+
+async def test_what_no_hub_could_take_is_refused_at_once(bench: Any) -> None:
+    async with bench() as b:
+        b.limits = Limits(mutation_bytes=1000, mutation_ops=3)
+        with pytest.raises(ValidationError, match="bytes"):
+            await b.write(insert("1", title="x" * 1000))
+        with pytest.raises(ValidationError, match="entries"):
+            await b.write(*(insert(str(number)) for number in range(4)), atomic=True)
+        await b.write(*(insert(str(number)) for number in range(4)))
+        assert len(await b.pending()) == 4
+
+
+async def test_stores_that_are_not_synced_and_writes_that_change_nothing_send_nothing(bench: Any) -> None:
+    async with bench() as b:
+        await b.write(insert("1", store="drafts"))
+        await b.write(insert("1", title="same"))
+        await b.write(update("1", "same"))
+        assert [op.id for (op,) in await b.ops()] == ["1"]

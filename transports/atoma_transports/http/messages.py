@@ -1,0 +1,88 @@
+"""Requests and responses of the HTTP face."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+import msgspec
+
+from atoma.ports import Peer
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request.
+
+    Attributes:
+        method: ``GET``, ``HEAD`` or ``POST``.
+        path: Decoded path, beginning with ``/``.
+        query: Decoded query parameters; of repeated ones the last.
+        headers: Header fields by lower-case name.
+        body: The body; JSON when there is one.
+        peer: Where it comes from.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    peer: Peer
+
+    def json(self) -> object:
+        """The body as plain values.
+
+        Raises:
+            HttpError: It is not JSON (answered with 400).
+        """
+        try:
+            return msgspec.json.decode(self.body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+            raise HttpError(400, "the body is not JSON") from None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpResponse:
+    """One answer.
+
+    Attributes:
+        body: Sent as it is.
+        status: HTTP status.
+        content_type: Of the body.
+        headers: Further header fields.
+    """
+
+    body: bytes = b""
+    status: int = 200
+    content_type: str = "text/plain; charset=utf-8"
+    headers: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+class HttpError(Exception):
+    """Answered with ``status`` and a line of text; raise it from a handler."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+def json_response(value: object, *, status: int = 200) -> HttpResponse:
+    """``value`` (plain values or msgspec structs) as JSON."""
+    return HttpResponse(msgspec.json.encode(value), status, "application/json")
+
+
+class EventSender(Protocol):
+    """Sends server-sent events to one client."""
+
+    async def __call__(self, data: str, *, event: str = "", id: str = "") -> None:
+        """Send one event, waiting while the client is behind."""
+        ...
+
+
+Handler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
+"""Answers a request; cancelled when the client goes away."""
+EventHandler: TypeAlias = Callable[[HttpRequest, EventSender], Awaitable[None]]
+"""Feeds an event stream until it returns; cancelled when the client goes away."""
