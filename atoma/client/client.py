@@ -1,4 +1,4 @@
-"""``open_client``: puts schema, plugins, kernel and runtime together, checks them, and nothing else (seed §7.3)."""
+"""``open_client``: puts schema, plugins, kernel and runtime together, checks them, and nothing else."""
 
 from __future__ import annotations
 
@@ -133,6 +133,7 @@ async def open_client(
         planes = Planes(schema, environment, nursery, _synced(checked), events)
         async with AsyncExitStack() as stack:
             stack.callback(planes.undo_all)
+            stack.callback(events.flush)  # listeners hear the end before they are taken off
             await _set_up(planes, ordered, stack)
             client = _assemble(schema, policy, planes, events)
             nursery.start_soon(events.deliver)
@@ -142,7 +143,6 @@ async def open_client(
             finally:
                 # lanes and detached steps end before the plugins' resources are closed
                 nursery.cancel_scope.cancel()
-        events.flush()
 
 
 def _synced(plugins: Sequence[Plugin]) -> frozenset[str]:

@@ -10,7 +10,7 @@ from atoma.contracts.execution import Step, StepOutcome, WriteEntry, WriteStatus
 
 @dataclass(frozen=True, slots=True)
 class WriteDispatched:
-    """A write is about to run (the seed's ``onWriteDispatched``); a hint, never the outbox."""
+    """A write is about to run; a hint, never the outbox."""
 
     trace_id: str
     idem: str

@@ -1,4 +1,4 @@
-"""Requests and results of the execution ports (seed §4): neutral, frozen, bound to no protocol."""
+"""Requests and results of the execution ports: neutral, frozen, bound to no protocol."""
 
 from __future__ import annotations
 

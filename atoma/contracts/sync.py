@@ -109,7 +109,7 @@ class Outcome(msgspec.Struct, frozen=True):
         mid: The mutation.
         status: ``applied`` as it was, ``merged`` with somebody else's change, ``rejected``.
         scope: Its scope.
-        seq: Sequence it got, 0 when rejected or when it changed nothing.
+        seq: Sequence it got; the head of its scope at the decision when it changed nothing; 0 when rejected.
         duplicate: True when the hub had decided it before.
         error: Why it was rejected.
         conflicts: Where it met other changes.

@@ -178,7 +178,7 @@ class Board:
         """Take a card down."""
         await self._device.client.store(CARDS).delete(id)
 
-    def plug(self, plugged: object) -> None:
+    def plug(self, plugged: bool) -> None:
         """Pull the cable out, or put it in again and try at once."""
         if plugged:
             self._device.cable.mend()

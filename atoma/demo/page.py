@@ -12,13 +12,14 @@ import trio
 
 from atoma.demo.board import Board
 from atoma.demo.cards import CARD_SCHEMA, CARDS, first_cards
-from atoma.demo.devices import open_device, open_hub_server
+from atoma.demo.devices import Device, open_device, open_hub_server
 from atoma.errors import AtomaError, ConfigurationError
 from atoma.inspector import Inspected, Inspection, add_inspector
 from atoma.ports.tasks import open_tasks
 from atoma_transports.http import EventSender, HttpError, HttpFace, HttpRequest, HttpResponse, json_response
 
 DEVICES = {"a": "Laptop", "b": "Phone"}
+SETTLE_S = 5.0
 
 Command = Callable[[Board, dict[str, object]], Awaitable[None]]
 
@@ -94,6 +95,7 @@ async def run_page(
             if fresh:
                 for board, device in zip(boards, (first, second), strict=True):
                     (await device.client.store(CARDS).insert_many(first_cards(board.key))).raise_for_errors()
+            await _settle(first, second)
             for board in boards:
                 await nursery.start(board.follow)
             stage.show(boards)
@@ -103,6 +105,13 @@ async def run_page(
             )
             task_status.started(address)
             await trio.sleep_forever()
+
+
+async def _settle(first: Device, second: Device) -> None:
+    """Let both devices have everything before the page is announced, but do not insist on it."""
+    with trio.move_on_after(SETTLE_S):
+        for device in (first, second, first):
+            await device.client.sync.wait_idle()
 
 
 def demo_pages(stage: Stage) -> HttpFace:
@@ -168,7 +177,10 @@ def _text(body: dict[str, object], name: str) -> str:
 
 
 async def _plug(board: Board, body: dict[str, object]) -> None:
-    board.plug(body.get("plugged"))
+    plugged = body.get("plugged")
+    if not isinstance(plugged, bool):
+        raise HttpError(400, "plugged has to be true or false")
+    board.plug(plugged)
 
 
 COMMANDS: dict[str, Command] = {

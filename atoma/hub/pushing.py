@@ -20,7 +20,7 @@ from atoma.hub.conflicts import Seen, decide
 from atoma.hub.lineage import broken_link, next_digest, next_transaction
 from atoma.hub.rules import Rules
 from atoma.hub.workspace import Workspace
-from atoma.ports.hub import ClientState, Facts, Need, Plan, Step, StoredOutcome
+from atoma.ports.hub import ClientState, Facts, LogTransaction, Need, Plan, Step, StoredOutcome
 from atoma.ports.service import Principal
 from atoma.schema.spec import Schema
 
@@ -144,10 +144,10 @@ class PushStep:
             raise forked(f"the digests differ before mutation {mid}")
         if not isinstance(self.admitted, Refusal) and self.admitted.body.schema_version > self.court.schema.version:
             return too_new(client, self.admitted.body.schema_version, self.court.schema)
-        outcome, plan = self._verdict(facts)
-        confirmed = max(client.confirmed_mid, min(self.request.confirmed_mid, mid))
-        after = replace(client, last_mid=mid, last_digest=self.mutation.digest, confirmed_mid=confirmed)
-        return replace(plan, client=after, outcome=StoredOutcome(outcome, self.mutation.digest), reply=outcome)
+        outcome, transaction = self._verdict(facts)
+        digest, confirmed = self.mutation.digest, max(client.confirmed_mid, min(self.request.confirmed_mid, mid))
+        after = ClientState(client.client_id, client.incarnation, client.principal, mid, digest, confirmed)
+        return Plan(after, transaction, StoredOutcome(outcome, digest), reply=outcome)
 
     def _again(self, client: ClientState, facts: Facts) -> Plan:
         mid = self.mutation.mid
@@ -162,7 +162,7 @@ class PushStep:
         )  # fmt: skip
         return Plan(client=client, reply=duplicate)
 
-    def _verdict(self, facts: Facts) -> tuple[Outcome, Plan]:
+    def _verdict(self, facts: Facts) -> tuple[Outcome, LogTransaction | None]:
         mid = self.mutation.mid
         scope = "" if isinstance(self.admitted, Refusal) else self.admitted.body.scope
         try:
@@ -173,9 +173,9 @@ class PushStep:
             return self._apply(self.admitted, facts)
         except Refusal as refusal:
             conflicts = () if refusal.conflict is None else (refusal.conflict,)
-            return Outcome(mid, "rejected", scope, error=refusal.error, conflicts=conflicts), Plan()
+            return Outcome(mid, "rejected", scope, error=refusal.error, conflicts=conflicts), None
 
-    def _apply(self, admitted: CheckedMutation, facts: Facts) -> tuple[Outcome, Plan]:
+    def _apply(self, admitted: CheckedMutation, facts: Facts) -> tuple[Outcome, LogTransaction | None]:
         body, mid = admitted.body, self.mutation.mid
         if self.court.rules.scope_access(self.principal, body.scope) != "write":
             raise Refusal("DENIED", f"you may not write in scope {body.scope!r}")
@@ -192,12 +192,11 @@ class PushStep:
         changes = work.changes(self.court.limits.page_bytes)
         status: OutcomeStatus = "merged" if conflicts else "applied"
         if not changes:
-            return Outcome(mid, status, body.scope, facts.scope.head, conflicts=tuple(conflicts)), Plan()
+            return Outcome(mid, status, body.scope, facts.scope.head, conflicts=tuple(conflicts)), None
         transaction = next_transaction(
             facts.scope, changes, author=self.request.client_id, mid=mid, principal=self.principal.subject
         )
-        outcome = Outcome(mid, status, body.scope, transaction.seq, conflicts=tuple(conflicts))
-        return outcome, Plan(transaction=transaction)
+        return Outcome(mid, status, body.scope, transaction.seq, conflicts=tuple(conflicts)), transaction
 
     def _check_dependencies(self, admitted: CheckedMutation, facts: Facts) -> None:
         for op in admitted.ops:

@@ -181,7 +181,9 @@ class Inspection:
         self, kind: str, trace: str, title: str, policy: str, path: Sequence[Step], status: str, error: str
     ) -> None:
         steps = tuple(_step_view(step) for step in path)
-        self._trails.append(TrailView(trace, kind, title, policy, status, error, self._environment.wall_ms(), took_us(steps), steps))
+        self._trails.append(
+            TrailView(trace, kind, title, policy, status, error, self._environment.wall_ms(), took_us(steps), steps)
+        )
         words = [title, error or status, f"in {took_us(steps):,.0f} µs"]
         self._note(kind, "bad" if error else "", " ".join(word for word in words if word))
 

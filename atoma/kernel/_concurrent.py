@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Generic
+from typing import Generic, cast
 
 import trio
 
@@ -19,7 +19,7 @@ from atoma.ports import MergingNode
 
 
 @asynccontextmanager
-async def _open_branches() -> AsyncIterator[trio.Nursery]:
+async def _open_branches() -> AsyncGenerator[trio.Nursery]:
     """A nursery whose branches keep their errors: what comes out is the caller's cancellation, as one exception."""
     try:
         async with trio.open_nursery() as nursery:
@@ -35,7 +35,7 @@ def _leaf(error: BaseException) -> BaseException:
     """The one error that matters in a group: anything but cancellation first."""
     if not isinstance(error, BaseExceptionGroup):
         return error
-    leaves = [_leaf(one) for one in error.exceptions]
+    leaves = [_leaf(one) for one in cast("BaseExceptionGroup[BaseException]", error).exceptions]
     return next((leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)), leaves[0])
 
 
@@ -59,16 +59,18 @@ class _Branches(Generic[Req, Res]):
 
     def start(self, nursery: trio.Nursery) -> None:
         """Start the next branch."""
-        nursery.start_soon(self._run, self.started)
+        index = self.started
         self.started += 1
 
-    async def _run(self, index: int) -> None:
-        try:
-            self.results[index] = await self.steps[index](self.request, self.frames[index])
-        except Exception as error:
-            self.errors[index] = translate(error, f"branch {index + 1}", 0.0)
-        self.ended.append(index)
-        self.changed.set()
+        async def run() -> None:
+            try:
+                self.results[index] = await self.steps[index](self.request, self.frames[index])
+            except Exception as error:
+                self.errors[index] = translate(error, f"branch {index + 1}", 0.0)
+            self.ended.append(index)
+            self.changed.set()
+
+        nursery.start_soon(run)
 
     async def wait_end(self, seen: int) -> None:
         """Wait until more than ``seen`` branches have ended."""
@@ -76,11 +78,11 @@ class _Branches(Generic[Req, Res]):
             self.changed = trio.Event()
             await self.changed.wait()
 
-    def join(self, last: int | None) -> None:
-        """Join the trails: the cancelled ones, the others in order of completion, ``last`` at the end."""
+    def join(self, last: int) -> None:
+        """Join the trails: the cancelled ones, the others in order of completion, ``last`` (-1: none) at the end."""
         order = [index for index in range(self.started) if index not in self.ended]
         order += [index for index in self.ended if index != last]
-        for index in order if last is None else [*order, last]:
+        for index in order if last < 0 else [*order, last]:
             self.frame.trail.join(self.frames[index].trail)
 
     def decisive(self, index: int, side: Side[Req, Res]) -> bool:
@@ -108,14 +110,14 @@ def run_race(side: Side[Req, Res], steps: Sequence[Run[Req, Res]], delay_s: floa
 
     async def run(request: Req, frame: Frame) -> Res:
         branches = _Branches(request, frame, steps)
-        winner: int | None = None
+        winner = -1
         try:
             async with _open_branches() as nursery:
                 winner = await _first_answer(branches, side, delay_s, nursery)
                 nursery.cancel_scope.cancel()
         finally:
             branches.join(winner)
-        if winner is None:
+        if winner < 0:
             raise branches.failure(side)
         return branches.answer(winner)
 
@@ -124,8 +126,8 @@ def run_race(side: Side[Req, Res], steps: Sequence[Run[Req, Res]], delay_s: floa
 
 async def _first_answer(
     branches: _Branches[Req, Res], side: Side[Req, Res], delay_s: float, nursery: trio.Nursery
-) -> int | None:
-    """Start branches and wait for the first that has an answer; None when all have failed."""
+) -> int:
+    """Start branches and wait for the first that has an answer; -1 when all have failed."""
     count = len(branches.steps)
     seen, next_start = 0, -math.inf
     while True:
@@ -135,7 +137,7 @@ async def _first_answer(
             next_start = trio.current_time() + delay_s
             continue
         if seen == branches.started:
-            return None
+            return -1
         with trio.move_on_at(next_start if may_start else math.inf):
             await branches.wait_end(seen)
         while seen < len(branches.ended):
@@ -151,7 +153,7 @@ def run_parallel(side: Side[Req, Res], steps: Sequence[Run[Req, Res]], needed: i
 
     async def run(request: Req, frame: Frame) -> Res:
         branches = _Branches(request, frame, steps)
-        last: int | None = None
+        last = -1
 
         def complete(index: int) -> bool:
             good = sum(one in branches.results for one in branches.ended)
@@ -179,12 +181,15 @@ async def _run_until(branches: _Branches[Req, Res], complete: Callable[[int], bo
     async with _open_branches() as nursery:
         for _ in branches.steps:
             branches.start(nursery)
-        for seen in range(len(branches.steps)):
+        seen = 0
+        while True:
             await branches.wait_end(seen)
-            if complete(branches.ended[seen]):
+            index = branches.ended[seen]
+            seen += 1
+            if seen == len(branches.steps) or complete(index):
                 break
         nursery.cancel_scope.cancel()
-    return branches.ended[seen]
+    return index
 
 
 def run_merge(
@@ -205,7 +210,7 @@ def run_merge(
             error = branches.errors.get(index)
             return error is not None and not (tolerant and side.goes_on(error))
 
-        last: int | None = None
+        last = -1
         try:
             last = await _run_until(branches, complete)
         finally:
@@ -225,7 +230,7 @@ def run_merge(
             if failure is error:
                 raise
             raise failure from failure.__cause__
-        sources = {branches.frames[index].trail.source or "local" for index in order}
+        sources: set[Source] = {branches.frames[index].trail.source or "local" for index in order}
         source: Source = sources.pop() if len(sources) == 1 else "mixed"
         end(events, frame, by, "ok", started, clock(), "", f"merged {len(order)} of {len(steps)}", source)
         return result

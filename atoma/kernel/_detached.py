@@ -80,7 +80,12 @@ class Detached(Generic[Req, Res]):
         now = parts.environment.clock()
         end(parts.events, frame, self._what, "detached", now, now)
         own = Frame(frame.trace_id, math.inf, Trail(), 1, "detached")
-        parts.nursery.start_soon(self._supervise, self._side.until(request, math.inf), own)
+        later = self._side.until(request, math.inf)
+
+        async def run() -> None:
+            await self._supervise(later, own)
+
+        parts.nursery.start_soon(run, name=f"detached {self._what}")
 
     async def _supervise(self, request: Req, frame: Frame) -> None:
         try:

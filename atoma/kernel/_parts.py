@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import trio
 
 from atoma.contracts.events import StepFinished, StepStarted
 from atoma.contracts.execution import Source, Step, StepOutcome
 from atoma.kernel.events import EventDispatch
+from atoma.kernel.guards import Breaker, Bulkhead
 from atoma.kernel.types import DetachedResults, Frame, KernelLimits
 from atoma.plugins import Node
 from atoma.ports import AtomicWriter, Environment
-
-if TYPE_CHECKING:
-    from atoma.kernel.guards import Breaker, Bulkhead
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,8 +44,8 @@ class Parts:
     limits: KernelLimits
     synced: frozenset[str]
     detached_running: int = 0
-    breakers: dict[tuple[object, ...], Breaker] = field(default_factory=dict[tuple[object, ...], "Breaker"])
-    bulkheads: dict[tuple[object, ...], Bulkhead] = field(default_factory=dict[tuple[object, ...], "Bulkhead"])
+    breakers: dict[tuple[object, ...], Breaker] = field(default_factory=dict[tuple[object, ...], Breaker])
+    bulkheads: dict[tuple[object, ...], Bulkhead] = field(default_factory=dict[tuple[object, ...], Bulkhead])
     generations: dict[str, int] = field(default_factory=dict[str, int])
 
     def changed(self, stores: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, W
 from atoma.contracts.policy import Combinator, RunnableCombinator
 from atoma.kernel._concurrent import run_merge, run_parallel, run_race
 from atoma.kernel._detached import Detached, Link, settle_query, settle_write
+from atoma.kernel._guarded import run_breaker, run_bulkhead, run_cache
 from atoma.kernel._parts import Parts
 from atoma.kernel._steps import (
     run_atomic,
@@ -38,7 +39,6 @@ from atoma.kernel.combinators import (
     VerdictStep,
     subject,
 )
-from atoma.kernel.guards import run_breaker, run_bulkhead, run_cache
 from atoma.kernel.outcomes import QuerySide, Side, WriteSide
 from atoma.kernel.types import Frame, Req, Res, Run
 from atoma.ports import MergingNode, QueryNode, Staging, WriteNode

@@ -38,7 +38,7 @@ from atoma.errors import (
 )
 from atoma.kernel.types import Req
 
-ResIn = TypeVar("ResIn", bound=QueryResult | WriteResult, contravariant=True)
+Res_contra = TypeVar("Res_contra", bound=QueryResult | WriteResult, contravariant=True)
 ErrorClass: TypeAlias = Literal["retryable", "rejected", "fatal", "unknown"]
 
 REFUSALS: Final = frozenset(
@@ -114,7 +114,7 @@ def _alone(error: Exception) -> Exception:
     return error
 
 
-class Side(Protocol[Req, ResIn]):
+class Side(Protocol[Req, Res_contra]):
     """What differs between queries and writes."""
 
     def failed(self, error: Exception, node: str, remote: bool, seconds: float, request: Req) -> AtomaError:
@@ -129,7 +129,7 @@ class Side(Protocol[Req, ResIn]):
         """Whether a fallback takes the next way after ``error``."""
         ...
 
-    def refused(self, result: ResIn) -> bool:
+    def refused(self, result: Res_contra) -> bool:
         """Whether the result says no, to all of the request or to a part."""
         ...
 

@@ -1,4 +1,4 @@
-"""What a plugin is and what it may do while a client opens (seed §7.1)."""
+"""What a plugin is and what it may do while a client opens."""
 
 from __future__ import annotations
 

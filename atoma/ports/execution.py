@@ -1,4 +1,4 @@
-"""The execution ports (seed §4.1): how a query and a write are carried out, and how results are written back."""
+"""The execution ports: how a query and a write are carried out, and how results are written back."""
 
 from __future__ import annotations
 

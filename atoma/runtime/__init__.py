@@ -1,4 +1,4 @@
-"""The semantic core: stores, flows, transactions, handles. Depends on ports only (seed §3)."""
+"""The semantic core: stores, flows, transactions, handles. Depends on ports only."""
 
 from __future__ import annotations
 

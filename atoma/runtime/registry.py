@@ -1,4 +1,4 @@
-"""Which policy a request runs under: names only; the kernel holds what they mean (seed §6.3)."""
+"""Which policy a request runs under: names only; the kernel holds what they mean."""
 
 from __future__ import annotations
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Generic, TypeAlias, TypeVar, cast
-
-from reactivex import Observable
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 
 from atoma.contracts.execution import (
     Confirm,
@@ -37,6 +35,9 @@ from atoma.runtime.live import open_typed_live
 from atoma.runtime.observable import observe_live
 from atoma.runtime.results import ItemResult, ManyResult, Page, WriteHandle, error_of
 from atoma.schema.spec import StoreSpec
+
+if TYPE_CHECKING:
+    from reactivex import Observable
 
 T = TypeVar("T")
 V = TypeVar("V")

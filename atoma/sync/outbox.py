@@ -23,12 +23,20 @@ def next_digest(previous: bytes, body: bytes) -> bytes:
     return hashlib.sha256(previous + body).digest()
 
 
-def base_position(tx: LocalTx, scope: str) -> int:
-    """What the user had seen of ``scope``: its cursor.
+def base_position(tx: LocalTx, effects: Sequence[Effect], cursors: dict[str, int]) -> int:
+    """What the user had seen when they wrote a mutation: the cursor of its scope.
 
-    Not the version of a row: the second pending edit of a row would then conflict with this client's own first.
+    Not the version of a row: that says nothing about a row that is absent, nor about other rows of the mutation.
+
+    Args:
+        tx: The open transaction.
+        effects: The mutation's effects, all in one scope.
+        cursors: Cursors read in this unit, by scope; added to.
     """
-    return tx.subscription(scope).cursor.seq
+    scope = effects[0].scope
+    if scope not in cursors:
+        cursors[scope] = tx.subscription(scope).cursor.seq
+    return cursors[scope]
 
 
 class OutboxNode:
@@ -87,19 +95,18 @@ class OutboxNode:
         """Number, chain and add ``mutations``; the identity is read and saved once per unit."""
         identity = tx.identity()
         mid, digest = identity.next_mid, identity.tail_digest
-        positions: dict[str, int] = {}
+        cursors: dict[str, int] = {}
         for idem, effects in mutations:
             scope = effects[0].scope
-            if scope not in positions:
-                positions[scope] = base_position(tx, scope)
+            base_seq = base_position(tx, effects, cursors)
             ops = tuple(_linked(tx, effect) for effect in effects)
-            body = encode(MutationBody(mid, idem, scope, positions[scope], tx.schema.version, tx.now_ms, ops))
+            body = encode(MutationBody(mid, idem, scope, base_seq, tx.schema.version, tx.now_ms, ops))
             self._check_size(body, ops)
             digest = next_digest(digest, body)
             rows = _touched(effects)
             for store, id, pre in rows:
                 tx.shadow(store, id, scope, pre)
-            tx.enqueue(PendingMutation(0, "outbox", mid, idem, scope, positions[scope], body, digest), rows)
+            tx.enqueue(PendingMutation(0, "outbox", mid, idem, scope, base_seq, body, digest), rows)
             mid += 1
         tx.save_identity(_moved(identity, mid, digest))
 

@@ -74,7 +74,8 @@ class PullLane:
     async def _step_or_wait(self) -> bool:
         """One step; a failure that a retry or a snapshot mends is mended here."""
         try:
-            caught_up = await self._step()
+            async with self._session.pulling:
+                caught_up = await self._step()
         except RemoteError as error:
             await self._mend(error)
             return False

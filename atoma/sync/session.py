@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import msgspec
+import trio
 
 from atoma.contracts.overlay import ClientIdentity, PendingMutation
 from atoma.contracts.sync import Limits, OpenReply, OpenRequest
@@ -14,6 +15,9 @@ from atoma.ports.service import SyncService
 from atoma.sync.failures import HubLostData, WrongHub, error_from
 from atoma.sync.outbox import next_digest
 from atoma.sync.replica import Replica, bounded
+
+SCOPES_AT_ONCE = 4
+"""So many scopes have a page in flight at the same time."""
 
 
 @dataclass(slots=True)
@@ -29,6 +33,7 @@ class Session:
         heads: Heads of the scopes at the opening.
         refused: Scopes the hub does not give out, with the reason.
         streaming: Whether hints arrive.
+        pulling: Held by every pull, so that many scopes do not ask all at once.
         progressed: Whether anything has worked since the opening.
         push_failed: Whether the last push did not.
     """
@@ -41,6 +46,7 @@ class Session:
     heads: dict[str, int] = field(default_factory=dict[str, int])
     refused: dict[str, AtomaError] = field(default_factory=dict[str, AtomaError])
     streaming: bool = False
+    pulling: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(SCOPES_AT_ONCE))
     progressed: bool = False
     push_failed: bool = False
 

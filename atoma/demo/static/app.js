@@ -24,15 +24,21 @@ function show(state) {
     const send = command(state.key);
     device = {head: makeHead(state, send), board: makeBoard(state, send), state};
     devices.set(state.key, device);
-    if (devices.size === 1) strip.prepend(device.head.node);
-    else strip.append(device.head.node);
-    boards.append(device.board.node);
+    arrange();
     document.getElementById("boards").removeAttribute("aria-busy");
   }
   device.state = state;
   device.head.update(state);
   device.board.update(state);
   agree();
+}
+
+/** Device a stands on the left and b on the right, whichever answers first. */
+function arrange() {
+  const [a, b] = [devices.get("a"), devices.get("b")];
+  if (a) strip.prepend(a.head.node);
+  if (b) strip.append(b.head.node);
+  boards.append(...[a, b].filter(Boolean).map((device) => device.board.node));
 }
 
 /** What a person sees on a board, card by card. */

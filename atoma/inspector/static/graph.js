@@ -45,11 +45,13 @@ function place(part, x, y, out, facts) {
   const inside = {in: {x: part.framed ? x - PAD.x : x, y}, out: {x: part.framed ? x + part.w - PAD.x : x + part.w, y}};
   if (part.stacked) {
     let top = y - (sum(part.parts, "h") + 16 * (part.parts.length - 1)) / 2;
+    const join = x + GAP + Math.max(...part.parts.map((child) => child.w));
     for (const child of part.parts) {
       const middle = top + child.h / 2;
       const reached = place(child, x + GAP, middle, out, facts);
-      if (child.tree?.edge) out.edges.push(s("text", {class: "small", x: reached.in.x - 12, y: middle - 8, "text-anchor": "end"}, child.tree.edge));
-      out.edges.push(...arrow({x: ends.in.x, y: ends.in.y}, reached.in), ...arrow(reached.out, ends.out));
+      if (child.tree?.edge) out.edges.push(s("text", {class: "small", x: reached.in.x - 12, y: middle + (middle > y ? 17 : -8), "text-anchor": "end"}, child.tree.edge));
+      out.edges.push(...arrow({x: ends.in.x, y: ends.in.y}, reached.in), 
+        s("path", {class: "edge", d: `M${reached.out.x} ${middle}H${join}`}), ...arrow({x: join, y: middle}, ends.out));
       top += child.h + 16;
     }
     return ends;

@@ -1,4 +1,4 @@
-"""ApplyFlow: the apply port over the local database; where confirmed state comes back in (seed §4.1, §9.2)."""
+"""ApplyFlow: the apply port over the local database; where confirmed state comes back in."""
 
 from __future__ import annotations
 

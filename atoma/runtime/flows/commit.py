@@ -1,4 +1,4 @@
-"""WriteCommitFlow: carry one unit out, wait for the authority where asked, keep what it answered (seed §6.2)."""
+"""WriteCommitFlow: carry one unit out, wait for the authority where asked, keep what it answered."""
 
 from __future__ import annotations
 

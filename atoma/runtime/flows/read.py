@@ -1,4 +1,4 @@
-"""ReadFlow: one query through the query port, and what a remote answer means for the local cache (seed §6.1)."""
+"""ReadFlow: one query through the query port, and what a remote answer means for the local cache."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeping remote answers in the local cache of stores that do not sync (seed §6; on synced stores only pages do)."""
+"""Keeping remote answers in the local cache of stores that do not sync (on synced stores only pages do)."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import apsw
@@ -136,9 +136,12 @@ class VisibleRows:
         bindings: list[tuple[Scalar, ...]] = []
         for id, scope, image in rows:
             version += 1
-            image = table.complete(image)
+            try:
+                image = table.complete(image)
+                bindings.append((id, version, 0, scope, *table.values(image)))
+            except ValidationError:
+                return None
             made.append(StoredRow(id, version, 0, scope, image))
-            bindings.append((id, version, 0, scope, *table.values(image)))
         self._last = None
         connection = self._connection
         connection.execute("SAVEPOINT bulk")
@@ -197,11 +200,8 @@ class VisibleRows:
         except apsw.ConstraintError as error:
             if not is_unique_violation(error):
                 raise ValidationError(f"{table.name}/{id}: {error}", store=table.name) from None
-            raise ConflictError(
-                f"{table.name}/{id}: another row has the same value in a unique index ({error})",
-                store=table.name,
-                id=id,
-            ) from None
+            columns = [name.rpartition(".")[2] for name in str(error).partition(": ")[2].split(", ")]
+            raise _taken(table, id, [name for name in columns if not name.startswith("_")]) from None
 
     def _check_unique(self, table: StoreTable, id: str, scope: str, image: RowImage) -> None:
         if not self.enforce_unique:
@@ -212,6 +212,9 @@ class VisibleRows:
                 continue  # NULL is different from every other NULL
             other: object = self._connection.execute(table.unique_check(fields), (*values, scope, id)).get
             if other is not None:
-                raise ConflictError(
-                    f"{table.name}/{id}: row {other!r} has the same {', '.join(fields)}", store=table.name, id=id
-                )
+                raise _taken(table, id, fields)
+
+
+def _taken(table: StoreTable, id: str, fields: Sequence[str]) -> ConflictError:
+    """A unique index refuses the row, whether SQLite keeps the index or the engine does."""
+    return ConflictError(f"{table.name}/{id}: another row has the same {', '.join(fields)}", store=table.name, id=id)

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
@@ -19,7 +18,9 @@ from atoma_stores.sqlite.connections import BUSY_MS
 
 Body: TypeAlias = Callable[[apsw.Connection], object]
 
-WAL_PAGES_MAX = 16_384
+WAL_PAGES_MAX = 4_096
+WAL_PAGES_FACTOR = 4
+CATCH_UP_MS = 1_000
 SYNCHRONOUS_NORMAL, SYNCHRONOUS_FULL = 1, 2
 
 
@@ -46,6 +47,7 @@ class Writer:
         self.units = 0
         self.largest_group = 0
         self._synchronous = -1
+        self._catch_up_at = WAL_PAGES_MAX
 
     def run(self, batch: Sequence[Job[Body]], *, may_wait: bool = True) -> None:
         """Commit ``batch`` in as few transactions as possible; every job has a result afterwards.
@@ -60,6 +62,40 @@ class Writer:
         waiting = list(batch)
         while waiting:
             waiting = self._run_group(waiting, may_wait)
+
+    def wal_grew(self, pages: int) -> None:
+        """Hear how long the WAL is after a commit."""
+        self.wal_pages = pages
+        if pages < WAL_PAGES_MAX:
+            self._catch_up_at = WAL_PAGES_MAX
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the WAL grew past its bound: without a pause between commits no other thread reaches its end."""
+        return self.wal_pages >= self._catch_up_at
+
+    def catch_up(self) -> None:
+        """Copy the small rest that the checkpoint thread left, so that the next commit begins the WAL anew.
+
+        While that thread is at it this is left for after the next commit; a WAL of several times its bound is waited
+        for, because nothing else slows down whoever writes faster than the disk copies.
+        """
+        if not self.is_behind:
+            return
+        insist = self.wal_pages >= WAL_PAGES_FACTOR * WAL_PAGES_MAX
+        try:
+            if insist:
+                self.connection.set_busy_timeout(CATCH_UP_MS)
+            mode = apsw.SQLITE_CHECKPOINT_FULL if insist else apsw.SQLITE_CHECKPOINT_PASSIVE
+            self.connection.wal_checkpoint(mode=mode)
+        except (apsw.BusyError, apsw.LockedError):
+            if not insist:
+                return
+        except apsw.Error:
+            pass
+        finally:
+            self.connection.set_busy_timeout(0)
+        self._catch_up_at = self.wal_pages + WAL_PAGES_MAX // 4  # a long reader may hold it up: do not ask every time
 
     def refuse_poisoned(self) -> None:
         """Raise the error of a COMMIT that left the connection in doubt, if there was one."""
@@ -172,11 +208,7 @@ class WriterThread:
         writer = self._writer
         with writer.lock:
             writer.run(batch)
-            if writer.wal_pages > WAL_PAGES_MAX:
-                # without a pause between commits the other thread never reaches the end: take the small rest here
-                with contextlib.suppress(apsw.Error):
-                    writer.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                writer.wal_pages = 0
+            writer.catch_up()
 
     def close(self) -> None:
         """Nothing: the database closes the connection, after the readers'."""

@@ -89,6 +89,7 @@ class Database:
         self._waiting = 0
         self._calls = 0
         self._inline_commits = 0
+        self._catching_up = False
         self._moved_reads = 0
         self._read_deadline = float("inf")
         self._write_queue: JobQueue[Body] = JobQueue()
@@ -159,6 +160,7 @@ class Database:
             return cast("T", await wait_for(job, self._write_queue))
         finally:
             self._waiting -= 1
+            self._catching_up = False  # the queue is in order: what was asked for before this job is done
 
     async def read(self, body: Callable[[apsw.Connection], T], *, one_statement: bool = False) -> T:
         """Run ``body``, which only reads, in one read transaction: everything it reads is one snapshot.
@@ -241,7 +243,7 @@ class Database:
     def _commit_on_loop(self, job: Job[Body]) -> bool:
         """Commit on this thread if nobody is in the way; False when a thread has to do it."""
         writer = self._writer
-        if not writer.lock.acquire(blocking=False):
+        if self._catching_up or not writer.lock.acquire(blocking=False):
             return False
         try:
             writer.run([job], may_wait=False)
@@ -250,6 +252,9 @@ class Database:
         finally:
             writer.lock.release()
         self._inline_commits += 1
+        if writer.is_behind:
+            self._catching_up = True  # and no more commits here until the thread has done it
+            self._write_queue.put(Job[Body](_nothing))
         return True
 
     def _finish(self, job: Job[Body]) -> object:
@@ -294,7 +299,7 @@ class Database:
         return PoolReader(lambda: self._open(read_only=True, busy_ms=BUSY_MS), self.path, self._pool_connections)
 
     def _wal_grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        self._writer.wal_pages = pages
+        self._writer.wal_grew(pages)
         if self._checkpointer is not None:
             self._checkpointer.wal_grew(pages)
         return apsw.SQLITE_OK

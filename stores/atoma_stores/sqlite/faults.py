@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -62,7 +62,7 @@ class FaultPlan:
         if self.failure == "full":
             raise apsw.FullError("planned: no space left")
         error = apsw.IOError("planned: the device failed")
-        error.extendedresult = apsw.SQLITE_IOERR_FSYNC if operation == "sync" else apsw.SQLITE_IOERR_WRITE
+        vars(error)["extendedresult"] = apsw.SQLITE_IOERR_FSYNC if operation == "sync" else apsw.SQLITE_IOERR_WRITE
         raise error
 
 
@@ -94,7 +94,7 @@ class _System(apsw.VFS):
 
 
 @contextmanager
-def fault_vfs(name: str) -> Iterator[FaultPlan]:
+def fault_vfs(name: str) -> Generator[FaultPlan]:
     """Register the VFS ``name`` for the block; databases opened with ``vfs=name`` obey the plan it gives."""
     plan = FaultPlan()
     system = _System(name, plan)

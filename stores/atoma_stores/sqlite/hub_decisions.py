@@ -49,6 +49,7 @@ _PUT_CHANGE = """INSERT INTO _atoma_hub_change(scope, seq, idx, store, id, autho
     VALUES(?,?,?,?,?,?,?,?,?)"""
 _PUT_TOMBSTONE = """INSERT OR REPLACE INTO _atoma_hub_tombstone(scope, store, id, seq, author, last)
     VALUES(?,?,?,?,?,?)"""
+_GET_OUTCOME = "SELECT status, scope, seq, detail, digest FROM _atoma_hub_outcome WHERE client=? AND mid=?"
 _PUT_OUTCOME = """INSERT INTO _atoma_hub_outcome(client, mid, status, scope, seq, digest, detail, at_ms)
     VALUES(?,?,?,?,?,?,?,?)"""
 _FORGET_DETAIL = """UPDATE _atoma_hub_outcome SET detail=NULL
@@ -80,7 +81,7 @@ def read_scope(connection: apsw.Connection, scope: str) -> ScopeState:
 
 
 class DecisionRun:
-    """The steps of one call, inside the caller's transaction; a client or scope is read once per run.
+    """The steps of one call, inside the caller's transaction; a client or scope is read and written once per run.
 
     Args:
         connection: The writing connection.
@@ -94,6 +95,8 @@ class DecisionRun:
         self._now_ms = now_ms
         self._clients: dict[bytes, tuple[int, ClientState]] = {}
         self._scopes: dict[str, ScopeState] = {}
+        self._moved_clients: dict[bytes, ClientState] = {}
+        self._moved_scopes: set[str] = set()
 
     def run(self, steps: Sequence[Step]) -> list[Plan]:
         """Decide and write ``steps`` in order, up to the first that stops."""
@@ -110,6 +113,7 @@ class DecisionRun:
             plans.append(plan)
             if plan.stop:
                 break
+        self._flush()
         return plans
 
     # facts
@@ -121,7 +125,7 @@ class DecisionRun:
             client=client,
             scope=self._scope(need.scope),
             rows={key: self._row(need, key, author) for key in need.rows},
-            outcomes={mid: stored for mid in need.mids if (stored := self._outcome(need.client_id, mid)) is not None},
+            outcomes=self._outcomes(need, client),
             answer=self._answer(need.answer),
             now_ms=self._now_ms,
         )
@@ -176,15 +180,16 @@ class DecisionRun:
             changes = tuple(_foreign(cast("str | None", fields), bool(gone)) for fields, gone in rows)
         return RowFact(image, seq, writer or DIRECT, last, changes)
 
-    def _outcome(self, client_id: bytes, mid: int) -> StoredOutcome | None:
-        number = self._number(client_id)
-        row = self._connection.execute(
-            "SELECT status, scope, seq, detail, digest FROM _atoma_hub_outcome WHERE client=? AND mid=?", (number, mid)
-        ).fetchone()
-        if row is None:
-            return None
-        status, scope, seq, detail, digest = cast("tuple[str, str, int, bytes | None, bytes]", row)
-        return StoredOutcome(read_outcome(mid, status, scope, seq, detail), digest)
+    def _outcomes(self, need: Need, client: ClientState | None) -> dict[int, StoredOutcome]:
+        found: dict[int, StoredOutcome] = {}
+        for mid in need.mids:
+            if client is None or mid > client.last_mid:
+                continue  # not decided yet
+            row = self._connection.execute(_GET_OUTCOME, (self._number(need.client_id), mid)).fetchone()
+            if row is not None:
+                status, scope, seq, detail, digest = cast("tuple[str, str, int, bytes | None, bytes]", row)
+                found[mid] = StoredOutcome(read_outcome(mid, status, scope, seq, detail), digest)
+        return found
 
     def _answer(self, key: tuple[str, str] | None) -> bytes | None:
         if key is None:
@@ -197,28 +202,24 @@ class DecisionRun:
     # plans
 
     def _carry_out(self, need: Need, facts: Facts, plan: Plan) -> None:
-        if plan.transaction is not None:
-            self._in_savepoint(need, facts, plan)
-        else:
+        changes = plan.transaction.changes if plan.transaction is not None else ()
+        if not any(self._statements[change.store].unique for change in changes):
             self._write(need, facts, plan)
-
-    def _in_savepoint(self, need: Need, facts: Facts, plan: Plan) -> None:
+            return
         self._connection.execute("SAVEPOINT hub_step")
-        known = dict(self._clients)
         try:
             self._write(need, facts, plan)
         except _InTheWay:
             self._connection.execute("ROLLBACK TO hub_step")
             self._connection.execute("RELEASE hub_step")
-            self._clients = known
             raise
         self._connection.execute("RELEASE hub_step")
 
     def _write(self, need: Need, facts: Facts, plan: Plan) -> None:
-        if plan.client is not None:
-            self._put_client(facts.client, plan.client)
+        if plan.client is not None and facts.client is None:
+            self._put_client(facts.client, plan.client)  # its changes need its number
         if plan.transaction is not None:
-            self._put_transaction(plan.transaction)
+            self._put_transaction(plan.transaction, facts.rows)
         if plan.outcome is not None:
             self._put_outcome(need.client_id, plan.outcome)
         if plan.answer is not None:
@@ -227,10 +228,21 @@ class DecisionRun:
                 "INSERT INTO _atoma_hub_idem(principal, idem, outcome, at_ms) VALUES(?,?,?,?)",
                 (*need.answer, plan.answer, self._now_ms),
             )
+        if plan.client is not None and plan.client != facts.client:
+            assert facts.client is not None or plan.client.client_id in self._clients
+            if facts.client is not None:
+                self._moved_clients.setdefault(plan.client.client_id, facts.client)
+            self._clients[plan.client.client_id] = (self._number(plan.client.client_id), plan.client)
+
+    def _flush(self) -> None:
+        """Write the clients and scopes as the last step left them."""
+        for client_id, before in self._moved_clients.items():
+            self._put_client(before, self._clients[client_id][1])
+        for scope in self._moved_scopes:
+            state = self._scopes[scope]
+            self._connection.execute(_PUT_SCOPE, (scope, state.head, state.head_hash))
 
     def _put_client(self, before: ClientState | None, after: ClientState) -> None:
-        if before == after:
-            return
         values = (after.client_id, after.incarnation, after.principal, after.last_mid, after.last_digest)
         number: object = self._connection.execute(_PUT_CLIENT, (*values, after.confirmed_mid, self._now_ms)).get
         assert isinstance(number, int)
@@ -246,7 +258,7 @@ class DecisionRun:
         values = (outcome.mid, outcome.status, outcome.scope, outcome.seq, stored.digest, detail, self._now_ms)
         self._connection.execute(_PUT_OUTCOME, (self._number(client_id), *values))
 
-    def _put_transaction(self, tx: LogTransaction) -> None:
+    def _put_transaction(self, tx: LogTransaction, rows: Mapping[RowKey, RowFact]) -> None:
         execute = self._connection.execute
         state = self._scope(tx.scope)
         assert tx.seq == state.head + 1, "I7: a scope's sequence is dense"
@@ -257,11 +269,12 @@ class DecisionRun:
             if change.pre is not None and (change.post is None or self._statements[change.store].unique):
                 execute(self._statements[change.store].delete, (tx.scope, change.id))
         for index, change in enumerate(tx.changes):
-            self._put_change(tx, index, change, author)
-        execute(_PUT_SCOPE, (tx.scope, tx.seq, tx.hash))
+            buried = rows[change.store, change.id].last is not None
+            self._put_change(tx, index, change, author, buried=buried)
+        self._moved_scopes.add(tx.scope)
         self._scopes[tx.scope] = ScopeState(tx.scope, tx.seq, tx.hash, state.floor)
 
-    def _put_change(self, tx: LogTransaction, index: int, change: RowChange, author: int) -> None:
+    def _put_change(self, tx: LogTransaction, index: int, change: RowChange, author: int, *, buried: bool) -> None:
         execute = self._connection.execute
         pre = None if change.pre is None else encode(change.pre)
         fields = None if change.fields is None else msgspec.json.encode(change.fields).decode()
@@ -271,7 +284,7 @@ class DecisionRun:
             assert pre is not None
             execute(_PUT_TOMBSTONE, (tx.scope, change.store, change.id, tx.seq, author, pre))
             return
-        if change.pre is None:
+        if buried:
             execute(
                 "DELETE FROM _atoma_hub_tombstone WHERE scope=? AND store=? AND id=?",
                 (tx.scope, change.store, change.id),

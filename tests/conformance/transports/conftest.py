@@ -40,7 +40,7 @@ from atoma.contracts.sync import (
 )
 from atoma.contracts.values import StoredRow
 from atoma.errors import AuthenticationError, ConnectFailed
-from atoma.ports import Channel, Peer, Principal, SyncService, Transport
+from atoma.ports import Channel, Peer, Principal, ServiceHost, SyncService, Transport
 from atoma.testing.cable import Cable, open_cable
 from atoma_transports.adapters import ChannelLimits, MessagePipe, open_channel
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -164,6 +164,7 @@ class Wire(Protocol):
     """A hub, the way to it, and the means to disturb it."""
 
     hub: TinyHub
+    host: ServiceHost
 
     def transport(self, token: str = TOKEN, limits: ChannelLimits = LIMITS) -> Transport: ...
     def raw_pipe(self) -> AbstractAsyncContextManager[MessagePipe]: ...
@@ -179,6 +180,7 @@ class _Stoppable:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.hub = TinyHub()
+        self.host: ServiceHost = self.hub
         self.nursery = nursery
         self._stopping = trio.Event()
         self._stopped = trio.Event()
@@ -207,7 +209,7 @@ class MemoryWire(_Stoppable):
         self.network = MemoryNetwork(limits=LIMITS)
 
     def serving(self) -> AbstractAsyncContextManager[object]:
-        return self.network.listen(self.hub)
+        return self.network.listen(self.host)
 
     def transport(self, token: str = TOKEN, limits: ChannelLimits = LIMITS) -> Transport:
         return MemoryTransport(self.network, token=token, limits=limits)
@@ -256,7 +258,7 @@ class WebSocketWire(_Stoppable):
         self.cable = cable
 
     def serving(self) -> AbstractAsyncContextManager[object]:
-        return open_server(self.hub, self.address, limits=LIMITS)
+        return open_server(self.host, self.address, limits=LIMITS)
 
     def transport(self, token: str = TOKEN, limits: ChannelLimits = LIMITS) -> Transport:
         return WebSocketTransport(f"ws://{self.cable.address}/sync", token=token, limits=limits)
@@ -344,7 +346,7 @@ class PigeonWire(_Stoppable):
         return PigeonPipe(self, ours)
 
     async def _land(self, pipe: PigeonPipe, drain: trio.Event) -> None:
-        await serve_pipe(pipe, self.hub, Peer("loft", True, "pigeon"), limits=LIMITS, drain=drain)
+        await serve_pipe(pipe, self.host, Peer("loft", True, "pigeon"), limits=LIMITS, drain=drain)
 
     def transport(self, token: str = TOKEN, limits: ChannelLimits = LIMITS) -> Transport:
         return PigeonTransport(self, token, limits)
@@ -373,7 +375,7 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def open_wire_of(kind: str) -> AsyncGenerator[Wire]:
+async def open_wire_of(kind: str, host: ServiceHost | None) -> AsyncGenerator[Wire]:
     port = free_port()
     async with open_cable(port) as cable, trio.open_nursery() as nursery:
         wires: dict[str, Callable[[], Wire]] = {
@@ -382,12 +384,10 @@ async def open_wire_of(kind: str) -> AsyncGenerator[Wire]:
             "pigeon": lambda: PigeonWire(nursery),
         }
         wire = wires[kind]()
+        wire.host = host or wire.hub
         await wire.start()
         yield wire
         nursery.cancel_scope.cancel()
-
-
-OpenWire = Callable[[], AbstractAsyncContextManager[Wire]]
 
 
 @pytest.fixture(
@@ -397,6 +397,6 @@ OpenWire = Callable[[], AbstractAsyncContextManager[Wire]]
         pytest.param("pigeon", marks=pytest.mark.virtual_time),
     ]
 )
-def open_wire(request: pytest.FixtureRequest) -> OpenWire:
-    """Opens a hub and the way to it, on the transport under test."""
-    return lambda: open_wire_of(request.param)
+def open_wire(request: pytest.FixtureRequest) -> Callable[..., AbstractAsyncContextManager[Wire]]:
+    """Opens a hub (a tiny one, when none is given) and the way to it, on the transport under test."""
+    return lambda host=None: open_wire_of(request.param, host)

@@ -20,6 +20,7 @@ from atoma.contracts.sync import (
     NotifyRequest,
     OpenReply,
     OpenRequest,
+    Outcome,
     PullReply,
     PullRequest,
     PushReply,
@@ -79,6 +80,8 @@ class Wire:
         lose: Methods whose next replies are lost after the hub has done its work, with how often.
         hold: Methods that wait for the event before they reach the hub.
         tamper: Changes a request or a reply on its way, by method.
+        latency: Seconds that each way takes.
+        outcomes: Every verdict the hub gave, lost or not, by mutation.
     """
 
     hub: Callable[[], Hub]
@@ -88,6 +91,8 @@ class Wire:
     lose: dict[str, int] = field(default_factory=dict)
     hold: dict[str, trio.Event] = field(default_factory=dict)
     tamper: dict[str, Callable[[Any], Any]] = field(default_factory=dict)
+    latency: Callable[[], float] = lambda: 0.0
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
     connects: int = 0
     _cut: trio.Event = field(default_factory=trio.Event)
 
@@ -109,6 +114,11 @@ class Wire:
     def mend(self) -> None:
         """Put it in again."""
         self.down = False
+
+    def check_outcome(self, outcome: Outcome) -> None:
+        """I3, I4: a mutation has one verdict for ever."""
+        known = self.outcomes.setdefault(outcome.mid, outcome)
+        assert (known.status, known.seq, known.error) == (outcome.status, outcome.seq, outcome.error)
 
     def count(self, method: str) -> int:
         """How often ``method`` has reached the hub."""
@@ -140,11 +150,15 @@ class Connection:
         wire = self.wire
         if method in wire.hold:
             await wire.hold[method].wait()
-        await trio.lowlevel.checkpoint()
+        await trio.sleep(wire.latency())
         wire.calls.append((method, request))
         if f"{method} request" in wire.tamper:
             request = wire.tamper[f"{method} request"](request)
         reply = await work(request)
+        if isinstance(reply, PushReply):
+            for outcome in reply.outcomes:
+                wire.check_outcome(outcome)
+        await trio.sleep(wire.latency())
         if wire.lose.get(method, 0):
             wire.lose[method] -= 1
             raise ChannelBroken(f"the reply to {method} was lost")
@@ -236,6 +250,8 @@ class World:
     CLIENT = CLIENT
     MANUAL = MANUAL
     SECRETS = SECRETS
+    SYNCED = SYNCED
+    schema = SCHEMA
     Card = Card
     Note = Note
 
@@ -272,6 +288,7 @@ class World:
         principal: str = "ann",
         scopes: Sequence[str] = ("main",),
         plugins: Sequence[Any] | None = None,
+        policy: str = "",
         **options: Any,
     ) -> AsyncGenerator[Device]:
         wire, probe = Wire(self.running_hub, principal, down), Probe()
@@ -280,7 +297,7 @@ class World:
         async with open_client(
             SCHEMA,
             plugins=[engine, probe, *extra],
-            policy="sync-queue" if plugins is None else "direct-local",
+            policy=policy or ("sync-queue" if plugins is None else "direct-local"),
             environment=self.environment(name),
         ) as client:
             yield Device(name, client, wire, probe)

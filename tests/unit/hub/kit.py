@@ -156,20 +156,22 @@ def apply_page(rows: Rows, page: PullReply) -> None:
             rows.pop((changes.store, id), None)
 
 
-async def pull_all(client: Client, scope: str = SCOPE, **bounds: int) -> tuple[Rows, Cursor]:
+async def pull_all(client: Client, scope: str = SCOPE, max_changes: int = 5000) -> tuple[Rows, Cursor]:
     """Everything in a scope, page by page."""
     rows: Rows = {}
-    page = await client.pull(scope=scope, **bounds)
+    page = await client.pull(scope=scope, max_changes=max_changes)
     apply_page(rows, page)
     while page.more:
-        page = await client.pull(page.end, scope=scope, **bounds)
+        page = await client.pull(page.end, scope=scope, max_changes=max_changes)
         apply_page(rows, page)
     return rows, page.end
 
 
-async def snapshot_page(client: Client, token: bytes = b"", **bounds: int) -> tuple[Rows, Cursor, bytes, bool]:
+async def snapshot_page(
+    client: Client, token: bytes = b"", max_rows: int = 5000, max_bytes: int = 1 << 20
+) -> tuple[Rows, Cursor, bytes, bool]:
     """One page of a snapshot: rows, start, token, whether it was the last."""
-    reply = await client.service.snapshot(SnapshotRequest(SCOPE, client.client_id, token, **bounds))
+    reply = await client.service.snapshot(SnapshotRequest(SCOPE, client.client_id, token, max_bytes, max_rows))
     rows: Rows = {}
     for changes in reply.stores:
         for _, id, *values in changes.rows:

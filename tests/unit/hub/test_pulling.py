@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from atoma.contracts.sync import Cursor, Hint, Limits, NotifyRequest, Op, SnapshotRequest
 from atoma.errors import RemoteError
@@ -48,8 +49,8 @@ async def test_a_page_is_cut_between_transactions_and_has_at_least_one() -> None
         client = Client.of(hub, "a")
         await client.do(*(create(f"a{n}") for n in range(5)))
         await client.do(*(create(f"b{n}") for n in range(5)))
-        for bounds in ({"max_changes": 1}, {"max_changes": 9}, {"max_bytes": 1}, {"max_bytes": -5}):
-            page = await client.pull(**bounds)
+        for max_changes, max_bytes in ((1, 10_000), (9, 10_000), (5000, 1), (5000, -5)):
+            page = await client.pull(max_changes=max_changes, max_bytes=max_bytes)
             assert (page.end.seq, page.more, len(page.stores[0].rows)) == (1, True, 5)
         assert len((await client.pull(max_changes=10)).stores[0].rows) == 10
 
@@ -148,10 +149,10 @@ async def test_a_snapshot_and_its_tail_are_the_state() -> None:
             await client.do(Op("patch", "cards", f"{(step * 7) % 20:02}", {"title": "moved"}), base=step)
             step += 3
         assert start.seq == 20
-        page = await client.pull(start)
-        apply_page(rows, page)
+        tail = await client.pull(start)
+        apply_page(rows, tail)
         assert {id: row for (_, id), row in rows.items()} == await client.query()
-        assert page.end.seq == page.head
+        assert tail.end.seq == tail.head
 
 
 async def test_a_snapshot_survives_a_restart_and_knows_its_limits(tmp_path: Path) -> None:
@@ -212,15 +213,17 @@ async def test_hints_tell_the_heads_now_and_then_the_latest_only(mock_clock: tri
 async def test_a_hint_wakes_a_waiting_listener(tmp_path: Path) -> None:
     heard: list[int] = []
 
-    async def listen(client: Client, task_status: trio.TaskStatus[None]) -> None:
+    async def listen(client: Client, ready: trio.Event) -> None:
         async with client.service.notify(NotifyRequest((SCOPE,))) as hints:
             await anext(hints)
-            task_status.started()
+            ready.set()
             while not heard or heard[-1] < 10:
                 heard.append((await anext(hints)).head)
 
     async with hub_on(tmp_path / "hub.db") as hub, trio.open_nursery() as nursery:
-        await nursery.start(listen, Client.of(hub, "listener"))
+        ready = trio.Event()
+        nursery.start_soon(listen, Client.of(hub, "listener"), ready)
+        await ready.wait()
         writer = Client.of(hub, "a")
         for number in range(10):
             await writer.do(create(str(number)))

@@ -319,6 +319,10 @@ async def test_a_unique_index_is_a_verdict_and_values_may_change_places() -> Non
         taken = await client.do(Op("create", "seats", "3", {"place": "front"}))
         assert taken.error is not None and taken.error.code == "CONSTRAINT"
         assert "UNIQUE" not in taken.error.message
+        stranger = Client.of(hub, "b")
+        first = await stranger.do(Op("create", "seats", "4", {"place": "back"}))
+        assert first.error is not None and first.error.code == "CONSTRAINT"
+        assert (await stranger.push()).outcomes[0].duplicate
         elsewhere = await client.do(Op("create", "seats", "1", {"place": "front", "board": "other"}), scope="other")
         assert elsewhere.status == "applied"
         swapped = await client.do(
@@ -379,8 +383,7 @@ async def test_a_push_cancelled_after_it_began_is_completed_once() -> None:
     async with hub_on(":memory:") as hub:
         client = Client.of(hub, "a")
         client.write(create("1"))
-        with trio.CancelScope() as scope:
-            scope.cancel()
+        with trio.move_on_after(0) as scope:
             await client.push()
         assert scope.cancelled_caught
         reply = await client.push()

@@ -25,7 +25,7 @@ def replay(old: tuple[StoredRow, ...], new: tuple[StoredRow, ...]) -> tuple[Stor
     return apply_batch(old, LiveBatch(1, diff(old, new)))
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(Results, Results)
 def test_replaying_the_difference_gives_the_new_result(
     old_rows: list[tuple[int, int]], new_rows: list[tuple[int, int]]
@@ -36,7 +36,7 @@ def test_replaying_the_difference_gives_the_new_result(
     assert not any(isinstance(change, Reset) for change in diff(old, new))
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(Results, Results)
 def test_it_is_as_short_as_it_can_be(old_rows: list[tuple[int, int]], new_rows: list[tuple[int, int]]) -> None:
     old = tuple(row(*item) for item in old_rows)

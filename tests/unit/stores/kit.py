@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import trio
+from msgspec import structs
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import (
@@ -107,17 +108,10 @@ class QueueingStage:
             rows = [(effect.entry.store, effect.entry.id, effect.pre) for effect in group]
             tx.enqueue(PendingMutation(0, self.kind, mid, key, first.scope, 0, body, b"digest"), rows)
             if self.kind == "outbox":
-                tx.save_identity(_next(tx))
+                tx.save_identity(structs.replace(identity, next_mid=mid + 1))
         self.seen.append(len(effects))
         if self.fail_with is not None:
             raise self.fail_with
-
-
-def _next(tx: LocalTx):  # type: ignore[no-untyped-def]
-    import msgspec
-
-    identity = tx.identity()
-    return msgspec.structs.replace(identity, next_mid=identity.next_mid + 1)
 
 
 @dataclass
@@ -173,6 +167,16 @@ def atoma_threads() -> list[str]:
     import threading
 
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("atoma-")]
+
+
+def in_turn(*bodies: Callable[[LocalTx], object]) -> Callable[[LocalTx], None]:
+    """One transaction of several steps."""
+
+    def body(tx: LocalTx) -> None:
+        for step in bodies:
+            step(tx)
+
+    return body
 
 
 async def until(condition: object) -> None:

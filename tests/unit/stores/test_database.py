@@ -31,12 +31,24 @@ def create(connection: apsw.Connection) -> None:
     connection.execute("CREATE TABLE t(a INTEGER NOT NULL) STRICT")
 
 
+def fill(connection: apsw.Connection, rows: int) -> None:
+    connection.executemany("INSERT INTO t VALUES(?)", ((n,) for n in range(rows)))
+
+
+def put_blob(connection: apsw.Connection) -> None:
+    connection.execute("INSERT INTO t VALUES(zeroblob(40000))")
+
+
+def create_blobs(connection: apsw.Connection) -> None:
+    connection.execute("CREATE TABLE t(a BLOB) STRICT")
+
+
 def values(connection: apsw.Connection) -> list[int]:
-    return [row[0] for row in connection.execute("SELECT a FROM t ORDER BY a")]  # type: ignore[misc]
+    return [row[0] for row in connection.execute("SELECT a FROM t ORDER BY a")]
 
 
 def count(connection: apsw.Connection) -> int:
-    return int(connection.execute("SELECT count(*) FROM t").get)  # type: ignore[arg-type]
+    return int(connection.execute("SELECT count(*) FROM t").get)
 
 
 @pytest.fixture(params=["file", "inline file", "memory"])
@@ -135,7 +147,7 @@ async def test_a_read_is_one_snapshot(tmp_path: Path) -> None:
 async def test_a_long_read_moves_to_the_pool_and_the_loop_goes_on(tmp_path: Path) -> None:
     async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
         await db.transact(create)
-        await db.transact(lambda c: c.executemany("INSERT INTO t VALUES(?)", ((n,) for n in range(2_000))) and None)
+        await db.transact(lambda c: fill(c, 2_000))
         beats = 0
 
         async def beat() -> None:
@@ -384,7 +396,7 @@ async def test_a_damaged_page_is_corrupt(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with open_database(str(path), environment=Environment()) as db:
         await db.transact(create)
-        await db.transact(lambda c: c.executemany("INSERT INTO t VALUES(?)", ((n,) for n in range(9_000))) and None)
+        await db.transact(lambda c: fill(c, 9_000))
     damaged = bytearray(path.read_bytes())
     damaged[2 * 4096 : 4 * 4096] = b"\xff" * 8192
     path.write_bytes(damaged)
@@ -399,14 +411,20 @@ async def test_a_missing_folder_is_said(tmp_path: Path) -> None:
             raise AssertionError("opened")
 
 
-async def test_checkpoints_keep_the_wal_short(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bulk", [False, True])
+async def test_checkpoints_keep_the_wal_short_even_without_a_pause(
+    tmp_path: Path, bulk: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atoma_stores.sqlite._writer.WAL_PAGES_MAX", 512)
     path = tmp_path / "a.db"
+    longest = 0
     async with open_database(str(path), environment=Environment(), durability="normal") as db:
-        await db.transact(lambda c: c.execute("CREATE TABLE t(a BLOB) STRICT") and None)
-        for _ in range(300):
-            await db.transact(lambda c: c.execute("INSERT INTO t VALUES(zeroblob(40000))") and None, bulk=True)
-        assert db.statistics.checkpoints >= 1
-        assert (tmp_path / "a.db-wal").stat().st_size < 12_000_000  # all of it would be 12.4 MB and more
+        await db.transact(create_blobs)
+        for _ in range(700):  # 29 MB
+            await db.transact(put_blob, bulk=bulk)
+        longest = (tmp_path / "a.db-wal").stat().st_size  # the file never shrinks while it is in use
+        assert longest < 12_000_000  # 4 * 512 pages, and a quarter of 512 more
+        assert await db.read_in_pool(count) == 700
     assert not (tmp_path / "a.db-wal").exists()
 
 

@@ -8,18 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoma.contracts.codec import encode
-from atoma.contracts.sync import MutationBody, Op
+from atoma.contracts.sync import MutationBody, Op, OpKind
 from atoma.sync.rebase import ops_by_row, rebase
 
-COLUMNS = ("a", "b", "c")
-VALUES = st.one_of(st.none(), st.integers(-3, 3), st.text("xy", max_size=2), st.binary(max_size=2))
+COLUMNS: tuple[str, ...] = ("a", "b", "c")
+VALUES: st.SearchStrategy[object] = st.one_of(
+    st.none(), st.integers(-3, 3), st.text("xy", max_size=2), st.binary(max_size=2)
+)
 FULL = st.fixed_dictionaries(dict.fromkeys(COLUMNS, VALUES))
 PART = st.dictionaries(st.sampled_from(COLUMNS), VALUES, min_size=1)
 
 
 @st.composite
 def operations(draw: st.DrawFn) -> Op:
-    kind = draw(st.sampled_from(["create", "patch", "replace", "upsert", "delete"]))
+    kinds: list[OpKind] = ["create", "patch", "replace", "upsert", "delete"]
+    kind = draw(st.sampled_from(kinds))
     if kind == "delete":
         return Op("delete", "cards", "1")
     if kind == "patch":

@@ -88,7 +88,9 @@ def test_a_write_survives_the_wire_and_a_shuffle(request: WriteRequest, rng: ran
     assert (back.meta.source, back.meta.trace_id) == ("remote", "trace")
 
 
-@given(units, st.randoms(use_true_random=False), st.sampled_from(["missing", "twice", "foreign id", "beyond", "before"]))
+@given(
+    units, st.randoms(use_true_random=False), st.sampled_from(["missing", "twice", "foreign id", "beyond", "before"])
+)
 def test_results_that_do_not_fit_are_refused(request: WriteRequest, rng: random.Random, fault: str) -> None:
     results = list(write_reply(result_of(request, rng)).results)
     rng.shuffle(results)

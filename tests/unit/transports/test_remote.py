@@ -17,10 +17,10 @@ from atoma.contracts.execution import (
     QueryRequest,
     QueryResult,
     WriteEntry,
+    WriteItemResult,
     WriteOptions,
     WriteRequest,
     WriteResult,
-    WriteItemResult,
 )
 from atoma.contracts.policy import Policy
 from atoma.contracts.query import QuerySpec
@@ -102,6 +102,7 @@ class Context:
     ports: dict[str, object] = field(default_factory=dict)
     environment: Environment = field(default_factory=Environment)
     synced_stores: frozenset[str] = frozenset()
+    ready: trio.Event = field(default_factory=trio.Event)
 
     @property
     def schema(self) -> Schema:
@@ -187,6 +188,7 @@ async def test_a_connection_that_died_in_silence_is_replaced_without_the_caller_
     async with opened() as (host, network, _, asking):
         await asking.query()
         network.disconnect()
+        await trio.testing.wait_all_tasks_blocked()
         assert (await asking.write("key")).status == "confirmed"
         assert (host.connections, host.writes) == (2, ["key"])
 

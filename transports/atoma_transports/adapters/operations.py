@@ -19,7 +19,7 @@ from atoma_transports.protocol import RemoteOp, RemoteOpResult, check_query, ima
 
 
 class OperationAdapter:
-    """Maps neutral requests to the protocol's operations and the protocol's results to neutral ones (seed §4.3).
+    """Maps neutral requests to the protocol's operations and the protocol's results to neutral ones.
 
     Results are matched by index *and* id, in whatever order they come.
     """

@@ -66,6 +66,7 @@ class HttpConnection:
         self._stream = stream
         self._face = face
         self._rules = rules
+        self._head_only = False
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES_MAX)
 
     async def run(self) -> None:
@@ -92,6 +93,8 @@ class HttpConnection:
             response = await self._watched(lambda: handler(request)) if handler else HttpResponse(status=404)
         except HttpError as error:
             response = HttpResponse(f"{error.message}\n".encode(), error.status)
+        except trio.TooSlowError:
+            response = HttpResponse(b"the request took too long to arrive\n", 408)
         except h11.RemoteProtocolError as error:
             response = HttpResponse(b"not a proper HTTP/1.1 request\n", error.error_status_hint)
         await self._send(response)
@@ -113,7 +116,10 @@ class HttpConnection:
                 waiting.start_soon(drained)
                 event = await self._next_event()
                 waiting.cancel_scope.cancel()
-        return event if isinstance(event, h11.Request) else None
+        if not isinstance(event, h11.Request):
+            return None
+        self._head_only = event.method == b"HEAD"
+        return event
 
     async def _next_event(self) -> object:
         while True:
@@ -129,6 +135,8 @@ class HttpConnection:
             return event
 
     async def _request(self, head: h11.Request) -> HttpRequest:
+        if head.http_version not in (b"1.0", b"1.1"):
+            raise HttpError(505, "HTTP/1.1 is spoken here")
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
         host = headers.get("host", "")
         if not self._rules.known_host(host):
@@ -211,7 +219,9 @@ class HttpConnection:
             return
         own = {"content-type": response.content_type, "content-length": str(len(response.body)), **response.headers}
         head = h11.Response(status_code=response.status, headers=self._head_fields(own))
-        parts = [self._http.send(head), self._http.send(h11.Data(data=response.body))]
+        parts = [self._http.send(head)]
+        if not self._head_only:
+            parts.append(self._http.send(h11.Data(data=response.body)))
         parts.append(self._http.send(h11.EndOfMessage()))
         with trio.fail_after(SEND_S):
             await self._stream.send_all(b"".join(part or b"" for part in parts))

@@ -1,0 +1,123 @@
+"""Compiled forms of the steps that remember something between requests: breaker, bulkhead and cache."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+import trio
+
+from atoma.contracts.execution import QueryRequest, QueryResult, Source
+from atoma.errors import AtomaError, CircuitOpen, Overloaded
+from atoma.kernel._parts import Parts, end
+from atoma.kernel.combinators import BreakerStep, BulkheadStep, CacheStep
+from atoma.kernel.guards import Breaker, Bulkhead
+from atoma.kernel.outcomes import classify
+from atoma.kernel.types import Frame, Req, Res, Run
+
+
+def run_breaker(parts: Parts, step: Run[Req, Res], what: str, spec: BreakerStep) -> Run[Req, Res]:
+    """Refuse calls while the breaker is open."""
+    key = (what, spec.failures, spec.window_s, spec.cooldown_s)
+    breaker = parts.breakers.setdefault(key, Breaker(what, spec, parts.events))
+    events, clock = parts.events, parts.environment.clock
+
+    async def run(request: Req, frame: Frame) -> Res:
+        now = clock()
+        try:
+            probe = breaker.enter(now)
+        except CircuitOpen as error:
+            end(events, frame, what, "skipped", now, now, error.code, f"breaker {breaker.state}")
+            raise
+        good: bool | None = None
+        try:
+            result = await step(request, frame.noted("breaker half-open") if probe else frame)
+            good = True
+        except AtomaError as error:
+            good = classify(error) == "rejected"
+            raise
+        finally:
+            breaker.leave(clock(), probe=probe, good=good)
+        return result
+
+    return run
+
+
+def run_bulkhead(parts: Parts, step: Run[Req, Res], what: str, spec: BulkheadStep) -> Run[Req, Res]:
+    """Bound concurrent calls and those that wait."""
+    bulkhead = parts.bulkheads.setdefault((what, spec.limit, spec.queue), Bulkhead(what, spec))
+    events, clock = parts.events, parts.environment.clock
+
+    async def run(request: Req, frame: Frame) -> Res:
+        try:
+            await bulkhead.enter()
+        except Overloaded as error:
+            now = clock()
+            end(events, frame, what, "skipped", now, now, error.code, "bulkhead full")
+            raise
+        try:
+            return await step(request, frame)
+        finally:
+            bulkhead.leave()
+
+    return run
+
+
+class _Entry:
+    """A result, or one on its way."""
+
+    __slots__ = ("done", "error", "expires", "result", "source")
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.expires = 0.0
+        self.result: QueryResult | None = None
+        self.source: Source = "local"
+        self.error: AtomaError | None = None
+
+
+def run_cache(
+    parts: Parts, step: Run[QueryRequest, QueryResult], what: str, spec: CacheStep
+) -> Run[QueryRequest, QueryResult]:
+    """Share recent and running results; a change of the store makes them stale at once."""
+    entries: dict[Hashable, _Entry] = {}
+    events, clock, generations = parts.events, parts.environment.clock, parts.generations
+
+    async def lead(key: Hashable, request: QueryRequest, frame: Frame) -> QueryResult:
+        entry = entries[key] = _Entry()
+        if len(entries) > parts.limits.cached:
+            entries.pop(next(iter(entries)))
+        try:
+            entry.result = await step(request, frame)
+            entry.expires = clock() + spec.ttl_s
+            entry.source = frame.trail.source or "local"
+            return entry.result
+        except AtomaError as error:
+            entry.error = error
+            raise
+        finally:
+            if entry.result is None and entries.get(key) is entry:
+                del entries[key]
+            entry.done.set()
+
+    async def run(request: QueryRequest, frame: Frame) -> QueryResult:
+        chosen = spec.key(request) if spec.key is not None else request.query
+        key = (request.store, generations.get(request.store, 0), chosen)
+        started = clock()
+        note = "cached"
+        while True:
+            entry = entries.get(key)
+            if entry is None or (entry.result is not None and clock() >= entry.expires):
+                return await lead(key, request, frame)
+            if not entry.done.is_set():
+                note = "shared"
+                await entry.done.wait()
+            if entry.result is not None:
+                end(events, frame, what, "ok", started, clock(), "", note, entry.source)
+                return entry.result
+            if entry.error is not None:
+                code = entry.error.code
+                end(events, frame, what, "failed", started, clock(), code, note)
+                raise entry.error.with_traceback(None)
+            # its leader was cancelled: whoever wakes first leads now
+
+    return run

@@ -1,0 +1,95 @@
+"""What a simulated run tells: the first broken promise, or what happened."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+class Violation(Exception):
+    """A promise of the system did not hold.
+
+    Attributes:
+        invariant: Its id, ``I1`` to ``I20``, or ``verdict`` for a decision that the rules do not allow.
+        where: Which file or which call.
+        what: What was found and what should have been there.
+    """
+
+    def __init__(self, invariant: str, where: str, what: str) -> None:
+        super().__init__(f"{invariant} at {where}: {what}")
+        self.invariant = invariant
+        self.where = where
+        self.what = what
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One seed's run.
+
+    Attributes:
+        seed: The seed.
+        planted: Name of the planted bug, ``""`` for the product as it is.
+        violation: The first broken promise, None when all held.
+        counts: How often what happened.
+        trace: Hash over every task step, frame and commit; equal for equal seeds.
+        virtual_s: Virtual seconds that passed.
+    """
+
+    seed: int
+    planted: str
+    violation: Violation | None
+    counts: Counter[str] = field(default_factory=Counter[str])
+    trace: str = ""
+    virtual_s: float = 0.0
+
+    @property
+    def command(self) -> str:
+        """The one command that runs it again."""
+        bug = f" --planted {self.planted}" if self.planted else ""
+        return f"python -m atoma.testing.simulation --seed {self.seed}{bug}"
+
+    def __str__(self) -> str:
+        found = "every promise held" if self.violation is None else str(self.violation)
+        return f"seed {self.seed}{f' ({self.planted})' if self.planted else ''}: {found}; replay: {self.command}"
+
+
+# A campaign in which one of these stays below its share has tested less than it says.
+SCARCE_PER_SEED: dict[str, float] = {
+    "mutations": 40,
+    "hub transactions": 20,
+    "conflicts lww": 0.5,
+    "conflicts server_wins": 0.2,
+    "conflicts client_wins": 0.2,
+    "conflicts manual": 0.2,
+    "rejected": 2,
+    "dependants rejected": 0.05,
+    "duplicates": 0.2,
+    "client crashes": 0.5,
+    "hub crashes": 0.3,
+    "frames dropped": 1,
+    "frames doubled": 1,
+    "frames reordered": 0.5,
+    "connections broken": 0.5,
+    "partitions": 0.3,
+    "clock jumps": 0.3,
+    "snapshots": 0.3,
+    "compactions": 0.3,
+    "rebases": 1,
+    "cancelled writes": 0.3,
+    "gaps refused": 0.1,
+    "atomic units": 2,
+}
+
+
+def total(reports: list[Report]) -> Counter[str]:
+    """The counts of several runs together."""
+    counts: Counter[str] = Counter()
+    for report in reports:
+        counts.update(report.counts)
+    return counts
+
+
+def scarce(reports: list[Report]) -> dict[str, int]:
+    """What happened too seldom for its absence of violations to mean anything."""
+    counts = total(reports)
+    return {name: counts[name] for name, share in SCARCE_PER_SEED.items() if counts[name] < share * len(reports)}

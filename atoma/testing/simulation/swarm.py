@@ -1,0 +1,89 @@
+"""What a seed makes of a run: how many clients, which faults and how often, how small pages and batches are."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from atoma.contracts.sync import Limits
+
+WRITES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Swarm:
+    """The mix of one run; rates are probabilities per frame or per event, pauses are mean virtual seconds.
+
+    Attributes:
+        clients: Devices, 2 to 5.
+        writes: Calls that each of them makes.
+        write_pause: Between two calls of one device.
+        rows: Ids per store: few of them, so that devices meet on the same rows.
+        drop: Frames lost.
+        double: Frames that come twice.
+        reorder: Frames held back behind a later one.
+        broken: Frames that break their connection.
+        latency: Seconds a frame takes.
+        split: Push batches that arrive in two parts, the second one first.
+        cancel: Writes that are cancelled at some point.
+        client_crash_pause: Between crashes of clients.
+        hub_crash_pause: Between crashes of the hub.
+        partition_pause: Between partitions.
+        compact_pause: Between compactions of the hub.
+        jump_pause: Between jumps of a wall clock.
+        keep: Most transactions a compaction keeps.
+        limits: Bounds of the hub: pages and batches of a few rows.
+    """
+
+    clients: int
+    writes: int
+    write_pause: float
+    rows: int
+    drop: float
+    double: float
+    reorder: float
+    broken: float
+    latency: float
+    split: float
+    cancel: float
+    client_crash_pause: float
+    hub_crash_pause: float
+    partition_pause: float
+    compact_pause: float
+    jump_pause: float
+    keep: int
+    limits: Limits
+
+
+def draw_swarm(dice: random.Random) -> Swarm:
+    """A mix in which some faults are frequent, some rare, some absent."""
+    clients = dice.choice((2, 2, 3, 3, 4, 5))
+
+    def rate(*choices: float) -> float:
+        return dice.choice(choices)
+
+    return Swarm(
+        clients=clients,
+        writes=WRITES // clients,
+        write_pause=rate(0.3, 1.0, 1.0, 2.0),
+        rows=dice.choice((3, 4, 6)),
+        drop=rate(0.0, 0.01, 0.03, 0.06),
+        double=rate(0.0, 0.02, 0.1),
+        reorder=rate(0.0, 0.01, 0.03),
+        broken=rate(0.0, 0.005, 0.02),
+        latency=rate(0.005, 0.05, 0.3),
+        split=rate(0.0, 0.3),
+        cancel=rate(0.0, 0.05, 0.15),
+        client_crash_pause=rate(8.0, 20.0, 60.0),
+        hub_crash_pause=rate(15.0, 30.0, 90.0),
+        partition_pause=rate(15.0, 30.0, 90.0),
+        compact_pause=rate(8.0, 20.0, 60.0),
+        jump_pause=rate(20.0, 60.0),
+        keep=dice.choice((0, 2, 8)),
+        limits=Limits(
+            push_mutations=dice.choice((1, 2, 3, 8, 256)),
+            page_changes=dice.choice((1, 2, 5, 20, 5000)),
+            page_bytes=dice.choice((400, 2000, 1024 * 1024)),
+            push_bytes=dice.choice((600, 1024 * 1024)),
+        ),
+    )

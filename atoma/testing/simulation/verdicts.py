@@ -1,0 +1,197 @@
+"""The conflict rules once more, in plain Python and from their description, to judge every decision of the hub.
+
+Nothing here imports the hub: a mistake would have to be made twice, in two different forms, to go unnoticed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from atoma.testing.simulation.facts import Decided, Image, Key, Operation, Written
+from atoma.testing.simulation.stores import RULE_OF
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of a row: who made it, which columns it touched (None for all of them)."""
+
+    seq: int
+    author: bytes
+    columns: frozenset[str] | None
+
+
+@dataclass(slots=True)
+class RowStory:
+    """Everything that ever happened to a row of one scope.
+
+    Attributes:
+        image: The row now, None when it is not there.
+        last: Its image before it was deleted.
+        changes: In order.
+    """
+
+    image: Image | None = None
+    last: Image | None = None
+    changes: list[Change] = field(default_factory=list[Change])
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """How far back a scope's log and tombstones reach: what lies at or below is forgotten."""
+
+    floor: int = 0
+    log: int = 0
+    tombstones: int = 0
+
+
+class Refused(Exception):
+    """The rules refuse the mutation."""
+
+    def __init__(self, code: str) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Judge:
+    """Decides every mutation in the hub's order and says what the hub has to have said.
+
+    Args:
+        decided: Verdicts by client and number, as the hub has recorded them.
+    """
+
+    def __init__(self, decided: Mapping[tuple[bytes, int], Decided]) -> None:
+        self._decided = decided
+        self._stories: dict[tuple[str, Key], RowStory] = {}
+        self._heads: dict[str, int] = {}
+
+    def decide(self, written: Written, memory: Memory) -> tuple[Decided, dict[Key, Image | None]]:
+        """The verdict on ``written`` and the rows it leaves changed; the judge's own rows move on."""
+        head = self._heads.get(written.scope, 0)
+        try:
+            after, merged = self._carry_out(written, memory)
+        except Refused as refused:
+            return Decided("rejected", written.scope, 0, written.digest, refused.code), {}
+        status = "merged" if merged else "applied"
+        changed = {key: image for key, image in after.items() if image != self._story(written.scope, key).image}
+        if not changed:
+            return Decided(status, written.scope, head, written.digest), {}
+        for key, image in changed.items():
+            self._move(written, key, image, head + 1)
+        self._heads[written.scope] = head + 1
+        return Decided(status, written.scope, head + 1, written.digest), changed
+
+    def _story(self, scope: str, key: Key) -> RowStory:
+        return self._stories.setdefault((scope, key), RowStory())
+
+    def _move(self, written: Written, key: Key, image: Image | None, seq: int) -> None:
+        story = self._story(written.scope, key)
+        before = story.image
+        columns = None
+        if before is not None and image is not None:
+            columns = frozenset(name for name in image if before.get(name) != image[name])
+        story.changes.append(Change(seq, written.client, columns))
+        if image is None:
+            story.last = before
+        story.image = image
+
+    def _carry_out(self, written: Written, memory: Memory) -> tuple[dict[Key, Image | None], bool]:
+        for op in written.ops:
+            earlier = self._decided.get((written.client, op.after_mid)) if op.after_mid else None
+            if earlier is not None and earlier.rejected:
+                raise Refused("DEPENDENCY_REJECTED")
+        after: dict[Key, Image | None] = {}
+        merged = False
+        for op in written.ops:
+            story = self._story(written.scope, op.key)
+            current = after.get(op.key, story.image)
+            image, met = _Case(op, story, current, written, memory).verdict()
+            after[op.key] = image
+            merged = merged or met
+        return after, merged
+
+
+class _Case:
+    """One operation on one row."""
+
+    def __init__(self, op: Operation, story: RowStory, current: Image | None, written: Written, memory: Memory) -> None:
+        self.op = op
+        self.story = story
+        self.current = current
+        self.rule = RULE_OF[op.key[0]]
+        last = story.changes[-1] if story.changes else None
+        absent = story.image is None
+        # a deletion that is forgotten leaves no trace of the row at all
+        unknown = absent and last is not None and last.seq <= memory.tombstones
+        if unknown:
+            last = None
+        stale = written.base_seq < memory.floor
+        by_others = last is not None and last.author != written.client and last.seq > written.base_seq
+        since = max(written.base_seq, memory.log)
+        theirs = [change for change in story.changes if change.seq > since and change.author != written.client]
+        if unknown:
+            theirs = []
+        self.all_columns = any(change.columns is None for change in theirs) or (stale and by_others)
+        self.columns: set[str] = set()
+        for change in theirs:
+            self.columns |= change.columns or set()
+        self.deleted_by_others = absent and by_others
+        self.forgotten = absent and stale and last is None
+        self.last = None if unknown or last is None else story.last
+
+    @property
+    def touched(self) -> bool:
+        """Whether somebody else changed the row since the user looked."""
+        return self.deleted_by_others or self.all_columns or bool(self.columns)
+
+    @property
+    def forgiving(self) -> bool:
+        """Whether what arrives last wins."""
+        return self.rule in ("lww", "client_wins") and not self.op.cas
+
+    def verdict(self) -> tuple[Image | None, bool]:
+        """The row afterwards, and whether it met somebody else's change."""
+        match self.op.kind, self.current:
+            case "create", None:
+                return dict(self.op.values), False
+            case "create", _:
+                raise Refused("ALREADY_EXISTS")
+            case "delete", None:
+                return None, False
+            case "delete", _:
+                if self.touched and not self.forgiving:
+                    raise Refused("CONFLICT")
+                return None, self.touched
+            case "patch", None:
+                return self._revive()
+            case _, None:
+                if self.deleted_by_others and not self.forgiving:
+                    raise Refused("CONFLICT")
+                return {**self.op.defaults, **self.op.values}, self.deleted_by_others
+            case _, current:
+                return self._merge(current)
+
+    def _revive(self) -> tuple[Image, bool]:
+        if not (self.deleted_by_others or self.forgotten):
+            raise Refused("NOT_FOUND")
+        if self.rule != "client_wins" or self.op.cas or self.last is None:
+            raise Refused("CONFLICT")
+        return {**self.last, **self.op.values}, True
+
+    def _merge(self, current: Image) -> tuple[Image, bool]:
+        values = self.op.values
+        if self.op.cas and self.touched:
+            raise Refused("CONFLICT")
+        if self.story.image is None:
+            return {**current, **values}, False
+        mine = {name for name, value in values.items() if self.story.image.get(name) != value}
+        met = mine if self.all_columns else mine & self.columns
+        if not met:
+            return {**current, **values}, False
+        if self.rule == "manual":
+            raise Refused("CONFLICT")
+        if self.rule == "server_wins":
+            if met == mine:
+                raise Refused("CONFLICT")
+            return {**current, **{name: value for name, value in values.items() if name not in met}}, True
+        return {**current, **values}, True

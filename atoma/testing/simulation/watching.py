@@ -1,0 +1,178 @@
+"""Seams through which a run is watched: a hub store that tells its commits, a plugin that tells a client's."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from atoma.contracts.query import QuerySpec
+from atoma.plugins import PluginContext
+from atoma.ports import LOCAL_DATABASE, Environment, PortKey
+from atoma.ports.hub import (
+    CompactReport,
+    Facts,
+    HubDatabase,
+    HubIdentity,
+    HubStore,
+    LogPage,
+    Need,
+    Plan,
+    QueryPage,
+    RowKey,
+    ScanPage,
+    ScopeState,
+    Step,
+)
+from atoma.schema import Schema
+from atoma.testing.simulation.history import History
+
+Told = Callable[[], None]
+
+
+@runtime_checkable
+class TellsCommits(Protocol):
+    """A local database that tells every commit as it happens."""
+
+    def subscribe_commits(self, listener: Callable[[object], None]) -> Callable[[], None]:
+        """Call ``listener`` after every COMMIT, before its caller goes on; returns the undo."""
+        ...
+
+
+class CommitWatch:
+    """Plugin: calls back when the client is open, after each of its commits, and when it closes."""
+
+    id = "commit-watch"
+    provides: Sequence[PortKey[object]] = ()
+    needs: Sequence[PortKey[object]] = (LOCAL_DATABASE,)  # type: ignore[assignment]  # PortKey is invariant
+
+    def __init__(self, opened: Told, committed: Told, closed: Told) -> None:
+        self._opened = opened
+        self._committed = committed
+        self._closed = closed
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        """Watch until the client closes."""
+        database = context.require(LOCAL_DATABASE)
+        assert isinstance(database, TellsCommits)
+        self._opened()
+        undo = database.subscribe_commits(lambda _changes: self._committed())
+        try:
+            yield
+        finally:
+            undo()
+            self._closed()
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    """The first step of a run, which also tells that the hub is about to decide."""
+
+    step: Step
+    begins: Told
+
+    @property
+    def need(self) -> Need:
+        return self.step.need
+
+    def decide(self, facts: Facts) -> Plan:
+        self.begins()
+        return self.step.decide(facts)
+
+
+class WatchedHubStore:
+    """A :class:`atoma.ports.hub.HubStore` that lets a history look at every commit."""
+
+    def __init__(self, store: HubStore, history: History, committed: Told) -> None:
+        self._store = store
+        self._history = history
+        self._committed = committed
+
+    @asynccontextmanager
+    async def open_hub_database(self, schema: Schema, environment: Environment) -> AsyncGenerator[HubDatabase]:
+        """Open the store, and the history on it."""
+        async with self._store.open_hub_database(schema, environment) as database:
+            self._history.open()
+            try:
+                yield WatchedHubDatabase(database, self._history.decision_begins, self._committed)
+            finally:
+                self._history.close()
+
+
+class WatchedHubDatabase:
+    """The open database; everything but the telling is passed on."""
+
+    def __init__(self, database: HubDatabase, begins: Told, committed: Told) -> None:
+        self._database = database
+        self._begins = begins
+        self._committed = committed
+
+    @property
+    def identity(self) -> HubIdentity:
+        """Who the hub is."""
+        return self._database.identity
+
+    async def run(
+        self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
+    ) -> Sequence[Plan]:
+        """Pass it on, and tell when it has been committed."""
+
+        def committed(plans: Sequence[Plan]) -> None:
+            self._committed()
+            if on_commit is not None:
+                on_commit(plans)
+
+        watched = [_Opening(step, self._begins) if index == 0 else step for index, step in enumerate(steps)]
+        return await self._database.run(watched, committed)
+
+    async def page(
+        self,
+        scope: str,
+        start: int,
+        *,
+        max_bytes: int,
+        max_changes: int,
+        client_id: bytes,
+        principal: str,
+        outcomes_after: int,
+    ) -> LogPage:
+        """Pass it on."""
+        return await self._database.page(
+            scope,
+            start,
+            max_bytes=max_bytes,
+            max_changes=max_changes,
+            client_id=client_id,
+            principal=principal,
+            outcomes_after=outcomes_after,
+        )
+
+    async def scan(self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int) -> ScanPage:
+        """Pass it on."""
+        return await self._database.scan(scope, after, max_bytes=max_bytes, max_rows=max_rows)
+
+    async def scopes(self, names: Sequence[str] | None = None) -> Sequence[ScopeState]:
+        """Pass it on."""
+        return await self._database.scopes(names)
+
+    async def locate(self, store: str, ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
+        """Pass it on."""
+        return await self._database.locate(store, ids)
+
+    async def query(
+        self, store: str, query: QuerySpec, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
+    ) -> QueryPage:
+        """Pass it on."""
+        return await self._database.query(store, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+
+    async def compact(self, *, keep: int, keep_ms: int) -> CompactReport:
+        """Pass it on, and look at what is left."""
+        report = await self._database.compact(keep=keep, keep_ms=keep_ms)
+        self._committed()
+        return report
+
+    async def renew_epoch(self) -> HubIdentity:
+        """Pass it on."""
+        return await self._database.renew_epoch()

@@ -1,0 +1,190 @@
+"""What the inspector says about a client, against clients that do known things."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from atoma.client import Client, open_client
+from atoma.contracts.overlay import InboxEntry
+from atoma.contracts.policy import Policy
+from atoma.contracts.sync import Op
+from atoma.errors import ClosedError, UnknownStore
+from atoma.inspector import Inspected, Inspection
+from atoma.inspector.conflicts import conflict_fields
+from atoma.inspector.graph import graph_view
+from atoma.inspector.plugin import LOG_MAX, TRAILS_MAX, took_us
+from atoma.inspector.snapshot import look_at_rows, take_snapshot
+from atoma.inspector.views import GraphView, StepView
+from atoma.kernel import atomic, fallback, node, sequence, timeout, when_synced
+from atoma.plugins import PluginContext
+from atoma.ports import SYNC_LINK, PortKey
+from atoma.query import Query, col
+from atoma.schema import Schema, StoreSpec, new_id
+from atoma.sync import Sync
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    id: str = field(default_factory=new_id)
+    text: str
+    photo: bytes = b""
+
+
+NOTES = StoreSpec("notes", Note)
+SCHEMA = Schema(NOTES)
+
+
+class Nowhere:
+    """A plugin that offers a link to a hub that is never there."""
+
+    id = "nowhere"
+    provides = (SYNC_LINK,)
+    needs: tuple[PortKey[object], ...] = ()
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncIterator[None]:
+        context.provide(SYNC_LINK, self)
+        yield
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[None]:
+        from atoma.errors import ConnectFailed
+
+        raise ConnectFailed("nobody is there")
+        yield
+
+
+@asynccontextmanager
+async def opened(path: Path) -> AsyncIterator[tuple[Client, Inspected]]:
+    eye = Inspection()
+    plugins = [LocalExecution(SQLiteEngine(path)), Nowhere(), Sync([NOTES]), eye]
+    async with open_client(SCHEMA, plugins=plugins, policy="sync-queue") as client:
+        yield client, Inspected("one", "One", client, eye, path)
+
+
+async def test_stores_outbox_and_trails_are_what_was_done(tmp_path: Path) -> None:
+    async with opened(tmp_path / "notes.db") as (client, target):
+        notes = client.store(NOTES)
+        first = await notes.insert(Note(id="n1", text="one"))
+        await notes.update(first.id, text="two")
+        await notes.query(Query().where(col("text") == "two"))
+        with trio.fail_after(5):
+            while len(target.eye.trails) < 3:
+                await target.eye.wait_event()
+        state = await take_snapshot(target, [target])
+    assert [(store.name, store.rows, store.synced) for store in state.stores] == [("notes", 1, True)]
+    assert [column.name for column in state.stores[0].columns] == ["id", "text", "photo"]
+    assert [(item.mid, item.state, [op.kind for op in item.ops]) for item in state.outbox] == [
+        (1, "waiting", ["create"]),
+        (2, "waiting", ["patch"]),
+    ]
+    assert [trail.title for trail in state.trails] == ["query notes", "update notes", "insert notes"]
+    assert [step.node for step in state.trails[1].steps] == ["local-write", "outbox"]
+    assert state.nodes["local-write"].runs == 2
+    assert state.policies[0].name == "sync-queue"
+    assert state.policies[0].default
+    assert {policy.name for policy in state.policies if policy.missing} >= {"direct-http", "direct-grpc"}
+    assert state.database.bytes + state.database.wal_bytes > 0
+
+
+async def test_an_unreachable_hub_is_shown_with_its_error(tmp_path: Path) -> None:
+    async with opened(tmp_path / "notes.db") as (client, target):
+        with trio.fail_after(5):
+            async with client.sync.watch() as changes:
+                async for status in changes:
+                    if status.error is not None:
+                        break
+        state = await take_snapshot(target, [target])
+    connection, scope = state.lanes
+    assert (connection.name, scope.name, scope.cursor, scope.head) == ("Connection", "Scope main", 0, 0)
+    assert "nobody is there" in connection.last_error
+    assert int(connection.facts["failed attempts"]) >= 1
+
+
+async def test_rows_are_shown_as_json_can_hold_them(tmp_path: Path) -> None:
+    async with opened(tmp_path / "notes.db") as (client, target):
+        await client.store(NOTES).insert(Note(id="n1", text="x", photo=bytes(range(40))))
+        rows = await look_at_rows(target, "notes")
+        with pytest.raises(UnknownStore):
+            await look_at_rows(target, "sqlite_master")
+    assert rows.columns == ("id", "text", "photo", "_ver", "_seq")
+    assert rows.rows[0][:3] == ("n1", "x", bytes(range(16)).hex() + "…")
+
+
+async def test_the_past_is_bounded(tmp_path: Path) -> None:
+    async with opened(tmp_path / "notes.db") as (client, target):
+        notes = client.store(NOTES)
+        for _ in range(TRAILS_MAX + LOG_MAX):
+            await notes.count()
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        assert len(target.eye.trails) == TRAILS_MAX
+        assert len(target.eye.log) == LOG_MAX
+
+
+async def test_a_closed_client_cannot_be_looked_at(tmp_path: Path) -> None:
+    async with opened(tmp_path / "notes.db") as (_, target):
+        pass
+    with pytest.raises(ClosedError):
+        await look_at_rows(target, "notes")
+
+
+def test_a_graph_is_drawn_as_it_is_written() -> None:
+    policy = Policy(
+        "mine",
+        fallback(timeout(node("far"), 2), node("near")),
+        when_synced(atomic("near", "outbox"), sequence(node("near"), node("far"))),
+    )
+    assert policy.query is not None
+    assert policy.write is not None
+    leaf = {name: GraphView("node", name, (name,)) for name in ("far", "near", "outbox")}
+    assert graph_view(policy.query) == GraphView(
+        "fallback", "fallback", (), (GraphView("timeout", "timeout 2 s", (), (leaf["far"],)), leaf["near"])
+    )
+    assert graph_view(policy.write) == GraphView(
+        "synced",
+        "synced store?",
+        (),
+        (
+            GraphView("atomic", "atomic: one transaction", (), (leaf["near"], leaf["outbox"]), "yes"),
+            GraphView("sequence", "sequence", (), (leaf["near"], leaf["far"]), "no"),
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    ("base", "mine", "theirs", "fields"),
+    [
+        ({"a": 1, "b": 2}, {"a": 5, "b": 2}, {"a": 6, "b": 2}, [("a", 1, 5, 6, True)]),
+        ({"a": 1, "b": 2}, {"a": 5, "b": 2}, {"a": 1, "b": 3}, [("a", 1, 5, 1, True), ("b", 2, 2, 3, True)]),
+        ({"a": 1}, {"a": 7}, {"a": 7}, [("a", 1, 7, 7, False)]),
+        ({"a": 1}, None, {"a": 2}, [("a", 1, None, 2, True)]),
+        (None, {"a": 1}, {"a": 2}, [("a", None, 1, 2, True)]),
+        ({"a": 1}, {"a": 2}, None, [("a", 1, 2, None, True)]),
+    ],
+)
+def test_a_conflict_lists_the_fields_that_moved(
+    base: dict[str, object] | None,
+    mine: dict[str, object] | None,
+    theirs: dict[str, object] | None,
+    fields: list[tuple[object, ...]],
+) -> None:
+    entry = InboxEntry(1, "notes", "n", "main", "CONFLICT", "", Op("patch", "notes", "n"), base, mine, theirs, 3, 0)  # type: ignore[arg-type]
+    found = [(view.name, view.base, view.mine, view.theirs, view.differs) for view in conflict_fields(entry)]
+    assert found == fields
+
+
+def test_a_transaction_is_counted_once() -> None:
+    def step(name: str, us: float, note: str = "") -> StepView:
+        return StepView(name, "ok", us, 1, "", note, None)
+
+    assert took_us([step("a", 5.0), step("b", 7.0)]) == 12.0
+    assert took_us([step("near", 5.0, "atomic"), step("outbox", 5.0, "atomic"), step("far", 2.0)]) == 7.0

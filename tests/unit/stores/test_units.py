@@ -1,0 +1,356 @@
+"""Units that are queued: receipts, repeats, limits, volatile writes, the inbox and the state of replication."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+
+from atoma.contracts.execution import Receipt
+from atoma.contracts.overlay import InboxEntry, StagedRow, Subscription
+from atoma.contracts.sync import Cursor, Op, Outcome
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import ClosedError, ConflictError, DiskFull, OutboxFull, WriteRejected
+from atoma.ports import LocalTx
+from atoma_stores.changes import ChangeSet
+from atoma_stores.sqlite._outbox import OutboxLimits
+from atoma_stores.sqlite.engine import SQLiteEngine
+from atoma_stores.sqlite.faults import fault_vfs
+from tests.unit.stores.kit import SYNCED, Opened, card, delete, in_turn, insert, opened, request, update
+
+
+def receipt_of(value: object) -> Receipt:
+    assert isinstance(value, Receipt)
+    return value
+
+
+async def settle(db: Opened, lsn: int, outcome: Outcome | None) -> None:
+    await db.db.apply(lambda tx: tx.remove_pending(lsn, outcome))
+
+
+async def test_a_receipt_follows_its_mutation() -> None:
+    async with opened(synced=SYNCED) as db:
+        one, two = [receipt_of(r) for r in (await db.queue(insert("1"), insert("2"))).receipts]
+        assert (one.state, two.state) == ("queued", "queued")
+        answers: dict[str, int] = {}
+
+        async def wait(name: str, receipt: Receipt, observed: bool) -> None:
+            answers[name] = await receipt.wait(observed=observed)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait, "one accepted", one, False)
+            nursery.start_soon(wait, "one observed", one, True)
+            await trio.testing.wait_all_tasks_blocked()
+            await db.db.apply(lambda tx: tx.mark_acked(1, 7))
+            await trio.testing.wait_all_tasks_blocked()
+            assert answers == {"one accepted": 7}
+            assert (one.state, two.state) == ("accepted", "queued")
+            await settle(db, 1, Outcome(1, "applied", "main", 7))
+        assert answers == {"one accepted": 7, "one observed": 7}
+        assert (one.state, two.state) == ("observed", "queued")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "reason"),
+    [(Outcome(1, "rejected", "main", error=ErrorInfo("DENIED", "not yours")), "DENIED"), (None, "TAKEN_BACK")],
+)
+async def test_a_refused_mutation_is_an_error_of_its_receipt(outcome: Outcome | None, reason: str) -> None:
+    async with opened(synced=SYNCED) as db:
+        receipt = receipt_of((await db.queue(insert("1"))).receipts[0])
+        await settle(db, 1, outcome)
+        assert receipt.state == "rejected"
+        with pytest.raises(WriteRejected) as rejected:
+            await receipt.wait(observed=False)
+        assert rejected.value.reason == reason
+
+
+async def test_a_parked_mutation_is_dead_and_still_there() -> None:
+    async with opened(synced=SYNCED) as db:
+        receipt = receipt_of((await db.queue(insert("1"))).receipts[0])
+        await db.db.apply(lambda tx: tx.park(1, "too large"))
+        assert receipt.state == "dead"
+        with pytest.raises(WriteRejected, match="too large"):
+            await receipt.wait(observed=False)
+        pending = await db.db.inspect(lambda tx: tx.pending("cards", "1"))
+        assert [(m.status, m.last_error) for m in pending] == [(2, "too large")]
+        assert await db.db.inspect(lambda tx: tx.outbox(limit=9, max_bytes=99)) == []
+
+
+async def test_an_undone_settlement_tells_nobody() -> None:
+    def body(tx: LocalTx) -> None:
+        tx.remove_pending(1, Outcome(1, "applied", "main", 1))
+        raise LookupError
+
+    async with opened(synced=SYNCED) as db:
+        receipt = receipt_of((await db.queue(insert("1"))).receipts[0])
+        with pytest.raises(LookupError):
+            await db.db.apply(body)
+        assert receipt.state == "queued"
+
+
+async def test_one_receipt_for_the_entries_of_an_atomic_unit() -> None:
+    async with opened(synced=SYNCED) as db:
+        result = await db.queue(insert("1"), insert("2"), atomic=True)
+        assert result.receipts[0] is result.receipts[1]
+
+
+async def test_closing_ends_the_wait_for_a_verdict() -> None:
+    async def wait(receipt: Receipt) -> None:
+        with pytest.raises(ClosedError, match="stays in the outbox"):
+            await receipt.wait(observed=False)
+
+    async with trio.open_nursery() as nursery:
+        async with opened(synced=SYNCED) as db:
+            nursery.start_soon(wait, receipt_of((await db.queue(insert("1"))).receipts[0]))
+            await trio.testing.wait_all_tasks_blocked()
+
+
+async def test_a_repeated_unit_answers_the_same_and_doubles_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    unit = request(insert("1", card("x")), insert("1"), update("1", rank=3), delete("9"), idem="key")
+    async with opened(path, synced=SYNCED) as db:
+        first = await db.queue_request(unit)
+        heard: list[ChangeSet] = []
+        db.db.subscribe_commits(heard.append)
+        again = await db.queue_request(unit)
+        assert again.status == first.status == "partial"
+        assert [(i.id, i.ok, i.changed, i.version, i.error) for i in again.items] == [
+            (i.id, i.ok, i.changed, i.version, i.error) for i in first.items
+        ]
+        assert again.receipts == first.receipts
+        assert heard == []
+    async with opened(path, synced=SYNCED) as db:
+        later = await db.queue_request(unit)
+        assert [i.version for i in later.items] == [i.version for i in first.items]
+        assert receipt_of(later.receipts[0]).state == "queued"
+        assert [m.idem for m in await db.db.inspect(lambda tx: tx.outbox(limit=9, max_bytes=10**6))] == [
+            "key:0",
+            "key:2",
+        ]
+        await db.db.apply(lambda tx: tx.mark_acked(1, 4))
+        assert await receipt_of((await db.queue_request(unit)).receipts[0]).wait(observed=False) == 4
+    async with opened(path, synced=SYNCED) as db:
+        assert receipt_of((await db.queue_request(unit)).receipts[0]).state == "accepted"
+        await settle(db, 1, Outcome(1, "applied", "main", 4))
+        assert receipt_of((await db.queue_request(unit)).receipts[0]).state == "observed"
+        entry = InboxEntry(2, "cards", "1", "main", "DENIED", "", Op("patch", "cards", "1"), None, None, None, 0, 0)
+        await db.db.apply(in_turn(lambda tx: tx.to_inbox(entry), lambda tx: tx.remove_pending(2, None)))
+        assert receipt_of((await db.queue_request(unit)).receipts[2]).state == "rejected"
+        assert len(await db.rows()) == 1
+
+
+async def test_a_write_that_failed_is_not_taken_for_a_repeat(tmp_path: Path) -> None:
+    with fault_vfs("filling-outbox") as plan:
+        engine = SQLiteEngine(tmp_path / "a.db", vfs="filling-outbox")
+        async with opened(engine=engine, synced=SYNCED) as db:
+            heard: list[ChangeSet] = []
+            db.db.subscribe_commits(heard.append)
+            unit = request(insert("1"), idem="key")
+            plan.fail("write", "full")
+            with pytest.raises(DiskFull):
+                await db.queue_request(unit)
+            plan.heal()
+            assert (await db.rows(), heard) == ({}, [])
+            result = await db.queue_request(unit)
+            assert (result.status, result.meta.commit) == ("confirmed", 1)
+            assert await db.db.inspect(lambda tx: tx.identity().next_mid) == 2
+
+
+@pytest.mark.parametrize(
+    ("limits", "fits"), [(OutboxLimits(rows=3), 3), (OutboxLimits(size=450), 2), (OutboxLimits(rows=1, size=10**6), 1)]
+)
+async def test_a_full_outbox_fails_the_whole_write(limits: OutboxLimits, fits: int) -> None:
+    async with opened(engine=SQLiteEngine(":memory:", outbox_limits=limits), synced=SYNCED) as db:
+        for n in range(fits):
+            await db.queue(insert(str(n)))
+        for atomic in (False, True):
+            with pytest.raises(OutboxFull, match="nothing was written"):
+                await db.queue(insert("x"), insert("y"), atomic=atomic)
+        assert len(await db.rows()) == fits
+        await settle(db, 1, None)
+        await db.queue(insert("z"))
+        with pytest.raises(OutboxFull):
+            await db.queue(insert("zz"))
+        assert await db.db.inspect(lambda tx: tx.identity().next_mid) == fits + 2
+
+
+async def test_volatile_writes_do_not_outlive_the_program(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    async with opened(path, synced=SYNCED) as db:
+        await db.db.apply(lambda tx: tx.put_base("cards", "1", "main", card("hub"), 5))
+        await db.queue(update("1", lane="done"))
+        db.outbox.kind = "volatile"
+        await db.queue(update("1", rank=9), insert("2"), delete("1"))
+        assert await db.rows() == {"2": card()}
+        assert [m.kind for m in await db.db.inspect(lambda tx: tx.pending("cards", "1"))] == [
+            "outbox",
+            "volatile",
+            "volatile",
+        ]
+    async with opened(path, synced=SYNCED) as db:
+        assert await db.rows() == {"1": card("hub", lane="done")}
+        assert await db.db.inspect(lambda tx: tx.shadowed("main")) == [("cards", "1")]
+        base = await db.db.inspect(lambda tx: tx.read_base("cards", "1"))
+        assert (base.image, base.seq, base.shadowed) == (card("hub"), 5, True)
+        await db.db.apply(in_turn(lambda tx: tx.remove_pending(1, None), lambda tx: tx.unshadow("cards", "1")))
+    async with opened(path, synced=SYNCED) as db:
+        row = await db.get("1")
+        assert row is not None
+        assert row.seq == 5
+
+
+async def test_the_outbox_is_read_in_order_and_in_portions() -> None:
+    async with opened(synced=SYNCED) as db:
+        await db.queue(*(insert(str(n)) for n in range(6)))
+        await db.db.apply(in_turn(lambda tx: tx.mark_acked(2, 5), lambda tx: tx.mark_attempt([3, 4], 77, "offline")))
+
+        def look(tx: LocalTx) -> None:
+            size = len(tx.outbox(limit=1, max_bytes=0)[0].body)
+            assert [m.mid for m in tx.outbox(limit=9, max_bytes=10**6)] == [1, 3, 4, 5, 6]
+            assert [m.mid for m in tx.outbox(limit=2, max_bytes=10**6)] == [1, 3]
+            assert [m.mid for m in tx.outbox(limit=9, max_bytes=2 * size)] == [1, 3]
+            assert [(m.mid, m.ack_seq) for m in tx.acked("main")] == [(2, 5)]
+            assert tx.acked("other") == []
+            tried = tx.pending_by_mid(3)
+            assert tried is not None
+            assert (tried.attempts, tried.next_attempt_ms, tried.last_error) == (1, 77, "offline")
+            assert tx.pending_by_mid(99) is None
+            assert tx.pre_image("cards", "1", 2) is None
+
+        await db.db.inspect(look)
+
+
+async def test_a_key_is_pending_once() -> None:
+    def twice(tx: LocalTx) -> None:
+        (mutation,) = tx.outbox(limit=1, max_bytes=1)
+        tx.enqueue(mutation, [])
+
+    async with opened(synced=SYNCED) as db:
+        await db.queue(insert("1"))
+        with pytest.raises(ConflictError, match="pending already"):
+            await db.db.apply(twice)
+
+
+async def test_the_inbox_keeps_everything_in_order() -> None:
+    first = InboxEntry(
+        3, "cards", "1", "main", "CONFLICT", "m", Op("patch", "cards", "1", {"rank": 1}), card(), card("m"), None, 8, 99
+    )
+    second = InboxEntry(
+        1, "cards", "2", "main", "MERGED", "", Op("delete", "cards", "2"), None, None, card("t"), 2, 100
+    )
+    async with opened(synced=SYNCED) as db:
+        await db.db.apply(in_turn(lambda tx: tx.to_inbox(first), lambda tx: tx.to_inbox(second)))
+        assert await db.db.inspect(lambda tx: tx.inbox()) == [first, second]
+        await db.db.apply(lambda tx: tx.resolve_inbox(1, "cards", "2", "dismissed"))
+        assert [entry.resolution for entry in await db.db.inspect(lambda tx: tx.inbox())] == ["", "dismissed"]
+
+
+async def test_cursors_move_from_where_they_are_only() -> None:
+    a, b, c = Cursor(b"e", 0, b"h"), Cursor(b"e", 5, b"i"), Cursor(b"e", 9, b"j")
+    async with opened(synced=SYNCED) as db:
+
+        def body(tx: LocalTx) -> None:
+            assert tx.subscription("main") == Subscription("main")
+            tx.save_subscription(Subscription("main", "live", a, None, b"", 3))
+            assert tx.advance("main", a, b)
+            assert not tx.advance("main", a, c)
+            assert tx.subscription("main").cursor == b
+            assert not tx.advance("other", a, c)
+            staging = Subscription("main", "snapshot", b, c, b"token", 12)
+            tx.save_subscription(staging)
+            assert tx.subscription("main") == staging
+            tx.save_subscription(Subscription("main", "live", c))
+            with pytest.raises(AssertionError, match="advance"):
+                tx.save_subscription(Subscription("main", "live", a))
+
+        await db.db.apply(body)
+
+
+async def test_a_snapshot_replaces_the_scope_and_nothing_else() -> None:
+    async with opened(synced=frozenset({"cards"})) as db:
+        rows = [("1", card("one"), 1), ("2", card("two"), 1), ("3", card("three"), 1)]
+        await db.db.apply(lambda tx: tx.put_base_many("cards", "main", rows))
+        await db.db.apply(lambda tx: tx.put_base("cards", "r", "red", card(board="red"), 1))
+        await db.write(insert("t", {"name": "unsynced"}, store="tags"))
+        kept = await db.get("1")
+        heard: list[ChangeSet] = []
+        db.db.subscribe_commits(heard.append)
+
+        def body(tx: LocalTx) -> None:
+            tx.stage("main", [StagedRow("cards", "1", 7, card("one")), StagedRow("cards", "2", 7, card("new"))])
+            tx.stage("main", [StagedRow("cards", "2", 6, card("older")), StagedRow("cards", "4", 7, None)])
+            tx.swap_stage("main")
+
+        await db.db.apply(body)
+        assert await db.rows() == {"1": card("one"), "2": card("new"), "r": card(board="red")}
+        assert await db.rows("tags") == {"t": {"name": "unsynced"}}
+        assert [set(change.changes["cards"]) for change in heard] == [{"2", "3"}]  # what differs
+        now = await db.get("1")
+        assert kept is not None
+        assert now is not None
+        assert (now.version, now.seq) == (kept.version, 7)
+
+
+async def test_what_the_hub_sends_may_pass_through_a_collision() -> None:
+    def names(**pairs: str) -> list[tuple[str, dict[str, str], int]]:
+        return [(id, {"name": name}, 1) for id, name in pairs.items()]
+
+    async with opened(synced=SYNCED) as db:
+        await db.db.apply(lambda tx: tx.put_base_many("tags", "main", names(a="x", b="y")))  # type: ignore[arg-type]
+        await db.db.apply(lambda tx: tx.put_base_many("tags", "main", names(a="y", b="x")))  # type: ignore[arg-type]
+        assert await db.rows("tags") == {"a": {"name": "y"}, "b": {"name": "x"}}
+
+
+async def test_a_deletion_of_an_older_life_is_passed_over() -> None:
+    async with opened(synced=SYNCED) as db:
+        await db.db.apply(lambda tx: tx.put_base("cards", "1", "red", card(board="red"), 3))
+        await db.db.apply(lambda tx: tx.put_base("cards", "1", "blue", card(board="blue"), 9))
+        await db.db.apply(lambda tx: tx.put_base("cards", "1", "red", None, 4))
+        row = await db.get("1")
+        assert row is not None
+        assert (row.scope, row.seq) == ("blue", 9)
+
+
+async def test_durability_follows_the_store(tmp_path: Path) -> None:
+    with fault_vfs("watching") as plan:
+        engine = SQLiteEngine(tmp_path / "a.db", vfs="watching")
+        async with opened(engine=engine, synced=frozenset({"cards"})) as db:
+            for write, fsync in ((insert("1"), True), (insert("t", {"name": "n"}, store="tags"), False)):
+                before = plan.done["sync"]
+                await db.write(write)
+                assert (plan.done["sync"] > before) == fsync
+            before = plan.done["sync"]
+            await db.write(insert("2"), durability="normal")
+            assert plan.done["sync"] == before
+
+
+async def test_a_caller_that_is_cancelled_too_late_has_written(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a.db", synced=SYNCED) as db:
+        begun, gate = threading.Event(), threading.Event()
+        heard: list[ChangeSet] = []
+        db.db.subscribe_commits(heard.append)
+
+        class Slow:
+            database = db.db.database
+
+            def stage(self, tx: LocalTx, request: object) -> None:
+                begun.set()
+                assert gate.wait(10)
+
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+
+                async def cancel() -> None:
+                    while not begun.is_set():
+                        await trio.lowlevel.checkpoint()
+                    scope.cancel()
+                    gate.set()
+
+                nursery.start_soon(cancel)
+                result = await db.db.commit(request(insert("1")), [db.node, Slow(), db.outbox])
+        assert result.status == "confirmed"
+        assert len(heard) == 1
+        assert await db.rows() == {"1": card()}
