@@ -11,7 +11,7 @@ import trio
 from atoma.contracts.codec import decode
 from atoma.contracts.overlay import ACKED, InboxEntry, PendingMutation
 from atoma.contracts.sync import MutationBody
-from atoma.demo.cards import BOARD, CARDS, LANES, Card, Lane, lane_of, title_of
+from atoma.demo.cards import BOARD, CARDS, LANES, Card, Lane, first_cards, lane_of, title_of
 from atoma.demo.devices import Device
 from atoma.errors import NotFoundError, ValidationError
 from atoma.inspector import Inspected, Inspection
@@ -89,10 +89,13 @@ class Board:
         """The device for the inspector."""
         return Inspected(self.key, self._device.name, self._device.client, self._eye, self._device.path)
 
-    @property
-    def cards(self) -> tuple[Card, ...]:
-        """The cards now, by place."""
-        return self._cards
+    async def seed(self) -> None:
+        """Write the cards that this device has at the beginning."""
+        (await self._device.client.store(CARDS).insert_many(first_cards(self.key))).raise_for_errors()
+
+    async def wait_idle(self) -> None:
+        """Wait until the hub has what is written here, and this device has what the hub has."""
+        await self._device.client.sync.wait_idle()
 
     async def next_state(self, seen: BoardState | None) -> BoardState:
         """The state as soon as it is another than ``seen``."""

@@ -11,8 +11,8 @@ import msgspec
 import trio
 
 from atoma.demo.board import Board
-from atoma.demo.cards import CARD_SCHEMA, CARDS, first_cards
-from atoma.demo.devices import Device, open_device, open_hub_server
+from atoma.demo.cards import CARD_SCHEMA
+from atoma.demo.devices import open_device, open_hub_server
 from atoma.errors import AtomaError, ConfigurationError
 from atoma.inspector import Inspected, Inspection, add_inspector
 from atoma.ports.tasks import open_tasks
@@ -81,37 +81,40 @@ async def run_page(
         raise ConfigurationError(
             f"the demo page is for this machine only: host has to be 127.0.0.1 or localhost, not {host!r}"
         )
-    fresh = not (directory / "hub.db").exists()
+    fresh = not any((directory / f"{name}.db").exists() for name in ("hub", "laptop", "phone"))
     stage = Stage(directory)
-    eyes = {key: Inspection() for key in DEVICES}
+    pages = demo_pages(stage)
     names = tuple(DEVICES.values())
-    async with open_hub_server(
-        CARD_SCHEMA, directory / "hub.db", names, address=f"{host}:{port}", pages=demo_pages(stage)
-    ) as hub_port:
-        laptop = open_device(CARD_SCHEMA, directory / "laptop.db", DEVICES["a"], hub_port, plugins=[eyes["a"]])
-        phone = open_device(CARD_SCHEMA, directory / "phone.db", DEVICES["b"], hub_port, plugins=[eyes["b"]])
-        async with laptop as first, phone as second, open_tasks() as nursery:
-            boards = [Board("a", first, eyes["a"]), Board("b", second, eyes["b"])]
-            if fresh:
-                for board, device in zip(boards, (first, second), strict=True):
-                    (await device.client.store(CARDS).insert_many(first_cards(board.key))).raise_for_errors()
-            await _settle(first, second)
+    hub = open_hub_server(CARD_SCHEMA, directory / "hub.db", names, address=f"{host}:{port}", pages=pages)
+    async with hub as hub_port, open_tasks() as nursery:
+        boards = [await nursery.start(_hold_device, key, directory, hub_port) for key in DEVICES]
+        if fresh:
             for board in boards:
-                await nursery.start(board.follow)
-            stage.show(boards)
-            address = f"http://{host}:{hub_port}/"
-            print(
-                f"Atoma demo: {address}   inspector: {address}inspector   files: {directory}   Ctrl-C stops", flush=True
-            )
-            task_status.started(address)
-            await trio.sleep_forever()
+                await board.seed()
+        await _settle(boards)
+        for board in boards:
+            await nursery.start(board.follow)
+        stage.show(boards)
+        address = f"http://{host}:{hub_port}/"
+        print(f"Atoma demo: {address}   inspector: {address}inspector   files: {directory}   Ctrl-C stops", flush=True)
+        task_status.started(address)
+        await trio.sleep_forever()
 
 
-async def _settle(first: Device, second: Device) -> None:
+async def _hold_device(key: str, directory: Path, hub_port: int, task_status: trio.TaskStatus[Board]) -> None:
+    """Keep a device open until cancelled; in a task of its own, so that both close at the same time."""
+    eye = Inspection()
+    path = directory / f"{DEVICES[key].lower()}.db"
+    async with open_device(CARD_SCHEMA, path, DEVICES[key], hub_port, plugins=[eye]) as device:
+        task_status.started(Board(key, device, eye))
+        await trio.sleep_forever()
+
+
+async def _settle(boards: Sequence[Board]) -> None:
     """Let both devices have everything before the page is announced, but do not insist on it."""
     with trio.move_on_after(SETTLE_S):
-        for device in (first, second, first):
-            await device.client.sync.wait_idle()
+        for board in (*boards, *boards[:-1]):
+            await board.wait_idle()
 
 
 def demo_pages(stage: Stage) -> HttpFace:

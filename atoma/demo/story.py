@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -80,27 +80,27 @@ async def tell(folder: Path, rows: int | None = None) -> int:
     return 0
 
 
-def _airports(rows: int | None) -> list[Airport]:
-    found = [
+def airports_of(source: Mapping[str, Mapping[str, object]]) -> list[Airport]:
+    """The airports of ``airportsdata.load()`` as rows."""
+    return [
         Airport(
             id=code,
-            iata=row["iata"],
-            name=row["name"],
-            city=row["city"],
-            region=row["subd"],
-            country=row["country"],
-            elevation_ft=float(row["elevation"]),
-            latitude=float(row["lat"]),
-            longitude=float(row["lon"]),
-            time_zone=row["tz"],
+            iata=str(row["iata"]),
+            name=str(row["name"]),
+            city=str(row["city"]),
+            region=str(row["subd"]),
+            country=str(row["country"]),
+            elevation_ft=float(str(row["elevation"])),
+            latitude=float(str(row["lat"])),
+            longitude=float(str(row["lon"])),
+            time_zone=str(row["tz"]),
         )
-        for code, row in airportsdata.load().items()
+        for code, row in source.items()
     ]
-    return found if rows is None else found[:rows]
 
 
 async def _load(story: Story, ada: Device, rows: int | None) -> int:
-    airports = _airports(rows)
+    airports = airports_of(airportsdata.load())[:rows]
     ada.cable.cut()
     with story.step(f"Ada, offline, loads {len(airports):,} airports through sync-queue") as facts:
         begin = trio.current_time()

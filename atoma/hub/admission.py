@@ -13,7 +13,7 @@ from atoma.contracts.codec import decode
 from atoma.contracts.sync import Conflict, Limits, MutationBody, Op, OpKind
 from atoma.contracts.values import ErrorInfo, RowImage, Scalar
 from atoma.errors import AtomaError, ProtocolError
-from atoma.schema.fields import Field
+from atoma.schema.fields import INT64_MAX, Field
 from atoma.schema.spec import Schema, StoreSpec
 
 SCOPE_BYTES = 200
@@ -70,7 +70,7 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
         raise Refusal("INVALID", f"mutation {mid} cannot be read: {error}") from None
     if mutation.mid != mid:
         raise Refusal("INVALID", f"mutation {mid} calls itself {mutation.mid}")
-    if mutation.base_seq < 0:
+    if not 0 <= mutation.base_seq <= INT64_MAX:
         raise Refusal("INVALID", f"mutation {mid} has the base sequence {mutation.base_seq}")
     if len(mutation.ops) > limits.mutation_ops:
         raise Refusal(
@@ -84,11 +84,12 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
 
 def check_scope(scope: str) -> None:
     """Refuse a name that no scope can have."""
-    if not scope or "\x00" in scope or not _is_unicode(scope) or len(scope.encode()) > SCOPE_BYTES:
+    if not scope or "\x00" in scope or not is_unicode(scope) or len(scope.encode()) > SCOPE_BYTES:
         raise Refusal("INVALID", f"a scope has a name of 1 to {SCOPE_BYTES} bytes without NUL")
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether ``text`` can be stored: no lone surrogates."""
     try:
         text.encode()
     except UnicodeEncodeError:

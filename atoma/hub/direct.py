@@ -27,7 +27,7 @@ from atoma.contracts.execution import (
 from atoma.contracts.sync import as_image
 from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import RemoteError
-from atoma.hub.admission import Refusal, check_id, check_scope, check_store, check_values, place, whole
+from atoma.hub.admission import Refusal, check_id, check_scope, check_store, check_values, is_unicode, place, whole
 from atoma.hub.lineage import next_transaction
 from atoma.hub.pushing import Court
 from atoma.hub.workspace import Workspace
@@ -170,7 +170,7 @@ def rows_without_scope(court: Court, request: WriteRequest) -> dict[str, list[st
     """Store → ids of the rows whose scope only the data can tell."""
     wanted: dict[str, dict[str, None]] = {}
     for entry in request.entries:
-        if _stated_scope(court, entry) is None:
+        if _stated_scope(court, entry) is None and is_unicode(entry.id):
             wanted.setdefault(entry.store, {})[entry.id] = None
     return {store: list(ids) for store, ids in wanted.items()}
 
@@ -193,8 +193,10 @@ def write_steps(
     if not size or size > court.limits.mutation_ops:
         message = f"a write has 1 to {court.limits.mutation_ops} entries, not {size}"
         raise RemoteError(message, remote_code="TOO_LARGE" if size else "MALFORMED")
-    if not request.idem or len(request.idem.encode("utf-8", "surrogatepass")) > KEY_BYTES:
+    if not request.idem or not is_unicode(request.idem) or len(request.idem.encode()) > KEY_BYTES:
         raise RemoteError(f"a write needs a key of 1 to {KEY_BYTES} bytes", remote_code="MALFORMED")
+    if not all(is_unicode(entry.id) for entry in request.entries):
+        raise RemoteError("an id has a lone surrogate", remote_code="MALFORMED")
     groups = [request.entries] if atomic else [(entry,) for entry in request.entries]
     steps: list[WriteStep] = []
     for index, entries in enumerate(groups):

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import trio
+
 from atoma.contracts.sync import Conflict, Limits, Mutation, OpenRequest, Outcome, OutcomeStatus, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import RemoteError
@@ -23,6 +25,8 @@ from atoma.hub.workspace import Workspace
 from atoma.ports.hub import ClientState, Facts, LogTransaction, Need, Plan, Step, StoredOutcome
 from atoma.ports.service import Principal
 from atoma.schema.spec import Schema
+
+CHECKED_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +227,8 @@ def too_new(client: ClientState, version: int, schema: Schema) -> Plan:
     return Plan(client=client, reply=error, stop=True)
 
 
-def push_steps(court: Court, principal: Principal, request: PushRequest) -> tuple[list[Step], ErrorInfo | None]:
-    """The steps of a request, and the error that stops it behind the last of them.
+async def push_steps(court: Court, principal: Principal, request: PushRequest) -> tuple[list[Step], ErrorInfo | None]:
+    """The steps of a request, and the error that stops it behind the last of them; other tasks run in between.
 
     Raises:
         RemoteError: The batch is too large, or not even its first mutation can be trusted.
@@ -245,7 +249,9 @@ def push_steps(court: Court, principal: Principal, request: PushRequest) -> tupl
         error = ErrorInfo("MALFORMED", f"the digest of mutation {request.mutations[broken].mid} does not fit its bytes")
     steps: list[Step] = [] if mutations else [ConfirmStep(principal, request)]
     previous = request.prev_digest
-    for mutation in mutations:
+    for index, mutation in enumerate(mutations):
+        if index % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
+            await trio.lowlevel.checkpoint()
         admitted: CheckedMutation | Refusal
         try:
             admitted = admit(mutation.mid, mutation.body, court.schema, limits)

@@ -9,8 +9,10 @@ import msgspec
 from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, Step
 from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
 from atoma.errors import QueryError, RemoteError
+from atoma.hub.admission import is_unicode
 from atoma.ports.hub import QueryPage
 from atoma.query.builder import MAX_DEPTH, MAX_IN_VALUES, encode_cursor
+from atoma.schema.fields import INT64_MAX
 from atoma.schema.spec import StoreSpec
 
 ROWS_MAX = 10_000
@@ -27,8 +29,10 @@ def check_query(query: QuerySpec, store: StoreSpec[Any]) -> QuerySpec:
     asked = max(query.limit or 0, len(query.ids or ()))
     if asked > ROWS_MAX:
         raise RemoteError(f"{asked} rows asked for, the limit is {ROWS_MAX}", remote_code="TOO_LARGE")
-    if query.offset < 0 or (query.limit or 0) < 0:
+    if not 0 <= query.offset <= INT64_MAX or (query.limit or 0) < 0:
         raise QueryError("limit and offset must be 0 or more")
+    if not all(is_unicode(id) for id in query.ids or ()):
+        raise QueryError("an id has a lone surrogate")
     if query.where is not None:
         _check_predicate(query.where, store)
     order = query.order

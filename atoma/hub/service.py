@@ -36,6 +36,7 @@ from atoma.hub.rules import EveryScope
 from atoma.ports.environment import Environment
 from atoma.ports.hub import HubDatabase, Plan, RowKey
 from atoma.ports.service import Principal
+from atoma.schema.fields import INT64_MAX
 
 CALLS_MAX = 1_024
 CLIENT_ID_BYTES = (8, 64)
@@ -100,6 +101,7 @@ class HubService:
         core = self._core
         with core.call("open"):
             self._check_client(request.client_id)
+            _check_numbers(request.incarnation, request.confirmed_mid, request.tail_mid)
             self._check_versions(request)
             self._check_count(request.scopes)
             (plan,) = await core.database.run([OpenStep(request, self._principal)])
@@ -134,7 +136,8 @@ class HubService:
         core = self._core
         with core.call("push"):
             self._check_client(request.client_id)
-            steps, error = push_steps(core.court, self._principal, request)
+            _check_numbers(request.incarnation, request.confirmed_mid)
+            steps, error = await push_steps(core.court, self._principal, request)
             plans = await core.database.run(steps, core.committed)
             outcomes = tuple(plan.reply for plan in plans if isinstance(plan.reply, Outcome))
             stops = [plan.reply for plan in plans if isinstance(plan.reply, ErrorInfo)]
@@ -152,6 +155,7 @@ class HubService:
         core, limits = self._core, self._core.court.limits
         with core.call("pull"):
             self._check_client(request.client_id)
+            _check_numbers(request.cursor.seq, request.outcomes_after_mid)
             self._check_readable(request.scope)
             page = await core.database.page(
                 request.scope,
@@ -296,3 +300,9 @@ class HubService:
             return None
         states = await self._core.database.scopes()
         return [state.scope for state in states if self._may_read(state.scope)]
+
+
+def _check_numbers(*numbers: int) -> None:
+    """Refuse numbers that no counter of ours can have."""
+    if not all(0 <= number <= INT64_MAX for number in numbers):
+        raise RemoteError("a sequence or mutation number is out of range", remote_code="MALFORMED")

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import trio
 
@@ -65,14 +66,14 @@ class Inspection:
         return "inspection"
 
     @property
-    def provides(self) -> Sequence[PortKey[object]]:
+    def provides(self) -> Sequence[PortKey[Any]]:
         """Nothing."""
         return ()
 
     @property
-    def needs(self) -> Sequence[PortKey[object]]:
+    def needs(self) -> Sequence[PortKey[Any]]:
         """The local database and its live queries."""
-        return (LOCAL_DATABASE, LIVE_QUERIES)  # type: ignore[return-value]  # keys are read only
+        return (LOCAL_DATABASE, LIVE_QUERIES)
 
     @asynccontextmanager
     async def open(self, context: PluginContext) -> AsyncGenerator[None]:

@@ -8,6 +8,7 @@ import trio
 
 from atoma.contracts.events import FallbackTaken, RetryScheduled
 from atoma.contracts.execution import (
+    QueryRequest,
     Receipt,
     Source,
     StepOutcome,
@@ -18,7 +19,7 @@ from atoma.contracts.execution import (
 )
 from atoma.contracts.policy import RunnableCombinator
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, FallbackExhausted, WriteRejected, WriteUnknown
+from atoma.errors import AtomaError, FallbackExhausted, PolicyNotAllowed, WriteRejected, WriteUnknown
 from atoma.kernel._detached import Detached, Link
 from atoma.kernel._parts import Parts, begin, end
 from atoma.kernel.combinators import RetryStep
@@ -251,6 +252,17 @@ def run_verdict(
         outcome, code = side.judge(what, final, request)
         end(events, frame, what, outcome, started, clock(), code, "verdict")
         return final
+
+    return run
+
+
+def run_refuse(side: Side[Req, Res], reason: str) -> Run[Req, Res]:
+    """Refuse; the kernel does so before it starts a write, so only queries come this far."""
+    del side  # it says which types are meant
+
+    async def run(request: Req, frame: Frame) -> Res:
+        store = request.store if isinstance(request, QueryRequest) else request.entries[0].store
+        raise PolicyNotAllowed(request.context.policy, store, reason)
 
     return run
 

@@ -17,6 +17,7 @@
 ``verdict(step)``         wait for the authority's verdict on what the step wrote (writes only)
 ``cache(step, …)``        recent and running query results, shared (queries only)
 ``when_synced(a, b)``     a for stores that replicate, b for the others
+``refuse(reason)``        this way is not open
 ========================  ==============================================================================
 """
 
@@ -292,6 +293,28 @@ class SyncedStep:
         return ()
 
 
+@dataclass(frozen=True, slots=True)
+class RefuseStep:
+    """See :func:`refuse`."""
+
+    reason: str
+
+    @property
+    def children(self) -> tuple[Combinator, ...]:
+        """None."""
+        return ()
+
+    @property
+    def label(self) -> str:
+        """``refuse`` and why."""
+        return f"refuse: {self.reason}"
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """None."""
+        return ()
+
+
 def node(id: str) -> NodeStep:
     """Run the node registered as ``id``.
 
@@ -443,6 +466,11 @@ def cache(step: Combinator, ttl_s: float, key: Callable[[QueryRequest], Hashable
 def when_synced(synced: Combinator, otherwise: Combinator) -> SyncedStep:
     """``synced`` when the request touches a store that replicates, else ``otherwise``."""
     return SyncedStep(synced, otherwise)
+
+
+def refuse(reason: str) -> RefuseStep:
+    """Refuse every request that comes this way with ``PolicyNotAllowed``, before anything runs."""
+    return RefuseStep(reason)
 
 
 def subject(step: Combinator) -> str:

@@ -16,6 +16,7 @@ from atoma.kernel._steps import (
     run_custom,
     run_fallback,
     run_node,
+    run_refuse,
     run_retry,
     run_sequence,
     run_timeout,
@@ -32,6 +33,7 @@ from atoma.kernel.combinators import (
     NodeStep,
     ParallelStep,
     RaceStep,
+    RefuseStep,
     RetryStep,
     SequenceStep,
     SyncedStep,
@@ -162,6 +164,8 @@ def _compile(step: Combinator, steps: Sequence[Run[Req, Res]], parts: Parts, sid
             return run_breaker(parts, steps[0], subject(step), step)
         case BulkheadStep():
             return run_bulkhead(parts, steps[0], subject(step), step)
+        case RefuseStep(reason=reason):
+            return run_refuse(side, reason)
         case _:
             assert isinstance(step, RunnableCombinator)
             return run_custom(step, steps)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 import trio
 
@@ -24,7 +24,7 @@ from atoma.kernel.explain import Form, explain
 from atoma.kernel.merging import MergeNode
 from atoma.kernel.outcomes import code_of
 from atoma.kernel.policy import PolicyRegistry, ready_policies
-from atoma.kernel.topology import NEEDS_OUTBOX, TopologyCheck, node_info
+from atoma.kernel.topology import TopologyCheck, node_info
 from atoma.kernel.trail import Trail
 from atoma.kernel.types import (
     DetachedResults,
@@ -38,6 +38,8 @@ from atoma.kernel.types import (
 from atoma.plugins import Node
 from atoma.ports import AtomicWriter, Environment
 from atoma.schema import Schema
+
+_NOTHING: Final[dict[str, str]] = {}
 
 
 class ExecutionKernel:
@@ -155,8 +157,8 @@ class ExecutionKernel:
         Raises:
             UnknownStore: A store is not declared.
             UnknownPolicy: The policy is not there, cannot write, or a node of it is missing.
-            PolicyNotAllowed: A store replicates and the policy would bypass the outbox, or the stores' own policies
-                differ.
+            PolicyNotAllowed: A store replicates and the policy would bypass the outbox, the policy refuses the store, or
+                the stores' own policies differ.
             WriteUnknown: The write may or may not have been applied; its key is attached.
             AtomaError: What the last node, or the policy, ended with; nothing of the write was applied.
         """
@@ -165,7 +167,11 @@ class ExecutionKernel:
         stores = {entries[0].store} if len(entries) == 1 else {entry.store for entry in entries}
         policy = context.policy or self._policy_of(*stores)
         run = self._writes.get(policy)
-        if run is None or not stores <= self._stores.keys() or not stores.isdisjoint(self._barred.get(policy, ())):
+        if (
+            run is None
+            or not stores <= self._stores.keys()
+            or not stores.isdisjoint(self._barred.get(policy, _NOTHING))
+        ):
             self._refuse(policy, "write", tuple(stores))
         context = self._entered(context, policy)
         if context is not request.context:
@@ -252,8 +258,9 @@ class ExecutionKernel:
         if (policy.query if side == "query" else policy.write) is None:
             raise UnknownPolicy(name, f"it has no {side} graph")
         for store in stores:
-            if store in self._barred.get(name, ()):
-                raise PolicyNotAllowed(name, store, NEEDS_OUTBOX)
+            reason = self._barred.get(name, _NOTHING).get(store)
+            if side == "write" and reason is not None:
+                raise PolicyNotAllowed(name, store, reason)
         raise AssertionError(f"policy {name!r} was available but not compiled")
 
 

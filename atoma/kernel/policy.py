@@ -6,7 +6,7 @@ name              queries                                         writes
 direct-local      local                                           local
 direct-remote     remote                                          remote
 local-first       local now, remote afterwards                    synced store: as sync-queue; else local now, remote
-                                                                  afterwards
+                                                                  afterwards, with ``volatile=True`` only
 remote-first      remote, local when that failed                  synced store: queued, then the verdict is awaited;
                                                                   else remote, local when certainly nothing was sent
 sync-queue        local                                           local and outbox in one transaction
@@ -20,7 +20,18 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from atoma.contracts.policy import Combinator, Policy
 from atoma.errors import UnknownPolicy
-from atoma.kernel.combinators import atomic, detach, fallback, merge, node, sequence, timeout, verdict, when_synced
+from atoma.kernel.combinators import (
+    atomic,
+    detach,
+    fallback,
+    merge,
+    node,
+    refuse,
+    sequence,
+    timeout,
+    verdict,
+    when_synced,
+)
 
 LOCAL_QUERY = "local-query"
 LOCAL_WRITE = "local-write"
@@ -29,6 +40,10 @@ REMOTE_PREFIX = "remote-"
 SINGLE_REMOTE = "remote"
 """Stands for the client's single remote in a ready-made policy while there is none, or more than one."""
 KNOWN_REMOTES = ("http", "grpc", "websocket")
+NEEDS_VOLATILE = (
+    "the store does not replicate, so a write that is sent after the answer may be lost; sync the store, "
+    "or register local_first(remote, name=…, volatile=True)"
+)
 REFRESH_S = 30.0
 """Budget of what ``local-first`` does after the answer, in seconds."""
 
@@ -48,21 +63,27 @@ def direct_remote(remote: str = SINGLE_REMOTE, *, name: str = "direct-remote") -
     return Policy(name, node(remote), node(remote))
 
 
-def local_first(remote: str = SINGLE_REMOTE, *, name: str = "local-first", refresh_s: float = REFRESH_S) -> Policy:
+def local_first(
+    remote: str = SINGLE_REMOTE, *, name: str = "local-first", volatile: bool = False, refresh_s: float = REFRESH_S
+) -> Policy:
     """The local answer now, the remote one afterwards, detached.
 
-    Writes on a synced store go through the outbox; on another store the local write is confirmed, or refused, later.
+    Writes on a synced store go through the outbox. On another store they are written locally and sent afterwards, once:
+    a crash, a lost connection or a refusal leaves the local row as it is, and only an event tells. That has to be
+    asked for.
 
     Args:
         remote: Id of the remote node.
         name: Name of the policy.
+        volatile: Allow writes on stores that do not replicate.
         refresh_s: Budget of what happens afterwards.
     """
     afterwards = detach(timeout(node(remote), refresh_s))
+    unsynced = sequence(node(LOCAL_WRITE), afterwards) if volatile else refuse(NEEDS_VOLATILE)
     return Policy(
         name,
         query=when_synced(node(LOCAL_QUERY), sequence(node(LOCAL_QUERY), afterwards)),
-        write=when_synced(_queued(), sequence(node(LOCAL_WRITE), afterwards)),
+        write=when_synced(_queued(), unsynced),
     )
 
 

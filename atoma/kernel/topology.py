@@ -18,6 +18,7 @@ from atoma.kernel.combinators import (
     NodeStep,
     ParallelStep,
     RaceStep,
+    RefuseStep,
     RetryStep,
     SequenceStep,
     SyncedStep,
@@ -37,7 +38,7 @@ NEEDS_OUTBOX: Final = (
 )
 _OURS: Final = (
     AtomicStep, BreakerStep, BulkheadStep, CacheStep, DetachStep, FallbackStep, MergeStep, NodeStep, ParallelStep,
-    RaceStep, RetryStep, SequenceStep, SyncedStep, TimeoutStep, VerdictStep,
+    RaceStep, RefuseStep, RetryStep, SequenceStep, SyncedStep, TimeoutStep, VerdictStep,
 )  # fmt: skip
 
 
@@ -55,7 +56,7 @@ class TopologyCheck:
     Attributes:
         policies: Policies by name.
         unavailable: Name → why it cannot be selected.
-        barred: Name → synced stores that may not use it for writes.
+        barred: Name → stores that may not use it for writes → why.
         problems: Every fault.
     """
 
@@ -71,10 +72,11 @@ class TopologyCheck:
         self.problems: list[Problem] = []
         self.policies: dict[str, Policy] = {}
         self.unavailable: dict[str, str] = {}
-        self.barred: dict[str, frozenset[str]] = {}
+        self.barred: dict[str, dict[str, str]] = {}
         self._nodes = nodes
         self._writer = writer
         self._synced = synced
+        self._stores = frozenset(schema.stores)
         self._check_nodes()
         self._check_names(policies)
         for policy in self.policies.values():
@@ -83,8 +85,11 @@ class TopologyCheck:
         self._check_selected("the client", default)
         for owner, name in selected.items():
             self._check_selected(owner, name)
-        for store in sorted(synced):
-            self._check_synced(schema, store, default)
+        for store in sorted(synced - schema.stores.keys()):
+            message = f"store {store!r} is to be synced and is not declared"
+            self._found("UNKNOWN_STORE", message, f"declared are: {', '.join(schema.stores)}")
+        for store in schema.stores:
+            self._check_store(store, schema.stores[store].policy or default)
 
     def check(self) -> None:
         """Raise what was found.
@@ -139,8 +144,8 @@ class TopologyCheck:
             missing.update(dict.fromkeys(self._missing(side, graph)))
         if missing:
             self.unavailable[policy.name] = f"needs {', '.join(missing)}"
-        elif policy.write is not None and not all(map(_is_queued, self._leaves(policy.write, synced=True))):
-            self.barred[policy.name] = self._synced
+        elif policy.write is not None:
+            self.barred[policy.name] = self._barred_stores(policy.write)
 
     def _has_cycle(self, step: Combinator, above: tuple[int, ...]) -> bool:
         if id_of_node(step) in above:
@@ -210,6 +215,15 @@ class TopologyCheck:
             return isinstance(node, QueryNode)
         return isinstance(node, WriteNode) or (isinstance(node, Staging) and self._writer is not None)
 
+    def _barred_stores(self, graph: Combinator) -> dict[str, str]:
+        barred = {}
+        refusals = [step.reason for step in self._leaves(graph, synced=False) if isinstance(step, RefuseStep)]
+        if refusals:
+            barred = dict.fromkeys(self._stores - self._synced, refusals[0])
+        if not all(map(_is_queued, self._leaves(graph, synced=True))):
+            barred.update(dict.fromkeys(self._synced, NEEDS_OUTBOX))
+        return barred
+
     def _leaves(self, step: Combinator, *, synced: bool) -> Iterator[Combinator]:
         if isinstance(step, SyncedStep):
             yield from self._leaves(step.synced if synced else step.otherwise, synced=synced)
@@ -231,16 +245,11 @@ class TopologyCheck:
             lacking = "query" if policy.query is None else "write"
             self._found("POLICY_INCOMPLETE", f"{owner} selects policy {name!r}, which has no {lacking} graph", remedy)
 
-    def _check_synced(self, schema: Schema, store: str, default: str) -> None:
-        declared = schema.stores.get(store)
-        if declared is None:
-            known = ", ".join(schema.stores)
-            self._found("UNKNOWN_STORE", f"store {store!r} is to be synced and is not declared", f"declared: {known}")
-            return
-        name = declared.policy or default
-        if store in self.barred.get(name, ()):
-            message = f"store {store!r} replicates, and its policy {name!r} writes past the outbox"
-            self._found("SYNCED_WITHOUT_OUTBOX", message, "choose sync-queue, local-first, remote-first or hybrid")
+    def _check_store(self, store: str, name: str) -> None:
+        reason = self.barred.get(name, {}).get(store)
+        if reason is not None:
+            code = "SYNCED_WITHOUT_OUTBOX" if store in self._synced else "WRITES_REFUSED"
+            self._found(code, f"store {store!r} cannot be written under its policy {name!r}", reason)
 
 
 def id_of_node(value: object) -> int:

@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 from atoma.contracts.overlay import ClientIdentity
+from atoma.errors import AtomaError
 from atoma.ports.keys import PortKey
 from atoma.ports.local import LocalTx
+from atoma.sync.failures import Remedy, error_from, remedy
 from atoma.sync.inbox import Inbox
 from atoma.sync.replica import Replica
 from atoma.sync.status import SyncStatus
@@ -58,7 +60,7 @@ class SyncControl:
         Works in every mode, and while paused. While the lanes run it hurries them and waits.
 
         Raises:
-            AtomaError: The attempt failed; the outbox is kept and a later attempt goes on.
+            AtomaError: The attempt failed, or the hub refuses a scope; the outbox is kept and a later attempt goes on.
         """
         supervisor = self._supervisor
         if supervisor.running and {"push", "pull"} <= supervisor.lanes:
@@ -66,14 +68,23 @@ class SyncControl:
         else:
             await supervisor.run_once()
             await self._replica.refresh()
+        refused = [error for error in map(self._refused, self._replica.scopes) if error is not None]
+        if refused:
+            raise refused[0]
 
     async def wait_idle(self) -> None:
         """Wait until nothing is left to do: every write settled, every scope at the head the hub has now.
 
         Waits through failures and re-connections; the caller's cancel scope is the limit. What a mode does not do
-        (pushing in ``pull-only``, pulling in ``push-only``) is not waited for.
+        (pushing in ``pull-only``, pulling in ``push-only``), and scopes the hub refuses, are not waited for.
         """
         await self._wait(failing=False)
+
+    def _refused(self, scope: str) -> AtomaError | None:
+        """Why the hub does not give ``scope`` out, None while it does."""
+        info = self._replica.progress(scope).error
+        error = None if info is None else error_from(info)
+        return error if error is not None and remedy(error) is Remedy.STALL else None
 
     async def _wait(self, *, failing: bool) -> None:
         supervisor, replica = self._supervisor, self._replica
@@ -91,7 +102,8 @@ class SyncControl:
 
     async def _idle(self, goals: dict[str, int]) -> bool:
         lanes, pulls = self._supervisor.lanes, self._replica.pulls
-        if "pull" in lanes and any(pulls[scope].done < goal for scope, goal in goals.items()):
+        waiting = [scope for scope, goal in goals.items() if pulls[scope].done < goal]
+        if "pull" in lanes and any(self._refused(scope) is None for scope in waiting):
             return False
         if "push" not in lanes:
             return True

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import TypeAlias
 
 import trio
 
@@ -24,7 +25,10 @@ POLL_SPREAD = 0.2
 POLL_ALONE_S = 5.0
 APPLY_TARGET_S = 0.05
 """Pages grow and shrink so that applying one takes about this long."""
-MIN_CHANGES = 256
+MIN_CHANGES = 500
+PACE_S = 0.25
+
+PageBody: TypeAlias = Callable[[LocalTx, PullReply, Collection[str], int], Settlement | None]
 
 
 class PullLane:
@@ -50,6 +54,8 @@ class PullLane:
         """Pull until cancelled: at start, when poked by a hint or an acceptance, and on a timer."""
         while True:
             await self.catch_up()
+            if self._session.pushing:
+                await trio.sleep(PACE_S)  # every request of a long push would fetch a small page of its own
             await self._schedule.wake.wait(self._poll_interval())
 
     async def catch_up(self) -> None:
@@ -113,16 +119,24 @@ class PullLane:
                 await self._stage_page(subscription)
                 return False
             case "tail":
-                page = await self._pull(subscription.stage_cursor or subscription.cursor, confirmed)
-                await self._commit(page, apply_tail_page)
-                return not page.more
+                cursor = subscription.stage_cursor or subscription.cursor
+                return await self._take(cursor, await self._pull(cursor, confirmed), apply_tail_page)
             case "live":
-                page = await self._pull(subscription.cursor, confirmed)
-                if page.end != page.start or page.stores or page.outcomes:
-                    await self._commit(page, apply_page)
-                else:
-                    self._replica.show_head(self._scope, page.head)
-                return not page.more
+                cursor = subscription.cursor
+                return await self._take(cursor, await self._pull(cursor, confirmed), apply_page)
+
+    async def _take(self, cursor: Cursor, page: PullReply, body: PageBody) -> bool:
+        """Apply ``page`` if it is the answer to ``cursor``; True when there is no more."""
+        if (page.scope, page.start) != (self._scope, cursor):
+            await trio.sleep(self._backoff.fail())  # a late or repeated reply: ask again, not at once
+            return False
+        if page.more and page.end == page.start:
+            raise ProtocolError("the hub sent a page that goes nowhere but says that there is more")
+        if page.end != page.start or page.stores or page.outcomes or body is apply_tail_page:
+            await self._commit(page, body)
+        else:
+            self._replica.show_head(self._scope, page.head)
+        return not page.more
 
     async def _begin(self) -> None:
         """First sync: queue what was here before, then take a snapshot, or the log from 0 if the hub has nothing."""
@@ -170,12 +184,9 @@ class PullLane:
             max_changes=self._max_changes,
         )
         with bounded("pull"):
-            page = await session.service.pull(request)
-        if page.more and page.end == page.start:
-            raise ProtocolError("the hub sent a page that goes nowhere but says that there is more")
-        return page
+            return await session.service.pull(request)
 
-    async def _commit(self, page: PullReply, body: Callable[..., Settlement | None]) -> None:
+    async def _commit(self, page: PullReply, body: PageBody) -> None:
         """Apply ``page`` in its one transaction; what the cursor has passed already changes nothing."""
         began = self._replica.environment.clock()
         stores, verified = self._replica.stores, self._session.verified_mid

@@ -52,12 +52,16 @@ class PushLane:
             TransportError: The connection broke; what was in flight is sent again and answered the same.
             RemoteError: The hub refuses for a reason that a retry does not mend.
         """
-        while True:
-            batch = await self._replica.database.inspect(self._next_batch)
-            if not batch.mutations:
-                self._replica.poke_pull(batch.decided)
-                return
-            await self._push(batch)
+        try:
+            while True:
+                batch = await self._replica.database.inspect(self._next_batch)
+                if not batch.mutations:
+                    self._replica.poke_pull(batch.decided)
+                    return
+                self._session.pushing = len(batch.mutations) >= self._batch_limit
+                await self._push(batch)
+        finally:
+            self._session.pushing = False
 
     def _next_batch(self, tx: LocalTx) -> Batch:
         limits, session = self._session.limits, self._session

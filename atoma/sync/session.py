@@ -33,6 +33,7 @@ class Session:
         heads: Heads of the scopes at the opening.
         refused: Scopes the hub does not give out, with the reason.
         streaming: Whether hints arrive.
+        pushing: Whether more than one request's worth is being pushed.
         pulling: Held by every pull, so that many scopes do not ask all at once.
         progressed: Whether anything has worked since the opening.
         push_failed: Whether the last push did not.
@@ -46,6 +47,7 @@ class Session:
     heads: dict[str, int] = field(default_factory=dict[str, int])
     refused: dict[str, AtomaError] = field(default_factory=dict[str, AtomaError])
     streaming: bool = False
+    pushing: bool = False
     pulling: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(SCOPES_AT_ONCE))
     progressed: bool = False
     push_failed: bool = False

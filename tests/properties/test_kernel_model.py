@@ -109,7 +109,7 @@ class World:
     requests: tuple[tuple[float, float], ...]
 
 
-QUERY_KINDS = ["ok", "notsent", "broken", "ok", "notsent", "broken", "ok", "ok", "busy", "conflict", "full", "foreign", "lie", "hang"]
+QUERY_KINDS = ["notsent", "broken", "busy", "conflict", "full", "foreign", "lie", "hang"]
 WRITE_KINDS = [*QUERY_KINDS, "refused", "partial", "wrong-count"]
 
 
@@ -124,7 +124,7 @@ def worlds(draw: st.DrawFn) -> World:
 
     def leaf() -> Combinator:
         name = f"n{len(scripts)}"
-        kinds = st.sampled_from(WRITE_KINDS if write else QUERY_KINDS)
+        kinds = st.just("ok") | st.sampled_from(WRITE_KINDS if write else QUERY_KINDS)
         count = draw(st.integers(1, 3))
         calls = tuple((seconds(), draw(kinds)) for _ in range(count))
         scripts[name] = Script(calls, draw(st.sampled_from([True, False, None])))
@@ -711,7 +711,7 @@ def rounded(rows: list[Any]) -> list[Any]:
     return [tuple(round(value, 4) + 0.0 if isinstance(value, float) else value for value in row) for row in rows]
 
 
-@settings(max_examples=1200)
+@settings(max_examples=700)
 @given(worlds())
 def test_the_kernel_does_what_the_interpreter_says(world: World) -> None:
     note(explain(world.graph))

@@ -35,9 +35,9 @@ INDEXED = StoreSpec(
 SCHEMA = Schema(PLAIN, INDEXED)
 BIG = 2**53
 
-INTEGERS = st.sampled_from([0, 1, -1, 2, BIG, BIG + 1, -BIG - 1, 2**63 - 1, -(2**63), 2**62])
+INTEGERS = st.sampled_from([0, 1, 5, -1, 2, BIG, BIG + 1, -BIG - 1, 2**63 - 1, -(2**63), 2**62])
 REALS = st.sampled_from(
-    [0.0, -0.0, 1.0, -1.5, 2.0, float(BIG), float("inf"), float("-inf"), 9.223372036854775807e18, 1e300, 5e-324]
+    [0.0, -0.0, 1.0, -1.5, 2.0, 5.0, float(BIG), float("inf"), float("-inf"), 9.223372036854775807e18, 1e300, 5e-324]
 )
 TEXTS = st.sampled_from(
     [
@@ -55,7 +55,9 @@ TEXTS = st.sampled_from(
         "z",
         "\U0001f600",
         "\uffff",
+        "1",
         "5",
+        "5.0",
         "%",
         "_",
         "\\",
@@ -94,7 +96,8 @@ def leaves(draw: st.DrawFn) -> Predicate:
     field = draw(FIELDS)
     match draw(st.integers(0, 3)):
         case 0:
-            return In(field, tuple(draw(st.lists(fitting(field), max_size=4))))
+            among = In(field, tuple(draw(st.lists(st.none() | fitting(field), max_size=4))))
+            return Not(among) if draw(st.booleans()) else among  # only a negation tells false from unknown
         case 1:
             return IsNull(field)
         case 2:

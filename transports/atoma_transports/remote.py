@@ -183,7 +183,7 @@ class SharedChannel:
 
     def _discard(self, connection: _Connection, error: TransportError) -> None:
         """Give ``connection`` up after ``error``, unless the error concerns the request alone."""
-        if isinstance(error, ChannelBroken) or error.maybe_sent:
+        if isinstance(error, ChannelBroken | AuthenticationError) or error.maybe_sent:
             connection.discarded.set()
             if self._current is connection:
                 self._current = None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from atoma.contracts.query import QuerySpec
+from atoma.contracts.sync import Outcome
 from atoma.plugins import PluginContext
 from atoma.ports import LOCAL_DATABASE, Environment, PortKey
 from atoma.ports.hub import (
@@ -85,8 +87,9 @@ class _Opening:
 class WatchedHubStore:
     """A :class:`atoma.ports.hub.HubStore` that lets a history look at every commit."""
 
-    def __init__(self, store: HubStore, history: History, committed: Told) -> None:
+    def __init__(self, store: HubStore, history: History, committed: Told, opened: Told) -> None:
         self._store = store
+        self._opened = opened
         self._history = history
         self._committed = committed
 
@@ -94,9 +97,9 @@ class WatchedHubStore:
     async def open_hub_database(self, schema: Schema, environment: Environment) -> AsyncGenerator[HubDatabase]:
         """Open the store, and the history on it."""
         async with self._store.open_hub_database(schema, environment) as database:
-            self._history.open()
+            self._opened()
             try:
-                yield WatchedHubDatabase(database, self._history.decision_begins, self._committed)
+                yield WatchedHubDatabase(database, self._history.decision_begins, self._committed, self._history.counts)
             finally:
                 self._history.close()
 
@@ -104,8 +107,9 @@ class WatchedHubStore:
 class WatchedHubDatabase:
     """The open database; everything but the telling is passed on."""
 
-    def __init__(self, database: HubDatabase, begins: Told, committed: Told) -> None:
+    def __init__(self, database: HubDatabase, begins: Told, committed: Told, counts: Counter[str]) -> None:
         self._database = database
+        self._counts = counts
         self._begins = begins
         self._committed = committed
 
@@ -120,6 +124,7 @@ class WatchedHubDatabase:
         """Pass it on, and tell when it has been committed."""
 
         def committed(plans: Sequence[Plan]) -> None:
+            self._counts["duplicates"] += sum(isinstance(p.reply, Outcome) and p.reply.duplicate for p in plans)
             self._committed()
             if on_commit is not None:
                 on_commit(plans)

@@ -15,6 +15,7 @@ from atoma.ports.live import LiveBatch, LiveStats, Reset
 from atoma_stores.changes import StoreDelta
 from atoma_stores.reactive.describe import describe
 from atoma_stores.reactive.diff import diff, keep_unchanged
+from atoma_stores.reactive.filters import filter_of
 from atoma_stores.reactive.relevance import column_of, required_values, touches
 
 V = TypeVar("V")
@@ -84,6 +85,7 @@ class View:
     Attributes:
         store: Store name.
         query: The query.
+        fits: Its filter.
         rows: The result as it was read last; subscribers see none of it before the first time.
         commit: Commit the rows were read at, -1 before the first time.
         touched: Latest commit that may have changed the result.
@@ -94,6 +96,7 @@ class View:
     def __init__(self, store: str, query: QuerySpec, group: StoreViews) -> None:
         self.store = store
         self.query = query
+        self.fits = filter_of(query.where)
         self.rows: tuple[StoredRow, ...] = ()
         self.commit = -1
         self.touched = 0
@@ -248,7 +251,7 @@ class StoreViews:
         touched: list[View] = []
         for view in candidates:
             rows = view.rows if view.is_clean and view not in evaluating else None
-            if not test or view.commit < 0 or touches(view.query, rows, delta):
+            if not test or view.commit < 0 or touches(view.query, view.fits, rows, delta):
                 view.touch(commit)
                 view.hits += 1
                 touched.append(view)

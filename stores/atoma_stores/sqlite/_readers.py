@@ -35,13 +35,13 @@ class PoolReader:
     """Runs reads on a connection of its own, in a thread of its own.
 
     Args:
-        open_connection: Makes the connection.
+        connection: Its own from now on.
         path: For messages.
         connections: Where the connection is listed, so that closing can interrupt it.
     """
 
-    def __init__(self, open_connection: Open, path: str, connections: list[apsw.Connection]) -> None:
-        self._connection = open_connection()
+    def __init__(self, connection: apsw.Connection, path: str, connections: list[apsw.Connection]) -> None:
+        self._connection = connection
         self._path = path
         self._connections = connections
         connections.append(self._connection)

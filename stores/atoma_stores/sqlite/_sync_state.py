@@ -38,11 +38,6 @@ class SyncState(Outbox):
             cast("int", row[4]),
         )
 
-    def subscriptions(self) -> list[Subscription]:
-        """Every scope that this file has ever replicated."""
-        scopes = self._connection.execute("SELECT scope FROM _atoma_sub ORDER BY scope").fetchall()
-        return [self.subscription(cast("str", row[0])) for row in scopes]
-
     def save_subscription(self, subscription: Subscription) -> None:
         """Replace the scope's state; the cursor of a live one moves through :meth:`advance` only."""
         known = self.subscription(subscription.scope)

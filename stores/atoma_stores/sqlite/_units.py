@@ -133,7 +133,8 @@ class EngineTx(SyncState):
         if not self.enqueued:
             return UnitAnswer(items, (None,) * len(items))
         mutations = self._mutations(request)
-        self._keep(request, items, mutations)
+        if any(mid for _, mid in self.enqueued.values()):  # volatile ones may be taken back, and then be written anew
+            self._keep(request, items, mutations)
         return UnitAnswer(items, mutations)
 
     def _items(self, request: WriteRequest) -> tuple[WriteItemResult, ...]:

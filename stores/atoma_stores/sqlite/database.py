@@ -296,7 +296,11 @@ class Database:
         return self.environment.clock() > self._read_deadline
 
     def _open_pool_reader(self) -> PoolReader:
-        return PoolReader(lambda: self._open(read_only=True, busy_ms=BUSY_MS), self.path, self._pool_connections)
+        try:
+            connection = self._open(read_only=True, busy_ms=BUSY_MS)
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+        return PoolReader(connection, self.path, self._pool_connections)
 
     def _wal_grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._writer.wal_grew(pages)

@@ -139,6 +139,17 @@ async def test_the_callers_deadline_holds_at_the_far_end(open_wire: OpenWire) ->
         assert wire.hub.deadlines[0] == pytest.approx(began + 0.3, abs=0.1)
 
 
+async def test_a_deadline_that_both_ends_see_is_told_by_the_callers_own_scope(open_wire: OpenWire) -> None:
+    async with open_wire() as wire, wire.transport().connect() as channel:
+        wire.hub.failure = RemoteError("too late", remote_code="TIMEOUT", remote_retryable=True)
+        with pytest.raises(trio.TooSlowError), trio.fail_after(0.2):
+            await ServiceProxy(channel).pull(pull())
+        with pytest.raises(RemoteError, match="TIMEOUT"), trio.fail_after(10):
+            await ServiceProxy(channel).pull(pull())
+        with pytest.raises(RemoteError, match="TIMEOUT"):
+            await ServiceProxy(channel).pull(pull())
+
+
 async def welcome(pipe: MessagePipe) -> None:
     await pipe.send(encode_frame("auth", payload=encode(Auth(TOKEN))))
     assert decode_frame(await pipe.receive(), 10**6).kind == "welcome"
@@ -215,13 +226,22 @@ async def test_without_the_right_token_nobody_comes_in(open_wire: OpenWire) -> N
                 async with wire.transport(token=token).connect():
                     raise AssertionError("came in")
         assert wire.hub.active == 0
-        for first in (encode_frame("call", 1, encode(pull()), method="pull"), b"", b"\xc1", b"x" * 100_000):
+        long = encode_frame("auth", payload=encode(Auth("x" * 100_000)))
+        in_disguise = encode_frame("ping", payload=encode(Auth(TOKEN)))
+        for first in (
+            encode_frame("call", 1, encode(pull()), method="pull"),
+            in_disguise,
+            b"",
+            b"\xc1",
+            b"x" * 100_000,
+        ):
             async with wire.raw_pipe() as pipe:
                 await pipe.send(first)
                 assert (await next_frame(pipe)).kind == "error"
                 with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
                     await pipe.receive()
         assert wire.hub.pulled == []
+        assert len(wire.hub.peers) == 3  # of those, only the three tokens were looked at
 
 
 async def test_who_says_nothing_is_shown_out(open_wire: OpenWire) -> None:

@@ -5,7 +5,8 @@ The pigeon is a transport that only these tests know, so passing here means that
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,15 @@ import pytest
 import trio
 
 from atoma import AllowLoopback, Client, Hub, Query, Schema, StoreSpec, Sync, col, open_client, open_hub
-from atoma.errors import RemoteError, TransportError, WriteError
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.query import Compare, QuerySpec, Sort
+from atoma.errors import AtomaError, RemoteError, TransportError, WriteError
+from atoma.plugins import Plugin
 from atoma.ports import Principal, seeded_environment
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
+from atoma_transports.adapters import ServiceProxy
 from atoma_transports.remote import Remote
 
 OpenWire = Callable[..., AbstractAsyncContextManager[Any]]
@@ -60,7 +65,7 @@ async def hub_behind(open_wire: OpenWire, folder: Path) -> AsyncGenerator[Any]:
 
 
 def client_over(wire: Any, folder: Path, seed: int, *, synced: bool) -> AbstractAsyncContextManager[Client]:
-    plugins = [LocalExecution(SQLiteEngine(folder / f"{seed}.db")), Remote(wire.transport())]
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(folder / f"{seed}.db")), Remote(wire.transport())]
     if synced:
         plugins.append(Sync(stores=[CARDS], scopes=["main"]))
     policy = "sync-queue" if synced else "direct-remote"
@@ -114,3 +119,58 @@ async def test_two_clients_meet_at_the_hub_whatever_the_wire_does(open_wire: Ope
                     break
                 await trio.sleep(0.1)
         assert rows[0] == rows[1]
+
+
+def random_write(rng: random.Random, number: int) -> WriteRequest:
+    def entry() -> WriteEntry:
+        op = rng.choice(["insert", "update", "upsert", "delete"])
+        whole: dict[str, Any] = {"title": rng.choice(["ä", "", "z' --"]), "lane": rng.choice(["todo", "done"])}
+        values = {"insert": whole, "update": {"title": "u"}, "upsert": whole, "delete": {}}[op]
+        return WriteEntry("cards", op, str(rng.randrange(6)), "main", values, replace=op == "upsert")  # type: ignore[arg-type]
+
+    entries = tuple(entry() for _ in range(rng.randrange(1, 5)))
+    options = WriteOptions(atomic=rng.random() < 0.5)
+    return WriteRequest(entries, options, OperationContext("t"), f"key-{number}")
+
+
+def random_query(rng: random.Random) -> QueryRequest:
+    where = rng.choice([None, Compare("eq", "lane", "done"), Compare("gt", "title", "")])
+    order = (Sort("title", rng.random() < 0.5), Sort("id"))
+    spec = QuerySpec(where=where, order=order, limit=rng.choice([None, 2]), count=rng.random() < 0.2)
+    return QueryRequest("cards", spec, OperationContext("t"))
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_what_travels_gives_what_is_done_in_place(open_wire: OpenWire, seed: int) -> None:
+    """Two hubs, the same random requests: one is asked directly, the other over the wire."""
+
+    def hub() -> AbstractAsyncContextManager[Hub]:
+        environment = seeded_environment(1, wall_start_ms=0)
+        return open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback(), environment=environment)
+
+    rng = random.Random(seed)
+    async with hub() as near, hub() as far, open_wire(Door(far)) as wire, wire.transport().connect() as channel:
+        sides = (near.service(Principal("local")), ServiceProxy(channel))
+        refused = 0
+        write = random_write(rng, 0)
+        for number in range(1, 40):
+            if rng.random() < 0.8:  # else the same request again, under the same key
+                write = random_write(rng, number)
+            query = random_query(rng)
+            here, there = [await answer_of(side.write(write)) for side in sides]
+            assert here == there
+            refused += not isinstance(here, tuple) or here[0] != "confirmed"
+            found, found_there = [await answer_of(side.query(query)) for side in sides]
+            assert found == found_there
+        assert 0 < refused < 39
+
+
+async def answer_of(work: Awaitable[Any]) -> object:
+    """What a caller can tell apart: status and items, rows and total and cursor, or the error's code."""
+    try:
+        result = await work
+    except AtomaError as error:
+        return getattr(error, "remote_code", error.code)
+    if hasattr(result, "items"):
+        return result.status, result.items
+    return result.rows, result.total, result.meta.cursor

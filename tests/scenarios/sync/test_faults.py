@@ -293,6 +293,10 @@ async def test_a_scope_that_is_refused_stops_alone(world: Any) -> None:
         assert a.sync.status.state == "online"
         assert a.sync.status.scope("x").error is None
         assert a.sync.status.scope("y").error is not None
+        await a.settle()
+        with pytest.raises(RemoteError):
+            await a.sync.sync_once()
+        assert a.sync.status.state == "online"
 
 
 async def test_closing_with_work_in_flight_leaves_nothing_behind(world: Any) -> None:

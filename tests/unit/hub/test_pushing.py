@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 import trio
 
 from atoma.contracts.codec import encode
-from atoma.contracts.sync import Limits, Mutation, MutationBody, Op, PushRequest
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.sync import Cursor, Limits, Mutation, MutationBody, Op, PullRequest, PushRequest
 from atoma.errors import RemoteError
 from atoma.hub import Access
 from atoma.ports.service import Principal
-from tests.unit.hub.kit import SCOPE, Client, card, hub_on, pull_all
+from tests.unit.hub.kit import SCOPE, Client, card, direct, hub_on, pull_all
 
 
 def create(id: str, title: str = "t", store: str = "cards") -> Op:
@@ -389,3 +392,48 @@ async def test_a_push_cancelled_after_it_began_is_completed_once() -> None:
         reply = await client.push()
         assert reply.outcomes[0].status == "applied"
         assert (await client.do(create("2"))).seq == 2
+
+
+@pytest.mark.parametrize("number", [-1, 2**63, 2**64 - 1])
+async def test_numbers_out_of_range_are_refused_and_block_nothing(number: int) -> None:
+    async with hub_on(":memory:") as hub:
+        client = Client.of(hub, "a")
+        far = await client.do(create("1"), base=number)
+        assert far.error is not None and far.error.code == "INVALID"
+        calls: list[Callable[[], Awaitable[object]]] = [
+            lambda: client.service.push(PushRequest(client.client_id, number, (), b"")),
+            lambda: client.service.push(PushRequest(client.client_id, 1, (), b"", number)),
+            lambda: client.pull(Cursor(b"", number, b"")),
+            lambda: client.pull(after=number),
+            lambda: client.open(confirmed=number),
+            lambda: client.open(tail=number),
+        ]
+        for call in calls:
+            with pytest.raises(RemoteError) as refused:
+                await call()
+            assert refused.value.remote_code == "MALFORMED"
+        assert (await client.do(create("1"))).status == "applied"
+
+
+async def test_text_that_cannot_be_stored_is_refused_by_name() -> None:
+    async with hub_on(":memory:") as hub:
+        service = Client.of(hub, "a").service
+        bad = "\ud800"
+        entries = (
+            WriteEntry("cards", "insert", "1", bad, {"title": "t"}),
+            WriteEntry("cards", "insert", "1", SCOPE, {"title": bad}),
+        )
+        for number, entry in enumerate(entries):
+            result = await service.write(direct(entry, idem=f"k{number}"))
+            assert result.items[0].error is not None and result.items[0].error.code == "INVALID"
+        for entry, idem in (
+            (WriteEntry("cards", "update", bad, values={"title": "t"}), "k"),
+            (WriteEntry("cards", "insert", bad, SCOPE, {"title": "t"}), "k"),
+            (WriteEntry("cards", "delete", "1", SCOPE), bad),
+        ):
+            with pytest.raises(RemoteError, match="MALFORMED"):
+                await service.write(direct(entry, idem=idem))
+        with pytest.raises(RemoteError, match="QUERY"):
+            await service.query(QueryRequest("cards", QuerySpec(ids=(bad,)), OperationContext("t")))
+        with pytest.raises(RemoteError, match="INVALID"):
+            await service.pull(PullRequest(bad, Cursor(), b"x" * 16))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -15,7 +16,7 @@ from atoma.client import Client, open_client
 from atoma.contracts.overlay import InboxEntry
 from atoma.contracts.policy import Policy
 from atoma.contracts.sync import Op
-from atoma.errors import ClosedError, UnknownStore
+from atoma.errors import ClosedError, ConnectFailed, UnknownStore
 from atoma.inspector import Inspected, Inspection
 from atoma.inspector.conflicts import conflict_fields
 from atoma.inspector.graph import graph_view
@@ -23,8 +24,8 @@ from atoma.inspector.plugin import LOG_MAX, TRAILS_MAX, took_us
 from atoma.inspector.snapshot import look_at_rows, take_snapshot
 from atoma.inspector.views import GraphView, StepView
 from atoma.kernel import atomic, fallback, node, sequence, timeout, when_synced
-from atoma.plugins import PluginContext
-from atoma.ports import SYNC_LINK, PortKey
+from atoma.plugins import Plugin, PluginContext
+from atoma.ports import SYNC_LINK, PortKey, SyncService
 from atoma.query import Query, col
 from atoma.schema import Schema, StoreSpec, new_id
 from atoma.sync import Sync
@@ -47,26 +48,22 @@ class Nowhere:
     """A plugin that offers a link to a hub that is never there."""
 
     id = "nowhere"
-    provides = (SYNC_LINK,)
-    needs: tuple[PortKey[object], ...] = ()
+    provides: tuple[PortKey[Any], ...] = (SYNC_LINK,)
+    needs: tuple[PortKey[Any], ...] = ()
 
     @asynccontextmanager
-    async def open(self, context: PluginContext) -> AsyncIterator[None]:
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
         context.provide(SYNC_LINK, self)
         yield
 
-    @asynccontextmanager
-    async def connect(self) -> AsyncIterator[None]:
-        from atoma.errors import ConnectFailed
-
+    def connect(self) -> AbstractAsyncContextManager[SyncService]:
         raise ConnectFailed("nobody is there")
-        yield
 
 
 @asynccontextmanager
-async def opened(path: Path) -> AsyncIterator[tuple[Client, Inspected]]:
+async def opened(path: Path) -> AsyncGenerator[tuple[Client, Inspected]]:
     eye = Inspection()
-    plugins = [LocalExecution(SQLiteEngine(path)), Nowhere(), Sync([NOTES]), eye]
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(path)), Nowhere(), Sync([NOTES]), eye]
     async with open_client(SCHEMA, plugins=plugins, policy="sync-queue") as client:
         yield client, Inspected("one", "One", client, eye, path)
 

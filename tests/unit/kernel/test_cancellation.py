@@ -17,6 +17,7 @@ from atoma.kernel import (
     cache,
     fallback,
     hedge,
+    local_first,
     merge,
     node,
     parallel,
@@ -27,6 +28,7 @@ from atoma.kernel import (
 
 REMOTE, LOCAL = node("remote-test"), node("local-query")
 CUSTOM = {
+    "volatile": local_first("remote-test", name="volatile", volatile=True),
     "everything": Policy(
         "everything",
         cache(fallback(breaker(bulkhead(retry(timeout(REMOTE, 5), 3, Backoff(0.2)), 1, 1), failures=9), LOCAL), 0.001),
@@ -38,7 +40,7 @@ CUSTOM = {
         race(parallel(REMOTE, node("local-write"), answer="all"), hedge(REMOTE, node("local-write"), delay_s=0.5)),
     ),
 }
-BUILT_IN = ["direct-local", "direct-remote", "local-first", "remote-first", "sync-queue", "hybrid"]
+BUILT_IN = ["direct-local", "direct-remote", "remote-first", "sync-queue", "hybrid"]
 BEHAVIOURS: dict[str, list[Any]] = {
     "well": [1.0, 1.0, 1.0],
     "refused": [ConnectFailed("down"), ConnectFailed("down"), ConnectFailed("down")],
@@ -83,7 +85,7 @@ async def sweep(open_house: Any, policy: str, behaviour: str, side: str, at: int
         finally:
             trio.lowlevel.remove_instrument(instrument)
         await trio.testing.wait_all_tasks_blocked()
-        detached = remote.running if policy == "local-first" else 0
+        detached = remote.running if policy == "volatile" else 0
         assert remote.running == detached
         assert local.running == house.writer.open == 0
         assert len(house.nursery.child_tasks) == 1 + detached

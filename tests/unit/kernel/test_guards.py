@@ -347,3 +347,16 @@ async def test_of_two_that_end_at_once_the_trail_ends_with_the_one_that_answers(
             good = [step.node for step in read.meta.path if step.outcome == "ok"]
             assert read.rows[0].id == good[-1]
             assert (read.meta.source == "remote") == (good[-1] == "far")
+
+
+async def test_a_hedge_that_is_in_doubt_asks_nobody_else(open_house: Any, make_node: Any) -> None:
+    names = ("a", "b", "c")
+    nodes = {name: make_node(name, remote=True) for name in names}
+    policy = Policy("hedge", None, hedge(*(node(name) for name in names), delay_s=1))
+    async with open_house(policy, nodes=nodes) as house:
+        nodes["a"].behaviour, nodes["b"].behaviour = [5.0], [ChannelBroken("lost")]
+        assert (await house.write("hedge")).meta.path[-1].node == "a"
+        nodes["a"].behaviour, nodes["b"].behaviour = [ChannelBroken("lost")], []
+        with pytest.raises(WriteUnknown):
+            await house.write("hedge")
+        assert [len(nodes[name].requests) for name in names] == [2, 1, 0]

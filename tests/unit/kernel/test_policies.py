@@ -50,7 +50,9 @@ from atoma.kernel import (
     detach,
     direct_remote,
     fallback,
+    local_first,
     node,
+    refuse,
     remote_first,
     retry,
     sequence,
@@ -233,6 +235,30 @@ async def test_sync_queue_is_one_commit_of_two_stages(open_house: Any) -> None:
             await house.write()
 
 
+VOLATILE = local_first("remote-test", name="volatile", volatile=True)
+
+
+async def test_local_first_does_not_risk_writes_unasked(open_house: Any) -> None:
+    async with open_house() as house:
+        assert (await house.query("local-first")).meta.source == "local"
+        with pytest.raises(PolicyNotAllowed, match="volatile=True"):
+            await house.write("local-first")
+        assert house.writer.commits == []
+
+
+async def test_a_policy_that_cannot_do_what_is_asked_says_so(open_house: Any) -> None:
+    half = (
+        Policy("read-only", node("local-query"), None),
+        Policy("closed", refuse("it is closed"), node("local-write")),
+    )
+    async with open_house(*half) as house:
+        with pytest.raises(UnknownPolicy, match="no write graph"):
+            await house.write("read-only")
+        with pytest.raises(PolicyNotAllowed, match="it is closed"):
+            await house.query("closed")
+        assert (await house.write("closed")).status == "confirmed"
+
+
 class Detached:
     """Keeps what detached steps bring."""
 
@@ -251,12 +277,12 @@ class Detached:
 
 async def test_local_first_answers_before_the_other_side_does(open_house: Any) -> None:
     detached = Detached()
-    async with open_house(detached=detached) as house:
+    async with open_house(VOLATILE, detached=detached) as house:
         gate = trio.Event()
         house.nodes["remote-test"].behaviour = [gate, gate, ConflictError("moved")]
         read = await house.query("local-first")
-        wrote = await house.write("local-first")
-        await house.write("local-first")
+        wrote = await house.write("volatile")
+        await house.write("volatile")
         await wait_all_tasks_blocked()
         assert path(read) == [("local-query", "ok"), ("remote-test", "detached")]
         assert read.meta.source == wrote.meta.source == "local"
@@ -271,7 +297,8 @@ async def test_local_first_answers_before_the_other_side_does(open_house: Any) -
 
 
 async def test_on_a_synced_store_local_first_is_sync_queue(open_house: Any) -> None:
-    async with open_house(synced=SYNCED, default="local-first") as house:
+    schema = Schema(StoreSpec("things", Row), StoreSpec("notes", Row, policy="volatile"))
+    async with open_house(VOLATILE, schema=schema, synced=SYNCED, default="local-first") as house:
         wrote = await house.write()
         read = await house.query()
         assert path(wrote) == [("local-write", "ok"), ("outbox", "ok")]

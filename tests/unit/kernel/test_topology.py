@@ -111,6 +111,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[Policy], str]] = {
         [Policy("odd", local(), when_synced(node("remote-test"), queued()))],
         "SYNCED_WITHOUT_OUTBOX",
     ),
+    "writes refused": ({"schema": Schema(StoreSpec("a", Row, policy="local-first"))}, [], "WRITES_REFUSED"),
     "synced and not declared": ({"synced": frozenset({"x"}), "default": "sync-queue"}, [], "UNKNOWN_STORE"),
 }
 

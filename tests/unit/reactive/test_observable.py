@@ -6,12 +6,14 @@ import logging
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 import pytest
 import reactivex as rx
 import trio
 import trio.testing
 from reactivex import operators as ops
+from reactivex.abc import ObserverBase
 from reactivex.subject import Subject
 
 from atoma.errors import ClosedError, ConfigurationError, Overloaded, StoreError
@@ -74,7 +76,7 @@ class Live:
         await trio.testing.wait_all_tasks_blocked()
 
 
-class Log:
+class Log(ObserverBase[Any]):
     """An observer that keeps what it is told."""
 
     def __init__(self) -> None:
@@ -148,7 +150,7 @@ async def test_errors_and_ends_reach_every_observer() -> None:
 async def test_an_observer_that_raises_loses_its_subscription_only(caplog: pytest.LogCaptureFixture) -> None:
     live, other = Live(), Log()
     async with trio.open_nursery() as nursery:
-        observe_live(live, nursery).subscribe(lambda rows: rows[5])
+        observe_live(live, nursery).subscribe(lambda rows: print(rows[5]))
         observe_live(live, nursery).subscribe(other)
         with caplog.at_level(logging.ERROR, "atoma.rx"):
             await live.deliver(*STEPS)

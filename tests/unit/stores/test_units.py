@@ -202,6 +202,16 @@ async def test_volatile_writes_do_not_outlive_the_program(tmp_path: Path) -> Non
         assert row.seq == 5
 
 
+async def test_a_volatile_write_that_was_taken_back_may_be_written_anew(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    unit = request(insert("1"), idem="key")
+    for _ in range(2):
+        async with opened(path, synced=SYNCED) as db:
+            db.outbox.kind = "volatile"
+            assert (await db.queue_request(unit)).items[0].changed
+            assert await db.rows() == {"1": card()}
+
+
 async def test_the_outbox_is_read_in_order_and_in_portions() -> None:
     async with opened(synced=SYNCED) as db:
         await db.queue(*(insert(str(n)) for n in range(6)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -234,3 +235,15 @@ async def test_the_same_faults_give_the_same_run() -> None:
     first = await run()
     assert first == await run()
     assert first[-1][0] == pytest.approx(2.2)
+
+
+async def test_a_hook_that_fails_by_itself_is_a_lost_connection(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.CRITICAL, "atoma.transports")
+
+    def fail(data: bytes) -> Sequence[bytes]:
+        raise LookupError("a mistake in the hook")
+
+    async with service(on("call", fail)) as (host, proxy):
+        with pytest.raises(ChannelBroken, match="the log says how"):
+            await proxy.push(push())
+        assert host.pushes == []

@@ -53,8 +53,7 @@ class Host:
     """Counts connections; its one service answers queries and writes."""
 
     connections: int = 0
-    active: int = 0
-    gate: Callable[[], object] | None = None
+    expired: bool = False
     writes: list[str] = field(default_factory=list)
 
     async def authenticate(self, token: str, peer: Peer) -> Principal:
@@ -74,6 +73,8 @@ class Host:
         return QueryResult((StoredRow("a", 1, 1, "main", {"x": 1}),))
 
     async def write(self, request: WriteRequest) -> WriteResult:
+        if self.expired:
+            raise AuthenticationError("the token has expired")
         self.writes.append(request.idem)
         return WriteResult("confirmed", tuple(WriteItemResult(entry.id, True) for entry in request.entries))
 
@@ -234,6 +235,17 @@ async def test_a_wrong_token_is_told_as_such() -> None:
     async with opened("wrong") as (_, _, _, asking):
         with pytest.raises(AuthenticationError, match="bad token"):
             await asking.query()
+
+
+async def test_a_token_that_expires_is_asked_for_anew() -> None:
+    async with opened() as (host, _, _, asking):
+        await asking.write("one")
+        host.expired = True
+        with pytest.raises(AuthenticationError, match="expired"):
+            await asking.write("two")
+        host.expired = False
+        await asking.write("three")
+        assert (host.connections, host.writes) == (2, ["one", "three"])
 
 
 async def test_a_caller_who_leaves_does_not_spoil_the_connection_for_others() -> None:

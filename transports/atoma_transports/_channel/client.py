@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from atoma_transports._channel.nursery import open_flat_nursery
 from atoma_transports._channel.outgoing import Outgoing, Ticket
 from atoma_transports._channel.pipe import LOST, MessagePipe, close_pipe
 from atoma_transports._channel.pulse import until_mute
+
+logger = logging.getLogger("atoma.transports")
 
 DEADLINE_MARGIN_S = 0.25  # both ends watch the deadline; within this margin the caller's own scope speaks
 
@@ -188,7 +191,12 @@ class FrameChannel:
             self.fail(ChannelBroken("the connection is closed"))
 
     async def _until_lost(self, part: Callable[[], Awaitable[AtomaError]], rest: trio.CancelScope) -> None:
-        self.fail(await part())
+        try:
+            failure = await part()
+        except Exception:  # a pipe that raises what it should not is a lost connection to its user
+            logger.exception("the pipe of a connection failed")
+            failure = ChannelBroken("the transport failed; the log says how")
+        self.fail(failure)
         rest.cancel()
 
     def fail(self, failure: AtomaError) -> None:

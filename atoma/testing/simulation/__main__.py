@@ -1,0 +1,40 @@
+"""``python -m atoma.testing.simulation --seed N``: run seeds and say what was found."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+
+from atoma.testing.simulation.report import Report, scarce, total
+from atoma.testing.simulation.world import simulate
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the seeds that the command line names; 1 when a promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m atoma.testing.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--count", type=int, default=1, help="how many seeds to run")
+    parser.add_argument("--planted", default="", help="plant this bug first")
+    parser.add_argument("--verbose", action="store_true", help="show where an unexpected error came from")
+    given = parser.parse_args(arguments)
+    say = sys.stdout.write
+    reports: list[Report] = []
+    for seed in range(given.seed, given.seed + given.count):
+        report = simulate(seed, given.planted)
+        reports.append(report)
+        if report.violation is not None or given.count == 1:
+            say(f"{report}\n")
+        if report.violation is not None and given.verbose:
+            traceback.print_exception(report.violation)
+    broken = [report for report in reports if report.violation is not None]
+    say(f"{len(reports)} seeds, {len(broken)} with a broken promise; last trace {reports[-1].trace}\n")
+    say(", ".join(f"{name} {count}" for name, count in sorted(total(reports).items())) + "\n")
+    if missing := scarce(reports):
+        say(f"too seldom: {missing}\n")
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

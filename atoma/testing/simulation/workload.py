@@ -1,0 +1,207 @@
+"""What the simulated people do: every kind of write, on few rows, so that they meet."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import trio
+
+from atoma.client import Client
+from atoma.errors import WriteError
+from atoma.runtime import Store
+from atoma.schema import StoreSpec
+from atoma.testing.simulation.stores import LATEST, MANUAL, PAIRED, SERVER, SINGLES, Item
+from atoma.testing.simulation.swarm import Swarm
+
+
+class Person:
+    """Makes one device's writes, over all the crashes of the device.
+
+    Args:
+        name: Of the device.
+        swarm: How much to write.
+        dice: Decides what.
+        promised: Told the token of every write that has returned.
+        counts: How often what happened.
+
+    Attributes:
+        left: Calls still to make.
+    """
+
+    def __init__(self, name: str, swarm: Swarm, dice: random.Random, promised: Callable[[str], None], counts: Counter[str]) -> None:
+        self.name = name
+        self.left = swarm.writes
+        self._swarm = swarm
+        self._dice = dice
+        self._promised = promised
+        self._counts = counts
+        self._tokens = 0
+
+    async def work(self, client: Client) -> None:
+        """Write until all calls are made; a call that a crash cuts short is not made again."""
+        while self.left:
+            await trio.sleep(self._dice.expovariate(1 / self._swarm.write_pause))
+            self.left -= 1
+            call = self._dice.choices(
+                (self._single, self._many, self._pair, self._transaction, self._changing), (10, 3, 4, 2, 2)
+            )[0]
+            try:
+                if self._dice.random() < self._swarm.cancel:
+                    await self._cancelled(call, client)
+                else:
+                    await call(client)
+            except WriteError:
+                self._counts["refused locally"] += 1
+
+    async def _cancelled(self, call: Callable[[Client], Awaitable[None]], client: Client) -> None:
+        with trio.CancelScope() as scope:
+            if self._dice.random() < 0.5:
+                scope.cancel()
+            else:
+                scope.deadline = trio.current_time() + self._dice.random() * self._swarm.latency
+            await call(client)
+        self._counts["cancelled writes"] += scope.cancelled_caught
+
+    def _token(self) -> str:
+        self._tokens += 1
+        return f"{self.name}.{self._tokens}"
+
+    def _ids(self, count: int) -> list[str]:
+        return [f"r{number}" for number in self._dice.sample(range(self._swarm.rows), count)]
+
+    def _fields(self, token: str) -> dict[str, object]:
+        """Some columns to change; the token is always among them, so that every write can be told from every other."""
+        fields: dict[str, object] = {"token": token}
+        if self._dice.random() < 0.5:
+            fields["left"] = self._dice.choice("xyz")
+        if self._dice.random() < 0.4:
+            fields["right"] = self._dice.choice("xyz")
+        if self._dice.random() < 0.2:
+            fields["count"] = self._dice.randrange(5)
+        return fields
+
+    def _item(self, id: str, token: str) -> Item:
+        return Item(id=id, **self._fields(token))  # type: ignore[arg-type]  # the values fit by name
+
+    async def _single(self, client: Client) -> None:
+        """One row: insert, update (blindly, or only what was read), upsert (merging, or as a whole), delete."""
+        dice = self._dice
+        spec = dice.choice(SINGLES)
+        store = client.store(spec)
+        (id,) = self._ids(1)
+        token = self._token()
+        there = await store.get(id)
+        if there is None:
+            await self._create(store, id, token)
+            return
+        match dice.choices(("update", "compare", "agree", "upsert", "replace", "delete", "insert"), (7, 3, 3, 3, 2, 4, 1))[0]:
+            case "update":
+                changed = (await store.update(id, self._fields(token))).changed
+            case "compare":
+                version = await store.version(id)
+                await trio.sleep(dice.random() * self._swarm.latency)
+                changed = (await store.update(id, self._fields(token), base_version=version)).changed
+            case "agree":
+                await store.update(id, self._plain_fields())
+                return
+            case "upsert":
+                changed = (await store.upsert({"id": id, **self._fields(token)})).changed
+            case "replace":
+                changed = (await store.upsert(self._item(id, token), apply="replace")).changed
+            case "delete":
+                await store.delete(id)
+                return
+            case _:
+                changed = (await store.insert(self._item(id, token))).changed
+        if changed:
+            self._promised(token)
+
+    def _plain_fields(self) -> dict[str, object]:
+        """Columns without a token: two devices may well set them to the same value."""
+        fields = self._fields("")
+        del fields["token"]
+        return {"right": self._dice.choice("xyz"), **fields}
+
+    async def _create(self, store: Store[Item], id: str, token: str) -> None:
+        if self._dice.random() < 0.6:
+            await store.insert(self._item(id, token))
+        else:
+            await store.upsert(self._item(id, token))
+        self._promised(token)
+
+    async def _many(self, client: Client) -> None:
+        """Several rows of one store, item by item."""
+        store = client.store(self._dice.choice(SINGLES))
+        ids = self._ids(min(self._swarm.rows, self._dice.randrange(2, 4)))
+        tokens = [self._token() for _ in ids]
+        match self._dice.choice(("insert", "update", "upsert", "delete")):
+            case "insert":
+                result: Any = await store.insert_many([self._item(id, t) for id, t in zip(ids, tokens, strict=True)])
+            case "update":
+                result = await store.update_many({id: {"token": t} for id, t in zip(ids, tokens, strict=True)})
+            case "upsert":
+                result = await store.upsert_many([self._item(id, t) for id, t in zip(ids, tokens, strict=True)])
+            case _:
+                await store.delete_many(ids)
+                return
+        for item, token in zip(result, tokens, strict=True):
+            if item.ok and item.handle.changed:
+                self._promised(token)
+
+    async def _pair(self, client: Client) -> None:
+        """Both rows of a pair with one token, as one atomic unit or as a transaction."""
+        spec = self._dice.choice(PAIRED)
+        store = client.store(spec)
+        number = self._dice.randrange(min(3, self._swarm.rows))
+        ids = [f"a{number}", f"b{number}"]
+        token = self._token()
+        there = await store.get(ids[0])
+        if self._dice.random() < 0.5:
+            await self._pair_in_transaction(client, spec, ids, token)
+        elif there is None:
+            (await store.insert_many([Item(id=id, token=token) for id in ids], atomic=True)).raise_for_errors()
+            self._promised(token)
+        elif self._dice.random() < 0.2:
+            (await store.delete_many(ids, atomic=True)).raise_for_errors()
+        else:
+            (await store.update_many({id: {"token": token} for id in ids}, atomic=True)).raise_for_errors()
+            self._promised(token)
+
+    async def _pair_in_transaction(self, client: Client, spec: StoreSpec[Item], ids: list[str], token: str) -> None:
+        async with client.transaction() as tx:
+            there = await tx.store(spec).get(ids[0])
+            await trio.sleep(self._dice.random() * self._swarm.latency)
+            removing = there is not None and self._dice.random() < 0.2
+            for id in ids:
+                if removing:
+                    await tx.store(spec).delete(id)
+                elif there is None:
+                    await tx.store(spec).insert(Item(id=id, token=token))
+                else:
+                    await tx.store(spec).update(id, token=token)
+        if not removing:
+            self._promised(token)
+
+    async def _transaction(self, client: Client) -> None:
+        """Rows of several stores, and of unlike rules, as one mutation."""
+        token = self._token()
+        (id,) = self._ids(1)
+        stores = self._dice.sample((LATEST, SERVER, MANUAL), 2)
+        async with client.transaction() as tx:
+            for spec in stores:
+                await tx.store(spec).upsert(self._item(id, token))
+        self._promised(token)
+
+    async def _changing(self, client: Client) -> None:
+        """Read, change by a function, write; again when somebody was faster."""
+        (id,) = self._ids(1)
+        token = self._token()
+
+        def more(item: Item) -> Item:
+            return Item(id=item.id, token=token, left=item.left, right=item.right, count=item.count + 1)
+
+        await client.store(LATEST).update(id, more)
+        self._promised(token)

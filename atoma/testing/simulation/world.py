@@ -1,0 +1,409 @@
+"""One run: clients, a hub and a network in one thread, faults, and then the calm in which all has to come together."""
+
+from __future__ import annotations
+
+import logging
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import trio
+
+from atoma.client import open_client
+from atoma.hub import Hub, StaticTokenVerifier, open_hub
+from atoma.plugins import Plugin
+from atoma.ports import Environment
+from atoma.schema.ids import IdSource
+from atoma.sync import Sync
+from atoma.testing.simulation.files import Wreck
+from atoma.testing.simulation.history import History
+from atoma.testing.simulation.network import SplittingLink, StormyTransport, Weather
+from atoma.testing.simulation.planted import plant
+from atoma.testing.simulation.replicas import Replica
+from atoma.testing.simulation.report import Report, Violation
+from atoma.testing.simulation.scheduling import Trace, run_seeded
+from atoma.testing.simulation.stores import SCHEMA, SCOPES
+from atoma.testing.simulation.swarm import Swarm, draw_swarm
+from atoma.testing.simulation.watching import CommitWatch, WatchedHubStore
+from atoma.testing.simulation.workload import Person
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_transports.memory import MemoryNetwork
+from atoma_transports.remote import Remote
+
+WALL_START_MS = 1_700_000_000_000
+DECADE_MS = 10 * 365 * 86_400_000
+CALM_S = 300.0
+CALM_PER_MUTATION_S = 5.0
+LOOK_S = 1.0
+
+
+@dataclass
+class Mortal:
+    """A program that can crash at any moment, with the file it leaves behind.
+
+    Attributes:
+        name: What it is called.
+        path: Its database file.
+        scope: Cancelled by a crash, None while it is down.
+        wreck: What it has left, until that is put back.
+        doom: The next crash is at its next commit.
+    """
+
+    name: str
+    path: Path
+    scope: trio.CancelScope | None = None
+    wreck: Wreck | None = None
+    doom: bool = False
+    jump_ms: int = 0
+    on_death: Callable[[], None] = lambda: None
+
+    @property
+    def dead(self) -> bool:
+        """Whether it has crashed and is on its way down: what it does now will not have happened."""
+        return self.wreck is not None
+
+    def crash(self) -> bool:
+        """End it at its next await, with its file as it is now; False when it is down already."""
+        self.doom = False
+        if self.scope is None or self.wreck is not None:
+            return False
+        self.wreck = Wreck(self.path)
+        self.on_death()
+        self.scope.cancel()
+        return True
+
+    def bury(self) -> None:
+        """After it is gone: leave what the crash has left."""
+        if self.wreck is not None:
+            self.wreck.restore()
+            self.wreck = None
+
+
+@dataclass
+class World:
+    """Everything in one run.
+
+    Attributes:
+        violation: The first broken promise.
+    """
+
+    folder: Path
+    swarm: Swarm
+    dice: random.Random
+    trace: Trace
+    counts: Counter[str] = field(default_factory=Counter[str])
+    violation: Violation | None = None
+    hub: Hub | None = None
+
+    def __post_init__(self) -> None:
+        self.network = MemoryNetwork()
+        self.weather = Weather(self.network, self.swarm, self.dice, self.counts)
+        self.weather.on_frame = self._frame
+        self.history = History(self.folder / "hub.db", self.counts)
+        self.hub_life = Mortal("hub", self.folder / "hub.db")
+        self.clients = [Mortal(f"c{number}", self.folder / f"c{number}.db") for number in range(self.swarm.clients)]
+        for life in self.clients:
+            life.on_death = partial(self.network.disconnect, life.name)
+        self.hub_life.on_death = self.network.disconnect
+        self.replicas = {life.name: Replica(life.name, life.path, self.history, self.counts) for life in self.clients}
+        self.people = {
+            life.name: Person(life.name, self.swarm, self.dice, self._promised(life), self.counts)
+            for life in self.clients
+        }
+        self.over = trio.CancelScope()
+        self.written = trio.Event()
+        self.virtual_s = 0.0
+
+    # what is told
+
+    def broken(self, violation: Violation) -> None:
+        """A promise does not hold: remember the first, and end the run."""
+        if self.violation is None:
+            self.violation = violation
+        self.over.cancel()
+
+    def guarded(self, check: Callable[[], None]) -> Callable[[], None]:
+        """``check`` as something that never raises."""
+
+        def run() -> None:
+            if self.violation is None:
+                try:
+                    check()
+                except Violation as violation:
+                    self.broken(violation)
+                except Exception as error:
+                    self.broken(Violation("checker", type(error).__name__, str(error)))
+
+        return run
+
+    def _frame(self, frame: bytes) -> None:
+        self.trace.note(frame)
+
+    def _committed(self, life: Mortal, check: Callable[[], None]) -> Callable[[], None]:
+        """After a commit: check, note, and crash if it was to be then."""
+        guarded = self.guarded(check)
+
+        def told() -> None:
+            if life.dead:
+                return
+            self.trace.note(life.name, self.counts["mutations"], self.counts["hub transactions"])
+            guarded()
+            if life.doom and life.crash():
+                self.counts["crashes at a commit"] += 1
+
+        return told
+
+    def environment(self, life: Mortal) -> Environment:
+        """The outside world of one program: seeded, on virtual time, with a wall clock that jumps."""
+        source = random.Random(self.dice.getrandbits(64))
+
+        def wall_ms() -> int:
+            return WALL_START_MS + life.jump_ms + int(trio.current_time() * 1000)
+
+        ids = IdSource(wall_ms, random.Random(source.getrandbits(64)))
+        return Environment(wall_ms=wall_ms, ids=ids, random=source, executor="inline")
+
+    def _promised(self, life: Mortal) -> Callable[[str], None]:
+        """What to tell about a write that has returned."""
+
+        def told(token: str) -> None:
+            if not life.dead:
+                self.replicas[life.name].expect(token)
+
+        return told
+
+    # programs
+
+    def _fell(self, life: Mortal, error: Exception) -> None:
+        """A program ended by itself."""
+        if isinstance(error, Violation):
+            return self.broken(error)
+        violation = Violation("unexpected", life.name, repr(error))
+        violation.__cause__ = error
+        self.broken(violation)
+
+    async def _live(self, life: Mortal, run: Callable[[], Awaitable[None]], crashes: str) -> None:
+        """Run a program again and again until the run is over."""
+        while True:
+            with trio.CancelScope() as life.scope:
+                try:
+                    await run()
+                except Exception as error:
+                    self._fell(life, error)
+            life.scope = None
+            life.bury()
+            self.counts[crashes] += 1
+            await trio.sleep(self.dice.expovariate(1 / 2.0))
+
+    async def run_hub(self) -> None:
+        """The hub, until it is cancelled."""
+        life, history = self.hub_life, self.history
+        store = WatchedHubStore(
+            SQLiteHubStore(life.path), history, self._committed(life, history.observe), self.guarded(history.open)
+        )
+        verifier = StaticTokenVerifier({client.name: client.name for client in self.clients})
+        environment = self.environment(life)
+        limits = self.swarm.limits
+        try:
+            async with open_hub(SCHEMA, store, verifier=verifier, environment=environment, limits=limits) as self.hub:
+                async with self.network.listen(self.hub):
+                    await trio.sleep_forever()
+        finally:
+            self.hub = None
+            self.network.disconnect()
+
+    async def run_client(self, life: Mortal) -> None:
+        """One client with its person, until it is cancelled."""
+        replica, person = self.replicas[life.name], self.people[life.name]
+        watch = CommitWatch(self.guarded(replica.open), self._committed(life, replica.observe), replica.close)
+        transport = StormyTransport(self.weather, life.name)
+        plugins: list[Plugin] = [
+            LocalExecution(SQLiteEngine(life.path)),
+            watch,
+            Remote(transport, link=self.swarm.split == 0),
+            Sync(stores=tuple(SCHEMA.stores.values()), scopes=SCOPES),
+        ]
+        if self.swarm.split:
+            plugins.append(SplittingLink(transport, self.weather))
+        environment = self.environment(life)
+        async with open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client:
+            await person.work(client)
+            if not any(other.left for other in self.people.values()):
+                self.written.set()
+            await trio.sleep_forever()
+
+    # faults
+
+    async def _now_and_then(self, pause: float, fault: Callable[[], None]) -> None:
+        while True:
+            await trio.sleep(self.dice.expovariate(1 / pause))
+            if self.weather.calm:
+                return
+            fault()
+
+    def _strike(self, life: Mortal) -> None:
+        """Crash now, at the next commit, or in the middle of whatever happens after some steps."""
+        match self.dice.randrange(3):
+            case 0:
+                life.crash()
+            case 1:
+                life.doom = True
+            case _:
+                self.trace.after(self.dice.randrange(1, 400), lambda: self._strike_late(life))
+
+    def _strike_late(self, life: Mortal) -> None:
+        if not self.weather.calm:
+            life.crash()
+
+    def _jump(self) -> None:
+        life = self.dice.choice([*self.clients, self.hub_life])
+        life.jump_ms = self.dice.choice((0, 5_000, -5_000, DECADE_MS, -DECADE_MS))
+        self.counts["clock jumps"] += 1
+
+    async def _part(self) -> None:
+        """Partitions: cut, silent, or one direction only."""
+        while True:
+            await trio.sleep(self.dice.expovariate(1 / self.swarm.partition_pause))
+            if self.weather.calm:
+                return
+            site = self.dice.choice(self.clients).name
+            kind = self.dice.choice(("cut", "silent", "to-server", "to-client"))
+            if kind in ("cut", "silent"):
+                self.network.partition(site, silent=kind == "silent")
+            else:
+                self.weather.vanishing.add((site, kind))
+            self.counts["partitions"] += 1
+            await trio.sleep(self.dice.expovariate(1 / 10.0))
+            self.network.heal(site)
+            self.weather.vanishing.discard((site, kind))
+
+    async def _compact(self) -> None:
+        while True:
+            await trio.sleep(self.dice.expovariate(1 / self.swarm.compact_pause))
+            if self.weather.calm:
+                return
+            hub, scope = self.hub, self.hub_life.scope
+            if hub is not None and scope is not None:
+                await self._compact_in(hub, scope)
+
+    async def _compact_in(self, hub: Hub, life: trio.CancelScope) -> None:
+        """Compact as a task of the hub, which a crash of the hub ends."""
+        from atoma.errors import ClosedError
+
+        try:
+            await hub.compact(keep=self.dice.randint(0, self.swarm.keep))
+        except ClosedError:
+            return
+        if not life.cancel_called:
+            self.counts["compactions"] += 1
+
+    # the run
+
+    async def main(self) -> None:
+        """Write under faults, then be calm until everything has come together."""
+        self.trace.endless = lambda: self.broken(Violation("I19", "the run", "it never comes to rest"))
+        with self.over:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._live, self.hub_life, self.run_hub, "hub crashes")
+                for life in self.clients:
+                    nursery.start_soon(self._life_of, life)
+                for pause, fault in self._faults():
+                    nursery.start_soon(self._now_and_then, pause, fault)
+                nursery.start_soon(self._part)
+                nursery.start_soon(self._compact)
+                await self.written.wait()
+                await self._calm()
+                nursery.cancel_scope.cancel()
+        self.virtual_s = trio.current_time()
+
+    async def _life_of(self, life: Mortal) -> None:
+        async def run() -> None:
+            await self.run_client(life)
+
+        await self._live(life, run, "client crashes")
+
+    def _faults(self) -> Iterator[tuple[float, Callable[[], None]]]:
+        yield self.swarm.client_crash_pause, lambda: self._strike(self.dice.choice(self.clients))
+        yield self.swarm.hub_crash_pause, lambda: self._strike(self.hub_life)
+        yield self.swarm.jump_pause, self._jump
+
+    async def _calm(self) -> None:
+        """I15: without writes and faults, every client reaches the hub's state, in a time that fits the backlog."""
+        self.weather.settle()
+        for life in (*self.clients, self.hub_life):
+            life.doom = False
+        backlog = sum(len(replica.now.outbox) for replica in self.replicas.values() if replica.now is not None)
+        with trio.move_on_after(CALM_S + CALM_PER_MUTATION_S * backlog) as patience:
+            while any(replica.unfinished() for replica in self.replicas.values()):
+                await trio.sleep(LOOK_S)
+        if patience.cancelled_caught:
+            left = "; ".join(f"{name}: {replica.unfinished()}" for name, replica in self.replicas.items())
+            self.broken(Violation("I15", "the end", f"no convergence after {patience.deadline:g} s: {left}"))
+
+
+class _Complaints(logging.Handler):
+    """Errors that the product logs because it has nobody to raise them to."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.first: logging.LogRecord | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first one."""
+        self.first = self.first or record
+
+
+@contextmanager
+def _complaints() -> Iterator[_Complaints]:
+    logger = logging.getLogger("atoma")
+    handler, propagates = _Complaints(), logger.propagate
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield handler
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagates
+
+
+def scratch() -> str | None:
+    """A folder in memory where there is one: files there are files, and an fsync costs nothing."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def simulate(seed: int, planted: str = "") -> Report:
+    """Run one seed from beginning to end.
+
+    Args:
+        seed: Decides everything.
+        planted: Name of a bug to plant for this run, see ``PLANTED``.
+
+    Returns:
+        What happened; a broken promise is in it, not raised.
+    """
+    dice = random.Random(seed)
+    trace = Trace()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="atoma-", dir=scratch()))
+        complaints = stack.enter_context(_complaints())
+        stack.enter_context(plant(planted))
+        world = World(Path(folder), draw_swarm(dice), dice, trace)
+        violation: Violation | None = None
+        try:
+            run_seeded(world.main, seed, trace)
+        except Exception as error:
+            violation = Violation("unexpected", type(error).__name__, str(error))
+            violation.__cause__ = error
+        if complaints.first is not None:
+            record = complaints.first
+            cause = f": {record.exc_info[1]!r}" if record.exc_info else ""
+            violation = violation or Violation("complaint", record.name, record.getMessage() + cause)
+    return Report(
+        seed, planted, world.violation or violation, world.counts, trace.digest, world.virtual_s
+    )

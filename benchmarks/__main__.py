@@ -1,0 +1,81 @@
+"""``python3 dev.py bench``: every figure from one run, with the machine, the versions and the floor under them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Awaitable, Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import msgspec
+import trio
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks import local_cases, sync_cases
+from benchmarks.measure import Row, bare_fsync, filesystem, machine
+
+PACKAGES = ("trio", "apsw", "msgspec", "trio-websocket")
+
+
+async def local(folder: Path) -> list[Row]:
+    """Every local case over one set of files."""
+    rows: list[Row] = []
+    async with local_cases.open_local(folder) as files:
+        rows += await local_cases.point_get(files)
+        rows += await local_cases.single_write(files, "normal", local_cases.NORMAL_WRITES)
+        rows += await local_cases.single_write(files, "full", local_cases.FULL_WRITES)
+        rows += await local_cases.concurrent_writes(files)
+    return rows
+
+
+GROUPS: dict[str, Callable[[Path], Awaitable[list[Row]]]] = {
+    "local": local,
+    "bulk": local_cases.bulk,
+    "outbox": sync_cases.write_with_sync,
+    "propagation": sync_cases.propagation,
+    "first-sync": sync_cases.first_sync,
+}
+
+
+def main() -> None:
+    """Run the groups that were asked for, print a table, write JSON where asked to."""
+    parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
+    parser.add_argument("groups", nargs="*", choices=[*GROUPS, []], help="which groups (default: all)")
+    parser.add_argument("--json", type=Path, default=None, help="also write the rows to this file")
+    parser.add_argument("--dir", type=Path, default=None, help="where the files go (default: the temporary folder)")
+    options = parser.parse_args()
+    console = Console(width=118, soft_wrap=True)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory(prefix="atoma-bench-", dir=options.dir) as place:
+        root = Path(place)
+        versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
+        console.print(f"{machine()}; {versions}", highlight=False)
+        floor = bare_fsync(root)
+        console.print(f"files on {filesystem(root)}, a bare 4 KiB write + fsync takes {floor * 1e6:.0f} µs\n")
+        for name in options.groups or GROUPS:
+            folder = root / name
+            folder.mkdir()
+            with console.status(f"measuring {name} …"):
+                rows += trio.run(GROUPS[name], folder)
+    console.print(_table(rows))
+    if options.json is not None:
+        options.json.write_bytes(msgspec.json.format(json.dumps([msgspec.to_builtins(row) for row in rows]).encode()))
+
+
+def _table(rows: list[Row]) -> Table:
+    table = Table(title="Medians of rounds that take turns; read the ratios", title_justify="left")
+    for heading in ("case", "variant", "value", "ratio", "bar"):
+        table.add_column(heading, justify="right" if heading in ("value", "ratio") else "left")
+    last = ""
+    for row in rows:
+        ratio = f"{row.ratio:.2f}× {row.against}" if row.ratio is not None else ""
+        table.add_row("" if row.case == last else row.case, row.variant, f"{row.value:,.1f} {row.unit}", ratio, row.bar)
+        last = row.case
+    return table
+
+
+if __name__ == "__main__":
+    main()

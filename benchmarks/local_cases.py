@@ -1,0 +1,188 @@
+"""Local cases: point get, single writes, group commit, bulk, and what runtime and kernel add to the bare engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+import trio
+
+from atoma import Client, Environment, open_client
+from atoma.contracts.execution import Durability, OperationContext, WriteOptions, WriteRequest
+from atoma.contracts.query import QuerySpec
+from atoma.ports import LocalDatabase
+from atoma.runtime.entries import insert_entry
+from atoma_stores.local import LocalExecution, LocalWriteNode
+from atoma_stores.sqlite import SQLiteEngine
+from benchmarks.measure import Row, Samples, each, each_async, watch_stalls
+from benchmarks.models import INSERT, SCHEMA, TODOS, raw_connection, todo, values
+
+PRELOADED = 10_000
+GETS, NORMAL_WRITES, FULL_WRITES, WRITERS, BULK = 2_000, 1_000, 60, 256, 100_000
+ROUNDS = 3
+
+
+@dataclass(slots=True)
+class Local:
+    """The same rows behind raw apsw, the bare engine and a client."""
+
+    raw: dict[Durability, apsw.Connection]
+    engine: LocalDatabase
+    client: Client
+    next: int = PRELOADED
+
+    def numbers(self, count: int) -> range:
+        """Numbers of rows that are in none of the files yet."""
+        first, self.next = self.next, self.next + count
+        return range(first, self.next)
+
+
+@asynccontextmanager
+async def open_local(folder: Path) -> AsyncIterator[Local]:
+    """Three files of ``PRELOADED`` rows each, opened."""
+    rows = [todo(number) for number in range(PRELOADED)]
+    raw: dict[Durability, apsw.Connection] = {
+        "normal": raw_connection(folder / "raw-normal.db", "normal"),
+        "full": raw_connection(folder / "raw-full.db", "full"),
+    }
+    for connection in raw.values():
+        with connection:
+            connection.executemany(INSERT, [values(row) for row in rows])
+    async with AsyncExitStack() as stack:
+        engine = await stack.enter_async_context(
+            SQLiteEngine(folder / "engine.db").open_database(SCHEMA, Environment(), frozenset())
+        )
+        plugins = [LocalExecution(SQLiteEngine(folder / "client.db"))]
+        client = await stack.enter_async_context(open_client(SCHEMA, plugins=plugins))
+        node = LocalWriteNode(engine)
+        for start in range(0, PRELOADED, 1000):
+            await engine.commit(_request(range(start, start + 1000), "normal"), [node])
+        await client.store(TODOS).insert_many(rows)
+        yield Local(raw, engine, client)
+    for connection in raw.values():
+        connection.close()
+
+
+def _request(numbers: range, durability: Durability) -> WriteRequest:
+    entries = tuple(insert_entry(TODOS, todo(number)) for number in numbers)
+    return WriteRequest(entries, WriteOptions(durability=durability), OperationContext("t"), f"bench-{numbers.start}-{id(entries)}")
+
+
+async def point_get(local: Local) -> list[Row]:
+    """One row by id, to a typed object."""
+    samples = Samples()
+    ids = [f"todo-{(number * 7919) % PRELOADED:09}" for number in range(GETS)]
+    store = local.client.store(TODOS)
+
+    async def from_engine(number: int) -> None:
+        result = await local.engine.read("todos", QuerySpec(ids=(ids[number],)))
+        TODOS.decode(result.rows[0].id, result.rows[0].image)
+
+    for _ in range(ROUNDS):
+        connection = local.raw["normal"]
+        samples.add("raw apsw", each(lambda n: connection.execute("SELECT * FROM todos WHERE id=?", (ids[n],)).fetchone(), GETS))
+        samples.add("bare engine, awaited", await each_async(from_engine, GETS))
+        samples.add("direct-local", await each_async(lambda n: store.get(ids[n]), GETS))
+    rows = _rows("point get", samples, "raw apsw", 1e6, "µs")
+    added = (samples.median("direct-local") - samples.median("bare engine, awaited")) * 1e6
+    ratio = samples.median("direct-local") / samples.median("bare engine, awaited")
+    return [*rows, Row("point get", "runtime + kernel add", added, "µs", ratio, "bare engine, awaited", "K1 ≤ 1.5× or ≤ +4 µs")]
+
+
+async def single_write(local: Local, durability: Durability, count: int) -> list[Row]:
+    """One row, one transaction, one caller."""
+    samples = Samples()
+    store, node, connection = local.client.store(TODOS), LocalWriteNode(local.engine), local.raw[durability]
+    stalls = 0.0
+    for _ in range(ROUNDS):
+        rows = [todo(number) for number in local.numbers(count)]
+        samples.add("raw apsw", each(lambda n: connection.execute(INSERT, values(rows[n])), count))
+        requests = [_request(range(number, number + 1), durability) for number in local.numbers(count)]
+        samples.add("bare engine", await each_async(lambda n: local.engine.commit(requests[n], [node]), count))
+        rows = [todo(number) for number in local.numbers(count)]
+        async with watch_stalls() as stall:
+            samples.add("direct-local", await each_async(lambda n: store.insert(rows[n], durability=durability), count))
+        stalls = max(stalls, stall.longest_s)
+    case = f"single write, {durability.upper()}"
+    ratio = samples.median("direct-local") / samples.median("bare engine")
+    bar = "K2 ≤ 1.3×" if durability == "full" else "K2 ≤ 3×"
+    return [
+        *_rows(case, samples, "raw apsw", 1e6, "µs"),
+        Row(case, "runtime + kernel", ratio, "×", ratio, "bare engine", bar),
+        Row(case, "loop's longest stall", stalls * 1000, "ms"),
+    ]
+
+
+async def concurrent_writes(local: Local) -> list[Row]:
+    """256 tasks that each write one row at FULL: group commit."""
+    samples = Samples()
+    store = local.client.store(TODOS)
+    stalls = 0.0
+    for _ in range(ROUNDS):
+        rows = [todo(number) for number in local.numbers(FULL_WRITES)]
+        samples.add("one writer", await each_async(lambda n: store.insert(rows[n], durability="full"), FULL_WRITES))
+        rows = [todo(number) for number in local.numbers(WRITERS)]
+
+        async def insert(number: int) -> None:
+            await store.insert(rows[number], durability="full")  # noqa: B023 - awaited within the round
+
+        async with watch_stalls() as stall:
+            begin = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                for number in range(WRITERS):
+                    nursery.start_soon(insert, number)
+            samples.add(f"{WRITERS} writers", (trio.current_time() - begin) / WRITERS)
+        stalls = max(stalls, stall.longest_s)
+    rate, single = 1 / samples.median(f"{WRITERS} writers"), 1 / samples.median("one writer")
+    case = "concurrent writes, FULL"
+    return [
+        Row(case, "one writer", single, "rows/s"),
+        Row(case, f"{WRITERS} writers", rate, "rows/s", rate / single, "one writer", "W2F ≥ 15×"),
+        Row(case, "loop's longest stall", stalls * 1000, "ms"),
+    ]
+
+
+async def bulk(folder: Path) -> list[Row]:
+    """100,000 typed rows in one batch into an empty file."""
+    samples = Samples()
+    rows = [todo(number) for number in range(BULK)]
+    stalls = 0.0
+    for turn in range(ROUNDS):
+        connection = raw_connection(folder / f"bulk-raw-{turn}.db", "normal")
+
+        def write(_: int, connection: apsw.Connection = connection) -> None:
+            with connection:
+                connection.executemany(INSERT, [values(row) for row in rows])
+
+        samples.add("raw apsw", each(write, 1))
+        connection.close()
+        plugins = [LocalExecution(SQLiteEngine(folder / f"bulk-{turn}.db"))]
+        async with open_client(SCHEMA, plugins=plugins) as client, watch_stalls() as stall:
+            samples.add("insert_many", await each_async(lambda _: client.store(TODOS).insert_many(rows), 1))  # noqa: B023
+        stalls = max(stalls, stall.longest_s)
+    case = f"bulk insert of {BULK:,}"
+    return [
+        *_rows(case, samples, "raw apsw", 1e3, "ms", bars={"insert_many": "W1 ≤ 2×"}),
+        Row(case, "loop's longest stall", stalls * 1000, "ms"),
+    ]
+
+
+def _rows(
+    case: str, samples: Samples, against: str, scale: float, unit: str, bars: dict[str, str] | None = None
+) -> list[Row]:
+    base = samples.median(against)
+    return [
+        Row(
+            case,
+            variant,
+            samples.median(variant) * scale,
+            unit,
+            None if variant == against else samples.median(variant) / base,
+            "" if variant == against else against,
+            (bars or {}).get(variant, ""),
+        )
+        for variant in samples.seconds
+    ]
