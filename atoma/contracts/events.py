@@ -64,7 +64,7 @@ class StepFinished:
 
 @dataclass(frozen=True, slots=True)
 class RetryScheduled:
-    """A retry waits ``delay_s`` seconds."""
+    """A retry, the try number ``attempt``, begins after ``delay_s`` seconds."""
 
     trace_id: str
     node: str

@@ -20,6 +20,7 @@ from atoma.demo.models import AIRPORT_SCHEMA, AIRPORTS, INSPECTIONS, Airport, In
 from atoma.errors import AtomaError
 from atoma.query import Query, col
 
+BATCH = 1000
 EDITS_EACH = 300
 SAME_ROWS = 60
 DISPUTED = 12
@@ -104,10 +105,13 @@ async def _load(story: Story, ada: Device, rows: int | None) -> int:
     ada.cable.cut()
     with story.step(f"Ada, offline, loads {len(airports):,} airports through sync-queue") as facts:
         begin = trio.current_time()
-        result = (await ada.client.store(AIRPORTS).insert_many(airports)).raise_for_errors()
+        path = ""
+        for start in range(0, len(airports), BATCH):
+            result = await ada.client.store(AIRPORTS).insert_many(airports[start : start + BATCH])
+            path = _path(result.raise_for_errors().meta.path)
         seconds = trio.current_time() - begin
-        facts.append(f"{len(result) / seconds:,.0f} rows/s, each with its outbox entry, one fsynced transaction")
-        facts.append(f"outbox {ada.client.sync.status.pending:,}; path: {_path(result.meta.path)}")
+        facts.append(f"{len(airports) / seconds:,.0f} rows/s, each with its outbox entry in the same fsynced transaction")
+        facts.append(f"path of each write: {path}")
     return len(airports)
 
 

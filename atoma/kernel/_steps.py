@@ -46,7 +46,8 @@ def run_node(
 
     async def run(request: Req, frame: Frame) -> Res:
         started = clock()
-        begin(events, frame, id)
+        if events.listeners:
+            begin(events, frame, id)
         try:
             result = await call(request)
             outcome, code = judge(id, result, request)

@@ -42,6 +42,7 @@ from atoma.kernel.combinators import (
     subject,
 )
 from atoma.kernel.outcomes import QuerySide, Side, WriteSide
+from atoma.kernel.policy import remote_of
 from atoma.kernel.types import Frame, Req, Res, Run
 from atoma.ports import MergingNode, QueryNode, Staging, WriteNode
 
@@ -53,7 +54,7 @@ def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResu
         case NodeStep(id=id):
             node = parts.nodes[id]
             assert isinstance(node, QueryNode)
-            return run_node(parts, side, id, node.query, remote_of(node))
+            return run_node(parts, side, id, node.query, remote_of(id, node))
         case SequenceStep():
             first, *later = step.children
             links = [
@@ -95,7 +96,7 @@ def compile_write(step: Combinator, parts: Parts) -> Run[WriteRequest, WriteResu
         case NodeStep(id=id):
             node = parts.nodes[id]
             if isinstance(node, WriteNode):
-                return run_node(parts, side, id, node.write, remote_of(node))
+                return run_node(parts, side, id, node.write, remote_of(id, node))
             assert isinstance(node, Staging)
             return _compile_atomic((id,), parts, side)
         case VerdictStep():
@@ -129,12 +130,6 @@ def compile_write(step: Combinator, parts: Parts) -> Run[WriteRequest, WriteResu
             return choose
         case _:
             return _compile(step, [compile_write(child, parts) for child in step.children], parts, side)
-
-
-def remote_of(node: object) -> bool | None:
-    """What a node says about where it answers from; None when it says nothing."""
-    remote = getattr(node, "remote", None)
-    return remote if isinstance(remote, bool) else None
 
 
 def _chosen(step: SyncedStep, parts: Parts) -> Sequence[Combinator]:

@@ -48,8 +48,8 @@ class ExecutionKernel:
     Everything is checked and compiled in the constructor; no task is started before a step is detached. The kernel
     owns no resource: it is done when its nursery is cancelled.
 
-    A node may say where it answers from by an attribute ``remote: bool``; without one its results' ``meta.source`` is
-    believed. A node that only stages (``Staging``) runs in a transaction of ``writer``.
+    A node may say where it answers from by an attribute ``remote: bool``; without one, ``remote-…`` is remote and of
+    any other node its results' ``meta.source`` is believed. A node that only stages (``Staging``) runs in a transaction of ``writer``.
 
     The policies ``direct-local``, ``direct-remote``, ``direct-<name>`` of every node ``remote-<name>``,
     ``local-first``, ``remote-first``, ``sync-queue`` and ``hybrid`` are there already, for the client's single remote;

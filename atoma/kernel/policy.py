@@ -129,6 +129,14 @@ def _queued() -> Combinator:
     return atomic(LOCAL_WRITE, OUTBOX)
 
 
+def remote_of(id: str, node: object) -> bool | None:
+    """Whether a node reaches another machine: what it says itself, else True for ``remote-…``, else None: unknown."""
+    said = getattr(node, "remote", None)
+    if isinstance(said, bool):
+        return said
+    return True if id.startswith(REMOTE_PREFIX) else None
+
+
 def ready_policies(node_ids: Sequence[str] | Mapping[str, object]) -> list[Policy]:
     """The policies every client has, for the nodes it has.
 

@@ -25,7 +25,7 @@ from atoma.kernel.combinators import (
     TimeoutStep,
     VerdictStep,
 )
-from atoma.kernel.policy import OUTBOX, REMOTE_PREFIX, SINGLE_REMOTE
+from atoma.kernel.policy import OUTBOX, REMOTE_PREFIX, SINGLE_REMOTE, remote_of
 from atoma.kernel.types import NodeInfo
 from atoma.ports import AtomicWriter, MergingNode, QueryNode, Staging, WriteNode
 from atoma.schema import Schema
@@ -282,4 +282,4 @@ def node_roles(node: object) -> tuple[str, ...]:
 def node_info(id: str, node: object) -> NodeInfo:
     """The node as ``topology()`` shows it."""
     database = node.database if isinstance(node, Staging) else ""
-    return NodeInfo(id, node_roles(node), getattr(node, "remote", False) is True, database)
+    return NodeInfo(id, node_roles(node), remote_of(id, node) is True, database)

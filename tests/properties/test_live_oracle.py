@@ -54,7 +54,8 @@ SCHEMA = Schema(
 )
 STORES = ("items", "other")
 COLUMNS = ("a", "t", "r", "b", "u")
-BUFFER = 3
+BUFFER = 2
+BY_A = QuerySpec(order=(Sort("a"), Sort("id")))
 
 Rows: TypeAlias = tuple[StoredRow, ...]
 OpenLiveQueries: TypeAlias = Callable[..., AbstractAsyncContextManager[LocalLiveQueries]]
@@ -137,6 +138,9 @@ queries: st.SearchStrategy[QuerySpec] = st.one_of(
 
 Write: TypeAlias = tuple[str, str, str, RowImage]
 """``(operation, store, id, values)``; ``deal`` gives each id in ``values`` a new ``a``."""
+deals = st.tuples(
+    st.just("deal"), st.just("items"), st.just(""), st.dictionaries(ids, st.integers(0, 5), min_size=3, max_size=8)
+)
 writes: st.SearchStrategy[Write] = st.one_of(
     st.tuples(st.just("put"), st.sampled_from(STORES + STORES[:1]), ids, images),
     st.tuples(st.just("put"), st.sampled_from(STORES + STORES[:1]), ids, images),
@@ -144,7 +148,8 @@ writes: st.SearchStrategy[Write] = st.one_of(
     st.tuples(st.just("patch"), st.just("items"), ids, patches),
     st.tuples(st.just("patch"), st.sampled_from(STORES), ids, patches),
     st.tuples(st.just("delete"), st.sampled_from(STORES + STORES[:1]), ids, st.just({})),
-    st.tuples(st.just("deal"), st.just("items"), st.just(""), st.dictionaries(ids, st.integers(0, 3), min_size=2)),
+    deals,
+    deals,
     st.tuples(st.just("clear"), st.sampled_from(STORES), st.just(""), st.just({})),
 )
 transactions = st.tuples(st.lists(writes, min_size=1, max_size=6), st.sampled_from(["commit"] * 5 + ["roll back"]))
@@ -337,10 +342,12 @@ def search(open_live: OpenLiveQueries, examples: int, *phases: Phase) -> Counter
         phases=phases or (Phase.generate, Phase.shrink),
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
-    @given(plan=steps, first=st.lists(subscriptions, min_size=1, max_size=4), rows=st.lists(images, max_size=8))
+    @given(
+        plan=steps, first=st.lists(subscriptions, min_size=1, max_size=4), rows=st.lists(images, min_size=3, max_size=8)
+    )
     def run(plan: list[Any], first: list[Any], rows: list[RowImage]) -> None:
         filled: list[Write] = [("put", "items", f"k{number}", image) for number, image in enumerate(rows)]
-        first = [[(filled, "commit")], *first, first[0]]  # two readers of one query
+        first = [[(filled, "commit")], ("items", BY_A, False), *first, first[0]]  # two readers of one query
         failure: BaseException | None = None
         try:
             trio.run(scenario, plan, first, open_live, seen, clock=trio.testing.MockClock(autojump_threshold=0))

@@ -142,6 +142,10 @@ def comparable(rows: Sequence[StoredRow]) -> list[tuple[str, list[tuple[str, obj
     return [(row.id, [(name, (type(value), value)) for name, value in row.image.items()]) for row in rows]
 
 
+def plain(id: str, **values: Scalar) -> dict[str, RowImage]:
+    return {id: {"i": None, "r": None, "t": None, "b": None, "n": 0, "s": "", **values}}
+
+
 @settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
 @given(table=TABLES, specs=st.lists(queries(), min_size=1, max_size=8))
 @example(
@@ -150,6 +154,16 @@ def comparable(rows: Sequence[StoredRow]) -> list[tuple[str, list[tuple[str, obj
         QuerySpec(Compare("eq", "i", float(BIG))),
         QuerySpec(Compare("lt", "r", BIG + 1)),
         QuerySpec(In("r", (BIG + 1,))),
+    ],
+)
+@example(  # a column's affinity would turn the one into the other
+    table={**plain("a0", i=5, r=5.0, t="5"), **plain("a1", t="x", n=5)},
+    specs=[
+        QuerySpec(
+            Or((Compare("eq", "i", "5"), Compare("eq", "r", "5.0"), Compare("eq", "t", 5), Compare("ge", "n", "")))
+        ),
+        QuerySpec(Or((In("i", ("5",)), In("t", (5,)), Compare("lt", "s", 1), Compare("gt", "s", b"")))),
+        QuerySpec(None, (Sort("t"), Sort("id")), after=(5, "a0")),
     ],
 )
 async def test_sqlite_and_python_agree(table: dict[str, RowImage], specs: list[QuerySpec]) -> None:
@@ -169,6 +183,12 @@ async def test_sqlite_and_python_agree(table: dict[str, RowImage], specs: list[Q
 
 @settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(table=TABLES, where=PREDICATES, order=ORDERS, size=st.integers(1, 5))
+@example(  # NULL comes last descending, also for a comparison of whole keys
+    table={**plain("a0", i=1), **plain("a1"), **plain("a2")},
+    where=None,
+    order=(Sort("i", True), Sort("id", True)),
+    size=1,
+)
 async def test_pages_put_together_are_the_whole_list(
     table: dict[str, RowImage], where: Predicate | None, order: tuple[Sort, ...], size: int
 ) -> None:

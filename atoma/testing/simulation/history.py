@@ -119,6 +119,10 @@ class History:
         self.counts["hub transactions"] += 1
 
     def _verdicts(self, file: RawFile, logged: dict[tuple[bytes, int], tuple[str, int]]) -> None:
+        for (client, mid), (scope, seq) in logged.items():
+            if (known := self.decided.get((client, mid))) is not None:
+                found = f"mutation {mid}, {known.status} as {known.scope}@{known.seq}, has effects at {scope}@{seq} as well"
+                raise Violation("I3", f"hub, client {client.hex()[:6]}", found)
         rows = file.rows(
             "SELECT c.client_id, o.mid, o.status, o.scope, o.seq, o.digest, o.detail FROM _atoma_hub_outcome o "
             "JOIN _atoma_hub_client c ON c.number=o.client ORDER BY o.client, o.mid"
@@ -132,11 +136,6 @@ class History:
                 raise Violation("I4", f"hub, client {client.hex()[:6]}", found)
         for client, mid in logged.keys() - self.decided.keys():
             raise Violation("I3", "hub", f"mutation {mid} of {client.hex()[:6]} has effects but no outcome")
-        for (client, mid), (scope, seq) in logged.items():
-            decided = self.decided[client, mid]
-            if (decided.scope, decided.seq) != (scope, seq):
-                found = f"mutation {mid} has effects at {scope}@{decided.seq} and at {scope}@{seq}"
-                raise Violation("I3", f"hub, client {client.hex()[:6]}", found)
         for client, last in file.rows("SELECT client_id, last_mid FROM _atoma_hub_client"):
             if last != self._last_mids[client]:
                 found = f"the hub stands at mutation {last}, its verdicts end at {self._last_mids[client]}"

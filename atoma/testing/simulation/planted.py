@@ -1,6 +1,301 @@
-"""stub"""
+"""Bugs to plant: each changes one small decision of the product for the length of a run.
+
+A checker that never finds anything may be blind. These are the mistakes that systems of this kind have been seen to
+make; every one of them has to be found. The product knows nothing of this module.
+"""
+
 from __future__ import annotations
-from contextlib import contextmanager
+
+import importlib
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import msgspec
+import trio
+
+from atoma.contracts.execution import WriteRequest
+from atoma.contracts.overlay import Effect
+from atoma.contracts.sync import Cursor, Hint, PullReply, StoreChanges
+from atoma.errors import ConfigurationError
+from atoma.plugins import PluginContext
+from atoma.ports import APPLY, LocalTx
+from atoma.ports.hub import Facts, Need, Plan
+
+MIRROR_DELAY_S = 0.002
+
+Original = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One function or constant to replace.
+
+    Attributes:
+        owner: ``"module"`` or ``"module:Class"``.
+        name: Attribute of it.
+        make: Makes the replacement from what is there.
+    """
+
+    owner: str
+    name: str
+    make: Callable[[Any], object]
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A mistake with the patches that make it."""
+
+    what: str
+    patches: Sequence[Patch]
+
+
+def _owner(path: str) -> Any:
+    module, _, name = path.partition(":")
+    found: Any = importlib.import_module(module)
+    return getattr(found, name) if name else found
+
+
 @contextmanager
-def plant(name: str):
-    yield
+def plant(name: str) -> Iterator[None]:
+    """Have the bug ``name`` inside the block, none for ``""``.
+
+    Raises:
+        ConfigurationError: There is no such bug, or the product no longer has what it changes.
+    """
+    if name and name not in PLANTED:
+        raise ConfigurationError(f"no bug is called {name!r}; there are: {', '.join(PLANTED)}")
+    with ExitStack() as stack:
+        for patch in PLANTED[name].patches if name else ():
+            owner = _owner(patch.owner)
+            if not hasattr(owner, patch.name):
+                raise ConfigurationError(f"bug {name!r}: {patch.owner} has no {patch.name!r} any more")
+            original = getattr(owner, patch.name)
+            setattr(owner, patch.name, patch.make(original))
+            stack.callback(setattr, owner, patch.name, original)
+        yield
+
+
+def _nothing(_original: Original) -> object:
+    return lambda *_arguments, **_named: None
+
+
+# the outbox is fed by an event after the commit
+
+
+class _Mirror:
+    """Writes that have been committed, on their way to the outbox: what a crash forgets."""
+
+    def __init__(self) -> None:
+        self.waiting: dict[str, list[tuple[Any, WriteRequest, list[Effect]]]] = {}
+
+    def stage(self, _original: Original) -> object:
+        """Remember the write in place of recording it."""
+
+        def stage(node: Any, tx: LocalTx, request: WriteRequest) -> None:
+            if tx.effects:
+                self.waiting.setdefault(node.database, []).append((node, request, list(tx.effects)))
+
+        return stage
+
+    def open(self, original: Original) -> object:
+        """Run the task that records what was remembered."""
+
+        @asynccontextmanager
+        async def open_plugin(plugin: Any, context: PluginContext) -> AsyncGenerator[None]:
+            async with original(plugin, context):
+                context.nursery.start_soon(self._run, context)
+                yield
+
+        return open_plugin
+
+    async def _run(self, context: PluginContext) -> None:
+        from atoma.ports import LOCAL_DATABASE
+
+        key = context.require(LOCAL_DATABASE).database
+        self.waiting.pop(key, None)  # an event does not outlive its process
+        apply = context.require(APPLY).apply_writeback
+        while True:
+            await trio.sleep(MIRROR_DELAY_S)
+            for node, request, effects in self.waiting.pop(key, []):
+                await apply(partial(node.enqueue, request=request, effects=effects))
+
+
+_mirror = _Mirror()
+
+
+# cursors
+
+
+def _moved_by_hint(original: Original) -> object:
+    async def heed(lane: Any, hint: Hint) -> None:
+        def move(tx: LocalTx) -> None:
+            at = tx.subscription(hint.scope)
+            if at.state == "live" and hint.head > at.cursor.seq:
+                tx.advance(hint.scope, at.cursor, Cursor(at.cursor.epoch, hint.head, at.cursor.hash))
+
+        await lane._replica.apply.apply_writeback(move)
+        await original(lane, hint)
+
+    return heed
+
+
+def _cursor_first(original: Original) -> object:
+    async def commit(lane: Any, page: PullReply, body: Any) -> None:
+        apply = importlib.import_module("atoma.sync.apply_page")
+        move: Any = apply.move_cursor
+        if await lane._replica.apply.apply_writeback(partial(move, page=page)):
+            setattr(apply, "move_cursor", lambda _tx, _page: True)  # noqa: B010 - it is a patch
+            try:
+                await original(lane, page, body)
+            finally:
+                setattr(apply, "move_cursor", move)  # noqa: B010
+        else:
+            await original(lane, page, body)
+
+    return commit
+
+
+def _row_version(_original: Original) -> object:
+    def base_position(tx: LocalTx, scope: str) -> int:
+        op = tx.effects[0].op
+        return tx.read_base(op.store, op.id).seq
+
+    return base_position
+
+
+# the hub
+
+
+def _no_dedupe(original: Original) -> object:
+    def decide(step: Any, facts: Facts) -> Plan:
+        mid, client = step.mutation.mid, facts.client
+        if client is not None and mid <= client.last_mid:
+            facts = replace(facts, client=replace(client, last_mid=mid - 1, last_digest=step.previous))
+        plan: Plan = original(step, facts)
+        return plan
+
+    return decide
+
+
+def _gaps(original: Original) -> object:
+    def decide(step: Any, facts: Facts) -> Plan:
+        mid, client = step.mutation.mid, facts.client
+        if client is not None and mid > client.last_mid + 1:
+            facts = replace(facts, client=replace(client, last_mid=mid - 1, last_digest=step.previous))
+        plan: Plan = original(step, facts)
+        return plan
+
+    return decide
+
+
+def _all_foreign(original: Any) -> object:
+    def need(step: Any) -> Need:
+        found: Need = original.fget(step)
+        return replace(found, author=b"nobody at all")
+
+    return property(need)
+
+
+def _always_latest(original: Original) -> object:
+    def rule(op: Any) -> str:
+        found: str = original(op)
+        return "lww" if found == "server_wins" else found
+
+    return rule
+
+
+# the client
+
+
+def _no_deletes(original: Original) -> object:
+    def changed_rows(schema: Any, changes: StoreChanges) -> Any:
+        return original(schema, msgspec.structs.replace(changes, deletes=()))
+
+    return changed_rows
+
+
+def _half_a_tail(original: Original) -> object:
+    def apply_tail_page(tx: LocalTx, page: PullReply, stores: Any, verified_mid: int) -> Any:
+        return original(tx, msgspec.structs.replace(page, more=False), stores, verified_mid)
+
+    return apply_tail_page
+
+
+def _unlinked(_original: Original) -> object:
+    return lambda _tx, effect: effect.op
+
+
+def _always(_original: Original) -> object:
+    return lambda *_arguments: True
+
+
+PLANTED: dict[str, Bug] = {
+    "event-outbox": Bug(
+        "the outbox is fed by an event after the commit",
+        [
+            Patch("atoma.sync.outbox:OutboxNode", "stage", _mirror.stage),
+            Patch("atoma.sync.plugin:Sync", "open", _mirror.open),
+        ],
+    ),
+    "ack-drops-overlay": Bug(
+        "a push ack takes the mutation out of the overlay", [Patch("atoma.sync.settle", "is_covered", _always)]
+    ),
+    "hint-moves-cursor": Bug(
+        "a hint moves the cursor", [Patch("atoma.sync.notify:NotifyLane", "heed", _moved_by_hint)]
+    ),
+    "no-dedupe": Bug(
+        "the hub decides a repeated mutation again",
+        [
+            Patch("atoma.hub.pushing:PushStep", "decide", _no_dedupe),
+            Patch(
+                "atoma_stores.sqlite.hub_decisions",
+                "_PUT_OUTCOME",
+                lambda sql: sql.replace("INSERT INTO", "INSERT OR REPLACE INTO"),
+            ),
+        ],
+    ),
+    "cursor-before-page": Bug(
+        "the cursor moves in a transaction before the page's", [Patch("atoma.sync.pull:PullLane", "_commit", _cursor_first)]
+    ),
+    "hub-accepts-gaps": Bug("the hub skips missing mutations", [Patch("atoma.hub.pushing:PushStep", "decide", _gaps)]),
+    "row-version-as-base": Bug(
+        "the row's version is sent as what the user had seen", [Patch("atoma.sync.outbox", "base_position", _row_version)]
+    ),
+    "rebase-skipped": Bug(
+        "pending operations are not replayed on a new base",
+        [Patch(f"atoma.sync.{module}", "rebase_rows", _nothing) for module in ("apply_page", "settle", "snapshot")],
+    ),
+    "swap-not-rebased": Bug(
+        "pending operations are not replayed on a snapshot", [Patch("atoma.sync.snapshot", "rebase_rows", _nothing)]
+    ),
+    "half-a-tail": Bug(
+        "a snapshot is swapped in before it is caught up", [Patch("atoma.sync.pull", "apply_tail_page", _half_a_tail)]
+    ),
+    "inbox-forgotten": Bug(
+        "what the hub refused is dropped", [Patch("atoma.sync.settle", "keep_refused", _nothing)]
+    ),
+    "dependants-unlinked": Bug(
+        "operations do not name what they build on", [Patch("atoma.sync.outbox", "_linked", _unlinked)]
+    ),
+    "dependants-accepted": Bug(
+        "the hub takes what builds on something rejected",
+        [Patch("atoma.hub.pushing:PushStep", "_check_dependencies", _nothing)],
+    ),
+    "own-changes-foreign": Bug(
+        "a client's own changes count as somebody else's", [Patch("atoma.hub.pushing:PushStep", "need", _all_foreign)]
+    ),
+    "server-wins-lost": Bug(
+        "what arrives last wins under server_wins too", [Patch("atoma.hub.conflicts", "_rule", _always_latest)]
+    ),
+    "floor-ignored": Bug(
+        "the hub continues cursors whose log is gone", [Patch("atoma.hub.service", "check_cursor", _nothing)]
+    ),
+    "deletes-ignored": Bug(
+        "deletions in pages are passed over",
+        [Patch(f"atoma.sync.{module}", "changed_rows", _no_deletes) for module in ("apply_page", "snapshot")],
+    ),
+}
+"""The bugs by name."""

@@ -156,12 +156,26 @@ class Replica:
             raise Violation("I5", self.name, f"mutation {mid} was written after {len(self._known)}")
         body = file.rows("SELECT body FROM _atoma_pending WHERE lsn=?", lsn)[0][0]
         written = Written(self.client, mid, scope, cursor, digest, operations(body))
+        self._check_dependencies(file, written, lsn)
         self._known[mid] = self.history.written[self.client, mid] = written
         self._unsettled.add(mid)
         self.tokens.update(str(op.values["token"]) for op in written.ops if "token" in op.values)
         self.counts["mutations"] += 1
         self.counts["atomic units"] += len(written.ops) > 1
         return written
+
+    def _check_dependencies(self, file: RawFile, written: Written, lsn: int) -> None:
+        """I14: each operation names the mutation that it builds on, so that it can be rejected with it."""
+        for op in written.ops:
+            earlier = file.rows(
+                "SELECT max(p.mid) FROM _atoma_pending_row r JOIN _atoma_pending p ON p.lsn=r.lsn "
+                "WHERE r.store=? AND r.id=? AND r.lsn<?",
+                *op.key,
+                lsn,
+            )[0][0]
+            if op.after_mid != (earlier or 0):
+                found = f"mutation {written.mid} builds on {earlier or 0} at {op.key}, it says {op.after_mid}"
+                raise Violation("I14", self.name, found)
 
     # checking
 

@@ -231,6 +231,7 @@ async def test_without_the_right_token_nobody_comes_in(open_wire: OpenWire) -> N
         for first in (
             encode_frame("call", 1, encode(pull()), method="pull"),
             in_disguise,
+            long,
             b"",
             b"\xc1",
             b"x" * 100_000,

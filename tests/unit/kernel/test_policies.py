@@ -19,7 +19,7 @@ from atoma.contracts.events import (
     WriteDispatched,
     WriteSettled,
 )
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, Source, WriteRequest, WriteResult
 from atoma.contracts.policy import Policy
 from atoma.errors import (
     AtomaError,
@@ -396,17 +396,30 @@ async def test_the_deadline_of_the_caller_travels_with_the_request(open_house: A
     assert read.meta.path[0].budget_s == pytest.approx(5)
 
 
-async def test_nodes_can_leave_it_to_their_results_where_the_answer_is_from(open_house: Any, make_node: Any) -> None:
-    quiet = make_node("elsewhere", remote=True)
-    del quiet.remote
+class Silent:
+    """A node that says nothing about where it is, but its results do."""
 
-    async def query(request: QueryRequest) -> QueryResult:
-        quiet.remote_ = True
-        return QueryResult((), meta=(await make_node("x", remote=True).query(request)).meta)
+    def __init__(self, source: Source) -> None:
+        self.source: Source = source
 
-    quiet.query = query
-    async with open_house(Policy("quiet", node("quiet"), node("quiet")), nodes={"quiet": quiet}) as house:
-        assert (await house.query("quiet")).meta.source == "remote"
+    async def query(self, request: QueryRequest) -> QueryResult:
+        return QueryResult((), meta=ExecutionMeta(self.source))
+
+
+@pytest.mark.parametrize(
+    ("id", "says", "source"),
+    [
+        ("far", "remote", "remote"),
+        ("near", "local", "local"),
+        ("both", "mixed", "mixed"),
+        ("remote-x", "local", "remote"),
+    ],
+)
+async def test_a_node_can_leave_it_to_its_results_where_it_is(
+    open_house: Any, id: str, says: Source, source: Source
+) -> None:
+    async with open_house(Policy("silent", node(id), None), nodes={id: Silent(says)}) as house:
+        assert (await house.query("silent")).meta.source == source
 
 
 def told(house: Any) -> list[Any]:
