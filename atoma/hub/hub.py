@@ -64,7 +64,7 @@ class Hub:
 
         Args:
             keep: Transactions of log to keep per scope.
-            keep_days: Answers of direct writes and confirmed rejections younger than this stay.
+            keep_days: Answers of direct writes younger than this stay.
 
         Returns:
             What was removed.

@@ -365,7 +365,7 @@ class HubDatabase(Protocol):
 
         Args:
             keep: Transactions to keep.
-            keep_ms: Answers of direct writes and confirmed rejections younger than this stay.
+            keep_ms: Answers of direct writes younger than this stay.
         """
         ...
 

@@ -48,7 +48,8 @@ def observe_live(open_live: OpenLive[T], nursery: trio.Nursery) -> Observable[tu
     Each ``subscribe`` opens a live query of its own in a task of ``nursery``; disposing it cancels that task. Rows that
     did not change are the same objects in the next value. A slow observer makes the live query skip steps, not grow.
 
-    An error of the live query goes to ``on_error``, also the ``ClosedError`` when the database or the nursery is closed.
+    It completes when ``nursery`` is cancelled (the client closes). An error of the live query goes to ``on_error``; so
+    does the ``ClosedError`` of a subscription that comes too late.
     An observer that raises is logged and loses its subscription; nobody else notices.
     """
 
@@ -91,8 +92,7 @@ class _Feed(Generic[V]):
         except Exception as error:
             self.end(error)
         except BaseException:
-            # not disposed but cancelled from outside; an observer that is told nothing would wait for ever
-            self.end(ClosedError("the client is closing; its live queries ended with it"))
+            self.end(None)  # not disposed but the nursery is cancelled: told nothing, an observer would wait for ever
             raise
         else:
             if completed:
@@ -134,10 +134,8 @@ def _observable(produce: Produce[V], nursery: trio.Nursery) -> Observable[V]:
         feed = _Feed(observer)
         try:
             nursery.start_soon(feed.run, produce)
-        except RuntimeError as error:
-            closed = ClosedError("the client is closed; nothing can be observed any more")
-            closed.__cause__ = error
-            feed.end(closed)
+        except RuntimeError as error:  # reactivex hands what is raised here to ``on_error``
+            raise ClosedError("the client is closed; nothing can be observed any more") from error
         return Disposable(feed.dispose)
 
     return Observable(subscribe)

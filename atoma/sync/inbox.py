@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 from atoma.contracts.execution import WriteEntry
 from atoma.contracts.overlay import InboxEntry
-from atoma.errors import ConfigurationError, NotFoundError
+from atoma.errors import NotFoundError
 from atoma.ports.engine import LocalDatabase
 from atoma.ports.execution import ApplyPort
 
@@ -26,11 +26,6 @@ class Inbox:
     def __init__(self, database: LocalDatabase, apply: ApplyPort) -> None:
         self._database = database
         self._apply = apply
-        self._rewrite: Rewrite | None = None
-
-    def write_with(self, rewrite: Rewrite) -> None:
-        """Set what :meth:`keep_mine` writes with; the client gives its own write flow."""
-        self._rewrite = rewrite
 
     async def entries(self, *, resolved: bool = False) -> Sequence[InboxEntry]:
         """Open entries, oldest first; resolved ones too when asked for."""
@@ -41,21 +36,15 @@ class Inbox:
         """Leave it at the hub's state; the entry stays listed among the resolved ones."""
         await self._resolve(entry, "dismissed")
 
-    async def keep_mine(self, entry: InboxEntry, rewrite: Rewrite | None = None) -> None:
+    async def keep_mine(self, entry: InboxEntry, rewrite: Rewrite) -> None:
         """Write the user's image again, as a new write on what is there now, and mark the entry as resolved.
 
         Args:
             entry: An entry of :meth:`entries`.
-            rewrite: Carries the new write out instead of the client; when it raises, the entry stays open.
-
-        Raises:
-            ConfigurationError: There is nothing to write with.
+            rewrite: Carries the new write out; when it raises, the entry stays open.
 
         Cancelled between the two steps, the write is there and the entry still open; doing it again does no harm.
         """
-        rewrite = rewrite or self._rewrite
-        if rewrite is None:
-            raise ConfigurationError("this inbox was given nothing to write with: pass rewrite, or call write_with()")
         try:
             await rewrite(mine_again(entry))
         except NotFoundError:

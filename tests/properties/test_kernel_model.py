@@ -439,10 +439,10 @@ class Interpreter:
                 stop, taken = order[count - 1][1].time, order[count - 1][0]
                 break
         started = [start for start in starts if start <= stop]
-        ends = self.beside(started, step, where, memory, stop if taken is None else stop + TICK / 2)
+        ends = self.beside(started, step, where, memory, stop if taken is None else stop + 2 * TICK)
         for end in ends:  # cancelled by the decision, not after it
             if end.cancelled and taken is not None:
-                _shift(end, TICK / 2, stop)
+                _shift(end, 2 * TICK, stop)
         finished = [(index, end) for index, end in enumerate(ends) if not end.cancelled]
         finished.sort(key=lambda pair: pair[1].time)
         joined = End(where.limit if taken is None and len(finished) < len(starts) else max(e.time for e in ends))

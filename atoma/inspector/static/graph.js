@@ -7,12 +7,14 @@ import {micros, plural} from "./format.js";
 const BOX = {w: 148, h: 50};
 const GAP = 40;
 const PAD = {x: 14, top: 30, bottom: 14};
+const SAID = 44; // letters of an element that runs nothing
 const SIDE_BY_SIDE = new Set(["fallback", "parallel", "race", "hedge", "merge", "synced"]);
 const PLAIN = new Set(["node", "sequence"]);
 
 /** Gives every part of the tree a size. */
 function measure(tree) {
   if (tree.kind === "node") return {id: tree.nodes[0], tree, ...BOX};
+  if (!tree.nodes.length && !tree.children.length) return {says: tree.label, tree, w: Math.min(tree.label.length, SAID) * 6.4 + 28, h: 34};
   const leaves = tree.nodes.map((id) => ({id, ...BOX}));
   const parts = [...leaves, ...tree.children.map(measure)];
   const stacked = SIDE_BY_SIDE.has(tree.kind);
@@ -34,6 +36,7 @@ function arrow(from, to) {
 /** Draws a measured part with its left edge at x and its middle at y; gives back where lines enter and leave. */
 function place(part, x, y, out, facts) {
   if (part.id !== undefined) return placeNode(part, x, y, out, facts);
+  if (part.says !== undefined) return placeWords(part, x, y, out);
   const ends = {in: {x, y}, out: {x: x + part.w, y}};
   if (part.framed) {
     const top = y - part.h / 2;
@@ -49,9 +52,9 @@ function place(part, x, y, out, facts) {
     for (const child of part.parts) {
       const middle = top + child.h / 2;
       const reached = place(child, x + GAP, middle, out, facts);
-      if (child.tree?.edge) out.edges.push(s("text", {class: "small", x: reached.in.x - 12, y: middle + (middle > y ? 17 : -8), "text-anchor": "end"}, child.tree.edge));
-      out.edges.push(...arrow({x: ends.in.x, y: ends.in.y}, reached.in), 
-        s("path", {class: "edge", d: `M${reached.out.x} ${middle}H${join}`}), ...arrow({x: join, y: middle}, ends.out));
+      if (child.tree?.edge) out.edges.push(s("text", {class: "small", x: x + GAP - 8, y: reached.in.y + (middle > y ? 18 : -10), "text-anchor": "end"}, child.tree.edge));
+      out.edges.push(...arrow({x: ends.in.x, y: ends.in.y}, reached.in),
+        s("path", {class: "edge", d: `M${reached.out.x} ${reached.out.y}H${join}`}), ...arrow({x: join, y: reached.out.y}, ends.out));
       top += child.h + 16;
     }
     return ends;
@@ -75,6 +78,14 @@ function placeNode(part, x, y, out, facts) {
     s("text", {x: 14, y: 21}, part.id),
     s("text", {class: "small", x: 14, y: 38}, line)));
   return {in: {x, y}, out: {x: x + BOX.w, y}};
+}
+
+/** An element that runs no node, as a refusal: its words in a frame. */
+function placeWords(part, x, y, out) {
+  const words = part.says.length > SAID ? `${part.says.slice(0, SAID - 1)}…` : part.says;
+  out.nodes.push(s("g", {class: "node words", transform: `translate(${x} ${y - part.h / 2})`}, s("title", {}, part.says),
+    s("rect", {class: "group", width: part.w, height: part.h, rx: 11}), s("text", {class: "small", x: 14, y: 21}, words)));
+  return {in: {x, y}, out: {x: x + part.w, y}};
 }
 
 /** The drawing of a tree; `facts[id]` tells `{runs, mean_us, last}` of a node. */

@@ -1,1 +1,13 @@
-"""x"""
+"""Deterministic simulation: real clients and a real hub in one thread, on virtual time, under seeded faults.
+
+``simulate(seed)`` runs one seed; ``python -m atoma.testing.simulation --seed N`` does it from a shell. The same seed
+gives the same run, step for step, in every process.
+"""
+
+from __future__ import annotations
+
+from atoma.testing.simulation.planted import PLANTED, plant
+from atoma.testing.simulation.report import Report, Violation, scarce, total
+from atoma.testing.simulation.world import simulate
+
+__all__ = ["PLANTED", "Report", "Violation", "plant", "scarce", "simulate", "total"]

@@ -159,8 +159,8 @@ def _cursor_first(original: Original) -> object:
 
 
 def _row_version(_original: Original) -> object:
-    def base_position(tx: LocalTx, scope: str) -> int:
-        op = tx.effects[0].op
+    def base_position(tx: LocalTx, effects: Sequence[Effect], _cursors: object) -> int:
+        op = effects[0].op
         return tx.read_base(op.store, op.id).seq
 
     return base_position
@@ -222,6 +222,16 @@ def _half_a_tail(original: Original) -> object:
         return original(tx, msgspec.structs.replace(page, more=False), stores, verified_mid)
 
     return apply_tail_page
+
+
+def _lose_last(original: Original) -> object:
+    def recover(tx: LocalTx) -> None:
+        original(tx)
+        queued = tx.outbox(limit=1_000, max_bytes=1_000_000)
+        if queued:
+            tx.remove_pending(queued[-1].lsn, None)
+
+    return recover
 
 
 def _unlinked(_original: Original) -> object:
@@ -292,6 +302,9 @@ PLANTED: dict[str, Bug] = {
     ),
     "floor-ignored": Bug(
         "the hub continues cursors whose log is gone", [Patch("atoma.hub.service", "check_cursor", _nothing)]
+    ),
+    "restart-loses-tail": Bug(
+        "opening a file takes back the last write", [Patch("atoma_stores.sqlite.engine", "roll_back_volatile", _lose_last)]
     ),
     "deletes-ignored": Bug(
         "deletions in pages are passed over",

@@ -74,6 +74,8 @@ SCARCE_PER_SEED: dict[str, float] = {
     "clock jumps": 0.3,
     "snapshots": 0.3,
     "compactions": 0.3,
+    "epochs": 0.05,
+    "inbox resolved": 0.3,
     "rebases": 1,
     "cancelled writes": 0.3,
     "gaps refused": 0.1,

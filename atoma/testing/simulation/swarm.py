@@ -31,6 +31,7 @@ class Swarm:
         partition_pause: Between partitions.
         compact_pause: Between compactions of the hub.
         jump_pause: Between jumps of a wall clock.
+        epoch_pause: Between new epochs of the hub, after which every client takes a snapshot.
         keep: Most transactions a compaction keeps.
         limits: Bounds of the hub: pages and batches of a few rows.
     """
@@ -51,6 +52,7 @@ class Swarm:
     partition_pause: float
     compact_pause: float
     jump_pause: float
+    epoch_pause: float
     keep: int
     limits: Limits
 
@@ -79,6 +81,7 @@ def draw_swarm(dice: random.Random) -> Swarm:
         partition_pause=rate(15.0, 30.0, 90.0),
         compact_pause=rate(8.0, 20.0, 60.0),
         jump_pause=rate(20.0, 60.0),
+        epoch_pause=rate(60.0, 300.0),
         keep=dice.choice((0, 2, 8)),
         limits=Limits(
             push_mutations=dice.choice((1, 2, 3, 8, 256)),

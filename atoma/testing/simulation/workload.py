@@ -13,7 +13,7 @@ from atoma.client import Client
 from atoma.errors import WriteError
 from atoma.runtime import Store
 from atoma.schema import StoreSpec
-from atoma.testing.simulation.stores import LATEST, MANUAL, PAIRED, SERVER, SINGLES, Item
+from atoma.testing.simulation.stores import LATEST, MANUAL, PAIRED, PAIRED_NAMES, SERVER, SINGLES, Item
 from atoma.testing.simulation.swarm import Swarm
 
 
@@ -46,7 +46,7 @@ class Person:
             await trio.sleep(self._dice.expovariate(1 / self._swarm.write_pause))
             self.left -= 1
             call = self._dice.choices(
-                (self._single, self._many, self._pair, self._transaction, self._changing), (10, 3, 4, 2, 2)
+                (self._single, self._many, self._pair, self._transaction, self._changing, self._tidy), (10, 3, 4, 2, 2, 1)
             )[0]
             try:
                 if self._dice.random() < self._swarm.cancel:
@@ -205,3 +205,15 @@ class Person:
 
         await client.store(LATEST).update(id, more)
         self._promised(token)
+
+    async def _tidy(self, client: Client) -> None:
+        """Look into the inbox: leave what is there to the hub, or insist."""
+        entries = [entry for entry in await client.inbox.entries() if entry.store not in PAIRED_NAMES]
+        if not entries:
+            return
+        entry = self._dice.choice(entries)
+        if self._dice.random() < 0.5:
+            await client.inbox.dismiss(entry)
+        else:
+            await client.inbox.keep_mine(entry)
+        self._counts["inbox resolved"] += 1

@@ -15,6 +15,7 @@ from pathlib import Path
 import trio
 
 from atoma.client import open_client
+from atoma.errors import ClosedError
 from atoma.hub import Hub, StaticTokenVerifier, open_hub
 from atoma.plugins import Plugin
 from atoma.ports import Environment
@@ -283,25 +284,26 @@ class World:
             self.network.heal(site)
             self.weather.vanishing.discard((site, kind))
 
-    async def _compact(self) -> None:
+    async def _maintain(self, pause: float, work: Callable[[Hub], Awaitable[object]], done: str) -> None:
+        """Let an operator do ``work`` on the hub now and then."""
         while True:
-            await trio.sleep(self.dice.expovariate(1 / self.swarm.compact_pause))
+            await trio.sleep(self.dice.expovariate(1 / pause))
             if self.weather.calm:
                 return
-            hub, scope = self.hub, self.hub_life.scope
-            if hub is not None and scope is not None:
-                await self._compact_in(hub, scope)
+            hub = self.hub
+            if hub is None:
+                continue
+            try:
+                await work(hub)
+            except ClosedError:
+                continue  # it crashed meanwhile
+            self.counts[done] += 1
 
-    async def _compact_in(self, hub: Hub, life: trio.CancelScope) -> None:
-        """Compact as a task of the hub, which a crash of the hub ends."""
-        from atoma.errors import ClosedError
+    async def _compact(self, hub: Hub) -> None:
+        await hub.compact(keep=self.dice.randint(0, self.swarm.keep))
 
-        try:
-            await hub.compact(keep=self.dice.randint(0, self.swarm.keep))
-        except ClosedError:
-            return
-        if not life.cancel_called:
-            self.counts["compactions"] += 1
+    async def _renew(self, hub: Hub) -> None:
+        await hub.new_epoch()
 
     # the run
 
@@ -316,7 +318,8 @@ class World:
                 for pause, fault in self._faults():
                     nursery.start_soon(self._now_and_then, pause, fault)
                 nursery.start_soon(self._part)
-                nursery.start_soon(self._compact)
+                nursery.start_soon(self._maintain, self.swarm.compact_pause, self._compact, "compactions")
+                nursery.start_soon(self._maintain, self.swarm.epoch_pause, self._renew, "epochs")
                 await self.written.wait()
                 await self._calm()
                 nursery.cancel_scope.cancel()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Generic, Protocol, TypeVar
 
-import outcome
 import trio
 
 T = TypeVar("T")
@@ -20,30 +19,42 @@ class Job(Generic[T]):
         body: The work.
         full: Whether it has to be on the disk before the answer (writers only).
         on_done: Called with the result on the loop's thread, before the waiting task runs; None for nothing.
-        result: Value or error once it ran.
+        done: Whether it ran.
+        value: What it returned.
+        error: What it raised, None when it returned.
         task: Who waits for it, None for nobody.
         taken: A thread has begun with it.
         withdrawn: Its caller has given up before that.
     """
 
-    __slots__ = ("body", "full", "on_done", "result", "taken", "task", "withdrawn")
+    __slots__ = ("body", "done", "error", "full", "on_done", "taken", "task", "value", "withdrawn")
 
     def __init__(self, body: T, *, full: bool = False, on_done: Callable[[object], None] | None = None) -> None:
         self.body = body
         self.full = full
         self.on_done = on_done
-        self.result: outcome.Outcome[object] | None = None
+        self.done = False
+        self.value: object = None
+        self.error: BaseException | None = None
         self.task: trio.lowlevel.Task | None = None
         self.taken = False
         self.withdrawn = False
 
     def succeed(self, value: object) -> None:
         """Keep the result."""
-        self.result = outcome.Value(value)
+        self.value, self.error, self.done = value, None, True
 
     def fail(self, error: BaseException) -> None:
         """Keep the error."""
-        self.result = outcome.Error(error)
+        self.value, self.error, self.done = None, error, True
+
+    def unwrap(self) -> object:
+        """The value, or raise the error."""
+        assert self.done
+        error, self.error = self.error, None  # or the traceback, its frames and the job would hold one another
+        if error is not None:
+            raise error
+        return self.value
 
 
 class JobQueue(Generic[T]):
@@ -136,7 +147,7 @@ class JobThread(Generic[T]):
                 runner.run(batch)
             except BaseException as error:  # the thread must answer, whatever happens
                 for job in batch:
-                    if job.result is None:
+                    if not job.done:
                         job.fail(error)
             self._token.run_sync_soon(deliver, batch)
         try:
@@ -150,15 +161,13 @@ class JobThread(Generic[T]):
 def deliver(batch: Sequence[Job[T]]) -> None:
     """Tell the waiting tasks, in order; runs on the loop's thread."""
     for job in batch:
-        result = job.result
-        assert result is not None
-        if job.on_done is not None and isinstance(result, outcome.Value):
+        if job.on_done is not None and job.error is None:
             try:
-                job.on_done(result.value)
+                job.on_done(job.value)
             except Exception as error:
-                result = outcome.Error(error)
+                job.fail(error)
         if job.task is not None:
-            trio.lowlevel.reschedule(job.task, result)
+            trio.lowlevel.reschedule(job.task)
 
 
 async def wait_for(job: Job[T], queue: JobQueue[T]) -> object:
@@ -173,4 +182,5 @@ async def wait_for(job: Job[T], queue: JobQueue[T]) -> object:
 
     job.task = trio.lowlevel.current_task()
     queue.put(job)
-    return await trio.lowlevel.wait_task_rescheduled(abort)
+    await trio.lowlevel.wait_task_rescheduled(abort)
+    return job.unwrap()

@@ -258,8 +258,7 @@ class Database:
         return True
 
     def _finish(self, job: Job[Body]) -> object:
-        assert job.result is not None
-        value = job.result.unwrap()
+        value = job.unwrap()
         if job.on_done is not None:
             job.on_done(value)
         return value

@@ -22,9 +22,9 @@ _BELOW: dict[str, str] = {
     "tombstones": "DELETE FROM _atoma_hub_tombstone WHERE (scope, store, id) IN "
     "(SELECT scope, store, id FROM _atoma_hub_tombstone WHERE scope=? AND seq<=? LIMIT ?)",
 }
+# a rejection stays: mutations that build on it may lie in an outbox for any time, and have to be rejected with it
 _CONFIRMED = """DELETE FROM _atoma_hub_outcome WHERE (client, mid) IN (SELECT o.client, o.mid FROM _atoma_hub_client c
-    JOIN _atoma_hub_outcome o ON o.client=c.number AND o.mid<=c.confirmed_mid
-    WHERE o.status<>'rejected' OR o.at_ms<? LIMIT ?)"""
+    JOIN _atoma_hub_outcome o ON o.client=c.number AND o.mid<=c.confirmed_mid WHERE o.status<>'rejected' LIMIT ?)"""
 _ANSWERS = """DELETE FROM _atoma_hub_idem WHERE (principal, idem) IN
     (SELECT principal, idem FROM _atoma_hub_idem WHERE at_ms<? LIMIT ?)"""
 
@@ -49,5 +49,5 @@ def batches(floors: dict[str, int], before_ms: int) -> Iterator[tuple[str, str, 
     for scope, floor in floors.items():
         for what, statement in _BELOW.items():
             yield what, statement, (scope, floor, BATCH_ROWS)
-    yield "outcomes", _CONFIRMED, (before_ms, BATCH_ROWS)
+    yield "outcomes", _CONFIRMED, (BATCH_ROWS,)
     yield "answers", _ANSWERS, (before_ms, BATCH_ROWS)

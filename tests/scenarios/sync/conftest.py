@@ -64,8 +64,9 @@ SERVER = StoreSpec("server_notes", Note, conflict="server_wins")
 CLIENT = StoreSpec("client_notes", Note, conflict="client_wins")
 MANUAL = StoreSpec("manual_notes", Note, conflict="manual")
 SECRETS = StoreSpec("secrets", Note)
-SCHEMA = Schema(CARDS, SERVER, CLIENT, MANUAL, SECRETS)
-SYNCED = (CARDS, SERVER, CLIENT, MANUAL)
+LABELS = StoreSpec("labels", Note, indexes=[Index("text", unique=True)])
+SCHEMA = Schema(CARDS, SERVER, CLIENT, MANUAL, SECRETS, LABELS)
+SYNCED = (CARDS, SERVER, CLIENT, MANUAL, LABELS)
 
 
 @dataclass
@@ -155,8 +156,9 @@ class Connection:
         if f"{method} request" in wire.tamper:
             request = wire.tamper[f"{method} request"](request)
         reply = await work(request)
-        if isinstance(reply, PushReply):
-            for outcome in reply.outcomes:
+        told: object = reply
+        if isinstance(told, PushReply):
+            for outcome in told.outcomes:
                 wire.check_outcome(outcome)
         await trio.sleep(wire.latency())
         if wire.lose.get(method, 0):
@@ -250,6 +252,7 @@ class World:
     CLIENT = CLIENT
     MANUAL = MANUAL
     SECRETS = SECRETS
+    LABELS = LABELS
     SYNCED = SYNCED
     schema = SCHEMA
     Card = Card

@@ -33,7 +33,9 @@ async def serving(world: Any, network: MemoryNetwork) -> AsyncGenerator[Any]:
 
 
 @asynccontextmanager
-async def device(world: Any, network: MemoryNetwork, name: str, token: str = "secret", faults: Any = None) -> Any:
+async def device(
+    world: Any, network: MemoryNetwork, name: str, token: str = "secret", faults: Any = None
+) -> AsyncGenerator[Any]:
     transport = MemoryTransport(network, token=token, site=name, faults=faults)
     plugins = (Remote(transport), Sync(world.SYNCED))
     async with world.open_device(name, plugins=plugins, policy="sync-queue") as opened:

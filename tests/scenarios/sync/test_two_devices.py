@@ -227,6 +227,44 @@ async def test_a_store_that_is_not_synced_stays_here(world: Any) -> None:
         assert not any(method == "push" for method, _ in a.wire.calls)
 
 
+async def test_two_devices_take_the_same_unique_value(world: Any) -> None:
+    """Each device checks its own writes; between devices the hub decides, and a page is never refused."""
+    async with pair(world) as (a, b):
+        await both_settle(a, b)
+        a.wire.cut()
+        b.wire.cut()
+        await a.store(world.LABELS).insert(world.Note(id="a", text="urgent"))
+        mine = await b.store(world.LABELS).insert(world.Note(id="b", text="urgent"))
+        a.wire.mend()
+        a.sync.poke()
+        await a.settle()
+        b.wire.mend()
+        b.sync.poke()
+        await both_settle(b, a)
+        assert await a.rows(world.LABELS) == await b.rows(world.LABELS) == {"a": world.Note(id="a", text="urgent")}
+        assert mine.state == "rejected"
+        (entry,) = await b.sync.inbox.entries()
+        assert (entry.code, entry.id, entry.base, entry.theirs) == ("CONSTRAINT", "b", None, None)
+
+
+async def test_values_that_trade_places_under_a_unique_index(world: Any) -> None:
+    async with pair(world) as (a, b):
+        labels = a.store(world.LABELS)
+        await labels.insert_many([world.Note(id="1", text="x"), world.Note(id="2", text="y")])
+        await both_settle(a, b)
+        b.wire.cut()
+        await b.store(world.LABELS).update("1", color="red")
+        await labels.update("1", text="z")
+        await labels.update("2", text="x")
+        await labels.update("1", text="y")
+        await a.settle()
+        b.wire.mend()
+        b.sync.poke()
+        await both_settle(b, a)
+        assert await a.rows(world.LABELS) == await b.rows(world.LABELS)
+        assert (await b.rows(world.LABELS))["1"] == world.Note(id="1", text="y", color="red")
+
+
 async def test_many_small_edits_on_one_row_never_conflict_with_themselves(world: Any) -> None:
     async with pair(world) as (a, b):
         notes = a.store(world.MANUAL)

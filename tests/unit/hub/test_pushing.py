@@ -107,9 +107,9 @@ async def test_another_history_under_the_same_client_id_is_a_fork() -> None:
         copy.write(create("3"))
         copy.write(create("4"))
         await first.push(2)
-        for begin in (1, 2, 3):
+        for begin, end in ((1, 3), (2, 3), (3, 3), (1, 2), (2, 2)):
             with pytest.raises(RemoteError) as refused:
-                await copy.push(begin)
+                await copy.push(begin, end)
             assert refused.value.remote_code == "CLIENT_FORKED"
         with pytest.raises(RemoteError) as restored:
             await first.open(tail=1)

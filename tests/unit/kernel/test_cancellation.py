@@ -103,6 +103,7 @@ async def sweep(open_house: Any, policy: str, behaviour: str, side: str, at: int
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
 @pytest.mark.parametrize("policy", [*BUILT_IN, *CUSTOM])
 def test_cancelling_anywhere_leaves_nothing(open_house: Any, policy: str, behaviour: str, side: str) -> None:
+    at = 0
     for at in range(1, 200):
         clock = trio.testing.MockClock(autojump_threshold=0)
         if not trio.run(sweep, open_house, policy, behaviour, side, at, clock=clock):

@@ -167,7 +167,10 @@ async def test_closing_the_nursery_tells_observers_that_it_is_over() -> None:
         await live.deliver(STEPS[0])
         nursery.cancel_scope.cancel()
     rows.subscribe(late)
-    assert [type(error) for error in log.errors + late.errors] == [ClosedError, ClosedError]
+    assert (log.errors, log.completed) == ([], 1)
+    assert [type(error) for error in late.errors] == [ClosedError]
+    with pytest.raises(ClosedError):
+        rows.subscribe(log.on_next)  # nobody to tell
     assert live.open == 0
 
 

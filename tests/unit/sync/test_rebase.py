@@ -15,8 +15,10 @@ COLUMNS: tuple[str, ...] = ("a", "b", "c")
 VALUES: st.SearchStrategy[object] = st.one_of(
     st.none(), st.integers(-3, 3), st.text("xy", max_size=2), st.binary(max_size=2)
 )
-FULL = st.fixed_dictionaries(dict.fromkeys(COLUMNS, VALUES))
-PART = st.dictionaries(st.sampled_from(COLUMNS), VALUES, min_size=1)
+FULL: st.SearchStrategy[dict[str, object]] = st.tuples(VALUES, VALUES, VALUES).map(
+    lambda values: dict(zip(COLUMNS, values, strict=True))
+)
+PART: st.SearchStrategy[dict[str, object]] = st.dictionaries(st.sampled_from(COLUMNS), VALUES, min_size=1)
 
 
 @st.composite

@@ -1,0 +1,45 @@
+"""Long campaigns from a new seed each time; `dev.py soak` runs them and prints the seeds."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from atoma.testing.simulation import PLANTED, scarce, simulate, total
+
+pytestmark = pytest.mark.soak
+
+SEEDS = int(os.environ.get("ATOMA_SOAK_SEEDS", "2000"))
+SEEDS_PER_BUG = 200
+
+
+@pytest.fixture(scope="session")
+def first_seed(request: pytest.FixtureRequest) -> int:
+    """Where the campaign begins: at the seed of the run, so that it can be repeated."""
+    given = request.config.getoption("--hypothesis-seed")
+    return int(given) if given and str(given).isdigit() else random.SystemRandom().randrange(10**9)
+
+
+def test_a_campaign_of_seeds(first_seed: int, capsys: pytest.CaptureFixture[str]) -> None:
+    reports = []
+    for seed in range(first_seed, first_seed + SEEDS):
+        reports.append(simulate(seed))
+        assert reports[-1].violation is None, str(reports[-1])
+    with capsys.disabled():
+        print(f"\nsimulation: {SEEDS} seeds, {first_seed} to {first_seed + SEEDS - 1}: {dict(total(reports))}")
+    assert scarce(reports) == {}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_found_within_200_seeds(
+    bug: str, first_seed: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for tried, seed in enumerate(range(first_seed, first_seed + SEEDS_PER_BUG), 1):
+        report = simulate(seed, bug)
+        if report.violation is not None:
+            with capsys.disabled():
+                print(f"\n{bug}: found after {tried} seed(s) from {first_seed}: {report.violation}")
+            return
+    pytest.fail(f"{bug}, {PLANTED[bug].what}: not found in {SEEDS_PER_BUG} seeds from {first_seed}")

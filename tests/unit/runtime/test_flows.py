@@ -1,0 +1,330 @@
+"""The semantic core over scripted ports: what it asks, what it makes of the answers, and nothing else.
+
+The ports here are written in the test: they are the other side of the seam, not stand-ins for parts of the product.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atoma import Query, Schema, StoreSpec, col
+from atoma.contracts.execution import (
+    ExecutionMeta,
+    QueryRequest,
+    QueryResult,
+    WriteItemResult,
+    WriteRequest,
+    WriteResult,
+    status_of,
+)
+from atoma.contracts.values import ErrorInfo, StoredRow
+from atoma.errors import ConflictError, ConnectFailed, UnknownPolicy, ValidationError, WriteRejected
+from atoma.ports import ApplyPort, Environment, LocalTx, QueryPort, WritePort
+from atoma.ports.execution import Origin
+from atoma.runtime import Runtime
+from atoma.runtime.flows.apply import ApplyFlow
+from atoma.runtime.flows.commit import ResultMismatch
+from atoma.runtime.flows.read import MergeMode
+from atoma.runtime.flows.writeback import WriteBack
+from atoma.runtime.registry import PolicyNames
+from atoma_stores.local import LocalQueryNode
+from atoma_stores.sqlite import SQLiteEngine
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    id: str
+    text: str = ""
+
+
+NOTES = StoreSpec("notes", Note)
+SCHEMA = Schema(NOTES)
+
+
+@dataclass
+class Scripted:
+    """A query port and a write port that answer what the test wants and remember what they were asked."""
+
+    answer: Callable[[QueryRequest], QueryResult] = lambda request: QueryResult(())
+    decide: Callable[[WriteRequest], WriteResult] = lambda request: confirmed(request)
+    queries: list[QueryRequest] = field(default_factory=list)
+    writes: list[WriteRequest] = field(default_factory=list)
+
+    async def execute_query(self, request: QueryRequest) -> QueryResult:
+        self.queries.append(request)
+        return self.answer(request)
+
+    async def execute_write(self, request: WriteRequest) -> WriteResult:
+        self.writes.append(request)
+        return self.decide(request)
+
+
+def confirmed(request: WriteRequest) -> WriteResult:
+    items = tuple(WriteItemResult(entry.id, ok=True, changed=True, row=dict(entry.values)) for entry in request.entries)
+    return WriteResult("confirmed", items, ExecutionMeta("remote"))
+
+
+def stored(id: str, text: str, seq: int = 1) -> StoredRow:
+    return StoredRow(id, 1, seq, "main", {"text": text})
+
+
+@asynccontextmanager
+async def open_runtime(port: Scripted, apply: ApplyPort | None = None) -> AsyncGenerator[Runtime]:
+    async with trio.open_nursery() as nursery:
+        yield Runtime(
+            SCHEMA,
+            query=port,
+            write=port,
+            writeback=WriteBack(apply, frozenset()),
+            live=None,
+            names=PolicyNames("here", {}, frozenset({"here", "there", "direct-local"})),
+            environment=Environment(),
+            synced=frozenset(),
+            nursery=nursery,
+        )
+        nursery.cancel_scope.cancel()
+
+
+async def test_crud_needs_two_ports_and_nothing_else() -> None:
+    port = Scripted(answer=lambda request: QueryResult((stored("1", "x"),)))
+    assert isinstance(port, QueryPort)
+    assert isinstance(port, WritePort)
+    async with open_runtime(port) as runtime:
+        notes = runtime.store(NOTES)
+        assert (await notes.insert(Note(id="1", text="x"))).value == Note(id="1", text="x")
+        await notes.update("1", text="y")
+        await notes.upsert(Note(id="1"))
+        await notes.delete("1")
+        assert await notes.get("1") == Note(id="1", text="x")
+    assert [request.entries[0].op for request in port.writes] == ["insert", "update", "upsert", "delete"]
+    assert len(port.queries) == 1
+
+
+async def test_one_query_is_one_call_with_the_bound_query_and_a_trace() -> None:
+    port = Scripted(answer=lambda request: QueryResult((stored("1", "x"),)))
+    async with open_runtime(port) as runtime:
+        page = await runtime.store(NOTES).query(Query().where(col("text") == "x").limit(5), policy="there")
+        assert list(page) == [Note(id="1", text="x")]
+    (request,) = port.queries
+    assert request.store == "notes"
+    assert request.context.policy == "there"
+    assert request.context.trace_id
+    assert [sort.field for sort in request.query.order] == ["id"]
+    with pytest.raises(AttributeError):
+        request.store = "other"  # type: ignore[misc]
+
+
+async def test_an_error_of_the_port_is_the_callers_and_no_local_answer_is_made_up() -> None:
+    def fail(request: QueryRequest) -> QueryResult:
+        raise ConnectFailed("the hub is away")
+
+    port = Scripted(answer=fail)
+    async with open_runtime(port) as runtime:
+        with pytest.raises(ConnectFailed):
+            await runtime.store(NOTES).get("1")
+    assert len(port.queries) == 1
+
+
+async def test_a_write_carries_one_key_drawn_before_the_port_and_immutable_entries() -> None:
+    port = Scripted()
+    async with open_runtime(port) as runtime:
+        await runtime.store(NOTES).insert_many([Note(id="1"), Note(id="2")], confirm="optimistic", durability="full")
+        await runtime.store(NOTES).insert(Note(id="3"))
+    first, second = port.writes
+    assert first.idem
+    assert first.idem != second.idem
+    assert first.options.durability == "full"
+    assert second.options.durability == "normal"
+    with pytest.raises(AttributeError):
+        first.entries[0].id = "9"  # type: ignore[misc]
+
+
+async def test_what_is_invalid_never_reaches_the_port() -> None:
+    port = Scripted()
+    async with open_runtime(port) as runtime:
+        notes = runtime.store(NOTES)
+        with pytest.raises(ValidationError):
+            await notes.insert(Note(id="", text="x"))
+        with pytest.raises(ValidationError):
+            await notes.update("1", text=1)
+        with pytest.raises(UnknownPolicy):
+            await notes.insert(Note(id="1"), policy="nowhere")
+    assert port.writes == []
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=8), st.integers(0, 1000))
+async def test_results_are_matched_by_id_in_whatever_order_they_come(oks: list[bool], seed: int) -> None:
+    def shuffled(request: WriteRequest) -> WriteResult:
+        refused = ErrorInfo("CONFLICT", "taken")
+        items = [
+            WriteItemResult(entry.id, ok=ok, error=None if ok else refused)
+            for entry, ok in zip(request.entries, oks, strict=True)
+        ]
+        random.Random(seed).shuffle(items)
+        return WriteResult(status_of(tuple(items)), tuple(items))
+
+    async with open_runtime(Scripted(decide=shuffled)) as runtime:
+        result = await runtime.store(NOTES).insert_many(Note(id=str(n)) for n in range(len(oks)))
+    assert [(item.id, item.ok) for item in result] == [(str(n), ok) for n, ok in enumerate(oks)]
+    wanted = "confirmed" if all(oks) else "partial" if any(oks) else "rejected"
+    assert result.status == wanted
+    assert all(isinstance(item.error, ConflictError) for item in result.failed)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda request: WriteResult("confirmed", ()),
+        lambda request: WriteResult("confirmed", (WriteItemResult("zzz", ok=True),)),
+        lambda request: WriteResult("rejected", (WriteItemResult(request.entries[0].id, ok=True),)),
+        lambda request: WriteResult("confirmed", (WriteItemResult(request.entries[0].id, ok=True),), receipts=(1, 2)),
+    ],
+    ids=["too few", "foreign id", "status disagrees", "receipts do not fit"],
+)
+async def test_results_that_do_not_fit_the_request_are_an_error(broken: Callable[[WriteRequest], WriteResult]) -> None:
+    async with open_runtime(Scripted(decide=broken)) as runtime:
+        with pytest.raises(ResultMismatch):
+            await runtime.store(NOTES).insert(Note(id="1"))
+
+
+async def test_a_rejection_by_the_authority_has_its_reason() -> None:
+    def deny(request: WriteRequest) -> WriteResult:
+        return WriteResult("rejected", (WriteItemResult("1", ok=False, error=ErrorInfo("DENIED", "not yours")),))
+
+    async with open_runtime(Scripted(decide=deny)) as runtime:
+        with pytest.raises(WriteRejected, match="not yours") as caught:
+            await runtime.store(NOTES).insert(Note(id="1"))
+    assert caught.value.reason == "DENIED"
+
+
+@dataclass
+class Verdict:
+    """A receipt that waits for the test to decide."""
+
+    reason: str = ""
+    decided: trio.Event = field(default_factory=trio.Event)
+    state: str = "queued"
+
+    async def wait(self, *, observed: bool) -> int:
+        await self.decided.wait()
+        if self.reason:
+            raise WriteRejected("no", reason=self.reason)
+        return 7
+
+
+@pytest.mark.parametrize("reason", ["", "CONFLICT"])
+async def test_strict_waits_for_the_verdict_and_optimistic_does_not(reason: str) -> None:
+    verdict = Verdict(reason)
+
+    def queue(request: WriteRequest) -> WriteResult:
+        return WriteResult("confirmed", (WriteItemResult("1", ok=True),), receipts=(verdict,))
+
+    async with open_runtime(Scripted(decide=queue)) as runtime:
+        notes = runtime.store(NOTES)
+        handle = await notes.insert(Note(id="1"))
+        assert handle.state == "queued"
+        with trio.move_on_after(0.01) as scope:
+            await notes.insert(Note(id="1"), confirm="strict")
+        assert scope.cancelled_caught
+        verdict.decided.set()
+        if reason:
+            with pytest.raises(ConflictError):
+                await notes.insert(Note(id="1"), confirm="strict")
+        else:
+            await notes.insert(Note(id="1"), confirm="strict")
+            assert await handle.accepted() == 7
+
+
+@asynccontextmanager
+async def open_cache(rows: Sequence[StoredRow], pending: str = "") -> AsyncGenerator[tuple[Scripted, ApplyPort]]:
+    """A local cache that holds ``rows``; the row ``pending`` has an unsettled write on it."""
+    async with SQLiteEngine(":memory:").open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
+        node, apply = LocalQueryNode(database), ApplyFlow(database)
+
+        def fill(tx: LocalTx) -> None:
+            for row in rows:
+                tx.put_base("notes", row.id, row.scope, row.image, row.seq)
+            if pending:
+                tx.shadow("notes", pending, "main", {"text": "base"})
+
+        await apply.apply_writeback(fill)
+
+        class Port(Scripted):
+            async def execute_query(self, request: QueryRequest) -> QueryResult:
+                if request.context.policy == "direct-local":
+                    return await node.query(request)
+                return await super().execute_query(request)
+
+        yield Port(), apply
+
+
+REMOTE = {
+    "fewer rows": [stored("a", "A", 5)],
+    "more rows": [stored("a", "A", 5), stored("b", "b", 5), stored("c", "C", 5)],
+    "changed row": [stored("a", "A", 5), stored("b", "changed", 5)],
+    "empty": [],
+}
+LOCAL = [stored("a", "A"), stored("b", "b")]
+
+
+@pytest.mark.parametrize("merge", ["replace", "upsert-only", "preserve-missing"])
+@pytest.mark.parametrize("remote", list(REMOTE))
+@pytest.mark.parametrize("pending", ["", "b"], ids=["clean", "pending"])
+async def test_get_all_merges_a_remote_answer_as_asked(merge: MergeMode, remote: str, pending: str) -> None:
+    answered = {row.id: str(row.image["text"]) for row in REMOTE[remote]}
+    local = {row.id: str(row.image["text"]) for row in LOCAL}
+    async with open_cache(LOCAL, pending) as (port, apply):
+        port.answer = lambda request: QueryResult(tuple(REMOTE[remote]), meta=ExecutionMeta("remote"))
+        async with open_runtime(port, apply) as runtime:
+            page = await runtime.store(NOTES).get_all(policy="there", merge=merge)
+            kept = {note.id: note.text for note in await runtime.store(NOTES).get_all(policy="direct-local")}
+    expected_store = dict(answered)
+    expected_answer = dict(answered)
+    for id, text in local.items():
+        protected = id == pending
+        if protected:
+            expected_store[id] = text  # what the user sees is not touched while a write is pending
+        elif id not in answered and merge != "replace":
+            expected_store[id] = text
+        if id not in answered and (merge == "preserve-missing" or (protected and merge == "replace")):
+            expected_answer[id] = text
+    assert kept == expected_store
+    assert {note.id: note.text for note in page} == expected_answer
+
+
+async def test_apply_writeback_is_idempotent_and_stays_out_of_the_outbox() -> None:
+    seen: list[Origin] = ["sync"]
+    async with SQLiteEngine(":memory:").open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
+        commits: list[int] = []
+        database.subscribe_commits(lambda changes: commits.append(len(changes.changes)))
+        apply = ApplyFlow(database)
+
+        def put(tx: LocalTx) -> None:
+            tx.put_base("notes", "1", "main", {"text": "x"}, 3)
+
+        await apply.apply_writeback(put, seen[0])
+        await apply.apply_writeback(put, seen[0])
+        assert [count for count in commits if count] == [1]
+        assert await database.inspect(lambda tx: tx.outbox(limit=10, max_bytes=1000)) == []
+
+
+def test_policy_names_resolve_and_execute_nothing(tmp_path: Path) -> None:
+    names = PolicyNames("a", {"notes": "b"}, frozenset({"a", "b", "c"}))
+    assert names.resolve("notes", None) == "b"
+    assert names.resolve("other", None) == "a"
+    assert names.resolve("notes", "c") == "c"
+    with pytest.raises(UnknownPolicy):
+        names.resolve("notes", "d")
+    assert not [name for name in vars(PolicyNames) if name.startswith(("execute", "run"))]
