@@ -49,6 +49,7 @@ class PullLane:
         self._max_changes = min(2_000, session.limits.page_changes)
         self._schedule = replica.pulls[scope]
         self._patient = patient
+        self._again_s = 0.0
 
     async def run(self) -> None:
         """Pull until cancelled: at start, when poked by a hint or an acceptance, and on a timer."""
@@ -85,6 +86,9 @@ class PullLane:
         except RemoteError as error:
             await self._mend(error)
             return False
+        if self._again_s:
+            await trio.sleep(self._again_s)
+            self._again_s = 0.0
         self._session.progressed = True
         if self._replica.progress(self._scope).error is not None:
             self._replica.show_scope_error(self._scope, None)
@@ -128,7 +132,7 @@ class PullLane:
     async def _take(self, cursor: Cursor, page: PullReply, body: PageBody) -> bool:
         """Apply ``page`` if it is the answer to ``cursor``; True when there is no more."""
         if (page.scope, page.start) != (self._scope, cursor):
-            await trio.sleep(self._backoff.fail())  # a late or repeated reply: ask again, not at once
+            self._again_s = self._backoff.fail()  # a late or repeated reply: ask again, not at once
             return False
         if page.more and page.end == page.start:
             raise ProtocolError("the hub sent a page that goes nowhere but says that there is more")

@@ -92,7 +92,8 @@ class Supervisor:
 
     def pause(self) -> None:
         """End the session and begin none until :meth:`resume`; what is being committed locally is finished."""
-        self._allowed = trio.Event()
+        if self._allowed.is_set():
+            self._allowed = trio.Event()
         self._end_session()
         self._show("stopped", "paused")
 
@@ -100,6 +101,7 @@ class Supervisor:
         """Keep a session up again; does nothing in manual mode."""
         if self._lanes and not self._allowed.is_set():
             self._allowed.set()
+            self._retry.poke()
             self._show("offline")
 
     def _end_session(self) -> None:

@@ -33,9 +33,7 @@ def test_a_campaign_of_seeds(first_seed: int, capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("bug", PLANTED)
-def test_a_planted_bug_is_found_within_200_seeds(
-    bug: str, first_seed: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_planted_bug_is_found_within_200_seeds(bug: str, first_seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     for tried, seed in enumerate(range(first_seed, first_seed + SEEDS_PER_BUG), 1):
         report = simulate(seed, bug)
         if report.violation is not None:

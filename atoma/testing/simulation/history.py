@@ -121,7 +121,9 @@ class History:
     def _verdicts(self, file: RawFile, logged: dict[tuple[bytes, int], tuple[str, int]]) -> None:
         for (client, mid), (scope, seq) in logged.items():
             if (known := self.decided.get((client, mid))) is not None:
-                found = f"mutation {mid}, {known.status} as {known.scope}@{known.seq}, has effects at {scope}@{seq} as well"
+                found = (
+                    f"mutation {mid}, {known.status} as {known.scope}@{known.seq}, has effects at {scope}@{seq} as well"
+                )
                 raise Violation("I3", f"hub, client {client.hex()[:6]}", found)
         rows = file.rows(
             "SELECT c.client_id, o.mid, o.status, o.scope, o.seq, o.digest, o.detail FROM _atoma_hub_outcome o "
@@ -181,7 +183,9 @@ class History:
             found = read_rows(file, scope)
             if found != self.states[scope][-1]:
                 where = f"hub {scope}@{self.head(scope)}"
-                raise Violation("I7", where, f"rows are not what the log says: {difference(found, self.states[scope][-1])}")
+                raise Violation(
+                    "I7", where, f"rows are not what the log says: {difference(found, self.states[scope][-1])}"
+                )
 
 
 def _verdict(decided: Decided) -> str:
@@ -214,5 +218,7 @@ def check_pairs(state: State, where: str) -> None:
         if store in PAIRED_NAMES:
             other = state.get((store, partner(id)))
             if other is None or other["token"] != image["token"]:
-                found = f"{store}/{id} has {image['token']!r}, its partner {None if other is None else other['token']!r}"
+                found = (
+                    f"{store}/{id} has {image['token']!r}, its partner {None if other is None else other['token']!r}"
+                )
                 raise Violation("I11", where, found)

@@ -153,9 +153,7 @@ class SplitPushes:
             return await self._service.push(request)
         cut = weather.dice.randrange(1, count)
         first, second = request.mutations[:cut], request.mutations[cut:]
-        early = PushRequest(
-            request.client_id, request.incarnation, second, first[-1].digest, request.confirmed_mid
-        )
+        early = PushRequest(request.client_id, request.incarnation, second, first[-1].digest, request.confirmed_mid)
         reply = await self._service.push(early)
         weather.counts["gaps refused"] += reply.error is not None and reply.error.code == "OUT_OF_ORDER"
         return await self._service.push(

@@ -24,7 +24,7 @@ from atoma.plugins import PluginContext
 from atoma.ports import APPLY, LocalTx
 from atoma.ports.hub import Facts, Need, Plan
 
-MIRROR_DELAY_S = 0.002
+MIRROR_DELAY_S = 0.02
 
 Original = Callable[..., Any]
 
@@ -268,11 +268,13 @@ PLANTED: dict[str, Bug] = {
         ],
     ),
     "cursor-before-page": Bug(
-        "the cursor moves in a transaction before the page's", [Patch("atoma.sync.pull:PullLane", "_commit", _cursor_first)]
+        "the cursor moves in a transaction before the page's",
+        [Patch("atoma.sync.pull:PullLane", "_commit", _cursor_first)],
     ),
     "hub-accepts-gaps": Bug("the hub skips missing mutations", [Patch("atoma.hub.pushing:PushStep", "decide", _gaps)]),
     "row-version-as-base": Bug(
-        "the row's version is sent as what the user had seen", [Patch("atoma.sync.outbox", "base_position", _row_version)]
+        "the row's version is sent as what the user had seen",
+        [Patch("atoma.sync.outbox", "base_position", _row_version)],
     ),
     "rebase-skipped": Bug(
         "pending operations are not replayed on a new base",
@@ -284,9 +286,7 @@ PLANTED: dict[str, Bug] = {
     "half-a-tail": Bug(
         "a snapshot is swapped in before it is caught up", [Patch("atoma.sync.pull", "apply_tail_page", _half_a_tail)]
     ),
-    "inbox-forgotten": Bug(
-        "what the hub refused is dropped", [Patch("atoma.sync.settle", "keep_refused", _nothing)]
-    ),
+    "inbox-forgotten": Bug("what the hub refused is dropped", [Patch("atoma.sync.settle", "keep_refused", _nothing)]),
     "dependants-unlinked": Bug(
         "operations do not name what they build on", [Patch("atoma.sync.outbox", "_linked", _unlinked)]
     ),
@@ -304,7 +304,8 @@ PLANTED: dict[str, Bug] = {
         "the hub continues cursors whose log is gone", [Patch("atoma.hub.service", "check_cursor", _nothing)]
     ),
     "restart-loses-tail": Bug(
-        "opening a file takes back the last write", [Patch("atoma_stores.sqlite.engine", "roll_back_volatile", _lose_last)]
+        "opening a file takes back the last write",
+        [Patch("atoma_stores.sqlite.engine", "roll_back_volatile", _lose_last)],
     ),
     "deletes-ignored": Bug(
         "deletions in pages are passed over",

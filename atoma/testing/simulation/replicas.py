@@ -113,7 +113,9 @@ class Replica:
 
     def _read(self, file: RawFile) -> Snapshot:
         subscriptions = file.rows("SELECT scope, state, cursor FROM _atoma_sub")
-        cursors = dict.fromkeys(SCOPES, 0) | {scope: msgspec.msgpack.decode(cursor)[1] for scope, _, cursor in subscriptions}
+        cursors = dict.fromkeys(SCOPES, 0) | {
+            scope: msgspec.msgpack.decode(cursor)[1] for scope, _, cursor in subscriptions
+        }
         shadows: Shadows = {scope: {} for scope in SCOPES}
         for store, id, scope, image in file.rows("SELECT store, id, scope, image FROM _atoma_shadow"):
             shadows[scope][store, id] = image_of(image)
@@ -260,5 +262,3 @@ class Replica:
         if any(now.shadows.values()) or now.staged:
             left.append("shadows or staged rows remain")
         return ", ".join(left)
-
-

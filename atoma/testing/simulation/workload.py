@@ -31,7 +31,9 @@ class Person:
         left: Calls still to make.
     """
 
-    def __init__(self, name: str, swarm: Swarm, dice: random.Random, promised: Callable[[str], None], counts: Counter[str]) -> None:
+    def __init__(
+        self, name: str, swarm: Swarm, dice: random.Random, promised: Callable[[str], None], counts: Counter[str]
+    ) -> None:
         self.name = name
         self.left = swarm.writes
         self._swarm = swarm
@@ -46,7 +48,8 @@ class Person:
             await trio.sleep(self._dice.expovariate(1 / self._swarm.write_pause))
             self.left -= 1
             call = self._dice.choices(
-                (self._single, self._many, self._pair, self._transaction, self._changing, self._tidy), (10, 3, 4, 2, 2, 1)
+                (self._single, self._many, self._pair, self._transaction, self._changing, self._tidy),
+                (10, 3, 4, 2, 2, 1),
             )[0]
             try:
                 if self._dice.random() < self._swarm.cancel:
@@ -97,7 +100,9 @@ class Person:
         if there is None:
             await self._create(store, id, token)
             return
-        match dice.choices(("update", "compare", "agree", "upsert", "replace", "delete", "insert"), (7, 3, 3, 3, 2, 4, 1))[0]:
+        match dice.choices(
+            ("update", "compare", "agree", "upsert", "replace", "delete", "insert"), (7, 3, 3, 3, 2, 4, 1)
+        )[0]:
             case "update":
                 changed = (await store.update(id, self._fields(token))).changed
             case "compare":

@@ -407,6 +407,4 @@ def simulate(seed: int, planted: str = "") -> Report:
             record = complaints.first
             cause = f": {record.exc_info[1]!r}" if record.exc_info else ""
             violation = violation or Violation("complaint", record.name, record.getMessage() + cause)
-    return Report(
-        seed, planted, world.violation or violation, world.counts, trace.digest, world.virtual_s
-    )
+    return Report(seed, planted, world.violation or violation, world.counts, trace.digest, world.virtual_s)

@@ -79,12 +79,25 @@ async def test_paused_is_offline_until_resumed(world: Any) -> None:
         await a.store(world.CARDS).insert(world.Card(id="1"))
         connects = a.wire.connects
         await trio.sleep(1000)
+        a.sync.pause()
+        await trio.sleep(1000)
         assert a.wire.connects == connects
         assert (a.sync.status.state, a.sync.status.reason, a.sync.status.pending) == ("stopped", "paused", 1)
         a.sync.resume()
         await a.settle()
         assert a.sync.status.state == "online"
         assert await a.outbox() == []
+
+
+async def test_resuming_tries_at_once_whatever_failed_before(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a", down=True) as a:
+        await trio.sleep(1000)
+        a.sync.pause()
+        a.wire.mend()
+        began = trio.current_time()
+        a.sync.resume()
+        await a.settle()
+        assert trio.current_time() - began < 1
 
 
 async def test_sync_once_says_why_it_failed_and_hurries_what_waits(world: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import apsw
@@ -106,7 +107,7 @@ async def test_256_writers_share_their_fsyncs(tmp_path: Path) -> None:
             told: list[int] = []
             async with trio.open_nursery() as nursery:
                 for value in range(256):
-                    nursery.start_soon(lambda value=value: db.transact(put(value), on_commit=told.append))
+                    nursery.start_soon(partial(db.transact, put(value), on_commit=told.append))
             after = db.statistics
             assert after.units - before.units == 256
             assert after.commits - before.commits <= 16

@@ -310,3 +310,16 @@ async def test_after_closing_every_call_says_so() -> None:
         await db.get("1")
     with pytest.raises(ClosedError):
         await db.db.apply(lambda tx: tx.now_ms)
+
+
+async def test_an_equal_image_keeps_the_version_and_is_no_change() -> None:
+    async with opened(synced=SYNCED) as db:
+        version = (await db.write(insert("1"))).items[0].version
+        heard: list[ChangeSet] = []
+        db.db.subscribe_commits(heard.append)
+        assert await db.db.apply(lambda tx: tx.put_visible("cards", "1", "main", card())) == version
+        await db.db.apply(lambda tx: tx.put_base("cards", "1", "main", card(), 8))
+        row = await db.get("1")
+        assert row is not None
+        assert (row.version, row.seq) == (version, 8)
+        assert [dict(change.changes) for change in heard] == [{}]  # only the sequence moved: nothing to see

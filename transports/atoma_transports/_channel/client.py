@@ -13,6 +13,7 @@ import trio
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ChannelBroken, ConnectFailed, Overloaded, ProtocolError, RemoteError
+from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import error_of
 from atoma_transports._channel.frames import (
     SERVER_KINDS,
@@ -26,7 +27,6 @@ from atoma_transports._channel.frames import (
 )
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.methods import Method, MethodTable
-from atoma_transports._channel.nursery import open_flat_nursery
 from atoma_transports._channel.outgoing import Outgoing, Ticket
 from atoma_transports._channel.pipe import LOST, MessagePipe, close_pipe
 from atoma_transports._channel.pulse import until_mute
@@ -184,7 +184,7 @@ class FrameChannel:
     async def run(self) -> None:
         """Keep the connection going until it fails; never raises."""
         try:
-            async with open_flat_nursery() as nursery:
+            async with open_tasks() as nursery:
                 for part in (self._read, self._write, self._watch):
                     nursery.start_soon(self._until_lost, part, nursery.cancel_scope)
         finally:
@@ -334,7 +334,7 @@ async def open_channel(
         except RemoteError as error:
             raise ConnectFailed(f"the other side does not take connections now ({error})") from None
         channel = FrameChannel(pipe, methods, welcome, limits)
-        async with open_flat_nursery() as nursery:
+        async with open_tasks() as nursery:
             nursery.start_soon(channel.run)
             try:
                 yield channel

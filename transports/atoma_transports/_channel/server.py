@@ -15,6 +15,7 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ProtocolError
 from atoma.ports import Peer, ServiceHost, SyncService
+from atoma.ports.tasks import open_tasks, single_error
 from atoma_transports._channel.codes import info_of, refusal
 from atoma_transports._channel.frames import (
     CLIENT_KINDS,
@@ -27,7 +28,6 @@ from atoma_transports._channel.frames import (
     encode_frame,
 )
 from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.nursery import open_flat_nursery, single_error
 from atoma_transports._channel.outgoing import Outgoing, Ticket
 from atoma_transports._channel.pipe import LOST, MessagePipe, close_pipe
 from atoma_transports._channel.pulse import until_mute
@@ -101,7 +101,7 @@ class ServerConnection:
 
     async def run(self) -> None:
         """Answer until the connection ends or ``drain`` has been set and everything is answered."""
-        async with open_flat_nursery() as nursery:
+        async with open_tasks() as nursery:
             for part in (self._write, self._watch, self._wait_drained):
                 nursery.start_soon(self._until_lost, part, nursery.cancel_scope)
             try:

@@ -12,7 +12,7 @@ import h11
 import trio
 
 from atoma.ports import Peer
-from atoma_transports._channel.nursery import open_flat_nursery
+from atoma.ports.tasks import open_tasks
 from atoma_transports.http.face import HttpFace
 from atoma_transports.http.messages import EventHandler, HttpError, HttpRequest, HttpResponse
 
@@ -107,7 +107,7 @@ class HttpConnection:
         """The next request line and headers; None when the client is done, or is silent for too long."""
         event: object = None
         with trio.move_on_after(wait_s):
-            async with open_flat_nursery() as waiting:
+            async with open_tasks() as waiting:
 
                 async def drained() -> None:
                     await self._rules.drain.wait()
@@ -178,7 +178,7 @@ class HttpConnection:
     async def _watched(self, work: Callable[[], Awaitable[HttpResponse]]) -> HttpResponse:
         """What ``work`` returns; it is cancelled when the client goes away meanwhile."""
         answers: list[HttpResponse] = []
-        async with open_flat_nursery() as nursery:
+        async with open_tasks() as nursery:
             nursery.start_soon(self._until_gone, nursery.cancel_scope)
             try:
                 answers.append(await work())
@@ -242,7 +242,7 @@ class HttpConnection:
         async def send(data: str, *, event: str = "", id: str = "") -> None:
             await send_text(_event_text(data, event, id))
 
-        async with open_flat_nursery() as nursery:
+        async with open_tasks() as nursery:
 
             async def until_drained() -> None:
                 await self._rules.drain.wait()

@@ -10,7 +10,7 @@ import trio
 
 from atoma.errors import ConnectFailed
 from atoma.ports import Channel, Peer, ServiceHost
-from atoma_transports._channel.nursery import open_flat_nursery
+from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import ChannelLimits, Token, open_channel
 from atoma_transports.serving import serve_pipe
 
@@ -137,7 +137,7 @@ class MemoryNetwork:
         """
         assert self._arrivals is None, "the network has one host at a time"
         drain = trio.Event()
-        async with open_flat_nursery() as nursery:
+        async with open_tasks() as nursery:
             self._arrivals, arrivals = trio.open_memory_channel[_Link](BACKLOG)
             nursery.start_soon(self._accept, arrivals, host, drain)
             try:

@@ -15,8 +15,8 @@ import trio
 
 from atoma.errors import ConfigurationError, ProtocolError
 from atoma.ports import Peer, ServiceHost
+from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.nursery import open_flat_nursery
 from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.http import HttpConnection, HttpFace, HttpRules
 from atoma_transports.serving.address import format_address, host_check, parse_address
@@ -76,7 +76,7 @@ async def open_server(
     drain = trio.Event()
     listeners = await _listen(address, ssl_context, insecure=insecure)
     faces = _Faces(host, pages or HttpFace(), host_check(names), limits or ChannelLimits(), drain)
-    async with open_flat_nursery() as nursery:
+    async with open_tasks() as nursery:
         accepting = trio.CancelScope()
         nursery.start_soon(_accept, listeners, faces, accepting, ssl_context)
         try:

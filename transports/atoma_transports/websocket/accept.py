@@ -9,7 +9,7 @@ import trio
 from trio_websocket import HandshakeError, wrap_server_stream
 
 from atoma.errors import ProtocolError
-from atoma_transports._channel.nursery import open_flat_nursery
+from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.adapters import ChannelLimits, MessagePipe
 from atoma_transports.websocket.pipe import QUEUED_MESSAGES, RECEIVE_BYTES, WebSocketPipe
@@ -22,7 +22,7 @@ async def accept_pipe(stream: PrefixedStream, limits: ChannelLimits) -> AsyncGen
     Raises:
         ProtocolError: The request is no proper WebSocket upgrade.
     """
-    async with open_flat_nursery() as nursery:
+    async with open_tasks() as nursery:
         try:
             with trio.fail_after(limits.handshake_s):
                 request = await wrap_server_stream(

@@ -13,7 +13,7 @@ from trio_websocket import ConnectionRejected, HandshakeError, WebSocketConnecti
 
 from atoma.errors import ConfigurationError, ConnectFailed
 from atoma.ports import Channel
-from atoma_transports._channel.nursery import leaves, open_flat_nursery
+from atoma.ports.tasks import leaves, open_tasks
 from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.adapters import ChannelLimits, Token, open_channel
 from atoma_transports.websocket.pipe import QUEUED_MESSAGES, RECEIVE_BYTES, WebSocketPipe
@@ -100,7 +100,7 @@ class WebSocketTransport:
     async def connect(self) -> AsyncGenerator[Channel]:
         """See :class:`atoma.ports.Transport`; takes at most ``limits.handshake_s`` even without a deadline."""
         try:
-            async with open_flat_nursery() as nursery:
+            async with open_tasks() as nursery:
                 connection, stream = await self._upgraded(nursery)
                 try:
                     pipe = WebSocketPipe(connection)
@@ -146,7 +146,7 @@ class WebSocketTransport:
         """Upgrade ``stream``; the library itself does not notice when the peer hangs up instead."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         found: list[WebSocketConnection] = []
-        async with open_flat_nursery() as waiting:
+        async with open_tasks() as waiting:
 
             async def hung_up() -> None:
                 await stream.ended.wait()

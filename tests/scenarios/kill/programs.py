@@ -1,0 +1,95 @@
+"""The processes of the kill loop: a hub, a writer that reports every write that has returned, and one that drains.
+
+programs.py hub FILE PORT
+programs.py writer FILE PORT ROUND [BUG]
+programs.py drain FILE PORT
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+
+import trio
+
+from atoma.client import Client, open_client
+from atoma.hub import AllowLoopback, open_hub
+from atoma.schema import Schema, StoreSpec
+from atoma.sync import Sync
+from atoma.testing.simulation import plant
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_transports.remote import Remote
+from atoma_transports.serving import open_server
+from atoma_transports.websocket import WebSocketTransport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    id: str
+    text: str = ""
+
+
+NOTES = StoreSpec("notes", Note)
+SCHEMA = Schema(NOTES)
+DRAIN_S = 120
+
+
+async def run_hub(file: str, port: int) -> None:
+    async with open_hub(SCHEMA, SQLiteHubStore(file), verifier=AllowLoopback()) as hub:
+        async with open_server(hub, f"127.0.0.1:{port}") as bound:
+            print(bound, flush=True)
+            await trio.sleep_forever()
+
+
+@asynccontextmanager
+async def client_on(file: str, port: int) -> AsyncGenerator[Client]:
+    plugins = [
+        LocalExecution(SQLiteEngine(file)),
+        Remote(WebSocketTransport(f"ws://127.0.0.1:{port}/sync")),
+        Sync(stores=[NOTES]),
+    ]
+    async with open_client(SCHEMA, plugins=plugins, policy="sync-queue") as client:
+        yield client
+
+
+async def write(file: str, port: int, round: str) -> None:
+    """Write without end: single rows, changes of them, pairs in a transaction; the text of a row names its write."""
+    async with client_on(file, port) as client:
+        notes = client.store(NOTES)
+        last = ""
+        for number in count(1):
+            token = f"{round}.{number}"
+            if number % 5 == 0:
+                async with client.transaction() as tx:
+                    await tx.store(NOTES).insert(Note(id=f"{token}a", text=token))
+                    await tx.store(NOTES).insert(Note(id=f"{token}b", text=token))
+            elif number % 5 == 1 and last:
+                await notes.update(last, text=token)
+            else:
+                last = (await notes.insert(Note(id=token, text=token))).id
+            print(token, flush=True)
+
+
+async def drain(file: str, port: int) -> None:
+    async with client_on(file, port) as client:
+        with trio.fail_after(DRAIN_S):
+            await client.sync.wait_idle()
+
+
+def main(role: str, file: str, port: str, *rest: str) -> None:
+    if role == "hub":
+        trio.run(run_hub, file, int(port))
+    elif role == "drain":
+        trio.run(drain, file, int(port))
+    else:
+        round, bug = rest
+        with plant(bug):
+            trio.run(write, file, int(port), round)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
