@@ -37,7 +37,7 @@ def public_modules() -> Iterator[str]:
 
 
 def words(name: str) -> list[str]:
-    return re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name.replace("_", " "))
+    return re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name.replace("SQLite", "Sqlite").replace("_", " "))
 
 
 def is_documentable(value: object) -> bool:

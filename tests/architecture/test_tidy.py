@@ -191,5 +191,5 @@ def test_the_other_rules_see_a_planted_violation() -> None:
     ]
     assert vague_names(ast.parse("class Database: ...\ndef read_base(): ...\nclass BaseRow: ...")) == []
     assert prints(ast.parse("print('x')")) == [1]
-    assert foreign_words("see /work" + "/notes") == ["/work/"]
+    assert foreign_words("see /work" + "/notes") == ["/work" + "/"]
     assert words("HTTPWriteItem_result") == ["HTTP", "Write", "Item", "result"]

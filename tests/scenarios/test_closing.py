@@ -18,6 +18,7 @@ import pytest
 import trio
 
 from atoma import Client, Schema, StaticTokenVerifier, StoreSpec, Sync, new_id, open_client, open_hub
+from atoma.plugins import Plugin
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.remote import Remote
@@ -40,7 +41,7 @@ async def open_pair(folder: Path) -> AsyncGenerator[Client]:
     verifier = StaticTokenVerifier({"t": "somebody"})
     async with open_hub(SCHEMA, SQLiteHubStore(folder / "hub.db"), verifier=verifier) as hub:
         async with open_server(hub, "127.0.0.1:0") as address:
-            plugins = [
+            plugins: list[Plugin] = [
                 LocalExecution(SQLiteEngine(folder / "client.db")),
                 Remote(WebSocketTransport(f"ws://{address}/sync", token="t")),
                 Sync(stores=[NOTES]),

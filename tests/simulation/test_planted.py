@@ -7,8 +7,29 @@ import pytest
 from atoma.errors import ConfigurationError
 from atoma.testing.simulation import PLANTED, plant, simulate
 
-# bug → the seed that finds it, the promise that it breaks there
-FOUND_AT: dict[str, tuple[int, str]] = {}
+# bug → the seed that finds it, and the promises of which it breaks one
+FOUND_AT: dict[str, tuple[int, str]] = {
+    "ack-drops-overlay": (0, "I12"),
+    "cursor-before-page": (0, "I8"),
+    "deletes-ignored": (0, "I8"),
+    "dependants-accepted": (0, "verdict"),
+    "dependants-unlinked": (0, "I14"),
+    "event-outbox": (0, "I1 I2"),
+    "floor-ignored": (0, "I8 I15"),
+    "half-a-tail": (1, "I8"),
+    "hint-moves-cursor": (0, "I8"),
+    "hub-accepts-gaps": (0, "I5"),
+    "inbox-forgotten": (0, "I14"),
+    "no-dedupe": (0, "I3 I4"),
+    "own-changes-foreign": (0, "verdict"),
+    "rebase-skipped": (0, "I2 I10"),
+    "restart-loses-tail": (1, "I1"),
+    "row-version-as-base": (0, "I5 verdict"),
+    "server-wins-lost": (0, "verdict"),
+    "swap-not-rebased": (0, "I2 I10"),
+}
+LATER_SEEDS = 10
+"""A change of the product shifts what a seed does; then one of the next few has to find the bug."""
 
 
 def test_every_bug_has_its_seed() -> None:
@@ -16,18 +37,17 @@ def test_every_bug_has_its_seed() -> None:
 
 
 @pytest.mark.parametrize("bug", FOUND_AT)
-def test_a_planted_bug_is_found(bug: str) -> None:
-    seed, promise = FOUND_AT[bug]
-    report = simulate(seed, bug)
-    assert report.violation is not None, f"{bug}, {PLANTED[bug].what}: not found; {report}"
-    assert report.violation.invariant == promise, str(report)
+def test_a_planted_bug_is_found_where_the_product_keeps_its_promises(bug: str) -> None:
+    first, promises = FOUND_AT[bug]
+    for seed in range(first, first + LATER_SEEDS):
+        report = simulate(seed, bug)
+        if report.violation is not None:
+            break
+    else:
+        pytest.fail(f"{bug}, {PLANTED[bug].what}: not found by seeds {first} to {first + LATER_SEEDS - 1}")
+    assert report.violation.invariant in promises.split(), str(report)
     assert report.command == f"python -m atoma.testing.simulation --seed {seed} --planted {bug}"
-
-
-@pytest.mark.parametrize("seed", sorted({seed for seed, _ in FOUND_AT.values()}))
-def test_without_the_bug_the_same_seed_keeps_every_promise(seed: int) -> None:
-    report = simulate(seed)
-    assert report.violation is None, str(report)
+    assert simulate(seed).violation is None
 
 
 def test_a_bug_is_gone_after_its_run() -> None:

@@ -147,6 +147,9 @@ class History:
         self, client: bytes, mid: int, row: list[Any], logged: dict[tuple[bytes, int], tuple[str, int]]
     ) -> None:
         where = f"hub, client {client.hex()[:6]}, mutation {mid}"
+        status: str
+        scope: str
+        seq: int
         status, scope, seq, digest, detail = row
         found = Decided(status, scope, seq, digest, code_of(detail))
         if mid != self._last_mids[client] + 1:

@@ -7,7 +7,7 @@ make; every one of them has to be found. The product knows nothing of this modul
 from __future__ import annotations
 
 import importlib
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -59,7 +59,7 @@ def _owner(path: str) -> Any:
 
 
 @contextmanager
-def plant(name: str) -> Iterator[None]:
+def plant(name: str) -> Generator[None]:
     """Have the bug ``name`` inside the block, none for ``""``.
 
     Raises:
@@ -79,7 +79,14 @@ def plant(name: str) -> Iterator[None]:
 
 
 def _nothing(_original: Original) -> object:
-    return lambda *_arguments, **_named: None
+    def nothing(*_arguments: object, **_named: object) -> None:
+        pass
+
+    return nothing
+
+
+def _yes(*_arguments: object) -> bool:
+    return True
 
 
 # the outbox is fed by an event after the commit
@@ -147,7 +154,7 @@ def _cursor_first(original: Original) -> object:
         apply = importlib.import_module("atoma.sync.apply_page")
         move: Any = apply.move_cursor
         if await lane._replica.apply.apply_writeback(partial(move, page=page)):
-            setattr(apply, "move_cursor", lambda _tx, _page: True)  # noqa: B010 - it is a patch
+            setattr(apply, "move_cursor", _yes)  # noqa: B010 - it is a patch
             try:
                 await original(lane, page, body)
             finally:
@@ -235,11 +242,14 @@ def _lose_last(original: Original) -> object:
 
 
 def _unlinked(_original: Original) -> object:
-    return lambda _tx, effect: effect.op
+    def linked(_tx: LocalTx, effect: Effect) -> object:
+        return effect.op
+
+    return linked
 
 
 def _always(_original: Original) -> object:
-    return lambda *_arguments: True
+    return _yes
 
 
 PLANTED: dict[str, Bug] = {

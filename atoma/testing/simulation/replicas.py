@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
@@ -113,9 +112,9 @@ class Replica:
 
     def _read(self, file: RawFile) -> Snapshot:
         subscriptions = file.rows("SELECT scope, state, cursor FROM _atoma_sub")
-        cursors = dict.fromkeys(SCOPES, 0) | {
-            scope: msgspec.msgpack.decode(cursor)[1] for scope, _, cursor in subscriptions
-        }
+        cursors: dict[str, int] = dict.fromkeys(SCOPES, 0)
+        for scope, _, cursor in subscriptions:
+            cursors[scope] = msgspec.msgpack.decode(cursor)[1]
         shadows: Shadows = {scope: {} for scope in SCOPES}
         for store, id, scope, image in file.rows("SELECT store, id, scope, image FROM _atoma_shadow"):
             shadows[scope][store, id] = image_of(image)

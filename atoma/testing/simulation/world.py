@@ -6,7 +6,7 @@ import logging
 import random
 import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -183,11 +183,11 @@ class World:
 
     def _fell(self, life: Mortal, error: Exception) -> None:
         """A program ended by itself."""
-        if isinstance(error, Violation):
-            return self.broken(error)
-        violation = Violation("unexpected", life.name, repr(error))
-        violation.__cause__ = error
-        self.broken(violation)
+        if not isinstance(error, Violation):
+            unexpected = Violation("unexpected", life.name, repr(error))
+            unexpected.__cause__ = error
+            error = unexpected
+        self.broken(error)
 
     async def _live(self, life: Mortal, run: Callable[[], Awaitable[None]], crashes: str) -> None:
         """Run a program again and again until the run is over."""
@@ -343,7 +343,7 @@ class World:
             life.doom = False
         backlog = sum(len(replica.now.outbox) for replica in self.replicas.values() if replica.now is not None)
         with trio.move_on_after(CALM_S + CALM_PER_MUTATION_S * backlog) as patience:
-            while any(replica.unfinished() for replica in self.replicas.values()):
+            while any(replica.unfinished() for replica in self.replicas.values()):  # noqa: ASYNC110 - virtual time
                 await trio.sleep(LOOK_S)
         if patience.cancelled_caught:
             left = "; ".join(f"{name}: {replica.unfinished()}" for name, replica in self.replicas.items())
@@ -363,7 +363,7 @@ class _Complaints(logging.Handler):
 
 
 @contextmanager
-def _complaints() -> Iterator[_Complaints]:
+def _complaints() -> Generator[_Complaints]:
     logger = logging.getLogger("atoma")
     handler, propagates = _Complaints(), logger.propagate
     logger.addHandler(handler)

@@ -1,7 +1,7 @@
 """The processes of the kill loop: a hub, a writer that reports every write that has returned, and one that drains.
 
 programs.py hub FILE PORT
-programs.py writer FILE PORT ROUND [BUG]
+programs.py writer FILE PORT NAME BUG
 programs.py drain FILE PORT
 """
 
@@ -17,6 +17,7 @@ import trio
 
 from atoma.client import Client, open_client
 from atoma.hub import AllowLoopback, open_hub
+from atoma.plugins import Plugin
 from atoma.schema import Schema, StoreSpec
 from atoma.sync import Sync
 from atoma.testing.simulation import plant
@@ -47,7 +48,7 @@ async def run_hub(file: str, port: int) -> None:
 
 @asynccontextmanager
 async def client_on(file: str, port: int) -> AsyncGenerator[Client]:
-    plugins = [
+    plugins: list[Plugin] = [
         LocalExecution(SQLiteEngine(file)),
         Remote(WebSocketTransport(f"ws://127.0.0.1:{port}/sync")),
         Sync(stores=[NOTES]),
@@ -56,13 +57,13 @@ async def client_on(file: str, port: int) -> AsyncGenerator[Client]:
         yield client
 
 
-async def write(file: str, port: int, round: str) -> None:
+async def write(file: str, port: int, name: str) -> None:
     """Write without end: single rows, changes of them, pairs in a transaction; the text of a row names its write."""
     async with client_on(file, port) as client:
         notes = client.store(NOTES)
         last = ""
         for number in count(1):
-            token = f"{round}.{number}"
+            token = f"{name}.{number}"
             if number % 5 == 0:
                 async with client.transaction() as tx:
                     await tx.store(NOTES).insert(Note(id=f"{token}a", text=token))
@@ -86,9 +87,9 @@ def main(role: str, file: str, port: str, *rest: str) -> None:
     elif role == "drain":
         trio.run(drain, file, int(port))
     else:
-        round, bug = rest
+        name, bug = rest
         with plant(bug):
-            trio.run(write, file, int(port), round)
+            trio.run(write, file, int(port), name)
 
 
 if __name__ == "__main__":
