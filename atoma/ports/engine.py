@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -31,6 +31,13 @@ class LocalDatabase(AtomicWriter, Protocol):
 
     async def apply(self, body: Callable[[LocalTx], T]) -> T:
         """Run ``body`` in one write transaction of its own (see ``ApplyPort``)."""
+        ...
+
+    def show_in_flight(self, mids: Sequence[int], in_flight: bool) -> None:
+        """Let receipts of outbox mutations say ``sent`` while a push carries them, and ``queued`` again after it failed.
+
+        Nothing is written: what was in flight when the process ended is queued.
+        """
         ...
 
     async def inspect(self, body: Callable[[LocalTx], T]) -> T:

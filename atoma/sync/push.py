@@ -78,13 +78,17 @@ class PushLane:
             prev_digest=batch.previous,
             confirmed_mid=batch.confirmed_mid,
         )
+        mids = [item.mid for item in batch.mutations]
+        self._replica.database.show_in_flight(mids, in_flight=True)
         try:
             with bounded("push"):
                 reply = await session.service.push(request)
+            work = await self._take(batch.mutations, reply)
         except (RemoteError, TransportError) as error:
             await self._failed(batch.mutations, error)
             return
-        work = await self._take(batch.mutations, reply)
+        finally:
+            self._replica.database.show_in_flight(mids, in_flight=False)
         if reply.outcomes:
             session.progressed = True
             session.push_failed = False

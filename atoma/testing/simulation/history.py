@@ -178,6 +178,7 @@ class History:
             self.counts.update(f"conflicts {rule}" for rule in rules)
         if found.rejected:
             self.counts["rejected"] += 1
+            self.counts["unique refused"] += found.code == "CONSTRAINT"
             self.counts["dependants rejected"] += found.code == "DEPENDENCY_REJECTED"
 
     def _rows(self, file: RawFile) -> None:

@@ -75,6 +75,9 @@ class Wire:
             weather.counts["frames dropped"] += 1
             return held
         if dice.random() < swarm.broken:
+            if dice.random() < 0.2:
+                weather.counts["frames truncated"] += 1
+                return [frame[: dice.randrange(len(frame))]]
             weather.counts["connections broken"] += 1
             raise trio.BrokenResourceError
         if dice.random() < swarm.reorder:

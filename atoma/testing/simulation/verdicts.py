@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from atoma.testing.simulation.facts import Decided, Image, Key, Operation, Written
-from atoma.testing.simulation.stores import RULE_OF
+from atoma.testing.simulation.stores import RULE_OF, UNIQUE_COLUMN
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,21 @@ class Judge:
             image, met = _Case(op, story, current, written, memory).verdict()
             after[op.key] = image
             merged = merged or met
+        self._check_unique(written.scope, after)
         return after, merged
+
+    def _check_unique(self, scope: str, after: dict[Key, Image | None]) -> None:
+        """No two rows of a scope may have one value in a unique column, once the whole mutation is done."""
+        for (store, id), image in after.items():
+            column = UNIQUE_COLUMN.get(store)
+            if column is None or image is None or image[column] is None:
+                continue
+            for (other_scope, key), story in self._stories.items():
+                other = after[key] if key in after else story.image
+                if other_scope != scope or key[0] != store or key[1] == id or other is None:
+                    continue
+                if other[column] == image[column] and image != self._story(scope, (store, id)).image:
+                    raise Refused("CONSTRAINT")
 
 
 class _Case:

@@ -84,6 +84,8 @@ class Person:
             fields["right"] = self._dice.choice("xyz")
         if self._dice.random() < 0.2:
             fields["count"] = self._dice.randrange(5)
+        if self._dice.random() < 0.2:
+            fields["place"] = self._dice.choice(("window", "aisle", "middle", None))
         return fields
 
     def _item(self, id: str, token: str) -> Item:
@@ -206,7 +208,9 @@ class Person:
         token = self._token()
 
         def more(item: Item) -> Item:
-            return Item(id=item.id, token=token, left=item.left, right=item.right, count=item.count + 1)
+            return Item(
+                id=item.id, token=token, left=item.left, right=item.right, count=item.count + 1, place=item.place
+            )
 
         await client.store(LATEST).update(id, more)
         self._promised(token)
@@ -222,3 +226,11 @@ class Person:
         else:
             await client.inbox.keep_mine(entry)
         self._counts["inbox resolved"] += 1
+
+    async def _nap(self, client: Client) -> None:
+        """Pause replication for a while."""
+        client.sync.pause()
+        try:
+            await trio.sleep(self._dice.expovariate(1 / 5.0))
+        finally:
+            client.sync.resume()

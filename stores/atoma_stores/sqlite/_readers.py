@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -44,17 +45,38 @@ class PoolReader:
         self._connection = connection
         self._path = path
         self._connections = connections
+        self._lock = threading.Lock()
+        self._running: Job[Body] | None = None
         connections.append(self._connection)
 
     def run(self, batch: Sequence[Job[Body]]) -> None:
         """Run the reads, each in a snapshot of its own."""
         for job in batch:
             try:
-                job.succeed(snapshot(self._connection, job.body))
+                job.succeed(self._run_one(job))
             except apsw.Error as error:
                 job.fail(translate(error, self._path))
             except BaseException as error:
                 job.fail(error)
+
+    def interrupt(self, job: Job[Body]) -> None:
+        """Stop the statement that ``job`` is running, if it is running one; called in any thread."""
+        with self._lock:
+            if self._running is job:
+                self._connection.interrupt()
+
+    def _run_one(self, job: Job[Body]) -> object:
+        self._connection.execute("BEGIN")
+        try:
+            try:
+                self._running, job.interrupt = job, self.interrupt
+                return job.body(self._connection)
+            finally:
+                with self._lock:  # from here on an interrupt would hit the end of the transaction, or the next read
+                    self._running = None
+        finally:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
 
     def close(self) -> None:
         """Close the connection."""

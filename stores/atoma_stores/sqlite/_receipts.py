@@ -32,7 +32,7 @@ class MutationReceipt:
         return self._state
 
     async def wait(self, *, observed: bool) -> int:
-        """Wait for the verdict and return the hub sequence the write got .
+        """Wait for the verdict and return the hub sequence the write got.
 
         Args:
             observed: Also wait until the confirmed base holds the write.
@@ -123,11 +123,19 @@ class Receipts:
     def reissue(self, mutation: PendingMutation) -> MutationReceipt:
         """The receipt of a mutation that was pending before."""
         receipt = self.issue(mutation.lsn, mutation.mid)
-        if receipt.state == "queued" and mutation.status == ACKED:
+        if receipt.state in ("queued", "sent") and mutation.status == ACKED:
             receipt.move("accepted", mutation.ack_seq)
-        elif receipt.state == "queued" and mutation.status == PARKED:
+        elif receipt.state in ("queued", "sent") and mutation.status == PARKED:
             receipt.fail("dead", "PARKED", mutation.last_error)
         return receipt
+
+    def show_in_flight(self, mids: Iterable[int], in_flight: bool) -> None:
+        """Say ``sent`` while a push carries a mutation, and ``queued`` again after it failed."""
+        before: WriteState = "queued" if in_flight else "sent"
+        for mid in mids:
+            receipt = self._by_mid.get(mid)
+            if receipt is not None and receipt.state == before:
+                receipt.move("sent" if in_flight else "queued")
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
         """Tell the receipts what a commit decided."""

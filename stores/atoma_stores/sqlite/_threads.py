@@ -11,6 +11,9 @@ import trio
 
 T = TypeVar("T")
 
+INTERRUPTED_S = 5.0
+INTERRUPT_AGAIN_S = 0.002
+
 
 class Job(Generic[T]):
     """One piece of blocking work with the task that waits for it.
@@ -23,11 +26,15 @@ class Job(Generic[T]):
         value: What it returned.
         error: What it raised, None when it returned.
         task: Who waits for it, None for nobody.
+        settled: Set once it has a result, None when nobody waits in this way.
+        interrupt: Stops it while it runs, None when it cannot be stopped; set by the thread that takes it.
         taken: A thread has begun with it.
         withdrawn: Its caller has given up before that.
     """
 
-    __slots__ = ("body", "done", "error", "full", "on_done", "taken", "task", "value", "withdrawn")
+    __slots__ = (
+        "body", "done", "error", "full", "interrupt", "on_done", "settled", "taken", "task", "value", "withdrawn"
+    )  # fmt: skip
 
     def __init__(self, body: T, *, full: bool = False, on_done: Callable[[object], None] | None = None) -> None:
         self.body = body
@@ -37,6 +44,8 @@ class Job(Generic[T]):
         self.value: object = None
         self.error: BaseException | None = None
         self.task: trio.lowlevel.Task | None = None
+        self.settled: trio.Event | None = None
+        self.interrupt: Callable[[Job[T]], None] | None = None
         self.taken = False
         self.withdrawn = False
 
@@ -168,6 +177,8 @@ def deliver(batch: Sequence[Job[T]]) -> None:
                 job.fail(error)
         if job.task is not None:
             trio.lowlevel.reschedule(job.task)
+        if job.settled is not None:
+            job.settled.set()
 
 
 async def wait_for(job: Job[T], queue: JobQueue[T]) -> object:
@@ -184,3 +195,29 @@ async def wait_for(job: Job[T], queue: JobQueue[T]) -> object:
     queue.put(job)
     await trio.lowlevel.wait_task_rescheduled(abort)
     return job.unwrap()
+
+
+async def wait_or_interrupt(job: Job[T], queue: JobQueue[T]) -> object:
+    """Hand ``job`` to ``queue`` and wait for its result; for work that may be stopped at any point.
+
+    A caller that is cancelled takes the job out, or has it interrupted where it is and waits until it has ended, so
+    that nothing of it runs on: at most ``INTERRUPTED_S``.
+    """
+    job.settled = trio.Event()
+    queue.put(job)
+    try:
+        await job.settled.wait()
+    except trio.Cancelled:
+        if not queue.withdraw(job):
+            await _stop(job, job.settled)
+        raise
+    return job.unwrap()
+
+
+async def _stop(job: Job[T], settled: trio.Event) -> None:
+    with trio.CancelScope(shield=True, deadline=trio.current_time() + INTERRUPTED_S):
+        while not settled.is_set():
+            if job.interrupt is not None:
+                job.interrupt(job)
+            with trio.move_on_after(INTERRUPT_AGAIN_S):  # one that came between two statements stopped nothing
+                await settled.wait()

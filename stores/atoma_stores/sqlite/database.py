@@ -10,6 +10,7 @@ checkpoint thread. ``inline``: one connection and no thread, for ``:memory:`` an
 from __future__ import annotations
 
 import contextlib
+import math
 import sys
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from atoma.contracts.execution import Durability
 from atoma.errors import ClosedError, Overloaded, StoreBusy
 from atoma.ports.environment import Environment
 from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, Checkpointer, PoolReader, snapshot
-from atoma_stores.sqlite._threads import Job, JobQueue, JobThread, wait_for
+from atoma_stores.sqlite._threads import INTERRUPTED_S, Job, JobQueue, JobThread, wait_for, wait_or_interrupt
 from atoma_stores.sqlite._writer import Body, Writer, WriterThread
 from atoma_stores.sqlite.codes import translate
 from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, Prepare, open_connection, use_wal
@@ -39,7 +40,6 @@ PROGRESS_STEPS = 2_000
 CHECKPOINT_EVERY_CALLS = 32
 CLOSING_S = 30.0
 OPENING_RETRY_S = 0.05
-INTERRUPTED_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +170,10 @@ class Database:
         It runs on the loop's thread as long as SQLite answers within half a millisecond; what takes longer is run
         again from the beginning in the reader pool.
 
+        A caller that is cancelled, or whose time is over, has the running statement interrupted: when this raises
+        ``Cancelled`` the connection is idle. Where there is one connection and no thread (``inline``) nothing can
+        cancel a statement while it runs; a deadline of the caller's ends it all the same.
+
         Raises:
             QueryError: SQLite does not understand the statement.
             StoreError: The engine failed.
@@ -179,7 +183,7 @@ class Database:
         self._check_open()
         self._writer.refuse_poisoned()
         if self.topology == "inline":
-            return self._read_on(self._reader, body, one_statement)
+            return await self._read_inline(body, one_statement)
         self._read_deadline = self.environment.clock() + LOOP_READ_S
         try:
             return body(self._reader) if one_statement else snapshot(self._reader, body)
@@ -196,7 +200,7 @@ class Database:
         if self.topology == "inline":
             await trio.lowlevel.checkpoint()
             self._check_open()
-            return self._read_on(self._reader, body)
+            return await self._read_inline(body)
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._reading >= WAITING_MAX:
             raise Overloaded("the read queue", WAITING_MAX)
@@ -204,7 +208,7 @@ class Database:
         if self._reading > len(self._readers) and len(self._readers) < READERS_MAX:
             self._readers.append(JobThread("atoma-reader", self._read_queue, self._open_pool_reader))
         try:
-            return cast("T", await wait_for(Job[Body](body), self._read_queue))
+            return cast("T", await wait_or_interrupt(Job[Body](body), self._read_queue))
         finally:
             self._reading -= 1
 
@@ -263,11 +267,21 @@ class Database:
             job.on_done(value)
         return value
 
-    def _read_on(self, connection: apsw.Connection, body: Callable[[apsw.Connection], T], plain: bool = False) -> T:
+    async def _read_inline(self, body: Callable[[apsw.Connection], T], one_statement: bool = False) -> T:
+        """Read on the only connection; while it does so nothing else runs, so only a deadline can end it early."""
+        connection, deadline = self._reader, trio.current_effective_deadline()
+        if deadline != math.inf:
+            connection.set_progress_handler(lambda: trio.current_time() > deadline, PROGRESS_STEPS)
         try:
-            return body(connection) if plain else snapshot(connection, body)
+            return body(connection) if one_statement else snapshot(connection, body)
+        except apsw.InterruptError as error:
+            await trio.lowlevel.checkpoint()  # the caller's time is over: this is where it is told
+            raise translate(error, self.path) from error
         except apsw.Error as error:
             raise translate(error, self.path) from error
+        finally:
+            if deadline != math.inf:
+                connection.set_progress_handler(None)
 
     def _open(self, *, read_only: bool, busy_ms: int) -> apsw.Connection:
         settings = self._settings

@@ -225,6 +225,10 @@ class SQLiteLocalDatabase:
         done = await self.sqlite.transact(transaction, durability=durability, on_commit=self._publish, bulk=True)
         return cast("T", done.value)
 
+    def show_in_flight(self, mids: Sequence[int], in_flight: bool) -> None:
+        """Let receipts say ``sent`` while a push carries their mutations; see ``LocalDatabase``."""
+        self._receipts.show_in_flight(mids, in_flight)
+
     async def inspect(self, body: Callable[[LocalTx], T]) -> T:
         """Run ``body``, which only reads, in one read transaction.
 
