@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
@@ -106,7 +106,7 @@ async def open_client(
     plugins: Sequence[Plugin],
     policy: str = DEFAULT_POLICY,
     environment: Environment | None = None,
-) -> AsyncIterator[Client]:
+) -> AsyncGenerator[Client]:
     """Open a client made of exactly these plugins.
 
     Leaving the block stops the sync lanes, waits for the running commit, closes the database and leaves no task,
@@ -189,5 +189,7 @@ def _assemble(schema: Schema, policy: str, planes: Planes, events: EventDispatch
         environment=environment,
         synced=synced,
         nursery=planes.nursery,
+        reach=kernel.write_reach,
+        emit=events.emit,
     )
     return Client(schema, runtime, kernel, planes)

@@ -31,6 +31,25 @@ class WriteSettled:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteTakenBack:
+    """Rows that were shown before the authority had answered are as they would be without the write.
+
+    Attributes:
+        trace_id: The request's trace id.
+        idem: The write's key.
+        policy: The policy it ran under.
+        rows: ``(store, id)`` of what was taken back; not all of the write, if the authority took a part.
+        code: Why: the authority's code, or that of the failure; ``UNKNOWN_OUTCOME`` when nobody could find out.
+    """
+
+    trace_id: str
+    idem: str
+    policy: str
+    rows: tuple[tuple[str, str], ...]
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
 class QueryFinished:
     """A query has its result, or failed with the code ``error``."""
 
@@ -111,6 +130,7 @@ class SyncStateChanged:
 Event: TypeAlias = (
     WriteDispatched
     | WriteSettled
+    | WriteTakenBack
     | QueryFinished
     | StepStarted
     | StepFinished

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import msgspec
 
@@ -28,11 +28,14 @@ class OperationContext(msgspec.Struct, frozen=True):
         policy: Name of the policy that carries the request out; ``""`` takes the client's default.
         deadline: Absolute, on Trio's clock; ``math.inf`` when the caller set none. The kernel reads it once from the
             caller's cancel scope.
+        staged: For a write: the runtime keeps this device's rows itself, so a local write node only nods. The result
+            then carries what a remote node answered, if one did.
     """
 
     trace_id: str
     policy: str = ""
     deadline: float = math.inf
+    staged: bool = False
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -99,7 +102,7 @@ class QueryResult(msgspec.Struct, frozen=True):
     meta: ExecutionMeta = ExecutionMeta()
 
 
-class WriteEntry(msgspec.Struct, frozen=True):
+class WriteEntry(msgspec.Struct, frozen=True, gc=False):
     """One row operation of a unit.
 
     Attributes:
@@ -163,7 +166,7 @@ def item_key(idem: str, index: int, *, atomic: bool, size: int) -> str:
     return idem if atomic or size == 1 else f"{idem}:{index}"
 
 
-class WriteItemResult(msgspec.Struct, frozen=True):
+class WriteItemResult(msgspec.Struct, frozen=True, gc=False):
     """What became of one entry.
 
     Attributes:
@@ -201,10 +204,10 @@ class WriteResult(msgspec.Struct, frozen=True):
 
 def status_of(items: tuple[WriteItemResult, ...]) -> WriteStatus:
     """The one status that agrees with ``items`` (A23)."""
-    good = sum(item.ok for item in items)
-    if good == len(items):
+    refused = [item for item in items if not item.ok]
+    if not refused:
         return "confirmed"
-    return "partial" if good else "rejected"
+    return "partial" if len(refused) < len(items) else "rejected"
 
 
 @runtime_checkable
@@ -228,3 +231,15 @@ class Receipt(Protocol):
         Cancelling the wait changes nothing about the write.
         """
         ...
+
+
+_follows: dict[type[object], bool] = {}
+
+
+def as_receipt(value: object) -> Receipt | None:
+    """``value`` if it follows a write; each class is looked at once, because asking a Protocol is slow."""
+    kind = type(value)
+    known = _follows.get(kind)
+    if known is None:
+        known = _follows[kind] = isinstance(value, Receipt)
+    return cast("Receipt", value) if known else None

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 
 Req = TypeVar("Req", bound=QueryRequest | WriteRequest)
 Res = TypeVar("Res", bound=QueryResult | WriteResult)
+WriteReach: TypeAlias = Literal["local", "remote", "both", "later"]
+"""How far the writes of a policy go on stores that do not replicate.
+
+``local`` stays on this device; ``remote`` asks another machine and is answered by it, or by this one in its place;
+``both`` asks another machine and writes here afterwards; ``later`` is answered here and goes to another machine
+afterwards.
+"""
 
 
 @runtime_checkable

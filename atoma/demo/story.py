@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -34,10 +34,10 @@ class Story:
 
     console: Console
     started: float = field(default_factory=trio.current_time)
-    failures: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list[str])
 
     @contextmanager
-    def step(self, title: str) -> Iterator[list[str]]:
+    def step(self, title: str) -> Generator[list[str]]:
         """Print ``title`` with the facts that the block collects and the time it took."""
         facts: list[str] = []
         begin = trio.current_time()

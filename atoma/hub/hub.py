@@ -47,6 +47,11 @@ class Hub:
         """Bounds that clients are held to."""
         return self._core.court.limits
 
+    @property
+    def calls(self) -> int:
+        """Calls under way, over every transport."""
+        return self._core.calls
+
     async def authenticate(self, token: str, peer: Peer) -> Principal:
         """Who ``token`` belongs to.
 

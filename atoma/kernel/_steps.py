@@ -9,12 +9,12 @@ import trio
 from atoma.contracts.events import FallbackTaken, RetryScheduled
 from atoma.contracts.execution import (
     QueryRequest,
-    Receipt,
     Source,
     StepOutcome,
     WriteItemResult,
     WriteRequest,
     WriteResult,
+    as_receipt,
     status_of,
 )
 from atoma.contracts.policy import RunnableCombinator
@@ -62,6 +62,8 @@ def run_node(
                 raise
             raise failure from failure.__cause__
         source = result.meta.source if fixed is None else fixed
+        if source == "remote" and isinstance(result, WriteResult):
+            frame.trail.answered = result.items
         end(events, frame, id, outcome, started, clock(), code, "", source if outcome == "ok" else None)
         return result
 
@@ -230,13 +232,14 @@ def run_verdict(
 
     async def run(request: WriteRequest, frame: Frame) -> WriteResult:
         result = await step(request, frame)
-        if not any(isinstance(receipt, Receipt) for receipt in result.receipts):
+        receipts = [as_receipt(value) for value in result.receipts]
+        if not any(receipts):
             return result
         started = clock()
         items = list(result.items)
         try:
-            for place, receipt in enumerate(result.receipts):
-                if not items[place].ok or not isinstance(receipt, Receipt):
+            for place, receipt in enumerate(receipts):
+                if not items[place].ok or receipt is None:
                     continue
                 try:
                     await receipt.wait(observed=False)

@@ -14,8 +14,9 @@ from atoma.contracts.execution import (
     QueryResult,
     WriteRequest,
     WriteResult,
+    status_of,
 )
-from atoma.contracts.policy import Policy
+from atoma.contracts.policy import Policy, WriteReach
 from atoma.errors import AtomaError, PolicyNotAllowed, UnknownPolicy
 from atoma.kernel._parts import Parts
 from atoma.kernel.compiler import compile_query, compile_write
@@ -24,6 +25,7 @@ from atoma.kernel.explain import Form, explain
 from atoma.kernel.merging import MergeNode
 from atoma.kernel.outcomes import code_of
 from atoma.kernel.policy import PolicyRegistry, ready_policies
+from atoma.kernel.reach import write_reach
 from atoma.kernel.topology import TopologyCheck, node_info
 from atoma.kernel.trail import Trail
 from atoma.kernel.types import (
@@ -108,11 +110,13 @@ class ExecutionKernel:
         self._stores = {name: store.policy or default for name, store in schema.stores.items()}
         self._queries: dict[str, Run[QueryRequest, QueryResult]] = {}
         self._writes: dict[str, Run[WriteRequest, WriteResult]] = {}
+        self._reaches: dict[str, WriteReach] = {}
         for policy in self.policies.available():
             if policy.query is not None:
                 self._queries[policy.name] = compile_query(policy.query, self._parts)
             if policy.write is not None:
                 self._writes[policy.name] = compile_write(policy.write, self._parts)
+                self._reaches[policy.name] = write_reach(policy.write, every)
 
     async def execute_query(self, request: QueryRequest) -> QueryResult:
         """Answer ``request`` by the policy of its context, else of its store, else the default.
@@ -192,7 +196,13 @@ class ExecutionKernel:
         meta = trail.meta(context, result.meta)
         if events.listeners:
             events.emit(WriteSettled(context.trace_id, request.idem, policy, result.status, "", meta.path))
+        if context.staged and trail.answered is not None and len(trail.answered) == len(entries):
+            return WriteResult(status_of(trail.answered), trail.answered, meta, result.receipts)
         return WriteResult(result.status, result.items, meta, result.receipts)
+
+    def write_reach(self, policy: str) -> WriteReach:
+        """How far writes under ``policy`` go on stores that do not replicate; ``local`` when it cannot be selected."""
+        return self._reaches.get(policy, "local")
 
     def invalidate(self, stores: Iterable[str]) -> None:
         """Say that rows of ``stores`` changed outside this kernel: cached query results of them are not used again."""
@@ -249,7 +259,7 @@ class ExecutionKernel:
         deadline = trio.current_effective_deadline()
         if context.policy == policy and context.deadline == deadline and context.trace_id:
             return context
-        return OperationContext(context.trace_id or self._parts.environment.ids(), policy, deadline)
+        return OperationContext(context.trace_id or self._parts.environment.ids(), policy, deadline, context.staged)
 
     def _refuse(self, name: str, side: str, stores: Iterable[str]) -> NoReturn:
         for store in stores:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from atoma.contracts.execution import ExecutionMeta, OperationContext, Source, Step
+from atoma.contracts.execution import ExecutionMeta, OperationContext, Source, Step, WriteItemResult
 
 
 class Trail:
@@ -14,12 +14,14 @@ class Trail:
     Attributes:
         steps: The entries.
         source: Where the last step that succeeded has its answer from; None when none has succeeded.
+        answered: What a remote node answered a write, item by item; None when none has.
     """
 
-    __slots__ = ("source", "steps")
+    __slots__ = ("answered", "source", "steps")
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
+        self.answered: tuple[WriteItemResult, ...] | None = None
         self.source: Source | None = None
 
     def join(self, branch: Trail) -> None:
@@ -27,6 +29,8 @@ class Trail:
         self.steps.extend(branch.steps)
         if branch.source is not None:
             self.source = branch.source
+        if branch.answered is not None:
+            self.answered = branch.answered
 
     def meta(self, context: OperationContext, inner: ExecutionMeta) -> ExecutionMeta:
         """The meta data of a result that came about like this; position and cursor are those of ``inner``."""

@@ -84,7 +84,7 @@ class Principal:
     """
 
     subject: str
-    claims: dict[str, str] = field(default_factory=dict)
+    claims: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 from atoma.contracts.execution import WriteEntry
+from atoma.contracts.sync import Op, OpKind
 from atoma.contracts.values import RowImage
 from atoma.errors import ValidationError
 from atoma.schema.spec import StoreSpec
@@ -13,12 +14,19 @@ from atoma.schema.spec import StoreSpec
 T = TypeVar("T")
 UpsertConflict: TypeAlias = Literal["lww", "cas"]
 UpsertApply: TypeAlias = Literal["merge", "replace"]
+_KINDS: dict[str, OpKind] = {"insert": "create", "update": "patch", "delete": "delete"}
 
 
 def insert_entry(spec: StoreSpec[T], item: T) -> WriteEntry:
     """An insert of ``item``; raises :class:`ValidationError`."""
     id, image = spec.encode(item)
     return WriteEntry(spec.name, "insert", id, spec.scope_of(image), image)
+
+
+def insert_entries(spec: StoreSpec[T], items: Sequence[T]) -> list[WriteEntry]:
+    """An insert of each of ``items``; raises :class:`ValidationError` when one of them cannot be stored."""
+    name, scope_of = spec.name, spec.scope_of
+    return [WriteEntry(name, "insert", id, scope_of(image), image) for id, image in spec.encode_many(items)]
 
 
 def update_entry(spec: StoreSpec[T], id: str, changes: Mapping[str, object], base_version: int | None) -> WriteEntry:
@@ -84,3 +92,11 @@ def changes_between(spec: StoreSpec[T], before: T, after: T) -> dict[str, object
     if old_id != new_id:
         raise ValidationError(f"{spec.name}.id never changes", store=spec.name, field="id", value=new_id)
     return {name: getattr(after, name) for name in new if new[name] != old[name]}
+
+
+def as_op(entry: WriteEntry) -> Op:
+    """The entry as an operation that can be replayed on an image."""
+    values: dict[str, object] = dict(entry.values)
+    if entry.op == "upsert":
+        return Op("replace" if entry.replace else "upsert", entry.store, entry.id, values, dict(entry.defaults))
+    return Op(_KINDS[entry.op], entry.store, entry.id, values)

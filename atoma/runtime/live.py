@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
@@ -69,7 +69,7 @@ class RowView(Generic[T]):
 @asynccontextmanager
 async def open_typed_live(
     live: LiveQueries, spec: StoreSpec[T], query: QuerySpec
-) -> AsyncIterator[AsyncIterator[LiveBatch[T]]]:
+) -> AsyncGenerator[AsyncIterator[LiveBatch[T]]]:
     """``LiveQueries.open_live`` with model instances; the same promises."""
     async with live.open_live(spec.name, query) as batches:
         yield _TypedBatches(batches, RowView(spec))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast, overload
 
 from atoma.contracts.execution import ExecutionMeta, Receipt, WriteItemResult, WriteState, WriteStatus
-from atoma.contracts.values import ErrorInfo
+from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import (
     AtomaError,
     ConflictError,
@@ -51,26 +51,40 @@ class WriteHandle(Generic[T]):
 
     Attributes:
         id: The row's id.
-        value: The row after the write, None when it is gone or not known.
         version: Its local version, 0 when it is gone or the write was remote.
         changed: Whether the write changed anything.
         meta: How the write came about.
     """
 
-    __slots__ = ("_receipt", "changed", "id", "meta", "value", "version")
+    __slots__ = ("_decode", "_receipt", "_row", "_value", "changed", "id", "meta", "version")
 
     def __init__(
-        self, id: str, value: T, version: int, changed: bool, meta: ExecutionMeta, receipt: Receipt | None
+        self,
+        item: WriteItemResult,
+        decode: Callable[[str, RowImage], T],
+        meta: ExecutionMeta,
+        receipt: Receipt | None,
     ) -> None:
-        self.id = id
-        self.value = value
-        self.version = version
-        self.changed = changed
+        self.id = item.id
+        self.version = item.version
+        self.changed = item.changed
         self.meta = meta
+        self._row = item.row
+        self._decode: Callable[[str, RowImage], T] | None = decode
+        self._value: T | None = None
         self._receipt = receipt
 
     def __repr__(self) -> str:
         return f"WriteHandle(id={self.id!r}, state={self.state!r})"
+
+    @property
+    def value(self) -> T:
+        """The row after the write, None when it is gone or not known; the same object every time."""
+        if self._decode is not None:
+            if self._row is not None:
+                self._value = self._decode(self.id, self._row)
+            self._decode = None
+        return cast("T", self._value)
 
     @property
     def state(self) -> WriteState:
@@ -114,6 +128,38 @@ class ItemResult(Generic[T]):
         return self.error is None
 
 
+class ItemResults(Sequence[ItemResult[T]]):
+    """One result per input item, in input order; each is made when it is first looked at, and kept.
+
+    Args:
+        made: The results that are there already, None for the others.
+        make: Makes the result at a place.
+    """
+
+    __slots__ = ("_made", "_make")
+
+    def __init__(self, made: list[ItemResult[T] | None], make: Callable[[int], ItemResult[T]]) -> None:
+        self._made = made
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    @overload
+    def __getitem__(self, place: int) -> ItemResult[T]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[ItemResult[T]]: ...
+    def __getitem__(self, place: int | slice) -> ItemResult[T] | Sequence[ItemResult[T]]:
+        places = range(len(self._made))[place]
+        return self._at(places) if isinstance(places, int) else [self._at(each) for each in places]
+
+    def _at(self, place: int) -> ItemResult[T]:
+        made = self._made[place]
+        if made is None:
+            made = self._made[place] = self._make(place)
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class ManyResult(Generic[T]):
     """Item by item, in input order; one refused item never spoils the others.
@@ -125,7 +171,7 @@ class ManyResult(Generic[T]):
     """
 
     status: WriteStatus
-    items: tuple[ItemResult[T], ...]
+    items: Sequence[ItemResult[T]]
     meta: ExecutionMeta
 
     def __iter__(self) -> Iterator[ItemResult[T]]:
@@ -141,9 +187,10 @@ class ManyResult(Generic[T]):
 
     def raise_for_errors(self) -> ManyResult[T]:
         """Raise the first refused item's error, or return self."""
-        for item in self.items:
-            if item.error is not None:
-                raise item.error
+        if self.status != "confirmed":
+            for item in self.items:
+                if item.error is not None:
+                    raise item.error
         return self
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import trio
 
+from atoma.contracts.events import Event
+from atoma.contracts.policy import WriteReach
 from atoma.errors import PluginError
 from atoma.ports.environment import Environment
 from atoma.ports.execution import QueryPort, WritePort
 from atoma.ports.live import LiveQueries
 from atoma.runtime.core import Core
 from atoma.runtime.flows.commit import WriteCommitFlow
+from atoma.runtime.flows.optimism import LayeredWrites
 from atoma.runtime.flows.read import ReadFlow
 from atoma.runtime.flows.write import WriteFlow
 from atoma.runtime.flows.writeback import WriteBack
@@ -35,7 +39,9 @@ class Runtime:
         names: Chooses policies.
         environment: Draws ids.
         synced: Stores that replicate.
-        nursery: Where Observables run.
+        nursery: Where Observables run, and where the authority is asked about what is shown already.
+        reach: How far the writes of a policy go; None when every write is answered by the port.
+        emit: Tells the listeners.
     """
 
     def __init__(
@@ -50,11 +56,26 @@ class Runtime:
         environment: Environment,
         synced: frozenset[str],
         nursery: trio.Nursery,
+        reach: Callable[[str], WriteReach] | None = None,
+        emit: Callable[[Event], None] = lambda event: None,
     ) -> None:
         self.schema = schema
+        layered: LayeredWrites | None = None
+        if reach is not None and writeback.apply is not None:
+            layered = LayeredWrites(
+                write,
+                writeback.apply,
+                reach=reach,
+                synced=synced,
+                nursery=nursery,
+                environment=environment,
+                emit=emit,
+                settled=writeback.freshness.settled,
+            )
+            writeback.layered = layered
         self.core = Core(
             reads=ReadFlow(query, names, environment, writeback),
-            writes=WriteFlow(WriteCommitFlow(write, writeback), names, environment, schema, synced),
+            writes=WriteFlow(WriteCommitFlow(write, writeback, layered), names, environment, schema, synced),
             names=names,
             synced=synced,
             nursery=nursery,

@@ -6,15 +6,17 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 
+import trio
+
 from atoma.contracts.execution import (
     Confirm,
     Durability,
     ExecutionMeta,
-    Receipt,
     WriteEntry,
     WriteItemResult,
     WriteResult,
     WriteStatus,
+    as_receipt,
 )
 from atoma.contracts.query import QuerySpec
 from atoma.errors import AtomaError, ConflictError, NotFoundError, QueryError, ValidationError
@@ -26,6 +28,7 @@ from atoma.runtime.entries import (
     UpsertConflict,
     changes_between,
     delete_entry,
+    insert_entries,
     insert_entry,
     update_entry,
     upsert_entry,
@@ -33,7 +36,7 @@ from atoma.runtime.entries import (
 from atoma.runtime.flows.read import MergeMode
 from atoma.runtime.live import open_typed_live
 from atoma.runtime.observable import observe_live
-from atoma.runtime.results import ItemResult, ManyResult, Page, WriteHandle, error_of
+from atoma.runtime.results import ItemResult, ItemResults, ManyResult, Page, WriteHandle, error_of
 from atoma.schema.spec import StoreSpec
 
 if TYPE_CHECKING:
@@ -45,6 +48,8 @@ Changes: TypeAlias = Mapping[str, object] | Callable[[T], T]
 
 UPDATE_ATTEMPTS = 100
 """How often ``update(id, function)`` reads again when somebody else was faster."""
+VALIDATED_AT_ONCE = 500
+"""A ``_many`` call lets other tasks run after so many items."""
 EVERYTHING = Query()
 
 
@@ -176,7 +181,13 @@ class Store(Generic[T]):
     ) -> ManyResult[T]:
         """Add rows; item by item, or all or none with ``atomic=True``. One local transaction either way."""
         return await self._write_many(
-            items, lambda item: insert_entry(self.spec, item), atomic, policy, confirm, durability
+            items,
+            lambda item: insert_entry(self.spec, item),
+            atomic,
+            policy,
+            confirm,
+            durability,
+            make_many=lambda part: insert_entries(self.spec, part),
         )
 
     async def update(
@@ -320,11 +331,8 @@ class Store(Generic[T]):
         return self._handle(result, 0, item)
 
     def _handle(self, result: WriteResult, index: int, item: WriteItemResult) -> WriteHandle[T | None]:
-        value = None if item.row is None else self.spec.decode(item.id, item.row)
-        receipt = result.receipts[index] if result.receipts else None
-        return WriteHandle(
-            item.id, value, item.version, item.changed, result.meta, receipt if isinstance(receipt, Receipt) else None
-        )
+        receipt = as_receipt(result.receipts[index]) if result.receipts else None
+        return WriteHandle(item, self.spec.decode, result.meta, receipt)
 
     async def _write_many(
         self,
@@ -334,32 +342,62 @@ class Store(Generic[T]):
         policy: str | None,
         confirm: Confirm,
         durability: Durability | None,
+        *,
+        make_many: Callable[[Sequence[V]], list[WriteEntry]] | None = None,
     ) -> ManyResult[T]:
         """Validate item by item; what is valid is one unit (none of it when ``atomic`` and one is not)."""
+        made: list[ItemResult[T] | None] = []
         entries: list[WriteEntry] = []
-        outcomes: list[ItemResult[T] | None] = []
-        for item in items:
+        every = list(items)
+        for start in range(0, len(every), VALIDATED_AT_ONCE):
+            if start:
+                await trio.lowlevel.checkpoint()
+            part = every[start : start + VALIDATED_AT_ONCE]
             try:
-                entries.append(make(item))
-                outcomes.append(None)
-            except AtomaError as error:
-                if atomic:
-                    raise
-                outcomes.append(ItemResult(_id_of(item), None, error))
+                entries += make_many(part) if make_many is not None else [make(item) for item in part]
+                made += [None] * len(part)
+            except AtomaError:
+                self._validate(part, make, atomic, entries, made)
         if not entries:
-            return ManyResult("rejected" if outcomes else "confirmed", tuple(_done(outcomes)), ExecutionMeta())
+            return ManyResult("rejected" if made else "confirmed", tuple(_done(made)), ExecutionMeta())
         result = await self._core.writes.write(
             entries, policy=policy, confirm=confirm, atomic=atomic, durability=durability
         )
-        written = iter(enumerate(result.items))
-        for place, outcome in enumerate(outcomes):
-            if outcome is None:
-                index, item_result = next(written)
-                outcomes[place] = self._item(result, index, item_result)
-        done = _done(outcomes)
-        good = sum(item.ok for item in done)
-        status: WriteStatus = "confirmed" if good == len(done) else "partial" if good else "rejected"
-        return ManyResult(status, done, result.meta)
+        status: WriteStatus = result.status
+        if len(entries) < len(made) and status == "confirmed":
+            status = "partial"
+        return ManyResult(status, self._items(result, made), result.meta)
+
+    def _validate(
+        self,
+        part: Sequence[V],
+        make: Callable[[V], WriteEntry],
+        atomic: bool,
+        entries: list[WriteEntry],
+        made: list[ItemResult[T] | None],
+    ) -> None:
+        """Add the entries of what is valid, and the results of what is not; raise the first error when ``atomic``."""
+        for item in part:
+            try:
+                entries.append(make(item))
+                made.append(None)
+            except AtomaError as error:
+                if atomic:
+                    raise
+                made.append(ItemResult(_id_of(item), None, error))
+
+    def _items(self, result: WriteResult, made: list[ItemResult[T] | None]) -> ItemResults[T]:
+        """The items of ``result`` at the places that have no result yet."""
+        places = [place for place, known in enumerate(made) if known is None]
+        written: Mapping[int, int] | range = range(len(made))
+        if len(places) < len(made):
+            written = {place: index for index, place in enumerate(places)}
+
+        def make(place: int) -> ItemResult[T]:
+            index = written[place]
+            return self._item(result, index, result.items[index])
+
+        return ItemResults(made, make)
 
     def _item(self, result: WriteResult, index: int, item: WriteItemResult) -> ItemResult[T]:
         if not item.ok:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
 from atoma.contracts.execution import Confirm, Durability, WriteEntry
 from atoma.contracts.overlay import replay
 from atoma.contracts.query import QuerySpec
-from atoma.contracts.sync import Op, OpKind
 from atoma.contracts.values import StoredRow
 from atoma.errors import ClosedError, ConflictError, NotFoundError, PolicyNotAllowed, ValidationError
 from atoma.query.builder import Query, bind
@@ -18,6 +17,7 @@ from atoma.query.evaluate import evaluate
 from atoma.runtime.core import Core
 from atoma.runtime.entries import (
     UpsertApply,
+    as_op,
     changes_between,
     delete_entry,
     insert_entry,
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Key = tuple[str, str]
-_KINDS: dict[str, OpKind] = {"insert": "create", "update": "patch", "delete": "delete"}
 
 
 class Transaction:
@@ -63,7 +62,7 @@ class Transaction:
         return TransactionStore(self, spec)
 
     @asynccontextmanager
-    async def savepoint(self) -> AsyncIterator[Transaction]:
+    async def savepoint(self) -> AsyncGenerator[Transaction]:
         """A nested part: raising inside takes back what it buffered, and only that."""
         entries, rows = len(self._entries), dict(self._rows)
         try:
@@ -121,7 +120,7 @@ class Transaction:
             raise ClosedError("the transaction is over; write inside its `async with` block")
         key = (entry.store, entry.id)
         before = self._rows.get(key)
-        image = replay(_as_op(entry), None if before is None else before.image)
+        image = replay(as_op(entry), None if before is None else before.image)
         self._rows[key] = None if image is None else StoredRow(entry.id, 0, 0, scope, image)
         base_version = entry.base_version
         self._entries.append(
@@ -151,13 +150,6 @@ class Transaction:
     def _see(self, store: str, id: str, row: StoredRow | None) -> None:
         self._rows[store, id] = row
         self._reads[store, id] = None if row is None else row.version
-
-
-def _as_op(entry: WriteEntry) -> Op:
-    values: dict[str, object] = dict(entry.values)
-    if entry.op == "upsert":
-        return Op("replace" if entry.replace else "upsert", entry.store, entry.id, values, dict(entry.defaults))
-    return Op(_KINDS[entry.op], entry.store, entry.id, values)
 
 
 class TransactionStore(Generic[T]):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_type_hints
 
 import msgspec
@@ -77,6 +78,8 @@ class StoreSpec(Generic[T]):
     __slots__ = (
         "_decoders",
         "_encoders",
+        "_read",
+        "_value_names",
         "conflict",
         "durability",
         "fields",
@@ -129,6 +132,8 @@ class StoreSpec(Generic[T]):
                     raise SchemaError(f"store {name!r}: index on unknown field {field_name!r}")
         self._encoders = [(key, field.encode) for key, field in self.fields.items() if key != "id"]
         self._decoders = [(key, field.decode) for key, field in self.fields.items() if field.decode is not None]
+        self._value_names = frozenset(self.fields) - {"id"}
+        self._read: Callable[[T], tuple[object, ...]] = attrgetter("id", *self.value_columns)
 
     def __repr__(self) -> str:
         return f"StoreSpec({self.name!r}, {self.model.__name__})"
@@ -171,6 +176,28 @@ class StoreSpec(Generic[T]):
         id = self.check_id(getattr(item, "id"))  # noqa: B009 - T is not known to have one
         return id, {name: encode(getattr(item, name)) for name, encode in self._encoders}
 
+    def encode_many(self, items: Sequence[T]) -> list[tuple[str, RowImage]]:
+        """:meth:`encode` of every item, column by column: several times faster than one by one.
+
+        Raises:
+            ValidationError: Some item cannot be stored; :meth:`encode` tells which, and why.
+        """
+        if len(self.fields) < 2 or set(map(type, items)) != {self.model}:
+            return [self.encode(item) for item in items]
+        ids, *columns = zip(*map(self._read, items), strict=True)
+        names = self.value_columns
+        encoded = [self.fields[name].encode_column(column) for name, column in zip(names, columns, strict=True)]
+        images = [dict(zip(names, values, strict=True)) for values in zip(*encoded, strict=True)]
+        return list(zip(self._check_ids(ids), images, strict=True))
+
+    def _check_ids(self, ids: Sequence[object]) -> Sequence[str]:
+        plain = self.fields["id"].plain
+        if plain is not None and plain(ids):
+            texts = cast("Sequence[str]", ids)  # ASCII, so that characters are bytes
+            if all(texts) and len(max(texts, key=len)) <= ID_BYTES and "\x00" not in "".join(texts):
+                return texts
+        return [self.check_id(id) for id in ids]
+
     def encode_changes(self, changes: Mapping[str, object]) -> RowImage:
         """A patch by field name.
 
@@ -195,8 +222,11 @@ class StoreSpec(Generic[T]):
 
         Columns that the image lacks take the model's defaults.
         """
-        values: dict[str, object] = {name: image[name] for name in self.fields if name in image}
-        values["id"] = id
+        if image.keys() == self._value_names:
+            values: dict[str, object] = {**image, "id": id}
+        else:
+            values = {name: image[name] for name in self.fields if name in image}
+            values["id"] = id
         for name, decode in self._decoders:
             if name in values and decode is not None:
                 values[name] = decode(values[name])

@@ -74,7 +74,12 @@ class LocalWriteNode:
         return await self._database.commit(request, [self])
 
     def stage(self, tx: LocalTx, request: WriteRequest) -> None:
-        """Decide every entry against the rows as they are now, write it, and report what became of it."""
+        """Decide every entry against the rows as they are now, write it, and report what became of it.
+
+        A request whose rows the runtime keeps itself (``context.staged``) is left alone and reported as done.
+        """
+        if request.context.staged:
+            return
         moved = _moved_read(tx, request)
         if moved is not None:
             for index, entry in enumerate(request.entries):

@@ -130,8 +130,10 @@ async def run_one(client: Client, command: tuple[object, ...]) -> object:
             return await store.update(id, patch, base_version=base)
         case ("update_many", dict() as patches, bool() as atomic):
             return await store.update_many(patches, atomic=atomic)
-        case ("upsert", Note() as note, ("merge" | "replace") as apply):
-            return await store.upsert(note, apply=apply)
+        case ("upsert", Note() as note, "merge"):
+            return await store.upsert(note, apply="merge")
+        case ("upsert", Note() as note, _):
+            return await store.upsert(note, apply="replace")
         case ("delete", str() as id, gap):
             base = None if gap is None else await store.version(id) + int(str(gap))
             return await store.delete(id, base_version=base)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import pytest
 
 from atoma.errors import ConfigurationError
@@ -17,10 +19,12 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "event-outbox": (0, "I1 I2"),
     "floor-ignored": (0, "I8 I15"),
     "half-a-tail": (1, "I8"),
+    "handles-forgotten": (0, "F09"),
     "hint-moves-cursor": (0, "I8"),
-    "hub-accepts-gaps": (0, "I5"),
+    "hub-accepts-gaps": (1, "I5"),
     "inbox-forgotten": (0, "I14"),
-    "no-dedupe": (0, "I3 I4"),
+    "live-misses-pages": (0, "live"),
+    "no-dedupe": (5, "I3 I4"),
     "own-changes-foreign": (0, "verdict"),
     "rebase-skipped": (0, "I2 I10"),
     "restart-loses-tail": (1, "I1"),
@@ -30,6 +34,11 @@ FOUND_AT: dict[str, tuple[int, str]] = {
 }
 LATER_SEEDS = 10
 """A change of the product shifts what a seed does; then one of the next few has to find the bug."""
+
+
+@functools.cache
+def keeps_every_promise(seed: int) -> bool:
+    return simulate(seed).violation is None
 
 
 def test_every_bug_has_its_seed() -> None:
@@ -47,7 +56,7 @@ def test_a_planted_bug_is_found_where_the_product_keeps_its_promises(bug: str) -
         pytest.fail(f"{bug}, {PLANTED[bug].what}: not found by seeds {first} to {first + LATER_SEEDS - 1}")
     assert report.violation.invariant in promises.split(), str(report)
     assert report.command == f"python -m atoma.testing.simulation --seed {seed} --planted {bug}"
-    assert simulate(seed).violation is None
+    assert keeps_every_promise(seed)
 
 
 def test_a_bug_is_gone_after_its_run() -> None:

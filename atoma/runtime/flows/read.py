@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
 from atoma.contracts.query import QuerySpec
+from atoma.contracts.values import StoredRow
 from atoma.ports.environment import Environment
 from atoma.ports.execution import QueryPort
 from atoma.runtime.flows.writeback import WriteBack
@@ -41,26 +43,42 @@ class ReadFlow:
         Rows of a remote answer are kept in the local cache, unless the store is synced.
         """
         request = QueryRequest(store, spec, OperationContext(self._ids(), self._names.resolve(store, policy)))
+        began = self._writeback.freshness.now
         result = await self._port.execute_query(request)
+        self._answered(result, began)
         if self._writeback.caches(store, result.meta.source):
-            await self._writeback.keep_rows(store, result.rows)
+            kept = await self._writeback.keep_rows(store, result.rows, began=began)
+            result = QueryResult(_with_versions(result.rows, kept.versions), result.total, result.meta)
         return result
 
     async def get_all(self, store: str, spec: QuerySpec, policy: str | None, merge: MergeMode) -> QueryResult:
         """Answer ``spec``, which has no limit, and merge a remote answer into the cache as ``merge`` says."""
-        request = QueryRequest(store, spec, OperationContext(self._ids(), self._names.resolve(store, policy)))
+        trace_id = self._ids()
+        request = QueryRequest(store, spec, OperationContext(trace_id, self._names.resolve(store, policy)))
+        began = self._writeback.freshness.now
         result = await self._port.execute_query(request)
+        self._answered(result, began)
         if not self._writeback.caches(store, result.meta.source):
-            return result
-        local = await self._port.execute_query(
-            QueryRequest(store, spec, OperationContext(request.context.trace_id, "direct-local"))
-        )
+                return result
+        local = await self._port.execute_query(QueryRequest(store, spec, OperationContext(trace_id, "direct-local")))
         answered = {row.id for row in result.rows}
         missing = [row for row in local.rows if row.id not in answered]
-        kept = await self._writeback.keep_rows(store, result.rows, missing if merge == "replace" else ())
-        rows = result.rows
+        gone = missing if merge == "replace" else ()
+        kept = await self._writeback.keep_rows(store, result.rows, gone, began=began)
+        rows = _with_versions(result.rows, kept.versions)
         if merge == "preserve-missing":
             rows = (*rows, *missing)
-        elif kept:
-            rows = (*rows, *(row for row in missing if row.id in kept))
+        elif kept.protected:
+            rows = (*rows, *(row for row in missing if row.id in kept.protected))
         return QueryResult(rows, result.total, result.meta)
+
+    def _answered(self, result: QueryResult, began: int) -> None:
+        """Remember when the read began for as long as a part of it goes on behind the answer."""
+        path = result.meta.path
+        if path and path[-1].outcome == "detached":
+            self._writeback.freshness.goes_on(result.meta.trace_id, began)
+
+
+def _with_versions(rows: tuple[StoredRow, ...], versions: Mapping[str, int]) -> tuple[StoredRow, ...]:
+    """``rows`` with this device's versions; 0 for a row that is not here as it was answered."""
+    return tuple(StoredRow(row.id, versions.get(row.id, 0), row.seq, row.scope, row.image) for row in rows)

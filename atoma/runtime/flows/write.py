@@ -61,16 +61,17 @@ class WriteFlow:
             UnknownPolicy: No such policy.
             PolicyNotAllowed: The stores of an atomic unit have different policies.
         """
-        policies = {self._names.resolve(entry.store, policy) for entry in entries}
+        stores = {entry.store for entry in entries}
+        policies = {self._names.resolve(store, policy) for store in stores}
         if len(policies) > 1:
-            stores = ", ".join(sorted({entry.store for entry in entries}))
-            raise PolicyNotAllowed("/".join(sorted(policies)), stores, "one unit runs under one policy")
+            named = ", ".join(sorted(stores))
+            raise PolicyNotAllowed("/".join(sorted(policies)), named, "one unit runs under one policy")
         context = OperationContext(self._ids(), policies.pop())
-        options = WriteOptions(confirm, atomic, durability or self._durability(entries), reads)
+        options = WriteOptions(confirm, atomic, durability or self._durability(stores), reads)
         return await self._commit.commit(WriteRequest(tuple(entries), options, context, self._ids()))
 
-    def _durability(self, entries: Sequence[WriteEntry]) -> Durability:
-        for store in {entry.store for entry in entries}:
+    def _durability(self, stores: set[str]) -> Durability:
+        for store in stores:
             chosen = self.schema.store(store).durability or ("full" if store in self._synced else "normal")
             if chosen == "full":
                 return "full"

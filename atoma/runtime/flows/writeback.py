@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from atoma.contracts.execution import QueryRequest, QueryResult, Source, WriteRequest, WriteResult
 from atoma.contracts.values import StoredRow
 from atoma.errors import AtomaError
 from atoma.ports.execution import ApplyPort
 from atoma.ports.local import LocalTx
+from atoma.ports.overlay import RowKey, rebuild_rows
+from atoma.runtime.flows.freshness import Freshness
+from atoma.runtime.flows.optimism import LayeredWrites
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of an answer in the local cache.
+
+    Attributes:
+        protected: Ids that were to go and stay, because of pending writes or because they are newer.
+        versions: Version here of each answered row that is visible as it was answered.
+    """
+
+    protected: frozenset[str]
+    versions: dict[str, int]
 
 
 class WriteBack:
@@ -17,36 +34,62 @@ class WriteBack:
     Args:
         apply: The way into the local database; None when there is none, and then nothing is kept.
         synced: Stores whose base only the sync lanes may change.
+
+    Attributes:
+        apply: See above.
+        layered: Who waits for the answers of detached writes; set when the runtime is made.
+        freshness: Tells which answers are too old to be kept.
     """
 
     def __init__(self, apply: ApplyPort | None, synced: frozenset[str]) -> None:
-        self._apply = apply
+        self.apply = apply
+        self.layered: LayeredWrites | None = None
+        self.freshness = Freshness()
         self._synced = synced
 
     def caches(self, store: str, source: Source) -> bool:
         """Whether an answer from ``source`` is to be kept for ``store``."""
-        return self._apply is not None and source != "local" and store not in self._synced
+        return self.apply is not None and source != "local" and store not in self._synced
 
-    async def keep_rows(self, store: str, rows: Sequence[StoredRow], gone: Sequence[StoredRow] = ()) -> frozenset[str]:
-        """Keep ``rows`` and delete ``gone``; returns the ids among ``gone`` that pending writes protect."""
-        if self._apply is None or not (rows or gone):
-            return frozenset()
+    async def keep_rows(
+        self, store: str, rows: Sequence[StoredRow], gone: Sequence[StoredRow] = (), *, began: int
+    ) -> Kept:
+        """Keep ``rows`` and delete ``gone``.
 
-        def body(tx: LocalTx) -> frozenset[str]:
+        A row with pending writes gets the answer as its base and stays as the user sees it; what was settled after
+        the read ``began`` is newer than its answer and stays.
+        """
+        if self.apply is None or not (rows or gone):
+            return Kept(frozenset(), {})
+        is_old = self.freshness.is_old
+
+        def body(tx: LocalTx) -> Kept:
+            pending: list[RowKey] = []
             for row in rows:
+                if is_old(began, (store, row.id)):
+                    continue
                 tx.put_base(store, row.id, row.scope, row.image, row.seq)
-            kept: set[str] = set()
-            for row in gone:
                 if tx.read_base(store, row.id).shadowed:
-                    kept.add(row.id)
+                    pending.append((store, row.id))
+            protected: set[str] = set()
+            for row in gone:
+                if tx.read_base(store, row.id).shadowed or is_old(began, (store, row.id)):
+                    protected.add(row.id)
                 else:
                     tx.put_base(store, row.id, row.scope, None, 0)
-            return frozenset(kept)
+            rebuild_rows(tx, pending)
+            visible = {row.id: tx.read_row(store, row.id) for row in rows}
+            versions = {
+                row.id: here.version for row in rows if (here := visible[row.id]) and here.image == row.image
+            }
+            return Kept(frozenset(protected), versions)
 
-        return await self._apply.apply_writeback(body, "writeback")
+        return await self.apply.apply_writeback(body, "writeback")
 
     async def keep_results(self, request: WriteRequest, result: WriteResult) -> None:
         """Keep the authority's images of what was written."""
+        if self.apply is None or result.meta.source == "local":
+            return
         kept = [
             (entry, item)
             for entry, item in zip(request.entries, result.items, strict=True)
@@ -54,7 +97,7 @@ class WriteBack:
             and self.caches(entry.store, result.meta.source)
             and (item.row is not None or entry.op == "delete")
         ]
-        if self._apply is None or not kept:
+        if not kept:
             return
 
         def body(tx: LocalTx) -> None:
@@ -64,17 +107,19 @@ class WriteBack:
                     scope = tx.schema.store(entry.store).scope_of(item.row)
                 tx.put_base(entry.store, entry.id, scope, item.row, item.version)
 
-        await self._apply.apply_writeback(body, "writeback")
+        await self.apply.apply_writeback(body, "writeback")
 
     # what detached steps bring (the kernel's ``DetachedResults``)
 
     async def query_answered(self, request: QueryRequest, result: QueryResult) -> None:
         """Keep the rows of a refresh that ran behind an answer."""
+        began = self.freshness.ended(request.context.trace_id)
         if self.caches(request.store, result.meta.source):
-            await self.keep_rows(request.store, result.rows)
+            await self.keep_rows(request.store, result.rows, began=began)
 
     async def write_settled(self, request: WriteRequest, result: WriteResult | None, error: AtomaError | None) -> None:
-        """Keep what a write that ran behind an answer brought; its failure is told by the kernel's events."""
-        del error
+        """Hand the verdict on a write that ran behind an answer to who waits for it; else keep what it brought."""
+        if self.layered is not None and self.layered.answered(request, result, error):
+            return
         if result is not None:
             await self.keep_results(request, result)

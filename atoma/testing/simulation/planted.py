@@ -241,6 +241,13 @@ def _lose_last(original: Original) -> object:
     return recover
 
 
+def _own_changes_only(original: Original) -> object:
+    def net_changes(tx: Any) -> object:
+        return original(tx) if tx.effects else {}
+
+    return net_changes
+
+
 def _unlinked(_original: Original) -> object:
     def linked(_tx: LocalTx, effect: Effect) -> object:
         return effect.op
@@ -316,6 +323,14 @@ PLANTED: dict[str, Bug] = {
     "restart-loses-tail": Bug(
         "opening a file takes back the last write",
         [Patch("atoma_stores.sqlite.engine", "roll_back_volatile", _lose_last)],
+    ),
+    "handles-forgotten": Bug(
+        "the handle of a write never hears its verdict",
+        [Patch("atoma_stores.sqlite._receipts:Receipts", "settle", _nothing)],
+    ),
+    "live-misses-pages": Bug(
+        "live queries are not told what a page has changed",
+        [Patch("atoma_stores.sqlite._units:EngineTx", "net_changes", _own_changes_only)],
     ),
     "deletes-ignored": Bug(
         "deletions in pages are passed over",

@@ -52,7 +52,7 @@ class Replica:
         history: The hub it follows.
         counts: How often what happened.
         now: What the last commit left.
-        tokens: Tokens of every write that was committed here.
+        tokens: The first mutation with each token that was committed here.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Replica:
     history: History
     counts: Counter[str]
     now: Snapshot | None = None
-    tokens: set[str] = field(default_factory=set[str])
+    tokens: dict[str, int] = field(default_factory=dict[str, int])
     client: bytes = b""
     _file: RawFile | None = None
     _known: dict[int, Written] = field(default_factory=dict[int, Written])
@@ -160,7 +160,9 @@ class Replica:
         self._check_dependencies(file, written, lsn)
         self._known[mid] = self.history.written[self.client, mid] = written
         self._unsettled.add(mid)
-        self.tokens.update(str(op.values["token"]) for op in written.ops if "token" in op.values)
+        for op in written.ops:
+            if "token" in op.values:  # who insists on a refused write repeats its token
+                self.tokens.setdefault(str(op.values["token"]), mid)
         self.counts["mutations"] += 1
         self.counts["atomic units"] += len(written.ops) > 1
         return written

@@ -118,7 +118,7 @@ class Judge:
             if column is None or image is None or image[column] is None:
                 continue
             for (other_scope, key), story in self._stories.items():
-                other = after[key] if key in after else story.image
+                other = after.get(key, story.image)
                 if other_scope != scope or key[0] != store or key[1] == id or other is None:
                     continue
                 if other[column] == image[column] and image != self._story(scope, (store, id)).image:

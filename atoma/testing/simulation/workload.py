@@ -11,10 +11,12 @@ import trio
 
 from atoma.client import Client
 from atoma.errors import WriteError
-from atoma.runtime import Store
+from atoma.runtime import Store, WriteHandle
 from atoma.schema import StoreSpec
-from atoma.testing.simulation.stores import LATEST, MANUAL, PAIRED, PAIRED_NAMES, SERVER, SINGLES, Item
+from atoma.testing.simulation.stores import LATEST, MANUAL, PAIRED, PAIRED_NAMES, SEATS, SERVER, SINGLES, Item
 from atoma.testing.simulation.swarm import Swarm
+
+Promised = Callable[[str, WriteHandle[Item] | None], None]
 
 
 class Person:
@@ -24,16 +26,14 @@ class Person:
         name: Of the device.
         swarm: How much to write.
         dice: Decides what.
-        promised: Told the token of every write that has returned.
+        promised: Told the token of every write that has returned, with its handle if it has one.
         counts: How often what happened.
 
     Attributes:
         left: Calls still to make.
     """
 
-    def __init__(
-        self, name: str, swarm: Swarm, dice: random.Random, promised: Callable[[str], None], counts: Counter[str]
-    ) -> None:
+    def __init__(self, name: str, swarm: Swarm, dice: random.Random, promised: Promised, counts: Counter[str]) -> None:
         self.name = name
         self.left = swarm.writes
         self._swarm = swarm
@@ -75,7 +75,7 @@ class Person:
     def _ids(self, count: int) -> list[str]:
         return [f"r{number}" for number in self._dice.sample(range(self._swarm.rows), count)]
 
-    def _fields(self, token: str) -> dict[str, object]:
+    def _fields(self, token: str, spec: StoreSpec[Item]) -> dict[str, object]:
         """Some columns to change; the token is always among them, so that every write can be told from every other."""
         fields: dict[str, object] = {"token": token}
         if self._dice.random() < 0.5:
@@ -84,12 +84,12 @@ class Person:
             fields["right"] = self._dice.choice("xyz")
         if self._dice.random() < 0.2:
             fields["count"] = self._dice.randrange(5)
-        if self._dice.random() < 0.2:
-            fields["place"] = self._dice.choice(("window", "aisle", "middle", None))
+        if self._dice.random() < (0.6 if spec is SEATS else 0.1):
+            fields["place"] = self._dice.choice(("window", "aisle", None))
         return fields
 
-    def _item(self, id: str, token: str) -> Item:
-        return Item(id=id, **self._fields(token))  # type: ignore[arg-type]  # the values fit by name
+    def _item(self, id: str, token: str, spec: StoreSpec[Item]) -> Item:
+        return Item(id=id, **self._fields(token, spec))  # type: ignore[arg-type]  # the values fit by name
 
     async def _single(self, client: Client) -> None:
         """One row: insert, update (blindly, or only what was read), upsert (merging, or as a whole), delete."""
@@ -106,38 +106,38 @@ class Person:
             ("update", "compare", "agree", "upsert", "replace", "delete", "insert"), (7, 3, 3, 3, 2, 4, 1)
         )[0]:
             case "update":
-                changed = (await store.update(id, self._fields(token))).changed
+                handle = await store.update(id, self._fields(token, spec))
             case "compare":
                 version = await store.version(id)
                 await trio.sleep(dice.random() * self._swarm.latency)
-                changed = (await store.update(id, self._fields(token), base_version=version)).changed
+                handle = await store.update(id, self._fields(token, spec), base_version=version)
             case "agree":
                 await store.update(id, self._plain_fields())
                 return
             case "upsert":
-                changed = (await store.upsert({"id": id, **self._fields(token)})).changed
+                handle = await store.upsert({"id": id, **self._fields(token, spec)})
             case "replace":
-                changed = (await store.upsert(self._item(id, token), apply="replace")).changed
+                handle = await store.upsert(self._item(id, token, spec), apply="replace")
             case "delete":
                 await store.delete(id)
                 return
             case _:
-                changed = (await store.insert(self._item(id, token))).changed
-        if changed:
-            self._promised(token)
+                handle = await store.insert(self._item(id, token, spec))
+        if handle.changed:
+            self._promised(token, handle)
 
     def _plain_fields(self) -> dict[str, object]:
         """Columns without a token: two devices may well set them to the same value."""
-        fields = self._fields("")
+        fields = self._fields("", LATEST)
         del fields["token"]
         return {"right": self._dice.choice("xyz"), **fields}
 
     async def _create(self, store: Store[Item], id: str, token: str) -> None:
         if self._dice.random() < 0.6:
-            await store.insert(self._item(id, token))
+            handle = await store.insert(self._item(id, token, store.spec))
         else:
-            await store.upsert(self._item(id, token))
-        self._promised(token)
+            handle = await store.upsert(self._item(id, token, store.spec))
+        self._promised(token, handle)
 
     async def _many(self, client: Client) -> None:
         """Several rows of one store, item by item."""
@@ -146,17 +146,21 @@ class Person:
         tokens = [self._token() for _ in ids]
         match self._dice.choice(("insert", "update", "upsert", "delete")):
             case "insert":
-                result: Any = await store.insert_many([self._item(id, t) for id, t in zip(ids, tokens, strict=True)])
+                result: Any = await store.insert_many(
+                    [self._item(id, t, store.spec) for id, t in zip(ids, tokens, strict=True)]
+                )
             case "update":
                 result = await store.update_many({id: {"token": t} for id, t in zip(ids, tokens, strict=True)})
             case "upsert":
-                result = await store.upsert_many([self._item(id, t) for id, t in zip(ids, tokens, strict=True)])
+                result = await store.upsert_many(
+                    [self._item(id, t, store.spec) for id, t in zip(ids, tokens, strict=True)]
+                )
             case _:
                 await store.delete_many(ids)
                 return
         for item, token in zip(result, tokens, strict=True):
             if item.ok and item.handle.changed:
-                self._promised(token)
+                self._promised(token, item.handle)
 
     async def _pair(self, client: Client) -> None:
         """Both rows of a pair with one token, as one atomic unit or as a transaction."""
@@ -170,12 +174,12 @@ class Person:
             await self._pair_in_transaction(client, spec, ids, token)
         elif there is None:
             (await store.insert_many([Item(id=id, token=token) for id in ids], atomic=True)).raise_for_errors()
-            self._promised(token)
+            self._promised(token, None)
         elif self._dice.random() < 0.2:
             (await store.delete_many(ids, atomic=True)).raise_for_errors()
         else:
             (await store.update_many({id: {"token": token} for id in ids}, atomic=True)).raise_for_errors()
-            self._promised(token)
+            self._promised(token, None)
 
     async def _pair_in_transaction(self, client: Client, spec: StoreSpec[Item], ids: list[str], token: str) -> None:
         async with client.transaction() as tx:
@@ -190,7 +194,7 @@ class Person:
                 else:
                     await tx.store(spec).update(id, token=token)
         if not removing:
-            self._promised(token)
+            self._promised(token, None)
 
     async def _transaction(self, client: Client) -> None:
         """Rows of several stores, and of unlike rules, as one mutation."""
@@ -199,8 +203,8 @@ class Person:
         stores = self._dice.sample((LATEST, SERVER, MANUAL), 2)
         async with client.transaction() as tx:
             for spec in stores:
-                await tx.store(spec).upsert(self._item(id, token))
-        self._promised(token)
+                await tx.store(spec).upsert(self._item(id, token, spec))
+        self._promised(token, None)
 
     async def _changing(self, client: Client) -> None:
         """Read, change by a function, write; again when somebody was faster."""
@@ -212,8 +216,7 @@ class Person:
                 id=item.id, token=token, left=item.left, right=item.right, count=item.count + 1, place=item.place
             )
 
-        await client.store(LATEST).update(id, more)
-        self._promised(token)
+        self._promised(token, await client.store(LATEST).update(id, more))
 
     async def _tidy(self, client: Client) -> None:
         """Look into the inbox: leave what is there to the hub, or insist."""

@@ -19,6 +19,7 @@ from atoma.errors import ClosedError
 from atoma.hub import Hub, StaticTokenVerifier, open_hub
 from atoma.plugins import Plugin
 from atoma.ports import Environment
+from atoma.runtime import WriteHandle
 from atoma.schema.ids import IdSource
 from atoma.sync import Sync
 from atoma.testing.simulation.files import Wreck
@@ -28,9 +29,10 @@ from atoma.testing.simulation.planted import plant
 from atoma.testing.simulation.replicas import Replica
 from atoma.testing.simulation.report import Report, Violation
 from atoma.testing.simulation.scheduling import Trace, run_seeded
-from atoma.testing.simulation.stores import SCHEMA, SCOPES
+from atoma.testing.simulation.stores import SCHEMA, SCOPES, Item
 from atoma.testing.simulation.swarm import Swarm, draw_swarm
 from atoma.testing.simulation.watching import CommitWatch, WatchedHubStore
+from atoma.testing.simulation.witness import Witness
 from atoma.testing.simulation.workload import Person
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
@@ -117,6 +119,7 @@ class World:
             life.name: Person(life.name, self.swarm, self.dice, self._promised(life), self.counts)
             for life in self.clients
         }
+        self.witnesses: dict[str, Witness] = {}
         self.over = trio.CancelScope()
         self.written = trio.Event()
         self.virtual_s = 0.0
@@ -170,12 +173,12 @@ class World:
         ids = IdSource(wall_ms, random.Random(source.getrandbits(64)))
         return Environment(wall_ms=wall_ms, ids=ids, random=source, executor="inline")
 
-    def _promised(self, life: Mortal) -> Callable[[str], None]:
+    def _promised(self, life: Mortal) -> Callable[[str, WriteHandle[Item] | None], None]:
         """What to tell about a write that has returned."""
 
-        def told(token: str) -> None:
+        def told(token: str, handle: WriteHandle[Item] | None) -> None:
             if not life.dead:
-                self.replicas[life.name].expect(token)
+                self.guarded(partial(self.witnesses[life.name].returned, token, handle))()
 
         return told
 
@@ -233,7 +236,12 @@ class World:
         if self.swarm.split:
             plugins.append(SplittingLink(transport, self.weather))
         environment = self.environment(life)
-        async with open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client:
+        witness = self.witnesses[life.name] = Witness(replica, self.history)
+        async with (
+            open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client,
+            trio.open_nursery() as nursery,
+        ):
+            nursery.start_soon(witness.watch, client)
             await person.work(client)
             if not any(other.left for other in self.people.values()):
                 self.written.set()
@@ -348,6 +356,10 @@ class World:
         if patience.cancelled_caught:
             left = "; ".join(f"{name}: {replica.unfinished()}" for name, replica in self.replicas.items())
             self.broken(Violation("I15", "the end", f"no convergence after {patience.deadline:g} s: {left}"))
+            return
+        await trio.sleep(LOOK_S)
+        for witness in self.witnesses.values():
+            self.guarded(witness.check)()
 
 
 class _Complaints(logging.Handler):

@@ -71,7 +71,7 @@ class StoreReader:
         table = self._table
 
         def body(connection: apsw.Connection) -> QueryResult:
-            found = connection.executemany(table.select, ((id,) for id in ids)).fetchall()
+            found = connection.executemany(table.select, ((id,) for id in ids))
             return QueryResult(tuple(map(table.row, found)), None, _at(connection))
 
         return body
@@ -82,7 +82,8 @@ class StoreReader:
         limit = query.limit
 
         def body(connection: apsw.Connection) -> QueryResult:
-            rows = tuple(map(table.row, connection.execute(statement.sql, statement.bindings).fetchall()))
+            # row by row, so that an interrupt stops the decoding too
+            rows = tuple(map(table.row, connection.execute(statement.sql, statement.bindings)))
             meta = _at(connection)
             if limit is not None and len(rows) > limit:
                 rows = rows[:limit]

@@ -38,16 +38,21 @@ class PoolReader:
     Args:
         connection: Its own from now on.
         path: For messages.
-        connections: Where the connection is listed, so that closing can interrupt it.
+        readers: Where it is listed while it is open.
     """
 
-    def __init__(self, connection: apsw.Connection, path: str, connections: list[apsw.Connection]) -> None:
+    def __init__(self, connection: apsw.Connection, path: str, readers: list[PoolReader]) -> None:
         self._connection = connection
         self._path = path
-        self._connections = connections
+        self._readers = readers
         self._lock = threading.Lock()
         self._running: Job[Body] | None = None
-        connections.append(self._connection)
+        readers.append(self)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a read is running."""
+        return self._running is not None
 
     def run(self, batch: Sequence[Job[Body]]) -> None:
         """Run the reads, each in a snapshot of its own."""
@@ -59,10 +64,10 @@ class PoolReader:
             except BaseException as error:
                 job.fail(error)
 
-    def interrupt(self, job: Job[Body]) -> None:
-        """Stop the statement that ``job`` is running, if it is running one; called in any thread."""
+    def interrupt(self, job: Job[Body] | None = None) -> None:
+        """Stop the statement that ``job`` (None: whichever there is) is running, if it is; called in any thread."""
         with self._lock:
-            if self._running is job:
+            if self._running is not None and job in (self._running, None):
                 self._connection.interrupt()
 
     def _run_one(self, job: Job[Body]) -> object:
@@ -78,9 +83,12 @@ class PoolReader:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
 
+    def tidy(self) -> None:
+        """Nothing is left to do after a read."""
+
     def close(self) -> None:
         """Close the connection."""
-        self._connections.remove(self._connection)
+        self._readers.remove(self)
         self._connection.close()
 
 
@@ -121,6 +129,9 @@ class Checkpointer:
             self._busy = False
         for job in batch:
             job.succeed(None)
+
+    def tidy(self) -> None:
+        """Nothing is left to do after a checkpoint."""
 
     def close(self) -> None:
         """Close the connection; called in the thread."""

@@ -112,6 +112,10 @@ class BatchRunner(Protocol[T]):
         """Run the jobs in order."""
         ...
 
+    def tidy(self) -> None:
+        """Do what the callers, who have been told, need not wait for; must not raise."""
+        ...
+
     def close(self) -> None:
         """Let go of what the thread holds; called in the thread, last."""
         ...
@@ -159,6 +163,8 @@ class JobThread(Generic[T]):
                     if not job.done:
                         job.fail(error)
             self._token.run_sync_soon(deliver, batch)
+            if runner is not None:
+                runner.tidy()
         try:
             if runner is not None:
                 runner.close()

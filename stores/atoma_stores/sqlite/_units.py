@@ -139,6 +139,8 @@ class EngineTx(SyncState):
 
     def _items(self, request: WriteRequest) -> tuple[WriteItemResult, ...]:
         reports = self._reports
+        if len(reports) == len(request.entries):
+            return tuple([reports[index] for index in range(len(reports))])
         return tuple(
             reports.get(index) or WriteItemResult(entry.id, ok=True) for index, entry in enumerate(request.entries)
         )

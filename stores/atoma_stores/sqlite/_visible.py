@@ -155,9 +155,10 @@ class VisibleRows:
                 connection.execute("RELEASE bulk")
         self._counters.add("version", len(made))
         delta = self._delta.setdefault(store, {})
-        for row in made:
-            known = delta.get(row.id)
-            delta[row.id] = (None if known is None else known[0], row)
+        known = {row.id: delta[row.id][0] for row in made if row.id in delta} if delta else {}
+        delta.update((row.id, (None, row)) for row in made)
+        for id, old in known.items():
+            delta[id] = (old, delta[id][1])
         return [row.version for row in made]
 
     def note(self, store: str, id: str, old: StoredRow | None, new: StoredRow | None) -> None:

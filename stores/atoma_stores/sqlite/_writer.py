@@ -205,10 +205,14 @@ class WriterThread:
 
     def run(self, batch: Sequence[Job[Body]]) -> None:
         """Commit ``batch``."""
-        writer = self._writer
-        with writer.lock:
-            writer.run(batch)
-            writer.catch_up()
+        with self._writer.lock:
+            self._writer.run(batch)
+
+    def tidy(self) -> None:
+        """Shorten a WAL that has grown past its bound, before anything else is committed in this thread."""
+        if self._writer.is_behind:
+            with self._writer.lock:
+                self._writer.catch_up()
 
     def close(self) -> None:
         """Nothing: the database closes the connection, after the readers'."""

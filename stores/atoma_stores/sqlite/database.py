@@ -53,6 +53,7 @@ class DatabaseStatistics:
         inline_commits: Transactions committed on the loop's thread.
         moved_reads: Reads that took too long on the loop and were run again in the pool.
         checkpoints: Checkpoints taken.
+        reading: Reads that are running in the pool now.
     """
 
     commits: int
@@ -61,6 +62,7 @@ class DatabaseStatistics:
     inline_commits: int
     moved_reads: int
     checkpoints: int
+    reading: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class Database:
         self._read_queue: JobQueue[Body] = JobQueue()
         self._readers: list[JobThread[Body]] = []
         self._reading = 0
-        self._pool_connections: list[apsw.Connection] = []
+        self._pool: list[PoolReader] = []
         self._checkpointer: Checkpointer | None = None
         self._writer = Writer(self._open_writer(), path)
         self._reader = self._writer.connection
@@ -228,6 +230,7 @@ class Database:
             inline_commits=self._inline_commits,
             moved_reads=self._moved_reads,
             checkpoints=self._checkpointer.taken if self._checkpointer else 0,
+            reading=sum(reader.is_busy for reader in self._pool),
         )
 
     # inside
@@ -313,7 +316,7 @@ class Database:
             connection = self._open(read_only=True, busy_ms=BUSY_MS)
         except apsw.Error as error:
             raise translate(error, self.path) from error
-        return PoolReader(connection, self.path, self._pool_connections)
+        return PoolReader(connection, self.path, self._pool)
 
     def _wal_grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._writer.wal_grew(pages)
@@ -343,8 +346,9 @@ class Database:
             for thread in threads:
                 await thread.join()
         if patience.cancelled_caught:
-            for connection in (self._writer.connection, *self._pool_connections):
-                connection.interrupt()
+            self._writer.connection.interrupt()
+            for reader in self._pool:
+                reader.interrupt()
             with trio.move_on_after(INTERRUPTED_S) as patience:
                 for thread in threads:
                     await thread.join()

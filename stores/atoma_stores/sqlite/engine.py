@@ -191,6 +191,8 @@ class SQLiteLocalDatabase:
         return tx, connection.total_changes()
 
     def _receipts_of(self, answer: UnitAnswer) -> tuple[Receipt | None, ...]:
+        if not any(answer.mutations):
+            return tuple([LOCAL if item.ok else None for item in answer.items])
         receipts: list[Receipt | None] = []
         for item, mutation in zip(answer.items, answer.mutations, strict=True):
             if not item.ok:

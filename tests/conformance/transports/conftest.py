@@ -48,7 +48,7 @@ from atoma_transports.serving import open_server, serve_pipe
 from atoma_transports.websocket import WebSocketTransport
 
 TOKEN = "a-secret"
-LIMITS = ChannelLimits(ping_s=0.3, pong_s=0.3, slow_s=0.4, handshake_s=1.0, calls=250)
+LIMITS = ChannelLimits(ping_s=0.5, pong_s=1.0, slow_s=1.5, handshake_s=3.0, calls=250)
 
 
 async def nothing() -> None:

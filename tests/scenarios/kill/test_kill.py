@@ -178,7 +178,7 @@ def test_nothing_is_lost_doubled_or_invented(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
 def test_the_same_loop_shows_what_an_outbox_fed_by_events_loses(tmp_path: Path) -> None:
     loop = Loop(tmp_path, random.Random(20), bug="event-outbox")
-    loop.run(ROUNDS)
+    loop.run(ROUNDS // 2)
     lost = loop.lost()
     print(f"{len(lost)} of {len(loop.reported)} reported writes lost in {loop.kills['writer']} kills")
     assert len(lost) > 0

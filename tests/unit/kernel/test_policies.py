@@ -384,7 +384,7 @@ async def test_a_synced_store_refuses_policies_that_write_past_the_outbox(open_h
 async def test_the_deadline_of_the_caller_travels_with_the_request(open_house: Any) -> None:
     bounded = Policy("bounded", timeout(node("remote-test"), 2), timeout(node("remote-test"), 2))
     async with open_house(bounded) as house:
-        now = trio.current_time()
+        now, read = trio.current_time(), None
         with trio.move_on_after(5):
             read = await house.query("direct-remote")
             await house.query("bounded")
@@ -393,6 +393,7 @@ async def test_the_deadline_of_the_caller_travels_with_the_request(open_house: A
         await house.write("direct-remote")
         deadlines = [request.context.deadline - now for request in house.nodes["remote-test"].requests]
     assert deadlines == pytest.approx([5, 2, 1, math.inf])
+    assert read is not None
     assert read.meta.path[0].budget_s == pytest.approx(5)
 
 

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoma import Query, Schema, StoreSpec, col
+from atoma.contracts.codec import encode
 from atoma.contracts.execution import (
     ExecutionMeta,
     QueryRequest,
@@ -27,6 +28,8 @@ from atoma.contracts.execution import (
     WriteResult,
     status_of,
 )
+from atoma.contracts.overlay import PendingMutation
+from atoma.contracts.sync import MutationBody, Op
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ConflictError, ConnectFailed, UnknownPolicy, ValidationError, WriteRejected
 from atoma.ports import ApplyPort, Environment, LocalTx, QueryPort, WritePort
@@ -258,6 +261,10 @@ async def open_cache(rows: Sequence[StoredRow], pending: str = "") -> AsyncGener
                 tx.put_base("notes", row.id, row.scope, row.image, row.seq)
             if pending:
                 tx.shadow("notes", pending, "main", {"text": "base"})
+                op = Op("patch", "notes", pending, {"text": pending})
+                body = encode(MutationBody(0, "key", "main", 0, 1, 0, (op,)))
+                mutation = PendingMutation(0, "volatile", 0, "key", "main", 0, body, b"")
+                tx.enqueue(mutation, [("notes", pending, {"text": "base"})])
 
         await apply.apply_writeback(fill)
 

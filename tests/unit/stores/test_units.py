@@ -350,6 +350,7 @@ async def test_a_caller_that_is_cancelled_too_late_has_written(tmp_path: Path) -
                 begun.set()
                 assert gate.wait(10)
 
+        result = None
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
 
@@ -361,6 +362,7 @@ async def test_a_caller_that_is_cancelled_too_late_has_written(tmp_path: Path) -
 
                 nursery.start_soon(cancel)
                 result = await db.db.commit(request(insert("1")), [db.node, Slow(), db.outbox])
+        assert result is not None
         assert result.status == "confirmed"
         assert len(heard) == 1
         assert await db.rows() == {"1": card()}

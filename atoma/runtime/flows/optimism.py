@@ -1,0 +1,375 @@
+"""Layered optimism: a write that another machine decides is shown at once, and shown as decided once it is.
+
+For stores that do not replicate and have a local database. A unit is laid over the confirmed base in one local
+transaction and its handle returned; a task in the client's nursery then asks the authority. Its answer becomes the
+base and the layer goes; a refusal, or a failure before anything was sent, only takes the layer away. What other writes
+have laid on the row stays, in the order it was written.
+
+Units that share a row are sent one after the other, in the order they were written, so that the authority sees the
+order the user saw. An answer that was lost is asked for again under the same key, which the authority carries out at
+most once.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+import trio
+
+from atoma.contracts.events import Event, WriteTakenBack
+from atoma.contracts.execution import ExecutionMeta, Step, WriteItemResult, WriteRequest, WriteResult, status_of
+from atoma.contracts.policy import WriteReach
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import (
+    AtomaError,
+    AuthenticationError,
+    CircuitOpen,
+    NodeTimeout,
+    Overloaded,
+    QueryError,
+    RemoteError,
+    StoreError,
+    WriteError,
+    WriteUnknown,
+)
+from atoma.ports.environment import Environment
+from atoma.ports.execution import ApplyPort, WritePort
+from atoma.ports.overlay import RowKey
+from atoma.runtime.flows.layers import Laid, Unpredictable, address, lay, names_versions, only_nodded, settle
+from atoma.runtime.flows.results import ResultMismatch, aligned
+from atoma.runtime.receipts import PendingReceipt
+
+_log = logging.getLogger("atoma.runtime")
+
+OVERLAY = "overlay"
+"""What the trail calls the step that shows a write before anybody has decided it."""
+CALL_S = 30.0
+"""Budget of one try, in seconds; the caller has its handle, so no deadline of its own bounds the call."""
+TRIES = 12
+"""How often a write is sent whose answer was lost."""
+FIRST_WAIT_S = 0.5
+WAIT_MAX_S = 60.0
+UNDECIDED_MAX = 1024
+SENDING_MAX = 16
+
+
+@dataclass(eq=False, slots=True)
+class _Unit:
+    """A unit on its way to the authority, laid over the base or not."""
+
+    request: WriteRequest
+    reach: WriteReach
+    rows: tuple[RowKey, ...]
+    after: tuple[trio.Event, ...]
+    layers: tuple[int, ...] = ()
+    receipts: tuple[PendingReceipt, ...] = ()
+    left: trio.Event = field(default_factory=trio.Event)
+
+
+@dataclass(eq=False, slots=True)
+class _Answer:
+    """The answer of a step that the kernel has detached."""
+
+    came: trio.Event = field(default_factory=trio.Event)
+    result: WriteResult | None = None
+    error: AtomaError | None = None
+
+
+class LayeredWrites:
+    """Shows and settles the writes that another machine decides.
+
+    Args:
+        port: Carries writes out.
+        apply: The way into the local database.
+        reach: How far the writes of a policy go.
+        synced: Stores that replicate; their writes are the outbox's.
+        nursery: Where the authority is asked; cancelling it leaves what is undecided to the next start, which takes it
+            back.
+        environment: Clock and randomness.
+        emit: Tells the listeners.
+        settled: Told which rows have the authority's images now.
+    """
+
+    def __init__(
+        self,
+        port: WritePort,
+        apply: ApplyPort,
+        *,
+        reach: Callable[[str], WriteReach],
+        synced: frozenset[str],
+        nursery: trio.Nursery,
+        environment: Environment,
+        emit: Callable[[Event], None],
+        settled: Callable[[Sequence[RowKey]], None] = lambda rows: None,
+    ) -> None:
+        self._port = port
+        self._apply = apply
+        self._reach = reach
+        self._synced = synced
+        self._nursery = nursery
+        self._environment = environment
+        self._emit = emit
+        self._settled = settled
+        self._laying = trio.Lock()
+        self._places = trio.Semaphore(SENDING_MAX)
+        self._undecided = 0
+        self._last: dict[RowKey, _Unit] = {}
+        self._answers: dict[str, _Answer] = {}
+
+    def takes(self, request: WriteRequest) -> bool:
+        """Whether ``request`` is to be carried out here: another machine decides it, and no store of it replicates."""
+        if self._reach(request.context.policy) == "local":
+            return False
+        return all(entry.store not in self._synced for entry in request.entries)
+
+    async def write(self, request: WriteRequest) -> WriteResult:
+        """Carry ``request`` out.
+
+        Optimistic, it returns at the local commit with one receipt per entry. What the rows of this device cannot
+        predict (a row that is not here, a version that is not this device's, a taken id) is decided by the authority
+        before anything is shown, as is everything with ``confirm="strict"``.
+
+        Cancelled before the local commit, nothing has happened; afterwards the write goes on without its caller.
+        Cancelled while the authority is asked, the write may have been carried out there; nothing of it is shown.
+
+        Raises:
+            Overloaded: Too many writes are undecided; nothing was written.
+            WriteUnknown: The authority was asked first and its answer was lost.
+            AtomaError: It was asked first and could not be.
+        """
+        reach = self._reach(request.context.policy)
+        if request.options.confirm == "optimistic":
+            shown = await self._show(request, reach)
+            if shown is not None:
+                return shown
+        return await self._ask(request, reach)
+
+    def answered(self, request: WriteRequest, result: WriteResult | None, error: AtomaError | None) -> bool:
+        """Take the answer of a detached step; False when nobody here waits for it."""
+        answer = self._answers.get(request.idem)
+        if answer is None:
+            return False
+        answer.result, answer.error = result, error
+        answer.came.set()
+        return True
+
+    # showing first
+
+    async def _show(self, request: WriteRequest, reach: WriteReach) -> WriteResult | None:
+        """Lay the unit and start asking; None when it cannot be predicted."""
+        if self._undecided >= UNDECIDED_MAX:
+            raise Overloaded("the place for undecided writes", UNDECIDED_MAX)
+        began = self._environment.clock()
+        async with self._laying:  # units are entered in the order in which they are laid
+            try:
+                laid = await self._apply.apply_writeback(lambda tx: lay(tx, request), "writeback")
+            except Unpredictable:
+                return None
+            unit = self._enter(_staged(request), reach, laid)
+            self._nursery.start_soon(self._carry, unit, name=f"write {request.idem}")
+        step = Step(OVERLAY, "ok", self._environment.clock() - began, note="shown, not decided")
+        meta = ExecutionMeta("local", (step,), request.context.trace_id, policy=request.context.policy)
+        return WriteResult("confirmed", laid.items, meta, unit.receipts)
+
+    async def _carry(self, unit: _Unit) -> None:
+        """Ask the authority about a laid unit and settle it."""
+        try:
+            items = await self._decision(unit)
+            await self._settle(unit, items)
+            for entry, item, receipt in zip(unit.request.entries, items, unit.receipts, strict=True):
+                if item.error is not None:
+                    receipt.refuse(entry.store, entry.id, item.error)
+                elif only_nodded(item):
+                    receipt.move("local")  # the policy let this device answer in the authority's place
+                else:
+                    receipt.move("observed", item.version)
+            self._tell(unit, items)
+        except Exception:
+            _log.exception("write %s could not be settled; the next start takes it back", unit.request.idem)
+        finally:
+            self._leave(unit)
+
+    async def _decision(self, unit: _Unit) -> Sequence[WriteItemResult]:
+        """What became of each entry; a failure refuses them all."""
+        try:
+            await _turn(unit)
+            unit.request = await self._addressed(unit.request, laid=True)
+            return (await self._resolved(unit)).items
+        except AtomaError as error:
+            info = ErrorInfo(_code(error), f"the write was taken back: {error}")
+        except Exception as error:  # supervised: a fault of a port must not end the client
+            _log.exception("write %s failed", unit.request.idem)
+            info = ErrorInfo("INTERNAL", f"the write was taken back: {type(error).__name__}: {error}")
+        return [WriteItemResult(entry.id, ok=False, error=info) for entry in unit.request.entries]
+
+    async def _resolved(self, unit: _Unit) -> WriteResult:
+        """The authority's answer, asked for again under the same key while it is in doubt.
+
+        Raises:
+            WriteUnknown: It could not be had.
+            AtomaError: Nothing of the write was carried out.
+        """
+        request, doubt = unit.request, None
+        for tries in range(TRIES):
+            if doubt is not None:
+                await trio.sleep(self._wait_s(tries, doubt))
+            try:
+                async with self._places:
+                    for receipt in unit.receipts:
+                        receipt.move("sent")
+                    result = await self._within_budget(request, unit.reach)
+                if doubt is None or not all(map(only_nodded, result.items)):
+                    return result
+            except AtomaError as error:
+                if _decides(error, in_doubt=doubt is not None):
+                    raise
+                doubt = error
+        raise WriteUnknown(request.idem, f"{TRIES} tries, the last one: {doubt}")
+
+    def _wait_s(self, tries: int, doubt: AtomaError) -> float:
+        wait = self._environment.random.uniform(0, min(WAIT_MAX_S, FIRST_WAIT_S * 2**tries))
+        cause = doubt.__cause__ if isinstance(doubt, WriteUnknown) else doubt
+        return max(wait, cause.retry_after_s) if isinstance(cause, RemoteError | CircuitOpen) else wait
+
+    async def _within_budget(self, request: WriteRequest, reach: WriteReach) -> WriteResult:
+        with trio.move_on_after(CALL_S):
+            return await self._call(request, reach)
+        raise WriteUnknown(request.idem, str(NodeTimeout(request.context.policy, CALL_S)))
+
+    async def _settle(self, unit: _Unit, items: Sequence[WriteItemResult]) -> tuple[int, ...]:
+        """Settle in one local transaction, tried again while the engine fails for a time."""
+        for tries in range(TRIES):
+            try:
+                versions = await self._apply.apply_writeback(
+                    lambda tx: settle(tx, unit.request, unit.layers, items), "writeback"
+                )
+            except StoreError as error:
+                if tries == TRIES - 1:
+                    raise
+                _log.warning("write %s cannot be settled yet: %s", unit.request.idem, error)
+                await trio.sleep(self._wait_s(tries, error))
+            else:
+                self._settled(unit.rows)
+                return versions
+        raise AssertionError("unreachable")
+
+    def _tell(self, unit: _Unit, items: Sequence[WriteItemResult]) -> None:
+        refused = [
+            (entry.store, entry.id, item.error)
+            for entry, item in zip(unit.request.entries, items, strict=True)
+            if item.error is not None
+        ]
+        if refused:
+            context = unit.request.context
+            rows = tuple((store, id) for store, id, _ in refused)
+            code = next((error.code for _, _, error in refused if error.code != "ABORTED"), "ABORTED")
+            self._emit(WriteTakenBack(context.trace_id, unit.request.idem, context.policy, rows, code))
+
+    # asking first
+
+    async def _ask(self, request: WriteRequest, reach: WriteReach) -> WriteResult:
+        """Ask the authority, then show what it answered."""
+        if reach != "remote":
+            request = _staged(request)
+        unit = self._enter(request, reach, None)
+        try:
+            await _turn(unit)
+            request = await self._addressed(request, laid=False)
+            result = await self._call(request, reach)
+            if not request.context.staged and result.meta.source == "local":
+                return result  # written here in the authority's place
+            unit.request = request
+            versions = await self._settle(unit, result.items)
+        finally:
+            self._leave(unit)
+        receipts = tuple(PendingReceipt("observed", item.version) if item.ok else None for item in result.items)
+        items = tuple(
+            msgspec.structs.replace(item, version=version) if item.ok else item
+            for item, version in zip(result.items, versions, strict=True)
+        )
+        return WriteResult(status_of(items), items, result.meta, receipts)
+
+    # both
+
+    async def _call(self, request: WriteRequest, reach: WriteReach) -> WriteResult:
+        """One try over the port; when the asking is detached, its answer is waited for."""
+        if reach != "later":
+            return aligned(request, await self._port.execute_write(request))
+        answer = self._answers[request.idem] = _Answer()
+        try:
+            first = aligned(request, await self._port.execute_write(request))
+            if not any(step.outcome == "detached" for step in first.meta.path):
+                return first
+            await answer.came.wait()
+        finally:
+            if self._answers.get(request.idem) is answer:
+                del self._answers[request.idem]
+        if answer.result is None:
+            raise answer.error or WriteUnknown(request.idem, "the detached step ended without an answer")
+        return aligned(request, answer.result)
+
+    async def _addressed(self, request: WriteRequest, *, laid: bool) -> WriteRequest:
+        if not names_versions(request):
+            return request
+        return await self._apply.apply_writeback(lambda tx: address(tx, request, laid=laid), "writeback")
+
+    def _enter(self, request: WriteRequest, reach: WriteReach, laid: Laid | None) -> _Unit:
+        """Queue a unit behind the undecided units on its rows."""
+        rows = tuple(dict.fromkeys((entry.store, entry.id) for entry in request.entries))
+        before = {id(found): found.left for row in rows if (found := self._last.get(row)) is not None}
+        unit = _Unit(request, reach, rows, tuple(before.values()))
+        if laid is not None:
+            unit.layers = laid.layers
+            unit.receipts = tuple(PendingReceipt() for _ in laid.items)
+            self._undecided += 1
+        for row in rows:
+            self._last[row] = unit
+        return unit
+
+    def _leave(self, unit: _Unit) -> None:
+        """Let the next one on its rows go."""
+        if unit.receipts:
+            self._undecided -= 1
+        for receipt in unit.receipts:
+            receipt.close()
+        for row in unit.rows:
+            if self._last.get(row) is unit:
+                del self._last[row]
+        unit.left.set()
+
+
+async def _turn(unit: _Unit) -> None:
+    """Wait until the units before this one are settled."""
+    for left in unit.after:
+        await left.wait()
+
+
+def _staged(request: WriteRequest) -> WriteRequest:
+    context = msgspec.structs.replace(request.context, staged=True)
+    return WriteRequest(request.entries, request.options, context, request.idem)
+
+
+def _decides(error: AtomaError, *, in_doubt: bool) -> bool:
+    """Whether ``error`` says that nothing of the write was or will be carried out.
+
+    An error of a first try that does not leave the write in doubt does. In doubt, only a judgement of the request
+    itself does: that a later try did not get through says nothing about an earlier one.
+    """
+    if isinstance(error, WriteUnknown | ResultMismatch):
+        return False
+    if not in_doubt or isinstance(error, WriteError | QueryError):
+        return True
+    if isinstance(error, AuthenticationError):
+        return False
+    return isinstance(error, RemoteError) and not error.remote_retryable and error.remote_code not in _ABOUT_THE_CALLER
+
+
+_ABOUT_THE_CALLER = frozenset({"UNAUTHENTICATED", "AUTH_EXPIRED", "PERMISSION_DENIED", "QUOTA"})
+"""Codes that judge who asks, not what is asked: the key is still in doubt."""
+
+
+def _code(error: AtomaError) -> str:
+    return error.remote_code if isinstance(error, RemoteError) else error.code

@@ -1,0 +1,59 @@
+"""The lanes come into the database through one door: the apply port."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from atoma.kernel import ExecutionKernel
+from atoma.runtime.flows.apply import ApplyFlow
+from atoma_stores.sqlite.engine import SQLiteLocalDatabase
+
+pytestmark = pytest.mark.virtual_time
+DOORS = {
+    ExecutionKernel: ("execute_query", "execute_write"),
+    SQLiteLocalDatabase: ("commit", "apply", "read"),
+    ApplyFlow: ("apply_writeback",),
+}
+
+
+def count_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Count who comes in by which door; the calls themselves go on as they are."""
+    calls: Counter[str] = Counter()
+
+    def counted(owner: type, name: str) -> Any:
+        original = getattr(owner, name)
+
+        async def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            calls[name] += 1
+            return await original(self, *args, **kwargs)
+
+        return call
+
+    for owner, names in DOORS.items():
+        for name in names:
+            monkeypatch.setattr(owner, name, counted(owner, name))
+    return calls
+
+
+async def test_verdicts_and_pages_come_in_by_the_apply_port_only(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("b", down=True) as b:
+        await a.store(world.CARDS).insert(world.Card(id="1", title="theirs"))
+        await a.settle()
+        taken = await b.store(world.CARDS).insert(world.Card(id="1", title="mine"))
+        kept = await b.store(world.CARDS).insert(world.Card(id="2"))
+        calls = count_calls(monkeypatch)
+        b.wire.mend()
+        b.sync.poke()
+        await b.settle()
+        assert (taken.state, kept.state) == ("rejected", "observed")
+        assert calls["apply_writeback"] == calls["apply"] > 0
+        assert calls["commit"] == calls["execute_write"] == calls["execute_query"] == 0
+        before = calls["apply_writeback"]
+        await b.store(world.CARDS).update("2", lane="done")
+        assert calls["commit"] == calls["execute_write"] == 1, "the counter sees the other doors"
+        await b.settle()
+        assert calls["commit"] == 1
+        assert calls["apply_writeback"] > before

@@ -1,0 +1,164 @@
+"""What a client is made of is what its plugin list says: owners, policies, and the answer when a part is missing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from atoma import Client, Schema, StoreSpec, Sync, new_id, open_client
+from atoma.client.context import Planes
+from atoma.contracts.events import Event, QueryFinished, WriteSettled
+from atoma.errors import PluginError, UnknownPolicy
+from atoma.plugins import Plugin, PluginContext
+from atoma.ports import Channel, PortKey
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine
+from atoma_transports.memory import MemoryNetwork, MemoryTransport
+from atoma_transports.remote import Remote
+
+GOLDEN = Path(__file__).with_name("topology.txt")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    id: str = field(default_factory=new_id)
+    text: str
+
+
+NOTES = StoreSpec("notes", Note)
+DRAFTS = StoreSpec("drafts", Note, policy="direct-local")
+SCHEMA = Schema(NOTES, DRAFTS)
+
+
+def local() -> LocalExecution:
+    return LocalExecution(SQLiteEngine(":memory:"))
+
+
+def remote() -> Remote:
+    return Remote(MemoryTransport(MemoryNetwork()))
+
+
+def dump(client: Client) -> str:
+    """Everything that a client says about how it is put together."""
+    topology = client.topology()
+    lines = [f"default: {topology.default}", f"synced: {', '.join(sorted(topology.synced)) or 'none'}"]
+    for node in topology.nodes:
+        owner = client.owner("node", node.id) or "kernel"
+        lines.append(f"node {node.id}: {', '.join(node.roles)}{' remote' if node.remote else ''}, of {owner}")
+    lines += [f"store {name}: {policy}" for name, policy in topology.stores.items()]
+    return "\n".join([*lines, "", client.explain(), ""])
+
+
+async def dump_of(*plugins: Plugin, policy: str = "direct-local") -> str:
+    async with open_client(SCHEMA, plugins=plugins, policy=policy) as client:
+        return dump(client)
+
+
+async def test_what_a_client_does_by_default_can_be_read_off() -> None:
+    """The file is the whole behaviour of a client with nothing but a local database."""
+    assert await dump_of(local()) == GOLDEN.read_text(encoding="utf-8")
+
+
+async def test_changing_one_plugin_changes_its_own_lines_only() -> None:
+    before, after = (await dump_of(local())).splitlines(), (await dump_of(local(), remote())).splitlines()
+    lost, new = [line for line in before if line not in after], [line for line in after if line not in before]
+    assert "node remote-memory: query, write remote, of remote-memory" in new
+    assert [line for line in new + lost if "remote" not in line] == ["policy direct-memory"]
+
+
+async def test_sync_registers_its_outbox_and_touches_no_policy() -> None:
+    clients: list[tuple[set[tuple[str, str]], dict[str, str]]] = []
+    policies: list[object] = []
+    variants: list[list[Plugin]] = [[local(), remote()], [local(), remote(), Sync(stores=[NOTES])]]
+    for plugins in variants:
+        synced = len(plugins) == 3
+        async with open_client(SCHEMA, plugins=plugins, policy="sync-queue" if synced else "direct-local") as client:
+            nodes = {(node.id, client.owner("node", node.id)) for node in client.topology().nodes}
+            clients.append((nodes, {policy.name: client.owner("policy", policy.name) for policy in client.policies}))
+            policies.append(client.policies)
+    (before, owners), (after, owners_after) = clients
+    assert after - before == {("outbox", "sync")}
+    assert before <= after
+    assert policies[0] == policies[1], "policies are values: the same ones"
+    assert owners == owners_after
+
+
+@pytest.mark.parametrize("policy", ["sync-queue", "direct-remote", "remote-first", "hybrid", "direct-http", "nonsense"])
+async def test_a_missing_policy_or_node_is_an_error_and_never_an_empty_answer(policy: str) -> None:
+    heard: list[Event] = []
+    async with open_client(SCHEMA, plugins=[local()]) as client:
+        notes = client.store(NOTES)
+        await notes.insert(Note(id="1", text="here"))
+        client.listen(heard.append)
+        for work in (notes.get, notes.delete):
+            with pytest.raises(UnknownPolicy) as caught:
+                await work("1", policy=policy)
+            assert caught.value.policy == policy
+        with pytest.raises(UnknownPolicy):
+            await notes.query(policy=policy)
+        with pytest.raises(UnknownPolicy):
+            await notes.insert(Note(id="2", text="x"), policy=policy)
+        assert [note.id for note in await notes.query()] == ["1"]
+    settled = [event for event in heard if isinstance(event, WriteSettled)]
+    finished = [event for event in heard if isinstance(event, QueryFinished)]
+    assert settled == []
+    assert [event.policy for event in finished] == ["direct-local"]
+
+
+class Pigeons:
+    """A transport of a user's own."""
+
+    name = "pigeons"
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[Channel]:
+        raise PluginError("no pigeon flies today")
+        yield
+
+
+@dataclass
+class Registering:
+    """A plugin that registers what it is told to and remembers its context."""
+
+    id: str
+    fail: bool = False
+    provides: Sequence[PortKey[Any]] = ()
+    needs: Sequence[PortKey[Any]] = ()
+    context: PluginContext | None = None
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        self.context = context
+        context.register_transport(Pigeons())
+        if self.fail:
+            raise PluginError("set-up failed")
+        yield
+
+
+def tables(plugin: Registering) -> list[dict[str, Any]]:
+    assert isinstance(plugin.context, Planes)
+    return [plugin.context.nodes, plugin.context.policies, dict(plugin.context.transports)]
+
+
+async def test_a_plugin_with_a_transport_alone_works_and_is_taken_back() -> None:
+    plugin = Registering("pigeon-house")
+    async with open_client(SCHEMA, plugins=[plugin, local()]) as client:
+        assert client.owner("transport", "pigeons") == "pigeon-house"
+        await client.store(NOTES).insert(Note(text="x"))
+        assert set(tables(plugin)[0]) == {"local-query", "local-write"}
+    assert tables(plugin) == [{}, {}, {}], "every registration was undone"
+
+
+async def test_a_failed_set_up_takes_every_registration_back() -> None:
+    plugin = Registering("pigeon-house", fail=True)
+    with pytest.raises(PluginError, match="set-up failed"):
+        async with open_client(SCHEMA, plugins=[local(), plugin]):
+            raise AssertionError("it opened")
+    assert tables(plugin) == [{}, {}, {}]
+    assert trio.lowlevel.current_statistics().tasks_living <= 3

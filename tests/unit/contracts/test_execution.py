@@ -1,0 +1,67 @@
+"""Requests and results of the execution ports: these fields, frozen, and a status that agrees with the items."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.execution import (
+    ExecutionMeta,
+    OperationContext,
+    QueryRequest,
+    QueryResult,
+    WriteEntry,
+    WriteItemResult,
+    WriteOptions,
+    WriteRequest,
+    WriteResult,
+    item_key,
+    status_of,
+)
+from atoma.contracts.query import QuerySpec
+from atoma.errors import ProtocolError
+
+CONTEXT = OperationContext("trace", "direct-local")
+ENTRY = WriteEntry("notes", "insert", "1", "main", {"text": "x"})
+VALUES: dict[type[msgspec.Struct], tuple[msgspec.Struct, tuple[str, ...]]] = {
+    QueryRequest: (QueryRequest("notes", QuerySpec(), CONTEXT), ("store", "query", "context")),
+    QueryResult: (QueryResult(()), ("rows", "total", "meta")),
+    ExecutionMeta: (ExecutionMeta(), ("source", "path", "trace_id", "cursor", "commit", "policy")),
+    WriteRequest: (WriteRequest((ENTRY,), WriteOptions(), CONTEXT, "key"), ("entries", "options", "context", "idem")),
+    WriteEntry: (ENTRY, ("store", "op", "id", "scope", "values", "base_version", "replace", "defaults")),
+    WriteOptions: (WriteOptions(), ("confirm", "atomic", "durability", "reads")),
+    WriteResult: (WriteResult("confirmed", ()), ("status", "items", "meta", "receipts")),
+    OperationContext: (CONTEXT, ("trace_id", "policy", "deadline")),
+}
+
+
+@pytest.mark.parametrize("kind", VALUES, ids=lambda kind: kind.__name__)
+def test_a_contract_has_these_fields_and_cannot_be_changed(kind: type[msgspec.Struct]) -> None:
+    value, fields = VALUES[kind]
+    assert kind.__struct_fields__ == fields
+    for name in fields:
+        with pytest.raises(AttributeError):
+            setattr(value, name, getattr(value, name))
+
+
+def test_a_source_is_one_of_three() -> None:
+    for source in ("local", "remote", "mixed"):
+        assert decode(encode({"source": source}), ExecutionMeta).source == source
+    with pytest.raises(ProtocolError):
+        decode(encode({"source": "somewhere"}), ExecutionMeta)
+
+
+@given(st.lists(st.booleans(), min_size=1, max_size=6))
+def test_the_status_agrees_with_the_items(oks: list[bool]) -> None:
+    items = tuple(WriteItemResult(str(number), ok) for number, ok in enumerate(oks))
+    wanted = "confirmed" if False not in oks else "rejected" if True not in oks else "partial"
+    assert status_of(items) == wanted
+
+
+def test_every_mutation_of_a_unit_has_a_key_of_its_own() -> None:
+    assert {item_key("k", index, atomic=False, size=3) for index in range(3)} == {"k:0", "k:1", "k:2"}
+    assert {item_key("k", index, atomic=True, size=3) for index in range(3)} == {"k"}
+    assert item_key("k", 0, atomic=False, size=1) == "k"

@@ -1,0 +1,85 @@
+"""SQLite uses the declared indexes, and the engine's own: read off its query plans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from atoma.contracts.query import And, Compare, QuerySpec, Sort
+from atoma.query.evaluate import evaluate
+from tests.unit.stores.kit import SYNCED, Opened, card, insert, opened
+
+
+async def plans_of(db: Opened, work: object) -> list[str]:
+    """The plans of every statement that ``work``, a read, runs."""
+    assert callable(work)
+
+    def body(connection: apsw.Connection) -> list[str]:
+        statements: list[tuple[str, object]] = []
+
+        def trace(_: object, sql: str, bindings: object) -> bool:
+            statements.append((sql, bindings))
+            return True
+
+        connection.exec_trace = trace
+        try:
+            work(connection)
+        finally:
+            connection.exec_trace = None
+        plans: list[str] = []
+        for sql, bindings in statements:
+            if sql.lstrip().upper().startswith("SELECT"):
+                found = connection.execute(f"EXPLAIN QUERY PLAN {sql}", bindings)  # type: ignore[arg-type]
+                plans.append(" / ".join(str(row[3]) for row in found))
+        return plans
+
+    return await db.db.sqlite.read(body)
+
+
+FILTERS = {
+    "equal": QuerySpec(Compare("eq", "lane", "done"), (Sort("id"),)),
+    "equal and range": QuerySpec(And((Compare("eq", "lane", "done"), Compare("gt", "rank", 3))), (Sort("id"),)),
+    "filter and order": QuerySpec(Compare("eq", "lane", "done"), (Sort("rank"), Sort("id")), 5),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+async def test_a_query_uses_the_declared_index_and_answers_like_a_scan(name: str) -> None:
+    async with opened() as db:
+        await db.write(*(insert(f"{n:03}", card(lane="done" if n % 4 else "todo", rank=n % 9)) for n in range(200)))
+        query = FILTERS[name]
+        plans = await plans_of(db, db.db._reader("cards").answer(query))
+        assert "_atoma_index_cards__lane__rank" in plans[0], plans
+        assert not any("SCAN cards" in plan for plan in plans)
+        rows = (await db.db.read("cards", QuerySpec())).rows
+        assert (await db.db.read("cards", query)).rows == evaluate(query, rows)
+
+
+async def test_without_an_index_the_plan_is_a_scan() -> None:
+    async with opened() as db:
+        await db.write(insert("1"))
+        query = QuerySpec(Compare("eq", "title", "a"), (Sort("id"),))
+        plans = await plans_of(db, db.db._reader("cards").answer(query))
+        assert "_atoma_index" not in plans[0]
+
+
+OUTBOX_READS = {
+    "the queued ones": lambda tx: tx.outbox(limit=10, max_bytes=10**6),
+    "the acked ones": lambda tx: tx.acked("main"),
+    "those of a row": lambda tx: tx.pending("cards", "1"),
+    "the latest of a row": lambda tx: tx.last_pending_mid("cards", "1"),
+    "one by its number": lambda tx: tx.pending_by_mid(3),
+    "what is shadowed in a scope": lambda tx: tx.shadowed("main"),
+}
+
+
+@pytest.mark.parametrize("name", OUTBOX_READS)
+async def test_the_outbox_is_read_by_its_indexes(name: str, tmp_path: Path) -> None:
+    async with opened(tmp_path / "a.db", synced=SYNCED) as db:
+        await db.queue(*(insert(str(n)) for n in range(50)))
+        plans = await plans_of(db, lambda connection: OUTBOX_READS[name](db.db._begin(connection)[0]))
+        assert plans
+        for plan in plans:
+            assert "SCAN" not in plan or "USING" in plan or "_atoma_meta" in plan, plan
