@@ -315,8 +315,13 @@ class Hint(msgspec.Struct, frozen=True):
     head: int
 
 
+_SCALARS = frozenset((bool, int, float, str, bytes, type(None)))
+
+
 def as_image(values: dict[str, object]) -> RowImage:
     """View decoded column values as a row image; raises ``TypeError`` on a value no column can hold."""
+    if _SCALARS.issuperset(map(type, values.values())):
+        return cast("RowImage", values)
     for name, value in values.items():
         if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
             raise TypeError(f"column {name!r} holds a {type(value).__name__}")

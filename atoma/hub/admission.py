@@ -134,6 +134,8 @@ def canonical(store: StoreSpec[Any], name: str, value: object) -> Scalar:
     if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
         raise Refusal("INVALID", f"{store.name}.{name}: a {type(value).__name__} is no column value")
     try:
+        if field.decode is None and (stored := field.encode(value)) is value:
+            return stored  # the common case: it is its own canonical form
         plain = value if field.decode is None else field.decode(value)
         if isinstance(plain, Decimal) and abs(plain.adjusted()) > DECIMAL_DIGITS:
             raise ValueError(f"a Decimal of more than {DECIMAL_DIGITS} digits")
@@ -159,6 +161,8 @@ def complete(store: StoreSpec[Any], id: str, values: RowImage) -> RowImage:
     Raises:
         Refusal: A column without a default is missing.
     """
+    if tuple(values) == store.value_columns:
+        return dict(values)
     missing = [name for name in store.value_columns if name not in values]
     added: RowImage = {}
     if missing:

@@ -76,7 +76,7 @@ def _by_store(schema: Schema, rows: Iterable[tuple[str, str, int, RowImage | Non
             continue
         if len(image) != len(store.fields) - 1:
             image = complete(store, id, image)
-        images.setdefault(name, []).append((seq, id, *(image[column] for column in store.value_columns)))
+        images.setdefault(name, []).append((seq, id, *map(image.__getitem__, store.value_columns)))
     return tuple(
         StoreChanges(
             store=name,

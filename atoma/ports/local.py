@@ -81,8 +81,8 @@ class LocalTx(Protocol):
         """:meth:`put_base` for many ``(id, image, seq)`` of one store; returns the ids that are shadowed."""
         ...
 
-    def shadow(self, store: str, id: str, scope: str, pre: RowImage | None) -> None:
-        """Set ``pre`` aside as the confirmed image, unless the row is shadowed already."""
+    def shadow(self, store: str, id: str, scope: str, pre: RowImage | None) -> bool:
+        """Set ``pre`` aside as the confirmed image and return True, unless the row is shadowed already."""
         ...
 
     def unshadow(self, store: str, id: str) -> None:

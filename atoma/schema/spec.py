@@ -73,6 +73,9 @@ class StoreSpec(Generic[T]):
 
     Raises:
         SchemaError: The declaration cannot be stored.
+
+    Attributes:
+        value_columns: Column names in declaration order, without the id.
     """
 
     __slots__ = (
@@ -89,6 +92,7 @@ class StoreSpec(Generic[T]):
         "name",
         "policy",
         "scope_field",
+        "value_columns",
     )
 
     def __init__(
@@ -132,7 +136,8 @@ class StoreSpec(Generic[T]):
                     raise SchemaError(f"store {name!r}: index on unknown field {field_name!r}")
         self._encoders = [(key, field.encode) for key, field in self.fields.items() if key != "id"]
         self._decoders = [(key, field.decode) for key, field in self.fields.items() if field.decode is not None]
-        self._value_names = frozenset(self.fields) - {"id"}
+        self.value_columns = tuple(name for name in self.fields if name != "id")
+        self._value_names = frozenset(self.value_columns)
         self._read: Callable[[T], tuple[object, ...]] = attrgetter("id", *self.value_columns)
 
     def __repr__(self) -> str:
@@ -142,11 +147,6 @@ class StoreSpec(Generic[T]):
     def columns(self) -> tuple[str, ...]:
         """Column names in declaration order, the id among them."""
         return tuple(self.fields)
-
-    @property
-    def value_columns(self) -> tuple[str, ...]:
-        """Column names without the id."""
-        return tuple(name for name in self.fields if name != "id")
 
     def check_id(self, id: object) -> str:
         """``id`` if it can be a primary key here, else :class:`ValidationError`."""

@@ -14,6 +14,7 @@ from atoma.contracts.sync import Limits, MutationBody, Op
 from atoma.contracts.values import RowImage
 from atoma.errors import ScopeNotSubscribed, ValidationError
 from atoma.ports.local import LocalTx
+from atoma.sync.rebase import RowKey
 
 OUTBOX_NODE = "outbox"
 
@@ -99,13 +100,12 @@ class OutboxNode:
         for idem, effects in mutations:
             scope = effects[0].scope
             base_seq = base_position(tx, effects, cursors)
-            ops = tuple(_linked(tx, effect) for effect in effects)
+            rows = _touched(effects)
+            pending = {(store, id) for store, id, pre in rows if not tx.shadow(store, id, scope, pre)}
+            ops = tuple(_linked(tx, effect, pending) for effect in effects)
             body = encode(MutationBody(mid, idem, scope, base_seq, tx.schema.version, tx.now_ms, ops))
             self._check_size(body, ops)
             digest = next_digest(digest, body)
-            rows = _touched(effects)
-            for store, id, pre in rows:
-                tx.shadow(store, id, scope, pre)
             tx.enqueue(PendingMutation(0, "outbox", mid, idem, scope, base_seq, body, digest), rows)
             mid += 1
         tx.save_identity(_moved(identity, mid, digest))
@@ -133,8 +133,10 @@ def _mutations(request: WriteRequest, effects: Sequence[Effect]) -> list[tuple[s
     return [(item_key(request.idem, effect.index, atomic=False, size=size), [effect]) for effect in effects]
 
 
-def _linked(tx: LocalTx, effect: Effect) -> Op:
-    """The effect's operation, tied to this client's previous pending mutation on the row."""
+def _linked(tx: LocalTx, effect: Effect, pending: set[RowKey]) -> Op:
+    """The effect's operation, tied to this client's previous pending mutation on the row if it is one of ``pending``."""
+    if (effect.op.store, effect.op.id) not in pending:
+        return effect.op
     after_mid = tx.last_pending_mid(effect.op.store, effect.op.id)
     return msgspec.structs.replace(effect.op, after_mid=after_mid) if after_mid else effect.op
 

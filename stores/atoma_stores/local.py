@@ -6,9 +6,8 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol, runtime_checkable
 
-from msgspec import structs
-
 from atoma.contracts.execution import (
+    ExecutionMeta,
     QueryRequest,
     QueryResult,
     WriteEntry,
@@ -47,7 +46,9 @@ class LocalQueryNode:
             StoreError: The engine failed.
         """
         result = await self._database.read(request.store, request.query)
-        return structs.replace(result, meta=structs.replace(result.meta, trace_id=request.context.trace_id))
+        at = result.meta
+        meta = ExecutionMeta(at.source, at.path, request.context.trace_id, at.cursor, at.commit, at.policy)
+        return QueryResult(result.rows, result.total, meta)
 
 
 class LocalWriteNode:

@@ -12,6 +12,7 @@ from atoma.ports.environment import Environment
 from atoma.ports.execution import QueryPort
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
+from atoma.schema.ids import TraceIds
 
 MergeMode: TypeAlias = Literal["replace", "upsert-only", "preserve-missing"]
 """What a complete remote answer does to cached rows that it does not contain.
@@ -34,7 +35,7 @@ class ReadFlow:
     def __init__(self, port: QueryPort, names: PolicyNames, environment: Environment, writeback: WriteBack) -> None:
         self._port = port
         self._names = names
-        self._ids = environment.ids
+        self._traces = TraceIds(environment.ids)
         self._writeback = writeback
 
     async def query(self, store: str, spec: QuerySpec, policy: str | None) -> QueryResult:
@@ -42,7 +43,7 @@ class ReadFlow:
 
         Rows of a remote answer are kept in the local cache, unless the store is synced.
         """
-        request = QueryRequest(store, spec, OperationContext(self._ids(), self._names.resolve(store, policy)))
+        request = QueryRequest(store, spec, OperationContext(self._traces(), self._names.resolve(store, policy)))
         began = self._writeback.freshness.now
         result = await self._port.execute_query(request)
         self._answered(result, began)
@@ -53,13 +54,13 @@ class ReadFlow:
 
     async def get_all(self, store: str, spec: QuerySpec, policy: str | None, merge: MergeMode) -> QueryResult:
         """Answer ``spec``, which has no limit, and merge a remote answer into the cache as ``merge`` says."""
-        trace_id = self._ids()
+        trace_id = self._traces()
         request = QueryRequest(store, spec, OperationContext(trace_id, self._names.resolve(store, policy)))
         began = self._writeback.freshness.now
         result = await self._port.execute_query(request)
         self._answered(result, began)
         if not self._writeback.caches(store, result.meta.source):
-                return result
+            return result
         local = await self._port.execute_query(QueryRequest(store, spec, OperationContext(trace_id, "direct-local")))
         answered = {row.id for row in result.rows}
         missing = [row for row in local.rows if row.id not in answered]

@@ -17,6 +17,7 @@ from atoma.errors import PolicyNotAllowed
 from atoma.ports.environment import Environment
 from atoma.runtime.flows.commit import WriteCommitFlow
 from atoma.runtime.registry import PolicyNames
+from atoma.schema.ids import TraceIds
 from atoma.schema.spec import Schema
 
 
@@ -42,6 +43,7 @@ class WriteFlow:
         self._commit = commit
         self._names = names
         self._ids = environment.ids
+        self._traces = TraceIds(environment.ids)
         self.schema = schema
         self._synced = synced
 
@@ -66,7 +68,7 @@ class WriteFlow:
         if len(policies) > 1:
             named = ", ".join(sorted(stores))
             raise PolicyNotAllowed("/".join(sorted(policies)), named, "one unit runs under one policy")
-        context = OperationContext(self._ids(), policies.pop())
+        context = OperationContext(self._traces(), policies.pop())
         options = WriteOptions(confirm, atomic, durability or self._durability(stores), reads)
         return await self._commit.commit(WriteRequest(tuple(entries), options, context, self._ids()))
 

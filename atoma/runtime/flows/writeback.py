@@ -48,8 +48,11 @@ class WriteBack:
         self._synced = synced
 
     def caches(self, store: str, source: Source) -> bool:
-        """Whether an answer from ``source`` is to be kept for ``store``."""
-        return self.apply is not None and source != "local" and store not in self._synced
+        """Whether an answer from ``source`` is to be kept for ``store``.
+
+        A mixed one is not: it holds rows of this device, with what nobody has confirmed.
+        """
+        return self.apply is not None and source == "remote" and store not in self._synced
 
     async def keep_rows(
         self, store: str, rows: Sequence[StoredRow], gone: Sequence[StoredRow] = (), *, began: int

@@ -98,8 +98,8 @@ class Overlay(VisibleRows):
         if moved:
             connection.executemany(table.set_seq, moved)
 
-    def shadow(self, store: str, id: str, scope: str, pre: RowImage | None) -> None:
-        """Set ``pre`` aside as the confirmed image, unless the row is shadowed already."""
+    def shadow(self, store: str, id: str, scope: str, pre: RowImage | None) -> bool:
+        """Set ``pre`` aside as the confirmed image and return True, unless the row is shadowed already."""
         change = self._delta.get(store, {}).get(id)
         if change is not None:
             seq = 0 if change[0] is None else change[0].seq  # of the row as it was before this transaction
@@ -110,6 +110,7 @@ class Overlay(VisibleRows):
             "INSERT OR IGNORE INTO _atoma_shadow(store, id, scope, seq, image) VALUES(?,?,?,?,?)",
             (store, id, scope, seq, pack(pre)),
         )
+        return self._connection.changes() > 0
 
     def unshadow(self, store: str, id: str) -> None:
         """Forget the shadow; the visible row keeps its image and takes the shadow's sequence."""

@@ -36,13 +36,12 @@ class StoreReader:
     def point(self, id: str) -> Callable[[apsw.Connection], QueryResult]:
         """The row ``id`` in one statement (to be run outside of a transaction)."""
         table = self._table
-        absent = self._by_ids((id,))
 
         def body(connection: apsw.Connection) -> QueryResult:
             raw = connection.execute(table.point, (id,)).fetchone()
             if raw is None:
-                return snapshot(connection, absent)
-            return QueryResult((table.row(raw[:-1]),), None, ExecutionMeta(commit=cast("int", raw[-1])))
+                return snapshot(connection, self._by_ids((id,)))
+            return QueryResult((table.row(raw),), None, ExecutionMeta(commit=cast("int", raw[-1])))
 
         return body
 

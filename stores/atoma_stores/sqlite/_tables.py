@@ -67,9 +67,12 @@ class StoreTable:
         )
 
     def row(self, raw: tuple[object, ...]) -> StoredRow:
-        """The row that one of the SELECT statements gave."""
-        id, version, seq, scope = cast("tuple[str, int, int, str]", raw[:4])
-        return StoredRow(id, version, seq, scope, cast("RowImage", dict(zip(self.columns, raw[4:], strict=True))))
+        """The row that one of the SELECT statements gave; what follows its columns is passed over."""
+        id, version, seq, scope, *values = raw
+        image = dict(zip(self.columns, values, strict=False))
+        return StoredRow(
+            cast("str", id), cast("int", version), cast("int", seq), cast("str", scope), cast("RowImage", image)
+        )
 
     def values(self, image: RowImage) -> Values:
         """The values of a complete image, in column order.

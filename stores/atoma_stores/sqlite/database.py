@@ -93,7 +93,7 @@ class Database:
         self._inline_commits = 0
         self._catching_up = False
         self._moved_reads = 0
-        self._read_deadline = float("inf")
+        self._read_deadline = 0.0
         self._write_queue: JobQueue[Body] = JobQueue()
         self._read_queue: JobQueue[Body] = JobQueue()
         self._readers: list[JobThread[Body]] = []
@@ -186,7 +186,7 @@ class Database:
         self._writer.refuse_poisoned()
         if self.topology == "inline":
             return await self._read_inline(body, one_statement)
-        self._read_deadline = self.environment.clock() + LOOP_READ_S
+        self._read_deadline = 0.0
         try:
             return body(self._reader) if one_statement else snapshot(self._reader, body)
         except (apsw.InterruptError, apsw.BusyError):
@@ -309,7 +309,10 @@ class Database:
         return connection
 
     def _reading_too_long(self) -> bool:
-        return self.environment.clock() > self._read_deadline
+        now = self.environment.clock()
+        if not self._read_deadline:  # most reads end before they are asked even once
+            self._read_deadline = now + LOOP_READ_S
+        return now > self._read_deadline
 
     def _open_pool_reader(self) -> PoolReader:
         try:

@@ -247,7 +247,7 @@ async def test_without_the_right_token_nobody_comes_in(open_wire: OpenWire) -> N
 
 async def test_who_says_nothing_is_shown_out(open_wire: OpenWire) -> None:
     async with open_wire() as wire, wire.raw_pipe() as pipe:
-        with trio.fail_after(3):
+        with trio.fail_after(8):
             frame = await next_frame(pipe)
             assert decode(frame.payload, ErrorInfo).code == "UNAUTHENTICATED"
             with pytest.raises((trio.EndOfChannel, trio.BrokenResourceError)):
@@ -391,7 +391,7 @@ async def test_a_peer_that_falls_silent_is_noticed_at_both_ends(open_wire: OpenW
             async def ask() -> None:
                 with pytest.raises(ChannelBroken, match="does not answer"):
                     await ServiceProxy(channel).pull(pull())
-                assert 0.6 <= trio.current_time() - began < 1.5
+                assert 1.4 <= trio.current_time() - began < 4
 
             nursery.start_soon(ask)
             await until(lambda: wire.hub.active == 1)

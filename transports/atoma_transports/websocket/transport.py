@@ -165,5 +165,5 @@ class WebSocketTransport:
             found.append(connection)
             waiting.cancel_scope.cancel()
         if not found:
-            raise HandshakeError
+            raise trio.BrokenResourceError("it hung up")
         return found[0]
