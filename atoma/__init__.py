@@ -6,14 +6,21 @@ working without a network; when the network is back, everything syncs.
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from atoma.client import Client, open_client
 from atoma.contracts.execution import ExecutionMeta, Step
-from atoma.hub import AllowLoopback, Hub, StaticTokenVerifier, open_hub
 from atoma.ports import Change, Environment, Insert, LiveBatch, Move, Remove, Reset, Update
 from atoma.query import Query, col
 from atoma.runtime import ItemResult, ManyResult, Page, Store, Transaction, WriteHandle
 from atoma.schema import Index, Schema, StoreSpec, new_id
 from atoma.sync import Sync, SyncControl, SyncStatus
+
+if TYPE_CHECKING:
+    from atoma.hub import AllowLoopback, Hub, StaticTokenVerifier, open_hub
+
+_OF_THE_HUB = frozenset(("AllowLoopback", "Hub", "StaticTokenVerifier", "open_hub"))
 
 __all__ = [
     "AllowLoopback",
@@ -48,3 +55,16 @@ __all__ = [
     "open_client",
     "open_hub",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # a client starts faster without the hub's modules, and most programs are clients
+    if name in _OF_THE_HUB:
+        value: object = getattr(import_module("atoma.hub"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

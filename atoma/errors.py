@@ -25,8 +25,8 @@
     │  ├─ ConnectFailed       no connection could be made
     │  ├─ ChannelBroken       the connection was lost with calls in flight
     │  ├─ ProtocolError       the other side broke the protocol
-    │  ├─ AuthenticationError the token was missing, wrong or expired
-    │  └─ RemoteError         the other side answered with an error
+    │  └─ AuthenticationError the token was missing, wrong or expired
+    ├─ RemoteError            the other side answered with an error
     ├─ StoreError             the engine failed
     │  ├─ StoreBusy           another process holds the file
     │  ├─ StoreCorrupt        the file is damaged or is not an Atoma file

@@ -14,7 +14,7 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import local_cases, sync_cases
+from benchmarks import cancel_cases, local_cases, sync_cases
 from benchmarks.measure import Row, bare_fsync, filesystem, machine
 
 PACKAGES = ("trio", "apsw", "msgspec", "trio-websocket")
@@ -37,6 +37,7 @@ GROUPS: dict[str, Callable[[Path], Awaitable[list[Row]]]] = {
     "outbox": sync_cases.write_with_sync,
     "propagation": sync_cases.propagation,
     "first-sync": sync_cases.first_sync,
+    "cancel": cancel_cases.cancel,
 }
 
 

@@ -18,7 +18,7 @@ import trio
 
 from atoma.contracts.execution import WriteRequest
 from atoma.contracts.overlay import Effect
-from atoma.contracts.sync import Cursor, Hint, PullReply, StoreChanges
+from atoma.contracts.sync import Cursor, Hint, Op, PullReply, StoreChanges
 from atoma.errors import ConfigurationError
 from atoma.plugins import PluginContext
 from atoma.ports import APPLY, LocalTx
@@ -248,9 +248,10 @@ def _own_changes_only(original: Original) -> object:
     return net_changes
 
 
-def _unlinked(_original: Original) -> object:
-    def linked(_tx: LocalTx, effect: Effect) -> object:
-        return effect.op
+def _unlinked(original: Original) -> object:
+    def linked(*arguments: object) -> Op:
+        op: Op = original(*arguments)
+        return msgspec.structs.replace(op, after_mid=0)
 
     return linked
 

@@ -152,6 +152,9 @@ class Person:
             case "update":
                 result = await store.update_many({id: {"token": t} for id, t in zip(ids, tokens, strict=True)})
             case "upsert":
+                if self._dice.random() < 0.3:  # one row twice in one unit
+                    ids.append(ids[0])
+                    tokens.append(self._token())
                 result = await store.upsert_many(
                     [self._item(id, t, store.spec) for id, t in zip(ids, tokens, strict=True)]
                 )

@@ -38,7 +38,7 @@ class Subject:
     async def write(self) -> None:
         note = self.make_note(text="x" * 200)
         self.tried.append(note.id)
-        await self.store.insert(note, policy=self.policy, confirm="strict" if self.synced else "optimistic")
+        await self.store.insert(note, policy=self.policy, confirm="strict")
         self.written.append(note.id)
 
     async def query(self) -> None:
@@ -46,13 +46,13 @@ class Subject:
 
 
 async def typical(operation: Callable[[], Awaitable[None]]) -> float:
-    """Seconds of the slowest of a few runs, the first of which connects."""
+    """Seconds of a run in the middle of a few, the first of which connects."""
     taken = []
-    for _ in range(6):
+    for _ in range(8):
         begin = trio.current_time()
         await operation()
         taken.append(trio.current_time() - begin)
-    return max(taken[1:])
+    return sorted(taken)[4]
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -67,7 +67,7 @@ async def test_a_cancel_at_any_time_leaves_everything_in_order(
         spans = {operation: await typical(operation) for operation in (subject.write, subject.query)}
         await house.until(lambda: house.is_idle)
         await trio.sleep(0.05)
-        alive, cancelled, ended = tasks(), 0, 0
+        alive, cancelled = tasks(), 0
         for number in range(POINTS):
             operation = (subject.write, subject.write, subject.query)[number % 3]
             with trio.move_on_after(source.random() * spans[operation]) as scope:
@@ -76,11 +76,10 @@ async def test_a_cancel_at_any_time_leaves_everything_in_order(
                 except AtomaError as error:
                     raise AssertionError(f"a cancelled call ends by the cancel alone, not by {error!r}") from error
             cancelled += scope.cancelled_caught
-            ended += not scope.cancelled_caught
             assert await house.until(lambda: house.is_idle and tasks() <= alive) < 0.5
             with trio.fail_after(5):
                 await subject.write()
-        assert cancelled >= POINTS // 4, f"{cancelled} of {POINTS} were hit"
+        assert cancelled >= POINTS // 5, f"{cancelled} of {POINTS} were hit"
         await check_rows(house, subject)
     assert threading.active_count() == threads
     assert tasks() == tasks_outside
@@ -101,5 +100,5 @@ async def check_rows(house: Any, subject: Subject) -> None:
     assert set(subject.written) <= near
     if subject.synced:
         assert near == far
-    elif subject.policy != "volatile":
+    else:
         assert set(subject.written) <= far

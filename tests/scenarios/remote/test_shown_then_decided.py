@@ -38,3 +38,296 @@ async def test_a_write_is_shown_before_the_hub_answers_and_confirmed_after(open_
         assert (await world.here())["1"] == Note(id="1", text="mine", rank=6), "the authority's image"
         assert await world.here() == await world.there()
         assert await world.pending() == []
+
+
+@pytest.mark.parametrize("policy", REMOTE_POLICIES)
+async def test_strict_shows_nothing_before_the_hub_answers(open_remotely: Any, policy: str) -> None:
+    async with open_remotely(policy) as world, trio.open_nursery() as nursery:
+        world.road.close()
+        done: list[Any] = []
+
+        async def write() -> None:
+            done.append(await world.store.insert(Note(id="1", text="mine"), confirm="strict"))
+
+        nursery.start_soon(write)
+        await wait_all_tasks_blocked()
+        assert await world.here() == {}
+        assert done == []
+        world.road.gate.set()
+        await world.settled()
+        await wait_all_tasks_blocked()
+        assert await world.here() == await world.there() == {"1": Note(id="1", text="mine")}
+        assert done[0].state == "observed"
+        assert await done[0].accepted() == 1
+        assert done[0].version == await world.store.version("1")
+
+
+@pytest.mark.parametrize("policy", REMOTE_POLICIES)
+async def test_a_later_refusal_takes_the_write_back_and_tells_it(open_remotely: Any, policy: str) -> None:
+    """A35: the cache does not know the row that the hub has."""
+    async with open_remotely(policy) as world:
+        await world.elsewhere("insert", "1", text="theirs")
+        world.road.close()
+        handle = await world.store.insert(Note(id="1", text="mine"))
+        assert await world.here() == {"1": Note(id="1", text="mine")}
+        world.road.gate.set()
+        with pytest.raises(WriteRejected) as caught:
+            await handle.accepted()
+        assert (caught.value.reason, caught.value.store, caught.value.id) == ("CONFLICT", "notes", "1")
+        assert handle.state == "rejected"
+        assert await world.here() == {}
+        await wait_all_tasks_blocked()
+        taken = [event for event in world.probe.heard if isinstance(event, WriteTakenBack)]
+        assert [(event.rows, event.code, event.policy) for event in taken] == [((("notes", "1"),), "CONFLICT", policy)]
+        dispatched = [event for event in world.probe.heard if isinstance(event, WriteDispatched)]
+        assert [(event.idem, event.entries[0].id) for event in dispatched] == [(taken[0].idem, "1")]
+
+
+@pytest.mark.parametrize("policy", ["direct-remote", "local-first-volatile", "hybrid"])
+async def test_a_failure_before_anything_was_sent_leaves_no_ghost(open_remotely: Any, policy: str) -> None:
+    async with open_remotely(policy) as world:
+        world.network.partition()
+        handle = await world.store.insert(Note(id="1"))
+        with pytest.raises(WriteRejected, match="taken back") as caught:
+            await handle.accepted()
+        assert caught.value.reason == "CONNECT_FAILED"
+        assert await world.here() == await world.there() == {}
+        assert await world.pending() == []
+
+
+async def test_remote_first_stays_on_this_device_when_certainly_nothing_was_sent(open_remotely: Any) -> None:
+    """A36: the fallback of a write, shown in the trail and by the state."""
+    async with open_remotely("remote-first") as world:
+        world.network.partition()
+        handle = await world.store.insert(Note(id="1", text="here"))
+        await world.settled()
+        assert (handle.state, await handle.accepted()) == ("local", 0)
+        assert await world.here() == {"1": Note(id="1", text="here")}
+        strict = await world.store.insert(Note(id="2"), confirm="strict")
+        assert strict.meta.source == "local"
+        assert [(step.node, step.outcome) for step in strict.meta.path] == [
+            ("remote-memory", "failed"),
+            ("local-write", "ok"),
+        ]
+        read = await world.store.query()
+        assert read.meta.source == "local"
+        assert {row.id for row in read} == {"1", "2"}
+
+
+async def test_remote_first_never_hides_a_refusal_behind_the_local_answer(open_remotely: Any) -> None:
+    async with open_remotely("remote-first") as world:
+        await world.elsewhere("insert", "1")
+        with pytest.raises(ConflictError):
+            await world.store.insert(Note(id="1", text="mine"), confirm="strict")
+        assert await world.here() == {}
+
+
+@pytest.mark.parametrize("policy", REMOTE_POLICIES)
+@pytest.mark.parametrize("lost", ["reply", "request"])
+@pytest.mark.parametrize("times", [1, 3])
+async def test_a_lost_answer_is_asked_for_under_the_same_key_and_nothing_is_doubled(
+    open_remotely: Any, policy: str, lost: str, times: int
+) -> None:
+    """F56, A36: shown as undecided until the truth is known, then exactly once at the hub."""
+    async with open_remotely(policy) as world:
+        await world.store.get_all(policy="direct-remote")  # the connection is made
+        setattr(world.road, "break_replies" if lost == "reply" else "break_requests", times)
+        handle = await world.store.insert(Note(id="1", text="mine"))
+        await wait_all_tasks_blocked()
+        assert handle.state == "sent"
+        assert (await world.here()).keys() == {"1"}
+        assert len(await world.pending()) == 1
+        with trio.fail_after(600):
+            assert await handle.accepted() == 1, "one sequence number, however often it was sent"
+        assert await world.here() == await world.there() == {"1": Note(id="1", text="mine")}
+        sent = [event.idem for event in world.probe.heard if isinstance(event, WriteDispatched)]
+        assert len(sent) == times + 1
+        assert len(set(sent)) == 1
+        unknown = [event for event in world.probe.heard if isinstance(event, WriteSettled) and event.error]
+        assert {event.error for event in unknown} == {"UNKNOWN_OUTCOME"}
+
+
+async def test_the_truth_of_a_lost_answer_may_be_a_refusal(open_remotely: Any) -> None:
+    async with open_remotely() as world:
+        await world.store.get_all()
+        await world.elsewhere("insert", "1", text="theirs")
+        world.road.break_replies = 1
+        handle = await world.store.insert(Note(id="1", text="mine"))
+        with pytest.raises(WriteRejected) as caught, trio.fail_after(600):
+            await handle.accepted()
+        assert caught.value.reason == "CONFLICT"
+        assert await world.here() == {}
+        assert await world.there() == {"1": Note(id="1", text="theirs")}
+
+
+async def test_what_nobody_can_find_out_is_taken_back_in_the_end(open_remotely: Any) -> None:
+    async with open_remotely() as world:
+        await world.store.get_all()
+        world.road.break_replies = 1000
+        handle = await world.store.insert(Note(id="1"))
+        with pytest.raises(WriteRejected) as caught, trio.fail_after(3600):
+            await handle.accepted()
+        assert caught.value.reason == "UNKNOWN_OUTCOME"
+        assert await world.here() == {}
+        await wait_all_tasks_blocked()
+        assert [event.code for event in world.probe.heard if isinstance(event, WriteTakenBack)] == ["UNKNOWN_OUTCOME"]
+        world.road.break_replies = 0
+        assert [note.id for note in await world.store.get_all()] == ["1"], "a read tells what became of it"
+
+
+async def test_an_outage_after_a_lost_answer_does_not_make_it_local(open_remotely: Any) -> None:
+    """A later try that certainly did not get through says nothing about the first one."""
+    async with open_remotely("remote-first") as world:
+        await world.store.get_all()
+        world.road.break_replies = 1
+        handle = await world.store.insert(Note(id="1"))
+        await wait_all_tasks_blocked()
+        world.network.partition()
+        await trio.sleep(20)
+        assert handle.state == "sent"
+        assert len(await world.pending()) == 1
+        world.network.heal()
+        with trio.fail_after(600):
+            assert await handle.accepted() == 1
+        assert handle.state == "observed"
+
+
+async def test_no_answer_within_the_budget_is_unknown_and_then_resolved(open_remotely: Any) -> None:
+    async with open_remotely() as world:
+        await world.store.get_all()
+        world.network.partition(silent=True)
+        handle = await world.store.insert(Note(id="1"))
+        await trio.sleep(45)
+        assert handle.state == "sent"
+        assert (await world.here()).keys() == {"1"}
+        world.network.heal()
+        with trio.fail_after(900):
+            assert await handle.accepted() == 1
+
+
+@pytest.mark.parametrize("policy", REMOTE_POLICIES)
+async def test_a_rejected_older_write_never_erases_a_newer_one(open_remotely: Any, policy: str) -> None:
+    async with open_remotely(policy) as world:
+        await world.elsewhere("insert", "1", text="theirs", rank=5)
+        world.road.close()
+        older = await world.store.insert(Note(id="1", text="older"))  # the cache does not know that the id is taken
+        newer = await world.store.update("1", rank=9)
+        assert await world.here() == {"1": Note(id="1", text="older", rank=9)}
+        world.road.gate.set()
+        with pytest.raises(WriteRejected):
+            await older.accepted()
+        assert await newer.accepted() == 2
+        assert await world.here() == await world.there() == {"1": Note(id="1", text="theirs", rank=9)}
+
+
+async def test_writes_of_one_row_are_sent_in_their_order(open_remotely: Any) -> None:
+    async with open_remotely() as world:
+        world.road.close()
+        handles = [await world.store.insert(Note(id="1"))]
+        handles += [await world.store.update("1", rank=rank) for rank in range(1, 6)]
+        handles.append(await world.store.delete("1"))
+        handles.append(await world.store.insert(Note(id="1", text="again")))
+        world.road.gate.set()
+        assert [await handle.accepted() for handle in handles] == [1, 2, 3, 4, 5, 6, 0, 8]
+        assert await world.here() == await world.there() == {"1": Note(id="1", text="again")}
+
+
+async def test_what_this_device_cannot_predict_is_asked_first(open_remotely: Any) -> None:
+    async with open_remotely() as world:
+        await world.elsewhere("insert", "1", text="theirs", rank=5)
+        handle = await world.store.update("1", rank=6)
+        assert handle.value == Note(id="1", text="theirs", rank=6)
+        with pytest.raises(NotFoundError):
+            await world.store.update("2", rank=6)
+        with pytest.raises(ConflictError):
+            await world.store.insert(Note(id="1"))
+        many = await world.store.update_many({"1": {"rank": 7}, "2": {"rank": 7}})
+        assert (many.status, [item.ok for item in many]) == ("partial", [True, False])
+        assert await world.here() == await world.there() == {"1": Note(id="1", text="theirs", rank=7)}
+
+
+@pytest.mark.parametrize("policy", REMOTE_POLICIES)
+async def test_versions_of_this_device_are_compared_at_the_hub(open_remotely: Any, policy: str) -> None:
+    async with open_remotely(policy) as world:
+        await world.store.insert(Note(id="0"), confirm="strict")
+        first = await world.store.insert(Note(id="1", text="a"))
+        second = await world.store.update("1", base_version=first.version, text="b")
+        assert await second.accepted() == 3
+        version = await world.store.version("1")
+        await world.elsewhere("update", "1", text="theirs")
+        stale = await world.store.update("1", base_version=version, text="c")
+        with pytest.raises(WriteRejected) as caught:
+            await stale.accepted()
+        assert caught.value.reason == "CONFLICT"
+        with pytest.raises(ConflictError):
+            await world.store.update("1", base_version=version + 1000, text="d")
+        await world.store.get_all(policy="direct-remote")
+        handle = await world.store.update("1", lambda note: Note(id=note.id, text=note.text + "!"))
+        await handle.accepted()
+        assert await world.here() == await world.there()
+        assert (await world.here())["1"].text == "theirs!"
+
+
+async def test_a_transaction_is_one_layer(open_remotely: Any) -> None:
+    async with open_remotely("local-first-volatile") as world:
+        await world.store.insert(Note(id="1"), confirm="strict")
+        await world.elsewhere("insert", "2", text="theirs")
+        async with world.client.transaction() as tx:
+            await tx.store(NOTES).update("1", text="mine")
+            await tx.store(NOTES).insert(Note(id="2", text="mine"))
+        assert {note.text for note in (await world.here()).values()} == {"mine"}
+        assert len(await world.pending()) == 1
+        await world.settled()
+        assert (await world.here())["1"] == Note(id="1"), "all of it is taken back"
+        assert await world.here() == await world.there()
+
+
+async def test_a_caller_cancelled_before_the_local_commit_has_written_nothing(open_remotely: Any) -> None:
+    async with open_remotely() as world:
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await world.store.insert(Note(id="1"))
+        assert scope.cancelled_caught
+        await wait_all_tasks_blocked()
+        assert await world.here() == await world.there() == {}
+        assert world.probe.heard == []
+
+
+@pytest.mark.parametrize("policy", REMOTE_POLICIES)
+async def test_a_strict_write_that_is_cancelled_shows_nothing_and_blocks_nobody(
+    open_remotely: Any, policy: str
+) -> None:
+    """A25."""
+    async with open_remotely(policy) as world:
+        await world.store.get_all(policy="direct-remote")
+        world.road.close()
+        with trio.move_on_after(1) as scope:
+            await world.store.insert(Note(id="1", text="first"), confirm="strict")
+        assert scope.cancelled_caught
+        assert await world.here() == {}
+        world.road.gate.set()
+        await world.store.upsert(Note(id="1", text="second"), confirm="strict")
+        assert await world.here() == await world.there() == {"1": Note(id="1", text="second")}
+
+
+async def test_closing_ends_the_waiting_and_the_next_start_takes_the_undecided_back(open_remotely: Any) -> None:
+    async with open_remotely() as world:
+        await world.store.insert(Note(id="1", text="kept"), confirm="strict")
+        await world.store.get_all()
+        world.network.partition(silent=True)
+        handle = await world.store.update("1", text="undecided")
+        await wait_all_tasks_blocked()
+    with pytest.raises(ClosedError):
+        await handle.accepted()
+    async with open_remotely() as world:
+        assert await world.here() == {"1": Note(id="1", text="kept")}
+        assert await world.pending() == []
+
+
+async def test_a_strict_write_whose_answer_is_lost_says_so(open_remotely: Any) -> None:
+    async with open_remotely() as world:
+        await world.store.get_all()
+        world.road.break_replies = 1
+        with pytest.raises(WriteUnknown):
+            await world.store.insert(Note(id="1"), confirm="strict")
+        assert await world.here() == {}
