@@ -116,7 +116,7 @@ async def _one(client: Client, policy: str, is_busy: Callable[[], bool] | None) 
         scope.cancel()
         if is_busy is not None:
             while is_busy():
-                await trio.sleep(POLL_S)  # noqa: ASYNC110 - a file has no event for being idle
+                await trio.sleep(POLL_S)
             return trio.current_time() - begin
     assert scope.cancelled_caught, "the query is not as slow as it has to be"
     return trio.current_time() - begin

@@ -68,7 +68,9 @@ async def open_local(folder: Path) -> AsyncIterator[Local]:
 
 def _request(numbers: range, durability: Durability) -> WriteRequest:
     entries = tuple(insert_entry(TODOS, todo(number)) for number in numbers)
-    return WriteRequest(entries, WriteOptions(durability=durability), OperationContext("t"), f"bench-{numbers.start}-{id(entries)}")
+    return WriteRequest(
+        entries, WriteOptions(durability=durability), OperationContext("t"), f"bench-{numbers.start}-{id(entries)}"
+    )
 
 
 async def point_get(local: Local) -> list[Row]:
@@ -83,13 +85,18 @@ async def point_get(local: Local) -> list[Row]:
 
     for _ in range(ROUNDS):
         connection = local.raw["normal"]
-        samples.add("raw apsw", each(lambda n: connection.execute("SELECT * FROM todos WHERE id=?", (ids[n],)).fetchone(), GETS))
+        samples.add(
+            "raw apsw", each(lambda n: connection.execute("SELECT * FROM todos WHERE id=?", (ids[n],)).fetchone(), GETS)
+        )
         samples.add("bare engine, awaited", await each_async(from_engine, GETS))
         samples.add("direct-local", await each_async(lambda n: store.get(ids[n]), GETS))
     rows = _rows("point get", samples, "raw apsw", 1e6, "µs")
     added = (samples.median("direct-local") - samples.median("bare engine, awaited")) * 1e6
     ratio = samples.median("direct-local") / samples.median("bare engine, awaited")
-    return [*rows, Row("point get", "runtime + kernel add", added, "µs", ratio, "bare engine, awaited", "K1 ≤ 1.5× or ≤ +4 µs")]
+    return [
+        *rows,
+        Row("point get", "runtime + kernel add", added, "µs", ratio, "bare engine, awaited", "K1 ≤ 1.5× or ≤ +4 µs"),
+    ]
 
 
 async def single_write(local: Local, durability: Durability, count: int) -> list[Row]:
@@ -161,7 +168,7 @@ async def bulk(folder: Path) -> list[Row]:
         connection.close()
         plugins = [LocalExecution(SQLiteEngine(folder / f"bulk-{turn}.db"))]
         async with open_client(SCHEMA, plugins=plugins) as client, watch_stalls() as stall:
-            samples.add("insert_many", await each_async(lambda _: client.store(TODOS).insert_many(rows), 1))  # noqa: B023
+            samples.add("insert_many", await each_async(lambda _: client.store(TODOS).insert_many(rows), 1))
         stalls = max(stalls, stall.longest_s)
     case = f"bulk insert of {BULK:,}"
     return [

@@ -10,8 +10,8 @@ from atoma.client.context import Planes
 from atoma.client.inbox import ConflictInbox
 from atoma.client.ordering import check_plugins, in_order
 from atoma.contracts.policy import Policy
-from atoma.errors import PluginError, TopologyError
-from atoma.kernel import EventDispatch, ExecutionKernel, Topology
+from atoma.errors import ConfigurationError, PluginError, TopologyError
+from atoma.kernel import EventDispatch, ExecutionKernel, Form, Topology
 from atoma.plugins import Listener, Plugin, Replicating, Undo
 from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, Environment
 from atoma.ports.tasks import open_tasks
@@ -82,13 +82,20 @@ class Client:
         """Every policy as data, available or not."""
         return tuple(self._kernel.policies)
 
-    def explain(self, policy: str | None = None) -> str:
-        """The graphs of one policy as text, or of all of them.
+    def explain(self, policy: str | None = None, *, format: Form = "text") -> str:
+        """Draw what a policy will do, before anything runs.
+
+        Args:
+            policy: Its name; None draws all of them as text, each with why it cannot be selected.
+            format: ``text`` is an indented tree, ``mermaid`` a flowchart for Markdown, ``svg`` a complete SVG document.
 
         Raises:
             UnknownPolicy: There is no such policy.
+            ConfigurationError: A drawing shows one policy, and none is named.
         """
-        return self._kernel.explain(policy)
+        if policy is None and format != "text":
+            raise ConfigurationError(f"{format} shows one policy: name it, explain('local-first', format={format!r})")
+        return self._kernel.explain(policy, format)
 
     def owner(self, kind: str, name: str) -> str:
         """Id of the plugin that registered the ``node``, ``policy``, ``transport`` or ``port`` of that name."""

@@ -23,7 +23,7 @@ from atoma.kernel.combinators import (
     when_synced,
 )
 from atoma.kernel.events import EventDispatch
-from atoma.kernel.explain import explain
+from atoma.kernel.explain import Form, explain
 from atoma.kernel.kernel import ExecutionKernel
 from atoma.kernel.merging import MergeNode
 from atoma.kernel.policy import (
@@ -43,6 +43,7 @@ __all__ = [
     "DetachedResults",
     "EventDispatch",
     "ExecutionKernel",
+    "Form",
     "GuardInfo",
     "KernelLimits",
     "MergeNode",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from html import escape
 from typing import Literal, TypeAlias
 
 from atoma.contracts.policy import Combinator, Policy
-from atoma.kernel.combinators import AtomicStep, NodeStep, SyncedStep
+from atoma.kernel.combinators import AtomicStep, NodeStep, RefuseStep, SyncedStep
+from atoma.kernel.drawing import Item, Kind, draw
 
 Form: TypeAlias = Literal["text", "mermaid", "svg"]
 
-_ROW, _INDENT, _LETTER, _BOX = 34, 28, 7.5, 24
+NODES: frozenset[Kind] = frozenset({"local", "remote", "outbox", "node"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class _Line:
     depth: int
     parent: int
     label: str
-    is_node: bool
+    kind: Kind
     edge: str
 
 
@@ -34,18 +34,17 @@ def explain(what: Policy | Combinator, form: Form = "text") -> str:
     """
     lines: list[_Line] = []
     if isinstance(what, Policy):
-        lines.append(_Line(0, -1, f"policy {what.name}", False, ""))
+        lines.append(_Line(0, -1, f"policy {what.name}", "policy", ""))
         for edge, graph in (("query", what.query), ("write", what.write)):
             if graph is not None:
                 _collect(graph, 1, 0, edge, lines)
     else:
         _collect(what, 0, -1, "", lines)
-    draw = {"text": _text, "mermaid": _mermaid, "svg": _svg}[form]
-    return draw(lines)
+    return {"text": _text, "mermaid": _mermaid, "svg": _svg}[form](lines)
 
 
 def _collect(step: Combinator, depth: int, parent: int, edge: str, lines: list[_Line]) -> None:
-    lines.append(_Line(depth, parent, step.label, isinstance(step, NodeStep), edge))
+    lines.append(_Line(depth, parent, step.label, _kind(step), edge))
     own = len(lines) - 1
     edges = ("yes", "no") if isinstance(step, SyncedStep) else ()
     for position, child in enumerate(step.children):
@@ -61,7 +60,7 @@ def _mermaid(lines: list[_Line]) -> str:
     drawn = ["flowchart TD"]
     for number, line in enumerate(lines):
         label = line.label.replace('"', "#quot;")
-        drawn.append(f'  s{number}["{label}"]' if line.is_node else f'  s{number}(["{label}"])')
+        drawn.append(f'  s{number}["{label}"]' if line.kind in NODES else f'  s{number}(["{label}"])')
         if line.parent >= 0:
             arrow = f"-- {line.edge} -->" if line.edge else "-->"
             drawn.append(f"  s{line.parent} {arrow} s{number}")
@@ -69,20 +68,15 @@ def _mermaid(lines: list[_Line]) -> str:
 
 
 def _svg(lines: list[_Line]) -> str:
-    labels = [(f"{line.edge}: " if line.edge else "") + line.label for line in lines]
-    width = max(line.depth * _INDENT + len(label) * _LETTER + 40 for line, label in zip(lines, labels, strict=True))
-    height = len(lines) * _ROW + 16
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height}" role="img" '
-        f'aria-label="{escape(lines[0].label)}" font-family="system-ui, sans-serif" font-size="13">'
-    ]
-    for number, (line, label) in enumerate(zip(lines, labels, strict=True)):
-        x, y = 8 + line.depth * _INDENT, 8 + number * _ROW
-        if line.parent >= 0:
-            up = 8 + line.parent * _ROW + _BOX
-            parts.append(f'<path d="M{x - 14} {up}V{y + _BOX // 2}H{x}" fill="none" stroke="#888"/>')
-        round_by, fill = (3, "#eef4ff") if line.is_node else (12, "#fff")
-        box = f'x="{x}" y="{y}" width="{len(label) * _LETTER + 20:.0f}" height="{_BOX}" rx="{round_by}"'
-        parts.append(f'<rect {box} fill="{fill}" stroke="#446"/>')
-        parts.append(f'<text x="{x + 10}" y="{y + 16}" fill="#223">{escape(label)}</text>')
-    return "\n".join([*parts, "</svg>"])
+    return draw([Item(line.parent, line.label, line.edge, line.kind) for line in lines], lines[0].label)
+
+
+def _kind(step: Combinator) -> Kind:
+    if isinstance(step, RefuseStep):
+        return "refuse"
+    if not isinstance(step, NodeStep):
+        return "combinator"
+    id = step.label
+    if id.startswith("remote"):
+        return "remote"
+    return "local" if id.startswith("local-") else "outbox" if id == "outbox" else "node"

@@ -17,18 +17,28 @@ RowKey = tuple[str, str]
 def rebuild_rows(tx: LocalTx, rows: Iterable[RowKey]) -> None:
     """Make each row visible as its base and its pending mutations say; a row with none of them loses its shadow.
 
-    Rows may have exchanged a unique value, so what an index refuses is tried again after the others. What it still
-    refuses contradicts another row of this cache, which is then the newer one: the row is left out.
+    Rows may have exchanged a unique value, so what an index refuses is tried again after the others. A row that is
+    still refused is hidden, because another one shows its value; it keeps its shadow and comes back when it can.
     """
     keys = dict.fromkeys(rows)
+    keys.update(dict.fromkeys(_hidden(tx, keys)))
     refused = [key for key in keys if not _show(tx, key)]
     for key in refused:
         _hide(tx, key)
-    for key in refused:
-        _show(tx, key)
+    still = {key for key in refused if not _show(tx, key)}
     for key in keys:
-        if not tx.pending(*key):
+        if key not in still and not tx.pending(*key):
             tx.unshadow(*key)
+
+
+def _hidden(tx: LocalTx, keys: Iterable[RowKey]) -> list[RowKey]:
+    """Rows of the same stores that an index has refused before."""
+    stores = {store for store, _ in keys if any(index.unique for index in tx.schema.store(store).indexes)}
+    if not stores:
+        return []
+    scopes = {tx.read_base(store, id).scope for store, id in keys if store in stores}
+    shadowed = (key for scope in sorted(scopes) for key in tx.shadowed(scope))
+    return [key for key in shadowed if key[0] in stores and not tx.pending(*key)]
 
 
 def _show(tx: LocalTx, key: RowKey) -> bool:

@@ -11,7 +11,14 @@ FOLDERS = ["atoma", "stores/atoma_stores", "transports/atoma_transports"]
 USERS = ["tests", "benchmarks", "examples"]
 KINDS = {"function", "method", "property", "class", "import", "unreachable_code"}
 # found by name at run time, so that no caller is in sight
-CALLED_BY_NAME = ["visit_*", "do_*", "__getattr__"]
+CALLED_BY_NAME = [
+    "visit_*",
+    "do_*",
+    "__getattr__",
+    "__dir__",
+    "x[A-Z]*",
+    "before_task_step",
+]  # VFS methods, instruments
 
 
 def unused(product: list[Path], users: list[Path]) -> list[str]:

@@ -24,7 +24,7 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "hub-accepts-gaps": (0, "I5"),
     "inbox-forgotten": (0, "I14"),
     "live-misses-pages": (0, "live"),
-    "no-dedupe": (1, "I3 I4"),
+    "no-dedupe": (0, "I3 I4"),
     "own-changes-foreign": (0, "verdict"),
     "rebase-skipped": (0, "I2 I10"),
     "restart-loses-tail": (1, "I1"),

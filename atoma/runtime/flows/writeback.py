@@ -82,9 +82,7 @@ class WriteBack:
                     tx.put_base(store, row.id, row.scope, None, 0)
             rebuild_rows(tx, pending)
             visible = {row.id: tx.read_row(store, row.id) for row in rows}
-            versions = {
-                row.id: here.version for row in rows if (here := visible[row.id]) and here.image == row.image
-            }
+            versions = {row.id: here.version for row in rows if (here := visible[row.id]) and here.image == row.image}
             return Kept(frozenset(protected), versions)
 
         return await self.apply.apply_writeback(body, "writeback")

@@ -27,6 +27,8 @@ CASES = [
     for side in ("query", "write", "strict")
     if (policy, store, side) not in (("local-first", "pages", "write"), ("local-first", "pages", "strict"))  # refused
 ]
+
+
 def awaits_the_hub(policy: str, store: str, side: str) -> bool:
     """Whether the caller waits for an answer of the hub, so that there are many points to be cancelled at."""
     if side == "strict":

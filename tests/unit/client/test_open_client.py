@@ -40,7 +40,9 @@ def local(path: Path | str = ":memory:") -> LocalExecution:
 class Extra:
     """A user's own plugin: one face, or several, and a record of its life."""
 
-    def __init__(self, id: str, *faces: str, needs: Sequence[PortKey[object]] = (), log: list[str] | None = None) -> None:
+    def __init__(
+        self, id: str, *faces: str, needs: Sequence[PortKey[object]] = (), log: list[str] | None = None
+    ) -> None:
         self.id = id
         self.faces = faces
         self.needs = needs

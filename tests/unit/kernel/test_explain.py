@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 
@@ -35,6 +36,7 @@ from atoma.kernel import (
 )
 
 A, B = node("a"), node("b")
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def everything() -> Policy:
@@ -93,12 +95,31 @@ def test_a_policy_is_drawn_for_mermaid_and_as_svg() -> None:
         'flowchart TD\n  s0(["fallback"])\n  s1["far"]\n  s0 -- 1 --> s1\n  s2["local-query"]\n  s0 -- 2 --> s2'
     )
     drawing = ElementTree.fromstring(explain(everything(), "svg"))
-    texts = [element.text for element in drawing.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts == [line.strip() for line in explain(everything()).splitlines()]
+    labels, words = [], []
+    for element in drawing.iter(f"{SVG}text"):
+        lines = [line.text or "" for line in element.iter(f"{SVG}tspan")]
+        (labels if lines else words).append(" ".join(lines) or element.text or "")
+    told = [line.strip() for line in explain(everything()).splitlines()]
+    parts = [re.fullmatch(r"(?:(query|write|yes|no|\d+): )?(.*)", line) for line in told]
+    assert labels == [part[2] for part in parts if part]
+    assert words == [part[1] for part in parts if part and part[1]]
     width, height = float(drawing.attrib["width"]), float(drawing.attrib["height"])
-    for box in drawing.iter("{http://www.w3.org/2000/svg}rect"):
+    for box in drawing.iter(f"{SVG}rect"):
         assert float(box.attrib["x"]) + float(box.attrib["width"]) <= width
         assert float(box.attrib["y"]) + float(box.attrib["height"]) <= height
+
+
+def test_the_boxes_of_a_drawing_do_not_lie_on_one_another() -> None:
+    drawing = ElementTree.fromstring(explain(everything(), "svg"))
+    places = [
+        tuple(float(box.attrib[side]) for side in ("x", "y", "width", "height"))
+        for box in drawing.iter(f"{SVG}rect")
+        if "box" in box.attrib["class"].split()
+    ]
+    for number, (x, y, width, height) in enumerate(places):
+        for other_x, other_y, other_width, other_height in places[:number]:
+            apart = x >= other_x + other_width or other_x >= x + width
+            assert apart or y >= other_y + other_height or other_y >= y + height
 
 
 SENSELESS: list[Callable[[], Combinator | Backoff]] = [

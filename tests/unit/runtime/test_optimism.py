@@ -258,7 +258,9 @@ def check_events(world: World, state: str, lost: Sequence[str], confirm: str, po
     """What was told: one dispatch, the verdict, and what was taken back of what had been shown."""
     (dispatched,) = world.events(WriteDispatched)
     assert dispatched.policy == policy
-    assert [event.idem for event in world.events(WriteSettled)] == [dispatched.idem] * (2 if policy == "volatile" else 1)
+    assert [event.idem for event in world.events(WriteSettled)] == [dispatched.idem] * (
+        2 if policy == "volatile" else 1
+    )
     assert world.events(WriteSettled)[-1].status == state
     taken = world.events(WriteTakenBack)
     if lost and confirm == "optimistic":

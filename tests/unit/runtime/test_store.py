@@ -13,6 +13,7 @@ from typing import Literal
 
 import pytest
 import trio
+import trio.lowlevel
 
 import atoma
 from atoma import Client, Index, Query, Reset, Schema, StoreSpec, col, new_id, open_client
@@ -164,7 +165,9 @@ async def test_many_answers_item_by_item_in_input_order() -> None:
         cards = client.store(CARDS)
         await cards.insert(Card(id="2", title="taken"))
         bad = Card(id="3", title="x", weight=math.nan)
-        result = await cards.insert_many([Card(id="1", title="a"), Card(id="2", title="b"), bad, Card(id="4", title="d")])
+        result = await cards.insert_many(
+            [Card(id="1", title="a"), Card(id="2", title="b"), bad, Card(id="4", title="d")]
+        )
         assert result.status == "partial"
         assert [(item.id, item.ok) for item in result] == [("1", True), ("2", False), ("3", False), ("4", True)]
         assert isinstance(result.items[1].error, ConflictError)
@@ -336,7 +339,7 @@ async def test_live_delivers_typed_batches_and_observe_snapshots() -> None:
                 second = await anext(aiter(batches))
                 assert [type(change).__name__ for change in second.changes] == ["Insert"]
                 while not seen or seen[-1] != ["1", "2"]:
-                    await trio.sleep(0)
+                    await trio.lowlevel.checkpoint()
                 subscription.dispose()
 
 

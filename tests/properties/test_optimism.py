@@ -1,0 +1,518 @@
+"""Layered optimism against a model: whatever is written, refused, lost, found again and cancelled, in whatever order,
+the visible rows are the confirmed ones with the undecided writes on them, and in the end they are the authority's.
+
+The authority is the test's: a dictionary behind a node that waits for a rule to say what becomes of each call. The model
+knows nothing of layers, shadows or keys: it keeps a list of undecided writes and replays it.
+"""
+
+from __future__ import annotations
+
+import math
+import queue
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import trio
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from atoma import Client, Query, Schema, StoreSpec, open_client
+from atoma.contracts.execution import (
+    ExecutionMeta,
+    QueryRequest,
+    QueryResult,
+    WriteEntry,
+    WriteItemResult,
+    WriteRequest,
+    WriteResult,
+    status_of,
+)
+from atoma.contracts.values import ErrorInfo, StoredRow
+from atoma.errors import AtomaError, ChannelBroken, ConnectFailed
+from atoma.kernel import local_first
+from atoma.plugins import PluginContext
+from atoma.ports import seeded_environment
+from atoma.ports.keys import PortKey
+from atoma.runtime.flows.optimism import TRIES
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine
+
+T = TypeVar("T")
+Rows = dict[str, dict[str, Any]]
+Fate = Literal["apply", "deny", "refuse", "lose reply", "lose request"]
+IDS = ("a", "b")
+STEP_S = 120.0  # longer than any wait between two tries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    id: str
+    text: str = ""
+    rank: int = 0
+
+
+NOTES = StoreSpec("notes", Note)
+SCHEMA = Schema(NOTES)
+
+
+@dataclass
+class Call:
+    """One call that has reached the authority's door."""
+
+    request: WriteRequest
+    fate: Fate | None = None
+    told: trio.Event = field(default_factory=trio.Event)
+
+
+class Authority:
+    """The rows that count, and the outcomes of the keys it has seen."""
+
+    id = "far"
+    provides: Sequence[PortKey[Any]] = ()
+    needs: Sequence[PortKey[Any]] = ()
+
+    def __init__(self) -> None:
+        self.rows: Rows = {}
+        self.seqs: dict[str, int] = {}
+        self.outcomes: dict[str, WriteResult] = {}
+        self.calls: list[Call] = []
+        self.applied: list[str] = []
+        self._seq = 0
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        context.register_node("remote-far", self)
+        context.register_policy(local_first("remote-far", name="volatile", volatile=True, refresh_s=1e6))
+        yield
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        rows = tuple(StoredRow(id, self.seqs[id], self.seqs[id], "main", dict(row)) for id, row in self.rows.items())
+        return QueryResult(rows, meta=ExecutionMeta("remote"))
+
+    async def write(self, request: WriteRequest) -> WriteResult:
+        call = Call(request)
+        self.calls.append(call)
+        try:
+            await call.told.wait()
+        finally:
+            self.calls.remove(call)
+        if call.fate == "refuse":
+            raise ConnectFailed("nobody is there")
+        if call.fate == "lose request":
+            raise ChannelBroken("the request was lost")
+        if call.fate == "deny":
+            self.outcomes.setdefault(request.idem, denied(request))
+        result = self.decide(request)
+        if call.fate == "lose reply":
+            raise ChannelBroken("the reply was lost")
+        return result
+
+    def decide(self, request: WriteRequest) -> WriteResult:
+        """At most once per key."""
+        known = self.outcomes.get(request.idem)
+        if known is None:
+            self.applied.append(request.idem)
+            items = tuple(self.put(entry) for entry in request.entries)
+            known = self.outcomes[request.idem] = WriteResult(status_of(items), items, ExecutionMeta("remote"))
+        return known
+
+    def put(self, entry: WriteEntry) -> WriteItemResult:
+        row = self.rows.get(entry.id)
+        if entry.op == "insert" and row is not None:
+            return WriteItemResult(entry.id, False, error=ErrorInfo("CONFLICT", "taken"))
+        if entry.op in ("update", "delete") and row is None:
+            return WriteItemResult(entry.id, False, error=ErrorInfo("NOT_FOUND", "gone"))
+        self._seq += 1
+        if entry.op == "delete":
+            del self.rows[entry.id]
+            return WriteItemResult(entry.id, True, True)
+        new = {**(entry.defaults if row is None else row), **entry.values}
+        self.rows[entry.id] = new
+        self.seqs[entry.id] = self._seq
+        return WriteItemResult(entry.id, True, True, self._seq, dict(new))
+
+
+def denied(request: WriteRequest) -> WriteResult:
+    error = ErrorInfo("DENIED", "no")
+    items = tuple(WriteItemResult(entry.id, False, error=error) for entry in request.entries)
+    return WriteResult("rejected", items, ExecutionMeta("remote"))
+
+
+class Loop:
+    """A Trio run on a virtual clock in a thread of its own, stepped from outside; time stands still between steps."""
+
+    def __init__(self, main: Callable[[], Any]) -> None:
+        self.clock = MockClock(rate=0.0)
+        self._main = main
+        self._ready: queue.Queue[Any] = queue.Queue()
+        self._done: trio.Event | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        ready = self._ready.get()
+        if isinstance(ready, BaseException):
+            raise ready
+        self.token, self.world = ready
+
+    def _run(self) -> None:
+        async def whole() -> None:
+            async with self._main() as world:
+                self._done = trio.Event()
+                self._ready.put((trio.lowlevel.current_trio_token(), world))
+                await self._done.wait()
+
+        try:
+            trio.run(whole, clock=self.clock)
+        except BaseException as error:
+            self._ready.put(error)
+
+    def call(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do ``step`` and let everything that can run do so."""
+
+        async def settled() -> T:
+            result = await step()
+            await wait_all_tasks_blocked()
+            return result
+
+        return trio.from_thread.run(settled, trio_token=self.token)
+
+    def close(self) -> None:
+        async def end() -> None:
+            assert self._done is not None
+            self._done.set()
+
+        trio.from_thread.run(end, trio_token=self.token)
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+@dataclass
+class World:
+    client: Client
+    authority: Authority
+    nursery: trio.Nursery
+
+    @property
+    def notes(self) -> Any:
+        return self.client.store(NOTES)
+
+
+@asynccontextmanager
+async def open_world() -> AsyncGenerator[World]:
+    authority = Authority()
+    plugins = [LocalExecution(SQLiteEngine(":memory:")), authority]
+    async with (
+        open_client(SCHEMA, plugins=plugins, policy="direct-remote", environment=seeded_environment(3)) as client,
+        trio.open_nursery() as nursery,
+    ):
+        yield World(client, authority, nursery)
+        nursery.cancel_scope.cancel()
+
+
+@dataclass(eq=False)
+class Undecided:
+    """One item of a write as the model sees it."""
+
+    op: str
+    id: str
+    values: dict[str, Any]
+    unit: Unit
+
+
+@dataclass(eq=False)
+class Unit:
+    """One write: shown or asked first, and how often it was tried."""
+
+    items: list[Undecided] = field(default_factory=list)
+    shown: bool = True
+    handles: list[Any] = field(default_factory=list)
+    scope: trio.CancelScope | None = None
+    error: AtomaError | None = None
+    tries: int = 0
+    doubt: bool = False
+
+
+def played(row: dict[str, Any] | None, item: Undecided) -> dict[str, Any] | None:
+    """What a person expects a write to do to a row."""
+    if item.op == "delete":
+        return None
+    if item.op == "update":
+        return None if row is None else {**row, **item.values}
+    if item.op == "insert":
+        return dict(item.values)
+    return {"text": "", "rank": 0, **(row or {}), **item.values}
+
+
+class Optimism(RuleBasedStateMachine):
+    """One client, one authority, and rules that say what happens next."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.loop = Loop(open_world)
+        self.world: World = self.loop.world
+        self.base: Rows = {}
+        self.undecided: list[Undecided] = []
+        self.units: list[Unit] = []
+
+    # what the model says
+
+    def visible(self) -> Rows:
+        rows: dict[str, dict[str, Any] | None] = {id: dict(row) for id, row in self.base.items()}
+        for item in self.undecided:
+            rows[item.id] = played(rows.get(item.id), item)
+        return {id: row for id, row in rows.items() if row is not None}
+
+    def ahead(self, unit: Unit) -> bool:
+        """Whether an earlier write on one of its rows is still undecided."""
+        earlier = self.units[: self.units.index(unit)]
+        rows = {item.id for item in unit.items}
+        return any(rows & {item.id for item in other.items} for other in earlier)
+
+    def unit_of(self, call: Call) -> Unit:
+        wanted = [(entry.op, entry.id, entry.values) for entry in call.request.entries]
+        for unit in self.units:
+            if [(item.op, item.id, item.values) for item in unit.items] == wanted and not self.ahead(unit):
+                return unit
+        raise AssertionError(f"the authority was asked what nobody wrote, or out of order: {wanted}")
+
+    # rules: writing
+
+    def submit(self, unit: Unit, policy: str, confirm: str) -> None:
+        async def one() -> None:
+            notes = self.world.notes
+            item = unit.items[0]
+            match item.op:
+                case "insert":
+                    handle = await notes.insert(Note(id=item.id, **item.values), policy=policy, confirm=confirm)
+                case "update":
+                    handle = await notes.update(item.id, item.values, policy=policy, confirm=confirm)
+                case "upsert":
+                    handle = await notes.upsert({"id": item.id, **item.values}, policy=policy, confirm=confirm)
+                case _:
+                    handle = await notes.delete(item.id, policy=policy, confirm=confirm)
+            unit.handles = [handle]
+
+        async def many() -> None:
+            result = await self.world.notes.upsert_many(
+                [{"id": item.id, **item.values} for item in unit.items], policy=policy, confirm=confirm
+            )
+            unit.handles = [item.handle for item in result]
+
+        async def guarded() -> None:
+            unit.scope = trio.CancelScope()
+            with unit.scope:
+                try:
+                    await (one() if len(unit.items) == 1 else many())
+                except AtomaError as error:
+                    unit.error = error
+
+        async def start() -> None:
+            self.world.nursery.start_soon(guarded)
+
+        self.units.append(unit)
+        if unit.shown:
+            self.undecided += unit.items
+            self.loop.call(guarded)
+            assert len(unit.handles) == len(unit.items), unit.error
+            assert all(handle.state in ("queued", "sent") for handle in unit.handles)
+        else:
+            self.loop.call(start)
+
+    def drawn(self, op: str, id: str, rank: int, *, shown: bool) -> Unit | None:
+        """The unit of one operation, None when it could not be shown."""
+        row = self.visible().get(id)
+        if shown and (row is None) != (op == "insert") and op != "upsert":
+            return None
+        text = f"{op} {len(self.units)} {self.world.authority._seq} {rank}"
+        values: dict[str, Any] = {"text": text, "rank": rank}
+        if op == "update":
+            values = {"rank": rank} if rank % 2 else {"text": text}
+        if op == "upsert":
+            values = {"text": text}
+        if op == "delete":
+            values = {}
+        unit = Unit(shown=shown)
+        unit.items.append(Undecided(op, id, values, unit))
+        return unit
+
+    OPS = st.sampled_from(["insert", "update", "upsert", "delete"])
+    WAYS = st.sampled_from(["direct-remote", "volatile", "hybrid", "remote-first"])
+
+    @rule(op=OPS, id=st.sampled_from(IDS), rank=st.integers(1, 9), policy=WAYS)
+    def write(self, op: str, id: str, rank: int, policy: str) -> None:
+        unit = self.drawn(op, id, rank, shown=True)
+        if unit is not None:
+            self.submit(unit, policy if policy != "remote-first" else "direct-remote", "optimistic")
+
+    @rule(rank=st.integers(1, 9), policy=st.sampled_from(["direct-remote", "volatile"]))
+    def write_both(self, rank: int, policy: str) -> None:
+        unit = Unit()
+        unit.items = [Undecided("upsert", id, {"rank": rank}, unit) for id in IDS]
+        self.submit(unit, policy, "optimistic")
+
+    @rule(
+        op=OPS, id=st.sampled_from(IDS), rank=st.integers(1, 9), policy=st.sampled_from(["direct-remote", "volatile"])
+    )
+    def ask(self, op: str, id: str, rank: int, policy: str) -> None:
+        unit = self.drawn(op, id, rank, shown=False)
+        assert unit is not None
+        self.submit(unit, policy, "strict")
+
+    @rule(op=OPS, id=st.sampled_from(IDS))
+    def cancelled_before(self, op: str, id: str) -> None:
+        async def step() -> None:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await self.world.notes.upsert(Note(id=id, text="never"), policy="direct-remote")
+            assert scope.cancelled_caught
+
+        self.loop.call(step)
+
+    @precondition(lambda self: any(not unit.shown for unit in self.units))
+    @rule(data=st.data())
+    def cancel_asked(self, data: st.DataObject) -> None:
+        unit = data.draw(st.sampled_from([unit for unit in self.units if not unit.shown]))
+
+        async def step() -> None:
+            assert unit.scope is not None
+            unit.scope.cancel()
+
+        self.units.remove(unit)
+        self.loop.call(step)
+
+    # rules: the authority
+
+    @rule(id=st.sampled_from(IDS), rank=st.integers(10, 19), gone=st.booleans())
+    def somebody_else(self, id: str, rank: int, gone: bool) -> None:
+        op: Any = "delete" if gone else "upsert"
+        self.world.authority.put(WriteEntry("notes", op, id, "main", {} if gone else {"text": "else", "rank": rank}))
+
+    @precondition(lambda self: self.asked())
+    @rule(data=st.data(), fate=st.sampled_from(["apply", "apply", "deny", "refuse", "lose reply", "lose request"]))
+    def answer(self, data: st.DataObject, fate: Fate) -> None:
+        calls = self.asked()
+        self.tell(data.draw(st.sampled_from(calls), label="call"), fate)
+
+    def asked(self) -> list[Call]:
+        """Calls that somebody waits for; a cancelled detached one goes on for nobody."""
+        found: list[Call] = []
+        for call in self.world.authority.calls:
+            try:
+                self.unit_of(call)
+            except AssertionError:
+                continue
+            found.append(call)
+        return found
+
+    def tell(self, call: Call, fate: Fate) -> None:
+        unit = self.unit_of(call)
+        unit.tries += 1
+        call.fate = fate
+
+        async def step() -> None:
+            call.told.set()
+
+        self.loop.call(step)
+        known = self.world.authority.outcomes.get(call.request.idem)
+        if fate in ("apply", "deny"):
+            assert known is not None
+            self.settle(unit, known.items)
+        elif not unit.shown or (fate == "refuse" and not unit.doubt) or unit.tries == TRIES:
+            self.settle(unit, None)
+        else:
+            unit.doubt = True
+
+    def settle(self, unit: Unit, items: Sequence[WriteItemResult] | None) -> None:
+        self.units.remove(unit)
+        self.undecided = [item for item in self.undecided if item.unit is not unit]
+        for place, item in enumerate(unit.items):
+            told = None if items is None else items[place]
+            if told is not None and told.ok:
+                self.base.pop(item.id, None)
+                if told.row is not None:
+                    self.base[item.id] = dict(told.row)
+            if unit.shown:
+                good = told is not None and told.ok
+                assert unit.handles[place].state == ("observed" if good else "rejected")
+            elif told is None or not told.ok:
+                assert unit.error is not None
+
+    @rule()
+    def time_passes(self) -> None:
+        async def step() -> None:
+            self.loop.clock.jump(0.9)
+
+        self.loop.call(step)
+
+    @rule()
+    def refresh(self) -> None:
+        self.base = {id: dict(row) for id, row in self.world.authority.rows.items()}
+        hidden = {item.id for item in self.undecided}
+        before = self.base_before_refresh
+        for id in hidden - self.base.keys():  # a read does not take the base from under an undecided write
+            if id in before:
+                self.base[id] = before[id]
+        self.loop.call(lambda: self.world.notes.get_all(policy="direct-remote", merge="replace"))
+
+    base_before_refresh: Rows = {}
+
+    # what has to hold
+
+    @invariant()
+    def visible_is_the_model(self) -> None:
+        if not hasattr(self, "loop"):
+            return
+
+        async def read() -> Rows:
+            page = await self.world.notes.query(Query(), policy="direct-local")
+            return {note.id: {"text": note.text, "rank": note.rank} for note in page}
+
+        assert self.loop.call(read) == self.visible()
+        applied = self.world.authority.applied
+        assert len(applied) == len(set(applied)), "nothing is applied twice"
+        self.base_before_refresh = {id: dict(row) for id, row in self.base.items()}
+
+    def teardown(self) -> None:
+        if not hasattr(self, "loop"):
+            return
+        try:
+            self.come_to_rest()
+        finally:
+            self.loop.close()
+
+    def come_to_rest(self) -> None:
+        """Let the authority answer everything; then the cache is the authority's state, for all rows."""
+        for _ in range(200):
+            calls = self.asked()
+            if calls:
+                self.tell(calls[0], "apply")
+            elif self.units:
+                self.loop.clock.jump(STEP_S)
+                self.loop.call(trio.lowlevel.checkpoint)
+            else:
+                break
+        assert self.units == []
+        assert self.undecided == []
+        self.visible_is_the_model()
+        self.refresh()
+        self.visible_is_the_model()
+        assert self.visible() == self.world.authority.rows
+
+
+CHECKED = settings(max_examples=60, stateful_step_count=30)
+
+
+def test_the_visible_rows_are_the_model_after_every_step() -> None:
+    run_state_machine_as_test(Optimism, settings=CHECKED)  # its invariant asserts
+    assert math.isfinite(CHECKED.max_examples)
