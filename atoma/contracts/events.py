@@ -1,8 +1,11 @@
-"""What the kernel and the sync lanes tell about themselves: at most once, may be lost, never on the critical path."""
+"""What the kernel and the sync lanes tell about themselves: at most once, may be lost, never on the critical path.
+
+``at`` is when it happened, in seconds on the client's clock.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from atoma.contracts.execution import Step, StepOutcome, WriteEntry, WriteStatus
@@ -16,6 +19,7 @@ class WriteDispatched:
     idem: str
     policy: str
     entries: tuple[WriteEntry, ...]
+    at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,7 @@ class WriteSettled:
     status: WriteStatus | None
     error: str
     path: tuple[Step, ...]
+    at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class QueryFinished:
     policy: str
     error: str
     path: tuple[Step, ...]
+    at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +73,7 @@ class StepStarted:
     trace_id: str
     node: str
     attempt: int
+    at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +86,7 @@ class StepFinished:
     outcome: StepOutcome
     seconds: float
     error: str
+    at: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +133,25 @@ class SyncStateChanged:
 
     state: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallServed:
+    """A hub has answered one call; told by the hub, not by a client.
+
+    Attributes:
+        trace_id: The caller's, ``""`` for calls of the sync lanes.
+        method: What was called.
+        seconds: How long it took.
+        error: Code of the error, ``CANCELLED`` when the caller gave up, ``""`` when it was answered.
+        ended_ms: Wall clock at the end, in milliseconds.
+    """
+
+    trace_id: str
+    method: str
+    seconds: float
+    error: str
+    ended_ms: int
 
 
 Event: TypeAlias = (

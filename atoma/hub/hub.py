@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+from atoma.contracts.events import CallServed
 from atoma.contracts.sync import Limits
 from atoma.errors import ConfigurationError
 from atoma.hub.pushing import Court
@@ -95,6 +96,7 @@ async def open_hub(
     rules: Rules | None = None,
     environment: Environment | None = None,
     limits: Limits | None = None,
+    listener: Callable[[CallServed], None] | None = None,
 ) -> AsyncGenerator[Hub]:
     """Open a hub; leaving the block finishes what is under way and closes the store.
 
@@ -106,6 +108,8 @@ async def open_hub(
             scope.
         environment: Clock, ids, executor; None takes the real ones.
         limits: Bounds to hold clients to; None takes the defaults.
+        listener: Told about every call once it has ended; it must not block. ``atoma.telemetry.hub_listener()`` makes
+            spans and metrics of them.
 
     Raises:
         ConfigurationError: There is no verifier.
@@ -122,7 +126,7 @@ async def open_hub(
     environment = environment or Environment()
     court = Court(schema, rules or EveryScope(), limits or Limits())
     async with store.open_hub_database(schema, environment) as database:
-        core = HubCore(database, court, environment)
+        core = HubCore(database, court, environment, listener=listener)
         try:
             yield Hub(core, verifier)
         finally:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Sequence
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from atoma.contracts.events import CallServed
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 from atoma.contracts.sync import (
     PROTOCOL_VERSION,
@@ -38,6 +40,7 @@ from atoma.ports.hub import HubDatabase, Plan, RowKey
 from atoma.ports.service import Principal
 from atoma.schema.fields import INT64_MAX
 
+_log = logging.getLogger("atoma.hub")
 CALLS_MAX = 1_024
 CLIENT_ID_BYTES = (8, 64)
 
@@ -53,6 +56,7 @@ class HubCore:
         hints: Who listens for commits.
         calls: Calls under way.
         closed: Whether new calls are refused.
+        listener: Told about every call once it has ended; None for nobody.
     """
 
     database: HubDatabase
@@ -61,10 +65,32 @@ class HubCore:
     hints: Hints = field(default_factory=Hints)
     calls: int = 0
     closed: bool = False
+    listener: Callable[[CallServed], None] | None = None
 
     @contextmanager
-    def call(self, name: str) -> Generator[None]:
-        """The frame of every call: bounded in number, errors in the protocol's words."""
+    def call(self, name: str, trace_id: str = "") -> Generator[None]:
+        """The frame of every call: bounded in number, errors in the protocol's words, told to the listener."""
+        if self.listener is None:
+            with self._admitted(name):
+                yield
+            return
+        began, error = self.environment.clock(), "CANCELLED"
+        try:
+            with self._admitted(name):
+                yield
+            error = ""
+        except RemoteError as failure:
+            error = failure.remote_code
+            raise
+        finally:
+            seconds = self.environment.clock() - began
+            try:
+                self.listener(CallServed(trace_id, name, seconds, error, self.environment.wall_ms()))
+            except Exception:
+                _log.exception("a listener failed on a call of %s", name)
+
+    @contextmanager
+    def _admitted(self, name: str) -> Generator[None]:
         with at_the_border(name):
             if self.closed:
                 raise ClosedError("the hub is closed")
@@ -224,7 +250,7 @@ class HubService:
             RemoteError: ``QUERY``, ``PERMISSION_DENIED``, ``TOO_LARGE``, ``UNKNOWN_STORE`` or a transient code.
         """
         core = self._core
-        with core.call("query"):
+        with core.call("query", request.context.trace_id):
             began = core.environment.clock()
             store = core.court.schema.store(request.store)
             checked = check_query(request.query, store)
@@ -242,7 +268,7 @@ class HubService:
             RemoteError: ``TOO_LARGE``, ``MALFORMED`` or a transient code: then nothing was written.
         """
         core = self._core
-        with core.call("write"):
+        with core.call("write", request.context.trace_id):
             began = core.environment.clock()
             located: dict[RowKey, Sequence[str]] = {}
             for name, ids in rows_without_scope(core.court, request).items():

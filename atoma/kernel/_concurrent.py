@@ -221,7 +221,7 @@ def run_merge(
             raise branches.failure(side)
         order = sorted(branches.results)
         started = clock()
-        begin(events, frame, by)
+        begin(events, frame, by, started)
         try:
             result = node.merge(request, [branches.results[index] for index in order])
         except Exception as error:

@@ -115,7 +115,8 @@ async def settle_query(
     """Tell how a detached query ended and hand its rows on."""
     code = code_of(error) if error is not None else ""
     path = tuple(frame.trail.steps)
-    parts.events.emit(QueryFinished(frame.trace_id, request.store, request.context.policy, code, path))
+    now = parts.environment.clock()
+    parts.events.emit(QueryFinished(frame.trace_id, request.store, request.context.policy, code, path, at=now))
     if result is not None and parts.detached_results is not None:
         told = QueryResult(result.rows, result.total, frame.trail.meta(request.context, result.meta))
         await parts.detached_results.query_answered(request, told)
@@ -129,7 +130,8 @@ async def settle_write(
     code = code_of(error) if error is not None else ""
     status = result.status if result is not None else None
     path = tuple(frame.trail.steps)
-    parts.events.emit(WriteSettled(frame.trace_id, request.idem, request.context.policy, status, code, path))
+    now = parts.environment.clock()
+    parts.events.emit(WriteSettled(frame.trace_id, request.idem, request.context.policy, status, code, path, at=now))
     if parts.detached_results is not None:
         if result is not None:
             meta = frame.trail.meta(request.context, result.meta)

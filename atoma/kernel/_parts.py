@@ -54,10 +54,10 @@ class Parts:
             self.generations[store] = self.generations.get(store, 0) + 1
 
 
-def begin(events: EventDispatch, frame: Frame, node: str) -> None:
+def begin(events: EventDispatch, frame: Frame, node: str, now: float) -> None:
     """Tell that a node begins."""
     if events.listeners:
-        events.emit(StepStarted(frame.trace_id, node, frame.attempt))
+        events.emit(StepStarted(frame.trace_id, node, frame.attempt, at=now))
 
 
 def end(
@@ -81,4 +81,4 @@ def end(
     if source is not None:
         frame.trail.source = source
     if events.listeners:
-        events.emit(StepFinished(frame.trace_id, node, frame.attempt, outcome, seconds, error))
+        events.emit(StepFinished(frame.trace_id, node, frame.attempt, outcome, seconds, error, at=now))

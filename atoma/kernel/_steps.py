@@ -47,7 +47,7 @@ def run_node(
     async def run(request: Req, frame: Frame) -> Res:
         started = clock()
         if events.listeners:
-            begin(events, frame, id)
+            begin(events, frame, id, started)
         try:
             result = await call(request)
             outcome, code = judge(id, result, request)
@@ -81,7 +81,7 @@ def run_atomic(
     async def run(request: WriteRequest, frame: Frame) -> WriteResult:
         started = clock()
         for id in ids:
-            begin(events, frame, id)
+            begin(events, frame, id, started)
 
         def ended(outcome: StepOutcome, code: str = "") -> None:
             now = clock()

@@ -93,6 +93,8 @@ class ExecutionKernel:
         self._schema = schema
         self._default = default
         self._events = events
+        self._now = environment.clock
+        self._new_trace = environment.traces or environment.ids
         self._parts = Parts(
             nodes=every,
             environment=environment,
@@ -145,11 +147,11 @@ class ExecutionKernel:
         except BaseException as error:
             if events.listeners:
                 path = tuple(trail.steps)
-                events.emit(QueryFinished(context.trace_id, request.store, policy, _code(error), path))
+                events.emit(QueryFinished(context.trace_id, request.store, policy, _code(error), path, at=self._now()))
             raise
         meta = trail.meta(context, result.meta)
         if events.listeners:
-            events.emit(QueryFinished(context.trace_id, request.store, policy, "", meta.path))
+            events.emit(QueryFinished(context.trace_id, request.store, policy, "", meta.path, at=self._now()))
         return QueryResult(result.rows, result.total, meta)
 
     async def execute_write(self, request: WriteRequest) -> WriteResult:
@@ -183,19 +185,21 @@ class ExecutionKernel:
         trail = Trail()
         events = self._events
         if events.listeners:
-            events.emit(WriteDispatched(context.trace_id, request.idem, policy, entries))
+            events.emit(WriteDispatched(context.trace_id, request.idem, policy, entries, at=self._now()))
         try:
             result = await run(request, Frame(context.trace_id, context.deadline, trail))
         except BaseException as error:
             self._parts.changed(stores)
             if events.listeners:
                 path = tuple(trail.steps)
-                events.emit(WriteSettled(context.trace_id, request.idem, policy, None, _code(error), path))
+                settled = WriteSettled(context.trace_id, request.idem, policy, None, _code(error), path, at=self._now())
+                events.emit(settled)
             raise
         self._parts.changed(stores)
         meta = trail.meta(context, result.meta)
         if events.listeners:
-            events.emit(WriteSettled(context.trace_id, request.idem, policy, result.status, "", meta.path))
+            path = meta.path
+            events.emit(WriteSettled(context.trace_id, request.idem, policy, result.status, "", path, at=self._now()))
         if context.staged and trail.answered is not None and len(trail.answered) == len(entries):
             return WriteResult(status_of(trail.answered), trail.answered, meta, result.receipts)
         return WriteResult(result.status, result.items, meta, result.receipts)
@@ -259,7 +263,7 @@ class ExecutionKernel:
         deadline = trio.current_effective_deadline()
         if context.policy == policy and context.deadline == deadline and context.trace_id:
             return context
-        return OperationContext(context.trace_id or self._parts.environment.ids(), policy, deadline, context.staged)
+        return OperationContext(context.trace_id or self._new_trace(), policy, deadline, context.staged)
 
     def _refuse(self, name: str, side: str, stores: Iterable[str]) -> NoReturn:
         for store in stores:

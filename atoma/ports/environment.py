@@ -33,6 +33,7 @@ class Environment:
         random: Jitter and client identities.
         executor: ``thread`` runs blocking SQLite work in threads, ``inline`` on the loop (under ``MockClock`` and in
             the simulation it has to be inline, or virtual time runs away while a thread works).
+        traces: Makes trace ids, one per request, in place of ``ids``; ``atoma.telemetry.trace_ids`` continues the caller's trace.
     """
 
     clock: Callable[[], float] = trio.current_time
@@ -40,6 +41,7 @@ class Environment:
     ids: Callable[[], str] = new_id
     random: random.Random = field(default_factory=random.SystemRandom)
     executor: ExecutorKind = "thread"
+    traces: Callable[[], str] | None = None
 
 
 def seeded_environment(seed: int, *, wall_start_ms: int = 1_700_000_000_000) -> Environment:

@@ -15,8 +15,10 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
+import msgspec
+import pytest
 import trio
-from hypothesis import settings
+from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -40,11 +42,12 @@ from atoma.contracts.execution import (
     status_of,
 )
 from atoma.contracts.values import ErrorInfo, StoredRow
-from atoma.errors import AtomaError, ChannelBroken, ConnectFailed
+from atoma.errors import AtomaError, ChannelBroken, ConnectFailed, WriteUnknown
 from atoma.kernel import local_first
 from atoma.plugins import PluginContext
 from atoma.ports import seeded_environment
 from atoma.ports.keys import PortKey
+from atoma.runtime.flows import layers, optimism, writeback
 from atoma.runtime.flows.optimism import TRIES
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
@@ -88,7 +91,7 @@ class Authority:
         self.seqs: dict[str, int] = {}
         self.outcomes: dict[str, WriteResult] = {}
         self.calls: list[Call] = []
-        self.applied: list[str] = []
+        self.applied: list[tuple[str, str, str]] = []
         self._seq = 0
 
     @asynccontextmanager
@@ -123,7 +126,7 @@ class Authority:
         """At most once per key."""
         known = self.outcomes.get(request.idem)
         if known is None:
-            self.applied.append(request.idem)
+            self.applied += [(entry.op, entry.id, str(entry.values)) for entry in request.entries if entry.values]
             items = tuple(self.put(entry) for entry in request.entries)
             known = self.outcomes[request.idem] = WriteResult(status_of(items), items, ExecutionMeta("remote"))
         return known
@@ -264,6 +267,7 @@ class Optimism(RuleBasedStateMachine):
         self.base: Rows = {}
         self.undecided: list[Undecided] = []
         self.units: list[Unit] = []
+        self.written = 0
 
     # what the model says
 
@@ -334,10 +338,11 @@ class Optimism(RuleBasedStateMachine):
         row = self.visible().get(id)
         if shown and (row is None) != (op == "insert") and op != "upsert":
             return None
-        text = f"{op} {len(self.units)} {self.world.authority._seq} {rank}"
+        self.written += 1  # no two writes are the same
+        text = f"{op} {self.written}"
         values: dict[str, Any] = {"text": text, "rank": rank}
         if op == "update":
-            values = {"rank": rank} if rank % 2 else {"text": text}
+            values = {"rank": 100 + self.written} if rank % 2 else {"text": text}
         if op == "upsert":
             values = {"text": text}
         if op == "delete":
@@ -358,7 +363,8 @@ class Optimism(RuleBasedStateMachine):
     @rule(rank=st.integers(1, 9), policy=st.sampled_from(["direct-remote", "volatile"]))
     def write_both(self, rank: int, policy: str) -> None:
         unit = Unit()
-        unit.items = [Undecided("upsert", id, {"rank": rank}, unit) for id in IDS]
+        self.written += 1
+        unit.items = [Undecided("upsert", id, {"rank": 100 * rank + self.written}, unit) for id in IDS]
         self.submit(unit, policy, "optimistic")
 
     @rule(
@@ -398,8 +404,10 @@ class Optimism(RuleBasedStateMachine):
         op: Any = "delete" if gone else "upsert"
         self.world.authority.put(WriteEntry("notes", op, id, "main", {} if gone else {"text": "else", "rank": rank}))
 
+    FATES = st.sampled_from(["apply", "apply", "deny", "refuse", "lose reply", "lose reply", "lose request"])
+
     @precondition(lambda self: self.asked())
-    @rule(data=st.data(), fate=st.sampled_from(["apply", "apply", "deny", "refuse", "lose reply", "lose request"]))
+    @rule(data=st.data(), fate=FATES)
     def answer(self, data: st.DataObject, fate: Fate) -> None:
         calls = self.asked()
         self.tell(data.draw(st.sampled_from(calls), label="call"), fate)
@@ -452,6 +460,16 @@ class Optimism(RuleBasedStateMachine):
     def time_passes(self) -> None:
         async def step() -> None:
             self.loop.clock.jump(0.9)
+
+        self.loop.call(step)
+
+    @precondition(lambda self: self.units and not self.asked())
+    @rule()
+    def much_time_passes(self) -> None:
+        """Nobody is being asked, so no budget runs out: what is in doubt is asked again."""
+
+        async def step() -> None:
+            self.loop.clock.jump(STEP_S)
 
         self.loop.call(step)
 
@@ -510,9 +528,90 @@ class Optimism(RuleBasedStateMachine):
         assert self.visible() == self.world.authority.rows
 
 
-CHECKED = settings(max_examples=60, stateful_step_count=30)
+CHECKED = settings(max_examples=100, stateful_step_count=40)
 
 
 def test_the_visible_rows_are_the_model_after_every_step() -> None:
     run_state_machine_as_test(Optimism, settings=CHECKED)  # its invariant asserts
     assert math.isfinite(CHECKED.max_examples)
+
+
+# planted bugs: each one has to be found
+
+
+def _pre_image(tx: Any, request: WriteRequest, lsns: Sequence[int], items: Sequence[WriteItemResult]) -> Any:
+    """Taking back puts back what was there when the write began."""
+    pre = {}
+    if not any(item.ok for item in items):
+        pre = {
+            (e.store, e.id): tx.pre_image(e.store, e.id, lsn) for e, lsn in zip(request.entries, lsns, strict=False)
+        }
+    versions = _SETTLE(tx, request, lsns, items)
+    for (store, id), image in pre.items():
+        tx.put_visible(store, id, "main", image)
+    return versions
+
+
+def _ghost(tx: Any, request: WriteRequest, lsns: Sequence[int], items: Sequence[WriteItemResult]) -> Any:
+    """A write that failed leaves the overlay and stays visible."""
+    if any(item.ok for item in items) or not lsns:
+        return _SETTLE(tx, request, lsns, items)
+    for lsn in lsns:
+        tx.remove_pending(lsn, None)
+    return tuple(0 for _ in items)
+
+
+def _prediction(tx: Any, entry: WriteEntry, item: WriteItemResult) -> None:
+    """What was asked for is taken for what was done."""
+    _CONFIRM(tx, entry, msgspec.structs.replace(item, row=None, changed=entry.op == "delete"))
+
+
+async def _no_turn(unit: Any) -> None:
+    """Writes are sent as they come and settled as they end."""
+
+
+async def _new_key(self: Any, request: WriteRequest, reach: Any) -> WriteResult:
+    """Every try has a key of its own."""
+    renamed = msgspec.structs.replace(request, idem=self._environment.ids())
+    return await _BUDGET(self, renamed, reach)
+
+
+async def _early(self: Any, request: WriteRequest) -> WriteResult:
+    """``strict`` shows first and waits afterwards."""
+    shown = await self._show(request, self._reach(request.context.policy))
+    if shown is None or request.options.confirm == "optimistic":
+        return shown or await self._ask(request, self._reach(request.context.policy))
+    await shown.receipts[0].wait(observed=False)
+    return shown
+
+
+def _eager(error: AtomaError, *, in_doubt: bool) -> bool:
+    """A later try that did not get through ends the doubt about an earlier one."""
+    return not isinstance(error, WriteUnknown)
+
+
+def _no_rebuild(tx: Any, rows: Any) -> None:
+    """A confirmed image that a read brings does not reach the rows with undecided writes."""
+
+
+_SETTLE, _CONFIRM, _BUDGET = layers.settle, layers._confirm, optimism.LayeredWrites._within_budget
+PLANTED: dict[str, tuple[Any, str, Any]] = {
+    "taking back restores the pre-image": (optimism, "settle", _pre_image),
+    "settled in the order of completion": (optimism, "_turn", _no_turn),
+    "a failed write stays visible": (optimism, "settle", _ghost),
+    "a new key for every try": (optimism.LayeredWrites, "_within_budget", _new_key),
+    "strict shows early": (optimism.LayeredWrites, "write", _early),
+    "the prediction becomes the base": (layers, "_confirm", _prediction),
+    "a lost answer is a failure": (optimism, "TRIES", 1),
+    "a refused connection ends the doubt": (optimism, "_decides", _eager),
+    "a read does not reach shown rows": (writeback, "rebuild_rows", _no_rebuild),
+}
+
+
+@pytest.mark.parametrize("bug", list(PLANTED))
+def test_a_planted_bug_is_found(bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    where, name, wrong = PLANTED[bug]
+    monkeypatch.setattr(where, name, wrong)
+    hunt = settings(CHECKED, phases=[Phase.generate], report_multiple_bugs=False, print_blob=False, database=None)
+    with pytest.raises((AssertionError, ExceptionGroup)):
+        run_state_machine_as_test(Optimism, settings=hunt)

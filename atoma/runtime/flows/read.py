@@ -35,7 +35,7 @@ class ReadFlow:
     def __init__(self, port: QueryPort, names: PolicyNames, environment: Environment, writeback: WriteBack) -> None:
         self._port = port
         self._names = names
-        self._traces = TraceIds(environment.ids)
+        self._traces = environment.traces or TraceIds(environment.ids)
         self._writeback = writeback
 
     async def query(self, store: str, spec: QuerySpec, policy: str | None) -> QueryResult:

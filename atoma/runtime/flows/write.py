@@ -43,7 +43,7 @@ class WriteFlow:
         self._commit = commit
         self._names = names
         self._ids = environment.ids
-        self._traces = TraceIds(environment.ids)
+        self._traces = environment.traces or TraceIds(environment.ids)
         self.schema = schema
         self._synced = synced
 

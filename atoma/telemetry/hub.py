@@ -1,0 +1,51 @@
+"""A hub's calls as spans and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from atoma.contracts.events import CallServed
+from atoma.telemetry.traces import context_of, require_api
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import MeterProvider
+    from opentelemetry.trace import TracerProvider
+
+
+def hub_listener(
+    *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
+) -> Callable[[CallServed], None]:
+    """What ``open_hub(listener=…)`` takes: one span per call, in the caller's trace, and how long calls take.
+
+    Args:
+        tracer_provider: Gets the spans; None takes the global one.
+        meter_provider: Gets the metric ``atoma.hub.call.duration``; None takes the global one.
+
+    Raises:
+        ConfigurationError: The extra ``otel`` is not installed.
+    """
+    require_api()
+    from opentelemetry import metrics, trace
+
+    tracer = trace.get_tracer("atoma.hub", tracer_provider=tracer_provider)
+    durations = metrics.get_meter("atoma.hub", meter_provider=meter_provider).create_histogram(
+        "atoma.hub.call.duration", unit="s", description="How long a hub works on a call"
+    )
+
+    def hear(event: CallServed) -> None:
+        ended = event.ended_ms * 1_000_000
+        attributes = {"atoma.method": event.method, "atoma.error": event.error}
+        span = tracer.start_span(
+            f"atoma.hub {event.method}",
+            context=context_of(event.trace_id),
+            kind=trace.SpanKind.SERVER,
+            attributes={**attributes, "atoma.trace_id": event.trace_id},
+            start_time=ended - round(event.seconds * 1e9),
+        )
+        if event.error not in ("", "CANCELLED"):
+            span.set_status(trace.StatusCode.ERROR, event.error)
+        span.end(ended)
+        durations.record(event.seconds, attributes)
+
+    return hear
