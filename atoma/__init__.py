@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from atoma.client import Client, open_client
 from atoma.contracts.execution import ExecutionMeta, Step
+from atoma.plugins import Plugin
 from atoma.ports import Change, Environment, Insert, LiveBatch, Move, Remove, Reset, Update
 from atoma.query import Query, col
 from atoma.runtime import ItemResult, ManyResult, Page, Store, Transaction, WriteHandle
@@ -36,6 +37,7 @@ __all__ = [
     "ManyResult",
     "Move",
     "Page",
+    "Plugin",
     "Query",
     "Remove",
     "Reset",

@@ -13,6 +13,7 @@ from pathlib import Path
 import trio
 
 from atoma import Client, Hub, Query, Schema, StaticTokenVerifier, StoreSpec, col, open_client, open_hub
+from atoma.plugins import Plugin
 from atoma.ports import Environment, Transport
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
@@ -75,7 +76,7 @@ async def cancel(folder: Path) -> list[Row]:
         store = OpenedHubStore(folder / f"{kind}-hub.db")
         async with open_hub(SCHEMA, store, verifier=StaticTokenVerifier({TOKEN: "bench"})) as hub:
             async with open_transport(kind, hub) as transport:
-                plugins = [LocalExecution(SQLiteEngine(folder / f"{kind}.db")), Remote(transport)]
+                plugins: list[Plugin] = [LocalExecution(SQLiteEngine(folder / f"{kind}.db")), Remote(transport)]
                 async with open_client(SCHEMA, plugins=plugins) as client:
                     await _fill(client, "direct-remote")
                     (file,) = store.files

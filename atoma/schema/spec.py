@@ -212,7 +212,7 @@ class StoreSpec(Generic[T]):
                 message = f"store {self.name!r} has no field {name!r}; it has: {known}"
                 raise ValidationError(message, store=self.name, field=name, value=value)
             if name in ("id", self.scope_field):
-                message = f"{self.name}.{name} never changes; delete the row and insert it anew (or use move())"
+                message = f"{self.name}.{name} never changes; delete the row and insert it anew"
                 raise ValidationError(message, store=self.name, field=name, value=value)
             patch[name] = field.encode(value)
         return patch

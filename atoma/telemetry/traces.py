@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections.abc import Callable
@@ -14,9 +15,7 @@ if TYPE_CHECKING:
     from opentelemetry.context import Context
 
 INSTALL = "pip install 'atoma-runtime[otel]'"
-_PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
-_HEX_128 = re.compile(r"[0-9a-f]{32}")
-_LOW_64 = (1 << 64) - 1
+_PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?![0-9a-f-])")
 
 
 def require_api() -> None:
@@ -59,22 +58,22 @@ def trace_ids(otherwise: Callable[[], str] = new_id) -> Callable[[], str]:
 
 
 def context_of(trace_id: str) -> Context | None:
-    """The context that spans of ``trace_id`` hang on, the same at every end; None when it is no id of 128 bits.
+    """The context that spans of ``trace_id`` hang on, the same at every end; None for ``""``.
 
-    A ``traceparent`` is the caller's span. Of any other id a trace of that number is made, so that the spans of client
-    and hub meet there.
+    What begins with a ``traceparent`` hangs on the caller's span. Any other id stands for a trace of its own, whose
+    number is its digest, so that the spans of client and hub meet there.
     """
+    if not trace_id:
+        return None
     from opentelemetry import trace
 
-    trace_id = trace_id.partition(".")[0]  # what follows tells the requests of one trace apart
-    said = _PARENT.fullmatch(trace_id)
+    said = _PARENT.match(trace_id)
     if said is not None:
         number, parent, flags = int(said[1], 16), int(said[2], 16), int(said[3], 16)
-    elif _HEX_128.fullmatch(plain := trace_id.replace("-", "").lower()):
-        number = int(plain, 16)
-        parent, flags = number & _LOW_64, trace.TraceFlags.SAMPLED
     else:
-        return None
+        digest = hashlib.blake2b(trace_id.encode("utf-8", "surrogatepass"), digest_size=24).digest()
+        number, parent = int.from_bytes(digest[:16], "big"), int.from_bytes(digest[16:], "big")
+        flags = trace.TraceFlags.SAMPLED
     span = trace.SpanContext(number, parent, is_remote=True, trace_flags=trace.TraceFlags(flags))
     return trace.set_span_in_context(trace.NonRecordingSpan(span)) if span.is_valid else None
 

@@ -268,6 +268,7 @@ class Optimism(RuleBasedStateMachine):
         self.undecided: list[Undecided] = []
         self.units: list[Unit] = []
         self.written = 0
+        self.forgotten: set[str] = set()
 
     # what the model says
 
@@ -394,6 +395,7 @@ class Optimism(RuleBasedStateMachine):
             assert unit.scope is not None
             unit.scope.cancel()
 
+        self.forgotten |= {call.request.idem for call in self.asked() if self.unit_of(call) is unit}
         self.units.remove(unit)
         self.loop.call(step)
 
@@ -414,13 +416,9 @@ class Optimism(RuleBasedStateMachine):
 
     def asked(self) -> list[Call]:
         """Calls that somebody waits for; a cancelled detached one goes on for nobody."""
-        found: list[Call] = []
-        for call in self.world.authority.calls:
-            try:
-                self.unit_of(call)
-            except AssertionError:
-                continue
-            found.append(call)
+        found = [call for call in self.world.authority.calls if call.request.idem not in self.forgotten]
+        for call in found:
+            self.unit_of(call)
         return found
 
     def tell(self, call: Call, fate: Fate) -> None:

@@ -58,12 +58,17 @@ SENDING_MAX = 16
 
 @dataclass(eq=False, slots=True)
 class _Unit:
-    """A unit on its way to the authority, laid over the base or not."""
+    """A unit on its way to the authority, laid over the base or not.
+
+    Attributes:
+        before: Units that share a row with it and were written earlier; empty once it had its turn.
+        left: It is settled, or its caller has given it up.
+    """
 
     request: WriteRequest
     reach: WriteReach
     rows: tuple[RowKey, ...]
-    after: tuple[trio.Event, ...]
+    before: tuple[_Unit, ...]
     layers: tuple[int, ...] = ()
     receipts: tuple[PendingReceipt, ...] = ()
     left: trio.Event = field(default_factory=trio.Event)
@@ -319,7 +324,7 @@ class LayeredWrites:
     def _enter(self, request: WriteRequest, reach: WriteReach, laid: Laid | None) -> _Unit:
         """Queue a unit behind the undecided units on its rows."""
         rows = tuple(dict.fromkeys((entry.store, entry.id) for entry in request.entries))
-        before = {id(found): found.left for row in rows if (found := self._last.get(row)) is not None}
+        before = {id(found): found for row in rows if (found := self._last.get(row)) is not None}
         unit = _Unit(request, reach, rows, tuple(before.values()))
         if laid is not None:
             unit.layers = laid.layers
@@ -335,16 +340,28 @@ class LayeredWrites:
             self._undecided -= 1
         for receipt in unit.receipts:
             receipt.close()
+        unit.left.set()
         for row in unit.rows:
             if self._last.get(row) is unit:
                 del self._last[row]
-        unit.left.set()
+                for earlier in _undecided(unit.before):  # given up while it waited for its turn
+                    if row in earlier.rows:
+                        self._last[row] = earlier
 
 
 async def _turn(unit: _Unit) -> None:
     """Wait until the units before this one are settled."""
-    for left in unit.after:
-        await left.wait()
+    while waiting := _undecided(unit.before):
+        await waiting[0].left.wait()
+    unit.before = ()
+
+
+def _undecided(units: Sequence[_Unit]) -> list[_Unit]:
+    """The units that are not settled; behind one that was given up stand those that it waited for."""
+    found: list[_Unit] = []
+    for unit in units:
+        found += _undecided(unit.before) if unit.left.is_set() else [unit]
+    return found
 
 
 def _staged(request: WriteRequest) -> WriteRequest:

@@ -126,7 +126,7 @@ class House:
         """Seconds until ``what`` holds."""
         begin = trio.current_time()
         with trio.fail_after(10):
-            while not what():  # noqa: ASYNC110 - what is watched has no event, and a poll is what measures
+            while not what():
                 await trio.sleep(0.0005)
         return trio.current_time() - begin
 

@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import StatusCode, get_current_span
 
 from atoma import Client, Schema, StaticTokenVerifier, StoreSpec, new_id, open_client, open_hub
 from atoma.contracts.events import StepStarted
@@ -111,7 +111,8 @@ async def test_a_request_is_one_trace_from_the_caller_to_the_hub(seen: Seen) -> 
         await client.store(NOTES).insert(Note(text="x"), policy="direct-remote", confirm="strict")
         page = await client.store(NOTES).query(policy="direct-remote")
     (write,), (query,) = seen.called("atoma write"), seen.called("atoma query")
-    assert query.context.trace_id == int(page.meta.trace_id.partition(".")[0].replace("-", ""), 16)
+    assert attributes(query)["atoma.trace_id"] == page.meta.trace_id
+    assert query.context.trace_id != write.context.trace_id
     for request, call in ((write, "write"), (query, "query")):
         (served,) = seen.called(f"atoma.hub {call}")
         (step,) = [span for span in seen.called("remote-memory") if span.context.trace_id == request.context.trace_id]
@@ -185,9 +186,15 @@ async def test_requests_whose_end_was_lost_are_bounded(seen: Seen) -> None:
     assert len(seen.spans()) == 3
 
 
-@pytest.mark.parametrize("trace_id", ["", "mine", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "z" * 32])
-def test_a_trace_id_of_another_kind_hangs_on_nothing(trace_id: str) -> None:
-    assert context_of(trace_id) is None
+def test_every_trace_id_stands_for_one_trace() -> None:
+    def number(trace_id: str) -> int:
+        return get_current_span(context_of(trace_id)).get_span_context().trace_id
+
+    ids = ["a.1", "a.2", "b", "\ud800", "00-" + "7" * 32 + "-" + "1" * 16 + "-01", "00-" + "7" * 32 + "-" + "1" * 17]
+    assert len({number(id) for id in ids}) == len(ids)
+    assert number(ids[0]) == number("a.1")
+    assert number(ids[4]) == number(ids[4] + ".12") == int("7" * 32, 16)
+    assert context_of("") is context_of("00-" + "0" * 32 + "-" + "1" * 16 + "-01") is None
 
 
 @pytest.mark.parametrize("use", ["OpenTelemetry()", "hub_listener()", "trace_ids()"])

@@ -1,0 +1,96 @@
+"""What a remote answer does to the rows of this device: a cache keeps it, a replica does not."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import trio
+
+from atoma import AllowLoopback, Client, Query, Schema, StoreSpec, Sync, col, open_client, open_hub
+from atoma.plugins import Plugin
+from atoma.ports import seeded_environment
+from atoma.runtime.flows.read import MergeMode
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_transports.memory import MemoryNetwork, MemoryTransport
+from atoma_transports.remote import Remote
+
+pytestmark = pytest.mark.virtual_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    id: str
+    lane: str = "todo"
+
+
+NOTES = StoreSpec("notes", Note)
+SCHEMA = Schema(NOTES)
+
+
+@asynccontextmanager
+async def open_hub_and(folder: Path, *, synced: bool) -> AsyncGenerator[tuple[Client, Client]]:
+    """A client, and another one that writes at the hub directly."""
+    network = MemoryNetwork()
+
+    def device(seed: int, *extra: Plugin) -> list[Plugin]:
+        return [
+            LocalExecution(SQLiteEngine(folder / f"{seed}.db")),
+            Remote(MemoryTransport(network, site=str(seed))),
+            *extra,
+        ]
+
+    store = SQLiteHubStore(folder / "hub.db")
+    mine = device(2, *([Sync([NOTES], mode="manual")] if synced else []))
+    policy = "sync-queue" if synced else "direct-remote"
+    async with (
+        open_hub(SCHEMA, store, verifier=AllowLoopback(), environment=seeded_environment(1)) as hub,
+        network.listen(hub),
+        open_client(SCHEMA, plugins=mine, policy=policy, environment=seeded_environment(2)) as client,
+        open_client(SCHEMA, plugins=device(3), policy="direct-remote", environment=seeded_environment(3)) as other,
+    ):
+        yield client, other
+
+
+async def ids_here(client: Client) -> list[str]:
+    return [note.id for note in await client.store(NOTES).query(policy="direct-local")]
+
+
+@pytest.mark.parametrize("merge", ["replace", "upsert-only", "preserve-missing"])
+async def test_a_remote_read_of_a_synced_store_changes_nothing_here(tmp_path: Path, merge: MergeMode) -> None:
+    async with open_hub_and(tmp_path, synced=True) as (client, other):
+        notes = client.store(NOTES)
+        await other.store(NOTES).insert(Note(id="1"), confirm="strict")
+        await client.sync.sync_once()
+        await other.store(NOTES).insert(Note(id="2"), confirm="strict")
+        await other.store(NOTES).delete("1", confirm="strict")
+        await notes.insert(Note(id="3"))
+        assert [note.id for note in await notes.query(policy="direct-remote")] == ["2"]
+        assert [note.id for note in await notes.get_all(policy="direct-remote", merge=merge)] == ["2"]
+        assert (await notes.get("2", policy="remote-first")) == Note(id="2")
+        assert await ids_here(client) == ["1", "3"], "the base moves by pages only"
+        assert client.sync.status.scope("main").cursor == 1
+        await client.sync.sync_once()
+        assert await ids_here(client) == ["2", "3"]
+
+
+async def test_a_filtered_remote_read_adds_to_the_cache_and_takes_nothing_away(tmp_path: Path) -> None:
+    async with open_hub_and(tmp_path, synced=False) as (client, other):
+        far, notes = other.store(NOTES), client.store(NOTES)
+        await far.insert_many([Note(id="1"), Note(id="2", lane="done"), Note(id="3")], confirm="strict")
+        todo = Query().where(col("lane") == "todo")
+        assert [note.id for note in await notes.query(todo)] == ["1", "3"]
+        assert await ids_here(client) == ["1", "3"]
+        assert [note.id for note in await notes.query(Query().where(col("lane") == "done"))] == ["2"]
+        assert await ids_here(client) == ["1", "2", "3"]
+        await far.update("3", lane="done", confirm="strict")
+        await far.delete("1", confirm="strict")
+        with trio.fail_after(60):
+            assert [note.id for note in await notes.query(todo)] == []
+        assert await ids_here(client) == ["1", "2", "3"], "a filter says nothing about the rows that it does not give"
+        assert [note.id for note in await notes.get_all(merge="replace")] == ["2", "3"]
+        assert await ids_here(client) == ["2", "3"]
