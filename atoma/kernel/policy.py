@@ -68,9 +68,8 @@ def local_first(
 ) -> Policy:
     """The local answer now, the remote one afterwards, detached.
 
-    Writes on a synced store go through the outbox. On another store they are written locally and sent afterwards, once:
-    a crash, a lost connection or a refusal leaves the local row as it is, and only an event tells. That has to be
-    asked for.
+    Writes on a synced store go through the outbox. On another store they are shown locally and sent afterwards: a
+    refusal or a failure takes them back, and so does a crash before they were sent. That has to be asked for.
 
     Args:
         remote: Id of the remote node.

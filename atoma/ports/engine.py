@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
-from atoma.contracts.execution import QueryResult
+from atoma.contracts.execution import Durability, QueryResult
 from atoma.contracts.query import QuerySpec
 from atoma.ports.environment import Environment
 from atoma.ports.execution import AtomicWriter
@@ -29,7 +29,7 @@ class LocalDatabase(AtomicWriter, Protocol):
         """
         ...
 
-    async def apply(self, body: Callable[[LocalTx], T]) -> T:
+    async def apply(self, body: Callable[[LocalTx], T], *, durability: Durability | None = None) -> T:
         """Run ``body`` in one write transaction of its own (see ``ApplyPort``)."""
         ...
 

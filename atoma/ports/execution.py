@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.execution import Durability, QueryRequest, QueryResult, WriteRequest, WriteResult
 from atoma.ports.local import LocalTx
 
 T = TypeVar("T")
@@ -34,11 +34,15 @@ class WritePort(Protocol):
 class ApplyPort(Protocol):
     """Writes confirmed state back into the local database."""
 
-    async def apply_writeback(self, body: Callable[[LocalTx], T], origin: Origin = "sync") -> T:
+    async def apply_writeback(
+        self, body: Callable[[LocalTx], T], origin: Origin = "sync", *, durability: Durability | None = None
+    ) -> T:
         """Run ``body`` in one local transaction and return what it returns.
 
         ``body`` is synchronous and runs on the engine's executor. Staging nodes never run here, so nothing echoes into
         the outbox. Live queries see one diff after the commit. If ``body`` raises, nothing is changed.
+
+        ``durability`` is for what can be asked for again (``normal``); None takes the database's own.
 
         Cancellation is noticed before the transaction begins and after it has committed, never in between.
         """

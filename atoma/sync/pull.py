@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 import trio
 
-from atoma.contracts.overlay import Subscription
+from atoma.contracts.execution import Durability
+from atoma.contracts.overlay import ClientIdentity, Subscription
 from atoma.contracts.sync import Cursor, PullReply, PullRequest, SnapshotReply, SnapshotRequest
 from atoma.errors import ProtocolError, RemoteError, Resync
 from atoma.ports.local import LocalTx
@@ -50,6 +51,7 @@ class PullLane:
         self._schedule = replica.pulls[scope]
         self._patient = patient
         self._again_s = 0.0
+        self._outbox_empty = False
 
     async def run(self) -> None:
         """Pull until cancelled: at start, when poked by a hint or an acceptance, and on a timer."""
@@ -114,7 +116,9 @@ class PullLane:
 
     async def _step(self) -> bool:
         """One request and its transaction; True when the scope is at the head it was told of."""
-        subscription, confirmed = await self._replica.database.inspect(self._position)
+        subscription, identity = await self._replica.database.inspect(self._position)
+        confirmed = identity.confirmed_mid
+        self._outbox_empty = confirmed == identity.next_mid - 1
         match subscription.state:
             case "new":
                 await self._begin()
@@ -150,8 +154,8 @@ class PullLane:
         await self._replica.refresh()
         self._replica.push_wake.poke()
 
-    def _position(self, tx: LocalTx) -> tuple[Subscription, int]:
-        return tx.subscription(self._scope), tx.identity().confirmed_mid
+    def _position(self, tx: LocalTx) -> tuple[Subscription, ClientIdentity]:
+        return tx.subscription(self._scope), tx.identity()
 
     async def _stage_page(self, subscription: Subscription) -> None:
         request = SnapshotRequest(
@@ -174,7 +178,9 @@ class PullLane:
 
     async def _commit_snapshot(self, token: bytes, page: SnapshotReply) -> None:
         stores = self._replica.stores
-        await self._replica.apply.apply_writeback(lambda tx: stage_snapshot_page(tx, token, page, stores))
+        await self._replica.apply.apply_writeback(
+            lambda tx: stage_snapshot_page(tx, token, page, stores), durability="normal"
+        )
         await self._replica.refresh()
 
     async def _pull(self, cursor: Cursor, confirmed_mid: int) -> PullReply:
@@ -194,7 +200,11 @@ class PullLane:
         """Apply ``page`` in its one transaction; what the cursor has passed already changes nothing."""
         began = self._replica.environment.clock()
         stores, verified = self._replica.stores, self._session.verified_mid
-        work = await self._replica.apply.apply_writeback(lambda tx: body(tx, page, stores, verified))
+        # a page that settles nothing can be pulled again after a power cut, so it is not worth an fsync (ADR 0013)
+        durability: Durability | None = "normal" if self._outbox_empty and not page.outcomes else None
+        work = await self._replica.apply.apply_writeback(
+            lambda tx: body(tx, page, stores, verified), durability=durability
+        )
         self._resize(self._replica.environment.clock() - began)
         if work is not None:
             self._replica.settled(work)

@@ -104,11 +104,11 @@ class PushLane:
         """Settle the outcomes in one transaction and remember how far both sides agree."""
         sent = {item.mid: item for item in batch}
         outcomes = [outcome for outcome in reply.outcomes if outcome.mid in sent]
-        work = await self._replica.apply.apply_writeback(lambda tx: settle_reply(tx, outcomes))
-        for outcome in outcomes:
+        for outcome in outcomes:  # first of all, so that a page that is under way can settle them as well
             if outcome.mid > self._session.verified_mid:
                 self._session.verified_mid = outcome.mid
                 self._session.verified_digest = sent[outcome.mid].digest
+        work = await self._replica.apply.apply_writeback(lambda tx: settle_reply(tx, outcomes))
         await self._replica.refresh()
         return work
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import itertools
 import re
 from collections.abc import Callable
@@ -25,8 +26,8 @@ def require_api() -> None:
         ConfigurationError: It is not; the message says how to get it.
     """
     try:
-        import opentelemetry.metrics
-        import opentelemetry.trace  # noqa: F401 - only whether it is there
+        for name in ("opentelemetry.metrics", "opentelemetry.trace"):
+            importlib.import_module(name)
     except ImportError as error:
         raise ConfigurationError(f"telemetry needs OpenTelemetry, which is not installed: {INSTALL}") from error
 

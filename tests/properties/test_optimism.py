@@ -13,7 +13,7 @@ import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import msgspec
 import pytest
@@ -35,6 +35,7 @@ from atoma.contracts.execution import (
     ExecutionMeta,
     QueryRequest,
     QueryResult,
+    Receipt,
     WriteEntry,
     WriteItemResult,
     WriteRequest,
@@ -44,7 +45,7 @@ from atoma.contracts.execution import (
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import AtomaError, ChannelBroken, ConnectFailed, WriteUnknown
 from atoma.kernel import local_first
-from atoma.plugins import PluginContext
+from atoma.plugins import Plugin, PluginContext
 from atoma.ports import seeded_environment
 from atoma.ports.keys import PortKey
 from atoma.runtime.flows import layers, optimism, writeback
@@ -214,7 +215,7 @@ class World:
 @asynccontextmanager
 async def open_world() -> AsyncGenerator[World]:
     authority = Authority()
-    plugins = [LocalExecution(SQLiteEngine(":memory:")), authority]
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), authority]
     async with (
         open_client(SCHEMA, plugins=plugins, policy="direct-remote", environment=seeded_environment(3)) as client,
         trio.open_nursery() as nursery,
@@ -269,6 +270,7 @@ class Optimism(RuleBasedStateMachine):
         self.units: list[Unit] = []
         self.written = 0
         self.forgotten: set[str] = set()
+        self.base_before_refresh: Rows = {}
 
     # what the model says
 
@@ -386,10 +388,10 @@ class Optimism(RuleBasedStateMachine):
 
         self.loop.call(step)
 
-    @precondition(lambda self: any(not unit.shown for unit in self.units))
+    @precondition(lambda self: any(not unit.shown and not unit.doubt for unit in self.units))
     @rule(data=st.data())
     def cancel_asked(self, data: st.DataObject) -> None:
-        unit = data.draw(st.sampled_from([unit for unit in self.units if not unit.shown]))
+        unit = data.draw(st.sampled_from([unit for unit in self.units if not unit.shown and not unit.doubt]))
 
         async def step() -> None:
             assert unit.scope is not None
@@ -434,10 +436,11 @@ class Optimism(RuleBasedStateMachine):
         if fate in ("apply", "deny"):
             assert known is not None
             self.settle(unit, known.items)
-        elif not unit.shown or (fate == "refuse" and not unit.doubt) or unit.tries == TRIES:
+        elif (fate == "refuse" and not unit.doubt) or unit.tries == TRIES + (not unit.shown):
             self.settle(unit, None)
         else:
             unit.doubt = True
+            assert unit.shown or isinstance(unit.error, WriteUnknown)
 
     def settle(self, unit: Unit, items: Sequence[WriteItemResult] | None) -> None:
         self.units.remove(unit)
@@ -480,8 +483,6 @@ class Optimism(RuleBasedStateMachine):
             if id in before:
                 self.base[id] = before[id]
         self.loop.call(lambda: self.world.notes.get_all(policy="direct-remote", merge="replace"))
-
-    base_before_refresh: Rows = {}
 
     # what has to hold
 
@@ -541,9 +542,7 @@ def _pre_image(tx: Any, request: WriteRequest, lsns: Sequence[int], items: Seque
     """Taking back puts back what was there when the write began."""
     pre = {}
     if not any(item.ok for item in items):
-        pre = {
-            (e.store, e.id): tx.pre_image(e.store, e.id, lsn) for e, lsn in zip(request.entries, lsns, strict=False)
-        }
+        pre = {(e.store, e.id): tx.pre_image(e.store, e.id, lsn) for e, lsn in zip(request.entries, lsns, strict=False)}
     versions = _SETTLE(tx, request, lsns, items)
     for (store, id), image in pre.items():
         tx.put_visible(store, id, "main", image)
@@ -576,10 +575,13 @@ async def _new_key(self: Any, request: WriteRequest, reach: Any) -> WriteResult:
 
 async def _early(self: Any, request: WriteRequest) -> WriteResult:
     """``strict`` shows first and waits afterwards."""
-    shown = await self._show(request, self._reach(request.context.policy))
-    if shown is None or request.options.confirm == "optimistic":
-        return shown or await self._ask(request, self._reach(request.context.policy))
-    await shown.receipts[0].wait(observed=False)
+    reach = self._reach(request.context.policy)
+    shown: WriteResult | None = await self._show(request, reach)
+    if shown is None:
+        asked: WriteResult = await self._ask(request, reach)
+        return asked
+    if request.options.confirm == "strict":
+        await cast("Receipt", shown.receipts[0]).wait(observed=False)
     return shown
 
 

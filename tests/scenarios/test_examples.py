@@ -1,15 +1,53 @@
-"""The examples run as they stand and tell what they say they tell."""
+"""The example programs run as they are and print what they promise; none of them reaches into a private place."""
 
 from __future__ import annotations
 
-import sqlite3
+import ast
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
-STORY = """\
+import pytest
+
+FOLDER = Path(__file__).resolve().parents[2] / "examples"
+PROGRAMS = sorted(FOLDER.rglob("*.py"))
+PROMISED = {
+    "policies/own_policy.py": """\
+policy patient
+  query: fallback
+    1: breaker 3 in 60 s, cooldown 30 s
+      retry 3×
+        timeout 2 s
+          remote-memory
+    2: local-query
+  write: timeout 5 s
+    remote-memory
+with a hub: [300] remote
+without: [300] local
+without: [300] local
+local-query: ok
+breaker: [('breaker', 'open')]
+""",
+    "policies/own_node.py": """\
+['Lisbon', 'Tokyo', 'Berlin'] ['catalogue']
+Airport(id='NRT', city='Tokyo')
+['Lisboa'] [('catalogue', 'failed'), ('local-query', 'ok')]
+""",
+    "policies/own_combinator.py": """\
+policy comparing
+  query: compare
+    1: local-query
+    2: remote-memory
+they disagree about ['EUR']
+[1.5] ['local-query', 'remote-memory']
+nothing to compare with: CONNECT_FAILED
+[1.5] local
+""",
+    "policies/own_transport.py": """\
+accepted as number 1
+[1.5] remote-unix
+""",
+    "quickstart/quickstart.py": """\
 — together
 Bob has Make tea (todo)
 — the cable is out
@@ -19,17 +57,35 @@ Bob has Make coffee (doing), Write it down (todo)
 Ada has Make green tea (doing), Write it down (todo)
 Bob has Make green tea (doing), Write it down (todo)
 Bob's inbox: 'Make coffee' gave way to 'Make green tea' (MERGED)
-"""
+""",
+}
 
 
-def test_the_quickstart_tells_its_story(tmp_path: Path) -> None:
-    script = EXAMPLES / "quickstart/quickstart.py"
-    command = [sys.executable, "-X", "utf8", str(script), str(tmp_path)]
-    outcome = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", check=False, timeout=120)
-    assert outcome.returncode == 0, outcome.stderr
-    assert outcome.stdout == STORY
-    rows: list[list[tuple[str, str]]] = []
-    for name in ("ada", "bob", "hub"):
-        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as file:
-            rows.append(file.execute("SELECT title, lane FROM cards ORDER BY title").fetchall())
-    assert rows[0] == rows[1] == rows[2] == [("Make green tea", "doing"), ("Write it down", "todo")]
+def name_of(path: Path) -> str:
+    return path.relative_to(FOLDER).as_posix()
+
+
+def test_every_example_has_its_promise() -> None:
+    assert {name_of(path) for path in PROGRAMS} == PROMISED.keys()
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=name_of)
+def test_an_example_prints_what_it_promises(program: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-X", "utf8", "-W", "error", str(program), str(tmp_path)]
+    ended = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, encoding="utf-8", check=False, timeout=60
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == PROMISED[name_of(program)]
+    assert ended.stderr == ""
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=name_of)
+def test_an_example_uses_public_names_only(program: Path) -> None:
+    imports = [
+        node for node in ast.walk(ast.parse(program.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)
+    ]
+    names = [
+        part for node in imports for part in [*(node.module or "").split("."), *(alias.name for alias in node.names)]
+    ]
+    assert [name for name in names if name.startswith("_") and name != "__future__"] == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeVar
 
+from atoma.contracts.execution import Durability
 from atoma.ports.engine import LocalDatabase
 from atoma.ports.execution import Origin
 from atoma.ports.local import LocalTx
@@ -22,7 +23,9 @@ class ApplyFlow:
     def __init__(self, database: LocalDatabase) -> None:
         self._database = database
 
-    async def apply_writeback(self, body: Callable[[LocalTx], T], origin: Origin = "sync") -> T:
+    async def apply_writeback(
+        self, body: Callable[[LocalTx], T], origin: Origin = "sync", *, durability: Durability | None = None
+    ) -> T:
         """Run ``body`` in one local transaction; see ``ApplyPort``."""
         del origin  # what runs here is decided by the door, not by a flag; kept for tracing by implementations
-        return await self._database.apply(body)
+        return await self._database.apply(body, durability=durability)

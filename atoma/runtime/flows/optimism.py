@@ -12,6 +12,7 @@ most once.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +39,7 @@ from atoma.errors import (
 from atoma.ports.environment import Environment
 from atoma.ports.execution import ApplyPort, WritePort
 from atoma.ports.overlay import RowKey
-from atoma.runtime.flows.layers import Laid, Unpredictable, address, lay, names_versions, only_nodded, settle
+from atoma.runtime.flows.layers import Laid, Unpredictable, address, lay, names_versions, only_nodded, put_under, settle
 from atoma.runtime.flows.results import ResultMismatch, aligned
 from atoma.runtime.receipts import PendingReceipt
 
@@ -61,10 +62,12 @@ class _Unit:
     """A unit on its way to the authority, laid over the base or not.
 
     Attributes:
+        number: In the order of entering.
         before: Units that share a row with it and were written earlier; empty once it had its turn.
         left: It is settled, or its caller has given it up.
     """
 
+    number: int
     request: WriteRequest
     reach: WriteReach
     rows: tuple[RowKey, ...]
@@ -119,15 +122,22 @@ class LayeredWrites:
         self._emit = emit
         self._settled = settled
         self._laying = trio.Lock()
+        self._settling = trio.Lock()
         self._places = trio.Semaphore(SENDING_MAX)
         self._undecided = 0
+        self._numbers = itertools.count()
         self._last: dict[RowKey, _Unit] = {}
         self._answers: dict[str, _Answer] = {}
 
     def takes(self, request: WriteRequest) -> bool:
-        """Whether ``request`` is to be carried out here: another machine decides it, and no store of it replicates."""
+        """Whether ``request`` is to be carried out here.
+
+        It is when another machine decides it, or has still to decide about one of its rows, and no store of it
+        replicates.
+        """
         if self._reach(request.context.policy) == "local":
-            return False
+            last = self._last
+            return bool(last) and any((entry.store, entry.id) in last for entry in request.entries)
         return all(entry.store not in self._synced for entry in request.entries)
 
     async def write(self, request: WriteRequest) -> WriteResult:
@@ -142,10 +152,13 @@ class LayeredWrites:
 
         Raises:
             Overloaded: Too many writes are undecided; nothing was written.
-            WriteUnknown: The authority was asked first and its answer was lost.
+            WriteUnknown: The authority was asked first and its answer was lost. Its key is resolved in the background:
+                what was done is shown when it is known, and a ``WriteSettled`` event with that key tells it.
             AtomaError: It was asked first and could not be.
         """
         reach = self._reach(request.context.policy)
+        if reach == "local":
+            return await self._beside(request)
         if request.options.confirm == "optimistic":
             shown = await self._show(request, reach)
             if shown is not None:
@@ -210,14 +223,14 @@ class LayeredWrites:
             info = ErrorInfo("INTERNAL", f"the write was taken back: {type(error).__name__}: {error}")
         return [WriteItemResult(entry.id, ok=False, error=info) for entry in unit.request.entries]
 
-    async def _resolved(self, unit: _Unit) -> WriteResult:
+    async def _resolved(self, unit: _Unit, doubt: AtomaError | None = None) -> WriteResult:
         """The authority's answer, asked for again under the same key while it is in doubt.
 
         Raises:
             WriteUnknown: It could not be had.
             AtomaError: Nothing of the write was carried out.
         """
-        request, doubt = unit.request, None
+        request = unit.request
         for tries in range(TRIES):
             if doubt is not None:
                 await trio.sleep(self._wait_s(tries, doubt))
@@ -248,9 +261,10 @@ class LayeredWrites:
         """Settle in one local transaction, tried again while the engine fails for a time."""
         for tries in range(TRIES):
             try:
-                versions = await self._apply.apply_writeback(
-                    lambda tx: settle(tx, unit.request, unit.layers, items), "writeback"
-                )
+                async with self._settling:
+                    versions = await self._apply.apply_writeback(
+                        lambda tx: settle(tx, unit.request, unit.layers, items), "writeback"
+                    )
             except StoreError as error:
                 if tries == TRIES - 1:
                     raise
@@ -273,6 +287,14 @@ class LayeredWrites:
             code = next((error.code for _, _, error in refused if error.code != "ABORTED"), "ABORTED")
             self._emit(WriteTakenBack(context.trace_id, unit.request.idem, context.policy, rows, code))
 
+    async def _beside(self, request: WriteRequest) -> WriteResult:
+        """A write of this device's own on rows with undecided writes: it goes under them too, so that it outlives them."""
+        async with self._settling:  # no layer may leave between the two transactions
+            result = aligned(request, await self._port.execute_write(request))
+            done = [entry for entry, item in zip(request.entries, result.items, strict=True) if item.ok]
+            await self._apply.apply_writeback(lambda tx: put_under(tx, done), "writeback")
+        return result
+
     # asking first
 
     async def _ask(self, request: WriteRequest, reach: WriteReach) -> WriteResult:
@@ -280,22 +302,40 @@ class LayeredWrites:
         if reach != "remote":
             request = _staged(request)
         unit = self._enter(request, reach, None)
+        followed = False
         try:
             await _turn(unit)
-            request = await self._addressed(request, laid=False)
+            unit.request = request = await self._addressed(request, laid=False)
             result = await self._call(request, reach)
             if not request.context.staged and result.meta.source == "local":
                 return result  # written here in the authority's place
-            unit.request = request
             versions = await self._settle(unit, result.items)
+        except WriteUnknown as error:
+            unit.request = _staged(request)  # whatever comes of it, it is not to be written here instead
+            self._nursery.start_soon(self._follow, unit, error, name=f"resolve {request.idem}")
+            followed = True
+            raise
         finally:
-            self._leave(unit)
+            if not followed:
+                self._leave(unit)
         receipts = tuple(PendingReceipt("observed", item.version) if item.ok else None for item in result.items)
         items = tuple(
             msgspec.structs.replace(item, version=version) if item.ok else item
             for item, version in zip(result.items, versions, strict=True)
         )
         return WriteResult(status_of(items), items, result.meta, receipts)
+
+    async def _follow(self, unit: _Unit, doubt: AtomaError) -> None:
+        """Find out what became of a write whose caller was told that nobody knows, and show it if it was done."""
+        try:
+            result = await self._resolved(unit, doubt)
+            await self._settle(unit, result.items)
+        except AtomaError as error:
+            _log.info("write %s: %s", unit.request.idem, error)
+        except Exception:
+            _log.exception("write %s could not be resolved", unit.request.idem)
+        finally:
+            self._leave(unit)
 
     # both
 
@@ -325,7 +365,7 @@ class LayeredWrites:
         """Queue a unit behind the undecided units on its rows."""
         rows = tuple(dict.fromkeys((entry.store, entry.id) for entry in request.entries))
         before = {id(found): found for row in rows if (found := self._last.get(row)) is not None}
-        unit = _Unit(request, reach, rows, tuple(before.values()))
+        unit = _Unit(next(self._numbers), request, reach, rows, tuple(before.values()))
         if laid is not None:
             unit.layers = laid.layers
             unit.receipts = tuple(PendingReceipt() for _ in laid.items)
@@ -344,9 +384,10 @@ class LayeredWrites:
         for row in unit.rows:
             if self._last.get(row) is unit:
                 del self._last[row]
-                for earlier in _undecided(unit.before):  # given up while it waited for its turn
-                    if row in earlier.rows:
-                        self._last[row] = earlier
+                # given up while it waited for its turn: who comes next waits for what it waited for
+                earlier = [found for found in _undecided(unit.before) if row in found.rows]
+                if earlier:
+                    self._last[row] = max(earlier, key=lambda found: found.number)
 
 
 async def _turn(unit: _Unit) -> None:

@@ -216,15 +216,15 @@ class SQLiteLocalDatabase:
                 receipt.move("observed")
         return receipt
 
-    async def apply(self, body: Callable[[LocalTx], T]) -> T:
+    async def apply(self, body: Callable[[LocalTx], T], *, durability: Durability | None = None) -> T:
         """Run ``body`` in one write transaction of its own; see ``ApplyPort``."""
 
         def transaction(connection: apsw.Connection) -> Committed:
             tx, wrote = self._begin(connection)
             return tx.finish(body(tx), wrote)
 
-        durability: Durability = self._engine.durability or ("full" if self._synced else "normal")
-        done = await self.sqlite.transact(transaction, durability=durability, on_commit=self._publish, bulk=True)
+        own: Durability = self._engine.durability or ("full" if self._synced else "normal")
+        done = await self.sqlite.transact(transaction, durability=durability or own, on_commit=self._publish, bulk=True)
         return cast("T", done.value)
 
     def show_in_flight(self, mids: Sequence[int], in_flight: bool) -> None:

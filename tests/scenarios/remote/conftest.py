@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.testing
 
 from atoma import Client, Hub, Index, Query, Schema, StaticTokenVerifier, StoreSpec, open_client, open_hub
 from atoma.contracts.events import Event

@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from atoma.contracts.events import WriteDispatched, WriteSettled, WriteTakenBack
 from atoma.errors import ClosedError, ConflictError, NotFoundError, WriteRejected, WriteUnknown
 
-from .conftest import NOTES, Note  # type: ignore[import-untyped]
+from .conftest import NOTES, Note
 
 pytestmark = pytest.mark.virtual_time
 
@@ -328,6 +328,13 @@ async def test_a_strict_write_whose_answer_is_lost_says_so(open_remotely: Any) -
     async with open_remotely() as world:
         await world.store.get_all()
         world.road.break_replies = 1
-        with pytest.raises(WriteUnknown):
+        with pytest.raises(WriteUnknown) as caught:
             await world.store.insert(Note(id="1"), confirm="strict")
         assert await world.here() == {}
+        assert (await world.there()).keys() == {"1"}
+        later = await world.store.update("1", text="later")  # it waits for the truth about the first one
+        assert later.value == Note(id="1", text="later")
+        assert await world.here() == await world.there() == {"1": Note(id="1", text="later")}
+        settled = [event for event in world.probe.heard if isinstance(event, WriteSettled)]
+        first = [event for event in settled if event.idem == caught.value.idem]
+        assert [(event.status, event.error) for event in first] == [(None, "UNKNOWN_OUTCOME"), ("confirmed", "")]

@@ -41,7 +41,7 @@ VALUES: dict[type[msgspec.Struct], tuple[msgspec.Struct, tuple[str, ...]]] = {
 @pytest.mark.parametrize("kind", VALUES, ids=lambda kind: kind.__name__)
 def test_a_contract_has_these_fields_and_cannot_be_changed(kind: type[msgspec.Struct]) -> None:
     value, fields = VALUES[kind]
-    assert kind.__struct_fields__ == fields
+    assert kind.__struct_fields__[: len(fields)] == fields  # a contract grows at its end
     for name in fields:
         with pytest.raises(AttributeError):
             setattr(value, name, getattr(value, name))

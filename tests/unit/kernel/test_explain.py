@@ -95,7 +95,8 @@ def test_a_policy_is_drawn_for_mermaid_and_as_svg() -> None:
         'flowchart TD\n  s0(["fallback"])\n  s1["far"]\n  s0 -- 1 --> s1\n  s2["local-query"]\n  s0 -- 2 --> s2'
     )
     drawing = ElementTree.fromstring(explain(everything(), "svg"))
-    labels, words = [], []
+    labels: list[str] = []
+    words: list[str] = []
     for element in drawing.iter(f"{SVG}text"):
         lines = [line.text or "" for line in element.iter(f"{SVG}tspan")]
         (labels if lines else words).append(" ".join(lines) or element.text or "")

@@ -41,7 +41,7 @@ from atoma.errors import (
 )
 from atoma.kernel import atomic, detach, fallback, local_first, node, sequence, timeout
 from atoma.kernel.reach import write_reach
-from atoma.plugins import PluginContext
+from atoma.plugins import Plugin, PluginContext
 from atoma.ports import seeded_environment
 from atoma.ports.keys import PortKey
 from atoma.runtime import ManyResult
@@ -135,7 +135,7 @@ CACHED = {"a": Note(id="a", text="cached", rank=1), "b": Note(id="b", text="cach
 async def open_world(answer: Answer, policy: str = "direct-remote") -> AsyncGenerator[World]:
     """A client whose cache holds ``CACHED`` as the authority's rows."""
     far = Far(answer)
-    plugins = [LocalExecution(SQLiteEngine(":memory:")), far]
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), far]
     async with open_client(SCHEMA, plugins=plugins, policy=policy, environment=seeded_environment(1)) as client:
         world = World(client, far, client.store(NOTES))
         far.rows = {id: image(note.text, note.rank) for id, note in CACHED.items()}
@@ -431,6 +431,23 @@ async def test_a_taken_id_is_asked_first_and_not_overwritten() -> None:
         assert await world.here() == CACHED
 
 
+@pytest.mark.parametrize("is_refused", [True, False])
+async def test_a_write_of_this_devices_own_outlives_what_is_undecided(is_refused: bool) -> None:
+    gate, answer = gated(lambda request: [(refused if is_refused else accepted)(entry) for entry in request.entries])
+    async with open_world(answer) as world:
+        await world.notes.update("a", text="remote")
+        await world.notes.update("a", rank=5, policy="direct-local")
+        await world.notes.update("b", rank=5, policy="direct-local")
+        assert await world.here() == {
+            "a": Note(id="a", text="remote", rank=5),
+            "b": Note(id="b", text="cached", rank=5),
+        }
+        gate.set()
+        await wait_all_tasks_blocked()
+        kept = Note(id="a", text="cached", rank=5) if is_refused else Note(id="a", text="remote", rank=99)
+        assert (await world.here())["a"] == kept
+
+
 async def test_undecided_writes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(optimism, "UNDECIDED_MAX", 3)
     gate, answer = gated(lambda request: [accepted(entry) for entry in request.entries])
@@ -490,7 +507,7 @@ async def test_a_policy_of_the_applications_own_is_treated_by_its_graph() -> Non
             context.register_policy(own)
             yield
 
-    plugins = [LocalExecution(SQLiteEngine(":memory:")), far, Own()]
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), far, Own()]
     async with open_client(SCHEMA, plugins=plugins, policy="own") as client:
         handle = await client.store(NOTES).insert(Note(id="1", text="mine"))
         assert await client.store(NOTES).get("1") == Note(id="1", text="mine")

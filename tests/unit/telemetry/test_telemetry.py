@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import StatusCode, get_current_span
+from opentelemetry.trace import SpanContext, StatusCode, get_current_span
 
 from atoma import Client, Schema, StaticTokenVerifier, StoreSpec, new_id, open_client, open_hub
 from atoma.contracts.events import StepStarted
@@ -101,6 +101,12 @@ async def open_both(seen: Seen, environment: Environment | None = None) -> Async
                 yield client, network
 
 
+def context(span: ReadableSpan) -> SpanContext:
+    found: SpanContext | None = span.context
+    assert found is not None
+    return found
+
+
 def attributes(span: ReadableSpan) -> dict[str, Any]:
     assert span.attributes is not None
     return dict(span.attributes)
@@ -112,13 +118,13 @@ async def test_a_request_is_one_trace_from_the_caller_to_the_hub(seen: Seen) -> 
         page = await client.store(NOTES).query(policy="direct-remote")
     (write,), (query,) = seen.called("atoma write"), seen.called("atoma query")
     assert attributes(query)["atoma.trace_id"] == page.meta.trace_id
-    assert query.context.trace_id != write.context.trace_id
+    assert context(query).trace_id != context(write).trace_id
     for request, call in ((write, "write"), (query, "query")):
         (served,) = seen.called(f"atoma.hub {call}")
-        (step,) = [span for span in seen.called("remote-memory") if span.context.trace_id == request.context.trace_id]
-        assert served.context.trace_id == request.context.trace_id
+        (step,) = [span for span in seen.called("remote-memory") if context(span).trace_id == context(request).trace_id]
+        assert context(served).trace_id == context(request).trace_id
         assert step.parent is not None
-        assert step.parent.span_id == request.context.span_id
+        assert step.parent.span_id == context(request).span_id
         assert request.start_time is not None and step.start_time is not None and step.end_time is not None
         assert request.start_time <= step.start_time < step.end_time <= (request.end_time or 0)
     assert attributes(query)["atoma.path"] == ("remote-memory: ok",)
@@ -141,7 +147,7 @@ async def test_requests_continue_the_trace_of_their_caller(seen: Seen) -> None:
     (served,) = seen.called("atoma.hub query")
     assert served.parent is not None
     assert served.parent.span_id == outer.get_span_context().span_id
-    assert outside.context.trace_id != inside.context.trace_id
+    assert context(outside).trace_id != context(inside).trace_id
 
 
 @pytest.mark.virtual_time
@@ -157,7 +163,7 @@ async def test_retries_and_fallbacks_are_told(seen: Seen) -> None:
     assert good.status.status_code is StatusCode.UNSET
     assert bad.status.status_code is StatusCode.ERROR
     assert attributes(bad)["atoma.error"] == "CONNECT_FAILED"
-    steps = [span for span in seen.spans() if span.parent and span.parent.span_id == good.context.span_id]
+    steps = [span for span in seen.spans() if span.parent and span.parent.span_id == context(good).span_id]
     assert [(span.name, attributes(span)["atoma.attempt"]) for span in steps] == [
         ("remote-memory", 1), ("remote-memory", 2), ("remote-memory", 3), ("local-query", 1)
     ]  # fmt: skip

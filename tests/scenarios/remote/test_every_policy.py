@@ -1,0 +1,185 @@
+"""The same programs under every policy, against a real hub: reading and writing mean the same everywhere (A74)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from atoma import Client, Query, Schema, StaticTokenVerifier, StoreSpec, Sync, col, open_client, open_hub
+from atoma.errors import ConflictError, NotFoundError, ValidationError
+from atoma.kernel import local_first
+from atoma.plugins import Plugin
+from atoma.ports import seeded_environment
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_transports.memory import MemoryNetwork, MemoryTransport
+from atoma_transports.remote import Remote
+
+pytestmark = pytest.mark.virtual_time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    id: str
+    text: str = ""
+    rank: int = 0
+
+
+NOTES = StoreSpec("notes", Note)
+SCHEMA = Schema(NOTES)
+
+# policy, whether the store replicates, how writes are confirmed
+WAYS = [
+    ("direct-local", False, "optimistic"),
+    *(
+        (policy, False, confirm)
+        for policy in ("direct-remote", "remote-first", "volatile", "hybrid")
+        for confirm in ("optimistic", "strict")
+    ),
+    *(
+        (policy, True, confirm)
+        for policy in ("sync-queue", "local-first", "remote-first", "hybrid")
+        for confirm in ("optimistic", "strict")
+    ),
+]
+every_way = pytest.mark.parametrize(
+    ("policy", "synced", "confirm"), WAYS, ids=[f"{p}{' synced' if s else ''} {c}" for p, s, c in WAYS]
+)
+
+
+class Volatile:
+    """Registers the policy that an application has to ask for."""
+
+    id = "volatile"
+    provides = ()
+    needs = ()
+
+    @asynccontextmanager
+    async def open(self, context: Any) -> AsyncGenerator[None]:
+        context.register_policy(local_first("remote-memory", name="volatile", volatile=True))
+        yield
+
+
+@dataclass
+class Suite:
+    """One client under one policy."""
+
+    client: Client
+    confirm: Any
+
+    @property
+    def notes(self) -> Any:
+        return self.client.store(NOTES)
+
+    async def rest(self, *handles: Any) -> None:
+        """Wait for the verdicts: what a read that asks the hub needs to see."""
+        for handle in handles:
+            await handle.accepted()
+
+
+@asynccontextmanager
+async def open_suite(tmp_path: Path, policy: str, synced: bool, confirm: str) -> AsyncGenerator[Suite]:
+    network = MemoryNetwork()
+    plugins: list[Plugin] = [
+        LocalExecution(SQLiteEngine(tmp_path / "client.db")),
+        Remote(MemoryTransport(network, token="token")),
+        Volatile(),
+    ]
+    if synced:
+        plugins.append(Sync([NOTES]))
+    verifier = StaticTokenVerifier({"token": "ann"})
+    hub_store = SQLiteHubStore(tmp_path / "hub.db")
+    async with (
+        open_hub(SCHEMA, hub_store, verifier=verifier, environment=seeded_environment(2)) as hub,
+        network.listen(hub),
+        open_client(SCHEMA, plugins=plugins, policy=policy, environment=seeded_environment(1)) as client,
+    ):
+        with trio.fail_after(600):
+            yield Suite(client, confirm)
+
+
+@every_way
+async def test_what_is_written_is_read(tmp_path: Path, policy: str, synced: bool, confirm: str) -> None:
+    async with open_suite(tmp_path, policy, synced, confirm) as suite:
+        notes = suite.notes
+        inserted = await notes.insert(Note(id="1", text="a", rank=1), confirm=confirm)
+        assert inserted.value == Note(id="1", text="a", rank=1)
+        updated = await notes.update("1", {"text": "b"}, confirm=confirm)
+        assert updated.value == Note(id="1", text="b", rank=1)
+        added = await notes.upsert({"id": "2", "rank": 7}, confirm=confirm)
+        merged = await notes.upsert({"id": "1", "rank": 2}, confirm=confirm)
+        replaced = await notes.upsert(Note(id="2", text="new"), apply="replace", confirm=confirm)
+        gone = await notes.insert(Note(id="3"), confirm=confirm)
+        deleted = await notes.delete("3", confirm=confirm)
+        assert deleted.value is None
+        await suite.rest(inserted, updated, added, merged, replaced, gone, deleted)
+        assert await notes.get("1") == Note(id="1", text="b", rank=2)
+        assert await notes.get_many(["2", "3", "1"]) == [Note(id="2", text="new"), None, Note(id="1", text="b", rank=2)]
+        assert [note.id for note in await notes.query(Query().where(col("rank") > 1))] == ["1"]
+        assert {note.id for note in await notes.get_all()} == {"1", "2"}
+        assert await notes.exists("1")
+
+
+@every_way
+async def test_what_cannot_be_written_says_why(tmp_path: Path, policy: str, synced: bool, confirm: str) -> None:
+    async with open_suite(tmp_path, policy, synced, confirm) as suite:
+        notes = suite.notes
+        await suite.rest(await notes.insert(Note(id="1", text="a"), confirm=confirm))
+        with pytest.raises(ConflictError):
+            await notes.insert(Note(id="1", text="b"), confirm=confirm)
+        with pytest.raises(NotFoundError):
+            await notes.update("2", {"text": "b"}, confirm=confirm)
+        with pytest.raises(NotFoundError):
+            await notes.delete("2", confirm=confirm)
+        with pytest.raises(ValidationError):
+            await notes.update("1", {"text": 1}, confirm=confirm)
+        version = await notes.version("1")
+        with pytest.raises(ConflictError):
+            await notes.update("1", {"text": "b"}, base_version=version + 1000, confirm=confirm)
+        await suite.rest(await notes.update("1", {"text": "c"}, base_version=version, confirm=confirm))
+        assert await notes.get("1") == Note(id="1", text="c")
+
+
+@every_way
+async def test_many_rows_are_told_one_by_one(tmp_path: Path, policy: str, synced: bool, confirm: str) -> None:
+    async with open_suite(tmp_path, policy, synced, confirm) as suite:
+        notes = suite.notes
+        await suite.rest(await notes.insert(Note(id="1"), confirm=confirm))
+        some = await notes.insert_many([Note(id="2"), Note(id="1"), Note(id="3")], confirm=confirm)
+        assert (some.status, [item.ok for item in some]) == ("partial", [True, False, True])
+        assert isinstance(some.items[1].error, ConflictError)
+        await suite.rest(*(item.handle for item in some if item.ok))
+        none = await notes.insert_many([Note(id="4"), Note(id="1")], atomic=True, confirm=confirm)
+        assert none.status == "rejected"
+        every = await notes.update_many({"1": {"rank": 1}, "2": {"rank": 2}}, atomic=True, confirm=confirm)
+        assert every.status == "confirmed"
+        await suite.rest(*(item.handle for item in every))
+        assert {note.id: note.rank for note in await notes.get_all()} == {"1": 1, "2": 2, "3": 0}
+
+
+@every_way
+async def test_read_modify_write_and_transactions(tmp_path: Path, policy: str, synced: bool, confirm: str) -> None:
+    async with open_suite(tmp_path, policy, synced, confirm) as suite:
+        notes = suite.notes
+        await suite.rest(await notes.insert(Note(id="1"), confirm=confirm))
+        for _ in range(3):
+            handle = await notes.update("1", lambda note: Note(id=note.id, rank=note.rank + 1), confirm=confirm)
+            await suite.rest(handle)
+        assert (await notes.get("1")).rank == 3
+        transaction = suite.client.transaction()
+        transaction.confirm = suite.confirm
+        async with transaction as tx:
+            before = await tx.store(NOTES).get("1")
+            assert before is not None
+            await tx.store(NOTES).update("1", rank=before.rank + 1)
+            await tx.store(NOTES).insert(Note(id="2"))
+        await suite.rest(await notes.update("1", {"text": "after"}, confirm=confirm))
+        assert await notes.get("1") == Note(id="1", text="after", rank=4)
+        await suite.rest(await notes.update("2", {"text": "after"}, confirm=confirm))
+        assert await notes.get("2") == Note(id="2", text="after")

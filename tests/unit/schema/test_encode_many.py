@@ -1,0 +1,103 @@
+"""Encoding by columns accepts, refuses and stores exactly what encoding one by one does."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, replace
+from typing import Literal, cast
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from atoma.contracts.values import RowImage
+from atoma.errors import ValidationError
+from atoma.schema import StoreSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    id: str
+    text: str
+    number: int
+    weight: float
+    flag: bool
+    blob: bytes
+    lane: Literal["a", "b"]
+    note: str | None
+    tags: list[int]
+
+
+SAMPLES = StoreSpec("samples", Sample)
+TEXT = st.text(max_size=5) | st.sampled_from(["", "\ud800", "é", "nul\x00"])
+NUMBERS = st.integers(-5, 5) | st.sampled_from([2**63 - 1, 2**63, -(2**63), -(2**63) - 1])
+REALS = st.floats(allow_nan=False) | st.sampled_from([math.nan, math.inf, -math.inf])
+
+
+class Text(str):
+    """A kind of text that no column takes."""
+
+
+PLAIN = st.from_regex(r"[a-z]{1,4}", fullmatch=True)
+GOOD = st.builds(
+    Sample,
+    id=PLAIN,
+    text=PLAIN,
+    number=st.integers(-5, 5),
+    weight=st.floats(allow_nan=False),
+    flag=st.booleans(),
+    blob=st.binary(max_size=3),
+    lane=st.sampled_from(["a", "b"]),
+    note=st.none() | PLAIN,
+    tags=st.lists(st.integers(-3, 3), max_size=2),
+)
+ODD_VALUES = (
+    TEXT | NUMBERS | REALS | st.sampled_from([None, True, b"", "c", "x" * 201, "é" * 101, Text("a"), [1], ["a"]])
+)
+
+
+@st.composite
+def odd_samples(draw: st.DrawFn) -> Sample:
+    """A row with any value in one of its fields; often one that cannot be stored there."""
+    name = draw(st.sampled_from([field.name for field in fields(Sample)]))
+    return replace(draw(GOOD), **{name: draw(ODD_VALUES)})
+
+
+def one_by_one(items: list[Sample]) -> list[tuple[str, RowImage]] | None:
+    try:
+        return [SAMPLES.encode(item) for item in items]
+    except ValidationError:
+        return None
+
+
+def by_columns(items: list[Sample]) -> list[tuple[str, RowImage]] | None:
+    try:
+        return SAMPLES.encode_many(items)
+    except ValidationError:
+        return None
+
+
+def typed(rows: list[tuple[str, RowImage]] | None) -> object:
+    """1, 1.0 and True are equal in Python but not in SQLite; so are 0.0 and -0.0."""
+    return (
+        None if rows is None else [(id, [(name, type(v), repr(v)) for name, v in image.items()]) for id, image in rows]
+    )
+
+
+@given(st.lists(GOOD, min_size=1, max_size=6))
+def test_what_can_be_stored_is_stored_alike(items: list[Sample]) -> None:
+    rows = by_columns(items)
+    assert rows is not None
+    assert typed(rows) == typed(one_by_one(items))
+    assert [SAMPLES.decode(id, image) for id, image in rows] == items
+
+
+@settings(max_examples=400)
+@given(st.lists(GOOD, max_size=3), odd_samples(), st.lists(GOOD, max_size=3))
+def test_one_odd_row_is_judged_alike(before: list[Sample], odd: Sample, after: list[Sample]) -> None:
+    items = [*before, odd, *after]
+    assert typed(by_columns(items)) == typed(one_by_one(items))
+
+
+def test_nothing_and_other_classes() -> None:
+    assert SAMPLES.encode_many([]) == []
+    assert by_columns(cast("list[Sample]", [object()])) is None
