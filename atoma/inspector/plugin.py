@@ -22,6 +22,7 @@ from atoma.contracts.events import (
     SyncStateChanged,
     WriteDispatched,
     WriteSettled,
+    WriteTakenBack,
 )
 from atoma.contracts.execution import Step, WriteEntry
 from atoma.errors import ClosedError
@@ -169,6 +170,9 @@ class Inspection:
                 self._note("breaker", "good" if event.state == "closed" else "bad", f"{event.node} is {event.state}")
             case ConflictDetected():
                 self._note("conflict", "bad", f"{event.store} {event.id}: {event.code}")
+            case WriteTakenBack():
+                rows = ", ".join(f"{store} {id}" for store, id in event.rows)
+                self._note("taken back", "bad", f"{rows}: {event.code}")
             case SyncStateChanged():
                 self._ribbon.append((event.state, self._environment.clock()))
                 text = f"{event.state}: {event.reason}" if event.reason else event.state

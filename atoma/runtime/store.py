@@ -59,7 +59,8 @@ class Store(Generic[T]):
     Every method runs within the caller's cancel scope. A cancelled write either happened wholly or not at all; the
     local database and the outbox always agree.
 
-    ``policy=`` chooses how a call is carried out, ``confirm="strict"`` waits for the hub's verdict,
+    ``policy=`` chooses how a call is carried out, ``confirm="strict"`` waits for the hub's verdict (the store's own
+    ``confirm`` when a call names none),
     ``durability=`` names what a local commit survives.
     """
 
@@ -158,7 +159,7 @@ class Store(Generic[T]):
         item: T,
         *,
         policy: str | None = None,
-        confirm: Confirm = "optimistic",
+        confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> WriteHandle[T]:
         """Add a row; it is locally durable when this returns.
@@ -176,7 +177,7 @@ class Store(Generic[T]):
         *,
         atomic: bool = False,
         policy: str | None = None,
-        confirm: Confirm = "optimistic",
+        confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> ManyResult[T]:
         """Add rows; item by item, or all or none with ``atomic=True``. One local transaction either way."""
@@ -198,7 +199,7 @@ class Store(Generic[T]):
         *,
         base_version: int | None = None,
         policy: str | None = None,
-        confirm: Confirm = "optimistic",
+        confirm: Confirm | None = None,
         durability: Durability | None = None,
         **fields: object,
     ) -> WriteHandle[T]:
@@ -226,7 +227,7 @@ class Store(Generic[T]):
         *,
         atomic: bool = False,
         policy: str | None = None,
-        confirm: Confirm = "optimistic",
+        confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> ManyResult[T]:
         """Change many rows: id → changed fields."""
@@ -247,7 +248,7 @@ class Store(Generic[T]):
         apply: UpsertApply = "merge",
         base_version: int | None = None,
         policy: str | None = None,
-        confirm: Confirm = "optimistic",
+        confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> WriteHandle[T]:
         """Add the row or change the one that is there.
@@ -275,7 +276,7 @@ class Store(Generic[T]):
         apply: UpsertApply = "merge",
         atomic: bool = False,
         policy: str | None = None,
-        confirm: Confirm = "optimistic",
+        confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> ManyResult[T]:
         """Add or change many rows."""
@@ -289,7 +290,7 @@ class Store(Generic[T]):
         *,
         base_version: int | None = None,
         policy: str | None = None,
-        confirm: Confirm = "optimistic",
+        confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> WriteHandle[None]:
         """Remove a row.
@@ -307,7 +308,7 @@ class Store(Generic[T]):
         *,
         atomic: bool = False,
         policy: str | None = None,
-        confirm: Confirm = "optimistic",
+        confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> ManyResult[None]:
         """Remove many rows."""
@@ -322,7 +323,7 @@ class Store(Generic[T]):
         return bind(query, cast("StoreSpec[object]", self.spec))
 
     async def _write_one(
-        self, entry: WriteEntry, policy: str | None, confirm: Confirm, durability: Durability | None
+        self, entry: WriteEntry, policy: str | None, confirm: Confirm | None, durability: Durability | None
     ) -> WriteHandle[T | None]:
         result = await self._core.writes.write([entry], policy=policy, confirm=confirm, durability=durability)
         item = result.items[0]
@@ -340,7 +341,7 @@ class Store(Generic[T]):
         make: Callable[[V], WriteEntry],
         atomic: bool,
         policy: str | None,
-        confirm: Confirm,
+        confirm: Confirm | None,
         durability: Durability | None,
         *,
         make_many: Callable[[Sequence[V]], list[WriteEntry]] | None = None,
@@ -409,7 +410,7 @@ class Store(Generic[T]):
         id: str,
         function: Callable[[T], T],
         policy: str | None,
-        confirm: Confirm,
+        confirm: Confirm | None,
         durability: Durability | None,
     ) -> WriteHandle[T]:
         for attempt in range(UPDATE_ATTEMPTS):

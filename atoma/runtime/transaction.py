@@ -49,7 +49,7 @@ class Transaction:
         self._rows: dict[Key, StoredRow | None] = {}
         self._reads: dict[Key, int | None] = {}
         self._open = False
-        self.confirm: Confirm = "optimistic"
+        self.confirm: Confirm | None = None
         self.durability: Durability | None = None
 
     def store(self, spec: StoreSpec[T]) -> TransactionStore[T]:

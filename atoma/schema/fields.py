@@ -195,10 +195,11 @@ def _decimal(store: str, name: str) -> _Kind:
 
 def _choice(store: str, name: str, allowed: tuple[object, ...]) -> _Kind:
     known = frozenset((type(item), item) for item in allowed)
+    kinds = frozenset(map(type, allowed))  # asked first: other values may have no hash
     expected = "one of " + ", ".join(repr(item) for item in allowed)
 
     def encode(value: object) -> Scalar:
-        if (type(value), value) not in known:
+        if type(value) not in kinds or (type(value), value) not in known:
             raise _refuse(store, name, expected, value)
         assert isinstance(value, (str, int))
         return value
@@ -255,6 +256,14 @@ _SIMPLE: dict[object, Callable[[str, str], _Kind]] = {
 }
 
 
+def _plain_or_null(plain: Plain) -> Plain:
+    def check(values: Sequence[Any]) -> bool:
+        present = [value for value in values if value is not None]
+        return not present or plain(present)
+
+    return check
+
+
 def _kind_of(store: str, name: str, hint: object) -> _Kind:
     simple = _SIMPLE.get(hint)
     if simple is not None:
@@ -279,9 +288,10 @@ def field_of(store: str, name: str, hint: object) -> Field:
         nullable = len(rest) < len(get_args(hint))
         inner = rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007 - built at run time
     kind = _kind_of(store, name, inner)
-    encode, decode, plain = kind.encode, kind.decode, kind.plain
+    encode, decode = kind.encode, kind.decode
+    plain = _plain_or_null(kind.plain) if nullable and kind.plain is not None else kind.plain
     if nullable:
-        strict_encode, strict_decode, strict_plain = encode, decode, plain
+        strict_encode, strict_decode = encode, decode
 
         def encode(value: object) -> Scalar:
             return None if value is None else strict_encode(value)
@@ -290,12 +300,6 @@ def field_of(store: str, name: str, hint: object) -> Field:
 
             def decode(value: object) -> object:
                 return None if value is None else strict_decode(value)
-
-        if strict_plain is not None:
-
-            def plain(values: Sequence[Any]) -> bool:
-                present = [value for value in values if value is not None]
-                return not present or strict_plain(present)
 
     type_name = getattr(hint, "__name__", None) or str(hint)
     return Field(name, kind.sql_type, nullable, type_name, encode, decode, plain)

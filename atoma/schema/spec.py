@@ -12,7 +12,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_type_hin
 
 import msgspec
 
-from atoma.contracts.execution import Durability
+from atoma.contracts.execution import Confirm, Durability
 from atoma.contracts.values import RowImage, Scalar
 from atoma.errors import SchemaError, UnknownStore, ValidationError
 from atoma.schema.fields import Field, field_of
@@ -70,6 +70,8 @@ class StoreSpec(Generic[T]):
             leaves both to a person.
         durability: Default durability of writes; None means ``full`` when the store is synced, else ``normal``.
         policy: Policy for this store; None takes the client's.
+        confirm: When a write returns that does not say so itself: ``optimistic`` at the local commit, ``strict`` when
+            the authority has answered.
 
     Raises:
         SchemaError: The declaration cannot be stored.
@@ -83,6 +85,7 @@ class StoreSpec(Generic[T]):
         "_encoders",
         "_read",
         "_value_names",
+        "confirm",
         "conflict",
         "durability",
         "fields",
@@ -105,13 +108,17 @@ class StoreSpec(Generic[T]):
         conflict: ConflictRule = "lww",
         durability: Durability | None = None,
         policy: str | None = None,
+        confirm: Confirm = "optimistic",
     ) -> None:
         if not _NAME.fullmatch(name) or name.lower().startswith(("sqlite_", "atoma_")):
             raise SchemaError(f"store name {name!r}: use letters, digits and _, begin with a letter (at most 63)")
         if conflict not in _RULES:
             raise SchemaError(f"store {name!r}: conflict must be one of {', '.join(_RULES)}, not {conflict!r}")
+        if confirm not in ("optimistic", "strict"):
+            raise SchemaError(f"store {name!r}: confirm must be optimistic or strict, not {confirm!r}")
         self.name = name
         self.model = model
+        self.confirm: Confirm = confirm
         self.conflict: ConflictRule = conflict
         self.durability: Durability | None = durability
         self.policy = policy
@@ -137,7 +144,7 @@ class StoreSpec(Generic[T]):
         self._encoders = [(key, field.encode) for key, field in self.fields.items() if key != "id"]
         self._decoders = [(key, field.decode) for key, field in self.fields.items() if field.decode is not None]
         self.value_columns = tuple(name for name in self.fields if name != "id")
-        self._value_names = frozenset(self.value_columns)
+        self._value_names = dict.fromkeys(self.value_columns).keys()
         self._read: Callable[[T], tuple[object, ...]] = attrgetter("id", *self.value_columns)
 
     def __repr__(self) -> str:

@@ -52,7 +52,7 @@ class WriteFlow:
         entries: Sequence[WriteEntry],
         *,
         policy: str | None = None,
-        confirm: Confirm = "optimistic",
+        confirm: Confirm | None = None,
         atomic: bool = False,
         durability: Durability | None = None,
         reads: tuple[tuple[str, str, int | None], ...] = (),
@@ -69,8 +69,12 @@ class WriteFlow:
             named = ", ".join(sorted(stores))
             raise PolicyNotAllowed("/".join(sorted(policies)), named, "one unit runs under one policy")
         context = OperationContext(self._traces(), policies.pop())
-        options = WriteOptions(confirm, atomic, durability or self._durability(stores), reads)
+        options = WriteOptions(confirm or self._confirm(stores), atomic, durability or self._durability(stores), reads)
         return await self._commit.commit(WriteRequest(tuple(entries), options, context, self._ids()))
+
+    def _confirm(self, stores: set[str]) -> Confirm:
+        """The stores' own; one strict store makes the unit strict."""
+        return "strict" if any(self.schema.store(store).confirm == "strict" for store in stores) else "optimistic"
 
     def _durability(self, stores: set[str]) -> Durability:
         for store in stores:

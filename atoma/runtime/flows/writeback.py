@@ -67,20 +67,24 @@ class WriteBack:
         is_old = self.freshness.is_old
 
         def body(tx: LocalTx) -> Kept:
-            pending: list[RowKey] = []
+            unique = any(index.unique for index in tx.schema.store(store).indexes)
+            aside: list[RowKey] = []
             for row in rows:
                 if is_old(began, (store, row.id)):
                     continue
+                base = tx.read_base(store, row.id)
+                if unique and not base.shadowed:  # an older row of the cache may still show one of its values
+                    tx.shadow(store, row.id, base.scope or row.scope, base.image)
                 tx.put_base(store, row.id, row.scope, row.image, row.seq)
-                if tx.read_base(store, row.id).shadowed:
-                    pending.append((store, row.id))
+                if unique or base.shadowed:
+                    aside.append((store, row.id))
             protected: set[str] = set()
             for row in gone:
                 if tx.read_base(store, row.id).shadowed or is_old(began, (store, row.id)):
                     protected.add(row.id)
                 else:
                     tx.put_base(store, row.id, row.scope, None, 0)
-            rebuild_rows(tx, pending)
+            rebuild_rows(tx, aside)
             visible = {row.id: tx.read_row(store, row.id) for row in rows}
             versions = {row.id: here.version for row in rows if (here := visible[row.id]) and here.image == row.image}
             return Kept(frozenset(protected), versions)
@@ -107,6 +111,7 @@ class WriteBack:
                 if not scope and item.row is not None:
                     scope = tx.schema.store(entry.store).scope_of(item.row)
                 tx.put_base(entry.store, entry.id, scope, item.row, item.version)
+            rebuild_rows(tx, [(entry.store, entry.id) for entry, _ in kept])
 
         await self.apply.apply_writeback(body, "writeback")
 

@@ -36,6 +36,7 @@ from atoma.errors import (
     NodeTimeout,
     Overloaded,
     RemoteError,
+    SchemaError,
     WriteRejected,
     WriteUnknown,
 )
@@ -412,6 +413,18 @@ async def test_rows_may_exchange_a_unique_value_and_be_taken_back() -> None:
         assert {id: note.code for id, note in (await world.here()).items()} == {"a": "k1", "b": "k2"}
 
 
+async def test_an_answer_may_hold_a_value_that_an_older_row_of_the_cache_still_shows() -> None:
+    async with open_world(succeed) as world:
+        world.far.rows = {"a": image("cached", 1, "k1"), "b": image("cached", 1, "k2")}
+        await world.notes.get_all()
+        world.far.rows = {"b": image("theirs", 1, "k1")}
+        assert [note.code for note in await world.notes.get_all()] == ["k1", "k1"], "the hub's, and what it left out"
+        assert {id: note.code for id, note in (await world.here()).items()} == {"a": "k1"}
+        world.far.rows = {"a": image("theirs", 1, "k2"), "b": image("theirs", 1, "k1")}
+        await world.notes.get_all()
+        assert {id: note.code for id, note in (await world.here()).items()} == {"a": "k2", "b": "k1"}
+
+
 async def test_what_an_index_here_refuses_is_asked_first() -> None:
     async with open_world(succeed) as world:
         world.far.rows = {"a": image("cached", 1, "k1"), "b": image("cached", 1, "k2")}
@@ -446,6 +459,23 @@ async def test_a_write_of_this_devices_own_outlives_what_is_undecided(is_refused
         await wait_all_tasks_blocked()
         kept = Note(id="a", text="cached", rank=5) if is_refused else Note(id="a", text="remote", rank=99)
         assert (await world.here())["a"] == kept
+
+
+async def test_a_store_has_its_own_way_of_confirming_and_a_call_another() -> None:
+    strict = StoreSpec("strict_notes", Note, confirm="strict")
+    gate, answer = gated(lambda request: [accepted(entry) for entry in request.entries])
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), Far(answer)]
+    async with open_client(Schema(strict), plugins=plugins, policy="direct-remote") as client:
+        notes = client.store(strict)
+        with trio.move_on_after(1) as scope:
+            await notes.insert(Note(id="1"))
+        assert scope.cancelled_caught
+        handle = await notes.insert(Note(id="2"), confirm="optimistic")
+        assert handle.state in ("queued", "sent")
+        gate.set()
+        assert (await notes.insert(Note(id="3"))).state == "observed"
+    with pytest.raises(SchemaError):
+        StoreSpec("notes", Note, confirm="never")  # type: ignore[arg-type]  # it is the point
 
 
 async def test_undecided_writes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,206 @@
+"""The lanes over ports that this file makes by hand: they know a transaction, an apply port and a hub, and no engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, cast
+
+import pytest
+from msgspec.structs import replace
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.overlay import ACKED, BaseRow, ClientIdentity, InboxEntry, PendingMutation, Subscription
+from atoma.contracts.sync import (
+    Cursor,
+    Limits,
+    MutationBody,
+    Op,
+    Outcome,
+    PullReply,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    StoreChanges,
+)
+from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+from atoma.ports import seeded_environment
+from atoma.schema import Schema, StoreSpec
+from atoma.sync.outbox import next_digest
+from atoma.sync.pull import PullLane
+from atoma.sync.push import PushLane
+from atoma.sync.replica import PullSchedule, Replica
+from atoma.sync.session import Session
+from atoma.sync.status import ScopeProgress, StatusBoard, SyncStatus
+from atoma.sync.wake import Bell
+
+pytestmark = pytest.mark.virtual_time
+T = TypeVar("T")
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Note:
+    id: str
+    text: str = ""
+
+
+SCHEMA = Schema(StoreSpec("notes", Note))
+FILE = ClientIdentity(b"client-1", 1, 1, b"", 0, b"hub", "ann")
+LIVE = Subscription("main", "live", Cursor(b"e", 0, b""))
+
+
+@dataclass
+class Memory:
+    """A database and its transaction in dictionaries: as much of the ports as lanes use."""
+
+    schema: Schema = SCHEMA
+    now_ms: int = 0
+    visible: dict[Key, RowImage] = field(default_factory=dict)
+    shadows: dict[Key, RowImage | None] = field(default_factory=dict)
+    waiting: dict[int, PendingMutation] = field(default_factory=dict)
+    kept: list[InboxEntry] = field(default_factory=list)
+    who: ClientIdentity = FILE
+    live: Subscription = LIVE
+    doors: list[str] = field(default_factory=list)
+
+    # the database and the apply port
+
+    async def inspect(self, body: Callable[[Any], T]) -> T:
+        self.doors.append("inspect")
+        return body(self)
+
+    async def apply_writeback(self, body: Callable[[Any], T], *_: object, **__: object) -> T:
+        self.doors.append("apply")
+        return body(self)
+
+    def show_in_flight(self, mids: Sequence[int], *, in_flight: bool) -> None:
+        self.doors.append("show")
+
+    # the transaction
+
+    def identity(self) -> ClientIdentity:
+        return self.who
+
+    def save_identity(self, identity: ClientIdentity) -> None:
+        self.who = identity
+
+    def subscription(self, scope: str) -> Subscription:
+        return self.live
+
+    def advance(self, scope: str, start: Cursor, end: Cursor) -> bool:
+        if self.live.cursor != start:
+            return False
+        self.live = replace(self.live, cursor=end)
+        return True
+
+    def outbox(self, *, limit: int, max_bytes: int) -> list[PendingMutation]:
+        return [item for _, item in sorted(self.waiting.items()) if item.status == 0][:limit]
+
+    def acked(self, scope: str) -> list[PendingMutation]:
+        return [item for item in self.waiting.values() if item.status == ACKED]
+
+    def pending_by_mid(self, mid: int) -> PendingMutation | None:
+        return self.waiting.get(mid)
+
+    def pending(self, store: str, id: str) -> list[PendingMutation]:
+        return [item for _, item in sorted(self.waiting.items()) if (store, id) in touched(item)]
+
+    def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:
+        return self.shadows.get((store, id))
+
+    def mark_acked(self, mid: int, seq: int) -> None:
+        self.waiting[mid] = replace(self.waiting[mid], status=ACKED, ack_seq=seq)
+
+    def remove_pending(self, lsn: int, outcome: Outcome | None) -> list[Key]:
+        return touched(self.waiting.pop(lsn))
+
+    def to_inbox(self, entry: InboxEntry) -> None:
+        self.kept.append(entry)
+
+    def read_base(self, store: str, id: str) -> BaseRow:
+        shadowed = (store, id) in self.shadows
+        image = self.shadows[store, id] if shadowed else self.visible.get((store, id))
+        return BaseRow(image, 0, "main", shadowed)
+
+    def put_base_many(self, store: str, scope: str, rows: Iterable[tuple[str, RowImage | None, int]]) -> list[str]:
+        for id, image, _ in rows:
+            if (store, id) in self.shadows:
+                self.shadows[store, id] = image
+            else:
+                self.put_visible(store, id, scope, image)
+        return [id for name, id in self.shadows if name == store]
+
+    def read_row(self, store: str, id: str) -> StoredRow | None:
+        image = self.visible.get((store, id))
+        return None if image is None else StoredRow(id, 1, 0, "main", image)
+
+    def put_visible(self, store: str, id: str, scope: str, image: RowImage | None) -> int:
+        self.visible.pop((store, id), None)
+        if image is not None:
+            self.visible[store, id] = image
+        return 1
+
+    def unshadow(self, store: str, id: str) -> None:
+        del self.shadows[store, id]
+
+    def write(self, op: Op) -> None:
+        """What a local write leaves behind."""
+        key, mid = (op.store, op.id), self.who.next_mid
+        self.shadows.setdefault(key, self.visible.get(key))
+        self.visible[key] = {**self.visible.get(key, {}), **cast("RowImage", op.values)}
+        body = encode(MutationBody(mid, f"k{mid}", "main", self.live.cursor.seq, 1, 0, (op,)))
+        digest = next_digest(self.who.tail_digest, body)
+        self.waiting[mid] = PendingMutation(mid, "outbox", mid, f"k{mid}", "main", 0, body, digest)
+        self.who = replace(self.who, next_mid=mid + 1, tail_digest=digest)
+
+
+def touched(item: PendingMutation) -> list[Key]:
+    return [(op.store, op.id) for op in decode(item.body, MutationBody).ops]
+
+
+@dataclass
+class Hub:
+    """Answers what the test prepared."""
+
+    outcomes: tuple[Outcome, ...]
+    page: PullReply
+    pushed: list[int] = field(default_factory=list)
+
+    async def push(self, request: PushRequest) -> PushReply:
+        self.pushed += [item.mid for item in request.mutations]
+        return PushReply(self.outcomes, max(self.pushed))
+
+    async def pull(self, request: PullRequest) -> PullReply:
+        if request.cursor == self.page.end:
+            return PullReply("main", self.page.end, self.page.end, head=self.page.end.seq)
+        return self.page
+
+
+async def test_lanes_need_no_more_than_the_ports() -> None:
+    memory = Memory()
+    memory.write(Op("create", "notes", "1", {"text": "mine"}))
+    memory.write(Op("create", "notes", "2", {"text": "taken"}))
+    end = Cursor(b"e", 2, b"h")
+    changes = StoreChanges("notes", 1, ("id", "text"), ((1, "1", "mine"), (2, "2", "theirs")))
+    refused = ErrorInfo("ALREADY_EXISTS", "there is one")
+    verdicts = (Outcome(1, "applied", "main", 1), Outcome(2, "rejected", "main", error=refused))
+    hub = Hub(verdicts, PullReply("main", memory.live.cursor, end, (changes,), head=2))
+    board = StatusBoard(SyncStatus(scopes=(ScopeProgress("main"),)), Bell())
+    ports: Any = memory
+    replica = Replica(
+        database=ports, apply=ports, environment=seeded_environment(1), schema=SCHEMA, stores=frozenset({"notes"}),
+        scopes=("main",), board=board, emit=lambda event: None, bell=Bell(), pulls={"main": PullSchedule()},
+    )  # fmt: skip
+    service: Any = hub
+    session = Session(service, memory.who, Limits(), 0, b"")
+    await PushLane(replica, session).drain()
+    assert hub.pushed == [1, 2]
+    assert [(mid, item.status, item.ack_seq) for mid, item in memory.waiting.items()] == [(1, ACKED, 1)]
+    assert memory.visible == {("notes", "1"): {"text": "mine"}}, "the refused row is taken back, the acked one stays"
+    assert [(entry.code, entry.mine) for entry in memory.kept] == [("ALREADY_EXISTS", {"text": "taken"})]
+    await PullLane(replica, session, "main").catch_up()
+    assert memory.visible == {("notes", "1"): {"text": "mine"}, ("notes", "2"): {"text": "theirs"}}
+    assert (memory.waiting, memory.shadows, memory.live.cursor) == ({}, {}, end)
+    assert memory.who.confirmed_mid == 2
+    assert set(memory.doors) == {"inspect", "apply", "show"}
