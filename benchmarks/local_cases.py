@@ -134,7 +134,7 @@ async def concurrent_writes(local: Local) -> list[Row]:
         rows = [todo(number) for number in local.numbers(WRITERS)]
 
         async def insert(number: int) -> None:
-            await store.insert(rows[number], durability="full")  # noqa: B023 - awaited within the round
+            await store.insert(rows[number], durability="full")
 
         async with watch_stalls() as stall:
             begin = trio.current_time()

@@ -65,7 +65,7 @@ async def write_with_sync(folder: Path) -> list[Row]:
                     items = [todo(first + number) for number in range(count)]
                     samples.add(
                         variant,
-                        await each_async(lambda n: store.insert(items[n], durability=durability), count),  # noqa: B023
+                        await each_async(lambda n: store.insert(items[n], durability=durability), count),
                     )
                 first += count
             base, value = samples.median("without sync"), samples.median("with sync")

@@ -28,7 +28,17 @@ def snapshot(connection: apsw.Connection, body: Callable[[apsw.Connection], T]) 
     try:
         return body(connection)
     finally:
-        if connection.in_transaction:
+        end_snapshot(connection)
+
+
+def end_snapshot(connection: apsw.Connection) -> None:
+    """End the read transaction, if there is one.
+
+    Whatever stops statements that take too long counts steps over all of them, so it may also hit the three steps of
+    this one; it has to count anew before it can hit the next.
+    """
+    while connection.in_transaction:
+        with contextlib.suppress(apsw.InterruptError):
             connection.execute("ROLLBACK")
 
 
@@ -80,8 +90,7 @@ class PoolReader:
                 with self._lock:  # from here on an interrupt would hit the end of the transaction, or the next read
                     self._running = None
         finally:
-            if self._connection.in_transaction:
-                self._connection.execute("ROLLBACK")
+            end_snapshot(self._connection)
 
     def tidy(self) -> None:
         """Nothing is left to do after a read."""

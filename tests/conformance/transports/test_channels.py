@@ -55,7 +55,7 @@ def query(**fields: Any) -> QueryRequest:
 
 async def until(condition: Callable[[], bool], seconds: float = SOON_S) -> None:
     with trio.fail_after(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for is a state of the far end
+        while not condition():
             await trio.sleep(0.01)
 
 

@@ -75,9 +75,11 @@ def client_over(wire: Any, folder: Path, seed: int, *, synced: bool) -> Abstract
 async def test_direct_reads_and_writes_reach_the_hub(open_wire: OpenWire, tmp_path: Path) -> None:
     async with hub_behind(open_wire, tmp_path) as wire, client_over(wire, tmp_path, 2, synced=False) as client:
         cards = client.store(CARDS)
-        await cards.insert_many([Card(id=str(number), title=f"täsk {number}") for number in range(20)])
-        await cards.update("3", lane="doing")
-        await cards.delete("4")
+        await cards.insert_many(
+            [Card(id=str(number), title=f"täsk {number}") for number in range(20)], confirm="strict"
+        )
+        await cards.update("3", lane="doing", confirm="strict")
+        await cards.delete("4", confirm="strict")
         page = await cards.query(Query().where(col("lane") == "doing"))
         assert [card.title for card in page] == ["täsk 3"]
         assert page.meta.source == "remote"

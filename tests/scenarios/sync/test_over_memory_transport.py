@@ -69,7 +69,7 @@ async def test_a_cable_pulled_behind_a_switch_is_noticed(world: Any) -> None:
         network.partition("a", silent=True)
         handle = await a.store(world.CARDS).insert(world.Card(id="1"))
         with trio.fail_after(300):
-            while a.sync.status.state == "online":  # noqa: ASYNC110 - what it waits for rings no bell
+            while a.sync.status.state == "online":
                 await trio.sleep(0.1)
         assert handle.state in ("queued", "sent")
         network.heal("a")
@@ -82,7 +82,7 @@ async def test_a_wrong_token_stalls_and_keeps_the_outbox(world: Any) -> None:
     async with serving(world, network), device(world, network, "a", token="guess") as a:
         await a.store(world.CARDS).insert(world.Card(id="1"))
         with trio.fail_after(300):
-            while a.sync.status.state != "stalled":  # noqa: ASYNC110 - what it waits for rings no bell
+            while a.sync.status.state != "stalled":
                 await trio.sleep(0.1)
         assert a.sync.status.error.code == "UNAUTHENTICATED"
         assert len(await a.outbox()) == 1

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.virtual_time
 
 async def until(condition: Any) -> None:
     with trio.fail_after(600):
-        while not await condition():  # noqa: ASYNC110 - what it waits for rings no bell
+        while not await condition():
             await trio.sleep(0.05)
 
 

@@ -24,6 +24,7 @@ from atoma.errors import (
     StoreError,
 )
 from atoma.ports import Environment
+from atoma_stores.sqlite._readers import snapshot
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.faults import fault_vfs
 from tests.unit.stores.kit import atoma_threads, inline, until
@@ -458,3 +459,22 @@ async def test_connections_are_hardened(tmp_path: Path) -> None:
         with pytest.raises(AtomaError):
             await db.transact(lambda c: c.execute('SELECT "no such column"').get)
         assert await db.transact(lambda c: c.pragma("trusted_schema")) == 0
+
+
+async def test_a_snapshot_ends_also_when_its_end_is_what_gets_interrupted() -> None:
+    connection = apsw.Connection(":memory:")
+    asked: list[int] = []
+
+    def interrupt_once() -> bool:
+        asked.append(1)
+        return len(asked) == 1
+
+    def body(connection: apsw.Connection) -> int:
+        connection.set_progress_handler(interrupt_once, 1)  # the very next step is in the ROLLBACK
+        return 1
+
+    assert snapshot(connection, body) == 1
+    assert asked
+    assert not connection.in_transaction
+    connection.set_progress_handler(None)
+    assert snapshot(connection, lambda connection: connection.execute("SELECT 2").get) == 2

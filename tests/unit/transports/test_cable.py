@@ -73,7 +73,7 @@ async def test_an_end_on_one_side_ends_the_other() -> None:
         async with await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:
             assert await said(stream, b"hello") == b"hello"
         with trio.fail_after(2):
-            while cable.connections:  # noqa: ASYNC110 - a state of the far end
+            while cable.connections:
                 await trio.sleep(0.01)
         assert cable.connections == 0
 
