@@ -270,9 +270,27 @@ def _kind_of(store: str, name: str, hint: object) -> _Kind:
         return simple(store, name)
     if get_origin(hint) is Literal:
         return _choice(store, name, get_args(hint))
+    kind: object = hint  # isinstance would narrow it to a type of unknown parameters
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return _enumeration(store, name, hint)
-    return _json(store, name, hint)
+    return _json(store, name, kind)
+
+
+def _or_null(kind: _Kind) -> _Kind:
+    """``kind`` with None allowed; None is stored as NULL."""
+    strict_encode, strict_decode = kind.encode, kind.decode
+
+    def encode(value: object) -> Scalar:
+        return None if value is None else strict_encode(value)
+
+    decode: Decode | None = None
+    if strict_decode is not None:
+
+        def decode_value(value: object, strict: Decode = strict_decode) -> object:
+            return None if value is None else strict(value)
+
+        decode = decode_value
+    return _Kind(kind.sql_type, encode, decode, None if kind.plain is None else _plain_or_null(kind.plain))
 
 
 def field_of(store: str, name: str, hint: object) -> Field:
@@ -284,22 +302,11 @@ def field_of(store: str, name: str, hint: object) -> Field:
     nullable = False
     inner = hint
     if get_origin(hint) in (Union, types.UnionType):
-        rest = [part for part in get_args(hint) if part is not type(None)]
+        rest: list[object] = [part for part in get_args(hint) if part is not type(None)]
         nullable = len(rest) < len(get_args(hint))
         inner = rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007 - built at run time
     kind = _kind_of(store, name, inner)
-    encode, decode = kind.encode, kind.decode
-    plain = _plain_or_null(kind.plain) if nullable and kind.plain is not None else kind.plain
     if nullable:
-        strict_encode, strict_decode = encode, decode
-
-        def encode(value: object) -> Scalar:
-            return None if value is None else strict_encode(value)
-
-        if strict_decode is not None:
-
-            def decode(value: object) -> object:
-                return None if value is None else strict_decode(value)
-
+        kind = _or_null(kind)
     type_name = getattr(hint, "__name__", None) or str(hint)
-    return Field(name, kind.sql_type, nullable, type_name, encode, decode, plain)
+    return Field(name, kind.sql_type, nullable, type_name, kind.encode, kind.decode, kind.plain)

@@ -232,11 +232,3 @@ class Person:
         else:
             await client.inbox.keep_mine(entry)
         self._counts["inbox resolved"] += 1
-
-    async def _nap(self, client: Client) -> None:
-        """Pause replication for a while."""
-        client.sync.pause()
-        try:
-            await trio.sleep(self._dice.expovariate(1 / 5.0))
-        finally:
-            client.sync.resume()
