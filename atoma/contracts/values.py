@@ -6,6 +6,8 @@ from typing import TypeAlias
 
 import msgspec
 
+from atoma.errors import RemoteError
+
 Scalar: TypeAlias = bool | int | float | str | bytes | None
 """What one column holds once encoded: SQLite's storage classes (booleans are stored as 0 and 1)."""
 
@@ -47,3 +49,14 @@ class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     retryable: bool = False
     retry_after_ms: int = 0
     info: dict[str, str] = {}
+
+
+def remote_error(info: ErrorInfo) -> RemoteError:
+    """The exception that an error which came as data stands for."""
+    return RemoteError(
+        info.message,
+        remote_code=info.code,
+        remote_retryable=info.retryable,
+        retry_after_s=info.retry_after_ms / 1000,
+        info=info.info,
+    )

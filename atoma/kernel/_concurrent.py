@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Generic, cast
+from collections.abc import Callable, Sequence
+from typing import Generic
 
 import trio
 
@@ -16,27 +15,7 @@ from atoma.kernel._steps import outcome_of
 from atoma.kernel.outcomes import Side, classify, code_of, translate
 from atoma.kernel.types import Frame, Req, Res, Run
 from atoma.ports import MergingNode
-
-
-@asynccontextmanager
-async def _open_branches() -> AsyncGenerator[trio.Nursery]:
-    """A nursery whose branches keep their errors: what comes out is the caller's cancellation, as one exception."""
-    try:
-        async with trio.open_nursery() as nursery:
-            yield nursery
-    except BaseExceptionGroup as group:
-        leaf = _leaf(group)
-    else:
-        return
-    raise leaf
-
-
-def _leaf(error: BaseException) -> BaseException:
-    """The one error that matters in a group: anything but cancellation first."""
-    if not isinstance(error, BaseExceptionGroup):
-        return error
-    leaves = [_leaf(one) for one in cast("BaseExceptionGroup[BaseException]", error).exceptions]
-    return next((leaf for leaf in leaves if not isinstance(leaf, trio.Cancelled)), leaves[0])
+from atoma.ports.tasks import open_tasks
 
 
 class _Branches(Generic[Req, Res]):
@@ -112,7 +91,7 @@ def run_race(side: Side[Req, Res], steps: Sequence[Run[Req, Res]], delay_s: floa
         branches = _Branches(request, frame, steps)
         winner = -1
         try:
-            async with _open_branches() as nursery:
+            async with open_tasks() as nursery:
                 winner = await _first_answer(branches, side, delay_s, nursery)
                 nursery.cancel_scope.cancel()
         finally:
@@ -178,7 +157,7 @@ def run_parallel(side: Side[Req, Res], steps: Sequence[Run[Req, Res]], needed: i
 
 async def _run_until(branches: _Branches[Req, Res], complete: Callable[[int], bool]) -> int:
     """Run all branches; cancel what still runs once ``complete`` holds for one that ended, and give that one."""
-    async with _open_branches() as nursery:
+    async with open_tasks() as nursery:
         for _ in branches.steps:
             branches.start(nursery)
         seen = 0

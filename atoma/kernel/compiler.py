@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 from atoma.contracts.policy import Combinator, RunnableCombinator
 from atoma.kernel._concurrent import run_merge, run_parallel, run_race
-from atoma.kernel._detached import Detached, Link, settle_query, settle_write
+from atoma.kernel._detached import Detached, Link, Settle, settle_query, settle_write
 from atoma.kernel._guarded import run_breaker, run_bulkhead, run_cache
 from atoma.kernel._parts import Parts
 from atoma.kernel._steps import (
@@ -56,19 +56,7 @@ def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResu
             assert isinstance(node, QueryNode)
             return run_node(parts, side, id, node.query, remote_of(id, node))
         case SequenceStep():
-            first, *later = step.children
-            links = [
-                Link(
-                    None,
-                    Detached(
-                        parts, side, compile_query(child.step, parts), subject(child), settle_query, required=False
-                    ),
-                )
-                if isinstance(child, DetachStep)
-                else Link(compile_query(child, parts))
-                for child in later
-            ]
-            return run_sequence(side, compile_query(first, parts), links)
+            return _compile_sequence(step, parts, side, compile_query, settle_query, required=False)
         case SyncedStep():
             chosen = _chosen(step, parts)
             if len(chosen) == 1:
@@ -104,19 +92,7 @@ def compile_write(step: Combinator, parts: Parts) -> Run[WriteRequest, WriteResu
         case AtomicStep(ids=ids):
             return _compile_atomic(ids, parts, side)
         case SequenceStep():
-            first, *later = step.children
-            links = [
-                Link(
-                    None,
-                    Detached(
-                        parts, side, compile_write(child.step, parts), subject(child), settle_write, required=True
-                    ),
-                )
-                if isinstance(child, DetachStep)
-                else Link(compile_write(child, parts))
-                for child in later
-            ]
-            return run_sequence(side, compile_write(first, parts), links)
+            return _compile_sequence(step, parts, side, compile_write, settle_write, required=True)
         case SyncedStep():
             chosen = _chosen(step, parts)
             if len(chosen) == 1:
@@ -130,6 +106,26 @@ def compile_write(step: Combinator, parts: Parts) -> Run[WriteRequest, WriteResu
             return choose
         case _:
             return _compile(step, [compile_write(child, parts) for child in step.children], parts, side)
+
+
+def _compile_sequence(
+    step: SequenceStep,
+    parts: Parts,
+    side: Side[Req, Res],
+    compiled: Callable[[Combinator, Parts], Run[Req, Res]],
+    settle: Settle[Req, Res],
+    *,
+    required: bool,
+) -> Run[Req, Res]:
+    """A sequence of either side; what is detached in it runs behind the answer, where there is a place for it."""
+    first, *later = step.children
+    links = [
+        Link(None, Detached(parts, side, compiled(child.step, parts), subject(child), settle, required=required))
+        if isinstance(child, DetachStep)
+        else Link(compiled(child, parts))
+        for child in later
+    ]
+    return run_sequence(side, compiled(first, parts), links)
 
 
 def _chosen(step: SyncedStep, parts: Parts) -> Sequence[Combinator]:

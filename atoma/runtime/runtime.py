@@ -22,6 +22,7 @@ from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
 from atoma.runtime.store import Store
 from atoma.runtime.transaction import Transaction
+from atoma.schema.ids import TraceIds
 from atoma.schema.spec import Schema, StoreSpec
 
 T = TypeVar("T")
@@ -73,9 +74,11 @@ class Runtime:
                 settled=writeback.freshness.settled,
             )
             writeback.layered = layered
+        traces = environment.traces or TraceIds(environment.ids)
+        commit = WriteCommitFlow(write, writeback, layered)
         self.core = Core(
-            reads=ReadFlow(query, names, environment, writeback),
-            writes=WriteFlow(WriteCommitFlow(write, writeback, layered), names, environment, schema, synced),
+            reads=ReadFlow(query, names, traces, writeback),
+            writes=WriteFlow(commit, names, environment.ids, traces, schema, synced),
             names=names,
             synced=synced,
             nursery=nursery,

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from enum import Enum
-from typing import cast
 
 import trio
 
-from atoma.contracts.values import ErrorInfo
+from atoma.contracts.values import ErrorInfo, remote_error
 from atoma.errors import (
     AtomaError,
     AuthenticationError,
@@ -19,6 +17,7 @@ from atoma.errors import (
     TransportError,
     is_retryable,
 )
+from atoma.ports.tasks import leaves
 
 
 class Remedy(Enum):
@@ -82,13 +81,7 @@ def error_from(info: ErrorInfo) -> AtomaError:
     """The exception that an error inside a reply stands for."""
     if info.code in FORK_CODES:
         return ClientForked(f"{info.code}: {info.message}")
-    return RemoteError(
-        info.message,
-        remote_code=info.code,
-        remote_retryable=info.retryable,
-        retry_after_s=info.retry_after_ms / 1000,
-        info=info.info,
-    )
+    return remote_error(info)
 
 
 def info_from(error: BaseException) -> ErrorInfo:
@@ -99,16 +92,6 @@ def info_from(error: BaseException) -> ErrorInfo:
     if isinstance(error, AtomaError):
         return ErrorInfo(error.code, str(error), is_retryable(error))
     return ErrorInfo("INTERNAL", f"{type(error).__name__}: {error}")
-
-
-def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The single errors inside nested groups, in order."""
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        for part in group.exceptions:
-            yield from leaves(part)
-    else:
-        yield error
 
 
 def worst(error: BaseException) -> Exception:

@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias
 
 import trio
 
+from atoma.ports.tasks import open_tasks
+
 CONNECTIONS_MAX = 256
 CHUNK_BYTES = 64 * 1024
 
@@ -110,20 +112,10 @@ async def open_cable(target_port: int, *, port: int = 0) -> AsyncGenerator[Cable
     listeners = await trio.open_tcp_listeners(port, host="127.0.0.1")
     bound: int = listeners[0].socket.getsockname()[1]
     cable = Cable(bound, target_port)
-    failure: BaseException | None = None
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(trio.serve_listeners, cable.forward, listeners)
-            try:
-                yield cable
-            except BaseException as error:
-                failure = error
-                raise
-            finally:
-                cable.cut()
-                nursery.cancel_scope.cancel()
-    except BaseExceptionGroup:
-        if failure is None:
-            raise
-    if failure is not None:
-        raise failure
+    async with open_tasks() as nursery:
+        await nursery.start(trio.serve_listeners, cable.forward, listeners)
+        try:
+            yield cable
+        finally:
+            cable.cut()
+            nursery.cancel_scope.cancel()

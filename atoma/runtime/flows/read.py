@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import StoredRow
-from atoma.ports.environment import Environment
 from atoma.ports.execution import QueryPort
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
-from atoma.schema.ids import TraceIds
 
 MergeMode: TypeAlias = Literal["replace", "upsert-only", "preserve-missing"]
 """What a complete remote answer does to cached rows that it does not contain.
@@ -28,14 +26,14 @@ class ReadFlow:
     Args:
         port: Carries queries out.
         names: Chooses the policy.
-        environment: Draws trace ids.
+        traces: Draws trace ids.
         writeback: Keeps remote answers of unsynced stores.
     """
 
-    def __init__(self, port: QueryPort, names: PolicyNames, environment: Environment, writeback: WriteBack) -> None:
+    def __init__(self, port: QueryPort, names: PolicyNames, traces: Callable[[], str], writeback: WriteBack) -> None:
         self._port = port
         self._names = names
-        self._traces = environment.traces or TraceIds(environment.ids)
+        self._traces = traces
         self._writeback = writeback
 
     async def query(self, store: str, spec: QuerySpec, policy: str | None) -> QueryResult:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from atoma.contracts.execution import (
     Confirm,
@@ -14,10 +14,8 @@ from atoma.contracts.execution import (
     WriteResult,
 )
 from atoma.errors import PolicyNotAllowed
-from atoma.ports.environment import Environment
 from atoma.runtime.flows.commit import WriteCommitFlow
 from atoma.runtime.registry import PolicyNames
-from atoma.schema.ids import TraceIds
 from atoma.schema.spec import Schema
 
 
@@ -27,7 +25,8 @@ class WriteFlow:
     Args:
         commit: Carries units out.
         names: Chooses the policy.
-        environment: Draws trace ids and keys.
+        ids: Draws keys.
+        traces: Draws trace ids.
         schema: Default durability of the stores.
         synced: Stores that replicate; their default durability is ``full``.
     """
@@ -36,14 +35,15 @@ class WriteFlow:
         self,
         commit: WriteCommitFlow,
         names: PolicyNames,
-        environment: Environment,
+        ids: Callable[[], str],
+        traces: Callable[[], str],
         schema: Schema,
         synced: frozenset[str],
     ) -> None:
         self._commit = commit
         self._names = names
-        self._ids = environment.ids
-        self._traces = environment.traces or TraceIds(environment.ids)
+        self._ids = ids
+        self._traces = traces
         self.schema = schema
         self._synced = synced
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
 from atoma.contracts.values import Scalar
 from atoma.errors import QueryError
+from atoma.schema.fields import INT64_MAX, INT64_MIN
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sqlite.ddl import quote
 
@@ -41,7 +42,7 @@ def rank(value: object) -> int:
         case None:
             return 0
         case bool() | int():
-            if not -(2**63) <= value < 2**63:
+            if not INT64_MIN <= value <= INT64_MAX:
                 raise QueryError(f"{value} does not fit into 64 bits")
             return 1
         case float():

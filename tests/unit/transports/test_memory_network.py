@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -11,32 +11,27 @@ import pytest
 import trio
 
 from atoma.contracts.codec import encode
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 from atoma.contracts.sync import (
     Cursor,
     Hint,
-    NotifyRequest,
-    OpenReply,
-    OpenRequest,
     PullReply,
     PullRequest,
     PushReply,
     PushRequest,
-    SnapshotReply,
-    SnapshotRequest,
 )
 from atoma.errors import AtomaError, ChannelBroken, ConnectFailed, ProtocolError
 from atoma.ports import Peer, Principal, SyncService
 from atoma_transports._channel.frames import Frame, decode_frame, encode_frame
 from atoma_transports.adapters import ServiceProxy
 from atoma_transports.memory import Direction, FaultHook, MemoryNetwork, MemoryTransport
+from tests.unit.transports.kit import Unasked
 
 pytestmark = pytest.mark.virtual_time
 Decide = Callable[[Direction, Frame, bytes], Sequence[bytes] | float | None]
 
 
 @dataclass
-class Counting:
+class Counting(Unasked):
     """A host whose service counts what reaches it."""
 
     pushes: list[int] = field(default_factory=list)
@@ -47,29 +42,12 @@ class Counting:
     def service(self, principal: Principal) -> SyncService:
         return self
 
-    async def open(self, request: OpenRequest) -> OpenReply:
-        raise NotImplementedError
-
     async def push(self, request: PushRequest) -> PushReply:
         self.pushes.append(request.confirmed_mid)
         return PushReply((), request.confirmed_mid)
 
     async def pull(self, request: PullRequest) -> PullReply:
         return PullReply(request.scope, request.cursor, request.cursor)
-
-    async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
-        raise NotImplementedError
-
-    @asynccontextmanager
-    async def notify(self, request: NotifyRequest) -> AsyncGenerator[AsyncIterator[Hint]]:
-        raise NotImplementedError
-        yield
-
-    async def query(self, request: QueryRequest) -> QueryResult:
-        raise NotImplementedError
-
-    async def write(self, request: WriteRequest) -> WriteResult:
-        raise NotImplementedError
 
 
 class Faults:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -25,16 +25,8 @@ from atoma.contracts.execution import (
 from atoma.contracts.policy import Policy
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import (
-    Hint,
-    NotifyRequest,
     OpenReply,
     OpenRequest,
-    PullReply,
-    PullRequest,
-    PushReply,
-    PushRequest,
-    SnapshotReply,
-    SnapshotRequest,
 )
 from atoma.contracts.values import StoredRow
 from atoma.errors import AuthenticationError, ChannelBroken, ConnectFailed, PluginError
@@ -43,13 +35,14 @@ from atoma.ports import SYNC_LINK, Channel, Environment, Peer, PortKey, Principa
 from atoma.schema import Schema
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
+from tests.unit.transports.kit import Unasked
 
 T = TypeVar("T")
 pytestmark = pytest.mark.virtual_time
 
 
 @dataclass
-class Host:
+class Host(Unasked):
     """Counts connections; its one service answers queries and writes."""
 
     connections: int = 0
@@ -77,20 +70,6 @@ class Host:
             raise AuthenticationError("the token has expired")
         self.writes.append(request.idem)
         return WriteResult("confirmed", tuple(WriteItemResult(entry.id, True) for entry in request.entries))
-
-    async def push(self, request: PushRequest) -> PushReply:
-        raise NotImplementedError
-
-    async def pull(self, request: PullRequest) -> PullReply:
-        raise NotImplementedError
-
-    async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
-        raise NotImplementedError
-
-    @asynccontextmanager
-    async def notify(self, request: NotifyRequest) -> AsyncGenerator[AsyncIterator[Hint]]:
-        raise NotImplementedError
-        yield
 
 
 @dataclass

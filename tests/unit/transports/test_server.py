@@ -6,26 +6,15 @@ import functools
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import trio
 
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 from atoma.contracts.sync import (
     Cursor,
-    Hint,
-    NotifyRequest,
-    OpenReply,
-    OpenRequest,
     PullReply,
     PullRequest,
-    PushReply,
-    PushRequest,
-    SnapshotReply,
-    SnapshotRequest,
 )
 from atoma.errors import AuthenticationError, ConfigurationError, ConnectFailed
 from atoma.ports import Peer, Principal, SyncService
@@ -34,9 +23,10 @@ from atoma_transports.http import HttpFace, HttpRequest, HttpResponse
 from atoma_transports.serving import open_server, serve
 from atoma_transports.serving.address import host_check, parse_address
 from atoma_transports.websocket import WebSocketTransport
+from tests.unit.transports.kit import Unasked
 
 
-class Host:
+class Host(Unasked):
     """Lets everybody from this machine in; answers pulls."""
 
     def __init__(self) -> None:
@@ -55,26 +45,6 @@ class Host:
         if request.scope == "slow":
             await trio.sleep_forever()
         return PullReply(request.scope, request.cursor, request.cursor, head=5)
-
-    async def open(self, request: OpenRequest) -> OpenReply:
-        raise NotImplementedError
-
-    async def push(self, request: PushRequest) -> PushReply:
-        raise NotImplementedError
-
-    async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
-        raise NotImplementedError
-
-    @asynccontextmanager
-    async def notify(self, request: NotifyRequest) -> AsyncGenerator[AsyncIterator[Hint]]:
-        raise NotImplementedError
-        yield
-
-    async def query(self, request: QueryRequest) -> QueryResult:
-        raise NotImplementedError
-
-    async def write(self, request: WriteRequest) -> WriteResult:
-        raise NotImplementedError
 
 
 def pull(scope: str = "main") -> PullRequest:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from atoma.contracts.values import ErrorInfo
+from atoma.contracts.values import ErrorInfo, remote_error
 from atoma.errors import (
     AtomaError,
     AuthenticationError,
@@ -134,13 +134,7 @@ def error_of(info: ErrorInfo) -> AtomaError:
         return AuthenticationError(info.message)
     if info.code in _PROTOCOL:
         return ProtocolError(f"the other side answered {info.code}: {info.message}")
-    return RemoteError(
-        info.message,
-        remote_code=info.code,
-        remote_retryable=info.retryable,
-        retry_after_s=info.retry_after_ms / 1000,
-        info=info.info,
-    )
+    return remote_error(info)
 
 
 def refusal(code: str, message: str, *, retry_after_ms: int = 0, info: dict[str, str] | None = None) -> ErrorInfo:

@@ -7,9 +7,9 @@ import math
 from atoma.contracts.query import And, Compare, In, Like, Not, Or, Predicate, QuerySpec
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ProtocolError
+from atoma.schema.fields import INT64_MAX, INT64_MIN
 from atoma_transports.protocol.operations import Rows
 
-INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 FILTER_DEPTH_MAX = 32
 FILTER_NODES_MAX = 256
 IN_VALUES_MAX = 1000
@@ -25,7 +25,7 @@ def scalar(value: object) -> Scalar:
     """
     if isinstance(value, bool) or value is None or isinstance(value, str | bytes):
         return value
-    if isinstance(value, int) and INT_MIN <= value <= INT_MAX:
+    if isinstance(value, int) and INT64_MIN <= value <= INT64_MAX:
         return value
     if isinstance(value, float) and not math.isnan(value):
         return value
