@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, Predicate, QuerySpec
+from typing import get_args
+
+from atoma.contracts.query import And, Compare, CompareOp, In, IsNull, Like, Not, Or, Predicate, QuerySpec
 from atoma.errors import QueryError
 from atoma.query.evaluate import total_order
 from atoma.schema import StoreSpec
+
+OPERATORS: tuple[str, ...] = get_args(CompareOp)
 
 
 def checked(query: QuerySpec, store: StoreSpec[object]) -> QuerySpec:
     """``query`` with a total order, and each id once.
 
     Raises:
-        QueryError: It counts instead of listing, names an unknown field, or has a cursor of another order.
+        QueryError: It counts instead of listing, names an unknown field or operator, or has a cursor of another order.
     """
     if query.count:
         raise QueryError("a live query lists rows; follow the rows and take their number")
@@ -36,7 +40,11 @@ def _column(name: str, store: StoreSpec[object]) -> str:
 
 def _check(node: Predicate, store: StoreSpec[object]) -> None:
     match node:
-        case Compare(field=field) | In(field=field) | IsNull(field=field):
+        case Compare(op=op, field=field):
+            if op not in OPERATORS:
+                raise QueryError(f"unknown operator {op!r}; there are: {', '.join(OPERATORS)}")
+            _column(field, store)
+        case In(field=field) | IsNull(field=field):
             _column(field, store)
         case Like(field=field):
             if _column(field, store) != "TEXT":
