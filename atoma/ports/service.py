@@ -81,10 +81,13 @@ class Principal:
     Attributes:
         subject: Stable name.
         claims: Verified facts for row rules.
+        expires_in_s: Seconds from the check until the token stops being good; None for never. A span, not a time of
+            day: the clocks of the two machines need not agree.
     """
 
     subject: str
     claims: dict[str, str] = field(default_factory=dict[str, str])
+    expires_in_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

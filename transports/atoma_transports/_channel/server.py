@@ -15,8 +15,9 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ProtocolError
 from atoma.ports import Peer, ServiceHost, SyncService
-from atoma.ports.tasks import open_tasks, single_error
+from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import info_of, refusal
+from atoma_transports._channel.explaining import explain
 from atoma_transports._channel.frames import (
     CLIENT_KINDS,
     Auth,
@@ -207,7 +208,7 @@ class ServerConnection:
             if call.scope.cancelled_caught:
                 refused = call.stop or refusal("TIMEOUT", "the caller's deadline has passed")
         except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
-            refused = self._explain(error, frame)
+            refused = explain(error, frame.method, frame.trace_id)
         finally:
             self.tasks -= 1
             if self.running.get(frame.id) is call:
@@ -260,13 +261,6 @@ class ServerConnection:
                 return refusal("SLOW_CONSUMER", f"nothing was taken from the stream for {self.limits.slow_s:g} s")
             await self.out.put(Ticket(data))
         return None
-
-    def _explain(self, error: Exception, frame: Frame) -> ErrorInfo:
-        cause = single_error(error)
-        if isinstance(cause, AtomaError):
-            return info_of(cause)
-        logger.error("%s failed (trace %s)", frame.method, frame.trace_id, exc_info=error)
-        return refusal("INTERNAL", "the server failed to answer; its log says why")
 
 
 async def serve_connection(
