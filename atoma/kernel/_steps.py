@@ -10,6 +10,7 @@ from atoma.contracts.events import FallbackTaken, RetryScheduled
 from atoma.contracts.execution import (
     QueryRequest,
     Source,
+    Step,
     StepOutcome,
     WriteItemResult,
     WriteRequest,
@@ -64,7 +65,15 @@ def run_node(
         source = result.meta.source if fixed is None else fixed
         if source == "remote" and isinstance(result, WriteResult):
             frame.trail.answered = result.items
-        end(events, frame, id, outcome, started, clock(), code, "", source if outcome == "ok" else None)
+        if events.listeners:
+            end(events, frame, id, outcome, started, clock(), code, "", source if outcome == "ok" else None)
+            return result
+        # The same without an event: this is every read's and write's path.
+        trail = frame.trail
+        budget = frame.deadline - started
+        trail.steps.append(Step(id, outcome, clock() - started, frame.attempt, budget, code, frame.note))
+        if outcome == "ok":
+            trail.source = source
         return result
 
     return run

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Protocol, runtime_checkable
 
 from atoma.contracts.execution import (
-    ExecutionMeta,
     QueryRequest,
     QueryResult,
     WriteEntry,
@@ -39,16 +38,13 @@ class LocalQueryNode:
         self._database = database
 
     async def query(self, request: QueryRequest) -> QueryResult:
-        """The answer, with the commit number it is at.
+        """The answer, with the commit number it is at; trace, path and policy are for the kernel to add.
 
         Raises:
             QueryError: The query does not fit the store.
             StoreError: The engine failed.
         """
-        result = await self._database.read(request.store, request.query)
-        at = result.meta
-        meta = ExecutionMeta(at.source, at.path, request.context.trace_id, at.cursor, at.commit, at.policy)
-        return QueryResult(result.rows, result.total, meta)
+        return await self._database.read(request.store, request.query)
 
 
 class LocalWriteNode:

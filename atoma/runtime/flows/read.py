@@ -42,10 +42,13 @@ class ReadFlow:
         Rows of a remote answer are kept in the local cache, unless the store is synced.
         """
         request = QueryRequest(store, spec, OperationContext(self._traces(), self._names.resolve(store, policy)))
-        began = self._writeback.freshness.now
+        writeback = self._writeback
+        began = writeback.freshness.now
         result = await self._port.execute_query(request)
-        self._answered(result, began)
-        if self._writeback.caches(store, result.meta.source):
+        meta = result.meta
+        if meta.path and meta.path[-1].outcome == "detached":
+            writeback.freshness.goes_on(meta.trace_id, began)
+        if meta.source == "remote" and writeback.caches(store, meta.source):
             kept = await self._writeback.keep_rows(store, result.rows, began=began)
             result = QueryResult(_with_versions(result.rows, kept.versions), result.total, result.meta)
         return result

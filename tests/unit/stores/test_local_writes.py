@@ -267,7 +267,7 @@ async def test_queries_through_the_node() -> None:
         query = QuerySpec(Compare("ge", "rank", 1), (Sort("rank", True), Sort("id")), limit=2)
         result = await node.query(QueryRequest("cards", query, CONTEXT))
         assert [row.id for row in result.rows] == ["4", "3"]
-        assert (result.meta.source, result.meta.trace_id, result.meta.commit) == ("local", "trace", 1)
+        assert (result.meta.source, result.meta.commit) == ("local", 1)
         assert result.meta.cursor
         assert (await db.db.read("cards", QuerySpec(count=True))).total == 5
         missing = await db.db.read("cards", QuerySpec(ids=("nope",)))
