@@ -44,6 +44,12 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--dir", type=Path, default=None, help="keep the database files here (default: a temporary folder)"
     )
+    demo.add_argument(
+        "--transport",
+        choices=("websocket", "grpc", "http", "memory"),
+        default="websocket",
+        help="what the devices speak with the hub (default websocket)",
+    )
     demo.add_argument("--rows", type=int, default=None, help="with --once: at most this many airports")
     return parser
 
@@ -61,14 +67,14 @@ def _run_demo(options: argparse.Namespace, folder: Path) -> int:
         if options.once:
             from atoma.demo.story import tell
 
-            return trio.run(tell, folder, options.rows)
+            return trio.run(tell, folder, options.rows, options.transport)
         from atoma.demo.page import run_page
     except ModuleNotFoundError as missing:
         print(f"atoma: the demo needs {missing.name}: pip install 'atoma-runtime[demo]'", file=sys.stderr)
         return 1
 
     async def serve() -> None:
-        await run_page(host="127.0.0.1", port=options.port, directory=folder)
+        await run_page(host="127.0.0.1", port=options.port, directory=folder, transport=options.transport)
 
     trio.run(serve, restrict_keyboard_interrupt_to_checkpoints=True)
     return 0

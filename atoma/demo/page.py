@@ -12,7 +12,8 @@ import trio
 
 from atoma.demo.board import Board
 from atoma.demo.cards import CARD_SCHEMA
-from atoma.demo.devices import open_device, open_hub_server
+from atoma.demo.devices import open_device
+from atoma.demo.wiring import HubServer, TransportName, open_hub_server
 from atoma.errors import AtomaError, ConfigurationError
 from atoma.inspector import Inspected, Inspection, add_inspector
 from atoma.ports.tasks import open_tasks
@@ -63,6 +64,7 @@ async def run_page(
     host: str = "127.0.0.1",
     port: int = 8765,
     directory: Path,
+    transport: TransportName = "websocket",
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run the demo until cancelled.
@@ -71,6 +73,7 @@ async def run_page(
         host: ``127.0.0.1`` or ``localhost``.
         port: Port of the page and of the hub; 0 takes a free one.
         directory: Where the three database files are, or will be.
+        transport: What the devices speak with the hub.
         task_status: Gets the page's address once both boards are up.
 
     Raises:
@@ -85,9 +88,11 @@ async def run_page(
     stage = Stage(directory)
     pages = demo_pages(stage)
     names = tuple(DEVICES.values())
-    hub = open_hub_server(CARD_SCHEMA, directory / "hub.db", names, address=f"{host}:{port}", pages=pages)
-    async with hub as hub_port, open_tasks() as nursery:
-        boards = [await nursery.start(_hold_device, key, directory, hub_port) for key in DEVICES]
+    opening = open_hub_server(
+        CARD_SCHEMA, directory / "hub.db", names, address=f"{host}:{port}", pages=pages, transport=transport
+    )
+    async with opening as hub, open_tasks() as nursery:
+        boards = [await nursery.start(_hold_device, key, directory, hub) for key in DEVICES]
         if fresh:
             for board in boards:
                 await board.seed()
@@ -95,17 +100,17 @@ async def run_page(
         for board in boards:
             await nursery.start(board.follow)
         stage.show(boards)
-        address = f"http://{host}:{hub_port}/"
+        address = f"http://{host}:{hub.port}/"
         print(f"Atoma demo: {address}   inspector: {address}inspector   files: {directory}   Ctrl-C stops", flush=True)
         task_status.started(address)
         await trio.sleep_forever()
 
 
-async def _hold_device(key: str, directory: Path, hub_port: int, task_status: trio.TaskStatus[Board]) -> None:
+async def _hold_device(key: str, directory: Path, hub: HubServer, task_status: trio.TaskStatus[Board]) -> None:
     """Keep a device open until cancelled; in a task of its own, so that both close at the same time."""
     eye = Inspection()
     path = directory / f"{DEVICES[key].lower()}.db"
-    async with open_device(CARD_SCHEMA, path, DEVICES[key], hub_port, plugins=[eye]) as device:
+    async with open_device(CARD_SCHEMA, path, DEVICES[key], hub, plugins=[eye]) as device:
         task_status.started(Board(key, device, eye))
         await trio.sleep_forever()
 

@@ -14,9 +14,10 @@ from rich.console import Console
 from rich.table import Table
 
 from atoma.client import Client
-from atoma.demo.devices import Device, open_device, open_hub_server
+from atoma.demo.devices import Device, open_device
 from atoma.demo.digest import content_hash, count_rows
 from atoma.demo.models import AIRPORT_SCHEMA, AIRPORTS, INSPECTIONS, Airport, Inspection
+from atoma.demo.wiring import SPOKEN, TransportName, open_hub_server
 from atoma.errors import AtomaError
 from atoma.query import Query, col
 
@@ -54,19 +55,19 @@ class Story:
             self.failures.append(claim)
 
 
-async def tell(folder: Path, rows: int | None = None) -> int:
+async def tell(folder: Path, rows: int | None = None, transport: TransportName = "websocket") -> int:
     """Tell the story with files in ``folder`` and return the exit code: 0 only if everything checked out."""
     story = Story(Console(soft_wrap=True))
     story.console.print("[bold]Atoma[/]: two devices, one hub, a cable to pull. Everything below is real: three SQLite")
-    story.console.print(f"files in {folder}, WebSockets on loopback, one process, one trio.run.\n", highlight=False)
+    story.console.print(f"files in {folder}, {SPOKEN[transport]}, one process, one trio.run.\n", highlight=False)
     paths = {name: folder / f"{name}.db" for name in ("hub", "ada", "bob")}
     if any(path.exists() for path in paths.values()):
         raise AtomaError(f"{folder} already holds a demo; name an empty folder with --dir")
-    async with open_hub_server(AIRPORT_SCHEMA, paths["hub"], ["ada", "bob"]) as port:
-        async with open_device(AIRPORT_SCHEMA, paths["ada"], "ada", port) as ada:
+    async with open_hub_server(AIRPORT_SCHEMA, paths["hub"], ["ada", "bob"], transport=transport) as hub:
+        async with open_device(AIRPORT_SCHEMA, paths["ada"], "ada", hub) as ada:
             count = await _load(story, ada, rows)
             await _upload(story, ada, count)
-            async with open_device(AIRPORT_SCHEMA, paths["bob"], "bob", port) as bob:
+            async with open_device(AIRPORT_SCHEMA, paths["bob"], "bob", hub) as bob:
                 await _first_sync(story, bob, count)
                 await _probe(story, ada, bob)
                 await _disputable(story, ada, bob)
@@ -118,7 +119,7 @@ async def _load(story: Story, ada: Device, rows: int | None) -> int:
 
 
 async def _upload(story: Story, ada: Device, count: int) -> None:
-    with story.step("The cable goes in; Ada's outbox drains to the hub over a WebSocket") as facts:
+    with story.step("The cable goes in; Ada's outbox drains to the hub") as facts:
         begin = trio.current_time()
         ada.cable.mend()
         await _settled(ada.client)
