@@ -52,12 +52,13 @@ STAMP = VENV / "dev.json"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = str(BIN / ("python.exe" if os.name == "nt" else "python"))
 
-GROUPS = {"demo": "demo", "test": "test", "check": "quality", "bench": "demo", "soak": "test", "docs": "docs"}
+GROUPS = {"demo": "demo", "test": "test", "check": "quality", "bench": "bench", "soak": "soak", "docs": "docs"}
 CHECKS = {
     "ruff": [PYTHON, "-m", "ruff", "check", "."],
     "format": [PYTHON, "-m", "ruff", "format", "--check", "."],
     "mypy": [PYTHON, "-m", "mypy"],
     "pyright": [PYTHON, "-m", "pyright", "--pythonpath", PYTHON],
+    "stubs": [PYTHON, "transports/generate_stubs.py", "--check"],
     "imports": [str(BIN / "lint-imports"), "--no-cache"],
     "deptry": [PYTHON, "-m", "deptry", "."],
     "vulture": [PYTHON, "-m", "pytest", "-q", "-m", "finished"],

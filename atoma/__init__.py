@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from atoma.client import Client, open_client
-from atoma.contracts.execution import ExecutionMeta, Step
+from atoma.contracts.execution import ExecutionMeta, Resolution, Step
 from atoma.plugins import Plugin
 from atoma.ports import Change, Environment, Insert, LiveBatch, Move, Remove, Reset, Update
 from atoma.query import Query, col
@@ -41,6 +41,7 @@ __all__ = [
     "Query",
     "Remove",
     "Reset",
+    "Resolution",
     "Schema",
     "StaticTokenVerifier",
     "Step",

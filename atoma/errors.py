@@ -20,12 +20,14 @@
     │  ├─ CircuitOpen         a breaker refuses calls for now
     │  ├─ Overloaded          a bounded queue is full
     │  ├─ FallbackExhausted   every alternative failed; the attempts are attached
-    │  └─ WriteUnknown        the outcome of a write is not known yet; its key is attached
+    │  ├─ WriteUnknown        the outcome of a write is not known yet; its key is attached
+    │  └─ NotResolvable       nobody who could be asked decides about the write with this key
     ├─ TransportError         the wire failed: a retry may work
     │  ├─ ConnectFailed       no connection could be made
     │  ├─ ChannelBroken       the connection was lost with calls in flight
     │  ├─ ProtocolError       the other side broke the protocol
     │  └─ AuthenticationError the token was missing, wrong or expired
+    │     └─ TokenExpired     it was good once: a new one helps
     ├─ RemoteError            the other side answered with an error
     ├─ StoreError             the engine failed
     │  ├─ StoreBusy           another process holds the file
@@ -65,6 +67,7 @@ __all__ = [
     "MigrationError",
     "NodeTimeout",
     "NotFoundError",
+    "NotResolvable",
     "OutboxFull",
     "Overloaded",
     "PluginError",
@@ -80,6 +83,7 @@ __all__ = [
     "StoreCorrupt",
     "StoreError",
     "SyncError",
+    "TokenExpired",
     "TopologyError",
     "TransportError",
     "UnknownPolicy",
@@ -386,14 +390,33 @@ class FallbackExhausted(ExecutionError):
 class WriteUnknown(ExecutionError):
     """The write may or may not have been applied: the answer was lost. Resolve its key before writing again.
 
+    ``await client.resolve(error)`` tells what became of it, or makes sure that it is never applied. The key is a string
+    that may be kept: it can be resolved after a restart, and on another device of the same user.
+
     Attributes:
         idem: The idempotency key of the write.
+        nodes: Nodes that may have passed the write on, and can be asked; None when it is not known which.
     """
 
     code = "UNKNOWN_OUTCOME"
 
-    def __init__(self, idem: str, cause: str) -> None:
+    def __init__(self, idem: str, cause: str, *, nodes: Sequence[str] | None = None) -> None:
         super().__init__(f"the outcome of write {idem} is unknown ({cause}); resolve its key before repeating it")
+        self.idem = idem
+        self.nodes = None if nodes is None else tuple(nodes)
+
+
+class NotResolvable(ExecutionError):
+    """Nobody was asked about the write: it is this device that decides what becomes of it, or it is not known who does.
+
+    Attributes:
+        idem: The idempotency key of the write.
+    """
+
+    code = "NOT_RESOLVABLE"
+
+    def __init__(self, idem: str, reason: str) -> None:
+        super().__init__(f"write {idem} cannot be resolved: {reason}")
         self.idem = idem
 
 
@@ -443,6 +466,12 @@ class AuthenticationError(TransportError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, maybe_sent=False)
+
+
+class TokenExpired(AuthenticationError):
+    """The token was good once: a new one helps."""
+
+    code = "AUTH_EXPIRED"
 
 
 class RemoteError(AtomaError):

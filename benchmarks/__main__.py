@@ -14,10 +14,10 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cancel_cases, local_cases, sync_cases
+from benchmarks import cancel_cases, local_cases, sync_cases, wire_cases
 from benchmarks.measure import Row, bare_fsync, filesystem, machine
 
-PACKAGES = ("trio", "apsw", "msgspec", "trio-websocket")
+PACKAGES = ("trio", "apsw", "msgspec", "trio-websocket", "grpclib", "grpcio", "websockets", "uvicorn", "starlette")
 
 
 async def local(folder: Path) -> list[Row]:
@@ -38,6 +38,7 @@ GROUPS: dict[str, Callable[[Path], Awaitable[list[Row]]]] = {
     "propagation": sync_cases.propagation,
     "first-sync": sync_cases.first_sync,
     "cancel": cancel_cases.cancel,
+    "wires": wire_cases.wires,
 }
 
 

@@ -19,6 +19,8 @@ from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_stores.sqlite.database import Database
 from atoma_stores.sqlite.hub_store import SQLiteHubDatabase
+from atoma_transports.grpc import GrpcTransport
+from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
 from atoma_transports.serving import open_server
@@ -66,13 +68,21 @@ async def open_transport(kind: str, hub: Hub) -> AsyncIterator[Transport]:
             yield MemoryTransport(network, token=TOKEN)
     else:
         async with open_server(hub, "127.0.0.1:0") as address:
-            yield WebSocketTransport(f"ws://{address}/sync", token=TOKEN)
+            yield _over_sockets(kind, address)
+
+
+def _over_sockets(kind: str, address: str) -> Transport:
+    if kind == "grpc":
+        return GrpcTransport(f"grpc://{address}", token=TOKEN)
+    if kind == "http":
+        return HttpTransport(f"http://{address}", token=TOKEN)
+    return WebSocketTransport(f"ws://{address}/sync", token=TOKEN)
 
 
 async def cancel(folder: Path) -> list[Row]:
     """Cancel a query that keeps the hub's SQLite busy, over each transport, and one that runs in the local file."""
     rows: list[Row] = []
-    for kind in ("memory", "websocket"):
+    for kind in ("memory", "websocket", "grpc", "http"):
         store = OpenedHubStore(folder / f"{kind}-hub.db")
         async with open_hub(SCHEMA, store, verifier=StaticTokenVerifier({TOKEN: "bench"})) as hub:
             async with open_transport(kind, hub) as transport:

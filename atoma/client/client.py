@@ -9,8 +9,9 @@ from typing import TypeVar
 from atoma.client.context import Planes
 from atoma.client.inbox import ConflictInbox
 from atoma.client.ordering import check_plugins, in_order
+from atoma.contracts.execution import Resolution
 from atoma.contracts.policy import Policy
-from atoma.errors import ConfigurationError, PluginError, TopologyError
+from atoma.errors import ConfigurationError, PluginError, TopologyError, WriteUnknown
 from atoma.kernel import EventDispatch, ExecutionKernel, Form, Topology
 from atoma.plugins import Listener, Plugin, Replicating, Undo
 from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, Environment
@@ -51,6 +52,31 @@ class Client:
     def transaction(self, *, policy: str | None = None) -> Transaction:
         """Several stores, one atomic write: ``async with client.transaction() as tx: await tx.store(A).insert(…)``."""
         return self._runtime.transaction(policy)
+
+    async def resolve(self, write: WriteUnknown | str, *, policy: str | None = None) -> Resolution:
+        """Find out what became of a write whose answer was lost.
+
+        The authority either tells the answer again, or makes sure for ever that the write is not applied: a copy of it
+        that is still under way is refused with ``ABANDONED``. Ask as often as you like, the answer stays the same.
+        A write that this device shows meanwhile is settled by it. Only who wrote can ask, with the same user's token.
+
+        Args:
+            write: The error that was raised, or its key ``idem`` if that is all that is left, after a restart for example.
+            policy: With a bare key: a policy that writes where the write went; None is the client's default.
+
+        Returns:
+            ``resolution.result`` is the lost answer, refused items included; when ``resolution.abandoned``, nothing was
+            applied and the same may be written again.
+
+        Raises:
+            WriteUnknown: The authority could not be reached or its answer was lost: nothing has changed, ask again.
+            NotResolvable: The write lies in this device's outbox, or nobody who could be asked decides about it.
+            RemoteError: The authority cannot tell; with ``KEY_EXPIRED``, because it has forgotten answers that old.
+            AuthenticationError: The authority does not accept the token.
+
+        The caller's cancel scope is the only time limit; cancelled, the write is unknown or resolved: ask again.
+        """
+        return await self._runtime.resolve(write, policy)
 
     @property
     def sync(self) -> SyncControl:
@@ -198,5 +224,6 @@ def _assemble(schema: Schema, policy: str, planes: Planes, events: EventDispatch
         nursery=planes.nursery,
         reach=kernel.write_reach,
         emit=events.emit,
+        resolve=kernel,
     )
     return Client(schema, runtime, kernel, planes)

@@ -12,6 +12,7 @@ import msgspec
 from atoma.errors import ProtocolError
 
 T = TypeVar("T")
+REASON_LENGTH_MAX = 300
 
 _encoder = msgspec.msgpack.Encoder()
 
@@ -40,4 +41,7 @@ def decode(data: bytes | bytearray | memoryview, kind: type[T]) -> T:
     try:
         return _decoder(kind).decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, ValueError) as error:
-        raise ProtocolError(f"malformed {kind.__name__}: {error}") from None
+        text = str(error)
+        if len(text) > REASON_LENGTH_MAX:  # it repeats what came, as long as that was; where it was stands at the end
+            text = f"{text[: REASON_LENGTH_MAX // 2]}…{text[-REASON_LENGTH_MAX // 2 :]}"
+        raise ProtocolError(f"malformed {kind.__name__}: {text}") from None

@@ -36,6 +36,31 @@ class WriteSettled:
 
 
 @dataclass(frozen=True, slots=True)
+class WriteResolved:
+    """Somebody asked what became of a write.
+
+    Attributes:
+        trace_id: Trace id of the asking.
+        idem: The write's key.
+        policy: The policy that was asked by.
+        status: What the write's lost answer said; None when there was none.
+        abandoned: The write was not and never will be applied.
+        error: Code of the error, when nobody could tell.
+        path: Who was asked.
+        at: When it was answered.
+    """
+
+    trace_id: str
+    idem: str
+    policy: str
+    status: WriteStatus | None
+    abandoned: bool
+    error: str
+    path: tuple[Step, ...]
+    at: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class WriteTakenBack:
     """Rows that were shown before the authority had answered are as they would be without the write.
 
@@ -157,6 +182,7 @@ class CallServed:
 Event: TypeAlias = (
     WriteDispatched
     | WriteSettled
+    | WriteResolved
     | WriteTakenBack
     | QueryFinished
     | StepStarted

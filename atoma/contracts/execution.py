@@ -202,6 +202,41 @@ class WriteResult(msgspec.Struct, frozen=True):
     receipts: tuple[object, ...] = ()
 
 
+class ResolveRequest(msgspec.Struct, frozen=True):
+    """Ask what became of the write with this key; the authority makes sure that the answer stays true.
+
+    Attributes:
+        idem: The key of the whole write, as :attr:`WriteRequest.idem` had it.
+        context: Trace, policy, deadline.
+        nodes: Nodes of this client that may have passed the write on; empty for those that the policy can ask. They say
+            nothing to the authority.
+    """
+
+    idem: str
+    context: OperationContext
+    nodes: tuple[str, ...] = ()
+
+
+class Resolution(msgspec.Struct, frozen=True):
+    """What became of a write, said by the authority and final.
+
+    Attributes:
+        idem: The write's key.
+        result: The answer that was lost, refused items included; None when the write was not and never will be carried
+            out: its key is fenced, and a late copy of it is refused with ``ABANDONED``.
+        meta: How the answer came about.
+    """
+
+    idem: str
+    result: WriteResult | None = None
+    meta: ExecutionMeta = ExecutionMeta()
+
+    @property
+    def abandoned(self) -> bool:
+        """The write was never carried out and never will be: what it meant may be written again."""
+        return self.result is None
+
+
 def status_of(items: tuple[WriteItemResult, ...]) -> WriteStatus:
     """The one status that agrees with ``items`` (A23)."""
     refused = [item for item in items if not item.ok]

@@ -31,7 +31,7 @@ from atoma.hub.admission import Refusal, check_id, check_scope, check_store, che
 from atoma.hub.lineage import next_transaction
 from atoma.hub.pushing import Court
 from atoma.hub.workspace import Workspace
-from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowKey
+from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowKey, Step
 from atoma.ports.service import Principal
 
 KEY_BYTES = 200
@@ -46,6 +46,10 @@ class _KeptItem(msgspec.Struct, frozen=True, array_like=True):
     error: ErrorInfo | None
 
 
+ABANDONED = encode("abandoned")
+"""Stored in place of an answer: the write with this key was not applied, and never will be."""
+
+
 def read_answer(answer: bytes) -> list[WriteItemResult]:
     """The results in a stored answer."""
     kept = decode(answer, tuple[_KeptItem, ...])
@@ -55,7 +59,14 @@ def read_answer(answer: bytes) -> list[WriteItemResult]:
     ]
 
 
-def _answer(items: Sequence[WriteItemResult]) -> bytes:
+def refuse_abandoned(entries: Sequence[WriteEntry]) -> bytes:
+    """The answer to a late copy of a write whose key was resolved before the write came; it is not kept."""
+    error = ErrorInfo("ABANDONED", "not written: the key of this write was resolved as never applied before it came")
+    return pack_answer([WriteItemResult(entry.id, False, error=error) for entry in entries])
+
+
+def pack_answer(items: Sequence[WriteItemResult]) -> bytes:
+    """``items`` as they are stored."""
     kept = [_KeptItem(i.id, i.ok, i.changed, i.version, None if i.row is None else {**i.row}, i.error) for i in items]
     return encode(kept)
 
@@ -92,6 +103,8 @@ class WriteStep:
 
     def decide(self, facts: Facts) -> Plan:
         """All entries or none."""
+        if facts.answer == ABANDONED:
+            return Plan(reply=refuse_abandoned(self.entries))
         if facts.answer is not None:
             return Plan(reply=facts.answer)
         at = 0
@@ -104,7 +117,7 @@ class WriteStep:
             at = 0  # what is wrong from here on is wrong with all of them
             changes = work.changes(self.court.limits.page_bytes)
         except Refusal as refusal:
-            answer = _answer(self._refused(at, refusal))
+            answer = pack_answer(self._refused(at, refusal))
             return Plan(answer=answer, reply=answer)
         transaction = None
         if changes:
@@ -117,7 +130,7 @@ class WriteStep:
             moved = transaction is not None and key in changed
             version = 0 if image is None else transaction.seq if moved and transaction else work.fact(key).seq
             items.append(WriteItemResult(entry.id, True, moved, version, image))
-        answer = _answer(items)
+        answer = pack_answer(items)
         return Plan(transaction=transaction, answer=answer, reply=answer)
 
     def _check(self, facts: Facts) -> None:
@@ -166,6 +179,26 @@ class WriteStep:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class FenceStep:
+    """Stands before the mutations of a unit that is several: none of them is decided when the unit was abandoned."""
+
+    principal: Principal
+    entries: tuple[WriteEntry, ...]
+    key: str
+
+    @property
+    def need(self) -> Need:
+        """What is kept under the unit's own key."""
+        return Need(answer=(self.principal.subject, self.key))
+
+    def decide(self, facts: Facts) -> Plan:
+        """Refuse them all, or let the mutations be decided."""
+        if facts.answer == ABANDONED:
+            return Plan(reply=refuse_abandoned(self.entries), stop=True)
+        return Plan()
+
+
 def rows_without_scope(court: Court, request: WriteRequest) -> dict[str, list[str]]:
     """Store → ids of the rows whose scope only the data can tell."""
     wanted: dict[str, dict[str, None]] = {}
@@ -177,8 +210,8 @@ def rows_without_scope(court: Court, request: WriteRequest) -> dict[str, list[st
 
 def write_steps(
     court: Court, principal: Principal, request: WriteRequest, located: Mapping[RowKey, Sequence[str]]
-) -> list[WriteStep]:
-    """One step per mutation of ``request``.
+) -> list[Step]:
+    """One step per mutation of ``request``, behind the fence of the unit when it is several.
 
     Args:
         court: What decides.
@@ -193,17 +226,24 @@ def write_steps(
     if not size or size > court.limits.mutation_ops:
         message = f"a write has 1 to {court.limits.mutation_ops} entries, not {size}"
         raise RemoteError(message, remote_code="TOO_LARGE" if size else "MALFORMED")
-    if not request.idem or not is_unicode(request.idem) or len(request.idem.encode()) > KEY_BYTES:
-        raise RemoteError(f"a write needs a key of 1 to {KEY_BYTES} bytes", remote_code="MALFORMED")
+    check_key(request.idem)
     if not all(is_unicode(entry.id) for entry in request.entries):
         raise RemoteError("an id has a lone surrogate", remote_code="MALFORMED")
     groups = [request.entries] if atomic else [(entry,) for entry in request.entries]
-    steps: list[WriteStep] = []
+    steps: list[Step] = []
+    if len(groups) > 1:
+        steps.append(FenceStep(principal, request.entries, request.idem))
     for index, entries in enumerate(groups):
         key = item_key(request.idem, index, atomic=atomic, size=size)
         scope, refusal = _scope_of(court, principal, entries, located)
         steps.append(WriteStep(court, principal, entries, scope, key, request.options.reads, refusal))
     return steps
+
+
+def check_key(idem: str) -> None:
+    """Raise ``RemoteError`` when ``idem`` cannot be the key of a write."""
+    if not idem or not is_unicode(idem) or len(idem.encode()) > KEY_BYTES:
+        raise RemoteError(f"a write needs a key of 1 to {KEY_BYTES} bytes", remote_code="MALFORMED")
 
 
 def write_result(answers: Sequence[bytes], request: WriteRequest, seconds: float) -> WriteResult:

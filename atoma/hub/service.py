@@ -8,7 +8,14 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 from atoma.contracts.events import CallServed
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.execution import (
+    QueryRequest,
+    QueryResult,
+    Resolution,
+    ResolveRequest,
+    WriteRequest,
+    WriteResult,
+)
 from atoma.contracts.sync import (
     PROTOCOL_VERSION,
     Cursor,
@@ -28,12 +35,13 @@ from atoma.contracts.sync import (
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ClosedError, Overloaded, RemoteError
 from atoma.hub.admission import check_scope
-from atoma.hub.direct import rows_without_scope, write_result, write_steps
+from atoma.hub.direct import check_key, rows_without_scope, write_result, write_steps
 from atoma.hub.failures import at_the_border
 from atoma.hub.hints import Hints, Listener
 from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull_reply, snapshot_reply
 from atoma.hub.pushing import Court, OpenStep, push_steps
 from atoma.hub.querying import ROWS_MAX, check_query, pinned_scope, query_result, with_one_more
+from atoma.hub.resolving import ResolveStep, resolution
 from atoma.hub.rules import EveryScope
 from atoma.ports.environment import Environment
 from atoma.ports.hub import HubDatabase, Plan, RowKey
@@ -278,6 +286,20 @@ class HubService:
             plans = await core.database.run(steps, core.committed)
             answers = [plan.reply for plan in plans if isinstance(plan.reply, bytes)]
             return write_result(answers, request, core.environment.clock() - began)
+
+    async def resolve(self, request: ResolveRequest) -> Resolution:
+        """What became of a direct write of this principal; an unknown key is fenced, so that the answer stays true.
+
+        Raises:
+            RemoteError: ``KEY_EXPIRED``, ``MALFORMED`` or a transient code: then nothing was fenced.
+        """
+        core = self._core
+        with core.call("resolve", request.context.trace_id):
+            began = core.environment.clock()
+            check_key(request.idem)
+            (plan,) = await core.database.run([ResolveStep(self._principal, request.idem)], core.committed)
+            assert isinstance(plan.reply, bytes)
+            return resolution(plan.reply, request, core.environment.clock() - began)
 
     # checks
 

@@ -21,6 +21,7 @@ from atoma.contracts.events import (
     StepFinished,
     SyncStateChanged,
     WriteDispatched,
+    WriteResolved,
     WriteSettled,
     WriteTakenBack,
 )
@@ -155,6 +156,9 @@ class Inspection:
             case WriteSettled():
                 title = self._titles.pop(event.trace_id, "write")
                 self._trail("write", event.trace_id, title, event.policy, event.path, event.status or "", event.error)
+            case WriteResolved():
+                told = event.error or ("abandoned" if event.abandoned else f"{event.status}")
+                self._note("resolve", "bad" if event.error else "good", f"write {event.idem}: {told}")
             case QueryFinished():
                 self._trail("query", event.trace_id, f"query {event.store}", event.policy, event.path, "", event.error)
             case StepFinished():

@@ -10,9 +10,10 @@ from typing import Generic, TypeAlias
 
 from atoma.contracts.events import QueryFinished, WriteSettled
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
-from atoma.errors import AtomaError, Overloaded
+from atoma.errors import AtomaError, Overloaded, WriteUnknown
 from atoma.kernel._parts import Parts, end
 from atoma.kernel.outcomes import Side, code_of
+from atoma.kernel.reach import note_nodes
 from atoma.kernel.trail import Trail
 from atoma.kernel.types import Frame, Req, Res, Run
 
@@ -127,6 +128,8 @@ async def settle_write(
 ) -> None:
     """Tell how a detached write ended and hand its verdict on."""
     parts.changed({entry.store for entry in request.entries})
+    if isinstance(error, WriteUnknown):
+        note_nodes(error, frame.trail.steps, parts.nodes)
     code = code_of(error) if error is not None else ""
     status = result.status if result is not None else None
     path = tuple(frame.trail.steps)

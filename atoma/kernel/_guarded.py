@@ -11,7 +11,7 @@ from atoma.errors import AtomaError, CircuitOpen, Overloaded
 from atoma.kernel._parts import Parts, end
 from atoma.kernel.combinators import BreakerStep, BulkheadStep, CacheStep
 from atoma.kernel.guards import Breaker, Bulkhead
-from atoma.kernel.outcomes import classify
+from atoma.kernel.outcomes import classify, code_of
 from atoma.kernel.types import Frame, Req, Res, Run
 
 
@@ -115,8 +115,7 @@ def run_cache(
                 end(events, frame, what, "ok", started, clock(), "", note, entry.source)
                 return entry.result
             if entry.error is not None:
-                code = entry.error.code
-                end(events, frame, what, "failed", started, clock(), code, note)
+                end(events, frame, what, "failed", started, clock(), code_of(entry.error), note)
                 raise entry.error.with_traceback(None)
             # its leader was cancelled: whoever wakes first leads now
 

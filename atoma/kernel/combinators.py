@@ -479,7 +479,7 @@ def subject(step: Combinator) -> str:
         return "+".join(step.ids)
     names = list(step.nodes)
     for child in step.children:
-        names.extend(name for name in subject(child).split("+") if name not in names)
+        names.extend(name for name in subject(child).split("+") if name and name not in names)
     return "+".join(names)
 
 

@@ -7,17 +7,19 @@ from typing import Final, NoReturn
 
 import trio
 
-from atoma.contracts.events import QueryFinished, WriteDispatched, WriteSettled
+from atoma.contracts.events import QueryFinished, WriteDispatched, WriteResolved, WriteSettled
 from atoma.contracts.execution import (
     OperationContext,
     QueryRequest,
     QueryResult,
+    Resolution,
+    ResolveRequest,
     WriteRequest,
     WriteResult,
     status_of,
 )
 from atoma.contracts.policy import Policy, WriteReach
-from atoma.errors import AtomaError, PolicyNotAllowed, UnknownPolicy
+from atoma.errors import AtomaError, NotResolvable, PolicyNotAllowed, UnknownPolicy, WriteUnknown
 from atoma.kernel._parts import Parts
 from atoma.kernel.compiler import compile_query, compile_write
 from atoma.kernel.events import EventDispatch
@@ -25,7 +27,8 @@ from atoma.kernel.explain import Form, explain
 from atoma.kernel.merging import MergeNode
 from atoma.kernel.outcomes import code_of
 from atoma.kernel.policy import PolicyRegistry, ready_policies
-from atoma.kernel.reach import write_reach
+from atoma.kernel.reach import Askable, askable, note_nodes, write_reach
+from atoma.kernel.resolving import resolve_at
 from atoma.kernel.topology import TopologyCheck, node_info
 from atoma.kernel.trail import Trail
 from atoma.kernel.types import (
@@ -45,7 +48,7 @@ _NOTHING: Final[dict[str, str]] = {}
 
 
 class ExecutionKernel:
-    """Implements ``QueryPort`` and ``WritePort`` over the nodes and policies of one client.
+    """Implements ``QueryPort``, ``WritePort`` and ``ResolvePort`` over the nodes and policies of one client.
 
     Everything is checked and compiled in the constructor; no task is started before a step is detached. The kernel
     owns no resource: it is done when its nursery is cancelled.
@@ -113,12 +116,14 @@ class ExecutionKernel:
         self._queries: dict[str, Run[QueryRequest, QueryResult]] = {}
         self._writes: dict[str, Run[WriteRequest, WriteResult]] = {}
         self._reaches: dict[str, WriteReach] = {}
+        self._askable: dict[str, Askable] = {}
         for policy in self.policies.available():
             if policy.query is not None:
                 self._queries[policy.name] = compile_query(policy.query, self._parts)
             if policy.write is not None:
                 self._writes[policy.name] = compile_write(policy.write, self._parts)
                 self._reaches[policy.name] = write_reach(policy.write, every)
+                self._askable[policy.name] = askable(policy.write, every)
 
     async def execute_query(self, request: QueryRequest) -> QueryResult:
         """Answer ``request`` by the policy of its context, else of its store, else the default.
@@ -165,7 +170,7 @@ class ExecutionKernel:
             UnknownPolicy: The policy is not there, cannot write, or a node of it is missing.
             PolicyNotAllowed: A store replicates and the policy would bypass the outbox, the policy refuses the store, or
                 the stores' own policies differ.
-            WriteUnknown: The write may or may not have been applied; its key is attached.
+            WriteUnknown: The write may or may not have been applied; its key is attached, and the nodes to ask.
             AtomaError: What the last node, or the policy, ended with; nothing of the write was applied.
         """
         context = request.context
@@ -190,6 +195,8 @@ class ExecutionKernel:
             result = await run(request, Frame(context.trace_id, context.deadline, trail))
         except BaseException as error:
             self._parts.changed(stores)
+            if isinstance(error, WriteUnknown):
+                note_nodes(error, trail.steps, self._parts.nodes)
             if events.listeners:
                 path = tuple(trail.steps)
                 settled = WriteSettled(context.trace_id, request.idem, policy, None, _code(error), path, at=self._now())
@@ -203,6 +210,46 @@ class ExecutionKernel:
         if context.staged and trail.answered is not None and len(trail.answered) == len(entries):
             return WriteResult(status_of(trail.answered), trail.answered, meta, result.receipts)
         return WriteResult(result.status, result.items, meta, result.receipts)
+
+    async def execute_resolve(self, request: ResolveRequest) -> Resolution:
+        """Ask the nodes of ``request``, or else those of its policy that can tell, what became of a write.
+
+        Each is asked once, and all of them: whoever says "never applied" has made sure of it. The caller's cancel scope
+        is the only time limit; cancelled, it may be asked again.
+
+        Raises:
+            UnknownPolicy: The policy is not there, cannot write, or a node of it is missing.
+            NotResolvable: Nobody can be asked, or it is not certain that the write went there.
+            WriteUnknown: An authority could not be reached, or its answer was lost.
+            AtomaError: An authority refused to tell, or to know the caller.
+        """
+        context = request.context
+        policy = context.policy or self._default
+        nodes = request.nodes or self._who_tells(policy, request.idem)
+        context = self._entered(context, policy)
+        request = ResolveRequest(request.idem, context, nodes)
+        trail = Trail()
+        events = self._events
+
+        def told(found: Resolution | None, error: str) -> None:
+            if events.listeners:
+                status = None if found is None or found.result is None else found.result.status
+                gone = found is not None and found.abandoned
+                path = tuple(trail.steps)
+                trace = context.trace_id
+                events.emit(WriteResolved(trace, request.idem, policy, status, gone, error, path, at=self._now()))
+
+        try:
+            found = await resolve_at(self._parts, nodes, request, Frame(context.trace_id, context.deadline, trail))
+        except BaseException as error:
+            told(None, _code(error))
+            raise
+        self._parts.changed(self._stores)  # whatever the write did, cached answers may be from before it
+        told(found, "")
+        result, meta = found.result, trail.meta(context, found.meta)
+        if result is not None:
+            result = WriteResult(result.status, result.items, meta, result.receipts)
+        return Resolution(request.idem, result, meta)
 
     def write_reach(self, policy: str) -> WriteReach:
         """How far writes under ``policy`` go on stores that do not replicate; ``local`` when it cannot be selected."""
@@ -250,6 +297,21 @@ class ExecutionKernel:
         now = self._parts.environment.clock()
         breakers = (breaker.info(now) for breaker in self._parts.breakers.values())
         return (*breakers, *(bulkhead.info() for bulkhead in self._parts.bulkheads.values()))
+
+    def _who_tells(self, policy: str, idem: str) -> tuple[str, ...]:
+        found = self._askable.get(policy)
+        if found is None:
+            self._refuse(policy, "write", ())
+        if found.divided and self._parts.synced:
+            reason = (
+                f"under {policy!r} writes of synced stores go through the outbox; give the WriteUnknown itself, or name "
+                "a policy whose writes always ask the authority"
+            )
+            raise NotResolvable(idem, reason)
+        if not found.nodes:
+            reason = f"no node that policy {policy!r} writes to can tell; name the policy that the write ran under"
+            raise NotResolvable(idem, reason)
+        return found.nodes
 
     def _policy_of(self, *stores: str) -> str:
         names = {self._stores.get(store, self._default) for store in stores}

@@ -43,7 +43,7 @@ ErrorClass: TypeAlias = Literal["retryable", "rejected", "fatal", "unknown"]
 
 REFUSALS: Final = frozenset(
     "CONFLICT DENIED PERMISSION_DENIED UNAUTHENTICATED AUTH_EXPIRED INVALID CONSTRAINT NOT_FOUND ALREADY_EXISTS "
-    "RESOLVER_FAILED QUOTA DEPENDENCY_REJECTED REJECTED MALFORMED TOO_LARGE QUERY".split()
+    "RESOLVER_FAILED QUOTA DEPENDENCY_REJECTED ABANDONED KEY_EXPIRED REJECTED MALFORMED TOO_LARGE QUERY".split()
 )
 """Codes with which the other side has judged the request itself: asking elsewhere would only hide the verdict."""
 AMBIGUOUS: Final = frozenset("UNAVAILABLE TIMEOUT INTERNAL".split())

@@ -1,13 +1,16 @@
-"""How far the writes of a policy go: what the runtime has to know of a graph, and all it may know."""
+"""How far the writes of a policy go, what the runtime may know of a graph, and who can be asked what became of them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from atoma.contracts.execution import Step
 from atoma.contracts.policy import Combinator, WriteReach
+from atoma.errors import WriteUnknown
 from atoma.kernel.combinators import AtomicStep, DetachStep, NodeStep, SequenceStep, SyncedStep
 from atoma.kernel.policy import remote_of
+from atoma.ports import ResolvingNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,4 +67,44 @@ def _parts(step: Combinator, nodes: Mapping[str, object]) -> _Parts:
             return every
 
 
-__all__ = ["write_reach"]
+@dataclass(frozen=True, slots=True)
+class Askable:
+    """Whom a policy's writes may be asked about.
+
+    Attributes:
+        nodes: Nodes of its write graph that can tell, in the order of the graph.
+        divided: Whether writes on stores that replicate go another way, through the outbox.
+    """
+
+    nodes: tuple[str, ...] = ()
+    divided: bool = False
+
+    def __or__(self, other: Askable) -> Askable:
+        return Askable(tuple(dict.fromkeys(self.nodes + other.nodes)), self.divided or other.divided)
+
+
+def askable(graph: Combinator, nodes: Mapping[str, object]) -> Askable:
+    """Whom the writes of ``graph`` may be asked about."""
+    match graph:
+        case NodeStep(id=id):
+            return Askable((id,) if isinstance(nodes.get(id), ResolvingNode) else ())
+        case SyncedStep(otherwise=otherwise):
+            return askable(otherwise, nodes) | Askable(divided=True)
+        case DetachStep(step=inner):
+            return askable(inner, nodes)
+        case AtomicStep():
+            return Askable()
+        case _:
+            found = Askable()
+            for child in graph.children:
+                found = found | askable(child, nodes)
+            return found
+
+
+def note_nodes(error: WriteUnknown, path: Sequence[Step], nodes: Mapping[str, object]) -> None:
+    """Note in ``error`` which nodes may have passed the write on, as the trail has it."""
+    sent = (step.node for step in path if step.outcome not in ("failed", "skipped", "detached"))
+    error.nodes = tuple(dict.fromkeys(id for id in sent if isinstance(nodes.get(id), ResolvingNode)))
+
+
+__all__ = ["Askable", "askable", "note_nodes", "write_reach"]

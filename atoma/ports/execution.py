@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
-from atoma.contracts.execution import Durability, QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.execution import (
+    Durability,
+    QueryRequest,
+    QueryResult,
+    Resolution,
+    ResolveRequest,
+    WriteRequest,
+    WriteResult,
+)
 from atoma.ports.local import LocalTx
 
 T = TypeVar("T")
@@ -27,6 +35,15 @@ class WritePort(Protocol):
 
     async def execute_write(self, request: WriteRequest) -> WriteResult:
         """Carry ``request`` out within the caller's cancel scope; refused items are results, not exceptions."""
+        ...
+
+
+@runtime_checkable
+class ResolvePort(Protocol):
+    """Finds out what became of writes; the kernel is one."""
+
+    async def execute_resolve(self, request: ResolveRequest) -> Resolution:
+        """Ask who decides, within the caller's cancel scope; what is answered once is answered again."""
         ...
 
 
@@ -64,6 +81,19 @@ class WriteNode(Protocol):
 
     async def write(self, request: WriteRequest) -> WriteResult:
         """Carry ``request`` out."""
+        ...
+
+
+@runtime_checkable
+class ResolvingNode(Protocol):
+    """A node that can tell what became of a write whose answer was lost."""
+
+    async def resolve(self, request: ResolveRequest) -> Resolution:
+        """Ask the authority behind the node; the answer is final, and the same whenever it is asked again.
+
+        Raises:
+            AtomaError: The authority could not be asked, or its answer was lost: the write is as unknown as before.
+        """
         ...
 
 

@@ -116,7 +116,8 @@ class Need:
         rows: Rows of the scope to load.
         since: Foreign changes are those after this sequence …
         author: … by anybody but this client.
-        answer: ``(principal, key)`` of a direct write whose stored answer to load.
+        answer: ``(principal, key)`` of a direct write whose stored answer to load, and under which the plan's is kept.
+        unit: ``(principal, key)`` of a direct write that may have been several mutations, whose answers to load.
     """
 
     client_id: bytes = b""
@@ -126,6 +127,7 @@ class Need:
     since: int = 0
     author: bytes = DIRECT
     answer: tuple[str, str] | None = None
+    unit: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +142,8 @@ class Facts:
         answer: The stored answer.
         now_ms: Wall clock.
         violation: Set when the plan broke a unique index: the step is asked again, for its refusal.
+        unit: The stored answers of the unit's numbered mutations, in their order, from the first one on.
+        forgotten_ms: Answers that were given before this time may have been forgotten; 0 when none was.
     """
 
     client: ClientState | None
@@ -149,6 +153,8 @@ class Facts:
     answer: bytes | None
     now_ms: int
     violation: str = ""
+    unit: tuple[bytes, ...] = ()
+    forgotten_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,14 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.execution import (
+    QueryRequest,
+    QueryResult,
+    Resolution,
+    ResolveRequest,
+    WriteRequest,
+    WriteResult,
+)
 from atoma.contracts.sync import (
     Hint,
     NotifyRequest,
@@ -57,6 +64,10 @@ class SyncService(Protocol):
 
     async def write(self, request: WriteRequest) -> WriteResult:
         """A direct write, applied at most once per idempotency key; the same key gets the same answer again."""
+        ...
+
+    async def resolve(self, request: ResolveRequest) -> Resolution:
+        """What became of this principal's write with the key: its answer, or the promise that it is never applied."""
         ...
 
 

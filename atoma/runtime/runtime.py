@@ -8,15 +8,17 @@ from typing import TypeVar
 import trio
 
 from atoma.contracts.events import Event
+from atoma.contracts.execution import Resolution
 from atoma.contracts.policy import WriteReach
-from atoma.errors import PluginError
+from atoma.errors import PluginError, WriteUnknown
 from atoma.ports.environment import Environment
-from atoma.ports.execution import QueryPort, WritePort
+from atoma.ports.execution import QueryPort, ResolvePort, WritePort
 from atoma.ports.live import LiveQueries
 from atoma.runtime.core import Core
 from atoma.runtime.flows.commit import WriteCommitFlow
 from atoma.runtime.flows.optimism import LayeredWrites
 from atoma.runtime.flows.read import ReadFlow
+from atoma.runtime.flows.resolve import ResolveFlow
 from atoma.runtime.flows.write import WriteFlow
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
@@ -43,6 +45,7 @@ class Runtime:
         nursery: Where Observables run, and where the authority is asked about what is shown already.
         reach: How far the writes of a policy go; None when every write is answered by the port.
         emit: Tells the listeners.
+        resolve: Finds out what became of writes; None when nobody can be asked.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Runtime:
         nursery: trio.Nursery,
         reach: Callable[[str], WriteReach] | None = None,
         emit: Callable[[Event], None] = lambda event: None,
+        resolve: ResolvePort | None = None,
     ) -> None:
         self.schema = schema
         layered: LayeredWrites | None = None
@@ -75,6 +79,7 @@ class Runtime:
             )
             writeback.layered = layered
         traces = environment.traces or TraceIds(environment.ids)
+        self._resolves = None if resolve is None else ResolveFlow(resolve, writeback.apply, layered, traces)
         commit = WriteCommitFlow(write, writeback, layered)
         self.core = Core(
             reads=ReadFlow(query, names, traces, writeback),
@@ -94,6 +99,12 @@ class Runtime:
         if self.schema.store(spec.name) is not spec:
             raise PluginError(f"the schema declares another store named {spec.name!r}")
         return Store(self.core, spec)
+
+    async def resolve(self, write: WriteUnknown | str, policy: str | None = None) -> Resolution:
+        """What became of a write whose answer was lost; see :meth:`atoma.Client.resolve`."""
+        if self._resolves is None:
+            raise PluginError("this runtime was made without a way to resolve writes")
+        return await self._resolves.resolve(write, policy)
 
     def transaction(self, policy: str | None = None) -> Transaction:
         """A transaction over several stores; use it with ``async with``."""

@@ -18,6 +18,7 @@ from atoma.contracts.events import (
     StepStarted,
     SyncStateChanged,
     WriteDispatched,
+    WriteResolved,
     WriteSettled,
 )
 from atoma.contracts.execution import Step
@@ -138,6 +139,10 @@ class Recorder:
             case WriteSettled():
                 attributes = {"atoma.operation": "write", "atoma.policy": event.policy, "atoma.error": event.error}
                 self._end(event, {**attributes, "atoma.status": event.status or ""}, event.path)
+            case WriteResolved():
+                attributes = {"atoma.operation": "resolve", "atoma.policy": event.policy, "atoma.error": event.error}
+                status = "abandoned" if event.abandoned else event.status or ""
+                self._end(event, {**attributes, "atoma.status": status}, event.path)
             case BreakerChanged():
                 self._breakers.add(1, {"atoma.node": event.node, "atoma.state": event.state})
             case ConflictDetected():
@@ -183,7 +188,9 @@ class Recorder:
         now = self._clock()
         self._request(trace_id, now).span.add_event(name, attributes, self._ns(now))
 
-    def _end(self, event: QueryFinished | WriteSettled, attributes: dict[str, str], path: Sequence[Step]) -> None:
+    def _end(
+        self, event: QueryFinished | WriteSettled | WriteResolved, attributes: dict[str, str], path: Sequence[Step]
+    ) -> None:
         request = self._request(event.trace_id, event.at)
         del self._open[event.trace_id]
         span = request.span

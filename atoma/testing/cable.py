@@ -14,22 +14,29 @@ CONNECTIONS_MAX = 256
 CHUNK_BYTES = 64 * 1024
 
 CableState: TypeAlias = Literal["whole", "cut", "mute"]
+Direction: TypeAlias = Literal["to-server", "to-client"]
 
 
 class Cable:
-    """A forwarder that can be cut and mended. Made by :func:`open_cable`.
+    """A forwarder that can be cut and mended, and made slow. Made by :func:`open_cable`.
 
     Attributes:
         port: Port on 127.0.0.1 to connect to in place of the server's.
+        target_port: Port of the server; 0 for none. May be changed: new connections go there.
+        delay_s: Seconds that each piece of up to 64 KiB is held back, in both directions.
+        bytes_per_s: Bytes that pass in a second, in each direction of each connection; 0 for as many as there are.
     """
 
     def __init__(self, port: int, target_port: int) -> None:
         self.port = port
-        self._target_port = target_port
+        self.target_port = target_port
+        self.delay_s = 0.0
+        self.bytes_per_s = 0
         self._state: CableState = "whole"
         self._mended = trio.Event()
         self._mended.set()
         self._live: set[trio.CancelScope] = set()
+        self._left: dict[Direction, int] = {}
 
     @property
     def address(self) -> str:
@@ -50,6 +57,10 @@ class Cable:
         """Break every connection at both ends and hang up on new ones, until :meth:`mend`."""
         self._state = "cut"
         self._mended.set()
+        self.disconnect()
+
+    def disconnect(self) -> None:
+        """Break every connection at both ends; new ones can be made at once."""
         for scope in list(self._live):
             scope.cancel()
 
@@ -59,9 +70,22 @@ class Cable:
             self._state = "mute"
             self._mended = trio.Event()
 
+    def truncate(self, direction: Direction, after: int) -> None:
+        """Break the connection that carries the byte after the next ``after`` in ``direction``; those still arrive.
+
+        Happens once; bytes of all connections count together. :meth:`mend` calls it off.
+        """
+        self._left[direction] = after
+
+    def slow(self, *, delay_s: float = 0.0, bytes_per_s: int = 0) -> None:
+        """Hold back what passes, until :meth:`mend`; see the attributes."""
+        self.delay_s, self.bytes_per_s = delay_s, bytes_per_s
+
     def mend(self) -> None:
         """Let bytes through again; after :meth:`mute` those that were held back follow, as TCP would resend them."""
         self._state = "whole"
+        self._left.clear()
+        self.slow()
         self._mended.set()
 
     async def forward(self, client: trio.SocketStream) -> None:
@@ -80,23 +104,47 @@ class Cable:
 
     async def _joined(self, client: trio.SocketStream) -> None:
         await self._mended.wait()
-        server = await trio.open_tcp_stream("127.0.0.1", self._target_port)
+        if not self.target_port:
+            return
+        server = await trio.open_tcp_stream("127.0.0.1", self.target_port)
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._pump, client, server, nursery.cancel_scope)
-                nursery.start_soon(self._pump, server, client, nursery.cancel_scope)
+                nursery.start_soon(self._pump, client, server, "to-server", nursery.cancel_scope)
+                nursery.start_soon(self._pump, server, client, "to-client", nursery.cancel_scope)
         finally:
             await trio.aclose_forcefully(server)
 
-    async def _pump(self, source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
+    async def _pump(
+        self, source: trio.SocketStream, sink: trio.SocketStream, direction: Direction, both: trio.CancelScope
+    ) -> None:
         """Carry bytes one way; an end or a loss on one side ends the other."""
         try:
             while data := await source.receive_some(CHUNK_BYTES):
+                await self._held_back(len(data))
                 await self._mended.wait()
-                await sink.send_all(data)
+                passing = self._passing(direction, data)
+                await sink.send_all(passing)
+                if len(passing) < len(data):
+                    break
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         both.cancel()
+
+    async def _held_back(self, size: int) -> None:
+        wait_s = self.delay_s + (size / self.bytes_per_s if self.bytes_per_s else 0)
+        if wait_s:
+            await trio.sleep(wait_s)
+
+    def _passing(self, direction: Direction, data: bytes) -> bytes:
+        """What of ``data`` still arrives."""
+        left = self._left.get(direction)
+        if left is None:
+            return data
+        if len(data) <= left:
+            self._left[direction] = left - len(data)
+            return data
+        del self._left[direction]
+        return data[:left]
 
 
 @asynccontextmanager
@@ -104,7 +152,7 @@ async def open_cable(target_port: int, *, port: int = 0) -> AsyncGenerator[Cable
     """A cable to the server at ``127.0.0.1:target_port``; real sockets, so that what breaks is real.
 
     Args:
-        target_port: Where the server listens. It need not be there yet.
+        target_port: Where the server listens. It need not be there yet; 0 when the port is not known yet.
         port: Where to listen; 0 takes a free port.
 
     Leaving the block cuts the cable for good.

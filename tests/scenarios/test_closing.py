@@ -98,7 +98,11 @@ async def _follow(client: Client) -> None:
             pass
 
 
-@pytest.mark.parametrize("arguments", [["--once"], ["--port", "0"]], ids=["story", "page"])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--once"], ["--port", "0"], ["--once", "--transport", "grpc"], ["--once", "--transport", "http"]],
+    ids=["story", "page", "grpc", "http"],
+)
 def test_ctrl_c_ends_the_demo_within_a_second_without_a_traceback(arguments: list[str], tmp_path: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "atoma", "demo", *arguments, "--dir", str(tmp_path / "files")],

@@ -67,7 +67,7 @@ def coding_functions() -> list[tuple[types.ModuleType | type, str]]:
         owners: list[types.ModuleType | type] = [module]
         owners += [value for value in vars(module).values() if isinstance(value, type)]
         for owner in owners:
-            if isinstance(owner, type) and not owner.__module__.startswith("atoma_transports"):
+            if isinstance(owner, type) and not str(owner.__module__).startswith("atoma_transports"):
                 continue
             found += [
                 (owner, attribute)

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from random import Random
 
 import msgspec
 import trio
 
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
-from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, ConnectFailed, TransportError
+from atoma.contracts.execution import (
+    QueryRequest,
+    QueryResult,
+    Resolution,
+    ResolveRequest,
+    WriteRequest,
+    WriteResult,
+)
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, ConnectFailed, RemoteError, TransportError
 from atoma.plugins import PluginContext
 from atoma.ports import SYNC_LINK, Channel, PortKey, SyncService, Transport
 from atoma_transports.adapters import ServiceProxy
 
 CONNECT_S = 15.0  # the shared connection is opened for everybody, so no single caller's deadline bounds it
+FREE_FAILURES = 1  # after that many in a row an attempt has to wait, and callers are told so at once
+RETRY_S = 0.25
+RETRY_S_MAX = 15.0
 
 
 class Remote:
@@ -52,7 +64,7 @@ class Remote:
     @asynccontextmanager
     async def open(self, context: PluginContext) -> AsyncGenerator[None]:
         """Register transport, node and link. Nothing is connected before the first request."""
-        shared = SharedChannel(self._transport, context.nursery)
+        shared = SharedChannel(self._transport, context.nursery, context.environment.random)
         with ExitStack() as registered:
             registered.callback(shared.close)
             registered.callback(context.register_transport(self._transport))
@@ -93,6 +105,10 @@ class RemoteNode:
         """Write at the hub, at most once per idempotency key."""
         return await self._service.write(request)
 
+    async def resolve(self, request: ResolveRequest) -> Resolution:
+        """Ask what became of a write; abandoned, it never comes to pass."""
+        return await self._service.resolve(request)
+
 
 @dataclass(slots=True, eq=False)
 class _Connection:
@@ -108,24 +124,30 @@ class SharedChannel:
     """A :class:`atoma.ports.Channel` that connects when it is first used and again after a loss.
 
     However many callers wait, one connection is being made. A failed attempt fails those who waited for it; the next
-    caller tries again. A request that was certainly not sent because the connection had died meanwhile is sent once
-    more over a new one.
+    caller tries again. From the second failure in a row on, attempts keep a growing, jittered distance, and whoever
+    calls in between gets the error of the last one at once: a hub that is down is left in peace, and a fallback need
+    not wait. A request that was certainly not sent because the connection had died meanwhile is sent once more over
+    a new one.
     """
 
-    def __init__(self, transport: Transport, nursery: trio.Nursery) -> None:
+    def __init__(self, transport: Transport, nursery: trio.Nursery, random: Random) -> None:
         self._transport = transport
         self._nursery = nursery
+        self._random = random
         self._current: _Connection | None = None
         self._closed = False
+        self._failures = 0
+        self._failure: AtomaError | None = None
+        self._next_attempt = -math.inf
 
     async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
         """See :class:`atoma.ports.Channel`."""
         connection, channel = await self._connected()
         try:
             return await channel.call(method, message)
-        except TransportError as error:
+        except (TransportError, RemoteError) as error:
             self._discard(connection, error)
-            if error.maybe_sent or not isinstance(error, ChannelBroken):
+            if not isinstance(error, ChannelBroken) or error.maybe_sent:
                 raise
         _, channel = await self._connected()
         return await channel.call(method, message)
@@ -142,7 +164,7 @@ class SharedChannel:
         try:
             async with channel.stream(method, message) as items:
                 yield items
-        except TransportError as error:
+        except (TransportError, RemoteError) as error:
             self._discard(connection, error)
             raise
 
@@ -158,6 +180,9 @@ class SharedChannel:
             raise ConnectFailed("the client is closing")
         connection = self._current
         if connection is None:
+            wait_s = self._next_attempt - trio.current_time()
+            if wait_s > 0:
+                raise _again(self._failure, f"; the next attempt is made in {wait_s:.1f} s at the earliest")
             connection = self._current = _Connection()
             self._nursery.start_soon(self._hold, connection)
         await connection.settled.wait()
@@ -172,6 +197,7 @@ class SharedChannel:
                 async with self._transport.connect() as channel:
                     patience.deadline = float("inf")
                     connection.channel = channel
+                    self._failures = 0
                     connection.settled.set()
                     await connection.discarded.wait()
         except AtomaError as error:
@@ -179,20 +205,36 @@ class SharedChannel:
         finally:
             if self._current is connection:
                 self._current = None
+            if connection.channel is None:
+                self._note_failure(connection.failure)
             connection.settled.set()
 
-    def _discard(self, connection: _Connection, error: TransportError) -> None:
-        """Give ``connection`` up after ``error``, unless the error concerns the request alone."""
-        if isinstance(error, ChannelBroken | AuthenticationError) or error.maybe_sent:
+    def _note_failure(self, failure: AtomaError | None) -> None:
+        self._failure = failure
+        self._failures += 1
+        doublings = self._failures - FREE_FAILURES - 1
+        if doublings >= 0:
+            longest = min(RETRY_S_MAX, RETRY_S * 2.0 ** min(doublings, 10))
+            self._next_attempt = trio.current_time() + longest * self._random.uniform(0.5, 1.0)
+
+    def _discard(self, connection: _Connection, error: AtomaError) -> None:
+        """Give ``connection`` up after ``error``, unless the error concerns the request alone.
+
+        A channel whose calls do not share one connection says by ``is_open`` that it goes on after a loss.
+        """
+        if isinstance(error, ChannelBroken) and getattr(connection.channel, "is_open", False):
+            return
+        lost = isinstance(error, ChannelBroken | AuthenticationError) or getattr(error, "maybe_sent", False)
+        if lost or not getattr(connection.channel, "is_open", True):
             connection.discarded.set()
             if self._current is connection:
                 self._current = None
 
 
-def _again(failure: AtomaError | None) -> AtomaError:
+def _again(failure: AtomaError | None, rest: str = "") -> AtomaError:
     """The error of a shared attempt, new for each who waited: each raises it with a trace of its own."""
     if isinstance(failure, AuthenticationError):
-        return AuthenticationError(str(failure))
+        return type(failure)(f"{failure}{rest}")
     if failure is None:
-        return ConnectFailed(f"no connection within {CONNECT_S:g} s")
-    return ConnectFailed(str(failure))
+        return ConnectFailed(f"no connection within {CONNECT_S:g} s{rest}")
+    return ConnectFailed(f"{failure}{rest}")

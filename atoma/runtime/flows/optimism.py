@@ -21,7 +21,15 @@ import msgspec
 import trio
 
 from atoma.contracts.events import Event, WriteTakenBack
-from atoma.contracts.execution import ExecutionMeta, Step, WriteItemResult, WriteRequest, WriteResult, status_of
+from atoma.contracts.execution import (
+    ExecutionMeta,
+    Resolution,
+    Step,
+    WriteItemResult,
+    WriteRequest,
+    WriteResult,
+    status_of,
+)
 from atoma.contracts.policy import WriteReach
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import (
@@ -65,6 +73,8 @@ class _Unit:
         number: In the order of entering.
         before: Units that share a row with it and were written earlier; empty once it had its turn.
         left: It is settled, or its caller has given it up.
+        asking: Around what asks for its answer again and again.
+        resolution: What became of it, when somebody else has found out.
     """
 
     number: int
@@ -75,6 +85,8 @@ class _Unit:
     layers: tuple[int, ...] = ()
     receipts: tuple[PendingReceipt, ...] = ()
     left: trio.Event = field(default_factory=trio.Event)
+    asking: trio.CancelScope = field(default_factory=trio.CancelScope)
+    resolution: Resolution | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -128,6 +140,7 @@ class LayeredWrites:
         self._numbers = itertools.count()
         self._last: dict[RowKey, _Unit] = {}
         self._answers: dict[str, _Answer] = {}
+        self._units: dict[str, _Unit] = {}
 
     def takes(self, request: WriteRequest) -> bool:
         """Whether ``request`` is to be carried out here.
@@ -153,7 +166,8 @@ class LayeredWrites:
         Raises:
             Overloaded: Too many writes are undecided; nothing was written.
             WriteUnknown: The authority was asked first and its answer was lost. Its key is resolved in the background:
-                what was done is shown when it is known, and a ``WriteSettled`` event with that key tells it.
+                what was done is shown when it is known, and a ``WriteSettled`` event with that key tells it; who does
+                not want to wait for that resolves the key.
             AtomaError: It was asked first and could not be.
         """
         reach = self._reach(request.context.policy)
@@ -173,6 +187,17 @@ class LayeredWrites:
         answer.result, answer.error = result, error
         answer.came.set()
         return True
+
+    async def resolved(self, resolution: Resolution) -> None:
+        """Settle the write that somebody has resolved by its key, if it is undecided here, and wait until it is.
+
+        Cancelled, the write is settled without its waiter.
+        """
+        unit = self._units.get(resolution.idem)
+        if unit is not None:
+            unit.resolution = resolution
+            unit.asking.cancel()
+            await unit.left.wait()
 
     # showing first
 
@@ -224,12 +249,23 @@ class LayeredWrites:
         return [WriteItemResult(entry.id, ok=False, error=info) for entry in unit.request.entries]
 
     async def _resolved(self, unit: _Unit, doubt: AtomaError | None = None) -> WriteResult:
-        """The authority's answer, asked for again under the same key while it is in doubt.
+        """The authority's answer, asked for until it is there or somebody else has found it out.
 
         Raises:
             WriteUnknown: It could not be had.
             AtomaError: Nothing of the write was carried out.
         """
+        with unit.asking:
+            try:
+                return await self._asked_again(unit, doubt)
+            except AtomaError:
+                if unit.resolution is None:
+                    raise
+        assert unit.resolution is not None, "nobody else cancels the asking"
+        return _told(unit.request, unit.resolution)
+
+    async def _asked_again(self, unit: _Unit, doubt: AtomaError | None) -> WriteResult:
+        """The answer, asked for again under the same key while it is in doubt."""
         request = unit.request
         for tries in range(TRIES):
             if doubt is not None:
@@ -372,6 +408,7 @@ class LayeredWrites:
             self._undecided += 1
         for row in rows:
             self._last[row] = unit
+        self._units[request.idem] = unit
         return unit
 
     def _leave(self, unit: _Unit) -> None:
@@ -381,6 +418,7 @@ class LayeredWrites:
         for receipt in unit.receipts:
             receipt.close()
         unit.left.set()
+        self._units.pop(unit.request.idem, None)
         for row in unit.rows:
             if self._last.get(row) is unit:
                 del self._last[row]
@@ -403,6 +441,15 @@ def _undecided(units: Sequence[_Unit]) -> list[_Unit]:
     for unit in units:
         found += _undecided(unit.before) if unit.left.is_set() else [unit]
     return found
+
+
+def _told(request: WriteRequest, resolution: Resolution) -> WriteResult:
+    """The answer that a resolution stands for."""
+    if resolution.result is not None:
+        return aligned(request, resolution.result)
+    error = ErrorInfo("ABANDONED", "its key was resolved: it was not applied, and never will be")
+    items = tuple(WriteItemResult(entry.id, ok=False, error=error) for entry in request.entries)
+    return WriteResult("rejected", items, resolution.meta)
 
 
 def _staged(request: WriteRequest) -> WriteRequest:

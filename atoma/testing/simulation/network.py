@@ -9,7 +9,14 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import trio
 
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.execution import (
+    QueryRequest,
+    QueryResult,
+    Resolution,
+    ResolveRequest,
+    WriteRequest,
+    WriteResult,
+)
 from atoma.contracts.sync import (
     Hint,
     NotifyRequest,
@@ -182,3 +189,7 @@ class SplitPushes:
     async def write(self, request: WriteRequest) -> WriteResult:
         """Pass it on."""
         return await self._service.write(request)
+
+    async def resolve(self, request: ResolveRequest) -> Resolution:
+        """Pass it on."""
+        return await self._service.resolve(request)

@@ -44,6 +44,16 @@ def raise_floors(connection: apsw.Connection, keep: int) -> dict[str, int]:
     return dict(cast("Iterator[tuple[str, int]]", found))
 
 
+def raise_forgotten(connection: apsw.Connection, before_ms: int) -> None:
+    """Note that answers given before ``before_ms`` are about to go, if there are any: what is unknown may be one."""
+    if connection.execute("SELECT 1 FROM _atoma_hub_idem WHERE at_ms<? LIMIT 1", (before_ms,)).get is not None:
+        connection.execute(
+            "INSERT INTO _atoma_hub_forgotten(one, before_ms) VALUES(1, ?) "
+            "ON CONFLICT(one) DO UPDATE SET before_ms=max(before_ms, excluded.before_ms)",
+            (before_ms,),
+        )
+
+
 def batches(floors: dict[str, int], before_ms: int) -> Iterator[tuple[str, str, tuple[Scalar, ...]]]:
     """``(what, statement, bindings)`` of everything to delete; each is to be repeated until it deletes nothing."""
     for scope, floor in floors.items():

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -13,6 +14,7 @@ import apsw
 import msgspec
 
 from atoma.contracts.codec import decode, encode
+from atoma.contracts.execution import item_key
 from atoma.contracts.sync import Conflict, Outcome, OutcomeStatus, as_image
 from atoma.contracts.values import ErrorInfo, RowImage, Scalar
 from atoma.ports.hub import (
@@ -31,7 +33,7 @@ from atoma.ports.hub import (
     StoredOutcome,
 )
 from atoma_stores.sqlite.codes import is_unique_violation
-from atoma_stores.sqlite.hub_tables import StoreStatements
+from atoma_stores.sqlite.hub_tables import StoreStatements, read_forgotten
 
 _FOREIGN = """SELECT DISTINCT fields, post IS NULL FROM _atoma_hub_change
     WHERE scope=? AND store=? AND id=? AND seq>? AND author<>?"""
@@ -52,6 +54,7 @@ _PUT_TOMBSTONE = """INSERT OR REPLACE INTO _atoma_hub_tombstone(scope, store, id
 _GET_OUTCOME = "SELECT status, scope, seq, detail, digest FROM _atoma_hub_outcome WHERE client=? AND mid=?"
 _PUT_OUTCOME = """INSERT INTO _atoma_hub_outcome(client, mid, status, scope, seq, digest, detail, at_ms)
     VALUES(?,?,?,?,?,?,?,?)"""
+_UNIT_ANSWERS = "SELECT idem, outcome FROM _atoma_hub_idem WHERE principal=? AND idem>? AND idem<?"
 _FORGET_DETAIL = """UPDATE _atoma_hub_outcome SET detail=NULL
     WHERE client=? AND mid>? AND mid<=? AND status<>'rejected' AND detail IS NOT NULL"""
 
@@ -128,6 +131,8 @@ class DecisionRun:
             outcomes=self._outcomes(need, client),
             answer=self._answer(need.answer),
             now_ms=self._now_ms,
+            unit=self._unit(need.unit),
+            forgotten_ms=0 if need.unit is None else read_forgotten(self._connection),
         )
 
     def _client(self, client_id: bytes) -> ClientState | None:
@@ -198,6 +203,20 @@ class DecisionRun:
             "SELECT outcome FROM _atoma_hub_idem WHERE principal=? AND idem=?", key
         ).get
         return answer if isinstance(answer, bytes) else None
+
+    def _unit(self, key: tuple[str, str] | None) -> tuple[bytes, ...]:
+        """Answers of ``key:0``, ``key:1`` … up to the first that is missing."""
+        if key is None:
+            return ()
+        principal, idem = key
+        kept = dict(
+            cast(
+                "Iterator[tuple[str, bytes]]",
+                self._connection.execute(_UNIT_ANSWERS, (principal, f"{idem}:", f"{idem};")),
+            )
+        )
+        numbered = (item_key(idem, index, atomic=False, size=2) for index in itertools.count())
+        return tuple(kept[key] for key in itertools.takewhile(kept.__contains__, numbered))
 
     # plans
 

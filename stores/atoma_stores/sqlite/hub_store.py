@@ -28,7 +28,7 @@ from atoma.schema.spec import Schema
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
-from atoma_stores.sqlite.hub_compaction import batches, raise_floors
+from atoma_stores.sqlite.hub_compaction import batches, raise_floors, raise_forgotten
 from atoma_stores.sqlite.hub_decisions import DecisionRun, read_scope
 from atoma_stores.sqlite.hub_lock import sole_hub
 from atoma_stores.sqlite.hub_reading import read_located, read_page, read_query, read_scan
@@ -134,6 +134,7 @@ class SQLiteHubDatabase:
         """Raise the floors, then delete below them in batches."""
         before_ms = self._database.environment.wall_ms() - keep_ms
         floors = await self._database.transact(lambda connection: raise_floors(connection, keep), durability="full")
+        await self._database.transact(lambda connection: raise_forgotten(connection, before_ms), durability="full")
         removed: dict[str, int] = {}
         for what, statement, bindings in batches(floors, before_ms):
 

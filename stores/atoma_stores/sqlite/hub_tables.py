@@ -48,6 +48,9 @@ TABLES: tuple[str, ...] = (
     """CREATE TABLE IF NOT EXISTS _atoma_hub_idem(principal TEXT, idem TEXT, outcome BLOB NOT NULL, at_ms INTEGER NOT NULL,
         PRIMARY KEY(principal, idem)) STRICT, WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS _atoma_hub_idem_age ON _atoma_hub_idem(at_ms)",
+    # before_ms: answers given before this time may have been deleted; absent while none was
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_forgotten(one INTEGER PRIMARY KEY CHECK(one=1), before_ms INTEGER NOT NULL)
+        STRICT""",
 )
 
 
@@ -69,6 +72,12 @@ def load_identity(connection: apsw.Connection, environment: Environment) -> HubI
             f"{where}: hub format {found} is newer than this program's {HUB_FORMAT}; update the program"
         )
     return HubIdentity(cast("bytes", hub_id), cast("bytes", epoch), cast("bytes", key))
+
+
+def read_forgotten(connection: apsw.Connection) -> int:
+    """Time before which answers of direct writes may have been forgotten; 0 when none was."""
+    before: object = connection.execute("SELECT before_ms FROM _atoma_hub_forgotten").get
+    return before if isinstance(before, int) else 0
 
 
 def load_epoch(connection: apsw.Connection) -> bytes:

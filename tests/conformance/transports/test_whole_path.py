@@ -1,14 +1,11 @@
-"""Clients and a hub over every transport: direct reads and writes, sync, live rows, a pulled cable.
-
-The pigeon is a transport that only these tests know, so passing here means that a new transport touches nothing else.
-"""
+"""Clients and a hub over every transport: direct reads and writes, sync, live rows, a pulled cable, a lost answer."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +13,27 @@ import pytest
 import trio
 
 from atoma import AllowLoopback, Client, Hub, Query, Schema, StoreSpec, Sync, col, open_client, open_hub
-from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.execution import (
+    OperationContext,
+    QueryRequest,
+    ResolveRequest,
+    WriteEntry,
+    WriteOptions,
+    WriteRequest,
+)
 from atoma.contracts.query import Compare, QuerySpec, Sort
-from atoma.errors import AtomaError, RemoteError, TransportError, WriteError
+from atoma.errors import AtomaError, ChannelBroken, RemoteError, TransportError, WriteError
 from atoma.plugins import Plugin
-from atoma.ports import Principal, seeded_environment
+from atoma.ports import Principal, Transport, seeded_environment
+from atoma.testing.conformance import Faults, Ground, HookedHost, TransportSite
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
-from atoma_transports.adapters import ServiceProxy
+from atoma_transports.adapters import ChannelLimits, ServiceProxy
 from atoma_transports.remote import Remote
 
-OpenWire = Callable[..., AbstractAsyncContextManager[Any]]
+LIMITS = ChannelLimits(ping_s=0.5, pong_s=2.0, handshake_s=5.0)
+LARGE = 100_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,37 +49,46 @@ SCHEMA = Schema(CARDS)
 
 
 @dataclass
-class Door:
-    """The hub behind the token that the wires of these tests bring."""
+class Road:
+    """A hub that is served, the way to it, and what can be done to that."""
 
     hub: Hub
+    ground: Ground
+    on_call: Callable[[str, str], Awaitable[object]] | None = None
+    mended: trio.Event = field(default_factory=trio.Event)
 
-    async def authenticate(self, token: str, peer: Any) -> Principal:
-        return await self.hub.authenticate("", peer)
+    def transport(self) -> Transport:
+        return self.ground.transport("any", LIMITS)
 
-    def service(self, principal: Principal) -> Any:
-        return self.hub.service(principal)
+    @property
+    def faults(self) -> Faults:
+        assert self.ground.faults is not None
+        return self.ground.faults
+
+    async def hook(self, moment: str, method: str) -> None:
+        if self.on_call is not None:
+            await self.on_call(moment, method)
 
 
 @asynccontextmanager
-async def hub_behind(open_wire: OpenWire, folder: Path) -> AsyncGenerator[Any]:
-    async with open_hub(
-        SCHEMA, SQLiteHubStore(folder / "hub.db"), verifier=AllowLoopback(), environment=seeded_environment(1)
-    ) as hub:
-        async with open_wire(Door(hub)) as wire:
-            yield wire
+async def hub_behind(site: TransportSite, path: Path | str) -> AsyncGenerator[Road]:
+    opening = open_hub(SCHEMA, SQLiteHubStore(path), verifier=AllowLoopback(), environment=seeded_environment(1))
+    async with opening as hub, site.open_site(LIMITS) as ground:
+        road = Road(hub, ground)
+        async with ground.serve(HookedHost(hub, road.hook, token="")):
+            yield road
 
 
-def client_over(wire: Any, folder: Path, seed: int, *, synced: bool) -> AbstractAsyncContextManager[Client]:
-    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(folder / f"{seed}.db")), Remote(wire.transport())]
+def client_over(road: Road, folder: Path, seed: int, *, synced: bool) -> AbstractAsyncContextManager[Client]:
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(folder / f"{seed}.db")), Remote(road.transport())]
     if synced:
         plugins.append(Sync(stores=[CARDS], scopes=["main"]))
     policy = "sync-queue" if synced else "direct-remote"
     return open_client(SCHEMA, plugins=plugins, policy=policy, environment=seeded_environment(seed))
 
 
-async def test_direct_reads_and_writes_reach_the_hub(open_wire: OpenWire, tmp_path: Path) -> None:
-    async with hub_behind(open_wire, tmp_path) as wire, client_over(wire, tmp_path, 2, synced=False) as client:
+async def test_direct_reads_and_writes_reach_the_hub(site: TransportSite, tmp_path: Path) -> None:
+    async with hub_behind(site, tmp_path / "hub.db") as road, client_over(road, tmp_path, 2, synced=False) as client:
         cards = client.store(CARDS)
         await cards.insert_many(
             [Card(id=str(number), title=f"täsk {number}") for number in range(20)], confirm="strict"
@@ -83,22 +98,127 @@ async def test_direct_reads_and_writes_reach_the_hub(open_wire: OpenWire, tmp_pa
         page = await cards.query(Query().where(col("lane") == "doing"))
         assert [card.title for card in page] == ["täsk 3"]
         assert page.meta.source == "remote"
-        assert [step.node for step in page.meta.path] == [f"remote-{wire.transport().name}"]
+        assert [step.node for step in page.meta.path] == [f"remote-{road.transport().name}"]
         assert len(list(await cards.query())) == 19
         with pytest.raises(WriteError):
             await cards.insert(Card(id="3", title="taken"))
-        await wire.cut()
+        await road.faults.cut()
         with pytest.raises((TransportError, RemoteError)):
             await cards.query()
-        await wire.mend()
+        await road.faults.mend()
         assert len(list(await cards.query())) == 19
 
 
-async def test_two_clients_meet_at_the_hub_whatever_the_wire_does(open_wire: OpenWire, tmp_path: Path) -> None:
+def breaking(road: Road, moment: str, method: str) -> list[str]:
+    """Have the cable break for a moment the first time that ``method`` is at ``moment``; tells when it did."""
+    broken: list[str] = []
+
+    async def break_once(at: str, called: str) -> None:
+        if (at, called) == (moment, method) and not broken:
+            broken.append(called)
+            await road.faults.cut()
+            with trio.CancelScope(shield=True):  # the cut cancels this very handler
+                await trio.sleep(0.05)
+                await road.faults.mend()
+                road.mended.set()
+
+    road.on_call = break_once
+    return broken
+
+
+@pytest.mark.parametrize("method", ["push", "pull"])
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_an_answer_lost_while_syncing_loses_and_doubles_nothing(
+    site: TransportSite, tmp_path: Path, moment: str, method: str
+) -> None:
+    async with hub_behind(site, tmp_path / "hub.db") as road:
+        broken = breaking(road, moment, method)
+        async with client_over(road, tmp_path, 2, synced=True) as client:
+            handle = await client.store(CARDS).insert(Card(id="a", title="ä"))
+            with trio.fail_after(60):
+                assert await handle.accepted() == 1
+                await handle.observed()
+            assert broken == [method]
+        async with road.transport().connect() as channel:
+            rows = (await ServiceProxy(channel).query(QueryRequest("cards", QuerySpec(), OperationContext("t")))).rows
+        assert [(row.id, row.seq, row.image["title"]) for row in rows] == [("a", 1, "ä")]
+
+
+@pytest.mark.parametrize("fault", ["request cut off", "reply cut off", "slow", "restart"])
+async def test_sync_gets_through_whatever_the_road_does(site: TransportSite, tmp_path: Path, fault: str) -> None:
+    """Two devices, rows too large for one packet: after the fault both hold what both wrote, each row once."""
+    opening = open_hub(
+        SCHEMA, SQLiteHubStore(tmp_path / "hub.db"), verifier=AllowLoopback(), environment=seeded_environment(1)
+    )
+    async with opening as hub, site.open_site(LIMITS) as ground, AsyncExitStack() as clients:
+        road = Road(hub, ground)
+        host = HookedHost(hub, road.hook, token="")
+        sides = [await clients.enter_async_context(client_over(road, tmp_path, n, synced=True)) for n in (2, 3)]
+        async with ground.serve(host):
+            with trio.fail_after(60):
+                await (await sides[0].store(CARDS).insert(Card(id="first", title="x"))).observed()
+                if fault in ("request cut off", "reply cut off"):
+                    await road.faults.truncate("to-server" if fault == "request cut off" else "to-client", 60_000)
+                elif fault == "slow":
+                    await road.faults.slow(0.05)
+                if fault != "restart":
+                    await write_and_meet(sides)
+        if fault == "restart":
+            for side in sides:
+                await side.store(CARDS).insert(Card(id=f"while away {side is sides[0]}", title="y"))
+            async with ground.serve(host):
+                with trio.fail_after(60):
+                    await write_and_meet(sides)
+        rows = [sorted((card.id, len(card.title)) for card in await side.store(CARDS).query()) for side in sides]
+        away = [("while away False", 1), ("while away True", 1)] if fault == "restart" else []
+        assert rows[0] == rows[1] == [("0", LARGE), ("1", LARGE), ("first", 1), *away]
+
+
+async def write_and_meet(sides: Sequence[Client]) -> None:
+    """Each side writes a large row, and sees both."""
+    handles = [await side.store(CARDS).insert(Card(id=str(n), title="ü" * LARGE)) for n, side in enumerate(sides)]
+    for handle in handles:
+        await handle.observed()
+    while True:
+        ids = [{card.id for card in await side.store(CARDS).query()} for side in sides]
+        if ids[0] == ids[1] and {"0", "1", "first"} <= ids[0]:
+            return
+        await trio.sleep(0.05)
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+async def test_a_direct_write_whose_answer_is_lost_is_resolved_by_its_key(site: TransportSite, moment: str) -> None:
+    entry = WriteEntry("cards", "insert", "a", "main", {"title": "ä", "lane": "todo"})
+    request = WriteRequest((entry,), WriteOptions(), OperationContext("t"), "key-1")
+    async with hub_behind(site, ":memory:") as road:
+        broken = breaking(road, moment, "write")
+        async with road.transport().connect() as channel:
+            with pytest.raises(ChannelBroken) as lost:
+                await ServiceProxy(channel).write(request)
+            assert lost.value.maybe_sent
+        with trio.fail_after(10):
+            await road.mended.wait()
+        async with road.transport().connect() as channel:
+            service = ServiceProxy(channel)
+            resolution = await service.resolve(ResolveRequest("key-1", OperationContext("t")))
+            again = await service.write(request)
+            rows = (await service.query(QueryRequest("cards", QuerySpec(), OperationContext("t")))).rows
+    assert broken == ["write"]
+    if moment == "before":
+        assert resolution.abandoned
+        assert (again.status, again.items[0].error and again.items[0].error.code) == ("rejected", "ABANDONED")
+        assert rows == ()
+    else:
+        assert resolution.result is not None
+        assert resolution.result.items == again.items
+        assert [row.id for row in rows] == ["a"]
+
+
+async def test_two_clients_meet_at_the_hub_whatever_the_wire_does(site: TransportSite, tmp_path: Path) -> None:
     async with (
-        hub_behind(open_wire, tmp_path) as wire,
-        client_over(wire, tmp_path, 2, synced=True) as one,
-        client_over(wire, tmp_path, 3, synced=True) as two,
+        hub_behind(site, tmp_path / "hub.db") as road,
+        client_over(road, tmp_path, 2, synced=True) as one,
+        client_over(road, tmp_path, 3, synced=True) as two,
     ):
         handle = await one.store(CARDS).insert(Card(id="a", title="from one"))
         with trio.fail_after(30):
@@ -107,10 +227,10 @@ async def test_two_clients_meet_at_the_hub_whatever_the_wire_does(open_wire: Ope
                 async for _ in batches:
                     if [card.id for card in await two.store(CARDS).query()] == ["a"]:
                         break
-        await wire.cut()
+        await road.faults.cut()
         await one.store(CARDS).update("a", title="offline")
         offline = await two.store(CARDS).insert(Card(id="b", title="offline too"))
-        await wire.mend()
+        await road.faults.mend()
         with trio.fail_after(120):
             await offline.accepted()
             while True:
@@ -143,15 +263,13 @@ def random_query(rng: random.Random) -> QueryRequest:
 
 
 @pytest.mark.parametrize("seed", range(5))
-async def test_what_travels_gives_what_is_done_in_place(open_wire: OpenWire, seed: int) -> None:
+async def test_what_travels_gives_what_is_done_in_place(site: TransportSite, seed: int) -> None:
     """Two hubs, the same random requests: one is asked directly, the other over the wire."""
 
-    def hub() -> AbstractAsyncContextManager[Hub]:
-        environment = seeded_environment(1, wall_start_ms=0)
-        return open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback(), environment=environment)
-
+    environment = seeded_environment(1, wall_start_ms=0)
+    near_hub = open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback(), environment=environment)
     rng = random.Random(seed)
-    async with hub() as near, hub() as far, open_wire(Door(far)) as wire, wire.transport().connect() as channel:
+    async with near_hub as near, hub_behind(site, ":memory:") as road, road.transport().connect() as channel:
         sides = (near.service(Principal("local")), ServiceProxy(channel))
         refused = 0
         write = random_write(rng, 0)

@@ -24,12 +24,14 @@ from atoma.testing.cable import open_cable
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_stores.sqlite.database import Database
+from atoma_transports.grpc import GrpcTransport
+from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
 
-WireKind: TypeAlias = Literal["memory", "websocket"]
+WireKind: TypeAlias = Literal["memory", "websocket", "grpc", "http"]
 ROWS, LETTERS, PATTERNS = 4_000, 2_000, 250
 
 
@@ -142,9 +144,15 @@ async def open_wire(kind: WireKind, hub: Hub) -> AsyncGenerator[Wire]:
     else:
         async with open_server(hub, "127.0.0.1:0") as address:
             async with open_cable(int(address.rpartition(":")[2])) as cable:
-                yield Wire(
-                    WebSocketTransport(f"ws://{cable.address}/sync", token="t"), cable.mute, cable.cut, cable.mend
-                )
+                yield Wire(over_sockets(kind, cable.address), cable.mute, cable.cut, cable.mend)
+
+
+def over_sockets(kind: WireKind, address: str) -> Transport:
+    if kind == "grpc":
+        return GrpcTransport(f"grpc://{address}", token="t")
+    if kind == "http":
+        return HttpTransport(f"http://{address}", token="t")
+    return WebSocketTransport(f"ws://{address}/sync", token="t")
 
 
 @asynccontextmanager

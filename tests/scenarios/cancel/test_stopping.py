@@ -13,7 +13,7 @@ from atoma.contracts.policy import Policy
 from atoma.errors import AtomaError, NodeTimeout
 from atoma.kernel import node, timeout
 
-WIRES = ["memory", "websocket"]
+WIRES = ["memory", "websocket", "grpc", "http"]
 IDLE_S = 0.5
 """From the cancel to an idle connection and an ended handler; the bar of 0.1 s, which the benchmark measures, and room
 for a busy machine. Left alone, the query goes on for ten seconds."""

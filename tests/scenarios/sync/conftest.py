@@ -13,7 +13,14 @@ import pytest
 import trio
 
 from atoma.client.client import Client, open_client
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.execution import (
+    QueryRequest,
+    QueryResult,
+    Resolution,
+    ResolveRequest,
+    WriteRequest,
+    WriteResult,
+)
 from atoma.contracts.overlay import PendingMutation
 from atoma.contracts.sync import (
     Hint,
@@ -187,6 +194,9 @@ class Connection:
 
     async def write(self, request: WriteRequest) -> WriteResult:
         return await self._call("write", self.service.write, request)
+
+    async def resolve(self, request: ResolveRequest) -> Resolution:
+        return await self._call("resolve", self.service.resolve, request)
 
 
 @dataclass

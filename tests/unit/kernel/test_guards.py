@@ -9,7 +9,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from atoma.contracts.events import BreakerChanged, RetryScheduled
+from atoma.contracts.events import BreakerChanged, RetryScheduled, StepFinished
 from atoma.contracts.policy import Policy
 from atoma.contracts.query import QuerySpec
 from atoma.errors import (
@@ -33,6 +33,7 @@ from atoma.kernel import (
     node,
     parallel,
     race,
+    refuse,
     retry,
     timeout,
 )
@@ -360,3 +361,29 @@ async def test_a_hedge_that_is_in_doubt_asks_nobody_else(open_house: Any, make_n
         with pytest.raises(WriteUnknown):
             await house.write("hedge")
         assert [len(nodes[name].requests) for name in names] == [2, 1, 0]
+
+
+async def test_who_shares_a_failure_is_told_its_own_code(open_house: Any) -> None:
+    policy = Policy("cached", cache(REMOTE, ttl_s=10), None)
+    async with open_house(policy) as house:
+        down = RemoteError("later", remote_code="UNAVAILABLE", remote_retryable=True)
+        house.nodes["remote-test"].behaviour = [down]
+
+        async def ask() -> None:
+            with pytest.raises(RemoteError):
+                await house.query("cached")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            nursery.start_soon(ask)
+        await wait_all_tasks_blocked()
+        ends = [(one.outcome, one.error) for one in house.told if isinstance(one, StepFinished)]
+        assert ends == [("failed", "UNAVAILABLE")] * 2
+        assert len(house.nodes["remote-test"].requests) == 1
+
+
+async def test_a_guard_is_named_after_its_nodes_only(open_house: Any) -> None:
+    policy = Policy("narrow", bulkhead(fallback(REMOTE, refuse("closed")), 1), None)
+    async with open_house(policy) as house:
+        await house.query("narrow")
+        assert [guard.node for guard in house.kernel.guards()] == ["remote-test"]

@@ -17,7 +17,6 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoma import Query, Schema, StoreSpec, col
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import (
     ExecutionMeta,
@@ -34,14 +33,14 @@ from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ConflictError, ConnectFailed, UnknownPolicy, ValidationError, WriteRejected
 from atoma.ports import ApplyPort, Environment, LocalTx, QueryPort, WritePort
 from atoma.ports.execution import Origin
+from atoma.query import Query, col
 from atoma.runtime import Runtime
 from atoma.runtime.flows.apply import ApplyFlow
 from atoma.runtime.flows.commit import ResultMismatch
 from atoma.runtime.flows.read import MergeMode
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
-from atoma_stores.local import LocalQueryNode
-from atoma_stores.sqlite import SQLiteEngine
+from atoma.schema import Schema, StoreSpec
 
 T = TypeVar("T")
 
@@ -253,6 +252,9 @@ async def test_strict_waits_for_the_verdict_and_optimistic_does_not(reason: str)
 @asynccontextmanager
 async def open_cache(rows: Sequence[StoredRow], pending: str = "") -> AsyncGenerator[tuple[Scripted, ApplyPort]]:
     """A local cache that holds ``rows``; the row ``pending`` has an unsettled write on it."""
+    from atoma_stores.local import LocalQueryNode  # the other tests here run without any store
+    from atoma_stores.sqlite import SQLiteEngine
+
     async with SQLiteEngine(":memory:").open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
         node, apply = LocalQueryNode(database), ApplyFlow(database)
 
@@ -312,6 +314,8 @@ async def test_get_all_merges_a_remote_answer_as_asked(merge: MergeMode, remote:
 
 
 async def test_apply_writeback_is_idempotent_and_stays_out_of_the_outbox() -> None:
+    from atoma_stores.sqlite import SQLiteEngine
+
     seen: list[Origin] = ["sync"]
     async with SQLiteEngine(":memory:").open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
         commits: list[int] = []

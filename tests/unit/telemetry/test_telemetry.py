@@ -135,6 +135,17 @@ async def test_a_request_is_one_trace_from_the_caller_to_the_hub(seen: Seen) -> 
     assert sum(point.count for point in seen.metric("atoma.hub.call.duration")) == 2
 
 
+async def test_a_resolved_write_is_a_request_like_others(seen: Seen) -> None:
+    async with open_both(seen) as (client, _):
+        found = await client.resolve(new_id(), policy="direct-remote")
+        assert found.abandoned
+    (asked,), (served,) = seen.called("atoma resolve"), seen.called("atoma.hub resolve")
+    assert context(served).trace_id == context(asked).trace_id
+    told = attributes(asked)
+    assert (told["atoma.operation"], told["atoma.status"]) == ("resolve", "abandoned")
+    assert told["atoma.path"] == ("remote-memory: ok",)
+
+
 async def test_requests_continue_the_trace_of_their_caller(seen: Seen) -> None:
     tracer = seen.tracer_provider.get_tracer("the application")
     async with open_both(seen, Environment(traces=trace_ids())) as (client, _):

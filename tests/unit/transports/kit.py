@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.execution import (
+    QueryRequest,
+    QueryResult,
+    Resolution,
+    ResolveRequest,
+    WriteRequest,
+    WriteResult,
+)
 from atoma.contracts.sync import (
     Hint,
     NotifyRequest,
@@ -44,4 +51,7 @@ class Unasked:
         raise NotImplementedError
 
     async def write(self, request: WriteRequest) -> WriteResult:
+        raise NotImplementedError
+
+    async def resolve(self, request: ResolveRequest) -> Resolution:
         raise NotImplementedError

@@ -68,6 +68,56 @@ async def test_a_mute_cable_holds_bytes_back_and_tells_nobody() -> None:
         assert await stream.receive_some(100) == b"anybody?"
 
 
+async def test_a_truncated_connection_ends_inside_a_message_once() -> None:
+    async with echoing() as cable:
+        for direction, sent, answered in (("to-client", b"12345", b"123"), ("to-server", b"12345", b"123")):
+            cable.truncate(direction, 3)  # type: ignore[arg-type]
+            async with await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:
+                await stream.send_all(sent)
+                got = b""
+                with trio.fail_after(5):
+                    try:
+                        while data := await stream.receive_some(100):
+                            got += data
+                    except trio.BrokenResourceError:
+                        pass
+                assert got in (answered, b"")  # what was under way when the connection ended may be lost
+                assert await ended(stream)
+            async with await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:
+                assert await said(stream, b"whole") == b"whole"
+        cable.truncate("to-server", 3)
+        cable.mend()
+        async with await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:
+            assert await said(stream, b"12345") == b"12345"
+
+
+async def test_a_slow_cable_brings_everything_later() -> None:
+    async with echoing() as cable, await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:
+        cable.slow(delay_s=0.05)
+        began = trio.current_time()
+        assert await said(stream, b"hello") == b"hello"
+        assert trio.current_time() - began >= 0.1  # there and back
+        cable.slow(bytes_per_s=1000)
+        began = trio.current_time()
+        assert await said(stream, b"x" * 100) == b"x" * 100
+        assert trio.current_time() - began >= 0.2
+        cable.mend()
+        assert (cable.delay_s, cable.bytes_per_s) == (0, 0)
+
+
+async def test_a_cable_can_be_moved_to_another_server() -> None:
+    async with echoing() as first, open_cable(0) as cable:
+        async with await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:
+            assert await ended(stream)
+        cable.target_port = first.port
+        async with await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:
+            assert await said(stream, b"hello") == b"hello"
+            cable.disconnect()
+            assert await ended(stream)
+        async with await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:
+            assert await said(stream, b"again") == b"again"
+
+
 async def test_an_end_on_one_side_ends_the_other() -> None:
     async with echoing() as cable:
         async with await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -283,4 +284,50 @@ async def test_a_transport_that_hangs_is_given_up() -> None:
             with pytest.raises(ConnectFailed):
                 await Asking(context, "remote-hanging").query()
             assert trio.current_time() - began < 20
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_hub_that_is_down_is_not_stormed_and_callers_are_told_at_once() -> None:
+    host, network = Host(), MemoryNetwork()
+    attempts: list[float] = []
+
+    class Counting:
+        name = "memory"
+
+        @asynccontextmanager
+        async def connect(self) -> AsyncGenerator[Channel]:
+            attempts.append(trio.current_time())
+            async with MemoryTransport(network, token="t").connect() as channel:
+                yield channel
+
+    async with trio.open_nursery() as nursery:
+        context = Context(nursery)
+        async with Remote(Counting()).open(context):
+            asking = Asking(context)
+            began = trio.current_time()
+
+            async def insist() -> None:
+                while trio.current_time() < began + 120:
+                    called = trio.current_time()
+                    with pytest.raises(ConnectFailed, match="nobody can be reached") as failed:
+                        await asking.query()
+                    assert failed.value.maybe_sent is False
+                    assert trio.current_time() == called
+                    await trio.sleep(0.05)
+
+            async with trio.open_nursery() as callers:
+                for _ in range(5):
+                    callers.start_soon(insist)
+            assert 8 < len(attempts) < 22  # 12,000 calls
+            gaps = [later - earlier for earlier, later in itertools.pairwise(attempts)]
+            assert gaps[0] < 0.1
+            assert all(7 < gap <= 15.1 for gap in gaps[-4:])
+            assert len({round(gap, 3) for gap in gaps[-4:]}) > 1  # jitter
+            async with network.listen(host):
+                await trio.sleep(15.1)
+                assert (await asking.query()).rows[0].id == "a"
+                assert host.connections == 1
+                network.disconnect()
+                await trio.testing.wait_all_tasks_blocked()
+                assert (await asking.query()).rows[0].id == "a"  # a success starts the count anew
         nursery.cancel_scope.cancel()

@@ -101,7 +101,6 @@ async def test_frames_and_pages_share_a_port() -> None:
         (upgrade(host="localhost:8765", origin="http://localhost:9999"), "403"),
         (upgrade(origin="https://evil.example"), "403"),
         (upgrade(origin="null"), "403"),
-        ("PRI * HTTP/2.0\n\nSM\n\n", "50"),
         ("\x16\x03\x01\x02\n\n", "400"),
     ],
 )

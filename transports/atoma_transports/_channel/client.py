@@ -6,15 +6,16 @@ import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 import trio
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, ChannelBroken, ConnectFailed, Overloaded, ProtocolError, RemoteError
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.codes import error_of
+from atoma_transports._channel.codes import CODES, error_of, info_of
 from atoma_transports._channel.frames import (
     SERVER_KINDS,
     Auth,
@@ -24,12 +25,14 @@ from atoma_transports._channel.frames import (
     budget_now,
     decode_frame,
     encode_frame,
+    read_welcome,
 )
+from atoma_transports._channel.items import Items
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.methods import Method, MethodTable
 from atoma_transports._channel.outgoing import Outgoing, Ticket
-from atoma_transports._channel.pipe import LOST, MessagePipe, close_pipe
-from atoma_transports._channel.pulse import until_mute
+from atoma_transports._channel.pipe import LOST, MessagePipe, explain_close
+from atoma_transports._channel.pulse import Pulse, until_mute
 
 logger = logging.getLogger("atoma.transports")
 
@@ -38,9 +41,16 @@ DEADLINE_MARGIN_S = 0.25  # both ends watch the deadline; within this margin the
 
 @dataclass(slots=True, eq=False)
 class _Call:
-    """One call in flight, or one stream."""
+    """One call in flight, one stream, or one token under way.
+
+    Attributes:
+        id: Given by this end.
+        expected: The kind of frame that ends it well.
+        items: Where the items of a stream go.
+    """
 
     id: int
+    expected: FrameKind
     done: trio.Event = field(default_factory=trio.Event)
     ticket: Ticket | None = None
     answered: bool = False
@@ -50,7 +60,7 @@ class _Call:
 
 
 class FrameChannel:
-    """A :class:`atoma.ports.Channel` over a message pipe. Made by :func:`open_channel`."""
+    """A :class:`atoma.ports.Channel` over a message pipe. Made by ``opening.open_channel``."""
 
     def __init__(self, pipe: MessagePipe, methods: MethodTable, welcome: Welcome, limits: ChannelLimits) -> None:
         self._pipe = pipe
@@ -60,11 +70,9 @@ class FrameChannel:
         self._calls_max = min(limits.calls, welcome.calls)
         self._calls: dict[int, _Call] = {}
         self._last_id = 0
-        self._out = Outgoing(limits.queue_bytes, limits.slow_s)
-        self._heard = trio.current_time()
+        self._out = Outgoing(pipe, limits.queue_bytes, limits.slow_s)
+        self._pulse = Pulse(pipe, lambda: self._tell(encode_frame("pong")), limits)
         self._failure: AtomaError | None = None
-        self.window = limits.window
-        """Items of a stream that may be under way."""
         self.principal = welcome.principal
         """Who the server says the client is."""
 
@@ -76,42 +84,57 @@ class FrameChannel:
     async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
         """See :class:`atoma.ports.Channel`. Cancelling stops the handler at the far end."""
         spec = self._spec(method, streams=False)
-        call = self._begin()
-        try:
-            await self._send_call(call, "call", method, message)
-            await call.done.wait()
-        finally:
-            self._forget(call)
-        if call.refused is not None:
-            await self._raise(call.refused)
-        if not call.answered:
-            raise self._lost(call)
+        call = self._begin("reply")
+        await self._answer_to(call, partial(self._send_call, call, "call", method, message))
         return decode(call.payload, spec.reply)
 
     @asynccontextmanager
     async def stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
         """See :class:`atoma.ports.Channel`. Leaving the block stops the handler at the far end."""
         spec = self._spec(method, streams=True)
-        call = self._begin()
-        call.items, items = trio.open_memory_channel[bytes](self._limits.window)
+        call = self._begin("end")
+        window = self._limits.window
+        call.items, payloads = trio.open_memory_channel[bytes](window)
         try:
-            with items:
-                await self._send_call(call, "stream", method, message, credit=self._limits.window)
-                yield _Items(self, call, spec, items)
+            with payloads:
+                await self._send_call(call, "stream", method, message, credit=window)
+                yield Items(payloads, spec.reply, partial(self._grant, call), partial(self._check_end, call), window)
         finally:
             self._forget(call)
 
-    def grant(self, call: _Call, amount: int) -> None:
-        """Let the other side send ``amount`` more items of a stream."""
-        if not call.done.is_set():
-            self._tell(encode_frame("credit", call.id, credit=amount))
+    async def renew(self, token: str) -> Welcome:
+        """Go on with another token of the same subject.
 
-    async def check_end(self, call: _Call) -> None:
-        """Raise what ended a stream, unless it simply ended."""
+        Raises:
+            AuthenticationError: The server refuses it; the old one is as good as before.
+            RemoteError: It belongs to another subject; the connection ends.
+            ChannelBroken: The connection was lost.
+        """
+        call = self._begin("welcome")
+        data = encode_frame("auth", call.id, encode(Auth(token)))
+        await self._answer_to(call, partial(self._send, call, data))
+        return read_welcome(call.payload)
+
+    async def _answer_to(self, call: _Call, send: Callable[[], Awaitable[None]]) -> None:
+        """Send and wait for what the server says; raises what it refused with."""
+        try:
+            await send()
+            await call.done.wait()
+        finally:
+            self._forget(call)
+        await self._check_end(call)
+
+    async def _check_end(self, call: _Call) -> None:
+        """Raise what ended a call or a stream, unless it simply ended."""
         if call.refused is not None:
             await self._raise(call.refused)
         if not call.answered:
             raise self._lost(call)
+
+    def _grant(self, call: _Call, amount: int) -> None:
+        """Let the other side send ``amount`` more items of a stream."""
+        if not call.done.is_set():
+            self._tell(encode_frame("credit", call.id, credit=amount))
 
     def _spec(self, method: str, *, streams: bool) -> Method:
         spec = self._methods.get(method)
@@ -119,28 +142,36 @@ class FrameChannel:
             raise ProtocolError(f"the protocol has no {'stream' if streams else 'call'} {method!r}", maybe_sent=False)
         return spec
 
-    def _begin(self) -> _Call:
+    def _begin(self, expected: FrameKind) -> _Call:
         if self._failure is not None:
             raise self._lost(None)
-        if len(self._calls) >= self._calls_max:
+        if len(self._calls) >= self._calls_max and expected != "welcome":  # a new token is no call
             raise Overloaded("the connection's table of calls in flight", self._calls_max)
         self._last_id += 1
-        call = self._calls[self._last_id] = _Call(self._last_id)
+        call = self._calls[self._last_id] = _Call(self._last_id, expected)
         return call
 
     async def _send_call(
         self, call: _Call, kind: FrameKind, method: str, message: msgspec.Struct, credit: int = 0
     ) -> None:
+        budget_ms = budget_now()
+        if (
+            budget_ms == 0
+        ):  # whoever has no time left sends nothing; otherwise the wait for the answer is the checkpoint
+            await trio.lowlevel.checkpoint()
         trace_id = getattr(message, "trace_id", "")
         data = encode_frame(
             kind,
             call.id,
             encode(message),
             method=method,
-            budget_ms=budget_now(),
+            budget_ms=budget_ms,
             trace_id=trace_id if isinstance(trace_id, str) else "",
             credit=credit,
         )
+        await self._send(call, data)
+
+    async def _send(self, call: _Call, data: bytes) -> None:
         if len(data) > self._frame_bytes:
             text = f"the request takes {len(data)} bytes; the limit is {self._frame_bytes}; nothing was sent"
             raise RemoteError(text, remote_code="TOO_LARGE")
@@ -157,7 +188,8 @@ class FrameChannel:
             call.items.close()
         if call.done.is_set() or call.ticket is None or self._out.withdraw(call.ticket):
             return
-        self._tell(encode_frame("cancel", call.id))
+        if call.expected != "welcome":
+            self._tell(encode_frame("cancel", call.id))
 
     def _tell(self, data: bytes) -> None:
         try:
@@ -178,6 +210,8 @@ class FrameChannel:
         sent = call is not None and call.ticket is not None and call.ticket.taken
         if isinstance(failure, ProtocolError):
             return ProtocolError(str(failure), maybe_sent=sent)
+        if not sent and _is_final(failure):
+            return error_of(info_of(failure))
         outcome = "the outcome of the call is unknown" if sent else "the call was not sent"
         return ChannelBroken(f"{failure}; {outcome}", maybe_sent=sent)
 
@@ -214,16 +248,19 @@ class FrameChannel:
         try:
             while True:
                 frame = decode_frame(await self._pipe.receive(), self._limits.frame_bytes)
-                self._heard = trio.current_time()
+                self._pulse.frame_at = trio.current_time()
                 self._take(frame)
         except LOST:
             return ChannelBroken("the connection was lost")
+        except ProtocolError as error:
+            explain_close(self._pipe, info_of(error))
+            return error
         except AtomaError as error:
             return error
 
     async def _write(self) -> AtomaError:
         try:
-            await self._out.run(self._pipe)
+            await self._out.run()
         except trio.TooSlowError:
             return ChannelBroken("the other side takes nothing any more")
         except LOST:
@@ -231,7 +268,7 @@ class FrameChannel:
         raise AssertionError("unreachable: the writer ends with an error only")
 
     async def _watch(self) -> AtomaError:
-        await until_mute(lambda: self._heard, lambda: self._tell(encode_frame("ping")), self._limits)
+        await until_mute(self._pulse, lambda: self._tell(encode_frame("ping")), self._limits)
         return ChannelBroken("the other side does not answer any more")
 
     def _take(self, frame: Frame) -> None:
@@ -262,10 +299,10 @@ class FrameChannel:
             except trio.BrokenResourceError:
                 pass  # the reader is just leaving
             return
-        if (frame.kind == "reply") != (call.items is None) and frame.kind != "error":
-            raise ProtocolError(f"a {frame.kind!r} frame does not fit what was called")
         if frame.kind == "error":
             call.refused = decode(frame.payload, ErrorInfo)
+        elif frame.kind != call.expected:
+            raise ProtocolError(f"a {frame.kind!r} frame does not fit what was called")
         call.payload = frame.payload
         call.answered = True
         call.done.set()
@@ -273,73 +310,9 @@ class FrameChannel:
             call.items.close()
 
 
-class _Items:
-    """Reads a stream. Not a generator, which could be left half-way and would then have to be collected."""
-
-    def __init__(
-        self, channel: FrameChannel, call: _Call, spec: Method, payloads: trio.MemoryReceiveChannel[bytes]
-    ) -> None:
-        self._channel = channel
-        self._call = call
-        self._spec = spec
-        self._payloads = payloads
-        self._batch = max(1, channel.window // 2)
-        self._taken = 0
-
-    def __aiter__(self) -> _Items:
-        return self
-
-    async def __anext__(self) -> msgspec.Struct:
-        try:
-            payload = await self._payloads.receive()
-        except trio.EndOfChannel:
-            await self._channel.check_end(self._call)
-            raise StopAsyncIteration from None
-        self._taken += 1
-        if self._taken >= self._batch:
-            self._channel.grant(self._call, self._taken)
-            self._taken = 0
-        return decode(payload, self._spec.reply)
-
-
-async def _shake_hands(pipe: MessagePipe, token: str, limits: ChannelLimits) -> Welcome:
-    await pipe.send(encode_frame("auth", payload=encode(Auth(token))))
-    frame = decode_frame(await pipe.receive(), limits.frame_bytes)
-    if frame.kind == "error":
-        raise error_of(decode(frame.payload, ErrorInfo))
-    if frame.kind != "welcome":
-        raise ProtocolError(f"expected 'welcome', got {frame.kind!r}; is this an Atoma hub?", maybe_sent=False)
-    return decode(frame.payload, Welcome)
-
-
-@asynccontextmanager
-async def open_channel(
-    pipe: MessagePipe, methods: MethodTable, *, token: str, limits: ChannelLimits
-) -> AsyncGenerator[FrameChannel]:
-    """Authenticate over ``pipe`` and carry calls over it inside the block; the pipe is closed at the end.
-
-    Raises:
-        AuthenticationError: The other side refused the token.
-        ConnectFailed: The other side did not answer within ``limits.handshake_s``, or hung up.
-        ProtocolError: The other side speaks something else.
-    """
-    try:
-        try:
-            with trio.fail_after(limits.handshake_s):
-                welcome = await _shake_hands(pipe, token, limits)
-        except trio.TooSlowError:
-            raise ConnectFailed(f"the other side did not greet within {limits.handshake_s:g} s") from None
-        except LOST:
-            raise ConnectFailed("the other side hung up before it had greeted") from None
-        except RemoteError as error:
-            raise ConnectFailed(f"the other side does not take connections now ({error})") from None
-        channel = FrameChannel(pipe, methods, welcome, limits)
-        async with open_tasks() as nursery:
-            nursery.start_soon(channel.run)
-            try:
-                yield channel
-            finally:
-                channel.fail(ChannelBroken("the connection is closed"))
-                nursery.cancel_scope.cancel()
-    finally:
-        await close_pipe(pipe, limits.close_s)
+def _is_final(failure: AtomaError) -> bool:
+    """Whether connecting again in the same way would end in the same way, so that the reason matters more."""
+    if isinstance(failure, RemoteError):
+        code = CODES.get(failure.remote_code)
+        return code is not None and code.category == "session"
+    return isinstance(failure, AuthenticationError)

@@ -19,6 +19,7 @@ from atoma.errors import (
     ProtocolError,
     RemoteError,
     StoreError,
+    TokenExpired,
     TransportError,
     ValidationError,
     WriteRejected,
@@ -90,10 +91,11 @@ CODES: dict[str, Code] = {
     "RESOLVER_FAILED": Code("outcome", 200, 0),
     "QUOTA": Code("outcome", 200, 0),
     "DEPENDENCY_REJECTED": Code("outcome", 200, 0),
+    "ABANDONED": Code("outcome", 200, 0),
+    "KEY_EXPIRED": Code("outcome", 200, 0),
 }
 """Codes of the protocol. A code that is not here is treated as ``outcome`` and keeps its own ``retryable``."""
 
-_AUTHENTICATION = frozenset({"UNAUTHENTICATED", "AUTH_EXPIRED"})
 _PROTOCOL = frozenset(
     {"MALFORMED", "TOO_DEEP", "BAD_CHECKSUM", "UNIMPLEMENTED", "PROTO_UNSUPPORTED", "FEATURE_REQUIRED"}
 )
@@ -130,7 +132,9 @@ def info_of(error: AtomaError) -> ErrorInfo:
 
 def error_of(info: ErrorInfo) -> AtomaError:
     """The error that a reply with ``info`` raises at the caller: the same type and code on every transport."""
-    if info.code in _AUTHENTICATION:
+    if info.code == "AUTH_EXPIRED":
+        return TokenExpired(info.message)
+    if info.code == "UNAUTHENTICATED":
         return AuthenticationError(info.message)
     if info.code in _PROTOCOL:
         return ProtocolError(f"the other side answered {info.code}: {info.message}")

@@ -22,14 +22,17 @@ FrameKind: TypeAlias = Literal[
     "auth", "welcome", "call", "reply", "stream", "item", "end", "error", "cancel", "credit", "ping", "pong"
 ]
 KINDS = frozenset(get_args(FrameKind))
-CLIENT_KINDS = frozenset({"call", "stream", "cancel", "credit", "ping", "pong"})
+CLIENT_KINDS = frozenset({"auth", "call", "stream", "cancel", "credit", "ping", "pong"})
 """What a client may send once it is welcome."""
-SERVER_KINDS = frozenset({"reply", "item", "end", "error", "ping", "pong"})
+SERVER_KINDS = frozenset({"welcome", "reply", "item", "end", "error", "ping", "pong"})
 """What a server may send once it has said welcome."""
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """One message on the wire.
+    """One message on the wire: an array, so that no field can come twice.
+
+    A payload is a map whose last value counts when a key comes twice: everybody reads it through the one decoder, and
+    what is handed on is written anew, so nobody can be shown something else.
 
     Attributes:
         version: Version of this envelope.
@@ -53,7 +56,10 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
 
 class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Payload of the first frame of a client."""
+    """Payload of the first frame of a client, and of every frame that brings a new token later.
+
+    The first one has the id 0; a later one has an id of its own, which its answer repeats.
+    """
 
     token: str
 
@@ -62,11 +68,31 @@ class Auth(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Welcome(msgspec.Struct, frozen=True):
-    """Payload of the first frame of a server: who the client is, and the server's bounds."""
+    """Payload of a server's answer to a token: who the client is, and the server's bounds.
+
+    Attributes:
+        principal: The subject of the token.
+        frame_bytes: Largest frame the server takes.
+        calls: Calls and streams the server takes in flight.
+        expires_in: Seconds until the token stops being good; None for never.
+    """
 
     principal: str
     frame_bytes: int
     calls: int
+    expires_in: float | None = None
+
+
+def read_welcome(payload: bytes) -> Welcome:
+    """The welcome that ``payload`` is.
+
+    Raises:
+        ProtocolError: It is none, or its bounds leave no room for anything.
+    """
+    welcome = decode(payload, Welcome)
+    if welcome.frame_bytes < 1 or welcome.calls < 1:
+        raise ProtocolError("the welcome has bounds within which nothing can be sent")
+    return welcome
 
 
 def encode_frame(

@@ -23,6 +23,8 @@ class ChannelLimits:
         pong_s: Seconds it has to answer before the connection counts as lost.
         slow_s: Seconds that a peer may take nothing while something waits for it.
         close_s: Seconds for a polite goodbye before the connection is cut.
+        expired_s: Seconds that a connection whose token has expired is kept, so that the client may send a new one.
+        bytes_per_s: Bytes that a client on another machine may send in a second, in the long run; 0 for no limit.
     """
 
     frame_bytes: int = FRAME_BYTES_MAX
@@ -35,3 +37,5 @@ class ChannelLimits:
     pong_s: float = 10.0
     slow_s: float = 30.0
     close_s: float = 0.5
+    expired_s: float = 5.0
+    bytes_per_s: int = 16 * 1024 * 1024

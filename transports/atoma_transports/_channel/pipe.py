@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import trio
+
+from atoma.contracts.values import ErrorInfo
 
 
 @runtime_checkable
@@ -32,6 +35,7 @@ class MessagePipe(Protocol):
             trio.BrokenResourceError: The connection is lost.
             trio.ClosedResourceError: This end is closed.
             ProtocolError: The peer sent what is no message, or one that is too large.
+            AtomaError: The peer said why it closed the connection.
         """
         ...
 
@@ -40,8 +44,77 @@ class MessagePipe(Protocol):
         ...
 
 
+@runtime_checkable
+class EagerPipe(Protocol):
+    """A pipe that can take a message at once when its road is free; spares a change of tasks per message."""
+
+    @property
+    def unsent(self) -> bool:
+        """Whether a part of a message that was taken at once still waits for :meth:`flush`."""
+        ...
+
+    def send_now(self, message: bytes) -> bool:
+        """Take ``message`` without waiting; false when nothing of it was taken, as the road is not free.
+
+        Never called while :meth:`MessagePipe.send` or :meth:`flush` is under way, nor while something is unsent.
+
+        Raises:
+            trio.BrokenResourceError: The connection is lost.
+            trio.ClosedResourceError: This end is closed.
+        """
+        ...
+
+    async def flush(self) -> None:
+        """Send what is unsent. Raises as :meth:`MessagePipe.send` does."""
+        ...
+
+
+@runtime_checkable
+class WatchedPipe(Protocol):
+    """A pipe that sees the bytes of a message move before the message is whole."""
+
+    @property
+    def moved_at(self) -> float:
+        """When, on Trio's clock, bytes moved last: a large message that is under way is a sign of life."""
+        ...
+
+    def watch(self, on_part: Callable[[], None]) -> None:
+        """Call ``on_part`` whenever bytes have come of a message that is not whole yet."""
+        ...
+
+
+@runtime_checkable
+class GuardedPipe(Protocol):
+    """A pipe that refuses a message while it arrives, before it has been buffered."""
+
+    def allow(self, message_bytes: int) -> None:
+        """Take messages of this size from now on; before the first call only those of a stranger."""
+        ...
+
+
+@runtime_checkable
+class ExplainingPipe(Protocol):
+    """A pipe whose goodbye can say why."""
+
+    def explain(self, reason: ErrorInfo) -> None:
+        """Give ``reason`` when closing; of several, the first one."""
+        ...
+
+
 LOST = (trio.EndOfChannel, trio.BrokenResourceError, trio.ClosedResourceError)
 """What a pipe raises when there is no connection any more."""
+
+
+def allow(pipe: MessagePipe, message_bytes: int) -> None:
+    """Let messages of this size pass, on a pipe that guards against larger ones."""
+    if isinstance(pipe, GuardedPipe):
+        pipe.allow(message_bytes)
+
+
+def explain_close(pipe: MessagePipe, reason: ErrorInfo) -> None:
+    """Say ``reason`` in the goodbye, on a pipe that has one."""
+    if isinstance(pipe, ExplainingPipe):
+        pipe.explain(reason)
 
 
 async def close_pipe(pipe: MessagePipe, seconds: float) -> None:

@@ -3,58 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import msgspec
 import trio
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, AuthenticationError, ProtocolError
-from atoma.ports import Peer, ServiceHost, SyncService
+from atoma.errors import AtomaError, ProtocolError
+from atoma.ports import Peer, ServiceHost
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import info_of, refusal
 from atoma_transports._channel.explaining import explain
-from atoma_transports._channel.frames import (
-    CLIENT_KINDS,
-    Auth,
-    Frame,
-    FrameKind,
-    Welcome,
-    deadline_of,
-    decode_frame,
-    encode_frame,
-)
+from atoma_transports._channel.frames import CLIENT_KINDS, Frame, FrameKind, deadline_of, decode_frame, encode_frame
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.outgoing import Outgoing, Ticket
-from atoma_transports._channel.pipe import LOST, MessagePipe, close_pipe
-from atoma_transports._channel.pulse import until_mute
+from atoma_transports._channel.pipe import LOST, MessagePipe, close_pipe, explain_close
+from atoma_transports._channel.pulse import Pulse, until_mute
+from atoma_transports._channel.rate import PAUSE_S, Meter
+from atoma_transports._channel.served import Served, ServedTable
+from atoma_transports._channel.session import Session, first_session, session_for
+
+__all__ = ["Served", "ServedTable", "ServerConnection", "serve_connection"]
 
 logger = logging.getLogger("atoma.transports")
 
-Answer: TypeAlias = Callable[[SyncService, msgspec.Struct], Awaitable[msgspec.Struct]]
-Feed: TypeAlias = Callable[[SyncService, msgspec.Struct], AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]]
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """How one method is answered: ``answer`` for a call, ``feed`` for a stream.
-
-    Attributes:
-        request: Type of the request.
-        answer: Makes the reply.
-        feed: Makes the items.
-    """
-
-    request: type[msgspec.Struct]
-    answer: Answer | None = None
-    feed: Feed | None = None
-
-
-ServedTable: TypeAlias = Mapping[str, Served]
+RENEWALS_REFUSED_MAX = 3  # who brings that many bad tokens in a row on one connection has to connect anew
+EXPIRED = refusal("AUTH_EXPIRED", "the token of this connection has expired: send a new one, or connect again")
+STOPPING = refusal("UNAVAILABLE", "the server is shutting down")
+CHANGED = refusal("UNAVAILABLE", "the rights of this connection have changed: ask again")
 
 
 class _Credit:
@@ -68,10 +47,16 @@ class _Credit:
         self._amount = min(most, self._amount + amount)
         self._lot.unpark_all()
 
-    async def take(self) -> None:
-        while self._amount <= 0:
-            await self._lot.park()
+    async def take(self, patience_s: float) -> bool:
+        """Use one up; false when none has come for that long."""
+        if self._amount <= 0:
+            with trio.move_on_after(patience_s):
+                while self._amount <= 0:
+                    await self._lot.park()
+        if self._amount <= 0:
+            return False
         self._amount -= 1
+        return True
 
 
 @dataclass(slots=True, eq=False)
@@ -87,180 +72,272 @@ class ServerConnection:
     """One authenticated connection. Made by :func:`serve_connection`."""
 
     def __init__(
-        self, pipe: MessagePipe, served: ServedTable, service: SyncService, limits: ChannelLimits, drain: trio.Event
+        self,
+        pipe: MessagePipe,
+        served: ServedTable,
+        host: ServiceHost,
+        peer: Peer,
+        session: Session,
+        limits: ChannelLimits,
+        drain: trio.Event,
     ) -> None:
-        self.pipe = pipe
-        self.served = served
-        self.service = service
-        self.limits = limits
-        self.drain = drain
-        self.running: dict[int, _Running] = {}
-        self.tasks = 0  # answers under way, those included that the caller has given up and that are winding down
-        self.heard = trio.current_time()
-        self.idle = trio.lowlevel.ParkingLot()
-        self.out = Outgoing(limits.queue_bytes, limits.slow_s)
+        self._pipe = pipe
+        self._served = served
+        self._host = host
+        self._peer = peer
+        self._session = session
+        self._limits = limits
+        self._drain = drain
+        self._running: dict[int, _Running] = {}
+        self._tasks = 0  # answers under way, those included that the caller has given up and that are winding down
+        self._idle = trio.lowlevel.ParkingLot()
+        self._out = Outgoing(pipe, limits.queue_bytes, limits.slow_s)
+        self._pulse = Pulse(pipe, lambda: self._say("pong"), limits)
+        self._meter = None if peer.loopback or not limits.bytes_per_s else Meter(limits.bytes_per_s)
+        self._renewing = False
+        self._renewals_refused = 0
+        self._renewed = trio.lowlevel.ParkingLot()
+        self._watches_token = False
 
     async def run(self) -> None:
         """Answer until the connection ends or ``drain`` has been set and everything is answered."""
         async with open_tasks() as nursery:
             for part in (self._write, self._watch, self._wait_drained):
                 nursery.start_soon(self._until_lost, part, nursery.cancel_scope)
+            self._watch_token(nursery)
             try:
                 await self._read(nursery)
             except LOST:
                 pass
-            except ProtocolError as error:
-                self._say("error", 0, encode(info_of(error)))
-                await self._flush()
+            except AtomaError as error:  # the peer breaks the protocol, or says why it leaves
+                await self._dismiss(info_of(error))
             nursery.cancel_scope.cancel()
 
     async def _until_lost(self, part: Callable[[], Awaitable[None]], connection: trio.CancelScope) -> None:
         try:
             await part()
-        except (*LOST, trio.TooSlowError):
+        except LOST:
             pass
-        self.out.close()
+        except trio.TooSlowError:
+            explain_close(self._pipe, refusal("SLOW_CONSUMER", "nothing was taken for too long"))
+        self._out.close()
         connection.cancel()
 
     async def _read(self, nursery: trio.Nursery) -> None:
         while True:
-            frame = decode_frame(await self.pipe.receive(), self.limits.frame_bytes)
-            self.heard = trio.current_time()
+            data = await self._pipe.receive()
+            frame = decode_frame(data, self._limits.frame_bytes)
+            self._pulse.frame_at = trio.current_time()
             self._take(frame, nursery)
+            if self._meter is not None:
+                self._meter.count(len(data))
+                await self._meter.pause()
+                self._pulse.frame_at = trio.current_time()
 
     async def _write(self) -> None:
-        await self.out.run(self.pipe)
+        await self._out.run()
 
     async def _watch(self) -> None:
-        await until_mute(lambda: self.heard, lambda: self._say("ping"), self.limits)
+        await until_mute(self._pulse, lambda: self._say("ping"), self._limits)
 
     async def _wait_drained(self) -> None:
-        await self.drain.wait()
-        for call in self.running.values():
+        await self._drain.wait()
+        self._stop_streams(STOPPING)
+        while self._tasks:
+            await self._idle.park()
+        explain_close(self._pipe, STOPPING)
+        await self._flush()
+
+    def _watch_token(self, nursery: trio.Nursery) -> None:
+        """See to it that the connection does not outlive its token; one that never expires costs no task."""
+        if not self._watches_token and not math.isinf(self._session.expires_at):
+            self._watches_token = True
+            nursery.start_soon(self._until_lost, self._until_expired, nursery.cancel_scope)
+
+    async def _until_expired(self) -> None:
+        """Return once a token has expired and no new one came in time to save the connection."""
+        while True:
+            session = self._session
+            with trio.CancelScope(deadline=session.expires_at):
+                await self._renewed.park()
+            if self._session is not session:
+                continue
+            self._stop_streams(EXPIRED)
+            with trio.move_on_after(self._limits.expired_s):
+                await self._renewed.park()
+            if self._session is session:
+                return await self._dismiss(EXPIRED)
+
+    def _stop_streams(self, reason: ErrorInfo) -> None:
+        for call in self._running.values():
             if call.credit is not None:
-                call.stop = refusal("UNAVAILABLE", "the server is shutting down")
+                call.stop = reason
                 call.scope.cancel()
-        while self.tasks:
-            await self.idle.park()
+
+    async def _dismiss(self, reason: ErrorInfo) -> None:
+        """Tell the client why the connection ends; the caller ends it."""
+        explain_close(self._pipe, reason)
+        self._say("error", 0, encode(reason))
         await self._flush()
 
     async def _flush(self) -> None:
-        with trio.move_on_after(self.limits.close_s):
-            await self.out.flushed()
+        with trio.move_on_after(self._limits.close_s):
+            await self._out.flushed()
 
     def _say(self, kind: FrameKind, id: int = 0, payload: bytes = b"") -> None:
         try:
-            self.out.put_now(Ticket(encode_frame(kind, id, payload)))
+            self._out.put_now(Ticket(encode_frame(kind, id, payload)))
         except trio.BrokenResourceError:
             pass  # the connection is ending
 
     def _take(self, frame: Frame, nursery: trio.Nursery) -> None:
-        if frame.kind not in CLIENT_KINDS:
-            raise ProtocolError(f"a client must not send {frame.kind!r} frames here")
-        if frame.kind == "ping":
-            self._say("pong")
-        elif frame.kind in ("call", "stream"):
+        kind = frame.kind
+        if kind == "call" or kind == "stream":
             self._start(frame, nursery)
-        elif (call := self.running.get(frame.id)) is not None:
-            if frame.kind == "cancel":
+        elif kind == "ping":
+            self._say("pong")
+        elif kind == "auth":
+            self._start_renewal(frame, nursery)
+        elif kind not in CLIENT_KINDS:
+            raise _unexpected(kind)
+        elif (call := self._running.get(frame.id)) is not None:
+            if kind == "cancel":
                 call.scope.cancel()
-                del self.running[frame.id]
-            elif frame.kind == "credit" and call.credit is not None:
-                call.credit.add(frame.credit, self.limits.window * 4)
+                del self._running[frame.id]
+            elif kind == "credit" and call.credit is not None:
+                call.credit.add(frame.credit, self._limits.window * 4)
+
+    def _start_renewal(self, frame: Frame, nursery: trio.Nursery) -> None:
+        if self._renewing:
+            busy = refusal("RATE_LIMITED", "a new token is being looked at already", retry_after_ms=1000)
+            self._say("error", frame.id, encode(busy))
+            return
+        self._renewing = True
+        nursery.start_soon(self._renew, frame, nursery)
+
+    async def _renew(self, frame: Frame, nursery: trio.Nursery) -> None:
+        """Go on with the token in ``frame``; a bad one changes nothing, one of somebody else ends the connection."""
+        found: Session | ErrorInfo = refusal("TIMEOUT", "looking at the token took too long")
+        with trio.move_on_after(self._limits.handshake_s):
+            found = await session_for(frame, self._host, self._peer)
+        self._renewing = False
+        if isinstance(found, Session) and found.principal.subject == self._session.principal.subject:
+            self._renewals_refused = 0
+            if found.principal.claims != self._session.principal.claims:
+                self._stop_streams(CHANGED)
+            self._session = found
+            self._renewed.unpark_all()
+            self._watch_token(nursery)
+            self._say("welcome", frame.id, found.welcome(self._limits))
+            return
+        ends = True
+        if isinstance(found, Session):
+            found = refusal("PERMISSION_DENIED", "a connection belongs to one subject: connect anew as another")
+        else:
+            self._renewals_refused += 1
+            ends = self._renewals_refused >= RENEWALS_REFUSED_MAX
+        self._say("error", frame.id, encode(found))
+        if ends:
+            await self._dismiss(found)
+            self._out.close()
+            nursery.cancel_scope.cancel()
 
     def _start(self, frame: Frame, nursery: trio.Nursery) -> None:
         """Begin to answer; a frame that came twice while its call is running is dropped."""
         if frame.id == 0:
-            raise ProtocolError("a call needs an id")
-        if frame.id in self.running:
+            raise _unexpected("a call without an id")
+        if frame.id in self._running:
             return
-        refused = self._refusal(frame)
-        if refused is not None:
+        served = self._served.get(frame.method)
+        refused = self._refusal(frame, served)
+        if served is None or refused is not None:
+            assert refused is not None
             self._say("error", frame.id, encode(refused))
             return
-        credit = _Credit(min(frame.credit, self.limits.window * 4)) if frame.kind == "stream" else None
+        credit = _Credit(min(frame.credit, self._limits.window * 4)) if served.feed is not None else None
         call = _Running(trio.CancelScope(deadline=deadline_of(frame.budget_ms)), credit)
-        self.running[frame.id] = call
-        self.tasks += 1
-        nursery.start_soon(self._answer, frame, call)
+        self._running[frame.id] = call
+        self._tasks += 1
+        nursery.start_soon(self._answer, frame, call, served)
 
-    def _refusal(self, frame: Frame) -> ErrorInfo | None:
-        served = self.served.get(frame.method)
+    def _refusal(self, frame: Frame, served: Served | None) -> ErrorInfo | None:
         if served is None or (served.feed is not None) != (frame.kind == "stream"):
             return refusal("UNIMPLEMENTED", "no such method here")
-        if self.drain.is_set():
-            return refusal("UNAVAILABLE", "the server is shutting down")
-        if len(self.running) >= self.limits.calls or self.tasks >= 2 * self.limits.calls:
-            text = f"more than {self.limits.calls} calls in flight on one connection"
+        if self._drain.is_set():
+            return STOPPING
+        if self._session.expired():
+            return EXPIRED
+        if len(self._running) >= self._limits.calls or self._tasks >= 2 * self._limits.calls:
+            text = f"more than {self._limits.calls} calls in flight on one connection"
             return refusal("OVERLOADED", text, retry_after_ms=100)
+        if self._meter is not None and (debt_s := self._meter.debt_s()) > PAUSE_S:
+            text = f"more than {self._limits.bytes_per_s} bytes a second on one connection"
+            return refusal("RATE_LIMITED", text, retry_after_ms=math.ceil(debt_s * 1000))
         return None
 
-    async def _answer(self, frame: Frame, call: _Running) -> None:
+    async def _answer(self, frame: Frame, call: _Running, served: Served) -> None:
         """Answer one call; whatever it raises goes to its caller and harms nobody else."""
         refused: ErrorInfo | None = None
         payload = b""
         try:
             with call.scope:
-                if call.credit is None:
-                    payload = await self._reply(frame)
+                request = decode(frame.payload, served.request)
+                if served.answer is not None:
+                    payload = encode(await served.answer(self._session.service, request))
                 else:
-                    refused = await self._stream(frame, call.credit)
+                    refused = await self._stream(frame.id, call, served, request)
             if call.scope.cancelled_caught:
                 refused = call.stop or refusal("TIMEOUT", "the caller's deadline has passed")
         except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
             refused = explain(error, frame.method, frame.trace_id)
         finally:
-            self.tasks -= 1
-            if self.running.get(frame.id) is call:
-                del self.running[frame.id]
+            self._tasks -= 1
+            if self._running.get(frame.id) is call:
+                del self._running[frame.id]
                 wanted = True
             else:
                 wanted = False  # cancelled by the caller
-            self.idle.unpark_all()
+            if not self._tasks:
+                self._idle.unpark_all()
         if wanted:
-            await self._send_answer(frame, payload, refused, streams=call.credit is not None)
+            await self._send_answer(frame.id, payload, refused, streams=call.credit is not None)
 
-    async def _send_answer(self, frame: Frame, payload: bytes, refused: ErrorInfo | None, *, streams: bool) -> None:
+    async def _send_answer(self, id: int, payload: bytes, refused: ErrorInfo | None, *, streams: bool) -> None:
         if refused is not None:
-            data = encode_frame("error", frame.id, encode(refused))
+            data = encode_frame("error", id, encode(refused))
         else:
-            data = encode_frame("end" if streams else "reply", frame.id, payload)
-        if len(data) > self.limits.frame_bytes:
-            text = f"the answer takes {len(data)} bytes; the limit is {self.limits.frame_bytes}: ask for less"
-            data = encode_frame("error", frame.id, encode(refusal("TOO_LARGE", text)))
+            data = encode_frame("end" if streams else "reply", id, payload)
+        if len(data) > self._limits.frame_bytes:
+            text = f"the answer takes {len(data)} bytes; the limit is {self._limits.frame_bytes}: ask for less"
+            data = encode_frame("error", id, encode(refusal("TOO_LARGE", text)))
         try:
-            await self.out.put(Ticket(data))
+            await self._out.put(Ticket(data))
         except trio.BrokenResourceError:
             pass  # the connection is ending
 
-    async def _reply(self, frame: Frame) -> bytes:
-        served = self.served[frame.method]
-        assert served.answer is not None
-        return encode(await served.answer(self.service, decode(frame.payload, served.request)))
-
-    async def _stream(self, frame: Frame, credit: _Credit) -> ErrorInfo | None:
-        served = self.served[frame.method]
+    async def _stream(self, id: int, call: _Running, served: Served, request: msgspec.Struct) -> ErrorInfo | None:
         assert served.feed is not None
-        async with served.feed(self.service, decode(frame.payload, served.request)) as items:
+        assert call.credit is not None
+        async with served.feed(self._session.service, request) as items:
             try:
-                return await self._send_items(frame, credit, items)
+                return await self._send_items(id, call.credit, items)
             finally:
                 if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
                     await items.aclose()
 
-    async def _send_items(
-        self, frame: Frame, credit: _Credit, items: AsyncIterator[msgspec.Struct]
-    ) -> ErrorInfo | None:
+    async def _send_items(self, id: int, credit: _Credit, items: AsyncIterator[msgspec.Struct]) -> ErrorInfo | None:
         async for item in items:
-            data = encode_frame("item", frame.id, encode(item))
-            if len(data) > self.limits.frame_bytes:
+            data = encode_frame("item", id, encode(item))
+            if len(data) > self._limits.frame_bytes:
                 return refusal("TOO_LARGE", f"an item takes {len(data)} bytes")
-            with trio.move_on_after(self.limits.slow_s) as patience:
-                await credit.take()
-            if patience.cancelled_caught:
-                return refusal("SLOW_CONSUMER", f"nothing was taken from the stream for {self.limits.slow_s:g} s")
-            await self.out.put(Ticket(data))
+            if not await credit.take(self._limits.slow_s):
+                return refusal("SLOW_CONSUMER", f"nothing was taken from the stream for {self._limits.slow_s:g} s")
+            await self._out.put(Ticket(data))
         return None
+
+
+def _unexpected(what: str) -> AtomaError:
+    return ProtocolError(f"a client must not send {what!r} frames here")
 
 
 async def serve_connection(
@@ -277,37 +354,16 @@ async def serve_connection(
     Raises nothing but cancellation: what goes wrong concerns this connection only.
     """
     try:
-        service = await _welcome(pipe, host, peer, limits)
-        if service is not None:
-            await ServerConnection(pipe, served, service, limits, drain).run()
+        session = await first_session(pipe, host, peer, limits)
+        if session is not None:
+            await ServerConnection(pipe, served, host, peer, session, limits, drain).run()
     except LOST:
         pass
+    except trio.Cancelled:
+        explain_close(pipe, STOPPING)
+        raise
     except Exception:
         logger.exception("a connection from %s ended by an error", peer.address)
+        explain_close(pipe, refusal("INTERNAL", "the server failed; its log says why"))
     finally:
         await close_pipe(pipe, limits.close_s)
-
-
-async def _welcome(pipe: MessagePipe, host: ServiceHost, peer: Peer, limits: ChannelLimits) -> SyncService | None:
-    """The service for whoever is at the other end; None when they may not come in."""
-    refused = refusal("UNAUTHENTICATED", f"no token came within {limits.handshake_s:g} s")
-    with trio.move_on_after(limits.handshake_s):
-        try:
-            frame = decode_frame(await pipe.receive(), limits.first_frame_bytes)
-            if frame.kind != "auth":
-                raise AuthenticationError("the first frame has to be 'auth'")
-            principal = await host.authenticate(decode(frame.payload, Auth).token, peer)
-            service = host.service(principal)
-            welcome = Welcome(principal.subject, limits.frame_bytes, limits.calls)
-            await pipe.send(encode_frame("welcome", payload=encode(welcome)))
-            return service
-        except AtomaError as error:
-            refused = info_of(error)
-        except LOST:
-            return None
-        except Exception:
-            logger.exception("authenticating a connection from %s failed", peer.address)
-            refused = refusal("INTERNAL", "the server failed to authenticate; its log says why")
-    with trio.move_on_after(limits.close_s):
-        await pipe.send(encode_frame("error", payload=encode(refused)))
-    return None

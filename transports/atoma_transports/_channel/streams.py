@@ -17,6 +17,15 @@ class PrefixedStream(trio.abc.Stream):
         self._stream = stream
         self.ended = trio.Event()
 
+    def take_apart(self) -> tuple[bytes, trio.abc.Stream]:
+        """The bytes that are still to be read, and the stream that they come before; this one is of no more use."""
+        prefix, stream = self._prefix, self._stream
+        while isinstance(stream, PrefixedStream):
+            inner, stream = stream.take_apart()
+            prefix += inner
+        self._prefix = b""
+        return prefix, stream
+
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """The next bytes, the prefix first; ``b""`` at the end."""
         if self._prefix:

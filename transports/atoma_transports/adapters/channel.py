@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TypeAlias
 
 from atoma.errors import AtomaError, AuthenticationError
 from atoma.ports import Channel
-from atoma_transports._channel import client
+from atoma_transports._channel import opening
 from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.pipe import MessagePipe, close_pipe
+from atoma_transports._channel.pipe import MessagePipe
 from atoma_transports.protocol import METHODS
 
 Token: TypeAlias = str | Callable[[], Awaitable[str]]
-"""A bearer token, or a function that is asked for one at every connection."""
+"""A bearer token, or a function that is asked for one at every connection and before it expires on a connection."""
 
 
 async def _ask(token: Token) -> str:
@@ -38,7 +39,8 @@ async def open_channel(
 
     Args:
         pipe: The road to the server.
-        token: Sent in the first frame, never in an address.
+        token: Sent in the first frame, never in an address. A function is asked again before the token expires, and
+            the connection goes on with the new one.
         limits: Bounds of the connection.
 
     Raises:
@@ -46,10 +48,7 @@ async def open_channel(
         ConnectFailed: The other side did not answer, or hung up.
         ProtocolError: The other side speaks something else.
     """
-    try:
-        secret = await _ask(token)
-    except BaseException:
-        await close_pipe(pipe, 0)
-        raise
-    async with client.open_channel(pipe, METHODS, token=secret, limits=limits or ChannelLimits()) as channel:
+    async with opening.open_channel(
+        pipe, METHODS, ask=partial(_ask, token), renews=not isinstance(token, str), limits=limits or ChannelLimits()
+    ) as channel:
         yield channel

@@ -9,13 +9,15 @@ from atoma.contracts.execution import (
     ExecutionMeta,
     QueryRequest,
     QueryResult,
+    Resolution,
+    ResolveRequest,
     WriteItemResult,
     WriteRequest,
     WriteResult,
     status_of,
 )
 from atoma.errors import ProtocolError
-from atoma_transports.protocol import RemoteOp, RemoteOpResult, check_query, image, unpack_rows
+from atoma_transports.protocol import RemoteOp, RemoteOpResult, ResolveReply, check_query, image, unpack_rows
 
 
 class OperationAdapter:
@@ -67,6 +69,21 @@ class OperationAdapter:
         items = tuple(_item(result) for result in ordered)
         return WriteResult(status_of(items), items, _meta(request), (None,) * len(items))
 
+    def from_remote_resolution(self, request: ResolveRequest, reply: ResolveReply) -> Resolution:
+        """What became of the write; the order is that of its entries, whose ids only the writer knows.
+
+        Raises:
+            ProtocolError: The reply is both or neither of abandoned and answered, or leaves an entry out.
+        """
+        if reply.abandoned == bool(reply.results):
+            raise ProtocolError("a write is either abandoned or has results")
+        if reply.abandoned:
+            return Resolution(request.idem, meta=_meta(request))
+        ids = [result.id for result in sorted(reply.results, key=lambda result: result.index)]
+        items = tuple(_item(result) for result in _in_order(ids, reply.results))
+        meta = _meta(request)
+        return Resolution(request.idem, WriteResult(status_of(items), items, meta, (None,) * len(items)), meta)
+
     def _query_result(self, request: QueryRequest, results: Sequence[RemoteOpResult]) -> QueryResult:
         (result,) = _in_order([""], results)
         if result.error is not None or not result.ok:
@@ -77,7 +94,7 @@ class OperationAdapter:
         return QueryResult(rows, result.total if request.query.count else None, _meta(request, result.cursor))
 
 
-def _meta(request: QueryRequest | WriteRequest, cursor: str = "") -> ExecutionMeta:
+def _meta(request: QueryRequest | WriteRequest | ResolveRequest, cursor: str = "") -> ExecutionMeta:
     context = request.context
     return ExecutionMeta(source="remote", trace_id=context.trace_id, cursor=cursor, policy=context.policy)
 

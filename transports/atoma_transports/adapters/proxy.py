@@ -8,7 +8,14 @@ from typing import TypeVar
 
 import msgspec
 
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.execution import (
+    QueryRequest,
+    QueryResult,
+    Resolution,
+    ResolveRequest,
+    WriteRequest,
+    WriteResult,
+)
 from atoma.contracts.sync import (
     Hint,
     NotifyRequest,
@@ -24,7 +31,7 @@ from atoma.contracts.sync import (
 from atoma.errors import ProtocolError
 from atoma.ports import Channel
 from atoma_transports.adapters.operations import OperationAdapter
-from atoma_transports.protocol import OpsReply, QueryCall, WriteCall
+from atoma_transports.protocol import OpsReply, QueryCall, ResolveCall, ResolveReply, WriteCall
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -92,3 +99,9 @@ class ServiceProxy:
         call = WriteCall(ops, request.idem, request.options, request.context.trace_id)
         reply = _expect(await self._channel.call("write", call), OpsReply)
         return self._operations.from_remote_results(request, reply.results)
+
+    async def resolve(self, request: ResolveRequest) -> Resolution:
+        """What became of a direct write."""
+        call = ResolveCall(request.idem, request.context.trace_id)
+        reply = _expect(await self._channel.call("resolve", call), ResolveReply)
+        return self._operations.from_remote_resolution(request, reply)

@@ -1,8 +1,8 @@
-"""A minimal HTTP/1.1 face: pages, JSON and event streams on the hub's port."""
+"""HTTP/1.1: a face for pages, JSON and event streams on the hub's port, and the transport for clients."""
 
 from __future__ import annotations
 
-from atoma_transports.http.connection import HttpConnection, HttpRules
+from atoma_transports.http.client import BatchRules, HttpTransport, LaneRules
 from atoma_transports.http.face import HttpFace
 from atoma_transports.http.messages import (
     EventHandler,
@@ -15,14 +15,15 @@ from atoma_transports.http.messages import (
 )
 
 __all__ = [
+    "BatchRules",
     "EventHandler",
     "EventSender",
     "Handler",
-    "HttpConnection",
     "HttpError",
     "HttpFace",
     "HttpRequest",
     "HttpResponse",
-    "HttpRules",
+    "HttpTransport",
+    "LaneRules",
     "json_response",
 ]

@@ -1,16 +1,19 @@
-"""A small router: pages from a package, JSON in and out, event streams."""
+"""HTTP/1.1 as one of the languages on a port."""
 
 from __future__ import annotations
 
-import mimetypes
-from importlib import resources
-from importlib.resources.abc import Traversable
+import trio
 
-from atoma_transports.http.messages import EventHandler, Handler, HttpError, HttpRequest, HttpResponse
+from atoma_transports.http.batches import Batches
+from atoma_transports.http.connection import serve_http
+from atoma_transports.http.messages import EventHandler, Handler
+from atoma_transports.http.routes import Routes
+from atoma_transports.serving.face import Hosting
+from atoma_transports.serving.head import HTTP2_START
 
 
 class HttpFace:
-    """What a server answers over HTTP besides WebSocket.
+    """What a port answers over HTTP: the protocol under ``/v1/``, and the pages that are added here.
 
     >>> face = HttpFace()
     >>> face.folder("/", "atoma.demo", "static")        # GET / is static/index.html
@@ -19,67 +22,32 @@ class HttpFace:
     >>> face.events("/api/events", feed)                # async def feed(request, send) -> None
     """
 
+    name = "http"
+
     def __init__(self) -> None:
-        self._handlers: dict[tuple[str, str], Handler] = {}
-        self._events: dict[str, EventHandler] = {}
-        self._folders: list[tuple[str, Traversable]] = []
+        self._routes = Routes()
+        self._batches = Batches()
 
     def get(self, path: str, handler: Handler) -> None:
         """Answer ``GET path`` with what ``handler`` returns."""
-        self._handlers["GET", path] = handler
+        self._routes.handlers["GET", path] = handler
 
     def post(self, path: str, handler: Handler) -> None:
         """Answer ``POST path`` with what ``handler`` returns; other content than JSON is refused with 415."""
-        self._handlers["POST", path] = handler
+        self._routes.handlers["POST", path] = handler
 
     def events(self, path: str, handler: EventHandler) -> None:
         """Answer ``GET path`` with the server-sent events that ``handler`` sends."""
-        self._events[path] = handler
+        self._routes.streams[path] = handler
 
     def folder(self, prefix: str, package: str, folder: str) -> None:
         """Answer ``GET`` below ``prefix`` with the files in ``folder`` of ``package``; a folder's page is index.html."""
-        self._folders.append((prefix if prefix.endswith("/") else f"{prefix}/", resources.files(package) / folder))
+        self._routes.folder(prefix, package, folder)
 
-    def find(self, method: str, path: str) -> Handler | None:
-        """The handler for a request.
+    def speaks(self, head: bytes) -> bool:
+        """See :class:`atoma_transports.serving.face.Face`; whatever is not HTTP/2 is told in HTTP what is wrong."""
+        return not head.startswith(HTTP2_START)
 
-        Raises:
-            HttpError: There is none: 404, or 405 when the path knows another method.
-        """
-        wanted = "GET" if method == "HEAD" else method
-        handler = self._handlers.get((wanted, path))
-        if handler is not None:
-            return handler
-        if any((other, path) in self._handlers for other in ("GET", "POST")) or path in self._events:
-            raise HttpError(405, f"{path} does not take {method}")
-        if wanted == "GET" and (page := self._file(path)) is not None:
-            return _constant(page)
-        raise HttpError(404, f"nothing here under {path}")
-
-    def feed(self, method: str, path: str) -> EventHandler | None:
-        """The event stream at ``path``, if there is one."""
-        return self._events.get(path) if method == "GET" else None
-
-    def _file(self, path: str) -> HttpResponse | None:
-        for prefix, folder in self._folders:
-            if not path.startswith(prefix):
-                continue
-            parts = path[len(prefix) :].split("/")
-            if parts[-1] == "":
-                parts[-1] = "index.html"
-            if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
-                continue
-            found = folder.joinpath(*parts)
-            if found.is_file():
-                kind = mimetypes.guess_type(parts[-1])[0] or "application/octet-stream"
-                text = kind.startswith("text/") or kind in ("application/json", "application/javascript")
-                content_type = f"{kind}; charset=utf-8" if text else kind
-                return HttpResponse(found.read_bytes(), 200, content_type)
-        return None
-
-
-def _constant(response: HttpResponse) -> Handler:
-    async def answer(request: HttpRequest) -> HttpResponse:
-        return response
-
-    return answer
+    async def serve(self, stream: trio.abc.Stream, hosting: Hosting) -> None:
+        """See :class:`atoma_transports.serving.face.Face`."""
+        await serve_http(stream, self._routes, self._batches, hosting)

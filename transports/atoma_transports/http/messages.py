@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
@@ -74,6 +75,9 @@ def json_response(value: object, *, status: int = 200) -> HttpResponse:
     return HttpResponse(msgspec.json.encode(value), status, "application/json")
 
 
+_LINE_END = re.compile(r"\r\n|\r|\n")
+
+
 class EventSender(Protocol):
     """Sends server-sent events to one client."""
 
@@ -86,3 +90,13 @@ Handler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
 """Answers a request; cancelled when the client goes away."""
 EventHandler: TypeAlias = Callable[[HttpRequest, EventSender], Awaitable[None]]
 """Feeds an event stream until it returns; cancelled when the client goes away."""
+
+
+def event_text(data: str, event: str = "", id: str = "") -> str:
+    """One server-sent event as it goes over the wire."""
+    lines = [f"data: {line}" for line in _LINE_END.split(data)]
+    if event:
+        lines.insert(0, f"event: {event.splitlines()[0]}")
+    if id:
+        lines.insert(0, f"id: {id.splitlines()[0]}")
+    return "\n".join(lines) + "\n\n"

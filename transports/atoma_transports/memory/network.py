@@ -92,6 +92,31 @@ class MemoryPipe:
                     raise trio.BrokenResourceError("the connection was cut") from None
                 raise
 
+    @property
+    def unsent(self) -> bool:
+        """See :class:`atoma_transports._channel.pipe.EagerPipe`: never, a frame is taken whole."""
+        return False
+
+    def send_now(self, message: bytes) -> bool:
+        """See :class:`atoma_transports._channel.pipe.EagerPipe`; where faults are decided upon, a task has to send."""
+        if self._faults is not None:
+            return False
+        if self._link.network.is_silent(self._link.site):
+            return True
+        try:
+            self._sending.send_nowait(message)
+        except trio.WouldBlock:
+            return False
+        except trio.ClosedResourceError:
+            if self._link.broken:
+                raise trio.BrokenResourceError("the connection was cut") from None
+            raise
+        return True
+
+    async def flush(self) -> None:
+        """See :class:`atoma_transports._channel.pipe.EagerPipe`."""
+        await trio.lowlevel.checkpoint()
+
     async def receive(self) -> bytes:
         """See :class:`atoma_transports.adapters.MessagePipe`."""
         try:

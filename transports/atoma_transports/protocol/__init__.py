@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from atoma_transports.protocol.methods import METHODS
-from atoma_transports.protocol.operations import OpsReply, QueryCall, RemoteOp, RemoteOpResult, Rows, WriteCall
+from atoma_transports.protocol.operations import (
+    OpsReply,
+    QueryCall,
+    RemoteOp,
+    RemoteOpResult,
+    ResolveCall,
+    ResolveReply,
+    Rows,
+    WriteCall,
+)
 from atoma_transports.protocol.validation import OPS_MAX, check_query, image, pack_rows, unpack_rows
 
 __all__ = [
@@ -13,6 +22,8 @@ __all__ = [
     "QueryCall",
     "RemoteOp",
     "RemoteOpResult",
+    "ResolveCall",
+    "ResolveReply",
     "Rows",
     "WriteCall",
     "check_query",

@@ -15,7 +15,7 @@ from atoma.contracts.sync import (
     SnapshotRequest,
 )
 from atoma_transports._channel.methods import Method, MethodTable
-from atoma_transports.protocol.operations import OpsReply, QueryCall, WriteCall
+from atoma_transports.protocol.operations import OpsReply, QueryCall, ResolveCall, ResolveReply, WriteCall
 
 METHODS: MethodTable = {
     "open": Method(OpenRequest, OpenReply),
@@ -25,5 +25,6 @@ METHODS: MethodTable = {
     "notify": Method(NotifyRequest, Hint, streams=True),
     "query": Method(QueryCall, OpsReply),
     "write": Method(WriteCall, OpsReply),
+    "resolve": Method(ResolveCall, ResolveReply),
 }
 """Everything that can be called."""

@@ -97,6 +97,25 @@ class WriteCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     trace_id: str = ""
 
 
+class ResolveCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Request of the method ``resolve``: what became of the unit with this key?"""
+
+    idem: str
+    trace_id: str = ""
+
+
+class ResolveReply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Reply of ``resolve``.
+
+    Attributes:
+        abandoned: The unit was never applied and its key is fenced: it never will be.
+        results: Otherwise the results of its operations, by index, as ``write`` answered; empty when abandoned.
+    """
+
+    abandoned: bool
+    results: tuple[RemoteOpResult, ...] = ()
+
+
 class OpsReply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Reply of ``query`` and ``write``: one result per operation."""
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Collection
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from atoma.errors import ConfigurationError
 
 PORT_MAX = 65535
+NAMES_KEPT = 256
+NAME_LENGTH_MAX = 300
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -51,11 +54,12 @@ def host_check(names: Collection[str]) -> Callable[[str], bool]:
     Pages of other sites can make a browser call this machine under a name of theirs (DNS rebinding), but not under
     an address or a name they do not own.
     """
-    known = {"localhost", *(name.lower() for name in names)}
+    own = {"localhost", *(name.lower() for name in names)}
 
-    def known_host(field: str) -> bool:
+    @lru_cache(NAMES_KEPT)
+    def known(field: str) -> bool:
         name = host_name(field)
-        if name in known:
+        if name in own:
             return True
         try:
             ipaddress.ip_address(name)
@@ -63,4 +67,4 @@ def host_check(names: Collection[str]) -> Callable[[str], bool]:
             return False
         return True
 
-    return known_host
+    return lambda field: len(field) <= NAME_LENGTH_MAX and known(field)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import trio
 
-from atoma.errors import AuthenticationError
+from atoma.errors import TokenExpired
 from atoma.ports import Peer, Principal, ServiceHost, SyncService
 
 TOKENS_MAX = 16
@@ -51,7 +51,7 @@ class Admission:
         principal = await self._host.authenticate(token, self._peer)
         span = float("inf") if principal.expires_in_s is None else principal.expires_in_s
         if span <= 0:
-            raise AuthenticationError("the token has expired")
+            raise TokenExpired("the token has expired")
         admitted = Admitted(principal, self._host.service(principal), trio.current_time() + span)
         if len(self._known) >= TOKENS_MAX:
             self._known.pop(next(iter(self._known)))

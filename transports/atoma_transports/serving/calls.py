@@ -9,7 +9,15 @@ from typing import TypeVar
 import msgspec
 import trio
 
-from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteRequest, WriteResult
+from atoma.contracts.execution import (
+    OperationContext,
+    QueryRequest,
+    Resolution,
+    ResolveRequest,
+    WriteEntry,
+    WriteRequest,
+    WriteResult,
+)
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import NotifyRequest, OpenRequest, PullRequest, PushRequest, SnapshotRequest
 from atoma.errors import ProtocolError
@@ -22,6 +30,8 @@ from atoma_transports.protocol import (
     QueryCall,
     RemoteOp,
     RemoteOpResult,
+    ResolveCall,
+    ResolveReply,
     WriteCall,
     check_query,
     image,
@@ -69,19 +79,33 @@ def _entry(op: RemoteOp) -> WriteEntry:
 
 def write_reply(result: WriteResult) -> OpsReply:
     """The results of a write as they travel."""
-    return OpsReply(
-        tuple(
-            RemoteOpResult(
-                index,
-                item.id,
-                item.ok,
-                item.changed,
-                item.version,
-                None if item.row is None else dict(item.row),
-                item.error,
-            )
-            for index, item in enumerate(result.items)
+    return OpsReply(_op_results(result))
+
+
+def resolve_request(call: ResolveCall, deadline: float) -> ResolveRequest:
+    """The neutral request that ``call`` stands for."""
+    return ResolveRequest(call.idem, OperationContext(call.trace_id, deadline=deadline))
+
+
+def resolve_reply(resolution: Resolution) -> ResolveReply:
+    """What became of a write, as it travels."""
+    if resolution.result is None:
+        return ResolveReply(abandoned=True)
+    return ResolveReply(abandoned=False, results=_op_results(resolution.result))
+
+
+def _op_results(result: WriteResult) -> tuple[RemoteOpResult, ...]:
+    return tuple(
+        RemoteOpResult(
+            index,
+            item.id,
+            item.ok,
+            item.changed,
+            item.version,
+            None if item.row is None else dict(item.row),
+            item.error,
         )
+        for index, item in enumerate(result.items)
     )
 
 
@@ -93,6 +117,10 @@ async def _query(service: SyncService, call: QueryCall) -> OpsReply:
 
 async def _write(service: SyncService, call: WriteCall) -> OpsReply:
     return write_reply(await service.write(write_request(call, trio.current_effective_deadline())))
+
+
+async def _resolve(service: SyncService, call: ResolveCall) -> ResolveReply:
+    return resolve_reply(await service.resolve(resolve_request(call, trio.current_effective_deadline())))
 
 
 def _answer(kind: type[R], carry_out: Callable[[SyncService, R], Awaitable[msgspec.Struct]]) -> Served:
@@ -118,6 +146,7 @@ SERVED: ServedTable = {
     "notify": Served(NotifyRequest, feed=_notify),
     "query": _answer(QueryCall, _query),
     "write": _answer(WriteCall, _write),
+    "resolve": _answer(ResolveCall, _resolve),
 }
 """How every method of the protocol is answered."""
 

@@ -1,48 +1,61 @@
-"""Everything on one port: frames over WebSocket, pages over HTTP."""
+"""Everything on one port: each connection is handed to the face that speaks what it begins with."""
 
 from __future__ import annotations
 
 import errno
 import logging
 import ssl
-from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Collection, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from typing import cast
-from urllib.parse import urlsplit
 
 import trio
 
 from atoma.errors import ConfigurationError, ProtocolError
 from atoma.ports import Peer, ServiceHost
 from atoma.ports.tasks import open_tasks
+from atoma_transports._channel.hosts import is_loopback
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.streams import PrefixedStream
-from atoma_transports.http import HttpConnection, HttpFace, HttpRules
 from atoma_transports.serving.address import format_address, host_check, parse_address
-from atoma_transports.serving.pipes import serve_pipe
-from atoma_transports.websocket import accept_pipe, is_loopback
+from atoma_transports.serving.face import Face, Hosting
+from atoma_transports.serving.faces import alpn_of, installed_faces
+from atoma_transports.serving.head import read_head
+from atoma_transports.serving.refusing import refusal_of, send_last
 
 logger = logging.getLogger("atoma.transports")
 
-HEAD_BYTES_MAX = 64 * 1024
-RECEIVE_BYTES = 64 * 1024
 DRAIN_S = 1.0
 BACKLOG = 256
 CONNECTIONS_MAX = 5000
-WEBSOCKET_PATHS = ("/", "/sync")
-HTTP2_PREFACE = b"PRI * HTTP/2.0"
+CONNECTIONS_PER_ADDRESS_MAX = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class _Faces:
-    """What a port answers with."""
+@dataclass(slots=True, eq=False)
+class _Port:
+    """What a port answers with, and who is on it.
+
+    Attributes:
+        host: Authenticates, and hands out services.
+        faces: Asked in this order.
+        known_host: Whether a host name in a request is one of this server's.
+        limits: Bounds of each connection.
+        drain: Set when the server ends.
+        ssl_context: Speak TLS.
+        places: One for each connection.
+        guests: Connections by address of the peer, for other machines only.
+    """
 
     host: ServiceHost
-    pages: HttpFace
+    faces: tuple[Face, ...]
     known_host: Callable[[str], bool]
     limits: ChannelLimits
     drain: trio.Event
+    ssl_context: ssl.SSLContext | None
+    places: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(CONNECTIONS_MAX))
+    guests: Counter[str] = field(default_factory=Counter[str])
 
 
 @asynccontextmanager
@@ -50,7 +63,7 @@ async def open_server(
     host: ServiceHost,
     address: str,
     *,
-    pages: HttpFace | None = None,
+    pages: Face | None = None,
     ssl_context: ssl.SSLContext | None = None,
     insecure: bool = False,
     names: Collection[str] = (),
@@ -64,8 +77,9 @@ async def open_server(
     Args:
         host: The hub, or anything that hands out services.
         address: ``"host:port"``; port 0 takes a free one.
-        pages: What to answer over HTTP on the same port.
-        ssl_context: Speak TLS.
+        pages: What to answer over HTTP on the same port besides the protocol: an
+            :class:`atoma_transports.http.HttpFace` with pages added to it.
+        ssl_context: Speak TLS; what is agreed upon by ALPN is set on it.
         insecure: Listen in plain text on an address that other machines can reach.
         names: Names under which browsers may ask for this server, besides IP addresses and ``localhost``.
         limits: Bounds of each connection.
@@ -73,12 +87,15 @@ async def open_server(
     Raises:
         ConfigurationError: The address cannot be used, is taken, or would serve plain text to other machines.
     """
+    faces = installed_faces(pages)
+    if ssl_context is not None:
+        ssl_context.set_alpn_protocols(alpn_of(faces))
     drain = trio.Event()
+    port = _Port(host, faces, host_check(names), limits or ChannelLimits(), drain, ssl_context)
     listeners = await _listen(address, ssl_context, insecure=insecure)
-    faces = _Faces(host, pages or HttpFace(), host_check(names), limits or ChannelLimits(), drain)
     async with open_tasks() as nursery:
         accepting = trio.CancelScope()
-        nursery.start_soon(_accept, listeners, faces, accepting, ssl_context)
+        nursery.start_soon(_accept, listeners, port, accepting)
         try:
             yield _bound(listeners[0])
         finally:
@@ -91,7 +108,7 @@ async def serve(
     host: ServiceHost,
     address: str,
     *,
-    pages: HttpFace | None = None,
+    pages: Face | None = None,
     ssl_context: ssl.SSLContext | None = None,
     insecure: bool = False,
     names: Collection[str] = (),
@@ -131,39 +148,60 @@ def _bound(listener: trio.SocketListener) -> str:
     return format_address(host, port)
 
 
-async def _accept(
-    listeners: list[trio.SocketListener], faces: _Faces, accepting: trio.CancelScope, context: ssl.SSLContext | None
-) -> None:
-    places = trio.CapacityLimiter(CONNECTIONS_MAX)
-
+async def _accept(listeners: list[trio.SocketListener], port: _Port, accepting: trio.CancelScope) -> None:
     async def connected(stream: trio.SocketStream) -> None:
         try:
-            places.acquire_nowait()
-        except trio.WouldBlock:
-            return await trio.aclose_forcefully(stream)
-        try:
-            await _serve_stream(stream, faces, context)
-        finally:
-            places.release()
+            peer_host = cast("tuple[str, int]", stream.socket.getpeername())[0]
+        except OSError:  # it has hung up already
+            await trio.aclose_forcefully(stream)
+            return
+        with _place(port, peer_host) as taken:
+            if taken:
+                await _serve_stream(stream, peer_host, port)
+            else:
+                await trio.aclose_forcefully(stream)
 
     async with trio.open_nursery() as connections:
         with accepting:
             await trio.serve_listeners(connected, listeners, handler_nursery=connections)
 
 
-async def _serve_stream(socket_stream: trio.SocketStream, faces: _Faces, context: ssl.SSLContext | None) -> None:
+@contextmanager
+def _place(port: _Port, peer_host: str) -> Generator[bool]:
+    """A place for one connection; false when all are taken, or one other machine has more than its share."""
+    if port.guests[peer_host] >= CONNECTIONS_PER_ADDRESS_MAX:
+        yield False
+        return
+    try:
+        port.places.acquire_nowait()
+    except trio.WouldBlock:
+        yield False
+        return
+    counted = not is_loopback(peer_host)
+    port.guests[peer_host] += counted
+    try:
+        yield True
+    finally:
+        port.places.release()
+        port.guests[peer_host] -= counted
+        if not port.guests[peer_host]:
+            del port.guests[peer_host]
+
+
+async def _serve_stream(socket_stream: trio.SocketStream, peer_host: str, port: _Port) -> None:
     """Serve one connection; whatever goes wrong concerns this connection only."""
     stream: trio.abc.Stream = socket_stream
     try:
-        peer_host = cast("tuple[str, int]", socket_stream.socket.getpeername())[0]
         head = b""
-        with trio.move_on_after(faces.limits.handshake_s):
-            if context is not None:
-                stream = secure = trio.SSLStream(socket_stream, context, server_side=True, https_compatible=True)
+        with trio.move_on_after(port.limits.handshake_s):
+            if port.ssl_context is not None:
+                stream = secure = trio.SSLStream(
+                    socket_stream, port.ssl_context, server_side=True, https_compatible=True
+                )
                 await secure.do_handshake()
-            head = await _read_head(stream)
+            head = await read_head(stream)
         if head:
-            await _serve_head(head, stream, peer_host, faces)
+            await _serve_head(head, stream, peer_host, port)
     except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError):
         pass
     except Exception:
@@ -172,42 +210,11 @@ async def _serve_stream(socket_stream: trio.SocketStream, faces: _Faces, context
         await trio.aclose_forcefully(stream)
 
 
-async def _read_head(stream: trio.abc.Stream) -> bytes:
-    """The first bytes, up to the end of the request's header fields."""
-    head = bytearray()
-    while b"\r\n\r\n" not in head and len(head) < HEAD_BYTES_MAX and not head.startswith(HTTP2_PREFACE):
-        data = await stream.receive_some(RECEIVE_BYTES)
-        if not data:
-            break
-        head += data
-    return bytes(head)
-
-
-async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, faces: _Faces) -> None:
+async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, port: _Port) -> None:
     """Hand the connection to whoever speaks what it begins with."""
-    fields = _fields(head)
-    replay = PrefixedStream(head, stream)
-    if fields.get("upgrade", "").lower() == "websocket" and _may_upgrade(head, fields, faces):
-        peer = Peer(peer_host, is_loopback(peer_host), "websocket")
-        async with accept_pipe(replay, faces.limits) as pipe:
-            await serve_pipe(pipe, faces.host, peer, limits=faces.limits, drain=faces.drain)
-    else:
-        rules = HttpRules(faces.known_host, Peer(peer_host, is_loopback(peer_host), "http"), faces.drain)
-        await HttpConnection(replay, faces.pages, rules).run()
-
-
-def _may_upgrade(head: bytes, fields: dict[str, str], faces: _Faces) -> bool:
-    """Whether this upgrade is for the hub, and not made by a page of another site behind the user's back."""
-    target = head.split(b" ", 2)[1:2]
-    path = target[0].decode("latin-1") if target else ""
-    return path in WEBSOCKET_PATHS and faces.known_host(fields.get("host", "")) and _same_site(fields)
-
-
-def _fields(head: bytes) -> dict[str, str]:
-    lines = head.partition(b"\r\n\r\n")[0].decode("latin-1").split("\r\n")[1:]
-    return {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-
-
-def _same_site(fields: dict[str, str]) -> bool:
-    origin = fields.get("origin")
-    return origin is None or urlsplit(origin).netloc == fields.get("host", "")
+    face = next((face for face in port.faces if face.speaks(head)), None)
+    if face is None:
+        await send_last(stream, refusal_of(head), port.limits.close_s)
+        return
+    peer = Peer(peer_host, is_loopback(peer_host), face.name)
+    await face.serve(PrefixedStream(head, stream), Hosting(port.host, peer, port.known_host, port.limits, port.drain))

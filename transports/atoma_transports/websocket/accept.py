@@ -6,13 +6,14 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 import trio
-from trio_websocket import HandshakeError, wrap_server_stream
+from trio_websocket import HandshakeError
+from wsproto.connection import ConnectionType
 
 from atoma.errors import ProtocolError
-from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.adapters import ChannelLimits, MessagePipe
-from atoma_transports.websocket.pipe import QUEUED_MESSAGES, RECEIVE_BYTES, WebSocketPipe
+from atoma_transports.websocket.handshake import answer_upgrade
+from atoma_transports.websocket.pipe import WebSocketPipe
 
 
 @asynccontextmanager
@@ -22,18 +23,10 @@ async def accept_pipe(stream: PrefixedStream, limits: ChannelLimits) -> AsyncGen
     Raises:
         ProtocolError: The request is no proper WebSocket upgrade.
     """
-    async with open_tasks() as nursery:
-        try:
-            with trio.fail_after(limits.handshake_s):
-                request = await wrap_server_stream(
-                    nursery,
-                    stream,
-                    message_queue_size=QUEUED_MESSAGES,
-                    max_message_size=limits.frame_bytes,
-                    receive_buffer_size=RECEIVE_BYTES,
-                )
-                connection = await request.accept()
-        except (trio.TooSlowError, HandshakeError):
-            raise ProtocolError("not a WebSocket upgrade") from None
-        yield WebSocketPipe(connection)
-        nursery.cancel_scope.cancel()
+    try:
+        with trio.fail_after(limits.handshake_s):
+            rest = await answer_upgrade(stream)
+    except (trio.TooSlowError, HandshakeError):
+        raise ProtocolError("not a WebSocket upgrade") from None
+    after, below = stream.take_apart()
+    yield WebSocketPipe(below, ConnectionType.SERVER, rest + after, message_bytes=limits.first_frame_bytes)

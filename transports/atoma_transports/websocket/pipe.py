@@ -1,51 +1,239 @@
-"""A WebSocket connection as a message pipe."""
+"""A WebSocket connection as a message pipe, on wsproto."""
 
 from __future__ import annotations
 
+import os
+from collections import deque
+from collections.abc import Callable
+
 import trio
-from trio_websocket import ConnectionClosed, WebSocketConnection
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
+from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
+from atoma_transports.websocket.closing import NORMAL, TOO_BIG, close_error, close_words
 
-TOO_BIG = 1009
-POLITE = frozenset({1000, 1001, 1005})
-RECEIVE_BYTES = 64 * 1024  # the library's default of 4 KiB doubles the cost of 16 KiB messages
-QUEUED_MESSAGES = 1
+RECEIVE_BYTES = 64 * 1024
+CHUNK_BYTES = 64 * 1024  # of a large message; each one that leaves is a sign of life
+EAGER = os.name == "posix"  # elsewhere the number of a socket is none of a file, and a task sends
 
 
 class WebSocketPipe:
-    """Binary messages over ``connection``; text messages are refused."""
+    """Binary messages over ``stream``; text messages are refused.
 
-    def __init__(self, connection: WebSocketConnection) -> None:
-        self._connection = connection
+    Args:
+        stream: What the opening handshake went over; closed with the pipe.
+        side: Which end this is.
+        first: Bytes that came right after the handshake.
+        message_bytes: Largest message until :meth:`allow` says otherwise.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, side: ConnectionType, first: bytes, *, message_bytes: int) -> None:
+        self._stream = stream
+        self._socket = stream.socket if EAGER and isinstance(stream, trio.SocketStream) else None
+        self._protocol = Connection(side, trailing_data=first)
+        self._fresh = bool(first)
+        self._message_bytes = message_bytes
+        self._lock = trio.Lock()
+        self._rest = memoryview(b"")
+        self._pong = b""
+        self._torn = False  # a frame may have been sent in part, so that nothing can follow it
         self._closed = False
+        self._partial = bytearray()  # no list: a message in a million fragments takes no more room than its bytes
+        self._messages: deque[bytes] = deque()
+        self._end: Exception | None = None
+        self._words: tuple[int, str] | None = None
+        self._on_part: Callable[[], None] | None = None
+        self.moved_at = trio.current_time()
+        """See :class:`atoma_transports._channel.pipe.WatchedPipe`."""
+
+    @property
+    def unsent(self) -> bool:
+        """See :class:`atoma_transports._channel.pipe.EagerPipe`."""
+        return bool(self._rest)
+
+    def watch(self, on_part: Callable[[], None]) -> None:
+        """See :class:`atoma_transports._channel.pipe.WatchedPipe`."""
+        self._on_part = on_part
+
+    def allow(self, message_bytes: int) -> None:
+        """See :class:`atoma_transports._channel.pipe.GuardedPipe`."""
+        self._message_bytes = message_bytes
+
+    def explain(self, reason: ErrorInfo) -> None:
+        """See :class:`atoma_transports._channel.pipe.ExplainingPipe`."""
+        if self._words is None:
+            self._words = close_words(reason)
+
+    def send_now(self, message: bytes) -> bool:
+        """See :class:`atoma_transports._channel.pipe.EagerPipe`; a write to a socket that has room does not block."""
+        if self._socket is None or self._lock.locked() or self._torn or len(message) > CHUNK_BYTES:
+            return False
+        data = self._framed(message)
+        try:
+            sent = os.write(self._socket.fileno(), data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._torn = True
+            raise self._lost() from None
+        if sent < len(data):
+            self._rest = memoryview(data)[sent:]
+        return True
 
     async def send(self, message: bytes) -> None:
         """See :class:`atoma_transports.adapters.MessagePipe`."""
-        try:
-            await self._connection.send_message(message)
-        except ConnectionClosed:
-            raise self._lost() from None
+        async with self._lock:
+            await self._write(self._framed(message))
+            await self._write_pong()
+
+    async def flush(self) -> None:
+        """See :class:`atoma_transports._channel.pipe.EagerPipe`."""
+        async with self._lock:
+            await self._write_rest()
+            await self._write_pong()
 
     async def receive(self) -> bytes:
         """See :class:`atoma_transports.adapters.MessagePipe`."""
-        try:
-            message = await self._connection.get_message()
-        except ConnectionClosed as error:
-            reason = error.reason
-            if not self._closed and reason is not None and reason.code == TOO_BIG:
-                raise ProtocolError("a message is larger than the limit") from None
-            if not self._closed and reason is not None and reason.code in POLITE:
-                raise trio.EndOfChannel from None
-            raise self._lost() from None
-        if isinstance(message, str):
-            raise ProtocolError("text message where frames are binary")
-        return message
+        while not self._messages:
+            if self._end is not None:
+                await self._answer_goodbye()
+                raise self._lost() if self._closed else self._end
+            await self._read()
+            if self._pong and not self._lock.locked() and not self._rest:
+                async with self._lock:
+                    await self._write_pong()
+        return self._messages.popleft()
 
     async def aclose(self) -> None:
         """See :class:`atoma_transports.adapters.MessagePipe`."""
+        if self._closed:
+            return
         self._closed = True
-        await self._connection.aclose()
+        try:
+            async with self._lock:
+                await self._say_goodbye()
+            await self._hear_goodbye()
+            await self._stream.aclose()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        finally:
+            await trio.aclose_forcefully(self._stream)
+
+    def _framed(self, message: bytes) -> bytes:
+        if self._closed or self._protocol.state is not ConnectionState.OPEN:
+            raise self._lost()
+        return self._protocol.send(BytesMessage(data=message))
+
+    async def _write(self, data: bytes | memoryview) -> None:
+        """Send, under the lock. Cancelled half-way, the connection is of no more use."""
+        if self._torn:
+            raise self._lost()
+        self._torn = True
+        try:
+            if len(data) <= CHUNK_BYTES:
+                await self._stream.send_all(data)
+            else:
+                view = memoryview(data)
+                for start in range(0, len(view), CHUNK_BYTES):
+                    await self._stream.send_all(view[start : start + CHUNK_BYTES])
+                    self.moved_at = trio.current_time()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise self._lost() from None
+        self._torn = False
+
+    async def _write_rest(self) -> None:
+        rest = bytes(self._rest)
+        await self._write(rest)
+        self._rest = memoryview(b"")
+
+    async def _write_pong(self) -> None:
+        while self._pong:
+            pong, self._pong = self._pong, b""
+            await self._write(pong)
+
+    async def _read(self) -> None:
+        """Take in some bytes; what they amount to is found in the fields."""
+        if self._fresh:  # what came with the handshake
+            self._fresh = False
+            self._take_events()
+            return
+        try:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise self._lost() from None
+        if not data:
+            self._end = self._lost()
+            return
+        self.moved_at = trio.current_time()
+        self._protocol.receive_data(bytes(data))
+        self._take_events()
+        if self._partial and self._on_part is not None:
+            self._on_part()
+
+    def _take_events(self) -> None:
+        """Sort what has been read."""
+        for event in self._protocol.events():
+            if isinstance(event, BytesMessage):
+                self._take_part(event)
+            elif isinstance(event, Ping):
+                if self._protocol.state is ConnectionState.OPEN:
+                    self._pong = self._protocol.send(event.response())  # of several, the last one is answered
+            elif isinstance(event, CloseConnection):
+                self._take_close(event)
+            elif isinstance(event, TextMessage):
+                self._end = ProtocolError("text message where frames are binary")
+            if self._end is not None:
+                break
+
+    def _take_part(self, event: BytesMessage) -> None:
+        if len(self._partial) + len(event.data) > self._message_bytes:
+            self._partial.clear()
+            self._words = self._words or (TOO_BIG, f"a message is larger than {self._message_bytes} bytes")
+            self._end = ProtocolError("a message is larger than the limit")
+        elif event.message_finished and not self._partial:
+            self._messages.append(bytes(event.data))
+        else:
+            self._partial += event.data
+            if event.message_finished:
+                self._messages.append(bytes(self._partial))
+                self._partial.clear()
+
+    def _take_close(self, event: CloseConnection) -> None:
+        """The peer says goodbye, or what it sends is no WebSocket."""
+        if self._protocol.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED):
+            self._end = close_error(event.code, event.reason or "")
+        else:
+            self._words = self._words or (int(event.code), "")
+            self._end = ProtocolError(f"this is no WebSocket: {event.reason}")
+
+    async def _say_goodbye(self) -> None:
+        if self._torn or self._protocol.state not in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
+            return
+        if self._rest:
+            await self._write_rest()
+        code, reason = self._words or (NORMAL, "")
+        await self._write(self._protocol.send(CloseConnection(code=code, reason=reason or None)))
+
+    async def _answer_goodbye(self) -> None:
+        """Let the peer, which has closed the connection, go at once."""
+        if self._protocol.state is ConnectionState.REMOTE_CLOSING and not self._closed and not self._lock.locked():
+            async with self._lock:
+                try:
+                    await self._say_goodbye()
+                except trio.BrokenResourceError:
+                    pass  # it has gone already
+
+    async def _hear_goodbye(self) -> None:
+        """Read on until the peer has heard it; what it still says is dropped."""
+        while self._protocol.state is ConnectionState.LOCAL_CLOSING and not self._torn:
+            data = await self._stream.receive_some(RECEIVE_BYTES)
+            if not data:
+                return
+            self._protocol.receive_data(bytes(data))
+            for _ in self._protocol.events():
+                pass
 
     def _lost(self) -> trio.BrokenResourceError | trio.ClosedResourceError:
         if self._closed:

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import ipaddress
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from urllib.parse import SplitResult, urlsplit
 
 import trio
-from trio_websocket import ConnectionRejected, HandshakeError, WebSocketConnection, wrap_client_stream
+from trio_websocket import ConnectionRejected, HandshakeError
+from wsproto.connection import ConnectionType
 
 from atoma.errors import ConfigurationError, ConnectFailed
 from atoma.ports import Channel
-from atoma.ports.tasks import leaves, open_tasks
-from atoma_transports._channel.streams import PrefixedStream
+from atoma.ports.tasks import leaves
+from atoma_transports._channel.hosts import is_loopback
 from atoma_transports.adapters import ChannelLimits, Token, open_channel
-from atoma_transports.websocket.pipe import QUEUED_MESSAGES, RECEIVE_BYTES, WebSocketPipe
+from atoma_transports.websocket.handshake import ask_for_upgrade
+from atoma_transports.websocket.pipe import WebSocketPipe
 
 DEFAULT_PORTS = {"ws": 80, "wss": 443}
 
 
-def is_loopback(host: str) -> bool:
-    """Whether ``host`` names this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _reason(error: BaseException) -> str:
     """What is behind ``error``: the attempts at several addresses come as a group, TLS failures as a cause."""
-    causes = sorted({str(leaf.__cause__ or leaf) for leaf in leaves(error.__cause__ or error)})
-    return "; ".join(causes)
+    causes = [leaf.__cause__ or leaf for leaf in leaves(error.__cause__ or error)]
+    return "; ".join(sorted({_told(cause) for cause in causes}))
+
+
+def _told(cause: BaseException) -> str:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is refused: {cause.verify_message}; "
+            "for a CA of your own give an ssl_context that trusts it"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failed ({cause.reason or cause}); does it speak TLS on this port?"
+    return str(cause) or type(cause).__name__
 
 
 def _checked(url: str, *, insecure: bool, has_context: bool) -> SplitResult:
@@ -58,7 +60,7 @@ class WebSocketTransport:
 
     Args:
         url: ``wss://host/path``, or ``ws://`` to this machine.
-        token: Bearer token, or an async function asked at every connection; sent in the first frame.
+        token: Bearer token, or an async function asked at every connection and before it expires; sent in frames.
         ssl_context: For ``wss://`` with a CA of your own; the system's CAs otherwise.
         insecure: Allow ``ws://`` to another machine.
         name: The transport's name; its node is ``remote-<name>``.
@@ -99,26 +101,18 @@ class WebSocketTransport:
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Channel]:
         """See :class:`atoma.ports.Transport`; takes at most ``limits.handshake_s`` even without a deadline."""
-        try:
-            async with open_tasks() as nursery:
-                connection, stream = await self._upgraded(nursery)
-                try:
-                    pipe = WebSocketPipe(connection)
-                    async with open_channel(pipe, token=self._token, limits=self._limits) as channel:
-                        yield channel
-                finally:  # the library leaves the socket open when the peer closed first
-                    await trio.aclose_forcefully(stream)
-                nursery.cancel_scope.cancel()
-        except ConnectionRejected as error:  # raised by the library's reader, which lives in this nursery
-            raise ConnectFailed(f"{self} was refused with HTTP status {error.status_code}") from None
+        pipe = await self._upgraded()
+        async with open_channel(pipe, token=self._token, limits=self._limits) as channel:
+            yield channel
 
-    async def _upgraded(self, nursery: trio.Nursery) -> tuple[WebSocketConnection, PrefixedStream]:
+    async def _upgraded(self) -> WebSocketPipe:
         where = f"{self._host}:{self._port}"
         try:
             with trio.fail_after(self._limits.handshake_s):
-                stream = PrefixedStream(b"", await self._reached())
+                stream = await self._reached()
                 try:
-                    return await self._shake_hands(nursery, stream), stream
+                    host = f"[{self._host}]" if ":" in self._host else self._host
+                    rest = await ask_for_upgrade(stream, f"{host}:{self._port}", self._path)
                 except BaseException:
                     await trio.aclose_forcefully(stream)
                     raise
@@ -126,12 +120,16 @@ class WebSocketTransport:
             raise ConnectFailed(f"{where} did not answer within {self._limits.handshake_s:g} s") from None
         except (OSError, trio.BrokenResourceError) as error:
             raise ConnectFailed(f"cannot connect to {where}: {_reason(error)}") from None
+        except ConnectionRejected as error:
+            raise ConnectFailed(f"{self} was refused with HTTP status {error.status_code}") from None
         except HandshakeError:
             raise ConnectFailed(f"{where} does not speak WebSocket") from None
+        return WebSocketPipe(stream, ConnectionType.CLIENT, rest, message_bytes=self._limits.first_frame_bytes)
 
     async def _reached(self) -> trio.abc.Stream:
         if self._ssl_context is None:
             return await trio.open_tcp_stream(self._host, self._port)
+        self._ssl_context.set_alpn_protocols(["http/1.1"])  # here, as the application may share it with gRPC
         stream = await trio.open_ssl_over_tcp_stream(
             self._host, self._port, https_compatible=True, ssl_context=self._ssl_context
         )
@@ -141,29 +139,3 @@ class WebSocketTransport:
             await trio.aclose_forcefully(stream)
             raise
         return stream
-
-    async def _shake_hands(self, nursery: trio.Nursery, stream: PrefixedStream) -> WebSocketConnection:
-        """Upgrade ``stream``; the library itself does not notice when the peer hangs up instead."""
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        found: list[WebSocketConnection] = []
-        async with open_tasks() as waiting:
-
-            async def hung_up() -> None:
-                await stream.ended.wait()
-                waiting.cancel_scope.cancel()
-
-            waiting.start_soon(hung_up)
-            connection = await wrap_client_stream(
-                nursery,
-                stream,  # type: ignore[arg-type]  # any stream will do
-                f"{host}:{self._port}",
-                self._path,
-                message_queue_size=QUEUED_MESSAGES,
-                max_message_size=self._limits.frame_bytes,
-                receive_buffer_size=RECEIVE_BYTES,
-            )
-            found.append(connection)
-            waiting.cancel_scope.cancel()
-        if not found:
-            raise trio.BrokenResourceError("it hung up")
-        return found[0]

@@ -1,0 +1,69 @@
+"""What became of a direct write: its stored answer, or a fence under its key that makes "never" true from now on.
+
+The fence is kept where answers are kept, for as long, and is decided in the same order as writes are: of a resolve and
+a late copy of its write, whichever comes first decides for both.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from atoma.contracts.execution import ExecutionMeta, Resolution, ResolveRequest, WriteResult, status_of
+from atoma.contracts.execution import Step as TrailStep
+from atoma.errors import RemoteError
+from atoma.hub.direct import ABANDONED, pack_answer, read_answer
+from atoma.ports.hub import Facts, Need, Plan
+from atoma.ports.service import Principal
+
+_UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolveStep:
+    """Tells the answer that is kept under a key; keeps a fence there when there is none.
+
+    Attributes:
+        principal: Whose key it is; the same key of somebody else is another one.
+        key: Key of the whole write.
+    """
+
+    principal: Principal
+    key: str
+
+    @property
+    def need(self) -> Need:
+        """What is kept under the key, and under those of the mutations of a unit that was several."""
+        place = (self.principal.subject, self.key)
+        return Need(answer=place, unit=place)
+
+    def decide(self, facts: Facts) -> Plan:
+        """The answer, or the fence.
+
+        Raises:
+            RemoteError: ``KEY_EXPIRED``: the write may have been decided so long ago that its answer is forgotten.
+        """
+        if facts.answer is not None:
+            return Plan(reply=facts.answer)
+        if facts.unit:
+            return Plan(reply=pack_answer([item for answer in facts.unit for item in read_answer(answer)]))
+        drawn = drawn_ms(self.key)
+        if drawn is not None and drawn < facts.forgotten_ms:
+            message = "the answers to writes as old as this one are forgotten; nobody can tell what became of it"
+            raise RemoteError(message, remote_code="KEY_EXPIRED")
+        return Plan(answer=ABANDONED, reply=ABANDONED)
+
+
+def drawn_ms(key: str) -> int | None:
+    """When ``key`` was drawn, by the clock of who drew it; None when it does not say."""
+    found = _UUID7.fullmatch(key)
+    return None if found is None else int(found[1] + found[2], 16)
+
+
+def resolution(reply: bytes, request: ResolveRequest, seconds: float) -> Resolution:
+    """What a step's reply tells the caller."""
+    meta = ExecutionMeta("remote", (TrailStep("hub", "ok", seconds),), request.context.trace_id)
+    if reply == ABANDONED:
+        return Resolution(request.idem, meta=meta)
+    items = tuple(read_answer(reply))
+    return Resolution(request.idem, WriteResult(status_of(items), items, meta, (None,) * len(items)), meta)

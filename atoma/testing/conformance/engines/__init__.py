@@ -1,0 +1,1 @@
+"""The checks of local engines, by what they are about."""

@@ -1,0 +1,146 @@
+"""Where a check of an engine works: the engine, its database, and the nodes that write to it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec import structs
+
+from atoma.contracts.codec import encode
+from atoma.contracts.execution import Receipt, WriteEntry, WriteRequest, WriteResult, as_receipt, item_key
+from atoma.contracts.overlay import PendingKind, PendingMutation
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.sync import MutationBody
+from atoma.contracts.values import RowImage, StoredRow
+from atoma.ports import Environment, LocalDatabase, LocalEngine, LocalTx, seeded_environment
+from atoma.testing.conformance.checks import CheckTable, expect
+from atoma.testing.conformance.notes import NOTES_SCHEMA, unit
+from atoma_stores.local import LocalWriteNode
+
+
+class EngineSite(Protocol):
+    """What the author of an engine supplies."""
+
+    @property
+    def name(self) -> str:
+        """What verdicts call it."""
+        ...
+
+    @property
+    def virtual(self) -> bool:
+        """Whether it works on a virtual clock: it heeds ``Environment.executor == "inline"`` and starts no thread."""
+        ...
+
+    @property
+    def durable(self) -> bool:
+        """Whether what was committed is there when the engine is opened again on the same place."""
+        ...
+
+    def open_site(self) -> AbstractAsyncContextManager[LocalEngine]:
+        """An engine on a fresh place of its own for one check; it may be opened several times, one after the other."""
+        ...
+
+
+@dataclass
+class QueueingStage:
+    """The smallest stage behind a local write that queues what it did: one mutation per effect, or one per atomic unit."""
+
+    database: str
+    kind: PendingKind = "outbox"
+    fail_with: Exception | None = None
+    seen: list[int] = field(default_factory=list[int])
+
+    def stage(self, tx: LocalTx, request: WriteRequest) -> None:
+        """See :class:`atoma.ports.Staging`."""
+        effects = list(tx.effects)
+        self.seen.append(len(effects))
+        groups = [effects] if request.options.atomic and effects else [[effect] for effect in effects]
+        for group in groups:
+            first = group[0]
+            identity = tx.identity()
+            key = item_key(request.idem, first.index, atomic=request.options.atomic, size=len(request.entries))
+            mid = identity.next_mid if self.kind == "outbox" else 0
+            body = encode(MutationBody(mid, key, first.scope, 0, 1, tx.now_ms, tuple(effect.op for effect in group)))
+            for effect in group:
+                tx.shadow(effect.entry.store, effect.entry.id, effect.scope, effect.pre)
+            rows = [(effect.entry.store, effect.entry.id, effect.pre) for effect in group]
+            tx.enqueue(PendingMutation(0, self.kind, mid, key, first.scope, 0, body, b"digest"), rows)
+            if self.kind == "outbox":
+                tx.save_identity(structs.replace(identity, next_mid=mid + 1))
+        if self.fail_with is not None:
+            raise self.fail_with
+
+
+@dataclass
+class Opened:
+    """An open database with its nodes."""
+
+    db: LocalDatabase
+    node: LocalWriteNode
+    outbox: QueueingStage
+
+    async def write(self, idem: str, *entries: WriteEntry, atomic: bool = False) -> WriteResult:
+        """Write here and nowhere else."""
+        return await self.node.write(unit(idem, *entries, atomic=atomic))
+
+    async def queue(self, idem: str, *entries: WriteEntry, atomic: bool = False) -> WriteResult:
+        """Write here and into the outbox, in one transaction."""
+        return await self.db.commit(unit(idem, *entries, atomic=atomic), (self.node, self.outbox))
+
+    async def get(self, id: str) -> StoredRow | None:
+        """The row."""
+        found = (await self.db.read("notes", QuerySpec(ids=(id,)))).rows
+        return found[0] if found else None
+
+    async def rows(self) -> dict[str, RowImage]:
+        """Every row's image, by id."""
+        return {row.id: row.image for row in (await self.db.read("notes", QuerySpec())).rows}
+
+    async def outbox_mids(self) -> list[int]:
+        """Numbers of the mutations that wait to be sent."""
+        return await self.db.inspect(lambda tx: [m.mid for m in tx.outbox(limit=1000, max_bytes=10**9)])
+
+
+@dataclass
+class Bench:
+    """An engine on a fresh place, not open yet.
+
+    Attributes:
+        engine: What the author supplied.
+        site: It, as it was given.
+        environment: What the engine is opened with.
+    """
+
+    engine: LocalEngine
+    site: EngineSite
+    environment: Environment
+
+    @asynccontextmanager
+    async def opened(self, *, synced: bool = False) -> AsyncGenerator[Opened]:
+        """The engine's database, open."""
+        stores = frozenset({"notes"} if synced else ())
+        async with self.engine.open_database(NOTES_SCHEMA, self.environment, stores) as db:
+            yield Opened(db, LocalWriteNode(db), QueueingStage(db.database))
+
+
+@asynccontextmanager
+async def open_bench(site: EngineSite) -> AsyncGenerator[Bench]:
+    """A bench with the engine of ``site``."""
+    async with site.open_site() as engine:
+        yield Bench(engine, site, seeded_environment(1) if site.virtual else Environment())
+
+
+def engine_table() -> CheckTable[EngineSite, Bench]:
+    """An empty table of checks of engines."""
+    return CheckTable(open_bench)
+
+
+def receipts_of(result: WriteResult) -> list[Receipt]:
+    """The receipts of a result; fails the check when one is missing."""
+    receipts = [as_receipt(value) for value in result.receipts]
+    found = [receipt for receipt in receipts if receipt is not None]
+    expect(len(found) == len(result.items), f"{len(result.items)} entries came with {len(found)} receipts")
+    return found

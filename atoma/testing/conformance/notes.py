@@ -1,0 +1,60 @@
+"""The one small store that checks of engines and nodes write to, and requests about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.values import RowImage, Scalar
+from atoma.schema import Schema, StoreSpec
+
+CONTEXT = OperationContext("trace-1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A row with a column of each kind."""
+
+    id: str
+    text: str
+    count: int = 0
+    weight: float | None = None
+    blob: bytes = b""
+    board: str = "main"
+
+
+NOTES = StoreSpec("notes", Note, scope="board")
+NOTES_SCHEMA = Schema(NOTES)
+
+
+def note(text: str = "a", **values: Scalar) -> RowImage:
+    """A whole image."""
+    return {"text": text, "count": 0, "weight": None, "blob": b"", "board": "main", **values}
+
+
+def insert(id: str, image: RowImage | None = None) -> WriteEntry:
+    """A note that must not be there yet."""
+    return WriteEntry("notes", "insert", id, "main", note() if image is None else image)
+
+
+def update(id: str, base_version: int | None = None, **values: Scalar) -> WriteEntry:
+    """A change of some columns."""
+    return WriteEntry("notes", "update", id, values=values, base_version=base_version)
+
+
+def delete(id: str) -> WriteEntry:
+    """The end of a note."""
+    return WriteEntry("notes", "delete", id)
+
+
+def unit(
+    idem: str, *entries: WriteEntry, atomic: bool = False, reads: tuple[tuple[str, str, int | None], ...] = ()
+) -> WriteRequest:
+    """Entries under a key."""
+    return WriteRequest(entries, WriteOptions(atomic=atomic, reads=reads), CONTEXT, idem)
+
+
+def ask(spec: QuerySpec | None = None) -> QueryRequest:
+    """A query of all notes, or as ``spec`` says."""
+    return QueryRequest("notes", spec or QuerySpec(), CONTEXT)

@@ -1,0 +1,1 @@
+"""The checks of transports, by what they are about."""

@@ -1,0 +1,92 @@
+"""Streams: in order, stopped from either end, bounded."""
+
+from __future__ import annotations
+
+import trio
+
+from atoma.errors import RemoteError
+from atoma.testing.conformance.checks import expect, expect_equal, expect_error
+from atoma.testing.conformance.stage import NOTIFY, Stage, transport_table
+
+CHECKS = transport_table()
+
+LETTERS = 16 * 1024
+ITEMS_UNDER_WAY_MAX = 4_000
+"""Items of 16 KiB that a reader who sleeps may be sent: what sockets and buffers hold, and far from everything."""
+
+
+@CHECKS.add
+async def a_stream_keeps_order_and_ends(stage: Stage) -> None:
+    """Every item arrives once, in order, and the end of the service's items is the end of the stream."""
+    async with stage.service() as service:
+        for count in (0, 3, 500):
+            stage.hub.hints = count
+            async with service.notify(NOTIFY) as hints:
+                expect_equal([hint.head async for hint in hints], list(range(count)), "the items of a stream")
+        await stage.idle()
+
+
+@CHECKS.add
+async def leaving_a_stream_stops_its_handler(stage: Stage) -> None:
+    """Leaving the block of a stream half-way cancels the handler at the far end; the channel goes on."""
+    async with stage.service() as service:
+        stage.hub.hints = 10**9
+        async with service.notify(NOTIFY) as hints:
+            async for hint in hints:
+                if hint.head == 40:
+                    break
+            expect_equal(stage.hub.active, 1, "handlers that run while the block is open")
+        await stage.idle()
+        await stage.check_answers(service)
+
+
+@CHECKS.add
+async def a_stream_that_fails_tells_after_what_it_has_brought(stage: Stage) -> None:
+    """Items that were sent before the service failed arrive before its error does."""
+    stage.hub.hints = 5
+    stage.hub.failure = RemoteError("enough", remote_code="BUSY", remote_retryable=True)
+    heads: list[int] = []
+    async with stage.service() as service:
+        with expect_error(RemoteError, what="the stream") as caught:
+            async with service.notify(NOTIFY) as hints:
+                async for hint in hints:
+                    heads.append(hint.head)
+        expect_equal((heads, caught.error.remote_code), (list(range(5)), "BUSY"), "the items, and the error after them")
+
+
+@CHECKS.add
+async def streams_and_calls_do_not_wait_for_each_other(stage: Stage) -> None:
+    """Calls are answered while a stream on the same channel is open and its reader reads nothing."""
+    async with stage.service() as service:
+        stage.hub.hints = 10**9
+        stage.hub.hint_letters = LETTERS
+        async with service.notify(NOTIFY) as hints:
+            first = await anext(hints)
+            for _ in range(5):
+                with trio.fail_after(stage.limits.slow_s):
+                    await stage.check_answers(service)
+        expect_equal(first.head, 0, "the first item")
+
+
+@CHECKS.add
+async def a_slow_consumer_is_throttled_and_then_closed(stage: Stage) -> None:
+    """A reader who reads nothing holds the service up; after ``slow_s`` its stream, and nothing else, is closed.
+
+    What was sent before still arrives, then a retryable RemoteError, ``SLOW_CONSUMER``.
+    """
+    async with stage.service() as service:
+        stage.hub.hints = ITEMS_UNDER_WAY_MAX + 1
+        stage.hub.hint_letters = LETTERS
+        async with service.notify(NOTIFY) as hints:
+            await stage.until(lambda: stage.hub.sent_hints > 8, "nothing was sent")
+            await stage.until(lambda: stage.hub.active == 0, "the stream of a sleeping reader is never closed", 5)
+            sent = stage.hub.sent_hints
+            expect(sent < ITEMS_UNDER_WAY_MAX, f"{sent} items of 16 KiB were sent to a reader who reads nothing")
+            heads: list[int] = []
+            with expect_error(RemoteError, what="the stream of a slow reader") as caught:
+                async for hint in hints:
+                    heads.append(hint.head)
+            expect_equal(heads, list(range(len(heads))), "the items that still arrived")
+            facts = (caught.error.remote_code, caught.error.remote_retryable)
+            expect_equal(facts, ("SLOW_CONSUMER", True), "code and retryable")
+        await stage.check_answers(service)

@@ -1,0 +1,56 @@
+"""The kernel's own tests take its branches: those that nothing has ever taken are where it may do anything."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+OWN_TESTS = (
+    "tests/unit/kernel",
+    "tests/properties/test_kernel_model.py::test_the_kernel_does_what_the_interpreter_says",
+    "tests/properties/test_kernel_model.py::test_of_many_worlds_too[0]",
+)
+BRANCHES_PERCENT_MIN = 95.0
+
+
+def branches_of(root: Path, folder: Path, tests: tuple[str, ...]) -> tuple[float, list[str]]:
+    """Per cent of the kernel's branches that ``tests`` take, and where the others are."""
+    data, report = folder / "data", folder / "report.json"
+    coverage = [sys.executable, "-m", "coverage"]
+    measure = ["run", "--branch", f"--source={root / 'atoma/kernel'}", f"--data-file={data}", "--rcfile=/dev/null"]
+    environment = {**os.environ, "COVERAGE_CORE": "ctrace"}  # the only one with branches on every Python
+    ran = subprocess.run(
+        [*coverage, *measure, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests],
+        cwd=root, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stdout[-4000:] + ran.stderr[-2000:]
+    told = [*coverage, "json", f"--data-file={data}", "--rcfile=/dev/null", "-q", "-o", str(report)]
+    subprocess.run(told, cwd=root, env=environment, check=True)
+    found = json.loads(report.read_text(encoding="utf-8"))
+    missing = [
+        f"{Path(name).name} {start}->{end}"
+        for name, file in found["files"].items()
+        for start, end in file["missing_branches"]
+    ]
+    totals = found["totals"]
+    return 100 * totals["covered_branches"] / totals["num_branches"], missing
+
+
+@pytest.mark.finished
+def test_the_kernels_own_tests_take_its_branches(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("coverage", reason="the quality group has it")
+    percent, missing = branches_of(root, tmp_path, OWN_TESTS)
+    assert percent >= BRANCHES_PERCENT_MIN, f"{percent:.1f} % of the branches are taken; not {', '.join(missing)}"
+
+
+@pytest.mark.finished
+def test_a_branch_that_nothing_takes_is_seen(root: Path, tmp_path: Path) -> None:
+    pytest.importorskip("coverage", reason="the quality group has it")
+    percent, missing = branches_of(root, tmp_path, ("tests/unit/kernel/test_merging.py",))
+    assert percent < BRANCHES_PERCENT_MIN
+    assert any(branch.startswith("guards.py ") for branch in missing)

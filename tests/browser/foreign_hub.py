@@ -1,0 +1,41 @@
+"""A hub with one empty page on its port, in a program of its own: prints its address."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import trio
+
+from atoma.hub import AllowLoopback, open_hub
+from atoma.schema import Schema, StoreSpec
+from atoma_stores.sqlite.hub_store import SQLiteHubStore
+from atoma_transports.http import HttpFace, HttpRequest, HttpResponse
+from atoma_transports.serving import open_server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    id: str
+    title: str
+    board: str = "main"
+    data: bytes = b""
+    number: int = 0
+
+
+async def page(request: HttpRequest) -> HttpResponse:
+    return HttpResponse(b"<!doctype html><title>a page</title>", content_type="text/html; charset=utf-8")
+
+
+async def main(path: str) -> None:
+    face = HttpFace()
+    face.get("/page", page)
+    schema = Schema(StoreSpec("cards", Card, scope="board"))
+    async with open_hub(schema, SQLiteHubStore(path), verifier=AllowLoopback()) as hub:
+        async with open_server(hub, "127.0.0.1:0", pages=face) as address:
+            print(address, flush=True)
+            await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    trio.run(main, sys.argv[1])

@@ -1,0 +1,190 @@
+"""A broken engine is found: one planted fault for each important promise, and the check that sees it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import trio
+from msgspec.structs import replace
+
+from atoma.contracts.execution import QueryResult, WriteRequest, WriteResult
+from atoma.contracts.query import QuerySpec
+from atoma.errors import QueryError, StoreError
+from atoma.ports import Environment, LocalDatabase, LocalEngine
+from atoma.schema import Schema
+from atoma.testing.conformance import ENGINE_CHECKS, CheckFailed, check_promise
+from atoma_stores.sqlite import SQLiteEngine
+
+
+class Database:
+    """A database around another one; everything that is not said here is the other's."""
+
+    def __init__(self, inner: LocalDatabase) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+        return await self.inner.read(store, query)
+
+    async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
+        return await self.inner.commit(request, stages)
+
+    async def apply(self, body: Callable[[Any], Any], **options: Any) -> Any:
+        return await self.inner.apply(body, **options)
+
+
+class NeverAtomic(Database):
+    async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
+        return await self.inner.commit(replace(request, options=replace(request.options, atomic=False)), stages)
+
+
+class ItemByItem(Database):
+    async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
+        parts = []
+        for number, entry in enumerate(request.entries):
+            await trio.lowlevel.checkpoint()
+            part = replace(request, entries=(entry,), idem=f"{request.idem}:{number}")
+            parts.append(await self.inner.commit(part, stages))
+        return replace(parts[0], items=tuple(part.items[0] for part in parts))
+
+
+class FirstStageOnly(Database):
+    async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
+        return await self.inner.commit(request, stages[:1])
+
+
+class Reversed(Database):
+    async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
+        result = await self.inner.commit(request, stages)
+        return replace(result, items=result.items[::-1])
+
+
+class Unsorted(Database):
+    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+        return await self.inner.read(store, replace(query, order=()))
+
+
+class Timeless(Database):
+    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+        result = await self.inner.read(store, query)
+        return replace(result, meta=replace(result.meta, commit=1))
+
+
+class Lenient(Database):
+    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+        try:
+            return await self.inner.read(store, query)
+        except QueryError:
+            return QueryResult(())
+
+
+class Rounds(Database):
+    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+        result = await self.inner.read(store, query)
+        rows = [replace(row, image={**row.image, "count": int(float(row.image["count"] or 0))}) for row in result.rows]
+        return replace(result, rows=tuple(rows))
+
+
+class KeepsHalf(Database):
+    async def apply(self, body: Callable[[Any], Any], **options: Any) -> Any:
+        failures: list[Exception] = []
+
+        def caught(tx: Any) -> Any:
+            try:
+                return body(tx)
+            except Exception as error:
+                failures.append(error)
+
+        result = await self.inner.apply(caught, **options)
+        if failures:
+            raise failures[0]
+        return result
+
+
+class NoReceipts(Database):
+    async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
+        result = await self.inner.commit(request, stages)
+        return replace(result, receipts=(None,) * len(result.items))
+
+
+class NoReads(Database):
+    async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
+        return await self.inner.commit(replace(request, options=replace(request.options, reads=())), stages)
+
+
+class OtherError(Database):
+    async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
+        try:
+            return await self.inner.commit(request, stages)
+        except Exception as error:
+            raise StoreError("something went wrong") from error
+
+
+@dataclass(frozen=True)
+class BrokenEngine:
+    """The SQLite engine with one thing wrong."""
+
+    wrap: Callable[[LocalDatabase], Any]
+    path: str
+
+    @asynccontextmanager
+    async def open_database(
+        self, schema: Schema, environment: Environment, synced: frozenset[str]
+    ) -> AsyncGenerator[LocalDatabase]:
+        async with SQLiteEngine(self.path).open_database(schema, environment, synced) as database:
+            yield self.wrap(database)
+
+
+@dataclass(frozen=True)
+class BrokenEngineSite:
+    wrap: Callable[[LocalDatabase], Any] = Database
+    place: str = ""
+    name: str = "broken"
+    virtual: bool = True
+    durable: bool = True
+
+    @asynccontextmanager
+    async def open_site(self) -> AsyncGenerator[LocalEngine]:
+        with tempfile.TemporaryDirectory() as folder:
+            yield BrokenEngine(self.wrap, self.place or f"{folder}/x.db")
+
+
+ENGINE_FAULTS: dict[str, tuple[BrokenEngineSite, str]] = {
+    "atomic means nothing": (BrokenEngineSite(NeverAtomic), "an_atomic_unit_leaves_all_or_nothing"),
+    "a unit is several transactions": (BrokenEngineSite(ItemByItem), "a_cancelled_unit_is_whole_or_not_there"),
+    "later stages are forgotten": (BrokenEngineSite(FirstStageOnly), "a_stage_that_raises_undoes_its_unit"),
+    "results are in another order": (BrokenEngineSite(Reversed), "results_are_one_per_entry_and_in_order"),
+    "order is not kept": (BrokenEngineSite(Unsorted), "queries_filter_order_and_cut"),
+    "unknown fields find nothing": (BrokenEngineSite(Lenient), "queries_filter_order_and_cut"),
+    "commits have one number": (BrokenEngineSite(Timeless), "commits_are_numbered_in_order"),
+    "large numbers are rounded": (BrokenEngineSite(Rounds), "what_is_written_is_read_back_exactly"),
+    "a body's error undoes nothing": (BrokenEngineSite(KeepsHalf), "a_body_that_raises_leaves_nothing"),
+    "nothing follows a write": (BrokenEngineSite(NoReceipts), "a_receipt_follows_its_mutation"),
+    "reads are not looked at": (BrokenEngineSite(NoReads), "a_unit_whose_reads_moved_is_refused"),
+    "a stage's error is renamed": (BrokenEngineSite(OtherError), "a_stage_that_raises_undoes_its_unit"),
+    "nothing is kept": (BrokenEngineSite(place=":memory:"), "what_was_committed_is_there_after_opening_again"),
+    "pending writes are not kept": (BrokenEngineSite(place=":memory:"), "volatile_writes_do_not_outlive_the_program"),
+    "the outbox is not filled": (BrokenEngineSite(FirstStageOnly), "the_outbox_keeps_the_order_of_writing"),
+}
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("fault", ENGINE_FAULTS)
+async def test_a_broken_engine_is_found(fault: str) -> None:
+    site, check = ENGINE_FAULTS[fault]
+    with pytest.raises(CheckFailed) as found:
+        await check_promise(site, ENGINE_CHECKS[check])
+    assert found.value.check == check
+
+
+@pytest.mark.virtual_time
+async def test_the_database_around_another_one_breaks_nothing_itself() -> None:
+    for check in {check for _, check in ENGINE_FAULTS.values()}:
+        await check_promise(BrokenEngineSite(), ENGINE_CHECKS[check])

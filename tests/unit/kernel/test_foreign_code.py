@@ -1,0 +1,144 @@
+"""Code that is not ours inside a policy: what it raises is translated, told, and spoils nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
+
+from atoma.contracts.events import StepFinished
+from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.policy import Combinator, Policy
+from atoma.contracts.query import QuerySpec
+from atoma.errors import AtomaError, ConflictError, ExecutionError, QueryError, UnknownPolicy
+from atoma.kernel import detach, merge, node, sequence
+
+pytestmark = pytest.mark.virtual_time
+
+REMOTE = node("remote-test")
+
+
+class Merging:
+    """A merge node that does not manage to."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def spread(self, request: QueryRequest) -> QueryRequest:
+        return request
+
+    def merge(self, request: QueryRequest, results: Sequence[QueryResult]) -> QueryResult:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "seen", "code", "outcome"),
+    [
+        (ZeroDivisionError("a bug"), ExecutionError, "EXECUTION", "failed"),
+        (QueryError("cannot merge that"), QueryError, "QUERY", "rejected"),
+    ],
+)
+async def test_a_merge_node_that_raises_is_in_the_trail(
+    open_house: Any, error: Exception, seen: type[AtomaError], code: str, outcome: str
+) -> None:
+    policy = Policy("merged", merge(node("local-query"), REMOTE, by="mine"), None)
+    async with open_house(policy, nodes={"mine": Merging(error)}) as house:
+        with pytest.raises(seen) as caught:
+            await house.query("merged")
+        assert caught.value is error or caught.value.__cause__ is error
+        await wait_all_tasks_blocked()
+        last = [event for event in house.told if isinstance(event, StepFinished)][-1]
+        assert (last.node, last.outcome, last.error) == ("mine", outcome, code)
+
+
+class Unwilling:
+    """Takes the results of detached steps, and fails."""
+
+    async def query_answered(self, request: QueryRequest, result: QueryResult) -> None:
+        raise ZeroDivisionError("a bug")
+
+    async def write_settled(self, request: WriteRequest, result: WriteResult | None, error: AtomaError | None) -> None:
+        raise ZeroDivisionError("a bug")
+
+
+async def test_a_detached_step_that_nobody_takes_is_logged_and_gives_its_place_back(
+    open_house: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    policy = Policy("later", sequence(node("local-query"), detach(REMOTE)), None)
+    async with open_house(policy, detached=Unwilling()) as house:
+        with caplog.at_level(logging.ERROR, "atoma.kernel"):
+            for _ in range(100):  # more than there are places
+                assert (await house.query("later")).meta.path[-1].outcome == "detached"
+                await wait_all_tasks_blocked()
+    assert len(caplog.records) == 100
+    assert "remote-test could not be settled" in caplog.text
+
+
+async def test_an_exception_in_groups_is_the_error_itself(open_house: Any) -> None:
+    alone = ExceptionGroup("outer", [ExceptionGroup("inner", [ConflictError("moved")])])
+    several = ExceptionGroup("outer", [ConflictError("moved"), ValueError("x")])
+    async with open_house(Policy("far", REMOTE, REMOTE)) as house:
+        house.nodes["remote-test"].behaviour = [alone, several]
+        with pytest.raises(ConflictError):
+            await house.query("far")
+        with pytest.raises(ExecutionError) as caught:
+            await house.query("far")
+        assert caught.value.__cause__ is several
+
+
+async def test_a_count_without_a_number_is_no_answer(open_house: Any) -> None:
+    async with open_house(Policy("far", REMOTE, None)) as house:
+        with pytest.raises(ExecutionError, match="'remote-test' answered a count without a total"):
+            await house.query("far", query=QuerySpec(count=True))
+
+
+@dataclass(frozen=True)
+class Strange:
+    """A combinator of a user's own that raises what it was told to."""
+
+    children: tuple[Combinator, ...]
+    error: Exception
+    label = "strange"
+    nodes = ()
+
+    async def run(self, request: Any, steps: Sequence[Callable[[Any], Awaitable[Any]]]) -> Any:
+        await trio.lowlevel.checkpoint()
+        raise self.error
+
+
+async def test_what_a_combinator_of_a_users_own_raises_is_translated(open_house: Any) -> None:
+    ours, theirs = ConflictError("moved"), ZeroDivisionError("a bug")
+    policies = [Policy("ours", Strange((REMOTE,), ours), None), Policy("theirs", Strange((REMOTE,), theirs), None)]
+    async with open_house(*policies) as house:
+        with pytest.raises(ConflictError) as same:
+            await house.query("ours")
+        assert same.value is ours
+        with pytest.raises(ExecutionError, match="'strange' failed with ZeroDivisionError") as other:
+            await house.query("theirs")
+        assert other.value.__cause__ is theirs
+
+
+async def test_what_a_policy_lacks_is_named(open_house: Any, make_node: Any) -> None:
+    class Deaf:
+        """Only writes."""
+
+        async def write(self, request: WriteRequest) -> WriteResult:
+            raise NotImplementedError
+
+    policies = [
+        Policy("asks", node("deaf"), None),
+        Policy("stages", None, sequence(node("remote-test"), node("missing"))),
+        Policy("merges", merge(node("local-query"), by="remote-test"), None),
+    ]
+    async with open_house(*policies, nodes={"deaf": Deaf()}) as house:
+        assert {"asks", "stages", "merges", "direct-local"} <= house.kernel.policies.names
+        for name, lack in (("asks", "deaf that can query"), ("merges", "remote-test that can merge")):
+            assert house.kernel.policies.unavailable(name) == f"needs {lack}"
+            with pytest.raises(UnknownPolicy, match=lack):
+                await house.query(name)
+        assert house.kernel.policies.unavailable("stages") == "needs missing"

@@ -1,0 +1,167 @@
+"""What lies between the transport and the hub: TLS with a CA of one's own, and proxies."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import shutil
+import ssl
+import subprocess
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import trio
+
+from atoma.contracts.query import QuerySpec
+from atoma.errors import ChannelBroken, ConnectFailed, ProtocolError
+from atoma_transports.http.client import HttpTransport
+from atoma_transports.protocol import OpsReply, QueryCall, RemoteOp
+from tests.unit.transports.http_client.h11_server import open_scripted
+
+QUERY = QueryCall((RemoteOp(0, "query", "s", query=QuerySpec()),))
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """A key and a certificate for localhost, in one file."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs the openssl program to make a certificate")
+    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run(command, check=True, capture_output=True)
+    both = tmp_path / "both.pem"
+    both.write_text(key.read_text() + cert.read_text())
+    return both
+
+
+@pytest.fixture
+def contexts(certificate: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """The server's context, and one that trusts it."""
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.load_cert_chain(certificate)
+    return server, ssl.create_default_context(cafile=str(certificate))
+
+
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+
+
+async def test_tls_with_a_ca_of_ones_own(contexts: Contexts) -> None:
+    theirs, trusting = contexts
+    theirs.set_alpn_protocols(["h2", "http/1.1"])
+    trusting.set_alpn_protocols(["h2"])  # as another transport that shares the context would
+    async with open_scripted(ssl_context=theirs) as server:
+        async with HttpTransport(server.url, ssl_context=trusting).connect() as channel:
+            for _ in range(2):
+                assert isinstance(await channel.call("query", QUERY), OpsReply)
+            assert server.connections == 1
+            server.hang_up()
+            await trio.sleep(0.05)
+            assert isinstance(await channel.call("query", QUERY), OpsReply)
+        for url, context in (
+            (server.url, None),  # an unknown CA
+            (f"https://127.0.0.1:{server.port}", trusting),  # another name than the certificate's
+        ):
+            with pytest.raises(ConnectFailed, match="certificate"):
+                async with HttpTransport(url, ssl_context=context).connect():
+                    raise AssertionError("trusted a stranger")
+        with pytest.raises((ConnectFailed, ProtocolError)):
+            async with HttpTransport(f"http://localhost:{server.port}").connect():
+                raise AssertionError("plain text to a TLS port")
+
+
+async def test_a_server_that_never_shakes_hands_is_given_up() -> None:
+    from atoma_transports.adapters import ChannelLimits
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    transport = HttpTransport(f"https://localhost:{port}", limits=ChannelLimits(handshake_s=0.2))
+    with pytest.raises(ConnectFailed, match=r"did not answer|no TLS handshake"):
+        async with transport.connect():
+            raise AssertionError("nobody was there")
+    await listeners[0].aclose()
+
+
+@dataclass
+class Proxy:
+    """A forward proxy of a few lines: CONNECT, and requests with a whole address; wants a password."""
+
+    port: int = 0
+    asked: list[str] = field(default_factory=list)
+    refusing: bool = False
+
+    async def serve(self, client: trio.SocketStream) -> None:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            data = await client.receive_some()
+            if not data:
+                return
+            head += data
+        line = head.split(b"\r\n")[0].decode()
+        self.asked.append(line)
+        method, target, _ = line.split()
+        wanted = b"basic " + base64.b64encode(b"ann:pa ss").lower()
+        if self.refusing or wanted not in head.lower():
+            await client.send_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
+            return
+        address = target if method == "CONNECT" else target.split("/")[2]
+        host, _, port = address.rpartition(":")
+        async with await trio.open_tcp_stream(host, int(port)) as server:
+            if method == "CONNECT":
+                await client.send_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
+            else:
+                await server.send_all(head.replace(target.encode(), b"/" + target.split("/", 3)[3].encode(), 1))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(pump, client, server, nursery.cancel_scope)
+                nursery.start_soon(pump, server, client, nursery.cancel_scope)
+
+
+async def pump(source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
+    with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        async for data in source:
+            await sink.send_all(data)
+    both.cancel()
+
+
+@asynccontextmanager
+async def open_proxy() -> AsyncGenerator[Proxy]:
+    proxy = Proxy()
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, proxy.serve, 0)
+        proxy.port = listeners[0].socket.getsockname()[1]
+        yield proxy
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_proxy_is_used_with_its_password(contexts: Contexts) -> None:
+    theirs, trusting = contexts
+    async with open_scripted(ssl_context=theirs) as server, open_proxy() as proxy:
+        road = f"http://ann:pa%20ss@localhost:{proxy.port}"
+        async with HttpTransport(server.url, ssl_context=trusting, proxy=road, token="t").connect() as channel:
+            for _ in range(2):
+                assert isinstance(await channel.call("query", QUERY), OpsReply)
+        assert proxy.asked == [f"CONNECT localhost:{server.port} HTTP/1.1"]
+        assert {asked.headers["authorization"] for asked in server.asked} == {"Bearer t"}
+        assert all("proxy-authorization" not in asked.headers for asked in server.asked)
+        with pytest.raises(ConnectFailed, match=r"proxy refused: 407"):
+            async with HttpTransport(
+                server.url, ssl_context=trusting, proxy=f"http://localhost:{proxy.port}"
+            ).connect():
+                raise AssertionError("went past the proxy")
+        async with HttpTransport(server.url, ssl_context=trusting, proxy=road).connect() as channel:
+            server.hang_up()
+            proxy.refusing = True
+            await trio.sleep(0.05)
+            with pytest.raises(ChannelBroken, match="not sent") as broken:
+                await channel.call("query", QUERY)
+            assert broken.value.maybe_sent is False
+    async with open_scripted() as plain, open_proxy() as proxy:
+        road = f"http://ann:pa%20ss@localhost:{proxy.port}"
+        async with HttpTransport(plain.url, proxy=road).connect() as channel:
+            assert isinstance(await channel.call("query", QUERY), OpsReply)
+        assert proxy.asked[0] == f"POST {plain.url}/v1/cancel HTTP/1.1"

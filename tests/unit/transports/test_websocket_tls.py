@@ -1,0 +1,173 @@
+"""WebSocket over TLS: certificates of one's own, those that cannot be trusted, and ends without a goodbye."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from atoma.contracts.sync import Cursor, PullReply, PullRequest
+from atoma.errors import AuthenticationError, ChannelBroken, ConnectFailed
+from atoma.ports import Peer, Principal, SyncService
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.serving import open_server
+from atoma_transports.websocket import WebSocketTransport
+from tests.unit.transports.kit import Unasked
+
+MakeCertificate = Callable[..., Path]
+
+
+class Host(Unasked):
+    """Answers pulls with as many letters as were asked for."""
+
+    async def authenticate(self, token: str, peer: Peer) -> Principal:
+        if token != "t":
+            raise AuthenticationError("not known here")
+        return Principal("alice")
+
+    def service(self, principal: Principal) -> SyncService:
+        return self
+
+    async def pull(self, request: PullRequest) -> PullReply:
+        return PullReply("x" * request.max_bytes, request.cursor, request.cursor, head=5)
+
+
+def pull(size: int = 1) -> PullRequest:
+    return PullRequest("main", Cursor(), b"c", max_bytes=size)
+
+
+@pytest.fixture
+def make_certificate(tmp_path: Path) -> MakeCertificate:
+    """Makes files that hold a key and a certificate for localhost."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("needs the openssl program to make a certificate")
+
+    def make(name: str, *arguments: str) -> Path:
+        key, cert, both = (tmp_path / f"{name}-{part}.pem" for part in ("key", "cert", "both"))
+        command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+        command += ["-keyout", str(key), "-out", str(cert), "-subj", "/CN=localhost"]
+        command += ["-addext", "subjectAltName=DNS:localhost", *(arguments or ("-days", "2"))]
+        if subprocess.run(command, check=False, capture_output=True).returncode:
+            pytest.skip(f"this openssl cannot make a certificate with {arguments}")
+        both.write_text(key.read_text() + cert.read_text())
+        return both
+
+    return make
+
+
+def serving(certificate: Path) -> ssl.SSLContext:
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate)
+    return context
+
+
+def trusting(certificate: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(certificate))
+
+
+async def failure(transport: WebSocketTransport) -> str:
+    """Why ``transport`` cannot connect."""
+    with pytest.raises(ConnectFailed) as failed:
+        async with transport.connect():
+            raise AssertionError("connected")
+    assert failed.value.maybe_sent is False
+    return str(failed.value)
+
+
+async def test_calls_of_any_size_pass_and_closing_is_prompt(make_certificate: MakeCertificate) -> None:
+    certificate = make_certificate("good")
+    async with open_server(Host(), "127.0.0.1:0", ssl_context=serving(certificate)) as address:
+        url = f"wss://localhost:{address.rpartition(':')[2]}/sync"
+        transport = WebSocketTransport(url, token="t", ssl_context=trusting(certificate))
+        for size in (1, 3_000_000):
+            async with transport.connect() as channel:
+                sizes: list[int] = []
+
+                async def call(size: int = size, channel: object = channel, sizes: list[int] = sizes) -> None:
+                    sizes.append(len((await ServiceProxy(channel).pull(pull(size))).scope))  # type: ignore[arg-type]
+
+                async with trio.open_nursery() as nursery:
+                    for _ in range(5):
+                        nursery.start_soon(call)
+                assert sizes == [size] * 5
+        with pytest.raises(AuthenticationError):
+            async with WebSocketTransport(url, token="x", ssl_context=trusting(certificate)).connect():
+                raise AssertionError("came in")
+
+
+async def test_a_certificate_that_cannot_be_trusted_is_told_with_its_reason(make_certificate: MakeCertificate) -> None:
+    certificate = make_certificate("good")
+    async with open_server(Host(), "127.0.0.1:0", ssl_context=serving(certificate)) as address:
+        port = address.rpartition(":")[2]
+        unknown = await failure(WebSocketTransport(f"wss://localhost:{port}/"))
+        assert f"localhost:{port}" in unknown
+        assert "its certificate is refused: self-signed certificate" in unknown
+        assert "ssl_context" in unknown
+        name = await failure(WebSocketTransport(f"wss://127.0.0.1:{port}/", ssl_context=trusting(certificate)))
+        assert "IP address mismatch" in name
+        other = await failure(
+            WebSocketTransport(f"wss://localhost:{port}/", ssl_context=trusting(make_certificate("other")))
+        )
+        assert "its certificate is refused" in other
+
+
+async def test_an_expired_certificate_is_told_as_such(make_certificate: MakeCertificate) -> None:
+    expired = make_certificate("old", "-not_before", "20200101000000Z", "-not_after", "20200102000000Z")
+    async with open_server(Host(), "127.0.0.1:0", ssl_context=serving(expired)) as address:
+        url = f"wss://localhost:{address.rpartition(':')[2]}/"
+        text = await failure(WebSocketTransport(url, ssl_context=trusting(expired)))
+        assert "certificate has expired" in text
+
+
+async def test_a_port_without_tls_is_told_as_such() -> None:
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, answer, listeners)
+        port = listeners[0].socket.getsockname()[1]
+        assert "TLS failed" in await failure(WebSocketTransport(f"wss://localhost:{port}/"))
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_connection_cut_without_a_goodbye_is_a_broken_channel(make_certificate: MakeCertificate) -> None:
+    certificate = make_certificate("good")
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listeners[0].socket.getsockname()[1]
+    relayed: list[trio.SocketStream] = []
+    async with (
+        open_server(Host(), "127.0.0.1:0", ssl_context=serving(certificate)) as address,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def relay(client: trio.SocketStream) -> None:
+            server = await trio.open_tcp_stream("127.0.0.1", int(address.rpartition(":")[2]))
+            relayed.extend((client, server))
+            async with trio.open_nursery() as both:
+                both.start_soon(copy, client, server)
+                both.start_soon(copy, server, client)
+
+        async def copy(source: trio.SocketStream, target: trio.SocketStream) -> None:
+            try:
+                async for data in source:
+                    await target.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+
+        nursery.start_soon(trio.serve_listeners, relay, listeners)
+        url = f"wss://localhost:{port}/sync"
+        async with WebSocketTransport(url, token="t", ssl_context=trusting(certificate)).connect() as channel:
+            assert (await ServiceProxy(channel).pull(pull())).head == 5
+            for stream in relayed:
+                await trio.aclose_forcefully(stream)
+            with trio.fail_after(10), pytest.raises(ChannelBroken):
+                await ServiceProxy(channel).pull(pull())
+        nursery.cancel_scope.cancel()

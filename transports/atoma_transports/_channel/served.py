@@ -1,0 +1,33 @@
+"""How methods are answered, as a table."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+
+from atoma.ports import SyncService
+
+Answer: TypeAlias = Callable[[SyncService, msgspec.Struct], Awaitable[msgspec.Struct]]
+Feed: TypeAlias = Callable[[SyncService, msgspec.Struct], AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How one method is answered: ``answer`` for a call, ``feed`` for a stream.
+
+    Attributes:
+        request: Type of the request.
+        answer: Makes the reply.
+        feed: Makes the items.
+    """
+
+    request: type[msgspec.Struct]
+    answer: Answer | None = None
+    feed: Feed | None = None
+
+
+ServedTable: TypeAlias = Mapping[str, Served]

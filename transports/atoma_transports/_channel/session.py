@@ -1,0 +1,85 @@
+"""Who a connection belongs to, and until when."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+
+import trio
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import AtomaError, AuthenticationError, TokenExpired
+from atoma.ports import Peer, Principal, ServiceHost, SyncService
+from atoma_transports._channel.codes import info_of, refusal
+from atoma_transports._channel.frames import Auth, Frame, Welcome, decode_frame, encode_frame
+from atoma_transports._channel.limits import ChannelLimits
+from atoma_transports._channel.pipe import LOST, MessagePipe, allow, explain_close
+
+logger = logging.getLogger("atoma.transports")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a good token brings.
+
+    Attributes:
+        principal: Who it is.
+        service: The service as they may use it.
+        expires_at: When, on Trio's clock, the token stops being good; ``math.inf`` for never.
+    """
+
+    principal: Principal
+    service: SyncService
+    expires_at: float
+
+    def expired(self) -> bool:
+        """Whether the token is not good any more."""
+        return trio.current_time() >= self.expires_at
+
+    def welcome(self, limits: ChannelLimits) -> bytes:
+        """The payload that tells the client about it."""
+        expires_in = None if math.isinf(self.expires_at) else max(0.0, self.expires_at - trio.current_time())
+        return encode(Welcome(self.principal.subject, limits.frame_bytes, limits.calls, expires_in))
+
+
+async def session_for(frame: Frame, host: ServiceHost, peer: Peer) -> Session | ErrorInfo:
+    """What the token in ``frame`` brings: a session, or why there is none."""
+    try:
+        token = decode(frame.payload, Auth).token
+        began = trio.current_time()
+        principal = await host.authenticate(token, peer)
+        span = math.inf if principal.expires_in_s is None else principal.expires_in_s
+        if span <= 0:
+            raise TokenExpired("the token has expired")
+        return Session(principal, host.service(principal), began + span)
+    except AtomaError as error:
+        return info_of(error)
+    except Exception:  # the verifier is the application's
+        logger.exception("authenticating a connection from %s failed", peer.address)
+        return refusal("INTERNAL", "the server failed to authenticate; its log says why")
+
+
+async def first_session(pipe: MessagePipe, host: ServiceHost, peer: Peer, limits: ChannelLimits) -> Session | None:
+    """The session of whoever is at the other end, who has been greeted; None when they may not come in."""
+    found: Session | ErrorInfo = refusal("UNAUTHENTICATED", f"no token came within {limits.handshake_s:g} s")
+    with trio.move_on_after(limits.handshake_s):
+        try:
+            frame = decode_frame(await pipe.receive(), limits.first_frame_bytes)
+            if frame.kind != "auth":
+                raise AuthenticationError("the first frame has to be 'auth'")
+            found = await session_for(frame, host, peer)
+            if isinstance(found, Session):
+                allow(pipe, limits.frame_bytes)
+                await pipe.send(encode_frame("welcome", frame.id, found.welcome(limits)))
+                return found
+        except AtomaError as error:
+            found = info_of(error)
+        except LOST:
+            return None
+    if isinstance(found, ErrorInfo):
+        explain_close(pipe, found)
+        with trio.move_on_after(limits.close_s):
+            await pipe.send(encode_frame("error", payload=encode(found)))
+    return None

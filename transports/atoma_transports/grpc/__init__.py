@@ -1,0 +1,7 @@
+"""gRPC: the transport for clients; :mod:`atoma_transports.grpc.face` is the server's side."""
+
+from __future__ import annotations
+
+from atoma_transports.grpc.transport import GrpcTransport
+
+__all__ = ["GrpcTransport"]

@@ -1,0 +1,109 @@
+"""What the other side sent, delivered to the calls that it is for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+from h2.errors import ErrorCodes
+from h2.events import (
+    ConnectionTerminated,
+    DataReceived,
+    Event,
+    RemoteSettingsChanged,
+    RequestReceived,
+    ResponseReceived,
+    StreamEnded,
+    StreamReset,
+    TrailersReceived,
+    WindowUpdated,
+)
+
+from atoma_transports.grpc._driver.failures import CallReset, ConnectionLost
+from atoma_transports.grpc._driver.stream import CallStream, Headers, Link
+
+
+def deliver(connection: Link, events: Iterable[Event]) -> None:
+    """Tell each call what ``events`` say; what concerns no call that is still there is dropped."""
+    for event in events:
+        take = _TAKE.get(type(event))
+        if take is not None:
+            take(connection, event)
+
+
+def _request(connection: Link, event: RequestReceived) -> None:
+    if connection.accept is not None and connection.lost is None:
+        stream = CallStream(connection, event.stream_id)
+        connection.accept(stream, cast("Headers", event.headers))
+
+
+def _response(connection: Link, event: ResponseReceived) -> None:
+    stream = connection.streams.get(event.stream_id)
+    if stream is not None:
+        stream.take_headers(cast("Headers", event.headers))
+
+
+def _data(connection: Link, event: DataReceived) -> None:
+    stream = connection.streams.get(event.stream_id)
+    if stream is None:
+        connection.consumed(event.flow_controlled_length)
+    else:
+        stream.take_data(event.data, event.flow_controlled_length)
+
+
+def _trailers(connection: Link, event: TrailersReceived) -> None:
+    stream = connection.streams.get(event.stream_id)
+    if stream is not None:
+        stream.take_trailers(cast("Headers", event.headers))
+
+
+def _end(connection: Link, event: StreamEnded) -> None:
+    stream = connection.streams.get(event.stream_id)
+    if stream is not None:
+        stream.take_end()
+
+
+def _reset(connection: Link, event: StreamReset) -> None:
+    stream = connection.streams.get(event.stream_id)
+    if stream is not None:
+        stream.fail(CallReset(event.error_code))
+
+
+def _window(connection: Link, event: WindowUpdated) -> None:
+    if event.stream_id:
+        stream = connection.streams.get(event.stream_id)
+        if stream is not None:
+            stream.wake_sender()
+    else:
+        _all_windows(connection, event)
+
+
+def _all_windows(connection: Link, _event: Event) -> None:
+    for stream in connection.streams.values():
+        stream.wake_sender()
+
+
+def _goaway(connection: Link, event: ConnectionTerminated) -> None:
+    connection.going_away = True
+    if event.error_code != ErrorCodes.NO_ERROR:
+        connection.lose(f"the peer ended the connection ({event.error_code!r}, {event.additional_data or b''!r})")
+        return
+    last = event.last_stream_id or 0
+    for stream in list(connection.streams.values()):
+        if stream.id > last and stream.scope is None:
+            stream.fail(ConnectionLost("the peer takes no more calls", maybe_sent=False))
+    if not connection.streams:
+        connection.goodbye("the peer takes no more calls")
+
+
+_TAKE: dict[type[Event], Callable[[Link, Any], None]] = {
+    RequestReceived: _request,
+    ResponseReceived: _response,
+    DataReceived: _data,
+    TrailersReceived: _trailers,
+    StreamEnded: _end,
+    StreamReset: _reset,
+    WindowUpdated: _window,
+    RemoteSettingsChanged: _all_windows,
+    ConnectionTerminated: _goaway,
+}

@@ -1,0 +1,105 @@
+"""Header compression that remembers: the headers of one call are those of the next, and cost nothing a second time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+from hpack import Decoder, Encoder, HeaderTuple
+from hpack.struct import NeverIndexedHeaderTuple
+from hpack.table import HeaderTable
+
+TABLE_BYTES = 4096
+"""Memory for the headers that both sides remember, whatever the peer offers."""
+
+_BLOCKS = 64
+_BLOCK_BYTES = 1024
+
+Header = tuple[str, str] | tuple[bytes, bytes]
+
+
+def passing(name: str, value: str) -> tuple[str, str]:
+    """A header that differs from call to call: it is sent as it is, and pushes nothing out of the memory."""
+    return cast("tuple[str, str]", NeverIndexedHeaderTuple(name, value))
+
+
+def _newest(table: HeaderTable) -> object:
+    return table.dynamic_entries[0] if table.dynamic_entries else None
+
+
+class RememberingEncoder(Encoder):
+    """An encoder that gives a known list of headers the block that it had before.
+
+    That block stays right for as long as the table of headers does not change.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._blocks: dict[tuple[Header, ...], bytes] = {}
+
+    @property
+    def header_table_size(self) -> int:
+        """Bytes that the table of headers may take."""
+        return self.header_table.maxsize
+
+    @header_table_size.setter
+    def header_table_size(self, value: int) -> None:
+        value = min(value, TABLE_BYTES)
+        if value != self.header_table.maxsize:
+            self._blocks.clear()
+            self.header_table.maxsize = value
+            self.table_size_changes.append(value)
+
+    def encode(self, headers: Any, huffman: bool = True) -> bytes:
+        """The block for ``headers``; those at the end that are ``passing`` are written out."""
+        lasting: Sequence[Header] = headers
+        count = len(lasting)
+        while count and isinstance(lasting[count - 1], NeverIndexedHeaderTuple):
+            count -= 1
+        if count == len(lasting):
+            return self._lasting(tuple(lasting), huffman)
+        written = [self._lasting(tuple(lasting[:count]), huffman)]
+        for name, value in lasting[count:]:
+            written.append(self.add((_bytes(name), _bytes(value)), True, False))
+        return b"".join(written)
+
+    def _lasting(self, key: tuple[Header, ...], huffman: bool) -> bytes:
+        resized = self.header_table.resized
+        block = None if resized else self._blocks.get(key)
+        if block is None:
+            before = _newest(self.header_table)
+            block = super().encode(key, huffman)
+            if resized or _newest(self.header_table) is not before or len(self._blocks) >= _BLOCKS:
+                self._blocks.clear()
+            else:
+                self._blocks[key] = block
+        return block
+
+
+class RememberingDecoder(Decoder):
+    """A decoder that knows the headers of a block that it had before, as long as the table has not changed."""
+
+    def __init__(self, max_header_list_size: int) -> None:
+        super().__init__(max_header_list_size)
+        self._blocks: dict[bytes, Iterable[HeaderTuple]] = {}
+
+    def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
+        """The headers in ``data``."""
+        if len(data) > _BLOCK_BYTES:
+            self._blocks.clear()
+            return super().decode(data, raw)
+        data = bytes(data)
+        headers = self._blocks.get(data)
+        if headers is None:
+            size, before = self.header_table.maxsize, _newest(self.header_table)
+            headers = super().decode(data, raw)
+            changed = self.header_table.maxsize != size or _newest(self.header_table) is not before
+            if changed or len(self._blocks) >= _BLOCKS:
+                self._blocks.clear()
+            else:
+                self._blocks[data] = headers
+        return headers
+
+
+def _bytes(text: str | bytes) -> bytes:
+    return text if isinstance(text, bytes) else text.encode()

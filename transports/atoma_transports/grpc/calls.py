@@ -1,0 +1,222 @@
+"""The protocol's methods as gRPC handlers of one connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+import msgspec
+import trio
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.exceptions import GRPCError
+
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import AuthenticationError, ProtocolError, RemoteError, TokenExpired
+from atoma_transports._channel.codes import refusal
+from atoma_transports._channel.explaining import explain
+from atoma_transports._channel.rate import PAUSE_S, Meter
+from atoma_transports.grpc._driver.server import ServerCall
+from atoma_transports.grpc.convert import pack, unpack
+from atoma_transports.grpc.greeting import HelloReply, HelloRequest
+from atoma_transports.grpc.packed import Packed, cardinality_of, milliseconds, path_of
+from atoma_transports.grpc.statuses import MESSAGE_LENGTH_MAX, TRAILER, status_of, trailer_of
+from atoma_transports.serving.admission import Admission, Admitted
+from atoma_transports.serving.calls import SERVED
+from atoma_transports.serving.face import Hosting
+
+Call: TypeAlias = ServerCall[Packed, Packed]
+S = TypeVar("S", bound=msgspec.Struct)
+
+BEARER = "bearer "
+REFUSED_MAX = 32
+"""Tokens in a row that are refused on one connection before it is ended: guessing costs a connection each time."""
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """One stream being answered."""
+
+    scope: trio.CancelScope
+    stop: ErrorInfo | None = None
+
+
+class SyncCalls:
+    """What one connection asks of its host.
+
+    Args:
+        hosting: The host, its bounds, and where the connection comes from.
+        meter: What the caller has sent, if that is counted.
+
+    Attributes:
+        begun: Set with the first call.
+        enough: Set when too many tokens in a row were refused.
+    """
+
+    def __init__(self, hosting: Hosting, meter: Meter | None = None) -> None:
+        self.begun = trio.Event()
+        self.enough = trio.Event()
+        self._hosting = hosting
+        self._limits = hosting.limits
+        self._admission = Admission(hosting.host, hosting.peer)
+        self._meter = meter
+        self._refused = 0
+        self._streams: set[_Stream] = set()
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handler of each path; what answers is the one table of all faces."""
+        table = {path_of("hello"): Handler(self._hello, Cardinality.UNARY_UNARY, Packed, Packed)}
+        for method, served in SERVED.items():
+            answer = self._answer if served.feed is None else self._feed
+            table[path_of(method)] = Handler(partial(answer, method), cardinality_of(method), Packed, Packed)
+        return table
+
+    async def end_streams(self) -> None:
+        """Once the server drains, end every stream: nobody else would."""
+        await self._hosting.drain.wait()
+        for stream in self._streams:
+            stream.stop = refusal("UNAVAILABLE", "the server is shutting down")
+            stream.scope.cancel()
+
+    async def _hello(self, call: Call) -> None:
+        try:
+            admitted = await self._admit(call)
+            await _received(call, HelloRequest)
+            expires_in_ms = milliseconds(admitted.expires_at - trio.current_time())
+            reply = HelloReply(admitted.principal.subject, self._limits.frame_bytes, self._limits.calls, expires_in_ms)
+        except Exception as error:  # the verifier is the application's
+            refuse(call, explain(error, "hello", ""))
+        else:
+            await _reply(call, pack(reply))
+
+    async def _answer(self, method: str, call: Call) -> None:
+        served = SERVED[method]
+        assert served.answer is not None
+        trace_id = ""
+        try:
+            admitted = await self._admit(call)
+            request = await _received(call, served.request)
+            trace_id = _trace_of(request)
+            data = self._packed(await served.answer(admitted.service, request))
+        except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
+            refuse(call, explain(error, method, trace_id))
+        else:
+            await _reply(call, data)
+
+    async def _feed(self, method: str, call: Call) -> None:
+        served = SERVED[method]
+        assert served.feed is not None
+        trace_id = ""
+        try:
+            admitted = await self._admit(call)
+            request = await _received(call, served.request)
+            trace_id = _trace_of(request)
+            stream = _Stream(trio.CancelScope(deadline=admitted.expires_at))
+            self._streams.add(stream)
+            try:
+                with stream.scope:
+                    async with served.feed(admitted.service, request) as items:
+                        await self._send_items(call, items)
+            finally:
+                self._streams.discard(stream)
+            if stream.scope.cancelled_caught:
+                if stream.stop is None:
+                    raise TokenExpired("the token has expired")
+                refuse(call, stream.stop)
+        except Exception as error:  # as above
+            refuse(call, explain(error, method, trace_id))
+
+    async def _send_items(self, call: Call, items: AsyncIterator[msgspec.Struct]) -> None:
+        try:
+            async for item in items:
+                packed = Packed(self._packed(item))
+                with trio.move_on_after(self._limits.slow_s) as patience:
+                    await call.send_message(packed)
+                if patience.cancelled_caught:
+                    text = f"nothing was taken from the stream for {self._limits.slow_s:g} s"
+                    raise RemoteError(text, remote_code="SLOW_CONSUMER", remote_retryable=True)
+        finally:
+            if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
+                await items.aclose()
+
+    async def _admit(self, call: Call) -> Admitted:
+        """Who calls.
+
+        Raises:
+            AuthenticationError: Nobody who may.
+            RemoteError: They may, and send too much.
+        """
+        self.begun.set()
+        try:
+            admitted = await self._admission.admit(token_of(call))
+        except AuthenticationError:
+            self._refused += 1
+            if self._refused >= REFUSED_MAX:
+                self.enough.set()
+            raise
+        self._refused = 0
+        if self._meter is not None and (debt_s := self._meter.debt_s()) > PAUSE_S:
+            text = f"more than {self._limits.bytes_per_s} bytes a second on one connection"
+            raise RemoteError(text, remote_code="RATE_LIMITED", remote_retryable=True, retry_after_s=debt_s)
+        return admitted
+
+    def _packed(self, reply: msgspec.Struct) -> bytes:
+        try:
+            data = pack(reply)
+        except ProtocolError as error:  # no fault of the caller's
+            raise ValueError(str(error)) from error
+        if len(data) > self._limits.frame_bytes:
+            text = f"the answer takes {len(data)} bytes; the limit is {self._limits.frame_bytes}: ask for less"
+            raise RemoteError(text, remote_code="TOO_LARGE")
+        return data
+
+
+def token_of(call: Call) -> str:
+    """The bearer token of ``call``; empty for none.
+
+    Raises:
+        AuthenticationError: There is something else where it should be.
+    """
+    field = "" if call.metadata is None else call.metadata.get("authorization", "")
+    if not isinstance(field, str) or (field and not field[: len(BEARER)].lower() == BEARER):
+        raise AuthenticationError("the metadata 'authorization' has to be 'Bearer <token>'")
+    return field[len(BEARER) :].strip()
+
+
+def refuse(call: Call, info: ErrorInfo) -> None:
+    """Answer ``call`` with an error, exactly told in a trailer."""
+    call.trailing[TRAILER] = trailer_of(info)
+    call.finish(status_of(info), info.message[:MESSAGE_LENGTH_MAX])
+
+
+async def _reply(call: Call, data: bytes) -> None:
+    """Send the answer; of a caller who does not take it, nobody may think that nothing was done."""
+    try:
+        await call.send_message(Packed(data))
+    except GRPCError as error:
+        refuse(call, refusal("UNAVAILABLE", f"the answer could not be sent: {error.message}"))
+
+
+async def _received(call: Call, kind: type[S]) -> S:
+    """The request of ``call``.
+
+    Raises:
+        RemoteError: It is too large.
+        ProtocolError: There is none, or it is malformed.
+    """
+    try:
+        message = await call.recv_message()
+    except GRPCError as error:
+        text = error.message or error.status.name
+        if error.status is Status.RESOURCE_EXHAUSTED:
+            raise RemoteError(text, remote_code="TOO_LARGE") from None
+        raise ProtocolError(text) from None
+    if message is None:
+        raise ProtocolError("a call without a message")
+    return unpack(message.data, kind)
+
+
+def _trace_of(request: msgspec.Struct) -> str:
+    trace_id = getattr(request, "trace_id", "")
+    return trace_id if isinstance(trace_id, str) else ""

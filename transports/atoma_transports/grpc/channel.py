@@ -1,0 +1,245 @@
+"""The calling end of a gRPC connection."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from typing import TypeAlias
+
+import msgspec
+import trio
+from grpclib.const import Status
+from grpclib.exceptions import GRPCError
+from grpclib.exceptions import ProtocolError as NotSent
+
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
+from atoma_transports._channel.codes import error_of
+from atoma_transports._channel.limits import ChannelLimits
+from atoma_transports._channel.methods import Method
+from atoma_transports.adapters.credentials import Credentials
+from atoma_transports.grpc._driver.client import CallFailed, CallReset, ClientCall, ConnectionLost, GrpcClient
+from atoma_transports.grpc.convert import pack, unpack
+from atoma_transports.grpc.packed import Packed, cardinality_of, path_of
+from atoma_transports.grpc.statuses import info_from
+from atoma_transports.protocol import METHODS
+
+DEADLINE_MARGIN_S = 0.25  # both ends watch the deadline; within this margin the caller's own scope speaks
+
+Call: TypeAlias = ClientCall[Packed, Packed]
+
+
+class GrpcChannel:
+    """A :class:`atoma.ports.Channel` on a gRPC connection. Made by :class:`atoma_transports.grpc.GrpcTransport`.
+
+    Args:
+        client: The connection.
+        credentials: The token that goes with every call.
+        limits: This side's bounds.
+    """
+
+    def __init__(self, client: GrpcClient, credentials: Credentials, limits: ChannelLimits) -> None:
+        self._client = client
+        self._credentials = credentials
+        self._message_bytes = limits.frame_bytes
+        self._calls_max = limits.calls
+        self._calls = 0
+        self.principal = ""
+        """Who the server says the client is; empty when it does not say."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls can be made; False once the connection is lost, or the server takes no more calls."""
+        return not self._client.going_away
+
+    def agree(self, principal: str, message_bytes: int, calls: int) -> None:
+        """Keep to the server's bounds where they are the smaller ones."""
+        self.principal = principal
+        self._message_bytes = min(self._message_bytes, message_bytes)
+        self._calls_max = min(self._calls_max, calls)
+
+    async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
+        """See :class:`atoma.ports.Channel`. Cancelling stops the handler at the far end."""
+        spec = _spec(method, streams=False)
+        data = self._packed(message)
+        with self._place():
+            return unpack(await self.ask(method, data), spec.reply)
+
+    async def ask(self, method: str, data: bytes) -> bytes:
+        """Make one call with bytes; when the token is refused, once more with a new one if there is any."""
+        generation = self._credentials.generation
+        try:
+            return await self._ask_once(method, data)
+        except AuthenticationError:  # nothing was done, so that even a write may be sent again
+            if not await self._credentials.renew(generation):
+                raise
+        return await self._ask_once(method, data)
+
+    @asynccontextmanager
+    async def stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
+        """See :class:`atoma.ports.Channel`. Leaving the block stops the handler at the far end.
+
+        A stream whose token expires is opened again, once a token function has given another one.
+        """
+        spec = _spec(method, streams=True)
+        data = self._packed(message)
+        with self._place():
+            async with AsyncExitStack() as calls:
+                items = _Items(self, method, data, spec, calls)
+                await items.open()
+                yield items
+
+    async def renew(self, generation: int) -> bool:
+        """Whether there is another token than that of ``generation``."""
+        return await self._credentials.renew(generation)
+
+    @property
+    def generation(self) -> int:
+        """Number of the present token."""
+        return self._credentials.generation
+
+    def begin(self, method: str) -> Call:
+        """A call that is not sent yet."""
+        token = self._credentials.current
+        metadata = {"authorization": f"Bearer {token}"} if token else {}
+        return self._client.request(path_of(method), cardinality_of(method), Packed, Packed, metadata=metadata)
+
+    async def send(self, call: Call, data: bytes) -> None:
+        """Send the request of ``call``."""
+        try:
+            await call.send_request()
+        except GRPCError as error:
+            if not isinstance(error, ConnectionLost) and error.status is Status.RESOURCE_EXHAUSTED:
+                raise Overloaded(
+                    f"the connection's table of calls in flight ({error.message})", self._calls_max
+                ) from None
+            raise
+        await call.send_message(Packed(data), end=True)
+
+    async def _ask_once(self, method: str, data: bytes) -> bytes:
+        try:
+            async with self.begin(method) as call:
+                await self.send(call, data)
+                reply = await call.recv_message()
+            if reply is None:
+                raise ProtocolError("the other side ended a call without an answer")
+            return reply.data
+        except GRPCError as error:
+            failure = error
+        raise await told(failure)
+
+    def _packed(self, message: msgspec.Struct) -> bytes:
+        data = pack(message)
+        if len(data) > self._message_bytes:
+            text = f"the request takes {len(data)} bytes; the limit is {self._message_bytes}; nothing was sent"
+            raise RemoteError(text, remote_code="TOO_LARGE")
+        return data
+
+    @contextmanager
+    def _place(self) -> Generator[None]:
+        """A place among the calls and streams in flight."""
+        if self._client.lost:
+            raise ChannelBroken(f"{self._client.reason}; the call was not sent", maybe_sent=False)
+        if self._calls >= self._calls_max:
+            raise Overloaded("the connection's table of calls in flight", self._calls_max)
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+
+class _Items:
+    """Reads a stream. Not a generator, which could be left half-way and would then have to be collected."""
+
+    def __init__(self, channel: GrpcChannel, method: str, data: bytes, spec: Method, calls: AsyncExitStack) -> None:
+        self._channel = channel
+        self._method = method
+        self._data = data
+        self._spec = spec
+        self._calls = calls
+        self._call: Call | None = None
+        self._generation = 0
+        self._renewed = False
+        self._failure: AtomaError | None = None
+
+    async def open(self) -> None:
+        """Send the request."""
+        self._generation = self._channel.generation
+        call = await self._calls.enter_async_context(_left_quietly(self._channel.begin(self._method)))
+        try:
+            await self._channel.send(call, self._data)
+        except GRPCError as error:
+            failure = error
+        else:
+            self._call = call
+            return
+        raise await told(failure)
+
+    def __aiter__(self) -> _Items:
+        return self
+
+    async def __anext__(self) -> msgspec.Struct:
+        while True:
+            try:
+                return unpack((await self._next()).data, self._spec.reply)
+            except AuthenticationError:
+                if self._renewed or not await self._channel.renew(self._generation):
+                    raise
+            self._renewed = True
+            await self._calls.aclose()
+            await self.open()
+
+    async def _next(self) -> Packed:
+        call, self._call = self._call, None  # whatever is raised, nothing comes after it
+        if call is None:
+            raise StopAsyncIteration
+        try:
+            item = await call.recv_message()
+            if item is None:
+                await call.recv_trailing_metadata()
+                raise StopAsyncIteration
+        except GRPCError as error:
+            failure = error
+        else:
+            self._call = call
+            self._renewed = False
+            return item
+        raise await told(failure)
+
+
+@asynccontextmanager
+async def _left_quietly(call: Call) -> AsyncGenerator[Call]:
+    """``call``, whose end is not told to who leaves it: who reads to the end has been told."""
+    async with call:
+        try:
+            yield call
+        finally:
+            with suppress(NotSent):
+                await call.cancel()
+
+
+async def told(error: GRPCError) -> AtomaError:
+    """What ``error`` is called here; a deadline that both ends see is told by the caller's own scope."""
+    if isinstance(error, CallFailed):
+        info = info_from(error.status, error.message, error.metadata)
+        await _leave_to_scope(info)
+        return error_of(info)
+    if isinstance(error, ConnectionLost | CallReset):
+        outcome = "the outcome of the call is unknown" if error.maybe_sent else "the call was not sent"
+        return ChannelBroken(f"{error.message}; {outcome}", maybe_sent=error.maybe_sent)
+    return ProtocolError(f"the call failed: {error.message}")
+
+
+async def _leave_to_scope(info: ErrorInfo) -> None:
+    if info.code == "TIMEOUT":
+        deadline = trio.current_effective_deadline()
+        if deadline - trio.current_time() <= DEADLINE_MARGIN_S:
+            await trio.sleep_until(deadline)
+
+
+def _spec(method: str, *, streams: bool) -> Method:
+    spec = METHODS.get(method)
+    if spec is None or spec.streams != streams:
+        raise ProtocolError(f"the protocol has no {'stream' if streams else 'call'} {method!r}", maybe_sent=False)
+    return spec

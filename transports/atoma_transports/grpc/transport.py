@@ -1,0 +1,186 @@
+"""The gRPC transport, client side."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from urllib.parse import SplitResult, urlsplit
+
+import trio
+
+from atoma.errors import (
+    AtomaError,
+    AuthenticationError,
+    ChannelBroken,
+    ConfigurationError,
+    ConnectFailed,
+    ProtocolError,
+)
+from atoma.ports import Channel
+from atoma.ports.tasks import leaves
+from atoma_transports._channel.hosts import is_loopback
+from atoma_transports.adapters import ChannelLimits, Token
+from atoma_transports.adapters.credentials import Credentials
+from atoma_transports.grpc._driver.client import open_grpc_channel
+from atoma_transports.grpc.channel import GrpcChannel
+from atoma_transports.grpc.convert import pack, unpack
+from atoma_transports.grpc.greeting import HelloReply, HelloRequest
+from atoma_transports.grpc.packed import grpc_limits
+
+PLAIN = {"grpc": 80, "http": 80}
+SECURE = {"grpcs": 443, "https": 443}
+DEFAULT_PORTS = {**PLAIN, **SECURE}
+ALPN = ["h2"]
+
+
+def _checked(address: str, *, insecure: bool, has_context: bool) -> SplitResult:
+    parts = urlsplit(address if "://" in address else f"grpc://{address}")
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or port == -1 or parts.path not in ("", "/"):
+        raise ConfigurationError(
+            f"{address!r} is no gRPC address; write grpc://host:port, or grpcs://host:port for TLS"
+        )
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError("a gRPC address holds no user and no query: give the token as token=…")
+    if parts.scheme in PLAIN and has_context:
+        raise ConfigurationError("ssl_context goes with grpcs:// addresses only")
+    if parts.scheme in PLAIN and not insecure and not is_loopback(parts.hostname):
+        raise ConfigurationError(
+            f"{address!r} would send the token and the data in plain text to another machine: "
+            "use grpcs://, or insecure=True on a network that you trust"
+        )
+    return parts
+
+
+class GrpcTransport:
+    """A :class:`atoma.ports.Transport` over gRPC.
+
+    Args:
+        address: ``grpcs://host:port`` (or ``https://``), or ``grpc://host:port`` (``http://``, or only ``host:port``)
+            to this machine.
+        token: Bearer token, or an async function asked at every connection and again whenever the hub refuses the
+            token; sent with each call as ``authorization``.
+        ssl_context: For ``grpcs://`` with a CA of your own; the system's CAs otherwise. It is made to offer HTTP/2.
+        insecure: Allow plain text to another machine.
+        name: The transport's name; its node is ``remote-<name>``.
+        limits: Bounds of each connection.
+
+    Raises:
+        ConfigurationError: The address cannot be used, or would send plain text to another machine.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        token: Token = "",
+        ssl_context: ssl.SSLContext | None = None,
+        insecure: bool = False,
+        name: str = "grpc",
+        limits: ChannelLimits | None = None,
+    ) -> None:
+        parts = _checked(address, insecure=insecure, has_context=ssl_context is not None)
+        self._host = parts.hostname or ""
+        self._port = parts.port or DEFAULT_PORTS[parts.scheme]
+        self._ssl_context = (ssl_context or ssl.create_default_context()) if parts.scheme in SECURE else None
+        self._token = token
+        self._name = name
+        self._limits = limits or ChannelLimits()
+
+    def __repr__(self) -> str:
+        return f"GrpcTransport('{'grpc' if self._ssl_context is None else 'grpcs'}://{self._authority}')"
+
+    @property
+    def name(self) -> str:
+        """Short name; the node is called ``remote-<name>``."""
+        return self._name
+
+    @property
+    def _authority(self) -> str:
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[Channel]:
+        """See :class:`atoma.ports.Transport`; takes at most ``limits.handshake_s`` even without a deadline.
+
+        One call shows that the hub is there and takes the token.
+        """
+        until = trio.current_time() + self._limits.handshake_s
+        credentials = Credentials(self._token)
+        await credentials.ask()
+        stream = await self._reached(until)
+        async with open_grpc_channel(
+            stream,
+            authority=self._authority,
+            scheme="http" if self._ssl_context is None else "https",
+            limits=grpc_limits(self._limits),
+        ) as client:
+            channel = GrpcChannel(client, credentials, self._limits)
+            await self._greet(channel, until)
+            yield channel
+
+    async def _reached(self, until: float) -> trio.abc.Stream:
+        """A connected stream, over TLS if that is wanted.
+
+        Raises:
+            ConnectFailed: There is none to be had, or not by ``until``.
+        """
+        try:
+            with trio.CancelScope(deadline=until):
+                socket = await trio.open_tcp_stream(self._host, self._port)
+                if self._ssl_context is None:
+                    return socket
+                return await self._secured(socket, self._ssl_context)
+        except (OSError, trio.BrokenResourceError) as error:
+            raise ConnectFailed(f"cannot connect to {self._authority}: {_reason(error)}") from None
+        raise ConnectFailed(f"{self._authority} did not answer within {self._limits.handshake_s:g} s")
+
+    async def _secured(self, socket: trio.SocketStream, context: ssl.SSLContext) -> trio.abc.Stream:
+        context.set_alpn_protocols(ALPN)  # here, as the application may share the context with another transport
+        stream = trio.SSLStream(socket, context, server_hostname=self._host, https_compatible=True)
+        try:
+            await stream.do_handshake()
+            if stream.selected_alpn_protocol() not in (*ALPN, None):
+                raise ConnectFailed(f"{self._authority} does not speak HTTP/2")
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        return stream
+
+    async def _greet(self, channel: GrpcChannel, until: float) -> None:
+        """Learn the server's bounds; one that does not greet is taken as it is.
+
+        Raises:
+            AuthenticationError: It refuses the token.
+            ConnectFailed: It does not answer, or takes no calls now.
+        """
+        try:
+            with trio.CancelScope(deadline=until) as patience:
+                reply = unpack(await channel.ask("hello", pack(HelloRequest())), HelloReply)
+                if reply.message_bytes < 1 or reply.calls < 1:
+                    raise ProtocolError("its bounds leave no room for anything")
+                channel.agree(reply.principal, reply.message_bytes, reply.calls)
+            if patience.cancelled_caught:
+                raise ConnectFailed(f"{self._authority} did not greet within {self._limits.handshake_s:g} s")
+        except AuthenticationError:
+            raise
+        except ChannelBroken as error:
+            raise ConnectFailed(
+                f"{self._authority} hung up before it had greeted ({error}); is it a gRPC server?"
+            ) from None
+        except ProtocolError as error:
+            if "UNIMPLEMENTED" not in str(error):
+                raise ConnectFailed(f"{self._authority} does not speak the protocol ({error})") from None
+        except ConnectFailed:
+            raise
+        except AtomaError as error:
+            raise ConnectFailed(f"{self._authority} does not take connections now ({error})") from None
+
+
+def _reason(error: BaseException) -> str:
+    """What is behind ``error``: the attempts at several addresses come as a group, TLS failures as a cause."""
+    return "; ".join(sorted({str(leaf.__cause__ or leaf) for leaf in leaves(error.__cause__ or error)}))

@@ -1,0 +1,503 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class HelloRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class HelloReply(_message.Message):
+    __slots__ = ("principal", "message_bytes", "calls", "expires_in_ms")
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    CALLS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_IN_MS_FIELD_NUMBER: _ClassVar[int]
+    principal: str
+    message_bytes: int
+    calls: int
+    expires_in_ms: int
+    def __init__(self, principal: _Optional[str] = ..., message_bytes: _Optional[int] = ..., calls: _Optional[int] = ..., expires_in_ms: _Optional[int] = ...) -> None: ...
+
+class ErrorInfo(_message.Message):
+    __slots__ = ("code", "message", "retryable", "retry_after_ms", "info")
+    class InfoEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRYABLE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    INFO_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    retryable: bool
+    retry_after_ms: int
+    info: _containers.ScalarMap[str, str]
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: bool = ..., retry_after_ms: _Optional[int] = ..., info: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Cursor(_message.Message):
+    __slots__ = ("epoch", "seq", "hash")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    epoch: bytes
+    seq: int
+    hash: bytes
+    def __init__(self, epoch: _Optional[bytes] = ..., seq: _Optional[int] = ..., hash: _Optional[bytes] = ...) -> None: ...
+
+class Mutation(_message.Message):
+    __slots__ = ("mid", "body", "digest")
+    MID_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    mid: int
+    body: bytes
+    digest: bytes
+    def __init__(self, mid: _Optional[int] = ..., body: _Optional[bytes] = ..., digest: _Optional[bytes] = ...) -> None: ...
+
+class Conflict(_message.Message):
+    __slots__ = ("store", "id", "fields", "dropped", "rule", "current", "current_seq")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    FIELDS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_FIELD_NUMBER: _ClassVar[int]
+    CURRENT_SEQ_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    id: str
+    fields: _containers.RepeatedScalarFieldContainer[str]
+    dropped: _containers.RepeatedScalarFieldContainer[str]
+    rule: str
+    current: bytes
+    current_seq: int
+    def __init__(self, store: _Optional[str] = ..., id: _Optional[str] = ..., fields: _Optional[_Iterable[str]] = ..., dropped: _Optional[_Iterable[str]] = ..., rule: _Optional[str] = ..., current: _Optional[bytes] = ..., current_seq: _Optional[int] = ...) -> None: ...
+
+class Outcome(_message.Message):
+    __slots__ = ("mid", "status", "scope", "seq", "duplicate", "error", "conflicts")
+    MID_FIELD_NUMBER: _ClassVar[int]
+    STATUS_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    DUPLICATE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    CONFLICTS_FIELD_NUMBER: _ClassVar[int]
+    mid: int
+    status: str
+    scope: str
+    seq: int
+    duplicate: bool
+    error: ErrorInfo
+    conflicts: _containers.RepeatedCompositeFieldContainer[Conflict]
+    def __init__(self, mid: _Optional[int] = ..., status: _Optional[str] = ..., scope: _Optional[str] = ..., seq: _Optional[int] = ..., duplicate: bool = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., conflicts: _Optional[_Iterable[_Union[Conflict, _Mapping]]] = ...) -> None: ...
+
+class Limits(_message.Message):
+    __slots__ = ("frame_bytes", "mutation_bytes", "mutation_ops", "push_mutations", "push_bytes", "page_bytes", "page_changes", "scopes", "id_bytes")
+    FRAME_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MUTATION_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MUTATION_OPS_FIELD_NUMBER: _ClassVar[int]
+    PUSH_MUTATIONS_FIELD_NUMBER: _ClassVar[int]
+    PUSH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PAGE_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    ID_BYTES_FIELD_NUMBER: _ClassVar[int]
+    frame_bytes: int
+    mutation_bytes: int
+    mutation_ops: int
+    push_mutations: int
+    push_bytes: int
+    page_bytes: int
+    page_changes: int
+    scopes: int
+    id_bytes: int
+    def __init__(self, frame_bytes: _Optional[int] = ..., mutation_bytes: _Optional[int] = ..., mutation_ops: _Optional[int] = ..., push_mutations: _Optional[int] = ..., push_bytes: _Optional[int] = ..., page_bytes: _Optional[int] = ..., page_changes: _Optional[int] = ..., scopes: _Optional[int] = ..., id_bytes: _Optional[int] = ...) -> None: ...
+
+class OpenRequest(_message.Message):
+    __slots__ = ("client_id", "incarnation", "schema_version", "schema_hash", "scopes", "confirmed_mid", "tail_mid", "hub_id", "proto_min", "proto_max")
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_HASH_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMED_MID_FIELD_NUMBER: _ClassVar[int]
+    TAIL_MID_FIELD_NUMBER: _ClassVar[int]
+    HUB_ID_FIELD_NUMBER: _ClassVar[int]
+    PROTO_MIN_FIELD_NUMBER: _ClassVar[int]
+    PROTO_MAX_FIELD_NUMBER: _ClassVar[int]
+    client_id: bytes
+    incarnation: int
+    schema_version: int
+    schema_hash: bytes
+    scopes: _containers.RepeatedScalarFieldContainer[str]
+    confirmed_mid: int
+    tail_mid: int
+    hub_id: bytes
+    proto_min: int
+    proto_max: int
+    def __init__(self, client_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., schema_version: _Optional[int] = ..., schema_hash: _Optional[bytes] = ..., scopes: _Optional[_Iterable[str]] = ..., confirmed_mid: _Optional[int] = ..., tail_mid: _Optional[int] = ..., hub_id: _Optional[bytes] = ..., proto_min: _Optional[int] = ..., proto_max: _Optional[int] = ...) -> None: ...
+
+class ScopeStatus(_message.Message):
+    __slots__ = ("scope", "head", "floor", "error")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    FLOOR_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    head: int
+    floor: int
+    error: ErrorInfo
+    def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ..., floor: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ...) -> None: ...
+
+class OpenReply(_message.Message):
+    __slots__ = ("hub_id", "epoch", "principal", "last_mid", "last_digest", "scopes", "limits", "hub_time_ms", "proto")
+    HUB_ID_FIELD_NUMBER: _ClassVar[int]
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
+    LAST_MID_FIELD_NUMBER: _ClassVar[int]
+    LAST_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    HUB_TIME_MS_FIELD_NUMBER: _ClassVar[int]
+    PROTO_FIELD_NUMBER: _ClassVar[int]
+    hub_id: bytes
+    epoch: bytes
+    principal: str
+    last_mid: int
+    last_digest: bytes
+    scopes: _containers.RepeatedCompositeFieldContainer[ScopeStatus]
+    limits: Limits
+    hub_time_ms: int
+    proto: int
+    def __init__(self, hub_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., principal: _Optional[str] = ..., last_mid: _Optional[int] = ..., last_digest: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[ScopeStatus, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hub_time_ms: _Optional[int] = ..., proto: _Optional[int] = ...) -> None: ...
+
+class PushRequest(_message.Message):
+    __slots__ = ("client_id", "incarnation", "mutations", "prev_digest", "confirmed_mid")
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    INCARNATION_FIELD_NUMBER: _ClassVar[int]
+    MUTATIONS_FIELD_NUMBER: _ClassVar[int]
+    PREV_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CONFIRMED_MID_FIELD_NUMBER: _ClassVar[int]
+    client_id: bytes
+    incarnation: int
+    mutations: _containers.RepeatedCompositeFieldContainer[Mutation]
+    prev_digest: bytes
+    confirmed_mid: int
+    def __init__(self, client_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., mutations: _Optional[_Iterable[_Union[Mutation, _Mapping]]] = ..., prev_digest: _Optional[bytes] = ..., confirmed_mid: _Optional[int] = ...) -> None: ...
+
+class PushReply(_message.Message):
+    __slots__ = ("outcomes", "last_mid", "error")
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    LAST_MID_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    last_mid: int
+    error: ErrorInfo
+    def __init__(self, outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., last_mid: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ...) -> None: ...
+
+class StoreChanges(_message.Message):
+    __slots__ = ("store", "schema_version", "columns", "rows", "deletes")
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    DELETES_FIELD_NUMBER: _ClassVar[int]
+    store: str
+    schema_version: int
+    columns: _containers.RepeatedScalarFieldContainer[str]
+    rows: bytes
+    deletes: bytes
+    def __init__(self, store: _Optional[str] = ..., schema_version: _Optional[int] = ..., columns: _Optional[_Iterable[str]] = ..., rows: _Optional[bytes] = ..., deletes: _Optional[bytes] = ...) -> None: ...
+
+class PullRequest(_message.Message):
+    __slots__ = ("scope", "cursor", "client_id", "outcomes_after_mid", "max_bytes", "max_changes")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_AFTER_MID_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    cursor: Cursor
+    client_id: bytes
+    outcomes_after_mid: int
+    max_bytes: int
+    max_changes: int
+    def __init__(self, scope: _Optional[str] = ..., cursor: _Optional[_Union[Cursor, _Mapping]] = ..., client_id: _Optional[bytes] = ..., outcomes_after_mid: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_changes: _Optional[int] = ...) -> None: ...
+
+class PullReply(_message.Message):
+    __slots__ = ("scope", "start", "end", "stores", "more", "head", "outcomes")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    STORES_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    start: Cursor
+    end: Cursor
+    stores: _containers.RepeatedCompositeFieldContainer[StoreChanges]
+    more: bool
+    head: int
+    outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
+    def __init__(self, scope: _Optional[str] = ..., start: _Optional[_Union[Cursor, _Mapping]] = ..., end: _Optional[_Union[Cursor, _Mapping]] = ..., stores: _Optional[_Iterable[_Union[StoreChanges, _Mapping]]] = ..., more: bool = ..., head: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ...) -> None: ...
+
+class SnapshotRequest(_message.Message):
+    __slots__ = ("scope", "client_id", "token", "max_bytes", "max_rows")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    client_id: bytes
+    token: bytes
+    max_bytes: int
+    max_rows: int
+    def __init__(self, scope: _Optional[str] = ..., client_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., max_bytes: _Optional[int] = ..., max_rows: _Optional[int] = ...) -> None: ...
+
+class SnapshotReply(_message.Message):
+    __slots__ = ("scope", "start", "stores", "token", "done")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    STORES_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    start: Cursor
+    stores: _containers.RepeatedCompositeFieldContainer[StoreChanges]
+    token: bytes
+    done: bool
+    def __init__(self, scope: _Optional[str] = ..., start: _Optional[_Union[Cursor, _Mapping]] = ..., stores: _Optional[_Iterable[_Union[StoreChanges, _Mapping]]] = ..., token: _Optional[bytes] = ..., done: bool = ...) -> None: ...
+
+class NotifyRequest(_message.Message):
+    __slots__ = ("scopes",)
+    SCOPES_FIELD_NUMBER: _ClassVar[int]
+    scopes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, scopes: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class Hint(_message.Message):
+    __slots__ = ("scope", "head")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    head: int
+    def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ...) -> None: ...
+
+class Compare(_message.Message):
+    __slots__ = ("op", "field", "value")
+    OP_FIELD_NUMBER: _ClassVar[int]
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    op: str
+    field: str
+    value: bytes
+    def __init__(self, op: _Optional[str] = ..., field: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
+
+class In(_message.Message):
+    __slots__ = ("field", "values")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    values: bytes
+    def __init__(self, field: _Optional[str] = ..., values: _Optional[bytes] = ...) -> None: ...
+
+class IsNull(_message.Message):
+    __slots__ = ("field",)
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    def __init__(self, field: _Optional[str] = ...) -> None: ...
+
+class Like(_message.Message):
+    __slots__ = ("field", "pattern")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    PATTERN_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    pattern: str
+    def __init__(self, field: _Optional[str] = ..., pattern: _Optional[str] = ...) -> None: ...
+
+class And(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[Predicate]
+    def __init__(self, items: _Optional[_Iterable[_Union[Predicate, _Mapping]]] = ...) -> None: ...
+
+class Or(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[Predicate]
+    def __init__(self, items: _Optional[_Iterable[_Union[Predicate, _Mapping]]] = ...) -> None: ...
+
+class Not(_message.Message):
+    __slots__ = ("item",)
+    ITEM_FIELD_NUMBER: _ClassVar[int]
+    item: Predicate
+    def __init__(self, item: _Optional[_Union[Predicate, _Mapping]] = ...) -> None: ...
+
+class Predicate(_message.Message):
+    __slots__ = ("compare", "in_list", "is_null", "like", "all_of", "any_of", "none_of")
+    COMPARE_FIELD_NUMBER: _ClassVar[int]
+    IN_LIST_FIELD_NUMBER: _ClassVar[int]
+    IS_NULL_FIELD_NUMBER: _ClassVar[int]
+    LIKE_FIELD_NUMBER: _ClassVar[int]
+    ALL_OF_FIELD_NUMBER: _ClassVar[int]
+    ANY_OF_FIELD_NUMBER: _ClassVar[int]
+    NONE_OF_FIELD_NUMBER: _ClassVar[int]
+    compare: Compare
+    in_list: In
+    is_null: IsNull
+    like: Like
+    all_of: And
+    any_of: Or
+    none_of: Not
+    def __init__(self, compare: _Optional[_Union[Compare, _Mapping]] = ..., in_list: _Optional[_Union[In, _Mapping]] = ..., is_null: _Optional[_Union[IsNull, _Mapping]] = ..., like: _Optional[_Union[Like, _Mapping]] = ..., all_of: _Optional[_Union[And, _Mapping]] = ..., any_of: _Optional[_Union[Or, _Mapping]] = ..., none_of: _Optional[_Union[Not, _Mapping]] = ...) -> None: ...
+
+class Sort(_message.Message):
+    __slots__ = ("field", "descending")
+    FIELD_FIELD_NUMBER: _ClassVar[int]
+    DESCENDING_FIELD_NUMBER: _ClassVar[int]
+    field: str
+    descending: bool
+    def __init__(self, field: _Optional[str] = ..., descending: bool = ...) -> None: ...
+
+class Strings(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class QuerySpec(_message.Message):
+    __slots__ = ("where", "order", "limit", "offset", "after", "ids", "count")
+    WHERE_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_FIELD_NUMBER: _ClassVar[int]
+    AFTER_FIELD_NUMBER: _ClassVar[int]
+    IDS_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    where: Predicate
+    order: _containers.RepeatedCompositeFieldContainer[Sort]
+    limit: int
+    offset: int
+    after: bytes
+    ids: Strings
+    count: bool
+    def __init__(self, where: _Optional[_Union[Predicate, _Mapping]] = ..., order: _Optional[_Iterable[_Union[Sort, _Mapping]]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., after: _Optional[bytes] = ..., ids: _Optional[_Union[Strings, _Mapping]] = ..., count: bool = ...) -> None: ...
+
+class RemoteOp(_message.Message):
+    __slots__ = ("index", "name", "store", "id", "query", "scope", "values", "base_version", "replace", "defaults")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    STORE_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    BASE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    REPLACE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULTS_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    name: str
+    store: str
+    id: str
+    query: QuerySpec
+    scope: str
+    values: bytes
+    base_version: int
+    replace: bool
+    defaults: bytes
+    def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., store: _Optional[str] = ..., id: _Optional[str] = ..., query: _Optional[_Union[QuerySpec, _Mapping]] = ..., scope: _Optional[str] = ..., values: _Optional[bytes] = ..., base_version: _Optional[int] = ..., replace: bool = ..., defaults: _Optional[bytes] = ...) -> None: ...
+
+class Rows(_message.Message):
+    __slots__ = ("columns", "rows")
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    columns: _containers.RepeatedScalarFieldContainer[str]
+    rows: bytes
+    def __init__(self, columns: _Optional[_Iterable[str]] = ..., rows: _Optional[bytes] = ...) -> None: ...
+
+class RemoteOpResult(_message.Message):
+    __slots__ = ("index", "id", "ok", "changed", "version", "row", "error", "found", "total", "cursor")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    ID_FIELD_NUMBER: _ClassVar[int]
+    OK_FIELD_NUMBER: _ClassVar[int]
+    CHANGED_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    ROW_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    id: str
+    ok: bool
+    changed: bool
+    version: int
+    row: bytes
+    error: ErrorInfo
+    found: Rows
+    total: int
+    cursor: str
+    def __init__(self, index: _Optional[int] = ..., id: _Optional[str] = ..., ok: bool = ..., changed: bool = ..., version: _Optional[int] = ..., row: _Optional[bytes] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., found: _Optional[_Union[Rows, _Mapping]] = ..., total: _Optional[int] = ..., cursor: _Optional[str] = ...) -> None: ...
+
+class QueryCall(_message.Message):
+    __slots__ = ("ops", "trace_id")
+    OPS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    ops: _containers.RepeatedCompositeFieldContainer[RemoteOp]
+    trace_id: str
+    def __init__(self, ops: _Optional[_Iterable[_Union[RemoteOp, _Mapping]]] = ..., trace_id: _Optional[str] = ...) -> None: ...
+
+class WriteOptions(_message.Message):
+    __slots__ = ("confirm", "atomic", "durability", "reads")
+    CONFIRM_FIELD_NUMBER: _ClassVar[int]
+    ATOMIC_FIELD_NUMBER: _ClassVar[int]
+    DURABILITY_FIELD_NUMBER: _ClassVar[int]
+    READS_FIELD_NUMBER: _ClassVar[int]
+    confirm: str
+    atomic: bool
+    durability: str
+    reads: bytes
+    def __init__(self, confirm: _Optional[str] = ..., atomic: bool = ..., durability: _Optional[str] = ..., reads: _Optional[bytes] = ...) -> None: ...
+
+class WriteCall(_message.Message):
+    __slots__ = ("ops", "idem", "options", "trace_id")
+    OPS_FIELD_NUMBER: _ClassVar[int]
+    IDEM_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    ops: _containers.RepeatedCompositeFieldContainer[RemoteOp]
+    idem: str
+    options: WriteOptions
+    trace_id: str
+    def __init__(self, ops: _Optional[_Iterable[_Union[RemoteOp, _Mapping]]] = ..., idem: _Optional[str] = ..., options: _Optional[_Union[WriteOptions, _Mapping]] = ..., trace_id: _Optional[str] = ...) -> None: ...
+
+class OpsReply(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[RemoteOpResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[RemoteOpResult, _Mapping]]] = ...) -> None: ...
+
+class ResolveCall(_message.Message):
+    __slots__ = ("idem", "trace_id")
+    IDEM_FIELD_NUMBER: _ClassVar[int]
+    TRACE_ID_FIELD_NUMBER: _ClassVar[int]
+    idem: str
+    trace_id: str
+    def __init__(self, idem: _Optional[str] = ..., trace_id: _Optional[str] = ...) -> None: ...
+
+class ResolveReply(_message.Message):
+    __slots__ = ("abandoned", "results")
+    ABANDONED_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    abandoned: bool
+    results: _containers.RepeatedCompositeFieldContainer[RemoteOpResult]
+    def __init__(self, abandoned: bool = ..., results: _Optional[_Iterable[_Union[RemoteOpResult, _Mapping]]] = ...) -> None: ...

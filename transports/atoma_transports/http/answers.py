@@ -1,0 +1,68 @@
+"""Answers of the protocol: what they look like over HTTP."""
+
+from __future__ import annotations
+
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import ProtocolError
+from atoma_transports._channel.codes import CODES, refusal
+from atoma_transports.http.encodings import AS_JSON, Encoding
+from atoma_transports.http.envelope import Failure
+from atoma_transports.http.wire import Fields
+
+COMMON = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
+OUTCOME_STATUS = 409
+HTTP_CODES = {
+    400: "MALFORMED",
+    403: "PERMISSION_DENIED",
+    404: "UNIMPLEMENTED",
+    405: "UNIMPLEMENTED",
+    408: "TIMEOUT",
+    413: "TOO_LARGE",
+    415: "MALFORMED",
+}
+"""Codes for what is wrong with a request as such."""
+
+
+class Refused(Exception):
+    """A request that is answered with an error."""
+
+    def __init__(self, info: ErrorInfo, status: int = 0, fields: Fields | None = None) -> None:
+        super().__init__(info.code)
+        self.info = info
+        self.status = status or status_of(info)
+        self.fields = fields or []
+
+
+def refused(status: int, message: str, fields: Fields | None = None) -> Refused:
+    """What is wrong with a request as such."""
+    return Refused(refusal(HTTP_CODES.get(status, "MALFORMED"), message), status, fields)
+
+
+def status_of(info: ErrorInfo) -> int:
+    """The HTTP status of an error; one that is a verdict on the request, not a failure, is a conflict."""
+    code = CODES.get(info.code)
+    return OUTCOME_STATUS if code is None or code.http == 200 else code.http
+
+
+def fields_of(encoding: Encoding, body: bytes) -> list[tuple[bytes, bytes]]:
+    """Header fields of an answer with ``body``."""
+    return [
+        (b"content-type", encoding.content_type.encode()),
+        (b"content-length", b"%d" % len(body)),
+        *COMMON,
+    ]
+
+
+def failure(error: Refused, encoding: Encoding | None) -> tuple[int, Fields, bytes]:
+    """Status, fields and body of an answer that is an error."""
+    encoding = encoding or AS_JSON
+    try:
+        body = encoding.encode(Failure(error.info))
+    except (UnicodeError, ProtocolError):  # a text of somebody else's that is not Unicode
+        body = encoding.encode(Failure(refusal("INTERNAL", "the server failed to answer; its log says why")))
+    fields = [*fields_of(encoding, body), *error.fields]
+    if error.status == 401:
+        fields.append((b"www-authenticate", b"Bearer"))
+    if error.info.retry_after_ms:
+        fields.append((b"retry-after", b"%d" % -(-error.info.retry_after_ms // 1000)))
+    return error.status, fields, body

@@ -1,0 +1,262 @@
+"""Several calls in one request: ``POST /v1/batch``, and ``POST /v1/cancel`` for single ones of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import cast
+
+import msgspec
+import trio
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import ProtocolError
+from atoma.ports.tasks import open_tasks
+from atoma_transports._channel.codes import refusal
+from atoma_transports._channel.explaining import explain
+from atoma_transports._channel.frames import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
+from atoma_transports.http.answers import Refused, fields_of
+from atoma_transports.http.encodings import AS_JSON, AS_MSGPACK, Encoding
+from atoma_transports.http.envelope import BATCH_VERSION, Batch, CallHead, CallReply, Cancel, pack_record
+from atoma_transports.http.streams import Records, answer_in_parts
+from atoma_transports.http.wire import Gone, ServerWire
+from atoma_transports.http.writer import BodyWriter
+from atoma_transports.protocol.json_mapping import as_object, from_json, to_json
+from atoma_transports.protocol.json_text import parse_json
+from atoma_transports.serving.admission import Admitted
+from atoma_transports.serving.calls import SERVED
+from atoma_transports.serving.face import Hosting
+
+BATCH_ID = re.compile(r"[0-9A-Za-z_-]{8,64}", re.ASCII)
+CALLS_MAX = 4096
+"""Calls of batches in flight on one port, over all connections."""
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call of a batch.
+
+    Attributes:
+        head: What the envelope says about it.
+        read: The message as a struct of that type.
+        deadline: The caller's, on this side's clock.
+        scope: Ends it, while it runs.
+        given_up: Whether the caller has cancelled it.
+    """
+
+    head: CallHead
+    read: Callable[[type[msgspec.Struct]], msgspec.Struct]
+    deadline: float
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    given_up: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Several:
+    """The calls of a batch by their ids, and how their replies are encoded."""
+
+    id: str
+    calls: dict[int, Call]
+    encoding: Encoding
+
+
+class Batches:
+    """The batches that are being answered on one port."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, str], dict[int, Call]] = {}
+        self._free = CALLS_MAX
+
+    @contextmanager
+    def open(self, subject: str, several: Several) -> Generator[None]:
+        """Make the calls of a batch known while the block runs.
+
+        Raises:
+            Refused: It is running already, or the server has enough to do.
+        """
+        key = (subject, several.id)
+        size = len(several.calls)
+        if key in self._running:
+            raise Refused(refusal("MALFORMED", "a batch with this id is running"))
+        if size > self._free:
+            raise Refused(refusal("OVERLOADED", "too many calls in flight on this server", retry_after_ms=100))
+        self._running[key] = several.calls
+        self._free -= size
+        try:
+            yield
+        finally:
+            del self._running[key]
+            self._free += size
+
+    def cancel(self, subject: str, wish: Cancel) -> None:
+        """Cancel single calls; what is not running, or belongs to somebody else, is ignored."""
+        running = self._running.get((subject, wish.batch), {})
+        for id in wish.calls:
+            call = running.get(id)
+            if call is not None:
+                call.given_up = True
+                call.scope.cancel()
+
+
+def read_batch(encoding: Encoding, body: bytes, deadline: float) -> Several:
+    """The calls in ``body``; none may take longer than ``deadline``.
+
+    Raises:
+        ProtocolError: It is no batch.
+    """
+    if encoding is AS_MSGPACK:
+        batch = decode(body, Batch)
+        version, id = batch.version, batch.id
+        calls = [
+            Call(CallHead(call.id, call.method, call.budget_ms, call.trace_id), _from_msgpack(call.message), deadline)
+            for call in batch.calls
+        ]
+    else:
+        version, id, calls = _read_json(body, deadline)
+    if version != BATCH_VERSION:
+        raise ProtocolError(f"version {version} of batches is not spoken here; version {BATCH_VERSION} is")
+    if not BATCH_ID.fullmatch(id):
+        raise ProtocolError("the id of a batch has 8 to 64 letters and digits")
+    by_id = {call.head.id: call for call in calls}
+    if not calls or len(by_id) < len(calls):
+        raise ProtocolError("the calls of a batch have ids of their own, and there is at least one")
+    for call in calls:
+        head = call.head
+        within = (
+            0 <= head.id <= ID_MAX and -1 <= head.budget_ms <= BUDGET_MS_MAX and len(head.trace_id) <= TRACE_LENGTH_MAX
+        )
+        if not within:
+            raise ProtocolError("a field of a call is out of bounds")
+        call.deadline = min(deadline, deadline_of(head.budget_ms))
+    return Several(id, by_id, encoding)
+
+
+def _from_msgpack(message: msgspec.Raw) -> Callable[[type[msgspec.Struct]], msgspec.Struct]:
+    return lambda kind: decode(memoryview(message), kind)
+
+
+def _from_json(message: object) -> Callable[[type[msgspec.Struct]], msgspec.Struct]:
+    return lambda kind: from_json(message, kind)
+
+
+class _JsonBatch(msgspec.Struct, frozen=True):
+    version: int
+    id: str
+    calls: tuple[CallHead, ...]
+
+
+def _read_json(body: bytes, deadline: float) -> tuple[int, str, list[Call]]:
+    envelope = parse_json(body)
+    messages: list[object] = []
+    calls = (as_object(envelope) or {}).get("calls")
+    for call in cast("list[object]", calls) if type(calls) is list else ():
+        fields = as_object(call)
+        if fields is None or "message" not in fields:
+            raise ProtocolError("malformed Batch: a call lacks its message")
+        messages.append(fields.pop("message"))
+    batch = from_json(envelope, _JsonBatch)
+    both = zip(batch.calls, messages, strict=True)
+    return batch.version, batch.id, [Call(head, _from_json(message), deadline) for head, message in both]
+
+
+async def answer_batch(
+    wire: ServerWire, hosting: Hosting, batches: Batches, admitted: Admitted, several: Several
+) -> None:
+    """Carry the calls out side by side: as JSON one answer when all are done, as msgpack each as soon as it is.
+
+    Raises:
+        Gone: The client has left, and all calls were cancelled.
+        Refused: There are too many.
+    """
+    size_max = hosting.limits.frame_bytes
+
+    async def run(done: Callable[[int, bytes], Awaitable[None]]) -> None:
+        async with open_tasks() as nursery:
+            for index, call in enumerate(several.calls.values()):
+                full = index >= hosting.limits.calls
+                nursery.start_soon(_carry, call, admitted, several.encoding, size_max, full, done)
+
+    with batches.open(admitted.principal.subject, several):
+        if several.encoding is AS_JSON:
+            await _answer_at_once(wire, several, run, size_max)
+        else:
+            await _answer_one_by_one(wire, hosting, run)
+
+
+async def _answer_at_once(
+    wire: ServerWire,
+    several: Several,
+    run: Callable[[Callable[[int, bytes], Awaitable[None]]], Awaitable[None]],
+    size_max: int,
+) -> None:
+    replies: dict[int, bytes] = {}
+
+    async def keep(id: int, reply: bytes) -> None:
+        replies[id] = reply
+
+    await wire.attended(lambda: run(keep))
+    ordered: Sequence[bytes] = [replies[id] for id in several.calls]
+    body = b'{"version":"%d","replies":[%b]}' % (BATCH_VERSION, b",".join(ordered))
+    if len(body) > size_max:
+        raise Refused(refusal("TOO_LARGE", f"the answers take {len(body)} bytes; the limit is {size_max}"))
+    await wire.send(200, fields_of(AS_JSON, body), body)
+
+
+async def _answer_one_by_one(
+    wire: ServerWire, hosting: Hosting, run: Callable[[Callable[[int, bytes], Awaitable[None]]], Awaitable[None]]
+) -> None:
+    async def work(writer: BodyWriter) -> None:
+        async def tell(id: int, reply: bytes) -> None:
+            if not await writer.put(pack_record("i", reply)):
+                raise Gone
+
+        await run(tell)
+        writer.put_now(pack_record("z"))
+
+    await answer_in_parts(wire, hosting, Records(), work)
+
+
+async def _carry(
+    call: Call,
+    admitted: Admitted,
+    encoding: Encoding,
+    size_max: int,
+    full: bool,
+    done: Callable[[int, bytes], Awaitable[None]],
+) -> None:
+    """Answer one call; whatever it raises goes to its caller and harms none of the others."""
+    if full:
+        reply: msgspec.Struct | ErrorInfo = refusal("OVERLOADED", "too many calls in one batch", retry_after_ms=100)
+    else:
+        reply = await _answer(call, admitted)
+    data = _encode(encoding, call.head.id, reply)
+    if len(data) > size_max:
+        text = f"the answer takes {len(data)} bytes; the limit is {size_max}: ask for less"
+        data = _encode(encoding, call.head.id, refusal("TOO_LARGE", text))
+    await done(call.head.id, data)
+
+
+async def _answer(call: Call, admitted: Admitted) -> msgspec.Struct | ErrorInfo:
+    served = SERVED.get(call.head.method)
+    if served is None or served.answer is None:
+        return refusal("UNIMPLEMENTED", "no such method here")
+    call.scope.deadline = call.deadline
+    try:
+        with call.scope:
+            return await served.answer(admitted.service, call.read(served.request))
+    except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
+        return explain(error, call.head.method, call.head.trace_id)
+    if call.given_up:
+        return ErrorInfo("CANCELLED", "the caller has given up")
+    return refusal("TIMEOUT", "the caller's deadline has passed")
+
+
+def _encode(encoding: Encoding, id: int, reply: msgspec.Struct | ErrorInfo) -> bytes:
+    if encoding is AS_JSON:
+        return msgspec.json.encode({"id": str(id), "error" if isinstance(reply, ErrorInfo) else "ok": to_json(reply)})
+    if isinstance(reply, ErrorInfo):
+        return encode(CallReply(id, error=reply))
+    return encode(CallReply(id, ok=msgspec.Raw(encode(reply))))

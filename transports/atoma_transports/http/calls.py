@@ -1,0 +1,175 @@
+"""The protocol over HTTP: ``POST /v1/{method}``, for one connection."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qsl
+
+import h11
+import msgspec
+import trio
+
+from atoma.contracts.sync import NotifyRequest
+from atoma.errors import ProtocolError
+from atoma_transports._channel.codes import refusal
+from atoma_transports._channel.explaining import explain
+from atoma_transports._channel.frames import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
+from atoma_transports._channel.served import Served
+from atoma_transports.http.answers import Refused, failure, fields_of, refused
+from atoma_transports.http.asked import Asked, from_own_page
+from atoma_transports.http.batches import Batches, answer_batch, read_batch
+from atoma_transports.http.encodings import AS_JSON, ENCODINGS, Encoding
+from atoma_transports.http.envelope import BATCH, BUDGET, CANCEL, PREFIX, TRACE, Cancel, Done
+from atoma_transports.http.messages import HttpError
+from atoma_transports.http.streams import Events, Form, Records, Wanted, answer_stream
+from atoma_transports.http.wire import Gone, Late, ServerWire
+from atoma_transports.serving.admission import Admission, Admitted
+from atoma_transports.serving.calls import SERVED
+from atoma_transports.serving.face import Hosting
+
+BEARER = "bearer "
+
+
+class Calls:
+    """Answers the calls of one connection, one after the other."""
+
+    def __init__(self, wire: ServerWire, hosting: Hosting, batches: Batches) -> None:
+        self._wire = wire
+        self._hosting = hosting
+        self._batches = batches
+        self._limits = hosting.limits
+        self._admission = Admission(hosting.host, hosting.peer)
+        self._last: tuple[str, Admitted] | None = None
+
+    async def answer(self, asked: Asked) -> None:
+        """Answer one request under ``/v1/``.
+
+        Raises:
+            Gone: The client has left; whatever was done for it was cancelled.
+            h11.RemoteProtocolError: The body that came is not HTTP/1.1.
+        """
+        encoding = ENCODINGS.get(asked.content_type)
+        trace_id = asked.fields.get(TRACE, "")[:TRACE_LENGTH_MAX]
+        try:
+            await self._answer(asked, encoding, trace_id)
+        except Refused as error:
+            await self._refuse(error, encoding)
+        except HttpError as error:
+            await self._refuse(refused(error.status, error.message), encoding)
+        except Late:
+            await self._refuse(Refused(refusal("TIMEOUT", "the caller's deadline has passed")), encoding)
+        except (Gone, h11.RemoteProtocolError):
+            raise
+        except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
+            await self._refuse(Refused(explain(error, asked.path[len(PREFIX) :], trace_id)), encoding)
+
+    async def _answer(self, asked: Asked, encoding: Encoding | None, trace_id: str) -> None:
+        name = asked.path[len(PREFIX) :]
+        served = SERVED.get(name)
+        self._check(asked, name, served)
+        if asked.method == "GET":
+            admitted = await self._admit(asked)
+            await self._wire.body(0)
+            assert served is not None
+            return await self._stream(asked, served, admitted, from_query(asked), Events(), trace_id)
+        if encoding is None:
+            raise refused(415, "send application/json or application/vnd.msgpack")
+        admitted = await self._admit(asked)
+        body = await self._body(asked)
+        if served is None:
+            return await self._special(asked, encoding, admitted, body)
+        message = encoding.decode(body, served.request)
+        if served.answer is None:
+            form = Events() if encoding is AS_JSON else Records()
+            return await self._stream(asked, served, admitted, message, form, trace_id)
+        answer, service = served.answer, admitted.service
+        reply = await self._wire.attended(lambda: answer(service, message), self._deadline(asked))
+        return await self._reply(encoding, reply)
+
+    async def _stream(
+        self, asked: Asked, served: Served, admitted: Admitted, message: msgspec.Struct, form: Form, trace_id: str
+    ) -> None:
+        assert served.feed is not None
+        name = asked.path[len(PREFIX) :]
+        wanted = Wanted(name, served.feed, message, form, self._deadline(asked), trace_id)
+        await answer_stream(self._wire, self._hosting, admitted, wanted)
+
+    def _check(self, asked: Asked, name: str, served: Served | None) -> None:
+        """Refuse what cannot be answered whoever asks.
+
+        Raises:
+            Refused: No such method, another verb, a page of another site, or the server is ending.
+        """
+        if not from_own_page(asked):
+            raise refused(403, "requests from other sites are refused")
+        if served is None and name not in (BATCH, CANCEL):
+            raise refused(404, "no such method here")
+        streams = served is not None and served.feed is not None
+        if asked.method != "POST" and not (streams and asked.method == "GET"):
+            raise refused(
+                405, f"{PREFIX}{name} does not take {asked.method}", [(b"allow", b"GET, POST" if streams else b"POST")]
+            )
+        if self._hosting.drain.is_set():
+            raise Refused(refusal("UNAVAILABLE", "the server is shutting down"))
+
+    async def _admit(self, asked: Asked) -> Admitted:
+        """Whoever the token belongs to; nobody sends a large body before that is known."""
+        given = asked.fields.get("authorization", "")
+        token = given[len(BEARER) :].strip() if given[: len(BEARER)].lower() == BEARER else ""
+        if given and not token:
+            raise Refused(refusal("UNAUTHENTICATED", "send the token as Authorization: Bearer …"))
+        last = self._last
+        if last is not None and last[0] == token and trio.current_time() < last[1].expires_at:
+            return last[1]
+        with trio.move_on_after(self._limits.handshake_s):
+            admitted = await self._admission.admit(token)
+            self._last = (token, admitted)
+            return admitted
+        raise Refused(refusal("UNAVAILABLE", "authenticating took too long"))
+
+    async def _body(self, asked: Asked) -> bytes:
+        size = asked.fields.get("content-length", "0")
+        if len(size) > 15 or int(size) > self._limits.frame_bytes:
+            raise refused(413, f"a body may have {self._limits.frame_bytes} bytes")
+        return await self._wire.body(self._limits.frame_bytes)
+
+    def _deadline(self, asked: Asked) -> float:
+        text = asked.fields.get(BUDGET)
+        if text is None:
+            return deadline_of(-1)
+        if not (text.isascii() and text.isdigit()) or len(text) > 15 or int(text) > BUDGET_MS_MAX:
+            raise ProtocolError(f"{BUDGET} is a number of milliseconds")
+        return deadline_of(int(text))
+
+    async def _special(self, asked: Asked, encoding: Encoding, admitted: Admitted, body: bytes) -> None:
+        if asked.path == PREFIX + BATCH:
+            return await answer_batch(
+                self._wire, self._hosting, self._batches, admitted, read_batch(encoding, body, self._deadline(asked))
+            )
+        self._batches.cancel(admitted.principal.subject, encoding.decode(body, Cancel))
+        return await self._reply(encoding, Done())
+
+    async def _reply(self, encoding: Encoding, reply: msgspec.Struct) -> None:
+        body = encoding.encode(reply)
+        if len(body) > self._limits.frame_bytes:
+            text = f"the answer takes {len(body)} bytes; the limit is {self._limits.frame_bytes}: ask for less"
+            raise Refused(refusal("TOO_LARGE", text))
+        await self._wire.send(200, fields_of(encoding, body), body)
+
+    async def _refuse(self, error: Refused, encoding: Encoding | None) -> None:
+        """Send an error; a small body is read first, so that the connection can be used again."""
+        await self._wire.skip_body(self._limits.first_frame_bytes)
+        status, fields, body = failure(error, encoding)
+        await self._wire.send(status, fields, body)
+
+
+def from_query(asked: Asked) -> NotifyRequest:
+    """What ``GET /v1/notify?scope=a&scope=b`` asks for.
+
+    Raises:
+        Refused: It names no scope, or something else.
+    """
+    given = parse_qsl(asked.query, keep_blank_values=True)
+    scopes = tuple(value for name, value in given if name == "scope")
+    if not scopes or len(scopes) < len(given):
+        raise refused(400, "name what to listen to: /v1/notify?scope=a&scope=b")
+    return NotifyRequest(scopes)

@@ -1,0 +1,8 @@
+"""The HTTP transport, client side: requests over kept connections, calls of one moment joined."""
+
+from __future__ import annotations
+
+from atoma_transports.http.client.rules import BatchRules, LaneRules
+from atoma_transports.http.client.transport import HttpTransport
+
+__all__ = ["BatchRules", "HttpTransport", "LaneRules"]

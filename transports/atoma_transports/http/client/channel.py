@@ -1,0 +1,194 @@
+"""Calls and streams of the protocol over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Protocol
+
+import msgspec
+import trio
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
+from atoma_transports._channel.client import DEADLINE_MARGIN_S
+from atoma_transports._channel.codes import error_of
+from atoma_transports._channel.frames import budget_now
+from atoma_transports._channel.limits import ChannelLimits
+from atoma_transports._channel.methods import Method, MethodTable
+from atoma_transports.adapters.credentials import Credentials
+from atoma_transports.http.client.engine import BatchEngine
+from atoma_transports.http.client.records import RecordReader, RecordsEnded
+from atoma_transports.http.client.replies import check_type, refused
+from atoma_transports.http.client.requests import Reply, Request, Requests
+from atoma_transports.http.envelope import ITEMS, PREFIX
+
+STREAMS_MAX = 32
+"""Streams of one channel; each of them holds a connection."""
+
+
+class Road(Requests, Protocol):
+    """Sends requests, and knows whether that works."""
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the server answered when it was last asked."""
+        ...
+
+    def doubt(self) -> None:
+        """Ask whether the server is there before the next request is sent."""
+        ...
+
+
+class HttpChannel:
+    """A :class:`atoma.ports.Channel` whose calls travel in requests of their own, or joined by the batch engine.
+
+    A connection that is lost fails the calls on it; the channel goes on over new ones.
+    """
+
+    def __init__(
+        self,
+        road: Road,
+        engine: BatchEngine,
+        credentials: Credentials,
+        methods: MethodTable,
+        limits: ChannelLimits,
+    ) -> None:
+        self._road = road
+        self._engine = engine
+        self._credentials = credentials
+        self._methods = methods
+        self._limits = limits
+        self._calls = 0
+        self._streams = 0
+        self._closed = False
+
+    @property
+    def is_open(self) -> bool:
+        """False once the channel is closed, and while the server cannot be reached."""
+        return not self._closed and self._road.reachable
+
+    async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
+        """See :class:`atoma.ports.Channel`. Cancelling stops the handler at the far end."""
+        spec = self._spec(method, streams=False)
+        body = self._encoded(message)
+        trace_id = _trace_of(message)
+        with self._place():
+            generation = self._credentials.generation
+            answer = await self._engine.call(method, body, trace_id)
+            if await self._renewed(answer, generation):
+                answer = await self._engine.call(method, body, trace_id)
+        if isinstance(answer, ErrorInfo):
+            return await _raise(answer)
+        return decode(answer, spec.reply)
+
+    @asynccontextmanager
+    async def stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
+        """See :class:`atoma.ports.Channel`. Leaving the block closes the stream's connection."""
+        spec = self._spec(method, streams=True)
+        body = self._encoded(message)
+        if self._streams >= STREAMS_MAX:
+            raise Overloaded("the channel's table of streams", STREAMS_MAX)
+        with self._place():
+            self._streams += 1
+            try:
+                async with AsyncExitStack() as connection:
+                    generation = self._credentials.generation
+                    opened = await self._opened(method, body, _trace_of(message), connection)
+                    if isinstance(opened, ErrorInfo) and await self._renewed(opened, generation):
+                        opened = await self._opened(method, body, _trace_of(message), connection)
+                    yield _Items(opened, spec, self._limits.frame_bytes, self._road)
+            finally:
+                self._streams -= 1
+
+    def close(self) -> None:
+        """Refuse further calls and streams."""
+        self._closed = True
+
+    async def _opened(self, method: str, body: bytes, trace_id: str, connection: AsyncExitStack) -> Reply | ErrorInfo:
+        """The reply whose body is the stream's items, or why there is none, which the reader of the items is told."""
+        request = Request(PREFIX + method, body, budget_now(), trace_id)
+        reply = await connection.enter_async_context(self._road.post(request))
+        if reply.status != 200:
+            return await refused(reply)
+        check_type(reply, ITEMS)
+        return reply
+
+    async def _renewed(self, answer: bytes | ErrorInfo, generation: int) -> bool:
+        """Whether the token was refused and there is another one now; then nothing was done of the call."""
+        if not isinstance(answer, ErrorInfo) or not isinstance(error_of(answer), AuthenticationError):
+            return False
+        return await self._credentials.renew(generation)
+
+    def _spec(self, method: str, *, streams: bool) -> Method:
+        spec = self._methods.get(method)
+        if spec is None or spec.streams != streams:
+            raise ProtocolError(f"the protocol has no {'stream' if streams else 'call'} {method!r}", maybe_sent=False)
+        return spec
+
+    def _encoded(self, message: msgspec.Struct) -> bytes:
+        body = encode(message)
+        if len(body) > self._limits.frame_bytes:
+            text = f"the request takes {len(body)} bytes; the limit is {self._limits.frame_bytes}; nothing was sent"
+            raise RemoteError(text, remote_code="TOO_LARGE")
+        return body
+
+    @contextmanager
+    def _place(self) -> Generator[None]:
+        """A place among the calls and streams in flight."""
+        if self._closed:
+            raise ChannelBroken("the connection is closed; the call was not sent", maybe_sent=False)
+        if self._calls >= self._limits.calls:
+            raise Overloaded("the channel's table of calls in flight", self._limits.calls)
+        self._calls += 1
+        try:
+            yield
+        finally:
+            self._calls -= 1
+
+
+class _Items:
+    """Reads a stream as fast as it is asked to. Not a generator, which could be left half-way."""
+
+    def __init__(self, source: Reply | ErrorInfo, spec: Method, size_max: int, road: Road) -> None:
+        self._road = road
+        self._refused = source if isinstance(source, ErrorInfo) else None
+        self._records = None if isinstance(source, ErrorInfo) else RecordReader(source, size_max)
+        self._spec = spec
+
+    def __aiter__(self) -> _Items:
+        return self
+
+    async def __anext__(self) -> msgspec.Struct:
+        if self._refused is not None:
+            return await _raise(self._refused)
+        if self._records is None:
+            raise StopAsyncIteration
+        records, self._records = self._records, None  # whatever is raised, nothing comes after it
+        try:
+            payload = await records.next()
+        except RecordsEnded as ended:
+            self._refused = ended.info
+            if ended.info.code == "UNAVAILABLE":  # so says a server that is about to go
+                self._road.doubt()
+            return await _raise(ended.info)
+        if payload is None:
+            await records.finish()
+            raise StopAsyncIteration
+        self._records = records
+        return decode(payload, self._spec.reply)
+
+
+async def _raise(info: ErrorInfo) -> msgspec.Struct:
+    """Raise what ``info`` says; a deadline that both ends see is told by the caller's own scope."""
+    if info.code == "TIMEOUT":
+        deadline = trio.current_effective_deadline()
+        if deadline - trio.current_time() <= DEADLINE_MARGIN_S:
+            await trio.sleep_until(deadline)
+    raise error_of(info)
+
+
+def _trace_of(message: msgspec.Struct) -> str:
+    trace_id = getattr(message, "trace_id", "")
+    return trace_id if isinstance(trace_id, str) else ""

@@ -1,0 +1,173 @@
+"""The HTTP transport, client side."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+from urllib.parse import SplitResult, urlsplit
+
+import trio
+
+from atoma.errors import AuthenticationError, ChannelBroken, ConfigurationError, ConnectFailed
+from atoma.ports import Channel, Environment
+from atoma.ports.tasks import open_tasks
+from atoma_transports._channel.codes import error_of
+from atoma_transports._channel.hosts import is_loopback
+from atoma_transports.adapters import ChannelLimits, Token
+from atoma_transports.adapters.credentials import Credentials
+from atoma_transports.http.client.channel import STREAMS_MAX, HttpChannel
+from atoma_transports.http.client.engine import open_engine
+from atoma_transports.http.client.replies import check_type, read_body, refused
+from atoma_transports.http.client.rules import BatchRules
+from atoma_transports.http.envelope import MSGPACK
+from atoma_transports.protocol import METHODS
+
+if TYPE_CHECKING:
+    from atoma_transports.http.client.pool import HttpPool
+
+LIBRARY = "httpcore2"
+CONTROL = 2  # connections for questions and cancellations, beside those for calls and streams
+
+
+def _checked(url: str, *, insecure: bool, has_context: bool) -> SplitResult:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigurationError(f"{url!r} is no HTTP address; write https://host/path or http://host:port/path")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError("an HTTP address holds no user and no query: give the token as token=…")
+    if parts.scheme == "http" and has_context:
+        raise ConfigurationError("ssl_context goes with https:// addresses only")
+    if parts.scheme == "http" and not insecure and not is_loopback(parts.hostname):
+        raise ConfigurationError(
+            f"{url!r} would send the token and the data in plain text to another machine: "
+            "use https://, or insecure=True on a network that you trust"
+        )
+    return parts
+
+
+def _check_proxy(proxy: str) -> None:
+    parts = urlsplit(proxy)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.path not in ("", "/"):
+        raise ConfigurationError("proxy is the address of an HTTP proxy: http://[user:password@]host:port")
+
+
+class HttpTransport:
+    """A :class:`atoma.ports.Transport` over HTTP/1.1: calls are requests, made at the same moment they are joined.
+
+    It needs no connection that stays: what waits between requests is a small pool of kept ones.
+
+    Args:
+        url: ``https://host/path``, or ``http://`` to this machine; the hub answers below it at ``/v1/…``.
+        token: Bearer token, or an async function asked when connecting and again whenever the hub refuses the token.
+        ssl_context: For ``https://`` with a CA of your own; the system's CAs otherwise.
+        insecure: Allow ``http://`` to another machine.
+        name: The transport's name; its node is ``remote-<name>``.
+        limits: Bounds of each connection.
+        batching: How many requests are made at once, and how many calls one of them may hold.
+        proxy: ``http://[user:password@]host:port`` of an HTTP proxy; empty for none.
+
+    Raises:
+        ConfigurationError: The address cannot be used, would send plain text to another machine, or the library
+            that speaks HTTP is not installed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: Token = "",
+        ssl_context: ssl.SSLContext | None = None,
+        insecure: bool = False,
+        name: str = "http",
+        limits: ChannelLimits | None = None,
+        batching: BatchRules | None = None,
+        proxy: str = "",
+    ) -> None:
+        parts = _checked(url, insecure=insecure, has_context=ssl_context is not None)
+        if proxy:
+            _check_proxy(proxy)
+        if find_spec(LIBRARY) is None:
+            raise ConfigurationError(f"HttpTransport needs {LIBRARY}: pip install {LIBRARY}")
+        self._address = _ascii(parts)
+        self._ssl_context = (ssl_context or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._token = token
+        self._name = name
+        self._limits = limits or ChannelLimits()
+        self._rules = batching or BatchRules()
+        self._proxy = proxy
+        self._random = Environment().random
+
+    def __repr__(self) -> str:
+        return f"HttpTransport({self._address!r})"
+
+    @property
+    def name(self) -> str:
+        """Short name; the node is called ``remote-<name>``."""
+        return self._name
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncGenerator[Channel]:
+        """See :class:`atoma.ports.Transport`; takes at most ``limits.handshake_s`` even without a deadline.
+
+        One request shows that the hub is there and takes the token.
+        """
+        credentials = Credentials(self._token)
+        await credentials.ask()
+        pool = self._open_pool(credentials)
+        try:
+            await self._greet(pool)
+            async with open_tasks() as nursery:
+                nursery.start_soon(pool.watch.run)
+                async with open_engine(
+                    pool, rules=self._rules, size_max=self._limits.frame_bytes, random=self._random
+                ) as engine:
+                    channel = HttpChannel(pool, engine, credentials, METHODS, self._limits)
+                    try:
+                        yield channel
+                    finally:
+                        channel.close()
+                nursery.cancel_scope.cancel()
+        finally:
+            await pool.aclose()
+
+    def _open_pool(self, credentials: Credentials) -> HttpPool:
+        from atoma_transports.http.client.pool import HttpPool, Site
+
+        site = Site(
+            address=self._address,
+            ssl_context=self._ssl_context,
+            proxy=self._proxy,
+            connections=2 * self._rules.requests + STREAMS_MAX + CONTROL,
+        )
+        return HttpPool(site, credentials, self._limits)
+
+    async def _greet(self, pool: HttpPool) -> None:
+        from atoma_transports.http.client.pool import new_probe
+
+        where = urlsplit(self._address).netloc
+        try:
+            with trio.fail_after(self._limits.handshake_s):
+                async with pool.post(new_probe()) as reply:
+                    if reply.status == 200:
+                        check_type(reply, MSGPACK)
+                        await read_body(reply, self._limits.frame_bytes)
+                        return
+                    error = error_of(await refused(reply))
+        except trio.TooSlowError:
+            raise ConnectFailed(f"{where} did not answer within {self._limits.handshake_s:g} s") from None
+        except ChannelBroken as broken:
+            raise ConnectFailed(f"{where}: {str(broken).partition(';')[0]}") from None
+        if isinstance(error, AuthenticationError):
+            raise error
+        raise ConnectFailed(f"{where} does not take connections now ({error})")
+
+
+def _ascii(parts: SplitResult) -> str:
+    """The address as it goes over the wire."""
+    host = (parts.hostname or "").encode("idna").decode() if not parts.netloc.isascii() else parts.hostname or ""
+    shown = f"[{host}]" if ":" in host else host
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{parts.scheme}://{shown}{port}{parts.path.rstrip('/')}"

@@ -1,0 +1,93 @@
+"""What both ends of the protocol over HTTP agree on: paths, header fields, envelopes."""
+
+from __future__ import annotations
+
+import struct
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from atoma.contracts.values import ErrorInfo
+
+PREFIX = "/v1/"
+MSGPACK = "application/vnd.msgpack"
+JSON = "application/json"
+EVENTS = "text/event-stream"
+ITEMS = "application/vnd.atoma.items"
+BUDGET = "atoma-budget-ms"
+TRACE = "atoma-trace"
+
+BATCH_VERSION = 1
+BATCH_ID_LENGTH_MAX = 64
+BATCH = "batch"
+CANCEL = "cancel"
+
+
+class BatchCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One call of a batch.
+
+    Attributes:
+        id: Its number in the batch, given by the client.
+        method: What is called; a stream cannot be.
+        message: The request, encoded in place like the envelope itself.
+        budget_ms: Milliseconds until the caller's deadline, -1 without one.
+        trace_id: The caller's trace.
+    """
+
+    id: int
+    method: str
+    message: msgspec.Raw
+    budget_ms: int = -1
+    trace_id: str = ""
+
+
+class CallHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a :class:`BatchCall` says besides its message."""
+
+    id: int
+    method: str
+    budget_ms: int = -1
+    trace_id: str = ""
+
+
+class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/batch``; ``id`` is drawn by the client at random, for ``POST /v1/cancel``."""
+
+    version: int
+    id: str
+    calls: tuple[BatchCall, ...]
+
+
+class CallReply(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What became of one call of a batch: ``ok`` is the reply, encoded in place, or ``error`` why there is none."""
+
+    id: int
+    ok: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    error: ErrorInfo | None = None
+
+
+class Cancel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/cancel``: calls of a running batch of the same principal; unknown ones are ignored."""
+
+    batch: str
+    calls: tuple[int, ...]
+
+
+class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Body of an answer that is an error."""
+
+    error: ErrorInfo
+
+
+class Done(msgspec.Struct, frozen=True):
+    """Body of an answer that says no more than that it was done."""
+
+
+RecordKind: TypeAlias = Literal["i", "e", "z", "p"]
+"""``i`` an item (of a batch: a reply), ``e`` an error that ends the stream, ``z`` its regular end, ``p`` still here."""
+_RECORD = struct.Struct(">cL")
+
+
+def pack_record(kind: RecordKind, payload: bytes = b"") -> bytes:
+    """One record of a body of :data:`ITEMS`: a byte of kind, four of length, the payload."""
+    return _RECORD.pack(kind.encode(), len(payload)) + payload

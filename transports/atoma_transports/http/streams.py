@@ -1,0 +1,197 @@
+"""Streams of the protocol over HTTP: server-sent events for browsers and curl, records for our own client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+import trio
+
+from atoma.contracts.codec import encode
+from atoma.contracts.values import ErrorInfo
+from atoma.ports.tasks import open_tasks
+from atoma_transports._channel.codes import refusal
+from atoma_transports._channel.explaining import explain
+from atoma_transports._channel.served import Feed
+from atoma_transports.http.answers import COMMON
+from atoma_transports.http.envelope import EVENTS, ITEMS, pack_record
+from atoma_transports.http.messages import event_text
+from atoma_transports.http.wire import ServerWire
+from atoma_transports.http.writer import BodyWriter
+from atoma_transports.protocol.json_mapping import encode_json
+from atoma_transports.serving.admission import Admitted
+from atoma_transports.serving.face import Hosting
+
+
+class Form(Protocol):
+    """What items look like in a body."""
+
+    content_type: str
+    begin: bytes
+    alive: bytes
+
+    def item(self, item: msgspec.Struct) -> bytes:
+        """One item."""
+        ...
+
+    def end(self) -> bytes:
+        """The regular end."""
+        ...
+
+    def error(self, info: ErrorInfo) -> bytes:
+        """The end, and why."""
+        ...
+
+
+class Events:
+    """Server-sent events: ``hint``, ``end``, ``error``; the data is JSON."""
+
+    content_type = EVENTS
+    begin = b": hello\n\n"
+    alive = b": still here\n\n"
+
+    def item(self, item: msgspec.Struct) -> bytes:
+        """See :class:`Form`."""
+        return event_text(encode_json(item).decode(), type(item).__name__.lower()).encode()
+
+    def end(self) -> bytes:
+        """See :class:`Form`."""
+        return event_text("{}", "end").encode()
+
+    def error(self, info: ErrorInfo) -> bytes:
+        """See :class:`Form`."""
+        return event_text(encode_json(info).decode(), "error").encode()
+
+
+class Records:
+    """Records of msgpack; see :func:`atoma_transports.http.envelope.pack_record`."""
+
+    content_type = ITEMS
+    begin = b""
+    alive = pack_record("p")
+
+    def item(self, item: msgspec.Struct) -> bytes:
+        """See :class:`Form`."""
+        return pack_record("i", encode(item))
+
+    def end(self) -> bytes:
+        """See :class:`Form`."""
+        return pack_record("z")
+
+    def error(self, info: ErrorInfo) -> bytes:
+        """See :class:`Form`."""
+        return pack_record("e", encode(info))
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A stream that was asked for.
+
+    Attributes:
+        method: What was called.
+        feed: Makes the items.
+        message: The request.
+        form: What the items are to look like.
+        deadline: The caller's.
+        trace_id: The caller's.
+    """
+
+    method: str
+    feed: Feed
+    message: msgspec.Struct
+    form: Form
+    deadline: float
+    trace_id: str
+
+
+async def answer_stream(wire: ServerWire, hosting: Hosting, admitted: Admitted, wanted: Wanted) -> None:
+    """Send items until the feed ends, the deadline or the token passes, the server ends, or the client leaves.
+
+    Raises:
+        Gone: The client has left.
+    """
+
+    async def work(writer: BodyWriter) -> None:
+        refused = await _fed(writer, hosting, admitted, wanted)
+        writer.put_now(wanted.form.end() if refused is None else wanted.form.error(refused))
+
+    await answer_in_parts(wire, hosting, wanted.form, work)
+
+
+async def answer_in_parts(
+    wire: ServerWire, hosting: Hosting, form: Form, work: Callable[[BodyWriter], Awaitable[None]]
+) -> None:
+    """An answer whose parts ``work`` puts into the writer; all are sent when this returns.
+
+    Raises:
+        Gone: The client has left, and ``work`` was cancelled.
+    """
+    own = [(b"content-type", form.content_type.encode()), (b"x-accel-buffering", b"no"), *COMMON]
+    if form.content_type == EVENTS:
+        own.append((b"connection", b"close"))
+    await wire.write(wire.begin(200, own))
+
+    async def body() -> None:
+        async with open_tasks() as nursery:
+            writer = BodyWriter(wire, hosting.limits)
+            nursery.start_soon(writer.run)
+            nursery.start_soon(_stay_alive, writer, form, hosting.limits.ping_s)
+            if form.begin:
+                writer.put_now(form.begin)
+            await work(writer)
+            await writer.flushed()
+            nursery.cancel_scope.cancel()
+
+    await wire.attended(body)
+    await wire.write(wire.end())
+
+
+async def _stay_alive(writer: BodyWriter, form: Form, every_s: float) -> None:
+    while True:
+        await trio.sleep(every_s)
+        if not writer.busy:
+            writer.put_now(form.alive)
+
+
+async def _fed(writer: BodyWriter, hosting: Hosting, admitted: Admitted, wanted: Wanted) -> ErrorInfo | None:
+    """Put every item; why it ended before the end, if it did."""
+    refused: list[ErrorInfo] = []
+    if wanted.deadline <= admitted.expires_at:
+        late = refusal("TIMEOUT", "the caller's deadline has passed")
+    else:
+        late = refusal("AUTH_EXPIRED", "the token has expired")
+    async with open_tasks() as nursery:
+
+        async def drained() -> None:
+            await hosting.drain.wait()
+            refused.append(refusal("UNAVAILABLE", "the server is shutting down"))
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(drained)
+        with trio.CancelScope(deadline=min(wanted.deadline, admitted.expires_at)) as scope:
+            try:
+                refused.extend(await _put_items(writer, hosting, admitted, wanted))
+            except Exception as error:  # whatever a feed raises is told to whoever reads it
+                refused.append(explain(error, wanted.method, wanted.trace_id))
+        if scope.cancelled_caught:
+            refused.append(late)
+        nursery.cancel_scope.cancel()
+    return refused[0] if refused else None
+
+
+async def _put_items(writer: BodyWriter, hosting: Hosting, admitted: Admitted, wanted: Wanted) -> tuple[ErrorInfo, ...]:
+    async with wanted.feed(admitted.service, wanted.message) as items:
+        try:
+            async for item in items:
+                data = wanted.form.item(item)
+                if len(data) > hosting.limits.frame_bytes:
+                    return (refusal("TOO_LARGE", f"an item takes {len(data)} bytes"),)
+                if not await writer.put(data):
+                    slow_s = hosting.limits.slow_s
+                    return (refusal("SLOW_CONSUMER", f"nothing was taken from the stream for {slow_s:g} s"),)
+        finally:
+            if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
+                await items.aclose()
+    return ()

@@ -1,0 +1,359 @@
+"""Messages as JSON, for browsers and curl: one rule for every struct.
+
+A struct is an object with its field names. Declared integers are texts (``"head":"42"``; a number is taken, too), bytes
+are base64url without padding. Free values, those of columns, are plain JSON where JSON can tell them apart:
+
+======================================  =============================
+integer up to ±(2**53 - 1)              ``42``
+a larger one                            ``{"$i":"9007199254740993"}``
+float                                   ``1.5``, ``1.0``
+NaN and the infinities                  ``{"$f":"NaN"}``
+bytes                                   ``{"$x":"AP8"}``
+text, boolean, nothing                  ``"a"``, ``true``, ``null``
+======================================  =============================
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import re
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar, cast
+
+import msgspec
+from msgspec import inspect
+
+from atoma.errors import ProtocolError
+from atoma_transports.protocol.json_text import parse_json
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+SAFE_INTEGER_MAX = 2**53 - 1
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+
+_INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
+_SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+
+_Convert: TypeAlias = Callable[[object], object]
+
+
+class _Wrong(Exception):
+    """What is wrong with a value; where it is is added on the way up."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.place = ""
+
+    def under(self, step: str) -> _Wrong:
+        self.place = f".{step}{self.place}"
+        return self
+
+
+class _Pair:
+    """Both directions for one type."""
+
+    __slots__ = ("read", "write")
+
+    def __init__(self, write: _Convert, read: _Convert) -> None:
+        self.write = write
+        self.read = read
+
+
+def encode_json(message: msgspec.Struct) -> bytes:
+    """``message`` as JSON text.
+
+    Raises:
+        ProtocolError: A free value is none that a column can hold.
+    """
+    return msgspec.json.encode(to_json(message))
+
+
+def to_json(message: msgspec.Struct) -> object:
+    """``message`` as plain values that any JSON encoder takes.
+
+    Raises:
+        ProtocolError: A free value is none that a column can hold.
+    """
+    kind = type(message)
+    try:
+        return _struct(kind).write(message)
+    except _Wrong as wrong:
+        raise ProtocolError(f"{kind.__name__}{wrong.place}: {wrong}") from None
+
+
+def decode_json(data: bytes, kind: type[T]) -> T:
+    """The ``kind`` that the JSON text ``data`` is.
+
+    Raises:
+        ProtocolError: It is not JSON, or not a ``kind``: a field is unknown, missing or of another type.
+    """
+    return from_json(parse_json(data), kind)
+
+
+def from_json(value: object, kind: type[T]) -> T:
+    """The ``kind`` that ``value``, already parsed, is.
+
+    Raises:
+        ProtocolError: It is not a ``kind``: a field is unknown, missing or of another type.
+    """
+    try:
+        return cast("T", _struct(kind).read(value))
+    except _Wrong as wrong:
+        raise ProtocolError(f"malformed {kind.__name__}{wrong.place}: {wrong}") from None
+
+
+def as_object(value: object) -> dict[str, object] | None:
+    """``value`` when it is a JSON object."""
+    return cast("dict[str, object]", value) if type(value) is dict else None
+
+
+def _same(value: object) -> object:
+    return value
+
+
+def _exactly(kind: type[object], name: str) -> _Pair:
+    def read(value: object) -> object:
+        if type(value) is not kind:
+            raise _Wrong(f"expected {name}")
+        return value
+
+    return _Pair(_same, read)
+
+
+def _read_integer(value: object) -> int:
+    if type(value) is str and _INTEGER.fullmatch(value) and value != "-0":
+        value = int(value)
+    if type(value) is not int or not INT64_MIN <= value <= INT64_MAX:
+        raise _Wrong("expected a 64-bit integer, as text or number")
+    return value
+
+
+def _write_bytes(value: object) -> str:
+    return base64.urlsafe_b64encode(cast("bytes", value)).rstrip(b"=").decode()
+
+
+def _read_bytes(value: object) -> bytes:
+    if type(value) is not str:
+        raise _Wrong("expected bytes as base64url")
+    try:
+        data = base64.b64decode(value.encode("ascii") + b"=" * (-len(value) % 4), altchars=b"-_", validate=True)
+    except (UnicodeError, binascii.Error):
+        raise _Wrong("expected bytes as base64url without padding") from None
+    if _write_bytes(data) != value:
+        raise _Wrong("expected bytes as base64url without padding")
+    return data
+
+
+def _write_free(value: object) -> object:
+    if isinstance(value, str | bool) or value is None:
+        return value
+    if isinstance(value, int):
+        return value if -SAFE_INTEGER_MAX <= value <= SAFE_INTEGER_MAX else {"$i": str(value)}
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value
+        return {"$f": "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"}
+    if isinstance(value, bytes):
+        return {"$x": _write_bytes(value)}
+    raise _Wrong(f"no column can hold a {type(value).__name__}")
+
+
+def _read_free(value: object) -> object:
+    kind = type(value)
+    if kind is str or kind is float or kind is bool or value is None:
+        return value
+    if kind is int:
+        return _read_integer(value)
+    if isinstance(value, dict) and len(cast("dict[str, object]", value)) == 1:
+        ((tag, inner),) = cast("dict[str, object]", value).items()
+        if tag == "$x":
+            return _read_bytes(inner)
+        if tag == "$i" and type(inner) is str:
+            return _read_integer(inner)
+        if tag == "$f" and type(inner) is str and inner in _SPECIAL:
+            return _SPECIAL[inner]
+    raise _Wrong('expected text, number, boolean, null, or one of {"$i":…}, {"$x":…}, {"$f":…}')
+
+
+def _sequence(items: _Pair) -> _Pair:
+    def write(value: object) -> object:
+        write_one = items.write
+        return [write_one(item) for item in cast("tuple[object, ...]", value)]
+
+    def read(value: object) -> object:
+        if type(value) is not list:
+            raise _Wrong("expected a list")
+        return tuple(_read_step(str(index), items, item) for index, item in enumerate(cast("list[object]", value)))
+
+    return _Pair(write, read)
+
+
+def _read_step(step: str, pair: _Pair, value: object) -> object:
+    try:
+        return pair.read(value)
+    except _Wrong as wrong:
+        raise wrong.under(step) from None
+
+
+def _fixed(parts: tuple[_Pair, ...]) -> _Pair:
+    def write(value: object) -> object:
+        return [part.write(item) for part, item in zip(parts, cast("tuple[object, ...]", value), strict=True)]
+
+    def read(value: object) -> object:
+        if type(value) is not list or len(cast("list[object]", value)) != len(parts):
+            raise _Wrong(f"expected a list of {len(parts)}")
+        both = zip(parts, cast("list[object]", value), strict=True)
+        return tuple(_read_step(str(index), part, item) for index, (part, item) in enumerate(both))
+
+    return _Pair(write, read)
+
+
+def _map(values: _Pair) -> _Pair:
+    def write(value: object) -> object:
+        return {name: values.write(item) for name, item in cast("dict[str, object]", value).items()}
+
+    def read(value: object) -> object:
+        if type(value) is not dict:
+            raise _Wrong("expected an object")
+        return {name: _read_step(name, values, item) for name, item in cast("dict[str, object]", value).items()}
+
+    return _Pair(write, read)
+
+
+def _choice(values: tuple[object, ...]) -> _Pair:
+    known = frozenset(values)
+
+    def read(value: object) -> object:
+        if type(value) is not str or value not in known:
+            raise _Wrong(f"expected one of {', '.join(sorted(map(str, known)))}")
+        return value
+
+    return _Pair(_same, read)
+
+
+def _optional(pair: _Pair) -> _Pair:
+    return _Pair(
+        lambda value: None if value is None else pair.write(value),
+        lambda value: None if value is None else pair.read(value),
+    )
+
+
+def _tagged(kinds: tuple[inspect.StructType, ...]) -> _Pair:
+    """A union of structs that say in a field which they are."""
+    by_tag = {kind.tag: kind.cls for kind in kinds}
+    tag_field = kinds[0].tag_field or "type"
+
+    def write(value: object) -> object:
+        return _struct(cast("type[msgspec.Struct]", type(value))).write(value)
+
+    def read(value: object) -> object:
+        tag = (as_object(value) or {}).get(tag_field)
+        if type(tag) is not str or tag not in by_tag:
+            raise _Wrong(f"expected an object whose {tag_field!r} is one of {', '.join(map(str, by_tag))}")
+        return _struct(by_tag[tag]).read(value)
+
+    return _Pair(write, read)
+
+
+def _union(types: tuple[inspect.Type, ...]) -> _Pair:
+    rest = tuple(kind for kind in types if not isinstance(kind, inspect.NoneType))
+    if len(rest) == 1:
+        inner = _pair(rest[0])
+    else:
+        inner = _tagged(tuple(kind for kind in rest if isinstance(kind, inspect.StructType)))
+    return _optional(inner) if len(rest) < len(types) else inner
+
+
+def _pair(kind: inspect.Type) -> _Pair:
+    """Both directions for ``kind``; a struct is looked up when it is needed, since it may hold itself."""
+    match kind:
+        case inspect.IntType():
+            return _Pair(str, _read_integer)
+        case inspect.StrType():
+            return _exactly(str, "text")
+        case inspect.BoolType():
+            return _exactly(bool, "true or false")
+        case inspect.BytesType():
+            return _Pair(_write_bytes, _read_bytes)
+        case inspect.CustomType():
+            return _Pair(_write_free, _read_free)
+        case inspect.LiteralType():
+            return _choice(kind.values)
+        case inspect.VarTupleType():
+            return _sequence(_pair(kind.item_type))
+        case inspect.TupleType():
+            return _fixed(tuple(_pair(item) for item in kind.item_types))
+        case inspect.DictType():
+            return _map(_pair(kind.value_type))
+        case inspect.UnionType():
+            return _union(kind.types)
+        case inspect.StructType():
+            cls = kind.cls
+            return _Pair(lambda value: _struct(cls).write(value), lambda value: _struct(cls).read(value))
+        case _:
+            raise TypeError(f"messages hold no {type(kind).__name__}")
+
+
+_structs: dict[type[msgspec.Struct], _Pair] = {}
+
+
+def _struct(cls: type[msgspec.Struct]) -> _Pair:
+    found = _structs.get(cls)
+    if found is None:
+        found = _structs[cls] = _build(cls)
+    return found
+
+
+def _build(cls: type[msgspec.Struct]) -> _Pair:
+    shape = inspect.type_info(cls)
+    assert isinstance(shape, inspect.StructType)
+    fields = {field.name: _pair(field.type) for field in shape.fields}
+    required = frozenset(field.name for field in shape.fields if field.required)
+    omitted = _defaults(shape) if cls.__struct_config__.omit_defaults else {}
+    tag, tag_field = shape.tag, shape.tag_field or ""
+    begin = {tag_field: tag} if tag_field else {}
+
+    def write(message: object) -> object:
+        made: dict[str, object] = dict(begin)
+        for name, pair in fields.items():
+            value = getattr(message, name)
+            if name in omitted and value == omitted[name]:
+                continue
+            try:
+                made[name] = pair.write(value)
+            except _Wrong as wrong:
+                raise wrong.under(name) from None
+        return made
+
+    def read(value: object) -> object:
+        if type(value) is not dict:
+            raise _Wrong("expected an object")
+        given: dict[str, object] = {}
+        for name, inner in cast("dict[str, object]", value).items():
+            if name == tag_field:
+                if inner != tag:
+                    raise _Wrong(f"expected {tag_field} {tag!r}")
+                continue
+            pair = fields.get(name)
+            if pair is None:
+                raise _Wrong(f"has no field {name[:64]!r}")
+            given[name] = _read_step(name, pair, inner)
+        missing = required.difference(given)
+        if missing:
+            raise _Wrong(f"lacks {', '.join(sorted(missing))}")
+        return cls(**given)
+
+    return _Pair(write, read)
+
+
+def _defaults(shape: inspect.StructType) -> dict[str, object]:
+    """Default by name of the fields that are left out when they hold it."""
+    made: dict[str, object] = {}
+    for field in shape.fields:
+        if field.default is not msgspec.NODEFAULT:
+            made[field.name] = field.default
+        elif field.default_factory is not msgspec.NODEFAULT:
+            made[field.name] = cast("Callable[[], object]", field.default_factory)()
+    return made

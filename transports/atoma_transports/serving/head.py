@@ -1,0 +1,62 @@
+"""The first bytes of a connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+import trio
+
+HEAD_BYTES_MAX = 64 * 1024
+RECEIVE_BYTES = 64 * 1024
+HTTP2_START = b"PRI * HTTP/2.0\r\n\r\n"
+HTTP2_PREFACE = HTTP2_START + b"SM\r\n\r\n"
+HEAD_END = b"\r\n\r\n"
+
+
+async def read_head(stream: trio.abc.Stream) -> bytes:
+    """The first bytes: HTTP/1.1 header fields to their end, or the whole preface of HTTP/2, in however many pieces.
+
+    Less when the peer stops sending, or when nothing ends within :data:`HEAD_BYTES_MAX`; more when more has come.
+    """
+    head = bytearray()
+    while not _complete(head):
+        seen = len(head)
+        data = await stream.receive_some(RECEIVE_BYTES)
+        if not data:
+            break
+        head += data
+        if head.find(HEAD_END, max(0, seen - len(HEAD_END))) >= 0 and not _may_be_http2(head):
+            break
+    return bytes(head)
+
+
+def _complete(head: bytearray) -> bool:
+    return len(head) >= HEAD_BYTES_MAX or (len(head) >= len(HTTP2_PREFACE) and head.startswith(HTTP2_START))
+
+
+def _may_be_http2(head: bytearray) -> bool:
+    return len(head) < len(HTTP2_PREFACE) and HTTP2_PREFACE.startswith(head)
+
+
+def head_target(head: bytes) -> tuple[str, str]:
+    """Method and path of the request that ``head`` begins with; empty where there is none."""
+    method, _, rest = head.partition(b"\r\n")[0].decode("latin-1").partition(" ")
+    return method, rest.partition(" ")[0].partition("?")[0]
+
+
+def head_fields(head: bytes) -> dict[str, str]:
+    """Header fields of the request that ``head`` begins with, by lower-case name; of repeated ones the last."""
+    lines = head.partition(HEAD_END)[0].decode("latin-1").split("\r\n")[1:]
+    return {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def same_site(fields: Mapping[str, str]) -> bool:
+    """Whether a request was made by a page of this site, or by no page at all."""
+    origin = fields.get("origin")
+    if origin is None:
+        return True
+    try:
+        return urlsplit(origin).netloc == fields.get("host", "")
+    except ValueError:
+        return False
