@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,10 +161,16 @@ async def _idle() -> list[Row]:
 
 @asynccontextmanager
 async def _many(kind: str, port: int) -> AsyncIterator[None]:
-    async with AsyncExitStack() as stack:
+    async def hold(task_status: trio.TaskStatus[None]) -> None:
+        async with transport(kind, port).connect():
+            task_status.started()
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:  # a task for each: scopes within scopes would be another case
         for _ in range(IDLE):
-            await stack.enter_async_context(transport(kind, port).connect())
+            await nursery.start(hold)
         yield
+        nursery.cancel_scope.cancel()
 
 
 def _more_files() -> None:

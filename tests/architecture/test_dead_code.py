@@ -16,14 +16,21 @@ CALLED_BY_NAME = [
     "do_*",
     "__getattr__",
     "__dir__",
-    "x[A-Z]*",
-    "before_task_step",
-]  # VFS methods, instruments
+    "__call__",
+    "x[A-Z]*",  # methods of a VFS
+    "before_task_step",  # an instrument
+    "WebSocketFace",  # a face is found by its name
+    *["SyncBase", "_raise_for_grpc_status", "recv_headers", "recv_trailers", "send_trailing_metadata"],  # grpclib's
+    *["_receive_frame", "_receive_goaway_frame"],  # h2's
+    *["start_tls", "get_extra_info", "connect_tcp"],  # httpcore2's
+]
+REGISTERED = ["@CHECKS.add"]
+"""A check of the conformance kit is used through its table."""
 
 
 def unused(product: list[Path], users: list[Path]) -> list[str]:
     """What is defined below `product` and named nowhere below `product` or `users`."""
-    finder = vulture.Vulture(ignore_names=CALLED_BY_NAME)
+    finder = vulture.Vulture(ignore_names=CALLED_BY_NAME, ignore_decorators=REGISTERED)
     finder.scavenge([str(path) for path in (*product, *users) if path.exists()])
     found = (item for item in finder.get_unused_code() if item.typ in KINDS)
     return [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, nullcontext
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -19,7 +19,6 @@ from grpclib.exceptions import GRPCError, ProtocolError
 from grpclib.metadata import (
     USER_AGENT,
     Deadline,
-    _Metadata,  # pyright: ignore[reportPrivateUsage]
     _MetadataLike,  # pyright: ignore[reportPrivateUsage]
     encode_metadata,
 )
@@ -280,7 +279,7 @@ class GrpcClient(Channel):
         return ClientCall(
             self,
             name,
-            cast("_Metadata", MultiDict(metadata or ())),
+            cast("Any", MultiDict(metadata or ())),
             cardinality,
             request_type,
             reply_type,
@@ -333,8 +332,3 @@ async def open_grpc_channel(
             yield client
         finally:
             client.close()
-
-
-def failure_metadata(error: GRPCError) -> Mapping[str, str | bytes]:
-    """The trailing metadata that came with ``error``; empty for an error of this side."""
-    return error.metadata if isinstance(error, CallFailed) else {}
