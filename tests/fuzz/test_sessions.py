@@ -1,0 +1,35 @@
+"""Sessions with one hostile message: a typed error or a close within a second, and nobody else notices."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.attacks import KNOWN
+from tests.fuzz.grammar import ALL_CHECKS
+from tests.fuzz.sessions import SESSIONS, check_attack
+
+
+@pytest.mark.parametrize("face", SESSIONS)
+def test_every_known_attack(face: str) -> None:
+    for attack in KNOWN[face]:
+        try:
+            check_attack(face, attack, silent=False)
+        except AssertionError as error:
+            error.add_note(f"after {attack}")
+            raise
+
+
+@pytest.mark.parametrize("face", SESSIONS)
+@settings(max_examples=60, suppress_health_check=ALL_CHECKS)
+@given(data=st.data())
+def test_a_hostile_message_in_a_session(face: str, data: st.DataObject) -> None:
+    check_attack(face, data.draw(SESSIONS[face].attacks), silent=False)
+
+
+@pytest.mark.parametrize("face", SESSIONS)
+@settings(max_examples=20, suppress_health_check=ALL_CHECKS)
+@given(data=st.data())
+def test_a_peer_that_falls_silent_after_it(face: str, data: st.DataObject) -> None:
+    check_attack(face, data.draw(SESSIONS[face].attacks), silent=True)
