@@ -44,16 +44,24 @@ class Session:
         return encode(Welcome(self.principal.subject, limits.frame_bytes, limits.calls, expires_in))
 
 
+async def begin_session(token: str, host: ServiceHost, peer: Peer) -> Session:
+    """What ``token`` brings.
+
+    Raises:
+        AuthenticationError: It is missing, wrong or expired.
+    """
+    began = trio.current_time()
+    principal = await host.authenticate(token, peer)
+    span = math.inf if principal.expires_in_s is None else principal.expires_in_s
+    if span <= 0:
+        raise TokenExpired("the token has expired")
+    return Session(principal, host.service(principal), began + span)
+
+
 async def session_for(frame: Frame, host: ServiceHost, peer: Peer) -> Session | ErrorInfo:
     """What the token in ``frame`` brings: a session, or why there is none."""
     try:
-        token = decode(frame.payload, Auth).token
-        began = trio.current_time()
-        principal = await host.authenticate(token, peer)
-        span = math.inf if principal.expires_in_s is None else principal.expires_in_s
-        if span <= 0:
-            raise TokenExpired("the token has expired")
-        return Session(principal, host.service(principal), began + span)
+        return await begin_session(decode(frame.payload, Auth).token, host, peer)
     except AtomaError as error:
         return info_of(error)
     except Exception:  # the verifier is the application's

@@ -17,12 +17,13 @@ from atoma.errors import AuthenticationError, ProtocolError, RemoteError, TokenE
 from atoma_transports._channel.codes import refusal
 from atoma_transports._channel.explaining import explain
 from atoma_transports._channel.rate import PAUSE_S, Meter
+from atoma_transports._channel.session import Session
 from atoma_transports.grpc._driver.server import ServerCall
 from atoma_transports.grpc.convert import pack, unpack
 from atoma_transports.grpc.greeting import HelloReply, HelloRequest
 from atoma_transports.grpc.packed import Packed, cardinality_of, milliseconds, path_of
 from atoma_transports.grpc.statuses import MESSAGE_LENGTH_MAX, TRAILER, status_of, trailer_of
-from atoma_transports.serving.admission import Admission, Admitted
+from atoma_transports.serving.admission import Admission
 from atoma_transports.serving.calls import SERVED
 from atoma_transports.serving.face import Hosting
 
@@ -140,7 +141,7 @@ class SyncCalls:
             if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
                 await items.aclose()
 
-    async def _admit(self, call: Call) -> Admitted:
+    async def _admit(self, call: Call) -> Session:
         """Who calls.
 
         Raises:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from urllib.parse import SplitResult, urlsplit
 
 import trio
 
@@ -13,14 +12,12 @@ from atoma.errors import (
     AtomaError,
     AuthenticationError,
     ChannelBroken,
-    ConfigurationError,
     ConnectFailed,
     ProtocolError,
 )
 from atoma.ports import Channel
-from atoma.ports.tasks import leaves
-from atoma_transports._channel.hosts import is_loopback
 from atoma_transports.adapters import ChannelLimits, Token
+from atoma_transports.adapters.addresses import Language, check_address, why_unreachable
 from atoma_transports.adapters.credentials import Credentials
 from atoma_transports.grpc._driver.client import open_grpc_channel
 from atoma_transports.grpc.channel import GrpcChannel
@@ -28,32 +25,14 @@ from atoma_transports.grpc.convert import pack, unpack
 from atoma_transports.grpc.greeting import HelloReply, HelloRequest
 from atoma_transports.grpc.packed import grpc_limits
 
-PLAIN = {"grpc": 80, "http": 80}
-SECURE = {"grpcs": 443, "https": 443}
-DEFAULT_PORTS = {**PLAIN, **SECURE}
+LANGUAGE = Language(
+    "a gRPC",
+    {"grpc": 80, "http": 80},
+    {"grpcs": 443, "https": 443},
+    "grpc://host:port, or grpcs://host:port for TLS",
+    paths=False,
+)
 ALPN = ["h2"]
-
-
-def _checked(address: str, *, insecure: bool, has_context: bool) -> SplitResult:
-    parts = urlsplit(address if "://" in address else f"grpc://{address}")
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname or port == -1 or parts.path not in ("", "/"):
-        raise ConfigurationError(
-            f"{address!r} is no gRPC address; write grpc://host:port, or grpcs://host:port for TLS"
-        )
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError("a gRPC address holds no user and no query: give the token as token=…")
-    if parts.scheme in PLAIN and has_context:
-        raise ConfigurationError("ssl_context goes with grpcs:// addresses only")
-    if parts.scheme in PLAIN and not insecure and not is_loopback(parts.hostname):
-        raise ConfigurationError(
-            f"{address!r} would send the token and the data in plain text to another machine: "
-            "use grpcs://, or insecure=True on a network that you trust"
-        )
-    return parts
 
 
 class GrpcTransport:
@@ -83,10 +62,10 @@ class GrpcTransport:
         name: str = "grpc",
         limits: ChannelLimits | None = None,
     ) -> None:
-        parts = _checked(address, insecure=insecure, has_context=ssl_context is not None)
-        self._host = parts.hostname or ""
-        self._port = parts.port or DEFAULT_PORTS[parts.scheme]
-        self._ssl_context = (ssl_context or ssl.create_default_context()) if parts.scheme in SECURE else None
+        url = address if "://" in address else f"grpc://{address}"
+        place = check_address(url, LANGUAGE, insecure=insecure, has_context=ssl_context is not None)
+        self._host, self._port = place.host, place.port
+        self._ssl_context = (ssl_context or ssl.create_default_context()) if place.secure else None
         self._token = token
         self._name = name
         self._limits = limits or ChannelLimits()
@@ -136,7 +115,7 @@ class GrpcTransport:
                     return socket
                 return await self._secured(socket, self._ssl_context)
         except (OSError, trio.BrokenResourceError) as error:
-            raise ConnectFailed(f"cannot connect to {self._authority}: {_reason(error)}") from None
+            raise ConnectFailed(f"cannot connect to {self._authority}: {why_unreachable(error)}") from None
         raise ConnectFailed(f"{self._authority} did not answer within {self._limits.handshake_s:g} s")
 
     async def _secured(self, socket: trio.SocketStream, context: ssl.SSLContext) -> trio.abc.Stream:
@@ -179,8 +158,3 @@ class GrpcTransport:
             raise
         except AtomaError as error:
             raise ConnectFailed(f"{self._authority} does not take connections now ({error})") from None
-
-
-def _reason(error: BaseException) -> str:
-    """What is behind ``error``: the attempts at several addresses come as a group, TLS failures as a cause."""
-    return "; ".join(sorted({str(leaf.__cause__ or leaf) for leaf in leaves(error.__cause__ or error)}))

@@ -18,6 +18,7 @@ from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import refusal
 from atoma_transports._channel.explaining import explain
 from atoma_transports._channel.frames import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
+from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import Refused, fields_of
 from atoma_transports.http.encodings import AS_JSON, AS_MSGPACK, Encoding
 from atoma_transports.http.envelope import BATCH_VERSION, Batch, CallHead, CallReply, Cancel, pack_record
@@ -26,7 +27,6 @@ from atoma_transports.http.wire import Gone, ServerWire
 from atoma_transports.http.writer import BodyWriter
 from atoma_transports.protocol.json_mapping import as_object, from_json, to_json
 from atoma_transports.protocol.json_text import parse_json
-from atoma_transports.serving.admission import Admitted
 from atoma_transports.serving.calls import SERVED
 from atoma_transports.serving.face import Hosting
 
@@ -163,7 +163,7 @@ def _read_json(body: bytes, deadline: float) -> tuple[int, str, list[Call]]:
 
 
 async def answer_batch(
-    wire: ServerWire, hosting: Hosting, batches: Batches, admitted: Admitted, several: Several
+    wire: ServerWire, hosting: Hosting, batches: Batches, admitted: Session, several: Several
 ) -> None:
     """Carry the calls out side by side: as JSON one answer when all are done, as msgpack each as soon as it is.
 
@@ -221,7 +221,7 @@ async def _answer_one_by_one(
 
 async def _carry(
     call: Call,
-    admitted: Admitted,
+    admitted: Session,
     encoding: Encoding,
     size_max: int,
     full: bool,
@@ -239,7 +239,7 @@ async def _carry(
     await done(call.head.id, data)
 
 
-async def _answer(call: Call, admitted: Admitted) -> msgspec.Struct | ErrorInfo:
+async def _answer(call: Call, admitted: Session) -> msgspec.Struct | ErrorInfo:
     served = SERVED.get(call.head.method)
     if served is None or served.answer is None:
         return refusal("UNIMPLEMENTED", "no such method here")

@@ -14,6 +14,7 @@ from atoma_transports._channel.codes import refusal
 from atoma_transports._channel.explaining import explain
 from atoma_transports._channel.frames import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports._channel.served import Served
+from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import Refused, failure, fields_of, refused
 from atoma_transports.http.asked import Asked, from_own_page
 from atoma_transports.http.batches import Batches, answer_batch, read_batch
@@ -22,7 +23,7 @@ from atoma_transports.http.envelope import BATCH, BUDGET, CANCEL, PREFIX, TRACE,
 from atoma_transports.http.messages import HttpError
 from atoma_transports.http.streams import Events, Form, Records, Wanted, answer_stream
 from atoma_transports.http.wire import Gone, Late, ServerWire
-from atoma_transports.serving.admission import Admission, Admitted
+from atoma_transports.serving.admission import Admission
 from atoma_transports.serving.calls import SERVED
 from atoma_transports.serving.face import Hosting
 
@@ -38,7 +39,7 @@ class Calls:
         self._batches = batches
         self._limits = hosting.limits
         self._admission = Admission(hosting.host, hosting.peer)
-        self._last: tuple[str, Admitted] | None = None
+        self._last: tuple[str, Session] | None = None
 
     async def answer(self, asked: Asked) -> None:
         """Answer one request under ``/v1/``.
@@ -86,7 +87,7 @@ class Calls:
         return await self._reply(encoding, reply)
 
     async def _stream(
-        self, asked: Asked, served: Served, admitted: Admitted, message: msgspec.Struct, form: Form, trace_id: str
+        self, asked: Asked, served: Served, admitted: Session, message: msgspec.Struct, form: Form, trace_id: str
     ) -> None:
         assert served.feed is not None
         name = asked.path[len(PREFIX) :]
@@ -111,7 +112,7 @@ class Calls:
         if self._hosting.drain.is_set():
             raise Refused(refusal("UNAVAILABLE", "the server is shutting down"))
 
-    async def _admit(self, asked: Asked) -> Admitted:
+    async def _admit(self, asked: Asked) -> Session:
         """Whoever the token belongs to; nobody sends a large body before that is known."""
         given = asked.fields.get("authorization", "")
         token = given[len(BEARER) :].strip() if given[: len(BEARER)].lower() == BEARER else ""
@@ -140,7 +141,7 @@ class Calls:
             raise ProtocolError(f"{BUDGET} is a number of milliseconds")
         return deadline_of(int(text))
 
-    async def _special(self, asked: Asked, encoding: Encoding, admitted: Admitted, body: bytes) -> None:
+    async def _special(self, asked: Asked, encoding: Encoding, admitted: Session, body: bytes) -> None:
         if asked.path == PREFIX + BATCH:
             return await answer_batch(
                 self._wire, self._hosting, self._batches, admitted, read_batch(encoding, body, self._deadline(asked))

@@ -15,13 +15,13 @@ from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import refusal
 from atoma_transports._channel.explaining import explain
 from atoma_transports._channel.served import Feed
+from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import COMMON
 from atoma_transports.http.envelope import EVENTS, ITEMS, pack_record
 from atoma_transports.http.messages import event_text
 from atoma_transports.http.wire import ServerWire
 from atoma_transports.http.writer import BodyWriter
 from atoma_transports.protocol.json_mapping import encode_json
-from atoma_transports.serving.admission import Admitted
 from atoma_transports.serving.face import Hosting
 
 
@@ -106,7 +106,7 @@ class Wanted:
     trace_id: str
 
 
-async def answer_stream(wire: ServerWire, hosting: Hosting, admitted: Admitted, wanted: Wanted) -> None:
+async def answer_stream(wire: ServerWire, hosting: Hosting, admitted: Session, wanted: Wanted) -> None:
     """Send items until the feed ends, the deadline or the token passes, the server ends, or the client leaves.
 
     Raises:
@@ -155,7 +155,7 @@ async def _stay_alive(writer: BodyWriter, form: Form, every_s: float) -> None:
             writer.put_now(form.alive)
 
 
-async def _fed(writer: BodyWriter, hosting: Hosting, admitted: Admitted, wanted: Wanted) -> ErrorInfo | None:
+async def _fed(writer: BodyWriter, hosting: Hosting, admitted: Session, wanted: Wanted) -> ErrorInfo | None:
     """Put every item; why it ended before the end, if it did."""
     refused: list[ErrorInfo] = []
     if wanted.deadline <= admitted.expires_at:
@@ -181,7 +181,7 @@ async def _fed(writer: BodyWriter, hosting: Hosting, admitted: Admitted, wanted:
     return refused[0] if refused else None
 
 
-async def _put_items(writer: BodyWriter, hosting: Hosting, admitted: Admitted, wanted: Wanted) -> tuple[ErrorInfo, ...]:
+async def _put_items(writer: BodyWriter, hosting: Hosting, admitted: Session, wanted: Wanted) -> tuple[ErrorInfo, ...]:
     async with wanted.feed(admitted.service, wanted.message) as items:
         try:
             async for item in items:

@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import trio
-
-from atoma.errors import TokenExpired
-from atoma.ports import Peer, Principal, ServiceHost, SyncService
+from atoma.ports import Peer, ServiceHost
+from atoma_transports._channel.session import Session, begin_session
 
 TOKENS_MAX = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Admitted:
-    """Somebody who may come in.
-
-    Attributes:
-        principal: Who it is.
-        service: The service as they may use it.
-        expires_at: When, on Trio's clock, the token stops being good; ``math.inf`` for never.
-    """
-
-    principal: Principal
-    service: SyncService
-    expires_at: float
 
 
 class Admission:
@@ -36,24 +17,20 @@ class Admission:
     def __init__(self, host: ServiceHost, peer: Peer) -> None:
         self._host = host
         self._peer = peer
-        self._known: dict[str, Admitted] = {}
+        self._known: dict[str, Session] = {}
 
-    async def admit(self, token: str) -> Admitted:
-        """Who ``token`` belongs to.
+    async def admit(self, token: str) -> Session:
+        """Who ``token`` belongs to, the service as they may use it, and until when.
 
         Raises:
             AuthenticationError: It is missing, wrong or expired.
         """
         known = self._known.get(token)
-        if known is not None and trio.current_time() < known.expires_at:
+        if known is not None and not known.expired():
             return known
         self._known.pop(token, None)
-        principal = await self._host.authenticate(token, self._peer)
-        span = float("inf") if principal.expires_in_s is None else principal.expires_in_s
-        if span <= 0:
-            raise TokenExpired("the token has expired")
-        admitted = Admitted(principal, self._host.service(principal), trio.current_time() + span)
+        session = await begin_session(token, self._host, self._peer)
         if len(self._known) >= TOKENS_MAX:
             self._known.pop(next(iter(self._known)))
-        self._known[token] = admitted
-        return admitted
+        self._known[token] = session
+        return session

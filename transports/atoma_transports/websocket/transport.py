@@ -5,54 +5,19 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from urllib.parse import SplitResult, urlsplit
 
 import trio
 from trio_websocket import ConnectionRejected, HandshakeError
 from wsproto.connection import ConnectionType
 
-from atoma.errors import ConfigurationError, ConnectFailed
+from atoma.errors import ConnectFailed
 from atoma.ports import Channel
-from atoma.ports.tasks import leaves
-from atoma_transports._channel.hosts import is_loopback
 from atoma_transports.adapters import ChannelLimits, Token, open_channel
+from atoma_transports.adapters.addresses import Language, check_address, why_unreachable
 from atoma_transports.websocket.handshake import ask_for_upgrade
 from atoma_transports.websocket.pipe import WebSocketPipe
 
-DEFAULT_PORTS = {"ws": 80, "wss": 443}
-
-
-def _reason(error: BaseException) -> str:
-    """What is behind ``error``: the attempts at several addresses come as a group, TLS failures as a cause."""
-    causes = [leaf.__cause__ or leaf for leaf in leaves(error.__cause__ or error)]
-    return "; ".join(sorted({_told(cause) for cause in causes}))
-
-
-def _told(cause: BaseException) -> str:
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return (
-            f"its certificate is refused: {cause.verify_message}; "
-            "for a CA of your own give an ssl_context that trusts it"
-        )
-    if isinstance(cause, ssl.SSLError):
-        return f"TLS failed ({cause.reason or cause}); does it speak TLS on this port?"
-    return str(cause) or type(cause).__name__
-
-
-def _checked(url: str, *, insecure: bool, has_context: bool) -> SplitResult:
-    parts = urlsplit(url)
-    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
-        raise ConfigurationError(f"{url!r} is no WebSocket address; write ws://host:port/path or wss://host/path")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError("a WebSocket address holds no user and no query: give the token as token=…")
-    if parts.scheme == "ws" and has_context:
-        raise ConfigurationError("ssl_context goes with wss:// addresses only")
-    if parts.scheme == "ws" and not insecure and not is_loopback(parts.hostname):
-        raise ConfigurationError(
-            f"{url!r} would send the token and the data in plain text to another machine: "
-            "use wss://, or insecure=True on a network that you trust"
-        )
-    return parts
+LANGUAGE = Language("a WebSocket", {"ws": 80}, {"wss": 443}, "ws://host:port/path or wss://host/path")
 
 
 class WebSocketTransport:
@@ -80,11 +45,10 @@ class WebSocketTransport:
         name: str = "websocket",
         limits: ChannelLimits | None = None,
     ) -> None:
-        parts = _checked(url, insecure=insecure, has_context=ssl_context is not None)
-        self._host = parts.hostname or ""
-        self._port = parts.port or DEFAULT_PORTS[parts.scheme]
-        self._path = parts.path or "/"
-        self._ssl_context = (ssl_context or ssl.create_default_context()) if parts.scheme == "wss" else None
+        address = check_address(url, LANGUAGE, insecure=insecure, has_context=ssl_context is not None)
+        self._host, self._port = address.host, address.port
+        self._path = address.parts.path or "/"
+        self._ssl_context = (ssl_context or ssl.create_default_context()) if address.secure else None
         self._token = token
         self._name = name
         self._limits = limits or ChannelLimits()
@@ -119,7 +83,7 @@ class WebSocketTransport:
         except trio.TooSlowError:
             raise ConnectFailed(f"{where} did not answer within {self._limits.handshake_s:g} s") from None
         except (OSError, trio.BrokenResourceError) as error:
-            raise ConnectFailed(f"cannot connect to {where}: {_reason(error)}") from None
+            raise ConnectFailed(f"cannot connect to {where}: {why_unreachable(error)}") from None
         except ConnectionRejected as error:
             raise ConnectFailed(f"{self} was refused with HTTP status {error.status_code}") from None
         except HandshakeError:

@@ -14,6 +14,7 @@ import trio
 from atoma.ports.tasks import leaves
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.outgoing import SLOW_BYTES_S
+from atoma_transports.adapters.addresses import why_unreachable
 from atoma_transports.http.client.requests import Request
 
 
@@ -133,7 +134,7 @@ class HttpStream(httpcore2.AsyncNetworkStream):
             if isinstance(error, trio.TooSlowError):
                 raise Unreachable(f"no TLS handshake within {self._limits.handshake_s:g} s") from None
             if isinstance(error, trio.BrokenResourceError | ssl.SSLError | OSError):
-                raise Unreachable(_reason(error)) from None
+                raise Unreachable(why_unreachable(error)) from None
             raise
         return HttpStream(secure, self._counting, self._network)
 
@@ -196,7 +197,7 @@ class Network(httpcore2.AsyncNetworkBackend):
         except (OSError, ValueError) as error:  # ValueError: a name that cannot be one
             found = leaves(error.__cause__ or error)
             refused = any(isinstance(leaf, ConnectionRefusedError) for leaf in found)
-            raise Unreachable(_reason(error), refused=refused) from None
+            raise Unreachable(why_unreachable(error), refused=refused) from None
         _keep_alive(stream, self.limits)
         counting = CountingStream(stream)
         return HttpStream(counting, counting, self)
@@ -219,8 +220,3 @@ def _keep_alive(stream: trio.SocketStream, limits: ChannelLimits) -> None:
         option = getattr(socket, name, None)  # not every system has them all
         if isinstance(option, int):
             stream.setsockopt(socket.IPPROTO_TCP, option, max(1, round(value)))
-
-
-def _reason(error: BaseException) -> str:
-    """What is behind ``error``: the attempts at several addresses come as a group, TLS failures as a cause."""
-    return "; ".join(sorted({str(leaf.__cause__ or leaf) for leaf in leaves(error.__cause__ or error)}))

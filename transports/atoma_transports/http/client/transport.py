@@ -15,8 +15,8 @@ from atoma.errors import AuthenticationError, ChannelBroken, ConfigurationError,
 from atoma.ports import Channel, Environment
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import error_of
-from atoma_transports._channel.hosts import is_loopback
 from atoma_transports.adapters import ChannelLimits, Token
+from atoma_transports.adapters.addresses import Language, check_address
 from atoma_transports.adapters.credentials import Credentials
 from atoma_transports.http.client.channel import STREAMS_MAX, HttpChannel
 from atoma_transports.http.client.engine import open_engine
@@ -29,23 +29,8 @@ if TYPE_CHECKING:
     from atoma_transports.http.client.pool import HttpPool
 
 LIBRARY = "httpcore2"
+LANGUAGE = Language("an HTTP", {"http": 80}, {"https": 443}, "https://host/path or http://host:port/path")
 CONTROL = 2  # connections for questions and cancellations, beside those for calls and streams
-
-
-def _checked(url: str, *, insecure: bool, has_context: bool) -> SplitResult:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"{url!r} is no HTTP address; write https://host/path or http://host:port/path")
-    if parts.username is not None or parts.query or parts.fragment:
-        raise ConfigurationError("an HTTP address holds no user and no query: give the token as token=…")
-    if parts.scheme == "http" and has_context:
-        raise ConfigurationError("ssl_context goes with https:// addresses only")
-    if parts.scheme == "http" and not insecure and not is_loopback(parts.hostname):
-        raise ConfigurationError(
-            f"{url!r} would send the token and the data in plain text to another machine: "
-            "use https://, or insecure=True on a network that you trust"
-        )
-    return parts
 
 
 def _check_proxy(proxy: str) -> None:
@@ -86,13 +71,13 @@ class HttpTransport:
         batching: BatchRules | None = None,
         proxy: str = "",
     ) -> None:
-        parts = _checked(url, insecure=insecure, has_context=ssl_context is not None)
+        address = check_address(url, LANGUAGE, insecure=insecure, has_context=ssl_context is not None)
         if proxy:
             _check_proxy(proxy)
         if find_spec(LIBRARY) is None:
             raise ConfigurationError(f"HttpTransport needs {LIBRARY}: pip install {LIBRARY}")
-        self._address = _ascii(parts)
-        self._ssl_context = (ssl_context or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._address = _ascii(address.parts)
+        self._ssl_context = (ssl_context or ssl.create_default_context()) if address.secure else None
         self._token = token
         self._name = name
         self._limits = limits or ChannelLimits()

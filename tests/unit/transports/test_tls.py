@@ -1,25 +1,49 @@
-"""WebSocket over TLS: certificates of one's own, those that cannot be trusted, and ends without a goodbye."""
+"""Transports over TLS: certificates of one's own, those that cannot be trusted, and ends without a goodbye."""
 
 from __future__ import annotations
 
 import shutil
 import ssl
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from atoma.contracts.sync import Cursor, PullReply, PullRequest
-from atoma.errors import AuthenticationError, ChannelBroken, ConnectFailed
-from atoma.ports import Peer, Principal, SyncService
+from atoma.errors import AuthenticationError, ChannelBroken, ConfigurationError, ConnectFailed
+from atoma.ports import Peer, Principal, SyncService, Transport
 from atoma_transports.adapters import ServiceProxy
+from atoma_transports.grpc import GrpcTransport
+from atoma_transports.http import HttpTransport
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
 from tests.unit.transports.kit import Unasked
 
 MakeCertificate = Callable[..., Path]
+Make = Callable[..., Transport]
+
+
+def over(scheme: str, kind: Callable[..., Transport]) -> Make:
+    def make(where: str, **options: Any) -> Transport:
+        return kind(f"{scheme}://{where}", **options)
+
+    return make
+
+
+SECURE: Mapping[str, Make] = {
+    "websocket": over("wss", WebSocketTransport),
+    "grpc": over("grpcs", GrpcTransport),
+    "http": over("https", HttpTransport),
+}
+PLAIN: Mapping[str, Make] = {
+    "websocket": over("ws", WebSocketTransport),
+    "grpc": over("grpc", GrpcTransport),
+    "http": over("http", HttpTransport),
+}
+over_tls = pytest.mark.parametrize("make", SECURE.values(), ids=SECURE)
 
 
 class Host(Unasked):
@@ -71,7 +95,7 @@ def trusting(certificate: Path) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=str(certificate))
 
 
-async def failure(transport: WebSocketTransport) -> str:
+async def failure(transport: Transport) -> str:
     """Why ``transport`` cannot connect."""
     with pytest.raises(ConnectFailed) as failed:
         async with transport.connect():
@@ -101,31 +125,34 @@ async def test_calls_of_any_size_pass_and_closing_is_prompt(make_certificate: Ma
                 raise AssertionError("came in")
 
 
-async def test_a_certificate_that_cannot_be_trusted_is_told_with_its_reason(make_certificate: MakeCertificate) -> None:
+@over_tls
+async def test_a_certificate_that_cannot_be_trusted_is_told_with_its_reason(
+    make_certificate: MakeCertificate, make: Make
+) -> None:
     certificate = make_certificate("good")
     async with open_server(Host(), "127.0.0.1:0", ssl_context=serving(certificate)) as address:
         port = address.rpartition(":")[2]
-        unknown = await failure(WebSocketTransport(f"wss://localhost:{port}/"))
+        unknown = await failure(make(f"localhost:{port}"))
         assert f"localhost:{port}" in unknown
         assert "its certificate is refused: self-signed certificate" in unknown
         assert "ssl_context" in unknown
-        name = await failure(WebSocketTransport(f"wss://127.0.0.1:{port}/", ssl_context=trusting(certificate)))
+        name = await failure(make(f"127.0.0.1:{port}", ssl_context=trusting(certificate)))
         assert "IP address mismatch" in name
-        other = await failure(
-            WebSocketTransport(f"wss://localhost:{port}/", ssl_context=trusting(make_certificate("other")))
-        )
+        other = await failure(make(f"localhost:{port}", ssl_context=trusting(make_certificate("other"))))
         assert "its certificate is refused" in other
 
 
-async def test_an_expired_certificate_is_told_as_such(make_certificate: MakeCertificate) -> None:
+@over_tls
+async def test_an_expired_certificate_is_told_as_such(make_certificate: MakeCertificate, make: Make) -> None:
     expired = make_certificate("old", "-not_before", "20200101000000Z", "-not_after", "20200102000000Z")
     async with open_server(Host(), "127.0.0.1:0", ssl_context=serving(expired)) as address:
-        url = f"wss://localhost:{address.rpartition(':')[2]}/"
-        text = await failure(WebSocketTransport(url, ssl_context=trusting(expired)))
+        where = f"localhost:{address.rpartition(':')[2]}"
+        text = await failure(make(where, ssl_context=trusting(expired)))
         assert "certificate has expired" in text
 
 
-async def test_a_port_without_tls_is_told_as_such() -> None:
+@over_tls
+async def test_a_port_without_tls_is_told_as_such(make: Make) -> None:
     async def answer(stream: trio.SocketStream) -> None:
         await stream.receive_some()
         await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -134,7 +161,7 @@ async def test_a_port_without_tls_is_told_as_such() -> None:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         nursery.start_soon(trio.serve_listeners, answer, listeners)
         port = listeners[0].socket.getsockname()[1]
-        assert "TLS failed" in await failure(WebSocketTransport(f"wss://localhost:{port}/"))
+        assert "TLS failed" in await failure(make(f"localhost:{port}"))
         nursery.cancel_scope.cancel()
 
 
@@ -171,3 +198,21 @@ async def test_a_connection_cut_without_a_goodbye_is_a_broken_channel(make_certi
             with trio.fail_after(10), pytest.raises(ChannelBroken):
                 await ServiceProxy(channel).pull(pull())
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("make", PLAIN.values(), ids=PLAIN)
+@pytest.mark.parametrize(
+    ("where", "options", "told"),
+    [
+        ("localhost:99999", {}, "is no"),
+        ("localhost:port", {}, "is no"),
+        ("", {}, "is no"),
+        ("me@localhost:1", {}, "holds no user"),
+        ("localhost:1/?token=t", {}, "token="),
+        ("example.org:1", {}, "in plain text to another machine"),
+        ("localhost:1", {"ssl_context": ssl.create_default_context()}, "addresses only"),
+    ],
+)
+def test_addresses_that_cannot_be_used(make: Make, where: str, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        make(where, **options)

@@ -1,0 +1,94 @@
+"""Addresses of hubs, checked alike for every transport over sockets; and why one could not be reached."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from atoma.errors import ConfigurationError
+from atoma.ports.tasks import leaves
+from atoma_transports._channel.hosts import is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class Language:
+    """How addresses of one transport are written.
+
+    Attributes:
+        name: What users call it, with its article: ``"a gRPC"``.
+        plain: Schemes in plain text, with their ports; the first one is what the texts recommend.
+        secure: The same for TLS.
+        example: How to write one.
+        paths: Whether an address may name a path.
+    """
+
+    name: str
+    plain: Mapping[str, int]
+    secure: Mapping[str, int]
+    example: str
+    paths: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a hub is.
+
+    Attributes:
+        parts: The address, taken apart.
+        host: Host name or IP address, without brackets.
+        port: Port, that of the scheme when the address names none.
+        secure: Whether TLS is spoken.
+    """
+
+    parts: SplitResult
+    host: str
+    port: int
+    secure: bool
+
+
+def check_address(text: str, language: Language, *, insecure: bool, has_context: bool) -> Address:
+    """The address that ``text`` is.
+
+    Raises:
+        ConfigurationError: It is none, holds what belongs elsewhere, or would send plain text to another machine.
+    """
+    parts = urlsplit(text)
+    ports = {**language.plain, **language.secure}
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    bare = language.name.partition(" ")[2]
+    if parts.scheme not in ports or not parts.hostname or port == -1 or not (language.paths or parts.path in ("", "/")):
+        raise ConfigurationError(f"{text!r} is no {bare} address; write {language.example}")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ConfigurationError(f"{language.name} address holds no user and no query: give the token as token=…")
+    secure = parts.scheme in language.secure
+    recommended = next(iter(language.secure))
+    if not secure and has_context:
+        raise ConfigurationError(f"ssl_context goes with {recommended}:// addresses only")
+    if not secure and not insecure and not is_loopback(parts.hostname):
+        raise ConfigurationError(
+            f"{text!r} would send the token and the data in plain text to another machine: "
+            f"use {recommended}://, or insecure=True on a network that you trust"
+        )
+    return Address(parts, parts.hostname, port or ports[parts.scheme], secure)
+
+
+def why_unreachable(error: BaseException) -> str:
+    """What is behind ``error``: the attempts at several addresses come as a group, TLS failures as a cause."""
+    causes = [leaf.__cause__ or leaf for leaf in leaves(error.__cause__ or error)]
+    return "; ".join(sorted({_told(cause) for cause in causes}))
+
+
+def _told(cause: BaseException) -> str:
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return (
+            f"its certificate is refused: {cause.verify_message} "
+            "(for a CA of your own give an ssl_context that trusts it)"
+        )
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failed ({cause.reason or cause}): does it speak TLS on this port?"
+    return str(cause) or type(cause).__name__
