@@ -94,9 +94,10 @@ class WriteHandle(Generic[T]):
         return self._receipt.state
 
     async def accepted(self) -> int:
-        """Wait until the hub has applied the write; returns the hub sequence it got (0 without a hub).
+        """Wait until the hub has applied the write; returns the hub sequence it got.
 
-        The caller's cancel scope is the only timeout; cancelling changes nothing about the write.
+        The sequence is 0 without a hub, and when another program on the same file has settled the write. The caller's
+        cancel scope is the only timeout; cancelling changes nothing about the write.
 
         Raises:
             WriteRejected: The hub refused it; base, mine and theirs are in the inbox.

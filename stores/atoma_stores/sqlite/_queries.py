@@ -104,6 +104,11 @@ class StoreReader:
         return found
 
 
-def _at(connection: apsw.Connection) -> ExecutionMeta:
+def commit_number(connection: apsw.Connection) -> int:
+    """Number of the last commit that the file holds."""
     commit: object = connection.execute(COMMIT).get
-    return ExecutionMeta(commit=cast("int", commit))
+    return cast("int", commit)
+
+
+def _at(connection: apsw.Connection) -> ExecutionMeta:
+    return ExecutionMeta(commit=commit_number(connection))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 import trio
@@ -104,12 +105,26 @@ class LocalReceipt:
 LOCAL = LocalReceipt()
 
 
+@dataclass(frozen=True, slots=True)
+class Whereabouts:
+    """Where mutations are now.
+
+    Attributes:
+        pending: Those that are still pending, by lsn.
+        rejected: Numbers of those that lie in the inbox.
+    """
+
+    pending: Mapping[int, PendingMutation]
+    rejected: frozenset[int]
+
+
 class Receipts:
     """The receipts that somebody still holds."""
 
     def __init__(self) -> None:
         self._by_lsn: WeakValueDictionary[int, MutationReceipt] = WeakValueDictionary()
         self._by_mid: WeakValueDictionary[int, MutationReceipt] = WeakValueDictionary()
+        self._missing: set[int] = set()
 
     def issue(self, lsn: int, mid: int) -> MutationReceipt:
         """The receipt of a mutation, the same for everybody."""
@@ -128,6 +143,35 @@ class Receipts:
         elif receipt.state in ("queued", "sent") and mutation.status == PARKED:
             receipt.fail("dead", "PARKED", mutation.last_error)
         return receipt
+
+    def waiting(self, most: int) -> dict[int, int]:
+        """Outbox mutations whose verdict is still to come, lsn → mid; the oldest ``most`` of them."""
+        held = sorted(self._by_lsn.items())
+        return dict(
+            [(lsn, one.mid) for lsn, one in held if one.mid and one.state in ("queued", "sent", "accepted")][:most]
+        )
+
+    def catch_up(self, asked: Iterable[int], whereabouts: Whereabouts) -> bool:
+        """Hear what another program has settled in the file; whether to look again.
+
+        A mutation has to be missing twice: what this program has settled itself may be committed and not told yet, and
+        is told with its sequence in a moment.
+        """
+        missing: set[int] = set()
+        for lsn in asked:
+            receipt = self._by_lsn.get(lsn)
+            if receipt is None or receipt.state not in ("queued", "sent", "accepted"):
+                continue
+            if lsn in whereabouts.pending:
+                self.reissue(whereabouts.pending[lsn])
+            elif lsn not in self._missing:
+                missing.add(lsn)
+            elif receipt.mid in whereabouts.rejected:
+                receipt.fail("rejected", "REJECTED", "the hub refused the write; the inbox says why")
+            else:
+                receipt.move("observed")
+        self._missing = missing
+        return bool(missing)
 
     def show_in_flight(self, mids: Iterable[int], in_flight: bool) -> None:
         """Say ``sent`` while a push carries a mutation, and ``queued`` again after it failed."""

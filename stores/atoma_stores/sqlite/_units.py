@@ -20,6 +20,7 @@ from atoma.ports.execution import Staging
 from atoma.schema.spec import Schema
 from atoma_stores.changes import StoreDelta
 from atoma_stores.sqlite._outbox import OutboxLimits, Settlement
+from atoma_stores.sqlite._receipts import Whereabouts
 from atoma_stores.sqlite._sync_state import SyncState
 from atoma_stores.sqlite._tables import StoreTable
 
@@ -183,6 +184,13 @@ class EngineTx(SyncState):
                     rejected.add(item.mid)
         mutations = tuple((item.lsn, item.mid) if item.lsn else None for item in kept)
         return UnitAnswer(tuple(items), mutations, known, frozenset(rejected), True)
+
+    def whereabouts(self, asked: Mapping[int, int]) -> Whereabouts:
+        """Where the outbox mutations ``asked`` for (lsn → mid) are now."""
+        found = {lsn: self.pending_by_mid(mid) for lsn, mid in asked.items()}
+        pending = {lsn: one for lsn, one in found.items() if one is not None}
+        gone = (mid for lsn, mid in asked.items() if lsn not in pending)
+        return Whereabouts(pending, frozenset(mid for mid in gone if self._was_rejected(mid)))
 
     def _was_rejected(self, mid: int) -> bool:
         found: object = self._connection.execute(

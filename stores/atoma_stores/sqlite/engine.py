@@ -33,7 +33,7 @@ from atoma.schema.spec import Schema
 from atoma_stores.changes import ChangeSet, CommitListener
 from atoma_stores.sqlite._internals import CLIENT_TABLES
 from atoma_stores.sqlite._outbox import OutboxLimits
-from atoma_stores.sqlite._queries import StoreReader
+from atoma_stores.sqlite._queries import StoreReader, commit_number
 from atoma_stores.sqlite._receipts import LOCAL, MutationReceipt, Receipts
 from atoma_stores.sqlite._recovery import roll_back_volatile
 from atoma_stores.sqlite._tables import StoreTable
@@ -45,6 +45,7 @@ from atoma_stores.sqlite.ddl import allow_writes, check_ours, prepare_file, read
 T = TypeVar("T")
 
 BULK_ENTRIES = 32
+RECEIPTS_MAX = 1000  # receipts that are looked after at a time when another program writes the file too
 _log = logging.getLogger("atoma.sqlite")
 
 
@@ -108,6 +109,8 @@ class SQLiteLocalDatabase:
         self._readers = {name: StoreReader(table) for name, table in self._tables.items()}
         self._durability = {name: self._default_durability(name) for name in self._tables}
         self._receipts = Receipts()
+        self._commit = 0
+        self._others = False
         self._listeners: list[CommitListener] = []
         self._synced = synced
 
@@ -185,10 +188,12 @@ class SQLiteLocalDatabase:
         wanted = (self._durability.get(entry.store, "normal") == "full" for entry in request.entries)
         return "full" if any(wanted) else "normal"
 
-    def _begin(self, connection: apsw.Connection) -> tuple[EngineTx, int]:
+    def _tx(self, connection: apsw.Connection) -> EngineTx:
         now_ms = self.sqlite.environment.wall_ms()
-        tx = EngineTx(connection, self.schema, self._tables, now_ms, self._engine.outbox_limits)
-        return tx, connection.total_changes()
+        return EngineTx(connection, self.schema, self._tables, now_ms, self._engine.outbox_limits)
+
+    def _begin(self, connection: apsw.Connection) -> tuple[EngineTx, int]:
+        return self._tx(connection), connection.total_changes()
 
     def _receipts_of(self, answer: UnitAnswer) -> tuple[Receipt | None, ...]:
         if not any(answer.mutations):
@@ -236,7 +241,15 @@ class SQLiteLocalDatabase:
 
         It may be run again from the beginning when it takes long.
         """
-        return await self.sqlite.read(lambda connection: body(self._begin(connection)[0]))
+        found, commit = await self.sqlite.read(
+            lambda connection: (body(self._tx(connection)), commit_number(connection))
+        )
+        if self._others or commit > self._commit:  # another program may have settled what somebody here waits for
+            asked = self._receipts.waiting(RECEIPTS_MAX)
+            if asked:
+                whereabouts = await self.sqlite.read(lambda connection: self._tx(connection).whereabouts(asked))
+                self._others = self._receipts.catch_up(asked, whereabouts)
+        return found
 
     def subscribe_commits(self, listener: CommitListener) -> Callable[[], None]:
         """Hear the net change of every commit from now on, on the loop's thread, in commit order; returns the undo.
@@ -256,6 +269,8 @@ class SQLiteLocalDatabase:
         self._receipts.settle(done.settlements)
         if not done.commit:
             return
+        self._others = self._others or done.commit > self._commit + 1
+        self._commit = max(self._commit, done.commit)
         change_set = ChangeSet(done.commit, done.changes)
         for listener in tuple(self._listeners):
             try:

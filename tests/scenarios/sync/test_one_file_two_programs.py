@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 import trio
 
+from atoma.errors import WriteRejected
+
 pytestmark = pytest.mark.virtual_time
 EACH = 30
 
 
 async def write(device: Any, world: Any, source: random.Random) -> None:
     for number in range(EACH):
-        await device.store(world.CARDS).insert(world.Card(id=f"{device.name}-{number}", title=device.name))
+        written = await device.store(world.CARDS).insert(world.Card(id=f"{device.name}-{number}", title=device.name))
+        if number % 5 == 4 and not device.wire.down:
+            with trio.fail_after(60):
+                await written.accepted()  # also when the other program has pushed it, and settled it in the file
         await trio.sleep(source.random() * 0.2)
 
 
@@ -81,3 +86,30 @@ async def test_another_goes_on_where_one_was_stopped(world: Any, seed: int) -> N
             q.sync.poke()
             await check_all_is_there(world, q)
             assert (await q.rows())["p-0"].title == "last words"
+
+
+async def test_a_refusal_that_the_other_program_has_settled_is_heard(world: Any) -> None:
+    """Its push came first, so there is nothing left to settle here but what somebody waits for."""
+    async with world.open_hub(), world.open_device("other") as other:
+        await other.store(world.MANUAL).insert(world.Note(id="n", text="first"))
+        await other.settle()
+        async with world.open_device("p", file="shared.db") as p, world.open_device("q", file="shared.db") as q:
+            await p.settle()
+            await q.settle()
+            p.wire.cut()
+            q.wire.cut()
+            written = await p.store(world.MANUAL).update("n", text="ours")
+            await other.store(world.MANUAL).update("n", text="theirs")
+            await other.settle()
+            q.wire.mend()
+            q.sync.poke()
+            await q.settle()
+            assert [(entry.id, entry.mine["text"]) for entry in await q.inspect(lambda tx: tx.inbox())] == [
+                ("n", "ours")
+            ]
+            assert written.state in ("queued", "sent")
+            p.wire.mend()
+            p.sync.poke()
+            with trio.fail_after(60), pytest.raises(WriteRejected):
+                await written.accepted()
+            assert written.state == "rejected"

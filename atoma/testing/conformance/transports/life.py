@@ -49,7 +49,7 @@ async def a_server_that_stops_finishes_what_it_has_begun(stage: Stage) -> None:
             with expect_error(RemoteError, what="a stream of a server that stops") as ended:
                 async with service.notify(NOTIFY) as hints:
                     async for _ in hints:
-                        await trio.sleep(0.01)
+                        await trio.sleep(0.001)  # what is under way has to be read before the end is seen
             ends.append((ended.error.remote_code, ended.error.remote_retryable))
 
         async with trio.open_nursery() as nursery:
