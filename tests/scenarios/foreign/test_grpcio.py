@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import ssl
 import subprocess
 import sys
 import threading
@@ -29,6 +27,7 @@ from atoma_transports.adapters import ServiceProxy  # noqa: E402
 from atoma_transports.grpc import GrpcTransport  # noqa: E402
 from atoma_transports.grpc.v1 import sync_pb2  # noqa: E402
 from atoma_transports.serving import open_server  # noqa: E402
+from tests.certificates import client_context, make_certificate, server_context  # noqa: E402
 from tests.unit.transports.grpc.kit import PULL  # noqa: E402
 
 T = TypeVar("T")
@@ -225,40 +224,23 @@ async def test_its_cancel_stops_the_handler() -> None:
     assert hub.active == 0
 
 
-@contextmanager
-def certified(folder: Path) -> Iterator[tuple[Path, Path]]:
-    """A key and a certificate for localhost."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl program to make a certificate")
-    key, certificate = folder / "key.pem", folder / "cert.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run(command, check=True, capture_output=True)
-    yield key, certificate
-
-
 async def test_it_calls_over_tls_with_a_ca_of_its_own(tmp_path: Path) -> None:
-    with certified(tmp_path) as (key, certificate):
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(certificate, key)
-        hub = TinyHub()
-        async with open_server(hub, "127.0.0.1:0", ssl_context=context) as address:
-            port = address.rpartition(":")[2]
+    certificate = make_certificate(tmp_path)
+    async with open_server(TinyHub(), "127.0.0.1:0", ssl_context=server_context(certificate)) as address:
+        port = address.rpartition(":")[2]
 
-            def call() -> int:
-                credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
-                with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
-                    return int(Stub(channel).Pull(PAGE, metadata=BEARER).head)
+        def call() -> int:
+            credentials = grpc.ssl_channel_credentials(certificate.read_bytes())
+            with grpc.secure_channel(f"localhost:{port}", credentials) as channel:
+                return int(Stub(channel).Pull(PAGE, metadata=BEARER).head)
 
-            assert await program(call) == 2
-            ours = ssl.create_default_context(cafile=certificate)
-            async with GrpcTransport(f"grpcs://localhost:{port}", token=TOKEN, ssl_context=ours).connect() as channel:
-                assert (await ServiceProxy(channel).pull(PULL)).head == 2
-            with pytest.raises(ConnectFailed, match="certificate is refused"):
-                async with GrpcTransport(f"grpcs://localhost:{port}", token=TOKEN).connect():
-                    raise AssertionError("trusted an unknown CA")
+        assert await program(call) == 2
+        ours = client_context(certificate)
+        async with GrpcTransport(f"grpcs://localhost:{port}", token=TOKEN, ssl_context=ours).connect() as channel:
+            assert (await ServiceProxy(channel).pull(PULL)).head == 2
+        with pytest.raises(ConnectFailed, match="certificate is refused"):
+            async with GrpcTransport(f"grpcs://localhost:{port}", token=TOKEN).connect():
+                raise AssertionError("trusted an unknown CA")
 
 
 async def test_a_strangers_tool_learns_health_and_methods() -> None:
@@ -355,14 +337,14 @@ def foreign_server(credentials: Any = None) -> Iterator[tuple[str, ForeignSync, 
 
 
 async def test_our_transport_calls_it_over_tls(tmp_path: Path) -> None:
-    with certified(tmp_path) as (key, certificate):
-        credentials = grpc.ssl_server_credentials([(key.read_bytes(), certificate.read_bytes())])
-        with foreign_server(credentials) as (address, service, _):
-            ours = ssl.create_default_context(cafile=certificate)
-            secure = f"grpcs://localhost:{address.rpartition(':')[2]}"
-            async with GrpcTransport(secure, token="my-token", ssl_context=ours).connect() as channel:
-                opened = await ServiceProxy(channel).open(OpenRequest(b"c", 1, 1, b"", ("main",)))
-            assert (opened.principal, service.tokens) == ("foreign", ["Bearer my-token"])
+    certificate = make_certificate(tmp_path)
+    pem = certificate.read_bytes()
+    with foreign_server(grpc.ssl_server_credentials([(pem, pem)])) as (address, service, _):
+        secure = f"grpcs://localhost:{address.rpartition(':')[2]}"
+        ours = client_context(certificate)
+        async with GrpcTransport(secure, token="my-token", ssl_context=ours).connect() as channel:
+            opened = await ServiceProxy(channel).open(OpenRequest(b"c", 1, 1, b"", ("main",)))
+        assert (opened.principal, service.tokens) == ("foreign", ["Bearer my-token"])
 
 
 async def test_our_transport_calls_a_server_made_with_it() -> None:

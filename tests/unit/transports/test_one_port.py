@@ -26,6 +26,7 @@ from atoma_transports.serving import open_server
 from atoma_transports.serving.faces import alpn_of, find_face, installed_faces
 from atoma_transports.serving.head import HEAD_BYTES_MAX, HTTP2_PREFACE
 from atoma_transports.websocket import WebSocketTransport
+from tests.certificates import client_context, make_certificate, server_context
 from tests.unit.transports.http.kit import MSGPACK, Client, Hub, pull, records
 
 ROOT = Path(__file__).parents[3]
@@ -34,26 +35,7 @@ TOKEN = "alice"
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A key and a certificate for localhost, in one file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl program to make a certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    key, cert = folder / "key.pem", folder / "cert.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run(command, check=True, capture_output=True)
-    both = folder / "both.pem"
-    both.write_text(key.read_text() + cert.read_text())
-    return both
-
-
-def contexts(certificate: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """For a server, and for a client that trusts it."""
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(certificate)
-    return server, ssl.create_default_context(cafile=str(certificate))
+    return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
 @asynccontextmanager
@@ -73,24 +55,24 @@ async def page(request: HttpRequest) -> HttpResponse:
 
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 async def test_every_language_on_one_address(secure: bool, certificate: Path) -> None:
-    server, trusting = contexts(certificate) if secure else (None, None)
+    server, ours = (server_context(certificate), client_context(certificate)) if secure else (None, None)
     face = HttpFace()
     face.get("/page", page)
     hub = Hub()
     async with open_server(hub, "127.0.0.1:0", pages=face, ssl_context=server) as address:
-        async with connected(address, trusting) as client:
+        async with connected(address, ours) as client:
             assert (await client.ask("GET", "/page")).body == b"a page"
             assert (await client.call("pull", pull("over http"))).message(PullReply).scope == "over http"
         name = f"localhost:{address.rpartition(':')[2]}"
         url = f"{'wss' if secure else 'ws'}://{name}/sync"
-        async with WebSocketTransport(url, token=TOKEN, ssl_context=trusting).connect() as channel:
+        async with WebSocketTransport(url, token=TOKEN, ssl_context=ours).connect() as channel:
             assert (await ServiceProxy(channel).pull(pull("over websocket"))).scope == "over websocket"
         asked = ["over http", "over websocket"]
         if find_face("grpc") is not None:
             from atoma_transports.grpc import GrpcTransport
 
             scheme = "grpcs" if secure else "grpc"
-            transport = GrpcTransport(f"{scheme}://{name}", token=TOKEN, ssl_context=trusting)
+            transport = GrpcTransport(f"{scheme}://{name}", token=TOKEN, ssl_context=ours)
             async with transport.connect() as channel:
                 assert (await ServiceProxy(channel).pull(pull("over grpc"))).scope == "over grpc"
             asked.append("over grpc")
@@ -98,15 +80,15 @@ async def test_every_language_on_one_address(secure: bool, certificate: Path) ->
 
 
 async def test_tls_offers_what_is_installed(certificate: Path) -> None:
-    server, trusting = contexts(certificate)
+    server, ours = server_context(certificate), client_context(certificate)
     faces = installed_faces()
     both = "h2" if any(face.name == "grpc" for face in faces) else None
     assert alpn_of(faces)[0] == "http/1.1"
     async with open_server(Hub(), "127.0.0.1:0", ssl_context=server) as address:
         browser = (["h2", "http/1.1"], "http/1.1")
         for offered, agreed in (browser, (["h2"], both), (["http/1.1"], "http/1.1"), (["spdy/1"], None)):
-            trusting.set_alpn_protocols(offered)
-            async with connected(address, trusting) as client:
+            ours.set_alpn_protocols(offered)
+            async with connected(address, ours) as client:
                 assert isinstance(client.stream, trio.SSLStream)
                 await client.stream.do_handshake()
                 assert client.stream.selected_alpn_protocol() == agreed

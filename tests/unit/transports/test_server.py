@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shutil
-import ssl
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -23,6 +20,7 @@ from atoma_transports.http import HttpFace, HttpRequest, HttpResponse
 from atoma_transports.serving import open_server, serve
 from atoma_transports.serving.address import host_check, parse_address
 from atoma_transports.websocket import WebSocketTransport
+from tests.certificates import client_context, make_certificate, server_context
 from tests.unit.transports.kit import Unasked
 
 
@@ -221,33 +219,16 @@ async def test_serve_announces_its_address_and_ends_at_once_when_cancelled() -> 
     assert trio.current_time() - began < 1
 
 
-@pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A key and a certificate for localhost, in one file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl program to make a certificate")
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run(command, check=True, capture_output=True)
-    both = tmp_path / "both.pem"
-    both.write_text(key.read_text() + cert.read_text())
-    return both
-
-
-async def test_tls_with_a_ca_of_ones_own(certificate: Path) -> None:
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(certificate)
-    trusting = ssl.create_default_context(cafile=str(certificate))
-    async with open_server(Host(), "127.0.0.1:0", ssl_context=server) as address:
+async def test_tls_with_a_ca_of_ones_own(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    ours = client_context(certificate)
+    async with open_server(Host(), "127.0.0.1:0", ssl_context=server_context(certificate)) as address:
         port = address.rpartition(":")[2]
-        async with WebSocketTransport(f"wss://localhost:{port}/", ssl_context=trusting).connect() as channel:
+        async with WebSocketTransport(f"wss://localhost:{port}/", ssl_context=ours).connect() as channel:
             assert (await ServiceProxy(channel).pull(pull())).head == 5
         for url, context in (
             (f"wss://localhost:{port}/", None),  # an unknown CA
-            (f"wss://127.0.0.1:{port}/", trusting),  # another name than the certificate's
+            (f"wss://127.0.0.1:{port}/", ours),  # another name than the certificate's
         ):
             with pytest.raises(ConnectFailed, match="certificate"):
                 async with WebSocketTransport(url, ssl_context=context).connect():

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
 import ssl
-import subprocess
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,9 @@ from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
+from tests.certificates import client_context, make_certificate, server_context
 from tests.unit.transports.kit import Unasked
 
-MakeCertificate = Callable[..., Path]
 Make = Callable[..., Transport]
 
 
@@ -65,36 +64,6 @@ def pull(size: int = 1) -> PullRequest:
     return PullRequest("main", Cursor(), b"c", max_bytes=size)
 
 
-@pytest.fixture
-def make_certificate(tmp_path: Path) -> MakeCertificate:
-    """Makes files that hold a key and a certificate for localhost."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl program to make a certificate")
-
-    def make(name: str, *arguments: str) -> Path:
-        key, cert, both = (tmp_path / f"{name}-{part}.pem" for part in ("key", "cert", "both"))
-        command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-        command += ["-keyout", str(key), "-out", str(cert), "-subj", "/CN=localhost"]
-        command += ["-addext", "subjectAltName=DNS:localhost", *(arguments or ("-days", "2"))]
-        if subprocess.run(command, check=False, capture_output=True).returncode:
-            pytest.skip(f"this openssl cannot make a certificate with {arguments}")
-        both.write_text(key.read_text() + cert.read_text())
-        return both
-
-    return make
-
-
-def serving(certificate: Path) -> ssl.SSLContext:
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate)
-    return context
-
-
-def trusting(certificate: Path) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=str(certificate))
-
-
 async def failure(transport: Transport) -> str:
     """Why ``transport`` cannot connect."""
     with pytest.raises(ConnectFailed) as failed:
@@ -104,11 +73,11 @@ async def failure(transport: Transport) -> str:
     return str(failed.value)
 
 
-async def test_calls_of_any_size_pass_and_closing_is_prompt(make_certificate: MakeCertificate) -> None:
-    certificate = make_certificate("good")
-    async with open_server(Host(), "127.0.0.1:0", ssl_context=serving(certificate)) as address:
+async def test_calls_of_any_size_pass_and_closing_is_prompt(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    async with open_server(Host(), "127.0.0.1:0", ssl_context=server_context(certificate)) as address:
         url = f"wss://localhost:{address.rpartition(':')[2]}/sync"
-        transport = WebSocketTransport(url, token="t", ssl_context=trusting(certificate))
+        transport = WebSocketTransport(url, token="t", ssl_context=client_context(certificate))
         for size in (1, 3_000_000):
             async with transport.connect() as channel:
                 sizes: list[int] = []
@@ -121,33 +90,35 @@ async def test_calls_of_any_size_pass_and_closing_is_prompt(make_certificate: Ma
                         nursery.start_soon(call)
                 assert sizes == [size] * 5
         with pytest.raises(AuthenticationError):
-            async with WebSocketTransport(url, token="x", ssl_context=trusting(certificate)).connect():
+            async with WebSocketTransport(url, token="x", ssl_context=client_context(certificate)).connect():
                 raise AssertionError("came in")
 
 
 @over_tls
-async def test_a_certificate_that_cannot_be_trusted_is_told_with_its_reason(
-    make_certificate: MakeCertificate, make: Make
-) -> None:
-    certificate = make_certificate("good")
-    async with open_server(Host(), "127.0.0.1:0", ssl_context=serving(certificate)) as address:
+async def test_a_certificate_that_cannot_be_trusted_is_told_with_its_reason(tmp_path: Path, make: Make) -> None:
+    certificate = make_certificate(tmp_path)
+    async with open_server(Host(), "127.0.0.1:0", ssl_context=server_context(certificate)) as address:
         port = address.rpartition(":")[2]
         unknown = await failure(make(f"localhost:{port}"))
         assert f"localhost:{port}" in unknown
         assert "its certificate is refused: self-signed certificate" in unknown
         assert "ssl_context" in unknown
-        name = await failure(make(f"127.0.0.1:{port}", ssl_context=trusting(certificate)))
+        name = await failure(make(f"127.0.0.1:{port}", ssl_context=client_context(certificate)))
         assert "IP address mismatch" in name
-        other = await failure(make(f"localhost:{port}", ssl_context=trusting(make_certificate("other"))))
+        other = await failure(
+            make(f"localhost:{port}", ssl_context=client_context(make_certificate(tmp_path, "other")))
+        )
         assert "its certificate is refused" in other
 
 
 @over_tls
-async def test_an_expired_certificate_is_told_as_such(make_certificate: MakeCertificate, make: Make) -> None:
-    expired = make_certificate("old", "-not_before", "20200101000000Z", "-not_after", "20200102000000Z")
-    async with open_server(Host(), "127.0.0.1:0", ssl_context=serving(expired)) as address:
+async def test_an_expired_certificate_is_told_as_such(tmp_path: Path, make: Make) -> None:
+    expired = make_certificate(
+        tmp_path, not_before=datetime(2020, 1, 1, tzinfo=UTC), not_after=datetime(2020, 1, 2, tzinfo=UTC)
+    )
+    async with open_server(Host(), "127.0.0.1:0", ssl_context=server_context(expired)) as address:
         where = f"localhost:{address.rpartition(':')[2]}"
-        text = await failure(make(where, ssl_context=trusting(expired)))
+        text = await failure(make(where, ssl_context=client_context(expired)))
         assert "certificate has expired" in text
 
 
@@ -165,13 +136,13 @@ async def test_a_port_without_tls_is_told_as_such(make: Make) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_a_connection_cut_without_a_goodbye_is_a_broken_channel(make_certificate: MakeCertificate) -> None:
-    certificate = make_certificate("good")
+async def test_a_connection_cut_without_a_goodbye_is_a_broken_channel(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]
     relayed: list[trio.SocketStream] = []
     async with (
-        open_server(Host(), "127.0.0.1:0", ssl_context=serving(certificate)) as address,
+        open_server(Host(), "127.0.0.1:0", ssl_context=server_context(certificate)) as address,
         trio.open_nursery() as nursery,
     ):
 
@@ -191,7 +162,7 @@ async def test_a_connection_cut_without_a_goodbye_is_a_broken_channel(make_certi
 
         nursery.start_soon(trio.serve_listeners, relay, listeners)
         url = f"wss://localhost:{port}/sync"
-        async with WebSocketTransport(url, token="t", ssl_context=trusting(certificate)).connect() as channel:
+        async with WebSocketTransport(url, token="t", ssl_context=client_context(certificate)).connect() as channel:
             assert (await ServiceProxy(channel).pull(pull())).head == 5
             for stream in relayed:
                 await trio.aclose_forcefully(stream)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import ssl
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from grpclib.exceptions import GRPCError
 
 from atoma_transports.grpc._driver.client import CallFailed, ConnectionLost, GrpcClient, GrpcLimits, open_grpc_channel
 from atoma_transports.grpc._driver.server import serve_grpc
+from tests.certificates import client_context, make_certificate, server_context
 from tests.unit.transports.grpc import grpcio_peer
 from tests.unit.transports.grpc.driver_kit import Call, Echo, EchoStub, Raw
 
@@ -32,15 +32,7 @@ def certificate(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
     """None, or a key and its certificate for localhost, in one file."""
     if request.param == "plain":
         return None
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl program to make a certificate")
-    key, cert, both = tmp_path / "key.pem", tmp_path / "cert.pem", tmp_path / "both.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=localhost"]
-    subprocess.run([*command, "-addext", "subjectAltName=DNS:localhost"], check=True, capture_output=True)
-    both.write_text(key.read_text() + cert.read_text())
-    return both
+    return make_certificate(tmp_path)
 
 
 class Peer:
@@ -85,8 +77,7 @@ async def server(echo: Echo, certificate: Path | None, drain: trio.Event) -> Asy
     """The driver's server on a socket; its address."""
     context: ssl.SSLContext | None = None
     if certificate is not None:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(certificate)
+        context = server_context(certificate)
         context.set_alpn_protocols(["h2"])
 
     async def serve(socket: trio.SocketStream) -> None:
@@ -110,7 +101,7 @@ async def channel(port: str, certificate: Path | None) -> AsyncGenerator[GrpcCli
     socket: trio.abc.Stream = await trio.open_tcp_stream("127.0.0.1", int(port))
     async with AsyncExitStack() as stack:
         if certificate is not None:
-            context = ssl.create_default_context(cafile=str(certificate))
+            context = client_context(certificate)
             context.set_alpn_protocols(["h2"])
             socket = trio.SSLStream(socket, context, server_hostname="localhost")
             await socket.do_handshake()

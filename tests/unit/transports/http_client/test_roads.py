@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import shutil
 import ssl
-import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,33 +17,17 @@ from atoma.contracts.query import QuerySpec
 from atoma.errors import ChannelBroken, ConnectFailed, ProtocolError
 from atoma_transports.http.client import HttpTransport
 from atoma_transports.protocol import OpsReply, QueryCall, RemoteOp
+from tests.certificates import client_context, make_certificate, server_context
 from tests.unit.transports.http_client.h11_server import open_scripted
 
 QUERY = QueryCall((RemoteOp(0, "query", "s", query=QuerySpec()),))
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> Path:
-    """A key and a certificate for localhost, in one file."""
-    openssl = shutil.which("openssl")
-    if openssl is None:
-        pytest.skip("needs the openssl program to make a certificate")
-    key, cert = tmp_path / "key.pem", tmp_path / "cert.pem"
-    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-keyout", str(key), "-out", str(cert), "-days", "2", "-subj", "/CN=localhost"]
-    command += ["-addext", "subjectAltName=DNS:localhost"]
-    subprocess.run(command, check=True, capture_output=True)
-    both = tmp_path / "both.pem"
-    both.write_text(key.read_text() + cert.read_text())
-    return both
-
-
-@pytest.fixture
-def contexts(certificate: Path) -> tuple[ssl.SSLContext, ssl.SSLContext]:
+def contexts(tmp_path: Path) -> Contexts:
     """The server's context, and one that trusts it."""
-    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    server.load_cert_chain(certificate)
-    return server, ssl.create_default_context(cafile=str(certificate))
+    certificate = make_certificate(tmp_path)
+    return server_context(certificate), client_context(certificate)
 
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
