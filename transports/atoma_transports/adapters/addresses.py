@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
+from dataclasses import dataclass, field
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from atoma.errors import ConfigurationError
 from atoma.ports.tasks import leaves
@@ -37,7 +37,7 @@ class Address:
 
     Attributes:
         parts: The address, taken apart.
-        host: Host name or IP address, without brackets.
+        host: Host name in ASCII, or IP address, without brackets.
         port: Port, that of the scheme when the address names none.
         secure: Whether TLS is spoken.
     """
@@ -46,6 +46,31 @@ class Address:
     host: str
     port: int
     secure: bool
+
+    @property
+    def authority(self) -> str:
+        """``host:port``, the host in brackets where it is an IPv6 address."""
+        return f"{_bracketed(self.host)}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Proxy:
+    """An HTTP proxy, through which a hub is reached.
+
+    Attributes:
+        address: Where it is.
+        user: Who one is to it; None when it does not ask.
+        password: What goes with that.
+    """
+
+    address: Address
+    user: str | None = None
+    password: str = field(default="", repr=False)
+
+    @property
+    def url(self) -> str:
+        """``scheme://host:port``, without the user."""
+        return f"{self.address.parts.scheme}://{self.address.authority}"
 
 
 def check_address(text: str, language: Language, *, insecure: bool, has_context: bool) -> Address:
@@ -74,7 +99,41 @@ def check_address(text: str, language: Language, *, insecure: bool, has_context:
             f"{text!r} would send the token and the data in plain text to another machine: "
             f"use {recommended}://, or insecure=True on a network that you trust"
         )
-    return Address(parts, parts.hostname, port or ports[parts.scheme], secure)
+    return Address(parts, _in_ascii(parts.hostname, text), port or ports[parts.scheme], secure)
+
+
+def check_proxy(text: str) -> Proxy | None:
+    """The proxy that ``text`` names; None when it is empty.
+
+    Raises:
+        ConfigurationError: It is the address of no proxy.
+    """
+    if not text:
+        return None
+    parts = urlsplit(text)
+    ports = {"http": 80, "https": 443}
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    if parts.scheme not in ports or not parts.hostname or port == -1 or parts.query or parts.path not in ("", "/"):
+        raise ConfigurationError("proxy is the address of an HTTP proxy: http://[user:password@]host:port")
+    host = _in_ascii(parts.hostname, parts.hostname)
+    bare = parts._replace(netloc=parts.netloc.rpartition("@")[2])
+    address = Address(bare, host, port or ports[parts.scheme], parts.scheme == "https")
+    user = None if parts.username is None else unquote(parts.username)
+    return Proxy(address, user, unquote(parts.password or ""))
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+def _in_ascii(host: str, shown: str) -> str:
+    try:
+        return host if host.isascii() else host.encode("idna").decode()
+    except UnicodeError:
+        raise ConfigurationError(f"{shown!r} has a host name that cannot be one") from None
 
 
 def why_unreachable(error: BaseException) -> str:

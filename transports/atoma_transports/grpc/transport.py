@@ -17,8 +17,9 @@ from atoma.errors import (
 )
 from atoma.ports import Channel
 from atoma_transports.adapters import ChannelLimits, Token
-from atoma_transports.adapters.addresses import Language, check_address, why_unreachable
+from atoma_transports.adapters.addresses import Language
 from atoma_transports.adapters.credentials import Credentials
+from atoma_transports.adapters.dialing import find_way
 from atoma_transports.grpc._driver.client import open_grpc_channel
 from atoma_transports.grpc.channel import GrpcChannel
 from atoma_transports.grpc.convert import pack, unpack
@@ -47,6 +48,7 @@ class GrpcTransport:
         insecure: Allow plain text to another machine.
         name: The transport's name; its node is ``remote-<name>``.
         limits: Bounds of each connection.
+        proxy: ``http://[user:password@]host:port`` of an HTTP proxy that makes tunnels; empty for none.
 
     Raises:
         ConfigurationError: The address cannot be used, or would send plain text to another machine.
@@ -61,26 +63,22 @@ class GrpcTransport:
         insecure: bool = False,
         name: str = "grpc",
         limits: ChannelLimits | None = None,
+        proxy: str = "",
     ) -> None:
         url = address if "://" in address else f"grpc://{address}"
-        place = check_address(url, LANGUAGE, insecure=insecure, has_context=ssl_context is not None)
-        self._host, self._port = place.host, place.port
-        self._ssl_context = (ssl_context or ssl.create_default_context()) if place.secure else None
+        self._way = find_way(url, LANGUAGE, alpn=ALPN, ssl_context=ssl_context, insecure=insecure, proxy=proxy)
+        self._authority = self._way.address.authority
         self._token = token
         self._name = name
         self._limits = limits or ChannelLimits()
 
     def __repr__(self) -> str:
-        return f"GrpcTransport('{'grpc' if self._ssl_context is None else 'grpcs'}://{self._authority}')"
+        return f"GrpcTransport('{'grpcs' if self._way.address.secure else 'grpc'}://{self._authority}')"
 
     @property
     def name(self) -> str:
         """Short name; the node is called ``remote-<name>``."""
         return self._name
-
-    @property
-    def _authority(self) -> str:
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Channel]:
@@ -95,7 +93,7 @@ class GrpcTransport:
         async with open_grpc_channel(
             stream,
             authority=self._authority,
-            scheme="http" if self._ssl_context is None else "https",
+            scheme="https" if self._way.address.secure else "http",
             limits=grpc_limits(self._limits),
         ) as client:
             channel = GrpcChannel(client, credentials, self._limits)
@@ -108,27 +106,9 @@ class GrpcTransport:
         Raises:
             ConnectFailed: There is none to be had, or not by ``until``.
         """
-        try:
-            with trio.CancelScope(deadline=until):
-                socket = await trio.open_tcp_stream(self._host, self._port)
-                if self._ssl_context is None:
-                    return socket
-                return await self._secured(socket, self._ssl_context)
-        except (OSError, trio.BrokenResourceError) as error:
-            raise ConnectFailed(f"cannot connect to {self._authority}: {why_unreachable(error)}") from None
+        with trio.CancelScope(deadline=until):
+            return await self._way.dial()
         raise ConnectFailed(f"{self._authority} did not answer within {self._limits.handshake_s:g} s")
-
-    async def _secured(self, socket: trio.SocketStream, context: ssl.SSLContext) -> trio.abc.Stream:
-        context.set_alpn_protocols(ALPN)  # here, as the application may share the context with another transport
-        stream = trio.SSLStream(socket, context, server_hostname=self._host, https_compatible=True)
-        try:
-            await stream.do_handshake()
-            if stream.selected_alpn_protocol() not in (*ALPN, None):
-                raise ConnectFailed(f"{self._authority} does not speak HTTP/2")
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-        return stream
 
     async def _greet(self, channel: GrpcChannel, until: float) -> None:
         """Learn the server's bounds; one that does not greet is taken as it is.

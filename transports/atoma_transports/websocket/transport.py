@@ -13,11 +13,13 @@ from wsproto.connection import ConnectionType
 from atoma.errors import ConnectFailed
 from atoma.ports import Channel
 from atoma_transports.adapters import ChannelLimits, Token, open_channel
-from atoma_transports.adapters.addresses import Language, check_address, why_unreachable
+from atoma_transports.adapters.addresses import Language, why_unreachable
+from atoma_transports.adapters.dialing import find_way
 from atoma_transports.websocket.handshake import ask_for_upgrade
 from atoma_transports.websocket.pipe import WebSocketPipe
 
 LANGUAGE = Language("a WebSocket", {"ws": 80}, {"wss": 443}, "ws://host:port/path or wss://host/path")
+ALPN = ["http/1.1"]
 
 
 class WebSocketTransport:
@@ -30,6 +32,7 @@ class WebSocketTransport:
         insecure: Allow ``ws://`` to another machine.
         name: The transport's name; its node is ``remote-<name>``.
         limits: Bounds of each connection.
+        proxy: ``http://[user:password@]host:port`` of an HTTP proxy that makes tunnels; empty for none.
 
     Raises:
         ConfigurationError: The address cannot be used, or would send plain text to another machine.
@@ -44,18 +47,18 @@ class WebSocketTransport:
         insecure: bool = False,
         name: str = "websocket",
         limits: ChannelLimits | None = None,
+        proxy: str = "",
     ) -> None:
-        address = check_address(url, LANGUAGE, insecure=insecure, has_context=ssl_context is not None)
-        self._host, self._port = address.host, address.port
-        self._path = address.parts.path or "/"
-        self._ssl_context = (ssl_context or ssl.create_default_context()) if address.secure else None
+        self._way = find_way(url, LANGUAGE, alpn=ALPN, ssl_context=ssl_context, insecure=insecure, proxy=proxy)
+        self._authority = self._way.address.authority
+        self._path = self._way.address.parts.path or "/"
         self._token = token
         self._name = name
         self._limits = limits or ChannelLimits()
 
     def __repr__(self) -> str:
-        scheme = "ws" if self._ssl_context is None else "wss"
-        return f"WebSocketTransport('{scheme}://{self._host}:{self._port}{self._path}')"
+        scheme = "wss" if self._way.address.secure else "ws"
+        return f"WebSocketTransport('{scheme}://{self._authority}{self._path}')"
 
     @property
     def name(self) -> str:
@@ -70,13 +73,12 @@ class WebSocketTransport:
             yield channel
 
     async def _upgraded(self) -> WebSocketPipe:
-        where = f"{self._host}:{self._port}"
+        where = self._authority
         try:
             with trio.fail_after(self._limits.handshake_s):
-                stream = await self._reached()
+                stream = await self._way.dial()
                 try:
-                    host = f"[{self._host}]" if ":" in self._host else self._host
-                    rest = await ask_for_upgrade(stream, f"{host}:{self._port}", self._path)
+                    rest = await ask_for_upgrade(stream, where, self._path)
                 except BaseException:
                     await trio.aclose_forcefully(stream)
                     raise
@@ -89,17 +91,3 @@ class WebSocketTransport:
         except HandshakeError:
             raise ConnectFailed(f"{where} does not speak WebSocket") from None
         return WebSocketPipe(stream, ConnectionType.CLIENT, rest, message_bytes=self._limits.first_frame_bytes)
-
-    async def _reached(self) -> trio.abc.Stream:
-        if self._ssl_context is None:
-            return await trio.open_tcp_stream(self._host, self._port)
-        self._ssl_context.set_alpn_protocols(["http/1.1"])  # here, as the application may share it with gRPC
-        stream = await trio.open_ssl_over_tcp_stream(
-            self._host, self._port, https_compatible=True, ssl_context=self._ssl_context
-        )
-        try:
-            await stream.do_handshake()
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
-        return stream

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import ssl
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -19,6 +14,7 @@ from atoma_transports.http.client import HttpTransport
 from atoma_transports.protocol import OpsReply, QueryCall, RemoteOp
 from tests.certificates import client_context, make_certificate, server_context
 from tests.unit.transports.http_client.h11_server import open_scripted
+from tests.unit.transports.proxying import ASKING, open_proxy
 
 QUERY = QueryCall((RemoteOp(0, "query", "s", query=QuerySpec()),))
 
@@ -69,62 +65,10 @@ async def test_a_server_that_never_shakes_hands_is_given_up() -> None:
     await listeners[0].aclose()
 
 
-@dataclass
-class Proxy:
-    """A forward proxy of a few lines: CONNECT, and requests with a whole address; wants a password."""
-
-    port: int = 0
-    asked: list[str] = field(default_factory=list)
-    refusing: bool = False
-
-    async def serve(self, client: trio.SocketStream) -> None:
-        head = b""
-        while b"\r\n\r\n" not in head:
-            data = await client.receive_some()
-            if not data:
-                return
-            head += data
-        line = head.split(b"\r\n")[0].decode()
-        self.asked.append(line)
-        method, target, _ = line.split()
-        wanted = b"basic " + base64.b64encode(b"ann:pa ss").lower()
-        if self.refusing or wanted not in head.lower():
-            await client.send_all(b"HTTP/1.1 407 Proxy Authentication Required\r\ncontent-length: 0\r\n\r\n")
-            return
-        address = target if method == "CONNECT" else target.split("/")[2]
-        host, _, port = address.rpartition(":")
-        async with await trio.open_tcp_stream(host, int(port)) as server:
-            if method == "CONNECT":
-                await client.send_all(b"HTTP/1.1 200 Connection established\r\n\r\n")
-            else:
-                await server.send_all(head.replace(target.encode(), b"/" + target.split("/", 3)[3].encode(), 1))
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(pump, client, server, nursery.cancel_scope)
-                nursery.start_soon(pump, server, client, nursery.cancel_scope)
-
-
-async def pump(source: trio.SocketStream, sink: trio.SocketStream, both: trio.CancelScope) -> None:
-    with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-        async for data in source:
-            await sink.send_all(data)
-    both.cancel()
-
-
-@asynccontextmanager
-async def open_proxy() -> AsyncGenerator[Proxy]:
-    proxy = Proxy()
-    async with trio.open_nursery() as nursery:
-        listeners = await nursery.start(trio.serve_tcp, proxy.serve, 0)
-        proxy.port = listeners[0].socket.getsockname()[1]
-        yield proxy
-        nursery.cancel_scope.cancel()
-
-
 async def test_a_proxy_is_used_with_its_password(contexts: Contexts) -> None:
     theirs, trusting = contexts
     async with open_scripted(ssl_context=theirs) as server, open_proxy() as proxy:
-        road = f"http://ann:pa%20ss@localhost:{proxy.port}"
-        async with HttpTransport(server.url, ssl_context=trusting, proxy=road, token="t").connect() as channel:
+        async with HttpTransport(server.url, ssl_context=trusting, proxy=proxy.road, token="t").connect() as channel:
             for _ in range(2):
                 assert isinstance(await channel.call("query", QUERY), OpsReply)
         assert proxy.asked == [f"CONNECT localhost:{server.port} HTTP/1.1"]
@@ -135,15 +79,14 @@ async def test_a_proxy_is_used_with_its_password(contexts: Contexts) -> None:
                 server.url, ssl_context=trusting, proxy=f"http://localhost:{proxy.port}"
             ).connect():
                 raise AssertionError("went past the proxy")
-        async with HttpTransport(server.url, ssl_context=trusting, proxy=road).connect() as channel:
+        async with HttpTransport(server.url, ssl_context=trusting, proxy=proxy.road).connect() as channel:
             server.hang_up()
-            proxy.refusing = True
+            proxy.answer = ASKING
             await trio.sleep(0.05)
             with pytest.raises(ChannelBroken, match="not sent") as broken:
                 await channel.call("query", QUERY)
             assert broken.value.maybe_sent is False
     async with open_scripted() as plain, open_proxy() as proxy:
-        road = f"http://ann:pa%20ss@localhost:{proxy.port}"
-        async with HttpTransport(plain.url, proxy=road).connect() as channel:
+        async with HttpTransport(plain.url, proxy=proxy.road).connect() as channel:
             assert isinstance(await channel.call("query", QUERY), OpsReply)
         assert proxy.asked[0] == f"POST {plain.url}/v1/cancel HTTP/1.1"

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import urlsplit
 
 import httpcore2
 import trio
@@ -16,6 +16,7 @@ from atoma.contracts.codec import encode
 from atoma.errors import AtomaError, ChannelBroken, ProtocolError
 from atoma_transports._channel.frames import TRACE_LENGTH_MAX
 from atoma_transports._channel.limits import ChannelLimits
+from atoma_transports.adapters.addresses import Proxy
 from atoma_transports.adapters.credentials import Credentials
 from atoma_transports.http.client.network import ATTEMPT, Attempt, Lost, Network, Unreachable
 from atoma_transports.http.client.replies import read_body
@@ -43,13 +44,13 @@ class Site:
     Attributes:
         address: ``http(s)://host[:port][/prefix]``.
         ssl_context: Whom to trust.
-        proxy: ``http(s)://[user:password@]host:port`` of a proxy; empty for none.
+        proxy: Who passes them on; None to go directly.
         connections: Connections at a time.
     """
 
     address: str
     ssl_context: ssl.SSLContext | None
-    proxy: str
+    proxy: Proxy | None
     connections: int
 
 
@@ -82,7 +83,7 @@ class HttpPool:
         network = Network(limits, site.ssl_context)
         self._pool = httpcore2.AsyncConnectionPool(
             ssl_context=network.stand_in,
-            proxy=_proxy(urlsplit(site.proxy)) if site.proxy else None,
+            proxy=None if site.proxy is None else _asked(site.proxy),
             max_connections=site.connections,
             max_keepalive_connections=IDLE_MAX,
             keepalive_expiry=IDLE_S,
@@ -279,8 +280,6 @@ def _broken(text: str, attempt: Attempt) -> ChannelBroken:
     return ChannelBroken(f"{text}; {outcome}", maybe_sent=sent)
 
 
-def _proxy(parts: SplitResult) -> httpcore2.Proxy:
-    port = f":{parts.port}" if parts.port else ""
-    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
-    auth = None if parts.username is None else (unquote(parts.username), unquote(parts.password or ""))
-    return httpcore2.Proxy(f"{parts.scheme}://{host}{port}", auth=auth)
+def _asked(proxy: Proxy) -> httpcore2.Proxy:
+    """``proxy`` as the library wants it."""
+    return httpcore2.Proxy(proxy.url, auth=None if proxy.user is None else (proxy.user, proxy.password))

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 import trio
 
@@ -16,7 +16,7 @@ from atoma.ports import Channel, Environment
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import error_of
 from atoma_transports.adapters import ChannelLimits, Token
-from atoma_transports.adapters.addresses import Language, check_address
+from atoma_transports.adapters.addresses import Address, Language, check_address, check_proxy
 from atoma_transports.adapters.credentials import Credentials
 from atoma_transports.http.client.channel import STREAMS_MAX, HttpChannel
 from atoma_transports.http.client.engine import open_engine
@@ -31,12 +31,6 @@ if TYPE_CHECKING:
 LIBRARY = "httpcore2"
 LANGUAGE = Language("an HTTP", {"http": 80}, {"https": 443}, "https://host/path or http://host:port/path")
 CONTROL = 2  # connections for questions and cancellations, beside those for calls and streams
-
-
-def _check_proxy(proxy: str) -> None:
-    parts = urlsplit(proxy)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.path not in ("", "/"):
-        raise ConfigurationError("proxy is the address of an HTTP proxy: http://[user:password@]host:port")
 
 
 class HttpTransport:
@@ -72,17 +66,15 @@ class HttpTransport:
         proxy: str = "",
     ) -> None:
         address = check_address(url, LANGUAGE, insecure=insecure, has_context=ssl_context is not None)
-        if proxy:
-            _check_proxy(proxy)
+        self._proxy = check_proxy(proxy)
         if find_spec(LIBRARY) is None:
             raise ConfigurationError(f"HttpTransport needs {LIBRARY}: pip install {LIBRARY}")
-        self._address = _ascii(address.parts)
+        self._address = _plain(address)
         self._ssl_context = (ssl_context or ssl.create_default_context()) if address.secure else None
         self._token = token
         self._name = name
         self._limits = limits or ChannelLimits()
         self._rules = batching or BatchRules()
-        self._proxy = proxy
         self._random = Environment().random
 
     def __repr__(self) -> str:
@@ -150,9 +142,8 @@ class HttpTransport:
         raise ConnectFailed(f"{where} does not take connections now ({error})")
 
 
-def _ascii(parts: SplitResult) -> str:
+def _plain(address: Address) -> str:
     """The address as it goes over the wire."""
-    host = (parts.hostname or "").encode("idna").decode() if not parts.netloc.isascii() else parts.hostname or ""
-    shown = f"[{host}]" if ":" in host else host
-    port = "" if parts.port is None else f":{parts.port}"
-    return f"{parts.scheme}://{shown}{port}{parts.path.rstrip('/')}"
+    parts = address.parts
+    host = address.authority if parts.port is not None else address.authority.rpartition(":")[0]
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
