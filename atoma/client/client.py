@@ -14,7 +14,7 @@ from atoma.contracts.policy import Policy
 from atoma.errors import ConfigurationError, PluginError, TopologyError, WriteUnknown
 from atoma.kernel import EventDispatch, ExecutionKernel, Form, Topology
 from atoma.plugins import Listener, Plugin, Replicating, Undo
-from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, Environment
+from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, Commit, CommitFeed, Environment
 from atoma.ports.tasks import open_tasks
 from atoma.runtime import Runtime, Store, Transaction
 from atoma.runtime.flows.apply import ApplyFlow
@@ -168,7 +168,7 @@ async def open_client(
             stack.callback(planes.undo_all)
             stack.callback(events.flush)  # listeners hear the end before they are taken off
             await _set_up(planes, ordered, stack)
-            client = _assemble(schema, policy, planes, events)
+            client = _assemble(schema, policy, planes, events, stack)
             nursery.start_soon(events.deliver)
             planes.ready.set()
             try:
@@ -196,9 +196,22 @@ async def _set_up(planes: Planes, plugins: Sequence[Plugin], stack: AsyncExitSta
     planes.owner = "client"
 
 
-def _assemble(schema: Schema, policy: str, planes: Planes, events: EventDispatch) -> Client:
+def _follow_commits(kernel: ExecutionKernel, schema: Schema, feed: CommitFeed) -> Undo:
+    """End cached answers with every commit that changes their store, whoever makes it: a pull, a write-back, a rollback."""
+    last = 0
+
+    def hear(commit: Commit) -> None:
+        nonlocal last
+        alone = commit.commit == last + 1
+        last = max(last, commit.commit)
+        kernel.invalidate(commit.changes if alone else schema.stores)  # what is missing may have changed anything
+
+    return feed.subscribe_commits(hear)
+
+
+def _assemble(schema: Schema, policy: str, planes: Planes, events: EventDispatch, stack: AsyncExitStack) -> Client:
     environment, synced = planes.environment, planes.synced_stores
-    writeback = WriteBack(planes.find(APPLY), synced)
+    writeback, database = WriteBack(planes.find(APPLY), synced), planes.find(LOCAL_DATABASE)
     kernel = ExecutionKernel(
         schema,
         nodes=planes.nodes,
@@ -206,11 +219,13 @@ def _assemble(schema: Schema, policy: str, planes: Planes, events: EventDispatch
         environment=environment,
         events=events,
         nursery=planes.nursery,
-        writer=planes.find(LOCAL_DATABASE),
+        writer=database,
         synced=synced,
         default=policy,
         detached=writeback,
     )
+    if isinstance(database, CommitFeed):
+        stack.callback(_follow_commits(kernel, schema, database))
     per_store = {store.name: store.policy for store in schema.stores.values() if store.policy is not None}
     runtime = Runtime(
         schema,

@@ -457,7 +457,8 @@ def cache(step: Combinator, ttl_s: float, key: Callable[[QueryRequest], Hashable
 
     Args:
         step: What answers when nothing is cached.
-        ttl_s: How long a result may be given again; a change of the store ends it at once.
+        ttl_s: How long a result may be given again; a commit of this client that changes the store, and a write to it,
+            end it at once.
         key: What makes two requests equal; None compares store and query.
     """
     return CacheStep(step, _positive("cache", "ttl_s", ttl_s), key)

@@ -6,7 +6,7 @@ Who implements and who calls each port is written in ``docs/internals/ports.md``
 from __future__ import annotations
 
 from atoma.ports.channel import Channel, Transport
-from atoma.ports.engine import LocalDatabase, LocalEngine
+from atoma.ports.engine import Commit, CommitFeed, LocalDatabase, LocalEngine
 from atoma.ports.environment import Environment, seeded_environment
 from atoma.ports.execution import (
     ApplyPort,
@@ -46,6 +46,8 @@ __all__ = [
     "AtomicWriter",
     "Change",
     "Channel",
+    "Commit",
+    "CommitFeed",
     "Environment",
     "Insert",
     "LiveBatch",

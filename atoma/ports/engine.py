@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -42,6 +42,29 @@ class LocalDatabase(AtomicWriter, Protocol):
 
     async def inspect(self, body: Callable[[LocalTx], T]) -> T:
         """Run ``body``, which only reads, in one read transaction."""
+        ...
+
+
+class Commit(Protocol):
+    """A commit of this program, as everybody may know it."""
+
+    @property
+    def commit(self) -> int:
+        """Its number; numbers of a file have no gaps, so a missing one was another program's."""
+        ...
+
+    @property
+    def changes(self) -> Mapping[str, object]:
+        """Stores whose visible rows changed."""
+        ...
+
+
+@runtime_checkable
+class CommitFeed(Protocol):
+    """A local database that tells its commits."""
+
+    def subscribe_commits(self, listener: Callable[[Commit], None]) -> Callable[[], None]:
+        """Call ``listener`` after every COMMIT, in order and before its caller goes on; returns the undo."""
         ...
 
 
