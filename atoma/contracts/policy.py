@@ -51,7 +51,8 @@ class RunnableCombinator(Combinator, Protocol):
         """Carry ``request`` out with ``steps``, the compiled children in order.
 
         A step raises an ``AtomaError`` when it fails. Cancellation has to pass through. The steps record the trail and
-        the events; an exception of the combinator's own is translated into an ``ExecutionError``.
+        the events; an exception of the combinator's own is translated into an ``ExecutionError``. After a step whose
+        write may have been carried out, every failure but a refusal is ``WriteUnknown``.
         """
         ...
 

@@ -182,8 +182,18 @@ def run_merge(
     """Run all, then let the merge node make one result of theirs; it has an entry of its own in the trail."""
     events, clock = parts.events, parts.environment.clock
 
+    def failed(error: Exception, frame: Frame, started: float) -> AtomaError:
+        failure = translate(error, by, 0.0)
+        end(events, frame, by, outcome_of(failure), started, clock(), code_of(failure))
+        return failure
+
     async def run(request: QueryRequest, frame: Frame) -> QueryResult:
-        branches = _Branches(node.spread(request), frame, steps)
+        try:
+            asked = node.spread(request)
+        except Exception as error:
+            failure = failed(error, frame, clock())
+            raise failure from failure.__cause__
+        branches = _Branches(asked, frame, steps)
 
         def complete(index: int) -> bool:
             error = branches.errors.get(index)
@@ -203,11 +213,9 @@ def run_merge(
         begin(events, frame, by, started)
         try:
             result = node.merge(request, [branches.results[index] for index in order])
+            side.judge(by, result, request)
         except Exception as error:
-            failure = translate(error, by, 0.0)
-            end(events, frame, by, outcome_of(failure), started, clock(), code_of(failure))
-            if failure is error:
-                raise
+            failure = failed(error, frame, started)
             raise failure from failure.__cause__
         sources: set[Source] = {branches.frames[index].trail.source or "local" for index in order}
         source: Source = sources.pop() if len(sources) == 1 else "mixed"

@@ -9,9 +9,10 @@ import trio
 from atoma.contracts.execution import QueryRequest, QueryResult, Source
 from atoma.errors import AtomaError, CircuitOpen, Overloaded
 from atoma.kernel._parts import Parts, end
+from atoma.kernel._steps import outcome_of
 from atoma.kernel.combinators import BreakerStep, BulkheadStep, CacheStep
 from atoma.kernel.guards import Breaker, Bulkhead
-from atoma.kernel.outcomes import classify, code_of
+from atoma.kernel.outcomes import classify, code_of, translate
 from atoma.kernel.types import Frame, Req, Res, Run
 
 
@@ -99,9 +100,21 @@ def run_cache(
                 del entries[key]
             entry.done.set()
 
+    def key_of(request: QueryRequest, frame: Frame) -> Hashable:
+        generation = generations.get(request.store, 0)
+        if spec.key is None:
+            return (request.store, generation, request.query)
+        try:
+            key = (request.store, generation, spec.key(request))
+            hash(key)
+        except Exception as error:
+            failure, now = translate(error, f"the key of the cache of {what}", 0.0), clock()
+            end(events, frame, what, outcome_of(failure), now, now, code_of(failure), "key")
+            raise failure from failure.__cause__
+        return key
+
     async def run(request: QueryRequest, frame: Frame) -> QueryResult:
-        chosen = spec.key(request) if spec.key is not None else request.query
-        key = (request.store, generations.get(request.store, 0), chosen)
+        key = key_of(request, frame)
         started = clock()
         note = "cached"
         while True:

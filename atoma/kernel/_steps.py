@@ -280,17 +280,39 @@ def run_refuse(side: Side[Req, Res], reason: str) -> Run[Req, Res]:
     return run
 
 
-def run_custom(combinator: RunnableCombinator, steps: Sequence[Run[Req, Res]]) -> Run[Req, Res]:
-    """A combinator of a user's own."""
+def run_custom(side: Side[Req, Res], combinator: RunnableCombinator, steps: Sequence[Run[Req, Res]]) -> Run[Req, Res]:
+    """A combinator of a user's own.
+
+    What it makes of its steps' ends is its business; that a write may have been done already is not forgotten over it.
+    """
 
     async def run(request: Req, frame: Frame) -> Res:
+        doubt = False
+
         def bound(step: Run[Req, Res]) -> Callable[[Req], Awaitable[Res]]:
-            return lambda inner: step(inner, frame)
+            async def call(inner: Req) -> Res:
+                nonlocal doubt
+                sure = False
+                try:
+                    result = await step(inner, frame)
+                    sure = isinstance(result, WriteResult) and result.status == "rejected"
+                    return result
+                except AtomaError as error:
+                    sure = not isinstance(error, WriteUnknown)
+                    raise
+                finally:  # done, in doubt, or cancelled on the way
+                    doubt = doubt or not sure
+
+            return call
 
         try:
-            return await combinator.run(request, [bound(step) for step in steps])
+            result = await combinator.run(request, [bound(step) for step in steps])
+            side.judge(combinator.label, result, request)
+            return result
         except Exception as error:
             failure = translate(error, combinator.label, 0.0)
+            if doubt:
+                failure = side.in_doubt(failure, request)
             if failure is error:
                 raise
             raise failure from failure.__cause__

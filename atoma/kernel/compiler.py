@@ -159,4 +159,4 @@ def _compile(step: Combinator, steps: Sequence[Run[Req, Res]], parts: Parts, sid
             return run_refuse(side, reason)
         case _:
             assert isinstance(step, RunnableCombinator)
-            return run_custom(step, steps)
+            return run_custom(side, step, steps)

@@ -15,8 +15,16 @@ from atoma.contracts.events import StepFinished
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 from atoma.contracts.policy import Combinator, Policy
 from atoma.contracts.query import QuerySpec
-from atoma.errors import AtomaError, ConflictError, ExecutionError, QueryError, UnknownPolicy
-from atoma.kernel import detach, merge, node, sequence
+from atoma.errors import (
+    AtomaError,
+    ConflictError,
+    ConnectFailed,
+    ExecutionError,
+    QueryError,
+    UnknownPolicy,
+    WriteUnknown,
+)
+from atoma.kernel import cache, detach, fallback, merge, node, sequence
 
 pytestmark = pytest.mark.virtual_time
 
@@ -54,6 +62,47 @@ async def test_a_merge_node_that_raises_is_in_the_trail(
         await wait_all_tasks_blocked()
         last = [event for event in house.told if isinstance(event, StepFinished)][-1]
         assert (last.node, last.outcome, last.error) == ("mine", outcome, code)
+
+
+class Confused(Merging):
+    """A merge node that does not know what to ask for."""
+
+    def spread(self, request: QueryRequest) -> QueryRequest:
+        raise self.error
+
+
+async def test_a_merge_node_that_cannot_ask_asks_nobody(open_house: Any) -> None:
+    bug = ZeroDivisionError("a bug")
+    policy = Policy("merged", merge(node("local-query"), REMOTE, by="mine"), None)
+    async with open_house(policy, nodes={"mine": Confused(bug)}) as house:
+        with pytest.raises(ExecutionError, match="'mine' failed with ZeroDivisionError") as caught:
+            await house.query("merged")
+        assert caught.value.__cause__ is bug
+        assert house.nodes["remote-test"].requests == []
+        await wait_all_tasks_blocked()
+        assert [(one.node, one.outcome) for one in house.told if isinstance(one, StepFinished)] == [("mine", "failed")]
+
+
+async def test_what_a_merge_node_gives_has_to_be_an_answer(open_house: Any) -> None:
+    class Empty(Merging):
+        def merge(self, request: QueryRequest, results: Sequence[QueryResult]) -> Any:
+            return None
+
+    policy = Policy("merged", merge(REMOTE, by="mine"), None)
+    async with open_house(policy, nodes={"mine": Empty(ValueError())}) as house:
+        with pytest.raises(ExecutionError, match="'mine' failed with TypeError: it answered a query with a NoneType"):
+            await house.query("merged")
+
+
+@pytest.mark.parametrize("key", [lambda _: 1 // 0, lambda _: []], ids=["raises", "unhashable"])
+async def test_a_key_that_is_none_is_told(open_house: Any, key: Any) -> None:
+    async with open_house(Policy("cached", cache(REMOTE, 5, key), None)) as house:
+        with pytest.raises(ExecutionError, match="'the key of the cache of remote-test' failed with"):
+            await house.query("cached")
+        await wait_all_tasks_blocked()
+        last = [event for event in house.told if isinstance(event, StepFinished)][-1]
+        assert (last.node, last.outcome) == ("remote-test", "failed")
+        assert house.nodes["remote-test"].requests == []
 
 
 class Unwilling:
@@ -121,6 +170,51 @@ async def test_what_a_combinator_of_a_users_own_raises_is_translated(open_house:
         with pytest.raises(ExecutionError, match="'strange' failed with ZeroDivisionError") as other:
             await house.query("theirs")
         assert other.value.__cause__ is theirs
+
+
+@dataclass(frozen=True)
+class Careless:
+    """A combinator of a user's own that loses what its step came to."""
+
+    children: tuple[Combinator, ...]
+    error: Exception | None
+    label = "careless"
+    nodes = ()
+
+    async def run(self, request: Any, steps: Sequence[Callable[[Any], Awaitable[Any]]]) -> Any:
+        with trio.move_on_after(1):
+            try:
+                await steps[0](request)
+            except AtomaError:
+                pass
+        if self.error is not None:
+            raise self.error
+        return None
+
+
+@pytest.mark.parametrize("error", [None, ZeroDivisionError("a bug"), ConnectFailed("the second one")])
+@pytest.mark.parametrize("end", [0.5, 60.0, RuntimeError("lost")], ids=["done", "cancelled", "in doubt"])
+async def test_a_combinator_cannot_lose_a_write_that_may_be_done(
+    open_house: Any, error: Exception | None, end: object
+) -> None:
+    policy = Policy("careless", None, fallback(Careless((REMOTE,), error), node("local-write")))
+    async with open_house(policy) as house:
+        house.nodes["remote-test"].behaviour = [end]
+        with pytest.raises(WriteUnknown):
+            await house.write("careless")
+        assert house.writer.commits == [], "what may be done there is not done here as well"
+
+
+async def test_a_combinator_knows_what_was_certainly_not_done(open_house: Any) -> None:
+    later = Policy("later", None, fallback(Careless((REMOTE,), ConnectFailed("the second one")), node("local-write")))
+    nothing = Policy("nothing", Careless((REMOTE,), None), Careless((REMOTE,), None))
+    async with open_house(later, nothing) as house:
+        house.nodes["remote-test"].behaviour = [ConnectFailed("down"), {"a"}, ConnectFailed("down")]
+        for _ in range(2):
+            assert (await house.write("later")).meta.path[-1].node == "local-write"
+        for work in (house.write, house.query):
+            with pytest.raises(ExecutionError, match="'careless' failed with TypeError: it answered a"):
+                await work("nothing")
 
 
 async def test_what_a_policy_lacks_is_named(open_house: Any, make_node: Any) -> None:
