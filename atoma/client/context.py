@@ -11,7 +11,7 @@ from atoma.contracts.policy import Policy
 from atoma.errors import PluginError
 from atoma.kernel.events import EventDispatch
 from atoma.plugins import Listener, Node, Undo
-from atoma.ports import Environment, PortKey, QueryNode, Staging, Transport, WriteNode
+from atoma.ports import Environment, MergingNode, PortKey, QueryNode, Staging, Transport, WriteNode
 from atoma.schema import Schema
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class Planes:
         self.policies: dict[str, Policy] = {}
         self.transports: dict[str, Transport] = {}
         self._offers: dict[str, object] = {}
-        self._undo: list[Undo] = []
+        self._undo: dict[Undo, None] = {}
 
     @property
     def schema(self) -> Schema:
@@ -73,12 +73,16 @@ class Planes:
 
     def register_node(self, id: str, node: Node) -> Undo:
         """Add an execution node."""
-        if not isinstance(node, (QueryNode, WriteNode, Staging)):
-            raise PluginError(f"plugin {self.owner!r}: node {id!r} has neither query() nor write() nor stage()")
+        # the casts: a user's program need not be type-checked
+        if not isinstance(cast("object", node), (QueryNode, WriteNode, Staging, MergingNode)):
+            message = "has neither query() nor write() nor stage() nor merge() with spread()"
+            raise PluginError(f"plugin {self.owner!r}: node {id!r} {message}")
         return self._add(self.nodes, "node", id, node)
 
     def register_policy(self, policy: Policy) -> Undo:
         """Add a policy."""
+        if not isinstance(cast("object", policy), Policy):
+            raise PluginError(f"plugin {self.owner!r}: {policy!r} is no Policy")
         return self._add(self.policies, "policy", policy.name, policy)
 
     def register_transport(self, transport: Transport) -> Undo:
@@ -87,9 +91,7 @@ class Planes:
 
     def register_listener(self, listener: Listener) -> Undo:
         """Hear every event."""
-        undo = self._events.subscribe(listener)
-        self._undo.append(undo)
-        return undo
+        return self._undone_once(self._events.subscribe(listener))
 
     def emit(self, event: Event) -> None:
         """Tell the listeners."""
@@ -113,7 +115,18 @@ class Planes:
     def undo_all(self) -> None:
         """Take every registration back, the last one first."""
         while self._undo:
-            self._undo.pop()()
+            next(reversed(self._undo))()
+
+    def _undone_once(self, undo: Undo) -> Undo:
+        """``undo``, kept for the end until somebody has called it."""
+
+        def once() -> None:
+            if once in self._undo:
+                del self._undo[once]
+                undo()
+
+        self._undo[once] = None
+        return once
 
     def _add(self, table: dict[str, V], kind: str, name: str, value: V) -> Undo:
         if name in table:
@@ -123,8 +136,7 @@ class Planes:
         self.owners[f"{kind} {name}"] = self.owner
 
         def undo() -> None:
-            if table.get(name) is value:
-                del table[name]
+            del table[name]
+            del self.owners[f"{kind} {name}"]
 
-        self._undo.append(undo)
-        return undo
+        return self._undone_once(undo)

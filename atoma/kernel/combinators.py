@@ -354,6 +354,8 @@ def parallel(*steps: Combinator, answer: AnswerRule = "first") -> ParallelStep:
             the rest. A number needs that many successes and cancels the rest. The answer is that of the step that
             completed it.
     """
+    if answer not in ("first", "all") and type(answer) is not int:
+        raise ValueError(f"parallel() needs answer='first', 'all' or a number, not {answer!r}")
     if isinstance(answer, int) and not 1 <= answer <= len(steps):
         raise ValueError(f"a quorum of {answer} is not possible with {len(steps)} steps")
     return ParallelStep(_children("parallel", steps), answer)
@@ -380,7 +382,8 @@ def merge(*steps: Combinator, by: str = "merge", tolerant: bool = False) -> Merg
 
     Args:
         steps: In the order the merge node gets their results.
-        by: Id of the merge node; ``merge`` is there already (see :class:`atoma.kernel.merging.MergeNode`).
+        by: Id of the merge node; ``merge`` is there already (see :class:`atoma.kernel.merging.MergeNode`), and a plugin
+            may register others, or one in its place.
         tolerant: Be content with the steps that succeeded when others failed retryably; the trail shows both.
     """
     return MergeStep(_children("merge", steps), by, tolerant)

@@ -58,7 +58,7 @@ class ExecutionKernel:
 
     The policies ``direct-local``, ``direct-remote``, ``direct-<name>`` of every node ``remote-<name>``,
     ``local-first``, ``remote-first``, ``sync-queue`` and ``hybrid`` are there already, for the client's single remote;
-    so is the node ``merge``.
+    so is the node ``merge``, unless a plugin registers another merge node under that id.
 
     Args:
         schema: The declared stores, with the policies they ask for.

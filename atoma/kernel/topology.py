@@ -133,26 +133,18 @@ class TopologyCheck:
             graphs.append(("write", policy.write))
         missing: dict[str, None] = {}
         for side, graph in graphs:
-            if self._has_cycle(graph, ()):
-                self._found(
-                    "CYCLE", f"the {side} graph of policy {policy.name!r} contains itself", "build it of frozen values"
-                )
-                self.unavailable[policy.name] = "its graph contains itself"
-                return
             where = f"the {side} graph of policy {policy.name!r}"
+            strange = next(_strange(graph, ()), None)
+            if strange is not None:
+                self._found(strange[0], f"{where} {strange[1]}", strange[2])
+                self.unavailable[policy.name] = f"its graph {strange[1]}"
+                return
             self._check_shape(where, side, graph, after_answer=False)
             missing.update(dict.fromkeys(self._missing(side, graph)))
         if missing:
             self.unavailable[policy.name] = f"needs {', '.join(missing)}"
         elif policy.write is not None:
             self.barred[policy.name] = self._barred_stores(policy.write)
-
-    def _has_cycle(self, step: Combinator, above: tuple[int, ...]) -> bool:
-        if id_of_node(step) in above:
-            return True
-        if isinstance(step, AtomicStep | NodeStep):
-            return False
-        return any(self._has_cycle(child, (*above, id_of_node(step))) for child in step.children)
 
     def _check_shape(self, where: str, side: SideName, step: Combinator, *, after_answer: bool) -> None:
         if isinstance(step, AtomicStep):
@@ -255,6 +247,17 @@ class TopologyCheck:
 def id_of_node(value: object) -> int:
     """Identity: two equal nodes, or steps, are still two."""
     return id(value)
+
+
+def _strange(step: object, above: tuple[int, ...]) -> Iterator[tuple[str, str, str]]:
+    """Code, message and remedy for each place where the graph is none."""
+    if not isinstance(step, Combinator):
+        yield "NOT_A_STEP", f"has {step!r} where a step belongs", "a node is written node('its-id')"
+    elif id_of_node(step) in above:
+        yield "CYCLE", "contains itself", "build it of frozen values"
+    elif not isinstance(step, AtomicStep | NodeStep):
+        for child in step.children:
+            yield from _strange(child, (*above, id_of_node(step)))
 
 
 def _is_queued(step: Combinator) -> bool:

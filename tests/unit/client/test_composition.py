@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,7 +16,10 @@ import trio
 from atoma import Client, Schema, StoreSpec, Sync, new_id, open_client
 from atoma.client.context import Planes
 from atoma.contracts.events import Event, QueryFinished, WriteSettled
+from atoma.contracts.execution import QueryRequest, QueryResult
+from atoma.contracts.policy import Policy
 from atoma.errors import PluginError, UnknownPolicy
+from atoma.kernel import direct_local, merge, node
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import Channel, PortKey
 from atoma_stores.local import LocalExecution
@@ -48,9 +53,9 @@ def dump(client: Client) -> str:
     """Everything that a client says about how it is put together."""
     topology = client.topology()
     lines = [f"default: {topology.default}", f"synced: {', '.join(sorted(topology.synced)) or 'none'}"]
-    for node in topology.nodes:
-        owner = client.owner("node", node.id) or "kernel"
-        lines.append(f"node {node.id}: {', '.join(node.roles)}{' remote' if node.remote else ''}, of {owner}")
+    for info in topology.nodes:
+        owner = client.owner("node", info.id) or "kernel"
+        lines.append(f"node {info.id}: {', '.join(info.roles)}{' remote' if info.remote else ''}, of {owner}")
     lines += [f"store {name}: {policy}" for name, policy in topology.stores.items()]
     return "\n".join([*lines, "", client.explain(), ""])
 
@@ -162,3 +167,75 @@ async def test_a_failed_set_up_takes_every_registration_back() -> None:
             raise AssertionError("it opened")
     assert tables(plugin) == [{}, {}, {}]
     assert trio.lowlevel.current_statistics().tasks_living <= 3
+
+
+class Registers:
+    """A plugin that registers what it is given."""
+
+    id = "registers"
+    provides: Sequence[PortKey[Any]] = ()
+    needs: Sequence[PortKey[Any]] = ()
+
+    def __init__(self, *policies: Any, **nodes: Any) -> None:
+        self.policies = policies
+        self.nodes = nodes
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        for id, one in self.nodes.items():
+            context.register_node(id, one)
+        for policy in self.policies:
+            context.register_policy(policy)
+        yield
+
+
+class Newest:
+    """A merge node of a user's own."""
+
+    def spread(self, request: QueryRequest) -> QueryRequest:
+        return request
+
+    def merge(self, request: QueryRequest, results: Sequence[QueryResult]) -> QueryResult:
+        return QueryResult(results[-1].rows[:1])
+
+
+@pytest.mark.parametrize("id", ["newest", "merge"])
+async def test_a_merge_node_of_a_users_own_joins(id: str) -> None:
+    policy = Policy("joined", merge(node("local-query"), node("local-query"), by=id), None)
+    async with open_client(SCHEMA, plugins=[local(), Registers(policy, **{id: Newest()})]) as client:
+        await client.store(NOTES).insert_many([Note(id="1", text="a"), Note(id="2", text="b")])
+        assert [note.id for note in await client.store(NOTES).query(policy="joined")] == ["1"]
+        assert client.owner("node", id) == "registers"
+
+
+@pytest.mark.parametrize("wrong", [direct_local, node("local-query"), "direct-local"])
+async def test_what_is_no_policy_is_not_registered(wrong: object) -> None:
+    with pytest.raises(PluginError, match="is no Policy"):
+        async with open_client(SCHEMA, plugins=[local(), Registers(wrong)]):
+            raise AssertionError("it opened")
+
+
+async def test_what_is_taken_back_early_is_forgotten() -> None:
+    plugin = Registering("pigeon-house")
+    async with open_client(SCHEMA, plugins=[local(), plugin]) as client:
+        planes = plugin.context
+        assert isinstance(planes, Planes)
+        undo = planes.register_transport(Doves())
+        assert client.owner("transport", "doves")
+        undo()
+        undo()
+        assert (client.owner("transport", "doves"), set(planes.transports)) == ("", {"pigeons"})
+        kept = weakref.ref(heard := Heard())
+        client.listen(heard)()
+        del heard
+        gc.collect()
+        assert kept() is None, "a client that lives long keeps nothing of listeners that have left"
+
+
+class Doves(Pigeons):
+    name = "doves"
+
+
+class Heard:
+    def __call__(self, event: Event) -> None:
+        raise AssertionError("nobody listens")

@@ -129,6 +129,7 @@ SENSELESS: list[Callable[[], Combinator | Backoff]] = [
     lambda: timeout(A, 0), lambda: timeout(A, math.inf), lambda: timeout(A, math.nan), lambda: retry(A, 0),
     lambda: breaker(A, 0), lambda: breaker(A, cooldown_s=0), lambda: breaker(A, window_s=-1), lambda: bulkhead(A, 0),
     lambda: bulkhead(A, 1, -1), lambda: atomic(), lambda: atomic("a", "a"), lambda: cache(A, 0),
+    lambda: parallel(A, answer="most"), lambda: parallel(A, answer=True),  # type: ignore[arg-type]
     lambda: Backoff(-1), lambda: Backoff(2, max_s=1), lambda: Backoff(factor=0.5), lambda: Backoff(max_s=math.inf),
 ]  # fmt: skip
 

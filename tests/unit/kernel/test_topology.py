@@ -22,6 +22,7 @@ from atoma.kernel import (
     atomic,
     cache,
     detach,
+    fallback,
     merge,
     node,
     parallel,
@@ -92,6 +93,8 @@ FAULTS: dict[str, tuple[dict[str, Any], list[Policy], str]] = {
     "two policies of one name": ({}, [sync_queue()], "TWO_NAMES"),
     "cycle": ({}, [Policy("odd", Alone(), None)], "CYCLE"),
     "cycle below": ({}, [Policy("odd", None, retry(Alone()))], "CYCLE"),
+    "a string for a node": ({}, [Policy("odd", "local-query", None)], "NOT_A_STEP"),  # type: ignore[arg-type]
+    "a string below": ({}, [Policy("odd", timeout(fallback("remote-test", local()), 1), None)], "NOT_A_STEP"),  # type: ignore[arg-type]
     "combinator that cannot run": ({}, [Policy("odd", Unrunnable(), None)], "NOT_RUNNABLE"),
     "detach before an answer": ({}, [Policy("odd", detach(local()), None)], "DETACH_FIRST"),
     "detach first": ({}, [Policy("odd", sequence(detach(local()), local()), None)], "DETACH_FIRST"),
