@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeVar
 
+import trio
+
 from atoma.client.context import Planes
 from atoma.client.inbox import ConflictInbox
 from atoma.client.ordering import check_plugins, in_order
@@ -162,20 +164,34 @@ async def open_client(
         raise TopologyError(problems)
     environment = environment or Environment()
     events = EventDispatch()
-    async with open_tasks() as nursery:
+    ended = trio.Event()
+    async with open_tasks() as supervisor:
+        nursery = await supervisor.start(_background, ended)
         planes = Planes(schema, environment, nursery, _synced(checked), events)
         async with AsyncExitStack() as stack:
             stack.callback(planes.undo_all)
             stack.callback(events.flush)  # listeners hear the end before they are taken off
-            await _set_up(planes, ordered, stack)
-            client = _assemble(schema, policy, planes, events, stack)
-            nursery.start_soon(events.deliver)
-            planes.ready.set()
             try:
+                await _set_up(planes, ordered, stack)
+                client = _assemble(schema, policy, planes, events, stack)
+                nursery.start_soon(events.deliver)
+                planes.ready.set()
                 yield client
             finally:
                 # lanes and detached steps end before the plugins' resources are closed
                 nursery.cancel_scope.cancel()
+                with trio.CancelScope(shield=True):
+                    await ended.wait()
+
+
+async def _background(ended: trio.Event, *, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    """The nursery of lanes and detached steps, in a task of its own: plugins clean up after it, uncancelled."""
+    try:
+        async with trio.open_nursery() as nursery:
+            task_status.started(nursery)
+            await trio.sleep_forever()
+    finally:
+        ended.set()
 
 
 def _synced(plugins: Sequence[Plugin]) -> frozenset[str]:

@@ -101,7 +101,10 @@ class Plugin(Protocol):
         ...
 
     def open(self, context: PluginContext) -> AbstractAsyncContextManager[None]:
-        """Set up, stay open while the client is, clean up."""
+        """Set up, stay open while the client is, clean up.
+
+        When cleaning up begins, the tasks in the client's nursery have ended; it is cancelled only when the client is.
+        """
         ...
 
 

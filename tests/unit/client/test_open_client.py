@@ -118,6 +118,53 @@ async def test_plugins_open_in_the_order_of_their_needs_and_close_in_reverse() -
     assert log == ["open early", "open late", "close late", "close early"]
 
 
+@pytest.mark.parametrize("fails", [False, True])
+async def test_a_plugin_cleans_up_after_the_tasks_and_uncancelled(fails: bool) -> None:
+    log: list[str] = []
+
+    class Tidy(Extra):
+        @asynccontextmanager
+        async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+            context.nursery.start_soon(self.work)
+            await trio.lowlevel.checkpoint()
+            try:
+                yield
+            finally:
+                await trio.lowlevel.checkpoint()
+                log.append("cleaned up")
+
+        async def work(self) -> None:
+            try:
+                await trio.sleep_forever()
+            finally:
+                log.append("task ended")
+
+    plugins: list[Plugin] = [local(), Tidy("tidy")]
+    if fails:
+        with pytest.raises(PluginError, match="set-up failed"):
+            async with open_client(SCHEMA, plugins=[*plugins, Extra("bad", "fail")]):
+                pytest.fail("it must not open")
+    else:
+        async with open_client(SCHEMA, plugins=plugins):
+            pass
+    assert log == ["task ended", "cleaned up"]
+
+
+async def test_a_task_that_fails_ends_the_client_as_itself() -> None:
+    class Failing(Extra):
+        @asynccontextmanager
+        async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+            context.nursery.start_soon(self.work)
+            yield
+
+        async def work(self) -> None:
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        async with open_client(SCHEMA, plugins=[local(), Failing("failing")]):
+            await trio.sleep_forever()
+
+
 async def test_a_failed_set_up_is_undone() -> None:
     log: list[str] = []
     with pytest.raises(PluginError, match="set-up failed"):
