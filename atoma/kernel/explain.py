@@ -11,6 +11,11 @@ from atoma.kernel.drawing import Item, Kind, draw
 
 Form: TypeAlias = Literal["text", "mermaid", "svg"]
 
+_MERMAID = str.maketrans({
+    "#": "#35;", "%": "#37;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;", "\n": " ",
+})  # fmt: skip
+"""What means something to Mermaid, or to the HTML that it makes, inside a quoted label."""
+
 NODES: frozenset[Kind] = frozenset({"local", "remote", "outbox", "node"})
 
 
@@ -59,7 +64,7 @@ def _text(lines: list[_Line]) -> str:
 def _mermaid(lines: list[_Line]) -> str:
     drawn = ["flowchart TD"]
     for number, line in enumerate(lines):
-        label = line.label.replace('"', "#quot;")
+        label = line.label.translate(_MERMAID)
         drawn.append(f'  s{number}["{label}"]' if line.kind in NODES else f'  s{number}(["{label}"])')
         if line.parent >= 0:
             arrow = f"-- {line.edge} -->" if line.edge else "-->"

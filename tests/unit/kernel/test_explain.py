@@ -94,6 +94,9 @@ def test_a_policy_is_drawn_for_mermaid_and_as_svg() -> None:
     assert explain(remote_first("far").query or A, "mermaid") == (
         'flowchart TD\n  s0(["fallback"])\n  s1["far"]\n  s0 -- 1 --> s1\n  s2["local-query"]\n  s0 -- 2 --> s2'
     )
+    assert explain(node('#1;<b>"`a&b`"'), "mermaid") == (
+        'flowchart TD\n  s0["#35;1;#lt;b#gt;#quot;#96;a#amp;b#96;#quot;"]'
+    )
     drawing = ElementTree.fromstring(explain(everything(), "svg"))
     labels: list[str] = []
     words: list[str] = []
