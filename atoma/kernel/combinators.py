@@ -160,7 +160,7 @@ class Backoff:
     Attributes:
         initial_s: Bound of the first wait.
         factor: Growth from wait to wait.
-        max_s: Bound of every wait.
+        max_s: Bound of every wait, unless the other side asks for a longer one.
     """
 
     initial_s: float = 0.1

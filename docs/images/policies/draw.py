@@ -1,11 +1,32 @@
-"""Draws the built-in policies for ``docs/explanation/policies.md``: ``python docs/images/policies/draw.py``.
+"""Draws the built-in policies, and two examples, for ``docs/explanation/policies.md``: ``python docs/images/policies/draw.py``.
 
 A test compares the drawings here with what this makes.
 """
 
 from pathlib import Path
 
-from atoma.kernel import direct_local, direct_remote, explain, hybrid, local_first, remote_first, sync_queue
+from atoma.contracts.policy import Policy
+from atoma.kernel import (
+    Backoff,
+    breaker,
+    bulkhead,
+    cache,
+    direct_local,
+    direct_remote,
+    explain,
+    fallback,
+    hedge,
+    hybrid,
+    local_first,
+    merge,
+    node,
+    parallel,
+    race,
+    remote_first,
+    retry,
+    sync_queue,
+    timeout,
+)
 
 REMOTE = "remote-websocket"
 POLICIES = [
@@ -15,6 +36,28 @@ POLICIES = [
     remote_first(REMOTE),
     sync_queue(),
     hybrid(REMOTE),
+    Policy(
+        "patient",
+        query=cache(
+            fallback(
+                breaker(bulkhead(retry(timeout(node(REMOTE), 2), 3, Backoff(0.05)), 8, 16)),
+                node("local-query"),
+            ),
+            5,
+        ),
+        write=None,
+    ),
+    Policy(
+        "together",
+        query=merge(
+            node("local-query"),
+            race(node("remote-here"), node("remote-there")),
+            hedge(node("remote-fast"), node("remote-sure"), delay_s=0.2),
+            parallel(node("remote-1"), node("remote-2"), node("remote-3"), answer=2),
+            tolerant=True,
+        ),
+        write=None,
+    ),
 ]
 
 
