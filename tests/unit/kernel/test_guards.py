@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from atoma.errors import (
 )
 from atoma.kernel import (
     Backoff,
+    KernelLimits,
     breaker,
     bulkhead,
     cache,
@@ -387,3 +389,31 @@ async def test_a_guard_is_named_after_its_nodes_only(open_house: Any) -> None:
     async with open_house(policy) as house:
         await house.query("narrow")
         assert [guard.node for guard in house.kernel.guards()] == ["remote-test"]
+
+
+async def test_a_query_that_was_pushed_out_of_a_cache_takes_nobody_along(open_house: Any) -> None:
+    policy = Policy("cached", cache(REMOTE, ttl_s=10), None)
+    async with open_house(policy, limits=KernelLimits(cached=1)) as house:
+        remote = house.nodes["remote-test"]
+        remote.behaviour = [trio.Event(), trio.Event(), trio.Event()]
+        first, other, again = remote.behaviour
+        scope = trio.CancelScope()
+
+        async def leave() -> None:
+            with scope:
+                await house.query("cached")
+
+        async def ask(store: str) -> None:
+            await house.query("cached", store=store)
+
+        async with trio.open_nursery() as nursery:
+            for work in (leave, partial(ask, "notes"), partial(ask, "things"), partial(ask, "things")):
+                nursery.start_soon(work)
+                await wait_all_tasks_blocked()
+            scope.cancel()
+            await wait_all_tasks_blocked()
+            nursery.start_soon(ask, "things")
+            await wait_all_tasks_blocked()
+            assert len(remote.requests) == 3, "the one that runs is shared, whoever began before it has left"
+            for gate in (first, other, again):
+                gate.set()

@@ -43,6 +43,7 @@ from atoma.errors import (
     ValidationError,
     WriteRejected,
     WriteUnknown,
+    is_retryable,
 )
 from atoma.kernel import (
     Backoff,
@@ -210,6 +211,10 @@ async def test_a_refused_write_is_answered_with_the_refusal(open_house: Any, err
             await house.write("remote-first")
         assert caught.value is error
         assert house.writer.commits == []
+        await wait_all_tasks_blocked()
+        ended = [event.outcome for event in house.told if isinstance(event, StepFinished)]
+        no_verdict = isinstance(error, DiskFull) or is_retryable(error)
+        assert ended == ["failed" if no_verdict else "rejected"]
 
 
 @pytest.mark.parametrize(("refused", "status"), [({"a", "b"}, "rejected"), ({"b"}, "partial")])
