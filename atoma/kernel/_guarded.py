@@ -34,7 +34,8 @@ def run_breaker(parts: Parts, step: Run[Req, Res], what: str, spec: BreakerStep)
             result = await step(request, frame.noted("breaker half-open") if probe else frame)
             good = True
         except AtomaError as error:
-            good = classify(error) == "rejected"
+            if not isinstance(error, (CircuitOpen, Overloaded)):  # else nobody was asked
+                good = classify(error) == "rejected"
             raise
         finally:
             breaker.leave(clock(), probe=probe, good=good)

@@ -412,7 +412,8 @@ def breaker(step: Combinator, failures: int = 5, window_s: float = 60.0, cooldow
     """Refuse calls with ``CircuitOpen`` for ``cooldown_s`` after ``failures`` failures in a row within ``window_s``.
 
     Then one call is let through as a probe: its success closes the breaker, its failure opens it again. A refusal is
-    an answer, so it counts as a success. Steps that run the same nodes with the same settings share one breaker.
+    an answer, so it counts as a success; a call that was cancelled, or that a guard below turned away, counts as
+    nothing. Steps that run the same nodes with the same settings share one breaker.
     """
     if failures < 1:
         raise ValueError(f"breaker needs at least one failure, not {failures}")

@@ -53,7 +53,7 @@ class Breaker:
         return True
 
     def leave(self, now: float, *, probe: bool, good: bool | None) -> None:
-        """Note how a call ended; None when it was cancelled, which says nothing about the node."""
+        """Note how a call ended; None when it was cancelled or never made, which says nothing about the node."""
         if probe:
             self._probing = False
             if good:

@@ -10,13 +10,17 @@ AGAIN = 3.0
 
 @dataclass(frozen=True)
 class Fault:
-    """An error: its code, its class, whether it may be repeated, whether nothing was sent, what it asks to wait."""
+    """An error: its code, its class, whether it may be repeated, whether nothing was sent, what it asks to wait.
+
+    ``here``: a guard on this side turned the request away, so that nobody was asked.
+    """
 
     code: str
     kind: str
     again: bool = False
     unsent: bool = False
     wait: float = 0.0
+    here: bool = False
 
 
 class Failed(Exception):

@@ -59,7 +59,7 @@ class Remembering(Stepping):
                 self.move(guard, "half-open")
         if guard.state == "open" or guard.probing:
             self.enter(at, what, "skipped", self.clock.now, "CIRCUIT_OPEN", f"breaker {guard.state}")
-            raise Failed(Fault("CIRCUIT_OPEN", "retryable", again=True, unsent=True, wait=max(left, 0.0)))
+            raise Failed(Fault("CIRCUIT_OPEN", "retryable", again=True, unsent=True, wait=max(left, 0.0), here=True))
         probe = guard.probing = guard.state == "half-open"
         good: bool | None = None
         try:
@@ -67,7 +67,7 @@ class Remembering(Stepping):
             good = True
             return answer
         except Failed as failed:
-            good = failed.fault.kind == "rejected"
+            good = None if failed.fault.here else failed.fault.kind == "rejected"
             raise
         finally:
             self.clock.touch(key)
@@ -105,7 +105,7 @@ class Remembering(Stepping):
             guard.running += 1
         elif len(guard.queue) >= graph.queue:
             self.enter(at, what, "skipped", self.clock.now, "OVERLOADED", "bulkhead full")
-            raise Failed(Fault("OVERLOADED", "retryable", again=True, unsent=True))
+            raise Failed(Fault("OVERLOADED", "retryable", again=True, unsent=True, here=True))
         else:
             turn = Flag()
             guard.queue.append(turn)

@@ -130,7 +130,7 @@ class Stepping(Telling):
             return True
         self.enter(at, subject(child), "skipped", self.clock.now, "OVERLOADED", "no place to run detached")
         if at.ask.write:
-            raise Failed(Fault("OVERLOADED", "retryable", again=True, unsent=True))
+            raise Failed(Fault("OVERLOADED", "retryable", again=True, unsent=True, here=True))
         return False
 
     def detach(self, graph: Graph, at: At) -> None:

@@ -417,3 +417,35 @@ async def test_a_query_that_was_pushed_out_of_a_cache_takes_nobody_along(open_ho
             assert len(remote.requests) == 3, "the one that runs is shared, whoever began before it has left"
             for gate in (first, other, again):
                 gate.set()
+
+
+async def test_who_is_turned_away_by_a_bulkhead_says_nothing_to_a_breaker(open_house: Any) -> None:
+    narrow = bulkhead(REMOTE, 1)
+    guarded = Policy("guarded", breaker(narrow, failures=2, cooldown_s=10), None)
+    async with open_house(guarded, Policy("beside", narrow, None)) as house:
+        remote = house.nodes["remote-test"]
+
+        async def turned_away(while_busy: str) -> str:
+            """The breaker's state after some were turned away while one was being served."""
+            gate = trio.Event()
+            remote.behaviour = [gate]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(house.query, while_busy)
+                await wait_all_tasks_blocked()
+                for _ in range(5):
+                    with pytest.raises(Overloaded):
+                        await house.query("guarded")
+                state: str = house.kernel.guards()[0].state
+                gate.set()
+            return state
+
+        assert await turned_away("guarded") == "closed"
+        remote.behaviour = [ConnectFailed("down"), ConnectFailed("down")]
+        for _ in range(2):
+            with pytest.raises(ConnectFailed):
+                await house.query("guarded")
+        assert house.kernel.guards()[0].state == "open"
+        await trio.sleep(10)
+        assert await turned_away("beside") == "half-open", "a probe that was not made is still to be made"
+        assert (await house.query("guarded")).meta.path[0].note == "breaker half-open"
+        assert house.kernel.guards()[0].state == "closed"
