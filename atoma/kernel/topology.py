@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, Literal, TypeAlias
 
 from atoma.contracts.policy import Combinator, Policy, RunnableCombinator
@@ -24,6 +25,7 @@ from atoma.kernel.combinators import (
     SyncedStep,
     TimeoutStep,
     VerdictStep,
+    subject,
 )
 from atoma.kernel.policy import OUTBOX, REMOTE_PREFIX, SINGLE_REMOTE, remote_of
 from atoma.kernel.types import NodeInfo
@@ -160,6 +162,10 @@ class TopologyCheck:
             self._found(
                 "NOT_RUNNABLE", f"{where} has a {type(step).__name__}", "give it `async def run(request, steps)`"
             )
+        if isinstance(step, BreakerStep | BulkheadStep) and any(_is_same_guard(step, below) for below in _below(step)):
+            self._found(
+                "GUARD_IN_ITSELF", f"{where} has a {step.label} inside itself", "give the inner one other bounds"
+            )
         for position, child in enumerate(step.children):
             self._check_shape(where, side, child, after_answer=isinstance(step, SequenceStep) and position > 0)
 
@@ -258,6 +264,17 @@ def _strange(step: object, above: tuple[int, ...]) -> Iterator[tuple[str, str, s
     elif not isinstance(step, AtomicStep | NodeStep):
         for child in step.children:
             yield from _strange(child, (*above, id_of_node(step)))
+
+
+def _below(step: Combinator) -> Iterator[Combinator]:
+    for child in () if isinstance(step, AtomicStep) else step.children:
+        yield child
+        yield from _below(child)
+
+
+def _is_same_guard(one: BreakerStep | BulkheadStep, other: Combinator) -> bool:
+    """Whether both have one state: a bulkhead would wait for itself, the probe of a breaker would shut itself out."""
+    return isinstance(other, type(one)) and replace(other, step=one.step) == one and subject(other) == subject(one)
 
 
 def _is_queued(step: Combinator) -> bool:

@@ -125,7 +125,7 @@ class Topology:
         policies: Every policy, available or not.
         stores: Store name → policy name.
         synced: Stores that replicate.
-        guards: Breakers and bulkheads that have been used, as they are now.
+        guards: Breakers and bulkheads of the available policies, as they are now.
     """
 
     default: str

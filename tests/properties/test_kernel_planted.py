@@ -38,7 +38,7 @@ FOUND_AT: dict[str, int] = {
     "a breaker for each place": 643,
     "one more may wait": 47,
     "a failure keeps its place in a bulkhead": 7,
-    "a bulkhead for each place": 194,
+    "a bulkhead for each place": 1337,
     "only the first stage is in the trail": 4,
     "a stage is left out": 34,
     "a place for a detached step is lost": 24,

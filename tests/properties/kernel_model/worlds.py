@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 INF = math.inf
 
@@ -225,6 +225,9 @@ class Drawing:
             made = Graph(kind, inner, count=pick(1, 3), seconds=self.seconds() * 4, cooldown=self.seconds() + 1)
         else:
             made = Graph(kind, inner, count=pick(1, 2), queue=pick(0, 2))
+            taken = {(one.count, one.queue) for one in below(made) if one.kind == kind}
+            while (made.count, made.queue) in taken:  # a bulkhead in itself is refused
+                made = replace(made, count=made.count + 1)
         if not contains(inner[0], "cache"):
             self.shared.append(made)
         return made
@@ -246,6 +249,13 @@ class Drawing:
                     self.chance(60 if theme == "sequence" else 20), budget, cancel)
             )  # fmt: skip
         return tuple(made)
+
+
+def below(graph: Graph) -> Iterator[Graph]:
+    """Every graph inside ``graph``."""
+    for child in graph.children:
+        yield child
+        yield from below(child)
 
 
 def contains(graph: Graph, kind: str) -> bool:

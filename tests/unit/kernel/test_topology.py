@@ -20,6 +20,8 @@ from atoma.contracts.policy import Policy
 from atoma.errors import ExecutionError, PolicyNotAllowed, TopologyError, UnknownPolicy
 from atoma.kernel import (
     atomic,
+    breaker,
+    bulkhead,
     cache,
     detach,
     fallback,
@@ -95,6 +97,12 @@ FAULTS: dict[str, tuple[dict[str, Any], list[Policy], str]] = {
     "cycle below": ({}, [Policy("odd", None, retry(Alone()))], "CYCLE"),
     "a string for a node": ({}, [Policy("odd", "local-query", None)], "NOT_A_STEP"),  # type: ignore[arg-type]
     "a string below": ({}, [Policy("odd", timeout(fallback("remote-test", local()), 1), None)], "NOT_A_STEP"),  # type: ignore[arg-type]
+    "a bulkhead in itself": (
+        {},
+        [Policy("odd", bulkhead(retry(bulkhead(timeout(local(), 1), 2)), 2), None)],
+        "GUARD_IN_ITSELF",
+    ),
+    "a breaker in itself": ({}, [Policy("odd", None, breaker(breaker(node("remote-test"))))], "GUARD_IN_ITSELF"),
     "combinator that cannot run": ({}, [Policy("odd", Unrunnable(), None)], "NOT_RUNNABLE"),
     "detach before an answer": ({}, [Policy("odd", detach(local()), None)], "DETACH_FIRST"),
     "detach first": ({}, [Policy("odd", sequence(detach(local()), local()), None)], "DETACH_FIRST"),
@@ -128,6 +136,17 @@ async def test_each_fault_is_found(open_house: Any, how: dict[str, Any], policie
     assert code in [problem.code for problem in problems]
     assert all(problem.message and problem.remedy for problem in problems)
     assert len(problems) == 1 or code in ("NO_QUERY_NODE", "NO_WRITE_NODE")
+
+
+async def test_guards_that_are_not_the_same_may_be_in_one_another(open_house: Any) -> None:
+    policies = [
+        Policy("other bounds", bulkhead(bulkhead(local(), 2), 3), None),
+        Policy("other nodes", breaker(parallel(breaker(local()), node("remote-test"), answer="all")), None),
+        Policy("other kind", breaker(bulkhead(local(), 1)), None),
+    ]
+    async with open_house(*policies) as house:
+        for policy in policies:
+            assert (await house.query(policy.name)).rows
 
 
 async def test_all_faults_are_listed_at_once(open_house: Any, make_node: Any, stage: Any) -> None:
