@@ -154,7 +154,8 @@ async def open_client(
         environment: Clock, ids, randomness, executor; the real ones by default.
 
     Raises:
-        TopologyError: The parts do not fit together; every fault is listed with its remedy, and nothing was started.
+        TopologyError: The parts do not fit together; every fault is listed with its remedy, and what plugins had opened is
+            closed again.
         PluginError: A plugin is malformed, or two claim one name.
         StoreError: The database cannot be opened.
     """

@@ -137,6 +137,5 @@ class Planes:
 
         def undo() -> None:
             del table[name]
-            del self.owners[f"{kind} {name}"]
 
         return self._undone_once(undo)

@@ -24,7 +24,8 @@ class PluginContext(Protocol):
     """The four planes (nodes, policies, transports, listeners) and what plugins offer one another.
 
     Every registration returns its undo; all of them are undone in reverse order when the client closes or when its
-    opening fails.
+    opening fails. Nodes and policies are compiled once, when the client opens: taking one back later changes nothing of
+    what runs.
     """
 
     @property
