@@ -49,6 +49,7 @@ class Transaction:
         self._rows: dict[Key, StoredRow | None] = {}
         self._reads: dict[Key, int | None] = {}
         self._open = False
+        self._used = False
         self.confirm: Confirm | None = None
         self.durability: Durability | None = None
 
@@ -73,9 +74,9 @@ class Transaction:
             raise
 
     async def __aenter__(self) -> Self:
-        if self._open:
+        if self._used:
             raise ClosedError("a transaction object is used once; call client.transaction() again")
-        self._open = True
+        self._open = self._used = True
         return self
 
     async def __aexit__(
@@ -149,7 +150,7 @@ class Transaction:
 
     def _see(self, store: str, id: str, row: StoredRow | None) -> None:
         self._rows[store, id] = row
-        self._reads[store, id] = None if row is None else row.version
+        self._reads.setdefault((store, id), None if row is None else row.version)  # a savepoint may have read it before
 
 
 class TransactionStore(Generic[T]):

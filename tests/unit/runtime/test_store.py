@@ -18,6 +18,7 @@ import trio.lowlevel
 import atoma
 from atoma import Client, Index, Query, Reset, Schema, StoreSpec, col, new_id, open_client
 from atoma.errors import (
+    ClosedError,
     ConflictError,
     NotFoundError,
     PluginError,
@@ -313,6 +314,34 @@ async def test_a_transaction_notices_that_what_it_read_has_moved() -> None:
                 await cards.update("1", size=5)
                 await tx.store(CARDS).insert(Card(id="2", title=f"size was {card.size}"))
         assert await cards.count() == 1
+
+
+async def test_a_transaction_remembers_the_first_version_that_it_read() -> None:
+    async with open_local(":memory:") as client:
+        cards = client.store(CARDS)
+        await cards.insert_many([Card(id="1", title="a", size=1), Card(id="2", title="b", size=1)])
+        with pytest.raises(ConflictError):
+            async with client.transaction() as tx:
+                first: Card | None = None
+                with pytest.raises(LookupError):
+                    async with tx.savepoint():
+                        first = await tx.store(CARDS).get("1")
+                        raise LookupError
+                await cards.update("1", size=100)  # somebody else, after it was read and before it is read again
+                await tx.store(CARDS).get("1")
+                assert first is not None
+                await tx.store(CARDS).update("2", title=f"size {first.size}")
+        assert (await cards.get("2")) == Card(id="2", title="b", size=1)
+
+
+async def test_a_transaction_is_used_once() -> None:
+    async with open_local(":memory:") as client:
+        once = client.transaction()
+        async with once as tx:
+            await tx.store(CARDS).insert(Card(id="1", title="a"))
+        with pytest.raises(ClosedError):
+            await once.__aenter__()
+        assert await client.store(CARDS).count() == 1
 
 
 async def test_a_transaction_touches_one_scope() -> None:
