@@ -14,7 +14,7 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
-from atoma.contracts.overlay import Effect, replay
+from atoma.contracts.overlay import BaseRow, Effect, replay
 from atoma.contracts.sync import Op
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.errors import AtomaError, ConflictError, PluginError, ValidationError
@@ -158,17 +158,29 @@ def _write(tx: LocalTx, index: int, entry: WriteEntry) -> WriteItemResult:
         message = f"{entry.store}/{entry.id} belongs to scope {scope!r}, not to {entry.scope!r}, and a row never moves"
         return _refused(entry, ErrorInfo("INVALID", message), current)
     pre = None if current is None else current.image
+    base = tx.read_base(entry.store, entry.id)
     op = _operation(entry)
     post = replay(op, pre)
     if pre == post:
+        _put_under(tx, op, base)
         version = 0 if current is None else current.version
         return WriteItemResult(entry.id, ok=True, changed=False, version=version, row=post)
     try:
         version = tx.put_visible(entry.store, entry.id, scope, post)
     except (ConflictError, ValidationError) as refusal:
         return _refused(entry, _info(refusal), current)
+    _put_under(tx, op, base)
     tx.record(Effect(index, entry, op, scope, pre, post))
     return WriteItemResult(entry.id, ok=True, changed=True, version=version, row=post)
+
+
+def _put_under(tx: LocalTx, op: Op, base: BaseRow) -> None:
+    """Do to the confirmed image what was done to the visible row, where all that lies on it may be taken back.
+
+    What another machine has not decided yet may be; this write is this device's own and stays.
+    """
+    if base.shadowed and not tx.last_pending_mid(op.store, op.id) and tx.pending(op.store, op.id):
+        tx.put_base(op.store, op.id, base.scope, replay(op, base.image), base.seq)
 
 
 def _scope(tx: LocalTx, entry: WriteEntry) -> str:

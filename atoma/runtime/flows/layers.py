@@ -189,14 +189,6 @@ def _confirm(tx: LocalTx, entry: WriteEntry, item: WriteItemResult) -> None:
     tx.put_base(entry.store, entry.id, scope, image, seq)
 
 
-def put_under(tx: LocalTx, entries: Sequence[WriteEntry]) -> None:
-    """Do to the confirmed images of shadowed rows what was done to the visible ones."""
-    for entry in entries:
-        base = tx.read_base(entry.store, entry.id)
-        if base.shadowed:
-            tx.put_base(entry.store, entry.id, base.scope, replay(as_op(entry), base.image), base.seq)
-
-
 def only_nodded(item: WriteItemResult) -> bool:
     """Whether the result is a local node's that left the row to the runtime: it says nothing about the authority."""
     return item.ok and not item.changed and item.row is None

@@ -47,7 +47,7 @@ from atoma.errors import (
 from atoma.ports.environment import Environment
 from atoma.ports.execution import ApplyPort, WritePort
 from atoma.ports.overlay import RowKey
-from atoma.runtime.flows.layers import Laid, Unpredictable, address, lay, names_versions, only_nodded, put_under, settle
+from atoma.runtime.flows.layers import Laid, Unpredictable, address, lay, names_versions, only_nodded, settle
 from atoma.runtime.flows.results import ResultMismatch, aligned
 from atoma.runtime.receipts import PendingReceipt
 
@@ -134,7 +134,6 @@ class LayeredWrites:
         self._emit = emit
         self._settled = settled
         self._laying = trio.Lock()
-        self._settling = trio.Lock()
         self._places = trio.Semaphore(SENDING_MAX)
         self._undecided = 0
         self._numbers = itertools.count()
@@ -143,15 +142,10 @@ class LayeredWrites:
         self._units: dict[str, _Unit] = {}
 
     def takes(self, request: WriteRequest) -> bool:
-        """Whether ``request`` is to be carried out here.
-
-        It is when another machine decides it, or has still to decide about one of its rows, and no store of it
-        replicates.
-        """
-        if self._reach(request.context.policy) == "local":
-            last = self._last
-            return bool(last) and any((entry.store, entry.id) in last for entry in request.entries)
-        return all(entry.store not in self._synced for entry in request.entries)
+        """Whether ``request`` is to be carried out here: another machine decides it, and no store of it replicates."""
+        return self._reach(request.context.policy) != "local" and all(
+            entry.store not in self._synced for entry in request.entries
+        )
 
     async def write(self, request: WriteRequest) -> WriteResult:
         """Carry ``request`` out.
@@ -171,8 +165,6 @@ class LayeredWrites:
             AtomaError: It was asked first and could not be.
         """
         reach = self._reach(request.context.policy)
-        if reach == "local":
-            return await self._beside(request)
         if request.options.confirm == "optimistic":
             shown = await self._show(request, reach)
             if shown is not None:
@@ -297,10 +289,9 @@ class LayeredWrites:
         """Settle in one local transaction, tried again while the engine fails for a time."""
         for tries in range(TRIES):
             try:
-                async with self._settling:
-                    versions = await self._apply.apply_writeback(
-                        lambda tx: settle(tx, unit.request, unit.layers, items), "writeback"
-                    )
+                versions = await self._apply.apply_writeback(
+                    lambda tx: settle(tx, unit.request, unit.layers, items), "writeback"
+                )
             except StoreError as error:
                 if tries == TRIES - 1:
                     raise
@@ -322,14 +313,6 @@ class LayeredWrites:
             rows = tuple((store, id) for store, id, _ in refused)
             code = next((error.code for _, _, error in refused if error.code != "ABORTED"), "ABORTED")
             self._emit(WriteTakenBack(context.trace_id, unit.request.idem, context.policy, rows, code))
-
-    async def _beside(self, request: WriteRequest) -> WriteResult:
-        """A write of this device's own on rows with undecided writes: it goes under them too, so that it outlives them."""
-        async with self._settling:  # no layer may leave between the two transactions
-            result = aligned(request, await self._port.execute_write(request))
-            done = [entry for entry, item in zip(request.entries, result.items, strict=True) if item.ok]
-            await self._apply.apply_writeback(lambda tx: put_under(tx, done), "writeback")
-        return result
 
     # asking first
 

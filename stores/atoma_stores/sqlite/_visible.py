@@ -129,7 +129,7 @@ class VisibleRows:
         Several times faster than :meth:`put_visible` per row, for callers that know what to do row by row otherwise.
         """
         table = self._table(store)
-        if table.unique:
+        if table.unique or (not table.synced and self._has_shadows(store)):
             return None
         version = self._counters.get("version")
         made: list[StoredRow] = []
@@ -180,6 +180,10 @@ class VisibleRows:
     def next_version(self) -> int:
         """A local version that no row of this file ever had."""
         return self._counters.add("version", 1)
+
+    def _has_shadows(self, store: str) -> bool:
+        found: object = self._connection.execute("SELECT 1 FROM _atoma_shadow WHERE store=? LIMIT 1", (store,)).get
+        return found is not None
 
     def _insert(self, table: StoreTable, id: str, scope: str, image: RowImage, seq: int) -> int:
         self._check_unique(table, id, scope, image)
