@@ -124,8 +124,11 @@ class WriteBack:
             await self.keep_rows(request.store, result.rows, began=began)
 
     async def write_settled(self, request: WriteRequest, result: WriteResult | None, error: AtomaError | None) -> None:
-        """Hand the verdict on a write that ran behind an answer to who waits for it; else keep what it brought."""
-        if self.layered is not None and self.layered.answered(request, result, error):
-            return
-        if result is not None:
+        """Hand the verdict on a write that ran behind an answer to who waits for it.
+
+        When nobody does, its caller was cancelled and what was written since on its rows may be newer: it is not kept.
+        """
+        if self.layered is not None:
+            self.layered.answered(request, result, error)
+        elif result is not None:
             await self.keep_results(request, result)
