@@ -246,9 +246,24 @@ def check_key(idem: str) -> None:
         raise RemoteError(f"a write needs a key of 1 to {KEY_BYTES} bytes", remote_code="MALFORMED")
 
 
-def write_result(answers: Sequence[bytes], request: WriteRequest, seconds: float) -> WriteResult:
-    """The result of a request from the answers of its steps."""
-    items = tuple(item for answer in answers for item in read_answer(answer))
+def told_items(answers: Sequence[bytes], bytes_max: int) -> tuple[WriteItemResult, ...]:
+    """The results in ``answers`` as one reply can hold them: the rows past ``bytes_max`` are left out.
+
+    What was written is written: an answer that does not fit must not look like a refusal.
+    """
+    items = [item for answer in answers for item in read_answer(answer)]
+    if sum(map(len, answers)) > bytes_max:
+        left = bytes_max
+        for index, item in enumerate(items):
+            left -= 0 if item.row is None else len(encode(item.row))
+            if left < 0:
+                items[index] = msgspec.structs.replace(item, row=None)
+    return tuple(items)
+
+
+def write_result(answers: Sequence[bytes], request: WriteRequest, seconds: float, bytes_max: int) -> WriteResult:
+    """The result of a request from the answers of its steps; see :func:`told_items`."""
+    items = told_items(answers, bytes_max)
     meta = ExecutionMeta("remote", (TrailStep("hub", "ok", seconds),), request.context.trace_id)
     return WriteResult(status_of(items), items, meta, (None,) * len(items))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from atoma.contracts.execution import ExecutionMeta, Resolution, ResolveRequest, WriteResult, status_of
 from atoma.contracts.execution import Step as TrailStep
 from atoma.errors import RemoteError
-from atoma.hub.direct import ABANDONED, pack_answer, read_answer
+from atoma.hub.direct import ABANDONED, pack_answer, read_answer, told_items
 from atoma.ports.hub import Facts, Need, Plan
 from atoma.ports.service import Principal
 
@@ -60,10 +60,10 @@ def drawn_ms(key: str) -> int | None:
     return None if found is None else int(found[1] + found[2], 16)
 
 
-def resolution(reply: bytes, request: ResolveRequest, seconds: float) -> Resolution:
-    """What a step's reply tells the caller."""
+def resolution(reply: bytes, request: ResolveRequest, seconds: float, bytes_max: int) -> Resolution:
+    """What a step's reply tells the caller, with as many rows as ``bytes_max`` has room for."""
     meta = ExecutionMeta("remote", (TrailStep("hub", "ok", seconds),), request.context.trace_id)
     if reply == ABANDONED:
         return Resolution(request.idem, meta=meta)
-    items = tuple(read_answer(reply))
+    items = told_items([reply], bytes_max)
     return Resolution(request.idem, WriteResult(status_of(items), items, meta, (None,) * len(items)), meta)

@@ -191,4 +191,4 @@ def _confirm(tx: LocalTx, entry: WriteEntry, item: WriteItemResult) -> None:
 
 def only_nodded(item: WriteItemResult) -> bool:
     """Whether the result is a local node's that left the row to the runtime: it says nothing about the authority."""
-    return item.ok and not item.changed and item.row is None
+    return item.ok and not item.changed and item.row is None and not item.version

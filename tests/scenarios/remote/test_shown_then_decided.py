@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from atoma import Query, col
 from atoma.contracts.events import WriteDispatched, WriteSettled, WriteTakenBack
 from atoma.errors import ClosedError, ConflictError, NotFoundError, WriteRejected, WriteUnknown
 
@@ -338,3 +339,20 @@ async def test_a_strict_write_whose_answer_is_lost_says_so(open_remotely: Any) -
         settled = [event for event in world.probe.heard if isinstance(event, WriteSettled)]
         first = [event for event in settled if event.idem == caught.value.idem]
         assert [(event.status, event.error) for event in first] == [(None, "UNKNOWN_OUTCOME"), ("confirmed", "")]
+
+
+@pytest.mark.parametrize("confirm", ["optimistic", "strict"])
+async def test_an_answer_with_more_rows_than_a_message_holds_is_no_refusal(open_remotely: Any, confirm: str) -> None:
+    ids, text = [f"{number:03}" for number in range(120)], "x" * 40_000
+    async with open_remotely() as world:
+        for part in (ids[:60], ids[60:]):
+            await world.store.insert_many([Note(id=id, text=text) for id in part], confirm="strict")
+        result = await world.store.update_many({id: {"rank": 1} for id in ids}, confirm=confirm)
+        await world.settled()
+        assert result.status == "confirmed"
+        assert {item.handle.state for item in result} == {"observed"}
+        assert await world.here() == {id: Note(id=id, text=text, rank=1) for id in ids}
+        assert await world.store.count(Query().where(col("rank") == 1)) == len(ids)
+        same = await world.store.update_many({id: {"rank": 1} for id in ids}, confirm=confirm)
+        await world.settled()
+        assert {item.handle.state for item in same} == {"observed"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry
+from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest, WriteEntry
 from atoma.contracts.query import Compare, In, Not, QuerySpec, Sort
 from atoma.contracts.sync import Limits, Op
 from atoma.errors import RemoteError
@@ -227,3 +227,18 @@ async def test_answers_and_nesting_are_bounded() -> None:
             with pytest.raises(RemoteError) as refused:
                 await service.write(request)
             assert refused.value.remote_code == code
+
+
+async def test_what_was_written_is_told_without_its_rows_when_they_do_not_fit_into_an_answer() -> None:
+    async with hub_on(":memory:", limits=Limits(page_bytes=4_000)) as hub:
+        service = hub.service(Principal("ann"))
+        for id in "abc":
+            await service.write(direct(insert(id, "t" * 900), idem=f"new {id}"))
+        small = [WriteEntry("cards", "update", id, SCOPE, {"lane": "done"}) for id in "abc"]
+        result = await service.write(direct(*small, idem="k"))
+        assert [(item.ok, item.changed, item.version) for item in result.items] == [(True, True, n) for n in (4, 5, 6)]
+        assert [item.row is not None for item in result.items] == [True, True, False]
+        assert (await service.write(direct(*small, idem="k"))).items == result.items
+        found = await service.resolve(ResolveRequest("k", OperationContext("trace")))
+        assert found.result is not None
+        assert found.result.items == result.items
