@@ -1,23 +1,31 @@
-"""The processes of the kill loop: a hub, a writer that reports every write that has returned, and one that drains.
+"""The processes of the kill tests: a hub, a writer that reports every write that has returned, one that drains,
+and a hub that kills itself, as kill -9 does, before or after it commits a direct write whose text asks for it.
 
 programs.py hub FILE PORT
+programs.py mortal FILE PORT
 programs.py writer FILE PORT NAME BUG
 programs.py drain FILE PORT
 """
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import count
+from typing import Any, cast
 
 import trio
 
 from atoma.client import Client, open_client
 from atoma.hub import AllowLoopback, open_hub
+from atoma.hub.direct import WriteStep
 from atoma.plugins import Plugin
+from atoma.ports import Environment
+from atoma.ports.hub import HubDatabase, HubStore, Plan, Step
 from atoma.schema import Schema, StoreSpec
 from atoma.sync import Sync
 from atoma.testing.simulation import plant
@@ -39,8 +47,40 @@ SCHEMA = Schema(NOTES)
 DRAIN_S = 120
 
 
-async def run_hub(file: str, port: int) -> None:
-    async with open_hub(SCHEMA, SQLiteHubStore(file), verifier=AllowLoopback()) as hub:
+@dataclass(frozen=True)
+class Mortal:
+    """A hub's database that does not survive some writes."""
+
+    database: HubDatabase
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.database, name)
+
+    async def run(self, steps: Sequence[Step], *rest: Any) -> Sequence[Plan]:
+        texts = {entry.values.get("text") for step in steps if isinstance(step, WriteStep) for entry in step.entries}
+        if "die before" in texts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        plans = await self.database.run(steps, *rest)
+        if "die after" in texts:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plans
+
+
+@dataclass(frozen=True)
+class MortalStore:
+    """The file of a hub that does not survive some writes."""
+
+    store: SQLiteHubStore
+
+    @asynccontextmanager
+    async def open_hub_database(self, schema: Schema, environment: Environment) -> AsyncGenerator[HubDatabase]:
+        async with self.store.open_hub_database(schema, environment) as database:
+            yield cast("HubDatabase", Mortal(database))
+
+
+async def run_hub(file: str, port: int, mortal: bool) -> None:
+    store: HubStore = MortalStore(SQLiteHubStore(file)) if mortal else SQLiteHubStore(file)
+    async with open_hub(SCHEMA, store, verifier=AllowLoopback()) as hub:
         async with open_server(hub, f"127.0.0.1:{port}") as bound:
             print(bound, flush=True)
             await trio.sleep_forever()
@@ -82,8 +122,8 @@ async def drain(file: str, port: int) -> None:
 
 
 def main(role: str, file: str, port: str, *rest: str) -> None:
-    if role == "hub":
-        trio.run(run_hub, file, int(port))
+    if role in ("hub", "mortal"):
+        trio.run(run_hub, file, int(port), role == "mortal")
     elif role == "drain":
         trio.run(drain, file, int(port))
     else:
