@@ -74,6 +74,7 @@ class _Unit:
         before: Units that share a row with it and were written earlier; empty once it had its turn.
         left: It is settled, or its caller has given it up.
         asking: Around what asks for its answer again and again.
+        followed: Its caller was told that nobody knows, and it is asked about without its caller.
         resolution: What became of it, when somebody else has found out.
     """
 
@@ -86,6 +87,7 @@ class _Unit:
     receipts: tuple[PendingReceipt, ...] = ()
     left: trio.Event = field(default_factory=trio.Event)
     asking: trio.CancelScope = field(default_factory=trio.CancelScope)
+    followed: bool = False
     resolution: Resolution | None = None
 
 
@@ -165,6 +167,8 @@ class LayeredWrites:
             AtomaError: It was asked first and could not be.
         """
         reach = self._reach(request.context.policy)
+        if self._undecided >= UNDECIDED_MAX:
+            raise Overloaded("the place for undecided writes", UNDECIDED_MAX)
         if request.options.confirm == "optimistic":
             shown = await self._show(request, reach)
             if shown is not None:
@@ -195,8 +199,6 @@ class LayeredWrites:
 
     async def _show(self, request: WriteRequest, reach: WriteReach) -> WriteResult | None:
         """Lay the unit and start asking; None when it cannot be predicted."""
-        if self._undecided >= UNDECIDED_MAX:
-            raise Overloaded("the place for undecided writes", UNDECIDED_MAX)
         began = self._environment.clock()
         async with self._laying:  # units are entered in the order in which they are laid
             try:
@@ -332,7 +334,8 @@ class LayeredWrites:
         except WriteUnknown as error:
             unit.request = _staged(request)  # whatever comes of it, it is not to be written here instead
             self._nursery.start_soon(self._follow, unit, error, name=f"resolve {request.idem}")
-            followed = True
+            self._undecided += 1
+            followed = unit.followed = True
             raise
         finally:
             if not followed:
@@ -396,7 +399,7 @@ class LayeredWrites:
 
     def _leave(self, unit: _Unit) -> None:
         """Let the next one on its rows go."""
-        if unit.receipts:
+        if unit.receipts or unit.followed:
             self._undecided -= 1
         for receipt in unit.receipts:
             receipt.close()

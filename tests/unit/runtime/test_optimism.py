@@ -492,6 +492,20 @@ async def test_undecided_writes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> 
         await world.notes.insert(Note(id="n3"))
 
 
+async def test_writes_that_are_resolved_in_the_background_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(optimism, "UNDECIDED_MAX", 3)
+    async with open_world(lambda request: fails(ChannelBroken("lost"), request)) as world:
+        for number in range(3):
+            with pytest.raises(WriteUnknown):
+                await world.notes.insert(Note(id=f"n{number}"), confirm="strict")
+        with pytest.raises(Overloaded):
+            await world.notes.insert(Note(id="n3"), confirm="strict")
+        world.far.answer = succeed
+        await trio.sleep(3600)
+        await world.notes.insert(Note(id="n3"), confirm="strict")
+        assert (await world.here()).keys() == {"a", "b", "n0", "n1", "n2", "n3"}
+
+
 async def test_at_most_so_many_are_asked_at_a_time() -> None:
     gate, answer = gated(lambda request: [accepted(entry) for entry in request.entries])
     async with open_world(answer) as world:
