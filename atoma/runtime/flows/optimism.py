@@ -28,6 +28,7 @@ from atoma.contracts.execution import (
     WriteItemResult,
     WriteRequest,
     WriteResult,
+    WriteState,
     status_of,
 )
 from atoma.contracts.policy import WriteReach
@@ -330,7 +331,7 @@ class LayeredWrites:
             result = await self._call(request, reach)
             if not request.context.staged and result.meta.source == "local":
                 return result  # written here in the authority's place
-            versions = await self._settle(unit, result.items)
+            shown = await self._shown(unit, result.items)
         except WriteUnknown as error:
             unit.request = _staged(request)  # whatever comes of it, it is not to be written here instead
             self._nursery.start_soon(self._follow, unit, error, name=f"resolve {request.idem}")
@@ -340,12 +341,21 @@ class LayeredWrites:
         finally:
             if not followed:
                 self._leave(unit)
-        receipts = tuple(PendingReceipt("observed", item.version) if item.ok else None for item in result.items)
+        state: WriteState = "accepted" if shown is None else "observed"
+        receipts = tuple(PendingReceipt(state, item.version) if item.ok else None for item in result.items)
         items = tuple(
             msgspec.structs.replace(item, version=version) if item.ok else item
-            for item, version in zip(result.items, versions, strict=True)
+            for item, version in zip(result.items, shown or (0,) * len(result.items), strict=True)
         )
         return WriteResult(status_of(items), items, result.meta, receipts)
+
+    async def _shown(self, unit: _Unit, items: Sequence[WriteItemResult]) -> tuple[int, ...] | None:
+        """Versions here of what the authority has answered; None when it cannot be shown: it is true all the same."""
+        try:
+            return await self._settle(unit, items)
+        except StoreError as error:
+            _log.warning("write %s was answered and is not shown: %s", unit.request.idem, error)
+            return None
 
     async def _follow(self, unit: _Unit, doubt: AtomaError) -> None:
         """Find out what became of a write whose caller was told that nobody knows, and show it if it was done."""

@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -31,6 +32,7 @@ from atoma.ports.keys import PortKey
 from atoma.testing.conformance.cancelling import cancelled_at
 from atoma_stores.local import BULK_INSERTS, LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
+from atoma_stores.sqlite.faults import fault_vfs
 
 pytestmark = pytest.mark.virtual_time
 
@@ -195,3 +197,21 @@ async def test_a_late_answer_nobody_waits_for_does_not_put_an_older_row_back() -
         first.set()
         await wait_all_tasks_blocked()
         assert await rows(notes) == {"a": Note(id="a", text="second")}
+
+
+async def test_an_answer_that_this_device_has_no_room_for_is_told_all_the_same(tmp_path: Path) -> None:
+    far = Far(take)
+    far.gate.set()
+    with fault_vfs("no-room-for-answers") as plan:
+        engine = SQLiteEngine(tmp_path / "a.db", vfs="no-room-for-answers")
+        async with open_client(SCHEMA, plugins=[LocalExecution(engine), far], policy="direct-remote") as client:
+            notes = client.store(NOTES)
+            await notes.get_all()
+            plan.fail("write", "full")
+            handle = await notes.update("a", text="taken there", confirm="strict")
+            assert (handle.state, await handle.accepted()) == ("accepted", 9)
+            assert handle.value == Note(id="a", text="taken there")
+            assert await rows(notes) == {"a": CACHED}
+            plan.heal()
+            await notes.update("a", text="later", confirm="strict")
+            assert await rows(notes) == {"a": Note(id="a", text="later")}
