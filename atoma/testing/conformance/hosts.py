@@ -62,6 +62,7 @@ class TinyHub:
         answers: The answer of each write, by key; None for a key that is fenced.
         applied: Ids and mutation numbers, in the order they were applied.
         pulled: Scopes that were asked for.
+        traces: Trace ids of queries, writes and questions about a key.
         sent_hints: Hints that left the service.
         active: Handlers that run now.
         cancelled: Handlers that were cancelled.
@@ -79,6 +80,7 @@ class TinyHub:
     answers: dict[str, WriteResult | None] = field(default_factory=dict[str, "WriteResult | None"])
     applied: list[str] = field(default_factory=list[str])
     pulled: list[str] = field(default_factory=list[str])
+    traces: list[str] = field(default_factory=list[str])
     sent_hints: int = 0
     active: int = 0
     cancelled: int = 0
@@ -168,12 +170,14 @@ class TinyService:
 
     async def query(self, request: QueryRequest) -> QueryResult:
         """Every row, or those with the ids that are asked for."""
+        self.hub.traces.append(request.context.trace_id)
         wanted = request.query.ids
         rows = tuple(row for row in self.hub.rows.values() if wanted is None or row.id in wanted)
         return QueryResult(rows, len(rows) if request.query.count else None, ExecutionMeta(cursor="next"))
 
     async def write(self, request: WriteRequest) -> WriteResult:
         """Keep every entry as a row, once per key."""
+        self.hub.traces.append(request.context.trace_id)
         async with self.hub.working():
             await self.hub.before_apply()
             if request.idem not in self.hub.answers:
@@ -193,6 +197,7 @@ class TinyService:
 
     async def resolve(self, request: ResolveRequest) -> Resolution:
         """The answer of the key; a key that nobody wrote under is fenced."""
+        self.hub.traces.append(request.context.trace_id)
         answer = self.hub.answers.setdefault(request.idem, None)
         return Resolution(request.idem, answer)
 

@@ -72,9 +72,9 @@ class Stage:
             yield ServiceProxy(channel)
 
     def open_pipe(self) -> AbstractAsyncContextManager[MessagePipe]:
-        """A bare pipe; the check is skipped when the transport is not made of frames."""
+        """A bare pipe; the check is skipped when the ground opens none."""
         if not isinstance(self.ground, PipeGround):
-            raise NotChecked("the transport carries no frames")
+            raise NotChecked("the ground has no open_pipe")
         return self.ground.open_pipe()
 
     async def start(self) -> None:

@@ -229,6 +229,81 @@ class Skips(Honest):
             yield rest()
 
 
+class OneStream(Honest):
+    """Opens the next stream when the last one has ended."""
+
+    def __init__(self, inner: Channel) -> None:
+        super().__init__(inner)
+        self.lock = trio.Lock()
+
+    @asynccontextmanager
+    async def stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
+        async with self.lock, self.inner.stream(method, message) as items:
+            yield items
+
+
+class Mixes(Honest):
+    """Gives the items of its first stream to whoever reads."""
+
+    def __init__(self, inner: Channel) -> None:
+        super().__init__(inner)
+        self.open: list[AsyncIterator[msgspec.Struct]] = []
+
+    @asynccontextmanager
+    async def stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
+        async with self.inner.stream(method, message) as items:
+            self.open.append(items)
+            try:
+                yield self.open[0]
+            finally:
+                self.open.remove(items)
+
+
+class Sieve(Honest):
+    """Leaves large items out."""
+
+    @asynccontextmanager
+    async def stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
+        async with self.inner.stream(method, message) as items:
+
+            async def small() -> AsyncGenerator[msgspec.Struct]:
+                async for item in items:
+                    if not (isinstance(item, Hint) and len(item.scope) > 100_000):
+                        yield item
+
+            yield small()
+
+
+class Untraced(Honest):
+    """Does not tell the server which trace a request belongs to."""
+
+    async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
+        if "trace_id" in message.__struct_fields__:
+            message = replace(message, trace_id="")
+        return await self.inner.call(method, message)
+
+
+class Impatient(Honest):
+    """Gives a call five seconds, whatever its caller says."""
+
+    async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
+        with trio.move_on_after(5):
+            return await self.inner.call(method, message)
+        raise ChannelBroken("too slow")
+
+
+class Waits(Honest):
+    """Keeps calls for a connection that never comes."""
+
+    async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
+        try:
+            return await self.inner.call(method, message)
+        except ChannelBroken as error:
+            if not error.maybe_sent:
+                await trio.sleep_forever()
+            raise
+
+
 class Ends(Honest):
     """Takes a lost connection for the end of a stream."""
 
@@ -269,6 +344,7 @@ class BrokenGround:
     changed: ChannelLimits | None = None
     host: Callable[[ServiceHost], ServiceHost] = lambda host: host
     leak: bool = False
+    once: bool = False
 
     @property
     def faults(self) -> Faults:
@@ -279,7 +355,7 @@ class BrokenGround:
 
     def transport(self, token: str, limits: ChannelLimits) -> Transport:
         honest = self.inner.transport(self.token or token, self.changed or limits)
-        return BrokenTransport(honest, self.wrap, self.leak)
+        return BrokenTransport(honest, self.wrap, self.leak, self.once)
 
 
 @dataclass
@@ -287,10 +363,14 @@ class BrokenTransport:
     inner: Transport
     wrap: Callable[[Channel], Channel]
     leak: bool
+    once: bool
+    used: bool = False
     name: str = "broken"
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Channel]:
+        assert not (self.once and self.used), "the socket is in use"
+        self.used = True
         if self.leak:
             trio.lowlevel.spawn_system_task(trio.sleep, 1000)
         async with self.inner.connect() as channel:
@@ -306,13 +386,14 @@ class BrokenSite:
     client: ChannelLimits | None = None
     server: ChannelLimits | None = None
     leak: bool = False
+    once: bool = False
     name: str = "broken"
     virtual: bool = True
 
     @asynccontextmanager
     async def open_site(self, limits: ChannelLimits) -> AsyncGenerator[Ground]:
         async with MemorySite().open_site(self.server or limits) as ground:
-            yield BrokenGround(ground, self.wrap, self.token, self.client, leak=self.leak)
+            yield BrokenGround(ground, self.wrap, self.token, self.client, leak=self.leak, once=self.once)
 
 
 DEAF = ChannelLimits(ping_s=10**6, pong_s=10**6)
@@ -348,6 +429,13 @@ TRANSPORT_FAULTS: dict[str, tuple[BrokenSite, str]] = {
         BrokenSite(client=ChannelLimits(calls=200)),
         "more_calls_than_allowed_are_refused_before_they_are_sent",
     ),
+    "streams wait for each other": (BrokenSite(OneStream), "streams_of_one_channel_keep_apart"),
+    "items go to another stream": (BrokenSite(Mixes), "streams_of_one_channel_keep_apart"),
+    "large items are lost": (BrokenSite(Sieve), "large_items_pass_and_larger_ones_end_their_stream"),
+    "the trace is lost": (BrokenSite(Untraced), "direct_reads_and_writes_bring_their_results"),
+    "a long call is given up": (BrokenSite(Impatient), "a_quiet_connection_stays_alive"),
+    "a transport connects only once": (BrokenSite(once=True), "one_transport_connects_as_often_as_it_is_asked"),
+    "a channel that was left keeps its callers": (BrokenSite(Waits), "a_channel_that_was_left_sends_nothing"),
     "a task is left behind": (BrokenSite(leak=True), "nothing_is_left_behind"),
 }
 

@@ -50,7 +50,7 @@ async def every_method_brings_its_reply(stage: Stage) -> None:
 
 @CHECKS.add
 async def direct_reads_and_writes_bring_their_results(stage: Stage) -> None:
-    """Queries, writes and questions about a key are answered item by item, with predicates and bytes intact."""
+    """Queries, writes and questions about a key are answered item by item, with predicates, bytes and trace intact."""
     async with stage.service() as service:
         written = await service.write(write("key", "a", "b"))
         expect_equal((written.status, [item.id for item in written.items]), ("confirmed", ["a", "b"]), "the result")
@@ -65,6 +65,7 @@ async def direct_reads_and_writes_bring_their_results(stage: Stage) -> None:
         if resolved.result is not None:
             expect_equal(resolved.result.items, written.items, "what a resolved key answers")
         expect((await service.resolve(resolve("never"))).abandoned, "a key that nobody wrote under is not abandoned")
+        expect_equal(stage.hub.traces, ["trace-1"] * 5, "the trace ids that the service was told")
 
 
 @CHECKS.add

@@ -1,4 +1,4 @@
-"""The life of a server: it stops, finishes what it has begun, and comes back."""
+"""The life of connections and of a server: it stops, finishes what it has begun, and comes back."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import trio
 from atoma.errors import ChannelBroken, ConnectFailed, RemoteError, TransportError
 from atoma.testing.conformance.checks import expect, expect_equal, expect_error
 from atoma.testing.conformance.stage import NOTIFY, Stage, pull, transport_table
+from atoma_transports.adapters import ServiceProxy
 
 CHECKS = transport_table()
 
@@ -27,6 +28,41 @@ async def a_server_that_restarts_can_be_reached_again(stage: Stage) -> None:
         await stage.start()
     async with stage.service() as service:
         await stage.check_answers(service)
+
+
+@CHECKS.add
+async def one_transport_connects_as_often_as_it_is_asked(stage: Stage) -> None:
+    """The same transport makes several connections at once, and new ones when those have ended or were lost."""
+    transport = stage.transport()
+    async with transport.connect() as one, transport.connect() as two:
+        await stage.check_answers(ServiceProxy(one))
+        await stage.check_answers(ServiceProxy(two))
+    async with transport.connect() as again:
+        await stage.check_answers(ServiceProxy(again))
+        await stage.stop()
+        with expect_error(ConnectFailed, what="connecting to nobody"):
+            async with transport.connect():
+                raise AssertionError("nobody is there")
+        await stage.start()
+    async with transport.connect() as afterwards:
+        await stage.check_answers(ServiceProxy(afterwards))
+
+
+@CHECKS.add
+async def a_channel_that_was_left_sends_nothing(stage: Stage) -> None:
+    """After the block of ``connect``, calls and streams are a ChannelBroken at once, and certainly nothing was sent."""
+    async with stage.service() as service:
+        await stage.check_answers(service)
+    with trio.fail_after(1 if stage.virtual else 10):
+        with expect_error(ChannelBroken, what="a call on a channel that was left") as refused:
+            await service.pull(pull())
+        expect_equal(refused.error.maybe_sent, False, "maybe_sent of a call")
+        with expect_error(ChannelBroken, what="a stream on a channel that was left") as refused:
+            async with service.notify(NOTIFY) as hints:
+                async for _ in hints:
+                    pass
+        expect_equal(refused.error.maybe_sent, False, "maybe_sent of a stream")
+    expect_equal(len(stage.hub.pulled), 1, "the calls that arrived")
 
 
 @CHECKS.add

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import trio
 
+from atoma.contracts.sync import NotifyRequest
 from atoma.errors import RemoteError
 from atoma.testing.conformance.checks import expect, expect_equal, expect_error
 from atoma.testing.conformance.stage import NOTIFY, Stage, transport_table
@@ -11,6 +12,7 @@ from atoma.testing.conformance.stage import NOTIFY, Stage, transport_table
 CHECKS = transport_table()
 
 LETTERS = 16 * 1024
+MIB = 1024 * 1024
 ITEMS_UNDER_WAY_MAX = 4_000
 """Items of 16 KiB that a reader who sleeps may be sent: what sockets and buffers hold, and far from everything."""
 
@@ -66,6 +68,39 @@ async def streams_and_calls_do_not_wait_for_each_other(stage: Stage) -> None:
                 with trio.fail_after(stage.limits.slow_s):
                     await stage.check_answers(service)
         expect_equal(first.head, 0, "the first item")
+
+
+@CHECKS.add
+async def streams_of_one_channel_keep_apart(stage: Stage) -> None:
+    """Two streams on a channel bring each reader its own items; neither waits for the other or ends with it."""
+    async with stage.service() as service:
+        stage.hub.hints = 10**9
+        with trio.fail_after(10):
+            async with service.notify(NotifyRequest(("one",))) as ones:
+                async with service.notify(NotifyRequest(("two",))) as twos:
+                    for number in range(20):
+                        for scope, hints in (("one", ones), ("two", twos)):
+                            hint = await anext(hints)
+                            expect_equal((hint.scope, hint.head), (scope, number), f"an item of stream {scope!r}")
+                await stage.until(lambda: stage.hub.active == 1, "the handler of the stream that was left goes on")
+                for number in range(20, 300):
+                    expect_equal((await anext(ones)).head, number, "an item after the other stream was left")
+
+
+@CHECKS.add
+async def large_items_pass_and_larger_ones_end_their_stream(stage: Stage) -> None:
+    """Items of three megabytes arrive whole; one over the limit ends its stream as TOO_LARGE, and the channel goes on."""
+    async with stage.service() as service:
+        stage.hub.hints, stage.hub.hint_letters = 2, 3 * MIB
+        async with service.notify(NOTIFY) as hints:
+            expect_equal([len(hint.scope) async for hint in hints], [3 * MIB] * 2, "the letters of large items")
+        stage.hub.hint_letters = 5 * MIB
+        with expect_error(RemoteError, what="a stream with an item over the limit") as caught:
+            async with service.notify(NOTIFY) as hints:
+                async for hint in hints:
+                    raise AssertionError(f"an item with {len(hint.scope)} letters came")
+        expect_equal(caught.error.remote_code, "TOO_LARGE", "the code")
+        await stage.check_answers(service)
 
 
 @CHECKS.add
