@@ -173,8 +173,9 @@ class WriteItemResult(msgspec.Struct, frozen=True, gc=False):
         id: The entry's id.
         ok: Whether it was written (a change that changes nothing is ok).
         changed: Whether the row is different now.
-        version: Local version after the write, 0 when there is no row or the write was remote.
-        row: Image after the write; None when deleted, refused or not known.
+        version: Local version of the row, 0 when there is none or the write was remote.
+        row: Image after the write, or, when it was refused, as it is, so that the caller can merge; None when there is no
+            row or it is not known.
         error: Why it was refused; None when ok.
     """
 

@@ -233,11 +233,6 @@ def _info(error: AtomaError) -> ErrorInfo:
     return ErrorInfo(error.code, str(error), error.retryable)
 
 
-@runtime_checkable
-class _Followed(LiveSource, Protocol):
-    """A database that live queries can follow."""
-
-
 class LocalExecution:
     """The plugin that keeps an application's rows on this device.
 
@@ -271,7 +266,7 @@ class LocalExecution:
         """
         opening = self._engine.open_database(context.schema, context.environment, context.synced_stores)
         async with opening as database:
-            if not isinstance(database, _Followed):
+            if not isinstance(database, LiveSource):
                 raise PluginError(f"{self._engine!r} does not tell its commits, so live queries cannot follow it")
             async with open_live_queries(database, context.schema, clock=context.environment.clock) as live:
                 context.provide(LOCAL_DATABASE, database)

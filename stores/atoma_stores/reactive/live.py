@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 import trio
@@ -34,6 +34,7 @@ HEARING_S = 1.0
 """A commit that was read is heard at once; one that is not heard for so long was made by somebody else."""
 
 
+@runtime_checkable
 class LiveSource(Protocol):
     """What live queries need of a database."""
 

@@ -13,7 +13,7 @@ import trio
 from msgspec.structs import replace
 
 from atoma.contracts.execution import QueryResult, WriteRequest, WriteResult
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import Compare, IsNull, Like, Or, QuerySpec
 from atoma.errors import QueryError, StoreError
 from atoma.ports import Environment, LocalDatabase, LocalEngine
 from atoma.schema import Schema
@@ -38,6 +38,12 @@ class Database:
 
     async def apply(self, body: Callable[[Any], Any], **options: Any) -> Any:
         return await self.inner.apply(body, **options)
+
+    def subscribe_commits(self, listener: Callable[[Any], None]) -> Callable[[], None]:
+        return self.inner.subscribe_commits(listener)  # type: ignore[attr-defined, no-any-return]
+
+    async def read_many(self, queries: Sequence[tuple[str, QuerySpec]]) -> Sequence[QueryResult]:
+        return await self.inner.read_many(queries)  # type: ignore[attr-defined, no-any-return]
 
 
 class NeverAtomic(Database):
@@ -69,6 +75,62 @@ class Reversed(Database):
 class Unsorted(Database):
     async def read(self, store: str, query: QuerySpec) -> QueryResult:
         return await self.inner.read(store, replace(query, order=()))
+
+
+class Unpaged(Database):
+    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+        return await self.inner.read(store, replace(query, after=None))
+
+
+class NullIsDifferent(Database):
+    """Takes NULL for a value that differs from any other."""
+
+    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+        where = query.where
+        if isinstance(where, Compare) and where.op == "ne":
+            query = replace(query, where=Or((where, IsNull(where.field))))
+        return await self.inner.read(store, query)
+
+
+class Literal(Database):
+    """Knows no pattern."""
+
+    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+        where = query.where
+        if isinstance(where, Like):
+            query = replace(query, where=Compare("eq", where.field, where.pattern))
+        return await self.inner.read(store, query)
+
+
+class Quiet(Database):
+    """Tells nobody of what ``apply`` did."""
+
+    def __init__(self, inner: LocalDatabase) -> None:
+        super().__init__(inner)
+        self.applying = False
+
+    async def apply(self, body: Callable[[Any], Any], **options: Any) -> Any:
+        self.applying = True
+        try:
+            return await self.inner.apply(body, **options)
+        finally:
+            self.applying = False
+
+    def subscribe_commits(self, listener: Callable[[Any], None]) -> Callable[[], None]:
+        def hear(batch: Any) -> None:
+            if not self.applying:
+                listener(batch)
+
+        return super().subscribe_commits(hear)
+
+
+class Silent(Database):
+    """Says of a refused entry only that it was refused."""
+
+    async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
+        result = await self.inner.commit(request, stages)
+        items = tuple(item if item.ok else replace(item, row=None) for item in result.items)
+        return replace(result, items=items)
 
 
 class Timeless(Database):
@@ -161,8 +223,13 @@ ENGINE_FAULTS: dict[str, tuple[BrokenEngineSite, str]] = {
     "a unit is several transactions": (BrokenEngineSite(ItemByItem), "a_cancelled_unit_is_whole_or_not_there"),
     "later stages are forgotten": (BrokenEngineSite(FirstStageOnly), "a_stage_that_raises_undoes_its_unit"),
     "results are in another order": (BrokenEngineSite(Reversed), "results_are_one_per_entry_and_in_order"),
-    "order is not kept": (BrokenEngineSite(Unsorted), "queries_filter_order_and_cut"),
-    "unknown fields find nothing": (BrokenEngineSite(Lenient), "queries_filter_order_and_cut"),
+    "order is not kept": (BrokenEngineSite(Unsorted), "queries_mean_what_they_mean_in_python"),
+    "unknown fields find nothing": (BrokenEngineSite(Lenient), "queries_mean_what_they_mean_in_python"),
+    "a cursor is not heeded": (BrokenEngineSite(Unpaged), "queries_mean_what_they_mean_in_python"),
+    "NULL is compared": (BrokenEngineSite(NullIsDifferent), "queries_mean_what_they_mean_in_python"),
+    "like is equality": (BrokenEngineSite(Literal), "queries_mean_what_they_mean_in_python"),
+    "live queries miss what is applied": (BrokenEngineSite(Quiet), "live_queries_follow_every_commit"),
+    "a refusal shows no row": (BrokenEngineSite(Silent), "results_are_one_per_entry_and_in_order"),
     "commits have one number": (BrokenEngineSite(Timeless), "commits_are_numbered_in_order"),
     "large numbers are rounded": (BrokenEngineSite(Rounds), "what_is_written_is_read_back_exactly"),
     "a body's error undoes nothing": (BrokenEngineSite(KeepsHalf), "a_body_that_raises_leaves_nothing"),

@@ -43,6 +43,11 @@ class Nodes:
                 await trio.lowlevel.checkpoint()
                 parts.append(await self._write(replace(request, entries=(entry,))))
             return replace(parts[0], items=tuple(item for part in parts for item in part.items))
+        if self.fault == "no upsert":
+            entries = tuple(replace(entry, op="insert") if entry.op == "upsert" else entry for entry in request.entries)
+            request = replace(request, entries=entries)
+        if self.fault == "replaces":
+            request = replace(request, entries=tuple(replace(entry, replace=True) for entry in request.entries))
         result = await self._write(request)
         if self.fault == "reversed":
             return replace(result, items=result.items[::-1])
@@ -68,6 +73,8 @@ class Nodes:
             return replace(result, meta=replace(result.meta, trace_id="mine"))  # type: ignore[no-any-return]
         if self.fault == "no limit":
             return await self.inner[0].query(replace(request, query=replace(request.query, limit=None)))  # type: ignore[no-any-return]
+        if self.fault == "one page":
+            return await self.inner[0].query(replace(request, query=replace(request.query, after=None)))  # type: ignore[no-any-return]
         return result  # type: ignore[no-any-return]
 
 
@@ -103,7 +110,10 @@ NODE_FAULTS: dict[str, tuple[BrokenNodeSite, str]] = {
     "a cancel is swallowed": (BrokenNodeSite("shielded"), "a_call_is_over_when_it_is_cancelled"),
     "errors have no type": (BrokenNodeSite("untyped"), "what_cannot_be_asked_is_a_typed_error"),
     "the trace is another one": (BrokenNodeSite("another trace"), "a_result_says_where_it_comes_from"),
-    "limits are not kept": (BrokenNodeSite("no limit"), "what_is_written_is_found_exactly"),
+    "limits are not kept": (BrokenNodeSite("no limit"), "queries_mean_what_they_mean_in_python"),
+    "a cursor is not heeded": (BrokenNodeSite("one page"), "queries_mean_what_they_mean_in_python"),
+    "an upsert finds a row and is refused": (BrokenNodeSite("no upsert"), "an_upsert_makes_merges_or_replaces"),
+    "an upsert always replaces": (BrokenNodeSite("replaces"), "an_upsert_makes_merges_or_replaces"),
     "a repeated key is written again": (BrokenNodeSite(once_per_key=True), "the_same_key_is_applied_once"),
 }
 

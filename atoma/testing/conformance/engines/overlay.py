@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 import trio
 
 from atoma.client import open_client
 from atoma.contracts.overlay import InboxEntry, StagedRow, Subscription
+from atoma.contracts.query import QuerySpec, Sort
 from atoma.contracts.sync import Cursor, Op, Outcome
-from atoma.contracts.values import ErrorInfo
+from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ClosedError, WriteRejected
-from atoma.ports import LocalTx
+from atoma.ports import LocalTx, apply_batch
 from atoma.query import Query
 from atoma.testing.conformance.checks import NotChecked, expect, expect_equal, expect_error, open_background, until
 from atoma.testing.conformance.engines.bench import Bench, engine_table, receipts_of
 from atoma.testing.conformance.notes import NOTES, NOTES_SCHEMA, Note, delete, insert, note, update
 from atoma_stores.local import LocalExecution
+from atoma_stores.reactive.live import LiveSource, open_live_queries
 
 CHECKS = engine_table()
 
@@ -180,6 +184,34 @@ async def a_snapshot_replaces_the_base_of_its_scope(bench: Bench) -> None:
         expect_equal(found, {"a": note("new"), "c": note("mine"), "d": note("new")}, "the visible rows")
         base = await db.db.inspect(lambda tx: tx.read_base("notes", "c"))
         expect_equal((base.image, base.shadowed), (None, True), "the base of a row that is not in the snapshot")
+
+
+@CHECKS.add
+async def live_queries_follow_every_commit(bench: Bench) -> None:
+    """A live query shows what units and ``apply`` changed, base and overlay alike, and wakes for nothing that was undone."""
+    async with AsyncExitStack() as opened:
+        db = await opened.enter_async_context(bench.opened(synced=True))
+        source = db.db
+        if not isinstance(source, LiveSource):
+            raise AssertionError("the database does not tell its commits, so live queries cannot follow it")
+        live = await opened.enter_async_context(open_live_queries(source, NOTES_SCHEMA))
+        rows: tuple[StoredRow, ...] = ()
+        async with live.open_live("notes", QuerySpec(order=(Sort("id"),))) as batches:
+
+            async def expect_rows(what: str, **texts: str) -> None:
+                nonlocal rows
+                with trio.move_on_after(5):
+                    rows = apply_batch(rows, await anext(batches))
+                expect_equal({row.id: row.image["text"] for row in rows}, texts, f"the live rows after {what}")
+
+            await expect_rows("opening")
+            await db.queue("1", insert("a"))
+            await expect_rows("a unit", a="a")
+            await db.queue("2", insert("b"), insert("a"), atomic=True)  # rejected
+            await db.db.apply(lambda tx: tx.put_base("notes", "c", "main", note("hub"), 5))
+            await expect_rows("a base that came", a="a", c="hub")
+            await db.db.apply(lambda tx: tx.put_visible("notes", "a", "main", None))
+            await expect_rows("a body that deleted a row", c="hub")
 
 
 @CHECKS.add

@@ -5,13 +5,14 @@ from __future__ import annotations
 import trio
 
 from atoma.contracts.execution import WriteOptions, WriteRequest
-from atoma.contracts.query import Compare, QuerySpec, Sort
+from atoma.contracts.query import Compare, QuerySpec
 from atoma.errors import AtomaError, ClosedError, QueryError
 from atoma.ports import LocalTx
 from atoma.testing.conformance.cancelling import cancel_everywhere, cancel_sampled
 from atoma.testing.conformance.checks import NotChecked, expect, expect_equal, expect_error
 from atoma.testing.conformance.engines.bench import Bench, engine_table
 from atoma.testing.conformance.notes import CONTEXT, delete, insert, note, unit, update
+from atoma.testing.conformance.questions import IMAGES, check_queries
 
 CHECKS = engine_table()
 
@@ -55,6 +56,8 @@ async def results_are_one_per_entry_and_in_order(bench: Bench) -> None:
         expect_equal([item.ok for item in result.items], [True, False, False, True, True], "what was written")
         codes = [item.error.code for item in result.items if item.error is not None]
         expect_equal((result.status, codes), ("partial", ["CONFLICT", "NOT_FOUND"]), "the status and the reasons")
+        shown = [item.row for item in result.items]
+        expect_equal(shown, [note(), note("first"), None, note("new"), None], "the rows that the results carry")
         expect_equal(await db.rows(), {"a": note("new")}, "the rows")
 
 
@@ -154,17 +157,11 @@ async def commits_are_numbered_in_order(bench: Bench) -> None:
 
 
 @CHECKS.add
-async def queries_filter_order_and_cut(bench: Bench) -> None:
-    """Predicates, order, limit and count are those of the query, and an unknown field is a QueryError."""
+async def queries_mean_what_they_mean_in_python(bench: Bench) -> None:
+    """Filters, order, pages and counts are those of :mod:`atoma.query.evaluate`, and an unknown field is a QueryError."""
     async with bench.opened() as db:
-        await db.write("k", *(insert(f"{n}", note("even" if n % 2 == 0 else "odd", count=n)) for n in range(9)))
-        where, order = Compare("eq", "text", "even"), (Sort("count", True), Sort("id"))
-        found = await db.db.read("notes", QuerySpec(where=where, order=order, limit=3))
-        expect_equal([row.id for row in found.rows], ["8", "6", "4"], "the ids")
-        counted = await db.db.read("notes", QuerySpec(where=where, count=True))
-        expect_equal(counted.total, 5, "a count")
-        picked = await db.db.read("notes", QuerySpec(ids=("3", "1", "nobody")))
-        expect_equal(sorted(row.id for row in picked.rows), ["1", "3"], "the rows of ids")
+        await db.write("k", *(insert(id, image) for id, image in IMAGES.items()))
+        await check_queries(lambda spec: db.db.read("notes", spec))
         with expect_error(QueryError, what="a query of an unknown field"):
             await db.db.read("notes", QuerySpec(where=Compare("eq", "nonsense", 1)))
 

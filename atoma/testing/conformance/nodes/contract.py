@@ -18,13 +18,14 @@ from atoma.contracts.execution import (
     WriteResult,
     status_of,
 )
-from atoma.contracts.query import Compare, QuerySpec, Sort
+from atoma.contracts.query import Compare, QuerySpec
 from atoma.contracts.values import RowImage
 from atoma.errors import AtomaError, RemoteError
 from atoma.ports import QueryNode, ResolvingNode, WriteNode
 from atoma.testing.conformance.cancelling import cancel_everywhere, cancel_sampled
 from atoma.testing.conformance.checks import CheckTable, NotChecked, expect, expect_equal, expect_error
 from atoma.testing.conformance.notes import ask, delete, insert, note, unit, update
+from atoma.testing.conformance.questions import IMAGES, check_queries
 
 POINTS = 20
 
@@ -144,7 +145,7 @@ async def refusals_are_results_and_not_exceptions(nodes: Nodes) -> None:
 
 @CHECKS.add
 async def what_is_written_is_found_exactly(nodes: Nodes) -> None:
-    """A query gives back every value as it was written, filtered, ordered, cut and counted as it asks."""
+    """A query gives back every value as it was written."""
     images = {
         "a": note("ß\n\t'\"; -- 🦜", count=2**63 - 1, weight=0.1, blob=bytes(range(256))),
         "☃": note("", count=-(2**63)),
@@ -152,11 +153,28 @@ async def what_is_written_is_found_exactly(nodes: Nodes) -> None:
     }
     await nodes.put(*(insert(id, image) for id, image in images.items()))
     expect_equal(await nodes.rows(), images, "the rows")
-    ordered = await nodes.find(QuerySpec(order=(Sort("count", True), Sort("id")), limit=2))
-    expect_equal([row.id for row in ordered.rows], ["a", "c"], "the first two by count, falling")
-    picked = await nodes.find(QuerySpec(where=Compare("eq", "text", "")))
-    expect_equal([row.id for row in picked.rows], ["☃"], "the rows of a filter")
-    expect_equal((await nodes.find(QuerySpec(count=True))).total, 3, "a count")
+
+
+@CHECKS.add
+async def queries_mean_what_they_mean_in_python(nodes: Nodes) -> None:
+    """Filters, order, pages and counts are those of :mod:`atoma.query.evaluate`."""
+    await nodes.put(*(insert(id, image) for id, image in IMAGES.items()))
+    await check_queries(nodes.find)
+
+
+@CHECKS.add
+async def an_upsert_makes_merges_or_replaces(nodes: Nodes) -> None:
+    """Without a row, an upsert makes one of ``values`` and ``defaults``; with one it merges, or replaces it whole."""
+    merging = WriteEntry("notes", "upsert", "a", "main", {"text": "new"}, defaults=note(count=1))
+    replacing = WriteEntry("notes", "upsert", "a", "main", note("whole"), replace=True)
+    for entry, image in (
+        (merging, note("new", count=1)),
+        (update("a", count=2, blob=b"x"), note("new", count=2, blob=b"x")),
+        (merging, note("new", count=2, blob=b"x")),
+        (replacing, note("whole")),
+    ):
+        result = await nodes.put(entry)
+        expect_equal((result.status, await nodes.rows()), ("confirmed", {"a": image}), f"status and rows after {entry}")
 
 
 @CHECKS.add
