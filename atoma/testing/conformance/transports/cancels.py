@@ -15,6 +15,7 @@ CHECKS = transport_table()
 BUDGET_S = 0.3
 ROUNDING_S = 0.002
 POINTS = 12
+LARGE = 1024 * 1024
 
 
 @CHECKS.add
@@ -81,7 +82,7 @@ async def a_deadline_in_the_past_sends_nothing(stage: Stage) -> None:
 
 @CHECKS.add
 async def a_call_may_be_cancelled_at_every_await(stage: Stage) -> None:
-    """Wherever a call, a stream or a connection attempt is cancelled, Cancelled alone comes out and nothing stays.
+    """Wherever a call, large or small, a stream or a connection attempt is cancelled, Cancelled alone comes out and nothing stays.
 
     No handler runs on, no task is left, and the next call on the same channel is answered. On a virtual clock every
     step of every task is tried; over real sockets a sample.
@@ -93,6 +94,10 @@ async def a_call_may_be_cancelled_at_every_await(stage: Stage) -> None:
 
         async def call() -> None:
             await service.write(write(f"key-{next(keys)}", "a"))
+
+        async def large() -> None:
+            await service.write(write(f"key-{next(keys)}", "a", text="x" * LARGE))
+            await service.pull(pull(LARGE))
 
         async def stream() -> None:
             async with service.notify(NOTIFY) as hints:
@@ -107,7 +112,7 @@ async def a_call_may_be_cancelled_at_every_await(stage: Stage) -> None:
             await stage.idle()
             await stage.check_answers(service)
 
-        for operation in (call, stream, connect):
+        for operation in (call, large, stream, connect):
             if stage.virtual:
                 hit = await cancel_everywhere(operation, in_order)
                 expect(hit > 5, f"{operation.__name__} was over after {hit} steps: nothing was waited for")
