@@ -71,6 +71,7 @@ class TinyHub:
         after_apply: Awaited by them when everything is changed and the answer is not yet under way.
         on_pull: Awaited by ``pull``.
         failure: What ``pull`` raises, and ``notify`` after its last hint.
+        on_hint: Awaited by ``notify`` before each hint.
         hints: How many hints ``notify`` gives.
         hint_letters: How many letters the scope of each hint is padded to.
         peers: Who asked to come in.
@@ -89,6 +90,7 @@ class TinyHub:
     after_apply: Hook = pass_by
     on_pull: Hook = pass_by
     failure: Exception | None = None
+    on_hint: Hook = pass_by
     hints: int = 0
     hint_letters: int = 0
     peers: list[Peer] = field(default_factory=list[Peer])
@@ -159,6 +161,7 @@ class TinyService:
 
         async def heads() -> AsyncGenerator[Hint]:
             for number in range(self.hub.hints):
+                await self.hub.on_hint()
                 self.hub.sent_hints += 1
                 yield Hint(request.scopes[0].ljust(self.hub.hint_letters, "."), number)
                 await trio.lowlevel.checkpoint()

@@ -259,6 +259,20 @@ class Mixes(Honest):
                 self.open.remove(items)
 
 
+class Fragile(Honest):
+    """Takes a reader who stops waiting for one who has gone."""
+
+    @asynccontextmanager
+    async def stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
+        async with self.inner.stream(method, message) as items:
+
+            async def until_cancelled() -> AsyncGenerator[msgspec.Struct]:
+                async for item in items:
+                    yield item  # a generator that an error has passed through is at its end
+
+            yield until_cancelled()
+
+
 class Sieve(Honest):
     """Leaves large items out."""
 
@@ -431,6 +445,7 @@ TRANSPORT_FAULTS: dict[str, tuple[BrokenSite, str]] = {
     ),
     "streams wait for each other": (BrokenSite(OneStream), "streams_of_one_channel_keep_apart"),
     "items go to another stream": (BrokenSite(Mixes), "streams_of_one_channel_keep_apart"),
+    "a cancelled wait ends the stream": (BrokenSite(Fragile), "a_wait_for_an_item_that_is_cancelled_loses_nothing"),
     "large items are lost": (BrokenSite(Sieve), "large_items_pass_and_larger_ones_end_their_stream"),
     "the trace is lost": (BrokenSite(Untraced), "direct_reads_and_writes_bring_their_results"),
     "a long call is given up": (BrokenSite(Impatient), "a_quiet_connection_stays_alive"),

@@ -191,20 +191,28 @@ class _Items:
             await self.open()
 
     async def _next(self) -> Packed:
-        call, self._call = self._call, None  # whatever is raised, nothing comes after it
+        call = self._call
         if call is None:
             raise StopAsyncIteration
+        failure: GRPCError | None = None
+        item: Packed | None = None
         try:
             item = await call.recv_message()
             if item is None:
                 await call.recv_trailing_metadata()
-                raise StopAsyncIteration
+        except trio.Cancelled:
+            raise  # who stops waiting loses nothing, and may wait again
         except GRPCError as error:
             failure = error
-        else:
-            self._call = call
+        except BaseException:
+            self._call = None
+            raise
+        if item is not None:
             self._renewed = False
             return item
+        self._call = None  # nothing comes after an error or the end
+        if failure is None:
+            raise StopAsyncIteration
         raise await told(failure)
 
 

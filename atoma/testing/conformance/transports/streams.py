@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import trio
 
 from atoma.contracts.sync import NotifyRequest
@@ -68,6 +70,24 @@ async def streams_and_calls_do_not_wait_for_each_other(stage: Stage) -> None:
                 with trio.fail_after(stage.limits.slow_s):
                     await stage.check_answers(service)
         expect_equal(first.head, 0, "the first item")
+
+
+@CHECKS.add
+async def a_wait_for_an_item_that_is_cancelled_loses_nothing(stage: Stage) -> None:
+    """Who stops waiting for an item may wait again: the stream goes on, and every item and its end arrive."""
+    stage.hub.hints = 10
+    stage.hub.on_hint = partial(trio.sleep, 0.05)
+    heads: list[int] = []
+    stopped = 0
+    async with stage.service() as service, service.notify(NOTIFY) as hints:
+        with trio.fail_after(30):
+            while len(heads) < stage.hub.hints:
+                with trio.move_on_after(0.02) as patience:
+                    heads.append((await anext(hints)).head)
+                stopped += patience.cancelled_caught
+            expect_equal([hint.head async for hint in hints], [], "the items after the last one")
+    expect_equal(heads, list(range(stage.hub.hints)), "the items of a stream")
+    expect(stopped > 0, "no wait was cancelled")
 
 
 @CHECKS.add

@@ -11,7 +11,8 @@ import trio
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
+from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.client import DEADLINE_MARGIN_S
 from atoma_transports._channel.codes import error_of
 from atoma_transports._channel.frames import budget_now
@@ -98,7 +99,11 @@ class HttpChannel:
                     opened = await self._opened(method, body, _trace_of(message), connection)
                     if isinstance(opened, ErrorInfo) and await self._renewed(opened, generation):
                         opened = await self._opened(method, body, _trace_of(message), connection)
-                    yield _Items(opened, spec, self._limits.frame_bytes, self._road)
+                    items = _Items(opened, spec, self._limits.frame_bytes, self._road)
+                    tasks = await connection.enter_async_context(open_tasks())
+                    connection.callback(tasks.cancel_scope.cancel)
+                    tasks.start_soon(items.read)
+                    yield items
             finally:
                 self._streams -= 1
 
@@ -149,35 +154,53 @@ class HttpChannel:
 
 
 class _Items:
-    """Reads a stream as fast as it is asked to. Not a generator, which could be left half-way."""
+    """Reads a stream, one record ahead of who asks. Not a generator, which could be left half-way.
+
+    The library drops a connection when a read is cancelled; here a task reads, so that who stops waiting for an item
+    may wait again and has missed nothing.
+    """
 
     def __init__(self, source: Reply | ErrorInfo, spec: Method, size_max: int, road: Road) -> None:
         self._road = road
         self._refused = source if isinstance(source, ErrorInfo) else None
         self._records = None if isinstance(source, ErrorInfo) else RecordReader(source, size_max)
         self._spec = spec
+        self._found, self._taken = trio.open_memory_channel[bytes | ErrorInfo | AtomaError](0)
 
     def __aiter__(self) -> _Items:
         return self
 
+    async def read(self) -> None:
+        """Read to the end, or to what went wrong, as fast as items are taken."""
+        with self._found:
+            if self._records is None:
+                return
+            try:
+                while (payload := await self._records.next()) is not None:
+                    await self._found.send(payload)
+                await self._records.finish()
+                return
+            except RecordsEnded as ended:
+                failure: ErrorInfo | AtomaError = ended.info
+                if ended.info.code == "UNAVAILABLE":  # so says a server that is about to go
+                    self._road.doubt()
+            except AtomaError as error:
+                failure = error
+            await self._found.send(failure)
+
     async def __anext__(self) -> msgspec.Struct:
         if self._refused is not None:
             return await _raise(self._refused)
-        if self._records is None:
-            raise StopAsyncIteration
-        records, self._records = self._records, None  # whatever is raised, nothing comes after it
         try:
-            payload = await records.next()
-        except RecordsEnded as ended:
-            self._refused = ended.info
-            if ended.info.code == "UNAVAILABLE":  # so says a server that is about to go
-                self._road.doubt()
-            return await _raise(ended.info)
-        if payload is None:
-            await records.finish()
-            raise StopAsyncIteration
-        self._records = records
-        return decode(payload, self._spec.reply)
+            found = await self._taken.receive()
+        except trio.EndOfChannel:
+            raise StopAsyncIteration from None
+        if isinstance(found, bytes):
+            return decode(found, self._spec.reply)
+        if isinstance(found, ErrorInfo):
+            self._refused = found
+            return await _raise(found)
+        raise found
 
 
 async def _raise(info: ErrorInfo) -> msgspec.Struct:
