@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from atoma.contracts.codec import encode
 from atoma.contracts.values import ErrorInfo, remote_error
 from atoma.errors import (
     AtomaError,
@@ -28,6 +29,11 @@ from atoma.errors import (
 
 Category: TypeAlias = Literal["session", "outcome", "transient", "resync"]
 MESSAGE_LENGTH_MAX = 2000
+CUT_LENGTH = 500
+ERROR_BYTES_MAX = 4096
+"""What an error may take as MessagePack. Other people's gRPC clients take 8 KiB of metadata, and binary metadata grows by
+a third on the wire; an error is the same on every transport."""
+WAIT_MS_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +108,38 @@ _PROTOCOL = frozenset(
 
 
 def info_of(error: AtomaError) -> ErrorInfo:
-    """``error`` as it goes over the wire: never with a trace, SQL or a path."""
+    """``error`` as it goes over the wire: never with a trace, SQL or a path, and never more than any transport carries."""
+    return fitting(_info_of(error))
+
+
+def fitting(info: ErrorInfo) -> ErrorInfo:
+    """``info`` as every transport can carry it; what is too long loses the end of its message, then its facts."""
+    facts = {_text(name): _text(fact) for name, fact in info.info.items()}
+    wait_ms = min(max(info.retry_after_ms, 0), WAIT_MS_MAX)
+    code, message = _text(info.code), _text(info.message)
+    for length in (len(message), CUT_LENGTH):
+        found = ErrorInfo(code, message[:length], info.retryable, wait_ms, facts)
+        if len(encode(found)) <= ERROR_BYTES_MAX:
+            return found
+    return ErrorInfo(code[:CUT_LENGTH], message[:CUT_LENGTH], info.retryable, wait_ms)
+
+
+def _text(text: str) -> str:
+    """``text`` with a mark in place of half a surrogate pair, which no message can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _wait_ms(seconds: float) -> int:
+    """Milliseconds to wait: whatever an application gave, a number that can be sent."""
+    return round(min(seconds * 1000, WAIT_MS_MAX)) if seconds > 0 else 0
+
+
+def _info_of(error: AtomaError) -> ErrorInfo:
     message = str(error)[:MESSAGE_LENGTH_MAX]
     if isinstance(error, RemoteError):
         prefix = f"{error.remote_code}: "
         message = message.removeprefix(prefix)
-        wait_ms = round(error.retry_after_s * 1000)
+        wait_ms = _wait_ms(error.retry_after_s)
         return ErrorInfo(error.remote_code, message, error.remote_retryable, wait_ms, error.info)
     retryable = is_retryable(error)
     if isinstance(error, AuthenticationError | ProtocolError):
@@ -124,7 +156,7 @@ def info_of(error: AtomaError) -> ErrorInfo:
     if isinstance(error, ConflictError | WriteRejected):
         info["id"] = error.id
     if isinstance(error, CircuitOpen):
-        wait_ms = round(error.retry_after_s * 1000)
+        wait_ms = _wait_ms(error.retry_after_s)
     if isinstance(error, ExecutionError) and not message:
         message = error.code
     return ErrorInfo(error.code, message, retryable, wait_ms, info)

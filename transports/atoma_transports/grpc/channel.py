@@ -161,7 +161,7 @@ class _Items:
         self._call: Call | None = None
         self._generation = 0
         self._renewed = False
-        self._failure: AtomaError | None = None
+        self._failure: GRPCError | None = None
 
     async def open(self) -> None:
         """Send the request."""
@@ -186,34 +186,31 @@ class _Items:
             except AuthenticationError:
                 if self._renewed or not await self._channel.renew(self._generation):
                     raise
-            self._renewed = True
+            self._renewed, self._failure = True, None
             await self._calls.aclose()
             await self.open()
 
     async def _next(self) -> Packed:
-        call = self._call
-        if call is None:
+        if self._call is not None:
+            try:
+                item = await self._call.recv_message()
+                if item is None:
+                    await self._call.recv_trailing_metadata()
+            except trio.Cancelled:
+                raise  # who stops waiting loses nothing, and may wait again
+            except GRPCError as error:
+                self._call, self._failure = None, error  # nothing comes after it
+            except BaseException:
+                self._call = None
+                raise
+            else:
+                if item is not None:
+                    self._renewed = False
+                    return item
+                self._call = None
+        if self._failure is None:
             raise StopAsyncIteration
-        failure: GRPCError | None = None
-        item: Packed | None = None
-        try:
-            item = await call.recv_message()
-            if item is None:
-                await call.recv_trailing_metadata()
-        except trio.Cancelled:
-            raise  # who stops waiting loses nothing, and may wait again
-        except GRPCError as error:
-            failure = error
-        except BaseException:
-            self._call = None
-            raise
-        if item is not None:
-            self._renewed = False
-            return item
-        self._call = None  # nothing comes after an error or the end
-        if failure is None:
-            raise StopAsyncIteration
-        raise await told(failure)
+        raise await told(self._failure)
 
 
 @asynccontextmanager

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import msgspec
 from grpclib.const import Status
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
-from atoma_transports._channel.codes import CODES
+from atoma_transports._channel.codes import CODES, fitting
 
 TRAILER = "atoma-error-bin"
-TRAILER_BYTES_MAX = 4096
-"""Other people's clients take 8 KiB of metadata, and binary metadata grows by a third on the wire."""
 MESSAGE_LENGTH_MAX = 300
-CUT_LENGTH = 500
 
 _BY_STATUS = {
     Status.CANCELLED: "UNAVAILABLE",  # cut off by somebody on the way
@@ -48,13 +44,8 @@ def status_of(info: ErrorInfo) -> Status:
 
 
 def trailer_of(info: ErrorInfo) -> bytes:
-    """``info`` for the trailer; what is too long for other people's clients loses the end of its message, then its facts."""
-    data = encode(info)
-    if len(data) > TRAILER_BYTES_MAX:
-        data = encode(msgspec.structs.replace(info, message=info.message[:CUT_LENGTH]))
-    if len(data) > TRAILER_BYTES_MAX:
-        data = encode(msgspec.structs.replace(info, message=info.message[:CUT_LENGTH], info={}))
-    return data
+    """``info`` for the trailer."""
+    return encode(fitting(info))
 
 
 def info_from(status: Status, message: str | None, metadata: Mapping[str, str | bytes]) -> ErrorInfo:

@@ -180,6 +180,10 @@ def failures() -> list[tuple[Exception, tuple[type[AtomaError], str, bool, float
     moved = ConflictError("it möved", store="notes", id="a")
     wrong = ValidationError("too long", store="notes", field="text", value="secret")
     group = ExceptionGroup("many", [QueryError("alone in a group")])
+    long = RemoteError("x" * 100_000, remote_code="BUSY", info={str(number): "y" * 1000 for number in range(100)})
+    strange = RemoteError(
+        "half of a pair: \ud800", remote_code="QUOTA", retry_after_s=float("inf"), info={"\udfff": "\n\0"}
+    )
     return [
         (limited, (RemoteError, "RATE_LIMITED", True, 1.5, {"a": "ß"})),
         (gone, (RemoteError, "CURSOR_TOO_OLD", True, 0, {})),
@@ -191,6 +195,8 @@ def failures() -> list[tuple[Exception, tuple[type[AtomaError], str, bool, float
         (StoreCorrupt("near 'SELECT secret': no such table"), (RemoteError, "CORRUPT", False, 0, {})),
         (RuntimeError("near 'SELECT secret'"), (RemoteError, "INTERNAL", True, 0, {})),
         (group, (RemoteError, "QUERY", False, 0, {})),
+        (long, (RemoteError, "BUSY", False, 0, {})),
+        (strange, (RemoteError, "QUOTA", False, (2**31 - 1) / 1000, {"?": "\n\0"})),
     ]
 
 
@@ -198,7 +204,8 @@ def failures() -> list[tuple[Exception, tuple[type[AtomaError], str, bool, float
 async def errors_are_the_same_everywhere(stage: Stage) -> None:
     """What a service raises comes out of calls and streams as the same type with the same code, facts and waiting time.
 
-    Nothing of the server's inside is told: no SQL, no path, no trace.
+    Nothing of the server's inside is told: no SQL, no path, no trace. What no message can hold, or is too long for one,
+    harms no other call.
     """
     async with stage.service() as service:
         with unlogged():

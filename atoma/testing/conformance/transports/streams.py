@@ -46,15 +46,17 @@ async def leaving_a_stream_stops_its_handler(stage: Stage) -> None:
 
 @CHECKS.add
 async def a_stream_that_fails_tells_after_what_it_has_brought(stage: Stage) -> None:
-    """Items that were sent before the service failed arrive before its error does."""
+    """Items that were sent before the service failed arrive before its error does, and who asks on is told it again."""
     stage.hub.hints = 5
     stage.hub.failure = RemoteError("enough", remote_code="BUSY", remote_retryable=True)
     heads: list[int] = []
     async with stage.service() as service:
-        with expect_error(RemoteError, what="the stream") as caught:
-            async with service.notify(NOTIFY) as hints:
+        async with service.notify(NOTIFY) as hints:
+            with expect_error(RemoteError, what="the stream") as caught:
                 async for hint in hints:
                     heads.append(hint.head)
+            with expect_error(RemoteError, what="the stream, asked again"):
+                await anext(hints)
         expect_equal((heads, caught.error.remote_code), (list(range(5)), "BUSY"), "the items, and the error after them")
 
 

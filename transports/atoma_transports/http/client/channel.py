@@ -162,7 +162,7 @@ class _Items:
 
     def __init__(self, source: Reply | ErrorInfo, spec: Method, size_max: int, road: Road) -> None:
         self._road = road
-        self._refused = source if isinstance(source, ErrorInfo) else None
+        self._failure: ErrorInfo | AtomaError | None = source if isinstance(source, ErrorInfo) else None
         self._records = None if isinstance(source, ErrorInfo) else RecordReader(source, size_max)
         self._spec = spec
         self._found, self._taken = trio.open_memory_channel[bytes | ErrorInfo | AtomaError](0)
@@ -189,18 +189,17 @@ class _Items:
             await self._found.send(failure)
 
     async def __anext__(self) -> msgspec.Struct:
-        if self._refused is not None:
-            return await _raise(self._refused)
-        try:
-            found = await self._taken.receive()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
-        if isinstance(found, bytes):
-            return decode(found, self._spec.reply)
-        if isinstance(found, ErrorInfo):
-            self._refused = found
-            return await _raise(found)
-        raise found
+        if self._failure is None:
+            try:
+                found = await self._taken.receive()
+            except trio.EndOfChannel:
+                raise StopAsyncIteration from None
+            if isinstance(found, bytes):
+                return decode(found, self._spec.reply)
+            self._failure = found
+        if isinstance(self._failure, ErrorInfo):
+            return await _raise(self._failure)
+        raise self._failure
 
 
 async def _raise(info: ErrorInfo) -> msgspec.Struct:
