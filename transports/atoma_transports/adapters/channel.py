@@ -18,15 +18,30 @@ Token: TypeAlias = str | Callable[[], Awaitable[str]]
 """A bearer token, or a function that is asked for one at every connection and before it expires on a connection."""
 
 
-async def _ask(token: Token) -> str:
+TOKEN_LENGTH_MAX = 16 * 1024
+"""Characters of a token: what a header of any transport has room for."""
+
+
+async def ask_for(token: Token) -> str:
+    """The token to send; the same are possible on every transport.
+
+    Raises:
+        AuthenticationError: The function failed, or what it gave is no token.
+    """
     if isinstance(token, str):
-        return token
-    try:
-        return await token()
-    except AtomaError:
-        raise
-    except Exception as error:  # the function is the application's
-        raise AuthenticationError(f"the token function failed: {type(error).__name__}") from error
+        secret = token
+    else:
+        try:
+            secret = await token()
+        except AtomaError:
+            raise
+        except Exception as error:  # the function is the application's
+            raise AuthenticationError(f"the token function failed: {type(error).__name__}") from error
+    if not secret.isascii() or not secret.isprintable() or secret != secret.strip():
+        raise AuthenticationError("the token is not one line of printable ASCII characters")
+    if len(secret) > TOKEN_LENGTH_MAX:
+        raise AuthenticationError(f"the token has {len(secret)} characters; at most {TOKEN_LENGTH_MAX} are sent")
+    return secret
 
 
 @asynccontextmanager
@@ -49,6 +64,6 @@ async def open_channel(
         ProtocolError: The other side speaks something else.
     """
     async with opening.open_channel(
-        pipe, METHODS, ask=partial(_ask, token), renews=not isinstance(token, str), limits=limits or ChannelLimits()
+        pipe, METHODS, ask=partial(ask_for, token), renews=not isinstance(token, str), limits=limits or ChannelLimits()
     ) as channel:
         yield channel

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from atoma.errors import AtomaError, AuthenticationError
-from atoma_transports.adapters.channel import Token
+from atoma_transports.adapters.channel import Token, ask_for
 
 
 class Credentials:
@@ -31,10 +30,7 @@ class Credentials:
         Raises:
             AuthenticationError: The function failed, or what it gave is no token.
         """
-        secret = self._token if isinstance(self._token, str) else await self._asked(self._token)
-        if not secret.isascii() or not secret.isprintable() or secret != secret.strip():
-            raise AuthenticationError("the token is not one line of printable ASCII characters")
-        self.current = secret
+        self.current = await ask_for(self._token)
         self.generation += 1
 
     async def renew(self, generation: int) -> bool:
@@ -49,12 +45,3 @@ class Credentials:
             if self.generation == generation:
                 await self.ask()
         return True
-
-    async def _asked(self, token: Token) -> str:
-        assert not isinstance(token, str)
-        try:
-            return await token()
-        except AtomaError:
-            raise
-        except Exception as error:  # the function is the application's
-            raise AuthenticationError(f"the token function failed: {type(error).__name__}") from error

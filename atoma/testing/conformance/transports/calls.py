@@ -248,7 +248,14 @@ def check_failure(error: AtomaError, wanted: tuple[type[AtomaError], str, bool, 
 
 @CHECKS.add
 async def without_the_right_token_nobody_comes_in(stage: Stage) -> None:
-    """A wrong or missing token is an AuthenticationError of ``connect``, and no service is asked anything."""
+    """A wrong or missing token is an AuthenticationError of ``connect``, and no service is asked anything.
+
+    So is a text that is no token: more than a line of printable ASCII characters, or than 16 KiB of them.
+    """
+    for text in ("ü", "two\nlines", " padded", "half of a pair: \ud800", "x" * 100_000):
+        with expect_error(AuthenticationError, what=f"connecting with {text[:20]!r} as token"):
+            async with stage.channel(token=text):
+                raise AssertionError("came in")
     for token in ("", "wrong", "x" * 1000):
         with expect_error(AuthenticationError, what=f"connecting with the token {token[:10]!r}") as caught:
             async with stage.channel(token=token):
