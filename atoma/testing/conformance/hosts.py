@@ -70,6 +70,7 @@ class TinyHub:
         before_apply: Awaited by ``push`` and ``write`` before they change anything.
         after_apply: Awaited by them when everything is changed and the answer is not yet under way.
         on_pull: Awaited by ``pull``.
+        unsayable: Scope whose ``pull`` is answered with what no message can hold.
         failure: What ``pull`` raises, and ``notify`` after its last hint.
         on_hint: Awaited by ``notify`` before each hint.
         hints: How many hints ``notify`` gives.
@@ -89,6 +90,7 @@ class TinyHub:
     before_apply: Hook = pass_by
     after_apply: Hook = pass_by
     on_pull: Hook = pass_by
+    unsayable: str = ""
     failure: Exception | None = None
     on_hint: Hook = pass_by
     hints: int = 0
@@ -149,7 +151,8 @@ class TinyService:
                 raise self.hub.failure
             row = (1, "id", "ü" * (request.max_bytes // 2), b"\x00\xff", 1.5, None, -(2**63))
             page = StoreChanges("notes", 1, ("id", "text", "blob", "real", "null", "int"), (row,), ((2, "gone"),))
-            return PullReply(request.scope, request.cursor, Cursor(b"e", 2, b"h"), (page,), head=2)
+            scope = "\ud800" if request.scope == self.hub.unsayable else request.scope
+            return PullReply(scope, request.cursor, Cursor(b"e", 2, b"h"), (page,), head=2)
 
     async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
         """An empty page whose token has grown by ``+``."""

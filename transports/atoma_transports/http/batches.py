@@ -232,7 +232,10 @@ async def _carry(
         reply: msgspec.Struct | ErrorInfo = refusal("OVERLOADED", "too many calls in one batch", retry_after_ms=100)
     else:
         reply = await _answer(call, admitted)
-    data = _encode(encoding, call.head.id, reply)
+    try:
+        data = _encode(encoding, call.head.id, reply)
+    except Exception as error:  # an answer that no message can hold
+        data = _encode(encoding, call.head.id, explain(error, call.head.method, call.head.trace_id))
     if len(data) > size_max:
         text = f"the answer takes {len(data)} bytes; the limit is {size_max}: ask for less"
         data = _encode(encoding, call.head.id, refusal("TOO_LARGE", text))

@@ -247,6 +247,27 @@ def check_failure(error: AtomaError, wanted: tuple[type[AtomaError], str, bool, 
 
 
 @CHECKS.add
+async def an_answer_that_cannot_be_sent_fails_its_own_call(stage: Stage) -> None:
+    """A service's answer that no message can hold is INTERNAL for its caller, and calls that travel with it are answered."""
+    stage.hub.unsayable = "bad"
+    got: dict[str, str] = {}
+    async with stage.service() as service:
+
+        async def call(scope: str) -> None:
+            try:
+                got[scope] = (await service.pull(pull(scope=scope))).scope
+            except RemoteError as error:
+                got[scope] = error.remote_code
+
+        with unlogged():
+            async with trio.open_nursery() as nursery:
+                for scope in ("good", "bad", "fine"):
+                    nursery.start_soon(call, scope)
+        await stage.check_answers(service)
+    expect_equal(got, {"good": "good", "bad": "INTERNAL", "fine": "fine"}, "what the callers got")
+
+
+@CHECKS.add
 async def without_the_right_token_nobody_comes_in(stage: Stage) -> None:
     """A wrong or missing token is an AuthenticationError of ``connect``, and no service is asked anything.
 
