@@ -142,11 +142,11 @@ async def test_headers_stay_readable_whatever_table_the_peer_has(sizes: list[int
 def test_what_is_remembered_is_what_was_said(steps: list[list[tuple[str, str, bool]] | int]) -> None:
     """The remembering ends against each other and against hpack's own, with tables of changing size."""
     encoder, decoder, witness = RememberingEncoder(), RememberingDecoder(100_000), Decoder(100_000)
-    for reader in (decoder, witness):
-        reader.max_allowed_table_size = 10_000
     for step in steps:
         if isinstance(step, int):
             encoder.header_table_size = step
+            for reader in (decoder, witness):  # which takes nothing beyond its last word
+                reader.max_allowed_table_size = step
             assert encoder.header_table_size == min(step, 4096)  # what the peer offers is not what is taken
             continue
         lasting = [(name, value) for name, value, once in step if not once]
@@ -155,6 +155,15 @@ def test_what_is_remembered_is_what_was_said(steps: list[list[tuple[str, str, bo
         expected = [(name.encode(), value.encode()) for name, value in headers]
         assert [tuple(header) for header in decoder.decode(block, raw=True)] == expected
         assert [tuple(header) for header in witness.decode(block, raw=True)] == expected
+
+
+def test_sizes_that_came_and_went_are_not_told() -> None:
+    """Of all sizes since the last headers the smallest and the last one are told: others may be more than is allowed now."""
+    encoder, decoder = RememberingEncoder(), Decoder()
+    for size in (50, 4096, 60):
+        encoder.header_table_size = size
+    decoder.max_allowed_table_size = 60
+    assert [tuple(header) for header in decoder.decode(encoder.encode([("a", "x")]), raw=True)] == [(b"a", b"x")]
 
 
 def test_a_block_that_changes_the_table_is_read_each_time() -> None:

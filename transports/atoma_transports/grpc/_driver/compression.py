@@ -48,7 +48,8 @@ class RememberingEncoder(Encoder):
         if value != self.header_table.maxsize:
             self._blocks.clear()
             self.header_table.maxsize = value
-            self.table_size_changes.append(value)
+            lowest = min([value, *self.table_size_changes])
+            self.table_size_changes = [value] if lowest == value else [lowest, value]  # hpack would tell them all
 
     def encode(self, headers: Any, huffman: bool = True) -> bytes:
         """The block for ``headers``; those at the end that are ``passing`` are written out."""
