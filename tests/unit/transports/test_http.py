@@ -216,6 +216,16 @@ async def test_what_is_refused(
         assert "SELECT" not in text
 
 
+async def test_a_body_with_two_lengths_is_refused_and_ends_the_connection() -> None:
+    async with site() as page:
+        await page.send(
+            "POST /act HTTP/1.1\nhost: localhost\ncontent-type: application/json\ncontent-length: 3\n"
+            "transfer-encoding: chunked\n\n1\n1\n0\n\n"
+        )
+        assert (await page.answer())[0] == 400
+        assert await page.closed()
+
+
 async def test_sizes_have_bounds() -> None:
     async with site() as page:
         assert (await page.ask("POST", "/act", json.dumps("x" * (1024 * 1024 - 2))))[0] == 201

@@ -47,6 +47,8 @@ def read_head(head: h11.Request, hosting: Hosting) -> Asked:
     if head.http_version not in (b"1.0", b"1.1"):
         raise HttpError(505, "HTTP/1.1 is spoken here")
     fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+    if "content-length" in fields and "transfer-encoding" in fields:  # which a proxy on the way may read otherwise
+        raise HttpError(400, "a body has one length")
     if not hosting.known_host(fields.get("host", "")):
         raise HttpError(421, "this server is not known under that name")
     method = head.method.decode("latin-1")

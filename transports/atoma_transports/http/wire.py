@@ -99,6 +99,7 @@ class ServerWire:
         """The next request line and headers; None when the client is done.
 
         Raises:
+            Gone: The connection broke.
             h11.RemoteProtocolError: What came is not HTTP/1.1.
         """
         event: object = self._http.next_event()
@@ -136,7 +137,10 @@ class ServerWire:
             if self._http.they_are_waiting_for_100_continue:
                 go_on = h11.InformationalResponse(status_code=100, headers=[], reason=REASONS[100])
                 await self.write(self._http.send(go_on) or b"")
-            self._http.receive_data(bytes(await self._stream.receive_some(RECEIVE_BYTES)))
+            try:
+                self._http.receive_data(bytes(await self._stream.receive_some(RECEIVE_BYTES)))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise Gone from None
 
     async def body(self, size_max: int) -> bytes:
         """The body of the request in hand.

@@ -219,8 +219,9 @@ class Site:
     peer: Peer = PEER
     open: int = 0
 
-    def connect(self) -> Client:
+    def connect(self, on_receive: Callable[[], Awaitable[None]] = nothing) -> Client:
         ours, theirs = trio.testing.memory_stream_pair()
+        theirs.receive_stream.receive_some_hook = on_receive
         self.nursery.start_soon(self._serve, theirs)
         return Client(ours)
 

@@ -276,3 +276,21 @@ async def test_authenticating_takes_no_longer_than_it_may() -> None:
         answer = await site.connect().call("pull", pull())
         assert (answer.status, answer.code) == (503, "UNAVAILABLE")
         assert trio.current_time() >= 3
+
+
+async def test_a_connection_that_breaks_in_a_body_is_no_failure_of_the_server(caplog: pytest.LogCaptureFixture) -> None:
+    broken = trio.Event()
+
+    async def breaks() -> None:
+        if broken.is_set():
+            raise trio.BrokenResourceError
+
+    async with open_site() as site:
+        client = site.connect(breaks)
+        await client.send("POST", "/v1/pull", b"{", content_length="9")
+        await trio.sleep(0.1)
+        broken.set()
+        await client.stream.send_all(b" ")
+        await trio.sleep(0.1)
+        assert site.open == 0
+    assert not caplog.records
