@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,30 @@ async def test_calls_of_any_size_pass_and_closing_is_prompt(tmp_path: Path) -> N
         with pytest.raises(AuthenticationError):
             async with WebSocketTransport(url, token="x", ssl_context=client_context(certificate)).connect():
                 raise AssertionError("came in")
+
+
+async def test_transports_that_connect_at_once_may_share_a_context(tmp_path: Path) -> None:
+    """Each offers its own language in the handshake, whatever the others set on the context meanwhile."""
+    certificate = make_certificate(tmp_path)
+    client, server = client_context(certificate), server_context(certificate)
+    server.set_alpn_protocols(["http/1.1", "h2"])
+    offered: set[tuple[bytes, str | None]] = set()
+
+    async def answer(socket: trio.SocketStream) -> None:
+        stream = trio.SSLStream(socket, server, server_side=True, https_compatible=True)
+        first = bytes(await stream.receive_some(3))
+        offered.add((first, stream.selected_alpn_protocol()))
+        await trio.aclose_forcefully(stream)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, answer, 0, host="127.0.0.1"))
+        where = f"localhost:{listeners[0].socket.getsockname()[1]}"
+        async with trio.open_nursery() as clients:
+            for _ in range(5):
+                for make in SECURE.values():
+                    clients.start_soon(failure, make(where, ssl_context=client))
+        nursery.cancel_scope.cancel()
+    assert offered == {(b"GET", "http/1.1"), (b"POS", "http/1.1"), (b"PRI", "h2")}
 
 
 @over_tls
