@@ -402,6 +402,34 @@ async def test_the_subprotocol_is_accepted_when_it_is_offered_and_never_asked_fo
 
 
 @virtual
+async def test_a_ping_that_comes_while_a_message_goes_out_is_answered_after_it() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    pipe = WebSocketPipe(theirs, ConnectionType.SERVER, b"", message_bytes=1_000)
+    stranger, taken = Foreigner(ours, ConnectionType.CLIENT), trio.Event()
+    deliver = theirs.send_stream.send_all_hook
+    assert deliver is not None
+
+    async def deliver_later() -> None:
+        await taken.wait()
+        await deliver()
+
+    theirs.send_stream.send_all_hook = deliver_later
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pipe.send, b"message")
+        nursery.start_soon(pipe.receive)
+        await trio.testing.wait_all_tasks_blocked()
+        await stranger.say(Ping(payload=b"there?"))
+        await trio.testing.wait_all_tasks_blocked()
+        taken.set()
+        with trio.fail_after(1):
+            assert [await stranger.heard(), await stranger.heard()] == [
+                BytesMessage(data=b"message"),
+                Pong(payload=b"there?"),
+            ]
+        nursery.cancel_scope.cancel()
+
+
+@virtual
 async def test_a_handshake_comes_in_any_pieces() -> None:
     ours, theirs = trio.testing.memory_stream_pair()
     rests: list[bytes] = []
