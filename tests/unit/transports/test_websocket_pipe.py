@@ -176,6 +176,31 @@ async def test_a_stranger_cannot_make_the_server_buffer_much() -> None:
 
 
 @virtual
+async def test_a_client_that_asks_and_takes_no_answer_is_not_read_any_further() -> None:
+    """The answers to what needs no handler are bounded, too: pings, calls of methods that are not there."""
+    for frame in (encode_frame("ping"), encode_frame("call", 7, method="none")):
+        ours, theirs = trio.testing.memory_stream_pair()
+        pipe = WebSocketPipe(ours, ConnectionType.SERVER, b"", message_bytes=1_000_000)
+        never, reads = trio.Event(), 0
+
+        async def count() -> None:
+            nonlocal reads
+            reads += 1
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve_pipe, pipe, Host(), Peer("127.0.0.1", True, "websocket"))
+            client = Foreigner(theirs, ConnectionType.CLIENT)
+            await client.come_in()
+            ours.send_stream.send_all_hook = never.wait
+            ours.receive_stream.receive_some_hook = count
+            one = client.protocol.send(BytesMessage(data=frame))
+            await theirs.send_all(one * 100_000)  # some megabytes: 64 KiB are read at once
+            await trio.testing.wait_all_tasks_blocked()
+            assert 0 < reads < 8
+            nursery.cancel_scope.cancel()
+
+
+@virtual
 async def test_after_the_welcome_messages_are_as_large_as_the_limit_says() -> None:
     limits = ChannelLimits(frame_bytes=1024 * 1024)
     async with foreign_client(limits=limits) as (client, _):

@@ -9,6 +9,7 @@ import trio
 
 from atoma_transports._channel.pipe import LOST, EagerPipe, MessagePipe
 
+FRAMES_MAX = 1024  # that wait: a small frame takes some hundred bytes here
 SLOW_BYTES_S = 16 * 1024  # a peer that takes a large frame at this rate or better is slow, not gone
 
 
@@ -56,6 +57,8 @@ class Outgoing:
     def put_now(self, ticket: Ticket) -> None:
         """Send or queue without waiting; for small frames that are bounded otherwise (one cancel per call, one ping …).
 
+        Whoever answers what comes in like this reads no further before :meth:`room`.
+
         Raises:
             trio.BrokenResourceError: The connection is gone.
         """
@@ -91,6 +94,13 @@ class Outgoing:
         self._closed = True
         self._space.unpark_all()
         self._quiet.unpark_all()
+
+    async def room(self) -> None:
+        """Wait while more is queued than there should be, which :meth:`put_now` alone brings about."""
+        while len(self._queue) > 1 and not self._closed:
+            if self._bytes <= self._bytes_max and len(self._queue) <= FRAMES_MAX:
+                return
+            await self._space.park()
 
     async def flushed(self) -> None:
         """Wait until nothing is left to send, or nothing can be sent any more."""

@@ -23,11 +23,13 @@ class Served:
         request: Type of the request.
         answer: Makes the reply.
         feed: Makes the items.
+        reads: ``answer`` changes nothing, so that an answer for which there is no room may be made again.
     """
 
     request: type[msgspec.Struct]
     answer: Answer | None = None
     feed: Feed | None = None
+    reads: bool = False
 
 
 ServedTable: TypeAlias = Mapping[str, Served]

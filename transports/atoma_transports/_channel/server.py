@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 import trio
@@ -18,12 +19,13 @@ from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import info_of, refusal
 from atoma_transports._channel.explaining import explain
 from atoma_transports._channel.frames import CLIENT_KINDS, Frame, FrameKind, deadline_of, decode_frame, encode_frame
+from atoma_transports._channel.held import Held
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.outgoing import Outgoing, Ticket
 from atoma_transports._channel.pipe import LOST, MessagePipe, close_pipe, explain_close
 from atoma_transports._channel.pulse import Pulse, until_mute
 from atoma_transports._channel.rate import PAUSE_S, Meter
-from atoma_transports._channel.served import Served, ServedTable
+from atoma_transports._channel.served import Answer, Served, ServedTable
 from atoma_transports._channel.session import Session, first_session, session_for
 
 __all__ = ["Served", "ServedTable", "ServerConnection", "serve_connection"]
@@ -89,9 +91,10 @@ class ServerConnection:
         self._limits = limits
         self._drain = drain
         self._running: dict[int, _Running] = {}
-        self._tasks = 0  # answers under way, those included that the caller has given up and that are winding down
+        self._tasks = 0  # answers under way; also those given up that are winding down, and those that wait to be sent
         self._idle = trio.lowlevel.ParkingLot()
         self._out = Outgoing(pipe, limits.queue_bytes, limits.slow_s)
+        self._held = Held(limits.queue_bytes)
         self._pulse = Pulse(pipe, lambda: self._say("pong"), limits)
         self._meter = None if peer.loopback or not limits.bytes_per_s else Meter(limits.bytes_per_s)
         self._renewing = False
@@ -129,6 +132,7 @@ class ServerConnection:
             frame = decode_frame(data, self._limits.frame_bytes)
             self._pulse.frame_at = trio.current_time()
             self._take(frame, nursery)
+            await self._out.room()  # or a client that reads nothing would have its answers gathered here
             if self._meter is not None:
                 self._meter.count(len(data))
                 await self._meter.pause()
@@ -283,7 +287,8 @@ class ServerConnection:
             with call.scope:
                 request = decode(frame.payload, served.request)
                 if served.answer is not None:
-                    payload = encode(await served.answer(self._session.service, request))
+                    make = partial(self._made, served.answer, request)
+                    payload = await self._held.take(make, reads=served.reads)
                 else:
                     refused = await self._stream(frame.id, call, served, request)
             if call.scope.cancelled_caught:
@@ -291,16 +296,20 @@ class ServerConnection:
         except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
             refused = explain(error, frame.method, frame.trace_id)
         finally:
-            self._tasks -= 1
             if self._running.get(frame.id) is call:
                 del self._running[frame.id]
                 wanted = True
             else:
                 wanted = False  # cancelled by the caller
-            if not self._tasks:
-                self._idle.unpark_all()
         if wanted:
             await self._send_answer(frame.id, payload, refused, streams=call.credit is not None)
+        self._held.give(len(payload))
+        self._tasks -= 1
+        if not self._tasks:
+            self._idle.unpark_all()
+
+    async def _made(self, answer: Answer, request: msgspec.Struct) -> bytes:
+        return encode(await answer(self._session.service, request))
 
     async def _send_answer(self, id: int, payload: bytes, refused: ErrorInfo | None, *, streams: bool) -> None:
         if refused is not None:

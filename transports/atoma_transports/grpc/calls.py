@@ -16,7 +16,9 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import AuthenticationError, ProtocolError, RemoteError, TokenExpired
 from atoma_transports._channel.codes import refusal
 from atoma_transports._channel.explaining import explain
+from atoma_transports._channel.held import Held
 from atoma_transports._channel.rate import PAUSE_S, Meter
+from atoma_transports._channel.served import Answer
 from atoma_transports._channel.session import Session
 from atoma_transports.grpc._driver.server import ServerCall
 from atoma_transports.grpc.convert import pack, unpack
@@ -62,6 +64,7 @@ class SyncCalls:
         self._limits = hosting.limits
         self._admission = Admission(hosting.host, hosting.peer)
         self._meter = meter
+        self._held = Held(hosting.limits.queue_bytes)
         self._refused = 0
         self._streams: set[_Stream] = set()
 
@@ -99,11 +102,18 @@ class SyncCalls:
             admitted = await self._admit(call)
             request = await _received(call, served.request)
             trace_id = _trace_of(request)
-            data = self._packed(await served.answer(admitted.service, request))
+            make = partial(self._made, served.answer, admitted, request)
+            data = await self._held.take(make, reads=served.reads)
         except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
             refuse(call, explain(error, method, trace_id))
         else:
-            await _reply(call, data)
+            try:
+                await _reply(call, data)
+            finally:
+                self._held.give(len(data))
+
+    async def _made(self, answer: Answer, admitted: Session, request: msgspec.Struct) -> bytes:
+        return self._packed(await answer(admitted.service, request))
 
     async def _feed(self, method: str, call: Call) -> None:
         served = SERVED[method]

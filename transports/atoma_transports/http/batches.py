@@ -18,6 +18,7 @@ from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import refusal
 from atoma_transports._channel.explaining import explain
 from atoma_transports._channel.frames import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
+from atoma_transports._channel.held import Held
 from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import Refused, fields_of
 from atoma_transports.http.encodings import AS_JSON, AS_MSGPACK, Encoding
@@ -31,6 +32,8 @@ from atoma_transports.serving.calls import SERVED
 from atoma_transports.serving.face import Hosting
 
 BATCH_ID = re.compile(r"[0-9A-Za-z_-]{8,64}", re.ASCII)
+ENVELOPE_BYTES = 30
+"""What the envelope of answers in JSON takes, at most."""
 CALLS_MAX = 4096
 """Calls of batches in flight on one port, over all connections."""
 
@@ -172,12 +175,13 @@ async def answer_batch(
         Refused: There are too many.
     """
     size_max = hosting.limits.frame_bytes
+    held = Held(hosting.limits.queue_bytes)
 
     async def run(done: Callable[[int, bytes], Awaitable[None]]) -> None:
         async with open_tasks() as nursery:
             for index, call in enumerate(several.calls.values()):
                 full = index >= hosting.limits.calls
-                nursery.start_soon(_carry, call, admitted, several.encoding, size_max, full, done)
+                nursery.start_soon(_carry, call, admitted, several.encoding, size_max, held, full, done)
 
     with batches.open(admitted.principal.subject, several):
         if several.encoding is AS_JSON:
@@ -193,15 +197,21 @@ async def _answer_at_once(
     size_max: int,
 ) -> None:
     replies: dict[int, bytes] = {}
+    size = ENVELOPE_BYTES
 
     async def keep(id: int, reply: bytes) -> None:
-        replies[id] = reply
+        nonlocal size
+        size += len(reply) + 1
+        if size > size_max:  # none of them will be sent
+            replies.clear()
+        else:
+            replies[id] = reply
 
     await wire.attended(lambda: run(keep))
+    if size > size_max:
+        raise Refused(refusal("TOO_LARGE", f"the answers take {size} bytes; the limit is {size_max}"))
     ordered: Sequence[bytes] = [replies[id] for id in several.calls]
     body = b'{"version":"%d","replies":[%b]}' % (BATCH_VERSION, b",".join(ordered))
-    if len(body) > size_max:
-        raise Refused(refusal("TOO_LARGE", f"the answers take {len(body)} bytes; the limit is {size_max}"))
     await wire.send(200, fields_of(AS_JSON, body), body)
 
 
@@ -224,32 +234,49 @@ async def _carry(
     admitted: Session,
     encoding: Encoding,
     size_max: int,
+    held: Held,
     full: bool,
     done: Callable[[int, bytes], Awaitable[None]],
 ) -> None:
     """Answer one call; whatever it raises goes to its caller and harms none of the others."""
-    if full:
-        reply: msgspec.Struct | ErrorInfo = refusal("OVERLOADED", "too many calls in one batch", retry_after_ms=100)
-    else:
-        reply = await _answer(call, admitted)
-    try:
-        data = _encode(encoding, call.head.id, reply)
-    except Exception as error:  # an answer that no message can hold
-        data = _encode(encoding, call.head.id, explain(error, call.head.method, call.head.trace_id))
-    if len(data) > size_max:
+    id = call.head.id
+
+    def told(reply: msgspec.Struct | ErrorInfo) -> bytes:
+        data = _encode(encoding, id, reply)
+        if len(data) <= size_max:
+            return data
         text = f"the answer takes {len(data)} bytes; the limit is {size_max}: ask for less"
-        data = _encode(encoding, call.head.id, refusal("TOO_LARGE", text))
-    await done(call.head.id, data)
+        return _encode(encoding, id, refusal("TOO_LARGE", text))
+
+    answer: bytes | ErrorInfo
+    if full:
+        answer = refusal("OVERLOADED", "too many calls in one batch", retry_after_ms=100)
+    else:
+        answer = await _answer(call, admitted, held, told)
+    if isinstance(answer, bytes):
+        await done(id, answer)
+        held.give(len(answer))
+    else:
+        await done(id, told(answer))
 
 
-async def _answer(call: Call, admitted: Session) -> msgspec.Struct | ErrorInfo:
+async def _answer(
+    call: Call, admitted: Session, held: Held, told: Callable[[msgspec.Struct], bytes]
+) -> bytes | ErrorInfo:
+    """The encoded answer, which ``held`` counts, or why there is none."""
     served = SERVED.get(call.head.method)
     if served is None or served.answer is None:
         return refusal("UNIMPLEMENTED", "no such method here")
     call.scope.deadline = call.deadline
+    answer = served.answer
     try:
         with call.scope:
-            return await served.answer(admitted.service, call.read(served.request))
+            request = call.read(served.request)
+
+            async def make() -> bytes:
+                return told(await answer(admitted.service, request))
+
+            return await held.take(make, reads=served.reads)
     except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
         return explain(error, call.head.method, call.head.trace_id)
     if call.given_up:

@@ -123,12 +123,14 @@ async def _resolve(service: SyncService, call: ResolveCall) -> ResolveReply:
     return resolve_reply(await service.resolve(resolve_request(call, trio.current_effective_deadline())))
 
 
-def _answer(kind: type[R], carry_out: Callable[[SyncService, R], Awaitable[msgspec.Struct]]) -> Served:
+def _answer(
+    kind: type[R], carry_out: Callable[[SyncService, R], Awaitable[msgspec.Struct]], *, reads: bool = False
+) -> Served:
     async def answer(service: SyncService, request: msgspec.Struct) -> msgspec.Struct:
         assert isinstance(request, kind)
         return await carry_out(service, request)
 
-    return Served(kind, answer=answer)
+    return Served(kind, answer=answer, reads=reads)
 
 
 def _notify(
@@ -141,10 +143,10 @@ def _notify(
 SERVED: ServedTable = {
     "open": _answer(OpenRequest, lambda service, request: service.open(request)),
     "push": _answer(PushRequest, lambda service, request: service.push(request)),
-    "pull": _answer(PullRequest, lambda service, request: service.pull(request)),
-    "snapshot": _answer(SnapshotRequest, lambda service, request: service.snapshot(request)),
+    "pull": _answer(PullRequest, lambda service, request: service.pull(request), reads=True),
+    "snapshot": _answer(SnapshotRequest, lambda service, request: service.snapshot(request), reads=True),
     "notify": Served(NotifyRequest, feed=_notify),
-    "query": _answer(QueryCall, _query),
+    "query": _answer(QueryCall, _query, reads=True),
     "write": _answer(WriteCall, _write),
     "resolve": _answer(ResolveCall, _resolve),
 }
