@@ -14,6 +14,7 @@ from atoma.errors import AtomaError
 from atoma.ports.tasks import single_error
 
 EXIT_INTERRUPTED = 130
+FEWEST_ROWS = 60  # the story has both devices edit this many of the same airports
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -50,13 +51,24 @@ def _parser() -> argparse.ArgumentParser:
         default="websocket",
         help="what the devices speak with the hub (default websocket)",
     )
-    demo.add_argument("--rows", type=int, default=None, help="with --once: at most this many airports")
+    demo.add_argument(
+        "--rows", type=_rows, default=None, help=f"with --once: at most this many airports, {FEWEST_ROWS} or more"
+    )
     return parser
+
+
+def _rows(text: str) -> int:
+    if not text.isdecimal() or int(text) < FEWEST_ROWS:
+        raise argparse.ArgumentTypeError(f"a whole number from {FEWEST_ROWS} on is needed, not {text!r}")
+    return int(text)
 
 
 def _demo(options: argparse.Namespace) -> int:
     if options.dir is not None:
-        options.dir.mkdir(parents=True, exist_ok=True)
+        try:
+            options.dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AtomaError(f"{options.dir} cannot be used as a folder: {error.strerror}; name another") from error
         return _run_demo(options, options.dir)
     with tempfile.TemporaryDirectory(prefix="atoma-demo-") as folder:
         return _run_demo(options, Path(folder))
