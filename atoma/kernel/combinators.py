@@ -1,24 +1,24 @@
 """The words policies are written in: frozen, hashable values that say what is to happen, without doing it.
 
-========================  ==============================================================================
-``node(id)``              run a registered node
-``sequence(a, b, …)``     one after the other; the first that fails or refuses ends it
-``fallback(a, b, …)``     the next when the one before failed (reads: retryably, writes: certainly not sent)
-``parallel(a, b, …)``     all at once; ``answer`` says how many have to succeed
-``race(a, b, …)``         all at once; the first good answer wins, the others are cancelled
-``hedge(a, b, delay_s=)`` b joins when a is late
-``merge(a, b, …)``        all at once, joined into one result by a merge node (queries only)
-``timeout(step, …)``      a budget inside the caller's budget
-``retry(step, …)``        again after a retryable failure, with exponential, fully jittered waits
-``breaker(step, …)``      after failures in a row, refuse calls for a while
-``bulkhead(step, …)``     a bound on concurrent calls and on those that wait
-``atomic(id, …)``         staging nodes in one local transaction (writes only)
-``detach(step)``          after the answer is given, in the client's nursery
-``verdict(step)``         wait for the authority's verdict on what the step wrote (writes only)
-``cache(step, …)``        recent and running query results, shared (queries only)
-``when_synced(a, b)``     a for stores that replicate, b for the others
-``refuse(reason)``        this way is not open
-========================  ==============================================================================
+| word | says |
+|---|---|
+| ``node(id)`` | run a registered node |
+| ``sequence(a, b, …)`` | one after the other; the first that fails or refuses ends it |
+| ``fallback(a, b, …)`` | the next when the one before failed (reads: retryably, writes: certainly not sent) |
+| ``parallel(a, b, …)`` | all at once; ``answer`` says how many have to succeed |
+| ``race(a, b, …)`` | all at once; the first good answer wins, the others are cancelled |
+| ``hedge(a, b, delay_s=)`` | b joins when a is late |
+| ``merge(a, b, …)`` | all at once, joined into one result by a merge node (queries only) |
+| ``timeout(step, …)`` | a budget inside the caller's budget |
+| ``retry(step, …)`` | again after a retryable failure, with exponential, fully jittered waits |
+| ``breaker(step, …)`` | after failures in a row, refuse calls for a while |
+| ``bulkhead(step, …)`` | a bound on concurrent calls and on those that wait |
+| ``atomic(id, …)`` | staging nodes in one local transaction (writes only) |
+| ``detach(step)`` | after the answer is given, in the client's nursery |
+| ``verdict(step)`` | wait for the authority's verdict on what the step wrote (writes only) |
+| ``cache(step, …)`` | recent and running query results, shared (queries only) |
+| ``when_synced(a, b)`` | a for stores that replicate, b for the others |
+| ``refuse(reason)`` | this way is not open |
 """
 
 from __future__ import annotations

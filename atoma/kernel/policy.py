@@ -1,17 +1,13 @@
 """The policies that are there already, and the registry of names.
 
-================  ==============================================  =====================================================
-name              queries                                         writes
-================  ==============================================  =====================================================
-direct-local      local                                           local
-direct-remote     remote                                          remote
-local-first       local now, remote afterwards                    synced store: as sync-queue; else local now, remote
-                                                                  afterwards, with ``volatile=True`` only
-remote-first      remote, local when that failed                  synced store: queued, then the verdict is awaited;
-                                                                  else remote, local when certainly nothing was sent
-sync-queue        local                                           local and outbox in one transaction
-hybrid            local and remote at once, merged                synced store: as sync-queue; else remote, then local
-================  ==============================================  =====================================================
+| name | queries | writes |
+|---|---|---|
+| direct-local | local | local |
+| direct-remote | remote | remote |
+| local-first | local now, remote afterwards | synced: as sync-queue; else with ``volatile=True`` only: local, then remote |
+| remote-first | remote, local when that failed | synced: queued, verdict awaited; else remote, or local when nothing was sent |
+| sync-queue | local | local and outbox in one transaction |
+| hybrid | local and remote at once, merged | synced: as sync-queue; else remote, then local |
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ The blocks of one page are one program, run in a fresh folder. Two comments, eac
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -84,3 +85,11 @@ def test_a_page_that_fails_or_prints_something_else_is_seen(tmp_path: Path) -> N
 def test_a_block_that_is_not_run_is_left_out() -> None:
     assert program("<!-- not run: needs a display -->\n```python\nboom()\n```\n").strip() == ""
     assert program("<!-- not run: -->\n```python\nboom()\n```\n").strip() == "boom()"
+
+
+RENDERED = sorted({name for page in PAGES for name in re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.M)})
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_a_docstring_on_a_page_draws_its_tables_as_markdown(name: str) -> None:
+    assert not re.search(r"^\s*={4,}|^\.\. |\]_", importlib.import_module(name).__doc__ or "", re.M)

@@ -2,22 +2,21 @@
 
 The outcome table, the same on every transport. *resolve* is what the method ``resolve`` says afterwards.
 
-=====================================  ==================================  ==========  =========================
-what happens                           the caller gets                     maybe_sent  resolve
-=====================================  ==================================  ==========  =========================
-nobody listens, or the road is cut     ``ConnectFailed`` of ``connect``    no          –
-the road is mute while connecting      ``ConnectFailed`` of ``connect``    no          –
-reply lost before the server applied   ``ChannelBroken``                   yes         abandoned; a late copy is refused
-reply lost after it applied            ``ChannelBroken``                   yes         the answer that was lost
-request ends inside a message          ``ChannelBroken``                   yes         abandoned; nothing was applied
-reply ends inside a message            ``ChannelBroken``                   yes         the answer that was lost
-the peer falls silent                  ``ChannelBroken`` within the pulse  yes         whatever happened
-the same key twice                     the same answer twice               –           that answer
-the road is slow                       the answer, later                   –           –
-a call after the connection was lost   ``ChannelBroken``                   no [1]_     –
-=====================================  ==================================  ==========  =========================
+| what happens | the caller gets | maybe_sent | resolve |
+|---|---|---|---|
+| nobody listens, or the road is cut | ``ConnectFailed`` of ``connect`` | no | – |
+| the road is mute while connecting | ``ConnectFailed`` of ``connect`` | no | – |
+| reply lost before the server applied | ``ChannelBroken`` | yes | abandoned; a late copy is refused |
+| reply lost after it applied | ``ChannelBroken`` | yes | the answer that was lost |
+| request ends inside a message | ``ChannelBroken`` | yes | abandoned; nothing was applied |
+| reply ends inside a message | ``ChannelBroken`` | yes | the answer that was lost |
+| the peer falls silent | ``ChannelBroken`` within the pulse | yes | whatever happened |
+| the same key twice | the same answer twice | – | that answer |
+| the road is slow | the answer, later | – | – |
+| a call after the connection was lost | ``ChannelBroken`` | no; see below | – |
 
-.. [1] A transport that dials anew for a call (HTTP) cannot know whether a peer who hangs up at once has read: yes.
+A call after a loss: a transport that dials anew for a call (HTTP) cannot know whether a peer who hangs up at once has read,
+and says yes.
 """
 
 from __future__ import annotations
