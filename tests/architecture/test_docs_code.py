@@ -87,7 +87,9 @@ def test_a_block_that_is_not_run_is_left_out() -> None:
     assert program("<!-- not run: -->\n```python\nboom()\n```\n").strip() == "boom()"
 
 
-RENDERED = sorted({name for page in PAGES for name in re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.M)})
+RENDERED = sorted(
+    {name for page in PAGES for name in re.findall(r"^::: (\S+)", page.read_text(encoding="utf-8"), re.M)}
+)
 
 
 @pytest.mark.parametrize("name", RENDERED)
