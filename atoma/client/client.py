@@ -11,10 +11,11 @@ import trio
 from atoma.client.context import Planes
 from atoma.client.inbox import ConflictInbox
 from atoma.client.ordering import check_plugins, in_order
+from atoma.contracts.checks import is_a
 from atoma.contracts.execution import Resolution
 from atoma.contracts.policy import Policy
 from atoma.errors import ConfigurationError, PluginError, TopologyError, WriteUnknown
-from atoma.kernel import EventDispatch, ExecutionKernel, Form, Topology
+from atoma.kernel import FORMS, EventDispatch, ExecutionKernel, Form, Topology
 from atoma.plugins import Listener, Plugin, Replicating, Undo
 from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, Commit, CommitFeed, Environment
 from atoma.ports.tasks import open_tasks
@@ -119,8 +120,10 @@ class Client:
 
         Raises:
             UnknownPolicy: There is no such policy.
-            ConfigurationError: A drawing shows one policy, and none is named.
+            ConfigurationError: There is no such format; or a drawing shows one policy, and none is named.
         """
+        if format not in FORMS:
+            raise ConfigurationError(f"explain() draws as {', '.join(FORMS)}, not {format!r}")
         if policy is None and format != "text":
             raise ConfigurationError(f"{format} shows one policy: name it, explain('local-first', format={format!r})")
         return self._kernel.explain(policy, format)
@@ -154,11 +157,14 @@ async def open_client(
         environment: Clock, ids, randomness, executor; the real ones by default.
 
     Raises:
+        ConfigurationError: What was passed is no schema.
         TopologyError: The parts do not fit together; every fault is listed with its remedy, and what plugins had opened is
             closed again.
         PluginError: A plugin is malformed, or two claim one name.
         StoreError: The database cannot be opened.
     """
+    if not is_a(schema, Schema):
+        raise ConfigurationError(f"open_client() takes a schema first, Schema(StoreSpec(…), …), not {schema!r}")
     checked = check_plugins(plugins)
     ordered, problems = in_order(checked, frozenset({APPLY.name}))
     if problems:

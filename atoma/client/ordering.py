@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from atoma.contracts.checks import is_a
 from atoma.errors import PluginError, Problem
 from atoma.plugins import Plugin
 
@@ -17,9 +18,13 @@ def check_plugins(plugins: Sequence[object]) -> list[Plugin]:
     Raises:
         PluginError: Something else was passed.
     """
+    if not is_a(plugins, Iterable) or is_a(plugins, str):
+        raise PluginError(f"plugins is a list, plugins=[{type(plugins).__name__}(…)]")
     checked: list[Plugin] = []
     seen: set[str] = set()
     for plugin in plugins:
+        if isinstance(plugin, type):
+            raise PluginError(f"{plugin.__name__} is a class: pass an object of it, {plugin.__name__}(…)")
         name = type(plugin).__name__
         for member in RETIRED:
             if hasattr(plugin, member):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.events import CallServed
 from atoma.contracts.sync import Limits
 from atoma.errors import ConfigurationError
@@ -112,7 +113,7 @@ async def open_hub(
             spans and metrics of them.
 
     Raises:
-        ConfigurationError: There is no verifier.
+        ConfigurationError: There is no verifier, or something else was passed in the place of a part.
         StoreBusy: Another hub holds the store.
         MigrationError: The store is newer than the code, or a change of the schema is not additive.
         StoreCorrupt: The store is damaged, or is none of a hub.
@@ -123,6 +124,7 @@ async def open_hub(
             "or your own `async def verify(token, peer)`"
         )
         raise ConfigurationError(message)
+    _check_parts(schema, store, verifier, rules)
     environment = environment or Environment()
     court = Court(schema, rules or EveryScope(), limits or Limits())
     async with store.open_hub_database(schema, environment) as database:
@@ -131,3 +133,15 @@ async def open_hub(
             yield Hub(core, verifier)
         finally:
             core.closed = True
+
+
+def _check_parts(schema: object, store: object, verifier: object, rules: object) -> None:
+    """Find a part in the wrong place now; a hub with a verifier that is none would open, and refuse everybody."""
+    if not isinstance(schema, Schema):
+        raise ConfigurationError(f"open_hub() takes a schema first, Schema(StoreSpec(…), …), not {schema!r}")
+    if not is_a(store, HubStore):
+        raise ConfigurationError(f"open_hub() takes a store second, SQLiteHubStore('hub.db'), not {store!r}")
+    if not is_a(verifier, TokenVerifier):
+        raise ConfigurationError(f"a verifier is an object with `async def verify(token, peer)`, not {verifier!r}")
+    if rules is not None and not is_a(rules, Rules):
+        raise ConfigurationError(f"rules are an object with `scope_access(principal, scope)`, not {rules!r}")

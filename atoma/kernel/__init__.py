@@ -23,7 +23,7 @@ from atoma.kernel.combinators import (
     when_synced,
 )
 from atoma.kernel.events import EventDispatch
-from atoma.kernel.explain import Form, explain
+from atoma.kernel.explain import FORMS, Form, explain
 from atoma.kernel.kernel import ExecutionKernel
 from atoma.kernel.merging import MergeNode
 from atoma.kernel.policy import (
@@ -39,6 +39,7 @@ from atoma.kernel.trail import describe_path
 from atoma.kernel.types import DetachedResults, GuardInfo, KernelLimits, NodeInfo, PolicyInfo, Topology
 
 __all__ = [
+    "FORMS",
     "Backoff",
     "DetachedResults",
     "EventDispatch",

@@ -28,8 +28,10 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.execution import QueryRequest
 from atoma.contracts.policy import Combinator
+from atoma.errors import ConfigurationError
 
 AnswerRule: TypeAlias = Literal["first", "all"] | int
 
@@ -169,7 +171,7 @@ class Backoff:
 
     def __post_init__(self) -> None:
         if not (0 <= self.initial_s <= self.max_s < math.inf and 1 <= self.factor < math.inf):
-            raise ValueError(f"backoff needs 0 <= initial_s <= max_s < inf and factor >= 1, not {self}")
+            raise ConfigurationError(f"backoff needs 0 <= initial_s <= max_s < inf and factor >= 1, not {self}")
 
     def bound(self, tries: int) -> float:
         """Upper bound in seconds of the wait after that many tries."""
@@ -320,8 +322,8 @@ def node(id: str) -> NodeStep:
 
     What it raises is translated by a fixed table; every run leaves one entry in the trail.
     """
-    if not id:
-        raise ValueError("node() needs the id of a node")
+    if not is_a(id, str) or not id:
+        raise ConfigurationError("node() needs the id of a node")
     return NodeStep(id)
 
 
@@ -355,9 +357,9 @@ def parallel(*steps: Combinator, answer: AnswerRule = "first") -> ParallelStep:
             completed it.
     """
     if answer not in ("first", "all") and type(answer) is not int:
-        raise ValueError(f"parallel() needs answer='first', 'all' or a number, not {answer!r}")
+        raise ConfigurationError(f"parallel() needs answer='first', 'all' or a number, not {answer!r}")
     if isinstance(answer, int) and not 1 <= answer <= len(steps):
-        raise ValueError(f"a quorum of {answer} is not possible with {len(steps)} steps")
+        raise ConfigurationError(f"a quorum of {answer} is not possible with {len(steps)} steps")
     return ParallelStep(_children("parallel", steps), answer)
 
 
@@ -394,7 +396,7 @@ def timeout(step: Combinator, seconds: float) -> TimeoutStep:
 
     When it runs out, the step is cancelled: ``NodeTimeout`` for a query, ``WriteUnknown`` for a write.
     """
-    return TimeoutStep(step, _positive("timeout", "seconds", seconds))
+    return TimeoutStep(_step("timeout", step), _positive("timeout", "seconds", seconds))
 
 
 def retry(step: Combinator, attempts: int = 3, backoff: Backoff = Backoff()) -> RetryStep:
@@ -403,9 +405,11 @@ def retry(step: Combinator, attempts: int = 3, backoff: Backoff = Backoff()) -> 
     The wait is exponential with full jitter, never shorter than the other side asks for; a wait that would outlast
     the budget is not begun. A write that was ambiguous once stays ``WriteUnknown`` unless a later try has a verdict.
     """
-    if attempts < 1:
-        raise ValueError(f"retry needs at least one attempt, not {attempts}")
-    return RetryStep(step, attempts, backoff)
+    if not is_a(attempts, int) or attempts < 1:
+        raise ConfigurationError(f"retry needs at least one attempt, not {attempts!r}")
+    if not is_a(backoff, Backoff):
+        raise ConfigurationError(f"retry takes backoff=Backoff(seconds), not {backoff!r}")
+    return RetryStep(_step("retry", step), attempts, backoff)
 
 
 def breaker(step: Combinator, failures: int = 5, window_s: float = 60.0, cooldown_s: float = 30.0) -> BreakerStep:
@@ -416,9 +420,9 @@ def breaker(step: Combinator, failures: int = 5, window_s: float = 60.0, cooldow
     nothing. Steps that run the same nodes with the same settings share one breaker.
     """
     if failures < 1:
-        raise ValueError(f"breaker needs at least one failure, not {failures}")
+        raise ConfigurationError(f"breaker needs at least one failure, not {failures}")
     _positive("breaker", "window_s", window_s)
-    return BreakerStep(step, failures, window_s, _positive("breaker", "cooldown_s", cooldown_s))
+    return BreakerStep(_step("breaker", step), failures, window_s, _positive("breaker", "cooldown_s", cooldown_s))
 
 
 def bulkhead(step: Combinator, limit: int, queue: int = 0) -> BulkheadStep:
@@ -427,14 +431,14 @@ def bulkhead(step: Combinator, limit: int, queue: int = 0) -> BulkheadStep:
     Steps that run the same nodes with the same bounds share one bulkhead.
     """
     if limit < 1 or queue < 0:
-        raise ValueError(f"bulkhead needs limit >= 1 and queue >= 0, not {limit} and {queue}")
-    return BulkheadStep(step, limit, queue)
+        raise ConfigurationError(f"bulkhead needs limit >= 1 and queue >= 0, not {limit} and {queue}")
+    return BulkheadStep(_step("bulkhead", step), limit, queue)
 
 
 def atomic(*ids: str) -> AtomicStep:
     """Let the staging nodes ``ids`` do their parts in one local transaction: one call to the engine. Writes only."""
     if not ids or len(set(ids)) != len(ids):
-        raise ValueError("atomic() needs ids of nodes, each once")
+        raise ConfigurationError("atomic() needs ids of nodes, each once")
     return AtomicStep(ids)
 
 
@@ -444,7 +448,7 @@ def detach(step: Combinator) -> DetachStep:
     Bounded: a write fails with ``Overloaded`` before anything is written when too many are running, a query is
     answered without it. The outcome is told by events; closing the client cancels what still runs.
     """
-    return DetachStep(step)
+    return DetachStep(_step("detach", step))
 
 
 def verdict(step: Combinator) -> VerdictStep:
@@ -453,7 +457,7 @@ def verdict(step: Combinator) -> VerdictStep:
     Entries that the authority refuses are refused in the result. When the deadline comes first, the caller is cancelled
     and the write stays queued.
     """
-    return VerdictStep(step)
+    return VerdictStep(_step("verdict", step))
 
 
 def cache(step: Combinator, ttl_s: float, key: Callable[[QueryRequest], Hashable] | None = None) -> CacheStep:
@@ -465,12 +469,12 @@ def cache(step: Combinator, ttl_s: float, key: Callable[[QueryRequest], Hashable
             end it at once.
         key: What makes two requests equal; None compares store and query.
     """
-    return CacheStep(step, _positive("cache", "ttl_s", ttl_s), key)
+    return CacheStep(_step("cache", step), _positive("cache", "ttl_s", ttl_s), key)
 
 
 def when_synced(synced: Combinator, otherwise: Combinator) -> SyncedStep:
     """``synced`` when the request touches a store that replicates, else ``otherwise``."""
-    return SyncedStep(synced, otherwise)
+    return SyncedStep(_step("when_synced", synced), _step("when_synced", otherwise))
 
 
 def refuse(reason: str) -> RefuseStep:
@@ -490,11 +494,20 @@ def subject(step: Combinator) -> str:
 
 def _children(name: str, steps: tuple[Combinator, ...]) -> tuple[Combinator, ...]:
     if not steps:
-        raise ValueError(f"{name}() needs at least one step")
+        raise ConfigurationError(f"{name}() needs at least one step")
+    for step in steps:
+        _step(name, step)
     return steps
 
 
+def _step(name: str, step: Combinator) -> Combinator:
+    if not is_a(step, Combinator):
+        example = f"node({step!r})" if isinstance(step, str) else "node(…)"
+        raise ConfigurationError(f"{name}() takes steps such as {example}, not {step!r}")
+    return step
+
+
 def _positive(name: str, argument: str, value: float) -> float:
-    if not 0 < value < math.inf:
-        raise ValueError(f"{name}() needs {argument} > 0 and finite, not {value}")
+    if not (is_a(value, int) or is_a(value, float)) or not 0 < value < math.inf:
+        raise ConfigurationError(f"{name}() needs {argument} > 0 and finite, not {value!r}")
     return value

@@ -10,6 +10,7 @@ from atoma.kernel.combinators import AtomicStep, NodeStep, RefuseStep, SyncedSte
 from atoma.kernel.drawing import Item, Kind, draw
 
 Form: TypeAlias = Literal["text", "mermaid", "svg"]
+FORMS = ("text", "mermaid", "svg")
 
 _MERMAID = str.maketrans({
     "#": "#35;", "%": "#37;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;", "\n": " ",

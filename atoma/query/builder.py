@@ -9,6 +9,7 @@ from typing import TypeAlias, Union
 
 import msgspec
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.query import And, Compare, CompareOp, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
 from atoma.contracts.values import Scalar, StoredRow
 from atoma.errors import QueryError, ValidationError
@@ -25,16 +26,34 @@ class Condition:
     node: _Unbound
 
     def __and__(self, other: Condition) -> Condition:
-        return Condition(_All((self.node, other.node)))
+        return Condition(_All((self.node, _condition(other).node)))
 
     def __or__(self, other: Condition) -> Condition:
-        return Condition(_Any((self.node, other.node)))
+        return Condition(_Any((self.node, _condition(other).node)))
 
     def __invert__(self) -> Condition:
         return Condition(_Negated(self.node))
 
     def __bool__(self) -> bool:
         raise QueryError("combine conditions with &, | and ~, not with and, or, not")
+
+
+def _condition(given: object) -> Condition:
+    if not isinstance(given, Condition):
+        raise QueryError(f"a condition is made with col(…), for example col('age') >= 18; {given!r} is none")
+    return given
+
+
+def _text(of: str, given: object) -> str:
+    if not isinstance(given, str):
+        raise QueryError(f"{of} takes text, not {given!r}")
+    return given
+
+
+def _count(of: str, given: object) -> int:
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise QueryError(f"{of} takes a whole number, not {given!r}")
+    return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +131,13 @@ class Column:
         return self._compare("ge", value)
 
     def in_(self, values: Iterable[object]) -> Condition:
-        """True when the field equals one of ``values`` (at most 1,000)."""
+        """True when the field equals one of ``values`` (at most 1,000).
+
+        Raises:
+            QueryError: ``values`` is one text, or nothing to go through.
+        """
+        if isinstance(values, (str, bytes)) or not is_a(values, Iterable):
+            raise QueryError(f"in_() takes a list of values, in_([{values!r}])")
         return Condition(_Among(self.name, tuple(values)))
 
     def is_null(self) -> Condition:
@@ -121,12 +146,12 @@ class Column:
 
     def like(self, pattern: str) -> Condition:
         r"""SQLite's LIKE: ``%`` any text, ``_`` one character, ``\`` escapes; ASCII letters compare without case."""
-        return Condition(_Pattern(self.name, pattern))
+        return Condition(_Pattern(self.name, _text("like()", pattern)))
 
 
 def col(name: str) -> Column:
     """The field ``name``, to be compared: ``col("age") >= 18``."""
-    return Column(name)
+    return Column(_text("col()", name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,35 +168,41 @@ class Query:
     cursor: str = ""
 
     def where(self, *conditions: Condition) -> Query:
-        """Keep the rows for which every condition, old and new, is true."""
+        """Keep the rows for which every condition, old and new, is true.
+
+        Raises:
+            QueryError: Something is no condition.
+        """
         combined = self.condition
-        for condition in conditions:
+        for condition in map(_condition, conditions):
             combined = condition if combined is None else combined & condition
         return replace(self, condition=combined)
 
     def order_by(self, *keys: str) -> Query:
         """Sort by field names, ``-name`` for descending; NULL comes first ascending."""
-        return replace(self, order=keys)
+        return replace(self, order=tuple(_text("order_by()", key) for key in keys))
 
     def limit(self, count: int) -> Query:
         """At most ``count`` rows."""
-        return replace(self, limited=count)
+        return replace(self, limited=_count("limit()", count))
 
     def offset(self, count: int) -> Query:
         """Skip ``count`` rows."""
-        return replace(self, skipped=count)
+        return replace(self, skipped=_count("offset()", count))
 
     def after(self, cursor: str) -> Query:
         """Continue behind the row that ``cursor`` (``page.meta.cursor``) stands for; ``""`` is the beginning."""
-        return replace(self, cursor=cursor)
+        return replace(self, cursor=_text("after()", cursor))
 
 
 def bind(query: Query, store: StoreSpec[object]) -> QuerySpec:
     """Check ``query`` against ``store`` and turn it into plain data.
 
     Raises:
-        QueryError: Unknown field, a value of the wrong type, a negative limit, a cursor of another query.
+        QueryError: No query, unknown field, a value of the wrong type, a negative limit, a cursor of another query.
     """
+    if not is_a(query, Query):
+        raise QueryError(f"a query is made with Query(), for example Query().where(…).limit(20); {query!r} is none")
     where = None if query.condition is None else _bind_node(query.condition.node, store, 0)
     order = _bind_order(query.order, store)
     if query.limited is not None and query.limited < 0:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
+from atoma.contracts.checks import check_word
 from atoma.contracts.execution import WriteEntry
 from atoma.contracts.sync import Op, OpKind
 from atoma.contracts.values import RowImage
@@ -49,8 +50,10 @@ def upsert_entry(
     """An upsert of a whole item or, by name, of some of its fields (the id among them).
 
     Raises:
-        ValidationError: A wrong field, type or value; ``cas`` without ``base_version``.
+        ValidationError: A wrong field, type, value or word; ``cas`` without ``base_version``.
     """
+    check_word("conflict", conflict, ("lww", "cas"))
+    check_word("apply", apply, ("merge", "replace"))
     if (conflict == "cas") != (base_version is not None):
         message = 'upsert(conflict="cas") needs base_version=, the version you saw (0: the row must not exist yet)'
         raise ValidationError(message, store=spec.name, field="base_version", value=base_version)

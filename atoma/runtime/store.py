@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 
 import trio
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.execution import (
     Confirm,
     Durability,
@@ -76,18 +77,26 @@ class Store(Generic[T]):
     # reading
 
     async def get(self, id: str, *, policy: str | None = None) -> T | None:
-        """The row with this id, or None."""
-        result = await self._core.reads.query(self.spec.name, QuerySpec(ids=(id,)), policy)
+        """The row with this id, or None.
+
+        Raises:
+            QueryError: The id is no text.
+        """
+        result = await self._core.reads.query(self.spec.name, self._by_ids((id,)), policy)
         return self.spec.decode(result.rows[0].id, result.rows[0].image) if result.rows else None
 
     async def version(self, id: str) -> int:
         """Local version of the row for ``base_version=``; 0 when there is no row."""
-        result = await self._core.reads.query(self.spec.name, QuerySpec(ids=(id,)), None)
+        result = await self._core.reads.query(self.spec.name, self._by_ids((id,)), None)
         return result.rows[0].version if result.rows else 0
 
     async def get_many(self, ids: Sequence[str], *, policy: str | None = None) -> list[T | None]:
-        """The rows with these ids, in this order; None where there is none."""
-        result = await self._core.reads.query(self.spec.name, QuerySpec(ids=tuple(ids)), policy)
+        """The rows with these ids, in this order; None where there is none.
+
+        Raises:
+            QueryError: Some id is no text.
+        """
+        result = await self._core.reads.query(self.spec.name, self._by_ids(tuple(ids)), policy)
         found = {row.id: self.spec.decode(row.id, row.image) for row in result.rows}
         return [found.get(id) for id in ids]
 
@@ -319,6 +328,12 @@ class Store(Generic[T]):
 
     # inside
 
+    def _by_ids(self, ids: tuple[str, ...]) -> QuerySpec:
+        for id in ids:
+            if not is_a(id, str):
+                raise QueryError(f"an id of store {self.spec.name!r} is text, not {id!r}")
+        return QuerySpec(ids=ids)
+
     def _bind(self, query: Query) -> QuerySpec:
         return bind(query, cast("StoreSpec[object]", self.spec))
 
@@ -414,7 +429,7 @@ class Store(Generic[T]):
         durability: Durability | None,
     ) -> WriteHandle[T]:
         for attempt in range(UPDATE_ATTEMPTS):
-            found = await self._core.reads.query(self.spec.name, QuerySpec(ids=(id,)), policy)
+            found = await self._core.reads.query(self.spec.name, self._by_ids((id,)), policy)
             if not found.rows:
                 raise NotFoundError(self.spec.name, id)
             row = found.rows[0]

@@ -12,6 +12,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_type_hin
 
 import msgspec
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.execution import Confirm, Durability
 from atoma.contracts.values import RowImage, Scalar
 from atoma.errors import SchemaError, UnknownStore, ValidationError
@@ -23,6 +24,8 @@ ConflictRule: TypeAlias = Literal["lww", "server_wins", "client_wins", "manual"]
 _RULES = ("lww", "server_wins", "client_wins", "manual")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 ID_BYTES = 200
+CONFIRMS = ("optimistic", "strict")
+DURABILITIES = ("normal", "full")
 DEFAULT_SCOPE = "main"
 
 
@@ -34,14 +37,16 @@ class Index:
     unique: bool
 
     def __init__(self, *fields: str, unique: bool = False) -> None:
-        if not fields:
-            raise SchemaError("Index() needs at least one field")
+        if not fields or not all(is_a(field, str) for field in fields):
+            raise SchemaError("Index() needs at least one field, each by its name")
         object.__setattr__(self, "fields", fields)
         object.__setattr__(self, "unique", unique)
 
 
 def _hints(name: str, model: type[Any]) -> dict[str, object]:
     """Declared fields of a dataclass, msgspec Struct or attrs class, in order."""
+    if is_a(model, object):
+        raise SchemaError(f"store {name!r}: the model is a class, not an object of {type(model).__name__}")
     if dataclasses.is_dataclass(model):
         names = [item.name for item in dataclasses.fields(model) if item.init]
     elif issubclass(model, msgspec.Struct):
@@ -110,12 +115,18 @@ class StoreSpec(Generic[T]):
         policy: str | None = None,
         confirm: Confirm = "optimistic",
     ) -> None:
-        if not _NAME.fullmatch(name) or name.lower().startswith(("sqlite_", "atoma_")):
+        if not is_a(name, str) or not _NAME.fullmatch(name) or name.lower().startswith(("sqlite_", "atoma_")):
             raise SchemaError(f"store name {name!r}: use letters, digits and _, begin with a letter (at most 63)")
         if conflict not in _RULES:
             raise SchemaError(f"store {name!r}: conflict must be one of {', '.join(_RULES)}, not {conflict!r}")
-        if confirm not in ("optimistic", "strict"):
+        if confirm not in CONFIRMS:
             raise SchemaError(f"store {name!r}: confirm must be optimistic or strict, not {confirm!r}")
+        if durability is not None and durability not in DURABILITIES:
+            raise SchemaError(f"store {name!r}: durability must be normal or full, not {durability!r}")
+        if not is_a(scope, str):
+            raise SchemaError(f"store {name!r}: scope is the name of a field or of a scope, not {scope!r}")
+        if not (is_a(indexes, tuple) or is_a(indexes, list)) or not all(is_a(index, Index) for index in indexes):
+            raise SchemaError(f"store {name!r}: indexes is a list of Index(…)")
         self.name = name
         self.model = model
         self.confirm: Confirm = confirm
@@ -262,17 +273,19 @@ class Schema:
         version: Raised by the application when it changes a store.
 
     Raises:
-        SchemaError: Two stores share a name, or the version is not positive.
+        SchemaError: Something is no store, two stores share a name, or the version is no positive number.
     """
 
     __slots__ = ("stores", "version")
 
     def __init__(self, *stores: StoreSpec[Any], version: int = 1) -> None:
-        if version < 1:
-            raise SchemaError(f"schema version must be 1 or more, not {version}")
+        if not is_a(version, int) or version < 1:
+            raise SchemaError(f"schema version must be 1 or more, not {version!r}")
         self.version = version
         self.stores: dict[str, StoreSpec[Any]] = {}
         for store in stores:
+            if not is_a(store, StoreSpec):
+                raise SchemaError(f"Schema() takes stores, Schema(StoreSpec(…), …), not {store!r}")
             if store.name.lower() in {name.lower() for name in self.stores}:
                 raise SchemaError(f"two stores are named {store.name!r}")
             self.stores[store.name] = store

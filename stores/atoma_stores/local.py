@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol, runtime_checkable
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.execution import (
     QueryRequest,
     QueryResult,
@@ -17,7 +18,7 @@ from atoma.contracts.execution import (
 from atoma.contracts.overlay import BaseRow, Effect, replay
 from atoma.contracts.sync import Op
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
-from atoma.errors import AtomaError, ConflictError, PluginError, ValidationError
+from atoma.errors import AtomaError, ConfigurationError, ConflictError, PluginError, ValidationError
 from atoma.plugins.context import PluginContext
 from atoma.ports.engine import LocalDatabase, LocalEngine
 from atoma.ports.keys import LIVE_QUERIES, LOCAL_DATABASE, PortKey
@@ -240,11 +241,16 @@ class LocalExecution:
 
     Args:
         engine: Where the rows are kept.
+
+    Raises:
+        ConfigurationError: What was passed is no engine.
     """
 
     id = "local"
 
     def __init__(self, engine: LocalEngine) -> None:
+        if not is_a(engine, LocalEngine):
+            raise ConfigurationError(f"LocalExecution() takes an engine, SQLiteEngine('app.db'), not {engine!r}")
         self._engine = engine
 
     @property

@@ -11,6 +11,7 @@ from random import Random
 import msgspec
 import trio
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.execution import (
     QueryRequest,
     QueryResult,
@@ -19,7 +20,15 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
-from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, ConnectFailed, RemoteError, TransportError
+from atoma.errors import (
+    AtomaError,
+    AuthenticationError,
+    ChannelBroken,
+    ConfigurationError,
+    ConnectFailed,
+    RemoteError,
+    TransportError,
+)
 from atoma.plugins import PluginContext
 from atoma.ports import SYNC_LINK, Channel, PortKey, SyncService, Transport
 from atoma_transports.adapters import ServiceProxy
@@ -40,9 +49,15 @@ class Remote:
     Args:
         transport: How to reach the hub.
         link: Whether this is the hub to sync with.
+
+    Raises:
+        ConfigurationError: What was passed is no transport.
     """
 
     def __init__(self, transport: Transport, *, link: bool = True) -> None:
+        if not is_a(transport, Transport):
+            message = f"Remote() takes a transport, for example WebSocketTransport('wss://…'), not {transport!r}"
+            raise ConfigurationError(message)
         self._transport = transport
         self._link = link
 

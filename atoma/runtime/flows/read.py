@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
+from atoma.contracts.checks import check_word
 from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import StoredRow
@@ -54,7 +55,12 @@ class ReadFlow:
         return result
 
     async def get_all(self, store: str, spec: QuerySpec, policy: str | None, merge: MergeMode) -> QueryResult:
-        """Answer ``spec``, which has no limit, and merge a remote answer into the cache as ``merge`` says."""
+        """Answer ``spec``, which has no limit, and merge a remote answer into the cache as ``merge`` says.
+
+        Raises:
+            ValidationError: There is no such ``merge``.
+        """
+        check_word("merge", merge, ("replace", "upsert-only", "preserve-missing"))
         trace_id = self._traces()
         request = QueryRequest(store, spec, OperationContext(trace_id, self._names.resolve(store, policy)))
         began = self._writeback.freshness.now

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from atoma.contracts.checks import check_word
 from atoma.contracts.execution import (
     Confirm,
     Durability,
@@ -16,7 +17,7 @@ from atoma.contracts.execution import (
 from atoma.errors import PolicyNotAllowed
 from atoma.runtime.flows.commit import WriteCommitFlow
 from atoma.runtime.registry import PolicyNames
-from atoma.schema.spec import Schema
+from atoma.schema.spec import CONFIRMS, DURABILITIES, Schema
 
 
 class WriteFlow:
@@ -62,7 +63,10 @@ class WriteFlow:
         Raises:
             UnknownPolicy: No such policy.
             PolicyNotAllowed: The stores of an atomic unit have different policies.
+            ValidationError: No such ``confirm`` or ``durability``.
         """
+        check_word("confirm", confirm, CONFIRMS)
+        check_word("durability", durability, DURABILITIES)
         stores = {entry.store for entry in entries}
         policies = {self._names.resolve(store, policy) for store in stores}
         if len(policies) > 1:

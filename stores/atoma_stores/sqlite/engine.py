@@ -25,11 +25,11 @@ from atoma.contracts.execution import (
 )
 from atoma.contracts.overlay import ClientIdentity
 from atoma.contracts.query import QuerySpec
-from atoma.errors import ClosedError, UnknownStore
+from atoma.errors import ClosedError, ConfigurationError, UnknownStore
 from atoma.ports.environment import Environment
 from atoma.ports.execution import Staging
 from atoma.ports.local import LocalTx
-from atoma.schema.spec import Schema
+from atoma.schema.spec import DURABILITIES, Schema
 from atoma_stores.changes import ChangeSet, CommitListener
 from atoma_stores.sqlite._internals import CLIENT_TABLES
 from atoma_stores.sqlite._outbox import OutboxLimits
@@ -57,6 +57,9 @@ class SQLiteEngine:
         durability: Of writes whose store names none; None means ``full`` on synced stores, else ``normal``.
         outbox_limits: Bounds of the outbox; a write that would pass them fails as a whole.
         vfs: Name of a registered VFS, None for the system's.
+
+    Raises:
+        ConfigurationError: The path is empty, or there is no such durability.
     """
 
     def __init__(
@@ -68,6 +71,10 @@ class SQLiteEngine:
         vfs: str | None = None,
     ) -> None:
         self.path = os.fspath(path)
+        if not self.path:
+            raise ConfigurationError('SQLiteEngine() needs the path of a file, or ":memory:"')
+        if durability is not None and durability not in DURABILITIES:
+            raise ConfigurationError(f"SQLiteEngine(): durability must be normal or full, not {durability!r}")
         self.durability: Durability | None = durability
         self.outbox_limits = outbox_limits or OutboxLimits()
         self.vfs = vfs

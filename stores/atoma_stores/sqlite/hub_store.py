@@ -12,6 +12,7 @@ from contextlib import ExitStack, asynccontextmanager
 import apsw
 
 from atoma.contracts.query import QuerySpec
+from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import (
     CompactReport,
@@ -164,12 +165,17 @@ class SQLiteHubStore:
     Args:
         path: The file; ``":memory:"`` for a hub that forgets everything when it closes.
         vfs: Name of a registered SQLite VFS, None for the system's.
+
+    Raises:
+        ConfigurationError: The path is empty.
     """
 
     __slots__ = ("_path", "_vfs")
 
     def __init__(self, path: str | os.PathLike[str], *, vfs: str | None = None) -> None:
         self._path = os.fspath(path)
+        if not self._path:
+            raise ConfigurationError('SQLiteHubStore() needs the path of a file, or ":memory:"')
         self._vfs = vfs
 
     def __repr__(self) -> str:

@@ -6,11 +6,13 @@ import math
 import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from atoma.contracts.execution import Step
 from atoma.contracts.policy import Combinator, Policy
+from atoma.errors import ConfigurationError
 from atoma.kernel import (
     Backoff,
     atomic,
@@ -126,6 +128,8 @@ def test_the_boxes_of_a_drawing_do_not_lie_on_one_another() -> None:
             assert apart or y >= other_y + other_height or other_y >= y + height
 
 
+TEXT: Any = "a"
+NONE: Any = 5
 SENSELESS: list[Callable[[], Combinator | Backoff]] = [
     lambda: node(""), lambda: sequence(), lambda: fallback(), lambda: race(), lambda: merge(), lambda: parallel(),
     lambda: parallel(A, answer=0), lambda: parallel(A, B, answer=3), lambda: hedge(A, delay_s=0),
@@ -133,13 +137,16 @@ SENSELESS: list[Callable[[], Combinator | Backoff]] = [
     lambda: breaker(A, 0), lambda: breaker(A, cooldown_s=0), lambda: breaker(A, window_s=-1), lambda: bulkhead(A, 0),
     lambda: bulkhead(A, 1, -1), lambda: atomic(), lambda: atomic("a", "a"), lambda: cache(A, 0),
     lambda: parallel(A, answer="most"), lambda: parallel(A, answer=True),  # type: ignore[arg-type]
+    lambda: node(NONE), lambda: sequence(TEXT), lambda: fallback(A, TEXT), lambda: timeout(TEXT, 1),
+    lambda: detach(TEXT), lambda: when_synced(A, TEXT), lambda: timeout(A, TEXT), lambda: retry(A, TEXT),
+    lambda: retry(A, 2, TEXT),
     lambda: Backoff(-1), lambda: Backoff(2, max_s=1), lambda: Backoff(factor=0.5), lambda: Backoff(max_s=math.inf),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("make", SENSELESS, ids=range(len(SENSELESS)))
 def test_what_makes_no_sense_is_refused(make: Callable[[], object]) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - the text differs, the class is what callers see
+    with pytest.raises(ConfigurationError):
         make()
 
 

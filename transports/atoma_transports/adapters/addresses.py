@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from atoma.contracts.checks import is_a
 from atoma.errors import ConfigurationError
 from atoma.ports.tasks import leaves
 from atoma_transports._channel.hosts import is_loopback
@@ -79,13 +80,13 @@ def check_address(text: str, language: Language, *, insecure: bool, has_context:
     Raises:
         ConfigurationError: It is none, holds what belongs elsewhere, or would send plain text to another machine.
     """
-    parts = urlsplit(text)
     ports = {**language.plain, **language.secure}
+    bare = language.name.partition(" ")[2]
     try:
+        parts = urlsplit(text if is_a(text, str) else "")
         port = parts.port
     except ValueError:
-        port = -1
-    bare = language.name.partition(" ")[2]
+        parts, port = urlsplit(""), -1
     if parts.scheme not in ports or not parts.hostname or port == -1 or not (language.paths or parts.path in ("", "/")):
         raise ConfigurationError(f"{text!r} is no {bare} address; write {language.example}")
     if parts.username is not None or parts.query or parts.fragment:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from atoma.contracts.checks import is_a
 from atoma.errors import (
     AtomaError,
     AuthenticationError,
@@ -65,7 +66,7 @@ class GrpcTransport:
         limits: ChannelLimits | None = None,
         proxy: str = "",
     ) -> None:
-        url = address if "://" in address else f"grpc://{address}"
+        url = address if not is_a(address, str) or "://" in address else f"grpc://{address}"
         self._way = find_way(url, LANGUAGE, alpn=ALPN, ssl_context=ssl_context, insecure=insecure, proxy=proxy)
         self._authority = self._way.address.authority
         self._token = token

@@ -54,6 +54,8 @@ def host_check(names: Collection[str]) -> Callable[[str], bool]:
     Pages of other sites can make a browser call this machine under a name of theirs (DNS rebinding), but not under
     an address or a name they do not own.
     """
+    if isinstance(names, str):
+        raise ConfigurationError(f"names is a list of host names, names=[{names!r}]")
     own = {"localhost", *(name.lower() for name in names)}
 
     @lru_cache(NAMES_KEPT)

@@ -1,0 +1,22 @@
+"""Doors that take a wrong thing say so: static types are a promise of the caller, not a fact."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from atoma.errors import ValidationError
+
+
+def is_a(value: object, kind: type) -> bool:
+    """Whether ``value`` is an object of ``kind``, whatever its declared type says; a class is none."""
+    return isinstance(value, kind) and not isinstance(value, type)
+
+
+def check_word(name: str, value: str | None, known: Sequence[str]) -> None:
+    """Refuse a misspelt choice, which would otherwise mean the default without a word.
+
+    Raises:
+        ValidationError: ``value`` is neither None nor one of ``known``.
+    """
+    if value is not None and value not in known:
+        raise ValidationError(f"{name} must be one of {', '.join(known)}, not {value!r}", field=name, value=value)

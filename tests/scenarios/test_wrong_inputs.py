@@ -1,0 +1,152 @@
+"""What people pass by mistake at the public doors: a typed error that says what is wrong, never a guess in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from atoma import AllowLoopback, Client, Index, Query, Schema, Store, StoreSpec, col, open_client, open_hub
+from atoma.errors import AtomaError, ConfigurationError, PluginError, QueryError, SchemaError, ValidationError
+from atoma.kernel import node, retry, sequence, timeout
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_transports.grpc import GrpcTransport
+from atoma_transports.http import HttpTransport
+from atoma_transports.memory import MemoryNetwork, MemoryTransport
+from atoma_transports.remote import Remote
+from atoma_transports.serving import open_server
+from atoma_transports.websocket import WebSocketTransport
+
+
+@dataclass(frozen=True)
+class Note:
+    id: str
+    text: str
+
+
+NOTES = StoreSpec("notes", Note)
+SCHEMA = Schema(NOTES)
+ENGINE = SQLiteEngine(":memory:")
+wrong: Any = lambda value: value  # noqa: E731
+
+MAKING: list[tuple[type[AtomaError], str, Callable[[], object]]] = [
+    (SchemaError, "store name 5", lambda: StoreSpec(wrong(5), Note)),
+    (SchemaError, "a class, not an object", lambda: StoreSpec("notes", wrong(Note("a", "b")))),
+    (SchemaError, "durability must be normal or full", lambda: StoreSpec("notes", Note, durability=wrong("FULL"))),
+    (SchemaError, "scope is the name", lambda: StoreSpec("notes", Note, scope=wrong(5))),
+    (SchemaError, r"list of Index\(…\)", lambda: StoreSpec("notes", Note, indexes=wrong(["text"]))),
+    (SchemaError, r"list of Index\(…\)", lambda: StoreSpec("notes", Note, indexes=wrong(Index("text")))),
+    (SchemaError, "each by its name", lambda: Index(wrong(5))),
+    (SchemaError, r"StoreSpec\(…\)", lambda: Schema(wrong(Note))),
+    (SchemaError, r"StoreSpec\(…\)", lambda: Schema(wrong([NOTES]))),
+    (SchemaError, "version must be", lambda: Schema(NOTES, version=wrong("1"))),
+    (QueryError, r"col\(…\)", lambda: Query().where(wrong("text = 'a'"))),
+    (QueryError, r"col\(…\)", lambda: Query().where(wrong(True))),
+    (QueryError, r"col\(…\)", lambda: (col("text") == "a") & wrong(True)),
+    (QueryError, r"col\(…\)", lambda: (col("text") == "a") | wrong(None)),
+    (QueryError, "order_by", lambda: Query().order_by(wrong(5))),
+    (QueryError, "limit", lambda: Query().limit(wrong("5"))),
+    (QueryError, "limit", lambda: Query().limit(True)),
+    (QueryError, "offset", lambda: Query().offset(wrong(None))),
+    (QueryError, "after", lambda: Query().after(wrong(5))),
+    (QueryError, "col", lambda: col(wrong(5))),
+    (QueryError, "in_", lambda: col("text").in_("abc")),
+    (QueryError, "in_", lambda: col("text").in_(wrong(5))),
+    (QueryError, "like", lambda: col("text").like(wrong(5))),
+    (ConfigurationError, "WebSocket address", lambda: WebSocketTransport(wrong(5))),
+    (ConfigurationError, "WebSocket address", lambda: WebSocketTransport("ws://[::1/sync")),
+    (ConfigurationError, "gRPC address", lambda: GrpcTransport(wrong(5))),
+    (ConfigurationError, "HTTP address", lambda: HttpTransport(wrong(5))),
+    (ConfigurationError, "takes a transport", lambda: Remote(wrong("ws://127.0.0.1:8765/sync"))),
+    (ConfigurationError, "takes a transport", lambda: Remote(wrong(WebSocketTransport))),
+    (ConfigurationError, "takes an engine", lambda: LocalExecution(wrong("app.db"))),
+    (ConfigurationError, "takes an engine", lambda: LocalExecution(wrong(SQLiteEngine))),
+    (ConfigurationError, "path of a file", lambda: SQLiteEngine("")),
+    (ConfigurationError, "path of a file", lambda: SQLiteHubStore("")),
+    (ConfigurationError, "durability", lambda: SQLiteEngine("a.db", durability=wrong("FULL"))),
+    (ConfigurationError, r"node\('local-query'\)", lambda: sequence(wrong("local-query"))),
+    (ConfigurationError, r"node\('local-query'\)", lambda: timeout(wrong("local-query"), 2)),
+    (ConfigurationError, r"Backoff\(seconds\)", lambda: retry(node("a"), 3, wrong(0.1))),
+]
+
+
+@pytest.mark.parametrize(("error", "told", "make"), MAKING, ids=range(len(MAKING)))
+def test_a_value_that_makes_no_sense_is_refused_where_it_is_made(
+    error: type[AtomaError], told: str, make: Callable[[], object]
+) -> None:
+    with pytest.raises(error, match=told):
+        make()
+
+
+CALLS: list[tuple[type[AtomaError], str, Callable[[Client, Store[Note]], Awaitable[object]]]] = [
+    (QueryError, r"Query\(\)", lambda _, notes: notes.query(wrong("select *"))),
+    (QueryError, "is text, not 5", lambda _, notes: notes.get(wrong(5))),
+    (QueryError, "is text, not None", lambda _, notes: notes.get_many(["a", wrong(None)])),
+    (QueryError, "is text, not 5", lambda _, notes: notes.exists(wrong(5))),
+    (ValidationError, "confirm must be one of", lambda _, notes: notes.insert(Note("a", "b"), confirm=wrong("Strict"))),
+    (ValidationError, "durability must be", lambda _, notes: notes.insert(Note("a", "b"), durability=wrong("FULL"))),
+    (ValidationError, "apply must be", lambda _, notes: notes.upsert(Note("a", "b"), apply=wrong("overwrite"))),
+    (ValidationError, "conflict must be", lambda _, notes: notes.upsert(Note("a", "b"), conflict=wrong("abort"))),
+    (ValidationError, "merge must be", lambda _, notes: notes.get_all(merge=wrong("all"))),
+    (ValidationError, "confirm must be", lambda _, notes: notes.delete_many(["a"], confirm=wrong("never"))),
+]
+
+
+@pytest.mark.parametrize(("error", "told", "call"), CALLS, ids=range(len(CALLS)))
+async def test_a_misspelt_choice_is_refused_and_nothing_is_written(
+    error: type[AtomaError], told: str, call: Callable[[Client, Store[Note]], Awaitable[object]]
+) -> None:
+    async with open_client(SCHEMA, plugins=[LocalExecution(ENGINE)]) as client:
+        with pytest.raises(error, match=told):
+            await call(client, client.store(NOTES))
+        assert await client.store(NOTES).count() == 0
+
+
+async def test_a_drawing_has_a_known_format() -> None:
+    async with open_client(SCHEMA, plugins=[LocalExecution(ENGINE)]) as client:
+        with pytest.raises(ConfigurationError, match="text, mermaid, svg"):
+            client.explain("direct-local", format=wrong("png"))
+
+
+@pytest.mark.parametrize(
+    ("schema", "plugins", "error", "told"),
+    [
+        (NOTES, [LocalExecution(ENGINE)], ConfigurationError, "takes a schema first"),
+        (SCHEMA, LocalExecution(ENGINE), PluginError, r"plugins=\[LocalExecution"),
+        (SCHEMA, [LocalExecution], PluginError, "is a class"),
+        (SCHEMA, [MemoryTransport(MemoryNetwork())], PluginError, "is no plugin"),
+    ],
+)
+async def test_a_client_of_wrong_parts_does_not_open(
+    schema: object, plugins: object, error: type[AtomaError], told: str
+) -> None:
+    with pytest.raises(error, match=told):
+        async with open_client(wrong(schema), plugins=wrong(plugins)):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("parts", "options", "told"),
+    [
+        ((NOTES, SQLiteHubStore(":memory:")), {}, "takes a schema first"),
+        ((SCHEMA, "hub.db"), {}, "SQLiteHubStore"),
+        ((SCHEMA, ENGINE), {}, "SQLiteHubStore"),
+        ((SCHEMA, SQLiteHubStore(":memory:")), {"verifier": AllowLoopback}, "a verifier is an object"),
+        ((SCHEMA, SQLiteHubStore(":memory:")), {"verifier": {"secret": "ada"}}, "a verifier is an object"),
+        ((SCHEMA, SQLiteHubStore(":memory:")), {"rules": 5}, "rules are an object"),
+    ],
+)
+async def test_a_hub_of_wrong_parts_does_not_open(parts: Any, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigurationError, match=told):
+        async with open_hub(*parts, **{"verifier": AllowLoopback(), **options}):
+            pass
+
+
+async def test_host_names_are_a_list() -> None:
+    async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback()) as hub:
+        with pytest.raises(ConfigurationError, match="list of host names"):
+            async with open_server(hub, "127.0.0.1:0", names="hub.example"):
+                pass
