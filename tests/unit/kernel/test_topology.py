@@ -24,7 +24,6 @@ from atoma.kernel import (
     bulkhead,
     cache,
     detach,
-    fallback,
     merge,
     node,
     parallel,
@@ -35,6 +34,7 @@ from atoma.kernel import (
     verdict,
     when_synced,
 )
+from atoma.kernel.combinators import FallbackStep
 from atoma.schema import Schema, StoreSpec
 
 pytestmark = pytest.mark.virtual_time
@@ -96,7 +96,7 @@ FAULTS: dict[str, tuple[dict[str, Any], list[Policy], str]] = {
     "cycle": ({}, [Policy("odd", Alone(), None)], "CYCLE"),
     "cycle below": ({}, [Policy("odd", None, retry(Alone()))], "CYCLE"),
     "a string for a node": ({}, [Policy("odd", "local-query", None)], "NOT_A_STEP"),  # type: ignore[arg-type]
-    "a string below": ({}, [Policy("odd", timeout(fallback("remote-test", local()), 1), None)], "NOT_A_STEP"),  # type: ignore[arg-type]
+    "a string below": ({}, [Policy("odd", timeout(FallbackStep(("remote-test", local())), 1), None)], "NOT_A_STEP"),  # type: ignore[arg-type]
     "a bulkhead in itself": (
         {},
         [Policy("odd", bulkhead(retry(bulkhead(timeout(local(), 1), 2)), 2), None)],

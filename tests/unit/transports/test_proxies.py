@@ -138,7 +138,9 @@ async def test_what_a_server_says_first_is_not_lost() -> None:
             assert await stream.receive_some() == b"llo"
 
 
-@pytest.mark.parametrize("proxy", ["socks5://localhost:1", "localhost:3128", "http://", "http://a/b", "http://a:99999"])
+@pytest.mark.parametrize(
+    "proxy", ["socks5://localhost:1", "localhost:3128", "http://", "http://a/b", "http://a:99999", "http://[::"]
+)
 @both
 def test_an_address_of_no_proxy_is_refused(scheme: str, kind: Callable[..., Transport], proxy: str) -> None:
     with pytest.raises(ConfigurationError, match="proxy is the address of an HTTP proxy"):

@@ -82,11 +82,7 @@ def check_address(text: str, language: Language, *, insecure: bool, has_context:
     """
     ports = {**language.plain, **language.secure}
     bare = language.name.partition(" ")[2]
-    try:
-        parts = urlsplit(text if is_a(text, str) else "")
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), -1
+    parts, port = _split(text)
     if parts.scheme not in ports or not parts.hostname or port == -1 or not (language.paths or parts.path in ("", "/")):
         raise ConfigurationError(f"{text!r} is no {bare} address; write {language.example}")
     if parts.username is not None or parts.query or parts.fragment:
@@ -111,12 +107,8 @@ def check_proxy(text: str) -> Proxy | None:
     """
     if not text:
         return None
-    parts = urlsplit(text)
     ports = {"http": 80, "https": 443}
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
+    parts, port = _split(text)
     if parts.scheme not in ports or not parts.hostname or port == -1 or parts.query or parts.path not in ("", "/"):
         raise ConfigurationError("proxy is the address of an HTTP proxy: http://[user:password@]host:port")
     host = _in_ascii(parts.hostname, parts.hostname)
@@ -124,6 +116,15 @@ def check_proxy(text: str) -> Proxy | None:
     address = Address(bare, host, port or ports[parts.scheme], parts.scheme == "https")
     user = None if parts.username is None else unquote(parts.username)
     return Proxy(address, user, unquote(parts.password or ""))
+
+
+def _split(text: str) -> tuple[SplitResult, int | None]:
+    """An address taken apart, and its port; empty, and -1, when it is none."""
+    try:
+        parts = urlsplit(text if is_a(text, str) else "")
+        return parts, parts.port
+    except ValueError:
+        return urlsplit(""), -1
 
 
 def _bracketed(host: str) -> str:
