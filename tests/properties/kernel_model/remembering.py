@@ -112,16 +112,23 @@ class Remembering(Stepping):
             try:
                 yield turn
             except Stopped:
-                guard.queue.remove(turn)
+                if turn in guard.queue:
+                    guard.queue.remove(turn)
+                else:  # it was given the place at the instant at which it was stopped
+                    self.pass_on(guard)
                 raise
         try:
             return (yield from self.run(graph.children[0], at.child(0)))
         finally:
             self.clock.touch(key)
-            if guard.queue:
-                self.clock.hoist(guard.queue.pop(0))
-            else:
-                guard.running -= 1
+            self.pass_on(guard)
+
+    def pass_on(self, guard: Guard) -> None:
+        """Give the place in a bulkhead to the next that waits."""
+        if guard.queue:
+            self.clock.hoist(guard.queue.pop(0))
+        else:
+            guard.running -= 1
 
     def cache(self, graph: Graph, at: At) -> Steps:
         entries = self.caches.setdefault(at.place, {})
