@@ -166,7 +166,7 @@ async def open_client(
     if not is_a(schema, Schema):
         raise ConfigurationError(f"open_client() takes a schema first, Schema(StoreSpec(…), …), not {schema!r}")
     checked = check_plugins(plugins)
-    ordered, problems = in_order(checked, frozenset({APPLY.name}))
+    ordered, problems = in_order(checked, {APPLY.name: LOCAL_DATABASE.name})
     if problems:
         raise TopologyError(problems)
     environment = environment or Environment()

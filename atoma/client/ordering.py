@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from atoma.contracts.checks import is_a
 from atoma.errors import PluginError, Problem
 from atoma.plugins import Plugin
+from atoma.ports import PortKey
 
 RETIRED = ("operations",)
 """Members of plugin interfaces that are no longer a way in; naming the planes instead helps more than silence."""
@@ -34,6 +35,9 @@ def check_plugins(plugins: Sequence[object]) -> list[Plugin]:
                 )
         if not isinstance(plugin, Plugin):
             raise PluginError(f"{name} is no plugin: it needs id, provides, needs and open(context)")
+        for key in (*plugin.provides, *plugin.needs):
+            if not is_a(key, PortKey):
+                raise PluginError(f"plugin {plugin.id!r} names the port {key!r}; ports are named by PortKey values")
         if plugin.id in seen:
             raise PluginError(f"two plugins have the id {plugin.id!r}")
         seen.add(plugin.id)
@@ -41,14 +45,15 @@ def check_plugins(plugins: Sequence[object]) -> list[Plugin]:
     return checked
 
 
-def in_order(plugins: Sequence[Plugin], given: frozenset[str]) -> tuple[list[Plugin], list[Problem]]:
+def in_order(plugins: Sequence[Plugin], given: Mapping[str, str]) -> tuple[list[Plugin], list[Problem]]:
     """``plugins`` so that each comes after what it needs, and what is missing for the others.
 
     Args:
         plugins: In the order the application listed them, which is kept where needs allow.
-        given: Ports that the client itself offers once their own needs are met.
+        given: Port that the client itself offers → port it has to have for that.
     """
-    offered = {port.name for plugin in plugins for port in plugin.provides} | given
+    provided = {port.name for plugin in plugins for port in plugin.provides}
+    offered = provided | {port for port, need in given.items() if need in provided}
     problems: list[Problem] = []
     waiting: list[Plugin] = []
     for plugin in plugins:
@@ -58,7 +63,7 @@ def in_order(plugins: Sequence[Plugin], given: frozenset[str]) -> tuple[list[Plu
         else:
             waiting.append(plugin)
     ordered: list[Plugin] = []
-    there: set[str] = set(given)
+    there: set[str] = set()
     while waiting:
         able = [plugin for plugin in waiting if all(port.name in there for port in plugin.needs)]
         if not able:
@@ -68,10 +73,12 @@ def in_order(plugins: Sequence[Plugin], given: frozenset[str]) -> tuple[list[Plu
         ordered.append(able[0])
         waiting.remove(able[0])
         there.update(port.name for port in able[0].provides)
+        there.update(port for port, need in given.items() if need in there)
     return ordered, problems
 
 
 _REMEDIES = {
+    "apply": "add LocalExecution(SQLiteEngine(…)) to plugins",
     "local-database": "add LocalExecution(SQLiteEngine(…)) to plugins",
     "live-queries": "add LocalExecution(SQLiteEngine(…)) to plugins",
     "sync-link": "add Remote(…) with a transport to plugins",

@@ -18,7 +18,7 @@ from atoma.contracts.policy import Policy
 from atoma.errors import PluginError, TopologyError, UnknownPolicy
 from atoma.kernel import node
 from atoma.plugins import Plugin, PluginContext
-from atoma.ports import LIVE_QUERIES, LOCAL_DATABASE, PortKey
+from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, PortKey
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 
@@ -116,6 +116,25 @@ async def test_plugins_open_in_the_order_of_their_needs_and_close_in_reverse() -
     async with open_client(SCHEMA, plugins=[late, Extra("early", log=log), local()]):
         assert log == ["open early", "open late"]
     assert log == ["open early", "open late", "close late", "close early"]
+
+
+async def test_who_needs_what_the_client_offers_comes_after_what_that_takes() -> None:
+    class Applying(Extra):
+        @asynccontextmanager
+        async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+            context.require(APPLY)
+            self.log.append("applies")
+            yield
+
+    applying = Applying("applying", needs=(APPLY,))  # type: ignore[arg-type]
+    async with open_client(SCHEMA, plugins=[applying, local()]):
+        assert applying.log == ["applies"]
+    with pytest.raises(TopologyError, match="'applying' needs apply — add LocalExecution"):
+        async with open_client(SCHEMA, plugins=[applying]):
+            pytest.fail("it must not open")
+    with pytest.raises(PluginError, match="plugin 'words' names the port 'apply'"):
+        async with open_client(SCHEMA, plugins=[Extra("words", needs=("apply",)), local()]):  # type: ignore[arg-type]
+            pytest.fail("it must not open")
 
 
 @pytest.mark.parametrize("fails", [False, True])
