@@ -77,10 +77,17 @@ class QueryNode(Protocol):
 
 @runtime_checkable
 class WriteNode(Protocol):
-    """A node of a policy that carries writes out."""
+    """A node of a policy that carries writes out.
+
+    One that reaches another machine has an attribute ``remote = True``, unless its id begins with ``remote-``.
+    """
 
     async def write(self, request: WriteRequest) -> WriteResult:
-        """Carry ``request`` out."""
+        """Carry ``request`` out; refused items are results.
+
+        An ``AtomaError`` that it raises is taken at its word. After any other exception the write is unknown when the
+        node is remote, and counts as not carried out when it is not.
+        """
         ...
 
 
