@@ -30,6 +30,7 @@ from atoma.contracts.policy import Policy
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.errors import (
     AtomaError,
+    AuthenticationError,
     ChannelBroken,
     ConflictError,
     ConnectFailed,
@@ -46,7 +47,7 @@ from atoma.plugins import Plugin, PluginContext
 from atoma.ports import seeded_environment
 from atoma.ports.keys import PortKey
 from atoma.runtime import ManyResult
-from atoma.runtime.flows import optimism
+from atoma.runtime.flows import freshness, optimism
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 
@@ -366,6 +367,20 @@ async def test_an_answer_of_before_a_write_does_not_put_the_old_row_back() -> No
         assert await world.here() == {"a": Note(id="a", text="new", rank=99)}
 
 
+async def test_also_when_it_is_forgotten_which_rows_were_settled_since(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(freshness, "ROWS_MAX", 2)
+    async with open_world(succeed) as world, trio.open_nursery() as nursery:
+        world.far.reading = trio.Event()
+        nursery.start_soon(world.notes.get_all)
+        await wait_all_tasks_blocked()
+        await world.notes.update("a", text="new", confirm="strict")
+        for number in range(3):
+            await world.notes.insert(Note(id=f"n{number}"), confirm="strict")
+        world.far.reading.set()
+        await wait_all_tasks_blocked()
+        assert (await world.here())["a"].text == "new"
+
+
 async def test_an_answer_of_a_refresh_behind_a_read_is_as_old_as_the_read() -> None:
     async with open_world(succeed, "volatile") as world:
         world.far.reading = trio.Event()
@@ -476,6 +491,30 @@ async def test_a_store_has_its_own_way_of_confirming_and_a_call_another() -> Non
         assert (await notes.insert(Note(id="3"))).state == "observed"
     with pytest.raises(SchemaError):
         StoreSpec("notes", Note, confirm="never")  # type: ignore[arg-type]  # it is the point
+
+
+@pytest.mark.parametrize(
+    ("later", "decides"),
+    [
+        (AuthenticationError("expired"), False),
+        (RemoteError("too much", remote_code="QUOTA"), False),
+        (RemoteError("too much now", remote_code="OVERLOADED", remote_retryable=True), False),
+        (ConnectFailed("down"), False),
+        (RemoteError("the same request", remote_code="TOO_LARGE"), True),
+    ],
+    ids=lambda value: value.__class__.__name__ if isinstance(value, Exception) else str(value),
+)
+async def test_what_ends_the_doubt_about_a_lost_answer(later: AtomaError, decides: bool) -> None:
+    errors = [ChannelBroken("lost"), later, later]
+
+    async def answer(request: WriteRequest) -> WriteResult:
+        return await (fails(errors.pop(0), request) if errors else succeed(request))
+
+    async with open_world(answer) as world:
+        handle = await world.notes.update("a", text="mine")
+        await trio.sleep(600)
+        assert handle.state == ("rejected" if decides else "observed")
+        assert len(world.far.asked) == (2 if decides else 4)
 
 
 async def test_undecided_writes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
