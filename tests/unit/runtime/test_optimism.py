@@ -204,7 +204,7 @@ STATES = [("confirmed", False), ("rejected", False), ("confirmed", True), ("part
 @pytest.mark.parametrize(("state", "batch"), STATES)
 @pytest.mark.parametrize("confirm", ["optimistic", "strict"])
 @pytest.mark.parametrize("op", ["insert", "update", "upsert", "delete"])
-@pytest.mark.parametrize("policy", ["direct-remote", "volatile"])
+@pytest.mark.parametrize("policy", ["direct-remote", "remote-first", "volatile", "hybrid"])
 async def test_three_states(state: str, batch: bool, confirm: str, op: str, policy: str) -> None:
     good = {"confirmed": 2, "partial": 1, "rejected": 0}[state]
     gate, answer = gated(
