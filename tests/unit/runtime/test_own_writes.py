@@ -24,7 +24,7 @@ from atoma.contracts.execution import (
     WriteResult,
 )
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
-from atoma.errors import ConnectFailed, WriteRejected
+from atoma.errors import ConnectFailed, RemoteError, WriteRejected
 from atoma.kernel import local_first
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import seeded_environment
@@ -215,3 +215,22 @@ async def test_an_answer_that_this_device_has_no_room_for_is_told_all_the_same(t
             plan.heal()
             await notes.update("a", text="later", confirm="strict")
             assert await rows(notes) == {"a": Note(id="a", text="later")}
+
+
+async def test_who_asks_for_time_is_not_asked_again_before() -> None:
+    asked: list[float] = []
+    busy = RemoteError("come back", remote_code="UNAVAILABLE", remote_retryable=True, retry_after_s=500)
+
+    def answer(request: WriteRequest) -> WriteResult:
+        asked.append(trio.current_time())
+        if len(asked) == 1:
+            raise busy
+        return take(request)
+
+    async with open_world() as (_, far, notes):
+        far.answer = answer
+        far.gate.set()
+        handle = await notes.update("a", text="mine")
+        with trio.fail_after(1000):
+            assert await handle.accepted() == 9
+        assert asked[1] - asked[0] >= 500
