@@ -46,11 +46,9 @@ class ReadFlow:
         writeback = self._writeback
         began = writeback.freshness.now
         result = await self._port.execute_query(request)
-        meta = result.meta
-        if meta.path and meta.path[-1].outcome == "detached":
-            writeback.freshness.goes_on(meta.trace_id, began)
-        if meta.source == "remote" and writeback.caches(store, meta.source):
-            kept = await self._writeback.keep_rows(store, result.rows, began=began)
+        self._answered(result, began)
+        if writeback.caches(store, result.meta.source):
+            kept = await writeback.keep_rows(store, result.rows, began=began)
             result = QueryResult(_with_versions(result.rows, kept.versions), result.total, result.meta)
         return result
 
@@ -82,8 +80,7 @@ class ReadFlow:
 
     def _answered(self, result: QueryResult, began: int) -> None:
         """Remember when the read began for as long as a part of it goes on behind the answer."""
-        path = result.meta.path
-        if path and path[-1].outcome == "detached":
+        if any(step.outcome == "detached" for step in result.meta.path):
             self._writeback.freshness.goes_on(result.meta.trace_id, began)
 
 

@@ -23,9 +23,10 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.policy import Policy
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.errors import ConnectFailed, RemoteError, WriteRejected
-from atoma.kernel import local_first
+from atoma.kernel import detach, local_first, node, sequence
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import seeded_environment
 from atoma.ports.keys import PortKey
@@ -70,17 +71,22 @@ class Far:
 
     answer: Answer = refuse
     gate: trio.Event = field(default_factory=trio.Event)
+    reading: trio.Event = field(default_factory=trio.Event)
     id: str = "far"
     provides: Sequence[PortKey[Any]] = ()
     needs: Sequence[PortKey[Any]] = ()
 
     @asynccontextmanager
     async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        self.reading.set()
         context.register_node("remote-far", self)
+        refreshing = sequence(node("local-query"), detach(node("remote-far")), node("local-query"))
+        context.register_policy(Policy("refreshing", refreshing, node("local-write")))
         context.register_policy(local_first("remote-far", name="volatile", volatile=True))
         yield
 
     async def query(self, request: QueryRequest) -> QueryResult:
+        await self.reading.wait()
         return QueryResult((StoredRow("a", 7, 7, "main", {"text": "cached", "rank": 0}),), meta=ExecutionMeta("remote"))
 
     async def write(self, request: WriteRequest) -> WriteResult:
@@ -197,6 +203,19 @@ async def test_a_late_answer_nobody_waits_for_does_not_put_an_older_row_back() -
         first.set()
         await wait_all_tasks_blocked()
         assert await rows(notes) == {"a": Note(id="a", text="second")}
+
+
+async def test_a_refresh_that_began_before_the_answer_is_as_old_as_the_read() -> None:
+    async with open_world("refreshing") as (_, far, notes):
+        far.reading = trio.Event()
+        assert (await notes.query()).items == (CACHED,)
+        await wait_all_tasks_blocked()
+        far.answer = take
+        far.gate.set()
+        await notes.update("a", text="new", policy="direct-remote", confirm="strict")
+        far.reading.set()
+        await wait_all_tasks_blocked()
+        assert await rows(notes) == {"a": Note(id="a", text="new")}
 
 
 async def test_an_answer_that_this_device_has_no_room_for_is_told_all_the_same(tmp_path: Path) -> None:
