@@ -150,6 +150,25 @@ async def test_what_lies_in_the_outbox_is_not_called_abandoned(tmp_path: Path) -
             await client.resolve("some other key", policy="hybrid")
 
 
+@pytest.mark.virtual_time
+@pytest.mark.parametrize("came", [True, False])
+async def test_who_was_cancelled_has_the_key_from_the_event(came: bool, open_remotely: Any) -> None:
+    async with open_remotely() as world:
+        await world.store.get_all()
+        if came:
+            world.road.close()
+        else:
+            world.network.partition(silent=True)
+        with trio.move_on_after(1) as patience:
+            await world.store.insert(Note(id="1", text="strict"), confirm="strict")
+        assert patience.cancelled_caught
+        world.road.gate.set()
+        world.network.heal()
+        found = await world.client.resolve(keys_of(world.probe.heard)[-1])
+        assert found.abandoned is not came
+        assert (await world.there()).keys() == ({"1"} if came else set())
+
+
 class CancelAt(trio.abc.Instrument):
     """Cancels a scope before the n-th step of any task from now on."""
 
