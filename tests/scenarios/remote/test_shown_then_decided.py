@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -281,6 +282,24 @@ async def test_a_transaction_is_one_layer(open_remotely: Any) -> None:
         await world.settled()
         assert (await world.here())["1"] == Note(id="1"), "all of it is taken back"
         assert await world.here() == await world.there()
+
+
+@pytest.mark.parametrize("policy", REMOTE_POLICIES)
+@pytest.mark.parametrize("stale", [True, False])
+async def test_what_a_transaction_read_is_compared_at_the_hub(open_remotely: Any, policy: str, stale: bool) -> None:
+    async with open_remotely(policy) as world:
+        await world.store.insert_many([Note(id=f"own {number}") for number in range(20)], policy="direct-local")
+        await world.elsewhere("insert", "1", text="theirs")
+        await world.store.get_all(policy="direct-remote")  # its version here is not the one that it has there
+        with suppress(*([ConflictError] if stale else [])):  # a mixed answer has no versions of here: it is asked first
+            async with world.client.transaction() as tx:
+                note = await tx.store(NOTES).get("1")
+                if stale:
+                    await world.elsewhere("update", "1", text="moved")
+                await tx.store(NOTES).insert(Note(id="2", text=f"{note.text} seen"))
+        await world.settled()
+        assert (await world.there()).keys() == ({"1"} if stale else {"1", "2"})
+        assert ("2" in await world.here()) is not stale
 
 
 async def test_a_caller_cancelled_before_the_local_commit_has_written_nothing(open_remotely: Any) -> None:
