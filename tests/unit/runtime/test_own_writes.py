@@ -72,6 +72,7 @@ class Far:
     answer: Answer = refuse
     gate: trio.Event = field(default_factory=trio.Event)
     reading: trio.Event = field(default_factory=trio.Event)
+    asked: list[WriteRequest] = field(default_factory=list)
     id: str = "far"
     provides: Sequence[PortKey[Any]] = ()
     needs: Sequence[PortKey[Any]] = ()
@@ -91,6 +92,7 @@ class Far:
 
     async def write(self, request: WriteRequest) -> WriteResult:
         gate, answer = self.gate, self.answer
+        self.asked.append(request)
         await gate.wait()
         return answer(request)
 
@@ -203,6 +205,19 @@ async def test_a_late_answer_nobody_waits_for_does_not_put_an_older_row_back() -
         first.set()
         await wait_all_tasks_blocked()
         assert await rows(notes) == {"a": Note(id="a", text="second")}
+
+
+async def test_who_gave_up_waiting_for_its_turn_does_not_let_a_later_one_overtake() -> None:
+    async with open_world() as (_, far, notes):
+        await notes.update("a", text="first")
+        with trio.move_on_after(1) as patience:
+            await notes.update("a", text="given up", confirm="strict")
+        assert patience.cancelled_caught
+        await notes.update("a", text="third")
+        await wait_all_tasks_blocked()
+        assert [dict(request.entries[0].values) for request in far.asked] == [{"text": "first"}]
+        await decided(far)
+        assert [dict(request.entries[0].values) for request in far.asked] == [{"text": "first"}, {"text": "third"}]
 
 
 async def test_a_refresh_that_began_before_the_answer_is_as_old_as_the_read() -> None:
