@@ -279,6 +279,7 @@ class ForeignSync:
 
     def __init__(self) -> None:
         self.tokens: list[object] = []
+        self.slow = threading.Semaphore(0)
         self.cancelled = threading.Event()
 
     def handler(self) -> Any:
@@ -310,6 +311,7 @@ class ForeignSync:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "who are you?")
         if request.scope == "slow":
             context.add_callback(self.cancelled.set)
+            self.slow.release()
             self.cancelled.wait(20)
         rows = msgspec.msgpack.encode([[1, "a", "ß"]])
         page = sync_pb2.StoreChanges(store="notes", schema_version=1, columns=["id", "text"], rows=rows)
@@ -368,6 +370,14 @@ async def test_our_transport_calls_a_server_made_with_it() -> None:
             with pytest.raises(trio.TooSlowError), trio.fail_after(0.5):
                 await proxy.pull(msgspec.structs.replace(PULL, scope="slow"))
             assert await trio.to_thread.run_sync(service.cancelled.wait, 10)
+            service.slow.acquire()
+            service.cancelled.clear()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(proxy.pull, msgspec.structs.replace(PULL, scope="slow"))
+                await trio.to_thread.run_sync(service.slow.acquire)
+                nursery.cancel_scope.cancel()
+            assert await trio.to_thread.run_sync(service.cancelled.wait, 10)
+            assert (await proxy.pull(PULL)).head == 5
             await trio.to_thread.run_sync(server.stop(None).wait)
             with pytest.raises(ChannelBroken):
                 await proxy.pull(PULL)

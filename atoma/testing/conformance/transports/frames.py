@@ -148,7 +148,7 @@ async def a_bad_request_in_a_good_frame_is_an_error_of_that_call(stage: Stage) -
 
 @CHECKS.add
 async def the_server_bounds_the_calls_of_a_client_that_does_not(stage: Stage) -> None:
-    """Calls beyond the server's limit are refused as OVERLOADED; a cancel frame frees a place."""
+    """Calls beyond the server's limit are refused as OVERLOADED; a cancel frame frees a place and is not answered."""
     calls = stage.limits.calls
     async with stage.open_pipe() as pipe:
         await welcome(pipe)
@@ -164,6 +164,8 @@ async def the_server_bounds_the_calls_of_a_client_that_does_not(stage: Stage) ->
         await pipe.send(encode_frame("cancel", 7))
         await pipe.send(encode_frame("cancel", 10**6))  # of a call that never was: nothing to do
         await stage.until(lambda: stage.hub.active == calls - 1, "the cancelled call goes on")
+        await pipe.send(encode_frame("ping"))
+        expect_equal((await next_frame(pipe)).kind, "pong", "what comes after a call was cancelled")
 
 
 @CHECKS.add
