@@ -40,10 +40,13 @@ from atoma.errors import AuthenticationError
 from atoma.ports import Peer, Principal, ServiceHost, SyncService
 
 TOKEN = "a-secret"
-"""The token that :class:`TinyHub` knows."""
+"""A token that :class:`TinyHub` knows."""
 
 SUBJECT = "alice"
 """Whose it is."""
+
+OTHER_TOKEN = "another-secret"
+OTHER_SUBJECT = "bob"
 
 Hook: TypeAlias = Callable[[], Awaitable[object]]
 Moment: TypeAlias = Literal["before", "after"]
@@ -100,9 +103,10 @@ class TinyHub:
     async def authenticate(self, token: str, peer: Peer) -> Principal:
         """See :class:`atoma.ports.ServiceHost`."""
         self.peers.append(peer)
-        if token != TOKEN:
+        subject = {TOKEN: SUBJECT, OTHER_TOKEN: OTHER_SUBJECT}.get(token)
+        if subject is None:
             raise AuthenticationError("the token is not known here")
-        return Principal(SUBJECT)
+        return Principal(subject)
 
     def service(self, principal: Principal) -> SyncService:
         """See :class:`atoma.ports.ServiceHost`."""

@@ -359,6 +359,7 @@ class BrokenGround:
     host: Callable[[ServiceHost], ServiceHost] = lambda host: host
     leak: bool = False
     once: bool = False
+    shared: bool = False
 
     @property
     def faults(self) -> Faults:
@@ -368,6 +369,8 @@ class BrokenGround:
         return self.inner.serve(self.host(host))  # type: ignore[no-any-return]
 
     def transport(self, token: str, limits: ChannelLimits) -> Transport:
+        if self.shared:
+            token = self.token = self.token or token
         honest = self.inner.transport(self.token or token, self.changed or limits)
         return BrokenTransport(honest, self.wrap, self.leak, self.once)
 
@@ -401,13 +404,16 @@ class BrokenSite:
     server: ChannelLimits | None = None
     leak: bool = False
     once: bool = False
+    shared: bool = False
     name: str = "broken"
     virtual: bool = True
 
     @asynccontextmanager
     async def open_site(self, limits: ChannelLimits) -> AsyncGenerator[Ground]:
         async with MemorySite().open_site(self.server or limits) as ground:
-            yield BrokenGround(ground, self.wrap, self.token, self.client, leak=self.leak, once=self.once)
+            yield BrokenGround(
+                ground, self.wrap, self.token, self.client, leak=self.leak, once=self.once, shared=self.shared
+            )
 
 
 DEAF = ChannelLimits(ping_s=10**6, pong_s=10**6)
@@ -433,6 +439,7 @@ TRANSPORT_FAULTS: dict[str, tuple[BrokenSite, str]] = {
     "a loss looks like the end": (BrokenSite(Ends), "a_reply_that_ends_inside_a_message_is_lost"),
     "a lost connection is another error": (BrokenSite(Retries), "a_road_that_is_cut_fails_every_call_in_flight"),
     "any token will do": (BrokenSite(token=TOKEN), "without_the_right_token_nobody_comes_in"),
+    "the first token is everybody's": (BrokenSite(shared=True), "everybody_is_who_their_own_token_says"),
     "silence is never noticed": (
         BrokenSite(client=DEAF, server=DEAF),
         "a_peer_that_falls_silent_is_noticed_at_both_ends",

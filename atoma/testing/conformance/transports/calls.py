@@ -23,7 +23,7 @@ from atoma.errors import (
     ValidationError,
 )
 from atoma.testing.conformance.checks import expect, expect_equal, expect_error, open_background
-from atoma.testing.conformance.hosts import SUBJECT
+from atoma.testing.conformance.hosts import OTHER_SUBJECT, OTHER_TOKEN, SUBJECT
 from atoma.testing.conformance.stage import NOTIFY, Stage, pull, push, query, resolve, transport_table, write
 from atoma_transports.adapters import ChannelLimits, ServiceProxy
 
@@ -285,6 +285,18 @@ async def without_the_right_token_nobody_comes_in(stage: Stage) -> None:
     expect_equal((stage.hub.active, stage.hub.pulled), (0, []), "what the service was asked")
     async with stage.service() as service:
         await stage.check_answers(service)
+
+
+@CHECKS.add
+async def everybody_is_who_their_own_token_says(stage: Stage) -> None:
+    """Two connections with two tokens, used in turn, are two principals; one that ends leaves the other as it is."""
+    request = OpenRequest(b"c", 1, 1, b"", ("main",))
+    async with stage.service() as alice:
+        async with stage.service(OTHER_TOKEN) as bob:
+            for _ in range(3):
+                names = [(await service.open(request)).principal for service in (alice, bob)]
+                expect_equal(names, [SUBJECT, OTHER_SUBJECT], "who the two connections are for the hub")
+        expect_equal((await alice.open(request)).principal, SUBJECT, "who the connection is that is left")
 
 
 @CHECKS.add
