@@ -32,7 +32,9 @@ class Channel(Protocol):
     ) -> AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]:
         """Send a request and receive replies until either side ends; leaving the block cancels the far end.
 
-        The same errors as :meth:`call`, raised by the iterator. A reader that is too slow is throttled.
+        The same errors as :meth:`call`, raised by the iterator, each time it is asked from then on. A reader that is too
+        slow is throttled; one that is cancelled while it waits for an item may wait again. After the block the iterator
+        raises ``trio.ClosedResourceError``.
         """
         ...
 

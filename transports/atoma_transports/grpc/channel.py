@@ -87,7 +87,10 @@ class GrpcChannel:
             async with AsyncExitStack() as calls:
                 items = _Items(self, method, data, spec, calls)
                 await items.open()
-                yield items
+                try:
+                    yield items
+                finally:
+                    items.close()
 
     async def renew(self, generation: int) -> bool:
         """Whether there is another token than that of ``generation``."""
@@ -161,6 +164,7 @@ class _Items:
         self._call: Call | None = None
         self._generation = 0
         self._renewed = False
+        self._closed = False
         self._failure: GRPCError | None = None
 
     async def open(self) -> None:
@@ -175,6 +179,10 @@ class _Items:
             self._call = call
             return
         raise await told(failure)
+
+    def close(self) -> None:
+        """The block was left."""
+        self._closed = True
 
     def __aiter__(self) -> _Items:
         return self
@@ -191,6 +199,8 @@ class _Items:
             await self.open()
 
     async def _next(self) -> Packed:
+        if self._closed:
+            raise trio.ClosedResourceError
         if self._call is not None:
             try:
                 item = await self._call.recv_message()

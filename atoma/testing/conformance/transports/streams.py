@@ -40,6 +40,8 @@ async def leaving_a_stream_stops_its_handler(stage: Stage) -> None:
                 if hint.head == 40:
                     break
             expect_equal(stage.hub.active, 1, "handlers that run while the block is open")
+        with expect_error(trio.ClosedResourceError, what="an item after the block was left"):
+            await anext(hints)
         await stage.idle()
         await stage.check_answers(service)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Protocol
 
 import msgspec
@@ -102,6 +102,7 @@ class HttpChannel:
                     items = _Items(opened, spec, self._limits.frame_bytes, self._road)
                     tasks = await connection.enter_async_context(open_tasks())
                     connection.callback(tasks.cancel_scope.cancel)
+                    connection.callback(items.close)
                     tasks.start_soon(items.read)
                     yield items
             finally:
@@ -167,6 +168,10 @@ class _Items:
         self._spec = spec
         self._found, self._taken = trio.open_memory_channel[bytes | ErrorInfo | AtomaError](0)
 
+    def close(self) -> None:
+        """The block was left."""
+        self._taken.close()
+
     def __aiter__(self) -> _Items:
         return self
 
@@ -180,13 +185,16 @@ class _Items:
                     await self._found.send(payload)
                 await self._records.finish()
                 return
+            except trio.BrokenResourceError:
+                return  # the block is being left
             except RecordsEnded as ended:
                 failure: ErrorInfo | AtomaError = ended.info
                 if ended.info.code == "UNAVAILABLE":  # so says a server that is about to go
                     self._road.doubt()
             except AtomaError as error:
                 failure = error
-            await self._found.send(failure)
+            with suppress(trio.BrokenResourceError):
+                await self._found.send(failure)
 
     async def __anext__(self) -> msgspec.Struct:
         if self._failure is None:
