@@ -12,9 +12,9 @@ from atoma_transports._channel.frames import Welcome, decode_frame, encode_frame
 from atoma_transports.grpc.convert import pack
 from atoma_transports.grpc.greeting import HelloReply
 from tests.fuzz.attacks import FRAMES
-from tests.fuzz.clients import CLIENTS, KNOWN_REPLIES, Reply, check_meeting, grpc_answer, spoken
+from tests.fuzz.clients import CLIENTS, KNOWN_REPLIES, Reply, check_meeting, chunked, grpc_answer, spoken
 from tests.fuzz.grammar import ALL_CHECKS
-from tests.fuzz.peers import prefixed
+from tests.fuzz.peers import data_frame, headers_frame, prefixed
 from tests.fuzz.stage import STRICT
 
 servers = pytest.mark.parametrize("name", CLIENTS)
@@ -44,6 +44,14 @@ def test_a_greeting_with_bounds_that_allow_nothing_is_no_greeting(size: int, cal
     hello = grpc_answer(1, prefixed(pack(HelloReply("alice", size, calls))))
     assert isinstance(check_meeting("websocket", Reply(welcome, first=True)), ProtocolError)
     assert isinstance(check_meeting("grpc", Reply(hello, first=True)), ConnectFailed)
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_what_says_that_it_is_too_large_is_not_waited_for(streams: bool) -> None:
+    unfinished = chunked(b"i\xff\xff\xff\xff").removesuffix(b"0\r\n\r\n")
+    head = headers_frame(3, {":status": "200", "content-type": "application/grpc+proto"}.items())
+    for name, data in (("http", unfinished), ("grpc", head + data_frame(3, prefixed(b"", size=2**32 - 1)))):
+        assert isinstance(check_meeting(name, Reply(data, streams=streams, calls=2)), ProtocolError), name
 
 
 def malformed(frame: bytes) -> bool:
