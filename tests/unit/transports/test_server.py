@@ -19,6 +19,7 @@ from atoma_transports.adapters import ChannelLimits, ServiceProxy
 from atoma_transports.http import HttpFace, HttpRequest, HttpResponse
 from atoma_transports.serving import open_server, serve
 from atoma_transports.serving.address import host_check, parse_address
+from atoma_transports.serving.face import Hosting
 from atoma_transports.websocket import WebSocketTransport
 from tests.certificates import client_context, make_certificate, server_context
 from tests.unit.transports.kit import Unasked
@@ -85,6 +86,22 @@ async def test_frames_and_pages_share_a_port() -> None:
             assert (await ServiceProxy(channel).pull(pull())).head == 5
             assert "200" in await exchange(address, "GET /hello HTTP/1.1\nHost: localhost\n\n")
         assert host.peers == [Peer("127.0.0.1", True, "websocket")]
+
+
+class Clumsy(HttpFace):
+    """Falls over whatever it is asked."""
+
+    async def serve(self, stream: trio.abc.Stream, hosting: Hosting) -> None:
+        raise LookupError(hosting.peer.transport)
+
+
+async def test_a_face_that_falls_over_takes_nobody_with_it(caplog: pytest.LogCaptureFixture) -> None:
+    async with open_server(Host(), "127.0.0.1:0", pages=Clumsy()) as address:
+        async with WebSocketTransport(f"ws://{address}/sync", token="t").connect() as channel:
+            for _ in range(3):
+                assert await exchange(address, "GET / HTTP/1.1\nHost: localhost\n\n") == ""
+                assert (await ServiceProxy(channel).pull(pull())).head == 5
+    assert caplog.text.count("LookupError: http") == 3
 
 
 @pytest.mark.parametrize(
