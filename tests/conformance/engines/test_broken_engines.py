@@ -133,6 +133,16 @@ class Silent(Database):
         return replace(result, items=items)
 
 
+class Restarts(Database):
+    """Counts the versions of a row from its insert."""
+
+    async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
+        result = await self.inner.commit(request, stages)
+        pairs = zip(request.entries, result.items, strict=True)
+        items = tuple(replace(item, version=1) if entry.op == "insert" else item for entry, item in pairs)
+        return replace(result, items=items)
+
+
 class Timeless(Database):
     async def read(self, store: str, query: QuerySpec) -> QueryResult:
         result = await self.inner.read(store, query)
@@ -230,6 +240,7 @@ ENGINE_FAULTS: dict[str, tuple[BrokenEngineSite, str]] = {
     "like is equality": (BrokenEngineSite(Literal), "queries_mean_what_they_mean_in_python"),
     "live queries miss what is applied": (BrokenEngineSite(Quiet), "live_queries_follow_every_commit"),
     "a refusal shows no row": (BrokenEngineSite(Silent), "results_are_one_per_entry_and_in_order"),
+    "versions are used twice": (BrokenEngineSite(Restarts), "versions_move_with_visible_changes_only"),
     "commits have one number": (BrokenEngineSite(Timeless), "commits_are_numbered_in_order"),
     "large numbers are rounded": (BrokenEngineSite(Rounds), "what_is_written_is_read_back_exactly"),
     "a body's error undoes nothing": (BrokenEngineSite(KeepsHalf), "a_body_that_raises_leaves_nothing"),

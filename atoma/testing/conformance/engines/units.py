@@ -63,7 +63,10 @@ async def results_are_one_per_entry_and_in_order(bench: Bench) -> None:
 
 @CHECKS.add
 async def versions_move_with_visible_changes_only(bench: Bench) -> None:
-    """A row's version rises with every change the user can see; writing what is there already keeps it."""
+    """A row's version rises with every change the user can see; writing what is there already keeps it.
+
+    A row that comes again after its end has none of its old versions: who has seen one of those is told.
+    """
     async with bench.opened() as db:
         first = (await db.write("1", insert("a"))).items[0]
         same = (await db.write("2", update("a", text="a"))).items[0]
@@ -75,6 +78,9 @@ async def versions_move_with_visible_changes_only(bench: Bench) -> None:
         expect_equal(stale.error.code if stale.error else None, "CONFLICT", "a write on a version that has gone")
         fresh = (await db.write("5", update("a", base_version=other.version, text="c"))).items[0]
         expect(fresh.ok, "a write on the version that is there was refused")
+        await db.write("6", delete("a"))
+        again = (await db.write("7", insert("a"))).items[0]
+        expect(again.version > fresh.version, f"the version of a row that came again is {again.version}")
 
 
 @CHECKS.add
