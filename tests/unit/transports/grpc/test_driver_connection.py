@@ -139,6 +139,27 @@ async def test_a_server_that_ends_the_connection_fails_calls_at_once() -> None:
         assert trio.current_time() == 0
 
 
+async def test_a_server_that_gives_up_in_anger_says_all_the_same_what_it_has_not_seen() -> None:
+    near, far = trio.testing.memory_stream_pair()
+    async with open_grpc_channel(near, authority="test", limits=GrpcLimits(), codec=Raw()) as client:
+        server, lost = RawPeer(far, client_side=False), list[bool]()
+
+        async def call() -> None:
+            with pytest.raises(ConnectionLost) as caught:
+                await EchoStub(client).unary(b"x")
+            lost.append(caught.value.maybe_sent)
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(call)
+                await trio.testing.wait_all_tasks_blocked()
+            await server.receive()
+            await server.send(GoAwayFrame(0, last_stream_id=1, error_code=11).serialize())
+        assert sorted(lost) == [False, True]
+        assert client.lost
+    await far.aclose()
+
+
 async def test_closing_leaves_no_task() -> None:
     before = trio.lowlevel.current_statistics().tasks_living
     async with connected() as both:

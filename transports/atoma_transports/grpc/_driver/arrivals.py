@@ -85,14 +85,13 @@ def _all_windows(connection: Link, _event: Event) -> None:
 
 def _goaway(connection: Link, event: ConnectionTerminated) -> None:
     connection.going_away = True
-    if event.error_code != ErrorCodes.NO_ERROR:
-        connection.lose(f"the peer ended the connection ({event.error_code!r}, {event.additional_data or b''!r})")
-        return
     last = event.last_stream_id or 0
     for stream in list(connection.streams.values()):
         if stream.id > last and stream.scope is None:
             stream.fail(ConnectionLost("the peer takes no more calls", maybe_sent=False))
-    if not connection.streams:
+    if event.error_code != ErrorCodes.NO_ERROR:
+        connection.lose(f"the peer ended the connection ({event.error_code!r}, {event.additional_data or b''!r})")
+    elif not connection.streams:
         connection.goodbye("the peer takes no more calls")
 
 
