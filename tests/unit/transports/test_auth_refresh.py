@@ -16,9 +16,11 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.sync import Cursor, Hint, NotifyRequest, PullReply, PullRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, ConnectFailed, RemoteError, TokenExpired
-from atoma.ports import Peer, Principal, SyncService
+from atoma.ports import Channel, Peer, Principal, SyncService, Transport
 from atoma_transports._channel.frames import Auth, Frame, Welcome, decode_frame, encode_frame
 from atoma_transports.adapters import ChannelLimits, MessagePipe, ServiceProxy
+from atoma_transports.grpc import GrpcTransport
+from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
@@ -345,3 +347,35 @@ async def test_over_websocket_a_connection_outlives_its_tokens_and_ends_with_the
                 await trio.sleep(0.05)
             with pytest.raises(TokenExpired):
                 await ServiceProxy(channel).pull(pull())
+
+
+@pytest.mark.parametrize(
+    "connect_to",
+    [
+        lambda address, token: WebSocketTransport(f"ws://{address}/sync", token=token),
+        lambda address, token: GrpcTransport(address, token=token),
+        lambda address, token: HttpTransport(f"http://{address}", token=token),
+    ],
+    ids=["websocket", "grpc", "http"],
+)
+async def test_over_every_transport_a_stream_outlives_its_tokens(
+    connect_to: Callable[[str, Tokens], Transport],
+) -> None:
+    issuer = Issuer(life_s=0.5)
+
+    async def listen(channel: Channel) -> None:
+        async with ServiceProxy(channel).notify(NotifyRequest(("main",))) as hints:
+            async for hint in hints:
+                assert hint.head == 1
+        raise AssertionError("the stream has ended")
+
+    async with (
+        open_server(issuer, "127.0.0.1:0") as address,
+        connect_to(address, Tokens()).connect() as channel,
+        trio.open_nursery() as nursery,
+    ):
+        nursery.start_soon(listen, channel)
+        with trio.fail_after(20):
+            while len(set(issuer.seen)) < 4:
+                await trio.sleep(0.05)
+        nursery.cancel_scope.cancel()

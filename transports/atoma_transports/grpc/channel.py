@@ -163,6 +163,7 @@ class _Items:
         self._calls = calls
         self._call: Call | None = None
         self._generation = 0
+        self._until = trio.current_effective_deadline()  # of the stream, whatever that of a wait for an item is
         self._renewed = False
         self._closed = False
         self._failure: GRPCError | None = None
@@ -171,6 +172,7 @@ class _Items:
         """Send the request."""
         self._generation = self._channel.generation
         call = await self._calls.enter_async_context(_left_quietly(self._channel.begin(self._method)))
+        call.until = self._until
         try:
             await self._channel.send(call, self._data)
         except GRPCError as error:
@@ -194,9 +196,9 @@ class _Items:
             except AuthenticationError:
                 if self._renewed or not await self._channel.renew(self._generation):
                     raise
-            self._renewed, self._failure = True, None
             await self._calls.aclose()
             await self.open()
+            self._renewed, self._failure = True, None  # only now: who is cancelled before has lost nothing
 
     async def _next(self) -> Packed:
         if self._closed:

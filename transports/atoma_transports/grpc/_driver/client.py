@@ -49,7 +49,12 @@ class ClientCall(GrpclibCall[SendT, ReceiveT]):
 
     Leaving the block of a call whose answer is a stream before its end cuts the call off; so does an error or a
     cancellation in the block. A call with one answer is finished on leaving, and raises the status it ended with.
+
+    Attributes:
+        until: Deadline that the other side is told, on Trio's clock; None for that of the task that sends the request.
     """
+
+    until: float | None = None
 
     _stream: CallStream
     _channel: GrpcClient  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -86,7 +91,7 @@ class ClientCall(GrpclibCall[SendT, ReceiveT]):
         )
         if metadata:
             headers.extend(encode_metadata(metadata))
-        until = trio.current_effective_deadline()
+        until = trio.current_effective_deadline() if self.until is None else self.until
         if until != math.inf:
             headers.append(passing("grpc-timeout", write_timeout(until - trio.current_time())))
         stream = CallStream(channel.connection)

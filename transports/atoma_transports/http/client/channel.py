@@ -78,7 +78,7 @@ class HttpChannel:
         with self._place():
             generation = self._credentials.generation
             answer = await self._engine.call(method, body, trace_id)
-            if await self._renewed(answer, generation):
+            if await self.renewed(answer, generation):
                 answer = await self._engine.call(method, body, trace_id)
         if isinstance(answer, ErrorInfo):
             return await _raise(answer)
@@ -86,7 +86,10 @@ class HttpChannel:
 
     @asynccontextmanager
     async def stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
-        """See :class:`atoma.ports.Channel`. Leaving the block closes the stream's connection."""
+        """See :class:`atoma.ports.Channel`. Leaving the block closes the stream's connection.
+
+        A stream whose token expires is opened again, once a token function has given another one.
+        """
         spec = self._spec(method, streams=True)
         body = self._encoded(message)
         if self._streams >= STREAMS_MAX:
@@ -94,17 +97,15 @@ class HttpChannel:
         with self._place():
             self._streams += 1
             try:
-                async with AsyncExitStack() as connection:
-                    generation = self._credentials.generation
-                    opened = await self._opened(method, body, _trace_of(message), connection)
-                    if isinstance(opened, ErrorInfo) and await self._renewed(opened, generation):
-                        opened = await self._opened(method, body, _trace_of(message), connection)
-                    items = _Items(opened, spec, self._limits.frame_bytes, self._road)
-                    tasks = await connection.enter_async_context(open_tasks())
-                    connection.callback(tasks.cancel_scope.cancel)
-                    connection.callback(items.close)
-                    tasks.start_soon(items.read)
-                    yield items
+                async with AsyncExitStack() as connection, open_tasks() as tasks:
+                    items = _Items(self, method, body, _trace_of(message), spec)
+                    await items.open(connection)
+                    tasks.start_soon(items.read, connection)
+                    try:
+                        yield items
+                    finally:
+                        items.close()
+                        tasks.cancel_scope.cancel()
             finally:
                 self._streams -= 1
 
@@ -112,8 +113,18 @@ class HttpChannel:
         """Refuse further calls and streams."""
         self._closed = True
 
-    async def _opened(self, method: str, body: bytes, trace_id: str, connection: AsyncExitStack) -> Reply | ErrorInfo:
-        """The reply whose body is the stream's items, or why there is none, which the reader of the items is told."""
+    @property
+    def size_max(self) -> int:
+        """Largest message in bytes."""
+        return self._limits.frame_bytes
+
+    @property
+    def generation(self) -> int:
+        """Number of the present token."""
+        return self._credentials.generation
+
+    async def opened(self, method: str, body: bytes, trace_id: str, connection: AsyncExitStack) -> Reply | ErrorInfo:
+        """The reply whose body is a stream's items, or why there is none; ``connection`` closes it."""
         request = Request(PREFIX + method, body, budget_now(), trace_id)
         reply = await connection.enter_async_context(self._road.post(request))
         if reply.status != 200:
@@ -121,7 +132,11 @@ class HttpChannel:
         check_type(reply, ITEMS)
         return reply
 
-    async def _renewed(self, answer: bytes | ErrorInfo, generation: int) -> bool:
+    def doubt(self) -> None:
+        """The server is about to go: ask whether it is there before the next request."""
+        self._road.doubt()
+
+    async def renewed(self, answer: bytes | ErrorInfo, generation: int) -> bool:
         """Whether the token was refused and there is another one now; then nothing was done of the call."""
         if not isinstance(answer, ErrorInfo) or not isinstance(error_of(answer), AuthenticationError):
             return False
@@ -161,12 +176,21 @@ class _Items:
     may wait again and has missed nothing.
     """
 
-    def __init__(self, source: Reply | ErrorInfo, spec: Method, size_max: int, road: Road) -> None:
-        self._road = road
-        self._failure: ErrorInfo | AtomaError | None = source if isinstance(source, ErrorInfo) else None
-        self._records = None if isinstance(source, ErrorInfo) else RecordReader(source, size_max)
+    def __init__(self, channel: HttpChannel, method: str, body: bytes, trace_id: str, spec: Method) -> None:
+        self._channel = channel
+        self._method = method
+        self._body = body
+        self._trace_id = trace_id
         self._spec = spec
+        self._generation = 0
+        self._source: Reply | ErrorInfo | None = None
+        self._failure: ErrorInfo | AtomaError | None = None
         self._found, self._taken = trio.open_memory_channel[bytes | ErrorInfo | AtomaError](0)
+
+    async def open(self, connection: AsyncExitStack) -> None:
+        """Send the request; a refusal is told to whoever reads."""
+        self._generation = self._channel.generation
+        self._source = await self._channel.opened(self._method, self._body, self._trace_id, connection)
 
     def close(self) -> None:
         """The block was left."""
@@ -175,26 +199,40 @@ class _Items:
     def __aiter__(self) -> _Items:
         return self
 
-    async def read(self) -> None:
+    async def read(self, connection: AsyncExitStack) -> None:
         """Read to the end, or to what went wrong, as fast as items are taken."""
-        with self._found:
-            if self._records is None:
-                return
+        with self._found, suppress(trio.BrokenResourceError):  # the block is being left
+            failure: ErrorInfo | AtomaError | None
             try:
-                while (payload := await self._records.next()) is not None:
-                    await self._found.send(payload)
-                await self._records.finish()
-                return
-            except trio.BrokenResourceError:
-                return  # the block is being left
-            except RecordsEnded as ended:
-                failure: ErrorInfo | AtomaError = ended.info
-                if ended.info.code == "UNAVAILABLE":  # so says a server that is about to go
-                    self._road.doubt()
+                failure = await self._read_on(connection)
             except AtomaError as error:
                 failure = error
-            with suppress(trio.BrokenResourceError):
+            if failure is not None:
                 await self._found.send(failure)
+
+    async def _read_on(self, connection: AsyncExitStack) -> ErrorInfo | None:
+        """Read, and open the stream again with the next token when this one has expired; what it was refused with."""
+        renewed = False
+        while True:
+            if isinstance(self._source, ErrorInfo):
+                ended = self._source
+            else:
+                assert self._source is not None
+                records = RecordReader(self._source, self._channel.size_max)
+                try:
+                    while (payload := await records.next()) is not None:
+                        await self._found.send(payload)
+                        renewed = False
+                    return await records.finish()
+                except RecordsEnded as error:
+                    ended = error.info
+            if ended.code == "UNAVAILABLE":  # so says a server that is about to go
+                self._channel.doubt()
+            if renewed or not await self._channel.renewed(ended, self._generation):
+                return ended
+            renewed = True
+            await connection.aclose()
+            await self.open(connection)
 
     async def __anext__(self) -> msgspec.Struct:
         if self._failure is None:
