@@ -10,7 +10,7 @@ from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 
 from atoma_transports.grpc._driver.server import ServerCall
-from atoma_transports.grpc.standard import HEALTH, message_class
+from atoma_transports.grpc.standard import HEALTH, REQUEST_BYTES_MAX, message_class
 
 REQUEST = message_class(f"{HEALTH}.HealthCheckRequest")
 RESPONSE = message_class(f"{HEALTH}.HealthCheckResponse")
@@ -42,6 +42,7 @@ class HealthCalls:
 
     async def _known(self, call: Call) -> bool:
         self._begun.set()
+        call.take_at_most(REQUEST_BYTES_MAX)
         request = await call.recv_message()
         if request is None:
             raise GRPCError(Status.INVALID_ARGUMENT, "a call without a message")

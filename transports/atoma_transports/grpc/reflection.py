@@ -11,7 +11,7 @@ from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 from grpclib.const import Cardinality, Handler, Status
 
 from atoma_transports.grpc._driver.server import ServerCall
-from atoma_transports.grpc.standard import FILES, REFLECTIONS, message_class
+from atoma_transports.grpc.standard import FILES, REFLECTIONS, REQUEST_BYTES_MAX, message_class
 from atoma_transports.grpc.v1 import sync_pb2
 
 REFLECTING = tuple(f"{package}.ServerReflection" for package in REFLECTIONS)
@@ -32,6 +32,7 @@ def reflection_handlers(begun: trio.Event) -> Mapping[str, Handler]:
 
 async def _reflect(begun: trio.Event, response: Any, call: Call) -> None:
     begun.set()
+    call.take_at_most(REQUEST_BYTES_MAX)
     while (request := await call.recv_message()) is not None:
         await call.send_message(response(valid_host=request.host, original_request=request, **_answer(request)))
 

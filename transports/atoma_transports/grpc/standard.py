@@ -13,6 +13,8 @@ from google.protobuf.message_factory import GetMessageClass
 
 HEALTH = "grpc.health.v1"
 REFLECTIONS = ("grpc.reflection.v1", "grpc.reflection.v1alpha")
+REQUEST_BYTES_MAX = 64 * 1024
+"""Largest request of these services: nobody has said who they are."""
 
 _KINDS = {
     "string": FieldDescriptorProto.TYPE_STRING,

@@ -485,3 +485,24 @@ async def test_reflection_tells_what_is_answered_here_and_nothing_else(package: 
         assert reply.all_extension_numbers_response.base_type_name == "atoma.sync.v1.Hint"
         assert await call.recv_message() is None
         assert port.hub.peers == []
+
+
+@pytest.mark.parametrize(
+    "path", ["grpc.health.v1.Health/Check", "grpc.reflection.v1.ServerReflection/ServerReflectionInfo"]
+)
+async def test_whoever_has_not_said_who_they_are_sends_small_messages(path: str) -> None:
+    name = "grpc.health.v1.HealthCheckRequest" if "health" in path else "grpc.reflection.v1.ServerReflectionRequest"
+    field = "service" if "health" in path else "host"
+    request = message_class(name)
+    async with open_face() as (_, client):
+        for size, status in ((60_000, Status.OK), (70_000, Status.RESOURCE_EXHAUSTED)):
+            seen = Status.OK
+            try:
+                async with client.request(f"/{path}", Cardinality.STREAM_STREAM, request, Packed) as call:
+                    await call.send_message(request(**{field: "x" * size}), end=True)
+                    while await call.recv_message() is not None:
+                        pass
+                    await call.recv_trailing_metadata()
+            except GRPCError as error:
+                seen = Status.OK if error.status is Status.NOT_FOUND else error.status  # no such service, but read
+            assert seen is status

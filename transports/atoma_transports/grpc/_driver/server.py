@@ -94,6 +94,10 @@ class ServerCall(GrpclibCall[ReceiveT, SendT]):
         self.trailing: dict[str, str | bytes] = {}
         self._limits = server.limits
 
+    def take_at_most(self, message_bytes: int) -> None:
+        """Refuse messages that are larger: for a call whose requests are small, whoever makes it."""
+        self._stream.message_bytes = min(message_bytes, self._limits.message_bytes)
+
     async def recv_message(self) -> ReceiveT | None:
         """The next message of the request; None at its end.
 

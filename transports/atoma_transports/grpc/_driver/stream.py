@@ -62,6 +62,7 @@ class CallStream(GrpclibStream):
         ended: It sends no more.
         failure: Why there is nothing more to wait for; None while there is.
         scope: What is cancelled when the other side gives the call up; None on a client.
+        message_bytes: Largest message that is taken.
     """
 
     def __init__(self, connection: Link, stream_id: int = 0) -> None:
@@ -72,6 +73,7 @@ class CallStream(GrpclibStream):
         self.ended = False
         self.failure: GRPCError | None = None
         self.scope: trio.CancelScope | None = None
+        self.message_bytes = connection.limits.message_bytes
         self._link = connection
         self._buffer = bytearray()
         self._unread = 0
@@ -187,7 +189,7 @@ class CallStream(GrpclibStream):
         if buffer[0]:
             raise GRPCError(Status.UNIMPLEMENTED, "compressed messages are not taken here")
         size = int.from_bytes(buffer[1:_PREFIX], "big")
-        limit = self._link.limits.message_bytes
+        limit = self.message_bytes
         if size > limit:
             raise GRPCError(Status.RESOURCE_EXHAUSTED, f"a message of {size} bytes; the limit is {limit}")
         return size
