@@ -223,7 +223,8 @@ class _Items:
                     while (payload := await records.next()) is not None:
                         await self._found.send(payload)
                         renewed = False
-                    return await records.finish()
+                    await records.finish()
+                    return None
                 except RecordsEnded as error:
                     ended = error.info
             if ended.code == "UNAVAILABLE":  # so says a server that is about to go
