@@ -15,7 +15,7 @@ import trio
 from atoma.contracts.sync import Cursor, PullReply, PullRequest
 from atoma.errors import AuthenticationError, ChannelBroken, ConfigurationError, ConnectFailed
 from atoma.ports import Peer, Principal, SyncService, Transport
-from atoma_transports.adapters import ServiceProxy
+from atoma_transports.adapters import ChannelLimits, ServiceProxy
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.serving import open_server
@@ -212,3 +212,11 @@ async def test_a_connection_cut_without_a_goodbye_is_a_broken_channel(tmp_path: 
 def test_addresses_that_cannot_be_used(make: Make, where: str, options: dict[str, Any], told: str) -> None:
     with pytest.raises(ConfigurationError, match=told):
         make(where, **options)
+
+
+@over_tls
+async def test_tls_to_a_port_in_plain_text_is_told_at_once(make: Make) -> None:
+    async with open_server(Host(), "127.0.0.1:0", limits=ChannelLimits(handshake_s=3600)) as address:
+        with trio.fail_after(30):
+            reason = await failure(make(address, token="t", limits=ChannelLimits(handshake_s=3600)))
+    assert "does it speak TLS on this port?" in reason

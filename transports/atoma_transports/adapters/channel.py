@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TypeAlias
 
-from atoma.errors import AtomaError, AuthenticationError
+from atoma.contracts.checks import is_a
+from atoma.errors import AtomaError, AuthenticationError, ConfigurationError
 from atoma.ports import Channel
 from atoma_transports._channel import opening
 from atoma_transports._channel.limits import ChannelLimits
@@ -16,6 +17,18 @@ from atoma_transports.protocol import METHODS
 
 Token: TypeAlias = str | Callable[[], Awaitable[str]]
 """A bearer token, or a function that is asked for one at every connection and before it expires on a connection."""
+
+
+def check_token(token: Token) -> Token:
+    """``token``, if it can be one.
+
+    Raises:
+        ConfigurationError: It is neither text nor a function; what the environment does not set is None, for example.
+    """
+    if not is_a(token, str) and not callable(token):
+        kind = type(token).__name__  # the value may be a secret
+        raise ConfigurationError(f"a token is text, or an async function that gives one, not an object of {kind}")
+    return token
 
 
 TOKEN_LENGTH_MAX = 16 * 1024

@@ -19,6 +19,7 @@ from atoma.errors import (
 from atoma.ports import Channel
 from atoma_transports.adapters import ChannelLimits, Token
 from atoma_transports.adapters.addresses import Language
+from atoma_transports.adapters.channel import check_token
 from atoma_transports.adapters.credentials import Credentials
 from atoma_transports.adapters.dialing import find_way
 from atoma_transports.grpc._driver.client import open_grpc_channel
@@ -69,7 +70,7 @@ class GrpcTransport:
         url = address if not is_a(address, str) or "://" in address else f"grpc://{address}"
         self._way = find_way(url, LANGUAGE, alpn=ALPN, ssl_context=ssl_context, insecure=insecure, proxy=proxy)
         self._authority = self._way.address.authority
-        self._token = token
+        self._token = check_token(token)
         self._name = name
         self._limits = limits or ChannelLimits()
 

@@ -12,6 +12,7 @@ from atoma.errors import ConnectFailed
 from atoma.ports import Channel, Peer, ServiceHost
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import ChannelLimits, Token, open_channel
+from atoma_transports.adapters.channel import check_token
 from atoma_transports.serving import serve_pipe
 
 Direction: TypeAlias = Literal["to-server", "to-client"]
@@ -249,7 +250,7 @@ class MemoryTransport:
         limits: ChannelLimits | None = None,
     ) -> None:
         self._network = network
-        self._token = token
+        self._token = check_token(token)
         self._name = name
         self._site = site
         self._faults = faults

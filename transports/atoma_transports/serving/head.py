@@ -12,12 +12,13 @@ RECEIVE_BYTES = 64 * 1024
 HTTP2_START = b"PRI * HTTP/2.0\r\n\r\n"
 HTTP2_PREFACE = HTTP2_START + b"SM\r\n\r\n"
 HEAD_END = b"\r\n\r\n"
+TLS_START = b"\x16\x03"
 
 
 async def read_head(stream: trio.abc.Stream) -> bytes:
     """The first bytes: HTTP/1.1 header fields to their end, or the whole preface of HTTP/2, in however many pieces.
 
-    Less when the peer stops sending, or when nothing ends within :data:`HEAD_BYTES_MAX`; more when more has come.
+    Less when the peer stops sending, when it begins with TLS (it waits for an answer, not to be read on), or when nothing ends within :data:`HEAD_BYTES_MAX`; more when more has come.
     """
     head = bytearray()
     while not _complete(head):
@@ -32,6 +33,8 @@ async def read_head(stream: trio.abc.Stream) -> bytes:
 
 
 def _complete(head: bytearray) -> bool:
+    if head.startswith(TLS_START):
+        return True
     return len(head) >= HEAD_BYTES_MAX or (len(head) >= len(HTTP2_PREFACE) and head.startswith(HTTP2_START))
 
 

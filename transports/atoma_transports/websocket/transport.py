@@ -14,6 +14,7 @@ from atoma.errors import ConnectFailed
 from atoma.ports import Channel
 from atoma_transports.adapters import ChannelLimits, Token, open_channel
 from atoma_transports.adapters.addresses import Language, why_unreachable
+from atoma_transports.adapters.channel import check_token
 from atoma_transports.adapters.dialing import find_way
 from atoma_transports.websocket.handshake import ask_for_upgrade
 from atoma_transports.websocket.pipe import WebSocketPipe
@@ -52,7 +53,7 @@ class WebSocketTransport:
         self._way = find_way(url, LANGUAGE, alpn=ALPN, ssl_context=ssl_context, insecure=insecure, proxy=proxy)
         self._authority = self._way.address.authority
         self._path = self._way.address.parts.path or "/"
-        self._token = token
+        self._token = check_token(token)
         self._name = name
         self._limits = limits or ChannelLimits()
 

@@ -17,6 +17,7 @@ from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import error_of
 from atoma_transports.adapters import ChannelLimits, Token
 from atoma_transports.adapters.addresses import Address, Language, check_address, check_proxy
+from atoma_transports.adapters.channel import check_token
 from atoma_transports.adapters.credentials import Credentials
 from atoma_transports.http.client.channel import STREAMS_MAX, HttpChannel
 from atoma_transports.http.client.engine import open_engine
@@ -71,7 +72,7 @@ class HttpTransport:
             raise ConfigurationError(f"HttpTransport needs {LIBRARY}: pip install {LIBRARY}")
         self._address = _plain(address)
         self._ssl_context = (ssl_context or ssl.create_default_context()) if address.secure else None
-        self._token = token
+        self._token = check_token(token)
         self._name = name
         self._limits = limits or ChannelLimits()
         self._rules = batching or BatchRules()
