@@ -6,8 +6,9 @@ from typing import TypeVar, cast
 
 import trio
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.events import Event
-from atoma.contracts.policy import Policy
+from atoma.contracts.policy import Combinator, Policy
 from atoma.errors import PluginError
 from atoma.kernel.events import EventDispatch
 from atoma.plugins import Listener, Node, Undo
@@ -81,8 +82,13 @@ class Planes:
 
     def register_policy(self, policy: Policy) -> Undo:
         """Add a policy."""
-        if not isinstance(cast("object", policy), Policy):
-            raise PluginError(f"plugin {self.owner!r}: {policy!r} is no Policy")
+        if not is_a(policy, Policy):
+            raise PluginError(f"plugin {self.owner!r}: {policy!r} is no Policy: make it with Policy(name, …)")
+        for graph in (policy.query, policy.write):
+            if graph is not None and not is_a(graph, Combinator):
+                raise PluginError(f"policy {policy.name!r} is made of steps such as node(…), not of {graph!r}")
+        if not policy.name or (policy.query is None and policy.write is None):
+            raise PluginError(f"policy {policy.name!r} needs a name, and a way to query or to write")
         return self._add(self.policies, "policy", policy.name, policy)
 
     def register_transport(self, transport: Transport) -> Undo:

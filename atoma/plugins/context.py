@@ -58,7 +58,7 @@ class PluginContext(Protocol):
         ...
 
     def register_policy(self, policy: Policy) -> Undo:
-        """Add a policy. Raises :class:`PluginError` when the name is taken."""
+        """Add a policy. Raises :class:`PluginError` when the name is taken, or it is none."""
         ...
 
     def register_transport(self, transport: Transport) -> Undo:

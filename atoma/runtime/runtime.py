@@ -7,10 +7,11 @@ from typing import TypeVar
 
 import trio
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.events import Event
 from atoma.contracts.execution import Resolution
 from atoma.contracts.policy import WriteReach
-from atoma.errors import PluginError, WriteUnknown
+from atoma.errors import ConfigurationError, PluginError, WriteUnknown
 from atoma.ports.environment import Environment
 from atoma.ports.execution import QueryPort, ResolvePort, WritePort
 from atoma.ports.live import LiveQueries
@@ -94,8 +95,11 @@ class Runtime:
         """The store of ``spec``.
 
         Raises:
+            ConfigurationError: What was passed is no declaration.
             UnknownStore: The schema does not hold this very declaration.
         """
+        if not is_a(spec, StoreSpec):
+            raise ConfigurationError(f"a store is asked for by its declaration, the StoreSpec(…), not by {spec!r}")
         if self.schema.store(spec.name) is not spec:
             raise PluginError(f"the schema declares another store named {spec.name!r}")
         return Store(self.core, spec)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.execution import OperationContext, Resolution, ResolveRequest
-from atoma.errors import NotResolvable, WriteUnknown
+from atoma.errors import ConfigurationError, NotResolvable, WriteUnknown
 from atoma.ports.execution import ApplyPort, ResolvePort
 from atoma.ports.local import LocalTx
 from atoma.runtime.flows.optimism import LayeredWrites
@@ -31,6 +32,8 @@ class ResolveFlow:
 
     async def resolve(self, write: WriteUnknown | str, policy: str | None = None) -> Resolution:
         """Ask what became of ``write``; see :meth:`atoma.Client.resolve`."""
+        if not is_a(write, str) and not is_a(write, WriteUnknown):
+            raise ConfigurationError(f"resolve() takes a WriteUnknown error or its key idem, not {write!r}")
         idem, nodes = (write, None) if isinstance(write, str) else (write.idem, write.nodes)
         await self._check_outbox(idem)
         if nodes == ():

@@ -7,16 +7,19 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import trio
 
 from atoma import Schema, StoreSpec, Sync, new_id, open_client
 from atoma.contracts.events import Event, WriteSettled
-from atoma.contracts.execution import QueryRequest, QueryResult
+from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult
 from atoma.contracts.policy import Policy
-from atoma.errors import PluginError, TopologyError, UnknownPolicy
-from atoma.kernel import node
+from atoma.contracts.values import StoredRow
+from atoma.errors import ConfigurationError, PluginError, TopologyError, UnknownPolicy
+from atoma.kernel import merge, node
+from atoma.kernel.merging import MergeNode
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, PortKey
 from atoma_stores.local import LocalExecution
@@ -257,3 +260,70 @@ async def _write_for_ever(client: object) -> None:
     assert isinstance(client, Client)
     while True:
         await client.store(NOTES).insert(Note(text="x"), durability="full")
+
+
+class Ours:
+    """A merge node under a name of its own, a node to merge with, and the policy that joins them."""
+
+    id = "ours"
+    provides: Sequence[PortKey[object]] = ()
+    needs: Sequence[PortKey[object]] = ()
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        row = StoredRow("a", 1, 0, "main", {"text": "theirs"})
+        return QueryResult((row,), None, ExecutionMeta())
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        context.register_node("theirs", self)
+        context.register_node("ours-wins", MergeNode("first"))
+        both = (node("local-query"), node("theirs"))
+        context.register_policy(Policy("kept", query=merge(*both, by="ours-wins"), write=None))
+        context.register_policy(Policy("taken", query=merge(*both), write=None))
+        yield
+
+
+async def test_a_merge_node_of_ones_own_decides_who_wins() -> None:
+    async with open_client(SCHEMA, plugins=[local(), Ours()]) as client:
+        notes = client.store(NOTES)
+        await notes.insert(Note(id="a", text="ours"))
+        found = {name: [note.text for note in await notes.query(policy=name)] for name in ("kept", "taken")}
+    assert found == {"kept": ["ours"], "taken": ["theirs"]}
+
+
+@dataclass(frozen=True)
+class Registering:
+    """Registers whatever it is given as a policy."""
+
+    policy: Any
+    id: str = "registering"
+    provides: Sequence[PortKey[object]] = ()
+    needs: Sequence[PortKey[object]] = ()
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        context.register_policy(self.policy)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("policy", "told"),
+    [
+        (5, "make it with Policy"),
+        (Policy("mine", query=cast("Any", "local-query"), write=None), "made of steps"),
+        (Policy("mine", query=None, write=None), "needs a name, and a way"),
+        (Policy("", query=node("local-query"), write=None), "needs a name, and a way"),
+    ],
+)
+async def test_what_is_no_policy_is_not_registered(policy: object, told: str) -> None:
+    with pytest.raises(PluginError, match=told):
+        async with open_client(SCHEMA, plugins=[local(), Registering(policy)]):
+            pytest.fail("it must not open")
+
+
+async def test_a_store_is_asked_for_by_its_declaration_and_a_write_by_its_error_or_key() -> None:
+    async with open_client(SCHEMA, plugins=[local()]) as client:
+        with pytest.raises(ConfigurationError, match="by its declaration"):
+            client.store(cast("Any", "notes"))
+        with pytest.raises(ConfigurationError, match="WriteUnknown error or its key"):
+            await client.resolve(cast("Any", 5))
