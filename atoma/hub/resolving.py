@@ -48,6 +48,9 @@ class ResolveStep:
         if facts.unit:
             return Plan(reply=pack_answer([item for answer in facts.unit for item in read_answer(answer)]))
         drawn = drawn_ms(self.key)
+        if drawn is None and facts.forgotten_ms:
+            message = "some answers are forgotten, and this key does not tell its age: draw keys as UUIDv7 (RFC 9562)"
+            raise RemoteError(message, remote_code="KEY_EXPIRED")
         if drawn is not None and drawn < facts.forgotten_ms:
             message = "the answers to writes as old as this one are forgotten; nobody can tell what became of it"
             raise RemoteError(message, remote_code="KEY_EXPIRED")

@@ -208,6 +208,22 @@ async def test_a_key_whose_answer_may_be_forgotten_is_not_called_abandoned(tmp_p
     assert len(kept(path)) == 2
 
 
+async def test_a_key_that_does_not_tell_its_age_is_not_called_abandoned_once_answers_are_forgotten() -> None:
+    now = [1_700_000_000_000]
+    async with hub_on(":memory:", environment=replace(Environment(), wall_ms=lambda: now[0])) as hub:
+        service = hub.service(Principal("ann"))
+        await service.write(direct(insert("1"), idem="order 1"))
+        assert (await resolve(service, "order 0")).abandoned  # nothing is forgotten yet
+        now[0] += 31 * DAY_MS
+        await hub.compact()
+        for key in ("order 1", "order 2"):
+            with pytest.raises(RemoteError, match="UUIDv7") as refused:
+                await resolve(service, key)
+            assert refused.value.remote_code == "KEY_EXPIRED"
+        await service.write(direct(insert("2"), idem="order 3"))
+        assert (await resolve(service, "order 3")).result is not None
+
+
 async def test_a_disk_that_fails_leaves_no_fence(tmp_path: Path) -> None:
     path = tmp_path / "hub.db"
     with fault_vfs("resolving-faults") as plan:
