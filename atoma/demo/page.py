@@ -13,7 +13,7 @@ import trio
 from atoma.demo.board import Board
 from atoma.demo.cards import CARD_SCHEMA
 from atoma.demo.devices import open_device
-from atoma.demo.wiring import HubServer, TransportName, open_hub_server
+from atoma.demo.wiring import SPOKEN, HubServer, TransportName, open_hub_server
 from atoma.errors import AtomaError, ConfigurationError
 from atoma.inspector import Inspected, Inspection, add_inspector
 from atoma.ports.tasks import open_tasks
@@ -101,7 +101,11 @@ async def run_page(
             await nursery.start(board.follow)
         stage.show(boards)
         address = f"http://{host}:{hub.port}/"
-        print(f"Atoma demo: {address}   inspector: {address}inspector   files: {directory}   Ctrl-C stops", flush=True)
+        print(
+            f"Atoma demo: {address}   inspector: {address}inspector   files: {directory}   "
+            f"devices and hub: {SPOKEN[transport]}   Ctrl-C stops",
+            flush=True,
+        )
         task_status.started(address)
         await trio.sleep_forever()
 
