@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Mapping
 
+from atoma.contracts.checks import is_a
 from atoma.errors import AuthenticationError, ConfigurationError
 from atoma.ports.service import Peer, Principal
 
@@ -20,12 +21,14 @@ class StaticTokenVerifier:
         tokens: Token → subject.
 
     Raises:
-        ConfigurationError: There is no token, or an empty token or subject.
+        ConfigurationError: It is no mapping, there is no token, or an empty token or subject.
     """
 
     __slots__ = ("_principals",)
 
     def __init__(self, tokens: Mapping[str, str]) -> None:
+        if not is_a(tokens, Mapping):
+            raise ConfigurationError("StaticTokenVerifier takes a mapping, {token: subject}")
         if not tokens or not all(tokens) or not all(tokens.values()):
             raise ConfigurationError("StaticTokenVerifier needs at least one token, and no empty token or subject")
         self._principals = [(token.encode(), Principal(subject)) for token, subject in tokens.items()]

@@ -364,6 +364,10 @@ class Store(Generic[T]):
         """Validate item by item; what is valid is one unit (none of it when ``atomic`` and one is not)."""
         made: list[ItemResult[T] | None] = []
         entries: list[WriteEntry] = []
+        if not is_a(items, Iterable):
+            raise ValidationError(
+                "this takes a list of items; for one there is the method without _many", store=self.spec.name
+            )
         every = list(items)
         for start in range(0, len(every), VALIDATED_AT_ONCE):
             if start:

@@ -273,7 +273,14 @@ def _kind_of(store: str, name: str, hint: object) -> _Kind:
     kind: object = hint  # isinstance would narrow it to a type of unknown parameters
     if isinstance(hint, type) and issubclass(hint, enum.Enum):
         return _enumeration(store, name, hint)
+    if isinstance(hint, type) and _is_foreign(hint):
+        raise SchemaError(f"store {store!r}: field {name!r}: no column can hold {hint.__name__}, not even as JSON")
     return _json(store, name, kind)
+
+
+def _is_foreign(kind: type) -> bool:
+    """Whether msgspec has no form for objects of ``kind``, so that every write of one would fail."""
+    return kind is not object and isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.CustomType)
 
 
 def _or_null(kind: _Kind) -> _Kind:

@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.events import Event, SyncStateChanged, WriteSettled
 from atoma.contracts.sync import Limits
 from atoma.errors import ConfigurationError
@@ -56,7 +57,7 @@ class Sync:
         mode: SyncMode = "full",
         limits: Limits | None = None,
     ) -> None:
-        if isinstance(stores, str) or isinstance(scopes, str):
+        if not all(is_a(given, Iterable) and not is_a(given, str) for given in (stores, scopes)):
             raise ConfigurationError("Sync(): stores and scopes are lists")
         names = [store if isinstance(store, str) else store.name for store in stores]
         self.scopes = tuple(scopes)

@@ -8,11 +8,25 @@ from typing import Any
 
 import pytest
 
-from atoma import AllowLoopback, Client, Index, Query, Schema, Store, StoreSpec, col, open_client, open_hub
+from atoma import (
+    AllowLoopback,
+    Client,
+    Index,
+    Query,
+    Schema,
+    StaticTokenVerifier,
+    Store,
+    StoreSpec,
+    Sync,
+    col,
+    open_client,
+    open_hub,
+)
 from atoma.errors import AtomaError, ConfigurationError, PluginError, QueryError, SchemaError, ValidationError
 from atoma.kernel import node, retry, sequence, timeout
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_transports.adapters import ChannelLimits
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -25,6 +39,12 @@ from atoma_transports.websocket import WebSocketTransport
 class Note:
     id: str
     text: str
+
+
+@dataclass(frozen=True)
+class Odd:
+    id: str
+    size: complex
 
 
 NOTES = StoreSpec("notes", Note)
@@ -43,6 +63,11 @@ MAKING: list[tuple[type[AtomaError], str, Callable[[], object]]] = [
     (SchemaError, r"StoreSpec\(…\)", lambda: Schema(wrong(Note))),
     (SchemaError, r"StoreSpec\(…\)", lambda: Schema(wrong([NOTES]))),
     (SchemaError, "version must be", lambda: Schema(NOTES, version=wrong("1"))),
+    (SchemaError, "no column can hold complex", lambda: StoreSpec("odd", Odd)),
+    (ConfigurationError, "are lists", lambda: Sync(wrong(NOTES))),
+    (ConfigurationError, "takes a mapping", lambda: StaticTokenVerifier(wrong(["secret"]))),
+    (ConfigurationError, r"calls=…\) is a number of at least 1", lambda: ChannelLimits(calls=-1)),
+    (ConfigurationError, r"ping_s=…\) is a number", lambda: ChannelLimits(ping_s=wrong("15"))),
     (QueryError, r"col\(…\)", lambda: Query().where(wrong("text = 'a'"))),
     (QueryError, r"col\(…\)", lambda: Query().where(wrong(True))),
     (QueryError, r"col\(…\)", lambda: (col("text") == "a") & wrong(True)),
@@ -90,6 +115,7 @@ CALLS: list[tuple[type[AtomaError], str, Callable[[Client, Store[Note]], Awaitab
     (QueryError, "is text, not 5", lambda _, notes: notes.get(wrong(5))),
     (QueryError, "is text, not None", lambda _, notes: notes.get_many(["a", wrong(None)])),
     (QueryError, "is text, not 5", lambda _, notes: notes.exists(wrong(5))),
+    (ValidationError, "takes a list of items", lambda _, notes: notes.insert_many(wrong(Note("a", "b")))),
     (ValidationError, "confirm must be one of", lambda _, notes: notes.insert(Note("a", "b"), confirm=wrong("Strict"))),
     (ValidationError, "durability must be", lambda _, notes: notes.insert(Note("a", "b"), durability=wrong("FULL"))),
     (ValidationError, "apply must be", lambda _, notes: notes.upsert(Note("a", "b"), apply=wrong("overwrite"))),

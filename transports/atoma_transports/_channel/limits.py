@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from atoma.errors import ConfigurationError
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024 + 64 * 1024
 """One frame: a page of 4 MiB and its envelope."""
@@ -25,6 +27,9 @@ class ChannelLimits:
         close_s: Seconds for a polite goodbye before the connection is cut.
         expired_s: Seconds that a connection whose token has expired is kept, so that the client may send a new one.
         bytes_per_s: Bytes that a client on another machine may send in a second, in the long run; 0 for no limit.
+
+    Raises:
+        ConfigurationError: A bound is no number, negative, or zero where nothing could be sent.
     """
 
     frame_bytes: int = FRAME_BYTES_MAX
@@ -39,3 +44,15 @@ class ChannelLimits:
     close_s: float = 0.5
     expired_s: float = 5.0
     bytes_per_s: int = 16 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value: object = getattr(self, field.name)
+            smallest = 1 if field.name in _COUNTS else 0
+            if not isinstance(value, (int, float)) or not value >= smallest:
+                raise ConfigurationError(
+                    f"ChannelLimits({field.name}=…) is a number of at least {smallest}, not {value!r}"
+                )
+
+
+_COUNTS = frozenset(("frame_bytes", "first_frame_bytes", "calls", "queue_bytes", "window"))
