@@ -12,6 +12,7 @@ from atoma.contracts.codec import encode
 from atoma.contracts.sync import Cursor, NotifyRequest, PullRequest
 from atoma.testing.conformance import TOKEN, TinyHub
 from atoma_transports._channel.frames import Auth, decode_frame, encode_frame
+from atoma_transports._channel.outgoing import FRAMES_MAX
 from atoma_transports.adapters import ChannelLimits
 from atoma_transports.grpc.convert import pack
 from atoma_transports.memory import MemoryNetwork
@@ -51,17 +52,33 @@ async def session(hub: TinyHub, attack: Callable[[MemoryPipe], Awaitable[None]])
 
 
 async def test_credit_beyond_the_window_is_not_kept() -> None:
-    hub = TinyHub(hints=100_000)
+    gate = trio.Event()
+    hub = TinyHub(hints=100_000, on_hint=gate.wait)
 
     async def attack(pipe: MemoryPipe) -> None:
         await pipe.send(encode_frame("stream", 1, NOTIFY, method="notify", credit=1024))
         for _ in range(100):
             await pipe.send(encode_frame("credit", 1, credit=1024))
             await trio.testing.wait_all_tasks_blocked()
+        gate.set()
         with trio.move_on_after(0.3):
             while True:
                 await pipe.receive()
-        assert 0 < hub.sent_hints <= 102 * 4 * LIMITS.window
+        assert hub.sent_hints == 4 * LIMITS.window + 1  # the last one waits for credit
+
+    await session(hub, attack)
+
+
+async def test_a_peer_that_gives_credit_and_reads_nothing_is_not_answered_for_ever() -> None:
+    hub = TinyHub(hints=100_000)
+
+    async def attack(pipe: MemoryPipe) -> None:
+        await pipe.send(encode_frame("stream", 1, NOTIFY, method="notify", credit=1024))
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await pipe.send(encode_frame("credit", 1, credit=1024))
+                await trio.testing.wait_all_tasks_blocked()
+        assert hub.sent_hints < 2 * FRAMES_MAX
 
     await session(hub, attack)
 
