@@ -201,6 +201,42 @@ async def test_a_client_that_asks_and_takes_no_answer_is_not_read_any_further() 
 
 
 @virtual
+async def test_room_for_an_answer_that_is_given_up_goes_to_the_next_one() -> None:
+    ours, theirs = trio.testing.memory_stream_pair()
+    pipe = WebSocketPipe(ours, ConnectionType.SERVER, b"", message_bytes=1_000)
+    deliver, taken, host = ours.send_stream.send_all_hook, trio.Event(), Host()
+    assert deliver is not None
+
+    async def deliver_later() -> None:
+        await taken.wait()
+        await deliver()
+
+    peer, limits = Peer("127.0.0.1", True, "websocket"), ChannelLimits(queue_bytes=1_000)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(functools.partial(serve_pipe, pipe, host, peer, limits=limits))
+        client = Foreigner(theirs, ConnectionType.CLIENT)
+        await client.come_in()
+        ours.send_stream.send_all_hook = deliver_later
+        for id in range(1, 6):
+            await client.say(BytesMessage(data=encode_frame("call", id, encode(pull(2_000)), method="pull")))
+            await trio.testing.wait_all_tasks_blocked()
+        host.gate = trio.Event()  # the fourth and the fifth wait for room: they are made from now on
+        taken.set()
+        await trio.testing.wait_all_tasks_blocked()
+        await client.say(BytesMessage(data=encode_frame("cancel", 4)))
+        await trio.testing.wait_all_tasks_blocked()
+        host.gate.set()
+        with trio.fail_after(1):
+            answered: list[int] = []
+            while len(answered) < 4:
+                event = await client.heard()
+                assert isinstance(event, BytesMessage)
+                answered.append(decode_frame(bytes(event.data), 10_000).id)
+        assert answered == [1, 2, 3, 5]
+        nursery.cancel_scope.cancel()
+
+
+@virtual
 async def test_after_the_welcome_messages_are_as_large_as_the_limit_says() -> None:
     limits = ChannelLimits(frame_bytes=1024 * 1024)
     async with foreign_client(limits=limits) as (client, _):

@@ -303,7 +303,8 @@ class ServerConnection:
                 wanted = False  # cancelled by the caller
         if wanted:
             await self._send_answer(frame.id, payload, refused, streams=call.credit is not None)
-        self._held.give(len(payload))
+        if payload:
+            self._held.give(len(payload))
         self._tasks -= 1
         if not self._tasks:
             self._idle.unpark_all()
