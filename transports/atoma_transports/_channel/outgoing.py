@@ -9,7 +9,8 @@ import trio
 
 from atoma_transports._channel.pipe import LOST, EagerPipe, MessagePipe
 
-FRAMES_MAX = 1024  # that wait: a small frame takes some hundred bytes here
+CONTROL_BYTES = 64 * 1024  # pings and the like beside a full queue
+FRAMES_MAX = 8 * 1024  # that wait, however small: each takes some hundred bytes here
 SLOW_BYTES_S = 16 * 1024  # a peer that takes a large frame at this rate or better is slow, not gone
 
 
@@ -98,7 +99,7 @@ class Outgoing:
     async def room(self) -> None:
         """Wait while more is queued than there should be, which :meth:`put_now` alone brings about."""
         while len(self._queue) > 1 and not self._closed:
-            if self._bytes <= self._bytes_max and len(self._queue) <= FRAMES_MAX:
+            if self._bytes <= self._bytes_max + CONTROL_BYTES and len(self._queue) <= FRAMES_MAX:
                 return
             await self._space.park()
 
