@@ -128,6 +128,7 @@ class Cable:
                     break
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
+        await self._mended.wait()  # an end does not get through a mute cable either
         both.cancel()
 
     async def _held_back(self, size: int) -> None:

@@ -68,6 +68,31 @@ async def test_a_mute_cable_holds_bytes_back_and_tells_nobody() -> None:
         assert await stream.receive_some(100) == b"anybody?"
 
 
+async def test_a_mute_cable_does_not_tell_that_one_side_has_gone() -> None:
+    heard, gone = trio.Event(), trio.Event()
+
+    async def listen(stream: trio.SocketStream) -> None:
+        async for _ in stream:
+            heard.set()
+        gone.set()
+
+    async with trio.open_nursery() as nursery:
+        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, listen, [listener])
+        async with open_cable(listener.socket.getsockname()[1]) as cable:
+            async with await trio.open_tcp_stream("127.0.0.1", cable.port) as stream:
+                await stream.send_all(b"hello")
+                await heard.wait()
+                cable.mute()
+            with trio.move_on_after(0.1):
+                await gone.wait()
+            assert not gone.is_set()
+            cable.mend()
+            with trio.fail_after(5):
+                await gone.wait()
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_truncated_connection_ends_inside_a_message_once() -> None:
     async with echoing() as cable:
         for direction, sent, answered in (("to-client", b"12345", b"123"), ("to-server", b"12345", b"123")):
