@@ -183,13 +183,13 @@ async def test_three_states(state: str, batch: bool, confirm: str, op: str, poli
 
 async def check(outcome: Any, good: bool, waited: bool) -> None:
     """One result of one item."""
-    error = outcome if isinstance(outcome, AtomaError) else getattr(outcome, "error", None)
+    error: Any = outcome if isinstance(outcome, AtomaError) else getattr(outcome, "error", None)
     if error is not None:
         assert not good
         assert isinstance(error, WriteRejected)
         assert error.reason == "DENIED"
         return
-    handle = outcome.handle if hasattr(outcome, "handle") else outcome
+    handle: Any = getattr(outcome, "handle", outcome)
     assert handle.state == ("observed" if good else "rejected")
     if good:
         assert await handle.accepted() > 2
