@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from atoma.contracts.execution import QueryRequest, QueryResult, Source, WriteRequest, WriteResult
 from atoma.contracts.values import StoredRow
-from atoma.errors import AtomaError
+from atoma.errors import AtomaError, StoreError
 from atoma.ports.execution import ApplyPort
 from atoma.ports.local import LocalTx
 from atoma.ports.overlay import RowKey, rebuild_rows
 from atoma.runtime.flows.freshness import Freshness
 from atoma.runtime.flows.optimism import LayeredWrites
+
+_log = logging.getLogger("atoma.runtime")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,8 @@ class WriteBack:
         """Keep ``rows`` and delete ``gone``.
 
         A row with pending writes gets the answer as its base and stays as the user sees it; what was settled after
-        the read ``began`` is newer than its answer and stays.
+        the read ``began`` is newer than its answer and stays. When this device cannot write, nothing is kept, and the
+        log says why: the answer is true all the same.
         """
         if self.apply is None or not (rows or gone):
             return Kept(frozenset(), {})
@@ -89,7 +93,11 @@ class WriteBack:
             versions = {row.id: here.version for row in rows if (here := visible[row.id]) and here.image == row.image}
             return Kept(frozenset(protected), versions)
 
-        return await self.apply.apply_writeback(body, "writeback")
+        try:
+            return await self.apply.apply_writeback(body, "writeback")
+        except StoreError as error:
+            _log.warning("an answer about store %r is not kept: %s", store, error)
+            return Kept(frozenset(), {})
 
     async def keep_results(self, request: WriteRequest, result: WriteResult) -> None:
         """Keep the authority's images of what was written."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import trio
@@ -30,6 +30,7 @@ from atoma.kernel import detach, local_first, node, sequence
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import seeded_environment
 from atoma.ports.keys import PortKey
+from atoma.runtime.flows.read import MergeMode
 from atoma.testing.conformance.cancelling import cancelled_at
 from atoma_stores.local import BULK_INSERTS, LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
@@ -249,6 +250,28 @@ async def test_an_answer_that_this_device_has_no_room_for_is_told_all_the_same(t
             plan.heal()
             await notes.update("a", text="later", confirm="strict")
             assert await rows(notes) == {"a": Note(id="a", text="later")}
+
+
+async def test_rows_that_this_device_has_no_room_for_are_read_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    far = Far(take)
+    far.gate.set()
+    with fault_vfs("no-room-for-rows") as plan:
+        engine = SQLiteEngine(tmp_path / "a.db", vfs="no-room-for-rows")
+        async with open_client(SCHEMA, plugins=[LocalExecution(engine), far], policy="direct-remote") as client:
+            notes = client.store(NOTES)
+            plan.fail("write", "full")
+            for policy in ("direct-remote", "remote-first"):
+                page = await notes.query(policy=policy)
+                assert (page.items, page.meta.source) == ((CACHED,), "remote")
+            for merge in get_args(MergeMode):
+                assert list(await notes.get_all(merge=merge)) == [CACHED]
+            assert await rows(notes) == {}
+            assert "is not kept" in caplog.text
+            plan.heal()
+            await notes.query()
+            assert await rows(notes) == {"a": CACHED}
 
 
 async def test_who_asks_for_time_is_not_asked_again_before() -> None:
