@@ -35,6 +35,7 @@ class Cable:
         self._state: CableState = "whole"
         self._mended = trio.Event()
         self._mended.set()
+        self._ends_pass = False
         self._live: set[trio.CancelScope] = set()
         self._left: dict[Direction, int] = {}
 
@@ -64,10 +65,16 @@ class Cable:
         for scope in list(self._live):
             scope.cancel()
 
-    def mute(self) -> None:
-        """Let nothing through and tell nobody, as when a cable is pulled behind a switch, until :meth:`mend`."""
+    def mute(self, *, ends: bool = True) -> None:
+        """Let nothing through and tell nobody, as when a cable is pulled behind a switch, until :meth:`mend`.
+
+        Args:
+            ends: Also the end of a connection does not get through. Without this, who closes ends it at the other side:
+                for protocols that leave it to the system's keep-alive to notice, which a forwarder answers itself.
+        """
         if self._state == "whole":
             self._state = "mute"
+            self._ends_pass = not ends
             self._mended = trio.Event()
 
     def truncate(self, direction: Direction, after: int) -> None:
@@ -128,7 +135,8 @@ class Cable:
                     break
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
-        await self._mended.wait()  # an end does not get through a mute cable either
+        if not self._ends_pass:
+            await self._mended.wait()
         both.cancel()
 
     async def _held_back(self, size: int) -> None:

@@ -64,5 +64,5 @@ SITES: dict[str, TransportSite] = {
     "memory": MemorySite(),
     "websocket": SocketSite("websocket", websocket, pipe=bare_websocket),
     "grpc": SocketSite("grpc", grpc),
-    "http": SocketSite("http", http),
+    "http": SocketSite("http", http, asks=False),
 }

@@ -368,7 +368,7 @@ def dialled(client: Client, reply: Reply, nursery: trio.Nursery) -> Generator[No
         nursery.start_soon(serve, theirs)
         return ours
 
-    keep_alive = "atoma_transports.http.client.network._keep_alive"  # sets options that only TCP has
+    keep_alive = "atoma_transports.http.client.network.keep_alive"  # sets options that only TCP has
     with mock.patch("trio.open_tcp_stream", connect), mock.patch(keep_alive):
         yield
 

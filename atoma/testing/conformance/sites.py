@@ -100,6 +100,7 @@ class CableFaults:
     """Faults on real bytes, by a :class:`atoma.testing.cable.Cable`."""
 
     cable: Cable
+    asks: bool = True
 
     async def cut(self) -> None:
         """See :class:`Faults`."""
@@ -107,7 +108,7 @@ class CableFaults:
 
     async def mute(self) -> None:
         """See :class:`Faults`."""
-        self.cable.mute()
+        self.cable.mute(ends=self.asks)
 
     async def truncate(self, direction: Direction, after: int) -> None:
         """See :class:`Faults`."""
@@ -131,11 +132,12 @@ class SocketGround:
     connect: MakeTransport
     server: MakeServer
     pipe: Callable[[str], AbstractAsyncContextManager[MessagePipe]] | None
+    asks: bool = True
 
     @property
     def faults(self) -> Faults:
         """See :class:`Ground`."""
-        return CableFaults(self.cable)
+        return CableFaults(self.cable, self.asks)
 
     @asynccontextmanager
     async def serve(self, host: ServiceHost) -> AsyncGenerator[None]:
@@ -171,12 +173,15 @@ class SocketSite:
         connect: Makes the transport, of ``(address, token, limits)``.
         server: Serves a host on an address with limits and yields the bound address.
         pipe: For transports of frames: opens a bare pipe to an address.
+        asks: Whether each end asks by itself whether the other is there. Otherwise that is the system's keep-alive, which
+            the cable answers in place of the other end; a mute one then lets the ends of connections through.
     """
 
     name: str
     connect: MakeTransport
     server: MakeServer = serve_every_face
     pipe: Callable[[str], AbstractAsyncContextManager[MessagePipe]] | None = None
+    asks: bool = True
     virtual: bool = False
 
     @asynccontextmanager
@@ -184,7 +189,7 @@ class SocketSite:
         """See :class:`TransportSite`."""
         kind = SocketGround if self.pipe is None else SocketPipeGround
         async with open_cable(0) as cable:
-            yield kind(cable, limits, self.connect, self.server, self.pipe)
+            yield kind(cable, limits, self.connect, self.server, self.pipe, self.asks)
 
 
 @dataclass

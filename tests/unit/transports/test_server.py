@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -234,6 +236,24 @@ async def test_serve_announces_its_address_and_ends_at_once_when_cancelled() -> 
             began = trio.current_time()
             nursery.cancel_scope.cancel()
     assert trio.current_time() - began < 1
+
+
+KEEP_ALIVE = "02"  # the timer that runs, in the system's list of connections
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux lists the timers of connections")
+async def test_the_system_watches_connections_whose_protocol_cannot_ask() -> None:
+    async with open_server(Host(), "127.0.0.1:0", limits=ChannelLimits(ping_s=7)) as address:
+        port = int(address.rpartition(":")[2])
+        async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+            await stream.send_all(b"POST /v1/pull HTTP/1.1\r\n")
+            await trio.sleep(0.05)
+            rows = [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
+            theirs = stream.socket.getsockname()[1]
+            (timer,) = [row[5] for row in rows if row[1].endswith(f":{port:04X}") and row[2].endswith(f":{theirs:04X}")]
+    kind, _, left = timer.partition(":")
+    assert kind == KEEP_ALIVE
+    assert int(left, 16) <= 7 * os.sysconf("SC_CLK_TCK")
 
 
 async def test_tls_with_a_ca_of_ones_own(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 
 import trio
@@ -52,3 +53,16 @@ async def until_mute(pulse: Pulse, ping: Callable[[], None], limits: ChannelLimi
         await trio.sleep(GRACE_S)
         if pulse.heard() < asked:
             return
+
+
+def keep_alive(stream: trio.SocketStream, limits: ChannelLimits) -> None:
+    """Have the system find out when the other end of an open connection is gone, where the protocol cannot ask.
+
+    Without ``TCP_USER_TIMEOUT``: with it Linux no longer counts what went unanswered, and ends slow readers as well.
+    """
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    settings = {"TCP_KEEPIDLE": limits.ping_s, "TCP_KEEPINTVL": limits.pong_s / 2, "TCP_KEEPCNT": 2}
+    for name, value in settings.items():
+        option = getattr(socket, name, None)  # not every system has them all
+        if isinstance(option, int):
+            stream.setsockopt(socket.IPPROTO_TCP, option, max(1, round(value)))

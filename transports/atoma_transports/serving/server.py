@@ -18,6 +18,7 @@ from atoma.ports import Peer, ServiceHost
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.hosts import is_loopback
 from atoma_transports._channel.limits import ChannelLimits
+from atoma_transports._channel.pulse import keep_alive
 from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.serving.address import format_address, host_check, parse_address
 from atoma_transports.serving.face import Face, Hosting
@@ -152,6 +153,7 @@ async def _accept(listeners: list[trio.SocketListener], port: _Port, accepting: 
     async def connected(stream: trio.SocketStream) -> None:
         try:
             peer_host = cast("tuple[str, int]", stream.socket.getpeername())[0]
+            keep_alive(stream, port.limits)  # an HTTP client cannot be asked while its request is being answered
         except OSError:  # it has hung up already
             await trio.aclose_forcefully(stream)
             return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
@@ -14,6 +13,7 @@ import trio
 from atoma.ports.tasks import leaves
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.outgoing import SLOW_BYTES_S
+from atoma_transports._channel.pulse import keep_alive
 from atoma_transports.adapters.addresses import why_unreachable
 from atoma_transports.http.client.requests import Request
 
@@ -198,25 +198,10 @@ class Network(httpcore2.AsyncNetworkBackend):
             found = leaves(error.__cause__ or error)
             refused = any(isinstance(leaf, ConnectionRefusedError) for leaf in found)
             raise Unreachable(why_unreachable(error), refused=refused) from None
-        _keep_alive(stream, self.limits)
+        keep_alive(stream, self.limits)
         counting = CountingStream(stream)
         return HttpStream(counting, counting, self)
 
     async def sleep(self, seconds: float) -> None:
         """See the library's class."""
         await trio.sleep(seconds)
-
-
-def _keep_alive(stream: trio.SocketStream, limits: ChannelLimits) -> None:
-    """Let the system find out when the other end of an open connection is gone."""
-    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    settings = {
-        "TCP_KEEPIDLE": limits.ping_s,
-        "TCP_KEEPINTVL": limits.pong_s / 2,
-        "TCP_KEEPCNT": 2,
-        "TCP_USER_TIMEOUT": limits.slow_s * 1000,
-    }
-    for name, value in settings.items():
-        option = getattr(socket, name, None)  # not every system has them all
-        if isinstance(option, int):
-            stream.setsockopt(socket.IPPROTO_TCP, option, max(1, round(value)))
