@@ -37,7 +37,7 @@ from atoma_transports._channel.frames import (
 )
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports.adapters.operations import OperationAdapter
-from atoma_transports.grpc._driver.clock import read_timeout
+from atoma_transports.grpc._driver.encoding import read_timeout
 from atoma_transports.grpc.convert import pack, unpack
 from atoma_transports.grpc.greeting import HelloReply, HelloRequest
 from atoma_transports.grpc.statuses import info_from, status_of, trailer_of
@@ -47,8 +47,7 @@ from atoma_transports.http.batches import Several, read_batch
 from atoma_transports.http.calls import from_query
 from atoma_transports.http.client.records import RecordReader, RecordsEnded
 from atoma_transports.http.client.replies import refused
-from atoma_transports.http.encodings import AS_JSON, AS_MSGPACK
-from atoma_transports.http.envelope import JSON, MSGPACK, CallReply, Failure, pack_record
+from atoma_transports.http.envelope import AS_JSON, AS_MSGPACK, JSON, MSGPACK, CallReply, Failure, pack_record
 from atoma_transports.http.messages import HttpError
 from atoma_transports.http.wire import HEADER_BYTES_MAX
 from atoma_transports.protocol import OpsReply, QueryCall, ResolveReply, Rows, WriteCall, unpack_rows

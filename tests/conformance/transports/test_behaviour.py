@@ -46,7 +46,7 @@ from atoma.ports import (
 from atoma.testing.conformance import Ground, HookedHost, MemorySite, TransportSite
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
-from atoma_transports._channel.explaining import explain
+from atoma_transports._channel.codes import explain
 from atoma_transports.adapters import ChannelLimits
 from atoma_transports.remote import Remote, TransportLink
 

@@ -27,7 +27,6 @@ from atoma_transports._channel.frames import (
     encode_frame,
     read_welcome,
 )
-from atoma_transports._channel.items import Items
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.methods import Method, MethodTable
 from atoma_transports._channel.outgoing import Outgoing, Ticket
@@ -308,6 +307,40 @@ class FrameChannel:
         call.done.set()
         if call.items is not None:
             call.items.close()
+
+
+class Items:
+    """Reads a stream. Not a generator, which could be left half-way and would then have to be collected."""
+
+    def __init__(
+        self,
+        payloads: trio.MemoryReceiveChannel[bytes],
+        kind: type[msgspec.Struct],
+        grant: Callable[[int], None],
+        check_end: Callable[[], Awaitable[None]],
+        window: int,
+    ) -> None:
+        self._payloads = payloads
+        self._kind = kind
+        self._grant = grant
+        self._check_end = check_end
+        self._batch = max(1, window // 2)
+        self._taken = 0
+
+    def __aiter__(self) -> Items:
+        return self
+
+    async def __anext__(self) -> msgspec.Struct:
+        try:
+            payload = await self._payloads.receive()
+        except trio.EndOfChannel:
+            await self._check_end()
+            raise StopAsyncIteration from None
+        self._taken += 1
+        if self._taken >= self._batch:
+            self._grant(self._taken)
+            self._taken = 0
+        return decode(payload, self._kind)
 
 
 def _is_final(failure: AtomaError) -> bool:

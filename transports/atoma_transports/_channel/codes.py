@@ -5,6 +5,7 @@ Every code has one meaning on every transport; HTTP status, gRPC status and WebS
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -26,6 +27,7 @@ from atoma.errors import (
     WriteRejected,
     is_retryable,
 )
+from atoma.ports.tasks import single_error
 
 Category: TypeAlias = Literal["session", "outcome", "transient", "resync"]
 MESSAGE_LENGTH_MAX = 2000
@@ -176,3 +178,15 @@ def error_of(info: ErrorInfo) -> AtomaError:
 def refusal(code: str, message: str, *, retry_after_ms: int = 0, info: dict[str, str] | None = None) -> ErrorInfo:
     """An error of the table; whether to retry is what the table says."""
     return ErrorInfo(code, message, CODES[code].retryable, retry_after_ms, info or {})
+
+
+logger = logging.getLogger("atoma.transports")
+
+
+def explain(error: Exception, method: str, trace_id: str) -> ErrorInfo:
+    """``error`` for the caller; one that nobody expected goes to the log, and the caller is told no more than that."""
+    cause = single_error(error)
+    if isinstance(cause, AtomaError):
+        return info_of(cause)
+    logger.error("%s failed (trace %s)", method, trace_id, exc_info=error)
+    return refusal("INTERNAL", "the server failed to answer; its log says why")

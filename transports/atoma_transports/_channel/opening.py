@@ -1,15 +1,16 @@
-"""From a pipe to a channel: the first frames of a client."""
+"""From a pipe to a channel: the first frames of a client, and a new token before the old one expires."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import ChannelBroken, ConnectFailed, ProtocolError, RemoteError
+from atoma.errors import AtomaError, ChannelBroken, ConnectFailed, ProtocolError, RemoteError
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.client import FrameChannel
 from atoma_transports._channel.codes import error_of
@@ -17,7 +18,42 @@ from atoma_transports._channel.frames import Auth, Welcome, decode_frame, encode
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.methods import MethodTable
 from atoma_transports._channel.pipe import LOST, MessagePipe, allow, close_pipe
-from atoma_transports._channel.renewal import Ask, keep_token
+
+logger = logging.getLogger("atoma.transports")
+
+EARLY = 0.25  # of the time a token is good, the last part in which a new one is asked for …
+EARLY_S_MAX = 60.0  # … but no longer than this
+PAUSE_S_MIN = 0.25  # between two attempts, whatever the server says
+PAUSE_S_MAX = 30.0
+
+Ask = Callable[[], Awaitable[str]]
+
+
+def early_s(expires_in: float) -> float:
+    """Seconds before its end at which a token that is good for ``expires_in`` is replaced."""
+    return min(expires_in * EARLY, EARLY_S_MAX)
+
+
+async def keep_token(channel: FrameChannel, ask: Ask, expires_in: float | None, limits: ChannelLimits) -> None:
+    """Ask for a new token whenever the old one is about to expire; never raises, ends with the connection.
+
+    A failure is tried again with growing pauses, also for a while after the end: the server waits a little before it
+    closes the connection.
+    """
+    while expires_in is not None:
+        await trio.sleep(max(PAUSE_S_MIN, expires_in - early_s(expires_in)))
+        pause_s = PAUSE_S_MIN
+        while True:
+            if not channel.is_open:
+                return
+            try:
+                with trio.fail_after(limits.handshake_s):
+                    expires_in = (await channel.renew(await ask())).expires_in
+                break
+            except (AtomaError, trio.TooSlowError) as error:
+                logger.warning("a new token could not be brought, the next attempt is in %g s: %s", pause_s, error)
+            await trio.sleep(pause_s)
+            pause_s = min(PAUSE_S_MAX, pause_s * 2)
 
 
 async def _shake_hands(pipe: MessagePipe, token: str, limits: ChannelLimits) -> Welcome:

@@ -1,8 +1,9 @@
-"""The queue of frames that wait for their turn on the wire, bounded in bytes."""
+"""What waits for its turn on the wire, or for a caller who takes it: bounded in bytes."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
@@ -134,3 +135,48 @@ class Outgoing:
         self._space.unpark_all()
         with trio.fail_after(self._slow_s + len(ticket.data) / SLOW_BYTES_S):
             await self._pipe.send(ticket.data)
+
+
+class Held:
+    """Room for answers that are made and not sent yet.
+
+    A call takes a few bytes and its answer may have megabytes: a caller who asks for much and reads nothing would
+    have all of it kept here. The answer of a *read* that finds no room is dropped, and made again once there is.
+    Other answers are counted and never dropped; they are about as small as their requests.
+
+    Args:
+        bytes_max: Bytes that may wait; a single answer may have more.
+    """
+
+    def __init__(self, bytes_max: int) -> None:
+        self._max = bytes_max
+        self._bytes = 0
+        self._room = trio.lowlevel.ParkingLot()
+
+    async def take(self, make: Callable[[], Awaitable[bytes]], *, reads: bool) -> bytes:
+        """What ``make`` returns, counted until :meth:`give`; ``reads`` says that it may be called more than once."""
+        while True:
+            if not reads or self._bytes < self._max:
+                data = await self._made(make)
+                if not reads or not self._bytes or self._bytes + len(data) <= self._max:
+                    self._bytes += len(data)
+                    self._tell()
+                    return data
+                del data
+            await self._room.park()
+
+    def give(self, size: int) -> None:
+        """An answer of ``size`` bytes was sent, or will not be."""
+        self._bytes -= size
+        self._tell()
+
+    async def _made(self, make: Callable[[], Awaitable[bytes]]) -> bytes:
+        try:
+            return await make()
+        except BaseException:
+            self._tell()  # the room that was found is somebody else's now
+            raise
+
+    def _tell(self) -> None:
+        if self._bytes < self._max:
+            self._room.unpark()

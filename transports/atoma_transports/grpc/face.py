@@ -6,11 +6,10 @@ import trio
 
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.rate import Meter
+from atoma_transports._channel.rate import Meter, MeteredStream
 from atoma_transports.grpc._driver.server import serve_grpc
 from atoma_transports.grpc.calls import SyncCalls
 from atoma_transports.grpc.health import HealthCalls
-from atoma_transports.grpc.metering import MeteredStream
 from atoma_transports.grpc.packed import SERVICE, grpc_limits
 from atoma_transports.grpc.reflection import REFLECTING, reflection_handlers
 from atoma_transports.serving.face import Hosting

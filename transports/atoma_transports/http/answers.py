@@ -5,8 +5,7 @@ from __future__ import annotations
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
 from atoma_transports._channel.codes import CODES, refusal
-from atoma_transports.http.encodings import AS_JSON, Encoding
-from atoma_transports.http.envelope import Failure
+from atoma_transports.http.envelope import AS_JSON, Encoding, Failure
 from atoma_transports.http.wire import Fields
 
 COMMON = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))

@@ -15,14 +15,22 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.codes import refusal
-from atoma_transports._channel.explaining import explain
+from atoma_transports._channel.codes import explain, refusal
 from atoma_transports._channel.frames import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
-from atoma_transports._channel.held import Held
+from atoma_transports._channel.outgoing import Held
 from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import Refused, fields_of
-from atoma_transports.http.encodings import AS_JSON, AS_MSGPACK, Encoding
-from atoma_transports.http.envelope import BATCH_VERSION, Batch, CallHead, CallReply, Cancel, pack_record
+from atoma_transports.http.envelope import (
+    AS_JSON,
+    AS_MSGPACK,
+    BATCH_VERSION,
+    Batch,
+    CallHead,
+    CallReply,
+    Cancel,
+    Encoding,
+    pack_record,
+)
 from atoma_transports.http.streams import Records, answer_in_parts
 from atoma_transports.http.wire import Gone, ServerWire
 from atoma_transports.http.writer import BodyWriter

@@ -10,16 +10,25 @@ import trio
 
 from atoma.contracts.sync import NotifyRequest
 from atoma.errors import ProtocolError
-from atoma_transports._channel.codes import refusal
-from atoma_transports._channel.explaining import explain
+from atoma_transports._channel.codes import explain, refusal
 from atoma_transports._channel.frames import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
-from atoma_transports._channel.served import Served
+from atoma_transports._channel.methods import Served
 from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import Refused, failure, fields_of, refused
 from atoma_transports.http.asked import Asked, from_own_page
 from atoma_transports.http.batches import Batches, answer_batch, read_batch
-from atoma_transports.http.encodings import AS_JSON, ENCODINGS, Encoding
-from atoma_transports.http.envelope import BATCH, BUDGET, CANCEL, PREFIX, TRACE, Cancel, Done
+from atoma_transports.http.envelope import (
+    AS_JSON,
+    BATCH,
+    BUDGET,
+    CANCEL,
+    ENCODINGS,
+    PREFIX,
+    TRACE,
+    Cancel,
+    Done,
+    Encoding,
+)
 from atoma_transports.http.messages import HttpError
 from atoma_transports.http.streams import Events, Form, Records, Wanted, answer_stream
 from atoma_transports.http.wire import Gone, Late, ServerWire

@@ -1,13 +1,17 @@
-"""What both ends of the protocol over HTTP agree on: paths, header fields, envelopes."""
+"""What both ends of the protocol over HTTP agree on: paths, header fields, envelopes, and the two encodings of a message."""
 
 from __future__ import annotations
 
 import struct
-from typing import Literal, TypeAlias
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
+from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
+from atoma_transports.protocol.json_mapping import decode_json, encode_json
 
 PREFIX = "/v1/"
 MSGPACK = "application/vnd.msgpack"
@@ -91,3 +95,30 @@ _RECORD = struct.Struct(">cL")
 def pack_record(kind: RecordKind, payload: bytes = b"") -> bytes:
     """One record of a body of :data:`ITEMS`: a byte of kind, four of length, the payload."""
     return _RECORD.pack(kind.encode(), len(payload)) + payload
+
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class _Decode(Protocol):
+    def __call__(self, data: bytes, kind: type[T]) -> T: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How messages become bytes.
+
+    Attributes:
+        content_type: What it is called in header fields.
+        encode: The bytes of a message.
+        decode: The message of that type; raises ``ProtocolError``.
+    """
+
+    content_type: str
+    encode: Callable[[msgspec.Struct], bytes]
+    decode: _Decode
+
+
+AS_JSON = Encoding(JSON, encode_json, decode_json)
+AS_MSGPACK = Encoding(MSGPACK, encode, decode)
+ENCODINGS = {encoding.content_type: encoding for encoding in (AS_JSON, AS_MSGPACK)}

@@ -12,9 +12,8 @@ import trio
 from atoma.contracts.codec import encode
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.codes import refusal
-from atoma_transports._channel.explaining import explain
-from atoma_transports._channel.served import Feed
+from atoma_transports._channel.codes import explain, refusal
+from atoma_transports._channel.methods import Feed
 from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import COMMON
 from atoma_transports.http.envelope import EVENTS, ITEMS, pack_record

@@ -18,12 +18,10 @@ from grpclib.server import Stream as GrpclibCall
 from h2.errors import ErrorCodes
 
 from atoma.ports.tasks import open_tasks, single_error
-from atoma_transports.grpc._driver.clock import ClockDeadline, read_timeout
 from atoma_transports.grpc._driver.compression import passing
 from atoma_transports.grpc._driver.connection import Connection
+from atoma_transports.grpc._driver.encoding import ClockDeadline, frame, metadata_size, read_timeout, streaming
 from atoma_transports.grpc._driver.limits import GrpcLimits
-from atoma_transports.grpc._driver.messages import frame, streaming
-from atoma_transports.grpc._driver.metadata import metadata_size
 from atoma_transports.grpc._driver.stream import CallStream, Headers
 
 __all__ = ["GrpcLimits", "ServerCall", "serve_grpc"]

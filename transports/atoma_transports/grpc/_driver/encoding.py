@@ -1,12 +1,41 @@
-"""Deadlines of calls by Trio's clock, and how gRPC writes them."""
+"""How gRPC writes what stands around the messages of a call: their prefixes, deadlines, and the cost of metadata."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable
+from typing import cast
 
 import trio
+from grpclib.const import Cardinality, Status
+from grpclib.exceptions import GRPCError
 from grpclib.metadata import Deadline
+
+from atoma_transports.grpc._driver.limits import GrpcLimits
+
+
+def frame(data: bytes, limits: GrpcLimits) -> bytes:
+    """``data`` with its prefix: not compressed, its length.
+
+    Raises:
+        GRPCError: ``RESOURCE_EXHAUSTED``: it is too large.
+    """
+    size = len(data)
+    if size > limits.message_bytes:
+        raise GRPCError(Status.RESOURCE_EXHAUSTED, f"a message of {size} bytes; the limit is {limits.message_bytes}")
+    return b"\x00" + size.to_bytes(4, "big") + data
+
+
+def streaming(cardinality: Cardinality) -> tuple[bool, bool]:
+    """Whether the request, and whether the answer, is any number of messages."""
+    return cast("tuple[bool, bool]", cardinality)
+
+
+def metadata_size(headers: Iterable[tuple[str, str]]) -> int:
+    """Size of ``headers`` as HTTP/2 counts it: names, values, and 32 bytes for each field."""
+    return sum(len(name) + len(value) + 32 for name, value in headers)
+
 
 _UNITS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _TIMEOUT = re.compile(r"([0-9]{1,8})([HMSmun])")
