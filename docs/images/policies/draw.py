@@ -1,4 +1,4 @@
-"""Draws the built-in policies, and two examples, for ``docs/explanation/policies.md``: ``python docs/images/policies/draw.py``.
+"""Draws the built-in policies, and three examples, for ``docs/explanation/policies.md``: ``python docs/images/policies/draw.py``.
 
 A test compares the drawings here with what this makes.
 """
@@ -36,17 +36,8 @@ POLICIES = [
     remote_first(REMOTE),
     sync_queue(),
     hybrid(REMOTE),
-    Policy(
-        "patient",
-        query=cache(
-            fallback(
-                breaker(bulkhead(retry(timeout(node(REMOTE), 2), 3, Backoff(0.05)), 8, 16)),
-                node("local-query"),
-            ),
-            5,
-        ),
-        write=None,
-    ),
+    Policy("patient", query=cache(retry(timeout(node(REMOTE), 2), 3, Backoff(0.05)), 5), write=None),
+    Policy("sparing", query=fallback(bulkhead(breaker(node(REMOTE)), 8, 16), node("local-query")), write=None),
     Policy(
         "together",
         query=merge(
