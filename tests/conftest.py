@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import signal
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -17,6 +18,10 @@ hypothesis.settings.register_profile("soak", deadline=None, derandomize=False, p
 hypothesis.settings.load_profile("test")  # `--hypothesis-profile soak` overrides it
 
 AsyncTest = Callable[..., Awaitable[object]]
+
+# A shell ignores Ctrl-C in what it runs in the background, and the programs that tests start and interrupt would inherit it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
