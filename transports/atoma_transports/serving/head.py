@@ -18,7 +18,8 @@ TLS_START = b"\x16\x03"
 async def read_head(stream: trio.abc.Stream) -> bytes:
     """The first bytes: HTTP/1.1 header fields to their end, or the whole preface of HTTP/2, in however many pieces.
 
-    Less when the peer stops sending, when it begins with TLS (it waits for an answer, not to be read on), or when nothing ends within :data:`HEAD_BYTES_MAX`; more when more has come.
+    Less when the peer stops sending, when it begins with TLS (it waits for an answer, not to be read on), or when nothing
+    ends within :data:`HEAD_BYTES_MAX`; more when more has come.
     """
     head = bytearray()
     while not _complete(head):
