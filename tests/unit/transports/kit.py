@@ -1,9 +1,11 @@
-"""A service of which a test writes only what it asks for."""
+"""A service of which a test writes only what it asks for, a host that answers pulls, and why a transport cannot connect."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
+
+import pytest
 
 from atoma.contracts.execution import (
     QueryRequest,
@@ -25,6 +27,8 @@ from atoma.contracts.sync import (
     SnapshotReply,
     SnapshotRequest,
 )
+from atoma.errors import ConnectFailed
+from atoma.ports import Peer, Principal, SyncService, Transport
 
 
 class Unasked:
@@ -55,3 +59,25 @@ class Unasked:
 
     async def resolve(self, request: ResolveRequest) -> Resolution:
         raise NotImplementedError
+
+
+class PullHost(Unasked):
+    """Lets everybody in as one subject; answers pulls with as many letters as were asked for, after the scope."""
+
+    async def authenticate(self, token: str, peer: Peer) -> Principal:
+        return Principal("alice")
+
+    def service(self, principal: Principal) -> SyncService:
+        return self
+
+    async def pull(self, request: PullRequest) -> PullReply:
+        return PullReply(request.scope + "x" * request.max_bytes, request.cursor, request.cursor, head=5)
+
+
+async def failure(transport: Transport) -> str:
+    """Why ``transport`` cannot connect."""
+    with pytest.raises(ConnectFailed) as failed:
+        async with transport.connect():
+            raise AssertionError("connected")
+    assert failed.value.maybe_sent is False
+    return str(failed.value)

@@ -7,30 +7,17 @@ import tracemalloc
 import pytest
 import trio
 
-from atoma.contracts.sync import Cursor, PullReply, PullRequest
-from atoma.ports import Peer, Principal, SyncService, Transport
+from atoma.contracts.sync import Cursor, PullRequest
+from atoma.ports import Transport
 from atoma_transports.adapters import ChannelLimits, ServiceProxy
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
-from tests.unit.transports.kit import Unasked
+from tests.unit.transports.kit import PullHost
 
 CALLS = 100
 BYTES = 1_000_000
-
-
-class Host(Unasked):
-    """Answers pulls with as many letters as were asked for."""
-
-    async def authenticate(self, token: str, peer: Peer) -> Principal:
-        return Principal("alice")
-
-    def service(self, principal: Principal) -> SyncService:
-        return self
-
-    async def pull(self, request: PullRequest) -> PullReply:
-        return PullReply(request.scope + "x" * request.max_bytes, request.cursor, request.cursor, head=5)
 
 
 def transport_to(address: str, name: str) -> Transport:
@@ -43,7 +30,7 @@ def transport_to(address: str, name: str) -> Transport:
 async def test_large_answers_to_calls_at_once_are_not_all_kept(name: str) -> None:
     answered: set[str] = set()
     async with (
-        open_server(Host(), "127.0.0.1:0", limits=ChannelLimits(queue_bytes=2 * BYTES)) as address,
+        open_server(PullHost(), "127.0.0.1:0", limits=ChannelLimits(queue_bytes=2 * BYTES)) as address,
         transport_to(address, name).connect() as channel,
     ):
         service = ServiceProxy(channel)

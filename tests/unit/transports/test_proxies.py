@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import trio
 
-from atoma.contracts.sync import Cursor, PullReply, PullRequest
+from atoma.contracts.sync import Cursor, PullRequest
 from atoma.errors import ConfigurationError, ConnectFailed
-from atoma.ports import Peer, Principal, SyncService, Transport
+from atoma.ports import Transport
 from atoma_transports.adapters import ChannelLimits, ServiceProxy
 from atoma_transports.adapters.addresses import Language
 from atoma_transports.adapters.dialing import find_way
@@ -19,7 +19,7 @@ from atoma_transports.grpc import GrpcTransport
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
 from tests.certificates import client_context, make_certificate, server_context
-from tests.unit.transports.kit import Unasked
+from tests.unit.transports.kit import PullHost, failure
 from tests.unit.transports.proxying import open_proxy
 
 KINDS: Mapping[str, tuple[str, Callable[..., Transport]]] = {
@@ -29,28 +29,9 @@ KINDS: Mapping[str, tuple[str, Callable[..., Transport]]] = {
 both = pytest.mark.parametrize(("scheme", "kind"), KINDS.values(), ids=KINDS)
 
 
-class Host(Unasked):
-    async def authenticate(self, token: str, peer: Peer) -> Principal:
-        return Principal("alice")
-
-    def service(self, principal: Principal) -> SyncService:
-        return self
-
-    async def pull(self, request: PullRequest) -> PullReply:
-        return PullReply("main", request.cursor, request.cursor, head=5)
-
-
 async def head_of(transport: Transport) -> int:
     async with transport.connect() as channel:
         return (await ServiceProxy(channel).pull(PullRequest("main", Cursor(), b"c"))).head
-
-
-async def failure(transport: Transport) -> str:
-    with pytest.raises(ConnectFailed) as failed:
-        async with transport.connect():
-            raise AssertionError("connected")
-    assert failed.value.maybe_sent is False
-    return str(failed.value)
 
 
 @both
@@ -60,7 +41,7 @@ async def test_the_hub_is_reached_through_a_tunnel(
 ) -> None:
     certificate = make_certificate(tmp_path)
     context = server_context(certificate) if secure else None
-    async with open_server(Host(), "127.0.0.1:0", ssl_context=context) as address, open_proxy() as proxy:
+    async with open_server(PullHost(), "127.0.0.1:0", ssl_context=context) as address, open_proxy() as proxy:
         where = f"localhost:{address.rpartition(':')[2]}"
         if secure:
             transport = kind(f"{scheme}s://{where}", ssl_context=client_context(certificate), proxy=proxy.road)
@@ -77,7 +58,7 @@ async def test_a_proxy_may_speak_tls_itself(
 ) -> None:
     theirs, ours = make_certificate(tmp_path, "proxy"), make_certificate(tmp_path, "hub")
     async with (
-        open_server(Host(), "127.0.0.1:0", ssl_context=server_context(ours)) as address,
+        open_server(PullHost(), "127.0.0.1:0", ssl_context=server_context(ours)) as address,
         open_proxy(server_context(theirs)) as proxy,
     ):
         url = f"{scheme}s://localhost:{address.rpartition(':')[2]}"

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from atoma.contracts.sync import Cursor, PullReply, PullRequest
-from atoma.errors import AuthenticationError, ChannelBroken, ConfigurationError, ConnectFailed
+from atoma.errors import AuthenticationError, ChannelBroken, ConfigurationError
 from atoma.ports import Peer, Principal, SyncService, Transport
 from atoma_transports.adapters import ChannelLimits, ServiceProxy
 from atoma_transports.grpc import GrpcTransport
@@ -21,7 +21,7 @@ from atoma_transports.http import HttpTransport
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
 from tests.certificates import client_context, make_certificate, server_context
-from tests.unit.transports.kit import Unasked
+from tests.unit.transports.kit import Unasked, failure
 
 Make = Callable[..., Transport]
 
@@ -63,15 +63,6 @@ class Host(Unasked):
 
 def pull(size: int = 1) -> PullRequest:
     return PullRequest("main", Cursor(), b"c", max_bytes=size)
-
-
-async def failure(transport: Transport) -> str:
-    """Why ``transport`` cannot connect."""
-    with pytest.raises(ConnectFailed) as failed:
-        async with transport.connect():
-            raise AssertionError("connected")
-    assert failed.value.maybe_sent is False
-    return str(failed.value)
 
 
 async def test_calls_of_any_size_pass_and_closing_is_prompt(tmp_path: Path) -> None:

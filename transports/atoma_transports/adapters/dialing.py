@@ -34,15 +34,14 @@ class Dialer:
         Raises:
             ConnectFailed: There is none to be had.
         """
-        address, proxy = self.address, self.proxy
-        stream = await _reach(address if proxy is None else proxy.address, "" if proxy is None else "the proxy ")
+        proxy = self.proxy
+        reached = await (_reach(self.address, "") if proxy is None else _reach(proxy.address, "the proxy "))
         try:
-            if proxy is not None:
-                stream = await self._tunnelled(stream, proxy)
+            stream = reached if proxy is None else await self._tunnelled(reached, proxy)
             if self.ssl_context is not None:
-                stream = await _secure(stream, address, self.ssl_context, self.alpn)
+                stream = await _secure(stream, self.address, self.ssl_context, self.alpn)
         except BaseException:
-            await trio.aclose_forcefully(stream)
+            await trio.aclose_forcefully(reached)  # whatever stood on it ends with it
             raise
         return stream
 
@@ -51,11 +50,7 @@ class Dialer:
 
         if proxy.address.secure:
             stream = await _secure(stream, proxy.address, ssl.create_default_context(), ["http/1.1"])
-        try:
-            return await open_tunnel(stream, self.address.authority, proxy)
-        except BaseException:
-            await trio.aclose_forcefully(stream)
-            raise
+        return await open_tunnel(stream, self.address.authority, proxy)
 
 
 def find_way(
@@ -89,15 +84,11 @@ async def _reach(address: Address, what: str) -> trio.abc.Stream:
 async def _secure(
     stream: trio.abc.Stream, address: Address, context: ssl.SSLContext, alpn: Sequence[str]
 ) -> trio.abc.Stream:
-    """``stream`` with TLS over it; it is closed when that fails."""
+    """``stream`` with TLS over it."""
     context.set_alpn_protocols(list(alpn))  # here, as the application may share the context with another transport
     secure = trio.SSLStream(stream, context, server_hostname=address.host, https_compatible=True)
     try:
         await secure.do_handshake()
-        return secure
     except (trio.BrokenResourceError, OSError) as error:
-        await trio.aclose_forcefully(secure)
         raise ConnectFailed(f"cannot connect to {address.authority}: {why_unreachable(error)}") from None
-    except BaseException:
-        await trio.aclose_forcefully(secure)
-        raise
+    return secure
