@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from atoma.contracts.policy import Combinator, Policy
 from atoma.kernel.combinators import AtomicStep, NodeStep, RefuseStep, SyncedStep
 from atoma.kernel.drawing import Item, Kind, draw
 
 Form: TypeAlias = Literal["text", "mermaid", "svg"]
-FORMS = ("text", "mermaid", "svg")
+FORMS: tuple[Form, ...] = get_args(Form)
 
 _MERMAID = str.maketrans({
     "#": "#35;", "%": "#37;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "&": "#amp;", "`": "#96;", "\n": " ",

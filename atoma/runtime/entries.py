@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from atoma.contracts.checks import check_word
 from atoma.contracts.execution import WriteEntry
@@ -52,8 +52,8 @@ def upsert_entry(
     Raises:
         ValidationError: A wrong field, type, value or word; ``cas`` without ``base_version``.
     """
-    check_word("conflict", conflict, ("lww", "cas"))
-    check_word("apply", apply, ("merge", "replace"))
+    check_word("conflict", conflict, get_args(UpsertConflict))
+    check_word("apply", apply, get_args(UpsertApply))
     if (conflict == "cas") != (base_version is not None):
         message = 'upsert(conflict="cas") needs base_version=, the version you saw (0: the row must not exist yet)'
         raise ValidationError(message, store=spec.name, field="base_version", value=base_version)

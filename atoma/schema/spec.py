@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_type_hints
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 
@@ -21,11 +21,11 @@ from atoma.schema.fields import Field, field_of
 T = TypeVar("T")
 
 ConflictRule: TypeAlias = Literal["lww", "server_wins", "client_wins", "manual"]
-_RULES = ("lww", "server_wins", "client_wins", "manual")
+_RULES: tuple[ConflictRule, ...] = get_args(ConflictRule)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 ID_BYTES = 200
-CONFIRMS = ("optimistic", "strict")
-DURABILITIES = ("normal", "full")
+CONFIRMS: tuple[Confirm, ...] = get_args(Confirm)
+DURABILITIES: tuple[Durability, ...] = get_args(Durability)
 DEFAULT_SCOPE = "main"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 from atoma.contracts.checks import check_word
 from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
@@ -58,7 +58,7 @@ class ReadFlow:
         Raises:
             ValidationError: There is no such ``merge``.
         """
-        check_word("merge", merge, ("replace", "upsert-only", "preserve-missing"))
+        check_word("merge", merge, get_args(MergeMode))
         trace_id = self._traces()
         request = QueryRequest(store, spec, OperationContext(trace_id, self._names.resolve(store, policy)))
         began = self._writeback.freshness.now
