@@ -5,7 +5,7 @@ Usage: python3 dev.py COMMAND [ARG ...]
 
     demo    two devices and a hub on one page; `demo --once` tells the story in the terminal
     test    the tests; `test -k outbox` runs some of them
-    check   formatting, lint, types, import contracts, dependencies, dead code; `check mypy` runs one of them
+    check   formatting, lint, types, imports, dependencies, kernel coverage, dead code; `check mypy` runs one of them
     bench   what the operations cost on this machine
     soak    the long randomised tests, from a new seed each time; `soak --hypothesis-seed N` repeats one
     docs    the documentation, into site/
@@ -52,6 +52,7 @@ STAMP = VENV / "dev.json"
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = str(BIN / ("python.exe" if os.name == "nt" else "python"))
 
+COVERAGE = "tests/architecture/test_kernel_covered.py"
 GROUPS = {"demo": "demo", "test": "test", "check": "quality", "bench": "bench", "soak": "soak", "docs": "docs"}
 CHECKS = {
     "ruff": [PYTHON, "-m", "ruff", "check", "."],
@@ -61,7 +62,8 @@ CHECKS = {
     "stubs": [PYTHON, "transports/generate_stubs.py", "--check"],
     "imports": [str(BIN / "lint-imports"), "--no-cache"],
     "deptry": [PYTHON, "-m", "deptry", "."],
-    "vulture": [PYTHON, "-m", "pytest", "-q", "-m", "finished"],
+    "coverage": [PYTHON, "-m", "pytest", "-q", "-m", "finished", COVERAGE],
+    "vulture": [PYTHON, "-m", "pytest", "-q", "-m", "finished", f"--ignore={COVERAGE}"],
 }
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-ACCEPTANCE = [f"A{number:02}" for number in range(1, 85)]
+ACCEPTANCE = [f"A{number:02}" for number in range(1, 87)]
 FEATURES = [
     f"F{number:02}"
-    for first, last in ((1, 15), (20, 30), (40, 45), (50, 56), (60, 64), (70, 82), (90, 98))
+    for first, last in ((1, 15), (20, 30), (40, 45), (50, 56), (60, 64), (70, 82), (90, 120))
     for number in range(first, last + 1)
 ]
+COLUMNS = {"A": 4, "F": 3}
 NOT_YET = "not yet"
 REFERENCE = re.compile(r"`([^`]+)`")
 
@@ -23,10 +24,10 @@ def rows(page: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in page.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)][1:-1]
-        if cells and re.fullmatch(r"[AF]\d\d", cells[0]):
+        if cells and re.fullmatch(r"[AF]\d{2,3}", cells[0]):
             assert cells[0] not in found, f"{cells[0]} stands twice"
-            assert len(cells) == 3, f"{cells[0]} has {len(cells)} cells"
-            found[cells[0]] = cells[2]
+            assert len(cells) == COLUMNS[cells[0][0]], f"{cells[0]} has {len(cells)} cells"
+            found[cells[0]] = cells[-1]
     return found
 
 
