@@ -7,7 +7,8 @@ Usage: python3 dev.py COMMAND [ARG ...]
     test    the tests; `test -k outbox` runs some of them
     check   formatting, lint, types, imports, dependencies, kernel coverage, dead code; `check mypy` runs one of them
     bench   what the operations cost on this machine
-    soak    the long randomised tests, from a new seed each time; `soak --hypothesis-seed N` repeats one
+    soak    the long randomised tests, from a new seed each time; `soak --hypothesis-seed N` repeats one;
+            `soak mutants` tries small faults against the tests of their lines (`soak mutants --help`)
     docs    the documentation, into site/
 
 Arguments after the command are passed on.
@@ -54,6 +55,7 @@ PYTHON = str(BIN / ("python.exe" if os.name == "nt" else "python"))
 
 COVERAGE = "tests/architecture/test_kernel_covered.py"
 GROUPS = {"demo": "demo", "test": "test", "check": "quality", "bench": "bench", "soak": "soak", "docs": "docs"}
+CAMPAIGNS = {"mutants": "tests.mutants"}  # programs of their own under `soak`
 CHECKS = {
     "ruff": [PYTHON, "-m", "ruff", "check", "."],
     "format": [PYTHON, "-m", "ruff", "format", "--check", "."],
@@ -100,6 +102,8 @@ def arguments_of(command: str, rest: "list[str]") -> "list[str]":
         return ["-m", "benchmarks", *rest]
     if command == "docs":
         return ["-m", "mkdocs", "build", "--strict", *rest]
+    if rest and rest[0] in CAMPAIGNS:
+        return ["-m", CAMPAIGNS[rest[0]], *rest[1:]]
     seed = f"--hypothesis-seed={random.SystemRandom().randrange(2**32)}"  # a later one on the command line wins
     return ["-m", "pytest", "-m", "soak", "-o", "faulthandler_timeout=0", "--hypothesis-profile=soak", seed, *rest]
 

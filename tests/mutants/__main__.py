@@ -1,0 +1,98 @@
+"""The campaign: ``dev.py soak mutants``. It keeps its results under ``.mutants`` and goes on where it was ended."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import queue
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from tests.mutants.bench import Verdict, Workbench
+from tests.mutants.catalogue import ROOT, Mutant, lines_of, modules, mutants_of, mutated, sample
+from tests.mutants.covering import Covering, measure
+from tests.mutants.results import Results
+
+KEPT = ROOT / ".mutants"
+
+
+def main() -> int:
+    """Try the chosen mutants and report; the exit code says whether any of them lives."""
+    options = _options()
+    everything = [mutant for module in modules() if options.module in module for mutant in mutants_of(module)]
+    chosen = everything if options.all else sample(everything, options.sample, options.seed)
+    if options.key:
+        chosen = [mutant for mutant in everything if mutant.key in options.key]
+    results = Results(KEPT / "results.jsonl")
+    if options.show:
+        print("\n".join(difference(mutant) for mutant in chosen if _lives(results, mutant)))
+        return 0
+    commit = _commit()
+    print(f"{len(chosen)} of {len(everything)} mutants, sample seed {options.seed}, commit {commit[:12]}", flush=True)
+    due = chosen if options.again else results.due(chosen, commit)
+    if due:
+        covering = measure(ROOT, KEPT / commit[:12], processes=options.processes)
+        try_all(due, covering, results, commit, processes=options.processes)
+    print(results.report(chosen))
+    return int(any(_lives(results, mutant) for mutant in chosen))
+
+
+def try_all(due: list[Mutant], covering: Covering, results: Results, commit: str, *, processes: int) -> None:
+    """Try each mutant on one of the workbenches; each result is written down as it comes."""
+    waiting: queue.SimpleQueue[Mutant | None] = queue.SimpleQueue()
+    found: queue.SimpleQueue[tuple[Mutant, Verdict]] = queue.SimpleQueue()
+    for mutant in [*due, *[None] * processes]:
+        waiting.put(mutant)
+
+    def work(place: Path) -> None:
+        bench = Workbench(ROOT, place)
+        while (mutant := waiting.get()) is not None:
+            tests = covering.tests_for(mutant, lines_of(mutant))
+            found.put((mutant, bench.try_mutant(mutant, tests, covering.seconds_of(tests))))
+
+    with tempfile.TemporaryDirectory(prefix="atoma-mutants-") as folder:
+        workers = [threading.Thread(target=work, args=(Path(folder, str(n)),), daemon=True) for n in range(processes)]
+        for worker in workers:
+            worker.start()
+        for number in range(1, len(due) + 1):
+            mutant, verdict = found.get()
+            results.keep(mutant, commit, verdict)
+            place = f"{mutant.module}:{mutant.line} {mutant.function} {mutant.operator}"
+            print(f"{number}/{len(due)} {verdict.outcome:9} {verdict.seconds:6.1f} s  {mutant.key} {place}", flush=True)
+
+
+def difference(mutant: Mutant) -> str:
+    """What the mutant changes, as a diff."""
+    before = (ROOT / mutant.module).read_text(encoding="utf-8").splitlines()
+    changed = list(difflib.unified_diff(before, mutated(mutant).splitlines(), n=2, lineterm=""))[2:]
+    return "\n".join([f"--- {mutant.key} {mutant.module}:{mutant.line} {mutant.function} {mutant.operator}", *changed])
+
+
+def _lives(results: Results, mutant: Mutant) -> bool:
+    found = results.of(mutant)
+    return found is not None and found[1].outcome not in ("killed", "timeout")
+
+
+def _commit() -> str:
+    said = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
+    return said.stdout.strip()
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="dev.py soak mutants", description=__doc__)
+    parser.add_argument("--sample", type=int, default=200, help="how many, drawn from every module in proportion")
+    parser.add_argument("--seed", type=int, default=1, help="draws the sample")
+    parser.add_argument("--all", action="store_true", help="every mutant there is")
+    parser.add_argument("--module", default="", help="only modules whose path contains this")
+    parser.add_argument("--key", action="append", help="this mutant only; may be given several times")
+    parser.add_argument("--again", action="store_true", help="also those whose result is known")
+    parser.add_argument("--show", action="store_true", help="print the difference of each that lives, and try nothing")
+    parser.add_argument("--processes", type=int, default=2)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

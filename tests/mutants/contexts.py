@@ -1,0 +1,66 @@
+"""A pytest plugin that writes down which test runs which lines, and how long each takes. ``-p`` loads it.
+
+It also registers the Hypothesis profile ``mutants``: a mutant is killed by the first example that fails, not by the
+smallest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Generator
+from pathlib import Path
+
+import coverage
+import hypothesis
+import pytest
+
+FOLDER = "ATOMA_MUTANTS_CONTEXTS"
+"""The environment variable that names the folder for the measurements; nothing is measured without it."""
+
+hypothesis.settings.register_profile(
+    "mutants",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
+)
+
+
+class Measurement:
+    """One process of the measured run: a coverage file with a context per test, and the seconds of each test."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._seconds: dict[str, float] = {}
+        self._coverage = coverage.Coverage(
+            data_file=folder / "coverage", data_suffix=True, source=["atoma", "atoma_stores"], concurrency=["thread"]
+        )
+        self._coverage.start()
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Give what runs from here on to ``item``."""
+        self._coverage.switch_context(item.nodeid)
+        try:
+            return (yield)
+        finally:
+            self._coverage.switch_context("")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Add up set-up, call and tear-down."""
+        self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
+
+    def pytest_unconfigure(self) -> None:
+        """Write the measurements down."""
+        self._coverage.stop()
+        self._coverage.save()
+        (self._folder / f"seconds.{os.getpid()}.json").write_text(json.dumps(self._seconds), encoding="utf-8")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Measure in the processes that run tests, and only when a folder is named."""
+    folder = os.environ.get(FOLDER)
+    distributes = bool(getattr(config.option, "dist", "no") != "no") and not hasattr(config, "workerinput")
+    if folder and not distributes:
+        config.pluginmanager.register(Measurement(Path(folder)), "mutants-measurement")

@@ -1,0 +1,109 @@
+"""Which tests run a line: measured once for a commit, over every test that runs the product in its own process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.mutants.catalogue import Mutant
+from tests.mutants.contexts import FOLDER
+
+SUITES: Final = (
+    "tests/unit/sync",
+    "tests/unit/hub",
+    "tests/unit/stores",
+    "tests/unit/runtime",
+    "tests/unit/client",
+    "tests/unit/contracts",
+    "tests/scenarios/sync",
+    "tests/scenarios/remote",
+    "tests/scenarios/test_cached_reads.py",
+    "tests/scenarios/test_remote_reads.py",
+    "tests/scenarios/test_local_only.py",
+    "tests/scenarios/test_closing.py",
+    "tests/scenarios/test_wrong_inputs.py",
+    "tests/properties",
+    "tests/conformance",
+    "tests/simulation",
+)
+NOT_THE_LINE = "not soak and not finished and not browser"
+
+
+@dataclass(frozen=True, slots=True)
+class Covering:
+    """The measured run.
+
+    Attributes:
+        by_line: For a module, the tests that run each of its lines.
+        seconds: What each test took.
+    """
+
+    by_line: dict[str, dict[int, list[str]]]
+    seconds: dict[str, float]
+
+    def tests_for(self, mutant: Mutant, lines: range) -> list[str]:
+        """The tests of the mutant's line, else of its function's ``lines``, else of its module; whole files, cheap first."""
+        module = self.by_line.get(mutant.module, {})
+        found = set(module.get(mutant.line, ()))
+        if not found:
+            found = {test for line in lines for test in module.get(line, ())}
+        if not found or mutant.function == "<module>":
+            found = {test for tests in module.values() for test in tests}
+        files: dict[str, list[str]] = defaultdict(list)
+        for test in sorted(found, key=self._cost):
+            files[test.partition("::")[0]].append(test)
+        return [test for tests in sorted(files.values(), key=self._cost_of_all) for test in tests]
+
+    def seconds_of(self, tests: Sequence[str]) -> float:
+        """What ``tests`` took together when they were measured."""
+        return sum(map(self._cost, tests))
+
+    def _cost(self, test: str) -> float:
+        return self.seconds.get(test, 1.0)
+
+    def _cost_of_all(self, tests: Sequence[str]) -> float:
+        return self.seconds_of(tests)
+
+
+def measure(root: Path, folder: Path, *, processes: int) -> Covering:
+    """The measured run of the checkout at ``root``; what ``folder`` holds of it already is not run again."""
+    kept = folder / "covering.json"
+    if not kept.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.mutants.contexts", "--hypothesis-profile=mutants"]
+        command += ["-m", NOT_THE_LINE, "-n", str(processes), *[suite for suite in SUITES if (root / suite).exists()]]
+        print(f"measuring which tests run which lines, in {processes} processes...", flush=True)
+        subprocess.run(command, cwd=root, env={**os.environ, FOLDER: str(folder)}, check=True)
+        kept.write_text(json.dumps(_combined(root, folder)), encoding="utf-8")
+    found = json.loads(kept.read_text(encoding="utf-8"))
+    by_line = {name: {int(line): tests for line, tests in lines.items()} for name, lines in found["by_line"].items()}
+    return Covering(by_line, found["seconds"])
+
+
+def _combined(root: Path, folder: Path) -> dict[str, object]:
+    import coverage
+
+    data = coverage.CoverageData(basename=str(folder / "coverage"))
+    for part in sorted(folder.glob("coverage.*")):
+        other = coverage.CoverageData(basename=str(part))
+        other.read()
+        data.update(other)
+    by_line: dict[str, dict[int, list[str]]] = {}
+    for name in data.measured_files():
+        if not Path(name).is_relative_to(root):
+            continue
+        contexts = data.contexts_by_lineno(name)
+        by_line[Path(name).relative_to(root).as_posix()] = {
+            line: sorted(filter(None, tests)) for line, tests in contexts.items()
+        }
+    seconds: dict[str, float] = {}
+    for part in folder.glob("seconds.*.json"):
+        seconds |= json.loads(part.read_text(encoding="utf-8"))
+    return {"by_line": by_line, "seconds": seconds}

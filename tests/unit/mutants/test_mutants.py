@@ -1,0 +1,84 @@
+"""The harness of mutation testing: what is drawn, what is remembered, and what a survivor is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.bench import Verdict
+from tests.mutants.catalogue import Mutant, sample
+from tests.mutants.covering import Covering
+from tests.mutants.results import Results, interval
+
+
+def mutant(number: int, module: str = "a.py") -> Mutant:
+    return Mutant(module, "f", "AddNot", number, line=number, key=f"{module}-{number}")
+
+
+POPULATION = [mutant(n, module) for module, size in (("a.py", 60), ("b.py", 39), ("c.py", 1)) for n in range(size)]
+
+
+def test_a_sample_is_drawn_from_every_module_in_proportion_and_by_its_seed() -> None:
+    drawn = sample(POPULATION, 20, seed=3)
+    assert Counter(m.module for m in drawn) == {"a.py": 12, "b.py": 7, "c.py": 1}
+    assert drawn == sample(POPULATION, 20, seed=3)
+    assert drawn != sample(POPULATION, 20, seed=4)
+    assert len(set(drawn)) == 20
+
+
+def test_a_sample_of_more_than_there_is_is_everything() -> None:
+    assert sorted(sample(POPULATION, 1_000, seed=1), key=lambda m: m.key) == sorted(POPULATION, key=lambda m: m.key)
+
+
+def test_a_run_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    results.keep(mutant(1), "first", Verdict("killed", "t::x", 1.0))
+    results.keep(mutant(2), "first", Verdict("survived"))
+    again = Results(tmp_path / "results.jsonl")
+    three = [mutant(1), mutant(2), mutant(3)]
+    assert again.due(three, "first") == [mutant(3)]
+    assert again.due(three, "second") == [mutant(2), mutant(3)], "what lived meets the tests that came since"
+    again.keep(mutant(2), "second", Verdict("killed"))
+    assert again.due(three, "second") == [mutant(3)]
+
+
+def test_the_report_names_every_survivor_and_the_share_with_its_interval(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    for number, outcome in enumerate(("killed", "timeout", "killed", "survived")):
+        results.keep(mutant(number), "c", Verdict(outcome))  # type: ignore[arg-type]
+    report = results.report([mutant(n) for n in range(4)])
+    assert "survived  a.py-3 a.py:3 f AddNot" in report
+    assert "3 of 4 killed: 75.0% (95 % interval 30.1% to 95.4%)" in report
+
+
+@pytest.mark.parametrize(
+    ("hits", "tries", "low", "high"), [(0, 0, 0.0, 1.0), (10, 10, 0.722, 1.0), (90, 100, 0.826, 0.945)]
+)
+def test_the_interval_is_wilsons(hits: int, tries: int, low: float, high: float) -> None:
+    assert interval(hits, tries) == pytest.approx((low, high), abs=0.001)
+
+
+def test_the_tests_of_a_line_come_cheap_files_first_and_a_line_that_none_runs_takes_those_of_its_function() -> None:
+    covering = Covering(
+        {"a.py": {4: ["slow.py::x", "fast.py::y"], 5: ["slow.py::x"]}},
+        {"slow.py::x": 9.0, "fast.py::y": 0.1},
+    )
+    assert covering.tests_for(mutant(4), range(3, 8)) == ["fast.py::y", "slow.py::x"]
+    assert covering.tests_for(mutant(6), range(5, 8)) == ["slow.py::x"]
+    assert covering.tests_for(mutant(9), range(9, 10)) == ["fast.py::y", "slow.py::x"], "else those of its module"
+    assert covering.tests_for(mutant(1, "b.py"), range(1, 2)) == []
+
+
+def test_places_that_do_not_run_are_left_alone_and_a_deleted_statement_is_a_pass(tmp_path: Path) -> None:
+    pytest.importorskip("cosmic_ray", reason="the operators come with the group `soak`")
+    from tests.mutants.catalogue import mutants_of, mutated
+
+    source = "def f(a: int | None = 1) -> bool:\n    g(a)\n    return a == 2\n"
+    (tmp_path / "m.py").write_text(source)
+    found = {m.operator: m for m in mutants_of("m.py", tmp_path)}
+    assert "ReplaceBinaryOperator_BitOr_BitAnd" not in found, "an annotation"
+    assert mutated(found["DeleteStatement"], tmp_path) == source.replace("g(a)", "pass")
+    assert mutated(found["ReplaceComparisonOperator_Eq_NotEq"], tmp_path) == source.replace("==", "!=")
+    assert {m.function for m in found.values()} == {"f"}
