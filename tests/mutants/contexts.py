@@ -33,6 +33,7 @@ class Measurement:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._seconds: dict[str, float] = {}
+        self._failed: set[str] = set()
         self._coverage = coverage.Coverage(
             data_file=folder / "coverage", data_suffix=True, source=["atoma", "atoma_stores"], concurrency=["thread"]
         )
@@ -48,14 +49,17 @@ class Measurement:
             self._coverage.switch_context("")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add up set-up, call and tear-down."""
+        """Add up set-up, call and tear-down; a test that fails without a mutant says nothing about mutants."""
+        if report.failed:
+            self._failed.add(report.nodeid)
         self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
 
     def pytest_unconfigure(self) -> None:
         """Write the measurements down."""
         self._coverage.stop()
         self._coverage.save()
-        (self._folder / f"seconds.{os.getpid()}.json").write_text(json.dumps(self._seconds), encoding="utf-8")
+        passed = {test: seconds for test, seconds in self._seconds.items() if test not in self._failed}
+        (self._folder / f"seconds.{os.getpid()}.json").write_text(json.dumps(passed), encoding="utf-8")
 
 
 def pytest_configure(config: pytest.Config) -> None:
