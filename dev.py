@@ -8,7 +8,7 @@ Usage: python3 dev.py COMMAND [ARG ...]
     check   formatting, lint, types, imports, dependencies, kernel coverage, dead code; `check mypy` runs one of them
     bench   what the operations cost on this machine
     soak    the long randomised tests, from a new seed each time; `soak --hypothesis-seed N` repeats one;
-            `soak mutants` tries small faults against the tests of their lines (`soak mutants --help`)
+            `soak mutants` and `soak plants` put faults into a copy, for the tests to notice (`soak plants --help`)
     docs    the documentation, into site/
 
 Arguments after the command are passed on.
@@ -55,7 +55,10 @@ PYTHON = str(BIN / ("python.exe" if os.name == "nt" else "python"))
 
 COVERAGE = "tests/architecture/test_kernel_covered.py"
 GROUPS = {"demo": "demo", "test": "test", "check": "quality", "bench": "bench", "soak": "soak", "docs": "docs"}
-CAMPAIGNS = {"mutants": "tests.mutants"}  # programs of their own under `soak`
+CAMPAIGNS = {
+    "mutants": "tests.campaigns.mutants",
+    "plants": "tests.campaigns.plants",
+}  # programs of their own under `soak`
 CHECKS = {
     "ruff": [PYTHON, "-m", "ruff", "check", "."],
     "format": [PYTHON, "-m", "ruff", "format", "--check", "."],

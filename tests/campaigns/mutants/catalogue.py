@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.campaigns.workbench import ROOT
+
 TARGETS: Final = ("atoma/sync", "atoma/hub", "stores/atoma_stores/sqlite", "stores/atoma_stores/local.py")
 NOT_TRIED: Final = {
     "faults.py": "switches for the tests themselves",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.bench import Verdict
-from tests.mutants.catalogue import Mutant, sample
-from tests.mutants.covering import Covering
-from tests.mutants.results import Results, interval
+from tests.campaigns.mutants.catalogue import Mutant, sample
+from tests.campaigns.mutants.covering import Covering
+from tests.campaigns.mutants.results import Results, interval
+from tests.campaigns.workbench import Verdict
 
 
 def mutant(number: int, module: str = "a.py") -> Mutant:
@@ -73,7 +73,7 @@ def test_the_tests_of_a_line_come_cheap_files_first_and_a_line_that_none_runs_ta
 
 def test_places_that_do_not_run_are_left_alone_and_a_deleted_statement_is_a_pass(tmp_path: Path) -> None:
     pytest.importorskip("cosmic_ray", reason="the operators come with the group `soak`")
-    from tests.mutants.catalogue import mutants_of, mutated
+    from tests.campaigns.mutants.catalogue import mutants_of, mutated
 
     source = "def f(a: int | None = 1) -> bool:\n    g(a)\n    return a == 2\n"
     (tmp_path / "m.py").write_text(source)

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import queue
-import subprocess
 import sys
-import tempfile
-import threading
-from pathlib import Path
 
-from tests.mutants.bench import Verdict, Workbench
-from tests.mutants.catalogue import ROOT, Mutant, lines_of, modules, mutants_of, mutated, sample
-from tests.mutants.covering import Covering, measure
-from tests.mutants.results import Results
+from tests.campaigns.mutants.catalogue import Mutant, lines_of, modules, mutants_of, mutated, sample
+from tests.campaigns.mutants.covering import Covering, measure
+from tests.campaigns.mutants.results import Results
+from tests.campaigns.workbench import ROOT, SideBySide, Verdict, Workbench, current_commit
 
 KEPT = ROOT / ".mutants"
 
@@ -30,7 +25,7 @@ def main() -> int:
     if options.show:
         print("\n".join(difference(mutant) for mutant in chosen if _lives(results, mutant)))
         return 0
-    commit = _commit()
+    commit = current_commit()
     print(f"{len(chosen)} of {len(everything)} mutants, sample seed {options.seed}, commit {commit[:12]}", flush=True)
     due = chosen if options.again else results.due(chosen, commit)
     if due:
@@ -42,26 +37,16 @@ def main() -> int:
 
 def try_all(due: list[Mutant], covering: Covering, results: Results, commit: str, *, processes: int) -> None:
     """Try each mutant on one of the workbenches; each result is written down as it comes."""
-    waiting: queue.SimpleQueue[Mutant | None] = queue.SimpleQueue()
-    found: queue.SimpleQueue[tuple[Mutant, Verdict]] = queue.SimpleQueue()
-    for mutant in [*due, *[None] * processes]:
-        waiting.put(mutant)
 
-    def work(place: Path) -> None:
-        bench = Workbench(ROOT, place)
-        while (mutant := waiting.get()) is not None:
-            tests = covering.tests_for(mutant, lines_of(mutant))
-            found.put((mutant, bench.try_mutant(mutant, tests, covering.seconds_of(tests))))
+    def trial(bench: Workbench, mutant: Mutant) -> Verdict:
+        tests = covering.tests_for(mutant, lines_of(mutant))
+        return bench.try_source(mutant.module, mutated(mutant), tests, limit_s=4 * covering.seconds_of(tests))
 
-    with tempfile.TemporaryDirectory(prefix="atoma-mutants-") as folder:
-        workers = [threading.Thread(target=work, args=(Path(folder, str(n)),), daemon=True) for n in range(processes)]
-        for worker in workers:
-            worker.start()
-        for number in range(1, len(due) + 1):
-            mutant, verdict = found.get()
-            results.keep(mutant, commit, verdict)
-            place = f"{mutant.module}:{mutant.line} {mutant.function} {mutant.operator}"
-            print(f"{number}/{len(due)} {verdict.outcome:9} {verdict.seconds:6.1f} s  {mutant.key} {place}", flush=True)
+    tried = SideBySide(trial, processes=processes).verdicts(due)
+    for number, (mutant, verdict) in enumerate(tried, 1):
+        results.keep(mutant, commit, verdict)
+        place = f"{mutant.module}:{mutant.line} {mutant.function} {mutant.operator}"
+        print(f"{number}/{len(due)} {verdict.outcome:9} {verdict.seconds:6.1f} s  {mutant.key} {place}", flush=True)
 
 
 def difference(mutant: Mutant) -> str:
@@ -73,12 +58,7 @@ def difference(mutant: Mutant) -> str:
 
 def _lives(results: Results, mutant: Mutant) -> bool:
     found = results.of(mutant)
-    return found is not None and found[1].outcome not in ("killed", "timeout")
-
-
-def _commit() -> str:
-    said = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, check=True, capture_output=True, text=True)
-    return said.stdout.strip()
+    return found is not None and not found[1].noticed
 
 
 def _options() -> argparse.Namespace:

@@ -1,6 +1,6 @@
 """A pytest plugin that writes down which test runs which lines, and how long each takes. ``-p`` loads it.
 
-It also registers the Hypothesis profile ``mutants``: a mutant is killed by the first example that fails, not by the
+It also registers the Hypothesis profile ``campaign``: a fault is noticed by the first example that fails, not by the
 smallest.
 """
 
@@ -15,11 +15,11 @@ import coverage
 import hypothesis
 import pytest
 
-FOLDER = "ATOMA_MUTANTS_CONTEXTS"
+FOLDER = "ATOMA_CAMPAIGN_CONTEXTS"
 """The environment variable that names the folder for the measurements; nothing is measured without it."""
 
 hypothesis.settings.register_profile(
-    "mutants",
+    "campaign",
     deadline=None,
     derandomize=True,
     database=None,
@@ -49,7 +49,7 @@ class Measurement:
             self._coverage.switch_context("")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add up set-up, call and tear-down; a test that fails without a mutant says nothing about mutants."""
+        """Add up set-up, call and tear-down; a test that fails without a fault says nothing about faults."""
         if report.failed:
             self._failed.add(report.nodeid)
         self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
@@ -67,4 +67,4 @@ def pytest_configure(config: pytest.Config) -> None:
     folder = os.environ.get(FOLDER)
     distributes = bool(getattr(config.option, "dist", "no") != "no") and not hasattr(config, "workerinput")
     if folder and not distributes:
-        config.pluginmanager.register(Measurement(Path(folder)), "mutants-measurement")
+        config.pluginmanager.register(Measurement(Path(folder)), "campaign-measurement")

@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tests.mutants.bench import Verdict
-from tests.mutants.catalogue import Mutant
-from tests.mutants.equivalent import EQUIVALENT
+from tests.campaigns.mutants.catalogue import Mutant
+from tests.campaigns.mutants.equivalent import EQUIVALENT
+from tests.campaigns.workbench import Verdict
 
 Z_95 = 1.959964
 
@@ -50,7 +50,7 @@ class Results:
         if found is None:
             return True
         tried_at, verdict = found
-        return tried_at != commit and verdict.outcome not in ("killed", "timeout")
+        return tried_at != commit and not verdict.noticed
 
     def report(self, mutants: Sequence[Mutant]) -> str:
         """A table by module, the share killed with its 95 % interval, and every survivor."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tests.mutants.catalogue import Mutant
-from tests.mutants.contexts import FOLDER
+from tests.campaigns.contexts import FOLDER
+from tests.campaigns.mutants.catalogue import Mutant
 
 SUITES: Final = (
     "tests/unit/sync",
@@ -77,7 +77,15 @@ def measure(root: Path, folder: Path, *, processes: int) -> Covering:
     kept = folder / "covering.json"
     if not kept.exists():
         folder.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.mutants.contexts", "--hypothesis-profile=mutants"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "tests.campaigns.contexts",
+            "--hypothesis-profile=campaign",
+        ]
         command += ["-m", NOT_THE_LINE, "-n", str(processes), *[suite for suite in SUITES if (root / suite).exists()]]
         print(f"measuring which tests run which lines, in {processes} processes...", flush=True)
         code = subprocess.run(command, cwd=root, env={**os.environ, FOLDER: str(folder)}, check=False).returncode
