@@ -1,0 +1,60 @@
+"""Ways to break the contracts of the execution ports: A19–A26."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.campaigns.plants.plant import Plant
+
+PLANTS: Final[tuple[Plant, ...]] = (
+    Plant(
+        "A19",
+        "atoma.runtime.flows.commit:WriteCommitFlow.commit",
+        "await self._port.execute_write(request)",
+        "await self._port.write(request)",
+        why="the runtime calls a method that the port does not promise",
+    ),
+    Plant(
+        "A20",
+        "atoma.contracts.execution:QueryRequest",
+        "class QueryRequest(msgspec.Struct, frozen=True):",
+        "class QueryRequest(msgspec.Struct):",
+        why="a request can be changed on its way",
+    ),
+    Plant(
+        "A23",
+        "atoma.contracts.execution:status_of",
+        'return "partial" if len(refused) < len(items) else "rejected"',
+        'return "partial"',
+        why="a write of which nothing was taken is called partial",
+    ),
+    Plant(
+        "A24",
+        "atoma_transports.adapters.operations:OperationAdapter.to_remote_ops",
+        "base_version=entry.base_version,",
+        "base_version=None,",
+        why="the version that the caller saw does not travel",
+    ),
+    Plant(
+        "A24",
+        "atoma_transports.adapters.operations:OperationAdapter.to_remote_ops",
+        "defaults=dict(entry.defaults),",
+        "defaults={},",
+        why="the defaults of a merging upsert do not travel",
+    ),
+    Plant(
+        "A25",
+        "atoma.kernel._steps:run_node",
+        'end(events, frame, id, "cancelled", started, clock())\n            raise',
+        'end(events, frame, id, "cancelled", started, clock())\n            return await call(request)',
+        why="a cancelled write is done all the same",
+    ),
+    Plant(
+        "A26",
+        "atoma.runtime.flows.apply:ApplyFlow.apply_writeback",
+        "return await self._database.apply(body, durability=durability)",
+        "await self._database.apply(body, durability=durability)\n"
+        "        return await self._database.apply(body, durability=durability)",
+        why="what is applied is applied twice",
+    ),
+)

@@ -1,0 +1,144 @@
+"""Ways to break the execution kernel: A27–A45."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.campaigns.plants.plant import Plant
+
+PLANTS: Final[tuple[Plant, ...]] = (
+    Plant(
+        "A27",
+        "atoma.kernel.topology:node_roles",
+        "return tuple(role for role, kind in kinds if isinstance(node, kind))",
+        "return tuple(role for role, kind in kinds[:2] if isinstance(node, kind))",
+        why="the topology hides that a node stages or merges",
+    ),
+    Plant(
+        "A28",
+        "atoma_stores.local:LocalQueryNode.query",
+        "return await self._database.read(request.store, request.query)",
+        "found = await self._database.read(request.store, request.query)\n"
+        "        return QueryResult(found.rows[::-1], found.total, found.meta)",
+        why="the local node turns the order of the rows round",
+    ),
+    Plant(
+        "A29",
+        "atoma_stores.local:_write",
+        "return _refused(entry, error, current)\n    scope",
+        "return WriteItemResult(entry.id, ok=True)\n    scope",
+        why="a refused entry is reported as written",
+    ),
+    Plant(
+        "A30",
+        "atoma.sync.outbox:OutboxNode._enqueue",
+        "mid += 1",
+        "mid += 2",
+        why="the numbers of mutations have gaps",
+    ),
+    Plant(
+        "A32",
+        "atoma.client.context:Planes._add",
+        "if name in table:",
+        'if name in table and kind != "policy":',
+        why="a second policy of the same name replaces the first",
+    ),
+    Plant(
+        "A33",
+        "atoma.kernel.policy:direct_local",
+        "node(LOCAL_QUERY), node(LOCAL_WRITE)",
+        "fallback(node(LOCAL_QUERY), node(SINGLE_REMOTE)), node(LOCAL_WRITE)",
+        why="direct-local may ask another machine",
+    ),
+    Plant(
+        "A34",
+        "atoma.kernel.policy:direct_remote",
+        "node(remote), node(remote)",
+        "fallback(node(remote), node(LOCAL_QUERY)), node(remote)",
+        why="without the hub direct-http answers from this device in silence",
+    ),
+    Plant(
+        "A35",
+        "atoma.kernel.policy:local_first",
+        "sequence(node(LOCAL_WRITE), afterwards)",
+        "sequence(node(LOCAL_WRITE), node(remote))",
+        why="local-first waits for the other side before it answers",
+    ),
+    Plant(
+        "A36",
+        "atoma.kernel.policy:remote_first",
+        "query=fallback(far, node(LOCAL_QUERY))",
+        "query=fallback(node(LOCAL_QUERY), far)",
+        why="remote-first asks this device first",
+    ),
+    Plant(
+        "A37",
+        "atoma.kernel.policy:_queued",
+        "return atomic(LOCAL_WRITE, OUTBOX)",
+        "return atomic(LOCAL_WRITE)",
+        why="a write on a synced store is never queued",
+    ),
+    Plant(
+        "A38",
+        "atoma.kernel._steps:run_retry",
+        "if tries >= spec.attempts or not repeatable(failure):",
+        "if tries >= spec.attempts:",
+        why="a refusal is tried again",
+    ),
+    Plant(
+        "A38",
+        "atoma.kernel._steps:run_retry",
+        "delay = max(random.random() * backoff.bound(tries), retry_after(failure))",
+        "delay = backoff.bound(tries)",
+        why="retries wait without jitter and not as long as they are asked to",
+    ),
+    Plant(
+        "A39",
+        "atoma.kernel._steps:run_timeout",
+        "with trio.move_on_after(seconds):",
+        "with trio.move_on_after(seconds * 2):",
+        why="a budget is twice what the policy says",
+    ),
+    Plant(
+        "A40",
+        "atoma.kernel._concurrent:_run_until",
+        "nursery.cancel_scope.cancel()",
+        "pass",
+        why="branches that nobody waits for run to their end",
+    ),
+    Plant(
+        "A41",
+        "atoma.kernel.guards:Breaker.enter",
+        'if self.state == "open" or self._probing:',
+        'if self.state == "open":',
+        why="a half-open breaker lets everybody through",
+    ),
+    Plant(
+        "A42",
+        "atoma.kernel._steps:run_retry",
+        "events.emit(RetryScheduled(frame.trace_id, what, tries + 1, delay, code))",
+        "pass",
+        why="retries are not told",
+    ),
+    Plant(
+        "A43",
+        "atoma.kernel.topology:TopologyCheck._check_selected",
+        "elif name in self.unavailable:",
+        "elif name in self.unavailable and False:",
+        why="a default policy whose node is missing passes the start-up check",
+    ),
+    Plant(
+        "A44",
+        "atoma_stores.local:LocalWriteNode.stage",
+        "tx.report(index, _write(tx, index, entries[index]))",
+        "tx.report(index, _write(tx, index, entries[start]))",
+        why="of several refused entries the first one speaks for all",
+    ),
+    Plant(
+        "A45",
+        "atoma.kernel._steps:run_fallback",
+        'current = frame.noted(f"fallback: {code}")',
+        "current = frame",
+        why="a fallback leaves no note in the trail",
+    ),
+)
