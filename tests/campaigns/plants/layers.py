@@ -55,7 +55,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "A06",
         "atoma_stores.local:LocalWriteNode.write",
         "return await self._database.commit(request, [self])",
-        "from atoma.contracts.codec import encode\n\n        encode(request)\n"
+        "from atoma_transports.adapters import OperationAdapter\n\n        OperationAdapter().to_remote_ops(request)\n"
         "        return await self._database.commit(request, [self])",
         why="a purely local write is encoded for a wire",
     ),
@@ -70,7 +70,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "A09",
         "atoma.kernel.topology:TopologyCheck.check",
         "if self.problems:",
-        "if len(self.problems) > 2:",
+        "if self.problems and self.policies is None:",
         why="a client without nodes opens and answers nothing",
     ),
     Plant(
