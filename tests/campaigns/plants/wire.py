@@ -156,7 +156,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "A82",
         "atoma_transports.adapters.operations:_item",
         "result.version, row, result.error)",
-        'result.version, row, result.error and ErrorInfo("REJECTED", ""))',
+        'result.version, row, result.error and type(result.error)("REJECTED", ""))',
         why="the reason of a refused item does not come back",
     ),
 )
