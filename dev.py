@@ -4,7 +4,7 @@
 Usage: python3 dev.py COMMAND [ARG ...]
 
     demo    two devices and a hub on one page; `demo --once` tells the story in the terminal
-    test    the tests; `test -k outbox` runs some of them
+    test    the tests, on every core; `test -k outbox` runs some of them
     check   formatting, lint, types, imports, dependencies, kernel coverage, dead code; `check mypy` runs one of them
     bench   what the operations cost on this machine
     soak    the long randomised tests, from a new seed each time; `soak --hypothesis-seed N` repeats one;
@@ -92,6 +92,8 @@ def main(arguments: "list[str]") -> int:
     prepare(GROUPS[command])
     if command == "check":
         return check(rest or list(CHECKS))
+    if command in ("test", "soak"):  # the order of sets: tests print it, so that a failure can be run again
+        os.environ.setdefault("PYTHONHASHSEED", str(random.SystemRandom().randrange(2**32)))
     return run([PYTHON, *arguments_of(command, rest)])
 
 
@@ -99,8 +101,8 @@ def arguments_of(command: str, rest: "list[str]") -> "list[str]":
     """What Python is asked to do for a command of one step."""
     if command == "demo":
         return ["-m", "atoma", "demo", *rest]
-    if command == "test":
-        return ["-m", "pytest", *rest]
+    if command == "test":  # a later -n on the command line wins
+        return ["-m", "pytest", *([] if any("no:xdist" in word for word in rest) else ["-n", "auto"]), *rest]
     if command == "bench":
         return ["-m", "benchmarks", *rest]
     if command == "docs":

@@ -1,11 +1,17 @@
-"""How this suite runs: `async def` tests under Trio, virtual time on request, reproducible random examples."""
+"""How this suite runs: `async def` tests under Trio, virtual time on request, on every core, from a seed."""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import inspect
+import os
+import random
+import shlex
 import signal
-from collections.abc import Awaitable, Callable
+import tempfile
+from collections.abc import Awaitable, Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -18,10 +24,54 @@ hypothesis.settings.register_profile("soak", deadline=None, derandomize=False, p
 hypothesis.settings.load_profile("test")  # `--hypothesis-profile soak` overrides it
 
 AsyncTest = Callable[..., Awaitable[object]]
+SEED = pytest.StashKey[int]()
+MACHINE = "machine"
+"""The group of tests that time something, bind a fixed port or kill processes: one worker runs them, one after another."""
 
 # A shell ignores Ctrl-C in what it runs in the background, and the programs that tests start and interrupt would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Keep the groups together wherever workers run the tests, and end the run when a worker dies of a hung test."""
+    if getattr(config.option, "numprocesses", None):  # without xdist there is no such option
+        if config.option.dist == "no":
+            config.option.dist = "loadgroup"
+        if config.option.maxworkerrestart is None:
+            config.option.maxworkerrestart = "0"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """As many workers as cores for `-n auto`; none where a few tests are named, which a worker's start would delay."""
+    named = config.args_source is pytest.Config.ArgsSource.ARGS and all(".py" in argument for argument in config.args)
+    cores = os.cpu_count() or 1
+    return 0 if named or config.option.keyword or cores == 1 else cores
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Take the seed of the run: the one of `PYTHONHASHSEED`, which alone can fix the order of sets, or a new one."""
+    given = os.environ.get("PYTHONHASHSEED", "")
+    seed = int(given) if given.isdigit() else random.SystemRandom().randrange(2**32)
+    config.stash[SEED] = getattr(config, "workerinput", {}).get("seed", seed)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Give every worker the seed of the run."""
+    node.workerinput["seed"] = node.config.stash[SEED]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder for everything temporary of this worker and of the programs that it starts."""
+    folder = tmp_path_factory.mktemp("own")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(folder))
+        patch.setattr(tempfile, "tempdir", None)
+        yield folder
 
 
 @pytest.fixture
@@ -34,6 +84,7 @@ def mock_clock() -> trio.testing.MockClock:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     """Run a coroutine test under Trio; leave every other test to pytest."""
     clock = functools.partial(_clock_of, pyfuncitem)
+    _seed_scheduling(f"{pyfuncitem.config.stash[SEED]} {_name(pyfuncitem.nodeid)}")
     property_test = getattr(pyfuncitem.obj, "hypothesis", None)
     if property_test is not None:
         if inspect.iscoroutinefunction(property_test.inner_test):
@@ -44,6 +95,17 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     _synchronous(pyfuncitem.obj, clock)(**arguments)
     return True
+
+
+def _seed_scheduling(seed: str) -> None:
+    """Decide the order of tasks that could all run; Hypothesis does so for its own tests."""
+    runner: Any = importlib.import_module("trio._core._run")  # private, as in atoma.testing.simulation.scheduling
+    runner._r.seed(seed)
+
+
+def _name(nodeid: str) -> str:
+    """The name of a test by which pytest finds it; xdist appends the group."""
+    return nodeid.removesuffix(f"@{MACHINE}")
 
 
 def _clock_of(item: pytest.Function) -> trio.abc.Clock | None:
@@ -77,8 +139,30 @@ def single_error(error: BaseException) -> BaseException:
     return error
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    """Name what a random failure needs to be run again."""
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Say below each failure how to see it again."""
+    report = yield
+    if report.failed:
+        again = f"PYTHONHASHSEED={item.config.stash[SEED]} python3 dev.py test {shlex.quote(_name(item.nodeid))}"
+        worker = getattr(item.config, "workerinput", {}).get("workerid", "no worker")
+        report.sections.append(("to run it again", f"{again}\n({worker}, files below {tempfile.gettempdir()})"))
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Print, and keep for `--last-failed`, the name by which pytest finds the test."""
+    if hasattr(report, "node"):  # it came from a worker
+        report.nodeid = _name(report.nodeid)
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    """Name what a failure needs to be run again."""
     profile = config.getoption("--hypothesis-profile") or "test"
     seed = config.getoption("--hypothesis-seed")
-    return f"random examples: profile {profile}, seed {'derived from each test' if seed is None else seed}"
+    hashes = "" if os.environ.get("PYTHONHASHSEED", "").isdigit() else " (PYTHONHASHSEED was not set: not of sets)"
+    return [
+        f"order of tasks and sets, in every worker: seed {config.stash[SEED]}{hashes}",
+        f"random examples: profile {profile}, seed {'derived from each test' if seed is None else seed}",
+    ]

@@ -102,6 +102,7 @@ def test_public_signatures_say_more_than_any(name: str) -> None:
     assert [found for public in module.__all__ for found in annotated_any(getattr(module, public))] == []
 
 
+@pytest.mark.xdist_group("machine")
 def test_importing_atoma_is_quick_and_brings_no_engine_and_no_wire() -> None:
     code = "import time; t = time.process_time(); import atoma, sys; print(time.process_time() - t, *sys.modules)"
     command = [sys.executable, "-c", code]

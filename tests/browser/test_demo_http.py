@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 if TYPE_CHECKING:
     from .conftest import RunningDemo
 

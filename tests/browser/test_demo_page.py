@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from .conftest import RunningDemo, Window
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.xdist_group("machine"), pytest.mark.browser]
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 FIRST_CARDS = 12

@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.xdist_group("machine"), pytest.mark.browser]
 ROOT = Path(__file__).parents[2]
 
 POST = """

@@ -25,6 +25,8 @@ from atoma_transports.remote import Remote
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Note:

@@ -17,6 +17,8 @@ from types import ModuleType
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 ROOT = Path(__file__).resolve().parents[2]
 FAKE_UV = """#!{python}
 import os, sys
@@ -167,6 +169,12 @@ def test_a_group_includes_what_it_names(dev: ModuleType) -> None:
     for group, entries in groups.items():
         assert {entry for entry in entries if isinstance(entry, str)} <= set(everything), group
     assert len(everything) == len(set(everything))
+
+
+def test_the_tests_run_on_every_core_unless_the_caller_says_otherwise(dev: ModuleType) -> None:
+    assert dev.arguments_of("test", ["-k", "outbox"]) == ["-m", "pytest", "-n", "auto", "-k", "outbox"]
+    assert dev.arguments_of("test", ["-n", "0"])[-2:] == ["-n", "0"]
+    assert "-n" not in dev.arguments_of("test", ["-p", "no:xdist"])
 
 
 def test_soak_draws_a_seed_that_the_caller_can_override(dev: ModuleType) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
+pytestmark = pytest.mark.xdist_group("machine")  # it starts programs and waits for one to be killed
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -44,8 +47,10 @@ async def test_fixtures_and_parameters_reach_an_async_test(value: int, tmp_path:
 
 
 FAILING = """
+import tempfile
 import trio
 import warnings
+import pytest
 
 async def wrong():
     assert 1 == 2
@@ -54,18 +59,117 @@ async def test_in_a_nursery():
     async with trio.open_nursery() as outer, trio.open_nursery() as inner:
         inner.start_soon(wrong)
 
-async def test_a_warning():
+def test_a_warning():
     warnings.warn("old")
+
+@pytest.mark.xdist_group("machine")
+async def test_of_the_machine():
+    met = []
+
+    async def come_by(name):
+        for _ in range(10):
+            met.append(name)
+            await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(come_by, "a")
+        nursery.start_soon(come_by, "b")
+    assert 0, "".join(met) + "".join({"c", "d", "e", "f", "g", "h", "i"})
+
+@pytest.mark.parametrize("number", range(4))
+def test_where(number, tmp_path):
+    print("temporary files:", tempfile.mkdtemp(), tmp_path)
+    assert 0
 """
+HANGING = """
+import threading
+import pytest
+
+def test_that_never_ends():
+    threading.Event().wait()
+
+@pytest.mark.parametrize("number", range(100))
+def test_that_ends(number):
+    threading.Event().wait(0.2)
+"""
+WORKERS = ["-n", "auto", "--maxprocesses", "2"]
 
 
-def test_a_failure_in_a_nursery_reads_as_itself_and_a_warning_is_a_failure(tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_bytes((ROOT / "tests/conftest.py").read_bytes())
-    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
-    (tmp_path / "test_failing.py").write_text(FAILING)
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rf", "test_failing.py"]
-    outcome = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert "test_failing.py::test_in_a_nursery - assert 1 == 2" in outcome.stdout
-    assert "ExceptionGroup" not in outcome.stdout
-    assert "test_failing.py::test_a_warning - UserWarning: old" in outcome.stdout
-    assert "2 failed" in outcome.stdout
+def run_tests(folder: Path, tests: str, *arguments: str, seed: int | None = 1) -> str:
+    """What pytest prints about tests that run as those of this suite do."""
+    (folder / "tests").mkdir()
+    (folder / "tests/conftest.py").write_bytes((ROOT / "tests/conftest.py").read_bytes())
+    (folder / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    (folder / "tests/test_failing.py").write_text(tests)
+    environment = {**os.environ, "COLUMNS": "200", "PYTHONHASHSEED": "random" if seed is None else str(seed)}
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rf", *arguments]
+    outcome = subprocess.run(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert outcome.returncode == 1, outcome.stdout
+    return outcome.stdout
+
+
+def order_in(said: str) -> str:
+    """In which order tasks ran and a set was iterated."""
+    found = re.search(r"test_of_the_machine - AssertionError: (\w+)", said)
+    assert found, said
+    return found[1]
+
+
+@pytest.fixture(scope="module")
+def of_workers(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What two workers print, with seed 1."""
+    if os.cpu_count() == 1:
+        pytest.skip("there is one core, and so no worker")
+    return run_tests(tmp_path_factory.mktemp("workers"), FAILING, *WORKERS)
+
+
+def test_a_failure_reads_as_itself_and_a_warning_is_one(of_workers: str) -> None:
+    assert "test_failing.py::test_in_a_nursery - assert 1 == 2" in of_workers
+    assert "ExceptionGroup" not in of_workers
+    assert "test_failing.py::test_a_warning - UserWarning: old" in of_workers
+    assert "7 failed" in of_workers
+
+
+def test_a_failure_says_how_to_see_it_again(of_workers: str) -> None:
+    again = "PYTHONHASHSEED=1 python3 dev.py test"
+    assert f"{again} tests/test_failing.py::test_of_the_machine\n" in of_workers
+    assert f"{again} 'tests/test_failing.py::test_where[0]'\n" in of_workers
+    assert "@machine" not in of_workers, "pytest finds no test by that name"
+
+
+def test_each_worker_has_its_own_temporary_folder(of_workers: str) -> None:
+    places = re.findall(r"temporary files: (\S+) (\S+)", of_workers)
+    folders = dict(re.findall(r"\((gw\d), files below (\S+)\)", of_workers))
+    assert len(places) == 4
+    assert len(set(folders.values())) == len(folders) == 2
+    for anything, of_a_test in places:
+        own = next(folder for folder in folders.values() if anything.startswith(f"{folder}/"))
+        assert Path(own).parent == Path(of_a_test).parent
+
+
+def test_the_seed_decides_the_order_of_tasks_and_of_sets_in_every_worker(tmp_path: Path, of_workers: str) -> None:
+    assert "order of tasks and sets, in every worker: seed 1\n" in of_workers
+    alone = run_tests(tmp_path, FAILING, *WORKERS, "tests/test_failing.py")
+    assert "[gw0]" not in alone, "who names the files waits for no worker"
+    assert order_in(alone) == order_in(of_workers)
+
+
+def test_without_a_seed_one_is_drawn_and_the_header_says_what_it_does_not_decide(
+    tmp_path: Path, of_workers: str
+) -> None:
+    said = run_tests(tmp_path, FAILING, *WORKERS, "-k", "test_of_the_machine", seed=None)
+    assert "[gw0]" not in said, "who names a few tests waits for no worker"
+    drawn = re.search(r"order of tasks and sets, in every worker: seed (\d+) \(PYTHONHASHSEED was not set", said)
+    assert drawn, said
+    assert f"PYTHONHASHSEED={drawn[1]} python3 dev.py test" in said
+    assert order_in(said)[:20] != order_in(of_workers)[:20]
+
+
+@pytest.mark.parametrize("workers", [["-p", "no:xdist"], ["-n", "2"]], ids=["alone", "workers"])
+def test_a_test_that_hangs_ends_the_run_and_shows_where_it_stood(tmp_path: Path, workers: list[str]) -> None:
+    said = run_tests(tmp_path, HANGING, *workers, "-o", "faulthandler_timeout=1")
+    assert "Timeout (0:00:01)!" in said
+    assert re.search(r'test_failing.py", line 6 in test_that_never_ends', said)
+    assert "100 passed" not in said

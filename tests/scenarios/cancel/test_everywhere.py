@@ -11,6 +11,8 @@ import trio.testing
 
 from atoma.ports.environment import seeded_environment
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 CASES = [
     (policy, store, side)
     for policy, stores in {

@@ -15,6 +15,8 @@ import trio
 
 from atoma.errors import AtomaError
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 POINTS = 60
 SEED = 20_260_801
 POLICIES = ["direct-remote", "remote-first", "hybrid", "sync-queue", "volatile"]

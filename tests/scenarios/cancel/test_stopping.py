@@ -18,7 +18,7 @@ IDLE_S = 0.5
 """From the cancel to an idle connection and an ended handler; the bar of 0.1 s, which the benchmark measures, and room
 for a busy machine. Left alone, the query goes on for ten seconds."""
 
-pytestmark = pytest.mark.usefixtures("no_thread_left")
+pytestmark = [pytest.mark.xdist_group("machine"), pytest.mark.usefixtures("no_thread_left")]
 
 
 async def begin_slow(house: Any, nursery: trio.Nursery, slow: Any, pages: Any) -> trio.CancelScope:

@@ -20,7 +20,7 @@ from atoma_stores.sqlite.hub_store import SQLiteHubStore
 from atoma_transports.serving import open_server
 
 CURL = shutil.which("curl") or ""
-pytestmark = pytest.mark.skipif(not CURL, reason="needs the curl program")
+pytestmark = [pytest.mark.xdist_group("machine"), pytest.mark.skipif(not CURL, reason="needs the curl program")]
 PATIENCE_S = 30
 JSON = ["-H", "content-type: application/json"]
 

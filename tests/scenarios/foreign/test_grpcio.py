@@ -30,6 +30,8 @@ from atoma_transports.serving import open_server  # noqa: E402
 from tests.certificates import client_context, make_certificate, server_context  # noqa: E402
 from tests.unit.transports.grpc.kit import PULL  # noqa: E402
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 T = TypeVar("T")
 BEARER = (("authorization", f"Bearer {TOKEN}"),)
 SYNC = sync_pb2.DESCRIPTOR.services_by_name["Sync"]

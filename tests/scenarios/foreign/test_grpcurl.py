@@ -16,7 +16,10 @@ from atoma_transports.serving import open_server
 
 pytest.importorskip("grpclib")
 GRPCURL = shutil.which("grpcurl")
-pytestmark = pytest.mark.skipif(GRPCURL is None, reason="needs the program grpcurl")
+pytestmark = [
+    pytest.mark.xdist_group("machine"),
+    pytest.mark.skipif(GRPCURL is None, reason="needs the program grpcurl"),
+]
 
 
 async def grpcurl(*arguments: str) -> subprocess.CompletedProcess[bytes]:

@@ -21,6 +21,8 @@ from atoma_transports.adapters import ChannelLimits
 from atoma_transports.serving import open_server
 from tests.unit.transports.kit import Unasked
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 WAIT_S = 20
 
 

@@ -18,6 +18,8 @@ import apsw
 import msgspec
 import pytest
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 PROGRAMS = Path(__file__).with_name("programs.py")
 ROUNDS = 12
 SOAK_ROUNDS = int(os.environ.get("ATOMA_SOAK_KILLS", "500"))

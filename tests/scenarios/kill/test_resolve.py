@@ -26,7 +26,10 @@ from atoma_transports.websocket import WebSocketTransport
 PROGRAMS = Path(__file__).with_name("programs.py")
 START_S = 60.0
 
-pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+pytestmark = [
+    pytest.mark.xdist_group("machine"),
+    pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL"),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,8 @@ import trio
 
 from tests.scenarios.remote import half_open
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 HUB, DEVICE = "10.99.71.1", "10.99.71.2"
 PATIENCE_S = 30  # a few seconds are what it takes
 

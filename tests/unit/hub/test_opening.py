@@ -82,6 +82,7 @@ async def test_a_second_hub_on_the_file_is_refused(tmp_path: Path) -> None:
         assert hub.identity.hub_id
 
 
+@pytest.mark.xdist_group("machine")
 async def test_a_second_process_is_refused_and_a_killed_one_is_not_missed(tmp_path: Path) -> None:
     path = tmp_path / "hub.db"
     script = (

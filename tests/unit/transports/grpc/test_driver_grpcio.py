@@ -23,6 +23,8 @@ from tests.certificates import client_context, make_certificate, server_context
 from tests.unit.transports.grpc import grpcio_peer
 from tests.unit.transports.grpc.driver_kit import Call, Echo, EchoStub, Raw
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 PATIENCE_S = 60  # a busy machine is slow; nothing here waits for it to pass
 LIMITS = GrpcLimits(message_bytes=5_000_000)
 
