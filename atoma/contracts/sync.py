@@ -53,6 +53,8 @@ class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
         schema_version: Version of the client's schema.
         client_ms: Wall clock of the client, for display only.
         ops: Atomic list of operations.
+        base_epoch: Epoch of that cursor, which says in which history ``base_seq`` is a number; empty before first
+            contact, and in mutations that older versions wrote.
     """
 
     mid: int
@@ -62,6 +64,7 @@ class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
     schema_version: int
     client_ms: int
     ops: tuple[Op, ...]
+    base_epoch: bytes = b""
 
 
 class Mutation(msgspec.Struct, frozen=True, array_like=True):

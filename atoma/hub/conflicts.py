@@ -49,7 +49,7 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What the user had seen: the sequence, the client that asks, and how far back the log reaches."""
+    """What the user had seen: a sequence of the hub's present history, the client that asks, how far back the log reaches."""
 
     base_seq: int
     author: bytes
@@ -74,7 +74,8 @@ def foreign(fact: RowFact, seen: Seen) -> Foreign:
         else:
             fields.update(change.fields)
     forgotten = seen.base_seq < seen.floor
-    if forgotten and fact.seq > seen.base_seq and fact.author != seen.author:
+    theirs = fact.other_seq if fact.author == seen.author else fact.seq
+    if forgotten and theirs > seen.base_seq:
         whole_row = True
     absent = fact.image is None
     return Foreign(

@@ -133,6 +133,7 @@ class PushStep:
             scope=body.scope,
             rows=tuple(dict.fromkeys((op.store.name, op.id) for op in ops)),
             since=body.base_seq,
+            epoch=body.base_epoch,
             author=client_id,
         )
 
@@ -184,7 +185,7 @@ class PushStep:
         if self.court.rules.scope_access(self.principal, body.scope) != "write":
             raise Refusal("DENIED", f"you may not write in scope {body.scope!r}")
         self._check_dependencies(admitted, facts)
-        seen = Seen(body.base_seq, self.request.client_id, facts.scope.floor)
+        seen = Seen(facts.since, self.request.client_id, facts.scope.floor)
         work = Workspace(facts.rows)
         conflicts: list[Conflict] = []
         for op in admitted.ops:

@@ -88,6 +88,7 @@ class RowFact:
         author: Client that made the last change.
         last: Image before the deletion, while the tombstone is kept.
         foreign: Distinct changes by others that the log still holds.
+        other_seq: Sequence of the last change by anybody but ``author``, 0 for none; known also where the log is gone.
     """
 
     image: RowImage | None = None
@@ -95,6 +96,7 @@ class RowFact:
     author: bytes = DIRECT
     last: RowImage | None = None
     foreign: tuple[ForeignChange, ...] = ()
+    other_seq: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class Need:
         scope: Scope to load, empty for none.
         rows: Rows of the scope to load.
         since: Foreign changes are those after this sequence …
+        epoch: … of this epoch (empty: nobody knows which), told in :attr:`Facts.since` as one of the hub's history now …
         author: … by anybody but this client.
         answer: ``(principal, key)`` of a direct write whose stored answer to load, and under which the plan's is kept.
         unit: ``(principal, key)`` of a direct write that may have been several mutations, whose answers to load.
@@ -125,6 +128,7 @@ class Need:
     scope: str = ""
     rows: tuple[RowKey, ...] = ()
     since: int = 0
+    epoch: bytes = b""
     author: bytes = DIRECT
     answer: tuple[str, str] | None = None
     unit: tuple[str, str] | None = None
@@ -144,6 +148,10 @@ class Facts:
         violation: Set when the plan broke a unique index: the step is asked again, for its refusal.
         unit: The stored answers of the unit's numbered mutations, in their order, from the first one on.
         forgotten_ms: Answers that were given before this time may have been forgotten; 0 when none was.
+        since: How much of the hub's history now is known to whoever asks. In the present epoch it is what the step
+            needed. Of an earlier epoch nothing counts that lies behind its end here: the same numbers have been given
+            out anew since. Of an epoch that is unknown here (the hub is older than that), nothing counts; of one that
+            was not named, nothing behind the earliest end.
     """
 
     client: ClientState | None
@@ -155,6 +163,7 @@ class Facts:
     violation: str = ""
     unit: tuple[bytes, ...] = ()
     forgotten_ms: int = 0
+    since: int = 0
 
 
 @dataclass(frozen=True, slots=True)

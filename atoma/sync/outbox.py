@@ -10,7 +10,7 @@ import msgspec
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import WriteRequest, item_key
 from atoma.contracts.overlay import ClientIdentity, Effect, PendingMutation
-from atoma.contracts.sync import Limits, MutationBody, Op
+from atoma.contracts.sync import Cursor, Limits, MutationBody, Op
 from atoma.contracts.values import RowImage
 from atoma.errors import ScopeNotSubscribed, ValidationError
 from atoma.ports.local import LocalTx
@@ -24,7 +24,7 @@ def next_digest(previous: bytes, body: bytes) -> bytes:
     return hashlib.sha256(previous + body).digest()
 
 
-def base_position(tx: LocalTx, effects: Sequence[Effect], cursors: dict[str, int]) -> int:
+def base_position(tx: LocalTx, effects: Sequence[Effect], cursors: dict[str, Cursor]) -> Cursor:
     """What the user had seen when they wrote a mutation: the cursor of its scope.
 
     Not the version of a row: that says nothing about a row that is absent, nor about other rows of the mutation.
@@ -36,7 +36,7 @@ def base_position(tx: LocalTx, effects: Sequence[Effect], cursors: dict[str, int
     """
     scope = effects[0].scope
     if scope not in cursors:
-        cursors[scope] = tx.subscription(scope).cursor.seq
+        cursors[scope] = tx.subscription(scope).cursor
     return cursors[scope]
 
 
@@ -96,17 +96,17 @@ class OutboxNode:
         """Number, chain and add ``mutations``; the identity is read and saved once per unit."""
         identity = tx.identity()
         mid, digest = identity.next_mid, identity.tail_digest
-        cursors: dict[str, int] = {}
+        cursors: dict[str, Cursor] = {}
         for idem, effects in mutations:
             scope = effects[0].scope
-            base_seq = base_position(tx, effects, cursors)
+            base = base_position(tx, effects, cursors)
             rows = _touched(effects)
             pending = {(store, id) for store, id, pre in rows if not tx.shadow(store, id, scope, pre)}
             ops = tuple(_linked(tx, effect, pending) for effect in effects)
-            body = encode(MutationBody(mid, idem, scope, base_seq, tx.schema.version, tx.now_ms, ops))
+            body = encode(MutationBody(mid, idem, scope, base.seq, tx.schema.version, tx.now_ms, ops, base.epoch))
             self._check_size(body, ops)
             digest = next_digest(digest, body)
-            tx.enqueue(PendingMutation(0, "outbox", mid, idem, scope, base_seq, body, digest), rows)
+            tx.enqueue(PendingMutation(0, "outbox", mid, idem, scope, base.seq, body, digest), rows)
             mid += 1
         tx.save_identity(_moved(identity, mid, digest))
 

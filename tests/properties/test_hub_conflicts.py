@@ -54,12 +54,17 @@ class Model:
         return found[-1] if found else None
 
     def touched(self, author: str, base: int, key: Key, column: str) -> bool:
-        last = self.last(key)
-        behind = last is not None and base < self.floor and last.seq > base and last.author != author
-        if behind and last is not None and (last.post is not None or last.seq > self.floor):
-            return True
+        if base < self.floor and any(e.key == key and e.seq > base and e.author != author for e in self.log):
+            return True  # the log does not tell which columns
         changes = self.foreign(author, base, key)
         return any(e.pre is None or e.post is None or e.pre[column] != e.post[column] for e in changes)
+
+    def compact(self, keep: int) -> None:
+        """Raise the floor; of a row that is gone since before it, no trace is left."""
+        self.floor = max(self.floor, self.head - keep)
+        last = {e.key: e for e in self.log}
+        gone = {key for key, e in last.items() if e.post is None and e.seq <= self.floor}
+        self.log = [e for e in self.log if e.key not in gone]
 
     def deleted(self, author: str, base: int, key: Key) -> bool:
         last = self.last(key)
@@ -115,7 +120,7 @@ class Model:
         last = self.last(key)
         if op.kind == "patch":
             # a row that the log no longer knows may have been deleted by anybody
-            forgotten = base < self.floor and (last is None or (last.post is None and last.seq <= self.floor))
+            forgotten = base < self.floor and last is None
             if self.rows.get(key) is not None:
                 raise No("NOT_FOUND")
             if not gone and not forgotten:
@@ -222,7 +227,7 @@ async def test_verdicts_and_rows_are_the_models(history: list[tuple[str, int, li
         for number, (who, behind, wanted) in enumerate(history):
             if who == "hub":
                 await hub.compact(keep=behind)
-                model.floor = max(model.floor, model.head - behind)
+                model.compact(behind)
             elif who == "direct":
                 entry, taken = write_directly(model, wanted[0])
                 result = await clients["ann"].service.write(direct(entry, idem=str(number)))

@@ -22,7 +22,7 @@ from atoma.contracts.sync import Cursor, Hint, Op, PullReply, StoreChanges
 from atoma.errors import ConfigurationError
 from atoma.plugins import PluginContext
 from atoma.ports import APPLY, LocalTx
-from atoma.ports.hub import Facts, Need, Plan
+from atoma.ports.hub import Facts, Need, Plan, RowFact
 
 MIRROR_DELAY_S = 0.02
 
@@ -166,9 +166,9 @@ def _cursor_first(original: Original) -> object:
 
 
 def _row_version(_original: Original) -> object:
-    def base_position(tx: LocalTx, effects: Sequence[Effect], _cursors: object) -> int:
-        op = effects[0].op
-        return tx.read_base(op.store, op.id).seq
+    def base_position(tx: LocalTx, effects: Sequence[Effect], _cursors: object) -> Cursor:
+        op, epoch = effects[0].op, tx.subscription(effects[0].scope).cursor.epoch
+        return Cursor(epoch, tx.read_base(op.store, op.id).seq)
 
     return base_position
 
@@ -204,6 +204,13 @@ def _all_foreign(original: Any) -> object:
         return replace(found, author=b"nobody at all")
 
     return property(need)
+
+
+def _own_change_hides(original: Original) -> object:
+    def foreign(fact: RowFact, seen: object) -> object:
+        return original(replace(fact, other_seq=0), seen)
+
+    return foreign
 
 
 def _always_latest(original: Original) -> object:
@@ -314,6 +321,10 @@ PLANTED: dict[str, Bug] = {
     ),
     "own-changes-foreign": Bug(
         "a client's own changes count as somebody else's", [Patch("atoma.hub.pushing:PushStep", "need", _all_foreign)]
+    ),
+    "own-change-hides": Bug(
+        "below the floor, a client's own last change hides somebody else's",
+        [Patch("atoma.hub.conflicts", "foreign", _own_change_hides)],
     ),
     "server-wins-lost": Bug(
         "what arrives last wins under server_wins too", [Patch("atoma.hub.conflicts", "_rule", _always_latest)]

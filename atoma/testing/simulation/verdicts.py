@@ -77,15 +77,17 @@ class Judge:
         if not changed:
             return Decided(status, written.scope, head, written.digest), {}
         for key, image in changed.items():
-            self._move(written, key, image, head + 1)
+            self._move(written, key, image, head + 1, memory)
         self._heads[written.scope] = head + 1
         return Decided(status, written.scope, head + 1, written.digest), changed
 
     def _story(self, scope: str, key: Key) -> RowStory:
         return self._stories.setdefault((scope, key), RowStory())
 
-    def _move(self, written: Written, key: Key, image: Image | None, seq: int) -> None:
+    def _move(self, written: Written, key: Key, image: Image | None, seq: int, memory: Memory) -> None:
         story = self._story(written.scope, key)
+        if story.image is None and story.changes and story.changes[-1].seq <= memory.tombstones:
+            story.changes.clear()  # nothing tells of the row's earlier life
         before = story.image
         columns = None
         if before is not None and image is not None:
@@ -142,10 +144,10 @@ class _Case:
         stale = written.base_seq < memory.floor
         by_others = last is not None and last.author != written.client and last.seq > written.base_seq
         since = max(written.base_seq, memory.log)
-        theirs = [change for change in story.changes if change.seq > since and change.author != written.client]
-        if unknown:
-            theirs = []
-        self.all_columns = any(change.columns is None for change in theirs) or (stale and by_others)
+        others = [change for change in story.changes if change.author != written.client and not unknown]
+        theirs = [change for change in others if change.seq > since]
+        unseen = any(change.seq > written.base_seq for change in others)
+        self.all_columns = any(change.columns is None for change in theirs) or (stale and unseen)
         self.columns: set[str] = set()
         for change in theirs:
             self.columns |= change.columns or set()

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import apsw
@@ -19,9 +19,12 @@ from atoma_stores.sqlite.defaults import constant_defaults
 Layout: TypeAlias = Literal["client", "hub"]
 Spec: TypeAlias = StoreSpec[object]
 
-FORMAT = 1
+FORMATS: Mapping[Layout, int] = {"client": 1, "hub": 2}
+"""What this program makes; it reads everything up to there."""
 APPLICATION_ID = 0x41746F6D  # "Atom"
-SYSTEM_COLUMNS = ("_ver", "_seq", "_scope")
+SYSTEM_COLUMNS = ("_ver", "_seq", "_scope", "_other_seq")
+OTHER_SEQ = "_other_seq INTEGER"
+"""Only at the hub: sequence of the last change by anybody but the row's author; NULL in rows from before the column."""
 GUARD_FUNCTION = "atoma_write_goes_through_the_client"
 GUARD_MESSAGE = "this store is synced: write through Atoma, or the change would never reach the hub"
 META = "CREATE TABLE IF NOT EXISTS _atoma_meta(key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID"
@@ -62,6 +65,7 @@ def prepare_file(
     layout: Layout,
     synced: frozenset[str] = frozenset(),
     internals: Sequence[str] = (),
+    additions: Sequence[tuple[str, str]] = (),
 ) -> bool:
     """Bring the file to ``schema``, inside the caller's write transaction; True when the file is new.
 
@@ -74,6 +78,7 @@ def prepare_file(
         layout: ``client`` keys rows by id, ``hub`` by scope and id.
         synced: Stores that get guard triggers.
         internals: Statements that create the internal tables; each does nothing when the table is there.
+        additions: Internal tables with the definition of a column that older files lack.
 
     Raises:
         MigrationError: The file is newer than the code, or a change is not additive. Nothing was changed.
@@ -88,8 +93,11 @@ def prepare_file(
         steps += _store_steps(connection, store, layout, synced)
     for statement in (META, *internals, *steps):
         connection.execute(statement)
+    for table, column in additions:
+        if column.split()[0] not in _columns(connection, table):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
     connection.pragma("application_id", APPLICATION_ID)
-    facts: dict[str, Scalar] = {"format": FORMAT, "layout": layout, "schema_version": schema.version}
+    facts: dict[str, Scalar] = {"format": FORMATS[layout], "layout": layout, "schema_version": schema.version}
     facts |= {f"store:{store.name}": _scope_fact(store) for store in schema.stores.values()}
     for key, value in facts.items():
         if read_meta(connection, key) != value:
@@ -115,15 +123,17 @@ def _check_versions(connection: apsw.Connection, schema: Schema, layout: Layout)
     found_format, found_version = read_meta(connection, "format"), read_meta(connection, "schema_version")
     if not isinstance(found_format, int) or not isinstance(found_version, int):
         raise StoreCorrupt(f"{where}: the file's own description is missing; restore a copy")
-    if found_format > FORMAT:
-        raise MigrationError(f"{where}: file format {found_format} is newer than this program's {FORMAT}; update it")
+    if read_meta(connection, "layout") != layout:
+        raise StoreCorrupt(f"{where}: this is the file of a {read_meta(connection, 'layout')}, not of a {layout}")
+    if found_format > FORMATS[layout]:
+        raise MigrationError(
+            f"{where}: file format {found_format} is newer than this program's {FORMATS[layout]}; update it"
+        )
     if found_version > schema.version:
         raise MigrationError(
             f"{where}: the file has schema version {found_version}, the program declares {schema.version}; "
             "run the newer program, or open a copy from before"
         )
-    if read_meta(connection, "layout") != layout:
-        raise StoreCorrupt(f"{where}: this is the file of a {read_meta(connection, 'layout')}, not of a {layout}")
 
 
 def _scope_fact(store: Spec) -> str:
@@ -131,16 +141,24 @@ def _scope_fact(store: Spec) -> str:
 
 
 def _store_steps(connection: apsw.Connection, store: Spec, layout: Layout, synced: frozenset[str]) -> list[str]:
-    rows = connection.execute('SELECT name, type, "notnull", pk FROM pragma_table_info(?)', (store.name,)).fetchall()
-    if not rows:
+    found = _columns(connection, store.name)
+    if not found:
         steps = [create_table(store, layout)]
     else:
         _check_scope(connection, store)
-        steps = _column_steps(store, {str(row[0]): (str(row[1]), not row[2]) for row in rows})
+        steps = _column_steps(store, found)
+        if layout == "hub" and OTHER_SEQ.split(maxsplit=1)[0] not in found:
+            steps.append(f"ALTER TABLE {quote(store.name)} ADD COLUMN {OTHER_SEQ}")
     steps += _index_steps(connection, store, layout, store.name in synced)
     if layout == "client":
         steps += _guard_steps(connection, store, store.name in synced)
     return steps
+
+
+def _columns(connection: apsw.Connection, table: str) -> dict[str, tuple[str, bool]]:
+    """Type of each column of a table, and whether it may be NULL; nothing when there is no such table."""
+    rows = connection.execute('SELECT name, type, "notnull" FROM pragma_table_info(?)', (table,))
+    return {str(row[0]): (str(row[1]), not row[2]) for row in rows}
 
 
 def _check_scope(connection: apsw.Connection, store: Spec) -> None:
@@ -165,6 +183,8 @@ def create_table(store: Spec, layout: Layout) -> str:
     columns = [column_definition(field) for name, field in store.fields.items() if name != "id"]
     key = "_scope, id" if layout == "hub" else "id"
     system = "_ver INTEGER NOT NULL, _seq INTEGER NOT NULL DEFAULT 0, _scope TEXT NOT NULL"
+    if layout == "hub":
+        system = f"{system}, {OTHER_SEQ}"
     body = ", ".join(["id TEXT NOT NULL", *columns, system, f"PRIMARY KEY({key})"])
     return f"CREATE TABLE {quote(store.name)}({body}) STRICT, WITHOUT ROWID"
 

@@ -33,11 +33,13 @@ from atoma.ports.hub import (
     StoredOutcome,
 )
 from atoma_stores.sqlite.codes import is_unique_violation
+from atoma_stores.sqlite.hub_epochs import known_until
 from atoma_stores.sqlite.hub_tables import StoreStatements, read_forgotten
 
 _FOREIGN = """SELECT DISTINCT fields, post IS NULL FROM _atoma_hub_change
     WHERE scope=? AND store=? AND id=? AND seq>? AND author<>?"""
-_TOMBSTONE = """SELECT t.seq, c.client_id, t.last FROM _atoma_hub_tombstone t
+_OTHER = """SELECT max(seq) FROM _atoma_hub_change WHERE scope=? AND store=? AND id=? AND author<>?"""
+_TOMBSTONE = """SELECT t.last, t.seq, t.other_seq, t.author, c.client_id FROM _atoma_hub_tombstone t
     LEFT JOIN _atoma_hub_client c ON c.number=t.author WHERE t.scope=? AND t.store=? AND t.id=?"""
 _PUT_CLIENT = """INSERT INTO _atoma_hub_client(client_id, incarnation, principal, last_mid, last_digest, confirmed_mid, seen_ms)
     VALUES(?,?,?,?,?,?,?) ON CONFLICT(client_id) DO UPDATE SET incarnation=excluded.incarnation,
@@ -49,8 +51,8 @@ _PUT_TX = """INSERT INTO _atoma_hub_tx(scope, seq, hash, author, mid, principal,
     VALUES(?,?,?,?,?,?,?,?,?)"""
 _PUT_CHANGE = """INSERT INTO _atoma_hub_change(scope, seq, idx, store, id, author, fields, pre, post)
     VALUES(?,?,?,?,?,?,?,?,?)"""
-_PUT_TOMBSTONE = """INSERT OR REPLACE INTO _atoma_hub_tombstone(scope, store, id, seq, author, last)
-    VALUES(?,?,?,?,?,?)"""
+_PUT_TOMBSTONE = """INSERT OR REPLACE INTO _atoma_hub_tombstone(scope, store, id, seq, other_seq, author, last)
+    VALUES(?,?,?,?,?,?,?)"""
 _GET_OUTCOME = "SELECT status, scope, seq, detail, digest FROM _atoma_hub_outcome WHERE client=? AND mid=?"
 _PUT_OUTCOME = """INSERT INTO _atoma_hub_outcome(client, mid, status, scope, seq, digest, detail, at_ms)
     VALUES(?,?,?,?,?,?,?,?)"""
@@ -124,10 +126,12 @@ class DecisionRun:
     def _load(self, need: Need) -> Facts:
         client = self._client(need.client_id)
         author = self._number(need.author)
+        since = known_until(self._connection, need.scope, need.epoch, need.since) if need.since else 0
         return Facts(
             client=client,
             scope=self._scope(need.scope),
-            rows={key: self._row(need, key, author) for key in need.rows},
+            rows={key: self._row(need, key, author, since) for key in need.rows},
+            since=since,
             outcomes=self._outcomes(need, client),
             answer=self._answer(need.answer),
             now_ms=self._now_ms,
@@ -165,25 +169,31 @@ class DecisionRun:
             self._scopes[scope] = read_scope(self._connection, scope)
         return self._scopes[scope]
 
-    def _row(self, need: Need, key: RowKey, author: int) -> RowFact:
+    def _row(self, need: Need, key: RowKey, author: int, since: int) -> RowFact:
         store, id = key
         row = self._connection.execute(self._statements[store].get, (need.scope, id)).fetchone()
         last: RowImage | None = None
+        image: RowImage | None = None
         if row is not None:
-            image: RowImage | None = self._statements[store].image(row[:-2])
-            seq, writer = cast("tuple[int, bytes | None]", row[-2:])
+            image = self._statements[store].image(row[:-4])
         else:
-            image = None
-            tomb = self._connection.execute(_TOMBSTONE, (need.scope, store, id)).fetchone()
-            if tomb is None:
+            row = self._connection.execute(_TOMBSTONE, (need.scope, store, id)).fetchone()
+            if row is None:
                 return RowFact()
-            seq, writer, packed = cast("tuple[int, bytes | None, bytes]", tomb)
-            last = read_image(packed)
+            last = read_image(cast("bytes", row[0]))
+        seq, other, number, writer = cast("tuple[int, int | None, int, bytes | None]", row[-4:])
+        if other is None:
+            other = self._other_seq((need.scope, store, id), seq, number)
         changes: tuple[ForeignChange, ...] = ()
-        if seq > need.since and need.author != DIRECT:
-            rows = self._connection.execute(_FOREIGN, (need.scope, store, id, need.since, author))
+        if seq > since and need.author != DIRECT:
+            rows = self._connection.execute(_FOREIGN, (need.scope, store, id, since, author))
             changes = tuple(_foreign(cast("str | None", fields), bool(gone)) for fields, gone in rows)
-        return RowFact(image, seq, writer or DIRECT, last, changes)
+        return RowFact(image, seq, writer or DIRECT, last, changes, other)
+
+    def _other_seq(self, row: tuple[str, str, str], seq: int, author: int) -> int:
+        """For a row from before this was kept: what the log tells, else anything that lies below its floor."""
+        found: object = self._connection.execute(_OTHER, (*row, author)).get
+        return found if isinstance(found, int) else min(seq, self._scope(row[0]).floor)
 
     def _outcomes(self, need: Need, client: ClientState | None) -> dict[int, StoredOutcome]:
         found: dict[int, StoredOutcome] = {}
@@ -288,22 +298,22 @@ class DecisionRun:
             if change.pre is not None and (change.post is None or self._statements[change.store].unique):
                 execute(self._statements[change.store].delete, (tx.scope, change.id))
         for index, change in enumerate(tx.changes):
-            buried = rows[change.store, change.id].last is not None
-            self._put_change(tx, index, change, author, buried=buried)
+            self._put_change(tx, index, change, author, rows[change.store, change.id])
         self._moved_scopes.add(tx.scope)
         self._scopes[tx.scope] = ScopeState(tx.scope, tx.seq, tx.hash, state.floor)
 
-    def _put_change(self, tx: LogTransaction, index: int, change: RowChange, author: int, *, buried: bool) -> None:
+    def _put_change(self, tx: LogTransaction, index: int, change: RowChange, author: int, before: RowFact) -> None:
         execute = self._connection.execute
+        other = before.other_seq if before.author == tx.author else before.seq
         pre = None if change.pre is None else encode(change.pre)
         fields = None if change.fields is None else msgspec.json.encode(change.fields).decode()
         key = (tx.scope, tx.seq, index, change.store, change.id)
         execute(_PUT_CHANGE, (*key, author, fields, pre, change.body))
         if change.post is None:
             assert pre is not None
-            execute(_PUT_TOMBSTONE, (tx.scope, change.store, change.id, tx.seq, author, pre))
+            execute(_PUT_TOMBSTONE, (tx.scope, change.store, change.id, tx.seq, other, author, pre))
             return
-        if buried:
+        if before.last is not None:
             execute(
                 "DELETE FROM _atoma_hub_tombstone WHERE scope=? AND store=? AND id=?",
                 (tx.scope, change.store, change.id),
@@ -311,7 +321,7 @@ class DecisionRun:
         statements = self._statements[change.store]
         values: list[Scalar] = [change.post[column] for column in statements.columns]
         try:
-            execute(statements.put, (change.id, *values, author, tx.seq, tx.scope))
+            execute(statements.put, (change.id, *values, author, tx.seq, other, tx.scope))
         except apsw.ConstraintError as error:
             if is_unique_violation(error):
                 raise _InTheWay(f"another {change.store} row has a value that must be unique") from None

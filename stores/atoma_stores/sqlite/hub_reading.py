@@ -19,7 +19,8 @@ from atoma.schema.spec import StoreSpec
 from atoma_stores.sqlite.compile import compile_count, compile_select, row_columns
 from atoma_stores.sqlite.ddl import quote
 from atoma_stores.sqlite.hub_decisions import read_image, read_outcome, read_scope
-from atoma_stores.sqlite.hub_tables import StoreStatements, load_epoch
+from atoma_stores.sqlite.hub_epochs import load_epoch
+from atoma_stores.sqlite.hub_tables import StoreStatements
 
 OUTCOMES_MAX = 1_000
 _OUTCOMES = """SELECT o.mid, o.status, o.scope, o.seq, o.detail FROM _atoma_hub_outcome o

@@ -31,9 +31,10 @@ from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
 from atoma_stores.sqlite.hub_compaction import batches, raise_floors, raise_forgotten
 from atoma_stores.sqlite.hub_decisions import DecisionRun, read_scope
+from atoma_stores.sqlite.hub_epochs import end_epoch
 from atoma_stores.sqlite.hub_lock import sole_hub
 from atoma_stores.sqlite.hub_reading import read_located, read_page, read_query, read_scan
-from atoma_stores.sqlite.hub_tables import IDENTITY_BYTES, TABLES, StoreStatements, load_identity
+from atoma_stores.sqlite.hub_tables import ADDITIONS, IDENTITY_BYTES, TABLES, StoreStatements, load_identity
 
 
 class SQLiteHubDatabase:
@@ -149,10 +150,11 @@ class SQLiteHubDatabase:
 
     async def renew_epoch(self) -> HubIdentity:
         """Mint a new epoch."""
-        epoch = self._database.environment.random.randbytes(IDENTITY_BYTES)
+        environment = self._database.environment
+        epoch, now_ms = environment.random.randbytes(IDENTITY_BYTES), environment.wall_ms()
 
         def body(connection: apsw.Connection) -> None:
-            connection.execute("UPDATE _atoma_hub_info SET epoch=?", (epoch,))
+            end_epoch(connection, epoch, now_ms)
 
         await self._database.transact(body, durability="full")
         self._identity = HubIdentity(self._identity.hub_id, epoch, self._identity.key)
@@ -193,7 +195,7 @@ class SQLiteHubStore:
 
         def prepare(connection: apsw.Connection) -> HubIdentity:
             check_ours(connection)
-            prepare_file(connection, schema, layout="hub", internals=TABLES)
+            prepare_file(connection, schema, layout="hub", internals=TABLES, additions=ADDITIONS)
             return load_identity(connection, environment)
 
         with ExitStack() as stack:

@@ -11,7 +11,7 @@ from typing import cast
 import apsw
 
 from atoma.contracts.values import RowImage, Scalar
-from atoma.errors import MigrationError, StoreCorrupt
+from atoma.errors import MigrationError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import HubIdentity
 from atoma.schema.spec import StoreSpec
@@ -49,9 +49,16 @@ TABLES: tuple[str, ...] = (
         PRIMARY KEY(principal, idem)) STRICT, WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS _atoma_hub_idem_age ON _atoma_hub_idem(at_ms)",
     # before_ms: answers given before this time may have been deleted; absent while none was
+    # every epoch that has ended, and the heads of its scopes at that moment: so far is the history the same as now
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_epoch(number INTEGER PRIMARY KEY, epoch BLOB NOT NULL UNIQUE,
+        ended_ms INTEGER NOT NULL) STRICT""",
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_epoch_end(scope TEXT, epoch INTEGER, head INTEGER NOT NULL,
+        PRIMARY KEY(scope, epoch)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS _atoma_hub_forgotten(one INTEGER PRIMARY KEY CHECK(one=1), before_ms INTEGER NOT NULL)
         STRICT""",
 )
+
+ADDITIONS = (("_atoma_hub_tombstone", "other_seq INTEGER"),)  # as in a store's rows
 
 
 def load_identity(connection: apsw.Connection, environment: Environment) -> HubIdentity:
@@ -80,22 +87,18 @@ def read_forgotten(connection: apsw.Connection) -> int:
     return before if isinstance(before, int) else 0
 
 
-def load_epoch(connection: apsw.Connection) -> bytes:
-    """The epoch as the file has it."""
-    epoch: object = connection.execute("SELECT epoch FROM _atoma_hub_info").get
-    if not isinstance(epoch, bytes):
-        raise StoreCorrupt("the hub's own description is missing; restore a copy")
-    return epoch
-
-
 class StoreStatements:
     """SQL for one store's table at the hub, where ``_ver`` is the number of the client that changed the row last.
+
+    ``_other_seq`` is the sequence of the last change by anybody else: below the log's floor nothing else tells a client
+    whose own change is the last one that somebody else's lies underneath.
 
     Attributes:
         name: Store name.
         columns: Value columns.
-        get: ``(scope, id)`` → columns, sequence, author's client id (NULL for a direct write).
-        put: ``(id, columns…, author, seq, scope)``.
+        get: ``(scope, id)`` → columns, sequence, sequence of the last change by another author (NULL when not kept),
+            author's number and client id (NULL for a direct write).
+        put: ``(id, columns…, author, seq, other seq, scope)``.
         delete: ``(scope, id)``.
         scan: ``(scope, after id, limit)`` → id, sequence, columns, in order of id.
         unique: Whether a row can be in the way of another.
@@ -111,11 +114,11 @@ class StoreStatements:
         quoted = [quote(column) for column in self.columns]
         values = "".join(f"t.{column}, " for column in quoted)
         self.get = (
-            f"SELECT {values}t._seq, c.client_id FROM {table} t LEFT JOIN _atoma_hub_client c ON c.number=t._ver "
+            f"SELECT {values}t._seq, t._other_seq, t._ver, c.client_id FROM {table} t LEFT JOIN _atoma_hub_client c ON c.number=t._ver "
             "WHERE t._scope=? AND t.id=?"
         )
-        names = ["id", *quoted, "_ver", "_seq", "_scope"]
-        sets = ", ".join(f"{column}=excluded.{column}" for column in [*quoted, "_ver", "_seq"])
+        names = ["id", *quoted, "_ver", "_seq", "_other_seq", "_scope"]
+        sets = ", ".join(f"{column}=excluded.{column}" for column in [*quoted, "_ver", "_seq", "_other_seq"])
         self.put = (
             f"INSERT INTO {table}({', '.join(names)}) VALUES({', '.join('?' * len(names))}) "
             f"ON CONFLICT(_scope, id) DO UPDATE SET {sets}"

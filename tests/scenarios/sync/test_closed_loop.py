@@ -373,8 +373,9 @@ def confirmed_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def row_version_as_base(monkeypatch: pytest.MonkeyPatch) -> None:
-    def position(tx: LocalTx, effects: Any, cursors: dict[str, int]) -> int:
-        return tx.read_base(effects[0].op.store, effects[0].op.id).seq
+    def position(tx: LocalTx, effects: Any, cursors: object) -> Cursor:
+        row = tx.read_base(effects[0].op.store, effects[0].op.id)
+        return replace(tx.subscription(effects[0].scope).cursor, seq=row.seq)
 
     monkeypatch.setattr("atoma.sync.outbox.base_position", position)
 

@@ -104,11 +104,12 @@ class Client:
         )
 
     def write(
-        self, *ops: Op, base: int = 0, scope: str = SCOPE, body: bytes | None = None, version: int = 1, mid: int = 0
-    ) -> Mutation:
+        self, *ops: Op, base: int = 0, scope: str = SCOPE, body: bytes | None = None, version: int = 1, mid: int = 0,
+        epoch: bytes = b"",
+    ) -> Mutation:  # fmt: skip
         """Append a mutation to the outbox."""
         number = len(self.mutations) + 1
-        inner = MutationBody(mid or number, f"{self.client_id!r}:{number}", scope, base, version, 0, ops)
+        inner = MutationBody(mid or number, f"{self.client_id!r}:{number}", scope, base, version, 0, ops, epoch)
         data = encode(inner) if body is None else body
         digest = hashlib.sha256(self.digests[-1] + data).digest()
         self.digests.append(digest)
@@ -121,9 +122,9 @@ class Client:
         request = PushRequest(self.client_id, self.incarnation, batch, self.digests[first - 1], confirmed)
         return await self.service.push(request)
 
-    async def do(self, *ops: Op, base: int = 0, scope: str = SCOPE) -> Outcome:
+    async def do(self, *ops: Op, base: int = 0, scope: str = SCOPE, epoch: bytes = b"") -> Outcome:
         """Write one mutation, push it, and return its outcome."""
-        mutation = self.write(*ops, base=base, scope=scope)
+        mutation = self.write(*ops, base=base, scope=scope, epoch=epoch)
         reply = await self.push(mutation.mid)
         assert reply.error is None, reply.error
         return reply.outcomes[0]
