@@ -53,9 +53,16 @@ class StaticTokenVerifier:
 
 
 class AllowLoopback:
-    """Everybody on this machine is the principal ``local``; nobody else gets in."""
+    """Everybody on this machine is the principal ``local``; nobody else gets in.
+
+    A request that came through a proxy is somebody else's. A port with ``names=`` or ``trusted_proxies=`` refuses to
+    serve a hub with this verifier.
+    """
 
     __slots__ = ()
+
+    admits_loopback = True
+    """See :class:`atoma.ports.AdmitsLoopback`."""
 
     def __repr__(self) -> str:
         return "AllowLoopback()"

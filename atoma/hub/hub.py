@@ -14,7 +14,7 @@ from atoma.hub.rules import EveryScope, Rules
 from atoma.hub.service import HubCore, HubService
 from atoma.ports.environment import Environment
 from atoma.ports.hub import CompactReport, HubIdentity, HubStore
-from atoma.ports.service import Peer, Principal, TokenVerifier
+from atoma.ports.service import AdmitsLoopback, Peer, Principal, TokenVerifier
 from atoma.schema.spec import Schema
 
 KEEP_TRANSACTIONS = 100_000
@@ -53,6 +53,11 @@ class Hub:
     def calls(self) -> int:
         """Calls under way, over every transport."""
         return self._core.calls
+
+    @property
+    def admits_loopback(self) -> bool:
+        """See :class:`atoma.ports.AdmitsLoopback`."""
+        return isinstance(self._verifier, AdmitsLoopback) and self._verifier.admits_loopback
 
     async def authenticate(self, token: str, peer: Peer) -> Principal:
         """Who ``token`` belongs to.

@@ -35,13 +35,14 @@ from atoma.ports.live import (
     apply_batch,
 )
 from atoma.ports.local import LocalTx
-from atoma.ports.service import Peer, Principal, ServiceHost, SyncLink, SyncService, TokenVerifier
+from atoma.ports.service import AdmitsLoopback, Peer, Principal, ServiceHost, SyncLink, SyncService, TokenVerifier
 
 __all__ = [
     "APPLY",
     "LIVE_QUERIES",
     "LOCAL_DATABASE",
     "SYNC_LINK",
+    "AdmitsLoopback",
     "ApplyPort",
     "AtomicWriter",
     "Change",

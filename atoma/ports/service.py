@@ -107,7 +107,7 @@ class Peer:
 
     Attributes:
         address: Host as text, ``"memory"`` for the in-memory transport.
-        loopback: Whether it comes from this machine.
+        loopback: Whether it comes from this machine, and from nobody behind a proxy on it.
         transport: Name of the transport.
     """
 
@@ -126,6 +126,19 @@ class TokenVerifier(Protocol):
         Raises:
             AuthenticationError: The token is missing, wrong or expired.
         """
+        ...
+
+
+@runtime_checkable
+class AdmitsLoopback(Protocol):
+    """A verifier that may let a peer in for being on this machine, whatever its token; or a host that has one.
+
+    A port where this machine can be somebody else, since a proxy passes on what others ask, does not serve it.
+    """
+
+    @property
+    def admits_loopback(self) -> bool:
+        """Whether it does."""
         ...
 
 

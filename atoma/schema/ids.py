@@ -12,13 +12,16 @@ if TYPE_CHECKING:
 
 _COUNTER_BITS = 12
 _RANDOM_BITS = 62
+BEHIND_MS_MAX = 86_400_000
+"""How far the clock may have stepped back, one day, for ids to go on in the time that they had reached."""
 
 
 class IdSource:
     """Makes UUIDv7 strings that sort in the order they were made, also within one millisecond.
 
     The 12 bits after the version count within a millisecond (RFC 9562 §6.2, method 1); when the clock steps back or
-    the counter is full, the last timestamp is carried on.
+    the counter is full, the last timestamp is carried on. A clock that is more than a day behind it was wrong before:
+    then ids begin anew in its time, and sort before the ones that were made in the future.
 
     Args:
         wall_ms: Wall clock in milliseconds.
@@ -34,7 +37,7 @@ class IdSource:
     def __call__(self) -> str:
         """The next id."""
         now = self._wall_ms()
-        if now > self._last_ms:
+        if now > self._last_ms or now < self._last_ms - BEHIND_MS_MAX:
             self._last_ms = now
             self._counter = self._random.getrandbits(_COUNTER_BITS - 1)
         else:

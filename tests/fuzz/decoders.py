@@ -56,7 +56,7 @@ from atoma_transports.protocol.json_text import DEPTH_MAX, parse_json
 from atoma_transports.serving.address import host_check
 from atoma_transports.serving.calls import SERVED, query_request, write_request
 from atoma_transports.serving.face import Hosting
-from atoma_transports.serving.head import head_fields, head_target, same_site
+from atoma_transports.serving.head import fields_by_name, head_fields, head_target, same_site
 from atoma_transports.serving.refusing import refusal_of
 from atoma_transports.websocket.closing import close_error, close_words
 from tests.fuzz.grammar import FRAME_KINDS, INT64, MESSAGES, TEXT, messages
@@ -444,7 +444,7 @@ def _read_request(data: bytes) -> object:
 
 def _read_first_bytes(data: bytes) -> object:
     method, path = head_target(data)
-    fields = head_fields(data)
+    fields = fields_by_name(head_fields(data))
     return method, path, same_site(fields), KNOWN(fields.get("host", "")), refusal_of(data)
 
 
@@ -490,7 +490,7 @@ REQUEST = Decoder(
     wrong_heads(),
     memory=200,
 )
-FIRST_BYTES = Decoder(_read_first_bytes, (), heads(), wrong_heads(), memory=200)
+FIRST_BYTES = Decoder(_read_first_bytes, (ProtocolError,), heads(), wrong_heads(), memory=200)
 
 # ---------------------------------------------------------------------- small things
 

@@ -14,6 +14,7 @@ from grpclib.exceptions import GRPCError
 
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AuthenticationError, ProtocolError, RemoteError, TokenExpired
+from atoma.ports import Peer
 from atoma_transports._channel.codes import explain, refusal
 from atoma_transports._channel.methods import Answer
 from atoma_transports._channel.outgoing import Held
@@ -27,6 +28,7 @@ from atoma_transports.grpc.statuses import MESSAGE_LENGTH_MAX, TRAILER, status_o
 from atoma_transports.serving.admission import Admission
 from atoma_transports.serving.calls import SERVED
 from atoma_transports.serving.face import Hosting
+from atoma_transports.serving.head import fields_by_name
 
 Call: TypeAlias = ServerCall[Packed, Packed]
 S = TypeVar("S", bound=msgspec.Struct)
@@ -61,7 +63,7 @@ class SyncCalls:
         self.enough = trio.Event()
         self._hosting = hosting
         self._limits = hosting.limits
-        self._admission = Admission(hosting.host, hosting.peer)
+        self._admission = Admission(hosting.host)
         self._meter = meter
         self._held = Held(hosting.limits.queue_bytes)
         self._refused = 0
@@ -159,7 +161,7 @@ class SyncCalls:
         """
         self.begun.set()
         try:
-            admitted = await self._admission.admit(token_of(call))
+            admitted = await self._admission.admit(token_of(call), self._peer_of(call))
         except AuthenticationError:
             self._refused += 1
             if self._refused >= REFUSED_MAX:
@@ -170,6 +172,12 @@ class SyncCalls:
             text = f"more than {self._limits.bytes_per_s} bytes a second on one connection"
             raise RemoteError(text, remote_code="RATE_LIMITED", remote_retryable=True, retry_after_s=debt_s)
         return admitted
+
+    def _peer_of(self, call: Call) -> Peer:
+        """Who calls: a proxy may pass the calls of many on over one connection."""
+        metadata = () if call.metadata is None else call.metadata.items()
+        fields = fields_by_name((name, value) for name, value in metadata if isinstance(value, str))
+        return self._hosting.origins.of(self._hosting.peer, fields)
 
     def _packed(self, reply: msgspec.Struct) -> bytes:
         try:

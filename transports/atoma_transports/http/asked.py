@@ -8,12 +8,15 @@ from urllib.parse import unquote, urlsplit
 
 import h11
 
+from atoma.errors import ProtocolError
+from atoma.ports import Peer
 from atoma_transports.http.messages import HttpError
 from atoma_transports.serving.face import Hosting
-from atoma_transports.serving.head import same_site
+from atoma_transports.serving.head import HEAD_END, fields_by_name, same_site
 
 METHODS = frozenset(("GET", "HEAD", "POST"))
 OWN_PAGES = frozenset(("same-origin", "none"))
+TARGET_LENGTH_MAX = 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,13 +27,15 @@ class Asked:
         method: ``GET``, ``HEAD`` or ``POST``.
         path: Decoded path, beginning with ``/``.
         query: The query as it came, without the question mark.
-        fields: Header fields by lower-case name; of repeated ones the last.
+        fields: Header fields by lower-case name; the values of repeated ones with commas between them.
+        peer: Who asks.
     """
 
     method: str
     path: str
     query: str
     fields: Mapping[str, str]
+    peer: Peer
 
     @property
     def content_type(self) -> str:
@@ -46,7 +51,10 @@ def read_head(head: h11.Request, hosting: Hosting) -> Asked:
     """
     if head.http_version not in (b"1.0", b"1.1"):
         raise HttpError(505, "HTTP/1.1 is spoken here")
-    fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in head.headers}
+    try:
+        fields = fields_by_name((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers)
+    except ProtocolError as error:
+        raise HttpError(400, str(error)) from None
     if "content-length" in fields and "transfer-encoding" in fields:  # which a proxy on the way may read otherwise
         raise HttpError(400, "a body has one length")
     if not hosting.known_host(fields.get("host", "")):
@@ -54,9 +62,11 @@ def read_head(head: h11.Request, hosting: Hosting) -> Asked:
     method = head.method.decode("latin-1")
     if method not in METHODS:
         raise HttpError(405, f"{method} is not answered here")
-    if fields.get("upgrade", "").lower() == "websocket":
+    if asks_for_websocket(head):
         raise HttpError(403, "a WebSocket is not taken under this path, or from another site")
     target = head.target.decode("latin-1")
+    if len(target) > TARGET_LENGTH_MAX:
+        raise HttpError(414, f"an address may have {TARGET_LENGTH_MAX} letters")
     if target.startswith("/") and not target.startswith("//"):
         path, _, query = target.partition("#")[0].partition("?")
     else:
@@ -65,7 +75,20 @@ def read_head(head: h11.Request, hosting: Hosting) -> Asked:
         except ValueError:
             raise HttpError(400, "the request line names no place") from None
         path, query = parts.path, parts.query
-    return Asked(method, unquote(path) if "%" in path else path, query, fields)
+    peer = hosting.origins.of(hosting.peer, fields)
+    return Asked(method, unquote(path) if "%" in path else path, query, fields, peer)
+
+
+def asks_for_websocket(head: h11.Request) -> bool:
+    """Whether the client would rather go on in frames."""
+    return any(name == b"upgrade" and value.lower() == b"websocket" for name, value in head.headers)
+
+
+def head_bytes(head: h11.Request) -> bytes:
+    """``head`` as it came."""
+    lines = [b" ".join((head.method, head.target, b"HTTP/" + head.http_version))]
+    lines += (name + b": " + value for name, value in head.headers.raw_items())
+    return b"\r\n".join(lines) + HEAD_END
 
 
 def from_own_page(asked: Asked) -> bool:

@@ -10,6 +10,7 @@ import trio
 
 from atoma.contracts.sync import NotifyRequest
 from atoma.errors import ProtocolError
+from atoma.ports import Peer
 from atoma_transports._channel.codes import explain, refusal
 from atoma_transports._channel.frames import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports._channel.methods import Served
@@ -47,8 +48,8 @@ class Calls:
         self._hosting = hosting
         self._batches = batches
         self._limits = hosting.limits
-        self._admission = Admission(hosting.host, hosting.peer)
-        self._last: tuple[str, Session] | None = None
+        self._admission = Admission(hosting.host)
+        self._last: tuple[str, Peer, Session] | None = None
 
     async def answer(self, asked: Asked) -> None:
         """Answer one request under ``/v1/``.
@@ -128,11 +129,11 @@ class Calls:
         if given and not token:
             raise Refused(refusal("UNAUTHENTICATED", "send the token as Authorization: Bearer …"))
         last = self._last
-        if last is not None and last[0] == token and trio.current_time() < last[1].expires_at:
-            return last[1]
+        if last is not None and last[:2] == (token, asked.peer) and not last[2].expired():
+            return last[2]
         with trio.move_on_after(self._limits.handshake_s):
-            admitted = await self._admission.admit(token)
-            self._last = (token, admitted)
+            admitted = await self._admission.admit(token, asked.peer)
+            self._last = (token, asked.peer, admitted)
             return admitted
         raise Refused(refusal("UNAVAILABLE", "authenticating took too long"))
 

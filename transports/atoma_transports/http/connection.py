@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import h11
 import trio
 
 from atoma.ports.tasks import open_tasks
-from atoma_transports.http.asked import read_head
+from atoma_transports._channel.streams import PrefixedStream
+from atoma_transports.http.asked import asks_for_websocket, head_bytes, read_head
 from atoma_transports.http.batches import Batches
 from atoma_transports.http.calls import Calls
 from atoma_transports.http.envelope import PREFIX
@@ -14,14 +17,15 @@ from atoma_transports.http.messages import HttpError
 from atoma_transports.http.pages import Pages, text_of
 from atoma_transports.http.routes import Routes
 from atoma_transports.http.wire import Gone, ServerWire
-from atoma_transports.serving.face import Hosting
+from atoma_transports.serving.face import Face, Hosting
 
 
 async def serve_http(stream: trio.abc.Stream, routes: Routes, batches: Batches, hosting: Hosting) -> None:
-    """Answer the requests of one client, one after the other, until either side is done.
+    """Answer the requests of one client, one after the other, until either side is done or goes on in frames.
 
-    Raises nothing but cancellation.
+    Raises nothing but cancellation and what a lost stream raises.
     """
+    upgrade: _Upgrade | None = None
     async with open_tasks() as nursery:
         wire = ServerWire(stream, nursery, hosting.drain)
         nursery.start_soon(wire.guard)
@@ -31,17 +35,45 @@ async def serve_http(stream: trio.abc.Stream, routes: Routes, batches: Batches, 
             while await _answer_one(wire, hosting, calls, pages):
                 pass
             await wire.leave()
+        except _Upgrade as wanted:
+            upgrade = wanted
         except (Gone, OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.LocalProtocolError):
             pass
         nursery.cancel_scope.cancel()
+    if upgrade is not None:
+        ahead, below = wire.take_apart()
+        peer = replace(hosting.peer, transport=upgrade.face.name)
+        await upgrade.face.serve(PrefixedStream(upgrade.head + ahead, below), replace(hosting, peer=peer))
+
+
+class _Upgrade(Exception):
+    """The client asks to go on in another language, which is spoken here."""
+
+    def __init__(self, head: bytes, face: Face) -> None:
+        super().__init__(face.name)
+        self.head = head
+        self.face = face
+
+
+def _check_upgrade(head: h11.Request, hosting: Hosting) -> None:
+    if asks_for_websocket(head):
+        data = head_bytes(head)
+        face = hosting.face_for(data)
+        if face is not None and face.name != hosting.peer.transport:
+            raise _Upgrade(data, face)
 
 
 async def _answer_one(wire: ServerWire, hosting: Hosting, calls: Calls, pages: Pages) -> bool:
-    """Answer one request; whether another may follow."""
+    """Answer one request; whether another may follow.
+
+    Raises:
+        _Upgrade: The request is for another face, and so is all that follows it.
+    """
     try:
         head = await wire.head()
         if head is None:
             return False
+        _check_upgrade(head, hosting)
         try:
             asked = read_head(head, hosting)
         except HttpError as error:

@@ -20,9 +20,9 @@ class HttpRequest:
         method: ``GET``, ``HEAD`` or ``POST``.
         path: Decoded path, beginning with ``/``.
         query: Decoded query parameters; of repeated ones the last.
-        headers: Header fields by lower-case name.
+        headers: Header fields by lower-case name; the values of repeated ones with commas between them.
         body: The body; JSON when there is one.
-        peer: Where it comes from.
+        peer: Who made it, as far as proxies on the way can be believed.
     """
 
     method: str

@@ -71,7 +71,7 @@ class Pages:
             _check_post(asked)
         body = await self._wire.body(BODY_BYTES_MAX)
         query = dict(parse_qsl(asked.query)) if asked.query else {}
-        request = HttpRequest(asked.method, asked.path, query, asked.fields, body, self._hosting.peer)
+        request = HttpRequest(asked.method, asked.path, query, asked.fields, body, asked.peer)
         feed = self._routes.feed(asked.method, asked.path)
         if feed is not None:
             await self._stream_events(request, feed)

@@ -8,6 +8,8 @@ from importlib.resources.abc import Traversable
 
 from atoma_transports.http.messages import EventHandler, Handler, HttpError, HttpRequest, HttpResponse
 
+PATH_SHOWN = 200
+
 
 class Routes:
     """What is answered under which path."""
@@ -35,7 +37,7 @@ class Routes:
             raise HttpError(405, f"{path} does not take {method}")
         if wanted == "GET" and (page := self._file(path)) is not None:
             return _constant(page)
-        raise HttpError(404, f"nothing here under {path}")
+        raise HttpError(404, f"nothing here under {path[:PATH_SHOWN]}")
 
     def feed(self, method: str, path: str) -> EventHandler | None:
         """The event stream at ``path``, if there is one."""
@@ -51,12 +53,19 @@ class Routes:
             if any(part in ("", ".", "..") or "\\" in part or "\0" in part for part in parts):
                 continue
             found = folder.joinpath(*parts)
-            if found.is_file():
+            if _is_file(found):
                 kind = mimetypes.guess_type(parts[-1])[0] or "application/octet-stream"
                 text = kind.startswith("text/") or kind in ("application/json", "application/javascript")
                 content_type = f"{kind}; charset=utf-8" if text else kind
                 return HttpResponse(found.read_bytes(), 200, content_type)
         return None
+
+
+def _is_file(found: Traversable) -> bool:
+    try:
+        return found.is_file()
+    except OSError:  # no file has a name that is this long
+        return False
 
 
 def _constant(response: HttpResponse) -> Handler:

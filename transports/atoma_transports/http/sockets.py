@@ -57,11 +57,11 @@ class EagerSocket(trio.abc.HalfCloseableStream):
         await self._stream.aclose()
 
 
-def unwrapped(stream: trio.abc.Stream) -> tuple[bytes, trio.abc.Stream]:
-    """What was read ahead from ``stream``, and the fastest way to go on with it."""
+def unwrapped(stream: trio.abc.Stream) -> tuple[bytes, trio.abc.Stream, trio.abc.Stream]:
+    """What was read ahead from ``stream``, the stream that goes on after it, and the fastest way to use that."""
     ahead = b""
     if isinstance(stream, PrefixedStream):
         ahead, stream = stream.take_apart()
     if EAGER and isinstance(stream, trio.SocketStream):
-        return ahead, EagerSocket(stream)
-    return ahead, stream
+        return ahead, stream, EagerSocket(stream)
+    return ahead, stream, stream

@@ -54,7 +54,7 @@ class ServerWire:
     """
 
     def __init__(self, stream: trio.abc.Stream, nursery: trio.Nursery, drain: trio.Event) -> None:
-        ahead, self._stream = unwrapped(stream)
+        ahead, self._below, self._stream = unwrapped(stream)
         self._nursery = nursery
         self._drain = drain
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES_MAX)
@@ -270,6 +270,10 @@ class ServerWire:
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             raise Gone from None
         self._write_until = math.inf
+
+    def take_apart(self) -> tuple[bytes, trio.abc.Stream]:
+        """What came after the request in hand, and the stream below, for somebody else; this wire is of no more use."""
+        return self._http.trailing_data[0], self._below
 
     async def leave(self) -> None:
         """Let go of what the client is still sending, so that it sees the answer before the connection ends."""

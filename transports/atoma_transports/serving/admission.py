@@ -9,28 +9,28 @@ TOKENS_MAX = 16
 
 
 class Admission:
-    """Verifies each token of one connection once, and again when it has expired.
+    """Verifies each token of one connection once for each peer, and again when it has expired.
 
     Remembers a bounded number of tokens; works as long as the connection, like the first frame of a WebSocket.
     """
 
-    def __init__(self, host: ServiceHost, peer: Peer) -> None:
+    def __init__(self, host: ServiceHost) -> None:
         self._host = host
-        self._peer = peer
-        self._known: dict[str, Session] = {}
+        self._known: dict[tuple[str, Peer], Session] = {}
 
-    async def admit(self, token: str) -> Session:
-        """Who ``token`` belongs to, the service as they may use it, and until when.
+    async def admit(self, token: str, peer: Peer) -> Session:
+        """Who the ``token`` that ``peer`` sent belongs to, the service as they may use it, and until when.
 
         Raises:
             AuthenticationError: It is missing, wrong or expired.
         """
-        known = self._known.get(token)
+        key = (token, peer)
+        known = self._known.get(key)
         if known is not None and not known.expired():
             return known
-        self._known.pop(token, None)
-        session = await begin_session(token, self._host, self._peer)
+        self._known.pop(key, None)
+        session = await begin_session(token, self._host, peer)
         if len(self._known) >= TOKENS_MAX:
             self._known.pop(next(iter(self._known)))
-        self._known[token] = session
+        self._known[key] = session
         return session

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import trio
 
 from atoma.ports import Peer, ServiceHost
 from atoma_transports._channel.limits import ChannelLimits
+from atoma_transports.serving.forwarding import Origins
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,10 +19,12 @@ class Hosting:
 
     Attributes:
         host: Authenticates, and hands out services.
-        peer: Where the connection comes from; ``transport`` names the face.
+        peer: Who is at the other end of the connection; ``transport`` names the face.
         known_host: Whether a host name in a request is one of this server's.
         limits: Bounds of the connection.
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then the face returns.
+        origins: Tells who made a request, which may be somebody else than ``peer``.
+        face_for: The face that speaks what begins with some first bytes, for connections that change their language.
     """
 
     host: ServiceHost
@@ -29,6 +32,8 @@ class Hosting:
     known_host: Callable[[str], bool]
     limits: ChannelLimits
     drain: trio.Event
+    origins: Origins = field(default_factory=Origins)
+    face_for: Callable[[bytes], Face | None] = lambda head: None
 
 
 @runtime_checkable
@@ -41,7 +46,7 @@ class Face(Protocol):
         ...
 
     def speaks(self, head: bytes) -> bool:
-        """Whether a connection that begins with ``head`` is for this face.
+        """Whether a connection that begins, or goes on, with ``head`` is for this face.
 
         ``head`` holds the first bytes: all HTTP/1.1 header fields, or the preface of HTTP/2.
         """

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 import trio
+
+from atoma.errors import ProtocolError
 
 HEAD_BYTES_MAX = 64 * 1024
 RECEIVE_BYTES = 64 * 1024
@@ -13,6 +15,8 @@ HTTP2_START = b"PRI * HTTP/2.0\r\n\r\n"
 HTTP2_PREFACE = HTTP2_START + b"SM\r\n\r\n"
 HEAD_END = b"\r\n\r\n"
 TLS_START = b"\x16\x03"
+ONCE = frozenset(("authorization", "content-type", "host", "origin"))
+"""Fields that decide who may do what: somebody on the way may have looked at another one than is looked at here."""
 
 
 async def read_head(stream: trio.abc.Stream) -> bytes:
@@ -49,10 +53,28 @@ def head_target(head: bytes) -> tuple[str, str]:
     return method, rest.partition(" ")[0].partition("?")[0]
 
 
-def head_fields(head: bytes) -> dict[str, str]:
-    """Header fields of the request that ``head`` begins with, by lower-case name; of repeated ones the last."""
+def head_fields(head: bytes) -> list[tuple[str, str]]:
+    """Header fields of the request that ``head`` begins with, as they came."""
     lines = head.partition(HEAD_END)[0].decode("latin-1").split("\r\n")[1:]
-    return {name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
+
+
+def fields_by_name(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """``fields`` by their lower-case names; the values of one that comes several times, with commas between them.
+
+    Raises:
+        ProtocolError: One of :data:`ONCE` comes twice.
+    """
+    found: dict[str, str] = {}
+    for given, value in fields:
+        name = given.lower()
+        if name not in found:
+            found[name] = value
+        elif name in ONCE:
+            raise ProtocolError(f"the field {name} may come once")
+        else:
+            found[name] = f"{found[name]}, {value}"
+    return found
 
 
 def same_site(fields: Mapping[str, str]) -> bool:

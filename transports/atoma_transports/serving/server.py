@@ -14,7 +14,7 @@ from typing import cast
 import trio
 
 from atoma.errors import ConfigurationError, ProtocolError
-from atoma.ports import Peer, ServiceHost
+from atoma.ports import AdmitsLoopback, ServiceHost
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.hosts import is_loopback
 from atoma_transports._channel.limits import ChannelLimits
@@ -23,6 +23,7 @@ from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.serving.address import format_address, host_check, parse_address
 from atoma_transports.serving.face import Face, Hosting
 from atoma_transports.serving.faces import alpn_of, installed_faces
+from atoma_transports.serving.forwarding import Origins
 from atoma_transports.serving.head import read_head
 from atoma_transports.serving.refusing import refusal_of, send_last
 
@@ -45,6 +46,7 @@ class _Port:
         limits: Bounds of each connection.
         drain: Set when the server ends.
         ssl_context: Speak TLS.
+        origins: Tells who made a request.
         places: One for each connection.
         guests: Connections by address of the peer, for other machines only.
     """
@@ -55,8 +57,13 @@ class _Port:
     limits: ChannelLimits
     drain: trio.Event
     ssl_context: ssl.SSLContext | None
+    origins: Origins = field(default_factory=Origins)
     places: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(CONNECTIONS_MAX))
     guests: Counter[str] = field(default_factory=Counter[str])
+
+    def face_for(self, head: bytes) -> Face | None:
+        """Who speaks what begins with ``head``."""
+        return next((face for face in self.faces if face.speaks(head)), None)
 
 
 @asynccontextmanager
@@ -68,6 +75,7 @@ async def open_server(
     ssl_context: ssl.SSLContext | None = None,
     insecure: bool = False,
     names: Collection[str] = (),
+    trusted_proxies: Collection[str] = (),
     limits: ChannelLimits | None = None,
 ) -> AsyncGenerator[str]:
     """Serve ``host`` on ``address`` inside the block, which gets the bound address, ``"127.0.0.1:8765"``.
@@ -83,16 +91,26 @@ async def open_server(
         ssl_context: Speak TLS; what is agreed upon by ALPN is set on it.
         insecure: Listen in plain text on an address that other machines can reach.
         names: Names under which browsers may ask for this server, besides IP addresses and ``localhost``.
+        trusted_proxies: Addresses and networks of proxies, ``"10.0.0.7"`` or ``"10.0.0.0/24"``, whose
+            ``X-Forwarded-For`` is believed: limits and the log go by it.
         limits: Bounds of each connection.
 
     Raises:
-        ConfigurationError: The address cannot be used, is taken, or would serve plain text to other machines.
+        ConfigurationError: The address cannot be used, is taken, or would serve plain text to other machines; or the
+            hub lets in whoever is on this machine, and others are to come under a name or through a proxy.
     """
+    if (names or trusted_proxies) and isinstance(host, AdmitsLoopback) and host.admits_loopback:
+        raise ConfigurationError(
+            "this hub lets in whoever is on its machine, and behind a proxy that is everybody: names= and "
+            "trusted_proxies= need a verifier that looks at tokens"
+        )
     faces = installed_faces(pages)
     if ssl_context is not None:
         ssl_context.set_alpn_protocols(alpn_of(faces))
     drain = trio.Event()
-    port = _Port(host, faces, host_check(names), limits or ChannelLimits(), drain, ssl_context)
+    port = _Port(
+        host, faces, host_check(names), limits or ChannelLimits(), drain, ssl_context, Origins(trusted_proxies)
+    )
     listeners = await _listen(address, ssl_context, insecure=insecure)
     async with open_tasks() as nursery:
         accepting = trio.CancelScope()
@@ -113,6 +131,7 @@ async def serve(
     ssl_context: ssl.SSLContext | None = None,
     insecure: bool = False,
     names: Collection[str] = (),
+    trusted_proxies: Collection[str] = (),
     limits: ChannelLimits | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -121,7 +140,14 @@ async def serve(
     ``await nursery.start(serve, hub, "127.0.0.1:0")`` gives the bound address.
     """
     async with open_server(
-        host, address, pages=pages, ssl_context=ssl_context, insecure=insecure, names=names, limits=limits
+        host,
+        address,
+        pages=pages,
+        ssl_context=ssl_context,
+        insecure=insecure,
+        names=names,
+        trusted_proxies=trusted_proxies,
+        limits=limits,
     ) as bound:
         task_status.started(bound)
         await trio.sleep_forever()
@@ -214,9 +240,10 @@ async def _serve_stream(socket_stream: trio.SocketStream, peer_host: str, port: 
 
 async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, port: _Port) -> None:
     """Hand the connection to whoever speaks what it begins with."""
-    face = next((face for face in port.faces if face.speaks(head)), None)
+    face = port.face_for(head)
     if face is None:
         await send_last(stream, refusal_of(head), port.limits.close_s)
         return
-    peer = Peer(peer_host, is_loopback(peer_host), face.name)
-    await face.serve(PrefixedStream(head, stream), Hosting(port.host, peer, port.known_host, port.limits, port.drain))
+    peer = port.origins.connected(peer_host, face.name)
+    hosting = Hosting(port.host, peer, port.known_host, port.limits, port.drain, port.origins, port.face_for)
+    await face.serve(PrefixedStream(head, stream), hosting)

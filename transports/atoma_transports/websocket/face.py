@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 
 import trio
@@ -13,7 +13,7 @@ from atoma.errors import ProtocolError
 from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.adapters import ChannelLimits, MessagePipe
 from atoma_transports.serving.face import Hosting
-from atoma_transports.serving.head import head_fields, head_target, read_head, same_site
+from atoma_transports.serving.head import fields_by_name, head_fields, head_target, read_head, same_site
 from atoma_transports.serving.pipes import serve_pipe
 from atoma_transports.serving.refusing import http1_refusal, send_last
 from atoma_transports.websocket.handshake import answer_upgrade
@@ -47,27 +47,33 @@ class WebSocketFace:
     def speaks(self, head: bytes) -> bool:
         """See :class:`atoma_transports.serving.face.Face`."""
         method, path = head_target(head)
-        return method == "GET" and path in PATHS and head_fields(head).get("upgrade", "").lower() == "websocket"
+        upgrade = ("upgrade", "websocket")
+        return (
+            method == "GET"
+            and path in PATHS
+            and any((name.lower(), value.lower()) == upgrade for name, value in head_fields(head))
+        )
 
     async def serve(self, stream: trio.abc.Stream, hosting: Hosting) -> None:
         """See :class:`atoma_transports.serving.face.Face`."""
         head = b""
         with trio.move_on_after(hosting.limits.handshake_s):
             head = await read_head(stream)
-        refused = _refusal(head, hosting)
-        if refused:
-            await send_last(stream, refused, hosting.limits.close_s)
-            return
         try:
+            fields = fields_by_name(head_fields(head))
+            refused = _refusal(fields, hosting)
+            if refused:
+                await send_last(stream, refused, hosting.limits.close_s)
+                return
+            peer = hosting.origins.of(hosting.peer, fields)
             async with accept_pipe(PrefixedStream(head, stream), hosting.limits) as pipe:
-                await serve_pipe(pipe, hosting.host, hosting.peer, limits=hosting.limits, drain=hosting.drain)
+                await serve_pipe(pipe, hosting.host, peer, limits=hosting.limits, drain=hosting.drain)
         except ProtocolError as error:
             await send_last(stream, http1_refusal(400, "Bad Request", str(error)), hosting.limits.close_s)
 
 
-def _refusal(head: bytes, hosting: Hosting) -> bytes:
+def _refusal(fields: Mapping[str, str], hosting: Hosting) -> bytes:
     """Why this upgrade is not taken: a strange name, or a page of another site behind the user's back."""
-    fields = head_fields(head)
     if not hosting.known_host(fields.get("host", "")):
         return http1_refusal(421, "Misdirected Request", "this server is not known under that name")
     if not same_site(fields):

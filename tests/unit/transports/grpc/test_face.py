@@ -99,6 +99,15 @@ async def test_the_name_of_the_scheme_is_not_case_sensitive() -> None:
         assert await ask(client, "Pull", pack(PULL), {"authorization": f"bearer  {TOKEN}"})
 
 
+async def test_no_token_is_written_into_a_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with open_face() as (_, client):
+        await ask(client, "Pull", pack(PULL))
+        logging.getLogger("hpack.table").warning("logs are heard")
+    assert "logs are heard" in caplog.text
+    assert TOKEN not in caplog.text
+
+
 async def test_a_token_is_verified_once_for_a_connection() -> None:
     async with open_face() as (port, client):
         for _ in range(5):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -11,6 +12,9 @@ from hpack.table import HeaderTable
 
 TABLE_BYTES = 4096
 """Memory for the headers that both sides remember, whatever the peer offers."""
+
+logging.getLogger("hpack").setLevel(logging.INFO)
+"""At DEBUG it writes every header down, tokens included, as soon as an application sets the root logger to that."""
 
 _BLOCKS = 64
 _BLOCK_BYTES = 1024

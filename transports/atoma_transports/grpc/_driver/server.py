@@ -23,6 +23,7 @@ from atoma_transports.grpc._driver.connection import Connection
 from atoma_transports.grpc._driver.encoding import ClockDeadline, frame, metadata_size, read_timeout, streaming
 from atoma_transports.grpc._driver.limits import GrpcLimits
 from atoma_transports.grpc._driver.stream import CallStream, Headers
+from atoma_transports.serving.head import ONCE
 
 __all__ = ["GrpcLimits", "ServerCall", "serve_grpc"]
 
@@ -164,6 +165,22 @@ class ServerCall(GrpclibCall[ReceiveT, SendT]):
 _OK = (":status", "200")
 
 
+def _fields_of(headers: Headers) -> dict[str, str]:
+    """``headers`` by name.
+
+    Raises:
+        Refused: One that may come once comes twice.
+    """
+    fields = dict(headers)
+    if len(fields) < len(headers):
+        seen: set[str] = set()
+        for name, _ in headers:
+            if name in seen and (name in ONCE or name.startswith(":")):
+                raise Refused(200, Status.INVALID_ARGUMENT, f"the field {name} may come once")
+            seen.add(name)
+    return fields
+
+
 class _Serving:
     """What the calls of one connection share."""
 
@@ -183,7 +200,7 @@ class _Serving:
     def accept(self, stream: CallStream, headers: Headers) -> None:
         """Answer a new call, or refuse it."""
         try:
-            call, method = self._check(stream, dict(headers), headers)
+            call, method = self._check(stream, _fields_of(headers), headers)
         except Refused as refusal:
             self._refuse(stream, refusal)
             return
