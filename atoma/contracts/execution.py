@@ -64,7 +64,8 @@ class ExecutionMeta(msgspec.Struct, frozen=True):
     """How a result came about.
 
     Attributes:
-        source: Where the answer is from; ``remote`` exactly when the last node that succeeded was remote.
+        source: Where the answer is from; ``remote`` exactly when the last node that succeeded was remote, ``mixed``
+            when rows of both sides are in it.
         path: The trail, in order of completion.
         trace_id: The request's trace id.
         cursor: Opaque keyset cursor of the last row of a page, ``""`` when there is no further page.

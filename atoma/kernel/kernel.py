@@ -270,12 +270,14 @@ class ExecutionKernel:
             )
             for policy in self.policies
         )
+        writer = self._parts.writer
         return Topology(
             default=self._default,
             nodes=tuple(node_info(id, node) for id, node in sorted(self._parts.nodes.items())),
             policies=policies,
             stores=dict(self._stores),
             synced=self._parts.synced,
+            durability={} if writer is None else {store: writer.durability_of([store]) for store in self._stores},
             guards=self.guards(),
         )
 

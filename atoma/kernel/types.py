@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.execution import Durability, QueryRequest, QueryResult, WriteRequest, WriteResult
 from atoma.errors import AtomaError
 from atoma.kernel.trail import Trail
 
@@ -125,6 +125,8 @@ class Topology:
         policies: Every policy, available or not.
         stores: Store name → policy name.
         synced: Stores that replicate.
+        durability: Store name → what a write of its own on this device survives when the call names nothing; empty
+            without a local database.
         guards: Breakers and bulkheads of the available policies, as they are now.
     """
 
@@ -133,6 +135,7 @@ class Topology:
     policies: tuple[PolicyInfo, ...]
     stores: dict[str, str]
     synced: frozenset[str]
+    durability: dict[str, Durability]
     guards: tuple[GuardInfo, ...] = ()
 
 

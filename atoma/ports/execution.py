@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from atoma.contracts.execution import (
@@ -52,14 +52,21 @@ class ApplyPort(Protocol):
     """Writes confirmed state back into the local database."""
 
     async def apply_writeback(
-        self, body: Callable[[LocalTx], T], origin: Origin = "sync", *, durability: Durability | None = None
+        self,
+        body: Callable[[LocalTx], T],
+        origin: Origin = "sync",
+        *,
+        durability: Durability | None = None,
+        stores: Collection[str] = (),
     ) -> T:
         """Run ``body`` in one local transaction and return what it returns.
 
         ``body`` is synchronous and runs on the engine's executor. Staging nodes never run here, so nothing echoes into
         the outbox. Live queries see one diff after the commit. If ``body`` raises, nothing is changed.
 
-        ``durability`` is for what can be asked for again (``normal``); None takes the database's own.
+        ``durability`` is ``normal`` for what can be asked for again. None takes what a write on ``stores`` survives;
+        without stores it is the database's own: ``full`` as soon as anything replicates, since the hub forgets what it
+        is told to be settled here.
 
         Cancellation is noticed before the transaction begins and after it has committed, never in between.
         """
@@ -141,6 +148,13 @@ class AtomicWriter(Protocol):
     @property
     def database(self) -> str:
         """Identity of the database."""
+        ...
+
+    def durability_of(self, stores: Collection[str], asked: Durability | None = None) -> Durability:
+        """What a write on ``stores`` survives: as the call ``asked``, else as a store says, else as the engine does.
+
+        One store that is ``full`` makes the whole write ``full``.
+        """
         ...
 
     async def commit(self, request: WriteRequest, stages: Sequence[Staging]) -> WriteResult:

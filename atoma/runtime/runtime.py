@@ -84,7 +84,7 @@ class Runtime:
         commit = WriteCommitFlow(write, writeback, layered)
         self.core = Core(
             reads=ReadFlow(query, names, traces, writeback),
-            writes=WriteFlow(commit, names, environment.ids, traces, schema, synced),
+            writes=WriteFlow(commit, names, environment.ids, traces, schema),
             names=names,
             synced=synced,
             nursery=nursery,

@@ -100,10 +100,19 @@ class Store(Generic[T]):
         found = {row.id: self.spec.decode(row.id, row.image) for row in result.rows}
         return [found.get(id) for id in ids]
 
-    async def get_all(self, *, policy: str | None = None, merge: MergeMode = "preserve-missing") -> Page[T]:
-        """Every row, by id; ``merge`` says what a remote answer does to the local cache of an unsynced store."""
-        spec = bind(EVERYTHING, cast("StoreSpec[object]", self.spec))
-        result = await self._core.reads.get_all(self.spec.name, spec, policy, merge)
+    async def get_all(
+        self, query: Query = EVERYTHING, *, policy: str | None = None, merge: MergeMode = "preserve-missing"
+    ) -> Page[T]:
+        """Every row, by id; of a ``query``, every row that it finds, in its order.
+
+        ``merge`` says what a remote answer does to the local cache of an unsynced store, and which cached rows stand
+        among the authority's in the page: when there are any, ``page.meta.source`` is ``mixed``.
+
+        Raises:
+            QueryError: The query does not fit the store, or has a limit, an offset or a cursor.
+            ValidationError: There is no such ``merge``.
+        """
+        result = await self._core.reads.get_all(self.spec.name, self._bind(query), policy, merge)
         items = tuple(self.spec.decode(row.id, row.image) for row in result.rows)
         return Page(items, tuple(row.version for row in result.rows), result.meta)
 

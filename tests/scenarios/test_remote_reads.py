@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,3 +94,52 @@ async def test_a_filtered_remote_read_adds_to_the_cache_and_takes_nothing_away(t
         assert await ids_here(client) == ["1", "2", "3"], "a filter says nothing about the rows that it does not give"
         assert [note.id for note in await notes.get_all(merge="replace")] == ["2", "3"]
         assert await ids_here(client) == ["2", "3"]
+
+
+HUB = {
+    "fewer rows": ["b"],
+    "more rows": ["a", "b", "c", "d"],
+    "changed row": ["b", "d changed"],
+    "filter": ["a done", "c", "d"],
+    "empty": [],
+}
+"""What the hub has; this device holds ``b`` and ``d``, as they once were there, and ``e``, which never was."""
+CASES: dict[tuple[str, MergeMode], tuple[str, str]] = {
+    # what the page says, and what is kept here; rows of this device alone are in capitals
+    ("fewer rows", "replace"): ("b", "b"),
+    ("fewer rows", "upsert-only"): ("b", "b D E"),
+    ("fewer rows", "preserve-missing"): ("b D E", "b D E"),
+    ("more rows", "replace"): ("a b c d", "a b c d"),
+    ("more rows", "upsert-only"): ("a b c d", "a b c d E"),
+    ("more rows", "preserve-missing"): ("a b c d E", "a b c d E"),
+    ("changed row", "replace"): ("b d*", "b d*"),
+    ("changed row", "upsert-only"): ("b d*", "b d* E"),
+    ("changed row", "preserve-missing"): ("b d* E", "b d* E"),
+    ("filter", "replace"): ("c d", "c d"),
+    ("filter", "upsert-only"): ("c d", "B c d E"),
+    ("filter", "preserve-missing"): ("B c d E", "B c d E"),
+    ("empty", "replace"): ("", ""),
+    ("empty", "upsert-only"): ("", "B D E"),
+    ("empty", "preserve-missing"): ("B D E", "B D E"),
+}
+
+
+def shown(notes: Iterable[Note], hub: Iterable[str]) -> str:
+    letters = [note.id + "*" * (note.lane == "changed") for note in notes]
+    return " ".join(letter if letter[0] in hub else letter.upper() for letter in letters)
+
+
+@pytest.mark.parametrize(("there", "merge"), list(CASES))
+async def test_get_all_over_a_real_hub(tmp_path: Path, there: str, merge: MergeMode) -> None:
+    async with open_hub_and(tmp_path, synced=False) as (client, other):
+        far, notes = other.store(NOTES), client.store(NOTES)
+        await notes.insert_many([Note(id="e"), Note(id="b"), Note(id="d")], policy="direct-local")
+        hub = {id: words for id, *words in map(str.split, HUB[there])}
+        await far.insert_many([Note(id=id, lane=(hub[id] or ["todo"])[0]) for id in hub], confirm="strict")
+        query = Query().where(col("lane") == "todo") if there == "filter" else Query()
+        page = await notes.get_all(query, merge=merge)
+        kept = await notes.query(policy="direct-local")
+    assert (shown(page, hub), shown(kept, hub)) == CASES[there, merge]
+    own = [note for note in page if note.id not in hub]
+    assert page.meta.source == ("mixed" if own else "remote")
+    assert [step.node for step in page.meta.path] == (["remote-memory", "local-query"] if own else ["remote-memory"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from atoma.contracts.execution import Durability
@@ -24,8 +24,15 @@ class ApplyFlow:
         self._database = database
 
     async def apply_writeback(
-        self, body: Callable[[LocalTx], T], origin: Origin = "sync", *, durability: Durability | None = None
+        self,
+        body: Callable[[LocalTx], T],
+        origin: Origin = "sync",
+        *,
+        durability: Durability | None = None,
+        stores: Collection[str] = (),
     ) -> T:
         """Run ``body`` in one local transaction; see ``ApplyPort``."""
         del origin  # what runs here is decided by the door, not by a flag; kept for tracing by implementations
+        if stores:
+            durability = self._database.durability_of(stores, durability)
         return await self._database.apply(body, durability=durability)

@@ -203,7 +203,8 @@ class LayeredWrites:
         began = self._environment.clock()
         async with self._laying:  # units are entered in the order in which they are laid
             try:
-                laid = await self._apply.apply_writeback(lambda tx: lay(tx, request), "writeback")
+                # the next start takes it back in any case, so it is worth no fsync
+                laid = await self._apply.apply_writeback(lambda tx: lay(tx, request), "writeback", durability="normal")
             except Unpredictable:
                 return None
             unit = self._enter(_staged(request), reach, laid)
@@ -293,7 +294,10 @@ class LayeredWrites:
         for tries in range(TRIES):
             try:
                 versions = await self._apply.apply_writeback(
-                    lambda tx: settle(tx, unit.request, unit.layers, items), "writeback"
+                    lambda tx: settle(tx, unit.request, unit.layers, items),
+                    "writeback",
+                    durability=unit.request.options.durability,
+                    stores={store for store, _ in unit.rows},
                 )
             except StoreError as error:
                 if tries == TRIES - 1:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias, get_args
 
+from msgspec import structs
+
 from atoma.contracts.checks import check_word
 from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import StoredRow
+from atoma.errors import QueryError
 from atoma.ports.execution import QueryPort
+from atoma.query.evaluate import order_rows, total_order
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
 
@@ -17,7 +21,7 @@ MergeMode: TypeAlias = Literal["replace", "upsert-only", "preserve-missing"]
 """What a complete remote answer does to cached rows that it does not contain.
 
 ``replace`` deletes them, ``upsert-only`` keeps them and leaves them out of the answer, ``preserve-missing`` keeps them
-and adds them to the answer. None of them touches a row with pending writes.
+and adds them to the answer. None of them touches a row with pending writes, and ``replace`` answers with those too.
 """
 
 
@@ -53,11 +57,17 @@ class ReadFlow:
         return result
 
     async def get_all(self, store: str, spec: QuerySpec, policy: str | None, merge: MergeMode) -> QueryResult:
-        """Answer ``spec``, which has no limit, and merge a remote answer into the cache as ``merge`` says.
+        """Answer ``spec`` whole, and merge a remote answer into the cache as ``merge`` says.
+
+        The rows are in the order of ``spec``, whichever side they are from. Where rows of this device stand among the
+        authority's, ``meta.source`` is ``mixed`` and ``meta.path`` has the steps of both reads.
 
         Raises:
+            QueryError: ``spec`` asks for a part only.
             ValidationError: There is no such ``merge``.
         """
+        if (spec.limit, spec.offset, spec.after) != (None, 0, None):
+            raise QueryError("get_all() answers with every row; limit, offset and after are for query()")
         check_word("merge", merge, get_args(MergeMode))
         trace_id = self._traces()
         request = QueryRequest(store, spec, OperationContext(trace_id, self._names.resolve(store, policy)))
@@ -71,12 +81,12 @@ class ReadFlow:
         missing = [row for row in local.rows if row.id not in answered]
         gone = missing if merge == "replace" else ()
         kept = await self._writeback.keep_rows(store, result.rows, gone, began=began)
-        rows = _with_versions(result.rows, kept.versions)
-        if merge == "preserve-missing":
-            rows = (*rows, *missing)
-        elif kept.protected:
-            rows = (*rows, *(row for row in missing if row.id in kept.protected))
-        return QueryResult(rows, result.total, result.meta)
+        own = missing if merge == "preserve-missing" else [row for row in missing if row.id in kept.protected]
+        meta = result.meta
+        if own:
+            meta = structs.replace(meta, source="mixed", path=(*meta.path, *local.meta.path))
+        rows = order_rows((*_with_versions(result.rows, kept.versions), *own), total_order(spec))
+        return QueryResult(tuple(rows), result.total, meta)
 
     def _answered(self, result: QueryResult, began: int) -> None:
         """Remember when the read began for as long as a part of it goes on behind the answer."""

@@ -28,8 +28,7 @@ class WriteFlow:
         names: Chooses the policy.
         ids: Draws keys.
         traces: Draws trace ids.
-        schema: Default durability of the stores.
-        synced: Stores that replicate; their default durability is ``full``.
+        schema: Default ``confirm`` of the stores.
     """
 
     def __init__(
@@ -39,14 +38,12 @@ class WriteFlow:
         ids: Callable[[], str],
         traces: Callable[[], str],
         schema: Schema,
-        synced: frozenset[str],
     ) -> None:
         self._commit = commit
         self._names = names
         self._ids = ids
         self._traces = traces
         self.schema = schema
-        self._synced = synced
 
     async def write(
         self,
@@ -73,16 +70,9 @@ class WriteFlow:
             named = ", ".join(sorted(stores))
             raise PolicyNotAllowed("/".join(sorted(policies)), named, "one unit runs under one policy")
         context = OperationContext(self._traces(), policies.pop())
-        options = WriteOptions(confirm or self._confirm(stores), atomic, durability or self._durability(stores), reads)
+        options = WriteOptions(confirm or self._confirm(stores), atomic, durability, reads)
         return await self._commit.commit(WriteRequest(tuple(entries), options, context, self._ids()))
 
     def _confirm(self, stores: set[str]) -> Confirm:
         """The stores' own; one strict store makes the unit strict."""
         return "strict" if any(self.schema.store(store).confirm == "strict" for store in stores) else "optimistic"
-
-    def _durability(self, stores: set[str]) -> Durability:
-        for store in stores:
-            chosen = self.schema.store(store).durability or ("full" if store in self._synced else "normal")
-            if chosen == "full":
-                return "full"
-        return "normal"

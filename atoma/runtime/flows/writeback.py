@@ -32,7 +32,7 @@ class Kept:
 
 
 class WriteBack:
-    """Writes remote answers into the local cache.
+    """Writes remote answers into the local cache; they can be asked for again, so they are worth no fsync.
 
     Args:
         apply: The way into the local database; None when there is none, and then nothing is kept.
@@ -94,7 +94,7 @@ class WriteBack:
             return Kept(frozenset(protected), versions)
 
         try:
-            return await self.apply.apply_writeback(body, "writeback")
+            return await self.apply.apply_writeback(body, "writeback", durability="normal")
         except StoreError as error:
             _log.warning("an answer about store %r is not kept: %s", store, error)
             return Kept(frozenset(), {})
@@ -121,7 +121,7 @@ class WriteBack:
                 tx.put_base(entry.store, entry.id, scope, item.row, item.version)
             rebuild_rows(tx, [(entry.store, entry.id) for entry, _ in kept])
 
-        await self.apply.apply_writeback(body, "writeback")
+        await self.apply.apply_writeback(body, "writeback", durability="normal")
 
     # what detached steps bring (the kernel's ``DetachedResults``)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from typing import TypeVar, cast
 
 import apsw
@@ -54,7 +54,8 @@ class SQLiteEngine:
 
     Args:
         path: The file, or ``":memory:"``.
-        durability: Of writes whose store names none; None means ``full`` on synced stores, else ``normal``.
+        durability: Of writes for which neither the call nor the store names one; None means ``full`` on synced stores,
+            else ``normal``.
         outbox_limits: Bounds of the outbox; a write that would pass them fails as a whole.
         vfs: Name of a registered VFS, None for the system's.
 
@@ -121,6 +122,11 @@ class SQLiteLocalDatabase:
         self._listeners: list[CommitListener] = []
         self._synced = synced
 
+    @property
+    def _own_durability(self) -> Durability:
+        """Of what no write asked for. The hub forgets what it is told to be settled here: that is never risked."""
+        return "full" if self._synced else self._engine.durability or "normal"
+
     def _default_durability(self, store: str) -> Durability:
         table = self._tables[store]
         return table.spec.durability or self._engine.durability or ("full" if table.synced else "normal")
@@ -175,7 +181,7 @@ class SQLiteLocalDatabase:
 
     async def commit(self, request: WriteRequest, stages: Sequence[Staging]) -> WriteResult:
         """Run ``stages`` in one transaction and report item by item; see ``AtomicWriter.commit``."""
-        durability = request.options.durability or self._durability_of(request)
+        durability = self.durability_of([entry.store for entry in request.entries], request.options.durability)
         bulk = len(request.entries) > BULK_ENTRIES
 
         def body(connection: apsw.Connection) -> Committed:
@@ -191,9 +197,11 @@ class SQLiteLocalDatabase:
         meta = ExecutionMeta(trace_id=request.context.trace_id, commit=done.commit)
         return WriteResult(status_of(answer.items), answer.items, meta, self._receipts_of(answer))
 
-    def _durability_of(self, request: WriteRequest) -> Durability:
-        wanted = (self._durability.get(entry.store, "normal") == "full" for entry in request.entries)
-        return "full" if any(wanted) else "normal"
+    def durability_of(self, stores: Collection[str], asked: Durability | None = None) -> Durability:
+        """What a write on ``stores`` survives; see ``AtomicWriter.durability_of``."""
+        if asked is not None:
+            return asked
+        return "full" if any(self._durability.get(store) == "full" for store in stores) else "normal"
 
     def _tx(self, connection: apsw.Connection) -> EngineTx:
         now_ms = self.sqlite.environment.wall_ms()
@@ -235,8 +243,8 @@ class SQLiteLocalDatabase:
             tx, wrote = self._begin(connection)
             return tx.finish(body(tx), wrote)
 
-        own: Durability = self._engine.durability or ("full" if self._synced else "normal")
-        done = await self.sqlite.transact(transaction, durability=durability or own, on_commit=self._publish, bulk=True)
+        durability = durability or self._own_durability
+        done = await self.sqlite.transact(transaction, durability=durability, on_commit=self._publish, bulk=True)
         return cast("T", done.value)
 
     def show_in_flight(self, mids: Sequence[int], in_flight: bool) -> None:

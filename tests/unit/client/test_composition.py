@@ -56,7 +56,7 @@ def dump(client: Client) -> str:
     for info in topology.nodes:
         owner = client.owner("node", info.id) or "kernel"
         lines.append(f"node {info.id}: {', '.join(info.roles)}{' remote' if info.remote else ''}, of {owner}")
-    lines += [f"store {name}: {policy}" for name, policy in topology.stores.items()]
+    lines += [f"store {name}: {policy}, {topology.durability[name]}" for name, policy in topology.stores.items()]
     return "\n".join([*lines, "", client.explain(), ""])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +13,7 @@ import trio
 
 from atoma.contracts.events import Event
 from atoma.contracts.execution import (
+    Durability,
     ExecutionMeta,
     OperationContext,
     QueryRequest,
@@ -105,6 +106,9 @@ class Writer:
         self.commits: list[tuple[WriteRequest, tuple[Staging, ...]]] = []
         self.behaviour: list[Any] = []
         self.open = 0
+
+    def durability_of(self, stores: Collection[str], asked: Durability | None = None) -> Durability:
+        return asked or "normal"
 
     async def commit(self, request: WriteRequest, stages: Sequence[Staging]) -> WriteResult:
         await trio.lowlevel.checkpoint()

@@ -30,7 +30,7 @@ from atoma.contracts.execution import (
 from atoma.contracts.overlay import PendingMutation
 from atoma.contracts.sync import MutationBody, Op
 from atoma.contracts.values import ErrorInfo, StoredRow
-from atoma.errors import ConflictError, ConnectFailed, UnknownPolicy, ValidationError, WriteRejected
+from atoma.errors import ConflictError, ConnectFailed, QueryError, UnknownPolicy, ValidationError, WriteRejected
 from atoma.ports import ApplyPort, Environment, LocalTx, QueryPort, WritePort
 from atoma.ports.execution import Origin
 from atoma.query import Query, col
@@ -148,7 +148,7 @@ async def test_a_write_carries_one_key_drawn_before_the_port_and_immutable_entri
     assert first.idem
     assert first.idem != second.idem
     assert first.options.durability == "full"
-    assert second.options.durability == "normal"
+    assert second.options.durability is None, "what the call leaves open is the database's to decide"
     with pytest.raises(AttributeError):
         first.entries[0].id = "9"  # type: ignore[misc]
 
@@ -281,36 +281,54 @@ async def open_cache(rows: Sequence[StoredRow], pending: str = "") -> AsyncGener
 
 REMOTE = {
     "fewer rows": [stored("a", "A", 5)],
-    "more rows": [stored("a", "A", 5), stored("b", "b", 5), stored("c", "C", 5)],
-    "changed row": [stored("a", "A", 5), stored("b", "changed", 5)],
+    "more rows": [stored("a", "A", 5), stored("b", "b", 5), stored("c", "C", 5), stored("d", "d", 5)],
+    "changed row": [stored("a", "A", 5), stored("b", "changed", 5), stored("d", "d", 5)],
+    "filter": [stored("c", "C", 5), stored("d", "d", 5)],
     "empty": [],
 }
-LOCAL = [stored("a", "A"), stored("b", "b")]
+LOCAL = [stored("a", "A"), stored("b", "b"), stored("d", "d")]
+FILTERED = Query().where(col("id") > "a").order_by("-text")
 
 
 @pytest.mark.parametrize("merge", ["replace", "upsert-only", "preserve-missing"])
 @pytest.mark.parametrize("remote", list(REMOTE))
 @pytest.mark.parametrize("pending", ["", "b"], ids=["clean", "pending"])
 async def test_get_all_merges_a_remote_answer_as_asked(merge: MergeMode, remote: str, pending: str) -> None:
+    query = FILTERED if remote == "filter" else Query()
     answered = {row.id: str(row.image["text"]) for row in REMOTE[remote]}
     local = {row.id: str(row.image["text"]) for row in LOCAL}
     async with open_cache(LOCAL, pending) as (port, apply):
-        port.answer = lambda request: QueryResult(tuple(REMOTE[remote]), meta=ExecutionMeta("remote"))
+        port.answer = lambda request: QueryResult(tuple(REMOTE[remote])[::-1], meta=ExecutionMeta("remote"))
         async with open_runtime(port, apply) as runtime:
-            page = await runtime.store(NOTES).get_all(policy="there", merge=merge)
+            page = await runtime.store(NOTES).get_all(query, policy="there", merge=merge)
             kept = {note.id: note.text for note in await runtime.store(NOTES).get_all(policy="direct-local")}
-    expected_store = dict(answered)
-    expected_answer = dict(answered)
-    for id, text in local.items():
+    asked_for = {id: text for id, text in local.items() if remote != "filter" or id > "a"}
+    expected_store = {**local, **answered}
+    own: dict[str, str] = {}
+    for id, text in asked_for.items():
         protected = id == pending
         if protected:
             expected_store[id] = text  # what the user sees is not touched while a write is pending
-        elif id not in answered and merge != "replace":
-            expected_store[id] = text
+        elif id not in answered and merge == "replace":
+            del expected_store[id]
         if id not in answered and (merge == "preserve-missing" or (protected and merge == "replace")):
-            expected_answer[id] = text
+            own[id] = text
     assert kept == expected_store
-    assert {note.id: note.text for note in page} == expected_answer
+    expected = sorted({**answered, **own}.items(), key=lambda row: row[1] if remote == "filter" else row[0])
+    if remote == "filter":
+        expected.reverse()
+    assert [(note.id, note.text) for note in page] == expected
+    assert page.meta.source == ("mixed" if own else "remote")
+    assert len(page.versions) == len(page)
+
+
+@pytest.mark.parametrize("part", [Query().limit(1), Query().offset(1)])
+async def test_get_all_of_a_part_is_refused(part: Query) -> None:
+    port = Scripted()
+    async with open_runtime(port) as runtime:
+        with pytest.raises(QueryError, match="every row"):
+            await runtime.store(NOTES).get_all(part)
+    assert port.queries == []
 
 
 async def test_apply_writeback_is_idempotent_and_stays_out_of_the_outbox() -> None:
