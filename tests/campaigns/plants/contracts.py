@@ -46,15 +46,14 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "A25",
         "atoma.kernel._steps:run_node",
         'end(events, frame, id, "cancelled", started, clock())\n            raise',
-        'end(events, frame, id, "cancelled", started, clock())\n            return await call(request)',
+        'end(events, frame, id, "cancelled", started, clock())\n            with trio.CancelScope(shield=True):\n                return await call(request)',
         why="a cancelled write is done all the same",
     ),
     Plant(
         "A26",
-        "atoma.runtime.flows.apply:ApplyFlow.apply_writeback",
-        "return await self._database.apply(body, durability=durability)",
-        "await self._database.apply(body, durability=durability)\n"
-        "        return await self._database.apply(body, durability=durability)",
-        why="what is applied is applied twice",
+        "atoma_stores.sqlite._overlay:Overlay._put_clean",
+        "if before is not None and before.image == image and before.scope == scope:",
+        "if before is not None and before.seq == seq and before.scope == scope:",
+        why="a row that comes again under a later sequence is told as a change",
     ),
 )

@@ -86,9 +86,9 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A58",
-        "atoma.runtime.registry:PolicyNames.resolve",
-        "if name not in self.known:",
-        "if not self.known:",
-        why="an unknown policy is taken",
+        "atoma.client.client:_assemble",
+        "default=policy,",
+        "default=DEFAULT_POLICY,",
+        why="the policy that the client was opened with is not the default",
     ),
 )

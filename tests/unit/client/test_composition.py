@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,8 +21,8 @@ from atoma.contracts.policy import Policy
 from atoma.errors import PluginError, UnknownPolicy
 from atoma.kernel import direct_local, merge, node
 from atoma.plugins import Plugin, PluginContext
-from atoma.ports import Channel, PortKey
-from atoma_stores.local import LocalExecution
+from atoma.ports import LOCAL_DATABASE, Channel, PortKey
+from atoma_stores.local import LocalExecution, LocalQueryNode
 from atoma_stores.sqlite import SQLiteEngine
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
@@ -213,6 +213,44 @@ async def test_what_is_no_policy_is_not_registered(wrong: object) -> None:
     with pytest.raises(PluginError, match="is no Policy"):
         async with open_client(SCHEMA, plugins=[local(), Registers(wrong)]):
             raise AssertionError("it opened")
+
+
+async def test_registrations_are_taken_back_the_last_one_first() -> None:
+    """What was built on an earlier registration goes before it: a policy before the transport that it calls."""
+    plugin = Registering("pigeon-house")
+    taken_back: list[str] = []
+
+    class Noting(dict[str, Any]):
+        def __delitem__(self, name: str) -> None:
+            taken_back.append(name)
+            super().__delitem__(name)
+
+    async with open_client(SCHEMA, plugins=[local(), plugin]):
+        planes = plugin.context
+        assert isinstance(planes, Planes)
+        planes.transports, planes.policies = Noting(planes.transports), Noting(planes.policies)
+        planes.register_policy(Policy("by-dove", node("local-query"), node("local-write")))
+        planes.register_transport(Doves())
+    assert taken_back == ["doves", "by-dove"]
+
+
+@pytest.mark.parametrize("kind", ["node", "policy", "transport"])
+async def test_no_plane_takes_a_name_twice(kind: str) -> None:
+    plugin = Registering("pigeon-house")
+    async with open_client(SCHEMA, plugins=[local(), plugin]):
+        assert isinstance(plugin.context, Planes)
+        register: dict[str, Callable[[], object]] = {
+            "node": lambda: planes.register_node("local-query", LocalQueryNode(planes.require(LOCAL_DATABASE))),
+            "policy": lambda: planes.register_policy(Policy("mine", node("local-query"), None)),
+            "transport": lambda: planes.register_transport(Pigeons()),
+        }
+        planes = plugin.context
+        if kind == "policy":
+            register[kind]()
+        before = tables(plugin)
+        with pytest.raises(PluginError, match=f"{kind} .* is already registered by plugin"):
+            register[kind]()
+        assert tables(plugin) == before
 
 
 async def test_what_is_taken_back_early_is_forgotten() -> None:

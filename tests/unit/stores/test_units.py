@@ -53,6 +53,17 @@ async def test_a_receipt_follows_its_mutation() -> None:
         assert (one.state, two.state) == ("observed", "queued")
 
 
+async def test_a_base_that_comes_again_is_no_change() -> None:
+    async with opened(synced=SYNCED) as db:
+        await db.db.apply(lambda tx: tx.put_base("cards", "1", "main", card("hub"), 5))
+        heard: list[ChangeSet] = []
+        db.db.subscribe_commits(heard.append)
+        for seq in (5, 5, 6):  # the same page twice, then the same image under a later sequence
+            await db.db.apply(lambda tx, seq=seq: tx.put_base("cards", "1", "main", card("hub"), seq))  # type: ignore[misc]
+        assert [change.changes for change in heard if change.changes] == [], "nothing that anybody sees has changed"
+        assert await db.db.inspect(lambda tx: tx.read_base("cards", "1").seq) == 6
+
+
 @pytest.mark.parametrize(
     ("outcome", "reason"),
     [(Outcome(1, "rejected", "main", error=ErrorInfo("DENIED", "not yours")), "DENIED"), (None, "TAKEN_BACK")],
