@@ -18,7 +18,7 @@ LIMIT_S = 300.0
 def main() -> int:
     """Plant each violation and report; the exit code says whether any went unnoticed or no longer applies."""
     options = _options()
-    chosen = plants(row=options.row)
+    chosen = [plant for row in options.row or [""] for plant in plants(row=row)]
     stale = [problem for plant in chosen if (problem := _problem(plant))]
     print(*stale, sep="\n")
     commit = current_commit()
@@ -78,7 +78,7 @@ def _known(commit: str) -> dict[str, str]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev.py soak plants", description=__doc__)
-    parser.add_argument("--row", default="", help="the plants of this row only, as A08")
+    parser.add_argument("--row", nargs="*", help="the plants of these rows only, as A08 A14")
     parser.add_argument("--again", action="store_true", help="also those whose result at this commit is known")
     parser.add_argument("--processes", type=int, default=2)
     return parser.parse_args()
