@@ -54,8 +54,8 @@ class Measurement:
             self._failed.add(report.nodeid)
         self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
 
-    def pytest_unconfigure(self) -> None:
-        """Write the measurements down."""
+    def pytest_sessionfinish(self) -> None:
+        """Write the measurements down; a process of a distributed run may be ended before anything later."""
         self._coverage.stop()
         self._coverage.save()
         passed = {test: seconds for test, seconds in self._seconds.items() if test not in self._failed}
