@@ -37,6 +37,7 @@ class Measurement:
         self._coverage = coverage.Coverage(
             data_file=folder / "coverage", data_suffix=True, source=["atoma", "atoma_stores"], concurrency=["thread"]
         )
+        self._coverage.set_option("run:disable_warnings", ["module-not-imported", "no-data-collected"])
         self._coverage.start()
 
     @pytest.hookimpl(wrapper=True)
