@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import math
 import sys
 
 from tests.campaigns.mutants.catalogue import Mutant, lines_of, modules, mutants_of, mutated, sample
@@ -30,19 +31,19 @@ def main() -> int:
     due = chosen if options.again else results.due(chosen, commit)
     if due:
         covering = measure(ROOT, KEPT / commit[:12], processes=options.processes)
-        try_all(due, covering, results, commit, processes=options.processes)
+        try_all(due, covering, results, commit, options)
     print(results.report(chosen))
     return int(any(_lives(results, mutant) for mutant in chosen))
 
 
-def try_all(due: list[Mutant], covering: Covering, results: Results, commit: str, *, processes: int) -> None:
+def try_all(due: list[Mutant], covering: Covering, results: Results, commit: str, options: argparse.Namespace) -> None:
     """Try each mutant on one of the workbenches; each result is written down as it comes."""
 
     def trial(bench: Workbench, mutant: Mutant) -> Verdict:
-        tests = covering.tests_for(mutant, lines_of(mutant))
+        tests = covering.within(covering.tests_for(mutant, lines_of(mutant)), options.budget)
         return bench.try_source(mutant.module, mutated(mutant), tests, limit_s=4 * covering.seconds_of(tests))
 
-    tried = SideBySide(trial, processes=processes).verdicts(due)
+    tried = SideBySide(trial, processes=options.processes).verdicts(due)
     for number, (mutant, verdict) in enumerate(tried, 1):
         results.keep(mutant, commit, verdict)
         place = f"{mutant.module}:{mutant.line} {mutant.function} {mutant.operator}"
@@ -70,6 +71,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--key", action="append", help="this mutant only; may be given several times")
     parser.add_argument("--again", action="store_true", help="also those whose result is known")
     parser.add_argument("--show", action="store_true", help="print the difference of each that lives, and try nothing")
+    parser.add_argument(
+        "--budget", type=float, default=math.inf, help="seconds of tests for a mutant, the cheap ones first"
+    )
     parser.add_argument("--processes", type=int, default=2)
     return parser.parse_args()
 

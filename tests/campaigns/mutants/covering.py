@@ -61,6 +61,16 @@ class Covering:
             files[test.partition("::")[0]].append(test)
         return [test for tests in sorted(files.values(), key=self._cost_of_all) for test in tests]
 
+    def within(self, tests: Sequence[str], budget_s: float) -> list[str]:
+        """As many of ``tests``, from the first on, as take ``budget_s`` together; at least one."""
+        spent, chosen = 0.0, list[str]()
+        for test in tests:
+            spent += self._cost(test)
+            if chosen and spent > budget_s:
+                break
+            chosen.append(test)
+        return chosen
+
     def seconds_of(self, tests: Sequence[str]) -> float:
         """What ``tests`` took together when they were measured."""
         return sum(map(self._cost, tests))

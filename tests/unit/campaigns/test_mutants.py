@@ -69,6 +69,8 @@ def test_the_tests_of_a_line_come_cheap_files_first_and_a_line_that_none_runs_ta
     assert covering.tests_for(mutant(6), range(5, 8)) == ["slow.py::x"]
     assert covering.tests_for(mutant(9), range(9, 10)) == ["fast.py::y", "slow.py::x"], "else those of its module"
     assert covering.tests_for(mutant(1, "b.py"), range(1, 2)) == []
+    assert covering.within(["fast.py::y", "slow.py::x"], 5.0) == ["fast.py::y"]
+    assert covering.within(["slow.py::x", "fast.py::y"], 5.0) == ["slow.py::x"], "at least one"
 
 
 def test_places_that_do_not_run_are_left_alone_and_a_deleted_statement_is_a_pass(tmp_path: Path) -> None:
