@@ -60,10 +60,10 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A68",
-        "atoma.kernel.topology:TopologyCheck._check_selected",
-        "if policy is None:",
-        'if policy is None and name != "direct-local":',
-        why="a client whose default policy is missing is told nothing of it",
+        "atoma.kernel.topology:TopologyCheck._check_nodes",
+        "if not any(isinstance(node, QueryNode) for node in self._nodes.values()):",
+        "if not self._nodes:",
+        why="a client that cannot answer a query is told of everything but that",
     ),
     Plant(
         "A69",
@@ -81,10 +81,10 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A71",
-        "atoma.kernel.outcomes:certainly_not_sent",
-        'return not error.maybe_sent and classify(error) == "retryable"',
-        'return classify(error) == "retryable"',
-        why="a write that may have been sent goes another way",
+        "atoma.kernel._steps:run_fallback",
+        "if not side.goes_on(error):",
+        "if isinstance(error, WriteUnknown):",
+        why="whatever the error, the next way is taken",
     ),
     Plant(
         "A72",

@@ -68,6 +68,14 @@ async def dump_of(*plugins: Plugin, policy: str = "direct-local") -> str:
 async def test_what_a_client_does_by_default_can_be_read_off() -> None:
     """The file is the whole behaviour of a client with nothing but a local database."""
     assert await dump_of(local()) == GOLDEN.read_text(encoding="utf-8")
+    async with open_client(SCHEMA, plugins=[local()]) as client:
+        drawn = {policy.name: client.explain(policy.name) for policy in client.policies}
+        infos = {info.name: info for info in client.topology().policies}
+        everything = client.explain()
+    assert infos.keys() == drawn.keys()
+    for name, info in infos.items():
+        reason = f"\n  unavailable: {info.unavailable}" if info.unavailable else ""
+        assert drawn[name] + reason in everything.split("\n\n"), "topology() and explain() say the same"
 
 
 async def test_changing_one_plugin_changes_its_own_lines_only() -> None:
