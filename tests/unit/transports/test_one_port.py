@@ -165,28 +165,6 @@ async def test_what_is_sent_ahead_has_a_bound() -> None:
         assert hub.active == 1
 
 
-async def test_one_machine_cannot_take_every_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atoma_transports.serving.server.CONNECTIONS_MAX", 3)
-    async with open_server(Hub(), "127.0.0.1:0") as address:
-        streams = [await trio.open_tcp_stream("127.0.0.1", int(address.rpartition(":")[2])) for _ in range(3)]
-        for stream in streams:
-            await Client(stream).send("GET", "/v1/notify?scope=a")
-            assert (await Client(stream).head())[0] == 200
-        async with connected(address) as client:
-            assert await client.ended()
-        await streams.pop().aclose()
-        with trio.fail_after(5):
-            while True:
-                async with connected(address) as client:
-                    try:
-                        assert (await client.call("pull", pull())).status == 200
-                        break
-                    except (EOFError, trio.BrokenResourceError):
-                        await trio.sleep(0.01)
-        for stream in streams:
-            await stream.aclose()
-
-
 def test_pages_take_the_place_of_their_face() -> None:
     face = HttpFace()
     assert face in installed_faces(face)

@@ -33,6 +33,7 @@ logger = logging.getLogger("atoma.transports")
 RENEWALS_REFUSED_MAX = 3  # who brings that many bad tokens in a row on one connection has to connect anew
 EXPIRED = refusal("AUTH_EXPIRED", "the token of this connection has expired: send a new one, or connect again")
 STOPPING = refusal("UNAVAILABLE", "the server is shutting down")
+CUT_OFF = refusal("UNAVAILABLE", "the server ends this connection")
 CHANGED = refusal("UNAVAILABLE", "the rights of this connection have changed: ask again")
 
 
@@ -356,19 +357,20 @@ async def serve_connection(
     *,
     limits: ChannelLimits,
     drain: trio.Event,
+    accept: Callable[[], None],
 ) -> None:
     """Authenticate and answer one connection until it ends; the pipe is closed at the end.
 
     Raises nothing but cancellation: what goes wrong concerns this connection only.
     """
     try:
-        session = await first_session(pipe, host, peer, limits)
+        session = await first_session(pipe, host, peer, limits, accept)
         if session is not None:
             await ServerConnection(pipe, served, host, peer, session, limits, drain).run()
     except LOST:
         pass
     except trio.Cancelled:
-        explain_close(pipe, STOPPING)
+        explain_close(pipe, CUT_OFF)
         raise
     except Exception:
         logger.exception("a connection from %s ended by an error", peer.address)

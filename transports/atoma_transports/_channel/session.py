@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import trio
@@ -69,7 +70,9 @@ async def session_for(frame: Frame, host: ServiceHost, peer: Peer) -> Session | 
         return refusal("INTERNAL", "the server failed to authenticate; its log says why")
 
 
-async def first_session(pipe: MessagePipe, host: ServiceHost, peer: Peer, limits: ChannelLimits) -> Session | None:
+async def first_session(
+    pipe: MessagePipe, host: ServiceHost, peer: Peer, limits: ChannelLimits, accept: Callable[[], None]
+) -> Session | None:
     """The session of whoever is at the other end, who has been greeted; None when they may not come in."""
     found: Session | ErrorInfo = refusal("UNAUTHENTICATED", f"no token came within {limits.handshake_s:g} s")
     with trio.move_on_after(limits.handshake_s):
@@ -79,6 +82,7 @@ async def first_session(pipe: MessagePipe, host: ServiceHost, peer: Peer, limits
                 raise AuthenticationError("the first frame has to be 'auth'")
             found = await session_for(frame, host, peer)
             if isinstance(found, Session):
+                accept()
                 allow(pipe, limits.frame_bytes)
                 await pipe.send(encode_frame("welcome", frame.id, found.welcome(limits)))
                 return found

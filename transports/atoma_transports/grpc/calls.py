@@ -52,18 +52,12 @@ class SyncCalls:
     Args:
         hosting: The host, its bounds, and where the connection comes from.
         meter: What the caller has sent, if that is counted.
-
-    Attributes:
-        begun: Set with the first call.
-        enough: Set when too many tokens in a row were refused.
     """
 
     def __init__(self, hosting: Hosting, meter: Meter | None = None) -> None:
-        self.begun = trio.Event()
-        self.enough = trio.Event()
         self._hosting = hosting
         self._limits = hosting.limits
-        self._admission = Admission(hosting.host)
+        self._admission = Admission(hosting.host, hosting.place)
         self._meter = meter
         self._held = Held(hosting.limits.queue_bytes)
         self._refused = 0
@@ -78,10 +72,10 @@ class SyncCalls:
         return table
 
     async def end_streams(self) -> None:
-        """Once the server drains, end every stream: nobody else would."""
+        """Once the connection ends, end every stream: nobody else would."""
         await self._hosting.drain.wait()
         for stream in self._streams:
-            stream.stop = refusal("UNAVAILABLE", "the server is shutting down")
+            stream.stop = refusal("UNAVAILABLE", "the server ends this connection")
             stream.scope.cancel()
 
     async def _hello(self, call: Call) -> None:
@@ -159,13 +153,14 @@ class SyncCalls:
             AuthenticationError: Nobody who may.
             RemoteError: They may, and send too much.
         """
-        self.begun.set()
+        peer = self._peer_of(call)
+        self._hosting.place.turn_to(peer.address)
         try:
-            admitted = await self._admission.admit(token_of(call), self._peer_of(call))
+            admitted = await self._admission.admit(token_of(call), peer)
         except AuthenticationError:
             self._refused += 1
             if self._refused >= REFUSED_MAX:
-                self.enough.set()
+                self._hosting.place.dismiss()
             raise
         self._refused = 0
         if self._meter is not None and (debt_s := self._meter.debt_s()) > PAUSE_S:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import trio
 
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.rate import Meter, MeteredStream
 from atoma_transports.grpc._driver.server import serve_grpc
 from atoma_transports.grpc.calls import SyncCalls
@@ -36,21 +37,20 @@ class GrpcFace:
         if limits.bytes_per_s and not hosting.peer.loopback:
             meter = Meter(limits.bytes_per_s)
             stream = MeteredStream(stream, meter)
-        sync = SyncCalls(hosting, meter)
-        health = HealthCalls((SERVICE, *REFLECTING), hosting.drain, sync.begun)
-        handlers = {**sync.handlers(), **health.handlers(), **reflection_handlers(sync.begun)}
+        hosting.place.spoken = hosting.place.polite = True  # settings at once, and a goodbye at the end
+        leave = trio.Event()
+        sync = SyncCalls(replace(hosting, drain=leave), meter)
+        health = HealthCalls((SERVICE, *REFLECTING), hosting.drain, leave)
+        handlers = {**sync.handlers(), **health.handlers(), **reflection_handlers()}
         async with open_tasks() as nursery:
+            nursery.start_soon(_show_out, hosting, leave)
             nursery.start_soon(sync.end_streams)
-            nursery.start_soon(_show_out, sync, limits, nursery.cancel_scope)
-            await serve_grpc(stream, handlers, limits=grpc_limits(limits), drain=hosting.drain)
+            await serve_grpc(stream, handlers, limits=grpc_limits(limits), drain=leave)
             nursery.cancel_scope.cancel()
 
 
-async def _show_out(sync: SyncCalls, limits: ChannelLimits, connection: trio.CancelScope) -> None:
-    """End a connection on which nobody calls anything, or somebody tries one token after the other."""
-    with trio.move_on_after(limits.handshake_s):
-        await sync.begun.wait()
-    if sync.begun.is_set():
-        await sync.enough.wait()
-        await trio.sleep(limits.close_s)  # so that the last answer arrives
-    connection.cancel()
+async def _show_out(hosting: Hosting, leave: trio.Event) -> None:
+    """Have the connection say goodbye when the server ends, or before its place is taken away."""
+    with hosting.place.patience:
+        await hosting.drain.wait()
+    leave.set()

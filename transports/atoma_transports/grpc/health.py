@@ -14,6 +14,7 @@ from atoma_transports.grpc.standard import HEALTH, REQUEST_BYTES_MAX, message_cl
 
 REQUEST = message_class(f"{HEALTH}.HealthCheckRequest")
 RESPONSE = message_class(f"{HEALTH}.HealthCheckResponse")
+WATCHES_MAX = 4
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = 1, 2, 3
 
 Call: TypeAlias = ServerCall[Any, Any]  # its messages have no types of their own
@@ -25,13 +26,14 @@ class HealthCalls:
     Args:
         services: Names that may be asked for, besides the empty one for the server as a whole.
         drain: Set when the server shuts down.
-        begun: Set with each call.
+        leave: Set when the connection ends.
     """
 
-    def __init__(self, services: Collection[str], drain: trio.Event, begun: trio.Event) -> None:
+    def __init__(self, services: Collection[str], drain: trio.Event, leave: trio.Event) -> None:
         self._services = {"", f"{HEALTH}.Health", *services}
         self._drain = drain
-        self._begun = begun
+        self._leave = leave
+        self._watching = 0
 
     def handlers(self) -> Mapping[str, Handler]:
         """The handler of each path."""
@@ -41,7 +43,6 @@ class HealthCalls:
         }
 
     async def _known(self, call: Call) -> bool:
-        self._begun.set()
         call.take_at_most(REQUEST_BYTES_MAX)
         request = await call.recv_message()
         if request is None:
@@ -54,9 +55,18 @@ class HealthCalls:
         await call.send_message(RESPONSE(status=NOT_SERVING if self._drain.is_set() else SERVING))
 
     async def _watch(self, call: Call) -> None:
+        if self._watching >= WATCHES_MAX:
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, f"{WATCHES_MAX} watches are enough for one connection")
+        self._watching += 1
+        try:
+            await self._watch_on(call)
+        finally:
+            self._watching -= 1
+
+    async def _watch_on(self, call: Call) -> None:
         known = await self._known(call)
         await call.send_message(RESPONSE(status=SERVING if known else SERVICE_UNKNOWN))
-        await self._drain.wait()
-        if known:
+        await self._leave.wait()
+        if known and self._drain.is_set():
             await call.send_message(RESPONSE(status=NOT_SERVING))
-        raise GRPCError(Status.UNAVAILABLE, "the server is shutting down")
+        raise GRPCError(Status.UNAVAILABLE, "the server ends this connection")

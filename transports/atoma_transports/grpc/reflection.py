@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from functools import cache, partial
 from typing import Any, TypeAlias
 
-import trio
 from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 from grpclib.const import Cardinality, Handler, Status
 
@@ -19,19 +18,18 @@ REFLECTING = tuple(f"{package}.ServerReflection" for package in REFLECTIONS)
 Call: TypeAlias = ServerCall[Any, Any]  # its messages have no types of their own
 
 
-def reflection_handlers(begun: trio.Event) -> Mapping[str, Handler]:
-    """The handler of each path, in both versions of the service; ``begun`` is set with each call."""
+def reflection_handlers() -> Mapping[str, Handler]:
+    """The handler of each path, in both versions of the service."""
     table: dict[str, Handler] = {}
     for package in REFLECTIONS:
         request = message_class(f"{package}.ServerReflectionRequest")
         response = message_class(f"{package}.ServerReflectionResponse")
         path = f"/{package}.ServerReflection/ServerReflectionInfo"
-        table[path] = Handler(partial(_reflect, begun, response), Cardinality.STREAM_STREAM, request, response)
+        table[path] = Handler(partial(_reflect, response), Cardinality.STREAM_STREAM, request, response)
     return table
 
 
-async def _reflect(begun: trio.Event, response: Any, call: Call) -> None:
-    begun.set()
+async def _reflect(response: Any, call: Call) -> None:
     call.take_at_most(REQUEST_BYTES_MAX)
     while (request := await call.recv_message()) is not None:
         await call.send_message(response(valid_host=request.host, original_request=request, **_answer(request)))

@@ -48,7 +48,7 @@ class Calls:
         self._hosting = hosting
         self._batches = batches
         self._limits = hosting.limits
-        self._admission = Admission(hosting.host)
+        self._admission = Admission(hosting.host, hosting.place)
         self._last: tuple[str, Peer, Session] | None = None
 
     async def answer(self, asked: Asked) -> None:

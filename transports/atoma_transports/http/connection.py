@@ -27,7 +27,7 @@ async def serve_http(stream: trio.abc.Stream, routes: Routes, batches: Batches, 
     """
     upgrade: _Upgrade | None = None
     async with open_tasks() as nursery:
-        wire = ServerWire(stream, nursery, hosting.drain)
+        wire = ServerWire(stream, nursery, hosting.drain, hosting.place)
         nursery.start_soon(wire.guard)
         calls = Calls(wire, hosting, batches)
         pages = Pages(wire, hosting, routes)
@@ -79,6 +79,7 @@ async def _answer_one(wire: ServerWire, hosting: Hosting, calls: Calls, pages: P
         except HttpError as error:
             await wire.send(*text_of(error.status, error.message), last=True)
             return False
+        hosting.place.turn_to(asked.peer.address, patient=True)
         if asked.path.startswith(PREFIX):
             await calls.answer(asked)
         else:

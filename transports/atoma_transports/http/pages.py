@@ -10,7 +10,7 @@ import trio
 
 from atoma.ports.tasks import open_tasks
 from atoma_transports.http.asked import Asked, from_own_page
-from atoma_transports.http.messages import EventHandler, HttpError, HttpRequest, HttpResponse, event_text
+from atoma_transports.http.messages import EventHandler, Handler, HttpError, HttpRequest, HttpResponse, event_text
 from atoma_transports.http.routes import Routes
 from atoma_transports.http.wire import Fields, Gone, ServerWire
 from atoma_transports.http.writer import BodyWriter
@@ -74,17 +74,21 @@ class Pages:
         request = HttpRequest(asked.method, asked.path, query, asked.fields, body, asked.peer)
         feed = self._routes.feed(asked.method, asked.path)
         if feed is not None:
-            await self._stream_events(request, feed)
+            with self._hosting.place.visited():
+                await self._stream_events(request, feed)
             return
         handler = self._routes.find(asked.method, asked.path)
+        with self._hosting.place.visited():
+            await self._wire.send(*answer_of(await self._handled(handler, request)))
+
+    async def _handled(self, handler: Handler, request: HttpRequest) -> HttpResponse:
         try:
-            response = await self._wire.attended(lambda: handler(request))
+            return await self._wire.attended(lambda: handler(request))
         except (HttpError, Gone):
             raise
         except Exception:
             logger.exception("a page handler failed")
-            response = HttpResponse(b"the server failed to answer; its log says why\n", 500)
-        await self._wire.send(*answer_of(response))
+            return HttpResponse(b"the server failed to answer; its log says why\n", 500)
 
     async def _stream_events(self, request: HttpRequest, feed: EventHandler) -> None:
         """Send events until ``feed`` returns, the client leaves, or the server drains."""

@@ -13,6 +13,7 @@ import trio
 
 from atoma_transports.http.messages import HttpError
 from atoma_transports.http.sockets import unwrapped
+from atoma_transports.serving.places import Place
 from atoma_transports.serving.refusing import linger
 
 T = TypeVar("T")
@@ -53,10 +54,11 @@ class ServerWire:
     work, to see whether the client still waits for it. Both end the connection by cancelling ``nursery``.
     """
 
-    def __init__(self, stream: trio.abc.Stream, nursery: trio.Nursery, drain: trio.Event) -> None:
+    def __init__(self, stream: trio.abc.Stream, nursery: trio.Nursery, drain: trio.Event, place: Place) -> None:
         ahead, self._below, self._stream = unwrapped(stream)
         self._nursery = nursery
         self._drain = drain
+        self._place = place
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES_MAX)
         if ahead:
             self._http.receive_data(ahead)
@@ -265,6 +267,7 @@ class ServerWire:
             Gone: The client has left.
         """
         self._write_until = trio.current_time() + SEND_S + len(data) / SLOW_BYTES_S
+        self._place.spoken = True
         try:
             await self._stream.send_all(data)
         except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):

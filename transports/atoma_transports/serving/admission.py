@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from atoma.ports import Peer, ServiceHost
 from atoma_transports._channel.session import Session, begin_session
+from atoma_transports.serving.places import Place
 
 TOKENS_MAX = 16
 
@@ -12,10 +13,15 @@ class Admission:
     """Verifies each token of one connection once for each peer, and again when it has expired.
 
     Remembers a bounded number of tokens; works as long as the connection, like the first frame of a WebSocket.
+
+    Args:
+        host: Who verifies.
+        place: The connection's place, which it may keep from the first good token on.
     """
 
-    def __init__(self, host: ServiceHost) -> None:
+    def __init__(self, host: ServiceHost, place: Place) -> None:
         self._host = host
+        self._place = place
         self._known: dict[tuple[str, Peer], Session] = {}
 
     async def admit(self, token: str, peer: Peer) -> Session:
@@ -23,13 +29,16 @@ class Admission:
 
         Raises:
             AuthenticationError: It is missing, wrong or expired.
+            RemoteError: ``OVERLOADED``: it is good, and there is no place.
         """
         key = (token, peer)
         known = self._known.get(key)
         if known is not None and not known.expired():
+            self._place.accept()
             return known
         self._known.pop(key, None)
         session = await begin_session(token, self._host, peer)
+        self._place.accept()
         if len(self._known) >= TOKENS_MAX:
             self._known.pop(next(iter(self._known)))
         self._known[key] = session

@@ -11,6 +11,7 @@ import trio
 from atoma.ports import Peer, ServiceHost
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports.serving.forwarding import Origins
+from atoma_transports.serving.places import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Hosting:
         limits: Bounds of the connection.
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then the face returns.
         origins: Tells who made a request, which may be somebody else than ``peer``.
+        place: The connection's place on the port.
         face_for: The face that speaks what begins with some first bytes, for connections that change their language.
     """
 
@@ -33,6 +35,7 @@ class Hosting:
     limits: ChannelLimits
     drain: trio.Event
     origins: Origins = field(default_factory=Origins)
+    place: Place = field(default_factory=Place.alone)
     face_for: Callable[[bytes], Face | None] = lambda head: None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import trio
 
 from atoma.ports import Peer, ServiceHost
@@ -18,6 +20,7 @@ async def serve_pipe(
     *,
     limits: ChannelLimits | None = None,
     drain: trio.Event | None = None,
+    accept: Callable[[], None] = lambda: None,
 ) -> None:
     """Answer one connection until it ends; takes the pipe over and closes it.
 
@@ -27,9 +30,17 @@ async def serve_pipe(
         peer: Where the connection comes from.
         limits: Bounds of the connection.
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then this returns.
+        accept: Called when the token is good, before the client is told; a ``RemoteError`` that it raises is what the
+            client is told instead.
 
     Cancelling stops every handler of the connection and closes it.
     """
     await serve_connection(
-        pipe, SERVED, host, peer, limits=limits or ChannelLimits(), drain=trio.Event() if drain is None else drain
+        pipe,
+        SERVED,
+        host,
+        peer,
+        limits=limits or ChannelLimits(),
+        drain=trio.Event() if drain is None else drain,
+        accept=accept,
     )

@@ -11,6 +11,7 @@ from atoma_transports.serving.head import HTTP2_START
 SETTINGS = struct.pack(">HBBBL", 0, 0, 0x4, 0, 0)
 GOAWAY = 0x7
 HTTP_1_1_REQUIRED = 0xD
+ENHANCE_YOUR_CALM = 0xB
 RECEIVE_BYTES = 64 * 1024
 LINGER_BYTES_MAX = 16 * 1024 * 1024
 
@@ -25,9 +26,9 @@ def http1_refusal(status: int, reason: str, text: str) -> bytes:
     return head.encode() + body
 
 
-def http2_refusal(text: str) -> bytes:
-    """What HTTP/2 says before hanging up: settings, then GOAWAY with ``text``."""
-    body = struct.pack(">LL", 0, HTTP_1_1_REQUIRED) + text.encode()
+def http2_refusal(text: str, code: int = HTTP_1_1_REQUIRED) -> bytes:
+    """What HTTP/2 says before hanging up: settings, then GOAWAY with ``code`` and ``text``."""
+    body = struct.pack(">LL", 0, code) + text.encode()
     length = len(body)
     return SETTINGS + struct.pack(">HBBBL", length >> 8, length & 0xFF, GOAWAY, 0, 0) + body
 
@@ -39,6 +40,14 @@ def refusal_of(head: bytes) -> bytes:
     if head.partition(b"\r\n")[0].endswith((b" HTTP/1.1", b" HTTP/1.0")):
         return http1_refusal(501, "Not Implemented", "this server does not answer HTTP requests of this kind")
     return http1_refusal(400, "Bad Request", "this is no language that is spoken on this port")
+
+
+def overload_of(head: bytes) -> bytes:
+    """What to answer to ``head``, or to who has not sent all of it yet, when the place is needed for others."""
+    text = "too many have come without a token: try again"
+    if head.startswith(HTTP2_START):
+        return http2_refusal(text, ENHANCE_YOUR_CALM)
+    return http1_refusal(503, "Service Unavailable", text)
 
 
 async def send_last(stream: trio.abc.Stream, data: bytes, seconds: float) -> None:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import ssl
-from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -25,14 +24,13 @@ from atoma_transports.serving.face import Face, Hosting
 from atoma_transports.serving.faces import alpn_of, installed_faces
 from atoma_transports.serving.forwarding import Origins
 from atoma_transports.serving.head import read_head
-from atoma_transports.serving.refusing import refusal_of, send_last
+from atoma_transports.serving.places import Place, Places
+from atoma_transports.serving.refusing import overload_of, refusal_of, send_last
 
 logger = logging.getLogger("atoma.transports")
 
 DRAIN_S = 1.0
 BACKLOG = 256
-CONNECTIONS_MAX = 5000
-CONNECTIONS_PER_ADDRESS_MAX = 1000
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +46,6 @@ class _Port:
         ssl_context: Speak TLS.
         origins: Tells who made a request.
         places: One for each connection.
-        guests: Connections by address of the peer, for other machines only.
     """
 
     host: ServiceHost
@@ -58,8 +55,10 @@ class _Port:
     drain: trio.Event
     ssl_context: ssl.SSLContext | None
     origins: Origins = field(default_factory=Origins)
-    places: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(CONNECTIONS_MAX))
-    guests: Counter[str] = field(default_factory=Counter[str])
+    places: Places = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.places = Places(self.limits)
 
     def face_for(self, head: bytes) -> Face | None:
         """Who speaks what begins with ``head``."""
@@ -183,53 +182,37 @@ async def _accept(listeners: list[trio.SocketListener], port: _Port, accepting: 
         except OSError:  # it has hung up already
             await trio.aclose_forcefully(stream)
             return
-        with _place(port, peer_host) as taken:
-            if taken:
-                await _serve_stream(stream, peer_host, port)
-            else:
-                await trio.aclose_forcefully(stream)
+        await _serve_stream(stream, peer_host, port)
 
     async with trio.open_nursery() as connections:
         with accepting:
             await trio.serve_listeners(connected, listeners, handler_nursery=connections)
 
 
-@contextmanager
-def _place(port: _Port, peer_host: str) -> Generator[bool]:
-    """A place for one connection; false when all are taken, or one other machine has more than its share."""
-    if port.guests[peer_host] >= CONNECTIONS_PER_ADDRESS_MAX:
-        yield False
-        return
-    try:
-        port.places.acquire_nowait()
-    except trio.WouldBlock:
-        yield False
-        return
-    counted = not is_loopback(peer_host)
-    port.guests[peer_host] += counted
-    try:
-        yield True
-    finally:
-        port.places.release()
-        port.guests[peer_host] -= counted
-        if not port.guests[peer_host]:
-            del port.guests[peer_host]
-
-
 async def _serve_stream(socket_stream: trio.SocketStream, peer_host: str, port: _Port) -> None:
     """Serve one connection; whatever goes wrong concerns this connection only."""
+    with port.places.enter(peer_host, proxy=port.origins.is_proxy(peer_host)) as place:
+        await _serve_in(place, socket_stream, peer_host, port)
+
+
+async def _serve_in(place: Place, socket_stream: trio.SocketStream, peer_host: str, port: _Port) -> None:
     stream: trio.abc.Stream = socket_stream
+    plain: trio.abc.Stream | None = None if port.ssl_context is not None else socket_stream
+    head = b""
     try:
-        head = b""
-        with trio.move_on_after(port.limits.handshake_s):
-            if port.ssl_context is not None:
-                stream = secure = trio.SSLStream(
-                    socket_stream, port.ssl_context, server_side=True, https_compatible=True
-                )
-                await secure.do_handshake()
-            head = await read_head(stream)
-        if head:
-            await _serve_head(head, stream, peer_host, port)
+        with place.scope:
+            with trio.move_on_after(port.limits.handshake_s):
+                if port.ssl_context is not None:
+                    stream = secure = trio.SSLStream(
+                        socket_stream, port.ssl_context, server_side=True, https_compatible=True
+                    )
+                    await secure.do_handshake()
+                    plain = secure
+                head = await read_head(stream)
+            if head:
+                await _serve_head(head, stream, peer_host, port, place)
+        if place.has_words and not place.spoken and plain is not None:
+            await send_last(plain, overload_of(head), port.limits.close_s)
     except (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError):
         pass
     except Exception:
@@ -238,12 +221,12 @@ async def _serve_stream(socket_stream: trio.SocketStream, peer_host: str, port: 
         await trio.aclose_forcefully(stream)
 
 
-async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, port: _Port) -> None:
+async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, port: _Port, place: Place) -> None:
     """Hand the connection to whoever speaks what it begins with."""
     face = port.face_for(head)
     if face is None:
         await send_last(stream, refusal_of(head), port.limits.close_s)
         return
     peer = port.origins.connected(peer_host, face.name)
-    hosting = Hosting(port.host, peer, port.known_host, port.limits, port.drain, port.origins, port.face_for)
+    hosting = Hosting(port.host, peer, port.known_host, port.limits, port.drain, port.origins, place, port.face_for)
     await face.serve(PrefixedStream(head, stream), hosting)

@@ -66,8 +66,17 @@ class WebSocketFace:
                 await send_last(stream, refused, hosting.limits.close_s)
                 return
             peer = hosting.origins.of(hosting.peer, fields)
+            place = hosting.place
+            place.turn_to(peer.address)
+            if not place.has_room:
+                full = http1_refusal(503, "Service Unavailable", "this server has no place for another connection")
+                await send_last(stream, full, hosting.limits.close_s)
+                return
+            place.spoken = True
             async with accept_pipe(PrefixedStream(head, stream), hosting.limits) as pipe:
-                await serve_pipe(pipe, hosting.host, peer, limits=hosting.limits, drain=hosting.drain)
+                await serve_pipe(
+                    pipe, hosting.host, peer, limits=hosting.limits, drain=hosting.drain, accept=place.accept
+                )
         except ProtocolError as error:
             await send_last(stream, http1_refusal(400, "Bad Request", str(error)), hosting.limits.close_s)
 

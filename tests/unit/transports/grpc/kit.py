@@ -20,6 +20,7 @@ from atoma_transports.grpc._driver.client import CallFailed, GrpcClient, open_gr
 from atoma_transports.grpc._driver.limits import GrpcLimits
 from atoma_transports.grpc.face import GrpcFace
 from atoma_transports.serving.face import Hosting
+from atoma_transports.serving.places import Places
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
 PULL = PullRequest("main", Cursor(b"e", 1, b"h"), b"client", max_bytes=10)
@@ -46,11 +47,14 @@ async def open_face(
     port = Port()
     ours, theirs = trio.testing.memory_stream_pair()
     peer = Peer("memory", loopback=loopback, transport="grpc")
-    hosting = Hosting(host or port.hub, peer, lambda name: True, limits or ChannelLimits(), port.drain)
+    limits = limits or ChannelLimits()
     async with trio.open_nursery() as nursery:
 
         async def serve() -> None:
-            await GrpcFace().serve(theirs, hosting)
+            with Places(limits).enter("memory") as place:
+                hosting = Hosting(host or port.hub, peer, lambda name: True, limits, port.drain, place=place)
+                with place.scope:
+                    await GrpcFace().serve(theirs, hosting)
             port.ended.set()
 
         nursery.start_soon(serve)

@@ -321,7 +321,7 @@ async def test_the_callers_deadline_stops_the_handler() -> None:
 
 async def test_a_connection_on_which_nothing_is_called_is_shown_out() -> None:
     async with open_face(limits=ChannelLimits(handshake_s=5.0)) as (port, client):
-        with trio.fail_after(6):
+        with trio.fail_after(7):
             await client.wait_lost()
         await port.ended.wait()
     async with open_face(limits=ChannelLimits(handshake_s=5.0)) as (_, client):

@@ -216,7 +216,7 @@ class _Serving:
         if kind != "application/grpc" or (subtype or "proto") != self.codec.__content_subtype__:
             raise Refused(415, Status.UNKNOWN, "not a content type that is answered here")
         if self.draining:
-            raise Refused(200, Status.UNAVAILABLE, "the server is shutting down")
+            raise Refused(200, Status.UNAVAILABLE, "this connection takes no more calls")
         if self._running >= self.limits.calls:
             raise Refused(200, Status.RESOURCE_EXHAUSTED, f"{self.limits.calls} calls are in flight already")
         if metadata_size(headers) > self.limits.metadata_bytes:
