@@ -428,7 +428,8 @@ KNOWN = host_check(("hub.example",))
 
 
 def _hosting() -> Hosting:
-    return Hosting(cast("Any", None), Peer("127.0.0.1", True, "http"), KNOWN, ChannelLimits(), cast("Any", None))
+    nobody = cast("Any", None)
+    return Hosting(nobody, Peer("127.0.0.1", True, "http"), KNOWN, ChannelLimits(), nobody, place=nobody)
 
 
 def _read_request(data: bytes) -> object:
