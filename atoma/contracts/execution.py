@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import msgspec
 
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+from atoma.errors import AtomaError
 
 Source: TypeAlias = Literal["local", "remote", "mixed"]
 StepOutcome: TypeAlias = Literal["ok", "failed", "rejected", "cancelled", "unknown", "skipped", "detached"]
 WriteOp: TypeAlias = Literal["insert", "update", "upsert", "delete"]
 Confirm: TypeAlias = Literal["optimistic", "strict"]
 Durability: TypeAlias = Literal["full", "normal"]
-WriteStatus: TypeAlias = Literal["confirmed", "partial", "rejected"]
-WriteState: TypeAlias = Literal["local", "queued", "sent", "accepted", "observed", "rejected", "dead"]
-"""The closed set of states of a write (F09)."""
+WriteStatus: TypeAlias = Literal["confirmed", "partial", "rejected", "undecided"]
+WriteState: TypeAlias = Literal["local", "undecided", "queued", "sent", "accepted", "observed", "rejected", "dead"]
+"""The closed set of states of a write (F09); ``undecided`` is in no outbox and has no answer."""
 
 
 class OperationContext(msgspec.Struct, frozen=True):
@@ -178,6 +180,7 @@ class WriteItemResult(msgspec.Struct, frozen=True, gc=False):
         row: Image after the write, or, when it was refused, as it is, so that the caller can merge; None when there is no
             row or it is not known.
         error: Why it was refused; None when ok.
+        decided: False when it is shown here, lies in no outbox, and the machine that decides it has not answered.
     """
 
     id: str
@@ -186,13 +189,14 @@ class WriteItemResult(msgspec.Struct, frozen=True, gc=False):
     version: int = 0
     row: RowImage | None = None
     error: ErrorInfo | None = None
+    decided: bool = True
 
 
 class WriteResult(msgspec.Struct, frozen=True):
     """What became of a unit.
 
     Attributes:
-        status: ``confirmed`` all ok, ``rejected`` none, ``partial`` otherwise.
+        status: ``undecided`` while an item is; then ``confirmed`` all ok, ``rejected`` none, ``partial`` otherwise.
         items: One per entry, same order.
         meta: How it came about.
         receipts: One per entry: follows the write to the authority; None where there is nothing to follow.
@@ -241,10 +245,12 @@ class Resolution(msgspec.Struct, frozen=True):
 
 def status_of(items: tuple[WriteItemResult, ...]) -> WriteStatus:
     """The one status that agrees with ``items`` (A23)."""
-    refused = [item for item in items if not item.ok]
-    if not refused:
-        return "confirmed"
-    return "partial" if len(refused) < len(items) else "rejected"
+    ok = 0
+    for item in items:
+        if not item.decided:
+            return "undecided"
+        ok += item.ok
+    return "confirmed" if ok == len(items) else "partial" if ok else "rejected"
 
 
 @runtime_checkable
@@ -254,6 +260,11 @@ class Receipt(Protocol):
     @property
     def state(self) -> WriteState:
         """The state now, without waiting."""
+        ...
+
+    @property
+    def meta(self) -> ExecutionMeta | None:
+        """How the write came to its end, when that is more than the write's own result says; else None."""
         ...
 
     async def wait(self, *, observed: bool) -> int:
@@ -280,3 +291,13 @@ def as_receipt(value: object) -> Receipt | None:
     if known is None:
         known = _follows[kind] = isinstance(value, Receipt)
     return cast("Receipt", value) if known else None
+
+
+def note_path(error: AtomaError, path: Sequence[Step]) -> None:
+    """Keep with ``error`` the trail that led to it."""
+    error.__dict__["_path"] = tuple(path)
+
+
+def path_of(error: AtomaError) -> tuple[Step, ...]:
+    """The trail of the request that ended with ``error``: what its result would have had; empty when none was run."""
+    return cast("tuple[Step, ...]", error.__dict__.get("_path", ()))

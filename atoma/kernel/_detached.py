@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeAlias
 
 from atoma.contracts.events import QueryFinished, WriteSettled
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
+from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult, note_path
 from atoma.errors import AtomaError, Overloaded, WriteUnknown
 from atoma.kernel._parts import Parts, end
 from atoma.kernel.outcomes import Side, code_of
@@ -128,11 +128,13 @@ async def settle_write(
 ) -> None:
     """Tell how a detached write ended and hand its verdict on."""
     parts.changed({entry.store for entry in request.entries})
+    path = tuple(frame.trail.steps)
+    if error is not None:
+        note_path(error, path)
     if isinstance(error, WriteUnknown):
-        note_nodes(error, frame.trail.steps, parts.nodes)
+        note_nodes(error, path, parts.nodes)
     code = code_of(error) if error is not None else ""
     status = result.status if result is not None else None
-    path = tuple(frame.trail.steps)
     now = parts.environment.clock()
     parts.events.emit(WriteSettled(frame.trace_id, request.idem, request.context.policy, status, code, path, at=now))
     if parts.detached_results is not None:

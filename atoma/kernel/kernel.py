@@ -14,8 +14,10 @@ from atoma.contracts.execution import (
     QueryResult,
     Resolution,
     ResolveRequest,
+    Step,
     WriteRequest,
     WriteResult,
+    note_path,
     status_of,
 )
 from atoma.contracts.policy import Policy, WriteReach
@@ -150,8 +152,8 @@ class ExecutionKernel:
         try:
             result = await run(request, Frame(context.trace_id, context.deadline, trail))
         except BaseException as error:
+            path = _noted(error, trail)
             if events.listeners:
-                path = tuple(trail.steps)
                 events.emit(QueryFinished(context.trace_id, request.store, policy, _code(error), path, at=self._now()))
             raise
         meta = trail.meta(context, result.meta)
@@ -195,10 +197,10 @@ class ExecutionKernel:
             result = await run(request, Frame(context.trace_id, context.deadline, trail))
         except BaseException as error:
             self._parts.changed(stores)
+            path = _noted(error, trail)
             if isinstance(error, WriteUnknown):
-                note_nodes(error, trail.steps, self._parts.nodes)
+                note_nodes(error, path, self._parts.nodes)
             if events.listeners:
-                path = tuple(trail.steps)
                 settled = WriteSettled(context.trace_id, request.idem, policy, None, _code(error), path, at=self._now())
                 events.emit(settled)
             raise
@@ -242,6 +244,7 @@ class ExecutionKernel:
         try:
             found = await resolve_at(self._parts, nodes, request, Frame(context.trace_id, context.deadline, trail))
         except BaseException as error:
+            _noted(error, trail)
             told(None, _code(error))
             raise
         self._parts.changed(self._stores)  # whatever the write did, cached answers may be from before it
@@ -340,6 +343,14 @@ class ExecutionKernel:
             if side == "write" and reason is not None:
                 raise PolicyNotAllowed(name, store, reason)
         raise AssertionError(f"policy {name!r} was available but not compiled")
+
+
+def _noted(error: BaseException, trail: Trail) -> tuple[Step, ...]:
+    """The trail that led to ``error``, which keeps it if it is one of ours."""
+    path = tuple(trail.steps)
+    if isinstance(error, AtomaError):
+        note_path(error, path)
+    return path
 
 
 def _code(error: BaseException) -> str:

@@ -196,7 +196,10 @@ class WriteSide:
         return ours
 
     def judge(self, node: str, result: object, request: WriteRequest) -> tuple[StepOutcome, str]:
-        """``rejected`` when every item was refused; a result that contradicts itself leaves the write in doubt."""
+        """``rejected`` when every item was refused, ``unknown`` when one is undecided.
+
+        A result that contradicts itself leaves the write in doubt.
+        """
         if not isinstance(result, WriteResult):
             raise TypeError(f"it answered a write with a {type(result).__name__}")
         items = result.items
@@ -204,10 +207,12 @@ class WriteSide:
             raise _unknown(
                 request, ExecutionError(f"{node!r} answered {len(request.entries)} entries with {len(items)}")
             )
-        if result.status != (status_of(items) if len(items) != 1 else "confirmed" if items[0].ok else "rejected"):
+        if result.status != status_of(items):
             raise _unknown(request, ExecutionError(f"{node!r} answered {result.status}, which its items contradict"))
         if result.status == "confirmed":
             return "ok", ""
+        if result.status == "undecided":
+            return "unknown", "UNDECIDED"
         refusal = next((item.error.code for item in items if item.error is not None), "REJECTED")
         return ("rejected" if result.status == "rejected" else "ok"), refusal
 
@@ -217,7 +222,7 @@ class WriteSide:
 
     def refused(self, result: WriteResult) -> bool:
         """When any item was refused."""
-        return result.status != "confirmed"
+        return not all(item.ok for item in result.items)
 
     def timed_out(self, what: str, seconds: float, request: WriteRequest) -> AtomaError:
         """``WriteUnknown``, caused by ``NodeTimeout``."""

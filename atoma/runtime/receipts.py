@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import trio
 
-from atoma.contracts.execution import WriteState
+from atoma.contracts.execution import ExecutionMeta, WriteState
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ClosedError, WriteRejected
 
@@ -14,11 +14,12 @@ from atoma.errors import AtomaError, ClosedError, WriteRejected
 class PendingReceipt:
     """Follows one write that is shown before the authority has answered."""
 
-    __slots__ = ("_failure", "_moved", "_seq", "_state")
+    __slots__ = ("_failure", "_meta", "_moved", "_seq", "_state")
 
-    def __init__(self, state: WriteState = "queued", seq: int = 0) -> None:
+    def __init__(self, state: WriteState = "undecided", seq: int = 0) -> None:
         self._state: WriteState = state
         self._seq = seq
+        self._meta: ExecutionMeta | None = None
         self._failure: Callable[[], AtomaError] | None = None
         self._moved = trio.Event()
 
@@ -26,6 +27,11 @@ class PendingReceipt:
     def state(self) -> WriteState:
         """The state now, without waiting."""
         return self._state
+
+    @property
+    def meta(self) -> ExecutionMeta | None:
+        """How the write came to its end; None while it is undecided."""
+        return self._meta
 
     async def wait(self, *, observed: bool) -> int:
         """Wait for the verdict and return the sequence the authority gave the write.
@@ -40,26 +46,26 @@ class PendingReceipt:
         """
         del observed
         await trio.lowlevel.checkpoint_if_cancelled()
-        while self._failure is None and self._state in ("queued", "sent"):
+        while self._failure is None and self._state == "undecided":
             await self._moved.wait()
         if self._failure is not None:
             raise self._failure()
         return self._seq
 
-    def move(self, state: WriteState, seq: int = 0) -> None:
-        """Take a new state and wake who waits."""
+    def settle(self, state: WriteState, meta: ExecutionMeta, seq: int = 0) -> None:
+        """Take the final state and wake who waits."""
         self._state = state
-        self._seq = seq or self._seq
-        moved, self._moved = self._moved, trio.Event()
-        moved.set()
+        self._meta = meta
+        self._seq = seq
+        self._moved.set()
 
-    def refuse(self, store: str, id: str, error: ErrorInfo) -> None:
+    def refuse(self, store: str, id: str, error: ErrorInfo, meta: ExecutionMeta) -> None:
         """The write was taken back; waiters hear why."""
         self._failure = lambda: WriteRejected(error.message, reason=error.code, store=store, id=id)
-        self.move("rejected")
+        self.settle("rejected", meta)
 
     def close(self) -> None:
         """Nothing more will be heard; a write that has its verdict keeps it."""
-        if self._state in ("queued", "sent"):
+        if self._state == "undecided":
             self._failure = lambda: ClosedError("the client was closed before the write had its answer")
-            self.move(self._state)
+            self._moved.set()

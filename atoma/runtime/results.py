@@ -53,10 +53,9 @@ class WriteHandle(Generic[T]):
         id: The row's id.
         version: Its local version, 0 when it is gone or the write was remote.
         changed: Whether the write changed anything.
-        meta: How the write came about.
     """
 
-    __slots__ = ("_decode", "_receipt", "_row", "_value", "changed", "id", "meta", "version")
+    __slots__ = ("_decode", "_meta", "_receipt", "_row", "_value", "changed", "id", "version")
 
     def __init__(
         self,
@@ -68,7 +67,7 @@ class WriteHandle(Generic[T]):
         self.id = item.id
         self.version = item.version
         self.changed = item.changed
-        self.meta = meta
+        self._meta = meta
         self._row = item.row
         self._decode: Callable[[str, RowImage], T] | None = decode
         self._value: T | None = None
@@ -87,10 +86,20 @@ class WriteHandle(Generic[T]):
         return cast("T", self._value)
 
     @property
+    def meta(self) -> ExecutionMeta:
+        """How the write came about; of one that was undecided, how it came to its end once it has."""
+        settled = None if self._receipt is None else self._receipt.meta
+        return self._meta if settled is None else settled
+
+    @property
     def state(self) -> WriteState:
-        """The state of the write now: ``local queued sent accepted observed rejected dead``."""
+        """The state of the write now: ``local undecided queued sent accepted observed rejected dead``.
+
+        ``undecided`` is what another machine decides and has not answered, and what lies in no outbox: it is shown
+        here, and taken back when that machine refuses it or cannot be asked.
+        """
         if self._receipt is None:
-            return "local" if self.meta.source == "local" else "accepted"
+            return "local" if self._meta.source == "local" else "accepted"
         return self._receipt.state
 
     async def accepted(self) -> int:
@@ -166,7 +175,8 @@ class ManyResult(Generic[T]):
     """Item by item, in input order; one refused item never spoils the others.
 
     Attributes:
-        status: ``confirmed`` all, ``partial`` some, ``rejected`` none.
+        status: ``confirmed`` all, ``partial`` some, ``rejected`` none; ``undecided`` when the call returned before the
+            machine that decides had answered (an item's handle follows it).
         items: One per input item.
         meta: How the write came about.
     """
@@ -187,7 +197,7 @@ class ManyResult(Generic[T]):
         return [item for item in self.items if not item.ok]
 
     def raise_for_errors(self) -> ManyResult[T]:
-        """Raise the first refused item's error, or return self."""
+        """Raise the first refused item's error, or return self; what is undecided is no error yet."""
         if self.status != "confirmed":
             for item in self.items:
                 if item.error is not None:

@@ -18,6 +18,7 @@ from atoma.contracts.execution import (
     WriteResult,
     WriteStatus,
     as_receipt,
+    note_path,
 )
 from atoma.contracts.query import QuerySpec
 from atoma.errors import AtomaError, ConflictError, NotFoundError, QueryError, ValidationError
@@ -352,8 +353,13 @@ class Store(Generic[T]):
         result = await self._core.writes.write([entry], policy=policy, confirm=confirm, durability=durability)
         item = result.items[0]
         if not item.ok:
-            raise error_of(self.spec.name, item)
+            raise self._refusal(result, item)
         return self._handle(result, 0, item)
+
+    def _refusal(self, result: WriteResult, item: WriteItemResult) -> AtomaError:
+        error = error_of(self.spec.name, item)
+        note_path(error, result.meta.path)
+        return error
 
     def _handle(self, result: WriteResult, index: int, item: WriteItemResult) -> WriteHandle[T | None]:
         receipt = as_receipt(result.receipts[index]) if result.receipts else None
@@ -430,7 +436,7 @@ class Store(Generic[T]):
 
     def _item(self, result: WriteResult, index: int, item: WriteItemResult) -> ItemResult[T]:
         if not item.ok:
-            return ItemResult(item.id, None, error_of(self.spec.name, item))
+            return ItemResult(item.id, None, self._refusal(result, item))
         return ItemResult(item.id, _value(self._handle(result, index, item)), None)
 
     async def _update_by(

@@ -112,7 +112,7 @@ class Transaction:
         for entry, item in zip(self._entries, result.items, strict=True):
             if not item.ok and (item.error is None or item.error.code != "ABORTED"):
                 raise error_of(entry.store, item)
-        if result.status != "confirmed":
+        if not all(item.ok for item in result.items):
             raise ConflictError("the transaction was refused and nothing was written; read again and retry")
 
     def buffer(self, entry: WriteEntry, scope: str) -> None:

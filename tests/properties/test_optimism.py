@@ -332,7 +332,7 @@ class Optimism(RuleBasedStateMachine):
             self.undecided += unit.items
             self.loop.call(guarded)
             assert len(unit.handles) == len(unit.items), unit.error
-            assert all(handle.state in ("queued", "sent") for handle in unit.handles)
+            assert all(handle.state == "undecided" for handle in unit.handles)
         else:
             self.loop.call(start)
 
@@ -453,7 +453,10 @@ class Optimism(RuleBasedStateMachine):
                     self.base[item.id] = dict(told.row)
             if unit.shown:
                 good = told is not None and told.ok
-                assert unit.handles[place].state == ("observed" if good else "rejected")
+                handle = unit.handles[place]
+                assert handle.state == ("observed" if good else "rejected")
+                ok = [step.node for step in handle.meta.path if step.outcome == "ok"]
+                assert handle.meta.source == ("remote" if ok[-1].startswith("remote-") else "local")
             elif told is None or not told.ok:
                 assert unit.error is not None
 

@@ -83,7 +83,7 @@ def _show(tx: LocalTx, entry: WriteEntry) -> tuple[_Change, WriteItemResult]:
         version = tx.put_visible(entry.store, entry.id, scope, post)
     except (ConflictError, ValidationError):
         raise Unpredictable from None
-    return _Change(op, scope, pre), WriteItemResult(entry.id, True, pre != post, version, post)
+    return _Change(op, scope, pre), WriteItemResult(entry.id, True, pre != post, version, post, decided=False)
 
 
 def _fits(entry: WriteEntry, row: StoredRow | None) -> bool:

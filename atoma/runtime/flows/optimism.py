@@ -24,11 +24,14 @@ from atoma.contracts.events import Event, WriteTakenBack
 from atoma.contracts.execution import (
     ExecutionMeta,
     Resolution,
+    Source,
     Step,
     WriteItemResult,
     WriteRequest,
     WriteResult,
     WriteState,
+    note_path,
+    path_of,
     status_of,
 )
 from atoma.contracts.policy import WriteReach
@@ -56,6 +59,8 @@ _log = logging.getLogger("atoma.runtime")
 
 OVERLAY = "overlay"
 """What the trail calls the step that shows a write before anybody has decided it."""
+AUTHORITY = "authority"
+"""What the trail calls the machine that decides, when a try at asking it was given up before a node had ended."""
 CALL_S = 30.0
 """Budget of one try, in seconds; the caller has its handle, so no deadline of its own bounds the call."""
 TRIES = 12
@@ -75,6 +80,7 @@ class _Unit:
         before: Units that share a row with it and were written earlier; empty once it had its turn.
         left: It is settled, or its caller has given it up.
         asking: Around what asks for its answer again and again.
+        path: What has happened to it so far.
         followed: Its caller was told that nobody knows, and it is asked about without its caller.
         resolution: What became of it, when somebody else has found out.
     """
@@ -88,6 +94,7 @@ class _Unit:
     receipts: tuple[PendingReceipt, ...] = ()
     left: trio.Event = field(default_factory=trio.Event)
     asking: trio.CancelScope = field(default_factory=trio.CancelScope)
+    path: list[Step] = field(default_factory=list[Step])
     followed: bool = False
     resolution: Resolution | None = None
 
@@ -208,41 +215,43 @@ class LayeredWrites:
             except Unpredictable:
                 return None
             unit = self._enter(_staged(request), reach, laid)
+            unit.path.append(Step(OVERLAY, "ok", self._environment.clock() - began, note="shown, not decided"))
             self._nursery.start_soon(self._carry, unit, name=f"write {request.idem}")
-        step = Step(OVERLAY, "ok", self._environment.clock() - began, note="shown, not decided")
-        meta = ExecutionMeta("local", (step,), request.context.trace_id, policy=request.context.policy)
-        return WriteResult("confirmed", laid.items, meta, unit.receipts)
+        return WriteResult(status_of(laid.items), laid.items, _meta(unit, "local"), unit.receipts)
 
     async def _carry(self, unit: _Unit) -> None:
         """Ask the authority about a laid unit and settle it."""
         try:
-            items = await self._decision(unit)
+            items, source = await self._decision(unit)
             await self._settle(unit, items)
+            meta = _meta(unit, source)
             for entry, item, receipt in zip(unit.request.entries, items, unit.receipts, strict=True):
                 if item.error is not None:
-                    receipt.refuse(entry.store, entry.id, item.error)
+                    receipt.refuse(entry.store, entry.id, item.error, meta)
                 elif only_nodded(item):
-                    receipt.move("local")  # the policy let this device answer in the authority's place
+                    receipt.settle("local", meta)  # the policy let this device answer in the authority's place
                 else:
-                    receipt.move("observed", item.version)
+                    receipt.settle("observed", meta, item.version)
             self._tell(unit, items)
         except Exception:
             _log.exception("write %s could not be settled; the next start takes it back", unit.request.idem)
         finally:
             self._leave(unit)
 
-    async def _decision(self, unit: _Unit) -> Sequence[WriteItemResult]:
-        """What became of each entry; a failure refuses them all."""
+    async def _decision(self, unit: _Unit) -> tuple[Sequence[WriteItemResult], Source]:
+        """What became of each entry, and who says so; a failure refuses them all."""
         try:
             await _turn(unit)
             unit.request = await self._addressed(unit.request, laid=True)
-            return (await self._resolved(unit)).items
+            result = await self._resolved(unit)
+            unit.path += result.meta.path
+            return result.items, result.meta.source
         except AtomaError as error:
             info = ErrorInfo(_code(error), f"the write was taken back: {error}")
         except Exception as error:  # supervised: a fault of a port must not end the client
             _log.exception("write %s failed", unit.request.idem)
             info = ErrorInfo("INTERNAL", f"the write was taken back: {type(error).__name__}: {error}")
-        return [WriteItemResult(entry.id, ok=False, error=info) for entry in unit.request.entries]
+        return [WriteItemResult(entry.id, ok=False, error=info) for entry in unit.request.entries], "local"
 
     async def _resolved(self, unit: _Unit, doubt: AtomaError | None = None) -> WriteResult:
         """The authority's answer, asked for until it is there or somebody else has found it out.
@@ -268,12 +277,12 @@ class LayeredWrites:
                 await trio.sleep(self._wait_s(tries, doubt))
             try:
                 async with self._places:
-                    for receipt in unit.receipts:
-                        receipt.move("sent")
                     result = await self._within_budget(request, unit.reach)
                 if doubt is None or not all(map(only_nodded, result.items)):
                     return result
+                unit.path += result.meta.path
             except AtomaError as error:
+                unit.path += path_of(error)
                 if _decides(error, in_doubt=doubt is not None):
                     raise
                 doubt = error
@@ -287,7 +296,10 @@ class LayeredWrites:
     async def _within_budget(self, request: WriteRequest, reach: WriteReach) -> WriteResult:
         with trio.move_on_after(CALL_S):
             return await self._call(request, reach)
-        raise WriteUnknown(request.idem, str(NodeTimeout(request.context.policy, CALL_S)))
+        late = NodeTimeout(request.context.policy, CALL_S)
+        error = WriteUnknown(request.idem, str(late))
+        note_path(error, [Step(AUTHORITY, "unknown", CALL_S, error=late.code, note=f"no answer in {CALL_S:g} s")])
+        raise error
 
     async def _settle(self, unit: _Unit, items: Sequence[WriteItemResult]) -> tuple[int, ...]:
         """Settle in one local transaction, tried again while the engine fails for a time."""
@@ -388,9 +400,14 @@ class LayeredWrites:
         finally:
             if self._answers.get(request.idem) is answer:
                 del self._answers[request.idem]
+        path = first.meta.path
         if answer.result is None:
-            raise answer.error or WriteUnknown(request.idem, "the detached step ended without an answer")
-        return aligned(request, answer.result)
+            error = answer.error or WriteUnknown(request.idem, "the detached step ended without an answer")
+            note_path(error, (*path, *path_of(error)))
+            raise error
+        found = aligned(request, answer.result)
+        meta = msgspec.structs.replace(found.meta, path=(*path, *found.meta.path))
+        return msgspec.structs.replace(found, meta=meta)
 
     async def _addressed(self, request: WriteRequest, *, laid: bool) -> WriteRequest:
         if not names_versions(request):
@@ -441,6 +458,12 @@ def _undecided(units: Sequence[_Unit]) -> list[_Unit]:
     for unit in units:
         found += _undecided(unit.before) if unit.left.is_set() else [unit]
     return found
+
+
+def _meta(unit: _Unit, source: Source) -> ExecutionMeta:
+    """How ``unit`` has come to where it is."""
+    context = unit.request.context
+    return ExecutionMeta(source, tuple(unit.path), context.trace_id, policy=context.policy)
 
 
 def _told(request: WriteRequest, resolution: Resolution) -> WriteResult:

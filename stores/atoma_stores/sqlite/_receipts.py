@@ -32,6 +32,11 @@ class MutationReceipt:
         """The state now, without waiting."""
         return self._state
 
+    @property
+    def meta(self) -> None:
+        """None: the lanes settle it, which no trail of a request tells."""
+        return None
+
     async def wait(self, *, observed: bool) -> int:
         """Wait for the verdict and return the hub sequence the write got.
 
@@ -95,6 +100,11 @@ class LocalReceipt:
     def state(self) -> WriteState:
         """Always ``local``."""
         return "local"
+
+    @property
+    def meta(self) -> None:
+        """None: its own result says it all."""
+        return None
 
     async def wait(self, *, observed: bool) -> int:
         """0 at once: there is no authority whose verdict could be waited for."""

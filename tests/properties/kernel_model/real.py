@@ -102,6 +102,7 @@ class Receipt:
     """Follows a write to a verdict that comes at a given time."""
 
     state = "queued"
+    meta = None
 
     def __init__(self, due: float, kind: str) -> None:
         self._due = due

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from atoma import AllowLoopback, Client, Hub, Query, Schema, StoreSpec, Sync, col, open_client, open_hub
-from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest, path_of
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import (
@@ -27,6 +27,7 @@ from atoma.errors import (
     TransportError,
     ValidationError,
     WriteError,
+    WriteRejected,
 )
 from atoma.plugins import Plugin
 from atoma.ports import Principal, seeded_environment
@@ -130,19 +131,37 @@ async def open_world(folder: Path) -> AsyncGenerator[World]:
         nursery.cancel_scope.cancel()
 
 
-async def test_direct_http_is_one_request_and_asks_no_local_node(tmp_path: Path) -> None:
+both = pytest.mark.parametrize("confirm", ["optimistic", "strict"])
+"""A write whose answer is waited for by its handle, and one that waits for it itself."""
+
+
+def shown(confirm: str) -> list[str]:
+    """What stands in a trail before the node is asked."""
+    return ["overlay"] if confirm == "optimistic" else []
+
+
+@both
+async def test_direct_http_is_one_request_and_asks_no_local_node(tmp_path: Path, confirm: Any) -> None:
     async with open_world(tmp_path) as world, world.client(2) as client:
         cards = client.store(CARDS)
         await cards.query()
         world.road.asked()
-        await cards.insert(Card(id="a", title="over HTTP"), confirm="strict")
+        handle = await cards.insert(Card(id="a", title="over HTTP"), confirm=confirm)
+        await handle.accepted()
         assert world.road.asked() == ["/v1/write"]
+        assert handle.meta.source == "remote"
+        assert [step.node for step in handle.meta.path] == [*shown(confirm), "remote-http"]
         page = await cards.query(Query().where(col("title") == "over HTTP"))
         assert world.road.asked() == ["/v1/query"]
         assert [card.id for card in page] == ["a"]
         assert page.meta.source == "remote"
         assert [step.node for step in page.meta.path] == ["remote-http"]
-        await cards.insert_many([Card(id=str(number), title="many") for number in range(50)], confirm="strict")
+        many = await cards.insert_many([Card(id=str(number), title="many") for number in range(50)], confirm=confirm)
+        assert many.status == ("confirmed" if confirm == "strict" else "undecided")
+        for item in many:
+            assert item.handle is not None
+            await item.handle.accepted()
+            assert item.handle.meta.source == "remote"
         assert world.road.asked() == ["/v1/write"]
 
 
@@ -158,6 +177,7 @@ async def test_without_the_hub_direct_http_is_an_error_and_no_silent_local_answe
         with pytest.raises(TransportError) as lost:
             await cards.insert(Card(id="b", title="lost"), confirm="strict")
         assert lost.value.maybe_sent is False
+        assert [(step.node, step.outcome) for step in path_of(lost.value)] == [("remote-http", "failed")]
         with pytest.raises(TransportError):
             await cards.get("here")
         assert [card.id for card in await cards.query(policy="direct-local")] == ["here"]
@@ -168,6 +188,28 @@ async def test_without_the_hub_direct_http_is_an_error_and_no_silent_local_answe
                     assert list(await cards.query()) == []
                     break
                 await trio.sleep(0.05)
+
+
+async def test_without_the_hub_a_default_write_is_undecided_and_never_confirmed(tmp_path: Path) -> None:
+    async with open_world(tmp_path) as world, world.client(2) as client:
+        cards = client.store(CARDS)
+        world.road.pull_the_plug()
+        with pytest.raises(TransportError):
+            await cards.query()
+        many = await cards.insert_many([Card(id="a", title="one"), Card(id="b", title="two")])
+        assert many.status == "undecided"
+        handles = [item.handle for item in many if item.handle is not None]
+        handles += [await cards.insert(Card(id="c", title="three"))]
+        assert handles[-1].state == "undecided"
+        assert [(step.node, step.outcome) for step in handles[-1].meta.path] == [("overlay", "ok")]
+        for handle in handles:
+            with pytest.raises(WriteRejected, match="taken back"), trio.fail_after(PATIENCE_S):
+                await handle.accepted()
+            assert handle.state == "rejected"
+            assert handle.meta.source == "local", "nobody remote has answered"
+            assert {step.outcome for step in handle.meta.path[1:]} == {"failed"}
+            assert {step.node for step in handle.meta.path[1:]} == {"remote-http"}
+        assert list(await cards.query(policy="direct-local")) == [], "and nothing of it is left here"
 
 
 async def test_writes_of_one_moment_reach_the_hub_in_one_request(tmp_path: Path) -> None:
@@ -189,21 +231,22 @@ async def test_writes_of_one_moment_reach_the_hub_in_one_request(tmp_path: Path)
         assert sorted(int(result.items[0].id) for result in results) == list(range(20))
 
 
-async def test_crud_through_the_hub(tmp_path: Path) -> None:
+@both
+async def test_crud_through_the_hub(tmp_path: Path, confirm: Any) -> None:
     async with open_world(tmp_path) as world, world.client(2) as one, world.client(3) as two:
         here, there = one.store(CARDS), two.store(CARDS)
-        await here.insert(Card(id="a", title="ünï ☃"), confirm="strict")
+        await (await here.insert(Card(id="a", title="ünï ☃"), confirm=confirm)).accepted()
         found = await there.get("a")
         assert found is not None
         assert found.title == "ünï ☃"
-        await there.update("a", lane="doing", confirm="strict")
+        await (await there.update("a", lane="doing", confirm=confirm)).accepted()
         page = await here.query(Query().where(col("lane") == "doing").order_by("-id").limit(5))
         assert [card.id for card in page] == ["a"]
         assert await here.count(Query()) == 1
-        await here.delete("a", confirm="strict")
+        await (await here.delete("a", confirm=confirm)).accepted()
         assert await there.get("a") is None
         with pytest.raises(WriteError):
-            await here.update("a", lane="done", confirm="strict")
+            await (await here.update("a", lane="done", confirm=confirm)).accepted()
 
 
 async def test_two_devices_sync_over_http(tmp_path: Path) -> None:

@@ -30,13 +30,17 @@ async def test_a_write_is_shown_before_the_hub_answers_and_confirmed_after(open_
         handle = await world.store.update("1", text="mine")
         assert handle.value == Note(id="1", text="mine", rank=5)
         assert (await world.here())["1"] == Note(id="1", text="mine", rank=5)
-        assert handle.state in ("queued", "sent")
+        assert handle.state == "undecided"
         await wait_all_tasks_blocked()
-        assert handle.state == "sent"
+        assert handle.state == "undecided", "in no outbox, and without an answer"
+        assert [step.node for step in handle.meta.path] == ["overlay"]
         assert len(await world.pending()) == 1
         world.road.gate.set()
         assert await handle.accepted() == 3
         assert handle.state == "observed"
+        answered = [step.node for step in handle.meta.path if step.outcome == "ok"]
+        assert "remote-memory" in answered, "the handle has the trail of how it was settled"
+        assert handle.meta.source == ("remote" if answered[-1] == "remote-memory" else "local")
         assert (await world.here())["1"] == Note(id="1", text="mine", rank=6), "the authority's image"
         assert await world.here() == await world.there()
         assert await world.pending() == []
@@ -104,6 +108,12 @@ async def test_remote_first_stays_on_this_device_when_certainly_nothing_was_sent
         handle = await world.store.insert(Note(id="1", text="here"))
         await world.settled()
         assert (handle.state, await handle.accepted()) == ("local", 0)
+        assert handle.meta.source == "local"
+        assert [(step.node, step.outcome) for step in handle.meta.path] == [
+            ("overlay", "ok"),
+            ("remote-memory", "failed"),
+            ("local-write", "ok"),
+        ]
         assert await world.here() == {"1": Note(id="1", text="here")}
         strict = await world.store.insert(Note(id="2"), confirm="strict")
         assert strict.meta.source == "local"
@@ -136,7 +146,7 @@ async def test_a_lost_answer_is_asked_for_under_the_same_key_and_nothing_is_doub
         setattr(world.road, "break_replies" if lost == "reply" else "break_requests", times)
         handle = await world.store.insert(Note(id="1", text="mine"))
         await wait_all_tasks_blocked()
-        assert handle.state == "sent"
+        assert handle.state == "undecided"
         assert (await world.here()).keys() == {"1"}
         assert len(await world.pending()) == 1
         with trio.fail_after(600):
@@ -186,7 +196,7 @@ async def test_an_outage_after_a_lost_answer_does_not_make_it_local(open_remotel
         await wait_all_tasks_blocked()
         world.network.partition()
         await trio.sleep(20)
-        assert handle.state == "sent"
+        assert handle.state == "undecided"
         assert len(await world.pending()) == 1
         world.network.heal()
         with trio.fail_after(600):
@@ -200,7 +210,7 @@ async def test_no_answer_within_the_budget_is_unknown_and_then_resolved(open_rem
         world.network.partition(silent=True)
         handle = await world.store.insert(Note(id="1"))
         await trio.sleep(45)
-        assert handle.state == "sent"
+        assert handle.state == "undecided"
         assert (await world.here()).keys() == {"1"}
         world.network.heal()
         with trio.fail_after(900):
@@ -368,7 +378,7 @@ async def test_an_answer_with_more_rows_than_a_message_holds_is_no_refusal(open_
             await world.store.insert_many([Note(id=id, text=text) for id in part], confirm="strict")
         result = await world.store.update_many({id: {"rank": 1} for id in ids}, confirm=confirm)
         await world.settled()
-        assert result.status == "confirmed"
+        assert result.status == ("undecided" if confirm == "optimistic" else "confirmed")
         assert {item.handle.state for item in result} == {"observed"}
         assert await world.here() == {id: Note(id=id, text=text, rank=1) for id in ids}
         assert await world.store.count(Query().where(col("rank") == 1)) == len(ids)

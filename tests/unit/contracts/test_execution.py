@@ -33,6 +33,7 @@ VALUES: dict[type[msgspec.Struct], tuple[msgspec.Struct, tuple[str, ...]]] = {
     WriteRequest: (WriteRequest((ENTRY,), WriteOptions(), CONTEXT, "key"), ("entries", "options", "context", "idem")),
     WriteEntry: (ENTRY, ("store", "op", "id", "scope", "values", "base_version", "replace", "defaults")),
     WriteOptions: (WriteOptions(), ("confirm", "atomic", "durability", "reads")),
+    WriteItemResult: (WriteItemResult("1", True), ("id", "ok", "changed", "version", "row", "error", "decided")),
     WriteResult: (WriteResult("confirmed", ()), ("status", "items", "meta", "receipts")),
     OperationContext: (CONTEXT, ("trace_id", "policy", "deadline")),
 }
@@ -54,11 +55,13 @@ def test_a_source_is_one_of_three() -> None:
         decode(encode({"source": "somewhere"}), ExecutionMeta)
 
 
-@given(st.lists(st.booleans(), min_size=1, max_size=6))
-def test_the_status_agrees_with_the_items(oks: list[bool]) -> None:
-    items = tuple(WriteItemResult(str(number), ok) for number, ok in enumerate(oks))
-    wanted = "confirmed" if False not in oks else "rejected" if True not in oks else "partial"
-    assert status_of(items) == wanted
+@given(st.lists(st.sampled_from(["written", "refused", "shown"]), min_size=1, max_size=6))
+def test_the_status_agrees_with_the_items(ends: list[str]) -> None:
+    items = tuple(
+        WriteItemResult(str(number), end != "refused", decided=end != "shown") for number, end in enumerate(ends)
+    )
+    wanted = {("written",): "confirmed", ("refused",): "rejected", ("refused", "written"): "partial"}
+    assert status_of(items) == wanted.get(tuple(sorted(set(ends))), "undecided")
 
 
 def test_every_mutation_of_a_unit_has_a_key_of_its_own() -> None:

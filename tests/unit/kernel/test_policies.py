@@ -315,6 +315,7 @@ class Verdict:
     """A receipt whose verdict comes after a second."""
 
     state = "queued"
+    meta = None
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error

@@ -218,6 +218,7 @@ class Verdict:
     reason: str = ""
     decided: trio.Event = field(default_factory=trio.Event)
     state: str = "queued"
+    meta: None = None
 
     async def wait(self, *, observed: bool) -> int:
         await self.decided.wait()

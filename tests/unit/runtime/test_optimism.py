@@ -24,6 +24,7 @@ from atoma.contracts.execution import (
     WriteItemResult,
     WriteRequest,
     WriteResult,
+    path_of,
     status_of,
 )
 from atoma.contracts.policy import Policy
@@ -228,26 +229,55 @@ async def test_three_states(state: str, batch: bool, confirm: str, op: str, poli
         shown = with_rows({id: predicted(op, id) for id in ids}) if confirm == "optimistic" else CACHED
         assert await world.here() == shown, "before the answer"
         assert bool(done) == (confirm == "optimistic")
+        for outcome in done:
+            check_undecided(outcome)
         gate.set()
         await wait_all_tasks_blocked()
         assert await world.here() == with_rows(dict(final)), "after the answer"
         outcomes: Sequence[Any] = done[0].items if isinstance(done[0], ManyResult) else done
         if isinstance(done[0], ManyResult):
-            assert done[0].status == ("confirmed" if confirm == "optimistic" else state)
+            assert done[0].status == ("undecided" if confirm == "optimistic" else state)
         for place, outcome in enumerate(outcomes):
-            await check(outcome, place < good, confirm)
+            await check(outcome, place < good, state, confirm, policy)
     check_events(world, state, ids[good:], confirm, policy)
 
 
-async def check(outcome: Any, good: bool, confirm: str) -> None:
+def check_undecided(outcome: Any) -> None:
+    """What a call returned before the authority had answered: nowhere is it called confirmed."""
+    assert getattr(outcome, "status", "undecided") == "undecided"
+    handles: list[Any] = [item.handle for item in outcome] if hasattr(outcome, "status") else [outcome]
+    for handle in handles:
+        assert handle.state == "undecided"
+        assert (handle.meta.source, [step.node for step in handle.meta.path]) == ("local", ["overlay"])
+
+
+PATHS = {
+    "direct-remote": ["remote-far"],
+    "remote-first": ["remote-far"],
+    "volatile": ["local-write", "remote-far", "remote-far"],  # once as detached, once as carried out
+    "hybrid": ["remote-far", "local-write"],
+}
+
+
+def check_path(meta: ExecutionMeta, state: str, confirm: str, policy: str) -> None:
+    """A settled write has the trail of how it came about; what is shown first has that in front."""
+    nodes = PATHS[policy] if state == "confirmed" or policy != "hybrid" else ["remote-far"]  # a refusal ends a sequence
+    assert [step.node for step in meta.path] == (["overlay"] if confirm == "optimistic" else []) + nodes
+    last = [step.node for step in meta.path if step.outcome == "ok"][-1:]
+    assert meta.source == ("remote" if last == ["remote-far"] else "local")
+
+
+async def check(outcome: Any, good: bool, state: str, confirm: str, policy: str) -> None:
     """One result of one item."""
     if confirm == "strict" and not good:
         error = outcome if isinstance(outcome, AtomaError) else outcome.error
         assert isinstance(error, WriteRejected)
         assert error.reason == "DENIED"
+        assert path_of(error)[-1].node == "remote-far"
         return
     handle = outcome.handle if hasattr(outcome, "handle") else outcome
     assert handle.state == ("observed" if good else "rejected")
+    check_path(handle.meta, state, confirm, policy)
     if good:
         assert await handle.accepted() == await handle.observed()
     else:
@@ -327,6 +357,10 @@ async def test_rows_of_a_failed_write_are_as_they_were(failure: str, policy: str
         assert len({request.idem for request in world.far.asked}) == 1
         tries = len(world.far.asked)
         assert tries == (optimism.TRIES if code == "UNKNOWN_OUTCOME" else 1)
+        asked = [step for step in handle.meta.path if step.node in ("remote-far", "authority")]
+        asked = [step for step in asked if step.outcome != "detached"]
+        assert len(asked) == tries, "every try is in the trail"
+        assert handle.meta.source == ("remote" if failure == "one item refused" else "local")
         world.far.answer = lambda request: succeed(request)
         await world.notes.update("a", text="later", confirm="strict")  # nothing stands in its way
 
@@ -486,7 +520,7 @@ async def test_a_store_has_its_own_way_of_confirming_and_a_call_another() -> Non
             await notes.insert(Note(id="1"))
         assert scope.cancelled_caught
         handle = await notes.insert(Note(id="2"), confirm="optimistic")
-        assert handle.state in ("queued", "sent")
+        assert handle.state == "undecided"
         gate.set()
         assert (await notes.insert(Note(id="3"))).state == "observed"
     with pytest.raises(SchemaError):

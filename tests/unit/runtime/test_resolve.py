@@ -108,7 +108,7 @@ async def test_a_shown_write_that_hangs_is_settled_by_what_was_told() -> None:
     async with world() as (client, far):
         handle = await client.store(NOTES).insert(Note(id="1", text="as it is here"))
         await wait_all_tasks_blocked()
-        assert (handle.state, await here(client)) == ("sent", {"1": "as it is here"})
+        assert (handle.state, await here(client)) == ("undecided", {"1": "as it is here"})
         with trio.fail_after(0.001):
             found = await client.resolve(far.key())
         assert found.result is not None
@@ -164,7 +164,7 @@ async def test_cancelled_while_a_write_waits_for_its_turn_it_is_settled_all_the_
         with trio.move_on_after(1) as patience:
             await client.resolve(later)
         assert patience.cancelled_caught
-        assert (second.state, await here(client)) == ("queued", {"1": "second"})
+        assert (second.state, await here(client)) == ("undecided", {"1": "second"})
         await client.resolve(earlier)
         for handle in (first, second):
             with pytest.raises(WriteRejected) as refused:
