@@ -40,7 +40,7 @@ PLANTS: dict[str, Plant] = {
     ),
     "a foreign error of a remote write is certain": Plant("outcomes", "foreign = remote and", "foreign = False and"),
     "a write whose answer contradicts itself is believed": Plant(
-        "outcomes", "if result.status != (status_of(items)", "if False and result.status != (status_of(items)"
+        "outcomes", "if result.status != status_of(items)", "if False and result.status != status_of(items)"
     ),
     "a node is remote when nobody listens": Plant(
         "_steps", "            trail.source = source\n        return result", '            trail.source = "remote"\n        return result'
