@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import json
 import os
 import random
 import shlex
@@ -25,8 +26,7 @@ hypothesis.settings.load_profile("test")  # `--hypothesis-profile soak` override
 
 AsyncTest = Callable[..., Awaitable[object]]
 SEED = pytest.StashKey[int]()
-MACHINE = "machine"
-"""The group of tests that time something, bind a fixed port or kill processes: one worker runs them, one after another."""
+GROUPS = pytest.StashKey[str]()
 
 # A shell ignores Ctrl-C in what it runs in the background, and the programs that tests start and interrupt would inherit it.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -55,13 +55,57 @@ def pytest_configure(config: pytest.Config) -> None:
     """Take the seed of the run: the one of `PYTHONHASHSEED`, which alone can fix the order of sets, or a new one."""
     given = os.environ.get("PYTHONHASHSEED", "")
     seed = int(given) if given.isdigit() else random.SystemRandom().randrange(2**32)
-    config.stash[SEED] = getattr(config, "workerinput", {}).get("seed", seed)
+    config.stash[SEED] = _input_of(config).get("seed", seed)
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give every worker the seed of the run."""
+    """Give every worker the seed of the run, and a place to tell which tests are a group."""
     node.workerinput["seed"] = node.config.stash[SEED]
+    node.workerinput["groups"] = _groups_file(node.config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tell, in a worker, the group of each test that has one, before the worker says what it has collected."""
+    told = _input_of(session.config)
+    if told and told["workerid"] == "gw0":
+        marks = {item.nodeid: item.get_closest_marker("xdist_group") for item in session.items}
+        groups = {name: mark.args[0] for name, mark in marks.items() if mark is not None}
+        Path(told["groups"]).write_text(json.dumps(groups), encoding="utf-8")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Hand out tests one by one and groups as a whole; xdist's own scheduler finds no group with pytest 9.2."""
+    if config.getoption("dist") != "loadgroup":
+        return None
+    scheduling: Any = importlib.import_module("xdist.scheduler")
+    scheduler = scheduling.LoadScopeScheduling(config, log)
+
+    @functools.cache
+    def groups() -> dict[str, str]:
+        told: dict[str, str] = json.loads(Path(_groups_file(config)).read_text(encoding="utf-8"))
+        return told
+
+    # private; test_how_tests_run sees whether it still decides
+    scheduler._split_scope = lambda name: groups().get(name, name)
+    return scheduler
+
+
+def _input_of(config: pytest.Config) -> dict[str, Any]:
+    """What a worker was given; empty where tests run without workers."""
+    given: dict[str, Any] = getattr(config, "workerinput", {})
+    return given
+
+
+def _groups_file(config: pytest.Config) -> str:
+    """Where the first worker tells the groups."""
+    if GROUPS not in config.stash:
+        folder = tempfile.TemporaryDirectory(prefix="atoma-groups-")
+        config.add_cleanup(folder.cleanup)
+        config.stash[GROUPS] = f"{folder.name}/groups.json"
+    return config.stash[GROUPS]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -84,7 +128,7 @@ def mock_clock() -> trio.testing.MockClock:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     """Run a coroutine test under Trio; leave every other test to pytest."""
     clock = functools.partial(_clock_of, pyfuncitem)
-    _seed_scheduling(f"{pyfuncitem.config.stash[SEED]} {_name(pyfuncitem.nodeid)}")
+    _seed_scheduling(f"{pyfuncitem.config.stash[SEED]} {pyfuncitem.nodeid}")
     property_test = getattr(pyfuncitem.obj, "hypothesis", None)
     if property_test is not None:
         if inspect.iscoroutinefunction(property_test.inner_test):
@@ -101,11 +145,6 @@ def _seed_scheduling(seed: str) -> None:
     """Decide the order of tasks that could all run; Hypothesis does so for its own tests."""
     runner: Any = importlib.import_module("trio._core._run")  # private, as in atoma.testing.simulation.scheduling
     runner._r.seed(seed)
-
-
-def _name(nodeid: str) -> str:
-    """The name of a test by which pytest finds it; xdist appends the group."""
-    return nodeid.removesuffix(f"@{MACHINE}")
 
 
 def _clock_of(item: pytest.Function) -> trio.abc.Clock | None:
@@ -144,17 +183,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     """Say below each failure how to see it again."""
     report = yield
     if report.failed:
-        again = f"PYTHONHASHSEED={item.config.stash[SEED]} python3 dev.py test {shlex.quote(_name(item.nodeid))}"
-        worker = getattr(item.config, "workerinput", {}).get("workerid", "no worker")
+        again = f"PYTHONHASHSEED={item.config.stash[SEED]} python3 dev.py test {shlex.quote(item.nodeid)}"
+        worker = _input_of(item.config).get("workerid", "no worker")
         report.sections.append(("to run it again", f"{again}\n({worker}, files below {tempfile.gettempdir()})"))
     return report
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Print, and keep for `--last-failed`, the name by which pytest finds the test."""
-    if hasattr(report, "node"):  # it came from a worker
-        report.nodeid = _name(report.nodeid)
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

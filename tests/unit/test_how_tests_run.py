@@ -63,7 +63,8 @@ def test_a_warning():
     warnings.warn("old")
 
 @pytest.mark.xdist_group("machine")
-async def test_of_the_machine():
+@pytest.mark.parametrize("number", range(6))
+async def test_of_the_machine(number):
     met = []
 
     async def come_by(name):
@@ -104,15 +105,16 @@ def run_tests(folder: Path, tests: str, *arguments: str, seed: int | None = 1) -
     environment = {**os.environ, "COLUMNS": "200", "PYTHONHASHSEED": "random" if seed is None else str(seed)}
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rf", *arguments]
     outcome = subprocess.run(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        timeout=120,
+    )  # fmt: skip
     assert outcome.returncode == 1, outcome.stdout
     return outcome.stdout
 
 
 def order_in(said: str) -> str:
     """In which order tasks ran and a set was iterated."""
-    found = re.search(r"test_of_the_machine - AssertionError: (\w+)", said)
+    found = re.search(r"test_of_the_machine\[0\] - AssertionError: (\w+)", said)
     assert found, said
     return found[1]
 
@@ -129,14 +131,19 @@ def test_a_failure_reads_as_itself_and_a_warning_is_one(of_workers: str) -> None
     assert "test_failing.py::test_in_a_nursery - assert 1 == 2" in of_workers
     assert "ExceptionGroup" not in of_workers
     assert "test_failing.py::test_a_warning - UserWarning: old" in of_workers
-    assert "7 failed" in of_workers
+    assert "12 failed" in of_workers
 
 
 def test_a_failure_says_how_to_see_it_again(of_workers: str) -> None:
     again = "PYTHONHASHSEED=1 python3 dev.py test"
-    assert f"{again} tests/test_failing.py::test_of_the_machine\n" in of_workers
-    assert f"{again} 'tests/test_failing.py::test_where[0]'\n" in of_workers
-    assert "@machine" not in of_workers, "pytest finds no test by that name"
+    assert f"{again} tests/test_failing.py::test_in_a_nursery\n" in of_workers
+    assert f"{again} 'tests/test_failing.py::test_of_the_machine[0]'\n" in of_workers
+
+
+def test_one_worker_runs_the_tests_of_the_machine(of_workers: str) -> None:
+    ran = re.findall(r"test_failing.py::(\w+)(?:\[\d\])?'?\n\((gw\d)", of_workers)
+    assert len({worker for test, worker in ran if test == "test_of_the_machine"}) == 1
+    assert len({worker for test, worker in ran}) == 2
 
 
 def test_each_worker_has_its_own_temporary_folder(of_workers: str) -> None:
