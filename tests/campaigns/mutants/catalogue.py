@@ -57,6 +57,10 @@ OPERATORS: Final = (
 """The operators of Cosmic Ray that stand for mistakes people make. ``DeleteStatement`` is added to them."""
 
 
+BOUND_MIN: Final = 100
+"""A constant of this size or more is a bound chosen by taste: one more or less of it is nobody's promise."""
+
+
 class DeleteStatement:
     """An operator that puts ``pass`` in the place of a call, an ``await`` or an assignment to an attribute or an item."""
 
@@ -179,6 +183,7 @@ class _Spans:
     def __init__(self, source: str) -> None:
         self._lines = source.splitlines(keepends=True)
         self._functions: list[tuple[int, int, str]] = []
+        self._heads: list[tuple[int, int]] = []
         self._inert: list[tuple[tuple[int, int], tuple[int, int]]] = []
         self._walk(ast.parse(source), "")
 
@@ -196,8 +201,12 @@ class _Spans:
         return max((span for span in self._functions if span[0] <= line <= span[1]), default=(line, line, "<module>"))
 
     def is_inert(self, place: tuple[int, int]) -> bool:
-        """Whether ``place`` is an annotation, the body of a Protocol or what only type checkers read."""
-        return any(start <= place < end for start, end in self._inert)
+        """Whether ``place`` is an annotation, the ``*`` of a signature, a Protocol, or what only type checkers read."""
+        line, column = place
+        marker = self._lines[line - 1][column : column + 2] == "*," and any(
+            first <= line <= last for first, last in self._heads
+        )
+        return marker or any(start <= place < end for start, end in self._inert)
 
     def _walk(self, node: ast.AST, prefix: str) -> None:
         for child in ast.iter_child_nodes(node):
@@ -206,6 +215,7 @@ class _Spans:
                 name = f"{prefix}{child.name}."
                 if not isinstance(child, ast.ClassDef):
                     self._functions.append((child.lineno, child.end_lineno or child.lineno, name[:-1]))
+                    self._heads.append((child.lineno, child.body[0].lineno))
             self._inert += [_span(found) for found in _not_run(child)]
             self._walk(child, name)
 
@@ -218,8 +228,14 @@ def _not_run(node: ast.AST) -> Sequence[ast.expr | ast.stmt]:
             return [returns]
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return [node]
+        case ast.Call(func=ast.Name(id="dataclass" | "field"), keywords=keywords):
+            return [keyword.value for keyword in keywords]  # slots, frozen: what only a program's author runs into
+        case ast.Assign(value=ast.Constant(value=int() | float() as number)) if abs(number) >= BOUND_MIN:
+            return [node.value]
         case ast.ClassDef(bases=bases) if any(isinstance(base, ast.Name) and base.id == "Protocol" for base in bases):
             return [node]
+        case ast.ClassDef(keywords=[_, *_] as keywords):
+            return [keyword.value for keyword in keywords]
         case ast.Expr(value=ast.Constant()):
             return [node]
         case _:
