@@ -142,6 +142,8 @@ class Board:
         cards, scope = self._cards, status.scope(BOARD)
         waiting = _sync_states(backlog.outbox, online=status.state == "online")
         titles = {card.id: card.title for card in cards}
+        schema = self._device.client.schema
+        inbox = [entry for entry in backlog.inbox if not entry.resolution]
         views = [
             CardView(card.id, card.title, card.lane, card.pos, card.by, waiting.get(card.id, "synced"))
             for card in cards
@@ -157,7 +159,7 @@ class Board:
             cursor=scope.cursor,
             head=scope.head,
             lanes={lane: tuple(view for view in views if view.lane == lane) for lane in LANES},
-            inbox=tuple(conflict_view(entry, _title(entry, titles)) for entry in backlog.inbox if not entry.resolution),
+            inbox=tuple(conflict_view(entry, schema, _title(entry, titles)) for entry in inbox),
         )
 
     # what people do

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from atoma.contracts.overlay import InboxEntry
 from atoma.contracts.values import Scalar
 from atoma.inspector.views import ConflictView, FieldView
+from atoma.schema import Schema
 
 BYTES_SHOWN = 16
 
@@ -18,7 +19,13 @@ def plain(value: object) -> object:
     return value
 
 
-def conflict_view(entry: InboxEntry, title: str = "") -> ConflictView:
+def shown_values(schema: Schema, store: str, image: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+    """``image`` with its booleans; of a store that is declared no more, as it is kept."""
+    spec = schema.stores.get(store)
+    return image if spec is None else spec.with_booleans(image)
+
+
+def conflict_view(entry: InboxEntry, schema: Schema, title: str = "") -> ConflictView:
     """``entry`` with the fields that are not the same everywhere; ``title`` is the row's id unless given."""
     return ConflictView(
         mid=entry.mid,
@@ -29,13 +36,16 @@ def conflict_view(entry: InboxEntry, title: str = "") -> ConflictView:
         message=entry.message,
         at_ms=entry.at_ms,
         resolution=entry.resolution.replace("_", " "),
-        fields=conflict_fields(entry),
+        fields=conflict_fields(entry, schema),
     )
 
 
-def conflict_fields(entry: InboxEntry) -> tuple[FieldView, ...]:
+def conflict_fields(entry: InboxEntry, schema: Schema) -> tuple[FieldView, ...]:
     """The fields whose base, mine and theirs are not all equal, in the order of the columns."""
-    images = [entry.base, entry.mine, entry.theirs]
+    images = [
+        None if image is None else shown_values(schema, entry.store, image)
+        for image in (entry.base, entry.mine, entry.theirs)
+    ]
     names = dict.fromkeys(name for image in images for name in image or {})
     found: list[FieldView] = []
     for name in names:

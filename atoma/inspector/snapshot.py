@@ -10,8 +10,8 @@ from atoma.client import Client
 from atoma.contracts.codec import decode
 from atoma.contracts.overlay import ACKED, PARKED, InboxEntry, PendingMutation
 from atoma.contracts.query import QuerySpec, Sort
-from atoma.contracts.sync import MutationBody, Op
-from atoma.inspector.conflicts import conflict_view, plain
+from atoma.contracts.sync import MutationBody, Op, as_image
+from atoma.inspector.conflicts import conflict_view, plain, shown_values
 from atoma.inspector.graph import graph_view
 from atoma.inspector.plugin import Inspection
 from atoma.inspector.views import (
@@ -28,6 +28,7 @@ from atoma.inspector.views import (
     StoreView,
 )
 from atoma.ports import LiveInspection, LocalTx
+from atoma.schema import Schema
 from atoma.sync import SyncStatus
 
 OUTBOX_SHOWN = 100
@@ -85,6 +86,7 @@ async def take_snapshot(target: Inspected, clients: Sequence[Inspected]) -> Insp
     stores, commit = await _stores(target)
     now_ms = target.eye.environment.wall_ms()
     online = status.state == "online"
+    schema = target.client.schema
     return InspectorState(
         key=target.key,
         clients=[ClientView(client.key, client.name) for client in clients],
@@ -96,9 +98,9 @@ async def take_snapshot(target: Inspected, clients: Sequence[Inspected]) -> Insp
         policies=_policies(target.client),
         nodes=target.eye.nodes,
         trails=target.eye.trails,
-        outbox=[outbox_view(item, online=online, now_ms=now_ms) for item in backlog.outbox[:OUTBOX_SHOWN]],
+        outbox=[outbox_view(item, schema, online=online, now_ms=now_ms) for item in backlog.outbox[:OUTBOX_SHOWN]],
         lanes=_lanes(target.eye, status, now_ms),
-        conflicts=[conflict_view(entry) for entry in list(backlog.inbox)[-INBOX_SHOWN:]][::-1],
+        conflicts=[conflict_view(entry, schema) for entry in list(backlog.inbox)[-INBOX_SHOWN:]][::-1],
         log=target.eye.log,
     )
 
@@ -112,13 +114,14 @@ async def look_at_rows(target: Inspected, store: str) -> RowsView:
     spec = target.client.schema.store(store)
     result = await target.eye.database.read(store, QuerySpec(order=(Sort("id"),), limit=ROWS_SHOWN))
     rows = tuple(
-        (row.id, *(plain(row.image.get(name)) for name in spec.value_columns), row.version, row.seq)
+        (row.id, *(plain(image.get(name)) for name in spec.value_columns), row.version, row.seq)
         for row in result.rows
+        for image in [spec.with_booleans(row.image)]
     )
     return RowsView(("id", *spec.value_columns, "_ver", "_seq"), rows)
 
 
-def outbox_view(item: PendingMutation, *, online: bool, now_ms: int) -> OutboxView:
+def outbox_view(item: PendingMutation, schema: Schema, *, online: bool, now_ms: int) -> OutboxView:
     """One pending mutation for people."""
     body = decode(item.body, MutationBody)
     states = {ACKED: "accepted", PARKED: "set aside"}
@@ -130,13 +133,18 @@ def outbox_view(item: PendingMutation, *, online: bool, now_ms: int) -> OutboxVi
         attempts=item.attempts,
         next_s=-(-next_ms // 1000),
         last_error=item.last_error,
-        ops=tuple(OpView(op.kind, op.store, op.id, _summary(op)) for op in body.ops),
+        ops=tuple(OpView(op.kind, op.store, op.id, _summary(op, schema)) for op in body.ops),
     )
 
 
-def _summary(op: Op) -> str:
-    text = ", ".join(f"{name} = {plain(value)!r}" for name, value in op.values.items()) or op.id
+def _summary(op: Op, schema: Schema) -> str:
+    values = shown_values(schema, op.store, as_image(op.values))
+    text = ", ".join(f"{name} = {_word(plain(value))}" for name, value in values.items()) or op.id
     return text if len(text) <= SUMMARY_SHOWN else text[: SUMMARY_SHOWN - 1] + "…"
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 async def _stores(target: Inspected) -> tuple[list[StoreView], int]:

@@ -35,7 +35,16 @@ from atoma.ports.live import (
     apply_batch,
 )
 from atoma.ports.local import LocalTx
-from atoma.ports.service import AdmitsLoopback, Peer, Principal, ServiceHost, SyncLink, SyncService, TokenVerifier
+from atoma.ports.service import (
+    AdmitsLoopback,
+    DeclaresStores,
+    Peer,
+    Principal,
+    ServiceHost,
+    SyncLink,
+    SyncService,
+    TokenVerifier,
+)
 
 __all__ = [
     "APPLY",
@@ -49,6 +58,7 @@ __all__ = [
     "Channel",
     "Commit",
     "CommitFeed",
+    "DeclaresStores",
     "Environment",
     "Insert",
     "LiveBatch",

@@ -27,6 +27,7 @@ from atoma.contracts.sync import (
     SnapshotReply,
     SnapshotRequest,
 )
+from atoma.schema.spec import Schema
 
 
 @runtime_checkable
@@ -139,6 +140,16 @@ class AdmitsLoopback(Protocol):
     @property
     def admits_loopback(self) -> bool:
         """Whether it does."""
+        ...
+
+
+@runtime_checkable
+class DeclaresStores(Protocol):
+    """A host that says what its stores hold; without it, nobody on the way knows a boolean from a number."""
+
+    @property
+    def schema(self) -> Schema:
+        """The declared stores."""
         ...
 
 

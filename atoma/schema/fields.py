@@ -60,6 +60,16 @@ class Field:
     decode: Decode | None
     plain: Plain | None = None
 
+    @property
+    def boolean(self) -> bool:
+        """Whether 0 and 1 in the column stand for false and true."""
+        if self.sql_type != "INTEGER":
+            return False
+        try:
+            return self.encode(True) == 1
+        except ValidationError:
+            return False
+
     def encode_column(self, values: Sequence[object]) -> Sequence[Scalar]:
         """``encode`` of every value; one that is refused raises :class:`ValidationError`."""
         if self.plain is not None and self.plain(values):

@@ -83,6 +83,7 @@ class StoreSpec(Generic[T]):
 
     Attributes:
         value_columns: Column names in declaration order, without the id.
+        booleans: Columns whose 0 and 1 stand for false and true.
     """
 
     __slots__ = (
@@ -90,6 +91,7 @@ class StoreSpec(Generic[T]):
         "_encoders",
         "_read",
         "_value_names",
+        "booleans",
         "confirm",
         "conflict",
         "durability",
@@ -155,6 +157,7 @@ class StoreSpec(Generic[T]):
         self._encoders = [(key, field.encode) for key, field in self.fields.items() if key != "id"]
         self._decoders = [(key, field.decode) for key, field in self.fields.items() if field.decode is not None]
         self.value_columns = tuple(name for name in self.fields if name != "id")
+        self.booleans = frozenset(name for name, field in self.fields.items() if field.boolean)
         self._value_names = dict.fromkeys(self.value_columns).keys()
         self._read: Callable[[T], tuple[object, ...]] = attrgetter("id", *self.value_columns)
 
@@ -249,6 +252,12 @@ class StoreSpec(Generic[T]):
             if name in values and decode is not None:
                 values[name] = decode(values[name])
         return cast("T", cast("Any", self.model)(**values))
+
+    def with_booleans(self, image: Mapping[str, Scalar]) -> RowImage:
+        """``image`` as it is shown to whoever knows its fields by name: with true and false where that is meant."""
+        return {
+            name: bool(value) if name in self.booleans and value is not None else value for name, value in image.items()
+        }
 
     def scope_of(self, image: Mapping[str, Scalar]) -> str:
         """The scope that a full image belongs to."""

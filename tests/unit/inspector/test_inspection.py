@@ -175,8 +175,32 @@ def test_a_conflict_lists_the_fields_that_moved(
     fields: list[tuple[object, ...]],
 ) -> None:
     entry = InboxEntry(1, "notes", "n", "main", "CONFLICT", "", Op("patch", "notes", "n"), base, mine, theirs, 3, 0)  # type: ignore[arg-type]
-    found = [(view.name, view.base, view.mine, view.theirs, view.differs) for view in conflict_fields(entry)]
+    found = [(view.name, view.base, view.mine, view.theirs, view.differs) for view in conflict_fields(entry, SCHEMA)]
     assert found == fields
+
+
+async def test_a_boolean_is_shown_as_one(tmp_path: Path) -> None:
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Task:
+        id: str
+        done: bool
+        count: int = 1
+
+    tasks = StoreSpec("tasks", Task)
+    schema = Schema(tasks)
+    eye = Inspection()
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(tmp_path / "t.db")), Nowhere(), Sync([tasks]), eye]
+    async with open_client(schema, plugins=plugins, policy="sync-queue") as client:
+        target = Inspected("one", "One", client, eye)
+        await client.store(tasks).insert(Task(id="t", done=True))
+        view = await look_at_rows(target, "tasks")
+        assert repr(view.rows[0][:3]) == "('t', True, 1)"
+        (waiting,) = (await take_snapshot(target, [target])).outbox
+        assert waiting.ops[0].summary == "done = true, count = 1"
+    op = Op("patch", "tasks", "t")
+    entry = InboxEntry(1, "tasks", "t", "main", "CONFLICT", "", op, {"done": 0}, {"done": 1}, None, 3, 0)
+    (shown,) = conflict_fields(entry, schema)
+    assert repr((shown.base, shown.mine, shown.theirs)) == "(False, True, None)"
 
 
 def test_a_transaction_is_counted_once() -> None:

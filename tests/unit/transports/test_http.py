@@ -53,6 +53,9 @@ class Site:
         self.face.get("/long", self.long)
         self.face.post("/act", self.act)
         self.face.events("/events", self.feed)
+        self.face.events("/refused", self.refused)
+        self.face.events("/broken", self.broken)
+        self.face.events("/quiet", self.quiet)
         if package:
             self.face.folder("/", package, "static")
         self.ours, self.theirs = trio.testing.memory_stream_pair()
@@ -86,6 +89,16 @@ class Site:
             await trio.sleep_forever()
         finally:
             self.active -= 1
+
+    async def refused(self, request: HttpRequest, send: EventSender) -> None:
+        await trio.sleep(0.05)
+        raise HttpError(403, "not for you")
+
+    async def broken(self, request: HttpRequest, send: EventSender) -> None:
+        raise RuntimeError("SELECT secret")
+
+    async def quiet(self, request: HttpRequest, send: EventSender) -> None:
+        await trio.sleep_forever()
 
     async def run(self) -> None:
         hosting = Hosting(Host(), PEER, host_check(()), ChannelLimits(), self.drain)
@@ -332,3 +345,19 @@ async def test_files_come_from_the_package_and_from_nowhere_else(
             "/app.js%00",
         ):
             assert (await page.ask("GET", path))[0] == 404, path
+
+
+async def test_an_event_stream_can_be_refused_before_its_first_event(caplog: pytest.LogCaptureFixture) -> None:
+    async with site() as page:
+        assert (await page.ask("GET", "/refused"))[::2] == (403, "not for you\n")
+        caplog.set_level(logging.CRITICAL, "atoma.transports")
+        status, _, text = await page.ask("GET", "/broken")
+        assert (status, "SELECT" in text) == (500, False)
+        assert (await page.ask("GET", "/state"))[0] == 200
+
+
+async def test_an_event_stream_without_news_begins_all_the_same() -> None:
+    async with site() as page:
+        with trio.fail_after(1):
+            status, fields, _ = await page.ask("GET", "/quiet")
+        assert (status, fields["content-type"]) == (200, "text/event-stream")

@@ -31,6 +31,7 @@ from atoma_transports.http.envelope import (
     Encoding,
 )
 from atoma_transports.http.messages import HttpError
+from atoma_transports.http.named import with_booleans
 from atoma_transports.http.streams import Events, Form, Records, Wanted, answer_stream
 from atoma_transports.http.wire import Gone, Late, ServerWire
 from atoma_transports.serving.admission import Admission
@@ -85,6 +86,8 @@ class Calls:
         if encoding is None:
             raise refused(415, "send application/json or application/vnd.msgpack")
         admitted = await self._admit(asked)
+        if encoding is AS_JSON:
+            admitted = with_booleans(admitted, self._hosting.host)
         body = await self._body(asked)
         if served is None:
             return await self._special(asked, encoding, admitted, body)

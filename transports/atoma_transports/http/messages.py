@@ -89,7 +89,8 @@ class EventSender(Protocol):
 Handler: TypeAlias = Callable[[HttpRequest], Awaitable[HttpResponse]]
 """Answers a request; cancelled when the client goes away."""
 EventHandler: TypeAlias = Callable[[HttpRequest, EventSender], Awaitable[None]]
-"""Feeds an event stream until it returns; cancelled when the client goes away."""
+"""Feeds an event stream until it returns; cancelled when the client goes away. An :class:`HttpError` that it raises before its
+first event is the answer."""
 
 
 def event_text(data: str, event: str = "", id: str = "") -> str:

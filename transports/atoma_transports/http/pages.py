@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl
 import trio
 
 from atoma.ports.tasks import open_tasks
+from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports.http.asked import Asked, from_own_page
 from atoma_transports.http.messages import EventHandler, Handler, HttpError, HttpRequest, HttpResponse, event_text
 from atoma_transports.http.routes import Routes
@@ -20,6 +21,8 @@ logger = logging.getLogger("atoma.transports")
 
 BODY_BYTES_MAX = 1024 * 1024
 COMMENT_EVERY_S = 15.0
+BEGIN_S = 0.1
+FAILED = "the server failed to answer; its log says why"
 
 SECURITY_FIELDS = {
     "content-security-policy": (
@@ -88,38 +91,70 @@ class Pages:
             raise
         except Exception:
             logger.exception("a page handler failed")
-            return HttpResponse(b"the server failed to answer; its log says why\n", 500)
+            raise HttpError(500, FAILED) from None
 
     async def _stream_events(self, request: HttpRequest, feed: EventHandler) -> None:
-        """Send events until ``feed`` returns, the client leaves, or the server drains."""
-        own = {"content-type": "text/event-stream", "connection": "close", "x-accel-buffering": "no"}
-        await self._wire.write(self._wire.begin(200, fields_of(own)))
+        """Send events until ``feed`` returns, the client leaves, or the server drains.
+
+        Raises:
+            HttpError: The feed refuses the request before its first event: nothing has been sent yet.
+        """
 
         async def work() -> None:
             async with open_tasks() as nursery:
-                writer = BodyWriter(self._wire, self._hosting.limits)
-
-                async def send(data: str, *, event: str = "", id: str = "") -> None:
-                    if not await writer.put(event_text(data, event, id).encode()):
-                        raise Gone
+                events = _Events(self._wire, self._hosting.limits, nursery)
 
                 async def until_drained() -> None:
                     await self._hosting.drain.wait()
                     nursery.cancel_scope.cancel()
 
-                nursery.start_soon(writer.run)
                 nursery.start_soon(until_drained)
-                nursery.start_soon(stay_warm, writer)
+                nursery.start_soon(events.begin_soon)
                 try:
-                    await feed(request, send)
-                    await writer.flushed()
+                    await feed(request, events.send)
+                    await events.begin()
+                    await events.writer.flushed()
                 except Gone:
                     raise
-                except Exception:
+                except Exception as error:
+                    if isinstance(error, HttpError) and not events.begun:
+                        raise
                     logger.exception("an event stream failed")
+                    if not events.begun:
+                        raise HttpError(500, FAILED) from None
                 nursery.cancel_scope.cancel()
 
         await self._wire.attended(work)
+
+
+class _Events:
+    """The answer to somebody who reads events; it begins with the first of them, or when none has come for a moment."""
+
+    def __init__(self, wire: ServerWire, limits: ChannelLimits, nursery: trio.Nursery) -> None:
+        self.writer = BodyWriter(wire, limits)
+        self.begun = False
+        self._wire = wire
+        self._nursery = nursery
+
+    async def send(self, data: str, *, event: str = "", id: str = "") -> None:
+        """See :class:`atoma_transports.http.messages.EventSender`."""
+        await self.begin()
+        if not await self.writer.put(event_text(data, event, id).encode()):
+            raise Gone
+
+    async def begin(self) -> None:
+        """Send the head, once."""
+        if not self.begun:
+            self.begun = True
+            own = {"content-type": "text/event-stream", "connection": "close", "x-accel-buffering": "no"}
+            await self._wire.write(self._wire.begin(200, fields_of(own)))
+            self._nursery.start_soon(self.writer.run)
+            self._nursery.start_soon(stay_warm, self.writer)
+
+    async def begin_soon(self) -> None:
+        """Send the head to a client that would otherwise not know that it is heard."""
+        await trio.sleep(BEGIN_S)
+        await self.begin()
 
 
 async def stay_warm(writer: BodyWriter) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+import math
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -15,7 +16,7 @@ from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import explain, refusal
 from atoma_transports._channel.methods import Feed
 from atoma_transports._channel.session import Session
-from atoma_transports.http.answers import COMMON
+from atoma_transports.http.answers import COMMON, Refused
 from atoma_transports.http.envelope import EVENTS, ITEMS, pack_record
 from atoma_transports.http.messages import event_text
 from atoma_transports.http.wire import ServerWire
@@ -110,13 +111,26 @@ async def answer_stream(wire: ServerWire, hosting: Hosting, admitted: Session, w
 
     Raises:
         Gone: The client has left.
+        Refused: The feed did not open before the deadline or the end of the token.
+        AtomaError: The feed refuses to open: nothing has been sent yet, so that this is told by a status.
     """
+    opening = trio.CancelScope(deadline=min(wanted.deadline, admitted.expires_at))
 
-    async def work(writer: BodyWriter) -> None:
-        refused = await _fed(writer, hosting, admitted, wanted)
-        writer.put_now(wanted.form.end() if refused is None else wanted.form.error(refused))
+    async def whole() -> None:
+        with opening:
+            async with wanted.feed(admitted.service, wanted.message) as items:
+                opening.deadline = math.inf
 
-    await answer_in_parts(wire, hosting, wanted.form, work)
+                async def work(writer: BodyWriter) -> None:
+                    refused = await _fed(writer, hosting, admitted, wanted, items)
+                    writer.put_now(wanted.form.end() if refused is None else wanted.form.error(refused))
+
+                await _send_parts(wire, hosting, wanted.form, work)
+        if opening.cancelled_caught:
+            raise Refused(_late(admitted, wanted))
+
+    await wire.attended(whole)
+    await wire.write(wire.end())
 
 
 async def answer_in_parts(
@@ -127,24 +141,26 @@ async def answer_in_parts(
     Raises:
         Gone: The client has left, and ``work`` was cancelled.
     """
+    await wire.attended(lambda: _send_parts(wire, hosting, form, work))
+    await wire.write(wire.end())
+
+
+async def _send_parts(
+    wire: ServerWire, hosting: Hosting, form: Form, work: Callable[[BodyWriter], Awaitable[None]]
+) -> None:
     own = [(b"content-type", form.content_type.encode()), (b"x-accel-buffering", b"no"), *COMMON]
     if form.content_type == EVENTS:
         own.append((b"connection", b"close"))
     await wire.write(wire.begin(200, own))
-
-    async def body() -> None:
-        async with open_tasks() as nursery:
-            writer = BodyWriter(wire, hosting.limits)
-            nursery.start_soon(writer.run)
-            nursery.start_soon(_stay_alive, writer, form, hosting.limits.ping_s)
-            if form.begin:
-                writer.put_now(form.begin)
-            await work(writer)
-            await writer.flushed()
-            nursery.cancel_scope.cancel()
-
-    await wire.attended(body)
-    await wire.write(wire.end())
+    async with open_tasks() as nursery:
+        writer = BodyWriter(wire, hosting.limits)
+        nursery.start_soon(writer.run)
+        nursery.start_soon(_stay_alive, writer, form, hosting.limits.ping_s)
+        if form.begin:
+            writer.put_now(form.begin)
+        await work(writer)
+        await writer.flushed()
+        nursery.cancel_scope.cancel()
 
 
 async def _stay_alive(writer: BodyWriter, form: Form, every_s: float) -> None:
@@ -154,13 +170,17 @@ async def _stay_alive(writer: BodyWriter, form: Form, every_s: float) -> None:
             writer.put_now(form.alive)
 
 
-async def _fed(writer: BodyWriter, hosting: Hosting, admitted: Session, wanted: Wanted) -> ErrorInfo | None:
+def _late(admitted: Session, wanted: Wanted) -> ErrorInfo:
+    if wanted.deadline <= admitted.expires_at:
+        return refusal("TIMEOUT", "the caller's deadline has passed")
+    return refusal("AUTH_EXPIRED", "the token has expired")
+
+
+async def _fed(
+    writer: BodyWriter, hosting: Hosting, admitted: Session, wanted: Wanted, items: AsyncIterator[msgspec.Struct]
+) -> ErrorInfo | None:
     """Put every item; why it ended before the end, if it did."""
     refused: list[ErrorInfo] = []
-    if wanted.deadline <= admitted.expires_at:
-        late = refusal("TIMEOUT", "the caller's deadline has passed")
-    else:
-        late = refusal("AUTH_EXPIRED", "the token has expired")
     async with open_tasks() as nursery:
 
         async def drained() -> None:
@@ -171,26 +191,27 @@ async def _fed(writer: BodyWriter, hosting: Hosting, admitted: Session, wanted: 
         nursery.start_soon(drained)
         with trio.CancelScope(deadline=min(wanted.deadline, admitted.expires_at)) as scope:
             try:
-                refused.extend(await _put_items(writer, hosting, admitted, wanted))
+                refused.extend(await _put_items(writer, hosting, wanted, items))
             except Exception as error:  # whatever a feed raises is told to whoever reads it
                 refused.append(explain(error, wanted.method, wanted.trace_id))
         if scope.cancelled_caught:
-            refused.append(late)
+            refused.append(_late(admitted, wanted))
         nursery.cancel_scope.cancel()
     return refused[0] if refused else None
 
 
-async def _put_items(writer: BodyWriter, hosting: Hosting, admitted: Session, wanted: Wanted) -> tuple[ErrorInfo, ...]:
-    async with wanted.feed(admitted.service, wanted.message) as items:
-        try:
-            async for item in items:
-                data = wanted.form.item(item)
-                if len(data) > hosting.limits.frame_bytes:
-                    return (refusal("TOO_LARGE", f"an item takes {len(data)} bytes"),)
-                if not await writer.put(data):
-                    slow_s = hosting.limits.slow_s
-                    return (refusal("SLOW_CONSUMER", f"nothing was taken from the stream for {slow_s:g} s"),)
-        finally:
-            if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
-                await items.aclose()
+async def _put_items(
+    writer: BodyWriter, hosting: Hosting, wanted: Wanted, items: AsyncIterator[msgspec.Struct]
+) -> tuple[ErrorInfo, ...]:
+    try:
+        async for item in items:
+            data = wanted.form.item(item)
+            if len(data) > hosting.limits.frame_bytes:
+                return (refusal("TOO_LARGE", f"an item takes {len(data)} bytes"),)
+            if not await writer.put(data):
+                slow_s = hosting.limits.slow_s
+                return (refusal("SLOW_CONSUMER", f"nothing was taken from the stream for {slow_s:g} s"),)
+    finally:
+        if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
+            await items.aclose()
     return ()

@@ -13,7 +13,7 @@ import trio.testing
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.sync import Cursor, Hint, NotifyRequest, PullReply, PullRequest
-from atoma.errors import AuthenticationError
+from atoma.errors import AuthenticationError, RemoteError
 from atoma.ports import Peer, Principal, SyncService
 from atoma_transports.adapters import ChannelLimits
 from atoma_transports.http import HttpFace
@@ -90,6 +90,10 @@ class Hub(Unasked):
                 await trio.sleep_forever()
 
         async with self.working():
+            if "not-yours" in request.scopes:
+                raise RemoteError("you may not read this scope", remote_code="PERMISSION_DENIED")
+            if "slow" in request.scopes:
+                await trio.sleep_forever()
             yield heads()
 
 

@@ -16,7 +16,7 @@ from atoma.errors import RemoteError
 from atoma.ports import Principal
 from atoma_transports.adapters import ChannelLimits
 from atoma_transports.protocol.json_mapping import encode_json
-from tests.unit.transports.http.kit import ITEMS, MSGPACK, Client, Hub, open_site, records
+from tests.unit.transports.http.kit import ITEMS, MSGPACK, Answer, Client, Hub, open_site, pull, records
 
 pytestmark = pytest.mark.virtual_time
 SCOPES = NotifyRequest(("main", "end"))
@@ -107,6 +107,42 @@ async def test_a_failure_is_told_at_the_end(packed: bool, caplog: pytest.LogCapt
             assert told is not None
             assert (told.code, "SELECT" in told.message) == (code, False)
             assert site.hub.active == 0
+
+
+async def ask(client: Client, *, packed: bool, scopes: tuple[str, ...], **fields: str) -> Answer:
+    if packed:
+        return await client.ask("POST", "/v1/notify", encode(NotifyRequest(scopes)), content_type=MSGPACK, **fields)
+    return await client.ask("GET", f"/v1/notify?scope={'&scope='.join(scopes)}", b"", **fields)
+
+
+@both
+async def test_what_may_not_be_listened_to_is_told_by_a_status(packed: bool) -> None:
+    """An `EventSource` sees that it failed, and nobody takes an error for an event of a stream that began well."""
+    async with open_site() as site:
+        client = site.connect()
+        answer = await ask(client, packed=packed, scopes=("main", "not-yours"))
+        assert (answer.status, answer.code) == (403, "PERMISSION_DENIED")
+        answer = await ask(client, packed=packed, scopes=("slow",), atoma_budget_ms="500")
+        assert (answer.status, answer.code) == (504, "TIMEOUT")
+        site.hub.tokens["short"] = Principal("carol", expires_in_s=3)
+        answer = await ask(client, packed=packed, scopes=("slow",), authorization="Bearer short")
+        assert (answer.status, answer.code) == (401, "AUTH_EXPIRED")
+        assert (await client.call("pull", pull())).status == 200  # the connection is as good as before
+        assert site.hub.active == 0
+
+
+@both
+async def test_who_leaves_while_a_stream_opens_is_not_waited_for(packed: bool) -> None:
+    async with open_site() as site:
+        client = site.connect()
+        await client.send(
+            "POST", "/v1/notify", encode(NotifyRequest(("slow",))), content_type=MSGPACK
+        ) if packed else await client.send("GET", "/v1/notify?scope=slow")
+        await trio.sleep(1)
+        assert site.hub.active == 1
+        await client.stream.aclose()
+        await trio.sleep(1)
+        assert (site.hub.active, site.open) == (0, 0)
 
 
 @both
