@@ -14,7 +14,7 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import cancel_cases, local_cases, sync_cases, wire_cases
+from benchmarks import attack_cases, cancel_cases, local_cases, sync_cases, wire_cases
 from benchmarks.measure import Row, bare_fsync, filesystem, machine
 
 PACKAGES = ("trio", "apsw", "msgspec", "trio-websocket", "grpclib", "grpcio", "websockets", "uvicorn", "starlette")
@@ -39,6 +39,7 @@ GROUPS: dict[str, Callable[[Path], Awaitable[list[Row]]]] = {
     "first-sync": sync_cases.first_sync,
     "cancel": cancel_cases.cancel,
     "wires": wire_cases.wires,
+    "attacks": attack_cases.attacks,
 }
 
 

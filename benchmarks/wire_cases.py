@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import resource
-import subprocess
-import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import trio
 
 from benchmarks.measure import Row, Samples
+from benchmarks.programs import Program, running
 from benchmarks.wire.ours import transport
 
 ROUNDS = 3
 WARM_UP, CALLS, ITEMS, IDLE = 300, 1_500, 5_000, 1_000
 IDLE_S = 5.0
+PROGRAM = "benchmarks.wire.program"
 
 CALLING = {
     "gRPC unary": (("grpc", "grpc"), ("grpcio", "grpcio"), ("grpclib", "grpclib")),
@@ -35,41 +34,6 @@ STREAMING = {
     "WebSocket push": (("websocket", "websocket"), ("websockets", "websockets")),
     "HTTP stream": (("http", "http"),),
 }
-
-
-@dataclass(slots=True)
-class Program:
-    """One end, running."""
-
-    process: subprocess.Popen[str]
-
-    def ask(self, order: object) -> dict[str, float]:
-        """Send one line and read the answer."""
-        assert self.process.stdin is not None
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        return self.hear()
-
-    def hear(self) -> dict[str, float]:
-        """The next answer."""
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.process.args!r} ended with {self.process.wait()}")
-        answer: dict[str, float] = json.loads(line)
-        return answer
-
-
-@contextmanager
-def running(*arguments: str) -> Iterator[Program]:
-    """A program until the block is left."""
-    command = [sys.executable, "-m", "benchmarks.wire.program", *arguments]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield Program(process)
-    finally:
-        process.kill()
-        process.wait()
 
 
 @dataclass(slots=True)
@@ -116,9 +80,9 @@ def _compare(
 
 
 def _pair(stack: ExitStack, server: str, client: str) -> Pair:
-    served = stack.enter_context(running("server", server))
+    served = stack.enter_context(running(PROGRAM, "server", server))
     port = int(served.hear()["port"])
-    return Pair(served, stack.enter_context(running("client", client, str(port))))
+    return Pair(served, stack.enter_context(running(PROGRAM, "client", client, str(port))))
 
 
 def _lines(case: str, names: list[str], both: Samples, server: Samples, latency: Samples, unit: str) -> list[Row]:
@@ -144,7 +108,7 @@ async def _idle() -> list[Row]:
     _more_files()
     rows: list[Row] = []
     for kind in ("websocket", "grpc", "http"):
-        with running("server", kind) as server:
+        with running(PROGRAM, "server", kind) as server:
             port = int(server.hear()["port"])
             before = server.ask("cpu")
             async with _many(kind, port):

@@ -14,8 +14,9 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Protocol
+
+from benchmarks.programs import answer_questions, tell
 
 KINDS = {
     "websocket": "benchmarks.wire.ours",
@@ -54,28 +55,6 @@ class Caller(Protocol):
 
     async def together(self, work: list[Callable[[], Awaitable[None]]]) -> None:
         """Run everything at the same time."""
-
-
-def tell(answer: object) -> None:
-    """One line to whoever started this process."""
-    print(json.dumps(answer), flush=True)
-
-
-def resident() -> int:
-    """Bytes of memory this process holds; 0 where the system does not tell."""
-    try:
-        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
-    except OSError:
-        return 0
-
-
-def answer_questions() -> None:
-    """Tell CPU and memory whenever a line comes in; the end of standard input ends the process."""
-    for _ in sys.stdin:
-        tell({"cpu_s": time.process_time(), "resident": resident()})
-    import os
-
-    os._exit(0)
 
 
 async def obey(caller: Caller) -> None:

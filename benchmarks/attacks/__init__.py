@@ -1,0 +1,1 @@
+"""A hub under attack: the hub, a bystander and an attacker, each in a process of its own."""

@@ -1,0 +1,68 @@
+"""The attacker: ``python -m benchmarks.attacks.attacker PORT NAME SECONDS`` attacks for so long, and no longer."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import trio
+
+from benchmarks.attacks.shapes import PIECE_BYTES, SHAPES, Shape
+from benchmarks.programs import tell
+
+PAUSE_S = 0.005
+LOST = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+async def strike(stream: trio.SocketStream, shape: Shape) -> int:
+    """One connection's worth of the attack; how many bytes were sent."""
+    await stream.send_all(shape.opening)
+    sent = len(shape.opening)
+    if not shape.unit:
+        with trio.move_on_after(shape.patience_s):
+            await stream.receive_some()
+        return sent
+    seen = b""
+    while shape.welcome not in seen:
+        data = await stream.receive_some()
+        if not data:
+            return sent
+        seen += data
+    piece = shape.unit * (PIECE_BYTES // len(shape.unit))
+
+    async def drop_answers() -> None:
+        while await stream.receive_some():
+            pass
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(drop_answers)
+        while True:
+            await stream.send_all(piece)
+            sent += len(piece)
+
+
+async def attack(port: int, shape: Shape, seconds: float) -> None:
+    """Attack on every connection until the time is over."""
+    bytes_sent = connections = 0
+    until = time.perf_counter() + seconds
+
+    async def keep_on() -> None:
+        nonlocal bytes_sent, connections
+        while time.perf_counter() < until:
+            try:
+                async with await trio.open_tcp_stream("127.0.0.1", port) as stream:
+                    connections += 1
+                    bytes_sent += await strike(stream, shape)
+            except* LOST:
+                pass
+            await trio.sleep(PAUSE_S)
+
+    with trio.move_on_after(seconds):
+        async with trio.open_nursery() as nursery:
+            for _ in range(shape.connections):
+                nursery.start_soon(keep_on)
+    tell({"connections": connections, "bytes": bytes_sent})
+
+
+if __name__ == "__main__":
+    trio.run(attack, int(sys.argv[1]), SHAPES[sys.argv[2]](), float(sys.argv[3]))

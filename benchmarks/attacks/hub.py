@@ -1,0 +1,91 @@
+"""The hub that is attacked: ``python -m benchmarks.attacks.hub FOLDER`` prints its port, then answers questions.
+
+It has short rows, and a few whose text is as long as attackers like them. Each answer tells the CPU of the process, and
+the longest that one step of a task has held the loop since the question before, in CPU seconds of the loop's thread: what
+other programs take of the machine does not count.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from atoma import Schema, StaticTokenVerifier, StoreSpec, new_id, open_hub
+from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
+from atoma.hub import Hub
+from atoma.ports import Principal
+from atoma_stores.sqlite import SQLiteHubStore
+from atoma_transports.serving import open_server
+from benchmarks.programs import answer_questions, tell
+
+BYSTANDER, ATTACKER = "token of the bystander", "token of the attacker"
+SHORT, LONG, LONG_LETTERS = 2_000, 8, 300_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    id: str = field(default_factory=new_id)
+    text: str
+
+
+NOTES = StoreSpec("notes", Note)
+SCHEMA = Schema(NOTES)
+
+
+class Holds(trio.abc.Instrument):
+    """Notices the longest step of a task."""
+
+    def __init__(self) -> None:
+        self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._began = math.inf
+        self._longest_s = 0.0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self._began = time.clock_gettime(self._clock)
+
+    def after_task_step(self, task: trio.lowlevel.Task) -> None:
+        began, self._began = self._began, math.inf
+        self._longest_s = max(self._longest_s, time.clock_gettime(self._clock) - began)
+
+    def take(self) -> float:
+        """The longest since it was asked last, a step that has not ended included; called in any thread."""
+        longest, self._longest_s = self._longest_s, 0.0
+        return max(longest, time.clock_gettime(self._clock) - self._began)
+
+
+async def fill(hub: Hub) -> None:
+    """Write the rows."""
+    service = hub.service(Principal("owner"))
+    batches = [[f"short-{n + k}" for k in range(500)] for n in range(0, SHORT, 500)] + [
+        [f"long-{n}"] for n in range(LONG)
+    ]
+    for number, ids in enumerate(batches):
+        letters = LONG_LETTERS if ids[0].startswith("long") else 20
+        entries = tuple(WriteEntry("notes", "insert", id, "main", {"text": "a" * letters}) for id in ids)
+        request = WriteRequest(entries, WriteOptions(atomic=True), OperationContext("fill"), f"{new_id()}-{number}")
+        result = await service.write(request)
+        assert all(item.ok for item in result.items), result.items[0].error
+
+
+async def serve(folder: Path) -> None:
+    """Serve until killed."""
+    verifier = StaticTokenVerifier({BYSTANDER: "ada", ATTACKER: "mallory"})
+    async with open_hub(SCHEMA, SQLiteHubStore(folder / "hub.db"), verifier=verifier) as hub:
+        await fill(hub)
+        async with open_server(hub, "127.0.0.1:0") as address:
+            tell({"port": int(address.rpartition(":")[2])})
+            await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    logging.disable(logging.CRITICAL)
+    holds = Holds()
+    threading.Thread(target=answer_questions, args=(lambda: {"held_s": holds.take()},), daemon=True).start()
+    trio.run(serve, Path(sys.argv[1]), instruments=[holds])

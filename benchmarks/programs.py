@@ -1,0 +1,68 @@
+"""Programs that the benchmarks start: orders go in on standard input, one line of JSON comes back for each."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(slots=True)
+class Program:
+    """One of them, running."""
+
+    process: subprocess.Popen[str]
+
+    def ask(self, order: object) -> dict[str, float]:
+        """Send one line and read the answer."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return self.hear()
+
+    def hear(self) -> dict[str, float]:
+        """The next answer."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"{self.process.args!r} ended with {self.process.wait()}")
+        answer: dict[str, float] = json.loads(line)
+        return answer
+
+
+@contextmanager
+def running(module: str, *arguments: str) -> Iterator[Program]:
+    """``python -m module arguments`` until the block is left."""
+    command = [sys.executable, "-m", module, *arguments]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    try:
+        yield Program(process)
+    finally:
+        process.kill()
+        process.wait()
+
+
+def tell(answer: object) -> None:
+    """One line to whoever started this process."""
+    print(json.dumps(answer), flush=True)
+
+
+def resident() -> int:
+    """Bytes of memory this process holds; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * 4096
+    except OSError:
+        return 0
+
+
+def answer_questions(more: Callable[[], dict[str, float]] = dict) -> None:
+    """Tell CPU and memory, and ``more``, whenever a line comes in; the end of standard input ends the process."""
+    for _ in sys.stdin:
+        tell({"cpu_s": time.process_time(), "resident": resident(), **more()})
+    os._exit(0)
