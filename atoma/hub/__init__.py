@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from atoma.hub.auth import AllowLoopback, StaticTokenVerifier
 from atoma.hub.hub import Hub, open_hub
+from atoma.hub.reading import ReadBudget
 from atoma.hub.rules import Access, EveryScope, Rules
 
-__all__ = ["Access", "AllowLoopback", "EveryScope", "Hub", "Rules", "StaticTokenVerifier", "open_hub"]
+__all__ = ["Access", "AllowLoopback", "EveryScope", "Hub", "ReadBudget", "Rules", "StaticTokenVerifier", "open_hub"]

@@ -10,6 +10,7 @@ from atoma.contracts.events import CallServed
 from atoma.contracts.sync import Limits
 from atoma.errors import ConfigurationError
 from atoma.hub.pushing import Court
+from atoma.hub.reading import ReadBudget, Readers
 from atoma.hub.rules import EveryScope, Rules
 from atoma.hub.service import HubCore, HubService
 from atoma.ports.environment import Environment
@@ -102,6 +103,7 @@ async def open_hub(
     rules: Rules | None = None,
     environment: Environment | None = None,
     limits: Limits | None = None,
+    reads: ReadBudget | None = None,
     listener: Callable[[CallServed], None] | None = None,
 ) -> AsyncGenerator[Hub]:
     """Open a hub; leaving the block finishes what is under way and closes the store.
@@ -114,6 +116,7 @@ async def open_hub(
             scope.
         environment: Clock, ids, executor; None takes the real ones.
         limits: Bounds to hold clients to; None takes the defaults.
+        reads: What the queries and snapshots of one principal may take; None takes the defaults.
         listener: Told about every call once it has ended; it must not block. ``atoma.telemetry.hub_listener()`` makes
             spans and metrics of them.
 
@@ -133,7 +136,7 @@ async def open_hub(
     environment = environment or Environment()
     court = Court(schema, rules or EveryScope(), limits or Limits())
     async with store.open_hub_database(schema, environment) as database:
-        core = HubCore(database, court, environment, listener=listener)
+        core = HubCore(database, court, environment, Readers(reads or ReadBudget()), listener=listener)
         try:
             yield Hub(core, verifier)
         finally:

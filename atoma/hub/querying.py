@@ -7,16 +7,15 @@ from typing import Any
 import msgspec
 
 from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, Step
-from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
+from atoma.contracts.limits import ROWS_MAX
+from atoma.contracts.query import And, Compare, In, IsNull, Like, QuerySpec, Sort
 from atoma.errors import QueryError, RemoteError
 from atoma.hub.admission import is_unicode
 from atoma.ports.hub import QueryPage
-from atoma.query.builder import MAX_DEPTH, MAX_IN_VALUES, encode_cursor
+from atoma.query.bounds import conditions
+from atoma.query.builder import encode_cursor
 from atoma.schema.fields import INT64_MAX
 from atoma.schema.spec import StoreSpec
-
-ROWS_MAX = 10_000
-NODES_MAX = 1_000
 
 
 def check_query(query: QuerySpec, store: StoreSpec[Any]) -> QuerySpec:
@@ -33,8 +32,19 @@ def check_query(query: QuerySpec, store: StoreSpec[Any]) -> QuerySpec:
         raise QueryError("limit and offset must be 0 or more")
     if not all(is_unicode(id) for id in query.ids or ()):
         raise QueryError("an id has a lone surrogate")
-    if query.where is not None:
-        _check_predicate(query.where, store)
+    for condition in conditions(query.where):
+        match condition:
+            case Compare(_, field, value):
+                _check_field(field, store)
+                _check_value(value)
+            case In(field, values):
+                _check_field(field, store)
+                for value in values:
+                    _check_value(value)
+            case IsNull(field) | Like(field, _):
+                _check_field(field, store)
+            case _:
+                pass
     order = query.order
     if not any(sort.field == "id" for sort in order):
         order = (*order, Sort("id"))
@@ -90,32 +100,6 @@ def with_one_more(query: QuerySpec) -> QuerySpec:
 def _check_field(name: str, store: StoreSpec[Any]) -> None:
     if name not in store.fields:
         raise QueryError(f"store {store.name!r} has no field {name[:80]!r}; it has: {', '.join(store.columns)}")
-
-
-def _check_predicate(where: Predicate, store: StoreSpec[Any]) -> None:
-    stack: list[tuple[Predicate, int]] = [(where, 0)]
-    nodes = 0
-    while stack:
-        node, depth = stack.pop()
-        nodes += 1
-        if nodes > NODES_MAX or depth > MAX_DEPTH:
-            raise QueryError(f"a query has at most {NODES_MAX} conditions, nested at most {MAX_DEPTH} deep")
-        match node:
-            case And(items) | Or(items):
-                stack.extend((item, depth + 1) for item in items)
-            case Not(item):
-                stack.append((item, depth + 1))
-            case Compare(_, field, value):
-                _check_field(field, store)
-                _check_value(value)
-            case In(field, values):
-                _check_field(field, store)
-                if len(values) > MAX_IN_VALUES:
-                    raise QueryError(f"in_() takes at most {MAX_IN_VALUES} values, got {len(values)}")
-                for value in values:
-                    _check_value(value)
-            case IsNull(field) | Like(field, _):
-                _check_field(field, store)
 
 
 def _check_value(value: object) -> None:

@@ -16,6 +16,7 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.limits import ROWS_MAX
 from atoma.contracts.sync import (
     PROTOCOL_VERSION,
     Cursor,
@@ -40,7 +41,8 @@ from atoma.hub.failures import at_the_border
 from atoma.hub.hints import Hints, Listener
 from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull_reply, snapshot_reply
 from atoma.hub.pushing import Court, OpenStep, push_steps
-from atoma.hub.querying import ROWS_MAX, check_query, pinned_scope, query_result, with_one_more
+from atoma.hub.querying import check_query, pinned_scope, query_result, with_one_more
+from atoma.hub.reading import Readers, is_lookup
 from atoma.hub.resolving import ResolveStep, resolution
 from atoma.hub.rules import EveryScope
 from atoma.ports.environment import Environment
@@ -61,6 +63,7 @@ class HubCore:
         database: Where everything is.
         court: Schema, rules and limits.
         environment: Clock and ids.
+        readers: Whose turn it is to read.
         hints: Who listens for commits.
         calls: Calls under way.
         closed: Whether new calls are refused.
@@ -70,6 +73,7 @@ class HubCore:
     database: HubDatabase
     court: Court
     environment: Environment
+    readers: Readers
     hints: Hints = field(default_factory=Hints)
     calls: int = 0
     closed: bool = False
@@ -207,7 +211,8 @@ class HubService:
         """One page of a scope's rows; nothing is kept between pages, the token carries the position.
 
         Raises:
-            RemoteError: ``PERMISSION_DENIED``, ``SNAPSHOT_EXPIRED``, ``MALFORMED`` or a transient code.
+            RemoteError: ``PERMISSION_DENIED``, ``SNAPSHOT_EXPIRED``, ``MALFORMED``, or a transient code: ``OVERLOADED``,
+                ``RATE_LIMITED`` or ``TIMEOUT`` beyond the budget of reads.
         """
         core, limits = self._core, self._core.court.limits
         with core.call("snapshot"):
@@ -217,12 +222,14 @@ class HubService:
             last: RowKey | None = None
             if request.token:
                 start, last = tokens.read(request.token, request.scope, self._principal.subject)
-            page = await core.database.scan(
-                request.scope,
-                last,
-                max_bytes=max(1, min(request.max_bytes, limits.page_bytes)),
-                max_rows=max(1, min(request.max_rows, limits.page_changes)),
-            )
+            async with core.readers.turn(self._principal.subject) as allowance:
+                page = await core.database.scan(
+                    request.scope,
+                    last,
+                    max_bytes=max(1, min(request.max_bytes, limits.page_bytes)),
+                    max_rows=max(1, min(request.max_rows, limits.page_changes)),
+                    allowance=allowance,
+                )
             if start is None:
                 start = Cursor(page.epoch, page.scope.head, page.scope.head_hash)
             check_snapshot(start, page.epoch, page.scope)
@@ -255,7 +262,8 @@ class HubService:
         """A direct query; rows carry the hub sequence as their version.
 
         Raises:
-            RemoteError: ``QUERY``, ``PERMISSION_DENIED``, ``TOO_LARGE``, ``UNKNOWN_STORE`` or a transient code.
+            RemoteError: ``QUERY``, ``PERMISSION_DENIED``, ``TOO_LARGE``, ``UNKNOWN_STORE``, or a transient code:
+                ``OVERLOADED``, ``RATE_LIMITED`` or ``TIMEOUT`` beyond the budget of reads.
         """
         core = self._core
         with core.call("query", request.context.trace_id):
@@ -263,10 +271,15 @@ class HubService:
             store = core.court.schema.store(request.store)
             checked = check_query(request.query, store)
             scopes = await self._readable(pinned_scope(checked, store))
-            wanted = with_one_more(checked)
-            page = await core.database.query(
-                store.name, wanted, scopes, max_bytes=core.court.limits.page_bytes, max_rows=ROWS_MAX + 1
-            )
+            wanted, max_bytes, max_rows = with_one_more(checked), core.court.limits.page_bytes, ROWS_MAX + 1
+            page = None
+            if is_lookup(wanted, store, scopes):
+                page = await core.database.lookup(store.name, wanted, scopes, max_bytes=max_bytes, max_rows=max_rows)
+            if page is None:
+                async with core.readers.turn(self._principal.subject) as allowance:
+                    page = await core.database.query(
+                        store.name, wanted, scopes, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance
+                    )
             return query_result(request, wanted, page, core.environment.clock() - began)
 
     async def write(self, request: WriteRequest) -> WriteResult:

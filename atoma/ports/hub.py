@@ -306,6 +306,19 @@ class QueryPage:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadAllowance:
+    """What a read for somebody else may take, and who is told what it took.
+
+    Attributes:
+        seconds: How long it may run, once it has begun; a deadline of the caller's may end it earlier.
+        spent: Gets the seconds for which it kept a reader busy, also when it fails.
+    """
+
+    seconds: float
+    spent: Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
 class CompactReport:
     """What compaction removed, in rows, and the floors it raised."""
 
@@ -353,8 +366,15 @@ class HubDatabase(Protocol):
         """The log after ``start``, at least one transaction if there is one; no outcomes of another principal's client."""
         ...
 
-    async def scan(self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int) -> ScanPage:
-        """Rows after ``after``, at least one if there is one."""
+    async def scan(
+        self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int, allowance: ReadAllowance
+    ) -> ScanPage:
+        """Rows after ``after``, at least one if there is one.
+
+        Raises:
+            QueryError: The time that was allowed is over; its cause is what the engine says.
+            Overloaded: Reads that do not end have taken too much of the database.
+        """
         ...
 
     async def scopes(self, names: Sequence[str] | None = None) -> Sequence[ScopeState]:
@@ -365,13 +385,30 @@ class HubDatabase(Protocol):
         """Scopes that hold a row with each id."""
         ...
 
-    async def query(
+    async def lookup(
         self, store: str, query: QuerySpec, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
+    ) -> QueryPage | None:
+        """:meth:`query` for one that should find its rows by id or by an index; None when it takes more than a moment.
+
+        Nobody else waits meanwhile, whatever the query is.
+        """
+        ...
+
+    async def query(
+        self,
+        store: str,
+        query: QuerySpec,
+        scopes: Sequence[str] | None,
+        *,
+        max_bytes: int,
+        max_rows: int,
+        allowance: ReadAllowance,
     ) -> QueryPage:
         """Rows of these scopes only, of all for None.
 
         Raises:
-            QueryError: Unknown field or operator.
+            QueryError: Unknown field or operator, or the time that was allowed is over; then it has a cause.
+            Overloaded: Reads that do not end have taken too much of the database.
         """
         ...
 

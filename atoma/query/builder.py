@@ -10,13 +10,12 @@ from typing import TypeAlias, Union
 import msgspec
 
 from atoma.contracts.checks import is_a
+from atoma.contracts.limits import DEPTH_MAX
 from atoma.contracts.query import And, Compare, CompareOp, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
 from atoma.contracts.values import Scalar, StoredRow
 from atoma.errors import QueryError, ValidationError
+from atoma.query.bounds import check_filter, check_values
 from atoma.schema.spec import StoreSpec
-
-MAX_IN_VALUES = 1000
-MAX_DEPTH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +144,11 @@ class Column:
         return Condition(_Null(self.name))
 
     def like(self, pattern: str) -> Condition:
-        r"""SQLite's LIKE: ``%`` any text, ``_`` one character, ``\`` escapes; ASCII letters compare without case."""
+        r"""SQLite's LIKE: ``%`` any text, ``_`` one character, ``\`` escapes; ASCII letters compare without case.
+
+        At most 256 bytes and 8 wildcards, and 2,048 bytes in all patterns of a query; more is a ``QueryError`` when the
+        query is asked.
+        """
         return Condition(_Pattern(self.name, _text("like()", pattern)))
 
 
@@ -204,6 +207,7 @@ def bind(query: Query, store: StoreSpec[object]) -> QuerySpec:
     if not is_a(query, Query):
         raise QueryError(f"a query is made with Query(), for example Query().where(…).limit(20); {query!r} is none")
     where = None if query.condition is None else _bind_node(query.condition.node, store, 0)
+    check_filter(where)
     order = _bind_order(query.order, store)
     if query.limited is not None and query.limited < 0:
         raise QueryError(f"limit must be 0 or more, not {query.limited}")
@@ -227,14 +231,13 @@ def _value(name: str, value: object, store: StoreSpec[object]) -> Scalar:
 
 
 def _bind_node(node: _Unbound, store: StoreSpec[object], depth: int) -> Predicate:
-    if depth > MAX_DEPTH:
-        raise QueryError(f"conditions are nested more than {MAX_DEPTH} deep")
+    if depth > DEPTH_MAX:  # or going through it would end in a RecursionError
+        raise QueryError(f"conditions are nested more than {DEPTH_MAX} deep")
     match node:
         case _Comparison(op, name, value):
             return Compare(op, name, _value(name, value, store))
         case _Among(name, values):
-            if len(values) > MAX_IN_VALUES:
-                raise QueryError(f"in_() takes at most {MAX_IN_VALUES} values, got {len(values)}")
+            check_values(len(values))
             return In(_column(name, store), tuple(_value(name, value, store) for value in values))
         case _Null(name):
             return IsNull(_column(name, store))

@@ -22,6 +22,7 @@ from atoma.ports.hub import (
     Need,
     Plan,
     QueryPage,
+    ReadAllowance,
     RowKey,
     ScanPage,
     ScopeState,
@@ -154,9 +155,11 @@ class WatchedHubDatabase:
             outcomes_after=outcomes_after,
         )
 
-    async def scan(self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int) -> ScanPage:
+    async def scan(
+        self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int, allowance: ReadAllowance
+    ) -> ScanPage:
         """Pass it on."""
-        return await self._database.scan(scope, after, max_bytes=max_bytes, max_rows=max_rows)
+        return await self._database.scan(scope, after, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance)
 
     async def scopes(self, names: Sequence[str] | None = None) -> Sequence[ScopeState]:
         """Pass it on."""
@@ -166,11 +169,26 @@ class WatchedHubDatabase:
         """Pass it on."""
         return await self._database.locate(store, ids)
 
-    async def query(
+    async def lookup(
         self, store: str, query: QuerySpec, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
+    ) -> QueryPage | None:
+        """Pass it on."""
+        return await self._database.lookup(store, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+
+    async def query(
+        self,
+        store: str,
+        query: QuerySpec,
+        scopes: Sequence[str] | None,
+        *,
+        max_bytes: int,
+        max_rows: int,
+        allowance: ReadAllowance,
     ) -> QueryPage:
         """Pass it on."""
-        return await self._database.query(store, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+        return await self._database.query(
+            store, query, scopes, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance
+        )
 
     async def compact(self, *, keep: int, keep_ms: int) -> CompactReport:
         """Pass it on, and look at what is left."""

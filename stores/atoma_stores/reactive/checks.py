@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import get_args
 
-from atoma.contracts.query import And, Compare, CompareOp, In, IsNull, Like, Not, Or, Predicate, QuerySpec
+from atoma.contracts.query import Compare, CompareOp, In, IsNull, Like, Predicate, QuerySpec
 from atoma.errors import QueryError
+from atoma.query.bounds import conditions
 from atoma.query.evaluate import total_order
 from atoma.schema import StoreSpec
 
@@ -22,8 +23,8 @@ def checked(query: QuerySpec, store: StoreSpec[object]) -> QuerySpec:
         raise QueryError("a live query lists rows; follow the rows and take their number")
     if query.ids is not None:
         return QuerySpec(ids=tuple(dict.fromkeys(query.ids)))
-    if query.where is not None:
-        _check(query.where, store)
+    for condition in conditions(query.where):
+        _check(condition, store)
     order = total_order(query)
     for sort in order:
         _column(sort.field, store)
@@ -49,8 +50,5 @@ def _check(node: Predicate, store: StoreSpec[object]) -> None:
         case Like(field=field):
             if _column(field, store) != "TEXT":
                 raise QueryError(f"like needs a text field; {store.name}.{field} is none")
-        case And(items=items) | Or(items=items):
-            for item in items:
-                _check(item, store)
-        case Not(item=item):
-            _check(item, store)
+        case _:
+            pass

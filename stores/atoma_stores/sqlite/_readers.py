@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -20,6 +21,8 @@ T = TypeVar("T")
 Open = Callable[[], apsw.Connection]
 
 CHECKPOINT_PAGES = 1_000
+PROGRESS_STEPS = 2_000
+"""After so many of its steps SQLite asks whether it is to go on."""
 
 
 def snapshot(connection: apsw.Connection, body: Callable[[apsw.Connection], T]) -> T:
@@ -49,14 +52,20 @@ class PoolReader:
         connection: Its own from now on.
         path: For messages.
         readers: Where it is listed while it is open.
+        clock: Trio's time, in any thread.
     """
 
-    def __init__(self, connection: apsw.Connection, path: str, readers: list[PoolReader]) -> None:
+    def __init__(
+        self, connection: apsw.Connection, path: str, readers: list[PoolReader], clock: Callable[[], float]
+    ) -> None:
         self._connection = connection
         self._path = path
         self._readers = readers
+        self._clock = clock
+        self._deadline = math.inf
         self._lock = threading.Lock()
         self._running: Job[Body] | None = None
+        connection.set_progress_handler(self._late, PROGRESS_STEPS)
         readers.append(self)
 
     @property
@@ -64,15 +73,29 @@ class PoolReader:
         """Whether a read is running."""
         return self._running is not None
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a read is running that should have been stopped long ago, and was not."""
+        running = self._running
+        return running is not None and running.overdue_at < self._clock()
+
+    def _late(self) -> bool:
+        """Asked by SQLite while it works: the loop, which stops reads whose callers have gone, may be busy itself."""
+        return self._deadline < math.inf and self._deadline < self._clock()
+
     def run(self, batch: Sequence[Job[Body]]) -> None:
         """Run the reads, each in a snapshot of its own."""
         for job in batch:
+            began = self._clock()
             try:
                 job.succeed(self._run_one(job))
             except apsw.Error as error:
-                job.fail(translate(error, self._path))
+                failure = translate(error, self._path)
+                failure.__cause__ = error
+                job.fail(failure)
             except BaseException as error:
                 job.fail(error)
+            job.seconds = self._clock() - began
 
     def interrupt(self, job: Job[Body] | None = None) -> None:
         """Stop the statement that ``job`` (None: whichever there is) is running, if it is; called in any thread."""
@@ -84,11 +107,11 @@ class PoolReader:
         self._connection.execute("BEGIN")
         try:
             try:
-                self._running, job.interrupt = job, self.interrupt
+                self._running, self._deadline, job.interrupt = job, job.deadline, self.interrupt
                 return job.body(self._connection)
             finally:
                 with self._lock:  # from here on an interrupt would hit the end of the transaction, or the next read
-                    self._running = None
+                    self._running, self._deadline = None, math.inf
         finally:
             end_snapshot(self._connection)
 

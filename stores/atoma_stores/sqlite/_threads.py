@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
@@ -30,13 +31,25 @@ class Job(Generic[T]):
         interrupt: Stops it while it runs, None when it cannot be stopped; set by the thread that takes it.
         taken: A thread has begun with it.
         withdrawn: Its caller has given up before that.
+        deadline: When, on Trio's clock, it has to be stopped; ``math.inf`` for never.
+        overdue_at: When whoever carries it out counts as stuck.
+        seconds: How long it ran.
     """
 
     __slots__ = (
-        "body", "done", "error", "full", "interrupt", "on_done", "settled", "taken", "task", "value", "withdrawn"
+        "body", "deadline", "done", "error", "full", "interrupt", "on_done", "overdue_at", "seconds", "settled", "taken",
+        "task", "value", "withdrawn"
     )  # fmt: skip
 
-    def __init__(self, body: T, *, full: bool = False, on_done: Callable[[object], None] | None = None) -> None:
+    def __init__(
+        self,
+        body: T,
+        *,
+        full: bool = False,
+        on_done: Callable[[object], None] | None = None,
+        deadline: float = math.inf,
+        overdue_at: float = math.inf,
+    ) -> None:
         self.body = body
         self.full = full
         self.on_done = on_done
@@ -48,6 +61,9 @@ class Job(Generic[T]):
         self.interrupt: Callable[[Job[T]], None] | None = None
         self.taken = False
         self.withdrawn = False
+        self.deadline = deadline
+        self.overdue_at = overdue_at
+        self.seconds = 0.0
 
     def succeed(self, value: object) -> None:
         """Keep the result."""

@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
 from atoma.contracts.values import Scalar
 from atoma.errors import QueryError
+from atoma.query.bounds import check_filter
 from atoma.schema.fields import INT64_MAX, INT64_MIN
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sqlite.ddl import quote
 
-DEPTH_MAX = 64
-PATTERN_BYTES_MAX = 50_000
 VALUES_MAX = 30_000
 _OPERATORS = {"eq": "=", "ne": "<>", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 _RANKS = {"INTEGER": 1, "REAL": 1, "TEXT": 2, "BLOB": 3}
@@ -90,10 +89,8 @@ class Compiler:
             raise QueryError(f"store {self._store.name!r} has no field {name!r}; it has: {known}")
         return quote(name)
 
-    def predicate(self, node: Predicate, depth: int = 0) -> str:
-        """A condition as SQL, in parentheses where it needs them."""
-        if depth > DEPTH_MAX:
-            raise QueryError(f"conditions are nested more than {DEPTH_MAX} deep")
+    def predicate(self, node: Predicate) -> str:
+        """A condition that keeps to the bounds, as SQL, in parentheses where it needs them."""
         match node:
             case Compare(op, name, value):
                 return self.compare(name, op, value)
@@ -104,11 +101,11 @@ class Compiler:
             case Like(name, pattern):
                 return self._like(name, pattern)
             case And(items):
-                return _balanced([self.predicate(item, depth + 1) for item in items], "AND") if items else "1"
+                return _balanced([self.predicate(item) for item in items], "AND") if items else "1"
             case Or(items):
-                return _balanced([self.predicate(item, depth + 1) for item in items], "OR") if items else "0"
+                return _balanced([self.predicate(item) for item in items], "OR") if items else "0"
             case Not(item):
-                return f"NOT ({self.predicate(item, depth + 1)})"
+                return f"NOT ({self.predicate(item)})"
 
     def _decided(self, column: str, truth: bool) -> str:
         return f"CASE WHEN {column} IS NULL THEN NULL ELSE {int(truth)} END"
@@ -142,9 +139,6 @@ class Compiler:
         column = self.column(name)
         if self._store.fields[name].sql_type != "TEXT":
             raise QueryError(f"like needs a text field; {self._store.name}.{name} is no text")
-        _scalar(pattern)
-        if len(pattern.encode()) > PATTERN_BYTES_MAX:
-            raise QueryError(f"a like pattern has at most {PATTERN_BYTES_MAX} bytes")
         return f"{column} LIKE {self.bind(pattern)} ESCAPE '\\'"
 
     # keyset cursors
@@ -215,20 +209,20 @@ def row_columns(store: StoreSpec[object]) -> str:
     return ", ".join(["id", "_ver", "_seq", "_scope", *(quote(name) for name in store.value_columns)])
 
 
-def compile_select(store: StoreSpec[object], query: QuerySpec, *, scope: str | None = None) -> Statement:
+def compile_select(store: StoreSpec[object], query: QuerySpec, *, scopes: Sequence[str] | None = None) -> Statement:
     """The rows that ``query`` asks for, in its order (``ids`` and ``count`` have their own statements).
 
     Args:
         store: The store.
         query: The query.
-        scope: Only the rows of this scope (the hub's tables), None for all.
+        scopes: Only the rows of these scopes, at least one (the hub's tables), None for all.
 
     Raises:
         QueryError: The query does not fit the store.
     """
     compiler = Compiler(store)
     order = total_order(query)
-    where = _conditions(compiler, query, scope)
+    where = _conditions(compiler, query, scopes)
     if query.after is not None:
         where.append(compiler.after(order, query.after))
     keys = ", ".join(compiler.column(sort.field) + (" DESC" if sort.descending else "") for sort in order)
@@ -240,10 +234,10 @@ def compile_select(store: StoreSpec[object], query: QuerySpec, *, scope: str | N
     return Statement(sql, tuple(compiler.bindings))
 
 
-def compile_count(store: StoreSpec[object], query: QuerySpec, *, scope: str | None = None) -> Statement:
+def compile_count(store: StoreSpec[object], query: QuerySpec, *, scopes: Sequence[str] | None = None) -> Statement:
     """How many rows match ``query``'s filter."""
     compiler = Compiler(store)
-    where = _conditions(compiler, query, scope)
+    where = _conditions(compiler, query, scopes)
     return Statement(f"SELECT count(*) FROM {quote(store.name)}{_where(where)}", tuple(compiler.bindings))
 
 
@@ -253,9 +247,13 @@ def compile_one(store: StoreSpec[object], *, scoped: bool = False) -> str:
     return f"SELECT {row_columns(store)} FROM {quote(store.name)} WHERE {key}"
 
 
-def _conditions(compiler: Compiler, query: QuerySpec, scope: str | None) -> list[str]:
-    conditions = [] if scope is None else [f"_scope={compiler.bind(scope)}"]
+def _conditions(compiler: Compiler, query: QuerySpec, scopes: Sequence[str] | None) -> list[str]:
+    conditions: list[str] = []
+    if scopes is not None:
+        places = ", ".join([compiler.bind(scope) for scope in scopes])
+        conditions.append(f"_scope={places}" if len(scopes) == 1 else f"_scope IN ({places})")
     if query.where is not None:
+        check_filter(query.where)
         conditions.append(compiler.predicate(query.where))
     return conditions
 

@@ -10,6 +10,8 @@ from typing import TypeAlias
 
 import apsw
 
+from atoma.contracts.limits import PATTERN_BYTES_MAX
+
 MEMORY = ":memory:"
 BUSY_MS = 5_000
 STATEMENTS_CACHED = 200
@@ -36,6 +38,7 @@ def open_connection(path: str, *, read_only: bool, busy_ms: int, vfs: str | None
     connection = apsw.Connection(path, flags=flags, vfs=vfs, statementcachesize=STATEMENTS_CACHED)
     try:
         connection.set_busy_timeout(busy_ms)
+        connection.limit(apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES_MAX)  # for GLOB as well
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0)

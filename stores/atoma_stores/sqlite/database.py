@@ -22,7 +22,7 @@ import trio
 from atoma.contracts.execution import Durability
 from atoma.errors import ClosedError, Overloaded, StoreBusy
 from atoma.ports.environment import Environment
-from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, Checkpointer, PoolReader, snapshot
+from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, PROGRESS_STEPS, Checkpointer, PoolReader, snapshot
 from atoma_stores.sqlite._threads import INTERRUPTED_S, Job, JobQueue, JobThread, wait_for, wait_or_interrupt
 from atoma_stores.sqlite._writer import Body, Writer, WriterThread
 from atoma_stores.sqlite.codes import translate
@@ -33,10 +33,11 @@ Topology: TypeAlias = Literal["file", "inline"]
 
 GROUP_MAX = 256
 WAITING_MAX = 100_000
-READERS_MAX = 3
+READERS_MAX = 4
+STUCK_TIMES = 2
+"""A read that has not ended in so many times the time that it had is stuck."""
 LOOP_READ_S = 0.0005
 LOOP_BUSY_MS = 20
-PROGRESS_STEPS = 2_000
 CHECKPOINT_EVERY_CALLS = 32
 CLOSING_S = 30.0
 OPENING_RETRY_S = 0.05
@@ -54,6 +55,7 @@ class DatabaseStatistics:
         moved_reads: Reads that took too long on the loop and were run again in the pool.
         checkpoints: Checkpoints taken.
         reading: Reads that are running in the pool now.
+        stuck: Those of them that should have been stopped long ago.
     """
 
     commits: int
@@ -63,6 +65,7 @@ class DatabaseStatistics:
     moved_reads: int
     checkpoints: int
     reading: int
+    stuck: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,8 @@ class Database:
         self._readers: list[JobThread[Body]] = []
         self._reading = 0
         self._pool: list[PoolReader] = []
+        self._places = trio.Semaphore(READERS_MAX - 1)
+        self._time = trio.lowlevel.current_clock().current_time
         self._checkpointer: Checkpointer | None = None
         self._writer = Writer(self._open_writer(), path)
         self._reader = self._writer.connection
@@ -180,20 +185,55 @@ class Database:
             QueryError: SQLite does not understand the statement.
             StoreError: The engine failed.
         """
-        self._check_open()
-        await self._breathe()
-        self._check_open()
-        self._writer.refuse_poisoned()
+        await self._ready_to_read()
         if self.topology == "inline":
             return await self._read_inline(body, one_statement)
-        self._read_deadline = 0.0
-        try:
-            return body(self._reader) if one_statement else snapshot(self._reader, body)
-        except (apsw.InterruptError, apsw.BusyError):
-            self._moved_reads += 1
-        except apsw.Error as error:
-            raise translate(error, self.path) from error
-        return await self.read_in_pool(body)
+        found = self._read_on_loop(body, one_statement)
+        return await self.read_in_pool(body) if found is None else found[0]
+
+    async def read_at_once(self, body: Callable[[apsw.Connection], T]) -> T | None:
+        """:meth:`read` as far as it goes on the loop's thread; None when that takes more than half a millisecond."""
+        await self._ready_to_read()
+        if self.topology == "inline":
+            return await self._read_inline(body)
+        found = self._read_on_loop(body, one_statement=False)
+        return None if found is None else found[0]
+
+    async def read_within(
+        self, body: Callable[[apsw.Connection], T], seconds: float, spent: Callable[[float], None]
+    ) -> T:
+        """:meth:`read_in_pool` for somebody who may ask for too much.
+
+        It ends when its time is over, whatever the loop is doing, never takes the last thread of the pool, and is refused
+        while half of the pool is stuck: in reads that did not end in twice the time that they had.
+
+        Args:
+            body: Only reads.
+            seconds: How long it may run; the caller's deadline may end it earlier.
+            spent: Gets the seconds that it took, also when it fails.
+
+        Raises:
+            Overloaded: Half of the pool is stuck.
+            QueryError: SQLite does not understand the statement, or its time is over.
+            StoreError: The engine failed.
+        """
+        if self.topology == "inline":
+            await self._ready_to_read()
+            began = self._time()
+            try:
+                return await self._read_inline(body, until=began + seconds)
+            finally:
+                spent(self._time() - began)
+        async with self._places:
+            if 2 * self._stuck >= READERS_MAX:
+                raise Overloaded("the reader pool, in which reads do not end,", READERS_MAX)
+            began = self._time()
+            deadline = min(began + seconds, trio.current_effective_deadline())
+            job = Job[Body](body, deadline=deadline, overdue_at=began + STUCK_TIMES * seconds)
+            try:
+                return cast("T", await self._in_pool(job))
+            finally:
+                spent(job.seconds if job.done else self._time() - began if job.taken else 0.0)
 
     async def read_in_pool(self, body: Callable[[apsw.Connection], T]) -> T:
         """:meth:`read` on a reader thread from the start: for scans and users' SQL."""
@@ -203,14 +243,19 @@ class Database:
             await trio.lowlevel.checkpoint()
             self._check_open()
             return await self._read_inline(body)
+        return cast("T", await self._in_pool(Job[Body](body)))
+
+    async def _in_pool(self, job: Job[Body]) -> object:
+        self._check_open()
+        self._writer.refuse_poisoned()
         await trio.lowlevel.checkpoint_if_cancelled()
         if self._reading >= WAITING_MAX:
             raise Overloaded("the read queue", WAITING_MAX)
         self._reading += 1
-        if self._reading > len(self._readers) and len(self._readers) < READERS_MAX:
+        if self._reading + self._stuck > len(self._readers) and len(self._readers) < READERS_MAX:
             self._readers.append(JobThread("atoma-reader", self._read_queue, self._open_pool_reader))
         try:
-            return cast("T", await wait_or_interrupt(Job[Body](body), self._read_queue))
+            return await wait_or_interrupt(job, self._read_queue)
         finally:
             self._reading -= 1
 
@@ -231,6 +276,7 @@ class Database:
             moved_reads=self._moved_reads,
             checkpoints=self._checkpointer.taken if self._checkpointer else 0,
             reading=sum(reader.is_busy for reader in self._pool),
+            stuck=self._stuck,
         )
 
     # inside
@@ -238,6 +284,27 @@ class Database:
     def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"{self.path}: the database is closed")
+
+    async def _ready_to_read(self) -> None:
+        self._check_open()
+        await self._breathe()
+        self._check_open()
+        self._writer.refuse_poisoned()
+
+    def _read_on_loop(self, body: Callable[[apsw.Connection], T], one_statement: bool) -> tuple[T] | None:
+        """What ``body`` returns, None when it has to be asked in the pool."""
+        self._read_deadline = 0.0
+        try:
+            return (body(self._reader) if one_statement else snapshot(self._reader, body),)
+        except (apsw.InterruptError, apsw.BusyError):
+            self._moved_reads += 1
+            return None
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+
+    @property
+    def _stuck(self) -> int:
+        return sum(reader.is_stuck for reader in self._pool)
 
     async def _breathe(self) -> None:
         """A full checkpoint now and then: a tight loop of fast calls must not starve the other tasks."""
@@ -270,9 +337,11 @@ class Database:
             job.on_done(value)
         return value
 
-    async def _read_inline(self, body: Callable[[apsw.Connection], T], one_statement: bool = False) -> T:
+    async def _read_inline(
+        self, body: Callable[[apsw.Connection], T], one_statement: bool = False, until: float = math.inf
+    ) -> T:
         """Read on the only connection; while it does so nothing else runs, so only a deadline can end it early."""
-        connection, deadline = self._reader, trio.current_effective_deadline()
+        connection, deadline = self._reader, min(until, trio.current_effective_deadline())
         if deadline != math.inf:
             connection.set_progress_handler(lambda: trio.current_time() > deadline, PROGRESS_STEPS)
         try:
@@ -319,7 +388,7 @@ class Database:
             connection = self._open(read_only=True, busy_ms=BUSY_MS)
         except apsw.Error as error:
             raise translate(error, self.path) from error
-        return PoolReader(connection, self.path, self._pool)
+        return PoolReader(connection, self.path, self._pool, self._time)
 
     def _wal_grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._writer.wal_grew(pages)

@@ -9,9 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import apsw
-import msgspec
 
-from atoma.contracts.query import And, In, Predicate, QuerySpec
+from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import Outcome
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.ports.hub import LoggedChange, LogPage, QueryPage, RowKey, ScanPage, ScopeState
@@ -159,22 +158,12 @@ def read_query(
     if query.ids is not None:
         rows = _rows_of_ids(connection, store, query.ids, scopes)
         return _collect(store, rows, max_bytes, max_rows)
-    only = scopes[0] if scopes is not None and len(scopes) == 1 else None
-    if scopes is not None and only is None:
-        query = _within(store, query, scopes)
     if query.count:
-        counted = compile_count(store, query, scope=only)
+        counted = compile_count(store, query, scopes=scopes)
         total: object = connection.execute(counted.sql, counted.bindings).get
         return QueryPage((), cast("int", total))
-    statement = compile_select(store, query, scope=only)
+    statement = compile_select(store, query, scopes=scopes)
     return _collect(store, connection.execute(statement.sql, statement.bindings), max_bytes, max_rows)
-
-
-def _within(store: StoreSpec[object], query: QuerySpec, scopes: Sequence[str]) -> QuerySpec:
-    assert store.scope_field is not None, "rows of a store with a fixed scope have that one only"
-    inside: Predicate = In(store.scope_field, tuple(scopes))
-    where = inside if query.where is None else And((inside, query.where))
-    return msgspec.structs.replace(query, where=where)
 
 
 def _rows_of_ids(

@@ -20,6 +20,7 @@ from atoma.ports.hub import (
     LogPage,
     Plan,
     QueryPage,
+    ReadAllowance,
     RowKey,
     ScanPage,
     ScopeState,
@@ -93,13 +94,15 @@ class SQLiteHubDatabase:
 
         return await self._database.read(body)
 
-    async def scan(self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int) -> ScanPage:
+    async def scan(
+        self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int, allowance: ReadAllowance
+    ) -> ScanPage:
         """Rows after ``after``."""
 
         def body(connection: apsw.Connection) -> ScanPage:
             return read_scan(connection, self._statements, scope, after, max_bytes=max_bytes, max_rows=max_rows)
 
-        return await self._database.read_in_pool(body)
+        return await self._database.read_within(body, allowance.seconds, allowance.spent)
 
     async def scopes(self, names: Sequence[str] | None = None) -> Sequence[ScopeState]:
         """States of scopes."""
@@ -121,16 +124,35 @@ class SQLiteHubDatabase:
             return {}
         return await self._database.read(lambda connection: read_located(connection, spec, ids))
 
-    async def query(
+    async def lookup(
         self, store: str, query: QuerySpec, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
+    ) -> QueryPage | None:
+        """Rows of these scopes only, on the loop's thread; None when it takes more than half a millisecond."""
+        return await self._database.read_at_once(self._reading(store, query, scopes, max_bytes, max_rows))
+
+    async def query(
+        self,
+        store: str,
+        query: QuerySpec,
+        scopes: Sequence[str] | None,
+        *,
+        max_bytes: int,
+        max_rows: int,
+        allowance: ReadAllowance,
     ) -> QueryPage:
-        """Rows of these scopes only."""
+        """Rows of these scopes only, never on the loop's thread where there is another."""
+        body = self._reading(store, query, scopes, max_bytes, max_rows)
+        return await self._database.read_within(body, allowance.seconds, allowance.spent)
+
+    def _reading(
+        self, store: str, query: QuerySpec, scopes: Sequence[str] | None, max_bytes: int, max_rows: int
+    ) -> Callable[[apsw.Connection], QueryPage]:
         spec = self._schema.store(store)
 
         def body(connection: apsw.Connection) -> QueryPage:
             return read_query(connection, spec, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
 
-        return await self._database.read(body)
+        return body
 
     async def compact(self, *, keep: int, keep_ms: int) -> CompactReport:
         """Raise the floors, then delete below them in batches."""

@@ -18,14 +18,16 @@ from atoma.errors import (
     ClosedError,
     ConflictError,
     DiskFull,
+    Overloaded,
     QueryError,
     StoreBusy,
     StoreCorrupt,
     StoreError,
 )
 from atoma.ports import Environment
+from atoma_stores.sqlite import _threads
 from atoma_stores.sqlite._readers import snapshot
-from atoma_stores.sqlite.database import Database, open_database
+from atoma_stores.sqlite.database import READERS_MAX, Database, open_database
 from atoma_stores.sqlite.faults import fault_vfs
 from tests.unit.stores.kit import atoma_threads, inline, until
 
@@ -174,6 +176,69 @@ async def test_a_long_read_moves_to_the_pool_and_the_loop_goes_on(tmp_path: Path
         assert pairs == 2_000 * 2_001 // 2
         assert db.statistics.moved_reads == 1
         assert beats > 1
+
+
+def stubborn(gate: threading.Event) -> Callable[[apsw.Connection], int]:
+    """A read that no interrupt reaches."""
+
+    def body(connection: apsw.Connection) -> int:
+        assert gate.wait(30)
+        return 1
+
+    return body
+
+
+async def test_a_read_for_somebody_else_never_takes_the_last_thread(tmp_path: Path, gate: threading.Event) -> None:
+    spent: list[float] = []
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        await db.transact(create)
+        async with trio.open_nursery() as nursery:
+            for _ in range(READERS_MAX + 3):
+                nursery.start_soon(db.read_within, stubborn(gate), 60.0, spent.append)
+            await until(lambda: db.statistics.reading == READERS_MAX - 1)
+            assert await db.read_in_pool(count) == 0
+            assert db.statistics.reading == READERS_MAX - 1
+            gate.set()
+        assert len(spent) == READERS_MAX + 3
+
+
+async def test_reads_that_do_not_end_are_counted_and_close_the_pool_to_strangers_only(
+    tmp_path: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_threads, "INTERRUPTED_S", 0.01)  # after which a caller who has given up goes on
+    spent: list[float] = []
+
+    async def give_up(db: Database) -> None:
+        with trio.move_on_after(0.02):
+            await db.read_within(stubborn(gate), 0.03, spent.append)
+
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        await db.transact(create)
+        assert db.statistics.stuck == 0
+        await give_up(db)
+        await until(lambda: db.statistics.stuck == 1)
+        assert await db.read_within(count, 60.0, spent.append) == 0, "one stuck thread is not half of them"
+        for _ in range(READERS_MAX // 2 - 1):
+            await give_up(db)
+        await until(lambda: db.statistics.stuck == READERS_MAX // 2)
+        with pytest.raises(Overloaded, match="reads do not end"):
+            await db.read_within(count, 60.0, spent.append)
+        assert await db.read_in_pool(count) == 0
+        assert await db.read_at_once(count) == 0
+        gate.set()
+        await until(lambda: db.statistics.stuck == 0)
+        assert await db.read_within(count, 60.0, spent.append) == 0
+        assert len(spent) == 2 + READERS_MAX // 2
+        assert min(spent[0], spent[2]) > 0.01, "what did not end is counted as well"
+
+
+async def test_a_read_that_takes_long_is_not_tried_to_its_end_on_the_loop(tmp_path: Path) -> None:
+    async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
+        await db.transact(create)
+        await db.transact(lambda c: fill(c, 2_000))
+        assert await db.read_at_once(count) == 2_000
+        assert await db.read_at_once(lambda c: c.execute("SELECT count(*) FROM t x, t y WHERE x.a <= y.a").get) is None
+        assert "atoma-reader" not in atoma_threads()
 
 
 async def test_readers_cannot_write(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from wsproto.connection import ConnectionType
 from atoma.contracts.sync import Mutation, PushReply, PushRequest
 from atoma.errors import RemoteError
 from atoma.ports import Peer, Principal, SyncService
-from atoma_transports._channel.rate import PAUSE_S, Meter
+from atoma.ports.rate import PAUSE_S, Meter
 from atoma_transports.adapters import ChannelLimits, ServiceProxy, open_channel
 from atoma_transports.serving import serve_pipe
 from atoma_transports.websocket.pipe import WebSocketPipe

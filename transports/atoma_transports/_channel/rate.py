@@ -1,37 +1,10 @@
-"""How many bytes a second a peer may send, in the long run."""
+"""A byte stream that is read no faster than a rate."""
 
 from __future__ import annotations
 
 import trio
 
-BURST_S = 1.0  # after a pause, as much as in this time may come at once
-PAUSE_S = 1.0  # longest time for which nothing is read from a peer that sends too much
-DEBT_S = 60.0  # a debt grows no larger than this
-
-
-class Meter:
-    """Counts bytes against a rate: what is over it is a debt that wears off with time.
-
-    A small debt is paid by reading a moment later, so that an honest sender just gets slower (back pressure). Whoever
-    sends on over a debt of more than :data:`PAUSE_S` is refused.
-    """
-
-    def __init__(self, bytes_per_s: int) -> None:
-        self._rate = bytes_per_s
-        self._clear_at = trio.current_time() - BURST_S  # when the debt is, or was, worn off
-
-    def debt_s(self) -> float:
-        """Seconds until the peer is within its rate again; 0 when it is."""
-        return max(0.0, self._clear_at - trio.current_time())
-
-    def count(self, amount: int) -> None:
-        """Note that ``amount`` bytes came."""
-        now = trio.current_time()
-        self._clear_at = min(now + DEBT_S, max(self._clear_at, now - BURST_S) + amount / self._rate)
-
-    async def pause(self) -> None:
-        """Wait until the debt is worn off, but not longer than :data:`PAUSE_S`."""
-        await trio.sleep(min(self.debt_s(), PAUSE_S))
+from atoma.ports.rate import Meter
 
 
 class MeteredStream(trio.abc.Stream):

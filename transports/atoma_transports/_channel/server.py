@@ -15,6 +15,7 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ProtocolError
 from atoma.ports import Peer, ServiceHost
+from atoma.ports.rate import PAUSE_S, Meter
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import explain, info_of, refusal
 from atoma_transports._channel.frames import CLIENT_KINDS, Frame, FrameKind, deadline_of, decode_frame, encode_frame
@@ -23,7 +24,6 @@ from atoma_transports._channel.methods import Answer, Served, ServedTable
 from atoma_transports._channel.outgoing import Held, Outgoing, Ticket
 from atoma_transports._channel.pipe import LOST, MessagePipe, close_pipe, explain_close
 from atoma_transports._channel.pulse import Pulse, until_mute
-from atoma_transports._channel.rate import PAUSE_S, Meter
 from atoma_transports._channel.session import Session, first_session, session_for
 
 __all__ = ["Served", "ServedTable", "ServerConnection", "serve_connection"]

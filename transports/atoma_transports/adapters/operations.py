@@ -30,7 +30,8 @@ class OperationAdapter:
         """One operation for a query, one per entry for a write.
 
         Raises:
-            ProtocolError: The query is larger than the protocol allows; nothing was sent.
+            QueryError: The query is beyond a bound; nothing was sent.
+            ProtocolError: It compares with what no column can hold; nothing was sent.
         """
         if isinstance(request, QueryRequest):
             check_query(request.query)

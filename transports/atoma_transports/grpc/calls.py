@@ -15,10 +15,10 @@ from grpclib.exceptions import GRPCError
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AuthenticationError, ProtocolError, RemoteError, TokenExpired
 from atoma.ports import Peer
+from atoma.ports.rate import PAUSE_S, Meter
 from atoma_transports._channel.codes import explain, refusal
 from atoma_transports._channel.methods import Answer
 from atoma_transports._channel.outgoing import Held
-from atoma_transports._channel.rate import PAUSE_S, Meter
 from atoma_transports._channel.session import Session
 from atoma_transports.grpc._driver.server import ServerCall
 from atoma_transports.grpc.convert import pack, unpack

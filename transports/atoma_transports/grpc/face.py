@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import trio
 
+from atoma.ports.rate import Meter
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.rate import Meter, MeteredStream
+from atoma_transports._channel.rate import MeteredStream
 from atoma_transports.grpc._driver.server import serve_grpc
 from atoma_transports.grpc.calls import SyncCalls
 from atoma_transports.grpc.health import HealthCalls

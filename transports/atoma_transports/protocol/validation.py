@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import math
 
-from atoma.contracts.query import And, Compare, In, Like, Not, Or, Predicate, QuerySpec
+from atoma.contracts.query import Compare, In, QuerySpec
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ProtocolError
+from atoma.query.bounds import conditions
 from atoma.schema.fields import INT64_MAX, INT64_MIN
 from atoma_transports.protocol.operations import Rows
 
-FILTER_DEPTH_MAX = 32
-FILTER_NODES_MAX = 256
-IN_VALUES_MAX = 1000
 OPS_MAX = 1000
 KEY_COLUMNS = 4  # id, version, seq, scope precede the values of a row
 
@@ -42,39 +40,20 @@ def image(values: dict[str, object]) -> RowImage:
 
 
 def check_query(spec: QuerySpec) -> None:
-    """Refuse a query that is too deep or too large, or compares with what is no value.
+    """Refuse a query that compares with what is no value, or does not keep to the bounds.
 
     Raises:
-        ProtocolError: See above.
+        ProtocolError: No column can hold a value.
+        QueryError: It is beyond a bound.
     """
     for value in spec.after or ():
         scalar(value)
-    left = [(spec.where, 1)] if spec.where is not None else []
-    nodes = 0
-    while left:
-        predicate, depth = left.pop()
-        nodes += 1
-        if depth > FILTER_DEPTH_MAX or nodes > FILTER_NODES_MAX:
-            text = f"a filter may have {FILTER_NODES_MAX} parts and be {FILTER_DEPTH_MAX} deep"
-            raise ProtocolError(text, maybe_sent=False)
-        left.extend((child, depth + 1) for child in _children(predicate))
-
-
-def _children(predicate: Predicate) -> tuple[Predicate, ...]:
-    if isinstance(predicate, And | Or):
-        return predicate.items
-    if isinstance(predicate, Not):
-        return (predicate.item,)
-    if isinstance(predicate, Compare):
-        scalar(predicate.value)
-    elif isinstance(predicate, In):
-        if len(predicate.values) > IN_VALUES_MAX:
-            raise ProtocolError(f"a list of values may have {IN_VALUES_MAX} of them", maybe_sent=False)
-        for value in predicate.values:
-            scalar(value)
-    elif isinstance(predicate, Like):
-        scalar(predicate.pattern)
-    return ()
+    for condition in conditions(spec.where):
+        if isinstance(condition, Compare):
+            scalar(condition.value)
+        elif isinstance(condition, In):
+            for value in condition.values:
+                scalar(value)
 
 
 def pack_rows(rows: tuple[StoredRow, ...]) -> Rows:

@@ -1,0 +1,115 @@
+"""What the reads of one principal may take of a hub, and which of them need no turn."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import trio
+
+from atoma.contracts.query import And, Compare, Predicate, QuerySpec
+from atoma.errors import ConfigurationError, Overloaded, RemoteError
+from atoma.ports.hub import ReadAllowance
+from atoma.ports.rate import PAUSE_S, Meter
+from atoma.schema.spec import StoreSpec
+
+LOOKUP_IDS_MAX = 100
+LOOKUP_SCOPES_MAX = 16
+LOOKUP_CONDITIONS_MAX = 16
+KEPT_MAX = 1_000
+"""Principals that are remembered, besides those that are reading or have read more than their share."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadBudget:
+    """What the direct queries and snapshots of one principal may take, over all connections.
+
+    What finds its rows by id or by an index is not counted: it takes half a millisecond, or a turn like the others.
+
+    Attributes:
+        readers: Reads at the same time; further ones wait.
+        waiting: Reads that may wait; further ones are refused with ``OVERLOADED``.
+        seconds_per_s: Seconds of a reader's time in a second, in the long run. Who is over it waits, and is refused with
+            ``RATE_LIMITED`` once the wait would be longer than a second.
+        query_s: Seconds for one read; then it is stopped and answered with ``TIMEOUT``.
+
+    Raises:
+        ConfigurationError: A bound is no number above zero.
+    """
+
+    readers: int = 2
+    waiting: int = 64
+    seconds_per_s: float = 1.0
+    query_s: float = 5.0
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            value: object = getattr(self, each.name)
+            if not isinstance(value, (int, float)) or not value > 0:
+                raise ConfigurationError(f"ReadBudget({each.name}=…) is a number above 0, not {value!r}")
+
+
+@dataclass(slots=True, eq=False)
+class _Reads:
+    """What one principal is reading, and has read."""
+
+    places: trio.Semaphore
+    meter: Meter
+    asked: int = 0
+
+
+@dataclass(slots=True)
+class Readers:
+    """Gives every principal its turns."""
+
+    budget: ReadBudget
+    _reads: dict[str, _Reads] = field(default_factory=dict[str, _Reads])
+
+    @asynccontextmanager
+    async def turn(self, subject: str) -> AsyncGenerator[ReadAllowance]:
+        """A turn of ``subject``, as long as the block runs; waits for it.
+
+        Raises:
+            Overloaded: Too many reads of this principal wait.
+            RemoteError: ``RATE_LIMITED``: this principal has read too much.
+        """
+        reads, budget = self._of(subject), self.budget
+        if reads.asked >= budget.readers + budget.waiting:
+            raise Overloaded("a principal's queue of reads", budget.waiting)
+        debt_s = reads.meter.debt_s()
+        if debt_s > PAUSE_S:
+            text = f"more than {budget.seconds_per_s:g} seconds of reading a second by one principal"
+            raise RemoteError(text, remote_code="RATE_LIMITED", remote_retryable=True, retry_after_s=debt_s)
+        reads.asked += 1
+        try:
+            async with reads.places:
+                if reads.meter.debt_s():
+                    await reads.meter.pause()
+                yield ReadAllowance(budget.query_s, reads.meter.count)
+        finally:
+            reads.asked -= 1
+
+    def _of(self, subject: str) -> _Reads:
+        found = self._reads.get(subject)
+        if found is None:
+            if len(self._reads) >= KEPT_MAX:
+                kept = {name: reads for name, reads in self._reads.items() if reads.asked or reads.meter.debt_s()}
+                self._reads = kept
+            found = self._reads[subject] = _Reads(trio.Semaphore(self.budget.readers), Meter(self.budget.seconds_per_s))
+        return found
+
+
+def is_lookup(query: QuerySpec, store: StoreSpec[Any], scopes: Sequence[str] | None) -> bool:
+    """Whether ``query`` is small and should find its rows by their ids or by an index, so that it needs no turn."""
+    if query.ids is not None:
+        return len(query.ids) <= LOOKUP_IDS_MAX
+    if scopes is None or len(scopes) > LOOKUP_SCOPES_MAX:
+        return False  # an index of a hub begins with the scope
+    where = query.where
+    parts: Sequence[Predicate | None] = where.items if isinstance(where, And) else (where,)
+    if len(parts) > LOOKUP_CONDITIONS_MAX or not all(isinstance(part, Compare) for part in parts):
+        return False
+    entries = {"id", *(index.fields[0] for index in store.indexes)}
+    return any(isinstance(part, Compare) and part.op == "eq" and part.field in entries for part in parts)
