@@ -5,39 +5,69 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import resources
+from typing import TypeAlias
 
 import msgspec
-import trio
 
 from atoma.errors import ClosedError, UnknownStore
 from atoma.inspector.snapshot import Inspected, look_at_rows, take_snapshot
 from atoma.inspector.views import ClientView
-from atoma_transports.http import EventSender, HttpError, HttpFace, HttpRequest, HttpResponse, json_response
+from atoma.inspector.watch import SharedLook
+from atoma_transports.http import EventSender, Handler, HttpError, HttpFace, HttpRequest, HttpResponse, json_response
 
 STATIC_PREFIX = "/static/inspector/"
-LOOK_EVERY_S = 1.0
-COALESCE_S = 0.12
 
 Clients = Callable[[], Awaitable[Sequence[Inspected]]]
+Guard: TypeAlias = Callable[[HttpRequest], Awaitable[bool]]
+"""Whether a request may see what the inspector shows; it may raise :class:`atoma_transports.http.HttpError` itself."""
 
 
-def add_inspector(face: HttpFace, clients: Sequence[Inspected] | Clients, keys: Sequence[str] = ()) -> None:
+def add_inspector(
+    face: HttpFace,
+    clients: Sequence[Inspected] | Clients,
+    keys: Sequence[str] = (),
+    *,
+    guard: Guard | None = None,
+) -> None:
     """Put the inspector on ``face``: the page at ``/inspector``, its files below ``/static/inspector/``.
 
+    It shows the rows of the clients, and can change nothing.
+
     Args:
-        face: Where to put it. The inspector shows values and is meant for loopback; it can change nothing.
+        face: Where to put it.
         clients: The clients, or a function that waits until there are some.
         keys: Their keys, when ``clients`` is a function.
+        guard: Decides for each request who may look, for example by a cookie of the application's; without one, only
+            who is on this machine and did not come through a proxy. Others get 403.
     """
     find: Clients = clients if callable(clients) else partial(_given, tuple(clients))
     known = keys if callable(clients) else [client.key for client in clients]
     page = resources.files("atoma.inspector").joinpath("static", "inspector.html").read_bytes()
+    guarded = partial(_guarded, guard or _on_this_machine)
     face.folder(STATIC_PREFIX, "atoma.inspector", "static")
-    face.get("/inspector", partial(_page, page))
-    face.get("/api/inspector", partial(_list, find))
-    face.get("/api/inspector/rows", partial(_rows, find))
+    face.get("/inspector", guarded(partial(_page, page)))
+    face.get("/api/inspector", guarded(partial(_list, find)))
+    face.get("/api/inspector/rows", guarded(partial(_rows, find)))
     for key in known:
-        face.events(f"/api/inspector/{key}/events", partial(_feed, find, key))
+        feed = _Feed(find, key, guard or _on_this_machine)
+        face.events(f"/api/inspector/{key}/events", feed.send)
+
+
+async def _on_this_machine(request: HttpRequest) -> bool:
+    return request.peer.loopback
+
+
+async def _check(guard: Guard, request: HttpRequest) -> None:
+    if not await guard(request):
+        raise HttpError(403, "the inspector shows rows to this machine only, unless it is given a guard")
+
+
+def _guarded(guard: Guard, handler: Handler) -> Handler:
+    async def answer(request: HttpRequest) -> HttpResponse:
+        await _check(guard, request)
+        return await handler(request)
+
+    return answer
 
 
 async def _given(clients: Sequence[Inspected]) -> Sequence[Inspected]:
@@ -67,19 +97,34 @@ def _pick(clients: Sequence[Inspected], key: str) -> Inspected:
     return found
 
 
-async def _feed(find: Clients, key: str, request: HttpRequest, send: EventSender) -> None:
-    """Send the state whenever it is another one, until the browser leaves."""
-    clients = await find()
-    target = _pick(clients, key)
-    sent = ""
-    while True:
+class _Feed:
+    """The states of one client, for any number of browsers."""
+
+    def __init__(self, find: Clients, key: str, guard: Guard) -> None:
+        self._find = find
+        self._key = key
+        self._guard = guard
+        self._shared: tuple[Inspected, SharedLook] | None = None
+
+    async def send(self, request: HttpRequest, send: EventSender) -> None:
+        """Send the state whenever it is another one, until the browser leaves or the client is closed."""
+        await _check(self._guard, request)
+        clients = await self._find()
+        target = _pick(clients, self._key)
+
+        async def take(text: str) -> None:
+            await send(text, event="state")
+
         try:
-            text = msgspec.json.encode(await take_snapshot(target, clients)).decode()
+            await self._look_at(target, clients).read(take)
         except ClosedError:
             return
-        if text != sent:
-            await send(text, event="state")
-            sent = text
-        with trio.move_on_after(LOOK_EVERY_S):
-            await target.eye.wait_event()
-        await trio.sleep(COALESCE_S)
+
+    def _look_at(self, target: Inspected, clients: Sequence[Inspected]) -> SharedLook:
+        if self._shared is None or self._shared[0] != target:
+
+            async def look() -> str:
+                return msgspec.json.encode(await take_snapshot(target, clients)).decode()
+
+            self._shared = (target, SharedLook(look, target.eye.wait_event))
+        return self._shared[1]
