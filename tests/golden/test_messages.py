@@ -1,0 +1,139 @@
+"""The bytes of the golden commit: today's code reads them as what they were, and writes what that commit can read.
+
+The protocol grows by appending only. Who adds a field gives it a default: then every test here stays green but the ones
+that compare bytes, and the message goes into ``GREW`` with the reason.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+import pytest
+
+from atoma.contracts.codec import decode
+from atoma.contracts.sync import Mutation, MutationBody, PushRequest
+from atoma.contracts.values import ErrorInfo
+from atoma_transports._channel.frames import KINDS
+from atoma_transports.grpc.statuses import TRAILER as TRAILER_NAME
+from atoma_transports.grpc.statuses import info_from, status_of
+from atoma_transports.http.batches import read_batch
+from atoma_transports.http.envelope import AS_JSON, AS_MSGPACK, CallReply
+from atoma_transports.protocol import METHODS
+from tests.fuzz.grammar import MESSAGES as KNOWN
+from tests.golden.messages import BODY, ENCODINGS, ERROR, MESSAGES, TRAILER, frame_of, load, written
+from tests.golden.old import FOLDER
+
+GOLDEN = load((FOLDER / "messages.json").read_text(encoding="utf-8"))
+GREW: dict[tuple[str, str], str] = {}
+"""What is written otherwise today, by encoding and message, with the reason; the old bytes are read all the same."""
+
+every = pytest.mark.parametrize(
+    ("encoding", "name"), [(encoding, name) for encoding in ENCODINGS for name in GOLDEN[encoding]]
+)
+
+
+@every
+def test_golden_bytes_mean_what_they_meant(encoding: str, name: str) -> None:
+    message = MESSAGES[name]
+    assert ENCODINGS[encoding].read(GOLDEN[encoding][name], type(message)) == message
+
+
+@pytest.mark.parametrize("group", GOLDEN)
+def test_what_is_written_today_are_the_golden_bytes(group: str) -> None:
+    today = written()[group]
+    changed = {name for name, data in GOLDEN[group].items() if today[name] != data}
+    assert changed == {name for of, name in GREW if of == group}
+
+
+def test_there_are_golden_bytes_of_every_message() -> None:
+    """What was added since has no golden bytes; what there was has."""
+    assert {type(message).__name__ for message in MESSAGES.values()} >= KNOWN.keys() | {"HelloRequest", "HelloReply"}
+    for encoding, of in GOLDEN.items():
+        if encoding in ENCODINGS:
+            lacks = {kind.__name__ for kind in ENCODINGS[encoding].lacks}
+            assert {name.partition(",")[0] for name in of} == {name.partition(",")[0] for name in MESSAGES} - lacks
+
+
+def test_a_golden_mutation_keeps_its_digest() -> None:
+    """Bodies are encoded once: what lies in an outbox is pushed as it is, and has to be read for ever."""
+    request = ENCODINGS["msgpack"].read(GOLDEN["msgpack"]["PushRequest"], PushRequest)
+    assert isinstance(request, PushRequest)
+    (mutation,) = request.mutations
+    assert isinstance(mutation, Mutation)
+    assert mutation.body == GOLDEN["msgpack"]["MutationBody"]
+    assert decode(mutation.body, MutationBody) == BODY
+    assert hashlib.sha256(mutation.body).hexdigest().startswith("cae24ad985adfc19")
+
+
+def test_golden_frames_mean_what_they_meant() -> None:
+    frames = {name: frame_of(data) for name, data in GOLDEN["frames"].items()}
+    assert {frame.kind for frame in frames.values()} == KINDS
+    for name, method in METHODS.items():
+        if method.streams:
+            asked, told = frames[f"stream {name}"], frames[f"item {name}"]
+            assert (asked.kind, asked.credit, told.kind) == ("stream", 64, "item")
+        else:
+            asked, told = frames[f"call {name}"], frames[f"reply {name}"]
+            assert (asked.kind, asked.credit, told.kind) == ("call", 0, "reply")
+        assert (asked.id, asked.method, asked.budget_ms, asked.trace_id) == (7, name, 2**40, "trace")
+        assert decode(asked.payload, method.request) == MESSAGES[method.request.__name__]
+        assert (told.id, told.method, told.budget_ms) == (7, "", -1)
+        assert decode(told.payload, method.reply) == MESSAGES[method.reply.__name__]
+    for name, kind, id, payload in (
+        ("auth", "auth", 0, MESSAGES["Auth"]),
+        ("welcome", "welcome", 0, MESSAGES["Welcome"]),
+        ("error", "error", 7, ERROR),
+        ("error of the connection", "error", 0, ERROR),
+    ):
+        assert (frames[name].kind, frames[name].id) == (kind, id)
+        assert decode(frames[name].payload, type(payload)) == payload
+    assert (frames["credit"].id, frames["credit"].credit) == (8, 64)
+    assert [
+        (frames[name].kind, frames[name].id, frames[name].payload) for name in ("cancel", "end", "ping", "pong")
+    ] == [
+        ("cancel", 7, b""),
+        ("end", 8, b""),
+        ("ping", 2**53, b""),
+        ("pong", 2**53, b""),
+    ]
+
+
+@pytest.mark.parametrize(("name", "encoding"), [("msgpack", AS_MSGPACK), ("json", AS_JSON)])
+async def test_a_golden_batch_means_what_it_meant(name: str, encoding: Any) -> None:
+    several = read_batch(encoding, GOLDEN["http"][f"batch in {name}"], float("inf"))
+    assert several.id == "0123456789abcdef"
+    for id, (method, kind) in enumerate([("pull", "PullRequest"), ("query", "QueryCall")]):
+        call = several.calls[id]
+        assert (call.head.method, call.head.budget_ms, call.head.trace_id) == (method, 1500, "trace")
+        assert call.read(type(MESSAGES[kind])) == MESSAGES[kind]
+
+
+def records(body: bytes) -> list[tuple[str, bytes]]:
+    """The records of a body: a byte of kind, four of length, the payload."""
+    found = []
+    while body:
+        size = int.from_bytes(body[1:5], "big")
+        found.append((body[:1].decode(), body[5 : 5 + size]))
+        body = body[5 + size :]
+    return found
+
+
+def test_golden_answers_over_http_mean_what_they_meant() -> None:
+    replies = records(GOLDEN["http"]["answers of a batch"])
+    assert [kind for kind, _ in replies] == ["i", "p", "i", "z"]
+    first, second = (decode(data, CallReply) for kind, data in replies if kind == "i")
+    assert isinstance(first.ok, msgspec.Raw)
+    assert decode(bytes(first.ok), type(MESSAGES["OpsReply"])) == MESSAGES["OpsReply"]
+    assert (first.id, second.id, second.error) == (1, 2, ERROR)
+    (hint, failure) = records(GOLDEN["http"]["a stream that fails"])
+    assert (hint[0], decode(hint[1], type(MESSAGES["Hint"]))) == ("i", MESSAGES["Hint"])
+    assert (failure[0], decode(failure[1], ErrorInfo)) == ("e", ERROR)
+    event = GOLDEN["http"]["event hint"].decode()
+    assert event.startswith("event: hint\n")
+    assert event.endswith("\n\n")
+
+
+def test_a_golden_trailer_means_what_it_meant() -> None:
+    assert info_from(status_of(ERROR), "", {TRAILER_NAME: GOLDEN["trailer"][TRAILER]}) == ERROR

@@ -1,0 +1,156 @@
+"""Neighbouring versions: the golden commit itself, in a process of its own, against the code of today."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+import atoma.hub.service
+import atoma.sync.session
+from atoma.contracts.sync import PROTOCOL_VERSION, OpenRequest
+from atoma_transports.serving import open_server
+from atoma_transports.websocket import WebSocketTransport
+from tests.golden.kit import CARDS, Card, device_on, hub_on
+from tests.golden.messages import dump, load, written
+from tests.golden.old import FOLDER, NoHistory, check_out, command_of, environment
+from tests.golden.peer import synced_or_stalled
+
+pytestmark = pytest.mark.xdist_group("machine")
+
+PATIENCE_S = 60
+SYNCED = {"state": "online", "error": "", "pending": 0}
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The golden commit's code."""
+    try:
+        return check_out(tmp_path_factory.mktemp("golden"))
+    except NoHistory as missing:
+        pytest.skip(f"{missing}; the golden bytes and files are read all the same")
+
+
+@asynccontextmanager
+async def old_hub(tree: Path, file: Path) -> AsyncGenerator[str]:
+    """The golden commit's hub, at an address."""
+    async with trio.open_nursery() as nursery:
+        serve = functools.partial(
+            trio.run_process,
+            command_of("peer", "hub", str(file)),
+            cwd=tree,
+            env=environment(tree),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        process: trio.Process = await nursery.start(serve)
+        assert process.stdout is not None
+        assert process.stdin is not None
+        yield (await process.stdout.receive_some()).decode().strip()
+        await process.stdin.aclose()  # it ends, in good order
+        await process.wait()
+
+
+async def run_old_device(tree: Path, file: Path, url: str, card: str = "") -> dict[str, Any]:
+    """What the golden commit's device says after it has written ``card``."""
+    command = command_of("peer", "device", str(file), url, card)
+    ended = await trio.run_process(command, cwd=tree, env=environment(tree), capture_stdout=True)
+    told: dict[str, Any] = json.loads(ended.stdout)
+    return told
+
+
+async def run_device(file: Path, url: str, card: str = "") -> dict[str, Any]:
+    """The same of today's."""
+    async with device_on(file, WebSocketTransport(url, token="a-token")) as device:
+        if card:
+            await device.store(CARDS).insert(Card(id=card))
+        return await synced_or_stalled(device)
+
+
+def assert_refused(told: dict[str, Any], card: str) -> None:
+    """It is told that there is no common version, and keeps what it wrote."""
+    assert "PROTO_UNSUPPORTED" in told["error"]  # the golden commit has it in the text of a MALFORMED
+    assert (told["state"], told["pending"], told["cards"]) == ("stalled", 1, [card])
+
+
+@asynccontextmanager
+async def hub_of_today(file: Path) -> AsyncGenerator[str]:
+    """Today's hub, at an address."""
+    async with hub_on(file) as hub, open_server(hub, "127.0.0.1:0") as address:
+        yield f"ws://{address}"
+
+
+async def test_an_old_device_and_todays_hub_sync_or_it_is_told_and_keeps_its_outbox(tree: Path, tmp_path: Path) -> None:
+    with trio.fail_after(PATIENCE_S):
+        async with hub_of_today(tmp_path / "hub.db") as url:
+            await run_device(tmp_path / "today.db", url, "today's")
+            told = await run_old_device(tree, tmp_path / "old.db", url, "old")
+            if PROTOCOL_VERSION == 1:
+                assert told == {**SYNCED, "cards": ["old", "today's"]}
+                assert (await run_device(tmp_path / "today.db", url))["cards"] == ["old", "today's"]
+            else:
+                assert_refused(told, "old")
+
+
+async def test_a_device_of_today_and_an_old_hub_sync_or_it_is_told_and_keeps_its_outbox(
+    tree: Path, tmp_path: Path
+) -> None:
+    with trio.fail_after(PATIENCE_S):
+        async with old_hub(tree, tmp_path / "hub.db") as url:
+            await run_old_device(tree, tmp_path / "old.db", url, "old")
+            told = await run_device(tmp_path / "today.db", url, "today's")
+            if PROTOCOL_VERSION == 1:
+                assert told == {**SYNCED, "cards": ["old", "today's"]}
+                assert (await run_old_device(tree, tmp_path / "old.db", url))["cards"] == ["old", "today's"]
+            else:
+                assert_refused(told, "today's")
+
+
+async def test_an_old_device_keeps_what_a_hub_of_another_version_refuses(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(PATIENCE_S):
+        with monkeypatch.context() as patch:
+            patch.setattr(atoma.hub.service, "PROTOCOL_VERSION", 2)
+            async with hub_of_today(tmp_path / "hub.db") as url:
+                assert_refused(await run_old_device(tree, tmp_path / "old.db", url, "old"), "old")
+        async with old_hub(tree, tmp_path / "another.db") as url:  # one that it can speak with
+            assert await run_old_device(tree, tmp_path / "old.db", url) == {**SYNCED, "cards": ["old"]}
+
+
+async def test_a_device_of_today_keeps_what_a_hub_of_another_version_refuses(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(PATIENCE_S):
+        async with old_hub(tree, tmp_path / "hub.db") as url:
+            with monkeypatch.context() as patch:
+                newer = functools.partial(OpenRequest, proto_min=2, proto_max=2)
+                patch.setattr(atoma.sync.session, "OpenRequest", newer)
+                assert_refused(await run_device(tmp_path / "today.db", url, "new"), "new")
+        async with hub_of_today(tmp_path / "another.db") as url:
+            assert await run_device(tmp_path / "today.db", url) == {**SYNCED, "cards": ["new"]}
+
+
+def test_the_old_code_reads_what_is_written_today(tree: Path, tmp_path: Path) -> None:
+    """Whatever has been added since: an old peer makes of today's bytes what it has always known."""
+    (tmp_path / "today.json").write_text(dump(written()), encoding="utf-8")
+    command = command_of("peer", "read", str(tmp_path / "today.json"), str(tmp_path / "again.json"))
+    subprocess.run(command, cwd=tree, env=environment(tree), check=True, timeout=PATIENCE_S)
+    golden = load((FOLDER / "messages.json").read_text(encoding="utf-8"))
+    again = load((tmp_path / "again.json").read_text(encoding="utf-8"))
+    assert again == {group: golden[group] for group in again}
+
+
+def test_the_old_code_is_not_todays(tree: Path) -> None:
+    find = "import atoma, atoma_stores, atoma_transports as t; print(atoma.__path__, atoma_stores.__path__, t.__path__)"
+    command = [sys.executable, "-c", find]
+    ended = subprocess.run(command, cwd=tree, env=environment(tree), check=True, capture_output=True, text=True)
+    assert ended.stdout.count(str(tree)) == 3
