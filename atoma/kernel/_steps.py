@@ -236,13 +236,13 @@ def run_retry(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str
 def run_verdict(
     parts: Parts, side: Side[WriteRequest, WriteResult], step: Run[WriteRequest, WriteResult], what: str
 ) -> Run[WriteRequest, WriteResult]:
-    """Wait until the receipts of what was written have their verdicts."""
+    """Wait until the receipts of what a strict write wrote have their verdicts."""
     events, clock = parts.events, parts.environment.clock
 
     async def run(request: WriteRequest, frame: Frame) -> WriteResult:
         result = await step(request, frame)
         receipts = [as_receipt(value) for value in result.receipts]
-        if not any(receipts):
+        if request.options.confirm != "strict" or not any(receipts):
             return result
         started = clock()
         items = list(result.items)

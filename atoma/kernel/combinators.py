@@ -15,7 +15,7 @@
 | ``bulkhead(step, …)`` | a bound on concurrent calls and on those that wait |
 | ``atomic(id, …)`` | staging nodes in one local transaction (writes only) |
 | ``detach(step)`` | after the answer is given, in the client's nursery |
-| ``verdict(step)`` | wait for the authority's verdict on what the step wrote (writes only) |
+| ``verdict(step)`` | where the write is strict, wait for the authority's verdict on what the step wrote (writes only) |
 | ``cache(step, …)`` | recent and running query results, shared (queries only) |
 | ``when_synced(a, b)`` | a for stores that replicate, b for the others |
 | ``refuse(reason)`` | this way is not open |
@@ -452,10 +452,11 @@ def detach(step: Combinator) -> DetachStep:
 
 
 def verdict(step: Combinator) -> VerdictStep:
-    """Wait, while the caller's deadline lasts, for the authority's verdict on what ``step`` wrote. Writes only.
+    """Wait, where the write is strict, for the authority's verdict on what ``step`` wrote. Writes only.
 
-    Entries that the authority refuses are refused in the result. When the deadline comes first, the caller is cancelled
-    and the write stays queued.
+    An optimistic write has its answer at the local commit and waits for nothing. A strict one waits while the caller's
+    scope lasts, or a ``timeout`` around this; cut off by either, the write stays queued. Entries that the authority
+    refuses are refused in the result.
     """
     return VerdictStep(_step("verdict", step))
 

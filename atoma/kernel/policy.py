@@ -5,7 +5,8 @@
 | direct-local | local | local |
 | direct-remote | remote | remote |
 | local-first | local now, remote afterwards | synced: as sync-queue; else with ``volatile=True`` only: local, then remote |
-| remote-first | remote, local when that failed | synced: queued, verdict awaited; else remote, or local when nothing was sent |
+| remote-first | remote, local when that failed | synced: queued, a strict one waits; else remote, or local when nothing was sent |
+| remote-first-10s | as remote-first, with 10 s for the remote | as remote-first, with 10 s for the remote or the verdict |
 | sync-queue | local | local and outbox in one transaction |
 | hybrid | local and remote at once, merged | synced: as sync-queue; else remote, then local |
 """
@@ -40,6 +41,8 @@ NEEDS_VOLATILE = (
     "the store does not replicate, so a write that is sent after the answer may be lost; sync the store, "
     "or register local_first(remote, name=…, volatile=True)"
 )
+PATIENCE_S = 10.0
+"""Budget of the ready-made ``remote-first`` that has one, in seconds."""
 REFRESH_S = 30.0
 """Budget of what ``local-first`` does after the answer, in seconds."""
 
@@ -85,19 +88,25 @@ def local_first(
 def remote_first(remote: str = SINGLE_REMOTE, *, name: str = "remote-first", seconds: float | None = None) -> Policy:
     """The other side; locally only when that failed in a way that allows it, which the trail shows.
 
-    Writes on a synced store go through the outbox, are pushed at once and wait for the verdict while the caller's
-    deadline lasts; without a connection that is as long as the caller allows.
+    Writes on a synced store go through the outbox and are pushed at once. An optimistic one returns then; a strict one
+    waits for the hub's verdict, without a connection as long as the caller's scope allows.
 
     Args:
         remote: Id of the remote node.
         name: Name of the policy.
-        seconds: Budget of the remote node; None lets it take what the caller has.
+        seconds: Budget of the remote node, and of the wait for a verdict; None lets them take what the caller has. It
+            stands in the policy as a ``timeout``: a write that outlasts it is ``WriteUnknown``, and stays queued where
+            it was.
     """
-    far: Combinator = node(remote) if seconds is None else timeout(node(remote), seconds)
+
+    def bounded(step: Combinator) -> Combinator:
+        return step if seconds is None else timeout(step, seconds)
+
+    far = bounded(node(remote))
     return Policy(
         name,
         query=fallback(far, node(LOCAL_QUERY)),
-        write=when_synced(verdict(_queued()), fallback(far, node(LOCAL_WRITE))),
+        write=when_synced(bounded(verdict(_queued())), fallback(far, node(LOCAL_WRITE))),
     )
 
 
@@ -146,6 +155,7 @@ def ready_policies(node_ids: Sequence[str] | Mapping[str, object]) -> list[Polic
         *(direct_remote(f"{REMOTE_PREFIX}{name}", name=f"direct-{name}") for name in names if name),
         local_first(single),
         remote_first(single),
+        remote_first(single, name=f"remote-first-{PATIENCE_S:g}s", seconds=PATIENCE_S),
         sync_queue(),
         hybrid(single),
     ]

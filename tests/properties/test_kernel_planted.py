@@ -61,6 +61,7 @@ FOUND_AT: dict[str, int] = {
     "a quorum of one more": 65,
     "a merge that tolerates everything": 139,
     "a merge of one side is mixed": 49,
+    "an optimistic write waits for its verdict": 0,
     "a refusal by the authority is overlooked": 61,
     "a lost verdict is certain": 64,
     "a replicating store takes the other way": 31,

@@ -34,6 +34,7 @@ POLICIES = [
     direct_remote(REMOTE),
     local_first(REMOTE),
     remote_first(REMOTE),
+    remote_first(REMOTE, name="remote-first-10s", seconds=10),
     sync_queue(),
     hybrid(REMOTE),
     Policy("patient", query=cache(retry(timeout(node(REMOTE), 2), 3, Backoff(0.05)), 5), write=None),

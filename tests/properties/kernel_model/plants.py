@@ -177,6 +177,9 @@ PLANTS: dict[str, Plant] = {
         "_concurrent", 'sources.pop() if len(sources) == 1 else "mixed"', '"mixed"'
     ),
     # verdict, when_synced, refuse
+    "an optimistic write waits for its verdict": Plant(
+        "_steps", 'if request.options.confirm != "strict" or not any(receipts):', "if not any(receipts):"
+    ),
     "a refusal by the authority is overlooked": Plant(
         "_steps", "items[place] = WriteItemResult(items[place].id, False, error=ErrorInfo(error.reason, str(error)))",
         "pass",

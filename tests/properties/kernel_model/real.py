@@ -338,7 +338,8 @@ async def ask(kernel: Any, one: Ask, number: int, seen: Seen) -> None:
             seen.rows, seen.meta = tuple(row.id for row in result.rows), result.meta
             return
         entries = tuple(WriteEntry(one.store, "insert", id) for id in "ab"[: one.entries])
-        wrote = await kernel.execute_write(WriteRequest(entries, WriteOptions(), context, f"idem-{number}"))
+        options = WriteOptions(confirm="strict" if one.strict else "optimistic")
+        wrote = await kernel.execute_write(WriteRequest(entries, options, context, f"idem-{number}"))
         seen.items, seen.status, seen.meta = codes_of(wrote), wrote.status, wrote.meta
         seen.receipts = len(wrote.receipts)
     except RemoteError as error:

@@ -220,7 +220,7 @@ class Stepping(Telling):
 
     def verdict(self, graph: Graph, at: At) -> Steps:
         answer = yield from self.run(graph.children[0], at.child(0))
-        if not any(answer.verdicts):
+        if not at.ask.strict or not any(answer.verdicts):
             return answer
         what, start, items = subject(graph), self.clock.now, list(answer.items)
         try:

@@ -67,7 +67,10 @@ class Script:
 
 @dataclass(frozen=True)
 class Ask:
-    """One request: when it comes, how long its caller lets it run, and when its caller changes its mind."""
+    """One request: when it comes, how long its caller lets it run, and when its caller changes its mind.
+
+    ``variant`` is which of two queries is asked, or which way a write is confirmed.
+    """
 
     at: float
     write: bool
@@ -77,6 +80,11 @@ class Ask:
     staged: bool
     budget: float
     cancel: float
+
+    @property
+    def strict(self) -> bool:
+        """Whether a write wants the verdict."""
+        return self.variant == 0
 
 
 @dataclass(frozen=True)

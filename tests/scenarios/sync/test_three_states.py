@@ -1,4 +1,4 @@
-"""A69 on a store that replicates: the hub takes all, a part or nothing, under every policy that such a store admits."""
+"""A69 and A36 on a store that replicates: the hub takes all, a part, nothing, or is away, under every policy it admits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import trio
 from atoma import Client, Query, Schema, StaticTokenVerifier, StoreSpec, Sync, open_client, open_hub
 from atoma.contracts.events import ConflictDetected, Event, WriteDispatched, WriteSettled, WriteTakenBack
 from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
-from atoma.errors import AtomaError, WriteRejected
+from atoma.errors import AtomaError, WriteRejected, WriteUnknown
 from atoma.hub import Access
 from atoma.ports import seeded_environment
 from atoma.ports.service import Principal
@@ -142,7 +142,7 @@ STATES = [("confirmed", False), ("rejected", False), ("confirmed", True), ("part
 async def test_three_states(state: str, batch: bool, confirm: str, op: str, policy: str) -> None:
     ids = ids_of(op, state, batch)
     good = [id for id in ids if id.startswith("mine")]
-    waits = confirm == "strict" or policy == "remote-first"  # which waits for the verdict
+    waits = confirm == "strict"
     async with open_world(policy) as world, trio.open_nursery() as nursery:
         done: list[Any] = []
 
@@ -198,3 +198,52 @@ async def check(outcome: Any, good: bool, waited: bool) -> None:
         with pytest.raises(WriteRejected) as caught:
             await handle.accepted()
         assert caught.value.reason == "DENIED"
+
+
+# A36 on a store that replicates, while the hub is away
+
+
+async def test_an_optimistic_remote_first_write_returns_at_once_and_its_item_is_queued() -> None:
+    async with open_world("remote-first") as world:
+        world.network.partition(silent=True)
+        began = trio.current_time()
+        many = await world.notes.insert_many([written("mine-x"), written("mine-y")])
+        assert trio.current_time() == began
+        assert many.status == "confirmed", "committed here, and owed to the hub"
+        handles = [item.handle for item in many]
+        assert [handle.state for handle in handles] == ["queued", "queued"]
+        assert [(step.node, step.outcome) for step in handles[0].meta.path] == [("local-write", "ok"), ("outbox", "ok")]
+        await trio.sleep(300)
+        assert {handle.state for handle in handles} <= {"queued", "sent"}
+        world.network.heal()
+        await world.client.sync.wait_idle()
+        assert {handle.state for handle in handles} == {"observed"}
+
+
+async def test_a_strict_remote_first_write_waits_as_long_as_its_caller_allows() -> None:
+    async with open_world("remote-first") as world:
+        world.network.partition(silent=True)
+        began = trio.current_time()
+        with trio.move_on_after(300) as scope:
+            await world.notes.insert(written("mine-x"), confirm="strict")
+        assert scope.cancelled_caught
+        assert trio.current_time() == began + 300
+        assert "mine-x" in await world.here(), "and what it did not wait for is queued"
+        world.network.heal()
+        await world.client.sync.wait_idle()
+        assert "mine-x" in await world.there()
+
+
+async def test_a_time_limit_is_one_that_stands_in_the_policy() -> None:
+    async with open_world("remote-first-10s") as world:
+        assert "timeout 10 s" in world.client.explain("remote-first-10s")
+        world.network.partition(silent=True)
+        began = trio.current_time()
+        await world.notes.insert(written("mine-x"))
+        assert trio.current_time() == began, "an optimistic write waits for nothing"
+        with pytest.raises(WriteUnknown):
+            await world.notes.insert(written("mine-y"), confirm="strict")
+        assert trio.current_time() == began + 10
+        world.network.heal()
+        await world.client.sync.wait_idle()
+        assert {"mine-x", "mine-y"} <= (await world.there()).keys()

@@ -13,6 +13,7 @@ import trio
 
 from atoma.contracts.events import Event
 from atoma.contracts.execution import (
+    Confirm,
     Durability,
     ExecutionMeta,
     OperationContext,
@@ -140,10 +141,18 @@ class House:
     async def query(self, policy: str = "", *, query: QuerySpec = QuerySpec(), store: str = "things") -> QueryResult:
         return await self.kernel.execute_query(QueryRequest(store, query, OperationContext("trace", policy)))
 
-    async def write(self, policy: str = "", *, ids: Sequence[str] = ("a",), store: str = "things") -> WriteResult:
+    async def write(
+        self,
+        policy: str = "",
+        *,
+        ids: Sequence[str] = ("a",),
+        store: str = "things",
+        confirm: Confirm = "optimistic",
+    ) -> WriteResult:
         entries = tuple(WriteEntry(store, "insert", id) for id in ids)
+        options = WriteOptions(confirm=confirm)
         return await self.kernel.execute_write(
-            WriteRequest(entries, WriteOptions(), OperationContext("trace", policy), "idem")
+            WriteRequest(entries, options, OperationContext("trace", policy), "idem")
         )
 
 

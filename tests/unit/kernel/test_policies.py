@@ -312,34 +312,67 @@ async def test_on_a_synced_store_local_first_is_sync_queue(open_house: Any) -> N
 
 
 class Verdict:
-    """A receipt whose verdict comes after a second."""
+    """A receipt whose verdict comes after a second, or when it is told to."""
 
     state = "queued"
     meta = None
 
-    def __init__(self, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, *, after_s: float = 1) -> None:
         self.error = error
+        self.after_s = after_s
 
     async def wait(self, *, observed: bool) -> int:
         assert not observed
-        await trio.sleep(1)
+        await trio.sleep(self.after_s)
         if self.error is not None:
             raise self.error
         return 5
 
 
-async def test_on_a_synced_store_remote_first_waits_for_the_verdict(open_house: Any) -> None:
+async def test_on_a_synced_store_a_strict_remote_first_waits_for_the_verdict(open_house: Any) -> None:
     async with open_house(synced=SYNCED, default="remote-first") as house:
         house.writer.behaviour = [(Verdict(), Verdict(WriteRejected("no", reason="DENIED"))), (Verdict(),)]
         started = trio.current_time()
-        wrote = await house.write(ids=("a", "b"))
+        wrote = await house.write(ids=("a", "b"), confirm="strict")
         assert trio.current_time() - started > 1.9
         assert wrote.status == "partial"
         assert wrote.items[1].error.code == "DENIED"
         with pytest.raises(trio.TooSlowError), trio.fail_after(0.5):
-            await house.write()
+            await house.write(confirm="strict")
         assert len(house.writer.commits) == 2, "what the caller did not wait for is queued all the same"
         assert house.nodes["remote-test"].requests == []
+
+
+async def test_on_a_synced_store_an_optimistic_remote_first_returns_at_once(open_house: Any) -> None:
+    async with open_house(synced=SYNCED, default="remote-first") as house:
+        house.writer.behaviour = [(Verdict(),)]
+        started = trio.current_time()
+        wrote = await house.write()
+        assert trio.current_time() - started < 0.1
+        assert path(wrote) == [("local-write", "ok"), ("outbox", "ok")]
+        assert wrote.receipts[0].state == "queued"
+
+
+async def test_a_time_limit_stands_in_a_ready_made_policy(open_house: Any) -> None:
+    async with open_house(synced=SYNCED, default="sync-queue") as house:
+        drawn = house.kernel.explain("remote-first-10s")
+        assert drawn.count("timeout 10 s") == 3, "the query, the synced write, the other write"
+        assert "timeout" not in house.kernel.explain("remote-first")
+        house.writer.behaviour = [(Verdict(None, after_s=3600),)]
+        started = trio.current_time()
+        with pytest.raises(WriteUnknown) as caught:
+            await house.write("remote-first-10s", confirm="strict")
+        assert trio.current_time() - started == pytest.approx(10)
+        assert isinstance(caught.value.__cause__, NodeTimeout)
+        assert len(house.writer.commits) == 1, "it stays queued"
+        house.nodes["remote-test"].behaviour = [3600.0, 3600.0]
+        assert path(await house.query("remote-first-10s")) == [
+            ("remote-test", "cancelled"),
+            ("remote-test", "failed"),
+            ("local-query", "ok"),
+        ]
+        with pytest.raises(WriteUnknown):
+            await house.write("remote-first-10s", store="notes")
 
 
 async def test_hybrid_merges_both_sides_and_says_when_one_was_missing(open_house: Any) -> None:
