@@ -24,9 +24,16 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A23",
         "atoma.contracts.execution:status_of",
-        'return "partial" if len(refused) < len(items) else "rejected"',
-        'return "partial"',
+        'else "partial" if ok else "rejected"',
+        'else "partial"',
         why="a write of which nothing was taken is called partial",
+    ),
+    Plant(
+        "A23",
+        "atoma.runtime.flows.layers:_show",
+        ", decided=False)",
+        ")",
+        why="a write that is shown and that nobody has decided is called confirmed",
     ),
     Plant(
         "A24",

@@ -72,6 +72,20 @@ PLANTS: Final[tuple[Plant, ...]] = (
         why="remote-first asks this device first",
     ),
     Plant(
+        "A36",
+        "atoma.kernel._steps:run_verdict",
+        'if request.options.confirm != "strict" or not any(receipts):',
+        "if not any(receipts):",
+        why="an optimistic remote-first write on a synced store waits for the hub",
+    ),
+    Plant(
+        "A36",
+        "atoma.kernel.policy:remote_first",
+        "return step if seconds is None else timeout(step, seconds)",
+        "return step",
+        why="the time limit of the ready-made policy is none",
+    ),
+    Plant(
         "A37",
         "atoma.kernel.policy:_queued",
         "return atomic(LOCAL_WRITE, OUTBOX)",
@@ -140,5 +154,19 @@ PLANTS: Final[tuple[Plant, ...]] = (
         'current = frame.noted(f"fallback: {code}")',
         "current = frame",
         why="a fallback leaves no note in the trail",
+    ),
+    Plant(
+        "A45",
+        "atoma.runtime.results:WriteHandle.meta",
+        "return self._meta if settled is None else settled",
+        "return self._meta",
+        why="the handle of a settled write still has the trail of before",
+    ),
+    Plant(
+        "A45",
+        "atoma.runtime.flows.optimism:LayeredWrites._asked_again",
+        "unit.path += path_of(error)",
+        "pass",
+        why="a try that failed is not in the trail of the write",
     ),
 )

@@ -68,8 +68,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A69",
         "atoma.contracts.execution:status_of",
-        "if not refused:",
-        "if len(refused) < len(items):",
+        "if ok == len(items)",
+        "if ok",
         why="a write of which a part was refused is called confirmed",
     ),
     Plant(
@@ -134,8 +134,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A79",
         "atoma.runtime.flows.read:ReadFlow.get_all",
-        'if merge == "preserve-missing":',
-        'if merge == "upsert-only":',
+        'own = missing if merge == "preserve-missing" else',
+        'own = missing if merge == "upsert-only" else',
         why="upsert-only answers with the rows that the other side lacks",
     ),
     Plant(
