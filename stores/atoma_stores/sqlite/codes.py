@@ -50,6 +50,10 @@ def translate(error: apsw.Error, where: str) -> AtomaError:
     match error:
         case apsw.FullError():
             return DiskFull(f"{where}: no space left, nothing was written; free some and try again ({error})")
+        case apsw.IOError() if extended_code(error) == apsw.SQLITE_IOERR_SHMSIZE:
+            return DiskFull(
+                f"{where}: no space left for the index of its log (-shm); free some and try again ({error})"
+            )
         case apsw.BusyError() | apsw.LockedError():
             return StoreBusy(f"{where}: another process or connection holds the file ({error})")
         case apsw.CorruptError():

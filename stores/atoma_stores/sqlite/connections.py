@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -16,6 +18,7 @@ MEMORY = ":memory:"
 BUSY_MS = 5_000
 STATEMENTS_CACHED = 200
 CACHE_KIB = 16 * 1024
+OWNER_ONLY = 0o600
 
 Prepare: TypeAlias = Callable[[apsw.Connection], None]
 """Run on every new connection: functions, hooks."""
@@ -53,6 +56,22 @@ def open_connection(path: str, *, read_only: bool, busy_ms: int, vfs: str | None
         connection.close()
         raise
     return connection
+
+
+def make_private(path: str) -> None:
+    """Make the file ``path``, for its owner only, when there is none; SQLite gives ``-wal`` and ``-shm`` the same mode.
+
+    A file that is there keeps the mode that somebody gave it.
+
+    Raises:
+        OSError: There is no space for it. What else may be wrong with the path, SQLite tells when it opens it.
+    """
+    try:
+        # O_EXCL: closing a file that SQLite has open would take this process's locks on it away
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_CLOEXEC", 0), OWNER_ONLY))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
 
 
 def use_wal(connection: apsw.Connection, *, autocheckpoint: int) -> None:

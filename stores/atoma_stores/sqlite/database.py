@@ -20,13 +20,13 @@ import apsw
 import trio
 
 from atoma.contracts.execution import Durability
-from atoma.errors import ClosedError, Overloaded, StoreBusy
+from atoma.errors import ClosedError, DiskFull, Overloaded, StoreBusy
 from atoma.ports.environment import Environment
 from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, PROGRESS_STEPS, Checkpointer, PoolReader, snapshot
 from atoma_stores.sqlite._threads import INTERRUPTED_S, Job, JobQueue, JobThread, wait_for, wait_or_interrupt
 from atoma_stores.sqlite._writer import Body, Writer, WriterThread
 from atoma_stores.sqlite.codes import translate
-from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, Prepare, open_connection, use_wal
+from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, Prepare, make_private, open_connection, use_wal
 
 T = TypeVar("T")
 Topology: TypeAlias = Literal["file", "inline"]
@@ -476,6 +476,11 @@ async def open_database(
     """
     inline = path == MEMORY or environment.executor == "inline" or _on_virtual_time()
     settings = _Settings(durability, prepare, vfs, inline)
+    if path != MEMORY and vfs is None:
+        try:
+            make_private(path)
+        except OSError as error:
+            raise DiskFull(f"{path}: no space left to make the file ({error.strerror})") from None
     deadline = environment.clock() + BUSY_MS / 1000
     database = None
     while database is None:

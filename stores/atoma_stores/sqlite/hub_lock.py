@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from atoma.errors import StoreBusy, StoreError
+from atoma.errors import DiskFull, StoreBusy, StoreError
+from atoma_stores.sqlite.connections import OWNER_ONLY
 
 if sys.platform == "win32":
     import msvcrt
@@ -35,8 +37,10 @@ def sole_hub(path: str) -> Generator[None]:
     """
     lock_path = os.path.realpath(path) + SUFFIX
     try:
-        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        descriptor = os.open(lock_path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), OWNER_ONLY)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"{path}: no space left for the lock file {lock_path}") from None
         raise StoreError(f"{path}: the lock file {lock_path} cannot be made: {error.strerror}") from None
     try:
         try:
