@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from atoma.contracts.execution import WriteEntry
-from atoma.contracts.sync import Cursor, Op, as_image
+from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, Op, as_image
 from atoma.contracts.values import RowImage
 
 PendingKind: TypeAlias = Literal["outbox", "volatile"]
@@ -123,6 +123,7 @@ class Subscription(msgspec.Struct, frozen=True):
         stage_cursor: Position the staged snapshot is caught up to, None when there is none.
         token: Where the next snapshot page continues, ``b""`` at the beginning.
         head: Highest hub head heard of; a hint, never a cursor.
+        trail: Marks of the way to ``cursor``, which is the last of them; see :func:`longer_trail`.
     """
 
     scope: str
@@ -131,6 +132,7 @@ class Subscription(msgspec.Struct, frozen=True):
     stage_cursor: Cursor | None = None
     token: bytes = b""
     head: int = 0
+    trail: tuple[Mark, ...] = ()
 
 
 class InboxEntry(msgspec.Struct, frozen=True):
@@ -174,6 +176,22 @@ class StagedRow(msgspec.Struct, frozen=True):
     id: str
     seq: int
     image: RowImage | None
+
+
+def longer_trail(trail: tuple[Mark, ...], cursor: Cursor) -> tuple[Mark, ...]:
+    """``trail`` up to ``cursor``, thinned: the distances to the cursor double, so a few marks reach back to the beginning.
+
+    Marks at and behind the cursor are of another history and go.
+    """
+    if not cursor.hash:
+        return ()
+    kept = [Mark(cursor.seq, cursor.hash)]
+    bound = cursor.seq - 1
+    for mark in reversed(trail):
+        if mark.seq <= bound and len(kept) < TRAIL_MAX:
+            kept.append(mark)
+            bound = cursor.seq - 2 * (cursor.seq - mark.seq)
+    return tuple(reversed(kept))
 
 
 def replay(op: Op, image: RowImage | None) -> RowImage | None:

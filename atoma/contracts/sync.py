@@ -13,6 +13,10 @@ import msgspec
 from atoma.contracts.values import ErrorInfo, RowImage
 
 PROTOCOL_VERSION = 1
+TRAIL_MAX = 24
+"""Most marks that a client remembers and tells of a scope."""
+ASKED_MAX = 256
+"""Most verdicts that one call may ask for."""
 
 OpKind: TypeAlias = Literal["create", "patch", "replace", "upsert", "delete"]
 OutcomeStatus: TypeAlias = Literal["applied", "merged", "rejected"]
@@ -141,6 +145,39 @@ class Limits(msgspec.Struct, frozen=True):
     id_bytes: int = 200
 
 
+class Mark(msgspec.Struct, frozen=True, array_like=True):
+    """A sequence of a scope with the lineage hash there: equal marks mean equal logs up to there."""
+
+    seq: int
+    hash: bytes
+
+
+class Place(msgspec.Struct, frozen=True):
+    """How far a client has replicated a scope, and what it remembers of the way there.
+
+    Attributes:
+        scope: The scope.
+        cursor: Position of the client's confirmed rows.
+        trail: Marks behind the cursor, oldest first, the further back the fewer: at most :data:`TRAIL_MAX`.
+    """
+
+    scope: str
+    cursor: Cursor
+    trail: tuple[Mark, ...] = ()
+
+    @property
+    def marks(self) -> tuple[Mark, ...]:
+        """The trail and where it has led."""
+        return (*self.trail, Mark(self.cursor.seq, self.cursor.hash))
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """An outcome with the digest of the mutation it is about: two copies of a file give out the same numbers."""
+
+    digest: bytes
+    outcome: Outcome
+
+
 class OpenRequest(msgspec.Struct, frozen=True):
     """First message of a sync session.
 
@@ -155,6 +192,8 @@ class OpenRequest(msgspec.Struct, frozen=True):
         hub_id: Hub the file belongs to, empty on first contact.
         proto_min: Lowest protocol version the client speaks.
         proto_max: Highest.
+        places: Where it is in scopes that it has replicated.
+        asked: Mutations of this client whose verdicts it wants to know, at most :data:`ASKED_MAX`.
     """
 
     client_id: bytes
@@ -167,15 +206,27 @@ class OpenRequest(msgspec.Struct, frozen=True):
     hub_id: bytes = b""
     proto_min: int = PROTOCOL_VERSION
     proto_max: int = PROTOCOL_VERSION
+    places: tuple[Place, ...] = ()
+    asked: tuple[int, ...] = ()
 
 
 class ScopeStatus(msgspec.Struct, frozen=True):
-    """One scope at the hub: its head, the oldest cursor that can still be continued, or why it is refused."""
+    """One scope at the hub.
+
+    Attributes:
+        scope: The scope.
+        head: Its last sequence.
+        floor: The oldest cursor that can still be continued.
+        error: Why it is refused, None when it is not.
+        fork: Up to where the client's history of the scope and the hub's are one: the client's cursor when the hub has
+            lost nothing that it has seen, less when it has. None when the client told no place.
+    """
 
     scope: str
     head: int = 0
     floor: int = 0
     error: ErrorInfo | None = None
+    fork: int | None = None
 
 
 class OpenReply(msgspec.Struct, frozen=True):
@@ -191,6 +242,9 @@ class OpenReply(msgspec.Struct, frozen=True):
         limits: Bounds to keep to.
         hub_time_ms: The hub's wall clock.
         proto: Protocol version to speak.
+        known: False when the hub has forgotten this client, so that nobody can tell any more what became of the
+            mutations it has sent. A client that was never seen is known, with ``last_mid`` 0.
+        verdicts: What the hub keeps of the mutations that were asked for.
     """
 
     hub_id: bytes
@@ -202,6 +256,8 @@ class OpenReply(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     hub_time_ms: int = 0
     proto: int = PROTOCOL_VERSION
+    known: bool = True
+    verdicts: tuple[Verdict, ...] = ()
 
 
 class PushRequest(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ from atoma.contracts.checks import is_a
 from atoma.contracts.events import CallServed
 from atoma.contracts.sync import Limits
 from atoma.errors import ConfigurationError
-from atoma.hub.pushing import Court
+from atoma.hub.pushing import DAY_MS, Court
 from atoma.hub.reading import ReadBudget, Readers
 from atoma.hub.rules import EveryScope, Rules
 from atoma.hub.service import HubCore, HubService
@@ -20,7 +20,7 @@ from atoma.schema.spec import Schema
 
 KEEP_TRANSACTIONS = 100_000
 KEEP_DAYS = 30
-DAY_MS = 86_400_000
+CLIENT_DAYS = 400
 
 
 class Hub:
@@ -72,12 +72,17 @@ class Hub:
         """The hub as ``principal`` may use it; cheap, one per connection."""
         return HubService(self._core, principal)
 
-    async def compact(self, *, keep: int = KEEP_TRANSACTIONS, keep_days: float = KEEP_DAYS) -> CompactReport:
+    async def compact(
+        self, *, keep: int = KEEP_TRANSACTIONS, keep_days: float = KEEP_DAYS, client_days: float = CLIENT_DAYS
+    ) -> CompactReport:
         """Forget old history; clients that are further behind take a snapshot and lose nothing they wrote.
 
         Args:
             keep: Transactions of log to keep per scope.
-            keep_days: Answers of direct writes younger than this stay.
+            keep_days: Answers of direct writes and verdicts on mutations younger than this stay. A device whose file was
+                restored or copied finds out from its verdicts what became of its pending writes.
+            client_days: Clients that were here within that time stay. One that is forgotten begins anew when it comes
+                back, and is told so.
 
         Returns:
             What was removed.
@@ -87,10 +92,16 @@ class Hub:
 
         Cancelled, it stops between two batches.
         """
-        return await self._core.database.compact(keep=max(0, keep), keep_ms=int(keep_days * DAY_MS))
+        return await self._core.database.compact(
+            keep=max(0, keep), keep_ms=int(keep_days * DAY_MS), clients_ms=int(client_days * DAY_MS)
+        )
 
     async def new_epoch(self) -> HubIdentity:
-        """Declare that history may have been cut (after a restore or an edit by hand): every client takes a snapshot."""
+        """Declare that history may have been cut, after a restore or an edit by hand.
+
+        A client that has seen nothing of what was lost goes on; every other one takes a snapshot. Call it before the
+        first client is served: what is decided until then counts as part of the history that was.
+        """
         return await self._core.database.renew_epoch()
 
 

@@ -1,4 +1,4 @@
-"""The two hash chains: a client's mutations, and a scope's log."""
+"""The two hash chains, a client's mutations and a scope's log; and where a client's history leaves the hub's."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Sequence
 
 from atoma.contracts.codec import encode
-from atoma.contracts.sync import Mutation
-from atoma.ports.hub import LogTransaction, RowChange, ScopeState
+from atoma.contracts.sync import Mutation, Place
+from atoma.ports.hub import Lineage, LogTransaction, RowChange, ScopeState
 
 HASH_BYTES = 16
 
@@ -49,3 +49,19 @@ def next_transaction(
         changes=tuple(changes),
         size=sum(len(change.id) + len(change.body or b"") for change in changes),
     )
+
+
+def fork(place: Place, lineage: Lineage) -> int:
+    """Up to where the history that ``place`` tells and the hub's are one.
+
+    Exact where the hub knows where the place's epoch ended. Else, and when a mark contradicts that, it is the last mark
+    that both have: a lower bound, which is safe.
+    """
+    cursor, hashes = place.cursor, lineage.hashes
+    marks = {mark.seq: mark.hash for mark in place.marks if mark.seq}
+    common = max((seq for seq, hash_ in marks.items() if hashes.get(seq) == hash_), default=0)
+    if common == cursor.seq or lineage.ended is None:
+        return common
+    end = min(cursor.seq, lineage.ended)
+    contradicted = any(seq <= end and hashes.get(seq, hash_) != hash_ for seq, hash_ in marks.items())
+    return common if contradicted else max(common, end)

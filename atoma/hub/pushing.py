@@ -22,11 +22,12 @@ from atoma.hub.conflicts import Seen, decide
 from atoma.hub.lineage import broken_link, next_digest, next_transaction
 from atoma.hub.rules import Rules
 from atoma.hub.workspace import Workspace
-from atoma.ports.hub import ClientState, Facts, LogTransaction, Need, Plan, Step, StoredOutcome
+from atoma.ports.hub import ClientState, Facts, Greeting, LogTransaction, Need, Plan, Step, StoredOutcome
 from atoma.ports.service import Principal
 from atoma.schema.spec import Schema
 
 CHECKED_AT_ONCE = 32
+DAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +43,35 @@ def owned(facts: Facts, client_id: bytes, incarnation: int, principal: Principal
     """The client's state; a fresh one, bound to ``principal``, at its first use.
 
     Raises:
-        RemoteError: It belongs to somebody else, or has another history.
+        RemoteError: It belongs to somebody else, has another history, or has been forgotten.
     """
     known = facts.client
     if known is None:
+        if facts.expired:
+            message = "this client was away for so long that the hub has forgotten it; take a new client id"
+            raise RemoteError(message, remote_code="CLIENT_EXPIRED")
         return ClientState(client_id, incarnation, principal.subject)
-    if known.principal != principal.subject:
-        message = "this client id belongs to another principal; a database file is used by one user"
-        raise RemoteError(message, remote_code="PERMISSION_DENIED")
+    of_principal(known, principal)
     if known.incarnation != incarnation:
         raise forked(f"the hub knows incarnation {known.incarnation} of this client, not {incarnation}")
     return known
+
+
+def of_principal(client: ClientState, principal: Principal) -> ClientState:
+    """``client``, if it belongs to ``principal``.
+
+    Raises:
+        RemoteError: It does not.
+    """
+    if client.principal != principal.subject:
+        message = "this client id belongs to another principal; a database file is used by one user"
+        raise RemoteError(message, remote_code="PERMISSION_DENIED")
+    return client
+
+
+def confirmed(client: ClientState, mid: int) -> ClientState:
+    """``client``, whose mutations up to ``mid`` have left its outbox, as far as they were decided."""
+    return replace(client, confirmed_mid=max(client.confirmed_mid, min(mid, client.last_mid)))
 
 
 def forked(why: str) -> RemoteError:
@@ -62,26 +81,25 @@ def forked(why: str) -> RemoteError:
 
 @dataclass(frozen=True, slots=True)
 class OpenStep:
-    """Bind a client to its principal and note what it has confirmed."""
+    """Tell a client what is known of it, and note what it has confirmed. One that has pushed nothing leaves no trace."""
 
     request: OpenRequest
     principal: Principal
 
     @property
     def need(self) -> Need:
-        """The client."""
-        return Need(client_id=self.request.client_id)
+        """The client, and the verdicts it asks for."""
+        return Need(client_id=self.request.client_id, mids=self.request.asked)
 
     def decide(self, facts: Facts) -> Plan:
-        """The client's new state."""
-        request = self.request
-        client = owned(facts, request.client_id, request.incarnation, self.principal)
-        if request.tail_mid < client.last_mid:
-            raise forked(
-                f"the hub has mutation {client.last_mid} of this client, which itself knows {request.tail_mid}"
-            )
-        confirmed = max(client.confirmed_mid, min(request.confirmed_mid, client.last_mid))
-        return Plan(client=replace(client, confirmed_mid=confirmed))
+        """The client's new state, and a :class:`Greeting`; whether it is a copy is for the client to find out."""
+        verdicts = tuple(facts.outcomes[mid] for mid in self.request.asked if mid in facts.outcomes)
+        if facts.client is None:
+            return Plan(reply=Greeting(None, not facts.expired, verdicts))
+        client = confirmed(of_principal(facts.client, self.principal), self.request.confirmed_mid)
+        if facts.now_ms - client.seen_ms >= DAY_MS:
+            client = replace(client, seen_ms=facts.now_ms)
+        return Plan(client=client, reply=Greeting(client, True, verdicts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +116,9 @@ class ConfirmStep:
 
     def decide(self, facts: Facts) -> Plan:
         """The client's new state."""
-        client = owned(facts, self.request.client_id, self.request.incarnation, self.principal)
-        confirmed = max(client.confirmed_mid, min(self.request.confirmed_mid, client.last_mid))
-        return Plan(client=replace(client, confirmed_mid=confirmed))
+        if facts.client is None:
+            return Plan()
+        return Plan(client=confirmed(of_principal(facts.client, self.principal), self.request.confirmed_mid))
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +168,8 @@ class PushStep:
         if not isinstance(self.admitted, Refusal) and self.admitted.body.schema_version > self.court.schema.version:
             return too_new(client, self.admitted.body.schema_version, self.court.schema)
         outcome, transaction = self._verdict(facts)
-        digest, confirmed = self.mutation.digest, max(client.confirmed_mid, min(self.request.confirmed_mid, mid))
-        after = ClientState(client.client_id, client.incarnation, client.principal, mid, digest, confirmed)
+        digest = self.mutation.digest
+        after = confirmed(replace(client, last_mid=mid, last_digest=digest), self.request.confirmed_mid)
         return Plan(after, transaction, StoredOutcome(outcome, digest), reply=outcome)
 
     def _again(self, client: ClientState, facts: Facts) -> Plan:

@@ -18,7 +18,9 @@ from atoma.contracts.execution import (
 )
 from atoma.contracts.limits import ROWS_MAX
 from atoma.contracts.sync import (
+    ASKED_MAX,
     PROTOCOL_VERSION,
+    TRAIL_MAX,
     Cursor,
     Hint,
     NotifyRequest,
@@ -32,6 +34,7 @@ from atoma.contracts.sync import (
     ScopeStatus,
     SnapshotReply,
     SnapshotRequest,
+    Verdict,
 )
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ClosedError, Overloaded, RemoteError
@@ -39,6 +42,7 @@ from atoma.hub.admission import check_scope
 from atoma.hub.direct import check_key, rows_without_scope, write_result, write_steps
 from atoma.hub.failures import at_the_border
 from atoma.hub.hints import Hints, Listener
+from atoma.hub.lineage import fork
 from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull_reply, snapshot_reply
 from atoma.hub.pushing import Court, OpenStep, push_steps
 from atoma.hub.querying import check_query, pinned_scope, query_result, with_one_more
@@ -46,7 +50,7 @@ from atoma.hub.reading import Readers, is_lookup
 from atoma.hub.resolving import ResolveStep, resolution
 from atoma.hub.rules import EveryScope
 from atoma.ports.environment import Environment
-from atoma.ports.hub import HubDatabase, Plan, RowKey
+from atoma.ports.hub import Greeting, HubDatabase, Plan, RowKey
 from atoma.ports.service import Principal
 from atoma.schema.fields import INT64_MAX
 
@@ -134,7 +138,7 @@ class HubService:
 
         Raises:
             RemoteError: ``PROTO_UNSUPPORTED``, ``SCHEMA_TOO_NEW``, ``HUB_MISMATCH``, ``PERMISSION_DENIED``,
-                ``CLIENT_FORKED``, ``TOO_LARGE``, ``MALFORMED`` or a transient code.
+                ``TOO_LARGE``, ``MALFORMED`` or a transient code.
         """
         core = self._core
         with core.call("open"):
@@ -142,27 +146,39 @@ class HubService:
             _check_numbers(request.incarnation, request.confirmed_mid, request.tail_mid)
             self._check_versions(request)
             self._check_count(request.scopes)
+            _check_places(request)
             (plan,) = await core.database.run([OpenStep(request, self._principal)])
-            assert plan.client is not None
-            allowed = [scope for scope in request.scopes if self._may_read(scope)]
-            known = {state.scope: state for state in await core.database.scopes(allowed)} if allowed else {}
-            refused = ErrorInfo("PERMISSION_DENIED", "you may not read this scope")
-            statuses = [
-                ScopeStatus(scope, known[scope].head, known[scope].floor)
-                if scope in known
-                else ScopeStatus(scope, error=refused)
-                for scope in request.scopes
-            ]
+            greeting = plan.reply
+            assert isinstance(greeting, Greeting)
+            client = greeting.client
             return OpenReply(
                 hub_id=core.database.identity.hub_id,
                 epoch=core.database.identity.epoch,
                 principal=self._principal.subject,
-                last_mid=plan.client.last_mid,
-                last_digest=plan.client.last_digest,
-                scopes=tuple(statuses),
+                last_mid=0 if client is None else client.last_mid,
+                last_digest=b"" if client is None else client.last_digest,
+                scopes=await self._statuses(request),
                 limits=core.court.limits,
                 hub_time_ms=core.environment.wall_ms(),
+                known=greeting.known,
+                verdicts=tuple(Verdict(stored.digest, stored.outcome) for stored in greeting.verdicts),
             )
+
+    async def _statuses(self, request: OpenRequest) -> tuple[ScopeStatus, ...]:
+        """Every requested scope, and where the client's history of it leaves the hub's."""
+        database = self._core.database
+        allowed = [scope for scope in request.scopes if self._may_read(scope)]
+        known = {state.scope: state for state in await database.scopes(allowed)} if allowed else {}
+        places = [place for place in request.places if place.scope in known]
+        lineages = await database.lineages(places) if places else ()
+        forks = {place.scope: fork(place, lineage) for place, lineage in zip(places, lineages, strict=True)}
+        refused = ErrorInfo("PERMISSION_DENIED", "you may not read this scope")
+        return tuple(
+            ScopeStatus(scope, known[scope].head, known[scope].floor, fork=forks.get(scope))
+            if scope in known
+            else ScopeStatus(scope, error=refused)
+            for scope in request.scopes
+        )
 
     async def push(self, request: PushRequest) -> PushReply:
         """Decide mutations strictly in ``mid`` order; every outcome in the reply is durable.
@@ -180,8 +196,7 @@ class HubService:
             outcomes = tuple(plan.reply for plan in plans if isinstance(plan.reply, Outcome))
             stops = [plan.reply for plan in plans if isinstance(plan.reply, ErrorInfo)]
             client = plans[-1].client
-            assert client is not None
-            return PushReply(outcomes, client.last_mid, stops[0] if stops else error)
+            return PushReply(outcomes, 0 if client is None else client.last_mid, stops[0] if stops else error)
 
     async def pull(self, request: PullRequest) -> PullReply:
         """One page of a scope's log.
@@ -366,6 +381,16 @@ class HubService:
             return None
         states = await self._core.database.scopes()
         return [state.scope for state in states if self._may_read(state.scope)]
+
+
+def _check_places(request: OpenRequest) -> None:
+    """Refuse more than a client of ours ever tells or asks."""
+    if len(request.asked) > ASKED_MAX or any(len(place.trail) > TRAIL_MAX for place in request.places):
+        message = f"at most {ASKED_MAX} verdicts are asked for at once, at most {TRAIL_MAX} marks told per scope"
+        raise RemoteError(message, remote_code="TOO_LARGE")
+    if len({place.scope for place in request.places}) < len(request.places):
+        raise RemoteError("a scope has one place", remote_code="MALFORMED")
+    _check_numbers(*request.asked, *(mark.seq for place in request.places for mark in place.marks))
 
 
 def _check_numbers(*numbers: int) -> None:

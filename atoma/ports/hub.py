@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from atoma.contracts.query import QuerySpec
-from atoma.contracts.sync import Outcome
+from atoma.contracts.sync import Outcome, Place
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.ports.environment import Environment
 from atoma.schema.spec import Schema
@@ -50,6 +50,7 @@ class ClientState:
         last_mid: Last mutation that was decided.
         last_digest: Digest chain after it.
         confirmed_mid: Every mutation up to this one has left the client's outbox.
+        seen_ms: Wall-clock time of its last sign of life, to a day or so.
     """
 
     client_id: bytes
@@ -58,6 +59,7 @@ class ClientState:
     last_mid: int = 0
     last_digest: bytes = b""
     confirmed_mid: int = 0
+    seen_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +147,7 @@ class Facts:
         outcomes: Those needed outcomes that are kept.
         answer: The stored answer.
         now_ms: Wall clock.
+        expired: Whether the client was known once and has been forgotten.
         violation: Set when the plan broke a unique index: the step is asked again, for its refusal.
         unit: The stored answers of the unit's numbered mutations, in their order, from the first one on.
         forgotten_ms: Answers that were given before this time may have been forgotten; 0 when none was.
@@ -164,6 +167,38 @@ class Facts:
     unit: tuple[bytes, ...] = ()
     forgotten_ms: int = 0
     since: int = 0
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What opening a session tells of a client.
+
+    Attributes:
+        client: Its state, None when it has pushed nothing yet.
+        known: False when it has been forgotten.
+        verdicts: Kept outcomes of the mutations that were asked for.
+    """
+
+    client: ClientState | None
+    known: bool
+    verdicts: tuple[StoredOutcome, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """A scope's history beside the place that a client told.
+
+    Attributes:
+        scope: The scope now.
+        ended: How far the scope's history is that of the place's epoch: its head when the epoch ended, its head now in
+            the present one. None when that is unknown.
+        hashes: Lineage hashes at the place's sequences, where the log still reaches.
+    """
+
+    scope: ScopeState
+    ended: int | None
+    hashes: Mapping[int, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +264,7 @@ class Plan:
     transaction: LogTransaction | None = None
     outcome: StoredOutcome | None = None
     answer: bytes | None = None
-    reply: Outcome | ErrorInfo | bytes | None = None
+    reply: Outcome | ErrorInfo | Greeting | bytes | None = None
     stop: bool = False
 
 
@@ -320,13 +355,14 @@ class ReadAllowance:
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """What compaction removed, in rows, and the floors it raised."""
+    """What compaction removed, in rows, and the floors it raised; ``clients`` are those that were forgotten."""
 
     transactions: int = 0
     changes: int = 0
     tombstones: int = 0
     outcomes: int = 0
     answers: int = 0
+    clients: int = 0
     floors: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
@@ -381,6 +417,10 @@ class HubDatabase(Protocol):
         """States of the named scopes, fresh ones for those never written; of all known scopes for None."""
         ...
 
+    async def lineages(self, places: Sequence[Place]) -> Sequence[Lineage]:
+        """The scope of each place beside it."""
+        ...
+
     async def locate(self, store: str, ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Scopes that hold a row with each id."""
         ...
@@ -412,12 +452,13 @@ class HubDatabase(Protocol):
         """
         ...
 
-    async def compact(self, *, keep: int, keep_ms: int) -> CompactReport:
+    async def compact(self, *, keep: int, keep_ms: int, clients_ms: int) -> CompactReport:
         """Raise the floors so that at most ``keep`` transactions stay per scope, and forget what nobody can ask for.
 
         Args:
             keep: Transactions to keep.
-            keep_ms: Answers of direct writes younger than this stay.
+            keep_ms: Answers of direct writes and confirmed outcomes younger than this stay.
+            clients_ms: Clients that gave a sign of life since stay; of others only that they were there.
         """
         ...
 

@@ -32,6 +32,8 @@ class Remedy(Enum):
 RESNAPSHOT_CODES = frozenset(
     {"CURSOR_TOO_OLD", "CURSOR_AHEAD", "LINEAGE_MISMATCH", "EPOCH_CHANGED", "HANDLE_CHANGED", "SNAPSHOT_EXPIRED"}
 )
+MOVED_CODES = frozenset({"CURSOR_AHEAD", "LINEAGE_MISMATCH", "EPOCH_CHANGED"})
+"""The hub has another history than it had when the session was opened."""
 FORK_CODES = frozenset({"CLIENT_FORKED", "CLIENT_EXPIRED"})
 AUTH_CODES = frozenset({"UNAUTHENTICATED", "AUTH_EXPIRED"})
 TRANSIENT_CODES = frozenset(
@@ -55,6 +57,18 @@ class HubLostData(SyncError):
     code = "HUB_LOST_DATA"
 
 
+class HistoryMoved(SyncError):
+    """The hub has begun another history during the session; opening anew tells what that means for this file."""
+
+    code = "HISTORY_MOVED"
+
+
+class ClientExpired(SyncError):
+    """The hub has forgotten this file: nobody can tell any more what became of what it had sent."""
+
+    code = "CLIENT_EXPIRED"
+
+
 class WrongHub(SyncError):
     """The file belongs to another hub or to another principal; nothing is sent to this one."""
 
@@ -72,7 +86,7 @@ def remedy(error: BaseException) -> Remedy:
         return Remedy.RETRY if error.remote_retryable or code in TRANSIENT_CODES else Remedy.STALL
     if isinstance(error, AuthenticationError | ProtocolError):
         return Remedy.STALL
-    if isinstance(error, TransportError) or is_retryable(error):
+    if isinstance(error, TransportError | HistoryMoved) or is_retryable(error):
         return Remedy.RECONNECT
     return Remedy.STALL
 

@@ -15,7 +15,7 @@ from atoma.ports.local import LocalTx
 from atoma.sync.adopt import adopt_rows
 from atoma.sync.apply_page import apply_page
 from atoma.sync.backoff import Backoff
-from atoma.sync.failures import AUTH_CODES, FORK_CODES, Remedy, info_from, remedy
+from atoma.sync.failures import AUTH_CODES, FORK_CODES, MOVED_CODES, HistoryMoved, Remedy, info_from, remedy
 from atoma.sync.replica import Replica, bounded
 from atoma.sync.session import Session
 from atoma.sync.settle import Settlement
@@ -52,6 +52,7 @@ class PullLane:
         self._patient = patient
         self._again_s = 0.0
         self._outbox_empty = False
+        self._following = False
 
     async def run(self) -> None:
         """Pull until cancelled: at start, when poked by a hint or an acceptance, and on a timer."""
@@ -101,6 +102,8 @@ class PullLane:
     async def _mend(self, error: RemoteError) -> None:
         """Take a snapshot, or show the failure and wait; raise what concerns the whole session."""
         help_by = remedy(error)
+        if error.remote_code in MOVED_CODES and self._session.agrees(self._scope) and self._following:
+            raise HistoryMoved(f"scope {self._scope!r}: {error}") from error
         if help_by is Remedy.RESNAPSHOT:
             first = self._backoff.failures == 0
             delay = self._backoff.fail(error.retry_after_s)
@@ -118,6 +121,7 @@ class PullLane:
         """One request and its transaction; True when the scope is at the head it was told of."""
         subscription, identity = await self._replica.database.inspect(self._position)
         confirmed = identity.confirmed_mid
+        self._following = subscription.state == "live"
         self._outbox_empty = confirmed == identity.next_mid - 1
         match subscription.state:
             case "new":

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 import trio
 
 from atoma.contracts.overlay import ClientIdentity, PendingMutation
-from atoma.contracts.sync import Limits, OpenReply, OpenRequest
+from atoma.contracts.sync import Limits, OpenReply, OpenRequest, Place
 from atoma.errors import AtomaError, ClientForked
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
-from atoma.sync.failures import HubLostData, WrongHub, error_from
+from atoma.sync.failures import ClientExpired, HubLostData, WrongHub, error_from
 from atoma.sync.outbox import next_digest
 from atoma.sync.replica import Replica, bounded
 
@@ -31,6 +32,8 @@ class Session:
         verified_mid: Last mutation the hub decided whose digest both sides agree on.
         verified_digest: Digest chain after it.
         heads: Heads of the scopes at the opening.
+        forks: Scopes whose history at the hub is another one behind this sequence, which the file is beyond.
+        compared: Scopes that the hub has compared with this file.
         refused: Scopes the hub does not give out, with the reason.
         streaming: Whether hints arrive.
         pushing: Whether more than one request's worth is being pushed.
@@ -45,12 +48,18 @@ class Session:
     verified_mid: int
     verified_digest: bytes
     heads: dict[str, int] = field(default_factory=dict[str, int])
+    forks: dict[str, int] = field(default_factory=dict[str, int])
+    compared: set[str] = field(default_factory=set[str])
     refused: dict[str, AtomaError] = field(default_factory=dict[str, AtomaError])
     streaming: bool = False
     pushing: bool = False
     pulling: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(SCOPES_AT_ONCE))
     progressed: bool = False
     push_failed: bool = False
+
+    def agrees(self, scope: str) -> bool:
+        """Whether the hub, when the session was opened, had everything of the scope that this file has seen."""
+        return scope in self.compared and scope not in self.forks
 
 
 async def open_session(replica: Replica, service: SyncService) -> Session:
@@ -63,7 +72,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         RemoteError: The hub refuses the session.
         TransportError: The connection broke.
     """
-    identity = await replica.database.inspect(lambda tx: tx.identity())
+    identity, places = await replica.database.inspect(lambda tx: (tx.identity(), _places(tx, replica.scopes)))
     request = OpenRequest(
         client_id=identity.client_id,
         incarnation=identity.incarnation,
@@ -73,6 +82,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         confirmed_mid=identity.confirmed_mid,
         tail_mid=identity.next_mid - 1,
         hub_id=identity.hub_id,
+        places=places,
     )
     with bounded("open"):
         reply = await service.open(request)
@@ -83,6 +93,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
     if not identity.hub_id:
         identity = await replica.apply.apply_writeback(lambda tx: _adopt_hub(tx, reply))
     session = Session(service, identity, reply.limits, reply.last_mid, reply.last_digest)
+    await _compare(replica, session, places, reply)
     for status in reply.scopes:
         session.heads[status.scope] = status.head
         if status.error is not None:
@@ -92,6 +103,30 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
     board = replica.board
     board.show(msgspec.structs.replace(board.current, principal=reply.principal))
     return session
+
+
+def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:
+    """Where this file is in every scope."""
+    found = (tx.subscription(scope) for scope in scopes)
+    return tuple(Place(at.scope, at.cursor, at.trail) for at in found)
+
+
+async def _compare(replica: Replica, session: Session, places: Sequence[Place], reply: OpenReply) -> None:
+    """Note where the hub's history leaves this file's; where it does not, the file goes on in the hub's epoch."""
+    forks = {status.scope: status.fork for status in reply.scopes if status.fork is not None}
+    session.compared.update(forks)
+    same = [place for place in places if forks.get(place.scope) == place.cursor.seq]
+    session.forks.update(
+        {place.scope: forks[place.scope] for place in places if place.scope in forks and place not in same}
+    )
+    renewed = [place for place in same if place.cursor.epoch not in (b"", reply.epoch)]
+    if renewed:
+
+        def adopt(tx: LocalTx) -> None:
+            for place in renewed:
+                tx.advance(place.scope, place.cursor, msgspec.structs.replace(place.cursor, epoch=reply.epoch))
+
+        await replica.apply.apply_writeback(adopt)
 
 
 def check_owner(identity: ClientIdentity, reply: OpenReply) -> None:
@@ -119,6 +154,10 @@ def check_history(tx: LocalTx, reply: OpenReply) -> AtomaError | None:
     """
     identity = tx.identity()
     last = reply.last_mid
+    if not reply.known:
+        return ClientExpired(
+            "the hub has forgotten this client, which was away for too long; nothing was sent, the outbox is kept"
+        )
     if last >= identity.next_mid:
         return ClientForked(
             f"the hub has decided mutation {last} of this client, the file has given out {identity.next_mid - 1}: "

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from atoma.contracts.query import QuerySpec
-from atoma.contracts.sync import Outcome
+from atoma.contracts.sync import Outcome, Place
 from atoma.plugins import PluginContext
 from atoma.ports import LOCAL_DATABASE, Environment, PortKey
 from atoma.ports.hub import (
@@ -18,6 +18,7 @@ from atoma.ports.hub import (
     HubDatabase,
     HubIdentity,
     HubStore,
+    Lineage,
     LogPage,
     Need,
     Plan,
@@ -190,9 +191,13 @@ class WatchedHubDatabase:
             store, query, scopes, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance
         )
 
-    async def compact(self, *, keep: int, keep_ms: int) -> CompactReport:
+    async def lineages(self, places: Sequence[Place]) -> Sequence[Lineage]:
+        """Pass it on."""
+        return await self._database.lineages(places)
+
+    async def compact(self, *, keep: int, keep_ms: int, clients_ms: int) -> CompactReport:
         """Pass it on, and look at what is left."""
-        report = await self._database.compact(keep=keep, keep_ms=keep_ms)
+        report = await self._database.compact(keep=keep, keep_ms=keep_ms, clients_ms=clients_ms)
         self._committed()
         return report
 

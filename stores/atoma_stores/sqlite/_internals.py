@@ -34,3 +34,6 @@ CLIENT_TABLES = (
     "INSERT OR IGNORE INTO _atoma_meta(key, value) VALUES('commit', 0), ('version', 0), ('outbox_rows', 0), "
     "('outbox_bytes', 0)",
 )
+
+CLIENT_ADDITIONS = (("_atoma_sub", "trail BLOB"),)
+"""Columns that files of earlier versions lack."""

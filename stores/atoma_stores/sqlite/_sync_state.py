@@ -6,17 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import cast
+from typing import TypeAlias, cast
 
 from msgspec import structs
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.overlay import StagedRow, Subscription, SubscriptionState
-from atoma.contracts.sync import Cursor
+from atoma.contracts.overlay import StagedRow, Subscription, SubscriptionState, longer_trail
+from atoma.contracts.sync import Cursor, Mark
 from atoma.contracts.values import RowImage
 from atoma_stores.sqlite._outbox import Outbox
 from atoma_stores.sqlite._overlay import CHUNK
 from atoma_stores.sqlite._tables import StoreTable, pack, unpack
+
+Trail: TypeAlias = tuple[Mark, ...]
 
 
 class SyncState(Outbox):
@@ -25,7 +27,7 @@ class SyncState(Outbox):
     def subscription(self, scope: str) -> Subscription:
         """How far the scope is replicated; a fresh ``new`` one if it never was."""
         row = self._connection.execute(
-            "SELECT state, cursor, stage_cursor, token, head FROM _atoma_sub WHERE scope=?", (scope,)
+            "SELECT state, cursor, stage_cursor, token, head, trail FROM _atoma_sub WHERE scope=?", (scope,)
         ).fetchone()
         if row is None:
             return Subscription(scope)
@@ -36,6 +38,7 @@ class SyncState(Outbox):
             None if row[2] is None else decode(cast("bytes", row[2]), Cursor),
             cast("bytes", row[3]),
             cast("int", row[4]),
+            () if row[5] is None else decode(cast("bytes", row[5]), Trail),
         )
 
     def save_subscription(self, subscription: Subscription) -> None:
@@ -49,10 +52,10 @@ class SyncState(Outbox):
     def _save(self, s: Subscription) -> None:
         stage = None if s.stage_cursor is None else encode(s.stage_cursor)
         self._connection.execute(
-            "INSERT INTO _atoma_sub(scope, state, cursor, stage_cursor, token, head) VALUES(?,?,?,?,?,?) "
+            "INSERT INTO _atoma_sub(scope, state, cursor, stage_cursor, token, head, trail) VALUES(?,?,?,?,?,?,?) "
             "ON CONFLICT(scope) DO UPDATE SET state=excluded.state, cursor=excluded.cursor, "
-            "stage_cursor=excluded.stage_cursor, token=excluded.token, head=excluded.head",
-            (s.scope, s.state, encode(s.cursor), stage, s.token, s.head),
+            "stage_cursor=excluded.stage_cursor, token=excluded.token, head=excluded.head, trail=excluded.trail",
+            (s.scope, s.state, encode(s.cursor), stage, s.token, s.head, encode(longer_trail(s.trail, s.cursor))),
         )
 
     def advance(self, scope: str, start: Cursor, end: Cursor) -> bool:

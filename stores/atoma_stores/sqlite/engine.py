@@ -31,7 +31,7 @@ from atoma.ports.execution import Staging
 from atoma.ports.local import LocalTx
 from atoma.schema.spec import DURABILITIES, Schema
 from atoma_stores.changes import ChangeSet, CommitListener
-from atoma_stores.sqlite._internals import CLIENT_TABLES
+from atoma_stores.sqlite._internals import CLIENT_ADDITIONS, CLIENT_TABLES
 from atoma_stores.sqlite._outbox import OutboxLimits
 from atoma_stores.sqlite._queries import StoreReader, commit_number
 from atoma_stores.sqlite._receipts import LOCAL, MutationReceipt, Receipts
@@ -142,7 +142,14 @@ class SQLiteLocalDatabase:
         environment = self.sqlite.environment
 
         def body(connection: apsw.Connection) -> None:
-            prepare_file(connection, self.schema, layout="client", synced=self._synced, internals=CLIENT_TABLES)
+            prepare_file(
+                connection,
+                self.schema,
+                layout="client",
+                synced=self._synced,
+                internals=CLIENT_TABLES,
+                additions=CLIENT_ADDITIONS,
+            )
             if read_meta(connection, "identity") is None:
                 client_id = environment.random.getrandbits(128).to_bytes(16, "big")
                 write_meta(connection, "identity", encode(ClientIdentity(client_id, 1, 1, b"", 0, b"", "")))

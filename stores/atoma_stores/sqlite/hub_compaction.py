@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from typing import cast
 
@@ -13,6 +14,7 @@ import apsw
 from atoma.contracts.values import Scalar
 
 BATCH_ROWS = 5_000
+CLIENTS_AT_ONCE = 50
 
 _BELOW: dict[str, str] = {
     "transactions": "DELETE FROM _atoma_hub_tx WHERE (scope, seq) IN "
@@ -24,7 +26,8 @@ _BELOW: dict[str, str] = {
 }
 # a rejection stays: mutations that build on it may lie in an outbox for any time, and have to be rejected with it
 _CONFIRMED = """DELETE FROM _atoma_hub_outcome WHERE (client, mid) IN (SELECT o.client, o.mid FROM _atoma_hub_client c
-    JOIN _atoma_hub_outcome o ON o.client=c.number AND o.mid<=c.confirmed_mid WHERE o.status<>'rejected' LIMIT ?)"""
+    JOIN _atoma_hub_outcome o ON o.client=c.number AND o.mid<=c.confirmed_mid WHERE o.status<>'rejected' AND o.at_ms<?
+    LIMIT ?)"""
 _ANSWERS = """DELETE FROM _atoma_hub_idem WHERE (principal, idem) IN
     (SELECT principal, idem FROM _atoma_hub_idem WHERE at_ms<? LIMIT ?)"""
 
@@ -59,5 +62,22 @@ def batches(floors: dict[str, int], before_ms: int) -> Iterator[tuple[str, str, 
     for scope, floor in floors.items():
         for what, statement in _BELOW.items():
             yield what, statement, (scope, floor, BATCH_ROWS)
-    yield "outcomes", _CONFIRMED, (BATCH_ROWS,)
+    yield "outcomes", _CONFIRMED, (before_ms, BATCH_ROWS)
     yield "answers", _ANSWERS, (before_ms, BATCH_ROWS)
+
+
+def forget_clients(connection: apsw.Connection, before_ms: int) -> int:
+    """Forget some clients without a sign of life since ``before_ms``, but that they were there; how many."""
+    found = connection.execute(
+        "SELECT number, client_id FROM _atoma_hub_client WHERE seen_ms<? LIMIT ?", (before_ms, CLIENTS_AT_ONCE)
+    ).fetchall()
+    for number, client_id in cast("list[tuple[int, bytes]]", found):
+        connection.execute("DELETE FROM _atoma_hub_outcome WHERE client=?", (number,))
+        connection.execute("DELETE FROM _atoma_hub_client WHERE number=?", (number,))
+        connection.execute("INSERT OR IGNORE INTO _atoma_hub_expired(client) VALUES(?)", (gravestone(client_id),))
+    return len(found)
+
+
+def gravestone(client_id: bytes) -> bytes:
+    """What is kept of a client that was forgotten."""
+    return hashlib.sha256(client_id).digest()[:16]

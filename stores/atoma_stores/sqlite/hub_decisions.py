@@ -33,6 +33,7 @@ from atoma.ports.hub import (
     StoredOutcome,
 )
 from atoma_stores.sqlite.codes import is_unique_violation
+from atoma_stores.sqlite.hub_compaction import gravestone
 from atoma_stores.sqlite.hub_epochs import known_until
 from atoma_stores.sqlite.hub_tables import StoreStatements, read_forgotten
 
@@ -57,8 +58,6 @@ _GET_OUTCOME = "SELECT status, scope, seq, detail, digest FROM _atoma_hub_outcom
 _PUT_OUTCOME = """INSERT INTO _atoma_hub_outcome(client, mid, status, scope, seq, digest, detail, at_ms)
     VALUES(?,?,?,?,?,?,?,?)"""
 _UNIT_ANSWERS = "SELECT idem, outcome FROM _atoma_hub_idem WHERE principal=? AND idem>? AND idem<?"
-_FORGET_DETAIL = """UPDATE _atoma_hub_outcome SET detail=NULL
-    WHERE client=? AND mid>? AND mid<=? AND status<>'rejected' AND detail IS NOT NULL"""
 
 
 class _Detail(msgspec.Struct, frozen=True, array_like=True):
@@ -100,7 +99,7 @@ class DecisionRun:
         self._now_ms = now_ms
         self._clients: dict[bytes, tuple[int, ClientState]] = {}
         self._scopes: dict[str, ScopeState] = {}
-        self._moved_clients: dict[bytes, ClientState] = {}
+        self._moved_clients: dict[bytes, None] = {}
         self._moved_scopes: set[str] = set()
 
     def run(self, steps: Sequence[Step]) -> list[Plan]:
@@ -132,6 +131,7 @@ class DecisionRun:
             scope=self._scope(need.scope),
             rows={key: self._row(need, key, author, since) for key in need.rows},
             since=since,
+            expired=client is None and self._expired(need.client_id),
             outcomes=self._outcomes(need, client),
             answer=self._answer(need.answer),
             now_ms=self._now_ms,
@@ -144,18 +144,19 @@ class DecisionRun:
             return None
         if client_id not in self._clients:
             row = self._connection.execute(
-                "SELECT number, incarnation, principal, last_mid, last_digest, confirmed_mid FROM _atoma_hub_client "
-                "WHERE client_id=?",
+                "SELECT number, incarnation, principal, last_mid, last_digest, confirmed_mid, seen_ms "
+                "FROM _atoma_hub_client WHERE client_id=?",
                 (client_id,),
             ).fetchone()
             if row is None:
                 return None
-            number, incarnation, principal, last_mid, last_digest, confirmed = cast(
-                "tuple[int, int, str, int, bytes, int]", row
-            )
-            state = ClientState(client_id, incarnation, principal, last_mid, last_digest, confirmed)
-            self._clients[client_id] = (number, state)
+            state = cast("tuple[int, str, int, bytes, int, int]", row[1:])
+            self._clients[client_id] = (cast("int", row[0]), ClientState(client_id, *state))
         return self._clients[client_id][1]
+
+    def _expired(self, client_id: bytes) -> bool:
+        sql = "SELECT 1 FROM _atoma_hub_expired WHERE client=?"
+        return bool(client_id) and self._connection.execute(sql, (gravestone(client_id),)).get is not None
 
     def _number(self, client_id: bytes) -> int:
         """The client's number: 0 for direct writes, -1 for one that was never seen."""
@@ -246,7 +247,7 @@ class DecisionRun:
 
     def _write(self, need: Need, facts: Facts, plan: Plan) -> None:
         if plan.client is not None and facts.client is None:
-            self._put_client(facts.client, plan.client)  # its changes need its number
+            self._put_client(plan.client)  # its changes need its number
         if plan.transaction is not None:
             self._put_transaction(plan.transaction, facts.rows)
         if plan.outcome is not None:
@@ -260,24 +261,22 @@ class DecisionRun:
         if plan.client is not None and plan.client != facts.client:
             assert facts.client is not None or plan.client.client_id in self._clients
             if facts.client is not None:
-                self._moved_clients.setdefault(plan.client.client_id, facts.client)
+                self._moved_clients[plan.client.client_id] = None
             self._clients[plan.client.client_id] = (self._number(plan.client.client_id), plan.client)
 
     def _flush(self) -> None:
         """Write the clients and scopes as the last step left them."""
-        for client_id, before in self._moved_clients.items():
-            self._put_client(before, self._clients[client_id][1])
+        for client_id in self._moved_clients:
+            self._put_client(self._clients[client_id][1])
         for scope in self._moved_scopes:
             state = self._scopes[scope]
             self._connection.execute(_PUT_SCOPE, (scope, state.head, state.head_hash))
 
-    def _put_client(self, before: ClientState | None, after: ClientState) -> None:
+    def _put_client(self, after: ClientState) -> None:
         values = (after.client_id, after.incarnation, after.principal, after.last_mid, after.last_digest)
         number: object = self._connection.execute(_PUT_CLIENT, (*values, after.confirmed_mid, self._now_ms)).get
         assert isinstance(number, int)
         self._clients[after.client_id] = (number, after)
-        if before is not None and after.confirmed_mid > before.confirmed_mid:
-            self._connection.execute(_FORGET_DETAIL, (number, before.confirmed_mid, after.confirmed_mid))
 
     def _put_outcome(self, client_id: bytes, stored: StoredOutcome) -> None:
         outcome = stored.outcome

@@ -41,16 +41,20 @@ def end_epoch(connection: apsw.Connection, following: bytes, now_ms: int) -> Non
     connection.execute("UPDATE _atoma_hub_info SET epoch=?", (following,))
 
 
+def ended_at(connection: apsw.Connection, scope: str, epoch: bytes) -> int | None:
+    """Head of the scope when ``epoch`` ended; None when it is unknown, or has not ended."""
+    number: object = connection.execute("SELECT number FROM _atoma_hub_epoch WHERE epoch=?", (epoch,)).get
+    if not isinstance(number, int):
+        return None
+    end: object = connection.execute(_END, (scope, number)).get
+    return end if isinstance(end, int) else 0
+
+
 def known_until(connection: apsw.Connection, scope: str, epoch: bytes, seq: int) -> int:
     """How much of the scope's history now somebody knows who had seen ``seq`` of ``epoch``; see ``Facts.since``."""
     if epoch == load_epoch(connection):
         return seq
-    end: object
     if not epoch:
-        end = connection.execute(_EARLIEST_END, (scope,)).get
+        end: object = connection.execute(_EARLIEST_END, (scope,)).get
         return seq if not isinstance(end, int) else min(seq, end)
-    number: object = connection.execute("SELECT number FROM _atoma_hub_epoch WHERE epoch=?", (epoch,)).get
-    if not isinstance(number, int):
-        return 0
-    end = connection.execute(_END, (scope, number)).get
-    return min(seq, end) if isinstance(end, int) else 0
+    return min(seq, ended_at(connection, scope, epoch) or 0)

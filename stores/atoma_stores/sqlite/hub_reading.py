@@ -11,14 +11,14 @@ from typing import cast
 import apsw
 
 from atoma.contracts.query import QuerySpec
-from atoma.contracts.sync import Outcome
+from atoma.contracts.sync import Outcome, Place
 from atoma.contracts.values import RowImage, Scalar, StoredRow
-from atoma.ports.hub import LoggedChange, LogPage, QueryPage, RowKey, ScanPage, ScopeState
+from atoma.ports.hub import Lineage, LoggedChange, LogPage, QueryPage, RowKey, ScanPage, ScopeState
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sqlite.compile import compile_count, compile_select, row_columns
 from atoma_stores.sqlite.ddl import quote
 from atoma_stores.sqlite.hub_decisions import read_image, read_outcome, read_scope
-from atoma_stores.sqlite.hub_epochs import load_epoch
+from atoma_stores.sqlite.hub_epochs import ended_at, load_epoch
 from atoma_stores.sqlite.hub_tables import StoreStatements
 
 OUTCOMES_MAX = 1_000
@@ -54,6 +54,18 @@ def read_page(
     )
     outcomes = _outcomes(connection, scope, client, outcomes_after, max_bytes)
     return LogPage(epoch, state, start_hash, end, end_hash, changes, outcomes)
+
+
+def read_lineage(connection: apsw.Connection, place: Place) -> Lineage:
+    """The scope of ``place`` beside it."""
+    state = read_scope(connection, place.scope)
+    epoch = place.cursor.epoch
+    if epoch != load_epoch(connection):
+        ended = ended_at(connection, place.scope, epoch)
+    else:  # a place beyond the head of its own epoch: the hub has lost something, and nobody knows from where on
+        ended = state.head if place.cursor.seq <= state.head else None
+    found = ((mark.seq, _hash_at(connection, state, mark.seq)) for mark in place.marks if mark.seq)
+    return Lineage(state, ended, {seq: hash_ for seq, hash_ in found if hash_ is not None})
 
 
 def _hash_at(connection: apsw.Connection, state: ScopeState, seq: int) -> bytes | None:

@@ -12,11 +12,13 @@ from contextlib import ExitStack, asynccontextmanager
 import apsw
 
 from atoma.contracts.query import QuerySpec
+from atoma.contracts.sync import Place
 from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import (
     CompactReport,
     HubIdentity,
+    Lineage,
     LogPage,
     Plan,
     QueryPage,
@@ -30,11 +32,11 @@ from atoma.schema.spec import Schema
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
-from atoma_stores.sqlite.hub_compaction import batches, raise_floors, raise_forgotten
+from atoma_stores.sqlite.hub_compaction import batches, forget_clients, raise_floors, raise_forgotten
 from atoma_stores.sqlite.hub_decisions import DecisionRun, read_scope
 from atoma_stores.sqlite.hub_epochs import end_epoch
 from atoma_stores.sqlite.hub_lock import sole_hub
-from atoma_stores.sqlite.hub_reading import read_located, read_page, read_query, read_scan
+from atoma_stores.sqlite.hub_reading import read_lineage, read_located, read_page, read_query, read_scan
 from atoma_stores.sqlite.hub_tables import ADDITIONS, IDENTITY_BYTES, TABLES, StoreStatements, load_identity
 
 
@@ -154,9 +156,14 @@ class SQLiteHubDatabase:
 
         return body
 
-    async def compact(self, *, keep: int, keep_ms: int) -> CompactReport:
+    async def lineages(self, places: Sequence[Place]) -> Sequence[Lineage]:
+        """The scope of each place beside it, all in one snapshot."""
+        return await self._database.read(lambda connection: [read_lineage(connection, place) for place in places])
+
+    async def compact(self, *, keep: int, keep_ms: int, clients_ms: int) -> CompactReport:
         """Raise the floors, then delete below them in batches."""
-        before_ms = self._database.environment.wall_ms() - keep_ms
+        now_ms = self._database.environment.wall_ms()
+        before_ms = now_ms - keep_ms
         floors = await self._database.transact(lambda connection: raise_floors(connection, keep), durability="full")
         await self._database.transact(lambda connection: raise_forgotten(connection, before_ms), durability="full")
         removed: dict[str, int] = {}
@@ -168,6 +175,10 @@ class SQLiteHubDatabase:
 
             while count := await self._database.transact(body, durability="full", bulk=True):
                 removed[what] = removed.get(what, 0) + count
+        while count := await self._database.transact(
+            lambda connection: forget_clients(connection, now_ms - clients_ms), durability="full", bulk=True
+        ):
+            removed["clients"] = removed.get("clients", 0) + count
         return CompactReport(**removed, floors=floors)
 
     async def renew_epoch(self) -> HubIdentity:

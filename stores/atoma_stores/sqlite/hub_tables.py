@@ -41,7 +41,7 @@ TABLES: tuple[str, ...] = (
     """CREATE TABLE IF NOT EXISTS _atoma_hub_client(number INTEGER PRIMARY KEY AUTOINCREMENT, client_id BLOB NOT NULL
         UNIQUE, incarnation INTEGER NOT NULL, principal TEXT NOT NULL, last_mid INTEGER NOT NULL, last_digest BLOB NOT NULL,
         confirmed_mid INTEGER NOT NULL, seen_ms INTEGER NOT NULL) STRICT""",
-    # detail: msgpack of the error and the conflicts, NULL when there are none or they are no longer needed
+    # detail: msgpack of the error and the conflicts, NULL when there are none
     """CREATE TABLE IF NOT EXISTS _atoma_hub_outcome(client INTEGER, mid INTEGER, status TEXT NOT NULL, scope TEXT NOT NULL,
         seq INTEGER NOT NULL, digest BLOB NOT NULL, detail BLOB, at_ms INTEGER NOT NULL,
         PRIMARY KEY(client, mid)) STRICT, WITHOUT ROWID""",
@@ -49,6 +49,8 @@ TABLES: tuple[str, ...] = (
         PRIMARY KEY(principal, idem)) STRICT, WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS _atoma_hub_idem_age ON _atoma_hub_idem(at_ms)",
     # before_ms: answers given before this time may have been deleted; absent while none was
+    # clients that were forgotten, so that they are not taken for new ones
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_expired(client BLOB PRIMARY KEY) STRICT, WITHOUT ROWID""",
     # every epoch that has ended, and the heads of its scopes at that moment: so far is the history the same as now
     """CREATE TABLE IF NOT EXISTS _atoma_hub_epoch(number INTEGER PRIMARY KEY, epoch BLOB NOT NULL UNIQUE,
         ended_ms INTEGER NOT NULL) STRICT""",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from msgspec import structs
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
@@ -20,6 +22,7 @@ from atoma.contracts.sync import (
     OpenReply,
     OpenRequest,
     Outcome,
+    Place,
     PullReply,
     PullRequest,
     PushReply,
@@ -129,11 +132,15 @@ class Client:
         assert reply.error is None, reply.error
         return reply.outcomes[0]
 
-    async def open(self, *scopes: str, confirmed: int = 0, tail: int | None = None, version: int = 1) -> OpenReply:
+    async def open(
+        self, *scopes: str, confirmed: int = 0, tail: int | None = None, version: int = 1, places: Sequence[Place] = (),
+        asked: Sequence[int] = (),
+    ) -> OpenReply:  # fmt: skip
         last = len(self.mutations) if tail is None else tail
-        return await self.service.open(
-            OpenRequest(self.client_id, self.incarnation, version, SCHEMA.hash, scopes or (SCOPE,), confirmed, last)
+        request = OpenRequest(
+            self.client_id, self.incarnation, version, SCHEMA.hash, scopes or (SCOPE,), confirmed, last
         )
+        return await self.service.open(structs.replace(request, places=tuple(places), asked=tuple(asked)))
 
     async def pull(
         self, cursor: Cursor = Cursor(), *, scope: str = SCOPE, after: int = 0, max_bytes: int = 1 << 20, max_changes: int = 5000

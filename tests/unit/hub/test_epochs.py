@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import apsw
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from atoma.contracts.sync import Op
-from atoma.errors import MigrationError
-from tests.unit.hub.kit import SCHEMA, Client, card, hub_on
+from atoma.contracts.overlay import longer_trail
+from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, Op, Place
+from atoma.errors import MigrationError, RemoteError
+from tests.unit.hub.kit import SCHEMA, SCOPE, Client, card, hub_on
 
 MINE = Op("patch", "hands", "1", {"title": "mine"})
 
@@ -101,3 +105,126 @@ async def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(MigrationError, match="file format 3 is newer than this program's 2"):
         async with hub_on(tmp_path / "hub.db"):
             pass
+
+
+async def grow(client: Client, count: int) -> tuple[Cursor, tuple[Mark, ...]]:
+    """Write ``count`` rows, one by one, and follow; where that leads and the marks of the way."""
+    cursor, trail = Cursor(), ()
+    trail = longer_trail(trail, cursor)
+    for _ in range(count):
+        number = len(client.mutations)
+        await client.do(Op("create", "cards", f"{client.client_id[:1]!r}{number}", card("")))
+        cursor = (await client.pull(cursor)).end
+        trail = longer_trail(trail, cursor)
+    return cursor, trail
+
+
+@pytest.mark.parametrize("epoch", ["renewed", "renewed late", "not renewed"])
+async def test_where_a_clients_history_leaves_that_of_a_restored_hub(tmp_path: Path, epoch: str) -> None:
+    """Exact where the epoch was renewed before anybody wrote; else the last common mark, which is never too high."""
+    live, backup = tmp_path / "hub.db", tmp_path / "backup.db"
+    async with hub_on(live) as hub:
+        seer = Client.of(hub, "seer")
+        short, _ = await grow(seer, 13)
+        assert (await seer.open(places=[Place(SCOPE, short)])).scopes[0].fork == 13
+    shutil.copy(live, backup)
+    async with hub_on(live) as hub:
+        seer = seer.on(hub)
+        await seer.do(Op("create", "cards", "later", card("")))
+        await seer.do(Op("create", "cards", "latest", card("")))
+        cursor, trail = short, longer_trail((), short)
+        while cursor.seq < 15:
+            cursor = (await seer.pull(cursor, max_changes=1)).end
+            trail = longer_trail(trail, cursor)
+    async with hub_on(backup) as hub:
+        if epoch == "renewed":
+            await hub.new_epoch()
+        other = Client.of(hub, "other")
+        await other.do(Op("create", "cards", "other", card("")))
+        if epoch == "renewed late":
+            await hub.new_epoch()
+        seer = seer.on(hub)
+        status = (await seer.open(places=[Place(SCOPE, cursor, trail)], tail=99)).scopes[0]
+        assert status.fork == 13
+        bare = (await seer.open(places=[Place(SCOPE, cursor)], tail=99)).scopes[0]
+        # without marks there is the epoch alone; one that was renewed late is believed, and that is why it must not be
+        assert bare.fork == {"renewed": 13, "renewed late": 14, "not renewed": 0}[epoch]
+        assert (await seer.open(places=[Place(SCOPE, short)], tail=99)).scopes[0].fork == 13, "it has lost nothing"
+        strange = Place(SCOPE, Cursor(b"?" * 16, cursor.seq, cursor.hash), trail)
+        assert (await seer.open(places=[strange], tail=99)).scopes[0].fork == 13, "by the marks"
+
+
+async def test_a_compacted_hub_still_knows_a_history_of_its_own(tmp_path: Path) -> None:
+    """The log at the cursor is gone: too old, but not another history."""
+    async with hub_on(tmp_path / "hub.db") as hub:
+        client = Client.of(hub, "a")
+        await grow(client, 3)
+        old = (await client.pull(max_changes=1)).end
+        await hub.compact(keep=0)
+        assert (await client.open(places=[Place(SCOPE, old)])).scopes[0].fork == 1
+        await hub.new_epoch()
+        assert (await client.open(places=[Place(SCOPE, old)])).scopes[0].fork == 1
+
+
+@given(st.lists(st.integers(1, 1000), min_size=1, max_size=200))
+def test_a_trail_is_short_and_reaches_back(steps: list[int]) -> None:
+    trail: tuple[Mark, ...] = ()
+    seq = 0
+    passed = set()
+    for step in steps:
+        seq += step
+        passed.add(seq)
+        trail = longer_trail(trail, Cursor(b"e", seq, b"h%d" % seq))
+    found = [mark.seq for mark in trail]
+    assert found == sorted(set(found)) and found[-1] == seq and len(found) <= TRAIL_MAX
+    assert set(found) <= passed and all(mark.hash == b"h%d" % mark.seq for mark in trail)
+    assert trail == longer_trail(trail, Cursor(b"other epoch", seq, b"h%d" % seq)), "the same place again"
+    back = longer_trail(trail, Cursor(b"e", steps[0], b"another"))
+    assert [mark.hash for mark in back] == [b"another"], "what was behind it is of another history"
+
+
+async def test_only_a_client_that_has_pushed_leaves_a_trace(tmp_path: Path) -> None:
+    async with hub_on(tmp_path / "hub.db") as hub:
+        for name in ("a", "b", "c"):
+            reply = await Client.of(hub, name).open()
+            assert (reply.known, reply.last_mid, reply.last_digest) == (True, 0, b"")
+        raw = apsw.Connection(str(tmp_path / "hub.db"))
+        assert raw.execute("SELECT count(*) FROM _atoma_hub_client").get == 0
+        await Client.of(hub, "a").do(Op("create", "cards", "1", card("")))
+        assert raw.execute("SELECT count(*) FROM _atoma_hub_client").get == 1
+        raw.close()
+
+
+async def test_verdicts_are_told_with_the_digests_they_are_about(tmp_path: Path) -> None:
+    async with hub_on(tmp_path / "hub.db") as hub:
+        client, other = Client.of(hub, "a"), Client.of(hub, "o")
+        await other.do(Op("create", "cards", "2", card("")))
+        first = await client.do(Op("create", "cards", "1", card("")))
+        second = await client.do(Op("create", "cards", "2", card("")))
+        reply = await client.open(asked=[1, 2, 3])
+        assert [(v.digest, v.outcome) for v in reply.verdicts] == [
+            (client.digests[1], first), (client.digests[2], second)
+        ]  # fmt: skip
+        assert second.status == "rejected" and second.conflicts
+        with pytest.raises(RemoteError) as foreign:
+            await Client.of(hub, "a", user="eve").open(asked=[1])
+        assert foreign.value.remote_code == "PERMISSION_DENIED"
+        with pytest.raises(RemoteError) as many:
+            await client.open(asked=range(1, 1000))
+        assert many.value.remote_code == "TOO_LARGE"
+
+
+async def test_a_client_that_was_forgotten_is_told_so_and_not_taken_for_a_new_one(tmp_path: Path) -> None:
+    async with hub_on(tmp_path / "hub.db") as hub:
+        gone, there = Client.of(hub, "gone"), Client.of(hub, "there")
+        await gone.do(Op("create", "cards", "1", card("")))
+        assert (await hub.compact(client_days=400)).clients == 0
+        assert (await hub.compact(client_days=-1)).clients == 1
+        await there.do(Op("patch", "cards", "1", {"title": "theirs"}), base=1)
+        assert not (await gone.open()).known
+        gone.write(Op("patch", "cards", "1", {"title": "mine"}), base=1)
+        with pytest.raises(RemoteError) as expired:
+            await gone.push(2)
+        assert expired.value.remote_code == "CLIENT_EXPIRED"
+        assert (await there.open()).known and (await Client.of(hub, "new").open()).known
+        assert (await there.query())["1"]["title"] == "theirs"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry
@@ -111,12 +112,11 @@ async def test_another_history_under_the_same_client_id_is_a_fork() -> None:
             with pytest.raises(RemoteError) as refused:
                 await copy.push(begin, end)
             assert refused.value.remote_code == "CLIENT_FORKED"
-        with pytest.raises(RemoteError) as restored:
-            await first.open(tail=1)
-        assert restored.value.remote_code == "CLIENT_FORKED"
+        assert (await copy.open(tail=1)).last_mid == 2, "the copy finds out by itself"
         first.incarnation = 2
+        first.write(create("5"))
         with pytest.raises(RemoteError) as other:
-            await first.open()
+            await first.push(3)
         assert other.value.remote_code == "CLIENT_FORKED"
         assert set(await first.query()) == {"1", "2"}
 
@@ -336,7 +336,7 @@ async def test_a_unique_index_is_a_verdict_and_values_may_change_places() -> Non
         assert {id: row["place"] for (_, id), row in rows.items()} == {"1": "back", "2": "front"}
 
 
-async def test_confirming_lets_outcomes_go_but_not_their_digests() -> None:
+async def test_a_verdict_is_kept_for_days_although_it_was_confirmed() -> None:
     async with hub_on(":memory:") as hub:
         other, client = Client.of(hub, "o"), Client.of(hub, "a")
         await other.do(create("1"))
@@ -345,8 +345,9 @@ async def test_confirming_lets_outcomes_go_but_not_their_digests() -> None:
         assert merged.status == "merged" and merged.conflicts[0].fields
         await client.service.push(PushRequest(client.client_id, 1, (), client.digests[1], 1))
         again = (await client.push()).outcomes[0]
-        assert (again.status, again.seq, again.conflicts) == ("merged", 2, ())
-        report = await hub.compact(keep=0)
+        assert again == replace(merged, duplicate=True), "a restored file asks for it long after it was confirmed"
+        assert (await hub.compact(keep=0)).outcomes == 0, "it is not old enough"
+        report = await hub.compact(keep=0, keep_days=-1)
         assert report.outcomes == 1
         with pytest.raises(RemoteError) as forgotten:
             await client.push()

@@ -121,7 +121,7 @@ class Limits(_message.Message):
     def __init__(self, frame_bytes: _Optional[int] = ..., mutation_bytes: _Optional[int] = ..., mutation_ops: _Optional[int] = ..., push_mutations: _Optional[int] = ..., push_bytes: _Optional[int] = ..., page_bytes: _Optional[int] = ..., page_changes: _Optional[int] = ..., scopes: _Optional[int] = ..., id_bytes: _Optional[int] = ...) -> None: ...
 
 class OpenRequest(_message.Message):
-    __slots__ = ("client_id", "incarnation", "schema_version", "schema_hash", "scopes", "confirmed_mid", "tail_mid", "hub_id", "proto_min", "proto_max")
+    __slots__ = ("client_id", "incarnation", "schema_version", "schema_hash", "scopes", "confirmed_mid", "tail_mid", "hub_id", "proto_min", "proto_max", "places", "asked")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -132,6 +132,8 @@ class OpenRequest(_message.Message):
     HUB_ID_FIELD_NUMBER: _ClassVar[int]
     PROTO_MIN_FIELD_NUMBER: _ClassVar[int]
     PROTO_MAX_FIELD_NUMBER: _ClassVar[int]
+    PLACES_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
     client_id: bytes
     incarnation: int
     schema_version: int
@@ -142,22 +144,52 @@ class OpenRequest(_message.Message):
     hub_id: bytes
     proto_min: int
     proto_max: int
-    def __init__(self, client_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., schema_version: _Optional[int] = ..., schema_hash: _Optional[bytes] = ..., scopes: _Optional[_Iterable[str]] = ..., confirmed_mid: _Optional[int] = ..., tail_mid: _Optional[int] = ..., hub_id: _Optional[bytes] = ..., proto_min: _Optional[int] = ..., proto_max: _Optional[int] = ...) -> None: ...
+    places: _containers.RepeatedCompositeFieldContainer[Place]
+    asked: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, client_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., schema_version: _Optional[int] = ..., schema_hash: _Optional[bytes] = ..., scopes: _Optional[_Iterable[str]] = ..., confirmed_mid: _Optional[int] = ..., tail_mid: _Optional[int] = ..., hub_id: _Optional[bytes] = ..., proto_min: _Optional[int] = ..., proto_max: _Optional[int] = ..., places: _Optional[_Iterable[_Union[Place, _Mapping]]] = ..., asked: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class Mark(_message.Message):
+    __slots__ = ("seq", "hash")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    HASH_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    hash: bytes
+    def __init__(self, seq: _Optional[int] = ..., hash: _Optional[bytes] = ...) -> None: ...
+
+class Place(_message.Message):
+    __slots__ = ("scope", "cursor", "trail")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    CURSOR_FIELD_NUMBER: _ClassVar[int]
+    TRAIL_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    cursor: Cursor
+    trail: _containers.RepeatedCompositeFieldContainer[Mark]
+    def __init__(self, scope: _Optional[str] = ..., cursor: _Optional[_Union[Cursor, _Mapping]] = ..., trail: _Optional[_Iterable[_Union[Mark, _Mapping]]] = ...) -> None: ...
+
+class Verdict(_message.Message):
+    __slots__ = ("digest", "outcome")
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    OUTCOME_FIELD_NUMBER: _ClassVar[int]
+    digest: bytes
+    outcome: Outcome
+    def __init__(self, digest: _Optional[bytes] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ...) -> None: ...
 
 class ScopeStatus(_message.Message):
-    __slots__ = ("scope", "head", "floor", "error")
+    __slots__ = ("scope", "head", "floor", "error", "fork")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     FLOOR_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    FORK_FIELD_NUMBER: _ClassVar[int]
     scope: str
     head: int
     floor: int
     error: ErrorInfo
-    def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ..., floor: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ...) -> None: ...
+    fork: int
+    def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ..., floor: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., fork: _Optional[int] = ...) -> None: ...
 
 class OpenReply(_message.Message):
-    __slots__ = ("hub_id", "epoch", "principal", "last_mid", "last_digest", "scopes", "limits", "hub_time_ms", "proto")
+    __slots__ = ("hub_id", "epoch", "principal", "last_mid", "last_digest", "scopes", "limits", "hub_time_ms", "proto", "known", "verdicts")
     HUB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
@@ -167,6 +199,8 @@ class OpenReply(_message.Message):
     LIMITS_FIELD_NUMBER: _ClassVar[int]
     HUB_TIME_MS_FIELD_NUMBER: _ClassVar[int]
     PROTO_FIELD_NUMBER: _ClassVar[int]
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    VERDICTS_FIELD_NUMBER: _ClassVar[int]
     hub_id: bytes
     epoch: bytes
     principal: str
@@ -176,7 +210,9 @@ class OpenReply(_message.Message):
     limits: Limits
     hub_time_ms: int
     proto: int
-    def __init__(self, hub_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., principal: _Optional[str] = ..., last_mid: _Optional[int] = ..., last_digest: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[ScopeStatus, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hub_time_ms: _Optional[int] = ..., proto: _Optional[int] = ...) -> None: ...
+    known: bool
+    verdicts: _containers.RepeatedCompositeFieldContainer[Verdict]
+    def __init__(self, hub_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., principal: _Optional[str] = ..., last_mid: _Optional[int] = ..., last_digest: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[ScopeStatus, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hub_time_ms: _Optional[int] = ..., proto: _Optional[int] = ..., known: bool = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ...) -> None: ...
 
 class PushRequest(_message.Message):
     __slots__ = ("client_id", "incarnation", "mutations", "prev_digest", "confirmed_mid")
