@@ -25,7 +25,7 @@ class ClientIdentity(msgspec.Struct, frozen=True):
 
     Attributes:
         client_id: 16 random bytes, made when the file was.
-        incarnation: Moves when the client has to take a new history.
+        incarnation: 1, and one more each time the file has taken a new client id.
         next_mid: Number the next outbox mutation gets; dense from 1.
         tail_digest: Digest chain after mutation ``next_mid - 1``.
         confirmed_mid: Every mutation up to this one has left the outbox.
@@ -64,7 +64,8 @@ class PendingMutation(msgspec.Struct, frozen=True):
     Attributes:
         lsn: Local order, never reused.
         kind: ``outbox`` is durable and goes to the hub, ``volatile`` waits for a direct remote answer.
-        mid: Mutation number towards the hub, 0 for volatile ones.
+        mid: Mutation number towards the hub, 0 for volatile ones; negative when the hub applied it under an earlier
+            identity of this file and only its page is still to come.
         idem: Idempotency key, unique.
         scope: The one scope it touches.
         base_seq: Cursor of that scope when it was written: what the user had seen.
@@ -152,6 +153,8 @@ class InboxEntry(msgspec.Struct, frozen=True):
         theirs_seq: Its sequence.
         at_ms: Wall-clock time of the verdict.
         resolution: ``""`` while open, then ``dismissed`` or ``kept_mine``.
+        lsn: Local order of the mutation, which tells it from one with the same number in another life of the file; 0 in
+            entries that older versions made.
     """
 
     mid: int
@@ -167,6 +170,7 @@ class InboxEntry(msgspec.Struct, frozen=True):
     theirs_seq: int
     at_ms: int
     resolution: str = ""
+    lsn: int = 0
 
 
 class StagedRow(msgspec.Struct, frozen=True):

@@ -46,6 +46,14 @@ class Op(msgspec.Struct, frozen=True, omit_defaults=True):
     cas: bool = False
 
 
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """What a mutation was called in its first life, for ever: its client, its number there, and the digest after it."""
+
+    client_id: bytes
+    mid: int
+    digest: bytes
+
+
 class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is encoded once, at the write, and never again (digests are over these bytes).
 
@@ -59,6 +67,9 @@ class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
         ops: Atomic list of operations.
         base_epoch: Epoch of that cursor, which says in which history ``base_seq`` is a number; empty before first
             contact, and in mutations that older versions wrote.
+        origin: For a mutation that was numbered anew: what it was called before. It has at most one effect under either.
+        doubtful: Whether it may have been decided long ago: it is only taken if nobody has touched its rows since its
+            base, or if they are as it would make them.
     """
 
     mid: int
@@ -69,6 +80,8 @@ class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
     client_ms: int
     ops: tuple[Op, ...]
     base_epoch: bytes = b""
+    origin: Origin | None = None
+    doubtful: bool = False
 
 
 class Mutation(msgspec.Struct, frozen=True, array_like=True):

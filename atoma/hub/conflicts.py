@@ -17,7 +17,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atoma.contracts.sync import Conflict
+from atoma.contracts.overlay import replay
+from atoma.contracts.sync import Conflict, Op
 from atoma.contracts.values import RowImage
 from atoma.hub.admission import CheckedOp, Refusal, whole
 from atoma.ports.hub import RowFact
@@ -110,6 +111,28 @@ def decide(op: CheckedOp, scope: str, fact: RowFact, current: RowImage | None, s
     if current is None:
         return _write_absent(op, scope, fact, others)
     return _merge(op, fact, current, others)
+
+
+def decide_doubtful(op: CheckedOp, scope: str, fact: RowFact, current: RowImage | None, seen: Seen) -> Verdict:
+    """What ``op`` makes of the row, if it may have been decided long ago and nobody can tell.
+
+    Taken where it changes nothing, or where nobody else has touched the row, this client's own earlier life included.
+
+    Raises:
+        Refusal: ``UNKNOWN_OUTCOME`` everywhere else: a person has to look.
+    """
+    wanted = replay(Op(op.kind, op.store.name, op.id, dict(op.full or op.values), dict(op.defaults)), current)
+    if wanted == current:
+        return Verdict(current)
+    if not foreign(fact, seen).any:
+        try:
+            return decide(op, scope, fact, current, seen)
+        except Refusal:
+            pass  # a row that is there, or is not: somebody may have seen to that, and it may have been this client
+    message = (
+        f"{op.store.name} row {op.id!r}: nobody can tell whether this was decided before, and the row has moved since"
+    )
+    raise Refusal("UNKNOWN_OUTCOME", message, conflict=_conflict(op, fact))
 
 
 def _rule(op: CheckedOp) -> str:

@@ -13,12 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import trio
+from msgspec.structs import replace as replace_fields
 
-from atoma.contracts.sync import Conflict, Limits, Mutation, OpenRequest, Outcome, OutcomeStatus, PushRequest
+from atoma.contracts.sync import Conflict, Limits, Mutation, OpenRequest, Origin, Outcome, OutcomeStatus, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import RemoteError
 from atoma.hub.admission import CheckedMutation, Refusal, admit
-from atoma.hub.conflicts import Seen, decide
+from atoma.hub.conflicts import Seen, decide, decide_doubtful
 from atoma.hub.lineage import broken_link, next_digest, next_transaction
 from atoma.hub.rules import Rules
 from atoma.hub.workspace import Workspace
@@ -145,6 +146,7 @@ class PushStep:
         if isinstance(self.admitted, Refusal):
             return Need(client_id=client_id, mids=(mid,))
         body, ops = self.admitted.body, self.admitted.ops
+        origin = body.origin or Origin(client_id, mid, self.mutation.digest)
         return Need(
             client_id=client_id,
             mids=(mid, *sorted({op.after_mid for op in ops if op.after_mid})),
@@ -153,6 +155,9 @@ class PushStep:
             since=body.base_seq,
             epoch=body.base_epoch,
             author=client_id,
+            origin=origin,
+            renamed=body.origin is not None,
+            principal=self.principal.subject,
         )
 
     def decide(self, facts: Facts) -> Plan:
@@ -191,6 +196,8 @@ class PushStep:
         try:
             if isinstance(self.admitted, Refusal):
                 raise self.admitted
+            if facts.decided is not None:  # a copy of the file has pushed it, under another name
+                return replace_fields(facts.decided.outcome, mid=mid), None
             if facts.violation:
                 raise Refusal("CONSTRAINT", facts.violation)
             return self._apply(self.admitted, facts)
@@ -208,7 +215,8 @@ class PushStep:
         conflicts: list[Conflict] = []
         for op in admitted.ops:
             key = (op.store.name, op.id)
-            verdict = decide(op, body.scope, work.fact(key), work.image(key), seen)
+            judge = decide_doubtful if body.doubtful else decide
+            verdict = judge(op, body.scope, work.fact(key), work.image(key), seen)
             work.put(key, verdict.image)
             if verdict.conflict is not None:
                 conflicts.append(verdict.conflict)

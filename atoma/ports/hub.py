@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from atoma.contracts.query import QuerySpec
-from atoma.contracts.sync import Outcome, Place
+from atoma.contracts.sync import Origin, Outcome, Place
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.ports.environment import Environment
 from atoma.schema.spec import Schema
@@ -123,6 +123,10 @@ class Need:
         author: … by anybody but this client.
         answer: ``(principal, key)`` of a direct write whose stored answer to load, and under which the plan's is kept.
         unit: ``(principal, key)`` of a direct write that may have been several mutations, whose answers to load.
+        origin: What the mutation is called, or was called first: see :attr:`Facts.decided`. When ``renamed``, its outcome
+            is found under this from now on.
+        renamed: Whether ``origin`` is an earlier name.
+        principal: Whose origins count.
     """
 
     client_id: bytes = b""
@@ -134,6 +138,9 @@ class Need:
     author: bytes = DIRECT
     answer: tuple[str, str] | None = None
     unit: tuple[str, str] | None = None
+    origin: Origin | None = None
+    renamed: bool = False
+    principal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +154,7 @@ class Facts:
         outcomes: Those needed outcomes that are kept.
         answer: The stored answer.
         now_ms: Wall clock.
+        decided: Outcome of the mutation under another of its names: another copy of the file has pushed it.
         expired: Whether the client was known once and has been forgotten.
         violation: Set when the plan broke a unique index: the step is asked again, for its refusal.
         unit: The stored answers of the unit's numbered mutations, in their order, from the first one on.
@@ -168,6 +176,7 @@ class Facts:
     forgotten_ms: int = 0
     since: int = 0
     expired: bool = False
+    decided: StoredOutcome | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +371,7 @@ class CompactReport:
     tombstones: int = 0
     outcomes: int = 0
     answers: int = 0
+    aliases: int = 0
     clients: int = 0
     floors: Mapping[str, int] = field(default_factory=dict[str, int])
 

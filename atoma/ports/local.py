@@ -135,6 +135,17 @@ class LocalTx(Protocol):
         """The oldest queued outbox mutations in ``mid`` order; at least one if there is any."""
         ...
 
+    def every_outbox(self) -> Sequence[PendingMutation]:
+        """Every outbox mutation, whatever its status, in ``mid`` order."""
+        ...
+
+    def renumber(self, mutations: Sequence[PendingMutation]) -> None:
+        """Replace number, base, bytes, digest and status of pending outbox mutations, found by their lsn.
+
+        Each keeps its place in the overlay, and its receipt. The numbers may be ones that others of them had.
+        """
+        ...
+
     def acked(self, scope: str) -> Sequence[PendingMutation]:
         """Outbox mutations of the scope that are acked and wait for their page."""
         ...
@@ -166,8 +177,8 @@ class LocalTx(Protocol):
         """Every inbox entry, oldest first, resolved ones too."""
         ...
 
-    def resolve_inbox(self, mid: int, store: str, id: str, resolution: str) -> None:
-        """Mark inbox entries as resolved."""
+    def resolve_inbox(self, entry: InboxEntry, resolution: str) -> None:
+        """Mark an inbox entry as resolved."""
         ...
 
     # replication state

@@ -58,7 +58,7 @@ class HubLostData(SyncError):
 
 
 class HistoryMoved(SyncError):
-    """The hub has begun another history during the session; opening anew tells what that means for this file."""
+    """The hub's history, or what it knows of this file, has moved since the session was opened: open anew and look."""
 
     code = "HISTORY_MOVED"
 

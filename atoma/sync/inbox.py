@@ -53,7 +53,7 @@ class Inbox:
         await self._resolve(entry, "kept_mine")
 
     async def _resolve(self, entry: InboxEntry, resolution: str) -> None:
-        await self._apply.apply_writeback(lambda tx: tx.resolve_inbox(entry.mid, entry.store, entry.id, resolution))
+        await self._apply.apply_writeback(lambda tx: tx.resolve_inbox(entry, resolution))
 
 
 def mine_again(entry: InboxEntry) -> WriteEntry:

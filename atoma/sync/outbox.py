@@ -24,6 +24,14 @@ def next_digest(previous: bytes, body: bytes) -> bytes:
     return hashlib.sha256(previous + body).digest()
 
 
+def digest_before(tx: LocalTx, mid: int) -> bytes | None:
+    """The digest chain before ``mid``, None when it is forgotten."""
+    if mid == 1:
+        return b""
+    before = tx.pending_by_mid(mid - 1)
+    return None if before is None else before.digest
+
+
 def base_position(tx: LocalTx, effects: Sequence[Effect], cursors: dict[str, Cursor]) -> Cursor:
     """What the user had seen when they wrote a mutation: the cursor of its scope.
 

@@ -14,6 +14,7 @@ from atoma.errors import ProtocolError, RemoteError, SyncError, TransportError
 from atoma.ports.local import LocalTx
 from atoma.sync.backoff import Backoff
 from atoma.sync.failures import HubLostData, Remedy, error_from, info_from, remedy
+from atoma.sync.outbox import digest_before
 from atoma.sync.replica import Replica, bounded
 from atoma.sync.session import Session
 from atoma.sync.settle import Settlement, settle_reply
@@ -183,7 +184,7 @@ def next_batch(tx: LocalTx, verified_mid: int, verified_digest: bytes, *, limit:
     queued = tx.outbox(limit=limit, max_bytes=max_bytes)
     following = verified_mid + 1
     if queued and queued[0].mid <= verified_mid:
-        previous = _digest_before(tx, queued[0].mid)
+        previous = digest_before(tx, queued[0].mid)
         if previous is not None:
             return Batch(_contiguous(queued), previous, confirmed)
         decided = tuple(dict.fromkeys(item.scope for item in queued if item.mid <= verified_mid))
@@ -197,14 +198,6 @@ def next_batch(tx: LocalTx, verified_mid: int, verified_digest: bytes, *, limit:
             "the outbox is kept"
         )
     return Batch(again, verified_digest, confirmed)
-
-
-def _digest_before(tx: LocalTx, mid: int) -> bytes | None:
-    """The digest chain before ``mid``, None when it is forgotten."""
-    if mid == 1:
-        return b""
-    before = tx.pending_by_mid(mid - 1)
-    return None if before is None else before.digest
 
 
 def _contiguous(queued: Sequence[PendingMutation]) -> Sequence[PendingMutation]:

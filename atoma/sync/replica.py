@@ -24,6 +24,10 @@ from atoma.sync.wake import Bell, Wake
 
 CALL_S = 30.0
 """Bound on one call to the hub, in seconds."""
+REPEATED_S = 600.0
+"""Within so many seconds …"""
+REPEATED_MAX = 2
+"""… so many repairs of one cause are made; after that the file stalls, and is looked at slowly."""
 CONNECT_S = 20.0
 """Bound on connecting and authenticating, in seconds."""
 
@@ -43,6 +47,24 @@ class PullSchedule:
     done: int = 0
 
 
+@dataclass(slots=True)
+class RepairHistory:
+    """Repairs of this file since the client was opened.
+
+    Attributes:
+        suspected: Why the hub refused this file in the last session, ``""`` when it did not.
+        done: When repairs were made, by the monotonic clock, with their causes.
+    """
+
+    suspected: str = ""
+    done: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+
+    def too_many(self, cause: str, now: float) -> bool:
+        """Whether another repair of ``cause`` would be one too many: two hubs behind one address would go on for ever."""
+        recent = [one for when, one in self.done if when > now - REPEATED_S and one == cause]
+        return len(recent) >= REPEATED_MAX
+
+
 @dataclass(frozen=True, slots=True)
 class Replica:
     """One client's side of replication, without a connection.
@@ -60,6 +82,7 @@ class Replica:
         push_wake: Rung when there may be something to push.
         reading: Held while the position is read and shown, so that an older one never replaces a newer one.
         pulls: When each scope is looked at.
+        repairs: What was repaired.
     """
 
     database: LocalDatabase
@@ -74,6 +97,7 @@ class Replica:
     push_wake: Wake = field(default_factory=Wake)
     reading: trio.Lock = field(default_factory=trio.Lock)
     pulls: dict[str, PullSchedule] = field(default_factory=dict[str, PullSchedule])
+    repairs: RepairHistory = field(default_factory=RepairHistory)
 
     def poke_pull(self, scopes: Iterable[str]) -> None:
         """Let the pull lanes of ``scopes`` look at once."""

@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import msgspec
 import trio
 
-from atoma.contracts.overlay import ClientIdentity, PendingMutation
+from atoma.contracts.overlay import ClientIdentity
 from atoma.contracts.sync import Limits, OpenReply, OpenRequest, Place
-from atoma.errors import AtomaError, ClientForked
+from atoma.errors import AtomaError
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
-from atoma.sync.failures import ClientExpired, HubLostData, WrongHub, error_from
-from atoma.sync.outbox import next_digest
+from atoma.sync.failures import WrongHub, error_from
+from atoma.sync.repair.diagnosis import Diagnosis, diagnose
+from atoma.sync.repair.procedure import repair, undecidable
 from atoma.sync.replica import Replica, bounded
 
 SCOPES_AT_ONCE = 4
@@ -35,6 +36,7 @@ class Session:
         forks: Scopes whose history at the hub is another one behind this sequence, which the file is beyond.
         compared: Scopes that the hub has compared with this file.
         refused: Scopes the hub does not give out, with the reason.
+        fault: Why nothing may be pushed from this file as it is; pulling goes on. None when pushing may.
         streaming: Whether hints arrive.
         pushing: Whether more than one request's worth is being pushed.
         pulling: Held by every pull, so that many scopes do not ask all at once.
@@ -51,6 +53,7 @@ class Session:
     forks: dict[str, int] = field(default_factory=dict[str, int])
     compared: set[str] = field(default_factory=set[str])
     refused: dict[str, AtomaError] = field(default_factory=dict[str, AtomaError])
+    fault: AtomaError | None = None
     streaming: bool = False
     pushing: bool = False
     pulling: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(SCOPES_AT_ONCE))
@@ -63,14 +66,85 @@ class Session:
 
 
 async def open_session(replica: Replica, service: SyncService) -> Session:
-    """Agree with the hub on identity and history.
+    """Agree with the hub on identity and history; a file that has another history is repaired first.
 
     Raises:
-        ClientForked: The hub knows another history for this file.
         HubLostData: The hub has forgotten mutations it had decided.
+        ClientForked: The hub knows another history for this file, which is beyond what the hub has.
+        ClientExpired: The hub has forgotten this file, which is beyond what the hub has.
         WrongHub: The file belongs to another hub or principal.
         RemoteError: The hub refuses the session.
         TransportError: The connection broke.
+    """
+    while True:
+        opening = await _open(replica, service)
+        if opening.fault is None:
+            break
+        now = replica.environment.clock()
+        if not opening.repairable:
+            raise opening.fault.error
+        if replica.repairs.too_many(opening.fault.cause, now):
+            break  # the hub's history is still this file's: it is followed, and only what is pushed has to wait
+        await repair(replica, service, opening.request, opening.reply)
+        replica.repairs.done.append((now, opening.fault.cause))
+    reply = opening.reply
+    identity = opening.identity
+    if not identity.hub_id:
+        identity = await replica.apply.apply_writeback(lambda tx: _adopt_hub(tx, reply))
+    fault = None if opening.fault is None else opening.fault.error
+    session = Session(
+        service,
+        identity,
+        reply.limits,
+        verified_mid=reply.last_mid if fault is None else 0,
+        verified_digest=reply.last_digest,
+        forks=opening.forks,
+        compared=opening.compared,
+        fault=fault,
+    )
+    await _take_over(replica, opening)
+    for status in reply.scopes:
+        session.heads[status.scope] = status.head
+        if status.error is not None:
+            session.refused[status.scope] = error_from(status.error)
+        replica.show_head(status.scope, status.head)
+        replica.show_scope_error(status.scope, status.error)
+    board = replica.board
+    board.show(msgspec.structs.replace(board.current, principal=reply.principal))
+    return session
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What was told, what was answered, and what that means.
+
+    Attributes:
+        identity: Who the file is.
+        request: What was told.
+        reply: What was answered.
+        forks: Scopes whose history at the hub is another one behind this sequence, which the file is beyond.
+        compared: Scopes that the hub has compared with this file.
+        fault: Why the file does not continue the hub's history, None when it does.
+    """
+
+    identity: ClientIdentity
+    request: OpenRequest
+    reply: OpenReply
+    forks: dict[str, int]
+    compared: set[str]
+    fault: Diagnosis | None
+
+    @property
+    def repairable(self) -> bool:
+        """Whether a repair can be made: not where the hub has lost something, nor with one that cannot tell."""
+        return self.fault is not None and self.fault.cause != "HUB_LOST_DATA" and bool(self.compared) and not self.forks
+
+
+async def _open(replica: Replica, service: SyncService) -> Opening:
+    """Tell the hub who this file is and where, and compare histories.
+
+    Raises:
+        WrongHub: The file belongs to another hub or principal.
     """
     identity, places = await replica.database.inspect(lambda tx: (tx.identity(), _places(tx, replica.scopes)))
     request = OpenRequest(
@@ -87,22 +161,14 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
     with bounded("open"):
         reply = await service.open(request)
     check_owner(identity, reply)
-    fault = await replica.database.inspect(lambda tx: check_history(tx, reply))
-    if fault is not None:
-        raise fault
-    if not identity.hub_id:
-        identity = await replica.apply.apply_writeback(lambda tx: _adopt_hub(tx, reply))
-    session = Session(service, identity, reply.limits, reply.last_mid, reply.last_digest)
-    await _compare(replica, session, places, reply)
-    for status in reply.scopes:
-        session.heads[status.scope] = status.head
-        if status.error is not None:
-            session.refused[status.scope] = error_from(status.error)
-        replica.show_head(status.scope, status.head)
-        replica.show_scope_error(status.scope, status.error)
-    board = replica.board
-    board.show(msgspec.structs.replace(board.current, principal=reply.principal))
-    return session
+    told = {status.scope: status.fork for status in reply.scopes if status.fork is not None}
+    forks = {
+        place.scope: told[place.scope] for place in places if told.get(place.scope, place.cursor.seq) < place.cursor.seq
+    }
+    fault = await replica.database.inspect(lambda tx: diagnose(tx, reply))
+    if fault is None and told:
+        fault = await undecidable(replica, service, request, reply)
+    return Opening(identity, request, reply, forks, set(told), fault)
 
 
 def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:
@@ -111,20 +177,21 @@ def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:
     return tuple(Place(at.scope, at.cursor, at.trail) for at in found)
 
 
-async def _compare(replica: Replica, session: Session, places: Sequence[Place], reply: OpenReply) -> None:
-    """Note where the hub's history leaves this file's; where it does not, the file goes on in the hub's epoch."""
-    forks = {status.scope: status.fork for status in reply.scopes if status.fork is not None}
-    session.compared.update(forks)
-    same = [place for place in places if forks.get(place.scope) == place.cursor.seq]
-    session.forks.update(
-        {place.scope: forks[place.scope] for place in places if place.scope in forks and place not in same}
-    )
-    renewed = [place for place in same if place.cursor.epoch not in (b"", reply.epoch)]
+async def _take_over(replica: Replica, opening: Opening) -> None:
+    """Go on in the hub's epoch where nothing was lost."""
+    epoch = opening.reply.epoch
+    renewed = [
+        place
+        for place in opening.request.places
+        if place.scope in opening.compared
+        and place.scope not in opening.forks
+        and place.cursor.epoch not in (b"", epoch)
+    ]
     if renewed:
 
         def adopt(tx: LocalTx) -> None:
             for place in renewed:
-                tx.advance(place.scope, place.cursor, msgspec.structs.replace(place.cursor, epoch=reply.epoch))
+                tx.advance(place.scope, place.cursor, msgspec.structs.replace(place.cursor, epoch=epoch))
 
         await replica.apply.apply_writeback(adopt)
 
@@ -144,48 +211,6 @@ def check_owner(identity: ClientIdentity, reply: OpenReply) -> None:
         raise WrongHub(
             f"this file belongs to {identity.principal!r}, the token is {reply.principal!r}'s; nothing was sent"
         )
-
-
-def check_history(tx: LocalTx, reply: OpenReply) -> AtomaError | None:
-    """Compare the hub's last mutation of this client, and the digest chain after it, with the file's own.
-
-    None when the file continues the hub's history. Every case is decided by a digest or by a number the file never
-    gave out: the mutation itself, the one after it (whose digest is over both), or the tail of the chain.
-    """
-    identity = tx.identity()
-    last = reply.last_mid
-    if not reply.known:
-        return ClientExpired(
-            "the hub has forgotten this client, which was away for too long; nothing was sent, the outbox is kept"
-        )
-    if last >= identity.next_mid:
-        return ClientForked(
-            f"the hub has decided mutation {last} of this client, the file has given out {identity.next_mid - 1}: "
-            "it is an older state or a copy; nothing was sent, the outbox is kept"
-        )
-    same = tx.pending_by_mid(last)
-    if same is not None and same.digest != reply.last_digest:
-        return _forked(last)
-    if last == identity.next_mid - 1:
-        return _forked(last) if last and identity.tail_digest != reply.last_digest else None
-    following = tx.pending_by_mid(last + 1)
-    if following is None:
-        return HubLostData(
-            f"the hub has decided mutations up to {last} only, {last + 1} has already left the outbox: the hub was "
-            "restored from an older state; the outbox is kept"
-        )
-    return None if _continues(following, reply.last_digest) else _forked(last)
-
-
-def _continues(following: PendingMutation, digest: bytes) -> bool:
-    return next_digest(digest, following.body) == following.digest
-
-
-def _forked(mid: int) -> ClientForked:
-    return ClientForked(
-        f"mutation {mid} of this client is another one at the hub: this file, or a copy of it, has taken its own "
-        "course; nothing was sent, the outbox is kept"
-    )
 
 
 def _adopt_hub(tx: LocalTx, reply: OpenReply) -> ClientIdentity:

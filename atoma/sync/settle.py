@@ -82,9 +82,10 @@ def settle_page(tx: LocalTx, page: PullReply, verified_mid: int, work: Settlemen
     """
     known = [outcome for outcome in page.outcomes if outcome.mid <= verified_mid]
     settle(tx, known, page, work)
-    confirmed = tx.identity().confirmed_mid
+    identity = tx.identity()
+    confirmed = identity.confirmed_mid
     told = {outcome.mid for outcome in known if outcome.mid > confirmed}
-    if len(told) >= verified_mid - confirmed:
+    if len(told) >= verified_mid - confirmed and identity.incarnation == 1:
         return  # the hub told of every mutation that may still be here
     for pending in tx.acked(page.scope):
         if pending.mid in told or pending.mid > verified_mid or pending.ack_seq == 0:
@@ -136,6 +137,7 @@ def _entry(
         theirs=theirs,
         theirs_seq=theirs_seq,
         at_ms=tx.now_ms,
+        lsn=pending.lsn,
     )
 
 

@@ -13,7 +13,7 @@ import trio
 from atoma.errors import AtomaError, ClientForked, ConnectFailed, RemoteError, StoreError
 from atoma.ports.service import SyncLink, SyncService
 from atoma.sync.backoff import Backoff
-from atoma.sync.failures import FORK_CODES, Remedy, info_from, remedy, worst
+from atoma.sync.failures import FORK_CODES, HistoryMoved, Remedy, info_from, remedy, worst
 from atoma.sync.modes import Lane
 from atoma.sync.notify import NotifyLane
 from atoma.sync.pull import PullLane
@@ -24,6 +24,9 @@ from atoma.sync.status import SyncState
 from atoma.sync.wake import Wake
 
 _log = logging.getLogger(__name__)
+
+STALLED_S = 60.0
+"""A session in which nothing may be pushed ends after so many seconds, and the next one looks again."""
 
 SessionWork = Callable[[Session], Awaitable[None]]
 
@@ -153,10 +156,14 @@ class Supervisor:
         stalled = remedy(failure) is Remedy.STALL or isinstance(failure, StoreError)
         slow = stalled and isinstance(failure, AtomaError)
         delay = self._backoff.slow() if slow else self._backoff.fail(asked)
+        self._show_fault(failure, delay, "stalled" if stalled else "offline")
+        return delay
+
+    def _show_fault(self, failure: Exception, delay: float, state: SyncState = "stalled") -> None:
         board = self._replica.board
         status = msgspec.structs.replace(
             board.current,
-            state="stalled" if stalled else "offline",
+            state=state,
             reason=str(failure),
             attempt=self._backoff.failures,
             next_attempt_ms=self._replica.environment.wall_ms() + int(delay * 1000),
@@ -166,7 +173,12 @@ class Supervisor:
         self.last_failure = failure
         board.show(status)
         self._replica.bell.ring()
-        return delay
+
+    def _show_online(self) -> None:
+        board = self._replica.board
+        board.show(
+            msgspec.structs.replace(board.current, state="online", reason="", next_attempt_ms=0, attempt=0, error=None)
+        )
 
     async def _attempt(self, work: SessionWork) -> Exception | None:
         """Connect, open a session, do ``work``; the failure it ended with, None when it was done."""
@@ -192,12 +204,17 @@ class Supervisor:
     async def _converse(self, service: SyncService, work: SessionWork) -> None:
         session = await open_session(self._replica, service)
         self._retry = Wake()  # what was poked for is here; the next failure waits its time
-        board = self._replica.board
-        board.show(
-            msgspec.structs.replace(board.current, state="online", reason="", next_attempt_ms=0, attempt=0, error=None)
-        )
+        if session.fault is None:
+            self._show_online()
+        else:
+            self._show_fault(session.fault, STALLED_S)
         try:
             await work(session)
+        except RemoteError as error:
+            if error.remote_code not in FORK_CODES or not session.compared:
+                raise
+            self._replica.repairs.suspected = str(error)
+            raise HistoryMoved(str(error)) from error
         finally:
             if session.progressed and not session.push_failed:
                 self._backoff.reset()
@@ -221,7 +238,9 @@ class Supervisor:
         if "notify" in self._lanes and self._scopes(session):
             works.append(NotifyLane(self._replica, session).run)
         if "push" in self._lanes:
-            works.append(PushLane(self._replica, session).run)
+            works.append(
+                PushLane(self._replica, session).run if session.fault is None else partial(_wait_out, session.fault)
+            )
         failures: list[Exception] = []
         async with trio.open_nursery() as nursery:
             for work in works:
@@ -237,11 +256,13 @@ class Supervisor:
         """
         lanes = self._lanes & {"push", "pull"} or {"push", "pull"}
         scopes = self._scopes(session)
-        if "push" in lanes:
+        if "push" in lanes and session.fault is None:
             await PushLane(self._replica, session).drain()
         if "pull" in lanes:
             for scope in scopes:
                 await PullLane(self._replica, session, scope, patient=False).catch_up()
+        if "push" in lanes and session.fault is not None:
+            raise session.fault
         if "push" in lanes:  # a first sync may have queued what was here before
             await PushLane(self._replica, session).drain()
 
@@ -258,6 +279,16 @@ class Supervisor:
                 self._note(failure)
                 raise failure
             self._show("offline" if self._allowed.is_set() else "stopped", "" if self._allowed.is_set() else "manual")
+
+
+async def _wait_out(fault: AtomaError) -> None:
+    """In the place of the push lane: end the session after a while, so that the next one looks again.
+
+    Raises:
+        AtomaError: ``fault``.
+    """
+    await trio.sleep(STALLED_S)
+    raise fault
 
 
 async def _run_lane(work: Callable[[], Awaitable[None]], failures: list[Exception], scope: trio.CancelScope) -> None:

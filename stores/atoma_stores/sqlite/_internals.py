@@ -35,5 +35,5 @@ CLIENT_TABLES = (
     "('outbox_bytes', 0)",
 )
 
-CLIENT_ADDITIONS = (("_atoma_sub", "trail BLOB"),)
+CLIENT_ADDITIONS = (("_atoma_sub", "trail BLOB"), ("_atoma_inbox", "lsn INTEGER NOT NULL DEFAULT 0"))
 """Columns that files of earlier versions lack."""

@@ -24,7 +24,9 @@ _PendingColumns: TypeAlias = tuple[int, PendingKind, int, str, str, int, bytes, 
 _COLUMNS = "kind, mid, idem, scope, base_seq, body, digest, status, ack_seq, attempts, next_attempt_ms, last_error"
 _PENDING = f"SELECT lsn, {_COLUMNS} FROM _atoma_pending"
 _ENQUEUE = f"INSERT INTO _atoma_pending({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
-_INBOX = "SELECT mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, resolution"
+_ASIDE = 1 << 50
+"""Numbers below its negative are held while mutations are numbered anew."""
+_INBOX = "SELECT mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, resolution, lsn"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,15 @@ class Removed:
     outcome: Outcome | None
 
 
-Settlement: TypeAlias = Acked | Parked | Removed
+@dataclass(frozen=True, slots=True)
+class Renumbered:
+    """Mutation ``lsn`` is ``mid`` from now on."""
+
+    lsn: int
+    mid: int
+
+
+Settlement: TypeAlias = Acked | Parked | Removed | Renumbered
 """What receipts hear after the commit."""
 
 
@@ -185,6 +195,25 @@ class Outbox(Overlay):
             batch.append(mutation)
         return batch
 
+    def every_outbox(self) -> Sequence[PendingMutation]:
+        """Every outbox mutation, whatever its status, in ``mid`` order."""
+        return self._select("WHERE kind='outbox' ORDER BY mid")
+
+    def renumber(self, mutations: Sequence[PendingMutation]) -> None:
+        """Replace number, base, bytes, digest and status of pending outbox mutations, found by their lsn."""
+        execute = self._connection.execute
+        for m in mutations:  # out of the way first: a number is held by one mutation at a time
+            size: object = execute("SELECT length(body) FROM _atoma_pending WHERE lsn=?", (m.lsn,)).get
+            self._counters.add("outbox_bytes", len(m.body) - cast("int", size))
+            execute("UPDATE _atoma_pending SET mid=? WHERE lsn=?", (-_ASIDE - m.lsn, m.lsn))
+        for m in mutations:
+            execute(
+                "UPDATE _atoma_pending SET mid=?, base_seq=?, body=?, digest=?, status=?, ack_seq=?, attempts=0, "
+                "next_attempt_ms=0, last_error='' WHERE lsn=?",
+                (m.mid, m.base_seq, m.body, m.digest, m.status, m.ack_seq, m.lsn),
+            )
+            self.settlements.append(Renumbered(m.lsn, m.mid))
+
     def acked(self, scope: str) -> Sequence[PendingMutation]:
         """Outbox mutations of the scope that are acked and wait for their page."""
         return self._select("WHERE scope=? AND status=1 AND kind='outbox' ORDER BY mid", (scope,))
@@ -233,7 +262,7 @@ class Outbox(Overlay):
         images = (pack(e.base), pack(e.mine), pack(e.theirs))
         self._connection.execute(
             "INSERT INTO _atoma_inbox(mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, "
-            "resolution) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "resolution, lsn) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 e.mid,
                 e.store,
@@ -246,6 +275,7 @@ class Outbox(Overlay):
                 e.theirs_seq,
                 e.at_ms,
                 e.resolution,
+                e.lsn,
             ),
         )
 
@@ -255,15 +285,14 @@ class Outbox(Overlay):
         for row in self._connection.execute(f"{_INBOX} FROM _atoma_inbox ORDER BY n").fetchall():
             mid, store, id, scope, code, message = cast("tuple[int, str, str, str, str, str]", row[:6])
             base, mine, theirs = (unpack(image) for image in row[7:10])
-            theirs_seq, at_ms, resolution = cast("tuple[int, int, str]", row[10:])
+            rest = cast("tuple[int, int, str, int]", row[10:])
             op = decode(cast("bytes", row[6]), Op)
-            entries.append(
-                InboxEntry(mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, resolution)
-            )
+            entries.append(InboxEntry(mid, store, id, scope, code, message, op, base, mine, theirs, *rest))
         return entries
 
-    def resolve_inbox(self, mid: int, store: str, id: str, resolution: str) -> None:
-        """Mark inbox entries as resolved."""
+    def resolve_inbox(self, entry: InboxEntry, resolution: str) -> None:
+        """Mark an inbox entry as resolved."""
         self._connection.execute(
-            "UPDATE _atoma_inbox SET resolution=? WHERE mid=? AND store=? AND id=?", (resolution, mid, store, id)
+            "UPDATE _atoma_inbox SET resolution=? WHERE mid=? AND store=? AND id=? AND lsn=?",
+            (resolution, entry.mid, entry.store, entry.id, entry.lsn),
         )

@@ -12,7 +12,7 @@ from atoma.contracts.execution import WriteState
 from atoma.contracts.overlay import ACKED, PARKED, PendingMutation
 from atoma.contracts.sync import Outcome
 from atoma.errors import AtomaError, ClosedError, WriteRejected
-from atoma_stores.sqlite._outbox import Acked, Removed, Settlement
+from atoma_stores.sqlite._outbox import Acked, Removed, Renumbered, Settlement
 
 
 class MutationReceipt:
@@ -121,7 +121,7 @@ class Whereabouts:
 
     Attributes:
         pending: Those that are still pending, by lsn.
-        rejected: Numbers of those that lie in the inbox.
+        rejected: Lsns of those that lie in the inbox.
     """
 
     pending: Mapping[int, PendingMutation]
@@ -148,6 +148,7 @@ class Receipts:
     def reissue(self, mutation: PendingMutation) -> MutationReceipt:
         """The receipt of a mutation that was pending before."""
         receipt = self.issue(mutation.lsn, mutation.mid)
+        self._renumber(mutation.lsn, mutation.mid)
         if receipt.state in ("queued", "sent") and mutation.status == ACKED:
             receipt.move("accepted", mutation.ack_seq)
         elif receipt.state in ("queued", "sent") and mutation.status == PARKED:
@@ -176,7 +177,7 @@ class Receipts:
                 self.reissue(whereabouts.pending[lsn])
             elif lsn not in self._missing:
                 missing.add(lsn)
-            elif receipt.mid in whereabouts.rejected:
+            elif lsn in whereabouts.rejected:
                 receipt.fail("rejected", "REJECTED", "the hub refused the write; the inbox says why")
             else:
                 receipt.move("observed")
@@ -198,11 +199,24 @@ class Receipts:
                 receipt = self._by_lsn.get(settlement.lsn)
                 if receipt is not None:
                     receipt.settle(settlement.outcome)
+            elif isinstance(settlement, Renumbered):
+                self._renumber(settlement.lsn, settlement.mid)
             elif (receipt := self._by_mid.get(settlement.mid)) is not None:
                 if isinstance(settlement, Acked):
                     receipt.move("accepted", settlement.seq)
                 else:
                     receipt.fail("dead", "PARKED", settlement.error)
+
+    def _renumber(self, lsn: int, mid: int) -> None:
+        receipt = self._by_lsn.get(lsn)
+        if receipt is None or receipt.mid == mid:
+            return
+        if self._by_mid.get(receipt.mid) is receipt:
+            del self._by_mid[receipt.mid]
+        receipt.mid = mid
+        self._by_mid[mid] = receipt
+        if receipt.state == "sent":
+            receipt.move("queued")
 
     def close(self, error: AtomaError) -> None:
         """Wake everybody who waits."""

@@ -63,7 +63,7 @@ class UnitAnswer:
         items: One per entry.
         mutations: ``(lsn, mid)`` per entry, None where nothing was enqueued.
         known: For a repeat: the mutations that are still pending, by lsn.
-        rejected: For a repeat: numbers of mutations that lie in the inbox.
+        rejected: For a repeat: lsns of mutations that lie in the inbox.
         repeat: Whether the unit had been committed before.
     """
 
@@ -180,21 +180,20 @@ class EngineTx(SyncState):
                 pending = self._select("WHERE lsn=?", (item.lsn,))
                 if pending:
                     known[item.lsn] = pending[0]
-                elif item.mid and self._was_rejected(item.mid):
-                    rejected.add(item.mid)
+                elif item.mid and self._was_rejected(item.lsn, item.mid):
+                    rejected.add(item.lsn)
         mutations = tuple((item.lsn, item.mid) if item.lsn else None for item in kept)
         return UnitAnswer(tuple(items), mutations, known, frozenset(rejected), True)
 
     def whereabouts(self, asked: Mapping[int, int]) -> Whereabouts:
         """Where the outbox mutations ``asked`` for (lsn → mid) are now."""
-        found = {lsn: self.pending_by_mid(mid) for lsn, mid in asked.items()}
-        pending = {lsn: one for lsn, one in found.items() if one is not None}
-        gone = (mid for lsn, mid in asked.items() if lsn not in pending)
-        return Whereabouts(pending, frozenset(mid for mid in gone if self._was_rejected(mid)))
+        pending = {lsn: one for lsn in asked for one in self._select("WHERE lsn=?", (lsn,))}
+        gone = ((lsn, mid) for lsn, mid in asked.items() if lsn not in pending)
+        return Whereabouts(pending, frozenset(lsn for lsn, mid in gone if self._was_rejected(lsn, mid)))
 
-    def _was_rejected(self, mid: int) -> bool:
+    def _was_rejected(self, lsn: int, mid: int) -> bool:
         found: object = self._connection.execute(
-            "SELECT 1 FROM _atoma_inbox WHERE mid=? AND code<>'MERGED' LIMIT 1", (mid,)
+            "SELECT 1 FROM _atoma_inbox WHERE (lsn=? OR lsn=0 AND mid=?) AND code<>'MERGED' LIMIT 1", (lsn, mid)
         ).get
         return found is not None
 

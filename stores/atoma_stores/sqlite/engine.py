@@ -237,7 +237,7 @@ class SQLiteLocalDatabase:
             return self._receipts.reissue(answer.known[lsn])
         receipt = self._receipts.issue(lsn, mid)
         if receipt.state not in ("observed", "rejected"):
-            if mid in answer.rejected:
+            if lsn in answer.rejected:
                 receipt.fail("rejected", "REJECTED", "the hub refused the write; the inbox says why")
             else:
                 receipt.move("observed")

@@ -15,7 +15,7 @@ import msgspec
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import item_key
-from atoma.contracts.sync import Conflict, Outcome, OutcomeStatus, as_image
+from atoma.contracts.sync import Conflict, Origin, Outcome, OutcomeStatus, as_image
 from atoma.contracts.values import ErrorInfo, RowImage, Scalar
 from atoma.ports.hub import (
     DIRECT,
@@ -57,6 +57,12 @@ _PUT_TOMBSTONE = """INSERT OR REPLACE INTO _atoma_hub_tombstone(scope, store, id
 _GET_OUTCOME = "SELECT status, scope, seq, detail, digest FROM _atoma_hub_outcome WHERE client=? AND mid=?"
 _PUT_OUTCOME = """INSERT INTO _atoma_hub_outcome(client, mid, status, scope, seq, digest, detail, at_ms)
     VALUES(?,?,?,?,?,?,?,?)"""
+_VERDICT = "o.mid, o.status, o.scope, o.seq, o.detail, o.digest FROM _atoma_hub_outcome o"
+_BY_ORIGIN = f"""SELECT {_VERDICT} JOIN _atoma_hub_client c ON c.number=o.client
+    WHERE c.client_id=? AND o.mid=? AND o.digest=? AND c.principal=?"""
+_BY_ALIAS = f"""SELECT {_VERDICT} JOIN _atoma_hub_alias a ON a.client=o.client AND a.mid=o.mid
+    JOIN _atoma_hub_client c ON c.number=o.client WHERE a.digest=? AND c.principal=?"""
+_PUT_ALIAS = "INSERT OR IGNORE INTO _atoma_hub_alias(digest, client, mid) VALUES(?,?,?)"
 _UNIT_ANSWERS = "SELECT idem, outcome FROM _atoma_hub_idem WHERE principal=? AND idem>? AND idem<?"
 
 
@@ -101,6 +107,7 @@ class DecisionRun:
         self._scopes: dict[str, ScopeState] = {}
         self._moved_clients: dict[bytes, None] = {}
         self._moved_scopes: set[str] = set()
+        self._aliased: bool | None = None
 
     def run(self, steps: Sequence[Step]) -> list[Plan]:
         """Decide and write ``steps`` in order, up to the first that stops."""
@@ -131,6 +138,7 @@ class DecisionRun:
             scope=self._scope(need.scope),
             rows={key: self._row(need, key, author, since) for key in need.rows},
             since=since,
+            decided=None if need.origin is None else self._decided(need.origin, need.principal, renamed=need.renamed),
             expired=client is None and self._expired(need.client_id),
             outcomes=self._outcomes(need, client),
             answer=self._answer(need.answer),
@@ -157,6 +165,21 @@ class DecisionRun:
     def _expired(self, client_id: bytes) -> bool:
         sql = "SELECT 1 FROM _atoma_hub_expired WHERE client=?"
         return bool(client_id) and self._connection.execute(sql, (gravestone(client_id),)).get is not None
+
+    def _decided(self, origin: Origin, principal: str, *, renamed: bool) -> StoredOutcome | None:
+        """The outcome of a mutation that came under another name: its first one, or one that was drawn later."""
+        if self._aliased is None:
+            self._aliased = self._connection.execute("SELECT 1 FROM _atoma_hub_alias LIMIT 1").get is not None
+        row = None
+        if renamed:
+            first = (origin.client_id, origin.mid, origin.digest)
+            row = self._connection.execute(_BY_ORIGIN, (*first, principal)).fetchone()
+        if row is None and self._aliased:
+            row = self._connection.execute(_BY_ALIAS, (origin.digest, principal)).fetchone()
+        if row is None:
+            return None
+        outcome = read_outcome(*cast("tuple[int, str, str, int, bytes | None]", row[:-1]))
+        return StoredOutcome(outcome, cast("bytes", row[-1]))
 
     def _number(self, client_id: bytes) -> int:
         """The client's number: 0 for direct writes, -1 for one that was never seen."""
@@ -252,6 +275,8 @@ class DecisionRun:
             self._put_transaction(plan.transaction, facts.rows)
         if plan.outcome is not None:
             self._put_outcome(need.client_id, plan.outcome)
+            if need.origin is not None and need.renamed:
+                self._put_alias(need.origin, need.client_id, plan.outcome.outcome.mid)
         if plan.answer is not None:
             assert need.answer is not None
             self._connection.execute(
@@ -285,6 +310,10 @@ class DecisionRun:
             detail = encode(_Detail(outcome.error, outcome.conflicts))
         values = (outcome.mid, outcome.status, outcome.scope, outcome.seq, stored.digest, detail, self._now_ms)
         self._connection.execute(_PUT_OUTCOME, (self._number(client_id), *values))
+
+    def _put_alias(self, origin: Origin, client_id: bytes, mid: int) -> None:
+        self._connection.execute(_PUT_ALIAS, (origin.digest, self._number(client_id), mid))
+        self._aliased = True
 
     def _put_transaction(self, tx: LogTransaction, rows: Mapping[RowKey, RowFact]) -> None:
         execute = self._connection.execute

@@ -49,6 +49,9 @@ TABLES: tuple[str, ...] = (
         PRIMARY KEY(principal, idem)) STRICT, WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS _atoma_hub_idem_age ON _atoma_hub_idem(at_ms)",
     # before_ms: answers given before this time may have been deleted; absent while none was
+    # later names of mutations that were numbered anew: the digest they had first, and the number they were decided under
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_alias(digest BLOB PRIMARY KEY, client INTEGER NOT NULL, mid INTEGER NOT NULL)
+        STRICT, WITHOUT ROWID""",
     # clients that were forgotten, so that they are not taken for new ones
     """CREATE TABLE IF NOT EXISTS _atoma_hub_expired(client BLOB PRIMARY KEY) STRICT, WITHOUT ROWID""",
     # every epoch that has ended, and the heads of its scopes at that moment: so far is the history the same as now

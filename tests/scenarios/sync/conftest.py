@@ -89,7 +89,7 @@ class Wire:
         hold: Methods that wait for the event before they reach the hub.
         tamper: Changes a request or a reply on its way, by method.
         latency: Seconds that each way takes.
-        outcomes: Every verdict the hub gave, lost or not, by mutation.
+        outcomes: Every verdict the hub gave, lost or not, by mutation of the identity that the file has now.
     """
 
     hub: Callable[[], Hub]
@@ -102,6 +102,7 @@ class Wire:
     latency: Callable[[], float] = lambda: 0.0
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     connects: int = 0
+    identity: bytes = b""
     _cut: trio.Event = field(default_factory=trio.Event)
 
     id = "wire"
@@ -160,6 +161,10 @@ class Connection:
             await wire.hold[method].wait()
         await trio.sleep(wire.latency())
         wire.calls.append((method, request))
+        if isinstance(request, PushRequest) and request.client_id != wire.identity:
+            if wire.identity:
+                wire.outcomes = {}
+            wire.identity = request.client_id
         if f"{method} request" in wire.tamper:
             request = wire.tamper[f"{method} request"](request)
         reply = await work(request)

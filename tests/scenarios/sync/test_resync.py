@@ -259,53 +259,6 @@ async def test_a_hub_that_forgot_what_was_confirmed_is_told_and_nothing_is_sent(
             assert len(await a.outbox()) == 1
 
 
-async def test_a_copied_file_is_found_out_and_keeps_what_it_has(world: Any) -> None:
-    """Both copies write their own mutation 2; the second one to come is the fork."""
-    async with world.open_hub():
-        async with world.open_device("a") as a:
-            await a.store(world.CARDS).insert(world.Card(id="1"))
-            await a.settle()
-        for suffix in ("", "-wal", "-shm"):
-            if (world.folder / f"a.db{suffix}").exists():
-                shutil.copy(world.folder / f"a.db{suffix}", world.folder / f"copy.db{suffix}")
-        async with world.open_device("a") as a:
-            await a.store(world.CARDS).update("1", title="original")
-            await a.settle()
-        async with world.open_device("copy") as copy:
-            await copy.store(world.CARDS).update("1", title="copy")
-            await until(lambda: _is(copy.sync.status.state == "stalled"))
-            assert copy.sync.status.error.code == "CLIENT_FORKED"
-            assert (await copy.rows())["1"].title == "copy"
-            assert len(await copy.outbox()) == 1
-            assert copy.wire.count("push") == 0
-
-
-async def test_two_copies_at_the_same_time_are_found_out_by_the_digest(world: Any) -> None:
-    """The outcome of the other copy's mutation of the same number must not settle mine."""
-    async with world.open_hub():
-        async with world.open_device("a") as a:
-            await a.store(world.CARDS).insert(world.Card(id="1"))
-            await a.settle()
-        for suffix in ("", "-wal", "-shm"):
-            if (world.folder / f"a.db{suffix}").exists():
-                shutil.copy(world.folder / f"a.db{suffix}", world.folder / f"copy.db{suffix}")
-        async with world.open_device("a") as a, world.open_device("copy") as copy:
-            await a.settle()
-            await copy.settle()
-            copy.wire.hold["push"] = release = trio.Event()
-            await copy.store(world.CARDS).update("1", title="copy")
-            await a.store(world.CARDS).update("1", lane="done")
-            await a.settle()
-            copy.sync.poke()
-            await trio.sleep(5)
-            assert (await copy.rows())["1"] == world.Card(id="1", title="copy", lane="done")
-            assert len(await copy.outbox()) == 1, "the page told the other copy's verdict on number 2"
-            release.set()
-            await until(lambda: _is(copy.sync.status.state == "stalled"))
-            assert copy.sync.status.error.code == "CLIENT_FORKED"
-            assert len(await copy.outbox()) == 1
-
-
 async def test_another_hub_or_another_user_gets_nothing(world: Any) -> None:
     async with world.open_hub():
         async with world.open_device("a") as a:

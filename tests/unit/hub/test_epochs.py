@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atoma.contracts.codec import encode
 from atoma.contracts.overlay import longer_trail
-from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, Op, Place
+from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, MutationBody, Op, Origin, Place
 from atoma.errors import MigrationError, RemoteError
 from tests.unit.hub.kit import SCHEMA, SCOPE, Client, card, hub_on
 
@@ -228,3 +229,23 @@ async def test_a_client_that_was_forgotten_is_told_so_and_not_taken_for_a_new_on
         assert expired.value.remote_code == "CLIENT_EXPIRED"
         assert (await there.open()).known and (await Client.of(hub, "new").open()).known
         assert (await there.query())["1"]["title"] == "theirs"
+
+
+@pytest.mark.parametrize("first", ["old name", "new name"])
+async def test_a_mutation_has_one_effect_under_all_its_names(tmp_path: Path, first: str) -> None:
+    async with hub_on(tmp_path / "hub.db") as hub:
+        old, reborn, thief = Client.of(hub, "old"), Client.of(hub, "new"), Client.of(hub, "thief", user="eve")
+        old.write(Op("create", "cards", "1", card("t")))
+        origin = Origin(old.client_id, 1, old.digests[1])
+        for client in (reborn, thief):
+            body = MutationBody(1, "key", SCOPE, 0, 1, 0, (Op("create", "cards", "1", card("t")),), origin=origin)
+            client.write(body=encode(body))
+        order = [old, reborn] if first == "old name" else [reborn, old]
+        outcomes = [(await client.push()).outcomes[0] for client in order]
+        assert [(one.status, one.seq, one.mid) for one in outcomes] == [("applied", 1, 1)] * 2
+        assert (await old.open()).scopes[0].head == 1
+        assert (await thief.push()).outcomes[0].status == "rejected", "the name of somebody else's mutation is nobody's"
+        assert (await hub.compact(keep_days=-1)).aliases == 0, "the outcome it leads to is still there"
+        for client in order:
+            await client.push(2, confirmed=1)
+        assert (await hub.compact(keep_days=-1)).aliases >= 1

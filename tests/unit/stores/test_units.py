@@ -266,7 +266,7 @@ async def test_the_inbox_keeps_everything_in_order() -> None:
     async with opened(synced=SYNCED) as db:
         await db.db.apply(in_turn(lambda tx: tx.to_inbox(first), lambda tx: tx.to_inbox(second)))
         assert await db.db.inspect(lambda tx: tx.inbox()) == [first, second]
-        await db.db.apply(lambda tx: tx.resolve_inbox(1, "cards", "2", "dismissed"))
+        await db.db.apply(lambda tx: tx.resolve_inbox(second, "dismissed"))
         assert [entry.resolution for entry in await db.db.inspect(lambda tx: tx.inbox())] == ["", "dismissed"]
 
 

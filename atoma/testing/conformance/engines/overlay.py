@@ -156,7 +156,7 @@ async def cursors_move_from_where_they_are(bench: Bench) -> None:
             return moved, tx.advance("main", start, end), tx.subscription("main").cursor, tuple(tx.inbox())
 
         expect_equal(await db.db.apply(begin), (True, False, end, (entry,)), "what advance said, cursor and inbox")
-        await db.db.apply(lambda tx: tx.resolve_inbox(4, "notes", "a", "dismissed"))
+        await db.db.apply(lambda tx: tx.resolve_inbox(tx.inbox()[0], "dismissed"))
         inbox = await db.db.inspect(lambda tx: [found.resolution for found in tx.inbox()])
         expect_equal(inbox, ["dismissed"], "the inbox entry's resolution")
         identity = await db.db.inspect(lambda tx: tx.identity())

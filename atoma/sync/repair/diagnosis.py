@@ -1,0 +1,72 @@
+"""What is wrong between this file and the hub, found out when a session opens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from atoma.contracts.sync import OpenReply
+from atoma.errors import AtomaError, ClientForked
+from atoma.ports.local import LocalTx
+from atoma.sync.failures import ClientExpired, HubLostData
+from atoma.sync.outbox import next_digest
+
+Cause: TypeAlias = Literal["HUB_LOST_DATA", "CLIENT_FORKED", "CLIENT_EXPIRED"]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """Why the file does not continue the hub's history.
+
+    Attributes:
+        cause: ``HUB_LOST_DATA`` the hub was restored from an older state; ``CLIENT_FORKED`` the file was, or it is a copy
+            that has taken its own course; ``CLIENT_EXPIRED`` the hub has forgotten the file.
+        why: What was seen, for a person.
+    """
+
+    cause: Cause
+    why: str
+
+    @property
+    def error(self) -> AtomaError:
+        """What the file is told while it is not repaired."""
+        kinds = {"HUB_LOST_DATA": HubLostData, "CLIENT_FORKED": ClientForked, "CLIENT_EXPIRED": ClientExpired}
+        return kinds[self.cause](f"{self.why}; nothing was sent, the outbox is kept")
+
+
+def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:
+    """Compare what the hub knows of this client with the file; None when the file continues the hub's history.
+
+    Every case is decided by a digest or by a number the file never gave out: the hub's last mutation of this client, the
+    one after it (whose digest is over both), or the tail of the chain.
+    """
+    identity, last = tx.identity(), reply.last_mid
+    if not reply.known:
+        return Diagnosis("CLIENT_EXPIRED", "the hub has forgotten this client, which was away for too long")
+    if last >= identity.next_mid:
+        given = identity.next_mid - 1
+        return Diagnosis(
+            "CLIENT_FORKED",
+            f"the hub has decided mutation {last} of this client, the file has given out {given}: it is an older state "
+            "or a copy",
+        )
+    same = tx.pending_by_mid(last)
+    if same is not None and same.digest != reply.last_digest:
+        return _forked(last)
+    if last == identity.next_mid - 1:
+        return _forked(last) if last and identity.tail_digest != reply.last_digest else None
+    following = tx.pending_by_mid(last + 1)
+    if following is None:
+        return Diagnosis(
+            "HUB_LOST_DATA",
+            f"the hub has decided mutations up to {last} only, {last + 1} has already left the outbox: the hub was "
+            "restored from an older state",
+        )
+    return None if next_digest(reply.last_digest, following.body) == following.digest else _forked(last)
+
+
+def _forked(mid: int) -> Diagnosis:
+    return Diagnosis(
+        "CLIENT_FORKED",
+        f"mutation {mid} of this client is another one at the hub: this file, or a copy of it, has taken its own course",
+    )
