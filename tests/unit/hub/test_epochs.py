@@ -110,8 +110,8 @@ async def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
 
 async def grow(client: Client, count: int) -> tuple[Cursor, tuple[Mark, ...]]:
     """Write ``count`` rows, one by one, and follow; where that leads and the marks of the way."""
-    cursor, trail = Cursor(), ()
-    trail = longer_trail(trail, cursor)
+    cursor = Cursor()
+    trail = longer_trail((), cursor)
     for _ in range(count):
         number = len(client.mutations)
         await client.do(Op("create", "cards", f"{client.client_id[:1]!r}{number}", card("")))
