@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -114,20 +113,20 @@ async def answer_stream(wire: ServerWire, hosting: Hosting, admitted: Session, w
         Refused: The feed did not open before the deadline or the end of the token.
         AtomaError: The feed refuses to open: nothing has been sent yet, so that this is told by a status.
     """
-    opening = trio.CancelScope(deadline=min(wanted.deadline, admitted.expires_at))
 
     async def whole() -> None:
-        with opening:
-            async with wanted.feed(admitted.service, wanted.message) as items:
-                opening.deadline = math.inf
-
-                async def work(writer: BodyWriter) -> None:
-                    refused = await _fed(writer, hosting, admitted, wanted, items)
-                    writer.put_now(wanted.form.end() if refused is None else wanted.form.error(refused))
-
-                await _send_parts(wire, hosting, wanted.form, work)
-        if opening.cancelled_caught:
-            raise Refused(_late(admitted, wanted))
+        async with open_tasks() as nursery:
+            writer = BodyWriter(wire, hosting.limits)
+            writer.put_now(wanted.form.begin)
+            ended = trio.Event()
+            with trio.CancelScope(deadline=min(wanted.deadline, admitted.expires_at)) as opening:
+                await nursery.start(_feed, writer, hosting, admitted, wanted, ended)
+            if opening.cancelled_caught:
+                raise Refused(_late(admitted, wanted))
+            await _begin(wire, hosting, wanted.form, writer, nursery)
+            await ended.wait()
+            await writer.flushed()
+            nursery.cancel_scope.cancel()
 
     await wire.attended(whole)
     await wire.write(wire.end())
@@ -141,26 +140,27 @@ async def answer_in_parts(
     Raises:
         Gone: The client has left, and ``work`` was cancelled.
     """
-    await wire.attended(lambda: _send_parts(wire, hosting, form, work))
+
+    async def whole() -> None:
+        async with open_tasks() as nursery:
+            writer = BodyWriter(wire, hosting.limits)
+            writer.put_now(form.begin)
+            await _begin(wire, hosting, form, writer, nursery)
+            await work(writer)
+            await writer.flushed()
+            nursery.cancel_scope.cancel()
+
+    await wire.attended(whole)
     await wire.write(wire.end())
 
 
-async def _send_parts(
-    wire: ServerWire, hosting: Hosting, form: Form, work: Callable[[BodyWriter], Awaitable[None]]
-) -> None:
+async def _begin(wire: ServerWire, hosting: Hosting, form: Form, writer: BodyWriter, nursery: trio.Nursery) -> None:
     own = [(b"content-type", form.content_type.encode()), (b"x-accel-buffering", b"no"), *COMMON]
     if form.content_type == EVENTS:
         own.append((b"connection", b"close"))
     await wire.write(wire.begin(200, own))
-    async with open_tasks() as nursery:
-        writer = BodyWriter(wire, hosting.limits)
-        nursery.start_soon(writer.run)
-        nursery.start_soon(_stay_alive, writer, form, hosting.limits.ping_s)
-        if form.begin:
-            writer.put_now(form.begin)
-        await work(writer)
-        await writer.flushed()
-        nursery.cancel_scope.cancel()
+    nursery.start_soon(writer.run)
+    nursery.start_soon(_stay_alive, writer, form, hosting.limits.ping_s)
 
 
 async def _stay_alive(writer: BodyWriter, form: Form, every_s: float) -> None:
@@ -174,6 +174,30 @@ def _late(admitted: Session, wanted: Wanted) -> ErrorInfo:
     if wanted.deadline <= admitted.expires_at:
         return refusal("TIMEOUT", "the caller's deadline has passed")
     return refusal("AUTH_EXPIRED", "the token has expired")
+
+
+async def _feed(
+    writer: BodyWriter,
+    hosting: Hosting,
+    admitted: Session,
+    wanted: Wanted,
+    ended: trio.Event,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Put every item and the end, and set ``ended``; the feed is closed before a slow reader has taken them."""
+    refused: ErrorInfo | None = None
+    begun = False
+    try:
+        async with wanted.feed(admitted.service, wanted.message) as items:
+            begun = True
+            task_status.started()
+            refused = await _fed(writer, hosting, admitted, wanted, items)
+    except Exception as error:
+        if not begun:
+            raise
+        refused = refused or explain(error, wanted.method, wanted.trace_id)
+    writer.put_now(wanted.form.end() if refused is None else wanted.form.error(refused))
+    ended.set()
 
 
 async def _fed(

@@ -37,7 +37,9 @@ class BodyWriter:
         return True
 
     def put_now(self, part: bytes) -> None:
-        """Queue ``part`` without waiting: for the last one, and signs of life."""
+        """Queue ``part`` without waiting: for the first and the last one, and signs of life."""
+        if not part:
+            return
         self._parts.append(part)
         self._bytes += len(part)
         self._work.unpark()
