@@ -97,12 +97,22 @@ class DecisionRun:
         connection: The writing connection.
         statements: One per store.
         now_ms: Wall clock.
+        careful: Whether every step can be taken back alone; otherwise those only that write to a store with a unique
+            index, where a refusal is to be expected.
     """
 
-    def __init__(self, connection: apsw.Connection, statements: Mapping[str, StoreStatements], now_ms: int) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        statements: Mapping[str, StoreStatements],
+        now_ms: int,
+        *,
+        careful: bool = False,
+    ) -> None:
         self._connection = connection
         self._statements = statements
         self._now_ms = now_ms
+        self._careful = careful
         self._clients: dict[bytes, tuple[int, ClientState]] = {}
         self._scopes: dict[str, ScopeState] = {}
         self._moved_clients: dict[bytes, None] = {}
@@ -110,7 +120,11 @@ class DecisionRun:
         self._aliased: bool | None = None
 
     def run(self, steps: Sequence[Step]) -> list[Plan]:
-        """Decide and write ``steps`` in order, up to the first that stops."""
+        """Decide and write ``steps`` in order, up to the first that stops.
+
+        Raises:
+            NotTakenBack: The file refuses a row, and a part of the step is written: to be rolled back, and done again with care.
+        """
         plans: list[Plan] = []
         for step in steps:
             need = step.need
@@ -256,8 +270,11 @@ class DecisionRun:
 
     def _carry_out(self, need: Need, facts: Facts, plan: Plan) -> None:
         changes = plan.transaction.changes if plan.transaction is not None else ()
-        if not any(self._statements[change.store].unique for change in changes):
-            self._write(need, facts, plan)
+        if not self._careful and not any(self._statements[change.store].unique for change in changes):
+            try:
+                self._write(need, facts, plan)
+            except _InTheWay:
+                raise NotTakenBack from None
             return
         self._connection.execute("SAVEPOINT hub_step")
         try:
@@ -324,7 +341,7 @@ class DecisionRun:
         execute(_PUT_TX, row)
         for change in tx.changes:
             if change.pre is not None and (change.post is None or self._statements[change.store].unique):
-                execute(self._statements[change.store].delete, (tx.scope, change.id))
+                self._touch(change, self._statements[change.store].delete, (tx.scope, change.id))
         for index, change in enumerate(tx.changes):
             self._put_change(tx, index, change, author, rows[change.store, change.id])
         self._moved_scopes.add(tx.scope)
@@ -348,16 +365,28 @@ class DecisionRun:
             )
         statements = self._statements[change.store]
         values: list[Scalar] = [change.post[column] for column in statements.columns]
+        self._touch(change, statements.put, (change.id, *values, author, tx.seq, other, tx.scope))
+
+    def _touch(self, change: RowChange, sql: str, values: tuple[Scalar, ...]) -> None:
+        """Write a row that people see.
+
+        Raises:
+            _InTheWay: The file refuses it.
+        """
         try:
-            execute(statements.put, (change.id, *values, author, tx.seq, other, tx.scope))
-        except apsw.ConstraintError as error:
-            if is_unique_violation(error):
+            self._connection.execute(sql, values)
+        except (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError) as error:
+            if isinstance(error, apsw.ConstraintError) and is_unique_violation(error):
                 raise _InTheWay(f"another {change.store} row has a value that must be unique") from None
             raise _InTheWay(f"the database refuses a value of {change.store}") from None
 
 
 class _InTheWay(Exception):
-    """A unique index refuses the plan."""
+    """The file refuses a row of the plan: a unique index, or what an operator has added."""
+
+
+class NotTakenBack(Exception):
+    """The file refused a row where that was not expected, and a part of the step is written."""
 
 
 def _foreign(fields: str | None, deleted: bool) -> ForeignChange:

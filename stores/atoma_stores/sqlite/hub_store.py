@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 
 import apsw
 
@@ -33,7 +34,7 @@ from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
 from atoma_stores.sqlite.hub_compaction import batches, forget_clients, raise_floors, raise_forgotten
-from atoma_stores.sqlite.hub_decisions import DecisionRun, read_scope
+from atoma_stores.sqlite.hub_decisions import DecisionRun, NotTakenBack, read_scope
 from atoma_stores.sqlite.hub_epochs import end_epoch
 from atoma_stores.sqlite.hub_lock import sole_hub
 from atoma_stores.sqlite.hub_reading import read_lineage, read_located, read_page, read_query, read_scan
@@ -63,12 +64,16 @@ class SQLiteHubDatabase:
         self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
     ) -> Sequence[Plan]:
         """Load, decide and carry out ``steps`` in one FULL transaction, grouped with those of other callers."""
-        now_ms = self._database.environment.wall_ms()
+        now_ms, bulk = self._database.environment.wall_ms(), len(steps) > 1
 
-        def body(connection: apsw.Connection) -> list[Plan]:
-            return DecisionRun(connection, self._statements, now_ms).run(steps)
+        def body(connection: apsw.Connection, *, careful: bool = False) -> list[Plan]:
+            return DecisionRun(connection, self._statements, now_ms, careful=careful).run(steps)
 
-        return await self._database.transact(body, durability="full", on_commit=on_commit, bulk=len(steps) > 1)
+        try:
+            return await self._database.transact(body, durability="full", on_commit=on_commit, bulk=bulk)
+        except NotTakenBack:
+            again = partial(body, careful=True)
+            return await self._database.transact(again, durability="full", on_commit=on_commit, bulk=bulk)
 
     async def page(
         self,

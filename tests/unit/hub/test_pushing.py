@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import Cursor, Limits, Mutation, MutationBody, Op, PullRequest, PushRequest
+from atoma.contracts.values import RowImage
 from atoma.errors import RemoteError
 from atoma.hub import Access
 from atoma.ports.service import Principal
@@ -438,3 +441,45 @@ async def test_text_that_cannot_be_stored_is_refused_by_name() -> None:
             await service.query(QueryRequest("cards", QuerySpec(ids=(bad,)), OperationContext("t")))
         with pytest.raises(RemoteError, match="INVALID"):
             await service.pull(PullRequest(bad, Cursor(), b"x" * 16))
+
+
+def refuse_bad_titles(path: Path) -> None:
+    """What an operator may add to the file with any tool: a trigger that refuses some rows."""
+    with closing(sqlite3.connect(path)) as connection:
+        for event in ("INSERT", "UPDATE"):
+            connection.execute(
+                f"CREATE TRIGGER no_{event} BEFORE {event} ON cards WHEN NEW.title = 'bad' "
+                "BEGIN SELECT RAISE(ABORT, 'the operator does not want this'); END"
+            )
+        connection.commit()
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_a_row_that_the_file_refuses_is_a_verdict_and_leaves_nothing_behind(place: int, tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    async with hub_on(path):
+        pass
+    refuse_bad_titles(path)
+    async with hub_on(path) as hub:
+        client = Client.of(hub, "a")
+        titles = ["good", "good", "good"]
+        titles[place] = "bad"
+        for number, title in enumerate(titles):
+            client.write(Op("create", "cards", f"{number}", card(title)))
+        reply = await client.push()
+        assert reply.error is None
+        assert [outcome.status == "rejected" for outcome in reply.outcomes] == [title == "bad" for title in titles]
+        refused = reply.outcomes[place].error
+        assert refused is not None
+        assert (refused.code, "operator" in refused.message) == ("CONSTRAINT", False)
+        assert (await client.push()).outcomes == tuple(replace(outcome, duplicate=True) for outcome in reply.outcomes)
+        assert (await client.do(Op("create", "cards", "9", card("good")))).seq == 3
+        rows, end = await pull_all(client)
+        assert (len(rows), end.seq) == (3, 3)
+        patched = await client.do(Op("patch", "cards", "9", {"title": "bad"}), base=3)
+        assert patched.status == "rejected"
+        values: RowImage = {"title": "bad", "lane": "todo", "rank": 0.0, "done": 0, "board": SCOPE}
+        entry = WriteEntry("cards", "insert", "d", SCOPE, values)
+        (item,) = (await client.service.write(direct(entry, idem="a direct one"))).items
+        assert item.error is not None
+        assert item.error.code == "CONFLICT"
