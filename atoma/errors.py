@@ -40,13 +40,16 @@
        ├─ ClientForked        this file is a copy or an older state of another client
        └─ Resync              the cursor is no longer valid: a snapshot is needed
 
-Each error has a stable ``code``, says whether a retry can help (``retryable``) and carries its facts as attributes.
-Cancellation is never one of them: it stays Trio's own ``Cancelled``.
+Each error has a stable ``code``, says whether a retry can help (``retryable``) and carries its facts as attributes. What a
+code means, and what helps, stands in the one table of ``atoma.codes``. Cancellation is never an error of ours: it stays
+Trio's own ``Cancelled``.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
+
+from atoma.codes import CODES, Help, row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -93,6 +96,7 @@ __all__ = [
     "WriteRejected",
     "WriteUnknown",
     "is_retryable",
+    "what_helps",
 ]
 
 
@@ -101,11 +105,16 @@ class AtomaError(Exception):
 
     Attributes:
         code: Stable upper-case identifier, the same on every transport.
-        retryable: Whether the same call may succeed later without a change.
+        retryable: Whether the same call may succeed later without a change; for a code of the table, what the table says.
     """
 
     code: ClassVar[str] = "INTERNAL"
-    retryable: ClassVar[bool] = False
+    retryable: ClassVar[bool] = CODES["INTERNAL"].retryable
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if cls.code in CODES:
+            cls.retryable = CODES[cls.code].retryable
 
 
 class ConfigurationError(AtomaError):
@@ -330,7 +339,6 @@ class NodeTimeout(ExecutionError):
     """
 
     code = "TIMEOUT"
-    retryable = True
 
     def __init__(self, node: str, seconds: float) -> None:
         super().__init__(f"{node} did not finish within its budget of {seconds:g} s")
@@ -347,7 +355,6 @@ class CircuitOpen(ExecutionError):
     """
 
     code = "CIRCUIT_OPEN"
-    retryable = True
 
     def __init__(self, node: str, retry_after_s: float) -> None:
         super().__init__(f"the breaker of {node!r} is open; next probe in {retry_after_s:.3g} s")
@@ -364,7 +371,6 @@ class Overloaded(ExecutionError):
     """
 
     code = "OVERLOADED"
-    retryable = True
 
     def __init__(self, what: str, limit: int) -> None:
         super().__init__(f"{what} is full (limit {limit}); try again later")
@@ -429,7 +435,6 @@ class TransportError(AtomaError):
     """
 
     code = "UNAVAILABLE"
-    retryable = True
 
     def __init__(self, message: str, *, maybe_sent: bool = True) -> None:
         super().__init__(message)
@@ -455,14 +460,12 @@ class ProtocolError(TransportError):
     """The other side broke the protocol: malformed, oversized or truncated frame, unknown method or version."""
 
     code = "MALFORMED"
-    retryable = False
 
 
 class AuthenticationError(TransportError):
     """The token was missing, wrong or expired; nothing was done."""
 
     code = "UNAUTHENTICATED"
-    retryable = False
 
     def __init__(self, message: str) -> None:
         super().__init__(message, maybe_sent=False)
@@ -479,7 +482,7 @@ class RemoteError(AtomaError):
 
     Attributes:
         remote_code: Stable code from the protocol's error table.
-        remote_retryable: Whether that side says a retry may work.
+        remote_retryable: Whether that side says a retry may work; when it does not say, what the table says.
         retry_after_s: Seconds to wait before a retry, 0 when not stated.
         info: Further facts, by name.
     """
@@ -491,13 +494,13 @@ class RemoteError(AtomaError):
         message: str,
         *,
         remote_code: str,
-        remote_retryable: bool = False,
+        remote_retryable: bool | None = None,
         retry_after_s: float = 0.0,
         info: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(f"{remote_code}: {message}")
         self.remote_code = remote_code
-        self.remote_retryable = remote_retryable
+        self.remote_retryable = row(remote_code).retryable if remote_retryable is None else remote_retryable
         self.retry_after_s = retry_after_s
         self.info = dict(info or {})
 
@@ -512,7 +515,6 @@ class StoreBusy(StoreError):
     """Another process or connection holds the file."""
 
     code = "BUSY"
-    retryable = True
 
 
 class StoreCorrupt(StoreError):
@@ -573,7 +575,6 @@ class Resync(SyncError):
     """
 
     code = "RESYNC"
-    retryable = True
 
     def __init__(self, reason: str) -> None:
         super().__init__(f"the hub does not recognise the cursor ({reason}); a snapshot is needed")
@@ -585,3 +586,9 @@ def is_retryable(error: BaseException) -> bool:
     if isinstance(error, RemoteError):
         return error.remote_retryable
     return isinstance(error, AtomaError) and error.retryable
+
+
+def what_helps(error: AtomaError) -> Help:
+    """What helps against ``error``, in a word; :data:`atoma.codes.HELP` has the sentences."""
+    code = error.remote_code if isinstance(error, RemoteError) else error.code
+    return "retry" if code not in CODES and is_retryable(error) else row(code).help

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import trio
 
-from atoma.errors import AtomaError
+from atoma.errors import AtomaError, ConfigurationError
 from atoma.ports.tasks import single_error
 
 EXIT_INTERRUPTED = 130
@@ -68,7 +68,9 @@ def _demo(options: argparse.Namespace) -> int:
         try:
             options.dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise AtomaError(f"{options.dir} cannot be used as a folder: {error.strerror}; name another") from error
+            raise ConfigurationError(
+                f"{options.dir} cannot be used as a folder: {error.strerror}; name another"
+            ) from error
         return _run_demo(options, options.dir)
     with tempfile.TemporaryDirectory(prefix="atoma-demo-") as folder:
         return _run_demo(options, Path(folder))

@@ -18,7 +18,7 @@ from atoma.demo.devices import Device, open_device
 from atoma.demo.digest import content_hash, count_rows
 from atoma.demo.models import AIRPORT_SCHEMA, AIRPORTS, INSPECTIONS, Airport, Inspection
 from atoma.demo.wiring import SPOKEN, TransportName, open_hub_server
-from atoma.errors import AtomaError
+from atoma.errors import ConfigurationError
 from atoma.query import Query, col
 
 BATCH = 1000
@@ -62,7 +62,7 @@ async def tell(folder: Path, rows: int | None = None, transport: TransportName =
     story.console.print(f"files in {folder}, {SPOKEN[transport]}, one process, one trio.run.\n", highlight=False)
     paths = {name: folder / f"{name}.db" for name in ("hub", "ada", "bob")}
     if any(path.exists() for path in paths.values()):
-        raise AtomaError(f"{folder} already holds a demo; name an empty folder with --dir")
+        raise ConfigurationError(f"{folder} already holds a demo; name an empty folder with --dir")
     async with open_hub_server(AIRPORT_SCHEMA, paths["hub"], ["ada", "bob"], transport=transport) as hub:
         async with open_device(AIRPORT_SCHEMA, paths["ada"], "ada", hub) as ada:
             count = await _load(story, ada, rows)

@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 
 from atoma.contracts.codec import decode
+from atoma.contracts.failures import refusal
 from atoma.contracts.sync import Conflict, Limits, MutationBody, Op, OpKind
-from atoma.contracts.values import ErrorInfo, RowImage, Scalar
+from atoma.contracts.values import RowImage, Scalar
 from atoma.errors import AtomaError, ProtocolError
 from atoma.schema.fields import INT64_MAX, Field
 from atoma.schema.spec import Schema, StoreSpec
@@ -27,7 +28,7 @@ class Refusal(Exception):
         self, code: str, message: str, *, conflict: Conflict | None = None, info: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(message)
-        self.error = ErrorInfo(code, message, info=dict(info or {}))
+        self.error = refusal(code, message, info=info)
         self.conflict = conflict
 
 

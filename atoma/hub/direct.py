@@ -24,6 +24,7 @@ from atoma.contracts.execution import (
 from atoma.contracts.execution import (
     Step as TrailStep,
 )
+from atoma.contracts.failures import refusal
 from atoma.contracts.sync import as_image
 from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import RemoteError
@@ -61,7 +62,7 @@ def read_answer(answer: bytes) -> list[WriteItemResult]:
 
 def refuse_abandoned(entries: Sequence[WriteEntry]) -> bytes:
     """The answer to a late copy of a write whose key was resolved before the write came; it is not kept."""
-    error = ErrorInfo("ABANDONED", "not written: the key of this write was resolved as never applied before it came")
+    error = refusal("ABANDONED", "not written: the key of this write was resolved as never applied before it came")
     return pack_answer([WriteItemResult(entry.id, False, error=error) for entry in entries])
 
 
@@ -77,10 +78,10 @@ class WriteStep:
 
     Attributes:
         entries: The entries.
-        scope: The scope they touch, ``""`` when ``refusal`` says why there is none.
+        scope: The scope they touch, ``""`` when ``refused`` says why there is none.
         key: Idempotency key.
         reads: Rows whose version the unit depends on.
-        refusal: What is wrong with the unit, found before the data was looked at.
+        refused: What is wrong with the unit, found before the data was looked at.
     """
 
     court: Court
@@ -89,13 +90,13 @@ class WriteStep:
     scope: str
     key: str
     reads: tuple[tuple[str, str, int | None], ...] = ()
-    refusal: Refusal | None = None
+    refused: Refusal | None = None
 
     @property
     def need(self) -> Need:
         """The rows, and the answer if the key was used before."""
         answer = (self.principal.subject, self.key)
-        if self.refusal is not None:
+        if self.refused is not None:
             return Need(answer=answer)
         rows: dict[RowKey, None] = {(entry.store, entry.id): None for entry in self.entries}
         rows.update({(store, id): None for store, id, _ in self.reads})
@@ -116,8 +117,8 @@ class WriteStep:
                 at += 1
             at = 0  # what is wrong from here on is wrong with all of them
             changes = work.changes(self.court.limits.page_bytes)
-        except Refusal as refusal:
-            answer = pack_answer(self._refused(at, refusal))
+        except Refusal as refused:
+            answer = pack_answer(self._refused(at, refused))
             return Plan(answer=answer, reply=answer)
         transaction = None
         if changes:
@@ -134,8 +135,8 @@ class WriteStep:
         return Plan(transaction=transaction, answer=answer, reply=answer)
 
     def _check(self, facts: Facts) -> None:
-        if self.refusal is not None:
-            raise self.refusal
+        if self.refused is not None:
+            raise self.refused
         if facts.violation:
             raise Refusal("CONFLICT", facts.violation)
         if self.court.rules.scope_access(self.principal, self.scope) != "write":
@@ -171,10 +172,10 @@ class WriteStep:
             return whole(store, entry.id, values, self.scope)
         return {**current, **values}
 
-    def _refused(self, at: int, refusal: Refusal) -> list[WriteItemResult]:
-        aborted = ErrorInfo("ABORTED", f"not written: entry {at} of this atomic unit was refused")
+    def _refused(self, at: int, refused: Refusal) -> list[WriteItemResult]:
+        aborted = refusal("ABORTED", f"not written: entry {at} of this atomic unit was refused")
         return [
-            WriteItemResult(entry.id, False, error=refusal.error if index == at else aborted)
+            WriteItemResult(entry.id, False, error=refused.error if index == at else aborted)
             for index, entry in enumerate(self.entries)
         ]
 
@@ -235,8 +236,8 @@ def write_steps(
         steps.append(FenceStep(principal, request.entries, request.idem))
     for index, entries in enumerate(groups):
         key = item_key(request.idem, index, atomic=atomic, size=size)
-        scope, refusal = _scope_of(court, principal, entries, located)
-        steps.append(WriteStep(court, principal, entries, scope, key, request.options.reads, refusal))
+        scope, refused = _scope_of(court, principal, entries, located)
+        steps.append(WriteStep(court, principal, entries, scope, key, request.options.reads, refused))
     return steps
 
 
@@ -304,6 +305,6 @@ def _scope_of(
             scopes.add(scope)
         if len(scopes) > 1:
             raise Refusal("INVALID", "an atomic write touches one scope; this one touches several")
-    except Refusal as refusal:
-        return "", refusal
+    except Refusal as refused:
+        return "", refused
     return scopes.pop(), None

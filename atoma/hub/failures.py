@@ -20,8 +20,8 @@ def at_the_border(call: str) -> Generator[None]:
         yield
     except RemoteError:
         raise
-    except Refusal as refusal:
-        raise RemoteError(refusal.error.message, remote_code=refusal.error.code, info=refusal.error.info) from None
+    except Refusal as refused:
+        raise RemoteError(refused.error.message, remote_code=refused.error.code, info=refused.error.info) from None
     except AtomaError as error:
         raise _remote(call, error) from error
     except Exception as error:
@@ -31,7 +31,7 @@ def at_the_border(call: str) -> Generator[None]:
 
 def _transient(code: str, message: str, reason: str = "") -> RemoteError:
     info = {"reason": reason} if reason else None
-    return RemoteError(message, remote_code=code, remote_retryable=True, retry_after_s=RETRY_S, info=info)
+    return RemoteError(message, remote_code=code, retry_after_s=RETRY_S, info=info)
 
 
 def _remote(call: str, error: AtomaError) -> RemoteError:
@@ -54,4 +54,4 @@ def _remote(call: str, error: AtomaError) -> RemoteError:
             _log.error("%s: %s", call, error)
             return _transient("UNAVAILABLE", "the hub's database failed; nothing is known to be written", error.code)
         case _:
-            return RemoteError(str(error), remote_code=error.code, remote_retryable=error.retryable)
+            return RemoteError(str(error), remote_code=error.code)

@@ -54,7 +54,7 @@ class Hints:
             RemoteError: ``OVERLOADED``: there are too many.
         """
         if self._count >= LISTENERS_MAX:
-            raise RemoteError("too many listeners", remote_code="OVERLOADED", remote_retryable=True, retry_after_s=5.0)
+            raise RemoteError("too many listeners", remote_code="OVERLOADED", retry_after_s=5.0)
         self._count += 1
         for scope in listener.scopes:
             self._listeners.setdefault(scope, set()).add(listener)

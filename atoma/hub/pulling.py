@@ -28,7 +28,7 @@ MAC_BYTES = 16
 
 def resync(code: str, message: str) -> RemoteError:
     """An error after which the client takes a snapshot; its unsent writes are not touched."""
-    return RemoteError(f"{message}; take a snapshot", remote_code=code, remote_retryable=True)
+    return RemoteError(f"{message}; take a snapshot", remote_code=code)
 
 
 def check_cursor(cursor: Cursor, epoch: bytes, page: LogPage) -> None:

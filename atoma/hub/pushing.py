@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import trio
 from msgspec.structs import replace as replace_fields
 
+from atoma.contracts.failures import refusal
 from atoma.contracts.sync import Conflict, Limits, Mutation, OpenRequest, Origin, Outcome, OutcomeStatus, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import RemoteError
@@ -201,9 +202,9 @@ class PushStep:
             if facts.violation:
                 raise Refusal("CONSTRAINT", facts.violation)
             return self._apply(self.admitted, facts)
-        except Refusal as refusal:
-            conflicts = () if refusal.conflict is None else (refusal.conflict,)
-            return Outcome(mid, "rejected", scope, error=refusal.error, conflicts=conflicts), None
+        except Refusal as refused:
+            conflicts = () if refused.conflict is None else (refused.conflict,)
+            return Outcome(mid, "rejected", scope, error=refused.error, conflicts=conflicts), None
 
     def _apply(self, admitted: CheckedMutation, facts: Facts) -> tuple[Outcome, LogTransaction | None]:
         body, mid = admitted.body, self.mutation.mid
@@ -243,14 +244,14 @@ def out_of_order(client: ClientState, mid: int) -> Plan:
     """Stop: there is a gap before this mutation."""
     expected = client.last_mid + 1
     message = f"mutation {expected} has to come next, got {mid}; send again from there"
-    error = ErrorInfo("OUT_OF_ORDER", message, True, info={"expected": str(expected)})
+    error = refusal("OUT_OF_ORDER", message, info={"expected": str(expected)})
     return Plan(client=client, reply=error, stop=True)
 
 
 def too_new(client: ClientState, version: int, schema: Schema) -> Plan:
     """Stop: the hub has to be brought to the client's schema first."""
     message = f"written with schema version {version}, the hub has {schema.version}; decided once the hub is upgraded"
-    error = ErrorInfo("SCHEMA_TOO_NEW", message, info={"hub_version": str(schema.version)})
+    error = refusal("SCHEMA_TOO_NEW", message, info={"hub_version": str(schema.version)})
     return Plan(client=client, reply=error, stop=True)
 
 
@@ -266,14 +267,14 @@ async def push_steps(court: Court, principal: Principal, request: PushRequest) -
         message = (
             f"{len(mutations)} mutations of {size} bytes; send at most {limits.push_mutations} and {limits.push_bytes}"
         )
-        raise RemoteError(message, remote_code="TOO_LARGE", remote_retryable=True)
+        raise RemoteError(message, remote_code="TOO_LARGE")
     broken = broken_link(request.prev_digest, mutations)
     if broken == 0:
         raise RemoteError("the digest of the first mutation does not fit its bytes", remote_code="MALFORMED")
     error = None
     if broken is not None:
         mutations = mutations[:broken]
-        error = ErrorInfo("MALFORMED", f"the digest of mutation {request.mutations[broken].mid} does not fit its bytes")
+        error = refusal("MALFORMED", f"the digest of mutation {request.mutations[broken].mid} does not fit its bytes")
     steps: list[Step] = [] if mutations else [ConfirmStep(principal, request)]
     previous = request.prev_digest
     for index, mutation in enumerate(mutations):
@@ -282,8 +283,8 @@ async def push_steps(court: Court, principal: Principal, request: PushRequest) -
         admitted: CheckedMutation | Refusal
         try:
             admitted = admit(mutation.mid, mutation.body, court.schema, limits)
-        except Refusal as refusal:
-            admitted = refusal
+        except Refusal as refused:
+            admitted = refused
         steps.append(PushStep(court, principal, request, mutation, previous, admitted))
         previous = next_digest(previous, mutation.body)
     return steps, error

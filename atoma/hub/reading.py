@@ -81,7 +81,7 @@ class Readers:
         debt_s = reads.meter.debt_s()
         if debt_s > PAUSE_S:
             text = f"more than {budget.seconds_per_s:g} seconds of reading a second by one principal"
-            raise RemoteError(text, remote_code="RATE_LIMITED", remote_retryable=True, retry_after_s=debt_s)
+            raise RemoteError(text, remote_code="RATE_LIMITED", retry_after_s=debt_s)
         reads.asked += 1
         try:
             async with reads.places:

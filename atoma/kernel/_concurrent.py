@@ -9,10 +9,11 @@ from typing import Generic
 import trio
 
 from atoma.contracts.execution import QueryRequest, QueryResult, Source
+from atoma.contracts.failures import code_of
 from atoma.errors import AtomaError, FallbackExhausted, WriteUnknown
 from atoma.kernel._parts import Parts, begin, end
 from atoma.kernel._steps import outcome_of
-from atoma.kernel.outcomes import Side, classify, code_of, translate
+from atoma.kernel.outcomes import Side, classify, translate
 from atoma.kernel.types import Frame, Req, Res, Run
 from atoma.ports import MergingNode
 from atoma.ports.tasks import open_tasks

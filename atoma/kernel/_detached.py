@@ -10,9 +10,10 @@ from typing import Generic, TypeAlias
 
 from atoma.contracts.events import QueryFinished, WriteSettled
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult, note_path
+from atoma.contracts.failures import code_of
 from atoma.errors import AtomaError, Overloaded, WriteUnknown
 from atoma.kernel._parts import Parts, end
-from atoma.kernel.outcomes import Side, code_of
+from atoma.kernel.outcomes import Side
 from atoma.kernel.reach import note_nodes
 from atoma.kernel.trail import Trail
 from atoma.kernel.types import Frame, Req, Res, Run

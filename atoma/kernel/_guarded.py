@@ -7,12 +7,13 @@ from collections.abc import Hashable
 import trio
 
 from atoma.contracts.execution import QueryRequest, QueryResult, Source
+from atoma.contracts.failures import code_of
 from atoma.errors import AtomaError, CircuitOpen, Overloaded
 from atoma.kernel._parts import Parts, end
 from atoma.kernel._steps import outcome_of
 from atoma.kernel.combinators import BreakerStep, BulkheadStep, CacheStep
 from atoma.kernel.guards import Breaker, Bulkhead
-from atoma.kernel.outcomes import classify, code_of, translate
+from atoma.kernel.outcomes import classify, translate
 from atoma.kernel.types import Frame, Req, Res, Run
 
 

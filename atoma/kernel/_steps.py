@@ -18,13 +18,13 @@ from atoma.contracts.execution import (
     as_receipt,
     status_of,
 )
+from atoma.contracts.failures import code_of, refusal, retry_after_s
 from atoma.contracts.policy import RunnableCombinator
-from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, FallbackExhausted, PolicyNotAllowed, WriteRejected, WriteUnknown
 from atoma.kernel._detached import Detached, Link
 from atoma.kernel._parts import Parts, begin, end
 from atoma.kernel.combinators import RetryStep
-from atoma.kernel.outcomes import Side, classify, code_of, repeatable, retry_after, translate
+from atoma.kernel.outcomes import Side, classify, repeatable, translate
 from atoma.kernel.types import Frame, Req, Res, Run
 from atoma.ports import AtomicWriter, Staging
 
@@ -221,7 +221,7 @@ def run_retry(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str
             doubt = doubt or isinstance(failure, WriteUnknown)
             if tries >= spec.attempts or not repeatable(failure):
                 raise failure
-            delay = max(random.random() * backoff.bound(tries), retry_after(failure))
+            delay = max(random.random() * backoff.bound(tries), retry_after_s(failure))
             if clock() + delay >= request.context.deadline:
                 raise failure
             code = code_of(failure)
@@ -253,7 +253,7 @@ def run_verdict(
                 try:
                     await receipt.wait(observed=False)
                 except WriteRejected as error:
-                    items[place] = WriteItemResult(items[place].id, False, error=ErrorInfo(error.reason, str(error)))
+                    items[place] = WriteItemResult(items[place].id, False, error=refusal(error.reason, str(error)))
         except trio.Cancelled:
             end(events, frame, what, "cancelled", started, clock(), "", "verdict")
             raise

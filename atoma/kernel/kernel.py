@@ -20,6 +20,7 @@ from atoma.contracts.execution import (
     note_path,
     status_of,
 )
+from atoma.contracts.failures import info_from
 from atoma.contracts.policy import Policy, WriteReach
 from atoma.errors import AtomaError, NotResolvable, PolicyNotAllowed, UnknownPolicy, WriteUnknown
 from atoma.kernel._parts import Parts
@@ -27,7 +28,6 @@ from atoma.kernel.compiler import compile_query, compile_write
 from atoma.kernel.events import EventDispatch
 from atoma.kernel.explain import Form, explain
 from atoma.kernel.merging import MergeNode
-from atoma.kernel.outcomes import code_of
 from atoma.kernel.policy import PolicyRegistry, ready_policies
 from atoma.kernel.reach import Askable, askable, note_nodes, write_reach
 from atoma.kernel.resolving import resolve_at
@@ -354,10 +354,4 @@ def _noted(error: BaseException, trail: Trail) -> tuple[Step, ...]:
 
 
 def _code(error: BaseException) -> str:
-    return (
-        code_of(error)
-        if isinstance(error, AtomaError)
-        else "CANCELLED"
-        if isinstance(error, trio.Cancelled)
-        else "INTERNAL"
-    )
+    return "CANCELLED" if isinstance(error, trio.Cancelled) else info_from(error).code

@@ -1,4 +1,4 @@
-"""What an error means for the rest of a policy: one table, for queries and for writes.
+"""What an error means for the rest of a policy, for queries and for writes, by the one table of codes.
 
 A write has one class more than a query: *unknown*, when nobody can say whether it was applied. Such an error leaves its
 node as ``WriteUnknown`` with what happened as its cause.
@@ -6,7 +6,7 @@ node as ``WriteUnknown`` with what happened as its cause.
 
 from __future__ import annotations
 
-from typing import Final, Literal, Protocol, TypeAlias, TypeVar, cast
+from typing import Literal, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 import trio
@@ -20,19 +20,13 @@ from atoma.contracts.execution import (
     WriteResult,
     status_of,
 )
+from atoma.contracts.failures import code_of, verdict_of
 from atoma.errors import (
     AtomaError,
-    AuthenticationError,
-    CircuitOpen,
-    ConnectFailed,
     ExecutionError,
     FallbackExhausted,
     NodeTimeout,
-    Overloaded,
-    QueryError,
-    RemoteError,
     TransportError,
-    WriteError,
     WriteUnknown,
     is_retryable,
 )
@@ -41,35 +35,27 @@ from atoma.kernel.types import Req
 Res_contra = TypeVar("Res_contra", bound=QueryResult | WriteResult, contravariant=True)
 ErrorClass: TypeAlias = Literal["retryable", "rejected", "fatal", "unknown"]
 
-REFUSALS: Final = frozenset(
-    "CONFLICT DENIED PERMISSION_DENIED UNAUTHENTICATED AUTH_EXPIRED INVALID CONSTRAINT NOT_FOUND ALREADY_EXISTS "
-    "RESOLVER_FAILED QUOTA DEPENDENCY_REJECTED ABANDONED KEY_EXPIRED REJECTED MALFORMED TOO_LARGE QUERY".split()
-)
-"""Codes with which the other side has judged the request itself: asking elsewhere would only hide the verdict."""
-AMBIGUOUS: Final = frozenset("UNAVAILABLE TIMEOUT INTERNAL".split())
-"""Codes after which the other side may or may not have applied a write."""
-
 
 def classify(error: AtomaError) -> ErrorClass:
     """The class of ``error``: it alone decides about retries and fallbacks."""
     if isinstance(error, WriteUnknown):
         return "unknown"
-    if isinstance(error, (WriteError, QueryError, AuthenticationError)):
+    if _judged(error):
         return "rejected"
-    if isinstance(error, RemoteError) and error.remote_code in REFUSALS:
-        return "rejected"
-    if isinstance(error, FallbackExhausted):  # raised only when every alternative failed in a way that goes on
-        return "retryable"
     return "retryable" if is_retryable(error) else "fatal"
+
+
+def _judged(error: AtomaError) -> bool:
+    """Whether the request itself was judged: asking elsewhere would only hide the verdict."""
+    return verdict_of(error) in ("refused", "denied")
 
 
 def certainly_not_sent(error: AtomaError) -> bool:
     """Whether nobody outside has seen the request, so that a write may go another way."""
     if isinstance(error, FallbackExhausted):
         return all(isinstance(one, AtomaError) and certainly_not_sent(one) for one in error.attempts)
-    if isinstance(error, TransportError):
-        return not error.maybe_sent and classify(error) == "retryable"
-    return isinstance(error, (ConnectFailed, CircuitOpen, Overloaded))
+    ours = isinstance(error, (TransportError, ExecutionError))
+    return ours and verdict_of(error) == "undone" and classify(error) == "retryable"
 
 
 def repeatable(error: AtomaError) -> bool:
@@ -78,18 +64,6 @@ def repeatable(error: AtomaError) -> bool:
         cause = error.__cause__
         return isinstance(cause, AtomaError) and repeatable(cause)
     return classify(error) == "retryable"
-
-
-def code_of(error: AtomaError) -> str:
-    """The stable code of ``error``; the other side's own when that is where it is from."""
-    return error.remote_code if isinstance(error, RemoteError) else error.code
-
-
-def retry_after(error: AtomaError) -> float:
-    """Seconds the other side, or a breaker, asks to wait before the next try; 0 when it does not say."""
-    if isinstance(error, WriteUnknown) and isinstance(error.__cause__, AtomaError):
-        return retry_after(error.__cause__)
-    return error.retry_after_s if isinstance(error, (RemoteError, CircuitOpen)) else 0.0
 
 
 def translate(error: Exception, node: str, seconds: float) -> AtomaError:
@@ -191,7 +165,7 @@ class WriteSide:
         if isinstance(ours, WriteUnknown):
             return ours
         foreign = remote and type(ours) is ExecutionError and ours is not error
-        if foreign or _ambiguous(ours):
+        if foreign or verdict_of(ours) == "unknown":
             return _unknown(request, ours)
         return ours
 
@@ -237,14 +211,6 @@ class WriteSide:
     def until(self, request: WriteRequest, deadline: float) -> WriteRequest:
         """The request with that deadline; entries and key stay."""
         return WriteRequest(request.entries, request.options, _until(request.context, deadline), request.idem)
-
-
-def _ambiguous(error: AtomaError) -> bool:
-    if isinstance(error, NodeTimeout):
-        return True
-    if isinstance(error, RemoteError):
-        return error.remote_code in AMBIGUOUS
-    return isinstance(error, TransportError) and error.maybe_sent
 
 
 def _unknown(request: WriteRequest, cause: AtomaError) -> WriteUnknown:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import trio
 
 from atoma.contracts.execution import Resolution, ResolveRequest
+from atoma.contracts.failures import code_of
 from atoma.errors import AtomaError, ExecutionError, NotResolvable, WriteUnknown
 from atoma.kernel._parts import Parts, begin, end
 from atoma.kernel._steps import outcome_of
-from atoma.kernel.outcomes import classify, code_of, translate
+from atoma.kernel.outcomes import classify, translate
 from atoma.kernel.types import Frame
 from atoma.ports import ResolvingNode
 

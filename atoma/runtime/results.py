@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar, cast, overload
 
 from atoma.contracts.execution import ExecutionMeta, Receipt, WriteItemResult, WriteState, WriteStatus
-from atoma.contracts.values import ErrorInfo, RowImage
+from atoma.contracts.failures import refusal
+from atoma.contracts.values import RowImage
 from atoma.errors import (
     AtomaError,
     ConflictError,
+    DiskFull,
     NotFoundError,
     OutboxFull,
     ScopeNotSubscribed,
+    StoreBusy,
+    StoreCorrupt,
     StoreError,
     ValidationError,
     WriteRejected,
@@ -207,26 +211,23 @@ class ManyResult(Generic[T]):
 
 def error_of(store: str, item: WriteItemResult) -> AtomaError:
     """The typed error of a refused item."""
-    info = item.error or ErrorInfo("REJECTED", "refused without a reason")
-    return typed_error(store, item.id, info, item)
-
-
-def typed_error(store: str, id: str, info: ErrorInfo, item: WriteItemResult | None = None) -> AtomaError:
-    """The exception that stands for ``info`` on the row ``id`` of ``store``."""
+    info = item.error or refusal("REJECTED", "refused without a reason")
     match info.code:
         case "CONFLICT" | "ALREADY_EXISTS":
-            current = None if item is None else item.row
-            version = item.version if item is not None and item.version else None
-            return ConflictError(info.message, store=store, id=id, current=current, current_version=version)
+            version = item.version or None
+            return ConflictError(info.message, store=store, id=item.id, current=item.row, current_version=version)
         case "NOT_FOUND":
-            return NotFoundError(store, id)
+            return NotFoundError(store, item.id)
         case "INVALID":
             return ValidationError(info.message, store=store, field=info.info.get("field", ""))
         case "SCOPE_NOT_SUBSCRIBED":
             return ScopeNotSubscribed(info.info.get("scope", ""), ())
         case "OUTBOX_FULL":
             return OutboxFull(int(info.info.get("limit", "0")))
-        case "DISK_FULL" | "BUSY" | "CORRUPT" | "STORE":
-            return StoreError(info.message)
+        case code if code in _OF_THE_ENGINE:
+            return _OF_THE_ENGINE[code](info.message)
         case _:
-            return WriteRejected(info.message, reason=info.code, store=store, id=id)
+            return WriteRejected(info.message, reason=info.code, store=store, id=item.id)
+
+
+_OF_THE_ENGINE = {kind.code: kind for kind in (StoreError, StoreBusy, StoreCorrupt, DiskFull)}

@@ -6,16 +6,16 @@ from enum import Enum
 
 import trio
 
+from atoma.codes import Help, row
 from atoma.contracts.values import ErrorInfo, remote_error
 from atoma.errors import (
     AtomaError,
-    AuthenticationError,
     ClientForked,
-    ProtocolError,
     RemoteError,
     SyncError,
     TransportError,
     is_retryable,
+    what_helps,
 )
 from atoma.ports.tasks import leaves
 
@@ -27,28 +27,6 @@ class Remedy(Enum):
     RECONNECT = "reconnect"
     RESNAPSHOT = "resnapshot"
     STALL = "stall"
-
-
-RESNAPSHOT_CODES = frozenset(
-    {"CURSOR_TOO_OLD", "CURSOR_AHEAD", "LINEAGE_MISMATCH", "EPOCH_CHANGED", "HANDLE_CHANGED", "SNAPSHOT_EXPIRED"}
-)
-MOVED_CODES = frozenset({"CURSOR_AHEAD", "LINEAGE_MISMATCH", "EPOCH_CHANGED"})
-"""The hub has another history than it had when the session was opened."""
-FORK_CODES = frozenset({"CLIENT_FORKED", "CLIENT_EXPIRED"})
-AUTH_CODES = frozenset({"UNAUTHENTICATED", "AUTH_EXPIRED"})
-TRANSIENT_CODES = frozenset(
-    {
-        "UNAVAILABLE",
-        "TIMEOUT",
-        "BUSY",
-        "INTERNAL",
-        "OVERLOADED",
-        "RATE_LIMITED",
-        "HUB_BEHIND",
-        "OUT_OF_ORDER",
-        "TOO_LARGE",
-    }
-)
 
 
 class HubLostData(SyncError):
@@ -75,37 +53,41 @@ class WrongHub(SyncError):
     code = "WRONG_HUB"
 
 
+_REMEDIES: dict[Help, Remedy] = {"retry": Remedy.RETRY, "less": Remedy.RETRY, "resnapshot": Remedy.RESNAPSHOT}
+
+
 def remedy(error: BaseException) -> Remedy:
     """What helps against ``error``; anything unknown stalls, visibly, and is retried slowly."""
     if isinstance(error, RemoteError):
-        code = error.remote_code
-        if code in RESNAPSHOT_CODES:
-            return Remedy.RESNAPSHOT
-        if code in FORK_CODES or code in AUTH_CODES:
-            return Remedy.STALL
-        return Remedy.RETRY if error.remote_retryable or code in TRANSIENT_CODES else Remedy.STALL
-    if isinstance(error, AuthenticationError | ProtocolError):
-        return Remedy.STALL
-    if isinstance(error, TransportError | HistoryMoved) or is_retryable(error):
-        return Remedy.RECONNECT
-    return Remedy.STALL
+        return _REMEDIES.get(what_helps(error), Remedy.STALL)
+    return Remedy.RECONNECT if is_retryable(error) else Remedy.STALL
+
+
+def ends_session(error: RemoteError) -> bool:
+    """Whether ``error`` concerns the device as such, not the one scope or the one request that met it."""
+    return what_helps(error) == "login" or of_this_file(error)
+
+
+def of_this_file(error: RemoteError) -> bool:
+    """Whether the hub says that this file has another history than it knows, or none that it knows."""
+    return what_helps(error) == "repair"
+
+
+def history_moved(error: RemoteError) -> bool:
+    """Whether the hub has another history than it had when the session was opened."""
+    return row(error.remote_code).category == "history"
 
 
 def error_from(info: ErrorInfo) -> AtomaError:
     """The exception that an error inside a reply stands for."""
-    if info.code in FORK_CODES:
-        return ClientForked(f"{info.code}: {info.message}")
-    return remote_error(info)
+    return as_forked(remote_error(info))
 
 
-def info_from(error: BaseException) -> ErrorInfo:
-    """``error`` as data, for the status and for the outbox."""
-    if isinstance(error, RemoteError):
-        wait_ms = int(error.retry_after_s * 1000)
-        return ErrorInfo(error.remote_code, str(error), error.remote_retryable, wait_ms, error.info)
-    if isinstance(error, AtomaError):
-        return ErrorInfo(error.code, str(error), is_retryable(error))
-    return ErrorInfo("INTERNAL", f"{type(error).__name__}: {error}")
+def as_forked(error: AtomaError) -> AtomaError:
+    """``error``, as :class:`ClientForked` when the hub says that this file has another history."""
+    if isinstance(error, RemoteError) and of_this_file(error):
+        return ClientForked(str(error))
+    return error
 
 
 def worst(error: BaseException) -> Exception:

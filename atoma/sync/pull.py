@@ -8,6 +8,7 @@ from typing import TypeAlias
 import trio
 
 from atoma.contracts.execution import Durability
+from atoma.contracts.failures import info_from
 from atoma.contracts.overlay import ClientIdentity, Subscription
 from atoma.contracts.sync import Cursor, PullReply, PullRequest, SnapshotReply, SnapshotRequest
 from atoma.errors import ProtocolError, RemoteError, Resync
@@ -15,7 +16,7 @@ from atoma.ports.local import LocalTx
 from atoma.sync.adopt import adopt_rows
 from atoma.sync.apply_page import apply_page
 from atoma.sync.backoff import Backoff
-from atoma.sync.failures import AUTH_CODES, FORK_CODES, MOVED_CODES, HistoryMoved, Remedy, info_from, remedy
+from atoma.sync.failures import HistoryMoved, Remedy, ends_session, history_moved, remedy
 from atoma.sync.replica import Replica, bounded
 from atoma.sync.session import Session
 from atoma.sync.settle import Settlement
@@ -102,7 +103,7 @@ class PullLane:
     async def _mend(self, error: RemoteError) -> None:
         """Take a snapshot, or show the failure and wait; raise what concerns the whole session."""
         help_by = remedy(error)
-        if error.remote_code in MOVED_CODES and self._session.agrees(self._scope) and self._following:
+        if history_moved(error) and self._session.agrees(self._scope) and self._following:
             raise HistoryMoved(f"scope {self._scope!r}: {error}") from error
         if help_by is Remedy.RESNAPSHOT:
             first = self._backoff.failures == 0
@@ -112,7 +113,7 @@ class PullLane:
             self._replica.show_scope_error(self._scope, info_from(Resync(error.remote_code)))
             await trio.sleep(0.0 if first else delay)
             return
-        if not self._patient or error.remote_code in FORK_CODES | AUTH_CODES:
+        if not self._patient or ends_session(error):
             raise error
         self._replica.show_scope_error(self._scope, info_from(error))
         await trio.sleep(self._backoff.fail(error.retry_after_s) if help_by is Remedy.RETRY else self._backoff.slow())
@@ -173,7 +174,7 @@ class PullLane:
             with bounded("snapshot"):
                 page = await self._session.service.snapshot(request)
         except RemoteError as error:
-            if not request.token or remedy(error) is not Remedy.STALL or error.remote_code in FORK_CODES | AUTH_CODES:
+            if not request.token or remedy(error) is not Remedy.STALL or ends_session(error):
                 raise
             # a token the hub no longer takes (it may have another key): begin anew, which tells what else is wrong
             await self._replica.apply.apply_writeback(lambda tx: begin_snapshot(tx, self._scope))

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 import trio
 
+from atoma.contracts.failures import info_from, retry_after_s
 from atoma.contracts.overlay import PendingMutation
 from atoma.contracts.sync import Mutation, PushReply, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError, RemoteError, SyncError, TransportError
 from atoma.ports.local import LocalTx
 from atoma.sync.backoff import Backoff
-from atoma.sync.failures import HubLostData, Remedy, error_from, info_from, remedy
+from atoma.sync.failures import HubLostData, Remedy, error_from, remedy
 from atoma.sync.outbox import digest_before
 from atoma.sync.replica import Replica, bounded
 from atoma.sync.session import Session
@@ -133,8 +134,7 @@ class PushLane:
         if isinstance(error, RemoteError) and error.remote_code == "OUT_OF_ORDER":
             help_by = Remedy.RECONNECT  # opening anew tells exactly where the hub is
         self._session.push_failed = True
-        asked = error.retry_after_s if isinstance(error, RemoteError) else 0.0
-        delay = self._backoff.fail(asked)
+        delay = self._backoff.fail(retry_after_s(error))
         info = info_from(error)
         due = self._replica.environment.wall_ms() + int(delay * 1000)
         mids = [item.mid for item in batch]

@@ -10,10 +10,11 @@ from functools import partial
 import msgspec
 import trio
 
-from atoma.errors import AtomaError, ClientForked, ConnectFailed, RemoteError, StoreError
+from atoma.contracts.failures import info_from, retry_after_s
+from atoma.errors import AtomaError, ConnectFailed, RemoteError, StoreError
 from atoma.ports.service import SyncLink, SyncService
 from atoma.sync.backoff import Backoff
-from atoma.sync.failures import FORK_CODES, HistoryMoved, Remedy, info_from, remedy, worst
+from atoma.sync.failures import HistoryMoved, Remedy, as_forked, of_this_file, remedy, worst
 from atoma.sync.modes import Lane
 from atoma.sync.notify import NotifyLane
 from atoma.sync.pull import PullLane
@@ -152,10 +153,9 @@ class Supervisor:
         """Show ``failure`` with the next attempt and return the seconds until then."""
         if not isinstance(failure, AtomaError):
             _log.error("a sync lane failed unexpectedly; it is tried again", exc_info=failure)
-        asked = failure.retry_after_s if isinstance(failure, RemoteError) else 0.0
         stalled = remedy(failure) is Remedy.STALL or isinstance(failure, StoreError)
         slow = stalled and isinstance(failure, AtomaError)
-        delay = self._backoff.slow() if slow else self._backoff.fail(asked)
+        delay = self._backoff.slow() if slow else self._backoff.fail(retry_after_s(failure))
         self._show_fault(failure, delay, "stalled" if stalled else "offline")
         return delay
 
@@ -184,9 +184,7 @@ class Supervisor:
         """Connect, open a session, do ``work``; the failure it ended with, None when it was done."""
         self._show("connecting")
         failure = await contained(partial(self._connected, work))
-        if isinstance(failure, RemoteError) and failure.remote_code in FORK_CODES:
-            return ClientForked(str(failure))
-        return failure
+        return as_forked(failure) if isinstance(failure, AtomaError) else failure
 
     async def _connected(self, work: SessionWork) -> None:
         reached = False
@@ -211,7 +209,7 @@ class Supervisor:
         try:
             await work(session)
         except RemoteError as error:
-            if error.remote_code not in FORK_CODES or not session.compared:
+            if not of_this_file(error) or not session.compared:
                 raise
             self._replica.repairs.suspected = str(error)
             raise HistoryMoved(str(error)) from error

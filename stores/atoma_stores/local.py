@@ -15,10 +15,11 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.failures import info_from, refusal
 from atoma.contracts.overlay import BaseRow, Effect, replay
 from atoma.contracts.sync import Op
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
-from atoma.errors import AtomaError, ConfigurationError, ConflictError, PluginError, ValidationError
+from atoma.errors import ConfigurationError, ConflictError, PluginError, ValidationError
 from atoma.plugins.context import PluginContext
 from atoma.ports.engine import LocalDatabase, LocalEngine
 from atoma.ports.keys import LIVE_QUERIES, LOCAL_DATABASE, PortKey
@@ -140,7 +141,7 @@ def _moved_read(tx: LocalTx, request: WriteRequest) -> ErrorInfo | None:
         row = tx.read_row(store, id)
         now = None if row is None else row.version
         if now != version:
-            return ErrorInfo(
+            return refusal(
                 "CONFLICT",
                 f"{store}/{id} changed since the transaction read it; run the transaction again",
                 info={"store": store, "id": id},
@@ -157,7 +158,7 @@ def _write(tx: LocalTx, index: int, entry: WriteEntry) -> WriteItemResult:
     scope = current.scope if current is not None else _scope(tx, entry)
     if current is not None and entry.scope and entry.scope != scope:
         message = f"{entry.store}/{entry.id} belongs to scope {scope!r}, not to {entry.scope!r}, and a row never moves"
-        return _refused(entry, ErrorInfo("INVALID", message), current)
+        return _refused(entry, refusal("INVALID", message), current)
     pre = None if current is None else current.image
     base = tx.read_base(entry.store, entry.id)
     op = _operation(entry)
@@ -168,8 +169,8 @@ def _write(tx: LocalTx, index: int, entry: WriteEntry) -> WriteItemResult:
         return WriteItemResult(entry.id, ok=True, changed=False, version=version, row=post)
     try:
         version = tx.put_visible(entry.store, entry.id, scope, post)
-    except (ConflictError, ValidationError) as refusal:
-        return _refused(entry, _info(refusal), current)
+    except (ConflictError, ValidationError) as refused:
+        return _refused(entry, info_from(refused), current)
     _put_under(tx, op, base)
     tx.record(Effect(index, entry, op, scope, pre, post))
     return WriteItemResult(entry.id, ok=True, changed=True, version=version, row=post)
@@ -211,15 +212,15 @@ def _refusal(entry: WriteEntry, current: StoredRow | None) -> ErrorInfo | None:
     where = f"{entry.store}/{entry.id}"
     if current is None:
         if entry.op in ("update", "delete"):
-            return ErrorInfo("NOT_FOUND", f"store {entry.store!r} has no row with id {entry.id!r}")
+            return refusal("NOT_FOUND", f"store {entry.store!r} has no row with id {entry.id!r}")
         if entry.base_version:
-            return ErrorInfo("CONFLICT", f"{where}: version {entry.base_version} was expected, the row is gone")
+            return refusal("CONFLICT", f"{where}: version {entry.base_version} was expected, the row is gone")
         return None
     if entry.op == "insert":
-        return ErrorInfo("CONFLICT", f"{where} exists already; update or upsert it, or choose another id")
+        return refusal("CONFLICT", f"{where} exists already; update or upsert it, or choose another id")
     if entry.base_version is not None and entry.base_version != current.version:
         message = f"{where}: version {entry.base_version} was expected, it is at {current.version}; read it again"
-        return ErrorInfo("CONFLICT", message, info={"current_version": str(current.version)})
+        return refusal("CONFLICT", message, info={"current_version": str(current.version)})
     return None
 
 
@@ -228,10 +229,6 @@ def _refused(entry: WriteEntry, error: ErrorInfo, current: StoredRow | None) -> 
     if current is None:
         return WriteItemResult(entry.id, ok=False, error=error)
     return WriteItemResult(entry.id, ok=False, version=current.version, row=current.image, error=error)
-
-
-def _info(error: AtomaError) -> ErrorInfo:
-    return ErrorInfo(error.code, str(error), error.retryable)
 
 
 class LocalExecution:

@@ -23,13 +23,13 @@ from hyperframe.frame import (
 )
 from hypothesis import strategies as st
 
+from atoma.codes import CODES
 from atoma.contracts.codec import encode
 from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ProtocolError, RemoteError, TransportError
 from atoma.ports import Transport
 from atoma.ports.tasks import open_tasks, single_error
-from atoma_transports._channel.codes import CODES
 from atoma_transports._channel.frames import Welcome, encode_frame
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.grpc.convert import pack

@@ -9,9 +9,9 @@ from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from msgspec import inspect
 
+from atoma.codes import CODES
 from atoma.contracts.sync import MutationBody
 from atoma.contracts.values import ErrorInfo
-from atoma_transports._channel.codes import CODES
 from atoma_transports._channel.frames import KINDS, Auth, Welcome
 from atoma_transports.http.envelope import Cancel, Failure
 from atoma_transports.protocol import METHODS

@@ -25,10 +25,10 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection
 from wsproto.frame_protocol import CloseReason
 
+from atoma.codes import CODES
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import ErrorInfo
-from atoma_transports._channel.codes import CODES
 from atoma_transports._channel.frames import SERVER_KINDS, Auth, Frame, decode_frame, encode_frame
 from atoma_transports.grpc.convert import pack
 from atoma_transports.http.envelope import Failure

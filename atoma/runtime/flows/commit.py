@@ -9,7 +9,7 @@ from atoma.contracts.execution import (
     as_receipt,
     status_of,
 )
-from atoma.contracts.values import ErrorInfo
+from atoma.contracts.failures import refusal
 from atoma.errors import WriteRejected
 from atoma.ports.execution import WritePort
 from atoma.runtime.flows.optimism import LayeredWrites
@@ -58,7 +58,7 @@ class WriteCommitFlow:
                 try:
                     await receipt.wait(observed=False)
                 except WriteRejected as error:
-                    info = ErrorInfo(error.reason, str(error))
+                    info = refusal(error.reason, str(error))
                     items.append(WriteItemResult(item.id, ok=False, error=info))
                     continue
             items.append(item)

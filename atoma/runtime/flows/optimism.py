@@ -34,18 +34,13 @@ from atoma.contracts.execution import (
     path_of,
     status_of,
 )
+from atoma.contracts.failures import code_of, refusal, retry_after_s, verdict_of
 from atoma.contracts.policy import WriteReach
-from atoma.contracts.values import ErrorInfo
 from atoma.errors import (
     AtomaError,
-    AuthenticationError,
-    CircuitOpen,
     NodeTimeout,
     Overloaded,
-    QueryError,
-    RemoteError,
     StoreError,
-    WriteError,
     WriteUnknown,
 )
 from atoma.ports.environment import Environment
@@ -247,10 +242,10 @@ class LayeredWrites:
             unit.path += result.meta.path
             return result.items, result.meta.source
         except AtomaError as error:
-            info = ErrorInfo(_code(error), f"the write was taken back: {error}")
+            info = refusal(code_of(error), f"the write was taken back: {error}")
         except Exception as error:  # supervised: a fault of a port must not end the client
             _log.exception("write %s failed", unit.request.idem)
-            info = ErrorInfo("INTERNAL", f"the write was taken back: {type(error).__name__}: {error}")
+            info = refusal("INTERNAL", f"the write was taken back: {type(error).__name__}: {error}")
         return [WriteItemResult(entry.id, ok=False, error=info) for entry in unit.request.entries], "local"
 
     async def _resolved(self, unit: _Unit, doubt: AtomaError | None = None) -> WriteResult:
@@ -290,8 +285,7 @@ class LayeredWrites:
 
     def _wait_s(self, tries: int, doubt: AtomaError) -> float:
         wait = self._environment.random.uniform(0, min(WAIT_MAX_S, FIRST_WAIT_S * 2**tries))
-        cause = doubt.__cause__ if isinstance(doubt, WriteUnknown) else doubt
-        return max(wait, cause.retry_after_s) if isinstance(cause, RemoteError | CircuitOpen) else wait
+        return max(wait, retry_after_s(doubt))
 
     async def _within_budget(self, request: WriteRequest, reach: WriteReach) -> WriteResult:
         with trio.move_on_after(CALL_S):
@@ -470,7 +464,7 @@ def _told(request: WriteRequest, resolution: Resolution) -> WriteResult:
     """The answer that a resolution stands for."""
     if resolution.result is not None:
         return aligned(request, resolution.result)
-    error = ErrorInfo("ABANDONED", "its key was resolved: it was not applied, and never will be")
+    error = refusal("ABANDONED", "its key was resolved: it was not applied, and never will be")
     items = tuple(WriteItemResult(entry.id, ok=False, error=error) for entry in request.entries)
     return WriteResult("rejected", items, resolution.meta)
 
@@ -488,16 +482,4 @@ def _decides(error: AtomaError, *, in_doubt: bool) -> bool:
     """
     if isinstance(error, WriteUnknown | ResultMismatch):
         return False
-    if not in_doubt or isinstance(error, WriteError | QueryError):
-        return True
-    if isinstance(error, AuthenticationError):
-        return False
-    return isinstance(error, RemoteError) and not error.remote_retryable and error.remote_code not in _ABOUT_THE_CALLER
-
-
-_ABOUT_THE_CALLER = frozenset({"UNAUTHENTICATED", "AUTH_EXPIRED", "PERMISSION_DENIED", "QUOTA"})
-"""Codes that judge who asks, not what is asked: the key is still in doubt."""
-
-
-def _code(error: AtomaError) -> str:
-    return error.remote_code if isinstance(error, RemoteError) else error.code
+    return not in_doubt or verdict_of(error) == "refused"

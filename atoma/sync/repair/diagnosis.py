@@ -30,7 +30,7 @@ class Diagnosis:
     @property
     def error(self) -> AtomaError:
         """What the file is told while it is not repaired."""
-        kinds = {"HUB_LOST_DATA": HubLostData, "CLIENT_FORKED": ClientForked, "CLIENT_EXPIRED": ClientExpired}
+        kinds = {kind.code: kind for kind in (HubLostData, ClientForked, ClientExpired)}
         return kinds[self.cause](f"{self.why}; nothing was sent, the outbox is kept")
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import WriteItemResult, WriteRequest, item_key
+from atoma.contracts.failures import refusal
 from atoma.contracts.overlay import Effect, PendingMutation
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.execution import Staging
@@ -209,5 +210,5 @@ class EngineTx(SyncState):
 
 def _aborted(items: tuple[WriteItemResult, ...]) -> tuple[WriteItemResult, ...]:
     """The items of an atomic unit that is undone because of the refused ones among them."""
-    why = ErrorInfo("ABORTED", "not written: another entry of the same atomic unit was refused")
+    why = refusal("ABORTED", "not written: another entry of the same atomic unit was refused")
     return tuple(WriteItemResult(item.id, ok=False, error=why) if item.ok else item for item in items)

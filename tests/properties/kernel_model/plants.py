@@ -52,8 +52,9 @@ PLANTS: dict[str, Plant] = {
         "                failure = error\n                if failure is error:",
     ),
     # fallback
-    "a fallback after a refusal": Plant("outcomes", 'return "rejected"\n    if isinstance(error, RemoteError)',
-                                        'return "retryable"\n    if isinstance(error, RemoteError)'),
+    "a fallback after a refusal": Plant(
+        "outcomes", 'if _judged(error):\n        return "rejected"', 'if _judged(error):\n        return "retryable"'
+    ),
     "a write falls back whenever a query would": Plant(
         "outcomes", "return certainly_not_sent(error)", 'return classify(error) == "retryable"'
     ),
@@ -72,7 +73,7 @@ PLANTS: dict[str, Plant] = {
         "_steps", "failure = side.in_doubt(error, request) if doubt else error", "failure = error"
     ),
     "a retry waits less than it is asked to": Plant(
-        "_steps", "max(random.random() * backoff.bound(tries), retry_after(failure))",
+        "_steps", "max(random.random() * backoff.bound(tries), retry_after_s(failure))",
         "random.random() * backoff.bound(tries)",
     ),
     "a wait that outlasts the budget is begun": Plant(
@@ -181,7 +182,7 @@ PLANTS: dict[str, Plant] = {
         "_steps", 'if request.options.confirm != "strict" or not any(receipts):', "if not any(receipts):"
     ),
     "a refusal by the authority is overlooked": Plant(
-        "_steps", "items[place] = WriteItemResult(items[place].id, False, error=ErrorInfo(error.reason, str(error)))",
+        "_steps", "items[place] = WriteItemResult(items[place].id, False, error=refusal(error.reason, str(error)))",
         "pass",
     ),
     "a lost verdict is certain": Plant(

@@ -86,7 +86,7 @@ async def test_cursors_that_cannot_be_continued_are_refused_by_name(tmp_path: Pa
         ):
             with pytest.raises(RemoteError) as refused:
                 await client.pull(cursor)
-            assert (refused.value.remote_code, refused.value.remote_retryable) == (code, True)
+            assert (refused.value.remote_code, refused.value.remote_retryable) == (code, False)
         await hub.compact(keep=1)
         with pytest.raises(RemoteError) as old:
             await client.pull()
@@ -179,7 +179,7 @@ async def test_a_snapshot_survives_a_restart_and_knows_its_limits(tmp_path: Path
         await hub.compact(keep=0)
         with pytest.raises(RemoteError) as expired:
             await client.service.snapshot(SnapshotRequest(SCOPE, client.client_id, token))
-        assert (expired.value.remote_code, expired.value.remote_retryable) == ("SNAPSHOT_EXPIRED", True)
+        assert (expired.value.remote_code, expired.value.remote_retryable) == ("SNAPSHOT_EXPIRED", False)
 
 
 async def test_an_empty_scope_has_an_empty_snapshot() -> None:

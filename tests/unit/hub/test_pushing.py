@@ -234,7 +234,7 @@ async def test_limits_at_the_edge() -> None:
             client.write(create(f"n{number}"))
         with pytest.raises(RemoteError) as refused:
             await client.push(6)
-        assert (refused.value.remote_code, refused.value.remote_retryable) == ("TOO_LARGE", True)
+        assert (refused.value.remote_code, refused.value.remote_retryable) == ("TOO_LARGE", False)
         assert len((await client.push(6, 7)).outcomes) == 2
 
 

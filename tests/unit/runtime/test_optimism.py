@@ -535,6 +535,8 @@ async def test_a_store_has_its_own_way_of_confirming_and_a_call_another() -> Non
         (RemoteError("too much now", remote_code="OVERLOADED", remote_retryable=True), False),
         (ConnectFailed("down"), False),
         (RemoteError("the same request", remote_code="TOO_LARGE"), True),
+        (RemoteError("an older hub answers now", remote_code="SCHEMA_TOO_NEW"), False),
+        (RemoteError("a word of a later version", remote_code="OF_THE_FUTURE"), False),
     ],
     ids=lambda value: value.__class__.__name__ if isinstance(value, Exception) else str(value),
 )

@@ -7,6 +7,7 @@ import random
 import pytest
 import trio
 
+from atoma.contracts.failures import info_from, refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import (
     AuthenticationError,
@@ -19,7 +20,7 @@ from atoma.errors import (
     StoreBusy,
 )
 from atoma.sync.backoff import Backoff
-from atoma.sync.failures import HubLostData, Remedy, WrongHub, error_from, info_from, remedy
+from atoma.sync.failures import HubLostData, Remedy, WrongHub, error_from, remedy
 from atoma.sync.supervisor import contained
 
 
@@ -65,7 +66,7 @@ def test_errors_keep_their_facts_as_data() -> None:
     assert info_from(error).code == "OVERLOADED"
     assert info_from(error).retry_after_ms == 1500
     assert isinstance(error_from(ErrorInfo("CLIENT_FORKED", "copy")), ClientForked)
-    assert info_from(ZeroDivisionError("boom")) == ErrorInfo("INTERNAL", "ZeroDivisionError: boom")
+    assert info_from(ZeroDivisionError("boom")) == refusal("INTERNAL", "ZeroDivisionError: boom")
 
 
 def test_backoff_doubles_to_its_limit_with_full_jitter() -> None:

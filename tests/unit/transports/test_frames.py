@@ -9,8 +9,10 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atoma.codes import CODES
+from atoma.contracts.failures import refusal
 from atoma.errors import AtomaError, AuthenticationError, ProtocolError, RemoteError
-from atoma_transports._channel.codes import CODES, error_of, info_of, refusal
+from atoma_transports._channel.codes import error_of, info_of
 from atoma_transports._channel.frames import KINDS, Auth, budget_now, deadline_of, decode_frame, encode_frame
 
 SIZE = 10_000

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from atoma.codes import CODES
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import (
     OperationContext,
@@ -13,9 +14,10 @@ from atoma.contracts.execution import (
     WriteResult,
     status_of,
 )
+from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
-from atoma_transports._channel.codes import CODES, error_of, refusal
+from atoma_transports._channel.codes import error_of
 from atoma_transports.adapters.operations import OperationAdapter
 from atoma_transports.protocol import METHODS, RemoteOpResult, ResolveCall, ResolveReply
 from atoma_transports.serving.calls import SERVED, resolve_reply, resolve_request

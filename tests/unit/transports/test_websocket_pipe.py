@@ -14,12 +14,13 @@ from trio_websocket import ConnectionRejected
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Event, Ping, Pong, TextMessage
 
+from atoma.codes import CODES
 from atoma.contracts.codec import decode, encode
+from atoma.contracts.failures import refusal
 from atoma.contracts.sync import Cursor, PullReply, PullRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, ConnectFailed, ProtocolError, RemoteError
 from atoma.ports import Peer, Principal, SyncService
-from atoma_transports._channel.codes import CODES, refusal
 from atoma_transports._channel.frames import Auth, decode_frame, encode_frame
 from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.adapters import ChannelLimits, ServiceProxy, open_channel

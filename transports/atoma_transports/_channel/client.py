@@ -11,11 +11,12 @@ from functools import partial
 import msgspec
 import trio
 
+from atoma.codes import row
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.codes import CODES, error_of, info_of
+from atoma_transports._channel.codes import error_of, info_of
 from atoma_transports._channel.frames import (
     SERVER_KINDS,
     Auth,
@@ -346,6 +347,5 @@ class Items:
 def _is_final(failure: AtomaError) -> bool:
     """Whether connecting again in the same way would end in the same way, so that the reason matters more."""
     if isinstance(failure, RemoteError):
-        code = CODES.get(failure.remote_code)
-        return code is not None and code.category == "session"
+        return row(failure.remote_code).category in ("auth", "session", "protocol")
     return isinstance(failure, AuthenticationError)

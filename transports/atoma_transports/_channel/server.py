@@ -12,12 +12,13 @@ import msgspec
 import trio
 
 from atoma.contracts.codec import decode, encode
+from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ProtocolError
 from atoma.ports import Peer, ServiceHost
 from atoma.ports.rate import PAUSE_S, Meter
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.codes import explain, info_of, refusal
+from atoma_transports._channel.codes import explain, info_of
 from atoma_transports._channel.frames import CLIENT_KINDS, Frame, FrameKind, deadline_of, decode_frame, encode_frame
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.methods import Answer, Served, ServedTable

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import trio
 
 from atoma.contracts.codec import decode, encode
+from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, TokenExpired
 from atoma.ports import Peer, Principal, ServiceHost, SyncService
-from atoma_transports._channel.codes import info_of, refusal
+from atoma_transports._channel.codes import info_of
 from atoma_transports._channel.frames import Auth, Frame, Welcome, decode_frame, encode_frame
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.pipe import LOST, MessagePipe, allow, explain_close

@@ -12,11 +12,12 @@ import trio
 from grpclib.const import Cardinality, Handler, Status
 from grpclib.exceptions import GRPCError
 
+from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AuthenticationError, ProtocolError, RemoteError, TokenExpired
 from atoma.ports import Peer
 from atoma.ports.rate import PAUSE_S, Meter
-from atoma_transports._channel.codes import explain, refusal
+from atoma_transports._channel.codes import explain
 from atoma_transports._channel.methods import Answer
 from atoma_transports._channel.outgoing import Held
 from atoma_transports._channel.session import Session
@@ -141,7 +142,7 @@ class SyncCalls:
                     await call.send_message(packed)
                 if patience.cancelled_caught:
                     text = f"nothing was taken from the stream for {self._limits.slow_s:g} s"
-                    raise RemoteError(text, remote_code="SLOW_CONSUMER", remote_retryable=True)
+                    raise RemoteError(text, remote_code="SLOW_CONSUMER")
         finally:
             if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
                 await items.aclose()
@@ -165,7 +166,7 @@ class SyncCalls:
         self._refused = 0
         if self._meter is not None and (debt_s := self._meter.debt_s()) > PAUSE_S:
             text = f"more than {self._limits.bytes_per_s} bytes a second on one connection"
-            raise RemoteError(text, remote_code="RATE_LIMITED", remote_retryable=True, retry_after_s=debt_s)
+            raise RemoteError(text, remote_code="RATE_LIMITED", retry_after_s=debt_s)
         return admitted
 
     def _peer_of(self, call: Call) -> Peer:

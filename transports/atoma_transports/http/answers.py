@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
+from atoma.codes import OF_HTTP, row
+from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
-from atoma_transports._channel.codes import CODES, refusal
 from atoma_transports.http.envelope import AS_JSON, Encoding, Failure
 from atoma_transports.http.wire import Fields
 
 COMMON = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
-OUTCOME_STATUS = 409
-HTTP_CODES = {
-    400: "MALFORMED",
-    403: "PERMISSION_DENIED",
-    404: "UNIMPLEMENTED",
-    405: "UNIMPLEMENTED",
-    408: "TIMEOUT",
-    413: "TOO_LARGE",
-    415: "MALFORMED",
-}
-"""Codes for what is wrong with a request as such."""
 
 
 class Refused(Exception):
@@ -28,19 +18,13 @@ class Refused(Exception):
     def __init__(self, info: ErrorInfo, status: int = 0, fields: Fields | None = None) -> None:
         super().__init__(info.code)
         self.info = info
-        self.status = status or status_of(info)
+        self.status = status or row(info.code).http
         self.fields = fields or []
 
 
 def refused(status: int, message: str, fields: Fields | None = None) -> Refused:
     """What is wrong with a request as such."""
-    return Refused(refusal(HTTP_CODES.get(status, "MALFORMED"), message), status, fields)
-
-
-def status_of(info: ErrorInfo) -> int:
-    """The HTTP status of an error; one that is a verdict on the request, not a failure, is a conflict."""
-    code = CODES.get(info.code)
-    return OUTCOME_STATUS if code is None or code.http == 200 else code.http
+    return Refused(refusal(OF_HTTP.get(status, "MALFORMED"), message), status, fields)
 
 
 def fields_of(encoding: Encoding, body: bytes) -> list[tuple[bytes, bytes]]:

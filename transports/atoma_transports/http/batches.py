@@ -12,10 +12,11 @@ import msgspec
 import trio
 
 from atoma.contracts.codec import decode, encode
+from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.codes import explain, refusal
+from atoma_transports._channel.codes import explain
 from atoma_transports._channel.frames import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports._channel.outgoing import Held
 from atoma_transports._channel.session import Session
@@ -288,7 +289,7 @@ async def _answer(
     except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
         return explain(error, call.head.method, call.head.trace_id)
     if call.given_up:
-        return ErrorInfo("CANCELLED", "the caller has given up")
+        return refusal("CANCELLED", "the caller has given up")
     return refusal("TIMEOUT", "the caller's deadline has passed")
 
 

@@ -8,10 +8,11 @@ import h11
 import msgspec
 import trio
 
+from atoma.contracts.failures import refusal
 from atoma.contracts.sync import NotifyRequest
 from atoma.errors import ProtocolError
 from atoma.ports import Peer
-from atoma_transports._channel.codes import explain, refusal
+from atoma_transports._channel.codes import explain
 from atoma_transports._channel.frames import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports._channel.methods import Served
 from atoma_transports._channel.session import Session

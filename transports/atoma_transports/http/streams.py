@@ -10,9 +10,10 @@ import msgspec
 import trio
 
 from atoma.contracts.codec import encode
+from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.codes import explain, refusal
+from atoma_transports._channel.codes import explain
 from atoma_transports._channel.methods import Feed
 from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import COMMON, Refused

@@ -167,10 +167,8 @@ class Place:
         if self.state != "guest":
             return
         if not self.has_room:
-            raise RemoteError(
-                "this server has no place for another connection", remote_code="OVERLOADED", remote_retryable=True,
-                retry_after_s=AGAIN_S,
-            )  # fmt: skip
+            text = "this server has no place for another connection"
+            raise RemoteError(text, remote_code="OVERLOADED", retry_after_s=AGAIN_S)
         self._places.promote(self)
         self._stay(math.inf)
 

@@ -195,7 +195,7 @@ def failures() -> list[tuple[Exception, tuple[type[AtomaError], str, bool, float
         (StoreCorrupt("near 'SELECT secret': no such table"), (RemoteError, "CORRUPT", False, 0, {})),
         (RuntimeError("near 'SELECT secret'"), (RemoteError, "INTERNAL", True, 0, {})),
         (group, (RemoteError, "QUERY", False, 0, {})),
-        (long, (RemoteError, "BUSY", False, 0, {})),
+        (long, (RemoteError, "BUSY", True, 0, {})),
         (strange, (RemoteError, "QUOTA", False, (2**31 - 1) / 1000, {"?": "\n\0"})),
     ]
 

@@ -6,25 +6,14 @@ import email.utils
 
 import msgspec
 
+from atoma.codes import BY_HTTP
 from atoma.contracts.codec import decode
+from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
-from atoma_transports._channel.codes import refusal
 from atoma_transports.http.client.requests import Reply
 from atoma_transports.http.envelope import JSON, MSGPACK, Failure
 
-FOREIGN = {
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    408: "UNAVAILABLE",
-    413: "TOO_LARGE",
-    429: "RATE_LIMITED",
-    502: "UNAVAILABLE",
-    503: "UNAVAILABLE",
-    504: "UNAVAILABLE",
-}
-"""What a status means when it does not come from a hub but from something on the way. After the ambiguous ones nobody
-knows whether the hub has seen the request, which is what ``UNAVAILABLE`` says."""
 ERROR_BYTES_MAX = 64 * 1024
 RETRY_AFTER_MAX_S = 24 * 3600
 
@@ -70,7 +59,7 @@ async def refused(reply: Reply) -> ErrorInfo:
             return (decode(body, Failure) if content == MSGPACK else msgspec.json.decode(body, type=Failure)).error
         except (ProtocolError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # JSON of somebody else
-    code = FOREIGN.get(reply.status)
+    code = BY_HTTP.get(reply.status)
     if code is not None:
         text = f"something on the way answered with HTTP status {reply.status}"
         return refusal(code, text, retry_after_ms=_retry_after_ms(reply))

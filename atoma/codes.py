@@ -1,0 +1,272 @@
+"""The one table of codes: what every code of an error means, what helps, and how other protocols spell it.
+
+``errors``, the kernel, sync, the hub and the transports read it; nobody else keeps a list of codes. A new code is a new
+row here: an error class of Atoma whose code has none fails its test, and so does a page of the documentation that says
+something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+Category: TypeAlias = Literal["auth", "session", "protocol", "transient", "resync", "history", "outcome", "local"]
+"""What an error is about: ``auth`` the token; ``session`` the two sides may not, or cannot, work together; ``protocol``
+they do not understand each other; ``transient`` it passes; ``resync`` what the device has of the hub is of no more use;
+``history`` the hub has another history than the device saw; ``outcome`` a judgement of this one request; ``local`` the
+device, or the program that asks."""
+
+Help: TypeAlias = Literal[
+    "retry",
+    "less",
+    "login",
+    "rights",
+    "upgrade",
+    "resnapshot",
+    "repair",
+    "resolve",
+    "change",
+    "program",
+    "room",
+    "operator",
+    "nothing",
+]
+"""What helps against an error; :data:`HELP` says each in a sentence."""
+
+Verdict: TypeAlias = Literal["applied", "refused", "denied", "undone", "unknown"]
+"""What an error says about a write: ``applied`` it was done; ``refused`` it was judged and will not be done, whichever copy
+comes; ``denied`` this copy was not let in, which says nothing about an earlier one; ``undone`` nothing was done and nothing
+was judged; ``unknown`` nobody can say whether it was done."""
+
+HELP: Mapping[Help, str] = MappingProxyType(
+    {
+        "retry": "the same request again, later",
+        "less": "a smaller request, or a smaller answer",
+        "login": "a new token",
+        "rights": "somebody who grants the right",
+        "upgrade": "a newer version of one of the two sides",
+        "resnapshot": "a snapshot in place of the cursor; the outbox is kept",
+        "repair": "another identity for this file, or the hub that it belongs to",
+        "resolve": "asking what became of the write, by its key",
+        "change": "another request: read what is there, and decide anew",
+        "program": "a change of the program, or of how it is set up",
+        "room": "room: on the disk, or in the outbox",
+        "operator": "somebody who looks after the machine; its log says more",
+        "nothing": "nothing; it is said for the record",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A row of the table.
+
+    Attributes:
+        means: What the code says, for a person.
+        category: What it is about.
+        help: What helps.
+        verdict: What it says about a write.
+        http: HTTP status of a call that fails with it. Refused items of a write come inside an answer with status 200.
+        grpc: gRPC status number of such a call.
+        websocket: WebSocket close code, 0 when the connection stays.
+    """
+
+    means: str
+    category: Category
+    help: Help
+    verdict: Verdict
+    http: int = 409
+    grpc: int = 9
+    websocket: int = 0
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed later, without a change."""
+        return self.help == "retry"
+
+
+CODES: Mapping[str, Code] = MappingProxyType(
+    {
+        # the token
+        "UNAUTHENTICATED": Code("the token is missing or wrong", "auth", "login", "denied", 401, 16, 4401),
+        "AUTH_EXPIRED": Code("the token was good once", "auth", "login", "denied", 401, 16, 4401),
+        # may not, or cannot, work together
+        "PERMISSION_DENIED": Code("you may not do this here", "session", "rights", "denied", 403, 7, 4403),
+        "SCHEMA_TOO_OLD": Code("the device's schema is too old for the hub", "session", "upgrade", "undone"),
+        "SCHEMA_TOO_NEW": Code("the device's schema is newer than the hub's", "session", "upgrade", "undone"),
+        "HUB_MISMATCH": Code("the device belongs to another hub", "session", "program", "undone"),
+        # do not understand each other
+        "PROTO_UNSUPPORTED": Code("no common version of the protocol", "protocol", "upgrade", "undone", 426, 12, 4426),
+        "FEATURE_REQUIRED": Code("one side lacks what the other needs", "protocol", "upgrade", "undone", 426, 12, 4426),
+        "UNIMPLEMENTED": Code("there is no such method here", "protocol", "upgrade", "undone", 501, 12),
+        "MALFORMED": Code("the message cannot be read", "protocol", "program", "refused", 400, 3, 4400),
+        "TOO_DEEP": Code("the message is nested too deep", "protocol", "program", "refused", 400, 3, 4400),
+        "BAD_CHECKSUM": Code("the message was damaged on its way", "protocol", "program", "undone", 400, 3, 4400),
+        # passes
+        "UNAVAILABLE": Code("the hub cannot be reached, or is closing", "transient", "retry", "unknown", 503, 14, 1012),
+        "TIMEOUT": Code("the time for it was used up", "transient", "retry", "unknown", 504, 4),
+        "INTERNAL": Code("the answering side failed; its log says why", "transient", "retry", "unknown", 500, 13, 1011),
+        "BUSY": Code("the database is held by somebody else", "transient", "retry", "undone", 503, 14),
+        "OVERLOADED": Code("a bounded queue is full", "transient", "retry", "undone", 503, 8, 1013),
+        "RATE_LIMITED": Code("too much in too short a time", "transient", "retry", "undone", 429, 8, 1013),
+        "SLOW_CONSUMER": Code("the answer was not taken in time", "transient", "retry", "undone", 503, 8, 1013),
+        "OUT_OF_ORDER": Code("earlier mutations are missing", "transient", "retry", "undone"),
+        "HUB_BEHIND": Code("this copy of the hub is not as far yet", "transient", "retry", "undone", 503, 14),
+        "BLOB_MISSING": Code("what it refers to has not been uploaded", "transient", "retry", "undone", 424, 9),
+        "TOO_LARGE": Code("the request or its answer is too large", "transient", "less", "refused", 413, 8, 1009),
+        "CANCELLED": Code("the caller has given it up", "transient", "nothing", "unknown"),
+        # what the device has of the hub is of no more use
+        "SCOPE_REVOKED": Code("the scope is not given out to you any more", "resync", "rights", "denied", 403, 7),
+        "CLIENT_FORKED": Code("the file is a copy, or an older state, of another", "resync", "repair", "undone"),
+        "CLIENT_EXPIRED": Code("the device was away for too long", "resync", "repair", "undone", 410, 5),
+        "CURSOR_TOO_OLD": Code("the log behind the cursor is gone", "resync", "resnapshot", "undone", 410, 11),
+        "SNAPSHOT_EXPIRED": Code("the log behind the snapshot is gone", "resync", "resnapshot", "undone", 410, 11),
+        "CURSOR_AHEAD": Code("the cursor is ahead of the hub", "history", "resnapshot", "undone", 409, 10),
+        "LINEAGE_MISMATCH": Code("the hub has another history", "history", "resnapshot", "undone", 409, 10),
+        "EPOCH_CHANGED": Code("the hub has begun a new epoch", "history", "resnapshot", "undone", 409, 10),
+        "HANDLE_CHANGED": Code("what the scope gives out has changed", "resync", "resnapshot", "undone", 409, 10),
+        "RESYNC": Code("the hub does not recognise the cursor", "resync", "resnapshot", "undone"),
+        "HISTORY_MOVED": Code("the hub moved since the session was opened", "history", "retry", "undone"),
+        "HUB_LOST_DATA": Code("the hub was restored from an older state", "history", "repair", "undone"),
+        "WRONG_HUB": Code("the file belongs to another hub or principal", "resync", "repair", "undone"),
+        # judgements of one request
+        "CONFLICT": Code("the row is there already, or moved", "outcome", "change", "refused"),
+        "ALREADY_EXISTS": Code("the id is taken", "outcome", "change", "refused"),
+        "NOT_FOUND": Code("the row is not there", "outcome", "change", "refused"),
+        "INVALID": Code("a value is wrong", "outcome", "change", "refused"),
+        "CONSTRAINT": Code("another row has the same unique value", "outcome", "change", "refused"),
+        "QUERY": Code("the query does not fit the schema", "outcome", "change", "refused"),
+        "DENIED": Code("you may not write this", "outcome", "rights", "refused"),
+        "QUOTA": Code("your share is used up", "outcome", "rights", "denied"),
+        "RESOLVER_FAILED": Code("the application's resolver failed", "outcome", "program", "refused"),
+        "DEPENDENCY_REJECTED": Code("a write that it builds on was refused", "outcome", "change", "refused"),
+        "ABORTED": Code("another entry of its unit was refused", "outcome", "change", "refused"),
+        "ABANDONED": Code("its key was resolved as never applied", "outcome", "change", "refused"),
+        "KEY_EXPIRED": Code("answers as old as its key are forgotten", "outcome", "change", "denied"),
+        "REJECTED": Code("the authority said no", "outcome", "change", "refused"),
+        "MERGED": Code("done, but some fields kept another value", "outcome", "change", "applied"),
+        # the device, or the program that asks
+        "WRITE": Code("the data was refused", "local", "change", "refused"),
+        "SCOPE_NOT_SUBSCRIBED": Code("this device does not sync the scope", "local", "program", "refused"),
+        "TAKEN_BACK": Code("the write was taken back on this device", "local", "change", "refused"),
+        "PARKED": Code("the write was set aside on this device", "local", "change", "refused"),
+        "UNKNOWN_OUTCOME": Code("nobody can say whether the write was done", "local", "resolve", "unknown"),
+        "NOT_RESOLVABLE": Code("nobody decides about this key, or this device", "local", "program", "undone"),
+        "EXECUTION": Code("a node failed with an error of its own", "local", "program", "undone"),
+        "RESULT_MISMATCH": Code("a result does not fit its request", "local", "program", "unknown"),
+        "CIRCUIT_OPEN": Code("a breaker refuses calls for now", "local", "retry", "undone"),
+        "FALLBACK_EXHAUSTED": Code("every alternative failed", "local", "retry", "undone"),
+        "CONNECT_FAILED": Code("no connection could be made", "local", "retry", "undone"),
+        "CHANNEL_BROKEN": Code("the connection was lost", "local", "retry", "unknown"),
+        "REMOTE": Code("the other side answered with an error of its own", "local", "operator", "undone"),
+        "CONFIGURATION": Code("the program is put together wrongly", "local", "program", "undone"),
+        "SCHEMA": Code("a store declaration cannot be used", "local", "program", "undone"),
+        "PLUGIN": Code("a plugin is malformed, or two claim one name", "local", "program", "undone"),
+        "TOPOLOGY": Code("the start-up check found faults", "local", "program", "undone"),
+        "UNKNOWN_STORE": Code("no store has that name", "local", "program", "undone"),
+        "UNKNOWN_POLICY": Code("no policy has that name", "local", "program", "undone"),
+        "POLICY_NOT_ALLOWED": Code("this store may not use that policy", "local", "program", "undone"),
+        "STORE": Code("the storage engine failed", "local", "operator", "undone"),
+        "CORRUPT": Code("the file is damaged, or of another kind", "local", "operator", "undone"),
+        "DISK_FULL": Code("no space is left", "local", "room", "undone"),
+        "MIGRATION": Code("the file's schema cannot be brought to the code's", "local", "program", "undone"),
+        "CLOSED": Code("the client, hub or engine is closed", "local", "program", "undone"),
+        "SYNC": Code("replication failed", "local", "operator", "undone"),
+        "OUTBOX_FULL": Code("too many writes are not sent yet", "local", "room", "undone"),
+        "PUSH_STALLED": Code("the hub keeps failing to decide a write", "local", "operator", "undone"),
+    }
+)
+"""Every code by its name."""
+
+OTHER = Code("a code that this version does not know", "outcome", "change", "undone")
+"""The row of a code that is not in the table; whether to retry is what the other side says."""
+
+BY_HTTP: Mapping[int, str] = MappingProxyType(
+    {
+        401: "UNAUTHENTICATED",
+        403: "PERMISSION_DENIED",
+        408: "UNAVAILABLE",
+        413: "TOO_LARGE",
+        429: "RATE_LIMITED",
+        502: "UNAVAILABLE",
+        503: "UNAVAILABLE",
+        504: "UNAVAILABLE",
+    }
+)
+"""What an HTTP status means when it does not come from a hub but from something on the way. After the ambiguous ones
+nobody knows whether the hub has seen the request, which is what ``UNAVAILABLE`` says."""
+
+OF_HTTP: Mapping[int, str] = MappingProxyType(
+    {
+        400: "MALFORMED",
+        403: "PERMISSION_DENIED",
+        404: "UNIMPLEMENTED",
+        405: "UNIMPLEMENTED",
+        408: "TIMEOUT",
+        413: "TOO_LARGE",
+        415: "MALFORMED",
+    }
+)
+"""What the status says with which a hub refuses an HTTP request as such, before it is a call."""
+
+BY_GRPC: Mapping[int, str] = MappingProxyType(
+    {
+        1: "UNAVAILABLE",  # CANCELLED: cut off by somebody on the way
+        2: "INTERNAL",  # UNKNOWN
+        3: "INVALID",
+        4: "TIMEOUT",
+        5: "NOT_FOUND",
+        6: "ALREADY_EXISTS",
+        7: "PERMISSION_DENIED",
+        8: "OVERLOADED",
+        9: "CONFLICT",  # FAILED_PRECONDITION
+        10: "CONFLICT",  # ABORTED
+        11: "INVALID",  # OUT_OF_RANGE
+        12: "UNIMPLEMENTED",
+        13: "INTERNAL",
+        14: "UNAVAILABLE",
+        15: "INTERNAL",  # DATA_LOSS
+        16: "UNAUTHENTICATED",
+    }
+)
+"""What a gRPC status means that came alone: from a server that is not ours, or from something in between."""
+
+BY_WEBSOCKET: Mapping[int, str] = MappingProxyType(
+    {
+        4401: "UNAUTHENTICATED",
+        4403: "PERMISSION_DENIED",
+        4426: "PROTO_UNSUPPORTED",
+        4400: "MALFORMED",
+        1002: "MALFORMED",
+        1003: "MALFORMED",
+        1007: "MALFORMED",
+        1009: "TOO_LARGE",
+        1011: "INTERNAL",
+        1012: "UNAVAILABLE",
+        1013: "OVERLOADED",
+    }
+)
+"""What a WebSocket close code means when its text does not name a code: another program's, or a proxy's."""
+
+
+def row(code: str) -> Code:
+    """The row of ``code``; :data:`OTHER` when the table has none."""
+    return CODES.get(code, OTHER)
+
+
+__all__ = [
+    "BY_GRPC",
+    "BY_HTTP",
+    "BY_WEBSOCKET",
+    "CODES",
+    "HELP",
+    "OF_HTTP",
+    "OTHER",
+    "Category",
+    "Code",
+    "Help",
+    "Verdict",
+    "row",
+]
