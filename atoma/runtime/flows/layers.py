@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import msgspec
 
@@ -19,6 +20,9 @@ from atoma.errors import ConflictError, ValidationError
 from atoma.ports.local import LocalTx
 from atoma.ports.overlay import RowKey, rebuild_rows
 from atoma.runtime.entries import as_op
+
+Versions: TypeAlias = dict[RowKey, int | None]
+"""The authority's versions of rows; None for a row that is not there."""
 
 
 class Unpredictable(Exception):
@@ -41,10 +45,25 @@ class Laid:
     Attributes:
         layers: Its pending mutations, in entry order; one for an atomic unit.
         items: What each entry made of its row.
+        seen: The authority's versions of the rows whose versions it names, as they were when it was shown.
     """
 
     layers: tuple[int, ...]
     items: tuple[WriteItemResult, ...]
+    seen: Versions
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of the rows of a unit.
+
+    Attributes:
+        versions: The versions they have here, in entry order.
+        made: The authority's versions of those that it wrote.
+    """
+
+    versions: tuple[int, ...]
+    made: Versions
 
 
 def lay(tx: LocalTx, request: WriteRequest) -> Laid:
@@ -57,6 +76,7 @@ def lay(tx: LocalTx, request: WriteRequest) -> Laid:
         row = tx.read_row(store, id)
         if (None if row is None else row.version) != version:
             raise Unpredictable
+    seen = {row: _version_there(tx, row) for row in named_versions(request)}
     changes: list[_Change] = []
     items: list[WriteItemResult] = []
     for entry in request.entries:
@@ -68,7 +88,7 @@ def lay(tx: LocalTx, request: WriteRequest) -> Laid:
     for index, group in enumerate(groups):
         key = item_key(request.idem, index, atomic=request.options.atomic, size=len(changes))
         layers.append(_enqueue(tx, key, group))
-    return Laid(tuple(layers), tuple(items))
+    return Laid(tuple(layers), tuple(items), seen)
 
 
 def _show(tx: LocalTx, entry: WriteEntry) -> tuple[_Change, WriteItemResult]:
@@ -112,67 +132,64 @@ def _enqueue(tx: LocalTx, key: str, changes: Sequence[_Change]) -> int:
     return tx.enqueue(mutation, [(*row, pre) for row, pre in rows.items()])
 
 
-def names_versions(request: WriteRequest) -> bool:
-    """Whether the request depends on versions, which the authority counts in its own way."""
-    return bool(request.options.reads) or any(entry.base_version is not None for entry in request.entries)
+def named_versions(request: WriteRequest) -> dict[RowKey, int | None]:
+    """The rows whose versions the request depends on, with the versions; the authority counts them in its own way."""
+    named: dict[RowKey, int | None] = {(store, id): version for store, id, version in request.options.reads}
+    for entry in request.entries:
+        if entry.base_version is not None:
+            named[entry.store, entry.id] = entry.base_version or None
+    return named
 
 
-def address(tx: LocalTx, request: WriteRequest, *, laid: bool) -> WriteRequest:
-    """``request`` with this device's versions replaced by the authority's versions of the same rows.
+def known_versions(tx: LocalTx, request: WriteRequest) -> Versions:
+    """The authority's versions of rows whose versions in the request are this device's; others are its own already."""
+    named = named_versions(request)
+    here = {row: tx.read_row(*row) for row in named}
+    return {
+        row: _version_there(tx, row)
+        for row, version in named.items()
+        if (None if (found := here[row]) is None else found.version) == version
+    }
 
-    Args:
-        tx: An open transaction; it is only read.
-        request: What is to be sent.
-        laid: The versions were this device's when the unit was shown. Otherwise those that are not are left alone:
-            they are the authority's own.
-    """
+
+def _version_there(tx: LocalTx, row: RowKey) -> int | None:
+    base = tx.read_base(*row)
+    return None if base.image is None else base.seq
+
+
+def address(request: WriteRequest, versions: Versions) -> WriteRequest:
+    """``request`` with the authority's ``versions`` in the place of this device's."""
 
     def entry_for_hub(entry: WriteEntry) -> WriteEntry:
-        if entry.base_version is None:
+        row = (entry.store, entry.id)
+        if entry.base_version is None or row not in versions:
             return entry
-        known = _known(tx, entry.store, entry.id, entry.base_version or None, laid)
-        if known is _FOREIGN:
-            return entry
-        return msgspec.structs.replace(entry, base_version=known or 0)
+        return msgspec.structs.replace(entry, base_version=versions[row] or 0)
 
-    reads = tuple(
-        (store, id, version if (known := _known(tx, store, id, version, laid)) is _FOREIGN else known)
-        for store, id, version in request.options.reads
-    )
+    reads = tuple((store, id, versions.get((store, id), version)) for store, id, version in request.options.reads)
     options = msgspec.structs.replace(request.options, reads=reads)
     entries = tuple(entry_for_hub(entry) for entry in request.entries)
     return WriteRequest(entries, options, request.context, request.idem)
 
 
-_FOREIGN = -1
-
-
-def _known(tx: LocalTx, store: str, id: str, version: int | None, laid: bool) -> int | None:
-    """The authority's version of the row whose version here is ``version``, None for no row, or ``_FOREIGN``."""
-    row = tx.read_row(store, id)
-    if not laid and (None if row is None else row.version) != version:
-        return _FOREIGN
-    base = tx.read_base(store, id)
-    return None if base.image is None else base.seq
-
-
-def settle(
-    tx: LocalTx, request: WriteRequest, layers: Sequence[int], items: Sequence[WriteItemResult]
-) -> tuple[int, ...]:
-    """Confirm what is ok, take the layers out, replay what is left on the rows; returns the versions they have here.
+def settle(tx: LocalTx, request: WriteRequest, layers: Sequence[int], items: Sequence[WriteItemResult]) -> Settled:
+    """Confirm what is ok, take the layers out, and replay what is left on the rows.
 
     An item whose image the authority did not tell is confirmed as it was asked for.
     """
     rows: dict[RowKey, None] = {}
+    made: Versions = {}
     for entry, item in zip(request.entries, items, strict=True):
-        rows[entry.store, entry.id] = None
+        row = (entry.store, entry.id)
+        rows[row] = None
         if item.ok:
             _confirm(tx, entry, item)
+            made[row] = _version_there(tx, row)
     for layer in layers:
         rows.update(dict.fromkeys(tx.remove_pending(layer, None)))
     rebuild_rows(tx, rows)
     visible = (tx.read_row(entry.store, entry.id) for entry in request.entries)
-    return tuple(0 if row is None else row.version for row in visible)
+    return Settled(tuple(0 if row is None else row.version for row in visible), made)
 
 
 def _confirm(tx: LocalTx, entry: WriteEntry, item: WriteItemResult) -> None:

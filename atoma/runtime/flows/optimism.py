@@ -46,7 +46,18 @@ from atoma.errors import (
 from atoma.ports.environment import Environment
 from atoma.ports.execution import ApplyPort, WritePort
 from atoma.ports.overlay import RowKey
-from atoma.runtime.flows.layers import Laid, Unpredictable, address, lay, names_versions, only_nodded, settle
+from atoma.runtime.flows.layers import (
+    Laid,
+    Settled,
+    Unpredictable,
+    Versions,
+    address,
+    known_versions,
+    lay,
+    named_versions,
+    only_nodded,
+    settle,
+)
 from atoma.runtime.flows.results import ResultMismatch, aligned
 from atoma.runtime.receipts import PendingReceipt
 
@@ -73,6 +84,8 @@ class _Unit:
     Attributes:
         number: In the order of entering.
         before: Units that share a row with it and were written earlier; empty once it had its turn.
+        based_on: The authority's versions of the rows whose versions it names, as they were when it was entered.
+        made: The authority's versions of the rows that it has written.
         left: It is settled, or its caller has given it up.
         asking: Around what asks for its answer again and again.
         path: What has happened to it so far.
@@ -85,6 +98,8 @@ class _Unit:
     reach: WriteReach
     rows: tuple[RowKey, ...]
     before: tuple[_Unit, ...]
+    based_on: Versions = field(default_factory=Versions)
+    made: Versions = field(default_factory=Versions)
     layers: tuple[int, ...] = ()
     receipts: tuple[PendingReceipt, ...] = ()
     left: trio.Event = field(default_factory=trio.Event)
@@ -237,7 +252,7 @@ class LayeredWrites:
         """What became of each entry, and who says so; a failure refuses them all."""
         try:
             await _turn(unit)
-            unit.request = await self._addressed(unit.request, laid=True)
+            unit.request = address(unit.request, unit.based_on)
             result = await self._resolved(unit)
             unit.path += result.meta.path
             return result.items, result.meta.source
@@ -295,11 +310,11 @@ class LayeredWrites:
         note_path(error, [Step(AUTHORITY, "unknown", CALL_S, error=late.code, note=f"no answer in {CALL_S:g} s")])
         raise error
 
-    async def _settle(self, unit: _Unit, items: Sequence[WriteItemResult]) -> tuple[int, ...]:
+    async def _settle(self, unit: _Unit, items: Sequence[WriteItemResult]) -> Settled:
         """Settle in one local transaction, tried again while the engine fails for a time."""
         for tries in range(TRIES):
             try:
-                versions = await self._apply.apply_writeback(
+                settled = await self._apply.apply_writeback(
                     lambda tx: settle(tx, unit.request, unit.layers, items),
                     "writeback",
                     durability=unit.request.options.durability,
@@ -312,7 +327,8 @@ class LayeredWrites:
                 await trio.sleep(self._wait_s(tries, error))
             else:
                 self._settled(unit.rows)
-                return versions
+                unit.made = settled.made
+                return settled
         raise AssertionError("unreachable")
 
     def _tell(self, unit: _Unit, items: Sequence[WriteItemResult]) -> None:
@@ -336,8 +352,10 @@ class LayeredWrites:
         unit = self._enter(request, reach, None)
         followed = False
         try:
+            if named_versions(request):
+                unit.based_on = await self._apply.apply_writeback(lambda tx: known_versions(tx, request), "writeback")
             await _turn(unit)
-            unit.request = request = await self._addressed(request, laid=False)
+            unit.request = request = address(request, unit.based_on)
             result = await self._call(request, reach)
             if not request.context.staged and result.meta.source == "local":
                 return result  # written here in the authority's place
@@ -362,7 +380,7 @@ class LayeredWrites:
     async def _shown(self, unit: _Unit, items: Sequence[WriteItemResult]) -> tuple[int, ...] | None:
         """Versions here of what the authority has answered; None when it cannot be shown: it is true all the same."""
         try:
-            return await self._settle(unit, items)
+            return (await self._settle(unit, items)).versions
         except StoreError as error:
             _log.warning("write %s was answered and is not shown: %s", unit.request.idem, error)
             return None
@@ -403,11 +421,6 @@ class LayeredWrites:
         meta = msgspec.structs.replace(found.meta, path=(*path, *found.meta.path))
         return msgspec.structs.replace(found, meta=meta)
 
-    async def _addressed(self, request: WriteRequest, *, laid: bool) -> WriteRequest:
-        if not names_versions(request):
-            return request
-        return await self._apply.apply_writeback(lambda tx: address(tx, request, laid=laid), "writeback")
-
     def _enter(self, request: WriteRequest, reach: WriteReach, laid: Laid | None) -> _Unit:
         """Queue a unit behind the undecided units on its rows."""
         rows = tuple(dict.fromkeys((entry.store, entry.id) for entry in request.entries))
@@ -415,6 +428,7 @@ class LayeredWrites:
         unit = _Unit(next(self._numbers), request, reach, rows, tuple(before.values()))
         if laid is not None:
             unit.layers = laid.layers
+            unit.based_on = laid.seen
             unit.receipts = tuple(PendingReceipt() for _ in laid.items)
             self._undecided += 1
         for row in rows:
@@ -440,10 +454,18 @@ class LayeredWrites:
 
 
 async def _turn(unit: _Unit) -> None:
-    """Wait until the units before this one are settled."""
+    """Wait until the units before this one are settled; what they have made of its rows is what it is based on."""
     while waiting := _undecided(unit.before):
         await waiting[0].left.wait()
+    for earlier in _all_before(unit):
+        unit.based_on.update({row: made for row, made in earlier.made.items() if row in unit.based_on})
     unit.before = ()
+
+
+def _all_before(unit: _Unit) -> list[_Unit]:
+    """The units that this one waited for, in order; those that were given up while they waited stand in for theirs."""
+    found = {earlier.number: earlier for one in unit.before for earlier in (*_all_before(one), one)}
+    return [found[number] for number in sorted(found)]
 
 
 def _undecided(units: Sequence[_Unit]) -> list[_Unit]:

@@ -312,6 +312,46 @@ async def test_what_a_transaction_read_is_compared_at_the_hub(open_remotely: Any
         assert ("2" in await world.here()) is not stale
 
 
+@pytest.mark.parametrize("refused", [True, False])
+async def test_what_the_user_saw_is_compared_and_not_what_came_while_the_write_waited(
+    open_remotely: Any, refused: bool
+) -> None:
+    """The second write waits for the first, and meanwhile a read brings a newer row than the one that it was based on."""
+    async with open_remotely() as world:
+        await world.elsewhere("insert", "1", text="theirs")
+        await world.elsewhere("insert", "2", text="theirs")
+        await world.store.get_all()
+        world.road.break_replies = 1
+        first = await world.store.update("1", text="first")
+        await wait_all_tasks_blocked()  # its answer was lost, and it will be asked for again
+        async with world.client.transaction(policy="local-first-volatile") as tx:
+            seen = await tx.store(NOTES).get("2")
+            await tx.store(NOTES).update("1", text=f"first, with {seen.text}")
+        if refused:
+            await world.elsewhere("update", "2", text="moved")
+        assert (await world.store.get("2")).text == ("moved" if refused else "theirs")
+        assert first.state == "sent"
+        assert (await world.here())["1"].text == "first, with theirs"
+        await world.settled()
+        assert await world.here() == await world.there()
+        assert (await world.there())["1"].text == ("first" if refused else "first, with theirs")
+
+
+async def test_a_write_is_based_on_what_the_one_before_it_made(open_remotely: Any) -> None:
+    async with open_remotely() as world:
+        await world.elsewhere("insert", "1", text="theirs")
+        await world.store.get_all()
+        world.road.break_replies = 1
+        first = await world.store.update("1", text="first")
+        second = await world.store.update("1", base_version=first.version, text="second")
+        third = await world.store.update("1", base_version=second.version, rank=3)
+        await wait_all_tasks_blocked()
+        await world.store.get_all()  # the hub has the first one already
+        for handle in (first, second, third):
+            await handle.accepted()
+        assert await world.here() == await world.there() == {"1": Note(id="1", text="second", rank=3)}
+
+
 async def test_a_caller_cancelled_before_the_local_commit_has_written_nothing(open_remotely: Any) -> None:
     async with open_remotely() as world:
         with trio.CancelScope() as scope:
