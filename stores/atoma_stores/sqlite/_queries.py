@@ -14,7 +14,6 @@ from msgspec import structs
 from atoma.contracts.execution import ExecutionMeta, QueryResult
 from atoma.contracts.query import QuerySpec
 from atoma.query.builder import encode_cursor
-from atoma_stores.sqlite._readers import snapshot
 from atoma_stores.sqlite._tables import StoreTable
 from atoma_stores.sqlite.compile import Statement, compile_count, compile_select, total_order
 
@@ -33,14 +32,14 @@ class StoreReader:
         self._table = table
         self._compiled: dict[QuerySpec, Statement] = {}
 
-    def point(self, id: str) -> Callable[[apsw.Connection], QueryResult]:
-        """The row ``id`` in one statement (to be run outside of a transaction)."""
+    def point(self, id: str) -> Callable[[apsw.Connection], QueryResult | None]:
+        """The row ``id`` in one statement; None when there is none, because nothing then tells the commit number."""
         table = self._table
 
-        def body(connection: apsw.Connection) -> QueryResult:
+        def body(connection: apsw.Connection) -> QueryResult | None:
             raw = connection.execute(table.point, (id,)).fetchone()
             if raw is None:
-                return snapshot(connection, self._by_ids((id,)))
+                return None
             return QueryResult((table.row(raw),), None, ExecutionMeta(commit=cast("int", raw[-1])))
 
         return body

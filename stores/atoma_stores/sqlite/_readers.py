@@ -13,28 +13,27 @@ from typing import TypeVar
 
 import apsw
 
-from atoma_stores.sqlite._threads import Job, JobQueue, JobThread
+from atoma_stores.sqlite._threads import Job, JobQueue, Worker
 from atoma_stores.sqlite._writer import Body
 from atoma_stores.sqlite.codes import translate
+from atoma_stores.sqlite.paths import PROGRESS_STEPS
 
 T = TypeVar("T")
 Open = Callable[[], apsw.Connection]
 
 CHECKPOINT_PAGES = 1_000
-PROGRESS_STEPS = 2_000
-"""After so many of its steps SQLite asks whether it is to go on."""
 
 
 def snapshot(connection: apsw.Connection, body: Callable[[apsw.Connection], T]) -> T:
     """Run ``body`` in one read transaction."""
-    connection.execute("BEGIN")
     try:
+        connection.execute("BEGIN")  # what stops it may come when it has begun already
         return body(connection)
     finally:
-        end_snapshot(connection)
+        _end_snapshot(connection)
 
 
-def end_snapshot(connection: apsw.Connection) -> None:
+def _end_snapshot(connection: apsw.Connection) -> None:
     """End the read transaction, if there is one.
 
     Whatever stops statements that take too long counts steps over all of them, so it may also hit the three steps of
@@ -104,16 +103,15 @@ class PoolReader:
                 self._connection.interrupt()
 
     def _run_one(self, job: Job[Body]) -> object:
-        self._connection.execute("BEGIN")
-        try:
+        def body(connection: apsw.Connection) -> object:
             try:
                 self._running, self._deadline, job.interrupt = job, job.deadline, self.interrupt
-                return job.body(self._connection)
+                return job.body(connection)
             finally:
                 with self._lock:  # from here on an interrupt would hit the end of the transaction, or the next read
                     self._running, self._deadline = None, math.inf
-        finally:
-            end_snapshot(self._connection)
+
+        return snapshot(self._connection, body)
 
     def tidy(self) -> None:
         """Nothing is left to do after a read."""
@@ -127,15 +125,19 @@ class PoolReader:
 class Checkpointer:
     """Copies the WAL back into the file in a thread of its own, so that no commit ever waits for it.
 
+    Args:
+        open_connection: Opens its connection, in the thread.
+        thread: See :class:`Worker`.
+
     Attributes:
         taken: Checkpoints taken.
     """
 
-    def __init__(self, open_connection: Open) -> None:
+    def __init__(self, open_connection: Open, *, thread: bool) -> None:
         self.taken = 0
         self._open = open_connection
         self._queue: JobQueue[None] = JobQueue()
-        self._thread = JobThread("atoma-checkpoint", self._queue, lambda: self)
+        self._worker = Worker("atoma-checkpoint", self._queue, lambda: self, thread=thread)
         self._connection: apsw.Connection | None = None
         self._busy = False
         self._next = CHECKPOINT_PAGES
@@ -173,4 +175,4 @@ class Checkpointer:
     async def stop(self) -> None:
         """End the thread."""
         self._queue.stop()
-        await self._thread.join()
+        await self._worker.join()

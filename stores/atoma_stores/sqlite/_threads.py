@@ -83,19 +83,29 @@ class Job(Generic[T]):
 
 
 class JobQueue(Generic[T]):
-    """Jobs on their way to one or more threads; a job can be withdrawn until a thread has taken it."""
+    """Jobs on their way to one or more workers; a job can be withdrawn until a worker has taken it."""
 
     def __init__(self) -> None:
         self._jobs: SimpleQueue[Job[T] | None] = SimpleQueue()
         self._lock = threading.Lock()
+        self._told: Callable[[], None] | None = None
+
+    def tell(self, told: Callable[[], None]) -> None:
+        """Call ``told`` whenever something was put in, for a worker without a thread that could wait for it."""
+        self._told = told
 
     def put(self, job: Job[T]) -> None:
-        """Hand ``job`` to a thread."""
-        self._jobs.put(job)
+        """Hand ``job`` to a worker."""
+        self._put(job)
 
     def stop(self) -> None:
-        """Let one thread end once everything before is done."""
-        self._jobs.put(None)
+        """Let one worker end once everything before is done."""
+        self._put(None)
+
+    def _put(self, job: Job[T] | None) -> None:
+        self._jobs.put(job)
+        if self._told is not None:
+            self._told()
 
     def withdraw(self, job: Job[T]) -> bool:
         """Take ``job`` out again; False when a thread has begun with it."""
@@ -103,10 +113,13 @@ class JobQueue(Generic[T]):
             job.withdrawn = not job.taken
             return job.withdrawn
 
-    def take(self, at_most: int) -> tuple[list[Job[T]], bool]:
-        """Wait for a job, take what else is there up to ``at_most``; also whether the thread has to end."""
+    def take(self, at_most: int, *, wait: bool) -> tuple[list[Job[T]], bool]:
+        """Take what is there up to ``at_most``, waiting for the first job or not; also whether the worker has to end."""
         batch: list[Job[T]] = []
-        job = self._jobs.get()
+        try:
+            job = self._jobs.get(block=wait)
+        except Empty:
+            return batch, False
         while job is not None:
             with self._lock:
                 if not job.withdrawn:
@@ -137,53 +150,72 @@ class BatchRunner(Protocol[T]):
         ...
 
 
-class JobThread(Generic[T]):
-    """One thread that works on a queue until it is told to stop.
+class Worker(Generic[T]):
+    """Works on a queue until it is told to stop.
 
     Args:
         name: Name of the thread.
-        queue: Where its jobs come from.
-        open_runner: Called in the thread with its first job; makes what runs the jobs.
+        queue: Where its jobs come from; without a thread it is the only one on it.
+        open_runner: Called with its first job; makes what runs the jobs.
         batch_max: How many jobs it takes at once.
+        thread: Work in a thread of its own; else in steps on the loop's thread, each as a callback after the task steps
+            that are due: where time is virtual it would jump while a thread works.
     """
 
     def __init__(
-        self, name: str, queue: JobQueue[T], open_runner: Callable[[], BatchRunner[T]], *, batch_max: int = 1
+        self,
+        name: str,
+        queue: JobQueue[T],
+        open_runner: Callable[[], BatchRunner[T]],
+        *,
+        batch_max: int = 1,
+        thread: bool,
     ) -> None:
         self.stopped = trio.Event()
         self.failure: BaseException | None = None
         self._queue = queue
         self._open_runner = open_runner
         self._batch_max = batch_max
+        self._runner: BatchRunner[T] | None = None
         self._token = trio.lowlevel.current_trio_token()
-        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._main, name=name, daemon=True) if thread else None
+        if self._thread is None:
+            queue.tell(lambda: self._token.run_sync_soon(self._take_turn, False))
+        else:
+            self._thread.start()
 
     async def join(self) -> None:
-        """Wait until the thread has ended; something must have told its queue to stop."""
+        """Wait until it has ended; something must have told its queue to stop."""
         await self.stopped.wait()
-        self._thread.join()  # it has nothing left to do but return
+        if self._thread is not None:
+            self._thread.join()  # it has nothing left to do but return
 
     def _main(self) -> None:
-        runner: BatchRunner[T] | None = None
-        stop = False
-        while not stop:
-            batch, stop = self._queue.take(self._batch_max)
-            if not batch:
-                continue
+        while self._take_turn(True):
+            pass
+
+    def _take_turn(self, wait: bool) -> bool:
+        """Run what is in the queue, up to a batch; False when that was the end."""
+        batch, stop = self._queue.take(self._batch_max, wait=wait)
+        if batch:
             try:
-                runner = runner or self._open_runner()
-                runner.run(batch)
-            except BaseException as error:  # the thread must answer, whatever happens
+                self._runner = self._runner or self._open_runner()
+                self._runner.run(batch)
+            except BaseException as error:  # the callers must be answered, whatever happens
                 for job in batch:
                     if not job.done:
                         job.fail(error)
             self._token.run_sync_soon(deliver, batch)
-            if runner is not None:
-                runner.tidy()
+            if self._runner is not None:
+                self._runner.tidy()
+        if stop:
+            self._end()
+        return not stop
+
+    def _end(self) -> None:
         try:
-            if runner is not None:
-                runner.close()
+            if self._runner is not None:
+                self._runner.close()
         except BaseException as error:
             self.failure = error
         self._token.run_sync_soon(self.stopped.set)

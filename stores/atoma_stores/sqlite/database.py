@@ -22,11 +22,12 @@ import trio
 from atoma.contracts.execution import Durability
 from atoma.errors import ClosedError, DiskFull, Overloaded, StoreBusy
 from atoma.ports.environment import Environment
-from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, PROGRESS_STEPS, Checkpointer, PoolReader, snapshot
-from atoma_stores.sqlite._threads import INTERRUPTED_S, Job, JobQueue, JobThread, wait_for, wait_or_interrupt
+from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, Checkpointer, PoolReader, snapshot
+from atoma_stores.sqlite._threads import INTERRUPTED_S, Job, JobQueue, Worker, wait_for, wait_or_interrupt
 from atoma_stores.sqlite._writer import Body, Writer, WriterThread
 from atoma_stores.sqlite.codes import translate
 from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, Prepare, make_private, open_connection, use_wal
+from atoma_stores.sqlite.paths import PROGRESS_STEPS, Paths, current_paths
 
 T = TypeVar("T")
 Topology: TypeAlias = Literal["file", "inline"]
@@ -36,7 +37,6 @@ WAITING_MAX = 100_000
 READERS_MAX = 4
 STUCK_TIMES = 2
 """A read that has not ended in so many times the time that it had is stuck."""
-LOOP_READ_S = 0.0005
 LOOP_BUSY_MS = 20
 CHECKPOINT_EVERY_CALLS = 32
 CLOSING_S = 30.0
@@ -74,6 +74,8 @@ class _Settings:
     prepare: Prepare
     vfs: str | None
     inline: bool
+    threads: bool
+    paths: Paths
 
 
 class Database:
@@ -99,7 +101,7 @@ class Database:
         self._read_deadline = 0.0
         self._write_queue: JobQueue[Body] = JobQueue()
         self._read_queue: JobQueue[Body] = JobQueue()
-        self._readers: list[JobThread[Body]] = []
+        self._readers: list[Worker[Body]] = []
         self._reading = 0
         self._pool: list[PoolReader] = []
         self._places = trio.Semaphore(READERS_MAX - 1)
@@ -113,10 +115,15 @@ class Database:
             except BaseException:
                 self._writer.connection.close()
                 raise
-            self._checkpointer = Checkpointer(lambda: self._open(read_only=False, busy_ms=0))
+            threads = settings.threads
+            self._checkpointer = Checkpointer(lambda: self._open(read_only=False, busy_ms=0), thread=threads)
             self._writer.connection.set_wal_hook(self._wal_grew)
-            self._write_thread = JobThread(
-                "atoma-writer", self._write_queue, lambda: WriterThread(self._writer), batch_max=GROUP_MAX
+            self._write_thread = Worker(
+                "atoma-writer",
+                self._write_queue,
+                lambda: WriterThread(self._writer),
+                batch_max=GROUP_MAX,
+                thread=threads,
             )
 
     # what users of a database call
@@ -158,7 +165,8 @@ class Database:
             self._writer.run([job])
             return cast("T", self._finish(job))
         await self._breathe()
-        if not full and not bulk and not self._waiting and self._commit_on_loop(job):
+        on_loop = self._settings.paths.writes_on_loop(full=full, bulk=bulk)
+        if on_loop and not self._waiting and self._commit_on_loop(job):
             return cast("T", self._finish(job))
         if self._waiting >= WAITING_MAX:
             raise Overloaded("the write queue", WAITING_MAX)
@@ -189,7 +197,7 @@ class Database:
         if self.topology == "inline":
             return await self._read_inline(body, one_statement)
         found = self._read_on_loop(body, one_statement)
-        return await self.read_in_pool(body) if found is None else found[0]
+        return cast("T", await self._in_pool(Job[Body](body))) if found is None else found[0]
 
     async def read_at_once(self, body: Callable[[apsw.Connection], T]) -> T | None:
         """:meth:`read` as far as it goes on the loop's thread; None when that takes more than half a millisecond."""
@@ -217,7 +225,7 @@ class Database:
             QueryError: SQLite does not understand the statement, or its time is over.
             StoreError: The engine failed.
         """
-        if self.topology == "inline":
+        if self.topology == "inline" or self._settings.paths.reads_on_loop(scan=True):
             await self._ready_to_read()
             began = self._time()
             try:
@@ -243,6 +251,8 @@ class Database:
             await trio.lowlevel.checkpoint()
             self._check_open()
             return await self._read_inline(body)
+        if self._settings.paths.reads_on_loop(scan=True):
+            return await self.read(body)
         return cast("T", await self._in_pool(Job[Body](body)))
 
     async def _in_pool(self, job: Job[Body]) -> object:
@@ -252,8 +262,10 @@ class Database:
         if self._reading >= WAITING_MAX:
             raise Overloaded("the read queue", WAITING_MAX)
         self._reading += 1
-        if self._reading + self._stuck > len(self._readers) and len(self._readers) < READERS_MAX:
-            self._readers.append(JobThread("atoma-reader", self._read_queue, self._open_pool_reader))
+        threads = self._settings.threads
+        most = READERS_MAX if threads else 1
+        if self._reading + self._stuck > len(self._readers) and len(self._readers) < most:
+            self._readers.append(Worker("atoma-reader", self._read_queue, self._open_pool_reader, thread=threads))
         try:
             return await wait_or_interrupt(job, self._read_queue)
         finally:
@@ -293,6 +305,8 @@ class Database:
 
     def _read_on_loop(self, body: Callable[[apsw.Connection], T], one_statement: bool) -> tuple[T] | None:
         """What ``body`` returns, None when it has to be asked in the pool."""
+        if not self._settings.paths.reads_on_loop(scan=False):
+            return None
         self._read_deadline = 0.0
         try:
             return (body(self._reader) if one_statement else snapshot(self._reader, body),)
@@ -374,13 +388,13 @@ class Database:
 
     def _open_loop_reader(self) -> apsw.Connection:
         connection = self._open(read_only=True, busy_ms=LOOP_BUSY_MS)
-        connection.set_progress_handler(self._reading_too_long, PROGRESS_STEPS)
+        connection.set_progress_handler(self._reading_too_long, self._settings.paths.steps)
         return connection
 
     def _reading_too_long(self) -> bool:
         now = self.environment.clock()
         if not self._read_deadline:  # most reads end before they are asked even once
-            self._read_deadline = now + LOOP_READ_S
+            self._read_deadline = now + self._settings.paths.patience_s
         return now > self._read_deadline
 
     def _open_pool_reader(self) -> PoolReader:
@@ -474,8 +488,10 @@ async def open_database(
 
     Cancelling the block does not cut the closing short: queued work is finished (at most half a minute).
     """
-    inline = path == MEMORY or environment.executor == "inline" or _on_virtual_time()
-    settings = _Settings(durability, prepare, vfs, inline)
+    forced = current_paths()
+    threads = environment.executor == "thread" and not _on_virtual_time()
+    inline = path == MEMORY or (not threads and forced is None)
+    settings = _Settings(durability, prepare, vfs, inline, threads, forced or Paths())
     if path != MEMORY and vfs is None:
         try:
             make_private(path)

@@ -165,10 +165,10 @@ class SQLiteLocalDatabase:
         """Answer ``query`` from the visible rows; see ``LocalDatabase.read``."""
         reader = self._reader(store)
         if query.ids is not None and len(query.ids) == 1 and not query.count:
-            body, single = reader.point(query.ids[0]), True
-        else:
-            body, single = reader.answer(query), False
-        return await self.sqlite.read(body, one_statement=single)
+            found = await self.sqlite.read(reader.point(query.ids[0]), one_statement=True)
+            if found is not None:
+                return found
+        return await self.sqlite.read(reader.answer(query))
 
     async def read_many(self, queries: Sequence[tuple[str, QuerySpec]]) -> Sequence[QueryResult]:
         """Answer ``(store, query)`` pairs in one read transaction; ``meta.commit`` is the same for all.

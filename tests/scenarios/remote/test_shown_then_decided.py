@@ -330,7 +330,7 @@ async def test_what_the_user_saw_is_compared_and_not_what_came_while_the_write_w
         if refused:
             await world.elsewhere("update", "2", text="moved")
         assert (await world.store.get("2")).text == ("moved" if refused else "theirs")
-        assert first.state == "sent"
+        assert first.state == "undecided"
         assert (await world.here())["1"].text == "first, with theirs"
         await world.settled()
         assert await world.here() == await world.there()

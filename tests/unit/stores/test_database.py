@@ -526,6 +526,18 @@ async def test_connections_are_hardened(tmp_path: Path) -> None:
         assert await db.transact(lambda c: c.pragma("trusted_schema")) == 0
 
 
+@pytest.mark.parametrize("at", [1, 2, 3])
+async def test_a_snapshot_ends_also_when_its_beginning_is_what_gets_interrupted(at: int) -> None:
+    connection = apsw.Connection(":memory:")
+    steps = iter(range(1, 100))
+    connection.set_progress_handler(lambda: next(steps) == at, 1)
+    with pytest.raises(apsw.InterruptError):
+        snapshot(connection, lambda connection: connection.execute("SELECT 1").get)
+    connection.set_progress_handler(None)
+    assert not connection.in_transaction
+    assert snapshot(connection, lambda connection: connection.execute("SELECT 2").get) == 2
+
+
 async def test_a_snapshot_ends_also_when_its_end_is_what_gets_interrupted() -> None:
     connection = apsw.Connection(":memory:")
     asked: list[int] = []
