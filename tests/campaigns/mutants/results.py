@@ -70,7 +70,7 @@ class Results:
         lines = [f"{module:48} {dict(counts)}" for module, counts in sorted(table.items())]
         total = sum((counts for counts in table.values()), Counter[str]())
         killed = total["killed"] + total["timeout"]
-        tried = sum(total.values()) - total["equivalent"] - total["not tried"]
+        tried = sum(total.values()) - total["equivalent"] - total["not tried"] - total["broken"]
         low, high = interval(killed, tried)
         summary = f"{killed} of {tried} killed: {killed / max(tried, 1):.1%} (95 % interval {low:.1%} to {high:.1%}); {dict(total)}"
         return "\n".join([*lines, *survivors, summary])
