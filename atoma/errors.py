@@ -7,6 +7,8 @@
     │  ├─ UnknownStore        no store of that name
     │  ├─ UnknownPolicy       no policy of that name
     │  ├─ PolicyNotAllowed    the policy exists, this store may not use it
+    │  ├─ WrongLoop           called from another event loop or thread than the one it lives in
+    │  ├─ NotEntered          a lifetime was used without ``async with``
     │  └─ TopologyError       start-up check: every fault found, each with its remedy
     ├─ QueryError             the query does not fit the schema
     ├─ WriteError             the data or its version was refused
@@ -69,6 +71,7 @@ __all__ = [
     "FallbackExhausted",
     "MigrationError",
     "NodeTimeout",
+    "NotEntered",
     "NotFoundError",
     "NotResolvable",
     "OutboxFull",
@@ -95,6 +98,7 @@ __all__ = [
     "WriteError",
     "WriteRejected",
     "WriteUnknown",
+    "WrongLoop",
     "is_retryable",
     "what_helps",
 ]
@@ -133,6 +137,18 @@ class PluginError(ConfigurationError):
     """A plugin is malformed, misses something it needs, or claims a name that is taken."""
 
     code = "PLUGIN"
+
+
+class WrongLoop(ConfigurationError):
+    """A call came from another event loop or thread than the one in which its object lives; nothing was done."""
+
+    code = "WRONG_LOOP"
+
+
+class NotEntered(ConfigurationError, AttributeError):
+    """What is open for the length of an ``async with`` block was used without one; nothing was done."""
+
+    code = "NOT_ENTERED"
 
 
 class UnknownStore(ConfigurationError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from typing import TypeVar
 
 import trio
@@ -18,6 +18,7 @@ from atoma.errors import ConfigurationError, PluginError, TopologyError, WriteUn
 from atoma.kernel import FORMS, EventDispatch, ExecutionKernel, Form, Topology
 from atoma.plugins import Listener, Plugin, Replicating, Undo
 from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, Commit, CommitFeed, Environment
+from atoma.ports.loops import LoopGuard, lifetime
 from atoma.ports.tasks import open_tasks
 from atoma.runtime import Runtime, Store, Transaction
 from atoma.runtime.flows.apply import ApplyFlow
@@ -43,6 +44,10 @@ class Client:
         self._runtime = runtime
         self._kernel = kernel
         self._planes = planes
+
+    @property
+    def _guard(self) -> LoopGuard:
+        return self._runtime.core.guard
 
     def store(self, spec: StoreSpec[T]) -> Store[T]:
         """The store of ``spec``.
@@ -134,10 +139,11 @@ class Client:
 
     def listen(self, listener: Listener) -> Undo:
         """Hear kernel and sync events; call what is returned to stop."""
+        self._guard.check()
         return self._planes.register_listener(listener)
 
 
-@asynccontextmanager
+@lifetime
 async def open_client(
     schema: Schema,
     *,
@@ -169,6 +175,7 @@ async def open_client(
     ordered, problems = in_order(checked, {APPLY.name: LOCAL_DATABASE.name})
     if problems:
         raise TopologyError(problems)
+    guard = LoopGuard("the client")
     environment = environment or Environment()
     events = EventDispatch()
     ended = trio.Event()
@@ -176,11 +183,12 @@ async def open_client(
         nursery = await supervisor.start(_background, ended)
         planes = Planes(schema, environment, nursery, _synced(checked), events)
         async with AsyncExitStack() as stack:
+            stack.callback(guard.close)
             stack.callback(planes.undo_all)
             stack.callback(events.flush)  # listeners hear the end before they are taken off
             try:
                 await _set_up(planes, ordered, stack)
-                client = _assemble(schema, policy, planes, events, stack)
+                client = _assemble(schema, policy, planes, events, guard, stack)
                 nursery.start_soon(events.deliver)
                 planes.ready.set()
                 yield client
@@ -232,7 +240,9 @@ def _follow_commits(kernel: ExecutionKernel, schema: Schema, feed: CommitFeed) -
     return feed.subscribe_commits(hear)
 
 
-def _assemble(schema: Schema, policy: str, planes: Planes, events: EventDispatch, stack: AsyncExitStack) -> Client:
+def _assemble(
+    schema: Schema, policy: str, planes: Planes, events: EventDispatch, guard: LoopGuard, stack: AsyncExitStack
+) -> Client:
     environment, synced = planes.environment, planes.synced_stores
     writeback, database = WriteBack(planes.find(APPLY), synced), planes.find(LOCAL_DATABASE)
     kernel = ExecutionKernel(
@@ -260,6 +270,7 @@ def _assemble(schema: Schema, policy: str, planes: Planes, events: EventDispatch
         environment=environment,
         synced=synced,
         nursery=planes.nursery,
+        guard=guard,
         reach=kernel.write_reach,
         emit=events.emit,
         resolve=kernel,

@@ -23,10 +23,12 @@ class ConflictInbox:
 
     async def entries(self, *, resolved: bool = False) -> Sequence[InboxEntry]:
         """Open entries, oldest first; resolved ones too when asked for."""
+        self._runtime.core.guard.check()
         return await self._inbox.entries(resolved=resolved)
 
     async def dismiss(self, entry: InboxEntry) -> None:
         """Leave the row at the hub's state."""
+        self._runtime.core.guard.check()
         await self._inbox.dismiss(entry)
 
     async def keep_mine(self, entry: InboxEntry) -> None:
@@ -35,6 +37,7 @@ class ConflictInbox:
         Raises:
             WriteError: The new write was refused; the entry stays open.
         """
+        self._runtime.core.guard.check()
         await self._inbox.keep_mine(entry, self._rewrite)
 
     async def _rewrite(self, entry: WriteEntry) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.events import CallServed
@@ -15,6 +14,7 @@ from atoma.hub.rules import EveryScope, Rules
 from atoma.hub.service import HubCore, HubService
 from atoma.ports.environment import Environment
 from atoma.ports.hub import CompactReport, HubIdentity, HubStore
+from atoma.ports.loops import LoopGuard, lifetime
 from atoma.ports.service import AdmitsLoopback, Peer, Principal, TokenVerifier
 from atoma.schema.spec import Schema
 
@@ -26,11 +26,12 @@ CLIENT_DAYS = 400
 class Hub:
     """A running hub; a ``ServiceHost`` for any transport's serving side. Made by :func:`open_hub`."""
 
-    __slots__ = ("_core", "_verifier")
+    __slots__ = ("_core", "_guard", "_verifier")
 
     def __init__(self, core: HubCore, verifier: TokenVerifier) -> None:
         self._core = core
         self._verifier = verifier
+        self._guard = LoopGuard("the hub")
 
     def __repr__(self) -> str:
         return f"Hub({self.identity.hub_id.hex()})"
@@ -92,6 +93,7 @@ class Hub:
 
         Cancelled, it stops between two batches.
         """
+        self._guard.check()
         return await self._core.database.compact(
             keep=max(0, keep), keep_ms=int(keep_days * DAY_MS), clients_ms=int(client_days * DAY_MS)
         )
@@ -102,10 +104,11 @@ class Hub:
         A client that has seen nothing of what was lost goes on; every other one takes a snapshot. Call it before the
         first client is served: what is decided until then counts as part of the history that was.
         """
+        self._guard.check()
         return await self._core.database.renew_epoch()
 
 
-@asynccontextmanager
+@lifetime
 async def open_hub(
     schema: Schema,
     store: HubStore,

@@ -8,6 +8,7 @@ import trio
 
 from atoma.errors import PluginError
 from atoma.ports.live import LiveQueries
+from atoma.ports.loops import LoopGuard
 from atoma.runtime.flows.read import ReadFlow
 from atoma.runtime.flows.write import WriteFlow
 from atoma.runtime.registry import PolicyNames
@@ -18,20 +19,39 @@ class Core:
     """The flows, the names and the nursery behind the stores of one client.
 
     Attributes:
-        reads: Carries reads out.
-        writes: Carries writes out.
+        guard: Refuses calls from other loops; whoever takes a flow has asked it.
+        read_flow: Carries reads out.
+        write_flow: Carries writes out.
         names: Chooses policies.
         synced: Stores that replicate.
         nursery: Where Observables run.
         live_queries: Live queries, None when there is no local database.
     """
 
-    reads: ReadFlow
-    writes: WriteFlow
+    guard: LoopGuard
+    read_flow: ReadFlow
+    write_flow: WriteFlow
     names: PolicyNames
     synced: frozenset[str]
     nursery: trio.Nursery
     live_queries: LiveQueries | None
+
+    @property
+    def reads(self) -> ReadFlow:
+        """Carries reads out.
+
+        Raises:
+            WrongLoop: The call comes from another loop than the client's.
+            ClosedError: The client is closed.
+        """
+        self.guard.check()
+        return self.read_flow
+
+    @property
+    def writes(self) -> WriteFlow:
+        """Carries writes out; the same errors."""
+        self.guard.check()
+        return self.write_flow
 
     @property
     def live(self) -> LiveQueries:
@@ -39,7 +59,10 @@ class Core:
 
         Raises:
             PluginError: There is no local database to follow.
+            WrongLoop: The call comes from another loop than the client's.
+            ClosedError: The client is closed.
         """
+        self.guard.check()
         if self.live_queries is None:
             raise PluginError("live queries need a local database: add LocalExecution(SQLiteEngine(…)) to plugins")
         return self.live_queries

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import StoredRow
-from atoma.ports.live import Change, Insert, LiveBatch, LiveQueries, Move, Remove, Reset, Update
+from atoma.ports.live import Change, Insert, LiveBatch, Move, Remove, Reset, Update
+from atoma.ports.loops import LoopGuard, lifetime
+from atoma.runtime.core import Core
 from atoma.schema.spec import StoreSpec
 
 T = TypeVar("T")
@@ -66,19 +67,18 @@ class RowView(Generic[T]):
                 return Move(start, end, item)
 
 
-@asynccontextmanager
-async def open_typed_live(
-    live: LiveQueries, spec: StoreSpec[T], query: QuerySpec
-) -> AsyncGenerator[AsyncIterator[LiveBatch[T]]]:
+@lifetime
+async def live(core: Core, spec: StoreSpec[T], query: QuerySpec) -> AsyncGenerator[AsyncIterator[LiveBatch[T]]]:
     """``LiveQueries.open_live`` with model instances; the same promises."""
-    async with live.open_live(spec.name, query) as batches:
-        yield _TypedBatches(batches, RowView(spec))
+    async with core.live.open_live(spec.name, query) as batches:
+        yield _TypedBatches(batches, RowView(spec), core.guard)
 
 
 class _TypedBatches(Generic[T]):
     """An iterator, not a generator: one that is left half-read has nothing to clean up."""
 
-    def __init__(self, batches: AsyncIterator[LiveBatch[StoredRow]], view: RowView[T]) -> None:
+    def __init__(self, batches: AsyncIterator[LiveBatch[StoredRow]], view: RowView[T], guard: LoopGuard) -> None:
+        self._guard = guard
         self._batches = batches
         self._view = view
 
@@ -86,4 +86,5 @@ class _TypedBatches(Generic[T]):
         return self
 
     async def __anext__(self) -> LiveBatch[T]:
+        self._guard.check_loop()
         return self._view.apply(await anext(self._batches))

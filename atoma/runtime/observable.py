@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, TypeVar
 
 import trio
 
 from atoma.errors import ClosedError, ConfigurationError, Overloaded
 from atoma.ports.live import LiveBatch, apply_batch
+from atoma.ports.loops import LoopGuard, lifetime
 
 if TYPE_CHECKING:
     from reactivex import Observable, abc
@@ -42,7 +43,7 @@ Overflow: TypeAlias = Literal["error", "drop_new", "drop_old", "latest"]
 CHANNEL_BUFFER = 64
 
 
-def observe_live(open_live: OpenLive[T], nursery: trio.Nursery) -> Observable[tuple[T, ...]]:
+def observe_live(open_live: OpenLive[T], nursery: trio.Nursery, guard: LoopGuard) -> Observable[tuple[T, ...]]:
     """A cold Observable of the whole result: once at first, then again after each step that changed it.
 
     Each ``subscribe`` opens a live query of its own in a task of ``nursery``; disposing it cancels that task. Rows that
@@ -60,10 +61,10 @@ def observe_live(open_live: OpenLive[T], nursery: trio.Nursery) -> Observable[tu
                 rows = apply_batch(rows, batch)
                 emit(rows)
 
-    return _observable(produce, nursery)
+    return _observable(produce, nursery, guard)
 
 
-def observe_batches(open_live: OpenLive[T], nursery: trio.Nursery) -> Observable[LiveBatch[T]]:
+def observe_batches(open_live: OpenLive[T], nursery: trio.Nursery, guard: LoopGuard) -> Observable[LiveBatch[T]]:
     """A cold Observable of the batches themselves; the first one is a ``Reset``. Otherwise as :func:`observe_live`."""
 
     async def produce(emit: Emit[LiveBatch[T]]) -> None:
@@ -71,7 +72,7 @@ def observe_batches(open_live: OpenLive[T], nursery: trio.Nursery) -> Observable
             async for batch in batches:
                 emit(batch)
 
-    return _observable(produce, nursery)
+    return _observable(produce, nursery, guard)
 
 
 class _Feed(Generic[V]):
@@ -126,15 +127,16 @@ class _Feed(Generic[V]):
             self.dispose()
 
 
-def _observable(produce: Produce[V], nursery: trio.Nursery) -> Observable[V]:
+def _observable(produce: Produce[V], nursery: trio.Nursery, guard: LoopGuard) -> Observable[V]:
     from reactivex import Observable
     from reactivex.disposable import Disposable
 
     def subscribe(observer: abc.ObserverBase[V], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+        guard.check()  # reactivex hands what is raised here to ``on_error``
         feed = _Feed(observer)
         try:
             nursery.start_soon(feed.run, produce)
-        except RuntimeError as error:  # reactivex hands what is raised here to ``on_error``
+        except RuntimeError as error:
             raise ClosedError("the client is closed; nothing can be observed any more") from error
         return Disposable(feed.dispose)
 
@@ -210,7 +212,7 @@ def _foreign_thread() -> ConfigurationError:
     return ConfigurationError("an Observable emitted in another thread: give its time operators the TrioScheduler")
 
 
-@asynccontextmanager
+@lifetime
 async def to_channel(
     observable: Observable[T],
     *,

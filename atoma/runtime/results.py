@@ -22,6 +22,7 @@ from atoma.errors import (
     ValidationError,
     WriteRejected,
 )
+from atoma.ports.loops import LoopGuard
 
 T = TypeVar("T")
 
@@ -59,7 +60,7 @@ class WriteHandle(Generic[T]):
         changed: Whether the write changed anything.
     """
 
-    __slots__ = ("_decode", "_meta", "_receipt", "_row", "_value", "changed", "id", "version")
+    __slots__ = ("_decode", "_guard", "_meta", "_receipt", "_row", "_value", "changed", "id", "version")
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class WriteHandle(Generic[T]):
         decode: Callable[[str, RowImage], T],
         meta: ExecutionMeta,
         receipt: Receipt | None,
+        guard: LoopGuard,
     ) -> None:
         self.id = item.id
         self.version = item.version
@@ -76,6 +78,7 @@ class WriteHandle(Generic[T]):
         self._decode: Callable[[str, RowImage], T] | None = decode
         self._value: T | None = None
         self._receipt = receipt
+        self._guard = guard
 
     def __repr__(self) -> str:
         return f"WriteHandle(id={self.id!r}, state={self.state!r})"
@@ -114,12 +117,17 @@ class WriteHandle(Generic[T]):
 
         Raises:
             WriteRejected: The hub refused it; base, mine and theirs are in the inbox.
+            WrongLoop: The call comes from another loop than the client's.
         """
-        return 0 if self._receipt is None else await self._receipt.wait(observed=False)
+        return await self._wait(observed=False)
 
     async def observed(self) -> int:
         """As :meth:`accepted`, and wait until the confirmed base of this device holds the write."""
-        return 0 if self._receipt is None else await self._receipt.wait(observed=True)
+        return await self._wait(observed=True)
+
+    async def _wait(self, *, observed: bool) -> int:
+        self._guard.check_loop()
+        return 0 if self._receipt is None else await self._receipt.wait(observed=observed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from atoma.errors import ConfigurationError, PluginError, WriteUnknown
 from atoma.ports.environment import Environment
 from atoma.ports.execution import QueryPort, ResolvePort, WritePort
 from atoma.ports.live import LiveQueries
+from atoma.ports.loops import LoopGuard
 from atoma.runtime.core import Core
 from atoma.runtime.flows.commit import WriteCommitFlow
 from atoma.runtime.flows.optimism import LayeredWrites
@@ -44,6 +45,7 @@ class Runtime:
         environment: Draws ids.
         synced: Stores that replicate.
         nursery: Where Observables run, and where the authority is asked about what is shown already.
+        guard: Refuses calls from other loops.
         reach: How far the writes of a policy go; None when every write is answered by the port.
         emit: Tells the listeners.
         resolve: Finds out what became of writes; None when nobody can be asked.
@@ -61,6 +63,7 @@ class Runtime:
         environment: Environment,
         synced: frozenset[str],
         nursery: trio.Nursery,
+        guard: LoopGuard,
         reach: Callable[[str], WriteReach] | None = None,
         emit: Callable[[Event], None] = lambda event: None,
         resolve: ResolvePort | None = None,
@@ -83,8 +86,9 @@ class Runtime:
         self._resolves = None if resolve is None else ResolveFlow(resolve, writeback.apply, layered, traces)
         commit = WriteCommitFlow(write, writeback, layered)
         self.core = Core(
-            reads=ReadFlow(query, names, traces, writeback),
-            writes=WriteFlow(commit, names, environment.ids, traces, schema),
+            guard=guard,
+            read_flow=ReadFlow(query, names, traces, writeback),
+            write_flow=WriteFlow(commit, names, environment.ids, traces, schema),
             names=names,
             synced=synced,
             nursery=nursery,
@@ -106,6 +110,7 @@ class Runtime:
 
     async def resolve(self, write: WriteUnknown | str, policy: str | None = None) -> Resolution:
         """What became of a write whose answer was lost; see :meth:`atoma.Client.resolve`."""
+        self.core.guard.check()
         if self._resolves is None:
             raise PluginError("this runtime was made without a way to resolve writes")
         return await self._resolves.resolve(write, policy)

@@ -8,7 +8,6 @@ import logging
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from reactivex.scheduler.periodicscheduler import PeriodicScheduler
 
 from atoma.errors import ClosedError, Overloaded
 from atoma.ports.environment import Environment
+from atoma.ports.loops import lifetime
 
 log = logging.getLogger("atoma.rx")
 
@@ -157,7 +157,7 @@ class TrioScheduler(PeriodicScheduler):
         self._timed.clear()
 
 
-@asynccontextmanager
+@lifetime
 async def open_rx_scheduler(environment: Environment, *, limit: int = ACTIONS_MAX) -> AsyncGenerator[TrioScheduler]:
     """A scheduler that works for as long as the block runs; what is left then is forgotten.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
 
 import trio
@@ -23,6 +22,7 @@ from atoma.contracts.execution import (
 from atoma.contracts.query import QuerySpec
 from atoma.errors import AtomaError, ConflictError, NotFoundError, QueryError, ValidationError
 from atoma.ports.live import LiveBatch
+from atoma.ports.loops import Lifetime
 from atoma.query.builder import Query, bind, encode_cursor
 from atoma.runtime.core import Core
 from atoma.runtime.entries import (
@@ -36,7 +36,7 @@ from atoma.runtime.entries import (
     upsert_entry,
 )
 from atoma.runtime.flows.read import MergeMode
-from atoma.runtime.live import open_typed_live
+from atoma.runtime.live import live
 from atoma.runtime.observable import observe_live
 from atoma.runtime.results import ItemResult, ItemResults, ManyResult, Page, WriteHandle, error_of
 from atoma.schema.spec import StoreSpec
@@ -153,7 +153,7 @@ class Store(Generic[T]):
 
     # following
 
-    def live(self, query: Query = EVERYTHING) -> AbstractAsyncContextManager[AsyncIterator[LiveBatch[T]]]:
+    def live(self, query: Query = EVERYTHING) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
 
         A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription.
@@ -161,7 +161,7 @@ class Store(Generic[T]):
         Raises:
             QueryError: The query does not fit the store.
         """
-        return open_typed_live(self._core.live, self.spec, self._bind(query))
+        return live(self._core, self.spec, self._bind(query))
 
     def observe(self, query: Query = EVERYTHING) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
@@ -169,7 +169,8 @@ class Store(Generic[T]):
         Disposing the subscription ends it; closing the client completes it.
         """
         spec = self._bind(query)
-        return observe_live(lambda: open_typed_live(self._core.live, self.spec, spec), self._core.nursery)
+        core = self._core
+        return observe_live(lambda: live(core, self.spec, spec), core.nursery, core.guard)
 
     # writing
 
@@ -363,7 +364,7 @@ class Store(Generic[T]):
 
     def _handle(self, result: WriteResult, index: int, item: WriteItemResult) -> WriteHandle[T | None]:
         receipt = as_receipt(result.receipts[index]) if result.receipts else None
-        return WriteHandle(item, self.spec.decode, result.meta, receipt)
+        return WriteHandle(item, self.spec.decode, result.meta, receipt, self._core.guard)
 
     async def _write_many(
         self,
@@ -377,6 +378,7 @@ class Store(Generic[T]):
         make_many: Callable[[Sequence[V]], list[WriteEntry]] | None = None,
     ) -> ManyResult[T]:
         """Validate item by item; what is valid is one unit (none of it when ``atomic`` and one is not)."""
+        writes = self._core.writes
         made: list[ItemResult[T] | None] = []
         entries: list[WriteEntry] = []
         if not is_a(items, Iterable):
@@ -395,9 +397,7 @@ class Store(Generic[T]):
                 self._validate(part, make, atomic, entries, made)
         if not entries:
             return ManyResult("rejected" if made else "confirmed", tuple(_done(made)), ExecutionMeta())
-        result = await self._core.writes.write(
-            entries, policy=policy, confirm=confirm, atomic=atomic, durability=durability
-        )
+        result = await writes.write(entries, policy=policy, confirm=confirm, atomic=atomic, durability=durability)
         status: WriteStatus = result.status
         if len(entries) < len(made) and status == "confirmed":
             status = "partial"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
 
@@ -12,6 +11,7 @@ from atoma.contracts.overlay import replay
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import StoredRow
 from atoma.errors import ClosedError, ConflictError, NotFoundError, PolicyNotAllowed, ValidationError
+from atoma.ports.loops import lifetime
 from atoma.query.builder import Query, bind
 from atoma.query.evaluate import evaluate
 from atoma.runtime.core import Core
@@ -62,9 +62,10 @@ class Transaction:
         self._core.writes.schema.store(spec.name)
         return TransactionStore(self, spec)
 
-    @asynccontextmanager
+    @lifetime
     async def savepoint(self) -> AsyncGenerator[Transaction]:
         """A nested part: raising inside takes back what it buffered, and only that."""
+        self._core.guard.check_loop()
         entries, rows = len(self._entries), dict(self._rows)
         try:
             yield self
@@ -76,6 +77,7 @@ class Transaction:
     async def __aenter__(self) -> Self:
         if self._used:
             raise ClosedError("a transaction object is used once; call client.transaction() again")
+        self._core.guard.check()
         self._open = self._used = True
         return self
 
@@ -117,6 +119,7 @@ class Transaction:
 
     def buffer(self, entry: WriteEntry, scope: str) -> None:
         """Add an entry and let later reads see it."""
+        self._core.guard.check_loop()
         if not self._open:
             raise ClosedError("the transaction is over; write inside its `async with` block")
         key = (entry.store, entry.id)

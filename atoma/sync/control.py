@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager
 
 from atoma.contracts.overlay import ClientIdentity
 from atoma.errors import AtomaError
 from atoma.ports.keys import PortKey
 from atoma.ports.local import LocalTx
+from atoma.ports.loops import Lifetime, LoopGuard
 from atoma.sync.failures import Remedy, error_from, remedy
 from atoma.sync.inbox import Inbox
 from atoma.sync.replica import Replica
@@ -22,6 +22,7 @@ class SyncControl:
     def __init__(self, replica: Replica, supervisor: Supervisor) -> None:
         self._replica = replica
         self._supervisor = supervisor
+        self._guard = LoopGuard("replication")
         self._inbox = Inbox(replica.database, replica.apply)
 
     @property
@@ -36,22 +37,27 @@ class SyncControl:
 
     def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
         """Call ``listener`` with the status now and after every change; returns the undo."""
+        self._guard.check()
         return self._replica.board.subscribe(listener)
 
-    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[SyncStatus]]:
+    def watch(self) -> Lifetime[AsyncIterator[SyncStatus]]:
         """Iterate over the status: now, then the latest after every change; a slow reader skips some."""
+        self._guard.check()
         return self._replica.board.watch()
 
     def poke(self) -> None:
         """Try now whatever waits for its next attempt."""
+        self._guard.check()
         self._supervisor.poke()
 
     def pause(self) -> None:
         """Disconnect and stay so until :meth:`resume`. Local reads and writes go on; the outbox is kept."""
+        self._guard.check()
         self._supervisor.pause()
 
     def resume(self) -> None:
         """Connect again."""
+        self._guard.check()
         self._supervisor.resume()
 
     async def sync_once(self) -> None:
@@ -62,6 +68,7 @@ class SyncControl:
         Raises:
             AtomaError: The attempt failed, or the hub refuses a scope; the outbox is kept and a later attempt goes on.
         """
+        self._guard.check()
         supervisor = self._supervisor
         if supervisor.running and {"push", "pull"} <= supervisor.lanes:
             await self._wait(failing=True)
@@ -78,6 +85,7 @@ class SyncControl:
         Waits through failures and re-connections; the caller's cancel scope is the limit. What a mode does not do
         (pushing in ``pull-only``, pulling in ``push-only``), and scopes the hub refuses, are not waited for.
         """
+        self._guard.check()
         await self._wait(failing=False)
 
     def _refused(self, scope: str) -> AtomaError | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Literal, TypeAlias
 
 import msgspec
 
 from atoma.contracts.overlay import SubscriptionState
 from atoma.contracts.values import ErrorInfo
+from atoma.ports.loops import lifetime
 from atoma.sync.wake import Bell
 
 SyncState: TypeAlias = Literal["offline", "connecting", "online", "stalled", "stopped"]
@@ -120,7 +120,7 @@ class StatusBoard:
             await self._bell.next.wait()
         return self._status
 
-    @asynccontextmanager
+    @lifetime
     async def watch(self) -> AsyncGenerator[AsyncIterator[SyncStatus]]:
         """Iterate over the status: the current one first, then the latest after every change.
 

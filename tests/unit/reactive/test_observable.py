@@ -19,6 +19,7 @@ from reactivex.subject import Subject
 from atoma.errors import ClosedError, ConfigurationError, Overloaded, StoreError
 from atoma.ports import Insert, LiveBatch, Remove, Reset, Update
 from atoma.ports.environment import seeded_environment
+from atoma.ports.loops import LoopGuard
 from atoma.runtime.observable import Overflow, observe_batches, observe_live, to_channel
 from atoma.runtime.rx_scheduler import open_rx_scheduler
 
@@ -97,11 +98,11 @@ class Log(ObserverBase[Any]):
 async def test_snapshots_and_batches_until_disposed() -> None:
     live, snapshots, batches = Live(), Log(), Log()
     async with trio.open_nursery() as nursery:
-        rows = observe_live(live, nursery)
+        rows = observe_live(live, nursery, LoopGuard("the client"))
         await live.deliver()
         assert live.opened == 0  # cold
         first = rows.subscribe(snapshots)
-        second = observe_batches(live, nursery).subscribe(batches)
+        second = observe_batches(live, nursery, LoopGuard("the client")).subscribe(batches)
         await live.deliver(*STEPS)
         assert (snapshots.values, batches.values, live.open) == (SNAPSHOTS, STEPS, 2)
         first.dispose()
@@ -120,7 +121,7 @@ async def test_snapshots_and_batches_until_disposed() -> None:
 async def test_dispose_before_the_task_ran_tells_nothing() -> None:
     live, log = Live(), Log()
     async with trio.open_nursery() as nursery:
-        observe_live(live, nursery).subscribe(log).dispose()
+        observe_live(live, nursery, LoopGuard("the client")).subscribe(log).dispose()
         await live.deliver(*STEPS)
     assert (log.values, log.errors, log.completed, live.open) == ([], [], 0, 0)
 
@@ -128,7 +129,7 @@ async def test_dispose_before_the_task_ran_tells_nothing() -> None:
 async def test_an_observer_that_disposes_itself_stops_at_once() -> None:
     live, log = Live(), Log()
     async with trio.open_nursery() as nursery:
-        observe_live(live, nursery).pipe(ops.take(1)).subscribe(log)
+        observe_live(live, nursery, LoopGuard("the client")).pipe(ops.take(1)).subscribe(log)
         await live.deliver(*STEPS)
         assert live.open == 0
     assert (log.values, log.completed) == (SNAPSHOTS[:1], 1)
@@ -138,9 +139,9 @@ async def test_errors_and_ends_reach_every_observer() -> None:
     live, failed, finished = Live(), Log(), Log()
     error = StoreError("the disk is gone")
     async with trio.open_nursery() as nursery:
-        observe_live(live, nursery).subscribe(failed)
+        observe_live(live, nursery, LoopGuard("the client")).subscribe(failed)
         await live.deliver(STEPS[0], error)
-        observe_live(live, nursery).subscribe(finished)
+        observe_live(live, nursery, LoopGuard("the client")).subscribe(finished)
         await live.deliver(STEPS[0])
         await live.finish()
     assert (failed.values, failed.errors, failed.completed) == (SNAPSHOTS[:1], [error], 0)
@@ -150,8 +151,8 @@ async def test_errors_and_ends_reach_every_observer() -> None:
 async def test_an_observer_that_raises_loses_its_subscription_only(caplog: pytest.LogCaptureFixture) -> None:
     live, other = Live(), Log()
     async with trio.open_nursery() as nursery:
-        observe_live(live, nursery).subscribe(lambda rows: print(rows[5]))
-        observe_live(live, nursery).subscribe(other)
+        observe_live(live, nursery, LoopGuard("the client")).subscribe(lambda rows: print(rows[5]))
+        observe_live(live, nursery, LoopGuard("the client")).subscribe(other)
         with caplog.at_level(logging.ERROR, "atoma.rx"):
             await live.deliver(*STEPS)
         assert (other.values, live.open) == (SNAPSHOTS, 1)
@@ -162,7 +163,7 @@ async def test_an_observer_that_raises_loses_its_subscription_only(caplog: pytes
 async def test_closing_the_nursery_tells_observers_that_it_is_over() -> None:
     live, log, late = Live(), Log(), Log()
     async with trio.open_nursery() as nursery:
-        rows = observe_live(live, nursery)
+        rows = observe_live(live, nursery, LoopGuard("the client"))
         rows.subscribe(log)
         await live.deliver(STEPS[0])
         nursery.cancel_scope.cancel()
@@ -178,7 +179,7 @@ async def test_operators_on_virtual_time() -> None:
     live, log = Live(), Log()
     threads = threading.active_count()
     async with trio.open_nursery() as nursery, open_rx_scheduler(seeded_environment(1)) as scheduler:
-        rows = observe_live(live, nursery)
+        rows = observe_live(live, nursery, LoopGuard("the client"))
         both = rx.combine_latest(rows.pipe(ops.map(len)), rows.pipe(ops.debounce(5.0, scheduler)))
         handle = both.subscribe(log, scheduler=scheduler)
         await live.deliver(*STEPS)
@@ -193,7 +194,7 @@ async def test_operators_on_virtual_time() -> None:
 async def test_a_channel_reads_an_observable_and_unsubscribes() -> None:
     live = Live()
     async with trio.open_nursery() as nursery:
-        async with to_channel(observe_live(live, nursery)) as channel:
+        async with to_channel(observe_live(live, nursery, LoopGuard("the client"))) as channel:
             await live.deliver(*STEPS)
             assert [await anext(channel) for _ in STEPS] == SNAPSHOTS
             with trio.move_on_after(5) as scope:

@@ -33,6 +33,7 @@ from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ConflictError, ConnectFailed, QueryError, UnknownPolicy, ValidationError, WriteRejected
 from atoma.ports import ApplyPort, Environment, LocalTx, QueryPort, WritePort
 from atoma.ports.execution import Origin
+from atoma.ports.loops import LoopGuard
 from atoma.query import Query, col
 from atoma.runtime import Runtime
 from atoma.runtime.flows.apply import ApplyFlow
@@ -95,6 +96,7 @@ async def open_runtime(port: Scripted, apply: ApplyPort | None = None) -> AsyncG
             environment=Environment(),
             synced=frozenset(),
             nursery=nursery,
+            guard=LoopGuard("the client"),
         )
         nursery.cancel_scope.cancel()
 

@@ -22,6 +22,7 @@ from atoma.contracts.execution import (
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ConflictError, NotFoundError
 from atoma.ports import Environment
+from atoma.ports.loops import LoopGuard
 from atoma.query import Query, col
 from atoma.query.evaluate import evaluate
 from atoma.runtime import Runtime
@@ -104,6 +105,7 @@ async def opened() -> AsyncGenerator[Runtime]:
             environment=Environment(),
             synced=frozenset(),
             nursery=nursery,
+            guard=LoopGuard("the client"),
         )
         nursery.cancel_scope.cancel()
 

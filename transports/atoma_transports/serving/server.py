@@ -6,7 +6,6 @@ import errno
 import logging
 import ssl
 from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -14,6 +13,7 @@ import trio
 
 from atoma.errors import ConfigurationError, ProtocolError
 from atoma.ports import AdmitsLoopback, ServiceHost
+from atoma.ports.loops import lifetime
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.hosts import is_loopback
 from atoma_transports._channel.limits import ChannelLimits
@@ -65,7 +65,7 @@ class _Port:
         return next((face for face in self.faces if face.speaks(head)), None)
 
 
-@asynccontextmanager
+@lifetime
 async def open_server(
     host: ServiceHost,
     address: str,
