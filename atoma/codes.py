@@ -165,6 +165,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "SCHEMA": Code("a store declaration cannot be used", "local", "program", "undone"),
         "PLUGIN": Code("a plugin is malformed, or two claim one name", "local", "program", "undone"),
         "TOPOLOGY": Code("the start-up check found faults", "local", "program", "undone"),
+        "WRONG_LOOP": Code("called from another loop than the one it lives in", "local", "program", "undone"),
+        "NOT_ENTERED": Code("used without `async with`", "local", "program", "undone"),
         "UNKNOWN_STORE": Code("no store has that name", "local", "program", "undone"),
         "UNKNOWN_POLICY": Code("no policy has that name", "local", "program", "undone"),
         "POLICY_NOT_ALLOWED": Code("this store may not use that policy", "local", "program", "undone"),

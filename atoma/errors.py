@@ -49,6 +49,7 @@ Trio's own ``Cancelled``.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from atoma.codes import CODES, Help, row
@@ -152,11 +153,7 @@ class NotEntered(ConfigurationError, AttributeError):
 
 
 class UnknownStore(ConfigurationError):
-    """No store of that name is declared in the schema.
-
-    Attributes:
-        store: The name that was asked for.
-    """
+    """No store of that name is declared in the schema; ``store`` is the name that was asked for."""
 
     code = "UNKNOWN_STORE"
 
@@ -166,11 +163,7 @@ class UnknownStore(ConfigurationError):
 
 
 class UnknownPolicy(ConfigurationError):
-    """No policy of that name is registered, or one of its nodes is missing.
-
-    Attributes:
-        policy: The name that was asked for.
-    """
+    """No policy of that name is registered, or one of its nodes is missing; ``policy`` is the name that was asked for."""
 
     code = "UNKNOWN_POLICY"
 
@@ -195,6 +188,7 @@ class PolicyNotAllowed(ConfigurationError):
         self.store = store
 
 
+@dataclass(frozen=True, slots=True)
 class Problem:
     """One fault of the start-up check with what to do about it.
 
@@ -204,15 +198,9 @@ class Problem:
         remedy: What to change.
     """
 
-    __slots__ = ("code", "message", "remedy")
-
-    def __init__(self, code: str, message: str, remedy: str) -> None:
-        self.code = code
-        self.message = message
-        self.remedy = remedy
-
-    def __repr__(self) -> str:
-        return f"Problem({self.code}: {self.message})"
+    code: str
+    message: str
+    remedy: str
 
     def __str__(self) -> str:
         return f"[{self.code}] {self.message} — {self.remedy}"

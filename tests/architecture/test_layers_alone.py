@@ -51,6 +51,7 @@ class Node:
 """
 
 RUNTIME = """
+from atoma.ports.loops import LoopGuard
 from atoma.runtime import Runtime
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
@@ -62,6 +63,7 @@ async def main():
             SCHEMA, query=port, write=port, writeback=WriteBack(None, frozenset()), live=None,
             names=PolicyNames("here", {}, frozenset({"here"})), environment=Environment(), synced=frozenset(),
             nursery=nursery,
+            guard=LoopGuard("the client"),
         )
         notes = runtime.store(NOTES)
         assert (await notes.insert(Note(id="1", text="x"))).value == Note(id="1", text="x")

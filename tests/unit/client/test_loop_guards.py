@@ -280,7 +280,7 @@ async def test_a_lifetime_without_async_with_says_so(name: str) -> None:
 async def test_a_live_query_without_async_with_says_so() -> None:
     async with everything_open() as opened:
         with pytest.raises(NotEntered, match=r"async with live\(…\) as it"):
-            async for _ in opened.client.store(NOTES).live():
+            async for _ in opened.client.store(NOTES).live():  # pyright: ignore[reportGeneralTypeIssues]
                 pass
 
 
