@@ -53,9 +53,12 @@ class LoopGuard:
             WrongLoop: Another loop runs here, or none.
             ClosedError: What is guarded has been closed.
         """
-        self.check_loop()
-        if self._closed:
-            raise ClosedError(f"{self._what} is closed")
+        try:
+            if trio.lowlevel.current_trio_token() is self._token and not self._closed:
+                return
+        except RuntimeError:
+            pass
+        self._refuse()
 
     def check_loop(self) -> None:
         """As :meth:`check`, and what is closed may be used: it waits for nothing any more.
