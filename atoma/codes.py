@@ -35,6 +35,10 @@ Help: TypeAlias = Literal[
 ]
 """What helps against an error; :data:`HELP` says each in a sentence."""
 
+Waits: TypeAlias = Literal["", "online", "offline", "stalled", "scope"]
+"""Where it is seen that an error keeps replication waiting: the state in the status meanwhile, ``scope`` when one scope alone
+stands still; empty for an error that keeps nothing waiting."""
+
 Verdict: TypeAlias = Literal["applied", "refused", "denied", "undone", "unknown"]
 """What an error says about a write: ``applied`` it was done; ``refused`` it was judged and will not be done, whichever copy
 comes; ``denied`` this copy was not let in, which says nothing about an earlier one; ``undone`` nothing was done and nothing
@@ -71,6 +75,7 @@ class Code:
         http: HTTP status of a call that fails with it. Refused items of a write come inside an answer with status 200.
         grpc: gRPC status number of such a call.
         websocket: WebSocket close code, 0 when the connection stays.
+        waits: Where it is seen that it keeps replication waiting.
     """
 
     means: str
@@ -80,6 +85,7 @@ class Code:
     http: int = 409
     grpc: int = 9
     websocket: int = 0
+    waits: Waits = ""
 
     @property
     def retryable(self) -> bool:
@@ -90,27 +96,50 @@ class Code:
 CODES: Mapping[str, Code] = MappingProxyType(
     {
         # the token
-        "UNAUTHENTICATED": Code("the token is missing or wrong", "auth", "login", "denied", 401, 16, 4401),
-        "AUTH_EXPIRED": Code("the token was good once", "auth", "login", "denied", 401, 16, 4401),
+        "UNAUTHENTICATED": Code(
+            "the token is missing or wrong", "auth", "login", "denied", 401, 16, 4401, waits="stalled"
+        ),
+        "AUTH_EXPIRED": Code("the token was good once", "auth", "login", "denied", 401, 16, 4401, waits="stalled"),
         # may not, or cannot, work together
-        "PERMISSION_DENIED": Code("you may not do this here", "session", "rights", "denied", 403, 7, 4403),
+        "PERMISSION_DENIED": Code(
+            "you may not do this here", "session", "rights", "denied", 403, 7, 4403, waits="scope"
+        ),
         "SCHEMA_TOO_OLD": Code("the device's schema is too old for the hub", "session", "upgrade", "undone"),
-        "SCHEMA_TOO_NEW": Code("the device's schema is newer than the hub's", "session", "upgrade", "undone"),
-        "HUB_MISMATCH": Code("the device belongs to another hub", "session", "program", "undone"),
+        "SCHEMA_TOO_NEW": Code(
+            "the device's schema is newer than the hub's", "session", "upgrade", "undone", waits="stalled"
+        ),
+        "HUB_MISMATCH": Code("the device belongs to another hub", "session", "program", "undone", waits="stalled"),
         # do not understand each other
-        "PROTO_UNSUPPORTED": Code("no common version of the protocol", "protocol", "upgrade", "undone", 426, 12, 4426),
+        "PROTO_UNSUPPORTED": Code(
+            "no common version of the protocol", "protocol", "upgrade", "undone", 426, 12, 4426, waits="stalled"
+        ),
         "FEATURE_REQUIRED": Code("one side lacks what the other needs", "protocol", "upgrade", "undone", 426, 12, 4426),
         "UNIMPLEMENTED": Code("there is no such method here", "protocol", "upgrade", "undone", 501, 12),
-        "MALFORMED": Code("the message cannot be read", "protocol", "program", "refused", 400, 3, 4400),
+        "MALFORMED": Code(
+            "the message cannot be read", "protocol", "program", "refused", 400, 3, 4400, waits="stalled"
+        ),
         "TOO_DEEP": Code("the message is nested too deep", "protocol", "program", "refused", 400, 3, 4400),
         "BAD_CHECKSUM": Code("the message was damaged on its way", "protocol", "program", "undone", 400, 3, 4400),
         # passes
-        "UNAVAILABLE": Code("the hub cannot be reached, or is closing", "transient", "retry", "unknown", 503, 14, 1012),
-        "TIMEOUT": Code("the time for it was used up", "transient", "retry", "unknown", 504, 4),
-        "INTERNAL": Code("the answering side failed; its log says why", "transient", "retry", "unknown", 500, 13, 1011),
-        "BUSY": Code("the database is held by somebody else", "transient", "retry", "undone", 503, 14),
-        "OVERLOADED": Code("a bounded queue is full", "transient", "retry", "undone", 503, 8, 1013),
-        "RATE_LIMITED": Code("too much in too short a time", "transient", "retry", "undone", 429, 8, 1013),
+        "UNAVAILABLE": Code(
+            "the hub cannot be reached, or is closing", "transient", "retry", "unknown", 503, 14, 1012, waits="stalled"
+        ),
+        "TIMEOUT": Code("the time for it was used up", "transient", "retry", "unknown", 504, 4, waits="stalled"),
+        "INTERNAL": Code(
+            "the answering side failed; its log says why",
+            "transient",
+            "retry",
+            "unknown",
+            500,
+            13,
+            1011,
+            waits="stalled",
+        ),
+        "BUSY": Code("the database is held by somebody else", "transient", "retry", "undone", 503, 14, waits="stalled"),
+        "OVERLOADED": Code("a bounded queue is full", "transient", "retry", "undone", 503, 8, 1013, waits="online"),
+        "RATE_LIMITED": Code(
+            "too much in too short a time", "transient", "retry", "undone", 429, 8, 1013, waits="online"
+        ),
         "SLOW_CONSUMER": Code("the answer was not taken in time", "transient", "retry", "undone", 503, 8, 1013),
         "OUT_OF_ORDER": Code("earlier mutations are missing", "transient", "retry", "undone"),
         "HUB_BEHIND": Code("this copy of the hub is not as far yet", "transient", "retry", "undone", 503, 14),
@@ -119,8 +148,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "CANCELLED": Code("the caller has given it up", "transient", "nothing", "unknown"),
         # what the device has of the hub is of no more use
         "SCOPE_REVOKED": Code("the scope is not given out to you any more", "resync", "rights", "denied", 403, 7),
-        "CLIENT_FORKED": Code("the file is a copy, or an older state, of another", "resync", "repair", "undone"),
-        "CLIENT_EXPIRED": Code("the device was away for too long", "resync", "repair", "undone", 410, 5),
+        "CLIENT_FORKED": Code(
+            "the file is a copy, or an older state, of another", "resync", "repair", "undone", waits="stalled"
+        ),
+        "CLIENT_EXPIRED": Code(
+            "the device was away for too long", "resync", "repair", "undone", 410, 5, waits="stalled"
+        ),
         "CURSOR_TOO_OLD": Code("the log behind the cursor is gone", "resync", "resnapshot", "undone", 410, 11),
         "SNAPSHOT_EXPIRED": Code("the log behind the snapshot is gone", "resync", "resnapshot", "undone", 410, 11),
         "CURSOR_AHEAD": Code("the cursor is ahead of the hub", "history", "resnapshot", "undone", 409, 10),
@@ -129,8 +162,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "HANDLE_CHANGED": Code("what the scope gives out has changed", "resync", "resnapshot", "undone", 409, 10),
         "RESYNC": Code("the hub does not recognise the cursor", "resync", "resnapshot", "undone"),
         "HISTORY_MOVED": Code("the hub moved since the session was opened", "history", "retry", "undone"),
-        "HUB_LOST_DATA": Code("the hub was restored from an older state", "history", "repair", "undone"),
-        "WRONG_HUB": Code("the file belongs to another hub or principal", "resync", "repair", "undone"),
+        "HUB_LOST_DATA": Code(
+            "the hub was restored from an older state", "history", "repair", "undone", waits="stalled"
+        ),
+        "WRONG_HUB": Code(
+            "the file belongs to another hub or principal", "resync", "repair", "undone", waits="stalled"
+        ),
         # judgements of one request
         "CONFLICT": Code("the row is there already, or moved", "outcome", "change", "refused"),
         "ALREADY_EXISTS": Code("the id is taken", "outcome", "change", "refused"),
@@ -158,8 +195,8 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "RESULT_MISMATCH": Code("a result does not fit its request", "local", "program", "unknown"),
         "CIRCUIT_OPEN": Code("a breaker refuses calls for now", "local", "retry", "undone"),
         "FALLBACK_EXHAUSTED": Code("every alternative failed", "local", "retry", "undone"),
-        "CONNECT_FAILED": Code("no connection could be made", "local", "retry", "undone"),
-        "CHANNEL_BROKEN": Code("the connection was lost", "local", "retry", "unknown"),
+        "CONNECT_FAILED": Code("no connection could be made", "local", "retry", "undone", waits="offline"),
+        "CHANNEL_BROKEN": Code("the connection was lost", "local", "retry", "unknown", waits="offline"),
         "REMOTE": Code("the other side answered with an error of its own", "local", "operator", "undone"),
         "CONFIGURATION": Code("the program is put together wrongly", "local", "program", "undone"),
         "SCHEMA": Code("a store declaration cannot be used", "local", "program", "undone"),
@@ -172,12 +209,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "POLICY_NOT_ALLOWED": Code("this store may not use that policy", "local", "program", "undone"),
         "STORE": Code("the storage engine failed", "local", "operator", "undone"),
         "CORRUPT": Code("the file is damaged, or of another kind", "local", "operator", "undone"),
-        "DISK_FULL": Code("no space is left", "local", "room", "undone"),
+        "DISK_FULL": Code("no space is left", "local", "room", "undone", waits="stalled"),
         "MIGRATION": Code("the file's schema cannot be brought to the code's", "local", "program", "undone"),
         "CLOSED": Code("the client, hub or engine is closed", "local", "program", "undone"),
         "SYNC": Code("replication failed", "local", "operator", "undone"),
         "OUTBOX_FULL": Code("too many writes are not sent yet", "local", "room", "undone"),
-        "PUSH_STALLED": Code("the hub keeps failing to decide a write", "local", "operator", "undone"),
+        "PUSH_STALLED": Code("the hub keeps failing to decide a write", "local", "operator", "undone", waits="stalled"),
     }
 )
 """Every code by its name."""
@@ -270,5 +307,6 @@ __all__ = [
     "Code",
     "Help",
     "Verdict",
+    "Waits",
     "row",
 ]

@@ -44,6 +44,7 @@ def _remote(call: str, error: AtomaError) -> RemoteError:
         case Overloaded():
             return _transient("OVERLOADED", str(error))
         case StoreBusy():
+            _log.warning("%s: %s", call, error)
             return _transient("BUSY", "the hub's database is busy; nothing was written")
         case DiskFull():
             _log.error("%s: %s", call, error)

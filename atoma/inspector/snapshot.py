@@ -223,6 +223,8 @@ def _lanes(eye: Inspection, status: SyncStatus, now_ms: int) -> list[LaneView]:
         facts["signed in as"] = status.principal
     if status.attempt:
         facts["failed attempts"] = str(status.attempt)
+    if status.helps:
+        facts["what helps"] = status.helps
     if status.next_attempt_ms > now_ms:
         facts["next attempt in"] = f"{-(-(status.next_attempt_ms - now_ms) // 1000)} s"
     error = status.error.message if status.error is not None else ""

@@ -14,6 +14,7 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError, RemoteError, SyncError, TransportError
 from atoma.ports.local import LocalTx
 from atoma.sync.backoff import Backoff
+from atoma.sync.conditions import is_asked_for
 from atoma.sync.failures import HubLostData, Remedy, error_from, remedy
 from atoma.sync.outbox import digest_before
 from atoma.sync.replica import Replica, bounded
@@ -23,7 +24,7 @@ from atoma.sync.settle import Settlement, settle_reply
 SCAN_S = 5.0
 """The outbox is looked at this often, in seconds, even if no bell rang."""
 STALL_FAILURES = 20
-"""After so many failures in a row the status says ``stalled``; pushing is tried again all the same."""
+"""After so many failures in a row the session ends; the next one tries again."""
 
 
 class PushStalled(SyncError):
@@ -58,6 +59,7 @@ class PushLane:
             while True:
                 batch = await self._replica.database.inspect(self._next_batch)
                 if not batch.mutations:
+                    self._goes_on()
                     self._replica.poke_pull(batch.decided)
                     return
                 self._session.pushing = len(batch.mutations) >= self._batch_limit
@@ -93,14 +95,21 @@ class PushLane:
             self._replica.database.show_in_flight(mids, in_flight=False)
         if reply.outcomes:
             session.progressed = True
-            session.push_failed = False
             self._backoff.reset()
+            if reply.error is None:
+                self._goes_on()
         self._replica.settled(work)
         self._replica.bell.ring()
         if reply.error is not None:
             await self._stopped(batch.mutations, reply, reply.error)
         elif not reply.outcomes:
             raise ProtocolError("the hub answered a push with neither outcomes nor an error")
+
+    def _goes_on(self) -> None:
+        """Nothing keeps the outbox waiting any more."""
+        if self._session.push_failed:
+            self._session.push_failed = False
+            self._replica.board.show_online()
 
     async def _take(self, batch: Sequence[PendingMutation], reply: PushReply) -> Settlement:
         """Settle the outcomes in one transaction and remember how far both sides agree."""
@@ -141,6 +150,13 @@ class PushLane:
         await self._replica.apply.apply_writeback(lambda tx: tx.mark_attempt(mids, due, f"{info.code}: {info.message}"))
         if help_by is not Remedy.RETRY:
             raise error
+        self._replica.board.show_failure(
+            info,
+            reason=str(error),
+            state="online" if is_asked_for(info) else "stalled",
+            attempt=self._backoff.failures,
+            next_attempt_ms=due,
+        )
         if self._backoff.failures >= STALL_FAILURES:
             raise PushStalled(f"{self._backoff.failures} pushes failed in a row; the last one with {error}") from error
         await trio.sleep(delay)

@@ -11,6 +11,7 @@ import msgspec
 from atoma.contracts.overlay import SubscriptionState
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.loops import lifetime
+from atoma.sync.conditions import what_helps
 from atoma.sync.wake import Bell
 
 SyncState: TypeAlias = Literal["offline", "connecting", "online", "stalled", "stopped"]
@@ -36,13 +37,18 @@ class ScopeProgress(msgspec.Struct, frozen=True):
     head: int = 0
     error: ErrorInfo | None = None
 
+    @property
+    def helps(self) -> str:
+        """What would let the scope go on, for a person; ``""`` when nothing is needed."""
+        return "" if self.error is None else what_helps(self.error)
+
 
 class SyncStatus(msgspec.Struct, frozen=True):
     """What replication is doing.
 
     Attributes:
-        state: ``offline`` waiting for the next attempt, ``connecting``, ``online``, ``stalled`` something needs
-            attention (it is retried slowly all the same), ``stopped`` paused or closed.
+        state: ``offline`` waiting for the next attempt, ``connecting``, ``online``, ``stalled`` something keeps it from
+            going on (it is tried again all the same), ``stopped`` paused or closed.
         reason: Why, for a person; ``""`` when there is nothing to say.
         pending: Writes the hub has not confirmed in a page yet; an upper bound while earlier ones are in flight.
         scopes: Progress by scope, in the order they were declared.
@@ -60,6 +66,11 @@ class SyncStatus(msgspec.Struct, frozen=True):
     next_attempt_ms: int = 0
     error: ErrorInfo | None = None
     principal: str = ""
+
+    @property
+    def helps(self) -> str:
+        """What helps against :attr:`error`, for a person; ``""`` when nothing is wrong."""
+        return "" if self.error is None else what_helps(self.error)
 
     def scope(self, name: str) -> ScopeProgress:
         """Progress of the scope ``name``; a fresh one when it is not synced."""
@@ -96,6 +107,22 @@ class StatusBoard:
                 listener(status)
             except Exception:
                 _log.exception("a status listener failed")
+
+    def show_failure(
+        self, error: ErrorInfo, *, reason: str, state: SyncState, attempt: int, next_attempt_ms: int
+    ) -> None:
+        """Show why replication does not go on, and when it is tried again."""
+        self.show(
+            msgspec.structs.replace(
+                self._status, state=state, reason=reason, error=error, attempt=attempt, next_attempt_ms=next_attempt_ms
+            )
+        )
+
+    def show_online(self) -> None:
+        """Show that everything works."""
+        self.show(
+            msgspec.structs.replace(self._status, state="online", reason="", next_attempt_ms=0, attempt=0, error=None)
+        )
 
     def show_scope(self, progress: ScopeProgress) -> None:
         """Replace the progress of one scope."""

@@ -160,25 +160,16 @@ class Supervisor:
         return delay
 
     def _show_fault(self, failure: Exception, delay: float, state: SyncState = "stalled") -> None:
-        board = self._replica.board
-        status = msgspec.structs.replace(
-            board.current,
-            state=state,
-            reason=str(failure),
-            attempt=self._backoff.failures,
-            next_attempt_ms=self._replica.environment.wall_ms() + int(delay * 1000),
-            error=info_from(failure),
-        )
         self.failures += 1
         self.last_failure = failure
-        board.show(status)
-        self._replica.bell.ring()
-
-    def _show_online(self) -> None:
-        board = self._replica.board
-        board.show(
-            msgspec.structs.replace(board.current, state="online", reason="", next_attempt_ms=0, attempt=0, error=None)
+        self._replica.board.show_failure(
+            info_from(failure),
+            reason=str(failure),
+            state=state,
+            attempt=self._backoff.failures,
+            next_attempt_ms=self._replica.environment.wall_ms() + int(delay * 1000),
         )
+        self._replica.bell.ring()
 
     async def _attempt(self, work: SessionWork) -> Exception | None:
         """Connect, open a session, do ``work``; the failure it ended with, None when it was done."""
@@ -203,7 +194,7 @@ class Supervisor:
         session = await open_session(self._replica, service)
         self._retry = Wake()  # what was poked for is here; the next failure waits its time
         if session.fault is None:
-            self._show_online()
+            self._replica.board.show_online()
         else:
             self._show_fault(session.fault, STALLED_S)
         try:

@@ -251,7 +251,7 @@ async def test_a_bug_in_a_lane_is_shown_logged_and_tried_again(world: Any, caplo
     async with world.open_hub(), world.open_device("a") as a:
         a.wire.tamper["open"] = bug
         await until(lambda: _is(a.sync.status.state == "stalled"))
-        assert a.sync.status.error == ErrorInfo("INTERNAL", "ZeroDivisionError: planted")
+        assert a.sync.status.error == ErrorInfo("INTERNAL", "ZeroDivisionError: planted", True)
         assert "planted" in caplog.text
         await a.store(world.CARDS).insert(world.Card(id="1"))
         del a.wire.tamper["open"]

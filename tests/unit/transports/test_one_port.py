@@ -198,7 +198,7 @@ async def main():
             head = b"host: localhost\\r\\n"
             key = b"upgrade: websocket\\r\\nconnection: upgrade\\r\\nsec-websocket-version: 13\\r\\n"
             key += b"sec-websocket-key: MDEyMzQ1Njc4OWFiY2RlZg==\\r\\n"
-            print((await first(address, b"GET /v1/notify?scope=a HTTP/1.1\\r\\n" + head + b"\\r\\n")).split()[1].decode())
+            print((await first(address, b"GET /nowhere HTTP/1.1\\r\\n" + head + b"\\r\\n")).split()[1].decode())
             print((await first(address, b"GET /sync HTTP/1.1\\r\\n" + head + key + b"\\r\\n")).split()[1].decode())
             said = await first(address, b"PRI * HTTP/2.0\\r\\n\\r\\nSM\\r\\n\\r\\n" + b"\\0\\0\\0\\4\\0\\0\\0\\0\\0")
             print("refused" if b"not installed" in said else "spoken")
@@ -229,11 +229,11 @@ GRPC = "spoken" if find_face("grpc") is not None else "refused"
 @pytest.mark.parametrize(
     ("missing", "says"),
     [
-        ("", ["200", "101", GRPC, "400"]),
-        ("grpclib", ["200", "101", "refused", "400"]),
+        ("", ["404", "101", GRPC, "400"]),
+        ("grpclib", ["404", "101", "refused", "400"]),
         ("h11", ["501", "501", GRPC, "400"]),  # the library for WebSocket needs it, too
-        ("trio_websocket", ["200", "403", GRPC, "400"]),
-        ("grpclib,trio_websocket", ["200", "403", "refused", "400"]),
+        ("trio_websocket", ["404", "403", GRPC, "400"]),
+        ("grpclib,trio_websocket", ["404", "403", "refused", "400"]),
     ],
 )
 def test_a_library_that_is_missing_takes_one_language_away(missing: str, says: list[str]) -> None:
@@ -246,7 +246,7 @@ def test_without_any_library_there_is_nothing_to_listen_with() -> None:
     assert "no transport is installed" in outcome("grpclib,trio_websocket,h11")[0]
 
 
-@pytest.mark.parametrize(("folder", "says"), [("http", ["501", "101"]), ("grpc", ["200", "101"])])
+@pytest.mark.parametrize(("folder", "says"), [("http", ["501", "101"]), ("grpc", ["404", "101"])])
 def test_a_folder_that_is_deleted_takes_one_language_away(folder: str, says: list[str], tmp_path: Path) -> None:
     copy = tmp_path / "atoma_transports"
     shutil.copytree(Path(atoma_transports.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,0 +1,384 @@
+"""No state without a way out: whatever keeps a device waiting is told at once, with what helps, and ends when that is done."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from atoma.client import open_client
+from atoma.codes import HELP
+from atoma.contracts.sync import OpenReply, PullReply, PushReply
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import AuthenticationError, ProtocolError, RemoteError
+from atoma.hub import AllowLoopback, open_hub
+from atoma.ports import Principal
+from atoma.sync import Sync
+from atoma.sync.conditions import CONDITIONS, condition_code, what_helps
+from atoma.sync.push import STALL_FAILURES
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_stores.sqlite.faults import fault_vfs
+from tests.scenarios.sync.conftest import SCHEMA, SYNCED, Device, Probe, Wire, World
+
+WalkOut = Callable[[World], Awaitable[None]]
+AT_ONCE_S = 2.0
+"""By virtual time, after the call that failed; what has to be waited for, a connection or a lock, comes on top."""
+
+
+async def stuck(device: Device, code: str, *, within_s: float = AT_ONCE_S) -> None:
+    """Wait until the status says that ``code`` keeps the device waiting; it says everything that belongs to it."""
+    condition = CONDITIONS[code]
+    with trio.fail_after(within_s):
+        while True:
+            status = device.sync.status
+            if status.error is not None and condition_code(status.error) == code and status.state == condition.waits:
+                break
+            await trio.sleep(0.01)
+    assert status.reason
+    assert status.helps == HELP[condition.help]
+    assert status.next_attempt_ms > 0
+    assert status.attempt > 0
+
+
+async def free(device: Device, *, poke: bool = True) -> None:
+    """Everything that waited is done, and nothing of the trouble is left in the status."""
+    if poke:
+        device.sync.poke()
+    await device.settle()
+    status = device.sync.status
+    assert (status.state, status.reason, status.error, status.helps) == ("online", "", None, "")
+    assert (status.attempt, status.next_attempt_ms, await device.outbox()) == (0, 0, [])
+    assert "waits" in await device.rows()
+
+
+async def insert(world: World, device: Device) -> None:
+    await device.store(world.CARDS).insert(world.Card(id="waits"))
+
+
+def refuse(code: str, *, retryable: bool = False, info: dict[str, str] | None = None) -> Callable[[Any], Any]:
+    """A hub that answers a call with ``code``."""
+
+    def answer(request: object) -> object:
+        raise RemoteError("planted", remote_code=code, remote_retryable=retryable, info=info)
+
+    return answer
+
+
+def by_push(code: str, *, retryable: bool = True) -> WalkOut:
+    """The hub cannot take writes for a while."""
+
+    async def walk(world: World) -> None:
+        async with world.open_hub(), world.open_device("a") as a:
+            await a.settle()
+            a.wire.tamper["push request"] = refuse(code, retryable=retryable)
+            await insert(world, a)
+            await stuck(a, code)
+            connects = a.wire.connects
+            del a.wire.tamper["push request"]
+            await free(a)
+            assert a.wire.connects == connects, "the session went on"
+
+    return walk
+
+
+def by_open(code: str) -> WalkOut:
+    """The hub refuses the session until somebody has acted."""
+
+    async def walk(world: World) -> None:
+        async with world.open_hub(), world.open_device("a", down=True) as a:
+            a.wire.tamper["open request"] = refuse(code)
+            a.wire.mend()
+            await insert(world, a)
+            a.sync.poke()
+            await stuck(a, code)
+            del a.wire.tamper["open request"]
+            await free(a)
+
+    return walk
+
+
+async def hub_away(world: World) -> None:
+    async with world.open_hub(), world.open_device("a", down=True) as a:
+        await insert(world, a)
+        await stuck(a, "CONNECT_FAILED")
+        a.wire.mend()
+        await free(a)
+
+
+async def cable_pulled(world: World) -> None:
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.settle()
+        a.wire.cut()
+        await insert(world, a)
+        await stuck(a, "CHANNEL_BROKEN")
+        a.wire.mend()
+        await free(a)
+
+
+@asynccontextmanager
+async def hub_on_vfs(world: World, vfs: str) -> AsyncGenerator[None]:
+    store = SQLiteHubStore(world.folder / world.hub_file, vfs=vfs)
+    environment = world.environment("hub")
+    async with open_hub(SCHEMA, store, verifier=AllowLoopback(), environment=environment) as hub:
+        world.hub = hub
+        yield
+
+
+async def disk_full(world: World) -> None:
+    """The hub's disk: what it says is told in the words of a disk, not of a hub that is away."""
+    with fault_vfs("a-full-hub") as plan:
+        async with hub_on_vfs(world, "a-full-hub"), world.open_device("a") as a:
+            await a.settle()
+            plan.fail("write", "full")
+            await insert(world, a)
+            await stuck(a, "DISK_FULL")
+            assert "disk is full" in a.sync.status.reason
+            await trio.sleep(600)  # however often it is tried
+            assert a.sync.status.state in ("stalled", "connecting")
+            plan.heal()
+            await free(a)
+
+
+@asynccontextmanager
+async def held(path: Path) -> AsyncGenerator[None]:
+    """Another program holds the file: a tool that somebody has left open in the middle of a change."""
+    code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN IMMEDIATE'); print(1, flush=True); input()"
+    command = [sys.executable, "-c", code, str(path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdin is not None
+        assert holder.stdout.readline() == "1\n"
+        try:
+            yield
+        finally:
+            holder.stdin.close()
+
+
+async def hub_file_held(world: World) -> None:
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.settle()
+        async with held(world.folder / world.hub_file):
+            await insert(world, a)
+            await stuck(a, "BUSY", within_s=30)
+        await free(a)
+
+
+async def device_file_held(world: World) -> None:
+    """Nothing can be written down meanwhile; what the hub sends waits."""
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("b") as b:
+        await a.settle()
+        async with held(world.folder / "a.db"):
+            await insert(world, b)
+            await stuck(a, "BUSY", within_s=30)
+        await free(a)
+
+
+@asynccontextmanager
+async def device_on_vfs(world: World, vfs: str) -> AsyncGenerator[Device]:
+    wire, probe = Wire(world.running_hub), Probe()
+    engine = LocalExecution(SQLiteEngine(world.folder / "a.db", vfs=vfs))
+    plugins: list[Any] = [engine, probe, wire, Sync(SYNCED, ("main",))]
+    environment = world.environment("a")
+    async with open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client:
+        yield Device("a", client, wire, probe)
+
+
+async def device_disk_full(world: World) -> None:
+    with fault_vfs("a-full-device") as plan:
+        async with world.open_hub(), device_on_vfs(world, "a-full-device") as a, world.open_device("b") as b:
+            await a.settle()
+            plan.fail("write", "full")
+            await insert(world, b)
+            await stuck(a, "DISK_FULL")
+            plan.heal()
+            await free(a)
+
+
+async def no_token(world: World) -> None:
+    def refused(reply: OpenReply) -> OpenReply:
+        raise AuthenticationError("the token has expired")
+
+    async with world.open_hub(), world.open_device("a", down=True) as a:
+        a.wire.tamper["open"] = refused
+        a.wire.mend()
+        await insert(world, a)
+        a.sync.poke()
+        await stuck(a, "UNAUTHENTICATED")
+        del a.wire.tamper["open"]
+        await free(a)
+
+
+async def scope_refused(world: World) -> None:
+    class Rules:
+        access = "none"
+
+        def scope_access(self, principal: Principal, scope: str) -> Any:
+            return "write" if scope == "main" else self.access
+
+    rules = Rules()
+    async with world.open_hub(rules=rules), world.open_device("a", scopes=("main", "secret")) as a:
+        with trio.fail_after(AT_ONCE_S):
+            while (progress := a.sync.status.scope("secret")).error is None:
+                await trio.sleep(0.01)
+        assert progress.error.code == "PERMISSION_DENIED"
+        assert progress.helps == HELP[CONDITIONS["PERMISSION_DENIED"].help]
+        assert a.sync.status.state == "online"
+        rules.access = "write"
+        await insert(world, a)
+        a.sync.pause()
+        a.sync.resume()
+        await free(a)
+        assert a.sync.status.scope("secret").error is None
+
+
+async def wrong_hub(world: World) -> None:
+    """Another hub answers under the address; nothing is sent to it."""
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.settle()
+        own = world.running_hub()
+        other = World(world.folder, seed=2, hub_file="other.db")
+        async with other.open_hub():
+            a.wire.hub = other.running_hub
+            a.wire.cut()
+            await insert(world, a)
+            a.wire.mend()
+            a.sync.poke()
+            await stuck(a, "HUB_MISMATCH")
+            assert a.wire.count("push") == 0
+            a.wire.hub = lambda: own
+            await free(a)
+
+
+async def wrong_user(world: World) -> None:
+    """The token is somebody else's; what is in the file is not sent in their name."""
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.settle()
+        a.wire.principal = "eve"
+        a.wire.cut()
+        await insert(world, a)
+        a.wire.mend()
+        a.sync.poke()
+        await stuck(a, "WRONG_HUB")
+        assert "eve" in a.sync.status.reason
+        assert a.wire.count("push") == 0
+        a.wire.principal = "ann"
+        await free(a)
+
+
+async def one_misreads_the_other(world: World) -> None:
+    def misread(reply: PullReply) -> PullReply:
+        raise ProtocolError("planted: a frame that is none")
+
+    async with world.open_hub(), world.open_device("a", down=True) as a:
+        a.wire.tamper["pull"] = misread
+        a.wire.mend()
+        await insert(world, a)
+        a.sync.poke()
+        await stuck(a, "MALFORMED")
+        del a.wire.tamper["pull"]
+        await free(a)
+
+
+async def hub_that_never_decides(world: World) -> None:
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.settle()
+        a.wire.tamper["push request"] = refuse("INTERNAL", retryable=True)
+        await insert(world, a)
+        await stuck(a, "INTERNAL")
+        await stuck(a, "PUSH_STALLED", within_s=STALL_FAILURES * 60)
+        del a.wire.tamper["push request"]
+        await free(a)
+
+
+async def hub_that_wants_a_pause(world: World) -> None:
+    def later(reply: PushReply) -> PushReply:
+        return PushReply((), 0, ErrorInfo("RATE_LIMITED", "later", True, 7000))
+
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.settle()
+        a.wire.tamper["push"] = later
+        await insert(world, a)
+        await stuck(a, "RATE_LIMITED")
+        del a.wire.tamper["push"]
+        await free(a, poke=False)
+
+
+WAYS_OUT: dict[str, list[WalkOut]] = {
+    "CONNECT_FAILED": [hub_away],
+    "CHANNEL_BROKEN": [cable_pulled],
+    "UNAVAILABLE": [by_push("UNAVAILABLE")],
+    "TIMEOUT": [by_push("TIMEOUT")],
+    "INTERNAL": [by_push("INTERNAL")],
+    "BUSY": [by_push("BUSY"), hub_file_held, device_file_held],
+    "OVERLOADED": [by_push("OVERLOADED")],
+    "RATE_LIMITED": [hub_that_wants_a_pause],
+    "DISK_FULL": [disk_full, device_disk_full],
+    "UNAUTHENTICATED": [no_token],
+    "AUTH_EXPIRED": [by_open("AUTH_EXPIRED")],
+    "PERMISSION_DENIED": [scope_refused],
+    "WRONG_HUB": [wrong_user],
+    "HUB_MISMATCH": [wrong_hub],
+    "SCHEMA_TOO_NEW": [by_open("SCHEMA_TOO_NEW")],
+    "PROTO_UNSUPPORTED": [by_open("PROTO_UNSUPPORTED")],
+    "MALFORMED": [one_misreads_the_other],
+    "PUSH_STALLED": [hub_that_never_decides],
+}
+ELSEWHERE = {
+    "CLIENT_FORKED": "test_repair.py::test_repairs_that_do_not_help_end_in_a_stall_with_the_reason",
+    "CLIENT_EXPIRED": "test_repair.py::test_a_forgotten_device_sends_what_it_has_with_its_dependencies",
+    "HUB_LOST_DATA": "test_resync.py::test_a_hub_that_forgot_what_was_confirmed_is_told_and_nothing_is_sent",
+}
+"""Conditions whose ways out are repairs."""
+WALKS = [(code, walk) for code, walks in WAYS_OUT.items() for walk in walks]
+
+
+@pytest.mark.virtual_time
+@pytest.mark.parametrize(("code", "walk"), WALKS, ids=[f"{code}-{walk.__name__}" for code, walk in WALKS])
+async def test_every_condition_is_told_at_once_and_has_a_way_out(code: str, walk: WalkOut, tmp_path: Path) -> None:
+    await walk(World(tmp_path))
+
+
+def test_no_condition_is_left_out() -> None:
+    assert set(WAYS_OUT) | set(ELSEWHERE) == set(CONDITIONS)
+    for place in ELSEWHERE.values():
+        file, _, name = place.partition("::")
+        assert f"async def {name}(" in (Path(__file__).parent / file).read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs/how-to/sync.md").read_text(encoding="utf-8")
+    rows = [
+        f"| `{code}` | {condition.waits} | {condition.means} | {HELP[condition.help]} |"
+        for code, condition in CONDITIONS.items()
+    ]
+    assert [row for row in rows if row not in page] == []
+
+
+def test_what_is_no_condition_is_helped_by_the_table_of_codes() -> None:
+    assert what_helps(ErrorInfo("CORRUPT", "")) == HELP["operator"]
+    assert what_helps(ErrorInfo("UNAVAILABLE", "", info={"reason": "DISK_FULL"})) == HELP["room"]
+    assert what_helps(ErrorInfo("UNAVAILABLE", "", info={"reason": "CLOSED"})) == HELP["retry"]
+
+
+@pytest.mark.virtual_time
+async def test_a_write_that_the_hub_cannot_take_goes_to_the_inbox_and_the_rest_moves_on(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.open_hub():
+        pass
+    with closing(sqlite3.connect(tmp_path / "hub.db")) as connection:
+        connection.execute(
+            "CREATE TRIGGER no BEFORE INSERT ON cards WHEN NEW.title = 'bad' BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+    async with world.open_hub(), world.open_device("a") as a:
+        for number, title in enumerate(("good", "bad", "good")):
+            await a.store(world.CARDS).insert(world.Card(id=str(number), title=title))
+        await a.settle()
+        assert a.sync.status.state == "online"
+        (entry,) = await a.client.inbox.entries()
+        assert (entry.id, entry.code) == ("1", "CONSTRAINT")
+        assert set(await a.rows()) == {"0", "2"}
