@@ -172,7 +172,7 @@ class SyncCalls:
     def _peer_of(self, call: Call) -> Peer:
         """Who calls: a proxy may pass the calls of many on over one connection."""
         metadata = () if call.metadata is None else call.metadata.items()
-        fields = fields_by_name((name, value) for name, value in metadata if isinstance(value, str))
+        fields = fields_by_name([(name, value) for name, value in metadata if isinstance(value, str)])
         return self._hosting.origins.of(self._hosting.peer, fields)
 
     def _packed(self, reply: msgspec.Struct) -> bytes:

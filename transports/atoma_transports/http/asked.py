@@ -52,7 +52,7 @@ def read_head(head: h11.Request, hosting: Hosting) -> Asked:
     if head.http_version not in (b"1.0", b"1.1"):
         raise HttpError(505, "HTTP/1.1 is spoken here")
     try:
-        fields = fields_by_name((name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers)
+        fields = fields_by_name([(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers])
     except ProtocolError as error:
         raise HttpError(400, str(error)) from None
     if "content-length" in fields and "transfer-encoding" in fields:  # which a proxy on the way may read otherwise

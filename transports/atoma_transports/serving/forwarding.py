@@ -19,6 +19,7 @@ BELIEVED = "x-forwarded-for"
 FORWARDING = (BELIEVED, "forwarded", "x-real-ip", "via")
 """Fields that proxies add: a request that has one of them was made by somebody else than who is connected."""
 HOPS_MAX = 16
+_FORWARDING = frozenset(FORWARDING)
 
 
 class Origins:
@@ -45,7 +46,7 @@ class Origins:
 
     def of(self, connected: Peer, fields: Mapping[str, str]) -> Peer:
         """Who made the request with these header fields, named in lower case, on the connection of ``connected``."""
-        if not any(name in fields for name in FORWARDING):
+        if _FORWARDING.isdisjoint(fields):
             return connected
         address = connected.address
         if BELIEVED in fields and self.is_proxy(address):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
 import trio
@@ -59,13 +59,16 @@ def head_fields(head: bytes) -> list[tuple[str, str]]:
     return [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in lines)]
 
 
-def fields_by_name(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+def fields_by_name(fields: Sequence[tuple[str, str]]) -> dict[str, str]:
     """``fields`` by their lower-case names; the values of one that comes several times, with commas between them.
 
     Raises:
         ProtocolError: One of :data:`ONCE` comes twice.
     """
-    found: dict[str, str] = {}
+    found = {name.lower(): value for name, value in fields}
+    if len(found) == len(fields):
+        return found
+    found.clear()
     for given, value in fields:
         name = given.lower()
         if name not in found:
