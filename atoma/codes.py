@@ -207,7 +207,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "UNKNOWN_STORE": Code("no store has that name", "local", "program", "undone"),
         "UNKNOWN_POLICY": Code("no policy has that name", "local", "program", "undone"),
         "POLICY_NOT_ALLOWED": Code("this store may not use that policy", "local", "program", "undone"),
-        "STORE": Code("the storage engine failed", "local", "operator", "undone"),
+        "STORE": Code("the storage engine failed", "local", "operator", "undone", waits="stalled"),
         "CORRUPT": Code("the file is damaged, or of another kind", "local", "operator", "undone"),
         "DISK_FULL": Code("no space is left", "local", "room", "undone", waits="stalled"),
         "MIGRATION": Code("the file's schema cannot be brought to the code's", "local", "program", "undone"),

@@ -6,7 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from atoma.client import open_client
 from atoma.codes import HELP
 from atoma.contracts.sync import OpenReply, PullReply, PushReply
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AuthenticationError, ProtocolError, RemoteError
+from atoma.errors import AuthenticationError, ProtocolError, RemoteError, StoreError
 from atoma.hub import AllowLoopback, open_hub
 from atoma.ports import Principal
 from atoma.sync import Sync
@@ -61,6 +61,12 @@ async def free(device: Device, *, poke: bool = True) -> None:
 
 async def insert(world: World, device: Device) -> None:
     await device.store(world.CARDS).insert(world.Card(id="waits"))
+
+
+async def insert_another(world: World, device: Device) -> None:
+    """A write of the device itself, which its disk may fail."""
+    with suppress(StoreError):
+        await device.store(world.CARDS).insert(world.Card(id="another"))
 
 
 def refuse(code: str, *, retryable: bool = False, info: dict[str, str] | None = None) -> Callable[[Any], Any]:
@@ -202,6 +208,45 @@ async def device_disk_full(world: World) -> None:
             await free(a)
 
 
+async def hub_disk_fails(world: World) -> None:
+    """Nobody knows what a failed COMMIT left in the file: the hub answers nothing until it is opened again."""
+    stop = trio.Event()
+
+    async def serve(task_status: trio.TaskStatus[None]) -> None:
+        async with hub_on_vfs(world, "a-failing-hub"):
+            task_status.started()
+            await stop.wait()
+
+    with fault_vfs("a-failing-hub") as plan:
+        async with trio.open_nursery() as nursery:
+            await nursery.start(serve)
+            async with world.open_device("a") as a:
+                await a.settle()
+                plan.fail("sync", "io", once=True)
+                await insert(world, a)
+                await stuck(a, "STORE")
+                await trio.sleep(300)
+                assert a.sync.status.state in ("stalled", "connecting")
+                stop.set()
+                await trio.sleep(1)
+                async with world.open_hub():
+                    await free(a)
+
+
+async def device_disk_fails(world: World) -> None:
+    """The same on the device: the next start shows what is in the file, and nothing that was promised is gone."""
+    with fault_vfs("a-failing-device") as plan:
+        async with world.open_hub(), world.open_device("b") as b:
+            async with device_on_vfs(world, "a-failing-device") as a:
+                await a.settle()
+                await insert(world, b)
+                plan.fail("sync", "io", once=True)
+                await insert_another(world, a)
+                await stuck(a, "STORE", within_s=30)
+            async with device_on_vfs(world, "a-failing-device") as a:
+                await free(a)
+
+
 async def no_token(world: World) -> None:
     def refused(reply: OpenReply) -> OpenReply:
         raise AuthenticationError("the token has expired")
@@ -321,6 +366,7 @@ WAYS_OUT: dict[str, list[WalkOut]] = {
     "OVERLOADED": [by_push("OVERLOADED")],
     "RATE_LIMITED": [hub_that_wants_a_pause],
     "DISK_FULL": [disk_full, device_disk_full],
+    "STORE": [hub_disk_fails, device_disk_fails],
     "UNAUTHENTICATED": [no_token],
     "AUTH_EXPIRED": [by_open("AUTH_EXPIRED")],
     "PERMISSION_DENIED": [scope_refused],
