@@ -29,8 +29,6 @@ from atoma.sync import SYNC_CONTROL, SyncControl
 
 T = TypeVar("T")
 
-DEFAULT_POLICY = "direct-local"
-
 
 class Client:
     """An open client. Get one with :func:`open_client`.
@@ -148,7 +146,7 @@ async def open_client(
     schema: Schema,
     *,
     plugins: Sequence[Plugin],
-    policy: str = DEFAULT_POLICY,
+    policy: str | None = None,
     environment: Environment | None = None,
 ) -> AsyncGenerator[Client]:
     """Open a client made of exactly these plugins.
@@ -159,7 +157,8 @@ async def open_client(
     Args:
         schema: The declared stores.
         plugins: What the client is made of; set up in the order of what they need, nothing is added silently.
-        policy: The policy of stores and calls that name none.
+        policy: The policy of stores and calls that name none; None is ``direct-local``, and ``sync-queue`` for stores that
+            replicate. ``topology()`` shows which each store has.
         environment: Clock, ids, randomness, executor; the real ones by default.
 
     Raises:
@@ -241,7 +240,7 @@ def _follow_commits(kernel: ExecutionKernel, schema: Schema, feed: CommitFeed) -
 
 
 def _assemble(
-    schema: Schema, policy: str, planes: Planes, events: EventDispatch, guard: LoopGuard, stack: AsyncExitStack
+    schema: Schema, policy: str | None, planes: Planes, events: EventDispatch, guard: LoopGuard, stack: AsyncExitStack
 ) -> Client:
     environment, synced = planes.environment, planes.synced_stores
     writeback, database = WriteBack(planes.find(APPLY), synced), planes.find(LOCAL_DATABASE)
@@ -259,14 +258,14 @@ def _assemble(
     )
     if isinstance(database, CommitFeed):
         stack.callback(_follow_commits(kernel, schema, database))
-    per_store = {store.name: store.policy for store in schema.stores.values() if store.policy is not None}
+    topology = kernel.topology()
     runtime = Runtime(
         schema,
         query=kernel,
         write=kernel,
         writeback=writeback,
         live=planes.find(LIVE_QUERIES),
-        names=PolicyNames(policy, per_store, frozenset(info.name for info in kernel.topology().policies)),
+        names=PolicyNames(topology.default, topology.stores, frozenset(info.name for info in topology.policies)),
         environment=environment,
         synced=synced,
         nursery=planes.nursery,

@@ -8,18 +8,40 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from atoma.contracts.execution import Step, StepOutcome, WriteEntry, WriteStatus
+from atoma.contracts.execution import Step, StepOutcome, WriteEntry, WriteRequest, WriteStatus
 
 
 @dataclass(frozen=True, slots=True)
 class WriteDispatched:
-    """A write is about to run; a hint, never the outbox."""
+    """A write is about to run; a hint, never the outbox.
 
-    trace_id: str
-    idem: str
-    policy: str
-    entries: tuple[WriteEntry, ...]
+    Attributes:
+        request: The write as its policy carries it out: entries, options, context and key.
+        at: When it began.
+    """
+
+    request: WriteRequest
     at: float = field(default=0.0, compare=False)
+
+    @property
+    def trace_id(self) -> str:
+        """The request's trace id."""
+        return self.request.context.trace_id
+
+    @property
+    def idem(self) -> str:
+        """The write's key; a write whose answer was lost is dispatched again under the same one."""
+        return self.request.idem
+
+    @property
+    def policy(self) -> str:
+        """The policy it runs under."""
+        return self.request.context.policy
+
+    @property
+    def entries(self) -> tuple[WriteEntry, ...]:
+        """Its entries, in the caller's order."""
+        return self.request.entries
 
 
 @dataclass(frozen=True, slots=True)

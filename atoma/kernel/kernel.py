@@ -28,7 +28,7 @@ from atoma.kernel.compiler import compile_query, compile_write
 from atoma.kernel.events import EventDispatch
 from atoma.kernel.explain import Form, explain
 from atoma.kernel.merging import MergeNode
-from atoma.kernel.policy import PolicyRegistry, ready_policies
+from atoma.kernel.policy import DEFAULT, PolicyRegistry, policies_of_stores, ready_policies
 from atoma.kernel.reach import Askable, askable, note_nodes, write_reach
 from atoma.kernel.resolving import resolve_at
 from atoma.kernel.topology import TopologyCheck, node_info
@@ -71,7 +71,8 @@ class ExecutionKernel:
         nursery: Where detached steps run; cancelling it ends them.
         writer: Commits atomic segments (the local database); None without one.
         synced: Stores that replicate.
-        default: Policy of requests and stores that name none.
+        default: Policy of requests and stores that name none; None is ``direct-local``, and ``sync-queue`` for stores
+            that replicate.
         detached: Gets what detached steps bring; None drops it.
         limits: Bounds.
 
@@ -90,13 +91,14 @@ class ExecutionKernel:
         nursery: trio.Nursery,
         writer: AtomicWriter | None = None,
         synced: frozenset[str] = frozenset(),
-        default: str = "direct-local",
+        default: str | None = None,
         detached: DetachedResults | None = None,
         limits: KernelLimits = KernelLimits(),  # noqa: B008 - frozen
     ) -> None:
         every: dict[str, Node | MergeNode] = {"merge": MergeNode(), **nodes}
         self._schema = schema
-        self._default = default
+        self._default = default or DEFAULT
+        self._stores = policies_of_stores(schema, default, synced)
         self._events = events
         self._now = environment.clock
         self._new_trace = environment.traces or environment.ids
@@ -110,11 +112,11 @@ class ExecutionKernel:
             limits=limits,
             synced=synced,
         )
-        checker = TopologyCheck(schema, every, [*ready_policies(nodes), *policies], writer, synced, default)
+        known = [*ready_policies(nodes), *policies]
+        checker = TopologyCheck(every, known, writer, synced, self._default, self._stores)
         checker.check()
         self._barred = checker.barred
         self.policies = PolicyRegistry(checker.policies, checker.unavailable)
-        self._stores = {name: store.policy or default for name, store in schema.stores.items()}
         self._queries: dict[str, Run[QueryRequest, QueryResult]] = {}
         self._writes: dict[str, Run[WriteRequest, WriteResult]] = {}
         self._reaches: dict[str, WriteReach] = {}
@@ -192,7 +194,7 @@ class ExecutionKernel:
         trail = Trail()
         events = self._events
         if events.listeners:
-            events.emit(WriteDispatched(context.trace_id, request.idem, policy, entries, at=self._now()))
+            events.emit(WriteDispatched(request, at=self._now()))
         try:
             result = await run(request, Frame(context.trace_id, context.deadline, trail))
         except BaseException as error:

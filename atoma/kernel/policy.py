@@ -13,7 +13,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from atoma.contracts.policy import Combinator, Policy
 from atoma.errors import UnknownPolicy
@@ -29,7 +29,12 @@ from atoma.kernel.combinators import (
     verdict,
     when_synced,
 )
+from atoma.schema import Schema
 
+DEFAULT = "direct-local"
+"""The client's policy when it names none."""
+REPLICATING = "sync-queue"
+"""The policy of a store that replicates when neither it nor the client names one."""
 LOCAL_QUERY = "local-query"
 LOCAL_WRITE = "local-write"
 OUTBOX = "outbox"
@@ -49,7 +54,7 @@ REFRESH_S = 30.0
 
 def direct_local() -> Policy:
     """The local database and nothing else."""
-    return Policy("direct-local", node(LOCAL_QUERY), node(LOCAL_WRITE))
+    return Policy(DEFAULT, node(LOCAL_QUERY), node(LOCAL_WRITE))
 
 
 def direct_remote(remote: str = SINGLE_REMOTE, *, name: str = "direct-remote") -> Policy:
@@ -112,7 +117,7 @@ def remote_first(remote: str = SINGLE_REMOTE, *, name: str = "remote-first", sec
 
 def sync_queue() -> Policy:
     """The local database; every write is queued for the hub in its own transaction."""
-    return Policy("sync-queue", node(LOCAL_QUERY), _queued())
+    return Policy(REPLICATING, node(LOCAL_QUERY), _queued())
 
 
 def hybrid(remote: str = SINGLE_REMOTE, *, name: str = "hybrid") -> Policy:
@@ -159,6 +164,21 @@ def ready_policies(node_ids: Sequence[str] | Mapping[str, object]) -> list[Polic
         sync_queue(),
         hybrid(single),
     ]
+
+
+def policies_of_stores(schema: Schema, default: str | None, synced: Collection[str]) -> dict[str, str]:
+    """Store name → policy name: the store's own, else the client's, else the one that fits what the store does.
+
+    Args:
+        schema: The declared stores.
+        default: The policy that the client names; None when it names none.
+        synced: Stores that replicate.
+    """
+
+    def fitting(store: str) -> str:
+        return REPLICATING if store in synced else DEFAULT
+
+    return {name: store.policy or default or fitting(name) for name, store in schema.stores.items()}
 
 
 class PolicyRegistry:

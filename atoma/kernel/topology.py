@@ -30,7 +30,6 @@ from atoma.kernel.combinators import (
 from atoma.kernel.policy import OUTBOX, REMOTE_PREFIX, SINGLE_REMOTE, remote_of
 from atoma.kernel.types import NodeInfo
 from atoma.ports import AtomicWriter, MergingNode, QueryNode, Staging, WriteNode
-from atoma.schema import Schema
 
 SideName: TypeAlias = Literal["query", "write"]
 
@@ -48,12 +47,12 @@ class TopologyCheck:
     """Checks how a client is put together.
 
     Args:
-        schema: The declared stores.
         nodes: Nodes by id.
         policies: Policies in order of registration.
         writer: Commits atomic segments; None without a local database.
         synced: Stores that replicate.
         default: The default policy's name.
+        stores: The declared stores, each with the name of its policy.
 
     Attributes:
         policies: Policies by name.
@@ -64,12 +63,12 @@ class TopologyCheck:
 
     def __init__(
         self,
-        schema: Schema,
         nodes: Mapping[str, object],
         policies: Sequence[Policy],
         writer: AtomicWriter | None,
         synced: frozenset[str],
         default: str,
+        stores: Mapping[str, str],
     ) -> None:
         self.problems: list[Problem] = []
         self.policies: dict[str, Policy] = {}
@@ -78,20 +77,20 @@ class TopologyCheck:
         self._nodes = nodes
         self._writer = writer
         self._synced = synced
-        self._stores = frozenset(schema.stores)
+        self._stores = frozenset(stores)
         self._check_nodes()
         self._check_names(policies)
         for policy in self.policies.values():
             self._check_policy(policy)
-        selected = {f"store {name!r}": store.policy for name, store in schema.stores.items() if store.policy}
         self._check_selected("the client", default)
-        for owner, name in selected.items():
-            self._check_selected(owner, name)
-        for store in sorted(synced - schema.stores.keys()):
+        for store, name in stores.items():
+            if name != default:
+                self._check_selected(f"store {store!r}", name)
+        for store in sorted(synced - stores.keys()):
             message = f"store {store!r} is to be synced and is not declared"
-            self._found("UNKNOWN_STORE", message, f"declared are: {', '.join(schema.stores)}")
-        for store in schema.stores:
-            self._check_store(store, schema.stores[store].policy or default)
+            self._found("UNKNOWN_STORE", message, f"declared are: {', '.join(stores)}")
+        for store, name in stores.items():
+            self._check_store(store, name)
 
     def check(self) -> None:
         """Raise what was found.

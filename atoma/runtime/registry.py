@@ -12,7 +12,7 @@ class PolicyNames:
 
     Args:
         default: The client's policy.
-        per_store: Store name → policy name, for stores that have one of their own.
+        per_store: Store name → policy name, for stores whose policy is not the client's.
         known: Every policy that can be selected.
     """
 

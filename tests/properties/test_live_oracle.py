@@ -436,7 +436,11 @@ MUTANTS = {
         "updates += _updates(old[old_end:], new[new_end:], new_end)",
         "pass",
     ),
-    "rows between moves are not compared": ("diff", "if place in settled and _differs(before[place], row)", "if False"),
+    "rows between moves are not compared": (
+        "diff",
+        "if place in settled and not _same(before[place], row)",
+        "if False",
+    ),
     "unchanged rows are new objects": ("view", "keep_unchanged(self.rows, rows)", "rows"),
     "only one reader of a shared query is told": (
         "live",

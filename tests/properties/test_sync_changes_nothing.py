@@ -1,6 +1,7 @@
-"""Switching sync on changes nothing about writing: same state, same results, same events (A10, A76, F-seams §4).
+"""Switching sync on changes nothing about writing: same state, same results, same events, same live batches (A10, A76).
 
-The same random commands run under ``direct-local`` without Sync, and under ``sync-queue`` with it, offline and online.
+The same random commands run in a client that names no policy: without Sync, with it and offline, with it and online. What
+Sync does change, the policy of its stores and what a write there survives, is what ``topology()`` says, and nothing else.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,7 +21,9 @@ from hypothesis import strategies as st
 
 from atoma import Client, Index, Query, Schema, StaticTokenVerifier, StoreSpec, Sync, open_client, open_hub
 from atoma.contracts.events import Event, QueryFinished, StepFinished, StepStarted, WriteDispatched, WriteSettled
-from atoma.errors import AtomaError
+from atoma.contracts.execution import Durability
+from atoma.errors import AtomaError, TopologyError
+from atoma.kernel import Topology
 from atoma.plugins import Plugin
 from atoma.ports import seeded_environment
 from atoma.runtime import ManyResult, WriteHandle
@@ -42,8 +46,9 @@ class Note:
     code: str | None = None
 
 
-NOTES = StoreSpec("notes", Note, indexes=[Index("code", unique=True)], durability="normal")
-SCHEMA = Schema(NOTES)
+NOTES = StoreSpec("notes", Note, indexes=[Index("code", unique=True)])
+DRAFTS = StoreSpec("drafts", Note)
+SCHEMA = Schema(NOTES, DRAFTS)
 
 ids = st.sampled_from(["a", "b", "c", "d"])
 texts = st.sampled_from(["", "x", "y", "é\N{SNOWMAN}"])
@@ -62,6 +67,7 @@ commands = st.one_of(
     st.tuples(st.just("delete_many"), st.lists(ids, max_size=3), st.booleans()),
     st.tuples(st.just("transaction"), st.lists(st.tuples(ids, texts), min_size=1, max_size=3), st.booleans()),
     st.tuples(st.just("query"), ranks),
+    st.tuples(st.just("draft"), notes),
 )
 
 
@@ -85,7 +91,7 @@ async def open_world(mode: Mode, folder: Path) -> AsyncGenerator[Client]:
                 Remote(MemoryTransport(network, token="token")),
                 Sync(stores=[NOTES], scopes=["main"]),
             ]
-            async with open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client:
+            async with open_client(SCHEMA, plugins=plugins, environment=environment) as client:
                 yield client
 
 
@@ -149,39 +155,85 @@ async def run_one(client: Client, command: tuple[object, ...]) -> object:
         case ("query", rank):
             page = await store.query(Query().order_by("-rank", "text").limit(2 if rank is None else 3))
             return (page.items, page.versions, page.meta.cursor)
+        case ("draft", Note() as note):
+            return await client.store(DRAFTS).upsert(note)
         case _:
             raise AssertionError(command)
 
 
-async def history(mode: Mode, script: list[tuple[object, ...]]) -> tuple[list[object], list[object]]:
-    """What every command answered and the state after it, and the events in order."""
-    answers: list[object] = []
-    events: list[object] = []
+@dataclass
+class History:
+    """What a client did with a script.
+
+    Attributes:
+        answers: What every command answered, and the rows after it.
+        events: What was told, in order.
+        batches: What a live query of the notes delivered, but for the commits it was delivered at.
+        stores: The policy of each store, as ``topology()`` has it.
+        durability: What a write of each store survives, as ``topology()`` has it.
+    """
+
+    answers: list[object] = field(default_factory=list[object])
+    events: list[object] = field(default_factory=list[object])
+    batches: list[object] = field(default_factory=list[object])
+    stores: dict[str, str] = field(default_factory=dict[str, str])
+    durability: dict[str, Durability] = field(default_factory=dict[str, Durability])
+
+    async def follow(self, client: Client, *, task_status: trio.TaskStatus[None]) -> None:
+        async with client.store(NOTES).live(Query().order_by("text")) as batches:
+            task_status.started()
+            async for batch in batches:
+                self.batches.append(batch.changes)
+
+    async def run(self, client: Client, script: list[tuple[object, ...]], mode: Mode) -> None:
+        for command in script:
+            try:
+                self.answers.append(told(await run_one(client, command)))
+            except AtomaError as error:
+                self.answers.append((type(error).__name__, str(error)))
+            for store in (NOTES, DRAFTS):
+                page = await client.store(store).get_all()
+                self.answers.append((page.items, page.versions))
+            await trio.sleep(0.001)  # the reader has its batch before the next commit
+            if mode == "online" and len(self.answers) % 3 == 0:
+                await trio.sleep(0.5)  # let the lanes push and pull in between
+
+
+async def history(mode: Mode, script: list[tuple[object, ...]]) -> History:
+    found = History()
     with tempfile.TemporaryDirectory(dir=MEMORY_DISK) as folder:
-        async with open_world(mode, Path(folder)) as client:
+        async with open_world(mode, Path(folder)) as client, trio.open_nursery() as nursery:
             if mode == "online":
                 await client.sync.wait_idle()
-            client.listen(lambda event: events.append(neutral(event)))
-            for command in script:
-                try:
-                    answers.append(told(await run_one(client, command)))
-                except AtomaError as error:
-                    answers.append((type(error).__name__, str(error)))
-                page = await client.store(NOTES).get_all()
-                answers.append((page.items, page.versions))
-                if mode == "online" and len(answers) % 3 == 0:
-                    await trio.sleep(0.5)  # let the lanes push and pull in between
-    return answers, [event for event in events if event is not None]
+            topology = client.topology()
+            found.stores, found.durability = topology.stores, topology.durability
+            client.listen(lambda event: found.events.append(neutral(event)))
+            await nursery.start(partial(found.follow, client))
+            await found.run(client, script, mode)
+            nursery.cancel_scope.cancel()
+    found.events = [event for event in found.events if event is not None]
+    return found
+
+
+WITHOUT = History(
+    stores={"notes": "direct-local", "drafts": "direct-local"}, durability={"notes": "normal", "drafts": "normal"}
+)
+WITH = History(
+    stores={"notes": "sync-queue", "drafts": "direct-local"}, durability={"notes": "full", "drafts": "normal"}
+)
 
 
 @given(st.lists(commands, min_size=1, max_size=14))
 @settings(max_examples=25)
 async def test_the_same_commands_give_the_same_answers_states_and_events(script: list[tuple[object, ...]]) -> None:
     local = await history("local", script)
-    offline = await history("offline", script)
-    assert offline == local
-    online = await history("online", script)
-    assert online == local
+    assert (local.stores, local.durability) == (WITHOUT.stores, WITHOUT.durability)
+    for mode in ("offline", "online"):
+        synced = await history(mode, script)
+        assert synced.answers == local.answers
+        assert synced.events == local.events
+        assert synced.batches == local.batches
+        assert (synced.stores, synced.durability) == (WITH.stores, WITH.durability)
 
 
 async def test_the_comparison_sees_something() -> None:
@@ -196,10 +248,43 @@ async def test_the_comparison_sees_something() -> None:
         ("transaction", [("a", "u"), ("d", "u")], True),
         ("delete", "zzz", None),
         ("query", 1),
+        ("draft", Note(id="a", text="here alone")),
     ]
-    answers, events = await history("online", script)
-    names = [answer[0] for answer in answers[::2] if isinstance(answer, tuple)]
+    found = await history("online", script)
+    names = [answer[0] for answer in found.answers[::3] if isinstance(answer, tuple)]
     assert names.count("ConflictError") == 3
     assert "NotFoundError" in names
     assert "partial" in names
-    assert len(events) > len(script)
+    assert len(found.events) > len(script)
+    assert len(found.batches) == 1 + 4, "what is there, and each commit that changed it"
+
+
+async def test_a_client_that_named_no_policy_syncs_and_says_what_that_changed() -> None:
+    """A58: one plugin more is no start error, and touches its own stores only."""
+    network = MemoryNetwork()
+    shown: list[Topology] = []
+    for more in ([], [Sync(stores=[NOTES])]):
+        plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), Remote(MemoryTransport(network)), *more]
+        async with open_client(SCHEMA, plugins=plugins) as client:
+            shown.append(client.topology())
+    before, after = shown
+    assert before.default == after.default == "direct-local"
+    assert (before.stores, after.stores) == (WITHOUT.stores, WITH.stores)
+    assert (before.durability, after.durability) == (WITHOUT.durability, WITH.durability)
+    assert after.synced == {"notes"}
+    assert {node.id for node in after.nodes} - {node.id for node in before.nodes} == {"outbox"}
+    available = {policy.name for policy in before.policies if not policy.unavailable}
+    now = {policy.name for policy in after.policies if not policy.unavailable}
+    assert now - available == {"sync-queue"}
+    assert available <= now
+
+
+async def test_a_policy_that_is_named_is_not_replaced() -> None:
+    plugins: list[Plugin] = [
+        LocalExecution(SQLiteEngine(":memory:")), Remote(MemoryTransport(MemoryNetwork())), Sync(stores=[NOTES])
+    ]  # fmt: skip
+    with pytest.raises(TopologyError, match="SYNCED_WITHOUT_OUTBOX"):
+        async with open_client(SCHEMA, plugins=plugins, policy="direct-local"):
+            pass
+    async with open_client(SCHEMA, plugins=plugins, policy="remote-first") as client:
+        assert client.topology().stores == {"notes": "remote-first", "drafts": "remote-first"}

@@ -15,9 +15,9 @@ MOVE_COST_MAX = 2_000_000
 
 
 def keep_unchanged(old: Sequence[StoredRow], new: Sequence[StoredRow]) -> tuple[StoredRow, ...]:
-    """``new`` with every row that equals the old row of the same id replaced by that very object."""
+    """``new`` with every row that shows what the old row of the same id did replaced by that very object."""
     known = {row.id: row for row in old}
-    return tuple([before if (before := known.get(row.id)) is not None and before == row else row for row in new])
+    return tuple([before if (before := known.get(row.id)) is not None and _same(before, row) else row for row in new])
 
 
 def diff(old: Sequence[StoredRow], new: Sequence[StoredRow]) -> tuple[Change[StoredRow], ...]:
@@ -47,7 +47,7 @@ def diff(old: Sequence[StoredRow], new: Sequence[StoredRow]) -> tuple[Change[Sto
     changes += _placements(before, after, source, settled, first)
     for at, row in enumerate(after, first):
         place = source.get(row.id, -1)
-        if place in settled and _differs(before[place], row):
+        if place in settled and not _same(before[place], row):
             updates.append(Update(at, row))
     return (*changes, *updates)
 
@@ -64,13 +64,14 @@ def _differing_part(old: Sequence[StoredRow], new: Sequence[StoredRow]) -> tuple
     return first, old_end, new_end
 
 
-def _differs(one: StoredRow, other: StoredRow) -> bool:
-    return one is not other and one != other
+def _same(one: StoredRow, other: StoredRow) -> bool:
+    """Whether both show the same; where the hub has confirmed a row is no change that anybody sees."""
+    return one is other or (one.version == other.version and one.image == other.image and one.scope == other.scope)
 
 
 def _updates(old: Sequence[StoredRow], new: Sequence[StoredRow], offset: int) -> list[Change[StoredRow]]:
     pairs = enumerate(zip(old, new, strict=True), offset)
-    return [Update(at, after) for at, (before, after) in pairs if _differs(before, after)]
+    return [Update(at, after) for at, (before, after) in pairs if not _same(before, after)]
 
 
 def _placements(

@@ -203,6 +203,7 @@ class VisibleRows:
         try:
             self._connection.execute(sql, values)
         except apsw.ConstraintError as error:
+            self._counters.add("version", -1)  # no row has got what was drawn for this one
             if not is_unique_violation(error):
                 raise ValidationError(f"{table.name}/{id}: {error}", store=table.name) from None
             columns = [name.rpartition(".")[2] for name in str(error).partition(": ")[2].split(", ")]

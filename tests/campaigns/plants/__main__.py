@@ -73,7 +73,8 @@ def _known(commit: str) -> dict[str, str]:
     if not KEPT.exists():
         return {}
     lines = map(json.loads, KEPT.read_text(encoding="utf-8").splitlines())
-    return {line["key"]: line["outcome"] for line in lines if line["commit"] == commit}
+    known = (line for line in lines if line["commit"] == commit and line["outcome"] != "broken")
+    return {line["key"]: line["outcome"] for line in known}
 
 
 def _options() -> argparse.Namespace:

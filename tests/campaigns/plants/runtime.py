@@ -88,7 +88,14 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "A58",
         "atoma.client.client:_assemble",
         "default=policy,",
-        "default=DEFAULT_POLICY,",
+        "default=None,",
         why="the policy that the client was opened with is not the default",
+    ),
+    Plant(
+        "A58",
+        "atoma.kernel.policy:policies_of_stores",
+        "return REPLICATING if store in synced else DEFAULT",
+        "return DEFAULT",
+        why="adding Sync to a client that named no policy is a start error",
     ),
 )

@@ -33,8 +33,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A62",
         "atoma.kernel.kernel:ExecutionKernel.execute_write",
-        "WriteDispatched(context.trace_id, request.idem, policy, entries, at=self._now())",
-        "WriteDispatched(context.trace_id, request.idem, policy, entries[:1], at=self._now())",
+        "WriteDispatched(request, at=self._now())",
+        "WriteDispatched(WriteRequest(entries[:1], request.options, context, request.idem), at=self._now())",
         why="the event of a write has its first entry only",
     ),
     Plant(
@@ -105,9 +105,9 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A75",
-        "atoma.client.client",
-        'DEFAULT_POLICY = "direct-local"',
-        'DEFAULT_POLICY = "direct-remote"',
+        "atoma.kernel.policy",
+        'DEFAULT = "direct-local"',
+        'DEFAULT = "direct-remote"',
         why="a client that names no policy asks another machine",
     ),
     Plant(

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
-from atoma import Client, Query, Schema, StaticTokenVerifier, StoreSpec, Sync, col, open_client, open_hub
+from atoma import Client, Hub, Query, Schema, StaticTokenVerifier, StoreSpec, Sync, col, open_client, open_hub
+from atoma.contracts.events import Event, WriteDispatched, WriteSettled
+from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
 from atoma.errors import ConflictError, NotFoundError, ValidationError
 from atoma.kernel import local_first
 from atoma.plugins import Plugin
-from atoma.ports import seeded_environment
+from atoma.ports import Principal, seeded_environment
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -72,15 +75,24 @@ class Suite:
 
     Attributes:
         undecided: What is written is shown, lies in no outbox, and its call returns before the hub has answered.
+        heard: The events.
     """
 
     client: Client
+    hub: Hub
     confirm: Any
     undecided: bool
+    heard: list[Event] = field(default_factory=list)
 
     @property
     def notes(self) -> Any:
         return self.client.store(NOTES)
+
+    async def elsewhere(self, id: str) -> None:
+        """Somebody else inserts a row at the hub."""
+        entry = WriteEntry("notes", "insert", id, "main", {"text": "theirs", "rank": 0})
+        request = WriteRequest((entry,), WriteOptions(), OperationContext("t"), f"elsewhere {id}")
+        assert (await self.hub.service(Principal("bob")).write(request)).status == "confirmed"
 
     async def rest(self, *handles: Any) -> None:
         """Wait for the verdicts: what a read that asks the hub needs to see."""
@@ -107,7 +119,9 @@ async def open_suite(tmp_path: Path, policy: str, synced: bool, confirm: str) ->
     ):
         with trio.fail_after(600):
             far = policy != "direct-local" and not synced
-            yield Suite(client, confirm, undecided=far and confirm == "optimistic")
+            suite = Suite(client, hub, confirm, undecided=far and confirm == "optimistic")
+            client.listen(suite.heard.append)
+            yield suite
 
 
 @every_way
@@ -189,3 +203,51 @@ async def test_read_modify_write_and_transactions(tmp_path: Path, policy: str, s
         assert await notes.get("1") == Note(id="1", text="after", rank=4)
         await suite.rest(await notes.update("2", {"text": "after"}, confirm=confirm))
         assert await notes.get("2") == Note(id="2", text="after")
+
+
+@every_way
+async def test_every_write_is_told_once_and_whole(tmp_path: Path, policy: str, synced: bool, confirm: str) -> None:
+    """A62: one event for each write that is dispatched, with its entries, its context and its policy."""
+    async with open_suite(tmp_path, policy, synced, confirm) as suite:
+        notes = suite.notes
+        one = await notes.insert(Note(id="1", text="a"), confirm=confirm)
+        await suite.rest(one)
+        many = await notes.insert_many([Note(id="2", rank=2), Note(id="1")], confirm=confirm)
+        await suite.rest(*(item.handle for item in many if item.ok))
+        await suite.rest(await notes.update("1", {"rank": 5}, confirm=confirm))
+        async with suite.client.transaction() as tx:
+            await tx.store(NOTES).update("2", text="b")
+            await tx.store(NOTES).insert(Note(id="3"))
+        await trio.sleep(1)  # it has no handle, and what is undecided is sent behind it
+        await suite.rest(await notes.delete("1", confirm=confirm))
+        await trio.sleep(1)  # listeners hear a little later
+    told = [event for event in suite.heard if isinstance(event, WriteDispatched)]
+    assert [[(entry.store, entry.op, entry.id) for entry in event.entries] for event in told] == [
+        [("notes", "insert", "1")],
+        [("notes", "insert", "2"), ("notes", "insert", "1")],
+        [("notes", "update", "1")],
+        [("notes", "update", "2"), ("notes", "insert", "3")],
+        [("notes", "delete", "1")],
+    ]
+    assert told[0].entries[0].values == {"text": "a", "rank": 0}
+    assert told[2].entries[0].values == {"rank": 5}
+    assert {event.policy for event in told} == {event.request.context.policy for event in told} == {policy}
+    assert {event.request.options.confirm for event in told[:3]} == {confirm}
+    assert [event.request.options.atomic for event in told] == [False, False, False, True, False]
+    assert told[0].trace_id == one.meta.trace_id
+    assert len({event.idem for event in told}) == len(told)
+    assert {event.idem for event in suite.heard if isinstance(event, WriteSettled)} == {event.idem for event in told}
+
+
+@pytest.mark.parametrize("policy", ["sync-queue", "local-first", "remote-first", "hybrid"])
+async def test_what_the_hub_brings_is_neither_dispatched_nor_queued(tmp_path: Path, policy: str) -> None:
+    async with open_suite(tmp_path, policy, True, "optimistic") as suite:
+        await suite.client.sync.wait_idle()
+        await suite.elsewhere("1")
+        while not await suite.notes.exists("1"):
+            await trio.sleep(0.1)
+        await suite.client.sync.wait_idle()
+        await trio.sleep(1)
+        assert [event for event in suite.heard if isinstance(event, WriteDispatched)] == []
+        with sqlite3.connect(tmp_path / "client.db") as file:
+            assert file.execute("SELECT count(*) FROM _atoma_pending").fetchone() == (0,)

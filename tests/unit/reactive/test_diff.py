@@ -92,6 +92,13 @@ def test_a_change_of_everything_is_one_reset(old: tuple[StoredRow, ...], new: tu
     assert diff(old, new) == (Reset(new),)
 
 
+def test_that_the_hub_has_confirmed_a_row_is_no_change_of_it() -> None:
+    old = rows("a", "b")
+    new = tuple(StoredRow(one.id, one.version, one.seq + 7, one.scope, one.image) for one in old)
+    assert diff(old, new) == ()
+    assert all(kept is before for kept, before in zip(keep_unchanged(old, new), old, strict=True))
+
+
 def test_unchanged_rows_stay_the_same_objects() -> None:
     old = rows("a", "b", "c")
     new = keep_unchanged(old, (row("c"), row("b", 2), row("a"), row("d")))

@@ -188,6 +188,9 @@ async def test_a_unique_index_refuses_one_item_and_spoils_nothing(synced: frozen
         assert len(await db.rows("tags")) == 3 + many
         assert (await db.write(tag("5", "blue"), tag("6", "white"), atomic=True)).status == "rejected"
         assert (await db.write(delete("1", store="tags"), tag("7", "red"), atomic=True)).status == "confirmed"
+        last = (await db.write(tag("8", "grey"))).items[0].version
+        await db.write(tag("9", "grey"))
+        assert (await db.write(tag("10", "gold"))).items[0].version == last + 1, "what is refused draws no version"
 
 
 @pytest.mark.parametrize("queued", [False, True])
