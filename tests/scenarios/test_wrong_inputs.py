@@ -176,7 +176,9 @@ async def test_a_hub_of_wrong_parts_does_not_open(parts: Any, options: dict[str,
 
 
 async def test_host_names_are_a_list() -> None:
-    async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback()) as hub:
+    async with open_hub(
+        SCHEMA, SQLiteHubStore(":memory:"), verifier=StaticTokenVerifier({"a long secret": "ada"})
+    ) as hub:
         with pytest.raises(ConfigurationError, match="list of host names"):
             async with open_server(hub, "127.0.0.1:0", names="hub.example"):
                 pass
