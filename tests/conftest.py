@@ -131,8 +131,12 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     _seed_scheduling(f"{pyfuncitem.config.stash[SEED]} {pyfuncitem.nodeid}")
     property_test = getattr(pyfuncitem.obj, "hypothesis", None)
     if property_test is not None:
-        if inspect.iscoroutinefunction(property_test.inner_test):
-            property_test.inner_test = _synchronous(property_test.inner_test, clock)
+        # an earlier set of parameters of the same test has been here: its clock was that of its own item
+        inner = getattr(property_test.inner_test, "asynchronous", property_test.inner_test)
+        if inspect.iscoroutinefunction(inner):
+            synchronous = _synchronous(inner, clock)
+            vars(synchronous)["asynchronous"] = inner
+            property_test.inner_test = synchronous
         return None
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None

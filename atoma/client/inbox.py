@@ -36,11 +36,16 @@ class ConflictInbox:
 
         Raises:
             WriteError: The new write was refused; the entry stays open.
+            ValidationError: What the user had made may not be written any more; the entry stays open.
         """
         self._runtime.core.guard.check()
         await self._inbox.keep_mine(entry, self._rewrite)
 
     async def _rewrite(self, entry: WriteEntry) -> None:
+        spec = self._runtime.schema.store(entry.store)
+        for values in (entry.values, entry.defaults):  # an older version may have let in what is refused today
+            for name, value in values.items():
+                spec.canonical(name, value)
         result = await self._runtime.core.writes.write([entry])
         if not result.items[0].ok:
             raise error_of(entry.store, result.items[0])

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import Any
-
-import msgspec
 
 from atoma.contracts.codec import decode
 from atoma.contracts.failures import refusal
 from atoma.contracts.sync import Conflict, Limits, MutationBody, Op, OpKind
 from atoma.contracts.values import RowImage, Scalar
 from atoma.errors import AtomaError, ProtocolError
-from atoma.schema.fields import INT64_MAX, Field
-from atoma.schema.spec import Schema, StoreSpec
-
-SCOPE_BYTES = 200
-DECIMAL_DIGITS = 1_000
+from atoma.schema.kinds import INT64_MAX
+from atoma.schema.spec import SCOPE_BYTES, Schema, StoreSpec, is_scope
 
 
 class Refusal(Exception):
@@ -85,17 +79,8 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
 
 def check_scope(scope: str) -> None:
     """Refuse a name that no scope can have."""
-    if not scope or "\x00" in scope or not is_unicode(scope) or len(scope.encode()) > SCOPE_BYTES:
+    if not is_scope(scope):
         raise Refusal("INVALID", f"a scope has a name of 1 to {SCOPE_BYTES} bytes without NUL")
-
-
-def is_unicode(text: str) -> bool:
-    """Whether ``text`` can be stored: no lone surrogates."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def check_store(name: str, schema: Schema) -> StoreSpec[Any]:
@@ -106,10 +91,10 @@ def check_store(name: str, schema: Schema) -> StoreSpec[Any]:
     return store
 
 
-def check_id(store: StoreSpec[Any], id: str) -> str:
-    """``id`` if it can be a key."""
+def check_id(store: StoreSpec[Any], id: str, *, new: bool = False) -> str:
+    """``id`` if it can be a key, and a ``new`` one of this store."""
     try:
-        return store.check_id(id)
+        return store.check_id(id, new=new)
     except AtomaError as error:
         raise Refusal("INVALID", str(error)) from None
 
@@ -129,31 +114,14 @@ def canonical(store: StoreSpec[Any], name: str, value: object) -> Scalar:
     Raises:
         Refusal: No such column, or it cannot hold the value.
     """
-    field: Field | None = store.fields.get(name)
-    if field is None or name == "id":
+    if name not in store.fields or name == "id":
         raise Refusal("INVALID", f"store {store.name!r} has no column {name[:80]!r} to write")
     if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
         raise Refusal("INVALID", f"{store.name}.{name}: a {type(value).__name__} is no column value")
     try:
-        if field.decode is None and (stored := field.encode(value)) is value:
-            return stored  # the common case: it is its own canonical form
-        plain = value if field.decode is None else field.decode(value)
-        if isinstance(plain, Decimal) and abs(plain.adjusted()) > DECIMAL_DIGITS:
-            raise ValueError(f"a Decimal of more than {DECIMAL_DIGITS} digits")
-        stored = field.encode(plain)
+        return store.canonical(name, value)
     except AtomaError as error:
         raise Refusal("INVALID", str(error)) from None
-    except (ValueError, TypeError, ArithmeticError, msgspec.MsgspecError, RecursionError) as error:
-        raise Refusal("INVALID", f"{store.name}.{name} is no {field.type_name}: {error}") from None
-    # text may be written in several ways (JSON, time zones); numbers and bytes may not
-    fits = (
-        isinstance(value, str)
-        if isinstance(stored, str)
-        else stored == value and isinstance(value, bytes) == isinstance(stored, bytes)
-    )
-    if not fits:
-        raise Refusal("INVALID", f"{store.name}.{name} is no {field.type_name}")
-    return stored
 
 
 def complete(store: StoreSpec[Any], id: str, values: RowImage) -> RowImage:
@@ -198,13 +166,14 @@ def whole(store: StoreSpec[Any], id: str, values: RowImage, scope: str) -> RowIm
     Raises:
         Refusal: A column is missing.
     """
-    placed = values if store.scope_field is None else {**values, store.scope_field: scope}
+    field = store.scope_field
+    placed = values if field is None else {**values, field: canonical(store, field, scope)}
     return complete(store, id, placed)
 
 
 def _check_op(op: Op, mutation: MutationBody, schema: Schema) -> CheckedOp:
     store = check_store(op.store, schema)
-    id = check_id(store, op.id)
+    id = check_id(store, op.id, new=op.kind in ("create", "replace", "upsert"))
     if op.after_mid < 0 or op.after_mid >= mutation.mid:
         raise Refusal("INVALID", f"an operation of mutation {mutation.mid} depends on mutation {op.after_mid}")
     if op.kind == "delete" and (op.values or op.defaults):

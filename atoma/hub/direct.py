@@ -28,12 +28,13 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.sync import as_image
 from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import RemoteError
-from atoma.hub.admission import Refusal, check_id, check_scope, check_store, check_values, is_unicode, place, whole
+from atoma.hub.admission import Refusal, check_id, check_scope, check_store, check_values, place, whole
 from atoma.hub.lineage import next_transaction
 from atoma.hub.pushing import Court
 from atoma.hub.workspace import Workspace
 from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowKey, Step
 from atoma.ports.service import Principal
+from atoma.schema.kinds import is_unicode
 
 KEY_BYTES = 200
 
@@ -291,7 +292,7 @@ def _scope_of(
     try:
         for entry in entries:
             store = check_store(entry.store, court.schema)
-            check_id(store, entry.id)
+            check_id(store, entry.id, new=entry.op in ("insert", "upsert"))
             scope = _stated_scope(court, entry)
             if scope is None:
                 held = located.get((entry.store, entry.id), ())

@@ -8,13 +8,12 @@ import msgspec
 
 from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, Step
 from atoma.contracts.limits import ROWS_MAX
-from atoma.contracts.query import And, Compare, In, IsNull, Like, QuerySpec, Sort
+from atoma.contracts.query import And, Compare, QuerySpec
 from atoma.errors import QueryError, RemoteError
-from atoma.hub.admission import is_unicode
 from atoma.ports.hub import QueryPage
-from atoma.query.bounds import conditions
+from atoma.query import check
 from atoma.query.builder import encode_cursor
-from atoma.schema.fields import INT64_MAX
+from atoma.schema.kinds import INT64_MAX, is_unicode
 from atoma.schema.spec import StoreSpec
 
 
@@ -32,29 +31,7 @@ def check_query(query: QuerySpec, store: StoreSpec[Any]) -> QuerySpec:
         raise QueryError("limit and offset must be 0 or more")
     if not all(is_unicode(id) for id in query.ids or ()):
         raise QueryError("an id has a lone surrogate")
-    for condition in conditions(query.where):
-        match condition:
-            case Compare(_, field, value):
-                _check_field(field, store)
-                _check_value(value)
-            case In(field, values):
-                _check_field(field, store)
-                for value in values:
-                    _check_value(value)
-            case IsNull(field) | Like(field, _):
-                _check_field(field, store)
-            case _:
-                pass
-    order = query.order
-    if not any(sort.field == "id" for sort in order):
-        order = (*order, Sort("id"))
-    if len(order) > len(store.fields):
-        raise QueryError("order_by names a field twice")
-    for sort in order:
-        _check_field(sort.field, store)
-    if query.after is not None and len(query.after) != len(order):
-        raise QueryError("the cursor does not belong to this order")
-    return msgspec.structs.replace(query, order=order)
+    return check.check_query(query, store)
 
 
 def pinned_scope(query: QuerySpec, store: StoreSpec[Any]) -> str | None:
@@ -95,13 +72,3 @@ def with_one_more(query: QuerySpec) -> QuerySpec:
     if query.limit is None or query.ids is not None or query.count:
         return query
     return msgspec.structs.replace(query, limit=query.limit + 1)
-
-
-def _check_field(name: str, store: StoreSpec[Any]) -> None:
-    if name not in store.fields:
-        raise QueryError(f"store {store.name!r} has no field {name[:80]!r}; it has: {', '.join(store.columns)}")
-
-
-def _check_value(value: object) -> None:
-    if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
-        raise QueryError(f"a {type(value).__name__} is no column value")

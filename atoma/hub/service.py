@@ -52,7 +52,7 @@ from atoma.hub.rules import EveryScope
 from atoma.ports.environment import Environment
 from atoma.ports.hub import Greeting, HubDatabase, Plan, RowKey
 from atoma.ports.service import Principal
-from atoma.schema.fields import INT64_MAX
+from atoma.schema.kinds import INT64_MAX
 
 _log = logging.getLogger("atoma.hub")
 CALLS_MAX = 1_024

@@ -11,10 +11,11 @@ import msgspec
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.limits import DEPTH_MAX
-from atoma.contracts.query import And, Compare, CompareOp, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
+from atoma.contracts.query import And, CompareOp, Not, Or, Predicate, QuerySpec, Sort
 from atoma.contracts.values import Scalar, StoredRow
 from atoma.errors import QueryError, ValidationError
-from atoma.query.bounds import check_filter, check_values
+from atoma.query.bounds import check_filter
+from atoma.query.check import among, compare, is_null, known_field, like, literal_error, sort_keys
 from atoma.schema.spec import StoreSpec
 
 
@@ -217,17 +218,11 @@ def bind(query: Query, store: StoreSpec[object]) -> QuerySpec:
     return QuerySpec(where, order, query.limited, query.skipped, after)
 
 
-def _column(name: str, store: StoreSpec[object]) -> str:
-    if name not in store.fields:
-        raise QueryError(f"store {store.name!r} has no field {name!r}; it has: {', '.join(store.columns)}")
-    return name
-
-
 def _value(name: str, value: object, store: StoreSpec[object]) -> Scalar:
     try:
-        return store.fields[_column(name, store)].encode(value)
+        return known_field(name, store).literal(value)
     except ValidationError as error:
-        raise QueryError(f"in a query: {error}") from None
+        raise literal_error(error) from None
 
 
 def _bind_node(node: _Unbound, store: StoreSpec[object], depth: int) -> Predicate:
@@ -235,16 +230,13 @@ def _bind_node(node: _Unbound, store: StoreSpec[object], depth: int) -> Predicat
         raise QueryError(f"conditions are nested more than {DEPTH_MAX} deep")
     match node:
         case _Comparison(op, name, value):
-            return Compare(op, name, _value(name, value, store))
+            return compare(op, name, _value(name, value, store), store)
         case _Among(name, values):
-            check_values(len(values))
-            return In(_column(name, store), tuple(_value(name, value, store) for value in values))
+            return among(name, [_value(name, value, store) for value in values], store)
         case _Null(name):
-            return IsNull(_column(name, store))
+            return is_null(name, store)
         case _Pattern(name, pattern):
-            if store.fields[_column(name, store)].sql_type != "TEXT":
-                raise QueryError(f"like() needs a text field; {store.name}.{name} is no text")
-            return Like(name, pattern)
+            return like(name, pattern, store)
         case _All(items):
             return And(tuple(_bind_node(item, store, depth + 1) for item in _flatten(items, _All)))
         case _Any(items):
@@ -269,13 +261,10 @@ def _flatten(items: tuple[_Unbound, ...], kind: type[_All | _Any]) -> tuple[_Unb
 def _bind_order(keys: tuple[str, ...], store: StoreSpec[object]) -> tuple[Sort, ...]:
     order: list[Sort] = []
     for key in keys:
-        name = key.removeprefix("-")
-        if any(sort.field == name for sort in order):
-            raise QueryError(f"order_by names {name!r} twice")
-        order.append(Sort(_column(name, store), key.startswith("-")))
-        if name == "id":
-            return tuple(order)
-    return (*order, Sort("id"))
+        order.append(Sort(key.removeprefix("-"), key.startswith("-")))
+        if order[-1].field == "id":
+            break  # no two rows share an id: what comes behind it decides nothing
+    return sort_keys(order, store)
 
 
 def encode_cursor(row: StoredRow, order: tuple[Sort, ...]) -> str:

@@ -85,18 +85,6 @@ def _with_defaults(spec: StoreSpec[T], given: Mapping[str, object]) -> T:
         raise ValidationError(message, store=spec.name, value=dict(given)) from None
 
 
-def changes_between(spec: StoreSpec[T], before: T, after: T) -> dict[str, object]:
-    """The fields of ``after`` that differ from ``before``; raises :class:`ValidationError` when the id does."""
-    if not isinstance(after, spec.model):
-        message = f"the function given to update() must return a {spec.model.__name__}, not {type(after).__name__}"
-        raise ValidationError(message, store=spec.name, value=after)
-    old_id, old = spec.encode(before)
-    new_id, new = spec.encode(after)
-    if old_id != new_id:
-        raise ValidationError(f"{spec.name}.id never changes", store=spec.name, field="id", value=new_id)
-    return {name: getattr(after, name) for name in new if new[name] != old[name]}
-
-
 def as_op(entry: WriteEntry) -> Op:
     """The entry as an operation that can be replayed on an image."""
     values: dict[str, object] = dict(entry.values)

@@ -28,7 +28,6 @@ from atoma.runtime.core import Core
 from atoma.runtime.entries import (
     UpsertApply,
     UpsertConflict,
-    changes_between,
     delete_entry,
     insert_entries,
     insert_entry,
@@ -452,8 +451,7 @@ class Store(Generic[T]):
             if not found.rows:
                 raise NotFoundError(self.spec.name, id)
             row = found.rows[0]
-            before = self.spec.decode(row.id, row.image)
-            changes = changes_between(self.spec, before, function(before))
+            changes = self.spec.changes_to(row.id, row.image, function(self.spec.decode(row.id, row.image)))
             entry = update_entry(self.spec, id, changes, row.version)
             try:
                 return _value(await self._write_one(entry, policy, confirm, durability))

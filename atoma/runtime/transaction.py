@@ -18,7 +18,6 @@ from atoma.runtime.core import Core
 from atoma.runtime.entries import (
     UpsertApply,
     as_op,
-    changes_between,
     delete_entry,
     insert_entry,
     update_entry,
@@ -202,11 +201,11 @@ class TransactionStore(Generic[T]):
         row = await self._tx.row(self.spec.name, id)
         if row is None:
             raise NotFoundError(self.spec.name, id)
-        before = self.spec.decode(row.id, row.image)
         if callable(changes):
             if fields:
                 raise ValidationError("update() takes a function or fields, not both", store=self.spec.name)
-            patch: dict[str, object] = changes_between(self.spec, before, changes(before))
+            wanted = changes(self.spec.decode(row.id, row.image))
+            patch = self.spec.changes_to(row.id, row.image, wanted)
         else:
             patch = {**(changes or {}), **fields}
         self._tx.buffer(update_entry(self.spec, id, patch, None), row.scope)

@@ -1,40 +1,37 @@
 """One codec table: how a Python value of a declared type is stored, sent and compared.
 
-| Python | column | stored as |
-|---|---|---|
-| ``str``, ``Literal["…"]``, ``Enum`` of strings | TEXT | the text, valid Unicode, no lone surrogates |
-| ``int``, ``bool``, ``Enum`` of integers | INTEGER | 64-bit signed; booleans 0 and 1 |
-| ``float`` | REAL | finite or ±inf; NaN is refused (SQLite would store NULL) |
-| ``bytes`` | BLOB | as is |
-| ``datetime`` (aware) | TEXT | UTC, ``YYYY-MM-DDTHH:MM:SS.ffffffZ``, so that order is time |
-| ``date`` | TEXT | ``YYYY-MM-DD`` |
-| ``Decimal`` | TEXT | plain decimal text |
-| anything else msgspec can convert (list, dict, struct, dataclass) | TEXT | JSON |
+| Python | column | stored as | compared |
+|---|---|---|---|
+| ``str``, ``Literal["…"]`` | TEXT | the text, valid Unicode without NUL | by code point |
+| ``Enum`` of strings | TEXT | the text | ``==``; a ``StrEnum`` by code point |
+| ``int``, ``Literal[1, …]`` | INTEGER | 64-bit signed | by value |
+| ``bool`` | INTEGER | 0 and 1 | by value |
+| ``Enum`` of integers | INTEGER | 64-bit signed | ``==``; an ``IntEnum`` by value |
+| ``float`` | REAL | finite or ±inf, −0.0 as 0.0; NaN is refused (SQLite would store NULL) | by value |
+| ``bytes`` | BLOB | as is | byte by byte |
+| ``datetime`` (aware) | TEXT | UTC, ``YYYY-MM-DDTHH:MM:SS.ffffffZ`` | by time |
+| ``date`` | TEXT | ``YYYY-MM-DD`` | by day |
+| ``time`` (naive), ``UUID`` | TEXT | JSON | by value |
+| ``timedelta`` | TEXT | JSON | ``==`` |
+| ``Decimal`` | TEXT | plain decimal text | not |
+| anything else msgspec can convert (list, dict, struct, dataclass, NewType) | TEXT | JSON | ``==`` where equal values have one text |
 """
 
 from __future__ import annotations
 
 import enum
-import math
 import types
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
-from typing import Any, Literal, TypeAlias, Union, cast, get_args, get_origin
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, time
+from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
 
 import msgspec
 
 from atoma.contracts.values import Scalar
 from atoma.errors import SchemaError, ValidationError
-
-SqlType: TypeAlias = Literal["TEXT", "INTEGER", "REAL", "BLOB"]
-Encode: TypeAlias = Callable[[object], Scalar]
-Decode: TypeAlias = Callable[[Any], object]
-Plain: TypeAlias = Callable[[Sequence[Any]], bool]
-
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
+from atoma.schema.documents import clock_time, converter, document, reason_of
+from atoma.schema.kinds import SIMPLE, Comparisons, Decode, Encode, Kind, Plain, SqlType, choice, enumeration, refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +43,12 @@ class Field:
         sql_type: STRICT column type.
         nullable: Whether None is allowed.
         type_name: The declared type, for messages.
-        encode: Python value → stored value; raises :class:`ValidationError`.
+        encode: Python value → stored value, for what is written: constraints are enforced; raises
+            :class:`ValidationError`.
+        literal: Python value → stored value, for what is asked: of the field's type, whatever its constraints; raises
+            :class:`ValidationError`.
         decode: Stored value → Python value, None when they are the same (the common case, kept cheap).
+        comparisons: What can be asked of the column, and why the rest cannot.
         plain: Whether all of these values are certainly stored as they are; None when values of this type never are.
             It looks at a whole column at the speed of C, and may say no where ``encode`` would accept.
     """
@@ -57,7 +58,9 @@ class Field:
     nullable: bool
     type_name: str
     encode: Encode
+    literal: Encode
     decode: Decode | None
+    comparisons: Comparisons
     plain: Plain | None = None
 
     @property
@@ -66,7 +69,7 @@ class Field:
         if self.sql_type != "INTEGER":
             return False
         try:
-            return self.encode(True) == 1
+            return self.literal(True) == 1
         except ValidationError:
             return False
 
@@ -77,193 +80,147 @@ class Field:
         return [self.encode(value) for value in values]
 
 
-def _refuse(store: str, name: str, expected: str, value: object) -> ValidationError:
-    shown = repr(value)
-    if len(shown) > 80:
-        shown = shown[:77] + "..."
-    message = f"{store}.{name} wants {expected}, got {type(value).__name__}: {shown}"
-    return ValidationError(message, store=store, field=name, value=value)
+def field_of(store: str, name: str, hint: object, bare: object) -> Field:
+    """The column for a field declared as ``name: hint``.
+
+    Args:
+        store: Its store, for messages.
+        name: Its name.
+        hint: Its declared type.
+        bare: The same without ``Annotated``.
+
+    Raises:
+        SchemaError: No column can hold that type, or a constraint in it cannot be enforced.
+    """
+    inner, rules, nullable = _parts(hint)
+    kind = _kind_of(store, name, inner, rules, _parts(bare)[0])
+    if nullable:
+        kind = _or_null(kind)
+    return Field(
+        name,
+        kind.sql_type,
+        nullable,
+        type_name(bare),
+        kind.encode,
+        kind.literal,
+        kind.decode,
+        kind.comparisons,
+        kind.plain,
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class _Kind:
-    sql_type: SqlType
-    encode: Encode
-    decode: Decode | None
-    plain: Plain | None = None
+def type_name(bare: object) -> str:
+    """A declared type as messages name it."""
+    name: object = getattr(bare, "__name__", None)
+    return name if isinstance(name, str) else str(bare)
 
 
-def _all_are(kind: type[object], values: Sequence[object]) -> bool:
-    return set(map(type, values)) == {kind}
+def _parts(hint: object) -> tuple[object, tuple[msgspec.Meta, ...], bool]:
+    """The type inside ``Annotated`` and ``… | None``, the constraints on it, and whether there was a None."""
+    rules: list[msgspec.Meta] = []
+    nullable = False
+    while True:
+        if get_origin(hint) is Annotated:
+            hint, *notes = get_args(hint)
+            rules += [note for note in notes if isinstance(note, msgspec.Meta) and _constrains(note)]
+        elif get_origin(hint) in (Union, types.UnionType):
+            rest: list[object] = [part for part in get_args(hint) if part is not type(None)]
+            nullable = nullable or len(rest) < len(get_args(hint))
+            if len(rest) > 1:
+                return Union[tuple(rest)], tuple(rules), nullable  # noqa: UP007 - built at run time
+            (hint,) = rest
+        else:
+            return hint, tuple(rules), nullable
 
 
-def _plain_text(values: Sequence[str]) -> bool:
-    return _all_are(str, values) and "".join(values).isascii()
+def _constrains(note: msgspec.Meta) -> bool:
+    limits = (note.gt, note.ge, note.lt, note.le, note.multiple_of, note.pattern, note.min_length, note.max_length)
+    return any(limit is not None for limit in (*limits, note.tz))
 
 
-def _plain_integers(values: Sequence[int]) -> bool:
-    return _all_are(int, values) and min(values) >= INT64_MIN and max(values) <= INT64_MAX
+_UNWANTED_ZONES: dict[object, bool] = {datetime: False, time: True}
 
 
-def _plain_reals(values: Sequence[float]) -> bool:
-    return _all_are(float, values) and not math.isnan(sum(values))  # a NaN makes the sum one
+def _kind_of(store: str, name: str, hint: object, rules: tuple[msgspec.Meta, ...], bare: object) -> Kind:
+    rule: object = Annotated[hint, *rules] if rules else hint
+    unwanted = _UNWANTED_ZONES.get(hint)
+    if unwanted is not None and any(note.tz is unwanted for note in rules):
+        wanted = "has no time zone" if hint is time else "has a time zone and is kept in UTC"
+        raise SchemaError(f"store {store!r}: field {name!r}: a {type_name(bare)} {wanted}; take tz=… away")
+    if hint is time:
+        return clock_time(store, name, rule, bare)
+    kind = _column_kind(store, name, hint)
+    if kind is None:
+        return document(store, name, rule, bare)
+    if not rules:
+        return kind
+    try:
+        return _constrained(store, name, kind, rule)
+    except TypeError as error:
+        raise SchemaError(f"store {store!r}: field {name!r}: a constraint that cannot be enforced: {error}") from None
 
 
-def _plain_blobs(values: Sequence[bytes]) -> bool:
-    return _all_are(bytes, values)
+def _column_kind(store: str, name: str, hint: object) -> Kind | None:
+    """The kind with a column form of its own; None when ``hint`` is kept as JSON."""
+    simple = SIMPLE.get(hint)
+    if simple is not None:
+        return simple(store, name)
+    if get_origin(hint) is Literal:
+        return choice(store, name, get_args(hint))
+    if isinstance(hint, type) and issubclass(hint, enum.Enum):
+        return enumeration(store, name, hint)
+    if isinstance(hint, type) and _is_foreign(hint):
+        raise SchemaError(f"store {store!r}: field {name!r}: no column can hold {hint.__name__}, not even as JSON")
+    return None
 
 
-def _plain_choices(kind: type[object], allowed: tuple[object, ...]) -> Plain:
-    known = frozenset(allowed)
-    return lambda values: _all_are(kind, values) and known.issuperset(values)
+def _is_foreign(kind: type) -> bool:
+    """Whether msgspec has no form for objects of ``kind``, so that every write of one would fail."""
+    return kind is not object and isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.CustomType)
 
 
-def _text(store: str, name: str) -> _Kind:
-    def encode(value: object) -> Scalar:
-        if type(value) is not str:
-            raise _refuse(store, name, "str", value)
-        if not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError:
-                raise _refuse(store, name, "text without lone surrogates", value) from None
-        return value
-
-    return _Kind("TEXT", encode, None, _plain_text)
-
-
-def _integer(store: str, name: str) -> _Kind:
-    def encode(value: object) -> Scalar:
-        if type(value) is not int:
-            raise _refuse(store, name, "int", value)
-        if not INT64_MIN <= value <= INT64_MAX:
-            raise _refuse(store, name, "a 64-bit int", value)
-        return value
-
-    return _Kind("INTEGER", encode, None, _plain_integers)
-
-
-def _boolean(store: str, name: str) -> _Kind:
-    def encode(value: object) -> Scalar:
-        if type(value) is not bool:
-            raise _refuse(store, name, "bool", value)
-        return int(value)
-
-    return _Kind("INTEGER", encode, bool)
-
-
-def _real(store: str, name: str) -> _Kind:
-    def encode(value: object) -> Scalar:
-        if type(value) is int and abs(value) <= 2**53:
-            return float(value)
-        if type(value) is not float or math.isnan(value):
-            raise _refuse(store, name, "float (not NaN)", value)
-        return value
-
-    return _Kind("REAL", encode, None, _plain_reals)
-
-
-def _blob(store: str, name: str) -> _Kind:
-    def encode(value: object) -> Scalar:
-        if type(value) is not bytes:
-            raise _refuse(store, name, "bytes", value)
-        return value
-
-    return _Kind("BLOB", encode, None, _plain_blobs)
-
-
-def _moment(store: str, name: str) -> _Kind:
-    def encode(value: object) -> Scalar:
-        if not isinstance(value, datetime) or value.tzinfo is None:
-            raise _refuse(store, name, "datetime with a time zone", value)
-        moment = value.astimezone(UTC)
-        return f"{moment.year:04d}" + moment.strftime(TIME_FORMAT[2:])
-
-    def decode(value: str) -> datetime:
-        return datetime.fromisoformat(value)
-
-    return _Kind("TEXT", encode, decode)
-
-
-def _day(store: str, name: str) -> _Kind:
-    def encode(value: object) -> Scalar:
-        if type(value) is not date:
-            raise _refuse(store, name, "date", value)
-        return value.isoformat()
-
-    return _Kind("TEXT", encode, date.fromisoformat)
-
-
-def _decimal(store: str, name: str) -> _Kind:
-    def encode(value: object) -> Scalar:
-        if not isinstance(value, Decimal) or not value.is_finite():
-            raise _refuse(store, name, "a finite Decimal", value)
-        return format(value, "f")
-
-    return _Kind("TEXT", encode, Decimal)
-
-
-def _choice(store: str, name: str, allowed: tuple[object, ...]) -> _Kind:
-    known = frozenset((type(item), item) for item in allowed)
-    kinds = frozenset(map(type, allowed))  # asked first: other values may have no hash
-    expected = "one of " + ", ".join(repr(item) for item in allowed)
+def _constrained(store: str, name: str, kind: Kind, rule: object) -> Kind:
+    """``kind`` with the constraints of ``rule`` on what is written; what is there already is read and asked as before."""
+    check = converter(rule)
+    check_all = converter(list[rule])  # type: ignore[valid-type]  # built at run time
+    free, free_plain = kind.encode, kind.plain
 
     def encode(value: object) -> Scalar:
-        if type(value) not in kinds or (type(value), value) not in known:
-            raise _refuse(store, name, expected, value)
-        assert isinstance(value, (str, int))
-        return value
-
-    if all(type(item) is str for item in allowed):
-        return _Kind("TEXT", encode, None, _plain_choices(str, allowed))
-    if all(type(item) is int for item in allowed):
-        return _Kind("INTEGER", encode, None, _plain_choices(int, allowed))
-    raise SchemaError(f"{store}.{name}: a Literal must be all str or all int")
-
-
-def _enumeration(store: str, name: str, kind: type[enum.Enum]) -> _Kind:
-    values = [member.value for member in kind]
-
-    def encode(value: object) -> Scalar:
-        if not isinstance(value, kind):
-            raise _refuse(store, name, f"a {kind.__name__}", value)
-        stored = value.value
-        assert isinstance(stored, (str, int))
+        stored = free(value)
+        try:
+            check(value)
+        except msgspec.ValidationError as error:
+            raise refuse(store, name, reason_of(error), value) from None
         return stored
 
-    if all(type(item) is str for item in values):
-        return _Kind("TEXT", encode, kind)
-    if all(type(item) is int for item in values):
-        return _Kind("INTEGER", encode, kind)
-    raise SchemaError(f"{store}.{name}: the members of {kind.__name__} must be all str or all int")
-
-
-def _json(store: str, name: str, kind: object) -> _Kind:
-    try:
-        decoder: msgspec.json.Decoder[object] = msgspec.json.Decoder(kind)
-    except TypeError as error:
-        raise SchemaError(f"{store}.{name}: cannot store this type: {error}") from None
-
-    def encode(value: object) -> Scalar:
+    def plain(values: Sequence[Any]) -> bool:
+        if free_plain is None or not free_plain(values):
+            return False
         try:
-            checked: object = msgspec.convert(value, type=kind, from_attributes=True)
-            return msgspec.json.encode(checked, order="sorted").decode()
-        except (msgspec.ValidationError, TypeError, OverflowError, UnicodeEncodeError) as error:
-            raise _refuse(store, name, f"{kind} ({error})", value) from None
+            check_all(list(values))
+        except msgspec.ValidationError:
+            return False
+        return True
 
-    return _Kind("TEXT", encode, decoder.decode)
+    return replace(kind, encode=encode, plain=None if free_plain is None else plain)
 
 
-_SIMPLE: dict[object, Callable[[str, str], _Kind]] = {
-    str: _text,
-    int: _integer,
-    bool: _boolean,
-    float: _real,
-    bytes: _blob,
-    datetime: _moment,
-    date: _day,
-    Decimal: _decimal,
-}
+def _or_null(kind: Kind) -> Kind:
+    """``kind`` with None allowed; None is stored as NULL."""
+
+    def or_null(inner: Encode) -> Encode:
+        return lambda value: None if value is None else inner(value)
+
+    def decode(value: object) -> object:
+        return None if value is None or kind.decode is None else kind.decode(value)
+
+    return replace(
+        kind,
+        encode=or_null(kind.encode),
+        literal=or_null(kind.literal),
+        decode=None if kind.decode is None else decode,
+        plain=None if kind.plain is None else _plain_or_null(kind.plain),
+    )
 
 
 def _plain_or_null(plain: Plain) -> Plain:
@@ -272,58 +229,3 @@ def _plain_or_null(plain: Plain) -> Plain:
         return not present or plain(present)
 
     return check
-
-
-def _kind_of(store: str, name: str, hint: object) -> _Kind:
-    simple = _SIMPLE.get(hint)
-    if simple is not None:
-        return simple(store, name)
-    if get_origin(hint) is Literal:
-        return _choice(store, name, get_args(hint))
-    kind: object = hint  # isinstance would narrow it to a type of unknown parameters
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return _enumeration(store, name, hint)
-    if isinstance(hint, type) and _is_foreign(hint):
-        raise SchemaError(f"store {store!r}: field {name!r}: no column can hold {hint.__name__}, not even as JSON")
-    return _json(store, name, kind)
-
-
-def _is_foreign(kind: type) -> bool:
-    """Whether msgspec has no form for objects of ``kind``, so that every write of one would fail."""
-    return kind is not object and isinstance(msgspec.inspect.type_info(kind), msgspec.inspect.CustomType)
-
-
-def _or_null(kind: _Kind) -> _Kind:
-    """``kind`` with None allowed; None is stored as NULL."""
-    strict_encode, strict_decode = kind.encode, kind.decode
-
-    def encode(value: object) -> Scalar:
-        return None if value is None else strict_encode(value)
-
-    decode: Decode | None = None
-    if strict_decode is not None:
-
-        def decode_value(value: object, strict: Decode = strict_decode) -> object:
-            return None if value is None else strict(value)
-
-        decode = decode_value
-    return _Kind(kind.sql_type, encode, decode, None if kind.plain is None else _plain_or_null(kind.plain))
-
-
-def field_of(store: str, name: str, hint: object) -> Field:
-    """The column for a field declared as ``name: hint``.
-
-    Raises:
-        SchemaError: No column can hold that type.
-    """
-    nullable = False
-    inner = hint
-    if get_origin(hint) in (Union, types.UnionType):
-        rest: list[object] = [part for part in get_args(hint) if part is not type(None)]
-        nullable = len(rest) < len(get_args(hint))
-        inner = rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007 - built at run time
-    kind = _kind_of(store, name, inner)
-    if nullable:
-        kind = _or_null(kind)
-    type_name = getattr(hint, "__name__", None) or str(hint)
-    return Field(name, kind.sql_type, nullable, type_name, kind.encode, kind.decode, kind.plain)

@@ -17,13 +17,14 @@ from atoma.contracts.execution import Confirm, Durability
 from atoma.contracts.values import RowImage, Scalar
 from atoma.errors import SchemaError, UnknownStore, ValidationError
 from atoma.schema.fields import Field, field_of
+from atoma.schema.kinds import is_storable
 
 T = TypeVar("T")
 
 ConflictRule: TypeAlias = Literal["lww", "server_wins", "client_wins", "manual"]
 _RULES: tuple[ConflictRule, ...] = get_args(ConflictRule)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
-ID_BYTES = 200
+ID_BYTES = SCOPE_BYTES = 200
 CONFIRMS: tuple[Confirm, ...] = get_args(Confirm)
 DURABILITIES: tuple[Durability, ...] = get_args(Durability)
 DEFAULT_SCOPE = "main"
@@ -43,8 +44,13 @@ class Index:
         object.__setattr__(self, "unique", unique)
 
 
-def _hints(name: str, model: type[Any]) -> dict[str, object]:
-    """Declared fields of a dataclass, msgspec Struct or attrs class, in order."""
+def is_scope(name: str) -> bool:
+    """Whether a scope can have this name."""
+    return 0 < len(name) <= SCOPE_BYTES and is_storable(name) and len(name.encode()) <= SCOPE_BYTES
+
+
+def _hints(name: str, model: type[Any]) -> dict[str, tuple[object, object]]:
+    """Declared fields of a dataclass, msgspec Struct or attrs class, in order: their types with and without constraints."""
     if is_a(model, object):
         raise SchemaError(f"store {name!r}: the model is a class, not an object of {type(model).__name__}")
     if dataclasses.is_dataclass(model):
@@ -56,10 +62,10 @@ def _hints(name: str, model: type[Any]) -> dict[str, object]:
     else:
         raise SchemaError(f"store {name!r}: {model.__name__} is no dataclass, msgspec.Struct or attrs class")
     try:
-        hints = get_type_hints(model)
+        hints, bare = get_type_hints(model, include_extras=True), get_type_hints(model)
     except NameError as error:
         raise SchemaError(f"store {name!r}: a type hint of {model.__name__} cannot be resolved: {error}") from None
-    return {field: hints[field] for field in names}
+    return {field: (hints[field], bare[field]) for field in names}
 
 
 class StoreSpec(Generic[T]):
@@ -125,8 +131,10 @@ class StoreSpec(Generic[T]):
             raise SchemaError(f"store {name!r}: confirm must be optimistic or strict, not {confirm!r}")
         if durability is not None and durability not in DURABILITIES:
             raise SchemaError(f"store {name!r}: durability must be normal or full, not {durability!r}")
-        if not is_a(scope, str):
-            raise SchemaError(f"store {name!r}: scope is the name of a field or of a scope, not {scope!r}")
+        if not is_a(scope, str) or not is_scope(scope):
+            raise SchemaError(
+                f"store {name!r}: scope is the name of a field or of a scope (1 to {SCOPE_BYTES} bytes), not {scope!r}"
+            )
         if not (is_a(indexes, tuple) or is_a(indexes, list)) or not all(is_a(index, Index) for index in indexes):
             raise SchemaError(f"store {name!r}: indexes is a list of Index(…)")
         self.name = name
@@ -136,24 +144,26 @@ class StoreSpec(Generic[T]):
         self.durability: Durability | None = durability
         self.policy = policy
         hints = _hints(name, model)
-        if hints.get("id") is not str:
+        if "id" not in hints or hints["id"][1] is not str:
             raise SchemaError(f"store {name!r}: {model.__name__} needs a field `id: str`")
         self.fields: dict[str, Field] = {}
         lowered: set[str] = set()
-        for field_name, hint in hints.items():
+        for field_name, (hint, bare) in hints.items():
             if not _NAME.fullmatch(field_name) or field_name.lower() in lowered:
                 raise SchemaError(f"store {name!r}: field name {field_name!r} cannot be a column")
             lowered.add(field_name.lower())
-            self.fields[field_name] = field_of(name, field_name, hint)
+            self.fields[field_name] = field_of(name, field_name, hint, bare)
         self.scope_field = scope if scope in self.fields else None
         self.fixed_scope = scope if self.scope_field is None else ""
-        if self.scope_field is not None and hints[scope] is not str:
+        if self.scope_field is not None and hints[scope][1] is not str:
             raise SchemaError(f"store {name!r}: the scope field {scope!r} must be a str")
         self.indexes = tuple(indexes)
         for index in self.indexes:
             for field_name in index.fields:
                 if field_name not in self.fields:
                     raise SchemaError(f"store {name!r}: index on unknown field {field_name!r}")
+                if why := self.fields[field_name].comparisons.equality:
+                    raise SchemaError(f"store {name!r}: an index on {field_name!r} finds nothing: {why}")
         self._encoders = [(key, field.encode) for key, field in self.fields.items() if key != "id"]
         self._decoders = [(key, field.decode) for key, field in self.fields.items() if field.decode is not None]
         self.value_columns = tuple(name for name in self.fields if name != "id")
@@ -169,9 +179,10 @@ class StoreSpec(Generic[T]):
         """Column names in declaration order, the id among them."""
         return tuple(self.fields)
 
-    def check_id(self, id: object) -> str:
-        """``id`` if it can be a primary key here, else :class:`ValidationError`."""
-        stored = self.fields["id"].encode(id)
+    def check_id(self, id: object, *, new: bool = False) -> str:
+        """``id`` if it can be a primary key here, else :class:`ValidationError`; a ``new`` one meets its constraints."""
+        field = self.fields["id"]
+        stored = field.literal(id)
         assert isinstance(stored, str)
         if not stored or len(stored.encode()) > ID_BYTES or "\x00" in stored:
             raise ValidationError(
@@ -180,6 +191,8 @@ class StoreSpec(Generic[T]):
                 field="id",
                 value=id,
             )
+        if new:
+            field.encode(id)
         return stored
 
     def encode(self, item: T) -> tuple[str, RowImage]:
@@ -194,7 +207,7 @@ class StoreSpec(Generic[T]):
                 store=self.name,
                 value=item,
             )
-        id = self.check_id(getattr(item, "id"))  # noqa: B009 - T is not known to have one
+        id = self.check_id(getattr(item, "id"), new=True)  # noqa: B009 - T is not known to have one
         return id, {name: encode(getattr(item, name)) for name, encode in self._encoders}
 
     def encode_many(self, items: Sequence[T]) -> list[tuple[str, RowImage]]:
@@ -215,9 +228,9 @@ class StoreSpec(Generic[T]):
         plain = self.fields["id"].plain
         if plain is not None and plain(ids):
             texts = cast("Sequence[str]", ids)  # ASCII, so that characters are bytes
-            if all(texts) and len(max(texts, key=len)) <= ID_BYTES and "\x00" not in "".join(texts):
+            if all(texts) and len(max(texts, key=len)) <= ID_BYTES:
                 return texts
-        return [self.check_id(id) for id in ids]
+        return [self.check_id(id, new=True) for id in ids]
 
     def encode_changes(self, changes: Mapping[str, object]) -> RowImage:
         """A patch by field name.
@@ -237,6 +250,69 @@ class StoreSpec(Generic[T]):
                 raise ValidationError(message, store=self.name, field=name, value=value)
             patch[name] = field.encode(value)
         return patch
+
+    def changes_to(self, id: str, image: Mapping[str, object], item: T) -> dict[str, object]:
+        """The fields of ``item`` that are to be written over ``image``, by name.
+
+        What an older rule let in and nobody has touched is none of them.
+
+        Raises:
+            ValidationError: It is another row, or a changed field has a wrong type or value.
+        """
+        if not isinstance(item, self.model):
+            message = f"the function given to update() must return a {self.model.__name__}, not {type(item).__name__}"
+            raise ValidationError(message, store=self.name, value=item)
+        given: object = getattr(item, "id")  # noqa: B009 - T is not known to have one
+        if given != id:
+            raise ValidationError(f"{self.name}.id never changes", store=self.name, field="id", value=given)
+        changes: dict[str, object] = {}
+        before: T | None = None
+        for name, encode in self._encoders:
+            value = getattr(item, name)
+            try:
+                changed = encode(value) != image[name]
+            except ValidationError:
+                if before is None:
+                    before = self.decode(id, image)
+                if value != getattr(before, name):
+                    raise
+                changed = False
+            if changed:
+                changes[name] = value
+        return changes
+
+    def canonical(self, name: str, value: Scalar, *, literal: bool = False) -> Scalar:
+        """The one stored form of ``value`` for a field, as this program would store it itself.
+
+        Args:
+            name: The field.
+            value: What somebody else says is its stored form; text may be written in several ways.
+            literal: It is asked for, not written, so that constraints are not held against it.
+
+        Raises:
+            ValidationError: The field cannot hold it, or it may not be written.
+        """
+        field = self.fields[name]
+        encode = field.literal if literal else field.encode
+        try:
+            if field.decode is None and (stored := encode(value)) is value:
+                return stored  # the common case: it is its own canonical form
+            stored = encode(value if field.decode is None else field.decode(value))
+        except (ValueError, TypeError, ArithmeticError, msgspec.MsgspecError, RecursionError) as error:
+            why = f": {error}"
+            raise self._no_form(field, value, why) from None
+        # text may be written in several ways (JSON, time zones); numbers and bytes may not
+        if isinstance(stored, str):
+            fits = isinstance(value, str)
+        else:
+            fits = stored == value and isinstance(value, bytes) == isinstance(stored, bytes)
+        if not fits:
+            raise self._no_form(field, value, "")
+        return stored
+
+    def _no_form(self, field: Field, value: object, why: str) -> ValidationError:
+        message = f"{self.name}.{field.name} is no {field.type_name}{why}"
+        return ValidationError(message, store=self.name, field=field.name, value=value)
 
     def decode(self, id: str, image: Mapping[str, object]) -> T:
         """The model instance of an image (with or without the id in it).

@@ -14,7 +14,7 @@ from atoma.contracts.sync import Limits
 from atoma.errors import ConfigurationError
 from atoma.plugins.context import Listener, PluginContext
 from atoma.ports.keys import APPLY, LOCAL_DATABASE, SYNC_LINK, PortKey
-from atoma.schema.spec import DEFAULT_SCOPE, StoreSpec
+from atoma.schema.spec import DEFAULT_SCOPE, StoreSpec, is_scope
 from atoma.sync.control import SYNC_CONTROL, SyncControl
 from atoma.sync.modes import MODES, SyncMode
 from atoma.sync.outbox import OUTBOX_NODE, OutboxNode
@@ -61,8 +61,8 @@ class Sync:
             raise ConfigurationError("Sync(): stores and scopes are lists")
         names = [store if isinstance(store, str) else store.name for store in stores]
         self.scopes = tuple(scopes)
-        if not names or not self.scopes or not all(self.scopes):
-            raise ConfigurationError("Sync() needs at least one store and one scope, each with a name")
+        if not names or not self.scopes or not all(map(is_scope, self.scopes)):
+            raise ConfigurationError("Sync() needs at least one store and one scope, each with a name that a hub takes")
         if len(set(names)) < len(names) or len(set(self.scopes)) < len(self.scopes):
             raise ConfigurationError("Sync(): a store or a scope is named twice")
         if mode not in MODES:

@@ -14,7 +14,7 @@ from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, Predi
 from atoma.contracts.values import Scalar
 from atoma.errors import QueryError
 from atoma.query.bounds import check_filter
-from atoma.schema.fields import INT64_MAX, INT64_MIN
+from atoma.schema.kinds import INT64_MAX, INT64_MIN
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sqlite.ddl import quote
 

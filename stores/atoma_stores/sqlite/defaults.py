@@ -48,7 +48,7 @@ def constant_defaults(store: StoreSpec[object]) -> RowImage:
     for name, default in _declared(store.model):
         if default and name != "id" and name in store.fields:
             try:
-                found[name] = store.fields[name].encode(default[0])
+                found[name] = store.fields[name].literal(default[0])  # rows of before may be as they were made
             except ValidationError:
                 continue  # a default that the field itself refuses helps nobody
     return found

@@ -214,7 +214,7 @@ async def texts(world: World, seen: Transcript) -> None:
     async with world.open_client("direct-remote") as client:
         cards = client.store(CARDS)
         for id in ("☃/räume", "'; --", "\u202eabc", "𝔘🦜\n\t", "x" * 190):
-            title = f"{id} \x00 '\"\\ %_"
+            title = f"{id} \x01 '\"\\ %_"
             await cards.insert(Card(id=id, title=title, weight=-0.0), confirm="strict")
             seen.append((id, rows([await cards.get(id)])))
         large = Card(id="large", title="ü" * LETTERS, photo=bytes(range(256)) * 500)
@@ -238,11 +238,23 @@ async def refusals(world: World, seen: Transcript) -> None:
         ]
         for name, work in asked:
             seen.append((name, await outcome(work)))
-        for name, entries, atomic in (("mixed", (entry, moved), False), ("all or none", (entry, moved), True)):
+        nul = replace(entry, id="n", values={**entry.values, "title": "a\x00b"})
+        for name, entries, atomic in (
+            ("mixed", (entry, moved), False),
+            ("all or none", (entry, moved), True),
+            ("with a NUL", (nul,), False),
+        ):
             request = Request(entries, WriteOptions(atomic=atomic), CONTEXT, f"key-{name}")
             seen.append((name, await outcome(service.write(request), lambda result: (result.status, result.items))))
             resolution = await service.resolve(ResolveRequest(request.idem, CONTEXT))
             seen.append((f"{name} resolved", resolution.result and (resolution.result.status, resolution.result.items)))
+        for name, finds, where in (
+            ("a NUL", False, Compare("eq", "title", "a\x00b")),
+            ("no NUL", True, Compare("ne", "title", "a\x00b")),
+        ):
+            found = await service.query(QueryRequest("cards", QuerySpec(where=where), CONTEXT))
+            assert bool(found.rows) is finds
+            seen.append((name, [row.id for row in found.rows]))
         fenced = await service.resolve(ResolveRequest("never", CONTEXT))
         late = Request((entry,), WriteOptions(), CONTEXT, "never")
         seen.append(("fenced", fenced.abandoned))

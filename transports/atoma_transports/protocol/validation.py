@@ -8,7 +8,7 @@ from atoma.contracts.query import Compare, In, QuerySpec
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ProtocolError
 from atoma.query.bounds import conditions
-from atoma.schema.fields import INT64_MAX, INT64_MIN
+from atoma.schema.kinds import INT64_MAX, INT64_MIN
 from atoma_transports.protocol.operations import Rows
 
 OPS_MAX = 1000

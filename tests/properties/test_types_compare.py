@@ -1,0 +1,300 @@
+"""Every type of field orders and compares as its values do in Python, or is refused with what to declare instead.
+
+The oracle is Python itself: its operators over the values that were written, and ``sorted``.
+"""
+
+from __future__ import annotations
+
+import operator
+import string
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, make_dataclass
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum, StrEnum
+from typing import Annotated, Any, Literal, NewType
+
+import hypothesis.strategies as st
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.query import Compare, CompareOp, In, Like, Predicate, QuerySpec, Sort
+from atoma.errors import QueryError, RemoteError, SchemaError
+from atoma.hub import AllowLoopback, open_hub
+from atoma.ports import LocalTx, seeded_environment
+from atoma.ports.service import Principal
+from atoma.query import Query, bind, col
+from atoma.schema import Index, Schema, StoreSpec
+from atoma_stores.reactive.live import open_live_queries
+from atoma_stores.sqlite.engine import SQLiteEngine
+from atoma_stores.sqlite.hub_store import SQLiteHubStore
+
+
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Level(Enum):
+    LOW = 1
+    HIGH = 10
+
+
+class Rank(IntEnum):
+    LOW = 1
+    HIGH = 10
+
+
+class Word(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Backwards(IntEnum):
+    ONE = 1
+    TWO = 2
+
+    def __lt__(self, other: object) -> bool:
+        return isinstance(other, Backwards) and self.value > other.value
+
+
+@dataclass(frozen=True)
+class Point:
+    x: float
+    y: float
+
+
+UserName = NewType("UserName", str)
+Count = NewType("Count", int)
+Price = NewType("Price", Decimal)
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"), max_size=3) | st.sampled_from(
+    ["", "a", "A", "b", "ab", "é", "ß", "\uffff", "\U0001f600", "1", "10", "9", '"', "\\", "null", "-0.0"]
+)
+FLOATS = st.floats(allow_nan=False) | st.sampled_from([0.0, -0.0, 1.0, 1.5, float("inf"), float("-inf")])
+ZONES = st.sampled_from([UTC, timezone(timedelta(hours=2)), timezone(timedelta(hours=-9, minutes=-30))])
+MOMENTS = st.datetimes(timezones=ZONES).filter(lambda moment: 2 <= moment.year <= 9998) | st.sampled_from(
+    [datetime(2026, 1, 1, 12, tzinfo=UTC), datetime(2026, 1, 1, 14, tzinfo=timezone(timedelta(hours=2)))]
+)
+DECIMALS = st.decimals(allow_nan=False, allow_infinity=False, places=3) | st.sampled_from(
+    [Decimal("1.0"), Decimal("1.00"), Decimal(9), Decimal(10)]
+)
+
+ALL = "equality order text"
+VALUE = "equality order"
+SAME = "equality"
+NONE = ""
+
+
+@dataclass(frozen=True)
+class Type:
+    """A type of field: values of it, and what it promises to answer."""
+
+    hint: object
+    values: st.SearchStrategy[Any]
+    answers: str
+
+
+TYPES: dict[str, Type] = {
+    "str": Type(str, TEXT, ALL),
+    "str with constraints": Type(Annotated[str, msgspec.Meta(max_length=9)], TEXT, ALL),
+    "int": Type(int, st.integers(-(2**63), 2**63 - 1) | st.integers(-2, 12), VALUE),
+    "bool": Type(bool, st.booleans(), VALUE),
+    "float": Type(float, FLOATS, VALUE),
+    "bytes": Type(bytes, st.binary(max_size=3), VALUE),
+    "date": Type(date, st.dates(), VALUE),
+    "datetime": Type(datetime, MOMENTS, VALUE),
+    "time": Type(time, st.times() | st.sampled_from([time(12), time(12, 0, 0, 500_000)]), VALUE),
+    "timedelta": Type(timedelta, st.timedeltas() | st.integers(-99, 99).map(lambda n: timedelta(seconds=n)), SAME),
+    "UUID": Type(uuid.UUID, st.uuids(), VALUE),
+    "Decimal": Type(Decimal, DECIMALS, NONE),
+    "Literal of text": Type(Literal["b", "a", "aa"], st.sampled_from(["b", "a", "aa"]), ALL),
+    "Literal of numbers": Type(Literal[1, 9, 10], st.sampled_from([1, 9, 10]), VALUE),
+    "Enum of text": Type(Color, st.sampled_from(Color), SAME),
+    "Enum of numbers": Type(Level, st.sampled_from(Level), SAME),
+    "IntEnum": Type(Rank, st.sampled_from(Rank), VALUE),
+    "StrEnum": Type(Word, st.sampled_from(Word), ALL),
+    "IntEnum with an order of its own": Type(Backwards, st.sampled_from(Backwards), SAME),
+    "NewType of text": Type(UserName, TEXT, SAME),
+    "NewType of a number": Type(Count, st.integers(-12, 12), SAME),
+    "NewType of a Decimal": Type(Price, DECIMALS, NONE),
+    "list of text": Type(list[str], st.lists(TEXT, max_size=2), SAME),
+    "dict of lists": Type(dict[str, list[int]], st.dictionaries(TEXT, st.lists(st.integers(0, 1))), SAME),
+    "set": Type(frozenset[str], st.frozensets(st.sampled_from(string.ascii_letters)), SAME),
+    "text or a number": Type(str | int, TEXT | st.integers(0, 12), SAME),
+    "number or truth": Type(list[int | bool], st.lists(st.integers(0, 1) | st.booleans()), NONE),
+    "list of floats": Type(list[float], st.lists(st.floats(allow_nan=False, allow_infinity=False)), NONE),
+    "list of moments": Type(list[datetime], st.lists(MOMENTS, max_size=2), NONE),
+    "list of times": Type(list[time], st.lists(st.times(), max_size=2), NONE),
+    "dataclass": Type(Point, st.builds(Point, st.just(0.0), st.just(-0.0)), NONE),
+    "anything": Type(object, st.lists(st.integers(0, 3)) | TEXT, NONE),
+}
+OPERATORS: dict[CompareOp, Callable[[Any, Any], bool]] = {
+    "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
+}  # fmt: skip
+NAMES = pytest.mark.parametrize("name", TYPES)
+
+
+def spec_of(name: str, *, optional: bool = False, **options: Any) -> StoreSpec[Any]:
+    hint: Any = TYPES[name].hint
+    model = make_dataclass("Row", [("id", str), ("value", hint | None if optional else hint)], frozen=True)
+    return StoreSpec("rows", model, **options)
+
+
+def condition(op: CompareOp, literal: Any) -> Any:
+    return OPERATORS[op](col("value"), literal)
+
+
+def answered(op: CompareOp, answers: str) -> bool:
+    return ("equality" if op in ("eq", "ne") else "order") in answers
+
+
+def expected(values: dict[str, Any], op: CompareOp, literal: Any) -> list[str]:
+    return [id for id, value in sorted(values.items()) if value is not None and OPERATORS[op](value, literal)]
+
+
+def expected_order(values: dict[str, Any], descending: bool) -> list[str]:
+    some = sorted((id for id, value in values.items() if value is not None))
+    some.sort(key=lambda id: values[id], reverse=descending)
+    none = sorted(id for id, value in values.items() if value is None)
+    return some + none if descending else none + some
+
+
+@NAMES
+@settings(max_examples=10, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+async def test_a_device_answers_as_python_does(name: str, data: st.DataObject) -> None:
+    kind, spec = TYPES[name], spec_of(name, optional=True)
+    column = data.draw(st.lists(st.none() | kind.values, min_size=2, max_size=8))
+    values = {f"{at:02}": value for at, value in enumerate(column)}
+    literals = data.draw(st.lists(kind.values, min_size=1, max_size=2))
+    literals += [value for value in column if value is not None][:3]
+    async with SQLiteEngine(":memory:").open_database(Schema(spec), seeded_environment(1), frozenset()) as db:
+
+        def fill(tx: LocalTx) -> None:
+            rows = spec.encode_many([spec.model(id, value) for id, value in values.items()])
+            tx.put_base_many("rows", "main", ((id, image, 1) for id, image in rows))
+
+        async def ask(query: Query) -> list[str]:
+            return [row.id for row in (await db.read("rows", bind(query, spec))).rows]
+
+        await db.apply(fill)
+        for row in (await db.read("rows", QuerySpec())).rows:
+            assert spec.decode(row.id, row.image).value == values[row.id]
+        for literal in literals:
+            for op in OPERATORS:
+                if answered(op, kind.answers):
+                    assert await ask(Query().where(condition(op, literal))) == expected(values, op, literal)
+        if "equality" in kind.answers:
+            found = [id for id, value in values.items() if value is not None and value in literals]
+            assert await ask(Query().where(col("value").in_(literals))) == found
+        if "order" in kind.answers:
+            assert await ask(Query().order_by("value")) == expected_order(values, descending=False)
+            assert await ask(Query().order_by("-value")) == expected_order(values, descending=True)
+
+
+def questions(spec: StoreSpec[Any], literal: Any) -> dict[str, tuple[Query, QuerySpec]]:
+    """Each question as the builder puts it, and as a foreign program sends it."""
+    stored = spec.fields["value"].literal(literal)
+
+    def where(predicate: Predicate) -> QuerySpec:
+        return QuerySpec(predicate, (Sort("id"),))
+
+    asked: dict[str, tuple[Query, QuerySpec]] = {
+        f"{op} {'equality' if op in ('eq', 'ne') else 'order'}": (
+            Query().where(condition(op, literal)),
+            where(Compare(op, "value", stored)),
+        )
+        for op in OPERATORS
+    }
+    asked["in equality"] = (Query().where(col("value").in_([literal])), where(In("value", (stored,))))
+    asked["like text"] = (Query().where(col("value").like("a%")), where(Like("value", "a%")))
+    asked["sort order"] = (Query().order_by("-value"), QuerySpec(None, (Sort("value", True), Sort("id"))))
+    return asked
+
+
+@NAMES
+@settings(max_examples=1, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+async def test_every_door_answers_or_refuses_in_the_same_words(name: str, data: st.DataObject) -> None:
+    kind, spec = TYPES[name], spec_of(name)
+    schema, environment = Schema(spec), seeded_environment(1)
+    values = {f"{at:02}": value for at, value in enumerate(data.draw(st.lists(kind.values, min_size=3, max_size=6)))}
+    entries = [
+        WriteEntry("rows", "insert", id, "main", image)
+        for id, image in (spec.encode(spec.model(id, value)) for id, value in values.items())
+    ]
+    refused = 0
+    async with (
+        open_hub(schema, SQLiteHubStore(":memory:"), verifier=AllowLoopback(), environment=environment) as hub,
+        SQLiteEngine(":memory:").open_database(schema, environment, frozenset()) as db,
+        open_live_queries(db, schema) as live,
+    ):
+        service = hub.service(Principal("ann"))
+        await service.write(WriteRequest(tuple(entries), WriteOptions(atomic=True), OperationContext("t"), "key"))
+        for question, (built, sent) in questions(spec, values["00"]).items():
+            request = QueryRequest("rows", sent, OperationContext("t"))
+            if question.split()[1] in kind.answers:
+                result = await service.query(request)
+                local = bind(built, spec)
+                assert [row.id for row in result.rows] == answer_of(question, values)
+                async with live.open_live("rows", local):
+                    pass
+                continue
+            with pytest.raises(QueryError) as at_the_builder:
+                bind(built, spec)
+            assert "rows.value: " in str(at_the_builder.value)
+            with pytest.raises(RemoteError) as at_the_hub:
+                await service.query(request)
+            assert (at_the_hub.value.remote_code, str(at_the_hub.value)) == ("QUERY", f"QUERY: {at_the_builder.value}")
+            with pytest.raises(QueryError) as followed:
+                async with live.open_live("rows", sent):
+                    pass
+            assert str(followed.value) == str(at_the_builder.value)
+            refused += 1
+    assert refused == sum(question.split()[1] not in kind.answers for question in questions(spec, values["00"]))
+
+
+def answer_of(question: str, values: dict[str, Any]) -> list[str]:
+    match question.split(maxsplit=1)[0]:
+        case "in":
+            return expected(values, "eq", values["00"])
+        case "like":
+            return [id for id, value in values.items() if value[:1] in ("a", "A")]
+        case "sort":
+            return expected_order(values, descending=True)
+        case op:
+            return expected(values, op, values["00"])  # type: ignore[arg-type]
+
+
+@NAMES
+def test_an_index_is_declared_where_it_finds_something(name: str) -> None:
+    for unique in (False, True):
+        if "equality" in TYPES[name].answers:
+            spec_of(name, indexes=[Index("value", unique=unique)])
+        else:
+            with pytest.raises(SchemaError, match=r"an index on 'value' finds nothing: .+; keep"):
+                spec_of(name, indexes=[Index("value", unique=unique)])
+
+
+async def test_a_literal_from_elsewhere_is_read_before_it_is_compared() -> None:
+    """A foreign program writes a moment in its own way; it is compared as a moment, not letter by letter."""
+    spec = spec_of("datetime")
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC)
+    async with open_hub(Schema(spec), SQLiteHubStore(":memory:"), verifier=AllowLoopback()) as hub:
+        service = hub.service(Principal("ann"))
+        id, image = spec.encode(spec.model("a", noon))
+        entry = WriteEntry("rows", "insert", id, "main", image)
+        await service.write(WriteRequest((entry,), WriteOptions(), OperationContext("t"), "key"))
+
+        async def found(op: CompareOp, text: str) -> int:
+            request = QueryRequest("rows", QuerySpec(Compare(op, "value", text)), OperationContext("t"))
+            return len((await service.query(request)).rows)
+
+        for text in ("2026-01-01T12:00:00Z", "2026-01-01T14:00:00+02:00", "2026-01-01T12:00:00.000000Z"):
+            assert [await found(op, text) for op in ("eq", "ge", "le", "lt", "gt", "ne")] == [1, 1, 1, 0, 0, 0]
+        with pytest.raises(RemoteError, match=r"QUERY: in a query: rows\.value is no datetime"):
+            await found("ge", "2026")
