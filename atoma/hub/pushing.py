@@ -16,6 +16,7 @@ import trio
 from msgspec.structs import replace as replace_fields
 
 from atoma.contracts.failures import refusal
+from atoma.contracts.survey import CONTAINERS_MAX, UNCOUNTED_BYTES, VALUES_MAX, Survey
 from atoma.contracts.sync import Conflict, Limits, Mutation, OpenRequest, Origin, Outcome, OutcomeStatus, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import RemoteError
@@ -28,8 +29,10 @@ from atoma.ports.hub import ClientState, Facts, Greeting, LogTransaction, Need, 
 from atoma.ports.service import Principal
 from atoma.schema.spec import Schema
 
-CHECKED_AT_ONCE = 32
 DAY_MS = 86_400_000
+CHECKED_AT_ONCE_BYTES = 64 * 1024
+MUTATION_BYTES = 2 * 1024
+"""What checking any mutation costs, in bytes of a large one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,14 +280,33 @@ async def push_steps(court: Court, principal: Principal, request: PushRequest) -
         error = refusal("MALFORMED", f"the digest of mutation {request.mutations[broken].mid} does not fit its bytes")
     steps: list[Step] = [] if mutations else [ConfirmStep(principal, request)]
     previous = request.prev_digest
-    for index, mutation in enumerate(mutations):
-        if index % CHECKED_AT_ONCE == CHECKED_AT_ONCE - 1:
+    checked = 0
+    for mutation in mutations:
+        checked += MUTATION_BYTES + len(mutation.body)
+        if checked > CHECKED_AT_ONCE_BYTES:
             await trio.lowlevel.checkpoint()
+            checked = 0
         admitted: CheckedMutation | Refusal
         try:
+            if len(mutation.body) > UNCOUNTED_BYTES:
+                await _count(mutation)
             admitted = admit(mutation.mid, mutation.body, court.schema, limits)
         except Refusal as refused:
             admitted = refused
         steps.append(PushStep(court, principal, request, mutation, previous, admitted))
         previous = next_digest(previous, mutation.body)
     return steps, error
+
+
+async def _count(mutation: Mutation) -> None:
+    """See that decoding a large mutation takes no longer than others may be kept waiting.
+
+    Raises:
+        Refusal: ``TOO_LARGE``.
+    """
+    survey = Survey()
+    for _ in survey.turns(mutation.body):
+        await trio.lowlevel.checkpoint()
+    if survey.too_many:
+        text = f"mutation {mutation.mid} holds more than {VALUES_MAX:,} values, or {CONTAINERS_MAX:,} lists and maps"
+        raise Refusal("TOO_LARGE", text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
 import trio
@@ -12,14 +12,13 @@ import trio
 from atoma.contracts.query import And, Compare, Predicate, QuerySpec
 from atoma.errors import ConfigurationError, Overloaded, RemoteError
 from atoma.ports.hub import ReadAllowance
+from atoma.ports.principals import PerPrincipal
 from atoma.ports.rate import PAUSE_S, Meter
 from atoma.schema.spec import StoreSpec
 
 LOOKUP_IDS_MAX = 100
 LOOKUP_SCOPES_MAX = 16
 LOOKUP_CONDITIONS_MAX = 16
-KEPT_MAX = 1_000
-"""Principals that are remembered, besides those that are reading or have read more than their share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,12 +59,19 @@ class _Reads:
     asked: int = 0
 
 
-@dataclass(slots=True)
 class Readers:
     """Gives every principal its turns."""
 
-    budget: ReadBudget
-    _reads: dict[str, _Reads] = field(default_factory=dict[str, _Reads])
+    def __init__(self, budget: ReadBudget) -> None:
+        self._budget = budget
+        self._reads = PerPrincipal(
+            lambda: _Reads(trio.Semaphore(budget.readers), Meter(budget.seconds_per_s)),
+            lambda reads: not reads.asked and not reads.meter.debt_s(),
+        )
+
+    def __len__(self) -> int:
+        """How many principals are remembered."""
+        return len(self._reads)
 
     @asynccontextmanager
     async def turn(self, subject: str) -> AsyncGenerator[ReadAllowance]:
@@ -75,7 +81,7 @@ class Readers:
             Overloaded: Too many reads of this principal wait.
             RemoteError: ``RATE_LIMITED``: this principal has read too much.
         """
-        reads, budget = self._of(subject), self.budget
+        reads, budget = self._reads.of(subject), self._budget
         if reads.asked >= budget.readers + budget.waiting:
             raise Overloaded("a principal's queue of reads", budget.waiting)
         debt_s = reads.meter.debt_s()
@@ -90,15 +96,6 @@ class Readers:
                 yield ReadAllowance(budget.query_s, reads.meter.count)
         finally:
             reads.asked -= 1
-
-    def _of(self, subject: str) -> _Reads:
-        found = self._reads.get(subject)
-        if found is None:
-            if len(self._reads) >= KEPT_MAX:
-                kept = {name: reads for name, reads in self._reads.items() if reads.asked or reads.meter.debt_s()}
-                self._reads = kept
-            found = self._reads[subject] = _Reads(trio.Semaphore(self.budget.readers), Meter(self.budget.seconds_per_s))
-        return found
 
 
 def is_lookup(query: QuerySpec, store: StoreSpec[Any], scopes: Sequence[str] | None) -> bool:

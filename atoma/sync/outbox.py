@@ -10,6 +10,7 @@ import msgspec
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import WriteRequest, item_key
 from atoma.contracts.overlay import ClientIdentity, Effect, PendingMutation
+from atoma.contracts.survey import UNCOUNTED_BYTES, VALUES_MAX, Survey
 from atoma.contracts.sync import Cursor, Limits, MutationBody, Op
 from atoma.contracts.values import RowImage
 from atoma.errors import ScopeNotSubscribed, ValidationError
@@ -129,6 +130,11 @@ class OutboxNode:
         if len(ops) > self._limits.mutation_ops:
             raise ValidationError(
                 f"an atomic unit of {len(ops)} entries exceeds the hub's limit of {self._limits.mutation_ops}; split it",
+                store=ops[0].store,
+            )
+        if len(body) > UNCOUNTED_BYTES and Survey().finish(body).too_many:
+            raise ValidationError(
+                f"an atomic unit of more than {VALUES_MAX:,} values exceeds what a hub takes; split it",
                 store=ops[0].store,
             )
 

@@ -21,7 +21,7 @@ from atoma.contracts.execution import OperationContext, QueryRequest, ResolveReq
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import PullRequest
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, ChannelBroken, ProtocolError
+from atoma.errors import AtomaError, ChannelBroken, ProtocolError, RemoteError
 from atoma.ports import Peer
 from atoma_transports._channel.codes import error_of, info_of
 from atoma_transports._channel.frames import (
@@ -284,7 +284,7 @@ def json_batches(draw: st.DrawFn) -> Node:
 
 def _read_batch(encoding: Any) -> Callable[[bytes], object]:
     async def several_of(data: bytes) -> Several:
-        return read_batch(encoding, data, math.inf)
+        return await read_batch(encoding, data, math.inf, trio.Lock())
 
     def read(data: bytes) -> object:
         several = trio.run(several_of, data)  # deadlines are on Trio's clock
@@ -307,14 +307,14 @@ def either(valid: st.SearchStrategy[Node], write: Callable[[Node], bytes]) -> st
 
 BATCH = Decoder(
     _read_batch(AS_MSGPACK),
-    (ProtocolError,),
+    (ProtocolError, RemoteError),
     batches().map(write_msgpack),
     either(batches(), write_msgpack),
     memory=400,
 )
 JSON_BATCH = Decoder(
     _read_batch(AS_JSON),
-    (ProtocolError,),
+    (ProtocolError, RemoteError),
     json_batches().map(write_json),
     either(json_batches(), write_json),
     memory=400,

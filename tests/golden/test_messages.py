@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+import trio
 
 from atoma.contracts.codec import decode
 from atoma.contracts.sync import Mutation, MutationBody, PushRequest
@@ -114,7 +115,7 @@ def test_golden_frames_mean_what_they_meant() -> None:
 
 @pytest.mark.parametrize(("name", "encoding"), [("msgpack", AS_MSGPACK), ("json", AS_JSON)])
 async def test_a_golden_batch_means_what_it_meant(name: str, encoding: Any) -> None:
-    several = read_batch(encoding, GOLDEN["http"][f"batch in {name}"], float("inf"))
+    several = await read_batch(encoding, GOLDEN["http"][f"batch in {name}"], float("inf"), trio.Lock())
     assert several.id == "0123456789abcdef"
     for id, (method, kind) in enumerate([("pull", "PullRequest"), ("query", "QueryCall")]):
         call = several.calls[id]

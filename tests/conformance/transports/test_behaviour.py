@@ -53,7 +53,7 @@ from atoma_transports.remote import Remote, TransportLink
 TOKEN = "a-token"
 LIMITS = ChannelLimits(handshake_s=10.0)
 CONTEXT = OperationContext("t")
-LETTERS = 1_300_000
+LETTERS = 450_000  # nearly a megabyte, the largest write that a server takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 from msgspec.structs import replace
@@ -15,6 +16,7 @@ from msgspec.structs import replace
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry
 from atoma.contracts.query import QuerySpec
+from atoma.contracts.survey import CONTAINERS_MAX, VALUES_MAX
 from atoma.contracts.sync import Cursor, Limits, Mutation, MutationBody, Op, PullRequest, PushRequest
 from atoma.contracts.values import RowImage
 from atoma.errors import RemoteError
@@ -236,6 +238,20 @@ async def test_limits_at_the_edge() -> None:
             await client.push(6)
         assert (refused.value.remote_code, refused.value.remote_retryable) == ("TOO_LARGE", False)
         assert len((await client.push(6, 7)).outcomes) == 2
+
+
+async def test_a_mutation_that_holds_too_much_is_refused_without_being_read() -> None:
+    async with hub_on(":memory:") as hub:
+        client = Client.of(hub, "a")
+        lists = msgspec.Raw(b"\xdd" + (2 * CONTAINERS_MAX).to_bytes(4, "big") + b"\x90" * 2 * CONTAINERS_MAX)
+        numbers = msgspec.Raw(b"\xdd" + (VALUES_MAX + 1).to_bytes(4, "big") + b"\x01" * (VALUES_MAX + 1))
+        for value in (lists, numbers):
+            outcome = await client.do(Op("create", "cards", "1", {"title": value}))
+            assert outcome.error is not None and outcome.error.code == "TOO_LARGE"
+        client.write(body=b"\x01" * (VALUES_MAX + 1))  # nor is it found out that this is no mutation at all
+        (outcome,) = (await client.push(3)).outcomes
+        assert outcome.error is not None and outcome.error.code == "TOO_LARGE"
+        assert (await client.do(create("2", "x" * 900_000))).status == "applied"
 
 
 async def test_post_images_are_bounded_so_that_a_page_always_fits() -> None:

@@ -172,6 +172,10 @@ async def test_what_no_hub_could_take_is_refused_at_once(bench: Any) -> None:
             await b.write(*(insert(str(number)) for number in range(4)), atomic=True)
         await b.write(*(insert(str(number)) for number in range(4)))
         assert len(await b.pending()) == 4
+        b.limits = Limits(mutation_ops=20_000)
+        with pytest.raises(ValidationError, match="more than 100,000 values"):
+            await b.write(*(insert(f"n{number}") for number in range(8_000)), atomic=True)
+        assert len(await b.pending()) == 4
 
 
 async def test_stores_that_are_not_synced_and_writes_that_change_nothing_send_nothing(bench: Any) -> None:

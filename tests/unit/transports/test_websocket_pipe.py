@@ -295,7 +295,10 @@ async def test_on_a_slow_line_with_large_buffers_pages_of_minutes_pass_in_both_d
     async with trio.open_nursery() as nursery:
         nursery.start_soon(crawl, near, far)
         nursery.start_soon(crawl, far, near)
-        nursery.start_soon(serve_pipe, server, Host(), Peer("line", True, "websocket"))
+        limits = ChannelLimits(query_bytes=3_000_000)
+        nursery.start_soon(
+            functools.partial(serve_pipe, server, Host(), Peer("line", True, "websocket"), limits=limits)
+        )
         async with open_channel(client, token="t") as channel:
             service = ServiceProxy(channel)
             for size_up, size_down in ((1, 2_000_000), (2_000_000, 1)):

@@ -16,6 +16,8 @@ class ChannelLimits:
 
     Attributes:
         frame_bytes: Largest frame that is sent or taken.
+        query_bytes: Largest request that a server takes of a call that writes nothing.
+        write_bytes: Largest request that a server takes of a call that writes; as JSON it may be a third larger.
         first_frame_bytes: Largest frame before the peer has authenticated.
         calls: Calls and streams in flight.
         queue_bytes: Bytes that wait to be sent; further senders wait.
@@ -33,6 +35,8 @@ class ChannelLimits:
     """
 
     frame_bytes: int = FRAME_BYTES_MAX
+    query_bytes: int = 128 * 1024
+    write_bytes: int = 1024 * 1024 + 64 * 1024
     first_frame_bytes: int = 64 * 1024
     calls: int = 256
     queue_bytes: int = 8 * 1024 * 1024
@@ -55,4 +59,6 @@ class ChannelLimits:
                 )
 
 
-_COUNTS = frozenset(("frame_bytes", "first_frame_bytes", "calls", "queue_bytes", "window"))
+_COUNTS = frozenset(
+    ("frame_bytes", "query_bytes", "write_bytes", "first_frame_bytes", "calls", "queue_bytes", "window")
+)

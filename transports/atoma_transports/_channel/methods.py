@@ -43,12 +43,14 @@ class Served:
         answer: Makes the reply.
         feed: Makes the items.
         reads: ``answer`` changes nothing, so that an answer for which there is no room may be made again.
+        carries_rows: Its requests may be as large as what they write; all others are small.
     """
 
     request: type[msgspec.Struct]
     answer: Answer | None = None
     feed: Feed | None = None
     reads: bool = False
+    carries_rows: bool = False
 
 
 ServedTable: TypeAlias = Mapping[str, Served]

@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 import trio
 
-from atoma.contracts.codec import decode, encode
+from atoma.contracts.codec import encode
 from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ProtocolError
@@ -19,12 +19,14 @@ from atoma.ports import Peer, ServiceHost
 from atoma.ports.rate import PAUSE_S, Meter
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import explain, info_of
+from atoma_transports._channel.fairness import Fairness
 from atoma_transports._channel.frames import CLIENT_KINDS, Frame, FrameKind, deadline_of, decode_frame, encode_frame
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.methods import Answer, Served, ServedTable
 from atoma_transports._channel.outgoing import Held, Outgoing, Ticket
 from atoma_transports._channel.pipe import LOST, MessagePipe, close_pipe, explain_close
 from atoma_transports._channel.pulse import Pulse, until_mute
+from atoma_transports._channel.requests import MESSAGEPACK, check_size, read_request, size_max
 from atoma_transports._channel.session import Session, first_session, session_for
 
 __all__ = ["Served", "ServedTable", "ServerConnection", "serve_connection"]
@@ -82,6 +84,7 @@ class ServerConnection:
         session: Session,
         limits: ChannelLimits,
         drain: trio.Event,
+        fairness: Fairness,
     ) -> None:
         self._pipe = pipe
         self._served = served
@@ -90,6 +93,7 @@ class ServerConnection:
         self._session = session
         self._limits = limits
         self._drain = drain
+        self._fairness = fairness
         self._running: dict[int, _Running] = {}
         self._tasks = 0  # answers under way; also those given up that are winding down, and those that wait to be sent
         self._idle = trio.lowlevel.ParkingLot()
@@ -285,7 +289,9 @@ class ServerConnection:
         payload = b""
         try:
             with call.scope:
-                request = decode(frame.payload, served.request)
+                check_size(len(frame.payload), size_max(served, self._limits, MESSAGEPACK))
+                permit = self._fairness.of(self._session.principal.subject).permit
+                request = await read_request(frame.payload, served.request, MESSAGEPACK, permit)
                 if served.answer is not None:
                     make = partial(self._made, served.answer, request)
                     payload = await self._held.take(make, reads=served.reads)
@@ -359,6 +365,7 @@ async def serve_connection(
     limits: ChannelLimits,
     drain: trio.Event,
     accept: Callable[[], None],
+    fairness: Fairness,
 ) -> None:
     """Authenticate and answer one connection until it ends; the pipe is closed at the end.
 
@@ -367,7 +374,7 @@ async def serve_connection(
     try:
         session = await first_session(pipe, host, peer, limits, accept)
         if session is not None:
-            await ServerConnection(pipe, served, host, peer, session, limits, drain).run()
+            await ServerConnection(pipe, served, host, peer, session, limits, drain, fairness).run()
     except LOST:
         pass
     except trio.Cancelled:

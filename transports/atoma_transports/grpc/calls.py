@@ -20,9 +20,11 @@ from atoma.ports.rate import PAUSE_S, Meter
 from atoma_transports._channel.codes import explain
 from atoma_transports._channel.methods import Answer
 from atoma_transports._channel.outgoing import Held
+from atoma_transports._channel.requests import MESSAGEPACK, in_turns, size_max
 from atoma_transports._channel.session import Session
 from atoma_transports.grpc._driver.server import ServerCall
-from atoma_transports.grpc.convert import pack, unpack
+from atoma_transports.grpc.convert import pack, unpack, unpack_in_steps
+from atoma_transports.grpc.counting import UNCOUNTED_BYTES
 from atoma_transports.grpc.greeting import HelloReply, HelloRequest
 from atoma_transports.grpc.packed import Packed, cardinality_of, milliseconds, path_of
 from atoma_transports.grpc.statuses import MESSAGE_LENGTH_MAX, TRAILER, status_of, trailer_of
@@ -82,7 +84,7 @@ class SyncCalls:
     async def _hello(self, call: Call) -> None:
         try:
             admitted = await self._admit(call)
-            await _received(call, HelloRequest)
+            await _received(call, HelloRequest, self._permit(admitted), UNCOUNTED_BYTES)
             expires_in_ms = milliseconds(admitted.expires_at - trio.current_time())
             reply = HelloReply(admitted.principal.subject, self._limits.frame_bytes, self._limits.calls, expires_in_ms)
         except Exception as error:  # the verifier is the application's
@@ -96,7 +98,8 @@ class SyncCalls:
         trace_id = ""
         try:
             admitted = await self._admit(call)
-            request = await _received(call, served.request)
+            most = size_max(served, self._limits, MESSAGEPACK)
+            request = await _received(call, served.request, self._permit(admitted), most)
             trace_id = _trace_of(request)
             make = partial(self._made, served.answer, admitted, request)
             data = await self._held.take(make, reads=served.reads)
@@ -117,7 +120,8 @@ class SyncCalls:
         trace_id = ""
         try:
             admitted = await self._admit(call)
-            request = await _received(call, served.request)
+            most = size_max(served, self._limits, MESSAGEPACK)
+            request = await _received(call, served.request, self._permit(admitted), most)
             trace_id = _trace_of(request)
             stream = _Stream(trio.CancelScope(deadline=admitted.expires_at))
             self._streams.add(stream)
@@ -169,6 +173,9 @@ class SyncCalls:
             raise RemoteError(text, remote_code="RATE_LIMITED", retry_after_s=debt_s)
         return admitted
 
+    def _permit(self, admitted: Session) -> trio.Lock:
+        return self._hosting.fairness.of(admitted.principal.subject).permit
+
     def _peer_of(self, call: Call) -> Peer:
         """Who calls: a proxy may pass the calls of many on over one connection."""
         metadata = () if call.metadata is None else call.metadata.items()
@@ -212,13 +219,14 @@ async def _reply(call: Call, data: bytes) -> None:
         refuse(call, refusal("UNAVAILABLE", f"the answer could not be sent: {error.message}"))
 
 
-async def _received(call: Call, kind: type[S]) -> S:
-    """The request of ``call``.
+async def _received(call: Call, kind: type[S], permit: trio.Lock, most: int) -> S:
+    """The request of ``call``, which may have ``most`` bytes; a large one is read under ``permit``.
 
     Raises:
-        RemoteError: It is too large.
+        RemoteError: It is too large, or holds too much.
         ProtocolError: There is none, or it is malformed.
     """
+    call.take_at_most(most)
     try:
         message = await call.recv_message()
     except GRPCError as error:
@@ -228,7 +236,9 @@ async def _received(call: Call, kind: type[S]) -> S:
         raise ProtocolError(text) from None
     if message is None:
         raise ProtocolError("a call without a message")
-    return unpack(message.data, kind)
+    if len(message.data) <= UNCOUNTED_BYTES:
+        return unpack(message.data, kind)
+    return await in_turns(unpack_in_steps(message.data, kind), permit)
 
 
 def _trace_of(request: msgspec.Struct) -> str:

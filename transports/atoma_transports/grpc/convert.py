@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import operator
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar, cast
 
@@ -31,6 +31,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from msgspec import inspect
 
 from atoma.errors import ProtocolError
+from atoma_transports.grpc.counting import count_contents
 from atoma_transports.grpc.v1 import sync_pb2
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -87,6 +88,20 @@ def unpack(data: bytes, kind: type[S]) -> S:
         raise ProtocolError(f"malformed {kind.__name__}: {error}") from None
 
 
+def unpack_in_steps(data: bytes, kind: type[S]) -> Generator[None, None, S]:
+    """:func:`unpack` of a large request, unless there is too much in it; others may run between two steps.
+
+    Raises:
+        RemoteError: ``TOO_LARGE``.
+        ProtocolError: As above.
+    """
+    twin = twin_of(kind)
+    yield from count_contents(data, cast("Descriptor", twin.message.DESCRIPTOR), _packed)
+    return unpack(data, kind)
+
+
+_packed: set[str] = set()
+"""Full names of the fields that hold MessagePack."""
 _twins: dict[type[msgspec.Struct], Twin] = {}
 
 
@@ -169,6 +184,7 @@ def _value(name: str, kind: inspect.Type, hint: object, target: FieldDescriptor)
             return _list(name)
     if isinstance(kind, inspect.DictType) and isinstance(kind.value_type, inspect.StrType):
         return _map(name)
+    _packed.add(target.full_name)
     return _opaque(name, hint)
 
 

@@ -13,12 +13,14 @@ import trio
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.failures import refusal
+from atoma.contracts.survey import UNCOUNTED_BYTES
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import explain
 from atoma_transports._channel.frames import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports._channel.outgoing import Held
+from atoma_transports._channel.requests import at_once, count_values, in_turns
 from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import Refused, fields_of
 from atoma_transports.http.envelope import (
@@ -30,6 +32,7 @@ from atoma_transports.http.envelope import (
     CallReply,
     Cancel,
     Encoding,
+    check_separators,
     pack_record,
 )
 from atoma_transports.http.streams import Records, answer_in_parts
@@ -43,6 +46,7 @@ from atoma_transports.serving.face import Hosting
 BATCH_ID = re.compile(r"[0-9A-Za-z_-]{8,64}", re.ASCII)
 ENVELOPE_BYTES = 30
 """What the envelope of answers in JSON takes, at most."""
+CALLS_PER_BATCH_MAX = 1024
 CALLS_MAX = 4096
 """Calls of batches in flight on one port, over all connections."""
 
@@ -93,6 +97,9 @@ class Batches:
         size = len(several.calls)
         if key in self._running:
             raise Refused(refusal("MALFORMED", "a batch with this id is running"))
+        if size > CALLS_PER_BATCH_MAX:
+            text = f"{size} calls in one batch, the limit is {CALLS_PER_BATCH_MAX}"
+            raise Refused(refusal("TOO_LARGE", text))
         if size > self._free:
             raise Refused(refusal("OVERLOADED", "too many calls in flight on this server", retry_after_ms=100))
         self._running[key] = several.calls
@@ -113,13 +120,22 @@ class Batches:
                 call.scope.cancel()
 
 
-def read_batch(encoding: Encoding, body: bytes, deadline: float) -> Several:
-    """The calls in ``body``; none may take longer than ``deadline``.
+async def read_batch(encoding: Encoding, body: bytes, deadline: float, permit: trio.Lock) -> Several:
+    """The calls in ``body``; none may take longer than ``deadline``. A large one is read under ``permit``.
 
     Raises:
+        RemoteError: ``TOO_LARGE``: there is too much in it, over all calls.
         ProtocolError: It is no batch.
     """
+    steps = batch_in_steps(encoding, body, deadline)
+    return at_once(steps) if len(body) <= UNCOUNTED_BYTES else await in_turns(steps, permit)
+
+
+def batch_in_steps(encoding: Encoding, body: bytes, deadline: float) -> Generator[None, None, Several]:
+    """See :func:`read_batch`; others may run between two steps."""
     if encoding is AS_MSGPACK:
+        if len(body) > UNCOUNTED_BYTES:
+            yield from count_values(body)
         batch = decode(body, Batch)
         version, id = batch.version, batch.id
         calls = [
@@ -127,7 +143,11 @@ def read_batch(encoding: Encoding, body: bytes, deadline: float) -> Several:
             for call in batch.calls
         ]
     else:
-        version, id, calls = _read_json(body, deadline)
+        check_separators(body)
+        envelope = parse_json(body)
+        if len(body) > UNCOUNTED_BYTES:
+            yield
+        version, id, calls = _read_json(envelope, deadline)
     if version != BATCH_VERSION:
         raise ProtocolError(f"version {version} of batches is not spoken here; version {BATCH_VERSION} is")
     if not BATCH_ID.fullmatch(id):
@@ -160,8 +180,7 @@ class _JsonBatch(msgspec.Struct, frozen=True):
     calls: tuple[CallHead, ...]
 
 
-def _read_json(body: bytes, deadline: float) -> tuple[int, str, list[Call]]:
-    envelope = parse_json(body)
+def _read_json(envelope: object, deadline: float) -> tuple[int, str, list[Call]]:
     messages: list[object] = []
     calls = (as_object(envelope) or {}).get("calls")
     for call in cast("list[object]", calls) if type(calls) is list else ():

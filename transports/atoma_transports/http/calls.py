@@ -9,12 +9,14 @@ import msgspec
 import trio
 
 from atoma.contracts.failures import refusal
+from atoma.contracts.survey import UNCOUNTED_BYTES
 from atoma.contracts.sync import NotifyRequest
 from atoma.errors import ProtocolError
 from atoma.ports import Peer
 from atoma_transports._channel.codes import explain
 from atoma_transports._channel.frames import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports._channel.methods import Served
+from atoma_transports._channel.requests import read_request, size_max
 from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import Refused, failure, fields_of, refused
 from atoma_transports.http.asked import Asked, from_own_page
@@ -89,10 +91,11 @@ class Calls:
         admitted = await self._admit(asked)
         if encoding is AS_JSON:
             admitted = with_booleans(admitted, self._hosting.host)
-        body = await self._body(asked)
         if served is None:
-            return await self._special(asked, encoding, admitted, body)
-        message = encoding.decode(body, served.request)
+            return await self._special(asked, encoding, admitted)
+        body = await self._body(asked, size_max(served, self._limits, encoding.format))
+        permit = self._hosting.fairness.of(admitted.principal.subject).permit
+        message = await read_request(body, served.request, encoding.format, permit)
         if served.answer is None:
             form = Events() if encoding is AS_JSON else Records()
             return await self._stream(asked, served, admitted, message, form, trace_id)
@@ -141,11 +144,11 @@ class Calls:
             return admitted
         raise Refused(refusal("UNAVAILABLE", "authenticating took too long"))
 
-    async def _body(self, asked: Asked) -> bytes:
+    async def _body(self, asked: Asked, most: int) -> bytes:
         size = asked.fields.get("content-length", "0")
-        if len(size) > 15 or int(size) > self._limits.frame_bytes:
-            raise refused(413, f"a body may have {self._limits.frame_bytes} bytes")
-        return await self._wire.body(self._limits.frame_bytes)
+        if len(size) > 15 or int(size) > most:
+            raise refused(413, f"a body may have {most} bytes")
+        return await self._wire.body(most)
 
     def _deadline(self, asked: Asked) -> float:
         text = asked.fields.get(BUDGET)
@@ -155,12 +158,14 @@ class Calls:
             raise ProtocolError(f"{BUDGET} is a number of milliseconds")
         return deadline_of(int(text))
 
-    async def _special(self, asked: Asked, encoding: Encoding, admitted: Session, body: bytes) -> None:
+    async def _special(self, asked: Asked, encoding: Encoding, admitted: Session) -> None:
+        subject = admitted.principal.subject
         if asked.path == PREFIX + BATCH:
-            return await answer_batch(
-                self._wire, self._hosting, self._batches, admitted, read_batch(encoding, body, self._deadline(asked))
-            )
-        self._batches.cancel(admitted.principal.subject, encoding.decode(body, Cancel))
+            body = await self._body(asked, self._limits.frame_bytes)
+            several = await read_batch(encoding, body, self._deadline(asked), self._hosting.fairness.of(subject).permit)
+            return await answer_batch(self._wire, self._hosting, self._batches, admitted, several)
+        body = await self._body(asked, UNCOUNTED_BYTES)
+        self._batches.cancel(subject, encoding.format.decode(body, Cancel))
         return await self._reply(encoding, Done())
 
     async def _reply(self, encoding: Encoding, reply: msgspec.Struct) -> None:

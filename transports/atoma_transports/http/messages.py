@@ -9,7 +9,9 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
+from atoma.errors import RemoteError
 from atoma.ports import Peer
+from atoma_transports.http.envelope import check_separators
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +38,12 @@ class HttpRequest:
         """The body as plain values.
 
         Raises:
-            HttpError: It is not JSON (answered with 400).
+            HttpError: It is not JSON (answered with 400), or there is too much in it (413).
         """
+        try:
+            check_separators(self.body)
+        except RemoteError as error:
+            raise HttpError(413, str(error)) from None
         try:
             return msgspec.json.decode(self.body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):

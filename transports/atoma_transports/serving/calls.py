@@ -124,13 +124,17 @@ async def _resolve(service: SyncService, call: ResolveCall) -> ResolveReply:
 
 
 def _answer(
-    kind: type[R], carry_out: Callable[[SyncService, R], Awaitable[msgspec.Struct]], *, reads: bool = False
+    kind: type[R],
+    carry_out: Callable[[SyncService, R], Awaitable[msgspec.Struct]],
+    *,
+    reads: bool = False,
+    carries_rows: bool = False,
 ) -> Served:
     async def answer(service: SyncService, request: msgspec.Struct) -> msgspec.Struct:
         assert isinstance(request, kind)
         return await carry_out(service, request)
 
-    return Served(kind, answer=answer, reads=reads)
+    return Served(kind, answer=answer, reads=reads, carries_rows=carries_rows)
 
 
 def _notify(
@@ -142,12 +146,12 @@ def _notify(
 
 SERVED: ServedTable = {
     "open": _answer(OpenRequest, lambda service, request: service.open(request)),
-    "push": _answer(PushRequest, lambda service, request: service.push(request)),
+    "push": _answer(PushRequest, lambda service, request: service.push(request), carries_rows=True),
     "pull": _answer(PullRequest, lambda service, request: service.pull(request), reads=True),
     "snapshot": _answer(SnapshotRequest, lambda service, request: service.snapshot(request), reads=True),
     "notify": Served(NotifyRequest, feed=_notify),
     "query": _answer(QueryCall, _query, reads=True),
-    "write": _answer(WriteCall, _write),
+    "write": _answer(WriteCall, _write, carries_rows=True),
     "resolve": _answer(ResolveCall, _resolve),
 }
 """How every method of the protocol is answered."""

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import trio
 
 from atoma.ports import Peer, ServiceHost
+from atoma_transports._channel.fairness import Fairness
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports.serving.forwarding import Origins
 from atoma_transports.serving.places import Place
@@ -26,6 +27,7 @@ class Hosting:
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then the face returns.
         origins: Tells who made a request, which may be somebody else than ``peer``.
         place: The connection's place on the port.
+        fairness: What principals have once, over all connections of the port.
         face_for: The face that speaks what begins with some first bytes, for connections that change their language.
     """
 
@@ -36,6 +38,7 @@ class Hosting:
     drain: trio.Event
     origins: Origins = field(default_factory=Origins)
     place: Place = field(default_factory=Place.alone)
+    fairness: Fairness = field(default_factory=Fairness)
     face_for: Callable[[bytes], Face | None] = lambda head: None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import trio
 
 from atoma.ports import Peer, ServiceHost
+from atoma_transports._channel.fairness import Fairness
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.pipe import MessagePipe
 from atoma_transports._channel.server import serve_connection
@@ -21,6 +22,7 @@ async def serve_pipe(
     limits: ChannelLimits | None = None,
     drain: trio.Event | None = None,
     accept: Callable[[], None] = lambda: None,
+    fairness: Fairness | None = None,
 ) -> None:
     """Answer one connection until it ends; takes the pipe over and closes it.
 
@@ -32,6 +34,7 @@ async def serve_pipe(
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then this returns.
         accept: Called when the token is good, before the client is told; a ``RemoteError`` that it raises is what the
             client is told instead.
+        fairness: What principals have once, over several connections.
 
     Cancelling stops every handler of the connection and closes it.
     """
@@ -43,4 +46,5 @@ async def serve_pipe(
         limits=limits or ChannelLimits(),
         drain=trio.Event() if drain is None else drain,
         accept=accept,
+        fairness=fairness or Fairness(),
     )

@@ -15,6 +15,7 @@ from atoma.errors import ConfigurationError, ProtocolError
 from atoma.ports import AdmitsLoopback, ServiceHost
 from atoma.ports.loops import lifetime
 from atoma.ports.tasks import open_tasks
+from atoma_transports._channel.fairness import Fairness
 from atoma_transports._channel.hosts import is_loopback
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.pulse import keep_alive
@@ -46,6 +47,7 @@ class _Port:
         ssl_context: Speak TLS.
         origins: Tells who made a request.
         places: One for each connection.
+        fairness: What every principal has once.
     """
 
     host: ServiceHost
@@ -56,6 +58,7 @@ class _Port:
     ssl_context: ssl.SSLContext | None
     origins: Origins = field(default_factory=Origins)
     places: Places = field(init=False)
+    fairness: Fairness = field(default_factory=Fairness)
 
     def __post_init__(self) -> None:
         self.places = Places(self.limits)
@@ -228,5 +231,7 @@ async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, port
         await send_last(stream, refusal_of(head), port.limits.close_s)
         return
     peer = port.origins.connected(peer_host, face.name)
-    hosting = Hosting(port.host, peer, port.known_host, port.limits, port.drain, port.origins, place, port.face_for)
+    hosting = Hosting(
+        port.host, peer, port.known_host, port.limits, port.drain, port.origins, place, port.fairness, port.face_for
+    )
     await face.serve(PrefixedStream(head, stream), hosting)

@@ -75,7 +75,13 @@ class WebSocketFace:
             place.spoken = True
             async with accept_pipe(PrefixedStream(head, stream), hosting.limits) as pipe:
                 await serve_pipe(
-                    pipe, hosting.host, peer, limits=hosting.limits, drain=hosting.drain, accept=place.accept
+                    pipe,
+                    hosting.host,
+                    peer,
+                    limits=hosting.limits,
+                    drain=hosting.drain,
+                    accept=place.accept,
+                    fairness=hosting.fairness,
                 )
         except ProtocolError as error:
             await send_last(stream, http1_refusal(400, "Bad Request", str(error)), hosting.limits.close_s)

@@ -13,6 +13,7 @@ import trio
 import trio.testing
 
 from atoma.contracts.codec import decode, encode
+from atoma.contracts.survey import VALUES_MAX
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ChannelBroken, ConfigurationError, Overloaded, ProtocolError
 from atoma_transports.http.client import BatchRules, LaneRules
@@ -113,6 +114,25 @@ async def test_lanes_are_joined_apart_and_a_slow_page_does_not_stand_before_a_qu
         await settled()
         assert len(calls.ended) == 9
         assert script.paths()[-1] == "/v1/batch"  # what has waited meanwhile is joined
+
+
+async def test_a_request_holds_no_more_values_than_a_server_takes() -> None:
+    script = Script(echo)
+    answers: list[int] = []
+    async with engine_over(script, write=LaneRules(requests=1)) as engine:
+
+        async def call(values: int) -> None:
+            answer = await engine.call("write", encode([1] * values))
+            assert isinstance(answer, bytes)
+            answers.append(len(decode(answer, list[int])))
+
+        async with trio.open_nursery() as nursery:
+            for values in (1, *[30_000] * 7, 90_000, 10):
+                nursery.start_soon(call, values)
+    sizes = [sorted(len(call) for call in exchange.calls.values()) for exchange in script.exchanges]  # type: ignore[arg-type]
+    assert sorted(answers) == sorted(size for sizes_of_one in sizes for size in sizes_of_one)
+    assert max(map(sum, sizes)) <= VALUES_MAX
+    assert len(sizes) <= 6, "calls are still joined"
 
 
 async def test_requests_calls_and_bytes_have_bounds() -> None:

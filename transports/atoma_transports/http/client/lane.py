@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 
 import trio
 
+from atoma.contracts.survey import VALUES_MAX, Survey
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ChannelBroken, Overloaded, ProtocolError
 from atoma_transports.http.client.requests import Request
 from atoma_transports.http.client.rules import LaneName, LaneRules
 
 CALL_BYTES = 96  # what an envelope adds to a call, about
+CALL_VALUES = 1_000  # a call of so many bytes, or fewer, is not looked into
+ENVELOPE_VALUES = 16
 
 
 @dataclass(slots=True, eq=False)
@@ -30,6 +33,7 @@ class Call:
         payload: The encoded reply.
         refused: The error the other side answered with.
         failure: Why there is no answer.
+        values: How many values the message holds, or more: a server takes a bounded number in one request.
     """
 
     id: int
@@ -42,6 +46,11 @@ class Call:
     payload: bytes | None = None
     refused: ErrorInfo | None = None
     failure: AtomaError | None = None
+    values: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = len(self.body)
+        self.values = size if size <= CALL_VALUES else Survey().finish(self.body).values
 
     def fail(self, error: AtomaError, *, sent: bool) -> None:
         """End the call with an error of its own, which says what ``error`` says: each caller adds its own trace."""
@@ -144,10 +153,11 @@ class Lane:
     def take(self) -> Batch:
         """The calls that have waited longest, as many as fit into one request."""
         calls: list[Call] = []
-        room = self._rules.bytes
+        room, values = self._rules.bytes, VALUES_MAX
         while self._queue and len(calls) < self._rules.calls:
             room -= len(self._queue[0].body) + CALL_BYTES
-            if calls and room < 0:
+            values -= self._queue[0].values + ENVELOPE_VALUES
+            if calls and (room < 0 or values < 0):
                 break
             call = self._queue.popleft()
             self._bytes -= len(call.body)
