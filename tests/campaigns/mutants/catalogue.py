@@ -76,7 +76,7 @@ class DeleteStatement:
 
     def mutate(self, node: Any, index: int) -> Any:
         """The statement without what it does."""
-        import parso
+        import parso  # pyright: ignore[reportMissingImports]
 
         parse: Any = parso.parse  # untyped; the check of types runs without it as well
         first = node.children[0].get_first_leaf()
@@ -118,7 +118,7 @@ def modules(root: Path = ROOT) -> list[str]:
 
 def mutants_of(module: str, root: Path = ROOT) -> list[Mutant]:
     """Every mutant of ``module``, in the order of its lines."""
-    from cosmic_ray.ast import ast_nodes, get_ast
+    from cosmic_ray.ast import ast_nodes, get_ast  # pyright: ignore[reportMissingImports]
 
     source = (root / module).read_text(encoding="utf-8")
     spans = _Spans(source)
@@ -140,14 +140,14 @@ def mutants_of(module: str, root: Path = ROOT) -> list[Mutant]:
 
 def operators() -> Mapping[str, Any]:
     """Each operator by its name."""
-    from cosmic_ray.plugins import get_operator
+    from cosmic_ray.plugins import get_operator  # pyright: ignore[reportMissingImports]
 
     return {"DeleteStatement": DeleteStatement(), **{name: get_operator(f"core/{name}")() for name in OPERATORS}}
 
 
 def mutated(mutant: Mutant, root: Path = ROOT) -> str:
     """The source of the mutant's module with the fault in it."""
-    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.mutating import mutate_code  # pyright: ignore[reportMissingImports]
 
     source = (root / mutant.module).read_text(encoding="utf-8")
     code = mutate_code(source, operators()[mutant.operator], mutant.occurrence)

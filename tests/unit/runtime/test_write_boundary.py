@@ -24,7 +24,7 @@ from atoma.schema.fields import field_of
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 
-Short = NewType("Short", Annotated[str, Meta(max_length=3)])
+Short = NewType("Short", Annotated[str, Meta(max_length=3)])  # pyright: ignore[reportGeneralTypeIssues]
 
 
 class Odd(Enum):
