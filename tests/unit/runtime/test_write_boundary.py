@@ -24,7 +24,7 @@ from atoma.schema.fields import field_of
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 
-Short = NewType("Short", Annotated[str, Meta(max_length=3)])  # pyright: ignore[reportGeneralTypeIssues]
+Short = NewType("Short", str)
 
 
 class Odd(Enum):
@@ -287,7 +287,7 @@ def test_a_fixed_scope_has_a_name_that_a_hub_takes(scope: str) -> None:
         (Annotated[datetime, Meta(tz=True)], [datetime(2026, 1, 1, tzinfo=UTC)], [datetime(2026, 1, 1)]),  # noqa: DTZ001
         (datetime, [datetime.min.replace(tzinfo=UTC)], [datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))]),
         (time, [time(12)], [time(12, tzinfo=UTC), "12:00"]),
-        (Short, ["abc"], ["abcd"]),
+        (Annotated[Short, Meta(max_length=3)], ["abc"], ["abcd"]),
         (Decimal, [Decimal("1E+3")], [Decimal("1E+1001"), Decimal("NaN")]),
         (list[float], [[1.0, 2]], [[math.nan], [-math.inf]]),
     ],

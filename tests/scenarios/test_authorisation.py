@@ -1,0 +1,490 @@
+"""Who may do what, over every call, transport and principal, while what is forbidden is really there.
+
+Every foreign row, id, scope, principal and answer holds a canary. A caller without the right gets a typed refusal, none of
+the canaries stands in any byte that reaches it, and nothing at the hub has moved; the rightful caller gets them.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+import pytest
+import trio
+
+from atoma.contracts.codec import encode
+from atoma.contracts.execution import (
+    OperationContext,
+    QueryRequest,
+    ResolveRequest,
+    WriteEntry,
+    WriteOptions,
+    WriteRequest,
+)
+from atoma.contracts.query import Compare, QuerySpec
+from atoma.contracts.sync import (
+    Cursor,
+    Hint,
+    Mutation,
+    MutationBody,
+    NotifyRequest,
+    Op,
+    OpenRequest,
+    PullRequest,
+    PushRequest,
+    SnapshotRequest,
+)
+from atoma.contracts.values import ErrorInfo, remote_error
+from atoma.errors import AtomaError, AuthenticationError, RemoteError, TokenExpired
+from atoma.hub import Access, Hub, open_hub
+from atoma.ports import Channel, Peer, Principal, SyncService
+from atoma.schema import Schema, StoreSpec
+from atoma_stores.sqlite.hub_store import SQLiteHubStore
+from atoma_transports.adapters.proxy import ServiceProxy
+from atoma_transports.grpc import GrpcTransport
+from atoma_transports.http import HttpTransport
+from atoma_transports.memory import MemoryNetwork, MemoryTransport
+from atoma_transports.protocol.json_mapping import decode_json, encode_json, from_json
+from atoma_transports.protocol.methods import METHODS
+from atoma_transports.serving import open_server
+from atoma_transports.websocket import WebSocketTransport
+from tests.unit.hub.kit import Card
+
+CANARY = "canary4711"
+VAULT, HIDDEN, OWN = "vault", f"{CANARY}-scope", "commons"
+OWNER, MALLORY, READER, FORMER = f"{CANARY}-owner", "mallory", "reader", "former"
+CARDS = StoreSpec("cards", Card, scope="board")
+SCHEMA = Schema(CARDS)
+OWNER_FILE, SECOND_FILE, OWN_FILE = b"file-of-the-owner", b"second-of-the-owner", b"file-of-the-caller"
+SECRET_KEY = "key-of-the-owner"
+TOKENS = {OWNER: "token-owner", MALLORY: "token-mallory", READER: "token-reader", FORMER: "token-former"}
+CONTEXT = OperationContext("trace")
+SHOWN = [CANARY, *(base64.b64encode(b"." * lead + CANARY.encode())[4:-4].decode() for lead in range(3))]
+"""The canary, and what its bytes look like as base64 at each of the three places they may begin at."""
+
+
+class Verifier:
+    async def verify(self, token: str, peer: Peer) -> Principal:
+        await trio.lowlevel.checkpoint()
+        if token == "token-expired":
+            raise TokenExpired("the token has expired")
+        for subject, known in TOKENS.items():
+            if token == known:
+                return Principal(subject)
+        raise AuthenticationError("the token is not known here")
+
+
+@dataclass
+class TenantRules:
+    """The owner has everything, a reader reads the vault, and everybody has the commons."""
+
+    revoked: bool = False
+
+    def scope_access(self, principal: Principal, scope: str) -> Access:
+        if principal.subject == OWNER or scope == OWN:
+            return "write"
+        if principal.subject == READER and scope == VAULT:
+            return "read"
+        if principal.subject == FORMER and scope == VAULT and not self.revoked:
+            return "write"
+        return "none"
+
+
+@dataclass
+class FirstHint:
+    """The first event of a stream, or the error that is its answer."""
+
+    stream: trio.SocketStream
+    check: Callable[[bytes], None]
+
+    def __aiter__(self) -> FirstHint:
+        return self
+
+    async def __anext__(self) -> msgspec.Struct:
+        answer = b""
+        async for data in self.stream:
+            answer += data
+            if b"event: hint" in answer and answer.endswith(b"\n\n\r\n"):
+                return from_json(msgspec.json.decode(answer.partition(b"data: ")[2].splitlines()[0]), Hint)
+        self.check(answer)
+        raise StopAsyncIteration
+
+
+class JsonChannel:
+    """Calls by hand: one POST each, or one stream of events."""
+
+    def __init__(self, address: str, token: str) -> None:
+        self._host, _, port = address.rpartition(":")
+        self._port = int(port)
+        self._token = token
+
+    async def _ask(self, head: str, body: bytes = b"") -> trio.SocketStream:
+        stream = await trio.open_tcp_stream(self._host, self._port)
+        field = f"authorization: Bearer {self._token}\r\n" if self._token else ""
+        await stream.send_all(f"{head} HTTP/1.1\r\nhost: {self._host}:{self._port}\r\n{field}".encode() + body)
+        return stream
+
+    async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
+        body = encode_json(message)
+        fields = f"connection: close\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        async with await self._ask(f"POST /v1/{method}", fields.encode() + body) as stream:
+            answer = b"".join([data async for data in stream])
+        self._check(answer)
+        return decode_json(answer.partition(b"\r\n\r\n")[2], METHODS[method].reply)
+
+    @asynccontextmanager
+    async def stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
+        scopes = "&".join(f"scope={scope}" for scope in cast("NotifyRequest", message).scopes)
+        async with await self._ask(f"GET /v1/{method}?{scopes}", b"connection: close\r\n\r\n") as stream:
+            yield FirstHint(stream, self._check)
+
+    def _check(self, answer: bytes) -> None:
+        status = int(answer.split()[1])
+        if status != 200:
+            body = msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])["error"]
+            if status == 401:
+                raise AuthenticationError(body["message"])
+            raise remote_error(ErrorInfo(body["code"], body["message"], info=body.get("info", {})))
+
+
+@dataclass
+class Wire:
+    """A way to the hub that keeps every byte which comes back."""
+
+    open_channel: Callable[[str], Any]
+    received: bytearray = field(default_factory=bytearray)
+
+    @asynccontextmanager
+    async def as_(self, token: str) -> AsyncGenerator[SyncService]:
+        async with self.open_channel(token) as channel:
+            yield ServiceProxy(cast("Channel", channel))
+
+
+@asynccontextmanager
+async def open_tap(target: str, received: bytearray) -> AsyncGenerator[str]:
+    """An address that passes everything on to ``target`` and keeps what comes back."""
+    host, _, port = target.rpartition(":")
+
+    async def copy(source: trio.SocketStream, sink: trio.SocketStream, kept: bytearray | None) -> None:
+        try:
+            async for data in source:
+                if kept is not None:
+                    kept += data
+                await sink.send_all(data)
+            await sink.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            await trio.aclose_forcefully(sink)
+
+    async def passed_on(near: trio.SocketStream) -> None:
+        async with near, await trio.open_tcp_stream(host, int(port)) as far, trio.open_nursery() as both:
+            both.start_soon(copy, near, far, None)
+            await copy(far, near, received)
+            both.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, passed_on, 0)
+        chosen = next(item for item in listeners if item.socket.family == socket.AF_INET)
+        yield f"127.0.0.1:{chosen.socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+TRANSPORTS = ["memory", "websocket", "grpc", "http", "json"]
+
+
+@asynccontextmanager
+async def open_wire(hub: Hub, transport: str) -> AsyncGenerator[Wire]:
+    if transport == "memory":
+        network = MemoryNetwork()
+        async with network.listen(hub):
+            yield Wire(lambda token: MemoryTransport(network, token=token).connect())
+        return
+    received = bytearray()
+    async with open_server(hub, "127.0.0.1:0") as address, open_tap(address, received) as tapped:
+
+        @asynccontextmanager
+        async def by_hand(token: str) -> AsyncGenerator[JsonChannel]:
+            yield JsonChannel(tapped, token)
+
+        made: dict[str, Callable[[str], Any]] = {
+            "websocket": lambda token: WebSocketTransport(f"ws://{tapped}/sync", token=token).connect(),
+            "grpc": lambda token: GrpcTransport(tapped, token=token).connect(),
+            "http": lambda token: HttpTransport(f"http://{tapped}", token=token).connect(),
+            "json": by_hand,
+        }
+        yield Wire(made[transport], received)
+
+
+def pushed(client_id: bytes, *ops: Op, scope: str) -> PushRequest:
+    body = encode(MutationBody(1, "idem", scope, 0, 1, 0, ops))
+    return PushRequest(client_id, 1, (Mutation(1, body, hashlib.sha256(body).digest()),), b"")
+
+
+def opening(client_id: bytes, *scopes: str) -> OpenRequest:
+    return OpenRequest(client_id, 1, 1, SCHEMA.hash, scopes)
+
+
+def written(*entries: WriteEntry, key: str, reads: tuple[tuple[str, str, int | None], ...] = ()) -> WriteRequest:
+    return WriteRequest(entries, WriteOptions(atomic=True, reads=reads), CONTEXT, key)
+
+
+def image(title: str, scope: str) -> dict[str, Any]:
+    return {"title": title, "lane": "todo", "rank": 0.0, "done": 0, "board": scope}
+
+
+def entry(op: Any, id: str, scope: str, **values: Any) -> WriteEntry:
+    return WriteEntry("cards", op, id, scope, values)
+
+
+async def first_hint(service: SyncService, scopes: Sequence[str]) -> object:
+    with trio.fail_after(20):
+        async with service.notify(NotifyRequest(tuple(scopes))) as hints:
+            return await anext(hints)
+
+
+Ask = Callable[[SyncService], Awaitable[object]]
+REFUSED: dict[str, tuple[Ask, set[str]]] = {
+    "open: a foreign file": (lambda s: s.open(opening(OWNER_FILE, OWN)), {"PERMISSION_DENIED"}),
+    "open: a foreign scope": (lambda s: s.open(opening(OWN_FILE, VAULT)), {"scope PERMISSION_DENIED"}),
+    "push: a foreign file": (
+        lambda s: s.push(pushed(OWNER_FILE, Op("delete", "cards", "secret"), scope=VAULT)),
+        {"PERMISSION_DENIED"},
+    ),
+    "push: create in a foreign scope": (
+        lambda s: s.push(pushed(OWN_FILE, Op("upsert", "cards", "secret", {"title": "x"}, {}), scope=VAULT)),
+        {"outcome DENIED"},
+    ),
+    "push: change a foreign row": (
+        lambda s: s.push(pushed(OWN_FILE, Op("patch", "cards", "secret", {"title": "x"}), scope=VAULT)),
+        {"outcome DENIED"},
+    ),
+    "push: delete a foreign row": (
+        lambda s: s.push(pushed(OWN_FILE, Op("delete", "cards", "secret"), scope=VAULT)),
+        {"outcome DENIED"},
+    ),
+    "pull: a foreign scope": (lambda s: s.pull(PullRequest(VAULT, Cursor(), OWN_FILE)), {"PERMISSION_DENIED"}),
+    "pull: outcomes of a foreign file": (lambda s: s.pull(PullRequest(OWN, Cursor(), SECOND_FILE, 0)), {"nothing"}),
+    "snapshot: a foreign scope": (lambda s: s.snapshot(SnapshotRequest(VAULT, OWN_FILE)), {"PERMISSION_DENIED"}),
+    "notify: a foreign scope": (lambda s: first_hint(s, [VAULT]), {"PERMISSION_DENIED"}),
+    "notify: a foreign scope behind an own one": (lambda s: first_hint(s, [OWN, VAULT]), {"PERMISSION_DENIED"}),
+    "query: everything": (lambda s: s.query(QueryRequest("cards", QuerySpec(), CONTEXT)), {"nothing"}),
+    "query: by id": (lambda s: s.query(QueryRequest("cards", QuerySpec(ids=("secret",)), CONTEXT)), {"nothing"}),
+    "query: count": (lambda s: s.query(QueryRequest("cards", QuerySpec(count=True), CONTEXT)), {"nothing"}),
+    "query: by scope": (
+        lambda s: s.query(QueryRequest("cards", QuerySpec(Compare("eq", "board", VAULT)), CONTEXT)),
+        {"PERMISSION_DENIED"},
+    ),
+    "query: any scope but the own": (
+        lambda s: s.query(QueryRequest("cards", QuerySpec(Compare("ne", "board", OWN)), CONTEXT)),
+        {"nothing"},
+    ),
+    "write: insert": (
+        lambda s: s.write(written(WriteEntry("cards", "insert", "n", VAULT, image("x", VAULT)), key="k1")),
+        {"item DENIED"},
+    ),
+    "write: update": (
+        lambda s: s.write(written(entry("update", "secret", VAULT, title="x"), key="k2")),
+        {"item DENIED"},
+    ),
+    "write: update, scope unsaid": (
+        lambda s: s.write(written(entry("update", "secret", "", title="x"), key="k3")),
+        {"item NOT_FOUND"},
+    ),
+    "write: upsert, scope unsaid": (
+        lambda s: s.write(written(entry("upsert", "secret", "", title="x", board=VAULT), key="k4")),
+        {"item DENIED"},
+    ),
+    "write: delete, scope unsaid": (
+        lambda s: s.write(written(entry("delete", "secret", ""), key="k5")),
+        {"item NOT_FOUND"},
+    ),
+    "write: delete": (lambda s: s.write(written(entry("delete", "secret", VAULT), key="k6")), {"item DENIED"}),
+    "write: what was read elsewhere": (
+        lambda s: s.write(written(entry("delete", "secret", VAULT), key="k7", reads=(("cards", "secret", 1),))),
+        {"item DENIED"},
+    ),
+    "resolve: a foreign key": (lambda s: s.resolve(ResolveRequest(SECRET_KEY, CONTEXT)), {"abandoned"}),
+}
+READS = ("open: a foreign scope", "pull: a foreign scope", "snapshot: a foreign scope", "notify", "query")
+
+
+def told(answer: Any) -> str:
+    """What an answer amounts to, in one word."""
+    if hasattr(answer, "limits"):
+        return next((f"scope {status.error.code}" for status in answer.scopes if status.error), "open")
+    if hasattr(answer, "outcomes") and hasattr(answer, "last_mid"):
+        assert answer.error is None
+        return next((f"outcome {o.error.code}" for o in answer.outcomes if o.error), "applied")
+    if hasattr(answer, "abandoned"):
+        return "abandoned" if answer.abandoned else "answered"
+    if hasattr(answer, "items"):
+        return next((f"item {item.error.code}" for item in answer.items if item.error), "written")
+    return (
+        "something"
+        if any(getattr(answer, name, None) for name in ("rows", "total", "stores", "outcomes", "head"))
+        else "nothing"
+    )
+
+
+async def outcome(ask: Ask, service: SyncService, told_of: list[str]) -> str:
+    try:
+        answer = await ask(service)
+    except RemoteError as error:
+        told_of.append(repr((str(error), error.info)))
+        return error.remote_code
+    except AtomaError as error:
+        told_of.append(repr((str(error), vars(error))))
+        return error.code
+    told_of.append(repr(answer))
+    return told(answer)
+
+
+@asynccontextmanager
+async def open_world(rules: TenantRules) -> AsyncGenerator[Hub]:
+    """A hub whose owner has rows, a pending scope, a device with an outcome, and the answer of a direct write."""
+    async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=Verifier(), rules=rules) as hub:
+        owner = hub.service(Principal(OWNER))
+        for number, (id, scope) in enumerate((("secret", VAULT), (f"{CANARY}-id", VAULT), ("other", HIDDEN))):
+            await owner.write(
+                written(
+                    WriteEntry("cards", "insert", id, scope, image(f"{CANARY}-{number}", scope)), key=f"made {number}"
+                )
+            )
+        await owner.write(written(entry("update", "secret", VAULT, lane=f"{CANARY}-lane"), key=SECRET_KEY))
+        reply = await owner.push(
+            pushed(OWNER_FILE, Op("create", "cards", "secret", image(CANARY, VAULT)), scope=VAULT)  # a conflict, kept
+        )
+        assert reply.outcomes[0].error is not None
+        wrong = Op("create", "cards", "x", {**image("x", OWN), "rank": f"{CANARY}-value"})
+        reply = await owner.push(pushed(SECOND_FILE, wrong, scope=OWN))  # its outcome lies in a scope that all may read
+        assert reply.outcomes[0].error is not None
+        yield hub
+
+
+async def everything(hub: Hub) -> object:
+    """All that the owner sees, as the hub has it."""
+    owner = hub.service(Principal(OWNER))
+    rows = (await owner.query(QueryRequest("cards", QuerySpec(), CONTEXT))).rows
+    heads = [(await owner.pull(PullRequest(scope, Cursor(), OWNER_FILE, 0))) for scope in (VAULT, HIDDEN)]
+    return sorted(rows, key=lambda row: row.id), heads
+
+
+def leaked(told_of: list[str], received: bytes | bytearray) -> list[str]:
+    texts = ["\n".join(told_of), received.decode("latin-1")]
+    return [shown for shown in SHOWN for text in texts if shown in text]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_what_is_not_held_is_refused_and_nothing_of_it_is_seen(transport: str) -> None:
+    rules = TenantRules()
+    async with open_world(rules) as hub, open_wire(hub, transport) as wire:
+        before = await everything(hub)
+        async with wire.as_(TOKENS[OWNER]) as owner, owner.notify(NotifyRequest((VAULT,))) as hints:
+            await anext(hints)
+            for subject in (MALLORY, FORMER):
+                rules.revoked = False
+                async with wire.as_(TOKENS[subject]) as service:
+                    if subject == FORMER:  # it may, when it comes, and has lost the right when it asks
+                        assert (await service.query(QueryRequest("cards", QuerySpec(), CONTEXT))).rows
+                    rules.revoked = True
+                    wire.received.clear()
+                    for number, (name, (ask, wanted)) in enumerate(REFUSED.items()):
+                        if name.startswith("push") and "foreign file" not in name:
+                            ask = renamed(ask, f"{subject}-{number}".encode())
+                        elif name.startswith("open: a foreign scope"):
+                            ask = renamed(ask, f"{subject}-open-file".encode())
+                        told_of: list[str] = []
+                        assert await outcome(ask, service, told_of) in wanted, (subject, name)
+                        assert leaked(told_of, wire.received) == [], (subject, name)
+            assert await everything(hub) == before
+            rows = (await owner.query(QueryRequest("cards", QuerySpec(), CONTEXT))).rows  # the owner's session goes on
+            assert len(rows) == 3
+
+
+def renamed(ask: Ask, client_id: bytes) -> Ask:
+    """``ask`` from a device file of its own: an outcome is kept for ever, and would be answered again."""
+
+    class Renaming:
+        def __init__(self, service: SyncService) -> None:
+            self._service = service
+
+        async def push(self, request: PushRequest) -> object:
+            return await self._service.push(msgspec.structs.replace(request, client_id=client_id))
+
+        async def open(self, request: OpenRequest) -> object:
+            return await self._service.open(msgspec.structs.replace(request, client_id=client_id))
+
+    return lambda service: ask(cast("SyncService", Renaming(service)))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_reader_changes_nothing(transport: str) -> None:
+    async with open_world(TenantRules()) as hub, open_wire(hub, transport) as wire:
+        before = await everything(hub)
+        async with wire.as_(TOKENS[READER]) as service:
+            for number, (name, (ask, _)) in enumerate(REFUSED.items()):
+                if name.startswith("push") and "foreign file" not in name:
+                    got = await outcome(renamed(ask, b"reader-%d" % number), service, [])
+                    assert got == "outcome DENIED", name
+                elif name.startswith("write"):
+                    assert await outcome(ask, service, []) == "item DENIED", name
+            told_of: list[str] = []
+            for name, (ask, _) in REFUSED.items():
+                if name.startswith(READS) and "behind" not in name:
+                    assert await outcome(ask, service, told_of) in ("open", "something"), name
+            assert leaked(told_of, b""), "a reader reads"
+            assert f"{CANARY}-scope" not in "".join(told_of)
+        assert await everything(hub) == before
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+@pytest.mark.parametrize("token", ["", "token-wrong", "token-expired"], ids=["none", "wrong", "expired"])
+async def test_nobody_in_particular_gets_nothing(transport: str, token: str) -> None:
+    wanted = {"AUTH_EXPIRED", "UNAUTHENTICATED"} if token == "token-expired" else {"UNAUTHENTICATED"}
+    async with open_world(TenantRules()) as hub, open_wire(hub, transport) as wire:
+        before = await everything(hub)
+        for name, (ask, _) in REFUSED.items():
+            told_of: list[str] = []
+            try:
+                async with wire.as_(token) as service:
+                    code = await outcome(ask, service, told_of)
+            except AtomaError as error:
+                code = error.code
+                told_of.append(repr((str(error), vars(error))))
+            assert code in wanted, (name, code)
+            assert leaked(told_of, wire.received) == [], name
+        assert await everything(hub) == before
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_the_owner_is_answered_and_the_canaries_are_seen(transport: str) -> None:
+    """Without this, a matrix in which nothing is ever found would pass."""
+    expected = {"open": "open", "push": "applied", "pull": "something", "snapshot": "something", "notify": "something"}
+    expected |= {"query": "something", "write": "written", "resolve": "answered"}
+    async with open_world(TenantRules()) as hub, open_wire(hub, transport) as wire:
+        async with wire.as_(TOKENS[OWNER]) as owner:
+            for name in (
+                "query: everything",
+                "query: by id",
+                "pull: a foreign scope",
+                "pull: outcomes of a foreign file",
+                "resolve: a foreign key",
+            ):
+                told_of: list[str] = []
+                wire.received.clear()
+                assert await outcome(REFUSED[name][0], owner, told_of) == expected[name.partition(":")[0]]
+                assert leaked(told_of, b""), name
+                assert transport == "memory" or leaked([], wire.received), name
+            for name in ("snapshot: a foreign scope", "notify: a foreign scope", "open: a foreign scope"):
+                assert await outcome(REFUSED[name][0], owner, []) == expected[name.partition(":")[0]], name
+            assert await outcome(REFUSED["write: update"][0], owner, []) == "written"
+            assert await outcome(REFUSED["push: change a foreign row"][0], owner, []) == "applied"
+
+
+def test_every_method_of_the_service_is_in_the_matrix() -> None:
+    assert {name.partition(":")[0] for name in REFUSED} == METHODS.keys()
