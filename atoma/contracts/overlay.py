@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from atoma.contracts.execution import WriteEntry
-from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, Op, as_image
+from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, Op, Recovers, as_image
 from atoma.contracts.values import RowImage
 
 PendingKind: TypeAlias = Literal["outbox", "volatile"]
@@ -125,6 +125,7 @@ class Subscription(msgspec.Struct, frozen=True):
         token: Where the next snapshot page continues, ``b""`` at the beginning.
         head: Highest hub head heard of; a hint, never a cursor.
         trail: Marks of the way to ``cursor``, which is the last of them; see :func:`longer_trail`.
+        proof: The hub's proof that the scope was at ``cursor`` once, ``b""`` for none.
     """
 
     scope: str
@@ -134,6 +135,38 @@ class Subscription(msgspec.Struct, frozen=True):
     token: bytes = b""
     head: int = 0
     trail: tuple[Mark, ...] = ()
+    proof: bytes = b""
+
+
+class LostRow(msgspec.Struct, frozen=True):
+    """A row that the hub has lost and this device still had: kept until somebody offers it or lets it go.
+
+    Attributes:
+        number: Which entry it is.
+        store: Store of the row.
+        id: Id of the row.
+        scope: Scope of the row.
+        image: The row as the device had it, None when it was deleted.
+        theirs: The row as the restored hub has it, None when it has none.
+        reason: Why it was not offered: ``ask`` or ``forget`` by the operator's word, ``inbox`` or ``drop`` by this
+            device's, ``unproven`` by a file from before proofs, ``read-only``.
+        fork: Where the hub's history has left the device's.
+        recovers: Where in the lost history the row was like that.
+        at_ms: Wall-clock time of the repair.
+        resolution: ``""`` while open, then ``offered`` or ``discarded``.
+    """
+
+    number: int
+    store: str
+    id: str
+    scope: str
+    image: RowImage | None
+    theirs: RowImage | None
+    reason: str
+    fork: Cursor
+    recovers: Recovers
+    at_ms: int
+    resolution: str = ""
 
 
 class InboxEntry(msgspec.Struct, frozen=True):

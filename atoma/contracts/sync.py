@@ -19,7 +19,10 @@ ASKED_MAX = 256
 """Most verdicts that one call may ask for."""
 
 OpKind: TypeAlias = Literal["create", "patch", "replace", "upsert", "delete"]
-OutcomeStatus: TypeAlias = Literal["applied", "merged", "rejected"]
+OutcomeStatus: TypeAlias = Literal["applied", "merged", "rejected", "superseded"]
+DevicePolicy: TypeAlias = Literal["offer", "ask", "forget"]
+"""What devices do with what a hub has lost and they have seen: offer it by themselves, only when somebody asks for it, or
+never, since the hub went back on purpose."""
 
 
 class Op(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -54,6 +57,24 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
     digest: bytes
 
 
+class Recovers(msgspec.Struct, frozen=True, array_like=True):
+    """Marks a mutation as an offer of what the hub has lost: a row as it was at a position of the lost history.
+
+    Attributes:
+        epoch: The epoch in which the client was there; offers of one epoch are ordered by ``seq``.
+        seq: The client's cursor in the lost history.
+        hash: The lineage hash there.
+        proof: The hub's proof that the scope was there once; see :attr:`PullReply.proof`.
+        last: Whether everything that the client offers has come: the mutation has no operations.
+    """
+
+    epoch: bytes
+    seq: int
+    hash: bytes
+    proof: bytes
+    last: bool = False
+
+
 class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
     """What is encoded once, at the write, and never again (digests are over these bytes).
 
@@ -70,6 +91,8 @@ class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
         origin: For a mutation that was numbered anew: what it was called before. It has at most one effect under either.
         doubtful: Whether it may have been decided long ago: it is only taken if nobody has touched its rows since its
             base, or if they are as it would make them.
+        recovers: For an offer: where in the lost history the row was like that. ``base_seq`` is where that history
+            begins.
     """
 
     mid: int
@@ -82,6 +105,7 @@ class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
     base_epoch: bytes = b""
     origin: Origin | None = None
     doubtful: bool = False
+    recovers: Recovers | None = None
 
 
 class Mutation(msgspec.Struct, frozen=True, array_like=True):
@@ -127,7 +151,8 @@ class Outcome(msgspec.Struct, frozen=True):
 
     Attributes:
         mid: The mutation.
-        status: ``applied`` as it was, ``merged`` with somebody else's change, ``rejected``.
+        status: ``applied`` as it was, ``merged`` with somebody else's change, ``rejected``; for an offer also
+            ``superseded`` by one that has seen more.
         scope: Its scope.
         seq: Sequence it got; the head of its scope at the decision when it changed nothing; 0 when rejected.
         duplicate: True when the hub had decided it before.
@@ -233,6 +258,8 @@ class ScopeStatus(msgspec.Struct, frozen=True):
         error: Why it is refused, None when it is not.
         fork: Up to where the client's history of the scope and the hub's are one: the client's cursor when the hub has
             lost nothing that it has seen, less when it has. None when the client told no place.
+        writable: Whether the client may write there.
+        devices: What the operator wants devices to do with what they have seen behind the fork.
     """
 
     scope: str
@@ -240,6 +267,8 @@ class ScopeStatus(msgspec.Struct, frozen=True):
     floor: int = 0
     error: ErrorInfo | None = None
     fork: int | None = None
+    writable: bool = True
+    devices: DevicePolicy = "offer"
 
 
 class OpenReply(msgspec.Struct, frozen=True):
@@ -343,6 +372,7 @@ class PullReply(msgspec.Struct, frozen=True):
         more: Whether the log goes on.
         head: Head of the scope in the same snapshot.
         outcomes: This client's outcomes, from the same snapshot.
+        proof: Proves to this hub, also when it has been restored, that the scope was at ``end`` once; opaque.
     """
 
     scope: str
@@ -352,6 +382,7 @@ class PullReply(msgspec.Struct, frozen=True):
     more: bool = False
     head: int = 0
     outcomes: tuple[Outcome, ...] = ()
+    proof: bytes = b""
 
 
 class SnapshotRequest(msgspec.Struct, frozen=True):

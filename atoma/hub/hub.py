@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from typing import get_args
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.events import CallServed
-from atoma.contracts.sync import Limits
+from atoma.contracts.sync import DevicePolicy, Limits
 from atoma.errors import ConfigurationError
 from atoma.hub.pushing import DAY_MS, Court
 from atoma.hub.reading import ReadBudget, Readers
@@ -98,14 +99,22 @@ class Hub:
             keep=max(0, keep), keep_ms=int(keep_days * DAY_MS), clients_ms=int(client_days * DAY_MS)
         )
 
-    async def new_epoch(self) -> HubIdentity:
+    async def new_epoch(self, *, devices: DevicePolicy = "offer") -> HubIdentity:
         """Declare that history may have been cut, after a restore or an edit by hand.
 
-        A client that has seen nothing of what was lost goes on; every other one takes a snapshot. Call it before the
-        first client is served: what is decided until then counts as part of the history that was.
+        A client that has seen nothing of what was lost goes on; every other one is repaired. Call it before the first
+        client is served: what is decided until then counts as part of the history that was.
+
+        Args:
+            devices: What devices do with what they have seen of the lost part. ``offer``: they bring it back, and
+                nothing that was written since is overwritten. ``ask``: they keep it until their users offer it.
+                ``forget``: the hub went back on purpose, and they must not bring anything back; what it was stays
+                listed on the device.
         """
         self._guard.check()
-        return await self._core.database.renew_epoch()
+        if devices not in get_args(DevicePolicy):
+            raise ConfigurationError(f"new_epoch(): devices is {', '.join(get_args(DevicePolicy))}, not {devices!r}")
+        return await self._core.database.renew_epoch(devices)
 
 
 @lifetime

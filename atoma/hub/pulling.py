@@ -20,6 +20,7 @@ from atoma.contracts.sync import (
 from atoma.contracts.values import RowImage
 from atoma.errors import ProtocolError, RemoteError
 from atoma.hub.admission import complete
+from atoma.hub.recovery import prove
 from atoma.ports.hub import HubIdentity, LogPage, RowKey, ScanPage, ScopeState
 from atoma.schema.spec import Schema
 
@@ -48,19 +49,21 @@ def check_cursor(cursor: Cursor, epoch: bytes, page: LogPage) -> None:
         raise resync("LINEAGE_MISMATCH", f"the hub has another history up to {cursor.seq}")
 
 
-def pull_reply(request: PullRequest, epoch: bytes, schema: Schema, page: LogPage) -> PullReply:
+def pull_reply(request: PullRequest, identity: HubIdentity, schema: Schema, page: LogPage) -> PullReply:
     """The page for ``request``: the last image per row, deletes, and the client's outcomes."""
     last: dict[RowKey, tuple[int, RowImage | None]] = {}
     for change in page.changes:
         last[change.store, change.id] = (change.seq, change.post)
+    end = Cursor(page.epoch, page.end, page.end_hash)
     return PullReply(
         scope=request.scope,
         start=request.cursor,
-        end=Cursor(epoch, page.end, page.end_hash),
+        end=end,
         stores=_by_store(schema, ((store, id, seq, post) for (store, id), (seq, post) in last.items())),
         more=page.end < page.scope.head,
         head=page.scope.head,
         outcomes=page.outcomes,
+        proof=prove(identity.key, request.scope, end),
     )
 
 

@@ -23,6 +23,7 @@ from atoma.errors import RemoteError
 from atoma.hub.admission import CheckedMutation, Refusal, admit
 from atoma.hub.conflicts import Seen, decide, decide_doubtful
 from atoma.hub.lineage import broken_link, next_digest, next_transaction
+from atoma.hub.recovery import check_offer, take_offer, withdrawn
 from atoma.hub.rules import Rules
 from atoma.hub.workspace import Workspace
 from atoma.ports.hub import ClientState, Facts, Greeting, LogTransaction, Need, Plan, Step, StoredOutcome
@@ -162,6 +163,7 @@ class PushStep:
             origin=origin,
             renamed=body.origin is not None,
             principal=self.principal.subject,
+            recovers=body.recovers,
         )
 
     def decide(self, facts: Facts) -> Plan:
@@ -177,9 +179,15 @@ class PushStep:
         if not isinstance(self.admitted, Refusal) and self.admitted.body.schema_version > self.court.schema.version:
             return too_new(client, self.admitted.body.schema_version, self.court.schema)
         outcome, transaction = self._verdict(facts)
+        offer = None if isinstance(self.admitted, Refusal) else self.admitted.body.recovers
         digest = self.mutation.digest
         after = confirmed(replace(client, last_mid=mid, last_digest=digest), self.request.confirmed_mid)
-        return Plan(after, transaction, StoredOutcome(outcome, digest), reply=outcome)
+        plan = Plan(after, transaction, StoredOutcome(outcome, digest), reply=outcome)
+        if offer is None or outcome.status != "applied":
+            return plan
+        if offer.last:
+            return replace(plan, recovered_until=offer.seq)
+        return replace(plan, traces=self.need.rows)
 
     def _again(self, client: ClientState, facts: Facts) -> Plan:
         mid = self.mutation.mid
@@ -217,7 +225,12 @@ class PushStep:
         seen = Seen(facts.since, self.request.client_id, facts.scope.floor)
         work = Workspace(facts.rows)
         conflicts: list[Conflict] = []
-        for op in admitted.ops:
+        if body.recovers is not None:
+            if not all(take_offer(body, body.recovers, op, facts, work) for op in admitted.ops):
+                return Outcome(mid, "superseded", body.scope, facts.scope.head), None
+            for key in withdrawn(body.recovers, facts) if body.recovers.last else ():
+                work.put(key, None)
+        for op in admitted.ops if body.recovers is None else ():
             key = (op.store.name, op.id)
             judge = decide_doubtful if body.doubtful else decide
             verdict = judge(op, body.scope, work.fact(key), work.image(key), seen)
@@ -258,8 +271,12 @@ def too_new(client: ClientState, version: int, schema: Schema) -> Plan:
     return Plan(client=client, reply=error, stop=True)
 
 
-async def push_steps(court: Court, principal: Principal, request: PushRequest) -> tuple[list[Step], ErrorInfo | None]:
+async def push_steps(
+    court: Court, principal: Principal, request: PushRequest, key: bytes
+) -> tuple[list[Step], ErrorInfo | None]:
     """The steps of a request, and the error that stops it behind the last of them; other tasks run in between.
+
+    ``key`` is the hub's, by which it knows its own proofs.
 
     Raises:
         RemoteError: The batch is too large, or not even its first mutation can be trusted.
@@ -291,6 +308,7 @@ async def push_steps(court: Court, principal: Principal, request: PushRequest) -
             if len(mutation.body) > UNCOUNTED_BYTES:
                 await _count(mutation)
             admitted = admit(mutation.mid, mutation.body, court.schema, limits)
+            check_offer(admitted, key)
         except Refusal as refused:
             admitted = refused
         steps.append(PushStep(court, principal, request, mutation, previous, admitted))

@@ -7,6 +7,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from atoma.contracts.events import CallServed
 from atoma.contracts.execution import (
     QueryRequest,
@@ -171,14 +173,20 @@ class HubService:
         known = {state.scope: state for state in await database.scopes(allowed)} if allowed else {}
         places = [place for place in request.places if place.scope in known]
         lineages = await database.lineages(places) if places else ()
-        forks = {place.scope: fork(place, lineage) for place, lineage in zip(places, lineages, strict=True)}
+        compared = {place.scope: (place, lineage) for place, lineage in zip(places, lineages, strict=True)}
         refused = ErrorInfo("PERMISSION_DENIED", "you may not read this scope")
-        return tuple(
-            ScopeStatus(scope, known[scope].head, known[scope].floor, fork=forks.get(scope))
-            if scope in known
-            else ScopeStatus(scope, error=refused)
-            for scope in request.scopes
-        )
+        statuses: list[ScopeStatus] = []
+        for scope in request.scopes:
+            if scope not in known:
+                statuses.append(ScopeStatus(scope, error=refused))
+                continue
+            writable = self._core.court.rules.scope_access(self._principal, scope) == "write"
+            status = ScopeStatus(scope, known[scope].head, known[scope].floor, writable=writable)
+            if scope in compared:
+                place, lineage = compared[scope]
+                status = replace(status, fork=fork(place, lineage), devices=lineage.devices)
+            statuses.append(status)
+        return tuple(statuses)
 
     async def push(self, request: PushRequest) -> PushReply:
         """Decide mutations strictly in ``mid`` order; every outcome in the reply is durable.
@@ -191,7 +199,7 @@ class HubService:
         with core.call("push"):
             self._check_client(request.client_id)
             _check_numbers(request.incarnation, request.confirmed_mid)
-            steps, error = await push_steps(core.court, self._principal, request)
+            steps, error = await push_steps(core.court, self._principal, request, core.database.identity.key)
             plans = await core.database.run(steps, core.committed)
             outcomes = tuple(plan.reply for plan in plans if isinstance(plan.reply, Outcome))
             stops = [plan.reply for plan in plans if isinstance(plan.reply, ErrorInfo)]
@@ -220,7 +228,7 @@ class HubService:
                 outcomes_after=request.outcomes_after_mid,
             )
             check_cursor(request.cursor, page.epoch, page)
-            return pull_reply(request, page.epoch, core.court.schema, page)
+            return pull_reply(request, core.database.identity, core.court.schema, page)
 
     async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
         """One page of a scope's rows; nothing is kept between pages, the token carries the position.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
 from atoma.contracts.query import QuerySpec
-from atoma.contracts.sync import Origin, Outcome, Place
+from atoma.contracts.sync import DevicePolicy, Origin, Outcome, Place, Recovers
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.ports.environment import Environment
 from atoma.schema.spec import Schema
@@ -110,6 +110,19 @@ class StoredOutcome:
 
 
 @dataclass(frozen=True, slots=True)
+class Trace:
+    """What an offer has left on a row.
+
+    Attributes:
+        position: Position in the lost history that the row was offered from.
+        seq: Sequence of the row then, 0 when nothing was known of it: another one now means that somebody has written.
+    """
+
+    position: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
 class Need:
     """The facts a step wants.
 
@@ -127,6 +140,8 @@ class Need:
             is found under this from now on.
         renamed: Whether ``origin`` is an earlier name.
         principal: Whose origins count.
+        recovers: The offer that is decided, whose traces to load. For the last one of a client also the rows
+            that others have brought from earlier positions.
     """
 
     client_id: bytes = b""
@@ -141,6 +156,7 @@ class Need:
     origin: Origin | None = None
     renamed: bool = False
     principal: str = ""
+    recovers: Recovers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +171,8 @@ class Facts:
         answer: The stored answer.
         now_ms: Wall clock.
         decided: Outcome of the mutation under another of its names: another copy of the file has pushed it.
+        traces: What offers of the same lost history have left on the rows.
+        recovered_until: Everything up to this position of the lost history has been offered; 0 for nothing.
         expired: Whether the client was known once and has been forgotten.
         violation: Set when the plan broke a unique index: the step is asked again, for its refusal.
         unit: The stored answers of the unit's numbered mutations, in their order, from the first one on.
@@ -177,6 +195,8 @@ class Facts:
     since: int = 0
     expired: bool = False
     decided: StoredOutcome | None = None
+    traces: Mapping[RowKey, Trace] = field(default_factory=dict[RowKey, Trace])
+    recovered_until: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,11 +223,13 @@ class Lineage:
         ended: How far the scope's history is that of the place's epoch: its head when the epoch ended, its head now in
             the present one. None when that is unknown.
         hashes: Lineage hashes at the place's sequences, where the log still reaches.
+        devices: What the operator has said about what came behind the end of the place's epoch.
     """
 
     scope: ScopeState
     ended: int | None
     hashes: Mapping[int, bytes]
+    devices: DevicePolicy = "offer"
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +289,8 @@ class Plan:
         answer: Answer of a direct write to keep under the needed key.
         reply: What the step tells its caller; the database passes it on unread.
         stop: Do not run the steps after this one.
+        traces: Rows on which the offer that was decided leaves its position.
+        recovered_until: Everything up to this position of the lost history has been offered.
     """
 
     client: ClientState | None = None
@@ -275,6 +299,8 @@ class Plan:
     answer: bytes | None = None
     reply: Outcome | ErrorInfo | Greeting | bytes | None = None
     stop: bool = False
+    traces: tuple[RowKey, ...] = ()
+    recovered_until: int = 0
 
 
 @runtime_checkable
@@ -472,8 +498,8 @@ class HubDatabase(Protocol):
         """
         ...
 
-    async def renew_epoch(self) -> HubIdentity:
-        """Mint a new epoch: every client takes a snapshot before it continues."""
+    async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
+        """End the epoch at the heads of now and mint a new one; ``devices`` is about what came behind that end."""
         ...
 
 

@@ -11,6 +11,7 @@ from atoma.contracts.overlay import (
     ClientIdentity,
     Effect,
     InboxEntry,
+    LostRow,
     PendingMutation,
     StagedRow,
     Subscription,
@@ -139,6 +140,15 @@ class LocalTx(Protocol):
         """Every outbox mutation, whatever its status, in ``mid`` order."""
         ...
 
+    def enqueue_below(
+        self, mutations: Sequence[tuple[PendingMutation, Sequence[tuple[str, str, RowImage | None]]]]
+    ) -> None:
+        """Add outbox mutations, each with its rows as :meth:`enqueue` takes them, below everything that is pending.
+
+        The outbox's limit does not hold for them: they are rows that the device has already.
+        """
+        ...
+
     def renumber(self, mutations: Sequence[PendingMutation]) -> None:
         """Replace number, base, bytes, digest and status of pending outbox mutations, found by their lsn.
 
@@ -177,6 +187,18 @@ class LocalTx(Protocol):
         """Every inbox entry, oldest first, resolved ones too."""
         ...
 
+    def keep_lost(self, rows: Iterable[LostRow]) -> None:
+        """Keep rows that the hub has lost; their ``number`` is ignored."""
+        ...
+
+    def lost(self) -> Sequence[LostRow]:
+        """Every row that was kept, oldest first, resolved ones too."""
+        ...
+
+    def resolve_lost(self, number: int, resolution: str) -> None:
+        """Mark a kept row as resolved."""
+        ...
+
     def resolve_inbox(self, entry: InboxEntry, resolution: str) -> None:
         """Mark an inbox entry as resolved."""
         ...
@@ -191,8 +213,8 @@ class LocalTx(Protocol):
         """Replace the scope's state; the cursor of a live one moves through :meth:`advance` only."""
         ...
 
-    def advance(self, scope: str, start: Cursor, end: Cursor) -> bool:
-        """Move the cursor from ``start`` to ``end``; False and no change when it is not at ``start``."""
+    def advance(self, scope: str, start: Cursor, end: Cursor, proof: bytes = b"") -> bool:
+        """Move the cursor from ``start`` to ``end``, where ``proof`` is for; False and no change when it is elsewhere."""
         ...
 
     def stage(self, scope: str, rows: Iterable[StagedRow]) -> None:
@@ -201,6 +223,13 @@ class LocalTx(Protocol):
 
     def clear_stage(self, scope: str) -> None:
         """Forget the snapshot under construction."""
+        ...
+
+    def beyond(self, scope: str, fork: int) -> Sequence[StagedRow]:
+        """What the confirmed base has that the staged snapshot's history has lost behind ``fork``.
+
+        Base rows with a later sequence, and, as deletions, staged rows from before it that the base lacks.
+        """
         ...
 
     def swap_stage(self, scope: str) -> None:

@@ -13,7 +13,7 @@ from atoma.sync.settle import Settlement, confirm, rebase_rows, settle_page
 def move_cursor(tx: LocalTx, page: PullReply) -> bool:
     """Move the cursor over ``page`` if it is at its start: repeated, late and reordered pages change nothing."""
     live = tx.subscription(page.scope).state == "live"
-    return live and tx.advance(page.scope, page.start, page.end)
+    return live and tx.advance(page.scope, page.start, page.end, page.proof)
 
 
 def put_changes(tx: LocalTx, scope: str, changes: StoreChanges, work: Settlement) -> None:

@@ -11,6 +11,7 @@ from atoma.ports.local import LocalTx
 from atoma.ports.loops import Lifetime, LoopGuard
 from atoma.sync.failures import Remedy, error_from, remedy
 from atoma.sync.inbox import Inbox
+from atoma.sync.lost import LostRows
 from atoma.sync.replica import Replica
 from atoma.sync.status import SyncStatus
 from atoma.sync.supervisor import Supervisor
@@ -24,6 +25,7 @@ class SyncControl:
         self._supervisor = supervisor
         self._guard = LoopGuard("replication")
         self._inbox = Inbox(replica.database, replica.apply)
+        self._lost = LostRows(replica)
 
     @property
     def status(self) -> SyncStatus:
@@ -34,6 +36,11 @@ class SyncControl:
     def inbox(self) -> Inbox:
         """What the hub refused or cut."""
         return self._inbox
+
+    @property
+    def lost(self) -> LostRows:
+        """What a restored hub has lost and this device still had, where it was not offered by itself."""
+        return self._lost
 
     def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
         """Call ``listener`` with the status now and after every change; returns the undo."""

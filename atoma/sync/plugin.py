@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, get_args
 
 import trio
 
@@ -18,6 +18,7 @@ from atoma.schema.spec import DEFAULT_SCOPE, StoreSpec, is_scope
 from atoma.sync.control import SYNC_CONTROL, SyncControl
 from atoma.sync.modes import MODES, SyncMode
 from atoma.sync.outbox import OUTBOX_NODE, OutboxNode
+from atoma.sync.policies import HubLossPolicy
 from atoma.sync.replica import PullSchedule, Replica
 from atoma.sync.status import ScopeProgress, StatusBoard, SyncStatus
 from atoma.sync.supervisor import Supervisor
@@ -41,6 +42,9 @@ class Sync:
             pending; ``subscribe-only`` only hears how far the hub is; ``manual`` does nothing until
             :meth:`SyncControl.sync_once`.
         limits: Bounds that mutations are held to when they are written, to be set when the hub's are lower.
+        on_hub_loss: What to do with rows that a restored hub has lost and this device still has, where the hub's operator
+            leaves the choice. ``offer`` brings them back, ``inbox`` keeps them in :attr:`SyncControl.lost` until
+            somebody offers them, ``drop`` takes the hub's state; they are listed there as well.
 
     Attributes:
         synced_stores: Names of ``stores``.
@@ -56,6 +60,7 @@ class Sync:
         *,
         mode: SyncMode = "full",
         limits: Limits | None = None,
+        on_hub_loss: HubLossPolicy = "offer",
     ) -> None:
         if not all(is_a(given, Iterable) and not is_a(given, str) for given in (stores, scopes)):
             raise ConfigurationError("Sync(): stores and scopes are lists")
@@ -69,6 +74,10 @@ class Sync:
             raise ConfigurationError(f"Sync(): mode must be one of {', '.join(MODES)}, not {mode!r}")
         self.synced_stores = frozenset(names)
         self._lanes = MODES[mode]
+        if on_hub_loss not in get_args(HubLossPolicy):
+            known = ", ".join(get_args(HubLossPolicy))
+            raise ConfigurationError(f"Sync(): on_hub_loss must be one of {known}, not {on_hub_loss!r}")
+        self._on_hub_loss: HubLossPolicy = on_hub_loss
         self._limits = limits or Limits()
         if len(self.scopes) > self._limits.scopes:
             raise ConfigurationError(f"Sync(): {len(self.scopes)} scopes, at most {self._limits.scopes}")
@@ -145,6 +154,7 @@ class Sync:
             emit=context.emit,
             bell=bell,
             pulls={scope: PullSchedule() for scope in self.scopes},
+            on_hub_loss=self._on_hub_loss,
         )
 
 

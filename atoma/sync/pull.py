@@ -54,6 +54,7 @@ class PullLane:
         self._again_s = 0.0
         self._outbox_empty = False
         self._following = False
+        self._proof = b""
 
     async def run(self) -> None:
         """Pull until cancelled: at start, when poked by a hint or an acceptance, and on a timer."""
@@ -123,6 +124,7 @@ class PullLane:
         subscription, identity = await self._replica.database.inspect(self._position)
         confirmed = identity.confirmed_mid
         self._following = subscription.state == "live"
+        self._proof = subscription.proof
         self._outbox_empty = confirmed == identity.next_mid - 1
         match subscription.state:
             case "new":
@@ -145,7 +147,8 @@ class PullLane:
             return False
         if page.more and page.end == page.start:
             raise ProtocolError("the hub sent a page that goes nowhere but says that there is more")
-        if page.end != page.start or page.stores or page.outcomes or body is apply_tail_page:
+        news = page.end != page.start or page.stores or page.outcomes or page.proof != self._proof
+        if news or body is apply_tail_page:
             await self._commit(page, body)
         else:
             self._replica.show_head(self._scope, page.head)

@@ -18,6 +18,7 @@ from atoma.ports.environment import Environment
 from atoma.ports.execution import ApplyPort
 from atoma.ports.local import LocalTx
 from atoma.schema.spec import Schema
+from atoma.sync.policies import HubLossPolicy
 from atoma.sync.settle import Settlement
 from atoma.sync.status import ScopeProgress, StatusBoard
 from atoma.sync.wake import Bell, Wake
@@ -83,6 +84,7 @@ class Replica:
         reading: Held while the position is read and shown, so that an older one never replaces a newer one.
         pulls: When each scope is looked at.
         repairs: What was repaired.
+        on_hub_loss: What to do with what a restored hub has lost, where the operator leaves the choice.
     """
 
     database: LocalDatabase
@@ -98,6 +100,7 @@ class Replica:
     reading: trio.Lock = field(default_factory=trio.Lock)
     pulls: dict[str, PullSchedule] = field(default_factory=dict[str, PullSchedule])
     repairs: RepairHistory = field(default_factory=RepairHistory)
+    on_hub_loss: HubLossPolicy = "offer"
 
     def poke_pull(self, scopes: Iterable[str]) -> None:
         """Let the pull lanes of ``scopes`` look at once."""

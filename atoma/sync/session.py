@@ -69,9 +69,8 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
     """Agree with the hub on identity and history; a file that has another history is repaired first.
 
     Raises:
-        HubLostData: The hub has forgotten mutations it had decided.
-        ClientForked: The hub knows another history for this file, which is beyond what the hub has.
-        ClientExpired: The hub has forgotten this file, which is beyond what the hub has.
+        HubLostData: The hub was restored, and repairs did not help, or it cannot tell where the histories part.
+        ClientForked: The hub cannot tell where the histories part.
         WrongHub: The file belongs to another hub or principal.
         RemoteError: The hub refuses the session.
         TransportError: The connection broke.
@@ -84,8 +83,10 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         if not opening.repairable:
             raise opening.fault.error
         if replica.repairs.too_many(opening.fault.cause, now):
+            if opening.fault.cause == "HUB_LOST_DATA":
+                raise opening.fault.error
             break  # the hub's history is still this file's: it is followed, and only what is pushed has to wait
-        await repair(replica, service, opening.request, opening.reply)
+        await repair(replica, service, opening.request, opening.reply, opening.forks)
         replica.repairs.done.append((now, opening.fault.cause))
     reply = opening.reply
     identity = opening.identity
@@ -136,8 +137,8 @@ class Opening:
 
     @property
     def repairable(self) -> bool:
-        """Whether a repair can be made: not where the hub has lost something, nor with one that cannot tell."""
-        return self.fault is not None and self.fault.cause != "HUB_LOST_DATA" and bool(self.compared) and not self.forks
+        """Whether a repair can be made: not with a hub that cannot tell where the histories part."""
+        return bool(self.compared)
 
 
 async def _open(replica: Replica, service: SyncService) -> Opening:
@@ -166,6 +167,11 @@ async def _open(replica: Replica, service: SyncService) -> Opening:
         place.scope: told[place.scope] for place in places if told.get(place.scope, place.cursor.seq) < place.cursor.seq
     }
     fault = await replica.database.inspect(lambda tx: diagnose(tx, reply))
+    if forks and (fault is None or fault.cause != "CLIENT_EXPIRED"):
+        where = ", ".join(f"{scope!r} behind {fork}" for scope, fork in sorted(forks.items()))
+        fault = Diagnosis(
+            "HUB_LOST_DATA", f"the hub has another history of scope {where} than this file: it was restored"
+        )
     if fault is None and told:
         fault = await undecidable(replica, service, request, reply)
     return Opening(identity, request, reply, forks, set(told), fault)
@@ -191,7 +197,8 @@ async def _take_over(replica: Replica, opening: Opening) -> None:
 
         def adopt(tx: LocalTx) -> None:
             for place in renewed:
-                tx.advance(place.scope, place.cursor, msgspec.structs.replace(place.cursor, epoch=epoch))
+                proof = tx.subscription(place.scope).proof
+                tx.advance(place.scope, place.cursor, msgspec.structs.replace(place.cursor, epoch=epoch), proof)
 
         await replica.apply.apply_writeback(adopt)
 

@@ -38,9 +38,7 @@ def stage_snapshot_page(tx: LocalTx, token: bytes, page: SnapshotReply, stores: 
     if subscription.stage_cursor not in (None, page.start):
         begin_snapshot(tx, page.scope)
         return True
-    for changes in page.stores:
-        if changes.store in stores:
-            tx.stage(page.scope, _staged(tx.schema, changes))
+    stage_changes(tx, page, stores)
     tx.save_subscription(
         msgspec.structs.replace(
             subscription,
@@ -52,6 +50,13 @@ def stage_snapshot_page(tx: LocalTx, token: bytes, page: SnapshotReply, stores: 
     return True
 
 
+def stage_changes(tx: LocalTx, page: SnapshotReply | PullReply, stores: Collection[str]) -> None:
+    """Add what a page holds to the stage; stores that do not replicate here are passed over."""
+    for changes in page.stores:
+        if changes.store in stores:
+            tx.stage(page.scope, _staged(tx.schema, changes))
+
+
 def apply_tail_page(tx: LocalTx, page: PullReply, stores: Collection[str], verified_mid: int) -> Settlement | None:
     """Catch the staged snapshot up by a page of the log; with the last page, swap it in.
 
@@ -61,9 +66,7 @@ def apply_tail_page(tx: LocalTx, page: PullReply, stores: Collection[str], verif
     subscription = tx.subscription(page.scope)
     if subscription.state != "tail" or subscription.stage_cursor != page.start:
         return None
-    for changes in page.stores:
-        if changes.store in stores:
-            tx.stage(page.scope, _staged(tx.schema, changes))
+    stage_changes(tx, page, stores)
     if page.more:
         tx.save_subscription(msgspec.structs.replace(subscription, stage_cursor=page.end))
         return Settlement()
@@ -76,7 +79,13 @@ def _swap(tx: LocalTx, page: PullReply, verified_mid: int) -> Settlement:
     subscription = tx.subscription(scope)
     tx.save_subscription(
         msgspec.structs.replace(
-            subscription, state="live", cursor=page.end, stage_cursor=None, token=b"", head=page.head
+            subscription,
+            state="live",
+            cursor=page.end,
+            stage_cursor=None,
+            token=b"",
+            head=page.head,
+            proof=page.proof,
         )
     )
     work = Settlement(cursors={scope: page.end.seq})

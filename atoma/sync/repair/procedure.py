@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 
 from msgspec.structs import replace
 
 from atoma.contracts.overlay import QUEUED
-from atoma.contracts.sync import ASKED_MAX, OpenReply, OpenRequest, Verdict
+from atoma.contracts.sync import (
+    ASKED_MAX,
+    Limits,
+    OpenReply,
+    OpenRequest,
+    PullRequest,
+    ScopeStatus,
+    SnapshotRequest,
+    Verdict,
+)
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.sync.outbox import digest_before
 from atoma.sync.repair.diagnosis import Diagnosis
-from atoma.sync.repair.rebirth import Reborn, be_reborn
+from atoma.sync.repair.offers import Cut
+from atoma.sync.repair.rebirth import Rebirth, Reborn, be_reborn
 from atoma.sync.replica import Replica, bounded
+from atoma.sync.snapshot import apply_tail_page, begin_snapshot, stage_snapshot_page
 
 CLIENT_ID_BYTES = 16
 
@@ -52,8 +64,43 @@ async def undecidable(
     return Diagnosis("CLIENT_FORKED", why)
 
 
-async def repair(replica: Replica, service: SyncService, request: OpenRequest, reply: OpenReply) -> Reborn:
-    """Look up what became of the outbox, and let the file be reborn.
+async def stage(replica: Replica, service: SyncService, client_id: bytes, status: ScopeStatus, limits: Limits) -> Cut:
+    """Stage a snapshot of a scope beside its rows, up to the last page, which is left for the swap.
+
+    Raises:
+        RemoteError: The hub refuses, or what was staged has expired; the next session begins anew.
+        TransportError: The connection broke; nothing visible has changed.
+    """
+    scope, apply = status.scope, replica.apply.apply_writeback
+    await apply(lambda tx: begin_snapshot(tx, scope))
+    while True:
+        at = await replica.database.inspect(lambda tx: tx.subscription(scope))
+        if at.state == "snapshot":
+            request = SnapshotRequest(scope, client_id, at.token, limits.page_bytes, limits.page_changes)
+            with bounded("snapshot"):
+                rows = await service.snapshot(request)
+            await apply(partial(stage_snapshot_page, token=at.token, page=rows, stores=replica.stores))
+            continue
+        assert at.stage_cursor is not None
+        pull = PullRequest(scope, at.stage_cursor, client_id, 0, limits.page_bytes, limits.page_changes)
+        with bounded("pull"):
+            page = await service.pull(pull)
+        if not page.more:
+            return Cut(status, page)
+        await apply(partial(apply_tail_page, page=page, stores=replica.stores, verified_mid=0))
+
+
+async def repair(
+    replica: Replica, service: SyncService, request: OpenRequest, reply: OpenReply, forks: Collection[str]
+) -> Reborn:
+    """Look up what became of the outbox, stage what the hub has in the place of what it lost, and be reborn.
+
+    Args:
+        replica: The client's side.
+        service: The hub.
+        request: What it was told.
+        reply: What it answered.
+        forks: Scopes of which it has lost a part that this file has seen.
 
     Raises:
         RemoteError: The hub refuses; nothing has changed.
@@ -64,10 +111,22 @@ async def repair(replica: Replica, service: SyncService, request: OpenRequest, r
         lambda tx: [item.mid for item in tx.every_outbox() if 0 < item.mid <= reply.last_mid]
     )
     verdicts = await look_up(service, request, mids)
-    client_id = replica.environment.random.randbytes(CLIENT_ID_BYTES)
-    reborn = await replica.apply.apply_writeback(
-        lambda tx: be_reborn(tx, client_id, verdicts, reply.last_mid, known=reply.known)
+    cuts = [
+        await stage(replica, service, request.client_id, status, reply.limits)
+        for status in reply.scopes
+        if status.scope in forks
+    ]
+    environment = replica.environment
+    rebirth = Rebirth(
+        client_id=environment.random.randbytes(CLIENT_ID_BYTES),
+        ids=environment.ids,
+        verdicts=verdicts,
+        reply=reply,
+        cuts=cuts,
+        stores=replica.stores,
+        policy=replica.on_hub_loss,
     )
+    reborn = await replica.apply.apply_writeback(lambda tx: be_reborn(tx, rebirth))
     replica.settled(reborn.work)
     await replica.refresh()
     return reborn

@@ -1,22 +1,24 @@
-"""The one local transaction of a repair: settle what was decided, take a new client id, number the outbox anew.
+"""The one local transaction of a repair: settle, swap, take a new client id, number the outbox anew with offers in front.
 
 A crash before it changes nothing; after it the file is an ordinary client that the hub has never seen. A mutation keeps its
-place in the overlay, so nothing that is visible moves but what the verdicts move, and its handle goes on.
+place in the overlay, so nothing that is visible moves but what the verdicts and the hub's state move, and its handle goes on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.overlay import ACKED, QUEUED, PendingMutation
-from atoma.contracts.sync import MutationBody, Op, Origin, Outcome, Verdict
+from atoma.contracts.sync import Cursor, MutationBody, Op, OpenReply, Origin, Outcome, Verdict
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.local import LocalTx
 from atoma.sync.outbox import next_digest
+from atoma.sync.policies import HubLossPolicy
+from atoma.sync.repair.offers import Beyond, Cut, Offers, lost_rows, swap_cut
 from atoma.sync.repair.sorting import sort_outbox
 from atoma.sync.settle import Settlement, keep_refused, rebase_rows, settle
 
@@ -30,6 +32,8 @@ class Reborn:
         renumbered: Mutations that are sent again, ``doubtful`` of them guarded.
         doubtful: Mutations that may have been decided before.
         to_inbox: Mutations that can no longer be sent, with their rows in the inbox.
+        offered: Rows that the hub has lost and is offered again.
+        lost: Rows that it has lost and that are kept for somebody to decide.
         work: What to tell listeners.
     """
 
@@ -37,64 +41,107 @@ class Reborn:
     renumbered: int
     doubtful: int
     to_inbox: int
+    offered: int
+    lost: int
     work: Settlement
 
 
-def be_reborn(tx: LocalTx, client_id: bytes, verdicts: Mapping[int, Verdict], last_mid: int, *, known: bool) -> Reborn:
-    """Give the file the new ``client_id``.
+@dataclass(frozen=True, slots=True)
+class Rebirth:
+    """What a rebirth is made of.
 
-    Args:
-        tx: The open transaction.
-        client_id: 16 random bytes.
+    Attributes:
+        client_id: The new id, 16 random bytes.
+        ids: Draws idempotency keys for offers.
         verdicts: What the hub keeps of this file's mutations, by number.
-        last_mid: Last one that it has decided.
-        known: Whether it knows the file at all.
+        reply: What the hub said of this file.
+        cuts: Scopes of which the hub has lost a part, with the staged snapshots.
+        stores: Names of the stores that replicate.
+        policy: What to do with what the hub has lost.
     """
-    sorted_ = sort_outbox(tx.every_outbox(), verdicts, last_mid, known=known)
-    work = Settlement()
+
+    client_id: bytes
+    ids: Callable[[], str]
+    verdicts: Mapping[int, Verdict]
+    reply: OpenReply
+    cuts: Sequence[Cut]
+    stores: frozenset[str]
+    policy: HubLossPolicy
+
+
+def be_reborn(tx: LocalTx, rebirth: Rebirth) -> Reborn:
+    """Let the file begin anew under another name.
+
+    Raises:
+        HistoryMoved: A staged snapshot is no longer there.
+    """
+    reply, work = rebirth.reply, Settlement()
+    sorted_ = sort_outbox(tx.every_outbox(), rebirth.verdicts, reply.last_mid, known=reply.known)
+    beyond = [swap_cut(tx, cut, rebirth.policy, rebirth.stores) for cut in rebirth.cuts]
+    for cut in rebirth.cuts:
+        work.dirty.update(dict.fromkeys(tx.shadowed(cut.status.scope), cut.status.scope))
     settle(tx, (outcome for _, outcome in sorted_.settled), None, work)
-    inbox = {(entry.mid, entry.store, entry.id) for entry in tx.inbox() if entry.code != "MERGED"}
-    kept = [mutation for mutation, _ in sorted_.settled if mutation.mid not in work.removed]
-    numbering = _Numbering(tx, inbox)
+    offers, lost = _offer(tx, rebirth, beyond, work)
+    numbering = _Numbering(tx, {cut.status.scope: cut.fork for cut in rebirth.cuts}, offers)
     for mutation, doubtful in sorted_.again:
         numbering.add(mutation, doubtful=doubtful, work=work)
     # what is decided and only waits for its page goes below the numbers of the new life
+    kept = [mutation.mid for mutation, _ in reversed(sorted_.settled) if mutation.mid not in work.removed]
     waiting = [
         replace(pending, mid=-place, status=ACKED)
-        for place, mutation in enumerate(reversed(kept), 1)
-        if (pending := _now(tx, mutation)) is not None
+        for place, pending in enumerate(filter(None, map(tx.pending_by_mid, kept)), 1)
     ]
     tx.renumber([*waiting, *numbering.renumbered])
+    offers.enqueue()
     identity = tx.identity()
     tx.save_identity(
         replace(
             identity,
-            client_id=client_id,
+            client_id=rebirth.client_id,
             incarnation=identity.incarnation + 1,
-            next_mid=len(numbering.renumbered) + 1,
+            next_mid=offers.count + len(numbering.renumbered) + 1,
             tail_digest=numbering.tail,
             confirmed_mid=0,
         )
     )
     rebase_rows(tx, work.dirty)
-    return Reborn(len(sorted_.settled), len(numbering.renumbered), numbering.doubtful, numbering.refused, work)
+    return Reborn(
+        settled=len(sorted_.settled),
+        renumbered=len(numbering.renumbered),
+        doubtful=numbering.doubtful,
+        to_inbox=numbering.refused,
+        offered=sum(len(one.rows) for one in beyond if not one.reason),
+        lost=lost,
+        work=work,
+    )
 
 
-def _now(tx: LocalTx, mutation: PendingMutation) -> PendingMutation | None:
-    """``mutation`` as it is after settling, None when it has left."""
-    return tx.pending_by_mid(mutation.mid)
+def _offer(tx: LocalTx, rebirth: Rebirth, beyond: Sequence[Beyond], work: Settlement) -> tuple[Offers, int]:
+    """Offer what may be offered and keep the rest; how much was kept."""
+    offers = Offers(tx, rebirth.ids)
+    kept = 0
+    for one in beyond:
+        if one.reason:
+            rows = lost_rows(tx, one)
+            tx.keep_lost(rows)
+            kept += len(rows)
+        else:
+            offers.add(one, work)
+    return offers, kept
 
 
 class _Numbering:
-    """Numbers mutations anew from 1, in order."""
+    """Numbers mutations anew, in order, behind the offers."""
 
-    def __init__(self, tx: LocalTx, inbox: set[tuple[int, str, str]]) -> None:
+    def __init__(self, tx: LocalTx, forks: Mapping[str, Cursor], offers: Offers) -> None:
         self._tx = tx
         self._identity = tx.identity()
-        self._inbox = inbox
+        self._refusals = {(entry.mid, entry.store, entry.id) for entry in tx.inbox() if entry.code != "MERGED"}
+        self._forks = forks
+        self._first = offers.count + 1
         self._numbers: dict[int, int] = {}
         self.renumbered: list[PendingMutation] = []
-        self.tail = b""
+        self.tail = offers.tail
         self.doubtful = 0
         self.refused = 0
 
@@ -105,25 +152,35 @@ class _Numbering:
         if broken is not None:
             self._refuse(mutation, body, broken.after_mid, work)
             return
-        mid = len(self.renumbered) + 1
+        fork = self._forks.get(body.scope)
+        if body.recovers is not None and body.recovers.last and fork is not None:
+            self._tx.remove_pending(mutation.lsn, None)  # the repair that is being made says it anew
+            return
+        mid = self._first + len(self.renumbered)
         self._numbers[mutation.mid] = mid
-        origin = body.origin or Origin(self._identity.client_id, mutation.mid, mutation.digest)
         ops = tuple(replace(op, after_mid=self._numbers.get(op.after_mid, 0)) for op in body.ops)
-        doubtful = doubtful or body.doubtful
-        packed = encode(replace(body, mid=mid, ops=ops, origin=origin, doubtful=doubtful))
+        body = replace(body, mid=mid, ops=ops)
+        if fork is not None:  # what was seen of the lost history is not in this one
+            body = replace(body, base_seq=min(body.base_seq, fork.seq), base_epoch=fork.epoch)
+        if body.recovers is None:  # an offer is state, and may come again as it is
+            origin = body.origin or Origin(self._identity.client_id, mutation.mid, mutation.digest)
+            body = replace(body, origin=origin, doubtful=doubtful or body.doubtful)
+            self.doubtful += body.doubtful
+        packed = encode(body)
         self.tail = next_digest(self.tail, packed)
-        self.doubtful += doubtful
-        self.renumbered.append(replace(mutation, mid=mid, body=packed, digest=self.tail, status=QUEUED, ack_seq=0))
+        self.renumbered.append(
+            replace(mutation, mid=mid, base_seq=body.base_seq, body=packed, digest=self.tail, status=QUEUED, ack_seq=0)
+        )
 
     def _builds_on_a_refusal(self, op: Op) -> bool:
-        return bool(op.after_mid) and (op.after_mid, op.store, op.id) in self._inbox
+        return bool(op.after_mid) and (op.after_mid, op.store, op.id) in self._refusals
 
     def _refuse(self, mutation: PendingMutation, body: MutationBody, root: int, work: Settlement) -> None:
         message = f"it builds on mutation {root}, which was refused"
         error = ErrorInfo("DEPENDENCY_REJECTED", message, info={"root_mid": str(root)})
         outcome = Outcome(mutation.mid, "rejected", mutation.scope, error=error)
         keep_refused(self._tx, mutation, outcome, work)
-        self._inbox.update((mutation.mid, op.store, op.id) for op in body.ops)
+        self._refusals.update((mutation.mid, op.store, op.id) for op in body.ops)
         for key in self._tx.remove_pending(mutation.lsn, outcome):
             work.dirty[key] = mutation.scope
         self.refused += 1

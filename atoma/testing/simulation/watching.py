@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from atoma.contracts.query import QuerySpec
-from atoma.contracts.sync import Outcome, Place
+from atoma.contracts.sync import DevicePolicy, Outcome, Place
 from atoma.plugins import PluginContext
 from atoma.ports import LOCAL_DATABASE, Environment, PortKey
 from atoma.ports.hub import (
@@ -201,6 +201,6 @@ class WatchedHubDatabase:
         self._committed()
         return report
 
-    async def renew_epoch(self) -> HubIdentity:
+    async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
         """Pass it on."""
-        return await self._database.renew_epoch()
+        return await self._database.renew_epoch(devices)

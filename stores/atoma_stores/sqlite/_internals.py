@@ -28,6 +28,10 @@ CLIENT_TABLES = (
     "CREATE INDEX IF NOT EXISTS _atoma_inbox_row ON _atoma_inbox(mid, store, id)",
     "CREATE TABLE IF NOT EXISTS _atoma_sub(scope TEXT PRIMARY KEY, state TEXT NOT NULL, cursor BLOB NOT NULL, "
     "stage_cursor BLOB, token BLOB NOT NULL, head INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    # rows that the hub has lost and this device had
+    "CREATE TABLE IF NOT EXISTS _atoma_lost(n INTEGER PRIMARY KEY AUTOINCREMENT, store TEXT NOT NULL, id TEXT NOT NULL, "
+    "scope TEXT NOT NULL, image BLOB, theirs BLOB, reason TEXT NOT NULL, fork BLOB NOT NULL, recovers BLOB NOT NULL, "
+    "at_ms INTEGER NOT NULL, resolution TEXT NOT NULL DEFAULT '') STRICT",
     # snapshot under construction; image NULL = a tombstone from the log's tail
     "CREATE TABLE IF NOT EXISTS _atoma_stage(scope TEXT NOT NULL, store TEXT NOT NULL, id TEXT NOT NULL, "
     "seq INTEGER NOT NULL, image BLOB, PRIMARY KEY(scope, store, id)) STRICT, WITHOUT ROWID",
@@ -35,5 +39,9 @@ CLIENT_TABLES = (
     "('outbox_bytes', 0)",
 )
 
-CLIENT_ADDITIONS = (("_atoma_sub", "trail BLOB"), ("_atoma_inbox", "lsn INTEGER NOT NULL DEFAULT 0"))
+CLIENT_ADDITIONS = (
+    ("_atoma_sub", "trail BLOB"),
+    ("_atoma_sub", "proof BLOB NOT NULL DEFAULT x''"),
+    ("_atoma_inbox", "lsn INTEGER NOT NULL DEFAULT 0"),
+)
 """Columns that files of earlier versions lack."""

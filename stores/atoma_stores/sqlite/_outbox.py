@@ -5,27 +5,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import apsw
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.overlay import ClientIdentity, InboxEntry, PendingKind, PendingMutation
-from atoma.contracts.sync import Op, Outcome
+from atoma.contracts.overlay import ClientIdentity, InboxEntry, LostRow, PendingKind, PendingMutation
+from atoma.contracts.sync import Cursor, Op, Outcome, Recovers
 from atoma.contracts.values import RowImage
 from atoma.errors import ConflictError, OutboxFull
 from atoma.schema.spec import Schema
 from atoma_stores.sqlite._overlay import Overlay
 from atoma_stores.sqlite._tables import StoreTable, pack, unpack
 
+PendingRow: TypeAlias = tuple[str, str, RowImage | None]
 _PendingColumns: TypeAlias = tuple[int, PendingKind, int, str, str, int, bytes, bytes, int, int, int, int, str]
 _COLUMNS = "kind, mid, idem, scope, base_seq, body, digest, status, ack_seq, attempts, next_attempt_ms, last_error"
 _PENDING = f"SELECT lsn, {_COLUMNS} FROM _atoma_pending"
 _ENQUEUE = f"INSERT INTO _atoma_pending({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
 _ASIDE = 1 << 50
 """Numbers below its negative are held while mutations are numbered anew."""
+_ENQUEUE_AT = f"INSERT INTO _atoma_pending(lsn, {_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_LOST = """SELECT n, store, id, scope, image, theirs, reason, fork, recovers, at_ms, resolution FROM _atoma_lost
+    ORDER BY n"""
 _INBOX = "SELECT mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, resolution, lsn"
 
 
@@ -199,6 +203,20 @@ class Outbox(Overlay):
         """Every outbox mutation, whatever its status, in ``mid`` order."""
         return self._select("WHERE kind='outbox' ORDER BY mid")
 
+    def enqueue_below(self, mutations: Sequence[tuple[PendingMutation, Sequence[PendingRow]]]) -> None:
+        """Add outbox mutations, each with its rows, below everything that is pending."""
+        lowest: object = self._connection.execute("SELECT min(lsn) FROM _atoma_pending").get
+        first = min(cast("int", lowest or 0), 0) - len(mutations)
+        for lsn, (m, rows) in enumerate(mutations, first):
+            self._counters.add("outbox_rows", 1)
+            self._counters.add("outbox_bytes", len(m.body))
+            values = (lsn, m.kind, m.mid, m.idem, m.scope, m.base_seq, m.body, m.digest, m.status, m.ack_seq, 0, 0, "")
+            self._connection.execute(_ENQUEUE_AT, values)
+            self._connection.executemany(
+                "INSERT INTO _atoma_pending_row(store, id, lsn, pre) VALUES(?,?,?,?)",
+                [(store, id, lsn, pack(pre)) for store, id, pre in rows],
+            )
+
     def renumber(self, mutations: Sequence[PendingMutation]) -> None:
         """Replace number, base, bytes, digest and status of pending outbox mutations, found by their lsn."""
         execute = self._connection.execute
@@ -289,6 +307,32 @@ class Outbox(Overlay):
             op = decode(cast("bytes", row[6]), Op)
             entries.append(InboxEntry(mid, store, id, scope, code, message, op, base, mine, theirs, *rest))
         return entries
+
+    def keep_lost(self, rows: Iterable[LostRow]) -> None:
+        """Keep rows that the hub has lost; their ``number`` is ignored."""
+        self._connection.executemany(
+            "INSERT INTO _atoma_lost(store, id, scope, image, theirs, reason, fork, recovers, at_ms) "
+            "VALUES(?,?,?,?,?,?,?,?,?)",
+            (
+                (r.store, r.id, r.scope, pack(r.image), pack(r.theirs), r.reason, encode(r.fork), encode(r.recovers), r.at_ms)
+                for r in rows
+            ),
+        )  # fmt: skip
+
+    def lost(self) -> Sequence[LostRow]:
+        """Every row that was kept, oldest first, resolved ones too."""
+        entries: list[LostRow] = []
+        for row in self._connection.execute(_LOST).fetchall():
+            key = cast("tuple[int, str, str, str]", row[:4])
+            fork, recovers = decode(cast("bytes", row[7]), Cursor), decode(cast("bytes", row[8]), Recovers)
+            rest = cast("tuple[int, str]", row[9:])
+            reason = cast("str", row[6])
+            entries.append(LostRow(*key, unpack(row[4]), unpack(row[5]), reason, fork, recovers, *rest))
+        return entries
+
+    def resolve_lost(self, number: int, resolution: str) -> None:
+        """Mark a kept row as resolved."""
+        self._connection.execute("UPDATE _atoma_lost SET resolution=? WHERE n=?", (resolution, number))
 
     def resolve_inbox(self, entry: InboxEntry, resolution: str) -> None:
         """Mark an inbox entry as resolved."""

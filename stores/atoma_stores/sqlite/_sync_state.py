@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias, cast
 
 from msgspec import structs
@@ -18,6 +18,7 @@ from atoma_stores.sqlite._outbox import Outbox
 from atoma_stores.sqlite._overlay import CHUNK
 from atoma_stores.sqlite._tables import StoreTable, pack, unpack
 
+_SHADOWS_BEYOND = "SELECT id, seq, image FROM _atoma_shadow WHERE store=? AND scope=? AND seq>? AND image IS NOT NULL"
 Trail: TypeAlias = tuple[Mark, ...]
 
 
@@ -27,7 +28,7 @@ class SyncState(Outbox):
     def subscription(self, scope: str) -> Subscription:
         """How far the scope is replicated; a fresh ``new`` one if it never was."""
         row = self._connection.execute(
-            "SELECT state, cursor, stage_cursor, token, head, trail FROM _atoma_sub WHERE scope=?", (scope,)
+            "SELECT state, cursor, stage_cursor, token, head, trail, proof FROM _atoma_sub WHERE scope=?", (scope,)
         ).fetchone()
         if row is None:
             return Subscription(scope)
@@ -39,6 +40,7 @@ class SyncState(Outbox):
             cast("bytes", row[3]),
             cast("int", row[4]),
             () if row[5] is None else decode(cast("bytes", row[5]), Trail),
+            cast("bytes", row[6]),
         )
 
     def save_subscription(self, subscription: Subscription) -> None:
@@ -51,19 +53,21 @@ class SyncState(Outbox):
 
     def _save(self, s: Subscription) -> None:
         stage = None if s.stage_cursor is None else encode(s.stage_cursor)
+        trail = longer_trail(s.trail, s.cursor)
         self._connection.execute(
-            "INSERT INTO _atoma_sub(scope, state, cursor, stage_cursor, token, head, trail) VALUES(?,?,?,?,?,?,?) "
+            "INSERT INTO _atoma_sub(scope, state, cursor, stage_cursor, token, head, trail, proof) VALUES(?,?,?,?,?,?,?,?) "
             "ON CONFLICT(scope) DO UPDATE SET state=excluded.state, cursor=excluded.cursor, "
-            "stage_cursor=excluded.stage_cursor, token=excluded.token, head=excluded.head, trail=excluded.trail",
-            (s.scope, s.state, encode(s.cursor), stage, s.token, s.head, encode(longer_trail(s.trail, s.cursor))),
+            "stage_cursor=excluded.stage_cursor, token=excluded.token, head=excluded.head, trail=excluded.trail, "
+            "proof=excluded.proof",
+            (s.scope, s.state, encode(s.cursor), stage, s.token, s.head, encode(trail), s.proof),
         )
 
-    def advance(self, scope: str, start: Cursor, end: Cursor) -> bool:
-        """Move the cursor from ``start`` to ``end``; False and no change when it is not at ``start``."""
+    def advance(self, scope: str, start: Cursor, end: Cursor, proof: bytes = b"") -> bool:
+        """Move the cursor from ``start`` to ``end``, where ``proof`` is for; False and no change when it is elsewhere."""
         known = self.subscription(scope)
         if known.cursor != start:
             return False
-        self._save(structs.replace(known, cursor=end))
+        self._save(structs.replace(known, cursor=end, proof=proof))
         return True
 
     def stage(self, scope: str, rows: Iterable[StagedRow]) -> None:
@@ -77,6 +81,24 @@ class SyncState(Outbox):
     def clear_stage(self, scope: str) -> None:
         """Forget the snapshot under construction."""
         self._connection.execute("DELETE FROM _atoma_stage WHERE scope=?", (scope,))
+
+    def beyond(self, scope: str, fork: int) -> Sequence[StagedRow]:
+        """What the confirmed base has that the staged snapshot's history has lost behind ``fork``."""
+        found: list[StagedRow] = []
+        for table in self._tables.values():
+            if table.synced:
+                found += self._beyond(table, scope, fork)
+        return found
+
+    def _beyond(self, table: StoreTable, scope: str, fork: int) -> Iterator[StagedRow]:
+        execute, store = self._connection.execute, table.name
+        for raw in execute(table.beyond, (scope, fork, store)):
+            row = table.row(raw)
+            yield StagedRow(store, row.id, row.seq, row.image)
+        for id, seq, image in execute(_SHADOWS_BEYOND, (store, scope, fork)):
+            yield StagedRow(store, cast("str", id), cast("int", seq), unpack(image))
+        for id, seq in execute(table.gone, (scope, store, fork)):
+            yield StagedRow(store, cast("str", id), cast("int", seq), None)
 
     def swap_stage(self, scope: str) -> None:
         """Make the staged snapshot the confirmed base of the scope, writing only what differs."""

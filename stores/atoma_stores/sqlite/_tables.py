@@ -61,6 +61,16 @@ class StoreTable:
         self.delete = f"DELETE FROM {table} WHERE id=?"
         self.set_seq = f"UPDATE {table} SET _seq=? WHERE id=?"
         self.select_seq = f"SELECT _seq FROM {table} WHERE id=?"
+        shadow = "SELECT 1 FROM _atoma_shadow AS h WHERE h.store={store} AND h.id={id}"
+        self.beyond = (
+            f"SELECT {row_columns(spec)} FROM {table} WHERE _scope=?1 AND _seq>?2 AND NOT EXISTS "
+            f"({shadow.format(store='?3', id=f'{table}.id')})"
+        )
+        self.gone = (
+            "SELECT s.id, s.seq FROM _atoma_stage AS s WHERE s.scope=?1 AND s.store=?2 AND s.seq<=?3 AND s.image IS NOT "
+            f"NULL AND NOT EXISTS ({shadow.format(store='?2', id='s.id')} AND h.image IS NOT NULL) AND (EXISTS "
+            f"({shadow.format(store='?2', id='s.id')}) OR NOT EXISTS (SELECT 1 FROM {table} AS t WHERE t.id=s.id))"
+        )
         self.unstaged = (
             f"SELECT id FROM {table} AS t WHERE _scope=?1 AND NOT EXISTS (SELECT 1 FROM _atoma_stage AS s "
             "WHERE s.scope=?1 AND s.store=?2 AND s.id=t.id AND s.image IS NOT NULL)"

@@ -34,12 +34,18 @@ _ANSWERS = """DELETE FROM _atoma_hub_idem WHERE (principal, idem) IN
     (SELECT principal, idem FROM _atoma_hub_idem WHERE at_ms<? LIMIT ?)"""
 
 
-def raise_floors(connection: apsw.Connection, keep: int) -> dict[str, int]:
-    """Let every scope's log begin ``keep`` transactions before its head; the floors, by scope."""
+def raise_floors(connection: apsw.Connection, keep: int, before_ms: int) -> dict[str, int]:
+    """Let every scope's log begin ``keep`` transactions before its head; the floors, by scope.
+
+    What came behind the end of an epoch that ended since ``before_ms`` stays: devices still offer what that epoch had, and
+    have to be told apart from what was written since.
+    """
     rows = connection.execute(
-        "SELECT s.scope, s.head-?, t.hash FROM _atoma_hub_scope s "
-        "JOIN _atoma_hub_tx t ON t.scope=s.scope AND t.seq=s.head-? WHERE s.head-?>s.floor",
-        (keep, keep, keep),
+        "WITH wanted AS (SELECT s.scope, s.floor, min(s.head-?, coalesce((SELECT min(d.head) FROM _atoma_hub_epoch e "
+        "JOIN _atoma_hub_epoch_end d ON d.epoch=e.number AND d.scope=s.scope WHERE e.ended_ms>=?), s.head)) AS until "
+        "FROM _atoma_hub_scope s) SELECT w.scope, w.until, t.hash FROM wanted w "
+        "JOIN _atoma_hub_tx t ON t.scope=w.scope AND t.seq=w.until WHERE w.until>w.floor",
+        (keep, before_ms),
     ).fetchall()
     for scope, floor, floor_hash in rows:
         connection.execute(

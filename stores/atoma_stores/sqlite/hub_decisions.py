@@ -15,7 +15,7 @@ import msgspec
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import item_key
-from atoma.contracts.sync import Conflict, Origin, Outcome, OutcomeStatus, as_image
+from atoma.contracts.sync import Conflict, Origin, Outcome, OutcomeStatus, Recovers, as_image
 from atoma.contracts.values import ErrorInfo, RowImage, Scalar
 from atoma.ports.hub import (
     DIRECT,
@@ -31,6 +31,7 @@ from atoma.ports.hub import (
     ScopeState,
     Step,
     StoredOutcome,
+    Trace,
 )
 from atoma_stores.sqlite.codes import is_unique_violation
 from atoma_stores.sqlite.hub_compaction import gravestone
@@ -63,6 +64,11 @@ _BY_ORIGIN = f"""SELECT {_VERDICT} JOIN _atoma_hub_client c ON c.number=o.client
 _BY_ALIAS = f"""SELECT {_VERDICT} JOIN _atoma_hub_alias a ON a.client=o.client AND a.mid=o.mid
     JOIN _atoma_hub_client c ON c.number=o.client WHERE a.digest=? AND c.principal=?"""
 _PUT_ALIAS = "INSERT OR IGNORE INTO _atoma_hub_alias(digest, client, mid) VALUES(?,?,?)"
+_TRACES = "SELECT store, id, position, seq FROM _atoma_hub_trace WHERE scope=? AND epoch=?"
+_RECOVERED = "SELECT position FROM _atoma_hub_recovered WHERE scope=? AND epoch=?"
+_PUT_RECOVERED = """INSERT INTO _atoma_hub_recovered(scope, epoch, position) VALUES(?,?,?)
+    ON CONFLICT(scope, epoch) DO UPDATE SET position=max(position, excluded.position)"""
+_PUT_TRACE = "INSERT OR REPLACE INTO _atoma_hub_trace(scope, epoch, store, id, position, seq) VALUES(?,?,?,?,?,?)"
 _UNIT_ANSWERS = "SELECT idem, outcome FROM _atoma_hub_idem WHERE principal=? AND idem>? AND idem<?"
 
 
@@ -147,10 +153,13 @@ class DecisionRun:
         client = self._client(need.client_id)
         author = self._number(need.author)
         since = known_until(self._connection, need.scope, need.epoch, need.since) if need.since else 0
+        traces, recovered = ({}, 0) if need.recovers is None else self._traces(need, need.recovers)
         return Facts(
             client=client,
             scope=self._scope(need.scope),
-            rows={key: self._row(need, key, author, since) for key in need.rows},
+            rows={key: self._row(need, key, author, since) for key in dict.fromkeys((*need.rows, *traces))},
+            traces=traces,
+            recovered_until=recovered,
             since=since,
             decided=None if need.origin is None else self._decided(need.origin, need.principal, renamed=need.renamed),
             expired=client is None and self._expired(need.client_id),
@@ -194,6 +203,32 @@ class DecisionRun:
             return None
         outcome = read_outcome(*cast("tuple[int, str, str, int, bytes | None]", row[:-1]))
         return StoredOutcome(outcome, cast("bytes", row[-1]))
+
+    def _traces(self, need: Need, offer: Recovers) -> tuple[dict[RowKey, Trace], int]:
+        """What offers of the same lost history have left on the needed rows, or on all rows, and how far they reach."""
+        execute = self._connection.execute
+        if offer.last:
+            found = execute(f"{_TRACES} AND position<?", (need.scope, offer.epoch, offer.seq)).fetchall()
+        else:
+            found = [
+                row
+                for key in need.rows
+                for row in execute(f"{_TRACES} AND store=? AND id=?", (need.scope, offer.epoch, *key))
+            ]
+        rows = cast("list[tuple[str, str, int, int]]", found)
+        reached: object = execute(_RECOVERED, (need.scope, offer.epoch)).get
+        known = {(store, id): Trace(position, seq) for store, id, position, seq in rows if store in self._statements}
+        return known, reached if isinstance(reached, int) else 0
+
+    def _put_traces(self, need: Need, facts: Facts, plan: Plan) -> None:
+        offer, execute = need.recovers, self._connection.execute
+        assert offer is not None
+        if plan.recovered_until:
+            execute(_PUT_RECOVERED, (need.scope, offer.epoch, plan.recovered_until))
+        moved = () if plan.transaction is None else {(change.store, change.id) for change in plan.transaction.changes}
+        for key in plan.traces:
+            seq = plan.transaction.seq if plan.transaction is not None and key in moved else facts.rows[key].seq
+            execute(_PUT_TRACE, (need.scope, offer.epoch, *key, offer.seq, seq))
 
     def _number(self, client_id: bytes) -> int:
         """The client's number: 0 for direct writes, -1 for one that was never seen."""
@@ -294,6 +329,8 @@ class DecisionRun:
             self._put_outcome(need.client_id, plan.outcome)
             if need.origin is not None and need.renamed:
                 self._put_alias(need.origin, need.client_id, plan.outcome.outcome.mid)
+        if need.recovers is not None:
+            self._put_traces(need, facts, plan)
         if plan.answer is not None:
             assert need.answer is not None
             self._connection.execute(

@@ -9,8 +9,11 @@ epochs only what lies before the end of the earlier one is common.
 
 from __future__ import annotations
 
+from typing import cast
+
 import apsw
 
+from atoma.contracts.sync import DevicePolicy
 from atoma.errors import StoreCorrupt
 
 _END = "SELECT e.head FROM _atoma_hub_epoch_end e WHERE e.scope=? AND e.epoch=?"
@@ -30,10 +33,10 @@ def load_epoch(connection: apsw.Connection) -> bytes:
     return epoch
 
 
-def end_epoch(connection: apsw.Connection, following: bytes, now_ms: int) -> None:
+def end_epoch(connection: apsw.Connection, following: bytes, now_ms: int, devices: DevicePolicy) -> None:
     """Let the epoch end at the heads of now and ``following`` begin."""
     ended = load_epoch(connection)
-    connection.execute("INSERT INTO _atoma_hub_epoch(epoch, ended_ms) VALUES(?,?)", (ended, now_ms))
+    connection.execute("INSERT INTO _atoma_hub_epoch(epoch, ended_ms, devices) VALUES(?,?,?)", (ended, now_ms, devices))
     connection.execute(
         "INSERT INTO _atoma_hub_epoch_end(scope, epoch, head) SELECT scope, ?, head FROM _atoma_hub_scope",
         (connection.last_insert_rowid(),),
@@ -48,6 +51,14 @@ def ended_at(connection: apsw.Connection, scope: str, epoch: bytes) -> int | Non
         return None
     end: object = connection.execute(_END, (scope, number)).get
     return end if isinstance(end, int) else 0
+
+
+def load_devices(connection: apsw.Connection, epoch: bytes) -> DevicePolicy:
+    """What the operator has said about what came behind the end of ``epoch``; of an unknown one, the latest word."""
+    found: object = connection.execute(
+        "SELECT devices FROM _atoma_hub_epoch ORDER BY epoch=? DESC, number DESC LIMIT 1", (epoch,)
+    ).get
+    return cast("DevicePolicy", found) if isinstance(found, str) else "offer"
 
 
 def known_until(connection: apsw.Connection, scope: str, epoch: bytes, seq: int) -> int:

@@ -13,7 +13,7 @@ from functools import partial
 import apsw
 
 from atoma.contracts.query import QuerySpec
-from atoma.contracts.sync import Place
+from atoma.contracts.sync import DevicePolicy, Place
 from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import (
@@ -169,7 +169,9 @@ class SQLiteHubDatabase:
         """Raise the floors, then delete below them in batches."""
         now_ms = self._database.environment.wall_ms()
         before_ms = now_ms - keep_ms
-        floors = await self._database.transact(lambda connection: raise_floors(connection, keep), durability="full")
+        floors = await self._database.transact(
+            lambda connection: raise_floors(connection, keep, before_ms), durability="full"
+        )
         await self._database.transact(lambda connection: raise_forgotten(connection, before_ms), durability="full")
         removed: dict[str, int] = {}
         for what, statement, bindings in batches(floors, before_ms):
@@ -186,13 +188,13 @@ class SQLiteHubDatabase:
             removed["clients"] = removed.get("clients", 0) + count
         return CompactReport(**removed, floors=floors)
 
-    async def renew_epoch(self) -> HubIdentity:
+    async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
         """Mint a new epoch."""
         environment = self._database.environment
         epoch, now_ms = environment.random.randbytes(IDENTITY_BYTES), environment.wall_ms()
 
         def body(connection: apsw.Connection) -> None:
-            end_epoch(connection, epoch, now_ms)
+            end_epoch(connection, epoch, now_ms, devices)
 
         await self._database.transact(body, durability="full")
         self._identity = HubIdentity(self._identity.hub_id, epoch, self._identity.key)

@@ -52,6 +52,12 @@ TABLES: tuple[str, ...] = (
     # later names of mutations that were numbered anew: the digest they had first, and the number they were decided under
     """CREATE TABLE IF NOT EXISTS _atoma_hub_alias(digest BLOB PRIMARY KEY, client INTEGER NOT NULL, mid INTEGER NOT NULL)
         STRICT, WITHOUT ROWID""",
+    # offers of a lost history, by the epoch it was: the position a row was offered from, and the row's sequence then
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_trace(scope TEXT, epoch BLOB, store TEXT, id TEXT, position INTEGER NOT NULL,
+        seq INTEGER NOT NULL, PRIMARY KEY(scope, epoch, store, id)) STRICT, WITHOUT ROWID""",
+    # everything up to this position of a lost history has been offered
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_recovered(scope TEXT, epoch BLOB, position INTEGER NOT NULL,
+        PRIMARY KEY(scope, epoch)) STRICT, WITHOUT ROWID""",
     # clients that were forgotten, so that they are not taken for new ones
     """CREATE TABLE IF NOT EXISTS _atoma_hub_expired(client BLOB PRIMARY KEY) STRICT, WITHOUT ROWID""",
     # every epoch that has ended, and the heads of its scopes at that moment: so far is the history the same as now
@@ -63,7 +69,10 @@ TABLES: tuple[str, ...] = (
         STRICT""",
 )
 
-ADDITIONS = (("_atoma_hub_tombstone", "other_seq INTEGER"),)  # as in a store's rows
+ADDITIONS = (
+    ("_atoma_hub_tombstone", "other_seq INTEGER"),  # as in a store's rows
+    ("_atoma_hub_epoch", "devices TEXT NOT NULL DEFAULT 'offer'"),
+)
 
 
 def load_identity(connection: apsw.Connection, environment: Environment) -> HubIdentity:

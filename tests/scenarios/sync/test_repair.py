@@ -267,3 +267,260 @@ async def test_repairs_that_do_not_help_end_in_a_stall_with_the_reason(world: An
         await a.settle()
         assert await inbox(a) == []
         assert (await a.rows())["1"].title == "pending"
+
+
+# a hub that was restored from a backup
+
+
+def back_up(world: Any) -> None:
+    """What an operator keeps; the hub is closed."""
+    shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
+
+
+async def unplug(*devices: Any) -> None:
+    for device in devices:
+        device.wire.cut()
+
+
+async def test_what_a_restored_hub_has_lost_comes_back_from_the_devices(world: Any) -> None:
+    """Created, changed and deleted rows, by somebody who never comes back as well; pending writes go up behind them."""
+    async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
+        async with world.open_hub():
+            await a.store(world.CARDS).insert_many([world.Card(id=str(n), title="before") for n in range(4)])
+            await put_in(a)
+            await put_in(b)
+            await unplug(a, b)
+        back_up(world)
+        async with world.open_hub():
+            await put_in(b)
+            await b.store(world.CARDS).insert(world.Card(id="new", title="b's"))
+            await b.store(world.CARDS).update("1", title="b's")
+            await b.store(world.CARDS).delete("2")
+            await b.settle()
+            await put_in(a)
+            await unplug(a, b)
+        pending = await a.store(world.CARDS).update("new", lane="done")
+        wanted = await a.rows()
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            before = await client_id(a)
+            await put_in(a)
+            assert await client_id(a) != before
+            assert await a.rows() == wanted and pending.state == "observed"
+            assert await inbox(a) == [] and await a.outbox() == []
+            async with world.open_device("c") as c:
+                await c.settle()
+                assert await c.rows() == wanted
+                await put_in(b)
+                assert await b.rows() == wanted and await inbox(b) == []
+                later = await b.store(world.CARDS).update("new", title="goes on")
+                await b.settle()
+                assert later.state == "observed"
+
+
+@pytest.mark.parametrize("order", ["the one that saw more first", "the one that saw less first"])
+async def test_the_device_that_has_seen_most_wins_in_any_order(world: Any, order: str) -> None:
+    """I22: also over rows that came and went within what was lost."""
+    async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
+        async with world.open_hub():
+            await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
+            await put_in(a)
+            await put_in(b)
+            await unplug(a, b)
+        back_up(world)
+        async with world.open_hub():
+            await put_in(b)
+            await b.store(world.CARDS).update("1", title="early")
+            await b.store(world.CARDS).insert(world.Card(id="gone"))
+            await b.settle()
+            await put_in(a)
+            a.wire.cut()
+            await b.store(world.CARDS).update("1", title="late")
+            await b.store(world.CARDS).delete("gone")
+            await b.store(world.CARDS).insert(world.Card(id="2"))
+            await b.settle()
+            b.wire.cut()
+        wanted = await b.rows()
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            for device in (b, a) if order.startswith("the one that saw more") else (a, b):
+                await put_in(device)
+            for device in (a, b):
+                device.sync.poke()
+                await device.settle()
+                assert await device.rows() == wanted
+                assert await inbox(device) == []
+
+
+@pytest.mark.parametrize("since", ["changed", "deleted"])
+async def test_what_was_written_since_the_restore_is_never_overwritten(world: Any, since: str) -> None:
+    """I23: it goes to the inbox, with all three images; compaction forgets nothing that tells the two apart."""
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub():
+            await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            await a.store(world.CARDS).update("1", title="lost")
+            await a.settle()
+            a.wire.cut()
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            async with world.open_device("c") as c:
+                await c.settle()
+                if since == "changed":
+                    await c.store(world.CARDS).update("1", title="new")
+                else:
+                    await c.store(world.CARDS).delete("1")
+                await c.settle()
+                wanted = await c.rows()
+                report = await hub.compact(keep=0)
+                assert report.tombstones == 0
+                await put_in(a)
+                assert await a.rows() == wanted
+                (entry,) = await a.sync.inbox.entries()
+                assert entry.code == "HUB_LOST_DATA" and entry.mine["title"] == "lost"
+                assert entry.theirs == entry.base and (entry.theirs is None) == (since == "deleted")
+                await c.settle()
+                assert await c.rows() == wanted
+
+
+@pytest.mark.parametrize("device", ["offer", "inbox", "drop"])
+@pytest.mark.parametrize("operator", ["offer", "ask", "forget"])
+async def test_the_more_careful_word_counts(world: Any, operator: str, device: str) -> None:
+    """Every cell of the table: offered by itself, or listed with the reason; never gone in silence."""
+    reason = operator if operator != "offer" else "" if device == "offer" else device
+    async with world.open_device("a", down=True, on_hub_loss=device) as a:
+        async with world.open_hub():
+            await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
+            await a.store(world.CARDS).insert(world.Card(id="2"))
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            await a.store(world.CARDS).update("1", title="lost")
+            await a.store(world.CARDS).delete("2")
+            await a.settle()
+            a.wire.cut()
+        wanted = await a.rows()
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch(devices=operator)
+            await put_in(a)
+            entries = await a.sync.lost.entries()
+            assert [(entry.id, entry.reason) for entry in entries] == ([("1", reason), ("2", reason)] if reason else [])
+            if not reason:
+                assert await a.rows() == wanted
+                return
+            assert {id: row.title for id, row in (await a.rows()).items()} == {"1": "before", "2": ""}
+            changed, deleted = entries
+            assert (changed.image["title"], changed.theirs["title"]) == ("lost", "before")
+            assert deleted.image is None and deleted.theirs is not None
+            await a.sync.lost.offer([changed])
+            await a.sync.lost.discard([deleted])
+            await a.settle()
+            assert {id: row.title for id, row in (await a.rows()).items()} == {"1": "lost", "2": ""}
+            assert await a.sync.lost.entries() == []
+            assert [one.resolution for one in await a.sync.lost.entries(resolved=True)] == ["offered", "discarded"]
+            async with world.open_device("c") as c:
+                await c.settle()
+                assert await c.rows() == await a.rows()
+
+
+async def test_a_hub_without_proofs_gets_nothing_by_itself(world: Any) -> None:
+    """Files from before proofs: their rows are listed, and go up guarded when somebody says so."""
+    async with world.open_device("a", down=True) as a:
+        a.wire.tamper["pull"] = lambda page: replace(page, proof=b"")
+        async with world.open_hub():
+            await a.store(world.CARDS).insert(world.Card(id="1", title="before"))
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            await a.store(world.CARDS).update("1", title="lost")
+            await a.settle()
+            a.wire.cut()
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            del a.wire.tamper["pull"]
+            await put_in(a)
+            (entry,) = await a.sync.lost.entries()
+            assert entry.reason == "unproven"
+            await a.sync.lost.offer([entry])
+            await a.settle()
+            assert (await a.rows())["1"].title == "lost"
+
+
+async def test_a_restore_that_cost_a_device_nothing_but_its_verdicts(world: Any) -> None:
+    """The hub has lost what this device had confirmed in a scope without news: nothing to offer, and nothing doubled."""
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub():
+            await put_in(a)
+            await a.store(world.CARDS).insert(world.Card(id="1"))
+            await a.settle()
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            await a.store(world.CARDS).update("1", title="")  # changes nothing: it has a verdict and no sequence
+            await a.settle()
+            a.wire.cut()
+        handle = await a.store(world.CARDS).update("1", title="pending")
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            await put_in(a)
+            assert handle.state == "observed" and a.wire.count("snapshot") == 0
+            assert await head(world) == 2
+
+
+@pytest.mark.parametrize("lost", ["open", "snapshot", "pull", "push"])
+async def test_a_repair_of_several_scopes_is_one_step_wherever_it_is_cut_off(world: Any, lost: str) -> None:
+    """I26: until the local transaction the old rows stay; a later session makes the whole of it."""
+    scopes = ("main", "other")
+    async with world.open_device("a", down=True, scopes=scopes) as a:
+        async with world.open_hub():
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            for board in scopes:
+                await a.store(world.CARDS).insert_many([world.Card(id=f"{board}{n}", board=board) for n in range(3)])
+            await a.settle()
+            a.wire.cut()
+        pending = await a.store(world.CARDS).update("other1", title="pending")
+        wanted = await a.rows()
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            async with world.open_device("c", scopes=scopes) as c:
+                for board in scopes:  # otherwise there is nothing to take a snapshot of
+                    await c.store(world.CARDS).insert(world.Card(id=f"{board} new", board=board))
+                await c.settle()
+                a.wire.lose[lost] = 1
+                seen: list[set[str]] = []
+
+                async def watch() -> None:
+                    async with a.client.store(world.CARDS).live() as batches:
+                        async for _ in batches:
+                            seen.append(set(await a.rows()))
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(watch)
+                    await put_in(a)
+                    nursery.cancel_scope.cancel()
+                await c.settle()
+                assert a.wire.lose[lost] == 0
+                assert pending.state == "observed"
+                assert set(await a.rows()) == {*wanted, "main new", "other new"}
+                assert await c.rows() == await a.rows()
+                assert all(set(wanted) <= rows for rows in seen), "nothing of it was ever out of sight"

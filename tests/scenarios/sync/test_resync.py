@@ -232,33 +232,6 @@ async def test_a_hub_restored_from_a_backup_gets_again_what_was_only_accepted(wo
                 assert len(await b.rows()) == 6
 
 
-async def test_a_hub_that_forgot_what_was_confirmed_is_told_and_nothing_is_sent(world: Any) -> None:
-    async with world.open_device("a", down=True) as a:
-        async with world.open_hub():
-            a.wire.mend()
-            a.sync.poke()
-            await fill(world, a, 5)
-        a.wire.cut()
-        shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
-        async with world.open_hub():
-            a.wire.mend()
-            a.sync.poke()
-            await a.store(world.CARDS).insert(world.Card(id="lost"))
-            await a.settle()
-        a.wire.cut()
-        await a.store(world.CARDS).insert(world.Card(id="pending"))
-        world.hub_file = "backup.db"
-        async with world.open_hub():
-            pushes = a.wire.count("push")
-            a.wire.mend()
-            a.sync.poke()
-            await until(lambda: _is(a.sync.status.state == "stalled"))
-            assert a.sync.status.error.code == "HUB_LOST_DATA"
-            assert a.wire.count("push") == pushes
-            assert {"lost", "pending"} <= set(await a.rows())
-            assert len(await a.outbox()) == 1
-
-
 async def test_another_hub_or_another_user_gets_nothing(world: Any) -> None:
     async with world.open_hub():
         async with world.open_device("a") as a:

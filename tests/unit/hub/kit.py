@@ -27,6 +27,7 @@ from atoma.contracts.sync import (
     PullRequest,
     PushReply,
     PushRequest,
+    Recovers,
     SnapshotRequest,
 )
 from atoma.hub import AllowLoopback, Hub, Rules, open_hub
@@ -108,11 +109,13 @@ class Client:
 
     def write(
         self, *ops: Op, base: int = 0, scope: str = SCOPE, body: bytes | None = None, version: int = 1, mid: int = 0,
-        epoch: bytes = b"",
+        epoch: bytes = b"", recovers: Recovers | None = None,
     ) -> Mutation:  # fmt: skip
         """Append a mutation to the outbox."""
         number = len(self.mutations) + 1
-        inner = MutationBody(mid or number, f"{self.client_id!r}:{number}", scope, base, version, 0, ops, epoch)
+        inner = MutationBody(
+            mid or number, f"{self.client_id!r}:{number}", scope, base, version, 0, ops, epoch, recovers=recovers
+        )
         data = encode(inner) if body is None else body
         digest = hashlib.sha256(self.digests[-1] + data).digest()
         self.digests.append(digest)
@@ -125,9 +128,11 @@ class Client:
         request = PushRequest(self.client_id, self.incarnation, batch, self.digests[first - 1], confirmed)
         return await self.service.push(request)
 
-    async def do(self, *ops: Op, base: int = 0, scope: str = SCOPE, epoch: bytes = b"") -> Outcome:
+    async def do(
+        self, *ops: Op, base: int = 0, scope: str = SCOPE, epoch: bytes = b"", recovers: Recovers | None = None
+    ) -> Outcome:
         """Write one mutation, push it, and return its outcome."""
-        mutation = self.write(*ops, base=base, scope=scope, epoch=epoch)
+        mutation = self.write(*ops, base=base, scope=scope, epoch=epoch, recovers=recovers)
         reply = await self.push(mutation.mid)
         assert reply.error is None, reply.error
         return reply.outcomes[0]

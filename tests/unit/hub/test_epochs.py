@@ -9,10 +9,11 @@ import apsw
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
 from atoma.contracts.overlay import longer_trail
-from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, MutationBody, Op, Origin, Place
+from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, MutationBody, Op, Origin, Place, Recovers
 from atoma.errors import MigrationError, RemoteError
 from tests.unit.hub.kit import SCHEMA, SCOPE, Client, card, hub_on
 
@@ -249,3 +250,32 @@ async def test_a_mutation_has_one_effect_under_all_its_names(tmp_path: Path, fir
         for client in order:
             await client.push(2, confirmed=1)
         assert (await hub.compact(keep_days=-1)).aliases >= 1
+
+
+async def test_a_position_that_was_never_reached_decides_nothing(tmp_path: Path) -> None:
+    """Whoever offers from the largest position wins, so positions are proved."""
+    async with hub_on(tmp_path / "hub.db") as hub:
+        client, other = Client.of(hub, "a"), Client.of(hub, "o")
+        await other.do(Op("create", "cards", "1", card("theirs")))
+        page = await client.pull()
+        lineage, proof, epoch = page.end.hash, page.proof, page.end.epoch
+        op = Op("replace", "cards", "1", card("liar's"))
+        true = Recovers(epoch, page.end.seq, lineage, proof)
+        for lie in (
+            replace(true, seq=2**62),
+            replace(true, hash=b"x" * 16),
+            replace(true, proof=b""),
+            replace(true, last=True),  # with an operation
+        ):
+            outcome = await client.do(op, recovers=lie)
+            assert outcome.error is not None and outcome.error.code == "INVALID", outcome
+        for wrong in (Op("patch", "cards", "1", {"title": "x"}), Op("create", "cards", "2", card(""))):
+            outcome = await client.do(wrong, recovers=true)
+            assert outcome.error is not None and outcome.error.code == "INVALID"
+        refused = await client.do(op, recovers=true)
+        assert refused.error is not None and refused.error.code == "HUB_LOST_DATA", "row 1 came behind the fork 0"
+        told = await client.do(op, base=1, recovers=true, epoch=epoch)
+        assert told.status == "applied" and (await client.query())["1"]["title"] == "liar's"
+        assert (await client.do(base=1, recovers=replace(true, last=True), epoch=epoch)).status == "applied"
+        late = await other.do(Op("delete", "cards", "1"), base=1, recovers=true, epoch=epoch)
+        assert late.status == "superseded", "everything up to there is in"

@@ -88,10 +88,10 @@ class Memory:
     def subscription(self, scope: str) -> Subscription:
         return self.live
 
-    def advance(self, scope: str, start: Cursor, end: Cursor) -> bool:
+    def advance(self, scope: str, start: Cursor, end: Cursor, proof: bytes = b"") -> bool:
         if self.live.cursor != start:
             return False
-        self.live = replace(self.live, cursor=end)
+        self.live = replace(self.live, cursor=end, proof=proof)
         return True
 
     def outbox(self, *, limit: int, max_bytes: int) -> list[PendingMutation]:

@@ -175,18 +175,22 @@ class Verdict(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ...) -> None: ...
 
 class ScopeStatus(_message.Message):
-    __slots__ = ("scope", "head", "floor", "error", "fork")
+    __slots__ = ("scope", "head", "floor", "error", "fork", "writable", "devices")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     FLOOR_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     FORK_FIELD_NUMBER: _ClassVar[int]
+    WRITABLE_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
     scope: str
     head: int
     floor: int
     error: ErrorInfo
     fork: int
-    def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ..., floor: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., fork: _Optional[int] = ...) -> None: ...
+    writable: bool
+    devices: str
+    def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ..., floor: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., fork: _Optional[int] = ..., writable: bool = ..., devices: _Optional[str] = ...) -> None: ...
 
 class OpenReply(_message.Message):
     __slots__ = ("hub_id", "epoch", "principal", "last_mid", "last_digest", "scopes", "limits", "hub_time_ms", "proto", "known", "verdicts")
@@ -269,7 +273,7 @@ class PullRequest(_message.Message):
     def __init__(self, scope: _Optional[str] = ..., cursor: _Optional[_Union[Cursor, _Mapping]] = ..., client_id: _Optional[bytes] = ..., outcomes_after_mid: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_changes: _Optional[int] = ...) -> None: ...
 
 class PullReply(_message.Message):
-    __slots__ = ("scope", "start", "end", "stores", "more", "head", "outcomes")
+    __slots__ = ("scope", "start", "end", "stores", "more", "head", "outcomes", "proof")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
@@ -277,6 +281,7 @@ class PullReply(_message.Message):
     MORE_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     OUTCOMES_FIELD_NUMBER: _ClassVar[int]
+    PROOF_FIELD_NUMBER: _ClassVar[int]
     scope: str
     start: Cursor
     end: Cursor
@@ -284,7 +289,8 @@ class PullReply(_message.Message):
     more: bool
     head: int
     outcomes: _containers.RepeatedCompositeFieldContainer[Outcome]
-    def __init__(self, scope: _Optional[str] = ..., start: _Optional[_Union[Cursor, _Mapping]] = ..., end: _Optional[_Union[Cursor, _Mapping]] = ..., stores: _Optional[_Iterable[_Union[StoreChanges, _Mapping]]] = ..., more: bool = ..., head: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ...) -> None: ...
+    proof: bytes
+    def __init__(self, scope: _Optional[str] = ..., start: _Optional[_Union[Cursor, _Mapping]] = ..., end: _Optional[_Union[Cursor, _Mapping]] = ..., stores: _Optional[_Iterable[_Union[StoreChanges, _Mapping]]] = ..., more: bool = ..., head: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., proof: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
     __slots__ = ("scope", "client_id", "token", "max_bytes", "max_rows")

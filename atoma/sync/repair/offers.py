@@ -1,0 +1,178 @@
+"""What this file has seen of a history that the hub has lost: offered again as state, or kept for somebody to decide."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from atoma.contracts.codec import encode
+from atoma.contracts.overlay import LostRow, PendingMutation, StagedRow
+from atoma.contracts.sync import Cursor, MutationBody, Op, PullReply, Recovers, ScopeStatus
+from atoma.contracts.values import RowImage
+from atoma.ports.local import LocalTx
+from atoma.sync.failures import HistoryMoved
+from atoma.sync.outbox import next_digest
+from atoma.sync.policies import HubLossPolicy
+from atoma.sync.settle import Settlement
+from atoma.sync.snapshot import stage_changes
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A scope whose history at the hub leaves this file's, with the snapshot of it that is staged.
+
+    Attributes:
+        status: What the hub says of the scope; its fork lies before the file's cursor.
+        page: The last page behind the staged snapshot.
+    """
+
+    status: ScopeStatus
+    page: PullReply
+
+    @property
+    def fork(self) -> Cursor:
+        """Where the two histories part, as a position of the hub's."""
+        return Cursor(self.page.end.epoch, self.status.fork or 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Beyond:
+    """What the file has seen behind the fork of one scope.
+
+    Attributes:
+        cut: The scope.
+        rows: Rows as the file had them, None for those that were deleted.
+        recovers: Where the file was.
+        reason: Why they are not offered, ``""`` when they are.
+    """
+
+    cut: Cut
+    rows: Sequence[StagedRow]
+    recovers: Recovers
+    reason: str
+
+
+def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str]) -> Beyond:
+    """Put the hub's state in the place of the scope's base; what the base had beyond it.
+
+    Raises:
+        HistoryMoved: The stage is not where the page begins: somebody else has been at work.
+    """
+    scope = cut.status.scope
+    at = tx.subscription(scope)
+    if at.state != "tail" or at.stage_cursor != cut.page.start:
+        raise HistoryMoved(f"the staged snapshot of scope {scope!r} is no longer there")
+    stage_changes(tx, cut.page, stores)
+    beyond = tx.beyond(scope, cut.fork.seq)
+    tx.swap_stage(scope)
+    tx.save_subscription(
+        replace(
+            at,
+            state="live",
+            cursor=cut.page.end,
+            stage_cursor=None,
+            token=b"",
+            head=cut.page.head,
+            trail=tuple(mark for mark in at.trail if mark.seq <= cut.fork.seq),
+            proof=cut.page.proof,
+        )
+    )
+    recovers = Recovers(at.cursor.epoch, at.cursor.seq, at.cursor.hash, at.proof)
+    return Beyond(cut, beyond, recovers, _why_not(cut.status, at.proof, policy))
+
+
+def _why_not(status: ScopeStatus, proof: bytes, policy: HubLossPolicy) -> str:
+    """The more careful of the operator's word and the device's counts."""
+    if status.devices == "forget":
+        return "forget"
+    if status.devices == "ask":
+        return "ask"
+    if policy != "offer":
+        return policy
+    if not status.writable:
+        return "read-only"
+    return "" if proof else "unproven"
+
+
+def lost_rows(tx: LocalTx, beyond: Beyond) -> list[LostRow]:
+    """The rows as they are kept for somebody to decide; the scope has been swapped."""
+    scope, fork = beyond.cut.status.scope, beyond.cut.fork
+    return [
+        LostRow(
+            0,
+            row.store,
+            row.id,
+            scope,
+            row.image,
+            tx.read_base(row.store, row.id).image,
+            beyond.reason,
+            fork,
+            beyond.recovers,
+            tx.now_ms,
+        )
+        for row in beyond.rows
+    ]
+
+
+class Offers:
+    """Numbers offers from 1, in front of everything else that is pending.
+
+    Args:
+        tx: The open transaction.
+        ids: Draws idempotency keys.
+    """
+
+    def __init__(self, tx: LocalTx, ids: Callable[[], str]) -> None:
+        self._tx = tx
+        self._ids = ids
+        self._made: list[tuple[PendingMutation, Sequence[tuple[str, str, RowImage | None]]]] = []
+        self.tail = b""
+
+    @property
+    def count(self) -> int:
+        """Offers so far, those that say "this was the last one" included."""
+        return len(self._made)
+
+    def add(self, beyond: Beyond, work: Settlement) -> None:
+        """Offer every row of ``beyond``, and say that this was all."""
+        scope = beyond.cut.status.scope
+        for row in beyond.rows:
+            base = set_aside(self._tx, row.store, row.id, scope)
+            self._put(scope, beyond, (offer_op(row.store, row.id, row.image),), [(row.store, row.id, base)])
+            work.dirty[row.store, row.id] = scope
+        self._put(scope, beyond, (), [])
+
+    def _put(
+        self, scope: str, beyond: Beyond, ops: tuple[Op, ...], rows: Sequence[tuple[str, str, RowImage | None]]
+    ) -> None:
+        mid, fork = len(self._made) + 1, beyond.cut.fork
+        recovers = beyond.recovers if ops else replace(beyond.recovers, last=True)
+        body = encode(
+            MutationBody(
+                mid, self._ids(), scope, fork.seq, self._tx.schema.version, self._tx.now_ms, ops, fork.epoch,
+                recovers=recovers,
+            )
+        )  # fmt: skip
+        self.tail = next_digest(self.tail, body)
+        pending = PendingMutation(0, "outbox", mid, self._ids(), scope, fork.seq, body, self.tail)
+        self._made.append((pending, rows))
+
+    def enqueue(self) -> None:
+        """Add them to the outbox, below everything that is pending."""
+        self._tx.enqueue_below(self._made)
+
+
+def offer_op(store: str, id: str, image: RowImage | None) -> Op:
+    """The operation that makes the row ``image``."""
+    return Op("delete", store, id) if image is None else Op("replace", store, id, dict(image))
+
+
+def set_aside(tx: LocalTx, store: str, id: str, scope: str) -> RowImage | None:
+    """Make sure that the confirmed image of a row lies beside it, as under every pending mutation; that image."""
+    base = tx.read_base(store, id)
+    if not base.shadowed:
+        tx.shadow(store, id, scope, base.image)
+        tx.put_base(store, id, scope, base.image, base.seq)
+    return base.image
