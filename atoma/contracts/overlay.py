@@ -149,7 +149,8 @@ class LostRow(msgspec.Struct, frozen=True):
         image: The row as the device had it, None when it was deleted.
         theirs: The row as the restored hub has it, None when it has none.
         reason: Why it was not offered: ``ask`` or ``forget`` by the operator's word, ``inbox`` or ``drop`` by this
-            device's, ``unproven`` by a file from before proofs, ``read-only``.
+            device's, ``unproven`` by a file from before proofs, ``read-only``, ``deletion`` of a row that the hub still has
+            while the operator has not allowed that.
         fork: Where the hub's history has left the device's.
         recovers: Where in the lost history the row was like that.
         at_ms: Wall-clock time of the repair.

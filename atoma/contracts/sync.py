@@ -260,6 +260,7 @@ class ScopeStatus(msgspec.Struct, frozen=True):
             lost nothing that it has seen, less when it has. None when the client told no place.
         writable: Whether the client may write there.
         devices: What the operator wants devices to do with what they have seen behind the fork.
+        deletes: Whether that goes for deletions of rows that the hub still has.
     """
 
     scope: str
@@ -269,6 +270,7 @@ class ScopeStatus(msgspec.Struct, frozen=True):
     fork: int | None = None
     writable: bool = True
     devices: DevicePolicy = "offer"
+    deletes: bool = True
 
 
 class OpenReply(msgspec.Struct, frozen=True):
@@ -287,6 +289,7 @@ class OpenReply(msgspec.Struct, frozen=True):
         known: False when the hub has forgotten this client, so that nobody can tell any more what became of the
             mutations it has sent. A client that was never seen is known, with ``last_mid`` 0.
         verdicts: What the hub keeps of the mutations that were asked for.
+        deletes: Epochs that have ended, and behind whose end the client may delete rows again that the hub still has.
     """
 
     hub_id: bytes
@@ -300,6 +303,7 @@ class OpenReply(msgspec.Struct, frozen=True):
     proto: int = PROTOCOL_VERSION
     known: bool = True
     verdicts: tuple[Verdict, ...] = ()
+    deletes: tuple[bytes, ...] = ()
 
 
 class PushRequest(msgspec.Struct, frozen=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from typing import get_args
 from typing import get_args
 
 from atoma.contracts.checks import is_a
@@ -16,6 +16,7 @@ from atoma.hub.service import HubCore, HubService
 from atoma.ports.environment import Environment
 from atoma.ports.hub import CompactReport, HubIdentity, HubStore
 from atoma.ports.loops import LoopGuard, lifetime
+from atoma.ports.hub import CompactReport, EndedEpoch, HubIdentity, HubStore
 from atoma.ports.service import AdmitsLoopback, Peer, Principal, TokenVerifier
 from atoma.schema.spec import Schema
 
@@ -115,6 +116,26 @@ class Hub:
         if devices not in get_args(DevicePolicy):
             raise ConfigurationError(f"new_epoch(): devices is {', '.join(get_args(DevicePolicy))}, not {devices!r}")
         return await self._core.database.renew_epoch(devices)
+
+    async def epochs(self) -> Sequence[EndedEpoch]:
+        """Every epoch that has ended, oldest first: what restores there were, and what devices do about them."""
+        return await self._core.database.epochs()
+
+    async def allow_deletes(self, epoch: bytes) -> None:
+        """Let devices delete again what they had seen deleted in a part that the hub has lost.
+
+        A hub that finds out by itself that its file was restored lets devices bring rows back, but not delete rows that it
+        still has: it may have been restored for their sake. Devices keep those deletions and offer them at their next
+        opening once they are allowed.
+
+        Args:
+            epoch: The epoch of which a part was lost, from :meth:`epochs`.
+
+        Raises:
+            ConfigurationError: No such epoch has ended here.
+        """
+        if not await self._core.database.allow_deletes(epoch):
+            raise ConfigurationError(f"allow_deletes(): no epoch {epoch.hex()} has ended at this hub")
 
 
 @lifetime

@@ -60,7 +60,8 @@ def take_offer(body: MutationBody, offer: Recovers, op: CheckedOp, facts: Facts,
     key = (op.store.name, op.id)
     fact, trace = work.fact(key), facts.traces.get(key)
     image: RowImage | None = op.full if op.kind == "replace" else None
-    if facts.recovered_until >= offer.seq:
+    late = op.kind == "delete" and facts.recovered_until == offer.seq  # it was held back until it was allowed
+    if facts.recovered_until >= offer.seq and not late:
         return False
     written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since
     if written and fact.image != image:

@@ -164,6 +164,7 @@ class HubService:
                 hub_time_ms=core.environment.wall_ms(),
                 known=greeting.known,
                 verdicts=tuple(Verdict(stored.digest, stored.outcome) for stored in greeting.verdicts),
+                deletes=tuple(ended.epoch for ended in await core.database.epochs() if ended.deletes)[-ASKED_MAX:],
             )
 
     async def _statuses(self, request: OpenRequest) -> tuple[ScopeStatus, ...]:
@@ -184,7 +185,7 @@ class HubService:
             status = ScopeStatus(scope, known[scope].head, known[scope].floor, writable=writable)
             if scope in compared:
                 place, lineage = compared[scope]
-                status = replace(status, fork=fork(place, lineage), devices=lineage.devices)
+                status = replace(status, fork=fork(place, lineage), devices=lineage.devices, deletes=lineage.deletes)
             statuses.append(status)
         return tuple(statuses)
 

@@ -215,6 +215,23 @@ class Greeting:
 
 
 @dataclass(frozen=True, slots=True)
+class EndedEpoch:
+    """An epoch that has ended.
+
+    Attributes:
+        epoch: The epoch.
+        ended_ms: Wall-clock time of its end.
+        devices: What devices do with what they have seen behind that end.
+        deletes: Whether they may delete rows that the hub still has.
+    """
+
+    epoch: bytes
+    ended_ms: int
+    devices: DevicePolicy
+    deletes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Lineage:
     """A scope's history beside the place that a client told.
 
@@ -224,12 +241,14 @@ class Lineage:
             the present one. None when that is unknown.
         hashes: Lineage hashes at the place's sequences, where the log still reaches.
         devices: What the operator has said about what came behind the end of the place's epoch.
+        deletes: Whether devices may delete rows that are still here.
     """
 
     scope: ScopeState
     ended: int | None
     hashes: Mapping[int, bytes]
     devices: DevicePolicy = "offer"
+    deletes: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -498,8 +517,20 @@ class HubDatabase(Protocol):
         """
         ...
 
+    async def epochs(self) -> Sequence[EndedEpoch]:
+        """Every epoch that has ended, oldest first."""
+        ...
+
+    async def allow_deletes(self, epoch: bytes) -> bool:
+        """Allow deletions behind the end of ``epoch``; False when no such epoch has ended."""
+        ...
+
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
-        """End the epoch at the heads of now and mint a new one; ``devices`` is about what came behind that end."""
+        """End the epoch at the heads of now and mint a new one; ``devices`` is about what came behind that end.
+
+        A store that finds out by itself that the file is not the one that ran last does the same as it opens, but for
+        deletions: those wait for :meth:`allow_deletes`.
+        """
         ...
 
 

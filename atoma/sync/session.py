@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 import msgspec
 import trio
 
-from atoma.contracts.overlay import ClientIdentity
+from atoma.contracts.overlay import ClientIdentity, LostRow
 from atoma.contracts.sync import Limits, OpenReply, OpenRequest, Place
 from atoma.errors import AtomaError
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.sync.failures import WrongHub, error_from
 from atoma.sync.repair.diagnosis import Diagnosis, diagnose
+from atoma.sync.repair.offers import HELD_BACK, offer_again
 from atoma.sync.repair.procedure import repair, undecidable
 from atoma.sync.replica import Replica, bounded
 
@@ -104,6 +105,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         fault=fault,
     )
     await _take_over(replica, opening)
+    await _release(replica, reply)
     for status in reply.scopes:
         session.heads[status.scope] = status.head
         if status.error is not None:
@@ -201,6 +203,17 @@ async def _take_over(replica: Replica, opening: Opening) -> None:
                 tx.advance(place.scope, place.cursor, msgspec.structs.replace(place.cursor, epoch=epoch), proof)
 
         await replica.apply.apply_writeback(adopt)
+
+
+async def _release(replica: Replica, reply: OpenReply) -> None:
+    """Offer deletions that were held back and are allowed by now."""
+
+    def held(tx: LocalTx) -> list[LostRow]:
+        kept = (row for row in tx.lost() if row.reason == HELD_BACK and not row.resolution)
+        return [row for row in kept if row.recovers.epoch in reply.deletes]
+
+    if reply.deletes and (rows := await replica.database.inspect(held)):
+        await replica.apply.apply_writeback(lambda tx: offer_again(tx, rows, replica.environment.ids))
 
 
 def check_owner(identity: ClientIdentity, reply: OpenReply) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,8 +16,11 @@ from atoma.ports.local import LocalTx
 from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
-from atoma.sync.settle import Settlement
+from atoma.sync.settle import Settlement, rebase_rows
 from atoma.sync.snapshot import stage_changes
+
+HELD_BACK = "deletion"
+"""Why a deletion is kept: the hub has found out by itself that it was restored, perhaps for the row's sake."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +56,16 @@ class Beyond:
     rows: Sequence[StagedRow]
     recovers: Recovers
     reason: str
+
+    @property
+    def deletions(self) -> Beyond:
+        """Only the rows that were deleted, held back until that is allowed."""
+        return dataclasses.replace(self, rows=[row for row in self.rows if row.image is None], reason=HELD_BACK)
+
+    @property
+    def without_deletions(self) -> Beyond:
+        """The other rows."""
+        return dataclasses.replace(self, rows=[row for row in self.rows if row.image is not None])
 
 
 def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str]) -> Beyond:
@@ -176,3 +190,40 @@ def set_aside(tx: LocalTx, store: str, id: str, scope: str) -> RowImage | None:
         tx.shadow(store, id, scope, base.image)
         tx.put_base(store, id, scope, base.image, base.seq)
     return base.image
+
+
+def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str]) -> None:
+    """Offer rows that were kept, from the position that they are from; those that are resolved are passed over."""
+    still_open = {entry.number for entry in tx.lost() if not entry.resolution}
+    identity = tx.identity()
+    mid, tail = identity.next_mid, identity.tail_digest
+    dirty: dict[tuple[str, str], str] = {}
+    for entry in entries:
+        if entry.number not in still_open:
+            continue
+        key = ids()
+        op = offer_op(entry.store, entry.id, entry.image)
+        proved = bool(entry.recovers.proof)
+        body = encode(
+            MutationBody(
+                mid,
+                key,
+                entry.scope,
+                entry.fork.seq,
+                tx.schema.version,
+                tx.now_ms,
+                (op if proved else replace(op, cas=True),),
+                entry.fork.epoch,
+                recovers=entry.recovers if proved else None,
+            )
+        )
+        row = tx.read_row(entry.store, entry.id)
+        set_aside(tx, entry.store, entry.id, entry.scope)
+        tail = next_digest(tail, body)
+        pending = PendingMutation(0, "outbox", mid, key, entry.scope, entry.fork.seq, body, tail)
+        tx.enqueue(pending, [(entry.store, entry.id, None if row is None else row.image)])
+        tx.resolve_lost(entry.number, "offered")
+        dirty[entry.store, entry.id] = entry.scope
+        mid += 1
+    tx.save_identity(replace(identity, next_mid=mid, tail_digest=tail))
+    rebase_rows(tx, dirty)

@@ -123,10 +123,11 @@ def _offer(tx: LocalTx, rebirth: Rebirth, beyond: Sequence[Beyond], work: Settle
     for one in beyond:
         if one.reason:
             rows = lost_rows(tx, one)
-            tx.keep_lost(rows)
-            kept += len(rows)
         else:
-            offers.add(one, work)
+            rows = [] if one.cut.status.deletes else lost_rows(tx, one.deletions)
+            offers.add(one if one.cut.status.deletes else one.without_deletions, work)
+        tx.keep_lost(rows)
+        kept += len(rows)
     return offers, kept
 
 

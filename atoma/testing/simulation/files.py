@@ -54,6 +54,8 @@ class Wreck:
         self._main = path.read_bytes() if path.exists() else None
         wal = _beside(path, "-wal")
         self._wal = wal.read_bytes() if wal.exists() else None
+        lock = _beside(path, ".hub-lock")
+        self._lock = lock.read_bytes() if lock.exists() else None
 
     def restore(self) -> None:
         """Make the files what they were; no connection may be open."""
@@ -63,6 +65,8 @@ class Wreck:
             self._path.unlink(missing_ok=True)
             return
         self._path.write_bytes(self._main)
+        if self._lock is not None:
+            _beside(self._path, ".hub-lock").write_bytes(self._lock)
         if self._wal is not None:
             _beside(self._path, "-wal").write_bytes(self._wal)
 

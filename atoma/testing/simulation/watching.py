@@ -14,6 +14,7 @@ from atoma.plugins import PluginContext
 from atoma.ports import LOCAL_DATABASE, Environment, PortKey
 from atoma.ports.hub import (
     CompactReport,
+    EndedEpoch,
     Facts,
     HubDatabase,
     HubIdentity,
@@ -200,6 +201,14 @@ class WatchedHubDatabase:
         report = await self._database.compact(keep=keep, keep_ms=keep_ms, clients_ms=clients_ms)
         self._committed()
         return report
+
+    async def epochs(self) -> Sequence[EndedEpoch]:
+        """Pass it on."""
+        return await self._database.epochs()
+
+    async def allow_deletes(self, epoch: bytes) -> bool:
+        """Pass it on."""
+        return await self._database.allow_deletes(epoch)
 
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
         """Pass it on."""

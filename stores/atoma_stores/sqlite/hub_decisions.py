@@ -69,6 +69,7 @@ _RECOVERED = "SELECT position FROM _atoma_hub_recovered WHERE scope=? AND epoch=
 _PUT_RECOVERED = """INSERT INTO _atoma_hub_recovered(scope, epoch, position) VALUES(?,?,?)
     ON CONFLICT(scope, epoch) DO UPDATE SET position=max(position, excluded.position)"""
 _PUT_TRACE = "INSERT OR REPLACE INTO _atoma_hub_trace(scope, epoch, store, id, position, seq) VALUES(?,?,?,?,?,?)"
+_COUNT_COMMIT = "UPDATE _atoma_hub_info SET commits=commits+1 RETURNING commits"
 _UNIT_ANSWERS = "SELECT idem, outcome FROM _atoma_hub_idem WHERE principal=? AND idem>? AND idem<?"
 
 
@@ -105,6 +106,9 @@ class DecisionRun:
         now_ms: Wall clock.
         careful: Whether every step can be taken back alone; otherwise those only that write to a store with a unique
             index, where a refusal is to be expected.
+
+    Attributes:
+        commits: The file's counter after this run, 0 when nothing was written.
     """
 
     def __init__(
@@ -124,6 +128,7 @@ class DecisionRun:
         self._moved_clients: dict[bytes, None] = {}
         self._moved_scopes: set[str] = set()
         self._aliased: bool | None = None
+        self.commits = 0
 
     def run(self, steps: Sequence[Step]) -> list[Plan]:
         """Decide and write ``steps`` in order, up to the first that stops.
@@ -132,6 +137,7 @@ class DecisionRun:
             NotTakenBack: The file refuses a row, and a part of the step is written: to be rolled back, and done again with care.
         """
         plans: list[Plan] = []
+        before = self._connection.total_changes()
         for step in steps:
             need = step.need
             facts = self._load(need)
@@ -145,6 +151,8 @@ class DecisionRun:
             if plan.stop:
                 break
         self._flush()
+        if self._connection.total_changes() != before:
+            self.commits = cast("int", self._connection.execute(_COUNT_COMMIT).get)
         return plans
 
     # facts

@@ -9,12 +9,14 @@ epochs only what lies before the end of the earlier one is common.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import cast
 
 import apsw
 
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import StoreCorrupt
+from atoma.ports.hub import EndedEpoch
 
 _END = "SELECT e.head FROM _atoma_hub_epoch_end e WHERE e.scope=? AND e.epoch=?"
 _EARLIEST_END = """SELECT min(coalesce(d.head, 0)) FROM _atoma_hub_epoch e
@@ -33,15 +35,40 @@ def load_epoch(connection: apsw.Connection) -> bytes:
     return epoch
 
 
-def end_epoch(connection: apsw.Connection, following: bytes, now_ms: int, devices: DevicePolicy) -> None:
+def end_epoch(
+    connection: apsw.Connection, following: bytes, now_ms: int, devices: DevicePolicy, *, deletes: bool
+) -> None:
     """Let the epoch end at the heads of now and ``following`` begin."""
-    ended = load_epoch(connection)
-    connection.execute("INSERT INTO _atoma_hub_epoch(epoch, ended_ms, devices) VALUES(?,?,?)", (ended, now_ms, devices))
+    connection.execute(
+        "INSERT INTO _atoma_hub_epoch(epoch, ended_ms, devices, deletes) VALUES(?,?,?,?)",
+        (load_epoch(connection), now_ms, devices, deletes),
+    )
     connection.execute(
         "INSERT INTO _atoma_hub_epoch_end(scope, epoch, head) SELECT scope, ?, head FROM _atoma_hub_scope",
         (connection.last_insert_rowid(),),
     )
-    connection.execute("UPDATE _atoma_hub_info SET epoch=?", (following,))
+    connection.execute("UPDATE _atoma_hub_info SET epoch=?, commits=commits+1", (following,))
+
+
+def read_commits(connection: apsw.Connection) -> int:
+    """The file's counter of commits."""
+    found: object = connection.execute("SELECT commits FROM _atoma_hub_info").get
+    return found if isinstance(found, int) else 0
+
+
+def load_epochs(connection: apsw.Connection) -> list[EndedEpoch]:
+    """Every epoch that has ended, oldest first."""
+    rows = connection.execute("SELECT epoch, ended_ms, devices, deletes FROM _atoma_hub_epoch ORDER BY number")
+    return [
+        EndedEpoch(epoch, ended_ms, devices, bool(deletes))
+        for epoch, ended_ms, devices, deletes in cast("Iterator[tuple[bytes, int, DevicePolicy, int]]", rows)
+    ]
+
+
+def allow_deletes(connection: apsw.Connection, epoch: bytes) -> bool:
+    """Let devices delete rows that the hub still has and that were deleted behind the end of ``epoch``."""
+    connection.execute("UPDATE _atoma_hub_epoch SET deletes=1 WHERE epoch=?", (epoch,))
+    return connection.changes() > 0
 
 
 def ended_at(connection: apsw.Connection, scope: str, epoch: bytes) -> int | None:
@@ -53,12 +80,15 @@ def ended_at(connection: apsw.Connection, scope: str, epoch: bytes) -> int | Non
     return end if isinstance(end, int) else 0
 
 
-def load_devices(connection: apsw.Connection, epoch: bytes) -> DevicePolicy:
-    """What the operator has said about what came behind the end of ``epoch``; of an unknown one, the latest word."""
-    found: object = connection.execute(
-        "SELECT devices FROM _atoma_hub_epoch ORDER BY epoch=? DESC, number DESC LIMIT 1", (epoch,)
-    ).get
-    return cast("DevicePolicy", found) if isinstance(found, str) else "offer"
+def load_word(connection: apsw.Connection, epoch: bytes) -> tuple[DevicePolicy, bool]:
+    """What devices may do about what came behind the end of ``epoch``, and whether that goes for deletions.
+
+    Of an unknown epoch the latest word counts.
+    """
+    row = connection.execute(
+        "SELECT devices, deletes FROM _atoma_hub_epoch ORDER BY epoch=? DESC, number DESC LIMIT 1", (epoch,)
+    ).fetchone()
+    return ("offer", True) if row is None else (cast("DevicePolicy", row[0]), bool(row[1]))
 
 
 def known_until(connection: apsw.Connection, scope: str, epoch: bytes, seq: int) -> int:

@@ -18,7 +18,7 @@ from atoma.schema.spec import StoreSpec
 from atoma_stores.sqlite.compile import compile_count, compile_select, row_columns
 from atoma_stores.sqlite.ddl import quote
 from atoma_stores.sqlite.hub_decisions import read_image, read_outcome, read_scope
-from atoma_stores.sqlite.hub_epochs import ended_at, load_devices, load_epoch
+from atoma_stores.sqlite.hub_epochs import ended_at, load_epoch, load_word
 from atoma_stores.sqlite.hub_tables import StoreStatements
 
 OUTCOMES_MAX = 1_000
@@ -66,7 +66,7 @@ def read_lineage(connection: apsw.Connection, place: Place) -> Lineage:
         ended = state.head if place.cursor.seq <= state.head else None
     found = ((mark.seq, _hash_at(connection, state, mark.seq)) for mark in place.marks if mark.seq)
     hashes = {seq: hash_ for seq, hash_ in found if hash_ is not None}
-    return Lineage(state, ended, hashes, load_devices(connection, epoch))
+    return Lineage(state, ended, hashes, *load_word(connection, epoch))
 
 
 def _hash_at(connection: apsw.Connection, state: ScopeState, seq: int) -> bytes | None:

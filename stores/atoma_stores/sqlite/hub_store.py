@@ -18,6 +18,7 @@ from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import (
     CompactReport,
+    EndedEpoch,
     HubIdentity,
     Lineage,
     LogPage,
@@ -35,17 +36,21 @@ from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
 from atoma_stores.sqlite.hub_compaction import batches, forget_clients, raise_floors, raise_forgotten
 from atoma_stores.sqlite.hub_decisions import DecisionRun, NotTakenBack, read_scope
-from atoma_stores.sqlite.hub_epochs import end_epoch
+from atoma_stores.sqlite.hub_epochs import allow_deletes, end_epoch, load_epochs, read_commits
 from atoma_stores.sqlite.hub_lock import sole_hub
 from atoma_stores.sqlite.hub_reading import read_lineage, read_located, read_page, read_query, read_scan
 from atoma_stores.sqlite.hub_tables import ADDITIONS, IDENTITY_BYTES, TABLES, StoreStatements, load_identity
+from atoma_stores.sqlite.hub_witness import HubWitness
 
 
 class SQLiteHubDatabase:
     """An open hub file; made by :meth:`SQLiteHubStore.open_hub_database`."""
 
-    def __init__(self, database: Database, schema: Schema, identity: HubIdentity) -> None:
+    def __init__(
+        self, database: Database, schema: Schema, identity: HubIdentity, witness: HubWitness | None = None
+    ) -> None:
         self._database = database
+        self._witness = witness
         self._schema = schema
         self._identity = identity
         self._statements = {store.name: StoreStatements(store) for store in schema.stores.values()}
@@ -66,14 +71,26 @@ class SQLiteHubDatabase:
         """Load, decide and carry out ``steps`` in one FULL transaction, grouped with those of other callers."""
         now_ms, bulk = self._database.environment.wall_ms(), len(steps) > 1
 
-        def body(connection: apsw.Connection, *, careful: bool = False) -> list[Plan]:
-            return DecisionRun(connection, self._statements, now_ms, careful=careful).run(steps)
+        def body(connection: apsw.Connection, *, careful: bool = False) -> tuple[list[Plan], int]:
+            decisions = DecisionRun(connection, self._statements, now_ms, careful=careful)
+            return decisions.run(steps), decisions.commits
+
+        def committed(done: tuple[list[Plan], int]) -> None:
+            self._note(done[1])
+            if on_commit is not None:
+                on_commit(done[0])
 
         try:
-            return await self._database.transact(body, durability="full", on_commit=on_commit, bulk=bulk)
+            plans, _ = await self._database.transact(body, durability="full", on_commit=committed, bulk=bulk)
         except NotTakenBack:
             again = partial(body, careful=True)
-            return await self._database.transact(again, durability="full", on_commit=on_commit, bulk=bulk)
+            plans, _ = await self._database.transact(again, durability="full", on_commit=committed, bulk=bulk)
+        return plans
+
+    def _note(self, commits: int) -> None:
+        """Tell the lock file how far the file has come, after it has."""
+        if self._witness is not None and commits:
+            self._witness.note(self._identity.epoch, commits)
 
     async def page(
         self,
@@ -193,12 +210,24 @@ class SQLiteHubDatabase:
         environment = self._database.environment
         epoch, now_ms = environment.random.randbytes(IDENTITY_BYTES), environment.wall_ms()
 
-        def body(connection: apsw.Connection) -> None:
-            end_epoch(connection, epoch, now_ms, devices)
+        def body(connection: apsw.Connection) -> int:
+            end_epoch(connection, epoch, now_ms, devices, deletes=True)
+            return read_commits(connection)
 
-        await self._database.transact(body, durability="full")
+        commits = await self._database.transact(body, durability="full")
         self._identity = HubIdentity(self._identity.hub_id, epoch, self._identity.key)
+        if self._witness is not None:
+            self._witness.note(epoch, commits)
+            self._witness.write()
         return self._identity
+
+    async def epochs(self) -> Sequence[EndedEpoch]:
+        """Every epoch that has ended, oldest first."""
+        return await self._database.read(load_epochs)
+
+    async def allow_deletes(self, epoch: bytes) -> bool:
+        """Let devices delete what was deleted behind the end of ``epoch``; False when no such epoch has ended."""
+        return await self._database.transact(lambda connection: allow_deletes(connection, epoch), durability="full")
 
 
 class SQLiteHubStore:
@@ -232,15 +261,26 @@ class SQLiteHubStore:
             MigrationError: The file is newer than the code, or a change of the schema is not additive.
             StoreCorrupt: The file is damaged, or is none of a hub.
         """
+        witness: HubWitness | None = None
 
-        def prepare(connection: apsw.Connection) -> HubIdentity:
+        def prepare(connection: apsw.Connection) -> tuple[HubIdentity, int]:
             check_ours(connection)
             prepare_file(connection, schema, layout="hub", internals=TABLES, additions=ADDITIONS)
-            return load_identity(connection, environment)
+            identity = load_identity(connection, environment)
+            if witness is not None and witness.is_another(identity.epoch, read_commits(connection)):
+                epoch = environment.random.randbytes(IDENTITY_BYTES)
+                end_epoch(connection, epoch, environment.wall_ms(), "offer", deletes=False)
+                identity = HubIdentity(identity.hub_id, epoch, identity.key)
+            return identity, read_commits(connection)
 
         with ExitStack() as stack:
             if self._path != MEMORY:
-                stack.enter_context(sole_hub(self._path))
+                witness = HubWitness(self._path, stack.enter_context(sole_hub(self._path)), self._vfs, environment)
+                witness.set_foreign_log_aside()
+                stack.callback(witness.write)  # once the file is closed
             async with open_database(self._path, environment=environment, durability="full", vfs=self._vfs) as database:
-                identity = await database.transact(prepare, durability="full")
-                yield SQLiteHubDatabase(database, schema, identity)
+                identity, commits = await database.transact(prepare, durability="full")
+                if witness is not None:
+                    witness.note(identity.epoch, commits)
+                    witness.write()
+                yield SQLiteHubDatabase(database, schema, identity, witness)

@@ -72,6 +72,11 @@ TABLES: tuple[str, ...] = (
 ADDITIONS = (
     ("_atoma_hub_tombstone", "other_seq INTEGER"),  # as in a store's rows
     ("_atoma_hub_epoch", "devices TEXT NOT NULL DEFAULT 'offer'"),
+    (
+        "_atoma_hub_epoch",
+        "deletes INTEGER NOT NULL DEFAULT 1",
+    ),  # whether devices may delete rows that the hub still has
+    ("_atoma_hub_info", "commits INTEGER NOT NULL DEFAULT 0"),
 )
 
 

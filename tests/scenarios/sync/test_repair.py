@@ -524,3 +524,41 @@ async def test_a_repair_of_several_scopes_is_one_step_wherever_it_is_cut_off(wor
                 assert set(await a.rows()) == {*wanted, "main new", "other new"}
                 assert await c.rows() == await a.rows()
                 assert all(set(wanted) <= rows for rows in seen), "nothing of it was ever out of sight"
+
+
+async def test_deletions_wait_where_the_hub_found_out_by_itself(world: Any) -> None:
+    """A restore made on purpose is not undone: rows come back, deletions of rows that are there wait for a word."""
+    async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
+        async with world.open_hub() as hub:
+            lost = hub.identity.epoch
+            await a.store(world.CARDS).insert_many([world.Card(id=str(n)) for n in range(3)])
+            await put_in(a)
+            await put_in(b)
+            await unplug(a, b)
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            await put_in(b)
+            await a.store(world.CARDS).delete("1")
+            await a.store(world.CARDS).insert(world.Card(id="new"))
+            await a.store(world.CARDS).insert(world.Card(id="gone"))
+            await a.store(world.CARDS).delete("gone")
+            await a.settle()
+            await b.settle()
+            await unplug(a, b)
+        shutil.copy(world.folder / "backup.db", world.folder / "hub.db")
+        async with world.open_hub() as hub:
+            assert hub.identity.epoch != lost
+            await put_in(a)
+            assert set(await a.rows()) == {"0", "1", "2", "new"}
+            (entry,) = await a.sync.lost.entries()
+            assert (entry.id, entry.image, entry.reason) == ("1", None, "deletion")
+            a.wire.cut()
+            await hub.allow_deletes(lost)
+            for device in (a, b):
+                await put_in(device)
+            await a.settle()
+            await put_in(a)
+            for device in (a, b):
+                assert set(await device.rows()) == {"0", "2", "new"}
+                assert await device.sync.lost.entries() == [] and await inbox(device) == []

@@ -277,5 +277,5 @@ async def test_a_position_that_was_never_reached_decides_nothing(tmp_path: Path)
         told = await client.do(op, base=1, recovers=true, epoch=epoch)
         assert told.status == "applied" and (await client.query())["1"]["title"] == "liar's"
         assert (await client.do(base=1, recovers=replace(true, last=True), epoch=epoch)).status == "applied"
-        late = await other.do(Op("delete", "cards", "1"), base=1, recovers=true, epoch=epoch)
+        late = await other.do(Op("replace", "cards", "1", card("older")), base=1, recovers=true, epoch=epoch)
         assert late.status == "superseded", "everything up to there is in"

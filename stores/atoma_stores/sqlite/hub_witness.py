@@ -1,0 +1,96 @@
+"""Whether a hub file is the one that ran last: its counter of commits against what stands beside it in the lock file.
+
+Neither device nor inode numbers are used: a copy over the file keeps them, and containers change them without a restore.
+Not found out this way are a loss shorter than the last second before the end of the backup, and file and lock file rolled
+back together, as by a snapshot of the whole machine.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import urllib.parse
+
+import apsw
+
+from atoma.ports.environment import Environment
+from atoma_stores.sqlite.hub_lock import Beside, LockFile
+
+EVERY_S = 1.0
+_log = logging.getLogger(__name__)
+
+
+def commits_of_main(path: str, vfs: str | None) -> int | None:
+    """Commits in the main file alone, its WAL left out; None when it is none of ours, or cannot be read alone."""
+    uri = f"file:{urllib.parse.quote(os.path.realpath(path))}?immutable=1"
+    try:
+        connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI, vfs=vfs)
+    except apsw.Error:
+        return None
+    try:
+        found: object = connection.execute("SELECT commits FROM _atoma_hub_info").get
+        return found if isinstance(found, int) else None
+    except apsw.Error:
+        return None
+    finally:
+        connection.close()
+
+
+class HubWitness:
+    """Keeps the lock file near what the hub file has come to.
+
+    Args:
+        path: The hub file; no connection may be open on it yet.
+        lock: Its lock file.
+        vfs: Name of a registered VFS, None for the system's.
+        environment: Clock.
+    """
+
+    def __init__(self, path: str, lock: LockFile, vfs: str | None, environment: Environment) -> None:
+        self._path = path
+        self._lock = lock
+        self._vfs = vfs
+        self._environment = environment
+        self._beside = lock.read()
+        self._checkpointed = 0 if self._beside is None else self._beside.checkpointed
+        self._now = Beside(b"", 0, self._checkpointed)
+        self._written_s = -EVERY_S
+
+    def set_foreign_log_aside(self) -> None:
+        """Keep a WAL from being replayed over a main file that was put in the place of its own; it is kept, renamed."""
+        main = commits_of_main(self._path, self._vfs)
+        if main is None or main >= self._checkpointed:
+            return
+        mark = f".orphan-{self._environment.wall_ms()}"
+        for suffix in ("-wal", "-shm"):
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(f"{os.path.realpath(self._path)}{suffix}", f"{os.path.realpath(self._path)}{suffix}{mark}")
+        self._checkpointed = main
+
+    def is_another(self, epoch: bytes, commits: int) -> bool:
+        """Whether the file that was opened, with its WAL, is older than the one that ran last, or another."""
+        if self._beside is None:
+            if commits:
+                _log.warning("%s: nothing stands beside it; call new_epoch() if the file was restored", self._path)
+            return False
+        return epoch != self._beside.epoch or commits < self._beside.commits
+
+    def note(self, epoch: bytes, commits: int) -> None:
+        """The file has come to ``commits``; written down at most once a second."""
+        self._now = Beside(epoch, commits, self._checkpointed)
+        now = self._environment.clock()
+        if now - self._written_s >= EVERY_S:
+            self._written_s = now
+            self.write()
+
+    def write(self) -> None:
+        """Write down what was noted, and what the main file alone has by now; nothing when nothing was noted."""
+        if not self._now.epoch:
+            return
+        self._checkpointed = max(self._checkpointed, commits_of_main(self._path, self._vfs) or 0)
+        self._now = Beside(self._now.epoch, self._now.commits, self._checkpointed)
+        self._lock.write(self._now)
