@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from atoma.contracts.execution import Step, StepOutcome, WriteEntry, WriteRequest, WriteStatus
+from atoma.contracts.overlay import RepairReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +177,25 @@ class ConflictDetected:
 
 @dataclass(frozen=True, slots=True)
 class SyncStateChanged:
-    """The sync lanes moved to ``state`` (``offline``, ``connecting``, ``online``, ``stalled``, ``stopped``)."""
+    """The sync lanes moved to ``state`` (``offline``, ``connecting``, ``repairing``, ``online``, ``stalled``, ``stopped``)."""
 
     state: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepairStarted:
+    """The file does not continue the hub's history and is being repaired."""
+
+    cause: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepairDone:
+    """A repair was committed."""
+
+    report: RepairReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,4 +230,6 @@ Event: TypeAlias = (
     | BreakerChanged
     | ConflictDetected
     | SyncStateChanged
+    | RepairStarted
+    | RepairDone
 )

@@ -170,6 +170,40 @@ class LostRow(msgspec.Struct, frozen=True):
     resolution: str = ""
 
 
+class RepairReport(msgspec.Struct, frozen=True):
+    """What one repair of this file did.
+
+    Attributes:
+        cause: ``HUB_LOST_DATA`` the hub was restored; ``CLIENT_FORKED`` the file was restored or copied;
+            ``CLIENT_EXPIRED`` the hub had forgotten the file.
+        why: What was seen, for a person.
+        at_ms: Wall-clock time.
+        forks: Scopes whose rows were replaced by the hub's, with the sequence behind which the hub had lost what the file
+            had seen.
+        settled: Pending writes that the hub had decided.
+        renumbered: Pending writes that are sent again.
+        doubtful: Those of them that may have been decided before, and are guarded.
+        to_inbox: Pending writes that built on a refused one.
+        offered: Rows that the hub had lost and is offered again.
+        lost: Rows that it had lost and that wait in :attr:`SyncControl.lost`.
+        old_client_id: Who the file was to the hub.
+        new_client_id: Who it is from then on.
+    """
+
+    cause: str
+    why: str
+    at_ms: int
+    forks: dict[str, int]
+    settled: int
+    renumbered: int
+    doubtful: int
+    to_inbox: int
+    offered: int
+    lost: int
+    old_client_id: bytes
+    new_client_id: bytes
+
+
 class InboxEntry(msgspec.Struct, frozen=True):
     """Something the user typed that the hub refused or cut: nothing is ever dropped silently.
 

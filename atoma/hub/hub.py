@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import get_args
 
 from atoma.contracts.checks import is_a
@@ -14,9 +14,8 @@ from atoma.hub.reading import ReadBudget, Readers
 from atoma.hub.rules import EveryScope, Rules
 from atoma.hub.service import HubCore, HubService
 from atoma.ports.environment import Environment
-from atoma.ports.hub import CompactReport, HubIdentity, HubStore
-from atoma.ports.loops import LoopGuard, lifetime
 from atoma.ports.hub import CompactReport, EndedEpoch, HubIdentity, HubStore
+from atoma.ports.loops import LoopGuard, lifetime
 from atoma.ports.service import AdmitsLoopback, Peer, Principal, TokenVerifier
 from atoma.schema.spec import Schema
 
@@ -119,6 +118,7 @@ class Hub:
 
     async def epochs(self) -> Sequence[EndedEpoch]:
         """Every epoch that has ended, oldest first: what restores there were, and what devices do about them."""
+        self._guard.check()
         return await self._core.database.epochs()
 
     async def allow_deletes(self, epoch: bytes) -> None:
@@ -134,6 +134,7 @@ class Hub:
         Raises:
             ConfigurationError: No such epoch has ended here.
         """
+        self._guard.check()
         if not await self._core.database.allow_deletes(epoch):
             raise ConfigurationError(f"allow_deletes(): no epoch {epoch.hex()} has ended at this hub")
 

@@ -17,6 +17,7 @@ from atoma.contracts.events import (
     Event,
     FallbackTaken,
     QueryFinished,
+    RepairDone,
     RetryScheduled,
     StepFinished,
     SyncStateChanged,
@@ -36,7 +37,14 @@ LOG_MAX = 200
 RIBBON_MAX = 60
 UNSETTLED_MAX = 500
 
-_TONES = {"online": "good", "connecting": "busy", "offline": "warn", "stalled": "bad", "stopped": "bad"}
+_TONES = {
+    "online": "good",
+    "connecting": "busy",
+    "repairing": "busy",
+    "offline": "warn",
+    "stalled": "bad",
+    "stopped": "bad",
+}
 
 _ATOMIC = "atomic"
 
@@ -181,6 +189,9 @@ class Inspection:
                 self._ribbon.append((event.state, self._environment.clock()))
                 text = f"{event.state}: {event.reason}" if event.reason else event.state
                 self._note("sync", _TONES.get(event.state, ""), text)
+            case RepairDone(report):
+                done = f"{report.offered} rows offered, {report.lost} kept, {report.renumbered} writes sent again"
+                self._note("repair", "warn", f"{report.cause}: {report.why}; {done}")
             case _:
                 return
         self._changed.set()

@@ -13,6 +13,7 @@ from atoma.contracts.overlay import (
     InboxEntry,
     LostRow,
     PendingMutation,
+    RepairReport,
     StagedRow,
     Subscription,
 )
@@ -185,6 +186,14 @@ class LocalTx(Protocol):
 
     def inbox(self) -> Sequence[InboxEntry]:
         """Every inbox entry, oldest first, resolved ones too."""
+        ...
+
+    def note_repair(self, report: RepairReport) -> None:
+        """Remember what a repair did; the last twenty are kept."""
+        ...
+
+    def repairs(self) -> Sequence[RepairReport]:
+        """The last repairs, oldest first."""
         ...
 
     def keep_lost(self, rows: Iterable[LostRow]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
-from atoma.contracts.overlay import ClientIdentity
+from atoma.contracts.overlay import ClientIdentity, RepairReport
 from atoma.errors import AtomaError
 from atoma.ports.keys import PortKey
 from atoma.ports.local import LocalTx
@@ -41,6 +41,10 @@ class SyncControl:
     def lost(self) -> LostRows:
         """What a restored hub has lost and this device still had, where it was not offered by itself."""
         return self._lost
+
+    async def repairs(self) -> Sequence[RepairReport]:
+        """The last repairs of this file, oldest first; at most twenty are kept."""
+        return await self._replica.database.inspect(lambda tx: tx.repairs())
 
     def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
         """Call ``listener`` with the status now and after every change; returns the undo."""

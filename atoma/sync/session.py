@@ -87,7 +87,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
             if opening.fault.cause == "HUB_LOST_DATA":
                 raise opening.fault.error
             break  # the hub's history is still this file's: it is followed, and only what is pushed has to wait
-        await repair(replica, service, opening.request, opening.reply, opening.forks)
+        await repair(replica, service, opening.fault, opening.request, opening.reply, opening.forks)
         replica.repairs.done.append((now, opening.fault.cause))
     reply = opening.reply
     identity = opening.identity

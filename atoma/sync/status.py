@@ -8,13 +8,13 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from atoma.contracts.overlay import SubscriptionState
+from atoma.contracts.overlay import RepairReport, SubscriptionState
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.loops import lifetime
 from atoma.sync.conditions import what_helps
 from atoma.sync.wake import Bell
 
-SyncState: TypeAlias = Literal["offline", "connecting", "online", "stalled", "stopped"]
+SyncState: TypeAlias = Literal["offline", "connecting", "repairing", "online", "stalled", "stopped"]
 
 _log = logging.getLogger(__name__)
 
@@ -47,8 +47,9 @@ class SyncStatus(msgspec.Struct, frozen=True):
     """What replication is doing.
 
     Attributes:
-        state: ``offline`` waiting for the next attempt, ``connecting``, ``online``, ``stalled`` something keeps it from
-            going on (it is tried again all the same), ``stopped`` paused or closed.
+        state: ``offline`` waiting for the next attempt, ``connecting``, ``repairing`` the file does not continue the
+            hub's history and is brought back to where it does, ``online``, ``stalled`` something keeps it from going on
+            (it is tried again all the same), ``stopped`` paused or closed.
         reason: Why, for a person; ``""`` when there is nothing to say.
         pending: Writes the hub has not confirmed in a page yet; an upper bound while earlier ones are in flight.
         scopes: Progress by scope, in the order they were declared.
@@ -56,6 +57,7 @@ class SyncStatus(msgspec.Struct, frozen=True):
         next_attempt_ms: Wall-clock time of the next attempt, 0 when none is planned.
         error: The last failure, None once something worked again.
         principal: Who the hub says this client is, ``""`` before first contact.
+        last_repair: The last repair since the client was opened, None when there was none.
     """
 
     state: SyncState = "offline"
@@ -66,6 +68,7 @@ class SyncStatus(msgspec.Struct, frozen=True):
     next_attempt_ms: int = 0
     error: ErrorInfo | None = None
     principal: str = ""
+    last_repair: RepairReport | None = None
 
     @property
     def helps(self) -> str:

@@ -143,6 +143,7 @@ class Offers:
         self._ids = ids
         self._made: list[tuple[PendingMutation, Sequence[tuple[str, str, RowImage | None]]]] = []
         self.tail = b""
+        self.rows = 0
 
     @property
     def count(self) -> int:
@@ -156,6 +157,7 @@ class Offers:
             base = set_aside(self._tx, row.store, row.id, scope)
             self._put(scope, beyond, (offer_op(row.store, row.id, row.image),), [(row.store, row.id, base)])
             work.dirty[row.store, row.id] = scope
+        self.rows += len(beyond.rows)
         self._put(scope, beyond, (), [])
 
     def _put(

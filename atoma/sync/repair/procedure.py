@@ -7,7 +7,8 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from atoma.contracts.overlay import QUEUED
+from atoma.contracts.events import RepairDone, RepairStarted
+from atoma.contracts.overlay import QUEUED, RepairReport
 from atoma.contracts.sync import (
     ASKED_MAX,
     Limits,
@@ -23,7 +24,7 @@ from atoma.ports.service import SyncService
 from atoma.sync.outbox import digest_before
 from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Cut
-from atoma.sync.repair.rebirth import Rebirth, Reborn, be_reborn
+from atoma.sync.repair.rebirth import Rebirth, be_reborn
 from atoma.sync.replica import Replica, bounded
 from atoma.sync.snapshot import apply_tail_page, begin_snapshot, stage_snapshot_page
 
@@ -91,13 +92,19 @@ async def stage(replica: Replica, service: SyncService, client_id: bytes, status
 
 
 async def repair(
-    replica: Replica, service: SyncService, request: OpenRequest, reply: OpenReply, forks: Collection[str]
-) -> Reborn:
+    replica: Replica,
+    service: SyncService,
+    diagnosis: Diagnosis,
+    request: OpenRequest,
+    reply: OpenReply,
+    forks: Collection[str],
+) -> RepairReport:
     """Look up what became of the outbox, stage what the hub has in the place of what it lost, and be reborn.
 
     Args:
         replica: The client's side.
         service: The hub.
+        diagnosis: Why the file does not continue the hub's history.
         request: What it was told.
         reply: What it answered.
         forks: Scopes of which it has lost a part that this file has seen.
@@ -107,6 +114,8 @@ async def repair(
         TransportError: The connection broke; nothing has changed.
         StoreError: The local transaction failed as a whole.
     """
+    replica.board.show(replace(replica.board.current, state="repairing", reason=diagnosis.why))
+    replica.emit(RepairStarted(diagnosis.cause, diagnosis.why))
     mids = await replica.database.inspect(
         lambda tx: [item.mid for item in tx.every_outbox() if 0 < item.mid <= reply.last_mid]
     )
@@ -118,6 +127,7 @@ async def repair(
     ]
     environment = replica.environment
     rebirth = Rebirth(
+        diagnosis=diagnosis,
         client_id=environment.random.randbytes(CLIENT_ID_BYTES),
         ids=environment.ids,
         verdicts=verdicts,
@@ -126,7 +136,9 @@ async def repair(
         stores=replica.stores,
         policy=replica.on_hub_loss,
     )
-    reborn = await replica.apply.apply_writeback(lambda tx: be_reborn(tx, rebirth))
-    replica.settled(reborn.work)
+    report, work = await replica.apply.apply_writeback(lambda tx: be_reborn(tx, rebirth))
+    replica.settled(work)
+    replica.board.show(replace(replica.board.current, last_repair=report))
+    replica.emit(RepairDone(report))
     await replica.refresh()
-    return reborn
+    return report

@@ -12,38 +12,16 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.overlay import ACKED, QUEUED, PendingMutation
+from atoma.contracts.overlay import ACKED, QUEUED, PendingMutation, RepairReport
 from atoma.contracts.sync import Cursor, MutationBody, Op, OpenReply, Origin, Outcome, Verdict
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.local import LocalTx
 from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
+from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Beyond, Cut, Offers, lost_rows, swap_cut
 from atoma.sync.repair.sorting import sort_outbox
 from atoma.sync.settle import Settlement, keep_refused, rebase_rows, settle
-
-
-@dataclass(frozen=True, slots=True)
-class Reborn:
-    """What a rebirth did.
-
-    Attributes:
-        settled: Mutations that the hub had decided.
-        renumbered: Mutations that are sent again, ``doubtful`` of them guarded.
-        doubtful: Mutations that may have been decided before.
-        to_inbox: Mutations that can no longer be sent, with their rows in the inbox.
-        offered: Rows that the hub has lost and is offered again.
-        lost: Rows that it has lost and that are kept for somebody to decide.
-        work: What to tell listeners.
-    """
-
-    settled: int
-    renumbered: int
-    doubtful: int
-    to_inbox: int
-    offered: int
-    lost: int
-    work: Settlement
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +29,7 @@ class Rebirth:
     """What a rebirth is made of.
 
     Attributes:
+        diagnosis: Why it is made.
         client_id: The new id, 16 random bytes.
         ids: Draws idempotency keys for offers.
         verdicts: What the hub keeps of this file's mutations, by number.
@@ -60,6 +39,7 @@ class Rebirth:
         policy: What to do with what the hub has lost.
     """
 
+    diagnosis: Diagnosis
     client_id: bytes
     ids: Callable[[], str]
     verdicts: Mapping[int, Verdict]
@@ -69,8 +49,8 @@ class Rebirth:
     policy: HubLossPolicy
 
 
-def be_reborn(tx: LocalTx, rebirth: Rebirth) -> Reborn:
-    """Let the file begin anew under another name.
+def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
+    """Let the file begin anew under another name; what that did, and what to tell listeners.
 
     Raises:
         HistoryMoved: A staged snapshot is no longer there.
@@ -105,15 +85,22 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> Reborn:
         )
     )
     rebase_rows(tx, work.dirty)
-    return Reborn(
+    report = RepairReport(
+        cause=rebirth.diagnosis.cause,
+        why=rebirth.diagnosis.why,
+        at_ms=tx.now_ms,
+        forks={cut.status.scope: cut.fork.seq for cut in rebirth.cuts},
         settled=len(sorted_.settled),
         renumbered=len(numbering.renumbered),
         doubtful=numbering.doubtful,
         to_inbox=numbering.refused,
-        offered=sum(len(one.rows) for one in beyond if not one.reason),
+        offered=offers.rows,
         lost=lost,
-        work=work,
+        old_client_id=identity.client_id,
+        new_client_id=rebirth.client_id,
     )
+    tx.note_repair(report)
+    return report, work
 
 
 def _offer(tx: LocalTx, rebirth: Rebirth, beyond: Sequence[Beyond], work: Settlement) -> tuple[Offers, int]:

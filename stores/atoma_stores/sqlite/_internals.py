@@ -28,6 +28,7 @@ CLIENT_TABLES = (
     "CREATE INDEX IF NOT EXISTS _atoma_inbox_row ON _atoma_inbox(mid, store, id)",
     "CREATE TABLE IF NOT EXISTS _atoma_sub(scope TEXT PRIMARY KEY, state TEXT NOT NULL, cursor BLOB NOT NULL, "
     "stage_cursor BLOB, token BLOB NOT NULL, head INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS _atoma_repair(n INTEGER PRIMARY KEY AUTOINCREMENT, report BLOB NOT NULL) STRICT",
     # rows that the hub has lost and this device had
     "CREATE TABLE IF NOT EXISTS _atoma_lost(n INTEGER PRIMARY KEY AUTOINCREMENT, store TEXT NOT NULL, id TEXT NOT NULL, "
     "scope TEXT NOT NULL, image BLOB, theirs BLOB, reason TEXT NOT NULL, fork BLOB NOT NULL, recovers BLOB NOT NULL, "

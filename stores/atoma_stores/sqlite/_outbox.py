@@ -12,7 +12,7 @@ from typing import TypeAlias, cast
 import apsw
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.overlay import ClientIdentity, InboxEntry, LostRow, PendingKind, PendingMutation
+from atoma.contracts.overlay import ClientIdentity, InboxEntry, LostRow, PendingKind, PendingMutation, RepairReport
 from atoma.contracts.sync import Cursor, Op, Outcome, Recovers
 from atoma.contracts.values import RowImage
 from atoma.errors import ConflictError, OutboxFull
@@ -25,6 +25,7 @@ _PendingColumns: TypeAlias = tuple[int, PendingKind, int, str, str, int, bytes, 
 _COLUMNS = "kind, mid, idem, scope, base_seq, body, digest, status, ack_seq, attempts, next_attempt_ms, last_error"
 _PENDING = f"SELECT lsn, {_COLUMNS} FROM _atoma_pending"
 _ENQUEUE = f"INSERT INTO _atoma_pending({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
+REPAIRS_KEPT = 20
 _ASIDE = 1 << 50
 """Numbers below its negative are held while mutations are numbered anew."""
 _ENQUEUE_AT = f"INSERT INTO _atoma_pending(lsn, {_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
@@ -307,6 +308,17 @@ class Outbox(Overlay):
             op = decode(cast("bytes", row[6]), Op)
             entries.append(InboxEntry(mid, store, id, scope, code, message, op, base, mine, theirs, *rest))
         return entries
+
+    def note_repair(self, report: RepairReport) -> None:
+        """Remember what a repair did; the last twenty are kept."""
+        self._connection.execute("INSERT INTO _atoma_repair(report) VALUES(?)", (encode(report),))
+        number = self._connection.last_insert_rowid()
+        self._connection.execute("DELETE FROM _atoma_repair WHERE n<=?", (number - REPAIRS_KEPT,))
+
+    def repairs(self) -> Sequence[RepairReport]:
+        """The last repairs, oldest first."""
+        rows = self._connection.execute("SELECT report FROM _atoma_repair ORDER BY n").fetchall()
+        return [decode(cast("bytes", row[0]), RepairReport) for row in rows]
 
     def keep_lost(self, rows: Iterable[LostRow]) -> None:
         """Keep rows that the hub has lost; their ``number`` is ignored."""

@@ -9,6 +9,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from atoma.contracts.events import RepairDone, RepairStarted
 from atoma.contracts.sync import OpenReply
 
 pytestmark = pytest.mark.virtual_time
@@ -562,3 +563,37 @@ async def test_deletions_wait_where_the_hub_found_out_by_itself(world: Any) -> N
             for device in (a, b):
                 assert set(await device.rows()) == {"0", "2", "new"}
                 assert await device.sync.lost.entries() == [] and await inbox(device) == []
+
+
+async def test_a_repair_is_told_and_remembered(world: Any) -> None:
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub():
+            await a.store(world.CARDS).insert(world.Card(id="1"))
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            await a.store(world.CARDS).insert(world.Card(id="2"))
+            await a.settle()
+            a.wire.cut()
+        await a.store(world.CARDS).update("2", title="pending")
+        before = await client_id(a)
+        states: list[str] = []
+        events: list[Any] = []
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            a.sync.subscribe(lambda status: states.append(status.state))
+            a.probe.context.register_listener(events.append)
+            await put_in(a)
+        assert "online" in states[states.index("repairing") :]
+        (report,) = await a.sync.repairs()
+        assert report == a.sync.status.last_repair
+        assert (report.cause, report.forks) == ("HUB_LOST_DATA", {"main": 1})
+        assert (report.offered, report.renumbered, report.settled, report.doubtful, report.lost) == (1, 1, 0, 0, 0)
+        assert (report.old_client_id, report.new_client_id) == (before, await client_id(a))
+        told = [event for event in events if isinstance(event, RepairStarted | RepairDone)]
+        assert told == [RepairStarted("HUB_LOST_DATA", report.why), RepairDone(report)]
+    async with world.open_device("a", down=True) as a:
+        assert list(await a.sync.repairs()) == [report]
