@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from atoma.contracts.overlay import ClientIdentity, RepairReport
-from atoma.errors import AtomaError
+from atoma.errors import AtomaError, SyncError
 from atoma.ports.keys import PortKey
 from atoma.ports.local import LocalTx
 from atoma.ports.loops import Lifetime, LoopGuard
@@ -41,6 +41,34 @@ class SyncControl:
     def lost(self) -> LostRows:
         """What a restored hub has lost and this device still had, where it was not offered by itself."""
         return self._lost
+
+    async def repair(self, *, dry_run: bool = False) -> RepairReport | None:
+        """Repair this file now, if it does not continue the hub's history; see "Repair" in the explanation of sync.
+
+        Repairs are made by themselves, unless ``Sync(repair="manual")`` leaves them to this call, or they were made again
+        and again and did not help.
+
+        Args:
+            dry_run: Only tell what would be done; the file then waits as before.
+
+        Returns:
+            What was, or would be, done; None when nothing is wrong.
+
+        Raises:
+            AtomaError: The hub cannot be reached, or the file cannot be repaired.
+
+        Cancelled before its one local transaction, nothing has changed.
+        """
+        history = self._replica.repairs
+        history.asked, history.told = "rehearsal" if dry_run else "repair", None
+        try:
+            await self._supervisor.open_once()
+        except SyncError:
+            if not dry_run or history.told is None:
+                raise
+        finally:
+            history.asked = ""
+        return history.told
 
     async def repairs(self) -> Sequence[RepairReport]:
         """The last repairs of this file, oldest first; at most twenty are kept."""

@@ -18,8 +18,8 @@ from atoma.schema.spec import DEFAULT_SCOPE, StoreSpec, is_scope
 from atoma.sync.control import SYNC_CONTROL, SyncControl
 from atoma.sync.modes import MODES, SyncMode
 from atoma.sync.outbox import OUTBOX_NODE, OutboxNode
-from atoma.sync.policies import HubLossPolicy
-from atoma.sync.replica import PullSchedule, Replica
+from atoma.sync.policies import HubLossPolicy, RepairPolicy
+from atoma.sync.replica import PullSchedule, RepairHistory, Replica
 from atoma.sync.status import ScopeProgress, StatusBoard, SyncStatus
 from atoma.sync.supervisor import Supervisor
 from atoma.sync.wake import Bell
@@ -45,6 +45,8 @@ class Sync:
         on_hub_loss: What to do with rows that a restored hub has lost and this device still has, where the hub's operator
             leaves the choice. ``offer`` brings them back, ``inbox`` keeps them in :attr:`SyncControl.lost` until
             somebody offers them, ``drop`` takes the hub's state; they are listed there as well.
+        repair: ``auto`` repairs a file that does not continue the hub's history by itself; ``manual`` lets it stall until
+            :meth:`SyncControl.repair`.
 
     Attributes:
         synced_stores: Names of ``stores``.
@@ -61,6 +63,7 @@ class Sync:
         mode: SyncMode = "full",
         limits: Limits | None = None,
         on_hub_loss: HubLossPolicy = "offer",
+        repair: RepairPolicy = "auto",
     ) -> None:
         if not all(is_a(given, Iterable) and not is_a(given, str) for given in (stores, scopes)):
             raise ConfigurationError("Sync(): stores and scopes are lists")
@@ -77,7 +80,12 @@ class Sync:
         if on_hub_loss not in get_args(HubLossPolicy):
             known = ", ".join(get_args(HubLossPolicy))
             raise ConfigurationError(f"Sync(): on_hub_loss must be one of {known}, not {on_hub_loss!r}")
+        if repair not in get_args(RepairPolicy):
+            raise ConfigurationError(
+                f"Sync(): repair must be one of {', '.join(get_args(RepairPolicy))}, not {repair!r}"
+            )
         self._on_hub_loss: HubLossPolicy = on_hub_loss
+        self._repair: RepairPolicy = repair
         self._limits = limits or Limits()
         if len(self.scopes) > self._limits.scopes:
             raise ConfigurationError(f"Sync(): {len(self.scopes)} scopes, at most {self._limits.scopes}")
@@ -154,6 +162,7 @@ class Sync:
             emit=context.emit,
             bell=bell,
             pulls={scope: PullSchedule() for scope in self.scopes},
+            repairs=RepairHistory(manual=self._repair == "manual"),
             on_hub_loss=self._on_hub_loss,
         )
 

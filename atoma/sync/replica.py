@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import msgspec
 import trio
 
 from atoma.contracts.events import Event
-from atoma.contracts.overlay import ClientIdentity, Subscription
+from atoma.contracts.overlay import ClientIdentity, RepairReport, Subscription
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ChannelBroken
 from atoma.ports.engine import LocalDatabase
@@ -55,10 +56,16 @@ class RepairHistory:
     Attributes:
         suspected: Why the hub refused this file in the last session, ``""`` when it did not.
         done: When repairs were made, by the monotonic clock, with their causes.
+        manual: Whether a repair waits until somebody asks for it.
+        asked: What somebody asks the next session for.
+        told: What that session has to tell.
     """
 
     suspected: str = ""
     done: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
+    manual: bool = False
+    asked: Literal["", "repair", "rehearsal"] = ""
+    told: RepairReport | None = None
 
     def too_many(self, cause: str, now: float) -> bool:
         """Whether another repair of ``cause`` would be one too many: two hubs behind one address would go on for ever."""

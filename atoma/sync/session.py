@@ -76,6 +76,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         RemoteError: The hub refuses the session.
         TransportError: The connection broke.
     """
+    asked, replica.repairs.asked = replica.repairs.asked, ""
     while True:
         opening = await _open(replica, service)
         if opening.fault is None:
@@ -83,11 +84,16 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         now = replica.environment.clock()
         if not opening.repairable:
             raise opening.fault.error
-        if replica.repairs.too_many(opening.fault.cause, now):
+        told = (replica, service, opening.fault, opening.request, opening.reply, opening.forks)
+        if asked == "rehearsal":
+            replica.repairs.told = await repair(*told, rehearsal=True)
+        if asked != "repair" and (asked or replica.repairs.manual):
+            raise opening.fault.waiting
+        if asked != "repair" and replica.repairs.too_many(opening.fault.cause, now):
             if opening.fault.cause == "HUB_LOST_DATA":
                 raise opening.fault.error
             break  # the hub's history is still this file's: it is followed, and only what is pushed has to wait
-        await repair(replica, service, opening.fault, opening.request, opening.reply, opening.forks)
+        asked, replica.repairs.told = "", await repair(*told)
         replica.repairs.done.append((now, opening.fault.cause))
     reply = opening.reply
     identity = opening.identity

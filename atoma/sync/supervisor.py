@@ -255,6 +255,21 @@ class Supervisor:
         if "push" in lanes:  # a first sync may have queued what was here before
             await PushLane(self._replica, session).drain()
 
+    async def open_once(self) -> None:
+        """Open one session and end it; one that is kept up is interrupted for it.
+
+        Raises:
+            AtomaError: Why it could not be opened.
+        """
+        self._end_session()
+        async with self._turn:
+            failure = await self._attempt(_no_work)
+            if failure is not None:
+                self._note(failure)
+                raise failure
+            self._show("offline" if self._allowed.is_set() else "stopped", "" if self._allowed.is_set() else "manual")
+        self._retry.poke()
+
     async def run_once(self) -> None:
         """One session that drains and ends; a session that is kept up is interrupted for it.
 
@@ -268,6 +283,10 @@ class Supervisor:
                 self._note(failure)
                 raise failure
             self._show("offline" if self._allowed.is_set() else "stopped", "" if self._allowed.is_set() else "manual")
+
+
+async def _no_work(_session: Session) -> None:
+    """What a session does that is opened for its opening."""
 
 
 async def _wait_out(fault: AtomaError) -> None:

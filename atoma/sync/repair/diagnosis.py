@@ -33,6 +33,11 @@ class Diagnosis:
         kinds = {kind.code: kind for kind in (HubLostData, ClientForked, ClientExpired)}
         return kinds[self.cause](f"{self.why}; nothing was sent, the outbox is kept")
 
+    @property
+    def waiting(self) -> AtomaError:
+        """What the file is told while its repair waits for somebody."""
+        return type(self.error)(f"{self.error}; call client.sync.repair()")
+
 
 def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:
     """Compare what the hub knows of this client with the file; None when the file continues the hub's history.

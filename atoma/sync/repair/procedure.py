@@ -98,6 +98,8 @@ async def repair(
     request: OpenRequest,
     reply: OpenReply,
     forks: Collection[str],
+    *,
+    rehearsal: bool = False,
 ) -> RepairReport:
     """Look up what became of the outbox, stage what the hub has in the place of what it lost, and be reborn.
 
@@ -108,14 +110,16 @@ async def repair(
         request: What it was told.
         reply: What it answered.
         forks: Scopes of which it has lost a part that this file has seen.
+        rehearsal: Take the local transaction back, and only tell what it would have done.
 
     Raises:
         RemoteError: The hub refuses; nothing has changed.
         TransportError: The connection broke; nothing has changed.
         StoreError: The local transaction failed as a whole.
     """
-    replica.board.show(replace(replica.board.current, state="repairing", reason=diagnosis.why))
-    replica.emit(RepairStarted(diagnosis.cause, diagnosis.why))
+    if not rehearsal:
+        replica.board.show(replace(replica.board.current, state="repairing", reason=diagnosis.why))
+        replica.emit(RepairStarted(diagnosis.cause, diagnosis.why))
     mids = await replica.database.inspect(
         lambda tx: [item.mid for item in tx.every_outbox() if 0 < item.mid <= reply.last_mid]
     )
@@ -136,9 +140,31 @@ async def repair(
         stores=replica.stores,
         policy=replica.on_hub_loss,
     )
+    if rehearsal:
+        return await _rehearse(replica, rebirth)
     report, work = await replica.apply.apply_writeback(lambda tx: be_reborn(tx, rebirth))
     replica.settled(work)
     replica.board.show(replace(replica.board.current, last_repair=report))
     replica.emit(RepairDone(report))
     await replica.refresh()
     return report
+
+
+class _TakenBack(Exception):
+    """Ends the transaction of a rehearsal; never seen outside."""
+
+    def __init__(self, report: RepairReport) -> None:
+        super().__init__()
+        self.report = report
+
+
+async def _rehearse(replica: Replica, rebirth: Rebirth) -> RepairReport:
+    def body(tx: LocalTx) -> None:
+        report, _ = be_reborn(tx, rebirth)
+        raise _TakenBack(report)
+
+    try:
+        await replica.apply.apply_writeback(body)
+    except _TakenBack as end:
+        return end.report
+    raise AssertionError("the body of a rehearsal always raises")

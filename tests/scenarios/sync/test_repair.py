@@ -11,6 +11,8 @@ from msgspec.structs import replace
 
 from atoma.contracts.events import RepairDone, RepairStarted
 from atoma.contracts.sync import OpenReply
+from atoma.errors import ConfigurationError
+from atoma.sync import Sync
 
 pytestmark = pytest.mark.virtual_time
 
@@ -597,3 +599,45 @@ async def test_a_repair_is_told_and_remembered(world: Any) -> None:
         assert told == [RepairStarted("HUB_LOST_DATA", report.why), RepairDone(report)]
     async with world.open_device("a", down=True) as a:
         assert list(await a.sync.repairs()) == [report]
+
+
+async def test_a_repair_that_waits_for_somebody_is_rehearsed_and_made(world: Any) -> None:
+    async with world.open_device("a", down=True, repair="manual") as a:
+        async with world.open_hub():
+            await a.store(world.CARDS).insert(world.Card(id="1"))
+            await put_in(a)
+            assert await a.sync.repair() is None, "nothing is wrong"
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            await a.store(world.CARDS).insert(world.Card(id="2"))
+            await a.settle()
+            a.wire.cut()
+        pending = await a.store(world.CARDS).update("2", title="pending")
+        wanted, before = await a.rows(), await client_id(a)
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            a.wire.mend()
+            a.sync.poke()
+            with trio.fail_after(120):
+                while a.sync.status.state != "stalled":
+                    await trio.sleep(0.5)
+            assert a.sync.status.error.code == "HUB_LOST_DATA"
+            assert a.sync.status.reason.endswith("call client.sync.repair()")
+            rehearsed = await a.sync.repair(dry_run=True)
+            assert (rehearsed.offered, rehearsed.renumbered, rehearsed.old_client_id) == (1, 1, before)
+            assert (await a.rows(), await client_id(a), a.sync.status.state) == (wanted, before, "stalled")
+            assert await a.sync.repairs() == [] and await head(world) == 1
+            made = await a.sync.repair()
+            assert replace(made, at_ms=0, new_client_id=b"") == replace(rehearsed, at_ms=0, new_client_id=b"")
+            await a.settle()
+            assert await a.rows() == wanted and pending.state == "observed"
+            assert await client_id(a) == made.new_client_id
+
+
+@pytest.mark.parametrize("wrong", [{"repair": "never"}, {"on_hub_loss": "forget"}])
+def test_words_that_are_none_are_refused(world: Any, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="must be one of"):
+        Sync(world.SYNCED, **wrong)
