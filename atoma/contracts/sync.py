@@ -6,7 +6,7 @@ order. A client's mutations carry a dense number of their own (``mid``) and are 
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias, cast
+from typing import ClassVar, Literal, TypeAlias, cast
 
 import msgspec
 
@@ -232,7 +232,11 @@ class OpenRequest(msgspec.Struct, frozen=True):
         proto_max: Highest.
         places: Where it is in scopes that it has replicated.
         asked: Mutations of this client whose verdicts it wants to know, at most :data:`ASKED_MAX`.
+        LATER: Fields that earlier versions do not know: left out of JSON, where a name that is not known is refused,
+            while they have their default.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("places", "asked")
 
     client_id: bytes
     incarnation: int
@@ -261,7 +265,10 @@ class ScopeStatus(msgspec.Struct, frozen=True):
         writable: Whether the client may write there.
         devices: What the operator wants devices to do with what they have seen behind the fork.
         deletes: Whether that goes for deletions of rows that the hub still has.
+        LATER: As in :class:`OpenRequest`.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("fork", "writable", "devices", "deletes")
 
     scope: str
     head: int = 0
@@ -290,7 +297,10 @@ class OpenReply(msgspec.Struct, frozen=True):
             mutations it has sent. A client that was never seen is known, with ``last_mid`` 0.
         verdicts: What the hub keeps of the mutations that were asked for.
         deletes: Epochs that have ended, and behind whose end the client may delete rows again that the hub still has.
+        LATER: As in :class:`OpenRequest`.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("known", "verdicts", "deletes")
 
     hub_id: bytes
     epoch: bytes
@@ -377,7 +387,10 @@ class PullReply(msgspec.Struct, frozen=True):
         head: Head of the scope in the same snapshot.
         outcomes: This client's outcomes, from the same snapshot.
         proof: Proves to this hub, also when it has been restored, that the scope was at ``end`` once; opaque.
+        LATER: As in :class:`OpenRequest`.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("proof",)
 
     scope: str
     start: Cursor

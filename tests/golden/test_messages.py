@@ -27,18 +27,20 @@ from tests.golden.messages import BODY, ENCODINGS, ERROR, MESSAGES, TRAILER, fra
 from tests.golden.old import FOLDER
 
 GOLDEN = load((FOLDER / "messages.json").read_text(encoding="utf-8"))
-REPAIR = (
-    "open carries the trail of each scope and the mutations that are asked about; its reply the fork and the verdicts"
-)
+PLACES = "where a client is in its scopes, and where its history leaves the hub's"
+PROOF = "the proof that a scope was at the end of a page"
 GREW: dict[tuple[str, str], str] = {
     **{
-        (encoding, name): REPAIR
-        for encoding in ("msgpack", "json", "protobuf")
-        for name in ("OpenRequest", "OpenRequest, least", "OpenReply", "OpenReply, least")
-        if (encoding, name) != ("protobuf", "OpenRequest") and (encoding, name) != ("protobuf", "OpenRequest, least")
+        (encoding, f"{message}{least}"): reason
+        for encoding in ("msgpack",)
+        for message, reason in (("OpenRequest", PLACES), ("OpenReply", PLACES), ("PullReply", PROOF))
+        for least in ("", ", least")
     },
-    ("frames", "call open"): REPAIR,
-    ("frames", "reply open"): REPAIR,
+    ("protobuf", "OpenReply"): PLACES,
+    ("protobuf", "OpenReply, least"): PLACES,
+    ("frames", "call open"): PLACES,
+    ("frames", "reply open"): PLACES,
+    ("frames", "reply pull"): PROOF,
 }
 """What is written otherwise today, by encoding and message, with the reason; the old bytes are read all the same."""
 

@@ -311,7 +311,12 @@ def _build(cls: type[msgspec.Struct]) -> _Pair:
     assert isinstance(shape, inspect.StructType)
     fields = {field.name: _pair(field.type) for field in shape.fields}
     required = frozenset(field.name for field in shape.fields if field.required)
-    omitted = _defaults(shape) if cls.__struct_config__.omit_defaults else {}
+    later = frozenset(getattr(cls, "LATER", ()))
+    omitted = {
+        name: default
+        for name, default in _defaults(shape).items()
+        if cls.__struct_config__.omit_defaults or name in later
+    }
     tag, tag_field = shape.tag, shape.tag_field or ""
     begin = {tag_field: tag} if tag_field else {}
 
