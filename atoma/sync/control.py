@@ -59,6 +59,7 @@ class SyncControl:
 
         Cancelled before its one local transaction, nothing has changed.
         """
+        self._guard.check()
         history = self._replica.repairs
         history.asked, history.told = "rehearsal" if dry_run else "repair", None
         try:
@@ -72,6 +73,7 @@ class SyncControl:
 
     async def repairs(self) -> Sequence[RepairReport]:
         """The last repairs of this file, oldest first; at most twenty are kept."""
+        self._guard.check()
         return await self._replica.database.inspect(lambda tx: tx.repairs())
 
     def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from atoma.contracts.overlay import LostRow
 from atoma.ports.local import LocalTx
+from atoma.ports.loops import LoopGuard
 from atoma.sync.repair.offers import offer_again
 from atoma.sync.replica import Replica
 
@@ -19,9 +20,11 @@ class LostRows:
 
     def __init__(self, replica: Replica) -> None:
         self._replica = replica
+        self._guard = LoopGuard("replication")
 
     async def entries(self, *, resolved: bool = False) -> Sequence[LostRow]:
         """Open entries, oldest first; resolved ones too when asked for."""
+        self._guard.check()
         found = await self._replica.database.inspect(lambda tx: tx.lost())
         return [entry for entry in found if resolved or not entry.resolution]
 
@@ -31,11 +34,13 @@ class LostRows:
         The hub takes a row unless somebody has written it since the hub was restored; then it comes to the inbox. An entry
         that is resolved already is passed over. Cancelled, nothing has happened, or all of it.
         """
+        self._guard.check()
         await self._replica.apply.apply_writeback(lambda tx: offer_again(tx, entries, self._replica.environment.ids))
         self._replica.push_wake.poke()
 
     async def discard(self, entries: Sequence[LostRow]) -> None:
         """Leave rows as the hub has them; the entries stay listed among the resolved ones."""
+        self._guard.check()
 
         def mark(tx: LocalTx) -> None:
             for entry in entries:

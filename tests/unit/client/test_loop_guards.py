@@ -32,6 +32,7 @@ from atoma import (
 from atoma.client.inbox import ConflictInbox
 from atoma.errors import ClosedError, NotEntered, WrongLoop
 from atoma.runtime import TransactionStore
+from atoma.sync.lost import LostRows
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -57,7 +58,8 @@ NO_LOOP_NEEDED: dict[type, set[str]] = {
     TransactionStore: {"spec"},
     WriteHandle: {"changed", "id", "meta", "state", "value", "version"},
     ConflictInbox: set(),
-    SyncControl: {"inbox", "status"},
+    SyncControl: {"inbox", "lost", "status"},
+    LostRows: set(),
     Hub: {"admits_loopback", "authenticate", "calls", "identity", "limits", "schema", "service"},
 }
 """What only looks, or makes something that is guarded itself; a hub's ``authenticate`` waits for the verifier alone."""
@@ -129,8 +131,20 @@ class Opened:
                 "resume": lambda: sync.resume(),
                 "sync_once": lambda: sync.sync_once(),
                 "wait_idle": lambda: sync.wait_idle(),
+                "repair": lambda: sync.repair(),
+                "repairs": lambda: sync.repairs(),
             },
-            Hub: {"compact": lambda: self.hub.compact(), "new_epoch": lambda: self.hub.new_epoch()},
+            LostRows: {
+                "entries": lambda: sync.lost.entries(),
+                "offer": lambda: sync.lost.offer([]),
+                "discard": lambda: sync.lost.discard([]),
+            },
+            Hub: {
+                "compact": lambda: self.hub.compact(),
+                "new_epoch": lambda: self.hub.new_epoch(),
+                "epochs": lambda: self.hub.epochs(),
+                "allow_deletes": lambda: self.hub.allow_deletes(b""),
+            },
         }
 
     def every(self) -> Iterator[tuple[str, Callable[[], object]]]:

@@ -311,7 +311,7 @@ def _build(cls: type[msgspec.Struct]) -> _Pair:
     assert isinstance(shape, inspect.StructType)
     fields = {field.name: _pair(field.type) for field in shape.fields}
     required = frozenset(field.name for field in shape.fields if field.required)
-    later = frozenset(getattr(cls, "LATER", ()))
+    later = cast("tuple[str, ...]", getattr(cls, "LATER", ()))
     omitted = {
         name: default
         for name, default in _defaults(shape).items()
