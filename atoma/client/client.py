@@ -106,7 +106,10 @@ class Client:
         return ConflictInbox(self.sync.inbox, self._runtime)
 
     def topology(self) -> Topology:
-        """Nodes, policies (available or not, and why), the policy of each store, breakers and queues as they are."""
+        """What this client is made of, each part with its owner; breakers and queues as they are.
+
+        Nodes, policies (available or not, and why), transports and ports; the policy and the durability of each store.
+        """
         return self._kernel.topology()
 
     @property
@@ -130,10 +133,6 @@ class Client:
         if policy is None and format != "text":
             raise ConfigurationError(f"{format} shows one policy: name it, explain('local-first', format={format!r})")
         return self._kernel.explain(policy, format)
-
-    def owner(self, kind: str, name: str) -> str:
-        """Id of the plugin that registered the ``node``, ``policy``, ``transport`` or ``port`` of that name."""
-        return self._planes.owners.get(f"{kind} {name}", "")
 
     def listen(self, listener: Listener) -> Undo:
         """Hear kernel and sync events; call what is returned to stop."""
@@ -254,6 +253,7 @@ def _assemble(
         writer=database,
         synced=synced,
         default=policy,
+        owners=dict(planes.owners),
         detached=writeback,
     )
     if isinstance(database, CommitFeed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar, cast
 
 import trio
@@ -11,8 +12,9 @@ from atoma.contracts.events import Event
 from atoma.contracts.policy import Combinator, Policy
 from atoma.errors import PluginError
 from atoma.kernel.events import EventDispatch
-from atoma.plugins import Listener, Node, Undo
-from atoma.ports import Environment, MergingNode, PortKey, QueryNode, Staging, Transport, WriteNode
+from atoma.kernel.policy import REMOTE_PREFIX
+from atoma.plugins import Listener, Node, TransportAdapter, Undo
+from atoma.ports import SYNC_LINK, Environment, MergingNode, PortKey, QueryNode, Staging, Transport, WriteNode
 from atoma.schema import Schema
 
 T = TypeVar("T")
@@ -91,9 +93,21 @@ class Planes:
             raise PluginError(f"policy {policy.name!r} needs a name, and a way to query or to write")
         return self._add(self.policies, "policy", policy.name, policy)
 
-    def register_transport(self, transport: Transport) -> Undo:
-        """Add a transport."""
-        return self._add(self.transports, "transport", transport.name, transport)
+    def register_transport(self, transport: Transport, adapter: TransportAdapter, *, link: bool = True) -> Undo:
+        """Add a transport with the node and the link that ``adapter`` makes of it."""
+        if not is_a(transport, Transport):
+            raise PluginError(f"plugin {self.owner!r}: {transport!r} is no Transport: it needs a name and connect()")
+        parts = adapter(transport, self._nursery, self._environment.random)
+        undo = [self._undone_once(parts.close)]
+        try:
+            undo.append(self._add(self.transports, "transport", transport.name, transport))
+            undo.append(self.register_node(f"{REMOTE_PREFIX}{transport.name}", parts.node))
+            if link:
+                undo.append(self.provide(SYNC_LINK, parts.link))
+        except PluginError:
+            _all(undo)()
+            raise
+        return _all(undo)
 
     def register_listener(self, listener: Listener) -> Undo:
         """Hear every event."""
@@ -145,3 +159,13 @@ class Planes:
             del table[name]
 
         return self._undone_once(undo)
+
+
+def _all(undo: Sequence[Undo]) -> Undo:
+    """Each of ``undo``, the last one first."""
+
+    def everything() -> None:
+        for one in reversed(undo):
+            one()
+
+    return everything

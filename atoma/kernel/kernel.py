@@ -73,6 +73,7 @@ class ExecutionKernel:
         synced: Stores that replicate.
         default: Policy of requests and stores that name none; None is ``direct-local``, and ``sync-queue`` for stores
             that replicate.
+        owners: Who registered what, as ``topology()`` shows it: kind and name, as ``node local-query`` → plugin id.
         detached: Gets what detached steps bring; None drops it.
         limits: Bounds.
 
@@ -92,12 +93,14 @@ class ExecutionKernel:
         writer: AtomicWriter | None = None,
         synced: frozenset[str] = frozenset(),
         default: str | None = None,
+        owners: Mapping[str, str] = _NOTHING,
         detached: DetachedResults | None = None,
         limits: KernelLimits = KernelLimits(),  # noqa: B008 - frozen
     ) -> None:
         every: dict[str, Node | MergeNode] = {"merge": MergeNode(), **nodes}
         self._schema = schema
         self._default = default or DEFAULT
+        self._owners = owners
         self._stores = policies_of_stores(schema, default, synced)
         self._events = events
         self._now = environment.clock
@@ -269,6 +272,7 @@ class ExecutionKernel:
         policies = tuple(
             PolicyInfo(
                 policy.name,
+                self._owner("policy", policy.name),
                 self.policies.unavailable(policy.name),
                 explain(policy.query) if policy.query is not None else "",
                 explain(policy.write) if policy.write is not None else "",
@@ -278,13 +282,21 @@ class ExecutionKernel:
         writer = self._parts.writer
         return Topology(
             default=self._default,
-            nodes=tuple(node_info(id, node) for id, node in sorted(self._parts.nodes.items())),
+            nodes=tuple(node_info(id, node, self._owner("node", id)) for id, node in sorted(self._parts.nodes.items())),
             policies=policies,
             stores=dict(self._stores),
             synced=self._parts.synced,
             durability={} if writer is None else {store: writer.durability_of([store]) for store in self._stores},
+            transports=self._owned("transport"),
+            ports=self._owned("port"),
             guards=self.guards(),
         )
+
+    def _owner(self, kind: str, name: str) -> str:
+        return self._owners.get(f"{kind} {name}", "kernel")
+
+    def _owned(self, kind: str) -> dict[str, str]:
+        return {name.removeprefix(f"{kind} "): id for name, id in self._owners.items() if name.startswith(f"{kind} ")}
 
     def explain(self, policy: str | None = None, form: Form = "text") -> str:
         """Draw one policy, or all of them as text, each with why it cannot be selected.

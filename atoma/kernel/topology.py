@@ -298,7 +298,7 @@ def node_roles(node: object) -> tuple[str, ...]:
     return tuple(role for role, kind in kinds if isinstance(node, kind))
 
 
-def node_info(id: str, node: object) -> NodeInfo:
+def node_info(id: str, node: object, owner: str) -> NodeInfo:
     """The node as ``topology()`` shows it."""
     database = node.database if isinstance(node, Staging) else ""
-    return NodeInfo(id, node_roles(node), remote_of(id, node) is True, database)
+    return NodeInfo(id, node_roles(node), remote_of(id, node) is True, owner, database)

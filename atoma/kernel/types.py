@@ -68,12 +68,14 @@ class NodeInfo:
         id: Its id.
         roles: What it can do: ``query``, ``write``, ``stage``, ``merge``.
         remote: Whether it says that it reaches another machine.
+        owner: Id of the plugin that registered it; ``kernel`` for what is always there.
         database: The database it stages into, ``""`` when it stages into none.
     """
 
     id: str
     roles: tuple[str, ...]
     remote: bool
+    owner: str
     database: str = ""
 
 
@@ -83,12 +85,14 @@ class PolicyInfo:
 
     Attributes:
         name: Its name.
+        owner: Id of the plugin that registered it; ``kernel`` for the ready-made ones.
         unavailable: Why it cannot be selected (``needs …``), ``""`` when it can.
         query: Its query graph as text, ``""`` when it has none.
         write: Its write graph as text, ``""`` when it has none.
     """
 
     name: str
+    owner: str
     unavailable: str
     query: str
     write: str
@@ -127,6 +131,8 @@ class Topology:
         synced: Stores that replicate.
         durability: Store name → what a write of its own on this device survives when the call names nothing; empty
             without a local database.
+        transports: Transport name → id of the plugin that registered it.
+        ports: Port name → id of the plugin that offers it; ``client`` for what the client itself does.
         guards: Breakers and bulkheads of the available policies, as they are now.
     """
 
@@ -136,6 +142,8 @@ class Topology:
     stores: dict[str, str]
     synced: frozenset[str]
     durability: dict[str, Durability]
+    transports: dict[str, str]
+    ports: dict[str, str]
     guards: tuple[GuardInfo, ...] = ()
 
 

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
-from atoma.plugins.context import Listener, Node, Plugin, PluginContext, Replicating, Undo
+from atoma.plugins.context import (
+    Listener,
+    Node,
+    Plugin,
+    PluginContext,
+    RemoteParts,
+    Replicating,
+    TransportAdapter,
+    Undo,
+)
 
-__all__ = ["Listener", "Node", "Plugin", "PluginContext", "Replicating", "Undo"]
+__all__ = ["Listener", "Node", "Plugin", "PluginContext", "RemoteParts", "Replicating", "TransportAdapter", "Undo"]

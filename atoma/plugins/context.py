@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from random import Random
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import trio
 
 from atoma.contracts.events import Event
 from atoma.contracts.policy import Policy
-from atoma.ports import Environment, MergingNode, PortKey, QueryNode, Staging, Transport, WriteNode
+from atoma.ports import Environment, MergingNode, PortKey, QueryNode, Staging, SyncLink, Transport, WriteNode
 from atoma.schema import Schema
 
 T = TypeVar("T")
@@ -18,6 +20,35 @@ T = TypeVar("T")
 Undo: TypeAlias = Callable[[], None]
 Node: TypeAlias = QueryNode | WriteNode | Staging | MergingNode
 Listener: TypeAlias = Callable[[Event], None]
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteParts:
+    """What a client gets out of a transport.
+
+    Attributes:
+        node: Answers queries and carries writes out at the other side, over one connection that all requests share.
+        link: Connects for sync, each time anew.
+        close: Lets the shared connection go; further requests are refused.
+    """
+
+    node: Node
+    link: SyncLink
+    close: Callable[[], None]
+
+
+class TransportAdapter(Protocol):
+    """Knows the protocol that a transport carries; ``atoma_transports.remote.adapt`` is one."""
+
+    def __call__(self, transport: Transport, nursery: trio.Nursery, random: Random) -> RemoteParts:
+        """Make the parts; nothing is connected before the first request.
+
+        Args:
+            transport: Makes the connections.
+            nursery: Where the shared connection is kept.
+            random: For the waits between attempts to connect.
+        """
+        ...
 
 
 class PluginContext(Protocol):
@@ -61,8 +92,22 @@ class PluginContext(Protocol):
         """Add a policy. Raises :class:`PluginError` when the name is taken, or it is none."""
         ...
 
-    def register_transport(self, transport: Transport) -> Undo:
-        """Add a transport. Raises :class:`PluginError` when the name is taken."""
+    def register_transport(self, transport: Transport, adapter: TransportAdapter, *, link: bool = True) -> Undo:
+        """Add a transport, and build what it is good for: node, policies, and the way to the hub for sync.
+
+        The node is called ``remote-<name>``, so that there is a policy ``direct-<name>``; ``direct-remote``,
+        ``local-first``, ``remote-first`` and ``hybrid`` use it where it is the client's only remote. Node and link belong
+        to the plugin, and are taken back with the transport.
+
+        Args:
+            transport: Makes connections.
+            adapter: Knows what is spoken over them; ``atoma_transports.remote.adapt`` speaks with a hub.
+            link: Whether this is the hub to sync with. Then the plugin's ``provides`` has to name ``SYNC_LINK``, so
+                that ``Sync`` is set up after it.
+
+        Raises:
+            PluginError: The name is taken, a client has two hubs to sync with, or it is no transport.
+        """
         ...
 
     def register_listener(self, listener: Listener) -> Undo:

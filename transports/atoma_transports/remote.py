@@ -1,10 +1,10 @@
-"""The plugin that makes a transport usable: a node for policies and a link for sync."""
+"""What makes a transport usable: a node for policies and a link for sync; and the plugin that registers one."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
 
@@ -29,7 +29,7 @@ from atoma.errors import (
     RemoteError,
     TransportError,
 )
-from atoma.plugins import PluginContext
+from atoma.plugins import PluginContext, RemoteParts
 from atoma.ports import SYNC_LINK, Channel, PortKey, SyncService, Transport
 from atoma_transports.adapters import ServiceProxy
 
@@ -78,15 +78,18 @@ class Remote:
 
     @asynccontextmanager
     async def open(self, context: PluginContext) -> AsyncGenerator[None]:
-        """Register transport, node and link. Nothing is connected before the first request."""
-        shared = SharedChannel(self._transport, context.nursery, context.environment.random)
-        with ExitStack() as registered:
-            registered.callback(shared.close)
-            registered.callback(context.register_transport(self._transport))
-            registered.callback(context.register_node(self.id, RemoteNode(shared)))
-            if self._link:
-                registered.callback(context.provide(SYNC_LINK, TransportLink(self._transport)))
+        """Register the transport. Nothing is connected before the first request."""
+        take_back = context.register_transport(self._transport, adapt, link=self._link)
+        try:
             yield
+        finally:
+            take_back()
+
+
+def adapt(transport: Transport, nursery: trio.Nursery, random: Random) -> RemoteParts:
+    """What a client gets of a transport over which a hub is spoken with: for ``context.register_transport``."""
+    shared = SharedChannel(transport, nursery, random)
+    return RemoteParts(RemoteNode(shared), TransportLink(transport), shared.close)
 
 
 class TransportLink:
@@ -192,7 +195,7 @@ class SharedChannel:
 
     async def _connected(self) -> tuple[_Connection, Channel]:
         if self._closed:
-            raise ConnectFailed("the client is closing")
+            raise ConnectFailed("the transport was taken back, as at the closing of its client")
         connection = self._current
         if connection is None:
             wait_s = self._next_attempt - trio.current_time()

@@ -64,6 +64,20 @@ PLANTS: Final[tuple[Plant, ...]] = (
         why="registrations are taken back in the order in which they were made",
     ),
     Plant(
+        "A54",
+        "atoma.client.context:Planes.register_transport",
+        'undo.append(self.register_node(f"{REMOTE_PREFIX}{transport.name}", parts.node))',
+        "pass",
+        why="a registered transport gives no node",
+    ),
+    Plant(
+        "A54",
+        "atoma.client.context:Planes.register_transport",
+        "return _all(undo)",
+        "return undo[1]",
+        why="a transport that is taken back leaves its node behind",
+    ),
+    Plant(
         "A55",
         "atoma.client.ordering",
         'RETIRED = ("operations",)',

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -14,14 +15,14 @@ import trio.testing
 
 from atoma import AllowLoopback, Client, Query, Schema, StoreSpec, Sync, open_client, open_hub
 from atoma.errors import ConnectFailed
-from atoma.plugins import Plugin
-from atoma.ports import Channel, Peer, ServiceHost, Transport, seeded_environment
+from atoma.plugins import Plugin, PluginContext
+from atoma.ports import SYNC_LINK, Channel, Peer, PortKey, ServiceHost, Transport, seeded_environment
 from atoma.testing.cable import Direction
 from atoma.testing.conformance import TRANSPORT_CHECKS, Ground, HookedHost, check_promise
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.adapters import ChannelLimits, MessagePipe, open_channel
-from atoma_transports.remote import Remote
+from atoma_transports.remote import adapt
 from atoma_transports.serving import serve_pipe
 
 pytestmark = pytest.mark.virtual_time
@@ -180,12 +181,27 @@ async def nothing(*_told: str) -> None:
     pass
 
 
+@dataclass
+class PigeonHouse:
+    """The plugin that brings the pigeons: registering the transport is all that it does."""
+
+    transport: Transport
+    id: str = "pigeon-house"
+    provides: Sequence[PortKey[Any]] = (SYNC_LINK,)
+    needs: Sequence[PortKey[Any]] = ()
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        context.register_transport(self.transport, adapt)
+        yield
+
+
 async def test_it_carries_crud_and_sync(tmp_path: Path) -> None:
     loft = Loft(ChannelLimits())
 
     def client_of(number: int, policy: str) -> AbstractAsyncContextManager[Client]:
         engine = SQLiteEngine(tmp_path / f"{number}.db")
-        plugins: list[Plugin] = [LocalExecution(engine), Remote(PigeonTransport(loft, "any", ChannelLimits()))]
+        plugins: list[Plugin] = [LocalExecution(engine), PigeonHouse(PigeonTransport(loft, "any", ChannelLimits()))]
         if policy == "sync-queue":
             plugins.append(Sync(stores=[CARDS]))
         return open_client(SCHEMA, plugins=plugins, policy=policy, environment=seeded_environment(number))

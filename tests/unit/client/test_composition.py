@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import trio
 
-from atoma import Client, Schema, StoreSpec, Sync, new_id, open_client
+from atoma import AllowLoopback, Client, Schema, StoreSpec, Sync, new_id, open_client, open_hub
 from atoma.client.context import Planes
 from atoma.contracts.events import Event, QueryFinished, WriteSettled
 from atoma.contracts.execution import QueryRequest, QueryResult
@@ -21,11 +21,11 @@ from atoma.contracts.policy import Policy
 from atoma.errors import PluginError, UnknownPolicy
 from atoma.kernel import direct_local, merge, node
 from atoma.plugins import Plugin, PluginContext
-from atoma.ports import LOCAL_DATABASE, Channel, PortKey
+from atoma.ports import LOCAL_DATABASE, SYNC_LINK, Channel, PortKey, Transport
 from atoma_stores.local import LocalExecution, LocalQueryNode
-from atoma_stores.sqlite import SQLiteEngine
+from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
-from atoma_transports.remote import Remote
+from atoma_transports.remote import Remote, adapt
 
 GOLDEN = Path(__file__).with_name("topology.txt")
 
@@ -54,8 +54,9 @@ def dump(client: Client) -> str:
     topology = client.topology()
     lines = [f"default: {topology.default}", f"synced: {', '.join(sorted(topology.synced)) or 'none'}"]
     for info in topology.nodes:
-        owner = client.owner("node", info.id) or "kernel"
-        lines.append(f"node {info.id}: {', '.join(info.roles)}{' remote' if info.remote else ''}, of {owner}")
+        lines.append(f"node {info.id}: {', '.join(info.roles)}{' remote' if info.remote else ''}, of {info.owner}")
+    lines += [f"transport {name}, of {owner}" for name, owner in topology.transports.items()]
+    lines += [f"port {name}, of {owner}" for name, owner in topology.ports.items()]
     lines += [f"store {name}: {policy}, {topology.durability[name]}" for name, policy in topology.stores.items()]
     return "\n".join([*lines, "", client.explain(), ""])
 
@@ -92,8 +93,9 @@ async def test_sync_registers_its_outbox_and_touches_no_policy() -> None:
     for plugins in variants:
         synced = len(plugins) == 3
         async with open_client(SCHEMA, plugins=plugins, policy="sync-queue" if synced else "direct-local") as client:
-            nodes = {(node.id, client.owner("node", node.id)) for node in client.topology().nodes}
-            clients.append((nodes, {policy.name: client.owner("policy", policy.name) for policy in client.policies}))
+            topology = client.topology()
+            nodes = {(node.id, node.owner) for node in topology.nodes}
+            clients.append((nodes, {policy.name: policy.owner for policy in topology.policies}))
             policies.append(client.policies)
     (before, owners), (after, owners_after) = clients
     assert after - before == {("outbox", "sync")}
@@ -148,7 +150,7 @@ class Registering:
     @asynccontextmanager
     async def open(self, context: PluginContext) -> AsyncGenerator[None]:
         self.context = context
-        context.register_transport(Pigeons())
+        context.register_transport(Pigeons(), adapt)
         if self.fail:
             raise PluginError("set-up failed")
         yield
@@ -156,16 +158,88 @@ class Registering:
 
 def tables(plugin: Registering) -> list[dict[str, Any]]:
     assert isinstance(plugin.context, Planes)
-    return [plugin.context.nodes, plugin.context.policies, dict(plugin.context.transports)]
+    planes = plugin.context
+    link = planes.find(SYNC_LINK)
+    return [planes.nodes, planes.policies, dict(planes.transports), {} if link is None else {"link": link}]
 
 
-async def test_a_plugin_with_a_transport_alone_works_and_is_taken_back() -> None:
+@dataclass
+class Bringing:
+    """A plugin that brings a transport, and nothing else."""
+
+    transport: Transport
+    link: bool = True
+    id: str = "pigeon-house"
+    needs: Sequence[PortKey[Any]] = ()
+
+    @property
+    def provides(self) -> Sequence[PortKey[Any]]:
+        return (SYNC_LINK,) if self.link else ()
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        self.context = context
+        context.register_transport(self.transport, adapt, link=self.link)
+        yield
+
+
+async def test_a_plugin_with_a_transport_alone_brings_node_policies_and_link() -> None:
+    """A54: what it registers is a remote like those that come with Atoma; topology() shows whose it is."""
+    network = MemoryNetwork()
+    plugin = Bringing(MemoryTransport(network))
+    async with (
+        open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback()) as hub,
+        network.listen(hub),
+        open_client(SCHEMA, plugins=[local(), plugin, Sync(stores=[NOTES])]) as client,
+    ):
+        topology = client.topology()
+        assert topology.transports == {"memory": "pigeon-house"}
+        assert topology.ports["sync-link"] == "pigeon-house"
+        (remote_node,) = [node for node in topology.nodes if node.id == "remote-memory"]
+        assert (remote_node.owner, remote_node.remote, remote_node.roles) == ("pigeon-house", True, ("query", "write"))
+        now_open = {policy.name for policy in topology.policies if not policy.unavailable}
+        assert now_open >= {"direct-remote", "direct-memory", "local-first", "remote-first", "hybrid", "sync-queue"}
+        drafts = client.store(DRAFTS)
+        await drafts.insert(Note(id="d", text="there"), policy="direct-memory", confirm="strict")
+        for policy in ("direct-remote", "remote-first", "hybrid"):
+            page = await drafts.query(policy=policy)
+            assert [note.text for note in page] == ["there"]
+            assert "remote-memory" in [step.node for step in page.meta.path]
+        with trio.fail_after(30):
+            handle = await client.store(NOTES).insert(Note(id="n", text="synced"))
+            assert await handle.accepted() > 0
+            await client.sync.wait_idle()
+    assert isinstance(plugin.context, Planes)
+    assert (plugin.context.nodes, plugin.context.transports, plugin.context.find(SYNC_LINK)) == ({}, {}, None)
+
+
+async def test_what_a_transport_brought_is_taken_back_with_it() -> None:
     plugin = Registering("pigeon-house")
     async with open_client(SCHEMA, plugins=[plugin, local()]) as client:
-        assert client.owner("transport", "pigeons") == "pigeon-house"
+        planes = plugin.context
+        assert isinstance(planes, Planes)
+        assert planes.find(SYNC_LINK) is not None, "Registering brings the pigeons"
+        undo = planes.register_transport(Doves(), adapt, link=False)
+        assert {"remote-pigeons", "remote-doves"} <= planes.nodes.keys()
+        undo()
+        assert "remote-doves" not in planes.nodes
+        assert planes.transports.keys() == {"pigeons"}
         await client.store(NOTES).insert(Note(text="x"))
-        assert set(tables(plugin)[0]) == {"local-query", "local-write"}
-    assert tables(plugin) == [{}, {}, {}], "every registration was undone"
+    assert tables(plugin) == [{}, {}, {}, {}], "every registration was undone"
+
+
+async def test_a_second_hub_to_sync_with_is_refused_and_leaves_nothing() -> None:
+    plugin = Registering("pigeon-house")
+    async with open_client(SCHEMA, plugins=[plugin, local()]):
+        planes = plugin.context
+        assert isinstance(planes, Planes)
+        before = [dict(table) for table in tables(plugin)]
+        with pytest.raises(PluginError, match="sync-link"):
+            planes.register_transport(Doves(), adapt)
+        assert tables(plugin) == before
+        with pytest.raises(PluginError, match="is no Transport"):
+            planes.register_transport("doves", adapt)  # type: ignore[arg-type]  # it is the point
+        assert tables(plugin) == before
 
 
 async def test_a_failed_set_up_takes_every_registration_back() -> None:
@@ -173,7 +247,7 @@ async def test_a_failed_set_up_takes_every_registration_back() -> None:
     with pytest.raises(PluginError, match="set-up failed"):
         async with open_client(SCHEMA, plugins=[local(), plugin]):
             raise AssertionError("it opened")
-    assert tables(plugin) == [{}, {}, {}]
+    assert tables(plugin) == [{}, {}, {}, {}]
     assert trio.lowlevel.current_statistics().tasks_living <= 3
 
 
@@ -213,7 +287,7 @@ async def test_a_merge_node_of_a_users_own_joins(id: str) -> None:
     async with open_client(SCHEMA, plugins=[local(), Registers(policy, **{id: Newest()})]) as client:
         await client.store(NOTES).insert_many([Note(id="1", text="a"), Note(id="2", text="b")])
         assert [note.id for note in await client.store(NOTES).query(policy="joined")] == ["1"]
-        assert client.owner("node", id) == "registers"
+        assert {info.id: info.owner for info in client.topology().nodes}[id] == "registers"
 
 
 @pytest.mark.parametrize("wrong", [direct_local, node("local-query"), "direct-local"])
@@ -238,7 +312,7 @@ async def test_registrations_are_taken_back_the_last_one_first() -> None:
         assert isinstance(planes, Planes)
         planes.transports, planes.policies = Noting(planes.transports), Noting(planes.policies)
         planes.register_policy(Policy("by-dove", node("local-query"), node("local-write")))
-        planes.register_transport(Doves())
+        planes.register_transport(Doves(), adapt, link=False)
     assert taken_back == ["doves", "by-dove"]
 
 
@@ -250,7 +324,7 @@ async def test_no_plane_takes_a_name_twice(kind: str) -> None:
         register: dict[str, Callable[[], object]] = {
             "node": lambda: planes.register_node("local-query", LocalQueryNode(planes.require(LOCAL_DATABASE))),
             "policy": lambda: planes.register_policy(Policy("mine", node("local-query"), None)),
-            "transport": lambda: planes.register_transport(Pigeons()),
+            "transport": lambda: planes.register_transport(Pigeons(), adapt, link=False),
         }
         planes = plugin.context
         if kind == "policy":
@@ -266,7 +340,7 @@ async def test_what_is_taken_back_early_is_forgotten() -> None:
     async with open_client(SCHEMA, plugins=[local(), plugin]) as client:
         planes = plugin.context
         assert isinstance(planes, Planes)
-        undo = planes.register_transport(Doves())
+        undo = planes.register_transport(Doves(), adapt, link=False)
         assert set(planes.transports) == {"pigeons", "doves"}
         undo()
         undo()

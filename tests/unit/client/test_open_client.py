@@ -99,7 +99,14 @@ async def test_exactly_what_is_listed_is_there_with_its_owner() -> None:
         topology = client.topology()
         assert topology.default == "direct-local"
         assert {info.id for info in topology.nodes} == {"local-query", "local-write", "merge"}
-        assert client.owner("node", "local-query") == "local"
+        assert {info.id: info.owner for info in topology.nodes} == {
+            "local-query": "local",
+            "local-write": "local",
+            "merge": "kernel",
+        }
+        assert {info.owner for info in topology.policies} == {"kernel"}
+        assert topology.transports == {}
+        assert topology.ports == {"local-database": "local", "live-queries": "local", "apply": "client"}
         assert "direct-local" in client.explain("direct-local")
 
 
@@ -109,7 +116,7 @@ async def test_a_plugin_with_one_face_works(face: str) -> None:
     async with open_client(SCHEMA, plugins=[extra, local()]) as client:
         await client.store(NOTES).insert(Note(text="x"), policy="mine" if face == "policy" else None)
         if face == "node":
-            assert client.owner("node", "always-empty") == "extra"
+            assert {info.id: info.owner for info in client.topology().nodes}["always-empty"] == "extra"
     if face == "events":
         assert [event for event in extra.heard if isinstance(event, WriteSettled)]
     else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -12,7 +12,7 @@ import pytest
 import trio
 import trio.testing
 
-from atoma.contracts.events import Event
+from atoma.client.context import Planes
 from atoma.contracts.execution import (
     OperationContext,
     QueryRequest,
@@ -23,7 +23,6 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
-from atoma.contracts.policy import Policy
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import (
     OpenReply,
@@ -31,9 +30,9 @@ from atoma.contracts.sync import (
 )
 from atoma.contracts.values import StoredRow
 from atoma.errors import AuthenticationError, ChannelBroken, ConnectFailed, PluginError
-from atoma.plugins import Node
-from atoma.ports import SYNC_LINK, Channel, Environment, Peer, PortKey, Principal, SyncLink, Transport
-from atoma.schema import Schema
+from atoma.kernel import EventDispatch
+from atoma.ports import SYNC_LINK, Channel, Environment, Peer, Principal, SyncLink
+from atoma.schema import Schema, StoreSpec
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
 from tests.unit.transports.kit import Unasked
@@ -73,54 +72,20 @@ class Host(Unasked):
         return WriteResult("confirmed", tuple(WriteItemResult(entry.id, True) for entry in request.entries))
 
 
-@dataclass
-class Context:
-    """The planes of a client, as far as a plugin sees them."""
+@dataclass(frozen=True)
+class Row:
+    id: str
 
-    nursery: trio.Nursery
-    nodes: dict[str, Node] = field(default_factory=dict)
-    transports: dict[str, Transport] = field(default_factory=dict)
-    ports: dict[str, object] = field(default_factory=dict)
-    environment: Environment = field(default_factory=Environment)
-    synced_stores: frozenset[str] = frozenset()
-    ready: trio.Event = field(default_factory=trio.Event)
 
-    @property
-    def schema(self) -> Schema:
-        raise NotImplementedError
-
-    def _add(self, table: dict[str, T], name: str, value: T) -> Callable[[], None]:
-        if name in table:
-            raise PluginError(f"{name} is taken")
-        table[name] = value
-        return lambda: table.__delitem__(name)
-
-    def register_node(self, id: str, node: Node) -> Callable[[], None]:
-        return self._add(self.nodes, id, node)
-
-    def register_transport(self, transport: Transport) -> Callable[[], None]:
-        return self._add(self.transports, transport.name, transport)
-
-    def register_policy(self, policy: Policy) -> Callable[[], None]:
-        raise NotImplementedError
-
-    def register_listener(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        raise NotImplementedError
-
-    def emit(self, event: Event) -> None:
-        raise NotImplementedError
-
-    def provide(self, port: PortKey[T], implementation: T) -> Callable[[], None]:
-        return self._add(self.ports, port.name, implementation)
-
-    def require(self, port: PortKey[T]) -> T:
-        raise NotImplementedError
+def planes(nursery: trio.Nursery) -> Planes:
+    """What the plugins of a client register with."""
+    return Planes(Schema(StoreSpec("s", Row)), Environment(), nursery, frozenset(), EventDispatch())
 
 
 class Asking:
     """The remote node under test."""
 
-    def __init__(self, context: Context, id: str = "remote-memory") -> None:
+    def __init__(self, context: Planes, id: str = "remote-memory") -> None:
         self.node = context.nodes[id]
 
     async def query(self) -> QueryResult:
@@ -133,10 +98,10 @@ class Asking:
 
 
 @asynccontextmanager
-async def opened(token: str = "t") -> AsyncGenerator[tuple[Host, MemoryNetwork, Context, Asking]]:
+async def opened(token: str = "t") -> AsyncGenerator[tuple[Host, MemoryNetwork, Planes, Asking]]:
     host, network = Host(), MemoryNetwork()
     async with trio.open_nursery() as nursery, network.listen(host):
-        context = Context(nursery)
+        context = planes(nursery)
         async with Remote(MemoryTransport(network, token=token)).open(context):
             yield host, network, context, Asking(context)
         nursery.cancel_scope.cancel()
@@ -145,9 +110,9 @@ async def opened(token: str = "t") -> AsyncGenerator[tuple[Host, MemoryNetwork, 
 async def test_it_registers_itself_and_takes_everything_back() -> None:
     async with opened() as (host, _, context, _):
         assert (list(context.nodes), list(context.transports)) == (["remote-memory"], ["memory"])
-        assert list(context.ports) == [SYNC_LINK.name]
+        assert context.find(SYNC_LINK) is not None
         assert host.connections == 0  # nothing is connected before the first request
-    assert (context.nodes, context.transports, context.ports) == ({}, {}, {})
+    assert (context.nodes, context.transports, context.find(SYNC_LINK)) == ({}, {}, None)
 
 
 async def test_many_first_requests_share_one_connection() -> None:
@@ -239,7 +204,7 @@ async def test_a_caller_who_leaves_does_not_spoil_the_connection_for_others() ->
 async def test_a_sync_session_has_a_connection_of_its_own() -> None:
     async with opened() as (host, network, context, asking):
         await asking.query()
-        link = context.ports[SYNC_LINK.name]
+        link = context.require(SYNC_LINK)
         assert isinstance(link, SyncLink)
         async with link.connect() as service:
             assert (await service.open(OpenRequest(b"c", 1, 1, b"", ()))).principal == "alice"
@@ -252,7 +217,7 @@ async def test_a_sync_session_has_a_connection_of_its_own() -> None:
 async def test_several_remotes_live_side_by_side_and_one_is_the_link() -> None:
     host, network = Host(), MemoryNetwork()
     async with trio.open_nursery() as nursery, network.listen(host):
-        context = Context(nursery)
+        context = planes(nursery)
         first = Remote(MemoryTransport(network, token="t"))
         second = Remote(MemoryTransport(network, token="t", name="backup"), link=False)
         assert (list(first.provides), list(second.provides)) == ([SYNC_LINK], [])
@@ -278,7 +243,7 @@ async def test_a_transport_that_hangs_is_given_up() -> None:
             yield
 
     async with trio.open_nursery() as nursery:
-        context = Context(nursery)
+        context = planes(nursery)
         async with Remote(Hanging()).open(context):
             began = trio.current_time()
             with pytest.raises(ConnectFailed):
@@ -301,7 +266,7 @@ async def test_a_hub_that_is_down_is_not_stormed_and_callers_are_told_at_once() 
                 yield channel
 
     async with trio.open_nursery() as nursery:
-        context = Context(nursery)
+        context = planes(nursery)
         async with Remote(Counting()).open(context):
             asking = Asking(context)
             began = trio.current_time()
