@@ -444,7 +444,8 @@ async def test_a_reader_changes_nothing(transport: str) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("token", ["", "token-wrong", "token-expired"], ids=["none", "wrong", "expired"])
-async def test_nobody_in_particular_gets_nothing(transport: str, token: str) -> None:
+async def test_nobody_in_particular_gets_nothing(transport: str, token: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
     wanted = {"AUTH_EXPIRED", "UNAUTHENTICATED"} if token == "token-expired" else {"UNAUTHENTICATED"}
     async with open_world(TenantRules()) as hub, open_wire(hub, transport) as wire:
         before = await everything(hub)
@@ -458,6 +459,8 @@ async def test_nobody_in_particular_gets_nothing(transport: str, token: str) -> 
                 told_of.append(repr((str(error), vars(error))))
             assert code in wanted, (name, code)
             assert leaked(told_of, wire.received) == [], name
+            told_of += [wire.received.decode("latin-1"), caplog.text]
+            assert "token-" not in "".join(told_of), "a token is in no error, answer or log"
         assert await everything(hub) == before
 
 

@@ -1,0 +1,144 @@
+"""What hostile rows and hostile pages can do to who looks at the inspector, in a real browser: nothing."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.browser.conftest import BROWSERS, FLAGS
+from tests.browser.hostile_rows import MARKUP
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+pytestmark = [pytest.mark.xdist_group("machine"), pytest.mark.browser]
+ROOT = Path(__file__).parents[2]
+WRITE = {
+    "idem": "key-of-another-site",
+    "options": {},
+    "ops": [
+        {
+            "index": 0,
+            "name": "insert",
+            "store": "cards",
+            "id": "forged",
+            "scope": "main",
+            "values": {"title": "forged", "board": "main"},
+        }
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    command = [sys.executable, "-m", "tests.browser.hostile_rows", str(tmp_path_factory.mktemp("hostile"))]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process.stdout.readline().strip()
+    process.kill()
+    process.communicate()
+
+
+def ask(address: str, path: str, body: object = None, **fields: str) -> tuple[int, str]:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(
+        f"http://{address}{path}", data, {k.replace("_", "-"): v for k, v in fields.items()}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+
+
+def rows(address: str) -> list[Any]:
+    query = {"ops": [{"index": 0, "name": "query", "store": "cards", "query": {}}]}
+    status, text = ask(address, "/v1/query", query, content_type="application/json")
+    assert status == 200, text
+    return json.loads(text)["results"][0].get("found", {}).get("rows", [])  # type: ignore[no-any-return]
+
+
+def test_markup_is_text_in_every_place_that_shows_it(browser: Browser, address: str) -> None:
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
+    page: Page = context.new_page()
+    page.set_default_timeout(15_000)
+    page.goto(f"http://{address}/inspector")
+    shown: set[str] = set()
+    page.wait_for_function("text => document.body.innerText.includes(text)", arg="title ")
+    for number in range(page.locator("button, [role=tab], summary, tr, select, a[href^='#']").count()):
+        places = page.locator("button, [role=tab], summary, tr, select, a[href^='#']")
+        if number < places.count() and places.nth(number).is_visible():
+            places.nth(number).evaluate("element => element.click()")
+        text = page.evaluate(
+            "document.body.innerText + [...document.querySelectorAll('[title]')].map(e => e.title).join()"
+        )
+        shown |= {word for word in ("title", "policy", "client", "error") if f"{word} {MARKUP}"[:20] in text}
+        assert page.evaluate("window.owned") is None
+        assert page.evaluate("document.querySelectorAll('[onerror], img[src=x], body script:not([src])').length") == 0
+    assert {"title", "policy", "client", "error"} <= shown
+    context.close()
+
+
+@pytest.mark.parametrize("path", ["/inspector", "/api/inspector", "/api/inspector/rows?client=main&store=cards"])
+def test_a_name_that_was_bent_to_this_machine_shows_nothing(path: str, address: str) -> None:
+    assert ask(address, path)[0] == 200
+    status, text = ask(address, path, host="evil.example")
+    assert status == 421
+    assert "onerror" not in text
+
+
+def test_a_browser_at_a_bent_name_sees_nothing(browser: Browser, address: str) -> None:
+    program = next(path for name in BROWSERS if (path := shutil.which(name)))
+    bent = browser.browser_type.launch(
+        executable_path=program, args=[*FLAGS, "--host-resolver-rules=MAP evil.example 127.0.0.1"]
+    )
+    page = bent.new_page()
+    port = address.rpartition(":")[2]
+    answer = page.goto(f"http://evil.example:{port}/inspector")
+    assert answer is not None
+    assert answer.status == 421
+    got = page.evaluate("async () => (await fetch('/api/inspector/rows?client=main&store=cards')).status")
+    assert got == 421
+    bent.close()
+
+
+def test_a_page_of_another_site_writes_nothing_and_reads_nothing(browser: Browser, address: str) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    page.route("http://other.example/*", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
+    page.goto("http://other.example/")
+    sent = """async ([address, body]) => {
+      const send = (headers) => fetch(`http://${address}/v1/write`, {method: 'POST', mode: 'no-cors', headers, body})
+        .then(() => 'sent', () => 'refused');
+      const read = await fetch(`http://${address}/api/inspector/rows?client=main&store=cards`)
+        .then((answer) => answer.text(), () => 'unreadable');
+      return [await send({'content-type': 'text/plain'}), await send({}), read];
+    }"""
+    answers = page.evaluate(sent, [address, json.dumps(WRITE)])
+    assert answers[2] == "unreadable"
+    page.set_content(
+        f"<form method=post enctype=text/plain action='http://{address}/v1/write'>"
+        f"<input name='{json.dumps(WRITE)[:-1]},\"trace_id\":\"' value='\"}}'></form>"
+    )
+    with page.expect_navigation():
+        page.evaluate("document.forms[0].submit()")
+    for fields in (
+        {"origin": "http://other.example"},
+        {"sec_fetch_site": "cross-site"},
+        {"origin": f"http://{address}", "sec_fetch_site": "same-site"},
+    ):  # what a browser adds by itself, had it let the type of JSON pass
+        assert ask(address, "/v1/write", WRITE, content_type="application/json", **fields)[0] == 403, fields
+    assert rows(address) == []
+    context.close()
+    assert ask(address, "/v1/write", WRITE, content_type="application/json")[0] == 200
+    assert len(rows(address)) == 1  # the same write from its own site is done
