@@ -19,7 +19,7 @@ from atoma.ports import Peer, ServiceHost
 from atoma.ports.rate import PAUSE_S, Meter
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import explain, info_of
-from atoma_transports._channel.fairness import Fairness
+from atoma_transports._channel.fairness import Fairness, Share
 from atoma_transports._channel.frames import CLIENT_KINDS, Frame, FrameKind, deadline_of, decode_frame, encode_frame
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.methods import Answer, Served, ServedTable
@@ -85,6 +85,7 @@ class ServerConnection:
         limits: ChannelLimits,
         drain: trio.Event,
         fairness: Fairness,
+        share: Share,
     ) -> None:
         self._pipe = pipe
         self._served = served
@@ -94,6 +95,8 @@ class ServerConnection:
         self._limits = limits
         self._drain = drain
         self._fairness = fairness
+        self._share = share
+        share.admit(session.principal.subject)
         self._running: dict[int, _Running] = {}
         self._tasks = 0  # answers under way; also those given up that are winding down, and those that wait to be sent
         self._idle = trio.lowlevel.ParkingLot()
@@ -265,6 +268,7 @@ class ServerConnection:
         credit = _Credit(min(frame.credit, self._limits.window * 4)) if served.feed is not None else None
         call = _Running(trio.CancelScope(deadline=deadline_of(frame.budget_ms)), credit)
         self._running[frame.id] = call
+        self._share.earned(len(frame.payload))
         self._tasks += 1
         nursery.start_soon(self._answer, frame, call, served)
 
@@ -366,6 +370,7 @@ async def serve_connection(
     drain: trio.Event,
     accept: Callable[[], None],
     fairness: Fairness,
+    share: Share,
 ) -> None:
     """Authenticate and answer one connection until it ends; the pipe is closed at the end.
 
@@ -374,7 +379,7 @@ async def serve_connection(
     try:
         session = await first_session(pipe, host, peer, limits, accept)
         if session is not None:
-            await ServerConnection(pipe, served, host, peer, session, limits, drain, fairness).run()
+            await ServerConnection(pipe, served, host, peer, session, limits, drain, fairness, share).run()
     except LOST:
         pass
     except trio.Cancelled:

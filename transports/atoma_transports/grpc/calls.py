@@ -18,6 +18,7 @@ from atoma.errors import AuthenticationError, ProtocolError, RemoteError, TokenE
 from atoma.ports import Peer
 from atoma.ports.rate import PAUSE_S, Meter
 from atoma_transports._channel.codes import explain
+from atoma_transports._channel.fairness import Share
 from atoma_transports._channel.methods import Answer
 from atoma_transports._channel.outgoing import Held
 from atoma_transports._channel.requests import MESSAGEPACK, in_turns, size_max
@@ -55,13 +56,15 @@ class SyncCalls:
     Args:
         hosting: The host, its bounds, and where the connection comes from.
         meter: What the caller has sent, if that is counted.
+        share: What reading the connection may take.
     """
 
-    def __init__(self, hosting: Hosting, meter: Meter | None = None) -> None:
+    def __init__(self, hosting: Hosting, meter: Meter | None = None, share: Share | None = None) -> None:
         self._hosting = hosting
         self._limits = hosting.limits
         self._admission = Admission(hosting.host, hosting.place)
         self._meter = meter
+        self._share = share or Share(hosting.fairness)
         self._held = Held(hosting.limits.queue_bytes)
         self._refused = 0
         self._streams: set[_Stream] = set()
@@ -168,6 +171,8 @@ class SyncCalls:
                 self._hosting.place.dismiss()
             raise
         self._refused = 0
+        self._share.admit(admitted.principal.subject)
+        self._share.earned(0)
         if self._meter is not None and (debt_s := self._meter.debt_s()) > PAUSE_S:
             text = f"more than {self._limits.bytes_per_s} bytes a second on one connection"
             raise RemoteError(text, remote_code="RATE_LIMITED", retry_after_s=debt_s)

@@ -8,6 +8,7 @@ import trio
 
 from atoma.ports.rate import Meter
 from atoma.ports.tasks import open_tasks
+from atoma_transports._channel.fairness import Share
 from atoma_transports._channel.rate import MeteredStream
 from atoma_transports.grpc._driver.server import serve_grpc
 from atoma_transports.grpc.calls import SyncCalls
@@ -40,13 +41,14 @@ class GrpcFace:
             stream = MeteredStream(stream, meter)
         hosting.place.spoken = hosting.place.polite = True  # settings at once, and a goodbye at the end
         leave = trio.Event()
-        sync = SyncCalls(replace(hosting, drain=leave), meter)
+        share = Share(hosting.fairness)
+        sync = SyncCalls(replace(hosting, drain=leave), meter, share)
         health = HealthCalls((SERVICE, *REFLECTING), hosting.drain, leave)
         handlers = {**sync.handlers(), **health.handlers(), **reflection_handlers()}
         async with open_tasks() as nursery:
             nursery.start_soon(_show_out, hosting, leave)
             nursery.start_soon(sync.end_streams)
-            await serve_grpc(stream, handlers, limits=grpc_limits(limits), drain=leave)
+            await serve_grpc(stream, handlers, limits=grpc_limits(limits), drain=leave, share=share)
             nursery.cancel_scope.cancel()
 
 

@@ -95,6 +95,7 @@ class Calls:
             return await self._special(asked, encoding, admitted)
         body = await self._body(asked, size_max(served, self._limits, encoding.format))
         permit = self._hosting.fairness.of(admitted.principal.subject).permit
+        self._wire.share.earned(len(body))
         message = await read_request(body, served.request, encoding.format, permit)
         if served.answer is None:
             form = Events() if encoding is AS_JSON else Records()
@@ -141,6 +142,7 @@ class Calls:
         with trio.move_on_after(self._limits.handshake_s):
             admitted = await self._admission.admit(token, asked.peer)
             self._last = (token, asked.peer, admitted)
+            self._wire.share.admit(admitted.principal.subject)
             return admitted
         raise Refused(refusal("UNAVAILABLE", "authenticating took too long"))
 

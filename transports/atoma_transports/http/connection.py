@@ -8,6 +8,7 @@ import h11
 import trio
 
 from atoma.ports.tasks import open_tasks
+from atoma_transports._channel.fairness import Share
 from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.http.asked import asks_for_websocket, head_bytes, read_head
 from atoma_transports.http.batches import Batches
@@ -27,7 +28,7 @@ async def serve_http(stream: trio.abc.Stream, routes: Routes, batches: Batches, 
     """
     upgrade: _Upgrade | None = None
     async with open_tasks() as nursery:
-        wire = ServerWire(stream, nursery, hosting.drain, hosting.place)
+        wire = ServerWire(stream, nursery, hosting.drain, hosting.place, Share(hosting.fairness))
         nursery.start_soon(wire.guard)
         calls = Calls(wire, hosting, batches)
         pages = Pages(wire, hosting, routes)

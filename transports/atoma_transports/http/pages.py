@@ -72,15 +72,16 @@ class Pages:
         """
         if asked.method == "POST":
             _check_post(asked)
+        feed = self._routes.feed(asked.method, asked.path)
+        handler = None if feed is not None else self._routes.find(asked.method, asked.path)  # before a body is read
         body = await self._wire.body(BODY_BYTES_MAX)
         query = dict(parse_qsl(asked.query)) if asked.query else {}
         request = HttpRequest(asked.method, asked.path, query, asked.fields, body, asked.peer)
-        feed = self._routes.feed(asked.method, asked.path)
         if feed is not None:
             with self._hosting.place.visited():
                 await self._stream_events(request, feed)
             return
-        handler = self._routes.find(asked.method, asked.path)
+        assert handler is not None
         with self._hosting.place.visited():
             await self._wire.send(*answer_of(await self._handled(handler, request)))
 

@@ -11,6 +11,7 @@ from typing import TypeAlias, TypeVar
 import h11
 import trio
 
+from atoma_transports._channel.fairness import TINY_BYTES, TURN_EVENTS, Share, TinyPieces
 from atoma_transports.http.messages import HttpError
 from atoma_transports.http.sockets import unwrapped
 from atoma_transports.serving.places import Place
@@ -54,11 +55,14 @@ class ServerWire:
     work, to see whether the client still waits for it. Both end the connection by cancelling ``nursery``.
     """
 
-    def __init__(self, stream: trio.abc.Stream, nursery: trio.Nursery, drain: trio.Event, place: Place) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, nursery: trio.Nursery, drain: trio.Event, place: Place, share: Share
+    ) -> None:
         ahead, self._below, self._stream = unwrapped(stream)
         self._nursery = nursery
         self._drain = drain
         self._place = place
+        self.share = share
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES_MAX)
         if ahead:
             self._http.receive_data(ahead)
@@ -151,28 +155,48 @@ class ServerWire:
             HttpError: It is larger than ``size_max`` (413), or takes too long to arrive (408).
             Gone: The client has left in the middle of it.
         """
-        parts: list[bytes] = []
-        size = 0
+        parts = bytearray()
+        size = events = 0
         began = -1.0
+        since = trio.current_time()
         while True:
+            events += 1
+            if events % TURN_EVENTS == 0:
+                self.share.took(since)
+                await self.share.turn()
+                since = trio.current_time()
             event: object = self._http.next_event()
             if event is h11.NEED_DATA:
+                self.share.took(since)
+                if self.share.over:
+                    await self.share.turn()
                 began = trio.current_time() if began < 0 else began
                 with trio.CancelScope(deadline=began + BODY_S + size / SLOW_BYTES_S) as waiting:
                     event = await self._event()
                 if waiting.cancelled_caught:
                     self._spoiled = True
                     raise HttpError(408, "the request took too long to arrive")
+                since = trio.current_time()
             if isinstance(event, h11.Data):
-                parts.append(bytes(event.data))
+                parts += event.data
                 size += len(event.data)
+                if event.chunk_start:
+                    self._check_piece(event)
                 if size > size_max:
                     self._spoiled = True
                     raise HttpError(413, f"a body may have {size_max} bytes")
             elif isinstance(event, h11.EndOfMessage):
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+                self.share.took(since)
+                return bytes(parts)
             else:
                 raise Gone
+
+    def _check_piece(self, event: h11.Data) -> None:
+        try:
+            self.share.piece(len(event.data) if event.chunk_end else TINY_BYTES)
+        except TinyPieces as error:
+            self._spoiled = True
+            raise HttpError(400, str(error)) from None
 
     async def attended(self, work: Callable[[], Awaitable[T]], deadline: float = math.inf) -> T:
         """What ``work`` returns; it is cancelled, with the connection, when the client goes away meanwhile.

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import trio
 
 from atoma.ports import Peer, ServiceHost
-from atoma_transports._channel.fairness import Fairness
+from atoma_transports._channel.fairness import Fairness, Share
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.pipe import MessagePipe
 from atoma_transports._channel.server import serve_connection
@@ -23,6 +23,7 @@ async def serve_pipe(
     drain: trio.Event | None = None,
     accept: Callable[[], None] = lambda: None,
     fairness: Fairness | None = None,
+    share: Share | None = None,
 ) -> None:
     """Answer one connection until it ends; takes the pipe over and closes it.
 
@@ -35,9 +36,11 @@ async def serve_pipe(
         accept: Called when the token is good, before the client is told; a ``RemoteError`` that it raises is what the
             client is told instead.
         fairness: What principals have once, over several connections.
+        share: What reading this one may take, where the pipe counts it.
 
     Cancelling stops every handler of the connection and closes it.
     """
+    fairness = fairness or Fairness()
     await serve_connection(
         pipe,
         SERVED,
@@ -46,5 +49,6 @@ async def serve_pipe(
         limits=limits or ChannelLimits(),
         drain=trio.Event() if drain is None else drain,
         accept=accept,
-        fairness=fairness or Fairness(),
+        fairness=fairness,
+        share=share or Share(fairness),
     )

@@ -10,6 +10,7 @@ from trio_websocket import HandshakeError
 from wsproto.connection import ConnectionType
 
 from atoma.errors import ProtocolError
+from atoma_transports._channel.fairness import Share
 from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.adapters import ChannelLimits, MessagePipe
 from atoma_transports.serving.face import Hosting
@@ -21,7 +22,9 @@ from atoma_transports.websocket.pipe import WebSocketPipe
 
 
 @asynccontextmanager
-async def accept_pipe(stream: PrefixedStream, limits: ChannelLimits) -> AsyncGenerator[MessagePipe]:
+async def accept_pipe(
+    stream: PrefixedStream, limits: ChannelLimits, share: Share | None = None
+) -> AsyncGenerator[MessagePipe]:
     """Answer the upgrade request that ``stream`` begins with; frames go over the pipe inside the block.
 
     Raises:
@@ -33,7 +36,8 @@ async def accept_pipe(stream: PrefixedStream, limits: ChannelLimits) -> AsyncGen
     except (trio.TooSlowError, HandshakeError):
         raise ProtocolError("not a WebSocket upgrade") from None
     after, below = stream.take_apart()
-    yield WebSocketPipe(below, ConnectionType.SERVER, rest + after, message_bytes=limits.first_frame_bytes)
+    first = rest + after
+    yield WebSocketPipe(below, ConnectionType.SERVER, first, message_bytes=limits.first_frame_bytes, share=share)
 
 
 PATHS = ("/", "/sync")
@@ -73,7 +77,8 @@ class WebSocketFace:
                 await send_last(stream, full, hosting.limits.close_s)
                 return
             place.spoken = True
-            async with accept_pipe(PrefixedStream(head, stream), hosting.limits) as pipe:
+            share = Share(hosting.fairness)
+            async with accept_pipe(PrefixedStream(head, stream), hosting.limits, share) as pipe:
                 await serve_pipe(
                     pipe,
                     hosting.host,
@@ -82,6 +87,7 @@ class WebSocketFace:
                     drain=hosting.drain,
                     accept=place.accept,
                     fairness=hosting.fairness,
+                    share=share,
                 )
         except ProtocolError as error:
             await send_last(stream, http1_refusal(400, "Bad Request", str(error)), hosting.limits.close_s)

@@ -10,8 +10,10 @@ import trio
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
+from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
+from atoma_transports._channel.fairness import TURN_EVENTS, Share, TinyPieces
 from atoma_transports.websocket.closing import NORMAL, TOO_BIG, close_error, close_words
 
 RECEIVE_BYTES = 64 * 1024
@@ -27,14 +29,25 @@ class WebSocketPipe:
         side: Which end this is.
         first: Bytes that came right after the handshake.
         message_bytes: Largest message until :meth:`allow` says otherwise.
+        share: What reading may take, on a server.
     """
 
-    def __init__(self, stream: trio.abc.Stream, side: ConnectionType, first: bytes, *, message_bytes: int) -> None:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        side: ConnectionType,
+        first: bytes,
+        *,
+        message_bytes: int,
+        share: Share | None = None,
+    ) -> None:
         self._stream = stream
         self._socket = stream.socket if EAGER and isinstance(stream, trio.SocketStream) else None
         self._protocol = Connection(side, trailing_data=first)
         self._fresh = bool(first)
         self._message_bytes = message_bytes
+        self._share = share
+        self._more = False  # events are left of what was read
         self._lock = trio.Lock()
         self._rest = memoryview(b"")
         self._pong = b""
@@ -159,6 +172,13 @@ class WebSocketPipe:
             self._fresh = False
             self._take_events()
             return
+        if self._more:
+            assert self._share is not None
+            await self._share.turn()
+            self._take_events()
+            return
+        if self._share is not None and self._share.over:
+            await self._share.turn()
         try:
             data = await self._stream.receive_some(RECEIVE_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -173,8 +193,28 @@ class WebSocketPipe:
             self._on_part()
 
     def _take_events(self) -> None:
-        """Sort what has been read."""
+        """Sort what has been read, on a server a turn's worth of it."""
+        if self._share is None:
+            self._sort(None)
+            return
+        began = trio.current_time()
+        try:
+            self._sort(self._share)
+        except TinyPieces as error:
+            self._words = self._words or close_words(refusal("RATE_LIMITED", str(error)))
+            self._end = error
+        self._share.took(began)
+
+    def _sort(self, share: Share | None) -> None:
+        left = TURN_EVENTS
+        self._more = False
         for event in self._protocol.events():
+            if share is not None:
+                if not (isinstance(event, BytesMessage) and event.message_finished and not self._partial):
+                    share.piece(len(event.data) if isinstance(event, BytesMessage) else 0)
+                left -= 1
+                if not left:
+                    self._more = True
             if isinstance(event, BytesMessage):
                 self._take_part(event)
             elif isinstance(event, Ping):
@@ -184,7 +224,7 @@ class WebSocketPipe:
                 self._take_close(event)
             elif isinstance(event, TextMessage):
                 self._end = ProtocolError("text message where frames are binary")
-            if self._end is not None:
+            if self._end is not None or self._more:
                 break
 
     def _take_part(self, event: BytesMessage) -> None:

@@ -11,6 +11,7 @@ from grpclib.protocol import Peer
 from h2.errors import ErrorCodes
 from h2.exceptions import DenialOfServiceError
 
+from atoma_transports._channel.fairness import Share
 from atoma_transports.grpc._driver.arrivals import deliver
 from atoma_transports.grpc._driver.failures import ConnectionLost
 from atoma_transports.grpc._driver.limits import GrpcLimits
@@ -60,7 +61,9 @@ class Connection:
         idle: Called whenever the last call has ended.
     """
 
-    def __init__(self, stream: trio.abc.Stream, limits: GrpcLimits, *, client_side: bool) -> None:
+    def __init__(
+        self, stream: trio.abc.Stream, limits: GrpcLimits, *, client_side: bool, share: Share | None = None
+    ) -> None:
         now = trio.current_time()
         self.wire = Wire(limits, client_side=client_side, now=now)
         self.limits = limits
@@ -70,6 +73,7 @@ class Connection:
         self.accept: Accept | None = None
         self.idle: Callable[[], None] | None = None
         self._stream = stream
+        self._share = share
         self._heard = now
         self._unread = 0
         self._update_at = limits.connection_window // 2
@@ -204,13 +208,26 @@ class Connection:
                 if not data:
                     break
                 if self.lost is None:
-                    self._receive(data)
+                    await self._take(data)
                     while self.wire.pending > self.limits.queue_bytes + _CONTROL_BYTES and self.lost is None:
                         await self._room.park()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         self._hung_up.set()
         self.lose("the peer closed the connection")
+
+    async def _take(self, data: bytes | bytearray) -> None:
+        """Take what came, in turns between which others run."""
+        share = self._share
+        if share is not None and share.over:
+            await share.turn()
+        self._receive(data)
+        while self.wire.more and self.lost is None:
+            if share is not None:
+                await share.turn()
+            else:
+                await trio.lowlevel.checkpoint()
+            self._receive(b"")
 
     async def _watch(self) -> None:
         """Notice a peer that says nothing, and one that takes nothing."""
@@ -248,3 +265,5 @@ class Connection:
             deliver(self, events)
             if self.wire.pending:
                 self.wake()
+        if self._share is not None:
+            self._share.took(self._heard)

@@ -18,6 +18,7 @@ from grpclib.server import Stream as GrpclibCall
 from h2.errors import ErrorCodes
 
 from atoma.ports.tasks import open_tasks, single_error
+from atoma_transports._channel.fairness import Share
 from atoma_transports.grpc._driver.compression import passing
 from atoma_transports.grpc._driver.connection import Connection
 from atoma_transports.grpc._driver.encoding import ClockDeadline, frame, metadata_size, read_timeout, streaming
@@ -218,6 +219,8 @@ class _Serving:
         if self.draining:
             raise Refused(200, Status.UNAVAILABLE, "this connection takes no more calls")
         if self._running >= self.limits.calls:
+            if self.connection.wire.overrun():
+                self.connection.goodbye("the peer began too many calls at once")
             raise Refused(200, Status.RESOURCE_EXHAUSTED, f"{self.limits.calls} calls are in flight already")
         if metadata_size(headers) > self.limits.metadata_bytes:
             raise Refused(
@@ -295,6 +298,7 @@ async def serve_grpc(
     limits: GrpcLimits,
     drain: trio.Event,
     codec: CodecBase | None = None,
+    share: Share | None = None,
 ) -> None:
     """Answer one connection until it ends; ``stream`` is closed then and no handler runs any more.
 
@@ -304,13 +308,14 @@ async def serve_grpc(
         limits: Bounds of the connection.
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then this returns.
         codec: How messages become bytes; Protocol Buffers unless given.
+        share: What reading the connection may take of the loop; as much as it wants unless given.
 
     A handler is cancelled as soon as the caller gives up, its deadline passes or the connection is lost. It may raise
     ``GRPCError`` to answer with a status; any other error is logged and answered with ``INTERNAL``.
 
     Raises nothing but cancellation.
     """
-    connection = Connection(stream, limits, client_side=False)
+    connection = Connection(stream, limits, client_side=False, share=share)
     async with open_tasks() as nursery:
         serving = _Serving(connection, handlers, codec or ProtoCodec(), nursery)
         connection.accept = serving.accept

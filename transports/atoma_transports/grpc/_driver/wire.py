@@ -17,6 +17,7 @@ from h2.exceptions import (
     StreamIDTooLowError,
     TooManyStreamsError,
 )
+from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamInputs
 from hyperframe.frame import (
@@ -28,11 +29,15 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
+from atoma_transports._channel.fairness import TINY_BYTES
 from atoma_transports.grpc._driver.compression import RememberingDecoder, RememberingEncoder
 from atoma_transports.grpc._driver.limits import FRAME_BYTES, WINDOW_BYTES_MIN, GrpcLimits
 
 _OPEN_BEYOND_LIMIT = 256
 """Calls beyond the limit that get an answer of their own; h2 ends the connection of a peer that opens more at once."""
+
+FRAMES_PER_TURN = 64
+"""Frames after which others run; one or two milliseconds."""
 
 _UPDATES_PER_CHATTER = 16
 """How much more often than useless frames those of `_MANY` may come."""
@@ -49,6 +54,22 @@ _FRAME_HEAD = struct.Struct(">HBBBL")
 
 def _frame_head(size: int, kind: int, flags: int, stream_id: int) -> bytes:
     return _FRAME_HEAD.pack(size >> 8, size & 0xFF, kind, flags, stream_id)
+
+
+class _Turns(FrameBuffer):
+    """Frames, a bounded number at a time.
+
+    Attributes:
+        left: How many may still be taken in this turn.
+    """
+
+    left = 0
+
+    def __next__(self) -> Frame:
+        if self.left <= 0:
+            raise StopIteration
+        self.left -= 1
+        return super().__next__()
 
 
 class Wire(H2Connection):
@@ -74,6 +95,7 @@ class Wire(H2Connection):
             )
         )
         self._data_to_send: bytearray
+        self._turns = self.incoming_buffer = _Turns(server=not client_side)
         self.now = now
         self._second = now
         self._resets = 0
@@ -167,12 +189,23 @@ class Wire(H2Connection):
         Raises:
             h2.exceptions.ProtocolError: They are no HTTP/2, or begin a frame that is larger than this side takes.
         """
+        self._turns.left = FRAMES_PER_TURN
         events = super().receive_data(data)
         # h2 looks at the length of a frame when all of it is there: up to 16 MiB, whatever was agreed upon.
         waiting = cast("bytearray", cast("Any", self.incoming_buffer)._data)
         if len(waiting) >= _FRAME_HEAD.size and int.from_bytes(waiting[:3], "big") > self.max_inbound_frame_size:
             raise FrameTooLargeError("a frame is larger than was agreed upon")
         return events
+
+    @property
+    def more(self) -> bool:
+        """Whether frames may be left of what was received: ``receive_data(b"")`` goes on with them."""
+        return self._turns.left <= 0
+
+    def overrun(self) -> bool:
+        """Note a call beyond the limit that the peer was told; whether there were too many of them in this second."""
+        self._resets += 1
+        return self._resets > self._resets_max
 
     def _receive_frame(self, frame: Frame) -> list[Event]:
         # h2's own describes every frame, all its bytes in hexadecimal, to a log that nobody keeps.
@@ -201,9 +234,13 @@ class Wire(H2Connection):
         if events and type(events[-1]) is StreamReset:
             self._resets += 1  # by the peer, or by this side for a mistake that the peer may make on purpose
         elif kind is DataFrame:
-            if cast("DataFrame", frame).data or len(events) > 1:
+            size = len(cast("DataFrame", frame).data)
+            if size >= TINY_BYTES or len(events) > 1:
                 return
-            self._chatter += 1
+            if size:
+                self._updates += 1
+            else:
+                self._chatter += 1
         elif kind is HeadersFrame and events:
             return
         elif kind in _MANY:
