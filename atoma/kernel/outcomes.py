@@ -6,7 +6,7 @@ node as ``WriteUnknown`` with what happened as its cause.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, TypeAlias, TypeVar, cast
+from typing import Final, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 import trio
@@ -15,6 +15,7 @@ from atoma.contracts.execution import (
     OperationContext,
     QueryRequest,
     QueryResult,
+    Source,
     StepOutcome,
     WriteRequest,
     WriteResult,
@@ -88,6 +89,9 @@ def _alone(error: Exception) -> Exception:
     return error
 
 
+SOURCES: Final = frozenset(get_args(Source))
+
+
 class Side(Protocol[Req, Res_contra]):
     """What differs between queries and writes."""
 
@@ -133,6 +137,8 @@ class QuerySide:
             raise TypeError(f"it answered a query with a {type(result).__name__}")
         if request.query.count and result.total is None:
             raise ExecutionError(f"{node!r} answered a count without a total")
+        if result.meta.source not in SOURCES:
+            raise ExecutionError(f"{node!r} says that its answer is from {result.meta.source!r}, which is no source")
         return "ok", ""
 
     def goes_on(self, error: AtomaError) -> bool:

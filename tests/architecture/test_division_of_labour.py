@@ -10,6 +10,8 @@ import pytest
 Sources = dict[Path, ast.Module]
 
 POLICIES = {"direct-local", "direct-remote", "direct-http", "local-first", "remote-first", "sync-queue", "hybrid"}
+PARTS = {"direct", "direct-", "remote-first-10s", "local", "remote", "queue"}
+ALLOWED = {"__future__", "atoma", "collections", "contextlib", "dataclasses", "functools", "trio", "typing"}
 HUB_POSITIONS = {"seq", "base_seq", "cursor_seq"}
 
 
@@ -41,6 +43,64 @@ def compares_hub_positions(tree: ast.Module) -> list[int]:
 def test_the_composition_root_does_not_branch_on_policies(product: Sources) -> None:
     found = {str(path): branches_on_policies(tree) for path, tree in below(product, "atoma/client").items()}
     assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def texts(tree: ast.Module) -> list[str]:
+    """The strings of a module that are no docstrings."""
+    docs = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.body
+        and isinstance(node.body[0], ast.Expr)
+    }
+    strings = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and id(node) not in docs)
+    return [node.value for node in strings if isinstance(node.value, str)]
+
+
+def test_the_composition_root_knows_no_policy_by_name(product: Sources) -> None:
+    """Neither to compare with, nor to look up, nor to begin with: its default is the kernel's."""
+    said = {str(path): texts(tree) for path, tree in below(product, "atoma/client").items()}
+    found = {path: [text for text in lines if text in POLICIES or text in PARTS] for path, lines in said.items()}
+    assert {path: lines for path, lines in found.items() if lines} == {}
+
+
+def test_the_composition_root_composes_and_does_nothing_itself(product: Sources) -> None:
+    """One kernel and one runtime are made, here alone; nothing here touches a network, a file or a thread."""
+    made = {
+        (str(path), node.func.id)
+        for path, tree in product.items()
+        if not path.is_relative_to("atoma/testing")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Name)
+        and node.func.id in ("ExecutionKernel", "Runtime")
+    }
+    assert made == {("atoma/client/client.py", "ExecutionKernel"), ("atoma/client/client.py", "Runtime")}
+    client = below(product, "atoma/client")
+    foreign = {
+        (str(path), name)
+        for path, tree in client.items()
+        for node in ast.walk(tree)
+        for name in imported(node)
+        if name.partition(".")[0] not in ALLOWED
+    }
+    assert foreign == set()
+    reaching = {
+        (str(path), node.attr)
+        for path, tree in client.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and node.attr.startswith(("open_tcp", "open_ssl", "serve_", "to_thread", "run_sync"))
+    }
+    assert reaching == set()
+    assert sum(len(ast.unparse(tree).splitlines()) for tree in client.values()) < 900
+
+
+def imported(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    return [node.module or ""] if isinstance(node, ast.ImportFrom) else []
 
 
 def test_the_registry_of_policies_executes_nothing(product: Sources) -> None:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.architecture.test_promises import NOT_YET, rows
 from tests.campaigns.plants.plant import Plant, plants, unplanted
 from tests.campaigns.plants.table import EXCUSED
+from tests.campaigns.workbench import ROOT
 
 HERE = Plant("A00", "atoma.hub.lineage:Made.up", "x == 1", "x != 1", why="an example")
 SOURCE = "def f(x):\n    return x == 1\n\n\nclass C:\n    def f(self, x):\n        return x == 1\n"
@@ -47,3 +49,16 @@ def test_a_plant_that_no_longer_applies_is_an_error(tmp_path: Path, where: str) 
 def test_a_row_without_a_plant_or_a_reason_is_named() -> None:
     assert unplanted({"A00": "", "A01": "", "A02": ""}, [HERE], {"A01": "a reason"}) == ["A02"]
     assert not set(EXCUSED) & {plant.row for plant in plants()}, "a row that has a plant needs no reason"
+
+
+def test_every_promise_that_is_kept_has_a_plant_or_a_reason() -> None:
+    kept = {
+        row: cell for row, cell in rows(ROOT / "docs/internals/acceptance.md").items() if not cell.startswith(NOT_YET)
+    }
+    assert len(kept) > 70
+    assert unplanted(kept, plants(), EXCUSED) == []
+
+
+@pytest.mark.parametrize("row", ["A08", "A14", "A21", "A22", "A31", "A52", "A63", "A65", "A74"])
+def test_a_row_whose_proof_was_weak_is_broken_in_three_ways(row: str) -> None:
+    assert len(plants(row=row)) >= 3

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
+from atoma.contracts.execution import ExecutionMeta, OperationContext, QueryRequest, QueryResult
 from atoma.contracts.query import QuerySpec, Sort
 from atoma.contracts.values import Scalar, StoredRow
-from atoma.kernel import MergeNode
+from atoma.kernel import MergeNode, hybrid
 
 CONTEXT = OperationContext("t")
 VALUES: st.SearchStrategy[Scalar] = st.one_of(
@@ -91,3 +91,25 @@ def test_ids_are_answered_in_the_order_asked_for() -> None:
     rows = [StoredRow(id, 1, 0, "main", {}) for id in "abc"]
     merged = node.merge(request, [QueryResult(tuple(rows[:2])), QueryResult(tuple(rows[1:]))])
     assert [row.id for row in merged.rows] == ["c", "a", "b"]
+
+
+def test_the_cursor_of_a_merged_page_is_that_of_its_last_row() -> None:
+    near = QueryResult((StoredRow("a", 1, 0, "main", {}),), meta=ExecutionMeta(cursor="after a", commit=4))
+    far = QueryResult((StoredRow("b", 1, 0, "main", {}),), meta=ExecutionMeta("remote", cursor="after b"))
+    request = QueryRequest("t", QuerySpec(order=(Sort("id"),), limit=2), CONTEXT)
+    for sides in ([near, far], [far, near]):
+        merged = MergeNode().merge(request, sides)
+        assert (merged.meta.cursor, merged.meta.commit) == ("after b", 4)
+    assert MergeNode().merge(request, [QueryResult(()), QueryResult(())]).meta.cursor == ""
+
+
+def test_a_count_asks_for_every_row_also_behind_a_cursor() -> None:
+    asked = MergeNode().spread(QueryRequest("t", QuerySpec(count=True, after=("somewhere",), limit=1), CONTEXT)).query
+    assert (asked.count, asked.after, asked.limit) == (False, None, None)
+
+
+def test_in_hybrid_the_remote_row_counts() -> None:
+    graph = hybrid("remote-x").query
+    assert graph is not None
+    assert [child.label for child in graph.children] == ["local-query", "remote-x"]
+    assert MergeNode().winner == "last"

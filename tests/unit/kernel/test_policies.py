@@ -462,6 +462,22 @@ async def test_a_node_can_leave_it_to_its_results_where_it_is(
         assert (await house.query("silent")).meta.source == source
 
 
+async def test_a_node_that_names_no_source_that_there_is_is_refused(open_house: Any) -> None:
+    odd = Silent("local")
+    odd.source = "somewhere"  # type: ignore[assignment]  # it is the point
+    async with open_house(Policy("silent", node("odd"), None), nodes={"odd": odd}) as house:
+        with pytest.raises(ExecutionError, match="no source"):
+            await house.query("silent")
+
+
+async def test_an_answer_keeps_its_cursor_its_commit_and_the_trace_it_was_asked_with(open_house: Any) -> None:
+    async with open_house() as house:
+        for policy in ("direct-local", "direct-remote", "remote-first"):
+            meta = (await house.query(policy)).meta
+            assert (meta.cursor, meta.commit, meta.trace_id, meta.policy) == ("here", 7, "trace", policy)
+            assert meta.source == ("local" if policy == "direct-local" else "remote")
+
+
 def told(house: Any) -> list[Any]:
     """The events in order, as short rows."""
     rows: list[Any] = []

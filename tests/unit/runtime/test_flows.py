@@ -20,9 +20,12 @@ from hypothesis import strategies as st
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import (
     ExecutionMeta,
+    OperationContext,
     QueryRequest,
     QueryResult,
+    WriteEntry,
     WriteItemResult,
+    WriteOptions,
     WriteRequest,
     WriteResult,
     status_of,
@@ -39,6 +42,7 @@ from atoma.runtime import Runtime
 from atoma.runtime.flows.apply import ApplyFlow
 from atoma.runtime.flows.commit import ResultMismatch
 from atoma.runtime.flows.read import MergeMode
+from atoma.runtime.flows.results import aligned
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
 from atoma.schema import Schema, StoreSpec
@@ -360,3 +364,61 @@ def test_policy_names_resolve_and_execute_nothing(tmp_path: Path) -> None:
     with pytest.raises(UnknownPolicy):
         names.resolve("notes", "d")
     assert not [name for name in vars(PolicyNames) if name.startswith(("execute", "run"))]
+
+
+@given(st.permutations(range(5)))
+def test_what_belongs_to_a_result_stays_with_it(order: list[int]) -> None:
+    """A08: rows, versions, errors and receipts are those of the entry with the result's id, in whatever order they come."""
+    entries = tuple(WriteEntry("notes", "upsert", str(number)) for number in range(5))
+    request = WriteRequest(entries, WriteOptions(), OperationContext("t"), "key")
+    items = tuple(
+        WriteItemResult(str(number), number != 3, True, 10 + number, {"text": f"row {number}"}) for number in order
+    )
+    receipts = tuple(f"receipt {number}" for number in order)
+    found = aligned(request, WriteResult("partial", items, ExecutionMeta("remote", trace_id="t"), receipts))
+    assert [(item.id, item.ok, item.version, item.row) for item in found.items] == [
+        (str(number), number != 3, 10 + number, {"text": f"row {number}"}) for number in range(5)
+    ]
+    assert found.receipts == tuple(f"receipt {number}" for number in range(5))
+    assert (found.status, found.meta) == ("partial", ExecutionMeta("remote", trace_id="t"))
+    with pytest.raises(ResultMismatch):
+        aligned(request, WriteResult("confirmed", (items[0],) * 5, receipts=receipts))
+
+
+async def test_how_a_unit_is_to_be_written_reaches_the_port_as_it_was_said() -> None:
+    """A22: options, context and the store of every entry."""
+    port = Scripted()
+    async with open_runtime(port) as runtime:
+        await runtime.core.writes.write(
+            [WriteEntry("notes", "upsert", "1"), WriteEntry("notes", "upsert", "2")],
+            policy="there",
+            confirm="strict",
+            atomic=True,
+            durability="full",
+            reads=(("notes", "1", 7), ("notes", "9", None)),
+        )
+        values = {"text": "said"}
+        await runtime.store(NOTES).update("3", values)
+        values["text"] = "changed afterwards"
+    first, second = port.writes
+    assert first.options == WriteOptions("strict", True, "full", (("notes", "1", 7), ("notes", "9", None)))
+    assert (first.context.policy, second.context.policy) == ("there", "here")
+    assert first.context.trace_id
+    assert first.context.trace_id != second.context.trace_id
+    assert [(entry.store, entry.id) for entry in first.entries] == [("notes", "1"), ("notes", "2")]
+    assert isinstance(first.entries, tuple)
+    assert second.entries[0].values == {"text": "said"}
+    assert second.options == WriteOptions()
+
+
+def test_a_registry_of_names_holds_names_and_nothing_that_could_run() -> None:
+    """A52: what it keeps is text; an unknown name is a coded error, also as a store's own or the client's."""
+    names = PolicyNames("gone", {"notes": "away"}, frozenset({"a"}))
+    held = [getattr(names, name) for name in PolicyNames.__slots__]
+    flat = [part for value in held for part in (value.items() if isinstance(value, dict) else [value])]
+    assert not any(callable(part) for part in flat)
+    for store in ("notes", "other"):
+        with pytest.raises(UnknownPolicy) as caught:
+            names.resolve(store, None)
+        assert (caught.value.code, caught.value.policy) == ("UNKNOWN_POLICY", "away" if store == "notes" else "gone")
+    assert names.resolve("notes", "a") == "a"
