@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from atoma.concurrency.backoff import Backoff
 from atoma.kernel.combinators import (
-    Backoff,
     atomic,
     breaker,
     bulkhead,

@@ -221,7 +221,7 @@ def run_retry(parts: Parts, side: Side[Req, Res], step: Run[Req, Res], what: str
             doubt = doubt or isinstance(failure, WriteUnknown)
             if tries >= spec.attempts or not repeatable(failure):
                 raise failure
-            delay = max(random.random() * backoff.bound(tries), retry_after_s(failure))
+            delay = backoff.wait_s(tries, random, retry_after_s(failure))
             if clock() + delay >= request.context.deadline:
                 raise failure
             code = code_of(failure)

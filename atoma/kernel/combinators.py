@@ -28,12 +28,15 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from atoma.concurrency.backoff import Backoff
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import QueryRequest
 from atoma.contracts.policy import Combinator
 from atoma.errors import ConfigurationError
 
 AnswerRule: TypeAlias = Literal["first", "all"] | int
+
+BACKOFF = Backoff()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,34 +156,6 @@ class TimeoutStep(_Around):
     def label(self) -> str:
         """``timeout`` with its budget."""
         return f"timeout {self.seconds:g} s"
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Waits between tries: uniform between 0 and ``initial_s * factor ** (n - 1)``, at most ``max_s``.
-
-    Attributes:
-        initial_s: Bound of the first wait.
-        factor: Growth from wait to wait.
-        max_s: Bound of every wait, unless the other side asks for a longer one.
-    """
-
-    initial_s: float = 0.1
-    factor: float = 2.0
-    max_s: float = 10.0
-
-    def __post_init__(self) -> None:
-        if not (0 <= self.initial_s <= self.max_s < math.inf and 1 <= self.factor < math.inf):
-            raise ConfigurationError(f"backoff needs 0 <= initial_s <= max_s < inf and factor >= 1, not {self}")
-
-    def bound(self, tries: int) -> float:
-        """Upper bound in seconds of the wait after that many tries."""
-        grown = self.initial_s
-        for _ in range(tries - 1):
-            grown *= self.factor
-            if grown >= self.max_s:
-                return self.max_s
-        return grown
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,7 +374,7 @@ def timeout(step: Combinator, seconds: float) -> TimeoutStep:
     return TimeoutStep(_step("timeout", step), _positive("timeout", "seconds", seconds))
 
 
-def retry(step: Combinator, attempts: int = 3, backoff: Backoff = Backoff()) -> RetryStep:
+def retry(step: Combinator, attempts: int = 3, backoff: Backoff = BACKOFF) -> RetryStep:
     """Try again after a retryable failure, with the same idempotency key, at most ``attempts`` times in all.
 
     The wait is exponential with full jitter, never shorter than the other side asks for; a wait that would outlast

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import trio
 
+from atoma.concurrency.backoff import Retries
 from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.errors import RemoteError
-from atoma.sync.backoff import Backoff
 from atoma.sync.failures import Remedy, remedy
-from atoma.sync.replica import Replica
+from atoma.sync.replica import BACKOFF, Replica
 from atoma.sync.session import Session
 
 
@@ -18,7 +18,7 @@ class NotifyLane:
     def __init__(self, replica: Replica, session: Session) -> None:
         self._replica = replica
         self._session = session
-        self._backoff = Backoff(replica.environment.random)
+        self._retries = Retries(BACKOFF, replica.environment.random)
 
     async def run(self) -> None:
         """Listen until cancelled; a stream that ends or is refused is asked for again.
@@ -36,14 +36,14 @@ class NotifyLane:
                 asked = error.retry_after_s
             finally:
                 self._session.streaming = False
-            await trio.sleep(self._backoff.fail(asked))
+            await trio.sleep(self._retries.fail(asked))
 
     async def _listen(self) -> None:
         scopes = tuple(scope for scope in self._replica.scopes if scope not in self._session.refused)
         async with self._session.service.notify(NotifyRequest(scopes)) as hints:
             self._session.streaming = True
             async for hint in hints:
-                self._backoff.reset()
+                self._retries.reset()
                 await self.heed(hint)
 
     async def heed(self, hint: Hint) -> None:

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import trio
 
+from atoma.concurrency.backoff import Retries
 from atoma.contracts.execution import Durability
 from atoma.contracts.failures import info_from
 from atoma.contracts.overlay import ClientIdentity, Subscription
@@ -15,9 +16,8 @@ from atoma.errors import ProtocolError, RemoteError, Resync
 from atoma.ports.local import LocalTx
 from atoma.sync.adopt import adopt_rows
 from atoma.sync.apply_page import apply_page
-from atoma.sync.backoff import Backoff
 from atoma.sync.failures import HistoryMoved, Remedy, ends_session, history_moved, remedy
-from atoma.sync.replica import Replica, bounded
+from atoma.sync.replica import BACKOFF, Replica, bounded
 from atoma.sync.session import Session
 from atoma.sync.settle import Settlement
 from atoma.sync.snapshot import apply_tail_page, begin_live, begin_snapshot, stage_snapshot_page
@@ -47,7 +47,7 @@ class PullLane:
         self._replica = replica
         self._session = session
         self._scope = scope
-        self._backoff = Backoff(replica.environment.random)
+        self._retries = Retries(BACKOFF, replica.environment.random)
         self._max_changes = min(2_000, session.limits.page_changes)
         self._schedule = replica.pulls[scope]
         self._patient = patient
@@ -98,7 +98,7 @@ class PullLane:
         if self._replica.progress(self._scope).error is not None:
             self._replica.show_scope_error(self._scope, None)
         if caught_up:
-            self._backoff.reset()
+            self._retries.reset()
         return caught_up
 
     async def _mend(self, error: RemoteError) -> None:
@@ -107,8 +107,8 @@ class PullLane:
         if history_moved(error) and self._session.agrees(self._scope) and self._following:
             raise HistoryMoved(f"scope {self._scope!r}: {error}") from error
         if help_by is Remedy.RESNAPSHOT:
-            first = self._backoff.failures == 0
-            delay = self._backoff.fail(error.retry_after_s)
+            first = self._retries.failures == 0
+            delay = self._retries.fail(error.retry_after_s)
             await self._replica.apply.apply_writeback(lambda tx: begin_snapshot(tx, self._scope))
             await self._replica.refresh()
             self._replica.show_scope_error(self._scope, info_from(Resync(error.remote_code)))
@@ -117,7 +117,7 @@ class PullLane:
         if not self._patient or ends_session(error):
             raise error
         self._replica.show_scope_error(self._scope, info_from(error))
-        await trio.sleep(self._backoff.fail(error.retry_after_s) if help_by is Remedy.RETRY else self._backoff.slow())
+        await trio.sleep(self._retries.fail(error.retry_after_s) if help_by is Remedy.RETRY else self._retries.slow())
 
     async def _step(self) -> bool:
         """One request and its transaction; True when the scope is at the head it was told of."""
@@ -143,7 +143,7 @@ class PullLane:
     async def _take(self, cursor: Cursor, page: PullReply, body: PageBody) -> bool:
         """Apply ``page`` if it is the answer to ``cursor``; True when there is no more."""
         if (page.scope, page.start) != (self._scope, cursor):
-            self._again_s = self._backoff.fail()  # a late or repeated reply: ask again, not at once
+            self._again_s = self._retries.fail()  # a late or repeated reply: ask again, not at once
             return False
         if page.more and page.end == page.start:
             raise ProtocolError("the hub sent a page that goes nowhere but says that there is more")

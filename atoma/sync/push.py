@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import trio
 
+from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
 from atoma.contracts.overlay import PendingMutation
 from atoma.contracts.sync import Mutation, PushReply, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError, RemoteError, SyncError, TransportError
 from atoma.ports.local import LocalTx
-from atoma.sync.backoff import Backoff
 from atoma.sync.conditions import is_asked_for
 from atoma.sync.failures import HubLostData, Remedy, error_from, remedy
 from atoma.sync.outbox import digest_before
-from atoma.sync.replica import Replica, bounded
+from atoma.sync.replica import BACKOFF, Replica, bounded
 from atoma.sync.session import Session
 from atoma.sync.settle import Settlement, settle_reply
 
@@ -39,7 +39,7 @@ class PushLane:
     def __init__(self, replica: Replica, session: Session) -> None:
         self._replica = replica
         self._session = session
-        self._backoff = Backoff(replica.environment.random)
+        self._retries = Retries(BACKOFF, replica.environment.random)
         self._batch_limit = session.limits.push_mutations
 
     async def run(self) -> None:
@@ -95,7 +95,7 @@ class PushLane:
             self._replica.database.show_in_flight(mids, in_flight=False)
         if reply.outcomes:
             session.progressed = True
-            self._backoff.reset()
+            self._retries.reset()
             if reply.error is None:
                 self._goes_on()
         self._replica.settled(work)
@@ -143,7 +143,7 @@ class PushLane:
         if isinstance(error, RemoteError) and error.remote_code == "OUT_OF_ORDER":
             help_by = Remedy.RECONNECT  # opening anew tells exactly where the hub is
         self._session.push_failed = True
-        delay = self._backoff.fail(retry_after_s(error))
+        delay = self._retries.fail(retry_after_s(error))
         info = info_from(error)
         due = self._replica.environment.wall_ms() + int(delay * 1000)
         mids = [item.mid for item in batch]
@@ -154,11 +154,11 @@ class PushLane:
             info,
             reason=str(error),
             state="online" if is_asked_for(info) else "stalled",
-            attempt=self._backoff.failures,
+            attempt=self._retries.failures,
             next_attempt_ms=due,
         )
-        if self._backoff.failures >= STALL_FAILURES:
-            raise PushStalled(f"{self._backoff.failures} pushes failed in a row; the last one with {error}") from error
+        if self._retries.failures >= STALL_FAILURES:
+            raise PushStalled(f"{self._retries.failures} pushes failed in a row; the last one with {error}") from error
         await trio.sleep(delay)
 
 

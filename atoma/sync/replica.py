@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 import trio
 
+from atoma.concurrency.backoff import Backoff
 from atoma.contracts.events import Event
 from atoma.contracts.overlay import ClientIdentity, RepairReport, Subscription
 from atoma.contracts.values import ErrorInfo
@@ -24,6 +25,8 @@ from atoma.sync.settle import Settlement
 from atoma.sync.status import ScopeProgress, StatusBoard
 from atoma.sync.wake import Bell, Wake
 
+BACKOFF = Backoff(0.5, max_s=60.0)
+"""Waits between the tries of a lane, and of a session."""
 CALL_S = 30.0
 """Bound on one call to the hub, in seconds."""
 REPEATED_S = 600.0

@@ -10,16 +10,16 @@ from functools import partial
 import msgspec
 import trio
 
+from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
 from atoma.errors import AtomaError, ConnectFailed, RemoteError, StoreError
 from atoma.ports.service import SyncLink, SyncService
-from atoma.sync.backoff import Backoff
 from atoma.sync.failures import HistoryMoved, Remedy, as_forked, of_this_file, remedy, worst
 from atoma.sync.modes import Lane
 from atoma.sync.notify import NotifyLane
 from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
-from atoma.sync.replica import CONNECT_S, Replica
+from atoma.sync.replica import BACKOFF, CONNECT_S, Replica
 from atoma.sync.session import Session, open_session
 from atoma.sync.status import SyncState
 from atoma.sync.wake import Wake
@@ -62,7 +62,7 @@ class Supervisor:
         self._replica = replica
         self._link = link
         self._lanes = lanes
-        self._backoff = Backoff(replica.environment.random)
+        self._retries = Retries(BACKOFF, replica.environment.random)
         self._retry = Wake()
         self._count = Wake()
         self._turn = trio.Lock()
@@ -155,7 +155,7 @@ class Supervisor:
             _log.error("a sync lane failed unexpectedly; it is tried again", exc_info=failure)
         stalled = remedy(failure) is Remedy.STALL or isinstance(failure, StoreError)
         slow = stalled and isinstance(failure, AtomaError)
-        delay = self._backoff.slow() if slow else self._backoff.fail(retry_after_s(failure))
+        delay = self._retries.slow() if slow else self._retries.fail(retry_after_s(failure))
         self._show_fault(failure, delay, "stalled" if stalled else "offline")
         return delay
 
@@ -166,7 +166,7 @@ class Supervisor:
             info_from(failure),
             reason=str(failure),
             state=state,
-            attempt=self._backoff.failures,
+            attempt=self._retries.failures,
             next_attempt_ms=self._replica.environment.wall_ms() + int(delay * 1000),
         )
         self._replica.bell.ring()
@@ -206,7 +206,7 @@ class Supervisor:
             raise HistoryMoved(str(error)) from error
         finally:
             if session.progressed and not session.push_failed:
-                self._backoff.reset()
+                self._retries.reset()
 
     def _scopes(self, session: Session) -> list[str]:
         """The scopes the hub gives out.

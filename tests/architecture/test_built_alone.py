@@ -13,7 +13,15 @@ from pathlib import Path
 
 import pytest
 
-VALUES = ("atoma/codes.py", "atoma/errors.py", "atoma/contracts", "atoma/schema", "atoma/query", "atoma/ports")
+VALUES = (
+    "atoma/codes.py",
+    "atoma/concurrency",
+    "atoma/errors.py",
+    "atoma/contracts",
+    "atoma/schema",
+    "atoma/query",
+    "atoma/ports",
+)
 OTHERS = ("atoma_stores", "atoma_transports", "apsw", "trio_websocket", "h11", "wsproto")
 
 

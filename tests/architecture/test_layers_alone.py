@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-VALUES = ("atoma/codes.py", "atoma/errors.py", "atoma/contracts", "atoma/schema", "atoma/query", "atoma/ports")
+VALUES = (
+    "atoma/codes.py",
+    "atoma/concurrency",
+    "atoma/errors.py",
+    "atoma/contracts",
+    "atoma/schema",
+    "atoma/query",
+    "atoma/ports",
+)
 SPI = (*VALUES, "atoma/plugins")
 REST = ("atoma.client", "atoma.runtime", "atoma.kernel", "atoma.sync", "atoma.hub", "atoma_stores", "atoma_transports")
 

@@ -11,6 +11,7 @@ from random import Random
 import msgspec
 import trio
 
+from atoma.concurrency.backoff import Backoff
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import (
     QueryRequest,
@@ -35,8 +36,7 @@ from atoma_transports.adapters import ServiceProxy
 
 CONNECT_S = 15.0  # the shared connection is opened for everybody, so no single caller's deadline bounds it
 FREE_FAILURES = 1  # after that many in a row an attempt has to wait, and callers are told so at once
-RETRY_S = 0.25
-RETRY_S_MAX = 15.0
+BACKOFF = Backoff(0.25, max_s=15.0, jitter=0.5)
 
 
 class Remote:
@@ -230,10 +230,9 @@ class SharedChannel:
     def _note_failure(self, failure: AtomaError | None) -> None:
         self._failure = failure
         self._failures += 1
-        doublings = self._failures - FREE_FAILURES - 1
-        if doublings >= 0:
-            longest = min(RETRY_S_MAX, RETRY_S * 2.0 ** min(doublings, 10))
-            self._next_attempt = trio.current_time() + longest * self._random.uniform(0.5, 1.0)
+        if self._failures > FREE_FAILURES:
+            wait_s = BACKOFF.wait_s(self._failures - FREE_FAILURES, self._random)
+            self._next_attempt = trio.current_time() + wait_s
 
     def _discard(self, connection: _Connection, error: AtomaError) -> None:
         """Give ``connection`` up after ``error``, unless the error concerns the request alone.

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 import msgspec
 import trio
 
+from atoma.concurrency.backoff import Backoff
 from atoma.contracts.events import Event, WriteTakenBack
 from atoma.contracts.execution import (
     ExecutionMeta,
@@ -71,8 +72,7 @@ CALL_S = 30.0
 """Budget of one try, in seconds; the caller has its handle, so no deadline of its own bounds the call."""
 TRIES = 12
 """How often a write is sent whose answer was lost."""
-FIRST_WAIT_S = 0.5
-WAIT_MAX_S = 60.0
+BACKOFF = Backoff(0.5, max_s=60.0)
 UNDECIDED_MAX = 1024
 SENDING_MAX = 16
 
@@ -299,8 +299,7 @@ class LayeredWrites:
         raise WriteUnknown(request.idem, f"{TRIES} tries, the last one: {doubt}")
 
     def _wait_s(self, tries: int, doubt: AtomaError) -> float:
-        wait = self._environment.random.uniform(0, min(WAIT_MAX_S, FIRST_WAIT_S * 2**tries))
-        return max(wait, retry_after_s(doubt))
+        return BACKOFF.wait_s(tries + 1, self._environment.random, retry_after_s(doubt))
 
     async def _within_budget(self, request: WriteRequest, reach: WriteReach) -> WriteResult:
         with trio.move_on_after(CALL_S):

@@ -102,7 +102,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A38",
         "atoma.kernel._steps:run_retry",
-        "delay = max(random.random() * backoff.bound(tries), retry_after_s(failure))",
+        "delay = backoff.wait_s(tries, random, retry_after_s(failure))",
         "delay = backoff.bound(tries)",
         why="retries wait without jitter and not as long as they are asked to",
     ),

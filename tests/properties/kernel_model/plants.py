@@ -73,13 +73,13 @@ PLANTS: dict[str, Plant] = {
         "_steps", "failure = side.in_doubt(error, request) if doubt else error", "failure = error"
     ),
     "a retry waits less than it is asked to": Plant(
-        "_steps", "max(random.random() * backoff.bound(tries), retry_after_s(failure))",
-        "random.random() * backoff.bound(tries)",
+        "_steps", "backoff.wait_s(tries, random, retry_after_s(failure))",
+        "backoff.wait_s(tries, random)",
     ),
     "a wait that outlasts the budget is begun": Plant(
         "_steps", "if clock() + delay >= request.context.deadline:", "if False:"
     ),
-    "waits do not grow": Plant("_steps", "backoff.bound(tries)", "backoff.bound(1)"),
+    "waits do not grow": Plant("_steps", "backoff.wait_s(tries,", "backoff.wait_s(1,"),
     # breaker
     "two probes at once": Plant("guards", 'if self.state == "open" or self._probing:', 'if self.state == "open":'),
     "a cancelled probe stays": Plant(

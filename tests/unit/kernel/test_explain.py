@@ -140,7 +140,7 @@ SENSELESS: list[Callable[[], Combinator | Backoff]] = [
     lambda: node(NONE), lambda: sequence(TEXT), lambda: fallback(A, TEXT), lambda: timeout(TEXT, 1),
     lambda: detach(TEXT), lambda: when_synced(A, TEXT), lambda: timeout(A, TEXT), lambda: retry(A, TEXT),
     lambda: retry(A, 2, TEXT),
-    lambda: Backoff(-1), lambda: Backoff(2, max_s=1), lambda: Backoff(factor=0.5), lambda: Backoff(max_s=math.inf),
+    lambda: Backoff(-1), lambda: Backoff(2, max_s=1), lambda: Backoff(factor=0.5), lambda: Backoff(max_s=math.inf), lambda: Backoff(jitter=1.5),
 ]  # fmt: skip
 
 

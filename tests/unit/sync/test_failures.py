@@ -7,6 +7,7 @@ import random
 import pytest
 import trio
 
+from atoma.concurrency.backoff import Backoff, Retries
 from atoma.contracts.failures import info_from, refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import (
@@ -19,8 +20,8 @@ from atoma.errors import (
     RemoteError,
     StoreBusy,
 )
-from atoma.sync.backoff import Backoff
 from atoma.sync.failures import HubLostData, Remedy, WrongHub, error_from, remedy
+from atoma.sync.replica import BACKOFF
 from atoma.sync.supervisor import contained
 
 
@@ -74,16 +75,24 @@ def test_backoff_doubles_to_its_limit_with_full_jitter() -> None:
         def uniform(self, a: float, b: float) -> float:
             return b
 
-    backoff = Backoff(Highest())
-    assert [backoff.fail() for _ in range(9)] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
-    assert [Backoff(Highest()).fail() for _ in range(2)] == [0.5, 0.5]
-    backoff.reset()
-    assert backoff.fail() == 0.5
-    assert backoff.fail(at_least_s=7.0) == 7.0
-    seeded = Backoff(random.Random(1))
+    retries = Retries(BACKOFF, Highest())
+    assert [retries.fail() for _ in range(9)] == [0.5, 1, 2, 4, 8, 16, 32, 60, 60]
+    assert retries.failures == 9
+    retries.reset()
+    assert retries.fail() == 0.5
+    assert retries.fail(at_least_s=7.0) == 7.0
+    seeded = Retries(BACKOFF, random.Random(1))
     delays = [seeded.fail() for _ in range(200)]
     assert min(delays) < 5 < 55 < max(delays) <= 60
-    assert 30 <= seeded.slow() <= 60
+    assert all(30 <= seeded.slow() <= 60 for _ in range(50))
+
+
+def test_a_part_of_a_wait_can_be_fixed() -> None:
+    source = random.Random(1)
+    drawn = [Backoff(1, max_s=8, jitter=0.25).wait_s(9, source) for _ in range(200)]
+    assert 6 <= min(drawn) < 6.2 < 7.8 < max(drawn) <= 8
+    assert Backoff(1, max_s=8, jitter=0).wait_s(3, source) == 4
+    assert [Backoff(wait, 1, 5).bound(10**9) for wait in (0, 2)] == [0, 2]
 
 
 async def test_a_group_becomes_its_worst_error() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import trio
 
+from atoma.concurrency.backoff import Backoff
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ChannelBroken, ConnectFailed, ProtocolError, RemoteError
@@ -23,8 +25,7 @@ logger = logging.getLogger("atoma.transports")
 
 EARLY = 0.25  # of the time a token is good, the last part in which a new one is asked for …
 EARLY_S_MAX = 60.0  # … but no longer than this
-PAUSE_S_MIN = 0.25  # between two attempts, whatever the server says
-PAUSE_S_MAX = 30.0
+PAUSES = Backoff(0.25, max_s=30.0, jitter=0)  # tokens do not expire in step
 
 Ask = Callable[[], Awaitable[str]]
 
@@ -41,9 +42,8 @@ async def keep_token(channel: FrameChannel, ask: Ask, expires_in: float | None, 
     closes the connection.
     """
     while expires_in is not None:
-        await trio.sleep(max(PAUSE_S_MIN, expires_in - early_s(expires_in)))
-        pause_s = PAUSE_S_MIN
-        while True:
+        await trio.sleep(max(PAUSES.initial_s, expires_in - early_s(expires_in)))
+        for tries in itertools.count(1):
             if not channel.is_open:
                 return
             try:
@@ -51,9 +51,9 @@ async def keep_token(channel: FrameChannel, ask: Ask, expires_in: float | None, 
                     expires_in = (await channel.renew(await ask())).expires_in
                 break
             except (AtomaError, trio.TooSlowError) as error:
+                pause_s = PAUSES.bound(tries)
                 logger.warning("a new token could not be brought, the next attempt is in %g s: %s", pause_s, error)
             await trio.sleep(pause_s)
-            pause_s = min(PAUSE_S_MAX, pause_s * 2)
 
 
 async def _shake_hands(pipe: MessagePipe, token: str, limits: ChannelLimits) -> Welcome:

@@ -15,7 +15,7 @@ from atoma.contracts.codec import encode
 from atoma.contracts.policy import Policy
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, RemoteError, WriteUnknown
-from atoma.kernel.combinators import Backoff, node, retry
+from atoma.kernel import Backoff, node, retry
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import PortKey
 from atoma_stores.local import LocalExecution

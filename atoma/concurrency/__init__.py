@@ -1,0 +1,1 @@
+"""What tasks that run beside each other share."""
