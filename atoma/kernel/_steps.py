@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
+import msgspec
 import trio
 
 from atoma.contracts.events import FallbackTaken, RetryScheduled
@@ -12,15 +13,15 @@ from atoma.contracts.execution import (
     Source,
     Step,
     StepOutcome,
-    WriteItemResult,
     WriteRequest,
     WriteResult,
     as_receipt,
     status_of,
 )
-from atoma.contracts.failures import code_of, refusal, retry_after_s
+from atoma.contracts.failures import code_of, retry_after_s
 from atoma.contracts.policy import RunnableCombinator
-from atoma.errors import AtomaError, FallbackExhausted, PolicyNotAllowed, WriteRejected, WriteUnknown
+from atoma.contracts.receipts import await_verdicts
+from atoma.errors import AtomaError, FallbackExhausted, PolicyNotAllowed, WriteUnknown
 from atoma.kernel._detached import Detached, Link
 from atoma.kernel._parts import Parts, begin, end
 from atoma.kernel.combinators import RetryStep
@@ -241,19 +242,11 @@ def run_verdict(
 
     async def run(request: WriteRequest, frame: Frame) -> WriteResult:
         result = await step(request, frame)
-        receipts = [as_receipt(value) for value in result.receipts]
-        if request.options.confirm != "strict" or not any(receipts):
+        if request.options.confirm != "strict" or not any(map(as_receipt, result.receipts)):
             return result
         started = clock()
-        items = list(result.items)
         try:
-            for place, receipt in enumerate(receipts):
-                if not items[place].ok or receipt is None:
-                    continue
-                try:
-                    await receipt.wait(observed=False)
-                except WriteRejected as error:
-                    items[place] = WriteItemResult(items[place].id, False, error=refusal(error.reason, str(error)))
+            items = await await_verdicts(result.items, result.receipts)
         except trio.Cancelled:
             end(events, frame, what, "cancelled", started, clock(), "", "verdict")
             raise
@@ -261,7 +254,7 @@ def run_verdict(
             failure = side.in_doubt(translate(error, what, clock() - started), request)
             end(events, frame, what, outcome_of(failure), started, clock(), code_of(failure), "verdict")
             raise failure from error
-        final = WriteResult(status_of(tuple(items)), tuple(items), result.meta, result.receipts)
+        final = msgspec.structs.replace(result, status=status_of(items), items=items)
         outcome, code = side.judge(what, final, request)
         end(events, frame, what, outcome, started, clock(), code, "verdict")
         return final

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from atoma.contracts.execution import (
-    WriteItemResult,
-    WriteRequest,
-    WriteResult,
-    as_receipt,
-    status_of,
-)
-from atoma.contracts.failures import refusal
-from atoma.errors import WriteRejected
+from msgspec.structs import replace
+
+from atoma.contracts.execution import WriteRequest, WriteResult, status_of
+from atoma.contracts.receipts import await_verdicts
 from atoma.ports.execution import WritePort
 from atoma.runtime.flows.optimism import LayeredWrites
 from atoma.runtime.flows.results import ResultMismatch, aligned
@@ -46,21 +41,7 @@ class WriteCommitFlow:
             return await self._layered.write(request)
         result = aligned(request, await self._port.execute_write(request))
         await self._writeback.keep_results(request, result)
-        if request.options.confirm == "strict" and result.receipts:
-            result = await self._await_verdicts(request, result)
-        return result
-
-    async def _await_verdicts(self, request: WriteRequest, result: WriteResult) -> WriteResult:
-        items: list[WriteItemResult] = []
-        for item, value in zip(result.items, result.receipts, strict=True):
-            receipt = as_receipt(value)
-            if item.ok and receipt is not None:
-                try:
-                    await receipt.wait(observed=False)
-                except WriteRejected as error:
-                    info = refusal(error.reason, str(error))
-                    items.append(WriteItemResult(item.id, ok=False, error=info))
-                    continue
-            items.append(item)
-        final = tuple(items)
-        return WriteResult(status_of(final), final, result.meta, result.receipts)
+        if request.options.confirm != "strict" or not result.receipts:
+            return result
+        items = await await_verdicts(result.items, result.receipts)
+        return replace(result, status=status_of(items), items=items)

@@ -37,6 +37,7 @@ from atoma.contracts.execution import (
 )
 from atoma.contracts.failures import code_of, refusal, retry_after_s, verdict_of
 from atoma.contracts.policy import WriteReach
+from atoma.contracts.receipts import WriteReceipt
 from atoma.errors import (
     AtomaError,
     NodeTimeout,
@@ -60,7 +61,6 @@ from atoma.runtime.flows.layers import (
     settle,
 )
 from atoma.runtime.flows.results import ResultMismatch, aligned
-from atoma.runtime.receipts import PendingReceipt
 
 _log = logging.getLogger("atoma.runtime")
 
@@ -101,7 +101,7 @@ class _Unit:
     based_on: Versions = field(default_factory=Versions)
     made: Versions = field(default_factory=Versions)
     layers: tuple[int, ...] = ()
-    receipts: tuple[PendingReceipt, ...] = ()
+    receipts: tuple[WriteReceipt, ...] = ()
     left: trio.Event = field(default_factory=trio.Event)
     asking: trio.CancelScope = field(default_factory=trio.CancelScope)
     path: list[Step] = field(default_factory=list[Step])
@@ -237,11 +237,11 @@ class LayeredWrites:
             meta = _meta(unit, source)
             for entry, item, receipt in zip(unit.request.entries, items, unit.receipts, strict=True):
                 if item.error is not None:
-                    receipt.refuse(entry.store, entry.id, item.error, meta)
+                    receipt.refuse(item.error, store=entry.store, id=entry.id, meta=meta)
                 elif only_nodded(item):
-                    receipt.settle("local", meta)  # the policy let this device answer in the authority's place
+                    receipt.settle("local", meta=meta)  # the policy let this device answer in the authority's place
                 else:
-                    receipt.settle("observed", meta, item.version)
+                    receipt.settle("observed", item.version, meta)
             self._tell(unit, items)
         except Exception:
             _log.exception("write %s could not be settled; the next start takes it back", unit.request.idem)
@@ -369,7 +369,7 @@ class LayeredWrites:
             if not followed:
                 self._leave(unit)
         state: WriteState = "accepted" if shown is None else "observed"
-        receipts = tuple(PendingReceipt(state, item.version) if item.ok else None for item in result.items)
+        receipts = tuple(WriteReceipt(state, item.version, settled=True) if item.ok else None for item in result.items)
         items = tuple(
             msgspec.structs.replace(item, version=version) if item.ok else item
             for item, version in zip(result.items, shown or (0,) * len(result.items), strict=True)
@@ -428,7 +428,7 @@ class LayeredWrites:
         if laid is not None:
             unit.layers = laid.layers
             unit.based_on = laid.seen
-            unit.receipts = tuple(PendingReceipt() for _ in laid.items)
+            unit.receipts = tuple(WriteReceipt("undecided") for _ in laid.items)
             self._undecided += 1
         for row in rows:
             self._last[row] = unit
@@ -440,7 +440,7 @@ class LayeredWrites:
         if unit.receipts or unit.followed:
             self._undecided -= 1
         for receipt in unit.receipts:
-            receipt.close()
+            receipt.close("the client was closed before the write had its answer")
         unit.left.set()
         self._units.pop(unit.request.idem, None)
         for row in unit.rows:

@@ -25,6 +25,7 @@ from atoma.contracts.execution import (
 )
 from atoma.contracts.overlay import ClientIdentity
 from atoma.contracts.query import QuerySpec
+from atoma.contracts.receipts import WriteReceipt
 from atoma.errors import ClosedError, ConfigurationError, UnknownStore
 from atoma.ports.environment import Environment
 from atoma.ports.execution import Staging
@@ -34,7 +35,7 @@ from atoma_stores.changes import ChangeSet, CommitListener
 from atoma_stores.sqlite._internals import CLIENT_ADDITIONS, CLIENT_TABLES
 from atoma_stores.sqlite._outbox import OutboxLimits
 from atoma_stores.sqlite._queries import StoreReader, commit_number
-from atoma_stores.sqlite._receipts import LOCAL, MutationReceipt, Receipts
+from atoma_stores.sqlite._receipts import LOCAL, Receipts
 from atoma_stores.sqlite._recovery import roll_back_volatile
 from atoma_stores.sqlite._tables import StoreTable
 from atoma_stores.sqlite._units import Committed, EngineTx, Refused, UnitAnswer
@@ -232,15 +233,12 @@ class SQLiteLocalDatabase:
                 receipts.append(self._receipt_again(answer, *mutation))
         return tuple(receipts)
 
-    def _receipt_again(self, answer: UnitAnswer, lsn: int, mid: int) -> MutationReceipt:
+    def _receipt_again(self, answer: UnitAnswer, lsn: int, mid: int) -> WriteReceipt:
         if lsn in answer.known:
             return self._receipts.reissue(answer.known[lsn])
         receipt = self._receipts.issue(lsn, mid)
         if receipt.state not in ("observed", "rejected"):
-            if lsn in answer.rejected:
-                receipt.fail("rejected", "REJECTED", "the hub refused the write; the inbox says why")
-            else:
-                receipt.move("observed")
+            self._receipts.gone(receipt, rejected=lsn in answer.rejected)
         return receipt
 
     async def apply(self, body: Callable[[LocalTx], T], *, durability: Durability | None = None) -> T:

@@ -74,8 +74,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A36",
         "atoma.kernel._steps:run_verdict",
-        'if request.options.confirm != "strict" or not any(receipts):',
-        "if not any(receipts):",
+        'if request.options.confirm != "strict" or not any(map(as_receipt, result.receipts)):',
+        "if not any(map(as_receipt, result.receipts)):",
         why="an optimistic remote-first write on a synced store waits for the hub",
     ),
     Plant(

@@ -30,9 +30,9 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A49",
-        "atoma.runtime.flows.commit:WriteCommitFlow._await_verdicts",
-        "items.append(WriteItemResult(item.id, ok=False, error=info))",
-        "items.append(item)",
+        "atoma.contracts.receipts:await_verdicts",
+        "judged.append(WriteItemResult(item.id, ok=False, error=refusal(error.reason, str(error))))",
+        "judged.append(item)",
         why="a strict write that the hub refused is told as written",
     ),
     Plant(

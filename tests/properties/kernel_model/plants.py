@@ -179,11 +179,11 @@ PLANTS: dict[str, Plant] = {
     ),
     # verdict, when_synced, refuse
     "an optimistic write waits for its verdict": Plant(
-        "_steps", 'if request.options.confirm != "strict" or not any(receipts):', "if not any(receipts):"
+        "_steps", 'if request.options.confirm != "strict" or not any(', "if not any("
     ),
     "a refusal by the authority is overlooked": Plant(
-        "_steps", "items[place] = WriteItemResult(items[place].id, False, error=refusal(error.reason, str(error)))",
-        "pass",
+        "_steps", "items = await await_verdicts(result.items, result.receipts)",
+        "await await_verdicts(result.items, result.receipts)\n            items = result.items",
     ),
     "a lost verdict is certain": Plant(
         "_steps", "failure = side.in_doubt(translate(error, what, clock() - started), request)",
