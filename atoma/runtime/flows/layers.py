@@ -200,6 +200,8 @@ def _confirm(tx: LocalTx, entry: WriteEntry, item: WriteItemResult) -> None:
     else:
         known = entry.op == "delete" and item.changed
         image = None if known else replay(as_op(entry), base.image)
+        if image is None and base.image is None and not base.shadowed:
+            return  # nothing of the row was ever here, not even its scope, and nothing of it is now
         seq, scope = base.seq, base.scope or _scope(tx, entry)
     if not base.shadowed:
         tx.shadow(entry.store, entry.id, base.scope or scope, base.image)

@@ -109,6 +109,42 @@ async def test_direct_reads_and_writes_reach_the_hub(site: TransportSite, tmp_pa
         assert len(list(await cards.query())) == 19
 
 
+NEVER_READ: dict[str, Callable[[Any, str], Awaitable[Any]]] = {
+    "update": lambda cards, confirm: cards.update("1", title="mine", confirm=confirm),
+    "update_many": lambda cards, confirm: cards.update_many({"1": {"title": "mine"}}, confirm=confirm),
+    "upsert": lambda cards, confirm: cards.upsert({"id": "1", "title": "mine"}, confirm=confirm),
+    "upsert_many": lambda cards, confirm: cards.upsert_many([Card(id="1", title="mine")], confirm=confirm),
+    "delete": lambda cards, confirm: cards.delete("1", confirm=confirm),
+    "delete_many": lambda cards, confirm: cards.delete_many(["1", "2"], confirm=confirm),
+}
+
+
+@pytest.mark.parametrize("confirm", ["strict", "optimistic"])
+@pytest.mark.parametrize("write", NEVER_READ)
+async def test_a_direct_write_of_a_row_that_was_never_read_here(
+    site: TransportSite, tmp_path: Path, write: str, confirm: str
+) -> None:
+    """Its scope is a field, and this device knows nothing of the row: the hub decides, and here is what there is."""
+    async with hub_behind(site, tmp_path / "hub.db") as road:
+        async with client_over(road, tmp_path, 3, synced=False) as other:
+            await other.store(CARDS).insert_many([Card(id=id, title="theirs") for id in "12"], confirm="strict")
+        async with client_over(road, tmp_path, 2, synced=False) as client:
+            cards = client.store(CARDS)
+            result = await NEVER_READ[write](cards, confirm)
+            if confirm == "optimistic" and not hasattr(result, "items"):
+                await result.accepted()
+            for item in getattr(result, "items", ()):
+                assert item.ok, item.error
+                await item.handle.accepted()
+            there = {card.id: card.title for card in await cards.query()}
+            here = {card.id: card.title for card in await cards.query(policy="direct-local")}
+        if "delete" in write:
+            assert there == ({} if write == "delete_many" else {"2": "theirs"})
+        else:
+            assert there == {"1": "mine", "2": "theirs"}
+        assert here == there, "the query has just brought what is there"
+
+
 def breaking(road: Road, moment: str, method: str) -> list[str]:
     """Have the cable break for a moment the first time that ``method`` is at ``moment``; tells when it did."""
     broken: list[str] = []
