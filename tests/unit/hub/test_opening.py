@@ -233,7 +233,7 @@ class Watched:
             yield database
 
 
-async def test_a_full_disk_is_transient_and_nothing_is_lost(tmp_path: Path) -> None:
+async def test_a_full_disk_is_transient_and_nothing_is_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = Watched(tmp_path / "hub.db")
     async with hub_on(store) as hub:
         client = Client.of(hub, "a")
@@ -249,6 +249,8 @@ async def test_a_full_disk_is_transient_and_nothing_is_lost(tmp_path: Path) -> N
                 acked = number
         assert (full.value.remote_code, full.value.remote_retryable) == ("UNAVAILABLE", True)
         assert str(tmp_path) not in str(full.value)
+        told = [record.getMessage() for record in caplog.records if record.name == "atoma.hub"]
+        assert any("push" in text for text in told), "whoever runs the hub finds the reason in its log"
         assert 0 < acked < 999
         assert (await client.open()).last_mid == acked
         await store.file.transact(lambda connection: connection.pragma("max_page_count", 1_000_000))

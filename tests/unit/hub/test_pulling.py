@@ -79,6 +79,8 @@ async def test_cursors_that_cannot_be_continued_are_refused_by_name(tmp_path: Pa
         for cursor, code in (
             (Cursor(b"x" * 16, 3, end.hash), "EPOCH_CHANGED"),
             (Cursor(b"", 3, end.hash), "EPOCH_CHANGED"),
+            (Cursor(b"", 3, b""), "EPOCH_CHANGED"),
+            (Cursor(b"x" * 16, 0, b""), "EPOCH_CHANGED"),
             (Cursor(epoch, 4, end.hash), "CURSOR_AHEAD"),
             (Cursor(epoch, 3, foreign.hash), "LINEAGE_MISMATCH"),
             (Cursor(epoch, 2, end.hash), "LINEAGE_MISMATCH"),
@@ -229,6 +231,31 @@ async def test_a_hint_wakes_a_waiting_listener(tmp_path: Path) -> None:
             await writer.do(create(str(number)))
     assert heard == sorted(set(heard))
     assert heard[-1] == 10
+
+
+async def test_listeners_are_bounded_and_a_place_that_is_left_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atoma.hub.hints.LISTENERS_MAX", 2)
+    async with hub_on(":memory:") as hub:
+        service = Client.of(hub, "a").service
+        async with service.notify(NotifyRequest(("main",))):
+            async with service.notify(NotifyRequest(("main",))):
+                with pytest.raises(RemoteError) as refused:
+                    async with service.notify(NotifyRequest(("main",))):
+                        pass
+                assert (refused.value.remote_code, refused.value.remote_retryable) == ("OVERLOADED", True)
+            async with service.notify(NotifyRequest(("main",))):
+                pass
+
+
+async def test_the_lineage_of_a_log_is_the_same_in_every_version() -> None:
+    """Devices keep these hashes for ever: what makes them is part of the protocol."""
+    async with hub_on(":memory:") as hub:
+        client = Client.of(hub, "a")
+        hashes = []
+        for number in range(2):
+            await client.do(create(str(number)))
+            hashes.append((await client.pull()).end.hash.hex())
+    assert hashes == ["3fc6c9b389d69353ff261d799c539556", "95dfe950e695a720bc666dcb2e3e1453"]
 
 
 async def test_listeners_are_bounded_in_scopes() -> None:

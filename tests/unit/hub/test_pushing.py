@@ -499,3 +499,12 @@ async def test_a_row_that_the_file_refuses_is_a_verdict_and_leaves_nothing_behin
         (item,) = (await client.service.write(direct(entry, idem="a direct one"))).items
         assert item.error is not None
         assert item.error.code == "CONFLICT"
+
+
+async def test_a_mutation_depends_on_an_earlier_one_of_its_client_only() -> None:
+    async with hub_on(":memory:") as hub:
+        for after_mid in (-1, 1, 2):
+            client = Client.of(hub, f"client {after_mid}")
+            outcome = await client.do(Op("create", "cards", "1", card("x"), after_mid=after_mid))
+            assert outcome.error is not None
+            assert (outcome.status, outcome.error.code) == ("rejected", "INVALID")
