@@ -124,6 +124,19 @@ def mock_clock() -> trio.testing.MockClock:
     return trio.testing.MockClock(autojump_threshold=0)
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run a test marked `paths` in every way of `tests.paths`."""
+    if metafunc.definition.get_closest_marker("paths"):
+        importlib.import_module("tests.paths").parametrize(metafunc)
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Take the way that a test marked `paths` is run in, before anything is opened."""
+    with importlib.import_module("tests.paths").taken(request.param):
+        yield
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     """Run a coroutine test under Trio; leave every other test to pytest."""

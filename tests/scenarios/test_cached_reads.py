@@ -51,6 +51,7 @@ async def read(client: Client) -> tuple[list[str], str]:
     return [note.text for note in page], page.meta.path[-1].note
 
 
+@pytest.mark.paths
 async def test_a_pulled_change_ends_what_is_cached(tmp_path: Path) -> None:
     network = MemoryNetwork()
 

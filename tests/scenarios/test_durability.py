@@ -85,6 +85,7 @@ def promised(call: Durability | None, store: Durability | None, engine: Durabili
     return call or store or engine or ("full" if synced else "normal")
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("synced", [False, True], ids=["not synced", "synced"])
 @pytest.mark.parametrize(("store", "engine"), list(itertools.product(WORDS, WORDS)))
 async def test_the_call_else_the_store_else_the_engine(

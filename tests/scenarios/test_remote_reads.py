@@ -60,6 +60,7 @@ async def ids_here(client: Client) -> list[str]:
     return [note.id for note in await client.store(NOTES).query(policy="direct-local")]
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("merge", ["replace", "upsert-only", "preserve-missing"])
 async def test_a_remote_read_of_a_synced_store_changes_nothing_here(tmp_path: Path, merge: MergeMode) -> None:
     async with open_hub_and(tmp_path, synced=True) as (client, other):

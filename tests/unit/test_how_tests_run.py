@@ -40,6 +40,13 @@ async def test_an_async_property_runs_each_example_under_trio(number: int) -> No
     assert number == int(str(number))
 
 
+@pytest.mark.parametrize("clock", [pytest.param("virtual", marks=pytest.mark.virtual_time), "real"])
+@given(number=st.integers())
+async def test_an_async_property_runs_with_every_parameter(clock: str, number: int) -> None:
+    assert number is not None
+    assert isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock) == (clock == "virtual")
+
+
 @pytest.mark.parametrize("value", [1, 2])
 async def test_fixtures_and_parameters_reach_an_async_test(value: int, tmp_path: Path) -> None:
     assert value in {1, 2}

@@ -45,6 +45,7 @@ def site(request: pytest.FixtureRequest) -> EngineSite:
     return SITES[request.param]
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("check", ENGINE_CHECKS)
 async def test_the_engine_keeps_its_promises(site: EngineSite, check: str) -> None:
     try:

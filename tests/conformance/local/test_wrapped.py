@@ -45,6 +45,7 @@ from atoma.ports.service import Peer, Principal, SyncService
 from atoma_stores.local import LocalQueryNode, LocalWriteNode
 from atoma_transports.adapters import ServiceProxy
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
+from tests.paths import memory
 from tests.unit.stores.kit import card, delete, insert, opened, update
 
 SITES = ("memory", "file", "wrapped memory")
@@ -128,7 +129,7 @@ class Place:
 @asynccontextmanager
 async def open_place(site: str, folder: Path) -> AsyncGenerator[Place]:
     async with AsyncExitStack() as stack:
-        db = (await stack.enter_async_context(opened(folder / "a.db" if site == "file" else ":memory:"))).db
+        db = (await stack.enter_async_context(opened(folder / "a.db" if site == "file" else memory()))).db
         reader, writer = LocalQueryNode(db), LocalWriteNode(db)
         if site == "wrapped memory":
             network = MemoryNetwork()
@@ -198,6 +199,7 @@ async def test_base_version_is_honoured(site: str, tmp_path: Path) -> None:
         assert await place.rows() == {}
 
 
+@pytest.mark.paths
 async def test_reads_are_checked_and_an_atomic_unit_is_all_or_nothing(site: str, tmp_path: Path) -> None:
     async with open_place(site, tmp_path) as place:
         version = (await place.write(insert("1"))).items[0].version
@@ -256,6 +258,7 @@ def draw_query(source: random.Random) -> QuerySpec:
     )  # fmt: skip
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("seed", range(6))
 async def test_the_three_answer_alike(seed: int, tmp_path: Path) -> None:
     source = random.Random(seed)

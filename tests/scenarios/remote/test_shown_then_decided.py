@@ -258,6 +258,7 @@ async def test_what_this_device_cannot_predict_is_asked_first(open_remotely: Any
         assert await world.here() == await world.there() == {"1": Note(id="1", text="theirs", rank=7)}
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("policy", REMOTE_POLICIES)
 async def test_versions_of_this_device_are_compared_at_the_hub(open_remotely: Any, policy: str) -> None:
     async with open_remotely(policy) as world:
@@ -294,6 +295,7 @@ async def test_a_transaction_is_one_layer(open_remotely: Any) -> None:
         assert await world.here() == await world.there()
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("policy", REMOTE_POLICIES)
 @pytest.mark.parametrize("stale", [True, False])
 async def test_what_a_transaction_read_is_compared_at_the_hub(open_remotely: Any, policy: str, stale: bool) -> None:
@@ -312,6 +314,7 @@ async def test_what_a_transaction_read_is_compared_at_the_hub(open_remotely: Any
         assert ("2" in await world.here()) is not stale
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("refused", [True, False])
 async def test_what_the_user_saw_is_compared_and_not_what_came_while_the_write_waited(
     open_remotely: Any, refused: bool
@@ -359,8 +362,8 @@ async def test_a_caller_cancelled_before_the_local_commit_has_written_nothing(op
             await world.store.insert(Note(id="1"))
         assert scope.cancelled_caught
         await wait_all_tasks_blocked()
-        assert await world.here() == await world.there() == {}
         assert world.probe.heard == []
+        assert await world.here() == await world.there() == {}
 
 
 @pytest.mark.parametrize("policy", REMOTE_POLICIES)

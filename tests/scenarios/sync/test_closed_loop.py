@@ -264,6 +264,7 @@ async def tell(world: Any, seed: int) -> HubLog:
     return story.log
 
 
+@pytest.mark.paths
 @pytest.mark.virtual_time
 @pytest.mark.parametrize("seed", range(6))
 async def test_everything_holds_whatever_happens(world: Any, seed: int) -> None:

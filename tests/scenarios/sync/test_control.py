@@ -13,6 +13,7 @@ from atoma.errors import ConnectFailed
 pytestmark = pytest.mark.virtual_time
 
 
+@pytest.mark.paths
 async def test_manual_mode_does_nothing_until_asked(world: Any) -> None:
     async with world.open_hub(), world.open_device("a") as a, world.open_device("m", mode="manual") as m:
         await a.store(world.CARDS).insert(world.Card(id="1"))
@@ -45,6 +46,7 @@ async def test_pull_only_sends_nothing(world: Any) -> None:
         assert p.sync.status.pending == 1
 
 
+@pytest.mark.paths
 async def test_push_only_fetches_nothing(world: Any) -> None:
     async with world.open_hub(), world.open_device("a") as a, world.open_device("p", mode="push-only") as p:
         await a.store(world.CARDS).insert(world.Card(id="1"))
@@ -72,6 +74,7 @@ async def test_subscribe_only_hears_how_far_the_hub_is(world: Any) -> None:
         assert s.sync.status.state == "online"
 
 
+@pytest.mark.paths
 async def test_paused_is_offline_until_resumed(world: Any) -> None:
     async with world.open_hub(), world.open_device("a") as a:
         await a.settle()
@@ -120,6 +123,7 @@ async def test_waiting_ends_with_the_callers_scope_only(world: Any) -> None:
         assert scope.cancelled_caught
 
 
+@pytest.mark.paths
 async def test_events_tell_state_and_conflicts(world: Any) -> None:
     async with world.open_hub(), world.open_device("a") as a, world.open_device("b", down=True) as b:
         heard: list[Any] = []

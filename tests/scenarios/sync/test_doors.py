@@ -38,6 +38,7 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return calls
 
 
+@pytest.mark.paths
 async def test_verdicts_and_pages_come_in_by_the_apply_port_only(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async with world.open_hub(), world.open_device("a") as a, world.open_device("b", down=True) as b:
         await a.store(world.CARDS).insert(world.Card(id="1", title="theirs"))

@@ -18,6 +18,7 @@ from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
+from tests.paths import memory
 
 pytestmark = pytest.mark.virtual_time
 HOUR_S = 3600.0
@@ -65,9 +66,9 @@ class SignIn:
 @asynccontextmanager
 async def synced(token: str | Callable[[], Awaitable[str]]) -> AsyncGenerator[tuple[Client, Hourly]]:
     network, verifier = MemoryNetwork(), Hourly()
-    hub = open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=verifier, environment=seeded_environment(1))
+    hub = open_hub(SCHEMA, SQLiteHubStore(memory()), verifier=verifier, environment=seeded_environment(1))
     plugins: list[Plugin] = [
-        LocalExecution(SQLiteEngine(":memory:")),
+        LocalExecution(SQLiteEngine(memory())),
         Remote(MemoryTransport(network, token=token)),
         Sync(stores=[NOTES]),
     ]
@@ -107,6 +108,7 @@ async def test_a_token_text_that_has_expired_is_shown_and_asked_about_rarely() -
         assert waiting.state == "queued"  # nothing is lost
 
 
+@pytest.mark.paths
 async def test_sync_recovers_by_itself_once_there_are_tokens_again(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.CRITICAL, "atoma.transports")
     sign_in = SignIn()

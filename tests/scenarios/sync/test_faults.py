@@ -22,6 +22,7 @@ async def until(condition: Any) -> None:
             await trio.sleep(0.05)
 
 
+@pytest.mark.paths
 async def test_what_the_hub_accepted_stays_visible_until_its_page(world: Any) -> None:
     """I12: between the acknowledgement and the page the overlay holds the write."""
     async with world.open_hub(), world.open_device("a") as a:
@@ -42,6 +43,7 @@ async def test_what_the_hub_accepted_stays_visible_until_its_page(world: Any) ->
         assert await a.outbox() == []
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("method", ["open", "push", "pull", "snapshot"])
 async def test_a_lost_reply_does_nothing_twice(world: Any, method: str) -> None:
     async with world.open_hub(), world.open_device("a", down=True) as a, world.open_device("b") as b:
@@ -60,6 +62,7 @@ async def test_a_lost_reply_does_nothing_twice(world: Any, method: str) -> None:
         assert b.sync.status.scope("main").head == 6, "six transactions: nothing was applied twice"
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("when", ["written", "pushed", "acked", "lost reply"])
 async def test_a_crash_loses_nothing(world: Any, when: str) -> None:
     """The file is opened again as it was left: with what was only written, sent, or accepted."""
@@ -150,6 +153,7 @@ async def test_a_hub_that_does_not_answer_is_given_up_and_tried_again(world: Any
         assert await a.outbox() == []
 
 
+@pytest.mark.paths
 async def test_a_busy_hub_is_obeyed(world: Any) -> None:
     refusals = 3
 
@@ -193,6 +197,7 @@ async def test_a_batch_that_is_too_large_is_halved(world: Any) -> None:
         assert await a.outbox() == []
 
 
+@pytest.mark.paths
 async def test_a_late_page_changes_nothing(world: Any) -> None:
     """I9: every page is applied against exactly the cursor it starts at."""
     old: list[PullReply] = []
@@ -299,6 +304,7 @@ async def test_a_scope_that_is_refused_stops_alone(world: Any) -> None:
         assert a.sync.status.state == "online"
 
 
+@pytest.mark.paths
 async def test_closing_with_work_in_flight_leaves_nothing_behind(world: Any) -> None:
     async with world.open_hub():
         async with world.open_device("a") as a:

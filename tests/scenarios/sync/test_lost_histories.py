@@ -10,6 +10,7 @@ import pytest
 pytestmark = pytest.mark.virtual_time
 
 
+@pytest.mark.paths
 async def test_a_base_of_a_lost_history_does_not_hide_what_was_written_since(world: Any) -> None:
     """Device a saw sequences that the restored hub gives out anew: its pending CAS write must meet c's change."""
     async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:

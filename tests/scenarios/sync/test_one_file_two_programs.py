@@ -70,6 +70,7 @@ async def test_both_write_and_both_sync(world: Any, seed: int) -> None:
                 following.cancel_scope.cancel()
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("seed", range(6))
 async def test_another_goes_on_where_one_was_stopped(world: Any, seed: int) -> None:
     """In the middle of a push whose reply is lost, with writes of both in the outbox."""
@@ -88,6 +89,7 @@ async def test_another_goes_on_where_one_was_stopped(world: Any, seed: int) -> N
             assert (await q.rows())["p-0"].title == "last words"
 
 
+@pytest.mark.paths
 async def test_a_refusal_that_the_other_program_has_settled_is_heard(world: Any) -> None:
     """Its push came first, so there is nothing left to settle here but what somebody waits for."""
     async with world.open_hub(), world.open_device("other") as other:

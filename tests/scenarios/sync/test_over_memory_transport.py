@@ -42,6 +42,7 @@ async def device(
         yield opened
 
 
+@pytest.mark.paths
 async def test_two_devices_agree_through_a_partition(world: Any) -> None:
     network = MemoryNetwork()
     async with serving(world, network), device(world, network, "a") as a, device(world, network, "b") as b:
@@ -121,6 +122,7 @@ class Unreliable:
         return (frame, frame) if chance < 0.1 else (frame,)
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("seed", range(3))
 async def test_lost_and_doubled_frames_lose_and_double_nothing(world: Any, seed: int) -> None:
     network, faults = MemoryNetwork(), Unreliable(seed)

@@ -48,6 +48,7 @@ async def put_in(device: Any) -> None:
     await device.settle()
 
 
+@pytest.mark.paths
 async def test_a_copied_file_takes_an_identity_of_its_own(world: Any) -> None:
     """Both copies write their own mutation 2; the second one to come begins anew."""
     async with world.open_hub():
@@ -160,6 +161,7 @@ async def test_a_restored_older_file_gets_what_it_had_and_goes_on(world: Any) ->
             assert a.sync.status.state == "online"
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize(
     ("verdict", "changed", "code"),
     [
@@ -224,6 +226,7 @@ async def test_a_forgotten_device_sends_what_it_has_with_its_dependencies(world:
             assert later.state == "observed"
 
 
+@pytest.mark.paths
 async def test_a_repair_that_is_cut_off_is_made_later(world: Any) -> None:
     async with world.open_hub() as hub:
         async with world.open_device("a") as a:

@@ -42,6 +42,7 @@ async def cursor(device: Any) -> int:
     return found
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("seed", range(8))
 async def test_a_calm_restore_comes_back_to_what_the_best_witness_had(world: Any, seed: int) -> None:
     """I22: nothing else going on, whoever returns, in whichever order."""

@@ -38,6 +38,7 @@ async def fill(world: Any, device: Any, count: int) -> None:
     await device.settle()
 
 
+@pytest.mark.paths
 async def test_first_sync_comes_in_pages_and_shows_all_or_nothing(world: Any) -> None:
     async with world.open_hub(), world.open_device("a") as a:
         await fill(world, a, 60)
@@ -63,6 +64,7 @@ async def test_first_sync_comes_in_pages_and_shows_all_or_nothing(world: Any) ->
             assert await b.rows() == await a.rows()
 
 
+@pytest.mark.paths
 async def test_an_interrupted_first_sync_continues_where_it_was(world: Any) -> None:
     async with world.open_hub(), world.open_device("a") as a:
         await fill(world, a, 60)
@@ -112,6 +114,7 @@ async def test_a_snapshot_token_that_the_hub_no_longer_takes_begins_anew(world: 
             assert [request.token for method, request in b.wire.calls if method == "snapshot"].count(b"") == 2
 
 
+@pytest.mark.paths
 async def test_writes_made_during_the_first_sync_are_kept(world: Any) -> None:
     async with world.open_hub(), world.open_device("a") as a:
         await fill(world, a, 30)
@@ -128,6 +131,7 @@ async def test_writes_made_during_the_first_sync_are_kept(world: Any) -> None:
             assert (await a.rows())["0003"].title == "b's"
 
 
+@pytest.mark.paths
 async def test_a_client_that_was_away_too_long_takes_a_snapshot_and_keeps_its_outbox(world: Any) -> None:
     """I16, I17: deletes are not skipped, pending writes are neither lost nor doubled."""
     async with world.open_hub() as hub, world.open_device("a") as a, world.open_device("b") as b:
@@ -248,6 +252,7 @@ async def test_another_hub_or_another_user_gets_nothing(world: Any) -> None:
         assert len(await a.outbox()) == 1
 
 
+@pytest.mark.paths
 async def test_rows_from_before_are_adopted(world: Any) -> None:
     """A store that was local only: its rows go up with the first sync instead of being swapped away."""
     async with world.open_hub(), world.open_device("b") as b:

@@ -19,6 +19,7 @@ async def write_as_before(device: Any, *entries: WriteEntry) -> None:
     await device.client._runtime.core.writes.write(entries)
 
 
+@pytest.mark.paths
 async def test_pending_writes_with_a_nul_come_back_to_the_inbox_and_nothing_else_waits_for_them(world: Any) -> None:
     async with world.open_hub():
         async with world.open_device("ann", down=True) as ann:

@@ -22,6 +22,7 @@ from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
+from tests.paths import memory
 
 pytestmark = pytest.mark.virtual_time
 
@@ -69,11 +70,11 @@ async def open_world(policy: str) -> AsyncGenerator[World]:
     network = MemoryNetwork()
     verifier = StaticTokenVerifier({"token": "ann"})
     plugins: list[Any] = [
-        LocalExecution(SQLiteEngine(":memory:")),
+        LocalExecution(SQLiteEngine(memory())),
         Remote(MemoryTransport(network, token="token")),
         Sync([NOTES], scopes=["mine", "theirs"]),
     ]
-    store = SQLiteHubStore(":memory:")
+    store = SQLiteHubStore(memory())
     async with (
         open_hub(SCHEMA, store, verifier=verifier, rules=MineAlone(), environment=seeded_environment(2)) as hub,
         network.listen(hub),
@@ -203,6 +204,7 @@ async def check(outcome: Any, good: bool, waited: bool) -> None:
 # A36 on a store that replicates, while the hub is away
 
 
+@pytest.mark.paths
 async def test_an_optimistic_remote_first_write_returns_at_once_and_its_item_is_queued() -> None:
     async with open_world("remote-first") as world:
         world.network.partition(silent=True)

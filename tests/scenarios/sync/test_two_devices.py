@@ -27,6 +27,7 @@ async def both_settle(*devices: Any) -> None:
             await device.settle()
 
 
+@pytest.mark.paths
 async def test_what_is_written_offline_arrives_once_the_cable_is_in(world: Any) -> None:
     async with pair(world) as (a, b):
         a.wire.cut()
@@ -94,6 +95,7 @@ async def test_lww_takes_what_arrives_last(world: Any) -> None:
         assert await a.sync.inbox.entries() == await b.sync.inbox.entries() == []
 
 
+@pytest.mark.paths
 async def test_server_wins_keeps_theirs_and_shows_what_was_dropped(world: Any) -> None:
     async with pair(world) as (a, b):
         await conflict(world, a, b, world.SERVER)
@@ -113,6 +115,7 @@ async def test_client_wins_takes_mine(world: Any) -> None:
         assert await b.sync.inbox.entries() == []
 
 
+@pytest.mark.paths
 async def test_manual_refuses_and_keeps_everything_for_a_person(world: Any) -> None:
     async with pair(world) as (a, b):
         await conflict(world, a, b, world.MANUAL)
@@ -155,6 +158,7 @@ async def test_dismissing_leaves_theirs(world: Any) -> None:
         assert [item.resolution for item in await b.sync.inbox.entries(resolved=True)] == ["dismissed"]
 
 
+@pytest.mark.paths
 async def test_a_rejection_takes_the_write_and_what_builds_on_it_back_in_one_commit(world: Any) -> None:
     """I14: the commit that learns the verdict shows none of it, and the inbox has it."""
     async with pair(world) as (a, b):
@@ -247,6 +251,7 @@ async def test_two_devices_take_the_same_unique_value(world: Any) -> None:
         assert (entry.code, entry.id, entry.base, entry.theirs) == ("CONSTRAINT", "b", None, None)
 
 
+@pytest.mark.paths
 async def test_values_that_trade_places_under_a_unique_index(world: Any) -> None:
     async with pair(world) as (a, b):
         labels = a.store(world.LABELS)
@@ -278,6 +283,7 @@ async def test_many_small_edits_on_one_row_never_conflict_with_themselves(world:
         assert await a.sync.inbox.entries() == []
 
 
+@pytest.mark.paths
 async def test_two_scopes_are_independent(world: Any) -> None:
     async with (
         world.open_hub(),

@@ -412,6 +412,7 @@ def test_what_is_no_condition_is_helped_by_the_table_of_codes() -> None:
 
 
 @pytest.mark.virtual_time
+@pytest.mark.paths
 async def test_a_write_that_the_hub_cannot_take_goes_to_the_inbox_and_the_rest_moves_on(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.open_hub():

@@ -59,6 +59,7 @@ async def open_device(folder: Path, faults: Slow) -> AsyncGenerator[Client]:
                 yield client
 
 
+@pytest.mark.paths
 async def test_a_write_is_queued_sent_accepted_and_observed(tmp_path: Path) -> None:
     async with open_device(tmp_path, Slow()) as client:
         await client.sync.wait_idle()

@@ -93,6 +93,7 @@ async def test_every_batch_is_the_result_at_its_commit_while_threads_write(tmp_p
     assert len(current) == 52
 
 
+@pytest.mark.paths
 async def test_a_write_is_in_the_first_result_of_a_query_opened_after_it(tmp_path: Path) -> None:
     async with SQLiteEngine(tmp_path / "live.db").open_database(SCHEMA, Environment(), frozenset()) as database:
         async with open_live_queries(database, SCHEMA) as live:
@@ -105,6 +106,7 @@ async def test_a_write_is_in_the_first_result_of_a_query_opened_after_it(tmp_pat
                         assert len(first) == number + 1
 
 
+@pytest.mark.paths
 async def test_closing_the_database_ends_a_waiting_reader(tmp_path: Path) -> None:
     ended: list[Exception] = []
     started = trio.Event()

@@ -6,8 +6,7 @@ The ports here are written in the test: they are the other side of the seam, not
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -17,7 +16,6 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoma.contracts.codec import encode
 from atoma.contracts.execution import (
     ExecutionMeta,
     OperationContext,
@@ -30,79 +28,16 @@ from atoma.contracts.execution import (
     WriteResult,
     status_of,
 )
-from atoma.contracts.overlay import PendingMutation
-from atoma.contracts.sync import MutationBody, Op
-from atoma.contracts.values import ErrorInfo, StoredRow
+from atoma.contracts.values import ErrorInfo
 from atoma.errors import ConflictError, ConnectFailed, QueryError, UnknownPolicy, ValidationError, WriteRejected
-from atoma.ports import ApplyPort, Environment, LocalTx, QueryPort, WritePort
-from atoma.ports.execution import Origin
-from atoma.ports.loops import LoopGuard
+from atoma.ports import QueryPort, WritePort
 from atoma.query import Query, col
-from atoma.runtime import Runtime
-from atoma.runtime.flows.apply import ApplyFlow
 from atoma.runtime.flows.commit import ResultMismatch
-from atoma.runtime.flows.read import MergeMode
 from atoma.runtime.flows.results import aligned
-from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
-from atoma.schema import Schema, StoreSpec
+from tests.unit.runtime.kit import NOTES, Note, Scripted, open_runtime, stored
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Note:
-    id: str
-    text: str = ""
-
-
-NOTES = StoreSpec("notes", Note)
-SCHEMA = Schema(NOTES)
-
-
-@dataclass
-class Scripted:
-    """A query port and a write port that answer what the test wants and remember what they were asked."""
-
-    answer: Callable[[QueryRequest], QueryResult] = lambda request: QueryResult(())
-    decide: Callable[[WriteRequest], WriteResult] = lambda request: confirmed(request)
-    queries: list[QueryRequest] = field(default_factory=list)
-    writes: list[WriteRequest] = field(default_factory=list)
-
-    async def execute_query(self, request: QueryRequest) -> QueryResult:
-        self.queries.append(request)
-        return self.answer(request)
-
-    async def execute_write(self, request: WriteRequest) -> WriteResult:
-        self.writes.append(request)
-        return self.decide(request)
-
-
-def confirmed(request: WriteRequest) -> WriteResult:
-    items = tuple(WriteItemResult(entry.id, ok=True, changed=True, row=dict(entry.values)) for entry in request.entries)
-    return WriteResult("confirmed", items, ExecutionMeta("remote"))
-
-
-def stored(id: str, text: str, seq: int = 1) -> StoredRow:
-    return StoredRow(id, 1, seq, "main", {"text": text})
-
-
-@asynccontextmanager
-async def open_runtime(port: Scripted, apply: ApplyPort | None = None) -> AsyncGenerator[Runtime]:
-    async with trio.open_nursery() as nursery:
-        yield Runtime(
-            SCHEMA,
-            query=port,
-            write=port,
-            writeback=WriteBack(apply, frozenset()),
-            live=None,
-            names=PolicyNames("here", {}, frozenset({"here", "there", "direct-local"})),
-            environment=Environment(),
-            synced=frozenset(),
-            nursery=nursery,
-            guard=LoopGuard("the client"),
-        )
-        nursery.cancel_scope.cancel()
 
 
 async def test_crud_needs_two_ports_and_nothing_else() -> None:
@@ -256,79 +191,6 @@ async def test_strict_waits_for_the_verdict_and_optimistic_does_not(reason: str)
             assert await handle.accepted() == 7
 
 
-@asynccontextmanager
-async def open_cache(rows: Sequence[StoredRow], pending: str = "") -> AsyncGenerator[tuple[Scripted, ApplyPort]]:
-    """A local cache that holds ``rows``; the row ``pending`` has an unsettled write on it."""
-    from atoma_stores.local import LocalQueryNode  # the other tests here run without any store
-    from atoma_stores.sqlite import SQLiteEngine
-
-    async with SQLiteEngine(":memory:").open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
-        node, apply = LocalQueryNode(database), ApplyFlow(database)
-
-        def fill(tx: LocalTx) -> None:
-            for row in rows:
-                tx.put_base("notes", row.id, row.scope, row.image, row.seq)
-            if pending:
-                tx.shadow("notes", pending, "main", {"text": "base"})
-                op = Op("patch", "notes", pending, {"text": pending})
-                body = encode(MutationBody(0, "key", "main", 0, 1, 0, (op,)))
-                mutation = PendingMutation(0, "volatile", 0, "key", "main", 0, body, b"")
-                tx.enqueue(mutation, [("notes", pending, {"text": "base"})])
-
-        await apply.apply_writeback(fill)
-
-        class Port(Scripted):
-            async def execute_query(self, request: QueryRequest) -> QueryResult:
-                if request.context.policy == "direct-local":
-                    return await node.query(request)
-                return await super().execute_query(request)
-
-        yield Port(), apply
-
-
-REMOTE = {
-    "fewer rows": [stored("a", "A", 5)],
-    "more rows": [stored("a", "A", 5), stored("b", "b", 5), stored("c", "C", 5), stored("d", "d", 5)],
-    "changed row": [stored("a", "A", 5), stored("b", "changed", 5), stored("d", "d", 5)],
-    "filter": [stored("c", "C", 5), stored("d", "d", 5)],
-    "empty": [],
-}
-LOCAL = [stored("a", "A"), stored("b", "b"), stored("d", "d")]
-FILTERED = Query().where(col("id") > "a").order_by("-text")
-
-
-@pytest.mark.parametrize("merge", ["replace", "upsert-only", "preserve-missing"])
-@pytest.mark.parametrize("remote", list(REMOTE))
-@pytest.mark.parametrize("pending", ["", "b"], ids=["clean", "pending"])
-async def test_get_all_merges_a_remote_answer_as_asked(merge: MergeMode, remote: str, pending: str) -> None:
-    query = FILTERED if remote == "filter" else Query()
-    answered = {row.id: str(row.image["text"]) for row in REMOTE[remote]}
-    local = {row.id: str(row.image["text"]) for row in LOCAL}
-    async with open_cache(LOCAL, pending) as (port, apply):
-        port.answer = lambda request: QueryResult(tuple(REMOTE[remote])[::-1], meta=ExecutionMeta("remote"))
-        async with open_runtime(port, apply) as runtime:
-            page = await runtime.store(NOTES).get_all(query, policy="there", merge=merge)
-            kept = {note.id: note.text for note in await runtime.store(NOTES).get_all(policy="direct-local")}
-    asked_for = {id: text for id, text in local.items() if remote != "filter" or id > "a"}
-    expected_store = {**local, **answered}
-    own: dict[str, str] = {}
-    for id, text in asked_for.items():
-        protected = id == pending
-        if protected:
-            expected_store[id] = text  # what the user sees is not touched while a write is pending
-        elif id not in answered and merge == "replace":
-            del expected_store[id]
-        if id not in answered and (merge == "preserve-missing" or (protected and merge == "replace")):
-            own[id] = text
-    assert kept == expected_store
-    expected = sorted({**answered, **own}.items(), key=lambda row: row[1] if remote == "filter" else row[0])
-    if remote == "filter":
-        expected.reverse()
-    assert [(note.id, note.text) for note in page] == expected
-    assert page.meta.source == ("mixed" if own else "remote")
-    assert len(page.versions) == len(page)
-
-
 @pytest.mark.parametrize("part", [Query().limit(1), Query().offset(1)])
 async def test_get_all_of_a_part_is_refused(part: Query) -> None:
     port = Scripted()
@@ -336,24 +198,6 @@ async def test_get_all_of_a_part_is_refused(part: Query) -> None:
         with pytest.raises(QueryError, match="every row"):
             await runtime.store(NOTES).get_all(part)
     assert port.queries == []
-
-
-async def test_apply_writeback_is_idempotent_and_stays_out_of_the_outbox() -> None:
-    from atoma_stores.sqlite import SQLiteEngine
-
-    seen: list[Origin] = ["sync"]
-    async with SQLiteEngine(":memory:").open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
-        commits: list[int] = []
-        database.subscribe_commits(lambda changes: commits.append(len(changes.changes)))
-        apply = ApplyFlow(database)
-
-        def put(tx: LocalTx) -> None:
-            tx.put_base("notes", "1", "main", {"text": "x"}, 3)
-
-        await apply.apply_writeback(put, seen[0])
-        await apply.apply_writeback(put, seen[0])
-        assert [count for count in commits if count] == [1]
-        assert await database.inspect(lambda tx: tx.outbox(limit=10, max_bytes=1000)) == []
 
 
 def test_policy_names_resolve_and_execute_nothing(tmp_path: Path) -> None:

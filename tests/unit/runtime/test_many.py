@@ -11,6 +11,7 @@ from atoma import Schema, StoreSpec, open_client
 from atoma.errors import ConflictError, ValidationError
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
+from tests.paths import memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +32,9 @@ def rows() -> list[Row]:
     return made
 
 
+@pytest.mark.paths
 async def test_a_refused_item_keeps_its_place_among_many() -> None:
-    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(":memory:"))]) as client:
+    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(memory()))]) as client:
         store = client.store(ROWS)
         await store.insert(Row(id=f"{TAKEN:05}", size=-1))
         result = await store.insert_many(rows())
@@ -51,8 +53,9 @@ async def test_a_refused_item_keeps_its_place_among_many() -> None:
         assert await store.count() == COUNT - 1
 
 
+@pytest.mark.paths
 async def test_atomic_raises_the_first_error_and_writes_nothing() -> None:
-    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(":memory:"))]) as client:
+    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(memory()))]) as client:
         store = client.store(ROWS)
         with pytest.raises(ValidationError, match=r"rows\.size"):
             await store.insert_many(rows(), atomic=True)
@@ -60,7 +63,7 @@ async def test_atomic_raises_the_first_error_and_writes_nothing() -> None:
 
 
 async def test_others_run_while_many_are_checked() -> None:
-    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(":memory:"))]) as client:
+    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(memory()))]) as client:
         with trio.CancelScope() as scope:
             scope.cancel()
             await client.store(ROWS).insert_many(rows())

@@ -51,6 +51,7 @@ from atoma.runtime import ManyResult
 from atoma.runtime.flows import freshness, optimism
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
+from tests.paths import memory
 
 pytestmark = pytest.mark.virtual_time
 
@@ -138,7 +139,7 @@ CACHED = {"a": Note(id="a", text="cached", rank=1), "b": Note(id="b", text="cach
 async def open_world(answer: Answer, policy: str = "direct-remote") -> AsyncGenerator[World]:
     """A client whose cache holds ``CACHED`` as the authority's rows."""
     far = Far(answer)
-    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), far]
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(memory())), far]
     async with open_client(SCHEMA, plugins=plugins, policy=policy, environment=seeded_environment(1)) as client:
         world = World(client, far, client.store(NOTES))
         far.rows = {id: image(note.text, note.rank) for id, note in CACHED.items()}
@@ -369,6 +370,7 @@ async def succeed(request: WriteRequest) -> WriteResult:
     return result_of([accepted(entry) for entry in request.entries])
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("policy", ["direct-remote", "volatile"])
 async def test_cancelling_an_asked_write_leaves_the_rows_alone(policy: str) -> None:
     async with open_world(hangs, policy) as world:
@@ -389,6 +391,7 @@ async def test_a_strict_failure_is_the_callers() -> None:
         assert await world.here() == CACHED
 
 
+@pytest.mark.paths
 async def test_an_answer_of_before_a_write_does_not_put_the_old_row_back() -> None:
     async with open_world(succeed) as world, trio.open_nursery() as nursery:
         world.far.reading = trio.Event()
@@ -415,6 +418,7 @@ async def test_also_when_it_is_forgotten_which_rows_were_settled_since(monkeypat
         assert (await world.here())["a"].text == "new"
 
 
+@pytest.mark.paths
 async def test_an_answer_of_a_refresh_behind_a_read_is_as_old_as_the_read() -> None:
     async with open_world(succeed, "volatile") as world:
         world.far.reading = trio.Event()
@@ -426,6 +430,7 @@ async def test_an_answer_of_a_refresh_behind_a_read_is_as_old_as_the_read() -> N
         assert (await world.here())["a"].text == "new"
 
 
+@pytest.mark.paths
 async def test_a_remote_answer_goes_under_what_is_not_decided() -> None:
     gate, answer = gated(lambda request: [refused(entry) for entry in request.entries])
     async with open_world(answer) as world:
@@ -438,6 +443,7 @@ async def test_a_remote_answer_goes_under_what_is_not_decided() -> None:
         assert (await world.here())["a"] == Note(id="a", text="theirs", rank=5)
 
 
+@pytest.mark.paths
 async def test_a_mixed_answer_confirms_nothing() -> None:
     gate, answer = gated(lambda request: [refused(entry) for entry in request.entries])
     async with open_world(answer) as world:
@@ -448,6 +454,7 @@ async def test_a_mixed_answer_confirms_nothing() -> None:
         assert await world.here() == CACHED
 
 
+@pytest.mark.paths
 async def test_rows_may_exchange_a_unique_value_and_be_taken_back() -> None:
     gate, answer = gated(lambda request: [refused(entry) for entry in request.entries])
     async with open_world(succeed) as world:
@@ -493,6 +500,7 @@ async def test_a_taken_id_is_asked_first_and_not_overwritten() -> None:
         assert await world.here() == CACHED
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("is_refused", [True, False])
 async def test_a_write_of_this_devices_own_outlives_what_is_undecided(is_refused: bool) -> None:
     gate, answer = gated(lambda request: [(refused if is_refused else accepted)(entry) for entry in request.entries])
@@ -513,7 +521,7 @@ async def test_a_write_of_this_devices_own_outlives_what_is_undecided(is_refused
 async def test_a_store_has_its_own_way_of_confirming_and_a_call_another() -> None:
     strict = StoreSpec("strict_notes", Note, confirm="strict")
     gate, answer = gated(lambda request: [accepted(entry) for entry in request.entries])
-    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), Far(answer)]
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(memory())), Far(answer)]
     async with open_client(Schema(strict), plugins=plugins, policy="direct-remote") as client:
         notes = client.store(strict)
         with trio.move_on_after(1) as scope:
@@ -626,7 +634,7 @@ async def test_a_policy_of_the_applications_own_is_treated_by_its_graph() -> Non
             context.register_policy(own)
             yield
 
-    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), far, Own()]
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(memory())), far, Own()]
     async with open_client(SCHEMA, plugins=plugins, policy="own") as client:
         handle = await client.store(NOTES).insert(Note(id="1", text="mine"))
         assert await client.store(NOTES).get("1") == Note(id="1", text="mine")

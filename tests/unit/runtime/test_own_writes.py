@@ -35,6 +35,7 @@ from atoma.testing.conformance.cancelling import cancelled_at
 from atoma_stores.local import BULK_INSERTS, LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 from atoma_stores.sqlite.faults import fault_vfs
+from tests.paths import memory
 
 pytestmark = pytest.mark.virtual_time
 
@@ -102,7 +103,7 @@ class Far:
 async def open_world(policy: str = "direct-remote") -> AsyncGenerator[tuple[Client, Far, Store[Note]]]:
     """A client whose cache holds ``CACHED``."""
     far = Far()
-    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), far]
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(memory())), far]
     async with open_client(SCHEMA, plugins=plugins, policy=policy, environment=seeded_environment(1)) as client:
         notes = client.store(NOTES)
         await notes.get_all(policy="direct-remote")
@@ -136,6 +137,7 @@ async def test_cancelled_anywhere_it_is_there_for_good_or_never_was() -> None:
     assert 1 <= there < step
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("late", range(4))
 @pytest.mark.parametrize("seed", range(4))
 async def test_begun_at_the_same_time_it_stays(late: int, seed: int) -> None:
@@ -164,6 +166,7 @@ async def test_what_changes_nothing_that_is_visible_stays_too() -> None:
         assert await rows(notes) == {"a": Note(id="a", rank=5)}
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("count", [1, 4 * BULK_INSERTS])
 async def test_inserts_where_an_undecided_delete_left_room(count: int) -> None:
     ids = ["a", *(f"n{number}" for number in range(count - 1))]
@@ -194,6 +197,7 @@ async def test_a_strict_write_that_fell_back_to_this_device_outlives_a_newer_one
         assert await rows(notes) == {"a": Note(id="a", rank=5)}
 
 
+@pytest.mark.paths
 async def test_a_late_answer_nobody_waits_for_does_not_put_an_older_row_back() -> None:
     async with open_world("volatile") as (_, far, notes):
         first, far.answer = far.gate, take
@@ -221,6 +225,7 @@ async def test_who_gave_up_waiting_for_its_turn_does_not_let_a_later_one_overtak
         assert [dict(request.entries[0].values) for request in far.asked] == [{"text": "first"}, {"text": "third"}]
 
 
+@pytest.mark.paths
 async def test_a_refresh_that_began_before_the_answer_is_as_old_as_the_read() -> None:
     async with open_world("refreshing") as (_, far, notes):
         far.reading = trio.Event()

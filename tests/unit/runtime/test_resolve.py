@@ -31,6 +31,7 @@ from atoma.ports import seeded_environment
 from atoma.ports.keys import LOCAL_DATABASE, PortKey
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
+from tests.paths import memory
 
 pytestmark = pytest.mark.virtual_time
 
@@ -93,7 +94,7 @@ class Far:
 @asynccontextmanager
 async def world() -> AsyncGenerator[tuple[Client, Far]]:
     far = Far()
-    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), far]
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(memory())), far]
     async with open_client(
         SCHEMA, plugins=plugins, policy="direct-remote", environment=seeded_environment(1)
     ) as client:
@@ -104,6 +105,7 @@ async def here(client: Client) -> dict[str, str]:
     return {note.id: note.text for note in await client.store(NOTES).query(Query(), policy="direct-local")}
 
 
+@pytest.mark.paths
 async def test_a_shown_write_that_hangs_is_settled_by_what_was_told() -> None:
     async with world() as (client, far):
         handle = await client.store(NOTES).insert(Note(id="1", text="as it is here"))
@@ -117,6 +119,7 @@ async def test_a_shown_write_that_hangs_is_settled_by_what_was_told() -> None:
         assert len(far.asked) == 1
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize(("how", "reason"), [("refuses", "DENIED"), ("abandons", "ABANDONED")])
 async def test_what_was_not_done_leaves_and_what_was_written_on_it_stays(how: str, reason: str) -> None:
     async with world() as (client, far):

@@ -29,6 +29,7 @@ from atoma.errors import (
 )
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
+from tests.paths import memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +62,7 @@ async def open_local(path: Path | str) -> AsyncIterator[Client]:
         yield client
 
 
+@pytest.mark.paths
 async def test_a_row_comes_back_as_it_was_written_also_after_reopening(tmp_path: Path) -> None:
     due = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
     card = Card(title="Größe ☕", size=2**40, weight=-0.5, price=Decimal("1.10"), due=due, tags=["a", "b"])
@@ -75,8 +77,9 @@ async def test_a_row_comes_back_as_it_was_written_also_after_reopening(tmp_path:
         assert await client.store(CARDS).get_many([card.id, "nobody"]) == [card, None]
 
 
+@pytest.mark.paths
 async def test_insert_never_overwrites() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.insert(Card(id="1", title="first"))
         with pytest.raises(ConflictError) as caught:
@@ -87,7 +90,7 @@ async def test_insert_never_overwrites() -> None:
 
 
 async def test_update_is_a_patch_by_name_mapping_or_function() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.insert(Card(id="1", title="a", size=3))
         assert (await cards.update("1", lane="doing")).value.lane == "doing"
@@ -102,8 +105,9 @@ async def test_update_is_a_patch_by_name_mapping_or_function() -> None:
             await cards.update("2", lane="done")
 
 
+@pytest.mark.paths
 async def test_a_stale_base_version_is_a_conflict_that_shows_the_current_row() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         first = await cards.insert(Card(id="1", title="a"))
         await cards.update("1", title="b")
@@ -117,8 +121,9 @@ async def test_a_stale_base_version_is_a_conflict_that_shows_the_current_row() -
         assert await cards.version("1") == 0
 
 
+@pytest.mark.paths
 async def test_update_by_function_survives_a_faster_writer() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.insert(Card(id="1", title="a", size=0))
 
@@ -135,7 +140,7 @@ async def test_update_by_function_survives_a_faster_writer() -> None:
 
 
 async def test_upsert_on_both_axes() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.upsert({"id": "1", "title": "new"})
         card = await cards.get("1")
@@ -161,8 +166,9 @@ async def test_upsert_on_both_axes() -> None:
             await cards.upsert(Card(id="3", title="x"), conflict="cas")
 
 
+@pytest.mark.paths
 async def test_many_answers_item_by_item_in_input_order() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.insert(Card(id="2", title="taken"))
         bad = Card(id="3", title="x", weight=math.nan)
@@ -180,7 +186,7 @@ async def test_many_answers_item_by_item_in_input_order() -> None:
 
 
 async def test_atomic_many_is_all_or_nothing() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.insert(Card(id="2", title="taken"))
         result = await cards.insert_many([Card(id="1", title="a"), Card(id="2", title="b")], atomic=True)
@@ -194,7 +200,7 @@ async def test_atomic_many_is_all_or_nothing() -> None:
 
 
 async def test_a_unique_index_refuses_the_one_item_only() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         members = client.store(MEMBERS)
         result = await members.insert_many(
             [Member(id="1", email="a@x"), Member(id="2", email="a@x"), Member(id="3", email="b@x")]
@@ -219,7 +225,7 @@ async def test_a_unique_index_refuses_the_one_item_only() -> None:
     ],
 )
 async def test_bad_values_are_named_and_nothing_is_written(changes: dict[str, object], field_name: str) -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         before = await cards.insert(Card(id="1", title="a"))
         with pytest.raises(ValidationError) as caught:
@@ -228,8 +234,9 @@ async def test_bad_values_are_named_and_nothing_is_written(changes: dict[str, ob
         assert await cards.version("1") == before.version
 
 
+@pytest.mark.paths
 async def test_queries_filter_sort_page_and_count() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.insert_many(
             Card(id=f"{n:02}", title=f"t{n % 3}", size=None if n % 5 == 0 else n, lane="done" if n % 2 else "todo")
@@ -265,13 +272,13 @@ async def test_queries_filter_sort_page_and_count() -> None:
     ],
 )
 async def test_queries_that_do_not_fit_are_refused(query: Query) -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         with pytest.raises(QueryError):
             await client.store(CARDS).query(query)
 
 
 async def test_a_transaction_spans_stores_and_sees_itself() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         await client.store(CARDS).insert(Card(id="1", title="old"))
         async with client.transaction() as tx:
             cards, members = tx.store(CARDS), tx.store(MEMBERS)
@@ -287,7 +294,7 @@ async def test_a_transaction_spans_stores_and_sees_itself() -> None:
 
 
 async def test_raising_in_a_transaction_writes_nothing_and_a_savepoint_takes_back_only_itself() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         with pytest.raises(ZeroDivisionError):
             async with client.transaction() as tx:
                 await tx.store(CARDS).insert(Card(id="1", title="a"))
@@ -303,8 +310,9 @@ async def test_raising_in_a_transaction_writes_nothing_and_a_savepoint_takes_bac
         assert [card.id for card in await client.store(CARDS).query()] == ["1"]
 
 
+@pytest.mark.paths
 async def test_a_transaction_notices_that_what_it_read_has_moved() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.insert(Card(id="1", title="a", size=1))
         with pytest.raises(ConflictError):
@@ -317,7 +325,7 @@ async def test_a_transaction_notices_that_what_it_read_has_moved() -> None:
 
 
 async def test_a_transaction_remembers_the_first_version_that_it_read() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.insert_many([Card(id="1", title="a", size=1), Card(id="2", title="b", size=1)])
         with pytest.raises(ConflictError):
@@ -335,7 +343,7 @@ async def test_a_transaction_remembers_the_first_version_that_it_read() -> None:
 
 
 async def test_a_transaction_is_used_once() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         once = client.transaction()
         async with once as tx:
             await tx.store(CARDS).insert(Card(id="1", title="a"))
@@ -345,7 +353,7 @@ async def test_a_transaction_is_used_once() -> None:
 
 
 async def test_a_transaction_touches_one_scope() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         with pytest.raises(PolicyNotAllowed, match="one scope"):
             async with client.transaction() as tx:
                 await tx.store(CARDS).insert(Card(title="a", board="x"))
@@ -353,8 +361,9 @@ async def test_a_transaction_touches_one_scope() -> None:
         assert await client.store(CARDS).count() == 0
 
 
+@pytest.mark.paths
 async def test_live_delivers_typed_batches_and_observe_snapshots() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.insert(Card(id="1", title="a"))
         seen: list[list[str]] = []
@@ -373,7 +382,7 @@ async def test_live_delivers_typed_batches_and_observe_snapshots() -> None:
 
 
 async def test_unknown_policy_and_foreign_declarations_are_refused() -> None:
-    async with open_local(":memory:") as client:
+    async with open_local(memory()) as client:
         with pytest.raises(UnknownPolicy):
             await client.store(CARDS).get("1", policy="nope")
         other = StoreSpec("cards", Card)

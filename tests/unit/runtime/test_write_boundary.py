@@ -163,6 +163,7 @@ async def test_every_door_refuses_what_may_not_be_written(door: Door) -> None:
         assert (await client.store(CARDS).query()).items == (there,)
 
 
+@pytest.mark.paths
 async def test_what_fits_is_written_by_every_door() -> None:
     fits: dict[str, Any] = {
         "title": "abc", "size": 4, "weight": 9.5, "blob": b"ab", "tags": ["#a"], "more": {"a": "\\u0000"},

@@ -28,6 +28,7 @@ from atoma.ports import Environment, LocalTx, Staging, seeded_environment
 from atoma.schema import Index, Schema, StoreSpec
 from atoma_stores.local import LocalWriteNode
 from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
+from tests.paths import memory
 
 CONTEXT = OperationContext("trace")
 
@@ -142,15 +143,15 @@ class Opened:
 
 @asynccontextmanager
 async def opened(
-    path: Path | str = ":memory:",
+    path: Path | str | None = None,
     *,
     synced: frozenset[str] = frozenset(),
     schema: Schema = SCHEMA,
     environment: Environment | None = None,
     engine: SQLiteEngine | None = None,
 ) -> AsyncGenerator[Opened]:
-    """A database on ``path`` with real threads, or inline with a seeded environment."""
-    chosen = engine or SQLiteEngine(path)
+    """A database on ``path`` (None: in memory) with real threads, or inline with a seeded environment."""
+    chosen = engine or SQLiteEngine(path or memory())
     async with chosen.open_database(schema, environment or Environment(), synced) as db:
         yield Opened(db, LocalWriteNode(db), QueueingStage(db.database))
 

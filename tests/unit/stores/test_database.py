@@ -71,6 +71,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Environm
     return str(tmp_path / "a.db"), inline() if request.param == "inline file" else Environment()
 
 
+@pytest.mark.paths
 async def test_units_commit_and_read_back_in_every_topology(place: tuple[str, Environment]) -> None:
     async with open_database(place[0], environment=place[1]) as db:
         await db.transact(create)
@@ -80,6 +81,7 @@ async def test_units_commit_and_read_back_in_every_topology(place: tuple[str, En
         assert await db.read(values) == await db.read_in_pool(values) == [1, 2, 3]
 
 
+@pytest.mark.paths
 async def test_a_unit_that_raises_undoes_its_own_work_only(place: tuple[str, Environment]) -> None:
     async with open_database(place[0], environment=place[1]) as db:
         await db.transact(create)
@@ -241,6 +243,7 @@ async def test_a_read_that_takes_long_is_not_tried_to_its_end_on_the_loop(tmp_pa
         assert "atoma-reader" not in atoma_threads()
 
 
+@pytest.mark.paths
 async def test_readers_cannot_write(tmp_path: Path) -> None:
     async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
         await db.transact(create)
@@ -350,6 +353,7 @@ async def test_closing_when_cancelled_is_as_orderly(tmp_path: Path, gate: thread
         assert await db.read(values) == [1]
 
 
+@pytest.mark.paths
 async def test_a_full_disk_is_typed_and_harms_nothing_before_or_after(tmp_path: Path) -> None:
     def big(connection: apsw.Connection) -> None:
         for value in range(5_000):
@@ -402,6 +406,7 @@ async def test_when_sqlite_gives_a_group_up_its_units_fail_and_the_later_ones_ru
         assert await db.read(values) == [0, 6, 7, 8, 9]
 
 
+@pytest.mark.paths
 async def test_a_commit_that_leaves_doubt_poisons_the_connection(tmp_path: Path) -> None:
     with fault_vfs("failing") as plan:
         async with open_database(str(tmp_path / "a.db"), environment=Environment(), vfs="failing") as db:
@@ -467,6 +472,7 @@ async def test_what_is_no_database_is_corrupt(tmp_path: Path, content: bytes) ->
     assert atoma_threads() == []
 
 
+@pytest.mark.paths
 async def test_a_damaged_page_is_corrupt(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with open_database(str(path), environment=Environment()) as db:
@@ -517,6 +523,7 @@ async def test_virtual_time_stands_still_while_sqlite_works(tmp_path: Path) -> N
         assert atoma_threads() == []
 
 
+@pytest.mark.paths
 async def test_connections_are_hardened(tmp_path: Path) -> None:
     async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
         with pytest.raises(AtomaError):

@@ -34,6 +34,7 @@ def modes(folder: Path) -> dict[str, int]:
     return {path.name: stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
 
 
+@pytest.mark.paths
 async def test_what_a_device_makes_is_for_its_owner(umask: int, tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as db:
         await db.write(insert("1"))

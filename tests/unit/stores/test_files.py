@@ -41,6 +41,7 @@ def edit(path: Path, *statements: str) -> None:
     connection.close()
 
 
+@pytest.mark.paths
 async def test_rows_outlive_the_program(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with opened(path) as first:
@@ -57,6 +58,7 @@ async def test_rows_outlive_the_program(tmp_path: Path) -> None:
     assert identity.next_mid == 1
 
 
+@pytest.mark.paths
 async def test_any_tool_reads_the_file(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with opened(path, synced=SYNCED) as db:
@@ -114,6 +116,7 @@ class Note(msgspec.Struct):
 PLUS = StoreSpec("cards", CardPlus, scope="board", indexes=[Index("effort", "due")])
 
 
+@pytest.mark.paths
 async def test_additive_changes_apply_themselves(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with opened(path) as db:
@@ -261,6 +264,7 @@ async def test_a_table_in_the_way_is_named(tmp_path: Path) -> None:
             raise AssertionError("opened")
 
 
+@pytest.mark.paths
 async def test_two_programs_share_a_file(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with opened(path) as one, opened(path) as other:

@@ -34,6 +34,7 @@ def places(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, object]:
             return {"path": tmp_path / "a.db", "synced": SYNCED}
 
 
+@pytest.mark.paths
 async def test_each_operation(places: dict[str, object]) -> None:
     async with opened(**places) as db:  # type: ignore[arg-type]
         made = (await db.write(insert("1", card("one")))).items[0]
@@ -63,6 +64,7 @@ async def test_refusals_say_what_is_there_and_never_overwrite() -> None:
         assert await db.rows() == {"1": card("kept")}
 
 
+@pytest.mark.paths
 async def test_compare_and_set() -> None:
     async with opened() as db:
         first = (await db.write(insert("1"))).items[0].version
@@ -109,6 +111,7 @@ async def test_writing_what_is_there_changes_nothing() -> None:
         assert await receipt.wait(observed=True) == 0  # type: ignore[attr-defined]
 
 
+@pytest.mark.paths
 async def test_a_batch_goes_item_by_item_and_in_order() -> None:
     async with opened() as db:
         result = await db.write(
@@ -126,6 +129,7 @@ async def test_a_batch_goes_item_by_item_and_in_order() -> None:
         assert await db.rows() == {"1": card("z")}
 
 
+@pytest.mark.paths
 async def test_an_atomic_unit_is_all_or_nothing() -> None:
     async with opened(synced=SYNCED) as db:
         await db.write(insert("0"))
@@ -140,6 +144,7 @@ async def test_an_atomic_unit_is_all_or_nothing() -> None:
         assert [set(change.changes["cards"]) for change in heard] == [{"0", "1"}]
 
 
+@pytest.mark.paths
 async def test_reads_are_checked_again() -> None:
     async with opened() as db:
         version = (await db.write(insert("1"))).items[0].version
@@ -171,6 +176,7 @@ async def test_a_row_never_leaves_its_scope() -> None:
             await db.db.apply(move)
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("synced", [frozenset[str](), SYNCED])
 @pytest.mark.parametrize("many", [0, 40])
 async def test_a_unique_index_refuses_one_item_and_spoils_nothing(synced: frozenset[str], many: int) -> None:
@@ -223,6 +229,7 @@ async def test_a_bulk_insert_with_one_taken_id_is_decided_row_by_row() -> None:
         assert len(await db.rows()) == 100
 
 
+@pytest.mark.paths
 async def test_changes_are_the_net_effect_in_commit_order(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as db:
         heard: list[ChangeSet] = []
@@ -283,6 +290,7 @@ async def test_queries_through_the_node() -> None:
             await db.db.read("cards", QuerySpec(order=(Sort("rank"),), after=(1,)))
 
 
+@pytest.mark.paths
 async def test_errors_of_a_stage_undo_the_unit() -> None:
     async with opened(synced=SYNCED) as db:
         heard: list[ChangeSet] = []
@@ -297,6 +305,7 @@ async def test_errors_of_a_stage_undo_the_unit() -> None:
             await db.write(insert("1", store="nope"))
 
 
+@pytest.mark.paths
 async def test_inspecting_changes_nothing() -> None:
     async with opened(synced=SYNCED) as db:
         await db.write(insert("1"))

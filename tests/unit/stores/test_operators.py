@@ -15,6 +15,7 @@ from atoma.errors import ProtocolError, QueryError
 from atoma.query.evaluate import evaluate
 from atoma_stores.reactive.live import open_live_queries
 from atoma_stores.sqlite import SQLiteEngine
+from tests.paths import memory
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,9 @@ SCHEMA = Schema(StoreSpec("notes", Note))
 UNKNOWN = QuerySpec(where=Compare(cast("CompareOp", "between"), "rank", 1))
 
 
+@pytest.mark.paths
 async def test_the_engine_and_its_live_queries_refuse_it() -> None:
-    async with SQLiteEngine(":memory:").open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
+    async with SQLiteEngine(memory()).open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
         with pytest.raises(QueryError, match="between"):
             await database.read("notes", UNKNOWN)
         async with open_live_queries(database, SCHEMA) as live:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import hypothesis.strategies as st
+import pytest
 from hypothesis import HealthCheck, given, settings
 
 from atoma.contracts.overlay import StagedRow, replay
@@ -188,6 +189,7 @@ async def check(db: Opened, model: Model, followed: dict[str, RowImage]) -> None
     assert counters[1] == counters[2]
 
 
+@pytest.mark.paths
 @settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS)
 async def test_the_overlay_is_what_the_model_says(steps: list[Step]) -> None:

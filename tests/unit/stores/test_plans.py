@@ -45,6 +45,7 @@ FILTERS = {
 }
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize("name", FILTERS)
 async def test_a_query_uses_the_declared_index_and_answers_like_a_scan(name: str) -> None:
     async with opened() as db:

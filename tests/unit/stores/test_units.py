@@ -20,6 +20,7 @@ from atoma_stores.changes import ChangeSet
 from atoma_stores.sqlite._outbox import OutboxLimits
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.faults import fault_vfs
+from tests.paths import memory
 from tests.unit.stores.kit import SYNCED, Opened, card, delete, in_turn, insert, opened, request, update
 
 
@@ -32,6 +33,7 @@ async def settle(db: Opened, lsn: int, outcome: Outcome | None) -> None:
     await db.db.apply(lambda tx: tx.remove_pending(lsn, outcome))
 
 
+@pytest.mark.paths
 async def test_a_receipt_follows_its_mutation() -> None:
     async with opened(synced=SYNCED) as db:
         one, two = [receipt_of(r) for r in (await db.queue(insert("1"), insert("2"))).receipts]
@@ -91,6 +93,7 @@ async def test_a_parked_mutation_is_dead_and_still_there() -> None:
         assert await db.db.inspect(lambda tx: tx.outbox(limit=9, max_bytes=99)) == []
 
 
+@pytest.mark.paths
 async def test_an_undone_settlement_tells_nobody() -> None:
     def body(tx: LocalTx) -> None:
         tx.remove_pending(1, Outcome(1, "applied", "main", 1))
@@ -120,6 +123,7 @@ async def test_closing_ends_the_wait_for_a_verdict() -> None:
             await trio.testing.wait_all_tasks_blocked()
 
 
+@pytest.mark.paths
 async def test_a_repeated_unit_answers_the_same_and_doubles_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     unit = request(insert("1", card("x")), insert("1"), update("1", rank=3), delete("9"), idem="key")
@@ -171,11 +175,12 @@ async def test_a_write_that_failed_is_not_taken_for_a_repeat(tmp_path: Path) -> 
             assert await db.db.inspect(lambda tx: tx.identity().next_mid) == 2
 
 
+@pytest.mark.paths
 @pytest.mark.parametrize(
     ("limits", "fits"), [(OutboxLimits(rows=3), 3), (OutboxLimits(size=450), 2), (OutboxLimits(rows=1, size=10**6), 1)]
 )
 async def test_a_full_outbox_fails_the_whole_write(limits: OutboxLimits, fits: int) -> None:
-    async with opened(engine=SQLiteEngine(":memory:", outbox_limits=limits), synced=SYNCED) as db:
+    async with opened(engine=SQLiteEngine(memory(), outbox_limits=limits), synced=SYNCED) as db:
         for n in range(fits):
             await db.queue(insert(str(n)))
         for atomic in (False, True):
@@ -189,6 +194,7 @@ async def test_a_full_outbox_fails_the_whole_write(limits: OutboxLimits, fits: i
         assert await db.db.inspect(lambda tx: tx.identity().next_mid) == fits + 2
 
 
+@pytest.mark.paths
 async def test_volatile_writes_do_not_outlive_the_program(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with opened(path, synced=SYNCED) as db:
@@ -270,6 +276,7 @@ async def test_the_inbox_keeps_everything_in_order() -> None:
         assert [entry.resolution for entry in await db.db.inspect(lambda tx: tx.inbox())] == ["", "dismissed"]
 
 
+@pytest.mark.paths
 async def test_cursors_move_from_where_they_are_only() -> None:
     a, b, c = Cursor(b"e", 0, b"h"), Cursor(b"e", 5, b"i"), Cursor(b"e", 9, b"j")
     async with opened(synced=SYNCED) as db:
@@ -291,6 +298,7 @@ async def test_cursors_move_from_where_they_are_only() -> None:
         await db.db.apply(body)
 
 
+@pytest.mark.paths
 async def test_a_snapshot_replaces_the_scope_and_nothing_else() -> None:
     async with opened(synced=frozenset({"cards"})) as db:
         rows = [("1", card("one"), 1), ("2", card("two"), 1), ("3", card("three"), 1)]
@@ -336,6 +344,7 @@ async def test_a_deletion_of_an_older_life_is_passed_over() -> None:
         assert (row.scope, row.seq) == ("blue", 9)
 
 
+@pytest.mark.paths
 async def test_durability_follows_the_store(tmp_path: Path) -> None:
     with fault_vfs("watching") as plan:
         engine = SQLiteEngine(tmp_path / "a.db", vfs="watching")

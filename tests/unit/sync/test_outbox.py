@@ -85,6 +85,7 @@ def update(id: str, title: str) -> WriteEntry:
     return WriteEntry("cards", "update", id, values={"title": title})
 
 
+@pytest.mark.paths
 async def test_one_mutation_per_entry_dense_and_chained(bench: Any) -> None:
     async with bench() as b:
         await b.write(insert("1"), insert("2"), insert("3"), idem="unit")
@@ -128,6 +129,7 @@ async def test_operations_name_the_pending_mutation_they_build_on(bench: Any) ->
         assert [op.after_mid for (op,) in await b.ops()] == [0, 1, 0, 2]
 
 
+@pytest.mark.paths
 async def test_the_base_is_what_the_user_had_seen_of_the_scope(bench: Any) -> None:
     async with bench() as b:
 
@@ -144,6 +146,7 @@ async def test_the_base_is_what_the_user_had_seen_of_the_scope(bench: Any) -> No
         assert (base.image, base.seq, base.shadowed) == ({"title": "", "board": "main"}, 7, True)
 
 
+@pytest.mark.paths
 async def test_a_scope_that_is_not_synced_is_refused_and_leaves_no_number_out(bench: Any) -> None:
     async with bench() as b:
         await b.write(insert("1"))

@@ -1,0 +1,84 @@
+"""Every suite of stores, runtime and sync runs some of its tests with every choice of thread and time forced."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+Sources = dict[Path, ast.Module]
+
+SUITES = (
+    "tests/unit/stores",
+    "tests/unit/runtime",
+    "tests/unit/sync",
+    "tests/scenarios/sync",
+    "tests/conformance/engines",
+)
+SHARE_MIN = 0.3
+WITHOUT_A_DATABASE = {
+    "tests/unit/runtime/test_flows.py": "scripted ports",
+    "tests/unit/runtime/test_over_ports.py": "scripted ports",
+    "tests/unit/sync/test_bells.py": "events and status values",
+    "tests/unit/sync/test_failures.py": "a table of codes",
+    "tests/unit/sync/test_over_own_ports.py": "ports of its own",
+    "tests/unit/sync/test_pages.py": "a function of a page",
+    "tests/unit/sync/test_plugin.py": "constructors",
+    "tests/unit/sync/test_rebase.py": "a function of images",
+    "tests/unit/sync/test_sorting.py": "a function of an outbox",
+}
+ABOUT_THE_CHOICE = {
+    "tests/unit/stores/test_paths.py": "forces the paths itself",
+    "tests/conformance/engines/test_broken_engines.py": "engines that are broken on purpose, in memory",
+}
+
+
+def find_tests(tree: ast.Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+            yield node
+
+
+def is_marked(test: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    return any(ast.unparse(decorator) == "pytest.mark.paths" for decorator in test.decorator_list)
+
+
+def modules(suite: Sources) -> Sources:
+    return {
+        path: tree
+        for path, tree in suite.items()
+        if str(path.parent) in SUITES and path.name.startswith("test_") and str(path) not in WITHOUT_A_DATABASE
+    }
+
+
+def without_a_mark(suite: Sources) -> list[str]:
+    found = (str(path) for path, tree in modules(suite).items() if not any(map(is_marked, find_tests(tree))))
+    return [path for path in found if path not in ABOUT_THE_CHOICE]
+
+
+def test_every_suite_has_tests_that_take_every_path(suite: Sources) -> None:
+    assert without_a_mark(suite) == []
+
+
+def test_about_a_third_of_the_tests_take_every_path(suite: Sources) -> None:
+    tests = [test for tree in modules(suite).values() for test in find_tests(tree)]
+    assert sum(map(is_marked, tests)) >= SHARE_MIN * len(tests)
+
+
+def test_what_is_left_out_opens_no_database(suite: Sources) -> None:
+    """Nor is a module listed that is not there any more."""
+    for path in WITHOUT_A_DATABASE:
+        imported = {
+            node.module for node in ast.walk(suite[Path(path)]) if isinstance(node, ast.ImportFrom) and node.module
+        }
+        assert not {name for name in imported if name.startswith(("atoma_stores", "tests.unit.stores"))}, path
+    assert ABOUT_THE_CHOICE.keys() <= {str(path) for path in suite}
+
+
+@pytest.mark.parametrize(
+    ("source", "found"), [("async def test_a(): ...", 1), ("@pytest.mark.paths\ndef test_a(): ...", 0)]
+)
+def test_a_suite_without_a_mark_is_seen(source: str, found: int) -> None:
+    assert len(without_a_mark({Path("tests/unit/stores/test_new.py"): ast.parse(source)})) == found

@@ -1,0 +1,134 @@
+"""The ways that a test marked `paths` is run in: as the product chooses, and with every choice of where and when forced.
+
+Which thread reads or writes, and whether a page of the hub comes before or after what else goes on, is decided by speed. A
+marked test is run once as it comes and once in each way of ``COVERING``, in which every pair of choices meets; `dev.py
+soak` runs it in all the others too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from collections.abc import AsyncIterator, Generator
+from contextlib import AbstractAsyncContextManager, contextmanager
+from dataclasses import dataclass
+from typing import get_args
+
+import pytest
+import trio
+
+from atoma.contracts.execution import QueryRequest, QueryResult, Resolution, ResolveRequest, WriteRequest, WriteResult
+from atoma.contracts.sync import (
+    Hint,
+    NotifyRequest,
+    OpenReply,
+    OpenRequest,
+    PullReply,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    SnapshotReply,
+    SnapshotRequest,
+)
+from atoma.ports.service import SyncService
+from atoma.sync import supervisor
+from atoma.sync.replica import Replica
+from atoma.sync.session import Session, open_session
+from atoma_stores.sqlite.connections import MEMORY
+from atoma_stores.sqlite.paths import Paths, Reads, Writes, current_paths, forced_paths
+
+LATE_S = 0.2
+"""So long a late page waits on its way: longer than a push, its reply and a few local writes take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way through every choice.
+
+    Attributes:
+        paths: Where SQLite's work runs.
+        late: Whether every page comes late.
+    """
+
+    paths: Paths
+    late: bool
+
+    def __str__(self) -> str:
+        return f"reads {self.paths.reads}, writes {self.paths.writes}, pages {'late' if self.late else 'early'}"
+
+
+COVERING = (
+    Way(Paths("loop", "loop"), late=False),
+    Way(Paths("loop", "thread"), late=True),
+    Way(Paths("pool", "loop"), late=True),
+    Way(Paths("pool", "thread"), late=False),
+)
+CROSS = tuple(
+    Way(Paths(reads, writes), late)
+    for reads, writes, late in itertools.product(get_args(Reads), get_args(Writes), (False, True))
+)
+
+
+def parametrize(metafunc: pytest.Metafunc) -> None:
+    """Run the test as it comes, in the covering ways, and under `dev.py soak` in all others."""
+    metafunc.fixturenames.insert(0, "way")
+    ways = [pytest.param(None, id="as it comes"), *(pytest.param(way, id=str(way)) for way in COVERING)]
+    if "not soak" not in str(metafunc.config.getoption("markexpr")):
+        ways += [pytest.param(way, id=str(way), marks=pytest.mark.soak) for way in CROSS if way not in COVERING]
+    metafunc.parametrize("way", ways, indirect=True)
+
+
+def memory() -> str:
+    """`:memory:`, and where paths are forced a new file: a database in memory has one connection, and so no choice."""
+    return MEMORY if current_paths() is None else f"{tempfile.mkdtemp()}/in-place-of-memory.db"
+
+
+@contextmanager
+def taken(way: Way | None) -> Generator[None]:
+    """Take ``way`` in the block; None lets the product choose."""
+    if way is None:
+        yield
+        return
+    with forced_paths(way.paths), pytest.MonkeyPatch.context() as patch:
+        if way.late:
+            patch.setattr(supervisor, "open_session", _open_late_session)
+        yield
+
+
+async def _open_late_session(replica: Replica, service: SyncService) -> Session:
+    return await open_session(replica, LatePages(service))
+
+
+@dataclass(frozen=True, slots=True)
+class LatePages:
+    """A hub whose pages are long on their way."""
+
+    service: SyncService
+
+    async def open(self, request: OpenRequest) -> OpenReply:
+        return await self.service.open(request)
+
+    async def push(self, request: PushRequest) -> PushReply:
+        return await self.service.push(request)
+
+    async def pull(self, request: PullRequest) -> PullReply:
+        page = await self.service.pull(request)
+        await trio.sleep(LATE_S)
+        return page
+
+    async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
+        page = await self.service.snapshot(request)
+        await trio.sleep(LATE_S)
+        return page
+
+    def notify(self, request: NotifyRequest) -> AbstractAsyncContextManager[AsyncIterator[Hint]]:
+        return self.service.notify(request)
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        return await self.service.query(request)
+
+    async def write(self, request: WriteRequest) -> WriteResult:
+        return await self.service.write(request)
+
+    async def resolve(self, request: ResolveRequest) -> Resolution:
+        return await self.service.resolve(request)
