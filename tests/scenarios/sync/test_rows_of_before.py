@@ -62,12 +62,10 @@ async def test_rows_with_a_nul_at_a_hub_come_to_devices_and_go_on_being_changed(
             await ann.settle()
     with closing(sqlite3.connect(world.folder / "hub.db")) as file, file:
         file.execute("UPDATE cards SET title = 'a' || char(0) || 'b'")
-    async with world.open_hub() as hub:
-        await hub.new_epoch()
+    async with world.open_hub():
         async with world.open_device("ann") as ann, world.open_device("ben", principal="ben") as ben:
-            for device in (ann, ben):
-                await device.settle()
-                assert (await device.rows())["1"].title == "a\x00b"
+            await ben.settle()
+            assert (await ben.rows())["1"].title == "a\x00b"
             cards = ben.store(world.CARDS)
             await cards.update("1", lane="done")
             with pytest.raises(ValidationError, match="without NUL"):
