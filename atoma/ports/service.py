@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.execution import (
     QueryRequest,
     QueryResult,
@@ -27,7 +29,10 @@ from atoma.contracts.sync import (
     SnapshotReply,
     SnapshotRequest,
 )
+from atoma.errors import ConfigurationError
 from atoma.schema.spec import Schema
+
+SUBJECT_LENGTH_MAX = 255
 
 
 @runtime_checkable
@@ -94,12 +99,26 @@ class Principal:
         subject: Stable name.
         claims: Verified facts for row rules.
         expires_in_s: Seconds from the check until the token stops being good; None for never. A span, not a time of
-            day: the clocks of the two machines need not agree.
+            day: the clocks of the two machines need not agree. One that is not positive is over already.
+
+    Raises:
+        ConfigurationError: The subject is no name, a claim is no text, or the span is no finite number.
     """
 
     subject: str
     claims: dict[str, str] = field(default_factory=dict[str, str])
     expires_in_s: float | None = None
+
+    def __post_init__(self) -> None:
+        named = is_a(self.subject, str) and 0 < len(self.subject) <= SUBJECT_LENGTH_MAX and self.subject.isprintable()
+        if not named:
+            text = f"a principal's subject is a stable name of 1 to {SUBJECT_LENGTH_MAX} printable characters"
+            raise ConfigurationError(f"{text}, not {self.subject!r}")
+        if not is_a(self.claims, dict) or not all(is_a(word, str) for fact in self.claims.items() for word in fact):
+            raise ConfigurationError(f"a principal's claims are texts by name, not {self.claims!r}")
+        span = self.expires_in_s
+        if span is not None and not ((is_a(span, float) or is_a(span, int)) and math.isfinite(span)):
+            raise ConfigurationError(f"expires_in_s is a finite number of seconds, or None for never, not {span!r}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ import math
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 import trio
@@ -16,9 +17,18 @@ import trio.testing
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.sync import Cursor, Hint, NotifyRequest, PullReply, PullRequest
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, ConnectFailed, RemoteError, TokenExpired
+from atoma.errors import (
+    AtomaError,
+    AuthenticationError,
+    ChannelBroken,
+    ConfigurationError,
+    ConnectFailed,
+    RemoteError,
+    TokenExpired,
+)
 from atoma.ports import Channel, Peer, Principal, SyncService, Transport
 from atoma_transports._channel.frames import Auth, Frame, Welcome, decode_frame, encode_frame
+from atoma_transports._channel.session import begin_session
 from atoma_transports.adapters import ChannelLimits, MessagePipe, ServiceProxy
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
@@ -381,3 +391,108 @@ async def test_over_every_transport_a_stream_outlives_its_tokens(
             while len(set(issuer.seen)) < 4:
                 await trio.sleep(0.05)
         nursery.cancel_scope.cancel()
+
+
+OVER: dict[str, Callable[[str, Any], Transport]] = {
+    "websocket": lambda address, token: WebSocketTransport(f"ws://{address}/sync", token=token),
+    "grpc": lambda address, token: GrpcTransport(address, token=token),
+    "http": lambda address, token: HttpTransport(f"http://{address}", token=token),
+}
+
+
+@pytest.mark.parametrize("name", OVER)
+async def test_over_every_transport_a_token_of_somebody_else_ends_the_connection(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "atoma.transports")
+    issuer, tokens = Issuer(life_s=0.5), Tokens()
+    async with (
+        open_server(issuer, "127.0.0.1:0") as address,
+        OVER[name](address, tokens).connect() as channel,
+    ):
+        service = ServiceProxy(channel)
+        await service.pull(pull())
+        tokens.subject = "bob"
+        issuer.refused.update(issuer.seen)
+        told: list[AtomaError] = []
+        with trio.fail_after(20):
+            while channel.is_open:  # type: ignore[attr-defined]
+                try:
+                    await service.pull(pull())
+                except AtomaError as error:
+                    told.append(error)
+                await trio.sleep(0.05)
+        with pytest.raises(AtomaError) as last:
+            await service.pull(pull())
+        assert {principal.subject for principal in issuer.served_as} == {"alice"}, "nothing was done as the other"
+        assert "PERMISSION_DENIED" in str([*told, last.value][0])
+        assert any(token.startswith("bob") for token in issuer.seen)
+
+
+@pytest.mark.parametrize("name", OVER)
+@pytest.mark.parametrize(
+    "raised",
+    [SystemExit(3), KeyboardInterrupt(), KeyError("users"), BaseExceptionGroup("g", [SystemExit(1)])],
+    ids=lambda error: type(error).__name__,
+)
+async def test_a_verifier_that_fails_ends_one_attempt_and_no_server(
+    name: str, raised: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL, "atoma.transports")
+    issuer = Issuer(life_s=None)
+
+    async def fail() -> None:
+        await trio.lowlevel.checkpoint()
+        raise raised
+
+    issuer.before_answer = fail
+    async with open_server(issuer, "127.0.0.1:0") as address:
+        with pytest.raises(ConnectFailed, match="INTERNAL"):
+            async with OVER[name](address, "alice/1").connect():
+                raise AssertionError("came in")
+        issuer.before_answer = trio.lowlevel.checkpoint
+        async with OVER[name](address, "alice/1").connect() as channel:
+            assert (await ServiceProxy(channel).pull(pull())).head == 5
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+async def test_a_verifier_that_is_cancelled_is_cancelled(grouped: bool) -> None:
+    issuer = Issuer()
+    waits = trio.Event()
+
+    async def wait() -> None:
+        waits.set()
+        if not grouped:
+            await trio.sleep_forever()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            try:
+                await trio.sleep_forever()
+            finally:
+                raise SystemExit(1)
+
+    issuer.before_answer = wait
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(begin_session, "alice/1", issuer, Peer("here", True, "test"))
+            await waits.wait()
+            nursery.cancel_scope.cancel()
+    assert nursery.cancel_scope.cancelled_caught
+
+
+@pytest.mark.parametrize(
+    ("subject", "claims", "span", "says"),
+    [
+        ("", {}, None, "subject"),
+        (None, {}, None, "subject"),
+        ("a\nb", {}, None, "subject"),
+        ("a" * 300, {}, None, "subject"),
+        ("ann", {"role": 3}, None, "claims"),
+        ("ann", {}, math.nan, "finite"),
+        ("ann", {}, math.inf, "finite"),
+        ("ann", {}, "3", "finite"),
+    ],
+)
+def test_a_principal_that_is_none_is_refused_where_it_is_made(subject: Any, claims: Any, span: Any, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=says):
+        Principal(subject, claims, span)

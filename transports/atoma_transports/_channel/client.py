@@ -33,6 +33,7 @@ from atoma_transports._channel.methods import Method, MethodTable
 from atoma_transports._channel.outgoing import Outgoing, Ticket
 from atoma_transports._channel.pipe import LOST, MessagePipe, explain_close
 from atoma_transports._channel.pulse import Pulse, until_mute
+from atoma_transports._channel.subjects import check_subject
 
 logger = logging.getLogger("atoma.transports")
 
@@ -113,7 +114,13 @@ class FrameChannel:
         call = self._begin("welcome")
         data = encode_frame("auth", call.id, encode(Auth(token)))
         await self._answer_to(call, partial(self._send, call, data))
-        return read_welcome(call.payload)
+        welcome = read_welcome(call.payload)
+        try:
+            check_subject(self.principal, welcome.principal)
+        except RemoteError as error:
+            self.fail(error)
+            raise
+        return welcome
 
     async def _answer_to(self, call: _Call, send: Callable[[], Awaitable[None]]) -> None:
         """Send and wait for what the server says; raises what it refused with."""

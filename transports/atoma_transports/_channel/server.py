@@ -14,7 +14,7 @@ import trio
 from atoma.contracts.codec import encode
 from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, ProtocolError
+from atoma.errors import AtomaError, ProtocolError, RemoteError
 from atoma.ports import Peer, ServiceHost
 from atoma.ports.rate import PAUSE_S, Meter
 from atoma.ports.tasks import open_tasks
@@ -28,6 +28,7 @@ from atoma_transports._channel.pipe import LOST, MessagePipe, close_pipe, explai
 from atoma_transports._channel.pulse import Pulse, until_mute
 from atoma_transports._channel.requests import MESSAGEPACK, check_size, read_request, size_max
 from atoma_transports._channel.session import Session, first_session, session_for
+from atoma_transports._channel.subjects import check_subject
 
 __all__ = ["Served", "ServedTable", "ServerConnection", "serve_connection"]
 
@@ -232,7 +233,13 @@ class ServerConnection:
         with trio.move_on_after(self._limits.handshake_s):
             found = await session_for(frame, self._host, self._peer)
         self._renewing = False
-        if isinstance(found, Session) and found.principal.subject == self._session.principal.subject:
+        other: ErrorInfo | None = None
+        if isinstance(found, Session):
+            try:
+                check_subject(self._session.principal.subject, found.principal.subject)
+            except RemoteError as error:
+                other = info_of(error)
+        if isinstance(found, Session) and other is None:
             self._renewals_refused = 0
             if found.principal.claims != self._session.principal.claims:
                 self._stop_streams(CHANGED)
@@ -243,7 +250,8 @@ class ServerConnection:
             return
         ends = True
         if isinstance(found, Session):
-            found = refusal("PERMISSION_DENIED", "a connection belongs to one subject: connect anew as another")
+            assert other is not None
+            found = other
         else:
             self._renewals_refused += 1
             ends = self._renewals_refused >= RENEWALS_REFUSED_MAX

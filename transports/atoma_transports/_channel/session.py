@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 import trio
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, AuthenticationError, TokenExpired
+from atoma.errors import AtomaError, AuthenticationError, ConfigurationError, RemoteError, TokenExpired
 from atoma.ports import Peer, Principal, ServiceHost, SyncService
+from atoma.ports.tasks import leaves, single_error
 from atoma_transports._channel.codes import info_of
 from atoma_transports._channel.frames import Auth, Frame, Welcome, decode_frame, encode_frame
 from atoma_transports._channel.limits import ChannelLimits
@@ -51,13 +53,35 @@ async def begin_session(token: str, host: ServiceHost, peer: Peer) -> Session:
 
     Raises:
         AuthenticationError: It is missing, wrong or expired.
+        RemoteError: The verifier failed, which is logged and ends nothing but this attempt.
     """
     began = trio.current_time()
-    principal = await host.authenticate(token, peer)
+    principal = await _verified(token, host, peer)
     span = math.inf if principal.expires_in_s is None else principal.expires_in_s
     if span <= 0:
         raise TokenExpired("the token has expired")
     return Session(principal, host.service(principal), began + span)
+
+
+@trio.lowlevel.enable_ki_protection  # so that an interrupt from the keyboard is not raised in here, and lost
+async def _verified(token: str, host: ServiceHost, peer: Peer) -> Principal:
+    """Who the verifier says it is; whatever else it raises is a fault of its own, and no end of the server."""
+    try:
+        principal = await host.authenticate(token, peer)
+        if not is_a(principal, Principal):
+            raise ConfigurationError(f"a verifier returns a Principal, not {principal!r}")
+        return principal
+    except (trio.Cancelled, GeneratorExit):
+        raise
+    except BaseException as error:
+        cancelled = [leaf for leaf in leaves(error) if isinstance(leaf, trio.Cancelled)]
+        if cancelled:
+            raise cancelled[0] from None
+        cause = single_error(error)
+        if isinstance(cause, AtomaError) and not isinstance(cause, ConfigurationError):
+            raise cause from None
+        logger.error("the verifier failed for a connection from %s", peer.address, exc_info=cause)
+    raise RemoteError("the server failed to authenticate; its log says why", remote_code="INTERNAL")
 
 
 async def session_for(frame: Frame, host: ServiceHost, peer: Peer) -> Session | ErrorInfo:
@@ -66,9 +90,6 @@ async def session_for(frame: Frame, host: ServiceHost, peer: Peer) -> Session | 
         return await begin_session(decode(frame.payload, Auth).token, host, peer)
     except AtomaError as error:
         return info_of(error)
-    except Exception:  # the verifier is the application's
-        logger.exception("authenticating a connection from %s failed", peer.address)
-        return refusal("INTERNAL", "the server failed to authenticate; its log says why")
 
 
 async def first_session(

@@ -20,6 +20,7 @@ from atoma_transports._channel.methods import Method
 from atoma_transports.adapters.credentials import Credentials
 from atoma_transports.grpc._driver.client import CallFailed, CallReset, ClientCall, ConnectionLost, GrpcClient
 from atoma_transports.grpc.convert import pack, unpack
+from atoma_transports.grpc.greeting import HelloReply, HelloRequest
 from atoma_transports.grpc.packed import Packed, cardinality_of, path_of
 from atoma_transports.grpc.statuses import info_from
 from atoma_transports.protocol import METHODS
@@ -44,17 +45,20 @@ class GrpcChannel:
         self._message_bytes = limits.frame_bytes
         self._calls_max = limits.calls
         self._calls = 0
-        self.principal = ""
+
+    @property
+    def principal(self) -> str:
         """Who the server says the client is; empty when it does not say."""
+        return self._credentials.subject
 
     @property
     def is_open(self) -> bool:
         """Whether calls can be made; False once the connection is lost, or the server takes no more calls."""
-        return not self._client.going_away
+        return not self._client.going_away and not self._credentials.lost
 
     def agree(self, principal: str, message_bytes: int, calls: int) -> None:
         """Keep to the server's bounds where they are the smaller ones."""
-        self.principal = principal
+        self._credentials.subject = principal
         self._message_bytes = min(self._message_bytes, message_bytes)
         self._calls_max = min(self._calls_max, calls)
 
@@ -71,9 +75,16 @@ class GrpcChannel:
         try:
             return await self._ask_once(method, data)
         except AuthenticationError:  # nothing was done, so that even a write may be sent again
-            if not await self._credentials.renew(generation):
+            if not await self.renew(generation):
                 raise
         return await self._ask_once(method, data)
+
+    async def whose(self, token: str) -> str:
+        """Who the server says ``token`` belongs to; empty when it does not say."""
+        try:
+            return unpack(await self._ask_once("hello", pack(HelloRequest()), token), HelloReply).principal
+        except ProtocolError:
+            return ""
 
     @asynccontextmanager
     async def stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
@@ -94,16 +105,16 @@ class GrpcChannel:
 
     async def renew(self, generation: int) -> bool:
         """Whether there is another token than that of ``generation``."""
-        return await self._credentials.renew(generation)
+        return await self._credentials.renew(generation, self.whose)
 
     @property
     def generation(self) -> int:
         """Number of the present token."""
         return self._credentials.generation
 
-    def begin(self, method: str) -> Call:
-        """A call that is not sent yet."""
-        token = self._credentials.current
+    def begin(self, method: str, token: str | None = None) -> Call:
+        """A call that is not sent yet; with the present token, unless another is given."""
+        token = self._credentials.current if token is None else token
         metadata = {"authorization": f"Bearer {token}"} if token else {}
         return self._client.request(path_of(method), cardinality_of(method), Packed, Packed, metadata=metadata)
 
@@ -119,9 +130,9 @@ class GrpcChannel:
             raise
         await call.send_message(Packed(data), end=True)
 
-    async def _ask_once(self, method: str, data: bytes) -> bytes:
+    async def _ask_once(self, method: str, data: bytes, token: str | None = None) -> bytes:
         try:
-            async with self.begin(method) as call:
+            async with self.begin(method, token) as call:
                 await self.send(call, data)
                 reply = await call.recv_message()
             if reply is None:
@@ -141,6 +152,7 @@ class GrpcChannel:
     @contextmanager
     def _place(self) -> Generator[None]:
         """A place among the calls and streams in flight."""
+        self._credentials.check()
         if self._client.lost:
             raise ChannelBroken(f"{self._client.reason}; the call was not sent", maybe_sent=False)
         if self._calls >= self._calls_max:

@@ -168,7 +168,7 @@ class Calls:
             return await answer_batch(self._wire, self._hosting, self._batches, admitted, several)
         body = await self._body(asked, UNCOUNTED_BYTES)
         self._batches.cancel(subject, encoding.format.decode(body, Cancel))
-        return await self._reply(encoding, Done())
+        return await self._reply(encoding, Done(subject))
 
     async def _reply(self, encoding: Encoding, reply: msgspec.Struct) -> None:
         body = encoding.encode(reply)

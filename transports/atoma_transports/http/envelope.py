@@ -85,8 +85,14 @@ class Failure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: ErrorInfo
 
 
-class Done(msgspec.Struct, frozen=True):
-    """Body of an answer that says no more than that it was done."""
+class Done(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Body of an answer that says no more than that it was done.
+
+    Attributes:
+        principal: Who asked, as the token has it.
+    """
+
+    principal: str = ""
 
 
 RecordKind: TypeAlias = Literal["i", "e", "z", "p"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from atoma.ports import Peer, ServiceHost
 from atoma_transports._channel.session import Session, begin_session
+from atoma_transports._channel.subjects import check_subject
 from atoma_transports.serving.places import Place
 
 TOKENS_MAX = 16
@@ -38,6 +39,8 @@ class Admission:
             return known
         self._known.pop(key, None)
         session = await begin_session(token, self._host, peer)
+        if known is not None:
+            check_subject(known.principal.subject, session.principal.subject)
         self._place.accept()
         if len(self._known) >= TOKENS_MAX:
             self._known.pop(next(iter(self._known)))

@@ -226,7 +226,7 @@ class Tokens(TinyHub):
         self.seen.append(token)
         if token not in self.good:
             raise AuthenticationError("the token is not known here")
-        return Principal(token, expires_in_s=self.expires_in_s)
+        return Principal("ann", expires_in_s=self.expires_in_s)
 
 
 @asynccontextmanager
@@ -247,16 +247,15 @@ def numbered(asked: list[str]) -> Callable[[], Awaitable[str]]:
 
 
 async def test_a_token_that_is_refused_is_asked_for_once_more() -> None:
-    hub, asked = Tokens("token-1"), list[str]()
+    hub, asked = Tokens("token-1", expires_in_s=0.2), list[str]()
     async with connected(hub, numbered(asked)) as channel:
         service = ServiceProxy(channel)
         await service.pull(PULL)
-        hub.failure = AuthenticationError("revoked")
+        await trio.sleep(0.3)
+        hub.good, hub.expires_in_s = {"token-3"}, None
         with pytest.raises(AuthenticationError, match="not known"):
             await service.pull(PULL)  # refused, asked again, and the new one is refused as well
         assert asked == ["token-1", "token-2"]
-        hub.good = {"token-3"}
-        hub.failure = None
         assert (await service.pull(PULL)).head == 2
         assert asked == ["token-1", "token-2", "token-3"]
 

@@ -11,7 +11,7 @@ import trio
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.sync import PullReply, PullRequest
 from atoma_transports.adapters import ChannelLimits
-from atoma_transports.http.envelope import Batch, BatchCall, CallReply, Cancel
+from atoma_transports.http.envelope import Batch, BatchCall, CallReply, Cancel, Done
 from atoma_transports.protocol.json_mapping import to_json
 from tests.unit.transports.http.kit import ITEMS, JSON, MSGPACK, Hub, open_site, pull, records
 
@@ -106,11 +106,15 @@ async def test_single_calls_can_be_cancelled_by_whoever_made_them() -> None:
             wish = encode(Cancel(ID, ids))
             fields = {"content_type": MSGPACK, "authorization": f"Bearer {token}"}
             answer = await other.ask("POST", "/v1/cancel", wish, **fields)
-            assert (answer.status, answer.body) == (200, b"\x80")
+            assert (answer.status, answer.body) == (200, encode(Done(token)))
             await trio.sleep(0.01)
             assert site.hub.active == left
-        assert (await other.ask("POST", "/v1/cancel", b'{"batch":"unknown","calls":["1"]}')).json() == {}
-        assert (await other.ask("POST", "/v1/cancel", b'{"batch":"%s","calls":["2"]}' % ID.encode())).json() == {}
+        assert (await other.ask("POST", "/v1/cancel", b'{"batch":"unknown","calls":["1"]}')).json() == {
+            "principal": "alice"
+        }
+        assert (await other.ask("POST", "/v1/cancel", b'{"batch":"%s","calls":["2"]}' % ID.encode())).json() == {
+            "principal": "alice"
+        }
         assert replies(b"".join([part async for part in client.chunks()])) == {1: "CANCELLED", 2: "CANCELLED"}
 
 

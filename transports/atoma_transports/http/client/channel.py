@@ -20,6 +20,7 @@ from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.methods import Method, MethodTable
 from atoma_transports.adapters.credentials import Credentials
 from atoma_transports.http.client.engine import BatchEngine
+from atoma_transports.http.client.probes import new_probe, read_probe
 from atoma_transports.http.client.records import RecordReader, RecordsEnded
 from atoma_transports.http.client.replies import check_type, refused
 from atoma_transports.http.client.requests import Reply, Request, Requests
@@ -68,7 +69,7 @@ class HttpChannel:
     @property
     def is_open(self) -> bool:
         """False once the channel is closed, and while the server cannot be reached."""
-        return not self._closed and self._road.reachable
+        return not self._closed and not self._credentials.lost and self._road.reachable
 
     async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
         """See :class:`atoma.ports.Channel`. Cancelling stops the handler at the far end."""
@@ -140,7 +141,14 @@ class HttpChannel:
         """Whether the token was refused and there is another one now; then nothing was done of the call."""
         if not isinstance(answer, ErrorInfo) or not isinstance(error_of(answer), AuthenticationError):
             return False
-        return await self._credentials.renew(generation)
+        return await self._credentials.renew(generation, self._whose)
+
+    async def _whose(self, token: str) -> str:
+        async with self._road.post(new_probe(token)) as reply:
+            found = await read_probe(reply)
+        if isinstance(found, ErrorInfo):
+            raise error_of(found)
+        return found
 
     def _spec(self, method: str, *, streams: bool) -> Method:
         spec = self._methods.get(method)
@@ -158,6 +166,7 @@ class HttpChannel:
     @contextmanager
     def _place(self) -> Generator[None]:
         """A place among the calls and streams in flight."""
+        self._credentials.check()
         if self._closed:
             raise ChannelBroken("the connection is closed; the call was not sent", maybe_sent=False)
         if self._calls >= self._limits.calls:

@@ -12,17 +12,17 @@ from urllib.parse import urlsplit
 import httpcore2
 import trio
 
-from atoma.contracts.codec import encode
 from atoma.errors import AtomaError, ChannelBroken, ProtocolError
 from atoma_transports._channel.frames import TRACE_LENGTH_MAX
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports.adapters.addresses import Proxy
 from atoma_transports.adapters.credentials import Credentials
 from atoma_transports.http.client.network import ATTEMPT, Attempt, Lost, Network, Unreachable
+from atoma_transports.http.client.probes import PROBE_BYTES_MAX, new_probe
 from atoma_transports.http.client.replies import read_body
 from atoma_transports.http.client.requests import Reply, Request
 from atoma_transports.http.client.watch import Mute, Watch
-from atoma_transports.http.envelope import BUDGET, CANCEL, MSGPACK, PREFIX, TRACE, Cancel
+from atoma_transports.http.envelope import BUDGET, MSGPACK, TRACE
 
 T = TypeVar("T")
 Headers = list[tuple[bytes, bytes]]
@@ -33,8 +33,6 @@ IDLE_MAX = 16
 USER_AGENT = b"atoma"
 CLOSE_S = 1.0
 NO_SERVICE = 503
-PROBE_BYTES_MAX = 64 * 1024
-PROBE = encode(Cancel("0" * 32, ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,8 +213,9 @@ class HttpPool:
             (b"content-type", MSGPACK.encode()),
             (b"content-length", b"%d" % len(request.body)),
         ]
-        if self._credentials.current:
-            headers.append((b"authorization", b"Bearer " + self._credentials.current.encode()))
+        token = self._credentials.current if request.token is None else request.token
+        if token:
+            headers.append((b"authorization", b"Bearer " + token.encode()))
         if request.budget_ms >= 0:
             headers.append((BUDGET.encode(), b"%d" % request.budget_ms))
         trace = request.trace_id
@@ -259,14 +258,6 @@ class HttpReply:
             if self._parts is not None:
                 await self._parts.aclose()
             await self._response.aclose()
-
-
-def new_probe() -> Request:
-    """A request that does nothing: whether the server is there, and takes the token.
-
-    It cancels no calls of no batch, which every hub answers at once.
-    """
-    return Request(PREFIX + CANCEL, PROBE)
 
 
 def _first(error: AtomaError) -> str:

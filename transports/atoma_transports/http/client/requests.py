@@ -18,6 +18,7 @@ class Request:
         body: A message, or an envelope of several, as msgpack.
         budget_ms: Milliseconds until the caller's deadline, -1 without one.
         trace_id: The caller's trace.
+        token: A token of its own; None takes that of the connection.
         sent: Set once a byte of the request may have reached the other side.
     """
 
@@ -25,6 +26,7 @@ class Request:
     body: bytes
     budget_ms: int = -1
     trace_id: str = ""
+    token: str | None = None
     sent: trio.Event = field(default_factory=trio.Event)
 
 

@@ -21,9 +21,8 @@ from atoma_transports.adapters.channel import check_token
 from atoma_transports.adapters.credentials import Credentials
 from atoma_transports.http.client.channel import STREAMS_MAX, HttpChannel
 from atoma_transports.http.client.engine import open_engine
-from atoma_transports.http.client.replies import check_type, read_body, refused
+from atoma_transports.http.client.probes import new_probe, read_probe
 from atoma_transports.http.client.rules import BatchRules
-from atoma_transports.http.envelope import MSGPACK
 from atoma_transports.protocol import METHODS
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ class HttpTransport:
         await credentials.ask()
         pool = self._open_pool(credentials)
         try:
-            await self._greet(pool)
+            credentials.subject = await self._greet(pool)
             async with open_tasks() as nursery:
                 nursery.start_soon(pool.watch.run)
                 async with open_engine(
@@ -122,22 +121,20 @@ class HttpTransport:
         )
         return HttpPool(site, credentials, self._limits)
 
-    async def _greet(self, pool: HttpPool) -> None:
-        from atoma_transports.http.client.pool import new_probe
-
+    async def _greet(self, pool: HttpPool) -> str:
+        """Who the server says the token belongs to; empty when it does not say."""
         where = urlsplit(self._address).netloc
         try:
             with trio.fail_after(self._limits.handshake_s):
                 async with pool.post(new_probe()) as reply:
-                    if reply.status == 200:
-                        check_type(reply, MSGPACK)
-                        await read_body(reply, self._limits.frame_bytes)
-                        return
-                    error = error_of(await refused(reply))
+                    found = await read_probe(reply)
         except trio.TooSlowError:
             raise ConnectFailed(f"{where} did not answer within {self._limits.handshake_s:g} s") from None
         except ChannelBroken as broken:
             raise ConnectFailed(f"{where}: {str(broken).partition(';')[0]}") from None
+        if isinstance(found, str):
+            return found
+        error = error_of(found)
         if isinstance(error, AuthenticationError):
             raise error
         raise ConnectFailed(f"{where} does not take connections now ({error})")
