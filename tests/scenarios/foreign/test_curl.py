@@ -118,7 +118,7 @@ async def test_rows_are_written_and_read(tmp_path: Path) -> None:
 async def test_large_bodies_are_announced_first(tmp_path: Path) -> None:
     async with open_curl(tmp_path) as curl:
         body = tmp_path / "body.json"
-        body.write_text(json.dumps(write("big", "x" * 1_500_000)))
+        body.write_text(json.dumps(write("big", "x" * 1_000_000)))
         answer = await curl("/v1/write", *JSON, "-H", "expect: 100-continue", "--data-binary", f"@{body}")
         assert (answer.status, answer.value["results"][0]["id"]) == (200, "big-0")
         body.write_text(json.dumps(write("huge", "x" * 6_000_000)))

@@ -116,7 +116,7 @@ async def test_large_messages_pass_both_ways() -> None:
     def call(address: str) -> int:
         with grpc.insecure_channel(address) as channel:
             stub = Stub(channel)
-            mutation = sync_pb2.Mutation(mid=1, body=b"x" * 3_000_000)
+            mutation = sync_pb2.Mutation(mid=1, body=b"x" * 1_000_000)
             assert stub.Push(sync_pb2.PushRequest(client_id=b"c", mutations=[mutation]), metadata=BEARER).last_mid == 1
             reply = stub.Pull(sync_pb2.PullRequest(scope="main", max_bytes=3_000_000), metadata=BEARER)
             return len(reply.stores[0].rows)
