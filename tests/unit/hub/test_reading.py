@@ -212,7 +212,7 @@ async def test_only_what_goes_by_id_or_index_is_answered_on_the_loop(name: str, 
 
 async def test_a_query_ends_when_its_time_is_over_although_the_loop_is_busy(tmp_path: Path) -> None:
     store = SQLiteHubStore(tmp_path / "hub.db")
-    async with open_hub(SCHEMA, store, verifier=AllowLoopback(), reads=ReadBudget(query_s=0.2)) as hub:
+    async with open_hub(SCHEMA, store, verifier=AllowLoopback(), reads=ReadBudget(query_s=0.02)) as hub:
         service = hub.service(Principal("owner"))
         for number in range(0, 5_000, 1_000):
             rows = [insert(str(number + n), {**ROW, "title": "x" * 200}) for n in range(1_000)]

@@ -6,6 +6,7 @@ import functools
 import types
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -29,6 +30,12 @@ WRAPPING = {
 }  # messages that say what protobuf has no word for: a union, a list that may be absent
 
 
+def hints_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The types of a struct's fields; what belongs to the class is none of them."""
+    hints = typing.get_type_hints(kind)
+    return {name: hints[name] for name in kind.__struct_fields__}
+
+
 def structs_in(hint: object) -> Iterator[type[msgspec.Struct]]:
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
         yield hint
@@ -45,7 +52,7 @@ def reachable() -> list[type[msgspec.Struct]]:
         kind = left.pop()
         if kind.__name__ not in found:
             found[kind.__name__] = kind
-            left += [inner for hint in typing.get_type_hints(kind).values() for inner in structs_in(hint)]
+            left += [inner for hint in hints_of(kind).values() for inner in structs_in(hint)]
     return [found[name] for name in sorted(found)]
 
 
@@ -55,7 +62,7 @@ every_struct = pytest.mark.parametrize("kind", STRUCTS, ids=[kind.__name__ for k
 INT64 = st.integers(-(2**63), 2**63 - 1)
 SCALARS = st.one_of(st.none(), st.booleans(), INT64, st.floats(allow_nan=False), st.text(), st.binary())
 LEAVES: st.SearchStrategy[object] = st.one_of(
-    st.builds(Compare, st.sampled_from(typing.get_args(typing.get_type_hints(Compare)["op"])), st.text(), SCALARS),
+    st.builds(Compare, st.sampled_from(typing.get_args(hints_of(Compare)["op"])), st.text(), SCALARS),
     st.builds(In, st.text(), st.lists(SCALARS, max_size=3).map(tuple)),
     st.builds(IsNull, st.text()),
     st.builds(Like, st.text(), st.text()),
@@ -94,7 +101,7 @@ def values_of(hint: object) -> st.SearchStrategy[object]:
         return st.tuples(*map(values_of, arguments))
     assert isinstance(hint, type)
     assert issubclass(hint, msgspec.Struct)
-    fields = {name: values_of(part) for name, part in typing.get_type_hints(hint).items()}
+    fields = {name: values_of(part) for name, part in hints_of(hint).items()}
     return st.builds(hint, **fields) | st.builds(
         hint, **{name: fields[name] for name in required(hint)}
     )  # all fields given; only those that have to be
@@ -128,7 +135,7 @@ def test_no_struct_no_message_and_no_field_is_alone() -> None:
     assert {kind.__name__ for kind in STRUCTS} | WRAPPING == set(messages)
     for kind in STRUCTS:
         fields = messages[kind.__name__].fields
-        assert [field.name for field in fields] == list(typing.get_type_hints(kind)), kind
+        assert [field.name for field in fields] == list(hints_of(kind)), kind
         assert [field.number for field in fields] == list(range(1, len(fields) + 1)), kind
     kinds = {field.message_type.name for field in messages["Predicate"].fields if field.message_type is not None}
     assert kinds == {struct.__name__ for struct in typing.get_args(Predicate)}
@@ -164,7 +171,7 @@ def expected_field(hint: object, default: object) -> tuple[str, bool, bool]:
 def test_every_field_has_the_type_that_the_rule_gives(kind: type[msgspec.Struct]) -> None:
     names = {FieldDescriptor.TYPE_INT64: "int64", FieldDescriptor.TYPE_STRING: "string"}
     names |= {FieldDescriptor.TYPE_BYTES: "bytes", FieldDescriptor.TYPE_BOOL: "bool"}
-    hints = typing.get_type_hints(kind)
+    hints = hints_of(kind)
     defaults = {field.name: field.default for field in msgspec.structs.fields(kind)}
     for field in sync_pb2.DESCRIPTOR.message_types_by_name[kind.__name__].fields:
         name = names[field.type] if field.message_type is None else field.message_type.name
