@@ -109,11 +109,11 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "the device's schema is newer than the hub's", "session", "upgrade", "undone", waits="stalled"
         ),
         "HUB_MISMATCH": Code("the device belongs to another hub", "session", "program", "undone", waits="stalled"),
-        # do not understand each other
         "PROTO_UNSUPPORTED": Code(
-            "no common version of the protocol", "protocol", "upgrade", "undone", 426, 12, 4426, waits="stalled"
+            "no common version of the protocol", "session", "upgrade", "undone", 426, 12, 4426, waits="stalled"
         ),
-        "FEATURE_REQUIRED": Code("one side lacks what the other needs", "protocol", "upgrade", "undone", 426, 12, 4426),
+        "FEATURE_REQUIRED": Code("one side lacks what the other needs", "session", "upgrade", "undone", 426, 12, 4426),
+        # do not understand each other
         "UNIMPLEMENTED": Code("there is no such method here", "protocol", "upgrade", "undone", 501, 12),
         "MALFORMED": Code(
             "the message cannot be read", "protocol", "program", "refused", 400, 3, 4400, waits="stalled"
