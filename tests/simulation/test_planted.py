@@ -25,7 +25,7 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "inbox-forgotten": (0, "I14"),
     "live-misses-pages": (0, "live"),
     "no-dedupe": (0, "I3 I4"),
-    "own-change-hides": (4, "verdict"),
+    "own-change-hides": (0, "verdict"),
     "own-changes-foreign": (0, "verdict"),
     "rebase-skipped": (0, "I2 I10"),
     "restart-loses-tail": (1, "I1"),

@@ -7,12 +7,14 @@ import random
 
 import pytest
 
-from atoma.testing.simulation import PLANTED, scarce, simulate, total
+from atoma.testing.simulation import PLANTED, apart, encountered, pace, scarce, seldom, simulate, table, total
 
 pytestmark = pytest.mark.soak
 
 SEEDS = int(os.environ.get("ATOMA_SOAK_SEEDS", "2000"))
 SEEDS_PER_BUG = 200
+MET_PER_SEED = 0.05
+"""Of each fault in each state in which it can strike: a hundred times in the whole campaign."""
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +30,11 @@ def test_a_campaign_of_seeds(first_seed: int, capsys: pytest.CaptureFixture[str]
         reports.append(simulate(seed))
         assert reports[-1].violation is None, str(reports[-1])
     with capsys.disabled():
-        print(f"\nsimulation: {SEEDS} seeds, {first_seed} to {first_seed + SEEDS - 1}: {dict(total(reports))}")
+        print(f"\nsimulation: {SEEDS} seeds, {first_seed} to {first_seed + SEEDS - 1}: {pace(reports)}")
+        print(f"{dict(total(reports))}\n\n{table(encountered(reports))}\n")
     assert scarce(reports) == {}
+    assert sorted(encountered(reports).keys() & apart().keys(), key=str) == [], "what cannot meet has met"
+    assert seldom(encountered(reports), MET_PER_SEED * SEEDS) == {}
 
 
 @pytest.mark.parametrize("bug", PLANTED)

@@ -6,8 +6,25 @@ gives the same run, step for step, in every process.
 
 from __future__ import annotations
 
+from atoma.testing.simulation.encounters import Fault, State, apart, can_meet, seldom, table
 from atoma.testing.simulation.planted import PLANTED, plant
-from atoma.testing.simulation.report import Report, Violation, scarce, total
+from atoma.testing.simulation.report import Report, Violation, encountered, pace, scarce, total
 from atoma.testing.simulation.world import simulate
 
-__all__ = ["PLANTED", "Report", "Violation", "plant", "scarce", "simulate", "total"]
+__all__ = [
+    "PLANTED",
+    "Fault",
+    "Report",
+    "State",
+    "Violation",
+    "apart",
+    "can_meet",
+    "encountered",
+    "pace",
+    "plant",
+    "scarce",
+    "seldom",
+    "simulate",
+    "table",
+    "total",
+]

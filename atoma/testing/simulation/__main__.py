@@ -7,7 +7,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from atoma.testing.simulation.report import Report, scarce, total
+from atoma.testing.simulation.encounters import table
+from atoma.testing.simulation.report import Report, encountered, pace, scarce, total
 from atoma.testing.simulation.world import simulate
 
 
@@ -30,6 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             traceback.print_exception(report.violation)
     broken = [report for report in reports if report.violation is not None]
     say(f"{len(reports)} seeds, {len(broken)} with a broken promise; last trace {reports[-1].trace}\n")
+    say(f"{pace(reports)}\n\n{table(encountered(reports))}\n\n")
     say(", ".join(f"{name} {count}" for name, count in sorted(total(reports).items())) + "\n")
     if missing := scarce(reports):
         say(f"too seldom: {missing}\n")

@@ -23,6 +23,8 @@ class History:
         decided: Every verdict.
         states: Per scope, the rows after each sequence.
         counts: How often what happened.
+        epoch: The hub's epoch.
+        floors: Per scope, the last sequence that is forgotten.
     """
 
     def __init__(self, path: Path, counts: Counter[str]) -> None:
@@ -31,6 +33,8 @@ class History:
         self.written: dict[tuple[bytes, int], Written] = {}
         self.decided: dict[tuple[bytes, int], Decided] = {}
         self.states: dict[str, list[State]] = {scope: [{}] for scope in SCOPES}
+        self.epoch = b""
+        self.floors: dict[str, int] = {}
         self._last_mids: dict[bytes, int] = defaultdict(int)
         self._memory: dict[str, Memory] = {scope: Memory() for scope in SCOPES}
         self._judge = Judge(self.decided)
@@ -60,7 +64,10 @@ class History:
         assert self._file is not None
         self._file.begin()
         try:
-            heads = dict(self._file.rows("SELECT scope, head FROM _atoma_hub_scope"))
+            scopes = self._file.rows("SELECT scope, head, floor FROM _atoma_hub_scope")
+            heads = {scope: head for scope, head, _ in scopes}
+            self.floors = {scope: floor for scope, _, floor in scopes}
+            self.epoch = self._file.rows("SELECT epoch FROM _atoma_hub_info")[0][0]
             logged = self._log(self._file, heads)
             self._verdicts(self._file, logged)
             self._rows(self._file)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
+from collections import Counter, defaultdict, deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 
 import trio
 
@@ -29,11 +30,26 @@ from atoma.contracts.sync import (
     SnapshotReply,
     SnapshotRequest,
 )
+from atoma.errors import ProtocolError
 from atoma.plugins import PluginContext
 from atoma.ports import SYNC_LINK, Channel, PortKey, SyncService
+from atoma.testing.simulation.encounters import Encounters, Fault, State
+from atoma.testing.simulation.standing import Lines, Lookout
 from atoma.testing.simulation.swarm import Swarm
+from atoma_transports._channel.frames import decode_frame
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import TransportLink
+
+AMBUSHES_MAX = 6
+FRAME_BYTES_MAX = 2**30  # they are our own
+
+
+@dataclass(frozen=True, slots=True)
+class Ambush:
+    """A fault of a frame that waits for a device in a state."""
+
+    fault: Fault
+    state: State
 
 
 class Weather:
@@ -43,17 +59,46 @@ class Weather:
         network: The network.
         calm: Whether faults have ended for good.
         vanishing: ``(site, direction)`` whose frames are lost.
-        on_frame: Called for every frame that is delivered.
+        on_frame: Called with the device and every frame that is on its way.
+        lines: The connections of each device.
+        hub_runs: Whether the hub does.
+        lookout: Finds the moment for a fault.
+        ambushes: What the next frame of a device in some state will suffer; the oldest one is given up for a new one.
     """
 
-    def __init__(self, network: MemoryNetwork, swarm: Swarm, dice: random.Random, counts: Counter[str]) -> None:
+    def __init__(
+        self,
+        network: MemoryNetwork,
+        swarm: Swarm,
+        dice: random.Random,
+        counts: Counter[str],
+        encounters: Encounters,
+        lookout: Lookout,
+    ) -> None:
         self.network = network
         self.swarm = swarm
         self.dice = dice
         self.counts = counts
+        self.meet, self.look = encounters.meet, encounters.look
+        self.hub_runs = False
+        self.lookout = lookout
+        self.ambushes: deque[Ambush] = deque(maxlen=AMBUSHES_MAX)
+        self.lines: dict[str, Lines] = defaultdict(Lines)
         self.calm = False
         self.vanishing: set[tuple[str, str]] = set()
-        self.on_frame: Callable[[bytes], None] = lambda _frame: None
+        self.on_frame: Callable[[str, bytes], None] = lambda _site, _frame: None
+
+    def is_stormy(self) -> bool:
+        """Whether frames suffer anything now: a hub that is down has cut every connection."""
+        return not self.calm and self.hub_runs
+
+    def sprung(self, site: str) -> Ambush | None:
+        """The ambush that a frame of this device falls into now."""
+        states = self.look(site) if self.ambushes else ()
+        found = next((ambush for ambush in self.ambushes if ambush.state in states), None)
+        if found is not None:
+            self.ambushes.remove(found)
+        return found
 
     def settle(self) -> None:
         """End every fault for good."""
@@ -63,38 +108,77 @@ class Weather:
 
 
 class Wire:
-    """The faults of one connection; a :class:`atoma_transports.memory.FaultHook`."""
+    """The faults of one connection; a :class:`atoma_transports.memory.FaultHook`.
+
+    Attributes:
+        asked: Methods of the calls whose answers have not come, by their ids.
+        over: Whether the device has given the connection up; what becomes of its last frames is nothing to anybody.
+    """
 
     def __init__(self, weather: Weather, site: str) -> None:
+        self.asked: dict[int, str] = {}
+        self.over = False
         self._weather = weather
         self._site = site
         self._held: dict[str, list[bytes]] = {"to-server": [], "to-client": []}
 
+    def end(self) -> None:
+        """The device gives it up."""
+        self.over = True
+
     async def on_frame(self, direction: str, frame: bytes) -> Sequence[bytes]:
         """Decide what becomes of ``frame``."""
-        weather, swarm, dice = self._weather, self._weather.swarm, self._weather.dice
-        await trio.sleep(dice.uniform(0.2, 1.0) * swarm.latency)
-        weather.on_frame(frame)
+        await trio.sleep(self._weather.dice.uniform(0.2, 1.0) * self._weather.swarm.latency)
+        told = decode_frame(frame, FRAME_BYTES_MAX)
+        if told.kind == "call":
+            self.asked[told.id] = told.method
+        self._weather.on_frame(self._site, frame)
+        delivered = self._fate(direction, frame)
+        for arriving in delivered:
+            self._arrives(arriving)
+        return delivered
+
+    def _arrives(self, frame: bytes) -> None:
+        try:
+            told = decode_frame(frame, FRAME_BYTES_MAX)
+        except ProtocolError:
+            return  # it was cut short
+        if told.kind in ("reply", "error", "cancel"):
+            self.asked.pop(told.id, None)
+
+    def _fate(self, direction: str, frame: bytes) -> Sequence[bytes]:
+        """What arrives in place of ``frame``."""
         held, self._held[direction] = self._held[direction], []
-        if weather.calm:
+        fault = self._fault(direction)
+        if fault is None:
             return [frame, *held]
+        self._weather.meet(fault, self._site)
+        match fault:
+            case Fault.DROPPED:
+                return held
+            case Fault.TRUNCATED:
+                return [frame[: self._weather.dice.randrange(len(frame))]]
+            case Fault.REORDERED:
+                self._held[direction] = [*held, frame]
+                return []
+            case Fault.DOUBLED:
+                return [frame, *held, frame]
+            case _:
+                raise trio.BrokenResourceError
+
+    def _fault(self, direction: str) -> Fault | None:
+        weather, swarm, dice = self._weather, self._weather.swarm, self._weather.dice
+        if self.over or not weather.is_stormy():
+            return None
+        if (ambush := weather.sprung(self._site)) is not None:
+            return ambush.fault
         if (self._site, direction) in weather.vanishing or dice.random() < swarm.drop:
-            weather.counts["frames dropped"] += 1
-            return held
+            return Fault.DROPPED
         if dice.random() < swarm.broken:
-            if dice.random() < 0.2:
-                weather.counts["frames truncated"] += 1
-                return [frame[: dice.randrange(len(frame))]]
-            weather.counts["connections broken"] += 1
-            raise trio.BrokenResourceError
+            return Fault.TRUNCATED if dice.random() < 0.2 else Fault.BROKEN
         if dice.random() < swarm.reorder:
-            weather.counts["frames reordered"] += 1
-            self._held[direction] = [*held, frame]
-            return []
-        if dice.random() < swarm.double:
-            weather.counts["frames doubled"] += 1
-            return [frame, *held, frame]
-        return [frame, *held]
+            return Fault.REORDERED
+        return Fault.DOUBLED if dice.random() < swarm.double else None
 
 
 class StormyTransport:
@@ -104,14 +188,22 @@ class StormyTransport:
 
     def __init__(self, weather: Weather, site: str) -> None:
         self._weather = weather
-        self._site = site
+        self.site = site
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Channel]:
         """Connect through the weather."""
-        wire = Wire(self._weather, self._site)
-        transport = MemoryTransport(self._weather.network, token=self._site, site=self._site, faults=wire)
-        async with transport.connect() as channel:
+        wire, lines = Wire(self._weather, self.site), self._weather.lines[self.site]
+        transport = MemoryTransport(self._weather.network, token=self.site, site=self.site, faults=wire)
+        async with AsyncExitStack() as stack:
+            stack.callback(wire.end)
+            lines.connecting += 1
+            try:
+                channel = await stack.enter_async_context(transport.connect())
+            finally:
+                lines.connecting -= 1
+            lines.open.append(wire)
+            stack.callback(lines.open.remove, wire)
             yield channel
 
 
@@ -127,6 +219,7 @@ class SplittingLink:
 
     def __init__(self, transport: StormyTransport, weather: Weather) -> None:
         self._link = TransportLink(transport)
+        self._site = transport.site
         self._weather = weather
 
     @asynccontextmanager
@@ -142,15 +235,16 @@ class SplittingLink:
     async def connect(self) -> AsyncGenerator[SyncService]:
         """Connect."""
         async with self._link.connect() as service:
-            yield SplitPushes(service, self._weather)
+            yield SplitPushes(service, self._weather, self._site)
 
 
 class SplitPushes:
     """A service whose pushes may be split."""
 
-    def __init__(self, service: SyncService, weather: Weather) -> None:
+    def __init__(self, service: SyncService, weather: Weather, site: str) -> None:
         self._service = service
         self._weather = weather
+        self._site = site
 
     async def open(self, request: OpenRequest) -> OpenReply:
         """Pass it on."""
@@ -159,8 +253,13 @@ class SplitPushes:
     async def push(self, request: PushRequest) -> PushReply:
         """Send the second half first, which the hub refuses, then the first half."""
         weather, count = self._weather, len(request.mutations)
-        if weather.calm or count < 2 or weather.dice.random() >= weather.swarm.split:
+        if not weather.is_stormy() or count < 2 or weather.dice.random() >= weather.swarm.split:
             return await self._service.push(request)
+        if State.NEW not in weather.look(self._site):  # which would not come again
+            await weather.lookout.wait_for(Fault.SPLIT, self._site)
+        if not weather.is_stormy() or State.SETTLED in weather.look(self._site):
+            return await self._service.push(request)
+        weather.meet(Fault.SPLIT, self._site)
         cut = weather.dice.randrange(1, count)
         first, second = request.mutations[:cut], request.mutations[cut:]
         early = PushRequest(request.client_id, request.incarnation, second, first[-1].digest, request.confirmed_mid)

@@ -37,6 +37,7 @@ class Snapshot:
     touched: dict[int, set[Key]]
     inbox: set[tuple[int, Key]]
     cursors: dict[str, int]
+    epochs: dict[str, bytes]
     states: dict[str, str]
     staged: int
     next_mid: int
@@ -113,8 +114,9 @@ class Replica:
     def _read(self, file: RawFile) -> Snapshot:
         subscriptions = file.rows("SELECT scope, state, cursor FROM _atoma_sub")
         cursors: dict[str, int] = dict.fromkeys(SCOPES, 0)
+        epochs: dict[str, bytes] = dict.fromkeys(SCOPES, b"")
         for scope, _, cursor in subscriptions:
-            cursors[scope] = msgspec.msgpack.decode(cursor)[1]
+            epochs[scope], cursors[scope], _ = msgspec.msgpack.decode(cursor)
         shadows: Shadows = {scope: {} for scope in SCOPES}
         for store, id, scope, image in file.rows("SELECT store, id, scope, image FROM _atoma_shadow"):
             shadows[scope][store, id] = image_of(image)
@@ -129,6 +131,7 @@ class Replica:
             touched=touched,
             inbox={(mid, (store, id)) for mid, store, id in file.rows("SELECT mid, store, id FROM _atoma_inbox")},
             cursors=cursors,
+            epochs=epochs,
             states={scope: state for scope, state, _ in subscriptions},
             staged=file.rows("SELECT count(*) FROM _atoma_stage")[0][0],
             next_mid=msgspec.msgpack.decode(identity[0][0])["next_mid"],

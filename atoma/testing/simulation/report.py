@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+from atoma.testing.simulation.encounters import Fault, Pair
 
 
 class Violation(Exception):
@@ -33,6 +36,8 @@ class Report:
         counts: How often what happened.
         trace: Hash over every task step, frame and commit; equal for equal seeds.
         virtual_s: Virtual seconds that passed.
+        wall_s: Real seconds that it took.
+        met: How often each kind of fault struck a device in each state.
     """
 
     seed: int
@@ -41,6 +46,8 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter[str])
     trace: str = ""
     virtual_s: float = 0.0
+    wall_s: float = 0.0
+    met: Counter[Pair] = field(default_factory=Counter[Pair])
 
     @property
     def command(self) -> str:
@@ -50,7 +57,8 @@ class Report:
 
     def __str__(self) -> str:
         found = "every promise held" if self.violation is None else str(self.violation)
-        return f"seed {self.seed}{f' ({self.planted})' if self.planted else ''}: {found}; replay: {self.command}"
+        bug = f" ({self.planted})" if self.planted else ""
+        return f"seed {self.seed}{bug}: {found}; {pace([self])}; replay: {self.command}"
 
 
 # A campaign in which one of these stays below its share has tested less than it says.
@@ -65,21 +73,25 @@ SCARCE_PER_SEED: dict[str, float] = {
     "dependants rejected": 0.05,
     "unique refused": 0.05,
     "duplicates": 0.2,
-    "client crashes": 0.5,
-    "hub crashes": 0.3,
-    "frames dropped": 1,
-    "frames doubled": 1,
-    "frames reordered": 0.5,
-    "frames truncated": 0.05,
-    "connections broken": 0.5,
-    "partitions": 0.3,
-    "clock jumps": 0.3,
+    Fault.CLIENT_CRASH.value: 0.5,
+    Fault.HUB_CRASH.value: 0.3,
+    Fault.DROPPED.value: 1,
+    Fault.DOUBLED.value: 1,
+    Fault.REORDERED.value: 0.5,
+    Fault.TRUNCATED.value: 0.05,
+    Fault.BROKEN.value: 0.5,
+    Fault.CUT.value: 0.3,
+    Fault.SILENT.value: 0.3,
+    Fault.ONE_WAY.value: 0.3,
+    Fault.CLIENT_CLOCK.value: 0.3,
+    Fault.HUB_CLOCK.value: 0.3,
+    Fault.COMPACTION.value: 0.3,
+    Fault.EPOCH.value: 0.05,
+    Fault.SPLIT.value: 0.1,
+    Fault.CANCELLED.value: 0.3,
     "snapshots": 0.3,
-    "compactions": 0.3,
-    "epochs": 0.05,
     "inbox resolved": 0.3,
     "rebases": 1,
-    "cancelled writes": 0.3,
     "gaps refused": 0.1,
     "atomic units": 2,
 }
@@ -91,6 +103,21 @@ def total(reports: list[Report]) -> Counter[str]:
     for report in reports:
         counts.update(report.counts)
     return counts
+
+
+def encountered(reports: Sequence[Report]) -> Counter[Pair]:
+    """How often each kind of fault struck a device in each state, in several runs together."""
+    met: Counter[Pair] = Counter()
+    for report in reports:
+        met.update(report.met)
+    return met
+
+
+def pace(reports: Sequence[Report]) -> str:
+    """How much time was simulated, in how much."""
+    virtual_s, wall_s = (sum(times) for times in zip(*((r.virtual_s, r.wall_s) for r in reports), strict=True))
+    faster = f", {virtual_s / wall_s:.0f} times as fast" if wall_s else ""
+    return f"{virtual_s:.0f} s simulated in {wall_s:.1f} s{faster}"
 
 
 def scarce(reports: list[Report]) -> dict[str, int]:

@@ -26,7 +26,7 @@ class Trace(trio.abc.Instrument):
         self._hash = hashlib.blake2b(digest_size=16)
         self.steps = 0
         self.endless: Callable[[], None] | None = None
-        self._alarms: dict[int, list[Callable[[], None]]] = {}
+        self._alarms: dict[int, list[Callable[[], object]]] = {}
 
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """Note which task runs."""
@@ -43,7 +43,7 @@ class Trace(trio.abc.Instrument):
         for item in what:
             self._hash.update(item if isinstance(item, bytes) else f"{item}|".encode())
 
-    def after(self, steps: int, alarm: Callable[[], None]) -> None:
+    def after(self, steps: int, alarm: Callable[[], object]) -> None:
         """Call ``alarm`` before the task step that comes ``steps`` steps from now."""
         self._alarms.setdefault(self.steps + max(1, steps), []).append(alarm)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ class Swarm:
         compact_pause: Between compactions of the hub.
         jump_pause: Between jumps of a wall clock.
         epoch_pause: Between new epochs of the hub, after which every client takes a snapshot.
+        ambush_pause: Between faults that wait for a frame of a device in some brief state.
+        late: Before a device is first used.
         keep: Most transactions a compaction keeps.
         limits: Bounds of the hub: pages and batches of a few rows.
     """
@@ -53,6 +56,8 @@ class Swarm:
     compact_pause: float
     jump_pause: float
     epoch_pause: float
+    ambush_pause: float
+    late: float
     keep: int
     limits: Limits
 
@@ -74,15 +79,17 @@ def draw_swarm(dice: random.Random) -> Swarm:
         reorder=rate(0.0, 0.01, 0.03),
         broken=rate(0.0, 0.005, 0.02),
         latency=rate(0.005, 0.05, 0.3),
-        split=rate(0.0, 0.3),
+        split=rate(0.0, 0.3, 0.8),
         cancel=rate(0.0, 0.05, 0.15),
         client_crash_pause=rate(8.0, 20.0, 60.0),
         hub_crash_pause=rate(15.0, 30.0, 90.0),
-        partition_pause=rate(15.0, 30.0, 90.0),
-        compact_pause=rate(8.0, 20.0, 60.0),
-        jump_pause=rate(20.0, 60.0),
-        epoch_pause=rate(60.0, 300.0),
-        keep=dice.choice((0, 2, 8)),
+        partition_pause=rate(8.0, 20.0, 60.0),
+        compact_pause=rate(4.0, 10.0, 60.0),
+        jump_pause=rate(8.0, 20.0, 60.0),
+        epoch_pause=rate(10.0, 30.0, 300.0),
+        ambush_pause=rate(2.0, 4.0, math.inf),
+        late=rate(0.0, 5.0, 20.0),
+        keep=dice.choice((0, 0, 1, 4)),
         limits=Limits(
             push_mutations=dice.choice((1, 2, 3, 8, 256)),
             page_changes=dice.choice((1, 2, 5, 20, 5000)),

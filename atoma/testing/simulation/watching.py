@@ -211,5 +211,7 @@ class WatchedHubDatabase:
         return await self._database.allow_deletes(epoch)
 
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
-        """Pass it on."""
-        return await self._database.renew_epoch(devices)
+        """Pass it on, and look at what it is now."""
+        identity = await self._database.renew_epoch(devices)
+        self._committed()
+        return identity

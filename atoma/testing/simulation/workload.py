@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,6 +12,8 @@ from atoma.client import Client
 from atoma.errors import WriteError
 from atoma.runtime import Store, WriteHandle
 from atoma.schema import StoreSpec
+from atoma.testing.simulation.encounters import Encounters, Fault
+from atoma.testing.simulation.standing import Lookout
 from atoma.testing.simulation.stores import LATEST, MANUAL, PAIRED, PAIRED_NAMES, SEATS, SERVER, SINGLES, Item
 from atoma.testing.simulation.swarm import Swarm
 
@@ -27,19 +28,30 @@ class Person:
         swarm: How much to write.
         dice: Decides what.
         promised: Told the token of every write that has returned, with its handle if it has one.
-        counts: How often what happened.
+        encounters: Told of the writes that are cancelled.
+        lookout: Finds the moment to cancel one.
 
     Attributes:
         left: Calls still to make.
     """
 
-    def __init__(self, name: str, swarm: Swarm, dice: random.Random, promised: Promised, counts: Counter[str]) -> None:
+    def __init__(
+        self,
+        name: str,
+        swarm: Swarm,
+        dice: random.Random,
+        promised: Promised,
+        encounters: Encounters,
+        lookout: Lookout,
+    ) -> None:
         self.name = name
+        self._encounters = encounters
+        self._lookout = lookout
         self.left = swarm.writes
         self._swarm = swarm
         self._dice = dice
         self._promised = promised
-        self._counts = counts
+        self._counts = encounters.counts
         self._tokens = 0
 
     async def work(self, client: Client) -> None:
@@ -60,13 +72,15 @@ class Person:
                 self._counts["refused locally"] += 1
 
     async def _cancelled(self, call: Callable[[Client], Awaitable[None]], client: Client) -> None:
+        await self._lookout.wait_for(Fault.CANCELLED, self.name)
         with trio.CancelScope() as scope:
             if self._dice.random() < 0.5:
                 scope.cancel()
             else:
                 scope.deadline = trio.current_time() + self._dice.random() * self._swarm.latency
             await call(client)
-        self._counts["cancelled writes"] += scope.cancelled_caught
+        if scope.cancelled_caught:
+            self._encounters.meet(Fault.CANCELLED, self.name)
 
     def _token(self) -> str:
         self._tokens += 1

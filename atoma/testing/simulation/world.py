@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 import tempfile
 from collections import Counter
@@ -22,13 +23,15 @@ from atoma.ports import Environment
 from atoma.runtime import WriteHandle
 from atoma.schema.ids import IdSource
 from atoma.sync import Sync
+from atoma.testing.simulation.encounters import OF_FRAMES, Encounters, Fault, State
 from atoma.testing.simulation.files import Wreck
 from atoma.testing.simulation.history import History
-from atoma.testing.simulation.network import SplittingLink, StormyTransport, Weather
+from atoma.testing.simulation.network import Ambush, SplittingLink, StormyTransport, Weather
 from atoma.testing.simulation.planted import plant
 from atoma.testing.simulation.replicas import Replica
 from atoma.testing.simulation.report import Report, Violation
 from atoma.testing.simulation.scheduling import Trace, run_seeded
+from atoma.testing.simulation.standing import Lookout, states_of_file
 from atoma.testing.simulation.stores import SCHEMA, SCOPES, Item
 from atoma.testing.simulation.swarm import Swarm, draw_swarm
 from atoma.testing.simulation.watching import CommitWatch, WatchedHubStore
@@ -41,6 +44,7 @@ from atoma_transports.remote import Remote
 
 WALL_START_MS = 1_700_000_000_000
 DECADE_MS = 10 * 365 * 86_400_000
+JUMPS_MS = (0, 5_000, -5_000, DECADE_MS, -DECADE_MS)
 CALM_S = 300.0
 CALM_PER_MUTATION_S = 5.0
 LOOK_S = 1.0
@@ -67,19 +71,21 @@ class Mortal:
     on_death: Callable[[], None] = lambda: None
 
     @property
+    def down(self) -> bool:
+        """Whether it does not run."""
+        return self.scope is None or self.dead
+
+    @property
     def dead(self) -> bool:
         """Whether it has crashed and is on its way down: what it does now will not have happened."""
         return self.wreck is not None
 
-    def crash(self) -> bool:
-        """End it at its next await, with its file as it is now; False when it is down already."""
-        self.doom = False
-        if self.scope is None or self.wreck is not None:
-            return False
+    def crash(self) -> None:
+        """End it at its next await, with its file as it is now; it has to be running."""
+        assert self.scope is not None
         self.wreck = Wreck(self.path)
         self.on_death()
         self.scope.cancel()
-        return True
 
     def bury(self) -> None:
         """After it is gone: leave what the crash has left."""
@@ -105,18 +111,22 @@ class World:
     hub: Hub | None = None
 
     def __post_init__(self) -> None:
+        self.clients = [Mortal(f"c{number}", self.folder / f"c{number}.db") for number in range(self.swarm.clients)]
+        self.lives = {life.name: life for life in self.clients}
+        self.sites = tuple(self.lives)
         self.network = MemoryNetwork()
-        self.weather = Weather(self.network, self.swarm, self.dice, self.counts)
+        self.encounters = Encounters(self.counts, self.states_of)
+        self.lookout = Lookout(self.dice, self.sites, self.states_of)
+        self.weather = Weather(self.network, self.swarm, self.dice, self.counts, self.encounters, self.lookout)
         self.weather.on_frame = self._frame
         self.history = History(self.folder / "hub.db", self.counts)
         self.hub_life = Mortal("hub", self.folder / "hub.db")
-        self.clients = [Mortal(f"c{number}", self.folder / f"c{number}.db") for number in range(self.swarm.clients)]
         for life in self.clients:
             life.on_death = partial(self.network.disconnect, life.name)
         self.hub_life.on_death = self.network.disconnect
         self.replicas = {life.name: Replica(life.name, life.path, self.history, self.counts) for life in self.clients}
         self.people = {
-            life.name: Person(life.name, self.swarm, self.dice, self._promised(life), self.counts)
+            life.name: Person(life.name, self.swarm, self.dice, self._promised(life), self.encounters, self.lookout)
             for life in self.clients
         }
         self.witnesses: dict[str, Witness] = {}
@@ -146,8 +156,18 @@ class World:
 
         return run
 
-    def _frame(self, frame: bytes) -> None:
+    def states_of(self, site: str) -> set[State]:
+        """Where a device stands now."""
+        states = set(states_of_file(self.replicas[site]))
+        if self.hub is None:
+            states.add(State.HUB_DOWN)
+        if self.lives[site].down:
+            return states | {State.DOWN}
+        return states.union(self.weather.lines[site].states())
+
+    def _frame(self, site: str, frame: bytes) -> None:
         self.trace.note(frame)
+        self.lookout.notice(site)
 
     def _committed(self, life: Mortal, check: Callable[[], None]) -> Callable[[], None]:
         """After a commit: check, note, and crash if it was to be then."""
@@ -158,10 +178,16 @@ class World:
                 return
             self.trace.note(life.name, self.counts["mutations"], self.counts["hub transactions"])
             guarded()
-            if life.doom and life.crash():
+            self._noticed(life)
+            if life.doom and self._crash(life):
                 self.counts["crashes at a commit"] += 1
 
         return told
+
+    def _noticed(self, life: Mortal) -> None:
+        """The states of a device may have changed; the hub's are part of every device's."""
+        for site in self.sites if life is self.hub_life else (life.name,):
+            self.lookout.notice(site)
 
     def environment(self, life: Mortal) -> Environment:
         """The outside world of one program: seeded, on virtual time, with a wall clock that jumps."""
@@ -192,7 +218,7 @@ class World:
             error = unexpected
         self.broken(error)
 
-    async def _live(self, life: Mortal, run: Callable[[], Awaitable[None]], crashes: str) -> None:
+    async def _live(self, life: Mortal, run: Callable[[], Awaitable[None]]) -> None:
         """Run a program again and again until the run is over."""
         while True:
             with trio.CancelScope() as life.scope:
@@ -202,7 +228,7 @@ class World:
                     self._fell(life, error)
             life.scope = None
             life.bury()
-            self.counts[crashes] += 1
+            self._noticed(life)
             await trio.sleep(self.dice.expovariate(1 / 2.0))
 
     async def run_hub(self) -> None:
@@ -217,10 +243,12 @@ class World:
         try:
             async with open_hub(SCHEMA, store, verifier=verifier, environment=environment, limits=limits) as self.hub:
                 async with self.network.listen(self.hub):
+                    self.weather.hub_runs = True
                     await trio.sleep_forever()
         finally:
-            self.hub = None
+            self.hub, self.weather.hub_runs = None, False
             self.network.disconnect()
+            self._noticed(life)
 
     async def run_client(self, life: Mortal) -> None:
         """One client with its person, until it is cancelled."""
@@ -249,70 +277,89 @@ class World:
 
     # faults
 
-    async def _now_and_then(self, pause: float, fault: Callable[[], None]) -> None:
+    async def _now_and_then(self, pause: float, fault: Fault, strike: Callable[[str], Awaitable[None]]) -> None:
+        """Strike a device again and again, until the run is calm."""
         while True:
             await trio.sleep(self.dice.expovariate(1 / pause))
+            site = await self.lookout.find(fault)
             if self.weather.calm:
                 return
-            fault()
+            await strike(site)
 
-    def _strike(self, life: Mortal) -> None:
+    async def _crash_client(self, site: str) -> None:
+        self._crash_somehow(self.lives[site])
+
+    async def _crash_hub(self, _site: str) -> None:
+        self._crash_somehow(self.hub_life)
+
+    def _crash_somehow(self, life: Mortal) -> None:
         """Crash now, at the next commit, or in the middle of whatever happens after some steps."""
-        match self.dice.randrange(3):
-            case 0:
-                life.crash()
-            case 1:
+        match self.dice.randrange(4):
+            case 0 | 1:
+                self._crash(life)
+            case 2:
                 life.doom = True
             case _:
-                self.trace.after(self.dice.randrange(1, 400), lambda: self._strike_late(life))
+                self.trace.after(self.dice.randrange(1, 400), lambda: self._crash(life))
 
-    def _strike_late(self, life: Mortal) -> None:
-        if not self.weather.calm:
-            life.crash()
+    def _crash(self, life: Mortal) -> bool:
+        life.doom = False
+        if self.weather.calm or life.down:
+            return False
+        if life is self.hub_life:
+            self.encounters.meet(Fault.HUB_CRASH, *self.sites)
+        else:
+            self.encounters.meet(Fault.CLIENT_CRASH, life.name)
+        life.crash()
+        return True
 
-    def _jump(self) -> None:
-        life = self.dice.choice([*self.clients, self.hub_life])
-        life.jump_ms = self.dice.choice((0, 5_000, -5_000, DECADE_MS, -DECADE_MS))
-        self.counts["clock jumps"] += 1
+    async def _jump_client(self, site: str) -> None:
+        self.encounters.meet(Fault.CLIENT_CLOCK, site)
+        self.lives[site].jump_ms = self.dice.choice(JUMPS_MS)
 
-    async def _part(self) -> None:
-        """Partitions: cut, silent, or one direction only."""
-        while True:
-            await trio.sleep(self.dice.expovariate(1 / self.swarm.partition_pause))
-            if self.weather.calm:
-                return
-            site = self.dice.choice(self.clients).name
-            kind = self.dice.choice(("cut", "silent", "to-server", "to-client"))
-            if kind in ("cut", "silent"):
-                self.network.partition(site, silent=kind == "silent")
-            else:
-                self.weather.vanishing.add((site, kind))
-            self.counts["partitions"] += 1
-            await trio.sleep(self.dice.expovariate(1 / 10.0))
-            self.network.heal(site)
-            self.weather.vanishing.discard((site, kind))
+    async def _jump_hub(self, _site: str) -> None:
+        self.encounters.meet(Fault.HUB_CLOCK, *self.sites)
+        self.hub_life.jump_ms = self.dice.choice(JUMPS_MS)
 
-    async def _maintain(self, pause: float, work: Callable[[Hub], Awaitable[object]], done: str) -> None:
-        """Let an operator do ``work`` on the hub now and then."""
-        while True:
-            await trio.sleep(self.dice.expovariate(1 / pause))
-            if self.weather.calm:
-                return
-            hub = self.hub
-            if hub is None:
-                continue
-            try:
-                await work(hub)
-            except ClosedError:
-                continue  # it crashed meanwhile
-            self.counts[done] += 1
+    async def _cut(self, site: str) -> None:
+        self.encounters.meet(Fault.CUT, site)
+        self.network.partition(site)
+        await self._heal(site)
 
-    async def _compact(self, hub: Hub) -> None:
+    async def _silence(self, site: str) -> None:
+        self.encounters.meet(Fault.SILENT, site)
+        self.network.partition(site, silent=True)
+        await self._heal(site)
+
+    async def _deafen(self, site: str) -> None:
+        """Frames of one direction vanish."""
+        self.encounters.meet(Fault.ONE_WAY, site)
+        direction = (site, self.dice.choice(("to-server", "to-client")))
+        self.weather.vanishing.add(direction)
+        await self._heal(site)
+        self.weather.vanishing.discard(direction)
+
+    async def _heal(self, site: str) -> None:
+        await trio.sleep(self.dice.expovariate(1 / 6.0))
+        self.network.heal(site)
+
+    async def _compact(self, _site: str) -> None:
         # a hub whose clock jumps by ten years would forget its clients, and the checkers do not follow rebirths yet
-        await hub.compact(keep=self.dice.randint(0, self.swarm.keep), client_days=100 * 365)
+        keep = self.dice.randint(0, self.swarm.keep)
+        await self._maintain(Fault.COMPACTION, lambda hub: hub.compact(keep=keep, client_days=100 * 365))
 
-    async def _renew(self, hub: Hub) -> None:
-        await hub.new_epoch()
+    async def _renew(self, _site: str) -> None:
+        await self._maintain(Fault.EPOCH, lambda hub: hub.new_epoch())
+
+    async def _maintain(self, fault: Fault, work: Callable[[Hub], Awaitable[object]]) -> None:
+        """Let an operator do ``work`` on the hub, if it runs."""
+        if self.hub is None:
+            return
+        self.encounters.meet(fault, *self.sites)
+        try:
+            await work(self.hub)
+        except ClosedError:
+            return  # it crashed meanwhile
 
     # the run
 
@@ -321,35 +368,52 @@ class World:
         self.trace.endless = lambda: self.broken(Violation("I19", "the run", "it never comes to rest"))
         with self.over:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._live, self.hub_life, self.run_hub, "hub crashes")
+                nursery.start_soon(self._live, self.hub_life, self.run_hub)
                 for life in self.clients:
-                    nursery.start_soon(self._life_of, life)
-                for pause, fault in self._faults():
-                    nursery.start_soon(self._now_and_then, pause, fault)
-                nursery.start_soon(self._part)
-                nursery.start_soon(self._maintain, self.swarm.compact_pause, self._compact, "compactions")
-                nursery.start_soon(self._maintain, self.swarm.epoch_pause, self._renew, "epochs")
+                    nursery.start_soon(self._life_of, life, nursery)
+                for pause, fault, strike in self._faults():
+                    nursery.start_soon(self._now_and_then, pause, fault, strike)
+                if math.isfinite(self.swarm.ambush_pause):
+                    nursery.start_soon(self._ambush)
                 await self.written.wait()
                 await self._calm()
                 nursery.cancel_scope.cancel()
         self.virtual_s = trio.current_time()
 
-    async def _life_of(self, life: Mortal) -> None:
+    async def _ambush(self) -> None:
+        """Let the next frame of a device in a brief state suffer something."""
+        while not self.weather.calm:
+            await trio.sleep(self.dice.expovariate(1 / self.swarm.ambush_pause))
+            fault = self.dice.choice(OF_FRAMES)
+            self.weather.ambushes.append(Ambush(fault, self.lookout.brief(fault)))
+
+    async def _life_of(self, life: Mortal, nursery: trio.Nursery) -> None:
+        if self.swarm.late and life is not self.clients[0]:
+            await trio.sleep(self.dice.expovariate(1 / self.swarm.late))
+            self.network.partition(life.name)  # its first writes are made without a network
+            nursery.start_soon(self._heal, life.name)
+
         async def run() -> None:
             await self.run_client(life)
 
-        await self._live(life, run, "client crashes")
+        await self._live(life, run)
 
-    def _faults(self) -> Iterator[tuple[float, Callable[[], None]]]:
-        yield self.swarm.client_crash_pause, lambda: self._strike(self.dice.choice(self.clients))
-        yield self.swarm.hub_crash_pause, lambda: self._strike(self.hub_life)
-        yield self.swarm.jump_pause, self._jump
+    def _faults(self) -> Iterator[tuple[float, Fault, Callable[[str], Awaitable[None]]]]:
+        """Faults that come by themselves: mean pause, kind, what they do; the others come with frames and writes."""
+        swarm = self.swarm
+        yield swarm.client_crash_pause, Fault.CLIENT_CRASH, self._crash_client
+        yield swarm.hub_crash_pause, Fault.HUB_CRASH, self._crash_hub
+        yield swarm.jump_pause, Fault.CLIENT_CLOCK, self._jump_client
+        yield swarm.jump_pause, Fault.HUB_CLOCK, self._jump_hub
+        yield swarm.partition_pause, Fault.CUT, self._cut
+        yield swarm.partition_pause, Fault.SILENT, self._silence
+        yield swarm.partition_pause, Fault.ONE_WAY, self._deafen
+        yield swarm.compact_pause, Fault.COMPACTION, self._compact
+        yield swarm.epoch_pause, Fault.EPOCH, self._renew
 
     async def _calm(self) -> None:
         """I15: without writes and faults, every client reaches the hub's state, in a time that fits the backlog."""
         self.weather.settle()
-        for life in (*self.clients, self.hub_life):
-            life.doom = False
         backlog = sum(len(replica.now.outbox) for replica in self.replicas.values() if replica.now is not None)
         with trio.move_on_after(CALM_S + CALM_PER_MUTATION_S * backlog) as patience:
             while any(replica.unfinished() for replica in self.replicas.values()):  # noqa: ASYNC110 - virtual time
@@ -403,6 +467,8 @@ def simulate(seed: int, planted: str = "") -> Report:
     Returns:
         What happened; a broken promise is in it, not raised.
     """
+    wall_ms = Environment().wall_ms
+    began_ms = wall_ms()
     dice = random.Random(seed)
     trace = Trace()
     with ExitStack() as stack:
@@ -420,4 +486,13 @@ def simulate(seed: int, planted: str = "") -> Report:
             record = complaints.first
             cause = f": {record.exc_info[1]!r}" if record.exc_info else ""
             violation = violation or Violation("complaint", record.name, record.getMessage() + cause)
-    return Report(seed, planted, world.violation or violation, world.counts, trace.digest, world.virtual_s)
+    return Report(
+        seed,
+        planted,
+        world.violation or violation,
+        world.counts,
+        trace.digest,
+        world.virtual_s,
+        wall_s=(wall_ms() - began_ms) / 1000,
+        met=world.encounters.met,
+    )

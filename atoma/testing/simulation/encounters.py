@@ -1,0 +1,193 @@
+"""What a campaign has to have met: every kind of fault in every state of the protocol.
+
+A run without a violation says something about the faults that struck, and about the states in which they struck. Both
+are enumerations: who adds a fault to the simulation adds it to :class:`Fault`, says in :data:`APART` what it cannot
+meet, and calls :meth:`Encounters.meet` when it strikes; who adds a state adds it to :class:`State` and to
+:mod:`atoma.testing.simulation.standing`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import TypeAlias
+
+
+class Fault(Enum):
+    """A kind of fault; the value is the name under which it is counted."""
+
+    DROPPED = "frames dropped"
+    DOUBLED = "frames doubled"
+    REORDERED = "frames reordered"
+    TRUNCATED = "frames truncated"
+    BROKEN = "connections broken"
+    CUT = "partitions cut"
+    SILENT = "partitions silent"
+    ONE_WAY = "partitions one-way"
+    CLIENT_CRASH = "client crashes"
+    HUB_CRASH = "hub crashes"
+    CLIENT_CLOCK = "client clock jumps"
+    HUB_CLOCK = "hub clock jumps"
+    COMPACTION = "hub compactions"
+    EPOCH = "hub epochs"
+    SPLIT = "pushes split"
+    CANCELLED = "writes cancelled"
+
+
+class State(Enum):
+    """What may be true of a device when a fault strikes it; several hold at once.
+
+    A fault of the hub strikes every device. A device that is down is as its file says.
+    """
+
+    DOWN = "down"
+    """The program is not running."""
+    HUB_DOWN = "hub down"
+    """The hub is not running."""
+    OFFLINE = "offline"
+    """It runs and has no connection."""
+    CONNECTING = "connecting"
+    """A connection is being made, and the token shown."""
+    OPENING = "opening"
+    """The opening of a session is under way: who are you, what have you decided?"""
+    PUSHING = "pushing"
+    """A batch of its mutations, or the answer, is under way."""
+    PULLING = "pulling"
+    """A page of the log, or the question for it, is under way."""
+    FETCHING = "fetching"
+    """A page of a snapshot, or the question for it, is under way."""
+    RESTING = "resting"
+    """It is connected, and none of these is under way."""
+    NEW = "new"
+    """A scope was never replicated."""
+    FIRST_PAGES = "first pages"
+    """Pages of the first snapshot of a scope are staged; nothing is visible yet."""
+    FIRST_TAIL = "first tail"
+    """A first snapshot is complete and being caught up."""
+    NEW_PAGES = "new pages"
+    """Pages of a new snapshot are staged beside older visible rows."""
+    NEW_TAIL = "new tail"
+    """A new snapshot is complete and being caught up."""
+    BEHIND = "behind"
+    """A scope follows the log and is not at its end."""
+    BELOW_FLOOR = "below floor"
+    """A scope follows the log from a place that the hub has forgotten."""
+    OTHER_EPOCH = "other epoch"
+    """A scope follows the log of an epoch that is over."""
+    CURRENT = "current"
+    """Every scope is at the end of the log."""
+    QUEUED = "queued"
+    """A mutation waits that the hub has not decided."""
+    UNTOLD = "untold"
+    """The hub has decided a mutation, and the device does not know."""
+    ACCEPTED = "accepted"
+    """A mutation is accepted, and its page has not come."""
+    BUILDS_ON = "builds on"
+    """A pending mutation builds on another pending one."""
+    SETTLED = "settled"
+    """Nothing is pending."""
+    REFUSED = "refused"
+    """The inbox holds something."""
+
+
+Pair: TypeAlias = tuple[Fault, State]
+
+OF_FRAMES = (Fault.DROPPED, Fault.DOUBLED, Fault.REORDERED, Fault.TRUNCATED, Fault.BROKEN)
+"""What strikes a frame."""
+_OF_A_PROGRAM = (Fault.CLIENT_CRASH, Fault.CANCELLED, Fault.SPLIT)
+_WITHOUT_CONNECTION = (State.DOWN, State.OFFLINE)
+BRIEF: Mapping[State, int] = {
+    State.DOWN: 1,
+    State.HUB_DOWN: 3,
+    State.OFFLINE: 1,
+    State.CONNECTING: 1,
+    State.OPENING: 1,
+    State.FETCHING: 3,
+    State.NEW: 1,
+    State.FIRST_PAGES: 1,
+    State.FIRST_TAIL: 4,
+    State.NEW_PAGES: 3,
+    State.NEW_TAIL: 12,
+    State.BELOW_FLOOR: 3,
+    State.OTHER_EPOCH: 1,
+    State.CURRENT: 1,
+    State.SETTLED: 1,
+}
+"""States that are over so soon, or come so seldom, that faults have to wait for them, with how often they are to."""
+
+APART: Iterable[tuple[Iterable[Fault], Iterable[State], str]] = (
+    ((*OF_FRAMES, Fault.SPLIT), (State.HUB_DOWN,), "the hub's end of every connection is gone"),
+    (OF_FRAMES, _WITHOUT_CONNECTION, "a frame needs a connection"),
+    (_OF_A_PROGRAM, (State.DOWN,), "a program that is down neither crashes nor writes nor pushes"),
+    (
+        (Fault.SPLIT,),
+        (State.OFFLINE, State.CONNECTING, State.OPENING, State.PUSHING, State.SETTLED),
+        "a push needs an open session and something to push, and there is one at a time",
+    ),
+    (
+        (Fault.HUB_CRASH, Fault.COMPACTION, Fault.EPOCH),
+        (State.HUB_DOWN,),
+        "a hub that is down neither crashes nor is maintained",
+    ),
+)
+"""Faults and states that cannot meet, with the reason."""
+
+
+def apart() -> Mapping[Pair, str]:
+    """Every pair that cannot meet, with the reason."""
+    return {(fault, state): why for faults, states, why in APART for fault in faults for state in states}
+
+
+def can_meet(fault: Fault) -> list[State]:
+    """The states in which ``fault`` can strike."""
+    never = apart()
+    return [state for state in State if (fault, state) not in never]
+
+
+class Encounters:
+    """Counts which faults struck, and in which states.
+
+    Args:
+        counts: Counts faults by their names, among other things.
+        look: The states of a device now.
+
+    Attributes:
+        counts: As given.
+        look: As given.
+        met: How often a fault struck a device in a state.
+    """
+
+    def __init__(self, counts: Counter[str], look: Callable[[str], set[State]]) -> None:
+        self.met: Counter[Pair] = Counter()
+        self.counts = counts
+        self.look = look
+
+    def meet(self, fault: Fault, *sites: str) -> None:
+        """``fault`` strikes these devices now: call it before it has changed anything."""
+        self.counts[fault.value] += 1
+        for site in sites:
+            self.met.update((fault, state) for state in self.look(site))
+
+
+def seldom(met: Mapping[Pair, int], at_least: float) -> dict[Pair, int]:
+    """The pairs that can meet and have met too seldom, with how often they did."""
+    return {
+        (fault, state): met.get((fault, state), 0)
+        for fault in Fault
+        for state in can_meet(fault)
+        if met.get((fault, state), 0) < at_least
+    }
+
+
+def table(met: Mapping[Pair, int]) -> str:
+    """How often each fault met each state, as text; ``·`` where they cannot meet."""
+    never = apart()
+    heads = [fault.value.split(" ", 1) for fault in Fault]
+    width = max(len(word) for head in heads for word in head) + 2
+    first = max(len(state.value) for state in State)
+    lines = [" " * first + "".join(f"{head[line]:>{width}}" for head in heads) for line in range(2)]
+    for state in State:
+        cells = ["·" if (fault, state) in never else str(met.get((fault, state), 0)) for fault in Fault]
+        lines.append(f"{state.value:{first}}" + "".join(f"{cell:>{width}}" for cell in cells))
+    return "\n".join(lines)
