@@ -11,7 +11,6 @@ import os
 from collections.abc import Generator
 from pathlib import Path
 
-import coverage
 import hypothesis
 import pytest
 
@@ -31,6 +30,8 @@ class Measurement:
     """One process of the measured run: a coverage file with a context per test, and the seconds of each test."""
 
     def __init__(self, folder: Path) -> None:
+        import coverage  # it comes with the group `soak`; the rest of this module is used without it
+
         self._folder = folder
         self._seconds: dict[str, float] = {}
         self._failed: set[str] = set()
