@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from atoma_stores.sqlite.connections import open_connection
 
 SIDE_FILES = ("-wal", "-shm")
+LOCK = ".hub-lock"
 
 
 class RawFile:
@@ -42,33 +44,56 @@ class RawFile:
         self._connection.close()
 
 
-class Wreck:
-    """What lies on the disk at the moment of a crash: the file and its log, whatever is done to them afterwards.
+@dataclass(frozen=True, slots=True)
+class FileCopy:
+    """A database file as it lay on the disk at some moment, with what lay beside it.
 
-    Closing a database tidies up: it finishes what is queued and takes a checkpoint. A crash does neither, so the files
-    are set back to this once the crashed program is gone.
+    Closing a database tidies up: it finishes what is queued and takes a checkpoint. A crash does neither, so a file that
+    was crashed is set back to a copy of that moment once the program is gone. A backup, a snapshot of a device and a clone
+    are copies as well, put back later or elsewhere.
+
+    Attributes:
+        main: The file, None when there was none.
+        log: Its write-ahead log, None when there was none.
+        beside: The lock file of a hub, which tells how far the file had come; None when there was none.
     """
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._main = path.read_bytes() if path.exists() else None
-        wal = _beside(path, "-wal")
-        self._wal = wal.read_bytes() if wal.exists() else None
-        lock = _beside(path, ".hub-lock")
-        self._lock = lock.read_bytes() if lock.exists() else None
+    main: bytes | None
+    log: bytes | None
+    beside: bytes | None
 
-    def restore(self) -> None:
-        """Make the files what they were; no connection may be open."""
+    @classmethod
+    def take(cls, path: Path) -> FileCopy:
+        """What lies at ``path`` now; no transaction may be under way."""
+        return cls(*(_read(file) for file in (path, _beside(path, "-wal"), _beside(path, LOCK))))
+
+    def put(self, path: Path, *, lock: Literal["own", "kept", "none"] = "own") -> None:
+        """Make the files at ``path`` what they were; no connection may be open.
+
+        Args:
+            path: The database file.
+            lock: What becomes of a hub's lock file. ``own``: it is what it was, as after a crash. ``kept``: it stays as
+                it is, so that the hub finds out that its file is an older one. ``none``: it is gone, so that the hub cannot
+                find out, and its operator has to say so.
+        """
         for suffix in SIDE_FILES:
-            _beside(self._path, suffix).unlink(missing_ok=True)
-        if self._main is None:
-            self._path.unlink(missing_ok=True)
-            return
-        self._path.write_bytes(self._main)
-        if self._lock is not None:
-            _beside(self._path, ".hub-lock").write_bytes(self._lock)
-        if self._wal is not None:
-            _beside(self._path, "-wal").write_bytes(self._wal)
+            _beside(path, suffix).unlink(missing_ok=True)
+        _write(path, self.main)
+        if self.main is not None:
+            _write(_beside(path, "-wal"), self.log)
+        if lock != "kept":
+            _write(_beside(path, LOCK), self.beside if lock == "own" else None)
+
+
+def _read(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _write(path: Path, content: bytes | None) -> None:
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.write_bytes(content)
 
 
 def _beside(path: Path, suffix: str) -> Path:

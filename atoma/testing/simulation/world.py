@@ -24,7 +24,7 @@ from atoma.runtime import WriteHandle
 from atoma.schema.ids import IdSource
 from atoma.sync import Sync
 from atoma.testing.simulation.encounters import OF_FRAMES, Encounters, Fault, State
-from atoma.testing.simulation.files import Wreck
+from atoma.testing.simulation.files import FileCopy
 from atoma.testing.simulation.history import History
 from atoma.testing.simulation.network import Ambush, SplittingLink, StormyTransport, Weather
 from atoma.testing.simulation.planted import plant
@@ -65,7 +65,7 @@ class Mortal:
     name: str
     path: Path
     scope: trio.CancelScope | None = None
-    wreck: Wreck | None = None
+    wreck: FileCopy | None = None
     doom: bool = False
     jump_ms: int = 0
     on_death: Callable[[], None] = lambda: None
@@ -83,14 +83,14 @@ class Mortal:
     def crash(self) -> None:
         """End it at its next await, with its file as it is now; it has to be running."""
         assert self.scope is not None
-        self.wreck = Wreck(self.path)
+        self.wreck = FileCopy.take(self.path)
         self.on_death()
         self.scope.cancel()
 
     def bury(self) -> None:
         """After it is gone: leave what the crash has left."""
         if self.wreck is not None:
-            self.wreck.restore()
+            self.wreck.put(self.path)
             self.wreck = None
 
 
