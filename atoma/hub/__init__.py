@@ -6,5 +6,16 @@ from atoma.hub.auth import AllowLoopback, StaticTokenVerifier
 from atoma.hub.hub import Hub, open_hub
 from atoma.hub.reading import ReadBudget
 from atoma.hub.rules import Access, EveryScope, Rules
+from atoma.ports.hub import ClockAhead
 
-__all__ = ["Access", "AllowLoopback", "EveryScope", "Hub", "ReadBudget", "Rules", "StaticTokenVerifier", "open_hub"]
+__all__ = [
+    "Access",
+    "AllowLoopback",
+    "ClockAhead",
+    "EveryScope",
+    "Hub",
+    "ReadBudget",
+    "Rules",
+    "StaticTokenVerifier",
+    "open_hub",
+]

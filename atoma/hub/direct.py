@@ -29,14 +29,13 @@ from atoma.contracts.sync import as_image
 from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import RemoteError
 from atoma.hub.admission import Refusal, check_id, check_scope, check_store, check_values, place, whole
+from atoma.hub.keys import check_age, check_key, check_unspent
 from atoma.hub.lineage import next_transaction
 from atoma.hub.pushing import Court
 from atoma.hub.workspace import Workspace
 from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowKey, Step
 from atoma.ports.service import Principal
 from atoma.schema.kinds import is_unicode
-
-KEY_BYTES = 200
 
 
 class _KeptItem(msgspec.Struct, frozen=True, array_like=True):
@@ -104,11 +103,16 @@ class WriteStep:
         return Need(scope=self.scope, rows=tuple(rows), author=DIRECT, answer=answer)
 
     def decide(self, facts: Facts) -> Plan:
-        """All entries or none."""
+        """All entries or none.
+
+        Raises:
+            RemoteError: ``KEY_EXPIRED``: it may be a late copy of a write whose answer is forgotten.
+        """
         if facts.answer == ABANDONED:
             return Plan(reply=refuse_abandoned(self.entries))
         if facts.answer is not None:
             return Plan(reply=facts.answer)
+        check_age(self.key, facts)
         at = 0
         work = Workspace(facts.rows)
         try:
@@ -198,6 +202,7 @@ class FenceStep:
         """Refuse them all, or let the mutations be decided."""
         if facts.answer == ABANDONED:
             return Plan(reply=refuse_abandoned(self.entries), stop=True)
+        check_unspent(facts)
         return Plan()
 
 
@@ -240,12 +245,6 @@ def write_steps(
         scope, refused = _scope_of(court, principal, entries, located)
         steps.append(WriteStep(court, principal, entries, scope, key, request.options.reads, refused))
     return steps
-
-
-def check_key(idem: str) -> None:
-    """Raise ``RemoteError`` when ``idem`` cannot be the key of a write."""
-    if not idem or not is_unicode(idem) or len(idem.encode()) > KEY_BYTES:
-        raise RemoteError(f"a write needs a key of 1 to {KEY_BYTES} bytes", remote_code="MALFORMED")
 
 
 def told_items(answers: Sequence[bytes], bytes_max: int) -> tuple[WriteItemResult, ...]:

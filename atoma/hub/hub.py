@@ -75,7 +75,12 @@ class Hub:
         return HubService(self._core, principal)
 
     async def compact(
-        self, *, keep: int = KEEP_TRANSACTIONS, keep_days: float = KEEP_DAYS, client_days: float = CLIENT_DAYS
+        self,
+        *,
+        keep: int = KEEP_TRANSACTIONS,
+        keep_days: float = KEEP_DAYS,
+        client_days: float = CLIENT_DAYS,
+        force: bool = False,
     ) -> CompactReport:
         """Forget old history; clients that are further behind take a snapshot and lose nothing they wrote.
 
@@ -85,18 +90,21 @@ class Hub:
                 restored or copied finds out from its verdicts what became of its pending writes.
             client_days: Clients that were here within that time stay. One that is forgotten begins anew when it comes
                 back, and is told so.
+            force: Forget also where all answers, or all clients, would go, and the newest is days old.
 
         Returns:
             What was removed.
 
         Raises:
+            ClockAhead: They would, as when this machine's clock is far ahead. Nothing was removed: look at the clock, and
+                pass ``force=True`` when it is right, and nobody was here for that long.
             StoreError: The engine failed; what was removed until then is removed.
 
         Cancelled, it stops between two batches.
         """
         self._guard.check()
         return await self._core.database.compact(
-            keep=max(0, keep), keep_ms=int(keep_days * DAY_MS), clients_ms=int(client_days * DAY_MS)
+            keep=max(0, keep), keep_ms=int(keep_days * DAY_MS), clients_ms=int(client_days * DAY_MS), force=force
         )
 
     async def new_epoch(self, *, devices: DevicePolicy = "offer") -> HubIdentity:

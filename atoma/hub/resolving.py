@@ -6,17 +6,14 @@ a late copy of its write, whichever comes first decides for both.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from atoma.contracts.execution import ExecutionMeta, Resolution, ResolveRequest, WriteResult, status_of
 from atoma.contracts.execution import Step as TrailStep
-from atoma.errors import RemoteError
 from atoma.hub.direct import ABANDONED, pack_answer, read_answer, told_items
+from atoma.hub.keys import check_age
 from atoma.ports.hub import Facts, Need, Plan
 from atoma.ports.service import Principal
-
-_UUID7 = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +44,8 @@ class ResolveStep:
             return Plan(reply=facts.answer)
         if facts.unit:
             return Plan(reply=pack_answer([item for answer in facts.unit for item in read_answer(answer)]))
-        drawn = drawn_ms(self.key)
-        if drawn is None and facts.forgotten_ms:
-            message = "some answers are forgotten, and this key does not tell its age: draw keys as UUIDv7 (RFC 9562)"
-            raise RemoteError(message, remote_code="KEY_EXPIRED")
-        if drawn is not None and drawn < facts.forgotten_ms:
-            message = "the answers to writes as old as this one are forgotten; nobody can tell what became of it"
-            raise RemoteError(message, remote_code="KEY_EXPIRED")
+        check_age(self.key, facts)
         return Plan(answer=ABANDONED, reply=ABANDONED)
-
-
-def drawn_ms(key: str) -> int | None:
-    """When ``key`` was drawn, by the clock of who drew it; None when it does not say."""
-    found = _UUID7.fullmatch(key)
-    return None if found is None else int(found[1] + found[2], 16)
 
 
 def resolution(reply: bytes, request: ResolveRequest, seconds: float, bytes_max: int) -> Resolution:

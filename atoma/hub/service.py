@@ -41,9 +41,10 @@ from atoma.contracts.sync import (
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ClosedError, Overloaded, RemoteError
 from atoma.hub.admission import check_scope
-from atoma.hub.direct import check_key, rows_without_scope, write_result, write_steps
+from atoma.hub.direct import rows_without_scope, write_result, write_steps
 from atoma.hub.failures import at_the_border
 from atoma.hub.hints import Hints, Listener
+from atoma.hub.keys import check_key
 from atoma.hub.lineage import fork
 from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull_reply, snapshot_reply
 from atoma.hub.pushing import Court, OpenStep, push_steps

@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import DevicePolicy, Origin, Outcome, Place, Recovers
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+from atoma.errors import AtomaError
 from atoma.ports.environment import Environment
 from atoma.schema.spec import Schema
 
@@ -176,7 +177,9 @@ class Facts:
         expired: Whether the client was known once and has been forgotten.
         violation: Set when the plan broke a unique index: the step is asked again, for its refusal.
         unit: The stored answers of the unit's numbered mutations, in their order, from the first one on.
-        forgotten_ms: Answers that were given before this time may have been forgotten; 0 when none was.
+        forgotten_ms: Writes whose keys were drawn before this time may have been decided, and their answers are forgotten
+            or were lost with the end of an epoch; 0 when none was, and when the needed answer is kept.
+        spent: Whether the needed key, which does not tell its age, was used and its answer is forgotten.
         since: How much of the hub's history now is known to whoever asks. In the present epoch it is what the step
             needed. Of an earlier epoch nothing counts that lies behind its end here: the same numbers have been given
             out anew since. Of an epoch that is unknown here (the hub is older than that), nothing counts; of one that
@@ -192,6 +195,7 @@ class Facts:
     violation: str = ""
     unit: tuple[bytes, ...] = ()
     forgotten_ms: int = 0
+    spent: bool = False
     since: int = 0
     expired: bool = False
     decided: StoredOutcome | None = None
@@ -407,6 +411,12 @@ class ReadAllowance:
     spent: Callable[[float], None]
 
 
+class ClockAhead(AtomaError):
+    """What is to be forgotten is all there is, and days old: the machine's clock may be wrong. Nothing was forgotten."""
+
+    code = "CLOCK_AHEAD"
+
+
 @dataclass(frozen=True, slots=True)
 class CompactReport:
     """What compaction removed, in rows, and the floors it raised; ``clients`` are those that were forgotten."""
@@ -507,13 +517,18 @@ class HubDatabase(Protocol):
         """
         ...
 
-    async def compact(self, *, keep: int, keep_ms: int, clients_ms: int) -> CompactReport:
+    async def compact(self, *, keep: int, keep_ms: int, clients_ms: int, force: bool = False) -> CompactReport:
         """Raise the floors so that at most ``keep`` transactions stay per scope, and forget what nobody can ask for.
 
         Args:
             keep: Transactions to keep.
-            keep_ms: Answers of direct writes and confirmed outcomes younger than this stay.
+            keep_ms: Answers of direct writes and confirmed outcomes younger than this stay. Of an answer whose key does
+                not tell its age it stays for ever that the key was used.
             clients_ms: Clients that gave a sign of life since stay; of others only that they were there.
+            force: Do it although every answer, or every client, would go.
+
+        Raises:
+            ClockAhead: All of a kind would go, the last sign of life is days old, and nobody forces it.
         """
         ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -10,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_UUID7 = re.compile(
+    r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}(?::[0-9]+)?", re.IGNORECASE
+)
 _COUNTER_BITS = 12
 _RANDOM_BITS = 62
 BEHIND_MS_MAX = 86_400_000
@@ -50,6 +54,16 @@ class IdSource:
         value |= 0b10 << 62 | self._random.getrandbits(_RANDOM_BITS)
         digits = f"{value:032x}"
         return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def drawn_ms(key: str) -> int | None:
+    """When ``key``, a UUIDv7 or one of those numbered below it, was drawn by the clock of who drew it.
+
+    Returns:
+        Milliseconds since 1970; None when the key does not say.
+    """
+    found = _UUID7.fullmatch(key)
+    return None if found is None else int(found[1] + found[2], 16)
 
 
 class TraceIds:

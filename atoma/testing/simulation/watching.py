@@ -196,9 +196,9 @@ class WatchedHubDatabase:
         """Pass it on."""
         return await self._database.lineages(places)
 
-    async def compact(self, *, keep: int, keep_ms: int, clients_ms: int) -> CompactReport:
+    async def compact(self, *, keep: int, keep_ms: int, clients_ms: int, force: bool = False) -> CompactReport:
         """Pass it on, and look at what is left."""
-        report = await self._database.compact(keep=keep, keep_ms=keep_ms, clients_ms=clients_ms)
+        report = await self._database.compact(keep=keep, keep_ms=keep_ms, clients_ms=clients_ms, force=force)
         self._committed()
         return report
 

@@ -5,15 +5,24 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import cast
 
 import apsw
 
 from atoma.contracts.values import Scalar
+from atoma.ports.hub import ClockAhead
+from atoma.schema.ids import drawn_ms
+from atoma_stores.sqlite.hub_tables import gravestone, note_forgotten
 
 BATCH_ROWS = 5_000
+DAY_MS = 86_400_000
+QUIET_MS = 3 * DAY_MS
+"""After so long without a sign of life it may be the clock that has moved."""
+APART_MS = 3_600_000
+"""How far the clock of a device may be ahead of the hub's for its keys to look no younger than they are."""
+_NEWEST_ANSWER = "SELECT max(at_ms) FROM _atoma_hub_idem"
+_NEWEST_CLIENT = "SELECT max(seen_ms) FROM _atoma_hub_client"
 CLIENTS_AT_ONCE = 50
 
 _BELOW: dict[str, str] = {
@@ -30,8 +39,7 @@ _CONFIRMED = """DELETE FROM _atoma_hub_outcome WHERE (client, mid) IN (SELECT o.
     LIMIT ?)"""
 _ALIASES = """DELETE FROM _atoma_hub_alias WHERE digest IN (SELECT a.digest FROM _atoma_hub_alias a WHERE NOT EXISTS
     (SELECT 1 FROM _atoma_hub_outcome o WHERE o.client=a.client AND o.mid=a.mid) LIMIT ?)"""
-_ANSWERS = """DELETE FROM _atoma_hub_idem WHERE (principal, idem) IN
-    (SELECT principal, idem FROM _atoma_hub_idem WHERE at_ms<? LIMIT ?)"""
+_ANSWERS = "SELECT principal, idem FROM _atoma_hub_idem WHERE at_ms<? LIMIT ?"
 
 
 def raise_floors(connection: apsw.Connection, keep: int, before_ms: int) -> dict[str, int]:
@@ -55,14 +63,34 @@ def raise_floors(connection: apsw.Connection, keep: int, before_ms: int) -> dict
     return dict(cast("Iterator[tuple[str, int]]", found))
 
 
+def check_clock(connection: apsw.Connection, now_ms: int, answers_ms: int, clients_ms: int) -> None:
+    """Refuse to forget all answers, or all clients, when nobody was here for days: the clock may be far ahead.
+
+    Raises:
+        ClockAhead: It may.
+    """
+    answer, client = (
+        cast("int | None", connection.execute(newest).get) or 0 for newest in (_NEWEST_ANSWER, _NEWEST_CLIENT)
+    )
+    quiet_ms = now_ms - max(answer, client)
+    if quiet_ms <= QUIET_MS:
+        return
+    for what, newest, before_ms in (("answer", answer, answers_ms), ("client", client, clients_ms)):
+        if 0 < newest < before_ms:
+            raise ClockAhead(
+                f"every {what} would be forgotten, and nobody was here for {quiet_ms / DAY_MS:.0f} days by this machine's "
+                "clock; nothing was forgotten. Look at the clock: if it is right, compact(force=True)"
+            )
+
+
 def raise_forgotten(connection: apsw.Connection, before_ms: int) -> None:
-    """Note that answers given before ``before_ms`` are about to go, if there are any: what is unknown may be one."""
-    if connection.execute("SELECT 1 FROM _atoma_hub_idem WHERE at_ms<? LIMIT 1", (before_ms,)).get is not None:
-        connection.execute(
-            "INSERT INTO _atoma_hub_forgotten(one, before_ms) VALUES(1, ?) "
-            "ON CONFLICT(one) DO UPDATE SET before_ms=max(before_ms, excluded.before_ms)",
-            (before_ms,),
-        )
+    """Note up to when answers are about to go, if there are any: what is unknown and that old may be one.
+
+    What is newer than the newest of them was not among them, whatever the clock says now.
+    """
+    newest = cast("int | None", connection.execute(f"{_NEWEST_ANSWER} WHERE at_ms<?", (before_ms,)).get)
+    if newest is not None:
+        note_forgotten(connection, min(before_ms, newest + APART_MS))
 
 
 def batches(floors: dict[str, int], before_ms: int) -> Iterator[tuple[str, str, tuple[Scalar, ...]]]:
@@ -72,7 +100,19 @@ def batches(floors: dict[str, int], before_ms: int) -> Iterator[tuple[str, str, 
             yield what, statement, (scope, floor, BATCH_ROWS)
     yield "outcomes", _CONFIRMED, (before_ms, BATCH_ROWS)
     yield "aliases", _ALIASES, (BATCH_ROWS,)
-    yield "answers", _ANSWERS, (before_ms, BATCH_ROWS)
+
+
+def forget_answers(connection: apsw.Connection, before_ms: int) -> int:
+    """Forget some answers that were given before ``before_ms``; how many.
+
+    Of a key that does not tell its age it stays that it was used: nothing else would tell a late copy of its write from a
+    new one.
+    """
+    found = cast("list[tuple[str, str]]", connection.execute(_ANSWERS, (before_ms, BATCH_ROWS)).fetchall())
+    ageless = [(gravestone(*key),) for key in found if drawn_ms(key[1]) is None]
+    connection.executemany("INSERT OR IGNORE INTO _atoma_hub_spent(key) VALUES(?)", ageless)
+    connection.executemany("DELETE FROM _atoma_hub_idem WHERE principal=? AND idem=?", found)
+    return len(found)
 
 
 def forget_clients(connection: apsw.Connection, before_ms: int) -> int:
@@ -85,8 +125,3 @@ def forget_clients(connection: apsw.Connection, before_ms: int) -> int:
         connection.execute("DELETE FROM _atoma_hub_client WHERE number=?", (number,))
         connection.execute("INSERT OR IGNORE INTO _atoma_hub_expired(client) VALUES(?)", (gravestone(client_id),))
     return len(found)
-
-
-def gravestone(client_id: bytes) -> bytes:
-    """What is kept of a client that was forgotten."""
-    return hashlib.sha256(client_id).digest()[:16]

@@ -34,9 +34,8 @@ from atoma.ports.hub import (
     Trace,
 )
 from atoma_stores.sqlite.codes import is_unique_violation
-from atoma_stores.sqlite.hub_compaction import gravestone
 from atoma_stores.sqlite.hub_epochs import known_until
-from atoma_stores.sqlite.hub_tables import StoreStatements, read_forgotten
+from atoma_stores.sqlite.hub_tables import StoreStatements, gravestone, read_forgotten
 
 _FOREIGN = """SELECT DISTINCT fields, post IS NULL FROM _atoma_hub_change
     WHERE scope=? AND store=? AND id=? AND seq>? AND author<>?"""
@@ -161,6 +160,8 @@ class DecisionRun:
         client = self._client(need.client_id)
         author = self._number(need.author)
         since = known_until(self._connection, need.scope, need.epoch, need.since) if need.since else 0
+        answer = self._answer(need.answer)
+        forgotten_ms = read_forgotten(self._connection) if need.answer is not None and answer is None else 0
         traces, recovered = ({}, 0) if need.recovers is None else self._traces(need, need.recovers)
         return Facts(
             client=client,
@@ -172,10 +173,11 @@ class DecisionRun:
             decided=None if need.origin is None else self._decided(need.origin, need.principal, renamed=need.renamed),
             expired=client is None and self._expired(need.client_id),
             outcomes=self._outcomes(need, client),
-            answer=self._answer(need.answer),
+            answer=answer,
             now_ms=self._now_ms,
             unit=self._unit(need.unit),
-            forgotten_ms=0 if need.unit is None else read_forgotten(self._connection),
+            forgotten_ms=forgotten_ms,
+            spent=forgotten_ms > 0 and self._is_spent(need),
         )
 
     def _client(self, client_id: bytes) -> ClientState | None:
@@ -196,6 +198,11 @@ class DecisionRun:
     def _expired(self, client_id: bytes) -> bool:
         sql = "SELECT 1 FROM _atoma_hub_expired WHERE client=?"
         return bool(client_id) and self._connection.execute(sql, (gravestone(client_id),)).get is not None
+
+    def _is_spent(self, need: Need) -> bool:
+        keys = [key for key in (need.answer, _first_of(need.unit)) if key is not None]
+        sql = "SELECT 1 FROM _atoma_hub_spent WHERE key=?"
+        return any(self._connection.execute(sql, (gravestone(*key),)).get is not None for key in keys)
 
     def _decided(self, origin: Origin, principal: str, *, renamed: bool) -> StoredOutcome | None:
         """The outcome of a mutation that came under another name: its first one, or one that was drawn later."""
@@ -432,6 +439,11 @@ class _InTheWay(Exception):
 
 class NotTakenBack(Exception):
     """The file refused a row where that was not expected, and a part of the step is written."""
+
+
+def _first_of(unit: tuple[str, str] | None) -> tuple[str, str] | None:
+    """Where the answer of the first of several mutations is kept."""
+    return None if unit is None else (unit[0], item_key(unit[1], 0, atomic=False, size=2))
 
 
 def _foreign(fields: str | None, deleted: bool) -> ForeignChange:

@@ -17,6 +17,7 @@ import apsw
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import StoreCorrupt
 from atoma.ports.hub import EndedEpoch
+from atoma_stores.sqlite.hub_tables import note_forgotten
 
 _END = "SELECT e.head FROM _atoma_hub_epoch_end e WHERE e.scope=? AND e.epoch=?"
 _EARLIEST_END = """SELECT min(coalesce(d.head, 0)) FROM _atoma_hub_epoch e
@@ -38,7 +39,10 @@ def load_epoch(connection: apsw.Connection) -> bytes:
 def end_epoch(
     connection: apsw.Connection, following: bytes, now_ms: int, devices: DevicePolicy, *, deletes: bool
 ) -> None:
-    """Let the epoch end at the heads of now and ``following`` begin."""
+    """Let the epoch end at the heads of now and ``following`` begin.
+
+    Answers of before may be among what was lost: nobody is told that such a write never happened, or has it done again.
+    """
     connection.execute(
         "INSERT INTO _atoma_hub_epoch(epoch, ended_ms, devices, deletes) VALUES(?,?,?,?)",
         (load_epoch(connection), now_ms, devices, deletes),
@@ -47,6 +51,7 @@ def end_epoch(
         "INSERT INTO _atoma_hub_epoch_end(scope, epoch, head) SELECT scope, ?, head FROM _atoma_hub_scope",
         (connection.last_insert_rowid(),),
     )
+    note_forgotten(connection, now_ms)
     connection.execute("UPDATE _atoma_hub_info SET epoch=?, commits=commits+1", (following,))
 
 

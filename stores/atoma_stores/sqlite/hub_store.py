@@ -34,7 +34,14 @@ from atoma.schema.spec import Schema
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
-from atoma_stores.sqlite.hub_compaction import batches, forget_clients, raise_floors, raise_forgotten
+from atoma_stores.sqlite.hub_compaction import (
+    batches,
+    check_clock,
+    forget_answers,
+    forget_clients,
+    raise_floors,
+    raise_forgotten,
+)
 from atoma_stores.sqlite.hub_decisions import DecisionRun, NotTakenBack, read_scope
 from atoma_stores.sqlite.hub_epochs import allow_deletes, end_epoch, load_epochs, read_commits
 from atoma_stores.sqlite.hub_lock import sole_hub
@@ -182,10 +189,14 @@ class SQLiteHubDatabase:
         """The scope of each place beside it, all in one snapshot."""
         return await self._database.read(lambda connection: [read_lineage(connection, place) for place in places])
 
-    async def compact(self, *, keep: int, keep_ms: int, clients_ms: int) -> CompactReport:
+    async def compact(self, *, keep: int, keep_ms: int, clients_ms: int, force: bool = False) -> CompactReport:
         """Raise the floors, then delete below them in batches."""
         now_ms = self._database.environment.wall_ms()
         before_ms = now_ms - keep_ms
+        if not force:
+            await self._database.read(
+                lambda connection: check_clock(connection, now_ms, before_ms, now_ms - clients_ms)
+            )
         floors = await self._database.transact(
             lambda connection: raise_floors(connection, keep, before_ms), durability="full"
         )
@@ -199,10 +210,13 @@ class SQLiteHubDatabase:
 
             while count := await self._database.transact(body, durability="full", bulk=True):
                 removed[what] = removed.get(what, 0) + count
-        while count := await self._database.transact(
-            lambda connection: forget_clients(connection, now_ms - clients_ms), durability="full", bulk=True
+        for what, forget, before in (
+            ("answers", forget_answers, before_ms),
+            ("clients", forget_clients, now_ms - clients_ms),
         ):
-            removed["clients"] = removed.get("clients", 0) + count
+            some = partial(forget, before_ms=before)
+            while count := await self._database.transact(some, durability="full", bulk=True):
+                removed[what] = removed.get(what, 0) + count
         return CompactReport(**removed, floors=floors)
 
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import cast
 
@@ -48,7 +49,6 @@ TABLES: tuple[str, ...] = (
     """CREATE TABLE IF NOT EXISTS _atoma_hub_idem(principal TEXT, idem TEXT, outcome BLOB NOT NULL, at_ms INTEGER NOT NULL,
         PRIMARY KEY(principal, idem)) STRICT, WITHOUT ROWID""",
     "CREATE INDEX IF NOT EXISTS _atoma_hub_idem_age ON _atoma_hub_idem(at_ms)",
-    # before_ms: answers given before this time may have been deleted; absent while none was
     # later names of mutations that were numbered anew: the digest they had first, and the number they were decided under
     """CREATE TABLE IF NOT EXISTS _atoma_hub_alias(digest BLOB PRIMARY KEY, client INTEGER NOT NULL, mid INTEGER NOT NULL)
         STRICT, WITHOUT ROWID""",
@@ -60,11 +60,14 @@ TABLES: tuple[str, ...] = (
         PRIMARY KEY(scope, epoch)) STRICT, WITHOUT ROWID""",
     # clients that were forgotten, so that they are not taken for new ones
     """CREATE TABLE IF NOT EXISTS _atoma_hub_expired(client BLOB PRIMARY KEY) STRICT, WITHOUT ROWID""",
+    # keys that do not tell their age and whose answers were deleted, so that they are not taken for new ones
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_spent(key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID""",
     # every epoch that has ended, and the heads of its scopes at that moment: so far is the history the same as now
     """CREATE TABLE IF NOT EXISTS _atoma_hub_epoch(number INTEGER PRIMARY KEY, epoch BLOB NOT NULL UNIQUE,
         ended_ms INTEGER NOT NULL) STRICT""",
     """CREATE TABLE IF NOT EXISTS _atoma_hub_epoch_end(scope TEXT, epoch INTEGER, head INTEGER NOT NULL,
         PRIMARY KEY(scope, epoch)) STRICT, WITHOUT ROWID""",
+    # before_ms: answers to keys that were drawn before this time may have been deleted; absent while none was
     """CREATE TABLE IF NOT EXISTS _atoma_hub_forgotten(one INTEGER PRIMARY KEY CHECK(one=1), before_ms INTEGER NOT NULL)
         STRICT""",
 )
@@ -104,6 +107,21 @@ def read_forgotten(connection: apsw.Connection) -> int:
     """Time before which answers of direct writes may have been forgotten; 0 when none was."""
     before: object = connection.execute("SELECT before_ms FROM _atoma_hub_forgotten").get
     return before if isinstance(before, int) else 0
+
+
+def note_forgotten(connection: apsw.Connection, before_ms: int) -> None:
+    """Note that answers to keys that were drawn before ``before_ms`` may be gone."""
+    connection.execute(
+        "INSERT INTO _atoma_hub_forgotten(one, before_ms) VALUES(1, ?) "
+        "ON CONFLICT(one) DO UPDATE SET before_ms=max(before_ms, excluded.before_ms)",
+        (before_ms,),
+    )
+
+
+def gravestone(*names: str | bytes) -> bytes:
+    """What is kept of a client, or of a key, that was forgotten."""
+    parts = (name.encode() if isinstance(name, str) else name for name in names)
+    return hashlib.sha256(b"\0".join(parts)).digest()[:16]
 
 
 class StoreStatements:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,17 @@ import trio
 
 from atoma.contracts.execution import (
     OperationContext,
+    QueryRequest,
     Resolution,
     ResolveRequest,
     WriteEntry,
     WriteRequest,
     WriteResult,
 )
-from atoma.contracts.sync import as_image
-from atoma.errors import RemoteError
+from atoma.contracts.query import QuerySpec
+from atoma.contracts.sync import Op, as_image
+from atoma.errors import RemoteError, what_helps
+from atoma.hub import ClockAhead
 from atoma.ports import Environment
 from atoma.ports.service import Principal, SyncService
 from atoma.schema.ids import IdSource
@@ -180,11 +184,22 @@ async def test_what_cannot_be_a_key_is_refused(key: str) -> None:
         assert refused.value.remote_code == "MALFORMED"
 
 
-async def test_a_key_whose_answer_may_be_forgotten_is_not_called_abandoned(tmp_path: Path) -> None:
-    now = [1_700_000_000_000]
+def clocked(now: list[int]) -> tuple[Environment, IdSource]:
+    """An environment with a clock to be set, and the source of its ids."""
     environment = Environment()
     ids = IdSource(lambda: now[0], environment.random)
-    environment = replace(environment, wall_ms=lambda: now[0], ids=ids)
+    return replace(environment, wall_ms=lambda: now[0], ids=ids), ids
+
+
+async def rows(service: SyncService) -> dict[str, str]:
+    """Titles of what is there, by id."""
+    found = await service.query(QueryRequest("cards", QuerySpec(), OperationContext("check")))
+    return {row.id: str(row.image["title"]) for row in found.rows}
+
+
+async def test_a_key_whose_answer_may_be_forgotten_is_not_called_abandoned(tmp_path: Path) -> None:
+    now = [1_700_000_000_000]
+    environment, ids = clocked(now)
     path = tmp_path / "hub.db"
     async with hub_on(path, environment=environment) as hub:
         service = hub.service(Principal("ann"))
@@ -208,20 +223,174 @@ async def test_a_key_whose_answer_may_be_forgotten_is_not_called_abandoned(tmp_p
     assert len(kept(path)) == 2
 
 
-async def test_a_key_that_does_not_tell_its_age_is_not_called_abandoned_once_answers_are_forgotten() -> None:
+AGELESS = {
+    "one": direct(insert("1"), idem="order 1"),
+    "several": direct(insert("1"), insert("2"), idem="order 1"),
+    "atomic": direct(insert("1"), insert("2"), idem="order 1", atomic=True),
+}
+
+
+@pytest.mark.parametrize("name", AGELESS)
+@pytest.mark.parametrize("was", ["applied", "abandoned"])
+async def test_of_a_key_that_does_not_tell_its_age_it_stays_that_it_was_used(name: str, was: str) -> None:
+    """Other programs may draw such keys; they go on when answers are forgotten, and a late copy is applied by none."""
     now = [1_700_000_000_000]
-    async with hub_on(":memory:", environment=replace(Environment(), wall_ms=lambda: now[0])) as hub:
+    request = AGELESS[name]
+    async with hub_on(":memory:", environment=clocked(now)[0]) as hub:
         service = hub.service(Principal("ann"))
-        await service.write(direct(insert("1"), idem="order 1"))
-        assert (await resolve(service, "order 0")).abandoned  # nothing is forgotten yet
+        if was == "applied":
+            assert (await service.write(request)).status == "confirmed"
+            for entry in request.entries:
+                await service.write(direct(WriteEntry("cards", "delete", entry.id, SCOPE), idem=f"undo {entry.id}"))
+        else:
+            assert (await resolve(service, "order 1")).abandoned
         now[0] += 31 * DAY_MS
-        await hub.compact()
-        for key in ("order 1", "order 2"):
-            with pytest.raises(RemoteError, match="UUIDv7") as refused:
-                await resolve(service, key)
+        assert (await hub.compact(force=True)).answers > 0
+        for _ in range(2):
+            for again in (lambda: resolve(service, "order 1"), lambda: service.write(request)):
+                with pytest.raises(RemoteError, match="take a new key") as refused:
+                    await again()
+                assert (refused.value.remote_code, what_helps(refused.value)) == ("KEY_EXPIRED", "clock")
+        assert await rows(service) == {}, "and nothing of it"
+        assert (await resolve(service, "order 2")).abandoned
+        renamed = msgspec.structs.replace(request, idem="order 3")
+        assert (await service.write(renamed)).status == "confirmed", "a new one is a new one"
+        stranger = hub.service(Principal("bob"))
+        assert (await resolve(stranger, "order 1")).abandoned, "the key of somebody else is another key"
+
+
+@pytest.mark.parametrize("by", ["itself", "new_epoch"])
+async def test_a_hub_that_was_restored_does_not_say_that_a_write_of_before_never_happened(
+    tmp_path: Path, by: str
+) -> None:
+    now = [1_700_000_000_000]
+    environment, ids = clocked(now)
+    path, backup = tmp_path / "hub.db", tmp_path / "backup.db"
+    before, lost, unsent = ids(), ids(), ids()
+    async with hub_on(path, environment=environment) as hub:
+        await hub.service(Principal("ann")).write(direct(insert("1"), idem=before))
+    shutil.copy(path, backup)
+    now[0] += 60_000
+    async with hub_on(path, environment=environment) as hub:
+        await hub.service(Principal("ann")).write(direct(insert("2"), idem=lost))
+        epoch = hub.identity.epoch
+    now[0] += 60_000
+    shutil.copy(backup, path)
+    if by == "new_epoch":
+        (tmp_path / "hub.db.hub-lock").unlink()  # so that the hub cannot tell
+    async with hub_on(path, environment=environment) as hub:
+        if by == "new_epoch":
+            assert hub.identity.epoch == epoch
+            await hub.new_epoch()
+        assert hub.identity.epoch != epoch
+        service = hub.service(Principal("ann"))
+        found = await resolve(service, before)
+        assert found.result is not None, "what the restored file knows is told"
+        for key in (lost, unsent):
+            for again in (lambda key=key: resolve(service, key), lambda key=key: service.write(direct(insert("2"), idem=key))):  # fmt: skip
+                with pytest.raises(RemoteError, match="restored") as refused:
+                    await again()
+                assert refused.value.remote_code == "KEY_EXPIRED"
+        assert await rows(service) == {"1": "t"}
+        now[0] += 1
+        assert (await service.write(direct(insert("2"), idem=ids()))).status == "confirmed"
+
+
+async def test_a_late_copy_of_a_write_whose_answer_is_forgotten_is_not_applied_again() -> None:
+    now = [1_700_000_000_000]
+    environment, ids = clocked(now)
+    async with hub_on(":memory:", environment=environment) as hub:
+        service = hub.service(Principal("ann"))
+        for entries, atomic in (
+            ((insert("1"),), False),
+            ((insert("2"), insert("3")), False),
+            ((insert("4"), insert("5")), True),
+        ):
+            late = direct(*entries, idem=ids(), atomic=atomic)
+            assert (await service.write(late)).status == "confirmed"
+            again = await service.write(late)
+            assert again.status == "confirmed", "the answer is kept"
+            now[0] += 40 * DAY_MS
+            for entry in entries:
+                await service.write(
+                    direct(WriteEntry("cards", "update", entry.id, SCOPE, {"title": "newer"}), idem=ids())
+                )
+                await service.write(direct(WriteEntry("cards", "delete", entry.id, SCOPE), idem=ids()))
+            await hub.compact()
+            with pytest.raises(RemoteError, match="not applied now") as refused:
+                await service.write(late)
             assert refused.value.remote_code == "KEY_EXPIRED"
-        await service.write(direct(insert("2"), idem="order 3"))
-        assert (await resolve(service, "order 3")).result is not None
+            assert (await rows(service)) == {}, "and nothing of it"
+            assert (await service.write(direct(*entries, idem=ids(), atomic=atomic))).status == "confirmed"
+            for entry in entries:
+                await service.write(direct(WriteEntry("cards", "delete", entry.id, SCOPE), idem=ids()))
+
+
+async def test_a_device_whose_clock_is_days_behind_is_told_so_and_writes_once_it_is_set() -> None:
+    now, device = [1_700_000_000_000], [1_600_000_000_000]
+    environment, _ = clocked(now)
+    _, ids = clocked(device)
+    async with hub_on(":memory:", environment=environment) as hub:
+        service = hub.service(Principal("ann"))
+        await service.write(direct(insert("1"), idem=ids()))  # nothing is forgotten yet, so that its clock is no matter
+        now[0] += 31 * DAY_MS
+        await hub.compact(force=True)
+        with pytest.raises(
+            RemoteError, match=r"2020-09-13.*2023-12-15.*clock of its device is wrong: set it"
+        ) as refused:
+            await service.write(direct(insert("2"), idem=ids()))
+        assert (refused.value.remote_code, what_helps(refused.value)) == ("KEY_EXPIRED", "clock")
+        assert refused.value.info["hub_ms"] == str(now[0])
+        assert int(refused.value.info["drawn_ms"]) == device[0]
+        device[0] = now[0]
+        assert (await service.write(direct(insert("2"), idem=ids()))).status == "confirmed"
+        client = Client(service, b"c" * 16)
+        assert (await client.do(Op("create", "cards", "3", card("pushed")))).status == "applied", "no key, no age"
+
+
+async def test_a_clock_that_is_far_ahead_forgets_nothing_unless_forced_and_then_no_fresh_key() -> None:
+    now = [1_700_000_000_000]
+    environment, ids = clocked(now)
+    async with hub_on(":memory:", environment=environment) as hub:
+        service = hub.service(Principal("ann"))
+        written = ids()
+        await service.write(direct(insert("1"), idem=written))
+        now[0] += 365 * DAY_MS
+        with pytest.raises(ClockAhead, match=r"nobody was here for 365 days.*force=True") as ahead:
+            await hub.compact()
+        assert (ahead.value.code, what_helps(ahead.value)) == ("CLOCK_AHEAD", "clock")
+        assert (await resolve(service, written)).result is not None, "nothing was forgotten"
+        report = await hub.compact(force=True)
+        assert report.answers == 1
+        now[0] -= 365 * DAY_MS - 2 * 3_600_000  # the clock is set right, two hours after the write
+        fresh = ids()
+        assert (await service.write(direct(insert("2"), idem=fresh))).status == "confirmed"
+        with pytest.raises(RemoteError):
+            await service.write(direct(insert("9"), idem=written))
+        await hub.compact()  # with a clock that is right there is nothing to refuse
+
+
+async def test_clients_are_not_all_forgotten_by_a_clock_that_is_far_ahead() -> None:
+    now = [1_700_000_000_000]
+    environment, _ = clocked(now)
+    async with hub_on(":memory:", environment=environment) as hub:
+        client = Client.of(hub, "a")
+        await client.do(Op("create", "cards", "1", card("mine")))
+        now[0] += 500 * DAY_MS
+        with pytest.raises(ClockAhead, match="every client"):
+            await hub.compact()
+        assert (await hub.compact(force=True)).clients == 1
+
+
+async def test_a_hub_that_somebody_uses_forgets_its_last_answer_without_force() -> None:
+    """One direct write long ago, and devices that sync: the clock is right."""
+    now = [1_700_000_000_000]
+    environment, ids = clocked(now)
+    async with hub_on(":memory:", environment=environment) as hub:
+        await hub.service(Principal("ann")).write(direct(insert("1"), idem=ids()))
+        now[0] += 40 * DAY_MS
+        await Client.of(hub, "a").do(Op("create", "cards", "2", card("mine")))
+        assert (await hub.compact()).answers == 1
 
 
 async def test_a_disk_that_fails_leaves_no_fence(tmp_path: Path) -> None:
