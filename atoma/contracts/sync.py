@@ -62,9 +62,10 @@ class Recovers(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         epoch: The epoch in which the client was there; offers of one epoch are ordered by ``seq``.
-        seq: The client's cursor in the lost history.
+        seq: The client's cursor in the lost history; without a proof, where that history was left.
         hash: The lineage hash there.
-        proof: The hub's proof that the scope was there once; see :attr:`PullReply.proof`.
+        proof: The hub's proof that the scope was there once, see :attr:`PullReply.proof`; empty in a file from before
+            proofs.
         last: Whether everything that the client offers has come: the mutation has no operations.
     """
 
@@ -73,6 +74,11 @@ class Recovers(msgspec.Struct, frozen=True, array_like=True):
     hash: bytes
     proof: bytes
     last: bool = False
+
+    @property
+    def position(self) -> int:
+        """Where it stands among the offers of its epoch; 0, before all others, while nothing proves where it is from."""
+        return self.seq if self.proof else 0
 
 
 class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -265,10 +271,11 @@ class ScopeStatus(msgspec.Struct, frozen=True):
         writable: Whether the client may write there.
         devices: What the operator wants devices to do with what they have seen behind the fork.
         deletes: Whether that goes for deletions of rows that the hub still has.
+        unproven: Whether that goes for what nothing proves to have been seen.
         LATER: As in :class:`OpenRequest`.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("fork", "writable", "devices", "deletes")
+    LATER: ClassVar[tuple[str, ...]] = ("fork", "writable", "devices", "deletes", "unproven")
 
     scope: str
     head: int = 0
@@ -278,6 +285,23 @@ class ScopeStatus(msgspec.Struct, frozen=True):
     writable: bool = True
     devices: DevicePolicy = "offer"
     deletes: bool = True
+    unproven: bool = False
+
+
+class EpochWord(msgspec.Struct, frozen=True):
+    """What the operator says today about what came behind the end of an epoch.
+
+    Attributes:
+        epoch: The epoch that has ended.
+        devices: What devices do with what they have seen of it.
+        deletes: Whether they may delete rows that the hub still has.
+        unproven: Whether what nothing proves to have been seen is taken as well.
+    """
+
+    epoch: bytes
+    devices: DevicePolicy = "offer"
+    deletes: bool = True
+    unproven: bool = False
 
 
 class OpenReply(msgspec.Struct, frozen=True):
@@ -296,11 +320,11 @@ class OpenReply(msgspec.Struct, frozen=True):
         known: False when the hub has forgotten this client, so that nobody can tell any more what became of the
             mutations it has sent. A client that was never seen is known, with ``last_mid`` 0.
         verdicts: What the hub keeps of the mutations that were asked for.
-        deletes: Epochs that have ended, and behind whose end the client may delete rows again that the hub still has.
+        words: Of the last epochs that have ended, oldest first, what the operator says about them today.
         LATER: As in :class:`OpenRequest`.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("known", "verdicts", "deletes")
+    LATER: ClassVar[tuple[str, ...]] = ("known", "verdicts", "words")
 
     hub_id: bytes
     epoch: bytes
@@ -313,7 +337,7 @@ class OpenReply(msgspec.Struct, frozen=True):
     proto: int = PROTOCOL_VERSION
     known: bool = True
     verdicts: tuple[Verdict, ...] = ()
-    deletes: tuple[bytes, ...] = ()
+    words: tuple[EpochWord, ...] = ()
 
 
 class PushRequest(msgspec.Struct, frozen=True):

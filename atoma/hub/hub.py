@@ -11,10 +11,11 @@ from atoma.contracts.sync import DevicePolicy, Limits
 from atoma.errors import ConfigurationError
 from atoma.hub.pushing import DAY_MS, Court
 from atoma.hub.reading import ReadBudget, Readers
+from atoma.hub.recovery import WithdrawStep
 from atoma.hub.rules import EveryScope, Rules
 from atoma.hub.service import HubCore, HubService
 from atoma.ports.environment import Environment
-from atoma.ports.hub import CompactReport, EndedEpoch, HubIdentity, HubStore
+from atoma.ports.hub import CompactReport, EndedEpoch, HubIdentity, HubStore, Permission
 from atoma.ports.loops import LoopGuard, lifetime
 from atoma.ports.service import AdmitsLoopback, Peer, Principal, TokenVerifier
 from atoma.schema.spec import Schema
@@ -134,7 +135,7 @@ class Hub:
 
         A hub that finds out by itself that its file was restored lets devices bring rows back, but not delete rows that it
         still has: it may have been restored for their sake. Devices keep those deletions and offer them at their next
-        opening once they are allowed.
+        opening once they are allowed. Rows that one device has brought up to date and another one had seen deleted go now.
 
         Args:
             epoch: The epoch of which a part was lost, from :meth:`epochs`.
@@ -142,9 +143,45 @@ class Hub:
         Raises:
             ConfigurationError: No such epoch has ended here.
         """
+        await self._permit("allow_deletes", epoch, "deletes")
+        core = self._core
+        steps = [WithdrawStep(state.scope, epoch) for state in await core.database.scopes()]
+        if steps:
+            await core.database.run(steps, core.committed)
+
+    async def allow_offers(self, epoch: bytes) -> None:
+        """Let devices bring back by themselves what the hub has lost, after ``devices="ask"`` or ``"forget"``.
+
+        A device learns it at its next opening and then offers what waits in its ``lost``, unless its own word is a more
+        careful one.
+
+        Args:
+            epoch: The epoch of which a part was lost, from :meth:`epochs`.
+
+        Raises:
+            ConfigurationError: No such epoch has ended here.
+        """
+        await self._permit("allow_offers", epoch, "offers")
+
+    async def accept_unproven(self, epoch: bytes) -> None:
+        """Take what devices offer without a proof that the hub was ever there, as files from before proofs do.
+
+        Until then such rows wait in the ``lost`` of their devices, with the reason ``unproven``, and go out at the next
+        opening after it. They count less than everything that is proved: they fill in what nobody else has brought, and where
+        two devices differ, the second one's row goes to its inbox.
+
+        Args:
+            epoch: The epoch of which a part was lost, from :meth:`epochs`.
+
+        Raises:
+            ConfigurationError: No such epoch has ended here.
+        """
+        await self._permit("accept_unproven", epoch, "unproven")
+
+    async def _permit(self, call: str, epoch: bytes, what: Permission) -> None:
         self._guard.check()
-        if not await self._core.database.allow_deletes(epoch):
-            raise ConfigurationError(f"allow_deletes(): no epoch {epoch.hex()} has ended at this hub")
+        if not await self._core.database.permit(epoch, what):
+            raise ConfigurationError(f"{call}(): no epoch {epoch.hex()} has ended at this hub")
 
 
 @lifetime

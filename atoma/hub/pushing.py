@@ -228,7 +228,7 @@ class PushStep:
         if body.recovers is not None:
             if not all(take_offer(body, body.recovers, op, facts, work) for op in admitted.ops):
                 return Outcome(mid, "superseded", body.scope, facts.scope.head), None
-            for key in withdrawn(body.recovers, facts) if body.recovers.last else ():
+            for key in withdrawn(body.recovers.seq, facts) if body.recovers.last else ():
                 work.put(key, None)
         for op in admitted.ops if body.recovers is None else ():
             key = (op.store.name, op.id)

@@ -11,13 +11,16 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from atoma.contracts.codec import encode
 from atoma.contracts.sync import Conflict, Cursor, MutationBody, Recovers
 from atoma.contracts.values import RowImage
 from atoma.hub.admission import CheckedMutation, CheckedOp, Refusal
+from atoma.hub.lineage import next_transaction
 from atoma.hub.workspace import Workspace
-from atoma.ports.hub import Facts, RowKey
+from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowFact, RowKey, Trace
+from atoma.schema.kinds import INT64_MAX
 
 PROOF_BYTES = 16
 
@@ -44,7 +47,8 @@ def check_offer(admitted: CheckedMutation, key: bytes) -> None:
     body, offer = admitted.body, admitted.body.recovers
     if offer is None:
         return
-    if not hmac.compare_digest(offer.proof, proof_of(key, body.scope, offer.seq, offer.hash)):
+    unproven = not offer.proof and not offer.last  # whether that counts is the operator's word
+    if not unproven and not hmac.compare_digest(offer.proof, proof_of(key, body.scope, offer.seq, offer.hash)):
         raise Refusal("INVALID", "this hub has never been at the position that the offer is from")
     kinds = [op.kind for op in admitted.ops]
     if kinds not in ([], ["replace"], ["delete"]) or offer.last == bool(kinds):
@@ -55,29 +59,87 @@ def take_offer(body: MutationBody, offer: Recovers, op: CheckedOp, facts: Facts,
     """Put the offered row into ``work``; False when a device that has seen more was here before.
 
     Raises:
-        Refusal: ``HUB_LOST_DATA``: somebody has written the row since the fork.
+        Refusal: ``HUB_LOST_DATA``: somebody has written the row since the fork, or has brought another one back and nobody
+            can tell which of them is later. ``INVALID``: nothing proves the offer, and the operator does not take it so.
     """
     key = (op.store.name, op.id)
     fact, trace = work.fact(key), facts.traces.get(key)
     image: RowImage | None = op.full if op.kind == "replace" else None
-    late = op.kind == "delete" and facts.recovered_until == offer.seq  # it was held back until it was allowed
-    if facts.recovered_until >= offer.seq and not late:
-        return False
     written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since
-    if written and fact.image != image:
-        current: dict[str, object] | None = None if fact.image is None else dict(fact.image)
-        conflict = Conflict(op.store.name, op.id, rule="offer", current=current, current_seq=fact.seq)
-        message = f"{op.store.name} row {op.id!r} was lost by the hub, and has been written anew since"
-        raise Refusal("HUB_LOST_DATA", message, conflict=conflict)
-    if trace is not None and trace.position > offer.seq:
+    if not offer.proof:
+        if not facts.unproven:
+            raise Refusal("INVALID", "nothing proves that this hub has ever been where the offer is from")
+        if fact.image == image:
+            return trace is None and not written
+        if trace is not None or facts.recovered_until:
+            raise _in_the_way(
+                op, fact, "was brought back otherwise by another device, and nobody can tell which is later"
+            )
+    superseded = trace is not None and trace.position > offer.position
+    if superseded or (offer.proof and facts.recovered_until >= offer.seq and not _counts_late(op, facts, trace, fact)):
         return False
+    if written and fact.image != image:
+        raise _in_the_way(op, fact, "was lost by the hub, and has been written anew since")
     work.put(key, image)
     return not written
 
 
-def withdrawn(offer: Recovers, facts: Facts) -> Iterator[RowKey]:
-    """Rows that older witnesses have brought in and the one whose ``offer`` is the last has not: it saw them go."""
+def _counts_late(op: CheckedOp, facts: Facts, trace: Trace | None, fact: RowFact) -> bool:
+    """Whether an offer counts although a device that has seen more was here, and did not name the row: it saw it deleted.
+
+    The deletion itself may have been held back until it was allowed. While it is, the row is one that the hub still has, and
+    it should be as it was last seen.
+    """
+    if op.kind == "delete":
+        return True
+    still_there = fact.image is not None and fact.seq <= facts.since if trace is None else trace.survivor
+    return still_there and not facts.deletes
+
+
+def _in_the_way(op: CheckedOp, fact: RowFact, what: str) -> Refusal:
+    current: dict[str, object] | None = None if fact.image is None else dict(fact.image)
+    conflict = Conflict(op.store.name, op.id, rule="offer", current=current, current_seq=fact.seq)
+    return Refusal("HUB_LOST_DATA", f"{op.store.name} row {op.id!r} {what}", conflict=conflict)
+
+
+def withdrawn(position: int, facts: Facts) -> Iterator[RowKey]:
+    """Rows that older witnesses have brought in and one that brought everything up to ``position`` has not: it saw them go.
+
+    Not those that the hub had itself, while deletions are held back. Of what nothing proves nobody can tell whether it came
+    before.
+    """
     for key, trace in facts.traces.items():
         fact = facts.rows.get(key)
-        if trace.position < offer.seq and fact is not None and fact.image is not None and fact.seq == trace.seq:
+        if trace.survivor and not facts.deletes:
+            continue
+        if 0 < trace.position < position and fact is not None and fact.image is not None and fact.seq == trace.seq:
             yield key
+
+
+@dataclass(frozen=True, slots=True)
+class WithdrawStep:
+    """Carry out what was held back: delete the rows of a scope that the best witness so far has seen deleted.
+
+    Attributes:
+        scope: The scope.
+        epoch: The epoch of which a part was lost, and of which deletions are allowed from now on.
+    """
+
+    scope: str
+    epoch: bytes
+
+    @property
+    def need(self) -> Need:
+        """What offers have left on every row of the scope."""
+        everything = Recovers(self.epoch, INT64_MAX, b"", b"hub", last=True)
+        return Need(scope=self.scope, recovers=everything)
+
+    def decide(self, facts: Facts) -> Plan:
+        """One transaction, or nothing to do."""
+        work = Workspace(facts.rows)
+        for key in withdrawn(facts.recovered_until, facts):
+            work.put(key, None)
+        changes = work.changes(max_bytes=0)  # a deletion has no body
+        if not changes:
+            return Plan()
+        return Plan(transaction=next_transaction(facts.scope, changes, author=DIRECT, mid=0, principal=""))

@@ -24,6 +24,7 @@ from atoma.contracts.sync import (
     PROTOCOL_VERSION,
     TRAIL_MAX,
     Cursor,
+    EpochWord,
     Hint,
     NotifyRequest,
     OpenReply,
@@ -165,7 +166,10 @@ class HubService:
                 hub_time_ms=core.environment.wall_ms(),
                 known=greeting.known,
                 verdicts=tuple(Verdict(stored.digest, stored.outcome) for stored in greeting.verdicts),
-                deletes=tuple(ended.epoch for ended in await core.database.epochs() if ended.deletes)[-ASKED_MAX:],
+                words=tuple(
+                    EpochWord(ended.epoch, ended.devices, ended.deletes, ended.unproven)
+                    for ended in (await core.database.epochs())[-ASKED_MAX:]
+                ),
             )
 
     async def _statuses(self, request: OpenRequest) -> tuple[ScopeStatus, ...]:
@@ -186,7 +190,13 @@ class HubService:
             status = ScopeStatus(scope, known[scope].head, known[scope].floor, writable=writable)
             if scope in compared:
                 place, lineage = compared[scope]
-                status = replace(status, fork=fork(place, lineage), devices=lineage.devices, deletes=lineage.deletes)
+                status = replace(
+                    status,
+                    fork=fork(place, lineage),
+                    devices=lineage.devices,
+                    deletes=lineage.deletes,
+                    unproven=lineage.unproven,
+                )
             statuses.append(status)
         return tuple(statuses)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import DevicePolicy, Origin, Outcome, Place, Recovers
@@ -20,6 +20,10 @@ from atoma.schema.spec import Schema
 
 RowKey: TypeAlias = tuple[str, str]
 """Store name and row id, within a scope."""
+
+Permission: TypeAlias = Literal["offers", "deletes", "unproven"]
+"""What an operator may allow devices about what came behind the end of an epoch: to offer rows by themselves, to delete rows
+that the hub still has, to offer what nothing proves to have been seen."""
 
 DIRECT = b""
 """Author of changes that no client pushed: direct writes are foreign to every client."""
@@ -117,10 +121,12 @@ class Trace:
     Attributes:
         position: Position in the lost history that the row was offered from.
         seq: Sequence of the row then, 0 when nothing was known of it: another one now means that somebody has written.
+        survivor: Whether the hub still had the row before anybody offered it.
     """
 
     position: int
     seq: int
+    survivor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +180,8 @@ class Facts:
         decided: Outcome of the mutation under another of its names: another copy of the file has pushed it.
         traces: What offers of the same lost history have left on the rows.
         recovered_until: Everything up to this position of the lost history has been offered; 0 for nothing.
+        deletes: Whether devices may delete what the hub still has of that history.
+        unproven: Whether offers of it count that nothing proves.
         expired: Whether the client was known once and has been forgotten.
         violation: Set when the plan broke a unique index: the step is asked again, for its refusal.
         unit: The stored answers of the unit's numbered mutations, in their order, from the first one on.
@@ -201,6 +209,8 @@ class Facts:
     decided: StoredOutcome | None = None
     traces: Mapping[RowKey, Trace] = field(default_factory=dict[RowKey, Trace])
     recovered_until: int = 0
+    deletes: bool = True
+    unproven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,12 +237,14 @@ class EndedEpoch:
         ended_ms: Wall-clock time of its end.
         devices: What devices do with what they have seen behind that end.
         deletes: Whether they may delete rows that the hub still has.
+        unproven: Whether they may offer what nothing proves to have been seen.
     """
 
     epoch: bytes
     ended_ms: int
     devices: DevicePolicy
     deletes: bool
+    unproven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +258,7 @@ class Lineage:
         hashes: Lineage hashes at the place's sequences, where the log still reaches.
         devices: What the operator has said about what came behind the end of the place's epoch.
         deletes: Whether devices may delete rows that are still here.
+        unproven: Whether devices may offer what nothing proves to have been seen.
     """
 
     scope: ScopeState
@@ -253,6 +266,7 @@ class Lineage:
     hashes: Mapping[int, bytes]
     devices: DevicePolicy = "offer"
     deletes: bool = True
+    unproven: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -536,15 +550,15 @@ class HubDatabase(Protocol):
         """Every epoch that has ended, oldest first."""
         ...
 
-    async def allow_deletes(self, epoch: bytes) -> bool:
-        """Allow deletions behind the end of ``epoch``; False when no such epoch has ended."""
+    async def permit(self, epoch: bytes, what: Permission) -> bool:
+        """Allow devices ``what`` about what came behind the end of ``epoch``; False when no such epoch has ended."""
         ...
 
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
         """End the epoch at the heads of now and mint a new one; ``devices`` is about what came behind that end.
 
         A store that finds out by itself that the file is not the one that ran last does the same as it opens, but for
-        deletions: those wait for :meth:`allow_deletes`.
+        deletions: those wait for :meth:`permit`.
         """
         ...
 

@@ -15,7 +15,7 @@ from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.sync.failures import WrongHub, error_from
 from atoma.sync.repair.diagnosis import Diagnosis, diagnose
-from atoma.sync.repair.offers import HELD_BACK, offer_again
+from atoma.sync.repair.offers import is_released, offer_again
 from atoma.sync.repair.procedure import repair, undecidable
 from atoma.sync.replica import Replica, bounded
 
@@ -212,14 +212,14 @@ async def _take_over(replica: Replica, opening: Opening) -> None:
 
 
 async def _release(replica: Replica, reply: OpenReply) -> None:
-    """Offer deletions that were held back and are allowed by now."""
+    """Offer what was kept and may be offered by now."""
 
     def held(tx: LocalTx) -> list[LostRow]:
-        kept = (row for row in tx.lost() if row.reason == HELD_BACK and not row.resolution)
-        return [row for row in kept if row.recovers.epoch in reply.deletes]
+        return [row for row in tx.lost() if is_released(row, reply.words, replica.on_hub_loss)]
 
-    if reply.deletes and (rows := await replica.database.inspect(held)):
-        await replica.apply.apply_writeback(lambda tx: offer_again(tx, rows, replica.environment.ids))
+    if reply.words and (rows := await replica.database.inspect(held)):
+        ids = replica.environment.ids
+        await replica.apply.apply_writeback(lambda tx: offer_again(tx, rows, ids, released=True))
 
 
 def check_owner(identity: ClientIdentity, reply: OpenReply) -> None:

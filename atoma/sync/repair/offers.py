@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
 from atoma.contracts.overlay import LostRow, PendingMutation, StagedRow
-from atoma.contracts.sync import Cursor, MutationBody, Op, PullReply, Recovers, ScopeStatus
+from atoma.contracts.sync import Cursor, EpochWord, MutationBody, Op, PullReply, Recovers, ScopeStatus
 from atoma.contracts.values import RowImage
 from atoma.ports.local import LocalTx
 from atoma.sync.failures import HistoryMoved
@@ -107,7 +107,21 @@ def _why_not(status: ScopeStatus, proof: bytes, policy: HubLossPolicy) -> str:
         return policy
     if not status.writable:
         return "read-only"
-    return "" if proof else "unproven"
+    return "" if proof or status.unproven else "unproven"
+
+
+def is_released(row: LostRow, words: Sequence[EpochWord], policy: HubLossPolicy) -> bool:
+    """Whether a row that was kept may be offered by now without anybody here being asked.
+
+    What the operator says of the epoch that the row is from counts; of an epoch that the hub does not name, its latest word.
+    """
+    word = next((word for word in words if word.epoch == row.recovers.epoch), words[-1] if words else None)
+    if row.resolution or word is None or (row.image is None and not word.deletes):
+        return False
+    if row.reason == HELD_BACK:
+        return True
+    asked = row.reason in ("ask", "forget", "unproven")
+    return asked and word.devices == policy == "offer" and (word.unproven or bool(row.recovers.proof))
 
 
 def lost_rows(tx: LocalTx, beyond: Beyond) -> list[LostRow]:
@@ -158,13 +172,14 @@ class Offers:
             self._put(scope, beyond, (offer_op(row.store, row.id, row.image),), [(row.store, row.id, base)])
             work.dirty[row.store, row.id] = scope
         self.rows += len(beyond.rows)
-        self._put(scope, beyond, (), [])
+        if beyond.recovers.proof:  # else nobody knows how far that was
+            self._put(scope, beyond, (), [])
 
     def _put(
         self, scope: str, beyond: Beyond, ops: tuple[Op, ...], rows: Sequence[tuple[str, str, RowImage | None]]
     ) -> None:
         mid, fork = len(self._made) + 1, beyond.cut.fork
-        recovers = beyond.recovers if ops else replace(beyond.recovers, last=True)
+        recovers = _placed(beyond.recovers, fork) if ops else replace(beyond.recovers, last=True)
         body = encode(
             MutationBody(
                 mid, self._ids(), scope, fork.seq, self._tx.schema.version, self._tx.now_ms, ops, fork.epoch,
@@ -194,8 +209,20 @@ def set_aside(tx: LocalTx, store: str, id: str, scope: str) -> RowImage | None:
     return base.image
 
 
-def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str]) -> None:
-    """Offer rows that were kept, from the position that they are from; those that are resolved are passed over."""
+def _placed(recovers: Recovers, fork: Cursor) -> Recovers:
+    """Where an offer is from: what nothing proves is from where the histories part."""
+    return recovers if recovers.proof else Recovers(recovers.epoch, fork.seq, b"", b"")
+
+
+def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str], *, released: bool = False) -> None:
+    """Offer rows that were kept, from the position that they are from; those that are resolved are passed over.
+
+    Args:
+        tx: The open transaction.
+        entries: The rows.
+        ids: Draws idempotency keys.
+        released: Whether the operator takes them, also if nothing proves them; a user's word makes those a guarded write.
+    """
     still_open = {entry.number for entry in tx.lost() if not entry.resolution}
     identity = tx.identity()
     mid, tail = identity.next_mid, identity.tail_digest
@@ -205,7 +232,7 @@ def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str])
             continue
         key = ids()
         op = offer_op(entry.store, entry.id, entry.image)
-        proved = bool(entry.recovers.proof)
+        proved = released or bool(entry.recovers.proof)
         body = encode(
             MutationBody(
                 mid,
@@ -216,7 +243,7 @@ def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str])
                 tx.now_ms,
                 (op if proved else replace(op, cas=True),),
                 entry.fork.epoch,
-                recovers=entry.recovers if proved else None,
+                recovers=_placed(entry.recovers, entry.fork) if proved else None,
             )
         )
         row = tx.read_row(entry.store, entry.id)

@@ -22,6 +22,7 @@ from atoma.ports.hub import (
     Lineage,
     LogPage,
     Need,
+    Permission,
     Plan,
     QueryPage,
     ReadAllowance,
@@ -206,9 +207,9 @@ class WatchedHubDatabase:
         """Pass it on."""
         return await self._database.epochs()
 
-    async def allow_deletes(self, epoch: bytes) -> bool:
+    async def permit(self, epoch: bytes, what: Permission) -> bool:
         """Pass it on."""
-        return await self._database.allow_deletes(epoch)
+        return await self._database.permit(epoch, what)
 
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
         """Pass it on, and look at what it is now."""

@@ -34,7 +34,7 @@ from atoma.ports.hub import (
     Trace,
 )
 from atoma_stores.sqlite.codes import is_unique_violation
-from atoma_stores.sqlite.hub_epochs import known_until
+from atoma_stores.sqlite.hub_epochs import known_until, load_word
 from atoma_stores.sqlite.hub_tables import StoreStatements, gravestone, read_forgotten
 
 _FOREIGN = """SELECT DISTINCT fields, post IS NULL FROM _atoma_hub_change
@@ -63,11 +63,12 @@ _BY_ORIGIN = f"""SELECT {_VERDICT} JOIN _atoma_hub_client c ON c.number=o.client
 _BY_ALIAS = f"""SELECT {_VERDICT} JOIN _atoma_hub_alias a ON a.client=o.client AND a.mid=o.mid
     JOIN _atoma_hub_client c ON c.number=o.client WHERE a.digest=? AND c.principal=?"""
 _PUT_ALIAS = "INSERT OR IGNORE INTO _atoma_hub_alias(digest, client, mid) VALUES(?,?,?)"
-_TRACES = "SELECT store, id, position, seq FROM _atoma_hub_trace WHERE scope=? AND epoch=?"
+_TRACES = "SELECT store, id, position, seq, survivor FROM _atoma_hub_trace WHERE scope=? AND epoch=?"
 _RECOVERED = "SELECT position FROM _atoma_hub_recovered WHERE scope=? AND epoch=?"
 _PUT_RECOVERED = """INSERT INTO _atoma_hub_recovered(scope, epoch, position) VALUES(?,?,?)
     ON CONFLICT(scope, epoch) DO UPDATE SET position=max(position, excluded.position)"""
-_PUT_TRACE = "INSERT OR REPLACE INTO _atoma_hub_trace(scope, epoch, store, id, position, seq) VALUES(?,?,?,?,?,?)"
+_PUT_TRACE = """INSERT INTO _atoma_hub_trace(scope, epoch, store, id, position, seq, survivor) VALUES(?,?,?,?,?,?,?)
+    ON CONFLICT(scope, epoch, store, id) DO UPDATE SET position=excluded.position, seq=excluded.seq"""
 _COUNT_COMMIT = "UPDATE _atoma_hub_info SET commits=commits+1 RETURNING commits"
 _UNIT_ANSWERS = "SELECT idem, outcome FROM _atoma_hub_idem WHERE principal=? AND idem>? AND idem<?"
 
@@ -163,12 +164,17 @@ class DecisionRun:
         answer = self._answer(need.answer)
         forgotten_ms = read_forgotten(self._connection) if need.answer is not None and answer is None else 0
         traces, recovered = ({}, 0) if need.recovers is None else self._traces(need, need.recovers)
+        deletes, unproven = True, False
+        if need.recovers is not None:
+            _, deletes, unproven = load_word(self._connection, need.recovers.epoch)
         return Facts(
             client=client,
             scope=self._scope(need.scope),
             rows={key: self._row(need, key, author, since) for key in dict.fromkeys((*need.rows, *traces))},
             traces=traces,
             recovered_until=recovered,
+            deletes=deletes,
+            unproven=unproven,
             since=since,
             decided=None if need.origin is None else self._decided(need.origin, need.principal, renamed=need.renamed),
             expired=client is None and self._expired(need.client_id),
@@ -223,16 +229,20 @@ class DecisionRun:
         """What offers of the same lost history have left on the needed rows, or on all rows, and how far they reach."""
         execute = self._connection.execute
         if offer.last:
-            found = execute(f"{_TRACES} AND position<?", (need.scope, offer.epoch, offer.seq)).fetchall()
+            found = execute(f"{_TRACES} AND position<?", (need.scope, offer.epoch, offer.position)).fetchall()
         else:
             found = [
                 row
                 for key in need.rows
                 for row in execute(f"{_TRACES} AND store=? AND id=?", (need.scope, offer.epoch, *key))
             ]
-        rows = cast("list[tuple[str, str, int, int]]", found)
+        rows = cast("list[tuple[str, str, int, int, int]]", found)
         reached: object = execute(_RECOVERED, (need.scope, offer.epoch)).get
-        known = {(store, id): Trace(position, seq) for store, id, position, seq in rows if store in self._statements}
+        known = {
+            (store, id): Trace(position, seq, bool(survivor))
+            for store, id, position, seq, survivor in rows
+            if store in self._statements
+        }
         return known, reached if isinstance(reached, int) else 0
 
     def _put_traces(self, need: Need, facts: Facts, plan: Plan) -> None:
@@ -243,7 +253,7 @@ class DecisionRun:
         moved = () if plan.transaction is None else {(change.store, change.id) for change in plan.transaction.changes}
         for key in plan.traces:
             seq = plan.transaction.seq if plan.transaction is not None and key in moved else facts.rows[key].seq
-            execute(_PUT_TRACE, (need.scope, offer.epoch, *key, offer.seq, seq))
+            execute(_PUT_TRACE, (need.scope, offer.epoch, *key, offer.position, seq, facts.rows[key].image is not None))
 
     def _number(self, client_id: bytes) -> int:
         """The client's number: 0 for direct writes, -1 for one that was never seen."""

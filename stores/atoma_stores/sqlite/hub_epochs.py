@@ -16,10 +16,11 @@ import apsw
 
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import StoreCorrupt
-from atoma.ports.hub import EndedEpoch
+from atoma.ports.hub import EndedEpoch, Permission
 from atoma_stores.sqlite.hub_tables import note_forgotten
 
 _END = "SELECT e.head FROM _atoma_hub_epoch_end e WHERE e.scope=? AND e.epoch=?"
+_PERMITTED: dict[Permission, str] = {"offers": "devices='offer'", "deletes": "deletes=1", "unproven": "unproven=1"}
 _EARLIEST_END = """SELECT min(coalesce(d.head, 0)) FROM _atoma_hub_epoch e
     LEFT JOIN _atoma_hub_epoch_end d ON d.epoch=e.number AND d.scope=?"""
 
@@ -63,16 +64,20 @@ def read_commits(connection: apsw.Connection) -> int:
 
 def load_epochs(connection: apsw.Connection) -> list[EndedEpoch]:
     """Every epoch that has ended, oldest first."""
-    rows = connection.execute("SELECT epoch, ended_ms, devices, deletes FROM _atoma_hub_epoch ORDER BY number")
+    rows = connection.execute(
+        "SELECT epoch, ended_ms, devices, deletes, unproven FROM _atoma_hub_epoch ORDER BY number"
+    )
     return [
-        EndedEpoch(epoch, ended_ms, devices, bool(deletes))
-        for epoch, ended_ms, devices, deletes in cast("Iterator[tuple[bytes, int, DevicePolicy, int]]", rows)
+        EndedEpoch(epoch, ended_ms, devices, bool(deletes), bool(unproven))
+        for epoch, ended_ms, devices, deletes, unproven in cast(
+            "Iterator[tuple[bytes, int, DevicePolicy, int, int]]", rows
+        )
     ]
 
 
-def allow_deletes(connection: apsw.Connection, epoch: bytes) -> bool:
-    """Let devices delete rows that the hub still has and that were deleted behind the end of ``epoch``."""
-    connection.execute("UPDATE _atoma_hub_epoch SET deletes=1 WHERE epoch=?", (epoch,))
+def permit(connection: apsw.Connection, epoch: bytes, what: Permission) -> bool:
+    """Allow devices ``what`` about what came behind the end of ``epoch``; False when no such epoch has ended."""
+    connection.execute(f"UPDATE _atoma_hub_epoch SET {_PERMITTED[what]} WHERE epoch=?", (epoch,))
     return connection.changes() > 0
 
 
@@ -85,15 +90,15 @@ def ended_at(connection: apsw.Connection, scope: str, epoch: bytes) -> int | Non
     return end if isinstance(end, int) else 0
 
 
-def load_word(connection: apsw.Connection, epoch: bytes) -> tuple[DevicePolicy, bool]:
-    """What devices may do about what came behind the end of ``epoch``, and whether that goes for deletions.
+def load_word(connection: apsw.Connection, epoch: bytes) -> tuple[DevicePolicy, bool, bool]:
+    """What devices may do about what came behind the end of ``epoch``; whether that goes for deletions, and unproved.
 
     Of an unknown epoch the latest word counts.
     """
     row = connection.execute(
-        "SELECT devices, deletes FROM _atoma_hub_epoch ORDER BY epoch=? DESC, number DESC LIMIT 1", (epoch,)
+        "SELECT devices, deletes, unproven FROM _atoma_hub_epoch ORDER BY epoch=? DESC, number DESC LIMIT 1", (epoch,)
     ).fetchone()
-    return ("offer", True) if row is None else (cast("DevicePolicy", row[0]), bool(row[1]))
+    return ("offer", True, False) if row is None else (cast("DevicePolicy", row[0]), bool(row[1]), bool(row[2]))
 
 
 def known_until(connection: apsw.Connection, scope: str, epoch: bytes, seq: int) -> int:

@@ -22,6 +22,7 @@ from atoma.ports.hub import (
     HubIdentity,
     Lineage,
     LogPage,
+    Permission,
     Plan,
     QueryPage,
     ReadAllowance,
@@ -43,7 +44,7 @@ from atoma_stores.sqlite.hub_compaction import (
     raise_forgotten,
 )
 from atoma_stores.sqlite.hub_decisions import DecisionRun, NotTakenBack, read_scope
-from atoma_stores.sqlite.hub_epochs import allow_deletes, end_epoch, load_epochs, read_commits
+from atoma_stores.sqlite.hub_epochs import end_epoch, load_epochs, permit, read_commits
 from atoma_stores.sqlite.hub_lock import sole_hub
 from atoma_stores.sqlite.hub_reading import read_lineage, read_located, read_page, read_query, read_scan
 from atoma_stores.sqlite.hub_tables import ADDITIONS, IDENTITY_BYTES, TABLES, StoreStatements, load_identity
@@ -239,9 +240,9 @@ class SQLiteHubDatabase:
         """Every epoch that has ended, oldest first."""
         return await self._database.read(load_epochs)
 
-    async def allow_deletes(self, epoch: bytes) -> bool:
-        """Let devices delete what was deleted behind the end of ``epoch``; False when no such epoch has ended."""
-        return await self._database.transact(lambda connection: allow_deletes(connection, epoch), durability="full")
+    async def permit(self, epoch: bytes, what: Permission) -> bool:
+        """Allow ``what`` about what came behind the end of ``epoch``; False when no such epoch has ended."""
+        return await self._database.transact(lambda connection: permit(connection, epoch, what), durability="full")
 
 
 class SQLiteHubStore:

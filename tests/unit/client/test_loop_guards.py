@@ -145,6 +145,8 @@ class Opened:
                 "new_epoch": lambda: self.hub.new_epoch(),
                 "epochs": lambda: self.hub.epochs(),
                 "allow_deletes": lambda: self.hub.allow_deletes(b""),
+                "allow_offers": lambda: self.hub.allow_offers(b""),
+                "accept_unproven": lambda: self.hub.accept_unproven(b""),
             },
         }
 

@@ -175,7 +175,7 @@ class Verdict(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ...) -> None: ...
 
 class ScopeStatus(_message.Message):
-    __slots__ = ("scope", "head", "floor", "error", "fork", "writable", "devices", "deletes")
+    __slots__ = ("scope", "head", "floor", "error", "fork", "writable", "devices", "deletes", "unproven")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     FLOOR_FIELD_NUMBER: _ClassVar[int]
@@ -184,6 +184,7 @@ class ScopeStatus(_message.Message):
     WRITABLE_FIELD_NUMBER: _ClassVar[int]
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     DELETES_FIELD_NUMBER: _ClassVar[int]
+    UNPROVEN_FIELD_NUMBER: _ClassVar[int]
     scope: str
     head: int
     floor: int
@@ -192,10 +193,23 @@ class ScopeStatus(_message.Message):
     writable: bool
     devices: str
     deletes: bool
-    def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ..., floor: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., fork: _Optional[int] = ..., writable: bool = ..., devices: _Optional[str] = ..., deletes: bool = ...) -> None: ...
+    unproven: bool
+    def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ..., floor: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., fork: _Optional[int] = ..., writable: bool = ..., devices: _Optional[str] = ..., deletes: bool = ..., unproven: bool = ...) -> None: ...
+
+class EpochWord(_message.Message):
+    __slots__ = ("epoch", "devices", "deletes", "unproven")
+    EPOCH_FIELD_NUMBER: _ClassVar[int]
+    DEVICES_FIELD_NUMBER: _ClassVar[int]
+    DELETES_FIELD_NUMBER: _ClassVar[int]
+    UNPROVEN_FIELD_NUMBER: _ClassVar[int]
+    epoch: bytes
+    devices: str
+    deletes: bool
+    unproven: bool
+    def __init__(self, epoch: _Optional[bytes] = ..., devices: _Optional[str] = ..., deletes: bool = ..., unproven: bool = ...) -> None: ...
 
 class OpenReply(_message.Message):
-    __slots__ = ("hub_id", "epoch", "principal", "last_mid", "last_digest", "scopes", "limits", "hub_time_ms", "proto", "known", "verdicts", "deletes")
+    __slots__ = ("hub_id", "epoch", "principal", "last_mid", "last_digest", "scopes", "limits", "hub_time_ms", "proto", "known", "verdicts", "words")
     HUB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
@@ -207,7 +221,7 @@ class OpenReply(_message.Message):
     PROTO_FIELD_NUMBER: _ClassVar[int]
     KNOWN_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
-    DELETES_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     hub_id: bytes
     epoch: bytes
     principal: str
@@ -219,8 +233,8 @@ class OpenReply(_message.Message):
     proto: int
     known: bool
     verdicts: _containers.RepeatedCompositeFieldContainer[Verdict]
-    deletes: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, hub_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., principal: _Optional[str] = ..., last_mid: _Optional[int] = ..., last_digest: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[ScopeStatus, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hub_time_ms: _Optional[int] = ..., proto: _Optional[int] = ..., known: bool = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., deletes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    words: _containers.RepeatedCompositeFieldContainer[EpochWord]
+    def __init__(self, hub_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., principal: _Optional[str] = ..., last_mid: _Optional[int] = ..., last_digest: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[ScopeStatus, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hub_time_ms: _Optional[int] = ..., proto: _Optional[int] = ..., known: bool = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., words: _Optional[_Iterable[_Union[EpochWord, _Mapping]]] = ...) -> None: ...
 
 class PushRequest(_message.Message):
     __slots__ = ("client_id", "incarnation", "mutations", "prev_digest", "confirmed_mid")

@@ -1,0 +1,47 @@
+"""What tests of restores and repairs do again and again."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+
+def copy_file(world: Any, name: str, to: str) -> None:
+    """What lies on the disk, as a person copies it; the device is closed."""
+    for suffix in ("", "-wal", "-shm"):
+        source, target = world.folder / f"{name}.db{suffix}", world.folder / f"{to}.db{suffix}"
+        target.unlink(missing_ok=True)
+        if source.exists():
+            shutil.copy(source, target)
+
+
+async def client_id(device: Any) -> bytes:
+    found: bytes = await device.inspect(lambda tx: tx.identity().client_id)
+    return found
+
+
+async def inbox(device: Any) -> list[tuple[str, str]]:
+    return [(entry.code, entry.id) for entry in await device.sync.inbox.entries()]
+
+
+async def head(world: Any) -> int:
+    (state,) = await world.hub._core.database.scopes(["main"])
+    found: int = state.head
+    return found
+
+
+async def put_in(device: Any) -> None:
+    """Connect the device and wait until all is done."""
+    device.wire.mend()
+    device.sync.poke()
+    await device.settle()
+
+
+def back_up(world: Any) -> None:
+    """What an operator keeps; the hub is closed."""
+    shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
+
+
+async def unplug(*devices: Any) -> None:
+    for device in devices:
+        device.wire.cut()
