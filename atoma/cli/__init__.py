@@ -1,4 +1,4 @@
-"""The command line: ``atoma demo``."""
+"""The command line: ``atoma demo``, ``atoma sync …``, ``atoma hub …``."""
 
 from __future__ import annotations
 

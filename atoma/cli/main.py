@@ -1,27 +1,33 @@
-"""Parses the command line and runs one command under ``trio.run``."""
+"""Parses the command line, runs one command and turns what goes wrong into a sentence and an exit code.
+
+=========  ====================================================================
+``demo``   ``atoma demo``: two devices and a hub
+``sync``   ``atoma sync …``: a device's file
+``hub``    ``atoma hub …``: a hub's file
+``words``  how all of them print
+=========  ====================================================================
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-import tempfile
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from typing import Any
 
-import trio
-
-from atoma.errors import AtomaError, ConfigurationError
+from atoma.cli import demo, hub, sync
+from atoma.errors import AtomaError
 from atoma.ports.tasks import single_error
 
 EXIT_INTERRUPTED = 130
-FEWEST_ROWS = 60  # the story has both devices edit this many of the same airports
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 0 done, 1 it failed, 2 wrong usage, 130 interrupted."""
     options = _parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
     try:
-        return _demo(options)
+        return run(options)
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BaseExceptionGroup as group:
@@ -34,61 +40,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that takes options by their whole names only: what begins like one is a slip, perhaps with a secret."""
+
+    def __init__(self, **options: Any) -> None:
+        options["allow_abbrev"] = False
+        super().__init__(**options)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="atoma", description="An embedded, reactive, offline-first database runtime.")
+    parser = _Parser(prog="atoma", description="An embedded, reactive, offline-first database runtime.")
     commands = parser.add_subparsers(dest="command", required=True)
-    demo = commands.add_parser(
-        "demo", help="two devices and a hub", description="Two devices, one hub, and a cable to pull."
-    )
-    demo.add_argument("--once", action="store_true", help="tell the story in the terminal, check it and exit")
-    demo.add_argument("--port", type=int, default=8765, help="port of the page (default 8765, 0 for any)")
-    demo.add_argument(
-        "--dir", type=Path, default=None, help="keep the database files here (default: a temporary folder)"
-    )
-    demo.add_argument(
-        "--transport",
-        choices=("websocket", "grpc", "http", "memory"),
-        default="websocket",
-        help="what the devices speak with the hub (default websocket)",
-    )
-    demo.add_argument(
-        "--rows", type=_rows, default=None, help=f"with --once: at most this many airports, {FEWEST_ROWS} or more"
-    )
+    demo.add_command(commands.add_parser("demo", help="two devices and a hub"))
+    sync.add_commands(commands.add_parser("sync", help="look at a device's file, and repair it"))
+    hub.add_commands(commands.add_parser("hub", help="back a hub's file up, restore it, see its epochs"))
     return parser
-
-
-def _rows(text: str) -> int:
-    if not text.isdecimal() or int(text) < FEWEST_ROWS:
-        raise argparse.ArgumentTypeError(f"a whole number from {FEWEST_ROWS} on is needed, not {text!r}")
-    return int(text)
-
-
-def _demo(options: argparse.Namespace) -> int:
-    if options.dir is not None:
-        try:
-            options.dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(
-                f"{options.dir} cannot be used as a folder: {error.strerror}; name another"
-            ) from error
-        return _run_demo(options, options.dir)
-    with tempfile.TemporaryDirectory(prefix="atoma-demo-") as folder:
-        return _run_demo(options, Path(folder))
-
-
-def _run_demo(options: argparse.Namespace, folder: Path) -> int:
-    try:
-        if options.once:
-            from atoma.demo.story import tell
-
-            return trio.run(tell, folder, options.rows, options.transport)
-        from atoma.demo.page import run_page
-    except ModuleNotFoundError as missing:
-        print(f"atoma: the demo needs {missing.name}: pip install 'atoma-runtime[demo]'", file=sys.stderr)
-        return 1
-
-    async def serve() -> None:
-        await run_page(host="127.0.0.1", port=options.port, directory=folder, transport=options.transport)
-
-    trio.run(serve, restrict_keyboard_interrupt_to_checkpoints=True)
-    return 0

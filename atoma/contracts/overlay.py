@@ -31,6 +31,8 @@ class ClientIdentity(msgspec.Struct, frozen=True):
         confirmed_mid: Every mutation up to this one has left the outbox.
         hub_id: Hub the file belongs to, ``b""`` before first contact.
         principal: Who the file belongs to at the hub, ``""`` before first contact.
+        renew: Whether somebody has asked for a new client id, because the file is a copy; it takes one at the next contact
+            with the hub.
     """
 
     client_id: bytes
@@ -40,6 +42,7 @@ class ClientIdentity(msgspec.Struct, frozen=True):
     confirmed_mid: int
     hub_id: bytes
     principal: str
+    renew: bool = False
 
 
 class BaseRow(msgspec.Struct, frozen=True):

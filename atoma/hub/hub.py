@@ -15,7 +15,7 @@ from atoma.hub.recovery import WithdrawStep
 from atoma.hub.rules import EveryScope, Rules
 from atoma.hub.service import HubCore, HubService
 from atoma.ports.environment import Environment
-from atoma.ports.hub import CompactReport, EndedEpoch, HubIdentity, HubStore, Permission
+from atoma.ports.hub import ClientState, CompactReport, EndedEpoch, HubIdentity, HubStore, Permission
 from atoma.ports.loops import LoopGuard, lifetime
 from atoma.ports.service import AdmitsLoopback, Peer, Principal, TokenVerifier
 from atoma.schema.spec import Schema
@@ -129,6 +129,18 @@ class Hub:
         """Every epoch that has ended, oldest first: what restores there were, and what devices do about them."""
         self._guard.check()
         return await self._core.database.epochs()
+
+    async def absent(self, epoch: bytes) -> Sequence[ClientState]:
+        """Devices that have not come back since an epoch ended, the one that was away longest first; a thousand at most.
+
+        What they have seen of the lost part may still come. A device that has never written is not known to the hub, and
+        one whose file was repaired is listed no more under its earlier name once it has called.
+
+        Args:
+            epoch: The epoch, from :meth:`epochs`; of an unknown one there is nobody.
+        """
+        self._guard.check()
+        return await self._core.database.absent(epoch)
 
     async def allow_deletes(self, epoch: bytes) -> None:
         """Let devices delete again what they had seen deleted in a part that the hub has lost.

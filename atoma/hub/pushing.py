@@ -95,7 +95,7 @@ class OpenStep:
     @property
     def need(self) -> Need:
         """The client, and the verdicts it asks for."""
-        return Need(client_id=self.request.client_id, mids=self.request.asked)
+        return Need(client_id=self.request.client_id, mids=self.request.asked, opening=True)
 
     def decide(self, facts: Facts) -> Plan:
         """The client's new state, and a :class:`Greeting`; whether it is a copy is for the client to find out."""
@@ -103,7 +103,7 @@ class OpenStep:
         if facts.client is None:
             return Plan(reply=Greeting(None, not facts.expired, verdicts))
         client = confirmed(of_principal(facts.client, self.principal), self.request.confirmed_mid)
-        if facts.now_ms - client.seen_ms >= DAY_MS:
+        if facts.now_ms - client.seen_ms >= DAY_MS or client.seen_ms < facts.renewed_ms:
             client = replace(client, seen_ms=facts.now_ms)
         return Plan(client=client, reply=Greeting(client, True, verdicts))
 

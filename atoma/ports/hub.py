@@ -55,7 +55,7 @@ class ClientState:
         last_mid: Last mutation that was decided.
         last_digest: Digest chain after it.
         confirmed_mid: Every mutation up to this one has left the client's outbox.
-        seen_ms: Wall-clock time of its last sign of life, to a day or so.
+        seen_ms: Wall-clock time of its last sign of life, to a day or so, and to an epoch.
     """
 
     client_id: bytes
@@ -149,6 +149,7 @@ class Need:
         principal: Whose origins count.
         recovers: The offer that is decided, whose traces to load. For the last one of a client also the rows
             that others have brought from earlier positions.
+        opening: The client opens a session: see :attr:`Facts.renewed_ms`.
     """
 
     client_id: bytes = b""
@@ -164,6 +165,7 @@ class Need:
     renamed: bool = False
     principal: str = ""
     recovers: Recovers | None = None
+    opening: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +194,7 @@ class Facts:
             needed. Of an earlier epoch nothing counts that lies behind its end here: the same numbers have been given
             out anew since. Of an epoch that is unknown here (the hub is older than that), nothing counts; of one that
             was not named, nothing behind the earliest end.
+        renewed_ms: When the present epoch began; 0 for the hub's first one, and when no session is opened.
     """
 
     client: ClientState | None
@@ -211,6 +214,7 @@ class Facts:
     recovered_until: int = 0
     deletes: bool = True
     unproven: bool = False
+    renewed_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -548,6 +552,10 @@ class HubDatabase(Protocol):
 
     async def epochs(self) -> Sequence[EndedEpoch]:
         """Every epoch that has ended, oldest first."""
+        ...
+
+    async def absent(self, epoch: bytes) -> Sequence[ClientState]:
+        """Clients that have not opened a session since ``epoch`` ended, the one that was away longest first; bounded."""
         ...
 
     async def permit(self, epoch: bytes, what: Permission) -> bool:

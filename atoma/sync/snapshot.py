@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 
 import msgspec
 
-from atoma.contracts.overlay import StagedRow
+from atoma.contracts.overlay import StagedRow, Subscription
 from atoma.contracts.sync import PullReply, SnapshotReply, StoreChanges
 from atoma.ports.local import LocalTx
 from atoma.schema.spec import Schema
@@ -19,6 +19,13 @@ def begin_snapshot(tx: LocalTx, scope: str) -> None:
     tx.clear_stage(scope)
     subscription = tx.subscription(scope)
     tx.save_subscription(msgspec.structs.replace(subscription, state="snapshot", stage_cursor=None, token=b""))
+
+
+def forget_snapshot(tx: LocalTx, before: Subscription) -> None:
+    """Let the scope be as it was before a snapshot of it was begun, unless its cursor has moved since."""
+    if tx.subscription(before.scope).cursor == before.cursor:
+        tx.clear_stage(before.scope)
+        tx.save_subscription(before)
 
 
 def begin_live(tx: LocalTx, scope: str) -> None:

@@ -48,6 +48,8 @@ def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:
     identity, last = tx.identity(), reply.last_mid
     if not reply.known:
         return Diagnosis("CLIENT_EXPIRED", "the hub has forgotten this client, which was away for too long")
+    if identity.renew:
+        return Diagnosis("CLIENT_FORKED", "this file is a copy, for which a new identity was asked for")
     if last >= identity.next_mid:
         given = identity.next_mid - 1
         return Diagnosis(

@@ -8,7 +8,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from atoma.contracts.events import RepairDone, RepairStarted
-from atoma.contracts.overlay import QUEUED, RepairReport
+from atoma.contracts.overlay import QUEUED, RepairReport, Subscription
 from atoma.contracts.sync import (
     ASKED_MAX,
     Limits,
@@ -26,7 +26,7 @@ from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Cut
 from atoma.sync.repair.rebirth import Rebirth, be_reborn
 from atoma.sync.replica import Replica, bounded
-from atoma.sync.snapshot import apply_tail_page, begin_snapshot, stage_snapshot_page
+from atoma.sync.snapshot import apply_tail_page, begin_snapshot, forget_snapshot, stage_snapshot_page
 
 CLIENT_ID_BYTES = 16
 
@@ -124,6 +124,7 @@ async def repair(
         lambda tx: [item.mid for item in tx.every_outbox() if 0 < item.mid <= reply.last_mid]
     )
     verdicts = await look_up(service, request, mids)
+    before = await replica.database.inspect(lambda tx: [tx.subscription(scope) for scope in sorted(forks)])
     cuts = [
         await stage(replica, service, request.client_id, status, reply.limits)
         for status in reply.scopes
@@ -141,7 +142,7 @@ async def repair(
         policy=replica.on_hub_loss,
     )
     if rehearsal:
-        return await _rehearse(replica, rebirth)
+        return await _rehearse(replica, rebirth, before)
     report, work = await replica.apply.apply_writeback(lambda tx: be_reborn(tx, rebirth))
     replica.settled(work)
     replica.board.show(replace(replica.board.current, last_repair=report))
@@ -158,7 +159,11 @@ class _TakenBack(Exception):
         self.report = report
 
 
-async def _rehearse(replica: Replica, rebirth: Rebirth) -> RepairReport:
+async def _rehearse(replica: Replica, rebirth: Rebirth, before: Sequence[Subscription]) -> RepairReport:
+    def put_back(tx: LocalTx) -> None:
+        for subscription in before:
+            forget_snapshot(tx, subscription)
+
     def body(tx: LocalTx) -> None:
         report, _ = be_reborn(tx, rebirth)
         raise _TakenBack(report)
@@ -166,5 +171,6 @@ async def _rehearse(replica: Replica, rebirth: Rebirth) -> RepairReport:
     try:
         await replica.apply.apply_writeback(body)
     except _TakenBack as end:
+        await replica.apply.apply_writeback(put_back)
         return end.report
     raise AssertionError("the body of a rehearsal always raises")

@@ -82,6 +82,7 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
             next_mid=offers.count + len(numbering.renumbered) + 1,
             tail_digest=numbering.tail,
             confirmed_mid=0,
+            renew=False,
         )
     )
     rebase_rows(tx, work.dirty)

@@ -13,6 +13,7 @@ from atoma.contracts.sync import DevicePolicy, Outcome, Place
 from atoma.plugins import PluginContext
 from atoma.ports import LOCAL_DATABASE, Environment, PortKey
 from atoma.ports.hub import (
+    ClientState,
     CompactReport,
     EndedEpoch,
     Facts,
@@ -206,6 +207,10 @@ class WatchedHubDatabase:
     async def epochs(self) -> Sequence[EndedEpoch]:
         """Pass it on."""
         return await self._database.epochs()
+
+    async def absent(self, epoch: bytes) -> Sequence[ClientState]:
+        """Pass it on."""
+        return await self._database.absent(epoch)
 
     async def permit(self, epoch: bytes, what: Permission) -> bool:
         """Pass it on."""

@@ -91,11 +91,9 @@ def prepare_file(
         _check_versions(connection, schema, layout)
     for store in schema.stores.values():
         steps += _store_steps(connection, store, layout, synced)
-    for statement in (META, *internals, *steps):
+    prepare_internals(connection, internals, additions)
+    for statement in steps:
         connection.execute(statement)
-    for table, column in additions:
-        if column.split()[0] not in _columns(connection, table):
-            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
     connection.pragma("application_id", APPLICATION_ID)
     facts: dict[str, Scalar] = {"format": FORMATS[layout], "layout": layout, "schema_version": schema.version}
     facts |= {f"store:{store.name}": _scope_fact(store) for store in schema.stores.values()}
@@ -103,6 +101,17 @@ def prepare_file(
         if read_meta(connection, key) != value:
             write_meta(connection, key, value)
     return fresh
+
+
+def prepare_internals(
+    connection: apsw.Connection, internals: Sequence[str], additions: Sequence[tuple[str, str]]
+) -> None:
+    """Create the internal tables that are missing, and the columns that older files lack; see :func:`prepare_file`."""
+    for statement in (META, *internals):
+        connection.execute(statement)
+    for table, column in additions:
+        if column.split()[0] not in _columns(connection, table):
+            connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
 
 
 def read_meta(connection: apsw.Connection, key: str) -> object:
@@ -119,7 +128,24 @@ def write_meta(connection: apsw.Connection, key: str, value: Scalar) -> None:
 
 
 def _check_versions(connection: apsw.Connection, schema: Schema, layout: Layout) -> None:
+    found_version = check_layout(connection, layout)
+    if found_version > schema.version:
+        raise MigrationError(
+            f"{connection.filename or ':memory:'}: the file has schema version {found_version}, the program declares "
+            f"{schema.version}; run the newer program, or open a copy from before"
+        )
+
+
+def check_layout(connection: apsw.Connection, layout: Layout) -> int:
+    """The schema version that the file is in, if it is one of ours with this layout.
+
+    Raises:
+        StoreCorrupt: It is none of ours, or has the other layout.
+        MigrationError: It is newer than this program.
+    """
     where = connection.filename or ":memory:"
+    if connection.pragma("application_id") != APPLICATION_ID:
+        raise StoreCorrupt(f"{where}: this is no database of Atoma's; choose another file")
     found_format, found_version = read_meta(connection, "format"), read_meta(connection, "schema_version")
     if not isinstance(found_format, int) or not isinstance(found_version, int):
         raise StoreCorrupt(f"{where}: the file's own description is missing; restore a copy")
@@ -129,11 +155,7 @@ def _check_versions(connection: apsw.Connection, schema: Schema, layout: Layout)
         raise MigrationError(
             f"{where}: file format {found_format} is newer than this program's {FORMATS[layout]}; update it"
         )
-    if found_version > schema.version:
-        raise MigrationError(
-            f"{where}: the file has schema version {found_version}, the program declares {schema.version}; "
-            "run the newer program, or open a copy from before"
-        )
+    return found_version
 
 
 def _scope_fact(store: Spec) -> str:
@@ -239,16 +261,29 @@ def _index_steps(connection: apsw.Connection, store: Spec, layout: Layout, synce
     return dropped + [statement for name, statement in wanted.items() if name not in found]
 
 
+def _guard(store: str, operation: str) -> str:
+    return f"_atoma_guard_{store}_{operation.lower()}"
+
+
+def _has_trigger(connection: apsw.Connection, name: str) -> bool:
+    return connection.execute("SELECT 1 FROM sqlite_schema WHERE type='trigger' AND name=?", (name,)).get is not None
+
+
+def is_guarded(connection: apsw.Connection, store: str) -> bool:
+    """Whether the file was last opened with ``store`` as one that replicates."""
+    return _has_trigger(connection, _guard(store, "INSERT"))
+
+
 def _guard_steps(connection: apsw.Connection, store: Spec, synced: bool) -> list[str]:
     steps: list[str] = []
     for operation in ("INSERT", "UPDATE", "DELETE"):
-        name = f"_atoma_guard_{store.name}_{operation.lower()}"
-        there = connection.execute("SELECT 1 FROM sqlite_schema WHERE type='trigger' AND name=?", (name,)).get
-        if synced and there is None:
+        name = _guard(store.name, operation)
+        there = _has_trigger(connection, name)
+        if synced and not there:
             steps.append(
                 f"CREATE TRIGGER {quote(name)} BEFORE {operation} ON {quote(store.name)} "
                 f"WHEN NOT {GUARD_FUNCTION}() BEGIN SELECT RAISE(ABORT, '{GUARD_MESSAGE}'); END"
             )
-        elif there is not None and not synced:
+        elif there and not synced:
             steps.append(f"DROP TRIGGER {quote(name)}")
     return steps

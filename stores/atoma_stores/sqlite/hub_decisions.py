@@ -34,7 +34,7 @@ from atoma.ports.hub import (
     Trace,
 )
 from atoma_stores.sqlite.codes import is_unique_violation
-from atoma_stores.sqlite.hub_epochs import known_until, load_word
+from atoma_stores.sqlite.hub_epochs import known_until, load_renewal, load_word
 from atoma_stores.sqlite.hub_tables import StoreStatements, gravestone, read_forgotten
 
 _FOREIGN = """SELECT DISTINCT fields, post IS NULL FROM _atoma_hub_change
@@ -175,6 +175,7 @@ class DecisionRun:
             recovered_until=recovered,
             deletes=deletes,
             unproven=unproven,
+            renewed_ms=load_renewal(self._connection) if need.opening else 0,
             since=since,
             decided=None if need.origin is None else self._decided(need.origin, need.principal, renamed=need.renamed),
             expired=client is None and self._expired(need.client_id),

@@ -16,9 +16,10 @@ import apsw
 
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import StoreCorrupt
-from atoma.ports.hub import EndedEpoch, Permission
+from atoma.ports.hub import ClientState, EndedEpoch, Permission
 from atoma_stores.sqlite.hub_tables import note_forgotten
 
+ABSENT_MAX = 1_000
 _END = "SELECT e.head FROM _atoma_hub_epoch_end e WHERE e.scope=? AND e.epoch=?"
 _PERMITTED: dict[Permission, str] = {"offers": "devices='offer'", "deletes": "deletes=1", "unproven": "unproven=1"}
 _EARLIEST_END = """SELECT min(coalesce(d.head, 0)) FROM _atoma_hub_epoch e
@@ -73,6 +74,22 @@ def load_epochs(connection: apsw.Connection) -> list[EndedEpoch]:
             "Iterator[tuple[bytes, int, DevicePolicy, int, int]]", rows
         )
     ]
+
+
+def load_absent(connection: apsw.Connection, epoch: bytes) -> list[ClientState]:
+    """Clients that have not been seen since ``epoch`` ended, the one that was away longest first; a thousand at most."""
+    rows = connection.execute(
+        "SELECT client_id, incarnation, principal, last_mid, last_digest, confirmed_mid, seen_ms FROM _atoma_hub_client "
+        f"WHERE seen_ms<(SELECT ended_ms FROM _atoma_hub_epoch WHERE epoch=?) ORDER BY seen_ms, number LIMIT {ABSENT_MAX}",
+        (epoch,),
+    )
+    return [ClientState(*row) for row in cast("Iterator[tuple[bytes, int, str, int, bytes, int, int]]", rows)]
+
+
+def load_renewal(connection: apsw.Connection) -> int:
+    """When the present epoch began, 0 for the first one."""
+    found: object = connection.execute("SELECT max(ended_ms) FROM _atoma_hub_epoch").get
+    return found if isinstance(found, int) else 0
 
 
 def permit(connection: apsw.Connection, epoch: bytes, what: Permission) -> bool:

@@ -71,6 +71,15 @@ class LockFile:
         except ValueError:
             return None
 
+    def forget(self) -> None:
+        """Let nothing stand there, for good: whatever the hub file is by then, nothing is to be told of it.
+
+        Raises:
+            OSError: The disk refuses it.
+        """
+        os.ftruncate(self._descriptor, 0)
+        os.fsync(self._descriptor)
+
     def write(self, beside: Beside) -> None:
         """Put ``beside`` there; it is not worth an fsync. A disk that refuses it only makes it lag."""
         words = (beside.epoch.hex(), str(beside.commits), str(beside.checkpointed))

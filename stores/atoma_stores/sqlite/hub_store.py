@@ -17,6 +17,7 @@ from atoma.contracts.sync import DevicePolicy, Place
 from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import (
+    ClientState,
     CompactReport,
     EndedEpoch,
     HubIdentity,
@@ -44,7 +45,7 @@ from atoma_stores.sqlite.hub_compaction import (
     raise_forgotten,
 )
 from atoma_stores.sqlite.hub_decisions import DecisionRun, NotTakenBack, read_scope
-from atoma_stores.sqlite.hub_epochs import end_epoch, load_epochs, permit, read_commits
+from atoma_stores.sqlite.hub_epochs import end_epoch, load_absent, load_epochs, permit, read_commits
 from atoma_stores.sqlite.hub_lock import sole_hub
 from atoma_stores.sqlite.hub_reading import read_lineage, read_located, read_page, read_query, read_scan
 from atoma_stores.sqlite.hub_tables import ADDITIONS, IDENTITY_BYTES, TABLES, StoreStatements, load_identity
@@ -239,6 +240,10 @@ class SQLiteHubDatabase:
     async def epochs(self) -> Sequence[EndedEpoch]:
         """Every epoch that has ended, oldest first."""
         return await self._database.read(load_epochs)
+
+    async def absent(self, epoch: bytes) -> Sequence[ClientState]:
+        """Clients that have not opened a session since ``epoch`` ended."""
+        return await self._database.read(lambda connection: load_absent(connection, epoch))
 
     async def permit(self, epoch: bytes, what: Permission) -> bool:
         """Allow ``what`` about what came behind the end of ``epoch``; False when no such epoch has ended."""

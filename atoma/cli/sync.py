@@ -1,0 +1,322 @@
+"""``atoma sync …``: a device's file, looked at and repaired without the program that made it.
+
+Replication moves rows as they are stored, so the file's own tables say enough: a repair, and what it offers, need no models.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import trio
+
+from atoma.cli.words import count, moment, pairs, print_json
+from atoma.client import Client, open_client
+from atoma.contracts.overlay import ClientIdentity, InboxEntry, LostRow, RepairReport, Subscription
+from atoma.errors import ConfigurationError, ConnectFailed
+from atoma.plugins import Plugin
+from atoma.ports import Environment, LocalTx, Transport
+from atoma.sync import Sync, SyncStatus
+from atoma.sync.policies import HubLossPolicy
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine
+from atoma_stores.sqlite.device_files import ask_renewal, inspect_file, read_sync
+from atoma_transports.remote import Remote
+
+TOKEN_VARIABLE = "ATOMA_TOKEN"
+PATIENCE_S = 60.0
+SHOWN = 20
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Say what the commands take."""
+    commands = parser.add_subparsers(dest="action", required=True)
+
+    status = commands.add_parser(
+        "status",
+        help="who a file is to the hub, how far it is, and what waits in it",
+        description="Tell what a device's file says of its replication. It is only read, and may be open elsewhere.",
+    )
+    status.add_argument("file", metavar="FILE", help="the device's file")
+    status.add_argument("--json", action="store_true", help="print JSON")
+    status.set_defaults(run=_status)
+
+    repair = commands.add_parser(
+        "repair",
+        help="bring a file that does not continue the hub's history back to where it does",
+        description=(
+            "Repair a device's file with the hub, as its program would do by itself. The program is not needed: rows move "
+            "as they are stored. Close it first, or use client.sync.repair() in it."
+        ),
+        epilog=f"The token comes from --token-file or from the variable {TOKEN_VARIABLE}, never from the command line.",
+    )
+    repair.add_argument("file", metavar="FILE", help="the device's file")
+    repair.add_argument("--url", required=True, help="the hub: ws://, wss://, http://, https://, grpc:// or grpcs://")
+    repair.add_argument("--token-file", type=Path, metavar="PATH", help="file whose first line is the token")
+    repair.add_argument("--ca-file", type=Path, metavar="PATH", help="certificates to trust in place of the system's")
+    repair.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    repair.add_argument(
+        "--on-hub-loss",
+        choices=get_args(HubLossPolicy),
+        default="offer",
+        help="what to do with rows that the hub has lost; say what the program gives to Sync (default offer)",
+    )
+    repair.add_argument("--sync", action="store_true", help="then send what waits and fetch what is new, once")
+    repair.add_argument(
+        "--timeout", type=float, default=PATIENCE_S, metavar="SECONDS", help="give up after (default 60)"
+    )
+    repair.add_argument("--json", action="store_true", help="print JSON")
+    repair.set_defaults(run=_repair)
+
+    renewal = commands.add_parser(
+        "new-identity",
+        help="say that a file is a deliberate copy",
+        description=(
+            "Have a copied file take a name of its own at its next contact with the hub. Nothing else is changed here: what "
+            "became of its pending writes only the hub can tell."
+        ),
+    )
+    renewal.add_argument("file", metavar="FILE", help="the copy")
+    renewal.set_defaults(run=_new_identity)
+
+
+# atoma sync status
+
+
+@dataclass(frozen=True, slots=True)
+class FileStatus:
+    """What a device's file says of its replication.
+
+    Attributes:
+        identity: Who it is to the hub.
+        scopes: How far each scope is.
+        pending: Writes the hub has not confirmed in a page yet.
+        queued: Those of them that were not sent, or not answered.
+        inbox: Open entries of the inbox.
+        lost: Open entries among the rows that the hub has lost.
+        repairs: The last repairs, oldest first.
+    """
+
+    identity: ClientIdentity
+    scopes: list[Subscription]
+    pending: int
+    queued: int
+    inbox: list[InboxEntry]
+    lost: list[LostRow]
+    repairs: list[RepairReport]
+
+
+def _status(options: argparse.Namespace) -> int:
+    path: str = options.file
+    stored = read_sync(path)
+
+    def read(tx: LocalTx) -> FileStatus:
+        outbox = tx.every_outbox()
+        return FileStatus(
+            identity=tx.identity(),
+            scopes=[tx.subscription(scope) for scope in stored.scopes],
+            pending=len(outbox),
+            queued=sum(not item.ack_seq for item in outbox),
+            inbox=[entry for entry in tx.inbox() if not entry.resolution],
+            lost=[row for row in tx.lost() if not row.resolution],
+            repairs=list(tx.repairs()),
+        )
+
+    found = inspect_file(path, read, Environment())
+    if options.json:
+        print_json(found)
+    else:
+        _print_status(path, list(stored.stores), found)
+    return 0
+
+
+def _print_status(path: str, synced: list[str], found: FileStatus) -> None:
+    identity = found.identity
+    print(path)
+    sent = found.pending - found.queued
+    on_the_way = f"{count(found.pending, 'write')}, {sent} of them accepted by the hub" if sent else ""
+    pairs(
+        [
+            ("client", f"{identity.client_id.hex()}, incarnation {identity.incarnation}"),
+            ("", "takes a new identity at its next contact with the hub" if identity.renew else None),
+            ("hub", identity.hub_id.hex() or "none yet: it has never met one"),
+            ("belongs to", identity.principal or None),
+            ("stores", ", ".join(synced) or "none that replicate"),
+            ("pending", on_the_way or (count(found.pending, "write") if found.pending else "nothing")),
+            ("inbox", count(len(found.inbox), "entry", "entries") if found.inbox else "empty"),
+            ("lost", f"{count(len(found.lost), 'row')} to be decided about" if found.lost else "nothing"),
+        ],
+        indent=2,
+    )
+    for scope in found.scopes:
+        head = max(scope.head, scope.cursor.seq)
+        at = f"{scope.state} at {scope.cursor.seq}" + (f" of {head}" if head > scope.cursor.seq else "")
+        pairs([(f"scope {scope.scope}", f"{at}, epoch {scope.cursor.epoch.hex() or 'none yet'}")], indent=2)
+    _print_some("inbox", [f"{entry.code}  {entry.store} {entry.id}: {entry.message}" for entry in found.inbox])
+    _print_some("lost", [f"{row.store} {row.id}: {_deed(row)} ({row.reason})" for row in found.lost])
+    for report in found.repairs:
+        print(f"\nrepaired {moment(report.at_ms)}")
+        _print_report(report)
+
+
+def _deed(row: LostRow) -> str:
+    return "deleted here, the hub has it" if row.image is None else "here, and not at the hub as it was"
+
+
+def _print_some(title: str, lines: list[str]) -> None:
+    if lines:
+        print(f"\n{title}")
+        for line in lines[:SHOWN]:
+            print(f"  {line}")
+        if len(lines) > SHOWN:
+            print(f"  … and {len(lines) - SHOWN} more; --json prints all")
+
+
+def _print_report(report: RepairReport) -> None:
+    forks = ", ".join(f"{scope} behind {seq}" for scope, seq in report.forks.items())
+    pairs(
+        [
+            ("cause", f"{report.cause}: {report.why}"),
+            ("hub lost", forks or None),
+            ("offered", f"{count(report.offered, 'row')} to the hub" if report.offered else None),
+            ("kept in lost", count(report.lost, "row") if report.lost else None),
+            ("settled", f"{count(report.settled, 'write')} that the hub had decided" if report.settled else None),
+            ("sent again", count(report.renumbered, "write") if report.renumbered else None),
+            (
+                "under a guard",
+                f"{report.doubtful} of them, for they may have been decided" if report.doubtful else None,
+            ),
+            ("to the inbox", count(report.to_inbox, "write") if report.to_inbox else None),
+            ("identity", f"{report.old_client_id.hex()} → {report.new_client_id.hex()}"),
+        ],
+        indent=2,
+    )
+
+
+# atoma sync repair
+
+
+def _repair(options: argparse.Namespace) -> int:
+    report, status = trio.run(_repair_file, options)
+    if options.json:
+        print_json({"report": report, "status": status})
+        return 0
+    if report is None:
+        print(f"{options.file}: nothing is wrong, it continues the hub's history")
+    else:
+        print(f"{options.file}: this would be done" if options.dry_run else f"{options.file}: repaired")
+        _print_report(report)
+    if status is not None:
+        print(f"synced with the hub, {count(status.pending, 'write')} pending")
+    elif report is not None and not options.dry_run and (report.offered or report.renumbered):
+        print(
+            "What is offered and sent again leaves with the next sync: of the program, or of this command with --sync."
+        )
+    return 0
+
+
+async def _repair_file(options: argparse.Namespace) -> tuple[RepairReport | None, SyncStatus | None]:
+    stored = read_sync(options.file)
+    if not stored.stores or not stored.scopes:
+        raise ConfigurationError(
+            f"{options.file}: nothing in it replicates, or has met a hub; open it with its program"
+        )
+    transport = transport_to(options.url, read_token(options.token_file), options.ca_file)
+    plugins: list[Plugin] = [
+        LocalExecution(SQLiteEngine(options.file)),
+        Remote(transport),
+        Sync(stored.stores, stored.scopes, mode="manual", on_hub_loss=options.on_hub_loss),
+    ]
+    async with open_client(stored.schema, plugins=plugins) as client:
+        try:
+            with trio.fail_after(options.timeout):
+                return await _repair_with(client, dry_run=options.dry_run, then_sync=options.sync)
+        except trio.TooSlowError:
+            status = client.sync.status
+            why = f": {status.reason}" if status.reason else ""
+            raise ConnectFailed(f"the hub did not answer within {options.timeout:g} s{why}") from None
+
+
+async def _repair_with(
+    client: Client, *, dry_run: bool, then_sync: bool
+) -> tuple[RepairReport | None, SyncStatus | None]:
+    report = await client.sync.repair(dry_run=dry_run)
+    if dry_run or not then_sync:
+        return report, None
+    await client.sync.sync_once()
+    return report, client.sync.status
+
+
+def read_token(path: Path | None) -> str:
+    """The token of the file, or of the environment; ``""`` for none.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or is empty.
+    """
+    if path is None:
+        return os.environ.get(TOKEN_VARIABLE, "")
+    try:
+        lines = path.read_text(encoding="utf-8").split()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: the token cannot be read: {error}") from error
+    if len(lines) != 1:
+        raise ConfigurationError(f"{path}: one token is needed in it, and nothing else")
+    return lines[0]
+
+
+def transport_to(url: str, token: str, ca_file: Path | None) -> Transport:
+    """The transport that speaks to ``url``; each is imported when it is asked for.
+
+    Raises:
+        ConfigurationError: Nothing speaks that, or the certificates cannot be read.
+    """
+    context = None if ca_file is None else _trusting(ca_file)
+    makers: dict[str, Callable[[], Transport]] = {
+        **dict.fromkeys(("ws", "wss"), lambda: _websocket(url, token, context)),
+        **dict.fromkeys(("grpc", "grpcs"), lambda: _grpc(url, token, context)),
+        **dict.fromkeys(("http", "https"), lambda: _http(url, token, context)),
+    }
+    make = makers.get(url.partition("://")[0])
+    if make is None:
+        raise ConfigurationError(f"--url begins with {'://, '.join(makers)}://, not {url!r}")
+    return make()
+
+
+def _trusting(ca_file: Path) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"{ca_file}: no certificates can be read from it: {error}") from error
+
+
+def _websocket(url: str, token: str, context: ssl.SSLContext | None) -> Transport:
+    from atoma_transports.websocket import WebSocketTransport
+
+    return WebSocketTransport(url, token=token, ssl_context=context)
+
+
+def _grpc(url: str, token: str, context: ssl.SSLContext | None) -> Transport:
+    from atoma_transports.grpc import GrpcTransport
+
+    return GrpcTransport(url, token=token, ssl_context=context)
+
+
+def _http(url: str, token: str, context: ssl.SSLContext | None) -> Transport:
+    from atoma_transports.http import HttpTransport
+
+    return HttpTransport(url, token=token, ssl_context=context)
+
+
+# atoma sync new-identity
+
+
+def _new_identity(options: argparse.Namespace) -> int:
+    asked = ask_renewal(options.file)
+    told = "takes a new identity" if asked else "was told already to take a new identity"
+    print(f"{options.file}: {told} at its next contact with the hub")
+    return 0

@@ -1,0 +1,327 @@
+"""A hub's file from outside the hub: backups, restores, and what there is in it.
+
+What only reads works while a hub runs on the file; a restore takes the hub's own lock. No function here needs the schema of
+the application.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+import apsw
+
+from atoma.contracts.sync import DevicePolicy
+from atoma.errors import ConfigurationError, StoreBusy, StoreCorrupt, StoreError
+from atoma.ports.environment import Environment
+from atoma.ports.hub import ClientState, EndedEpoch
+from atoma.schema.spec import Schema
+from atoma_stores.sqlite import hub_epochs
+from atoma_stores.sqlite.codes import translate
+from atoma_stores.sqlite.connections import BUSY_MS, make_private, open_connection
+from atoma_stores.sqlite.ddl import check_layout, prepare_internals
+from atoma_stores.sqlite.hub_lock import SUFFIX, Beside, sole_hub
+from atoma_stores.sqlite.hub_tables import ADDITIONS, IDENTITY_BYTES, TABLES
+from atoma_stores.sqlite.hub_witness import HubWitness
+from atoma_stores.sqlite.stored_schema import stored_schema
+
+T = TypeVar("T")
+
+UNFINISHED = ".unfinished"
+"""What a copy is called until it is whole; it may be deleted whenever nothing is copying."""
+SIDE_FILES = ("-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True, slots=True)
+class HubFile:
+    """What a hub's file holds.
+
+    Attributes:
+        hub_id: Who the hub is.
+        epoch: Its present epoch.
+        heads: Sequence of every scope.
+        clients: Files of devices that it knows.
+        bytes: Size.
+    """
+
+    hub_id: bytes
+    epoch: bytes
+    heads: Mapping[str, int]
+    clients: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRecord:
+    """An epoch that has ended, and who was known then and has not been seen since.
+
+    Attributes:
+        ended: The epoch.
+        absent: Clients that have not opened a session since it ended.
+    """
+
+    ended: EndedEpoch
+    absent: Sequence[ClientState]
+
+
+def back_up(path: str, target: str) -> HubFile:
+    """Copy the hub file ``path``, with its log, to ``target``, which is there as a whole or not at all.
+
+    A hub may be running on it. The copy is one state of the hub, is checked from its first to its last page, and is on the
+    disk when this returns.
+
+    Raises:
+        ConfigurationError: ``target`` exists.
+        StoreError: ``path`` is no hub's file, or something cannot be read or written.
+    """
+    if os.path.lexists(target):
+        raise ConfigurationError(f"{target} exists; a backup is never written over anything, name another file")
+    unfinished = target + UNFINISHED
+    with _told(target):
+        _copy(path, unfinished)
+        try:
+            found = _describe(unfinished)
+            os.link(unfinished, target)  # unlike a rename it replaces nothing
+        except FileExistsError:
+            raise ConfigurationError(f"{target} has appeared meanwhile; name another file") from None
+        finally:
+            _remove(unfinished)
+        _sync_folder(target)
+    return found
+
+
+def restore(backup: str, path: str, devices: DevicePolicy, environment: Environment) -> HubFile:
+    """Put a copy of ``backup`` in the place of the hub file ``path``, in a new epoch.
+
+    Ended at any moment, even by force, it leaves the file that was there with all its commits, or the restored one; done
+    again, it comes to its end. ``backup`` is not changed.
+
+    Args:
+        backup: A backup, or another hub file; with its log when one lies beside it.
+        path: The hub file; it need not exist.
+        devices: What devices do with what they have seen since the backup; see ``Hub.new_epoch``.
+        environment: Clock and randomness.
+
+    Raises:
+        StoreBusy: A hub or another program has ``path`` open.
+        StoreCorrupt: ``backup`` is damaged, or is no hub's file; nothing was changed.
+        StoreError: Something cannot be read or written.
+    """
+    path = os.path.realpath(path)  # as SQLite does, which puts the log beside the file and not beside a link to it
+    unfinished = path + UNFINISHED
+    if os.path.exists(path) and os.path.exists(backup) and os.path.samefile(backup, path):
+        raise ConfigurationError(f"{backup} is the hub file itself; name the backup")
+    with _told(path), sole_hub(path) as lock:
+        HubWitness(path, lock, None, environment).set_foreign_log_aside()
+        try:
+            _copy(backup, unfinished)
+            epoch, commits = _begin_epoch(unfinished, devices, environment)
+            _sync(unfinished)
+            found = _describe(unfinished)
+            _let_go(path, found.hub_id, environment)
+            # The two renewals below belong together. Between them nothing stands beside the file, which says nothing of
+            # either: the old file is still the old one, and the new one has its new epoch inside.
+            lock.forget()
+            os.replace(unfinished, path)
+            _sync_folder(path)
+            lock.write(Beside(epoch, commits, commits))
+        finally:
+            _remove(unfinished)
+    return found
+
+
+def read_file(path: str) -> HubFile:
+    """What the hub file ``path`` holds.
+
+    Raises:
+        StoreError: It is no hub's file, or cannot be read.
+    """
+    return _describe(path)
+
+
+def read_epochs(path: str) -> Sequence[EpochRecord]:
+    """Every epoch that has ended, oldest first.
+
+    Raises:
+        StoreError: ``path`` is no hub's file, or cannot be read.
+    """
+
+    def read(connection: apsw.Connection) -> list[EpochRecord]:
+        found = hub_epochs.load_epochs(connection)
+        return [EpochRecord(ended, hub_epochs.load_absent(connection, ended.epoch)) for ended in found]
+
+    with _opened(path) as connection:
+        return _in_transaction(connection, "BEGIN", read)
+
+
+def read_schema(path: str) -> Schema:
+    """The stores that the hub file ``path`` declares; see :func:`atoma_stores.sqlite.stored_schema.stored_schema`.
+
+    Raises:
+        StoreError: It is no hub's file, or cannot be read.
+    """
+    with _opened(path) as connection:
+        return stored_schema(connection, "hub")
+
+
+# inside
+
+
+@contextmanager
+def _told(path: str) -> Generator[None]:
+    """Turn what the system says into an error that names the file."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise StoreError(f"{where}: {error.strerror or error}") from error
+
+
+@contextmanager
+def _opened(path: str, *, writing: bool = False) -> Generator[apsw.Connection]:
+    """A connection to a hub file, whether or not a hub has it too."""
+    if not os.path.isfile(path):
+        raise ConfigurationError(f"{path}: there is no such file")
+    _look_whose_log(path)
+    with ExitStack() as stack:
+        try:
+            connection = open_connection(path, read_only=not writing, busy_ms=BUSY_MS, vfs=None, prepare=_nothing)
+            stack.callback(connection.close)
+            check_layout(connection, "hub")
+            yield connection
+        except apsw.Error as error:
+            raise translate(error, path) from error
+
+
+def _nothing(_connection: apsw.Connection) -> None:
+    """What is prepared on a connection that only moves whole files."""
+
+
+def _look_whose_log(path: str) -> None:
+    """Set the log of another file aside, as the hub itself would, before a first connection replays it over this one."""
+    if not os.path.exists(os.path.realpath(path) + SUFFIX):
+        return
+    with contextlib.suppress(StoreBusy), sole_hub(path) as lock:  # a hub that runs has looked
+        HubWitness(path, lock, None, Environment()).set_foreign_log_aside()
+
+
+def _in_transaction(connection: apsw.Connection, begin: str, body: Callable[[apsw.Connection], T]) -> T:
+    connection.execute(begin)
+    try:
+        found = body(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return found
+
+
+def _describe(path: str) -> HubFile:
+    def read(connection: apsw.Connection) -> HubFile:
+        hub_id, epoch = cast("tuple[bytes, bytes]", connection.execute("SELECT hub_id, epoch FROM _atoma_hub_info").get)
+        heads = cast("list[tuple[str, int]]", connection.execute("SELECT scope, head FROM _atoma_hub_scope").fetchall())
+        clients = cast("int", connection.execute("SELECT count(*) FROM _atoma_hub_client").get)
+        return HubFile(hub_id, epoch, dict(sorted(heads)), clients, os.path.getsize(path))
+
+    with _opened(path) as connection:
+        return _in_transaction(connection, "BEGIN", read)
+
+
+def _copy(path: str, target: str) -> None:
+    """Copy a hub file as one whole state, check it and have it on the disk.
+
+    Raises:
+        StoreCorrupt: It is damaged.
+    """
+    _remove(target)
+    with _opened(path, writing=True) as connection:  # of a connection that only reads, SQLite makes no copy
+        make_private(target)
+        connection.execute("VACUUM INTO ?", (target,))
+    try:
+        with _opened(target) as copy:
+            verdict: object = copy.pragma("integrity_check")
+    except StoreCorrupt as error:
+        raise StoreCorrupt(f"{path}: the copy of it is damaged ({error})") from error
+    if verdict != "ok":
+        raise StoreCorrupt(f"{path}: the copy of it is damaged ({verdict}); use another backup")
+    _sync(target)
+
+
+def _begin_epoch(path: str, devices: DevicePolicy, environment: Environment) -> tuple[bytes, int]:
+    """Let a new epoch begin in a file that nobody else has; the epoch, and the file's counter of commits."""
+    epoch = environment.random.randbytes(IDENTITY_BYTES)
+
+    def begin(connection: apsw.Connection) -> int:
+        prepare_internals(connection, TABLES, ADDITIONS)
+        hub_epochs.end_epoch(connection, epoch, environment.wall_ms(), devices, deletes=True)
+        return hub_epochs.read_commits(connection)
+
+    with _opened(path, writing=True) as connection:
+        return epoch, _in_transaction(connection, "BEGIN IMMEDIATE", begin)
+
+
+def _let_go(path: str, hub_id: bytes, environment: Environment) -> None:
+    """Let the file that is to be replaced be one file, its log within it, and make sure that nobody has it open.
+
+    A damaged one is not worth that; its log is set aside, so that it does not fall upon the restored file.
+
+    Raises:
+        ConfigurationError: It is sound, and not this hub's: a slip of the pen.
+        StoreBusy: Another program has it open.
+    """
+    if os.path.exists(path) and os.path.getsize(path):
+        try:
+            with _opened(path, writing=True) as connection:
+                found: object = connection.execute("SELECT hub_id FROM _atoma_hub_info").get
+                if found != hub_id:
+                    whose = found.hex() if isinstance(found, bytes) else "nobody"
+                    raise ConfigurationError(
+                        f"{path} is the file of hub {whose}, the backup is of {hub_id.hex()}; "
+                        "remove the file first if that is meant"
+                    )
+                if connection.pragma("journal_mode", "delete") != "delete":  # it needs the file for itself
+                    raise StoreBusy("it is in use")
+        except StoreBusy as error:
+            message = f"{path}: another program has it open, Litestream perhaps, or a hub; stop it first"
+            raise StoreBusy(message) from error
+        except StoreCorrupt as error:
+            if not isinstance(error.__cause__, apsw.Error):  # it can be read, and is something else
+                raise ConfigurationError(
+                    f"{error}; nothing was replaced, remove the file first if that is meant"
+                ) from None
+    mark = f".replaced-{environment.wall_ms()}"
+    for suffix in SIDE_FILES:
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(path + suffix, path + suffix + mark)
+
+
+def _sync(path: str) -> None:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(path: str) -> None:
+    if os.name == "nt":
+        return
+    descriptor = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _remove(path: str) -> None:
+    for suffix in ("", *SIDE_FILES):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path + suffix)

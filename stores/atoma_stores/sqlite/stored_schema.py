@@ -1,0 +1,65 @@
+"""The stores of a file as its own tables declare them: what a program needs that has not made the file.
+
+Replication moves rows as they are stored, so this is enough to repair a file, to send what waits in it, and to decide at a
+hub. It is not enough to read rows as an application means them: enumerations, documents and times are text in it, and the
+constraints and the defaults of the models are not there.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, cast
+
+import apsw
+
+from atoma.errors import ConfigurationError, MigrationError
+from atoma.schema.spec import Index, Schema, StoreSpec
+from atoma_stores.sqlite.ddl import SYSTEM_COLUMNS, Layout, check_layout
+
+_TYPES: dict[str, type[object]] = {"TEXT": str, "INTEGER": int, "REAL": float, "BLOB": bytes}
+_SCOPE_FACTS = "SELECT substr(key, 7), value FROM _atoma_meta WHERE key GLOB 'store:*' ORDER BY key"
+_INDEXES = "SELECT name, \"unique\" FROM pragma_index_list(?) WHERE name GLOB '_atoma_*' ORDER BY name"
+
+
+def stored_schema(connection: apsw.Connection, layout: Layout) -> Schema:
+    """A schema that fits the file: the same tables, columns and indexes; its models are made up.
+
+    Raises:
+        StoreCorrupt: The file is none of ours, or has the other layout.
+        MigrationError: It is newer than this program.
+        ConfigurationError: No store is declared in it.
+    """
+    version = check_layout(connection, layout)
+    facts = cast("list[tuple[str, str]]", connection.execute(_SCOPE_FACTS).fetchall())
+    if not facts:
+        raise ConfigurationError(f"{connection.filename}: no store is declared in it")
+    return Schema(*(_spec_of(connection, name, fact) for name, fact in facts), version=version)
+
+
+def _spec_of(connection: apsw.Connection, name: str, fact: str) -> StoreSpec[Any]:
+    """The store ``name``, whose scope the file knows as ``fact``."""
+    kind, _, scope = fact.partition(" ")
+    columns = connection.execute('SELECT name, type, "notnull" FROM pragma_table_info(?)', (name,)).fetchall()
+    fields: list[tuple[str, Any]] = [("id", str)]
+    for column, sql_type, notnull in cast("list[tuple[str, str, int]]", columns):
+        if column not in ("id", *SYSTEM_COLUMNS):
+            bare = _TYPES.get(sql_type)
+            if bare is None:
+                raise MigrationError(f"store {name!r}: column {column!r} is of the unknown type {sql_type!r}")
+            fields.append((column, bare if notnull else bare | None))
+    model = dataclasses.make_dataclass(f"Stored_{name}", fields, frozen=True, kw_only=True)
+    spec: StoreSpec[Any] = StoreSpec(name, model, scope=scope, indexes=_indexes(connection, name))
+    if (kind == "field") != (spec.scope_field is not None):
+        raise MigrationError(f"store {name!r}: its scope {scope!r} is named like one of its columns")
+    return spec
+
+
+def _indexes(connection: apsw.Connection, store: str) -> list[Index]:
+    found: list[Index] = []
+    for name, unique in cast("list[tuple[str, int]]", connection.execute(_INDEXES, (store,)).fetchall()):
+        columns = [str(row[0]) for row in connection.execute("SELECT name FROM pragma_index_info(?)", (name,))]
+        found.append(Index(*(column for column in columns if column not in SYSTEM_COLUMNS), unique=bool(unique)))
+    return found
