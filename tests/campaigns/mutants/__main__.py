@@ -40,7 +40,8 @@ def try_all(due: list[Mutant], covering: Covering, results: Results, commit: str
     """Try each mutant on one of the workbenches; each result is written down as it comes."""
 
     def trial(bench: Workbench, mutant: Mutant) -> Verdict:
-        tests = covering.within(covering.tests_for(mutant, lines_of(mutant)), options.budget)
+        tests = covering.tests_for(mutant, lines_of(mutant))
+        tests = covering.within(tests, options.budget, first=results.killers(mutant.module))
         return bench.try_source(mutant.module, mutated(mutant), tests, limit_s=4 * covering.seconds_of(tests))
 
     tried = SideBySide(trial, processes=options.processes).verdicts(due)
@@ -72,7 +73,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="also those whose result is known")
     parser.add_argument("--show", action="store_true", help="print the difference of each that lives, and try nothing")
     parser.add_argument(
-        "--budget", type=float, default=math.inf, help="seconds of tests for a mutant, the cheap ones first"
+        "--budget", type=float, default=math.inf, help="seconds of tests for a mutant, an equal share from each suite"
     )
     parser.add_argument("--processes", type=int, default=2)
     return parser.parse_args()

@@ -6,8 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -61,15 +61,39 @@ class Covering:
             files[test.partition("::")[0]].append(test)
         return [test for tests in sorted(files.values(), key=self._cost_of_all) for test in tests]
 
-    def within(self, tests: Sequence[str], budget_s: float) -> list[str]:
-        """As many of ``tests``, from the first on, as take ``budget_s`` together; at least one."""
-        spent, chosen = 0.0, list[str]()
-        for test in tests:
-            spent += self._cost(test)
-            if chosen and spent > budget_s:
-                break
-            chosen.append(test)
-        return chosen
+    def within(self, tests: Sequence[str], budget_s: float, *, first: Container[str] = ()) -> list[str]:
+        """Those of ``tests`` that take ``budget_s`` together, in their order; at least one.
+
+        Every suite has the same share, so that a scenario or a seed of the simulation is among them and not only what is
+        cheapest: a test of the line need not look at what the line does. In a suite come those that are in ``first``, then
+        one case of each test before a second case of any, and of these the cheap ones.
+
+        Args:
+            tests: To choose from.
+            budget_s: What they may take, in seconds.
+            first: Tests that noticed other mutants of the module; they run before all others.
+        """
+        waiting: dict[str, list[str]] = defaultdict(list)
+        cases: Counter[str] = Counter()
+        turns: dict[str, tuple[bool, int, float]] = {}
+        for test in sorted(tests, key=self._cost):
+            name = test.partition("[")[0]
+            turns[test] = (test not in first, cases[name], self._cost(test))
+            cases[name] += 1
+            waiting[_suite(test)].append(test)
+        for of_suite in waiting.values():
+            of_suite.sort(key=turns.__getitem__, reverse=True)
+        spent = dict.fromkeys(waiting, 0.0)
+        chosen: set[str] = set()
+        while waiting:
+            suite = min(waiting, key=lambda one: (spent[one], self._cost(waiting[one][-1])))
+            test = waiting[suite].pop()
+            if not waiting[suite]:
+                del waiting[suite]
+            if not chosen or sum(spent.values()) + self._cost(test) <= budget_s:
+                spent[suite] += self._cost(test)
+                chosen.add(test)
+        return sorted((test for test in tests if test in chosen), key=lambda test: test not in first)
 
     def seconds_of(self, tests: Sequence[str]) -> float:
         """What ``tests`` took together when they were measured."""
@@ -80,6 +104,12 @@ class Covering:
 
     def _cost_of_all(self, tests: Sequence[str]) -> float:
         return self.seconds_of(tests)
+
+
+def _suite(test: str) -> str:
+    """The suite of ``test``: the first that holds it, else its file."""
+    file = test.partition("::")[0]
+    return next((suite for suite in SUITES if file.startswith(suite)), file)
 
 
 def measure(root: Path, folder: Path, *, processes: int) -> Covering:

@@ -21,15 +21,21 @@ class Results:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._latest: dict[str, tuple[str, Verdict]] = {}
+        self._killers: dict[str, set[str]] = defaultdict(set)
         if path.exists():
             for line in path.read_text(encoding="utf-8").splitlines():
                 found = json.loads(line)
                 verdict = Verdict(found["outcome"], found["by"], found["seconds"])
                 self._latest[found["key"]] = (found["commit"], verdict)
+                self._killers[found["module"]].add(verdict.by)
 
     def of(self, mutant: Mutant) -> tuple[str, Verdict] | None:
         """The commit at which the mutant was tried last, and what came of it."""
         return self._latest.get(mutant.key)
+
+    def killers(self, module: str) -> frozenset[str]:
+        """The tests that noticed mutants of ``module``: they look at it closely, and likely notice the next one, too."""
+        return frozenset(self._killers[module])
 
     def keep(self, mutant: Mutant, commit: str, verdict: Verdict) -> None:
         """Write a try down, durably enough to survive an interrupted run."""
@@ -40,6 +46,7 @@ class Results:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         self._latest[mutant.key] = (commit, verdict)
+        self._killers[mutant.module].add(verdict.by)
 
     def due(self, mutants: Iterable[Mutant], commit: str) -> list[Mutant]:
         """Those of ``mutants`` that were never tried, or not killed at another commit: tests may have come since."""

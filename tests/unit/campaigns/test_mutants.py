@@ -70,7 +70,29 @@ def test_the_tests_of_a_line_come_cheap_files_first_and_a_line_that_none_runs_ta
     assert covering.tests_for(mutant(9), range(9, 10)) == ["fast.py::y", "slow.py::x"], "else those of its module"
     assert covering.tests_for(mutant(1, "b.py"), range(1, 2)) == []
     assert covering.within(["fast.py::y", "slow.py::x"], 5.0) == ["fast.py::y"]
-    assert covering.within(["slow.py::x", "fast.py::y"], 5.0) == ["slow.py::x"], "at least one"
+    assert covering.within(["slow.py::x"], 5.0) == ["slow.py::x"], "at least one"
+
+
+def test_a_budget_is_shared_by_the_suites_and_a_test_has_one_case_before_any_has_two() -> None:
+    unit = [f"tests/unit/sync/test_a.py::x[{n}]" for n in range(9)] + ["tests/unit/sync/test_b.py::y"]
+    story, seed = "tests/scenarios/sync/test_c.py::z", "tests/simulation/test_seeds.py::s"
+    costs = dict.fromkeys(unit, 1.0) | {"tests/unit/sync/test_b.py::y": 2.0, story: 3.0, seed: 4.0}
+    covering, tests = Covering({}, costs), [*unit, story, seed]
+    assert covering.within(tests, 12.0) == [*unit[:3], unit[9], story, seed]
+    assert covering.within(tests, 7.5) == [*unit[:2], unit[9], story], "what does not fit makes room for what does"
+    assert covering.within(tests, 7.5, first={unit[8]}) == [unit[8], unit[0], unit[9], story], (
+        "what has noticed others runs first"
+    )
+    assert covering.within(tests, 100.0) == tests
+
+
+def test_who_noticed_a_mutant_of_a_module_is_remembered(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results.jsonl")
+    results.keep(mutant(1), "c", Verdict("killed", "t::x", 1.0))
+    results.keep(mutant(1, "b.py"), "c", Verdict("killed", "t::y", 1.0))
+    for known in (results, Results(tmp_path / "results.jsonl")):
+        assert "t::x" in known.killers("a.py")
+        assert "t::y" not in known.killers("a.py")
 
 
 def test_places_that_do_not_run_are_left_alone_and_a_deleted_statement_is_a_pass(tmp_path: Path) -> None:
