@@ -32,9 +32,7 @@ class Measurement:
     def __init__(self, folder: Path) -> None:
         import coverage  # it comes with the group `soak`; the rest of this module is used without it
 
-        self._folder = folder
-        self._seconds: dict[str, float] = {}
-        self._failed: set[str] = set()
+        self._seconds = (folder / f"seconds.{os.getpid()}.jsonl").open("a", encoding="utf-8", buffering=1)
         self._coverage = coverage.Coverage(
             data_file=folder / "coverage", data_suffix=True, source=["atoma", "atoma_stores"], concurrency=["thread"]
         )
@@ -51,17 +49,14 @@ class Measurement:
             self._coverage.switch_context("")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Add up set-up, call and tear-down; a test that fails without a fault says nothing about faults."""
-        if report.failed:
-            self._failed.add(report.nodeid)
-        self._seconds[report.nodeid] = self._seconds.get(report.nodeid, 0.0) + report.duration
+        """Write down what set-up, call and tear-down took, as they end: the process may be ended with its session."""
+        self._seconds.write(json.dumps([report.nodeid, report.duration, report.failed]) + "\n")
 
     def pytest_sessionfinish(self) -> None:
-        """Write the measurements down; a process of a distributed run may be ended before anything later."""
+        """Stop measuring; what ran in earlier contexts is in the file already."""
+        self._seconds.close()
         self._coverage.stop()
         self._coverage.save()
-        passed = {test: seconds for test, seconds in self._seconds.items() if test not in self._failed}
-        (self._folder / f"seconds.{os.getpid()}.json").write_text(json.dumps(passed), encoding="utf-8")
 
 
 def pytest_configure(config: pytest.Config) -> None:

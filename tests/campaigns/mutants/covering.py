@@ -145,9 +145,9 @@ def _combined(root: Path, folder: Path) -> dict[str, object]:
         other = coverage.CoverageData(basename=str(part))
         other.read()
         data.update(other)
-    seconds: dict[str, float] = {}
-    for part in folder.glob("seconds.*.json"):
-        seconds |= json.loads(part.read_text(encoding="utf-8"))
+    seconds = _seconds(folder)
+    if not seconds:
+        raise SystemExit(f"no test was measured: there are no seconds in {folder}")
     by_line: dict[str, dict[int, list[str]]] = {}
     for name in data.measured_files():
         if not Path(name).is_relative_to(root):
@@ -157,3 +157,15 @@ def _combined(root: Path, folder: Path) -> dict[str, object]:
             line: sorted(filter(seconds.__contains__, tests)) for line, tests in contexts.items()
         }
     return {"by_line": by_line, "seconds": seconds}
+
+
+def _seconds(folder: Path) -> dict[str, float]:
+    """What each test took; one that fails without a fault says nothing about faults, and is left out."""
+    took, failed = defaultdict[str, float](float), set[str]()
+    for part in folder.glob("seconds.*.jsonl"):
+        for line in part.read_text(encoding="utf-8").splitlines():
+            test, duration, broke = json.loads(line)
+            took[test] += duration
+            if broke:
+                failed.add(test)
+    return {test: seconds for test, seconds in took.items() if test not in failed}
