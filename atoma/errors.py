@@ -400,8 +400,9 @@ class FallbackExhausted(ExecutionError):
 class WriteUnknown(ExecutionError):
     """The write may or may not have been applied: the answer was lost. Resolve its key before writing again.
 
-    ``await client.resolve(error)`` tells what became of it, or makes sure that it is never applied. The key is a string
-    that may be kept: it can be resolved after a restart, and on another device of the same user.
+    ``await client.resolve(error)`` tells what became of it, or makes sure that it is never applied; a write that lies in
+    this device's outbox it follows until the hub has judged it. The key is a string that may be kept: it can be resolved
+    after a restart, and, unless it lies in an outbox, on another device of the same user.
 
     Attributes:
         idem: The idempotency key of the write.

@@ -66,6 +66,10 @@ class Client:
         that is still under way is refused with ``ABANDONED``. Ask as often as you like, the answer stays the same.
         A write that this device shows meanwhile is settled by it. Only who wrote can ask, with the same user's token.
 
+        A write on a store that replicates lies in this device's outbox, where nothing of it is lost: it is followed until
+        the hub has judged it, and is never abandoned. So a strict write that outlasted the time of its policy goes on here,
+        also after a restart.
+
         Args:
             write: The error that was raised, or its key ``idem`` if that is all that is left, after a restart for example.
             policy: With a bare key: a policy that writes where the write went; None is the client's default.
@@ -76,7 +80,8 @@ class Client:
 
         Raises:
             WriteUnknown: The authority could not be reached or its answer was lost: nothing has changed, ask again.
-            NotResolvable: The write lies in this device's outbox, or nobody who could be asked decides about it.
+            NotResolvable: Nobody who could be asked decides about the write.
+            ClosedError: The client was closed while the hub's verdict on a write of the outbox was waited for.
             RemoteError: The authority cannot tell; with ``KEY_EXPIRED``, because it has forgotten answers that old.
             AuthenticationError: The authority does not accept the token.
 
@@ -273,5 +278,6 @@ def _assemble(
         reach=kernel.write_reach,
         emit=events.emit,
         resolve=kernel,
+        recall=None if database is None else database.recall,
     )
     return Client(schema, runtime, kernel, planes)

@@ -10,7 +10,7 @@ import msgspec
 
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
-from atoma.errors import AtomaError
+from atoma.errors import AtomaError, ExecutionError
 
 Source: TypeAlias = Literal["local", "remote", "mixed"]
 StepOutcome: TypeAlias = Literal["ok", "failed", "rejected", "cancelled", "unknown", "skipped", "detached"]
@@ -285,12 +285,24 @@ _follows: dict[type[object], bool] = {}
 
 
 def as_receipt(value: object) -> Receipt | None:
-    """``value`` if it follows a write; each class is looked at once, because asking a Protocol is slow."""
+    """``value`` as what it is by contract: a receipt, or None where there is nothing to follow.
+
+    Each class is looked at once, because asking a Protocol is slow.
+
+    Raises:
+        ExecutionError: It is neither: whoever waited for it would wait for nothing.
+    """
+    if value is None:
+        return None
     kind = type(value)
     known = _follows.get(kind)
     if known is None:
         known = _follows[kind] = isinstance(value, Receipt)
-    return cast("Receipt", value) if known else None
+    if not known:
+        raise ExecutionError(
+            f"{kind.__name__} is no receipt: one has state, meta and wait(), or None stands in its place"
+        )
+    return cast("Receipt", value)
 
 
 def note_path(error: AtomaError, path: Sequence[Step]) -> None:

@@ -19,6 +19,7 @@ from atoma.contracts.execution import (
     StepOutcome,
     WriteRequest,
     WriteResult,
+    as_receipt,
     status_of,
 )
 from atoma.contracts.failures import code_of, verdict_of
@@ -189,6 +190,8 @@ class WriteSide:
             )
         if result.status != status_of(items):
             raise _unknown(request, ExecutionError(f"{node!r} answered {result.status}, which its items contradict"))
+        if result.receipts:
+            _check_receipts(node, result, request)
         if result.status == "confirmed":
             return "ok", ""
         if result.status == "undecided":
@@ -217,6 +220,17 @@ class WriteSide:
     def until(self, request: WriteRequest, deadline: float) -> WriteRequest:
         """The request with that deadline; entries and key stay."""
         return WriteRequest(request.entries, request.options, _until(request.context, deadline), request.idem)
+
+
+def _check_receipts(node: str, result: WriteResult, request: WriteRequest) -> None:
+    if len(result.receipts) != len(result.items):
+        count = len(result.receipts)
+        raise _unknown(request, ExecutionError(f"{node!r} answered {len(result.items)} entries with {count} receipts"))
+    try:
+        for one in {type(one): one for one in result.receipts}.values():  # a class says it for all of them
+            as_receipt(one)
+    except ExecutionError as error:
+        raise _unknown(request, ExecutionError(f"{node!r}: {error}")) from None
 
 
 def _unknown(request: WriteRequest, cause: AtomaError) -> WriteUnknown:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
-from atoma.contracts.execution import Durability, QueryResult
+from atoma.contracts.execution import Durability, QueryResult, WriteResult
 from atoma.contracts.query import QuerySpec
 from atoma.ports.environment import Environment
 from atoma.ports.execution import AtomicWriter
@@ -25,6 +25,20 @@ class LocalDatabase(AtomicWriter, Protocol):
 
         Raises:
             QueryError: Unknown field or operator.
+            StoreError: The engine failed.
+        """
+        ...
+
+    async def recall(self, idem: str) -> WriteResult | None:
+        """What became here of the unit with the key ``idem``, with receipts that follow it on, as ``commit`` gives them.
+
+        It is known of the last units that put something into the outbox, at least a thousand of them, over restarts.
+        Items have no rows; their ids are ``""`` where a version that did not keep them wrote the unit.
+
+        Returns:
+            None when this file does not know the key.
+
+        Raises:
             StoreError: The engine failed.
         """
         ...

@@ -125,10 +125,6 @@ class LocalTx(Protocol):
         """The outbox mutation ``mid`` if it is still pending."""
         ...
 
-    def pending_by_key(self, idem: str) -> Sequence[PendingMutation]:
-        """The outbox mutations still pending of the write with this key, in the order of its items."""
-        ...
-
     def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:
         """What the row looked like to the user before mutation ``lsn``."""
         ...

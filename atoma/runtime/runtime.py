@@ -20,7 +20,7 @@ from atoma.runtime.core import Core
 from atoma.runtime.flows.commit import WriteCommitFlow
 from atoma.runtime.flows.optimism import LayeredWrites
 from atoma.runtime.flows.read import ReadFlow
-from atoma.runtime.flows.resolve import ResolveFlow
+from atoma.runtime.flows.resolve import Recall, ResolveFlow
 from atoma.runtime.flows.write import WriteFlow
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
@@ -49,6 +49,7 @@ class Runtime:
         reach: How far the writes of a policy go; None when every write is answered by the port.
         emit: Tells the listeners.
         resolve: Finds out what became of writes; None when nobody can be asked.
+        recall: Tells of the writes that lie or lay in the outbox; None without a local database.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Runtime:
         reach: Callable[[str], WriteReach] | None = None,
         emit: Callable[[Event], None] = lambda event: None,
         resolve: ResolvePort | None = None,
+        recall: Recall | None = None,
     ) -> None:
         self.schema = schema
         layered: LayeredWrites | None = None
@@ -83,7 +85,7 @@ class Runtime:
             )
             writeback.layered = layered
         traces = environment.traces or TraceIds(environment.ids)
-        self._resolves = None if resolve is None else ResolveFlow(resolve, writeback.apply, layered, traces)
+        self._resolves = None if resolve is None else ResolveFlow(resolve, recall, layered, traces)
         commit = WriteCommitFlow(write, writeback, layered)
         self.core = Core(
             guard=guard,

@@ -177,11 +177,6 @@ class Outbox(Overlay):
         found = self._select("WHERE mid=? AND kind='outbox'", (mid,))
         return found[0] if found else None
 
-    def pending_by_key(self, idem: str) -> Sequence[PendingMutation]:
-        """The outbox mutations still pending of the write with this key, in the order of its items."""
-        tail = "WHERE (idem=? OR idem>? AND idem<?) AND kind='outbox' ORDER BY lsn"
-        return self._select(tail, (idem, f"{idem}:", f"{idem};"))  # item_key: the number follows a colon
-
     def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:
         """What the row looked like to the user before mutation ``lsn``."""
         data: object = self._connection.execute(

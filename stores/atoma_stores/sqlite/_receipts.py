@@ -11,6 +11,7 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.overlay import ACKED, PARKED, PendingMutation
 from atoma.contracts.receipts import WriteReceipt
 from atoma.contracts.sync import Outcome
+from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError
 from atoma_stores.sqlite._outbox import Acked, Removed, Renumbered, Settlement
 
@@ -24,11 +25,11 @@ class Whereabouts:
 
     Attributes:
         pending: Those that are still pending, by lsn.
-        rejected: Lsns of those that lie in the inbox.
+        rejected: Why those were refused that lie in the inbox, by lsn.
     """
 
     pending: Mapping[int, PendingMutation]
-    rejected: frozenset[int]
+    rejected: Mapping[int, ErrorInfo]
 
 
 class Receipts:
@@ -60,10 +61,10 @@ class Receipts:
             receipt.refuse(refusal("PARKED", mutation.last_error), "dead")
         return receipt
 
-    def gone(self, receipt: WriteReceipt, *, rejected: bool) -> None:
+    def gone(self, receipt: WriteReceipt, refused: ErrorInfo | None) -> None:
         """Settle the receipt of a mutation that has left the outbox, told by nobody but the file."""
-        if rejected:
-            receipt.refuse(refusal("REJECTED", "the hub refused the write; the inbox says why"))
+        if refused is not None:
+            receipt.refuse(refused)
         else:
             receipt.settle("observed")
 
@@ -88,7 +89,7 @@ class Receipts:
             elif lsn not in self._missing:
                 missing.add(lsn)
             else:
-                self.gone(receipt, rejected=lsn in whereabouts.rejected)
+                self.gone(receipt, whereabouts.rejected.get(lsn))
         self._missing = missing
         return bool(missing)
 

@@ -29,7 +29,7 @@ UNITS_KEPT = 10_000
 
 
 class _Item(msgspec.Struct, frozen=True, array_like=True):
-    """One item of a kept answer; ``lsn`` 0 when nothing was enqueued for it."""
+    """One item of a kept answer; ``lsn`` 0 when nothing was enqueued for it, ``id`` ``""`` when an older version kept it."""
 
     ok: bool
     changed: bool
@@ -37,6 +37,7 @@ class _Item(msgspec.Struct, frozen=True, array_like=True):
     error: ErrorInfo | None
     lsn: int
     mid: int
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +65,14 @@ class UnitAnswer:
         items: One per entry.
         mutations: ``(lsn, mid)`` per entry, None where nothing was enqueued.
         known: For a repeat: the mutations that are still pending, by lsn.
-        rejected: For a repeat: lsns of mutations that lie in the inbox.
+        rejected: For a repeat: why the hub refused mutations that lie in the inbox, by lsn.
         repeat: Whether the unit had been committed before.
     """
 
     items: tuple[WriteItemResult, ...]
     mutations: tuple[tuple[int, int] | None, ...]
-    known: dict[int, PendingMutation] = field(default_factory=dict)
-    rejected: frozenset[int] = frozenset()
+    known: Mapping[int, PendingMutation] = field(default_factory=dict)
+    rejected: Mapping[int, ErrorInfo] = field(default_factory=dict)
     repeat: bool = False
 
 
@@ -122,9 +123,9 @@ class EngineTx(SyncState):
         Raises:
             Refused: The unit is atomic and an item was refused.
         """
-        kept: object = self._connection.execute("SELECT answer FROM _atoma_unit WHERE idem=?", (request.idem,)).get
+        kept = self._kept(request.idem)
         if kept is not None:
-            return self._repeat(request, decode(cast("bytes", kept), list[_Item]))
+            return self._repeat(request, kept)
         self.enforce_unique = True
         for stage in stages:
             self.effects_wanted = stage is not stages[-1]
@@ -162,41 +163,51 @@ class EngineTx(SyncState):
         mutations: tuple[tuple[int, int] | None, ...],
     ) -> None:
         kept = [
-            _Item(item.ok, item.changed, item.version, item.error, *(mutation or (0, 0)))
+            _Item(item.ok, item.changed, item.version, item.error, *(mutation or (0, 0)), item.id)
             for item, mutation in zip(items, mutations, strict=True)
         ]
         self._connection.execute("INSERT INTO _atoma_unit(idem, answer) VALUES(?,?)", (request.idem, encode(kept)))
         number = self._connection.last_insert_rowid()
         self._connection.execute("DELETE FROM _atoma_unit WHERE n <= ?", (number - UNITS_KEPT,))
 
+    def _kept(self, idem: str) -> Sequence[_Item] | None:
+        found: object = self._connection.execute("SELECT answer FROM _atoma_unit WHERE idem=?", (idem,)).get
+        return None if found is None else decode(cast("bytes", found), list[_Item])
+
     def _repeat(self, request: WriteRequest, kept: Sequence[_Item]) -> UnitAnswer:
         items: list[WriteItemResult] = []
-        known: dict[int, PendingMutation] = {}
-        rejected: set[int] = set()
         for entry, item in zip(request.entries, kept, strict=True):
             row = self.read_row(entry.store, entry.id) if item.ok and item.version else None
             image = row.image if row is not None and row.version == item.version else None
             items.append(WriteItemResult(entry.id, item.ok, item.changed, item.version, image, item.error))
-            if item.lsn and item.lsn not in known:
-                pending = self._select("WHERE lsn=?", (item.lsn,))
-                if pending:
-                    known[item.lsn] = pending[0]
-                elif item.mid and self._was_rejected(item.lsn, item.mid):
-                    rejected.add(item.lsn)
+        return self._answer_again(items, kept)
+
+    def recall(self, idem: str) -> UnitAnswer | None:
+        """The answer of the unit with this key, without rows, and where its mutations are; None when it is not known."""
+        kept = self._kept(idem)
+        if kept is None:
+            return None
+        items = [WriteItemResult(one.id, one.ok, one.changed, one.version, error=one.error) for one in kept]
+        return self._answer_again(items, kept)
+
+    def _answer_again(self, items: Sequence[WriteItemResult], kept: Sequence[_Item]) -> UnitAnswer:
+        where = self.whereabouts({item.lsn: item.mid for item in kept if item.lsn})
         mutations = tuple((item.lsn, item.mid) if item.lsn else None for item in kept)
-        return UnitAnswer(tuple(items), mutations, known, frozenset(rejected), True)
+        return UnitAnswer(tuple(items), mutations, where.pending, where.rejected, True)
 
     def whereabouts(self, asked: Mapping[int, int]) -> Whereabouts:
         """Where the outbox mutations ``asked`` for (lsn → mid) are now."""
         pending = {lsn: one for lsn in asked for one in self._select("WHERE lsn=?", (lsn,))}
-        gone = ((lsn, mid) for lsn, mid in asked.items() if lsn not in pending)
-        return Whereabouts(pending, frozenset(lsn for lsn, mid in gone if self._was_rejected(lsn, mid)))
+        gone = ((lsn, self._refusal_of(lsn, mid)) for lsn, mid in asked.items() if mid and lsn not in pending)
+        return Whereabouts(pending, {lsn: why for lsn, why in gone if why is not None})
 
-    def _was_rejected(self, lsn: int, mid: int) -> bool:
-        found: object = self._connection.execute(
-            "SELECT 1 FROM _atoma_inbox WHERE (lsn=? OR lsn=0 AND mid=?) AND code<>'MERGED' LIMIT 1", (lsn, mid)
-        ).get
-        return found is not None
+    def _refusal_of(self, lsn: int, mid: int) -> ErrorInfo | None:
+        """Why the hub refused a mutation, as the inbox has it; None when it was not refused."""
+        found = self._connection.execute(
+            "SELECT code, message FROM _atoma_inbox WHERE (lsn=? OR lsn=0 AND mid=?) AND code<>'MERGED' ORDER BY n LIMIT 1",
+            (lsn, mid),
+        ).fetchall()
+        return refusal(*cast("tuple[str, str]", found[0])) if found else None
 
     def finish(self, value: object, wrote_before: int) -> Committed:
         """Write back what was kept back and draw the commit number, if anything was written since ``wrote_before``."""

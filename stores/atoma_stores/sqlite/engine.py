@@ -238,8 +238,25 @@ class SQLiteLocalDatabase:
             return self._receipts.reissue(answer.known[lsn])
         receipt = self._receipts.issue(lsn, mid)
         if receipt.state not in ("observed", "rejected"):
-            self._receipts.gone(receipt, rejected=lsn in answer.rejected)
+            self._receipts.gone(receipt, answer.rejected.get(lsn))
         return receipt
+
+    async def recall(self, idem: str) -> WriteResult | None:
+        """What became here of the unit with this key; see ``LocalDatabase.recall``."""
+        found: list[WriteResult] = []
+
+        def body(connection: apsw.Connection) -> Committed:
+            tx, wrote = self._begin(connection)
+            return tx.finish(tx.recall(idem), wrote)
+
+        def follow(done: Committed) -> None:  # between the commits: none is missed that settles one of them
+            answer = cast("UnitAnswer | None", done.value)
+            if answer is not None:
+                receipts = self._receipts_of(answer)
+                found.append(WriteResult(status_of(answer.items), answer.items, receipts=receipts))
+
+        await self.sqlite.transact(body, durability="normal", on_commit=follow)
+        return found[0] if found else None
 
     async def apply(self, body: Callable[[LocalTx], T], *, durability: Durability | None = None) -> T:
         """Run ``body`` in one write transaction of its own; see ``ApplyPort``."""

@@ -186,6 +186,11 @@ class NoReceipts(Database):
         return replace(result, receipts=(None,) * len(result.items))
 
 
+class NoMemory(Database):
+    async def recall(self, idem: str) -> WriteResult | None:
+        return None
+
+
 class NoReads(Database):
     async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
         return await self.inner.commit(replace(request, options=replace(request.options, reads=())), stages)
@@ -245,6 +250,7 @@ ENGINE_FAULTS: dict[str, tuple[BrokenEngineSite, str]] = {
     "large numbers are rounded": (BrokenEngineSite(Rounds), "what_is_written_is_read_back_exactly"),
     "a body's error undoes nothing": (BrokenEngineSite(KeepsHalf), "a_body_that_raises_leaves_nothing"),
     "nothing follows a write": (BrokenEngineSite(NoReceipts), "a_receipt_follows_its_mutation"),
+    "a key is forgotten": (BrokenEngineSite(NoMemory), "a_unit_of_the_outbox_is_recalled_by_its_key"),
     "reads are not looked at": (BrokenEngineSite(NoReads), "a_unit_whose_reads_moved_is_refused"),
     "a stage's error is renamed": (BrokenEngineSite(OtherError), "a_stage_that_raises_undoes_its_unit"),
     "nothing is kept": (BrokenEngineSite(place=":memory:"), "what_was_committed_is_there_after_opening_again"),

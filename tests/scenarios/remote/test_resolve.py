@@ -125,29 +125,41 @@ async def test_an_answer_lost_while_resolving_leaves_the_write_unknown(open_remo
 
 
 @pytest.mark.virtual_time
-async def test_what_lies_in_the_outbox_is_not_called_abandoned(tmp_path: Path) -> None:
-    network = MemoryNetwork()
-    heard: list[Event] = []
-    plugins: list[Plugin] = [
-        LocalExecution(SQLiteEngine(tmp_path / "a.db")),
-        Remote(MemoryTransport(network, token="token")),
-        Sync([NOTES]),
-    ]
-    environment = seeded_environment(1)
-    async with open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client:
-        client.listen(heard.append)
-        handles = await client.store(NOTES).insert_many([Note(id="1"), Note(id="2")])
-        assert handles.status == "confirmed"
+async def test_what_lies_in_the_outbox_is_followed_over_a_restart_and_never_called_abandoned(tmp_path: Path) -> None:
+    network, heard = MemoryNetwork(), list[Event]()
+
+    @asynccontextmanager
+    async def started() -> AsyncGenerator[Client]:
+        remote = Remote(MemoryTransport(network, token="token"))
+        plugins: list[Plugin] = [LocalExecution(SQLiteEngine(tmp_path / "a.db")), remote, Sync([NOTES])]
+        async with open_client(
+            SCHEMA, plugins=plugins, policy="sync-queue", environment=seeded_environment(1)
+        ) as client:
+            client.listen(heard.append)
+            yield client
+
+    async with started() as client:
+        await client.store(NOTES).insert_many([Note(id="1"), Note(id="2")])
         await wait_all_tasks_blocked()
         (key,) = keys_of(heard)
         for policy in (None, "direct-remote"):
-            with pytest.raises(NotResolvable) as refused:
+            with trio.move_on_after(60) as patience:
                 await client.resolve(key, policy=policy)
-            assert "2 mutation(s)" in str(refused.value)
-        with pytest.raises(NotResolvable):
-            await client.resolve("some other key")
-        with pytest.raises(NotResolvable):
-            await client.resolve("some other key", policy="hybrid")
+            assert patience.cancelled_caught, "it is sent as soon as there is a hub"
+        for policy in (None, "hybrid"):
+            with pytest.raises(NotResolvable):
+                await client.resolve("some other key", policy=policy)
+    hub_store, verifier = SQLiteHubStore(tmp_path / "hub.db"), StaticTokenVerifier({"token": "ann"})
+    async with (
+        open_hub(SCHEMA, hub_store, verifier=verifier, environment=seeded_environment(2)) as hub,
+        network.listen(hub),
+        started() as client,
+    ):
+        with trio.fail_after(600):
+            found = await client.resolve(key)
+        assert found.result is not None
+        assert (found.result.status, [item.id for item in found.result.items]) == ("confirmed", ["1", "2"])
+        assert {note.id for note in await client.store(NOTES).query(policy="direct-remote")} == {"1", "2"}
 
 
 @pytest.mark.virtual_time

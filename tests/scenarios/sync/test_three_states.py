@@ -249,3 +249,28 @@ async def test_a_time_limit_is_one_that_stands_in_the_policy() -> None:
         world.network.heal()
         await world.client.sync.wait_idle()
         assert {"mine-x", "mine-y"} <= (await world.there()).keys()
+
+
+@pytest.mark.paths
+@pytest.mark.parametrize("state", ["confirmed", "partial", "rejected"])
+async def test_a_write_that_outlasted_the_time_of_its_policy_is_followed_to_the_verdict(state: str) -> None:
+    """Its key is in no hub, but in this device's outbox: resolving waits for the hub, and never calls it abandoned."""
+    ids = ids_of("insert", state, batch=True)
+    verdicts = [(id, "" if id.startswith("mine") else "DENIED") for id in ids]
+    async with open_world("remote-first-10s") as world:
+        world.network.partition(silent=True)
+        with pytest.raises(WriteUnknown) as lost:
+            await write(world.notes, "insert", ids, True, "strict")
+        with trio.move_on_after(60) as patience:
+            await world.client.resolve(lost.value)
+        assert patience.cancelled_caught, "nobody knows yet"
+        world.network.heal()
+        found = await world.client.resolve(lost.value)
+        for policy in (None, "direct-remote"):  # the outbox is empty now, and the file remembers
+            again = await world.client.resolve(lost.value.idem, policy=policy)
+            for one in (found, again):
+                assert one.result is not None
+                assert one.result.status == state
+                assert [(item.id, item.error.code if item.error else "") for item in one.result.items] == verdicts
+        await world.client.sync.wait_idle()
+        assert await world.here() == await world.there() == after("insert", [id for id, code in verdicts if not code])

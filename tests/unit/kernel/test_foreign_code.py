@@ -236,3 +236,35 @@ async def test_what_a_policy_lacks_is_named(open_house: Any, make_node: Any) -> 
             with pytest.raises(UnknownPolicy, match=lack):
                 await house.query(name)
         assert house.kernel.policies.unavailable("stages") == "needs missing"
+
+
+class Half:
+    """Follows a write, and cannot be waited for."""
+
+    state = "queued"
+    meta = None
+
+
+class Whole(Half):
+    async def wait(self, *, observed: bool) -> int:
+        return 5
+
+
+@pytest.mark.parametrize(
+    ("receipts", "why"),
+    [
+        ((Whole(), Half()), "Half is no receipt"),
+        ((Whole(), 7), "int is no receipt"),
+        ((Whole(),), "2 entries with 1 rec"),
+    ],
+)
+@pytest.mark.parametrize("confirm", ["optimistic", "strict"])
+async def test_a_receipt_that_follows_nothing_is_told_and_not_taken_for_none(
+    open_house: Any, receipts: tuple[object, ...], why: str, confirm: str
+) -> None:
+    """Nobody would hear of a refusal; and the write may be done, so it is unknown."""
+    async with open_house(synced=frozenset({"things"}), default="sync-queue") as house:
+        house.writer.behaviour = [receipts, (Whole(), None)]
+        with pytest.raises(WriteUnknown, match=why):
+            await house.write(ids=("a", "b"), confirm=confirm)
+        assert (await house.write(ids=("a", "b"), confirm=confirm)).status == "confirmed"

@@ -104,6 +104,39 @@ async def a_receipt_follows_its_mutation(bench: Bench) -> None:
 
 
 @CHECKS.add
+async def a_unit_of_the_outbox_is_recalled_by_its_key(bench: Bench) -> None:
+    """What became of a queued unit is told by its key, with receipts that follow it; over a restart, and to its end."""
+    async with bench.opened(synced=True) as db:
+        await db.queue("k", insert("a"), insert("b"), insert("c"))
+        refused = Outcome(2, "rejected", "main", error=ErrorInfo("DENIED", "not yours"))
+
+        def settle(tx: LocalTx) -> None:
+            tx.remove_pending(1, Outcome(1, "applied", "main", seq=7))
+            pending = tx.pending_by_mid(2)
+            assert pending is not None
+            op = Op("create", "notes", "b", dict(note()))
+            entry = InboxEntry(2, "notes", "b", "main", "DENIED", "not yours", op, None, note(), None, 0, 0)
+            tx.to_inbox(entry)
+            tx.remove_pending(2, refused)
+
+        await db.db.apply(settle)
+        expect_equal(await db.db.recall("another key"), None, "what is told of a key that nothing was written under")
+        if not bench.site.durable:
+            return
+    async with bench.opened(synced=True) as again:
+        told = await again.db.recall("k")
+        assert told is not None
+        expect_equal([item.id for item in told.items], ["a", "b", "c"], "the items")
+        first, second, third = receipts_of(told)
+        expect_equal((first.state, second.state, third.state), ("observed", "rejected", "queued"), "their states")
+        with expect_error(WriteRejected, what="a wait for a refused write") as rejected:
+            await second.wait(observed=False)
+        expect_equal(rejected.error.reason, "DENIED", "the reason")
+        await again.db.apply(lambda tx: tx.mark_acked(3, 9))
+        expect_equal((await third.wait(observed=False), third.state), (9, "accepted"), "what the receipt hears")
+
+
+@CHECKS.add
 async def waiting_for_a_receipt_ends_with_the_database(bench: Bench) -> None:
     """Who waits for a verdict when the database closes gets ClosedError; the mutation stays in the outbox."""
     async with open_background() as nursery:
