@@ -23,7 +23,7 @@ from atoma.errors import RemoteError
 from atoma.hub.admission import CheckedMutation, Refusal, admit
 from atoma.hub.conflicts import Seen, decide, decide_doubtful
 from atoma.hub.lineage import broken_link, next_digest, next_transaction
-from atoma.hub.recovery import check_offer, take_offer, withdrawn
+from atoma.hub.recovery import check_offer, shared, take_offer, withdrawn
 from atoma.hub.rules import Rules
 from atoma.hub.workspace import Workspace
 from atoma.ports.hub import ClientState, Facts, Greeting, LogTransaction, Need, Plan, Step, StoredOutcome
@@ -70,8 +70,8 @@ def of_principal(client: ClientState, principal: Principal) -> ClientState:
         RemoteError: It does not.
     """
     if client.principal != principal.subject:
-        message = "this file belongs to another principal; a database file is used by one user"
-        raise RemoteError(message, remote_code="WRONG_HUB")
+        message = "this client id belongs to another principal; a database file is used by one user"
+        raise RemoteError(message, remote_code="PERMISSION_DENIED")
     return client
 
 
@@ -186,7 +186,7 @@ class PushStep:
         if offer is None or outcome.status != "applied":
             return plan
         if offer.last:
-            return replace(plan, recovered_until=offer.seq)
+            return replace(plan, recovered_until=offer.seq, traces=shared(offer.seq, facts))
         return replace(plan, traces=self.need.rows)
 
     def _again(self, client: ClientState, facts: Facts) -> Plan:

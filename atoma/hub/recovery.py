@@ -108,12 +108,26 @@ def withdrawn(position: int, facts: Facts) -> Iterator[RowKey]:
     Not those that the hub had itself, while deletions are held back. Of what nothing proves nobody can tell whether it came
     before.
     """
+    for key, trace in _earlier(position, facts):
+        if (facts.deletes or not trace.survivor) and facts.rows[key].seq > facts.since:
+            yield key
+
+
+def shared(position: int, facts: Facts) -> tuple[RowKey, ...]:
+    """Rows that older witnesses have brought in and one that has seen ``position`` had no need to offer.
+
+    What is brought back to an equal place of the log makes the histories equal up to there: the fork of those that come
+    later lies behind it. So by their silence they say that the row is as they have seen it.
+    """
+    return tuple(key for key, _ in _earlier(position, facts) if facts.rows[key].seq <= facts.since)
+
+
+def _earlier(position: int, facts: Facts) -> Iterator[tuple[RowKey, Trace]]:
+    """Rows that stand as they were offered from before ``position``."""
     for key, trace in facts.traces.items():
         fact = facts.rows.get(key)
-        if trace.survivor and not facts.deletes:
-            continue
         if 0 < trace.position < position and fact is not None and fact.image is not None and fact.seq == trace.seq:
-            yield key
+            yield key, trace
 
 
 @dataclass(frozen=True, slots=True)

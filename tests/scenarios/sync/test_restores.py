@@ -84,6 +84,44 @@ async def test_a_calm_restore_comes_back_to_what_the_best_witness_had(world: Any
                 assert await fresh.rows() == wanted
 
 
+@pytest.mark.parametrize("found_out", [False, True], ids=["told", "found out"])
+@pytest.mark.parametrize("deed", ["insert", "change"])
+async def test_what_is_brought_back_to_its_old_place_stays(world: Any, deed: str, found_out: bool) -> None:
+    """The older witness brings back the very first lost change, and so the same log; the better one has nothing to add to it."""
+    async with AsyncExitStack() as stack:
+        first, second = [await stack.enter_async_context(world.open_device(name, down=True)) for name in "ab"]
+        async with world.open_hub():
+            await first.store(world.CARDS).insert(world.Card(id="there"))
+            for device in (first, second):
+                await session(device)
+        shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
+        async with world.open_hub():
+            if deed == "insert":
+                await second.store(world.CARDS).insert(world.Card(id="new"))
+            else:
+                await second.store(world.CARDS).update("there", title="new")
+            await session(second)
+            await session(first)
+            await first.store(world.CARDS).insert(world.Card(id="later"))
+            await session(first)
+        wanted = await first.rows()
+        if found_out:
+            shutil.copy(world.folder / "backup.db", world.folder / "hub.db")
+        else:
+            world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            if not found_out:
+                await hub.new_epoch()
+            for device in (second, first, second):
+                await session(device)
+            assert (await first.sync.repairs())[-1].forks == {"main": 2}, "the same log up to there"
+            assert await first.rows() == wanted and await second.rows() == wanted
+            await hub.allow_deletes((await hub.epochs())[-1].epoch)
+            for device in (first, second):
+                await session(device)
+            assert await first.rows() == wanted and await second.rows() == wanted
+
+
 @pytest.mark.parametrize("seed", range(8))
 async def test_restores_back_and_forth_with_pending_writes_end_in_one_state(world: Any, seed: int) -> None:
     """I15, I21, I23: all devices agree, nothing is pending, and what was written last since the fork stands."""
