@@ -21,6 +21,8 @@ from atoma.ports.environment import Environment
 from atoma_stores.sqlite.hub_lock import Beside, LockFile
 
 EVERY_S = 1.0
+WRITE_VERSION, ROLLBACK = 18, b"\x01"
+"""Where the header of an SQLite file says how it is written, and what stands there without a WAL."""
 _log = logging.getLogger(__name__)
 
 
@@ -38,6 +40,20 @@ def commits_of_main(path: str, vfs: str | None) -> int | None:
         return None
     finally:
         connection.close()
+
+
+def _has_no_log(path: str) -> bool:
+    """Whether the main file says that it is in no need of a WAL: it is as ``VACUUM INTO`` has made it.
+
+    A hub begins by changing that in the main file itself. So a WAL beside such a file is never its own, and it would ruin it:
+    the pages of a copy that ``VACUUM`` has made lie elsewhere.
+    """
+    try:
+        with open(os.path.realpath(path), "rb") as file:
+            file.seek(WRITE_VERSION)
+            return file.read(1) == ROLLBACK
+    except OSError:
+        return False
 
 
 class HubWitness:
@@ -63,7 +79,7 @@ class HubWitness:
     def set_foreign_log_aside(self) -> None:
         """Keep a WAL from being replayed over a main file that was put in the place of its own; it is kept, renamed."""
         main = commits_of_main(self._path, self._vfs)
-        if main is None or main >= self._checkpointed:
+        if main is None or (main >= self._checkpointed and not _has_no_log(self._path)):
             return
         mark = f".orphan-{self._environment.wall_ms()}"
         for suffix in ("-wal", "-shm"):

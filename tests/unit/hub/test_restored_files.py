@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import trio
 
 from atoma.contracts.sync import Op
+from atoma_stores.sqlite.hub_files import back_up
 from tests.unit.hub.kit import Client, card, hub_on
 
 PARTS = ("", "-wal", "-shm")
@@ -89,6 +91,35 @@ async def test_the_log_of_another_file_is_never_replayed(tmp_path: Path) -> None
     assert second != first and head == 5, "nothing of the other file's log is in it"
     (orphan,) = (tmp_path / "crash").glob("hub.db-wal.orphan-*")
     assert orphan.stat().st_size > 0
+
+
+async def test_the_log_of_another_file_is_known_although_no_counter_tells(tmp_path: Path) -> None:
+    """Nothing was checkpointed since the backup, whose pages lie elsewhere: the old WAL over it would be neither file."""
+    path, backup = tmp_path / "hub.db", tmp_path / "backup.db"
+    async with hub_on(path) as hub:
+        first = hub.identity.epoch
+        client = Client.of(hub, "w")
+        for number in range(60):
+            await client.do(Op("create", "cards", f"{number}", card("x" * 500)))
+        for number in range(30):
+            await client.do(Op("delete", "cards", f"{number}"))
+        back_up(str(path), str(backup))
+        for number in range(60, 80):
+            if number == 79:
+                await trio.sleep(1.1)  # the lock file is written once a second
+            await client.do(Op("create", "cards", f"{number}", card("x" * 500)))
+        (tmp_path / "crash").mkdir()
+        for suffix in (*PARTS, ".hub-lock"):
+            shutil.copy(f"{path}{suffix}", tmp_path / "crash" / f"hub.db{suffix}")
+    crashed = tmp_path / "crash" / "hub.db"
+    beside = (tmp_path / "crash" / "hub.db.hub-lock").read_text().split()
+    assert int(beside[3]) < 90, "what the main file alone had"
+    shutil.copy(backup, crashed)
+    second, head = await run(crashed, 0)
+    assert second != first and head == 90
+    assert len(list((tmp_path / "crash").glob("hub.db-wal.orphan-*"))) == 1
+    assert await run(crashed, 2, crash=tmp_path / "again") == (second, 90)
+    assert await run(tmp_path / "again" / "hub.db", 0) == (second, 92), "a log of its own is replayed"
 
 
 async def test_a_crash_is_no_restore(tmp_path: Path) -> None:
