@@ -24,6 +24,7 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ChannelBroken, ProtocolError, RemoteError
 from atoma.ports import Peer
 from atoma_transports._channel.codes import error_of, info_of
+from atoma_transports._channel.fairness import Fairness, Share
 from atoma_transports._channel.frames import (
     BUDGET_MS_MAX,
     CREDIT_MAX,
@@ -284,7 +285,7 @@ def json_batches(draw: st.DrawFn) -> Node:
 
 def _read_batch(encoding: Any) -> Callable[[bytes], object]:
     async def several_of(data: bytes) -> Several:
-        return await read_batch(encoding, data, math.inf, trio.Lock())
+        return await read_batch(encoding, data, math.inf, Share(Fairness(), ChannelLimits()))
 
     def read(data: bytes) -> object:
         several = trio.run(several_of, data)  # deadlines are on Trio's clock

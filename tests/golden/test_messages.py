@@ -11,12 +11,13 @@ from typing import Any
 
 import msgspec
 import pytest
-import trio
 
 from atoma.contracts.codec import decode
 from atoma.contracts.sync import Mutation, MutationBody, PushRequest
 from atoma.contracts.values import ErrorInfo
+from atoma_transports._channel.fairness import Fairness, Share
 from atoma_transports._channel.frames import KINDS
+from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports.grpc.statuses import TRAILER as TRAILER_NAME
 from atoma_transports.grpc.statuses import info_from, status_of
 from atoma_transports.http.batches import read_batch
@@ -117,7 +118,9 @@ def test_golden_frames_mean_what_they_meant() -> None:
 
 @pytest.mark.parametrize(("name", "encoding"), [("msgpack", AS_MSGPACK), ("json", AS_JSON)])
 async def test_a_golden_batch_means_what_it_meant(name: str, encoding: Any) -> None:
-    several = await read_batch(encoding, GOLDEN["http"][f"batch in {name}"], float("inf"), trio.Lock())
+    several = await read_batch(
+        encoding, GOLDEN["http"][f"batch in {name}"], float("inf"), Share(Fairness(), ChannelLimits())
+    )
     assert several.id == "0123456789abcdef"
     for id, (method, kind) in enumerate([("pull", "PullRequest"), ("query", "QueryCall")]):
         call = several.calls[id]

@@ -18,9 +18,11 @@ from atoma_transports._channel.fairness import (
     Share,
     TinyPieces,
 )
+from atoma_transports._channel.limits import ChannelLimits
 
 pytestmark = pytest.mark.virtual_time
 TURN_S = 0.002
+LIMITS = ChannelLimits()
 
 
 def parse(clock: trio.testing.MockClock, share: Share, seconds: float = TURN_S) -> None:
@@ -41,7 +43,7 @@ async def read(clock: trio.testing.MockClock, share: Share, until: float) -> flo
 
 
 async def test_a_guest_has_two_percent_of_a_core(mock_clock: trio.testing.MockClock) -> None:
-    took = await read(mock_clock, Share(Fairness()), 100.0)
+    took = await read(mock_clock, Share(Fairness(), LIMITS), 100.0)
     assert took == pytest.approx(100 * GUEST_SHARE, rel=0.05)
 
 
@@ -50,12 +52,12 @@ async def test_a_principal_has_ten_over_all_its_connections(mock_clock: trio.tes
     taken: list[float] = []
 
     async def one() -> None:
-        share = Share(fairness)
+        share = Share(fairness, LIMITS)
         share.admit("mallory")
         taken.append(await read(mock_clock, share, 100.0))
 
     async with trio.open_nursery() as nursery:
-        for _ in range(20):
+        for _ in range(LIMITS.connections):
             nursery.start_soon(one)
     assert sum(taken) == pytest.approx(100 * KNOWN_SHARE, rel=0.1)
     assert max(taken) < 2 * min(taken), "they take turns"
@@ -68,60 +70,60 @@ async def test_many_guests_have_ten_together_and_one_who_comes_anew_waits_for_no
     taken: list[float] = []
 
     async def one() -> None:
-        taken.append(await read(mock_clock, Share(fairness), 100.0))
+        taken.append(await read(mock_clock, Share(fairness, LIMITS), 100.0))
 
     async with trio.open_nursery() as nursery:
         for _ in range(30):
             nursery.start_soon(one)
         await trio.sleep(50)
-        newcomer = Share(fairness)
+        newcomer = Share(fairness, LIMITS)
         parse(mock_clock, newcomer)
-        assert not newcomer.over
+        assert not newcomer.is_over()
     bursts = 30 * GUEST_SHARE
     assert sum(taken) == pytest.approx(100 * GUESTS_SHARE + bursts, rel=0.1)
 
 
 async def test_one_who_is_over_its_share_keeps_no_other_waiting(mock_clock: trio.testing.MockClock) -> None:
     fairness = Fairness()
-    greedy, modest = Share(fairness), Share(fairness)
+    greedy, modest = Share(fairness, LIMITS), Share(fairness, LIMITS)
     greedy.admit("mallory")
     modest.admit("ada")
     for _ in range(100):
         parse(mock_clock, greedy)
-    assert greedy.over
+    assert greedy.is_over()
     parse(mock_clock, modest)
-    assert not modest.over
+    assert not modest.is_over()
     began = trio.current_time()
     await modest.turn()
     assert trio.current_time() == began
 
 
 async def test_who_sends_calls_is_not_slowed_down(mock_clock: trio.testing.MockClock) -> None:
-    share = Share(Fairness())
+    share = Share(Fairness(), LIMITS)
     share.admit("ada")
     for _ in range(50_000):
         parse(mock_clock, share, CALL_S / 2)
         share.earned(100)
-        assert not share.over
+        assert not share.is_over()
 
 
 async def test_what_another_program_took_is_not_counted(mock_clock: trio.testing.MockClock) -> None:
-    share = Share(Fairness())
+    share = Share(Fairness(), LIMITS)
     parse(mock_clock, share, 60.0)
-    assert not share.over
+    assert not share.is_over()
     assert TURN_S_MAX < GUEST_SHARE
 
 
 async def test_a_share_comes_back_with_time(mock_clock: trio.testing.MockClock) -> None:
-    share = Share(Fairness())
-    while not share.over:
+    share = Share(Fairness(), LIMITS)
+    while not share.is_over():
         parse(mock_clock, share)
     await trio.sleep(1.0)
-    assert not share.over
+    assert not share.is_over()
 
 
 async def test_pieces_that_carry_next_to_nothing_have_a_bound() -> None:
-    share = Share(Fairness())
+    share = Share(Fairness(), LIMITS)
     for _ in range(10 * TINY_PER_S):
         share.piece(TINY_BYTES)
     for _ in range(TINY_PER_S - 1):

@@ -19,6 +19,8 @@ from atoma.contracts.survey import CONTAINERS_MAX, UNCOUNTED_BYTES, VALUES_MAX
 from atoma.contracts.sync import Mutation, PushReply, PushRequest
 from atoma.errors import RemoteError
 from atoma.ports import Channel, Peer, Principal, SyncService, Transport
+from atoma_transports._channel.fairness import Fairness, Share
+from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.requests import MESSAGEPACK, read_request
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
@@ -195,12 +197,18 @@ class Watched:
         return self.decode(data, kind)
 
 
+def share_of(subject: str) -> Share:
+    share = Share(Fairness(), ChannelLimits())
+    share.admit(subject)
+    return share
+
+
 async def test_large_requests_of_a_principal_are_read_one_after_the_other() -> None:
     large, small = encode(write("x" * UNCOUNTED_BYTES)), encode(write("x"))
-    form, mine, yours = Watched(20), trio.Lock(), trio.Lock()
+    form, mine, yours = Watched(20), share_of("ada"), share_of("grace")
     async with trio.open_nursery() as nursery:
-        for permit in (mine, mine, mine, yours):
-            nursery.start_soon(read_request, large, WriteCall, form, permit)
+        for share in (mine, mine, mine, yours):
+            nursery.start_soon(read_request, large, WriteCall, form, share)
         await trio.lowlevel.checkpoint()
         assert isinstance(await read_request(small, WriteCall, form, mine), WriteCall)  # waits for nobody
     assert form.most == 2
@@ -220,6 +228,6 @@ async def test_others_run_while_a_large_request_is_looked_through() -> None:
         nursery.start_soon(beat)
         await trio.lowlevel.checkpoint()
         before = beats
-        await read_request(data, WriteCall, MESSAGEPACK, trio.Lock())
+        await read_request(data, WriteCall, MESSAGEPACK, share_of("ada"))
         assert beats - before >= 20
         nursery.cancel_scope.cancel()

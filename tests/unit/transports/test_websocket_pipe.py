@@ -425,7 +425,7 @@ async def test_a_server_with_many_connections_stops_within_a_second_even_when_cl
 
         async def run() -> None:
             with serving:
-                async with open_server(Host(), "127.0.0.1:0") as address:
+                async with open_server(Host(), "127.0.0.1:0", limits=ChannelLimits(connections=100)) as address:
                     bound.append(address)
                     ready.set()
                     await trio.sleep_forever()

@@ -1,4 +1,4 @@
-"""The bounds of one connection."""
+"""The bounds of connections."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FRAME_BYTES_MAX = 4 * 1024 * 1024 + 64 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChannelLimits:
-    """Bounds of one connection; the same type is used at both ends.
+    """Bounds of one connection, and how many there may be; the same type is used at both ends.
 
     Attributes:
         frame_bytes: Largest frame that is sent or taken.
@@ -28,7 +28,10 @@ class ChannelLimits:
         slow_s: Seconds that a peer may take nothing while something waits for it.
         close_s: Seconds for a polite goodbye before the connection is cut.
         expired_s: Seconds that a connection whose token has expired is kept, so that the client may send a new one.
-        bytes_per_s: Bytes that a client on another machine may send in a second, in the long run; 0 for no limit.
+        bytes_per_s: Bytes that a client on another machine may send in a second, in the long run; 0 for no limit. Each
+            request, chunk, fragment and frame counts as 1 KiB at least.
+        connections: Connections that one principal may have on a port of a server, whatever is spoken on them. One that
+            is kept for further HTTP requests, and has waited for a second, gives way to a new one.
 
     Raises:
         ConfigurationError: A bound is no number, negative, or zero where nothing could be sent.
@@ -48,6 +51,7 @@ class ChannelLimits:
     close_s: float = 0.5
     expired_s: float = 5.0
     bytes_per_s: int = 16 * 1024 * 1024
+    connections: int = 16
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -60,5 +64,5 @@ class ChannelLimits:
 
 
 _COUNTS = frozenset(
-    ("frame_bytes", "query_bytes", "write_bytes", "first_frame_bytes", "calls", "queue_bytes", "window")
+    ("frame_bytes", "query_bytes", "write_bytes", "first_frame_bytes", "calls", "queue_bytes", "window", "connections")
 )

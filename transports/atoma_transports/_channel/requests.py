@@ -15,6 +15,7 @@ import trio
 from atoma.contracts.codec import decode
 from atoma.contracts.survey import CONTAINERS_MAX, UNCOUNTED_BYTES, VALUES_MAX, Survey
 from atoma.errors import RemoteError
+from atoma_transports._channel.fairness import DECODING_S_MAX, Share
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.methods import Served
 
@@ -105,8 +106,8 @@ def check_size(size: int, most: int) -> None:
         raise RemoteError(f"a request of this kind may have {most} bytes, not {size}", remote_code="TOO_LARGE")
 
 
-async def read_request(data: bytes, kind: type[S], form: WireFormat, permit: trio.Lock) -> S:
-    """The ``kind`` that ``data`` is; a large one is read under ``permit``, which its principal has once.
+async def read_request(data: bytes, kind: type[S], form: WireFormat, share: Share) -> S:
+    """The ``kind`` that ``data`` is; a large one is read under the permit of ``share``, which is told what that takes.
 
     No checkpoint for a small one.
 
@@ -116,16 +117,20 @@ async def read_request(data: bytes, kind: type[S], form: WireFormat, permit: tri
     """
     if len(data) <= UNCOUNTED_BYTES:
         return form.decode(data, kind)
-    return await in_turns(form.decode_in_steps(data, kind), permit)
+    return await in_turns(form.decode_in_steps(data, kind), share)
 
 
-async def in_turns(steps: Generator[None, None, R], permit: trio.Lock) -> R:
-    """What ``steps`` return; other tasks run before, between and after them."""
-    async with permit:
+async def in_turns(steps: Generator[None, None, R], share: Share) -> R:
+    """What ``steps`` return; other tasks run before, between and after them, and ``share`` counts their seconds."""
+    async with share.permit:
         done: list[R] = []
         while not done:
             await trio.lowlevel.checkpoint()
-            step(steps, done)
+            began = trio.current_time()
+            try:
+                step(steps, done)
+            finally:
+                share.took(began, DECODING_S_MAX)
         await trio.lowlevel.checkpoint()
     return done[0]
 

@@ -16,10 +16,9 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ProtocolError, RemoteError
 from atoma.ports import Peer, ServiceHost
-from atoma.ports.rate import PAUSE_S, Meter
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import explain, info_of
-from atoma_transports._channel.fairness import Fairness, Share
+from atoma_transports._channel.fairness import Share
 from atoma_transports._channel.frames import CLIENT_KINDS, Frame, FrameKind, deadline_of, decode_frame, encode_frame
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.methods import Answer, Served, ServedTable
@@ -85,8 +84,9 @@ class ServerConnection:
         session: Session,
         limits: ChannelLimits,
         drain: trio.Event,
-        fairness: Fairness,
         share: Share,
+        *,
+        counted: bool,
     ) -> None:
         self._pipe = pipe
         self._served = served
@@ -95,16 +95,14 @@ class ServerConnection:
         self._session = session
         self._limits = limits
         self._drain = drain
-        self._fairness = fairness
         self._share = share
-        share.admit(session.principal.subject)
+        self._counted = counted
         self._running: dict[int, _Running] = {}
         self._tasks = 0  # answers under way; also those given up that are winding down, and those that wait to be sent
         self._idle = trio.lowlevel.ParkingLot()
         self._out = Outgoing(pipe, limits.queue_bytes, limits.slow_s)
         self._held = Held(limits.queue_bytes)
         self._pulse = Pulse(pipe, lambda: self._say("pong"), limits)
-        self._meter = None if peer.loopback or not limits.bytes_per_s else Meter(limits.bytes_per_s)
         self._renewing = False
         self._renewals_refused = 0
         self._renewed = trio.lowlevel.ParkingLot()
@@ -141,10 +139,12 @@ class ServerConnection:
             self._pulse.frame_at = trio.current_time()
             self._take(frame, nursery)
             await self._out.room()  # or a client that reads nothing would have its answers gathered here
-            if self._meter is not None:
-                self._meter.count(len(data))
-                await self._meter.pause()
-                self._pulse.frame_at = trio.current_time()
+            if not self._counted:
+                self._share.came(len(data))
+                self._share.unit(len(data))
+                if self._share.is_over():
+                    await self._share.turn()
+                    self._pulse.frame_at = trio.current_time()
 
     async def _write(self) -> None:
         await self._out.run()
@@ -276,7 +276,6 @@ class ServerConnection:
         credit = _Credit(min(frame.credit, self._limits.window * 4)) if served.feed is not None else None
         call = _Running(trio.CancelScope(deadline=deadline_of(frame.budget_ms)), credit)
         self._running[frame.id] = call
-        self._share.earned(len(frame.payload))
         self._tasks += 1
         nursery.start_soon(self._answer, frame, call, served)
 
@@ -290,9 +289,10 @@ class ServerConnection:
         if len(self._running) >= self._limits.calls or self._tasks >= 2 * self._limits.calls:
             text = f"more than {self._limits.calls} calls in flight on one connection"
             return refusal("OVERLOADED", text, retry_after_ms=100)
-        if self._meter is not None and (debt_s := self._meter.debt_s()) > PAUSE_S:
-            text = f"more than {self._limits.bytes_per_s} bytes a second on one connection"
-            return refusal("RATE_LIMITED", text, retry_after_ms=math.ceil(debt_s * 1000))
+        try:
+            self._share.check_rate()
+        except RemoteError as error:
+            return info_of(error)
         return None
 
     async def _answer(self, frame: Frame, call: _Running, served: Served) -> None:
@@ -302,8 +302,8 @@ class ServerConnection:
         try:
             with call.scope:
                 check_size(len(frame.payload), size_max(served, self._limits, MESSAGEPACK))
-                permit = self._fairness.of(self._session.principal.subject).permit
-                request = await read_request(frame.payload, served.request, MESSAGEPACK, permit)
+                request = await read_request(frame.payload, served.request, MESSAGEPACK, self._share)
+                self._share.earned(len(frame.payload))
                 if served.answer is not None:
                     make = partial(self._made, served.answer, request)
                     payload = await self._held.take(make, reads=served.reads)
@@ -377,17 +377,25 @@ async def serve_connection(
     limits: ChannelLimits,
     drain: trio.Event,
     accept: Callable[[], None],
-    fairness: Fairness,
     share: Share,
+    counted: bool,
 ) -> None:
     """Authenticate and answer one connection until it ends; the pipe is closed at the end.
 
+    ``counted`` says whether the pipe tells ``share`` what comes.
+
     Raises nothing but cancellation: what goes wrong concerns this connection only.
     """
+
+    def enter(subject: str) -> None:
+        share.admit(subject)
+        accept()
+
     try:
-        session = await first_session(pipe, host, peer, limits, accept)
+        session = await first_session(pipe, host, peer, limits, enter)
         if session is not None:
-            await ServerConnection(pipe, served, host, peer, session, limits, drain, fairness, share).run()
+            connection = ServerConnection(pipe, served, host, peer, session, limits, drain, share, counted=counted)
+            await connection.run()
     except LOST:
         pass
     except trio.Cancelled:

@@ -93,9 +93,12 @@ async def session_for(frame: Frame, host: ServiceHost, peer: Peer) -> Session | 
 
 
 async def first_session(
-    pipe: MessagePipe, host: ServiceHost, peer: Peer, limits: ChannelLimits, accept: Callable[[], None]
+    pipe: MessagePipe, host: ServiceHost, peer: Peer, limits: ChannelLimits, accept: Callable[[str], None]
 ) -> Session | None:
-    """The session of whoever is at the other end, who has been greeted; None when they may not come in."""
+    """The session of whoever is at the other end, who has been greeted; None when they may not come in.
+
+    ``accept`` is called with their subject before they are greeted, and may refuse them by an error.
+    """
     found: Session | ErrorInfo = refusal("UNAUTHENTICATED", f"no token came within {limits.handshake_s:g} s")
     with trio.move_on_after(limits.handshake_s):
         try:
@@ -104,7 +107,7 @@ async def first_session(
                 raise AuthenticationError("the first frame has to be 'auth'")
             found = await session_for(frame, host, peer)
             if isinstance(found, Session):
-                accept()
+                accept(found.principal.subject)
                 allow(pipe, limits.frame_bytes)
                 await pipe.send(encode_frame("welcome", frame.id, found.welcome(limits)))
                 return found

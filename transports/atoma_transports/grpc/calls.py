@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias, TypeVar
@@ -16,7 +16,6 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AuthenticationError, ProtocolError, RemoteError, TokenExpired
 from atoma.ports import Peer
-from atoma.ports.rate import PAUSE_S, Meter
 from atoma_transports._channel.codes import explain
 from atoma_transports._channel.fairness import Share
 from atoma_transports._channel.methods import Answer
@@ -55,27 +54,37 @@ class SyncCalls:
 
     Args:
         hosting: The host, its bounds, and where the connection comes from.
-        meter: What the caller has sent, if that is counted.
-        share: What reading the connection may take.
+        share: What the connection may take.
     """
 
-    def __init__(self, hosting: Hosting, meter: Meter | None = None, share: Share | None = None) -> None:
+    def __init__(self, hosting: Hosting, share: Share) -> None:
         self._hosting = hosting
         self._limits = hosting.limits
-        self._admission = Admission(hosting.host, hosting.place)
-        self._meter = meter
-        self._share = share or Share(hosting.fairness)
+        self._admission = Admission(hosting.host, hosting.place, share)
+        self._share = share
+        self._calls = 0
         self._held = Held(hosting.limits.queue_bytes)
         self._refused = 0
         self._streams: set[_Stream] = set()
 
     def handlers(self) -> Mapping[str, Handler]:
         """The handler of each path; what answers is the one table of all faces."""
-        table = {path_of("hello"): Handler(self._hello, Cardinality.UNARY_UNARY, Packed, Packed)}
+        hello = partial(self._counted, self._hello)
+        table = {path_of("hello"): Handler(hello, Cardinality.UNARY_UNARY, Packed, Packed)}
         for method, served in SERVED.items():
-            answer = self._answer if served.feed is None else self._feed
-            table[path_of(method)] = Handler(partial(answer, method), cardinality_of(method), Packed, Packed)
+            answer = partial(self._answer if served.feed is None else self._feed, method)
+            table[path_of(method)] = Handler(partial(self._counted, answer), cardinality_of(method), Packed, Packed)
         return table
+
+    async def _counted(self, answer: Callable[[Call], Awaitable[None]], call: Call) -> None:
+        """Have ``call`` answered; without any, a proxy's connection is nobody's."""
+        self._calls += 1
+        try:
+            await answer(call)
+        finally:
+            self._calls -= 1
+            if not self._calls and self._hosting.place.shared:
+                self._share.leave()
 
     async def end_streams(self) -> None:
         """Once the connection ends, end every stream: nobody else would."""
@@ -87,7 +96,7 @@ class SyncCalls:
     async def _hello(self, call: Call) -> None:
         try:
             admitted = await self._admit(call)
-            await _received(call, HelloRequest, self._permit(admitted), UNCOUNTED_BYTES)
+            await _received(call, HelloRequest, self._share, UNCOUNTED_BYTES)
             expires_in_ms = milliseconds(admitted.expires_at - trio.current_time())
             reply = HelloReply(admitted.principal.subject, self._limits.frame_bytes, self._limits.calls, expires_in_ms)
         except Exception as error:  # the verifier is the application's
@@ -102,7 +111,7 @@ class SyncCalls:
         try:
             admitted = await self._admit(call)
             most = size_max(served, self._limits, MESSAGEPACK)
-            request = await _received(call, served.request, self._permit(admitted), most)
+            request = await _received(call, served.request, self._share, most)
             trace_id = _trace_of(request)
             make = partial(self._made, served.answer, admitted, request)
             data = await self._held.take(make, reads=served.reads)
@@ -124,7 +133,7 @@ class SyncCalls:
         try:
             admitted = await self._admit(call)
             most = size_max(served, self._limits, MESSAGEPACK)
-            request = await _received(call, served.request, self._permit(admitted), most)
+            request = await _received(call, served.request, self._share, most)
             trace_id = _trace_of(request)
             stream = _Stream(trio.CancelScope(deadline=admitted.expires_at))
             self._streams.add(stream)
@@ -163,6 +172,7 @@ class SyncCalls:
         """
         peer = self._peer_of(call)
         self._hosting.place.turn_to(peer.address)
+        self._share.comes_from(peer)
         try:
             admitted = await self._admission.admit(token_of(call), peer)
         except AuthenticationError:
@@ -171,15 +181,7 @@ class SyncCalls:
                 self._hosting.place.dismiss()
             raise
         self._refused = 0
-        self._share.admit(admitted.principal.subject)
-        self._share.earned(0)
-        if self._meter is not None and (debt_s := self._meter.debt_s()) > PAUSE_S:
-            text = f"more than {self._limits.bytes_per_s} bytes a second on one connection"
-            raise RemoteError(text, remote_code="RATE_LIMITED", retry_after_s=debt_s)
         return admitted
-
-    def _permit(self, admitted: Session) -> trio.Lock:
-        return self._hosting.fairness.of(admitted.principal.subject).permit
 
     def _peer_of(self, call: Call) -> Peer:
         """Who calls: a proxy may pass the calls of many on over one connection."""
@@ -224,8 +226,8 @@ async def _reply(call: Call, data: bytes) -> None:
         refuse(call, refusal("UNAVAILABLE", f"the answer could not be sent: {error.message}"))
 
 
-async def _received(call: Call, kind: type[S], permit: trio.Lock, most: int) -> S:
-    """The request of ``call``, which may have ``most`` bytes; a large one is read under ``permit``.
+async def _received(call: Call, kind: type[S], share: Share, most: int) -> S:
+    """The request of ``call``, which may have ``most`` bytes; a large one is read under the permit of ``share``.
 
     Raises:
         RemoteError: It is too large, or holds too much.
@@ -242,8 +244,11 @@ async def _received(call: Call, kind: type[S], permit: trio.Lock, most: int) -> 
     if message is None:
         raise ProtocolError("a call without a message")
     if len(message.data) <= UNCOUNTED_BYTES:
-        return unpack(message.data, kind)
-    return await in_turns(unpack_in_steps(message.data, kind), permit)
+        request = unpack(message.data, kind)
+    else:
+        request = await in_turns(unpack_in_steps(message.data, kind), share)
+    share.earned(len(message.data))
+    return request
 
 
 def _trace_of(request: msgspec.Struct) -> str:

@@ -6,10 +6,7 @@ from dataclasses import replace
 
 import trio
 
-from atoma.ports.rate import Meter
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.fairness import Share
-from atoma_transports._channel.rate import MeteredStream
 from atoma_transports.grpc._driver.server import serve_grpc
 from atoma_transports.grpc.calls import SyncCalls
 from atoma_transports.grpc.health import HealthCalls
@@ -35,21 +32,17 @@ class GrpcFace:
 
     async def serve(self, stream: trio.abc.Stream, hosting: Hosting) -> None:
         """See :class:`atoma_transports.serving.face.Face`."""
-        limits, meter = hosting.limits, None
-        if limits.bytes_per_s and not hosting.peer.loopback:
-            meter = Meter(limits.bytes_per_s)
-            stream = MeteredStream(stream, meter)
         hosting.place.spoken = hosting.place.polite = True  # settings at once, and a goodbye at the end
         leave = trio.Event()
-        share = Share(hosting.fairness)
-        sync = SyncCalls(replace(hosting, drain=leave), meter, share)
         health = HealthCalls((SERVICE, *REFLECTING), hosting.drain, leave)
-        handlers = {**sync.handlers(), **health.handlers(), **reflection_handlers()}
-        async with open_tasks() as nursery:
-            nursery.start_soon(_show_out, hosting, leave)
-            nursery.start_soon(sync.end_streams)
-            await serve_grpc(stream, handlers, limits=grpc_limits(limits), drain=leave, share=share)
-            nursery.cancel_scope.cancel()
+        with hosting.share() as share:
+            sync = SyncCalls(replace(hosting, drain=leave), share)
+            handlers = {**sync.handlers(), **health.handlers(), **reflection_handlers()}
+            async with open_tasks() as nursery:
+                nursery.start_soon(_show_out, hosting, leave)
+                nursery.start_soon(sync.end_streams)
+                await serve_grpc(stream, handlers, limits=grpc_limits(hosting.limits), drain=leave, share=share)
+                nursery.cancel_scope.cancel()
 
 
 async def _show_out(hosting: Hosting, leave: trio.Event) -> None:

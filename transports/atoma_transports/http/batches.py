@@ -18,6 +18,7 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import explain
+from atoma_transports._channel.fairness import Share
 from atoma_transports._channel.frames import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports._channel.outgoing import Held
 from atoma_transports._channel.requests import at_once, count_values, in_turns
@@ -120,15 +121,15 @@ class Batches:
                 call.scope.cancel()
 
 
-async def read_batch(encoding: Encoding, body: bytes, deadline: float, permit: trio.Lock) -> Several:
-    """The calls in ``body``; none may take longer than ``deadline``. A large one is read under ``permit``.
+async def read_batch(encoding: Encoding, body: bytes, deadline: float, share: Share) -> Several:
+    """The calls in ``body``; none may take longer than ``deadline``. A large one is read under the permit of ``share``.
 
     Raises:
         RemoteError: ``TOO_LARGE``: there is too much in it, over all calls.
         ProtocolError: It is no batch.
     """
     steps = batch_in_steps(encoding, body, deadline)
-    return at_once(steps) if len(body) <= UNCOUNTED_BYTES else await in_turns(steps, permit)
+    return at_once(steps) if len(body) <= UNCOUNTED_BYTES else await in_turns(steps, share)
 
 
 def batch_in_steps(encoding: Encoding, body: bytes, deadline: float) -> Generator[None, None, Several]:

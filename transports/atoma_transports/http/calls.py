@@ -52,7 +52,7 @@ class Calls:
         self._hosting = hosting
         self._batches = batches
         self._limits = hosting.limits
-        self._admission = Admission(hosting.host, hosting.place)
+        self._admission = Admission(hosting.host, hosting.place, wire.share)
         self._last: tuple[str, Peer, Session] | None = None
 
     async def answer(self, asked: Asked) -> None:
@@ -94,9 +94,8 @@ class Calls:
         if served is None:
             return await self._special(asked, encoding, admitted)
         body = await self._body(asked, size_max(served, self._limits, encoding.format))
-        permit = self._hosting.fairness.of(admitted.principal.subject).permit
+        message = await read_request(body, served.request, encoding.format, self._wire.share)
         self._wire.share.earned(len(body))
-        message = await read_request(body, served.request, encoding.format, permit)
         if served.answer is None:
             form = Events() if encoding is AS_JSON else Records()
             return await self._stream(asked, served, admitted, message, form, trace_id)
@@ -138,11 +137,11 @@ class Calls:
             raise Refused(refusal("UNAUTHENTICATED", "send the token as Authorization: Bearer …"))
         last = self._last
         if last is not None and last[:2] == (token, asked.peer) and not last[2].expired():
+            self._admission.enter(last[2])
             return last[2]
         with trio.move_on_after(self._limits.handshake_s):
             admitted = await self._admission.admit(token, asked.peer)
             self._last = (token, asked.peer, admitted)
-            self._wire.share.admit(admitted.principal.subject)
             return admitted
         raise Refused(refusal("UNAVAILABLE", "authenticating took too long"))
 
@@ -164,7 +163,8 @@ class Calls:
         subject = admitted.principal.subject
         if asked.path == PREFIX + BATCH:
             body = await self._body(asked, self._limits.frame_bytes)
-            several = await read_batch(encoding, body, self._deadline(asked), self._hosting.fairness.of(subject).permit)
+            several = await read_batch(encoding, body, self._deadline(asked), self._wire.share)
+            self._wire.share.earned(len(body), len(several.calls))
             return await answer_batch(self._wire, self._hosting, self._batches, admitted, several)
         body = await self._body(asked, UNCOUNTED_BYTES)
         self._batches.cancel(subject, encoding.format.decode(body, Cancel))

@@ -8,7 +8,6 @@ import h11
 import trio
 
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.fairness import Share
 from atoma_transports._channel.streams import PrefixedStream
 from atoma_transports.http.asked import asks_for_websocket, head_bytes, read_head
 from atoma_transports.http.batches import Batches
@@ -27,20 +26,21 @@ async def serve_http(stream: trio.abc.Stream, routes: Routes, batches: Batches, 
     Raises nothing but cancellation and what a lost stream raises.
     """
     upgrade: _Upgrade | None = None
-    async with open_tasks() as nursery:
-        wire = ServerWire(stream, nursery, hosting.drain, hosting.place, Share(hosting.fairness))
-        nursery.start_soon(wire.guard)
-        calls = Calls(wire, hosting, batches)
-        pages = Pages(wire, hosting, routes)
-        try:
-            while await _answer_one(wire, hosting, calls, pages):
+    with hosting.share() as share:
+        async with open_tasks() as nursery:
+            wire = ServerWire(stream, nursery, hosting.drain, hosting.place, share)
+            nursery.start_soon(wire.guard)
+            calls = Calls(wire, hosting, batches)
+            pages = Pages(wire, hosting, routes)
+            try:
+                while await _answer_one(wire, hosting, calls, pages):
+                    pass
+                await wire.leave()
+            except _Upgrade as wanted:
+                upgrade = wanted
+            except (Gone, OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.LocalProtocolError):
                 pass
-            await wire.leave()
-        except _Upgrade as wanted:
-            upgrade = wanted
-        except (Gone, OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.LocalProtocolError):
-            pass
-        nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
     if upgrade is not None:
         ahead, below = wire.take_apart()
         peer = replace(hosting.peer, transport=upgrade.face.name)
@@ -81,6 +81,7 @@ async def _answer_one(wire: ServerWire, hosting: Hosting, calls: Calls, pages: P
             await wire.send(*text_of(error.status, error.message), last=True)
             return False
         hosting.place.turn_to(asked.peer.address, patient=True)
+        wire.share.comes_from(asked.peer)
         if asked.path.startswith(PREFIX):
             await calls.answer(asked)
         else:
@@ -90,4 +91,6 @@ async def _answer_one(wire: ServerWire, hosting: Hosting, calls: Calls, pages: P
         await wire.send(*text_of(error.status, error.message))
     except h11.RemoteProtocolError as error:
         await wire.send(*text_of(error.error_status_hint, "not a proper HTTP/1.1 request"), last=True)
+    if hosting.place.shared:
+        wire.share.leave()  # the connection is the proxy's, which may use it for anybody
     return wire.next_cycle()

@@ -10,10 +10,12 @@ from typing import TypeAlias, TypeVar
 
 import h11
 import trio
+from h11._receivebuffer import ReceiveBuffer
 
 from atoma_transports._channel.fairness import TINY_BYTES, TURN_EVENTS, Share, TinyPieces
 from atoma_transports.http.messages import HttpError
 from atoma_transports.http.sockets import unwrapped
+from atoma_transports.serving.head import HEAD_LINES_MAX
 from atoma_transports.serving.places import Place
 from atoma_transports.serving.refusing import linger
 
@@ -47,6 +49,25 @@ class Late(Exception):
     """The caller's deadline has passed."""
 
 
+class _Heads(ReceiveBuffer):
+    """What has come, where header fields, and those behind a body, have a bounded number of lines."""
+
+    def maybe_extract_lines(self) -> list[bytearray] | None:
+        """See ``h11``."""
+        lines = super().maybe_extract_lines()
+        if lines is not None and len(lines) > HEAD_LINES_MAX:
+            raise h11.RemoteProtocolError("too many header fields", error_status_hint=431)
+        return lines
+
+
+class _Http(h11.Connection):
+    """h11 on :class:`_Heads`."""
+
+    def __init__(self) -> None:
+        super().__init__(h11.SERVER, max_incomplete_event_size=HEADER_BYTES_MAX)
+        self._receive_buffer = _Heads()
+
+
 class ServerWire:
     """Requests and answers on one stream, one after the other.
 
@@ -63,7 +84,7 @@ class ServerWire:
         self._drain = drain
         self._place = place
         self.share = share
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES_MAX)
+        self._http = _Http()
         if ahead:
             self._http.receive_data(ahead)
         self._idle_until = trio.current_time() + HEADER_S
@@ -111,10 +132,15 @@ class ServerWire:
         event: object = self._http.next_event()
         if event is h11.NEED_DATA:
             self._idle = True
+            if self.share.is_over():
+                await self.share.turn()
+            self.share.rest(self._nursery.cancel_scope.cancel)
             event = await self._event()
+            self.share.work()
         elif self._requests:
-            await trio.lowlevel.checkpoint()  # requests sent ahead must not keep others waiting
+            await self.share.turn()  # requests sent ahead must not keep others waiting
         self._idle = False
+        self.share.unit(0)
         if not isinstance(event, h11.Request):
             return None
         self._head_only = event.method == b"HEAD"
@@ -144,9 +170,11 @@ class ServerWire:
                 go_on = h11.InformationalResponse(status_code=100, headers=[], reason=REASONS[100])
                 await self.write(self._http.send(go_on) or b"")
             try:
-                self._http.receive_data(bytes(await self._stream.receive_some(RECEIVE_BYTES)))
+                data = bytes(await self._stream.receive_some(RECEIVE_BYTES))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 raise Gone from None
+            self.share.came(len(data))
+            self._http.receive_data(data)
 
     async def body(self, size_max: int) -> bytes:
         """The body of the request in hand.
@@ -168,7 +196,7 @@ class ServerWire:
             event: object = self._http.next_event()
             if event is h11.NEED_DATA:
                 self.share.took(since)
-                if self.share.over:
+                if self.share.is_over():
                     await self.share.turn()
                 began = trio.current_time() if began < 0 else began
                 with trio.CancelScope(deadline=began + BODY_S + size / SLOW_BYTES_S) as waiting:
@@ -242,6 +270,7 @@ class ServerWire:
             with trio.CancelScope() as self._listening:
                 while data := await self._receive():
                     ahead += len(data)
+                    self.share.came(len(data))
                     self._http.receive_data(data)
                     if ahead >= HEADER_BYTES_MAX:
                         await trio.sleep_forever()

@@ -11,6 +11,7 @@ import trio
 from atoma.errors import ConnectFailed
 from atoma.ports import Channel, Peer, ServiceHost
 from atoma.ports.tasks import open_tasks
+from atoma_transports._channel.fairness import Fairness
 from atoma_transports.adapters import ChannelLimits, Token, open_channel
 from atoma_transports.adapters.channel import check_token
 from atoma_transports.serving import serve_pipe
@@ -151,6 +152,7 @@ class MemoryNetwork:
         self.links: set[_Link] = set()
         self._faults = faults
         self._limits = limits or ChannelLimits()
+        self._fairness = Fairness()
         self._arrivals: trio.MemorySendChannel[_Link] | None = None
         self._cut: set[str] = set()
         self._silent: set[str] = set()
@@ -181,7 +183,7 @@ class MemoryNetwork:
 
     async def _serve(self, link: _Link, host: ServiceHost, drain: trio.Event) -> None:
         peer = Peer("memory", loopback=True, transport="memory")
-        await serve_pipe(link.server, host, peer, limits=self._limits, drain=drain)
+        await serve_pipe(link.server, host, peer, limits=self._limits, drain=drain, fairness=self._fairness)
 
     async def connect(self, site: str, faults: FaultHook | None) -> MemoryPipe:
         """A pipe to the host; for :class:`MemoryTransport`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from atoma.ports import Peer, ServiceHost
+from atoma_transports._channel.fairness import Share
 from atoma_transports._channel.session import Session, begin_session
 from atoma_transports._channel.subjects import check_subject
 from atoma_transports.serving.places import Place
@@ -18,11 +19,13 @@ class Admission:
     Args:
         host: Who verifies.
         place: The connection's place, which it may keep from the first good token on.
+        share: What the connection may take, which is its principal's.
     """
 
-    def __init__(self, host: ServiceHost, place: Place) -> None:
+    def __init__(self, host: ServiceHost, place: Place, share: Share) -> None:
         self._host = host
         self._place = place
+        self._share = share
         self._known: dict[tuple[str, Peer], Session] = {}
 
     async def admit(self, token: str, peer: Peer) -> Session:
@@ -30,19 +33,30 @@ class Admission:
 
         Raises:
             AuthenticationError: It is missing, wrong or expired.
-            RemoteError: ``OVERLOADED``: it is good, and there is no place.
+            RemoteError: ``OVERLOADED``: it is good, and there is no place, or its principal has enough connections;
+                ``RATE_LIMITED``: it is good, and too much is sent.
         """
         key = (token, peer)
         known = self._known.get(key)
         if known is not None and not known.expired():
-            self._place.accept()
+            self.enter(known)
             return known
         self._known.pop(key, None)
         session = await begin_session(token, self._host, peer)
         if known is not None:
             check_subject(known.principal.subject, session.principal.subject)
-        self._place.accept()
+        self.enter(session)
         if len(self._known) >= TOKENS_MAX:
             self._known.pop(next(iter(self._known)))
         self._known[key] = session
         return session
+
+    def enter(self, session: Session) -> None:
+        """See that whoever ``session`` belongs to may ask for something on this connection now.
+
+        Raises:
+            RemoteError: As :meth:`admit` does.
+        """
+        self._share.admit(session.principal.subject)
+        self._place.accept()
+        self._share.check_rate()

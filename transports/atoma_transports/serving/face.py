@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import trio
 
 from atoma.ports import Peer, ServiceHost
-from atoma_transports._channel.fairness import Fairness
+from atoma_transports._channel.fairness import Fairness, Share
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports.serving.forwarding import Origins
 from atoma_transports.serving.places import Place
@@ -40,6 +41,10 @@ class Hosting:
     place: Place = field(default_factory=Place.alone)
     fairness: Fairness = field(default_factory=Fairness)
     face_for: Callable[[bytes], Face | None] = lambda head: None
+
+    def share(self) -> AbstractContextManager[Share]:
+        """What the connection may take, as long as the block runs."""
+        return self.fairness.connection(self.limits, self.peer)
 
 
 @runtime_checkable

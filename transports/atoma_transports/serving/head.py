@@ -10,6 +10,8 @@ import trio
 from atoma.errors import ProtocolError
 
 HEAD_BYTES_MAX = 64 * 1024
+HEAD_LINES_MAX = 101
+"""The request line and a hundred fields; what looking at them takes goes by their number."""
 RECEIVE_BYTES = 64 * 1024
 HTTP2_START = b"PRI * HTTP/2.0\r\n\r\n"
 HTTP2_PREFACE = HTTP2_START + b"SM\r\n\r\n"
@@ -17,6 +19,13 @@ HEAD_END = b"\r\n\r\n"
 TLS_START = b"\x16\x03"
 ONCE = frozenset(("authorization", "content-type", "host", "origin"))
 """Fields that decide who may do what: somebody on the way may have looked at another one than is looked at here."""
+
+
+class HeadTooLarge(ProtocolError):
+    """A request begins with more header fields than are looked at."""
+
+    def __init__(self, text: str = f"a request has at most {HEAD_LINES_MAX - 1} header fields") -> None:
+        super().__init__(text)
 
 
 async def read_head(stream: trio.abc.Stream) -> bytes:
@@ -45,6 +54,19 @@ def _complete(head: bytearray) -> bool:
 
 def _may_be_http2(head: bytearray) -> bool:
     return len(head) < len(HTTP2_PREFACE) and HTTP2_PREFACE.startswith(head)
+
+
+def check_head(head: bytes) -> None:
+    """See that ``head``, which begins a connection, is no more than may be looked at.
+
+    Raises:
+        HeadTooLarge: It has no end within :data:`HEAD_BYTES_MAX`, or more than :data:`HEAD_LINES_MAX` lines.
+    """
+    end = head.find(HEAD_END)
+    if end < 0 and len(head) >= HEAD_BYTES_MAX:
+        raise HeadTooLarge(f"the header fields of a request have at most {HEAD_BYTES_MAX} bytes")
+    if head.count(b"\n", 0, end if end >= 0 else len(head)) >= HEAD_LINES_MAX:
+        raise HeadTooLarge
 
 
 def head_target(head: bytes) -> tuple[str, str]:

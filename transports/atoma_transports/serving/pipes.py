@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import trio
 
@@ -36,19 +37,22 @@ async def serve_pipe(
         accept: Called when the token is good, before the client is told; a ``RemoteError`` that it raises is what the
             client is told instead.
         fairness: What principals have once, over several connections.
-        share: What reading this one may take, where the pipe counts it.
+        share: What this one may take, where the pipe counts what comes.
 
     Cancelling stops every handler of the connection and closes it.
     """
+    limits = limits or ChannelLimits()
     fairness = fairness or Fairness()
-    await serve_connection(
-        pipe,
-        SERVED,
-        host,
-        peer,
-        limits=limits or ChannelLimits(),
-        drain=trio.Event() if drain is None else drain,
-        accept=accept,
-        fairness=fairness,
-        share=share or Share(fairness),
-    )
+    own = fairness.connection(limits, peer) if share is None else nullcontext(share)
+    with own as taken:
+        await serve_connection(
+            pipe,
+            SERVED,
+            host,
+            peer,
+            limits=limits,
+            drain=trio.Event() if drain is None else drain,
+            accept=accept,
+            share=taken,
+            counted=share is not None,
+        )

@@ -24,9 +24,9 @@ from atoma_transports.serving.address import format_address, host_check, parse_a
 from atoma_transports.serving.face import Face, Hosting
 from atoma_transports.serving.faces import alpn_of, installed_faces
 from atoma_transports.serving.forwarding import Origins
-from atoma_transports.serving.head import read_head
+from atoma_transports.serving.head import HeadTooLarge, check_head, read_head
 from atoma_transports.serving.places import Place, Places
-from atoma_transports.serving.refusing import overload_of, refusal_of, send_last
+from atoma_transports.serving.refusing import http1_refusal, overload_of, refusal_of, send_last
 
 logger = logging.getLogger("atoma.transports")
 
@@ -226,6 +226,12 @@ async def _serve_in(place: Place, socket_stream: trio.SocketStream, peer_host: s
 
 async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, port: _Port, place: Place) -> None:
     """Hand the connection to whoever speaks what it begins with."""
+    try:
+        check_head(head)
+    except HeadTooLarge as error:
+        refused = http1_refusal(431, "Request Header Fields Too Large", str(error))
+        await send_last(stream, refused, port.limits.close_s)
+        return
     face = port.face_for(head)
     if face is None:
         await send_last(stream, refusal_of(head), port.limits.close_s)

@@ -77,18 +77,18 @@ class WebSocketFace:
                 await send_last(stream, full, hosting.limits.close_s)
                 return
             place.spoken = True
-            share = Share(hosting.fairness)
-            async with accept_pipe(PrefixedStream(head, stream), hosting.limits, share) as pipe:
-                await serve_pipe(
-                    pipe,
-                    hosting.host,
-                    peer,
-                    limits=hosting.limits,
-                    drain=hosting.drain,
-                    accept=place.accept,
-                    fairness=hosting.fairness,
-                    share=share,
-                )
+            with hosting.share() as share:
+                share.comes_from(peer)
+                async with accept_pipe(PrefixedStream(head, stream), hosting.limits, share) as pipe:
+                    await serve_pipe(
+                        pipe,
+                        hosting.host,
+                        peer,
+                        limits=hosting.limits,
+                        drain=hosting.drain,
+                        accept=place.accept,
+                        share=share,
+                    )
         except ProtocolError as error:
             await send_last(stream, http1_refusal(400, "Bad Request", str(error)), hosting.limits.close_s)
 

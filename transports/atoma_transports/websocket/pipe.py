@@ -177,7 +177,7 @@ class WebSocketPipe:
             await self._share.turn()
             self._take_events()
             return
-        if self._share is not None and self._share.over:
+        if self._share is not None and self._share.is_over():
             await self._share.turn()
         try:
             data = await self._stream.receive_some(RECEIVE_BYTES)
@@ -187,6 +187,8 @@ class WebSocketPipe:
             self._end = self._lost()
             return
         self.moved_at = trio.current_time()
+        if self._share is not None:
+            self._share.came(len(data))
         self._protocol.receive_data(bytes(data))
         self._take_events()
         if self._partial and self._on_part is not None:
@@ -210,8 +212,12 @@ class WebSocketPipe:
         self._more = False
         for event in self._protocol.events():
             if share is not None:
-                if not (isinstance(event, BytesMessage) and event.message_finished and not self._partial):
-                    share.piece(len(event.data) if isinstance(event, BytesMessage) else 0)
+                if not isinstance(event, BytesMessage):
+                    share.piece(0)
+                elif event.message_finished and not self._partial:
+                    share.unit(len(event.data))
+                else:
+                    share.piece(len(event.data))
                 left -= 1
                 if not left:
                     self._more = True

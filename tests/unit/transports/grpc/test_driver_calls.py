@@ -141,7 +141,7 @@ async def test_headers_stay_readable_whatever_table_the_peer_has(sizes: list[int
 )
 def test_what_is_remembered_is_what_was_said(steps: list[list[tuple[str, str, bool]] | int]) -> None:
     """The remembering ends against each other and against hpack's own, with tables of changing size."""
-    encoder, decoder, witness = RememberingEncoder(), RememberingDecoder(100_000), Decoder(100_000)
+    encoder, decoder, witness = RememberingEncoder(), RememberingDecoder(100_000, 1_000), Decoder(100_000)
     for step in steps:
         if isinstance(step, int):
             encoder.header_table_size = step
@@ -167,7 +167,7 @@ def test_sizes_that_came_and_went_are_not_told() -> None:
 
 
 def test_a_block_that_changes_the_table_is_read_each_time() -> None:
-    decoder = RememberingDecoder(100_000)
+    decoder = RememberingDecoder(100_000, 1_000)
 
     def read(block: bytes) -> list[tuple[object, ...]]:
         return [tuple(header) for header in decoder.decode(block, raw=True)]

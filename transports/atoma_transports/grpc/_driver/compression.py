@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 from hpack import Decoder, Encoder, HeaderTuple
+from hpack.exceptions import HPACKDecodingError, OversizedHeaderListError
 from hpack.struct import NeverIndexedHeaderTuple
 from hpack.table import HeaderTable
 
@@ -18,6 +19,8 @@ logging.getLogger("hpack").setLevel(logging.INFO)
 
 _BLOCKS = 64
 _BLOCK_BYTES = 1024
+"""Blocks of this size or less are remembered, and cannot hold too many fields to be unpacked."""
+_INTEGER_BYTES_MAX = 6
 
 Header = tuple[str, str] | tuple[bytes, bytes]
 
@@ -82,16 +85,28 @@ class RememberingEncoder(Encoder):
 
 
 class RememberingDecoder(Decoder):
-    """A decoder that knows the headers of a block that it had before, as long as the table has not changed."""
+    """A decoder that knows the headers of a block that it had before, as long as the table has not changed.
 
-    def __init__(self, max_header_list_size: int) -> None:
+    Args:
+        max_header_list_size: Bytes of a list of headers, as HTTP/2 counts them.
+        max_fields: Fields of a block, which are counted before any of them is unpacked.
+    """
+
+    def __init__(self, max_header_list_size: int, max_fields: int) -> None:
         super().__init__(max_header_list_size)
+        self._max_fields = max_fields
         self._blocks: dict[bytes, Iterable[HeaderTuple]] = {}
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
-        """The headers in ``data``."""
+        """The headers in ``data``.
+
+        Raises:
+            OversizedHeaderListError: There is too much in it.
+            HPACKDecodingError: It is malformed.
+        """
         if len(data) > _BLOCK_BYTES:
             self._blocks.clear()
+            check_fields(data, self._max_fields)
             return super().decode(data, raw)
         data = bytes(data)
         headers = self._blocks.get(data)
@@ -104,6 +119,48 @@ class RememberingDecoder(Decoder):
             else:
                 self._blocks[data] = headers
         return headers
+
+
+def check_fields(block: bytes, most: int) -> None:
+    """See that ``block`` has no more than ``most`` fields and notes, without unpacking it; the rest is for the decoder.
+
+    A note that says nothing takes one byte, an index that stands for a field too, and unpacking either microseconds.
+
+    Raises:
+        OversizedHeaderListError: It has more.
+        HPACKDecodingError: It has a number that is longer than any that is of use.
+    """
+    at, end, seen = 0, len(block), 0
+    while at < end:
+        seen += 1
+        if seen > most:
+            raise OversizedHeaderListError(f"more than {most} header fields")
+        first = block[at]
+        if first & 0x80:
+            _, at = _integer(block, at, 7)
+        elif first & 0xE0 == 0x20:
+            _, at = _integer(block, at, 5)
+        else:
+            index, at = _integer(block, at, 6 if first & 0x40 else 4)
+            for _ in range(1 if index else 2):
+                size, at = _integer(block, at, 7)
+                at += size
+
+
+def _integer(block: bytes, at: int, bits: int) -> tuple[int, int]:
+    """The number at ``at``, in the last ``bits`` of its first byte and what follows, and where it ends."""
+    mask = (1 << bits) - 1
+    value = block[at] & mask if at < len(block) else 0
+    at += 1
+    if value < mask:
+        return value, at
+    for place in range(_INTEGER_BYTES_MAX):
+        byte = block[at] if at < len(block) else 0
+        at += 1
+        value += (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            return value, at
+    raise HPACKDecodingError("a number without an end")
 
 
 def _bytes(text: str | bytes) -> bytes:

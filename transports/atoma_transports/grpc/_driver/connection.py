@@ -74,6 +74,8 @@ class Connection:
         self.idle: Callable[[], None] | None = None
         self._stream = stream
         self._share = share
+        if share is not None:
+            self.wire.tell_frames(share.unit)
         self._heard = now
         self._unread = 0
         self._update_at = limits.connection_window // 2
@@ -219,8 +221,10 @@ class Connection:
     async def _take(self, data: bytes | bytearray) -> None:
         """Take what came, in turns between which others run."""
         share = self._share
-        if share is not None and share.over:
-            await share.turn()
+        if share is not None:
+            if share.is_over():
+                await share.turn()
+            share.came(len(data))
         self._receive(data)
         while self.wire.more and self.lost is None:
             if share is not None:

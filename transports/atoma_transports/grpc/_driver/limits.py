@@ -21,6 +21,7 @@ class GrpcLimits:
     Attributes:
         message_bytes: Largest message that is sent or taken; refused by its length prefix, before it is buffered.
         metadata_bytes: Metadata of one call, each way, as HTTP/2 counts it (32 bytes per field on top).
+        metadata_fields: Fields of the metadata of one call, each way.
         calls: Calls in flight; further ones are refused with ``RESOURCE_EXHAUSTED``.
         queue_bytes: Bytes that wait to be sent; further senders wait.
         stream_window: Bytes of one call that may have arrived without being read.
@@ -35,6 +36,7 @@ class GrpcLimits:
 
     message_bytes: int = MESSAGE_BYTES_MAX
     metadata_bytes: int = 32 * 1024
+    metadata_fields: int = 100
     calls: int = 256
     queue_bytes: int = 64 * 1024
     stream_window: int = 512 * 1024

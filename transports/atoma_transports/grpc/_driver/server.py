@@ -222,10 +222,10 @@ class _Serving:
             if self.connection.wire.overrun():
                 self.connection.goodbye("the peer began too many calls at once")
             raise Refused(200, Status.RESOURCE_EXHAUSTED, f"{self.limits.calls} calls are in flight already")
-        if metadata_size(headers) > self.limits.metadata_bytes:
-            raise Refused(
-                200, Status.RESOURCE_EXHAUSTED, f"the limit is {self.limits.metadata_bytes} bytes of metadata"
-            )
+        most, fields_max = self.limits.metadata_bytes, self.limits.metadata_fields
+        if len(headers) > fields_max or metadata_size(headers) > most:
+            text = f"the limit is {most} bytes of metadata, in {fields_max} fields"
+            raise Refused(200, Status.RESOURCE_EXHAUSTED, text)
         path = fields.get(":path", "")
         method = self.methods.get(path)
         if method is None:

@@ -21,6 +21,7 @@ from h2.frame_buffer import FrameBuffer
 from h2.settings import SettingCodes, Settings
 from h2.stream import StreamInputs
 from hyperframe.frame import (
+    ContinuationFrame,
     DataFrame,
     Frame,
     GoAwayFrame,
@@ -38,6 +39,9 @@ _OPEN_BEYOND_LIMIT = 256
 
 FRAMES_PER_TURN = 64
 """Frames after which others run; one or two milliseconds."""
+
+HEADER_BYTES_PER_FRAME = 1024
+"""So many bytes of headers take as long as a frame."""
 
 _UPDATES_PER_CHATTER = 16
 """How much more often than useless frames those of `_MANY` may come."""
@@ -61,15 +65,31 @@ class _Turns(FrameBuffer):
 
     Attributes:
         left: How many may still be taken in this turn.
+        on_frame: Called with the size of each, before it is looked at.
+        block_bytes: Largest block of headers, in however many frames.
     """
 
     left = 0
+    on_frame: Callable[[int], None] | None = None
+    block_bytes = 0
+    _block = 0
 
     def __next__(self) -> Frame:
         if self.left <= 0:
             raise StopIteration
         self.left -= 1
         return super().__next__()
+
+    def _update_header_buffer(self, f: Frame | None) -> Frame | None:
+        assert f is not None
+        if self.on_frame is not None:
+            self.on_frame(f.body_len)
+        if isinstance(f, HeadersFrame | ContinuationFrame):
+            self._block = f.body_len + (self._block if self._headers_buffer else 0)
+            if self._block > self.block_bytes:
+                raise DenialOfServiceError(f"a block of headers of more than {self.block_bytes} bytes")
+            self.left -= f.body_len // HEADER_BYTES_PER_FRAME
+        return super()._update_header_buffer(f)
 
 
 class Wire(H2Connection):
@@ -118,8 +138,9 @@ class Wire(H2Connection):
             settings[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.calls
         self.local_settings = Settings(client=client_side, initial_values=settings)
         self.max_inbound_frame_size = FRAME_BYTES
-        # Headers up to twice the limit cost only their call; beyond, they are not even unpacked.
-        self.decoder = RememberingDecoder(2 * limits.metadata_bytes)
+        # Headers up to twice the limits cost only their call; beyond, they are not even unpacked.
+        self.decoder = RememberingDecoder(2 * limits.metadata_bytes, 2 * limits.metadata_fields)
+        self._turns.block_bytes = 2 * limits.metadata_bytes
         self.encoder = RememberingEncoder()
         self.initiate_connection()
         if not client_side:
@@ -128,6 +149,10 @@ class Wire(H2Connection):
             self.local_settings.acknowledge()
         if limits.connection_window > WINDOW_BYTES_MIN:
             self.increment_flow_control_window(limits.connection_window - WINDOW_BYTES_MIN)
+
+    def tell_frames(self, on_frame: Callable[[int], None]) -> None:
+        """Call ``on_frame`` with the size of every frame that comes."""
+        self._turns.on_frame = on_frame
 
     @property
     def closed(self) -> bool:
