@@ -31,6 +31,7 @@ from atoma.ports.service import Principal
 from atoma.schema.spec import Schema
 
 DAY_MS = 86_400_000
+FIRST_INCARNATION = 1
 CHECKED_AT_ONCE_BYTES = 64 * 1024
 MUTATION_BYTES = 2 * 1024
 """What checking any mutation costs, in bytes of a large one."""
@@ -45,7 +46,7 @@ class Court:
     limits: Limits
 
 
-def owned(facts: Facts, client_id: bytes, incarnation: int, principal: Principal) -> ClientState:
+def owned(facts: Facts, request: PushRequest, principal: Principal) -> ClientState:
     """The client's state; a fresh one, bound to ``principal``, at its first use.
 
     Raises:
@@ -53,14 +54,26 @@ def owned(facts: Facts, client_id: bytes, incarnation: int, principal: Principal
     """
     known = facts.client
     if known is None:
-        if facts.expired:
-            message = "this client was away for so long that the hub has forgotten it; take a new client id"
+        if is_expired(facts, request):
+            message = (
+                "the hub has forgotten this client, for its time away or for the number of others; take a new client id"
+            )
             raise RemoteError(message, remote_code="CLIENT_EXPIRED")
-        return ClientState(client_id, incarnation, principal.subject)
+        return ClientState(request.client_id, request.incarnation, principal.subject)
     of_principal(known, principal)
-    if known.incarnation != incarnation:
-        raise forked(f"the hub knows incarnation {known.incarnation} of this client, not {incarnation}")
+    if known.incarnation != request.incarnation:
+        raise forked(f"the hub knows incarnation {known.incarnation} of this client, not {request.incarnation}")
     return known
+
+
+def is_expired(facts: Facts, request: OpenRequest | PushRequest) -> bool:
+    """Whether a client that is unknown has to be taken for one that was forgotten.
+
+    Where some have been forgotten without a trace, that is whoever may be one of them: everybody but a client that has
+    taken a new id, as its incarnation tells, and has heard nothing under that yet.
+    """
+    begins_anew = request.incarnation > FIRST_INCARNATION and not request.confirmed_mid
+    return facts.expired or (facts.traceless and not begins_anew)
 
 
 def of_principal(client: ClientState, principal: Principal) -> ClientState:
@@ -95,13 +108,15 @@ class OpenStep:
     @property
     def need(self) -> Need:
         """The client, and the verdicts it asks for."""
-        return Need(client_id=self.request.client_id, mids=self.request.asked, opening=True)
+        return Need(
+            client_id=self.request.client_id, mids=self.request.asked, opening=True, principal=self.principal.subject
+        )
 
     def decide(self, facts: Facts) -> Plan:
         """The client's new state, and a :class:`Greeting`; whether it is a copy is for the client to find out."""
         verdicts = tuple(facts.outcomes[mid] for mid in self.request.asked if mid in facts.outcomes)
         if facts.client is None:
-            return Plan(reply=Greeting(None, not facts.expired, verdicts))
+            return Plan(reply=Greeting(None, not is_expired(facts, self.request), verdicts))
         client = confirmed(of_principal(facts.client, self.principal), self.request.confirmed_mid)
         if facts.now_ms - client.seen_ms >= DAY_MS or client.seen_ms < facts.renewed_ms:
             client = replace(client, seen_ms=facts.now_ms)
@@ -149,7 +164,7 @@ class PushStep:
         """The client, the scope, the rows, and the outcomes that the operations depend on."""
         client_id, mid = self.request.client_id, self.mutation.mid
         if isinstance(self.admitted, Refusal):
-            return Need(client_id=client_id, mids=(mid,))
+            return Need(client_id=client_id, mids=(mid,), principal=self.principal.subject)
         body, ops = self.admitted.body, self.admitted.ops
         origin = body.origin or Origin(client_id, mid, self.mutation.digest)
         return Need(
@@ -168,7 +183,7 @@ class PushStep:
 
     def decide(self, facts: Facts) -> Plan:
         """The verdict; the same one again for a mutation that was decided before."""
-        client = owned(facts, self.request.client_id, self.request.incarnation, self.principal)
+        client = owned(facts, self.request, self.principal)
         mid = self.mutation.mid
         if mid <= client.last_mid:
             return self._again(client, facts)

@@ -25,6 +25,11 @@ Permission: TypeAlias = Literal["offers", "deletes", "unproven"]
 """What an operator may allow devices about what came behind the end of an epoch: to offer rows by themselves, to delete rows
 that the hub still has, to offer what nothing proves to have been seen."""
 
+CLIENTS_MAX = 1_000
+"""Clients of one principal that a database knows; of more, the one that was seen least recently is forgotten early."""
+FORGOTTEN_MAX = 100_000
+"""Clients of one principal of which it is kept that they were forgotten, 16 bytes each."""
+
 DIRECT = b""
 """Author of changes that no client pushed: direct writes are foreign to every client."""
 
@@ -146,7 +151,7 @@ class Need:
         origin: What the mutation is called, or was called first: see :attr:`Facts.decided`. When ``renamed``, its outcome
             is found under this from now on.
         renamed: Whether ``origin`` is an earlier name.
-        principal: Whose origins count.
+        principal: Who asks: whose origins, and whose forgotten clients, count.
         recovers: The offer that is decided, whose traces to load. For the last one of a client also the rows
             that others have brought from earlier positions.
         opening: The client opens a session: see :attr:`Facts.renewed_ms`.
@@ -185,6 +190,8 @@ class Facts:
         deletes: Whether devices may delete what the hub still has of that history.
         unproven: Whether offers of it count that nothing proves.
         expired: Whether the client was known once and has been forgotten.
+        traceless: Whether clients of the principal have been forgotten of which nothing is kept, so that one that is
+            unknown may be one of them.
         violation: Set when the plan broke a unique index: the step is asked again, for its refusal.
         unit: The stored answers of the unit's numbered mutations, in their order, from the first one on.
         forgotten_ms: Writes whose keys were drawn before this time may have been decided, and their answers are forgotten
@@ -209,6 +216,7 @@ class Facts:
     spent: bool = False
     since: int = 0
     expired: bool = False
+    traceless: bool = False
     decided: StoredOutcome | None = None
     traces: Mapping[RowKey, Trace] = field(default_factory=dict[RowKey, Trace])
     recovered_until: int = 0

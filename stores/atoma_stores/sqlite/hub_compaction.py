@@ -23,7 +23,6 @@ APART_MS = 3_600_000
 """How far the clock of a device may be ahead of the hub's for its keys to look no younger than they are."""
 _NEWEST_ANSWER = "SELECT max(at_ms) FROM _atoma_hub_idem"
 _NEWEST_CLIENT = "SELECT max(seen_ms) FROM _atoma_hub_client"
-CLIENTS_AT_ONCE = 50
 
 _BELOW: dict[str, str] = {
     "transactions": "DELETE FROM _atoma_hub_tx WHERE (scope, seq) IN "
@@ -112,16 +111,4 @@ def forget_answers(connection: apsw.Connection, before_ms: int) -> int:
     ageless = [(gravestone(*key),) for key in found if drawn_ms(key[1]) is None]
     connection.executemany("INSERT OR IGNORE INTO _atoma_hub_spent(key) VALUES(?)", ageless)
     connection.executemany("DELETE FROM _atoma_hub_idem WHERE principal=? AND idem=?", found)
-    return len(found)
-
-
-def forget_clients(connection: apsw.Connection, before_ms: int) -> int:
-    """Forget some clients without a sign of life since ``before_ms``, but that they were there; how many."""
-    found = connection.execute(
-        "SELECT number, client_id FROM _atoma_hub_client WHERE seen_ms<? LIMIT ?", (before_ms, CLIENTS_AT_ONCE)
-    ).fetchall()
-    for number, client_id in cast("list[tuple[int, bytes]]", found):
-        connection.execute("DELETE FROM _atoma_hub_outcome WHERE client=?", (number,))
-        connection.execute("DELETE FROM _atoma_hub_client WHERE number=?", (number,))
-        connection.execute("INSERT OR IGNORE INTO _atoma_hub_expired(client) VALUES(?)", (gravestone(client_id),))
     return len(found)

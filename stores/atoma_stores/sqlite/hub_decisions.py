@@ -34,6 +34,7 @@ from atoma.ports.hub import (
     Trace,
 )
 from atoma_stores.sqlite.codes import is_unique_violation
+from atoma_stores.sqlite.hub_clients import forgets_without_a_trace, is_forgotten, make_room
 from atoma_stores.sqlite.hub_epochs import known_until, load_renewal, load_word
 from atoma_stores.sqlite.hub_tables import StoreStatements, gravestone, read_forgotten
 
@@ -178,7 +179,10 @@ class DecisionRun:
             renewed_ms=load_renewal(self._connection) if need.opening else 0,
             since=since,
             decided=None if need.origin is None else self._decided(need.origin, need.principal, renamed=need.renamed),
-            expired=client is None and self._expired(need.client_id),
+            expired=bool(need.client_id) and client is None and is_forgotten(self._connection, need.client_id),
+            traceless=bool(need.client_id)
+            and client is None
+            and forgets_without_a_trace(self._connection, need.principal),
             outcomes=self._outcomes(need, client),
             answer=answer,
             now_ms=self._now_ms,
@@ -201,10 +205,6 @@ class DecisionRun:
             state = cast("tuple[int, str, int, bytes, int, int]", row[1:])
             self._clients[client_id] = (cast("int", row[0]), ClientState(client_id, *state))
         return self._clients[client_id][1]
-
-    def _expired(self, client_id: bytes) -> bool:
-        sql = "SELECT 1 FROM _atoma_hub_expired WHERE client=?"
-        return bool(client_id) and self._connection.execute(sql, (gravestone(client_id),)).get is not None
 
     def _is_spent(self, need: Need) -> bool:
         keys = [key for key in (need.answer, _first_of(need.unit)) if key is not None]
@@ -348,6 +348,7 @@ class DecisionRun:
 
     def _write(self, need: Need, facts: Facts, plan: Plan) -> None:
         if plan.client is not None and facts.client is None:
+            make_room(self._connection, plan.client.principal, self._clients)
             self._put_client(plan.client)  # its changes need its number
         if plan.transaction is not None:
             self._put_transaction(plan.transaction, facts.rows)

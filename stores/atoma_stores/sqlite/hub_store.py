@@ -36,11 +36,11 @@ from atoma.schema.spec import Schema
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
+from atoma_stores.sqlite.hub_clients import forget_clients
 from atoma_stores.sqlite.hub_compaction import (
     batches,
     check_clock,
     forget_answers,
-    forget_clients,
     raise_floors,
     raise_forgotten,
 )

@@ -42,6 +42,7 @@ TABLES: tuple[str, ...] = (
     """CREATE TABLE IF NOT EXISTS _atoma_hub_client(number INTEGER PRIMARY KEY AUTOINCREMENT, client_id BLOB NOT NULL
         UNIQUE, incarnation INTEGER NOT NULL, principal TEXT NOT NULL, last_mid INTEGER NOT NULL, last_digest BLOB NOT NULL,
         confirmed_mid INTEGER NOT NULL, seen_ms INTEGER NOT NULL) STRICT""",
+    "CREATE INDEX IF NOT EXISTS _atoma_hub_client_of ON _atoma_hub_client(principal)",
     # detail: msgpack of the error and the conflicts, NULL when there are none
     """CREATE TABLE IF NOT EXISTS _atoma_hub_outcome(client INTEGER, mid INTEGER, status TEXT NOT NULL, scope TEXT NOT NULL,
         seq INTEGER NOT NULL, digest BLOB NOT NULL, detail BLOB, at_ms INTEGER NOT NULL,
@@ -58,8 +59,10 @@ TABLES: tuple[str, ...] = (
     # everything up to this position of a lost history has been offered
     """CREATE TABLE IF NOT EXISTS _atoma_hub_recovered(scope TEXT, epoch BLOB, position INTEGER NOT NULL,
         PRIMARY KEY(scope, epoch)) STRICT, WITHOUT ROWID""",
-    # clients that were forgotten, so that they are not taken for new ones
+    # clients that were forgotten, so that they are not taken for new ones; and how many, those not kept here included
     """CREATE TABLE IF NOT EXISTS _atoma_hub_expired(client BLOB PRIMARY KEY) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE IF NOT EXISTS _atoma_hub_expired_count(principal TEXT PRIMARY KEY, n INTEGER NOT NULL)
+        STRICT, WITHOUT ROWID""",
     # keys that do not tell their age and whose answers were deleted, so that they are not taken for new ones
     """CREATE TABLE IF NOT EXISTS _atoma_hub_spent(key BLOB PRIMARY KEY) STRICT, WITHOUT ROWID""",
     # every epoch that has ended, and the heads of its scopes at that moment: so far is the history the same as now

@@ -1,0 +1,127 @@
+"""How many clients of a principal a hub knows, and remembers to have forgotten; and how those that come back are told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from atoma.contracts.sync import Op
+from atoma.errors import RemoteError
+from atoma.hub import Hub
+from atoma.ports.hub import CLIENTS_MAX, FORGOTTEN_MAX
+from atoma_stores.sqlite import hub_clients
+from tests.unit.hub.kit import Client, card, hub_on
+
+
+def test_the_bounds() -> None:
+    assert (CLIENTS_MAX, FORGOTTEN_MAX) == (1_000, 100_000)
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that knows three clients of a principal, and remembers two that it has forgotten."""
+    monkeypatch.setattr(hub_clients, "CLIENTS_MAX", 3)
+    monkeypatch.setattr(hub_clients, "FORGOTTEN_MAX", 2)
+
+
+async def pushed(hub: Hub, name: str, user: str = "local") -> Client:
+    """A client that has pushed once."""
+    client = Client.of(hub, name, user)
+    await client.do(Op("create", "cards", f"{user}-{name}", card(name)))
+    return client
+
+
+async def code_of(client: Client) -> str:
+    """What the next push of ``client`` is answered with."""
+    mutation = client.write(Op("create", "cards", f"{client.client_id!r}-{len(client.mutations)}", card("more")))
+    try:
+        reply = await client.push(mutation.mid)
+    except RemoteError as error:
+        client.mutations.pop()
+        client.digests.pop()
+        return error.remote_code
+    return reply.outcomes[0].status
+
+
+def rows(path: Path, table: str) -> int:
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    try:
+        count = connection.execute(f"SELECT count(*) FROM {table}").get
+        assert isinstance(count, int)
+        return count
+    finally:
+        connection.close()
+
+
+@pytest.mark.usefixtures("few")
+async def test_of_too_many_the_one_seen_least_recently_is_forgotten_and_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    async with hub_on(path) as hub:
+        other = await pushed(hub, "other", "eve")
+        a, b, c = [await pushed(hub, name) for name in "abc"]
+        assert await code_of(a) == "applied"  # so that b has been away for longest
+        d = await pushed(hub, "d")
+        assert rows(path, "_atoma_hub_client") == 4
+        assert [(await client.open()).known for client in (a, b, c, d, other)] == [True, False, True, True, True]
+        assert await code_of(b) == "CLIENT_EXPIRED"
+        assert [await code_of(client) for client in (a, c, d, other)] == ["applied"] * 4
+        assert "local-b" in await a.query(), "what it wrote stays"
+
+
+@pytest.mark.usefixtures("few")
+async def test_what_a_client_has_not_heard_goes_with_it_and_outcomes_of_others_stay(tmp_path: Path) -> None:
+    async with hub_on(tmp_path / "hub.db") as hub:
+        clients = [await pushed(hub, name) for name in "abcd"]
+        assert rows(tmp_path / "hub.db", "_atoma_hub_outcome") == 3
+        again = await clients[1].push(1)
+        assert (again.outcomes[0].status, again.outcomes[0].duplicate) == ("applied", True)
+
+
+@pytest.mark.usefixtures("few")
+async def test_beyond_what_is_remembered_an_unknown_client_counts_as_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    async with hub_on(path) as hub:
+        gone = [await pushed(hub, f"{number}") for number in range(6)][:3]  # three are known, three forgotten
+        assert rows(path, "_atoma_hub_expired") == 2, "of the third nothing is kept"
+        assert not any([(await client.open()).known for client in gone])
+        assert [await code_of(client) for client in gone] == ["CLIENT_EXPIRED"] * 3
+        fresh = Client.of(hub, "fresh")
+        assert not (await fresh.open()).known, "it may be one of them"
+        assert await code_of(fresh) == "CLIENT_EXPIRED"
+        assert (await Client.of(hub, "eve's", "eve").open()).known, "of others none was forgotten"
+        reborn = Client.of(hub, "reborn")
+        reborn.incarnation = 2
+        assert (await reborn.open()).known
+        assert await code_of(reborn) == "applied"
+        liar = Client.of(hub, "reborn and forgotten")
+        liar.incarnation = 2
+        assert not (await liar.open(confirmed=7)).known, "it has heard something under this id"
+
+
+async def test_what_is_kept_of_a_forgotten_client_has_sixteen_bytes(tmp_path: Path) -> None:
+    async with hub_on(tmp_path / "hub.db") as hub:
+        await pushed(hub, "gone")
+        assert (await hub.compact(client_days=-1, force=True)).clients == 1
+    connection = apsw.Connection(str(tmp_path / "hub.db"))
+    ((stone,),) = connection.execute("SELECT client FROM _atoma_hub_expired").fetchall()
+    assert isinstance(stone, bytes)
+    assert len(stone) == 16
+    assert connection.execute("SELECT principal, n FROM _atoma_hub_expired_count").fetchall() == [("local", 1)]
+    connection.close()
+
+
+@pytest.mark.usefixtures("few")
+async def test_clients_of_a_batch_that_is_being_decided_stay(tmp_path: Path) -> None:
+    """A client that is forgotten while more is to be written about it would be known again, without its outcomes."""
+    connection = apsw.Connection(":memory:")
+    async with hub_on(tmp_path / "hub.db") as hub:
+        for name in "abc":
+            await pushed(hub, name)
+    connection = apsw.Connection(str(tmp_path / "hub.db"))
+    oldest = b"a".ljust(16, b".")
+    hub_clients.make_room(connection, "local", {oldest: None})
+    left = {row[0] for row in connection.execute("SELECT client_id FROM _atoma_hub_client")}
+    assert left == {oldest, b"c".ljust(16, b".")}
+    connection.close()
