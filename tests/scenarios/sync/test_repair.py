@@ -13,6 +13,7 @@ from atoma.contracts.events import RepairDone, RepairStarted
 from atoma.contracts.sync import OpenReply
 from atoma.errors import ConfigurationError
 from atoma.sync import Sync
+from atoma_stores.sqlite import hub_clients
 from tests.scenarios.sync.kit import back_up, client_id, copy_file, head, inbox, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
@@ -604,3 +605,55 @@ async def test_a_repair_that_waits_for_somebody_is_rehearsed_and_made(world: Any
 def test_words_that_are_none_are_refused(world: Any, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="must be one of"):
         Sync(world.SYNCED, **wrong)
+
+
+# a principal with more devices than a hub remembers
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that knows two clients of a principal, and remembers one that it has forgotten."""
+    monkeypatch.setattr(hub_clients, "CLIENTS_MAX", 2)
+    monkeypatch.setattr(hub_clients, "FORGOTTEN_MAX", 1)
+
+
+@pytest.mark.usefixtures("few")
+async def test_a_device_that_was_forgotten_for_the_number_of_others_repairs_itself(world: Any) -> None:
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        await a.settle()
+        before = await client_id(a)
+        a.wire.cut()
+        handle = await a.store(world.CARDS).update("1", title="pending")
+        for name in "bc":
+            async with world.open_device(name) as other:
+                await other.store(world.CARDS).insert(world.Card(id=name))
+                await other.settle()
+        await put_in(a)
+        assert await client_id(a) != before
+        assert (a.sync.status.state, a.sync.status.last_repair.cause) == ("online", "CLIENT_EXPIRED")
+        assert handle.state == "observed" and await inbox(a) == []
+        assert set(await a.rows()) == {"1", "b", "c"}
+
+
+@pytest.mark.usefixtures("few")
+async def test_where_some_were_forgotten_without_a_trace_a_new_device_is_repaired_once_and_then_as_any_other(
+    world: Any,
+) -> None:
+    async with world.open_hub():
+        for name in "abcd":
+            async with world.open_device(name) as device:
+                await device.store(world.CARDS).insert(world.Card(id=name))
+                await device.settle()
+        async with world.open_device("new", down=True) as new:
+            handle = await new.store(world.CARDS).insert(world.Card(id="new"))
+            await put_in(new)
+            assert new.sync.status.last_repair.cause == "CLIENT_EXPIRED"
+            known = await client_id(new)
+            assert handle.state == "observed" and await inbox(new) == []
+            await new.store(world.CARDS).update("new", title="again")
+            await new.settle()
+        async with world.open_device("new") as new:
+            await new.settle()
+            assert await client_id(new) == known
+            assert set(await new.rows()) == {"a", "b", "c", "d", "new"}
