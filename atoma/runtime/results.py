@@ -33,7 +33,8 @@ class Page(Generic[T]):
 
     Attributes:
         items: The rows as model instances.
-        versions: Local version of each row, for compare-and-set (``base_version=``).
+        versions: Version of each row, for compare-and-set (``base_version=``): this device's, or below 0 where another
+            machine told the row and this device does not hold it.
         meta: How the answer came about; ``meta.cursor`` continues the page, ``""`` at the end.
     """
 

@@ -86,7 +86,7 @@ class Store(Generic[T]):
         return self.spec.decode(result.rows[0].id, result.rows[0].image) if result.rows else None
 
     async def version(self, id: str) -> int:
-        """Local version of the row for ``base_version=``; 0 when there is no row."""
+        """Version of the row for ``base_version=``, as :attr:`atoma.runtime.Page.versions` has it; 0 when there is no row."""
         result = await self._core.reads.query(self.spec.name, self._by_ids((id,)), None)
         return result.rows[0].version if result.rows else 0
 

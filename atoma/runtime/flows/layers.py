@@ -25,6 +25,10 @@ Versions: TypeAlias = dict[RowKey, int | None]
 """The authority's versions of rows; None for a row that is not there."""
 
 
+NEVER = 2**53 - 1
+"""A version that no row has. A number of this device must not be taken for one of the authority's, which may be equal."""
+
+
 class Unpredictable(Exception):
     """What this device holds does not show how the write would end: only the authority can tell."""
 
@@ -142,7 +146,7 @@ def named_versions(request: WriteRequest) -> dict[RowKey, int | None]:
 
 
 def known_versions(tx: LocalTx, request: WriteRequest) -> Versions:
-    """The authority's versions of rows whose versions in the request are this device's; others are its own already."""
+    """The authority's versions of the rows that are here as the request names them."""
     named = named_versions(request)
     here = {row: tx.read_row(*row) for row in named}
     return {
@@ -158,15 +162,23 @@ def _version_there(tx: LocalTx, row: RowKey) -> int | None:
 
 
 def address(request: WriteRequest, versions: Versions) -> WriteRequest:
-    """``request`` with the authority's ``versions`` in the place of this device's."""
+    """``request`` with the authority's ``versions`` in the place of this device's.
+
+    A version that is not among them was not this device's any more when the write was entered, or never: below 0 it is the
+    authority's own, of a row that it told and that is not here; any other is of a row that has moved.
+    """
+
+    def there(row: RowKey, version: int | None) -> int | None:
+        if row in versions or not version:
+            return versions.get(row)
+        return NEVER if version > 0 else -version
 
     def entry_for_hub(entry: WriteEntry) -> WriteEntry:
-        row = (entry.store, entry.id)
-        if entry.base_version is None or row not in versions:
+        if entry.base_version is None:
             return entry
-        return msgspec.structs.replace(entry, base_version=versions[row] or 0)
+        return msgspec.structs.replace(entry, base_version=there((entry.store, entry.id), entry.base_version) or 0)
 
-    reads = tuple((store, id, versions.get((store, id), version)) for store, id, version in request.options.reads)
+    reads = tuple((store, id, there((store, id), version)) for store, id, version in request.options.reads)
     options = msgspec.structs.replace(request.options, reads=reads)
     entries = tuple(entry_for_hub(entry) for entry in request.entries)
     return WriteRequest(entries, options, request.context, request.idem)

@@ -85,7 +85,8 @@ class _Unit:
         number: In the order of entering.
         before: Units that share a row with it and were written earlier; empty once it had its turn.
         based_on: The authority's versions of the rows whose versions it names, as they were when it was entered.
-        made: The authority's versions of the rows that it has written.
+        made: The authority's versions of its rows that whoever saw it shown has seen: what it has written. One that shows
+            nothing before its answer passes on what the units before it have made.
         left: It is settled, or its caller has given it up.
         asking: Around what asks for its answer again and again.
         path: What has happened to it so far.
@@ -326,7 +327,8 @@ class LayeredWrites:
                 await trio.sleep(self._wait_s(tries, error))
             else:
                 self._settled(unit.rows)
-                unit.made = settled.made
+                if unit.layers:
+                    unit.made = settled.made
                 return settled
         raise AssertionError("unreachable")
 
@@ -453,11 +455,13 @@ class LayeredWrites:
 
 
 async def _turn(unit: _Unit) -> None:
-    """Wait until the units before this one are settled; what they have made of its rows is what it is based on."""
+    """Wait until the units before this one are settled; what they had shown of its rows is what it is based on."""
     while waiting := _undecided(unit.before):
         await waiting[0].left.wait()
-    for earlier in _all_before(unit):
-        unit.based_on.update({row: made for row, made in earlier.made.items() if row in unit.based_on})
+    shown = {row: made for earlier in _all_before(unit) for row, made in earlier.made.items()}
+    unit.based_on.update({row: made for row, made in shown.items() if row in unit.based_on})
+    if not unit.layers:
+        unit.made = {row: made for row, made in shown.items() if row in unit.rows}
     unit.before = ()
 
 

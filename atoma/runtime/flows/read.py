@@ -53,8 +53,8 @@ class ReadFlow:
         self._answered(result, began)
         if writeback.caches(store, result.meta.source):
             kept = await writeback.keep_rows(store, result.rows, began=began)
-            result = QueryResult(_with_versions(result.rows, kept.versions), result.total, result.meta)
-        return result
+            return QueryResult(_with_versions(result.rows, kept.versions), result.total, result.meta)
+        return await self._compared(store, result)
 
     async def get_all(self, store: str, spec: QuerySpec, policy: str | None, merge: MergeMode) -> QueryResult:
         """Answer ``spec`` whole, and merge a remote answer into the cache as ``merge`` says.
@@ -75,7 +75,7 @@ class ReadFlow:
         result = await self._port.execute_query(request)
         self._answered(result, began)
         if not self._writeback.caches(store, result.meta.source):
-            return result
+            return await self._compared(store, result)
         local = await self._port.execute_query(QueryRequest(store, spec, OperationContext(trace_id, "direct-local")))
         answered = {row.id for row in result.rows}
         missing = [row for row in local.rows if row.id not in answered]
@@ -88,6 +88,13 @@ class ReadFlow:
         rows = order_rows((*_with_versions(result.rows, kept.versions), *own), total_order(spec))
         return QueryResult(tuple(rows), result.total, meta)
 
+    async def _compared(self, store: str, result: QueryResult) -> QueryResult:
+        """``result`` with this device's versions where rows of another machine are in it."""
+        if result.meta.source == "local" or not result.rows or self._writeback.apply is None:
+            return result
+        versions = await self._writeback.versions_of(store, result.rows)
+        return QueryResult(_with_versions(result.rows, versions), result.total, result.meta)
+
     def _answered(self, result: QueryResult, began: int) -> None:
         """Remember when the read began for as long as a part of it goes on behind the answer."""
         if any(step.outcome == "detached" for step in result.meta.path):
@@ -95,5 +102,5 @@ class ReadFlow:
 
 
 def _with_versions(rows: tuple[StoredRow, ...], versions: Mapping[str, int]) -> tuple[StoredRow, ...]:
-    """``rows`` with this device's versions; 0 for a row that is not here as it was answered."""
-    return tuple(StoredRow(row.id, versions.get(row.id, 0), row.seq, row.scope, row.image) for row in rows)
+    """``rows`` with this device's versions; the authority's own, below 0, of a row that is not here as it was answered."""
+    return tuple(StoredRow(row.id, versions.get(row.id, -row.seq), row.seq, row.scope, row.image) for row in rows)

@@ -89,15 +89,24 @@ class WriteBack:
                 else:
                     tx.put_base(store, row.id, row.scope, None, 0)
             rebuild_rows(tx, aside)
-            visible = {row.id: tx.read_row(store, row.id) for row in rows}
-            versions = {row.id: here.version for row in rows if (here := visible[row.id]) and here.image == row.image}
-            return Kept(frozenset(protected), versions)
+            return Kept(frozenset(protected), _versions(tx, store, rows))
 
         try:
             return await self.apply.apply_writeback(body, "writeback", durability="normal")
         except StoreError as error:
             _log.warning("an answer about store %r is not kept: %s", store, error)
             return Kept(frozenset(), {})
+
+    async def versions_of(self, store: str, rows: Sequence[StoredRow]) -> dict[str, int]:
+        """Version here of each of ``rows`` that is visible as it was answered; of none when this device cannot tell."""
+        assert self.apply is not None
+        try:
+            return await self.apply.apply_writeback(
+                lambda tx: _versions(tx, store, rows), "writeback", durability="normal"
+            )
+        except StoreError as error:
+            _log.warning("versions of an answer about store %r are not known here: %s", store, error)
+            return {}
 
     async def keep_results(self, request: WriteRequest, result: WriteResult) -> None:
         """Keep the authority's images of what was written."""
@@ -140,3 +149,8 @@ class WriteBack:
             self.layered.answered(request, result, error)
         elif result is not None:
             await self.keep_results(request, result)
+
+
+def _versions(tx: LocalTx, store: str, rows: Sequence[StoredRow]) -> dict[str, int]:
+    visible = {row.id: tx.read_row(store, row.id) for row in rows}
+    return {row.id: here.version for row in rows if (here := visible[row.id]) and here.image == row.image}

@@ -230,8 +230,8 @@ def _not_run(node: ast.AST) -> Sequence[ast.expr | ast.stmt]:
             return [node]
         case ast.Call(func=ast.Name(id="dataclass" | "field"), keywords=keywords):
             return [keyword.value for keyword in keywords]  # slots, frozen: what only a program's author runs into
-        case ast.Assign(value=ast.Constant(value=int() | float() as number)) if abs(number) >= BOUND_MIN:
-            return [node.value]
+        case ast.Assign(value=value) if abs(_number(value)) >= BOUND_MIN:
+            return [value]
         case ast.ClassDef(bases=bases) if any(isinstance(base, ast.Name) and base.id == "Protocol" for base in bases):
             return [node]
         case ast.ClassDef(keywords=[_, *_] as keywords):
@@ -240,6 +240,19 @@ def _not_run(node: ast.AST) -> Sequence[ast.expr | ast.stmt]:
             return [node]
         case _:
             return []
+
+
+def _number(node: ast.expr) -> float:
+    """The number that ``node`` spells, as ``64 * 1024`` does; 0 for anything else."""
+    match node:
+        case ast.Constant(value=bool()):
+            return 0
+        case ast.Constant(value=int() | float() as number):
+            return number
+        case ast.BinOp(left=left, op=ast.Mult(), right=right):
+            return _number(left) * _number(right)
+        case _:
+            return 0
 
 
 def _span(node: ast.expr | ast.stmt) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -64,9 +64,10 @@ class Covering:
     def within(self, tests: Sequence[str], budget_s: float, *, first: Container[str] = ()) -> list[str]:
         """Those of ``tests`` that take ``budget_s`` together, in their order; at least one.
 
-        Every suite has the same share, so that a scenario or a seed of the simulation is among them and not only what is
-        cheapest: a test of the line need not look at what the line does. In a suite come those that are in ``first``, then
-        one case of each test before a second case of any, and of these the cheap ones.
+        A test of the line need not look at what the line does, so they are spread. Every suite has the same share, a
+        scenario and a seed of the simulation as well as what is cheap. In a suite come those that are in ``first``, then one
+        test of each file before a second one of any, for a file has a subject; and in a file the cheap ones, one case of
+        each before a second case of any.
 
         Args:
             tests: To choose from.
@@ -74,13 +75,18 @@ class Covering:
             first: Tests that noticed other mutants of the module; they run before all others.
         """
         waiting: dict[str, list[str]] = defaultdict(list)
+        of_file: dict[str, list[tuple[int, float, str]]] = defaultdict(list)
         cases: Counter[str] = Counter()
-        turns: dict[str, tuple[bool, int, float]] = {}
         for test in sorted(tests, key=self._cost):
             name = test.partition("[")[0]
-            turns[test] = (test not in first, cases[name], self._cost(test))
+            of_file[test.partition("::")[0]].append((cases[name], self._cost(test), test))
             cases[name] += 1
             waiting[_suite(test)].append(test)
+        turns = {
+            test: (test not in first, turn, self._cost(test))
+            for found in of_file.values()
+            for turn, (_, _, test) in enumerate(sorted(found))
+        }
         for of_suite in waiting.values():
             of_suite.sort(key=turns.__getitem__, reverse=True)
         spent = dict.fromkeys(waiting, 0.0)

@@ -8,6 +8,7 @@ from tests.campaigns.plants.plant import Plant
 
 ALIGNED = "atoma.runtime.flows.results:aligned"
 WRITE = "atoma.runtime.flows.write:WriteFlow.write"
+BUSY = "tests/scenarios/sync/test_faults.py::test_a_busy_hub_is_obeyed"
 
 PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
@@ -191,6 +192,102 @@ PLANTS: Final[tuple[Plant, ...]] = (
         tests=("tests/scenarios/sync/test_faults.py::test_the_next_attempt_is_visible_and_backs_off",),
     ),
     Plant(
+        "A63",
+        "atoma.sync.push:PushLane._failed",
+        "next_attempt_ms=due,",
+        "next_attempt_ms=0,",
+        why="nobody can see when a push that failed is tried again",
+        tests=(BUSY,),
+    ),
+    Plant(
+        "A63",
+        "atoma.sync.push:PushLane._failed",
+        "tx.mark_attempt(mids, due,",
+        "tx.mark_attempt(mids, 0,",
+        why="the outbox does not say when a mutation is tried again",
+        tests=(BUSY,),
+    ),
+    Plant(
+        "A63",
+        "atoma.sync.push:PushLane._failed",
+        "await trio.sleep(delay)",
+        "await trio.sleep(delay / 10)",
+        why="a hub that asks for patience gets none",
+        tests=(BUSY,),
+    ),
+    Plant(
+        "A63",
+        "atoma.sync.push:PushLane._next_batch",
+        "limit=self._batch_limit,",
+        "limit=1,",
+        why="mutations are pushed one by one",
+        tests=("tests/scenarios/sync/test_faults.py::test_a_batch_that_is_too_large_is_halved",),
+    ),
+    Plant(
+        "A63",
+        "atoma.sync.supervisor:Supervisor._note",
+        "else self._retries.fail(retry_after_s(failure))",
+        "else 0.01",
+        why="a device hammers a hub that is away",
+        tests=("tests/scenarios/sync/test_faults.py::test_the_next_attempt_is_visible_and_backs_off",),
+    ),
+    Plant(
+        "A63",
+        "atoma.sync.wake:Wake.wait",
+        "poked = self._event.is_set()",
+        "poked = False",
+        why="a poke is heard again and again: a lane that was asked for once never rests",
+        tests=("tests/unit/sync/test_bells.py::test_a_poke_before_the_wait_counts_once",),
+    ),
+    Plant(
+        "A65",
+        "atoma.hub.conflicts:_merge",
+        'if rule == "manual":',
+        "if False:",
+        why="a manual store overwrites what somebody else has written",
+        tests=("tests/scenarios/sync/test_two_devices.py::test_manual_refuses_and_keeps_everything_for_a_person",),
+    ),
+    Plant(
+        "A65",
+        "atoma.hub.conflicts:_merge",
+        'if rule != "server_wins":',
+        'if rule not in ("server_wins", "client_wins"):',
+        why="client_wins lets the server win",
+        tests=("tests/scenarios/sync/test_two_devices.py::test_client_wins_takes_mine",),
+    ),
+    Plant(
+        "A65",
+        "atoma.hub.conflicts:_merge",
+        'if rule != "server_wins":',
+        "if True:",
+        why="server_wins lets the client win",
+        tests=("tests/scenarios/sync/test_two_devices.py::test_server_wins_keeps_theirs_and_shows_what_was_dropped",),
+    ),
+    Plant(
+        "A65",
+        "atoma_stores.sqlite._internals",
+        '"CREATE INDEX IF NOT EXISTS _atoma_pending_acked ON _atoma_pending(scope, mid) WHERE status=1",',
+        "",
+        why="what is acked is looked for in the whole outbox",
+        tests=("tests/unit/stores/test_plans.py::test_the_outbox_is_read_by_its_indexes",),
+    ),
+    Plant(
+        "A65",
+        "atoma_stores.sqlite._internals",
+        "ON _atoma_shadow(scope, store, id)",
+        "ON _atoma_shadow(store, id)",
+        why="what a snapshot has to rebase is looked for in every scope",
+        tests=("tests/unit/stores/test_plans.py::test_the_outbox_is_read_by_its_indexes",),
+    ),
+    Plant(
+        "A65",
+        "atoma.runtime.flows.writeback:WriteBack.keep_rows",
+        "if is_old(began, (store, row.id)):",
+        "if is_old(began, (store, row.id)) or row.seq < tx.read_base(store, row.id).seq:",
+        why="the runtime compares positions of the hub",
+        tests=("tests/architecture/test_division_of_labour.py::test_the_runtime_compares_no_position_of_the_hub",),
+    ),
+    Plant(
         "A65",
         "atoma.sync.outbox:base_position",
         "return cursors[scope]",
@@ -213,6 +310,35 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "for op in list(ops)[:1]:",
         why="of several pending operations on a row the first one alone is replayed",
         tests=("tests/unit/sync/test_rebase.py::test_visible_is_base_with_pending_replayed",),
+    ),
+    Plant(
+        "A74",
+        "atoma.runtime.flows.optimism:LayeredWrites._settle",
+        "if unit.layers:",
+        "if True:",
+        why="a strict write is compared with what another one has made before it, unseen: updates are lost",
+        tests=("tests/unit/runtime/test_store.py::test_update_by_function_survives_a_faster_writer",),
+    ),
+    Plant(
+        "A74",
+        "atoma.runtime.flows.layers:address",
+        "return NEVER if version > 0 else -version",
+        "return version",
+        why="a stale number of this device passes for the hub's",
+        tests=(
+            "tests/scenarios/remote/test_shown_then_decided.py::test_a_number_of_this_device_is_never_taken_for_one_of_the_hub",
+        ),
+    ),
+    Plant(
+        "A74",
+        "atoma.runtime.flows.read:_with_versions",
+        "-row.seq",
+        "row.seq",
+        why="a number of the hub passes for one of this device",
+        tests=(
+            "tests/scenarios/remote/test_shown_then_decided.py"
+            "::test_a_version_of_a_row_that_only_the_hub_has_is_compared_there",
+        ),
     ),
     Plant(
         "A74",

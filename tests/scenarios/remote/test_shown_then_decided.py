@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -430,3 +431,98 @@ async def test_an_answer_with_more_rows_than_a_message_holds_is_no_refusal(open_
         same = await world.store.update_many({id: {"rank": 1} for id in ids}, confirm=confirm)
         await world.settled()
         assert {item.handle.state for item in same} == {"observed"}
+
+
+@pytest.mark.paths
+@pytest.mark.parametrize("policy", REMOTE_POLICIES)
+async def test_two_strict_writes_on_what_both_have_seen_are_one_write_and_one_conflict(
+    open_remotely: Any, policy: str
+) -> None:
+    """Nothing is shown of the first before its answer, so the second is not based on it, though it waits for it."""
+    async with open_remotely(policy) as world:
+        version = (await world.store.insert(Note(id="1", text="seen"), confirm="strict")).version
+        done: dict[str, object] = {}
+
+        async def write(text: str) -> None:
+            try:
+                await world.store.update("1", text=text, base_version=version, confirm="strict")
+                done[text] = None
+            except ConflictError as error:
+                done[text] = error
+
+        world.road.close()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write, "first")
+            await wait_all_tasks_blocked()
+            nursery.start_soon(write, "second")
+            await wait_all_tasks_blocked()
+            world.road.gate.set()
+        assert done["first"] is None
+        assert isinstance(done["second"], ConflictError)
+        assert (await world.here())["1"].text == (await world.there())["1"].text == "first"
+
+
+async def test_a_strict_write_is_based_on_what_was_shown_before_it_over_one_that_came_between(
+    open_remotely: Any,
+) -> None:
+    async with open_remotely() as world:
+        await world.elsewhere("insert", "1", text="theirs")
+        await world.store.get_all()
+        world.road.close()
+        shown = await world.store.update("1", text="shown")
+        results: list[Any] = []
+
+        async def write(**changes: Any) -> None:
+            try:
+                results.append(await world.store.update("1", confirm="strict", **changes))
+            except ConflictError as error:
+                results.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(partial(write, base_version=shown.version + 1000, rank=1))  # a version that nobody had
+            await wait_all_tasks_blocked()
+            nursery.start_soon(partial(write, base_version=shown.version, rank=2))
+            await wait_all_tasks_blocked()
+            world.road.gate.set()
+        assert [isinstance(result, ConflictError) for result in results] == [True, False]
+        assert await world.here() == await world.there() == {"1": Note(id="1", text="shown", rank=2)}
+
+
+@pytest.mark.parametrize("policy", REMOTE_POLICIES)
+@pytest.mark.parametrize("confirm", ["optimistic", "strict"])
+async def test_a_number_of_this_device_is_never_taken_for_one_of_the_hub(
+    open_remotely: Any, policy: str, confirm: str
+) -> None:
+    """Both count from 1: a stale version here may be the number that the row has there."""
+    async with open_remotely(policy) as world:
+        await world.store.insert_many([Note(id=f"own {number}") for number in range(9)], policy="direct-local")
+        first = await world.store.insert(Note(id="1", text="seen"), confirm="strict")
+        for number in range(first.version - 2):
+            await world.elsewhere("insert", f"other {number}")
+        second = await world.store.update("1", text="newer", confirm="strict")
+        assert await second.accepted() == first.version
+        with pytest.raises(ConflictError):
+            await world.store.update("1", text="stale", base_version=first.version, confirm=confirm)
+        with pytest.raises(ConflictError):
+            await world.store.delete("1", base_version=first.version, confirm=confirm)
+        transaction = world.client.transaction()
+        with pytest.raises(ConflictError):
+            async with transaction as tx:
+                assert (await tx.store(NOTES).get("1")).text == "newer"
+                await world.store.update("1", text="newest", confirm="strict")
+                await tx.store(NOTES).insert(Note(id="2"))
+        assert (await world.here())["1"].text == (await world.there())["1"].text == "newest"
+
+
+async def test_a_version_of_a_row_that_only_the_hub_has_is_compared_there(open_remotely: Any) -> None:
+    async with open_remotely("hybrid") as world:
+        await world.store.insert(Note(id="1", text="cached"), confirm="strict")
+        await world.elsewhere("update", "1", text="theirs")
+        page = await world.store.query(Query().where(col("id") == "1"))
+        assert (page.meta.source, page[0].text) == ("mixed", "theirs")
+        await world.elsewhere("update", "1", text="moved")
+        with pytest.raises(ConflictError):
+            await world.store.update("1", text="mine", base_version=page.versions[0], confirm="strict")
+        handle = await world.store.update("1", lambda note: Note(id=note.id, text=f"{note.text}, mine"))
+        await handle.accepted()
+        assert (await world.here())["1"].text == (await world.there())["1"].text == "moved, mine"

@@ -174,6 +174,9 @@ async def test_a_busy_hub_is_obeyed(world: Any) -> None:
         await trio.sleep(1)
         (entry,) = await a.outbox()
         assert (entry.attempts, entry.last_error) == (1, "OVERLOADED: OVERLOADED: later")
+        wait_ms = entry.next_attempt_ms - await a.inspect(lambda tx: tx.now_ms)
+        assert 0 < wait_ms < 7000, "in the outbox stands when it is tried again"
+        assert a.sync.status.next_attempt_ms == entry.next_attempt_ms, "and in the status"
         await a.settle()
         assert trio.current_time() - began >= 21
         assert a.wire.connects == connects, "the session went on"

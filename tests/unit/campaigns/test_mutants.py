@@ -99,10 +99,11 @@ def test_places_that_do_not_run_are_left_alone_and_a_deleted_statement_is_a_pass
     pytest.importorskip("cosmic_ray", reason="the operators come with the group `soak`")
     from tests.campaigns.mutants.catalogue import mutants_of, mutated
 
-    source = "def f(a: int | None = 1) -> bool:\n    g(a)\n    return a == 2\n"
+    source = "MOST = 64 * 1024\ndef f(a: int | None = 1) -> bool:\n    g(a)\n    return a == 2\n"
     (tmp_path / "m.py").write_text(source)
     found = {m.operator: m for m in mutants_of("m.py", tmp_path)}
     assert "ReplaceBinaryOperator_BitOr_BitAnd" not in found, "an annotation"
+    assert "ReplaceBinaryOperator_Mul_FloorDiv" not in found, "a bound, spelt as a product"
     assert mutated(found["DeleteStatement"], tmp_path) == source.replace("g(a)", "pass")
     assert mutated(found["ReplaceComparisonOperator_Eq_NotEq"], tmp_path) == source.replace("==", "!=")
     assert {m.function for m in found.values()} == {"f"}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,7 +17,20 @@ import trio
 import trio.lowlevel
 
 import atoma
-from atoma import Client, Index, Query, Reset, Schema, StoreSpec, col, new_id, open_client
+from atoma import (
+    Client,
+    Index,
+    Query,
+    Reset,
+    Schema,
+    StaticTokenVerifier,
+    StoreSpec,
+    Sync,
+    col,
+    new_id,
+    open_client,
+    open_hub,
+)
 from atoma.errors import (
     ClosedError,
     ConflictError,
@@ -27,8 +41,12 @@ from atoma.errors import (
     UnknownPolicy,
     ValidationError,
 )
+from atoma.plugins import Plugin
 from atoma_stores.local import LocalExecution
-from atoma_stores.sqlite import SQLiteEngine
+from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_stores.sqlite.connections import MEMORY
+from atoma_transports.memory import MemoryNetwork, MemoryTransport
+from atoma_transports.remote import Remote
 from tests.paths import memory
 
 
@@ -51,26 +69,62 @@ class Member:
     email: str
 
 
-CARDS = StoreSpec("cards", Card, scope="board", indexes=[Index("lane")])
-MEMBERS = StoreSpec("members", Member, indexes=[Index("email", unique=True)])
+CARDS = StoreSpec("cards", Card, scope="board", indexes=[Index("lane")], confirm="strict")
+MEMBERS = StoreSpec("members", Member, indexes=[Index("email", unique=True)], confirm="strict")
 SCHEMA = Schema(CARDS, MEMBERS)
+
+
+POLICIES = ["direct-local", "direct-remote", "remote-first", "hybrid", "sync-queue", "local-first"]
+REPLICATING = {"sync-queue", "local-first"}
+ASKS_THE_HUB = {"direct-remote", "remote-first", "hybrid"}
+"""A hub refuses without the row that is in the way, which its caller may not be allowed to read."""
+ANSWERED_BY = {
+    "direct-remote": ("remote", {"remote-memory"}),
+    "remote-first": ("remote", {"remote-memory"}),
+    "hybrid": ("mixed", {"local-query", "remote-memory", "merge"}),
+}
+_policy: ContextVar[str] = ContextVar("policy")
+
+
+@pytest.fixture(params=POLICIES, autouse=True)
+def policy(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Each test runs under each policy: what reading and writing mean does not depend on it (A74)."""
+    token = _policy.set(request.param)
+    yield request.param
+    _policy.reset(token)
+
+
+def titles_of(error: ConflictError) -> list[object]:
+    """What the error shows of the row that is in the way."""
+    return [] if error.current is None else [error.current["title"]]
 
 
 @asynccontextmanager
 async def open_local(path: Path | str) -> AsyncIterator[Client]:
-    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(path))]) as client:
-        yield client
+    """A client under the policy of the test, with a hub where that is not this device's alone."""
+    policy, network = _policy.get(), MemoryNetwork()
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(path))]
+    async with AsyncExitStack() as stack:
+        if policy != "direct-local":
+            place = MEMORY if path == MEMORY else f"{path}.hub"
+            verifier = StaticTokenVerifier({"token": "ann"})
+            hub = await stack.enter_async_context(open_hub(SCHEMA, SQLiteHubStore(place), verifier=verifier))
+            await stack.enter_async_context(network.listen(hub))
+            plugins.append(Remote(MemoryTransport(network, token="token")))
+        if policy in REPLICATING:
+            plugins.append(Sync([CARDS, MEMBERS], scopes=["main"]))
+        yield await stack.enter_async_context(open_client(SCHEMA, plugins=plugins, policy=policy))
 
 
 @pytest.mark.paths
-async def test_a_row_comes_back_as_it_was_written_also_after_reopening(tmp_path: Path) -> None:
+async def test_a_row_comes_back_as_it_was_written_also_after_reopening(tmp_path: Path, policy: str) -> None:
     due = datetime(2026, 11, 23, 22, 0, tzinfo=UTC)
     card = Card(title="Größe ☕", size=2**40, weight=-0.5, price=Decimal("1.10"), due=due, tags=["a", "b"])
     async with open_local(tmp_path / "a.db") as client:
         handle = await client.store(CARDS).insert(card)
         assert handle.value == card
-        assert handle.state == "local"
-        assert await handle.accepted() == 0
+        assert handle.state in ({"local"} if policy == "direct-local" else {"accepted", "observed"})
+        assert (await handle.accepted() > 0) is (policy != "direct-local")
     async with open_local(tmp_path / "a.db") as client:
         assert await client.store(CARDS).get(card.id) == card
         assert await client.store(CARDS).get("nobody") is None
@@ -78,14 +132,13 @@ async def test_a_row_comes_back_as_it_was_written_also_after_reopening(tmp_path:
 
 
 @pytest.mark.paths
-async def test_insert_never_overwrites() -> None:
+async def test_insert_never_overwrites(policy: str) -> None:
     async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.insert(Card(id="1", title="first"))
         with pytest.raises(ConflictError) as caught:
             await cards.insert(Card(id="1", title="second"))
-        assert caught.value.current is not None
-        assert caught.value.current["title"] == "first"
+        assert titles_of(caught.value) == ([] if policy in ASKS_THE_HUB else ["first"])
         assert [card.title for card in await cards.query()] == ["first"]
 
 
@@ -106,15 +159,14 @@ async def test_update_is_a_patch_by_name_mapping_or_function() -> None:
 
 
 @pytest.mark.paths
-async def test_a_stale_base_version_is_a_conflict_that_shows_the_current_row() -> None:
+async def test_a_stale_base_version_is_a_conflict_that_shows_the_current_row(policy: str) -> None:
     async with open_local(memory()) as client:
         cards = client.store(CARDS)
         first = await cards.insert(Card(id="1", title="a"))
         await cards.update("1", title="b")
         with pytest.raises(ConflictError) as caught:
             await cards.update("1", base_version=first.version, title="c")
-        assert caught.value.current is not None
-        assert caught.value.current["title"] == "b"
+        assert titles_of(caught.value) == ([] if policy in ASKS_THE_HUB else ["b"])
         with pytest.raises(ConflictError):
             await cards.delete("1", base_version=first.version)
         await cards.delete("1", base_version=await cards.version("1"))
@@ -235,7 +287,7 @@ async def test_bad_values_are_named_and_nothing_is_written(changes: dict[str, ob
 
 
 @pytest.mark.paths
-async def test_queries_filter_sort_page_and_count() -> None:
+async def test_queries_filter_sort_page_and_count(policy: str) -> None:
     async with open_local(memory()) as client:
         cards = client.store(CARDS)
         await cards.insert_many(
@@ -245,8 +297,9 @@ async def test_queries_filter_sort_page_and_count() -> None:
         todo = Query().where(col("lane") != "done").order_by("-title")
         page = await cards.query(todo.limit(4))
         assert [card.id for card in page] == ["02", "08", "14", "04"]
-        assert page.meta.source == "local"
-        assert [step.node for step in page.meta.path] == ["local-query"]
+        source, nodes = ANSWERED_BY.get(policy, ("local", {"local-query"}))
+        assert page.meta.source == source
+        assert {step.node for step in page.meta.path if step.outcome == "ok"} == nodes
         collected = list(page)
         while page.meta.cursor:
             page = await cards.query(todo.limit(4).after(page.meta.cursor))
@@ -381,15 +434,16 @@ async def test_live_delivers_typed_batches_and_observe_snapshots() -> None:
                 subscription.dispose()
 
 
-async def test_unknown_policy_and_foreign_declarations_are_refused() -> None:
+async def test_unknown_policy_and_foreign_declarations_are_refused(policy: str) -> None:
     async with open_local(memory()) as client:
         with pytest.raises(UnknownPolicy):
             await client.store(CARDS).get("1", policy="nope")
         other = StoreSpec("cards", Card)
         with pytest.raises(PluginError):
             client.store(other)
-        with pytest.raises(PluginError, match="does not sync"):
-            _ = client.sync
+        if policy not in REPLICATING:
+            with pytest.raises(PluginError, match="does not sync"):
+                _ = client.sync
 
 
 def test_the_facade_offers_what_an_application_needs() -> None:
