@@ -26,6 +26,7 @@ Help: TypeAlias = Literal[
     "upgrade",
     "resnapshot",
     "repair",
+    "adopt",
     "resolve",
     "change",
     "program",
@@ -53,7 +54,8 @@ HELP: Mapping[Help, str] = MappingProxyType(
         "rights": "somebody who grants the right",
         "upgrade": "a newer version of one of the two sides",
         "resnapshot": "a snapshot in place of the cursor; the outbox is kept",
-        "repair": "another identity for this file, or the hub that it belongs to",
+        "repair": "a repair: it is made by itself, and by `client.sync.repair()`, which tells why it cannot be made",
+        "adopt": "the hub and the user that the file belongs to; or `client.sync.adopt_hub()`, which hands it over",
         "resolve": "asking what became of the write, by its key",
         "change": "another request: read what is there, and decide anew",
         "program": "a change of the program, or of how it is set up",
@@ -110,7 +112,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "SCHEMA_TOO_NEW": Code(
             "the device's schema is newer than the hub's", "session", "upgrade", "undone", waits="stalled"
         ),
-        "HUB_MISMATCH": Code("the device belongs to another hub", "session", "program", "undone", waits="stalled"),
+        "HUB_MISMATCH": Code("the device belongs to another hub", "session", "adopt", "undone", waits="stalled"),
         "PROTO_UNSUPPORTED": Code(
             "no common version of the protocol", "session", "upgrade", "undone", 426, 12, 4426, waits="stalled"
         ),
@@ -168,7 +170,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "the hub was restored from an older state", "history", "repair", "undone", waits="stalled"
         ),
         "WRONG_HUB": Code(
-            "the file belongs to another hub or principal", "resync", "repair", "undone", waits="stalled"
+            "the file belongs to another hub or principal", "session", "adopt", "denied", 403, 7, waits="stalled"
         ),
         # judgements of one request
         "CONFLICT": Code("the row is there already, or moved", "outcome", "change", "refused"),

@@ -153,7 +153,7 @@ class LostRow(msgspec.Struct, frozen=True):
         theirs: The row as the restored hub has it, None when it has none.
         reason: Why it was not offered: ``ask`` or ``forget`` by the operator's word, ``inbox`` or ``drop`` by this
             device's, ``unproven`` by a file from before proofs, ``read-only``, ``deletion`` of a row that the hub still has
-            while the operator has not allowed that.
+            while the operator has not allowed that, ``adopted`` from another hub that the file belonged to.
         fork: Where the hub's history has left the device's.
         recovers: Where in the lost history the row was like that.
         at_ms: Wall-clock time of the repair.
@@ -178,7 +178,7 @@ class RepairReport(msgspec.Struct, frozen=True):
 
     Attributes:
         cause: ``HUB_LOST_DATA`` the hub was restored; ``CLIENT_FORKED`` the file was restored or copied;
-            ``CLIENT_EXPIRED`` the hub had forgotten the file.
+            ``CLIENT_EXPIRED`` the hub had forgotten the file; ``WRONG_HUB`` it was handed over to another hub or principal.
         why: What was seen, for a person.
         at_ms: Wall-clock time.
         forks: Scopes whose rows were replaced by the hub's, with the sequence behind which the hub had lost what the file

@@ -122,7 +122,8 @@ def decide_doubtful(op: CheckedOp, scope: str, fact: RowFact, current: RowImage 
         Refusal: ``UNKNOWN_OUTCOME`` everywhere else: a person has to look.
     """
     wanted = replay(Op(op.kind, op.store.name, op.id, dict(op.full or op.values), dict(op.defaults)), current)
-    if wanted == current:
+    nowhere_to_go = op.kind == "patch" and current is None
+    if wanted == current and not nowhere_to_go:
         return Verdict(current)
     if not foreign(fact, seen).any:
         try:

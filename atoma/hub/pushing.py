@@ -83,8 +83,8 @@ def of_principal(client: ClientState, principal: Principal) -> ClientState:
         RemoteError: It does not.
     """
     if client.principal != principal.subject:
-        message = "this client id belongs to another principal; a database file is used by one user"
-        raise RemoteError(message, remote_code="PERMISSION_DENIED")
+        message = "this file belongs to another principal; a database file is used by one user"
+        raise RemoteError(message, remote_code="WRONG_HUB")
     return client
 
 

@@ -141,7 +141,7 @@ class HubService:
         """Begin a sync session: identity, versions, heads.
 
         Raises:
-            RemoteError: ``PROTO_UNSUPPORTED``, ``SCHEMA_TOO_NEW``, ``HUB_MISMATCH``, ``PERMISSION_DENIED``,
+            RemoteError: ``PROTO_UNSUPPORTED``, ``SCHEMA_TOO_NEW``, ``HUB_MISMATCH``, ``WRONG_HUB``,
                 ``TOO_LARGE``, ``MALFORMED`` or a transient code.
         """
         core = self._core

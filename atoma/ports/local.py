@@ -204,6 +204,10 @@ class LocalTx(Protocol):
         """Mark a kept row as resolved."""
         ...
 
+    def forget_lost(self, numbers: Sequence[int]) -> None:
+        """Let go of kept rows."""
+        ...
+
     def resolve_inbox(self, entry: InboxEntry, resolution: str) -> None:
         """Mark an inbox entry as resolved."""
         ...

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from atoma.contracts.overlay import ClientIdentity, RepairReport
-from atoma.errors import AtomaError, SyncError
+from atoma.errors import AtomaError
 from atoma.ports.keys import PortKey
 from atoma.ports.local import LocalTx
 from atoma.ports.loops import Lifetime, LoopGuard
 from atoma.sync.failures import Remedy, error_from, remedy
 from atoma.sync.inbox import Inbox
 from atoma.sync.lost import LostRows
-from atoma.sync.replica import Replica
+from atoma.sync.replica import RepairOrder, Replica
 from atoma.sync.status import SyncStatus
 from atoma.sync.supervisor import Supervisor
 
@@ -59,16 +59,41 @@ class SyncControl:
 
         Cancelled before its one local transaction, nothing has changed.
         """
+        return await self._ordered(RepairOrder(rehearsal=dry_run))
+
+    async def adopt_hub(self, *, dry_run: bool = False) -> RepairReport | None:
+        """Hand this file over to the hub, and the principal, that it is opened with: the way out of ``WRONG_HUB``.
+
+        For a hub that was set up anew without a backup, or a device that moves to another hub or user. Until then nothing is
+        sent. The file takes the hub's rows over. What it has of its old hub and the new one lacks, or has otherwise, is listed
+        in :attr:`lost` with the reason ``adopted``, for :meth:`LostRows.offer` or ``discard``. Pending writes are sent, in
+        the new principal's name, where nobody has touched their rows; else they come to the inbox (``UNKNOWN_OUTCOME``). For
+        another principal of the same hub, rows and cursors stay.
+
+        Args:
+            dry_run: Only tell what would be done; the file then waits as before.
+
+        Returns:
+            What was, or would be, done; None when the file belongs here.
+
+        Raises:
+            AtomaError: The hub cannot be reached, or gives out none of the scopes.
+
+        Cancelled before its one local transaction, nothing has changed.
+        """
+        return await self._ordered(RepairOrder(adopt=True, rehearsal=dry_run))
+
+    async def _ordered(self, order: RepairOrder) -> RepairReport | None:
         self._guard.check()
         history = self._replica.repairs
-        history.asked, history.told = "rehearsal" if dry_run else "repair", None
+        history.order, history.told = order, None
         try:
             await self._supervisor.open_once()
-        except SyncError:
-            if not dry_run or history.told is None:
+        except AtomaError:
+            if not order.rehearsal or history.told is None:
                 raise
         finally:
-            history.asked = ""
+            history.order = None
         return history.told
 
     async def repairs(self) -> Sequence[RepairReport]:

@@ -68,6 +68,11 @@ def ends_session(error: RemoteError) -> bool:
     return what_helps(error) == "login" or of_this_file(error)
 
 
+def of_another(error: AtomaError) -> bool:
+    """Whether the file belongs to another hub, or to another principal, than the one that is talked to."""
+    return what_helps(error) == "adopt"
+
+
 def of_this_file(error: RemoteError) -> bool:
     """Whether the hub says that this file has another history than it knows, or none that it knows."""
     return what_helps(error) == "repair"

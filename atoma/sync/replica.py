@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Literal
 
 import msgspec
 import trio
@@ -52,6 +51,19 @@ class PullSchedule:
     done: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RepairOrder:
+    """What somebody asks the next session for.
+
+    Attributes:
+        adopt: Hand the file over to the hub and the principal that it is opened with, if they are others.
+        rehearsal: Only tell what a repair would do.
+    """
+
+    adopt: bool = False
+    rehearsal: bool = False
+
+
 @dataclass(slots=True)
 class RepairHistory:
     """Repairs of this file since the client was opened.
@@ -60,14 +72,14 @@ class RepairHistory:
         suspected: Why the hub refused this file in the last session, ``""`` when it did not.
         done: When repairs were made, by the monotonic clock, with their causes.
         manual: Whether a repair waits until somebody asks for it.
-        asked: What somebody asks the next session for.
+        order: What somebody asks the next session for.
         told: What that session has to tell.
     """
 
     suspected: str = ""
     done: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
     manual: bool = False
-    asked: Literal["", "repair", "rehearsal"] = ""
+    order: RepairOrder | None = None
     told: RepairReport | None = None
 
     def too_many(self, cause: str, now: float) -> bool:

@@ -13,11 +13,11 @@ from atoma.contracts.sync import Limits, OpenReply, OpenRequest, Place
 from atoma.errors import AtomaError
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
-from atoma.sync.failures import WrongHub, error_from
-from atoma.sync.repair.diagnosis import Diagnosis, diagnose
+from atoma.sync.failures import WrongHub, error_from, of_another
+from atoma.sync.repair.diagnosis import Diagnosis, diagnose, stale_ack
 from atoma.sync.repair.offers import is_released, offer_again
-from atoma.sync.repair.procedure import repair, undecidable
-from atoma.sync.replica import Replica, bounded
+from atoma.sync.repair.procedure import new_client_id, repair, undecidable
+from atoma.sync.replica import RepairOrder, Replica, bounded
 
 SCOPES_AT_ONCE = 4
 """So many scopes have a page in flight at the same time."""
@@ -76,24 +76,25 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         RemoteError: The hub refuses the session.
         TransportError: The connection broke.
     """
-    asked, replica.repairs.asked = replica.repairs.asked, ""
+    order, replica.repairs.order = replica.repairs.order, None
     while True:
-        opening = await _open(replica, service)
+        opening = await _open(replica, service, order)
         if opening.fault is None:
             break
         now = replica.environment.clock()
         if not opening.repairable:
-            raise opening.fault.error
-        told = (replica, service, opening.fault, opening.request, opening.reply, opening.forks)
-        if asked == "rehearsal":
+            raise opening.refusal
+        told = (replica, service, opening.fault, opening.request, opening.reply, opening.forks, opening.moved)
+        if order is not None and order.rehearsal:
             replica.repairs.told = await repair(*told, rehearsal=True)
-        if asked != "repair" and (asked or replica.repairs.manual):
             raise opening.fault.waiting
-        if asked != "repair" and replica.repairs.too_many(opening.fault.cause, now):
+        if order is None and replica.repairs.manual:
+            raise opening.fault.waiting
+        if order is None and replica.repairs.too_many(opening.fault.cause, now):
             if opening.fault.cause == "HUB_LOST_DATA":
                 raise opening.fault.error
             break  # the hub's history is still this file's: it is followed, and only what is pushed has to wait
-        asked, replica.repairs.told = "", await repair(*told)
+        order, replica.repairs.told = None, await repair(*told)
         replica.repairs.done.append((now, opening.fault.cause))
     reply = opening.reply
     identity = opening.identity
@@ -133,6 +134,7 @@ class Opening:
         reply: What was answered.
         forks: Scopes whose history at the hub is another one behind this sequence, which the file is beyond.
         compared: Scopes that the hub has compared with this file.
+        moved: Those of them whose epoch there is another one than this file's.
         fault: Why the file does not continue the hub's history, None when it does.
     """
 
@@ -141,6 +143,7 @@ class Opening:
     reply: OpenReply
     forks: dict[str, int]
     compared: set[str]
+    moved: set[str]
     fault: Diagnosis | None
 
     @property
@@ -148,15 +151,41 @@ class Opening:
         """Whether a repair can be made: not with a hub that cannot tell where the histories part."""
         return bool(self.compared)
 
+    @property
+    def refusal(self) -> AtomaError:
+        """Why no repair can be made."""
+        errors = [status.error for status in self.reply.scopes if status.error is not None]
+        assert self.fault is not None
+        return error_from(errors[0]) if errors else self.fault.error
 
-async def _open(replica: Replica, service: SyncService) -> Opening:
+
+async def _open(replica: Replica, service: SyncService, order: RepairOrder | None) -> Opening:
     """Tell the hub who this file is and where, and compare histories.
 
     Raises:
-        WrongHub: The file belongs to another hub or principal.
+        WrongHub: The file belongs to another hub or principal, and is not to be handed over.
     """
     identity, places = await replica.database.inspect(lambda tx: (tx.identity(), _places(tx, replica.scopes)))
-    request = OpenRequest(
+    request = _request(replica, identity, places)
+    fault: Diagnosis | None = None
+    try:
+        with bounded("open"):
+            reply = await service.open(request)
+        check_owner(identity, reply)
+    except AtomaError as error:
+        if order is None or not order.adopt or not of_another(error):
+            raise
+        request = msgspec.structs.replace(
+            request, client_id=new_client_id(replica), confirmed_mid=0, tail_mid=0, hub_id=b""
+        )
+        with bounded("open"):
+            reply = await service.open(request)
+        fault = Diagnosis("WRONG_HUB", f"handed over to {reply.principal!r} at hub {reply.hub_id.hex()}: {error}")
+    return await _compare(replica, service, identity, request, reply, fault)
+
+
+def _request(replica: Replica, identity: ClientIdentity, places: tuple[Place, ...]) -> OpenRequest:
+    return OpenRequest(
         client_id=identity.client_id,
         incarnation=identity.incarnation,
         schema_version=replica.schema.version,
@@ -167,14 +196,24 @@ async def _open(replica: Replica, service: SyncService) -> Opening:
         hub_id=identity.hub_id,
         places=places,
     )
-    with bounded("open"):
-        reply = await service.open(request)
-    check_owner(identity, reply)
+
+
+async def _compare(
+    replica: Replica,
+    service: SyncService,
+    identity: ClientIdentity,
+    request: OpenRequest,
+    reply: OpenReply,
+    fault: Diagnosis | None,
+) -> Opening:
+    """What the reply means for this file; ``fault`` is what is known to be wrong already."""
     told = {status.scope: status.fork for status in reply.scopes if status.fork is not None}
-    forks = {
-        place.scope: told[place.scope] for place in places if told.get(place.scope, place.cursor.seq) < place.cursor.seq
-    }
-    fault = await replica.database.inspect(lambda tx: diagnose(tx, reply))
+    known = [place for place in request.places if place.scope in told]
+    forks = {place.scope: fork for place in known if (fork := told[place.scope]) < place.cursor.seq}
+    moved = {place.scope for place in known if place.cursor.epoch not in (b"", reply.epoch)}
+    if fault is not None:  # it is handed over: whatever waits here was decided elsewhere
+        return Opening(identity, request, reply, forks, set(told), set(replica.scopes), fault)
+    fault = await replica.database.inspect(lambda tx: diagnose(tx, reply) or stale_ack(tx, moved))
     if forks and (fault is None or fault.cause != "CLIENT_EXPIRED"):
         where = ", ".join(f"{scope!r} behind {fork}" for scope, fork in sorted(forks.items()))
         fault = Diagnosis(
@@ -182,7 +221,7 @@ async def _open(replica: Replica, service: SyncService) -> Opening:
         )
     if fault is None and told:
         fault = await undecidable(replica, service, request, reply)
-    return Opening(identity, request, reply, forks, set(told), fault)
+    return Opening(identity, request, reply, forks, set(told), moved, fault)
 
 
 def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:
@@ -193,14 +232,10 @@ def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:
 
 async def _take_over(replica: Replica, opening: Opening) -> None:
     """Go on in the hub's epoch where nothing was lost."""
-    epoch = opening.reply.epoch
-    renewed = [
-        place
-        for place in opening.request.places
-        if place.scope in opening.compared
-        and place.scope not in opening.forks
-        and place.cursor.epoch not in (b"", epoch)
-    ]
+    epoch, renewed = (
+        opening.reply.epoch,
+        [place for place in opening.request.places if place.scope in opening.moved - opening.forks.keys()],
+    )
     if renewed:
 
         def adopt(tx: LocalTx) -> None:

@@ -249,11 +249,11 @@ async def first_hint(service: SyncService, scopes: Sequence[str]) -> object:
 
 Ask = Callable[[SyncService], Awaitable[object]]
 REFUSED: dict[str, tuple[Ask, set[str]]] = {
-    "open: a foreign file": (lambda s: s.open(opening(OWNER_FILE, OWN)), {"PERMISSION_DENIED"}),
+    "open: a foreign file": (lambda s: s.open(opening(OWNER_FILE, OWN)), {"WRONG_HUB"}),
     "open: a foreign scope": (lambda s: s.open(opening(OWN_FILE, VAULT)), {"scope PERMISSION_DENIED"}),
     "push: a foreign file": (
         lambda s: s.push(pushed(OWNER_FILE, Op("delete", "cards", "secret"), scope=VAULT)),
-        {"PERMISSION_DENIED"},
+        {"WRONG_HUB"},
     ),
     "push: create in a foreign scope": (
         lambda s: s.push(pushed(OWN_FILE, Op("upsert", "cards", "secret", {"title": "x"}, {}), scope=VAULT)),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from atoma.contracts.sync import OpenReply
 from atoma.errors import AtomaError, ClientForked
 from atoma.ports.local import LocalTx
-from atoma.sync.failures import ClientExpired, HubLostData
+from atoma.sync.failures import ClientExpired, HubLostData, WrongHub
 from atoma.sync.outbox import next_digest
 
-Cause: TypeAlias = Literal["HUB_LOST_DATA", "CLIENT_FORKED", "CLIENT_EXPIRED"]
+Cause: TypeAlias = Literal["HUB_LOST_DATA", "CLIENT_FORKED", "CLIENT_EXPIRED", "WRONG_HUB"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,8 @@ class Diagnosis:
 
     Attributes:
         cause: ``HUB_LOST_DATA`` the hub was restored from an older state; ``CLIENT_FORKED`` the file was, or it is a copy
-            that has taken its own course; ``CLIENT_EXPIRED`` the hub has forgotten the file.
+            that has taken its own course; ``CLIENT_EXPIRED`` the hub has forgotten the file; ``WRONG_HUB`` it belongs to
+            another hub or principal, and is handed over.
         why: What was seen, for a person.
     """
 
@@ -30,13 +32,14 @@ class Diagnosis:
     @property
     def error(self) -> AtomaError:
         """What the file is told while it is not repaired."""
-        kinds = {kind.code: kind for kind in (HubLostData, ClientForked, ClientExpired)}
+        kinds = {kind.code: kind for kind in (HubLostData, ClientForked, ClientExpired, WrongHub)}
         return kinds[self.cause](f"{self.why}; nothing was sent, the outbox is kept")
 
     @property
     def waiting(self) -> AtomaError:
         """What the file is told while its repair waits for somebody."""
-        return type(self.error)(f"{self.error}; call client.sync.repair()")
+        call = "adopt_hub" if self.cause == "WRONG_HUB" else "repair"
+        return type(self.error)(f"{self.error}; call client.sync.{call}()")
 
 
 def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:
@@ -70,6 +73,22 @@ def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:
             "restored from an older state",
         )
     return None if next_digest(reply.last_digest, following.body) == following.digest else _forked(last)
+
+
+def stale_ack(tx: LocalTx, moved: Collection[str]) -> Diagnosis | None:
+    """Whether a mutation waits for a page of a history that may be gone: it was decided under an earlier identity.
+
+    Its number at the hub is one of that history, so no later page can tell that it has come.
+
+    Args:
+        tx: A transaction, which is only read.
+        moved: Scopes whose epoch at the hub is another one than this file's.
+    """
+    if moved and any(item.mid <= 0 and item.scope in moved for item in tx.every_outbox()):
+        return Diagnosis(
+            "HUB_LOST_DATA", "the hub has begun a new epoch while the page of a decided write was still to come"
+        )
+    return None
 
 
 def _forked(mid: int) -> Diagnosis:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -21,6 +21,8 @@ from atoma.sync.snapshot import stage_changes
 
 HELD_BACK = "deletion"
 """Why a deletion is kept: the hub has found out by itself that it was restored, perhaps for the row's sake."""
+ADOPTED = "adopted"
+"""Why a row of another hub is kept: nobody has said that it belongs to this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +70,15 @@ class Beyond:
         return dataclasses.replace(self, rows=[row for row in self.rows if row.image is not None])
 
 
-def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str]) -> Beyond:
+def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str], *, adopted: bool) -> Beyond:
     """Put the hub's state in the place of the scope's base; what the base had beyond it.
+
+    Args:
+        tx: The open transaction.
+        cut: The scope, and what is staged.
+        policy: The device's word.
+        stores: Names of the stores that replicate.
+        adopted: Whether the base is another hub's, so that this one has lost nothing.
 
     Raises:
         HistoryMoved: The stage is not where the page begins: somebody else has been at work.
@@ -93,8 +102,8 @@ def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str
             proof=cut.page.proof,
         )
     )
-    recovers = Recovers(at.cursor.epoch, at.cursor.seq, at.cursor.hash, at.proof)
-    return Beyond(cut, beyond, recovers, _why_not(cut.status, at.proof, policy))
+    recovers = Recovers(at.cursor.epoch, at.cursor.seq, at.cursor.hash, b"" if adopted else at.proof)
+    return Beyond(cut, beyond, recovers, ADOPTED if adopted else _why_not(cut.status, at.proof, policy))
 
 
 def _why_not(status: ScopeStatus, proof: bytes, policy: HubLossPolicy) -> str:
@@ -125,23 +134,25 @@ def is_released(row: LostRow, words: Sequence[EpochWord], policy: HubLossPolicy)
 
 
 def lost_rows(tx: LocalTx, beyond: Beyond) -> list[LostRow]:
-    """The rows as they are kept for somebody to decide; the scope has been swapped."""
+    """The rows as they are kept for somebody to decide; the scope has been swapped, and what is the same is no loss."""
     scope, fork = beyond.cut.status.scope, beyond.cut.fork
+    theirs = [(row, tx.read_base(row.store, row.id).image) for row in beyond.rows]
     return [
-        LostRow(
-            0,
-            row.store,
-            row.id,
-            scope,
-            row.image,
-            tx.read_base(row.store, row.id).image,
-            beyond.reason,
-            fork,
-            beyond.recovers,
-            tx.now_ms,
-        )
-        for row in beyond.rows
+        LostRow(0, row.store, row.id, scope, row.image, image, beyond.reason, fork, beyond.recovers, tx.now_ms)
+        for row, image in theirs
+        if row.image != image
     ]
+
+
+def part_with(tx: LocalTx, scopes: Iterable[str]) -> None:
+    """Let go of what only the old hub would know: its proofs, in the scopes and in what is listed."""
+    for scope in scopes:
+        at = tx.subscription(scope)
+        if at.proof:
+            tx.save_subscription(replace(at, proof=b""))
+    rows = [row for row in tx.lost() if not row.resolution]
+    tx.forget_lost([row.number for row in rows])
+    tx.keep_lost(replace(row, reason=ADOPTED, recovers=replace(row.recovers, proof=b"")) for row in rows)
 
 
 class Offers:

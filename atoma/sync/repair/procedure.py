@@ -31,6 +31,11 @@ from atoma.sync.snapshot import apply_tail_page, begin_snapshot, forget_snapshot
 CLIENT_ID_BYTES = 16
 
 
+def new_client_id(replica: Replica) -> bytes:
+    """An id that no file has had."""
+    return replica.environment.random.randbytes(CLIENT_ID_BYTES)
+
+
 async def look_up(service: SyncService, request: OpenRequest, mids: Sequence[int]) -> dict[int, Verdict]:
     """What the hub keeps of the mutations ``mids`` of the client that ``request`` is from."""
     found: dict[int, Verdict] = {}
@@ -98,6 +103,7 @@ async def repair(
     request: OpenRequest,
     reply: OpenReply,
     forks: Collection[str],
+    moved: Collection[str],
     *,
     rehearsal: bool = False,
 ) -> RepairReport:
@@ -110,6 +116,7 @@ async def repair(
         request: What it was told.
         reply: What it answered.
         forks: Scopes of which it has lost a part that this file has seen.
+        moved: Scopes whose epoch there is another one than this file's.
         rehearsal: Take the local transaction back, and only tell what it would have done.
 
     Raises:
@@ -130,14 +137,14 @@ async def repair(
         for status in reply.scopes
         if status.scope in forks
     ]
-    environment = replica.environment
     rebirth = Rebirth(
         diagnosis=diagnosis,
-        client_id=environment.random.randbytes(CLIENT_ID_BYTES),
-        ids=environment.ids,
+        client_id=new_client_id(replica),
+        ids=replica.environment.ids,
         verdicts=verdicts,
         reply=reply,
         cuts=cuts,
+        moved=frozenset(moved) | frozenset(forks),
         stores=replica.stores,
         policy=replica.on_hub_loss,
     )

@@ -19,7 +19,7 @@ from atoma.ports.local import LocalTx
 from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
 from atoma.sync.repair.diagnosis import Diagnosis
-from atoma.sync.repair.offers import Beyond, Cut, Offers, lost_rows, swap_cut
+from atoma.sync.repair.offers import Beyond, Cut, Offers, lost_rows, part_with, swap_cut
 from atoma.sync.repair.sorting import sort_outbox
 from atoma.sync.settle import Settlement, keep_refused, rebase_rows, settle
 
@@ -35,6 +35,7 @@ class Rebirth:
         verdicts: What the hub keeps of this file's mutations, by number.
         reply: What the hub said of this file.
         cuts: Scopes of which the hub has lost a part, with the staged snapshots.
+        moved: Scopes whose history at the hub may be another one than that of earlier acks.
         stores: Names of the stores that replicate.
         policy: What to do with what the hub has lost.
     """
@@ -45,8 +46,14 @@ class Rebirth:
     verdicts: Mapping[int, Verdict]
     reply: OpenReply
     cuts: Sequence[Cut]
+    moved: frozenset[str]
     stores: frozenset[str]
     policy: HubLossPolicy
+
+    @property
+    def adopted(self) -> bool:
+        """Whether the file is handed over to another hub or principal."""
+        return self.diagnosis.cause == "WRONG_HUB"
 
 
 def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
@@ -56,27 +63,32 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
         HistoryMoved: A staged snapshot is no longer there.
     """
     reply, work = rebirth.reply, Settlement()
-    sorted_ = sort_outbox(tx.every_outbox(), rebirth.verdicts, reply.last_mid, known=reply.known)
-    beyond = [swap_cut(tx, cut, rebirth.policy, rebirth.stores) for cut in rebirth.cuts]
+    identity = tx.identity()
+    known, other_hub = reply.known and not rebirth.adopted, rebirth.adopted and identity.hub_id != reply.hub_id
+    sorted_ = sort_outbox(tx.every_outbox(), rebirth.verdicts, reply.last_mid, known=known, moved=rebirth.moved)
+    beyond = [swap_cut(tx, cut, rebirth.policy, rebirth.stores, adopted=other_hub) for cut in rebirth.cuts]
+    if other_hub:
+        part_with(tx, (status.scope for status in reply.scopes))
     for cut in rebirth.cuts:
         work.dirty.update(dict.fromkeys(tx.shadowed(cut.status.scope), cut.status.scope))
     settle(tx, (outcome for _, outcome in sorted_.settled), None, work)
     offers, lost = _offer(tx, rebirth, beyond, work)
-    numbering = _Numbering(tx, {cut.status.scope: cut.fork for cut in rebirth.cuts}, offers)
+    numbering = _Numbering(tx, {cut.status.scope: cut.fork for cut in rebirth.cuts}, offers, other_hub=other_hub)
     for mutation, doubtful in sorted_.again:
         numbering.add(mutation, doubtful=doubtful, work=work)
     # what is decided and only waits for its page goes below the numbers of the new life
     kept = [mutation.mid for mutation, _ in reversed(sorted_.settled) if mutation.mid not in work.removed]
     waiting = [
-        replace(pending, mid=-place, status=ACKED)
+        replace(pending, mid=-place, status=ACKED, body=numbering.with_origin(pending))
         for place, pending in enumerate(filter(None, map(tx.pending_by_mid, kept)), 1)
     ]
     tx.renumber([*waiting, *numbering.renumbered])
     offers.enqueue()
-    identity = tx.identity()
     tx.save_identity(
         replace(
             identity,
+            hub_id=reply.hub_id,
+            principal=reply.principal,
             client_id=rebirth.client_id,
             incarnation=identity.incarnation + 1,
             next_mid=offers.count + len(numbering.renumbered) + 1,
@@ -122,8 +134,9 @@ def _offer(tx: LocalTx, rebirth: Rebirth, beyond: Sequence[Beyond], work: Settle
 class _Numbering:
     """Numbers mutations anew, in order, behind the offers."""
 
-    def __init__(self, tx: LocalTx, forks: Mapping[str, Cursor], offers: Offers) -> None:
+    def __init__(self, tx: LocalTx, forks: Mapping[str, Cursor], offers: Offers, *, other_hub: bool) -> None:
         self._tx = tx
+        self._other_hub = other_hub
         self._identity = tx.identity()
         self._refusals = {(entry.mid, entry.store, entry.id) for entry in tx.inbox() if entry.code != "MERGED"}
         self._forks = forks
@@ -142,9 +155,11 @@ class _Numbering:
             self._refuse(mutation, body, broken.after_mid, work)
             return
         fork = self._forks.get(body.scope)
-        if body.recovers is not None and body.recovers.last and fork is not None:
-            self._tx.remove_pending(mutation.lsn, None)  # the repair that is being made says it anew
+        if body.recovers is not None and body.recovers.last and (fork is not None or self._other_hub):
+            self._tx.remove_pending(mutation.lsn, None)  # the repair that is being made says it anew, or nobody asks
             return
+        if self._other_hub:  # it has lost nothing
+            body = replace(body, recovers=None)
         mid = self._first + len(self.renumbered)
         self._numbers[mutation.mid] = mid
         ops = tuple(replace(op, after_mid=self._numbers.get(op.after_mid, 0)) for op in body.ops)
@@ -152,14 +167,21 @@ class _Numbering:
         if fork is not None:  # what was seen of the lost history is not in this one
             body = replace(body, base_seq=min(body.base_seq, fork.seq), base_epoch=fork.epoch)
         if body.recovers is None:  # an offer is state, and may come again as it is
-            origin = body.origin or Origin(self._identity.client_id, mutation.mid, mutation.digest)
-            body = replace(body, origin=origin, doubtful=doubtful or body.doubtful)
+            body = replace(body, origin=self._origin(mutation, body), doubtful=doubtful or body.doubtful)
             self.doubtful += body.doubtful
         packed = encode(body)
         self.tail = next_digest(self.tail, packed)
         self.renumbered.append(
             replace(mutation, mid=mid, base_seq=body.base_seq, body=packed, digest=self.tail, status=QUEUED, ack_seq=0)
         )
+
+    def with_origin(self, mutation: PendingMutation) -> bytes:
+        """The bytes of a mutation that only waits for its page, should it have to be sent after all."""
+        body = decode(mutation.body, MutationBody)
+        return encode(replace(body, origin=self._origin(mutation, body)))
+
+    def _origin(self, mutation: PendingMutation, body: MutationBody) -> Origin:
+        return body.origin or Origin(self._identity.client_id, mutation.mid, mutation.digest)
 
     def _builds_on_a_refusal(self, op: Op) -> bool:
         return bool(op.after_mid) and (op.after_mid, op.store, op.id) in self._refusals

@@ -341,6 +341,10 @@ class Outbox(Overlay):
         """Mark a kept row as resolved."""
         self._connection.execute("UPDATE _atoma_lost SET resolution=? WHERE n=?", (resolution, number))
 
+    def forget_lost(self, numbers: Sequence[int]) -> None:
+        """Let go of kept rows."""
+        self._connection.executemany("DELETE FROM _atoma_lost WHERE n=?", ((number,) for number in numbers))
+
     def resolve_inbox(self, entry: InboxEntry, resolution: str) -> None:
         """Mark an inbox entry as resolved."""
         self._connection.execute(

@@ -197,6 +197,23 @@ async def test_a_forgotten_device_sends_what_it_has_with_its_dependencies(world:
             assert later.state == "observed"
 
 
+async def test_a_forgotten_device_keeps_what_it_changed_on_a_row_that_is_gone(world: Any) -> None:
+    """A change of a row that is not there changes nothing, which is not the same as having been done before."""
+    async with world.open_hub() as hub, world.open_device("c") as c, world.open_device("a") as a:
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        await a.settle()
+        a.wire.cut()
+        handle = await a.store(world.CARDS).update("1", title="typed")
+        await c.settle()
+        await c.store(world.CARDS).delete("1")
+        await c.settle()
+        assert (await hub.compact(client_days=-1)).clients == 2
+        await put_in(a)
+        assert handle.state == "rejected"
+        (entry,) = await a.sync.inbox.entries()
+        assert (entry.code, entry.mine["title"], entry.theirs) == ("UNKNOWN_OUTCOME", "typed", None)
+
+
 @pytest.mark.paths
 async def test_a_repair_that_is_cut_off_is_made_later(world: Any) -> None:
     async with world.open_hub() as hub:
@@ -657,3 +674,61 @@ async def test_where_some_were_forgotten_without_a_trace_a_new_device_is_repaire
             await new.settle()
             assert await client_id(new) == known
             assert set(await new.rows()) == {"a", "b", "c", "d", "new"}
+
+
+@pytest.mark.parametrize("seen", [False, True])
+async def test_a_decided_write_whose_page_is_lost_twice_over_is_sent_again(world: Any, seen: bool) -> None:
+    """Acked before a repair, and then the hub is restored: the number of the ack is one of a history that is gone (I27)."""
+
+    async def until(device: Any, condition: Any) -> None:
+        device.wire.mend()
+        device.sync.poke()
+        with trio.fail_after(20):
+            while not await condition():
+                await trio.sleep(0.1)
+
+    async with world.open_hub():
+        async with world.open_device("a") as a:
+            await a.store(world.CARDS).insert(world.Card(id="kept"))
+            await a.settle()
+    back_up(world)
+    async with world.open_hub(), world.open_device("b", down=True) as b:
+        async with world.open_device("a", down=True) as a:
+            if seen:  # more than the backup has
+                await b.store(world.CARDS).insert(world.Card(id="b's"))
+                await put_in(b)
+                await put_in(a)
+            a.wire.hold["pull"] = trio.Event()
+            handle = await a.store(world.CARDS).insert(world.Card(id="acked"))
+            await until(a, lambda: settled(handle, "accepted"))
+        copy_file(world, "a", "copy")
+        async with world.open_device("copy", down=True) as copy:
+            copy.wire.hold["pull"] = trio.Event()
+            mine = await copy.store(world.CARDS).insert(world.Card(id="copy's"))
+            await until(copy, lambda: settled(mine, "accepted"))
+        async with world.open_device("a", down=True) as a:
+            a.wire.hold["pull"] = trio.Event()
+            await a.store(world.CARDS).insert(world.Card(id="a's"))
+            await until(a, lambda: repaired(a, 1))
+            a.wire.cut()
+            waiting = await a.inspect(lambda tx: [(item.mid, item.ack_seq) for item in tx.every_outbox()])
+            assert waiting[0] == (-1, 3 if seen else 2)
+    world.hub_file = "backup.db"
+    async with world.open_hub() as hub:
+        await hub.new_epoch()
+        async with world.open_device("c") as c, world.open_device("a", down=True) as a:
+            for n in range(4):  # the hub gives the numbers of the acks out anew
+                await c.store(world.CARDS).insert(world.Card(id=f"c{n}"))
+            await c.settle()
+            await put_in(a)
+            await c.settle()
+            assert {"acked", "a's"} <= set(await c.rows()) and await c.rows() == await a.rows()
+            assert await inbox(a) == [] and len(await a.sync.repairs()) == 2
+
+
+async def settled(handle: Any, state: str) -> bool:
+    return bool(handle.state == state)
+
+
+async def repaired(device: Any, times: int) -> bool:
+    return len(await device.sync.repairs()) == times

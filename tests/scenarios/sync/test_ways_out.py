@@ -318,6 +318,39 @@ async def wrong_user(world: World) -> None:
         await free(a)
 
 
+async def handed_over_to_the_other_hub(world: World) -> None:
+    """The hub was set up anew, and the file belongs to the one that is gone."""
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.settle()
+        a.wire.cut()
+        other = World(world.folder, seed=2, hub_file="other.db")
+        async with other.open_hub():
+            a.wire.hub = other.running_hub
+            await insert(world, a)
+            a.wire.mend()
+            a.sync.poke()
+            await stuck(a, "HUB_MISMATCH")
+            assert "adopt_hub" in a.sync.status.helps
+            await a.sync.adopt_hub()
+            await free(a)
+
+
+async def handed_over_to_the_other_user(world: World) -> None:
+    """The file has written in somebody else's name before, so the hub knows whose it is."""
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.store(world.CARDS).insert(world.Card(id="ann's"))
+        await a.settle()
+        a.wire.principal = "eve"
+        a.wire.cut()
+        await insert(world, a)
+        a.wire.mend()
+        a.sync.poke()
+        await stuck(a, "WRONG_HUB")
+        assert "adopt_hub" in a.sync.status.helps
+        await a.sync.adopt_hub()
+        await free(a)
+
+
 async def one_misreads_the_other(world: World) -> None:
     def misread(reply: PullReply) -> PullReply:
         raise ProtocolError("planted: a frame that is none")
@@ -370,8 +403,8 @@ WAYS_OUT: dict[str, list[WalkOut]] = {
     "UNAUTHENTICATED": [no_token],
     "AUTH_EXPIRED": [by_open("AUTH_EXPIRED")],
     "PERMISSION_DENIED": [scope_refused],
-    "WRONG_HUB": [wrong_user],
-    "HUB_MISMATCH": [wrong_hub],
+    "WRONG_HUB": [wrong_user, handed_over_to_the_other_user],
+    "HUB_MISMATCH": [wrong_hub, handed_over_to_the_other_hub],
     "SCHEMA_TOO_NEW": [by_open("SCHEMA_TOO_NEW")],
     "PROTO_UNSUPPORTED": [by_open("PROTO_UNSUPPORTED")],
     "MALFORMED": [one_misreads_the_other],

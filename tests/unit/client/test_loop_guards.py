@@ -134,6 +134,7 @@ class Opened:
                 "wait_idle": lambda: sync.wait_idle(),
                 "repair": lambda: sync.repair(),
                 "repairs": lambda: sync.repairs(),
+                "adopt_hub": lambda: sync.adopt_hub(),
             },
             LostRows: {
                 "entries": lambda: sync.lost.entries(),

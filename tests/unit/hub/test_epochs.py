@@ -210,7 +210,7 @@ async def test_verdicts_are_told_with_the_digests_they_are_about(tmp_path: Path)
         assert second.status == "rejected" and second.conflicts
         with pytest.raises(RemoteError) as foreign:
             await Client.of(hub, "a", user="eve").open(asked=[1])
-        assert foreign.value.remote_code == "PERMISSION_DENIED"
+        assert foreign.value.remote_code == "WRONG_HUB"
         with pytest.raises(RemoteError) as many:
             await client.open(asked=range(1, 1000))
         assert many.value.remote_code == "TOO_LARGE"

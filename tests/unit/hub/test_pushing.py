@@ -136,10 +136,10 @@ async def test_a_client_id_belongs_to_its_first_principal(tmp_path: Path) -> Non
         theirs.write(create("2"))
         with pytest.raises(RemoteError) as refused:
             await theirs.push(2)
-        assert refused.value.remote_code == "PERMISSION_DENIED"
+        assert refused.value.remote_code == "WRONG_HUB"
         with pytest.raises(RemoteError) as refused:
             await theirs.open()
-        assert refused.value.remote_code == "PERMISSION_DENIED"
+        assert refused.value.remote_code == "WRONG_HUB"
         assert (await theirs.pull()).outcomes == ()
         assert [o.mid for o in (await mine.on(hub, "ann").pull()).outcomes] == [1]
 
