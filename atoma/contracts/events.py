@@ -199,6 +199,13 @@ class RepairDone:
 
 
 @dataclass(frozen=True, slots=True)
+class LostRowsExpired:
+    """Rows that a restored hub had lost have waited thirty days for somebody to decide, and are not offered any more."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class CallServed:
     """A hub has answered one call; told by the hub, not by a client.
 
@@ -217,6 +224,28 @@ class CallServed:
     ended_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class ClientAhead:
+    """A client has heard verdicts that this hub has not given: the hub was restored, was it not? Told by the hub.
+
+    Attributes:
+        principal: Whose client it is.
+        client: The client.
+        last_mid: Last mutation of it that the hub has decided.
+        confirmed: Every mutation up to this one has been decided, says the client.
+        at_ms: Wall clock, in milliseconds.
+    """
+
+    principal: str
+    client: bytes
+    last_mid: int
+    confirmed: int
+    at_ms: int
+
+
+HubEvent: TypeAlias = CallServed | ClientAhead
+"""What a hub tells its listener."""
+
 Event: TypeAlias = (
     WriteDispatched
     | WriteSettled
@@ -232,4 +261,5 @@ Event: TypeAlias = (
     | SyncStateChanged
     | RepairStarted
     | RepairDone
+    | LostRowsExpired
 )

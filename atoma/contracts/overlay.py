@@ -153,11 +153,12 @@ class LostRow(msgspec.Struct, frozen=True):
         theirs: The row as the restored hub has it, None when it has none.
         reason: Why it was not offered: ``ask`` or ``forget`` by the operator's word, ``inbox`` or ``drop`` by this
             device's, ``unproven`` by a file from before proofs, ``read-only``, ``deletion`` of a row that the hub still has
-            while the operator has not allowed that, ``adopted`` from another hub that the file belonged to.
+            while the operator has not allowed that, ``adopted`` from another hub that the file belonged to; ``superseded``
+            it was offered, and a device that had seen more was there before.
         fork: Where the hub's history has left the device's.
         recovers: Where in the lost history the row was like that.
         at_ms: Wall-clock time of the repair.
-        resolution: ``""`` while open, then ``offered`` or ``discarded``.
+        resolution: ``""`` while open, then ``offered``, ``discarded``, ``superseded``, or ``expired`` after thirty days.
     """
 
     number: int

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import get_args
 
 from atoma.contracts.checks import is_a
-from atoma.contracts.events import CallServed
+from atoma.contracts.events import HubEvent
 from atoma.contracts.sync import DevicePolicy, Limits
 from atoma.errors import ConfigurationError
 from atoma.hub.pushing import DAY_MS, Court
@@ -206,7 +206,7 @@ async def open_hub(
     environment: Environment | None = None,
     limits: Limits | None = None,
     reads: ReadBudget | None = None,
-    listener: Callable[[CallServed], None] | None = None,
+    listener: Callable[[HubEvent], None] | None = None,
 ) -> AsyncGenerator[Hub]:
     """Open a hub; leaving the block finishes what is under way and closes the store.
 
@@ -219,7 +219,8 @@ async def open_hub(
         environment: Clock, ids, executor; None takes the real ones.
         limits: Bounds to hold clients to; None takes the defaults.
         reads: What the queries and snapshots of one principal may take; None takes the defaults.
-        listener: Told about every call once it has ended; it must not block. ``atoma.telemetry.hub_listener()`` makes
+        listener: Told about every call once it has ended, and when a client knows more than the hub (``ClientAhead``): then
+            the hub was restored, and ``new_epoch()`` was not called. It must not block. ``atoma.telemetry.hub_listener()`` makes
             spans and metrics of them.
 
     Raises:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from msgspec.structs import replace
 
-from atoma.contracts.events import CallServed
+from atoma.contracts.events import CallServed, ClientAhead, HubEvent
 from atoma.contracts.execution import (
     QueryRequest,
     QueryResult,
@@ -75,7 +75,7 @@ class HubCore:
         hints: Who listens for commits.
         calls: Calls under way.
         closed: Whether new calls are refused.
-        listener: Told about every call once it has ended; None for nobody.
+        listener: Told about every call once it has ended, and of clients that know more; None for nobody.
     """
 
     database: HubDatabase
@@ -85,7 +85,7 @@ class HubCore:
     hints: Hints = field(default_factory=Hints)
     calls: int = 0
     closed: bool = False
-    listener: Callable[[CallServed], None] | None = None
+    listener: Callable[[HubEvent], None] | None = None
 
     @contextmanager
     def call(self, name: str, trace_id: str = "") -> Generator[None]:
@@ -104,10 +104,15 @@ class HubCore:
             raise
         finally:
             seconds = self.environment.clock() - began
-            try:
-                self.listener(CallServed(trace_id, name, seconds, error, self.environment.wall_ms()))
-            except Exception:
-                _log.exception("a listener failed on a call of %s", name)
+            self.tell(CallServed(trace_id, name, seconds, error, self.environment.wall_ms()))
+
+    def tell(self, event: HubEvent) -> None:
+        """Tell the listener, whose failure is nobody else's."""
+        try:
+            if self.listener is not None:
+                self.listener(event)
+        except Exception:
+            _log.exception("a listener failed on %s", type(event).__name__)
 
     @contextmanager
     def _admitted(self, name: str) -> Generator[None]:
@@ -155,6 +160,7 @@ class HubService:
             greeting = plan.reply
             assert isinstance(greeting, Greeting)
             client = greeting.client
+            self._compare(request, greeting)
             return OpenReply(
                 hub_id=core.database.identity.hub_id,
                 epoch=core.database.identity.epoch,
@@ -171,6 +177,16 @@ class HubService:
                     for ended in (await core.database.epochs())[-ASKED_MAX:]
                 ),
             )
+
+    def _compare(self, request: OpenRequest, greeting: Greeting) -> None:
+        """Tell the operator when a client has heard verdicts that this hub has not given."""
+        last = 0 if greeting.client is None else greeting.client.last_mid
+        if not greeting.known or request.confirmed_mid <= last:
+            return
+        subject, client, confirmed = self._principal.subject, request.client_id, request.confirmed_mid
+        message = "client %s of %r knows %d decided mutations, this hub has decided %d: was it restored from a backup?"
+        _log.warning(message, client.hex(), subject, confirmed, last)
+        self._core.tell(ClientAhead(subject, client, last, confirmed, self._core.environment.wall_ms()))
 
     async def _statuses(self, request: OpenRequest) -> tuple[ScopeStatus, ...]:
         """Every requested scope, and where the client's history of it leaves the hub's."""

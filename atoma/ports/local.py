@@ -196,8 +196,8 @@ class LocalTx(Protocol):
         """Keep rows that the hub has lost; their ``number`` is ignored."""
         ...
 
-    def lost(self) -> Sequence[LostRow]:
-        """Every row that was kept, oldest first, resolved ones too."""
+    def lost(self, *, resolved: bool = True) -> Sequence[LostRow]:
+        """Rows that were kept, oldest first; only those that are open when not ``resolved``."""
         ...
 
     def resolve_lost(self, number: int, resolution: str) -> None:

@@ -12,7 +12,7 @@ from atoma.sync.replica import Replica
 
 
 class LostRows:
-    """Lists and resolves them; nothing leaves the list unless somebody says so.
+    """Lists and resolves them. What nobody has decided about for thirty days is resolved as ``expired``, and told.
 
     Args:
         replica: The client's side.
@@ -25,8 +25,7 @@ class LostRows:
     async def entries(self, *, resolved: bool = False) -> Sequence[LostRow]:
         """Open entries, oldest first; resolved ones too when asked for."""
         self._guard.check()
-        found = await self._replica.database.inspect(lambda tx: tx.lost())
-        return [entry for entry in found if resolved or not entry.resolution]
+        return await self._replica.database.inspect(lambda tx: tx.lost(resolved=resolved))
 
     async def offer(self, entries: Sequence[LostRow]) -> None:
         """Bring rows back as this device had them, in one local transaction.

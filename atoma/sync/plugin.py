@@ -134,6 +134,7 @@ class Sync:
             finally:
                 ended.set()
 
+        await replica.refresh()
         context.nursery.start_soon(supervise)
         try:
             yield

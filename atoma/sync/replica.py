@@ -28,10 +28,6 @@ BACKOFF = Backoff(0.5, max_s=60.0)
 """Waits between the tries of a lane, and of a session."""
 CALL_S = 30.0
 """Bound on one call to the hub, in seconds."""
-REPEATED_S = 600.0
-"""Within so many seconds …"""
-REPEATED_MAX = 2
-"""… so many repairs of one cause are made; after that the file stalls, and is looked at slowly."""
 CONNECT_S = 20.0
 """Bound on connecting and authenticating, in seconds."""
 
@@ -70,22 +66,15 @@ class RepairHistory:
 
     Attributes:
         suspected: Why the hub refused this file in the last session, ``""`` when it did not.
-        done: When repairs were made, by the monotonic clock, with their causes.
         manual: Whether a repair waits until somebody asks for it.
         order: What somebody asks the next session for.
         told: What that session has to tell.
     """
 
     suspected: str = ""
-    done: list[tuple[float, str]] = field(default_factory=list[tuple[float, str]])
     manual: bool = False
     order: RepairOrder | None = None
     told: RepairReport | None = None
-
-    def too_many(self, cause: str, now: float) -> bool:
-        """Whether another repair of ``cause`` would be one too many: two hubs behind one address would go on for ever."""
-        recent = [one for when, one in self.done if when > now - REPEATED_S and one == cause]
-        return len(recent) >= REPEATED_MAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 import msgspec
 import trio
 
+from atoma.contracts.events import LostRowsExpired
 from atoma.contracts.overlay import ClientIdentity, LostRow
 from atoma.contracts.sync import Limits, OpenReply, OpenRequest, Place
 from atoma.errors import AtomaError
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.sync.failures import WrongHub, error_from, of_another
-from atoma.sync.repair.diagnosis import Diagnosis, diagnose, stale_ack
-from atoma.sync.repair.offers import is_released, offer_again
+from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often, stale_ack
+from atoma.sync.repair.offers import expire_lost, has_aged, is_released, offer_again
 from atoma.sync.repair.procedure import new_client_id, repair, undecidable
 from atoma.sync.replica import RepairOrder, Replica, bounded
 
@@ -81,7 +82,6 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         opening = await _open(replica, service, order)
         if opening.fault is None:
             break
-        now = replica.environment.clock()
         if not opening.repairable:
             raise opening.refusal
         told = (replica, service, opening.fault, opening.request, opening.reply, opening.forks, opening.moved)
@@ -90,17 +90,16 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
             raise opening.fault.waiting
         if order is None and replica.repairs.manual:
             raise opening.fault.waiting
-        if order is None and replica.repairs.too_many(opening.fault.cause, now):
+        if order is None and await _repaired_in_vain(replica, opening.fault):
             if opening.fault.cause == "HUB_LOST_DATA":
-                raise opening.fault.error
+                raise opening.fault.repeated
             break  # the hub's history is still this file's: it is followed, and only what is pushed has to wait
         order, replica.repairs.told = None, await repair(*told)
-        replica.repairs.done.append((now, opening.fault.cause))
     reply = opening.reply
     identity = opening.identity
     if not identity.hub_id:
         identity = await replica.apply.apply_writeback(lambda tx: _adopt_hub(tx, reply))
-    fault = None if opening.fault is None else opening.fault.error
+    fault = None if opening.fault is None else opening.fault.repeated
     session = Session(
         service,
         identity,
@@ -122,6 +121,11 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
     board = replica.board
     board.show(msgspec.structs.replace(board.current, principal=reply.principal))
     return session
+
+
+async def _repaired_in_vain(replica: Replica, fault: Diagnosis) -> bool:
+    now_ms = replica.environment.wall_ms()
+    return made_too_often(await replica.database.inspect(lambda tx: tx.repairs()), fault.cause, now_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,14 +251,16 @@ async def _take_over(replica: Replica, opening: Opening) -> None:
 
 
 async def _release(replica: Replica, reply: OpenReply) -> None:
-    """Offer what was kept and may be offered by now."""
+    """Offer what was kept and may be offered by now, and then let go of what nobody has decided about for long."""
 
     def held(tx: LocalTx) -> list[LostRow]:
-        return [row for row in tx.lost() if is_released(row, reply.words, replica.on_hub_loss)]
+        return [row for row in tx.lost(resolved=False) if is_released(row, reply.words, replica.on_hub_loss)]
 
     if reply.words and (rows := await replica.database.inspect(held)):
         ids = replica.environment.ids
         await replica.apply.apply_writeback(lambda tx: offer_again(tx, rows, ids, released=True))
+    if await replica.database.inspect(has_aged) and (expired := await replica.apply.apply_writeback(expire_lost)):
+        replica.emit(LostRowsExpired(expired))
 
 
 def check_owner(identity: ClientIdentity, reply: OpenReply) -> None:

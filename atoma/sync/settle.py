@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from atoma.contracts.codec import decode
 from atoma.contracts.events import ConflictDetected
-from atoma.contracts.overlay import ACKED, InboxEntry, PendingMutation
-from atoma.contracts.sync import Conflict, Op, Outcome, PullReply, as_image
+from atoma.contracts.overlay import ACKED, InboxEntry, LostRow, PendingMutation, replay
+from atoma.contracts.sync import Conflict, Cursor, MutationBody, Op, Outcome, PullReply, as_image
 from atoma.contracts.values import RowImage
 from atoma.ports.local import LocalTx
 from atoma.sync.rebase import RowKey, ops_by_row, rebase
@@ -66,6 +67,8 @@ def settle(tx: LocalTx, outcomes: Iterable[Outcome], page: PullReply | None, wor
             continue
         if outcome.status == "merged" and pending.status != ACKED:
             keep_refused(tx, pending, outcome, work)
+        if outcome.status == "superseded" and pending.status != ACKED:
+            keep_superseded(tx, pending)
         if is_covered(tx, outcome, page, work):
             _remove(tx, pending, outcome, work)
             continue
@@ -110,6 +113,20 @@ def keep_refused(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: 
         entry = _entry(tx, pending, outcome, conflict, (store, id), ops)
         tx.to_inbox(entry)
         work.conflicts.append(ConflictDetected(pending.scope, store, id, entry.code))
+
+
+def keep_superseded(tx: LocalTx, pending: PendingMutation) -> None:
+    """List an offer that did not count, as resolved: a device that had seen more was at the hub before."""
+    body = decode(pending.body, MutationBody)
+    if body.recovers is None:
+        return
+    tx.keep_lost(
+        LostRow(
+            0, op.store, op.id, body.scope, replay(op, None), tx.read_base(op.store, op.id).image, "superseded",
+            Cursor(body.base_epoch, body.base_seq), body.recovers, tx.now_ms, "superseded",
+        )
+        for op in body.ops
+    )  # fmt: skip
 
 
 def _entry(

@@ -16,6 +16,8 @@ from atoma.sync.wake import Bell
 
 SyncState: TypeAlias = Literal["offline", "connecting", "repairing", "online", "stalled", "stopped"]
 
+RepairStep: TypeAlias = Literal["verdicts", "snapshot", "commit"]
+
 _log = logging.getLogger(__name__)
 
 
@@ -43,6 +45,23 @@ class ScopeProgress(msgspec.Struct, frozen=True):
         return "" if self.error is None else what_helps(self.error)
 
 
+class RepairProgress(msgspec.Struct, frozen=True):
+    """How far a repair is.
+
+    Attributes:
+        cause: Why it is made; see :attr:`RepairReport.cause`.
+        step: ``verdicts`` what became of the outbox is asked, ``snapshot`` the hub's rows are staged beside the ones that are
+            shown, ``commit`` the one local transaction.
+        done: Verdicts, or rows, so far.
+        of: How many there are, 0 when nobody can tell.
+    """
+
+    cause: str
+    step: RepairStep
+    done: int = 0
+    of: int = 0
+
+
 class SyncStatus(msgspec.Struct, frozen=True):
     """What replication is doing.
 
@@ -57,6 +76,7 @@ class SyncStatus(msgspec.Struct, frozen=True):
         next_attempt_ms: Wall-clock time of the next attempt, 0 when none is planned.
         error: The last failure, None once something worked again.
         principal: Who the hub says this client is, ``""`` before first contact.
+        repair: How far the repair is that is being made, None in every state but ``repairing``.
         last_repair: The last repair since the client was opened, None when there was none.
     """
 
@@ -68,6 +88,7 @@ class SyncStatus(msgspec.Struct, frozen=True):
     next_attempt_ms: int = 0
     error: ErrorInfo | None = None
     principal: str = ""
+    repair: RepairProgress | None = None
     last_repair: RepairReport | None = None
 
     @property
@@ -101,6 +122,8 @@ class StatusBoard:
 
     def show(self, status: SyncStatus) -> None:
         """Replace the status and tell everybody, unless it is the same."""
+        if status.state != "repairing" and status.repair is not None:
+            status = msgspec.structs.replace(status, repair=None)
         if status == self._status:
             return
         self._status = status

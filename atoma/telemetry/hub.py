@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from atoma.contracts.events import CallServed
+from atoma.contracts.events import ClientAhead, HubEvent
 from atoma.telemetry.traces import context_of, require_api
 
 if TYPE_CHECKING:
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 def hub_listener(
     *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
-) -> Callable[[CallServed], None]:
+) -> Callable[[HubEvent], None]:
     """What ``open_hub(listener=…)`` takes: one span per call, in the caller's trace, and how long calls take.
 
     Args:
         tracer_provider: Gets the spans; None takes the global one.
-        meter_provider: Gets the metric ``atoma.hub.call.duration``; None takes the global one.
+        meter_provider: Gets the metrics ``atoma.hub.call.duration`` and ``atoma.hub.clients.ahead``, which says that the hub
+            was restored from a backup; None takes the global one.
 
     Raises:
         ConfigurationError: The extra ``otel`` is not installed.
@@ -29,11 +30,16 @@ def hub_listener(
     from opentelemetry import metrics, trace
 
     tracer = trace.get_tracer("atoma.hub", tracer_provider=tracer_provider)
-    durations = metrics.get_meter("atoma.hub", meter_provider=meter_provider).create_histogram(
+    meter = metrics.get_meter("atoma.hub", meter_provider=meter_provider)
+    durations = meter.create_histogram(
         "atoma.hub.call.duration", unit="s", description="How long a hub works on a call"
     )
+    ahead = meter.create_counter("atoma.hub.clients.ahead", description="Clients that know more than the hub")
 
-    def hear(event: CallServed) -> None:
+    def hear(event: HubEvent) -> None:
+        if isinstance(event, ClientAhead):
+            ahead.add(1)
+            return
         ended = event.ended_ms * 1_000_000
         attributes = {"atoma.method": event.method, "atoma.error": event.error}
         span = tracer.start_span(

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from atoma.contracts.overlay import RepairReport
 from atoma.contracts.sync import OpenReply
 from atoma.errors import AtomaError, ClientForked
 from atoma.ports.local import LocalTx
 from atoma.sync.failures import ClientExpired, HubLostData, WrongHub
 from atoma.sync.outbox import next_digest
+
+REPEATED_S = 600
+"""Within so many seconds …"""
+REPEATED_MAX = 2
+"""… so many repairs of one cause are made by themselves; after that the file stalls, and is looked at slowly."""
 
 Cause: TypeAlias = Literal["HUB_LOST_DATA", "CLIENT_FORKED", "CLIENT_EXPIRED", "WRONG_HUB"]
 
@@ -36,10 +42,27 @@ class Diagnosis:
         return kinds[self.cause](f"{self.why}; nothing was sent, the outbox is kept")
 
     @property
+    def repeated(self) -> AtomaError:
+        """What the file is told when repairs do not help."""
+        return type(self.error)(
+            f"{self.error}; {REPEATED_MAX} repairs within {REPEATED_S // 60} minutes did not help, so the next one waits: do "
+            "several hubs answer under this address? client.sync.repair() makes one now"
+        )
+
+    @property
     def waiting(self) -> AtomaError:
         """What the file is told while its repair waits for somebody."""
         call = "adopt_hub" if self.cause == "WRONG_HUB" else "repair"
         return type(self.error)(f"{self.error}; call client.sync.{call}()")
+
+
+def made_too_often(reports: Iterable[RepairReport], cause: Cause, now_ms: int) -> bool:
+    """Whether another repair of ``cause`` would be one too many: two hubs behind one address would go on for ever.
+
+    What the file remembers counts, so that a program that is started again and again waits as well.
+    """
+    recent = [one for one in reports if one.cause == cause and abs(now_ms - one.at_ms) < REPEATED_S * 1000]
+    return len(recent) >= REPEATED_MAX
 
 
 def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:

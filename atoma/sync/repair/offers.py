@@ -19,6 +19,8 @@ from atoma.sync.policies import HubLossPolicy
 from atoma.sync.settle import Settlement, rebase_rows
 from atoma.sync.snapshot import stage_changes
 
+LOST_MS = 30 * 86_400_000
+"""How long a listed row waits for somebody to decide, in milliseconds."""
 HELD_BACK = "deletion"
 """Why a deletion is kept: the hub has found out by itself that it was restored, perhaps for the row's sake."""
 ADOPTED = "adopted"
@@ -150,9 +152,28 @@ def part_with(tx: LocalTx, scopes: Iterable[str]) -> None:
         at = tx.subscription(scope)
         if at.proof:
             tx.save_subscription(replace(at, proof=b""))
-    rows = [row for row in tx.lost() if not row.resolution]
+    rows = tx.lost(resolved=False)
     tx.forget_lost([row.number for row in rows])
     tx.keep_lost(replace(row, reason=ADOPTED, recovers=replace(row.recovers, proof=b"")) for row in rows)
+
+
+def has_aged(tx: LocalTx) -> bool:
+    """Whether a listed row has waited too long for somebody to decide, or was closed long ago."""
+    return any(map(_aged(tx), tx.lost()))
+
+
+def expire_lost(tx: LocalTx) -> int:
+    """Close what nobody has decided about for thirty days, and forget what has been closed since; how many were closed."""
+    aged = [row for row in tx.lost() if _aged(tx)(row)]
+    closed = [row.number for row in aged if not row.resolution]
+    for number in closed:
+        tx.resolve_lost(number, "expired")
+    tx.forget_lost([row.number for row in aged if row.resolution])
+    return len(closed)
+
+
+def _aged(tx: LocalTx) -> Callable[[LostRow], bool]:
+    return lambda row: row.at_ms < tx.now_ms - (2 * LOST_MS if row.resolution else LOST_MS)
 
 
 class Offers:
@@ -234,7 +255,7 @@ def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str],
         ids: Draws idempotency keys.
         released: Whether the operator takes them, also if nothing proves them; a user's word makes those a guarded write.
     """
-    still_open = {entry.number for entry in tx.lost() if not entry.resolution}
+    still_open = {entry.number for entry in tx.lost(resolved=False)}
     identity = tx.identity()
     mid, tail = identity.next_mid, identity.tail_digest
     dirty: dict[tuple[str, str], str] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 from msgspec.structs import replace
@@ -27,6 +27,7 @@ from atoma.sync.repair.offers import Cut
 from atoma.sync.repair.rebirth import Rebirth, be_reborn
 from atoma.sync.replica import Replica, bounded
 from atoma.sync.snapshot import apply_tail_page, begin_snapshot, forget_snapshot, stage_snapshot_page
+from atoma.sync.status import RepairProgress, RepairStep
 
 CLIENT_ID_BYTES = 16
 
@@ -36,13 +37,16 @@ def new_client_id(replica: Replica) -> bytes:
     return replica.environment.random.randbytes(CLIENT_ID_BYTES)
 
 
-async def look_up(service: SyncService, request: OpenRequest, mids: Sequence[int]) -> dict[int, Verdict]:
-    """What the hub keeps of the mutations ``mids`` of the client that ``request`` is from."""
+async def look_up(
+    service: SyncService, request: OpenRequest, mids: Sequence[int], asked: Callable[[int], None] = lambda _: None
+) -> dict[int, Verdict]:
+    """What the hub keeps of the mutations ``mids`` of the client that ``request`` is from; ``asked`` hears how many were."""
     found: dict[int, Verdict] = {}
     for first in range(0, len(mids), ASKED_MAX):
         with bounded("open"):
             reply = await service.open(replace(request, asked=tuple(mids[first : first + ASKED_MAX])))
         found.update((verdict.outcome.mid, verdict) for verdict in reply.verdicts)
+        asked(min(len(mids), first + ASKED_MAX))
     return found
 
 
@@ -70,7 +74,14 @@ async def undecidable(
     return Diagnosis("CLIENT_FORKED", why)
 
 
-async def stage(replica: Replica, service: SyncService, client_id: bytes, status: ScopeStatus, limits: Limits) -> Cut:
+async def stage(
+    replica: Replica,
+    service: SyncService,
+    client_id: bytes,
+    status: ScopeStatus,
+    limits: Limits,
+    staged: Callable[[int], None],
+) -> Cut:
     """Stage a snapshot of a scope beside its rows, up to the last page, which is left for the swap.
 
     Raises:
@@ -86,6 +97,7 @@ async def stage(replica: Replica, service: SyncService, client_id: bytes, status
             with bounded("snapshot"):
                 rows = await service.snapshot(request)
             await apply(partial(stage_snapshot_page, token=at.token, page=rows, stores=replica.stores))
+            staged(sum(len(part.rows) for part in rows.stores))
             continue
         assert at.stage_cursor is not None
         pull = PullRequest(scope, at.stage_cursor, client_id, 0, limits.page_bytes, limits.page_changes)
@@ -124,16 +136,15 @@ async def repair(
         TransportError: The connection broke; nothing has changed.
         StoreError: The local transaction failed as a whole.
     """
-    if not rehearsal:
-        replica.board.show(replace(replica.board.current, state="repairing", reason=diagnosis.why))
-        replica.emit(RepairStarted(diagnosis.cause, diagnosis.why))
+    shown = _Shown(replica, diagnosis, rehearsal=rehearsal)
     mids = await replica.database.inspect(
         lambda tx: [item.mid for item in tx.every_outbox() if 0 < item.mid <= reply.last_mid]
     )
-    verdicts = await look_up(service, request, mids)
+    shown.show("verdicts", 0, len(mids))
+    verdicts = await look_up(service, request, mids, lambda done: shown.show("verdicts", done, len(mids)))
     before = await replica.database.inspect(lambda tx: [tx.subscription(scope) for scope in sorted(forks)])
     cuts = [
-        await stage(replica, service, request.client_id, status, reply.limits)
+        await stage(replica, service, request.client_id, status, reply.limits, shown.staged)
         for status in reply.scopes
         if status.scope in forks
     ]
@@ -150,12 +161,37 @@ async def repair(
     )
     if rehearsal:
         return await _rehearse(replica, rebirth, before)
+    shown.show("commit")
     report, work = await replica.apply.apply_writeback(lambda tx: be_reborn(tx, rebirth))
     replica.settled(work)
     replica.board.show(replace(replica.board.current, last_repair=report))
     replica.emit(RepairDone(report))
     await replica.refresh()
     return report
+
+
+class _Shown:
+    """Shows how far a repair is; nobody sees a rehearsal."""
+
+    def __init__(self, replica: Replica, diagnosis: Diagnosis, *, rehearsal: bool) -> None:
+        self._board = replica.board
+        self._diagnosis = diagnosis
+        self._rehearsal = rehearsal
+        self._rows = 0
+        if not rehearsal:
+            replica.emit(RepairStarted(diagnosis.cause, diagnosis.why))
+
+    def show(self, step: RepairStep, done: int = 0, of: int = 0) -> None:
+        """Show where the repair is."""
+        cause, why = self._diagnosis.cause, self._diagnosis.why
+        if not self._rehearsal:
+            progress = RepairProgress(cause, step, done, of)
+            self._board.show(replace(self._board.current, state="repairing", reason=why, repair=progress))
+
+    def staged(self, rows: int) -> None:
+        """Count ``rows`` more."""
+        self._rows += rows
+        self.show("snapshot", self._rows)
 
 
 class _TakenBack(Exception):

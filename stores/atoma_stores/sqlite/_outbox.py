@@ -30,7 +30,7 @@ _ASIDE = 1 << 50
 """Numbers below its negative are held while mutations are numbered anew."""
 _ENQUEUE_AT = f"INSERT INTO _atoma_pending(lsn, {_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _LOST = """SELECT n, store, id, scope, image, theirs, reason, fork, recovers, at_ms, resolution FROM _atoma_lost
-    ORDER BY n"""
+    WHERE ? OR resolution='' ORDER BY n"""
 _INBOX = "SELECT mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, resolution, lsn"
 
 
@@ -318,18 +318,19 @@ class Outbox(Overlay):
     def keep_lost(self, rows: Iterable[LostRow]) -> None:
         """Keep rows that the hub has lost; their ``number`` is ignored."""
         self._connection.executemany(
-            "INSERT INTO _atoma_lost(store, id, scope, image, theirs, reason, fork, recovers, at_ms) "
-            "VALUES(?,?,?,?,?,?,?,?,?)",
+            "INSERT INTO _atoma_lost(store, id, scope, image, theirs, reason, fork, recovers, at_ms, "
+            "resolution) VALUES(?,?,?,?,?,?,?,?,?,?)",
             (
-                (r.store, r.id, r.scope, pack(r.image), pack(r.theirs), r.reason, encode(r.fork), encode(r.recovers), r.at_ms)
+                (r.store, r.id, r.scope, pack(r.image), pack(r.theirs), r.reason, encode(r.fork), encode(r.recovers), r.at_ms,
+                 r.resolution)
                 for r in rows
             ),
         )  # fmt: skip
 
-    def lost(self) -> Sequence[LostRow]:
-        """Every row that was kept, oldest first, resolved ones too."""
+    def lost(self, *, resolved: bool = True) -> Sequence[LostRow]:
+        """Rows that were kept, oldest first; only those that are open when not ``resolved``."""
         entries: list[LostRow] = []
-        for row in self._connection.execute(_LOST).fetchall():
+        for row in self._connection.execute(_LOST, (resolved,)).fetchall():
             key = cast("tuple[int, str, str, str]", row[:4])
             fork, recovers = decode(cast("bytes", row[7]), Cursor), decode(cast("bytes", row[8]), Recovers)
             rest = cast("tuple[int, str]", row[9:])

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from atoma.sync.replica import REPEATED_S
+from atoma.sync.repair.diagnosis import REPEATED_S
 
 pytestmark = pytest.mark.virtual_time
 IDS = ["r0", "r1", "r2", "r3", "r4"]

@@ -148,6 +148,7 @@ class Opened:
                 "allow_deletes": lambda: self.hub.allow_deletes(b""),
                 "allow_offers": lambda: self.hub.allow_offers(b""),
                 "accept_unproven": lambda: self.hub.accept_unproven(b""),
+                "absent": lambda: self.hub.absent(b""),
             },
         }
 
