@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import tempfile
 from collections.abc import Awaitable, Callable
 from importlib.metadata import version
@@ -41,17 +42,20 @@ GROUPS: dict[str, Callable[[Path], Awaitable[list[Row]]]] = {
     "wires": wire_cases.wires,
     "attacks": attack_cases.attacks,
 }
+MET = {None: "", True: "yes", False: "[bold red]NO"}
 
 
-def main() -> None:
-    """Run the groups that were asked for, print a table, write JSON where asked to."""
+def main() -> int:
+    """Run the groups that were asked for, print tables, write JSON where asked to; 1 when a bar is missed."""
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
     parser.add_argument("groups", nargs="*", choices=[*GROUPS, []], help="which groups (default: all)")
     parser.add_argument("--json", type=Path, default=None, help="also write the rows to this file")
+    parser.add_argument("--only", default="", help="of the attacks, those whose name holds this text")
     parser.add_argument("--dir", type=Path, default=None, help="where the files go (default: the temporary folder)")
     options = parser.parse_args()
     console = Console(width=118, soft_wrap=True)
     rows: list[Row] = []
+    under_attack: list[Row] = []
     with tempfile.TemporaryDirectory(prefix="atoma-bench-", dir=options.dir) as place:
         root = Path(place)
         versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
@@ -62,23 +66,41 @@ def main() -> None:
             folder = root / name
             folder.mkdir()
             with console.status(f"measuring {name} …"):
-                rows += trio.run(GROUPS[name], folder)
-    console.print(_table(rows))
+                if name == "attacks":
+                    under_attack = trio.run(attack_cases.attacks, folder, options.only)
+                else:
+                    rows += trio.run(GROUPS[name], folder)
+    if rows:
+        console.print(_table(rows))
+    if under_attack:
+        console.print(attack_cases.table(under_attack))
+    rows += under_attack
     if options.json is not None:
         options.json.write_bytes(msgspec.json.format(json.dumps([msgspec.to_builtins(row) for row in rows]).encode()))
+    missed = [row for row in rows if row.met is False]
+    for row in missed:
+        console.print(f"MISSED  {row.case}, {row.variant}: {row.bar}", style="bold red")
+    return int(bool(missed))
 
 
 def _table(rows: list[Row]) -> Table:
     table = Table(title="Medians of rounds that take turns; read the ratios", title_justify="left")
-    for heading in ("case", "variant", "value", "ratio", "bar"):
+    for heading in ("case", "variant", "value", "ratio", "bar", "met"):
         table.add_column(heading, justify="right" if heading in ("value", "ratio") else "left")
     last = ""
     for row in rows:
         ratio = f"{row.ratio:.2f}× {row.against}" if row.ratio is not None else ""
-        table.add_row("" if row.case == last else row.case, row.variant, f"{row.value:,.1f} {row.unit}", ratio, row.bar)
+        table.add_row(
+            "" if row.case == last else row.case,
+            row.variant,
+            f"{row.value:,.1f} {row.unit}",
+            ratio,
+            row.bar,
+            MET[row.met],
+        )
         last = row.case
     return table
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import trio
+from rich.table import Table
 
 from benchmarks.attacks.shapes import SHAPES
 from benchmarks.measure import Row
@@ -16,12 +17,16 @@ from benchmarks.programs import Program, running
 IDLE_S, ATTACK_S, WARM_S = 2.0, 4.0, 0.3
 BAR, HELD_BAR = "≤ 50 ms", "≤ 20 ms"
 CALM = "without an attack"
+HELD, P50, P99, WORST = "the loop, held by one step: longest", "p50", "p99", "worst"
+NEWCOMER, CPU_BEFORE, CPU = "a newcomer's connection: worst", "CPU of the hub, before", "CPU of the hub, during"
+COLUMNS = ((HELD, "step"), (P50, "p50"), (P99, "p99"), (WORST, "worst"),
+           (NEWCOMER, "newcomer"), (CPU, "CPU"))  # fmt: skip
 
 
-async def attacks(folder: Path) -> list[Row]:
-    """Every attack against a hub of its own, one after the other; each is bounded by :data:`ATTACK_S`."""
+async def attacks(folder: Path, only: str = "") -> list[Row]:
+    """Every attack whose name holds ``only``, against a hub of its own; each is bounded by :data:`ATTACK_S`."""
     rows: list[Row] = []
-    for number, name in enumerate(SHAPES):
+    for number, name in enumerate(name for name in SHAPES if only in name):
         place = folder / str(number)
         place.mkdir()
         rows += await trio.to_thread.run_sync(_under, name, place)
@@ -43,14 +48,37 @@ def _under(name: str, folder: Path) -> list[Row]:
                 finally:
                     attacker.kill()
     return [
-        Row(name, "a bystander's question: p50", found["p50_s"] * 1e3, "ms", found["p50_s"] / calm["p50_s"], CALM),
-        Row(name, "a bystander's question: p99", found["p99_s"] * 1e3, "ms", found["p99_s"] / calm["p99_s"], CALM, BAR),
-        Row(name, "a bystander's question: worst", found["worst_s"] * 1e3, "ms"),
-        Row(name, "a newcomer's connection: worst", found["newcomer_worst_s"] * 1e3, "ms"),
-        Row(name, "the loop, held by one step: longest", found["held_s"] * 1e3, "ms", None, "", HELD_BAR),
-        Row(name, "CPU of the hub, before", calm["cpu"], "%"),
-        Row(name, "CPU of the hub, during", found["cpu"], "%"),
+        Row(name, HELD, found["held_s"] * 1e3, "ms", None, "", HELD_BAR),
+        Row(name, P50, found["p50_s"] * 1e3, "ms", found["p50_s"] / calm["p50_s"], CALM),
+        Row(name, P99, found["p99_s"] * 1e3, "ms", found["p99_s"] / calm["p99_s"], CALM, BAR),
+        Row(name, WORST, found["worst_s"] * 1e3, "ms"),
+        Row(name, NEWCOMER, found["newcomer_worst_s"] * 1e3, "ms"),
+        Row(name, CPU_BEFORE, calm["cpu"], "%"),
+        Row(name, CPU, found["cpu"], "%"),
     ]
+
+
+def table(rows: list[Row]) -> Table:
+    """One line for each attack, and whether both bars are met under it."""
+    found = Table(
+        title="The hub under attack: milliseconds, the longest step in those of the CPU", title_justify="left"
+    )
+    found.add_column("attack", no_wrap=True)
+    for variant, heading in COLUMNS:
+        bar = next((row.bar for row in rows if row.variant == variant and row.bar), "")
+        found.add_column(f"{heading} {bar}".strip(), justify="right")
+    found.add_column("met")
+    for name in dict.fromkeys(row.case for row in rows):
+        figures = {row.variant: row for row in rows if row.case == name}
+        met = all(row.met is not False for row in figures.values())
+        cells = [_cell(figures[variant]) for variant, _ in COLUMNS]
+        found.add_row(name, *cells, "yes" if met else "[bold red]NO")
+    return found
+
+
+def _cell(row: Row) -> str:
+    text = f"{row.value:,.0f} %" if row.unit == "%" else f"{row.value:,.1f}"
+    return f"[bold red]{text}" if row.met is False else text
 
 
 def _watched(hub: Program, bystander: Program, seconds: float) -> dict[str, float]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,6 +15,7 @@ from pathlib import Path
 import trio
 
 TICK_S = 0.001
+_BOUND = re.compile(r"([≤≥]) ([\d,.]+)(×?)")
 
 
 @dataclass(slots=True)
@@ -40,6 +42,17 @@ class Row:
     ratio: float | None = None
     against: str = ""
     bar: str = ""
+
+    @property
+    def met(self) -> bool | None:
+        """Whether the bar is met, by the ratio where it is one of those; None without a bar."""
+        found = _BOUND.search(self.bar)
+        if found is None:
+            return None
+        value = self.ratio if found[3] else self.value
+        assert value is not None, f"{self.case}: a bar for a ratio that is not there"
+        bound = float(found[2].replace(",", ""))
+        return value <= bound if found[1] == "≤" else value >= bound
 
 
 def each(operation: Callable[[int], object], count: int) -> float:

@@ -8,7 +8,15 @@ from dataclasses import dataclass
 
 import msgspec
 from hpack import Encoder
-from hyperframe.frame import DataFrame, Frame, HeadersFrame, PingFrame, SettingsFrame, WindowUpdateFrame
+from hyperframe.frame import (
+    ContinuationFrame,
+    DataFrame,
+    Frame,
+    HeadersFrame,
+    PingFrame,
+    SettingsFrame,
+    WindowUpdateFrame,
+)
 
 from atoma.contracts.codec import encode
 from atoma_transports._channel.frames import Auth, encode_frame
@@ -94,7 +102,8 @@ def packed_list(count: int, unit: bytes = b"\x90") -> bytes:
     return b"\xdd" + count.to_bytes(4, "big") + unit * count
 
 
-HEADERS = b"GET / HTTP/1.1\r\nhost: localhost\r\n" + b"a:\r\n" * 14_000 + b"\r\n"
+FIELDS = b"a:\r\n" * 14_000
+HEADERS = b"GET / HTTP/1.1\r\nhost: localhost\r\n" + FIELDS + b"\r\n"
 
 # ---------------------------------------------------------------------- WebSocket
 
@@ -102,6 +111,7 @@ UPGRADE = (
     b"GET /sync HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
+UPGRADE_FIELDS = UPGRADE[:-2] + FIELDS + b"\r\n"
 
 
 def socket_frame(data: bytes, *, opcode: int = 2, final: bool = True) -> bytes:
@@ -147,6 +157,17 @@ PADDED = _frame(DataFrame(1, b"x", pad_length=255, flags=["PADDED"]))
 UPDATE = _frame(WindowUpdateFrame(0, 1))
 PING = _frame(PingFrame(0, b"areyouon"))
 
+
+def header_block(*parts: bytes) -> bytes:
+    """A block of headers in as many frames."""
+    frames: list[HeadersFrame | ContinuationFrame] = [HeadersFrame(1, parts[0])]
+    frames += [ContinuationFrame(1, part) for part in parts[1:]]
+    frames[-1].flags.add("END_HEADERS")
+    return PREFACE + b"".join(frame.serialize() for frame in frames)
+
+
+HUFFMAN = b"\0\x01a\xff" + b"\x81\xf6\x03" + b"\x1f" * 64_000
+
 Make = Callable[[], Shape]
 
 SHAPES: Mapping[str, Make] = {
@@ -177,6 +198,8 @@ SHAPES: Mapping[str, Make] = {
     "MessagePack, lists in a value": lambda: Shape(request("/v1/write", packed_write(packed_list(3_900_000)), MSGPACK)),
     "MessagePack, lists in place of a call": lambda: Shape(request("/v1/write", packed_list(3_900_000), MSGPACK)),
     "HTTP: 14,000 header fields": lambda: Shape(HEADERS),
+    "HTTP: 14,000 fields behind a body": lambda: Shape(chunked("/v1/write") + b"0\r\n" + FIELDS + b"\r\n"),
+    "WebSocket: 14,000 header fields": lambda: Shape(UPGRADE_FIELDS),
     "HTTP: 1-byte chunks to a 404": lambda: Shape(chunked("/nothing", token=""), b"1\r\nx\r\n"),
     "HTTP: 1-byte chunks, no token": lambda: Shape(chunked("/v1/query", token=""), b"1\r\nx\r\n", 20),
     "HTTP: 1-byte chunks, token": lambda: Shape(chunked("/v1/write"), b"1\r\nx\r\n", 4),
@@ -199,5 +222,8 @@ SHAPES: Mapping[str, Make] = {
     "gRPC: 1-byte DATA, token": lambda: Shape(CALLED, TINY, 20),
     "gRPC: WINDOW_UPDATE of 1": lambda: Shape(REFUSED, UPDATE),
     "gRPC: PING": lambda: Shape(REFUSED, PING),
+    "gRPC: 4 MB of sizes of the table": lambda: Shape(header_block(*[b"\x20" * 64_000] * 62)),
+    "gRPC: 4 MB of header fields": lambda: Shape(header_block(*[b"\0\0\0" * 20_000] * 62)),
+    "gRPC: 64 kB of Huffman": lambda: Shape(header_block(HUFFMAN)),
 }
 """Every attack; made when it is needed."""

@@ -115,7 +115,6 @@ async def test_what_is_kept_of_a_forgotten_client_has_sixteen_bytes(tmp_path: Pa
 @pytest.mark.usefixtures("few")
 async def test_clients_of_a_batch_that_is_being_decided_stay(tmp_path: Path) -> None:
     """A client that is forgotten while more is to be written about it would be known again, without its outcomes."""
-    connection = apsw.Connection(":memory:")
     async with hub_on(tmp_path / "hub.db") as hub:
         for name in "abc":
             await pushed(hub, name)
