@@ -17,11 +17,13 @@ from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.contracts.values import StoredRow
 from atoma.ports import Channel, Peer, Principal, SyncService, Transport
+from atoma_transports.adapters import ChannelLimits
 from atoma_transports.protocol import QueryCall, RemoteOp
 from atoma_transports.serving import open_server
 from benchmarks.wire.loops import TrioCaller
 from benchmarks.wire.program import Caller
 
+LIMITS = ChannelLimits(connections=10_000)  # a thousand idle ones are all of one principal
 ROW = StoredRow("todo-1", 1, 1, "main", {"text": "water the plants", "done": False, "rank": 7})
 REQUEST = QueryCall((RemoteOp(0, "query", "todos", query=QuerySpec(ids=("todo-1",))),), "trace")
 
@@ -51,7 +53,7 @@ def serve(kind: str, ready: Callable[[int], None]) -> None:
     """All kinds are on one port."""
 
     async def run() -> None:
-        async with open_server(Constant(), "127.0.0.1:0") as address:  # type: ignore[arg-type]
+        async with open_server(Constant(), "127.0.0.1:0", limits=LIMITS) as address:  # type: ignore[arg-type]
             ready(int(address.rpartition(":")[2]))
             await trio.sleep_forever()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.campaigns.plants import contracts, kernel, layers, runtime, weak, wire
+from tests.campaigns.plants import bounds, contracts, kernel, layers, runtime, weak, wire
 from tests.campaigns.plants.plant import Plant
 
 TABLE: Final[tuple[Plant, ...]] = (
@@ -14,6 +14,7 @@ TABLE: Final[tuple[Plant, ...]] = (
     *runtime.PLANTS,
     *wire.PLANTS,
     *weak.PLANTS,
+    *bounds.PLANTS,
 )
 EXCUSED: Final[dict[str, str]] = {
     "A83": "a file that is not where the design says cannot be planted by changing text; the test is a list of paths",

@@ -1,0 +1,293 @@
+"""Ways to take more of a hub than one's share: F79."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.campaigns.plants.plant import Plant
+
+FAIRNESS = "atoma_transports._channel.fairness"
+UNITS = "tests/unit/transports/test_units.py"
+CONNECTIONS = "tests/unit/transports/test_connections.py"
+HEADERS = "tests/unit/transports/test_header_bounds.py"
+LARGE = "tests/unit/transports/test_large_requests.py"
+FAIR = "tests/unit/transports/test_fairness.py"
+READING = "tests/unit/hub/test_reading.py"
+CLIENTS = "tests/unit/hub/test_clients.py"
+
+
+def plant(where: str, old: str, new: str, why: str, *tests: str) -> Plant:
+    """A row of this table."""
+    return Plant("F79", where, old, new, why, tests)
+
+
+PLANTS: Final[tuple[Plant, ...]] = (
+    # what reading takes of the loop
+    plant(
+        f"{FAIRNESS}:Share.took",
+        "self._owner.seconds.count(seconds)",
+        "self._owner.seconds.count(seconds if self._own else 0)",
+        "a principal reads as much as it wants",
+        FAIR,
+    ),
+    plant(
+        f"{FAIRNESS}:Share.turn",
+        "async with owner.turns:",
+        "if True:",
+        "the connections of a principal do not take turns, and each has a share",
+        FAIR,
+    ),
+    plant(
+        f"{FAIRNESS}:Share.turn",
+        "await trio.lowlevel.checkpoint()",
+        "pass",
+        "a peer within its share lets nobody else run between two turns of its parser",
+        FAIR,
+        "tests/unit/transports/test_websocket_pipe.py",
+        UNITS,
+    ),
+    plant(
+        "atoma_transports._channel.requests:in_turns",
+        "share.took(began, DECODING_S_MAX)",
+        "pass",
+        "decoding takes as much of the loop as it wants",
+        UNITS,
+    ),
+    plant(
+        "atoma_transports.http.calls:Calls._special",
+        "self._wire.share.earned(len(body), len(several.calls))",
+        "pass",
+        "our own HTTP client, whose calls travel in batches, is slowed down",
+        UNITS,
+    ),
+    # what small units count as
+    plant(
+        f"{FAIRNESS}:Share.unit",
+        "self._fresh += UNIT_BYTES - size",
+        "pass",
+        "a million units of a byte count as a megabyte",
+        UNITS,
+    ),
+    plant(
+        "atoma_transports.http.wire:ServerWire._check_piece",
+        "self.share.piece(len(event.data) if event.chunk_end else TINY_BYTES)",
+        "pass",
+        "HTTP: chunks of a byte cost nothing",
+        UNITS,
+    ),
+    plant(
+        "atoma_transports.http.wire:ServerWire.head",
+        "self.share.unit(0)",
+        "pass",
+        "HTTP: requests sent ahead count as their bytes",
+        UNITS,
+    ),
+    plant(
+        "atoma_transports.http.wire:ServerWire._event",
+        "self.share.came(len(data))",
+        "pass",
+        "HTTP: bytes are not counted",
+        UNITS,
+    ),
+    plant(
+        "atoma_transports.websocket.pipe:WebSocketPipe._sort",
+        "share.piece(0)",
+        "pass",
+        "WebSocket: pings cost nothing",
+        UNITS,
+    ),
+    plant(
+        "atoma_transports.websocket.pipe:WebSocketPipe._sort",
+        "share.piece(len(event.data))",
+        "pass",
+        "WebSocket: fragments and empty continuations cost nothing",
+        UNITS,
+    ),
+    plant(
+        "atoma_transports.grpc._driver.connection:Connection.__init__",
+        "self.wire.tell_frames(share.unit)",
+        "self.wire.tell_frames(share.came)",
+        "gRPC: DATA of a byte, padding, PING and WINDOW_UPDATE count as their bytes",
+        UNITS,
+    ),
+    plant(
+        "atoma_transports.grpc._driver.wire:Wire._count",
+        "self._chatter > self._chatter_max or self._updates > self._updates_max",
+        "self._chatter > self._chatter_max",
+        "gRPC: DATA of a byte comes without end",
+        UNITS,
+    ),
+    plant(
+        f"{FAIRNESS}:Share.piece",
+        "raise TinyPieces",
+        "pass",
+        "pieces that carry next to nothing come without end",
+        UNITS,
+    ),
+    plant(
+        f"{FAIRNESS}:Share.check_rate",
+        "(debt_s := self._bytes.debt_s()) > PAUSE_S",
+        "(debt_s := 0.0) > PAUSE_S",
+        "nobody is told that they send too much",
+        UNITS,
+    ),
+    # connections
+    plant(
+        f"{FAIRNESS}:Owner.make_room",
+        "if self.connections < most:",
+        "if self.connections <= most:",
+        "a principal has one connection more",
+        CONNECTIONS,
+    ),
+    plant(
+        f"{FAIRNESS}:Owner.make_room",
+        "rested.give_way()",
+        "pass",
+        "a principal that keeps HTTP connections may have any number more",
+        CONNECTIONS,
+    ),
+    plant(
+        f"{FAIRNESS}:Share.leave",
+        "self._owner.connections -= 1",
+        "pass",
+        "a connection that has ended keeps its place",
+        CONNECTIONS,
+    ),
+    plant(
+        "atoma_transports.http.connection:_answer_one",
+        "if hosting.place.shared:",
+        "if False:",
+        "who asked last over each connection of a proxy has them all",
+        CONNECTIONS,
+    ),
+    plant(
+        "atoma_transports.grpc.calls:SyncCalls._counted",
+        "if not self._calls and self._hosting.place.shared:",
+        "if False:",
+        "the same over gRPC",
+        CONNECTIONS,
+    ),
+    plant(
+        "atoma_transports.serving.admission:Admission.enter",
+        "self._share.admit(session.principal.subject)\n        self._place.accept()",
+        "self._place.accept()\n        self._share.admit(session.principal.subject)",
+        "connections that were refused take the places of a port",
+        CONNECTIONS,
+    ),
+    plant(
+        "atoma_transports.memory.network:MemoryNetwork._serve",
+        ", fairness=self._fairness",
+        "",
+        "in memory connections are not counted",
+        CONNECTIONS,
+    ),
+    # header fields
+    plant(
+        "atoma_transports.serving.server:_serve_head",
+        "check_head(head)",
+        "pass",
+        "a WebSocket handshake has any number of header fields",
+        HEADERS,
+    ),
+    plant(
+        "atoma_transports.http.wire:_Heads.maybe_extract_lines",
+        "len(lines) > HEAD_LINES_MAX",
+        "len(lines) > 1_000_000",
+        "a request on a kept connection has any number of header fields, and so has the end of a body",
+        HEADERS,
+    ),
+    plant(
+        "atoma_transports.grpc._driver.compression:RememberingDecoder.decode",
+        "check_fields(data, self._max_fields)",
+        "pass",
+        "gRPC: a block of headers is unpacked whatever is in it",
+        HEADERS,
+    ),
+    plant(
+        "atoma_transports.grpc._driver.wire:_Turns._update_header_buffer",
+        "if self._block > self.block_bytes:",
+        "if False:",
+        "gRPC: four megabytes of headers are gathered",
+        HEADERS,
+    ),
+    plant(
+        "atoma_transports.grpc._driver.server:_Serving._check",
+        "len(headers) > fields_max or ",
+        "",
+        "gRPC: a call has any number of metadata fields",
+        "tests/unit/transports/grpc/test_driver_limits.py",
+    ),
+    # what is in a request
+    plant(
+        "atoma_transports.http.envelope:check_separators",
+        "sum(map(data.count, SEPARATORS)) > SEPARATORS_MAX",
+        'data.count(b",") > 2 * SEPARATORS_MAX',
+        "a megabyte of empty lists is decoded",
+        LARGE,
+    ),
+    plant(
+        "atoma_transports._channel.requests:check_survey",
+        "if survey.too_many:",
+        "if False:",
+        "MessagePack with a million values is decoded",
+        LARGE,
+    ),
+    # what reading takes of the database
+    plant(
+        "atoma.hub.reading:Readers.turn",
+        "if reads.asked >= budget.readers + budget.waiting:",
+        "if False:",
+        "any number of reads of one principal waits",
+        READING,
+    ),
+    plant(
+        "atoma.hub.reading:Readers.turn",
+        "async with reads.places:",
+        "if True:",
+        "one principal has all readers",
+        READING,
+    ),
+    plant(
+        "atoma.hub.reading:Readers.turn",
+        "reads.meter.count)",
+        "lambda seconds: None)",
+        "one principal reads without end",
+        READING,
+    ),
+    # clients
+    plant(
+        "atoma_stores.sqlite.hub_decisions:DecisionRun._write",
+        "make_room(self._connection, plan.client.principal, self._clients)",
+        "pass",
+        "whoever has a token fills the hub's file with clients",
+        CLIENTS,
+    ),
+    plant(
+        "atoma_stores.sqlite.hub_clients",
+        "ORDER BY seen_ms, number",
+        "ORDER BY number",
+        "the oldest client is forgotten, not the one that was away for longest",
+        CLIENTS,
+    ),
+    plant(
+        "atoma_stores.sqlite.hub_clients:make_room",
+        " and row[1] not in busy",
+        "",
+        "a client is forgotten while its mutations are being decided",
+        CLIENTS,
+    ),
+    plant(
+        "atoma.hub.pushing:is_expired",
+        "return facts.expired or (facts.traceless and not begins_anew)",
+        "return facts.expired",
+        "a client that was forgotten without a trace is taken for a new one, and its writes are applied twice",
+        CLIENTS,
+    ),
+    plant(
+        "atoma.hub.pushing:is_expired",
+        "begins_anew = request.incarnation > FIRST_INCARNATION and not request.confirmed_mid",
+        "begins_anew = False",
+        "a device that was repaired is repaired for ever",
+        CLIENTS,
+    ),
+)
