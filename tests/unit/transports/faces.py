@@ -159,11 +159,11 @@ def ws_frame(data: bytes = b"", opcode: int = BINARY, *, final: bool = True) -> 
     return head + b"\xfe" + len(data).to_bytes(2, "big") + bytes(4) + data
 
 
-def fragments(data: bytes) -> bytes:
-    """``data`` as a message in frames of one byte."""
-    last = len(data) - 1
+def fragments(data: bytes, size: int = 1) -> bytes:
+    """``data`` as a message in frames of so many bytes."""
     return b"".join(
-        ws_frame(data[at : at + 1], CONTINUATION if at else BINARY, final=at == last) for at in range(len(data))
+        ws_frame(data[at : at + size], CONTINUATION if at else BINARY, final=at + size >= len(data))
+        for at in range(0, len(data), size)
     )
 
 

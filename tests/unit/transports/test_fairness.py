@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import trio
 import trio.testing
@@ -61,6 +63,27 @@ async def test_a_principal_has_ten_over_all_its_connections(mock_clock: trio.tes
             nursery.start_soon(one)
     assert sum(taken) == pytest.approx(100 * KNOWN_SHARE, rel=0.1)
     assert max(taken) < 2 * min(taken), "they take turns"
+
+
+async def test_the_connections_of_a_principal_go_on_one_after_the_other(mock_clock: trio.testing.MockClock) -> None:
+    """When all went on at once, as soon as there is a share again, others would wait for as many turns."""
+    fairness = Fairness()
+    moments: list[float] = []
+
+    async def one() -> None:
+        share = Share(fairness, LIMITS)
+        share.admit("mallory")
+        while trio.current_time() < 20.0:
+            await share.turn()
+            if trio.current_time() > 5.0:  # the burst is over
+                moments.append(trio.current_time())
+            parse(mock_clock, share)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(LIMITS.connections):
+            nursery.start_soon(one)
+    apart = [later - earlier for earlier, later in itertools.pairwise(moments)]
+    assert min(apart) >= 0.9 * TURN_S / KNOWN_SHARE
 
 
 async def test_many_guests_have_ten_together_and_one_who_comes_anew_waits_for_none(

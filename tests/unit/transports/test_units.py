@@ -19,7 +19,15 @@ from hyperframe.frame import PingFrame, WindowUpdateFrame
 
 from atoma.contracts.codec import encode
 from atoma.contracts.sync import PullRequest
-from atoma_transports._channel.fairness import BYTE_S, CALL_S, KNOWN_SHARE, TINY_PER_S, UNIT_BYTES
+from atoma_transports._channel.fairness import (
+    BYTE_S,
+    CALL_S,
+    KNOWN_SHARE,
+    TINY_BYTES,
+    TINY_PER_S,
+    TURN_EVENTS,
+    UNIT_BYTES,
+)
 from atoma_transports._channel.requests import MESSAGEPACK, read_request
 from atoma_transports.adapters import ChannelLimits
 from tests.unit.transports.faces import (
@@ -52,7 +60,6 @@ UNITS = 500
 ENHANCE_YOUR_CALM = (11).to_bytes(4, "big")
 WAITS_S = UNITS * UNIT_BYTES / RATE - 1.0
 """How long so many units take at that rate, when a second's worth is free."""
-LONG = msgspec.structs.replace(PULL, client_id=b"c" * (UNITS - 100))
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,15 @@ class Flood:
     answer: bytes = b"main"
 
 
-def padded_body() -> bytes:
-    """A pull in JSON that is so long that it takes as many chunks of one byte."""
+def padded_body(size: int = UNITS) -> bytes:
+    """A pull in JSON of so many bytes."""
     body = b'{"scope":"main","cursor":{},"client_id":"Y2xpZW50","max_bytes":0}'
-    return body + b" " * (UNITS - len(body))
+    return body + b" " * (size - len(body))
+
+
+def long_pull(size: int) -> PullRequest:
+    """A pull that is about as long as that."""
+    return msgspec.structs.replace(PULL, client_id=b"c" * (size - 100))
 
 
 def ws(call: Callable[[], bytes]) -> Flood:
@@ -101,7 +113,7 @@ def grpc_behind(unit: bytes) -> bytes:
 FLOODS: dict[str, Flood] = {
     "HTTP, chunks of a byte": Flood("http", lambda: http_head(content_type="application/json") + chunks(padded_body())),
     "HTTP, requests ahead": Flood("http", lambda: http_call(token="nobody's") * UNITS + http_call()),
-    "WebSocket, fragments of a byte": ws(lambda: fragments(ws_call(LONG))),
+    "WebSocket, fragments of a byte": ws(lambda: fragments(ws_call(long_pull(UNITS)))),
     "WebSocket, empty continuations": ws(
         lambda: (
             ws_frame(b"", final=False)
@@ -142,8 +154,42 @@ async def test_small_units_count_as_what_they_cost(name: str) -> None:
         assert await seconds_for(port, flood) == 0.0, "this machine is not counted"
 
 
+SMALL, PIECES = TINY_BYTES, 2_000
+IN_PIECES: dict[str, Flood] = {
+    "HTTP": Flood("http", lambda: http_head(content_type="application/json") + chunks(padded_body(SMALL * PIECES), SMALL)),
+    "WebSocket": ws(lambda: fragments(ws_call(long_pull(SMALL * PIECES)), SMALL)),
+    "gRPC": grpc(
+        lambda: grpc_head(path="/nothing/Here") + grpc_data(b"x" * SMALL) * PIECES
+        + grpc_head(3) + grpc_data(grpc_message(), 3, end=True)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_PIECES)
+async def test_others_run_between_the_turns_of_a_parser(name: str) -> None:
+    """Also while the peer is well within its share."""
+    beats = 0
+
+    async def beat() -> None:
+        nonlocal beats
+        while True:
+            beats += 1
+            await trio.lowlevel.checkpoint()
+
+    async with open_port() as port, trio.open_nursery() as nursery:
+        flood = IN_PIECES[name]
+        wired = port.connect(flood.face)
+        await wired.send(flood.opening)
+        await wired.until(flood.welcome)
+        nursery.start_soon(beat)
+        await wired.send(flood.call())
+        await wired.until(flood.answer)
+        nursery.cancel_scope.cancel()
+    assert beats >= PIECES / TURN_EVENTS + 4
+
+
 async def test_units_that_are_large_count_as_their_bytes() -> None:
-    body = b'{"scope":"main","cursor":{},"client_id":"Y2xpZW50","max_bytes":0}' + b" " * 100_000
+    body = padded_body(100_000)
     async with open_port(LIMITS, loopback=False) as port:
         wired = port.connect("http")
         began = trio.current_time()
@@ -154,7 +200,7 @@ async def test_units_that_are_large_count_as_their_bytes() -> None:
 
 
 async def test_over_http_too_what_follows_a_flood_is_refused_with_the_time_to_wait() -> None:
-    body = b'{"scope":"main","cursor":{},"client_id":"Y2xpZW50","max_bytes":0}' + b" " * 60_000
+    body = padded_body(60_000)
     async with open_port(ChannelLimits(bytes_per_s=RATE // 10), loopback=False) as port:
         wired = port.connect("http")
         await wired.send(http_head(content_type="application/json"), chunks(body, 60_000))

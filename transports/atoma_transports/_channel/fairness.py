@@ -65,21 +65,19 @@ class Owner:
     Attributes:
         permit: Held while a large request of theirs is read.
         seconds: What reading their requests takes.
-        turns: Whoever of their connections is over the share waits in it, one after the other.
         connections: How many they have.
         resting: Those of them that only wait for a request, the one that has waited longest first.
     """
 
     permit: trio.Lock = field(default_factory=trio.Lock)
     seconds: Meter = field(default_factory=lambda: Meter(KNOWN_SHARE))
-    turns: trio.Lock = field(default_factory=trio.Lock)
     connections: int = 0
     resting: dict[Share, float] = field(default_factory=dict["Share", float])
 
     @property
     def idle(self) -> bool:
         """Whether it is as good as a fresh one."""
-        return not (self.connections or self.permit.locked() or self.turns.locked() or self.seconds.debt_s())
+        return not (self.connections or self.permit.locked() or self.seconds.debt_s())
 
     def make_room(self, most: int) -> None:
         """See that one more connection has a place among ``most``; one that has rested gives way to it.
@@ -261,6 +259,6 @@ class Share:
             return
         if self._own is not None:
             await trio.sleep(self._own.debt_s())
-        owner = self._owner
-        async with owner.turns:
-            await trio.sleep(owner.seconds.debt_s())
+        await trio.sleep(
+            self._owner.seconds.debt_s()
+        )  # which each turn of the others makes longer: one goes after the other

@@ -14,6 +14,7 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
 from atoma_transports._channel.fairness import TURN_EVENTS, Share, TinyPieces
+from atoma_transports._channel.sockets import unwrapped
 from atoma_transports.websocket.closing import NORMAL, TOO_BIG, close_error, close_words
 
 RECEIVE_BYTES = 64 * 1024
@@ -42,6 +43,7 @@ class WebSocketPipe:
         share: Share | None = None,
     ) -> None:
         self._stream = stream
+        self._reads = unwrapped(stream)[2]
         self._socket = stream.socket if EAGER and isinstance(stream, trio.SocketStream) else None
         self._protocol = Connection(side, trailing_data=first)
         self._fresh = bool(first)
@@ -180,7 +182,7 @@ class WebSocketPipe:
         if self._share is not None and self._share.is_over():
             await self._share.turn()
         try:
-            data = await self._stream.receive_some(RECEIVE_BYTES)
+            data = await self._reads.receive_some(RECEIVE_BYTES)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise self._lost() from None
         if not data:
