@@ -7,7 +7,7 @@ import difflib
 import math
 import sys
 
-from tests.campaigns.mutants.catalogue import Mutant, lines_of, modules, mutants_of, mutated, sample
+from tests.campaigns.mutants.catalogue import Mutant, line_of, lines_of, modules, mutants_of, mutated, sample
 from tests.campaigns.mutants.covering import Covering, measure
 from tests.campaigns.mutants.results import Results
 from tests.campaigns.workbench import ROOT, SideBySide, Verdict, Workbench, current_commit
@@ -41,7 +41,9 @@ def try_all(due: list[Mutant], covering: Covering, results: Results, commit: str
 
     def trial(bench: Workbench, mutant: Mutant) -> Verdict:
         tests = covering.tests_for(mutant, lines_of(mutant))
-        tests = covering.within(tests, options.budget, first=results.killers(mutant.module))
+        alike = covering.alike(tests, f"{mutant.module} {mutant.function} {line_of(mutant)}")
+        first = results.killers(mutant.module).union(alike, covering.every_line(mutant.module, tests))
+        tests = covering.within(tests, options.budget, first=first)
         return bench.try_source(mutant.module, mutated(mutant), tests, limit_s=4 * covering.seconds_of(tests))
 
     tried = SideBySide(trial, processes=options.processes).verdicts(due)

@@ -161,6 +161,11 @@ def lines_of(mutant: Mutant, root: Path = ROOT) -> range:
     return _Spans((root / mutant.module).read_text(encoding="utf-8")).lines_at(mutant.line)
 
 
+def line_of(mutant: Mutant, root: Path = ROOT) -> str:
+    """The text of the mutant's line."""
+    return (root / mutant.module).read_text(encoding="utf-8").splitlines()[mutant.line - 1]
+
+
 def sample(population: Iterable[Mutant], size: int, seed: int) -> list[Mutant]:
     """``size`` of the mutants, drawn by ``seed``: from each module in proportion to what it has, and at least one."""
     strata: dict[str, list[Mutant]] = defaultdict(list)

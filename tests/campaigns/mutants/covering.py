@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections import Counter, defaultdict
@@ -33,6 +34,8 @@ SUITES: Final = (
     "tests/conformance",
     "tests/simulation",
 )
+ALIKE_MAX = 15
+STEM = 4
 NOT_THE_LINE = "not soak and not finished and not browser"
 
 
@@ -101,6 +104,27 @@ class Covering:
                 chosen.add(test)
         return sorted((test for test in tests if test in chosen), key=lambda test: test not in first)
 
+    def every_line(self, module: str, tests: Sequence[str]) -> list[str]:
+        """A few of ``tests`` that run every line of ``module`` which any of them runs.
+
+        Who runs the rare lines has brought about what the module is there for; most others only pass through.
+        """
+        asked, chosen = frozenset(tests), list[str]()
+        lines = (asked.intersection(found) for found in self.by_line.get(module, {}).values())
+        for found in sorted(filter(None, lines), key=len):
+            if found.isdisjoint(chosen):
+                chosen.append(min(found, key=lambda test: (self._cost(test), test)))
+        return chosen
+
+    def alike(self, tests: Sequence[str], text: str, most: int = ALIKE_MAX) -> list[str]:
+        """Those of ``tests`` whose names have words of ``text``, the rarer the better: they are likely about it."""
+        words = {test: _words(test) for test in tests}
+        common = Counter(word for found in words.values() for word in found)
+        wanted = _words(text)
+        scores = {test: sum(1 / common[word] for word in found & wanted) for test, found in words.items()}
+        alike = sorted((test for test in tests if scores[test]), key=lambda test: (-scores[test], self._cost(test)))
+        return alike[:most]
+
     def seconds_of(self, tests: Sequence[str]) -> float:
         """What ``tests`` took together when they were measured."""
         return sum(map(self._cost, tests))
@@ -110,6 +134,11 @@ class Covering:
 
     def _cost_of_all(self, tests: Sequence[str]) -> float:
         return self.seconds_of(tests)
+
+
+def _words(text: str) -> set[str]:
+    """The beginnings of the words in ``text``: `pushes` and `pushing` are the same."""
+    return {word[:STEM].lower() for word in re.findall(r"[A-Z]?[a-z]{3,}", text)}
 
 
 def _suite(test: str) -> str:

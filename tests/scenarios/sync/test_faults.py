@@ -181,6 +181,7 @@ async def test_a_busy_hub_is_obeyed(world: Any) -> None:
         assert trio.current_time() - began >= 21
         assert a.wire.connects == connects, "the session went on"
         assert a.sync.status.scope("main").head == 1
+        assert (a.sync.status.state, a.sync.status.error, a.sync.status.pending) == ("online", None, 0)
 
 
 async def test_a_batch_that_is_too_large_is_halved(world: Any) -> None:

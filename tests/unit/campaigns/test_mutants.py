@@ -86,6 +86,24 @@ def test_a_budget_is_shared_by_the_suites_and_a_test_has_one_case_before_any_has
     assert covering.within(tests, 100.0) == tests
 
 
+def test_tests_whose_names_speak_of_the_place_come_first() -> None:
+    tests = ["t/test_a.py::test_pushes_back_off", "t/test_a.py::test_rows", "t/test_recovery.py::test_volatile_rows_go"]
+    covering = Covering({}, dict.fromkeys(tests, 1.0))
+    assert covering.alike(tests, "store/_recovery.py roll_back_volatile volatile = tx.volatile()") == [
+        tests[2],
+        tests[0],
+    ]
+    assert covering.alike(tests, "PushLane._push", most=1) == [tests[0]]
+    assert covering.alike(tests, "Bell.ring") == []
+
+
+def test_a_few_tests_run_every_line_the_rare_ones_first() -> None:
+    lines = {1: ["a", "b", "c", "d"], 2: ["a", "b"], 3: ["c"], 4: ["b", "c"], 5: ["x"]}
+    covering = Covering({"m.py": lines}, {"a": 1.0, "b": 2.0, "c": 9.0, "d": 0.1, "x": 0.1})
+    assert covering.every_line("m.py", ["a", "b", "c", "d"]) == ["c", "a"], "x does not run the line of the mutant"
+    assert covering.every_line("other.py", ["a"]) == []
+
+
 def test_who_noticed_a_mutant_of_a_module_is_remembered(tmp_path: Path) -> None:
     results = Results(tmp_path / "results.jsonl")
     results.keep(mutant(1), "c", Verdict("killed", "t::x", 1.0))

@@ -184,6 +184,20 @@ async def test_a_snapshot_survives_a_restart_and_knows_its_limits(tmp_path: Path
         assert (expired.value.remote_code, expired.value.remote_retryable) == ("SNAPSHOT_EXPIRED", False)
 
 
+async def test_who_asks_for_nothing_at_a_time_gets_one_row_at_a_time() -> None:
+    """A page that goes nowhere would be asked for again and again."""
+    async with hub_on(":memory:") as hub:
+        client = Client.of(hub, "a")
+        for number in range(3):
+            await client.do(create(str(number)))
+        token, done, pages = b"", False, list[int]()
+        while not done:
+            page, _, token, done = await snapshot_page(client, token, max_rows=0, max_bytes=0)
+            pages.append(len(page))
+            assert len(pages) < 10
+        assert [size for size in pages if size] == [1, 1, 1]
+
+
 async def test_an_empty_scope_has_an_empty_snapshot() -> None:
     async with hub_on(":memory:") as hub:
         client = Client.of(hub, "a")

@@ -381,6 +381,10 @@ async def test_a_client_id_has_a_bounded_length(client_id: bytes) -> None:
         with pytest.raises(RemoteError) as refused:
             await client.push()
         assert refused.value.remote_code == "MALFORMED"
+        for length in (8, 64):
+            client = Client(hub.service(Principal("local")), b"x" * length)
+            client.write(create(str(length)))
+            assert [outcome.status for outcome in (await client.push()).outcomes] == ["applied"]
 
 
 async def test_thirty_two_writers_get_dense_sequences_per_scope(tmp_path: Path) -> None:

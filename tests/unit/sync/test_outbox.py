@@ -171,8 +171,9 @@ async def test_what_no_hub_could_take_is_refused_at_once(bench: Any) -> None:
         b.limits = Limits(mutation_bytes=1000, mutation_ops=3)
         with pytest.raises(ValidationError, match="bytes"):
             await b.write(insert("1", title="x" * 1000))
-        with pytest.raises(ValidationError, match="entries"):
+        with pytest.raises(ValidationError, match="entries") as caught:
             await b.write(*(insert(str(number)) for number in range(4)), atomic=True)
+        assert caught.value.store == "cards"
         await b.write(*(insert(str(number)) for number in range(4)))
         assert len(await b.pending()) == 4
         b.limits = Limits(mutation_ops=20_000)

@@ -37,18 +37,18 @@ def test_columns_may_come_in_another_order_and_unknown_ones_are_left_out() -> No
 
 
 @pytest.mark.parametrize(
-    ("columns", "row"),
+    ("columns", "row", "why"),
     [
-        (("id", "title"), (7, "a", "x")),
-        (("title", "id", "done"), (7, "x", "a", 0)),
-        (("id", "title", "done"), (7, "a", "x")),
-        (("id", "title", "done"), ("7", "a", "x", 0)),
-        (("id", "title", "done"), (7, 1, "x", 0)),
-        (("id", "title", "done"), (7, "a", ["x"], 0)),
-        (("id", "title", "done"), (7,)),
-        (("id", "title", "done"), ()),
+        (("id", "title"), (7, "a", "x"), None),
+        (("title", "id", "done"), (7, "x", "a", 0), None),
+        (("id", "title", "done"), (7, "a", "x"), "2 values for 3 columns"),
+        (("id", "title", "done"), ("7", "a", "x", 0), None),
+        (("id", "title", "done"), (7, 1, "x", 0), None),
+        (("id", "title", "done"), (7, "a", ["x"], 0), None),
+        (("id", "title", "done"), (7,), "0 values for 3 columns"),
+        (("id", "title", "done"), (), None),
     ],
 )
-def test_malformed_rows_are_refused(columns: tuple[str, ...], row: tuple[object, ...]) -> None:
-    with pytest.raises(ProtocolError):
+def test_malformed_rows_are_refused(columns: tuple[str, ...], row: tuple[object, ...], why: str | None) -> None:
+    with pytest.raises(ProtocolError, match=why):
         list(changed_rows(SCHEMA, StoreChanges("cards", 1, columns, (row,))))
