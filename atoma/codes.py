@@ -140,6 +140,16 @@ CODES: Mapping[str, Code] = MappingProxyType(
             waits="stalled",
         ),
         "BUSY": Code("the database is held by somebody else", "transient", "retry", "undone", 503, 14, waits="stalled"),
+        "SESSION_ENDED": Code(
+            "the hub has ended this session: connect again",
+            "transient",
+            "retry",
+            "unknown",
+            503,
+            14,
+            1012,
+            waits="offline",
+        ),
         "OVERLOADED": Code("a bounded queue is full", "transient", "retry", "undone", 503, 8, 1013, waits="online"),
         "RATE_LIMITED": Code(
             "too much in too short a time", "transient", "retry", "undone", 429, 8, 1013, waits="online"

@@ -7,6 +7,7 @@ from atoma.hub.hub import Hub, open_hub
 from atoma.hub.reading import ReadBudget
 from atoma.hub.rules import Access, EveryScope, Rules
 from atoma.ports.hub import ClockAhead
+from atoma.ports.sessions import SessionInfo
 
 __all__ = [
     "Access",
@@ -16,6 +17,7 @@ __all__ = [
     "Hub",
     "ReadBudget",
     "Rules",
+    "SessionInfo",
     "StaticTokenVerifier",
     "open_hub",
 ]

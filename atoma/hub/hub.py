@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import get_args
 
@@ -14,10 +15,13 @@ from atoma.hub.reading import ReadBudget, Readers
 from atoma.hub.recovery import WithdrawStep
 from atoma.hub.rules import EveryScope, Rules
 from atoma.hub.service import HubCore, HubService
+from atoma.hub.verifying import Reverification
 from atoma.ports.environment import Environment
 from atoma.ports.hub import ClientState, CompactReport, EndedEpoch, HubIdentity, HubStore, Permission
 from atoma.ports.loops import LoopGuard, lifetime
 from atoma.ports.service import AdmitsLoopback, Peer, Principal, TokenVerifier
+from atoma.ports.sessions import SessionInfo, Sessions
+from atoma.ports.tasks import open_tasks
 from atoma.schema.spec import Schema
 
 KEEP_TRANSACTIONS = 100_000
@@ -28,12 +32,13 @@ CLIENT_DAYS = 400
 class Hub:
     """A running hub; a ``ServiceHost`` for any transport's serving side. Made by :func:`open_hub`."""
 
-    __slots__ = ("_core", "_guard", "_verifier")
+    __slots__ = ("_core", "_guard", "_registry", "_verifier")
 
     def __init__(self, core: HubCore, verifier: TokenVerifier) -> None:
         self._core = core
         self._verifier = verifier
         self._guard = LoopGuard("the hub")
+        self._registry = Sessions(core.environment.wall_ms)
 
     def __repr__(self) -> str:
         return f"Hub({self.identity.hub_id.hex()})"
@@ -62,6 +67,43 @@ class Hub:
     def admits_loopback(self) -> bool:
         """See :class:`atoma.ports.AdmitsLoopback`."""
         return isinstance(self._verifier, AdmitsLoopback) and self._verifier.admits_loopback
+
+    @property
+    def registry(self) -> Sessions:
+        """See :class:`atoma.ports.TracksSessions`; for transports. A program asks :meth:`sessions`."""
+        return self._registry
+
+    def sessions(self) -> tuple[SessionInfo, ...]:
+        """Who is connected, over every transport, oldest first.
+
+        A session is a token that is in use on a connection. A client in memory or over WebSocket has one; over gRPC and HTTP,
+        where every call brings its token, it has one on each of its connections.
+        """
+        self._guard.check()
+        return self._registry.show()
+
+    async def end(self, subject: str, *, reason: str = "the hub has ended this session: connect again") -> int:
+        """End every session of ``subject`` now, on every transport: calls, streams and whatever waits.
+
+        Their clients are told ``SESSION_ENDED`` and connect again, and the verifier decides anew: so revoke the token first.
+        What a call had done is done, and what was not answered is asked for again under the same key; nothing is lost.
+
+        Args:
+            subject: As the verifier names it in ``Principal``.
+            reason: What clients are told.
+
+        Returns:
+            How many sessions there were. None of them does anything any more when this returns; it waits at most two seconds
+            for clients that do not take their goodbye. Cancelled, the sessions are ended all the same.
+
+        Raises:
+            ConfigurationError: ``subject`` or ``reason`` is no text, or empty.
+        """
+        self._guard.check()
+        for name, text in (("subject", subject), ("reason", reason)):
+            if not is_a(text, str) or not text:
+                raise ConfigurationError(f"end(): {name} is a text, and not empty, not {text!r}")
+        return await self._registry.end(subject, reason)
 
     async def authenticate(self, token: str, peer: Peer) -> Principal:
         """Who ``token`` belongs to.
@@ -206,6 +248,7 @@ async def open_hub(
     environment: Environment | None = None,
     limits: Limits | None = None,
     reads: ReadBudget | None = None,
+    verify_again_s: float | None = None,
     listener: Callable[[HubEvent], None] | None = None,
 ) -> AsyncGenerator[Hub]:
     """Open a hub; leaving the block finishes what is under way and closes the store.
@@ -219,12 +262,16 @@ async def open_hub(
         environment: Clock, ids, executor; None takes the real ones.
         limits: Bounds to hold clients to; None takes the defaults.
         reads: What the queries and snapshots of one principal may take; None takes the defaults.
+        verify_again_s: Ask the verifier again about every token that has been in use for so many seconds; a token that it
+            refuses then ends its sessions, and so does a verifier that has not answered for twice as long. None asks once
+            for each session.
         listener: Told about every call once it has ended, and when a client knows more than the hub (``ClientAhead``): then
             the hub was restored, and ``new_epoch()`` was not called. It must not block. ``atoma.telemetry.hub_listener()`` makes
             spans and metrics of them.
 
     Raises:
-        ConfigurationError: There is no verifier, or something else was passed in the place of a part.
+        ConfigurationError: There is no verifier, something else was passed in the place of a part, or
+            ``verify_again_s`` is no positive number.
         StoreBusy: Another hub holds the store.
         MigrationError: The store is newer than the code, or a change of the schema is not additive.
         StoreCorrupt: The store is damaged, or is none of a hub.
@@ -236,14 +283,28 @@ async def open_hub(
         )
         raise ConfigurationError(message)
     _check_parts(schema, store, verifier, rules)
+    _check_period(verify_again_s)
     environment = environment or Environment()
     court = Court(schema, rules or EveryScope(), limits or Limits())
     async with store.open_hub_database(schema, environment) as database:
         core = HubCore(database, court, environment, Readers(reads or ReadBudget()), listener=listener)
-        try:
-            yield Hub(core, verifier)
-        finally:
-            core.closed = True
+        hub = Hub(core, verifier)
+        async with open_tasks() as nursery:
+            if verify_again_s is not None:
+                nursery.start_soon(Reverification(hub, hub.registry, verify_again_s).run)
+            try:
+                yield hub
+            finally:
+                core.closed = True
+                nursery.cancel_scope.cancel()
+
+
+def _check_period(every_s: object) -> None:
+    given = every_s is None or (
+        isinstance(every_s, int | float) and not isinstance(every_s, bool) and 0 < every_s < math.inf
+    )
+    if not given:
+        raise ConfigurationError(f"verify_again_s is a number of seconds above 0, or None, not {every_s!r}")
 
 
 def _check_parts(schema: object, store: object, verifier: object, rules: object) -> None:

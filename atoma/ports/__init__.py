@@ -45,6 +45,7 @@ from atoma.ports.service import (
     SyncService,
     TokenVerifier,
 )
+from atoma.ports.sessions import Session, SessionInfo, Sessions, TracksSessions
 
 __all__ = [
     "APPLY",
@@ -80,10 +81,14 @@ __all__ = [
     "ResolvePort",
     "ResolvingNode",
     "ServiceHost",
+    "Session",
+    "SessionInfo",
+    "Sessions",
     "Staging",
     "SyncLink",
     "SyncService",
     "TokenVerifier",
+    "TracksSessions",
     "Transport",
     "Update",
     "WriteNode",

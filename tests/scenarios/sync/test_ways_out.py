@@ -396,6 +396,7 @@ WAYS_OUT: dict[str, list[WalkOut]] = {
     "TIMEOUT": [by_push("TIMEOUT")],
     "INTERNAL": [by_push("INTERNAL")],
     "BUSY": [by_push("BUSY"), hub_file_held, device_file_held],
+    "SESSION_ENDED": [by_open("SESSION_ENDED")],
     "OVERLOADED": [by_push("OVERLOADED")],
     "RATE_LIMITED": [hub_that_wants_a_pause],
     "DISK_FULL": [disk_full, device_disk_full],

@@ -61,7 +61,7 @@ NO_LOOP_NEEDED: dict[type, set[str]] = {
     ConflictInbox: set(),
     SyncControl: {"inbox", "lost", "status"},
     LostRows: set(),
-    Hub: {"admits_loopback", "authenticate", "calls", "identity", "limits", "schema", "service"},
+    Hub: {"admits_loopback", "authenticate", "calls", "identity", "limits", "registry", "schema", "service"},
 }
 """What only looks, or makes something that is guarded itself; a hub's ``authenticate`` waits for the verifier alone."""
 
@@ -149,6 +149,8 @@ class Opened:
                 "allow_offers": lambda: self.hub.allow_offers(b""),
                 "accept_unproven": lambda: self.hub.accept_unproven(b""),
                 "absent": lambda: self.hub.absent(b""),
+                "sessions": lambda: self.hub.sessions(),
+                "end": lambda: self.hub.end("ann"),
             },
         }
 

@@ -16,6 +16,7 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ProtocolError, RemoteError
 from atoma.ports import Peer, ServiceHost
+from atoma.ports.sessions import Session, session_ended
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import explain, info_of
 from atoma_transports._channel.fairness import Share
@@ -26,7 +27,7 @@ from atoma_transports._channel.outgoing import Held, Outgoing, Ticket
 from atoma_transports._channel.pipe import LOST, MessagePipe, close_pipe, explain_close
 from atoma_transports._channel.pulse import Pulse, until_mute
 from atoma_transports._channel.requests import MESSAGEPACK, check_size, read_request, size_max
-from atoma_transports._channel.session import Session, first_session, session_for
+from atoma_transports._channel.session import first_session, session_for, welcome
 from atoma_transports._channel.subjects import check_subject
 
 __all__ = ["Served", "ServedTable", "ServerConnection", "serve_connection"]
@@ -108,12 +109,17 @@ class ServerConnection:
         self._renewed = trio.lowlevel.ParkingLot()
         self._watches_token = False
 
+    @property
+    def session(self) -> Session:
+        """Whose connection it is."""
+        return self._session
+
     async def run(self) -> None:
         """Answer until the connection ends or ``drain`` has been set and everything is answered."""
         async with open_tasks() as nursery:
             for part in (self._write, self._watch, self._wait_drained):
                 nursery.start_soon(self._until_lost, part, nursery.cancel_scope)
-            self._watch_token(nursery)
+            self._use(self._session, nursery)
             try:
                 await self._read(nursery)
             except LOST:
@@ -121,6 +127,30 @@ class ServerConnection:
             except AtomaError as error:  # the peer breaks the protocol, or says why it leaves
                 await self._dismiss(info_of(error))
             nursery.cancel_scope.cancel()
+
+    def _use(self, session: Session, nursery: trio.Nursery) -> None:
+        """Go on with ``session``; the one before is over."""
+        before, self._session = self._session, session
+        if before is not session:
+            session.since_ms = before.since_ms
+            before.close()
+
+        def changed() -> None:
+            self._renewed.unpark_all()
+            if not self._watches_token and not math.isinf(session.expires_at):  # one that never expires costs no task
+                self._watches_token = True
+                nursery.start_soon(self._until_lost, self._until_expired, nursery.cancel_scope)
+
+        def end(reason: RemoteError) -> None:
+            """Whatever is under way ends now, and so does the connection, as soon as that is told."""
+            info = info_of(reason)
+            self._stop(info, streams_only=False)
+            nursery.start_soon(self._until_lost, partial(self._leave, info), nursery.cancel_scope)
+
+        session.on_change, session.on_end = changed, end
+        changed()
+        if session.ended:
+            end(session_ended(session.ended))
 
     async def _until_lost(self, part: Callable[[], Awaitable[None]], connection: trio.CancelScope) -> None:
         try:
@@ -154,37 +184,38 @@ class ServerConnection:
 
     async def _wait_drained(self) -> None:
         await self._drain.wait()
-        self._stop_streams(STOPPING)
+        self._stop(STOPPING)
         while self._tasks:
             await self._idle.park()
         explain_close(self._pipe, STOPPING)
         await self._flush()
 
-    def _watch_token(self, nursery: trio.Nursery) -> None:
-        """See to it that the connection does not outlive its token; one that never expires costs no task."""
-        if not self._watches_token and not math.isinf(self._session.expires_at):
-            self._watches_token = True
-            nursery.start_soon(self._until_lost, self._until_expired, nursery.cancel_scope)
-
     async def _until_expired(self) -> None:
         """Return once a token has expired and no new one came in time to save the connection."""
         while True:
-            session = self._session
-            with trio.CancelScope(deadline=session.expires_at):
+            with trio.CancelScope(deadline=self._session.expires_at):
                 await self._renewed.park()
-            if self._session is not session:
+            if not self._session.expired:
                 continue
-            self._stop_streams(EXPIRED)
+            self._stop(EXPIRED)
             with trio.move_on_after(self._limits.expired_s):
                 await self._renewed.park()
-            if self._session is session:
+            if self._session.expired:
                 return await self._dismiss(EXPIRED)
 
-    def _stop_streams(self, reason: ErrorInfo) -> None:
+    def _stop(self, reason: ErrorInfo, *, streams_only: bool = True) -> None:
+        """End what is under way, streams at least."""
         for call in self._running.values():
-            if call.credit is not None:
+            if call.credit is not None or not streams_only:
                 call.stop = reason
                 call.scope.cancel()
+
+    async def _leave(self, reason: ErrorInfo) -> None:
+        """Let what was stopped tell its callers why, then tell the client; the caller ends the connection."""
+        with trio.move_on_after(self._limits.close_s):
+            while self._tasks:
+                await self._idle.park()
+        await self._dismiss(reason)
 
     async def _dismiss(self, reason: ErrorInfo) -> None:
         """Tell the client why the connection ends; the caller ends it."""
@@ -242,15 +273,14 @@ class ServerConnection:
         if isinstance(found, Session) and other is None:
             self._renewals_refused = 0
             if found.principal.claims != self._session.principal.claims:
-                self._stop_streams(CHANGED)
-            self._session = found
-            self._renewed.unpark_all()
-            self._watch_token(nursery)
-            self._say("welcome", frame.id, found.welcome(self._limits))
+                self._stop(CHANGED)
+            self._use(found, nursery)
+            self._say("welcome", frame.id, welcome(found, self._limits))
             return
         ends = True
         if isinstance(found, Session):
             assert other is not None
+            found.close()
             found = other
         else:
             self._renewals_refused += 1
@@ -284,7 +314,9 @@ class ServerConnection:
             return refusal("UNIMPLEMENTED", "no such method here")
         if self._drain.is_set():
             return STOPPING
-        if self._session.expired():
+        if self._session.ended:
+            return info_of(session_ended(self._session.ended))
+        if self._session.expired:
             return EXPIRED
         if len(self._running) >= self._limits.calls or self._tasks >= 2 * self._limits.calls:
             text = f"more than {self._limits.calls} calls in flight on one connection"
@@ -395,7 +427,10 @@ async def serve_connection(
         session = await first_session(pipe, host, peer, limits, enter)
         if session is not None:
             connection = ServerConnection(pipe, served, host, peer, session, limits, drain, share, counted=counted)
-            await connection.run()
+            try:
+                await connection.run()
+            finally:
+                connection.session.close()
     except LOST:
         pass
     except trio.Cancelled:

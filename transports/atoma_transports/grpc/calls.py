@@ -14,14 +14,14 @@ from grpclib.exceptions import GRPCError
 
 from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AuthenticationError, ProtocolError, RemoteError, TokenExpired
+from atoma.errors import AuthenticationError, ProtocolError, RemoteError
 from atoma.ports import Peer
+from atoma.ports.sessions import Session
 from atoma_transports._channel.codes import explain
 from atoma_transports._channel.fairness import Share
 from atoma_transports._channel.methods import Answer
 from atoma_transports._channel.outgoing import Held
 from atoma_transports._channel.requests import MESSAGEPACK, in_turns, size_max
-from atoma_transports._channel.session import Session
 from atoma_transports.grpc._driver.server import ServerCall
 from atoma_transports.grpc.convert import pack, unpack, unpack_in_steps
 from atoma_transports.grpc.counting import UNCOUNTED_BYTES
@@ -66,6 +66,10 @@ class SyncCalls:
         self._held = Held(hosting.limits.queue_bytes)
         self._refused = 0
         self._streams: set[_Stream] = set()
+
+    def close(self) -> None:
+        """The connection is over."""
+        self._admission.close()
 
     def handlers(self) -> Mapping[str, Handler]:
         """The handler of each path; what answers is the one table of all faces."""
@@ -114,7 +118,8 @@ class SyncCalls:
             request = await _received(call, served.request, self._share, most)
             trace_id = _trace_of(request)
             make = partial(self._made, served.answer, admitted, request)
-            data = await self._held.take(make, reads=served.reads)
+            with admitted.call():
+                data = await self._held.take(make, reads=served.reads)
         except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
             refuse(call, explain(error, method, trace_id))
         else:
@@ -135,17 +140,15 @@ class SyncCalls:
             most = size_max(served, self._limits, MESSAGEPACK)
             request = await _received(call, served.request, self._share, most)
             trace_id = _trace_of(request)
-            stream = _Stream(trio.CancelScope(deadline=admitted.expires_at))
+            stream = _Stream(trio.CancelScope())
             self._streams.add(stream)
             try:
-                with stream.scope:
+                with admitted.stream(), stream.scope:
                     async with served.feed(admitted.service, request) as items:
                         await self._send_items(call, items)
             finally:
                 self._streams.discard(stream)
-            if stream.scope.cancelled_caught:
-                if stream.stop is None:
-                    raise TokenExpired("the token has expired")
+            if stream.stop is not None:
                 refuse(call, stream.stop)
         except Exception as error:  # as above
             refuse(call, explain(error, method, trace_id))

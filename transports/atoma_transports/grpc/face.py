@@ -38,11 +38,14 @@ class GrpcFace:
         with hosting.share() as share:
             sync = SyncCalls(replace(hosting, drain=leave), share)
             handlers = {**sync.handlers(), **health.handlers(), **reflection_handlers()}
-            async with open_tasks() as nursery:
-                nursery.start_soon(_show_out, hosting, leave)
-                nursery.start_soon(sync.end_streams)
-                await serve_grpc(stream, handlers, limits=grpc_limits(hosting.limits), drain=leave, share=share)
-                nursery.cancel_scope.cancel()
+            try:
+                async with open_tasks() as nursery:
+                    nursery.start_soon(_show_out, hosting, leave)
+                    nursery.start_soon(sync.end_streams)
+                    await serve_grpc(stream, handlers, limits=grpc_limits(hosting.limits), drain=leave, share=share)
+                    nursery.cancel_scope.cancel()
+            finally:
+                sync.close()
 
 
 async def _show_out(hosting: Hosting, leave: trio.Event) -> None:

@@ -16,13 +16,14 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.survey import UNCOUNTED_BYTES
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
+from atoma.ports import SyncService
+from atoma.ports.sessions import Session
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import explain
 from atoma_transports._channel.fairness import Share
 from atoma_transports._channel.frames import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports._channel.outgoing import Held
 from atoma_transports._channel.requests import at_once, count_values, in_turns
-from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import Refused, fields_of
 from atoma_transports.http.envelope import (
     AS_JSON,
@@ -195,7 +196,7 @@ def _read_json(envelope: object, deadline: float) -> tuple[int, str, list[Call]]
 
 
 async def answer_batch(
-    wire: ServerWire, hosting: Hosting, batches: Batches, admitted: Session, several: Several
+    wire: ServerWire, hosting: Hosting, batches: Batches, admitted: Session, service: SyncService, several: Several
 ) -> None:
     """Carry the calls out side by side: as JSON one answer when all are done, as msgpack each as soon as it is.
 
@@ -210,7 +211,7 @@ async def answer_batch(
         async with open_tasks() as nursery:
             for index, call in enumerate(several.calls.values()):
                 full = index >= hosting.limits.calls
-                nursery.start_soon(_carry, call, admitted, several.encoding, size_max, held, full, done)
+                nursery.start_soon(_carry, call, admitted, service, several.encoding, size_max, held, full, done)
 
     with batches.open(admitted.principal.subject, several):
         if several.encoding is AS_JSON:
@@ -261,6 +262,7 @@ async def _answer_one_by_one(
 async def _carry(
     call: Call,
     admitted: Session,
+    service: SyncService,
     encoding: Encoding,
     size_max: int,
     held: Held,
@@ -281,7 +283,7 @@ async def _carry(
     if full:
         answer = refusal("OVERLOADED", "too many calls in one batch", retry_after_ms=100)
     else:
-        answer = await _answer(call, admitted, held, told)
+        answer = await _answer(call, admitted, service, held, told)
     if isinstance(answer, bytes):
         await done(id, answer)
         held.give(len(answer))
@@ -290,7 +292,7 @@ async def _carry(
 
 
 async def _answer(
-    call: Call, admitted: Session, held: Held, told: Callable[[msgspec.Struct], bytes]
+    call: Call, admitted: Session, service: SyncService, held: Held, told: Callable[[msgspec.Struct], bytes]
 ) -> bytes | ErrorInfo:
     """The encoded answer, which ``held`` counts, or why there is none."""
     served = SERVED.get(call.head.method)
@@ -299,11 +301,11 @@ async def _answer(
     call.scope.deadline = call.deadline
     answer = served.answer
     try:
-        with call.scope:
+        with admitted.call(), call.scope:
             request = call.read(served.request)
 
             async def make() -> bytes:
-                return told(await answer(admitted.service, request))
+                return told(await answer(service, request))
 
             return await held.take(make, reads=served.reads)
     except Exception as error:  # whatever a handler raises is answered, and logged when unexpected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from urllib.parse import parse_qsl
 
 import h11
@@ -12,12 +13,12 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.survey import UNCOUNTED_BYTES
 from atoma.contracts.sync import NotifyRequest
 from atoma.errors import ProtocolError
-from atoma.ports import Peer
+from atoma.ports import Peer, SyncService
+from atoma.ports.sessions import Session
 from atoma_transports._channel.codes import explain
 from atoma_transports._channel.frames import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports._channel.methods import Served
 from atoma_transports._channel.requests import read_request, size_max
-from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import Refused, failure, fields_of, refused
 from atoma_transports.http.asked import Asked, from_own_page
 from atoma_transports.http.batches import Batches, answer_batch, read_batch
@@ -55,6 +56,10 @@ class Calls:
         self._admission = Admission(hosting.host, hosting.place, wire.share)
         self._last: tuple[str, Peer, Session] | None = None
 
+    def close(self) -> None:
+        """The connection is over."""
+        self._admission.close()
+
     async def answer(self, asked: Asked) -> None:
         """Answer one request under ``/v1/``.
 
@@ -85,30 +90,39 @@ class Calls:
             admitted = await self._admit(asked)
             await self._wire.body(0)
             assert served is not None
-            return await self._stream(asked, served, admitted, from_query(asked), Events(), trace_id)
+            return await self._stream(asked, served, admitted, admitted.service, from_query(asked), Events(), trace_id)
         if encoding is None:
             raise refused(415, "send application/json or application/vnd.msgpack")
         admitted = await self._admit(asked)
+        service = admitted.service
         if encoding is AS_JSON:
-            admitted = with_booleans(admitted, self._hosting.host)
+            service = with_booleans(service, self._hosting.host)
         if served is None:
-            return await self._special(asked, encoding, admitted)
+            return await self._special(asked, encoding, admitted, service)
         body = await self._body(asked, size_max(served, self._limits, encoding.format))
         message = await read_request(body, served.request, encoding.format, self._wire.share)
         self._wire.share.earned(len(body))
         if served.answer is None:
             form = Events() if encoding is AS_JSON else Records()
-            return await self._stream(asked, served, admitted, message, form, trace_id)
-        answer, service = served.answer, admitted.service
-        reply = await self._wire.attended(lambda: answer(service, message), self._deadline(asked))
+            return await self._stream(asked, served, admitted, service, message, form, trace_id)
+        answer = served.answer
+        with admitted.call():
+            reply = await self._wire.attended(lambda: answer(service, message), self._deadline(asked))
         return await self._reply(encoding, reply)
 
     async def _stream(
-        self, asked: Asked, served: Served, admitted: Session, message: msgspec.Struct, form: Form, trace_id: str
+        self,
+        asked: Asked,
+        served: Served,
+        admitted: Session,
+        service: SyncService,
+        message: msgspec.Struct,
+        form: Form,
+        trace_id: str,
     ) -> None:
         assert served.feed is not None
         name = asked.path[len(PREFIX) :]
-        wanted = Wanted(name, served.feed, message, form, self._deadline(asked), trace_id)
+        wanted = Wanted(name, partial(served.feed, service), message, form, self._deadline(asked), trace_id)
         await answer_stream(self._wire, self._hosting, admitted, wanted)
 
     def _check(self, asked: Asked, name: str, served: Served | None) -> None:
@@ -136,7 +150,7 @@ class Calls:
         if given and not token:
             raise Refused(refusal("UNAUTHENTICATED", "send the token as Authorization: Bearer …"))
         last = self._last
-        if last is not None and last[:2] == (token, asked.peer) and not last[2].expired():
+        if last is not None and last[:2] == (token, asked.peer) and last[2].is_good:
             self._admission.enter(last[2])
             return last[2]
         with trio.move_on_after(self._limits.handshake_s):
@@ -159,13 +173,13 @@ class Calls:
             raise ProtocolError(f"{BUDGET} is a number of milliseconds")
         return deadline_of(int(text))
 
-    async def _special(self, asked: Asked, encoding: Encoding, admitted: Session) -> None:
+    async def _special(self, asked: Asked, encoding: Encoding, admitted: Session, service: SyncService) -> None:
         subject = admitted.principal.subject
         if asked.path == PREFIX + BATCH:
             body = await self._body(asked, self._limits.frame_bytes)
             several = await read_batch(encoding, body, self._deadline(asked), self._wire.share)
             self._wire.share.earned(len(body), len(several.calls))
-            return await answer_batch(self._wire, self._hosting, self._batches, admitted, several)
+            return await answer_batch(self._wire, self._hosting, self._batches, admitted, service, several)
         body = await self._body(asked, UNCOUNTED_BYTES)
         self._batches.cancel(subject, encoding.format.decode(body, Cancel))
         return await self._reply(encoding, Done(subject))

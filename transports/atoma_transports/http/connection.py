@@ -40,6 +40,8 @@ async def serve_http(stream: trio.abc.Stream, routes: Routes, batches: Batches, 
                 upgrade = wanted
             except (Gone, OSError, trio.BrokenResourceError, trio.ClosedResourceError, h11.LocalProtocolError):
                 pass
+            finally:
+                calls.close()
             nursery.cancel_scope.cancel()
     if upgrade is not None:
         ahead, below = wire.take_apart()

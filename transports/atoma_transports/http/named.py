@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 
 from msgspec import structs
 
@@ -35,17 +34,14 @@ from atoma.contracts.sync import (
 from atoma.contracts.values import RowImage
 from atoma.ports import DeclaresStores, ServiceHost, SyncService
 from atoma.schema import Schema
-from atoma_transports._channel.session import Session
 
 KEYS = 1
 """Values of a row in a page that stand before its columns: the sequence."""
 
 
-def with_booleans(admitted: Session, host: ServiceHost) -> Session:
-    """``admitted`` with a service whose rows have booleans, where ``host`` says which columns they are."""
-    if not isinstance(host, DeclaresStores):
-        return admitted
-    return replace(admitted, service=NamedRows(admitted.service, host.schema))
+def with_booleans(service: SyncService, host: ServiceHost) -> SyncService:
+    """``service`` with booleans in its rows, where ``host`` says which columns they are."""
+    return NamedRows(service, host.schema) if isinstance(host, DeclaresStores) else service
 
 
 class NamedRows:

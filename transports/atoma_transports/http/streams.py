@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,10 +13,9 @@ import trio
 from atoma.contracts.codec import encode
 from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
+from atoma.ports.sessions import Session
 from atoma.ports.tasks import open_tasks
 from atoma_transports._channel.codes import explain
-from atoma_transports._channel.methods import Feed
-from atoma_transports._channel.session import Session
 from atoma_transports.http.answers import COMMON, Refused
 from atoma_transports.http.envelope import EVENTS, ITEMS, pack_record
 from atoma_transports.http.messages import event_text
@@ -23,6 +23,8 @@ from atoma_transports.http.wire import ServerWire
 from atoma_transports.http.writer import BodyWriter
 from atoma_transports.protocol.json_mapping import encode_json
 from atoma_transports.serving.face import Hosting
+
+LATE = refusal("TIMEOUT", "the caller's deadline has passed")
 
 
 class Form(Protocol):
@@ -91,7 +93,7 @@ class Wanted:
 
     Attributes:
         method: What was called.
-        feed: Makes the items.
+        feed: Makes the items, for whoever asks.
         message: The request.
         form: What the items are to look like.
         deadline: The caller's.
@@ -99,7 +101,7 @@ class Wanted:
     """
 
     method: str
-    feed: Feed
+    feed: Callable[[msgspec.Struct], AbstractAsyncContextManager[AsyncIterator[msgspec.Struct]]]
     message: msgspec.Struct
     form: Form
     deadline: float
@@ -120,10 +122,10 @@ async def answer_stream(wire: ServerWire, hosting: Hosting, admitted: Session, w
             writer = BodyWriter(wire, hosting.limits)
             writer.put_now(wanted.form.begin)
             ended = trio.Event()
-            with trio.CancelScope(deadline=min(wanted.deadline, admitted.expires_at)) as opening:
+            with admitted.stream(), trio.CancelScope(deadline=wanted.deadline) as opening:
                 await nursery.start(_feed, writer, hosting, admitted, wanted, ended)
             if opening.cancelled_caught:
-                raise Refused(_late(admitted, wanted))
+                raise Refused(LATE)
             await _begin(wire, hosting, wanted.form, writer, nursery)
             await ended.wait()
             await writer.flushed()
@@ -171,12 +173,6 @@ async def _stay_alive(writer: BodyWriter, form: Form, every_s: float) -> None:
             writer.put_now(form.alive)
 
 
-def _late(admitted: Session, wanted: Wanted) -> ErrorInfo:
-    if wanted.deadline <= admitted.expires_at:
-        return refusal("TIMEOUT", "the caller's deadline has passed")
-    return refusal("AUTH_EXPIRED", "the token has expired")
-
-
 async def _feed(
     writer: BodyWriter,
     hosting: Hosting,
@@ -189,7 +185,7 @@ async def _feed(
     refused: ErrorInfo | None = None
     begun = False
     try:
-        async with wanted.feed(admitted.service, wanted.message) as items:
+        async with wanted.feed(wanted.message) as items:
             begun = True
             task_status.started()
             refused = await _fed(writer, hosting, admitted, wanted, items)
@@ -214,13 +210,13 @@ async def _fed(
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(drained)
-        with trio.CancelScope(deadline=min(wanted.deadline, admitted.expires_at)) as scope:
-            try:
+        try:
+            with admitted.stream(), trio.CancelScope(deadline=wanted.deadline) as scope:
                 refused.extend(await _put_items(writer, hosting, wanted, items))
-            except Exception as error:  # whatever a feed raises is told to whoever reads it
-                refused.append(explain(error, wanted.method, wanted.trace_id))
-        if scope.cancelled_caught:
-            refused.append(_late(admitted, wanted))
+            if scope.cancelled_caught:
+                refused.append(LATE)
+        except Exception as error:  # whatever a feed raises, or the end of the session, is told to whoever reads it
+            refused.append(explain(error, wanted.method, wanted.trace_id))
         nursery.cancel_scope.cancel()
     return refused[0] if refused else None
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from atoma.errors import RemoteError
 from atoma.ports import Peer, ServiceHost
+from atoma.ports.sessions import Session, begin_session
 from atoma_transports._channel.fairness import Share
-from atoma_transports._channel.session import Session, begin_session
 from atoma_transports._channel.subjects import check_subject
 from atoma_transports.serving.places import Place
 
@@ -12,7 +13,7 @@ TOKENS_MAX = 16
 
 
 class Admission:
-    """Verifies each token of one connection once for each peer, and again when it has expired.
+    """Verifies each token of one connection once for each peer, and again when it has expired, or its session was ended.
 
     Remembers a bounded number of tokens; works as long as the connection, like the first frame of a WebSocket.
 
@@ -38,17 +39,27 @@ class Admission:
         """
         key = (token, peer)
         known = self._known.get(key)
-        if known is not None and not known.expired():
+        if known is not None and known.is_good:
             self.enter(known)
             return known
-        self._known.pop(key, None)
         session = await begin_session(token, self._host, peer)
-        if known is not None:
-            check_subject(known.principal.subject, session.principal.subject)
-        self.enter(session)
+        meanwhile = self._known.get(key)
+        if meanwhile is not known and meanwhile is not None and meanwhile.is_good:
+            session.close()  # another call of the connection was faster
+            self.enter(meanwhile)
+            return meanwhile
+        try:
+            if known is not None:
+                check_subject(known.principal.subject, session.principal.subject)
+            self.enter(session)
+        except RemoteError:
+            session.close()
+            raise
+        self._forget(key)
         if len(self._known) >= TOKENS_MAX:
-            self._known.pop(next(iter(self._known)))
+            self._forget(next(iter(self._known)))
         self._known[key] = session
+        session.on_end = lambda reason: session.close()
         return session
 
     def enter(self, session: Session) -> None:
@@ -60,3 +71,14 @@ class Admission:
         self._share.admit(session.principal.subject)
         self._place.accept()
         self._share.check_rate()
+
+    def _forget(self, key: tuple[str, Peer]) -> None:
+        forgotten = self._known.pop(key, None)
+        if forgotten is not None:
+            forgotten.close()
+
+    def close(self) -> None:
+        """The connection is over, and so is whatever it was used for."""
+        for session in self._known.values():
+            session.close()
+        self._known.clear()
