@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -17,6 +17,7 @@ from typing import Any, cast
 import msgspec
 import pytest
 import trio
+from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import (
@@ -36,6 +37,8 @@ from atoma.contracts.sync import (
     NotifyRequest,
     Op,
     OpenRequest,
+    Origin,
+    Place,
     PullRequest,
     PushRequest,
     SnapshotRequest,
@@ -46,12 +49,15 @@ from atoma.hub import Access, Hub, open_hub
 from atoma.ports import Channel, Peer, Principal, SyncService
 from atoma.schema import Schema, StoreSpec
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
+from atoma_transports._channel.client import FrameChannel
 from atoma_transports.adapters.proxy import ServiceProxy
 from atoma_transports.grpc import GrpcTransport
+from atoma_transports.grpc.channel import GrpcChannel
 from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.protocol.json_mapping import decode_json, encode_json, from_json
 from atoma_transports.protocol.methods import METHODS
+from atoma_transports.protocol.operations import ResolveCall
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
 from tests.unit.hub.kit import Card
@@ -63,6 +69,7 @@ CARDS = StoreSpec("cards", Card, scope="board")
 SCHEMA = Schema(CARDS)
 OWNER_FILE, SECOND_FILE, OWN_FILE = b"file-of-the-owner", b"second-of-the-owner", b"file-of-the-caller"
 SECRET_KEY = "key-of-the-owner"
+CLASH = Op("create", "cards", "secret", {"title": CANARY, "lane": "todo", "rank": 0.0, "done": 0, "board": VAULT})
 TOKENS = {OWNER: "token-owner", MALLORY: "token-mallory", READER: "token-reader", FORMER: "token-former"}
 CONTEXT = OperationContext("trace")
 SHOWN = [CANARY, *(base64.b64encode(b"." * lead + CANARY.encode())[4:-4].decode() for lead in range(3))]
@@ -145,6 +152,10 @@ class JsonChannel:
             yield FirstHint(stream, self._check)
 
     def _check(self, answer: bytes) -> None:
+        if b"event: error" in answer:
+            told = msgspec.json.decode(answer.partition(b"data: ")[2].splitlines()[0])
+            kind = TokenExpired if told["code"] == TokenExpired.code else AuthenticationError
+            raise kind(told["message"])
         status = int(answer.split()[1])
         if status != 200:
             body = msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])["error"]
@@ -225,8 +236,15 @@ def pushed(client_id: bytes, *ops: Op, scope: str) -> PushRequest:
     return PushRequest(client_id, 1, (Mutation(1, body, hashlib.sha256(body).digest()),), b"")
 
 
-def opening(client_id: bytes, *scopes: str) -> OpenRequest:
-    return OpenRequest(client_id, 1, 1, SCHEMA.hash, scopes)
+def opening(client_id: bytes, *scopes: str, **also: Any) -> OpenRequest:
+    return OpenRequest(client_id, 1, 1, SCHEMA.hash, scopes, **also)
+
+
+def renumbered(origin: Origin) -> PushRequest:
+    """A mutation that says it was called ``origin`` before: its outcome would be that one's."""
+    op = Op("upsert", "cards", "mine", {"title": "x"}, {})
+    body = encode(MutationBody(1, "idem", OWN, 0, 1, 0, (op,), origin=origin))
+    return PushRequest(OWN_FILE, 1, (Mutation(1, body, hashlib.sha256(body).digest()),), b"")
 
 
 def written(*entries: WriteEntry, key: str, reads: tuple[tuple[str, str, int | None], ...] = ()) -> WriteRequest:
@@ -310,6 +328,75 @@ REFUSED: dict[str, tuple[Ask, set[str]]] = {
     ),
     "resolve: a foreign key": (lambda s: s.resolve(ResolveRequest(SECRET_KEY, CONTEXT)), {"abandoned"}),
 }
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What the owner has in hand: places in scopes, and what was said about mutations.
+
+    Attributes:
+        cursors: Where the owner is, by scope.
+        tokens: A snapshot token that goes on, by scope.
+        digest: Digest of the mutation of the owner's file.
+    """
+
+    cursors: Mapping[str, Cursor]
+    tokens: Mapping[str, bytes]
+    digest: bytes
+
+
+async def carried(hub: Hub) -> Carried:
+    """What a thief may have found of the owner's."""
+    owner = hub.service(Principal(OWNER))
+    shared = (WriteEntry("cards", "insert", f"own {n}", OWN, image("everybody's", OWN)) for n in range(2))
+    await owner.write(written(*shared, key="own"))
+    cursors: dict[str, Cursor] = {}
+    tokens: dict[str, bytes] = {}
+    for scope in (VAULT, HIDDEN, OWN):
+        cursors[scope] = (await owner.pull(PullRequest(scope, Cursor(), OWNER_FILE))).end
+        tokens[scope] = (await owner.snapshot(SnapshotRequest(scope, OWNER_FILE, max_rows=1))).token
+    return Carried(cursors, tokens, pushed(OWNER_FILE, CLASH, scope=VAULT).mutations[0].digest)
+
+
+STOLEN: dict[str, tuple[Callable[[Carried], Ask], set[str]]] = {
+    "snapshot: a foreign token": (
+        lambda c: lambda s: s.snapshot(SnapshotRequest(VAULT, OWN_FILE, c.tokens[VAULT])),
+        {"PERMISSION_DENIED"},
+    ),
+    "snapshot: a foreign token for the own scope": (
+        lambda c: lambda s: s.snapshot(SnapshotRequest(OWN, OWN_FILE, c.tokens[OWN])),
+        {"PERMISSION_DENIED"},
+    ),
+    "snapshot: a foreign scope's token for the own scope": (
+        lambda c: lambda s: s.snapshot(SnapshotRequest(OWN, OWN_FILE, c.tokens[VAULT])),
+        {"PERMISSION_DENIED"},
+    ),
+    "pull: a foreign cursor": (
+        lambda c: lambda s: s.pull(PullRequest(VAULT, replace(c.cursors[VAULT], seq=0, hash=b""), OWN_FILE)),
+        {"PERMISSION_DENIED"},
+    ),
+    "pull: a foreign scope's cursor in the own scope": (
+        lambda c: lambda s: s.pull(PullRequest(OWN, c.cursors[VAULT], OWN_FILE)),
+        {"LINEAGE_MISMATCH", "CURSOR_AHEAD"},
+    ),
+    "open: places in foreign scopes": (
+        lambda c: (
+            lambda s: s.open(
+                opening(OWN_FILE, VAULT, places=(Place(VAULT, c.cursors[VAULT]), Place(HIDDEN, c.cursors[HIDDEN])))
+            )
+        ),
+        {"scope PERMISSION_DENIED"},
+    ),
+    "open: verdicts of a foreign file": (
+        lambda c: lambda s: s.open(opening(OWNER_FILE, OWN, asked=(1,))),
+        {"PERMISSION_DENIED"},
+    ),
+    "push: a mutation that was a foreign one": (
+        lambda c: lambda s: s.push(renumbered(Origin(OWNER_FILE, 1, c.digest))),
+        {"applied"},
+    ),
+}
+"""What can be tried with something of the owner's that was found; each is refused, or decided as one's own."""
 READS = ("open: a foreign scope", "pull: a foreign scope", "snapshot: a foreign scope", "notify", "query")
 
 
@@ -356,9 +443,7 @@ async def open_world(rules: TenantRules) -> AsyncGenerator[Hub]:
                 )
             )
         await owner.write(written(entry("update", "secret", VAULT, lane=f"{CANARY}-lane"), key=SECRET_KEY))
-        reply = await owner.push(
-            pushed(OWNER_FILE, Op("create", "cards", "secret", image(CANARY, VAULT)), scope=VAULT)  # a conflict, kept
-        )
+        reply = await owner.push(pushed(OWNER_FILE, CLASH, scope=VAULT))  # a conflict, kept
         assert reply.outcomes[0].error is not None
         wrong = Op("create", "cards", "x", {**image("x", OWN), "rank": f"{CANARY}-value"})
         reply = await owner.push(pushed(SECOND_FILE, wrong, scope=OWN))  # its outcome lies in a scope that all may read
@@ -420,6 +505,94 @@ def renamed(ask: Ask, client_id: bytes) -> Ask:
             return await self._service.open(msgspec.structs.replace(request, client_id=client_id))
 
     return lambda service: ask(cast("SyncService", Renaming(service)))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_what_was_found_of_somebody_elses_is_of_no_use(transport: str) -> None:
+    """Tokens of snapshots, cursors, numbers of mutations: whoever has them gets no more than without."""
+    async with open_world(TenantRules(revoked=True)) as hub:
+        found = await carried(hub)
+        for subject in (MALLORY, FORMER):
+            async with open_wire(hub, transport) as wire, wire.as_(TOKENS[subject]) as service:
+                for number, (name, (made, wanted)) in enumerate(STOLEN.items()):
+                    ask = made(found)
+                    if name.startswith("push"):
+                        ask = renamed(ask, f"{subject}-stolen-{number}".encode())
+                    told_of: list[str] = []
+                    wire.received.clear()
+                    assert await outcome(ask, service, told_of) in wanted, (subject, name, told_of)
+                    assert leaked(told_of, wire.received) == [], (subject, name)
+        owner = hub.service(Principal(OWNER))
+        verdicts = (await owner.open(opening(OWNER_FILE, VAULT, asked=(1,)))).verdicts
+        assert leaked([repr(verdicts)], b""), "and the owner is told"
+        again = await owner.snapshot(SnapshotRequest(OWN, OWNER_FILE, found.tokens[OWN]))
+        assert again.stores
+
+
+@pytest.mark.parametrize("transport", ["memory", "websocket", "grpc", "json"])
+async def test_what_an_operator_does_no_client_can_ask_for(transport: str) -> None:
+    """Whatever name it is called by, over the wire there is the protocol and nothing else."""
+    async with open_world(TenantRules()) as hub, open_wire(hub, transport) as wire:
+        async with wire.open_channel(TOKENS[OWNER]) as channel:
+            for method in (
+                "sessions",
+                "end",
+                "registry",
+                "compact",
+                "new_epoch",
+                "authenticate",
+                "service",
+                "__init__",
+            ):
+                with pytest.raises(AtomaError) as refused:
+                    await asked_for(channel, method)
+                assert getattr(refused.value, "remote_code", "UNIMPLEMENTED") == "UNIMPLEMENTED", method
+                assert "UNIMPLEMENTED" in str(refused.value), method
+            await ServiceProxy(channel).query(QueryRequest("cards", QuerySpec(), CONTEXT))
+            assert {session.subject for session in hub.sessions()} <= {OWNER}, "and the session goes on"
+
+
+async def asked_for(channel: Any, method: str) -> object:
+    """Call what no client of ours would: past its own table of methods."""
+    if isinstance(channel, GrpcChannel):
+        return await channel.ask(method, b"")
+    if isinstance(channel, FrameChannel):
+        channel._methods = {**METHODS, method: METHODS["resolve"]}
+    return await channel.call(method, ResolveCall(OWNER))
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_stream_ends_with_its_token_and_shows_nothing_after_that(transport: str) -> None:
+    """Hints are all that a stream shows; after the end of the token no call is answered either."""
+
+    class Brief(Verifier):
+        async def verify(self, token: str, peer: Peer) -> Principal:
+            principal = await super().verify(token, peer)
+            return Principal(principal.subject, expires_in_s=None if principal.subject == OWNER else 0.5)
+
+    async with (
+        open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=Brief(), rules=TenantRules()) as hub,
+        open_wire(hub, transport) as wire,
+        wire.as_(TOKENS[MALLORY]) as service,
+    ):
+        owner = hub.service(Principal(OWNER))
+        seen: list[object] = []
+        with trio.fail_after(20), pytest.raises(AtomaError) as ended:
+            async with service.notify(NotifyRequest((OWN,))) as hints:
+                async for hint in hints:
+                    seen.append(hint)
+        assert seen, "it showed something before"
+        assert ended.value.code == "AUTH_EXPIRED"
+        wire.received.clear()
+        await owner.write(written(WriteEntry("cards", "insert", "late", OWN, image(CANARY, OWN)), key="late"))
+        told_of: list[str] = []
+        if (
+            transport == "memory"
+        ):  # where a connection has one token; elsewhere each call brings it, and it is looked at
+            with pytest.raises(AtomaError):
+                await service.query(QueryRequest("cards", QuerySpec(), CONTEXT))
+        await trio.sleep(0.05)
+        assert leaked(told_of, wire.received) == []
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
