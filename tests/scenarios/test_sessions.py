@@ -20,6 +20,7 @@ from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import NotifyRequest
 from atoma.errors import AtomaError, AuthenticationError, ConfigurationError, RemoteError, what_helps
 from atoma.hub import Hub, SessionInfo, open_hub
+from atoma.plugins import Plugin
 from atoma.ports import Environment, Peer, Principal, ServiceHost, SyncService, Transport, seeded_environment
 from atoma.schema import Schema, StoreSpec
 from atoma.testing.conformance.hosts import HookedHost, Moment
@@ -369,7 +370,11 @@ async def test_a_device_is_told_at_once_and_goes_on_with_a_fresh_token(transport
         return token
 
     async with a_hub(issuer) as hub, open_road(hub, transport) as road:
-        plugins = [LocalExecution(SQLiteEngine(tmp_path / "a.db")), Remote(road(ask)), Sync([CARDS], (BOARD,))]
+        plugins: list[Plugin] = [
+            LocalExecution(SQLiteEngine(tmp_path / "a.db")),
+            Remote(road(ask)),
+            Sync([CARDS], (BOARD,)),
+        ]
         async with open_client(SCHEMA, plugins=plugins, policy="sync-queue") as client:
             cards, sync = client.store(CARDS), client.sync
             await cards.insert(Card(id="1", title="before", board=BOARD))

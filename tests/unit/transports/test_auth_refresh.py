@@ -27,8 +27,8 @@ from atoma.errors import (
     TokenExpired,
 )
 from atoma.ports import Channel, Peer, Principal, SyncService, Transport
+from atoma.ports.sessions import begin_session
 from atoma_transports._channel.frames import Auth, Frame, Welcome, decode_frame, encode_frame
-from atoma_transports._channel.session import begin_session
 from atoma_transports.adapters import ChannelLimits, MessagePipe, ServiceProxy
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
