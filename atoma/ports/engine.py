@@ -47,6 +47,16 @@ class LocalDatabase(AtomicWriter, Protocol):
         """Run ``body`` in one write transaction of its own (see ``ApplyPort``)."""
         ...
 
+    async def flush(self) -> None:
+        """Return once everything that is committed now survives a power cut, whatever it was committed with.
+
+        At once when it does. Nothing is told to anybody else before: a hub acts on it and never hears that it was lost.
+
+        Raises:
+            StoreError: The engine failed; what is committed stays so.
+        """
+        ...
+
     def show_in_flight(self, mids: Sequence[int], in_flight: bool) -> None:
         """Let receipts of outbox mutations say ``sent`` while a push carries them, and ``queued`` again after it failed.
 

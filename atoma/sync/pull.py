@@ -52,7 +52,6 @@ class PullLane:
         self._schedule = replica.pulls[scope]
         self._patient = patient
         self._again_s = 0.0
-        self._outbox_empty = False
         self._following = False
         self._proof = b""
 
@@ -125,7 +124,6 @@ class PullLane:
         confirmed = identity.confirmed_mid
         self._following = subscription.state == "live"
         self._proof = subscription.proof
-        self._outbox_empty = confirmed == identity.next_mid - 1
         match subscription.state:
             case "new":
                 await self._begin()
@@ -209,7 +207,8 @@ class PullLane:
         began = self._replica.environment.clock()
         stores, verified = self._replica.stores, self._session.verified_mid
         # a page that settles nothing can be pulled again after a power cut, so it is not worth an fsync (ADR 0013)
-        durability: Durability | None = "normal" if self._outbox_empty and not page.outcomes else None
+        settles = page.outcomes or await self._replica.database.inspect(_has_pending)
+        durability: Durability | None = None if settles else "normal"
         work = await self._replica.apply.apply_writeback(
             lambda tx: body(tx, page, stores, verified), durability=durability
         )
@@ -225,3 +224,9 @@ class PullLane:
             self._max_changes = max(MIN_CHANGES, self._max_changes // 2)
         else:
             self._max_changes = min(self._session.limits.page_changes, self._max_changes + MIN_CHANGES)
+
+
+def _has_pending(tx: LocalTx) -> bool:
+    """Whether a page could settle something, also one that was asked for when there was nothing."""
+    identity = tx.identity()
+    return identity.confirmed_mid < identity.next_mid - 1

@@ -63,6 +63,7 @@ class PushLane:
                     self._replica.poke_pull(batch.decided)
                     return
                 self._session.pushing = len(batch.mutations) >= self._batch_limit
+                await self._replica.database.flush()  # or its numbers could be given out again, for something else
                 await self._push(batch)
         finally:
             self._session.pushing = False

@@ -170,6 +170,7 @@ async def _open(replica: Replica, service: SyncService, order: RepairOrder | Non
         WrongHub: The file belongs to another hub or principal, and is not to be handed over.
     """
     identity, places = await replica.database.inspect(lambda tx: (tx.identity(), _places(tx, replica.scopes)))
+    await replica.database.flush()  # the hub forgets what this file says is settled
     request = _request(replica, identity, places)
     fault: Diagnosis | None = None
     try:

@@ -127,15 +127,17 @@ class Checkpointer:
 
     Args:
         open_connection: Opens its connection, in the thread.
+        on_checkpoint: Called in the thread after each.
         thread: See :class:`Worker`.
 
     Attributes:
         taken: Checkpoints taken.
     """
 
-    def __init__(self, open_connection: Open, *, thread: bool) -> None:
+    def __init__(self, open_connection: Open, on_checkpoint: Callable[[], None], *, thread: bool) -> None:
         self.taken = 0
         self._open = open_connection
+        self._on_checkpoint = on_checkpoint
         self._queue: JobQueue[None] = JobQueue()
         self._worker = Worker("atoma-checkpoint", self._queue, lambda: self, thread=thread)
         self._connection: apsw.Connection | None = None
@@ -159,6 +161,7 @@ class Checkpointer:
             with contextlib.suppress(apsw.BusyError, apsw.LockedError):
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 self.taken += 1
+                self._on_checkpoint()
         finally:
             self._busy = False
         for job in batch:

@@ -14,7 +14,7 @@ import apsw
 from atoma.errors import AtomaError, StoreError
 from atoma_stores.sqlite._threads import Job
 from atoma_stores.sqlite.codes import leaves_doubt, translate, translate_commit
-from atoma_stores.sqlite.connections import BUSY_MS
+from atoma_stores.sqlite.connections import BUSY_MS, MEMORY
 
 Body: TypeAlias = Callable[[apsw.Connection], object]
 
@@ -47,6 +47,9 @@ class Writer:
         self.units = 0
         self.largest_group = 0
         self._synchronous = -1
+        # before it was opened somebody may have been killed, or may be at work, who did not wait for the disk
+        self._unsynced = path != MEMORY
+        self._others: object = None
         self._catch_up_at = WAL_PAGES_MAX
 
     def run(self, batch: Sequence[Job[Body]], *, may_wait: bool = True) -> None:
@@ -96,6 +99,17 @@ class Writer:
         finally:
             self.connection.set_busy_timeout(0)
         self._catch_up_at = self.wal_pages + WAL_PAGES_MAX // 4  # a long reader may hold it up: do not ask every time
+
+    def is_synced(self) -> bool:
+        """Whether the disk is known to have every commit; False while another thread is writing."""
+        if not self.lock.acquire(blocking=False):
+            return False
+        try:
+            return not self._unsynced and self._others == self._commits_of_others()
+        except apsw.Error:
+            return False
+        finally:
+            self.lock.release()
 
     def refuse_poisoned(self) -> None:
         """Raise the error of a COMMIT that left the connection in doubt, if there was one."""
@@ -170,7 +184,12 @@ class Writer:
         return done, []
 
     def _commit(self, done: list[Job[Body]]) -> None:
+        full = self._synchronous == SYNCHRONOUS_FULL
         try:
+            others = self._commits_of_others() if full else self._others
+            if full and (self._unsynced or others != self._others):
+                self._touch()
+            self._unsynced = self._unsynced or not full  # from the COMMIT on everybody may see it
             self.connection.execute("COMMIT")
         except apsw.Error as error:
             if leaves_doubt(error):
@@ -180,9 +199,24 @@ class Writer:
             if self.connection.in_transaction:
                 self.connection.execute("ROLLBACK")
             return
+        if full:
+            self._unsynced, self._others = False, others
         self.commits += 1
         self.units += len(done)
         self.largest_group = max(self.largest_group, len(done))
+
+    def _commits_of_others(self) -> object:
+        """A number that is another one once another connection has committed."""
+        return self.connection.pragma("data_version")
+
+    def _touch(self) -> None:
+        """Write the first page as it is: SQLite syncs nothing at a COMMIT that writes nothing.
+
+        A unit that finds everything as it should be promises what an earlier one wrote, which may not be on the disk.
+        """
+        version: object = self.connection.pragma("user_version")
+        assert isinstance(version, int)
+        self.connection.pragma("user_version", version)
 
     def _typed(self, error: BaseException) -> BaseException:
         return translate(error, self.path) if isinstance(error, apsw.Error) else error

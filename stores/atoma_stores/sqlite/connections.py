@@ -74,8 +74,8 @@ def make_private(path: str) -> None:
             raise
 
 
-def use_wal(connection: apsw.Connection, *, autocheckpoint: int) -> None:
-    """Switch the file to WAL; ``autocheckpoint`` pages, 0 to leave checkpoints to somebody else.
+def use_wal(connection: apsw.Connection) -> None:
+    """Switch the file to WAL, and leave checkpoints to whoever opened it.
 
     Raises:
         apsw.Error: The file is no database, or another process does not let go of it.
@@ -83,4 +83,4 @@ def use_wal(connection: apsw.Connection, *, autocheckpoint: int) -> None:
     mode: object = connection.pragma("journal_mode", "wal")
     if mode != "wal":
         raise apsw.CantOpenError(f"journal mode is {mode!r}: this file system or VFS has no WAL")
-    connection.wal_autocheckpoint(autocheckpoint)
+    connection.wal_autocheckpoint(0)

@@ -76,6 +76,7 @@ class _Settings:
     inline: bool
     threads: bool
     paths: Paths
+    on_checkpoint: Callable[[], None]
 
 
 class Database:
@@ -109,6 +110,7 @@ class Database:
         self._checkpointer: Checkpointer | None = None
         self._writer = Writer(self._open_writer(), path)
         self._reader = self._writer.connection
+        self._writer.connection.set_wal_hook(self._wal_grew)
         if self.topology == "file":
             try:
                 self._reader = self._open_loop_reader()
@@ -116,8 +118,9 @@ class Database:
                 self._writer.connection.close()
                 raise
             threads = settings.threads
-            self._checkpointer = Checkpointer(lambda: self._open(read_only=False, busy_ms=0), thread=threads)
-            self._writer.connection.set_wal_hook(self._wal_grew)
+            self._checkpointer = Checkpointer(
+                lambda: self._open(read_only=False, busy_ms=0), settings.on_checkpoint, thread=threads
+            )
             self._write_thread = Worker(
                 "atoma-writer",
                 self._write_queue,
@@ -176,6 +179,20 @@ class Database:
         finally:
             self._waiting -= 1
             self._catching_up = False  # the queue is in order: what was asked for before this job is done
+
+    async def flush(self) -> None:
+        """Return once the disk has everything that is committed now; at once when it has.
+
+        Raises:
+            StoreError: The engine failed; what is committed stays so.
+
+        Cancellation is noticed before anything is begun, and after it has ended.
+        """
+        self._check_open()
+        if self.path == MEMORY or self._writer.is_synced():
+            await trio.lowlevel.checkpoint()
+        else:
+            await self.transact(_nothing, durability="full", bulk=True)
 
     async def read(self, body: Callable[[apsw.Connection], T], *, one_statement: bool = False) -> T:
         """Run ``body``, which only reads, in one read transaction: everything it reads is one snapshot.
@@ -379,7 +396,7 @@ class Database:
         connection = self._open(read_only=False, busy_ms=LOOP_BUSY_MS)
         try:
             if self.path != MEMORY:
-                use_wal(connection, autocheckpoint=CHECKPOINT_PAGES if self.topology == "inline" else 0)
+                use_wal(connection)
             connection.set_busy_timeout(0)  # who waits is decided per transaction
         except BaseException:
             connection.close()
@@ -404,10 +421,14 @@ class Database:
             raise translate(error, self.path) from error
         return PoolReader(connection, self.path, self._pool, self._time)
 
-    def _wal_grew(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+    def _wal_grew(self, connection: apsw.Connection, _name: str, pages: int) -> int:
         self._writer.wal_grew(pages)
         if self._checkpointer is not None:
             self._checkpointer.wal_grew(pages)
+        elif pages >= CHECKPOINT_PAGES:
+            with contextlib.suppress(apsw.Error):  # the commit is done; the next one tries again
+                connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+                self._settings.on_checkpoint()
         return apsw.SQLITE_OK
 
     async def close(self) -> None:
@@ -457,6 +478,10 @@ def _nothing(_connection: apsw.Connection) -> None:
     pass
 
 
+def _nothing_more() -> None:
+    pass
+
+
 def _on_virtual_time() -> bool:
     # a thread that works while the clock jumps would let hours pass
     testing = sys.modules.get("trio.testing")
@@ -471,6 +496,7 @@ async def open_database(
     durability: Durability = "full",
     prepare: Prepare = _nothing,
     vfs: str | None = None,
+    on_checkpoint: Callable[[], None] | None = None,
 ) -> AsyncGenerator[Database]:
     """Open (or create) a file; leaving the block finishes what runs and leaves no thread, lock or connection.
 
@@ -480,6 +506,7 @@ async def open_database(
         durability: Of transactions that do not name their own.
         prepare: Run on every connection before it is used (functions, hooks), in the thread that opens it.
         vfs: Name of a registered VFS, None for the system's.
+        on_checkpoint: Called after each checkpoint while the file is open, in the thread that took it.
 
     Raises:
         StoreCorrupt: The file is no database.
@@ -491,7 +518,7 @@ async def open_database(
     forced = current_paths()
     threads = environment.executor == "thread" and not _on_virtual_time()
     inline = path == MEMORY or (not threads and forced is None)
-    settings = _Settings(durability, prepare, vfs, inline, threads, forced or Paths())
+    settings = _Settings(durability, prepare, vfs, inline, threads, forced or Paths(), on_checkpoint or _nothing_more)
     if path != MEMORY and vfs is None:
         try:
             make_private(path)

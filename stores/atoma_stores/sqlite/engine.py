@@ -269,6 +269,10 @@ class SQLiteLocalDatabase:
         done = await self.sqlite.transact(transaction, durability=durability, on_commit=self._publish, bulk=True)
         return cast("T", done.value)
 
+    async def flush(self) -> None:
+        """Return once the disk has everything that is committed now; see ``LocalDatabase.flush``."""
+        await self.sqlite.flush()
+
     def show_in_flight(self, mids: Sequence[int], in_flight: bool) -> None:
         """Let receipts say ``sent`` while a push carries their mutations; see ``LocalDatabase``."""
         self._receipts.show_in_flight(mids, in_flight)

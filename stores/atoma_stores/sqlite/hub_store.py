@@ -287,7 +287,8 @@ class SQLiteHubStore:
             check_ours(connection)
             prepare_file(connection, schema, layout="hub", internals=TABLES, additions=ADDITIONS)
             identity = load_identity(connection, environment)
-            if witness is not None and witness.is_another(identity.epoch, read_commits(connection)):
+            ended = [past.epoch for past in load_epochs(connection)]
+            if witness is not None and witness.is_another(identity.epoch, ended, read_commits(connection)):
                 epoch = environment.random.randbytes(IDENTITY_BYTES)
                 end_epoch(connection, epoch, environment.wall_ms(), "offer", deletes=False)
                 identity = HubIdentity(identity.hub_id, epoch, identity.key)
@@ -297,8 +298,11 @@ class SQLiteHubStore:
             if self._path != MEMORY:
                 witness = HubWitness(self._path, stack.enter_context(sole_hub(self._path)), self._vfs, environment)
                 witness.set_foreign_log_aside()
-                stack.callback(witness.write)  # once the file is closed
-            async with open_database(self._path, environment=environment, durability="full", vfs=self._vfs) as database:
+                stack.callback(witness.close)  # once the file is closed
+            seen = None if witness is None else witness.look
+            async with open_database(
+                self._path, environment=environment, durability="full", vfs=self._vfs, on_checkpoint=seen
+            ) as database:
                 identity, commits = await database.transact(prepare, durability="full")
                 if witness is not None:
                     witness.note(identity.epoch, commits)

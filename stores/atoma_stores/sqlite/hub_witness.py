@@ -14,6 +14,7 @@ import contextlib
 import logging
 import os
 import urllib.parse
+from collections.abc import Collection
 
 import apsw
 
@@ -56,6 +57,20 @@ def _has_no_log(path: str) -> bool:
         return False
 
 
+def sync_main(path: str, vfs: str | None) -> None:
+    """Have the disk take the main file as it is.
+
+    Raises:
+        apsw.Error: It does not.
+    """
+    flags = apsw.SQLITE_OPEN_MAIN_DB | apsw.SQLITE_OPEN_READWRITE
+    file = apsw.VFSFile(vfs or "", os.path.realpath(path), [flags, 0])
+    try:
+        file.xSync(apsw.SQLITE_SYNC_NORMAL)
+    finally:
+        file.xClose()
+
+
 class HubWitness:
     """Keeps the lock file near what the hub file has come to.
 
@@ -73,7 +88,8 @@ class HubWitness:
         self._environment = environment
         self._beside = lock.read()
         self._checkpointed = 0 if self._beside is None else self._beside.checkpointed
-        self._now = Beside(b"", 0, self._checkpointed)
+        self._epoch = b""
+        self._commits = 0
         self._written_s = -EVERY_S
 
     def set_foreign_log_aside(self) -> None:
@@ -87,26 +103,44 @@ class HubWitness:
                 os.replace(f"{os.path.realpath(self._path)}{suffix}", f"{os.path.realpath(self._path)}{suffix}{mark}")
         self._checkpointed = main
 
-    def is_another(self, epoch: bytes, commits: int) -> bool:
-        """Whether the file that was opened, with its WAL, is older than the one that ran last, or another."""
+    def is_another(self, epoch: bytes, ended: Collection[bytes], commits: int) -> bool:
+        """Whether the file that was opened, with its WAL, is older than the one that ran last, or another.
+
+        One that has ended the epoch that stands beside it is newer: it began the next one and had no time to say so.
+        """
         if self._beside is None:
             if commits:
                 _log.warning("%s: nothing stands beside it; call new_epoch() if the file was restored", self._path)
             return False
-        return epoch != self._beside.epoch or commits < self._beside.commits
+        return commits < self._beside.commits or (epoch != self._beside.epoch and self._beside.epoch not in ended)
 
     def note(self, epoch: bytes, commits: int) -> None:
         """The file has come to ``commits``; written down at most once a second."""
-        self._now = Beside(epoch, commits, self._checkpointed)
+        self._epoch, self._commits = epoch, commits
         now = self._environment.clock()
         if now - self._written_s >= EVERY_S:
             self._written_s = now
             self.write()
 
-    def write(self) -> None:
-        """Write down what was noted, and what the main file alone has by now; nothing when nothing was noted."""
-        if not self._now.epoch:
+    def look(self) -> None:
+        """See what the main file alone has by now; called after a checkpoint, in any thread.
+
+        The system shows what a checkpoint is still writing, and a power cut takes that back. If more were written down
+        than the disk has, the file's own log would be taken for another's; so what is seen is synced before it is believed.
+        """
+        seen = commits_of_main(self._path, self._vfs)
+        if seen is None or seen <= self._checkpointed:
             return
-        self._checkpointed = max(self._checkpointed, commits_of_main(self._path, self._vfs) or 0)
-        self._now = Beside(self._now.epoch, self._now.commits, self._checkpointed)
-        self._lock.write(self._now)
+        with contextlib.suppress(apsw.Error):
+            sync_main(self._path, self._vfs)
+            self._checkpointed = seen
+
+    def write(self) -> None:
+        """Write down what was noted and seen; nothing when nothing was noted."""
+        if self._epoch:
+            self._lock.write(Beside(self._epoch, self._commits, self._checkpointed))
+
+    def close(self) -> None:
+        """Write down what there is at the end; the file is closed."""
+        self.look()
+        self.write()

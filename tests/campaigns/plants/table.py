@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.campaigns.plants import bounds, contracts, kernel, layers, runtime, weak, wire
+from tests.campaigns.plants import bounds, contracts, durability, kernel, layers, runtime, weak, wire
 from tests.campaigns.plants.plant import Plant
 
 TABLE: Final[tuple[Plant, ...]] = (
@@ -13,6 +13,7 @@ TABLE: Final[tuple[Plant, ...]] = (
     *kernel.PLANTS,
     *runtime.PLANTS,
     *wire.PLANTS,
+    *durability.PLANTS,
     *weak.PLANTS,
     *bounds.PLANTS,
 )

@@ -134,6 +134,22 @@ async def test_a_crash_is_no_restore(tmp_path: Path) -> None:
         assert await run(crashed, 1) == (first, 8 + number)
 
 
+async def test_an_epoch_that_had_no_time_to_be_written_down_is_no_restore(tmp_path: Path) -> None:
+    """The lock file lags: what stands there is the epoch that the file has ended. A backup from before it is another file."""
+    path, backup, lock = tmp_path / "hub.db", tmp_path / "backup.db", tmp_path / "hub.db.hub-lock"
+    await run(path, 5)
+    shutil.copy(path, backup)
+    before = lock.read_bytes()
+    async with hub_on(path) as hub:
+        told = (await hub.new_epoch(devices="forget")).epoch
+    lock.write_bytes(before)
+    async with hub_on(path) as hub:
+        assert hub.identity.epoch == told
+        assert [ended.devices for ended in await hub.epochs()] == ["forget"], "the operator's word counts"
+    put(backup, path, "copy")
+    assert (await run(path, 0))[0] != told
+
+
 @pytest.mark.parametrize("how", ["lost", "damaged", "empty"])
 async def test_nothing_beside_the_file_says_nothing_and_warns(
     tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture

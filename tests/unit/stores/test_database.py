@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
@@ -133,6 +133,52 @@ async def test_full_means_an_fsync_and_normal_means_none(tmp_path: Path) -> None
             await db.transact(put(2), durability="full")
             assert plan.done["sync"] > at
             assert db.statistics.inline_commits == 1
+
+
+@pytest.mark.paths
+@pytest.mark.parametrize("before", ["this program", "one before it", "another one"])
+async def test_full_goes_for_what_it_finds_as_well(tmp_path: Path, before: str) -> None:
+    """A unit that has nothing to write promises what is there already, and SQLite syncs nothing for it by itself."""
+    opened = partial(open_database, str(tmp_path / "a.db"), environment=inline(), vfs="syncing")
+
+    async def syncs(work: Callable[[], Awaitable[object]]) -> int:
+        at = plan.done["sync"]
+        await work()
+        return plan.done["sync"] - at
+
+    with fault_vfs("syncing") as plan:
+        async with opened() as db:
+            await db.transact(create, durability="full")
+            if before != "another one":
+                await db.transact(put(1), durability="normal")
+            if before == "this program":
+                assert await syncs(lambda: db.transact(count, durability="normal")) == 0
+                assert await syncs(lambda: db.transact(count, durability="full")) == 1
+                assert await syncs(lambda: db.transact(count, durability="full")) == 0, "there is nothing left"
+                await db.transact(put(2), durability="normal")
+                assert await syncs(db.flush) == 1
+                assert await syncs(db.flush) == 0
+            if before == "another one":
+                async with opened() as other:
+                    await other.transact(put(1), durability="normal")
+                    assert await syncs(db.flush) == 1
+                    assert await syncs(db.flush) == 0
+        if before == "one before it":
+            async with opened() as db:
+                assert await syncs(lambda: db.transact(count, durability="full")) >= 1, "it may have been killed"
+                assert await syncs(db.flush) == 0
+
+
+async def test_a_flush_leaves_the_file_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    async with open_database(str(path), environment=inline()) as db:
+        await db.transact(lambda connection: connection.pragma("user_version", 7), durability="normal")
+        await db.flush()
+        assert await db.read(lambda connection: connection.pragma("user_version")) == 7
+    async with open_database(":memory:", environment=inline()) as db:
+        await db.flush()
+    with pytest.raises(ClosedError):
+        await db.flush()
 
 
 async def test_a_read_is_one_snapshot(tmp_path: Path) -> None:

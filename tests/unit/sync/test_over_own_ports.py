@@ -74,6 +74,9 @@ class Memory:
         self.doors.append("apply")
         return body(self)
 
+    async def flush(self) -> None:
+        self.doors.append("flush")
+
     def show_in_flight(self, mids: Sequence[int], *, in_flight: bool) -> None:
         self.doors.append("show")
 
@@ -203,4 +206,4 @@ async def test_lanes_need_no_more_than_the_ports() -> None:
     assert memory.visible == {("notes", "1"): {"text": "mine"}, ("notes", "2"): {"text": "theirs"}}
     assert (memory.waiting, memory.shadows, memory.live.cursor) == ({}, {}, end)
     assert memory.who.confirmed_mid == 2
-    assert set(memory.doors) == {"inspect", "apply", "show"}
+    assert set(memory.doors) == {"inspect", "apply", "show", "flush"}

@@ -1,0 +1,127 @@
+"""Ways to lose in a power cut what was promised: F70."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.campaigns.plants.plant import Plant
+
+CUTS: Final = "tests/power/test_power_cuts.py"
+FULL: Final = (f"{CUTS}::test_full_keeps_every_promise",)
+NORMAL: Final = (f"{CUTS}::test_normal_loses_only_a_tail_and_nothing_that_was_told",)
+LOCK: Final = ("tests/power/test_hub_lock.py", "tests/unit/hub/test_restored_files.py")
+
+PLANTS: Final[tuple[Plant, ...]] = (
+    Plant(
+        "F70",
+        "atoma_stores.sqlite.engine:SQLiteLocalDatabase.commit",
+        "durability = self.durability_of([entry.store for entry in request.entries], request.options.durability)",
+        'durability: Durability = "normal"',
+        why="a write that is acknowledged as full was not synced",
+        tests=FULL,
+    ),
+    Plant(
+        "F70",
+        "atoma_stores.sqlite.hub_store:SQLiteHubDatabase.run",
+        'transact(body, durability="full"',
+        'transact(body, durability="normal"',
+        why="the hub answers before its group is synced",
+        tests=FULL,
+    ),
+    Plant(
+        "F70",
+        "atoma_stores.sqlite.hub_store:SQLiteHubDatabase.renew_epoch",
+        'transact(body, durability="full")',
+        'transact(body, durability="normal")',
+        why="a new epoch is told before it is synced",
+        tests=FULL,
+    ),
+    Plant(
+        "F70",
+        "atoma_stores.sqlite._writer:Writer._begin",
+        "SYNCHRONOUS_FULL if full else SYNCHRONOUS_NORMAL",
+        "SYNCHRONOUS_NORMAL",
+        why="no commit is synced, on neither side",
+        tests=FULL,
+    ),
+    Plant(
+        "F70",
+        "atoma_stores.sqlite._writer:Writer._commit",
+        "if full and (self._unsynced or others != self._others):",
+        "if False:",
+        why="a full write that finds its row as it should be acknowledges what was never synced",
+        tests=("tests/scenarios/test_durability.py::test_full_goes_for_what_was_there_before",),
+    ),
+    Plant(
+        "F70",
+        "atoma_stores.sqlite._readers:Checkpointer.run",
+        "self._connection = self._open()",
+        'self._connection = self._open()\n                self._connection.pragma("synchronous", 0)',
+        why="checkpoints sync nothing",
+        tests=FULL,
+    ),
+    Plant(
+        "F70",
+        "atoma_stores.sqlite.database:Database._close_writer",
+        "with contextlib.suppress(apsw.Error):",
+        'connection.pragma("synchronous", 0)\n            with contextlib.suppress(apsw.Error):',
+        why="the checkpoint at closing syncs nothing",
+        tests=FULL,
+    ),
+    Plant(
+        "F70",
+        "atoma.sync.push:PushLane.drain",
+        "await self._replica.database.flush()",
+        "pass",
+        why="a mutation is sent before the disk has it, and its number is given out again",
+        tests=NORMAL,
+    ),
+    Plant(
+        "F70",
+        "atoma.sync.session:_open",
+        "await replica.database.flush()",
+        "pass",
+        why="the hub is told of a state that the disk does not have",
+        tests=("tests/scenarios/test_durability.py::test_nothing_is_told_before_it_is_on_the_disk",),
+    ),
+    Plant(
+        "F70",
+        "atoma.sync.pull:PullLane._commit",
+        'None if settles else "normal"',
+        '"normal"',
+        why="a page that settles this device's writes is not synced",
+        tests=FULL,
+    ),
+    Plant(
+        "F70",
+        "atoma.sync.push:PushLane._take",
+        "apply_writeback(lambda tx: settle_reply(tx, outcomes))",
+        'apply_writeback(lambda tx: settle_reply(tx, outcomes), durability="normal")',
+        why="a refusal that the user was told of is not synced",
+        tests=FULL,
+    ),
+    Plant(
+        "F70",
+        "atoma_stores.sqlite.hub_witness:HubWitness.look",
+        "sync_main(self._path, self._vfs)",
+        "pass",
+        why="what somebody's checkpoint has not synced is written down as being there",
+        tests=LOCK,
+    ),
+    Plant(
+        "F70",
+        "atoma_stores.sqlite.hub_witness:HubWitness.note",
+        "self._written_s = now",
+        "self._written_s = now\n            self._checkpointed = max(self._checkpointed, commits_of_main(self._path, self._vfs) or 0)",
+        why="the lock file runs ahead of a checkpoint, and the hub's log is put aside after a power cut",
+        tests=LOCK,
+    ),
+    Plant(
+        "F70",
+        "atoma_stores.sqlite.hub_witness:HubWitness.is_another",
+        "self._beside.epoch not in ended",
+        "True",
+        why="a hub that was killed after a new epoch takes its own file for a restored one",
+        tests=LOCK,
+    ),
+)

@@ -1,0 +1,146 @@
+"""What the hub writes beside its file, without an fsync, never costs it what it has promised."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import apsw
+import pytest
+import trio
+
+from atoma import Client, open_client, open_hub
+from atoma.hub import AllowLoopback
+from atoma.ports import Environment
+from atoma_stores.sqlite import SQLiteHubStore
+from atoma_stores.sqlite.database import open_database
+from atoma_stores.sqlite.hub_lock import sole_hub
+from atoma_stores.sqlite.hub_witness import HubWitness
+from atoma_transports.memory import MemoryNetwork, MemoryTransport
+from atoma_transports.remote import Remote
+from tests.power.disk import Disk, noted_disk
+from tests.power.platter import Files, Platter, lay_down
+from tests.power.promises import DATABASE, LOCK
+from tests.power.story import DOCS, SCHEMA, Doc
+
+LARGE = "x" * 300_000
+WAIT_S = 60.0
+
+
+@dataclass
+class Gate:
+    """Holds up the sync of a database for the thread of checkpoints."""
+
+    disk: Disk
+    thread: str
+    reached: threading.Event = field(default_factory=threading.Event)
+    release: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.disk.before_sync = self._before_sync
+
+    def _before_sync(self, name: str) -> None:
+        if name == DATABASE["hub"] and threading.current_thread().name == self.thread:
+            self.reached.set()
+            assert self.release.wait(WAIT_S)
+
+    def power_goes(self) -> Files:
+        """What the disk has: nothing that was not synced, but of the lock file everything."""
+        platter = Platter(self.disk.notes)
+        platter.advance(len(self.disk.notes))
+        files = platter.cut("hub", random.Random(1), "nothing")
+        return {**files, LOCK: (self.disk.folder / LOCK).read_bytes()}
+
+
+@contextmanager
+def gated(folder: Path, thread: str) -> Generator[Gate]:
+    with noted_disk("gated", folder, beside=(LOCK,)) as disk:
+        (folder / "hub").mkdir(parents=True)
+        gate = Gate(disk, thread)
+        try:
+            yield gate
+        finally:
+            gate.release.set()
+
+
+@asynccontextmanager
+async def hub_and_client(path: Path, environment: Environment, vfs: str | None = None) -> AsyncGenerator[Client]:
+    network = MemoryNetwork()
+    store = SQLiteHubStore(path, vfs=vfs)
+    async with (
+        open_hub(SCHEMA, store, verifier=AllowLoopback(), environment=environment) as hub,
+        network.listen(hub),
+        open_client(SCHEMA, plugins=[Remote(MemoryTransport(network))], policy="direct-remote") as client,
+    ):
+        yield client
+
+
+@pytest.mark.xdist_group("power cuts")
+async def test_a_checkpoint_that_is_not_on_the_disk_yet_is_not_believed(tmp_path: Path) -> None:
+    """The main file shows what a checkpoint writes before the disk has it.
+
+    Were that written into the lock file, the file would seem older than itself after a power cut, and its log, with all
+    that was acknowledged, would be put aside as another file's.
+    """
+    now = 0.0
+    acknowledged: list[str] = []
+    with gated(tmp_path / "before", "atoma-checkpoint") as gate:
+        path = gate.disk.folder / DATABASE["hub"]
+        async with hub_and_client(path, Environment(), "gated"):
+            pass  # from now on there is something in the main file
+        async with hub_and_client(path, Environment(clock=lambda: now), "gated") as client:
+            while not gate.reached.is_set() or now < 20:
+                now += 10 * gate.reached.is_set()  # another second, in which the lock file is written
+                await client.store(DOCS).upsert(Doc(id=str(len(acknowledged)), text=LARGE), confirm="strict")
+                acknowledged.append(str(len(acknowledged)))
+                assert len(acknowledged) < 100
+            files = gate.power_goes()
+            gate.release.set()
+    lay_down(files, tmp_path / "after")
+    path = tmp_path / "after" / DATABASE["hub"]
+    async with hub_and_client(path, Environment()) as client:
+        found = await client.store(DOCS).query()
+    assert sorted(doc.id for doc in found) == sorted(acknowledged)
+    assert [beside.name for beside in path.parent.iterdir() if "orphan" in beside.name] == []
+
+
+@pytest.mark.xdist_group("power cuts")
+async def test_what_is_seen_in_the_main_file_is_synced_before_it_is_written_down(tmp_path: Path) -> None:
+    """Whoever else takes a checkpoint at that moment."""
+    with gated(tmp_path / "before", "somebody else") as gate:
+        path = str(gate.disk.folder / DATABASE["hub"])
+        environment = Environment()
+        with sole_hub(path) as lock:
+            witness = HubWitness(path, lock, "gated", environment)
+            async with open_database(path, environment=environment, vfs="gated") as database:
+                await database.transact(lambda c: c.execute("CREATE TABLE _atoma_hub_info AS SELECT 3 AS commits"))
+            async with open_database(path, environment=environment, vfs="gated") as database:
+                await database.transact(lambda c: c.execute("UPDATE _atoma_hub_info SET commits=7"))
+
+                def checkpoint() -> None:
+                    threading.current_thread().name = "somebody else"
+                    with closing(apsw.Connection(path, vfs="gated")) as other:
+                        other.pragma("cache_size", 100)  # whoever has not read the schema knows of no log
+                        other.wal_checkpoint()
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(trio.to_thread.run_sync, checkpoint)
+                    with trio.fail_after(WAIT_S):
+                        while not gate.reached.is_set():
+                            await trio.sleep(0.001)
+                    witness.note(b"e", 7)
+                    witness.look()
+                    witness.write()
+                    files = gate.power_goes()
+                    gate.release.set()
+    lay_down(files, tmp_path / "after")
+    after = str(tmp_path / "after" / DATABASE["hub"])
+    with sole_hub(after) as lock:
+        beside = lock.read()
+        assert beside is not None and beside.checkpointed == 7
+        HubWitness(after, lock, None, environment).set_foreign_log_aside()
+    assert list(Path(after).parent.glob("*orphan*")) == []
