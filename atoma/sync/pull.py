@@ -207,7 +207,7 @@ class PullLane:
         began = self._replica.environment.clock()
         stores, verified = self._replica.stores, self._session.verified_mid
         # a page that settles nothing can be pulled again after a power cut, so it is not worth an fsync (ADR 0013)
-        settles = page.outcomes or await self._replica.database.inspect(_has_pending)
+        settles = bool(page.outcomes) or await self._replica.database.inspect(_has_pending)
         durability: Durability | None = None if settles else "normal"
         work = await self._replica.apply.apply_writeback(
             lambda tx: body(tx, page, stores, verified), durability=durability

@@ -17,6 +17,7 @@ import trio
 from atoma import Sync, open_client, open_hub
 from atoma.contracts.execution import Durability
 from atoma.hub import AllowLoopback
+from atoma.plugins import Plugin
 from atoma.ports import seeded_environment
 from atoma.testing.simulation.scheduling import Trace, run_seeded
 from atoma.testing.simulation.world import scratch
@@ -95,14 +96,13 @@ def cuts_at(moments: Sequence[int], count: int) -> list[Cut]:
 def draw_cuts(tape: Tape, count: int) -> list[Cut]:
     """``count`` cuts in order: a half after promises, where nothing unsynced survives, the others where chance has it.
 
-    Of these every second one comes near something that is rare: a sync, a log that begins anew, a name that is made.
+    No kind of promise is left out. Of the others every second one comes near something that is rare: a sync, a log that
+    begins anew, a name that is made.
     """
     dice = random.Random(f"cuts {tape.seed}")
-    worst: list[tuple[int, Machine]] = sorted(
-        {(promise.at, machine) for machine in MACHINES for promise in tape.promises[machine]}
-    )
-    chosen = dice.sample(worst, min(len(worst), count // 2))
-    cuts = [Cut(at, machine, "nothing", number) for number, (at, machine) in enumerate(chosen)]
+    cuts = [
+        Cut(at, machine, "nothing", number) for number, (at, machine) in enumerate(_worst(tape, dice)[: count // 2])
+    ]
     rare = [at for at, note in enumerate(tape.notes) if note.event != "write" or (note.at == 0 and is_log(note))]
     while len(cuts) < count:
         at, machine = dice.randrange(len(tape.notes) + 1), dice.choice(MACHINES)
@@ -110,6 +110,17 @@ def draw_cuts(tape: Tape, count: int) -> list[Cut]:
             at = min(len(tape.notes), dice.choice(rare) + dice.randrange(NEAR))
         cuts.append(Cut(at, machine, dice.choice(SURVIVORS), len(cuts)))
     return sorted(cuts, key=lambda cut: cut.at)
+
+
+def _worst(tape: Tape, dice: random.Random) -> list[tuple[int, Machine]]:
+    """The moments after promises, in any order but that one of each kind comes first."""
+    kinds: dict[tuple[Machine, str], list[tuple[int, Machine]]] = {}
+    for machine in MACHINES:
+        for promise in tape.promises[machine]:
+            kinds.setdefault((machine, promise.kind), []).append((promise.at, machine))
+    first = [dice.choice(moments) for moments in kinds.values()]
+    others = list({moment for moments in kinds.values() for moment in moments} - set(first))
+    return [*dict.fromkeys(first), *dice.sample(sorted(others), len(others))]
 
 
 class Inquest:
@@ -245,7 +256,7 @@ class GoingOn:
         async with open_hub(SCHEMA, store, verifier=AllowLoopback(), environment=environment) as hub:
             if epoch and hub.identity.epoch != epoch:
                 self._wrong.append("the hub took its own file for a restored one")
-            plugins = [
+            plugins: list[Plugin] = [
                 LocalExecution(SQLiteEngine(device_file)),
                 Remote(MemoryTransport(network)),
                 Sync(SYNCED),

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,11 @@ class Promise:
     what: str
     kept: Callable[[Facts], bool]
     row: RowKey | None = None
+
+    @property
+    def kind(self) -> str:
+        """What it says, but for numbers and names."""
+        return re.sub(r"[0-9]+|\(.*\)", "…", self.what)
 
 
 @contextmanager

@@ -34,6 +34,7 @@ from atoma.contracts.sync import (
     SnapshotRequest,
 )
 from atoma.hub import AllowLoopback, Hub
+from atoma.plugins import Plugin
 from atoma.ports import Channel, Environment, seeded_environment
 from atoma.ports.service import Peer, Principal, SyncService
 from atoma.testing.simulation.scheduling import Trace, run_seeded
@@ -321,7 +322,7 @@ class Story:
     async def _device(self) -> AsyncGenerator[Client]:
         engine = SQLiteEngine(self._folder / DATABASE["device"], durability=self.tape.durability, vfs=self._vfs)
         transport = SpokenTransport(MemoryTransport(self._network, site="device"), self.tape)
-        plugins = [LocalExecution(engine), Remote(transport), Sync(SYNCED)]
+        plugins: list[Plugin] = [LocalExecution(engine), Remote(transport), Sync(SYNCED)]
         async with open_client(SCHEMA, plugins=plugins, environment=self._environment()) as client:
             self.tape.promise("device", "the file was opened", lambda facts: not facts.is_new)
             yield client
@@ -329,7 +330,7 @@ class Story:
 
     @asynccontextmanager
     async def _peer(self) -> AsyncGenerator[Client]:
-        plugins = [
+        plugins: list[Plugin] = [
             LocalExecution(SQLiteEngine(":memory:")),
             Remote(MemoryTransport(self._network, site="peer")),
             Sync(SYNCED),
@@ -339,7 +340,7 @@ class Story:
 
     @asynccontextmanager
     async def _web(self) -> AsyncGenerator[Client]:
-        plugins = [Remote(MemoryTransport(self._network, site="web"))]
+        plugins: list[Plugin] = [Remote(MemoryTransport(self._network, site="web"))]
         async with open_client(
             SCHEMA, plugins=plugins, policy="direct-remote", environment=self._environment()
         ) as client:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import apsw
 import pytest
@@ -16,6 +17,7 @@ import trio
 from atoma import Client, open_client, open_hub
 from atoma.hub import AllowLoopback
 from atoma.ports import Environment
+from atoma.testing.simulation.world import scratch
 from atoma_stores.sqlite import SQLiteHubStore
 from atoma_stores.sqlite.database import open_database
 from atoma_stores.sqlite.hub_lock import sole_hub
@@ -79,8 +81,15 @@ async def hub_and_client(path: Path, environment: Environment, vfs: str | None =
         yield client
 
 
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """In memory where that is possible: the syncs of a busy disk would take their time."""
+    with TemporaryDirectory(prefix="atoma-power-", dir=scratch()) as name:
+        yield Path(name)
+
+
 @pytest.mark.xdist_group("power cuts")
-async def test_a_checkpoint_that_is_not_on_the_disk_yet_is_not_believed(tmp_path: Path) -> None:
+async def test_a_checkpoint_that_is_not_on_the_disk_yet_is_not_believed(folder: Path) -> None:
     """The main file shows what a checkpoint writes before the disk has it.
 
     Were that written into the lock file, the file would seem older than itself after a power cut, and its log, with all
@@ -88,7 +97,7 @@ async def test_a_checkpoint_that_is_not_on_the_disk_yet_is_not_believed(tmp_path
     """
     now = 0.0
     acknowledged: list[str] = []
-    with gated(tmp_path / "before", "atoma-checkpoint") as gate:
+    with gated(folder / "before", "atoma-checkpoint") as gate:
         path = gate.disk.folder / DATABASE["hub"]
         async with hub_and_client(path, Environment(), "gated"):
             pass  # from now on there is something in the main file
@@ -100,8 +109,8 @@ async def test_a_checkpoint_that_is_not_on_the_disk_yet_is_not_believed(tmp_path
                 assert len(acknowledged) < 100
             files = gate.power_goes()
             gate.release.set()
-    lay_down(files, tmp_path / "after")
-    path = tmp_path / "after" / DATABASE["hub"]
+    lay_down(files, folder / "after")
+    path = folder / "after" / DATABASE["hub"]
     async with hub_and_client(path, Environment()) as client:
         found = await client.store(DOCS).query()
     assert sorted(doc.id for doc in found) == sorted(acknowledged)
@@ -109,9 +118,9 @@ async def test_a_checkpoint_that_is_not_on_the_disk_yet_is_not_believed(tmp_path
 
 
 @pytest.mark.xdist_group("power cuts")
-async def test_what_is_seen_in_the_main_file_is_synced_before_it_is_written_down(tmp_path: Path) -> None:
+async def test_what_is_seen_in_the_main_file_is_synced_before_it_is_written_down(folder: Path) -> None:
     """Whoever else takes a checkpoint at that moment."""
-    with gated(tmp_path / "before", "somebody else") as gate:
+    with gated(folder / "before", "somebody else") as gate:
         path = str(gate.disk.folder / DATABASE["hub"])
         environment = Environment()
         with sole_hub(path) as lock:
@@ -137,8 +146,8 @@ async def test_what_is_seen_in_the_main_file_is_synced_before_it_is_written_down
                     witness.write()
                     files = gate.power_goes()
                     gate.release.set()
-    lay_down(files, tmp_path / "after")
-    after = str(tmp_path / "after" / DATABASE["hub"])
+    lay_down(files, folder / "after")
+    after = str(folder / "after" / DATABASE["hub"])
     with sole_hub(after) as lock:
         beside = lock.read()
         assert beside is not None and beside.checkpointed == 7
