@@ -19,7 +19,9 @@ from hyperframe.frame import (
 )
 
 from atoma.contracts.codec import encode
+from atoma.contracts.survey import CONTAINERS_MAX
 from atoma_transports._channel.frames import Auth, encode_frame
+from atoma_transports.http.envelope import SEPARATORS_MAX
 from benchmarks.attacks.hub import ATTACKER
 
 PIECE_BYTES = 256 * 1024
@@ -183,6 +185,12 @@ SHAPES: Mapping[str, Make] = {
     "JSON, 1 MB of small values": lambda: Shape(
         request("/v1/write", write({"text": json.loads(deep(900_000, "1.5"))}))
     ),
+    "JSON, as much as may be": lambda: Shape(
+        request("/v1/write", write({f"c{n}": "x,y" for n in range(SEPARATORS_MAX // 3 - 30)}))
+    ),
+    "JSON, a query as large as may be": lambda: Shape(
+        request("/v1/query", query({"type": "or", "items": [like("a%")] * 2_100})), patience_s=0.2
+    ),
     "JSON batch of many calls": lambda: Shape(
         request(
             "/v1/batch",
@@ -197,6 +205,10 @@ SHAPES: Mapping[str, Make] = {
     ),
     "MessagePack, lists in a value": lambda: Shape(request("/v1/write", packed_write(packed_list(3_900_000)), MSGPACK)),
     "MessagePack, lists in place of a call": lambda: Shape(request("/v1/write", packed_list(3_900_000), MSGPACK)),
+    "MessagePack, as much as may be": lambda: Shape(
+        request("/v1/write", packed_write(packed_list(CONTAINERS_MAX - 100, b"\x94\x01\x01\x01\x01")), MSGPACK),
+        connections=4,
+    ),
     "HTTP: 14,000 header fields": lambda: Shape(HEADERS),
     "HTTP: 14,000 fields behind a body": lambda: Shape(chunked("/v1/write") + b"0\r\n" + FIELDS + b"\r\n"),
     "WebSocket: 14,000 header fields": lambda: Shape(UPGRADE_FIELDS),
