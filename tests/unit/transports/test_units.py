@@ -303,3 +303,25 @@ async def test_decoding_is_counted_beside_reading(mock_clock: trio.testing.MockC
             )
             assert share.is_over()
             assert port.fairness.of("alice").seconds.debt_s() == pytest.approx(0.2 / KNOWN_SHARE - 1.2, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (http_head(token="nobody's"), b"401"),
+        (http_head("/v1/nothing"), b"404"),
+        (http_head("/nothing", token="", content_type="application/json"), b"404"),
+        (http_head(content_type="text/plain"), b"415"),
+    ],
+    ids=["token", "method", "page", "type"],
+)
+async def test_who_asks_for_what_is_known_before_a_body_is_read(head: bytes, status: bytes) -> None:
+    """The body never comes, and the answer does."""
+    async with open_port() as port:
+        wired = port.connect("http")
+        began = trio.current_time()
+        await wired.send(head)
+        assert status in await wired.until(b"\r\n")
+        assert trio.current_time() - began <= 0.5, (
+            "a body that is sent ahead is waited for, so that the connection goes on"
+        )

@@ -259,6 +259,5 @@ class Share:
             return
         if self._own is not None:
             await trio.sleep(self._own.debt_s())
-        await trio.sleep(
-            self._owner.seconds.debt_s()
-        )  # which each turn of the others makes longer: one goes after the other
+        # the turns of the others make this longer, so that one goes on after the other
+        await trio.sleep(self._owner.seconds.debt_s())
