@@ -34,7 +34,7 @@ class LaneRules:
         ConfigurationError: A bound is less than one.
     """
 
-    requests: int = 16
+    requests: int = 4
     calls: int = 64
     bytes: int = 1024 * 1024
     queue: int = 256
@@ -50,6 +50,8 @@ class LaneRules:
 class BatchRules:
     """Bounds of the three lanes, which never wait for each other.
 
+    Each request takes a connection while it is under way, and a server has 16 for a principal unless it says otherwise.
+
     Attributes:
         query: Direct queries, and questions for the outcome of a write.
         write: Direct writes.
@@ -58,7 +60,7 @@ class BatchRules:
 
     query: LaneRules = field(default_factory=LaneRules)
     write: LaneRules = field(default_factory=LaneRules)
-    sync: LaneRules = field(default_factory=LaneRules)
+    sync: LaneRules = field(default_factory=lambda: LaneRules(requests=10))
 
     def lanes(self) -> Iterator[tuple[LaneName, LaneRules]]:
         """Each lane with its bounds."""
