@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import queue
+import resource
 import shutil
 import signal
 import subprocess
@@ -19,7 +21,9 @@ from typing import Final, Generic, Literal, TypeAlias, TypeVar
 ROOT: Final = Path(__file__).resolve().parents[2]
 Outcome: TypeAlias = Literal["killed", "timeout", "survived", "uncovered", "broken"]
 SLACK_S = 45.0
-"""What a run may take beside its tests: the start of Python and the collection, on a machine that does other things too."""
+"""What a run may take beside its tests, in seconds of the processor: the start of Python and the collection."""
+PATIENCE = 8
+"""How much longer than that a run may last: a machine that does other things too must not make a fault look noticed."""
 HANG_S = 60
 T = TypeVar("T")
 
@@ -78,13 +82,18 @@ class Workbench:
             text=True,
             start_new_session=True,
         )
+        if hasattr(resource, "prlimit"):  # a test that hangs without working is ended by pytest, see HANG_S
+            resource.prlimit(process.pid, resource.RLIMIT_CPU, (math.ceil(limit_s), math.ceil(limit_s) + 5))
         try:
-            output, _ = process.communicate(timeout=limit_s)
+            output, _ = process.communicate(timeout=limit_s * PATIENCE)
         except subprocess.TimeoutExpired:
             return Verdict("timeout", seconds=time.monotonic() - started)
         finally:
             _end(process)
-        return Verdict(*_outcome(process.returncode, output), seconds=time.monotonic() - started)
+        seconds = time.monotonic() - started
+        if process.returncode == -signal.SIGXCPU:
+            return Verdict("timeout", seconds=seconds)
+        return Verdict(*_outcome(process.returncode, output), seconds=seconds)
 
 
 class SideBySide(Generic[T]):

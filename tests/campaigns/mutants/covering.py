@@ -117,13 +117,16 @@ class Covering:
         return chosen
 
     def alike(self, tests: Sequence[str], text: str, most: int = ALIKE_MAX) -> list[str]:
-        """Those of ``tests`` whose names have words of ``text``, the rarer the better: they are likely about it."""
+        """Those of ``tests`` whose names have words of ``text``, the rarer the better: they are likely about it.
+
+        One for each set of words, so that the cases of one test do not take every place.
+        """
         words = {test: _words(test) for test in tests}
         common = Counter(word for found in words.values() for word in found)
         wanted = _words(text)
         scores = {test: sum(1 / common[word] for word in found & wanted) for test, found in words.items()}
-        alike = sorted((test for test in tests if scores[test]), key=lambda test: (-scores[test], self._cost(test)))
-        return alike[:most]
+        best = {frozenset(words[test] & wanted): test for test in sorted(tests, key=self._cost, reverse=True)}
+        return sorted((test for test in best.values() if scores[test]), key=lambda test: -scores[test])[:most]
 
     def seconds_of(self, tests: Sequence[str]) -> float:
         """What ``tests`` took together when they were measured."""
