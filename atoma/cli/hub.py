@@ -64,7 +64,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         "epochs",
         help="what restores there were, who has not come back since, and what devices may do",
         description="List the epochs of a hub that have ended, one for each restore; also while the hub runs.",
-        epilog="What is allowed is said in the place of the hub, which has to be stopped. EPOCH is its first digits.",
+        epilog="What is allowed is said in the place of the hub, which has to be stopped. EPOCH is its first digits, or 'last'.",
     )
     epochs.add_argument("file", metavar="FILE", help="the hub's file")
     for name, what in _PERMISSIONS.items():
@@ -127,11 +127,13 @@ async def _permit(path: str, wanted: Mapping[str, bytes]) -> None:
 
 
 def _named(digits: str, records: Sequence[EpochRecord]) -> bytes:
-    """The epoch whose hexadecimal form begins with ``digits``.
+    """The epoch whose hexadecimal form begins with ``digits``, or the last that has ended.
 
     Raises:
         ConfigurationError: None does, or several do.
     """
+    if digits == "last" and records:
+        return records[-1].ended.epoch
     found = [record.ended.epoch for record in records if record.ended.epoch.hex().startswith(digits.lower())]
     if len(found) != 1:
         known = ", ".join(record.ended.epoch.hex() for record in records) or "none"

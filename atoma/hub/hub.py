@@ -176,7 +176,7 @@ class Hub:
         """Devices that have not come back since an epoch ended, the one that was away longest first; a thousand at most.
 
         What they have seen of the lost part may still come. A device that has never written is not known to the hub, and
-        one whose file was repaired is listed no more under its earlier name once it has called.
+        one that was repaired after the backup calls under a later name: it stays listed under its earlier one.
 
         Args:
             epoch: The epoch, from :meth:`epochs`; of an unknown one there is nobody.

@@ -76,10 +76,10 @@ def task(number: int, **values: Any) -> Task:
 
 
 @asynccontextmanager
-async def running_hub(path: Path) -> AsyncGenerator[tuple[Hub, str]]:
-    """A hub on ``path`` and the address of its port."""
+async def running_hub(path: Path, port: int = 0) -> AsyncGenerator[tuple[Hub, str]]:
+    """A hub on ``path`` and the address of its port, a free one by itself."""
     async with open_hub(SCHEMA, SQLiteHubStore(path), verifier=StaticTokenVerifier({TOKEN: "ann"})) as hub:
-        async with open_server(hub, "127.0.0.1:0") as address:
+        async with open_server(hub, f"127.0.0.1:{port}") as address:
             yield hub, f"ws://{address}/sync"
 
 
