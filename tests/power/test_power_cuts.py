@@ -21,7 +21,7 @@ pytestmark = pytest.mark.xdist_group("power cuts")
 SEED = 4
 CUTS = 60
 OPENINGS = 5
-SOAK_SEEDS = int(os.environ.get("ATOMA_SOAK_CUTS_SEEDS", "100"))
+SOAK_SEEDS = int(os.environ.get("ATOMA_SOAK_CUTS_SEEDS", "20"))
 SOAK_CUTS = 400
 
 
@@ -116,7 +116,7 @@ def test_a_campaign_of_cuts_beside_real_threads(
     first_seed: int, durability: Durability, capsys: pytest.CaptureFixture[str]
 ) -> None:
     counts: Counter[str] = Counter()
-    for seed in range(first_seed, first_seed + max(1, SOAK_SEEDS // 20)):
+    for seed in range(first_seed, first_seed + max(1, SOAK_SEEDS // 10)):
         tape = play(seed, durability, threads=True)
         report = Inquest(tape).examine(draw_cuts(tape, SOAK_CUTS), openings=SOAK_CUTS // 20)
         counts += report.counts
@@ -139,7 +139,7 @@ def test_one_missing_sync_is_noticed_where_something_rests_on_it(
 ) -> None:
     """Most syncs of a log are the last thing before a promise; those before a checkpoint of what is synced are not."""
     total: dict[str, Counter[bool]] = {}
-    for seed in range(first_seed, first_seed + max(1, SOAK_SEEDS // 50)):
+    for seed in range(first_seed, first_seed + max(1, SOAK_SEEDS // 10)):
         for kind, noticed in Inquest(play(seed, "full")).miss_each_sync(3).items():
             total.setdefault(kind, Counter()).update(noticed)
     with capsys.disabled():
