@@ -166,7 +166,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
             "the file is a copy, or an older state, of another", "resync", "repair", "undone", waits="stalled"
         ),
         "CLIENT_EXPIRED": Code(
-            "the device was away for too long", "resync", "repair", "undone", 410, 5, waits="stalled"
+            "the hub has forgotten the device", "resync", "repair", "undone", 410, 5, waits="stalled"
         ),
         "CURSOR_TOO_OLD": Code("the log behind the cursor is gone", "resync", "resnapshot", "undone", 410, 11),
         "SNAPSHOT_EXPIRED": Code("the log behind the snapshot is gone", "resync", "resnapshot", "undone", 410, 11),

@@ -73,7 +73,9 @@ def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:
     """
     identity, last = tx.identity(), reply.last_mid
     if not reply.known:
-        return Diagnosis("CLIENT_EXPIRED", "the hub has forgotten this client, which was away for too long")
+        return Diagnosis(
+            "CLIENT_EXPIRED", "the hub has forgotten this client: it was away for too long, or its user has too many"
+        )
     if identity.renew:
         return Diagnosis("CLIENT_FORKED", "this file is a copy, for which a new identity was asked for")
     if last >= identity.next_mid:
