@@ -110,6 +110,13 @@ async def test_the_next_attempt_is_visible_and_backs_off(world: Any) -> None:
         assert offline[0].error.code == "CONNECT_FAILED"
         assert all(item.next_attempt_ms > 0 for item in offline)
         assert [item.attempt for item in offline] == sorted(item.attempt for item in offline)
+        while a.sync.status.state != "offline":
+            await trio.sleep(0.1)
+        connects, wait_ms = a.wire.connects, a.sync.status.next_attempt_ms - await a.inspect(lambda tx: tx.now_ms)
+        await trio.sleep(wait_ms / 1000 - 0.01)
+        assert a.wire.connects == connects
+        await trio.sleep(0.02)
+        assert a.wire.connects == connects + 1, "it is made when it was told"
         assert 8 <= a.wire.connects <= 40, "about 300 s at 0.5, 1, 2 … 60 s with full jitter"
         before = a.wire.connects
         a.sync.poke()
@@ -177,6 +184,11 @@ async def test_a_busy_hub_is_obeyed(world: Any) -> None:
         wait_ms = entry.next_attempt_ms - await a.inspect(lambda tx: tx.now_ms)
         assert 0 < wait_ms < 7000, "in the outbox stands when it is tried again"
         assert a.sync.status.next_attempt_ms == entry.next_attempt_ms, "and in the status"
+        pushes = a.wire.count("push")
+        await trio.sleep(wait_ms / 1000 - 0.002)
+        assert a.wire.count("push") == pushes
+        await trio.sleep(0.004)
+        assert a.wire.count("push") == pushes + 1
         await a.settle()
         assert trio.current_time() - began >= 21
         assert a.wire.connects == connects, "the session went on"

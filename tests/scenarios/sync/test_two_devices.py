@@ -251,6 +251,30 @@ async def test_two_devices_take_the_same_unique_value(world: Any) -> None:
         assert (entry.code, entry.id, entry.base, entry.theirs) == ("CONSTRAINT", "b", None, None)
 
 
+async def test_a_page_brings_a_value_that_a_write_here_has_taken(world: Any) -> None:
+    """My change is replayed on their row, and beside it stands mine with the same value until the hub has decided."""
+    async with pair(world) as (a, b):
+        await a.store(world.LABELS).insert(world.Note(id="1", text="calm"))
+        await both_settle(a, b)
+        b.wire.cut()
+        await b.store(world.LABELS).update("1", color="red")
+        await b.store(world.LABELS).insert(world.Note(id="2", text="urgent"))
+        await a.store(world.LABELS).update("1", text="urgent")
+        await a.settle()
+        b.wire.hold["push"] = undecided = trio.Event()
+        b.wire.mend()
+        b.sync.poke()
+        with trio.fail_after(60):
+            while (await b.rows(world.LABELS))["1"] != world.Note(id="1", text="urgent", color="red"):
+                await trio.sleep(0.1)
+        assert (await b.rows(world.LABELS))["2"].text == "urgent"
+        del b.wire.hold["push"]
+        undecided.set()
+        await both_settle(b, a)
+        assert await a.rows(world.LABELS) == await b.rows(world.LABELS)
+        assert (await b.rows(world.LABELS)).keys() == {"1"}
+
+
 @pytest.mark.paths
 async def test_values_that_trade_places_under_a_unique_index(world: Any) -> None:
     async with pair(world) as (a, b):

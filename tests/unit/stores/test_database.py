@@ -133,6 +133,8 @@ async def test_full_means_an_fsync_and_normal_means_none(tmp_path: Path) -> None
             await db.transact(put(2), durability="full")
             assert plan.done["sync"] > at
             assert db.statistics.inline_commits == 1
+            await db.transact(put(3), durability="normal")
+            assert db.statistics.inline_commits == 2, "nobody waits for the thread any more"
 
 
 @pytest.mark.paths
