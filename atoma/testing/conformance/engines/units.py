@@ -226,8 +226,11 @@ async def a_closed_database_says_so(bench: Bench) -> None:
     """After its block a database refuses with ClosedError, and the place can be opened again at once."""
     async with bench.opened() as db:
         await db.write("k", insert("a"))
+        await db.db.flush()
     with expect_error(ClosedError, what="a read of a closed database"):
         await db.db.read("notes", QuerySpec())
+    with expect_error(ClosedError, what="a flush of a closed database"):
+        await db.db.flush()
     with expect_error(ClosedError, what="a write to a closed database"):
         await db.db.commit(unit("k2", insert("b")), (db.node,))
     with expect_error(KeyError, what="the block of a database"):
