@@ -15,6 +15,7 @@ from atoma.demo.cards import CARD_SCHEMA
 from atoma.demo.devices import open_device
 from atoma.demo.wiring import SPOKEN, HubServer, TransportName, open_hub_server
 from atoma.errors import AtomaError, ConfigurationError
+from atoma.hub import Hub
 from atoma.inspector import Inspected, Inspection, add_inspector
 from atoma.ports.tasks import open_tasks
 from atoma_transports.http import EventSender, HttpError, HttpFace, HttpRequest, HttpResponse, json_response
@@ -42,10 +43,12 @@ class Stage:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._boards: dict[str, Board] = {}
+        self._hub: Hub | None = None
         self._ready = trio.Event()
 
-    def show(self, boards: Sequence[Board]) -> None:
+    def show(self, boards: Sequence[Board], hub: Hub) -> None:
         """Let the requests in."""
+        self._hub = hub
         self._boards = {board.key: board for board in boards}
         self._ready.set()
 
@@ -53,6 +56,12 @@ class Stage:
         """The boards by key."""
         await self._ready.wait()
         return self._boards
+
+    async def hub(self) -> Hub:
+        """The hub for the inspector."""
+        await self._ready.wait()
+        assert self._hub is not None
+        return self._hub
 
     async def inspected(self) -> list[Inspected]:
         """The devices for the inspector."""
@@ -99,7 +108,7 @@ async def run_page(
         await _settle(boards)
         for board in boards:
             await nursery.start(board.follow)
-        stage.show(boards)
+        stage.show(boards, hub.hub)
         address = f"http://{host}:{hub.port}/"
         print(
             f"Atoma demo: {address}   inspector: {address}inspector   files: {directory}   "
@@ -136,7 +145,7 @@ def demo_pages(stage: Stage) -> HttpFace:
     for key in DEVICES:
         for name, command in COMMANDS.items():
             face.post(f"/api/{key}/{name}", partial(_obey, stage, key, command))
-    add_inspector(face, stage.inspected, tuple(DEVICES))
+    add_inspector(face, stage.inspected, tuple(DEVICES), hub=stage.hub)
     return face
 
 

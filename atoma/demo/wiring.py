@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol, TypeAlias, get_args
 
-from atoma.hub import StaticTokenVerifier, open_hub
+from atoma.hub import Hub, StaticTokenVerifier, open_hub
 from atoma.ports import Transport
 from atoma.schema import Schema
 from atoma.testing.cable import open_cable
@@ -51,11 +51,13 @@ class HubServer:
 
     Attributes:
         port: Port on 127.0.0.1 where every face of it listens.
+        hub: The hub itself.
         network: The network in memory that it serves as well.
         transport: What its devices speak.
     """
 
     port: int
+    hub: Hub
     network: MemoryNetwork
     transport: TransportName
 
@@ -75,7 +77,7 @@ async def open_hub_server(
     verifier = StaticTokenVerifier({token_of(name): name for name in names})
     async with open_hub(schema, SQLiteHubStore(path), verifier=verifier) as hub:
         async with open_server(hub, address, pages=pages) as bound, network.listen(hub):
-            yield HubServer(int(bound.rpartition(":")[2]), network, transport)
+            yield HubServer(int(bound.rpartition(":")[2]), hub, network, transport)
 
 
 @asynccontextmanager

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import resources
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
-from atoma.errors import ClosedError, UnknownStore
+from atoma.errors import AtomaError, ClosedError, UnknownStore
+from atoma.hub import Hub
 from atoma.inspector.snapshot import Inspected, look_at_rows, take_snapshot
 from atoma.inspector.views import ClientView
 from atoma.inspector.watch import SharedLook
@@ -28,10 +29,12 @@ def add_inspector(
     keys: Sequence[str] = (),
     *,
     guard: Guard | None = None,
+    hub: Callable[[], Awaitable[Hub]] | None = None,
 ) -> None:
     """Put the inspector on ``face``: the page at ``/inspector``, its files below ``/static/inspector/``.
 
-    It shows the rows of the clients, and can change nothing.
+    It shows the rows of the clients. All that it changes is what somebody decides about rows that a hub has lost; a page of
+    another site cannot do that.
 
     Args:
         face: Where to put it.
@@ -39,6 +42,7 @@ def add_inspector(
         keys: Their keys, when ``clients`` is a function.
         guard: Decides for each request who may look, for example by a cookie of the application's; without one, only
             who is on this machine and did not come through a proxy. Others get 403.
+        hub: Waits until there is the hub, where it runs in this program: then its restores are shown as well.
     """
     find: Clients = clients if callable(clients) else partial(_given, tuple(clients))
     known = keys if callable(clients) else [client.key for client in clients]
@@ -48,8 +52,9 @@ def add_inspector(
     face.get("/inspector", guarded(partial(_page, page)))
     face.get("/api/inspector", guarded(partial(_list, find)))
     face.get("/api/inspector/rows", guarded(partial(_rows, find)))
+    face.post("/api/inspector/lost", guarded(partial(_decide, find)))
     for key in known:
-        feed = _Feed(find, key, guard or _on_this_machine)
+        feed = _Feed(find, key, guard or _on_this_machine, hub)
         face.events(f"/api/inspector/{key}/events", feed.send)
 
 
@@ -90,6 +95,29 @@ async def _rows(find: Clients, request: HttpRequest) -> HttpResponse:
         raise HttpError(404, str(error)) from None
 
 
+async def _decide(find: Clients, request: HttpRequest) -> HttpResponse:
+    """Offer rows that the hub has lost, or let them go."""
+    try:
+        decision = msgspec.convert(request.json(), _Decision)
+    except msgspec.ValidationError as error:
+        raise HttpError(400, f"send client, numbers, and offer or drop as action: {error}") from None
+    lost = _pick(await find(), decision.client).client.sync.lost
+    chosen = [row for row in await lost.entries() if row.number in decision.numbers]
+    try:
+        await (lost.offer(chosen) if decision.action == "offer" else lost.discard(chosen))
+    except AtomaError as error:
+        return json_response({"error": {"code": error.code, "message": str(error)}}, status=409)
+    return json_response({"decided": len(chosen)})
+
+
+class _Decision(msgspec.Struct, frozen=True):
+    """What somebody wants done with lost rows."""
+
+    client: str
+    numbers: list[int]
+    action: Literal["offer", "drop"]
+
+
 def _pick(clients: Sequence[Inspected], key: str) -> Inspected:
     found = next((client for client in clients if client.key == key), None)
     if found is None:
@@ -100,8 +128,9 @@ def _pick(clients: Sequence[Inspected], key: str) -> Inspected:
 class _Feed:
     """The states of one client, for any number of browsers."""
 
-    def __init__(self, find: Clients, key: str, guard: Guard) -> None:
+    def __init__(self, find: Clients, key: str, guard: Guard, hub: Callable[[], Awaitable[Hub]] | None) -> None:
         self._find = find
+        self._hub = hub
         self._key = key
         self._guard = guard
         self._shared: tuple[Inspected, SharedLook] | None = None
@@ -124,7 +153,8 @@ class _Feed:
         if self._shared is None or self._shared[0] != target:
 
             async def look() -> str:
-                return msgspec.json.encode(await take_snapshot(target, clients)).decode()
+                hub = None if self._hub is None else await self._hub()
+                return msgspec.json.encode(await take_snapshot(target, clients, hub)).decode()
 
             self._shared = (target, SharedLook(look, target.eye.wait_event))
         return self._shared[1]

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from atoma.client import Client
 from atoma.contracts.codec import decode
-from atoma.contracts.overlay import ACKED, PARKED, InboxEntry, PendingMutation
+from atoma.contracts.overlay import ACKED, PARKED, InboxEntry, LostRow, PendingMutation, RepairReport
 from atoma.contracts.query import QuerySpec, Sort
 from atoma.contracts.sync import MutationBody, Op, as_image
+from atoma.hub import Hub
 from atoma.inspector.conflicts import conflict_view, plain, shown_values
 from atoma.inspector.graph import graph_view
 from atoma.inspector.plugin import Inspection
+from atoma.inspector.repairs import epoch_views, lost_view, repair_view
 from atoma.inspector.views import (
     ClientView,
     ColumnView,
@@ -30,14 +32,24 @@ from atoma.inspector.views import (
 from atoma.ports import LiveInspection, LocalTx
 from atoma.schema import Schema
 from atoma.sync import SyncStatus
+from atoma.sync.status import RepairProgress
 
 OUTBOX_SHOWN = 100
 OUTBOX_BYTES = 4 * 1024 * 1024
 INBOX_SHOWN = 50
+LOST_SHOWN = 50
 ROWS_SHOWN = 200
 SUMMARY_SHOWN = 90
 
-_TONES = {"online": "good", "live": "good", "connecting": "busy", "snapshot": "busy", "tail": "busy", "new": "busy"}
+_TONES = {
+    "online": "good",
+    "live": "good",
+    "connecting": "busy",
+    "repairing": "busy",
+    "snapshot": "busy",
+    "tail": "busy",
+    "new": "busy",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,26 +73,28 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits in a database: mutations in ``mid`` order, and inbox entries, oldest first."""
+    """What waits in a database: mutations in ``mid`` order; inbox entries, lost rows and past repairs, oldest first."""
 
     outbox: Sequence[PendingMutation]
     inbox: Sequence[InboxEntry]
+    lost: Sequence[LostRow]
+    repairs: Sequence[RepairReport]
 
 
 async def read_backlog(eye: Inspection, scopes: Sequence[str]) -> Backlog:
-    """The outbox and the inbox, read in one transaction."""
+    """The outbox, the inbox, the lost rows and the repairs, read in one transaction."""
 
     def body(tx: LocalTx) -> Backlog:
         pending = [*tx.outbox(limit=OUTBOX_SHOWN, max_bytes=OUTBOX_BYTES)]
         for scope in scopes:
             pending += tx.acked(scope)
-        return Backlog(sorted(pending, key=lambda item: item.mid), tx.inbox())
+        return Backlog(sorted(pending, key=lambda item: item.mid), tx.inbox(), tx.lost(), tx.repairs())
 
     return await eye.database.inspect(body)
 
 
-async def take_snapshot(target: Inspected, clients: Sequence[Inspected]) -> InspectorState:
-    """Everything the page shows of ``target``, as of now."""
+async def take_snapshot(target: Inspected, clients: Sequence[Inspected], hub: Hub | None = None) -> InspectorState:
+    """Everything the page shows of ``target``, as of now; and the restores of ``hub``, where it is at hand."""
     status = target.client.sync.status
     backlog = await read_backlog(target.eye, [scope.scope for scope in status.scopes])
     stores, commit = await _stores(target)
@@ -101,6 +115,9 @@ async def take_snapshot(target: Inspected, clients: Sequence[Inspected]) -> Insp
         outbox=[outbox_view(item, schema, online=online, now_ms=now_ms) for item in backlog.outbox[:OUTBOX_SHOWN]],
         lanes=_lanes(target.eye, status, now_ms),
         conflicts=[conflict_view(entry, schema) for entry in list(backlog.inbox)[-INBOX_SHOWN:]][::-1],
+        repairs=[repair_view(report) for report in reversed(backlog.repairs)],
+        lost=[lost_view(row, schema) for row in list(backlog.lost)[-LOST_SHOWN:]][::-1],
+        epochs=None if hub is None else await epoch_views(hub),
         log=target.eye.log,
     )
 
@@ -219,6 +236,8 @@ def _policies(client: Client) -> list[PolicyView]:
 
 def _lanes(eye: Inspection, status: SyncStatus, now_ms: int) -> list[LaneView]:
     facts = {"pending": str(status.pending)}
+    if status.repair is not None:
+        facts["repairing"] = _progress(status.repair)
     if status.principal:
         facts["signed in as"] = status.principal
     if status.attempt:
@@ -243,6 +262,18 @@ def _lanes(eye: Inspection, status: SyncStatus, now_ms: int) -> list[LaneView]:
         for item in status.scopes
     ]
     return [connection, *scopes]
+
+
+_STEPS = {
+    "verdicts": "asking what became of writes",
+    "snapshot": "fetching the hub's rows",
+    "commit": "putting it together",
+}
+
+
+def _progress(repair: RepairProgress) -> str:
+    of = f", {repair.done} of {repair.of}" if repair.of else f", {repair.done} so far" if repair.done else ""
+    return _STEPS[repair.step] + of
 
 
 def _tone(state: str) -> str:

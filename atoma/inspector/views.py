@@ -159,6 +159,52 @@ class ConflictView(msgspec.Struct, frozen=True):
     fields: tuple[FieldView, ...]
 
 
+class RepairView(msgspec.Struct, frozen=True):
+    """A repair of the file: from which client id to which, and behind which sequence of each scope the hub had lost something."""
+
+    cause: str
+    title: str
+    why: str
+    at_ms: int
+    forks: dict[str, str]
+    numbers: dict[str, int]
+    old: str
+    new: str
+
+
+class LostView(msgspec.Struct, frozen=True):
+    """A row that the hub has lost, as the device had it and as the hub has it; ``resolution`` is empty while it is open."""
+
+    number: int
+    store: str
+    id: str
+    reason: str
+    at_ms: int
+    deleted_here: bool
+    gone_there: bool
+    resolution: str
+    fields: tuple[FieldView, ...]
+
+
+class AbsentView(msgspec.Struct, frozen=True):
+    """A device that has not called since an epoch ended."""
+
+    client: str
+    principal: str
+    seen_ms: int
+
+
+class EpochView(msgspec.Struct, frozen=True):
+    """An epoch of the hub that has ended, and how many devices have not called since."""
+
+    epoch: str
+    ended_ms: int
+    devices: str
+    deletions: str
+    absent: int
+    awaited: tuple[AbsentView, ...]
+
+
 class LogLine(msgspec.Struct, frozen=True):
     """Something that happened."""
 
@@ -185,7 +231,7 @@ class ClientView(msgspec.Struct, frozen=True):
 
 
 class InspectorState(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything the page shows of one client."""
+    """Everything the page shows of one client; ``epochs`` is None where the hub is not at hand."""
 
     key: str
     clients: Sequence[ClientView]
@@ -200,6 +246,9 @@ class InspectorState(msgspec.Struct, frozen=True, kw_only=True):
     outbox: Sequence[OutboxView]
     lanes: Sequence[LaneView]
     conflicts: Sequence[ConflictView]
+    repairs: Sequence[RepairView]
+    lost: Sequence[LostView]
+    epochs: Sequence[EpochView] | None
     log: Sequence[LogLine]
 
 

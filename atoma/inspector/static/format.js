@@ -26,4 +26,7 @@ export function span(seconds) {
 /** Wall-clock milliseconds as hh:mm:ss. */
 export const clock = (ms) => new Date(ms).toTimeString().slice(0, 8);
 
+/** Wall-clock milliseconds as day and hh:mm. */
+export const moment = (ms) => new Date(ms).toLocaleString("en", {day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", hour12: false});
+
 export const plural = (count, one, many = `${one}s`) => `${count} ${count === 1 ? one : many}`;

@@ -5,7 +5,7 @@ import {makePanels, rowsTable} from "./panels.js";
 import {makePolicyPanel} from "./trails.js";
 
 const byId = (id) => document.getElementById(id);
-const TONES = {online: "good", live: "good", connecting: "busy", offline: "warn", paused: "warn", stalled: "bad", stopped: "bad"};
+const TONES = {online: "good", live: "good", connecting: "busy", repairing: "busy", offline: "warn", paused: "warn", stalled: "bad", stopped: "bad"};
 let current = null;
 let source = null;
 let looking = null;

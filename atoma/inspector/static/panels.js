@@ -1,11 +1,13 @@
 // The panels that are lists: tiles, stores, live queries, outbox, lanes, conflicts, log.
 
-import {h, keyed, text} from "./dom.js";
-import {bytes, clock, micros, plural, span} from "./format.js";
+import {h, keyed, post, text} from "./dom.js";
+import {bytes, clock, micros, moment, plural, span} from "./format.js";
 
 const byId = (id) => document.getElementById(id);
 const cell = (value, props = {}) => h("td", props, value);
 const none = () => h("i", {}, "null");
+const shown = (value) => value === null || value === undefined ? none() : String(value);
+const sentence = (words) => words[0].toUpperCase() + words.slice(1) + (words.endsWith(".") ? "" : ".");
 
 /** Fills a list anew when its data is different; says so when there is none. */
 function fill(id, panel, items, make, was) {
@@ -67,7 +69,51 @@ function conflictItem(entry) {
   return h("li", {class: entry.resolution ? "done" : ""},
     h("p", {}, h("b", {}, `${entry.store} ${entry.title}`), " ", h("span", {class: "dim"}, entry.resolution || entry.code, ` · ${clock(entry.at_ms)}`)),
     h("table", {}, h("thead", {}, h("tr", {}, ["field", "base", "mine", "theirs"].map((name) => h("th", {}, name)))),
-      h("tbody", {}, entry.fields.map((field) => h("tr", {}, cell(field.name), [field.base, field.mine, field.theirs].map((value) => cell(value ?? none())))))));
+      h("tbody", {}, entry.fields.map((field) => h("tr", {}, cell(field.name), [field.base, field.mine, field.theirs].map((value) => cell(shown(value))))))));
+}
+
+function lostItem(client) {
+  return (row) => {
+    const had = row.deleted_here ? "You had seen it deleted; the hub has it." : row.gone_there ? "The hub has no such row." : "The hub has it differently.";
+    const decide = (action) => async (event) => {
+      const error = byId("lost-error");
+      const buttons = event.target.parentElement.querySelectorAll("button");
+      for (const button of buttons) button.disabled = true;
+      try {
+        await post("/api/inspector/lost", {client, numbers: [row.number], action});
+        error.hidden = true;
+      } catch (problem) {
+        text(error, problem.message);
+        error.hidden = false;
+        for (const button of buttons) button.disabled = false;
+      }
+    };
+    return h("li", {class: row.resolution ? "done" : ""},
+      h("p", {}, h("b", {}, `${row.store} ${row.id}`), " ", h("span", {class: "dim"}, `${row.resolution || row.reason} · ${clock(row.at_ms)}`)),
+      h("p", {}, had),
+      !row.deleted_here && h("table", {}, h("thead", {}, h("tr", {}, ["field", "here", !row.gone_there && "at the hub"].filter(Boolean).map((name) => h("th", {}, name)))),
+        h("tbody", {}, row.fields.map((field) => h("tr", {}, cell(field.name), cell(shown(field.mine)), !row.gone_there && cell(shown(field.theirs)))))),
+      !row.resolution && h("p", {class: "buttons"},
+        h("button", {class: "button", type: "button", onclick: decide("offer")}, row.deleted_here ? "Delete it at the hub" : "Offer it to the hub"),
+        h("button", {class: "button quiet", type: "button", onclick: decide("drop")}, "Drop")));
+  };
+}
+
+function repairItem(repair) {
+  const fact = (label, value) => h("span", {}, `${label} `, h("b", {}, String(value)));
+  return h("li", {},
+    h("p", {}, h("b", {}, repair.title), " ", h("span", {class: "dim"}, `${repair.cause} · ${moment(repair.at_ms)}`)),
+    h("p", {}, sentence(repair.why)),
+    h("p", {class: "facts"}, Object.entries(repair.numbers).map(([label, number]) => fact(label, number)),
+      Object.entries(repair.forks).map(([scope, seq]) => fact(`histories of ${scope} part after`, seq)), fact("client", `${repair.old} → ${repair.new}`)));
+}
+
+function epochItem(epoch) {
+  return h("li", {},
+    h("p", {}, h("b", {}, `Restored ${moment(epoch.ended_ms)}`), " ", h("span", {class: "dim"}, `epoch ${epoch.epoch} ended`)),
+    h("p", {}, sentence(`${epoch.devices}; deletions are ${epoch.deletions}`)),
+    h("p", {class: "dim"}, epoch.absent ? `${plural(epoch.absent, "device")} not back yet:` : "Every device that has written is back."),
+    epoch.awaited.length > 0 && h("ul", {class: "awaited"}, epoch.awaited.map((device) => h("li", {}, `${device.principal || "nobody"} · ${device.client} · last seen ${moment(device.seen_ms)}`))));
 }
 
 export function makePanels(look) {
@@ -85,11 +131,15 @@ export function makePanels(look) {
     fill("outbox-list", "outbox", state.outbox, outboxRow, was);
     fill("lane-list", "lanes", state.lanes, laneRow, was);
     fill("conflict-list", "conflicts", state.conflicts, conflictItem, was);
+    fill("lost-list", "lost", state.lost, lostItem(state.key), was);
+    fill("repair-list", "repairs", state.repairs, repairItem, was);
+    byId("epochs").hidden = state.epochs === null;
+    fill("epoch-list", "epochs", state.epochs ?? [], epochItem, was);
     fill("log-list", "log", state.log, (line) => h("li", {data: {tone: line.tone}}, h("time", {}, clock(line.at_ms)), h("b", {}, line.kind), h("span", {}, line.text)), was);
     for (const node of document.querySelectorAll("nav b")) {
       const items = state[node.dataset.count];
-      text(node, items.length || "");
-      node.dataset.tone = {outbox: "warn", conflicts: "bad"}[node.dataset.count] ?? "";
+      text(node, (node.dataset.count === "lost" ? items.filter((row) => !row.resolution) : items).length || "");
+      node.dataset.tone = {outbox: "warn", conflicts: "bad", lost: "bad"}[node.dataset.count] ?? "";
     }
   };
 }
