@@ -59,6 +59,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     repair.add_argument("--url", required=True, help="the hub: ws://, wss://, http://, https://, grpc:// or grpcs://")
     repair.add_argument("--token-file", type=Path, metavar="PATH", help="file whose first line is the token")
     repair.add_argument("--ca-file", type=Path, metavar="PATH", help="certificates to trust in place of the system's")
+    repair.add_argument(
+        "--adopt-hub", action="store_true", help="hand the file over to this hub and user, when it belongs to another"
+    )
     repair.add_argument("--dry-run", action="store_true", help="only tell what would be done")
     repair.add_argument(
         "--on-hub-loss",
@@ -235,18 +238,17 @@ async def _repair_file(options: argparse.Namespace) -> tuple[RepairReport | None
     async with open_client(stored.schema, plugins=plugins) as client:
         try:
             with trio.fail_after(options.timeout):
-                return await _repair_with(client, dry_run=options.dry_run, then_sync=options.sync)
+                return await _repair_with(client, options)
         except trio.TooSlowError:
             status = client.sync.status
             why = f": {status.reason}" if status.reason else ""
             raise ConnectFailed(f"the hub did not answer within {options.timeout:g} s{why}") from None
 
 
-async def _repair_with(
-    client: Client, *, dry_run: bool, then_sync: bool
-) -> tuple[RepairReport | None, SyncStatus | None]:
-    report = await client.sync.repair(dry_run=dry_run)
-    if dry_run or not then_sync:
+async def _repair_with(client: Client, options: argparse.Namespace) -> tuple[RepairReport | None, SyncStatus | None]:
+    repair = client.sync.adopt_hub if options.adopt_hub else client.sync.repair
+    report = await repair(dry_run=options.dry_run)
+    if options.dry_run or not options.sync:
         return report, None
     await client.sync.sync_once()
     return report, client.sync.status

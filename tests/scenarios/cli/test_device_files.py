@@ -189,6 +189,19 @@ async def test_a_token_comes_from_a_file_or_the_environment(tmp_path: Path, monk
     assert (await atoma_beside("sync", "repair", tmp_path / "a.db", "--url", url, "--token", TOKEN)).code == 2
 
 
+async def test_a_file_is_handed_over_to_another_hub(tmp_path: Path) -> None:
+    """The old one is gone without a backup; nothing is sent to another one unless somebody says so."""
+    file = tmp_path / "a.db"
+    async with running_hub(tmp_path / "hub.db") as (_, url):
+        await write(file, url, [1])
+    async with running_hub(tmp_path / "other.db") as (_, url):
+        refused = await atoma_beside("sync", "repair", file, "--url", url)
+        assert refused.code == 1 and "another hub" in refused.err
+        told = await atoma_beside("sync", "repair", file, "--url", url, "--adopt-hub", "--sync")
+        assert told.code == 0 and "WRONG_HUB" in told.out and "kept in lost  1 row" in told.out
+    assert "tasks 1: here, and not at the hub as it was (adopted)" in (await atoma_beside("sync", "status", file)).out
+
+
 async def test_a_deliberate_copy_takes_an_identity_of_its_own(tmp_path: Path) -> None:
     """What waits in both is sent once, and neither is ever taken for the other."""
     file, copy = tmp_path / "a.db", tmp_path / "copy.db"
