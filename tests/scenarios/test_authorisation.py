@@ -389,7 +389,7 @@ STOLEN: dict[str, tuple[Callable[[Carried], Ask], set[str]]] = {
     ),
     "open: verdicts of a foreign file": (
         lambda c: lambda s: s.open(opening(OWNER_FILE, OWN, asked=(1,))),
-        {"PERMISSION_DENIED"},
+        {"WRONG_HUB"},
     ),
     "push: a mutation that was a foreign one": (
         lambda c: lambda s: s.push(renumbered(Origin(OWNER_FILE, 1, c.digest))),
