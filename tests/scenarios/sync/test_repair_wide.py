@@ -1,0 +1,188 @@
+"""Repairs of much at once: scopes, stores, units of several rows, another schema; and what goes on meanwhile."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import trio
+
+from atoma import StoreSpec
+from atoma.client import open_client
+from atoma.hub import AllowLoopback, open_hub
+from atoma.schema import Index, Schema
+from atoma.sync import Sync
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from tests.scenarios.sync.conftest import CLIENT, LABELS, MANUAL, SECRETS, SERVER, Device, Probe, Wire
+from tests.scenarios.sync.kit import back_up, client_id, inbox, put_in
+
+pytestmark = pytest.mark.virtual_time
+SCOPES = ("main", "other", "third")
+
+
+async def everything(world: Any, device: Any) -> dict[str, Any]:
+    return {
+        f"{store.name}/{id}": row
+        for store in (world.CARDS, world.MANUAL, world.SERVER, world.LABELS)
+        for id, row in (await device.rows(store)).items()
+    }
+
+
+@pytest.mark.paths
+async def test_all_scopes_and_stores_that_are_cut_come_back_in_one_transaction(world: Any) -> None:
+    """Units of several rows are offered row by row; unique values, too, are as they were."""
+    async with world.open_device("a", down=True, scopes=SCOPES) as a:
+        async with world.open_hub():
+            await a.store(world.CARDS).insert_many([world.Card(id=scope, board=scope) for scope in SCOPES])
+            await a.store(world.LABELS).insert(world.Note(id="1", text="red"))
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            async with a.client.transaction() as unit:
+                for n in range(3):
+                    await unit.store(world.CARDS).insert(world.Card(id=f"unit{n}", board="other"))
+                await unit.store(world.CARDS).delete("other")
+            await a.store(world.CARDS).update("main", title="lost")
+            await a.store(world.MANUAL).insert(world.Note(id="1", text="lost"))
+            await a.store(world.SERVER).insert(world.Note(id="1", text="lost"))
+            await a.store(world.LABELS).update("1", text="blue")
+            await a.store(world.LABELS).insert(world.Note(id="2", text="red"))
+            await a.settle()
+            a.wire.cut()
+        pending = await a.store(world.CARDS).update("unit1", title="pending")
+        wanted = await everything(world, a)
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub, world.open_device("c", scopes=SCOPES) as c:
+            await hub.new_epoch()
+            await put_in(a)
+            await c.settle()
+            (report,) = await a.sync.repairs()
+            assert set(report.forks) == {"main", "other"}, "the third one has lost nothing"
+            assert (report.offered, report.renumbered) == (9, 1)
+            assert await everything(world, a) == wanted == await everything(world, c)
+            assert await inbox(a) == [] and pending.state == "observed"
+
+
+async def test_reads_live_queries_and_writes_go_on_while_a_file_is_stalled_and_repaired(world: Any) -> None:
+    """A write that was observed once never says anything less, and one that is numbered anew is followed to its end."""
+    async with world.open_device("a", down=True, repair="manual") as a:
+        async with world.open_hub():
+            await a.store(world.CARDS).insert(world.Card(id="kept"))
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            observed = await a.store(world.CARDS).insert(world.Card(id="lost"))
+            await a.settle()
+            a.wire.cut()
+        before = await a.store(world.CARDS).update("lost", title="before the stall")
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            a.wire.mend()
+            a.sync.poke()
+            with trio.fail_after(60):
+                while a.sync.status.state != "stalled":
+                    await trio.sleep(0.1)
+            states: list[tuple[str, ...]] = []
+            handles = [observed, before]
+            seen: list[set[str]] = []
+
+            async def follow() -> None:
+                async with a.client.store(world.CARDS).live() as batches:
+                    async for _ in batches:
+                        seen.append(set(await a.rows()))
+                        states.append(tuple(handle.state for handle in handles))
+
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(follow)
+                await trio.sleep(1)
+                handles.append(await a.store(world.CARDS).insert(world.Card(id="stalled")))
+                assert set(await a.rows()) == {"kept", "lost", "stalled"} and a.sync.status.state == "stalled"
+                a.wire.hold["snapshot"] = trio.Event()
+                nursery.start_soon(a.sync.repair)
+                with trio.fail_after(20):
+                    while a.sync.status.state != "repairing":
+                        await trio.sleep(0.1)
+                handles.append(await a.store(world.CARDS).insert(world.Card(id="repairing")))
+                assert "repairing" in await a.rows() and a.sync.status.repair is not None
+                idle = trio.Event()
+
+                async def wait() -> None:
+                    await a.sync.wait_idle()
+                    idle.set()
+
+                nursery.start_soon(wait)
+                await trio.sleep(5)
+                assert not idle.is_set() and a.sync.status.state == "repairing", "it waits through the repair"
+                a.wire.hold["snapshot"].set()
+                with trio.fail_after(60):
+                    await idle.wait()
+                nursery.cancel_scope.cancel()
+            assert [handle.state for handle in handles] == ["observed"] * 4
+            assert {state[0] for state in states} == {"observed"}
+            assert all({"kept", "lost"} <= rows for rows in seen) and {"stalled", "repairing"} <= seen[-1]
+            assert await inbox(a) == []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Card:
+    """A card of the next version of the program."""
+
+    id: str
+    title: str = ""
+    lane: str = "todo"
+    board: str = "main"
+    color: str = "none"
+
+
+CARDS = StoreSpec("cards", Card, scope="board", indexes=[Index("lane")])
+NEXT = Schema(CARDS, SERVER, CLIENT, MANUAL, SECRETS, LABELS, version=2)
+
+
+async def test_the_schema_may_have_changed_in_between(world: Any) -> None:
+    """Hub and device are both newer than what was lost, and than what is pending."""
+
+    @asynccontextmanager
+    async def next_device(name: str) -> Any:
+        wire, probe = Wire(lambda: world.hub), Probe()
+        engine = LocalExecution(SQLiteEngine(world.folder / f"{name}.db"))
+        plugins: list[Any] = [engine, probe, wire, Sync((CARDS,), ("main",))]
+        async with open_client(
+            NEXT, plugins=plugins, policy="sync-queue", environment=world.environment(name)
+        ) as client:
+            yield Device(name, client, wire, probe)
+
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub():
+            await a.store(world.CARDS).insert(world.Card(id="kept"))
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            await a.store(world.CARDS).insert(world.Card(id="lost", title="lost"))
+            await a.settle()
+            a.wire.cut()
+        await a.store(world.CARDS).update("lost", lane="done")
+        await a.store(world.CARDS).insert(world.Card(id="pending"))
+        before = await client_id(a)
+    environment = world.environment("hub")
+    store = SQLiteHubStore(world.folder / "backup.db")
+    async with open_hub(NEXT, store, verifier=AllowLoopback(), environment=environment) as hub:
+        world.hub = hub
+        await hub.new_epoch()
+        async with next_device("a") as a, next_device("b") as b:
+            await a.settle()
+            await b.settle()
+            assert await client_id(a) != before and await inbox(a) == [] == await a.outbox()
+            rows = {row.id: row for row in await b.store(CARDS).query()}
+            assert rows == {row.id: row for row in await a.store(CARDS).query()}
+            assert rows["lost"] == Card(id="lost", title="lost", lane="done")
+            assert set(rows) == {"kept", "lost", "pending"}
