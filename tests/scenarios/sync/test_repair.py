@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from atoma.contracts.events import RepairDone, RepairStarted
 from atoma.contracts.sync import OpenReply
-from atoma.errors import ConfigurationError
+from atoma.errors import ConfigurationError, RemoteError
 from atoma.sync import Sync
 from atoma_stores.sqlite import hub_clients
 from tests.scenarios.sync.kit import back_up, client_id, copy_file, head, inbox, put_in, unplug
@@ -111,6 +111,49 @@ async def test_copies_of_a_forgotten_device_find_one_another_by_their_first_name
                 assert await inbox(a) == [] == await inbox(copy)
                 assert await head(world) == 3
                 assert len({await client_id(device) for device in (a, copy, c)}) == 3
+
+
+async def test_a_write_that_was_numbered_anew_is_known_under_its_first_name(world: Any) -> None:
+    """A copy is reborn with a write that it shares; before it can send it, the original has sent it under the old name."""
+
+    def refuse(request: object) -> object:
+        raise RemoteError("planted", remote_code="UNAVAILABLE", remote_retryable=True)
+
+    async with world.open_hub(), world.open_device("a") as a:
+        await a.store(world.CARDS).insert(world.Card(id="1"))
+        await a.settle()
+    back_up(world)
+    async with world.open_device("a", down=True) as a:
+        await a.store(world.CARDS).update("1", title="shared")
+    copy_file(world, "a", "copy")
+    async with world.open_device("a", down=True) as a, world.open_device("copy", down=True) as copy:
+        copy.wire.tamper["push request"] = refuse
+        async with world.open_hub(), world.open_device("c") as c:
+            await c.settle()
+            await c.store(world.CARDS).insert(world.Card(id="lost"))
+            await c.settle()
+            copy.wire.mend()
+            copy.sync.poke()
+            with trio.fail_after(60):
+                while "lost" not in await copy.rows():
+                    await trio.sleep(0.1)
+            copy.wire.cut()
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub, world.open_device("d") as d:
+            await hub.new_epoch()
+            copy.wire.mend()
+            copy.sync.poke()
+            with trio.fail_after(60):
+                while not await copy.sync.repairs():
+                    await trio.sleep(0.1)
+            await put_in(a)
+            await d.settle()
+            await d.store(world.CARDS).update("1", title="d's")
+            await d.settle()
+            del copy.wire.tamper["push request"]
+            await put_in(copy)
+            assert (await copy.rows())["1"].title == "d's", "the shared write came before"
+            assert set(await copy.rows()) == {"1", "lost"} and await inbox(copy) == []
 
 
 async def test_a_restored_older_file_gets_what_it_had_and_goes_on(world: Any) -> None:
@@ -444,26 +487,34 @@ async def test_a_hub_without_proofs_gets_nothing_by_itself(world: Any) -> None:
 
 
 async def test_a_restore_that_cost_a_device_nothing_but_its_verdicts(world: Any) -> None:
-    """The hub has lost what this device had confirmed in a scope without news: nothing to offer, and nothing doubled."""
+    """The hub has lost a refusal that this device has heard: nothing to offer, nothing doubled, nothing risen again (I28)."""
     async with world.open_device("a", down=True) as a:
-        async with world.open_hub():
+        async with world.open_hub(), world.open_device("c") as c:
             await put_in(a)
-            await a.store(world.CARDS).insert(world.Card(id="1"))
+            await a.store(world.MANUAL).insert(world.Note(id="1"))
             await a.settle()
             a.wire.cut()
+            refused = await a.store(world.MANUAL).update("1", text="a's")
+            await c.settle()
+            await c.store(world.MANUAL).update("1", text="c's")
+            await c.settle()
         back_up(world)
         async with world.open_hub():
             await put_in(a)
-            await a.store(world.CARDS).update("1", title="")  # changes nothing: it has a verdict and no sequence
-            await a.settle()
+            assert refused.state == "rejected"
+            (entry,) = await a.sync.inbox.entries()
+            await a.sync.inbox.dismiss(entry)
             a.wire.cut()
-        handle = await a.store(world.CARDS).update("1", title="pending")
-        world.hub_file = "backup.db"
+        handle = await a.store(world.MANUAL).update("1", color="red")
+        world.hub_file, snapshots = "backup.db", a.wire.count("snapshot")
         async with world.open_hub() as hub:
             await hub.new_epoch()
             await put_in(a)
-            assert handle.state == "observed" and a.wire.count("snapshot") == 0
-            assert await head(world) == 2
+            (report,) = await a.sync.repairs()
+            assert (report.cause, report.forks, report.offered, report.renumbered) == ("HUB_LOST_DATA", {}, 0, 1)
+            assert handle.state == "observed" and a.wire.count("snapshot") == snapshots
+            assert await head(world) == 3 and await inbox(a) == []
+            assert (await a.store(world.MANUAL).get("1")) == world.Note(id="1", text="c's", color="red")
 
 
 @pytest.mark.parametrize("lost", ["open", "snapshot", "pull", "push"])

@@ -1,0 +1,161 @@
+"""Ways to break repair: F119, with the faults that the model of the design was tried with."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.campaigns.plants.plant import Plant
+
+SCENARIOS = "tests/scenarios/sync"
+REPAIR, OFFERS = f"{SCENARIOS}/test_repair.py", f"{SCENARIOS}/test_offers.py"
+LOST, ADOPTION = f"{SCENARIOS}/test_lost_histories.py", f"{SCENARIOS}/test_adoption.py"
+
+PLANTS: Final[tuple[Plant, ...]] = (
+    Plant(
+        "F119",
+        "atoma_stores.sqlite.hub_compaction:raise_floors",
+        "WHERE e.ended_ms>=?",
+        "WHERE e.ended_ms<0 AND e.ended_ms>=?",
+        why="the floor rises over the end of an epoch that devices still offer from",
+        tests=(f"{REPAIR}::test_what_was_written_since_the_restore_is_never_overwritten",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.repair.diagnosis:diagnose",
+        "    if following is None:\n",
+        "    if following is None:\n        return None\n    if following is None:\n",
+        why="a hub that has lost verdicts and nothing that could be offered is not found out",
+        tests=(f"{REPAIR}::test_a_restore_that_cost_a_device_nothing_but_its_verdicts",),
+    ),
+    Plant(
+        "F119",
+        "atoma_stores.sqlite.hub_decisions:DecisionRun._decided",
+        "if renamed:",
+        "if False:",
+        why="a mutation that comes under a new name is not looked up under its first one: copies of a file double it",
+        tests=(f"{REPAIR}::test_a_write_that_was_numbered_anew_is_known_under_its_first_name",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.repair.rebirth:_Numbering.add",
+        "base_seq=min(body.base_seq, fork.seq), base_epoch",
+        "base_seq=body.base_seq, base_epoch",
+        why="what was seen of a lost history counts in the new one: a pending write overwrites what it has not seen",
+        tests=(f"{LOST}::test_a_base_of_a_lost_history_does_not_hide_what_was_written_since",),
+    ),
+    Plant(
+        "F119",
+        "atoma.hub.conflicts:decide_doubtful",
+        "if not foreign(fact, seen).any:",
+        "if True:",
+        why="a write that may have been decided is decided again, over what came after it",
+        tests=(f"{REPAIR}::test_what_a_restored_file_had_pending_is_never_decided_twice",),
+    ),
+    Plant(
+        "F119",
+        "atoma.hub.conflicts:decide_doubtful",
+        " and not nowhere_to_go",
+        "",
+        why="a change of a row that is gone is told as done, and nothing of it is kept",
+        tests=(f"{REPAIR}::test_a_forgotten_device_keeps_what_it_changed_on_a_row_that_is_gone",),
+    ),
+    Plant(
+        "F119",
+        "atoma.hub.recovery:take_offer",
+        "if written and fact.image != image:",
+        "if False:",
+        why="an offer overwrites what was written since the restore",
+        tests=(f"{REPAIR}::test_what_was_written_since_the_restore_is_never_overwritten",),
+    ),
+    Plant(
+        "F119",
+        "atoma.hub.recovery:take_offer",
+        "superseded = trace is not None and trace.position > offer.position",
+        "superseded = trace is not None",
+        why="the first device to come back is believed, not the one that has seen most",
+        tests=(f"{REPAIR}::test_the_device_that_has_seen_most_wins_in_any_order",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.repair.offers:Offers.add",
+        "if beyond.recovers.proof:",
+        "if False:",
+        why="nobody says that everything was brought: rows that came and went rise again",
+        tests=(f"{OFFERS}::test_the_best_witness_is_believed_whoever_comes_first",),
+    ),
+    Plant(
+        "F119",
+        "atoma.hub.recovery:_counts_late",
+        "return still_there and not facts.deletes",
+        "return False",
+        why="while a deletion is held back, who comes first decides what the row is",
+        tests=(f"{OFFERS}::test_deletions_that_are_held_back_leave_the_row_as_it_was_last_seen",),
+    ),
+    Plant(
+        "F119",
+        "atoma.hub.recovery:withdrawn",
+        "facts.deletes or not trace.survivor",
+        "True",
+        why="a deletion that nobody has allowed is carried out",
+        tests=(f"{OFFERS}::test_deletions_that_are_held_back_leave_the_row_as_it_was_last_seen",),
+    ),
+    Plant(
+        "F119",
+        "atoma.hub.recovery:check_offer",
+        "if not unproven and not hmac",
+        "if False and not hmac",
+        why="the liar is believed: a position that the hub never had decides who wins",
+        tests=("tests/unit/hub/test_epochs.py::test_a_position_that_was_never_reached_decides_nothing",),
+    ),
+    Plant(
+        "F119",
+        "atoma.hub.recovery:take_offer",
+        "if trace is not None or facts.recovered_until:",
+        "if False:",
+        why="of two rows that nothing proves, the second overwrites the first in silence",
+        tests=(f"{OFFERS}::test_what_is_proved_counts_more_than_what_is_not",),
+    ),
+    Plant(
+        "F119",
+        "atoma.hub.lineage:fork",
+        "return common if contradicted else max(common, end)",
+        "return common",
+        why="the fork is only known from the trail: what is offered is too much, and meets what was written since",
+        tests=("tests/unit/hub/test_epochs.py", f"{SCENARIOS}/test_restores.py"),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.repair.sorting:sort_outbox",
+        "if mutation.mid <= 0 and mutation.scope in moved:",
+        "if False:",
+        why="the number of an ack in a history that is gone is compared with numbers of the new one: the write is lost",
+        tests=(f"{REPAIR}::test_a_decided_write_whose_page_is_lost_twice_over_is_sent_again",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.session:_compare",
+        " or stale_ack(tx, moved)",
+        "",
+        why="as above, where the device itself has lost nothing",
+        tests=(f"{REPAIR}::test_a_decided_write_whose_page_is_lost_twice_over_is_sent_again",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.repair.rebirth:_Numbering.add",
+        "        if self._other_hub:  # it has lost nothing\n            body = replace(body, recovers=None)\n",
+        "",
+        why="an offer to the old hub goes to the new one, which takes it for a lie",
+        tests=(f"{ADOPTION}::test_an_offer_that_waits_is_no_offer_to_another_hub",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.repair.diagnosis:made_too_often",
+        "len(recent) >= REPEATED_MAX",
+        "len(recent) >= 9 * REPEATED_MAX",
+        why="two hubs under one address let a file be repaired again and again",
+        tests=(
+            f"{SCENARIOS}/test_repair_told.py::"
+            "test_repairs_in_vain_are_counted_in_the_file_and_the_reason_says_what_may_be_wrong",
+        ),
+    ),
+)
