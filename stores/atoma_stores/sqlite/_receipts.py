@@ -109,7 +109,8 @@ class Receipts:
                     _remove(receipt, settlement.outcome)
             elif isinstance(settlement, Renumbered):
                 self._renumber(settlement.lsn, settlement.mid)
-            elif (receipt := self._by_mid.get(settlement.mid)) is not None:
+            elif (receipt := self._by_mid.get(settlement.mid)) is not None and not receipt.settled:
+                # a number is given out again in the next life of a file: one that has come to its end stays there
                 if isinstance(settlement, Acked):
                     receipt.move("accepted", settlement.seq)
                 else:
