@@ -14,18 +14,19 @@ from typing import Any
 
 import trio
 
+from atoma.contracts.events import RepairDone
 from atoma.sync.repair import procedure
+from atoma.sync.repair.rebirth import be_reborn
 from tests.scenarios.sync.conftest import World
 
 
 def die_at(place: str) -> None:
     """Let the process end there."""
-    reborn, settled = procedure.be_reborn, procedure.RepairDone
 
-    def be_reborn(*given: Any) -> Any:
+    def dying(*given: Any) -> Any:
         if place == "before":
             os.kill(os.getpid(), signal.SIGKILL)
-        done = reborn(*given)
+        done = be_reborn(*given)
         if place == "inside":
             os.kill(os.getpid(), signal.SIGKILL)
         return done
@@ -33,9 +34,9 @@ def die_at(place: str) -> None:
     def told(*given: Any) -> Any:
         if place == "after":
             os.kill(os.getpid(), signal.SIGKILL)
-        return settled(*given)
+        return RepairDone(*given)
 
-    for name, patched in (("be_reborn", be_reborn), ("RepairDone", told)):
+    for name, patched in (("be_reborn", dying), ("RepairDone", told)):
         setattr(procedure, name, patched)
 
 

@@ -20,6 +20,7 @@ from atoma.client import open_client
 from atoma.errors import StoreError
 from atoma.sync import Sync
 from atoma.sync.repair import procedure
+from atoma.sync.repair.rebirth import be_reborn
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 from atoma_stores.sqlite.faults import fault_vfs
@@ -148,13 +149,12 @@ async def test_a_disk_that_fails_within_the_transaction_takes_all_of_it_back(
     world: Any, monkeypatch: pytest.MonkeyPatch, operation: Any, failure: Any, skip: int
 ) -> None:
     await prepare(world)
-    reborn = procedure.be_reborn
     vfs = f"repair-{operation}-{skip}"
     with fault_vfs(vfs) as plan:
 
         def on_a_failing_disk(*given: Any) -> Any:
             plan.fail(operation, failure, skip=skip)
-            return reborn(*given)
+            return be_reborn(*given)
 
         async with world.open_hub(), device_on_vfs(world, vfs) as a:
             before = await client_id(a)
