@@ -73,6 +73,17 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A36",
+        "atoma.runtime.flows.resolve:ResolveFlow.resolve",
+        "if queued is not None:",
+        "if False:",
+        why="a write in the outbox cannot be resolved",
+        tests=(
+            "tests/scenarios/sync/test_three_states.py"
+            "::test_a_write_that_outlasted_the_time_of_its_policy_is_followed_to_the_verdict",
+        ),
+    ),
+    Plant(
+        "A36",
         "atoma.kernel._steps:run_verdict",
         'if request.options.confirm != "strict" or not any(map(as_receipt, result.receipts)):',
         "if not any(map(as_receipt, result.receipts)):",
