@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.campaigns.plants import bounds, contracts, durability, kernel, layers, repair, runtime, weak, wire
+from tests.campaigns.plants import access, bounds, contracts, durability, kernel, layers, repair, runtime, weak, wire
 from tests.campaigns.plants.plant import Plant
 
 TABLE: Final[tuple[Plant, ...]] = (
@@ -17,6 +17,7 @@ TABLE: Final[tuple[Plant, ...]] = (
     *weak.PLANTS,
     *bounds.PLANTS,
     *repair.PLANTS,
+    *access.PLANTS,
 )
 EXCUSED: Final[dict[str, str]] = {
     "A83": "a file that is not where the design says cannot be planted by changing text; the test is a list of paths",
