@@ -29,7 +29,9 @@ async def attacks(folder: Path, only: str = "") -> list[Row]:
     for number, name in enumerate(name for name in SHAPES if only in name):
         place = folder / str(number)
         place.mkdir()
-        rows += await trio.to_thread.run_sync(_under, name, place)
+        found = await trio.to_thread.run_sync(_under, name, place)
+        print(name, *(f"{row.variant} {row.value:.1f} ms" for row in found if row.bar), sep=", ", flush=True)
+        rows += found
     return rows
 
 

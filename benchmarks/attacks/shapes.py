@@ -168,7 +168,7 @@ def header_block(*parts: bytes) -> bytes:
     return PREFACE + b"".join(frame.serialize() for frame in frames)
 
 
-HUFFMAN = b"\0\x01a\xff" + b"\x81\xf6\x03" + b"\x1f" * 64_000
+HUFFMAN = b"\0\x01a\xff" + b"\x81\xf3\x03" + b"\x1f" * 64_000
 
 Make = Callable[[], Shape]
 
