@@ -18,16 +18,15 @@ async def strike(stream: trio.SocketStream, shape: Shape) -> int:
     """One connection's worth of the attack; how many bytes were sent."""
     await stream.send_all(shape.opening)
     sent = len(shape.opening)
-    if not shape.unit:
-        with trio.move_on_after(shape.patience_s):
-            await stream.receive_some()
-        return sent
     seen = b""
-    while shape.welcome not in seen:
-        data = await stream.receive_some()
-        if not data:
-            return sent
-        seen += data
+    with trio.move_on_after(shape.patience_s):
+        while shape.welcome not in seen or not (seen or shape.unit):
+            data = await stream.receive_some()
+            if not data:
+                return sent
+            seen += data
+    if not shape.unit:
+        return sent
     piece = shape.unit * (PIECE_BYTES // len(shape.unit))
 
     async def drop_answers() -> None:

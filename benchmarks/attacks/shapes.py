@@ -34,7 +34,8 @@ class Shape:
     Attributes:
         connections: How many at the same time; each connects anew when it is cut.
         opening: Sent first.
-        welcome: What has to be in what comes back before the attack goes on; empty for nothing.
+        welcome: What has to be in what comes back before the attack goes on; empty for anything,
+            or for nothing where units follow.
         unit: Sent after that, again and again; empty for nothing more, then the answer is read and it begins anew.
         patience_s: Seconds after which the attacker hangs up without having been answered.
         most: Units of a connection, at most; 0 for no bound but the time.
@@ -168,6 +169,9 @@ def header_block(*parts: bytes) -> bytes:
     return PREFACE + b"".join(frame.serialize() for frame in frames)
 
 
+CALM = (11).to_bytes(4, "big")
+REFUSAL = b"\x01\x05\0\0\0\x01"
+"""The head of a frame with headers that end the first call."""
 HUFFMAN = b"\0\x01a\xff" + b"\x81\xf3\x03" + b"\x1f" * 64_000
 
 Make = Callable[[], Shape]
@@ -234,8 +238,8 @@ SHAPES: Mapping[str, Make] = {
     "gRPC: 1-byte DATA, token": lambda: Shape(CALLED, TINY, 20),
     "gRPC: WINDOW_UPDATE of 1": lambda: Shape(REFUSED, UPDATE),
     "gRPC: PING": lambda: Shape(REFUSED, PING),
-    "gRPC: 4 MB of sizes of the table": lambda: Shape(header_block(*[b"\x20" * 64_000] * 62)),
-    "gRPC: 4 MB of header fields": lambda: Shape(header_block(*[b"\0\0\0" * 20_000] * 62)),
-    "gRPC: 64 kB of Huffman": lambda: Shape(header_block(HUFFMAN)),
+    "gRPC: 4 MB of sizes of the table": lambda: Shape(header_block(*[b"\x20" * 64_000] * 62), welcome=CALM),
+    "gRPC: 4 MB of header fields": lambda: Shape(header_block(*[b"\0\0\0" * 20_000] * 62), welcome=CALM),
+    "gRPC: 64 kB of Huffman": lambda: Shape(header_block(HUFFMAN), welcome=REFUSAL),
 }
 """Every attack; made when it is needed."""
