@@ -44,7 +44,9 @@ def _under(name: str, folder: Path) -> list[Row]:
             command = [sys.executable, "-m", "benchmarks.attacks.attacker", port, name, str(ATTACK_S + WARM_S)]
             with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as attacker:
                 try:
-                    time.sleep(WARM_S)  # until it has begun
+                    assert attacker.stdout is not None
+                    attacker.stdout.readline()  # it begins
+                    time.sleep(WARM_S)
                     found = _watched(hub, bystander, ATTACK_S)
                     attacker.wait(ATTACK_S + 30)
                 finally:

@@ -1,4 +1,7 @@
-"""The attacker: ``python -m benchmarks.attacks.attacker PORT NAME SECONDS`` attacks for so long, and no longer."""
+"""The attacker: ``python -m benchmarks.attacks.attacker PORT NAME SECONDS`` attacks for so long, and no longer.
+
+It says when it begins, and at the end what it has sent.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,7 @@ async def strike(stream: trio.SocketStream, shape: Shape) -> int:
 async def attack(port: int, shape: Shape, seconds: float) -> None:
     """Attack on every connection until the time is over."""
     bytes_sent = connections = 0
+    tell({"began": True})
     until = time.perf_counter() + seconds
 
     async def keep_on() -> None:

@@ -172,7 +172,14 @@ def header_block(*parts: bytes) -> bytes:
 CALM = (11).to_bytes(4, "big")
 REFUSAL = b"\x01\x05\0\0\0\x01"
 """The head of a frame with headers that end the first call."""
-HUFFMAN = b"\0\x01a\xff" + b"\x81\xf3\x03" + b"\x1f" * 64_000
+
+
+def huffman(size: int) -> bytes:
+    """A header whose value is written in Huffman's code, in so many bytes, at least 255."""
+    rest = size - 127
+    length = bytes([0xFF, rest & 0x7F | 0x80, rest >> 7 & 0x7F | (0x80 if rest >> 14 else 0)])
+    return b"\0\x01a" + length + (bytes([rest >> 14]) if rest >> 14 else b"") + b"\x1f" * size
+
 
 Make = Callable[[], Shape]
 
@@ -240,6 +247,7 @@ SHAPES: Mapping[str, Make] = {
     "gRPC: PING": lambda: Shape(REFUSED, PING),
     "gRPC: 4 MB of sizes of the table": lambda: Shape(header_block(*[b"\x20" * 64_000] * 62), welcome=CALM),
     "gRPC: 4 MB of header fields": lambda: Shape(header_block(*[b"\0\0\0" * 20_000] * 62), welcome=CALM),
-    "gRPC: 64 kB of Huffman": lambda: Shape(header_block(HUFFMAN), welcome=REFUSAL),
+    "gRPC: as much Huffman as may be": lambda: Shape(header_block(huffman(12_000)), welcome=REFUSAL),
+    "gRPC: 64 kB of Huffman": lambda: Shape(header_block(huffman(64_000)), welcome=CALM),
 }
 """Every attack; made when it is needed."""
