@@ -67,8 +67,7 @@ class PendingMutation(msgspec.Struct, frozen=True):
     Attributes:
         lsn: Local order, never reused.
         kind: ``outbox`` is durable and goes to the hub, ``volatile`` waits for a direct remote answer.
-        mid: Mutation number towards the hub, 0 for volatile ones; negative when the hub applied it under an earlier
-            identity of this file and only its page is still to come.
+        mid: Mutation number towards the hub, 0 for volatile ones.
         idem: Idempotency key, unique.
         scope: The one scope it touches.
         base_seq: Cursor of that scope when it was written: what the user had seen.

@@ -116,7 +116,8 @@ def decide(op: CheckedOp, scope: str, fact: RowFact, current: RowImage | None, s
 def decide_doubtful(op: CheckedOp, scope: str, fact: RowFact, current: RowImage | None, seen: Seen) -> Verdict:
     """What ``op`` makes of the row, if it may have been decided long ago and nobody can tell.
 
-    Taken where it changes nothing, or where nobody else has touched the row, this client's own earlier life included.
+    Taken where it changes nothing, or where nobody else has touched the row, this client's own earlier life included. A row
+    that is absent, where the log no longer tells why, may be one that this made and somebody deleted.
 
     Raises:
         Refusal: ``UNKNOWN_OUTCOME`` everywhere else: a person has to look.
@@ -125,7 +126,8 @@ def decide_doubtful(op: CheckedOp, scope: str, fact: RowFact, current: RowImage 
     nowhere_to_go = op.kind == "patch" and current is None
     if wanted == current and not nowhere_to_go:
         return Verdict(current)
-    if not foreign(fact, seen).any:
+    others = foreign(fact, seen)
+    if not (others.any or others.forgotten):
         try:
             return decide(op, scope, fact, current, seen)
         except Refusal:

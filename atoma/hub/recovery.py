@@ -65,7 +65,7 @@ def take_offer(body: MutationBody, offer: Recovers, op: CheckedOp, facts: Facts,
     key = (op.store.name, op.id)
     fact, trace = work.fact(key), facts.traces.get(key)
     image: RowImage | None = op.full if op.kind == "replace" else None
-    written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since
+    written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since or _is_forgotten(fact, facts)
     if not offer.proof:
         if not facts.unproven:
             raise Refusal("INVALID", "nothing proves that this hub has ever been where the offer is from")
@@ -82,6 +82,11 @@ def take_offer(body: MutationBody, offer: Recovers, op: CheckedOp, facts: Facts,
         raise _in_the_way(op, fact, "was lost by the hub, and has been written anew since")
     work.put(key, image)
     return not written
+
+
+def _is_forgotten(fact: RowFact, facts: Facts) -> bool:
+    """Whether the row may have been written since the fork, and deleted, and the log no longer tells."""
+    return fact.image is None and not fact.seq and facts.since < facts.scope.floor
 
 
 def _counts_late(op: CheckedOp, facts: Facts, trace: Trace | None, fact: RowFact) -> bool:

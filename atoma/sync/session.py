@@ -15,7 +15,7 @@ from atoma.errors import AtomaError
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.sync.failures import WrongHub, error_from, of_another
-from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often, stale_ack
+from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often
 from atoma.sync.repair.offers import expire_lost, has_aged, is_released, offer_again
 from atoma.sync.repair.procedure import new_client_id, repair, undecidable
 from atoma.sync.replica import RepairOrder, Replica, bounded
@@ -84,7 +84,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
             break
         if not opening.repairable:
             raise opening.refusal
-        told = (replica, service, opening.fault, opening.request, opening.reply, opening.forks, opening.moved)
+        told = (replica, service, opening.fault, opening.request, opening.reply, opening.forks)
         if order is not None and order.rehearsal:
             replica.repairs.told = await repair(*told, rehearsal=True)
             raise opening.fault.waiting
@@ -218,7 +218,7 @@ async def _compare(
     moved = {place.scope for place in known if place.cursor.epoch not in (b"", reply.epoch)}
     if fault is not None:  # it is handed over: whatever waits here was decided elsewhere
         return Opening(identity, request, reply, forks, set(told), set(replica.scopes), fault)
-    fault = await replica.database.inspect(lambda tx: diagnose(tx, reply) or stale_ack(tx, moved))
+    fault = await replica.database.inspect(lambda tx: diagnose(tx, reply))
     if forks and (fault is None or fault.cause != "CLIENT_EXPIRED"):
         where = ", ".join(f"{scope!r} behind {fork}" for scope, fork in sorted(forks.items()))
         fault = Diagnosis(

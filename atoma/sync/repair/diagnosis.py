@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -98,22 +98,6 @@ def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:
             "restored from an older state",
         )
     return None if next_digest(reply.last_digest, following.body) == following.digest else _forked(last)
-
-
-def stale_ack(tx: LocalTx, moved: Collection[str]) -> Diagnosis | None:
-    """Whether a mutation waits for a page of a history that may be gone: it was decided under an earlier identity.
-
-    Its number at the hub is one of that history, so no later page can tell that it has come.
-
-    Args:
-        tx: A transaction, which is only read.
-        moved: Scopes whose epoch at the hub is another one than this file's.
-    """
-    if moved and any(item.mid <= 0 and item.scope in moved for item in tx.every_outbox()):
-        return Diagnosis(
-            "HUB_LOST_DATA", "the hub has begun a new epoch while the page of a decided write was still to come"
-        )
-    return None
 
 
 def _forked(mid: int) -> Diagnosis:

@@ -60,7 +60,7 @@ async def undecidable(
     suspected, replica.repairs.suspected = replica.repairs.suspected, ""
 
     def strange(tx: LocalTx) -> list[int]:
-        queued = [item for item in tx.every_outbox() if item.status == QUEUED and 0 < item.mid <= reply.last_mid]
+        queued = [item for item in tx.every_outbox() if item.status == QUEUED and item.mid <= reply.last_mid]
         if suspected or (queued and digest_before(tx, queued[0].mid) is None):
             return [item.mid for item in queued]
         return []
@@ -115,7 +115,6 @@ async def repair(
     request: OpenRequest,
     reply: OpenReply,
     forks: Collection[str],
-    moved: Collection[str],
     *,
     rehearsal: bool = False,
 ) -> RepairReport:
@@ -128,7 +127,6 @@ async def repair(
         request: What it was told.
         reply: What it answered.
         forks: Scopes of which it has lost a part that this file has seen.
-        moved: Scopes whose epoch there is another one than this file's.
         rehearsal: Take the local transaction back, and only tell what it would have done.
 
     Raises:
@@ -138,7 +136,7 @@ async def repair(
     """
     shown = _Shown(replica, diagnosis, rehearsal=rehearsal)
     mids = await replica.database.inspect(
-        lambda tx: [item.mid for item in tx.every_outbox() if 0 < item.mid <= reply.last_mid]
+        lambda tx: [item.mid for item in tx.every_outbox() if item.mid <= reply.last_mid]
     )
     shown.show("verdicts", 0, len(mids))
     verdicts = await look_up(service, request, mids, lambda done: shown.show("verdicts", done, len(mids)))
@@ -155,7 +153,6 @@ async def repair(
         verdicts=verdicts,
         reply=reply,
         cuts=cuts,
-        moved=frozenset(moved) | frozenset(forks),
         stores=replica.stores,
         policy=replica.on_hub_loss,
     )

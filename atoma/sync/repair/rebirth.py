@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.overlay import ACKED, QUEUED, PendingMutation, RepairReport
+from atoma.contracts.overlay import QUEUED, PendingMutation, RepairReport
 from atoma.contracts.sync import Cursor, MutationBody, Op, OpenReply, Origin, Outcome, Verdict
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.local import LocalTx
@@ -35,7 +35,6 @@ class Rebirth:
         verdicts: What the hub keeps of this file's mutations, by number.
         reply: What the hub said of this file.
         cuts: Scopes of which the hub has lost a part, with the staged snapshots.
-        moved: Scopes whose history at the hub may be another one than that of earlier acks.
         stores: Names of the stores that replicate.
         policy: What to do with what the hub has lost.
     """
@@ -46,7 +45,6 @@ class Rebirth:
     verdicts: Mapping[int, Verdict]
     reply: OpenReply
     cuts: Sequence[Cut]
-    moved: frozenset[str]
     stores: frozenset[str]
     policy: HubLossPolicy
 
@@ -65,7 +63,7 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
     reply, work = rebirth.reply, Settlement()
     identity = tx.identity()
     known, other_hub = reply.known and not rebirth.adopted, rebirth.adopted and identity.hub_id != reply.hub_id
-    sorted_ = sort_outbox(tx.every_outbox(), rebirth.verdicts, reply.last_mid, known=known, moved=rebirth.moved)
+    sorted_ = sort_outbox(tx.every_outbox(), rebirth.verdicts, reply.last_mid, known=known)
     beyond = [swap_cut(tx, cut, rebirth.policy, rebirth.stores, adopted=other_hub) for cut in rebirth.cuts]
     if other_hub:
         part_with(tx, (status.scope for status in reply.scopes))
@@ -74,15 +72,13 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
     settle(tx, (outcome for _, outcome in sorted_.settled), None, work)
     offers, lost = _offer(tx, rebirth, beyond, work)
     numbering = _Numbering(tx, {cut.status.scope: cut.fork for cut in rebirth.cuts}, offers, other_hub=other_hub)
-    for mutation, doubtful in sorted_.again:
+    # what is decided and only waits for its page is sent again as well: the hub answers by its first name, and should that
+    # have been a verdict of a history that is lost by then, the mutation is not
+    waiting = filter(None, (tx.pending_by_mid(mutation.mid) for mutation, _ in sorted_.settled))
+    undecided = ((replace(mutation, status=QUEUED, ack_seq=0), doubtful) for mutation, doubtful in sorted_.again)
+    for mutation, doubtful in sorted([*undecided, *((one, True) for one in waiting)], key=lambda one: one[0].mid):
         numbering.add(mutation, doubtful=doubtful, work=work)
-    # what is decided and only waits for its page goes below the numbers of the new life
-    kept = [mutation.mid for mutation, _ in reversed(sorted_.settled) if mutation.mid not in work.removed]
-    waiting = [
-        replace(pending, mid=-place, status=ACKED, body=numbering.with_origin(pending))
-        for place, pending in enumerate(filter(None, map(tx.pending_by_mid, kept)), 1)
-    ]
-    tx.renumber([*waiting, *numbering.renumbered])
+    tx.renumber(numbering.renumbered)
     offers.enqueue()
     tx.save_identity(
         replace(
@@ -167,21 +163,12 @@ class _Numbering:
         if fork is not None:  # what was seen of the lost history is not in this one
             body = replace(body, base_seq=min(body.base_seq, fork.seq), base_epoch=fork.epoch)
         if body.recovers is None:  # an offer is state, and may come again as it is
-            body = replace(body, origin=self._origin(mutation, body), doubtful=doubtful or body.doubtful)
+            origin = body.origin or Origin(self._identity.client_id, mutation.mid, mutation.digest)
+            body = replace(body, origin=origin, doubtful=doubtful or body.doubtful)
             self.doubtful += body.doubtful
         packed = encode(body)
         self.tail = next_digest(self.tail, packed)
-        self.renumbered.append(
-            replace(mutation, mid=mid, base_seq=body.base_seq, body=packed, digest=self.tail, status=QUEUED, ack_seq=0)
-        )
-
-    def with_origin(self, mutation: PendingMutation) -> bytes:
-        """The bytes of a mutation that only waits for its page, should it have to be sent after all."""
-        body = decode(mutation.body, MutationBody)
-        return encode(replace(body, origin=self._origin(mutation, body)))
-
-    def _origin(self, mutation: PendingMutation, body: MutationBody) -> Origin:
-        return body.origin or Origin(self._identity.client_id, mutation.mid, mutation.digest)
+        self.renumbered.append(replace(mutation, mid=mid, base_seq=body.base_seq, body=packed, digest=self.tail))
 
     def _builds_on_a_refusal(self, op: Op) -> bool:
         return bool(op.after_mid) and (op.after_mid, op.store, op.id) in self._refusals

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from atoma.contracts.overlay import PendingMutation
@@ -28,7 +28,6 @@ def sort_outbox(
     last_mid: int,
     *,
     known: bool,
-    moved: Collection[str] = (),
 ) -> Sorted:
     """Sort ``pending``, in ``mid`` order.
 
@@ -36,8 +35,6 @@ def sort_outbox(
       that the hub has lost.
     * From the first verdict with another digest on, the file's mutations are others than those that the hub has decided
       under their numbers: surely undecided. So is everything behind the hub's last mutation, while it knows the client.
-    * What was decided under an earlier identity waits for its page only; in a scope whose history may be another one by
-      now, nobody can tell whether that page will ever come.
     * Anything else was decided once, or may have been, and nobody can tell: doubtful.
 
     Args:
@@ -45,17 +42,12 @@ def sort_outbox(
         verdicts: What the hub keeps under this client's id.
         last_mid: Last mutation of this client that the hub has decided.
         known: Whether the hub knows the client at all.
-        moved: Scopes whose history at the hub may be another one than that of earlier acks.
     """
     found = Sorted()
     diverged = False
     for mutation in pending:
         verdict = verdicts.get(mutation.mid)
-        if mutation.mid <= 0 and mutation.scope in moved:
-            found.again.append((mutation, True))
-        elif mutation.mid <= 0:
-            found.settled.append((mutation, Outcome(mutation.mid, "applied", mutation.scope, mutation.ack_seq)))
-        elif verdict is not None and verdict.digest == mutation.digest and not diverged:
+        if verdict is not None and verdict.digest == mutation.digest and not diverged:
             found.settled.append((mutation, verdict.outcome))
         else:
             diverged = diverged or verdict is not None

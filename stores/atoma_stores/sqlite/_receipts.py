@@ -106,6 +106,7 @@ class Receipts:
         for settlement in settlements:
             if isinstance(settlement, Removed):
                 if (receipt := self._by_lsn.get(settlement.lsn)) is not None:
+                    self._forget_number(receipt)
                     _remove(receipt, settlement.outcome)
             elif isinstance(settlement, Renumbered):
                 self._renumber(settlement.lsn, settlement.mid)
@@ -120,13 +121,16 @@ class Receipts:
         receipt = self._by_lsn.get(lsn)
         if receipt is None or self._mids.get(receipt) == mid:
             return
-        before = self._mids.get(receipt, 0)
-        if self._by_mid.get(before) is receipt:
-            del self._by_mid[before]
+        self._forget_number(receipt)
         self._by_mid[mid] = receipt
         self._mids[receipt] = mid
         if receipt.state == "sent":
             receipt.move("queued")
+
+    def _forget_number(self, receipt: WriteReceipt) -> None:
+        """What is said of its number from now on is about another mutation: a file that is repaired counts anew."""
+        if self._by_mid.get(number := self._mids.get(receipt, 0)) is receipt:
+            del self._by_mid[number]
 
     def close(self, error: AtomaError) -> None:
         """Wake everybody who waits."""

@@ -1,0 +1,135 @@
+"""Repairs upon repairs, and what the hub has forgotten meanwhile: nothing is lost, doubled, refused or brought back wrongly."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import trio
+
+from atoma.contracts.events import RepairDone
+from tests.scenarios.sync.kit import back_up, copy_file, head, inbox, put_in
+
+pytestmark = pytest.mark.virtual_time
+
+
+async def take_a_new_identity(copy: Any) -> None:
+    """Let ``copy`` be repaired, and cut it off before a page comes."""
+
+    def unplug(event: object) -> None:
+        if isinstance(event, RepairDone):
+            copy.wire.cut()
+
+    undo = copy.probe.context.register_listener(unplug)
+    copy.wire.mend()
+    copy.sync.poke()
+    await trio.sleep(5)
+    undo()
+    assert copy.wire.down
+    assert [report.cause for report in await copy.sync.repairs()] == ["CLIENT_FORKED"]
+
+
+async def two_copies_of_a_pending_write(world: Any) -> None:
+    """``a`` has sent the first write of ``copy`` and one of its own."""
+    async with world.open_device("a", down=True) as a:
+        await a.store(world.CARDS).insert(world.Card(id="1", title="shared"))
+    copy_file(world, "a", "copy")
+    async with world.open_device("a") as a:
+        await a.store(world.CARDS).insert(world.Card(id="2"))
+        await a.settle()
+
+
+async def test_a_write_on_a_row_whose_page_is_to_come_after_a_repair_is_taken(world: Any) -> None:
+    async with world.open_hub():
+        await two_copies_of_a_pending_write(world)
+        async with world.open_device("copy", down=True) as copy:
+            await copy.store(world.CARDS).insert(world.Card(id="3"))
+            await take_a_new_identity(copy)
+            handle = await copy.store(world.CARDS).update("1", title="more")
+            await put_in(copy)
+            assert handle.state == "observed" and await inbox(copy) == []
+            assert {id: row.title for id, row in (await copy.rows()).items()} == {"1": "more", "2": "", "3": ""}
+            assert await head(world) == 4, "the shared write is not there twice"
+
+
+async def test_what_a_repair_found_decided_is_not_when_the_hub_goes_back_before_the_page_comes(world: Any) -> None:
+    async with world.open_hub():
+        pass
+    back_up(world)
+    async with world.open_hub():
+        await two_copies_of_a_pending_write(world)
+        async with world.open_device("copy", down=True) as copy:
+            await copy.store(world.CARDS).insert(world.Card(id="3"))
+            await take_a_new_identity(copy)
+    world.hub_file = "backup.db"
+    async with world.open_hub() as hub:
+        await hub.new_epoch()
+        async with world.open_device("copy") as copy:
+            await copy.settle()
+            assert set(await copy.rows()) == {"1", "3"} and await inbox(copy) == []
+        async with world.open_device("fresh") as fresh:
+            await fresh.settle()
+            assert set(await fresh.rows()) == {"1", "3"}
+
+
+async def test_a_handle_that_has_heard_its_verdict_hears_nothing_of_its_number_in_another_life(world: Any) -> None:
+    """What is offered takes the numbers from 1 on, and has no handle of its own."""
+    async with world.open_hub():
+        pass
+    back_up(world)
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub():
+            await put_in(a)
+            handle = await a.store(world.CARDS).insert(world.Card(id="1"))
+            await a.settle()
+            assert handle.state == "observed"
+            a.wire.cut()
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            await put_in(a)
+            assert (await a.sync.repairs())[0].offered == 1
+            assert handle.state == "observed"
+
+
+async def test_a_doubtful_write_does_not_bring_back_a_row_whose_deletion_is_forgotten(world: Any) -> None:
+    async with world.open_hub() as hub:
+        async with world.open_device("a", down=True) as a:
+            await a.store(world.CARDS).insert(world.Card(id="1"))
+        copy_file(world, "a", "copy")
+        async with world.open_device("a") as a:
+            await a.settle()
+            await a.store(world.CARDS).delete("1")
+            await a.settle()
+        await trio.sleep(1)
+        assert (await hub.compact(keep=0, keep_days=0, client_days=-1)).tombstones == 1
+        async with world.open_device("copy") as copy:
+            await copy.settle()
+            assert await copy.rows() == {}
+            assert await inbox(copy) == [("UNKNOWN_OUTCOME", "1")]
+
+
+async def test_an_offer_does_not_bring_back_a_row_whose_deletion_is_forgotten(world: Any) -> None:
+    """The log ends above the fork, as when somebody compacts it whole: what it no longer tells goes to the inbox."""
+    async with world.open_hub():
+        pass
+    back_up(world)
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub():
+            await put_in(a)
+            await a.store(world.CARDS).insert(world.Card(id="1", title="lost"))
+            await a.settle()
+            a.wire.cut()
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            async with world.open_device("b") as b:
+                await b.store(world.CARDS).insert(world.Card(id="1", title="new"))
+                await b.settle()
+                await b.store(world.CARDS).delete("1")
+                await b.settle()
+            await trio.sleep(1)
+            assert (await hub.compact(keep=0, keep_days=0)).tombstones == 1
+            await put_in(a)
+            assert await a.rows() == {}
+            assert await inbox(a) == [("HUB_LOST_DATA", "1")]
