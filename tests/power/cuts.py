@@ -19,8 +19,8 @@ from atoma.contracts.execution import Durability
 from atoma.hub import AllowLoopback
 from atoma.plugins import Plugin
 from atoma.ports import seeded_environment
+from atoma.testing.simulation.running import scratch
 from atoma.testing.simulation.scheduling import Trace, run_seeded
-from atoma.testing.simulation.world import scratch
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport

@@ -17,7 +17,7 @@ import trio
 from atoma import Client, open_client, open_hub
 from atoma.hub import AllowLoopback
 from atoma.ports import Environment
-from atoma.testing.simulation.world import scratch
+from atoma.testing.simulation.running import scratch
 from atoma_stores.sqlite import SQLiteHubStore
 from atoma_stores.sqlite._readers import CHECKPOINT_PAGES
 from atoma_stores.sqlite.database import open_database

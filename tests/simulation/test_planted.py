@@ -7,16 +7,19 @@ import functools
 import pytest
 
 from atoma.errors import ConfigurationError
-from atoma.testing.simulation import PLANTED, plant, simulate
+from atoma.testing.simulation import PLANTED, Kind, plant, simulate
 
 # bug → the seed that finds it, and the promises of which it breaks one
 FOUND_AT: dict[str, tuple[int, str]] = {
     "ack-drops-overlay": (0, "I12"),
+    "blind-offers": (1, "I23"),
     "cursor-before-page": (0, "I8"),
     "deletes-ignored": (0, "I8"),
     "dependants-accepted": (0, "verdict"),
     "dependants-unlinked": (0, "I14"),
+    "doubt-ignored": (2, "verdict I24"),
     "event-outbox": (0, "I1 I2"),
+    "first-offer-wins": (17, "I22"),
     "floor-ignored": (0, "I8 I15"),
     "half-a-tail": (1, "I8"),
     "handles-forgotten": (0, "F09"),
@@ -24,22 +27,25 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "hub-accepts-gaps": (0, "I5"),
     "inbox-forgotten": (0, "I14"),
     "live-misses-pages": (0, "live"),
+    "lost-rows-dropped": (0, "I21"),
     "no-dedupe": (0, "I3 I4"),
     "own-change-hides": (0, "verdict"),
     "own-changes-foreign": (0, "verdict"),
     "rebase-skipped": (0, "I2 I10"),
+    "repair-untold": (0, "I25"),
     "restart-loses-tail": (1, "I1"),
     "row-version-as-base": (0, "I5 verdict"),
     "server-wins-lost": (0, "verdict"),
     "swap-not-rebased": (0, "I2 I10"),
+    "trail-only": (1, "I22"),
 }
 LATER_SEEDS = 10
 """A change of the product shifts what a seed does; then one of the next few has to find the bug."""
 
 
 @functools.cache
-def keeps_every_promise(seed: int) -> bool:
-    return simulate(seed).violation is None
+def keeps_every_promise(seed: int, kind: Kind) -> bool:
+    return simulate(seed, kind=kind).violation is None
 
 
 def test_every_bug_has_its_seed() -> None:
@@ -49,15 +55,17 @@ def test_every_bug_has_its_seed() -> None:
 @pytest.mark.parametrize("bug", FOUND_AT)
 def test_a_planted_bug_is_found_where_the_product_keeps_its_promises(bug: str) -> None:
     first, promises = FOUND_AT[bug]
+    kind = PLANTED[bug].kind
     for seed in range(first, first + LATER_SEEDS):
-        report = simulate(seed, bug)
+        report = simulate(seed, bug, kind=kind)
         if report.violation is not None:
             break
     else:
         pytest.fail(f"{bug}, {PLANTED[bug].what}: not found by seeds {first} to {first + LATER_SEEDS - 1}")
     assert report.violation.invariant in promises.split(), str(report)
-    assert report.command == f"python -m atoma.testing.simulation --seed {seed} --planted {bug}"
-    assert keeps_every_promise(seed)
+    about = "" if kind == "steady" else f" --kind {kind}"
+    assert report.command == f"python -m atoma.testing.simulation --seed {seed}{about} --planted {bug}"
+    assert keeps_every_promise(seed, kind)
 
 
 def test_a_bug_is_gone_after_its_run() -> None:

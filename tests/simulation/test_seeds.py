@@ -1,26 +1,40 @@
-"""Clients and a hub under drops, doubles, partitions, crashes and clock jumps: every promise holds after every commit."""
+"""Clients and a hub under drops, partitions, crashes, clock jumps, and restores: every promise holds after every commit."""
 
 from __future__ import annotations
 
 import pytest
 
-from atoma.testing.simulation import Fault, Report, State, apart, encountered, pace, scarce, simulate, table, total
+from atoma.testing.simulation import (
+    Fault,
+    Kind,
+    Report,
+    State,
+    apart,
+    encountered,
+    pace,
+    scarce,
+    simulate,
+    table,
+    total,
+)
 
-SEEDS = range(48)
-REPORTS: dict[int, Report] = {}
+SEEDS: dict[Kind, range] = {"steady": range(48), "restored": range(10, 22)}
+RUNS = [(kind, seed) for kind, seeds in SEEDS.items() for seed in seeds]
+REPORTS: dict[tuple[Kind, int], Report] = {}
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_every_promise_holds(seed: int) -> None:
-    report = REPORTS[seed] = simulate(seed)
+@pytest.mark.parametrize(("kind", "seed"), RUNS)
+def test_every_promise_holds(kind: Kind, seed: int) -> None:
+    report = REPORTS[kind, seed] = simulate(seed, kind=kind)
     assert report.violation is None, str(report)
 
 
 def whole_batch() -> list[Report]:
-    if set(REPORTS) != set(SEEDS):
+    if set(REPORTS) != set(RUNS):
         pytest.skip("looks back on the whole batch, of which only a part was run")
     reports = list(REPORTS.values())
-    print(f"seeds {SEEDS.start} to {SEEDS.stop - 1}: {pace(reports)}")
+    for kind, seeds in SEEDS.items():
+        print(f"{kind}, {seeds}: {pace([report for report in reports if report.kind == kind])}")
     return reports
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import random
+from typing import get_args
 
 import pytest
 
-from atoma.testing.simulation import PLANTED, apart, encountered, pace, scarce, seldom, simulate, table, total
+from atoma.testing.simulation import PLANTED, Kind, apart, encountered, pace, scarce, seldom, simulate, table, total
 
 pytestmark = pytest.mark.soak
 
@@ -27,10 +28,11 @@ def first_seed(request: pytest.FixtureRequest) -> int:
 def test_a_campaign_of_seeds(first_seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     reports = []
     for seed in range(first_seed, first_seed + SEEDS):
-        reports.append(simulate(seed))
-        assert reports[-1].violation is None, str(reports[-1])
+        for kind in get_args(Kind):
+            reports.append(simulate(seed, kind=kind))
+            assert reports[-1].violation is None, str(reports[-1])
     with capsys.disabled():
-        print(f"\nsimulation: {SEEDS} seeds, {first_seed} to {first_seed + SEEDS - 1}: {pace(reports)}")
+        print(f"\nsimulation: {SEEDS} seeds of each kind, {first_seed} to {first_seed + SEEDS - 1}: {pace(reports)}")
         print(f"{dict(total(reports))}\n\n{table(encountered(reports))}\n")
     assert scarce(reports) == {}
     assert sorted(encountered(reports).keys() & apart().keys(), key=str) == [], "what cannot meet has met"
@@ -40,7 +42,7 @@ def test_a_campaign_of_seeds(first_seed: int, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found_within_200_seeds(bug: str, first_seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     for tried, seed in enumerate(range(first_seed, first_seed + SEEDS_PER_BUG), 1):
-        report = simulate(seed, bug)
+        report = simulate(seed, bug, kind=PLANTED[bug].kind)
         if report.violation is not None:
             with capsys.disabled():
                 print(f"\n{bug}: found after {tried} seed(s) from {first_seed}: {report.violation}")

@@ -6,14 +6,15 @@ gives the same run, step for step, in every process.
 
 from __future__ import annotations
 
-from atoma.testing.simulation.encounters import Fault, State, apart, can_meet, seldom, table
+from atoma.testing.simulation.encounters import Fault, Kind, State, apart, can_meet, seldom, table
 from atoma.testing.simulation.planted import PLANTED, plant
 from atoma.testing.simulation.report import Report, Violation, encountered, pace, scarce, total
-from atoma.testing.simulation.world import simulate
+from atoma.testing.simulation.running import simulate
 
 __all__ = [
     "PLANTED",
     "Fault",
+    "Kind",
     "Report",
     "State",
     "Violation",

@@ -6,10 +6,11 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import get_args
 
-from atoma.testing.simulation.encounters import table
+from atoma.testing.simulation.encounters import Kind, table
 from atoma.testing.simulation.report import Report, encountered, pace, scarce, total
-from atoma.testing.simulation.world import simulate
+from atoma.testing.simulation.running import simulate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -18,12 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="the first seed")
     parser.add_argument("--count", type=int, default=1, help="how many seeds to run")
     parser.add_argument("--planted", default="", help="plant this bug first")
+    parser.add_argument("--kind", choices=get_args(Kind), default="steady", help="with disasters, or without")
     parser.add_argument("--verbose", action="store_true", help="show where an unexpected error came from")
     given = parser.parse_args(arguments)
     say = sys.stdout.write
     reports: list[Report] = []
     for seed in range(given.seed, given.seed + given.count):
-        report = simulate(seed, given.planted)
+        report = simulate(seed, given.planted, kind=given.kind)
         reports.append(report)
         if report.violation is not None or given.count == 1:
             say(f"{report}\n")

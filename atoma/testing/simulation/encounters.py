@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 
 class Fault(Enum):
@@ -33,6 +33,10 @@ class Fault(Enum):
     EPOCH = "hub epochs"
     SPLIT = "pushes split"
     CANCELLED = "writes cancelled"
+    HUB_RESTORED = "hub restores"
+    FILE_RESTORED = "file restores"
+    CLONED = "file clones"
+    EXPIRED = "clients expired"
 
 
 class State(Enum):
@@ -89,9 +93,24 @@ class State(Enum):
     """Nothing is pending."""
     REFUSED = "refused"
     """The inbox holds something."""
+    AHEAD = "ahead"
+    """A scope is at a place where the hub, as it is now, never was."""
+    FORGOTTEN = "forgotten"
+    """The hub has forgotten the device."""
+    OFFERING = "offering"
+    """A row of a lost history is offered."""
+    DOUBTFUL = "doubtful"
+    """A mutation is pending of which nobody can tell whether it was decided."""
+    KEEPING = "keeping"
+    """Rows of a lost history are kept for somebody to decide."""
 
 
 Pair: TypeAlias = tuple[Fault, State]
+Kind: TypeAlias = Literal["steady", "restored", "calm"]
+"""What a run is about: ``restored`` adds disasters with files to what a ``steady`` one has, ``calm`` has one restore and
+nothing else."""
+DISASTERS = (Fault.HUB_RESTORED, Fault.FILE_RESTORED, Fault.CLONED, Fault.EXPIRED)
+"""What a repair is for."""
 
 OF_FRAMES = (Fault.DROPPED, Fault.DOUBLED, Fault.REORDERED, Fault.TRUNCATED, Fault.BROKEN)
 """What strikes a frame."""
@@ -116,6 +135,16 @@ BRIEF: Mapping[State, int] = {
 }
 """States that are over so soon, or come so seldom, that faults have to wait for them, with how often they are to."""
 
+BRIEF_WHERE_RESTORED: Mapping[State, int] = {
+    **BRIEF,
+    State.AHEAD: 6,
+    State.FORGOTTEN: 4,
+    State.OFFERING: 6,
+    State.DOUBTFUL: 6,
+    State.KEEPING: 2,
+}
+"""The same for runs with disasters."""
+
 APART: Iterable[tuple[Iterable[Fault], Iterable[State], str]] = (
     ((*OF_FRAMES, Fault.SPLIT), (State.HUB_DOWN,), "the hub's end of every connection is gone"),
     (OF_FRAMES, _WITHOUT_CONNECTION, "a frame needs a connection"),
@@ -126,7 +155,7 @@ APART: Iterable[tuple[Iterable[Fault], Iterable[State], str]] = (
         "a push needs an open session and something to push, and there is one at a time",
     ),
     (
-        (Fault.HUB_CRASH, Fault.COMPACTION, Fault.EPOCH),
+        (Fault.HUB_CRASH, Fault.COMPACTION, Fault.EPOCH, Fault.EXPIRED),
         (State.HUB_DOWN,),
         "a hub that is down neither crashes nor is maintained",
     ),

@@ -25,41 +25,76 @@ class Operation:
     cas: bool
 
 
+Name: TypeAlias = tuple[bytes, int, bytes]
+"""What a mutation is called: its client, its number, the digest after it. Copies of a file share the first two."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """Where in a lost history an offered row was like that; ``last`` says that all of them have come."""
+
+    epoch: bytes
+    seq: int
+    hash: bytes
+    last: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A mutation as it was committed at a client.
+    """A mutation as it lies in an outbox.
 
     Attributes:
         client: Client id.
         mid: Its number.
         scope: Its scope.
-        base_seq: Cursor of that scope in the commit that wrote it: what the user had seen.
+        epoch: Epoch of ``base_seq``.
+        base_seq: What it says that the user had seen.
+        seen: What they had seen: the hash of the log at the cursor in the commit that wrote it first.
         digest: Digest chain after it.
         ops: Its operations.
+        origin: What it was called before, None when this is its first name.
+        doubtful: Whether it may have been decided long ago.
+        offered: For a row of a lost history.
     """
 
     client: bytes
     mid: int
     scope: str
+    epoch: bytes
     base_seq: int
+    seen: bytes
     digest: bytes
     ops: tuple[Operation, ...]
+    origin: Name | None = None
+    doubtful: bool = False
+    offered: Offered | None = None
 
     @property
     def keys(self) -> frozenset[Key]:
         """The rows it touches."""
         return frozenset(op.key for op in self.ops)
 
+    @property
+    def name(self) -> Name:
+        """What it is called at the hub."""
+        return (self.client, self.mid, self.digest)
+
+    @property
+    def first_name(self) -> Name:
+        """What it was called first, for ever."""
+        return self.origin or self.name
+
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A verdict as the hub keeps it."""
+    """A verdict as the hub keeps it; ``hash`` is the log's at ``seq``."""
 
     status: str
     scope: str
     seq: int
     digest: bytes
     code: str = ""
+    hash: bytes = b""
 
     @property
     def rejected(self) -> bool:
@@ -67,19 +102,33 @@ class Decided:
         return self.status == "rejected"
 
 
-def operations(body: bytes) -> tuple[Operation, ...]:
-    """The operations in the bytes of a mutation."""
+def read_body(client: bytes, digest: bytes, body: bytes, seen: bytes) -> Written:
+    """The mutation in the bytes of an outbox."""
     decoded: dict[str, Any] = msgspec.msgpack.decode(body)
-    return tuple(
-        Operation(
-            op["kind"],
-            (op["store"], op["id"]),
-            op.get("values", {}),
-            op.get("defaults", {}),
-            op.get("after_mid", 0),
-            op.get("cas", False),
-        )
-        for op in decoded["ops"]
+    origin: list[Any] | None = decoded.get("origin")
+    offered: list[Any] | None = decoded.get("recovers")
+    return Written(
+        client,
+        decoded["mid"],
+        decoded["scope"],
+        decoded.get("base_epoch", b""),
+        decoded["base_seq"],
+        seen,
+        digest,
+        tuple(
+            Operation(
+                op["kind"],
+                (op["store"], op["id"]),
+                op.get("values", {}),
+                op.get("defaults", {}),
+                op.get("after_mid", 0),
+                op.get("cas", False),
+            )
+            for op in decoded["ops"]
+        ),
+        None if origin is None else (origin[0], origin[1], origin[2]),
+        decoded.get("doubtful", False),
+        None if offered is None else Offered(offered[0], offered[1], offered[2], last=len(offered) > 4 and offered[4]),
     )
 
 

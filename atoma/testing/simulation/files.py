@@ -39,6 +39,10 @@ class RawFile:
         """All rows of a query."""
         return self._connection.execute(sql, values).fetchall()
 
+    def image(self) -> bytes:
+        """The whole database as one file."""
+        return self._connection.serialize("main")
+
     def close(self) -> None:
         """Let go of the file."""
         self._connection.close()
@@ -83,6 +87,15 @@ class FileCopy:
             _write(_beside(path, "-wal"), self.log)
         if lock != "kept":
             _write(_beside(path, LOCK), self.beside if lock == "own" else None)
+
+
+def backup(path: Path) -> FileCopy:
+    """A backup of a database that is in use: one file that holds it as it is now, its log included."""
+    source = RawFile(path)
+    try:
+        return FileCopy(source.image(), None, None)
+    finally:
+        source.close()
 
 
 def _read(path: Path) -> bytes | None:

@@ -3,25 +3,62 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
-from atoma.testing.simulation.facts import Decided, Image, Key, Written, code_of, difference, image_of
+from atoma.testing.simulation.facts import Decided, Key, Name, Offered, Written, code_of, difference, image_of
 from atoma.testing.simulation.files import RawFile
+from atoma.testing.simulation.lineage import BEGINNING, Lineage, Moment, State
+from atoma.testing.simulation.recall import Recall, read_recall
 from atoma.testing.simulation.report import Violation
 from atoma.testing.simulation.stores import PAIRED_NAMES, RULE_OF, SCHEMA, SCOPES, partner
-from atoma.testing.simulation.verdicts import Judge, Memory
+from atoma.testing.simulation.verdicts import Change, Judge, Memory
 
-State = dict[Key, Image]
+
+class Branch:
+    """What one history of the hub holds: all that goes back with its file when that is restored.
+
+    Attributes:
+        decided: Every verdict.
+        states: Per scope, the rows after each sequence.
+        hashes: Per scope, the hash of the log after each sequence.
+        last_mids: The last number decided, by client id.
+        forgotten: Clients that it has had and has no more.
+        memory: Per scope, how far back the log reached when the hub last began to decide.
+        judge: Decides everything once more.
+    """
+
+    def __init__(self) -> None:
+        self.decided: dict[tuple[bytes, int], Decided] = {}
+        self.states: dict[str, list[State]] = {scope: [{}] for scope in SCOPES}
+        self.hashes: dict[str, list[bytes]] = {scope: [BEGINNING] for scope in SCOPES}
+        self.last_mids: dict[bytes, int] = defaultdict(int)
+        self.forgotten: set[bytes] = set()
+        self.memory: dict[str, Memory] = {scope: Memory() for scope in SCOPES}
+        self.judge = Judge(self.decided)
+
+    def copy(self) -> Branch:
+        """The same, to go on from twice."""
+        other = Branch()
+        other.decided.update(self.decided)
+        other.states = {scope: list(states) for scope, states in self.states.items()}
+        other.hashes = {scope: list(hashes) for scope, hashes in self.hashes.items()}
+        other.last_mids.update(self.last_mids)
+        other.forgotten |= self.forgotten
+        other.memory = dict(self.memory)
+        other.judge = self.judge.copy(other.decided)
+        return other
 
 
 class History:
-    """What the hub has promised so far, over all its crashes.
+    """What the hub has promised so far, over all its crashes and restores.
 
     Attributes:
-        written: Every mutation that was ever committed at a client, by client id and number.
-        decided: Every verdict.
-        states: Per scope, the rows after each sequence.
+        written: Every mutation that ever lay in an outbox, by its name.
+        verdicts: Every verdict that was ever given on it, in whichever history.
+        lineage: Every state that the hub ever had.
+        now: The history that its file has now.
         counts: How often what happened.
         epoch: The hub's epoch.
         floors: Per scope, the last sequence that is forgotten.
@@ -30,14 +67,13 @@ class History:
     def __init__(self, path: Path, counts: Counter[str]) -> None:
         self.path = path
         self.counts = counts
-        self.written: dict[tuple[bytes, int], Written] = {}
-        self.decided: dict[tuple[bytes, int], Decided] = {}
-        self.states: dict[str, list[State]] = {scope: [{}] for scope in SCOPES}
+        self.written: dict[Name, Written] = {}
+        self.verdicts: dict[Name, list[Decided]] = defaultdict(list)
+        self.lineage = Lineage()
+        self.now = Branch()
         self.epoch = b""
         self.floors: dict[str, int] = {}
-        self._last_mids: dict[bytes, int] = defaultdict(int)
-        self._memory: dict[str, Memory] = {scope: Memory() for scope in SCOPES}
-        self._judge = Judge(self.decided)
+        self._recall = Recall()
         self._file: RawFile | None = None
 
     def open(self) -> None:
@@ -51,9 +87,32 @@ class History:
             self._file.close()
             self._file = None
 
+    def raw(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of the hub's file; it has to be open."""
+        assert self._file is not None
+        return self._file.rows(sql)
+
     def head(self, scope: str) -> int:
         """The scope's last sequence."""
-        return len(self.states[scope]) - 1
+        return len(self.now.states[scope]) - 1
+
+    def head_hash(self, scope: str) -> bytes:
+        """Hash of the log there."""
+        return self.now.hashes[scope][-1]
+
+    def rows(self, scope: str) -> State:
+        """The scope's rows now."""
+        return self.now.states[scope][-1]
+
+    @property
+    def forgotten(self) -> set[bytes]:
+        """Clients that the hub has forgotten."""
+        return self.now.forgotten
+
+    def verdict(self, written: Written) -> Decided | None:
+        """What the hub, as it is now, has decided about this very mutation."""
+        found = self.now.decided.get((written.client, written.mid))
+        return found if found is not None and found.digest == written.digest else None
 
     def observe(self) -> None:
         """Read what the last commit did and check it.
@@ -75,15 +134,17 @@ class History:
             self._file.end()
 
     def decision_begins(self) -> None:
-        """Note how far back the log reaches at the moment the hub begins to decide."""
+        """Note what the file still tells at the moment the hub begins to decide, and how far back its log reaches."""
         file = self._file
         assert file is not None
+        self._recall = read_recall(file)
+        memory = self.now.memory
         for scope, floor in file.rows("SELECT scope, floor FROM _atoma_hub_scope WHERE floor>0"):
-            known = self._memory[scope]
+            known = memory[scope]
             oldest = file.rows("SELECT min(seq) FROM _atoma_hub_change WHERE scope=?", scope)[0][0]
             dead = file.rows("SELECT 1 FROM _atoma_hub_tombstone WHERE scope=? AND seq<=? LIMIT 1", scope, floor)
             log = floor if oldest is None or oldest > floor else known.log
-            self._memory[scope] = Memory(floor, log, known.tombstones if dead else floor)
+            memory[scope] = Memory(floor, log, known.tombstones if dead else floor)
 
     def _log(self, file: RawFile, heads: dict[str, int]) -> dict[tuple[bytes, int], tuple[str, int]]:
         """Take new transactions in; their place by client and number."""
@@ -95,23 +156,37 @@ class History:
             if heads.get(scope, 0) == known:
                 continue
             transactions = file.rows(
-                "SELECT t.seq, c.client_id, t.mid FROM _atoma_hub_tx t JOIN _atoma_hub_client c ON c.number=t.author "
+                "SELECT t.seq, t.hash, c.client_id, t.mid, o.digest FROM _atoma_hub_tx t "
+                "LEFT JOIN _atoma_hub_client c ON c.number=t.author "
+                "LEFT JOIN _atoma_hub_outcome o ON o.client=t.author AND o.mid=t.mid "
                 "WHERE t.scope=? AND t.seq>? ORDER BY t.seq",
                 scope,
                 known,
             )
-            for expected, (seq, client, mid) in enumerate(transactions, known + 1):
+            for expected, (seq, mark, client, mid, digest) in enumerate(transactions, known + 1):
                 if seq != expected:
                     raise Violation("I7", "hub", f"scope {scope} has {seq} where {expected} should be")
-                self._append(file, scope, seq)
-                found[client, mid] = (scope, seq)
+                self._append(file, scope, seq, mark, self.written.get((client or b"", mid, digest)))
+                if client is not None:
+                    found[client, mid] = (scope, seq)
+                else:
+                    self._withdraw(scope, seq)
             if self.head(scope) != heads[scope]:
                 raise Violation("I7", "hub", f"scope {scope} says {heads[scope]}, its log ends at {self.head(scope)}")
         return found
 
-    def _append(self, file: RawFile, scope: str, seq: int) -> None:
-        before = self.states[scope][-1]
-        state = dict(before)
+    def _withdraw(self, scope: str, seq: int) -> None:
+        """The operator has allowed deletions that were held back."""
+        before, after = self.now.states[scope][seq - 1], self.now.states[scope][seq]
+        if after.keys() - before.keys() or any(after[key] != before[key] for key in after):
+            raise Violation("I22", f"hub {scope}@{seq}", "the operator allowed deletions, and a row was written")
+        changed = dict.fromkeys(before.keys() - after.keys())
+        change = Change(seq, b"", None, offered=True)
+        self.now.judge.follow(scope, changed, change, self.now.memory[scope])
+
+    def _append(self, file: RawFile, scope: str, seq: int, mark: bytes, written: Written | None) -> None:
+        state = dict(self.rows(scope))
+        loose = self.lineage.loose(scope, self.head_hash(scope))
         changes = file.rows(
             "SELECT store, id, post FROM _atoma_hub_change WHERE scope=? AND seq=? ORDER BY idx", scope, seq
         )
@@ -121,13 +196,21 @@ class History:
                 state.pop((store, id), None)
             else:
                 state[store, id] = image
-        check_pairs(state, f"hub {scope}@{seq}")
-        self.states[scope].append(state)
+        changed = frozenset((store, id) for store, id, _ in changes)
+        if written is not None and written.offered is None:
+            loose -= written.keys
+        else:
+            loose |= changed
+        check_pairs(state, f"hub {scope}@{seq}", loose)
+        self.lineage.add(scope, Moment(seq, mark, self.head_hash(scope), state, loose, changed))
+        self.now.states[scope].append(state)
+        self.now.hashes[scope].append(mark)
         self.counts["hub transactions"] += 1
 
     def _verdicts(self, file: RawFile, logged: dict[tuple[bytes, int], tuple[str, int]]) -> None:
+        decided = self.now.decided
         for (client, mid), (scope, seq) in logged.items():
-            if (known := self.decided.get((client, mid))) is not None:
+            if (known := decided.get((client, mid))) is not None:
                 found = (
                     f"mutation {mid}, {known.status} as {known.scope}@{known.seq}, has effects at {scope}@{seq} as well"
                 )
@@ -137,17 +220,19 @@ class History:
             "JOIN _atoma_hub_client c ON c.number=o.client ORDER BY o.client, o.mid"
         )
         for client, mid, *rest in rows:
-            known = self.decided.get((client, mid))
+            known = decided.get((client, mid))
             if known is None:
                 self._new_verdict(client, mid, rest, logged)
             elif (known.status, known.scope, known.seq, known.digest) != tuple(rest[:4]):
                 found = f"mutation {mid} was {known.status}@{known.seq}, is now {rest[0]}@{rest[2]}"
                 raise Violation("I4", f"hub, client {client.hex()[:6]}", found)
-        for client, mid in logged.keys() - self.decided.keys():
+        for client, mid in logged.keys() - decided.keys():
             raise Violation("I3", "hub", f"mutation {mid} of {client.hex()[:6]} has effects but no outcome")
-        for client, last in file.rows("SELECT client_id, last_mid FROM _atoma_hub_client"):
-            if last != self._last_mids[client]:
-                found = f"the hub stands at mutation {last}, its verdicts end at {self._last_mids[client]}"
+        clients = dict(file.rows("SELECT client_id, last_mid FROM _atoma_hub_client"))
+        self.now.forgotten |= self.now.last_mids.keys() - clients.keys()
+        for client, last in clients.items():
+            if last != self.now.last_mids[client]:
+                found = f"the hub stands at mutation {last}, its verdicts end at {self.now.last_mids[client]}"
                 raise Violation("I5", f"hub, client {client.hex()[:6]}", found)
 
     def _new_verdict(
@@ -158,28 +243,64 @@ class History:
         scope: str
         seq: int
         status, scope, seq, digest, detail = row
-        found = Decided(status, scope, seq, digest, code_of(detail))
-        if mid != self._last_mids[client] + 1:
-            raise Violation("I5", where, f"decided after mutation {self._last_mids[client]}: there is a gap")
-        self._last_mids[client] = mid
-        written = self.written.get((client, mid))
-        if written is None or written.digest != digest:
+        mark = self.now.hashes[scope][seq] if scope in SCOPES else BEGINNING
+        found = Decided(status, scope, seq, digest, code_of(detail), mark)
+        if mid != self.now.last_mids[client] + 1:
+            raise Violation("I5", where, f"decided after mutation {self.now.last_mids[client]}: there is a gap")
+        self.now.last_mids[client] = mid
+        written = self.written.get((client, mid, digest))
+        if written is None:
             raise Violation("I1", where, "decided, but no client ever committed it: a phantom")
         if (status != "rejected" and (client, mid) in logged) and logged[client, mid] != (scope, seq):
             raise Violation("I3", where, f"its effects are at {logged[client, mid]}, its outcome says {scope}@{seq}")
-        wanted, changed = self._judge.decide(written, self._memory[written.scope])
+        known = self._recall.known_until(written.scope, written.epoch, written.base_seq)
+        self._check_base(where, written, known)
+        if written.offered is not None:
+            self._follow(written, written.offered, found, effective=(client, mid) in logged)
+        else:
+            self._judge(where, written, found, known)
+        self._recall.note(written)
+        self.now.decided[client, mid] = found
+        self.verdicts[written.name].append(found)
+        self._count(written, found)
+
+    def _judge(self, where: str, written: Written, found: Decided, known: int) -> None:
+        """The rules, carried out once more, say the same."""
+        memory, before = self.now.memory[written.scope], self._recall.outcome(written)
+        wanted, changed = self.now.judge.decide(written, memory, known, before)
         if (found.status, found.scope, found.seq, found.code) != (wanted.status, wanted.scope, wanted.seq, wanted.code):
-            raise Violation("verdict", where, f"{_verdict(found)}, the rules say {_verdict(wanted)}: {written.ops}")
-        self.decided[client, mid] = found
+            raise Violation("verdict", where, f"{_verdict(found)}, the rules say {_verdict(wanted)}: {written}")
         if changed:
-            state = self.states[scope][seq]
+            state = self.now.states[found.scope][found.seq]
             for key, image in changed.items():
                 if state.get(key) != image:
                     raise Violation("verdict", where, f"{key} became {state.get(key)}, the rules say {image}")
-        self._count(written, found)
+
+    def _check_base(self, where: str, written: Written, known: int) -> None:
+        """I27: what a user had seen is a number of the history they saw, and of this one only as far as it is the same."""
+        fork = self.lineage.fork(written.scope, written.seen, self.head_hash(written.scope))
+        if known > fork.seq:
+            found = f"taken to have seen {known} of this history, of which they have seen {fork.seq}"
+            raise Violation("I27", where, f"{found}: it says {written.base_seq} of epoch {written.epoch.hex()[:6]}")
+
+    def _follow(self, written: Written, offer: Offered, found: Decided, *, effective: bool) -> None:
+        """An offer is decided: what it changed, it may have changed."""
+        if not effective:
+            return
+        scope, seq = found.scope, found.seq
+        fork = self.lineage.fork(scope, offer.hash, self.now.hashes[scope][seq - 1])
+        before, after = self.now.states[scope][seq - 1], self.now.states[scope][seq]
+        changed = [key for key in before.keys() | after.keys() if before.get(key) != after.get(key)]
+        for key in changed:
+            self.now.judge.check_offer(scope, key, offer, fork.seq)
+        change = Change(seq, written.client, None, offered=True, witness=(offer.epoch, offer.seq))
+        self.now.judge.follow(scope, {key: after.get(key) for key in changed}, change, self.now.memory[scope])
 
     def _count(self, written: Written, found: Decided) -> None:
         self.counts["decided"] += 1
+        self.counts["offers decided"] += written.offered is not None and not written.offered.last
+        self.counts[f"offers {found.status}"] += written.offered is not None and not written.offered.last
+        self.counts["outcomes unknown"] += found.code == "UNKNOWN_OUTCOME"
         rules = {RULE_OF[op.key[0]] for op in written.ops}
         if found.status == "merged" or found.code == "CONFLICT":
             self.counts.update(f"conflicts {rule}" for rule in rules)
@@ -192,11 +313,9 @@ class History:
         """The hub's own tables are the state its log tells."""
         for scope in SCOPES:
             found = read_rows(file, scope)
-            if found != self.states[scope][-1]:
+            if found != self.rows(scope):
                 where = f"hub {scope}@{self.head(scope)}"
-                raise Violation(
-                    "I7", where, f"rows are not what the log says: {difference(found, self.states[scope][-1])}"
-                )
+                raise Violation("I7", where, f"rows are not what the log says: {difference(found, self.rows(scope))}")
 
 
 def _verdict(decided: Decided) -> str:
@@ -219,8 +338,8 @@ def read_rows(file: RawFile, scope: str) -> State:
     return state
 
 
-def check_pairs(state: State, where: str) -> None:
-    """Rows that are always written together carry the same token.
+def check_pairs(state: State, where: str, loose: Container[Key] = ()) -> None:
+    """Rows that are always written together carry the same token, but those that have come back one by one.
 
     Raises:
         Violation: Half of an atomic mutation is to be seen.
@@ -228,6 +347,8 @@ def check_pairs(state: State, where: str) -> None:
     for (store, id), image in state.items():
         if store in PAIRED_NAMES:
             other = state.get((store, partner(id)))
+            if (store, id) in loose or (store, partner(id)) in loose:
+                continue
             if other is None or other["token"] != image["token"]:
                 found = (
                     f"{store}/{id} has {image['token']!r}, its partner {None if other is None else other['token']!r}"

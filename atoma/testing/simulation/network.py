@@ -182,19 +182,26 @@ class Wire:
 
 
 class StormyTransport:
-    """A :class:`atoma.ports.Transport` whose every connection has faults of its own."""
+    """A :class:`atoma.ports.Transport` whose every connection has faults of its own.
+
+    Args:
+        weather: The faults.
+        site: The device.
+        user: Whose token it shows.
+    """
 
     name = "memory"
 
-    def __init__(self, weather: Weather, site: str) -> None:
+    def __init__(self, weather: Weather, site: str, user: str) -> None:
         self._weather = weather
+        self._user = user
         self.site = site
 
     @asynccontextmanager
     async def connect(self) -> AsyncGenerator[Channel]:
         """Connect through the weather."""
         wire, lines = Wire(self._weather, self.site), self._weather.lines[self.site]
-        transport = MemoryTransport(self._weather.network, token=self.site, site=self.site, faults=wire)
+        transport = MemoryTransport(self._weather.network, token=self._user, site=self.site, faults=wire)
         async with AsyncExitStack() as stack:
             stack.callback(wire.end)
             lines.connecting += 1

@@ -23,6 +23,7 @@ from atoma.errors import ConfigurationError
 from atoma.plugins import PluginContext
 from atoma.ports import APPLY, LocalTx
 from atoma.ports.hub import Facts, Need, Plan, RowFact
+from atoma.testing.simulation.encounters import Kind
 
 MIRROR_DELAY_S = 0.02
 
@@ -46,10 +47,17 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Bug:
-    """A mistake with the patches that make it."""
+    """A mistake.
+
+    Attributes:
+        what: In words.
+        patches: What makes it.
+        kind: What a run has to be about for it to matter.
+    """
 
     what: str
     patches: Sequence[Patch]
+    kind: Kind = "steady"
 
 
 def _owner(path: str) -> Any:
@@ -267,6 +275,47 @@ def _always(_original: Original) -> object:
     return _yes
 
 
+# repair
+
+
+def _without_doubt(_original: Original) -> object:
+    return importlib.import_module("atoma.hub.conflicts").decide
+
+
+def _blind_offer(_original: Original) -> object:
+    def take_offer(_body: object, _offer: object, op: Any, _facts: object, work: Any) -> bool:
+        work.put((op.store.name, op.id), op.full if op.kind == "replace" else None)
+        return True
+
+    return take_offer
+
+
+def _first_offer(original: Original) -> object:
+    def take_offer(body: object, offer: object, op: Any, facts: Facts, work: object) -> bool:
+        if (op.store.name, op.id) in facts.traces:
+            return False
+        taken: bool = original(body, offer, op, facts, work)
+        return taken
+
+    return take_offer
+
+
+def _only_the_trail(original: Original) -> object:
+    def fork(place: object, lineage: Any) -> int:
+        common: int = original(place, replace(lineage, ended=None))
+        return common
+
+    return fork
+
+
+def _nothing_offered(_original: Original) -> object:
+    def offer(tx: object, rebirth: Any, _beyond: object, _work: object) -> tuple[object, int]:
+        offers = importlib.import_module("atoma.sync.repair.offers").Offers
+        return offers(tx, rebirth.ids), 0
+
+    return offer
+
+
 PLANTED: dict[str, Bug] = {
     "event-outbox": Bug(
         "the outbox is fed by an event after the commit",
@@ -343,6 +392,30 @@ PLANTED: dict[str, Bug] = {
     "live-misses-pages": Bug(
         "live queries are not told what a page has changed",
         [Patch("atoma_stores.sqlite._units:EngineTx", "net_changes", _own_changes_only)],
+    ),
+    "doubt-ignored": Bug(
+        "what may have been decided is decided like anything else",
+        [Patch("atoma.hub.pushing", "decide_doubtful", _without_doubt)],
+        "restored",
+    ),
+    "blind-offers": Bug(
+        "an offer is taken whatever was written since",
+        [Patch("atoma.hub.pushing", "take_offer", _blind_offer)],
+        "restored",
+    ),
+    "first-offer-wins": Bug(
+        "the first device to come back is believed", [Patch("atoma.hub.pushing", "take_offer", _first_offer)], "calm"
+    ),
+    "trail-only": Bug(
+        "where an epoch ended is not looked up", [Patch("atoma.hub.service", "fork", _only_the_trail)], "calm"
+    ),
+    "lost-rows-dropped": Bug(
+        "a repair neither offers nor keeps what the hub has lost",
+        [Patch("atoma.sync.repair.rebirth", "_offer", _nothing_offered)],
+        "restored",
+    ),
+    "repair-untold": Bug(
+        "a repair leaves no report", [Patch("atoma_stores.sqlite._outbox:Outbox", "note_repair", _nothing)], "restored"
     ),
     "deletes-ignored": Bug(
         "deletions in pages are passed over",

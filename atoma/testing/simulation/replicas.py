@@ -1,46 +1,49 @@
-"""A client as its file tells it, checked after every commit against the hub's history."""
+"""A client as its file tells it, checked after every commit against the hub's histories."""
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
-from atoma.testing.simulation.facts import Image, Key, Written, difference, image_of, operations, replayed
+from atoma.testing.simulation.facts import Key, Name, Operation, Written, difference, image_of, read_body, replayed
 from atoma.testing.simulation.files import RawFile
-from atoma.testing.simulation.history import History, State, check_pairs, read_rows
+from atoma.testing.simulation.history import History, check_pairs, read_rows
+from atoma.testing.simulation.rebirth import Rebirth, renamed, same
 from atoma.testing.simulation.report import Violation
+from atoma.testing.simulation.snapshots import Identity, Kept, Pending, Place, Shadows, Snapshot
 from atoma.testing.simulation.stores import SCOPES
-
-Shadows = dict[str, dict[Key, Image | None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A mutation in the outbox."""
-
-    written: Written
-    lsn: int
-    status: int
-    seq: int
 
 
 @dataclass(slots=True)
-class Snapshot:
-    """What a client's file holds after a commit."""
+class Memory:
+    """What is known of a file; it goes back with the file when that is restored, and twice on with a copy.
 
-    visible: dict[str, State]
-    shadows: Shadows
-    outbox: dict[int, Pending]
-    touched: dict[int, set[Key]]
-    inbox: set[tuple[int, Key]]
-    cursors: dict[str, int]
-    epochs: dict[str, bytes]
-    states: dict[str, str]
-    staged: int
-    next_mid: int
+    Attributes:
+        now: What the last commit left.
+        tokens: The first mutation with each token that was committed here, by its first name.
+        known: Mutations of the present life, by number.
+        unsettled: Those that are in the outbox, by their names, with their local order.
+        fates: How those ended that have, by their first name: ``observed`` or ``rejected``.
+    """
+
+    now: Snapshot | None = None
+    tokens: dict[str, Name] = field(default_factory=dict[str, Name])
+    known: dict[int, Written] = field(default_factory=dict[int, Written])
+    unsettled: dict[Name, tuple[Written, int]] = field(default_factory=dict[Name, tuple[Written, int]])
+    fates: dict[Name, str] = field(default_factory=dict[Name, str])
+
+    def names(self) -> set[Name]:
+        """What every mutation that the file knows of was called first."""
+        return {written.first_name for written, _ in self.unsettled.values()} | self.fates.keys()
+
+    def copy(self) -> Memory:
+        """The same, to go on from twice."""
+        return Memory(self.now, dict(self.tokens), dict(self.known), dict(self.unsettled), dict(self.fates))
 
 
 @dataclass(slots=True)
@@ -52,26 +55,24 @@ class Replica:
         path: The file.
         history: The hub it follows.
         counts: How often what happened.
-        now: What the last commit left.
-        tokens: The first mutation with each token that was committed here.
+        memory: What is known of the file.
     """
 
     name: str
     path: Path
     history: History
     counts: Counter[str]
-    now: Snapshot | None = None
-    tokens: dict[str, int] = field(default_factory=dict[str, int])
-    client: bytes = b""
+    memory: Memory = field(default_factory=Memory)
     _file: RawFile | None = None
-    _known: dict[int, Written] = field(default_factory=dict[int, Written])
-    _unsettled: set[int] = field(default_factory=set[int])
+
+    @property
+    def now(self) -> Snapshot | None:
+        """What the last commit left."""
+        return self.memory.now
 
     def open(self) -> None:
         """Begin to read the file, after the client was opened on it; nothing that was promised may be missing."""
         self._file = RawFile(self.path)
-        identity = self._file.rows("SELECT value FROM _atoma_meta WHERE key='identity'")
-        self.client = msgspec.msgpack.decode(identity[0][0])["client_id"]
         self.observe()
 
     def close(self) -> None:
@@ -86,7 +87,7 @@ class Replica:
         Raises:
             Violation: It was never put into the outbox.
         """
-        if token not in self.tokens:
+        if token not in self.memory.tokens:
             raise Violation("I1", self.name, f"the write {token} returned, but no commit put it into the outbox")
 
     def observe(self) -> None:
@@ -99,12 +100,21 @@ class Replica:
         self._file.begin()
         try:
             now = self._read(self._file)
+            report = self._file.rows("SELECT report FROM _atoma_repair ORDER BY n DESC LIMIT 1")
         finally:
             self._file.end()
-        before, self.now = self.now, now
-        self._check_own_mutations(now)
+        before, self.memory.now = self.memory.now, now
+        reborn = None
+        if before is not None and before.identity.client != now.identity.client:
+            if not report:
+                raise Violation("I25", self.name, "the file has taken another identity, and no repair is told")
+            reborn = Rebirth(self.name, self.history, before, now, msgspec.msgpack.decode(report[0][0]))
+        self._check_own_mutations(now, reborn)
         self._check_overlay(now)
-        if before is not None:
+        if reborn is not None:
+            reborn.check()
+            self.counts[f"repairs {reborn.report['cause']}"] += 1
+        elif before is not None:
             self._check_step(before, now)
         for scope in SCOPES:
             self._check_scope(now, scope)
@@ -113,100 +123,165 @@ class Replica:
 
     def _read(self, file: RawFile) -> Snapshot:
         subscriptions = file.rows("SELECT scope, state, cursor FROM _atoma_sub")
-        cursors: dict[str, int] = dict.fromkeys(SCOPES, 0)
-        epochs: dict[str, bytes] = dict.fromkeys(SCOPES, b"")
-        for scope, _, cursor in subscriptions:
-            epochs[scope], cursors[scope], _ = msgspec.msgpack.decode(cursor)
+        places = dict.fromkeys(SCOPES, Place())
+        places.update((scope, _place(cursor)) for scope, _, cursor in subscriptions)
         shadows: Shadows = {scope: {} for scope in SCOPES}
         for store, id, scope, image in file.rows("SELECT store, id, scope, image FROM _atoma_shadow"):
             shadows[scope][store, id] = image_of(image)
         touched: dict[int, set[Key]] = defaultdict(set)
         for lsn, store, id in file.rows("SELECT lsn, store, id FROM _atoma_pending_row"):
             touched[lsn].add((store, id))
-        identity = file.rows("SELECT value FROM _atoma_meta WHERE key='identity'")
+        packed = msgspec.msgpack.decode(file.rows("SELECT value FROM _atoma_meta WHERE key='identity'")[0][0])
+        identity = Identity(packed["client_id"], packed["next_mid"], packed["tail_digest"])
+        lost = {
+            number: Kept(scope, (store, id), image_of(image), reason, resolution, _place(fork))
+            for number, scope, store, id, image, reason, resolution, fork in file.rows(
+                "SELECT n, scope, store, id, image, reason, resolution, fork FROM _atoma_lost"
+            )
+        }
         return Snapshot(
+            identity=identity,
             visible={scope: read_rows(file, scope) for scope in SCOPES},
             shadows=shadows,
-            outbox=self._outbox(file, cursors),
+            outbox=self._outbox(file, identity, places, lost),
             touched=touched,
-            inbox={(mid, (store, id)) for mid, store, id in file.rows("SELECT mid, store, id FROM _atoma_inbox")},
-            cursors=cursors,
-            epochs=epochs,
+            inbox={(lsn, (store, id)) for lsn, store, id in file.rows("SELECT lsn, store, id FROM _atoma_inbox")},
+            lost=lost,
+            places=places,
             states={scope: state for scope, state, _ in subscriptions},
             staged=file.rows("SELECT count(*) FROM _atoma_stage")[0][0],
-            next_mid=msgspec.msgpack.decode(identity[0][0])["next_mid"],
+            repairs=file.rows("SELECT coalesce(max(n), 0) FROM _atoma_repair")[0][0],
         )
 
-    def _outbox(self, file: RawFile, cursors: dict[str, int]) -> dict[int, Pending]:
+    def _outbox(
+        self, file: RawFile, identity: Identity, places: Mapping[str, Place], lost: Mapping[int, Kept]
+    ) -> dict[int, Pending]:
+        reborn = self.now is not None and self.now.identity.client != identity.client
+        known: dict[int, Written] = {} if reborn else self.memory.known
+        before = {} if self.now is None else self.now.by_lsn
         outbox: dict[int, Pending] = {}
         rows = file.rows(
-            "SELECT lsn, mid, scope, digest, status, ack_seq, base_seq FROM _atoma_pending WHERE kind='outbox' ORDER BY lsn"
+            "SELECT lsn, mid, scope, digest, status, ack_seq, base_seq FROM _atoma_pending WHERE kind='outbox' "
+            "ORDER BY mid"
         )
         for lsn, mid, scope, digest, status, seq, base_seq in rows:
-            written = self._known.get(mid)
+            written = known.get(mid)
             if written is None or written.digest != digest:
-                written = self._take_in(file, lsn, mid, scope, digest, cursors[scope])
+                if mid in known:
+                    raise Violation("I4", self.name, f"mutation {mid} has other bytes than it had")
+                if mid != len(known) + 1:
+                    raise Violation("I5", self.name, f"mutation {mid} was written after {len(known)}")
+                body: bytes = file.rows("SELECT body FROM _atoma_pending WHERE lsn=?", lsn)[0][0]
+                previous = known[mid - 1].digest if mid > 1 else b""
+                if hashlib.sha256(previous + body).digest() != digest:
+                    raise Violation("I5", self.name, f"the digest of mutation {mid} does not continue the chain")
+                written = read_body(identity.client, digest, body, places[scope].hash)
+                if reborn:
+                    old = same(before.get(lsn), written)
+                    written = renamed(written, old, places[scope], self.history, self.name)
+                    if old is not None:
+                        self.memory.unsettled.pop(old.written.name)
+                    self.memory.unsettled[written.name] = (written, lsn)
+                else:
+                    written = self._take_in(file, written, lsn, places[scope], lost)
+                known[mid] = self.history.written[written.name] = written
             if base_seq != written.base_seq:
-                found = f"mutation {mid} says the user had seen {base_seq}, the cursor was at {written.base_seq}"
+                found = f"mutation {mid} says the user had seen {base_seq}, its bytes say {written.base_seq}"
                 raise Violation("I5", self.name, found)
             outbox[mid] = Pending(written, lsn, status, seq)
+        self.memory.known = known
         return outbox
 
-    def _take_in(self, file: RawFile, lsn: int, mid: int, scope: str, digest: bytes, cursor: int) -> Written:
-        """A mutation that this commit has written."""
-        if mid in self._known:
-            raise Violation("I4", self.name, f"mutation {mid} has other bytes than it had")
-        if mid != len(self._known) + 1:
-            raise Violation("I5", self.name, f"mutation {mid} was written after {len(self._known)}")
-        body = file.rows("SELECT body FROM _atoma_pending WHERE lsn=?", lsn)[0][0]
-        written = Written(self.client, mid, scope, cursor, digest, operations(body))
+    def _take_in(self, file: RawFile, written: Written, lsn: int, place: Place, lost: Mapping[int, Kept]) -> Written:
+        """A mutation that this commit has written; what it says that the user had seen is where the scope was."""
+        self.memory.unsettled[written.name] = (written, lsn)
+        kept = [row for number, row in lost.items() if row.resolution == "offered" and self._was_open(number)]
+        if any(self._brings_back(written, row) for row in kept):
+            fork = (
+                self.history.lineage.fork(written.scope, written.offered.hash, place.hash) if written.offered else None
+            )
+            return replace(written, seen=place.hash if fork is None else fork.hash)
+        if written.offered is not None or written.origin is not None or written.doubtful:
+            raise Violation("I28", self.name, f"mutation {written.mid} came up by itself: {written}")
+        if (written.epoch, written.base_seq) != (place.epoch, place.seq):
+            found = f"mutation {written.mid} says the user had seen {written.base_seq}, the cursor was at {place.seq}"
+            raise Violation("I5", self.name, found)
         self._check_dependencies(file, written, lsn)
-        self._known[mid] = self.history.written[self.client, mid] = written
-        self._unsettled.add(mid)
         for op in written.ops:
             if "token" in op.values:  # who insists on a refused write repeats its token
-                self.tokens.setdefault(str(op.values["token"]), mid)
+                self.memory.tokens.setdefault(str(op.values["token"]), written.name)
         self.counts["mutations"] += 1
         self.counts["atomic units"] += len(written.ops) > 1
         return written
+
+    def _was_open(self, number: int) -> bool:
+        return self.now is not None and number in self.now.lost and not self.now.lost[number].resolution
+
+    @staticmethod
+    def _brings_back(written: Written, row: Kept) -> bool:
+        """Whether the mutation offers a row that was kept, with what it was like."""
+        if [op.key for op in written.ops] != [row.key] or (written.epoch, written.base_seq) != (
+            row.fork.epoch,
+            row.fork.seq,
+        ):
+            return False
+        return replayed({}, written.ops, row.key) == row.image
 
     def _check_dependencies(self, file: RawFile, written: Written, lsn: int) -> None:
         """I14: each operation names the mutation that it builds on, so that it can be rejected with it."""
         for op in written.ops:
             earlier = file.rows(
-                "SELECT max(p.mid) FROM _atoma_pending_row r JOIN _atoma_pending p ON p.lsn=r.lsn "
-                "WHERE r.store=? AND r.id=? AND r.lsn<?",
+                "SELECT p.mid FROM _atoma_pending_row r JOIN _atoma_pending p ON p.lsn=r.lsn "
+                "WHERE r.store=? AND r.id=? AND r.lsn<? ORDER BY r.lsn DESC LIMIT 1",
                 *op.key,
                 lsn,
-            )[0][0]
-            if op.after_mid != (earlier or 0):
-                found = f"mutation {written.mid} builds on {earlier or 0} at {op.key}, it says {op.after_mid}"
+            )
+            builds_on = earlier[0][0] if earlier else 0
+            if op.after_mid != builds_on:
+                found = f"mutation {written.mid} builds on {builds_on} at {op.key}, it says {op.after_mid}"
                 raise Violation("I14", self.name, found)
 
     # checking
 
-    def _check_own_mutations(self, now: Snapshot) -> None:
-        """I1, I12, I14: every mutation is pending, or in the base, or in the inbox."""
-        if now.next_mid != len(self._known) + 1:
-            found = f"numbers up to {now.next_mid - 1} were given out, {len(self._known)} mutations were written"
+    def _check_own_mutations(self, now: Snapshot, reborn: Rebirth | None) -> None:
+        """I1, I12, I14, I21: every mutation is pending, or in the base, or in the inbox."""
+        known = self.memory.known
+        if now.identity.next_mid != len(known) + 1:
+            found = f"numbers up to {now.identity.next_mid - 1} were given out, {len(known)} mutations were written"
             raise Violation("I2", self.name, found)
-        for mid in sorted(self._unsettled - now.outbox.keys()):
-            written = self._known[mid]
-            decided = self.history.decided.get((self.client, mid))
-            if decided is None:
-                raise Violation("I1", self.name, f"mutation {mid} left the outbox, and the hub has not decided it")
-            if decided.rejected:
-                missing = [key for key in written.keys if (mid, key) not in now.inbox]
-                if missing:
-                    raise Violation("I14", self.name, f"mutation {mid} was rejected, but the inbox lacks {missing}")
-            elif decided.seq > now.cursors[written.scope]:
-                found = f"mutation {mid}, applied as {decided.seq}, is neither pending nor in the base"
-                raise Violation("I12", self.name, f"{found} at cursor {now.cursors[written.scope]}")
-            self._unsettled.discard(mid)
+        names = {pending.written.name for pending in now.outbox.values()}
+        for name in sorted(self.memory.unsettled.keys() - names):
+            written, lsn = self.memory.unsettled.pop(name)
+            self.memory.fates[written.first_name] = self._fate(written, lsn, now, reborn)
+        for one in now.outbox.values():
+            if (fate := self.memory.fates.get(one.written.first_name)) is not None:
+                raise Violation("I28", self.name, f"a mutation that was {fate} is pending again: {one.written}")
+
+    def _fate(self, written: Written, lsn: int, now: Snapshot, reborn: Rebirth | None) -> str:
+        """How a mutation ended that has left the outbox."""
+        if reborn is not None and not written.ops and reborn.says_anew(written.scope):
+            return "said anew"
+        where = f"mutation {written.mid} left the outbox"
+        verdicts = self.history.verdicts.get(written.name, [])
+        place = now.places[written.scope]
+        missing = [key for key in written.keys if (lsn, key) not in now.inbox]
+        leads_to = self.history.lineage.leads_to
+        if any(not told.rejected and leads_to(written.scope, told.hash, place.hash) for told in verdicts):
+            return "observed"
+        if any(told.rejected for told in verdicts):
+            if missing:
+                raise Violation("I14", self.name, f"{where} rejected, but the inbox lacks {missing}")
+            return "rejected"
+        if verdicts:
+            found = f"mutation {written.mid}, {verdicts[-1].status} as {verdicts[-1].seq}, is neither pending nor in the base"
+            raise Violation("I12", self.name, f"{found} at cursor {place.seq}")
+        if reborn is None or missing or not any(op.after_mid for op in written.ops):
+            raise Violation("I1", self.name, f"{where}, and the hub has not decided it")
+        return "rejected"  # with what it builds on
 
     def _check_overlay(self, now: Snapshot) -> None:
         """I2: rows under pending mutations and shadows are the same rows."""
-        wanted = {pending.lsn: pending.written.keys for pending in now.outbox.values()}
+        wanted = {pending.lsn: set(pending.written.keys) for pending in now.outbox.values() if pending.written.ops}
         if wanted != now.touched:
             raise Violation("I2", self.name, f"the outbox touches {wanted}, its rows say {dict(now.touched)}")
         under = {(pending.written.scope, key) for pending in now.outbox.values() for key in pending.written.keys}
@@ -216,28 +291,34 @@ class Replica:
 
     def _check_step(self, before: Snapshot, now: Snapshot) -> None:
         """I2, I9: what may change in one commit."""
+        if now.repairs != before.repairs:
+            raise Violation("I26", self.name, "a repair is told, and the file has its old identity")
         for scope in SCOPES:
-            old, new = before.cursors[scope], now.cursors[scope]
-            if new < old:
-                raise Violation("I9", self.name, f"the cursor of {scope} went back from {old} to {new}")
+            old, new = before.places[scope], now.places[scope]
+            if not self.history.lineage.leads_to(scope, old.hash, new.hash):
+                raise Violation(
+                    "I9", self.name, f"the cursor of {scope} went from {old.seq} to {new.seq}, another history"
+                )
             self.counts["snapshots"] += before.states.get(scope) == "tail" and now.states.get(scope) == "live"
-            self.counts["rebases"] += new > old and bool(now.shadows[scope])
-        resting = before.cursors == now.cursors and before.outbox.keys() == now.outbox.keys()
-        if resting and before.visible != now.visible:
+            self.counts["rebases"] += new.seq > old.seq and bool(now.shadows[scope])
+        resting = all(before.places[scope].hash == now.places[scope].hash for scope in SCOPES)
+        if resting and before.outbox.keys() == now.outbox.keys() and before.visible != now.visible:
             changed = {scope: difference(now.visible[scope], before.visible[scope]) for scope in SCOPES}
             raise Violation("I2", self.name, f"rows changed without an outbox record and without a page: {changed}")
 
     def _check_scope(self, now: Snapshot, scope: str) -> None:
-        cursor, visible, shadows = now.cursors[scope], now.visible[scope], now.shadows[scope]
-        where = f"{self.name} {scope}@{cursor}"
-        if cursor > self.history.head(scope):
-            raise Violation("I9", where, f"the hub is only at {self.history.head(scope)}")
+        place, visible, shadows = now.places[scope], now.visible[scope], now.shadows[scope]
+        where = f"{self.name} {scope}@{place.seq}"
+        moment = self.history.lineage.at(scope, place.hash)
+        if moment is None or moment.seq != place.seq:
+            raise Violation("I9", where, "no hub was ever there")
         base = {**visible, **shadows}
         known = {key: image for key, image in base.items() if image is not None}
-        wanted = self.history.states[scope][cursor]
+        wanted = moment.rows
         if known != wanted:
             raise Violation("I8", where, f"the base is not the hub's state: {difference(known, wanted)}")
-        ops = [op for pending in now.outbox.values() if pending.written.scope == scope for op in pending.written.ops]
+        ordered = sorted(now.outbox.values(), key=lambda pending: pending.lsn)
+        ops = [op for pending in ordered if pending.written.scope == scope for op in pending.written.ops]
         seen = dict(wanted)
         for key in shadows:
             image = replayed(wanted.get(key), ops, key)
@@ -247,7 +328,8 @@ class Replica:
                 seen[key] = image
         if seen != visible:
             raise Violation("I10", where, f"visible is not base and pending: {difference(visible, seen)}")
-        check_pairs(visible, where)
+        offered = {op.key for op in ops_of_offers(now, scope)}
+        check_pairs(visible, where, moment.loose | offered)
 
     def unfinished(self) -> str:
         """What still differs from the hub's state, ``""`` when the two agree and nothing is left to do."""
@@ -258,11 +340,23 @@ class Replica:
         if now.outbox:
             left.append(f"{len(now.outbox)} in the outbox from {min(now.outbox)} on")
         for scope in SCOPES:
-            head = self.history.head(scope)
-            if now.cursors[scope] != head or now.states.get(scope) != "live":
-                left.append(f"{scope} {now.states.get(scope, 'new')} at {now.cursors[scope]} of {head}")
-            elif now.visible[scope] != self.history.states[scope][-1]:
-                left.append(f"{scope} differs: {difference(now.visible[scope], self.history.states[scope][-1])}")
+            place, rows = now.places[scope], self.history.rows(scope)
+            if place.hash != self.history.head_hash(scope) or now.states.get(scope) != "live":
+                left.append(f"{scope} {now.states.get(scope, 'new')} at {place.seq} of {self.history.head(scope)}")
+            elif now.visible[scope] != rows:
+                left.append(f"{scope} differs: {difference(now.visible[scope], rows)}")
         if any(now.shadows.values()) or now.staged:
             left.append("shadows or staged rows remain")
         return ", ".join(left)
+
+
+def ops_of_offers(now: Snapshot, scope: str) -> Iterator[Operation]:
+    """Operations of pending offers, which come row by row."""
+    for pending in now.outbox.values():
+        written = pending.written
+        if written.scope == scope and (written.offered is not None or written.epoch != now.places[scope].epoch):
+            yield from written.ops
+
+
+def _place(packed: bytes) -> Place:
+    return Place(*msgspec.msgpack.decode(packed))

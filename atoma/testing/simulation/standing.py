@@ -12,7 +12,8 @@ import trio
 from atoma.contracts.overlay import ACKED
 from atoma.testing.simulation.encounters import BRIEF, Fault, State, can_meet
 from atoma.testing.simulation.history import History
-from atoma.testing.simulation.replicas import Replica, Snapshot
+from atoma.testing.simulation.replicas import Replica
+from atoma.testing.simulation.snapshots import Snapshot
 from atoma.testing.simulation.stores import SCOPES
 
 PATIENCE_S = 12.0
@@ -66,7 +67,7 @@ def states_of_scopes(now: Snapshot, history: History) -> Iterator[State]:
     """How far the scopes are replicated."""
     current = 0
     for scope in SCOPES:
-        cursor = now.cursors[scope]
+        cursor, epoch = now.places[scope].seq, now.places[scope].epoch
         match now.states.get(scope, "new"):
             case "new":
                 yield State.NEW
@@ -74,7 +75,7 @@ def states_of_scopes(now: Snapshot, history: History) -> Iterator[State]:
                 yield State.NEW_PAGES if cursor else State.FIRST_PAGES
             case "tail":
                 yield State.NEW_TAIL if cursor else State.FIRST_TAIL
-            case _ if now.epochs[scope] not in (b"", history.epoch):
+            case _ if epoch not in (b"", history.epoch):
                 yield State.OTHER_EPOCH
             case _ if cursor < history.floors.get(scope, 0):
                 yield State.BELOW_FLOOR
@@ -86,19 +87,33 @@ def states_of_scopes(now: Snapshot, history: History) -> Iterator[State]:
         yield State.CURRENT
 
 
-def states_of_writes(now: Snapshot, client: bytes, history: History) -> Iterator[State]:
+def states_of_writes(now: Snapshot, history: History) -> Iterator[State]:
     """What is pending, and what came back."""
     if not now.outbox:
         yield State.SETTLED
-    for mid, pending in now.outbox.items():
+    for pending in now.outbox.values():
         if pending.status == ACKED:
             yield State.ACCEPTED
         else:
-            yield State.UNTOLD if (client, mid) in history.decided else State.QUEUED
+            yield State.QUEUED if history.verdict(pending.written) is None else State.UNTOLD
         if any(op.after_mid in now.outbox for op in pending.written.ops):
             yield State.BUILDS_ON
     if now.inbox:
         yield State.REFUSED
+
+
+def states_of_disasters(now: Snapshot, history: History) -> Iterator[State]:
+    """What a repair is needed for, and what it has left."""
+    if any(now.places[scope].hash not in history.now.hashes[scope] for scope in SCOPES):
+        yield State.AHEAD
+    if now.identity.client in history.forgotten:
+        yield State.FORGOTTEN
+    if any(pending.written.offered is not None for pending in now.outbox.values()):
+        yield State.OFFERING
+    if any(pending.written.doubtful for pending in now.outbox.values()):
+        yield State.DOUBTFUL
+    if any(not row.resolution for row in now.lost.values()):
+        yield State.KEEPING
 
 
 def states_of_file(replica: Replica) -> Iterator[State]:
@@ -107,7 +122,8 @@ def states_of_file(replica: Replica) -> Iterator[State]:
         yield State.NEW
         return
     yield from states_of_scopes(replica.now, replica.history)
-    yield from states_of_writes(replica.now, replica.client, replica.history)
+    yield from states_of_writes(replica.now, replica.history)
+    yield from states_of_disasters(replica.now, replica.history)
 
 
 @dataclass(eq=False)
@@ -134,10 +150,18 @@ class Lookout:
         dice: Decides when to wait for what.
         sites: The devices.
         look: The states of a device now.
+        brief: States that faults wait for, with how often.
     """
 
-    def __init__(self, dice: random.Random, sites: Sequence[str], look: Callable[[str], set[State]]) -> None:
+    def __init__(
+        self,
+        dice: random.Random,
+        sites: Sequence[str],
+        look: Callable[[str], set[State]],
+        brief: Mapping[State, int] = BRIEF,
+    ) -> None:
         self._dice = dice
+        self._brief = brief
         self._sites = sites
         self._look = look
         self._hunts: list[Hunt] = []
@@ -166,8 +190,8 @@ class Lookout:
 
     def brief(self, fault: Fault) -> State:
         """One of the brief states in which ``fault`` can strike."""
-        states = [state for state in can_meet(fault) if state in BRIEF]
-        return self._dice.choices(states, [BRIEF[state] for state in states])[0]
+        states = [state for state in can_meet(fault) if state in self._brief]
+        return self._dice.choices(states, [self._brief[state] for state in states])[0]
 
     def notice(self, site: str) -> None:
         """Look whether somebody waits for a state that ``site`` is in now; call it whenever it may have changed."""

@@ -4,11 +4,46 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
-from atoma.contracts.sync import Limits
+from atoma.contracts.sync import DevicePolicy, Limits
+from atoma.sync.policies import HubLossPolicy
 
 WRITES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Restores:
+    """The mix of disasters in a run that has them; pauses as in :class:`Swarm`.
+
+    Attributes:
+        backup_pause: Between backups of the hub.
+        hub_pause: Between restores of the hub.
+        snapshot_pause: Between snapshots of devices' files.
+        file_pause: Between restores of devices' files.
+        clone_pause: Between copies of devices that go on beside them.
+        clones: How many of those there are at most.
+        expiry_pause: Between compactions of the hub that forget clients.
+        keep_days: Choices of how long a compaction keeps verdicts.
+        found_out: The share of restores that the hub is left to find out by itself.
+        words: Choices of what the operator says about devices otherwise.
+        policies: Choices of what a device does with what the hub has lost.
+        answered: Whether deletions are allowed in the end, and what was kept is offered.
+    """
+
+    backup_pause: float
+    hub_pause: float
+    snapshot_pause: float
+    file_pause: float
+    clone_pause: float
+    clones: int
+    expiry_pause: float
+    keep_days: Sequence[float]
+    found_out: float
+    words: Sequence[DevicePolicy]
+    policies: Sequence[HubLossPolicy]
+    answered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +72,7 @@ class Swarm:
         late: Before a device is first used.
         keep: Most transactions a compaction keeps.
         limits: Bounds of the hub: pages and batches of a few rows.
+        restores: Disasters, None for a run without.
     """
 
     clients: int
@@ -60,6 +96,7 @@ class Swarm:
     late: float
     keep: int
     limits: Limits
+    restores: Restores | None = None
 
 
 def draw_swarm(dice: random.Random) -> Swarm:
@@ -96,4 +133,48 @@ def draw_swarm(dice: random.Random) -> Swarm:
             page_bytes=dice.choice((400, 2000, 1024 * 1024)),
             push_bytes=dice.choice((600, 1024 * 1024)),
         ),
+    )
+
+
+def draw_restores(dice: random.Random) -> Restores:
+    """A mix of disasters, of which some are frequent, some rare, some absent."""
+    never = math.inf
+    words: Sequence[Sequence[DevicePolicy]] = (("offer",), ("offer", "ask"), ("offer", "offer", "ask", "forget"))
+    policies: Sequence[Sequence[HubLossPolicy]] = (("offer",), ("offer",), ("offer", "offer", "inbox", "drop"))
+    return Restores(
+        backup_pause=dice.choice((4.0, 8.0, 15.0)),
+        hub_pause=dice.choice((15.0, 25.0, 40.0, never)),
+        snapshot_pause=dice.choice((4.0, 10.0)),
+        file_pause=dice.choice((12.0, 30.0, never)),
+        clone_pause=dice.choice((8.0, 20.0, never)),
+        clones=dice.choice((1, 2)),
+        expiry_pause=dice.choice((10.0, 30.0, never)),
+        keep_days=dice.choice(((30.0,), (30.0, 0.0), (0.0,))),
+        found_out=dice.choice((0.0, 0.5, 1.0)),
+        words=dice.choice(words),
+        policies=dice.choice(policies),
+        answered=dice.random() < 0.5,
+    )
+
+
+def draw_calm(swarm: Swarm, dice: random.Random) -> Swarm:
+    """``swarm`` without any fault, and one restore of the hub."""
+    never = math.inf
+    restores = replace(
+        draw_restores(dice), policies=("offer",), words=("offer",), found_out=dice.choice((0.0, 1.0)), answered=True
+    )
+    return replace(
+        swarm,
+        clients=3,
+        write_pause=0.1,
+        drop=0.0,
+        double=0.0,
+        reorder=0.0,
+        broken=0.0,
+        latency=0.005,
+        split=0.0,
+        cancel=0.0,
+        ambush_pause=never,
+        late=0.0,
+        restores=restores,
     )

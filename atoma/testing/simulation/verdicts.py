@@ -6,19 +6,30 @@ Nothing here imports the hub: a mistake would have to be made twice, in two diff
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from atoma.testing.simulation.facts import Decided, Image, Key, Operation, Written
+from atoma.testing.simulation.facts import Decided, Image, Key, Name, Offered, Operation, Written, replayed
+from atoma.testing.simulation.report import Violation
 from atoma.testing.simulation.stores import RULE_OF, UNIQUE_COLUMN
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One change of a row: who made it, which columns it touched (None for all of them)."""
+    """One change of a row.
+
+    Attributes:
+        seq: When.
+        author: Who made it.
+        columns: Which columns it touched, None for all of them.
+        offered: Whether it brought back, or took back, a row of a lost history: nobody has written it.
+        witness: Of which lost history, and from where in it.
+    """
 
     seq: int
     author: bytes
     columns: frozenset[str] | None
+    offered: bool = False
+    witness: tuple[bytes, int] = (b"", 0)
 
 
 @dataclass(slots=True)
@@ -34,6 +45,10 @@ class RowStory:
     image: Image | None = None
     last: Image | None = None
     changes: list[Change] = field(default_factory=list[Change])
+
+    def copy(self) -> RowStory:
+        """The same, to go on from twice."""
+        return RowStory(self.image, self.last, list(self.changes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,40 +79,95 @@ class Judge:
         self._decided = decided
         self._stories: dict[tuple[str, Key], RowStory] = {}
         self._heads: dict[str, int] = {}
+        self._effects: dict[Name, int] = {}
 
-    def decide(self, written: Written, memory: Memory) -> tuple[Decided, dict[Key, Image | None]]:
-        """The verdict on ``written`` and the rows it leaves changed; the judge's own rows move on."""
+    def copy(self, decided: Mapping[tuple[bytes, int], Decided]) -> Judge:
+        """The same, to go on from twice."""
+        other = Judge(decided)
+        other._stories = {key: story.copy() for key, story in self._stories.items()}
+        other._heads = dict(self._heads)
+        other._effects = dict(self._effects)
+        return other
+
+    def decide(
+        self, written: Written, memory: Memory, known: int, before: tuple[bytes, int] | None
+    ) -> tuple[Decided, dict[Key, Image | None]]:
+        """The verdict on ``written`` and the rows it leaves changed; the judge's own rows move on.
+
+        Args:
+            written: The mutation.
+            memory: How far back the log reaches.
+            known: How much of this history its user had seen.
+            before: The number under which the hub remembers to have decided it, by another name.
+
+        Raises:
+            Violation: It has an effect for the second time.
+        """
         head = self._heads.get(written.scope, 0)
+        if before is not None:
+            again = self._decided[before]
+            return Decided(again.status, again.scope, again.seq, written.digest, again.code), {}
         try:
-            after, merged = self._carry_out(written, memory)
+            after, merged = self._carry_out(written, memory, known)
+            self._check_unique(written.scope, after)
         except Refused as refused:
             return Decided("rejected", written.scope, 0, written.digest, refused.code), {}
         status = "merged" if merged else "applied"
         changed = {key: image for key, image in after.items() if image != self._story(written.scope, key).image}
-        if not changed:
-            return Decided(status, written.scope, head, written.digest), {}
+        if changed:
+            head += 1
+            self._note_effect(written, head)
         for key, image in changed.items():
-            self._move(written, key, image, head + 1, memory)
-        self._heads[written.scope] = head + 1
-        return Decided(status, written.scope, head + 1, written.digest), changed
+            self._move(written.scope, key, image, Change(head, written.client, None), memory)
+        self._heads[written.scope] = head
+        return Decided(status, written.scope, head, written.digest), changed
+
+    def _note_effect(self, written: Written, seq: int) -> None:
+        """I24: a mutation has at most one effect in one history, under whichever name it comes."""
+        if (first := self._effects.get(written.first_name)) is not None:
+            client, mid, _ = written.first_name
+            what = f"mutation {mid} of {client.hex()[:6]} took effect as {written.scope}@{first}, and again as {seq}"
+            raise Violation("I24", "hub", what)
+        self._effects[written.first_name] = seq
 
     def _story(self, scope: str, key: Key) -> RowStory:
         return self._stories.setdefault((scope, key), RowStory())
 
-    def _move(self, written: Written, key: Key, image: Image | None, seq: int, memory: Memory) -> None:
-        story = self._story(written.scope, key)
+    def follow(self, scope: str, changed: Mapping[Key, Image | None], change: Change, memory: Memory) -> None:
+        """Take in what an offer has changed; what the hub makes of offers is judged by what they must never do."""
+        for key, image in changed.items():
+            self._move(scope, key, image, change, memory)
+        self._heads[scope] = change.seq
+
+    def check_offer(self, scope: str, key: Key, offer: Offered, fork: int) -> None:
+        """I22, I23: an offer changes no row that was written since the histories parted, nor one that a better witness brought.
+
+        Raises:
+            Violation: It did.
+        """
+        for change in self._story(scope, key).changes:
+            epoch, position = change.witness
+            if change.seq > fork and not change.offered:
+                found = f"{key} was written as {change.seq}, behind {fork}, and is changed by an offer"
+                raise Violation("I23", f"hub {scope}", found)
+            if epoch == offer.epoch and position > offer.seq:
+                found = f"{key} was brought back from {position}, and is changed by an offer from {offer.seq}"
+                raise Violation("I22", f"hub {scope}", found)
+
+    def _move(self, scope: str, key: Key, image: Image | None, change: Change, memory: Memory) -> None:
+        story = self._story(scope, key)
         if story.image is None and story.changes and story.changes[-1].seq <= memory.tombstones:
             story.changes.clear()  # nothing tells of the row's earlier life
         before = story.image
-        columns = None
         if before is not None and image is not None:
             columns = frozenset(name for name in image if before.get(name) != image[name])
-        story.changes.append(Change(seq, written.client, columns))
+            change = replace(change, columns=columns)
+        story.changes.append(change)
         if image is None:
             story.last = before
         story.image = image
 
-    def _carry_out(self, written: Written, memory: Memory) -> tuple[dict[Key, Image | None], bool]:
+    def _carry_out(self, written: Written, memory: Memory, known: int) -> tuple[dict[Key, Image | None], bool]:
         for op in written.ops:
             earlier = self._decided.get((written.client, op.after_mid)) if op.after_mid else None
             if earlier is not None and earlier.rejected:
@@ -107,10 +177,10 @@ class Judge:
         for op in written.ops:
             story = self._story(written.scope, op.key)
             current = after.get(op.key, story.image)
-            image, met = _Case(op, story, current, written, memory).verdict()
+            case = _Case(op, story, current, written.client, known, memory)
+            image, met = case.doubtful() if written.doubtful else case.verdict()
             after[op.key] = image
             merged = merged or met
-        self._check_unique(written.scope, after)
         return after, merged
 
     def _check_unique(self, scope: str, after: dict[Key, Image | None]) -> None:
@@ -130,7 +200,9 @@ class Judge:
 class _Case:
     """One operation on one row."""
 
-    def __init__(self, op: Operation, story: RowStory, current: Image | None, written: Written, memory: Memory) -> None:
+    def __init__(
+        self, op: Operation, story: RowStory, current: Image | None, author: bytes, known: int, memory: Memory
+    ) -> None:
         self.op = op
         self.story = story
         self.current = current
@@ -141,12 +213,12 @@ class _Case:
         unknown = absent and last is not None and last.seq <= memory.tombstones
         if unknown:
             last = None
-        stale = written.base_seq < memory.floor
-        by_others = last is not None and last.author != written.client and last.seq > written.base_seq
-        since = max(written.base_seq, memory.log)
-        others = [change for change in story.changes if change.author != written.client and not unknown]
+        stale = known < memory.floor
+        by_others = last is not None and last.author != author and last.seq > known
+        since = max(known, memory.log)
+        others = [change for change in story.changes if change.author != author and not unknown]
         theirs = [change for change in others if change.seq > since]
-        unseen = any(change.seq > written.base_seq for change in others)
+        unseen = any(change.seq > known for change in others)
         self.all_columns = any(change.columns is None for change in theirs) or (stale and unseen)
         self.columns: set[str] = set()
         for change in theirs:
@@ -164,6 +236,22 @@ class _Case:
     def forgiving(self) -> bool:
         """Whether what arrives last wins."""
         return self.rule in ("lww", "client_wins") and not self.op.cas
+
+    def doubtful(self) -> tuple[Image | None, bool]:
+        """The row afterwards, if the operation may have been carried out long ago and nobody can tell.
+
+        Raises:
+            Refused: Somebody has touched the row since, or may have, and it is not as the operation would leave it.
+        """
+        in_vain = self.op.kind == "patch" and self.current is None  # a change of a row that is gone is not done
+        if replayed(self.current, [self.op], self.op.key) == self.current and not in_vain:
+            return self.current, False
+        if not (self.touched or self.forgotten):
+            try:
+                return self.verdict()
+            except Refused:
+                pass
+        raise Refused("UNKNOWN_OUTCOME")
 
     def verdict(self) -> tuple[Image | None, bool]:
         """The row afterwards, and whether it met somebody else's change."""

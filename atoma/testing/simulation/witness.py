@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from atoma.client import Client
 from atoma.ports.live import apply_batch
 from atoma.runtime import WriteHandle
-from atoma.testing.simulation.history import History
 from atoma.testing.simulation.replicas import Replica
 from atoma.testing.simulation.report import Violation
 from atoma.testing.simulation.stores import PAIRS, Item
@@ -23,7 +22,6 @@ class Witness:
     """
 
     replica: Replica
-    history: History
     handles: dict[str, WriteHandle[Item]] = field(default_factory=dict[str, WriteHandle[Item]])
     shown: tuple[Item, ...] | None = None
 
@@ -52,9 +50,7 @@ class Witness:
         """
         replica = self.replica
         for token, handle in self.handles.items():
-            mid = replica.tokens[token]
-            decided = self.history.decided[replica.client, mid]
-            wanted = "rejected" if decided.rejected else "observed"
+            wanted = replica.memory.fates[replica.memory.tokens[token]]
             if handle.state != wanted:
                 found = f"the handle of write {token} says {handle.state!r}, its verdict makes it {wanted!r}"
                 raise Violation("F09", replica.name, found)

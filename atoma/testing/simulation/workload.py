@@ -9,13 +9,15 @@ from typing import Any
 import trio
 
 from atoma.client import Client
-from atoma.errors import WriteError
+from atoma.errors import AtomaError, WriteError
 from atoma.runtime import Store, WriteHandle
 from atoma.schema import StoreSpec
 from atoma.testing.simulation.encounters import Encounters, Fault
 from atoma.testing.simulation.standing import Lookout
 from atoma.testing.simulation.stores import LATEST, MANUAL, PAIRED, PAIRED_NAMES, SEATS, SERVER, SINGLES, Item
 from atoma.testing.simulation.swarm import Swarm
+
+REPAIR_S = 20.0
 
 Promised = Callable[[str, WriteHandle[Item] | None], None]
 
@@ -33,6 +35,7 @@ class Person:
 
     Attributes:
         left: Calls still to make.
+        client: What the device runs, None while it runs nothing.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Person:
         self._promised = promised
         self._counts = encounters.counts
         self._tokens = 0
+        self.client: Client | None = None
 
     async def work(self, client: Client) -> None:
         """Write until all calls are made; a call that a crash cuts short is not made again."""
@@ -70,6 +74,34 @@ class Person:
                     await call(client)
             except WriteError:
                 self._counts["refused locally"] += 1
+            if self._swarm.restores is not None and self._dice.random() < 0.2:
+                await self._see_to(client)
+
+    async def _see_to(self, client: Client) -> None:
+        """Look whether the device waits for somebody, and what it keeps."""
+        await self.help()
+        kept = await client.sync.lost.entries()
+        if kept and self._dice.random() < 0.5:
+            entry = self._dice.choice(kept)
+            await (client.sync.lost.offer([entry]) if self._dice.random() < 0.5 else client.sync.lost.discard([entry]))
+            self._counts["lost resolved"] += 1
+
+    async def help(self) -> None:
+        """Ask for the repair that the device says it waits for."""
+        client = self.client
+        if client is None or client.sync.status.state != "stalled":
+            return
+        with trio.move_on_after(REPAIR_S):
+            try:
+                await client.sync.repair()
+                self._counts["repairs asked for"] += 1
+            except AtomaError:
+                pass  # the network is not what it should be either
+
+    async def bring_back(self) -> None:
+        """Offer everything that is kept."""
+        if self.client is not None:
+            await self.client.sync.lost.offer(await self.client.sync.lost.entries())
 
     async def _cancelled(self, call: Callable[[Client], Awaitable[None]], client: Client) -> None:
         await self._lookout.wait_for(Fault.CANCELLED, self.name)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import random
-import tempfile
 from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,17 +20,26 @@ from atoma.ports import Environment
 from atoma.runtime import WriteHandle
 from atoma.schema.ids import IdSource
 from atoma.sync import Sync
-from atoma.testing.simulation.encounters import OF_FRAMES, Encounters, Fault, State
-from atoma.testing.simulation.files import FileCopy
+from atoma.sync.policies import HubLossPolicy
+from atoma.testing.simulation.accounts import check_every_write
+from atoma.testing.simulation.encounters import (
+    BRIEF,
+    BRIEF_WHERE_RESTORED,
+    OF_FRAMES,
+    Encounters,
+    Fault,
+    State,
+)
 from atoma.testing.simulation.history import History
 from atoma.testing.simulation.network import Ambush, SplittingLink, StormyTransport, Weather
-from atoma.testing.simulation.planted import plant
+from atoma.testing.simulation.programs import Mortal
 from atoma.testing.simulation.replicas import Replica
-from atoma.testing.simulation.report import Report, Violation
-from atoma.testing.simulation.scheduling import Trace, run_seeded
+from atoma.testing.simulation.report import Violation
+from atoma.testing.simulation.restoring import Disasters
+from atoma.testing.simulation.scheduling import Trace
 from atoma.testing.simulation.standing import Lookout, states_of_file
 from atoma.testing.simulation.stores import SCHEMA, SCOPES, Item
-from atoma.testing.simulation.swarm import Swarm, draw_swarm
+from atoma.testing.simulation.swarm import Restores, Swarm
 from atoma.testing.simulation.watching import CommitWatch, WatchedHubStore
 from atoma.testing.simulation.witness import Witness
 from atoma.testing.simulation.workload import Person
@@ -47,51 +53,11 @@ DECADE_MS = 10 * 365 * 86_400_000
 JUMPS_MS = (0, 5_000, -5_000, DECADE_MS, -DECADE_MS)
 CALM_S = 300.0
 CALM_PER_MUTATION_S = 5.0
+REPAIRS_S = 2_000.0
+"""A device that was repaired again and again waits longer than it does for anything else."""
 LOOK_S = 1.0
-
-
-@dataclass
-class Mortal:
-    """A program that can crash at any moment, with the file it leaves behind.
-
-    Attributes:
-        name: What it is called.
-        path: Its database file.
-        scope: Cancelled by a crash, None while it is down.
-        wreck: What it has left, until that is put back.
-        doom: The next crash is at its next commit.
-    """
-
-    name: str
-    path: Path
-    scope: trio.CancelScope | None = None
-    wreck: FileCopy | None = None
-    doom: bool = False
-    jump_ms: int = 0
-    on_death: Callable[[], None] = lambda: None
-
-    @property
-    def down(self) -> bool:
-        """Whether it does not run."""
-        return self.scope is None or self.dead
-
-    @property
-    def dead(self) -> bool:
-        """Whether it has crashed and is on its way down: what it does now will not have happened."""
-        return self.wreck is not None
-
-    def crash(self) -> None:
-        """End it at its next await, with its file as it is now; it has to be running."""
-        assert self.scope is not None
-        self.wreck = FileCopy.take(self.path)
-        self.on_death()
-        self.scope.cancel()
-
-    def bury(self) -> None:
-        """After it is gone: leave what the crash has left."""
-        if self.wreck is not None:
-            self.wreck.put(self.path)
-            self.wreck = None
+DAY_S = 86_400.0
+NEVER_DAYS = 100 * 365
 
 
 @dataclass
@@ -111,28 +77,41 @@ class World:
     hub: Hub | None = None
 
     def __post_init__(self) -> None:
-        self.clients = [Mortal(f"c{number}", self.folder / f"c{number}.db") for number in range(self.swarm.clients)]
+        names = [f"c{number}" for number in range(self.swarm.clients)]
+        self.clients = [Mortal(name, self.folder / f"{name}.db", name) for name in names]
         self.lives = {life.name: life for life in self.clients}
-        self.sites = tuple(self.lives)
+        self.sites = list(self.lives)
         self.network = MemoryNetwork()
         self.encounters = Encounters(self.counts, self.states_of)
-        self.lookout = Lookout(self.dice, self.sites, self.states_of)
+        brief = BRIEF if self.swarm.restores is None else BRIEF_WHERE_RESTORED
+        self.lookout = Lookout(self.dice, self.sites, self.states_of, brief)
         self.weather = Weather(self.network, self.swarm, self.dice, self.counts, self.encounters, self.lookout)
         self.weather.on_frame = self._frame
         self.history = History(self.folder / "hub.db", self.counts)
         self.hub_life = Mortal("hub", self.folder / "hub.db")
-        for life in self.clients:
-            life.on_death = partial(self.network.disconnect, life.name)
         self.hub_life.on_death = self.network.disconnect
-        self.replicas = {life.name: Replica(life.name, life.path, self.history, self.counts) for life in self.clients}
-        self.people = {
-            life.name: Person(life.name, self.swarm, self.dice, self._promised(life), self.encounters, self.lookout)
-            for life in self.clients
-        }
+        self.replicas: dict[str, Replica] = {}
+        self.people: dict[str, Person] = {}
+        self.policies: dict[str, HubLossPolicy] = {}
+        for life in self.clients:
+            self.furnish(life)
         self.witnesses: dict[str, Witness] = {}
+        self.disasters = None
+        if (restores := self.swarm.restores) is not None:
+            self.disasters = Disasters(restores, self.dice, self.history, self.hub_life, self.counts)
         self.over = trio.CancelScope()
         self.written = trio.Event()
         self.virtual_s = 0.0
+
+    def furnish(self, life: Mortal) -> None:
+        """Give a device its person and its checker."""
+        life.on_death = partial(self.network.disconnect, life.name)
+        self.replicas[life.name] = Replica(life.name, life.path, self.history, self.counts)
+        self.people[life.name] = Person(
+            life.name, self.swarm, self.dice, self._promised(life), self.encounters, self.lookout
+        )
+        restores = self.swarm.restores
+        self.policies[life.name] = "offer" if restores is None else self.dice.choice(restores.policies)
 
     # what is told
 
@@ -241,8 +220,10 @@ class World:
         environment = self.environment(life)
         limits = self.swarm.limits
         try:
-            async with open_hub(SCHEMA, store, verifier=verifier, environment=environment, limits=limits) as self.hub:
-                async with self.network.listen(self.hub):
+            async with open_hub(SCHEMA, store, verifier=verifier, environment=environment, limits=limits) as hub:
+                await self._say_what_was_lost(hub)
+                self.hub = hub
+                async with self.network.listen(hub):
                     self.weather.hub_runs = True
                     await trio.sleep_forever()
         finally:
@@ -250,36 +231,46 @@ class World:
             self.network.disconnect()
             self._noticed(life)
 
+    async def _say_what_was_lost(self, hub: Hub) -> None:
+        """The operator of a hub that cannot know of its restore says so before it serves anybody."""
+        while self.disasters is not None and self.disasters.words:
+            await hub.new_epoch(devices=self.disasters.words[0])
+            self.disasters.words.pop(0)
+
     async def run_client(self, life: Mortal) -> None:
         """One client with its person, until it is cancelled."""
         replica, person = self.replicas[life.name], self.people[life.name]
         watch = CommitWatch(self.guarded(replica.open), self._committed(life, replica.observe), replica.close)
-        transport = StormyTransport(self.weather, life.name)
+        transport = StormyTransport(self.weather, life.name, life.user)
         plugins: list[Plugin] = [
             LocalExecution(SQLiteEngine(life.path)),
             watch,
             Remote(transport, link=self.swarm.split == 0),
-            Sync(stores=tuple(SCHEMA.stores.values()), scopes=SCOPES),
+            Sync(stores=tuple(SCHEMA.stores.values()), scopes=SCOPES, on_hub_loss=self.policies[life.name]),
         ]
         if self.swarm.split:
             plugins.append(SplittingLink(transport, self.weather))
         environment = self.environment(life)
-        witness = self.witnesses[life.name] = Witness(replica, self.history)
+        witness = self.witnesses[life.name] = Witness(replica)
         async with (
             open_client(SCHEMA, plugins=plugins, policy="sync-queue", environment=environment) as client,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(witness.watch, client)
-            await person.work(client)
-            if not any(other.left for other in self.people.values()):
-                self.written.set()
-            await trio.sleep_forever()
+            person.client = client
+            try:
+                await person.work(client)
+                if not any(other.left for other in self.people.values()):
+                    self.written.set()
+                await trio.sleep_forever()
+            finally:
+                person.client = None
 
     # faults
 
     async def _now_and_then(self, pause: float, fault: Fault, strike: Callable[[str], Awaitable[None]]) -> None:
         """Strike a device again and again, until the run is calm."""
-        while True:
+        while math.isfinite(pause):
             await trio.sleep(self.dice.expovariate(1 / pause))
             site = await self.lookout.find(fault)
             if self.weather.calm:
@@ -344,12 +335,69 @@ class World:
         self.network.heal(site)
 
     async def _compact(self, _site: str) -> None:
-        # a hub whose clock jumps by ten years would forget its clients, and the checkers do not follow rebirths yet
+        # a hub whose clock jumps by ten years would forget its clients: that is a fault of its own
         keep = self.dice.randint(0, self.swarm.keep)
-        await self._maintain(Fault.COMPACTION, lambda hub: hub.compact(keep=keep, client_days=100 * 365))
+        days = 30.0 if self.swarm.restores is None else self.dice.choice(self.swarm.restores.keep_days)
+        await self._maintain(
+            Fault.COMPACTION, lambda hub: hub.compact(keep=keep, keep_days=days, client_days=NEVER_DAYS, force=True)
+        )
 
     async def _renew(self, _site: str) -> None:
         await self._maintain(Fault.EPOCH, lambda hub: hub.new_epoch())
+
+    async def _expire(self, _site: str) -> None:
+        """Forget devices that were not here for some seconds, with or without a part of the log."""
+        assert self.disasters is not None
+        restores, dice = self.disasters.restores, self.dice
+        keep, days = dice.choice((0, self.swarm.keep, 10_000)), dice.choice(restores.keep_days)
+        seconds = dice.choice((0.0, 5.0, 20.0))
+        await self._maintain(
+            Fault.EXPIRED, lambda hub: hub.compact(keep=keep, keep_days=days, client_days=seconds / DAY_S, force=True)
+        )
+
+    async def _back_up(self, _site: str) -> None:
+        if self.disasters is not None and self.hub is not None:
+            self.disasters.back_up()
+
+    async def _restore_hub(self, _site: str) -> None:
+        """Go back to a backup, or forward again to one that was made before going back."""
+        disasters, dice = self.disasters, self.dice
+        if disasters is None or not disasters.backups:
+            return
+        copy = dice.choice(disasters.backups)
+        if self.hub is not None and dice.random() < 0.5:
+            disasters.back_up()
+        self.encounters.meet(Fault.HUB_RESTORED, *self.sites)
+        found_out = dice.random() < disasters.restores.found_out
+        disasters.restore_hub(copy, found_out=found_out, word=dice.choice(disasters.restores.words))
+
+    async def _snapshot(self, site: str) -> None:
+        if self.disasters is not None and self.replicas[site].now is not None and not self.lives[site].dead:
+            self.disasters.snapshot(self.replicas[site])
+
+    async def _restore_device(self, site: str) -> None:
+        copies = () if self.disasters is None else self.disasters.snapshots.get(site, ())
+        if self.disasters is not None and copies:
+            self.encounters.meet(Fault.FILE_RESTORED, site)
+            self.disasters.restore_device(self.lives[site], self.replicas[site], self.dice.choice(copies))
+
+    async def _clone(self, site: str, nursery: trio.Nursery) -> None:
+        """A copy of a device's file goes on as another device of the same user."""
+        disasters, replica, source = self.disasters, self.replicas[site], self.lives[site]
+        if disasters is None or replica.now is None or source.dead or self.written.is_set():
+            return
+        if len(self.sites) >= self.swarm.clients + disasters.restores.clones:
+            return
+        self.encounters.meet(Fault.CLONED, site)
+        name = f"{site}copy{len(self.sites)}"
+        life = Mortal(name, self.folder / f"{name}.db", source.user)
+        self.furnish(life)
+        self.people[name].left = self.swarm.writes // 2
+        disasters.snapshot(replica).put(self.replicas[name])
+        self.clients.append(life)
+        self.lives[name] = life
+        self.sites.append(name)
+        nursery.start_soon(self._life_of, life, nursery)
 
     async def _maintain(self, fault: Fault, work: Callable[[Hub], Awaitable[object]]) -> None:
         """Let an operator do ``work`` on the hub, if it runs."""
@@ -369,16 +417,25 @@ class World:
         with self.over:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._live, self.hub_life, self.run_hub)
-                for life in self.clients:
+                for life in tuple(self.clients):
                     nursery.start_soon(self._life_of, life, nursery)
-                for pause, fault, strike in self._faults():
+                for pause, fault, strike in self._faults(nursery):
                     nursery.start_soon(self._now_and_then, pause, fault, strike)
                 if math.isfinite(self.swarm.ambush_pause):
                     nursery.start_soon(self._ambush)
+                if (restores := self.swarm.restores) is not None:
+                    nursery.start_soon(self._copy_files, restores)
                 await self.written.wait()
                 await self._calm()
                 nursery.cancel_scope.cancel()
         self.virtual_s = trio.current_time()
+
+    async def _copy_files(self, restores: Restores) -> None:
+        """Make backups and snapshots, so that there is something to put back."""
+        while not self.weather.calm:
+            hub = self.dice.random() * restores.snapshot_pause < self.dice.random() * restores.backup_pause
+            await trio.sleep(self.dice.expovariate(1 / (restores.snapshot_pause if hub else restores.backup_pause)))
+            await (self._back_up("") if hub else self._snapshot(self.dice.choice(self.sites)))
 
     async def _ambush(self) -> None:
         """Let the next frame of a device in a brief state suffer something."""
@@ -398,7 +455,7 @@ class World:
 
         await self._live(life, run)
 
-    def _faults(self) -> Iterator[tuple[float, Fault, Callable[[str], Awaitable[None]]]]:
+    def _faults(self, nursery: trio.Nursery) -> Iterator[tuple[float, Fault, Callable[[str], Awaitable[None]]]]:
         """Faults that come by themselves: mean pause, kind, what they do; the others come with frames and writes."""
         swarm = self.swarm
         yield swarm.client_crash_pause, Fault.CLIENT_CRASH, self._crash_client
@@ -410,89 +467,47 @@ class World:
         yield swarm.partition_pause, Fault.ONE_WAY, self._deafen
         yield swarm.compact_pause, Fault.COMPACTION, self._compact
         yield swarm.epoch_pause, Fault.EPOCH, self._renew
+        if (restores := swarm.restores) is not None:
+            yield restores.hub_pause, Fault.HUB_RESTORED, self._restore_hub
+            yield restores.file_pause, Fault.FILE_RESTORED, self._restore_device
+            yield restores.clone_pause, Fault.CLONED, partial(self._clone, nursery=nursery)
+            yield restores.expiry_pause, Fault.EXPIRED, self._expire
 
     async def _calm(self) -> None:
         """I15: without writes and faults, every client reaches the hub's state, in a time that fits the backlog."""
         self.weather.settle()
-        backlog = sum(len(replica.now.outbox) for replica in self.replicas.values() if replica.now is not None)
-        with trio.move_on_after(CALM_S + CALM_PER_MUTATION_S * backlog) as patience:
-            while any(replica.unfinished() for replica in self.replicas.values()):  # noqa: ASYNC110 - virtual time
-                await trio.sleep(LOOK_S)
-        if patience.cancelled_caught:
-            left = "; ".join(f"{name}: {replica.unfinished()}" for name, replica in self.replicas.items())
-            self.broken(Violation("I15", "the end", f"no convergence after {patience.deadline:g} s: {left}"))
+        if not await self._come_together():
             return
+        if self.disasters is not None:
+            await self._answer(self.disasters.restores)
+            if not await self._come_together():
+                return
         await trio.sleep(LOOK_S)
         for witness in self.witnesses.values():
             self.guarded(witness.check)()
+        if self.disasters is not None:
+            self.guarded(partial(check_every_write, self.history, self.replicas.values(), self.disasters.gone))()
 
+    async def _come_together(self) -> bool:
+        backlog = sum(len(replica.now.outbox) for replica in self.replicas.values() if replica.now is not None)
+        bound = CALM_S if self.disasters is None else CALM_S + REPAIRS_S
+        with trio.move_on_after(bound + CALM_PER_MUTATION_S * backlog) as patience:
+            while any(replica.unfinished() for replica in self.replicas.values()):
+                await trio.sleep(LOOK_S)
+                if self.disasters is not None:
+                    for person in self.people.values():
+                        await person.help()
+        if patience.cancelled_caught:
+            left = "; ".join(f"{name}: {replica.unfinished()}" for name, replica in self.replicas.items())
+            self.broken(Violation("I15", "the end", f"no convergence after {patience.deadline:g} s: {left}"))
+        return not patience.cancelled_caught
 
-class _Complaints(logging.Handler):
-    """Errors that the product logs because it has nobody to raise them to."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.first: logging.LogRecord | None = None
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep the first one."""
-        self.first = self.first or record
-
-
-@contextmanager
-def _complaints() -> Generator[_Complaints]:
-    logger = logging.getLogger("atoma")
-    handler, propagates = _Complaints(), logger.propagate
-    logger.addHandler(handler)
-    logger.propagate = False
-    try:
-        yield handler
-    finally:
-        logger.removeHandler(handler)
-        logger.propagate = propagates
-
-
-def scratch() -> str | None:
-    """A folder in memory where there is one: files there are files, and an fsync costs nothing."""
-    return "/dev/shm" if Path("/dev/shm").is_dir() else None
-
-
-def simulate(seed: int, planted: str = "") -> Report:
-    """Run one seed from beginning to end.
-
-    Args:
-        seed: Decides everything.
-        planted: Name of a bug to plant for this run, see ``PLANTED``.
-
-    Returns:
-        What happened; a broken promise is in it, not raised.
-    """
-    wall_ms = Environment().wall_ms
-    began_ms = wall_ms()
-    dice = random.Random(seed)
-    trace = Trace()
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="atoma-", dir=scratch()))
-        complaints = stack.enter_context(_complaints())
-        stack.enter_context(plant(planted))
-        world = World(Path(folder), draw_swarm(dice), dice, trace)
-        violation: Violation | None = None
-        try:
-            run_seeded(world.main, seed, trace)
-        except Exception as error:
-            violation = Violation("unexpected", type(error).__name__, str(error))
-            violation.__cause__ = error
-        if complaints.first is not None:
-            record = complaints.first
-            cause = f": {record.exc_info[1]!r}" if record.exc_info else ""
-            violation = violation or Violation("complaint", record.name, record.getMessage() + cause)
-    return Report(
-        seed,
-        planted,
-        world.violation or violation,
-        world.counts,
-        trace.digest,
-        world.virtual_s,
-        wall_s=(wall_ms() - began_ms) / 1000,
-        met=world.encounters.met,
-    )
+    async def _answer(self, restores: Restores) -> None:
+        """The operator allows deletions, the people bring back what is still kept; or nobody does."""
+        if not restores.answered or self.hub is None:
+            return
+        for ended in await self.hub.epochs():
+            await self.hub.allow_deletes(ended.epoch)
+        for person in self.people.values():
+            await person.bring_back()
+        self.network.disconnect()

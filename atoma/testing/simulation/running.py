@@ -1,0 +1,104 @@
+"""Runs one seed from beginning to end."""
+
+from __future__ import annotations
+
+import logging
+import random
+import tempfile
+from collections.abc import Generator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from atoma.ports import Environment
+from atoma.testing.simulation.calm import CalmWorld
+from atoma.testing.simulation.encounters import Kind
+from atoma.testing.simulation.planted import plant
+from atoma.testing.simulation.report import Report, Violation
+from atoma.testing.simulation.scheduling import Trace, run_seeded
+from atoma.testing.simulation.swarm import Swarm, draw_calm, draw_restores, draw_swarm
+from atoma.testing.simulation.world import World
+
+
+class _Complaints(logging.Handler):
+    """Errors that the product logs because it has nobody to raise them to."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.first: logging.LogRecord | None = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep the first one."""
+        self.first = self.first or record
+
+
+@contextmanager
+def _complaints() -> Generator[_Complaints]:
+    handler = _Complaints()
+    loggers = [logging.getLogger(name) for name in ("atoma", "atoma_stores", "atoma_transports")]
+    propagated = [logger.propagate for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield handler
+    finally:
+        for logger, propagates in zip(loggers, propagated, strict=True):
+            logger.removeHandler(handler)
+            logger.propagate = propagates
+
+
+def scratch() -> str | None:
+    """A folder in memory where there is one: files there are files, and an fsync costs nothing."""
+    return "/dev/shm" if Path("/dev/shm").is_dir() else None
+
+
+def _swarm(dice: random.Random, kind: Kind) -> Swarm:
+    swarm = draw_swarm(dice)
+    if kind == "calm":
+        return draw_calm(swarm, dice)
+    return replace(swarm, restores=draw_restores(dice)) if kind == "restored" else swarm
+
+
+def simulate(seed: int, planted: str = "", *, kind: Kind = "steady") -> Report:
+    """Run one seed from beginning to end.
+
+    Args:
+        seed: Decides everything.
+        planted: Name of a bug to plant for this run, see ``PLANTED``.
+        kind: ``restored`` adds disasters with files: restores, copies, forgotten clients; ``calm`` is one restore of the
+            hub, and nothing else.
+
+    Returns:
+        What happened; a broken promise is in it, not raised.
+    """
+    wall_ms = Environment().wall_ms
+    began_ms = wall_ms()
+    dice = random.Random(seed)
+    trace = Trace()
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="atoma-", dir=scratch()))
+        complaints = stack.enter_context(_complaints())
+        stack.enter_context(plant(planted))
+        world = (CalmWorld if kind == "calm" else World)(Path(folder), _swarm(dice, kind), dice, trace)
+        violation: Violation | None = None
+        try:
+            run_seeded(world.main, seed, trace)
+        except Exception as error:
+            violation = Violation("unexpected", type(error).__name__, str(error))
+            violation.__cause__ = error
+        if complaints.first is not None:
+            record = complaints.first
+            cause = f": {record.exc_info[1]!r}" if record.exc_info else ""
+            violation = violation or Violation("complaint", record.name, record.getMessage() + cause)
+    return Report(
+        seed,
+        planted,
+        world.violation or violation,
+        world.counts,
+        trace.digest,
+        world.virtual_s,
+        wall_s=(wall_ms() - began_ms) / 1000,
+        met=world.encounters.met,
+        kind=kind,
+    )

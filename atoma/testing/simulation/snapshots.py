@@ -1,0 +1,72 @@
+"""What a client's file holds after a commit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoma.testing.simulation.facts import Image, Key, Written
+from atoma.testing.simulation.lineage import BEGINNING, State
+
+Shadows = dict[str, dict[Key, Image | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A mutation in the outbox."""
+
+    written: Written
+    lsn: int
+    status: int
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a scope is replicated."""
+
+    epoch: bytes = b""
+    seq: int = 0
+    hash: bytes = BEGINNING
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A row that the hub has lost and the device keeps for somebody to decide."""
+
+    scope: str
+    key: Key
+    image: Image | None
+    reason: str
+    resolution: str
+    fork: Place
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a file is to the hub."""
+
+    client: bytes
+    next_mid: int
+    tail: bytes
+
+
+@dataclass(slots=True)
+class Snapshot:
+    """What a client's file holds after a commit."""
+
+    identity: Identity
+    visible: dict[str, State]
+    shadows: Shadows
+    outbox: dict[int, Pending]
+    touched: dict[int, set[Key]]
+    inbox: set[tuple[int, Key]]
+    lost: dict[int, Kept]
+    places: dict[str, Place]
+    states: dict[str, str]
+    staged: int
+    repairs: int
+
+    @property
+    def by_lsn(self) -> dict[int, Pending]:
+        """The outbox by local order, which a mutation keeps over all its names."""
+        return {pending.lsn: pending for pending in self.outbox.values()}
