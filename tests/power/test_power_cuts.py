@@ -137,14 +137,15 @@ def test_every_seed_notices_a_disk_that_does_not_sync(first_seed: int, ignores: 
 def test_one_missing_sync_is_noticed_where_something_rests_on_it(
     first_seed: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Most syncs of a log are the last thing before a promise; those before a checkpoint of what is synced are not."""
+    """Nothing rests on a sync that the next one makes up for before anything is promised: about a half of them."""
     total: dict[str, Counter[bool]] = {}
     for seed in range(first_seed, first_seed + max(1, SOAK_SEEDS // 10)):
         for kind, noticed in Inquest(play(seed, "full")).miss_each_sync(3).items():
             total.setdefault(kind, Counter()).update(noticed)
     with capsys.disabled():
         print(f"\none sync left out, from {first_seed}: { ({kind: dict(noticed) for kind, noticed in total.items()}) }")
-    assert total["a log"][True] > 2 * total["a log"][False]
+    assert total["a log"][True] > total["a log"][False] // 2
+    assert total["a database"][True] > 0
 
 
 def told(seed: int, findings: list[Finding]) -> str:
