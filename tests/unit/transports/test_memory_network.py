@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 import trio
+import trio.testing
 
 from atoma.contracts.codec import encode
 from atoma.contracts.sync import (
@@ -225,3 +226,21 @@ async def test_a_hook_that_fails_by_itself_is_a_lost_connection(caplog: pytest.L
         with pytest.raises(ChannelBroken, match="the log says how"):
             await proxy.push(push())
         assert host.pushes == []
+
+
+def test_a_network_of_another_run_keeps_nothing_of_its_clock() -> None:
+    """Trio's clock begins anywhere in every run: what was taken at one time of one says nothing in the next."""
+    network = MemoryNetwork()
+
+    async def pulls() -> int:
+        host, answered = Counting(), 0
+        async with network.listen(host), MemoryTransport(network).connect() as channel:
+            with trio.move_on_after(5):
+                for _ in range(3):
+                    await ServiceProxy(channel).pull(PullRequest("main", Cursor(), b"c"))
+                    answered += 1
+        return answered
+
+    late, early = trio.testing.MockClock(autojump_threshold=0), trio.testing.MockClock(autojump_threshold=0)
+    late.jump(1_000_000)
+    assert [trio.run(pulls, clock=clock) for clock in (late, early)] == [3, 3]

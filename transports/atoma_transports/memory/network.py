@@ -152,7 +152,6 @@ class MemoryNetwork:
         self.links: set[_Link] = set()
         self._faults = faults
         self._limits = limits or ChannelLimits()
-        self._fairness = Fairness()
         self._arrivals: trio.MemorySendChannel[_Link] | None = None
         self._cut: set[str] = set()
         self._silent: set[str] = set()
@@ -177,13 +176,14 @@ class MemoryNetwork:
                 nursery.cancel_scope.deadline = trio.current_time() + DRAIN_S
 
     async def _accept(self, arrivals: trio.MemoryReceiveChannel[_Link], host: ServiceHost, drain: trio.Event) -> None:
+        fairness = Fairness()  # its times are those of this run: the network may have been listened to in another one
         async with trio.open_nursery() as connections:
             async for link in arrivals:
-                connections.start_soon(self._serve, link, host, drain)
+                connections.start_soon(self._serve, link, host, drain, fairness)
 
-    async def _serve(self, link: _Link, host: ServiceHost, drain: trio.Event) -> None:
+    async def _serve(self, link: _Link, host: ServiceHost, drain: trio.Event, fairness: Fairness) -> None:
         peer = Peer("memory", loopback=True, transport="memory")
-        await serve_pipe(link.server, host, peer, limits=self._limits, drain=drain, fairness=self._fairness)
+        await serve_pipe(link.server, host, peer, limits=self._limits, drain=drain, fairness=fairness)
 
     async def connect(self, site: str, faults: FaultHook | None) -> MemoryPipe:
         """A pipe to the host; for :class:`MemoryTransport`.
