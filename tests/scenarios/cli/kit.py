@@ -97,8 +97,9 @@ async def device(path: Path, url: str, **options: Any) -> AsyncGenerator[Client]
 
 
 async def settle(client: Client) -> None:
-    with trio.fail_after(60):
+    with trio.move_on_after(60) as patience:
         await client.sync.wait_idle()
+    assert not patience.cancelled_caught, client.sync.status
 
 
 async def write(path: Path, url: str, numbers: Sequence[int]) -> None:
