@@ -298,7 +298,8 @@ class World:
         if self.weather.calm or life.down:
             return False
         if life is self.hub_life:
-            self.encounters.meet(Fault.HUB_CRASH, *self.sites)
+            if self.hub is not None:  # else it is being opened, and nobody is served yet
+                self.encounters.meet(Fault.HUB_CRASH, *self.sites)
         else:
             self.encounters.meet(Fault.CLIENT_CRASH, life.name)
         life.crash()
