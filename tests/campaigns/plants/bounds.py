@@ -174,7 +174,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "atoma_transports.memory.network:MemoryNetwork._serve",
-        ", fairness=self._fairness",
+        ", fairness=fairness",
         "",
         "in memory connections are not counted",
         CONNECTIONS,

@@ -46,7 +46,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
         "atoma.hub.conflicts:decide_doubtful",
-        "if not foreign(fact, seen).any:",
+        "if not (others.any or others.forgotten):",
         "if True:",
         why="a write that may have been decided is decided again, over what came after it",
         tests=(f"{REPAIR}::test_what_a_restored_file_had_pending_is_never_decided_twice",),
@@ -122,22 +122,6 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "return common",
         why="the fork is only known from the trail: what is offered is too much, and meets what was written since",
         tests=("tests/unit/hub/test_epochs.py", f"{SCENARIOS}/test_restores.py"),
-    ),
-    Plant(
-        "F119",
-        "atoma.sync.repair.sorting:sort_outbox",
-        "if mutation.mid <= 0 and mutation.scope in moved:",
-        "if False:",
-        why="the number of an ack in a history that is gone is compared with numbers of the new one: the write is lost",
-        tests=(f"{REPAIR}::test_a_decided_write_whose_page_is_lost_twice_over_is_sent_again",),
-    ),
-    Plant(
-        "F119",
-        "atoma.sync.session:_compare",
-        " or stale_ack(tx, moved)",
-        "",
-        why="as above, where the device itself has lost nothing",
-        tests=(f"{REPAIR}::test_a_decided_write_whose_page_is_lost_twice_over_is_sent_again",),
     ),
     Plant(
         "F119",
