@@ -33,6 +33,15 @@ def digest_before(tx: LocalTx, mid: int) -> bytes | None:
     return None if before is None else before.digest
 
 
+def first_missing(tx: LocalTx, decided: int) -> int | None:
+    """The first number behind ``decided`` that was given out and has left the outbox, None when all of them lie there.
+
+    A mutation leaves the outbox when it is decided, a refused one before those in front of it that wait for their page.
+    """
+    held = {item.mid for item in tx.every_outbox()}
+    return next((mid for mid in range(decided + 1, tx.identity().next_mid) if mid not in held), None)
+
+
 def base_position(tx: LocalTx, effects: Sequence[Effect], cursors: dict[str, Cursor]) -> Cursor:
     """What the user had seen when they wrote a mutation: the cursor of its scope.
 

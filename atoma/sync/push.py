@@ -208,13 +208,7 @@ def next_batch(tx: LocalTx, verified_mid: int, verified_digest: bytes, *, limit:
         return Batch(_from(tx, following, limit, max_bytes), verified_digest, confirmed, decided)
     if queued and queued[0].mid == following:
         return Batch(_contiguous(queued), verified_digest, confirmed)
-    again = _from(tx, following, limit, max_bytes)
-    if queued and not again:
-        raise HubLostData(
-            f"mutation {following} has left the outbox, but the hub has decided mutations up to {verified_mid} only; "
-            "the outbox is kept"
-        )
-    return Batch(again, verified_digest, confirmed)
+    return Batch(_from(tx, following, limit, max_bytes), verified_digest, confirmed)
 
 
 def _contiguous(queued: Sequence[PendingMutation]) -> Sequence[PendingMutation]:
@@ -224,7 +218,9 @@ def _contiguous(queued: Sequence[PendingMutation]) -> Sequence[PendingMutation]:
     return queued[:count]
 
 
-def _from(tx: LocalTx, mid: int, limit: int, max_bytes: int) -> list[PendingMutation]:
+def _from(tx: LocalTx, following: int, limit: int, max_bytes: int) -> list[PendingMutation]:
+    """What lies in the outbox from ``following`` on, which the hub needs next; nothing when no such number was given out."""
+    mid = following
     found: list[PendingMutation] = []
     size = 0
     while len(found) < limit:
@@ -234,4 +230,9 @@ def _from(tx: LocalTx, mid: int, limit: int, max_bytes: int) -> list[PendingMuta
         found.append(pending)
         size += len(pending.body)
         mid += 1
+    if not found and following < tx.identity().next_mid:
+        raise HubLostData(
+            f"mutation {following} has left the outbox, but the hub has decided mutations up to {following - 1} only; "
+            "the outbox is kept"
+        )
     return found

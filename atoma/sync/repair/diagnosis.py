@@ -11,7 +11,7 @@ from atoma.contracts.sync import OpenReply
 from atoma.errors import AtomaError, ClientForked
 from atoma.ports.local import LocalTx
 from atoma.sync.failures import ClientExpired, HubLostData, WrongHub
-from atoma.sync.outbox import next_digest
+from atoma.sync.outbox import first_missing, next_digest
 
 REPEATED_S = 600
 """Within so many seconds …"""
@@ -68,8 +68,8 @@ def made_too_often(reports: Iterable[RepairReport], cause: Cause, now_ms: int) -
 def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:
     """Compare what the hub knows of this client with the file; None when the file continues the hub's history.
 
-    Every case is decided by a digest or by a number the file never gave out: the hub's last mutation of this client, the
-    one after it (whose digest is over both), or the tail of the chain.
+    Every case is decided by a digest or by a number: the hub's last mutation of this client, the one after it (whose digest
+    is over both), the tail of the chain, a number the file never gave out, or one that has left the outbox too early.
     """
     identity, last = tx.identity(), reply.last_mid
     if not reply.known:
@@ -91,13 +91,16 @@ def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:
     if last == identity.next_mid - 1:
         return _forked(last) if last and identity.tail_digest != reply.last_digest else None
     following = tx.pending_by_mid(last + 1)
-    if following is None:
-        return Diagnosis(
-            "HUB_LOST_DATA",
-            f"the hub has decided mutations up to {last} only, {last + 1} has already left the outbox: the hub was "
-            "restored from an older state",
-        )
-    return None if next_digest(reply.last_digest, following.body) == following.digest else _forked(last)
+    if following is not None and next_digest(reply.last_digest, following.body) != following.digest:
+        return _forked(last)
+    missing = first_missing(tx, last)
+    if missing is None:
+        return None
+    return Diagnosis(
+        "HUB_LOST_DATA",
+        f"the hub has decided mutations up to {last} only, {missing} has already left the outbox: the hub was "
+        "restored from an older state",
+    )
 
 
 def _forked(mid: int) -> Diagnosis:

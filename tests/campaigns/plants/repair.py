@@ -8,6 +8,7 @@ from tests.campaigns.plants.plant import Plant
 
 SCENARIOS = "tests/scenarios/sync"
 REPAIR, OFFERS = f"{SCENARIOS}/test_repair.py", f"{SCENARIOS}/test_offers.py"
+AGAIN = f"{SCENARIOS}/test_repeated_repairs.py"
 LOST, ADOPTION = f"{SCENARIOS}/test_lost_histories.py", f"{SCENARIOS}/test_adoption.py"
 
 PLANTS: Final[tuple[Plant, ...]] = (
@@ -22,10 +23,30 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
         "atoma.sync.repair.diagnosis:diagnose",
-        "    if following is None:\n",
-        "    if following is None:\n        return None\n    if following is None:\n",
+        "missing = first_missing(tx, last)",
+        "missing = None",
         why="a hub that has lost verdicts and nothing that could be offered is not found out",
         tests=(f"{REPAIR}::test_a_restore_that_cost_a_device_nothing_but_its_verdicts",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.repair.diagnosis:diagnose",
+        "missing = first_missing(tx, last)",
+        "missing = None if following is not None else last + 1",
+        why="only the next number is looked for: what was accepted behind a refusal that the hub has lost waits until "
+        "something else goes wrong",
+        tests=(f"{AGAIN}::test_what_was_accepted_behind_a_refusal_is_sent_again_by_a_device_that_writes_nothing_more",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.push:_from",
+        "if not found and",
+        "if tx.outbox(limit=1, max_bytes=1) and not found and",
+        why="a lane with nothing queued sleeps through a number that it can never send",
+        tests=(
+            "tests/unit/sync/test_over_own_ports.py::"
+            "test_the_push_lane_does_not_wait_for_a_number_that_has_left_the_outbox",
+        ),
     ),
     Plant(
         "F119",

@@ -39,6 +39,7 @@ async def two_copies_of_a_pending_write(world: Any) -> None:
         await a.settle()
 
 
+@pytest.mark.paths
 async def test_a_write_on_a_row_whose_page_is_to_come_after_a_repair_is_taken(world: Any) -> None:
     async with world.open_hub():
         await two_copies_of_a_pending_write(world)
@@ -133,3 +134,40 @@ async def test_an_offer_does_not_bring_back_a_row_whose_deletion_is_forgotten(wo
             await put_in(a)
             assert await a.rows() == {}
             assert await inbox(a) == [("HUB_LOST_DATA", "1")]
+
+
+@pytest.mark.paths
+async def test_what_was_accepted_behind_a_refusal_is_sent_again_by_a_device_that_writes_nothing_more(
+    world: Any,
+) -> None:
+    """The refusal has left the outbox and the hub does not know of it any more: its number will never come again."""
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub(), world.open_device("c") as c:
+            await c.store(world.MANUAL).insert(world.Note(id="1"))
+            await c.settle()
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub(), world.open_device("c") as c:
+            await c.store(world.MANUAL).update("1", text="c's")
+            await c.settle()
+            before = await a.store(world.CARDS).insert(world.Card(id="before"))
+            refused = await a.store(world.MANUAL).update("1", text="a's")
+            behind = await a.store(world.CARDS).insert(world.Card(id="behind"))
+            a.wire.hold["pull"] = trio.Event()
+            a.wire.mend()
+            a.sync.poke()
+            await trio.sleep(5)
+            assert (before.state, refused.state, behind.state) == ("accepted", "rejected", "accepted")
+            a.wire.cut()
+        world.hub_file = "backup.db"
+        del a.wire.hold["pull"]
+        a.wire.outcomes.clear()  # verdicts are final within one history, and this is another one
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            with trio.fail_after(30):  # the opening shows it, and no failure has to be waited out
+                await put_in(a)
+            (report,) = await a.sync.repairs()
+            assert (report.cause, report.forks, report.renumbered) == ("HUB_LOST_DATA", {}, 2)
+            assert (before.state, refused.state, behind.state) == ("observed", "rejected", "observed")
+            assert await inbox(a) == [("CONFLICT", "1")] and await head(world) == 3

@@ -26,6 +26,7 @@ from atoma.contracts.sync import (
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.ports import seeded_environment
 from atoma.schema import Schema, StoreSpec
+from atoma.sync.failures import HubLostData
 from atoma.sync.outbox import next_digest
 from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
@@ -180,6 +181,18 @@ class Hub:
         return self.page
 
 
+def opened(memory: Memory, hub: Hub) -> tuple[Replica, Session]:
+    """A session in which nothing is known to be decided."""
+    board = StatusBoard(SyncStatus(scopes=(ScopeProgress("main"),)), Bell())
+    ports: Any = memory
+    service: Any = hub
+    replica = Replica(
+        database=ports, apply=ports, environment=seeded_environment(1), schema=SCHEMA, stores=frozenset({"notes"}),
+        scopes=("main",), board=board, emit=lambda event: None, bell=Bell(), pulls={"main": PullSchedule()},
+    )  # fmt: skip
+    return replica, Session(service, memory.who, Limits(), 0, b"")
+
+
 async def test_lanes_need_no_more_than_the_ports() -> None:
     memory = Memory()
     memory.write(Op("create", "notes", "1", {"text": "mine"}))
@@ -189,14 +202,7 @@ async def test_lanes_need_no_more_than_the_ports() -> None:
     refused = ErrorInfo("ALREADY_EXISTS", "there is one")
     verdicts = (Outcome(1, "applied", "main", 1), Outcome(2, "rejected", "main", error=refused))
     hub = Hub(verdicts, PullReply("main", memory.live.cursor, end, (changes,), head=2))
-    board = StatusBoard(SyncStatus(scopes=(ScopeProgress("main"),)), Bell())
-    ports: Any = memory
-    replica = Replica(
-        database=ports, apply=ports, environment=seeded_environment(1), schema=SCHEMA, stores=frozenset({"notes"}),
-        scopes=("main",), board=board, emit=lambda event: None, bell=Bell(), pulls={"main": PullSchedule()},
-    )  # fmt: skip
-    service: Any = hub
-    session = Session(service, memory.who, Limits(), 0, b"")
+    replica, session = opened(memory, hub)
     await PushLane(replica, session).drain()
     assert hub.pushed == [1, 2]
     assert [(mid, item.status, item.ack_seq) for mid, item in memory.waiting.items()] == [(1, ACKED, 1)]
@@ -207,3 +213,18 @@ async def test_lanes_need_no_more_than_the_ports() -> None:
     assert (memory.waiting, memory.shadows, memory.live.cursor) == ({}, {}, end)
     assert memory.who.confirmed_mid == 2
     assert set(memory.doors) == {"inspect", "apply", "show", "flush"}
+
+
+async def test_the_push_lane_does_not_wait_for_a_number_that_has_left_the_outbox() -> None:
+    """Nothing is queued, and what lies behind the number can never be sent: that is told, not slept through."""
+    memory = Memory()
+    for id in ("1", "2", "3"):
+        memory.write(Op("create", "notes", id, {"text": ""}))
+    for mid in (1, 3):
+        memory.mark_acked(mid, mid)
+    memory.remove_pending(2, None)
+    cursor = memory.live.cursor
+    hub = Hub((Outcome(1, "applied", "main", 1),), PullReply("main", cursor, cursor))
+    with pytest.raises(HubLostData, match="mutation 2 has left the outbox"):
+        await PushLane(*opened(memory, hub)).drain()
+    assert hub.pushed == [1] and list(memory.waiting) == [1, 3]

@@ -39,8 +39,3 @@ def test_the_outbox_is_sorted_by_what_the_hub_can_tell(
         assert (one.mid in settled) == (kinds[place][0] == "mine" and not diverged)
         if one.mid in again:
             assert again[one.mid] == (not diverged and not (known and one.mid > last_mid))
-
-
-def test_what_only_waited_for_its_page_waits_on() -> None:
-    (found,) = sort_outbox([mutation(-1, ACKED)], {}, 9, known=False).settled
-    assert found[1].seq == -10 and found[1].status == "applied"
