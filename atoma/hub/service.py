@@ -322,7 +322,8 @@ class HubService:
             store = core.court.schema.store(request.store)
             checked = check_query(request.query, store)
             scopes = await self._readable(pinned_scope(checked, store))
-            wanted, max_bytes, max_rows = with_one_more(checked), core.court.limits.page_bytes, ROWS_MAX + 1
+            wanted, max_bytes = with_one_more(checked), core.court.limits.page_bytes
+            max_rows = max(ROWS_MAX, wanted.limit or 0)  # the one more is not told
             page = None
             if is_lookup(wanted, store, scopes):
                 page = await core.database.lookup(store.name, wanted, scopes, max_bytes=max_bytes, max_rows=max_rows)

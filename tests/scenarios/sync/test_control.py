@@ -9,6 +9,7 @@ import trio
 
 from atoma.contracts.events import ConflictDetected, SyncStateChanged
 from atoma.errors import ConnectFailed
+from atoma.sync import ScopeProgress
 
 pytestmark = pytest.mark.virtual_time
 
@@ -146,6 +147,7 @@ async def test_the_status_can_be_watched(world: Any) -> None:
     async with world.open_hub(), world.open_device("a", down=True) as a, a.sync.watch() as values:
         first = await anext(values)
         assert first.state in ("offline", "connecting")
+        assert first.scope("elsewhere") == ScopeProgress("elsewhere", "new", cursor=0, head=0, error=None)
         a.wire.mend()
         a.sync.poke()
         with trio.fail_after(60):

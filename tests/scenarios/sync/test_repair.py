@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from atoma.contracts.events import RepairDone, RepairStarted
 from atoma.contracts.sync import OpenReply
-from atoma.errors import ConfigurationError, RemoteError
+from atoma.errors import ConfigurationError, RemoteError, SyncError
 from atoma.sync import Sync
 from atoma_stores.sqlite import hub_clients
 from tests.scenarios.sync.kit import back_up, client_id, copy_file, head, inbox, put_in, unplug
@@ -299,6 +299,13 @@ async def test_repairs_that_do_not_help_end_in_a_stall_with_the_reason(world: An
                 while "2" not in await a.rows():
                     await trio.sleep(0.5)
         assert len(await a.outbox()) == 1 and a.sync.status.state == "stalled"
+        pushes = a.wire.count("push")
+        a.sync.pause()
+        await a.store(world.CARDS).insert(world.Card(id="3"))
+        with pytest.raises(SyncError) as refused:
+            await a.sync.sync_once()
+        assert refused.value.code == "CLIENT_EXPIRED" and a.wire.count("push") == pushes
+        a.sync.resume()
         del a.wire.tamper["open"]
         a.sync.poke()
         await a.settle()

@@ -9,6 +9,7 @@ import trio
 from msgspec.structs import replace
 
 from atoma.contracts.events import ClientAhead, LostRowsExpired
+from atoma.contracts.sync import Limits
 from atoma.sync.repair.diagnosis import REPEATED_S
 from atoma.sync.repair.offers import LOST_MS
 from tests.scenarios.sync.kit import back_up, client_id, put_in, unplug
@@ -161,6 +162,31 @@ async def test_an_offer_that_does_not_count_is_listed_as_such(world: Any) -> Non
             (entry,) = await a.sync.lost.entries(resolved=True)
             assert (entry.id, entry.reason, entry.resolution) == ("0", "superseded", "superseded")
             assert (entry.image["title"], entry.theirs["title"]) == ("", "b's")
+
+
+async def test_two_that_have_seen_the_same_offer_the_same_and_neither_is_listed(world: Any) -> None:
+    async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
+        await lose_rows(world, a)
+        world.hub_file = "hub.db"
+        async with world.open_hub():
+            await put_in(b)
+            b.wire.cut()
+        world.hub_file = "backup.db"
+        async with world.open_hub(limits=Limits(push_mutations=1)) as hub:
+            await hub.new_epoch()
+            a.wire.latency = b.wire.latency = lambda: 0.1
+            sends = a.wire.hold["push"] = b.wire.hold["push"] = trio.Event()
+            for device in (a, b):
+                device.wire.mend()
+                device.sync.poke()
+            await trio.sleep(5)
+            assert [len(await device.outbox()) for device in (a, b)] == [2, 2], "the row, and that it was the last"
+            sends.set()
+            for device in (a, b):
+                await device.settle()
+                assert set(await device.rows()) == {"before", "0"}
+                assert "superseded" not in [entry.reason for entry in await device.sync.lost.entries(resolved=True)]
+                assert await device.sync.lost.entries() == []
 
 
 async def away(device: Any, days: float) -> None:

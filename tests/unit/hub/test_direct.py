@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest, WriteEntry
+from atoma.contracts.limits import ROWS_MAX
 from atoma.contracts.query import Compare, In, Not, QuerySpec, Sort
 from atoma.contracts.sync import Limits, Op
 from atoma.errors import RemoteError
@@ -227,6 +228,22 @@ async def test_answers_and_nesting_are_bounded() -> None:
             with pytest.raises(RemoteError) as refused:
                 await service.write(request)
             assert refused.value.remote_code == code
+
+
+async def test_an_answer_has_as_many_rows_as_it_may_have_and_none_more() -> None:
+    async with hub_on(":memory:") as hub:
+        client = Client.of(hub, "a")
+        for first in range(0, ROWS_MAX, 1000):
+            await client.do(*(Op("create", "cards", str(id), card("")) for id in range(first, first + 1000)))
+        wide = QueryRequest("cards", QuerySpec(limit=ROWS_MAX), OperationContext("t"))
+        for query in (QuerySpec(), wide.query):
+            assert len((await client.service.query(QueryRequest("cards", query, wide.context))).rows) == ROWS_MAX
+        assert not (await client.service.query(wide)).meta.cursor, "there is no more"
+        await client.do(Op("create", "cards", "more", card("")))
+        page = await client.service.query(wide)
+        assert len(page.rows) == ROWS_MAX and page.meta.cursor
+        with pytest.raises(RemoteError, match=f"more than {ROWS_MAX} rows"):
+            await client.query()
 
 
 async def test_what_was_written_is_told_without_its_rows_when_they_do_not_fit_into_an_answer() -> None:

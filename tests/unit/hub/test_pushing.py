@@ -17,7 +17,7 @@ from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry
 from atoma.contracts.query import QuerySpec
 from atoma.contracts.survey import CONTAINERS_MAX, VALUES_MAX
-from atoma.contracts.sync import Cursor, Limits, Mutation, MutationBody, Op, PullRequest, PushRequest
+from atoma.contracts.sync import Cursor, Limits, Mutation, MutationBody, Op, PullRequest, PushReply, PushRequest
 from atoma.contracts.values import RowImage
 from atoma.errors import RemoteError
 from atoma.hub import Access
@@ -100,6 +100,15 @@ async def test_a_gap_stops_the_batch_and_names_what_is_expected() -> None:
         assert [o.mid for o in partly.outcomes] == [2]
         assert partly.error is not None and partly.error.info["expected"] == "3"
         assert set(await client.query()) == {"1", "2"}
+
+
+async def test_who_has_pushed_nothing_yet_has_nothing_decided() -> None:
+    async with hub_on(":memory:") as hub:
+        client = Client.of(hub, "a")
+        assert await client.push() == PushReply((), 0)
+        client.write(create("1"))
+        assert [outcome.mid for outcome in (await client.push()).outcomes] == [1]
+        assert await client.push(2) == PushReply((), 1)
 
 
 async def test_another_history_under_the_same_client_id_is_a_fork() -> None:

@@ -79,6 +79,11 @@ async def test_units_commit_and_read_back_in_every_topology(place: tuple[str, En
         assert await db.transact(put(2), durability="normal") == 2
         assert await db.transact(put(3), bulk=True) == 3
         assert await db.read(values) == await db.read_in_pool(values) == [1, 2, 3]
+        for call in (db.read, db.read_in_pool, db.transact):
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await call(count)
+            assert scope.cancelled_caught, "every call notices that it is not wanted any more"
 
 
 @pytest.mark.paths

@@ -19,8 +19,10 @@ from atoma.contracts.sync import Op as WireOp
 from atoma.errors import ScopeNotSubscribed, ValidationError
 from atoma.ports import Environment, seeded_environment
 from atoma.ports.engine import LocalDatabase
+from atoma.ports.local import LocalTx
 from atoma.schema import Schema, StoreSpec
 from atoma.sync.outbox import OutboxNode
+from atoma.sync.push import Batch, next_batch
 from atoma_stores.local import LocalWriteNode
 from atoma_stores.sqlite.engine import SQLiteEngine
 
@@ -106,6 +108,22 @@ async def test_one_mutation_per_entry_dense_and_chained(bench: Any) -> None:
             assert body.client_ms > 0
         identity = await b.database.inspect(lambda tx: tx.identity())
         assert (identity.next_mid, identity.tail_digest) == (5, digest)
+
+
+async def test_what_is_sent_again_fills_a_request_to_the_byte(bench: Any) -> None:
+    """The hub was restored, and has forgotten what it had accepted."""
+    async with bench() as b:
+        await b.write(insert("1"), insert("2"), insert("3"))
+        pending = await b.pending()
+        await b.database.apply(lambda tx: [tx.mark_acked(item.mid, item.mid) for item in pending])
+        two = len(pending[0].body) + len(pending[1].body)
+        for limit, max_bytes, fits in ((9, 0, 1), (9, two - 1, 1), (9, two, 2), (9, 10**6, 3), (2, 10**6, 2)):
+
+            def again(tx: LocalTx, limit: int = limit, max_bytes: int = max_bytes) -> Batch:
+                return next_batch(tx, 0, b"", limit=limit, max_bytes=max_bytes)
+
+            batch = await b.database.inspect(again)
+            assert [item.mid for item in batch.mutations] == [1, 2, 3][:fits]
 
 
 async def test_an_atomic_unit_is_one_mutation(bench: Any) -> None:
