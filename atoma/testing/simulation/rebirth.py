@@ -74,13 +74,21 @@ class Rebirth:
             if (old := same(before.get(pending.lsn), pending.written)) is not None:
                 yield old.written, pending.written
 
-    def says_anew(self, scope: str) -> bool:
-        """Whether the device says again, of a later place, that all its offers have come."""
+    def lets_go(self, written: Written) -> bool:
+        """Whether the device need not say any more, with ``written``, that all its offers have come.
+
+        The hub has lost the scope's history again, and what had come of them: it may be offered once more, and then that
+        is said of the later place, or it is kept, and then not all has come.
+        """
+        if written.ops or written.scope not in self.report["forks"]:
+            return False
         before = self.before.by_lsn
-        return any(
-            p.written.scope == scope and not p.written.ops and same(before.get(p.lsn), p.written) is None
+        offers = [
+            p.written
             for p in self.now.outbox.values()
-        )
+            if p.written.scope == written.scope and same(before.get(p.lsn), p.written) is None
+        ]
+        return not offers or any(not offer.ops for offer in offers)
 
     def cuts(self) -> Iterator[str]:
         """Scopes whose history the file has left."""

@@ -28,7 +28,7 @@ class Memory:
         tokens: The first mutation with each token that was committed here, by its first name.
         known: Mutations of the present life, by number.
         unsettled: Those that are in the outbox, by their names, with their local order.
-        fates: How those ended that have, by their first name: ``observed`` or ``rejected``.
+        fates: How those ended that have, by their first name: ``observed``, ``rejected`` or ``let go``.
     """
 
     now: Snapshot | None = None
@@ -259,8 +259,8 @@ class Replica:
 
     def _fate(self, written: Written, lsn: int, now: Snapshot, reborn: Rebirth | None) -> str:
         """How a mutation ended that has left the outbox."""
-        if reborn is not None and not written.ops and reborn.says_anew(written.scope):
-            return "said anew"
+        if reborn is not None and reborn.lets_go(written):
+            return "let go"
         where = f"mutation {written.mid} left the outbox"
         verdicts = self.history.verdicts.get(written.name, [])
         place = now.places[written.scope]

@@ -154,6 +154,14 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F119",
+        "atoma.sync.repair.rebirth:_Numbering.add",
+        "(fork is not None or self._other_hub)",
+        "self._other_hub",
+        why="a device says that it has brought everything, although the hub has lost a part of it again: rows are taken back",
+        tests=(f"{AGAIN}::test_that_all_has_been_offered_is_not_said_when_the_hub_has_lost_a_part_of_it_again",),
+    ),
+    Plant(
+        "F119",
         "atoma.sync.repair.diagnosis:made_too_often",
         "len(recent) >= REPEATED_MAX",
         "len(recent) >= 9 * REPEATED_MAX",

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
+from atoma.contracts.codec import decode
 from atoma.contracts.events import RepairDone
-from tests.scenarios.sync.kit import back_up, copy_file, head, inbox, put_in
+from atoma.contracts.sync import MutationBody, PushRequest
+from atoma.errors import ChannelBroken
+from tests.scenarios.sync.kit import back_up, copy_file, head, inbox, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
 
@@ -16,11 +21,11 @@ pytestmark = pytest.mark.virtual_time
 async def take_a_new_identity(copy: Any) -> None:
     """Let ``copy`` be repaired, and cut it off before a page comes."""
 
-    def unplug(event: object) -> None:
+    def cut_off(event: object) -> None:
         if isinstance(event, RepairDone):
             copy.wire.cut()
 
-    undo = copy.probe.context.register_listener(unplug)
+    undo = copy.probe.context.register_listener(cut_off)
     copy.wire.mend()
     copy.sync.poke()
     await trio.sleep(5)
@@ -171,3 +176,67 @@ async def test_what_was_accepted_behind_a_refusal_is_sent_again_by_a_device_that
             assert (report.cause, report.forks, report.renumbered) == ("HUB_LOST_DATA", {}, 2)
             assert (before.state, refused.state, behind.state) == ("observed", "rejected", "observed")
             assert await inbox(a) == [("CONFLICT", "1")] and await head(world) == 3
+
+
+def without_the_last_word(request: PushRequest) -> PushRequest:
+    """Offers reach the hub; "that was all" does not."""
+
+    def is_last_word(body: bytes) -> bool:
+        recovers = decode(body, MutationBody).recovers
+        return recovers is not None and recovers.last
+
+    kept = tuple(mutation for mutation in request.mutations if not is_last_word(mutation.body))
+    if not kept:
+        raise ChannelBroken("the cable was pulled")
+    return replace(request, mutations=kept)
+
+
+@pytest.mark.parametrize("said", ["offer", "ask"])
+async def test_that_all_has_been_offered_is_not_said_when_the_hub_has_lost_a_part_of_it_again(
+    world: Any, said: Any
+) -> None:
+    """What ``early`` has brought back would be taken for something that ``late`` has seen deleted."""
+    async with world.open_device("early", down=True) as early, world.open_device("late", down=True) as late:
+        cards = late.store(world.CARDS)
+        async with world.open_hub():
+            await put_in(late)
+            await put_in(early)
+            await unplug(early, late)
+        back_up(world)
+        async with world.open_hub():
+            await cards.insert(world.Card(id="both"))
+            await put_in(late)
+            await put_in(early)
+            await unplug(early)
+            await cards.insert(world.Card(id="late's"))
+            await put_in(late)
+            await unplug(late)
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            async with world.open_device("other") as other:  # so that nothing comes back to its old place in the log
+                await other.store(world.CARDS).insert(world.Card(id="new"))
+                await other.settle()
+            await put_in(early)
+            await unplug(early)
+        shutil.copy(world.folder / "backup.db", world.folder / "again.db")
+        async with world.open_hub():
+            late.wire.tamper["push request"] = without_the_last_word
+            late.wire.mend()
+            late.sync.poke()
+            await trio.sleep(5)
+            await unplug(late)
+            assert await head(world) == 3 and len(await late.outbox()) == 1
+        world.hub_file = "again.db"
+        del late.wire.tamper["push request"]
+        async with world.open_hub() as hub:
+            await hub.new_epoch(devices=said)
+            await put_in(late)
+            await put_in(early)
+            kept = [row.id for row in await late.sync.lost.entries()]
+            assert kept == ([] if said == "offer" else ["late's"])
+            for device in (early, late):
+                assert await device.rows() == {
+                    id: world.Card(id=id) for id in ("both", "new", "late's") if id not in kept
+                }
+                assert await inbox(device) == []
