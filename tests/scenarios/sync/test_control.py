@@ -8,10 +8,20 @@ import pytest
 import trio
 
 from atoma.contracts.events import ConflictDetected, SyncStateChanged
-from atoma.errors import ConnectFailed
-from atoma.sync import ScopeProgress
+from atoma.errors import ConnectFailed, UnknownStore
+from atoma.sync import ScopeProgress, Sync
+from tests.scenarios.sync.conftest import Wire
 
 pytestmark = pytest.mark.virtual_time
+
+
+async def test_a_store_that_the_schema_does_not_have_is_refused_before_anybody_connects(world: Any) -> None:
+    async with world.open_hub():
+        wire = Wire(world.running_hub)
+        with pytest.raises(UnknownStore, match="boards"):
+            async with world.open_device("a", plugins=[wire, Sync(["cards", "boards"])], policy="sync-queue"):
+                pytest.fail("it has begun")
+        assert wire.connects == 0
 
 
 @pytest.mark.paths

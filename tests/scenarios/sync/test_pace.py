@@ -55,3 +55,20 @@ async def test_pages_shrink_while_applying_them_takes_long(world: Any) -> None:
                 for device, sizes in ((slow, [2000, 1000, 500]), (fast, [2000, 2500, 3000, 3500, 4000, 4500, 5000])):
                     asked = [request.max_changes for method, request in device.wire.calls if method == "pull"]
                     assert list(dict.fromkeys(asked)) == sizes
+
+
+async def test_a_long_push_neither_keeps_pages_away_nor_fetches_one_for_each_request(world: Any) -> None:
+    limits = Limits(push_mutations=2)
+    async with world.open_hub(limits=limits), world.open_device("a") as a, world.open_device("b", down=True) as b:
+        await a.settle()
+        await b.store(world.CARDS).insert_many([world.Card(id=f"mine {number}") for number in range(300)])
+        b.wire.latency = lambda: 0.02
+        b.wire.mend()
+        b.sync.poke()
+        for number in range(5):
+            await trio.sleep(0.5)
+            await a.store(world.CARDS).insert(world.Card(id=str(number)))
+            await trio.sleep(0.3 + 4 * b.wire.latency())
+            assert str(number) in await b.rows()
+        assert await b.outbox(), "the push is still under way"
+        assert b.wire.count("push") > 4 * b.wire.count("pull")

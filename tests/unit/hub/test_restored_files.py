@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from atoma.contracts.sync import Op
+from atoma.ports import seeded_environment
 from atoma_stores.sqlite.hub_files import back_up
 from tests.unit.hub.kit import Client, card, hub_on
 
@@ -120,6 +121,20 @@ async def test_the_log_of_another_file_is_known_although_no_counter_tells(tmp_pa
     assert len(list((tmp_path / "crash").glob("hub.db-wal.orphan-*"))) == 1
     assert await run(crashed, 2, crash=tmp_path / "again") == (second, 90)
     assert await run(tmp_path / "again" / "hub.db", 0) == (second, 92), "a log of its own is replayed"
+
+
+@pytest.mark.virtual_time
+async def test_what_a_file_has_come_to_is_written_beside_it_once_a_second(tmp_path: Path) -> None:
+    path = tmp_path / "hub.db"
+    told: list[int] = []
+    async with hub_on(path, environment=seeded_environment(1)) as hub:
+        client = Client.of(hub, "a")
+        await trio.sleep(5)
+        for number in range(9):
+            await client.do(Op("create", "cards", str(number), card("")))
+            told.append(int(path.with_name("hub.db.hub-lock").read_text().split()[2]))
+            await trio.sleep(0.25)
+    assert [told.index(commits) for commits in sorted(set(told))] == [0, 4, 8]
 
 
 async def test_a_crash_is_no_restore(tmp_path: Path) -> None:
