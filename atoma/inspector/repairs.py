@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from atoma.codes import CODES
 from atoma.contracts.overlay import LostRow, RepairReport
 from atoma.hub import Hub
 from atoma.inspector.conflicts import plain, shown_values
@@ -13,12 +14,6 @@ from atoma.schema import Schema
 SHORT = 8
 ABSENT_SHOWN = 20
 
-_CAUSES = {
-    "HUB_LOST_DATA": "The hub was restored",
-    "CLIENT_FORKED": "This file is a copy, or an older one was put back",
-    "CLIENT_EXPIRED": "The hub had forgotten this device",
-    "WRONG_HUB": "This file was handed over to another hub or user",
-}
 _REASONS = {
     "ask": "the operator leaves it to you",
     "forget": "the hub went back on purpose",
@@ -37,6 +32,12 @@ _WORDS = {
 }
 
 
+def _title(cause: str) -> str:
+    """What the table of codes says of a cause, as a title."""
+    means = CODES[cause].means if cause in CODES else cause
+    return means[:1].upper() + means[1:]
+
+
 def repair_view(report: RepairReport) -> RepairView:
     """``report`` with the numbers that are not zero."""
     numbers = {
@@ -49,7 +50,7 @@ def repair_view(report: RepairReport) -> RepairView:
     }
     return RepairView(
         cause=report.cause,
-        title=_CAUSES.get(report.cause, report.cause),
+        title=_title(report.cause),
         why=report.why,
         at_ms=report.at_ms,
         forks={scope: str(seq) for scope, seq in report.forks.items()},

@@ -58,7 +58,7 @@ async def test_a_repair_and_what_it_left_are_shown(tmp_path: Path) -> None:
         (repair,) = state.repairs
         assert (repair.cause, repair.title, repair.numbers) == (
             "HUB_LOST_DATA",
-            "The hub was restored",
+            "The hub was restored from an older state",
             {"rows kept in lost": 3},
         )
         assert repair.forks == {"main": "2"} and repair.old != repair.new
