@@ -16,7 +16,7 @@ from atoma.contracts.overlay import QUEUED, PendingMutation, RepairReport
 from atoma.contracts.sync import Cursor, MutationBody, Op, OpenReply, Origin, Outcome, Verdict
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.local import LocalTx
-from atoma.sync.outbox import next_digest
+from atoma.sync.outbox import first_missing, next_digest
 from atoma.sync.policies import HubLossPolicy
 from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Beyond, Cut, Offers, lost_rows, part_with, swap_cut
@@ -63,6 +63,7 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
     reply, work = rebirth.reply, Settlement()
     identity = tx.identity()
     known, other_hub = reply.known and not rebirth.adopted, rebirth.adopted and identity.hub_id != reply.hub_id
+    missing = first_missing(tx, reply.last_mid)
     sorted_ = sort_outbox(tx.every_outbox(), rebirth.verdicts, reply.last_mid, known=known)
     beyond = [swap_cut(tx, cut, rebirth.policy, rebirth.stores, adopted=other_hub) for cut in rebirth.cuts]
     if other_hub:
@@ -71,7 +72,8 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
         work.dirty.update(dict.fromkeys(tx.shadowed(cut.status.scope), cut.status.scope))
     settle(tx, (outcome for _, outcome in sorted_.settled), None, work)
     offers, lost = _offer(tx, rebirth, beyond, work)
-    numbering = _Numbering(tx, {cut.status.scope: cut.fork for cut in rebirth.cuts}, offers, other_hub=other_hub)
+    forks = {cut.status.scope: cut.fork for cut in rebirth.cuts}
+    numbering = _Numbering(tx, forks, offers, missing, other_hub=other_hub)
     # what is decided and only waits for its page is sent again as well: the hub answers by its first name, and should that
     # have been a verdict of a history that is lost by then, the mutation is not
     waiting = filter(None, (tx.pending_by_mid(mutation.mid) for mutation, _ in sorted_.settled))
@@ -130,8 +132,11 @@ def _offer(tx: LocalTx, rebirth: Rebirth, beyond: Sequence[Beyond], work: Settle
 class _Numbering:
     """Numbers mutations anew, in order, behind the offers."""
 
-    def __init__(self, tx: LocalTx, forks: Mapping[str, Cursor], offers: Offers, *, other_hub: bool) -> None:
+    def __init__(
+        self, tx: LocalTx, forks: Mapping[str, Cursor], offers: Offers, missing: int | None, *, other_hub: bool
+    ) -> None:
         self._tx = tx
+        self._missing = missing
         self._other_hub = other_hub
         self._identity = tx.identity()
         self._refusals = {(entry.mid, entry.store, entry.id) for entry in tx.inbox() if entry.code != "MERGED"}
@@ -151,8 +156,8 @@ class _Numbering:
             self._refuse(mutation, body, broken.after_mid, work)
             return
         fork = self._forks.get(body.scope)
-        if body.recovers is not None and body.recovers.last and (fork is not None or self._other_hub):
-            self._tx.remove_pending(mutation.lsn, None)  # the repair that is being made says it anew, or nobody asks
+        if body.recovers is not None and body.recovers.last and not self._have_all_come(mutation.mid):
+            self._tx.remove_pending(mutation.lsn, None)
             return
         if self._other_hub:  # it has lost nothing
             body = replace(body, recovers=None)
@@ -169,6 +174,14 @@ class _Numbering:
         packed = encode(body)
         self.tail = next_digest(self.tail, packed)
         self.renumbered.append(replace(mutation, mid=mid, base_seq=body.base_seq, body=packed, digest=self.tail))
+
+    def _have_all_come(self, mid: int) -> bool:
+        """Whether the offers in front of ``mid`` are at the hub or still lie there; if not, saying so would take rows back.
+
+        One that has left the outbox by a verdict that the hub does not know was taken or refused in a history that is gone.
+        Another hub never asks.
+        """
+        return not self._other_hub and (self._missing is None or mid < self._missing)
 
     def _builds_on_a_refusal(self, op: Op) -> bool:
         return bool(op.after_mid) and (op.after_mid, op.store, op.id) in self._refusals

@@ -154,11 +154,14 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F119",
-        "atoma.sync.repair.rebirth:_Numbering.add",
-        "(fork is not None or self._other_hub)",
-        "self._other_hub",
-        why="a device says that it has brought everything, although the hub has lost a part of it again: rows are taken back",
-        tests=(f"{AGAIN}::test_that_all_has_been_offered_is_not_said_when_the_hub_has_lost_a_part_of_it_again",),
+        "atoma.sync.repair.rebirth:_Numbering._have_all_come",
+        " and (self._missing is None or mid < self._missing)",
+        "",
+        why="a device says that it has brought everything, although the hub has lost how it took or refused a part of it",
+        tests=(
+            f"{AGAIN}::test_that_all_has_been_offered_is_not_said_when_the_hub_has_lost_a_part_of_it_again",
+            f"{AGAIN}::test_that_all_has_been_offered_is_not_said_when_an_offer_was_refused_in_a_history_that_is_gone",
+        ),
     ),
     Plant(
         "F119",

@@ -191,35 +191,40 @@ def without_the_last_word(request: PushRequest) -> PushRequest:
     return replace(request, mutations=kept)
 
 
+async def one_of_two_witnesses_has_come(world: Any, early: Any, late: Any) -> None:
+    """The hub has lost ``both`` and ``late's``, and ``early`` has brought the first one back; a backup is made of that."""
+    cards = late.store(world.CARDS)
+    async with world.open_hub():
+        await put_in(late)
+        await put_in(early)
+        await unplug(early, late)
+    back_up(world)
+    async with world.open_hub():
+        await cards.insert(world.Card(id="both"))
+        await put_in(late)
+        await put_in(early)
+        await unplug(early)
+        await cards.insert(world.Card(id="late's"))
+        await put_in(late)
+        await unplug(late)
+    world.hub_file = "backup.db"
+    async with world.open_hub() as hub:
+        await hub.new_epoch()
+        async with world.open_device("other") as other:  # so that nothing comes back to its old place in the log
+            await other.store(world.CARDS).insert(world.Card(id="new"))
+            await other.settle()
+        await put_in(early)
+        await unplug(early)
+    shutil.copy(world.folder / "backup.db", world.folder / "again.db")
+
+
 @pytest.mark.parametrize("said", ["offer", "ask"])
 async def test_that_all_has_been_offered_is_not_said_when_the_hub_has_lost_a_part_of_it_again(
     world: Any, said: Any
 ) -> None:
     """What ``early`` has brought back would be taken for something that ``late`` has seen deleted."""
     async with world.open_device("early", down=True) as early, world.open_device("late", down=True) as late:
-        cards = late.store(world.CARDS)
-        async with world.open_hub():
-            await put_in(late)
-            await put_in(early)
-            await unplug(early, late)
-        back_up(world)
-        async with world.open_hub():
-            await cards.insert(world.Card(id="both"))
-            await put_in(late)
-            await put_in(early)
-            await unplug(early)
-            await cards.insert(world.Card(id="late's"))
-            await put_in(late)
-            await unplug(late)
-        world.hub_file = "backup.db"
-        async with world.open_hub() as hub:
-            await hub.new_epoch()
-            async with world.open_device("other") as other:  # so that nothing comes back to its old place in the log
-                await other.store(world.CARDS).insert(world.Card(id="new"))
-                await other.settle()
-            await put_in(early)
-            await unplug(early)
-        shutil.copy(world.folder / "backup.db", world.folder / "again.db")
+        await one_of_two_witnesses_has_come(world, early, late)
         async with world.open_hub():
             late.wire.tamper["push request"] = without_the_last_word
             late.wire.mend()
@@ -240,3 +245,35 @@ async def test_that_all_has_been_offered_is_not_said_when_the_hub_has_lost_a_par
                     id: world.Card(id=id) for id in ("both", "new", "late's") if id not in kept
                 }
                 assert await inbox(device) == []
+
+
+async def test_that_all_has_been_offered_is_not_said_when_an_offer_was_refused_in_a_history_that_is_gone(
+    world: Any,
+) -> None:
+    """No page has come, so no row of the device is from the part that the hub has lost; only the refusal is."""
+    async with world.open_device("early", down=True) as early, world.open_device("late", down=True) as late:
+        await one_of_two_witnesses_has_come(world, early, late)
+        async with world.open_hub():
+            late.wire.tamper["push request"] = without_the_last_word
+            late.wire.hold["push"] = released = trio.Event()
+            late.wire.mend()
+            late.sync.poke()
+            await trio.sleep(5)
+            late.wire.hold["pull"] = trio.Event()
+            async with world.open_device("other") as other:
+                await other.settle()
+                await other.store(world.CARDS).update("both", title="other's")
+                await other.settle()
+            released.set()
+            await trio.sleep(5)
+            await unplug(late)
+            assert await inbox(late) == [("HUB_LOST_DATA", "both")] and len(await late.outbox()) == 2
+        world.hub_file = "again.db"
+        late.wire.tamper.clear()
+        late.wire.hold.clear()
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            await put_in(late)
+            await put_in(early)
+            for device in (early, late):
+                assert await device.rows() == {id: world.Card(id=id) for id in ("both", "new", "late's")}
