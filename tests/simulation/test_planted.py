@@ -23,7 +23,7 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "floor-ignored": (0, "I8 I15"),
     "half-a-tail": (1, "I8"),
     "handles-forgotten": (0, "F09"),
-    "hint-moves-cursor": (0, "I8"),
+    "hint-moves-cursor": (0, "I8 I9"),
     "hub-accepts-gaps": (0, "I5"),
     "inbox-forgotten": (0, "I14"),
     "live-misses-pages": (0, "live"),
