@@ -123,7 +123,8 @@ class Replica:
 
     def _read(self, file: RawFile) -> Snapshot:
         subscriptions = file.rows("SELECT scope, state, cursor FROM _atoma_sub")
-        places: dict[str, Place] = dict.fromkeys(SCOPES, Place())
+        nowhere = Place()
+        places: dict[str, Place] = dict.fromkeys(SCOPES, nowhere)
         places.update((scope, _place(cursor)) for scope, _, cursor in subscriptions)
         shadows: Shadows = {scope: {} for scope in SCOPES}
         for store, id, scope, image in file.rows("SELECT store, id, scope, image FROM _atoma_shadow"):

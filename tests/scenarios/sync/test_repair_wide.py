@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -150,7 +151,7 @@ async def test_the_schema_may_have_changed_in_between(world: Any) -> None:
     """Hub and device are both newer than what was lost, and than what is pending."""
 
     @asynccontextmanager
-    async def next_device(name: str) -> Any:
+    async def next_device(name: str) -> AsyncIterator[Device]:
         wire, probe = Wire(lambda: world.hub), Probe()
         engine = LocalExecution(SQLiteEngine(world.folder / f"{name}.db"))
         plugins: list[Any] = [engine, probe, wire, Sync((CARDS,), ("main",))]
