@@ -7,6 +7,7 @@ the commits that it tells of, so a crash only makes it lag, which tells nothing.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import zlib
@@ -14,7 +15,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from atoma.errors import StoreBusy, StoreError
+from atoma.errors import DiskFull, StoreBusy, StoreError
+from atoma_stores.sqlite.connections import OWNER_ONLY
 
 if sys.platform == "win32":
     import msvcrt
@@ -106,8 +108,10 @@ def sole_hub(path: str) -> Generator[LockFile]:
     lock_path = os.path.realpath(path) + SUFFIX
     try:
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
-        descriptor = os.open(lock_path, flags, 0o600)
+        descriptor = os.open(lock_path, flags, OWNER_ONLY)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"{path}: no space left for the lock file {lock_path}") from None
         raise StoreError(f"{path}: the lock file {lock_path} cannot be made: {error.strerror}") from None
     try:
         try:

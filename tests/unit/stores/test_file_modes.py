@@ -19,7 +19,7 @@ from atoma_stores.sqlite import SQLiteHubStore
 from tests.unit.stores.kit import CARDS, TAGS, insert, opened
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="modes are a matter of POSIX")
-DISK_BYTES, PAGE_BYTES = 64 * 1024, 4096
+DISK_BYTES, PAGE_BYTES, FILES = 64 * 1024, 4096, 16
 SCHEMA = Schema(CARDS, TAGS)
 
 
@@ -61,11 +61,11 @@ async def test_a_mode_that_somebody_chose_stays(tmp_path: Path) -> None:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Generator[Path]:
-    """A folder on a disk of sixteen pages."""
+    """A folder on a disk of sixteen pages and as many files."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = shutil.which("mount")
-    command = [str(mount), "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
+    command = [str(mount), "-t", "tmpfs", "-o", f"size={DISK_BYTES},nr_inodes={FILES}", "tmpfs", str(folder)]
     if mount is None or subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("no right to mount a disk that is small enough to fill")
     yield folder
@@ -77,10 +77,27 @@ def small_disk(tmp_path: Path) -> Generator[Path]:
 async def test_starting_on_a_full_disk_says_so(what: str, free_pages: int, small_disk: Path) -> None:
     with suppress(OSError), (small_disk / "filling").open("wb", buffering=0) as filling:
         filling.write(bytes(DISK_BYTES - free_pages * PAGE_BYTES))
+    await start_in_vain(what, small_disk)
+
+
+@pytest.mark.parametrize(("what", "free_files"), [("device", 0), ("hub", 0), ("hub", 1)])
+async def test_starting_on_a_disk_that_takes_no_more_files_says_so(
+    what: str, free_files: int, small_disk: Path
+) -> None:
+    """The first file of a hub is its lock file."""
+    with suppress(OSError):
+        for number in range(FILES):
+            (small_disk / str(number)).touch()
+    for number in range(free_files):
+        (small_disk / str(number)).unlink()
+    await start_in_vain(what, small_disk)
+
+
+async def start_in_vain(what: str, disk: Path) -> None:
     with pytest.raises(DiskFull, match="no space left"):
         if what == "device":
-            async with opened(small_disk / "a.db") as db:
+            async with opened(disk / "a.db") as db:
                 await db.write(insert("1"))
         else:
-            async with open_hub(SCHEMA, SQLiteHubStore(small_disk / "h.db"), verifier=AllowLoopback()):
+            async with open_hub(SCHEMA, SQLiteHubStore(disk / "h.db"), verifier=AllowLoopback()):
                 pass
