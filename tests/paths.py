@@ -9,31 +9,20 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import AsyncIterator, Generator
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import get_args
 
 import pytest
 import trio
 
-from atoma.contracts.execution import QueryRequest, QueryResult, Resolution, ResolveRequest, WriteRequest, WriteResult
-from atoma.contracts.sync import (
-    Hint,
-    NotifyRequest,
-    OpenReply,
-    OpenRequest,
-    PullReply,
-    PullRequest,
-    PushReply,
-    PushRequest,
-    SnapshotReply,
-    SnapshotRequest,
-)
+from atoma.contracts.sync import PullReply, PullRequest, SnapshotReply, SnapshotRequest
 from atoma.ports.service import SyncService
 from atoma.sync import supervisor
 from atoma.sync.replica import Replica
 from atoma.sync.session import Session, open_session
+from atoma.testing.passing import PassingService
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.paths import Paths, Reads, Writes, current_paths, forced_paths
 
@@ -99,36 +88,15 @@ async def _open_late_session(replica: Replica, service: SyncService) -> Session:
     return await open_session(replica, LatePages(service))
 
 
-@dataclass(frozen=True, slots=True)
-class LatePages:
+class LatePages(PassingService):
     """A hub whose pages are long on their way."""
 
-    service: SyncService
-
-    async def open(self, request: OpenRequest) -> OpenReply:
-        return await self.service.open(request)
-
-    async def push(self, request: PushRequest) -> PushReply:
-        return await self.service.push(request)
-
     async def pull(self, request: PullRequest) -> PullReply:
-        page = await self.service.pull(request)
+        page = await super().pull(request)
         await trio.sleep(LATE_S)
         return page
 
     async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
-        page = await self.service.snapshot(request)
+        page = await super().snapshot(request)
         await trio.sleep(LATE_S)
         return page
-
-    def notify(self, request: NotifyRequest) -> AbstractAsyncContextManager[AsyncIterator[Hint]]:
-        return self.service.notify(request)
-
-    async def query(self, request: QueryRequest) -> QueryResult:
-        return await self.service.query(request)
-
-    async def write(self, request: WriteRequest) -> WriteResult:
-        return await self.service.write(request)
-
-    async def resolve(self, request: ResolveRequest) -> Resolution:
-        return await self.service.resolve(request)

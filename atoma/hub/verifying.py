@@ -73,8 +73,9 @@ class Reverification:
             with trio.fail_after(VERIFY_S):
                 principal = await verified(session.token, self._host, session.peer)
             if (principal.subject, principal.claims) != (session.principal.subject, session.principal.claims):
-                return session.end("the rights of this token have changed: connect again")
-            session.verify(principal, began)
+                session.end("the rights of this token have changed: connect again")
+            else:
+                session.verify(principal, began)
         except AuthenticationError as error:
             session.end(f"the token is not good any more: {error}")
         except trio.TooSlowError:
@@ -83,4 +84,3 @@ class Reverification:
             _log.warning("a session of %r could not be verified again: %s", session.principal.subject, error)
         finally:
             session.due_at = trio.current_time() + self._every_s / TRIES_PER_PERIOD
-        return None

@@ -237,10 +237,9 @@ def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:
 
 async def _take_over(replica: Replica, opening: Opening) -> None:
     """Go on in the hub's epoch where nothing was lost."""
-    epoch, renewed = (
-        opening.reply.epoch,
-        [place for place in opening.request.places if place.scope in opening.moved - opening.forks.keys()],
-    )
+    epoch = opening.reply.epoch
+    lost_nothing = opening.moved - opening.forks.keys()
+    renewed = [place for place in opening.request.places if place.scope in lost_nothing]
     if renewed:
 
         def adopt(tx: LocalTx) -> None:

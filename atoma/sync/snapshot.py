@@ -83,24 +83,26 @@ def apply_tail_page(tx: LocalTx, page: PullReply, stores: Collection[str], verif
 def _swap(tx: LocalTx, page: PullReply, verified_mid: int) -> Settlement:
     scope = page.scope
     tx.swap_stage(scope)
-    subscription = tx.subscription(scope)
-    tx.save_subscription(
-        msgspec.structs.replace(
-            subscription,
-            state="live",
-            cursor=page.end,
-            stage_cursor=None,
-            token=b"",
-            head=page.head,
-            proof=page.proof,
-        )
-    )
+    tx.save_subscription(swapped(tx.subscription(scope), page))
     work = Settlement(cursors={scope: page.end.seq})
     work.dirty.update(dict.fromkeys(tx.shadowed(scope), scope))
     settle_page(tx, page, verified_mid, work)
     rebase_rows(tx, work.dirty)
     confirm(tx, work.removed)
     return work
+
+
+def swapped(subscription: Subscription, page: PullReply) -> Subscription:
+    """The subscription once the stage is swapped in, behind ``page``, the last one."""
+    return msgspec.structs.replace(
+        subscription,
+        state="live",
+        cursor=page.end,
+        stage_cursor=None,
+        token=b"",
+        head=page.head,
+        proof=page.proof,
+    )
 
 
 def _staged(schema: Schema, changes: StoreChanges) -> Iterator[StagedRow]:

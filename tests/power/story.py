@@ -12,15 +12,7 @@ import msgspec
 import trio
 
 from atoma import Client, Schema, StoreSpec, Sync, open_client, open_hub
-from atoma.contracts.execution import (
-    Durability,
-    QueryRequest,
-    QueryResult,
-    Resolution,
-    ResolveRequest,
-    WriteRequest,
-    WriteResult,
-)
+from atoma.contracts.execution import Durability, WriteRequest, WriteResult
 from atoma.contracts.sync import (
     Hint,
     NotifyRequest,
@@ -30,13 +22,12 @@ from atoma.contracts.sync import (
     PullRequest,
     PushReply,
     PushRequest,
-    SnapshotReply,
-    SnapshotRequest,
 )
 from atoma.hub import AllowLoopback, Hub
 from atoma.plugins import Plugin
 from atoma.ports import Channel, Environment, seeded_environment
 from atoma.ports.service import Peer, Principal, SyncService
+from atoma.testing.passing import PassingService
 from atoma.testing.simulation.scheduling import Trace, run_seeded
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
@@ -208,12 +199,12 @@ class HeardHub:
         return HeardService(self.hub.service(principal), self.tape)
 
 
-@dataclass(frozen=True, slots=True)
-class HeardService:
+class HeardService(PassingService):
     """The hub as one principal sees it: each answer is a promise as soon as it is given."""
 
-    service: SyncService
-    tape: Tape
+    def __init__(self, service: SyncService, tape: Tape) -> None:
+        super().__init__(service)
+        self.tape = tape
 
     def _promise(self, what: str, kept: Callable[[Facts], bool]) -> None:
         self.tape.promise("hub", what, kept)
@@ -238,9 +229,6 @@ class HeardService:
         self._promise(f"a page up to {page.end.seq} was given", has_head(page.scope, page.end.seq))
         return page
 
-    async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
-        return await self.service.snapshot(request)
-
     @asynccontextmanager
     async def notify(self, request: NotifyRequest) -> AsyncGenerator[AsyncIterator[Hint]]:
         async with self.service.notify(request) as hints:
@@ -251,18 +239,12 @@ class HeardService:
             self._promise(f"a hint at {hint.head} was given", has_head(hint.scope, hint.head))
             yield hint
 
-    async def query(self, request: QueryRequest) -> QueryResult:
-        return await self.service.query(request)
-
     async def write(self, request: WriteRequest) -> WriteResult:
         result = await self.service.write(request)
         self._promise("a direct write was answered", has_answered(request.idem))
         for item in result.items:
             self._promise(f"a direct write became {item.version}", has_head("main", item.version or 0))
         return result
-
-    async def resolve(self, request: ResolveRequest) -> Resolution:
-        return await self.service.resolve(request)
 
 
 class Story:

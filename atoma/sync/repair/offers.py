@@ -17,7 +17,7 @@ from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
 from atoma.sync.settle import Settlement, rebase_rows
-from atoma.sync.snapshot import stage_changes
+from atoma.sync.snapshot import stage_changes, swapped
 
 LOST_MS = 30 * 86_400_000
 """How long a listed row waits for somebody to decide, in milliseconds."""
@@ -92,18 +92,8 @@ def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str
     stage_changes(tx, cut.page, stores)
     beyond = tx.beyond(scope, cut.fork.seq)
     tx.swap_stage(scope)
-    tx.save_subscription(
-        replace(
-            at,
-            state="live",
-            cursor=cut.page.end,
-            stage_cursor=None,
-            token=b"",
-            head=cut.page.head,
-            trail=tuple(mark for mark in at.trail if mark.seq <= cut.fork.seq),
-            proof=cut.page.proof,
-        )
-    )
+    trail = tuple(mark for mark in at.trail if mark.seq <= cut.fork.seq)
+    tx.save_subscription(replace(swapped(at, cut.page), trail=trail))
     recovers = Recovers(at.cursor.epoch, at.cursor.seq, at.cursor.hash, b"" if adopted else at.proof)
     return Beyond(cut, beyond, recovers, ADOPTED if adopted else _why_not(cut.status, at.proof, policy))
 
@@ -159,12 +149,12 @@ def part_with(tx: LocalTx, scopes: Iterable[str]) -> None:
 
 def has_aged(tx: LocalTx) -> bool:
     """Whether a listed row has waited too long for somebody to decide, or was closed long ago."""
-    return any(map(_aged(tx), tx.lost()))
+    return any(_is_aged(row, tx.now_ms) for row in tx.lost())
 
 
 def expire_lost(tx: LocalTx) -> int:
     """Close what nobody has decided about for thirty days, and forget what has been closed since; how many were closed."""
-    aged = [row for row in tx.lost() if _aged(tx)(row)]
+    aged = [row for row in tx.lost() if _is_aged(row, tx.now_ms)]
     closed = [row.number for row in aged if not row.resolution]
     for number in closed:
         tx.resolve_lost(number, "expired")
@@ -172,8 +162,8 @@ def expire_lost(tx: LocalTx) -> int:
     return len(closed)
 
 
-def _aged(tx: LocalTx) -> Callable[[LostRow], bool]:
-    return lambda row: row.at_ms < tx.now_ms - (2 * LOST_MS if row.resolution else LOST_MS)
+def _is_aged(row: LostRow, now_ms: int) -> bool:
+    return row.at_ms < now_ms - (2 * LOST_MS if row.resolution else LOST_MS)
 
 
 class Offers:
@@ -212,14 +202,8 @@ class Offers:
     ) -> None:
         mid, fork = len(self._made) + 1, beyond.cut.fork
         recovers = _placed(beyond.recovers, fork) if ops else replace(beyond.recovers, last=True)
-        body = encode(
-            MutationBody(
-                mid, self._ids(), scope, fork.seq, self._tx.schema.version, self._tx.now_ms, ops, fork.epoch,
-                recovers=recovers,
-            )
-        )  # fmt: skip
-        self.tail = next_digest(self.tail, body)
-        pending = PendingMutation(0, "outbox", mid, self._ids(), scope, fork.seq, body, self.tail)
+        pending = _offer(self._tx, mid, self._ids(), scope, fork, ops, recovers, after=self.tail)
+        self.tail = pending.digest
         self._made.append((pending, rows))
 
     def enqueue(self) -> None:
@@ -246,6 +230,23 @@ def _placed(recovers: Recovers, fork: Cursor) -> Recovers:
     return recovers if recovers.proof else Recovers(recovers.epoch, fork.seq, b"", b"")
 
 
+def _offer(
+    tx: LocalTx,
+    mid: int,
+    key: str,
+    scope: str,
+    fork: Cursor,
+    ops: tuple[Op, ...],
+    recovers: Recovers | None,
+    *,
+    after: bytes,
+) -> PendingMutation:
+    """The mutation that offers something of ``scope``, behind the digest ``after``; it builds on the fork."""
+    body = MutationBody(mid, key, scope, fork.seq, tx.schema.version, tx.now_ms, ops, fork.epoch, recovers=recovers)
+    data = encode(body)
+    return PendingMutation(0, "outbox", mid, key, scope, fork.seq, data, next_digest(after, data))
+
+
 def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str], *, released: bool = False) -> None:
     """Offer rows that were kept, from the position that they are from; those that are resolved are passed over.
 
@@ -262,26 +263,14 @@ def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str],
     for entry in entries:
         if entry.number not in still_open:
             continue
-        key = ids()
         op = offer_op(entry.store, entry.id, entry.image)
         proved = released or bool(entry.recovers.proof)
-        body = encode(
-            MutationBody(
-                mid,
-                key,
-                entry.scope,
-                entry.fork.seq,
-                tx.schema.version,
-                tx.now_ms,
-                (op if proved else replace(op, cas=True),),
-                entry.fork.epoch,
-                recovers=_placed(entry.recovers, entry.fork) if proved else None,
-            )
-        )
+        ops = (op if proved else replace(op, cas=True),)
+        recovers = _placed(entry.recovers, entry.fork) if proved else None
+        pending = _offer(tx, mid, ids(), entry.scope, entry.fork, ops, recovers, after=tail)
+        tail = pending.digest
         row = tx.read_row(entry.store, entry.id)
         set_aside(tx, entry.store, entry.id, entry.scope)
-        tail = next_digest(tail, body)
-        pending = PendingMutation(0, "outbox", mid, key, entry.scope, entry.fork.seq, body, tail)
         tx.enqueue(pending, [(entry.store, entry.id, None if row is None else row.image)])
         tx.resolve_lost(entry.number, "offered")
         dirty[entry.store, entry.id] = entry.scope

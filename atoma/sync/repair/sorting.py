@@ -23,11 +23,7 @@ class Sorted:
 
 
 def sort_outbox(
-    pending: Iterable[PendingMutation],
-    verdicts: Mapping[int, Verdict],
-    last_mid: int,
-    *,
-    known: bool,
+    pending: Iterable[PendingMutation], verdicts: Mapping[int, Verdict], last_mid: int, *, known: bool
 ) -> Sorted:
     """Sort ``pending``, in ``mid`` order.
 

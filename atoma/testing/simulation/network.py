@@ -4,35 +4,17 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import trio
 
-from atoma.contracts.execution import (
-    QueryRequest,
-    QueryResult,
-    Resolution,
-    ResolveRequest,
-    WriteRequest,
-    WriteResult,
-)
-from atoma.contracts.sync import (
-    Hint,
-    NotifyRequest,
-    OpenReply,
-    OpenRequest,
-    PullReply,
-    PullRequest,
-    PushReply,
-    PushRequest,
-    SnapshotReply,
-    SnapshotRequest,
-)
+from atoma.contracts.sync import PushReply, PushRequest
 from atoma.errors import ProtocolError
 from atoma.plugins import PluginContext
 from atoma.ports import SYNC_LINK, Channel, PortKey, SyncService
+from atoma.testing.passing import PassingService
 from atoma.testing.simulation.encounters import Encounters, Fault, State
 from atoma.testing.simulation.standing import Lines, Lookout
 from atoma.testing.simulation.swarm import Swarm
@@ -245,57 +227,29 @@ class SplittingLink:
             yield SplitPushes(service, self._weather, self._site)
 
 
-class SplitPushes:
+class SplitPushes(PassingService):
     """A service whose pushes may be split."""
 
     def __init__(self, service: SyncService, weather: Weather, site: str) -> None:
-        self._service = service
+        super().__init__(service)
         self._weather = weather
         self._site = site
-
-    async def open(self, request: OpenRequest) -> OpenReply:
-        """Pass it on."""
-        return await self._service.open(request)
 
     async def push(self, request: PushRequest) -> PushReply:
         """Send the second half first, which the hub refuses, then the first half."""
         weather, count = self._weather, len(request.mutations)
         if not weather.is_stormy() or count < 2 or weather.dice.random() >= weather.swarm.split:
-            return await self._service.push(request)
+            return await self.service.push(request)
         if State.NEW not in weather.look(self._site):  # which would not come again
             await weather.lookout.wait_for(Fault.SPLIT, self._site)
         if not weather.is_stormy() or State.SETTLED in weather.look(self._site):
-            return await self._service.push(request)
+            return await self.service.push(request)
         weather.meet(Fault.SPLIT, self._site)
         cut = weather.dice.randrange(1, count)
         first, second = request.mutations[:cut], request.mutations[cut:]
         early = PushRequest(request.client_id, request.incarnation, second, first[-1].digest, request.confirmed_mid)
-        reply = await self._service.push(early)
+        reply = await self.service.push(early)
         weather.counts["gaps refused"] += reply.error is not None and reply.error.code == "OUT_OF_ORDER"
-        return await self._service.push(
+        return await self.service.push(
             PushRequest(request.client_id, request.incarnation, first, request.prev_digest, request.confirmed_mid)
         )
-
-    async def pull(self, request: PullRequest) -> PullReply:
-        """Pass it on."""
-        return await self._service.pull(request)
-
-    async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
-        """Pass it on."""
-        return await self._service.snapshot(request)
-
-    def notify(self, request: NotifyRequest) -> AbstractAsyncContextManager[AsyncIterator[Hint]]:
-        """Pass it on."""
-        return self._service.notify(request)
-
-    async def query(self, request: QueryRequest) -> QueryResult:
-        """Pass it on."""
-        return await self._service.query(request)
-
-    async def write(self, request: WriteRequest) -> WriteResult:
-        """Pass it on."""
-        return await self._service.write(request)
-
-    async def resolve(self, request: ResolveRequest) -> Resolution:
-        """Pass it on."""
-        return await self._service.resolve(request)

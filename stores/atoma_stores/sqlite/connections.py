@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import apsw
 
 from atoma.contracts.limits import PATTERN_BYTES_MAX
+from atoma.errors import ConfigurationError
+from atoma_stores.sqlite.codes import translate
 
 MEMORY = ":memory:"
 BUSY_MS = 5_000
@@ -24,7 +27,9 @@ Prepare: TypeAlias = Callable[[apsw.Connection], None]
 """Run on every new connection: functions, hooks."""
 
 
-def open_connection(path: str, *, read_only: bool, busy_ms: int, vfs: str | None, prepare: Prepare) -> apsw.Connection:
+def open_connection(
+    path: str, *, read_only: bool, busy_ms: int, vfs: str | None, prepare: Prepare | None = None
+) -> apsw.Connection:
     """A hardened connection to ``path``.
 
     Args:
@@ -32,7 +37,7 @@ def open_connection(path: str, *, read_only: bool, busy_ms: int, vfs: str | None
         read_only: Refuse writes (the connection still takes part in WAL locking).
         busy_ms: How long a call may wait for another process, in milliseconds.
         vfs: Name of a registered VFS, None for the system's.
-        prepare: Run on the connection before anybody else has it.
+        prepare: Run on the connection before anybody else has it; None runs nothing.
 
     Raises:
         apsw.Error: The file cannot be opened or is no database.
@@ -49,13 +54,34 @@ def open_connection(path: str, *, read_only: bool, busy_ms: int, vfs: str | None
         connection.config(apsw.SQLITE_DBCONFIG_DQS_DML, 0)
         connection.pragma("temp_store", 2)
         connection.pragma("cache_size", -CACHE_KIB)
-        prepare(connection)
+        if prepare is not None:
+            prepare(connection)
         if read_only:
             connection.pragma("query_only", 1)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+@contextmanager
+def open_existing(path: str, *, writing: bool) -> Generator[apsw.Connection]:
+    """A connection to a file that is there, whether or not a program has it open; it can do what plain SQL can.
+
+    Raises:
+        ConfigurationError: There is no such file.
+        StoreError: It cannot be opened, or what is done with it in the block fails.
+    """
+    if not os.path.isfile(path):
+        raise ConfigurationError(f"{path}: there is no such file")
+    try:
+        connection = open_connection(path, read_only=not writing, busy_ms=BUSY_MS, vfs=None)
+        try:
+            yield connection
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise translate(error, path) from error
 
 
 def make_private(path: str) -> None:

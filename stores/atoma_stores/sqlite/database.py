@@ -71,7 +71,7 @@ class DatabaseStatistics:
 @dataclass(frozen=True, slots=True)
 class _Settings:
     durability: Durability
-    prepare: Prepare
+    prepare: Prepare | None
     vfs: str | None
     inline: bool
     threads: bool
@@ -494,7 +494,7 @@ async def open_database(
     *,
     environment: Environment,
     durability: Durability = "full",
-    prepare: Prepare = _nothing,
+    prepare: Prepare | None = None,
     vfs: str | None = None,
     on_checkpoint: Callable[[], None] | None = None,
 ) -> AsyncGenerator[Database]:

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,14 +13,13 @@ from typing import TypeVar
 import apsw
 from msgspec.structs import replace
 
-from atoma.errors import ConfigurationError, MigrationError
+from atoma.errors import MigrationError
 from atoma.ports.environment import Environment
 from atoma.ports.local import LocalTx
 from atoma.schema.spec import Schema
 from atoma_stores.sqlite._outbox import OutboxLimits
 from atoma_stores.sqlite._units import EngineTx
-from atoma_stores.sqlite.codes import translate
-from atoma_stores.sqlite.connections import BUSY_MS, open_connection
+from atoma_stores.sqlite.connections import open_existing
 from atoma_stores.sqlite.ddl import is_guarded
 from atoma_stores.sqlite.stored_schema import stored_schema
 
@@ -93,17 +91,5 @@ def ask_renewal(path: str) -> bool:
 @contextmanager
 def _opened(path: str, *, writing: bool = False) -> Generator[tuple[apsw.Connection, Schema]]:
     """A connection to the file, and its stores."""
-    if not os.path.isfile(path):
-        raise ConfigurationError(f"{path}: there is no such file")
-    try:
-        connection = open_connection(path, read_only=not writing, busy_ms=BUSY_MS, vfs=None, prepare=_nothing)
-        try:
-            yield connection, stored_schema(connection, "client")
-        finally:
-            connection.close()
-    except apsw.Error as error:
-        raise translate(error, path) from error
-
-
-def _nothing(_connection: apsw.Connection) -> None:
-    """What is prepared on a connection that touches no row of a store."""
+    with open_existing(path, writing=writing) as connection:
+        yield connection, stored_schema(connection, "client")

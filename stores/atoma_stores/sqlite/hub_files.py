@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -24,8 +24,7 @@ from atoma.ports.environment import Environment
 from atoma.ports.hub import ClientState, EndedEpoch
 from atoma.schema.spec import Schema
 from atoma_stores.sqlite import hub_epochs
-from atoma_stores.sqlite.codes import translate
-from atoma_stores.sqlite.connections import BUSY_MS, make_private, open_connection
+from atoma_stores.sqlite.connections import make_private, open_existing
 from atoma_stores.sqlite.ddl import check_layout, prepare_internals
 from atoma_stores.sqlite.hub_lock import SUFFIX, Beside, sole_hub
 from atoma_stores.sqlite.hub_tables import ADDITIONS, IDENTITY_BYTES, TABLES
@@ -187,26 +186,15 @@ def _told(path: str) -> Generator[None]:
 @contextmanager
 def _opened(path: str, *, writing: bool = False) -> Generator[apsw.Connection]:
     """A connection to a hub file, whether or not a hub has it too."""
-    if not os.path.isfile(path):
-        raise ConfigurationError(f"{path}: there is no such file")
     _look_whose_log(path)
-    with ExitStack() as stack:
-        try:
-            connection = open_connection(path, read_only=not writing, busy_ms=BUSY_MS, vfs=None, prepare=_nothing)
-            stack.callback(connection.close)
-            check_layout(connection, "hub")
-            yield connection
-        except apsw.Error as error:
-            raise translate(error, path) from error
-
-
-def _nothing(_connection: apsw.Connection) -> None:
-    """What is prepared on a connection that only moves whole files."""
+    with open_existing(path, writing=writing) as connection:
+        check_layout(connection, "hub")
+        yield connection
 
 
 def _look_whose_log(path: str) -> None:
     """Set the log of another file aside, as the hub itself would, before a first connection replays it over this one."""
-    if not os.path.exists(os.path.realpath(path) + SUFFIX):
+    if not os.path.isfile(path) or not os.path.exists(os.path.realpath(path) + SUFFIX):
         return
     with contextlib.suppress(StoreBusy), sole_hub(path) as lock:  # a hub that runs has looked
         HubWitness(path, lock, None, Environment()).set_foreign_log_aside()

@@ -78,15 +78,12 @@ TABLES: tuple[str, ...] = (
 ADDITIONS = (
     ("_atoma_hub_tombstone", "other_seq INTEGER"),  # as in a store's rows
     ("_atoma_hub_epoch", "devices TEXT NOT NULL DEFAULT 'offer'"),
-    (
-        "_atoma_hub_epoch",
-        "deletes INTEGER NOT NULL DEFAULT 1",
-    ),  # whether devices may delete rows that the hub still has
-    ("_atoma_hub_epoch", "unproven INTEGER NOT NULL DEFAULT 0"),  # whether what nothing proves is taken as well
-    (
-        "_atoma_hub_trace",
-        "survivor INTEGER NOT NULL DEFAULT 0",
-    ),  # whether the hub had the row before anybody offered it
+    # whether devices may delete rows that the hub still has
+    ("_atoma_hub_epoch", "deletes INTEGER NOT NULL DEFAULT 1"),
+    # whether what nothing proves is taken as well
+    ("_atoma_hub_epoch", "unproven INTEGER NOT NULL DEFAULT 0"),
+    # whether the hub had the row before anybody offered it
+    ("_atoma_hub_trace", "survivor INTEGER NOT NULL DEFAULT 0"),
     ("_atoma_hub_info", "commits INTEGER NOT NULL DEFAULT 0"),
 )
 

@@ -264,25 +264,21 @@ class ServerConnection:
         with trio.move_on_after(self._limits.handshake_s):
             found = await session_for(frame, self._host, self._peer)
         self._renewing = False
-        other: ErrorInfo | None = None
+        ends = False
         if isinstance(found, Session):
             try:
                 check_subject(self._session.principal.subject, found.principal.subject)
             except RemoteError as error:
-                other = info_of(error)
-        if isinstance(found, Session) and other is None:
+                found.close()
+                found, ends = info_of(error), True
+        if isinstance(found, Session):
             self._renewals_refused = 0
             if found.principal.claims != self._session.principal.claims:
                 self._stop(CHANGED)
             self._use(found, nursery)
             self._say("welcome", frame.id, welcome(found, self._limits))
             return
-        ends = True
-        if isinstance(found, Session):
-            assert other is not None
-            found.close()
-            found = other
-        else:
+        if not ends:
             self._renewals_refused += 1
             ends = self._renewals_refused >= RENEWALS_REFUSED_MAX
         self._say("error", frame.id, encode(found))
