@@ -234,10 +234,12 @@ async def test_a_long_read_moves_to_the_pool_and_the_loop_goes_on(tmp_path: Path
         assert beats > 1
 
 
-def stubborn(gate: threading.Event) -> Callable[[apsw.Connection], int]:
-    """A read that no interrupt reaches."""
+def stubborn(gate: threading.Event, begun: threading.Event | None = None) -> Callable[[apsw.Connection], int]:
+    """A read that no interrupt reaches; it sets ``begun`` when it is on its thread."""
 
     def body(connection: apsw.Connection) -> int:
+        if begun is not None:
+            begun.set()
         assert gate.wait(30)
         return 1
 
@@ -265,8 +267,11 @@ async def test_reads_that_do_not_end_are_counted_and_close_the_pool_to_strangers
     spent: list[float] = []
 
     async def give_up(db: Database) -> None:
-        with trio.move_on_after(0.02):
-            await db.read_within(stubborn(gate), 0.03, spent.append)
+        begun = threading.Event()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(db.read_within, stubborn(gate, begun), 0.03, spent.append)
+            await until(begun.is_set)
+            nursery.cancel_scope.cancel()
 
     async with open_database(str(tmp_path / "a.db"), environment=Environment()) as db:
         await db.transact(create)
