@@ -13,7 +13,7 @@ from atoma.client import Client, open_client
 from atoma.contracts.execution import ExecutionMeta, Resolution, Step
 from atoma.plugins import Plugin
 from atoma.ports import Change, Environment, Insert, LiveBatch, Move, Remove, Reset, Update
-from atoma.query import Query, col
+from atoma.query import Rows, col, select
 from atoma.runtime import ItemResult, ManyResult, Page, Store, Transaction, WriteHandle
 from atoma.schema import Index, Schema, StoreSpec, new_id
 from atoma.sync import Sync, SyncControl, SyncStatus
@@ -38,10 +38,10 @@ __all__ = [
     "Move",
     "Page",
     "Plugin",
-    "Query",
     "Remove",
     "Reset",
     "Resolution",
+    "Rows",
     "Schema",
     "StaticTokenVerifier",
     "Step",
@@ -57,6 +57,7 @@ __all__ = [
     "new_id",
     "open_client",
     "open_hub",
+    "select",
 ]
 
 

@@ -189,6 +189,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "INVALID": Code("a value is wrong", "outcome", "change", "refused"),
         "CONSTRAINT": Code("another row has the same unique value", "outcome", "change", "refused"),
         "QUERY": Code("the query does not fit the schema", "outcome", "change", "refused"),
+        "UNSUPPORTED": Code("this is not done here, or not yet", "outcome", "change", "refused"),
         "DENIED": Code("you may not write this", "outcome", "rights", "refused"),
         "QUOTA": Code("your share is used up", "outcome", "rights", "denied"),
         "RESOLVER_FAILED": Code("the application's resolver failed", "outcome", "program", "refused"),

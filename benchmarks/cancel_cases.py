@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trio
 
-from atoma import Client, Hub, Query, Schema, StaticTokenVerifier, StoreSpec, col, open_client, open_hub
+from atoma import Client, Hub, Schema, StaticTokenVerifier, StoreSpec, col, open_client, open_hub, select
 from atoma.plugins import Plugin
 from atoma.ports import Environment, Transport
 from atoma_stores.local import LocalExecution
@@ -41,7 +41,9 @@ class Paper:
 
 PAPERS = StoreSpec("papers", Paper)
 SCHEMA = Schema(PAPERS)
-SLOW = Query().where(functools.reduce(operator.or_, (col("text").like(f"%m{number}%") for number in range(PATTERNS))))
+SLOW = select(PAPERS).where(
+    functools.reduce(operator.or_, (col("text").like(f"%m{number}%") for number in range(PATTERNS)))
+)
 """Ten seconds of work for SQLite."""
 
 

@@ -12,8 +12,8 @@ import trio
 
 from atoma import Client, Environment, open_client
 from atoma.contracts.execution import Durability, OperationContext, WriteOptions, WriteRequest
-from atoma.contracts.query import QuerySpec
 from atoma.ports import LocalDatabase
+from atoma.query.plans import by_ids
 from atoma.runtime.entries import insert_entry
 from atoma_stores.local import LocalExecution, LocalWriteNode
 from atoma_stores.sqlite import SQLiteEngine
@@ -80,7 +80,7 @@ async def point_get(local: Local) -> list[Row]:
     store = local.client.store(TODOS)
 
     async def from_engine(number: int) -> None:
-        result = await local.engine.read("todos", QuerySpec(ids=(ids[number],)))
+        result = await local.engine.read(by_ids("todos", (ids[number],)))
         TODOS.decode(result.rows[0].id, result.rows[0].image)
 
     for _ in range(ROUNDS):

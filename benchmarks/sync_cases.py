@@ -10,7 +10,7 @@ from pathlib import Path
 
 import airportsdata
 
-from atoma import Client, Query, Schema, StaticTokenVerifier, Sync, col, open_client, open_hub
+from atoma import Client, Schema, StaticTokenVerifier, Sync, col, open_client, open_hub, select
 from atoma.contracts.execution import Durability
 from atoma.demo.models import AIRPORT_SCHEMA, AIRPORTS
 from atoma.demo.story import airports_of
@@ -87,7 +87,10 @@ async def propagation(folder: Path) -> list[Row]:
             await a.store(TODOS).insert(todo(0))
             await a.sync.wait_idle()
             await b.sync.wait_idle()
-            async with b.store(TODOS).live(Query().where(col("id") == todo(0).id)) as batches, watch_stalls() as stall:
+            async with (
+                b.store(TODOS).live(select(TODOS).where(col("id") == todo(0).id)) as batches,
+                watch_stalls() as stall,
+            ):
                 await anext(batches)
                 for number in range(PROBES):
                     begin = time.perf_counter()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -18,14 +18,19 @@ from atoma.errors import ConfigurationError, PluginError, TopologyError, WriteUn
 from atoma.kernel import FORMS, EventDispatch, ExecutionKernel, Form, Topology
 from atoma.plugins import Listener, Plugin, Replicating, Undo
 from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, Commit, CommitFeed, Environment
-from atoma.ports.loops import LoopGuard, lifetime
+from atoma.ports.live import LiveBatch
+from atoma.ports.loops import Lifetime, LoopGuard, lifetime
 from atoma.ports.tasks import open_tasks
-from atoma.runtime import Runtime, Store, Transaction
+from atoma.query import Rows
+from atoma.runtime import Page, Runtime, Store, Transaction
 from atoma.runtime.flows.apply import ApplyFlow
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
 from atoma.schema import Schema, StoreSpec
 from atoma.sync import SYNC_CONTROL, SyncControl
+
+if TYPE_CHECKING:
+    from reactivex import Observable
 
 T = TypeVar("T")
 
@@ -54,6 +59,50 @@ class Client:
             UnknownStore: The schema does not declare it.
         """
         return self._runtime.store(spec)
+
+    async def query(self, query: Rows[T], *, policy: str | None = None) -> Page[T]:
+        """The rows of ``query``, a ``select(STORE)…``; ``page.meta.cursor`` continues it with ``query.after(cursor)``.
+
+        Args:
+            query: What to read.
+            policy: How to carry it out; None is the policy of the store.
+
+        Raises:
+            QueryError: The query does not fit the schema.
+            UnknownStore: It reads a store that is not declared.
+
+        The caller's cancel scope is the only time limit; a cancelled read has changed nothing.
+        """
+        return await self._runtime.reading.query(query, policy)
+
+    async def first(self, query: Rows[T], *, policy: str | None = None) -> T | None:
+        """The first row of ``query``, or None; see :meth:`query`."""
+        return await self._runtime.reading.first(query, policy)
+
+    async def count(self, query: Rows[T], *, policy: str | None = None) -> int:
+        """How many rows ``query`` matches (limit, offset and cursor do not apply); see :meth:`query`."""
+        return await self._runtime.reading.count(query, policy)
+
+    async def exists(self, query: Rows[T], *, policy: str | None = None) -> bool:
+        """Whether a row matches ``query``; see :meth:`query`."""
+        return await self._runtime.reading.exists(query, policy)
+
+    def live(self, query: Rows[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+        """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
+
+        A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription.
+
+        Raises:
+            QueryError: The query does not fit the schema.
+        """
+        return self._runtime.reading.live(query)
+
+    def observe(self, query: Rows[T]) -> Observable[tuple[T, ...]]:
+        """A cold reactivex Observable of the whole result, again after each commit that changes it.
+
+        Disposing the subscription ends it; closing the client completes it.
+        """
+        return self._runtime.reading.observe(query)
 
     def transaction(self, *, policy: str | None = None) -> Transaction:
         """Several stores, one atomic write: ``async with client.transaction() as tx: await tx.store(A).insert(…)``."""

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import msgspec
 
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.errors import AtomaError, ExecutionError
 
@@ -84,24 +84,29 @@ class ExecutionMeta(msgspec.Struct, frozen=True):
 
 
 class QueryRequest(msgspec.Struct, frozen=True):
-    """Ask ``store`` for the rows of ``query``."""
+    """Ask for the answer to ``query``, which is checked and in normal form."""
 
-    store: str
-    query: QuerySpec
+    query: BoundQuery
     context: OperationContext
+
+    @property
+    def store(self) -> str:
+        """The store that is read first; its policy carries the query out."""
+        return self.query.store
 
 
 class QueryResult(msgspec.Struct, frozen=True):
-    """Rows in the query's order.
+    """The answer to a query, in its order.
 
     Attributes:
-        rows: The rows; empty when ``query.count``.
-        total: Number of matching rows; set for ``query.count`` only, else None.
-        meta: How the answer came about.
+        rows: The rows, for a plan of whole rows.
+        tuples: For every other plan one tuple per row of the result: its columns, the rows of its sources, or a row and its
+            children by the includes in order.
+        meta: How the answer came about; ``meta.cursor`` is set when the query had a limit and there are further rows.
     """
 
-    rows: tuple[StoredRow, ...]
-    total: int | None = None
+    rows: tuple[StoredRow, ...] = ()
+    tuples: tuple[tuple[object, ...], ...] = ()
     meta: ExecutionMeta = ExecutionMeta()
 
 

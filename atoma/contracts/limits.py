@@ -6,6 +6,16 @@ DEPTH_MAX = 32
 """Conditions within conditions."""
 CONDITIONS_MAX = 1_000
 """Conditions of one query, those that join others included."""
+SOURCES_MAX = 8
+"""Stores and plans that one plan reads, its joins included."""
+COLUMNS_MAX = 64
+"""Columns of a result, keys of a group, sort keys."""
+PLANS_MAX = 64
+"""Plans within a query: subqueries, derived tables, branches of includes."""
+INCLUDES_DEEP_MAX = 4
+"""Includes within includes."""
+INCLUDES_MAX = 16
+"""Branches of all includes of a query."""
 VALUES_MAX = 1_000
 """Values of one ``in_()``."""
 PARAMETERS_MAX = 4_096

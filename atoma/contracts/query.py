@@ -1,7 +1,15 @@
-r"""A query as plain data: what ``atoma.query`` builds and engines, hubs and transports carry out.
+"""A query as plain data: what ``atoma.query`` builds and checks, and what engines, hubs and transports carry out.
 
-Semantics are SQLite's: three-valued logic, BINARY order of text, NULL first in ascending order. ``like`` is SQLite's
-LIKE: ``%`` and ``_``, ASCII letters compare without case, ``\\`` escapes. Every order ends with the id, so it is total.
+A :class:`Plan` is the shape of a question, and a :class:`BoundQuery` is that shape with the values it is asked with. A
+query in normal form has all of its values there, so that two queries of one shape are one plan: it is the key of the
+statement cache, of live views and of requests that are answered together.
+
+Sources are numbered: 0 is what the plan reads first, then come its joins in order. Within a subquery the numbers below
+zero are the sources of the plans around it: -1 is the first source of the next plan outward, and so on through its
+joins, then through the plan around that one. Names can therefore never clash.
+
+The meaning is the same everywhere: SQL's three-valued logic, no conversions, text by code point, NULL first in
+ascending order. The functions a query may call stand in :mod:`atoma.contracts.functions`.
 """
 
 from __future__ import annotations
@@ -10,100 +18,276 @@ from typing import Literal, TypeAlias, Union
 
 import msgspec
 
-from atoma.contracts.values import Scalar
+PLAN_VERSION = 1
+"""The version of this form as it travels."""
 
-CompareOp: TypeAlias = Literal["eq", "ne", "lt", "le", "gt", "ge"]
+AS_WRITTEN = ""
+"""The type of a literal that the program wrote and that nothing has encoded yet; it never travels."""
+NULL = "null"
+"""The type of a literal NULL."""
 
-
-class Compare(msgspec.Struct, frozen=True, tag="cmp"):
-    """``field op value``; with a NULL on either side the answer is NULL, as in SQL."""
-
-    op: CompareOp
-    field: str
-    value: object  # a Scalar; msgspec cannot tell str from bytes in a union
+JoinKind: TypeAlias = Literal["inner", "left"]
 
 
-class In(msgspec.Struct, frozen=True, tag="in"):
-    """``field IN (values)``, SQL's rule for NULLs included."""
+class Lit(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="lit", gc=False):
+    """A value that stands in the query.
 
-    field: str
-    values: tuple[object, ...]
+    Attributes:
+        type: Its type, with ``?`` behind it when it may be NULL; :data:`AS_WRITTEN` before the query is checked.
+        value: The value as a column stores it.
+    """
 
-
-class IsNull(msgspec.Struct, frozen=True, tag="null"):
-    """``field IS NULL``: true or false, never NULL."""
-
-    field: str
-
-
-class Like(msgspec.Struct, frozen=True, tag="like"):
-    """SQLite's ``field LIKE pattern`` with the backslash as escape, on a text column."""
-
-    field: str
-    pattern: str
+    type: str
+    value: object
 
 
-class And(msgspec.Struct, frozen=True, tag="and"):
-    """All of ``items`` (true when there are none)."""
+class Param(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="param", gc=False):
+    """A value that stands beside the query, by its place in :attr:`BoundQuery.params`."""
 
-    items: tuple[Predicate, ...]
-
-
-class Or(msgspec.Struct, frozen=True, tag="or"):
-    """Any of ``items`` (false when there are none)."""
-
-    items: tuple[Predicate, ...]
+    index: int
+    type: str
 
 
-class Not(msgspec.Struct, frozen=True, tag="not"):
-    """The negation of ``item``; NULL stays NULL."""
+class Col(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="col", gc=False):
+    """A column of a source; the columns of a :class:`Derived` are called ``c0``, ``c1`` and so on."""
 
-    item: Predicate
-
-
-Predicate: TypeAlias = Union[Compare, In, IsNull, Like, And, Or, Not]  # noqa: UP007 - msgspec resolves the forward names
+    source: int
+    name: str
 
 
-class Sort(msgspec.Struct, frozen=True, array_like=True):
-    """One sort key."""
+class Call(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="call"):
+    """A function of the table, called with ``args``."""
 
-    field: str
+    fn: str
+    args: tuple[Expr, ...]
+
+
+class Agg(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="agg"):
+    """An aggregate over the rows of a group.
+
+    Attributes:
+        fn: ``count``, ``sum``, ``avg``, ``min`` or ``max``.
+        arg: What is aggregated; None counts rows.
+        where: Only rows for which this is true take part.
+        distinct: Equal values count once.
+    """
+
+    fn: str
+    arg: Expr | None = None
+    where: Expr | None = None
+    distinct: bool = False
+
+
+class Exists(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="exists"):
+    """Whether ``query`` finds a row; never NULL."""
+
+    query: Plan
+    negated: bool = False
+
+
+class Scalar(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="scalar"):
+    """The only column of the first row of ``query``; NULL when it finds none."""
+
+    query: Plan
+
+
+Expr: TypeAlias = Union[Lit, Param, Col, Call, Agg, Exists, Scalar]  # noqa: UP007 - msgspec resolves the forward names
+
+
+class Store(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="store"):
+    """The rows of a store.
+
+    Attributes:
+        name: Its name.
+        hidden: Whether rows that were deleted softly are among them.
+    """
+
+    name: str
+    hidden: bool = False
+
+
+class Derived(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="derived"):
+    """The rows of another plan, which has columns."""
+
+    query: Plan
+
+
+Source: TypeAlias = Union[Store, Derived]  # noqa: UP007 - as above
+
+
+class Join(msgspec.Struct, frozen=True, array_like=True):
+    """One more source, joined to those before it.
+
+    Attributes:
+        kind: ``inner``, or ``left``, which keeps rows that find no partner.
+        source: What is joined.
+        on: The condition.
+        cross_scope: Whether rows of different scopes may meet; otherwise the scopes of two stores that both take theirs
+            from a field are equated.
+    """
+
+    kind: JoinKind
+    source: Source
+    on: Expr
+    cross_scope: bool = False
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """One sort key: NULL comes first ascending, last descending."""
+
+    expr: Expr
     descending: bool = False
 
 
-class QuerySpec(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A bound query: names checked, values encoded, order total.
+class Named(msgspec.Struct, frozen=True, array_like=True):
+    """A column of the result."""
+
+    name: str
+    expr: Expr
+
+
+class Link(msgspec.Struct, frozen=True, array_like=True):
+    """The store between the two ends of a relation of many to many.
 
     Attributes:
-        where: Filter; None keeps every row.
-        order: Sort keys; a query that was bound to a store always ends with the id.
-        limit: At most this many rows; None for all.
-        offset: Rows to skip after the cursor.
-        after: Values of the sort keys of the last row already seen (keyset cursor), or None.
-        ids: Only these ids, answered in this order, missing ones left out; ``where`` and the rest do not apply.
-        count: Answer only how many rows match (``limit``, ``offset`` and ``after`` do not apply).
+        store: Its name.
+        parent: Its column that equals the parent's key.
+        child: Its column that equals the child's key.
     """
 
-    where: Predicate | None = None
-    order: tuple[Sort, ...] = ()
+    store: str
+    parent: str
+    child: str
+
+
+class Branch(msgspec.Struct, frozen=True, array_like=True):
+    """Where the children of an include are read.
+
+    Attributes:
+        kind: The value of :attr:`Include.kind` for which this branch is read; None reads it for every parent.
+        query: The children, with order, limit **per parent**, and includes of their own.
+    """
+
+    kind: object
+    query: Plan
+
+
+class Include(msgspec.Struct, frozen=True, array_like=True):
+    """A relation whose children are read with the rows.
+
+    Attributes:
+        name: How the result calls it.
+        one: At most one child, and not a tuple of them.
+        keys: Pairs of a parent's column and the child's column (or, with ``through``, the pair of ends) that are equal.
+        branches: Where to look; more than one when ``kind`` chooses.
+        kind: The parent's column that chooses the branch; ``""`` when there is one.
+        through: The store between, for a relation of many to many.
+        cross_scope: See :class:`Join`.
+    """
+
+    name: str
+    one: bool
+    keys: tuple[tuple[str, str], ...]
+    branches: tuple[Branch, ...]
+    kind: str = ""
+    through: Link | None = None
+    cross_scope: bool = False
+
+
+class Seek(msgspec.Struct, frozen=True, array_like=True):
+    """Go on at a row that was seen.
+
+    Attributes:
+        values: What the sort keys are on that row.
+        forward: Behind it; otherwise the rows before it, the nearest ones when there is a limit.
+    """
+
+    values: tuple[Expr, ...]
+    forward: bool = True
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True, forbid_unknown_fields=True):
+    """The shape of a query.
+
+    Attributes:
+        source: What is read first.
+        joins: Further sources.
+        where: Rows for which this is not true are left out.
+        group: Rows with equal values here are one row of the result, and columns may aggregate.
+        having: Groups for which this is not true are left out.
+        columns: What a row of the result holds; None takes the whole row of every source.
+        distinct: Equal rows of the result are one.
+        order: Sort keys. In a checked plan they are total: no two rows are equal in them.
+        limit: At most so many rows.
+        offset: Rows that are left out first.
+        seek: Where to go on.
+        include: Relations read with the rows.
+    """
+
+    source: Source
+    joins: tuple[Join, ...] = ()
+    where: Expr | None = None
+    group: tuple[Expr, ...] = ()
+    having: Expr | None = None
+    columns: tuple[Named, ...] | None = None
+    distinct: bool = False
+    order: tuple[Order, ...] = ()
     limit: int | None = None
     offset: int = 0
-    after: tuple[object, ...] | None = None
-    ids: tuple[str, ...] | None = None
-    count: bool = False
+    seek: Seek | None = None
+    include: tuple[Include, ...] = ()
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """All sources, by their numbers."""
+        return (self.source, *(join.source for join in self.joins))
+
+    @property
+    def whole_rows(self) -> bool:
+        """Whether a row of the result is a row of the one store that is read."""
+        return self.columns is None and not self.joins and not self.include and isinstance(self.source, Store)
+
+
+class BoundQuery(msgspec.Struct, frozen=True, array_like=True):
+    """A plan with the values it is asked with.
+
+    Attributes:
+        plan: The shape.
+        params: Values as columns store them; those of plans inside the plan, too.
+    """
+
+    plan: Plan
+    params: tuple[object, ...] = ()
+
+    @property
+    def store(self) -> str:
+        """The store that is read first; ``""`` for a plan over another plan."""
+        return self.plan.source.name if isinstance(self.plan.source, Store) else ""
 
 
 __all__ = [
-    "And",
-    "Compare",
-    "CompareOp",
-    "In",
-    "IsNull",
-    "Like",
-    "Not",
-    "Or",
-    "Predicate",
-    "QuerySpec",
+    "AS_WRITTEN",
+    "NULL",
+    "PLAN_VERSION",
+    "Agg",
+    "BoundQuery",
+    "Branch",
+    "Call",
+    "Col",
+    "Derived",
+    "Exists",
+    "Expr",
+    "Include",
+    "Join",
+    "JoinKind",
+    "Link",
+    "Lit",
+    "Named",
+    "Order",
+    "Param",
+    "Plan",
     "Scalar",
-    "Sort",
+    "Seek",
+    "Source",
+    "Store",
 ]

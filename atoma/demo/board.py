@@ -19,7 +19,7 @@ from atoma.inspector.conflicts import conflict_view
 from atoma.inspector.snapshot import read_backlog
 from atoma.inspector.views import ConflictView
 from atoma.ports.live import apply_batch
-from atoma.query import Query, col
+from atoma.query import col, select
 
 STEP = 1.0
 COALESCE_S = 0.01
@@ -117,7 +117,7 @@ class Board:
                 await trio.sleep(COALESCE_S)
 
     async def _follow_cards(self, task_status: trio.TaskStatus[None]) -> None:
-        query = Query().where(col("board") == BOARD).order_by("pos")
+        query = select(CARDS).where(col("board") == BOARD).order_by("pos")
         async with self._device.client.store(CARDS).live(query) as batches:
             async for batch in batches:
                 self._cards = apply_batch(self._cards, batch)

@@ -19,7 +19,7 @@ from atoma.demo.digest import content_hash, count_rows
 from atoma.demo.models import AIRPORT_SCHEMA, AIRPORTS, INSPECTIONS, Airport, Inspection
 from atoma.demo.wiring import SPOKEN, TransportName, open_hub_server
 from atoma.errors import ConfigurationError
-from atoma.query import Query, col
+from atoma.query import col, select
 
 BATCH = 1000
 EDITS_EACH = 300
@@ -141,12 +141,12 @@ async def _probe(story: Story, ada: Device, bob: Device) -> None:
     """One edit at a time on Ada, timed until Bob's live query shows it."""
     country = "IS"
     delays: list[float] = []
-    airport = await ada.client.store(AIRPORTS).first(Query().where(col("country") == country))
+    airport = await ada.client.store(AIRPORTS).first(select(AIRPORTS).where(col("country") == country))
     if airport is None:
         airport = await ada.client.store(AIRPORTS).first()
     assert airport is not None
     with story.step(f"{PROBES} edits on Ada, watched by a live query on Bob") as facts:
-        async with bob.client.store(AIRPORTS).live(Query().where(col("id") == airport.id)) as batches:
+        async with bob.client.store(AIRPORTS).live(select(AIRPORTS).where(col("id") == airport.id)) as batches:
             await anext(aiter(batches))
             for number in range(PROBES):
                 begin = trio.current_time()
@@ -174,7 +174,7 @@ async def _pull_the_plug(story: Story, ada: Device, bob: Device) -> None:
     ada.cable.cut()
     bob.cable.cut()
     with story.step("Both cables are pulled; both devices go on working") as facts:
-        page = await ada.client.store(AIRPORTS).query(Query().order_by("-elevation_ft").limit(2 * EDITS_EACH))
+        page = await ada.client.store(AIRPORTS).query(select(AIRPORTS).order_by("-elevation_ft").limit(2 * EDITS_EACH))
         ids = [airport.id for airport in page]
         shared, rest = ids[:SAME_ROWS], ids[SAME_ROWS:]
         half = len(rest) // 2
@@ -221,7 +221,7 @@ async def _resolve(story: Story, ada: Device, bob: Device) -> None:
                 await bob.client.inbox.dismiss(entry)
         await _settled(bob.client)
         await _caught_up(ada.client, bob.client)
-        kept = await ada.client.store(INSPECTIONS).count(Query().where(col("verdict") == "bob says no"))
+        kept = await ada.client.store(INSPECTIONS).count(select(INSPECTIONS).where(col("verdict") == "bob says no"))
         facts.append(f"Ada now sees {kept} verdicts of Bob's")
     story.check(not await bob.client.inbox.entries(), "Bob's inbox is empty")
     story.check(kept == DISPUTED // 2, f"{DISPUTED // 2} verdicts are Bob's, {DISPUTED - DISPUTED // 2} are Ada's")

@@ -4,54 +4,60 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, Step
 from atoma.contracts.limits import ROWS_MAX
-from atoma.contracts.query import And, Compare, QuerySpec
-from atoma.errors import QueryError, RemoteError
+from atoma.contracts.query import BoundQuery, Plan
+from atoma.errors import RemoteError
 from atoma.ports.hub import QueryPage
-from atoma.query import check
-from atoma.query.builder import encode_cursor
-from atoma.schema.kinds import INT64_MAX, is_unicode
-from atoma.schema.spec import StoreSpec
+from atoma.query.normal import rebind
+from atoma.query.plans import is_count, required_value
+from atoma.query.seek import cursor_of
+from atoma.query.walk import inner_plans
+from atoma.schema.spec import Schema, StoreSpec
 
 
-def check_query(query: QuerySpec, store: StoreSpec[Any]) -> QuerySpec:
-    """``query`` with a total order, once it is clear that it fits ``store`` and is of bounded size.
+def check_query(query: BoundQuery, schema: Schema) -> BoundQuery:
+    """``query`` as the hub's own schema understands it, once it is clear that it fits and is of bounded size.
+
+    Only the root of a plan is kept to the scopes that its caller may read. So a plan that reads a second store, or the
+    first one in a second place, is refused here, whatever it asks.
 
     Raises:
-        QueryError: It does not.
-        RemoteError: ``TOO_LARGE``: it asks for more rows than one answer may have.
+        QueryError: It does not fit.
+        RemoteError: ``UNSUPPORTED``: it is no list of the rows of one store, and not their number; ``TOO_LARGE``: it asks
+            for more rows than one answer may have.
+        UnknownStore: The store is not declared.
     """
-    asked = max(query.limit or 0, len(query.ids or ()))
-    if asked > ROWS_MAX:
-        raise RemoteError(f"{asked} rows asked for, the limit is {ROWS_MAX}", remote_code="TOO_LARGE")
-    if not 0 <= query.offset <= INT64_MAX or (query.limit or 0) < 0:
-        raise QueryError("limit and offset must be 0 or more")
-    if not all(is_unicode(id) for id in query.ids or ()):
-        raise QueryError("an id has a lone surrogate")
-    return check.check_query(query, store)
+    bound = rebind(query, schema.store)
+    if not _reads_one_store(bound.plan):
+        text = "this hub answers with the rows of one store, or with their number; ask for the stores one by one"
+        raise RemoteError(text, remote_code="UNSUPPORTED")
+    if (bound.plan.limit or 0) > ROWS_MAX:
+        raise RemoteError(f"{bound.plan.limit} rows asked for, the limit is {ROWS_MAX}", remote_code="TOO_LARGE")
+    return bound
 
 
-def pinned_scope(query: QuerySpec, store: StoreSpec[Any]) -> str | None:
+def _reads_one_store(plan: Plan) -> bool:
+    return (plan.whole_rows or is_count(plan)) and not any(inner_plans(plan))
+
+
+def pinned_scope(query: BoundQuery, store: StoreSpec[Any]) -> str | None:
     """The only scope the query can find rows in, None when it may be several."""
     if store.scope_field is None:
         return store.fixed_scope
-    parts = query.where.items if isinstance(query.where, And) else (query.where,)
-    for part in parts:
-        if isinstance(part, Compare) and part.op == "eq" and part.field == store.scope_field:
-            return part.value if isinstance(part.value, str) else None
-    return None
+    value = required_value(query, store.scope_field)
+    return value if isinstance(value, str) else None
 
 
-def query_result(request: QueryRequest, query: QuerySpec, page: QueryPage, seconds: float) -> QueryResult:
+def query_result(request: QueryRequest, query: BoundQuery, page: QueryPage, seconds: float) -> QueryResult:
     """The result of ``request``; its cursor is empty when there is no further page.
 
     Args:
         request: The request.
-        query: The query that was carried out, with one row more than was asked for.
-        page: What the database answered.
+        query: The query that was carried out.
+        page: What the database answered, with one row more than was asked for when there are more.
         seconds: How long it took.
 
     Raises:
@@ -59,16 +65,13 @@ def query_result(request: QueryRequest, query: QuerySpec, page: QueryPage, secon
     """
     if not page.complete:
         raise RemoteError(f"more than {ROWS_MAX} rows or too many bytes; state a limit", remote_code="TOO_LARGE")
-    rows, cursor, limit = page.rows, "", request.query.limit
-    if limit is not None and len(rows) > limit:
+    rows, cursor, limit = page.rows, "", query.plan.limit
+    more = limit is not None and len(rows) > limit
+    if query.plan.seek is not None and not query.plan.seek.forward:
+        rows = tuple(reversed(rows[:limit] if more else rows))
+    elif more:
         rows = rows[:limit]
-        cursor = encode_cursor(rows[-1], query.order) if rows else ""
-    meta = ExecutionMeta("remote", (Step("hub", "ok", seconds),), request.context.trace_id, cursor)
-    return QueryResult(rows, page.total, meta)
-
-
-def with_one_more(query: QuerySpec) -> QuerySpec:
-    """``query`` asking for one row more, to see whether there is a further page."""
-    if query.limit is None or query.ids is not None or query.count:
-        return query
-    return msgspec.structs.replace(query, limit=query.limit + 1)
+    if more and rows:
+        cursor = cursor_of(query, rows[-1])
+    meta = ExecutionMeta("remote", (Step("hub", "ok", seconds),), request.context.trace_id)
+    return QueryResult(rows, page.tuples, replace(meta, cursor=cursor))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
 import trio
 
-from atoma.contracts.query import And, Compare, Predicate, QuerySpec
+from atoma.contracts.functions import COMPARISONS
+from atoma.contracts.query import BoundQuery, Call, Col, Expr
 from atoma.errors import ConfigurationError, Overloaded, RemoteError
 from atoma.ports.hub import ReadAllowance
 from atoma.ports.principals import PerPrincipal
 from atoma.ports.rate import PAUSE_S, Meter
+from atoma.query.plans import ids_of
+from atoma.query.walk import conjuncts
 from atoma.schema.spec import StoreSpec
 
 LOOKUP_IDS_MAX = 100
@@ -98,15 +101,24 @@ class Readers:
             reads.asked -= 1
 
 
-def is_lookup(query: QuerySpec, store: StoreSpec[Any], scopes: Sequence[str] | None) -> bool:
+def is_lookup(query: BoundQuery, store: StoreSpec[Any], scopes: Sequence[str] | None) -> bool:
     """Whether ``query`` is small and should find its rows by their ids or by an index, so that it needs no turn."""
-    if query.ids is not None:
-        return len(query.ids) <= LOOKUP_IDS_MAX
+    ids = ids_of(query)
+    if ids is not None:
+        return len(ids) <= LOOKUP_IDS_MAX
     if scopes is None or len(scopes) > LOOKUP_SCOPES_MAX:
         return False  # an index of a hub begins with the scope
-    where = query.where
-    parts: Sequence[Predicate | None] = where.items if isinstance(where, And) else (where,)
-    if len(parts) > LOOKUP_CONDITIONS_MAX or not all(isinstance(part, Compare) for part in parts):
+    parts = conjuncts(query.plan.where)
+    if len(parts) > LOOKUP_CONDITIONS_MAX or not all(map(_is_comparison, parts)):
         return False
     entries = {"id", *(index.fields[0] for index in store.indexes)}
-    return any(isinstance(part, Compare) and part.op == "eq" and part.field in entries for part in parts)
+    return any(_is_equality(part, entries) for part in parts)
+
+
+def _is_comparison(part: Expr) -> bool:
+    return isinstance(part, Call) and part.fn in COMPARISONS and isinstance(part.args[0], Col)
+
+
+def _is_equality(part: Expr, fields: Collection[str]) -> bool:
+    assert isinstance(part, Call)
+    return part.fn == "eq" and isinstance(part.args[0], Col) and part.args[0].name in fields

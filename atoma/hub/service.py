@@ -49,7 +49,7 @@ from atoma.hub.keys import check_key
 from atoma.hub.lineage import fork
 from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull_reply, snapshot_reply
 from atoma.hub.pushing import Court, OpenStep, push_steps
-from atoma.hub.querying import check_query, pinned_scope, query_result, with_one_more
+from atoma.hub.querying import check_query, pinned_scope, query_result
 from atoma.hub.reading import Readers, is_lookup
 from atoma.hub.resolving import ResolveStep, resolution
 from atoma.hub.rules import EveryScope
@@ -319,20 +319,20 @@ class HubService:
         core = self._core
         with core.call("query", request.context.trace_id):
             began = core.environment.clock()
-            store = core.court.schema.store(request.store)
-            checked = check_query(request.query, store)
-            scopes = await self._readable(pinned_scope(checked, store))
-            wanted, max_bytes = with_one_more(checked), core.court.limits.page_bytes
-            max_rows = max(ROWS_MAX, wanted.limit or 0)  # the one more is not told
+            query = check_query(request.query, core.court.schema)
+            store = core.court.schema.store(query.store)
+            scopes = await self._readable(pinned_scope(query, store))
+            limit, max_bytes = query.plan.limit, core.court.limits.page_bytes
+            max_rows = ROWS_MAX if limit is None else limit + 1  # the one more only says that there is more
             page = None
-            if is_lookup(wanted, store, scopes):
-                page = await core.database.lookup(store.name, wanted, scopes, max_bytes=max_bytes, max_rows=max_rows)
+            if is_lookup(query, store, scopes):
+                page = await core.database.lookup(query, scopes, max_bytes=max_bytes, max_rows=max_rows)
             if page is None:
                 async with core.readers.turn(self._principal.subject) as allowance:
                     page = await core.database.query(
-                        store.name, wanted, scopes, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance
+                        query, scopes, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance
                     )
-            return query_result(request, wanted, page, core.environment.clock() - began)
+            return query_result(request, query, page, core.environment.clock() - began)
 
     async def write(self, request: WriteRequest) -> WriteResult:
         """A direct write, applied at most once per key; it reaches syncing clients like any other.

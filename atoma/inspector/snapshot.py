@@ -9,7 +9,6 @@ from pathlib import Path
 from atoma.client import Client
 from atoma.contracts.codec import decode
 from atoma.contracts.overlay import ACKED, PARKED, InboxEntry, LostRow, PendingMutation, RepairReport
-from atoma.contracts.query import QuerySpec, Sort
 from atoma.contracts.sync import MutationBody, Op, as_image
 from atoma.hub import Hub
 from atoma.inspector.conflicts import conflict_view, plain, shown_values
@@ -30,6 +29,7 @@ from atoma.inspector.views import (
     StoreView,
 )
 from atoma.ports import LiveInspection, LocalTx
+from atoma.query import counted, every_row, number_of
 from atoma.schema import Schema
 from atoma.sync import SyncStatus
 from atoma.sync.status import RepairProgress
@@ -129,7 +129,7 @@ async def look_at_rows(target: Inspected, store: str) -> RowsView:
         UnknownStore: The schema does not declare it.
     """
     spec = target.client.schema.store(store)
-    result = await target.eye.database.read(store, QuerySpec(order=(Sort("id"),), limit=ROWS_SHOWN))
+    result = await target.eye.database.read(every_row(store, ROWS_SHOWN))
     rows = tuple(
         (row.id, *(plain(image.get(name)) for name in spec.value_columns), row.version, row.seq)
         for row in result.rows
@@ -169,13 +169,13 @@ async def _stores(target: Inspected) -> tuple[list[StoreView], int]:
     found: list[StoreView] = []
     commit = 0
     for spec in target.client.schema.stores.values():
-        result = await target.eye.database.read(spec.name, QuerySpec(count=True))
+        result = await target.eye.database.read(counted(every_row(spec.name)))
         commit = max(commit, result.meta.commit)
         policy = topology.stores.get(spec.name, "")
         found.append(
             StoreView(
                 name=spec.name,
-                rows=result.total or 0,
+                rows=number_of(result),
                 scope=f"field {spec.scope_field}" if spec.scope_field else spec.fixed_scope,
                 conflict=spec.conflict,
                 policy="" if policy == topology.default else policy,

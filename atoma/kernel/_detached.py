@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeAlias
 
+from msgspec.structs import replace
+
 from atoma.contracts.events import QueryFinished, WriteSettled
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult, note_path
 from atoma.contracts.failures import code_of
@@ -120,7 +122,7 @@ async def settle_query(
     now = parts.environment.clock()
     parts.events.emit(QueryFinished(frame.trace_id, request.store, request.context.policy, code, path, at=now))
     if result is not None and parts.detached_results is not None:
-        told = QueryResult(result.rows, result.total, frame.trail.meta(request.context, result.meta))
+        told = replace(result, meta=frame.trail.meta(request.context, result.meta))
         await parts.detached_results.query_answered(request, told)
 
 

@@ -105,7 +105,7 @@ def run_cache(
     def key_of(request: QueryRequest, frame: Frame) -> Hashable:
         generation = generations.get(request.store, 0)
         if spec.key is None:
-            return (request.store, generation, request.query)
+            return (generation, request.query)
         try:
             key = (request.store, generation, spec.key(request))
             hash(key)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NoReturn
 
 import trio
+from msgspec.structs import replace
 
 from atoma.contracts.events import QueryFinished, WriteDispatched, WriteResolved, WriteSettled
 from atoma.contracts.execution import (
@@ -151,7 +152,7 @@ class ExecutionKernel:
             self._refuse(policy, "query", (request.store,))
         context = self._entered(context, policy)
         if context is not request.context:
-            request = QueryRequest(request.store, request.query, context)
+            request = replace(request, context=context)
         trail = Trail()
         events = self._events
         try:
@@ -164,7 +165,7 @@ class ExecutionKernel:
         meta = trail.meta(context, result.meta)
         if events.listeners:
             events.emit(QueryFinished(context.trace_id, request.store, policy, "", meta.path, at=self._now()))
-        return QueryResult(result.rows, result.total, meta)
+        return replace(result, meta=meta)
 
     async def execute_write(self, request: WriteRequest) -> WriteResult:
         """Carry ``request`` out by the policy of its context, else of its stores, else the default.

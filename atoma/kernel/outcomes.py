@@ -10,6 +10,7 @@ from typing import Final, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from atoma.contracts.execution import (
     OperationContext,
@@ -23,6 +24,7 @@ from atoma.contracts.execution import (
     status_of,
 )
 from atoma.contracts.failures import code_of, verdict_of
+from atoma.contracts.query import Plan
 from atoma.errors import (
     AtomaError,
     ExecutionError,
@@ -33,6 +35,7 @@ from atoma.errors import (
     is_retryable,
 )
 from atoma.kernel.types import Req
+from atoma.query.plans import is_count
 
 Res_contra = TypeVar("Res_contra", bound=QueryResult | WriteResult, contravariant=True)
 ErrorClass: TypeAlias = Literal["retryable", "rejected", "fatal", "unknown"]
@@ -125,6 +128,11 @@ class Side(Protocol[Req, Res_contra]):
         ...
 
 
+def _has_shape(plan: Plan, result: QueryResult) -> bool:
+    """Whether ``result`` can be the answer to ``plan``, whose rows are tuples: a count is one number."""
+    return len(result.tuples) == 1 and len(result.tuples[0]) == 1 if is_count(plan) else True
+
+
 class QuerySide:
     """Queries: they change nothing, so they may be tried again and elsewhere."""
 
@@ -136,8 +144,8 @@ class QuerySide:
         """A result is an answer; a count has to have one."""
         if not isinstance(result, QueryResult):
             raise TypeError(f"it answered a query with a {type(result).__name__}")
-        if request.query.count and result.total is None:
-            raise ExecutionError(f"{node!r} answered a count without a total")
+        if not request.query.plan.whole_rows and (result.rows or not _has_shape(request.query.plan, result)):
+            raise ExecutionError(f"{node!r} answered with rows of another shape than was asked for")
         if result.meta.source not in SOURCES:
             raise ExecutionError(f"{node!r} says that its answer is from {result.meta.source!r}, which is no source")
         return "ok", ""
@@ -160,7 +168,7 @@ class QuerySide:
 
     def until(self, request: QueryRequest, deadline: float) -> QueryRequest:
         """The request with that deadline."""
-        return QueryRequest(request.store, request.query, _until(request.context, deadline))
+        return replace(request, context=_until(request.context, deadline))
 
 
 class WriteSide:

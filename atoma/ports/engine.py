@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
 from atoma.contracts.execution import Durability, QueryResult, WriteResult
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.ports.environment import Environment
 from atoma.ports.execution import AtomicWriter
 from atoma.ports.local import LocalTx
@@ -20,11 +20,14 @@ T = TypeVar("T")
 class LocalDatabase(AtomicWriter, Protocol):
     """An open local database."""
 
-    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+    async def read(self, query: BoundQuery) -> QueryResult:
         """Answer ``query`` from the visible rows; ``meta.commit`` is the commit the answer is at.
 
+        A query with a limit is answered with that many rows at most, and with ``meta.cursor`` when there are more.
+
         Raises:
-            QueryError: Unknown field or operator.
+            QueryError: It does not fit the schema.
+            UnknownStore: It reads a store that is not declared.
             StoreError: The engine failed.
         """
         ...

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import DevicePolicy, Origin, Outcome, Place, Recovers
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.errors import AtomaError
@@ -414,13 +414,13 @@ class QueryPage:
     """Answer to a direct query.
 
     Attributes:
-        rows: Rows in the query's order; their ``version`` is the hub sequence.
-        total: Number of matching rows, for a count only.
+        rows: Rows in the query's order, one beyond its limit when there are more; their ``version`` is the hub sequence.
+        tuples: Rows of a result of another shape.
         complete: False when the bounds cut it short.
     """
 
-    rows: tuple[StoredRow, ...]
-    total: int | None = None
+    rows: tuple[StoredRow, ...] = ()
+    tuples: tuple[tuple[object, ...], ...] = ()
     complete: bool = True
 
 
@@ -517,7 +517,7 @@ class HubDatabase(Protocol):
         ...
 
     async def lookup(
-        self, store: str, query: QuerySpec, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
+        self, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
     ) -> QueryPage | None:
         """:meth:`query` for one that should find its rows by id or by an index; None when it takes more than a moment.
 
@@ -527,8 +527,7 @@ class HubDatabase(Protocol):
 
     async def query(
         self,
-        store: str,
-        query: QuerySpec,
+        query: BoundQuery,
         scopes: Sequence[str] | None,
         *,
         max_bytes: int,

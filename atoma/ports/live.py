@@ -8,7 +8,7 @@ from typing import Generic, Protocol, TypeAlias, TypeVar, Union, runtime_checkab
 
 import msgspec
 
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import StoredRow
 
 T = TypeVar("T")
@@ -68,9 +68,7 @@ class LiveBatch(msgspec.Struct, Generic[T], frozen=True):
 class LiveQueries(Protocol):
     """Keeps results up to date."""
 
-    def open_live(
-        self, store: str, query: QuerySpec
-    ) -> AbstractAsyncContextManager[AsyncIterator[LiveBatch[StoredRow]]]:
+    def open_live(self, query: BoundQuery) -> AbstractAsyncContextManager[AsyncIterator[LiveBatch[StoredRow]]]:
         """Subscribe first, then take the snapshot: the first batch is a ``Reset``, and no later commit is missed.
 
         One batch per commit that changes the result. A reader that falls behind gets what it missed as one ``Reset``;
@@ -78,7 +76,7 @@ class LiveQueries(Protocol):
         are the same objects. Leaving the block (or cancelling) ends the subscription.
 
         Raises:
-            QueryError: The query does not fit the store.
+            QueryError: The query does not fit the schema, or lists no rows of one store.
             ClosedError: (from the iterator) the database was closed.
         """
         ...

@@ -1,7 +1,21 @@
-"""Asking: the builder, its binding to a store, keyset cursors, and evaluation in plain Python."""
+"""Asking: the builder, its binding to a schema, keyset cursors, and evaluation in plain Python."""
 
 from __future__ import annotations
 
-from atoma.query.builder import Column, Condition, Query, bind, col, decode_cursor, encode_cursor
+from atoma.query.builder import Condition, Expression, Rows, SortKey, bind, col, select
+from atoma.query.plans import by_ids, counted, every_row, is_count, number_of
 
-__all__ = ["Column", "Condition", "Query", "bind", "col", "decode_cursor", "encode_cursor"]
+__all__ = [
+    "Condition",
+    "Expression",
+    "Rows",
+    "SortKey",
+    "bind",
+    "by_ids",
+    "col",
+    "counted",
+    "every_row",
+    "is_count",
+    "number_of",
+    "select",
+]

@@ -1,79 +1,117 @@
-"""Whether a filter keeps to the bounds that every door has."""
+"""Whether a query keeps to the bounds that every door has."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from atoma.contracts.limits import (
+    COLUMNS_MAX,
     CONDITIONS_MAX,
     DEPTH_MAX,
+    INCLUDES_DEEP_MAX,
+    INCLUDES_MAX,
     PARAMETERS_MAX,
     PATTERN_BYTES_MAX,
     PATTERNS_BYTES_MAX,
+    PLANS_MAX,
+    SOURCES_MAX,
     VALUES_MAX,
     WILDCARDS_MAX,
 )
-from atoma.contracts.query import And, Compare, In, Like, Not, Or, Predicate
+from atoma.contracts.query import Agg, Call, Derived, Exists, Expr, Lit, Param, Plan, Scalar
 from atoma.errors import QueryError
+from atoma.query.walk import parts, top_expressions
+from atoma.schema.kinds import INT64_MAX
 
 _WILDCARDS = re.compile(r"\\.|([%_])", re.DOTALL)
 
 
-def conditions(where: Predicate | None) -> Iterator[Predicate]:
-    """Every condition of ``where``, those that join others included, as long as they keep to the bounds.
+@dataclass(slots=True)
+class _Spent:
+    """What a query has taken of its bounds so far."""
 
-    Raises:
-        QueryError: There are too many, they are nested too deep, a list of values is too long, or a pattern is.
-    """
-    left = [] if where is None else [(where, 1)]
-    found = values = patterns = 0
-    while left:
-        node, depth = left.pop()
-        found += 1
-        if found > CONDITIONS_MAX or depth > DEPTH_MAX:
-            raise QueryError(f"a query has at most {CONDITIONS_MAX:,} conditions, nested at most {DEPTH_MAX} deep")
-        match node:
-            case And(items) | Or(items):
-                left.extend((item, depth + 1) for item in reversed(items))
-            case Not(item):
-                left.append((item, depth + 1))
-            case Compare():
-                values += 1
-            case In(_, among):
-                check_values(len(among))
-                values += len(among)
-            case Like(_, pattern):
-                patterns += _pattern_bytes(pattern)
-                if patterns > PATTERNS_BYTES_MAX:
-                    raise QueryError(
-                        f"the patterns of like() in one query have at most {PATTERNS_BYTES_MAX:,} bytes together"
-                    )
-            case _:
-                pass
-        if values > PARAMETERS_MAX:
-            raise QueryError(f"a query compares with at most {PARAMETERS_MAX:,} values; ask in several queries")
-        yield node
+    plans: int = -1  # the query itself is not within it
+    conditions: int = 0
+    values: int = 0
+    patterns: int = 0
+    branches: int = 0
 
 
-def check_filter(where: Predicate | None) -> None:
-    """See that ``where`` keeps to the bounds.
+def check_bounds(plan: Plan) -> None:
+    """See that ``plan``, and every plan within it, keeps to the bounds.
+
+    It goes through without recursion, so that it can be asked of what a stranger sent.
 
     Raises:
         QueryError: It does not.
     """
-    for _ in conditions(where):
-        pass
+    spent = _Spent()
+    left: list[tuple[Plan, int, int]] = [(plan, 0, 0)]
+    while left:
+        found, depth, includes = left.pop()
+        spent.plans += 1
+        if spent.plans > PLANS_MAX:
+            raise QueryError(f"a query has at most {PLANS_MAX} queries within it")
+        _check_plan(found)
+        for _, top in top_expressions(found):
+            left.extend((inner, at, includes) for inner, at in _check_expression(top, depth + 1, spent))
+        left.extend((source.query, depth + 1, includes) for source in found.sources if isinstance(source, Derived))
+        for include in found.include:
+            spent.branches += len(include.branches)
+            left.extend((branch.query, depth + 1, includes + 1) for branch in include.branches)
+        if found.include and (includes >= INCLUDES_DEEP_MAX or spent.branches > INCLUDES_MAX):
+            raise QueryError(f"a query has at most {INCLUDES_MAX} includes, at most {INCLUDES_DEEP_MAX} deep")
 
 
-def check_values(count: int) -> None:
-    """See that ``in_()`` may have ``count`` values.
+def _check_plan(plan: Plan) -> None:
+    if len(plan.joins) + 1 > SOURCES_MAX:
+        raise QueryError(f"a query reads at most {SOURCES_MAX} stores together")
+    if max(len(plan.columns or ()), len(plan.group), len(plan.order)) > COLUMNS_MAX:
+        raise QueryError(f"a query has at most {COLUMNS_MAX} columns, and as many keys to group or to sort by")
+    if plan.limit is not None and not 0 <= plan.limit <= INT64_MAX:
+        raise QueryError(f"limit must be 0 or more, not {plan.limit}")
+    if not 0 <= plan.offset <= INT64_MAX:
+        raise QueryError(f"offset must be 0 or more, not {plan.offset}")
 
-    Raises:
-        QueryError: It may not.
-    """
-    if count > VALUES_MAX:
-        raise QueryError(f"in_() takes at most {VALUES_MAX:,} values, got {count:,}; ask in several queries")
+
+def _check_expression(top: Expr, depth: int, spent: _Spent) -> Iterator[tuple[Plan, int]]:
+    """Count what ``top`` takes; gives the plans within it, with how deep they stand."""
+    left = [(top, depth)]
+    while left:
+        node, at = left.pop()
+        match node:
+            case Lit() | Param():
+                spent.values += 1
+                if spent.values > PARAMETERS_MAX:
+                    raise QueryError(f"a query compares with at most {PARAMETERS_MAX:,} values; ask in several queries")
+            case Call() | Agg() | Exists() | Scalar():
+                spent.conditions += 1
+                if spent.conditions > CONDITIONS_MAX or at > DEPTH_MAX:
+                    raise QueryError(
+                        f"a query has at most {CONDITIONS_MAX:,} conditions, nested at most {DEPTH_MAX} deep"
+                    )
+                if isinstance(node, Call):
+                    _check_call(node, spent)
+                elif isinstance(node, (Exists, Scalar)):
+                    yield node.query, at + 1
+            case _:
+                pass
+        left.extend((part, at + 1) for part in reversed(parts(node)))
+
+
+def _check_call(call: Call, spent: _Spent) -> None:
+    if call.fn == "in" and len(call.args) - 1 > VALUES_MAX:
+        raise QueryError(
+            f"in_() takes at most {VALUES_MAX:,} values, got {len(call.args) - 1:,}; ask in several queries"
+        )
+    if call.fn == "like" and len(call.args) == 2 and isinstance(call.args[1], Lit):
+        pattern = call.args[1].value
+        if isinstance(pattern, str):
+            spent.patterns += _pattern_bytes(pattern)
+        if spent.patterns > PATTERNS_BYTES_MAX:
+            raise QueryError(f"the patterns of like() in one query have at most {PATTERNS_BYTES_MAX:,} bytes together")
 
 
 def _pattern_bytes(pattern: str) -> int:

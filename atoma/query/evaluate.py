@@ -1,222 +1,268 @@
-"""The meaning of a query in plain Python: SQLite's three-valued logic, order and LIKE, without SQLite."""
+"""The meaning of a query in plain Python, without SQLite: the reference that every engine is held against.
+
+It is written to be read, not to be fast: sources are joined by looking at every pair of rows.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
 
-from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
-from atoma.contracts.values import RowImage, StoredRow
+from msgspec.structs import replace
+
+from atoma.contracts.query import (
+    Agg,
+    BoundQuery,
+    Call,
+    Col,
+    Exists,
+    Expr,
+    Include,
+    Lit,
+    Order,
+    Param,
+    Plan,
+    Scalar,
+    Source,
+    Store,
+)
+from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
+from atoma.query.functions import AGGREGATED, MEANINGS
+from atoma.query.walk import is_grouped
 
-SortKey: TypeAlias = tuple[int, int | float | str | bytes]
-"""``(kind, value)``: NULL < numbers < text < blobs, and by value within a kind. Text compares by code point, which is
-the order of its UTF-8 bytes."""
+Value: TypeAlias = Any
+Cell: TypeAlias = "StoredRow | tuple[Value, ...] | None"
+"""A row of one source: of a store, of a derived table, or missing (the right side of a left join)."""
+Binding: TypeAlias = tuple[Cell, ...]
+"""One row of each source."""
+Tables: TypeAlias = Mapping[str, Iterable[StoredRow]]
+Test: TypeAlias = Callable[[Binding], bool]
+ScopedStores: TypeAlias = frozenset[str]
+
+SortKey: TypeAlias = tuple[bool, Value]
 
 
-def sort_key(value: object) -> SortKey:
-    """Where ``value`` stands in SQLite's BINARY order.
+def sort_key(value: Value) -> SortKey:
+    """Where ``value`` stands among values of its type: NULL first; text by code point, which is the order of UTF-8."""
+    return (value is not None, 0 if value is None else value)
+
+
+def evaluate(query: BoundQuery, tables: Tables, *, scoped: ScopedStores = frozenset()) -> list[Any]:
+    """What ``query``, which was bound, answers.
+
+    Args:
+        query: The query.
+        tables: The rows of every store that it reads.
+        scoped: Stores that take their rows' scope from a field: joins keep such rows within one scope.
+
+    Returns:
+        Rows of the store for a plan of whole rows; else tuples: of the columns, or of the rows of every source, or of a
+        row and its children by the includes in order.
 
     Raises:
-        QueryError: No column can hold it.
+        QueryError: A sum does not fit into 64 bits.
     """
-    if value is None:
-        return 0, 0
-    if isinstance(value, str):
-        return 2, value
-    if isinstance(value, int | float):
-        return (0, 0) if isinstance(value, float) and math.isnan(value) else (1, value)
-    if isinstance(value, bytes):
-        return 3, value
-    raise QueryError(f"a {type(value).__name__} cannot be compared with a column")
+    return Evaluation(tables, query.params, scoped).answer(query.plan, ())
 
 
-def matches(predicate: Predicate | None, id: str, image: RowImage) -> bool | None:
-    """Whether a row fits: True, False, or None for SQL's unknown (which filters keep out).
+class Evaluation:
+    """One evaluation of a query.
 
-    Raises:
-        QueryError: The row has no such column, or an operator is unknown.
+    Args:
+        tables: The rows of every store.
+        params: The values of the query.
+        scoped: See :func:`evaluate`.
     """
-    match predicate:
-        case None:
-            return True
-        case Compare(op, name, value):
-            return _compare(op, sort_key(_value(name, id, image)), sort_key(value))
-        case In(name, values):
-            return _among(sort_key(_value(name, id, image)), values)
-        case IsNull(name):
-            return sort_key(_value(name, id, image))[0] == 0
-        case Like(name, pattern):
-            return like(pattern, _value(name, id, image))
-        case And(items):
-            return _all(matches(item, id, image) for item in items)
-        case Or(items):
-            return _negated(_all(_negated(matches(item, id, image)) for item in items))
-        case Not(item):
-            return _negated(matches(item, id, image))
+
+    def __init__(self, tables: Tables, params: Sequence[Value] = (), scoped: ScopedStores = frozenset()) -> None:
+        self._tables = tables
+        self._params = params
+        self._scoped = scoped
+
+    def answer(self, plan: Plan, outer: Binding) -> list[Any]:
+        """The rows of the result of ``plan``, with the sources around it bound to ``outer``."""
+        groups = self._groups(plan, outer)
+        keyed = [(self._keys(plan.order, group, outer), group) for group in groups]
+        if plan.seek is not None:
+            seen = [sort_key(self.value(each, (), outer)) for each in plan.seek.values]
+            keyed = [pair for pair in keyed if is_beyond(pair[0], seen, plan.order, forward=plan.seek.forward)]
+        backward = plan.seek is not None and not plan.seek.forward
+        for number in reversed(range(len(plan.order))):
+            descending = plan.order[number].descending is not backward
+            keyed.sort(key=lambda pair, at=number: pair[0][at], reverse=descending)  # type: ignore[misc]
+        end = None if plan.limit is None else plan.offset + plan.limit
+        kept = [group for _, group in keyed][plan.offset : end]
+        if backward:
+            kept.reverse()
+        if plan.include:
+            return [self._with_children(plan, group[0][0]) for group in kept]
+        return [self._row(plan, group, outer) for group in kept]
+
+    def _groups(self, plan: Plan, outer: Binding) -> list[list[Binding]]:
+        """The rows of the result as the bindings that each is made of: one, or those of a group."""
+        found = [
+            each for each in self._bindings(plan, outer) if plan.where is None or self._true(plan.where, each, outer)
+        ]
+        if not is_grouped(plan):
+            groups = [[binding] for binding in found]
+        elif plan.group:
+            by_key: dict[tuple[Value, ...], list[Binding]] = {}
+            for binding in found:
+                by_key.setdefault(tuple([self.value(each, (binding,), outer) for each in plan.group]), []).append(
+                    binding
+                )
+            groups = list(by_key.values())
+        else:
+            groups = [found]
+        if plan.having is not None:
+            groups = [group for group in groups if self.value(plan.having, group, outer)]
+        if plan.distinct:
+            groups = list({self._row(plan, group, outer): group for group in reversed(groups)}.values())
+        return groups
+
+    def _bindings(self, plan: Plan, outer: Binding) -> Iterator[Binding]:
+        rows: list[Binding] = [(cell,) for cell in self._cells(plan.source)]
+        stores = [plan.source.name if isinstance(plan.source, Store) else ""]
+        for join in plan.joins:
+            cells = self._cells(join.source)
+            name = join.source.name if isinstance(join.source, Store) else ""
+            meets = self._meets(stores, name) if not join.cross_scope else _always
+            joined: list[Binding] = []
+            for binding in rows:
+                partners = [
+                    (*binding, cell)
+                    for cell in cells
+                    if meets((*binding, cell)) and self._true(join.on, (*binding, cell), outer)
+                ]
+                joined += partners or ([(*binding, None)] if join.kind == "left" else [])
+            rows, stores = joined, [*stores, name]
+        yield from rows
+
+    def _meets(self, before: Sequence[str], name: str) -> Test:
+        """Whether the last row of a binding is in the scope of the rows before it that take theirs from a field."""
+        beside = [number for number, store in enumerate(before) if store in self._scoped]
+        if name not in self._scoped or not beside:
+            return _always
+
+        def meets(binding: Binding) -> bool:
+            last = binding[-1]
+            cells = [binding[number] for number in beside]
+            assert isinstance(last, StoredRow)
+            return all(cell is None or (isinstance(cell, StoredRow) and cell.scope == last.scope) for cell in cells)
+
+        return meets
+
+    def _cells(self, source: Source) -> list[Cell]:
+        if isinstance(source, Store):
+            return list(self._tables[source.name])
+        return self.answer(source.query, ())
+
+    def _keys(self, order: Sequence[Order], group: Sequence[Binding], outer: Binding) -> list[SortKey]:
+        return [sort_key(self.value(each.expr, group, outer)) for each in order]
+
+    def _row(self, plan: Plan, group: Sequence[Binding], outer: Binding) -> Any:
+        if plan.columns is not None:
+            return tuple([self.value(named.expr, group, outer) for named in plan.columns])
+        return group[0] if plan.joins else group[0][0]
+
+    def _true(self, expr: Expr, binding: Binding, outer: Binding) -> bool:
+        return bool(self.value(expr, (binding,), outer))
+
+    def value(self, expr: Expr, group: Sequence[Binding], outer: Binding) -> Value:
+        """The value of ``expr`` for a group of bindings, whose first one stands for all where nothing aggregates."""
+        match expr:
+            case Lit(value=value):
+                return value
+            case Param(index=index):
+                return self._params[index]
+            case Col(source=source, name=name):
+                if source < 0:
+                    return _cell_value(outer[-1 - source], name)
+                return _cell_value(group[0][source], name) if group else None
+            case Call(fn=fn, args=args):
+                return MEANINGS[fn]([self.value(arg, group, outer) for arg in args])
+            case Agg():
+                return self._aggregate(expr, group, outer)
+            case Exists(query=query, negated=negated):
+                return bool(self.answer(query, self._around(group, outer))) is not negated
+            case Scalar(query=query):
+                rows = self.answer(query, self._around(group, outer))
+                return rows[0][0] if rows else None
+
+    def _around(self, group: Sequence[Binding], outer: Binding) -> Binding:
+        return (*(group[0] if group else ()), *outer)
+
+    def _aggregate(self, agg: Agg, group: Sequence[Binding], outer: Binding) -> Value:
+        taking = [each for each in group if agg.where is None or self._true(agg.where, each, outer)]
+        if agg.arg is None:
+            return len(taking)
+        values = [self.value(agg.arg, (each,), outer) for each in taking]
+        present = [value for value in values if value is not None]
+        return AGGREGATED[agg.fn](list(dict.fromkeys(present)) if agg.distinct else present)
+
+    def _with_children(self, plan: Plan, row: Cell) -> tuple[Any, ...]:
+        assert isinstance(row, StoredRow)
+        assert isinstance(plan.source, Store)
+        store = plan.source.name
+        return (row, *(self._children(each, row, store) for each in plan.include))
+
+    def _children(self, include: Include, parent: StoredRow, store: str) -> Any:
+        for branch in include.branches:
+            if include.kind and _cell_value(parent, include.kind) != branch.kind:
+                continue
+            plan = branch.query
+            assert isinstance(plan.source, Store)
+            child = plan.source.name
+            scoped = not include.cross_scope and {store, child} <= self._scoped
+            cells = [
+                row
+                for row in self._tables[child]
+                if self._belongs(include, parent, row) and not (scoped and row.scope != parent.scope)
+            ]
+            own = Evaluation({**self._tables, child: cells}, self._params, self._scoped)
+            rows = own.answer(replace(plan, include=()), ())
+            if plan.include:  # what is below looks into the whole tables again
+                rows = [self._with_children(plan, row) for row in rows]
+            return (rows[0] if rows else None) if include.one else tuple(rows)
+        return None if include.one else ()
+
+    def _belongs(self, include: Include, parent: StoredRow, child: StoredRow) -> bool:
+        through = include.through
+        if through is None:
+            return all(_same(parent, above, child, below) for above, below in include.keys)
+        ((above, below),) = include.keys
+        return any(
+            _same(parent, above, link, through.parent) and _same(link, through.child, child, below)
+            for link in self._tables[through.store]
+        )
 
 
-def _value(name: str, id: str, image: RowImage) -> object:
+def _same(left: StoredRow, name: str, right: StoredRow, other: str) -> bool:
+    value = _cell_value(left, name)
+    return value is not None and value == _cell_value(right, other)
+
+
+def _always(_: Binding) -> bool:
+    return True
+
+
+def _cell_value(cell: Cell, name: str) -> Value:
+    if cell is None:
+        return None
+    if isinstance(cell, tuple):
+        return cell[int(name[1:])]
     if name == "id":
-        return id
+        return cell.id
     try:
-        return image[name]
+        return cell.image[name]
     except KeyError:
-        raise QueryError(f"a row has no field {name!r}; it has: {', '.join(('id', *image))}") from None
+        raise QueryError(f"a row has no field {name!r}; it has: {', '.join(('id', *cell.image))}") from None
 
 
-def _negated(truth: bool | None) -> bool | None:
-    return None if truth is None else not truth
-
-
-def _all(truths: Iterable[bool | None]) -> bool | None:
-    unknown = False
-    for truth in truths:
-        if truth is False:
-            return False
-        unknown = unknown or truth is None
-    return None if unknown else True
-
-
-def _compare(op: str, left: SortKey, right: SortKey) -> bool | None:
-    if left[0] == 0 or right[0] == 0:
-        return None
-    before, same = _before(left, right), left == right
-    match op:
-        case "eq":
-            return same
-        case "ne":
-            return not same
-        case "lt":
-            return before
-        case "le":
-            return before or same
-        case "gt":
-            return not (before or same)
-        case "ge":
-            return not before
-        case _:
-            raise QueryError(f"unknown operator {op!r}")
-
-
-def _before(left: SortKey, right: SortKey) -> bool:
-    return left < right  # the kind decides first, values of one kind are comparable
-
-
-def _among(left: SortKey, values: Sequence[object]) -> bool | None:
-    if not values:
-        return False
-    if left[0] == 0:
-        return None
-    keys = [sort_key(value) for value in values]
-    if left in keys:
-        return True
-    return None if any(key[0] == 0 for key in keys) else False
-
-
-def like(pattern: str, text: object) -> bool | None:
-    r"""SQLite's ``text LIKE pattern ESCAPE '\'``.
-
-    ``%`` is any text, ``_`` one code point, ASCII letters compare without case, and both sides end at a NUL.
-
-    Raises:
-        QueryError: ``text`` is no text.
-    """
-    if text is None:
-        return None
-    if not isinstance(text, str):
-        raise QueryError("like needs a text field")
-    return _fits(_tokens(pattern.partition("\x00")[0]), _fold(text.partition("\x00")[0]))
-
-
-_FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-_ANY, _ONE, _NEVER = object(), object(), object()
-
-
-def _fold(text: str) -> str:
-    return text.translate(_FOLD)
-
-
-def _tokens(pattern: str) -> list[object]:
-    tokens: list[object] = []
-    characters = iter(_fold(pattern))
-    for character in characters:
-        if character == "%":
-            if not tokens or tokens[-1] is not _ANY:
-                tokens.append(_ANY)
-        elif character == "_":
-            tokens.append(_ONE)
-        elif character == "\\":
-            tokens.append(next(characters, _NEVER))
-        else:
-            tokens.append(character)
-    return tokens
-
-
-def _fits(tokens: list[object], text: str) -> bool:
-    """Greedy matching with one point of return: the last ``%`` may take one more character."""
-    at = position = 0
-    retry_at = -1
-    retry_position = 0
-    while position < len(text):
-        token = tokens[at] if at < len(tokens) else _NEVER
-        if token is _ANY:
-            at, retry_at, retry_position = at + 1, at + 1, position
-        elif token is _ONE or token == text[position]:
-            at, position = at + 1, position + 1
-        elif retry_at >= 0:
-            retry_position += 1
-            at, position = retry_at, retry_position
-        else:
-            return False
-    return all(token is _ANY for token in tokens[at:])
-
-
-def order_rows(rows: Iterable[StoredRow], order: Sequence[Sort]) -> list[StoredRow]:
-    """``rows`` sorted by ``order``: NULL first ascending, last descending."""
-    result = list(rows)
-    for sort in reversed(order):
-        field = sort.field
-        result.sort(key=lambda row: sort_key(_value(field, row.id, row.image)), reverse=sort.descending)
-    return result
-
-
-def total_order(spec: QuerySpec) -> tuple[Sort, ...]:
-    """The query's order with the id as its last key."""
-    return spec.order if any(sort.field == "id" for sort in spec.order) else (*spec.order, Sort("id"))
-
-
-def is_behind(row: StoredRow, order: Sequence[Sort], values: Sequence[object]) -> bool:
-    """Whether ``row`` comes after the row whose sort keys are ``values``.
-
-    Raises:
-        QueryError: There is not one value per key.
-    """
-    if len(values) != len(order):
-        raise QueryError("the cursor belongs to a query with another order")
-    for sort, value in zip(order, values, strict=True):
-        own, other = sort_key(_value(sort.field, row.id, row.image)), sort_key(value)
-        if own != other:
-            return _before(own, other) == sort.descending
+def is_beyond(own: Sequence[SortKey], seen: Sequence[SortKey], order: Sequence[Order], *, forward: bool) -> bool:
+    """Whether a row comes behind (or before) the row whose sort keys were ``seen``."""
+    for key, other, each in zip(own, seen, order, strict=True):
+        if key != other:
+            return (key < other) == (each.descending is forward)
     return False
-
-
-def evaluate(spec: QuerySpec, rows: Iterable[StoredRow]) -> tuple[StoredRow, ...]:
-    """The rows of ``rows`` that ``spec`` asks for, in its order; with ``count`` every row that is counted.
-
-    Raises:
-        QueryError: The query does not fit the rows.
-    """
-    if spec.ids is not None:
-        found = {row.id: row for row in rows}
-        return tuple(found[id] for id in spec.ids if id in found)
-    kept = [row for row in rows if matches(spec.where, row.id, row.image) is True]
-    order = total_order(spec)
-    if spec.after is not None and not spec.count:
-        kept = [row for row in kept if is_behind(row, order, spec.after)]
-    kept = order_rows(kept, order)
-    if spec.count:
-        return tuple(kept)
-    end = None if spec.limit is None else spec.offset + spec.limit
-    return tuple(kept[spec.offset : end])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Generic, TypeVar
 
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import StoredRow
 from atoma.ports.live import Change, Insert, LiveBatch, Move, Remove, Reset, Update
 from atoma.ports.loops import LoopGuard, lifetime
@@ -68,9 +68,9 @@ class RowView(Generic[T]):
 
 
 @lifetime
-async def live(core: Core, spec: StoreSpec[T], query: QuerySpec) -> AsyncGenerator[AsyncIterator[LiveBatch[T]]]:
+async def live(core: Core, spec: StoreSpec[T], query: BoundQuery) -> AsyncGenerator[AsyncIterator[LiveBatch[T]]]:
     """``LiveQueries.open_live`` with model instances; the same promises."""
-    async with core.live.open_live(spec.name, query) as batches:
+    async with core.live.open_live(query) as batches:
         yield _TypedBatches(batches, RowView(spec), core.guard)
 
 

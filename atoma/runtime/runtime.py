@@ -23,6 +23,7 @@ from atoma.runtime.flows.read import ReadFlow
 from atoma.runtime.flows.resolve import Recall, ResolveFlow
 from atoma.runtime.flows.write import WriteFlow
 from atoma.runtime.flows.writeback import WriteBack
+from atoma.runtime.reading import Reading
 from atoma.runtime.registry import PolicyNames
 from atoma.runtime.store import Store
 from atoma.runtime.transaction import Transaction
@@ -96,6 +97,7 @@ class Runtime:
             nursery=nursery,
             live_queries=live,
         )
+        self.reading = Reading(self.core, schema)
 
     def store(self, spec: StoreSpec[T]) -> Store[T]:
         """The store of ``spec``.
@@ -108,7 +110,7 @@ class Runtime:
             raise ConfigurationError(f"a store is asked for by its declaration, the StoreSpec(…), not by {spec!r}")
         if self.schema.store(spec.name) is not spec:
             raise PluginError(f"the schema declares another store named {spec.name!r}")
-        return Store(self.core, spec)
+        return Store(self.core, spec, self.reading)
 
     async def resolve(self, write: WriteUnknown | str, policy: str | None = None) -> Resolution:
         """What became of a write whose answer was lost; see :meth:`atoma.Client.resolve`."""

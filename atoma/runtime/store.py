@@ -19,11 +19,12 @@ from atoma.contracts.execution import (
     as_receipt,
     note_path,
 )
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.values import StoredRow
 from atoma.errors import AtomaError, ConflictError, NotFoundError, QueryError, ValidationError
 from atoma.ports.live import LiveBatch
 from atoma.ports.loops import Lifetime
-from atoma.query.builder import Query, bind, encode_cursor
+from atoma.query.builder import Rows, select
+from atoma.query.plans import by_ids
 from atoma.runtime.core import Core
 from atoma.runtime.entries import (
     UpsertApply,
@@ -35,9 +36,9 @@ from atoma.runtime.entries import (
     upsert_entry,
 )
 from atoma.runtime.flows.read import MergeMode
-from atoma.runtime.live import live
-from atoma.runtime.observable import observe_live
+from atoma.runtime.reading import IDS_AT_ONCE, Reading, own
 from atoma.runtime.results import ItemResult, ItemResults, ManyResult, Page, WriteHandle, error_of
+from atoma.schema.kinds import is_unicode
 from atoma.schema.spec import StoreSpec
 
 if TYPE_CHECKING:
@@ -51,7 +52,6 @@ UPDATE_ATTEMPTS = 100
 """How often ``update(id, function)`` reads again when somebody else was faster."""
 VALIDATED_AT_ONCE = 500
 """A ``_many`` call lets other tasks run after so many items."""
-EVERYTHING = Query()
 
 
 class Store(Generic[T]):
@@ -65,10 +65,12 @@ class Store(Generic[T]):
     ``durability=`` names what a local commit survives.
     """
 
-    __slots__ = ("_core", "spec")
+    __slots__ = ("_core", "_every", "_reading", "spec")
 
-    def __init__(self, core: Core, spec: StoreSpec[T]) -> None:
+    def __init__(self, core: Core, spec: StoreSpec[T], reading: Reading) -> None:
         self._core = core
+        self._reading = reading
+        self._every = select(spec)
         self.spec = spec
 
     def __repr__(self) -> str:
@@ -82,26 +84,29 @@ class Store(Generic[T]):
         Raises:
             QueryError: The id is no text.
         """
-        result = await self._core.reads.query(self.spec.name, self._by_ids((id,)), policy)
-        return self.spec.decode(result.rows[0].id, result.rows[0].image) if result.rows else None
+        rows = await self._by_ids((id,), policy)
+        return self.spec.decode(rows[0].id, rows[0].image) if rows else None
 
     async def version(self, id: str) -> int:
         """Version of the row for ``base_version=``, as :attr:`atoma.runtime.Page.versions` has it; 0 when there is no row."""
-        result = await self._core.reads.query(self.spec.name, self._by_ids((id,)), None)
-        return result.rows[0].version if result.rows else 0
+        rows = await self._by_ids((id,), None)
+        return rows[0].version if rows else 0
 
     async def get_many(self, ids: Sequence[str], *, policy: str | None = None) -> list[T | None]:
-        """The rows with these ids, in this order; None where there is none.
+        """The rows with these ids, in this order; None where there is none. 1,000 ids are read at a time.
 
         Raises:
             QueryError: Some id is no text.
         """
-        result = await self._core.reads.query(self.spec.name, self._by_ids(tuple(ids)), policy)
-        found = {row.id: self.spec.decode(row.id, row.image) for row in result.rows}
+        found: dict[str, T] = {}
+        wanted = list(dict.fromkeys(ids))
+        for start in range(0, len(wanted), IDS_AT_ONCE):
+            rows = await self._by_ids(tuple(wanted[start : start + IDS_AT_ONCE]), policy)
+            found.update({row.id: self.spec.decode(row.id, row.image) for row in rows})
         return [found.get(id) for id in ids]
 
     async def get_all(
-        self, query: Query = EVERYTHING, *, policy: str | None = None, merge: MergeMode = "preserve-missing"
+        self, query: Rows[T] | None = None, *, policy: str | None = None, merge: MergeMode = "preserve-missing"
     ) -> Page[T]:
         """Every row, by id; of a ``query``, every row that it finds, in its order.
 
@@ -112,47 +117,33 @@ class Store(Generic[T]):
             QueryError: The query does not fit the store, or has a limit, an offset or a cursor.
             ValidationError: There is no such ``merge``.
         """
-        result = await self._core.reads.get_all(self.spec.name, self._bind(query), policy, merge)
-        items = tuple(self.spec.decode(row.id, row.image) for row in result.rows)
-        return Page(items, tuple(row.version for row in result.rows), result.meta)
+        return await self._reading.get_all(self._own(query), policy, merge)
 
-    async def query(self, query: Query = EVERYTHING, *, policy: str | None = None) -> Page[T]:
-        """The rows of ``query``; ``page.meta.cursor`` continues it with ``query.after(cursor)``.
+    async def query(self, query: Rows[T] | None = None, *, policy: str | None = None) -> Page[T]:
+        """The rows of ``query``, all without one; ``page.meta.cursor`` continues it with ``query.after(cursor)``.
 
         Raises:
-            QueryError: The query does not fit the store.
+            QueryError: The query does not fit the store, or reads another one.
         """
-        spec = self._bind(query)
-        ask = spec if spec.limit is None else _one_more(spec)
-        result = await self._core.reads.query(self.spec.name, ask, policy)
-        rows = result.rows if spec.limit is None else result.rows[: spec.limit]
-        meta = result.meta
-        if spec.limit is not None and len(result.rows) > spec.limit and rows:
-            meta = _with_cursor(meta, encode_cursor(rows[-1], spec.order))
-        items = tuple(self.spec.decode(row.id, row.image) for row in rows)
-        return Page(items, tuple(row.version for row in rows), meta)
+        return await self._reading.query(self._own(query), policy)
 
-    async def first(self, query: Query = EVERYTHING, *, policy: str | None = None) -> T | None:
+    async def first(self, query: Rows[T] | None = None, *, policy: str | None = None) -> T | None:
         """The first row of ``query``, or None."""
-        page = await self.query(query.limit(1), policy=policy)
-        return page.items[0] if page.items else None
+        return await self._reading.first(self._own(query), policy)
 
-    async def count(self, query: Query = EVERYTHING, *, policy: str | None = None) -> int:
+    async def count(self, query: Rows[T] | None = None, *, policy: str | None = None) -> int:
         """How many rows match (limit, offset and cursor do not apply)."""
-        spec = self._bind(query)
-        counting = QuerySpec(where=spec.where, order=spec.order, count=True)
-        result = await self._core.reads.query(self.spec.name, counting, policy)
-        if result.total is None:
-            raise QueryError(f"policy {result.meta.policy!r} answered a count without a total")
-        return result.total
+        return await self._reading.count(self._own(query), policy)
 
-    async def exists(self, id: str, *, policy: str | None = None) -> bool:
-        """Whether there is a row with this id."""
-        return await self.get(id, policy=policy) is not None
+    async def exists(self, wanted: str | Rows[T], *, policy: str | None = None) -> bool:
+        """Whether there is a row with this id, or one that matches a query."""
+        if isinstance(wanted, Rows):
+            return await self._reading.exists(self._own(wanted), policy)
+        return await self.get(wanted, policy=policy) is not None
 
     # following
 
-    def live(self, query: Query = EVERYTHING) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+    def live(self, query: Rows[T] | None = None) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
 
         A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription.
@@ -160,16 +151,14 @@ class Store(Generic[T]):
         Raises:
             QueryError: The query does not fit the store.
         """
-        return live(self._core, self.spec, self._bind(query))
+        return self._reading.live(self._own(query))
 
-    def observe(self, query: Query = EVERYTHING) -> Observable[tuple[T, ...]]:
+    def observe(self, query: Rows[T] | None = None) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
 
         Disposing the subscription ends it; closing the client completes it.
         """
-        spec = self._bind(query)
-        core = self._core
-        return observe_live(lambda: live(core, self.spec, spec), core.nursery, core.guard)
+        return self._reading.observe(self._own(query))
 
     # writing
 
@@ -338,14 +327,16 @@ class Store(Generic[T]):
 
     # inside
 
-    def _by_ids(self, ids: tuple[str, ...]) -> QuerySpec:
+    async def _by_ids(self, ids: tuple[str, ...], policy: str | None) -> tuple[StoredRow, ...]:
         for id in ids:
             if type(id) is not str and not is_a(id, str):  # the first is quick: every read comes this way
                 raise QueryError(f"an id of store {self.spec.name!r} is text, not {id!r}")
-        return QuerySpec(ids=ids)
+            if not is_unicode(id):
+                return ()  # no row can have it, and no database can be sent it
+        return (await self._core.reads.query(by_ids(self.spec.name, ids), policy)).rows
 
-    def _bind(self, query: Query) -> QuerySpec:
-        return bind(query, cast("StoreSpec[object]", self.spec))
+    def _own(self, query: Rows[T] | None) -> Rows[T]:
+        return self._every if query is None else own(query, self.spec.name)
 
     async def _write_one(
         self, entry: WriteEntry, policy: str | None, confirm: Confirm | None, durability: Durability | None
@@ -447,10 +438,10 @@ class Store(Generic[T]):
         durability: Durability | None,
     ) -> WriteHandle[T]:
         for attempt in range(UPDATE_ATTEMPTS):
-            found = await self._core.reads.query(self.spec.name, self._by_ids((id,)), policy)
-            if not found.rows:
+            rows = await self._by_ids((id,), policy)
+            if not rows:
                 raise NotFoundError(self.spec.name, id)
-            row = found.rows[0]
+            row = rows[0]
             changes = self.spec.changes_to(row.id, row.image, function(self.spec.decode(row.id, row.image)))
             entry = update_entry(self.spec, id, changes, row.version)
             try:
@@ -479,13 +470,3 @@ def _id_of(item: object) -> str:
     if isinstance(item, Mapping):
         return str(cast("Mapping[str, object]", item).get("id", ""))
     return str(getattr(item, "id", ""))
-
-
-def _one_more(spec: QuerySpec) -> QuerySpec:
-    """One row beyond the page tells whether the result goes on."""
-    assert spec.limit is not None
-    return QuerySpec(spec.where, spec.order, spec.limit + 1, spec.offset, spec.after)
-
-
-def _with_cursor(meta: ExecutionMeta, cursor: str) -> ExecutionMeta:
-    return ExecutionMeta(meta.source, meta.path, meta.trace_id, cursor, meta.commit, meta.policy)

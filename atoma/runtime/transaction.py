@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
+
+from msgspec.structs import replace
 
 from atoma.contracts.execution import Confirm, Durability, WriteEntry
 from atoma.contracts.overlay import replay
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import StoredRow
 from atoma.errors import ClosedError, ConflictError, NotFoundError, PolicyNotAllowed, ValidationError
 from atoma.ports.loops import lifetime
-from atoma.query.builder import Query, bind
+from atoma.query.builder import Rows, bind
 from atoma.query.evaluate import evaluate
+from atoma.query.plans import by_ids
 from atoma.runtime.core import Core
 from atoma.runtime.entries import (
     UpsertApply,
@@ -23,6 +26,7 @@ from atoma.runtime.entries import (
     update_entry,
     upsert_entry,
 )
+from atoma.runtime.reading import own
 from atoma.runtime.results import error_of
 from atoma.schema.spec import StoreSpec
 
@@ -125,30 +129,30 @@ class Transaction:
         before = self._rows.get(key)
         image = replay(as_op(entry), None if before is None else before.image)
         self._rows[key] = None if image is None else StoredRow(entry.id, 0, 0, scope, image)
-        base_version = entry.base_version
-        self._entries.append(
-            WriteEntry(
-                entry.store, entry.op, entry.id, scope, entry.values, base_version, entry.replace, entry.defaults
-            )
-        )
+        self._entries.append(replace(entry, scope=scope))
+
+    def bound(self, query: Rows[T]) -> BoundQuery:
+        """``query`` as plain data."""
+        return bind(query, self._core.writes.schema)
 
     async def row(self, store: str, id: str) -> StoredRow | None:
         """The row as this transaction sees it; remembers the version that was read."""
         key = (store, id)
         if key not in self._rows:
-            result = await self._core.reads.query(store, QuerySpec(ids=(id,)), self._policy)
+            result = await self._core.reads.query(by_ids(store, (id,)), self._policy)
             self._see(store, id, result.rows[0] if result.rows else None)
         return self._rows[key]
 
-    async def rows(self, store: str, spec: QuerySpec) -> tuple[StoredRow, ...]:
+    async def rows(self, query: BoundQuery) -> tuple[StoredRow, ...]:
         """The rows of a query as this transaction sees them."""
-        wide = QuerySpec(where=spec.where, order=spec.order)
-        result = await self._core.reads.query(store, wide, self._policy)
+        store = query.store
+        whole = replace(query, plan=replace(query.plan, limit=None, offset=0, seek=None))
+        result = await self._core.reads.query(whole, self._policy)
         for row in result.rows:
             if (store, row.id) not in self._rows:
                 self._see(store, row.id, row)
         seen = [row for (name, _), row in self._rows.items() if name == store and row is not None]
-        return evaluate(spec, seen)
+        return tuple(evaluate(query, {store: seen}))
 
     def _see(self, store: str, id: str, row: StoredRow | None) -> None:
         self._rows[store, id] = row
@@ -169,10 +173,14 @@ class TransactionStore(Generic[T]):
         row = await self._tx.row(self.spec.name, id)
         return None if row is None else self.spec.decode(row.id, row.image)
 
-    async def query(self, query: Query) -> tuple[T, ...]:
-        """The rows of ``query``."""
-        spec = bind(query, cast("StoreSpec[object]", self.spec))
-        return tuple(self.spec.decode(row.id, row.image) for row in await self._tx.rows(self.spec.name, spec))
+    async def query(self, query: Rows[T]) -> tuple[T, ...]:
+        """The rows of ``query``.
+
+        Raises:
+            QueryError: It does not fit the store, or reads another one.
+        """
+        rows = await self._tx.rows(self._tx.bound(own(query, self.spec.name)))
+        return tuple(self.spec.decode(row.id, row.image) for row in rows)
 
     async def insert(self, item: T) -> T:
         """Add a row.

@@ -101,7 +101,7 @@ def document(store: str, name: str, rule: object, bare: object) -> Kind:
             raise refuse(store, name, "text without NUL", value)
         return text
 
-    return Kind("TEXT", encode, decoder.decode, None, literal, _comparisons(bare, shape))
+    return Kind("TEXT", "json", encode, decoder.decode, None, literal, _comparisons(bare, shape))
 
 
 def clock_time(store: str, name: str, rule: object, bare: object) -> Kind:
@@ -117,7 +117,7 @@ def clock_time(store: str, name: str, rule: object, bare: object) -> Kind:
         return check
 
     encode, literal = without_zone(kind.encode), without_zone(kind.literal)
-    return Kind(kind.sql_type, encode, kind.decode, None, literal, VALUES)
+    return Kind(kind.sql_type, "json", encode, kind.decode, None, literal, VALUES)
 
 
 def is_named(hint: object) -> bool:

@@ -31,7 +31,19 @@ import msgspec
 from atoma.contracts.values import Scalar
 from atoma.errors import SchemaError, ValidationError
 from atoma.schema.documents import clock_time, converter, document, reason_of
-from atoma.schema.kinds import SIMPLE, Comparisons, Decode, Encode, Kind, Plain, SqlType, choice, enumeration, refuse
+from atoma.schema.kinds import (
+    SIMPLE,
+    Comparisons,
+    Decode,
+    Encode,
+    Kind,
+    Plain,
+    SqlType,
+    ValueType,
+    choice,
+    enumeration,
+    refuse,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,7 @@ class Field:
     Attributes:
         name: Name of the field and of the column.
         sql_type: STRICT column type.
+        type: What its values are in a query.
         nullable: Whether None is allowed.
         type_name: The declared type, for messages.
         encode: Python value → stored value, for what is written: constraints are enforced; raises
@@ -55,6 +68,7 @@ class Field:
 
     name: str
     sql_type: SqlType
+    type: ValueType
     nullable: bool
     type_name: str
     encode: Encode
@@ -99,6 +113,7 @@ def field_of(store: str, name: str, hint: object, bare: object) -> Field:
     return Field(
         name,
         kind.sql_type,
+        kind.type,
         nullable,
         type_name(bare),
         kind.encode,

@@ -18,6 +18,8 @@ from atoma.contracts.values import Scalar
 from atoma.errors import SchemaError, ValidationError
 
 SqlType: TypeAlias = Literal["TEXT", "INTEGER", "REAL", "BLOB"]
+ValueType: TypeAlias = Literal["int", "real", "text", "blob", "bool", "time", "date", "decimal", "json"]
+"""What a value is in a query; two values of one type compare as they are stored."""
 Encode: TypeAlias = Callable[[object], Scalar]
 Decode: TypeAlias = Callable[[Any], object]
 Plain: TypeAlias = Callable[[Sequence[Any]], bool]
@@ -58,6 +60,7 @@ class Kind:
 
     Attributes:
         sql_type: STRICT column type.
+        type: What its values are in a query.
         encode: Python value → stored value, for what is written.
         decode: Stored value → Python value, None when they are the same.
         plain: Whether all of these values are certainly stored as they are; None when they never are.
@@ -66,6 +69,7 @@ class Kind:
     """
 
     sql_type: SqlType
+    type: ValueType
     encode: Encode
     decode: Decode | None
     plain: Plain | None
@@ -137,7 +141,7 @@ def _text(store: str, name: str) -> Kind:
             raise refuse(store, name, "text without NUL", value)
         return text
 
-    return Kind("TEXT", encode, None, _plain_text, literal, replace(TEXTS, any_text=True))
+    return Kind("TEXT", "text", encode, None, _plain_text, literal, replace(TEXTS, any_text=True))
 
 
 def _integer(store: str, name: str) -> Kind:
@@ -148,7 +152,7 @@ def _integer(store: str, name: str) -> Kind:
             raise refuse(store, name, "a 64-bit int", value)
         return value
 
-    return Kind("INTEGER", encode, None, _plain_integers, encode)
+    return Kind("INTEGER", "int", encode, None, _plain_integers, encode)
 
 
 def _boolean(store: str, name: str) -> Kind:
@@ -157,7 +161,7 @@ def _boolean(store: str, name: str) -> Kind:
             raise refuse(store, name, "bool", value)
         return int(value)
 
-    return Kind("INTEGER", encode, bool, None, encode)
+    return Kind("INTEGER", "bool", encode, bool, None, encode)
 
 
 def _real(store: str, name: str) -> Kind:
@@ -168,7 +172,7 @@ def _real(store: str, name: str) -> Kind:
             raise refuse(store, name, "float (not NaN)", value)
         return value or 0.0  # the negative zero equals the other one and would be written, sent and sorted differently
 
-    return Kind("REAL", encode, None, _plain_reals, encode)
+    return Kind("REAL", "real", encode, None, _plain_reals, encode)
 
 
 def _blob(store: str, name: str) -> Kind:
@@ -177,7 +181,7 @@ def _blob(store: str, name: str) -> Kind:
             raise refuse(store, name, "bytes", value)
         return value
 
-    return Kind("BLOB", encode, None, _plain_blobs, encode)
+    return Kind("BLOB", "blob", encode, None, _plain_blobs, encode)
 
 
 def _moment(store: str, name: str) -> Kind:
@@ -193,7 +197,7 @@ def _moment(store: str, name: str) -> Kind:
     def decode(value: str) -> datetime:
         return datetime.fromisoformat(value)
 
-    return Kind("TEXT", encode, decode, None, encode)
+    return Kind("TEXT", "time", encode, decode, None, encode)
 
 
 def _day(store: str, name: str) -> Kind:
@@ -202,7 +206,7 @@ def _day(store: str, name: str) -> Kind:
             raise refuse(store, name, "date", value)
         return value.isoformat()
 
-    return Kind("TEXT", encode, date.fromisoformat, None, encode)
+    return Kind("TEXT", "date", encode, date.fromisoformat, None, encode)
 
 
 def _decimal(store: str, name: str) -> Kind:
@@ -213,7 +217,7 @@ def _decimal(store: str, name: str) -> Kind:
             raise refuse(store, name, f"a Decimal of at most {DECIMAL_DIGITS:,} digits", value)
         return format(value, "f")
 
-    return Kind("TEXT", encode, Decimal, None, encode, Comparisons(_NO_DECIMALS, _NO_DECIMALS))
+    return Kind("TEXT", "decimal", encode, Decimal, None, encode, Comparisons(_NO_DECIMALS, _NO_DECIMALS))
 
 
 SIMPLE: dict[object, Callable[[str, str], Kind]] = {
@@ -254,7 +258,15 @@ def choice(store: str, name: str, allowed: tuple[object, ...]) -> Kind:
 
     sql_type: SqlType = "TEXT" if kind is str else "INTEGER"
     comparisons = TEXTS if kind is str else VALUES
-    return Kind(sql_type, among(storable), None, _plain_choices(kind, storable), among(known), comparisons)
+    return Kind(
+        sql_type,
+        "text" if kind is str else "int",
+        among(storable),
+        None,
+        _plain_choices(kind, storable),
+        among(known),
+        comparisons,
+    )
 
 
 def enumeration(store: str, name: str, kind: type[enum.Enum]) -> Kind:
@@ -282,7 +294,9 @@ def enumeration(store: str, name: str, kind: type[enum.Enum]) -> Kind:
         return stored
 
     sql_type: SqlType = "TEXT" if _all_are(str, values) else "INTEGER"
-    return Kind(sql_type, encode, kind, None, literal, _of_members(kind, sql_type))
+    return Kind(
+        sql_type, "text" if sql_type == "TEXT" else "int", encode, kind, None, literal, _of_members(kind, sql_type)
+    )
 
 
 def _is_storable_member(value: object) -> bool:

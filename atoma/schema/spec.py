@@ -14,12 +14,15 @@ import msgspec
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import Confirm, Durability
+from atoma.contracts.query import Col
 from atoma.contracts.values import RowImage, Scalar
-from atoma.errors import SchemaError, UnknownStore, ValidationError
+from atoma.errors import QueryError, SchemaError, UnknownStore, ValidationError
+from atoma.schema.expressions import Expression
 from atoma.schema.fields import Field, field_of
 from atoma.schema.kinds import is_storable
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 ConflictRule: TypeAlias = Literal["lww", "server_wins", "client_wins", "manual"]
 _RULES: tuple[ConflictRule, ...] = get_args(ConflictRule)
@@ -178,6 +181,17 @@ class StoreSpec(Generic[T]):
     def columns(self) -> tuple[str, ...]:
         """Column names in declaration order, the id among them."""
         return tuple(self.fields)
+
+    def col(self, pick: Callable[[T], V]) -> Expression[V]:
+        """A field as something to ask for, with its type: ``CARDS.col(lambda card: card.title)``.
+
+        Raises:
+            QueryError: What is picked is no field of the model.
+        """
+        picked: object = pick(cast("T", _Fields(self)))
+        if not isinstance(picked, Expression):
+            raise QueryError(f"pick a field of {self.name!r}, as in col(lambda row: row.id), not {picked!r}")
+        return cast("Expression[V]", picked)
 
     def check_id(self, id: object, *, new: bool = False) -> str:
         """``id`` if it can be a primary key here, else :class:`ValidationError`; a ``new`` one meets its constraints."""
@@ -348,6 +362,19 @@ class StoreSpec(Generic[T]):
         columns = ", ".join(f"{f.name} {f.sql_type}{'?' if f.nullable else ''}" for f in self.fields.values())
         scope = f"field {self.scope_field}" if self.scope_field else f"fixed {self.fixed_scope}"
         return f"{self.name}({columns}) scope {scope} conflict {self.conflict}"
+
+
+class _Fields:
+    """Stands for a row while a field is picked."""
+
+    def __init__(self, spec: StoreSpec[Any]) -> None:
+        self._spec = spec
+
+    def __getattr__(self, name: str) -> Expression[object]:
+        spec = self._spec
+        if name not in spec.fields:
+            raise QueryError(f"store {spec.name!r} has no field {name[:80]!r}; it has: {', '.join(spec.columns)}")
+        return Expression(Col(0, name), spec.name)
 
 
 class Schema:

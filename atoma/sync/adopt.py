@@ -7,10 +7,10 @@ from functools import partial
 
 from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
 from atoma.contracts.overlay import Effect
-from atoma.contracts.query import QuerySpec, Sort
 from atoma.contracts.sync import Op
 from atoma.contracts.values import StoredRow
 from atoma.ports.local import LocalTx
+from atoma.query import bind, select
 from atoma.sync.outbox import OutboxNode
 from atoma.sync.replica import Replica
 
@@ -25,17 +25,15 @@ async def adopt_rows(replica: Replica, scope: str) -> int:
     """
     count = 0
     for store in sorted(replica.stores):
-        after: tuple[object, ...] | None = None
-        while True:
-            query = QuerySpec(order=(Sort("id"),), limit=PAGE_ROWS, after=after)
-            rows = (await replica.database.read(store, query)).rows
+        spec = replica.schema.store(store)
+        page, more = select(spec).limit(PAGE_ROWS), True
+        while more:
+            found = await replica.database.read(bind(page, replica.schema))
+            rows, page, more = found.rows, page.after(found.meta.cursor), bool(found.meta.cursor)
             unknown = [row for row in rows if row.seq == 0 and row.scope == scope]
             if unknown:
                 body = partial(_queue, replica=replica, store=store, scope=scope, rows=unknown)
                 count += await replica.apply.apply_writeback(body)
-            if len(rows) < PAGE_ROWS:
-                break
-            after = (rows[-1].id,)
     return count
 
 

@@ -15,7 +15,7 @@ from atoma.ports import LOCAL_DATABASE, Commit, CommitFeed, PortKey
 from atoma.schema import Schema
 from atoma.testing.seats import Device
 from atoma.testing.simulation.files import RawFile
-from atoma_stores.sqlite.ddl import quote
+from atoma_stores.sql.names import quote
 
 Key: TypeAlias = tuple[str, str]
 """Store and id of a row."""

@@ -18,7 +18,8 @@ from benchmarks.attacks.hub import BYSTANDER
 from benchmarks.programs import tell
 
 EVERY_S, NEWCOMER_EVERY_S, PATIENCE_S = 0.025, 0.5, 5.0
-BODY = json.dumps({"ops": [{"index": "0", "name": "query", "store": "notes", "query": {"ids": ["short-7"]}}]}).encode()
+PLAN = {"source": ["store", "notes"], "where": ["call", "eq", [["col", 0, "id"], ["lit", "text", "short-7"]]]}
+BODY = json.dumps({"ops": [{"index": "0", "name": "query", "store": "notes", "query": {"plan": PLAN}}]}).encode()
 QUESTION = (
     b"POST /v1/query HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer %b\r\n"
     b"content-type: application/json\r\ncontent-length: %d\r\n\r\n" % (BYSTANDER.encode(), len(BODY))

@@ -66,15 +66,16 @@ def chunked(path: str, *, token: str = ATTACKER) -> bytes:
     return whole.replace(b"content-length: 0", b"transfer-encoding: chunked")
 
 
-def query(where: object, **more: object) -> bytes:
+def query(where: object) -> bytes:
     """A query with a filter."""
-    op = {"index": "0", "name": "query", "store": "notes", "query": {"where": where, **more}}
+    plan = {"source": ["store", "notes"], "where": where}
+    op = {"index": "0", "name": "query", "store": "notes", "query": {"plan": plan}}
     return json.dumps({"ops": [op]}).encode()
 
 
 def like(pattern: str) -> object:
     """A filter on the text."""
-    return {"type": "like", "field": "text", "pattern": pattern}
+    return ["call", "like", [["col", 0, "text"], ["lit", "text", pattern]]]
 
 
 def write(values: object) -> bytes:
@@ -189,7 +190,7 @@ SHAPES: Mapping[str, Make] = {
         request("/v1/query", query(like("%" + "a" * 250 + "b%"))), connections=4, patience_s=0.2
     ),
     "LIKE, 200 patterns": lambda: Shape(
-        request("/v1/query", query({"type": "or", "items": [like("%" + "a" * 250 + "b%")] * 200})), patience_s=0.2
+        request("/v1/query", query(["call", "or", [like("%" + "a" * 250 + "b%")] * 200])), patience_s=0.2
     ),
     "JSON body of 3.8 MB": lambda: Shape(request("/v1/write", write({f"c{n}": 1.5 for n in range(290_000)}))),
     "JSON, 1.4 MB of [[],[],…]": lambda: Shape(request("/v1/write", deep(1_400_000, "[]").encode())),

@@ -8,24 +8,21 @@ from contextlib import asynccontextmanager
 import msgspec
 import trio
 
-from atoma.contracts.execution import (
-    ExecutionMeta,
-    QueryRequest,
-    QueryResult,
-)
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.execution import QueryRequest, QueryResult
 from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.contracts.values import StoredRow
 from atoma.ports import Channel, Peer, Principal, SyncService, Transport
+from atoma.query.plans import by_ids
 from atoma_transports.adapters import ChannelLimits
 from atoma_transports.protocol import QueryCall, RemoteOp
+from atoma_transports.protocol.plans import encode_query
 from atoma_transports.serving import open_server
 from benchmarks.wire.loops import TrioCaller
 from benchmarks.wire.program import Caller
 
 LIMITS = ChannelLimits(connections=10_000)  # a thousand idle ones are all of one principal
 ROW = StoredRow("todo-1", 1, 1, "main", {"text": "water the plants", "done": False, "rank": 7})
-REQUEST = QueryCall((RemoteOp(0, "query", "todos", query=QuerySpec(ids=("todo-1",))),), "trace")
+REQUEST = QueryCall((RemoteOp(0, "query", "todos", query=encode_query(by_ids("todos", ("todo-1",)))),), "trace")
 
 
 class Constant:
@@ -38,7 +35,7 @@ class Constant:
         return self  # type: ignore[return-value]  # what is measured is all that is there
 
     async def query(self, request: QueryRequest) -> QueryResult:
-        return QueryResult((ROW,), None, ExecutionMeta())
+        return QueryResult((ROW,))
 
     @asynccontextmanager
     async def notify(self, request: NotifyRequest) -> AsyncGenerator[AsyncIterator[Hint]]:

@@ -11,8 +11,9 @@ import trio
 from benchmarks.wire.loops import TrioCaller
 from benchmarks.wire.program import Caller
 
+PLAN = {"source": ["store", "todos"], "where": ["call", "eq", [["col", 0, "id"], ["param", 0, "text"]]]}
 REQUEST = {
-    "ops": [{"index": "0", "name": "query", "store": "todos", "query": {"ids": ["todo-1"]}}],
+    "ops": [{"index": "0", "name": "query", "store": "todos", "query": {"plan": PLAN, "params": ["todo-1"]}}],
     "trace_id": "trace",
 }
 REPLY = {

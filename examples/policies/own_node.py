@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import trio
 
-from atoma import Query, Schema, StoreSpec, open_client
-from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult
+from atoma import Schema, StoreSpec, open_client, select
+from atoma.contracts.execution import QueryRequest, QueryResult
 from atoma.contracts.policy import Policy
 from atoma.contracts.values import StoredRow
 from atoma.errors import ConnectFailed
 from atoma.kernel import fallback, node
 from atoma.plugins import Plugin, PluginContext
+from atoma.query.evaluate import evaluate
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 
@@ -43,14 +44,13 @@ class Catalogue:
         self.is_open = True
 
     async def query(self, request: QueryRequest) -> QueryResult:
-        """Answer by ids, or with everything; a node of a real program would carry the whole query out."""
+        """Carry the query out over rows in memory."""
         await trio.lowlevel.checkpoint()
         if not self.is_open:
             raise ConnectFailed("the catalogue is closed")  # retryable: a fallback may go on
-        wanted = sorted(self._cities) if request.query.ids is None else request.query.ids
-        rows = tuple(StoredRow(id, 1, 0, "main", {"city": self._cities[id]}) for id in wanted if id in self._cities)
-        total = len(rows) if request.query.count else None
-        return QueryResult(rows if total is None else (), total, ExecutionMeta())
+        rows = [StoredRow(id, 1, 0, "main", {"city": city}) for id, city in self._cities.items()]
+        found = evaluate(request.query, {"airports": rows})
+        return QueryResult(tuple(found)) if request.query.plan.whole_rows else QueryResult(tuples=tuple(found))
 
 
 class Shipped:
@@ -76,7 +76,7 @@ async def main() -> None:
     async with open_client(SCHEMA, plugins=plugins) as client:
         airports = client.store(AIRPORTS)
         await airports.insert(Airport(id="LIS", city="Lisboa"))
-        page = await airports.query(Query(), policy="shipped")
+        page = await airports.query(select(AIRPORTS), policy="shipped")
         print([airport.city for airport in page], [step.node for step in page.meta.path])
         print(await airports.get("NRT", policy="shipped"))
         catalogue.is_open = False

@@ -18,7 +18,7 @@ from typing import Literal
 
 import trio
 
-from atoma import Client, Query, Schema, StaticTokenVerifier, StoreSpec, Sync, col, new_id, open_client, open_hub
+from atoma import Client, Schema, StaticTokenVerifier, StoreSpec, Sync, col, new_id, open_client, open_hub, select
 from atoma.plugins import Plugin
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
@@ -38,7 +38,7 @@ class Card:
 
 CARDS = StoreSpec("cards", Card, conflict="server_wins")
 SCHEMA = Schema(CARDS, version=1)
-OPEN = Query().where(col("lane") != "done").order_by("title")
+OPEN = select(CARDS).where(col("lane") != "done").order_by("title")
 TOKENS = {"token of ada": "ada", "token of bob": "bob"}
 NOWHERE = "127.0.0.1:9"
 

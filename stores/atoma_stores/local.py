@@ -46,7 +46,7 @@ class LocalQueryNode:
             QueryError: The query does not fit the store.
             StoreError: The engine failed.
         """
-        return await self._database.read(request.store, request.query)
+        return await self._database.read(request.query)
 
 
 class LocalWriteNode:

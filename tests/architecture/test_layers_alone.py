@@ -32,7 +32,7 @@ from atoma.contracts.execution import (
     WriteRequest, WriteResult, status_of,
 )
 from atoma.contracts.policy import Policy
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import Op
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.ports import Environment
@@ -86,6 +86,7 @@ async def main():
 """
 
 KERNEL = """
+from atoma.query.plans import every_row
 from atoma.kernel import EventDispatch, ExecutionKernel, fallback, node
 
 class Opaque:
@@ -104,7 +105,7 @@ async def main():
         result = await kernel.execute_write(WriteRequest((entry,), WriteOptions(), OperationContext("t"), "key"))
         assert far.seen[0].entries[0].values["anything"] is value, "carried, not looked at"
         assert result.items[0].row["anything"] is value
-        read = await kernel.execute_query(QueryRequest("notes", QuerySpec(), OperationContext("t")))
+        read = await kernel.execute_query(QueryRequest(every_row("notes"), OperationContext("t")))
         assert [step.node for step in read.meta.path] == ["near"]
 """
 

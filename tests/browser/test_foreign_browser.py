@@ -27,7 +27,10 @@ const write = (id, values) => post("write", {
   idem: `key-${id}`, options: {},
   ops: [{index: 0, name: "insert", store: "cards", id, scope: "main", values}],
 });
-const query = (spec) => post("query", {ops: [{index: 0, name: "query", store: "cards", query: spec}]});
+const planOf = (parts) => ({source: ["store", "cards"], ...parts});
+const byId = (id) => ({where: ["call", "eq", [["col", 0, "id"], ["lit", "text", id]]]});
+const query = (parts) =>
+  post("query", {ops: [{index: 0, name: "query", store: "cards", query: {plan: planOf(parts)}}]});
 const card = (title) => ({title, board: "main", data: {"$x": "AP8"}, number: {"$i": "9007199254740993"}});
 """
 
@@ -134,8 +137,8 @@ def test_fetch_writes_and_reads_rows(page: Page) -> None:
         page,
         """
         const written = await write("fetched", card("über fetch"));
-        const read = await query({ids: ["fetched"]});
-        const wrong = await query({order: [{field: "nowhere"}]});
+        const read = await query(byId("fetched"));
+        const wrong = await query({order: [[["col", 0, "nowhere"]]]});
         return {written, read, wrong};
         """,
     )
@@ -192,7 +195,8 @@ def test_a_websocket_on_the_same_port_carries_calls_and_hints(page: Page) -> Non
         """
         await write("socketed", card("über WebSocket"));
         const {socket, send, next, welcome} = await open("any");
-        const op = {index: 0, name: "query", store: "cards", query: {ids: ["socketed"]}};
+        const asked = pack([1, planOf(byId("socketed")), []]);
+        const op = {index: 0, name: "query", store: "cards", query: asked};
         send("call", 1, {ops: [op], trace_id: ""}, "query");
         const reply = await next();
         send("stream", 2, {scopes: ["main"]}, "notify", 8);

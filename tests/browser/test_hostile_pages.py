@@ -62,7 +62,8 @@ def ask(address: str, path: str, body: object = None, **fields: str) -> tuple[in
 
 
 def rows(address: str) -> list[Any]:
-    query = {"ops": [{"index": 0, "name": "query", "store": "cards", "query": {}}]}
+    plan = {"source": ["store", "cards"]}
+    query = {"ops": [{"index": 0, "name": "query", "store": "cards", "query": {"plan": plan}}]}
     status, text = ask(address, "/v1/query", query, content_type="application/json")
     assert status == 200, text
     return json.loads(text)["results"][0].get("found", {}).get("rows", [])  # type: ignore[no-any-return]

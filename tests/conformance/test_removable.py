@@ -23,7 +23,7 @@ from pathlib import Path
 {before}
 
 import trio
-from atoma import AllowLoopback, Query, Schema, StoreSpec, Sync, open_client, open_hub
+from atoma import AllowLoopback, select, Schema, StoreSpec, Sync, open_client, open_hub
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -57,7 +57,7 @@ def open_side(folder, name, transport, policy):
     return open_client(SCHEMA, plugins=plugins, policy=policy)
 
 async def shown(client):
-    return [(card.id, card.title) for card in await client.store(CARDS).query(Query().order_by("id"))]
+    return [(card.id, card.title) for card in await client.store(CARDS).query(select(CARDS).order_by("id"))]
 
 async def carry(kind, network, address, folder):
     def transport(): return transport_of(kind, network, address)

@@ -48,7 +48,7 @@ from tests.fuzz.stage import STRICT, WITHIN_S, Errors, tasks
 
 ALLOWED = (TransportError, RemoteError, ProtocolError, AuthenticationError)
 """What a caller may get from a server that does not keep to the protocol."""
-ANSWER = OpsReply((RemoteOpResult(0, total=0),))
+ANSWER = OpsReply((RemoteOpResult(0, tuples=((0,),)),))
 Script = Callable[[trio.abc.Stream, bytes, bool], Awaitable[None]]
 
 

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest, WriteOptions, WriteRequest
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import PullRequest
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, ChannelBroken, ProtocolError, RemoteError
+from atoma.errors import AtomaError, ChannelBroken, ProtocolError, QueryError, RemoteError, UnknownStore
 from atoma.ports import Peer
+from atoma.query.normal import rebind
+from atoma.testing.queries import count_of, rows_of
 from atoma_transports._channel.codes import error_of, info_of
 from atoma_transports._channel.fairness import Fairness, Share
 from atoma_transports._channel.frames import (
@@ -54,6 +55,7 @@ from atoma_transports.http.wire import HEADER_BYTES_MAX
 from atoma_transports.protocol import OpsReply, QueryCall, ResolveReply, Rows, WriteCall, unpack_rows
 from atoma_transports.protocol.json_mapping import decode_json, encode_json, to_json
 from atoma_transports.protocol.json_text import DEPTH_MAX, parse_json
+from atoma_transports.protocol.plans import decode_query, encode_query, from_plain, to_plain
 from atoma_transports.serving.address import host_check
 from atoma_transports.serving.calls import SERVED, query_request, write_request
 from atoma_transports.serving.face import Hosting
@@ -63,6 +65,8 @@ from atoma_transports.websocket.closing import close_error, close_words
 from tests.fuzz.grammar import FRAME_KINDS, INT64, MESSAGES, TEXT, messages
 from tests.fuzz.hostile import damaged, twisted, twisted_json, twisted_msgpack, twisted_protobuf
 from tests.fuzz.spelling import Node, write_json, write_msgpack
+from tests.fuzz.stage import SCHEMA
+from tests.unit.transports.any_value import QUERIES
 
 T = TypeVar("T")
 
@@ -236,8 +240,8 @@ def _mean(data: bytes, kind: type[msgspec.Struct]) -> object:
         return info_of(error_of(message)), status_of(message), trailer_of(message), close_words(message)
     assert isinstance(message, OpsReply)
     for request in (
-        QueryRequest("cards", QuerySpec(), CONTEXT),
-        QueryRequest("cards", QuerySpec(count=True), CONTEXT),
+        QueryRequest(rows_of("cards"), CONTEXT),
+        QueryRequest(count_of("cards"), CONTEXT),
         WriteRequest((), WriteOptions(), CONTEXT, "i"),
     ):
         try:
@@ -257,6 +261,29 @@ MEANING = Decoder(
     _tagged(MEANT, twisted_msgpack),
     memory=400,
 )
+
+# ---------------------------------------------------------------------- queries
+
+
+def _ask(data: bytes) -> object:
+    """The query, checked as a hub does; what fits nowhere is a ``QueryError``, however it is made."""
+    query = decode_query(data)
+    assert decode_query(from_plain(to_plain(encode_query(query)))) == query
+    try:
+        return rebind(query, SCHEMA.store)
+    except (QueryError, UnknownStore):
+        return None
+
+
+@st.composite
+def wrong_queries(draw: st.DrawFn) -> bytes:
+    """A query with one thing wrong."""
+    data = encode_query(draw(QUERIES))
+    tree = cast("Node", msgspec.msgpack.decode(data))
+    return draw(st.one_of(damaged(data), twisted(tree).map(write_msgpack)))
+
+
+QUERY = Decoder(_ask, (ProtocolError, RemoteError), QUERIES.map(encode_query), wrong_queries(), memory=400)
 
 # ---------------------------------------------------------------------- envelopes of HTTP
 
@@ -537,6 +564,7 @@ DECODERS: dict[str, Decoder] = {
     "protobuf-message": PROTOBUF,
     "json-text": JSON_TEXT,
     "meaning": MEANING,
+    "query": QUERY,
     "batch": BATCH,
     "json-batch": JSON_BATCH,
     "records": RECORDS,

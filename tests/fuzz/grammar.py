@@ -12,9 +12,13 @@ from msgspec import inspect
 from atoma.codes import CODES
 from atoma.contracts.sync import MutationBody
 from atoma.contracts.values import ErrorInfo
+from atoma.schema.expressions import col
+from atoma.testing.queries import rows_of
 from atoma_transports._channel.frames import KINDS, Auth, Welcome
 from atoma_transports.http.envelope import Cancel, Failure
 from atoma_transports.protocol import METHODS
+from atoma_transports.protocol.plans import encode_query
+from tests.unit.transports.any_value import QUERIES
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -38,6 +42,9 @@ _OF_METHODS = [part for method in METHODS.values() for part in (method.request, 
 _ALONE: list[type[msgspec.Struct]] = [Auth, Welcome, ErrorInfo, MutationBody, Cancel, Failure]
 MESSAGES: dict[str, type[msgspec.Struct]] = {kind.__name__: kind for kind in (*_OF_METHODS, *_ALONE)}
 """Everything that is encoded on its own, by name."""
+
+QUERY = encode_query(rows_of("cards", (col("title") == "a") | ~col("title").like("%b"), order_by=("-title",), limit=5))
+"""A query of which every part says something."""
 
 _made: dict[type[msgspec.Struct], st.SearchStrategy[msgspec.Struct]] = {}
 
@@ -75,6 +82,8 @@ def _values(kind: inspect.Type) -> st.SearchStrategy[object]:
             return st.floats(0, 1e6)
         case inspect.LiteralType():
             return st.sampled_from(list(kind.values))
+        case inspect.Metadata():  # a query in its own bytes
+            return st.one_of(st.just(b""), QUERIES.map(encode_query))
         case inspect.VarTupleType():
             return st.lists(_values(kind.item_type), max_size=2).map(tuple)
         case inspect.TupleType():
@@ -102,6 +111,8 @@ def _full(kind: inspect.Type, depth: int) -> object:
     match kind:
         case inspect.LiteralType():
             return kind.values[-1]
+        case inspect.Metadata():
+            return QUERY
         case inspect.VarTupleType():
             return (_full(kind.item_type, depth),)
         case inspect.TupleType():

@@ -46,7 +46,7 @@ TWISTS: dict[str, Node] = {
     "empty list": [],
     "long list": [None] * 5000,
     "empty map": {},
-    "strange map": {"surprise": 1, "type": "cmp"},
+    "strange map": {"surprise": 1, "node": "call"},
     "map with a number as key": Spelled(b"\x81\x01\x02", b"{1:2}"),
     "nested": nested(40),
     "deeply nested": nested(3000),
@@ -185,8 +185,8 @@ def _twisted_fields(draw: st.DrawFn, data: bytes, depth: int = 0) -> bytes:
     return before + new + after
 
 
-def _filters(number: int, depth: int) -> bytes:
-    """``Not`` in ``Not``, as the messages of a filter nest."""
+def _within_one_another(number: int, depth: int) -> bytes:
+    """Messages in messages, which none of ours are so deep."""
     data = b""
     for _ in range(depth):
         data = protobuf_field(1, 2, protobuf_field(7, 2, data))
@@ -212,8 +212,8 @@ FIELD_TWISTS: tuple[Callable[[int], bytes], ...] = (
     lambda number: protobuf_field(number, 2, write_msgpack(nested(20_000))),
     lambda number: protobuf_field(number, 2, b"\xdd\xff\xff\xff\xff"),
     lambda number: protobuf_field(number, 2, write_msgpack({"a": [1]})),
-    lambda number: _filters(number, 30),
-    lambda number: _filters(number, 400),
+    lambda number: _within_one_another(number, 30),
+    lambda number: _within_one_another(number, 400),
 )
 STRANGE_FIELDS = (protobuf_field(999, 2, b"x"), varint(0), protobuf_field(536_870_911, 0, 1), b"\xff" * 12)
 

@@ -27,17 +27,18 @@ from wsproto.frame_protocol import CloseReason
 
 from atoma.codes import CODES
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import ErrorInfo
+from atoma.testing.queries import count_of
 from atoma_transports._channel.frames import SERVER_KINDS, Auth, Frame, decode_frame, encode_frame
 from atoma_transports.grpc.convert import pack
 from atoma_transports.http.envelope import Failure
 from atoma_transports.memory.network import MemoryPipe
 from atoma_transports.protocol import QueryCall, RemoteOp
 from atoma_transports.protocol.json_mapping import encode_json
+from atoma_transports.protocol.plans import encode_query
 from tests.fuzz.stage import TOKEN, Stage, check_words
 
-QUESTION = QueryCall((RemoteOp(0, "query", "cards", query=QuerySpec(count=True)),))
+QUESTION = QueryCall((RemoteOp(0, "query", "cards", query=encode_query(count_of("cards"))),))
 """What every peer asks to see whether the hub still answers it."""
 LOST = (trio.BrokenResourceError, trio.ClosedResourceError, trio.EndOfChannel)
 RECEIVED_MAX = 4 * 1024 * 1024
@@ -295,7 +296,7 @@ class HttpPeer(Peer):
             for reply in msgspec.json.decode(self._body)["replies"]:
                 if "error" in reply:
                     check_info(msgspec.convert(reply["error"], ErrorInfo))
-        if self._status == 200 and b'"total":"' in self._body:
+        if self._status == 200 and b'"tuples":[' in self._body:
             self.answers += 1
         if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
             raise trio.EndOfChannel

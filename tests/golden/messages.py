@@ -18,7 +18,6 @@ import msgspec
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import WriteOptions
-from atoma.contracts.query import And, Compare, In, IsNull, Like, Not, Or, QuerySpec, Sort
 from atoma.contracts.sync import (
     Conflict,
     Cursor,
@@ -100,17 +99,6 @@ MUTATION = Mutation(mid=4, body=encode(BODY), digest=bytes(range(32)))
 CHANGES = StoreChanges(
     store="cards", schema_version=2, columns=("id", *ROW), rows=((44, "c1", *ROW.values()),), deletes=((45, "c2"),)
 )
-WHERE = And(
-    items=(
-        Or(items=(Compare(op="eq", field="text", value="x"), Compare(op="ne", field="int", value=None))),
-        Not(item=In(field="int", values=(1, 2.5, "x", b"y", None))),
-        Compare(op="lt", field="real", value=1.5), Compare(op="le", field="real", value=1), Compare(op="gt", field="blob", value=b"z"),
-        Compare(op="ge", field="text", value=""), IsNull(field="none"), Like(field="text", pattern="a\\%b%"),
-    )
-)  # fmt: skip
-QUERY = QuerySpec(
-    where=WHERE, order=(Sort(field="int", descending=True), Sort(field="id")), limit=10, offset=2, after=(5, "c1")
-)
 WRITES = (
     RemoteOp(index=0, name="insert", store="cards", id="c1", scope="main", values=ROW),
     RemoteOp(index=1, name="update", store="cards", id="c1", values={"int": 1}, base_version=7),
@@ -123,8 +111,22 @@ RESULTS = (
     RemoteOpResult(index=1, id="c2", ok=False, error=ERROR),
 )
 FOUND = RemoteOpResult(
-    index=0, found=Rows(columns=tuple(ROW), rows=(("c1", 9, 44, "main", *ROW.values()),)), total=1, cursor="next"
+    index=0, found=Rows(columns=tuple(ROW), rows=(("c1", 9, 44, "main", *ROW.values()),)), cursor="next"
 )
+
+
+def _queries() -> dict[str, msgspec.Struct]:
+    """Queries as they travel today; none where the golden commit runs this, which asks in another form."""
+    try:
+        from tests.golden.questions import QUERIES
+    except ImportError:
+        return {}
+    calls = {
+        name: QueryCall(ops=(RemoteOp(index=0, name="query", store="cards", query=query),), trace_id=trace)
+        for name, (query, trace) in QUERIES.items()
+    }
+    return dict(calls)
+
 
 MESSAGES: dict[str, msgspec.Struct] = {
     "OpenRequest": OpenRequest(
@@ -164,11 +166,6 @@ MESSAGES: dict[str, msgspec.Struct] = {
     "SnapshotReply, least": SnapshotReply(scope="", start=Cursor(), stores=(), token=b"", done=False),
     "NotifyRequest": NotifyRequest(scopes=("main", "side")),
     "Hint": Hint(scope="main", head=2**53),
-    "QueryCall": QueryCall(ops=(RemoteOp(index=0, name="query", store="cards", query=QUERY),), trace_id="trace"),
-    "QueryCall, by id": QueryCall(
-        ops=(RemoteOp(index=0, name="query", store="cards", query=QuerySpec(ids=("c2", "c1"))),)
-    ),
-    "QueryCall, count": QueryCall(ops=(RemoteOp(index=0, name="query", store="cards", query=QuerySpec(count=True)),)),
     "WriteCall": WriteCall(
         ops=WRITES, idem="018bcfe5-6800-7000-8000-00000000000b",
         options=WriteOptions(confirm="strict", atomic=True, durability="full", reads=(("cards", "c1", 7), ("cards", "c2", None))),
@@ -193,6 +190,7 @@ MESSAGES: dict[str, msgspec.Struct] = {
     "Failure": Failure(error=ERROR),
     "Cancel": Cancel(batch="0123456789abcdef", calls=(1, 2)),
     "Done": Done(),
+    **_queries(),
 }  # fmt: skip
 
 
@@ -304,7 +302,9 @@ def read_again(made: dict[str, dict[str, bytes]]) -> dict[str, dict[str, bytes]]
     again: dict[str, dict[str, bytes]] = {}
     for name, encoding in ENCODINGS.items():
         again[name] = {
-            title: encoding.write(encoding.read(data, type(MESSAGES[title]))) for title, data in made[name].items()
+            title: encoding.write(encoding.read(data, type(MESSAGES[title])))
+            for title, data in made[name].items()
+            if title in MESSAGES
         }
     again["frames"] = {title: encode(decode_frame(data, 2**30)) for title, data in made["frames"].items()}
     return again

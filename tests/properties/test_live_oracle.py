@@ -21,15 +21,19 @@ import pytest
 import trio
 import trio.testing
 from hypothesis import HealthCheck, Phase, given, settings
+from msgspec.structs import replace
 
+import atoma.query.compiled
 import atoma_stores.reactive.live
 from atoma.contracts.execution import QueryResult
-from atoma.contracts.query import And, Compare, CompareOp, In, IsNull, Like, Not, Or, Predicate, QuerySpec, Sort
+from atoma.contracts.query import NULL, BoundQuery, Call, Col, Expr, Lit, Order, Plan, Store
 from atoma.contracts.values import RowImage, StoredRow
 from atoma.errors import ConflictError
 from atoma.ports import LiveBatch, LiveQueries, LocalTx, Reset, apply_batch
 from atoma.ports.environment import seeded_environment
 from atoma.query.evaluate import evaluate
+from atoma.query.normal import bind
+from atoma.query.seek import seek
 from atoma.schema import Index, Schema, StoreSpec
 from atoma_stores.changes import ChangeSet
 from atoma_stores.reactive.live import LocalLiveQueries
@@ -55,7 +59,7 @@ SCHEMA = Schema(
 STORES = ("items", "other")
 COLUMNS = ("a", "t", "r", "b", "u")
 BUFFER = 2
-BY_A = QuerySpec(order=(Sort("a"), Sort("id")))
+BY_A = Plan(Store("items"), order=(Order(Col(0, "a")),))
 
 Rows: TypeAlias = tuple[StoredRow, ...]
 OpenLiveQueries: TypeAlias = Callable[..., AbstractAsyncContextManager[LocalLiveQueries]]
@@ -77,66 +81,89 @@ any_patch = st.dictionaries(st.sampled_from(COLUMNS), st.none(), min_size=1, max
 )
 patches = st.one_of(st.fixed_dictionaries({"a": st.integers(0, 3)}), any_patch)
 
-comparisons: st.SearchStrategy[CompareOp] = st.sampled_from(("eq", "ne", "lt", "le", "gt", "ge"))
+TYPES = {"a": "int", "t": "text", "r": "real", "b": "blob", "u": "int", "id": "text"}
+comparisons = st.sampled_from(("eq", "ne", "lt", "le", "gt", "ge"))
 columns = st.sampled_from(COLUMNS)
 
 
-def comparison(name: str) -> st.SearchStrategy[Predicate]:
-    return st.builds(Compare, op=comparisons, field=st.just(name), value=asked[name])
+def literal(name: str, value: object) -> Lit:
+    return Lit(NULL if value is None else TYPES[name], value)
 
 
-simple = st.builds(Compare, op=comparisons, field=st.just("a"), value=st.integers(0, 3))
-leaves: st.SearchStrategy[Predicate] = st.one_of(
-    st.builds(Compare, op=st.just("eq"), field=st.just("a"), value=st.integers(0, 3)),
+def comparison(name: str) -> st.SearchStrategy[Expr]:
+    return st.builds(lambda fn, value: Call(fn, (Col(0, name), literal(name, value))), comparisons, asked[name])
+
+
+def among(name: str) -> st.SearchStrategy[Expr]:
+    given = st.lists(asked[name], max_size=3)
+    return given.map(lambda found: Call("in", (Col(0, name), *(literal(name, value) for value in found))))
+
+
+simple = st.builds(lambda fn, value: Call(fn, (Col(0, "a"), Lit("int", value))), comparisons, st.integers(0, 3))
+patterns = st.sampled_from(["a%", "_b", "%", "é", "\\%", "%b", "A_"])
+leaves: st.SearchStrategy[Expr] = st.one_of(
+    st.integers(0, 3).map(lambda value: Call("eq", (Col(0, "a"), Lit("int", value)))),
     st.sampled_from((*COLUMNS, "id")).flatmap(comparison),
-    columns.flatmap(
-        lambda name: st.builds(In, field=st.just(name), values=st.lists(asked[name], max_size=3).map(tuple))
-    ),
-    st.builds(IsNull, field=columns),
-    st.builds(Like, field=st.just("t"), pattern=st.sampled_from(["a%", "_b", "%", "é", "\\%", "%b", "A_"])),
+    columns.flatmap(among),
+    columns.map(lambda name: Call("is_null", (Col(0, name),))),
+    patterns.map(lambda pattern: Call("like", (Col(0, "t"), Lit("text", pattern)))),
 )
-predicates: st.SearchStrategy[Predicate] = st.recursive(
+conditions: st.SearchStrategy[Expr] = st.recursive(
     leaves,
     lambda inner: st.one_of(
-        st.builds(And, items=st.lists(inner, max_size=3).map(tuple)),
-        st.builds(Or, items=st.lists(inner, max_size=3).map(tuple)),
-        st.builds(Not, item=inner),
+        st.lists(inner, max_size=3).map(lambda args: Call("and", tuple(args))),
+        st.lists(inner, max_size=3).map(lambda args: Call("or", tuple(args))),
+        inner.map(lambda arg: Call("not", (arg,))),
     ),
     max_leaves=4,
 )
 any_order = st.lists(
-    st.builds(Sort, field=st.sampled_from((*COLUMNS, "id")), descending=st.booleans()),
-    max_size=3,
-    unique_by=lambda sort: sort.field,
-).map(lambda sorts: total(tuple(sorts)))
-orders = st.one_of(st.builds(lambda down: (Sort("a", down), Sort("id")), st.booleans()), any_order)
+    st.tuples(st.sampled_from((*COLUMNS, "id")), st.booleans()), max_size=3, unique_by=lambda key: key[0]
+).map(lambda keys: total(tuple(keys)))
+orders = st.one_of(st.booleans().map(lambda down: (("a", down), ("id", False))), any_order)
+Keys: TypeAlias = tuple[tuple[str, bool], ...]
 
 
-def total(order: tuple[Sort, ...]) -> tuple[Sort, ...]:
-    names = [sort.field for sort in order]
-    return order[: names.index("id") + 1] if "id" in names else (*order, Sort("id"))
+def total(keys: Keys) -> Keys:
+    names = [name for name, _ in keys]
+    return keys[: names.index("id") + 1] if "id" in names else (*keys, ("id", False))
 
 
-def cursor(order: tuple[Sort, ...]) -> st.SearchStrategy[tuple[object, ...] | None]:
-    keys = st.tuples(*(ids if sort.field == "id" else values[sort.field] for sort in order))
-    return st.one_of(st.none(), st.none(), keys)
+def cursor(keys: Keys) -> st.SearchStrategy[tuple[object, ...] | None]:
+    seen = st.tuples(*(ids if name == "id" else asked[name] for name, _ in keys))
+    return st.one_of(st.none(), st.none(), seen)
+
+
+def plan_of(
+    keys: Keys, where: Expr | None, limit: int | None, offset: int = 0, seen: tuple[object, ...] | None = None
+) -> Plan:
+    order = tuple(Order(Col(0, name), descending) for name, descending in keys)
+    plan = Plan(Store("items"), where=where, order=order, limit=limit, offset=offset)
+    return plan if seen is None else seek(plan, seen)
 
 
 windows = st.one_of(st.none(), st.sampled_from([0, 1, 2, 3, 5, 9]))
-queries: st.SearchStrategy[QuerySpec] = st.one_of(
+queries: st.SearchStrategy[Plan] = st.one_of(
     orders.flatmap(
-        lambda order: st.builds(
-            QuerySpec,
-            where=st.one_of(st.none(), simple, simple, predicates, predicates),
-            order=st.just(order),
-            limit=windows,
-            offset=st.sampled_from([0, 0, 0, 1, 2]),
-            after=cursor(order),
+        lambda keys: st.builds(
+            plan_of,
+            st.just(keys),
+            st.one_of(st.none(), simple, simple, conditions, conditions),
+            windows,
+            st.sampled_from([0, 0, 0, 1, 2]),
+            cursor(keys),
         )
     ),
-    orders.flatmap(lambda order: st.builds(QuerySpec, order=st.just(order), limit=windows)),
-    st.builds(QuerySpec, ids=st.lists(ids, max_size=4, unique=True).map(tuple)),
+    orders.flatmap(lambda keys: st.builds(plan_of, st.just(keys), st.none(), windows)),
+    orders.flatmap(lambda keys: st.builds(plan_of, st.just(keys), st.none() | simple, st.sampled_from([5, 9]))),
+    st.lists(ids, max_size=4, unique=True).map(lambda given: by_id(given)),
 )
+
+
+def by_id(given: list[str]) -> Plan:
+    among_them = Call("in", (Col(0, "id"), *(Lit("text", id) for id in given)))
+    return Plan(Store("items"), where=among_them)
+
 
 Write: TypeAlias = tuple[str, str, str, RowImage]
 """``(operation, store, id, values)``; ``deal`` gives each id in ``values`` a new ``a``."""
@@ -190,6 +217,11 @@ def carry_out(transaction: Transaction, tx: LocalTx) -> None:
         raise RollBack
 
 
+def meaning(query: BoundQuery, rows: Rows) -> Rows:
+    """What ``query`` answers, by the reference."""
+    return tuple(evaluate(query, {query.store: rows}))
+
+
 class History:
     """The rows of each store after each commit, kept from the change sets alone."""
 
@@ -215,9 +247,8 @@ class History:
 class Reader:
     """Follows one query, checking each batch as it comes; a slow one only reads when it is told to."""
 
-    def __init__(self, store: str, query: QuerySpec, slow: bool, history: History, seen: Counter[str]) -> None:
-        self.store = store
-        self.query = query
+    def __init__(self, store: str, plan: Plan, slow: bool, history: History, seen: Counter[str]) -> None:
+        self.query = bind(replace(plan, source=Store(store)), SCHEMA.store)
         self.rows: Rows = ()
         self.fresh: list[LiveBatch[StoredRow]] = []
         self.count = 0
@@ -227,7 +258,7 @@ class Reader:
         self.is_slow = slow
 
     async def run(self, live: LiveQueries) -> None:
-        async with live.open_live(self.store, self.query) as batches:
+        async with live.open_live(self.query) as batches:
             while True:
                 await self._may_read.acquire()
                 self.take(await anext(batches))
@@ -244,7 +275,7 @@ class Reader:
             self._seen["resets"] += len(resets)
         before = {row.id: row for row in self.rows}
         self.rows = apply_batch(self.rows, batch)
-        expected = evaluate(self.query, self._history.rows(self.store, batch.commit))
+        expected = meaning(self.query, self._history.rows(self.query.store, batch.commit))
         assert self.rows == expected, f"wrong result at commit {batch.commit}: {self.query}"
         for row in self.rows:
             assert before.get(row.id) is row or before.get(row.id) != row, "an unchanged row is another object"
@@ -262,7 +293,7 @@ class Overtaken:
         self.subscribe_commits = database.subscribe_commits
         self._database = database
 
-    async def read_many(self, queries: Sequence[tuple[str, QuerySpec]]) -> Sequence[QueryResult]:
+    async def read_many(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
         results = await self._database.read_many(queries)
         for _ in range(3):
             await trio.lowlevel.checkpoint()
@@ -284,7 +315,7 @@ async def scenario(plan: Sequence[Any], first: Sequence[Any], open_live: OpenLiv
                     readers.append(reader)
                     nursery.start_soon(reader.run, live)
                     await trio.testing.wait_all_tasks_blocked()
-                    assert reader.rows == evaluate(reader.query, history.rows(reader.store, history.commit))
+                    assert reader.rows == meaning(reader.query, history.rows(reader.query.store, history.commit))
                 else:
                     await run_burst(database, step, readers, history, seen)
             for reader in readers:
@@ -325,9 +356,9 @@ async def run_burst(
 async def check(database: SQLiteLocalDatabase, readers: Sequence[Reader], history: History, seen: Counter[str]) -> None:
     """What readers have is what a fresh query gives, and what the query means."""
     for reader in readers:
-        result = await database.read(reader.store, reader.query)
+        result = await database.read(reader.query)
         assert reader.rows == result.rows, f"not what fresh SQL gives: {reader.query}"
-        assert result.rows == evaluate(reader.query, history.rows(reader.store, history.commit))
+        assert result.rows == meaning(reader.query, history.rows(reader.query.store, history.commit))
         seen["checks"] += 1
 
 
@@ -379,8 +410,11 @@ def test_replayed_batches_are_what_fresh_sql_gives_for_long() -> None:
 
 # the oracle is worth what it finds
 
-MODULES = ("describe", "diff", "filters", "relevance", "checks", "view", "live")
 PACKAGE = Path(atoma_stores.reactive.live.__file__).parent
+MODULES = {
+    "compiled": Path(atoma.query.compiled.__file__),
+    **{name: PACKAGE / f"{name}.py" for name in ("diff", "relevance", "checks", "view", "live")},
+}
 
 
 @contextmanager
@@ -388,13 +422,14 @@ def mutant(module: str, old: str, new: str) -> Iterator[OpenLiveQueries]:
     """The live queries with one text of one module replaced, loaded beside the real ones."""
     loaded: dict[str, types.ModuleType] = {}
     try:
-        for name in MODULES:
-            text = (PACKAGE / f"{name}.py").read_text(encoding="utf-8")
+        for name, path in MODULES.items():
+            text = path.read_text(encoding="utf-8")
             if name == module:
                 assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {name}.py"
                 text = text.replace(old, new)
             loaded[name] = sys.modules[f"live_mutant.{name}"] = types.ModuleType(f"live_mutant.{name}")
-            code = compile(text.replace("atoma_stores.reactive.", "live_mutant."), f"<mutant {name}>", "exec")
+            text = text.replace("atoma_stores.reactive.", "live_mutant.")
+            code = compile(text.replace("atoma.query.compiled ", "live_mutant.compiled "), f"<mutant {name}>", "exec")
             exec(code, loaded[name].__dict__)
         yield loaded["live"].__dict__["open_live_queries"]
     finally:
@@ -403,7 +438,7 @@ def mutant(module: str, old: str, new: str) -> Iterator[OpenLiveQueries]:
 
 
 MUTANTS = {
-    "a filter compares the wrong way round": ("filters", "compare(held, value)", "compare(value, held)"),
+    "a filter compares the wrong way round": ("compiled", "compare(own, other)", "compare(other, own)"),
     "skipping looks at the new row only": (
         "relevance",
         "(old is not None and takes_part(old)) or (new is not None and takes_part(new))",
@@ -414,13 +449,13 @@ MUTANTS = {
         "(old is not None and takes_part(old)) or (new is not None and takes_part(new))",
         "old is not None and takes_part(old)",
     ),
-    "a window that is not full is taken for a full one": ("relevance", "len(rows) == query.limit", "True"),
+    "a window that is not full is taken for a full one": ("relevance", "len(rows) == self._limit", "True"),
     "what stands in front of the cursor is what counts": (
         "relevance",
-        "not is_behind(row, order, after)",
-        "is_behind(row, order, after)",
+        "not is_beyond(own, seen, order, forward=forward)",
+        "is_beyond(own, seen, order, forward=forward)",
     ),
-    "the index takes < and > for =": ("relevance", 'part.op == "eq"', 'part.op != "ne"'),
+    "the index takes < and > for =": ("relevance", "part.fn == wanted", 'part.fn in (wanted, "lt", "gt")'),
     "the index sees the new row only": (
         "view",
         "                self._index.find(old, candidates)\n",

@@ -30,7 +30,7 @@ from hypothesis.stateful import (
 )
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from atoma import Client, Query, Schema, StoreSpec, open_client
+from atoma import Client, Schema, StoreSpec, open_client, select
 from atoma.contracts.execution import (
     ExecutionMeta,
     QueryRequest,
@@ -495,7 +495,7 @@ class Optimism(RuleBasedStateMachine):
             return
 
         async def read() -> Rows:
-            page = await self.world.notes.query(Query(), policy="direct-local")
+            page = await self.world.notes.query(select(self.world.notes.spec), policy="direct-local")
             return {note.id: {"text": note.text, "rank": note.rank} for note in page}
 
         assert self.loop.call(read) == self.visible()

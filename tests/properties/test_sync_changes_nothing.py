@@ -19,7 +19,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoma import Client, Index, Query, Schema, StaticTokenVerifier, StoreSpec, Sync, open_client, open_hub
+from atoma import Client, Index, Schema, StaticTokenVerifier, StoreSpec, Sync, open_client, open_hub, select
 from atoma.contracts.events import Event, QueryFinished, StepFinished, StepStarted, WriteDispatched, WriteSettled
 from atoma.contracts.execution import Durability
 from atoma.errors import AtomaError, TopologyError
@@ -153,7 +153,7 @@ async def run_one(client: Client, command: tuple[object, ...]) -> object:
                     await tx.store(NOTES).insert(Note(id=steps[0][0], text="taken"))
             return None
         case ("query", rank):
-            page = await store.query(Query().order_by("-rank", "text").limit(2 if rank is None else 3))
+            page = await store.query(select(NOTES).order_by("-rank", "text").limit(2 if rank is None else 3))
             return (page.items, page.versions, page.meta.cursor)
         case ("draft", Note() as note):
             return await client.store(DRAFTS).upsert(note)
@@ -180,7 +180,7 @@ class History:
     durability: dict[str, Durability] = field(default_factory=dict[str, Durability])
 
     async def follow(self, client: Client, *, task_status: trio.TaskStatus[None]) -> None:
-        async with client.store(NOTES).live(Query().order_by("text")) as batches:
+        async with client.store(NOTES).live(select(NOTES).order_by("text")) as batches:
             task_status.started()
             async for batch in batches:
                 self.batches.append(batch.changes)

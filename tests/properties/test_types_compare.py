@@ -21,12 +21,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
-from atoma.contracts.query import Compare, CompareOp, In, Like, Predicate, QuerySpec, Sort
+from atoma.contracts.query import BoundQuery, Call, Col, Lit, Order, Plan, Store
 from atoma.errors import QueryError, RemoteError, SchemaError
 from atoma.hub import AllowLoopback, open_hub
 from atoma.ports import LocalTx, seeded_environment
 from atoma.ports.service import Principal
-from atoma.query import Query, bind, col
+from atoma.query import Rows, bind, col, select
+from atoma.query.plans import every_row
 from atoma.schema import Index, Schema, StoreSpec
 from atoma_stores.reactive.live import open_live_queries
 from atoma_stores.sqlite.engine import SQLiteEngine
@@ -132,7 +133,7 @@ TYPES: dict[str, Type] = {
     "dataclass": Type(Point, st.builds(Point, st.just(0.0), st.just(-0.0)), NONE),
     "anything": Type(object, st.lists(st.integers(0, 3)) | TEXT, NONE),
 }
-OPERATORS: dict[CompareOp, Callable[[Any, Any], bool]] = {
+OPERATORS: dict[str, Callable[[Any, Any], bool]] = {
     "eq": operator.eq, "ne": operator.ne, "lt": operator.lt, "le": operator.le, "gt": operator.gt, "ge": operator.ge,
 }  # fmt: skip
 NAMES = pytest.mark.parametrize("name", TYPES)
@@ -144,15 +145,15 @@ def spec_of(name: str, *, optional: bool = False, **options: Any) -> StoreSpec[A
     return StoreSpec("rows", model, **options)
 
 
-def condition(op: CompareOp, literal: Any) -> Any:
+def condition(op: str, literal: Any) -> Any:
     return OPERATORS[op](col("value"), literal)
 
 
-def answered(op: CompareOp, answers: str) -> bool:
+def answered(op: str, answers: str) -> bool:
     return ("equality" if op in ("eq", "ne") else "order") in answers
 
 
-def expected(values: dict[str, Any], op: CompareOp, literal: Any) -> list[str]:
+def expected(values: dict[str, Any], op: str, literal: Any) -> list[str]:
     return [id for id, value in sorted(values.items()) if value is not None and OPERATORS[op](value, literal)]
 
 
@@ -168,51 +169,55 @@ def expected_order(values: dict[str, Any], descending: bool) -> list[str]:
 @given(data=st.data())
 async def test_a_device_answers_as_python_does(name: str, data: st.DataObject) -> None:
     kind, spec = TYPES[name], spec_of(name, optional=True)
+    schema = Schema(spec)
     column = data.draw(st.lists(st.none() | kind.values, min_size=2, max_size=8))
     values = {f"{at:02}": value for at, value in enumerate(column)}
     literals = data.draw(st.lists(kind.values, min_size=1, max_size=2))
     literals += [value for value in column if value is not None][:3]
-    async with SQLiteEngine(":memory:").open_database(Schema(spec), seeded_environment(1), frozenset()) as db:
+    async with SQLiteEngine(":memory:").open_database(schema, seeded_environment(1), frozenset()) as db:
 
         def fill(tx: LocalTx) -> None:
             rows = spec.encode_many([spec.model(id, value) for id, value in values.items()])
             tx.put_base_many("rows", "main", ((id, image, 1) for id, image in rows))
 
-        async def ask(query: Query) -> list[str]:
-            return [row.id for row in (await db.read("rows", bind(query, spec))).rows]
+        async def ask(query: Rows[Any]) -> list[str]:
+            return [row.id for row in (await db.read(bind(query, schema))).rows]
 
         await db.apply(fill)
-        for row in (await db.read("rows", QuerySpec())).rows:
+        for row in (await db.read(every_row("rows"))).rows:
             assert spec.decode(row.id, row.image).value == values[row.id]
         for literal in literals:
             for op in OPERATORS:
                 if answered(op, kind.answers):
-                    assert await ask(Query().where(condition(op, literal))) == expected(values, op, literal)
+                    assert await ask(select(spec).where(condition(op, literal))) == expected(values, op, literal)
         if "equality" in kind.answers:
             found = [id for id, value in values.items() if value is not None and value in literals]
-            assert await ask(Query().where(col("value").in_(literals))) == found
+            assert await ask(select(spec).where(col("value").in_(literals))) == found
         if "order" in kind.answers:
-            assert await ask(Query().order_by("value")) == expected_order(values, descending=False)
-            assert await ask(Query().order_by("-value")) == expected_order(values, descending=True)
+            assert await ask(select(spec).order_by("value")) == expected_order(values, descending=False)
+            assert await ask(select(spec).order_by("-value")) == expected_order(values, descending=True)
 
 
-def questions(spec: StoreSpec[Any], literal: Any) -> dict[str, tuple[Query, QuerySpec]]:
+def questions(spec: StoreSpec[Any], literal: Any) -> dict[str, tuple[Rows[Any], BoundQuery]]:
     """Each question as the builder puts it, and as a foreign program sends it."""
     stored = spec.fields["value"].literal(literal)
 
-    def where(predicate: Predicate) -> QuerySpec:
-        return QuerySpec(predicate, (Sort("id"),))
+    def where(fn: str, value: object) -> BoundQuery:
+        """As a foreign program says it: the value as it is stored, with the type of the column."""
+        return BoundQuery(Plan(Store("rows"), where=Call(fn, (Col(0, "value"), Lit(spec.fields["value"].type, value)))))
 
-    asked: dict[str, tuple[Query, QuerySpec]] = {
+    asked: dict[str, tuple[Rows[Any], BoundQuery]] = {
         f"{op} {'equality' if op in ('eq', 'ne') else 'order'}": (
-            Query().where(condition(op, literal)),
-            where(Compare(op, "value", stored)),
+            select(spec).where(condition(op, literal)),
+            where(op, stored),
         )
         for op in OPERATORS
     }
-    asked["in equality"] = (Query().where(col("value").in_([literal])), where(In("value", (stored,))))
-    asked["like text"] = (Query().where(col("value").like("a%")), where(Like("value", "a%")))
-    asked["sort order"] = (Query().order_by("-value"), QuerySpec(None, (Sort("value", True), Sort("id"))))
+    asked["in equality"] = (select(spec).where(col("value").in_([literal])), where("in", stored))
+    like = BoundQuery(Plan(Store("rows"), where=Call("like", (Col(0, "value"), Lit("text", "a%")))))
+    asked["like text"] = (select(spec).where(col("value").like("a%")), like)
+    by_value = BoundQuery(Plan(Store("rows"), order=(Order(Col(0, "value"), True),)))
+    asked["sort order"] = (select(spec).order_by("-value"), by_value)
     return asked
 
 
@@ -236,22 +241,22 @@ async def test_every_door_answers_or_refuses_in_the_same_words(name: str, data: 
         service = hub.service(Principal("ann"))
         await service.write(WriteRequest(tuple(entries), WriteOptions(atomic=True), OperationContext("t"), "key"))
         for question, (built, sent) in questions(spec, values["00"]).items():
-            request = QueryRequest("rows", sent, OperationContext("t"))
+            request = QueryRequest(sent, OperationContext("t"))
             if question.split()[1] in kind.answers:
                 result = await service.query(request)
-                local = bind(built, spec)
+                local = bind(built, schema)
                 assert [row.id for row in result.rows] == answer_of(question, values)
-                async with live.open_live("rows", local):
+                async with live.open_live(local):
                     pass
                 continue
             with pytest.raises(QueryError) as at_the_builder:
-                bind(built, spec)
+                bind(built, schema)
             assert "rows.value: " in str(at_the_builder.value)
             with pytest.raises(RemoteError) as at_the_hub:
                 await service.query(request)
             assert (at_the_hub.value.remote_code, str(at_the_hub.value)) == ("QUERY", f"QUERY: {at_the_builder.value}")
             with pytest.raises(QueryError) as followed:
-                async with live.open_live("rows", sent):
+                async with live.open_live(sent):
                     pass
             assert str(followed.value) == str(at_the_builder.value)
             refused += 1
@@ -267,7 +272,7 @@ def answer_of(question: str, values: dict[str, Any]) -> list[str]:
         case "sort":
             return expected_order(values, descending=True)
         case op:
-            return expected(values, op, values["00"])  # type: ignore[arg-type]
+            return expected(values, op, values["00"])
 
 
 @NAMES
@@ -290,8 +295,11 @@ async def test_a_literal_from_elsewhere_is_read_before_it_is_compared() -> None:
         entry = WriteEntry("rows", "insert", id, "main", image)
         await service.write(WriteRequest((entry,), WriteOptions(), OperationContext("t"), "key"))
 
-        async def found(op: CompareOp, text: str) -> int:
-            request = QueryRequest("rows", QuerySpec(Compare(op, "value", text)), OperationContext("t"))
+        async def found(op: str, text: str) -> int:
+            request = QueryRequest(
+                BoundQuery(Plan(Store("rows"), where=Call(op, (Col(0, "value"), Lit("time", text))))),
+                OperationContext("t"),
+            )
             return len((await service.query(request)).rows)
 
         for text in ("2026-01-01T12:00:00Z", "2026-01-01T14:00:00+02:00", "2026-01-01T12:00:00.000000Z"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from atoma import Client, Insert, Query, Reset, Schema, StoreSpec, col, new_id, open_client
+from atoma import Client, Insert, Reset, Schema, StoreSpec, col, new_id, open_client, select
 from atoma.plugins import Plugin
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
@@ -33,7 +33,7 @@ SCHEMA = Schema(NOTES)
 async def use_everything(client: Client) -> None:
     """Every way to read and write a store."""
     notes = client.store(NOTES)
-    async with notes.live(Query().where(col("rank") > 0)) as batches:
+    async with notes.live(select(NOTES).where(col("rank") > 0)) as batches:
         first = await anext(batches)
         assert isinstance(first.changes[0], Reset)
         await notes.insert(Note(id="1", text="one", rank=1))
@@ -46,7 +46,7 @@ async def use_everything(client: Client) -> None:
     async with client.transaction() as tx:
         await tx.store(NOTES).insert(Note(id="4", text="four", rank=4))
         await tx.store(NOTES).delete("1")
-    assert [(note.id, note.text, note.rank) for note in await notes.query(Query().order_by("-rank"))] == [
+    assert [(note.id, note.text, note.rank) for note in await notes.query(select(NOTES).order_by("-rank"))] == [
         ("4", "four", 4),
         ("2", "zwei", 2),
     ]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from atoma import AllowLoopback, Client, Query, Schema, StoreSpec, Sync, col, open_client, open_hub
+from atoma import AllowLoopback, Client, Schema, StoreSpec, Sync, col, open_client, open_hub, select
 from atoma.plugins import Plugin
 from atoma.ports import seeded_environment
 from atoma.runtime.flows.read import MergeMode
@@ -83,10 +83,10 @@ async def test_a_filtered_remote_read_adds_to_the_cache_and_takes_nothing_away(t
     async with open_hub_and(tmp_path, synced=False) as (client, other):
         far, notes = other.store(NOTES), client.store(NOTES)
         await far.insert_many([Note(id="1"), Note(id="2", lane="done"), Note(id="3")], confirm="strict")
-        todo = Query().where(col("lane") == "todo")
+        todo = select(NOTES).where(col("lane") == "todo")
         assert [note.id for note in await notes.query(todo)] == ["1", "3"]
         assert await ids_here(client) == ["1", "3"]
-        assert [note.id for note in await notes.query(Query().where(col("lane") == "done"))] == ["2"]
+        assert [note.id for note in await notes.query(select(NOTES).where(col("lane") == "done"))] == ["2"]
         assert await ids_here(client) == ["1", "2", "3"]
         await far.update("3", lane="done", confirm="strict")
         await far.delete("1", confirm="strict")
@@ -137,7 +137,7 @@ async def test_get_all_over_a_real_hub(tmp_path: Path, there: str, merge: MergeM
         await notes.insert_many([Note(id="e"), Note(id="b"), Note(id="d")], policy="direct-local")
         hub = {id: words for id, *words in map(str.split, HUB[there])}
         await far.insert_many([Note(id=id, lane=(hub[id] or ["todo"])[0]) for id in hub], confirm="strict")
-        query = Query().where(col("lane") == "todo") if there == "filter" else Query()
+        query = select(NOTES).where(col("lane") == "todo") if there == "filter" else select(NOTES)
         page = await notes.get_all(query, merge=merge)
         kept = await notes.query(policy="direct-local")
     assert (shown(page, hub), shown(kept, hub)) == CASES[there, merge]

@@ -16,12 +16,12 @@ import trio
 from atoma import Sync, open_client
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
 from atoma.contracts.failures import code_of
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import NotifyRequest
 from atoma.errors import AtomaError, AuthenticationError, ConfigurationError, RemoteError, what_helps
 from atoma.hub import Hub, SessionInfo, open_hub
 from atoma.plugins import Plugin
 from atoma.ports import Environment, Peer, Principal, ServiceHost, SyncService, Transport, seeded_environment
+from atoma.query.plans import every_row
 from atoma.schema import Schema, StoreSpec
 from atoma.testing.conformance.hosts import HookedHost, Moment
 from atoma_stores.local import LocalExecution
@@ -40,7 +40,7 @@ SCHEMA = Schema(CARDS)
 BOARD = "main"
 TRANSPORTS = ["memory", "websocket", "grpc", "http"]
 CONTEXT = OperationContext("trace")
-EVERYTHING = QueryRequest("cards", QuerySpec(), CONTEXT)
+EVERYTHING = QueryRequest(every_row("cards"), CONTEXT)
 
 
 @dataclass

@@ -12,7 +12,6 @@ from atoma import (
     AllowLoopback,
     Client,
     Index,
-    Query,
     Schema,
     StaticTokenVerifier,
     Store,
@@ -21,6 +20,7 @@ from atoma import (
     col,
     open_client,
     open_hub,
+    select,
 )
 from atoma.errors import AtomaError, ConfigurationError, PluginError, QueryError, SchemaError, ValidationError
 from atoma.kernel import node, retry, sequence, timeout
@@ -68,17 +68,20 @@ MAKING: list[tuple[type[AtomaError], str, Callable[[], object]]] = [
     (ConfigurationError, "takes a mapping", lambda: StaticTokenVerifier(wrong(["secret"]))),
     (ConfigurationError, r"calls=…\) is a number of at least 1", lambda: ChannelLimits(calls=-1)),
     (ConfigurationError, r"ping_s=…\) is a number", lambda: ChannelLimits(ping_s=wrong("15"))),
-    (QueryError, r"col\(…\)", lambda: Query().where(wrong("text = 'a'"))),
-    (QueryError, r"col\(…\)", lambda: Query().where(wrong(True))),
+    (QueryError, r"col\(…\)", lambda: select(NOTES).where(wrong("text = 'a'"))),
+    (QueryError, r"col\(…\)", lambda: select(NOTES).where(wrong(True))),
     (QueryError, r"col\(…\)", lambda: (col("text") == "a") & wrong(True)),
     (QueryError, r"col\(…\)", lambda: (col("text") == "a") | wrong(None)),
-    (QueryError, "order_by", lambda: Query().order_by(wrong(5))),
-    (QueryError, "limit", lambda: Query().limit(wrong("5"))),
-    (QueryError, "limit", lambda: Query().limit(True)),
-    (QueryError, "offset", lambda: Query().offset(wrong(None))),
-    (QueryError, "after", lambda: Query().after(wrong(5))),
+    (QueryError, "order_by", lambda: select(NOTES).order_by(wrong(5))),
+    (QueryError, "limit", lambda: select(NOTES).limit(wrong("5"))),
+    (QueryError, "limit", lambda: select(NOTES).limit(True)),
+    (QueryError, "offset", lambda: select(NOTES).offset(wrong(None))),
+    (QueryError, "after", lambda: select(NOTES).after(wrong(5))),
+    (QueryError, "select", lambda: select(wrong("notes"))),
+    (QueryError, "select", lambda: select(wrong(Note))),
     (QueryError, "col", lambda: col(wrong(5))),
     (QueryError, "in_", lambda: col("text").in_("abc")),
+    (QueryError, "at most 1,000 values", lambda: col("text").in_(map(str, range(1_001)))),
     (QueryError, "in_", lambda: col("text").in_(wrong(5))),
     (QueryError, "like", lambda: col("text").like(wrong(5))),
     (ConfigurationError, "WebSocket address", lambda: WebSocketTransport(wrong(5))),
@@ -111,7 +114,7 @@ def test_a_value_that_makes_no_sense_is_refused_where_it_is_made(
 
 
 CALLS: list[tuple[type[AtomaError], str, Callable[[Client, Store[Note]], Awaitable[object]]]] = [
-    (QueryError, r"Query\(\)", lambda _, notes: notes.query(wrong("select *"))),
+    (QueryError, r"select\(STORE\)", lambda _, notes: notes.query(wrong("select *"))),
     (QueryError, "is text, not 5", lambda _, notes: notes.get(wrong(5))),
     (QueryError, "is text, not None", lambda _, notes: notes.get_many(["a", wrong(None)])),
     (QueryError, "is text, not 5", lambda _, notes: notes.exists(wrong(5))),

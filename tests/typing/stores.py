@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import assert_type
 
-from atoma.query import Condition, Query, col
+from atoma.query import Condition, Rows, col, select
 from atoma.runtime.results import ManyResult, Page, WriteHandle
 from atoma.runtime.store import Store
 from atoma.schema import Index, Schema, StoreSpec, new_id
@@ -42,15 +42,15 @@ def declarations() -> None:
 def queries() -> None:
     assert_type(col("lane") == "done", Condition)
     assert_type((col("lane") != "done") & ~col("title").is_null(), Condition)
-    assert_type(Query().where(col("lane") == "done").order_by("-id").limit(50), Query)
-    Query().where("lane = 'done'")  # type: ignore[arg-type]
-    Query().limit("50")  # type: ignore[arg-type]
+    assert_type(select(CARDS).where(col("lane") == "done").order_by("-id").limit(50), Rows[Card])
+    select(CARDS).where("lane = 'done'")  # type: ignore[arg-type]
+    select(CARDS).limit("50")  # type: ignore[arg-type]
 
 
 async def reads(cards: Store[Card]) -> None:
     assert_type(await cards.get("1"), Card | None)
-    assert_type(await cards.query(Query()), Page[Card])
-    assert_type(await cards.first(Query()), Card | None)
+    assert_type(await cards.query(select(cards.spec)), Page[Card])
+    assert_type(await cards.first(select(cards.spec)), Card | None)
     assert_type(await cards.count(), int)
     await cards.query(col("lane") == "done")  # type: ignore[arg-type]
 

@@ -9,11 +9,11 @@ from msgspec import structs
 
 from atoma.contracts.checks import check_word
 from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
 from atoma.ports.execution import QueryPort
-from atoma.query.evaluate import order_rows, total_order
+from atoma.query.compiled import order_rows
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
 
@@ -41,42 +41,44 @@ class ReadFlow:
         self._traces = traces
         self._writeback = writeback
 
-    async def query(self, store: str, spec: QuerySpec, policy: str | None) -> QueryResult:
-        """Answer ``spec``; errors of the port are the caller's.
+    async def query(self, query: BoundQuery, policy: str | None) -> QueryResult:
+        """Answer ``query``; errors of the port are the caller's.
 
         Rows of a remote answer are kept in the local cache, unless the store is synced.
         """
-        request = QueryRequest(store, spec, OperationContext(self._traces(), self._names.resolve(store, policy)))
+        store = query.store
+        request = QueryRequest(query, OperationContext(self._traces(), self._names.resolve(store, policy)))
         writeback = self._writeback
         began = writeback.freshness.now
         result = await self._port.execute_query(request)
         self._answered(result, began)
-        if writeback.caches(store, result.meta.source):
+        if query.plan.whole_rows and writeback.caches(store, result.meta.source):
             kept = await writeback.keep_rows(store, result.rows, began=began)
-            return QueryResult(_with_versions(result.rows, kept.versions), result.total, result.meta)
+            return structs.replace(result, rows=_with_versions(result.rows, kept.versions))
         return await self._compared(store, result)
 
-    async def get_all(self, store: str, spec: QuerySpec, policy: str | None, merge: MergeMode) -> QueryResult:
-        """Answer ``spec`` whole, and merge a remote answer into the cache as ``merge`` says.
+    async def get_all(self, query: BoundQuery, policy: str | None, merge: MergeMode) -> QueryResult:
+        """Answer ``query`` whole, and merge a remote answer into the cache as ``merge`` says.
 
-        The rows are in the order of ``spec``, whichever side they are from. Where rows of this device stand among the
+        The rows are in the order of ``query``, whichever side they are from. Where rows of this device stand among the
         authority's, ``meta.source`` is ``mixed`` and ``meta.path`` has the steps of both reads.
 
         Raises:
-            QueryError: ``spec`` asks for a part only.
+            QueryError: ``query`` asks for a part only.
             ValidationError: There is no such ``merge``.
         """
-        if (spec.limit, spec.offset, spec.after) != (None, 0, None):
+        plan, store = query.plan, query.store
+        if (plan.limit, plan.offset, plan.seek) != (None, 0, None):
             raise QueryError("get_all() answers with every row; limit, offset and after are for query()")
         check_word("merge", merge, get_args(MergeMode))
         trace_id = self._traces()
-        request = QueryRequest(store, spec, OperationContext(trace_id, self._names.resolve(store, policy)))
+        request = QueryRequest(query, OperationContext(trace_id, self._names.resolve(store, policy)))
         began = self._writeback.freshness.now
         result = await self._port.execute_query(request)
         self._answered(result, began)
         if not self._writeback.caches(store, result.meta.source):
             return await self._compared(store, result)
-        local = await self._port.execute_query(QueryRequest(store, spec, OperationContext(trace_id, "direct-local")))
+        local = await self._port.execute_query(QueryRequest(query, OperationContext(trace_id, "direct-local")))
         answered = {row.id for row in result.rows}
         missing = [row for row in local.rows if row.id not in answered]
         gone = missing if merge == "replace" else ()
@@ -85,15 +87,15 @@ class ReadFlow:
         meta = result.meta
         if own:
             meta = structs.replace(meta, source="mixed", path=(*meta.path, *local.meta.path))
-        rows = order_rows((*_with_versions(result.rows, kept.versions), *own), total_order(spec))
-        return QueryResult(tuple(rows), result.total, meta)
+        rows = order_rows(query, (*_with_versions(result.rows, kept.versions), *own))
+        return QueryResult(tuple(rows), (), meta)
 
     async def _compared(self, store: str, result: QueryResult) -> QueryResult:
         """``result`` with this device's versions where rows of another machine are in it."""
         if result.meta.source == "local" or not result.rows or self._writeback.apply is None:
             return result
         versions = await self._writeback.versions_of(store, result.rows)
-        return QueryResult(_with_versions(result.rows, versions), result.total, result.meta)
+        return structs.replace(result, rows=_with_versions(result.rows, versions))
 
     def _answered(self, result: QueryResult, began: int) -> None:
         """Remember when the read began for as long as a part of it goes on behind the answer."""

@@ -137,7 +137,7 @@ class WriteBack:
     async def query_answered(self, request: QueryRequest, result: QueryResult) -> None:
         """Keep the rows of a refresh that ran behind an answer."""
         began = self.freshness.ended(request.context.trace_id)
-        if self.caches(request.store, result.meta.source):
+        if request.query.plan.whole_rows and self.caches(request.store, result.meta.source):
             await self.keep_rows(request.store, result.rows, began=began)
 
     async def write_settled(self, request: WriteRequest, result: WriteResult | None, error: AtomaError | None) -> None:

@@ -38,6 +38,7 @@ from atoma.contracts.sync import (
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import AuthenticationError
 from atoma.ports import Peer, Principal, ServiceHost, SyncService
+from atoma.query.plans import ids_of, is_count
 
 TOKEN = "a-secret"
 """A token that :class:`TinyHub` knows."""
@@ -181,9 +182,11 @@ class TinyService:
     async def query(self, request: QueryRequest) -> QueryResult:
         """Every row, or those with the ids that are asked for."""
         self.hub.traces.append(request.context.trace_id)
-        wanted = request.query.ids
+        wanted = ids_of(request.query)
         rows = tuple(row for row in self.hub.rows.values() if wanted is None or row.id in wanted)
-        return QueryResult(rows, len(rows) if request.query.count else None, ExecutionMeta(cursor="next"))
+        if is_count(request.query.plan):
+            return QueryResult((), ((len(rows),),))
+        return QueryResult(rows, (), ExecutionMeta(cursor="next"))
 
     async def write(self, request: WriteRequest) -> WriteResult:
         """Keep every entry as a row, once per key."""

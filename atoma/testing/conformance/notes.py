@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import RowImage, Scalar
+from atoma.query.plans import every_row
 from atoma.schema import Schema, StoreSpec
 
 CONTEXT = OperationContext("trace-1")
@@ -55,6 +56,6 @@ def unit(
     return WriteRequest(entries, WriteOptions(atomic=atomic, reads=reads), CONTEXT, idem)
 
 
-def ask(spec: QuerySpec | None = None) -> QueryRequest:
+def ask(spec: BoundQuery | None = None) -> QueryRequest:
     """A query of all notes, or as ``spec`` says."""
-    return QueryRequest("notes", spec or QuerySpec(), CONTEXT)
+    return QueryRequest(spec or every_row("notes"), CONTEXT)

@@ -16,9 +16,10 @@ from atoma.contracts.execution import (
     WriteOptions,
     WriteRequest,
 )
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import Cursor, Mutation, NotifyRequest, PullRequest, PushRequest
 from atoma.ports import Channel, ServiceHost, SyncService, Transport
+from atoma.query.plans import every_row
 from atoma.testing.conformance.checks import CheckTable, NotChecked, expect_equal, open_background, until
 from atoma.testing.conformance.hosts import TOKEN, TinyHub
 from atoma.testing.conformance.sites import Faults, Ground, PipeGround, TransportSite
@@ -146,9 +147,9 @@ def resolve(idem: str) -> ResolveRequest:
     return ResolveRequest(idem, OperationContext("trace-1"))
 
 
-def query(spec: QuerySpec | None = None) -> QueryRequest:
+def query(spec: BoundQuery | None = None) -> QueryRequest:
     """A query of everything, or as ``spec`` says."""
-    return QueryRequest("notes", spec or QuerySpec(), OperationContext("trace-1"))
+    return QueryRequest(spec or every_row("notes"), OperationContext("trace-1"))
 
 
 NOTIFY = NotifyRequest(("main",))

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import DevicePolicy, Outcome, Place
 from atoma.plugins import PluginContext
 from atoma.ports import LOCAL_DATABASE, Environment, PortKey
@@ -174,15 +174,14 @@ class WatchedHubDatabase:
         return await self._database.locate(store, ids)
 
     async def lookup(
-        self, store: str, query: QuerySpec, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
+        self, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
     ) -> QueryPage | None:
         """Pass it on."""
-        return await self._database.lookup(store, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+        return await self._database.lookup(query, scopes, max_bytes=max_bytes, max_rows=max_rows)
 
     async def query(
         self,
-        store: str,
-        query: QuerySpec,
+        query: BoundQuery,
         scopes: Sequence[str] | None,
         *,
         max_bytes: int,
@@ -190,9 +189,7 @@ class WatchedHubDatabase:
         allowance: ReadAllowance,
     ) -> QueryPage:
         """Pass it on."""
-        return await self._database.query(
-            store, query, scopes, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance
-        )
+        return await self._database.query(query, scopes, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance)
 
     async def lineages(self, places: Sequence[Place]) -> Sequence[Lineage]:
         """Pass it on."""

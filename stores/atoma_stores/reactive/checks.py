@@ -1,22 +1,22 @@
-"""Whether a query can be followed on a store; told when it is opened, not at the first commit."""
+"""Whether a query can be followed; told when it is opened, not at the first commit."""
 
 from __future__ import annotations
 
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.errors import QueryError
-from atoma.query.check import check_query
-from atoma.schema import StoreSpec
+from atoma.query.normal import rebind
+from atoma.query.walk import inner_plans
+from atoma.schema import Schema
 
 
-def checked(query: QuerySpec, store: StoreSpec[object]) -> QuerySpec:
-    """``query`` with a total order, and each id once.
+def checked(query: BoundQuery, schema: Schema) -> BoundQuery:
+    """``query`` in normal form.
 
     Raises:
-        QueryError: It counts instead of listing, names an unknown field or operator, asks what the type of a field has
-            no answer for, or has a cursor of another order.
+        QueryError: It does not fit the schema, or does something other than list rows of one store.
+        UnknownStore: It reads a store that is not declared.
     """
-    if query.count:
-        raise QueryError("a live query lists rows; follow the rows and take their number")
-    if query.ids is not None:
-        return QuerySpec(ids=tuple(dict.fromkeys(query.ids)))
-    return check_query(query, store)
+    bound = rebind(query, schema.store)
+    if not bound.plan.whole_rows or any(inner_plans(bound.plan)):
+        raise QueryError("a live query lists rows of one store; follow the rows and take their number")
+    return bound

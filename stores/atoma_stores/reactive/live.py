@@ -11,11 +11,10 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol, runtime_checkable
 
-import msgspec
 import trio
 
 from atoma.contracts.execution import QueryResult
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import StoredRow
 from atoma.errors import ClosedError, Overloaded, QueryError
 from atoma.ports.live import LiveBatch, LiveStats
@@ -42,8 +41,8 @@ class LiveSource(Protocol):
         """Call ``listener`` on the loop's thread after each COMMIT, in commit order; returns how to stop it."""
         ...
 
-    async def read_many(self, queries: Sequence[tuple[str, QuerySpec]]) -> Sequence[QueryResult]:
-        """Answer ``(store, query)`` pairs in one read transaction; ``meta.commit`` is the same for all."""
+    async def read_many(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
+        """Answer ``queries`` in one read transaction; ``meta.commit`` is the same for all."""
         ...
 
 
@@ -58,7 +57,7 @@ class LocalLiveQueries:
         self._heard = Heard()
         self._hearing = trio.lowlevel.ParkingLot()
         self._stores: dict[str, StoreViews] = {}
-        self._views: dict[bytes, View] = {}
+        self._views: dict[BoundQuery, View] = {}
         self._subscribed = 0
         self._unclean: dict[View, None] = {}
         self._evaluating: frozenset[View] = frozenset()
@@ -66,16 +65,15 @@ class LocalLiveQueries:
         self._closed = False
 
     @asynccontextmanager
-    async def open_live(self, store: str, query: QuerySpec) -> AsyncGenerator[Subscription]:
+    async def open_live(self, query: BoundQuery) -> AsyncGenerator[Subscription]:
         """See :class:`atoma.ports.LiveQueries`."""
-        spec = checked(query, self._schema.store(store))
+        query = checked(query, self._schema)
         await trio.lowlevel.checkpoint()
         if self._closed:
             raise _closed()
         if self._subscribed >= SUBSCRIPTIONS_MAX:
             raise Overloaded("the list of live subscriptions", SUBSCRIPTIONS_MAX)
-        key = msgspec.msgpack.encode((store, spec))
-        view = self._views.get(key) or self._add(key, store, spec)
+        view = self._views.get(query) or self._add(query)
         subscription = Subscription(view, self._buffer, view.touched)
         view.subscriptions.add(subscription)
         self._subscribed += 1
@@ -86,26 +84,26 @@ class LocalLiveQueries:
             view.subscriptions.discard(subscription)
             self._subscribed -= 1
             if not view.subscriptions:
-                self._drop(key, view)
+                self._drop(query, view)
 
     def stats(self) -> tuple[LiveStats, ...]:
         """See :class:`atoma.ports.LiveInspection`."""
         return tuple(view.stats() for view in self._views.values())
 
-    def _add(self, key: bytes, store: str, spec: QuerySpec) -> View:
-        group = self._stores.get(store)
+    def _add(self, query: BoundQuery) -> View:
+        group = self._stores.get(query.store)
         if group is None:
-            group = self._stores[store] = StoreViews(self._heard)
-        view = self._views[key] = View(store, spec, group)
+            group = self._stores[query.store] = StoreViews(self._heard)
+        view = self._views[query] = View(query, group)
         group.add(view)
         self._unclean[view] = None
         self._work.set()
         return view
 
-    def _drop(self, key: bytes, view: View) -> None:
-        if self._views.get(key) is view:
-            del self._views[key]
-            self._stores[view.store].remove(view)
+    def _drop(self, query: BoundQuery, view: View) -> None:
+        if self._views.get(query) is view:
+            del self._views[query]
+            self._stores[query.store].remove(view)
         self._unclean.pop(view, None)
 
     def hear(self, change: ChangeSet) -> None:
@@ -169,7 +167,7 @@ class LocalLiveQueries:
         """Results of ``views`` at one commit; without the ones whose query the engine refuses, which end."""
         while views:
             try:
-                return views, await self._source.read_many([(view.store, view.query) for view in views])
+                return views, await self._source.read_many([view.query for view in views])
             except QueryError as error:
                 if len(views) == 1:
                     self._fail(views, error)
@@ -179,7 +177,7 @@ class LocalLiveQueries:
 
     async def _is_accepted(self, view: View) -> bool:
         try:
-            await self._source.read_many([(view.store, view.query)])
+            await self._source.read_many([view.query])
         except QueryError as error:
             self._fail([view], error)
             return False
@@ -216,9 +214,9 @@ class LocalLiveQueries:
     def _fail(self, views: Iterable[View], error: Exception) -> None:
         """End ``views``: their queries cannot be run."""
         failed = set(views)
-        for key, view in list(self._views.items()):
+        for query, view in list(self._views.items()):
             if view in failed:
-                self._drop(key, view)
+                self._drop(query, view)
                 view.end(lambda: error)
 
     def close(self) -> None:

@@ -9,14 +9,13 @@ from typing import Generic, TypeVar
 
 import trio
 
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import StoredRow
 from atoma.ports.live import LiveBatch, LiveStats, Reset
+from atoma.query.describe import describe
 from atoma_stores.changes import StoreDelta
-from atoma_stores.reactive.describe import describe
 from atoma_stores.reactive.diff import diff, keep_unchanged
-from atoma_stores.reactive.filters import filter_of
-from atoma_stores.reactive.relevance import column_of, required_values, touches
+from atoma_stores.reactive.relevance import Relevance, column_of, required_values
 
 V = TypeVar("V")
 TESTS_MAX = 20_000
@@ -83,9 +82,8 @@ class View:
     """The result of one query, kept up to date by whoever runs the query.
 
     Attributes:
-        store: Store name.
         query: The query.
-        fits: Its filter.
+        relevance: Which commits concern it.
         rows: The result as it was read last; subscribers see none of it before the first time.
         commit: Commit the rows were read at, -1 before the first time.
         touched: Latest commit that may have changed the result.
@@ -93,10 +91,9 @@ class View:
         subscriptions: Who follows.
     """
 
-    def __init__(self, store: str, query: QuerySpec, group: StoreViews) -> None:
-        self.store = store
+    def __init__(self, query: BoundQuery, group: StoreViews) -> None:
         self.query = query
-        self.fits = filter_of(query.where)
+        self.relevance = Relevance(query)
         self.rows: tuple[StoredRow, ...] = ()
         self.commit = -1
         self.touched = 0
@@ -143,7 +140,7 @@ class View:
     def stats(self) -> LiveStats:
         """The figures for the inspector."""
         return LiveStats(
-            store=self.store,
+            store=self.query.store,
             query=describe(self.query),
             rows=len(self.rows),
             subscribers=len(self.subscriptions),
@@ -251,7 +248,7 @@ class StoreViews:
         touched: list[View] = []
         for view in candidates:
             rows = view.rows if view.is_clean and view not in evaluating else None
-            if not test or view.commit < 0 or touches(view.query, view.fits, rows, delta):
+            if not test or view.commit < 0 or view.relevance.touches(rows, delta):
                 view.touch(commit)
                 view.hits += 1
                 touched.append(view)

@@ -1,106 +1,242 @@
-"""Answers to queries: compiled once, read in one snapshot together with the commit number they are at."""
+"""Answers to queries: compiled once per plan, read in one snapshot together with the commit number they are at."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stub names a type that is new in Python 3.12
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import cast
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias, cast
 
 import apsw
-from msgspec import structs
 
 from atoma.contracts.execution import ExecutionMeta, QueryResult
-from atoma.contracts.query import QuerySpec
-from atoma.query.builder import encode_cursor
+from atoma.contracts.query import BoundQuery, Branch, Include, Plan, Store
+from atoma.contracts.values import Scalar, StoredRow
+from atoma.errors import UnknownStore
+from atoma.query.normal import rebind
+from atoma.query.plans import ids_of
+from atoma.query.seek import cursor_of
+from atoma.query.walk import parameters
+from atoma.schema.spec import StoreSpec
+from atoma_stores.sql.include import compile_branch, is_scoped
+from atoma_stores.sql.select import KEY_COLUMNS, Compiler, Statement
 from atoma_stores.sqlite._tables import StoreTable
-from atoma_stores.sqlite.compile import Statement, compile_count, compile_select, total_order
 
 COMMIT = "SELECT value FROM _atoma_meta WHERE key='commit'"
-COMPILED_MAX = 256
+PREPARED_MAX = 512
+Reading: TypeAlias = Callable[[apsw.Connection], QueryResult]
+Raw: TypeAlias = "tuple[Scalar, ...]"
 
 
-class StoreReader:
-    """Answers the queries of one store.
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan that was checked, as statements.
 
-    Args:
-        table: Its statements.
+    Attributes:
+        plan: The plan.
+        params: How many values it is asked with.
+        statement: Its rows, one beyond its limit.
+        branches: The children of each include, by its branches.
     """
 
-    def __init__(self, table: StoreTable) -> None:
-        self._table = table
-        self._compiled: dict[QuerySpec, Statement] = {}
+    plan: Plan
+    params: int
+    statement: Statement
+    branches: tuple[tuple[tuple[Branch, Statement, Prepared], ...], ...] = ()
 
-    def point(self, id: str) -> Callable[[apsw.Connection], QueryResult | None]:
-        """The row ``id`` in one statement; None when there is none, because nothing then tells the commit number."""
-        table = self._table
+
+class QueryReader:
+    """Answers the queries of one database.
+
+    Args:
+        tables: Its stores' statements, by name.
+    """
+
+    def __init__(self, tables: Mapping[str, StoreTable]) -> None:
+        self._tables = tables
+        self._prepared: dict[Plan, Prepared] = {}
+
+    def store(self, name: str) -> StoreSpec[object]:
+        """The store of that name.
+
+        Raises:
+            UnknownStore: It is not declared.
+        """
+        return self._table(name).spec
+
+    def _table(self, name: str) -> StoreTable:
+        found = self._tables.get(name)
+        if found is None:
+            raise UnknownStore(name, tuple(self._tables))
+        return found
+
+    def point(self, query: BoundQuery) -> Callable[[apsw.Connection], QueryResult | None] | None:
+        """How to read the only row that ``query`` names, in one statement; None when it is no such query.
+
+        It answers None when there is no row, because nothing then tells the commit number.
+        """
+        ids = ids_of(query)
+        if ids is None or len(ids) != 1:
+            return None
+        table = self._table(query.store)
 
         def body(connection: apsw.Connection) -> QueryResult | None:
-            raw = connection.execute(table.point, (id,)).fetchone()
+            raw = connection.execute(table.point, ids).fetchone()
             if raw is None:
                 return None
-            return QueryResult((table.row(raw),), None, ExecutionMeta(commit=cast("int", raw[-1])))
+            return QueryResult((table.row(raw),), (), ExecutionMeta(commit=cast("int", raw[-1])))
 
         return body
 
-    def answer(self, query: QuerySpec) -> Callable[[apsw.Connection], QueryResult]:
+    def answer(self, query: BoundQuery) -> Reading:
         """Any query; to be run in one read transaction.
 
         Raises:
-            QueryError: The query does not fit the store.
+            QueryError: The query does not fit the schema.
+            UnknownStore: It reads a store that is not declared.
         """
-        if query.count:
-            return self._count(query)
-        if query.ids is not None:
-            return self._by_ids(query.ids)
-        return self._rows(query)
-
-    def _count(self, query: QuerySpec) -> Callable[[apsw.Connection], QueryResult]:
-        statement = compile_count(self._table.spec, query)
-
-        def body(connection: apsw.Connection) -> QueryResult:
-            total: object = connection.execute(statement.sql, statement.bindings).get
-            return QueryResult((), cast("int", total), _at(connection))
-
-        return body
-
-    def _by_ids(self, ids: Sequence[str]) -> Callable[[apsw.Connection], QueryResult]:
-        table = self._table
-
-        def body(connection: apsw.Connection) -> QueryResult:
-            found = connection.executemany(table.select, ((id,) for id in ids))
-            return QueryResult(tuple(map(table.row, found)), None, _at(connection))
-
-        return body
-
-    def _rows(self, query: QuerySpec) -> Callable[[apsw.Connection], QueryResult]:
-        table = self._table
-        statement = self._compile(query)
-        limit = query.limit
+        prepared = self._prepared.get(query.plan)
+        if prepared is None or len(query.params) != prepared.params:
+            query, prepared = self._prepare(query)
+        params = cast("Raw", query.params)
+        bindings = prepared.statement.bindings(params)
+        limit, rows_of = prepared.plan.limit, self._rows_of(prepared)
 
         def body(connection: apsw.Connection) -> QueryResult:
             # row by row, so that an interrupt stops the decoding too
-            rows = tuple(map(table.row, connection.execute(statement.sql, statement.bindings)))
+            raw = connection.execute(prepared.statement.sql, bindings)
+            found = list(map(rows_of, cast("Iterator[Raw]", raw)))
+            more = limit is not None and len(found) > limit
+            backward = prepared.plan.seek is not None and not prepared.plan.seek.forward
+            if more:
+                found = found[:limit]
+            if backward:
+                found.reverse()
             meta = _at(connection)
-            if limit is not None and len(rows) > limit:
-                rows = rows[:limit]
-                if rows:
-                    meta = structs.replace(meta, cursor=encode_cursor(rows[-1], total_order(query)))
-            return QueryResult(rows, None, meta)
+            if more and found:
+                meta = ExecutionMeta(commit=meta.commit, cursor=_cursor(query, found[-1]))
+            if prepared.plan.whole_rows:
+                return QueryResult(cast("tuple[StoredRow, ...]", tuple(found)), (), meta)
+            if prepared.branches:
+                found = self._with_children(connection, prepared, cast("list[StoredRow]", found), params)
+            return QueryResult((), cast("tuple[tuple[object, ...], ...]", tuple(found)), meta)
 
         return body
 
-    def _compile(self, query: QuerySpec) -> Statement:
-        found = self._compiled.get(query)
-        if found is None:
-            # one row more than asked for tells whether there is a further page
-            wanted = query if query.limit is None else structs.replace(query, limit=query.limit + 1)
-            found = compile_select(self._table.spec, wanted)
-            if len(self._compiled) >= COMPILED_MAX:
-                self._compiled.clear()
-            self._compiled[query] = found
-        return found
+    def _prepare(self, query: BoundQuery) -> tuple[BoundQuery, Prepared]:
+        bound = rebind(query, self.store)
+        count = parameters(bound.plan)
+        prepared = self._compile(bound.plan, max(count, len(bound.params)))
+        if bound.plan == query.plan and len(query.params) == prepared.params:
+            if len(self._prepared) >= PREPARED_MAX:
+                self._prepared.clear()
+            self._prepared[query.plan] = prepared
+            return query, prepared
+        return bound, prepared
+
+    def _compile(self, plan: Plan, params: int) -> Prepared:
+        statement = Compiler(self.store).select(plan, one_more=True)
+        return Prepared(plan, params, statement, tuple([self._branches(plan, each, params) for each in plan.include]))
+
+    def _branches(self, plan: Plan, include: Include, params: int) -> tuple[tuple[Branch, Statement, Prepared], ...]:
+        assert isinstance(plan.source, Store)
+        parent = self.store(plan.source.name)
+        made: list[tuple[Branch, Statement, Prepared]] = []
+        for branch in include.branches:
+            statement = compile_branch(include, branch, parent, self.store)
+            made.append((branch, statement, self._compile(branch.query, params)))
+        return tuple(made)
+
+    def _rows_of(self, prepared: Prepared) -> Callable[[Raw], object]:
+        whole = prepared.statement.whole
+        if whole is None:
+            return lambda raw: raw
+        if len(whole) == 1 and not prepared.plan.joins:
+            return self._table(whole[0].name).row
+        tables = [self._table(store.name) for store in whole]
+        widths = [len(KEY_COLUMNS) + len(table.columns) for table in tables]
+
+        def rows(raw: Raw) -> tuple[StoredRow | None, ...]:
+            cells: list[StoredRow | None] = []
+            start = 0
+            for table, width in zip(tables, widths, strict=True):
+                cells.append(None if raw[start] is None else table.row(raw[start : start + width]))
+                start += width
+            return tuple(cells)
+
+        return rows
+
+    def _with_children(
+        self, connection: apsw.Connection, prepared: Prepared, rows: Sequence[StoredRow], params: Raw
+    ) -> list[object]:
+        found = [
+            self._children(connection, include, branches, prepared, rows, params)
+            for include, branches in zip(prepared.plan.include, prepared.branches, strict=True)
+        ]
+        return [(row, *(children[at] for children in found)) for at, row in enumerate(rows)]
+
+    def _children(
+        self,
+        connection: apsw.Connection,
+        include: Include,
+        branches: Sequence[tuple[Branch, Statement, Prepared]],
+        parent: Prepared,
+        rows: Sequence[StoredRow],
+        params: Raw,
+    ) -> list[object]:
+        """The children of each of ``rows``: one statement per branch."""
+        assert isinstance(parent.plan.source, Store)
+        above = self.store(parent.plan.source.name)
+        result: list[object] = [None if include.one else ()] * len(rows)
+        for branch, statement, below in branches:
+            assert statement.whole is not None
+            child = statement.whole[0]
+            scoped = is_scoped(include, above, child)
+            keys: dict[tuple[Scalar, ...], list[int]] = {}
+            for at, row in enumerate(rows):
+                key = tuple([_value(row, name) for name, _ in include.keys])
+                if None not in key and (not include.kind or _value(row, include.kind) == branch.kind):
+                    keys.setdefault((*key, row.scope) if scoped else key, []).append(at)
+            table = self._table(child.name)
+            bound = replace(statement, more=(json.dumps(list(keys)),)).bindings(params)
+            owners: list[int] = []
+            children: list[StoredRow] = []
+            for owner, *raw in cast("Iterator[tuple[int, *Raw]]", connection.execute(statement.sql, bound)):
+                owners.append(owner)
+                children.append(table.row(tuple(raw)))
+            made: list[object] = list(children)
+            if below.branches:
+                made = self._with_children(connection, below, children, params)
+            self._attach(include, list(keys.values()), owners, made, result)
+        return result
+
+    def _attach(
+        self,
+        include: Include,
+        places: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        made: Sequence[object],
+        result: list[object],
+    ) -> None:
+        by_owner: dict[int, list[object]] = {}
+        for owner, each in zip(owners, made, strict=True):
+            by_owner.setdefault(owner, []).append(each)
+        for owner, group in by_owner.items():
+            for at in places[owner]:
+                result[at] = group[0] if include.one else tuple(group)
+
+
+def _value(row: StoredRow, name: str) -> Scalar:
+    return row.id if name == "id" else row.image[name]
+
+
+def _cursor(query: BoundQuery, last: object) -> str:
+    if isinstance(last, StoredRow):
+        return cursor_of(query, last)
+    return ""  # pages over other shapes come with their builder
 
 
 def commit_number(connection: apsw.Connection) -> int:

@@ -11,8 +11,8 @@ from atoma.contracts.sync import as_image
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ValidationError
 from atoma.schema.spec import StoreSpec
-from atoma_stores.sqlite.compile import compile_one, row_columns
-from atoma_stores.sqlite.ddl import quote
+from atoma_stores.sql.names import quote
+from atoma_stores.sql.select import compile_one, row_columns
 from atoma_stores.sqlite.defaults import fill_image
 
 Values: TypeAlias = tuple[Scalar, ...]

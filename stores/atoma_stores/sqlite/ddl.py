@@ -14,6 +14,7 @@ from atoma.contracts.values import Scalar
 from atoma.errors import MigrationError, StoreCorrupt
 from atoma.schema.fields import Field
 from atoma.schema.spec import Index, Schema, StoreSpec
+from atoma_stores.sql.names import quote
 from atoma_stores.sqlite.defaults import constant_defaults
 
 Layout: TypeAlias = Literal["client", "hub"]
@@ -28,11 +29,6 @@ OTHER_SEQ = "_other_seq INTEGER"
 GUARD_FUNCTION = "atoma_write_goes_through_the_client"
 GUARD_MESSAGE = "this store is synced: write through Atoma, or the change would never reach the hub"
 META = "CREATE TABLE IF NOT EXISTS _atoma_meta(key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID"
-
-
-def quote(name: str) -> str:
-    """A name from the schema as an SQL identifier."""
-    return '"' + name.replace('"', '""') + '"'
 
 
 def allow_writes(connection: apsw.Connection) -> None:

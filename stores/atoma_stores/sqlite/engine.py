@@ -24,9 +24,9 @@ from atoma.contracts.execution import (
     status_of,
 )
 from atoma.contracts.overlay import ClientIdentity
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.receipts import WriteReceipt
-from atoma.errors import ClosedError, ConfigurationError, UnknownStore
+from atoma.errors import ClosedError, ConfigurationError
 from atoma.ports.environment import Environment
 from atoma.ports.execution import Staging
 from atoma.ports.local import LocalTx
@@ -34,7 +34,7 @@ from atoma.schema.spec import DURABILITIES, Schema
 from atoma_stores.changes import ChangeSet, CommitListener
 from atoma_stores.sqlite._internals import CLIENT_ADDITIONS, CLIENT_TABLES
 from atoma_stores.sqlite._outbox import OutboxLimits
-from atoma_stores.sqlite._queries import StoreReader, commit_number
+from atoma_stores.sqlite._queries import QueryReader, commit_number
 from atoma_stores.sqlite._receipts import LOCAL, Receipts
 from atoma_stores.sqlite._recovery import roll_back_volatile
 from atoma_stores.sqlite._tables import StoreTable
@@ -115,7 +115,7 @@ class SQLiteLocalDatabase:
         self.schema = schema
         self._engine = engine
         self._tables = {name: StoreTable(spec, name in synced) for name, spec in schema.stores.items()}
-        self._readers = {name: StoreReader(table) for name, table in self._tables.items()}
+        self._reader = QueryReader(self._tables)
         self._durability = {name: self._default_durability(name) for name in self._tables}
         self._receipts = Receipts()
         self._commit = 0
@@ -162,30 +162,24 @@ class SQLiteLocalDatabase:
         await self.sqlite.transact(body, durability="full", bulk=True)
         await self.apply(recover)
 
-    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+    async def read(self, query: BoundQuery) -> QueryResult:
         """Answer ``query`` from the visible rows; see ``LocalDatabase.read``."""
-        reader = self._reader(store)
-        if query.ids is not None and len(query.ids) == 1 and not query.count:
-            found = await self.sqlite.read(reader.point(query.ids[0]), one_statement=True)
+        point = self._reader.point(query)
+        if point is not None:
+            found = await self.sqlite.read(point, one_statement=True)
             if found is not None:
                 return found
-        return await self.sqlite.read(reader.answer(query))
+        return await self.sqlite.read(self._reader.answer(query))
 
-    async def read_many(self, queries: Sequence[tuple[str, QuerySpec]]) -> Sequence[QueryResult]:
-        """Answer ``(store, query)`` pairs in one read transaction; ``meta.commit`` is the same for all.
+    async def read_many(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
+        """Answer ``queries`` in one read transaction; ``meta.commit`` is the same for all.
 
         Raises:
-            QueryError: A query does not fit its store.
+            QueryError: A query does not fit the schema.
             StoreError: The engine failed.
         """
-        bodies = [self._reader(store).answer(query) for store, query in queries]
+        bodies = [self._reader.answer(query) for query in queries]
         return await self.sqlite.read(lambda connection: [body(connection) for body in bodies])
-
-    def _reader(self, store: str) -> StoreReader:
-        reader = self._readers.get(store)
-        if reader is None:
-            raise UnknownStore(store, tuple(self._readers))
-        return reader
 
     async def commit(self, request: WriteRequest, stages: Sequence[Staging]) -> WriteResult:
         """Run ``stages`` in one transaction and report item by item; see ``AtomicWriter.commit``."""

@@ -10,13 +10,14 @@ from typing import cast
 
 import apsw
 
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import Outcome, Place
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.ports.hub import Lineage, LoggedChange, LogPage, QueryPage, RowKey, ScanPage, ScopeState
-from atoma.schema.spec import StoreSpec
-from atoma_stores.sqlite.compile import compile_count, compile_select, row_columns
-from atoma_stores.sqlite.ddl import quote
+from atoma.query.plans import ids_of, is_count
+from atoma.schema.spec import Schema, StoreSpec
+from atoma_stores.sql.names import quote
+from atoma_stores.sql.select import Compiler, row_columns
 from atoma_stores.sqlite.hub_decisions import read_image, read_outcome, read_scope
 from atoma_stores.sqlite.hub_epochs import ended_at, load_epoch, load_word
 from atoma_stores.sqlite.hub_tables import StoreStatements
@@ -158,25 +159,26 @@ def read_located(connection: apsw.Connection, store: StoreSpec[object], ids: Seq
 
 def read_query(
     connection: apsw.Connection,
-    store: StoreSpec[object],
-    query: QuerySpec,
+    schema: Schema,
+    query: BoundQuery,
     scopes: Sequence[str] | None,
     *,
     max_bytes: int,
     max_rows: int,
 ) -> QueryPage:
-    """Answer ``query`` from the rows of ``scopes``, of all for None."""
+    """Answer ``query``, which reads one store, from the rows of ``scopes``, of all for None."""
+    store = schema.store(query.store)
+    ids = ids_of(query)
     if scopes is not None and not scopes:
-        return QueryPage((), 0 if query.count else None)
-    if query.ids is not None:
-        rows = _rows_of_ids(connection, store, query.ids, scopes)
+        return QueryPage(tuples=((0,),)) if is_count(query.plan) else QueryPage()
+    if ids is not None:
+        rows = _rows_of_ids(connection, store, sorted(set(ids)), scopes)
         return _collect(store, rows, max_bytes, max_rows)
-    if query.count:
-        counted = compile_count(store, query, scopes=scopes)
-        total: object = connection.execute(counted.sql, counted.bindings).get
-        return QueryPage((), cast("int", total))
-    statement = compile_select(store, query, scopes=scopes)
-    return _collect(store, connection.execute(statement.sql, statement.bindings), max_bytes, max_rows)
+    statement = Compiler(schema.store, scopes).select(query.plan, one_more=True)
+    raw = connection.execute(statement.sql, statement.bindings(query.params))
+    if statement.whole is None:
+        return QueryPage(tuples=tuple(cast("Iterator[tuple[object, ...]]", raw)))
+    return _collect(store, raw, max_bytes, max_rows)
 
 
 def _rows_of_ids(

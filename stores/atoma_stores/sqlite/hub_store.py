@@ -12,7 +12,7 @@ from functools import partial
 
 import apsw
 
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import DevicePolicy, Place
 from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
@@ -158,15 +158,14 @@ class SQLiteHubDatabase:
         return await self._database.read(lambda connection: read_located(connection, spec, ids))
 
     async def lookup(
-        self, store: str, query: QuerySpec, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
+        self, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
     ) -> QueryPage | None:
         """Rows of these scopes only, on the loop's thread; None when it takes more than half a millisecond."""
-        return await self._database.read_at_once(self._reading(store, query, scopes, max_bytes, max_rows))
+        return await self._database.read_at_once(self._reading(query, scopes, max_bytes, max_rows))
 
     async def query(
         self,
-        store: str,
-        query: QuerySpec,
+        query: BoundQuery,
         scopes: Sequence[str] | None,
         *,
         max_bytes: int,
@@ -174,16 +173,16 @@ class SQLiteHubDatabase:
         allowance: ReadAllowance,
     ) -> QueryPage:
         """Rows of these scopes only, never on the loop's thread where there is another."""
-        body = self._reading(store, query, scopes, max_bytes, max_rows)
+        body = self._reading(query, scopes, max_bytes, max_rows)
         return await self._database.read_within(body, allowance.seconds, allowance.spent)
 
     def _reading(
-        self, store: str, query: QuerySpec, scopes: Sequence[str] | None, max_bytes: int, max_rows: int
+        self, query: BoundQuery, scopes: Sequence[str] | None, max_bytes: int, max_rows: int
     ) -> Callable[[apsw.Connection], QueryPage]:
-        spec = self._schema.store(store)
+        schema = self._schema
 
         def body(connection: apsw.Connection) -> QueryPage:
-            return read_query(connection, spec, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+            return read_query(connection, schema, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
 
         return body
 

@@ -16,7 +16,7 @@ from atoma.errors import MigrationError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import HubIdentity
 from atoma.schema.spec import StoreSpec
-from atoma_stores.sqlite.ddl import quote
+from atoma_stores.sql.names import quote
 
 HUB_FORMAT = 1
 KEY_BYTES = 32

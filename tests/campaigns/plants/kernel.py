@@ -17,9 +17,9 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A28",
         "atoma_stores.local:LocalQueryNode.query",
-        "return await self._database.read(request.store, request.query)",
-        "found = await self._database.read(request.store, request.query)\n"
-        "        return QueryResult(found.rows[::-1], found.total, found.meta)",
+        "return await self._database.read(request.query)",
+        "found = await self._database.read(request.query)\n"
+        "        return QueryResult(found.rows[::-1], found.tuples, found.meta)",
         why="the local node turns the order of the rows round",
     ),
     Plant(

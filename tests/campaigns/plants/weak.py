@@ -125,17 +125,17 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A31",
-        "atoma.kernel.merging:_cursor",
-        " and one.rows and one.rows[-1].id == last",
-        "",
+        "atoma.kernel.merging:MergeNode.merge",
+        "cursor=cursor_of(query, page[-1])",
+        "cursor=cursor_of(query, page[0])",
         why="a merged page goes on behind the wrong row",
     ),
     Plant(
         "A31",
         "atoma.kernel.merging:MergeNode.spread",
-        "limit=None, offset=0, after=None)",
-        "limit=None, offset=0)",
-        why="a count behind a cursor leaves rows out",
+        "query=listed(query)",
+        "query=replace(listed(query), plan=replace(listed(query).plan, limit=1))",
+        why="a count counts a part of what the sides have",
     ),
     Plant(
         "A31",

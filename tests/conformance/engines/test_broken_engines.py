@@ -13,7 +13,7 @@ import trio
 from msgspec.structs import replace
 
 from atoma.contracts.execution import QueryResult, WriteRequest, WriteResult
-from atoma.contracts.query import Compare, IsNull, Like, Or, QuerySpec
+from atoma.contracts.query import BoundQuery, Call
 from atoma.errors import QueryError, StoreError
 from atoma.ports import Environment, LocalDatabase, LocalEngine
 from atoma.schema import Schema
@@ -30,8 +30,8 @@ class Database:
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)
 
-    async def read(self, store: str, query: QuerySpec) -> QueryResult:
-        return await self.inner.read(store, query)
+    async def read(self, query: BoundQuery) -> QueryResult:
+        return await self.inner.read(query)
 
     async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
         return await self.inner.commit(request, stages)
@@ -42,7 +42,7 @@ class Database:
     def subscribe_commits(self, listener: Callable[[Any], None]) -> Callable[[], None]:
         return self.inner.subscribe_commits(listener)  # type: ignore[attr-defined, no-any-return]
 
-    async def read_many(self, queries: Sequence[tuple[str, QuerySpec]]) -> Sequence[QueryResult]:
+    async def read_many(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
         return await self.inner.read_many(queries)  # type: ignore[attr-defined, no-any-return]
 
 
@@ -73,33 +73,34 @@ class Reversed(Database):
 
 
 class Unsorted(Database):
-    async def read(self, store: str, query: QuerySpec) -> QueryResult:
-        return await self.inner.read(store, replace(query, order=()))
+    async def read(self, query: BoundQuery) -> QueryResult:
+        return await self.inner.read(replace(query, plan=replace(query.plan, order=())))
 
 
 class Unpaged(Database):
-    async def read(self, store: str, query: QuerySpec) -> QueryResult:
-        return await self.inner.read(store, replace(query, after=None))
+    async def read(self, query: BoundQuery) -> QueryResult:
+        return await self.inner.read(replace(query, plan=replace(query.plan, seek=None)))
 
 
 class NullIsDifferent(Database):
     """Takes NULL for a value that differs from any other."""
 
-    async def read(self, store: str, query: QuerySpec) -> QueryResult:
-        where = query.where
-        if isinstance(where, Compare) and where.op == "ne":
-            query = replace(query, where=Or((where, IsNull(where.field))))
-        return await self.inner.read(store, query)
+    async def read(self, query: BoundQuery) -> QueryResult:
+        where = query.plan.where
+        if isinstance(where, Call) and where.fn == "ne":
+            either = Call("or", (where, Call("is_null", where.args[:1])))
+            query = replace(query, plan=replace(query.plan, where=either))
+        return await self.inner.read(query)
 
 
 class Literal(Database):
     """Knows no pattern."""
 
-    async def read(self, store: str, query: QuerySpec) -> QueryResult:
-        where = query.where
-        if isinstance(where, Like):
-            query = replace(query, where=Compare("eq", where.field, where.pattern))
-        return await self.inner.read(store, query)
+    async def read(self, query: BoundQuery) -> QueryResult:
+        where = query.plan.where
+        if isinstance(where, Call) and where.fn == "like":
+            query = replace(query, plan=replace(query.plan, where=replace(where, fn="eq")))
+        return await self.inner.read(query)
 
 
 class Quiet(Database):
@@ -144,22 +145,22 @@ class Restarts(Database):
 
 
 class Timeless(Database):
-    async def read(self, store: str, query: QuerySpec) -> QueryResult:
-        result = await self.inner.read(store, query)
+    async def read(self, query: BoundQuery) -> QueryResult:
+        result = await self.inner.read(query)
         return replace(result, meta=replace(result.meta, commit=1))
 
 
 class Lenient(Database):
-    async def read(self, store: str, query: QuerySpec) -> QueryResult:
+    async def read(self, query: BoundQuery) -> QueryResult:
         try:
-            return await self.inner.read(store, query)
+            return await self.inner.read(query)
         except QueryError:
             return QueryResult(())
 
 
 class Rounds(Database):
-    async def read(self, store: str, query: QuerySpec) -> QueryResult:
-        result = await self.inner.read(store, query)
+    async def read(self, query: BoundQuery) -> QueryResult:
+        result = await self.inner.read(query)
         rows = [replace(row, image={**row.image, "count": int(float(row.image["count"] or 0))}) for row in result.rows]
         return replace(result, rows=tuple(rows))
 

@@ -26,7 +26,7 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
-from atoma.contracts.query import Compare, In, Predicate, QuerySpec, Sort
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import (
     NotifyRequest,
     OpenReply,
@@ -42,6 +42,9 @@ from atoma.contracts.values import RowImage
 from atoma.errors import AtomaError, RemoteError
 from atoma.ports import QueryNode, WriteNode
 from atoma.ports.service import Peer, Principal, SyncService
+from atoma.query.plans import by_ids, number_of
+from atoma.schema.expressions import col
+from atoma.testing.queries import count_of, rows_of
 from atoma_stores.local import LocalQueryNode, LocalWriteNode
 from atoma_transports.adapters import ServiceProxy
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -119,8 +122,8 @@ class Place:
         options = WriteOptions(atomic=atomic, reads=reads)
         return await self.writer.write(WriteRequest(entries, options, CONTEXT, f"key-{self.keys}"))
 
-    async def query(self, query: QuerySpec = QuerySpec(), store: str = "cards") -> QueryResult:
-        return await self.reader.query(QueryRequest(store, query, CONTEXT))
+    async def query(self, query: BoundQuery = rows_of("cards")) -> QueryResult:
+        return await self.reader.query(QueryRequest(query, CONTEXT))
 
     async def rows(self) -> dict[str, RowImage]:
         return {row.id: row.image for row in (await self.query()).rows}
@@ -157,7 +160,7 @@ async def told(work: Awaitable[WriteResult | QueryResult]) -> object:
         return code_of(error)
     if isinstance(result, WriteResult):
         return result.status, result.items
-    return result.rows, result.total, result.meta.cursor
+    return result.rows, result.tuples, result.meta.cursor
 
 
 async def test_each_operation_answers_with_the_row_and_its_version(site: str, tmp_path: Path) -> None:
@@ -176,7 +179,7 @@ async def test_each_operation_answers_with_the_row_and_its_version(site: str, tm
         gone = (await place.write(delete("2"))).items[0]
         assert (gone.ok, gone.changed, gone.version, gone.row) == (True, True, 0, None)
         assert await place.rows() == {"1": card("r")}
-        found = (await place.query(QuerySpec(ids=("1", "2")))).rows
+        found = (await place.query(by_ids("cards", ("1", "2")))).rows
         assert [(row.id, row.scope, row.image) for row in found] == [("1", "main", card("r"))]
 
 
@@ -217,14 +220,15 @@ async def test_reads_are_checked_and_an_atomic_unit_is_all_or_nothing(site: str,
 async def test_queries_have_order_pages_counts_and_typed_refusals(site: str, tmp_path: Path) -> None:
     async with open_place(site, tmp_path) as place:
         await place.write(*(insert(f"{number}", card(f"t{number}", rank=number % 3)) for number in range(9)))
-        order = (Sort("rank", True), Sort("id"))
-        pages = [await place.query(QuerySpec(order=order, offset=offset, limit=4)) for offset in (0, 4, 8)]
+        order = ("-rank", "id")
+        pages = [await place.query(rows_of("cards", order_by=order, offset=offset, limit=4)) for offset in (0, 4, 8)]
         ids = [[row.id for row in page.rows] for page in pages]
         assert ids == [["2", "5", "8", "1"], ["4", "7", "0", "3"], ["6"]]
-        count = await place.query(QuerySpec(where=Compare("gt", "rank", 0), count=True))
-        assert (count.rows, count.total) == ((), 6)
-        assert await told(place.query(QuerySpec(where=Compare("eq", "nonsense", 1)))) == "QUERY"
-        assert await told(place.query(store="nonsense")) == "UNKNOWN_STORE"
+        assert [bool(page.meta.cursor) for page in pages] == [True, True, False]
+        count = await place.query(count_of("cards", col("rank") > 0))
+        assert (count.rows, number_of(count)) == ((), 6)
+        assert await told(place.query(rows_of("cards", col("nonsense") == 1))) == "QUERY"
+        assert await told(place.query(rows_of("nonsense"))) == "UNKNOWN_STORE"
 
 
 def draw_entry(source: random.Random, versions: dict[str, int]) -> WriteEntry:
@@ -244,18 +248,12 @@ def draw_entry(source: random.Random, versions: dict[str, int]) -> WriteEntry:
             return delete(id, base_version=base)
 
 
-def draw_query(source: random.Random) -> QuerySpec:
-    wheres: list[Predicate | None] = [
-        None,
-        Compare("ge", "rank", 2),
-        In("title", ("ä", "")),
-        Compare("lt", "weight", 1),
-    ]
-    order = (Sort(source.choice(["title", "rank", "weight"]), source.random() < 0.5), Sort("id"))
-    return QuerySpec(
-        where=source.choice(wheres), order=order, limit=source.choice([None, 2]), offset=source.choice([0, 1]),
-        count=source.random() < 0.2,
-    )  # fmt: skip
+def draw_query(source: random.Random) -> BoundQuery:
+    where = source.choice([(), (col("rank") >= 2,), (col("title").in_(("ä", "")),), (col("weight") < 1,)])
+    order = (source.choice(["title", "rank", "weight", "-title", "-rank", "-weight"]), "id")
+    if source.random() < 0.2:
+        return count_of("cards", *where)
+    return rows_of("cards", *where, order_by=order, limit=source.choice([None, 2]), offset=source.choice([0, 1]))
 
 
 @pytest.mark.paths

@@ -18,7 +18,7 @@ import trio
 import trio.testing
 from msgspec.structs import replace
 
-from atoma import Client, Hub, Query, Schema, StaticTokenVerifier, StoreSpec, Sync, col, open_client, open_hub
+from atoma import Client, Hub, Schema, StaticTokenVerifier, StoreSpec, Sync, col, open_client, open_hub, select
 from atoma.contracts.execution import (
     OperationContext,
     QueryRequest,
@@ -28,7 +28,6 @@ from atoma.contracts.execution import (
     WriteOptions,
 )
 from atoma.contracts.execution import WriteRequest as Request
-from atoma.contracts.query import Compare, QuerySpec
 from atoma.contracts.sync import Cursor, NotifyRequest, PullRequest
 from atoma.errors import AtomaError
 from atoma.plugins import Plugin, PluginContext
@@ -44,6 +43,7 @@ from atoma.ports import (
     seeded_environment,
 )
 from atoma.testing.conformance import Ground, HookedHost, MemorySite, TransportSite
+from atoma.testing.queries import rows_of
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports._channel.codes import explain
@@ -192,20 +192,20 @@ async def crud(world: World, seen: Transcript) -> None:
         atomic = cards.insert_many([Card(id="e", title="e"), *many], confirm="strict", atomic=True)
         seen.append(("atomic", await outcome(atomic, items)))
         seen.append(("delete", await outcome(cards.delete("d", confirm="strict"), lambda handle: handle.state)))
-        seen.append(("rows", rows(await cards.query(Query().order_by("id")))))
+        seen.append(("rows", rows(await cards.query(select(CARDS).order_by("id")))))
 
 
 async def pages(world: World, seen: Transcript) -> None:
     async with world.open_client("direct-remote") as client:
         cards = client.store(CARDS)
         await cards.insert_many([Card(id=f"p{n:02}", title="p", rank=n % 3) for n in range(25)], confirm="strict")
-        query = Query().where(col("title") == "p").order_by("-rank", "id").limit(10)
+        query = select(CARDS).where(col("title") == "p").order_by("-rank", "id").limit(10)
         page = await cards.query(query)
         seen.append(("page", rows(page)))
         while page.meta.cursor:
             page = await cards.query(query.after(page.meta.cursor))
             seen.append(("page", rows(page)))
-        seen.append(("count", await cards.count(Query().where(col("rank") == 1))))
+        seen.append(("count", await cards.count(select(CARDS).where(col("rank") == 1))))
         seen.append(("source", (page.meta.source, len(page.meta.path))))
         await cards.delete_many([f"p{n:02}" for n in range(25)], confirm="strict")
 
@@ -224,15 +224,15 @@ async def texts(world: World, seen: Transcript) -> None:
 
 async def refusals(world: World, seen: Transcript) -> None:
     """Requests that no store would send, by whoever speaks to the hub without one."""
-    unknown = Compare("eq", "nonsense", 1)
+    unknown = col("nonsense") == 1
     entry = WriteEntry(
         "cards", "insert", "r", "main", {"title": "r", "lane": "x", "rank": 0, "photo": b"", "weight": None}
     )
     moved = WriteEntry("cards", "update", "a", "main", {"lane": "x"}, base_version=99)
     async with world.link.connect() as service:
         asked: list[tuple[str, Awaitable[Any]]] = [
-            ("unknown field", service.query(QueryRequest("cards", QuerySpec(where=unknown), CONTEXT))),
-            ("unknown store", service.query(QueryRequest("nowhere", QuerySpec(), CONTEXT))),
+            ("unknown field", service.query(QueryRequest(rows_of("cards", unknown), CONTEXT))),
+            ("unknown store", service.query(QueryRequest(rows_of("nowhere"), CONTEXT))),
             ("malformed", service.pull(PullRequest("main", Cursor(), b"short"))),
             ("another epoch", service.pull(PullRequest("main", Cursor(b"e" * 16, 7, b"h" * 32), b"c" * 16))),
         ]
@@ -249,10 +249,10 @@ async def refusals(world: World, seen: Transcript) -> None:
             resolution = await service.resolve(ResolveRequest(request.idem, CONTEXT))
             seen.append((f"{name} resolved", resolution.result and (resolution.result.status, resolution.result.items)))
         for name, finds, where in (
-            ("a NUL", False, Compare("eq", "title", "a\x00b")),
-            ("no NUL", True, Compare("ne", "title", "a\x00b")),
+            ("a NUL", False, col("title") == "a\x00b"),
+            ("no NUL", True, col("title") != "a\x00b"),
         ):
-            found = await service.query(QueryRequest("cards", QuerySpec(where=where), CONTEXT))
+            found = await service.query(QueryRequest(rows_of("cards", where), CONTEXT))
             assert bool(found.rows) is finds
             seen.append((name, [row.id for row in found.rows]))
         fenced = await service.resolve(ResolveRequest("never", CONTEXT))
@@ -301,7 +301,7 @@ async def sync_round_trip(world: World, seen: Transcript) -> None:
         for handle in handles:
             await handle.observed()
         seen.append(("states", [handle.state for handle in handles]))
-        while len(await two.store(CARDS).query(Query().where(col("title") == "von eins"))) < 3:
+        while len(await two.store(CARDS).query(select(CARDS).where(col("title") == "von eins"))) < 3:
             await trio.sleep(0.02)
         update = await two.store(CARDS).update("s1", title="von zwei")
         delete = await two.store(CARDS).delete("s2")
@@ -309,7 +309,7 @@ async def sync_round_trip(world: World, seen: Transcript) -> None:
         await delete.observed()
         while await one.store(CARDS).exists("s2"):
             await trio.sleep(0.02)
-        ids = Query().where(col("title").like("von%")).order_by("id")
+        ids = select(CARDS).where(col("title").like("von%")).order_by("id")
         seen.append(("one", rows(await one.store(CARDS).query(ids))))
         seen.append(("two", rows(await two.store(CARDS).query(ids))))
         seen.append(("hub", rows(await one.store(CARDS).query(ids, policy="direct-remote"))))

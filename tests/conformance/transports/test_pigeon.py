@@ -13,7 +13,7 @@ import pytest
 import trio
 import trio.testing
 
-from atoma import AllowLoopback, Client, Query, Schema, StoreSpec, Sync, open_client, open_hub
+from atoma import AllowLoopback, Client, Schema, StoreSpec, Sync, open_client, open_hub, select
 from atoma.errors import ConnectFailed
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import SYNC_LINK, Channel, Peer, PortKey, ServiceHost, Transport, seeded_environment
@@ -174,7 +174,7 @@ SCHEMA = Schema(CARDS)
 
 
 async def seen(client: Client) -> list[tuple[str, str]]:
-    return [(card.id, card.title) for card in await client.store(CARDS).query(Query().order_by("id"))]
+    return [(card.id, card.title) for card in await client.store(CARDS).query(select(CARDS).order_by("id"))]
 
 
 async def nothing(*_told: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from atoma import AllowLoopback, Client, Hub, Query, Schema, StoreSpec, Sync, col, open_client, open_hub
+from atoma import AllowLoopback, Client, Hub, Schema, StoreSpec, Sync, col, open_client, open_hub, select
 from atoma.contracts.execution import (
     OperationContext,
     QueryRequest,
@@ -21,11 +21,11 @@ from atoma.contracts.execution import (
     WriteOptions,
     WriteRequest,
 )
-from atoma.contracts.query import Compare, QuerySpec, Sort
 from atoma.errors import AtomaError, ChannelBroken, RemoteError, TransportError, WriteError
 from atoma.plugins import Plugin
 from atoma.ports import Principal, Transport, seeded_environment
 from atoma.testing.conformance import Faults, Ground, HookedHost, TransportSite
+from atoma.testing.queries import count_of, rows_of
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
@@ -95,7 +95,7 @@ async def test_direct_reads_and_writes_reach_the_hub(site: TransportSite, tmp_pa
         )
         await cards.update("3", lane="doing", confirm="strict")
         await cards.delete("4", confirm="strict")
-        page = await cards.query(Query().where(col("lane") == "doing"))
+        page = await cards.query(select(CARDS).where(col("lane") == "doing"))
         assert [card.title for card in page] == ["täsk 3"]
         assert page.meta.source == "remote"
         assert [step.node for step in page.meta.path] == [f"remote-{road.transport().name}"]
@@ -176,7 +176,7 @@ async def test_an_answer_lost_while_syncing_loses_and_doubles_nothing(
                 await handle.observed()
             assert broken == [method]
         async with road.transport().connect() as channel:
-            rows = (await ServiceProxy(channel).query(QueryRequest("cards", QuerySpec(), OperationContext("t")))).rows
+            rows = (await ServiceProxy(channel).query(QueryRequest(rows_of("cards"), OperationContext("t")))).rows
         assert [(row.id, row.seq, row.image["title"]) for row in rows] == [("a", 1, "ä")]
 
 
@@ -238,7 +238,7 @@ async def test_a_direct_write_whose_answer_is_lost_is_resolved_by_its_key(site: 
             service = ServiceProxy(channel)
             resolution = await service.resolve(ResolveRequest("key-1", OperationContext("t")))
             again = await service.write(request)
-            rows = (await service.query(QueryRequest("cards", QuerySpec(), OperationContext("t")))).rows
+            rows = (await service.query(QueryRequest(rows_of("cards"), OperationContext("t")))).rows
     assert broken == ["write"]
     if moment == "before":
         assert resolution.abandoned
@@ -292,10 +292,10 @@ def random_write(rng: random.Random, number: int) -> WriteRequest:
 
 
 def random_query(rng: random.Random) -> QueryRequest:
-    where = rng.choice([None, Compare("eq", "lane", "done"), Compare("gt", "title", "")])
-    order = (Sort("title", rng.random() < 0.5), Sort("id"))
-    spec = QuerySpec(where=where, order=order, limit=rng.choice([None, 2]), count=rng.random() < 0.2)
-    return QueryRequest("cards", spec, OperationContext("t"))
+    where = rng.choice([(), (col("lane") == "done",), (col("title") > "",)])
+    order = (rng.choice(["title", "-title"]), "id")
+    query = rows_of("cards", *where, order_by=order, limit=rng.choice([None, 2]))
+    return QueryRequest(count_of("cards", *where) if rng.random() < 0.2 else query, OperationContext("t"))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -322,11 +322,11 @@ async def test_what_travels_gives_what_is_done_in_place(site: TransportSite, see
 
 
 async def answer_of(work: Awaitable[Any]) -> object:
-    """What a caller can tell apart: status and items, rows and total and cursor, or the error's code."""
+    """What a caller can tell apart: status and items, rows, tuples and cursor, or the error's code."""
     try:
         result = await work
     except AtomaError as error:
         return getattr(error, "remote_code", error.code)
     if hasattr(result, "items"):
         return result.status, result.items
-    return result.rows, result.total, result.meta.cursor
+    return result.rows, result.tuples, result.meta.cursor

@@ -37,7 +37,6 @@ from atoma.contracts.execution import (
     status_of,
 )
 from atoma.contracts.policy import Combinator, Policy
-from atoma.contracts.query import QuerySpec, Sort
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import (
     AtomaError,
@@ -50,6 +49,7 @@ from atoma.errors import (
     WriteRejected,
 )
 from atoma.ports import Environment, Staging
+from atoma.query.plans import every_row
 from atoma.schema import Schema, StoreSpec
 from tests.properties.kernel_model.faults import AGAIN
 from tests.properties.kernel_model.telling import JITTER
@@ -62,7 +62,7 @@ class Thing:
 
 
 SCHEMA = Schema(StoreSpec("things", Thing), StoreSpec("notes", Thing))
-QUERIES = (QuerySpec(order=(Sort("id"),)), QuerySpec(order=(Sort("id"),), limit=50))
+LIMITS = (None, 50)
 
 
 @dataclass
@@ -181,7 +181,7 @@ class ScriptedNode(Scripted):
         if call.kind == "lie":
             return None  # type: ignore[return-value]
         says: Any = self.script.says
-        return QueryResult((StoredRow(self.name, 1, 0, "main", {}),), None, ExecutionMeta(says))
+        return QueryResult((StoredRow(self.name, 1, 0, "main", {}),), (), ExecutionMeta(says))
 
     async def write(self, request: WriteRequest) -> WriteResult:
         assert request.idem == f"idem-{number_of(request.context.trace_id)}"
@@ -279,7 +279,7 @@ def row_of(step: Step) -> tuple[Any, ...]:
     return (step.node, step.outcome, step.seconds, step.attempt, step.budget_s, step.error, step.note)
 
 
-def rows_of(path: Sequence[Step]) -> tuple[tuple[Any, ...], ...]:
+def rows_of_path(path: Sequence[Step]) -> tuple[tuple[Any, ...], ...]:
     return tuple(map(row_of, path))
 
 
@@ -300,9 +300,9 @@ def told(event: Event) -> tuple[Any, ...]:
             assert idem == f"idem-{number_of(trace)}"
             return ("dispatched", number_of(trace))
         case WriteSettled(trace_id=trace, status=status, error=code, path=path, policy="generated"):
-            return ("settled", number_of(trace), status, code, rows_of(path))
+            return ("settled", number_of(trace), status, code, rows_of_path(path))
         case QueryFinished(trace_id=trace, error=code, path=path, policy="generated"):
-            return ("settled", number_of(trace), "", code, rows_of(path))
+            return ("settled", number_of(trace), "", code, rows_of_path(path))
         case _:
             return ("unexpected", event)
 
@@ -314,7 +314,7 @@ class Handed:
         self._notes = observed.handed
 
     def _note(self, trace: str, said: tuple[str, ...], code: str, meta: ExecutionMeta | None) -> None:
-        source, path = ("", None) if meta is None else (meta.source, rows_of(meta.path))
+        source, path = ("", None) if meta is None else (meta.source, rows_of_path(meta.path))
         self._notes.append((number_of(trace), trio.current_time(), said, code, source, path))
 
     async def query_answered(self, request: QueryRequest, result: QueryResult) -> None:
@@ -334,7 +334,7 @@ async def ask(kernel: Any, one: Ask, number: int, seen: Seen) -> None:
     context = OperationContext(f"t{number}", "generated", staged=one.staged)
     try:
         if not one.write:
-            result = await kernel.execute_query(QueryRequest(one.store, QUERIES[one.variant], context))
+            result = await kernel.execute_query(QueryRequest(every_row(one.store, LIMITS[one.variant]), context))
             seen.rows, seen.meta = tuple(row.id for row in result.rows), result.meta
             return
         entries = tuple(WriteEntry(one.store, "insert", id) for id in "ab"[: one.entries])

@@ -14,7 +14,20 @@ from typing import Any, Literal, Protocol, TypeAlias
 import pytest
 import trio
 
-from atoma import Client, Hub, Query, Schema, StaticTokenVerifier, StoreSpec, Sync, col, new_id, open_client, open_hub
+from atoma import (
+    Client,
+    Hub,
+    Rows,
+    Schema,
+    StaticTokenVerifier,
+    StoreSpec,
+    Sync,
+    col,
+    new_id,
+    open_client,
+    open_hub,
+    select,
+)
 from atoma.contracts.policy import Policy
 from atoma.kernel import local_first
 from atoma.plugins import Plugin, PluginContext
@@ -45,7 +58,9 @@ class Note:
 NOTES = StoreSpec("notes", Note, scope="scope")  # replicates
 PAGES = StoreSpec("pages", Note, scope="scope", policy="direct-local")  # does not
 SCHEMA = Schema(NOTES, PAGES)
-SLOW = Query().where(functools.reduce(operator.or_, (col("text").like(f"%m{number}%") for number in range(PATTERNS))))
+SLOW = select(PAGES).where(
+    functools.reduce(operator.or_, (col("text").like(f"%m{number}%") for number in range(PATTERNS)))
+)
 """Looks for 250 patterns in every text, in vain: ten seconds of work."""
 
 
@@ -207,7 +222,7 @@ def _open_house() -> OpenHouse:
 
 
 @pytest.fixture
-def slow() -> Query:
+def slow() -> Rows[Note]:
     return SLOW
 
 

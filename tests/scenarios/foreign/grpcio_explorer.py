@@ -39,7 +39,7 @@ def explore(channel: grpc.Channel) -> dict[str, object]:
         name: [method.name for method in pool.FindServiceByName(name).methods] for name in database.get_services()
     }
     messages: dict[str, list[str] | None] = {}
-    for name in ("atoma.sync.v1.PullRequest", "atoma.sync.v1.Predicate", "google.protobuf.FileDescriptorProto"):
+    for name in ("atoma.sync.v1.PullRequest", "atoma.sync.v1.RemoteOp", "google.protobuf.FileDescriptorProto"):
         try:
             messages[name] = [field.name for field in pool.FindMessageTypeByName(name).fields]
         except KeyError:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,8 +94,9 @@ def write(key: str, *titles: str, **more: object) -> dict[str, object]:
     return {"ops": ops, "idem": key, "options": {}}
 
 
-def query(**more: object) -> dict[str, object]:
-    return {"ops": [{"index": 0, "name": "query", "store": "cards", "query": {"order": [{"field": "id"}], **more}}]}
+def query(params: Sequence[object] = (), **more: object) -> dict[str, object]:
+    plan = {"source": ["store", "cards"], "order": [[["col", 0, "id"]]], **more}
+    return {"ops": [{"index": 0, "name": "query", "store": "cards", "query": {"plan": plan, "params": params}}]}
 
 
 async def test_rows_are_written_and_read(tmp_path: Path) -> None:
@@ -104,13 +105,13 @@ async def test_rows_are_written_and_read(tmp_path: Path) -> None:
             written = await curl.post("write", write("k1", "tee", "Kaffee ☕"))
             assert (written.status, written.fields["content-type"]) == (200, "application/json")
             assert [result["id"] for result in written.value["results"]] == ["k1-0", "k1-1"]
-        where = {"type": "cmp", "op": "eq", "field": "title", "value": "Kaffee ☕"}
-        (result,) = (await curl.post("query", query(where=where))).value["results"]
+        where = ["call", "eq", [["col", 0, "title"], ["param", 0, "text"]]]
+        (result,) = (await curl.post("query", query(["Kaffee ☕"], where=where))).value["results"]
         (row,) = result["found"]["rows"]
         assert dict(zip(result["found"]["columns"], row[4:], strict=True))["title"] == "Kaffee ☕"
         assert row[0] == "k1-1"
-        (result,) = (await curl.post("query", query(count=True))).value["results"]
-        assert result["total"] == "2"
+        (result,) = (await curl.post("query", query(columns=[["count", ["agg", "count"]]], order=[]))).value["results"]
+        assert result["tuples"] == [[2]]
         resolved = await curl.post("resolve", {"idem": "k1"})
         assert resolved.value["abandoned"] is False
 
@@ -133,8 +134,9 @@ async def test_errors_say_what_is_wrong_and_nothing_else(tmp_path: Path) -> None
         for answer, status, code in (
             (await curl.post("query", query(), token=""), 401, "UNAUTHENTICATED"),
             (await curl.post("query", query(), token="wrong"), 401, "UNAUTHENTICATED"),
-            (await curl.post("query", query(where={"type": "sql"})), 400, "MALFORMED"),
-            (await curl.post("query", query(order=[{"field": "nowhere"}])), 409, "QUERY"),
+            (await curl.post("query", query(where=["sql", "1 = 1"])), 400, "MALFORMED"),
+            (await curl.post("query", query(order=[[["col", 0, "nowhere"]]])), 409, "QUERY"),
+            (await curl.post("query", query(columns=[["title", ["col", 0, "title"]]])), 409, "UNSUPPORTED"),
             (await curl.post("query", {"ops": []}), 400, "MALFORMED"),
             (await curl.post("nothing", {}), 404, "UNIMPLEMENTED"),
             (await curl("/v1/query"), 405, "UNIMPLEMENTED"),

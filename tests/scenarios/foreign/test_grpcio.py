@@ -97,7 +97,8 @@ async def test_it_calls_every_kind_of_method() -> None:
             write = sync_pb2.WriteCall(ops=[op], idem="key")
             written = stub.Write(write, metadata=BEARER)
             assert [(result.id, result.ok) for result in written.results] == [("a", True)]
-            query = sync_pb2.QuerySpec(ids=sync_pb2.Strings(values=["a"]))
+            among = ["call", "in", [["col", 0, "id"], ["param", 0, "text"]]]
+            query = msgspec.msgpack.encode([1, {"source": ["store", "notes"], "where": among}, ["a"]])
             asked = sync_pb2.QueryCall(ops=[sync_pb2.RemoteOp(name="query", store="notes", query=query)])
             found = stub.Query(asked, metadata=BEARER).results[0].found
             assert list(found.columns) == ["text", "blob"]
@@ -270,7 +271,7 @@ async def test_a_strangers_tool_learns_health_and_methods() -> None:
     }
     assert found["messages"] == {
         "atoma.sync.v1.PullRequest": [field.name for field in sync_pb2.PullRequest.DESCRIPTOR.fields],
-        "atoma.sync.v1.Predicate": [field.name for field in sync_pb2.Predicate.DESCRIPTOR.fields],
+        "atoma.sync.v1.RemoteOp": [field.name for field in sync_pb2.RemoteOp.DESCRIPTOR.fields],
         "google.protobuf.FileDescriptorProto": None,  # not ours to tell
     }
     assert hub.peers == []

@@ -101,7 +101,9 @@ def write(idem: str, id: str, title: str) -> dict[str, object]:
     }
 
 
-QUERY = {"ops": [{"index": 0, "name": "query", "store": "cards", "query": {"order": [["id"]]}}]}
+PLAN = {"source": ["store", "cards"], "order": [[["col", 0, "id"]]]}
+ASKED = msgspec.msgpack.encode([1, PLAN, []])
+QUERY = {"ops": [{"index": 0, "name": "query", "store": "cards", "query": ASKED}]}
 
 
 async def test_a_client_of_another_library_writes_asks_and_listens() -> None:

@@ -12,13 +12,14 @@ import pytest
 import trio
 import trio.testing
 
-from atoma import Client, Hub, Index, Query, Schema, StaticTokenVerifier, StoreSpec, open_client, open_hub
+from atoma import Client, Hub, Index, Schema, StaticTokenVerifier, StoreSpec, open_client, open_hub, select
 from atoma.contracts.events import Event
 from atoma.contracts.policy import Policy
 from atoma.kernel import local_first
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import seeded_environment
 from atoma.ports.keys import LOCAL_DATABASE, PortKey
+from atoma.testing.queries import rows_of
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -122,16 +123,15 @@ class Remotely:
 
     async def here(self) -> dict[str, Any]:
         """The visible rows of this device."""
-        return {row.id: row for row in await self.store.query(Query(), policy="direct-local")}
+        return {row.id: row for row in await self.store.query(select(self.store.spec), policy="direct-local")}
 
     async def there(self) -> dict[str, Any]:
         """The hub's rows, asked around the client's cache."""
         from atoma.contracts.execution import OperationContext, QueryRequest
-        from atoma.contracts.query import QuerySpec
         from atoma.ports.service import Principal
 
         service = self.hub.service(Principal("ann"))
-        found = await service.query(QueryRequest(self.spec.name, QuerySpec(), OperationContext("check")))
+        found = await service.query(QueryRequest(rows_of(self.spec.name), OperationContext("check")))
         return {row.id: self.spec.decode(row.id, row.image) for row in found.rows}
 
     async def elsewhere(self, op: str, id: str, **values: Any) -> None:

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 import trio
 
-from atoma import AllowLoopback, Client, Hub, Query, Schema, StoreSpec, Sync, col, open_client, open_hub
+from atoma import AllowLoopback, Client, Hub, Schema, StoreSpec, Sync, col, open_client, open_hub, select
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest, path_of
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import (
     AtomaError,
@@ -31,6 +30,7 @@ from atoma.errors import (
 )
 from atoma.plugins import Plugin
 from atoma.ports import Principal, seeded_environment
+from atoma.testing.queries import rows_of
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.adapters import ServiceProxy
@@ -151,7 +151,7 @@ async def test_direct_http_is_one_request_and_asks_no_local_node(tmp_path: Path,
         assert world.road.asked() == ["/v1/write"]
         assert handle.meta.source == "remote"
         assert [step.node for step in handle.meta.path] == [*shown(confirm), "remote-http"]
-        page = await cards.query(Query().where(col("title") == "over HTTP"))
+        page = await cards.query(select(CARDS).where(col("title") == "over HTTP"))
         assert world.road.asked() == ["/v1/query"]
         assert [card.id for card in page] == ["a"]
         assert page.meta.source == "remote"
@@ -240,9 +240,9 @@ async def test_crud_through_the_hub(tmp_path: Path, confirm: Any) -> None:
         assert found is not None
         assert found.title == "ünï ☃"
         await (await there.update("a", lane="doing", confirm=confirm)).accepted()
-        page = await here.query(Query().where(col("lane") == "doing").order_by("-id").limit(5))
+        page = await here.query(select(here.spec).where(col("lane") == "doing").order_by("-id").limit(5))
         assert [card.id for card in page] == ["a"]
-        assert await here.count(Query()) == 1
+        assert await here.count(select(here.spec)) == 1
         await (await here.delete("a", confirm=confirm)).accepted()
         assert await there.get("a") is None
         with pytest.raises(WriteError):
@@ -316,7 +316,7 @@ FAILURES: list[tuple[Exception, tuple[type[AtomaError], str, bool, float, dict[s
 @pytest.mark.parametrize("together", [1, 3], ids=["alone", "in a batch"])
 async def test_errors_come_back_as_they_were(together: int) -> None:
     """Code, kind, retryable, wait and details, on a request of its own and in a batch."""
-    request = QueryRequest("cards", QuerySpec(), OperationContext("t"))
+    request = QueryRequest(rows_of("cards"), OperationContext("t"))
     for failure, expected in FAILURES:
         async with open_server(Failing(failure), "127.0.0.1:0") as address:
             async with HttpTransport(f"http://{address}").connect() as channel:

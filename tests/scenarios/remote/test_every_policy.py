@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import trio
 
-from atoma import Client, Hub, Query, Schema, StaticTokenVerifier, StoreSpec, Sync, col, open_client, open_hub
+from atoma import Client, Hub, Schema, StaticTokenVerifier, StoreSpec, Sync, col, open_client, open_hub, select
 from atoma.contracts.events import Event, WriteDispatched, WriteSettled
 from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
 from atoma.errors import ConflictError, NotFoundError, ValidationError
@@ -141,7 +141,7 @@ async def test_what_is_written_is_read(tmp_path: Path, policy: str, synced: bool
         await suite.rest(inserted, updated, added, merged, replaced, gone, deleted)
         assert await notes.get("1") == Note(id="1", text="b", rank=2)
         assert await notes.get_many(["2", "3", "1"]) == [Note(id="2", text="new"), None, Note(id="1", text="b", rank=2)]
-        assert [note.id for note in await notes.query(Query().where(col("rank") > 1))] == ["1"]
+        assert [note.id for note in await notes.query(select(notes.spec).where(col("rank") > 1))] == ["1"]
         assert {note.id for note in await notes.get_all()} == {"1", "2"}
         assert await notes.exists("1")
 

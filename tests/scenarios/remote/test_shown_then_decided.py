@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from atoma import Query, col
+from atoma import col, select
 from atoma.contracts.events import WriteDispatched, WriteSettled, WriteTakenBack
 from atoma.errors import ClosedError, ConflictError, NotFoundError, WriteRejected, WriteUnknown
 
@@ -427,7 +427,7 @@ async def test_an_answer_with_more_rows_than_a_message_holds_is_no_refusal(open_
         assert result.status == ("undecided" if confirm == "optimistic" else "confirmed")
         assert {item.handle.state for item in result} == {"observed"}
         assert await world.here() == {id: Note(id=id, text=text, rank=1) for id in ids}
-        assert await world.store.count(Query().where(col("rank") == 1)) == len(ids)
+        assert await world.store.count(select(world.store.spec).where(col("rank") == 1)) == len(ids)
         same = await world.store.update_many({id: {"rank": 1} for id in ids}, confirm=confirm)
         await world.settled()
         assert {item.handle.state for item in same} == {"observed"}
@@ -518,7 +518,7 @@ async def test_a_version_of_a_row_that_only_the_hub_has_is_compared_there(open_r
     async with open_remotely("hybrid") as world:
         await world.store.insert(Note(id="1", text="cached"), confirm="strict")
         await world.elsewhere("update", "1", text="theirs")
-        page = await world.store.query(Query().where(col("id") == "1"))
+        page = await world.store.query(select(world.store.spec).where(col("id") == "1"))
         assert (page.meta.source, page[0].text) == ("mixed", "theirs")
         await world.elsewhere("update", "1", text="moved")
         with pytest.raises(ConflictError):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import trio
 
-from atoma import Client, Query, Schema, StaticTokenVerifier, StoreSpec, Sync, open_client, open_hub
+from atoma import Client, Schema, StaticTokenVerifier, StoreSpec, Sync, open_client, open_hub, select
 from atoma.contracts.events import ConflictDetected, Event, WriteDispatched, WriteSettled, WriteTakenBack
 from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
 from atoma.errors import AtomaError, WriteRejected, WriteUnknown
@@ -58,10 +58,10 @@ class World:
         return self.client.store(NOTES)
 
     async def here(self) -> dict[str, Note]:
-        return {note.id: note for note in await self.notes.query(Query(), policy="direct-local")}
+        return {note.id: note for note in await self.notes.query(select(self.notes.spec), policy="direct-local")}
 
     async def there(self) -> dict[str, Note]:
-        return {note.id: note for note in await self.notes.query(Query(), policy="direct-remote")}
+        return {note.id: note for note in await self.notes.query(select(self.notes.spec), policy="direct-remote")}
 
 
 @asynccontextmanager

@@ -18,7 +18,6 @@ from atoma import (
     Client,
     Hub,
     Plugin,
-    Query,
     Schema,
     Store,
     StoreSpec,
@@ -29,6 +28,7 @@ from atoma import (
     new_id,
     open_client,
     open_hub,
+    select,
 )
 from atoma.client.inbox import ConflictInbox
 from atoma.errors import ClosedError, NotEntered, WrongLoop
@@ -49,13 +49,13 @@ class Note:
 
 NOTES = StoreSpec("notes", Note)
 SCHEMA = Schema(NOTES)
-NOTHING = Query()
+NOTHING = select(NOTES)
 Doors = dict[str, Callable[[], object]]
 
 NO_LOOP_NEEDED: dict[type, set[str]] = {
     Client: {"explain", "inbox", "owner", "policies", "schema", "store", "sync", "topology", "transaction"},
     Store: {"spec"},
-    Transaction: {"confirm", "durability"},
+    Transaction: {"bound", "confirm", "durability"},
     TransactionStore: {"spec"},
     WriteHandle: {"changed", "id", "meta", "state", "value", "version"},
     ConflictInbox: set(),
@@ -81,7 +81,16 @@ class Opened:
         sync, inbox = self.client.sync, self.client.inbox
         entry: Any = None
         return {
-            Client: {"listen": lambda: self.client.listen(print), "resolve": lambda: self.client.resolve("key")},
+            Client: {
+                "query": lambda: self.client.query(NOTHING),
+                "first": lambda: self.client.first(NOTHING),
+                "count": lambda: self.client.count(NOTHING),
+                "exists": lambda: self.client.exists(NOTHING),
+                "live": lambda: self.client.live(NOTHING).__aenter__(),
+                "observe": lambda: told(self.client.observe(NOTHING)),
+                "listen": lambda: self.client.listen(print),
+                "resolve": lambda: self.client.resolve("key"),
+            },
             Store: {
                 "get": lambda: notes.get("1"),
                 "version": lambda: notes.version("1"),

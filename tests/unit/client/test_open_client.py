@@ -14,7 +14,7 @@ import trio
 
 from atoma import Schema, StoreSpec, Sync, new_id, open_client
 from atoma.contracts.events import Event, WriteSettled
-from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult
+from atoma.contracts.execution import QueryRequest, QueryResult
 from atoma.contracts.policy import Policy
 from atoma.contracts.values import StoredRow
 from atoma.errors import ConfigurationError, PluginError, TopologyError, UnknownPolicy
@@ -281,7 +281,7 @@ class Ours:
 
     async def query(self, request: QueryRequest) -> QueryResult:
         row = StoredRow("a", 1, 0, "main", {"text": "theirs"})
-        return QueryResult((row,), None, ExecutionMeta())
+        return QueryResult((row,))
 
     @asynccontextmanager
     async def open(self, context: PluginContext) -> AsyncGenerator[None]:

@@ -21,14 +21,14 @@ from atoma.contracts.execution import (
     item_key,
     status_of,
 )
-from atoma.contracts.query import QuerySpec
 from atoma.errors import ProtocolError
+from atoma.testing.queries import rows_of
 
 CONTEXT = OperationContext("trace", "direct-local")
 ENTRY = WriteEntry("notes", "insert", "1", "main", {"text": "x"})
 VALUES: dict[type[msgspec.Struct], tuple[msgspec.Struct, tuple[str, ...]]] = {
-    QueryRequest: (QueryRequest("notes", QuerySpec(), CONTEXT), ("store", "query", "context")),
-    QueryResult: (QueryResult(()), ("rows", "total", "meta")),
+    QueryRequest: (QueryRequest(rows_of("notes"), CONTEXT), ("query", "context")),
+    QueryResult: (QueryResult(()), ("rows", "tuples", "meta")),
     ExecutionMeta: (ExecutionMeta(), ("source", "path", "trace_id", "cursor", "commit", "policy")),
     WriteRequest: (WriteRequest((ENTRY,), WriteOptions(), CONTEXT, "key"), ("entries", "options", "context", "idem")),
     WriteEntry: (ENTRY, ("store", "op", "id", "scope", "values", "base_version", "replace", "defaults")),

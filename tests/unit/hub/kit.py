@@ -12,7 +12,6 @@ from msgspec import structs
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import (
     Cursor,
     Limits,
@@ -35,6 +34,7 @@ from atoma.ports.environment import Environment
 from atoma.ports.hub import HubStore
 from atoma.ports.service import Principal, SyncService
 from atoma.schema import Index, Schema, StoreSpec
+from atoma.testing.queries import rows_of
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
 
 SCOPE = "main"
@@ -152,8 +152,8 @@ class Client:
     ) -> PullReply:  # fmt: skip
         return await self.service.pull(PullRequest(scope, cursor, self.client_id, after, max_bytes, max_changes))
 
-    async def query(self, store: str = "cards", query: QuerySpec = QuerySpec()) -> dict[str, dict[str, object]]:
-        result = await self.service.query(QueryRequest(store, query, OperationContext("trace")))
+    async def query(self, store: str = "cards") -> dict[str, dict[str, object]]:
+        result = await self.service.query(QueryRequest(rows_of(store), OperationContext("trace")))
         return {row.id: dict(row.image) for row in result.rows}
 
 

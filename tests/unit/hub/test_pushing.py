@@ -15,13 +15,13 @@ from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.survey import CONTAINERS_MAX, VALUES_MAX
 from atoma.contracts.sync import Cursor, Limits, Mutation, MutationBody, Op, PullRequest, PushReply, PushRequest
 from atoma.contracts.values import RowImage
 from atoma.errors import RemoteError
 from atoma.hub import Access
 from atoma.ports.service import Principal
+from atoma.query.plans import by_ids
 from tests.unit.hub.kit import SCOPE, Client, card, direct, hub_on, pull_all
 
 
@@ -467,7 +467,7 @@ async def test_text_that_cannot_be_stored_is_refused_by_name() -> None:
             with pytest.raises(RemoteError, match="MALFORMED"):
                 await service.write(direct(entry, idem=idem))
         with pytest.raises(RemoteError, match="QUERY"):
-            await service.query(QueryRequest("cards", QuerySpec(ids=(bad,)), OperationContext("t")))
+            await service.query(QueryRequest(by_ids("cards", (bad,)), OperationContext("t")))
         with pytest.raises(RemoteError, match="INVALID"):
             await service.pull(PullRequest(bad, Cursor(), b"x" * 16))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -14,7 +16,7 @@ import trio
 import trio.testing
 
 from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
-from atoma.contracts.query import And, Compare, Like, Or, Predicate, QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import SnapshotRequest
 from atoma.contracts.values import RowImage
 from atoma.errors import ConfigurationError, RemoteError
@@ -22,14 +24,17 @@ from atoma.hub import AllowLoopback, Hub, ReadBudget, open_hub
 from atoma.ports.environment import Environment
 from atoma.ports.hub import HubDatabase, QueryPage, ReadAllowance, ScanPage
 from atoma.ports.service import Principal
+from atoma.query.plans import by_ids
 from atoma.schema import Schema
+from atoma.schema.expressions import col
+from atoma.testing.queries import count_of, rows_of
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
 from tests.unit.hub.kit import SCHEMA, SCOPE, direct
 from tests.unit.stores.kit import atoma_threads, insert
 
-SLOW = QuerySpec(Like("title", "%"))
+SLOW = rows_of("cards", col("title").like("%"))
 """Not by id and not by an index: it has to wait for a turn."""
-GET = QuerySpec(ids=("a",))
+GET = by_ids("cards", ("a",))
 ROW: RowImage = {"title": "x", "lane": "todo", "rank": 0.0, "done": 0, "board": SCOPE}
 
 
@@ -91,8 +96,8 @@ async def slow_hub(budget: ReadBudget | None = None, seconds: float = 1.0) -> As
         yield hub, store.opened
 
 
-async def ask(hub: Hub, user: str, query: QuerySpec = SLOW) -> QueryResult:
-    return await hub.service(Principal(user)).query(QueryRequest("cards", query, OperationContext("trace")))
+async def ask(hub: Hub, user: str, query: BoundQuery = SLOW) -> QueryResult:
+    return await hub.service(Principal(user)).query(QueryRequest(query, OperationContext("trace")))
 
 
 async def asked_by(hub: Hub, user: str, times: int) -> list[str]:
@@ -178,35 +183,27 @@ async def test_principals_who_are_within_their_budget_are_not_remembered_for_eve
         assert len(hub._core.readers) <= 1_001  # pyright: ignore[reportPrivateUsage]
 
 
-def board(*more: Predicate) -> Predicate:
-    return And((Compare("eq", "board", SCOPE), *more))
-
-
-SEAT = board(Compare("eq", "place", "window"))
-QUERIES: dict[str, tuple[str, QuerySpec, bool]] = {
-    "by id": ("cards", GET, True),
-    "by an index": ("seats", QuerySpec(SEAT), True),
-    "by an index, counted": ("seats", QuerySpec(SEAT, count=True), True),
-    "by an index, and by a pattern": (
-        "seats",
-        QuerySpec(board(Compare("eq", "place", "a"), Like("place", "%"))),
-        False,
-    ),
-    "by a pattern": ("cards", QuerySpec(board(Like("title", "%"))), False),
-    "everything": ("cards", QuerySpec(), False),
-    "without an index": ("cards", QuerySpec(board(Compare("eq", "title", "x"))), False),
-    "by many ids": ("cards", QuerySpec(ids=tuple(map(str, range(101)))), False),
+BOARD = col("board") == SCOPE
+QUERIES: dict[str, tuple[BoundQuery, bool]] = {
+    "by id": (GET, True),
+    "by an index": (rows_of("seats", BOARD, col("place") == "window"), True),
+    "by an index, counted": (count_of("seats", BOARD, col("place") == "window"), True),
+    "by an index, and by a pattern": (rows_of("seats", BOARD, col("place") == "a", col("place").like("%")), False),
+    "by a pattern": (rows_of("cards", BOARD, col("title").like("%")), False),
+    "everything": (rows_of("cards"), False),
+    "without an index": (rows_of("cards", BOARD, col("title") == "x"), False),
+    "by many ids": (by_ids("cards", tuple(map(str, range(101)))), False),
 }
 
 
 @pytest.mark.parametrize("name", QUERIES)
 async def test_only_what_goes_by_id_or_index_is_answered_on_the_loop(name: str, tmp_path: Path) -> None:
-    store, query, on_loop = QUERIES[name]
+    query, on_loop = QUERIES[name]
     async with open_hub(SCHEMA, SQLiteHubStore(tmp_path / "hub.db"), verifier=AllowLoopback()) as hub:
         service = hub.service(Principal("owner"))
         await service.write(direct(insert("a", ROW), idem="k" * 20))
         assert "atoma-reader" not in atoma_threads()
-        await service.query(QueryRequest(store, query, OperationContext("trace")))
+        await service.query(QueryRequest(query, OperationContext("trace")))
         assert ("atoma-reader" not in atoma_threads()) is on_loop
 
 
@@ -217,12 +214,12 @@ async def test_a_query_ends_when_its_time_is_over_although_the_loop_is_busy(tmp_
         for number in range(0, 5_000, 1_000):
             rows = [insert(str(number + n), {**ROW, "title": "x" * 200}) for n in range(1_000)]
             assert (await service.write(direct(*rows, idem=f"key-{number:016}"))).status == "confirmed"
-        patterns = tuple(Like("title", f"%x%y{n}%") for n in range(200))
+        patterns = functools.reduce(operator.or_, (col("title").like(f"%x%y{n}%") for n in range(200)))
         answered: list[str] = []
 
         async def query() -> None:
             try:
-                await ask(hub, "mallory", QuerySpec(Or(patterns)))
+                await ask(hub, "mallory", rows_of("cards", patterns))
             except RemoteError as error:
                 answered.append(error.remote_code)
 

@@ -20,12 +20,12 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import Op, as_image
 from atoma.errors import RemoteError, what_helps
 from atoma.hub import ClockAhead
 from atoma.ports import Environment
 from atoma.ports.service import Principal, SyncService
+from atoma.query.plans import every_row
 from atoma.schema.ids import IdSource
 from atoma_stores.sqlite import SQLiteHubStore
 from atoma_stores.sqlite.faults import fault_vfs
@@ -193,7 +193,7 @@ def clocked(now: list[int]) -> tuple[Environment, IdSource]:
 
 async def rows(service: SyncService) -> dict[str, str]:
     """Titles of what is there, by id."""
-    found = await service.query(QueryRequest("cards", QuerySpec(), OperationContext("check")))
+    found = await service.query(QueryRequest(every_row("cards"), OperationContext("check")))
     return {row.id: str(row.image["title"]) for row in found.rows}
 
 

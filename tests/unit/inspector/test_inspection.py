@@ -26,7 +26,7 @@ from atoma.inspector.views import GraphView, StepView
 from atoma.kernel import atomic, fallback, node, sequence, timeout, when_synced
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import SYNC_LINK, PortKey, SyncService
-from atoma.query import Query, col
+from atoma.query import col, select
 from atoma.schema import Schema, StoreSpec, new_id
 from atoma.sync import Sync
 from atoma_stores.local import LocalExecution
@@ -73,7 +73,7 @@ async def test_stores_outbox_and_trails_are_what_was_done(tmp_path: Path) -> Non
         notes = client.store(NOTES)
         first = await notes.insert(Note(id="n1", text="one"))
         await notes.update(first.id, text="two")
-        await notes.query(Query().where(col("text") == "two"))
+        await notes.query(select(NOTES).where(col("text") == "two"))
         with trio.fail_after(5):
             while len(target.eye.trails) < 3:
                 await target.eye.wait_event()

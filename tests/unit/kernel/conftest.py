@@ -28,12 +28,13 @@ from atoma.contracts.execution import (
     status_of,
 )
 from atoma.contracts.policy import Policy
-from atoma.contracts.query import QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.kernel import DetachedResults, EventDispatch, ExecutionKernel, KernelLimits
 from atoma.ports import Environment, Staging
 from atoma.ports.tasks import open_tasks
 from atoma.schema import Schema, StoreSpec
+from atoma.testing.queries import rows_of
 
 
 @dataclass
@@ -138,8 +139,9 @@ class House:
     events: EventDispatch
     told: list[Event] = field(default_factory=list)
 
-    async def query(self, policy: str = "", *, query: QuerySpec = QuerySpec(), store: str = "things") -> QueryResult:
-        return await self.kernel.execute_query(QueryRequest(store, query, OperationContext("trace", policy)))
+    async def query(self, policy: str = "", *, query: BoundQuery | None = None, store: str = "things") -> QueryResult:
+        asked = rows_of(store) if query is None else query
+        return await self.kernel.execute_query(QueryRequest(asked, OperationContext("trace", policy)))
 
     async def write(
         self,

@@ -14,7 +14,6 @@ from trio.testing import wait_all_tasks_blocked
 from atoma.contracts.events import StepFinished
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 from atoma.contracts.policy import Combinator, Policy
-from atoma.contracts.query import QuerySpec
 from atoma.errors import (
     AtomaError,
     ConflictError,
@@ -25,6 +24,7 @@ from atoma.errors import (
     WriteUnknown,
 )
 from atoma.kernel import cache, detach, fallback, merge, node, sequence
+from atoma.testing.queries import count_of
 
 pytestmark = pytest.mark.virtual_time
 
@@ -142,8 +142,8 @@ async def test_an_exception_in_groups_is_the_error_itself(open_house: Any) -> No
 
 async def test_a_count_without_a_number_is_no_answer(open_house: Any) -> None:
     async with open_house(Policy("far", REMOTE, None)) as house:
-        with pytest.raises(ExecutionError, match="'remote-test' answered a count without a total"):
-            await house.query("far", query=QuerySpec(count=True))
+        with pytest.raises(ExecutionError, match="'remote-test' answered with rows of another shape"):
+            await house.query("far", query=count_of("things"))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ from trio.testing import wait_all_tasks_blocked
 
 from atoma.contracts.events import BreakerChanged, RetryScheduled, StepFinished
 from atoma.contracts.policy import Policy
-from atoma.contracts.query import QuerySpec
 from atoma.errors import (
     ChannelBroken,
     CircuitOpen,
@@ -39,6 +38,7 @@ from atoma.kernel import (
     retry,
     timeout,
 )
+from atoma.testing.queries import rows_of
 
 pytestmark = pytest.mark.virtual_time
 
@@ -158,7 +158,7 @@ async def test_a_cache_shares_what_is_recent_and_what_is_running(open_house: Any
         assert sorted(answer.meta.path[0].note for answer in answers) == ["", "shared", "shared", "shared"]
         assert {answer.meta.source for answer in answers} == {"remote"}
         assert (await house.query("cached")).meta.path[0].note == "cached"
-        await house.query("cached", query=QuerySpec(limit=1))
+        await house.query("cached", query=rows_of("things", limit=1))
         await house.query("cached", store="notes")
         assert len(remote.requests) == 3
         house.kernel.invalidate(["things"])

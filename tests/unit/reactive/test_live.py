@@ -11,12 +11,15 @@ import trio
 import trio.testing
 
 from atoma.contracts.execution import ExecutionMeta, QueryResult
-from atoma.contracts.query import Compare, In, QuerySpec, Sort
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import Scalar, StoredRow
 from atoma.errors import ClosedError, QueryError, StoreError, UnknownStore
 from atoma.ports import Insert, LiveBatch, LiveInspection, LiveQueries, Reset, Update, apply_batch
 from atoma.query.evaluate import evaluate
+from atoma.query.plans import by_ids
 from atoma.schema import Schema, StoreSpec
+from atoma.schema.expressions import col
+from atoma.testing.queries import count_of, rows_of
 from atoma_stores.changes import ChangeSet, CommitListener, RowChange
 from atoma_stores.reactive.live import LocalLiveQueries, open_live_queries
 
@@ -31,9 +34,10 @@ class Card:
 
 
 SCHEMA = Schema(StoreSpec("cards", Card), StoreSpec("notes", Card))
-ALL = QuerySpec(order=(Sort("id"),))
-TODO = QuerySpec(where=Compare("eq", "lane", "todo"), order=(Sort("rank"), Sort("id")))
-TOP = QuerySpec(order=(Sort("rank"), Sort("id")), limit=2)
+ALL = rows_of("cards")
+NOTES = rows_of("notes")
+TODO = rows_of("cards", col("lane") == "todo", order_by=("rank",))
+TOP = rows_of("cards", order_by=("rank",), limit=2)
 
 
 class Source:
@@ -46,20 +50,21 @@ class Source:
         self.listeners: list[CommitListener] = []
         self.gate: trio.Event | None = None
         self.after_read: list[Callable[[], None]] = []
-        self.failure: Callable[[str, QuerySpec], Exception | None] = lambda store, query: None
+        self.failure: Callable[[BoundQuery], Exception | None] = lambda query: None
 
     def subscribe_commits(self, listener: CommitListener) -> Callable[[], None]:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
 
-    async def read_many(self, queries: Sequence[tuple[str, QuerySpec]]) -> Sequence[QueryResult]:
+    async def read_many(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
         await trio.lowlevel.checkpoint()
         self.reads.append(len(queries))
-        for store, query in queries:
-            if error := self.failure(store, query):
+        for query in queries:
+            if error := self.failure(query):
                 raise error
         meta = ExecutionMeta(commit=self.commit)
-        results = [QueryResult(evaluate(query, self.rows[store].values()), meta=meta) for store, query in queries]
+        tables = {store: list(rows.values()) for store, rows in self.rows.items()}
+        results = [QueryResult(tuple(evaluate(query, tables)), meta=meta) for query in queries]
         if self.gate is not None:
             await self.gate.wait()
         for act in self.after_read[:1]:
@@ -107,10 +112,10 @@ class Follower:
         self.scope = trio.CancelScope()
         self.pause: trio.Event | None = None
 
-    async def run(self, live: LiveQueries, store: str, query: QuerySpec) -> None:
+    async def run(self, live: LiveQueries, query: BoundQuery) -> None:
         with self.scope:
             try:
-                async with live.open_live(store, query) as batches:
+                async with live.open_live(query) as batches:
                     async for batch in batches:
                         self.batches.append(batch)
                         self.rows = apply_batch(self.rows, batch)
@@ -136,9 +141,9 @@ class Room:
         self.live = live
         self._nursery = nursery
 
-    async def follow(self, query: QuerySpec = ALL, store: str = "cards", *, settled: bool = True) -> Follower:
+    async def follow(self, query: BoundQuery = ALL, *, settled: bool = True) -> Follower:
         follower = Follower()
-        self._nursery.start_soon(follower.run, self.live, store, query)
+        self._nursery.start_soon(follower.run, self.live, query)
         if settled:
             await settle()
         return follower
@@ -202,7 +207,7 @@ async def test_commits_during_a_run_are_conflated() -> None:
 
 async def test_a_query_is_shared_and_unchanged_rows_stay_the_same_objects() -> None:
     async with open_room() as room:
-        one, other = await room.follow(), await room.follow(QuerySpec())  # the same once its order is total
+        one, other = await room.follow(), await room.follow(rows_of("cards"))  # the same once its order is total
         before = one.rows
         room.source.put("cards", "a", rank=7)
         await settle()
@@ -238,10 +243,10 @@ async def test_queries_that_a_commit_cannot_touch_are_not_run() -> None:
         queries = [
             TODO,
             TOP,
-            QuerySpec(ids=("a", "zz")),
-            QuerySpec(where=In("lane", ("done", "doing"))),
-            QuerySpec(order=(Sort("rank", True), Sort("id")), limit=0),
-            QuerySpec(order=(Sort("rank"), Sort("id")), after=(2, "b")),
+            by_ids("cards", ("a", "zz")),
+            rows_of("cards", col("lane").in_(("done", "doing"))),
+            rows_of("cards", order_by=("-rank",), limit=0),
+            rows_of("cards", order_by=("rank",), after=(2, "b")),
         ]
         followers = [await room.follow(query) for query in queries]
         ran = len(room.source.reads)
@@ -259,7 +264,7 @@ async def test_queries_that_a_commit_cannot_touch_are_not_run() -> None:
 
 async def test_all_queries_stand_at_one_commit() -> None:
     async with open_room() as room:
-        todo, everything, notes = await room.follow(TODO), await room.follow(), await room.follow(ALL, "notes")
+        todo, everything, notes = await room.follow(TODO), await room.follow(), await room.follow(NOTES)
         # the read for commit 3 already sees commit 4, which nobody has heard yet and which concerns another query
         unheard: list[ChangeSet] = []
         first = room.source.put("cards", "c", heard=False)
@@ -275,7 +280,7 @@ async def test_all_queries_stand_at_one_commit() -> None:
 
 async def test_a_commit_of_somebody_else_is_waited_for_a_moment_only() -> None:
     async with open_room() as room:
-        cards, notes = await room.follow(), await room.follow(ALL, "notes")
+        cards, notes = await room.follow(), await room.follow(NOTES)
         began = trio.current_time()
         room.source.put("cards", "c")
         room.source.put("notes", "n", heard=False)  # never heard: another program wrote it
@@ -288,7 +293,7 @@ async def test_a_commit_of_somebody_else_is_waited_for_a_moment_only() -> None:
 
 async def test_a_gap_in_the_commits_runs_every_query() -> None:
     async with open_room() as room:
-        cards, notes = await room.follow(), await room.follow(ALL, "notes")
+        cards, notes = await room.follow(), await room.follow(NOTES)
         room.source.put("notes", "n", heard=False)
         room.source.put("cards", "c", heard=False)
         room.source.write({("cards", "d"): {}})
@@ -298,7 +303,7 @@ async def test_a_gap_in_the_commits_runs_every_query() -> None:
 
 async def test_a_stream_of_commits_does_not_keep_results_back() -> None:
     async with open_room() as room:
-        cards, notes = await room.follow(), await room.follow(ALL, "notes")
+        cards, notes = await room.follow(), await room.follow(NOTES)
         number = 0
 
         def another() -> None:  # every read is overtaken by a commit that concerns the query that was not read
@@ -351,7 +356,7 @@ async def test_a_failing_or_cancelled_subscriber_harms_nobody() -> None:
         other, cancelled = await room.follow(), await room.follow()
 
         async def fail() -> None:
-            async with room.live.open_live("cards", ALL) as batches:
+            async with room.live.open_live(ALL) as batches:
                 await anext(batches)
                 raise ZeroDivisionError
 
@@ -386,12 +391,12 @@ async def test_closing_ends_every_reader() -> None:
     async with trio.open_nursery() as nursery:
         follower = Follower()
         async with open_live_queries(source, SCHEMA) as live:
-            nursery.start_soon(follower.run, live, "cards", ALL)
+            nursery.start_soon(follower.run, live, ALL)
             await settle()
         await settle()
         assert isinstance(follower.error, ClosedError)
         with pytest.raises(ClosedError):
-            async with live.open_live("cards", ALL):
+            async with live.open_live(ALL):
                 raise AssertionError
     assert source.listeners == []
 
@@ -399,7 +404,7 @@ async def test_closing_ends_every_reader() -> None:
 async def test_a_database_that_closes_under_it_ends_every_reader() -> None:
     async with open_room() as room:
         follower = await room.follow()
-        room.source.failure = lambda store, query: ClosedError("closed")
+        room.source.failure = lambda query: ClosedError("closed")
         room.source.put("cards", "c")
         await settle()
         assert isinstance(follower.error, ClosedError)
@@ -408,35 +413,35 @@ async def test_a_database_that_closes_under_it_ends_every_reader() -> None:
 async def test_a_query_that_fails_ends_alone() -> None:
     async with open_room() as room:
         good, bad = await room.follow(), await room.follow(TOP)
-        room.source.failure = lambda store, query: QueryError("too deep") if query.limit else None
+        room.source.failure = lambda query: QueryError("too deep") if query.plan.limit else None
         room.source.put("cards", "A", rank=-1)
         await settle()
         assert isinstance(bad.error, QueryError)
         assert (good.error, good.ids) == (None, ["A", "a", "b"])
-        room.source.failure = lambda store, query: StoreError("disk")
+        room.source.failure = lambda query: StoreError("disk")
         room.source.put("cards", "d")
         await settle()
         assert str(good.error) == "disk"
-        room.source.failure = lambda store, query: None
+        room.source.failure = lambda query: None
         assert (await room.follow()).ids == ["A", "a", "b", "d"]  # a new subscription starts afresh
 
 
 @pytest.mark.parametrize(
     "query",
     [
-        QuerySpec(count=True),
-        QuerySpec(order=(Sort("nope"),)),
-        QuerySpec(where=Compare("eq", "nope", 1)),
-        QuerySpec(after=(1, 2, 3)),
+        count_of("cards"),
+        rows_of("cards", order_by=("nope",)),
+        rows_of("cards", col("nope") == 1),
+        rows_of("cards", after=(1, 2, 3)),
     ],
 )
-async def test_a_query_that_cannot_be_followed_is_refused_at_once(query: QuerySpec) -> None:
+async def test_a_query_that_cannot_be_followed_is_refused_at_once(query: BoundQuery) -> None:
     async with open_room() as room:
         with pytest.raises(QueryError):
-            async with room.live.open_live("cards", query):
+            async with room.live.open_live(query):
                 raise AssertionError
         with pytest.raises(UnknownStore):
-            async with room.live.open_live("nope", QuerySpec()):
+            async with room.live.open_live(rows_of("nope")):
                 raise AssertionError
         assert room.live.stats() == ()
 
@@ -446,7 +451,7 @@ async def test_the_inspector_sees_queries_as_text_and_their_cost() -> None:
     source = Source()
     async with open_live_queries(source, SCHEMA, clock=lambda: next(ticks) / 1e6) as live:
         assert isinstance(live, LiveInspection)
-        async with live.open_live("cards", TODO) as batches:
+        async with live.open_live(TODO) as batches:
             await anext(batches)
             (stats,) = live.stats()
             assert (stats.store, stats.query) == ("cards", "lane = 'todo' ORDER BY rank, id")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from atoma.contracts.query import Compare, QuerySpec, Sort
 from atoma.contracts.values import StoredRow
 from atoma.errors import ClosedError
 from atoma.ports import Environment, LocalTx, apply_batch
+from atoma.query import bind, col, select
 from atoma.query.evaluate import evaluate
 from atoma.schema import Index, Schema, StoreSpec
 from atoma_stores.changes import ChangeSet
@@ -27,11 +27,12 @@ class Card:
     rank: int
 
 
-SCHEMA = Schema(StoreSpec("cards", Card, indexes=[Index("rank")]))
+CARDS = StoreSpec("cards", Card, indexes=[Index("rank")])
+SCHEMA = Schema(CARDS)
 QUERIES = [
-    QuerySpec(order=(Sort("rank"), Sort("id")), limit=10),
-    QuerySpec(where=Compare("eq", "lane", 1), order=(Sort("id"),)),
-    QuerySpec(order=(Sort("rank", True), Sort("id")), limit=3, offset=2),
+    bind(select(CARDS).order_by("rank").limit(10), SCHEMA),
+    bind(select(CARDS).where(col("lane") == 1), SCHEMA),
+    bind(select(CARDS).order_by("-rank").limit(3).offset(2), SCHEMA),
 ]
 WRITERS, WRITES = 8, 40
 
@@ -42,6 +43,11 @@ def put(*rows: tuple[str, int, int]) -> Callable[[LocalTx], None]:
             tx.put_visible("cards", id, "main", {"lane": lane, "rank": rank})
 
     return body
+
+
+def expected(number: int, rows: tuple[StoredRow, ...]) -> tuple[StoredRow, ...]:
+    """What the query of that number finds among ``rows``."""
+    return tuple(evaluate(QUERIES[number], {"cards": rows}))
 
 
 async def test_every_batch_is_the_result_at_its_commit_while_threads_write(tmp_path: Path) -> None:
@@ -59,15 +65,15 @@ async def test_every_batch_is_the_result_at_its_commit_while_threads_write(tmp_p
         history[change.commit] = tuple(current.values())
 
     async def follow(live: LocalLiveQueries, number: int) -> None:
-        async with live.open_live("cards", QUERIES[number]) as stream:
+        async with live.open_live(QUERIES[number]) as stream:
             async for batch in stream:
                 results[number] = apply_batch(results[number], batch)
                 batches[number] += 1
                 while batch.commit and batch.commit not in history:
                     await trio.lowlevel.checkpoint()  # a first snapshot may see a commit just before it is told
-                assert results[number] == evaluate(QUERIES[number], history.get(batch.commit, ()))
+                assert results[number] == expected(number, history.get(batch.commit, ()))
                 last = tuple(current.values())
-                if "top" in current and all(results[at] == evaluate(QUERIES[at], last) for at in range(len(QUERIES))):
+                if "top" in current and all(results[at] == expected(at, last) for at in range(len(QUERIES))):
                     nursery.cancel_scope.cancel()
 
     async def write(writer: int) -> None:
@@ -88,7 +94,7 @@ async def test_every_batch_is_the_result_at_its_commit_while_threads_write(tmp_p
                             writers.start_soon(write, writer)
                     await database.apply(put(("last", 1, -1)))
                     await database.apply(put(("top", 1, 1000)))
-    assert results == [evaluate(query, current.values()) for query in QUERIES]
+    assert results == [expected(at, tuple(current.values())) for at in range(len(QUERIES))]
     assert min(batches) > 3
     assert len(current) == 52
 
@@ -97,10 +103,10 @@ async def test_every_batch_is_the_result_at_its_commit_while_threads_write(tmp_p
 async def test_a_write_is_in_the_first_result_of_a_query_opened_after_it(tmp_path: Path) -> None:
     async with SQLiteEngine(tmp_path / "live.db").open_database(SCHEMA, Environment(), frozenset()) as database:
         async with open_live_queries(database, SCHEMA) as live:
-            async with live.open_live("cards", QUERIES[1]):
+            async with live.open_live(QUERIES[1]):
                 for number in range(50):
                     await database.apply(put((f"c{number}", 1, number)))
-                    async with live.open_live("cards", QUERIES[1]) as batches:
+                    async with live.open_live(QUERIES[1]) as batches:
                         first = apply_batch((), await anext(batches))
                         assert [row.id for row in first][-1:] == [sorted(f"c{at}" for at in range(number + 1))[-1]]
                         assert len(first) == number + 1
@@ -113,7 +119,7 @@ async def test_closing_the_database_ends_a_waiting_reader(tmp_path: Path) -> Non
 
     async def read(live: LocalLiveQueries) -> None:
         try:
-            async with live.open_live("cards", QUERIES[0]) as batches:
+            async with live.open_live(QUERIES[0]) as batches:
                 async for _ in batches:
                     started.set()
         except ClosedError as error:
@@ -127,5 +133,5 @@ async def test_closing_the_database_ends_a_waiting_reader(tmp_path: Path) -> Non
                     await started.wait()
     assert len(ended) == 1
     with pytest.raises(ClosedError):
-        async with live.open_live("cards", QUERIES[0]):
+        async with live.open_live(QUERIES[0]):
             raise AssertionError

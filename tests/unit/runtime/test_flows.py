@@ -31,11 +31,11 @@ from atoma.contracts.execution import (
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ConflictError, ConnectFailed, QueryError, UnknownPolicy, ValidationError, WriteRejected
 from atoma.ports import QueryPort, WritePort
-from atoma.query import Query, col
+from atoma.query import Rows, bind, col, select
 from atoma.runtime.flows.commit import ResultMismatch
 from atoma.runtime.flows.results import aligned
 from atoma.runtime.registry import PolicyNames
-from tests.unit.runtime.kit import NOTES, Note, Scripted, open_runtime, stored
+from tests.unit.runtime.kit import NOTES, SCHEMA, Note, Scripted, open_runtime, stored
 
 T = TypeVar("T")
 
@@ -58,13 +58,13 @@ async def test_crud_needs_two_ports_and_nothing_else() -> None:
 async def test_one_query_is_one_call_with_the_bound_query_and_a_trace() -> None:
     port = Scripted(answer=lambda request: QueryResult((stored("1", "x"),)))
     async with open_runtime(port) as runtime:
-        page = await runtime.store(NOTES).query(Query().where(col("text") == "x").limit(5), policy="there")
+        page = await runtime.store(NOTES).query(select(NOTES).where(col("text") == "x").limit(5), policy="there")
         assert list(page) == [Note(id="1", text="x")]
     (request,) = port.queries
     assert request.store == "notes"
     assert request.context.policy == "there"
     assert request.context.trace_id
-    assert [sort.field for sort in request.query.order] == ["id"]
+    assert request.query == bind(select(NOTES).where(col("text") == "x").limit(5), SCHEMA)
     with pytest.raises(AttributeError):
         request.store = "other"  # type: ignore[misc]
 
@@ -191,8 +191,8 @@ async def test_strict_waits_for_the_verdict_and_optimistic_does_not(reason: str)
             assert await handle.accepted() == 7
 
 
-@pytest.mark.parametrize("part", [Query().limit(1), Query().offset(1)])
-async def test_get_all_of_a_part_is_refused(part: Query) -> None:
+@pytest.mark.parametrize("part", [select(NOTES).limit(1), select(NOTES).offset(1)])
+async def test_get_all_of_a_part_is_refused(part: Rows[Note]) -> None:
     port = Scripted()
     async with open_runtime(port) as runtime:
         with pytest.raises(QueryError, match="every row"):

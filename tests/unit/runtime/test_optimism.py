@@ -14,7 +14,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from atoma import Client, Index, Query, Schema, Store, StoreSpec, open_client
+from atoma import Client, Index, Schema, Store, StoreSpec, open_client, select
 from atoma.contracts.events import Event, WriteDispatched, WriteSettled, WriteTakenBack
 from atoma.contracts.execution import (
     ExecutionMeta,
@@ -126,7 +126,7 @@ class World:
     notes: Store[Note]
 
     async def here(self) -> dict[str, Note]:
-        return {note.id: note for note in await self.notes.query(Query(), policy="direct-local")}
+        return {note.id: note for note in await self.notes.query(select(self.notes.spec), policy="direct-local")}
 
     def events(self, kind: type[Any]) -> list[Any]:
         return [event for event in self.far.heard if isinstance(event, kind)]

@@ -23,8 +23,9 @@ from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ConflictError, NotFoundError
 from atoma.ports import Environment
 from atoma.ports.loops import LoopGuard
-from atoma.query import Query, col
+from atoma.query import col, select
 from atoma.query.evaluate import evaluate
+from atoma.query.seek import cursor_of, one_more
 from atoma.runtime import Runtime
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
@@ -50,10 +51,16 @@ class Rows:
 
     async def execute_query(self, request: QueryRequest) -> QueryResult:
         await trio.lowlevel.checkpoint()
-        found = evaluate(request.query, [row for (store, _), row in self.rows.items() if store == request.store])
-        if request.query.count:
-            return QueryResult((), len(found), ExecutionMeta("local", commit=self.version))
-        return QueryResult(found, None, ExecutionMeta("local", commit=self.version))
+        query = request.query
+        found = evaluate(
+            one_more(query), {request.store: [row for (name, _), row in self.rows.items() if name == request.store]}
+        )
+        limit, cursor = query.plan.limit, ""
+        if limit is not None and len(found) > limit:
+            found = found[:limit]
+            cursor = cursor_of(query, found[-1])
+        meta = ExecutionMeta("local", commit=self.version, cursor=cursor)
+        return QueryResult(tuple(found), (), meta) if query.plan.whole_rows else QueryResult((), tuple(found), meta)
 
     async def execute_write(self, request: WriteRequest) -> WriteResult:
         await trio.lowlevel.checkpoint()
@@ -129,10 +136,10 @@ async def test_queries_are_answered_in_order_and_by_the_page() -> None:
         tasks = runtime.store(TASKS)
         made = await tasks.insert_many([Task(id=f"{number}", rank=number % 3) for number in range(9)])
         assert [item.ok for item in made] == [True] * 9
-        page = await tasks.query(Query().where(col("rank") > 0).order_by("-rank", "id").limit(4))
+        page = await tasks.query(select(TASKS).where(col("rank") > 0).order_by("-rank", "id").limit(4))
         assert [(task.rank, task.id) for task in page] == [(2, "2"), (2, "5"), (2, "8"), (1, "1")]
-        assert await tasks.first(Query().where(col("rank") == 0).order_by("-id")) == Task(id="6", rank=0)
-        assert await tasks.count(Query().where(col("rank") == 1)) == 3
+        assert await tasks.first(select(TASKS).where(col("rank") == 0).order_by("-id")) == Task(id="6", rank=0)
+        assert await tasks.count(select(TASKS).where(col("rank") == 1)) == 3
 
 
 async def test_refusals_of_the_port_are_typed_errors() -> None:
@@ -163,7 +170,7 @@ async def test_a_transaction_is_one_atomic_unit_that_checks_what_it_read() -> No
             await mine.update("1", rank=task.rank + 1)
             await mine.insert(Task(id="2"))
             assert await tasks.count() == 1, "nothing is written before the end"
-        assert [task.rank for task in await tasks.query(Query().order_by("id"))] == [2, 0]
+        assert [task.rank for task in await tasks.query(select(TASKS).order_by("id"))] == [2, 0]
         with pytest.raises(ConflictError):
             async with runtime.transaction() as tx:
                 mine = tx.store(TASKS)

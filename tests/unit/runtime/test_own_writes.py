@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from atoma import Client, Query, Schema, Store, StoreSpec, open_client
+from atoma import Client, Schema, Store, StoreSpec, open_client, select
 from atoma.contracts.execution import (
     ExecutionMeta,
     QueryRequest,
@@ -113,7 +113,7 @@ async def open_world(policy: str = "direct-remote") -> AsyncGenerator[tuple[Clie
 
 
 async def rows(notes: Store[Note]) -> dict[str, Note]:
-    return {note.id: note for note in await notes.query(Query(), policy="direct-local")}
+    return {note.id: note for note in await notes.query(select(NOTES), policy="direct-local")}
 
 
 async def decided(far: Far) -> None:

@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from atoma import Client, Query, Schema, StoreSpec, open_client
+from atoma import Client, Schema, StoreSpec, open_client, select
 from atoma.contracts.events import Event, WriteDispatched
 from atoma.contracts.execution import (
     ExecutionMeta,
@@ -102,7 +102,7 @@ async def world() -> AsyncGenerator[tuple[Client, Far]]:
 
 
 async def here(client: Client) -> dict[str, str]:
-    return {note.id: note.text for note in await client.store(NOTES).query(Query(), policy="direct-local")}
+    return {note.id: note.text for note in await client.store(NOTES).query(select(NOTES), policy="direct-local")}
 
 
 @pytest.mark.paths

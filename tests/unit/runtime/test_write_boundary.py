@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, NewType
 import pytest
 from msgspec import Meta
 
-from atoma import Client, Query, Schema, StoreSpec, col, open_client
+from atoma import Client, Schema, StoreSpec, col, open_client, select
 from atoma.contracts.execution import WriteEntry
 from atoma.errors import SchemaError, ValidationError
 from atoma.schema.fields import field_of
@@ -233,7 +233,7 @@ async def test_a_literal_is_held_against_no_constraint_and_one_with_a_nul_finds_
         await cards.insert_many([Card(id="a", note="a"), Card(id="ab", note="ab"), Card(id="b", note="b")])
 
         async def found(condition: Any) -> list[str]:
-            return [card.id for card in await cards.query(Query().where(condition))]
+            return [card.id for card in await cards.query(select(CARDS).where(condition))]
 
         assert await found(col("title") == "too long") == ["old"]
         assert await found(col("weight") > 50.0) == ["old"]

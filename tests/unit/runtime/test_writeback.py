@@ -14,7 +14,7 @@ from atoma.contracts.sync import MutationBody, Op
 from atoma.contracts.values import StoredRow
 from atoma.ports import ApplyPort, Environment, LocalTx
 from atoma.ports.execution import Origin
-from atoma.query import Query, col
+from atoma.query import col, select
 from atoma.runtime.flows.apply import ApplyFlow
 from atoma.runtime.flows.read import MergeMode
 from atoma_stores.local import LocalQueryNode
@@ -58,7 +58,7 @@ REMOTE = {
     "empty": [],
 }
 LOCAL = [stored("a", "A"), stored("b", "b"), stored("d", "d")]
-FILTERED = Query().where(col("id") > "a").order_by("-text")
+FILTERED = select(NOTES).where(col("id") > "a").order_by("-text")
 
 
 @pytest.mark.paths
@@ -66,7 +66,7 @@ FILTERED = Query().where(col("id") > "a").order_by("-text")
 @pytest.mark.parametrize("remote", list(REMOTE))
 @pytest.mark.parametrize("pending", ["", "b"], ids=["clean", "pending"])
 async def test_get_all_merges_a_remote_answer_as_asked(merge: MergeMode, remote: str, pending: str) -> None:
-    query = FILTERED if remote == "filter" else Query()
+    query = FILTERED if remote == "filter" else select(NOTES)
     answered = {row.id: str(row.image["text"]) for row in REMOTE[remote]}
     local = {row.id: str(row.image["text"]) for row in LOCAL}
     async with open_cache(LOCAL, pending) as (port, apply):

@@ -22,11 +22,12 @@ from atoma.contracts.execution import (
     item_key,
 )
 from atoma.contracts.overlay import PendingKind, PendingMutation
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import MutationBody
 from atoma.contracts.values import RowImage, StoredRow
 from atoma.ports import Environment, LocalTx, Staging, seeded_environment
+from atoma.query.plans import by_ids
 from atoma.schema import Index, Schema, StoreSpec
+from atoma.testing.queries import rows_of
 from atoma_stores.local import LocalWriteNode
 from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
 from tests.paths import memory
@@ -135,11 +136,11 @@ class Opened:
         return await self.db.commit(unit, stages)
 
     async def get(self, id: str, store: str = "cards") -> StoredRow | None:
-        rows = (await self.db.read(store, QuerySpec(ids=(id,)))).rows
+        rows = (await self.db.read(by_ids(store, (id,)))).rows
         return rows[0] if rows else None
 
     async def rows(self, store: str = "cards") -> dict[str, RowImage]:
-        return {row.id: row.image for row in (await self.db.read(store, QuerySpec())).rows}
+        return {row.id: row.image for row in (await self.db.read(rows_of(store))).rows}
 
 
 @asynccontextmanager

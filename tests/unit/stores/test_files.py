@@ -13,9 +13,9 @@ import apsw
 import msgspec
 import pytest
 
-from atoma.contracts.query import QuerySpec
 from atoma.errors import MigrationError, StoreCorrupt, StoreError
 from atoma.schema import Index, Schema, StoreSpec
+from atoma.testing.queries import rows_of
 from atoma_stores.sqlite.engine import SQLiteEngine
 from tests.unit.stores.kit import CARDS, SYNCED, TAGS, Card, card, insert, opened, update
 
@@ -52,7 +52,7 @@ async def test_rows_outlive_the_program(tmp_path: Path) -> None:
     async with opened(path) as again:
         assert await again.get("1") == before
         assert await again.db.inspect(lambda tx: tx.identity()) == identity
-        assert (await again.db.read("cards", QuerySpec())).meta.commit == 2
+        assert (await again.db.read(rows_of("cards"))).meta.commit == 2
         assert (await again.write(insert("2"))).meta.commit == 3
     assert len(identity.client_id) == 16
     assert identity.next_mid == 1

@@ -9,9 +9,11 @@ import pytest
 import trio
 
 from atoma.contracts.execution import QueryRequest, WriteEntry, WriteItemResult
-from atoma.contracts.query import Compare, QuerySpec, Sort
 from atoma.errors import ClosedError, QueryError, UnknownStore, ValidationError
 from atoma.ports import Environment, LocalTx
+from atoma.query.plans import by_ids, number_of
+from atoma.schema.expressions import col
+from atoma.testing.queries import count_of, rows_of
 from atoma_stores.changes import ChangeSet
 from atoma_stores.local import LocalQueryNode
 from tests.unit.stores.kit import CONTEXT, SYNCED, card, delete, inline, insert, opened, update
@@ -214,7 +216,7 @@ async def test_bulk_is_the_same_as_one_by_one(queued: bool) -> None:
         assert len({item.version for item in result.items}) == 500
         (change_set,) = heard
         assert {id: new and new.image for id, (_, new) in change_set.changes["cards"].items()} == await bulk.rows()
-        stored = {row.id: row for row in (await bulk.db.read("cards", QuerySpec())).rows}
+        stored = {row.id: row for row in (await bulk.db.read(rows_of("cards"))).rows}
         assert {id: new for id, (_, new) in change_set.changes["cards"].items()} == stored
         pending = await bulk.db.inspect(lambda tx: tx.outbox(limit=1_000, max_bytes=10**9))
         assert [mutation.mid for mutation in pending] == (list(range(1, 501)) if queued else [])
@@ -266,28 +268,29 @@ async def test_nan_never_reaches_sqlite() -> None:
         assert [n for n, code in enumerate(codes(many.items)) if code != "ok"] == [7]
         with pytest.raises(ValidationError, match="NaN"):
             await db.db.apply(lambda tx: tx.put_base("cards", "3", "main", card(weight=math.nan), 1))
-        nothing = await db.db.read("cards", QuerySpec(Compare("eq", "weight", math.nan)))
-        assert nothing.rows == ()
+        with pytest.raises(QueryError, match=r"not NaN"):  # no row has it, so it is compared with nothing
+            not_a_number = float("nan")
+            await db.db.read(rows_of("cards", col("weight").in_([not_a_number])))
 
 
 async def test_queries_through_the_node() -> None:
     async with opened() as db:
         await db.write(*(insert(str(n), card(rank=n)) for n in range(5)))
         node = LocalQueryNode(db.db)
-        query = QuerySpec(Compare("ge", "rank", 1), (Sort("rank", True), Sort("id")), limit=2)
-        result = await node.query(QueryRequest("cards", query, CONTEXT))
+        query = rows_of("cards", col("rank") >= 1, order_by=("-rank",), limit=2)
+        result = await node.query(QueryRequest(query, CONTEXT))
         assert [row.id for row in result.rows] == ["4", "3"]
         assert (result.meta.source, result.meta.commit) == ("local", 1)
         assert result.meta.cursor
-        assert (await db.db.read("cards", QuerySpec(count=True))).total == 5
-        missing = await db.db.read("cards", QuerySpec(ids=("nope",)))
+        assert number_of(await db.db.read(count_of("cards"))) == 5
+        missing = await db.db.read(by_ids("cards", ("nope",)))
         assert (missing.rows, missing.meta.commit) == ((), 1)
         with pytest.raises(QueryError, match="no field 'nope'"):
-            await db.db.read("cards", QuerySpec(Compare("eq", "nope", 1)))
+            await db.db.read(rows_of("cards", col("nope") == 1))
         with pytest.raises(UnknownStore):
-            await db.db.read("nope", QuerySpec())
+            await db.db.read(rows_of("nope"))
         with pytest.raises(QueryError):
-            await db.db.read("cards", QuerySpec(order=(Sort("rank"),), after=(1,)))
+            await db.db.read(rows_of("cards", order_by=("rank",), after=(1,)))
 
 
 @pytest.mark.paths

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import pytest
 
-from atoma import Environment, Schema, StoreSpec
-from atoma.contracts.codec import decode, encode
-from atoma.contracts.query import Compare, CompareOp, QuerySpec
-from atoma.contracts.values import StoredRow
-from atoma.errors import ProtocolError, QueryError
-from atoma.query.evaluate import evaluate
+from atoma import AllowLoopback, Environment, Schema, StoreSpec, open_hub
+from atoma.contracts.execution import OperationContext, QueryRequest
+from atoma.contracts.query import Agg, BoundQuery, Call, Col, Lit, Named, Plan, Store
+from atoma.errors import QueryError, RemoteError
+from atoma.ports.service import Principal
+from atoma.query.normal import rebind
 from atoma_stores.reactive.live import open_live_queries
-from atoma_stores.sqlite import SQLiteEngine
+from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_transports.protocol.plans import decode_query, encode_query
 from tests.paths import memory
 
 
@@ -25,25 +25,36 @@ class Note:
 
 
 SCHEMA = Schema(StoreSpec("notes", Note))
-UNKNOWN = QuerySpec(where=Compare(cast("CompareOp", "between"), "rank", 1))
+RANK = Col(0, "rank")
+UNKNOWN = {
+    "operator": BoundQuery(Plan(Store("notes"), where=Call("between", (RANK, Lit("int", 1))))),
+    "aggregate": BoundQuery(Plan(Store("notes"), columns=(Named("middle", Agg("between", RANK)),))),
+}
+"""Neither is in the table of functions: ``between()`` of the builder is two comparisons."""
 
 
 @pytest.mark.paths
-async def test_the_engine_and_its_live_queries_refuse_it() -> None:
+@pytest.mark.parametrize("what", UNKNOWN)
+async def test_the_engine_and_its_live_queries_refuse_it(what: str) -> None:
     async with SQLiteEngine(memory()).open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
-        with pytest.raises(QueryError, match="between"):
-            await database.read("notes", UNKNOWN)
+        with pytest.raises(QueryError, match=f"unknown {what} 'between'"):
+            await database.read(UNKNOWN[what])
         async with open_live_queries(database, SCHEMA) as live:
-            with pytest.raises(QueryError, match="between"):
-                async with live.open_live("notes", UNKNOWN):
+            with pytest.raises(QueryError, match=f"unknown {what} 'between'"):
+                async with live.open_live(UNKNOWN[what]):
                     pytest.fail("it must not open")
 
 
-def test_plain_evaluation_refuses_it() -> None:
-    with pytest.raises(QueryError, match="between"):
-        evaluate(UNKNOWN, [StoredRow("a", 1, 0, "main", {"rank": 1})])
+@pytest.mark.parametrize("what", UNKNOWN)
+def test_the_check_refuses_it_before_anything_evaluates_it(what: str) -> None:
+    with pytest.raises(QueryError, match=f"unknown {what} 'between'"):
+        rebind(UNKNOWN[what], SCHEMA.store)
 
 
-def test_it_does_not_come_in_over_the_wire() -> None:
-    with pytest.raises(ProtocolError, match="between"):
-        decode(encode(UNKNOWN), QuerySpec)
+@pytest.mark.parametrize("what", UNKNOWN)
+async def test_a_hub_refuses_it_when_it_comes_in_over_the_wire(what: str) -> None:
+    sent = decode_query(encode_query(UNKNOWN[what]))
+    async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback()) as hub:
+        with pytest.raises(RemoteError, match=f"unknown {what} 'between'") as refused:
+            await hub.service(Principal("ada")).query(QueryRequest(sent, OperationContext("t")))
+    assert refused.value.remote_code == "QUERY"

@@ -11,8 +11,8 @@ import apsw
 import pytest
 import trio
 
-from atoma.contracts.query import QuerySpec
 from atoma.ports import Environment
+from atoma.query.plans import by_ids
 from atoma_stores.sqlite.database import open_database
 from atoma_stores.sqlite.paths import Paths, Reads, Writes, forced_paths
 from tests.unit.stores.kit import atoma_threads, insert, opened, update
@@ -121,7 +121,7 @@ async def test_a_row_that_is_not_there_is_told_with_its_commit_on_every_path(tmp
             assert await db.get("1") is None
             await db.write(insert("1"))
             await db.write(update("1", lane="done"))
-            absent = await db.db.read("cards", QuerySpec(ids=("2",)))
+            absent = await db.db.read(by_ids("cards", ("2",)))
             assert (absent.rows, absent.meta.commit) == ((), 2)
-            there = await db.db.read("cards", QuerySpec(ids=("1",)))
+            there = await db.db.read(by_ids("cards", ("1",)))
             assert ([row.id for row in there.rows], there.meta.commit) == (["1"], 2)

@@ -8,10 +8,12 @@ from pathlib import Path
 import apsw
 import pytest
 
-from atoma.contracts.query import And, Compare, QuerySpec, Sort
 from atoma.ports import LocalTx
 from atoma.query.evaluate import evaluate
-from tests.unit.stores.kit import SYNCED, Opened, card, insert, opened
+from atoma.query.normal import rebind
+from atoma.schema.expressions import col
+from atoma.testing.queries import rows_of
+from tests.unit.stores.kit import SCHEMA, SYNCED, Opened, card, insert, opened
 
 
 async def plans_of(db: Opened, work: object) -> list[str]:
@@ -41,9 +43,9 @@ async def plans_of(db: Opened, work: object) -> list[str]:
 
 
 FILTERS = {
-    "equal": QuerySpec(Compare("eq", "lane", "done"), (Sort("id"),)),
-    "equal and range": QuerySpec(And((Compare("eq", "lane", "done"), Compare("gt", "rank", 3))), (Sort("id"),)),
-    "filter and order": QuerySpec(Compare("eq", "lane", "done"), (Sort("rank"), Sort("id")), 5),
+    "equal": rows_of("cards", col("lane") == "done"),
+    "equal and range": rows_of("cards", (col("lane") == "done") & (col("rank") > 3)),
+    "filter and order": rows_of("cards", col("lane") == "done", order_by=("rank",), limit=5),
 }
 
 
@@ -53,18 +55,18 @@ async def test_a_query_uses_the_declared_index_and_answers_like_a_scan(name: str
     async with opened() as db:
         await db.write(*(insert(f"{n:03}", card(lane="done" if n % 4 else "todo", rank=n % 9)) for n in range(200)))
         query = FILTERS[name]
-        plans = await plans_of(db, db.db._reader("cards").answer(query))
+        plans = await plans_of(db, db.db._reader.answer(query))
         assert "_atoma_index_cards__lane__rank" in plans[0], plans
         assert not any("SCAN cards" in plan for plan in plans)
-        rows = (await db.db.read("cards", QuerySpec())).rows
-        assert (await db.db.read("cards", query)).rows == evaluate(query, rows)
+        rows = (await db.db.read(rows_of("cards"))).rows
+        assert (await db.db.read(query)).rows == tuple(evaluate(rebind(query, SCHEMA.store), {"cards": rows}))
 
 
 async def test_without_an_index_the_plan_is_a_scan() -> None:
     async with opened() as db:
         await db.write(insert("1"))
-        query = QuerySpec(Compare("eq", "title", "a"), (Sort("id"),))
-        plans = await plans_of(db, db.db._reader("cards").answer(query))
+        query = rows_of("cards", col("title") == "a")
+        plans = await plans_of(db, db.db._reader.answer(query))
         assert "_atoma_index" not in plans[0]
 
 

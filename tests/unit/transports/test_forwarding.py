@@ -15,15 +15,16 @@ from wsproto.connection import ConnectionType
 
 from atoma import AllowLoopback, Schema, StaticTokenVerifier, StoreSpec, open_hub
 from atoma.contracts.codec import encode
-from atoma.contracts.query import QuerySpec
 from atoma.errors import AuthenticationError, ConfigurationError
 from atoma.hub import Hub
 from atoma.ports import Peer
 from atoma.testing.conformance import TOKEN, TinyHub
+from atoma.testing.queries import rows_of
 from atoma_stores.sqlite import SQLiteHubStore
 from atoma_transports._channel.frames import Auth, decode_frame, encode_frame
 from atoma_transports.http import HttpFace
 from atoma_transports.protocol import QueryCall, RemoteOp
+from atoma_transports.protocol.plans import encode_query
 from atoma_transports.serving import open_server
 from atoma_transports.serving.forwarding import FORWARDING, HOPS_MAX, Origins
 from atoma_transports.websocket.pipe import WebSocketPipe
@@ -171,7 +172,7 @@ class Note:
 
 
 SCHEMA = Schema(StoreSpec("notes", Note))
-QUERY = QueryCall((RemoteOp(0, "query", "notes", query=QuerySpec(limit=1)),))
+QUERY = QueryCall((RemoteOp(0, "query", "notes", query=encode_query(rows_of("notes", limit=1))),))
 
 
 def site() -> HttpFace:

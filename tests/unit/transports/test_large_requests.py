@@ -14,11 +14,12 @@ import trio
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import WriteItemResult, WriteOptions, WriteRequest, WriteResult
-from atoma.contracts.query import Compare, Predicate, QuerySpec
 from atoma.contracts.survey import CONTAINERS_MAX, UNCOUNTED_BYTES, VALUES_MAX
 from atoma.contracts.sync import Mutation, PushReply, PushRequest
 from atoma.errors import RemoteError
 from atoma.ports import Channel, Peer, Principal, SyncService, Transport
+from atoma.schema.expressions import Condition, col
+from atoma.testing.queries import rows_of
 from atoma_transports._channel.fairness import Fairness, Share
 from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.requests import MESSAGEPACK, read_request
@@ -27,6 +28,7 @@ from atoma_transports.http import HttpTransport
 from atoma_transports.http.envelope import MSGPACK, SEPARATORS_MAX
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.protocol import QueryCall, RemoteOp, WriteCall
+from atoma_transports.protocol.plans import encode_query
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
 from tests.unit.transports.http.kit import JSON, Client
@@ -75,12 +77,12 @@ def write(value: object, rows: int = 1) -> WriteCall:
     return WriteCall(ops, "a key of mine", WriteOptions())
 
 
-def query(where: Predicate) -> QueryCall:
-    return QueryCall((RemoteOp(0, "query", "notes", query=QuerySpec(where=where)),))
+def query(where: Condition) -> QueryCall:
+    return QueryCall((RemoteOp(0, "query", "notes", query=encode_query(rows_of("notes", where))),))
 
 
 TOO_MUCH: dict[str, tuple[str, Callable[[], msgspec.Struct]]] = {
-    "a large query": ("query", lambda: query(Compare("eq", "a", "x" * 140_000))),
+    "a large query": ("query", lambda: query(col("a") == "x" * 140_000)),
     "a large write": ("write", lambda: write("x" * 1_200_000)),
     "a large push": ("push", lambda: PushRequest(b"c" * 16, 1, (Mutation(1, b"x" * 1_200_000, b""),), b"")),
     "lists in a value": ("write", lambda: write([[]] * (2 * CONTAINERS_MAX))),
@@ -130,7 +132,7 @@ def body_of(values: object) -> bytes:
 
 def batch_of(calls: int) -> bytes:
     """Calls that are small each."""
-    message = {"ops": [{"index": "0", "name": "query", "store": "n", "query": {}}]}
+    message = {"ops": [{"index": "0", "name": "query", "store": "n", "query": {"plan": {"source": ["store", "n"]}}}]}
     parts = [{"id": str(n), "method": "query", "message": message} for n in range(calls)]
     return json.dumps({"version": "1", "id": "abcdefgh", "calls": parts}).encode()
 

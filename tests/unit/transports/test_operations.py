@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 import random
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import msgspec
 import pytest
@@ -22,15 +26,33 @@ from atoma.contracts.execution import (
     WriteResult,
     status_of,
 )
-from atoma.contracts.query import And, Compare, In, Like, Not, Predicate, QuerySpec
+from atoma.contracts.query import BoundQuery, Call, Col, Lit, Param
 from atoma.contracts.values import ErrorInfo, Scalar, StoredRow
-from atoma.errors import AtomaError, ProtocolError, QueryError
+from atoma.errors import ProtocolError, QueryError
+from atoma.query.normal import rebind
+from atoma.query.plans import every_row
+from atoma.schema import Schema, StoreSpec
+from atoma.schema.expressions import Condition, Expression, col
+from atoma.testing.queries import count_of, rows_of
 from atoma_transports.adapters import OperationAdapter
-from atoma_transports.protocol import OpsReply, QueryCall, RemoteOpResult, WriteCall, pack_rows, unpack_rows
+from atoma_transports.protocol import OpsReply, QueryCall, RemoteOp, RemoteOpResult, WriteCall, pack_rows, unpack_rows
+from atoma_transports.protocol.plans import encode_query
 from atoma_transports.serving.calls import query_request, write_reply, write_request
+from tests.unit.transports.any_value import QUERIES
 
 ADAPTER = OperationAdapter()
 CONTEXT = OperationContext("trace")
+
+
+@dataclass(frozen=True)
+class Note:
+    id: str
+    number: int
+    text: str
+    real: float
+
+
+SCHEMA = Schema(StoreSpec("notes", Note))
 
 scalars: st.SearchStrategy[Scalar] = st.one_of(
     st.none(),
@@ -120,44 +142,81 @@ def test_rows_survive_packing(rows: list[tuple[str, dict[str, Scalar]]], version
     assert unpack_rows(packed) == stored
 
 
-def nested(depth: int) -> Predicate:
-    inner: Predicate = Compare("eq", "a", 1)
+@given(QUERIES)
+def test_a_query_arrives_as_it_was_sent(query: BoundQuery) -> None:
+    request = QueryRequest(query, CONTEXT)
+    call = decode(encode(QueryCall(ADAPTER.to_remote_ops(request), "trace")), QueryCall)
+    arrived = query_request(call, 5.0)
+    assert encode(arrived.query) == encode(query)  # the types as well: 1 is not 1.0, nor True
+    assert arrived.context == OperationContext("trace", deadline=5.0)
+
+
+def nested(depth: int) -> Condition:
+    inner = col("number") == 1
     for _ in range(depth - 1):
-        inner = Not(inner)
+        inner = ~inner
     return inner
 
 
+def every(conditions: Sequence[Condition]) -> Condition:
+    return functools.reduce(operator.and_, conditions)
+
+
 @pytest.mark.parametrize(
-    ("where", "refused"),
+    ("where", "words"),
     [
-        (nested(32), None),
-        (nested(33), QueryError),
-        (And((Compare("eq", "a", 1),) * 999), None),
-        (And((Compare("eq", "a", 1),) * 1000), QueryError),
-        (In("a", tuple(range(1000))), None),
-        (In("a", tuple(range(1001))), QueryError),
-        (And((In("a", tuple(range(1000))),) * 4), None),
-        (And((In("a", tuple(range(1000))),) * 5), QueryError),
-        (Like("a", "%" + "x" * 255), None),
-        (Like("a", "%" + "x" * 256), QueryError),
-        (Compare("eq", "a", math.nan), ProtocolError),
-        (Compare("eq", "a", 2**63 - 1), None),
-        (Compare("eq", "a", 2**63), ProtocolError),
-        (Compare("eq", "a", [1]), ProtocolError),
-        (In("a", ({"b": 1},)), ProtocolError),
+        (nested(32), ""),
+        (nested(33), "nested at most 32 deep"),
+        (every([col("number") == 1] * 999), ""),
+        (every([col("number") == 1] * 1_000), "at most 1,000 conditions"),
+        (every([col("number").in_(range(1_000))] * 4), ""),
+        (every([col("number").in_(range(1_000))] * 5), "at most 4,096 values"),
+        (Expression(Call("in", (Col(0, "number"), *[Lit("int", 1)] * 1_001))), "at most 1,000 values, got 1,001"),
+        (col("text").like("%" + "x" * 255), ""),
+        (col("text").like("%" + "x" * 256), "at most 256 bytes"),
+        (Expression(Call("eq", (Col(0, "real"), Lit("real", math.nan)))), "a float is no column value"),
+        (col("number") == 2**63 - 1, ""),
+        (Expression(Call("eq", (Col(0, "number"), Lit("int", 2**64 - 1)))), "does not fit into 64 bits"),
+        (Expression(Call("eq", (Col(0, "number"), Lit("int", [1])))), "a list is no column value"),
+        (Expression(Call("in", (Col(0, "number"), Lit("int", {"b": 1})))), "a dict is no column value"),
+        (Expression(Call("eq", (Col(0, "number"), Lit("text", "1")))), "wants int, got str"),
+        (Expression(Call("eq", (Col(0, "number"), Param(1, "int")))), "parameter 1 has no value; there are 0"),
+        (Expression(Call("eq", (Col(0, "number"), Param(-1, "int")))), "parameter -1 has no value"),
     ],
 )
-def test_queries_have_bounds_at_both_ends(where: Predicate, refused: type[AtomaError] | None) -> None:
-    request = QueryRequest("notes", QuerySpec(where=where), CONTEXT)
-    if refused is None:
-        (op,) = ADAPTER.to_remote_ops(request)
-        assert query_request(QueryCall((op,)), math.inf).query.where == where
+def test_a_query_that_arrives_has_to_keep_to_the_bounds(where: Condition, words: str) -> None:
+    (op,) = ADAPTER.to_remote_ops(QueryRequest(rows_of("notes", where), CONTEXT))
+    arrived = query_request(QueryCall((op,)), math.inf).query
+    if not words:
+        assert rebind(arrived, SCHEMA.store) == rebind(rows_of("notes", where), SCHEMA.store)
         return
-    with pytest.raises(refused):
-        ADAPTER.to_remote_ops(request)
-    (op,) = ADAPTER.to_remote_ops(QueryRequest("notes", QuerySpec(), CONTEXT))
-    with pytest.raises(refused):
-        query_request(QueryCall((msgspec.structs.replace(op, query=request.query),)), math.inf)
+    with pytest.raises(QueryError, match=words):
+        rebind(arrived, SCHEMA.store)
+
+
+QUESTION = RemoteOp(0, "query", "notes", query=encode_query(every_row("notes")))
+
+
+@pytest.mark.parametrize(
+    ("ops", "words"),
+    [
+        ((), "exactly one query"),
+        ((QUESTION, QUESTION), "exactly one query"),
+        ((RemoteOp(0, "query", "notes"),), "exactly one query"),
+        ((msgspec.structs.replace(QUESTION, name="delete"),), "exactly one query"),
+        ((msgspec.structs.replace(QUESTION, store="others"),), "another store than its query"),
+        ((msgspec.structs.replace(QUESTION, query=b"\xc1"),), "malformed query"),
+    ],
+)
+def test_a_query_call_is_one_query_of_the_store_that_it_names(ops: tuple[RemoteOp, ...], words: str) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        query_request(QueryCall(ops), math.inf)
+
+
+def test_a_write_call_holds_no_query() -> None:
+    for op in (QUESTION, msgspec.structs.replace(QUESTION, name="delete", id="a")):
+        with pytest.raises(ProtocolError, match="holds no query"):
+            write_request(WriteCall((op,), "key", WriteOptions()), math.inf)
 
 
 @pytest.mark.parametrize(
@@ -169,12 +228,19 @@ def test_queries_have_bounds_at_both_ends(where: Predicate, refused: type[AtomaE
         (RemoteOpResult(0, id="a"),),
         (RemoteOpResult(0, ok=False),),
         (RemoteOpResult(0, error=ErrorInfo("X", "")),),
-        (RemoteOpResult(0, total=None),),
+        (RemoteOpResult(0, tuples=None),),
+        (RemoteOpResult(0, tuples=()),),
+        (RemoteOpResult(0, tuples=((),)),),
+        (RemoteOpResult(0, tuples=((1,), (2,))),),
+        (RemoteOpResult(0, tuples=((1, 2),)),),
+        (RemoteOpResult(0, tuples=((None,),)),),
+        (RemoteOpResult(0, tuples=((True,),)),),
+        (RemoteOpResult(0, tuples=((1.0,),)),),
     ],
 )
 def test_a_count_needs_exactly_one_number(results: tuple[RemoteOpResult, ...]) -> None:
-    request = QueryRequest("notes", QuerySpec(count=True), CONTEXT)
-    assert ADAPTER.from_remote_results(request, [RemoteOpResult(0, total=5)]).total == 5
+    request = QueryRequest(count_of("notes"), CONTEXT)
+    assert ADAPTER.from_remote_results(request, [RemoteOpResult(0, tuples=((5,),))]).tuples == ((5,),)
     with pytest.raises(ProtocolError):
         ADAPTER.from_remote_results(request, results)
 

@@ -23,7 +23,6 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import (
     OpenReply,
     OpenRequest,
@@ -33,6 +32,7 @@ from atoma.errors import AuthenticationError, ChannelBroken, ConnectFailed, Plug
 from atoma.kernel import EventDispatch
 from atoma.ports import SYNC_LINK, Channel, Environment, Peer, Principal, SyncLink
 from atoma.schema import Schema, StoreSpec
+from atoma.testing.queries import rows_of
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
 from tests.unit.transports.kit import Unasked
@@ -89,7 +89,7 @@ class Asking:
         self.node = context.nodes[id]
 
     async def query(self) -> QueryResult:
-        return await self.node.query(QueryRequest("s", QuerySpec(), OperationContext("tr")))  # type: ignore[union-attr]
+        return await self.node.query(QueryRequest(rows_of("s"), OperationContext("tr")))  # type: ignore[union-attr]
 
     async def write(self, idem: str) -> WriteResult:
         entries = (WriteEntry("s", "delete", "a"),)

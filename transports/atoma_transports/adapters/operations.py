@@ -17,7 +17,9 @@ from atoma.contracts.execution import (
     status_of,
 )
 from atoma.errors import ProtocolError
-from atoma_transports.protocol import RemoteOp, RemoteOpResult, ResolveReply, check_query, image, unpack_rows
+from atoma.query.plans import is_count
+from atoma_transports.protocol import RemoteOp, RemoteOpResult, ResolveReply, image, unpack_rows
+from atoma_transports.protocol.plans import encode_query
 
 
 class OperationAdapter:
@@ -27,15 +29,9 @@ class OperationAdapter:
     """
 
     def to_remote_ops(self, request: QueryRequest | WriteRequest) -> tuple[RemoteOp, ...]:
-        """One operation for a query, one per entry for a write.
-
-        Raises:
-            QueryError: The query is beyond a bound; nothing was sent.
-            ProtocolError: It compares with what no column can hold; nothing was sent.
-        """
+        """One operation for a query, one per entry for a write."""
         if isinstance(request, QueryRequest):
-            check_query(request.query)
-            return (RemoteOp(0, "query", request.store, query=request.query),)
+            return (RemoteOp(0, "query", request.store, query=encode_query(request.query)),)
         return tuple(
             RemoteOp(
                 index,
@@ -89,10 +85,16 @@ class OperationAdapter:
         (result,) = _in_order([""], results)
         if result.error is not None or not result.ok:
             raise ProtocolError("a query was answered with the result of a write")
-        if request.query.count and result.total is None:
-            raise ProtocolError("a count was answered without a number")
-        rows = () if result.found is None else unpack_rows(result.found)
-        return QueryResult(rows, result.total if request.query.count else None, _meta(request, result.cursor))
+        meta = _meta(request, result.cursor)
+        if request.query.plan.whole_rows:
+            return QueryResult(() if result.found is None else unpack_rows(result.found), (), meta)
+        if result.tuples is None or (is_count(request.query.plan) and not _is_number(result.tuples)):
+            raise ProtocolError("a query was answered with rows of another shape")
+        return QueryResult((), result.tuples, meta)
+
+
+def _is_number(tuples: tuple[tuple[object, ...], ...]) -> bool:
+    return len(tuples) == 1 and len(tuples[0]) == 1 and type(tuples[0][0]) is int
 
 
 def _meta(request: QueryRequest | WriteRequest | ResolveRequest, cursor: str = "") -> ExecutionMeta:

@@ -8,10 +8,8 @@ the struct's field              the message's field
 ``int str bytes bool``          ``int64 string bytes bool``
 a ``Literal`` of texts          ``string``, checked against the literal
 a struct                        its message; one that is left out reads as an empty one
-a union of structs              a message with one ``oneof`` of their messages
 a tuple of those                ``repeated``
 ``dict[str, str]``              ``map<string, string>``
-``tuple[str, …] | None``        an ``optional`` message with the list as its only field
 anything else                   ``bytes``: its MessagePack; none at all for an empty map or list
 ``… | None``, a default ≠ zero  the same, ``optional``
 ==============================  =====================================================================================
@@ -21,7 +19,7 @@ from __future__ import annotations
 
 import operator
 import typing
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar, cast
 
@@ -62,8 +60,8 @@ def pack(value: msgspec.Struct) -> bytes:
     """The protobuf bytes of ``value``.
 
     Raises:
-        ProtocolError: A field cannot be said in protobuf: an integer beyond 64 bits, text that is not Unicode, a filter
-            that is too deep. Nothing was sent.
+        ProtocolError: A field cannot be said in protobuf: an integer beyond 64 bits, text that is not Unicode. Nothing
+            was sent.
     """
     twin = twin_of(type(value))
     message = twin.message()
@@ -128,7 +126,7 @@ def _make(kind: type[msgspec.Struct]) -> Twin:
         return kind(*[get(message) for get in gets])
 
     message = _message_class(kind.__name__)
-    twin = _twins[kind] = Twin(kind, message, (fill, read))  # known before its fields are: a filter may hold filters
+    twin = _twins[kind] = Twin(kind, message, (fill, read))
     info = inspect.type_info(kind)
     assert isinstance(info, inspect.StructType)
     hints = typing.get_type_hints(kind)
@@ -149,10 +147,9 @@ def _field(field: inspect.Field, hint: object, target: FieldDescriptor) -> tuple
         rest = tuple(part for part in kind.types if not isinstance(part, inspect.NoneType))
         kind = rest[0] if len(rest) == 1 else inspect.UnionType(rest)
         hint = typing.Union[tuple(part for part in typing.get_args(hint) if part is not type(None))]  # noqa: UP007
-    if optional and isinstance(kind, inspect.VarTupleType) and isinstance(kind.item_type, _PLAIN):
-        put, get = _wrapped_list(name)
-    else:
-        put, get = _value(name, kind, hint, target)
+    if isinstance(kind, inspect.Metadata):
+        kind = kind.type
+    put, get = _value(name, kind, hint, target)
     if not target.has_presence or field.required:
         return put, get
     default: object = field.default
@@ -173,51 +170,17 @@ def _value(name: str, kind: inspect.Type, hint: object, target: FieldDescriptor)
         return _plain(name)
     if isinstance(kind, inspect.LiteralType):
         return _literal(name, frozenset(kind.values))
-    part = _part(kind, target)
-    if part is not None:
-        return _message(name, part)
+    if isinstance(kind, inspect.StructType):
+        return _message(name, twin_of(kind.cls).part)
     if isinstance(kind, inspect.VarTupleType):
-        part = _part(kind.item_type, target)
-        if part is not None:
-            return _messages(name, part)
+        if isinstance(kind.item_type, inspect.StructType):
+            return _messages(name, twin_of(kind.item_type.cls).part)
         if isinstance(kind.item_type, _PLAIN):
             return _list(name)
     if isinstance(kind, inspect.DictType) and isinstance(kind.value_type, inspect.StrType):
         return _map(name)
     _packed.add(target.full_name)
     return _opaque(name, hint)
-
-
-def _part(kind: inspect.Type, target: FieldDescriptor) -> Part | None:
-    """How values of ``kind`` become messages; None when they do not."""
-    if isinstance(kind, inspect.StructType):
-        return twin_of(kind.cls).part
-    if isinstance(kind, inspect.UnionType) and target.message_type is not None:
-        return _choice([part.cls for part in kind.types if isinstance(part, inspect.StructType)], target.message_type)
-    return None
-
-
-def _choice(kinds: Iterable[type[msgspec.Struct]], message: Descriptor) -> Part:
-    """A message whose ``oneof`` has one field per struct of a union."""
-    by_name = {kind.__name__: twin_of(kind).part for kind in kinds}
-    (choice,) = message.oneofs
-    fields = [(field.name, cast("Descriptor", field.message_type).name) for field in choice.fields]
-    fills = {kind: (name, by_name[kind][0]) for name, kind in fields}
-    reads = {name: by_name[kind][1] for name, kind in fields}
-
-    def fill(value: msgspec.Struct, into: Message) -> None:
-        name, fill_one = fills[type(value).__name__]
-        one: Message = getattr(into, name)
-        one.SetInParent()
-        fill_one(value, one)
-
-    def read(source: Message) -> msgspec.Struct:
-        name = source.WhichOneof(choice.name)
-        if name is None:
-            raise ValueError(f"a {message.name} says nothing")
-        return reads[name](getattr(source, name))
-
-    return fill, read
 
 
 def _plain(name: str) -> tuple[Put, Get]:
@@ -273,18 +236,6 @@ def _list(name: str) -> tuple[Put, Get]:
 
     def get(message: Message) -> object:
         return tuple(getattr(message, name))
-
-    return put, get
-
-
-def _wrapped_list(name: str) -> tuple[Put, Get]:
-    def put(struct: msgspec.Struct, message: Message) -> None:
-        into: sync_pb2.Strings = getattr(message, name)
-        into.SetInParent()
-        into.values.extend(getattr(struct, name))
-
-    def get(message: Message) -> object:
-        return tuple(getattr(message, name).values)
 
     return put, get
 

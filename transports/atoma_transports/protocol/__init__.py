@@ -13,7 +13,7 @@ from atoma_transports.protocol.operations import (
     Rows,
     WriteCall,
 )
-from atoma_transports.protocol.validation import OPS_MAX, check_query, image, pack_rows, unpack_rows
+from atoma_transports.protocol.validation import OPS_MAX, image, pack_rows, unpack_rows
 
 __all__ = [
     "METHODS",
@@ -26,7 +26,6 @@ __all__ = [
     "ResolveReply",
     "Rows",
     "WriteCall",
-    "check_query",
     "image",
     "pack_rows",
     "unpack_rows",

@@ -27,6 +27,7 @@ from msgspec import inspect
 
 from atoma.errors import ProtocolError
 from atoma_transports.protocol.json_text import parse_json
+from atoma_transports.protocol.plans import from_plain, to_plain
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -177,6 +178,30 @@ def _read_free(value: object) -> object:
     raise _Wrong('expected text, number, boolean, null, or one of {"$i":…}, {"$x":…}, {"$f":…}')
 
 
+def _write_query(value: object) -> object:
+    return _nested(to_plain(cast("bytes", value)), _write_free)
+
+
+def _read_query(value: object) -> bytes:
+    query = as_object(value)
+    if query is None:
+        raise _Wrong("expected an object with a plan")
+    try:
+        return from_plain(cast("dict[str, object]", _nested(query, _read_free)))
+    except (ProtocolError, RecursionError, OverflowError) as error:
+        raise _Wrong(str(error)) from None
+
+
+def _nested(value: object, leaf: _Convert) -> object:
+    """``value`` with ``leaf`` applied to what lists and objects hold; an object of one tag, ``{"$x": …}``, is a value."""
+    if type(value) is list:
+        return [_nested(item, leaf) for item in cast("list[object]", value)]
+    values = as_object(value)
+    if values is not None and (len(values) != 1 or not next(iter(values)).startswith("$")):
+        return {name: _nested(item, leaf) for name, item in values.items()}
+    return leaf(value)
+
+
 def _sequence(items: _Pair) -> _Pair:
     def write(value: object) -> object:
         write_one = items.write
@@ -240,30 +265,16 @@ def _optional(pair: _Pair) -> _Pair:
     )
 
 
-def _tagged(kinds: tuple[inspect.StructType, ...]) -> _Pair:
-    """A union of structs that say in a field which they are."""
-    by_tag = {kind.tag: kind.cls for kind in kinds}
-    tag_field = kinds[0].tag_field or "type"
-
-    def write(value: object) -> object:
-        return _struct(cast("type[msgspec.Struct]", type(value))).write(value)
-
-    def read(value: object) -> object:
-        tag = (as_object(value) or {}).get(tag_field)
-        if type(tag) is not str or tag not in by_tag:
-            raise _Wrong(f"expected an object whose {tag_field!r} is one of {', '.join(map(str, by_tag))}")
-        return _struct(by_tag[tag]).read(value)
-
-    return _Pair(write, read)
-
-
 def _union(types: tuple[inspect.Type, ...]) -> _Pair:
     rest = tuple(kind for kind in types if not isinstance(kind, inspect.NoneType))
-    if len(rest) == 1:
-        inner = _pair(rest[0])
-    else:
-        inner = _tagged(tuple(kind for kind in rest if isinstance(kind, inspect.StructType)))
-    return _optional(inner) if len(rest) < len(types) else inner
+    if len(rest) != 1:
+        raise TypeError("a field of a message has one type")
+    return _optional(_pair(rest[0])) if len(rest) < len(types) else _pair(rest[0])
+
+
+def _is_query(kind: inspect.Metadata) -> bool:
+    extra = cast("dict[str, object] | None", kind.extra)  # pyright: ignore[reportUnknownMemberType]
+    return extra is not None and extra.get("json") == "query"
 
 
 def _pair(kind: inspect.Type) -> _Pair:
@@ -275,6 +286,8 @@ def _pair(kind: inspect.Type) -> _Pair:
             return _exactly(str, "text")
         case inspect.BoolType():
             return _exactly(bool, "true or false")
+        case inspect.Metadata(type=inspect.BytesType()) if _is_query(kind):
+            return _Pair(_write_query, _read_query)
         case inspect.BytesType():
             return _Pair(_write_bytes, _read_bytes)
         case inspect.CustomType():
@@ -317,11 +330,9 @@ def _build(cls: type[msgspec.Struct]) -> _Pair:
         for name, default in _defaults(shape).items()
         if cls.__struct_config__.omit_defaults or name in later
     }
-    tag, tag_field = shape.tag, shape.tag_field or ""
-    begin = {tag_field: tag} if tag_field else {}
 
     def write(message: object) -> object:
-        made: dict[str, object] = dict(begin)
+        made: dict[str, object] = {}
         for name, pair in fields.items():
             value = getattr(message, name)
             if name in omitted and value == omitted[name]:
@@ -337,10 +348,6 @@ def _build(cls: type[msgspec.Struct]) -> _Pair:
             raise _Wrong("expected an object")
         given: dict[str, object] = {}
         for name, inner in cast("dict[str, object]", value).items():
-            if name == tag_field:
-                if inner != tag:
-                    raise _Wrong(f"expected {tag_field} {tag!r}")
-                continue
             pair = fields.get(name)
             if pair is None:
                 raise _Wrong(f"has no field {name[:64]!r}")

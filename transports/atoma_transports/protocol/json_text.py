@@ -9,7 +9,7 @@ from typing import Never
 
 from atoma.errors import ProtocolError
 
-DEPTH_MAX = 32
+DEPTH_MAX = 80
 DIGITS_MAX = 40
 
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
@@ -21,7 +21,7 @@ def parse_json(data: bytes) -> object:
     """The value that ``data`` is: dicts, lists, texts, integers, floats, booleans and None.
 
     Raises:
-        ProtocolError: It is not JSON in UTF-8, deeper than 32, a key comes twice, a number has more than 40 digits or
+        ProtocolError: It is not JSON in UTF-8, deeper than 80, a key comes twice, a number has more than 40 digits or
             is beyond the range of a double, or a text holds half a surrogate pair.
     """
     try:

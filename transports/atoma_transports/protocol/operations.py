@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 
 from atoma.contracts.execution import WriteOptions
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.values import ErrorInfo
+
+QUERY = msgspec.Meta(extra={"json": "query"})
+"""Marks bytes that are an encoded query: people write it as an object in JSON."""
 
 OpName: TypeAlias = Literal["query", "insert", "update", "upsert", "delete"]
 
@@ -33,7 +35,7 @@ class RemoteOp(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
         name: What to do.
         store: Store name.
         id: Row id; empty for a query.
-        query: What to ask; for a query only.
+        query: What to ask, as :func:`atoma_transports.protocol.plans.encode_query` encodes it; for a query only.
         scope: See :class:`atoma.contracts.execution.WriteEntry`, as for the rest.
         values: Columns to write.
         base_version: Version the caller saw.
@@ -45,7 +47,7 @@ class RemoteOp(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     name: OpName
     store: str
     id: str = ""
-    query: QuerySpec | None = None
+    query: Annotated[bytes, QUERY] = b""
     scope: str = ""
     values: dict[str, object] = {}
     base_version: int | None = None
@@ -65,7 +67,7 @@ class RemoteOpResult(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         row: Its image after the write; None when there is none, or it may not be read.
         error: Why it was refused.
         found: Rows of a query.
-        total: Number of matching rows, for a count.
+        tuples: The result of a query that lists no rows of one store: a count is one number.
         cursor: Keyset cursor of a page.
     """
 
@@ -77,7 +79,7 @@ class RemoteOpResult(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     row: dict[str, object] | None = None
     error: ErrorInfo | None = None
     found: Rows | None = None
-    total: int | None = None
+    tuples: tuple[tuple[object, ...], ...] | None = None
     cursor: str = ""
 
 

@@ -1,13 +1,11 @@
-"""What is refused before anybody looks at it: values no column can hold, queries that are too large."""
+"""What is refused before anybody looks at it: values no column can hold, rows of another shape than they say."""
 
 from __future__ import annotations
 
 import math
 
-from atoma.contracts.query import Compare, In, QuerySpec
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ProtocolError
-from atoma.query.bounds import conditions
 from atoma.schema.kinds import INT64_MAX, INT64_MIN
 from atoma_transports.protocol.operations import Rows
 
@@ -37,23 +35,6 @@ def image(values: dict[str, object]) -> RowImage:
         ProtocolError: A value is none that a column can hold.
     """
     return {name: scalar(value) for name, value in values.items()}
-
-
-def check_query(spec: QuerySpec) -> None:
-    """Refuse a query that compares with what is no value, or does not keep to the bounds.
-
-    Raises:
-        ProtocolError: No column can hold a value.
-        QueryError: It is beyond a bound.
-    """
-    for value in spec.after or ():
-        scalar(value)
-    for condition in conditions(spec.where):
-        if isinstance(condition, Compare):
-            scalar(condition.value)
-        elif isinstance(condition, In):
-            for value in condition.values:
-                scalar(value)
 
 
 def pack_rows(rows: tuple[StoredRow, ...]) -> Rows:

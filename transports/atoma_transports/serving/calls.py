@@ -18,7 +18,6 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import NotifyRequest, OpenRequest, PullRequest, PushRequest, SnapshotRequest
 from atoma.errors import ProtocolError
 from atoma.ports import SyncService
@@ -33,10 +32,10 @@ from atoma_transports.protocol import (
     ResolveCall,
     ResolveReply,
     WriteCall,
-    check_query,
     image,
     pack_rows,
 )
+from atoma_transports.protocol.plans import decode_query
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -47,11 +46,12 @@ def query_request(call: QueryCall, deadline: float) -> QueryRequest:
     Raises:
         ProtocolError: It is not one query within the protocol's bounds.
     """
-    if len(call.ops) != 1 or call.ops[0].name != "query" or call.ops[0].query is None:
+    if len(call.ops) != 1 or call.ops[0].name != "query" or not call.ops[0].query:
         raise ProtocolError("a query call holds exactly one query")
-    query: QuerySpec = call.ops[0].query
-    check_query(query)
-    return QueryRequest(call.ops[0].store, query, OperationContext(call.trace_id, deadline=deadline))
+    query = decode_query(call.ops[0].query)
+    if query.store != call.ops[0].store:
+        raise ProtocolError("the operation names another store than its query")
+    return QueryRequest(query, OperationContext(call.trace_id, deadline=deadline))
 
 
 def write_request(call: WriteCall, deadline: float) -> WriteRequest:
@@ -70,7 +70,7 @@ def write_request(call: WriteCall, deadline: float) -> WriteRequest:
 
 
 def _entry(op: RemoteOp) -> WriteEntry:
-    if op.name == "query" or op.query is not None:
+    if op.name == "query" or op.query:
         raise ProtocolError("a write call holds no query")
     return WriteEntry(
         op.store, op.name, op.id, op.scope, image(op.values), op.base_version, op.replace, image(op.defaults)
@@ -110,9 +110,11 @@ def _op_results(result: WriteResult) -> tuple[RemoteOpResult, ...]:
 
 
 async def _query(service: SyncService, call: QueryCall) -> OpsReply:
-    result = await service.query(query_request(call, trio.current_effective_deadline()))
-    found = pack_rows(result.rows)
-    return OpsReply((RemoteOpResult(0, found=found, total=result.total, cursor=result.meta.cursor),))
+    request = query_request(call, trio.current_effective_deadline())
+    result = await service.query(request)
+    if not request.query.plan.whole_rows:
+        return OpsReply((RemoteOpResult(0, tuples=result.tuples),))
+    return OpsReply((RemoteOpResult(0, found=pack_rows(result.rows), cursor=result.meta.cursor),))
 
 
 async def _write(service: SyncService, call: WriteCall) -> OpsReply:

@@ -12,12 +12,13 @@ from msgspec import structs
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import Receipt, WriteEntry, WriteRequest, WriteResult, as_receipt, item_key
 from atoma.contracts.overlay import PendingKind, PendingMutation
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import MutationBody
 from atoma.contracts.values import RowImage, StoredRow
 from atoma.ports import Environment, LocalDatabase, LocalEngine, LocalTx, seeded_environment
+from atoma.query.plans import by_ids
 from atoma.testing.conformance.checks import CheckTable, expect
 from atoma.testing.conformance.notes import NOTES_SCHEMA, unit
+from atoma.testing.queries import rows_of
 from atoma_stores.local import LocalWriteNode
 
 
@@ -92,12 +93,12 @@ class Opened:
 
     async def get(self, id: str) -> StoredRow | None:
         """The row."""
-        found = (await self.db.read("notes", QuerySpec(ids=(id,)))).rows
+        found = (await self.db.read(by_ids("notes", (id,)))).rows
         return found[0] if found else None
 
     async def rows(self) -> dict[str, RowImage]:
         """Every row's image, by id."""
-        return {row.id: row.image for row in (await self.db.read("notes", QuerySpec())).rows}
+        return {row.id: row.image for row in (await self.db.read(rows_of("notes"))).rows}
 
     async def outbox_mids(self) -> list[int]:
         """Numbers of the mutations that wait to be sent."""

@@ -8,15 +8,15 @@ import trio
 
 from atoma.client import open_client
 from atoma.contracts.overlay import InboxEntry, StagedRow, Subscription
-from atoma.contracts.query import QuerySpec, Sort
 from atoma.contracts.sync import Cursor, Op, Outcome
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ClosedError, WriteRejected
 from atoma.ports import LocalTx, apply_batch
-from atoma.query import Query
+from atoma.query import select
 from atoma.testing.conformance.checks import NotChecked, expect, expect_equal, expect_error, open_background, until
 from atoma.testing.conformance.engines.bench import Bench, engine_table, receipts_of
 from atoma.testing.conformance.notes import NOTES, NOTES_SCHEMA, Note, delete, insert, note, update
+from atoma.testing.queries import rows_of
 from atoma_stores.local import LocalExecution
 from atoma_stores.reactive.live import LiveSource, open_live_queries
 
@@ -229,7 +229,7 @@ async def live_queries_follow_every_commit(bench: Bench) -> None:
             raise AssertionError("the database does not tell its commits, so live queries cannot follow it")
         live = await opened.enter_async_context(open_live_queries(source, NOTES_SCHEMA))
         rows: tuple[StoredRow, ...] = ()
-        async with live.open_live("notes", QuerySpec(order=(Sort("id"),))) as batches:
+        async with live.open_live(rows_of("notes")) as batches:
 
             async def expect_rows(what: str, **texts: str) -> None:
                 nonlocal rows
@@ -258,11 +258,11 @@ async def a_client_works_on_it(bench: Bench) -> None:
     )
     async with opening as client:
         notes = client.store(NOTES)
-        async with notes.live(Query().order_by("id")) as batches:
+        async with notes.live(select(NOTES).order_by("id")) as batches:
             first = await anext(batches)
             expect_equal(len(first.changes), 1, "the changes of the first batch")
             await notes.insert_many([Note(id=id, text="x") for id in "ab"])
             await anext(batches)
         await notes.update("a", text="y")
-        found = [(row.id, row.text) for row in await notes.query(Query().order_by("id"))]
+        found = [(row.id, row.text) for row in await notes.query(select(NOTES).order_by("id"))]
         expect(found == [("a", "y"), ("b", "x")], f"the store holds {found}")

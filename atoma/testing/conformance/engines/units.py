@@ -5,14 +5,15 @@ from __future__ import annotations
 import trio
 
 from atoma.contracts.execution import WriteOptions, WriteRequest
-from atoma.contracts.query import Compare, QuerySpec
 from atoma.errors import AtomaError, ClosedError, QueryError
 from atoma.ports import LocalTx
+from atoma.schema.expressions import col
 from atoma.testing.conformance.cancelling import cancel_everywhere, cancel_sampled
 from atoma.testing.conformance.checks import NotChecked, expect, expect_equal, expect_error
 from atoma.testing.conformance.engines.bench import Bench, engine_table
 from atoma.testing.conformance.notes import CONTEXT, delete, insert, note, unit, update
 from atoma.testing.conformance.questions import IMAGES, check_queries
+from atoma.testing.queries import rows_of
 
 CHECKS = engine_table()
 
@@ -88,11 +89,11 @@ async def an_atomic_unit_leaves_all_or_nothing(bench: Bench) -> None:
     """One refused entry of an atomic unit undoes the others; the status is rejected and no commit is told."""
     async with bench.opened() as db:
         await db.write("1", insert("a"))
-        before = (await db.db.read("notes", QuerySpec())).meta.commit
+        before = (await db.db.read(rows_of("notes"))).meta.commit
         result = await db.write("2", insert("b"), update("nobody", text="x"), update("a", text="x"), atomic=True)
         expect_equal((result.status, any(item.changed for item in result.items)), ("rejected", False), "the answer")
         expect_equal(await db.rows(), {"a": note()}, "the rows after a rejected unit")
-        expect_equal((await db.db.read("notes", QuerySpec())).meta.commit, before, "the commit number")
+        expect_equal((await db.db.read(rows_of("notes"))).meta.commit, before, "the commit number")
         expect_equal(
             (await db.write("3", insert("b"), update("a", text="x"), atomic=True)).status, "confirmed", "status"
         )
@@ -157,7 +158,7 @@ async def commits_are_numbered_in_order(bench: Bench) -> None:
         for number in range(5):
             await db.write(f"k{number}", insert(str(number)))
             for _ in range(2):
-                seen.append((await db.db.read("notes", QuerySpec())).meta.commit)
+                seen.append((await db.db.read(rows_of("notes"))).meta.commit)
         expect_equal(seen[::2], seen[1::2], "the commit number before and after a read")
         expect(sorted(set(seen)) == seen[::2], f"the commit numbers are {seen[::2]}")
 
@@ -167,9 +168,9 @@ async def queries_mean_what_they_mean_in_python(bench: Bench) -> None:
     """Filters, order, pages and counts are those of :mod:`atoma.query.evaluate`, and an unknown field is a QueryError."""
     async with bench.opened() as db:
         await db.write("k", *(insert(id, image) for id, image in IMAGES.items()))
-        await check_queries(lambda spec: db.db.read("notes", spec))
+        await check_queries(db.db.read)
         with expect_error(QueryError, what="a query of an unknown field"):
-            await db.db.read("notes", QuerySpec(where=Compare("eq", "nonsense", 1)))
+            await db.db.read(rows_of("notes", col("nonsense") == 1))
 
 
 @CHECKS.add
@@ -228,7 +229,7 @@ async def a_closed_database_says_so(bench: Bench) -> None:
         await db.write("k", insert("a"))
         await db.db.flush()
     with expect_error(ClosedError, what="a read of a closed database"):
-        await db.db.read("notes", QuerySpec())
+        await db.db.read(rows_of("notes"))
     with expect_error(ClosedError, what="a flush of a closed database"):
         await db.db.flush()
     with expect_error(ClosedError, what="a write to a closed database"):
@@ -252,11 +253,11 @@ async def what_was_committed_is_there_after_opening_again(bench: Bench) -> None:
             await db.write("3", insert("c"), insert("a"), atomic=True)
         except AtomaError as error:
             raise AssertionError(f"a refused entry is a result, not {error!r}") from error
-        row, commit = await db.get("a"), (await db.db.read("notes", QuerySpec())).meta.commit
+        row, commit = await db.get("a"), (await db.db.read(rows_of("notes"))).meta.commit
     async with bench.opened() as again:
         expect_equal(await again.get("a"), row, "the row")
         expect_equal(await again.rows(), {"a": note("new")}, "the rows")
-        expect_equal((await again.db.read("notes", QuerySpec())).meta.commit, commit, "the commit number")
+        expect_equal((await again.db.read(rows_of("notes"))).meta.commit, commit, "the commit number")
         await again.write("4", insert("d"))
-        after = (await again.db.read("notes", QuerySpec())).meta.commit
+        after = (await again.db.read(rows_of("notes"))).meta.commit
         expect(after > commit, f"the commit number went from {commit} to {after}")

@@ -18,14 +18,17 @@ from atoma.contracts.execution import (
     WriteResult,
     status_of,
 )
-from atoma.contracts.query import Compare, QuerySpec
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import RowImage
 from atoma.errors import AtomaError, RemoteError
 from atoma.ports import QueryNode, ResolvingNode, WriteNode
+from atoma.query.plans import by_ids
+from atoma.schema.expressions import col
 from atoma.testing.conformance.cancelling import cancel_everywhere, cancel_sampled
 from atoma.testing.conformance.checks import CheckTable, NotChecked, expect, expect_equal, expect_error
 from atoma.testing.conformance.notes import ask, delete, insert, note, unit, update
 from atoma.testing.conformance.questions import IMAGES, check_queries
+from atoma.testing.queries import rows_of
 
 POINTS = 20
 
@@ -85,7 +88,7 @@ class Nodes:
         self.keys.append(idem or f"key-{len(self.keys)}")
         return await self.ground.write.write(unit(self.keys[-1], *entries, atomic=atomic))
 
-    async def find(self, spec: QuerySpec | None = None) -> QueryResult:
+    async def find(self, spec: BoundQuery | None = None) -> QueryResult:
         """Query notes."""
         if self.ground.query is None:
             raise NotChecked("the site has no node that reads")
@@ -184,7 +187,7 @@ async def a_result_says_where_it_comes_from(nodes: Nodes) -> None:
     if nodes.ground.query is None:
         raise NotChecked("the site has no node that reads")
     for trace in ("one", "two"):
-        result = await nodes.ground.query.query(QueryRequest("notes", QuerySpec(), OperationContext(trace)))
+        result = await nodes.ground.query.query(QueryRequest(rows_of("notes"), OperationContext(trace)))
         expect(result.meta.trace_id in ("", trace), f"the trace id is {result.meta.trace_id!r}, not {trace!r}")
         expect(result.meta.source in ("local", "remote", "mixed"), f"the source is {result.meta.source!r}")
 
@@ -195,7 +198,7 @@ async def what_cannot_be_asked_is_a_typed_error(nodes: Nodes) -> None:
     await nodes.put(insert("a"))
     for _ in range(2):
         with expect_error(AtomaError, what="a query of an unknown field") as caught:
-            await nodes.find(QuerySpec(where=Compare("eq", "nonsense", 1)))
+            await nodes.find(rows_of("notes", col("nonsense") == 1))
         error = caught.error
         code = error.remote_code if isinstance(error, RemoteError) else error.code
         expect_equal(code, "QUERY", "the code")
@@ -253,7 +256,7 @@ async def callers_do_not_wait_for_or_mix_with_each_other(nodes: Nodes) -> None:
 
     async def call(number: int) -> None:
         result = await nodes.put(insert(f"{number}a"), insert(f"{number}b"), idem=f"caller-{number}")
-        found = await nodes.find(QuerySpec(ids=(f"{number}a",)))
+        found = await nodes.find(by_ids("notes", (f"{number}a",)))
         got[str(number)] = [item.id for item in result.items] + [row.id for row in found.rows]
 
     async with trio.open_nursery() as nursery:
@@ -277,7 +280,7 @@ async def a_call_is_over_when_it_is_cancelled(nodes: Nodes) -> None:
         await nodes.find()
 
     async def in_order() -> None:
-        halves = QuerySpec(ids=(f"{last[0]}a", f"{last[0]}b"))
+        halves = by_ids("notes", (f"{last[0]}a", f"{last[0]}b"))
         found = [row.id for row in (await nodes.find(halves)).rows]
         expect(len(found) in (0, 2), f"a cancelled unit left {found}")
 

@@ -9,7 +9,6 @@ from functools import partial
 
 import trio
 
-from atoma.contracts.query import And, Compare, In, Like, Not, QuerySpec, Sort
 from atoma.contracts.sync import OpenRequest, SnapshotRequest
 from atoma.errors import (
     AtomaError,
@@ -22,9 +21,11 @@ from atoma.errors import (
     StoreCorrupt,
     ValidationError,
 )
+from atoma.schema.expressions import col
 from atoma.testing.conformance.checks import expect, expect_equal, expect_error, open_background
 from atoma.testing.conformance.hosts import OTHER_SUBJECT, OTHER_TOKEN, SUBJECT
 from atoma.testing.conformance.stage import NOTIFY, Stage, pull, push, query, resolve, transport_table, write
+from atoma.testing.queries import count_of, rows_of
 from atoma_transports.adapters import ChannelLimits, ServiceProxy
 
 CHECKS = transport_table()
@@ -55,11 +56,12 @@ async def direct_reads_and_writes_bring_their_results(stage: Stage) -> None:
         written = await service.write(write("key", "a", "b"))
         expect_equal((written.status, [item.id for item in written.items]), ("confirmed", ["a", "b"]), "the result")
         expect_equal((written.meta.source, written.meta.trace_id), ("remote", "trace-1"), "source and trace of a write")
-        where = And((Not(Compare("eq", "blob", b"\x01")), In("text", ("x", None, 1)), Like("text", "%")))
-        found = await service.query(query(QuerySpec(where=where, order=(Sort("id"),), after=(b"k", 1.0))))
+        where = (col("blob") != b"\x01") & col("text").in_(("x", None, "1")) & col("text").like("%")
+        asked = rows_of("notes", where, order_by=("blob",), after=(b"k", "1"))
+        found = await service.query(query(asked))
         expect_equal([row.image for row in found.rows], [{"text": "ß", "blob": b"\x00"}] * 2, "the rows of a query")
         expect_equal((found.meta.source, found.meta.cursor), ("remote", "next"), "source and cursor of a query")
-        expect_equal((await service.query(query(QuerySpec(count=True)))).total, 2, "a count")
+        expect_equal((await service.query(query(count_of("notes")))).tuples, ((2,),), "a count")
         resolved = await service.resolve(resolve("key"))
         expect(resolved.result is not None, "the key of a write that was carried out is called abandoned")
         if resolved.result is not None:

@@ -63,9 +63,10 @@ def insert(number: int, **values: object) -> dict[str, object]:
 
 
 def query(value: object) -> dict[str, object]:
-    where = {"type": "cmp", "field": "done", "op": "eq", "value": value}
-    spec = {"where": where, "order": [{"field": "id"}], "limit": 10}
-    return {"ops": [{"index": 0, "name": "query", "store": "tasks", "query": spec}]}
+    where = ["call", "eq", [["col", 0, "done"], ["param", 0, "bool"]]]
+    plan = {"source": ["store", "tasks"], "where": where, "order": [[["col", 0, "id"]]], "limit": 10}
+    asked = {"plan": plan, "params": [value]}
+    return {"ops": [{"index": 0, "name": "query", "store": "tasks", "query": asked}]}
 
 
 def test_columns_of_booleans_are_known() -> None:

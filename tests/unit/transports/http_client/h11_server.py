@@ -168,14 +168,14 @@ async def polite(asked: Asked) -> None:
     if asked.path.endswith("/v1/batch"):
         await asked.begin()
         for call in asked.content["calls"]:  # type: ignore[index]
-            reply = {"id": call["id"], "ok": {"results": [{"index": 0, "total": 1}]}}
+            reply = {"id": call["id"], "ok": {"results": [{"index": 0, "tuples": [[1]]}]}}
             await asked.part(record("i", encode(reply)))
         await asked.part(record("z"))
         await asked.end()
     elif asked.path.endswith("/v1/cancel"):
         await asked.answer(encode({}))
     else:
-        await asked.answer(encode({"results": [{"index": 0, "total": 1}]}))
+        await asked.answer(encode({"results": [{"index": 0, "tuples": [[1]]}]}))
 
 
 async def _event(stream: trio.abc.Stream, http: h11.Connection) -> object:

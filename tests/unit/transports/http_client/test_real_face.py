@@ -11,10 +11,10 @@ import pytest
 import trio
 
 from atoma.contracts.execution import ExecutionMeta, OperationContext, QueryRequest, QueryResult
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import Cursor, PullReply, PullRequest
 from atoma.errors import AuthenticationError, ChannelBroken, RemoteError
 from atoma.ports import Channel, Peer, Principal
+from atoma.testing.queries import rows_of
 from atoma_transports.adapters import ChannelLimits, ServiceProxy
 from atoma_transports.http import BatchRules, HttpTransport, LaneRules
 from atoma_transports.serving import open_server
@@ -52,7 +52,7 @@ class Hub(Unasked):
                 await trio.sleep_forever()
             await trio.sleep(0.05 if request.store.startswith("slow") else 0)
             self.done.append(request.store)
-            return QueryResult((), 1, ExecutionMeta(cursor=request.store))
+            return QueryResult(meta=ExecutionMeta(cursor=request.store))
         except trio.Cancelled:
             self.cancelled.append((request.store, trio.current_time()))
             raise
@@ -66,7 +66,7 @@ class Hub(Unasked):
 
 
 def query(store: str) -> QueryRequest:
-    return QueryRequest(store, QuerySpec(), OperationContext("trace"))
+    return QueryRequest(rows_of(store), OperationContext("trace"))
 
 
 async def until(condition: Callable[[], bool]) -> None:

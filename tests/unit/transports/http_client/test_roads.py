@@ -8,15 +8,16 @@ from pathlib import Path
 import pytest
 import trio
 
-from atoma.contracts.query import QuerySpec
 from atoma.errors import ChannelBroken, ConnectFailed, ProtocolError
+from atoma.testing.queries import rows_of
 from atoma_transports.http.client import HttpTransport
 from atoma_transports.protocol import OpsReply, QueryCall, RemoteOp
+from atoma_transports.protocol.plans import encode_query
 from tests.certificates import client_context, make_certificate, server_context
 from tests.unit.transports.http_client.h11_server import open_scripted
 from tests.unit.transports.proxying import ASKING, open_proxy
 
-QUERY = QueryCall((RemoteOp(0, "query", "s", query=QuerySpec()),))
+QUERY = QueryCall((RemoteOp(0, "query", "s", query=encode_query(rows_of("s"))),))
 
 
 @pytest.fixture

@@ -18,7 +18,6 @@ import trio.testing
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import WriteOptions
-from atoma.contracts.query import QuerySpec
 from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import (
@@ -32,9 +31,11 @@ from atoma.errors import (
     RemoteError,
 )
 from atoma.ports import Channel
+from atoma.testing.queries import rows_of
 from atoma_transports.adapters import ChannelLimits
 from atoma_transports.http.client import HttpTransport
 from atoma_transports.protocol import OpsReply, QueryCall, RemoteOp, ResolveCall, WriteCall
+from atoma_transports.protocol.plans import encode_query
 from atoma_transports.remote import SharedChannel
 from tests.unit.transports.http_client.h11_server import (
     MSGPACK,
@@ -48,7 +49,7 @@ from tests.unit.transports.http_client.h11_server import (
 )
 
 LIMITS = ChannelLimits(ping_s=0.3, pong_s=0.5, handshake_s=5.0, slow_s=5.0)
-QUERY = QueryCall((RemoteOp(0, "query", "s", query=QuerySpec()),), "trace-1")
+QUERY = QueryCall((RemoteOp(0, "query", "s", query=encode_query(rows_of("s"))),), "trace-1")
 PATIENCE_S = 20
 
 

@@ -352,129 +352,29 @@ class Hint(_message.Message):
     head: int
     def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ...) -> None: ...
 
-class Compare(_message.Message):
-    __slots__ = ("op", "field", "value")
-    OP_FIELD_NUMBER: _ClassVar[int]
-    FIELD_FIELD_NUMBER: _ClassVar[int]
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    op: str
-    field: str
-    value: bytes
-    def __init__(self, op: _Optional[str] = ..., field: _Optional[str] = ..., value: _Optional[bytes] = ...) -> None: ...
-
-class In(_message.Message):
-    __slots__ = ("field", "values")
-    FIELD_FIELD_NUMBER: _ClassVar[int]
-    VALUES_FIELD_NUMBER: _ClassVar[int]
-    field: str
-    values: bytes
-    def __init__(self, field: _Optional[str] = ..., values: _Optional[bytes] = ...) -> None: ...
-
-class IsNull(_message.Message):
-    __slots__ = ("field",)
-    FIELD_FIELD_NUMBER: _ClassVar[int]
-    field: str
-    def __init__(self, field: _Optional[str] = ...) -> None: ...
-
-class Like(_message.Message):
-    __slots__ = ("field", "pattern")
-    FIELD_FIELD_NUMBER: _ClassVar[int]
-    PATTERN_FIELD_NUMBER: _ClassVar[int]
-    field: str
-    pattern: str
-    def __init__(self, field: _Optional[str] = ..., pattern: _Optional[str] = ...) -> None: ...
-
-class And(_message.Message):
-    __slots__ = ("items",)
-    ITEMS_FIELD_NUMBER: _ClassVar[int]
-    items: _containers.RepeatedCompositeFieldContainer[Predicate]
-    def __init__(self, items: _Optional[_Iterable[_Union[Predicate, _Mapping]]] = ...) -> None: ...
-
-class Or(_message.Message):
-    __slots__ = ("items",)
-    ITEMS_FIELD_NUMBER: _ClassVar[int]
-    items: _containers.RepeatedCompositeFieldContainer[Predicate]
-    def __init__(self, items: _Optional[_Iterable[_Union[Predicate, _Mapping]]] = ...) -> None: ...
-
-class Not(_message.Message):
-    __slots__ = ("item",)
-    ITEM_FIELD_NUMBER: _ClassVar[int]
-    item: Predicate
-    def __init__(self, item: _Optional[_Union[Predicate, _Mapping]] = ...) -> None: ...
-
-class Predicate(_message.Message):
-    __slots__ = ("compare", "in_list", "is_null", "like", "all_of", "any_of", "none_of")
-    COMPARE_FIELD_NUMBER: _ClassVar[int]
-    IN_LIST_FIELD_NUMBER: _ClassVar[int]
-    IS_NULL_FIELD_NUMBER: _ClassVar[int]
-    LIKE_FIELD_NUMBER: _ClassVar[int]
-    ALL_OF_FIELD_NUMBER: _ClassVar[int]
-    ANY_OF_FIELD_NUMBER: _ClassVar[int]
-    NONE_OF_FIELD_NUMBER: _ClassVar[int]
-    compare: Compare
-    in_list: In
-    is_null: IsNull
-    like: Like
-    all_of: And
-    any_of: Or
-    none_of: Not
-    def __init__(self, compare: _Optional[_Union[Compare, _Mapping]] = ..., in_list: _Optional[_Union[In, _Mapping]] = ..., is_null: _Optional[_Union[IsNull, _Mapping]] = ..., like: _Optional[_Union[Like, _Mapping]] = ..., all_of: _Optional[_Union[And, _Mapping]] = ..., any_of: _Optional[_Union[Or, _Mapping]] = ..., none_of: _Optional[_Union[Not, _Mapping]] = ...) -> None: ...
-
-class Sort(_message.Message):
-    __slots__ = ("field", "descending")
-    FIELD_FIELD_NUMBER: _ClassVar[int]
-    DESCENDING_FIELD_NUMBER: _ClassVar[int]
-    field: str
-    descending: bool
-    def __init__(self, field: _Optional[str] = ..., descending: bool = ...) -> None: ...
-
-class Strings(_message.Message):
-    __slots__ = ("values",)
-    VALUES_FIELD_NUMBER: _ClassVar[int]
-    values: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
-
-class QuerySpec(_message.Message):
-    __slots__ = ("where", "order", "limit", "offset", "after", "ids", "count")
-    WHERE_FIELD_NUMBER: _ClassVar[int]
-    ORDER_FIELD_NUMBER: _ClassVar[int]
-    LIMIT_FIELD_NUMBER: _ClassVar[int]
-    OFFSET_FIELD_NUMBER: _ClassVar[int]
-    AFTER_FIELD_NUMBER: _ClassVar[int]
-    IDS_FIELD_NUMBER: _ClassVar[int]
-    COUNT_FIELD_NUMBER: _ClassVar[int]
-    where: Predicate
-    order: _containers.RepeatedCompositeFieldContainer[Sort]
-    limit: int
-    offset: int
-    after: bytes
-    ids: Strings
-    count: bool
-    def __init__(self, where: _Optional[_Union[Predicate, _Mapping]] = ..., order: _Optional[_Iterable[_Union[Sort, _Mapping]]] = ..., limit: _Optional[int] = ..., offset: _Optional[int] = ..., after: _Optional[bytes] = ..., ids: _Optional[_Union[Strings, _Mapping]] = ..., count: bool = ...) -> None: ...
-
 class RemoteOp(_message.Message):
-    __slots__ = ("index", "name", "store", "id", "query", "scope", "values", "base_version", "replace", "defaults")
+    __slots__ = ("index", "name", "store", "id", "scope", "values", "base_version", "replace", "defaults", "query")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
-    QUERY_FIELD_NUMBER: _ClassVar[int]
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     VALUES_FIELD_NUMBER: _ClassVar[int]
     BASE_VERSION_FIELD_NUMBER: _ClassVar[int]
     REPLACE_FIELD_NUMBER: _ClassVar[int]
     DEFAULTS_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
     index: int
     name: str
     store: str
     id: str
-    query: QuerySpec
     scope: str
     values: bytes
     base_version: int
     replace: bool
     defaults: bytes
-    def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., store: _Optional[str] = ..., id: _Optional[str] = ..., query: _Optional[_Union[QuerySpec, _Mapping]] = ..., scope: _Optional[str] = ..., values: _Optional[bytes] = ..., base_version: _Optional[int] = ..., replace: bool = ..., defaults: _Optional[bytes] = ...) -> None: ...
+    query: bytes
+    def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., store: _Optional[str] = ..., id: _Optional[str] = ..., scope: _Optional[str] = ..., values: _Optional[bytes] = ..., base_version: _Optional[int] = ..., replace: bool = ..., defaults: _Optional[bytes] = ..., query: _Optional[bytes] = ...) -> None: ...
 
 class Rows(_message.Message):
     __slots__ = ("columns", "rows")
@@ -485,7 +385,7 @@ class Rows(_message.Message):
     def __init__(self, columns: _Optional[_Iterable[str]] = ..., rows: _Optional[bytes] = ...) -> None: ...
 
 class RemoteOpResult(_message.Message):
-    __slots__ = ("index", "id", "ok", "changed", "version", "row", "error", "found", "total", "cursor")
+    __slots__ = ("index", "id", "ok", "changed", "version", "row", "error", "found", "cursor", "tuples")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     OK_FIELD_NUMBER: _ClassVar[int]
@@ -494,8 +394,8 @@ class RemoteOpResult(_message.Message):
     ROW_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     FOUND_FIELD_NUMBER: _ClassVar[int]
-    TOTAL_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
+    TUPLES_FIELD_NUMBER: _ClassVar[int]
     index: int
     id: str
     ok: bool
@@ -504,9 +404,9 @@ class RemoteOpResult(_message.Message):
     row: bytes
     error: ErrorInfo
     found: Rows
-    total: int
     cursor: str
-    def __init__(self, index: _Optional[int] = ..., id: _Optional[str] = ..., ok: bool = ..., changed: bool = ..., version: _Optional[int] = ..., row: _Optional[bytes] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., found: _Optional[_Union[Rows, _Mapping]] = ..., total: _Optional[int] = ..., cursor: _Optional[str] = ...) -> None: ...
+    tuples: bytes
+    def __init__(self, index: _Optional[int] = ..., id: _Optional[str] = ..., ok: bool = ..., changed: bool = ..., version: _Optional[int] = ..., row: _Optional[bytes] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., found: _Optional[_Union[Rows, _Mapping]] = ..., cursor: _Optional[str] = ..., tuples: _Optional[bytes] = ...) -> None: ...
 
 class QueryCall(_message.Message):
     __slots__ = ("ops", "trace_id")

@@ -1,0 +1,102 @@
+"""The function table: what a query may call, what it takes and what it gives.
+
+A function has three further rows, and a test holds that none is missing: its meaning in Python
+(``atoma.query.functions``), its SQL (``atoma_stores.sql.functions``) and its line in the documentation.
+
+Types are ``int``, ``real``, ``text``, ``blob``, ``bool``, ``time`` (a moment), ``date``, ``decimal`` and ``json``; a ``?``
+behind one says that the value may be NULL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+Need: TypeAlias = Literal["", "equality", "order", "text"]
+"""What the type of a column has to answer as Python does, so that the function may look at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """One row of the table.
+
+    Attributes:
+        takes: The types of the arguments in order: a type, ``same`` (all that say so have one type, a literal takes that of
+            its neighbours), or ``any``.
+        gives: The type of the result; ``same`` is the one of its ``same`` arguments.
+        rest: Whether the last argument may come any number of times, none included.
+        need: What its columns have to answer.
+        nullable: Whether the result may be NULL: ``never``, ``any`` when an argument is, ``all`` when every one is.
+        sign: How people write it; ``""`` for ``name(…)``.
+        literal: The number of an argument that has to be a literal; -1 for none.
+    """
+
+    takes: tuple[str, ...]
+    gives: str
+    rest: bool = False
+    need: Need = ""
+    nullable: Literal["never", "any", "all"] = "any"
+    sign: str = ""
+    literal: int = -1
+
+
+_PAIR = ("same", "same")
+
+FUNCTIONS: Mapping[str, Function] = MappingProxyType(
+    {
+        "and": Function(("bool",), "bool", rest=True, sign="AND"),
+        "or": Function(("bool",), "bool", rest=True, sign="OR"),
+        "not": Function(("bool",), "bool", sign="NOT"),
+        "eq": Function(_PAIR, "bool", need="equality", sign="="),
+        "ne": Function(_PAIR, "bool", need="equality", sign="<>"),
+        "lt": Function(_PAIR, "bool", need="order", sign="<"),
+        "le": Function(_PAIR, "bool", need="order", sign="<="),
+        "gt": Function(_PAIR, "bool", need="order", sign=">"),
+        "ge": Function(_PAIR, "bool", need="order", sign=">="),
+        "is_same": Function(_PAIR, "bool", need="equality", nullable="never", sign="IS"),
+        "is_null": Function(("any",), "bool", nullable="never"),
+        "in": Function(_PAIR, "bool", rest=True, need="equality", sign="IN"),
+        "like": Function(("text", "text"), "bool", need="text", sign="LIKE", literal=1),
+        "coalesce": Function(("same",), "same", rest=True, nullable="all"),
+        "lower": Function(("text",), "text", need="text"),
+        "upper": Function(("text",), "text", need="text"),
+        "length": Function(("text",), "int", need="text"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """One aggregate.
+
+    Attributes:
+        takes: The types of its argument.
+        gives: The type of the result; ``same`` is the argument's.
+        need: What its column has to answer.
+        empty: Whether it is NULL over no values.
+    """
+
+    takes: tuple[str, ...]
+    gives: str
+    need: Need = ""
+    empty: bool = True
+
+
+AGGREGATES: Mapping[str, Aggregate] = MappingProxyType(
+    {
+        "count": Aggregate(("any",), "int", empty=False),
+        "sum": Aggregate(("int", "real"), "same"),
+        "avg": Aggregate(("int", "real"), "real"),
+        "min": Aggregate(("any",), "same", need="order"),
+        "max": Aggregate(("any",), "same", need="order"),
+    }
+)
+
+
+COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
+"""The functions that compare two values by their order."""
+
+
+__all__ = ["AGGREGATES", "COMPARISONS", "FUNCTIONS", "Aggregate", "Function", "Need"]

@@ -1,0 +1,97 @@
+"""Plans that the runtime asks itself, and the forms by which others know them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+from msgspec.structs import replace
+
+from atoma.contracts.execution import QueryResult
+from atoma.contracts.query import Agg, BoundQuery, Call, Col, Named, Order, Param, Plan, Store
+from atoma.errors import QueryError
+from atoma.query.walk import conjuncts, parameters
+
+_ID = Col(0, "id")
+BY_ID = (Order(_ID),)
+COUNT = (Named("count", Agg("count")),)
+
+
+@lru_cache(maxsize=1_024)
+def _ids_plan(store: str, count: int) -> Plan:
+    among = tuple(Param(index, "text") for index in range(count))
+    where = Call("eq", (_ID, among[0])) if count == 1 else Call("in", (_ID, *among))
+    return Plan(Store(store), where=where, order=BY_ID)
+
+
+def by_ids(store: str, ids: Sequence[str]) -> BoundQuery:
+    """The rows with these ids that there are, by id; in normal form."""
+    return BoundQuery(_ids_plan(store, len(ids)), tuple(ids))
+
+
+def ids_of(query: BoundQuery) -> tuple[str, ...] | None:
+    """The ids when ``query`` asks for nothing but the rows of some; None otherwise."""
+    plan = query.plan
+    if plan.order != BY_ID or not plan.whole_rows or (plan.limit, plan.offset, plan.seek) != (None, 0, None):
+        return None
+    where = plan.where
+    if not isinstance(where, Call) or where.fn not in ("eq", "in") or where.args[0] != _ID:
+        return None
+    values = [query.params[arg.index] for arg in where.args[1:] if isinstance(arg, Param)]
+    ids = tuple([value for value in values if isinstance(value, str)])
+    return ids if len(ids) == len(where.args) - 1 else None
+
+
+@lru_cache(maxsize=256)
+def _every(store: str) -> Plan:
+    return Plan(Store(store), order=BY_ID)
+
+
+def every_row(store: str, limit: int | None = None) -> BoundQuery:
+    """All rows of a store, or the first so many, by id; in normal form."""
+    plan = _every(store)
+    return BoundQuery(plan if limit is None else replace(plan, limit=limit))
+
+
+def counted(query: BoundQuery) -> BoundQuery:
+    """How many rows ``query`` has, which lists rows of one store (limit, offset and cursor do not apply)."""
+    plan = Plan(query.plan.source, where=query.plan.where, columns=COUNT)
+    return BoundQuery(plan, query.params[: parameters(plan)])
+
+
+def is_count(plan: Plan) -> bool:
+    """Whether ``plan`` answers with nothing but how many rows of one store there are."""
+    return plan.columns is not None and len(plan.columns) == 1 and _counts_rows(plan)
+
+
+def _counts_rows(plan: Plan) -> bool:
+    assert plan.columns is not None
+    bare = not (plan.joins or plan.group or plan.having or plan.distinct or plan.include)
+    return bare and plan.columns[0].expr == Agg("count") and isinstance(plan.source, Store)
+
+
+def number_of(result: QueryResult) -> int:
+    """The number that a count was answered with.
+
+    Raises:
+        QueryError: It was answered with something else.
+    """
+    number = result.tuples[0][0] if len(result.tuples) == 1 and len(result.tuples[0]) == 1 else None
+    if not isinstance(number, int):
+        raise QueryError(f"policy {result.meta.policy!r} answered a count without a number")
+    return number
+
+
+def listed(query: BoundQuery) -> BoundQuery:
+    """The rows that a count counts."""
+    plan = query.plan
+    return BoundQuery(Plan(plan.source, where=plan.where, order=BY_ID), query.params)
+
+
+def required_value(query: BoundQuery, column: str) -> object | None:
+    """The one value that ``column`` has in every row that ``query`` can find; None when it says none."""
+    for part in conjuncts(query.plan.where):
+        if isinstance(part, Call) and part.fn == "eq" and part.args[0] == Col(0, column):
+            value = part.args[1]
+            return query.params[value.index] if isinstance(value, Param) else None
+    return None

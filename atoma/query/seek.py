@@ -1,0 +1,68 @@
+"""Keyset cursors: an opaque text that stands for a row in an order, and leads on from it."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import msgspec
+from msgspec.structs import replace
+
+from atoma.contracts.query import NULL, BoundQuery, Expr, Lit, Plan, Seek
+from atoma.contracts.values import StoredRow
+from atoma.errors import QueryError
+from atoma.query.compiled import sort_values
+from atoma.query.describe import describe_order
+
+
+def cursor_of(query: BoundQuery, row: StoredRow) -> str:
+    """The cursor that stands for ``row`` in the order of ``query``, a checked plan of whole rows."""
+    return encode_cursor(query, sort_values(query, row))
+
+
+def encode_cursor(query: BoundQuery, values: Sequence[object]) -> str:
+    """The cursor that stands for the row whose sort keys are ``values``."""
+    raw = msgspec.msgpack.encode((describe_order(query), values))
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str, query: BoundQuery) -> tuple[object, ...]:
+    """The values of the sort keys that ``cursor`` holds.
+
+    Raises:
+        QueryError: It is damaged, or belongs to a query with another order.
+    """
+    try:
+        raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
+        names, values = msgspec.msgpack.decode(raw, type=tuple[list[str], list[object]])
+    except (ValueError, msgspec.DecodeError):
+        raise QueryError("the cursor is damaged; take it from page.meta.cursor") from None
+    if names != describe_order(query):
+        raise QueryError(f"the cursor belongs to a query ordered by {', '.join(names)}")
+    if len(values) != len(query.plan.order):
+        raise QueryError("the cursor is damaged; take it from page.meta.cursor")
+    for value in values:
+        if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
+            raise QueryError("the cursor is damaged; take it from page.meta.cursor")
+    return tuple(values)
+
+
+def seek(plan: Plan, values: Sequence[object], *, forward: bool = True) -> Plan:
+    """``plan``, to be checked, going on behind the row whose sort keys are ``values``."""
+    places: list[Expr] = [Lit(NULL if value is None else _type_of(value), value) for value in values]
+    return replace(plan, seek=Seek(tuple(places), forward))
+
+
+_TYPES: Mapping[type[object], str] = MappingProxyType({bool: "bool", int: "int", float: "real", bytes: "blob"})
+
+
+def _type_of(value: object) -> str:
+    return _TYPES.get(type(value), "text")
+
+
+def one_more(query: BoundQuery) -> BoundQuery:
+    """``query`` asking for one row more, which tells whether the result goes on."""
+    if query.plan.limit is None:
+        return query
+    return replace(query, plan=replace(query.plan, limit=query.plan.limit + 1))

@@ -1,0 +1,181 @@
+"""Going through a plan: the one place that knows what its parts are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+from msgspec.structs import replace
+
+from atoma.contracts.query import (
+    Agg,
+    Call,
+    Col,
+    Derived,
+    Exists,
+    Expr,
+    Join,
+    Lit,
+    Param,
+    Plan,
+    Scalar,
+    Source,
+)
+
+Change: TypeAlias = Callable[[Expr], Expr]
+
+
+def parts(expr: Expr) -> tuple[Expr, ...]:
+    """The expressions right below ``expr``; those of plans within it are not among them."""
+    match expr:
+        case Call(args=args):
+            return args
+        case Agg(arg=arg, where=where):
+            return tuple(part for part in (arg, where) if part is not None)
+        case Lit() | Param() | Col() | Exists() | Scalar():
+            return ()
+
+
+def expressions(expr: Expr) -> Iterator[Expr]:
+    """``expr`` and all below it, from outside in and from left to right; plans within it are not entered."""
+    left = [expr]
+    while left:
+        found = left.pop()
+        yield found
+        left.extend(reversed(parts(found)))
+
+
+def has_aggregate(expr: Expr) -> bool:
+    """Whether ``expr`` aggregates."""
+    return any(isinstance(found, Agg) for found in expressions(expr))
+
+
+def is_grouped(plan: Plan) -> bool:
+    """Whether the rows of the result are groups: there is a ``group``, or something aggregates."""
+    return bool(plan.group) or plan.having is not None or any(has_aggregate(each) for each in outputs(plan))
+
+
+def outputs(plan: Plan) -> tuple[Expr, ...]:
+    """What is made of the rows that are kept: columns and sort keys."""
+    return (*(named.expr for named in plan.columns or ()), *(order.expr for order in plan.order))
+
+
+def conjuncts(where: Expr | None) -> tuple[Expr, ...]:
+    """The conditions that all have to be true for ``where`` to be."""
+    if where is None:
+        return ()
+    if isinstance(where, Call) and where.fn == "and":
+        return tuple(each for arg in where.args for each in conjuncts(arg))
+    return (where,)
+
+
+def top_expressions(plan: Plan) -> Iterator[tuple[str, Expr]]:
+    """The expressions of ``plan`` with the place of each; plans within it are not entered."""
+    for number, join in enumerate(plan.joins):
+        yield f"join[{number}]", join.on
+    if plan.where is not None:
+        yield "where", plan.where
+    for number, each in enumerate(plan.group):
+        yield f"group_by[{number}]", each
+    if plan.having is not None:
+        yield "having", plan.having
+    for named in plan.columns or ():
+        yield f"columns.{named.name}", named.expr
+    for number, order in enumerate(plan.order):
+        yield f"order_by[{number}]", order.expr
+    for number, value in enumerate(plan.seek.values if plan.seek is not None else ()):
+        yield f"after[{number}]", value
+
+
+def inner_plans(plan: Plan) -> Iterator[Plan]:
+    """The plans right within ``plan``: derived sources, subqueries, branches of includes."""
+    for source in plan.sources:
+        if isinstance(source, Derived):
+            yield source.query
+    for _, top in top_expressions(plan):
+        for expr in expressions(top):
+            if isinstance(expr, (Exists, Scalar)):
+                yield expr.query
+    for include in plan.include:
+        for branch in include.branches:
+            yield branch.query
+
+
+def plans(plan: Plan) -> Iterator[Plan]:
+    """``plan`` and every plan within it."""
+    left = [plan]
+    while left:
+        found = left.pop()
+        yield found
+        left.extend(inner_plans(found))
+
+
+def changed(plan: Plan, leaf: Change) -> Plan:
+    """``plan`` with ``leaf`` applied to every literal, parameter and column, plans within it included.
+
+    The order is the one of :func:`top_expressions`, sources first and includes last.
+    """
+
+    def expr(node: Expr) -> Expr:
+        match node:
+            case Lit() | Param() | Col():
+                return leaf(node)
+            case Call(fn=fn, args=args):
+                return Call(fn, tuple([expr(arg) for arg in args]))
+            case Agg(arg=arg, where=where):
+                return replace(
+                    node, arg=None if arg is None else expr(arg), where=None if where is None else expr(where)
+                )
+            case Exists(query=query) | Scalar(query=query):
+                return replace(node, query=changed(query, leaf))
+
+    def source(node: Source) -> Source:
+        return replace(node, query=changed(node.query, leaf)) if isinstance(node, Derived) else node
+
+    def join(node: Join) -> Join:
+        return replace(node, source=source(node.source), on=expr(node.on))
+
+    return replace(
+        plan,
+        source=source(plan.source),
+        joins=tuple([join(each) for each in plan.joins]),
+        where=None if plan.where is None else expr(plan.where),
+        group=tuple([expr(each) for each in plan.group]),
+        having=None if plan.having is None else expr(plan.having),
+        columns=None if plan.columns is None else tuple([replace(each, expr=expr(each.expr)) for each in plan.columns]),
+        order=tuple([replace(each, expr=expr(each.expr)) for each in plan.order]),
+        seek=None if plan.seek is None else replace(plan.seek, values=tuple([expr(each) for each in plan.seek.values])),
+        include=tuple(
+            [
+                replace(
+                    each,
+                    branches=tuple([replace(branch, query=changed(branch.query, leaf)) for branch in each.branches]),
+                )
+                for each in plan.include
+            ]
+        ),
+    )
+
+
+def parameters(plan: Plan) -> int:
+    """How many values ``plan`` is asked with."""
+    found = 0
+    for each in plans(plan):
+        for _, top in top_expressions(each):
+            for expr in expressions(top):
+                if isinstance(expr, Param):
+                    found = max(found, expr.index + 1)
+    return found
+
+
+def outer_columns(plan: Plan) -> Iterator[Col]:
+    """The columns of the next plan outward that ``plan``, or a plan within it, reads; numbered from -1 down."""
+    for _, top in top_expressions(plan):
+        for expr in expressions(top):
+            if isinstance(expr, Col) and expr.source < 0:
+                yield expr
+            elif isinstance(expr, (Exists, Scalar)):
+                for found in outer_columns(expr.query):
+                    beyond = -found.source - len(plan.sources)
+                    if beyond > 0:
+                        yield Col(-beyond, found.name)

@@ -1,0 +1,102 @@
+"""Reading by queries: what ``client.query(…)`` and ``store.query(…)`` do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from atoma.contracts.checks import is_a
+from atoma.contracts.query import BoundQuery
+from atoma.errors import QueryError
+from atoma.ports.live import LiveBatch
+from atoma.ports.loops import Lifetime
+from atoma.query.builder import Rows, bind
+from atoma.query.plans import counted, number_of
+from atoma.runtime.core import Core
+from atoma.runtime.flows.read import MergeMode
+from atoma.runtime.live import live
+from atoma.runtime.observable import observe_live
+from atoma.runtime.results import Page
+from atoma.schema.spec import Schema
+
+if TYPE_CHECKING:
+    from reactivex import Observable
+
+T = TypeVar("T")
+
+IDS_AT_ONCE = 1_000
+"""So many ids a query can name."""
+
+
+class Reading:
+    """Asks the stores of one client.
+
+    Every method runs within the caller's cancel scope, and ``policy=`` chooses how it is carried out; None takes the
+    policy of the store that is read first.
+
+    Args:
+        core: What the stores of the client share.
+        schema: The declared stores.
+    """
+
+    __slots__ = ("_core", "_schema")
+
+    def __init__(self, core: Core, schema: Schema) -> None:
+        self._core = core
+        self._schema = schema
+
+    def bound(self, query: Rows[T]) -> BoundQuery:
+        """``query`` as plain data.
+
+        Raises:
+            QueryError: It does not fit the schema.
+            UnknownStore: It reads a store that is not declared.
+        """
+        return bind(query, self._schema)
+
+    async def query(self, query: Rows[T], policy: str | None) -> Page[T]:
+        """The rows of ``query``; ``page.meta.cursor`` continues it with ``query.after(cursor)``."""
+        result = await self._core.reads.query(self.bound(query), policy)
+        spec = query.spec
+        items = tuple([spec.decode(row.id, row.image) for row in result.rows])
+        return Page(items, tuple([row.version for row in result.rows]), result.meta)
+
+    async def get_all(self, query: Rows[T], policy: str | None, merge: MergeMode) -> Page[T]:
+        """Every row of ``query``, a remote answer merged into the cache as ``merge`` says."""
+        result = await self._core.reads.get_all(self.bound(query), policy, merge)
+        items = tuple([query.spec.decode(row.id, row.image) for row in result.rows])
+        return Page(items, tuple([row.version for row in result.rows]), result.meta)
+
+    async def first(self, query: Rows[T], policy: str | None) -> T | None:
+        """The first row of ``query``, or None."""
+        page = await self.query(query.limit(1), policy)
+        return page.items[0] if page.items else None
+
+    async def count(self, query: Rows[T], policy: str | None) -> int:
+        """How many rows match (limit, offset and cursor do not apply)."""
+        return number_of(await self._core.reads.query(counted(self.bound(query)), policy))
+
+    async def exists(self, query: Rows[T], policy: str | None) -> bool:
+        """Whether a row matches."""
+        return await self.first(query, policy) is not None
+
+    def live(self, query: Rows[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+        """Follow ``query``."""
+        return live(self._core, query.spec, self.bound(query))
+
+    def observe(self, query: Rows[T]) -> Observable[tuple[T, ...]]:
+        """A cold reactivex Observable of the whole result, again after each commit that changes it."""
+        bound, core = self.bound(query), self._core
+        open_one: Callable[[], Lifetime[AsyncIterator[LiveBatch[T]]]] = lambda: live(core, query.spec, bound)  # noqa: E731
+        return observe_live(open_one, core.nursery, core.guard)
+
+
+def own(query: Rows[T], name: str) -> Rows[T]:
+    """``query``, which reads the store of that name.
+
+    Raises:
+        QueryError: It reads another one.
+    """
+    if is_a(query, Rows) and query.spec.name != name:
+        raise QueryError(f"this is store {name!r}, and the query reads {query.spec.name!r}: ask client.query(…)")
+    return query

@@ -1,0 +1,1 @@
+"""Queries as SQL: the text that a database is sent, made of a checked plan and the schema only."""

@@ -1,0 +1,332 @@
+"""A checked plan as one SELECT statement: identifiers come from the schema, values are bound by number."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeAlias, cast
+
+from msgspec.structs import replace
+
+from atoma.contracts.query import (
+    Agg,
+    Call,
+    Col,
+    Derived,
+    Exists,
+    Expr,
+    Lit,
+    Order,
+    Param,
+    Plan,
+    Scalar,
+    Source,
+    Store,
+)
+from atoma.contracts.values import Scalar as Value
+from atoma.schema.kinds import INT64_MAX
+from atoma.schema.spec import StoreSpec
+from atoma_stores.sql.functions import AGGREGATE_SQL, SQL, SUM
+from atoma_stores.sql.names import quote
+
+AnyStore: TypeAlias = StoreSpec[object]
+Stores: TypeAlias = Callable[[str], AnyStore]
+
+KEY_COLUMNS = ("id", "_ver", "_seq", "_scope")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """SQL, and what is bound to it.
+
+    Attributes:
+        sql: Its text.
+        takes: What its places stand for, in order: the parameter of that number, or, below zero, a value of ``more``.
+        more: Values that are no parameters of the query; the first one is -1.
+        whole: The stores of whose rows a row of the result is made, in order; None when it is made of columns.
+    """
+
+    sql: str
+    takes: tuple[int, ...] = ()
+    more: tuple[Value, ...] = ()
+    whole: tuple[AnyStore, ...] | None = None
+
+    def bindings(self, params: Sequence[object]) -> tuple[Value, ...]:
+        """What is bound when the query is asked with ``params``."""
+        more = self.more
+        return cast("tuple[Value, ...]", tuple([params[at] if at >= 0 else more[-1 - at] for at in self.takes]))
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """A source as the text knows it.
+
+    Attributes:
+        name: What it is called.
+        store: The store; None for a derived table.
+    """
+
+    name: str
+    store: AnyStore | None
+
+    def column(self, name: str) -> str:
+        """The SQL of one of its columns."""
+        return f"{self.name}.{quote(name)}" if self.store is not None else f"{self.name}.{name}"
+
+
+Aliases: TypeAlias = tuple[Alias, ...]
+
+
+def whole_row(alias: Alias) -> list[str]:
+    """The columns of a whole row."""
+    assert alias.store is not None
+    return [alias.column(name) for name in (*KEY_COLUMNS, *alias.store.value_columns)]
+
+
+def row_columns(store: AnyStore) -> str:
+    """The columns of a whole row, without a source before them."""
+    return ", ".join([*KEY_COLUMNS, *(quote(name) for name in store.value_columns)])
+
+
+def compile_one(store: AnyStore) -> str:
+    """The row of one id, the only bound value."""
+    return f"SELECT {row_columns(store)} FROM {quote(store.name)} WHERE id=?"
+
+
+@dataclass(slots=True)
+class Compiler:
+    """Makes the statements of one query.
+
+    Args:
+        stores: Finds a store by its name.
+        scopes: Only the rows of these scopes, at least one (the hub's tables); None for all.
+    """
+
+    stores: Stores
+    scopes: Sequence[str] | None = None
+    _places: dict[int, int] = field(default_factory=dict[int, int])
+    _more: list[Value] = field(default_factory=list[Value])
+    _aliases: int = 0
+    _tables: list[str] = field(default_factory=list[str])
+
+    def select(self, plan: Plan, *, one_more: bool = False) -> Statement:
+        """The statement of ``plan``, which is checked and in normal form, without its includes.
+
+        Args:
+            plan: The plan.
+            one_more: Read a row beyond the limit, which tells whether there is more.
+        """
+        aliases, body = self.body(plan, (), one_more=one_more)
+        whole: tuple[AnyStore, ...] | None = None
+        if plan.columns is not None:
+            columns = [self.expr(named.expr, aliases, ()) for named in plan.columns]
+        else:
+            columns = [column for alias in aliases for column in whole_row(alias)]
+            whole = tuple([alias.store for alias in aliases if alias.store is not None])
+        distinct = "DISTINCT " if plan.distinct else ""
+        text = f"SELECT {distinct}{', '.join(columns)} {body}"
+        if self._tables:
+            text = f"WITH {', '.join(self._tables)} {text}"
+        return self.statement(text, whole)
+
+    def statement(self, text: str, whole: tuple[AnyStore, ...] | None) -> Statement:
+        """The statement of that text, with what was bound on the way."""
+        return Statement(text, tuple(self._places), tuple(self._more), whole)
+
+    def bind(self, value: Value) -> str:
+        """A place for a value that is no parameter of the query."""
+        self._more.append(value)
+        return self._place(-len(self._more))
+
+    def _place(self, taken: int) -> str:
+        return f"?{self._places.setdefault(taken, len(self._places) + 1)}"
+
+    def alias(self, store: AnyStore | None) -> Alias:
+        """A new name for a source."""
+        self._aliases += 1
+        return Alias(f"t{self._aliases - 1}", store)
+
+    def parts(self, plan: Plan, belongs: str) -> tuple[Aliases, str, str]:
+        """A plan of whole rows of one store in parts: its source, its conditions, its sort keys.
+
+        Args:
+            plan: The plan.
+            belongs: One more condition, with ``{0}`` where the name of the source goes.
+        """
+        assert isinstance(plan.source, Store)
+        aliases = (self.alias(self.stores(plan.source.name)),)
+        conditions = [belongs.format(aliases[0].name), *self._conditions(plan, aliases, ())]
+        return aliases, " AND ".join(conditions), self.order(plan, aliases, ())
+
+    def body(self, plan: Plan, outer: Aliases, *, one_more: bool = False) -> tuple[Aliases, str]:
+        """Everything behind the columns of ``plan``, and its sources.
+
+        Args:
+            plan: The plan.
+            outer: The sources around it, from -1 down.
+            one_more: See :meth:`select`.
+        """
+        aliases: Aliases = ()
+        text = ""
+        joins = (None, *plan.joins)
+        for source, join in zip(plan.sources, joins, strict=True):
+            table, alias = self._source(source)
+            before, aliases = aliases, (*aliases, alias)
+            if join is None:
+                text = f"FROM {table} AS {alias.name}"
+                continue
+            on = self.expr(join.on, aliases, outer)
+            if not join.cross_scope:
+                on = " AND ".join([on, *_same_scope(before, alias)])
+            text += f" {'LEFT' if join.kind == 'left' else 'INNER'} JOIN {table} AS {alias.name} ON {on}"
+        where = self._conditions(plan, aliases, outer)
+        text += f" WHERE {' AND '.join(where)}" if where else ""
+        if plan.group:
+            text += " GROUP BY " + ", ".join([self.expr(each, aliases, outer) for each in plan.group])
+        if plan.having is not None:
+            text += f" HAVING {self.expr(plan.having, aliases, outer)}"
+        text += f" ORDER BY {self.order(plan, aliases, outer)}" if plan.order else ""
+        return aliases, text + _limit(plan, one_more)
+
+    def _source(self, source: Source) -> tuple[str, Alias]:
+        if isinstance(source, Store):
+            store = self.stores(source.name)
+            return quote(store.name), self.alias(store)
+        # a derived table with a limit would run once per row of the loop around it (a co-routine): it is made once
+        text = self.subquery(source.query, ())
+        name = f"d{len(self._tables)}"
+        self._tables.append(f"{name}({self._names(source)}) AS MATERIALIZED ({text})")
+        return name, self.alias(None)
+
+    def _names(self, source: Derived) -> str:
+        return ", ".join(f"c{number}" for number in range(len(source.query.columns or ())))
+
+    def subquery(self, plan: Plan, outer: Aliases) -> str:
+        """``plan`` as the text of a query within another one."""
+        aliases, body = self.body(plan, outer)
+        columns = [self.expr(named.expr, aliases, outer) for named in plan.columns or ()] or ["1"]
+        return f"SELECT {'DISTINCT ' if plan.distinct else ''}{', '.join(columns)} {body}"
+
+    def _conditions(self, plan: Plan, aliases: Aliases, outer: Aliases) -> list[str]:
+        found: list[str] = []
+        if self.scopes is not None:
+            places = ", ".join([self.bind(scope) for scope in self.scopes])
+            same = f"={places}" if len(self.scopes) == 1 else f" IN ({places})"
+            found.append(f"{aliases[0].name}._scope{same}")
+        if plan.where is not None:
+            found.append(self.expr(plan.where, aliases, outer))
+        if plan.seek is not None:
+            found.append(self._beyond(plan, aliases, outer))
+        return found
+
+    def expr(self, expr: Expr, aliases: Aliases, outer: Aliases) -> str:
+        """An expression, in parentheses where it needs them."""
+        match expr:
+            case Param(index=index):
+                return self._place(index)
+            case Lit():
+                assert expr.value is None, "the values of a query in normal form stand beside it"
+                return "NULL"
+            case Col(source=source, name=name):
+                return (aliases[source] if source >= 0 else outer[-1 - source]).column(name)
+            case Call(fn=fn, args=args):
+                return SQL[fn]([self.expr(arg, aliases, outer) for arg in args])
+            case Agg():
+                return self._aggregate(expr, aliases, outer)
+            case Exists(query=query, negated=negated):
+                return f"({'NOT ' if negated else ''}EXISTS ({self.subquery(query, (*aliases, *outer))}))"
+            case Scalar(query=query):
+                limited = query if query.limit is not None and query.limit <= 1 else _first(query)
+                return f"({self.subquery(limited, (*aliases, *outer))})"
+
+    def _aggregate(self, agg: Agg, aliases: Aliases, outer: Aliases) -> str:
+        inner = "*" if agg.arg is None else self.expr(agg.arg, aliases, outer)
+        name = SUM if agg.fn == "sum" and self._is_real(agg.arg, aliases, outer) else AGGREGATE_SQL[agg.fn]
+        where = "" if agg.where is None else f" FILTER (WHERE {self.expr(agg.where, aliases, outer)})"
+        return f"{name}({'DISTINCT ' if agg.distinct else ''}{inner}){where}"
+
+    def _is_real(self, expr: Expr | None, aliases: Aliases, outer: Aliases) -> bool:
+        match expr:
+            case Col(source=source, name=name):
+                store = (aliases[source] if source >= 0 else outer[-1 - source]).store
+                return store is None or store.fields[name].type == "real"
+            case Call(args=args):
+                return any(self._is_real(arg, aliases, outer) for arg in args)
+            case Param(type=type_):
+                return type_.startswith("real")
+            case _:
+                return expr is not None
+
+    # order and cursors
+
+    def order(self, plan: Plan, aliases: Aliases, outer: Aliases) -> str:
+        """The sort keys of ``plan``."""
+        backward = plan.seek is not None and not plan.seek.forward
+        keys = [
+            self.expr(each.expr, aliases, outer) + (" DESC" if each.descending is not backward else "")
+            for each in plan.order
+        ]
+        return ", ".join(keys)
+
+    def _beyond(self, plan: Plan, aliases: Aliases, outer: Aliases) -> str:
+        """The rows on the far side of the cursor: NULL is first ascending, last descending."""
+        assert plan.seek is not None
+        order = [Order(each.expr, each.descending is plan.seek.forward) for each in plan.order]  # True: falling values
+        keys = [self.expr(each.expr, aliases, outer) for each in order]
+        values = plan.seek.values
+        places = [self.expr(value, aliases, outer) for value in values]
+        if self._is_plain(order, values, aliases):
+            return f"({', '.join(keys)}) {'<' if order[0].descending else '>'} ({', '.join(places)})"
+        branches: list[str] = []
+        for at, each in enumerate(order):
+            same = [f"{keys[n]} IS {places[n]}" for n in range(at)]
+            branches.append(" AND ".join([*same, _behind(keys[at], places[at], values[at], falling=each.descending)]))
+        either = " OR ".join(f"({branch})" for branch in branches)
+        bound = self._leading_bound(order[0], keys[0], places[0], values[0], aliases)
+        return f"{bound} AND ({either})" if bound else f"({either})"
+
+    def _is_plain(self, order: Sequence[Order], values: Sequence[Expr], aliases: Aliases) -> bool:
+        return all(
+            isinstance(value, Param)
+            and not self._nullable(each.expr, aliases)
+            and each.descending == order[0].descending
+            for each, value in zip(order, values, strict=True)
+        )
+
+    def _leading_bound(self, first: Order, key: str, place: str, value: Expr, aliases: Aliases) -> str:
+        """A plain range on the first key, so that an index can be entered at the cursor; ``""`` when there is none."""
+        if not isinstance(value, Param):
+            return ""
+        if not first.descending:
+            return f"{key} >= {place}"
+        return "" if self._nullable(first.expr, aliases) else f"{key} <= {place}"
+
+    def _nullable(self, expr: Expr, aliases: Aliases) -> bool:
+        if not isinstance(expr, Col) or expr.source != 0:
+            return True
+        store = aliases[0].store
+        return store is None or store.fields[expr.name].nullable
+
+
+def _behind(key: str, place: str, value: Expr, *, falling: bool) -> str:
+    if not isinstance(value, Param):  # NULL
+        return "0" if falling else f"{key} IS NOT NULL"
+    return f"({key} < {place} OR {key} IS NULL)" if falling else f"{key} > {place}"
+
+
+def _same_scope(before: Sequence[Alias], alias: Alias) -> list[str]:
+    """Rows of stores that take their scope from a field meet within one scope only."""
+    if alias.store is None or alias.store.scope_field is None:
+        return []
+    beside = [each for each in before if each.store is not None and each.store.scope_field is not None]
+    return [f"({each.name}._scope IS NULL OR {each.name}._scope = {alias.name}._scope)" for each in beside]
+
+
+def _limit(plan: Plan, one_more: bool) -> str:
+    if plan.limit is None:
+        return f" LIMIT -1 OFFSET {plan.offset}" if plan.offset else ""
+    return f" LIMIT {min(plan.limit + one_more, INT64_MAX)}" + (f" OFFSET {plan.offset}" if plan.offset else "")
+
+
+def _first(plan: Plan) -> Plan:
+    return replace(plan, limit=1)

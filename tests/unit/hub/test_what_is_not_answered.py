@@ -1,0 +1,124 @@
+"""What a hub does not answer: it keeps only the rows that a plan reads first to their scopes, so it reads nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
+from atoma.contracts.query import (
+    Agg,
+    BoundQuery,
+    Branch,
+    Call,
+    Col,
+    Derived,
+    Exists,
+    Include,
+    Join,
+    Lit,
+    Named,
+    Order,
+    Plan,
+    Scalar,
+    Store,
+)
+from atoma.errors import RemoteError
+from atoma.hub import Access, StaticTokenVerifier, open_hub
+from atoma.ports import Transport
+from atoma.ports.service import Principal, SyncService
+from atoma.query.plans import every_row, number_of
+from atoma.testing.queries import count_of
+from atoma_stores.sqlite.hub_store import SQLiteHubStore
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.grpc import GrpcTransport
+from atoma_transports.http import HttpTransport
+from atoma_transports.memory import MemoryNetwork, MemoryTransport
+from atoma_transports.serving import open_server
+from atoma_transports.websocket import WebSocketTransport
+from tests.unit.hub.kit import SCHEMA, direct
+from tests.unit.hub.test_direct import insert
+
+CARD, SEAT = Store("cards"), Store("seats")
+ID, TITLE = Col(0, "id"), Col(0, "title")
+SAME = Call("eq", (Col(0, "board"), Col(1, "board")))
+OUTER = Call("eq", (Col(0, "board"), Col(-1, "board")))
+COUNT = (Named("n", Agg("count")),)
+NUMBER = Scalar(Plan(SEAT, where=OUTER, columns=COUNT))
+
+REFUSED: dict[str, Plan] = {
+    "a join": Plan(CARD, joins=(Join("inner", SEAT, SAME),)),
+    "a join with itself": Plan(CARD, joins=(Join("left", CARD, SAME),)),
+    "a join across scopes": Plan(CARD, joins=(Join("inner", SEAT, Lit("bool", True), cross_scope=True),)),
+    "columns of a join": Plan(CARD, joins=(Join("inner", SEAT, SAME),), columns=(Named("p", Col(1, "place")),)),
+    "a count of a join": Plan(CARD, joins=(Join("inner", SEAT, SAME),), columns=COUNT),
+    "columns": Plan(CARD, columns=(Named("title", TITLE),)),
+    "distinct columns": Plan(CARD, columns=(Named("title", TITLE),), distinct=True),
+    "groups": Plan(CARD, group=(TITLE,), columns=(Named("title", TITLE), *COUNT)),
+    "counts of groups": Plan(CARD, group=(TITLE,), columns=COUNT),
+    "a count that has something": Plan(CARD, columns=COUNT, having=Call("gt", (Agg("count"), Lit("int", 1)))),
+    "another aggregate": Plan(CARD, columns=(Named("last", Agg("max", TITLE)),)),
+    "two counts": Plan(CARD, columns=(*COUNT, Named("m", Agg("count")))),
+    "a count of some": Plan(CARD, columns=(Named("n", Agg("count", where=Exists(Plan(SEAT, where=OUTER)))),)),
+    "rows where others exist": Plan(CARD, where=Exists(Plan(SEAT, where=OUTER))),
+    "rows where none exist": Plan(CARD, where=Call("not", (Exists(Plan(SEAT), negated=True),))),
+    "a count where others exist": Plan(CARD, where=Exists(Plan(SEAT, where=OUTER)), columns=COUNT),
+    "rows by the number of others": Plan(CARD, where=Call("gt", (NUMBER, Lit("int", 0)))),
+    "an order by the number of others": Plan(CARD, order=(Order(NUMBER),)),
+    "a subquery beside the rows' own scope": Plan(CARD, where=Exists(Plan(CARD, where=Call("eq", (ID, Lit("text", "1")))))),
+    "an include": Plan(CARD, include=(Include("seats", False, (("board", "board"),), (Branch(None, Plan(SEAT)),)),)),
+    "a derived table": Plan(Derived(Plan(CARD, columns=(Named("title", TITLE),))), columns=(Named("t", Col(0, "c0")),)),
+    "a count of a derived table": Plan(Derived(Plan(CARD, columns=(Named("title", TITLE),))), columns=COUNT),
+    "a join with a derived table": Plan(
+        CARD,
+        joins=(Join("inner", Derived(Plan(SEAT, columns=(Named("b", Col(0, "board")),))), Call("eq", (TITLE, Col(1, "c0")))),),
+    ),
+}  # fmt: skip
+
+
+class OneBoard:
+    """The owner sees every board, bob the blue one."""
+
+    def scope_access(self, principal: Principal, scope: str) -> Access:
+        return "write" if principal.subject == "owner" or scope == "blue" else "none"
+
+
+@asynccontextmanager
+async def asked_over(wire: str) -> AsyncGenerator[SyncService]:
+    """A hub with two cards on each of two boards, asked over a wire by somebody who may see one of them."""
+    verifier = StaticTokenVerifier({"t": "bob"})
+    async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=verifier, rules=OneBoard()) as hub:
+        entries = [insert(f"{board}-{number}", board=board) for board in ("red", "blue") for number in range(2)]
+        written = await hub.service(Principal("owner")).write(direct(*entries, idem="k"))
+        assert written.status == "confirmed"
+        if wire == "in place":
+            yield hub.service(Principal("bob"))
+            return
+        network = MemoryNetwork()
+        async with network.listen(hub), open_server(hub, "127.0.0.1:0") as address:
+            roads: dict[str, Transport] = {
+                "memory": MemoryTransport(network, token="t"),
+                "websocket": WebSocketTransport(f"ws://{address}/sync", token="t"),
+                "grpc": GrpcTransport(f"grpc://{address}", token="t"),
+                "http": HttpTransport(f"http://{address}", token="t"),
+            }
+            async with roads[wire].connect() as channel:
+                yield ServiceProxy(channel)
+
+
+async def ask(service: SyncService, query: BoundQuery) -> QueryResult:
+    return await service.query(QueryRequest(query, OperationContext("trace")))
+
+
+@pytest.mark.parametrize("wire", ["in place", "memory", "websocket", "grpc", "http"])
+async def test_only_rows_of_one_store_and_their_number_are_answered(wire: str) -> None:
+    async with asked_over(wire) as service:
+        for name, plan in REFUSED.items():
+            with pytest.raises(RemoteError) as refused:
+                await ask(service, BoundQuery(plan))
+            assert refused.value.remote_code == "UNSUPPORTED", (name, refused.value)
+        rows = (await ask(service, every_row("cards"))).rows
+        assert [row.id for row in rows] == ["blue-0", "blue-1"]
+        assert number_of(await ask(service, count_of("cards"))) == 2
