@@ -248,8 +248,10 @@ async def test_events_and_batches_end_too(body: str) -> None:
             waiting.append(method)
             await held.wait()
 
-    query = {"ops": [{"index": 0, "name": "query", "store": "cards", "query": {}}]}
     kind = "application/vnd.msgpack" if body == "batch as msgpack" else "application/json"
+    plan = {"source": ["store", "cards"]}
+    asked: object = msgspec.msgpack.encode([1, plan, []]) if kind.endswith("msgpack") else {"plan": plan}
+    query = {"ops": [{"index": 0, "name": "query", "store": "cards", "query": asked}]}
     batch: dict[str, Any] = {"version": 1, "id": "batch-0001", "calls": [{"id": 1, "method": "query", "message": query, "budget_ms": -1, "trace_id": ""}]}  # fmt: skip
     data = msgspec.msgpack.encode(batch) if kind.endswith("msgpack") else json.dumps(batch).encode()
     head = f"GET /v1/notify?scope={BOARD}" if body == "GET" else "POST /v1/batch"
