@@ -8,13 +8,13 @@ from msgspec.structs import replace
 
 from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, Step
 from atoma.contracts.limits import ROWS_MAX
-from atoma.contracts.query import BoundQuery, Plan
+from atoma.contracts.query import BoundQuery, Plan, Store
 from atoma.errors import RemoteError
 from atoma.ports.hub import QueryPage
 from atoma.query.normal import rebind
 from atoma.query.plans import is_count, required_value
 from atoma.query.seek import cursor_of
-from atoma.query.walk import inner_plans
+from atoma.query.walk import inner_plans, plans
 from atoma.schema.spec import Schema, StoreSpec
 
 
@@ -26,11 +26,13 @@ def check_query(query: BoundQuery, schema: Schema) -> BoundQuery:
 
     Raises:
         QueryError: It does not fit.
-        RemoteError: ``UNSUPPORTED``: it is no list of the rows of one store, and not their number; ``TOO_LARGE``: it asks
-            for more rows than one answer may have.
+        RemoteError: ``UNSUPPORTED``: it is no list of the rows of one store, and not their number, or it asks for rows that
+            were deleted softly; ``TOO_LARGE``: it asks for more rows than one answer may have.
         UnknownStore: The store is not declared.
     """
     bound = rebind(query, schema.store)
+    if any(_reads_hidden(plan) for plan in plans(bound.plan)):
+        raise RemoteError("a hub shows nobody the rows that were deleted softly", remote_code="UNSUPPORTED")
     if not _reads_one_store(bound.plan):
         text = "this hub answers with the rows of one store, or with their number; ask for the stores one by one"
         raise RemoteError(text, remote_code="UNSUPPORTED")
@@ -41,6 +43,10 @@ def check_query(query: BoundQuery, schema: Schema) -> BoundQuery:
 
 def _reads_one_store(plan: Plan) -> bool:
     return (plan.whole_rows or is_count(plan)) and not any(inner_plans(plan))
+
+
+def _reads_hidden(plan: Plan) -> bool:
+    return any(isinstance(source, Store) and source.hidden for source in plan.sources)
 
 
 def pinned_scope(query: BoundQuery, store: StoreSpec[Any]) -> str | None:

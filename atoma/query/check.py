@@ -136,6 +136,8 @@ class Checker:
         seek = plan.seek
         if seek is None:
             return None
+        if not plan.order:
+            raise QueryError("a query with one row has no pages")
         if len(seek.values) != len(plan.order):
             raise QueryError(f"the cursor has {len(seek.values)} values for {len(plan.order)} sort keys")
         keys = [within.typed(order.expr, aggregates=True) for order in plan.order]

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import get_args
 
 from atoma.contracts.query import AS_WRITTEN, NULL, Lit
 from atoma.contracts.values import Scalar
 from atoma.errors import QueryError, ValidationError
 from atoma.schema.fields import Field
-from atoma.schema.kinds import INT64_MAX, INT64_MIN, SIMPLE, is_unicode
+from atoma.schema.kinds import INT64_MAX, INT64_MIN, SIMPLE, ValueType, is_unicode
 from atoma.schema.spec import StoreSpec
 
 _TYPES: Mapping[type, str] = MappingProxyType({bool: "bool", int: "int", float: "real", str: "text", bytes: "blob"})
+_KINDS: tuple[str, ...] = get_args(ValueType)
 _STORED: Mapping[str, tuple[type, ...]] = MappingProxyType(
     {"int": (int,), "bool": (bool, int), "real": (float, int), "blob": (bytes,)}
 )
@@ -60,6 +62,8 @@ def for_type(literal: Lit, wanted: str) -> Lit:
     if value is None:
         return Lit(NULL, None)
     kind = own_type(literal) if wanted == "any" else wanted
+    if kind not in _KINDS:
+        raise QueryError(f"unknown type {kind[:80]!r}; there are: {', '.join(_KINDS)}")
     if literal.type == AS_WRITTEN and kind in _ENCODERS:
         try:
             return Lit(kind, _ENCODERS[kind](value))

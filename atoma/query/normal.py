@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from atoma.contracts.query import NULL, BoundQuery, Call, Exists, Expr, Lit, Param, Plan, Scalar
+from atoma.contracts.query import AS_WRITTEN, NULL, BoundQuery, Call, Exists, Expr, Lit, Param, Plan, Scalar
 from atoma.errors import QueryError
 from atoma.query.bounds import check_bounds
 from atoma.query.check import check
@@ -30,7 +30,7 @@ def rebind(query: BoundQuery, stores: Stores) -> BoundQuery:
     """``query``, which somebody else has bound, checked here and in normal form.
 
     Raises:
-        QueryError: It does not fit the stores, or not the bounds; or a parameter has no value.
+        QueryError: It does not fit the stores, or not the bounds; or a parameter has no value, or a value no type.
         UnknownStore: It reads a store that is not declared.
     """
     check_bounds(query.plan)  # without recursion, before anything goes through a plan that a stranger made
@@ -41,11 +41,13 @@ def with_values(query: BoundQuery) -> Plan:
     """The plan of ``query`` with its values in their places.
 
     Raises:
-        QueryError: A parameter has no value.
+        QueryError: A parameter has no value, or a value no type: only a query that is being built here may leave it open.
     """
     params = query.params
 
     def value(leaf: Expr) -> Expr:
+        if isinstance(leaf, (Lit, Param)) and leaf.type == AS_WRITTEN:
+            raise QueryError("a value in a query has no type")
         if not isinstance(leaf, Param):
             return leaf
         if not 0 <= leaf.index < len(params):

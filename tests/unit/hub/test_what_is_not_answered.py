@@ -9,6 +9,7 @@ import pytest
 
 from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
 from atoma.contracts.query import (
+    AS_WRITTEN,
     Agg,
     BoundQuery,
     Branch,
@@ -21,8 +22,10 @@ from atoma.contracts.query import (
     Lit,
     Named,
     Order,
+    Param,
     Plan,
     Scalar,
+    Seek,
     Store,
 )
 from atoma.errors import RemoteError
@@ -49,6 +52,10 @@ COUNT = (Named("n", Agg("count")),)
 NUMBER = Scalar(Plan(SEAT, where=OUTER, columns=COUNT))
 
 REFUSED: dict[str, Plan] = {
+    "rows that were deleted softly": Plan(Store("cards", hidden=True)),
+    "their number": Plan(Store("cards", hidden=True), columns=COUNT),
+    "one of them by its id": Plan(Store("cards", hidden=True), where=Call("eq", (ID, Lit("text", "red-0")))),
+    "whether there is such a row": Plan(CARD, where=Exists(Plan(Store("seats", hidden=True), where=OUTER))),
     "a join": Plan(CARD, joins=(Join("inner", SEAT, SAME),)),
     "a join with itself": Plan(CARD, joins=(Join("left", CARD, SAME),)),
     "a join across scopes": Plan(CARD, joins=(Join("inner", SEAT, Lit("bool", True), cross_scope=True),)),
@@ -122,3 +129,33 @@ async def test_only_rows_of_one_store_and_their_number_are_answered(wire: str) -
         rows = (await ask(service, every_row("cards"))).rows
         assert [row.id for row in rows] == ["blue-0", "blue-1"]
         assert number_of(await ask(service, count_of("cards"))) == 2
+
+
+MISMADE: dict[str, tuple[BoundQuery, str]] = {
+    "a value that nothing has encoded": (
+        BoundQuery(Plan(CARD, where=Call("eq", (TITLE, Lit(AS_WRITTEN, "a"))))),
+        "a value in a query has no type",
+    ),
+    "the same beside the plan": (
+        BoundQuery(Plan(CARD, where=Call("eq", (TITLE, Param(0, AS_WRITTEN)))), ("a",)),
+        "a value in a query has no type",
+    ),
+    "a value of a type that there is not": (
+        BoundQuery(Plan(CARD, where=Call("eq", (Lit("rowid", "a"), Lit("rowid", "a"))))),
+        "unknown type 'rowid'; there are: int",
+    ),
+    "a column that only the database knows": (
+        BoundQuery(Plan(CARD, where=Call("eq", (Col(0, "_scope"), Lit("text", "red"))))),
+        "store 'cards' has no field '_scope'",
+    ),
+    "a page of a count": (BoundQuery(Plan(CARD, columns=COUNT, seek=Seek(()))), "a query with one row has no pages"),
+}
+
+
+@pytest.mark.parametrize("wire", ["in place", "memory", "http"])
+async def test_what_only_a_program_may_leave_open_is_refused_from_outside(wire: str) -> None:
+    async with asked_over(wire) as service:
+        for name, (query, words) in MISMADE.items():
+            with pytest.raises(RemoteError, match=words) as refused:
+                await ask(service, query)
+            assert refused.value.remote_code == "QUERY", (name, refused.value)
