@@ -58,51 +58,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 __all__ = [
-    "AtomaError",
-    "AuthenticationError",
-    "ChannelBroken",
-    "CircuitOpen",
-    "ClientForked",
-    "ClosedError",
-    "ConfigurationError",
-    "ConflictError",
-    "ConnectFailed",
-    "DiskFull",
-    "ExecutionError",
-    "FallbackExhausted",
-    "MigrationError",
-    "NodeTimeout",
-    "NotEntered",
-    "NotFoundError",
-    "NotResolvable",
-    "OutboxFull",
-    "Overloaded",
-    "PluginError",
-    "PolicyNotAllowed",
-    "Problem",
-    "ProtocolError",
-    "QueryError",
-    "RemoteError",
-    "Resync",
-    "SchemaError",
-    "ScopeNotSubscribed",
-    "StoreBusy",
-    "StoreCorrupt",
-    "StoreError",
-    "SyncError",
-    "TokenExpired",
-    "TopologyError",
-    "TransportError",
-    "UnknownPolicy",
-    "UnknownStore",
-    "ValidationError",
-    "WriteError",
-    "WriteRejected",
-    "WriteUnknown",
-    "WrongLoop",
-    "is_retryable",
-    "what_helps",
-]
+    "AtomaError", "AuthenticationError", "ChannelBroken", "CircuitOpen", "ClientForked", "ClosedError",
+    "ConfigurationError", "ConflictError", "ConnectFailed", "DiskFull", "ExecutionError", "FallbackExhausted",
+    "MigrationError", "NodeTimeout", "NotEntered", "NotFoundError", "NotResolvable", "OutboxFull", "Overloaded",
+    "PluginError", "PolicyNotAllowed", "Problem", "ProtocolError", "QueryError", "RemoteError", "Resync",
+    "SchemaError", "ScopeNotSubscribed", "StoreBusy", "StoreCorrupt", "StoreError", "SyncError", "TokenExpired",
+    "TopologyError", "TransportError", "UnknownPolicy", "UnknownStore", "ValidationError", "WriteError",
+    "WriteRejected", "WriteUnknown", "WrongLoop", "is_retryable", "what_helps",
+]  # fmt: skip
 
 
 class AtomaError(Exception):
@@ -222,9 +185,26 @@ class TopologyError(ConfigurationError):
 
 
 class QueryError(AtomaError):
-    """The query does not fit the schema: unknown field, operator or a value of the wrong type."""
+    """The query does not fit the schema: unknown field, operator or a value of the wrong type.
+
+    Attributes:
+        path: Where in the query, from outside in: ``where › and[1] › gt``; ``""`` for the query as a whole.
+        hint: What to write instead; ``""`` where the message says it.
+    """
 
     code = "QUERY"
+
+    def __init__(self, message: str = "", *, path: str = "", hint: str = "") -> None:
+        super().__init__(message)
+        self.path, self.hint = path, hint
+
+    def within(self, place: str) -> None:
+        """Say that what failed stands within ``place``."""
+        self.path = f"{place} › {self.path}" if self.path else place
+
+    def __str__(self) -> str:
+        told = f"{self.path}: {super().__str__()}" if self.path else super().__str__()
+        return f"{told}; {self.hint}" if self.hint else told
 
 
 class WriteError(AtomaError):

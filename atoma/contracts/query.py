@@ -22,7 +22,7 @@ PLAN_VERSION = 1
 """The version of this form as it travels."""
 
 AS_WRITTEN = ""
-"""The type of a literal that the program wrote and that nothing has encoded yet; it never travels."""
+"""The type of a literal that nothing has encoded yet: it takes the form of what it stands beside."""
 NULL = "null"
 """The type of a literal NULL."""
 
@@ -33,7 +33,7 @@ class Lit(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="l
     """A value that stands in the query.
 
     Attributes:
-        type: Its type, with ``?`` behind it when it may be NULL; :data:`AS_WRITTEN` before the query is checked.
+        type: Its type; :data:`AS_WRITTEN` before the query is checked.
         value: The value as a column stores it.
     """
 

@@ -37,7 +37,10 @@ def _transient(code: str, message: str, reason: str = "") -> RemoteError:
 def _remote(call: str, error: AtomaError) -> RemoteError:
     match error:
         case QueryError() if error.__cause__ is None:
-            return RemoteError(str(error), remote_code=error.code)
+            facts = {"path": error.path, "hint": error.hint}
+            return RemoteError(
+                str(error), remote_code=error.code, info={name: fact for name, fact in facts.items() if fact}
+            )
         case QueryError():
             _log.warning("%s: %s", call, error)
             return _transient("TIMEOUT", "the query was given up; ask for less")

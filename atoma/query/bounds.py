@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from atoma.contracts.limits import (
     COLUMNS_MAX,
@@ -20,11 +20,12 @@ from atoma.contracts.limits import (
     VALUES_MAX,
     WILDCARDS_MAX,
 )
-from atoma.contracts.query import Agg, Call, Derived, Exists, Expr, Lit, Param, Plan, Scalar
+from atoma.contracts.query import Call, Col, Derived, Exists, Expr, Lit, Param, Plan, Scalar
 from atoma.errors import QueryError
 from atoma.query.walk import parts, top_expressions
 from atoma.schema.kinds import INT64_MAX
 
+_BOUNDED = frozenset({"in", "like"})
 _WILDCARDS = re.compile(r"\\.|([%_])", re.DOTALL)
 
 
@@ -39,6 +40,10 @@ class _Spent:
     branches: int = 0
 
 
+Within: TypeAlias = "list[tuple[Plan, int, int]]"
+"""Plans that are still to be looked at: how deep each stands, and within how many includes."""
+
+
 def check_bounds(plan: Plan) -> None:
     """See that ``plan``, and every plan within it, keeps to the bounds.
 
@@ -48,16 +53,25 @@ def check_bounds(plan: Plan) -> None:
         QueryError: It does not.
     """
     spent = _Spent()
-    left: list[tuple[Plan, int, int]] = [(plan, 0, 0)]
+    left: Within = [(plan, 0, 0)]
     while left:
         found, depth, includes = left.pop()
         spent.plans += 1
         if spent.plans > PLANS_MAX:
             raise QueryError(f"a query has at most {PLANS_MAX} queries within it")
         _check_plan(found)
-        for _, top in top_expressions(found):
-            left.extend((inner, at, includes) for inner, at in _check_expression(top, depth + 1, spent))
-        left.extend((source.query, depth + 1, includes) for source in found.sources if isinstance(source, Derived))
+        for place, top in top_expressions(found):
+            if type(top) is Col:
+                continue
+            try:
+                _check_expression(top, depth + 1, spent, left, includes)
+            except QueryError as error:
+                if error.path:
+                    error.within(place)
+                raise
+        for source in found.sources if found.joins else (found.source,):
+            if isinstance(source, Derived):
+                left.append((source.query, depth + 1, includes))
         for include in found.include:
             spent.branches += len(include.branches)
             left.extend((branch.query, depth + 1, includes + 1) for branch in include.branches)
@@ -66,7 +80,7 @@ def check_bounds(plan: Plan) -> None:
 
 
 def _check_plan(plan: Plan) -> None:
-    if len(plan.joins) + 1 > SOURCES_MAX:
+    if len(plan.joins) >= SOURCES_MAX:
         raise QueryError(f"a query reads at most {SOURCES_MAX} stores together")
     if max(len(plan.columns or ()), len(plan.group), len(plan.order)) > COLUMNS_MAX:
         raise QueryError(f"a query has at most {COLUMNS_MAX} columns, and as many keys to group or to sort by")
@@ -76,35 +90,35 @@ def _check_plan(plan: Plan) -> None:
         raise QueryError(f"offset must be 0 or more, not {plan.offset}")
 
 
-def _check_expression(top: Expr, depth: int, spent: _Spent) -> Iterator[tuple[Plan, int]]:
-    """Count what ``top`` takes; gives the plans within it, with how deep they stand."""
+def _check_expression(top: Expr, depth: int, spent: _Spent, plans: Within, includes: int) -> None:
+    """Count what ``top`` takes, and add the plans within it to ``plans``."""
     left = [(top, depth)]
     while left:
         node, at = left.pop()
-        match node:
-            case Lit() | Param():
+        if type(node) is Lit or type(node) is Param:
+            spent.values += 1
+            continue
+        spent.conditions += 1
+        if spent.conditions > CONDITIONS_MAX or at > DEPTH_MAX:
+            raise QueryError(f"a query has at most {CONDITIONS_MAX:,} conditions, nested at most {DEPTH_MAX} deep")
+        if type(node) is Call:
+            if node.fn in _BOUNDED:
+                _check_call(node, spent)
+        elif type(node) is Exists or type(node) is Scalar:
+            plans.append((node.query, at + 1, includes))
+        for part in reversed(parts(node)):
+            if type(part) is Lit or type(part) is Param:
                 spent.values += 1
-                if spent.values > PARAMETERS_MAX:
-                    raise QueryError(f"a query compares with at most {PARAMETERS_MAX:,} values; ask in several queries")
-            case Call() | Agg() | Exists() | Scalar():
-                spent.conditions += 1
-                if spent.conditions > CONDITIONS_MAX or at > DEPTH_MAX:
-                    raise QueryError(
-                        f"a query has at most {CONDITIONS_MAX:,} conditions, nested at most {DEPTH_MAX} deep"
-                    )
-                if isinstance(node, Call):
-                    _check_call(node, spent)
-                elif isinstance(node, (Exists, Scalar)):
-                    yield node.query, at + 1
-            case _:
-                pass
-        left.extend((part, at + 1) for part in reversed(parts(node)))
+            elif type(part) is not Col:
+                left.append((part, at + 1))
+        if spent.values > PARAMETERS_MAX:
+            raise QueryError(f"a query compares with at most {PARAMETERS_MAX:,} values; ask in several queries")
 
 
 def _check_call(call: Call, spent: _Spent) -> None:
     if call.fn == "in" and len(call.args) - 1 > VALUES_MAX:
         raise QueryError(
-            f"in_() takes at most {VALUES_MAX:,} values, got {len(call.args) - 1:,}; ask in several queries"
+            f"in_() takes at most {VALUES_MAX:,} values, got {len(call.args) - 1:,}; ask in several queries", path="in"
         )
     if call.fn == "like" and len(call.args) == 2 and isinstance(call.args[1], Lit):
         pattern = call.args[1].value
@@ -118,15 +132,17 @@ def _pattern_bytes(pattern: str) -> int:
     try:
         size = len(pattern.encode())
     except UnicodeEncodeError:
-        raise QueryError("a pattern of like() has a lone surrogate") from None
+        raise QueryError("a pattern of like() has a lone surrogate", path="like") from None
     if size > PATTERN_BYTES_MAX:
         raise QueryError(
-            f"a pattern of like() has at most {PATTERN_BYTES_MAX} bytes, this one has {size:,}: look for a part of it"
+            f"a pattern of like() has at most {PATTERN_BYTES_MAX} bytes, this one has {size:,}: look for a part of it",
+            path="like",
         )
     wildcards = sum(map(bool, _WILDCARDS.findall(pattern)))
     if wildcards > WILDCARDS_MAX:
         raise QueryError(
             f"a pattern of like() has at most {WILDCARDS_MAX} wildcards, this one has {wildcards}; "
-            r"write \% and \_ for the characters themselves"
+            r"write \% and \_ for the characters themselves",
+            path="like",
         )
     return size

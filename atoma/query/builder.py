@@ -128,9 +128,17 @@ def bind(query: Rows[T], schema: Schema) -> BoundQuery:
     if kept is None:
         kept = bind_plan(query.plan, schema.store)
         if query.cursor:
-            kept = bind_plan(seek(query.plan, decode_cursor(query.cursor, kept)), schema.store)
+            kept = bind_plan(seek(query.plan, _place(query.cursor, kept)), schema.store)
         query.keep(schema, kept)
     return kept
+
+
+def _place(cursor: str, bound: BoundQuery) -> tuple[object, ...]:
+    try:
+        return decode_cursor(cursor, bound)
+    except QueryError as error:
+        error.within("after")
+        raise
 
 
 __all__ = ["Condition", "Expression", "Rows", "SortKey", "bind", "col", "select"]

@@ -10,6 +10,7 @@ from typing import get_args
 from atoma.contracts.query import AS_WRITTEN, NULL, Lit
 from atoma.contracts.values import Scalar
 from atoma.errors import QueryError, ValidationError
+from atoma.schema.expressions import unknown_field
 from atoma.schema.fields import Field
 from atoma.schema.kinds import INT64_MAX, INT64_MIN, SIMPLE, ValueType, is_unicode
 from atoma.schema.spec import StoreSpec
@@ -29,7 +30,7 @@ def known_field(name: str, store: StoreSpec[object]) -> Field:
     """
     field = store.fields.get(name)
     if field is None:
-        raise QueryError(f"store {store.name!r} has no field {name[:80]!r}; it has: {', '.join(store.columns)}")
+        raise unknown_field(store.name, name, store.columns)
     return field
 
 
@@ -48,7 +49,7 @@ def for_field(literal: Lit, field: Field, store: StoreSpec[object]) -> Lit:
         else:
             stored = store.canonical(field.name, scalar(value), literal=True)
     except ValidationError as error:
-        raise QueryError(f"in a query: {error}") from None
+        raise QueryError(str(error)) from None
     return Lit(NULL if stored is None else field.type, stored)
 
 
@@ -68,10 +69,10 @@ def for_type(literal: Lit, wanted: str) -> Lit:
         try:
             return Lit(kind, _ENCODERS[kind](value))
         except ValidationError as error:
-            raise QueryError(f"in a query: {error}") from None
+            raise QueryError(str(error)) from None
     stored = scalar(value)
     if not isinstance(stored, _STORED.get(kind, (str,))) or (isinstance(stored, bool) and kind != "bool"):
-        raise QueryError(f"in a query: a {kind} is wanted, not {type(value).__name__}")
+        raise QueryError(f"a {kind} is wanted, not {type(value).__name__}")
     return Lit(kind, float(stored) if kind == "real" else int(stored) if kind == "bool" else stored)  # type: ignore[arg-type]
 
 
@@ -85,9 +86,7 @@ def own_type(literal: Lit) -> str:
         return literal.type.removesuffix("?")
     found = _TYPES.get(type(literal.value))
     if found is None:
-        raise QueryError(
-            f"in a query: compare a {type(literal.value).__name__} with a field, which says how it is stored"
-        )
+        raise QueryError(f"compare a {type(literal.value).__name__} with a field, which says how it is stored")
     return found
 
 
@@ -102,14 +101,14 @@ def scalar(value: object) -> Scalar:
     if isinstance(value, int):
         if INT64_MIN <= value <= INT64_MAX:
             return value
-        raise QueryError(f"in a query: {value} does not fit into 64 bits")
+        raise QueryError(f"{value} does not fit into 64 bits")
     if isinstance(value, str):
         if is_unicode(value):
             return value
         raise QueryError("text in a query has a lone surrogate")
     if isinstance(value, float) and not math.isnan(value):
         return value or 0.0
-    raise QueryError(f"in a query: a {type(value).__name__} is no column value")
+    raise QueryError(f"a {type(value).__name__} is no column value")
 
 
 def _encoder(kind: type) -> Callable[[object], Scalar]:

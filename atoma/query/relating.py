@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeAlias
-
 from msgspec.structs import replace
 
 from atoma.contracts.query import AS_WRITTEN, Branch, Include, Lit, Plan, Store
 from atoma.errors import QueryError
 from atoma.query.literals import for_field, known_field
-from atoma.query.scope import AnyStore, Scope, Stores
+from atoma.query.scope import AnyStore, Stores
+from atoma.query.typed import CheckPlan
 from atoma.schema.fields import Field
-
-CheckPlan: TypeAlias = Callable[[Plan, Scope], tuple[Plan, dict[str, str]]]
-"""Checks a plan with the sources around it."""
 
 
 def check_includes(plan: Plan, parent: AnyStore | None, stores: Stores, check_plan: CheckPlan) -> tuple[Include, ...]:
@@ -47,7 +42,11 @@ def _check_include(include: Include, parent: AnyStore, stores: Stores, check_pla
 def _check_branch(
     include: Include, branch: Branch, kind: Field | None, parent: AnyStore, stores: Stores, check_plan: CheckPlan
 ) -> Branch:
-    query, _ = check_plan(branch.query, ())
+    try:
+        query, _ = check_plan(branch.query, ())
+    except QueryError as error:
+        error.within(f"include.{include.name[:80]}")
+        raise
     if query.joins or query.columns is not None or not isinstance(query.source, Store) or query.seek or query.offset:
         raise QueryError(f"include {include.name!r} reads whole rows of one store, from the first on")
     child = stores(query.source.name)

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import msgspec
 
-from atoma.contracts.query import Col, Expr
+from atoma.contracts.query import NULL, Col, Expr
 from atoma.errors import QueryError
 from atoma.query.literals import known_field
 from atoma.schema.fields import Field
@@ -37,6 +37,11 @@ class Typed(msgspec.Struct, frozen=True, gc=False):
     def kind(self) -> str:
         """The type, whether NULL or not."""
         return self.type.removesuffix("?")
+
+    @property
+    def nullable(self) -> bool:
+        """Whether it may be NULL."""
+        return self.type[-1] == "?" or self.type == NULL
 
 
 class Readable(msgspec.Struct, frozen=True, gc=False):

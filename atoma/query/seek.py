@@ -13,7 +13,7 @@ from atoma.contracts.query import NULL, BoundQuery, Expr, Lit, Plan, Seek
 from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
 from atoma.query.compiled import sort_values
-from atoma.query.describe import describe_order
+from atoma.query.describe import describe_order, describe_sources
 
 
 def cursor_of(query: BoundQuery, row: StoredRow) -> str:
@@ -23,7 +23,7 @@ def cursor_of(query: BoundQuery, row: StoredRow) -> str:
 
 def encode_cursor(query: BoundQuery, values: Sequence[object]) -> str:
     """The cursor that stands for the row whose sort keys are ``values``."""
-    raw = msgspec.msgpack.encode((describe_order(query), values))
+    raw = msgspec.msgpack.encode((describe_sources(query), describe_order(query), values))
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
@@ -31,21 +31,32 @@ def decode_cursor(cursor: str, query: BoundQuery) -> tuple[object, ...]:
     """The values of the sort keys that ``cursor`` holds.
 
     Raises:
-        QueryError: It is damaged, or belongs to a query with another order.
+        QueryError: It is damaged, or belongs to a query of other rows, or with another order; says whose it is.
     """
     try:
         raw = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        names, values = msgspec.msgpack.decode(raw, type=tuple[list[str], list[object]])
+        sources, names, values = msgspec.msgpack.decode(raw, type=tuple[str, list[str], list[object]])
     except (ValueError, msgspec.DecodeError):
-        raise QueryError("the cursor is damaged; take it from page.meta.cursor") from None
-    if names != describe_order(query):
-        raise QueryError(f"the cursor belongs to a query ordered by {', '.join(names)}")
+        raise QueryError(_DAMAGED, hint=_WHERE_FROM) from None
+    own = (describe_sources(query), describe_order(query))
+    if (sources, names) != own:
+        raise QueryError(
+            f"the cursor belongs to {_whose(sources, names)}, and this is {_whose(*own)}", hint=_WHERE_FROM
+        )
     if len(values) != len(query.plan.order):
-        raise QueryError("the cursor is damaged; take it from page.meta.cursor")
+        raise QueryError(_DAMAGED, hint=_WHERE_FROM)
     for value in values:
         if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
-            raise QueryError("the cursor is damaged; take it from page.meta.cursor")
+            raise QueryError(_DAMAGED, hint=_WHERE_FROM)
     return tuple(values)
+
+
+_DAMAGED = "the cursor is damaged"
+_WHERE_FROM = "take it from a page of the same query"
+
+
+def _whose(sources: str, order: Sequence[str]) -> str:
+    return f"a query of {sources[:200]} ordered by {', '.join(order)[:200]}"
 
 
 def seek(plan: Plan, values: Sequence[object], *, forward: bool = True) -> Plan:

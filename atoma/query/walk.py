@@ -14,7 +14,7 @@ from atoma.contracts.query import (
     Derived,
     Exists,
     Expr,
-    Join,
+    Include,
     Lit,
     Param,
     Plan,
@@ -22,18 +22,16 @@ from atoma.contracts.query import (
     Source,
 )
 
-Change: TypeAlias = Callable[[Expr], Expr]
+Change: TypeAlias = Callable[[Lit | Param], Expr]
 
 
 def parts(expr: Expr) -> tuple[Expr, ...]:
     """The expressions right below ``expr``; those of plans within it are not among them."""
-    match expr:
-        case Call(args=args):
-            return args
-        case Agg(arg=arg, where=where):
-            return tuple(part for part in (arg, where) if part is not None)
-        case Lit() | Param() | Col() | Exists() | Scalar():
-            return ()
+    if isinstance(expr, Call):
+        return expr.args
+    if isinstance(expr, Agg):
+        return tuple([part for part in (expr.arg, expr.where) if part is not None])
+    return ()
 
 
 def expressions(expr: Expr) -> Iterator[Expr]:
@@ -111,50 +109,53 @@ def plans(plan: Plan) -> Iterator[Plan]:
 
 
 def changed(plan: Plan, leaf: Change) -> Plan:
-    """``plan`` with ``leaf`` applied to every literal, parameter and column, plans within it included.
+    """``plan`` with ``leaf`` applied to every literal and parameter, plans within it included.
 
     The order is the one of :func:`top_expressions`, sources first and includes last.
     """
 
     def expr(node: Expr) -> Expr:
-        match node:
-            case Lit() | Param() | Col():
-                return leaf(node)
-            case Call(fn=fn, args=args):
-                return Call(fn, tuple([expr(arg) for arg in args]))
-            case Agg(arg=arg, where=where):
-                return replace(
-                    node, arg=None if arg is None else expr(arg), where=None if where is None else expr(where)
-                )
-            case Exists(query=query) | Scalar(query=query):
-                return replace(node, query=changed(query, leaf))
+        if type(node) is Call:
+            return Call(node.fn, tuple([arg if type(arg) is Col else expr(arg) for arg in node.args]))
+        if type(node) is Lit or type(node) is Param:
+            return leaf(node)
+        if isinstance(node, Agg):
+            arg = None if node.arg is None else expr(node.arg)
+            return replace(node, arg=arg, where=None if node.where is None else expr(node.where))
+        if isinstance(node, (Exists, Scalar)):
+            return replace(node, query=changed(node.query, leaf))
+        return node
 
     def source(node: Source) -> Source:
         return replace(node, query=changed(node.query, leaf)) if isinstance(node, Derived) else node
 
-    def join(node: Join) -> Join:
-        return replace(node, source=source(node.source), on=expr(node.on))
+    parts: dict[str, object] = {}
+    if isinstance(plan.source, Derived):
+        parts["source"] = source(plan.source)
+    if plan.joins:
+        parts["joins"] = tuple([replace(each, source=source(each.source), on=expr(each.on)) for each in plan.joins])
+    if plan.where is not None:
+        parts["where"] = expr(plan.where)
+    if plan.group:
+        parts["group"] = tuple([expr(each) for each in plan.group])
+    if plan.having is not None:
+        parts["having"] = expr(plan.having)
+    if plan.columns is not None:
+        parts["columns"] = tuple([replace(each, expr=expr(each.expr)) for each in plan.columns])
+    if plan.order:
+        parts["order"] = tuple(
+            [each if type(each.expr) is Col else replace(each, expr=expr(each.expr)) for each in plan.order]
+        )
+    if plan.seek is not None:
+        parts["seek"] = replace(plan.seek, values=tuple([expr(each) for each in plan.seek.values]))
+    if plan.include:
+        parts["include"] = tuple([_included(each, leaf) for each in plan.include])
+    return replace(plan, **parts) if parts else plan
 
-    return replace(
-        plan,
-        source=source(plan.source),
-        joins=tuple([join(each) for each in plan.joins]),
-        where=None if plan.where is None else expr(plan.where),
-        group=tuple([expr(each) for each in plan.group]),
-        having=None if plan.having is None else expr(plan.having),
-        columns=None if plan.columns is None else tuple([replace(each, expr=expr(each.expr)) for each in plan.columns]),
-        order=tuple([replace(each, expr=expr(each.expr)) for each in plan.order]),
-        seek=None if plan.seek is None else replace(plan.seek, values=tuple([expr(each) for each in plan.seek.values])),
-        include=tuple(
-            [
-                replace(
-                    each,
-                    branches=tuple([replace(branch, query=changed(branch.query, leaf)) for branch in each.branches]),
-                )
-                for each in plan.include
-            ]
-        ),
-    )
+
+def _included(include: Include, leaf: Change) -> Include:
+    branches = [replace(branch, query=changed(branch.query, leaf)) for branch in include.branches]
+    return replace(include, branches=tuple(branches))
 
 
 def parameters(plan: Plan) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from msgspec.structs import replace
+
 from atoma.contracts.checks import is_a
 from atoma.contracts.query import BoundQuery
 from atoma.errors import QueryError
@@ -69,8 +71,10 @@ class Reading:
 
     async def first(self, query: Rows[T], policy: str | None) -> T | None:
         """The first row of ``query``, or None."""
-        page = await self.query(query.limit(1), policy)
-        return page.items[0] if page.items else None
+        bound = self.bound(query)
+        result = await self._core.reads.query(replace(bound, plan=replace(bound.plan, limit=1)), policy)
+        rows = result.rows
+        return query.spec.decode(rows[0].id, rows[0].image) if rows else None
 
     async def count(self, query: Rows[T], policy: str | None) -> int:
         """How many rows match (limit, offset and cursor do not apply)."""

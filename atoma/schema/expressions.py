@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Generic, TypeAlias, TypeVar, cast
 
 from atoma.contracts.checks import is_a
-from atoma.contracts.limits import VALUES_MAX
 from atoma.contracts.query import AS_WRITTEN, Call, Col, Expr, Lit
 from atoma.errors import QueryError
 
@@ -81,17 +81,14 @@ class Expression(Term, Generic[V]):
         raise QueryError("combine conditions with &, | and ~, not with and, or, not")
 
     def in_(self, values: Iterable[V]) -> Condition:
-        """True when it equals one of ``values`` (at most 1,000).
+        """True when it equals one of ``values``; more than 1,000 are a ``QueryError`` when the query is asked.
 
         Raises:
-            QueryError: ``values`` is one text, or nothing to go through, or too many.
+            QueryError: ``values`` is one text, or nothing to go through.
         """
         if isinstance(values, (str, bytes)) or not is_a(values, Iterable):
             raise QueryError(f"in_() takes a list of values, in_([{values!r}])")
-        every = list(values)
-        if len(every) > VALUES_MAX:
-            raise QueryError(f"in_() takes at most {VALUES_MAX:,} values, got {len(every):,}; ask in several queries")
-        return _call("in", self, *every)
+        return _call("in", self, *values)
 
     def between(self, low: V, high: V) -> Condition:
         """True from ``low`` to ``high``, both included."""
@@ -178,3 +175,10 @@ def checked_text(of: str, given: object) -> str:
     if not isinstance(given, str):
         raise QueryError(f"{of} takes text, not {given!r}")
     return given
+
+
+def unknown_field(store: str, name: str, known: Sequence[str]) -> QueryError:
+    """The error that a store has no field of that name; it lists names that are near."""
+    near = get_close_matches(name[:80], known, cutoff=0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else ""
+    return QueryError(f"store {store!r} has no field {name[:80]!r}; it has: {', '.join(known)}", hint=hint)

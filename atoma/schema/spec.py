@@ -17,7 +17,7 @@ from atoma.contracts.execution import Confirm, Durability
 from atoma.contracts.query import Col
 from atoma.contracts.values import RowImage, Scalar
 from atoma.errors import QueryError, SchemaError, UnknownStore, ValidationError
-from atoma.schema.expressions import Expression
+from atoma.schema.expressions import Expression, unknown_field
 from atoma.schema.fields import Field, field_of
 from atoma.schema.kinds import is_storable
 
@@ -373,7 +373,7 @@ class _Fields:
     def __getattr__(self, name: str) -> Expression[object]:
         spec = self._spec
         if name not in spec.fields:
-            raise QueryError(f"store {spec.name!r} has no field {name[:80]!r}; it has: {', '.join(spec.columns)}")
+            raise unknown_field(spec.name, name, spec.columns)
         return Expression(Col(0, name), spec.name)
 
 

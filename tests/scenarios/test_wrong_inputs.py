@@ -81,7 +81,6 @@ MAKING: list[tuple[type[AtomaError], str, Callable[[], object]]] = [
     (QueryError, "select", lambda: select(wrong(Note))),
     (QueryError, "col", lambda: col(wrong(5))),
     (QueryError, "in_", lambda: col("text").in_("abc")),
-    (QueryError, "at most 1,000 values", lambda: col("text").in_(map(str, range(1_001)))),
     (QueryError, "in_", lambda: col("text").in_(wrong(5))),
     (QueryError, "like", lambda: col("text").like(wrong(5))),
     (ConfigurationError, "WebSocket address", lambda: WebSocketTransport(wrong(5))),

@@ -86,7 +86,19 @@ OF_REMARKS = Branch(None, Plan(REMARKS))
 REFUSED: dict[str, tuple[Plan, str]] = {
     # what is not there
     "a field": (where(eq(Col(0, "colour"), written(1))), "store 'cards' has no field 'colour'; it has: id, title"),
-    "a field to sort by": (Plan(CARDS, order=(Order(Col(0, "colour")),)), "no field 'colour'"),
+    "a field to sort by": (Plan(CARDS, order=(Order(Col(0, "colour")),)), r"order_by\[0\]: .* no field 'colour'"),
+    "a field that is near another": (
+        where(eq(Col(0, "titel"), written("a"))),
+        r"no field 'titel'; .*; did you mean title\?",
+    ),
+    "a field deep within": (
+        where(Call("and", (DONE, Call("or", (DONE, Call("not", (eq(Col(0, "sise"), written(1)),))))))),
+        r"^where › and\[1\] › or\[1\] › not\[0\] › eq: store 'cards' has no field 'sise'; .*; did you mean size\?$",
+    ),
+    "a field of an argument": (
+        where(Call("gt", (Call("length", (Col(0, "text"),)), written(1)))),
+        r"^where › gt\[0\] › length: store 'cards' has no field 'text'",
+    ),
     "a field of the other source": (
         Plan(CARDS, joins=(Join("inner", REMARKS, OF_CARD),), where=eq(Col(1, "title"), written("a"))),
         "store 'remarks' has no field 'title'",
@@ -113,24 +125,41 @@ REFUSED: dict[str, tuple[Plan, str]] = {
     "text for a number": (where(eq(SIZE, written("3"))), "cards.size wants int, got str"),
     "a number for text": (where(eq(TITLE, written(3))), "cards.title wants str, got int"),
     "bytes for text": (where(Call("in", (TITLE, written("a"), written(b"a")))), "cards.title wants str, got bytes"),
+    "a fraction above": (
+        where(Call("and", (DONE, Call("gt", (SIZE, written(3.5)))))),
+        r"^where › and\[1\] › gt: cards.size is int, 3.5 would need cards.size >= 4; an int is compared with whole numbers$",
+    ),
+    "a fraction from on": (where(Call("ge", (SIZE, written(3.5)))), "3.5 would need cards.size >= 4;"),
+    "a fraction below": (where(Call("lt", (SIZE, written(3.5)))), "3.5 would need cards.size <= 3;"),
+    "a fraction up to": (where(Call("le", (SIZE, written(-3.5)))), "-3.5 would need cards.size <= -4;"),
+    "a fraction on the left": (where(Call("lt", (written(3.5), SIZE))), "where › gt: .* would need cards.size >= 4;"),
+    "a whole number with a point": (where(Call("gt", (SIZE, Lit("real", 3.0)))), "3.0 would need cards.size > 3;"),
+    "an equal fraction": (where(eq(SIZE, written(3.5))), "where › eq: cards.size is int, and no int is 3.5;"),
+    "a fraction among others": (where(Call("in", (SIZE, written(1), written(3.5)))), "where › in: .* no int is 3.5;"),
     "a boolean for a number": (where(eq(SIZE, written(True))), "cards.size wants int, got bool"),
     "a moment without a zone": (where(Call("lt", (Col(0, "due"), written(datetime(2026, 1, 1))))), "cards.due"),  # noqa: DTZ001
-    "an int and a real": (where(Call("lt", (SIZE, WEIGHT))), "lt: a int is wanted, and cards.weight is a real"),
-    "text and an int": (where(eq(TITLE, SIZE)), "eq: a text is wanted, and cards.size is a int"),
+    "an int and a real": (
+        where(Call("lt", (SIZE, WEIGHT))),
+        "where › lt: an int is wanted, and cards.weight is a real",
+    ),
+    "text and an int": (where(eq(TITLE, SIZE)), "where › eq: a text is wanted, and cards.size is an int"),
     "columns of two stores": (
         Plan(CARDS, joins=(Join("inner", REMARKS, eq(ID, Col(1, "size"))),)),
-        "eq: a text is wanted, and remarks.size is a int",
+        r"join\[0\] › eq: a text is wanted, and remarks.size is an int",
     ),
     "a value of no column": (where(eq(written(1), written("a"))), "wants int, got str: 'a'"),
-    "no condition": (where(SIZE), "where: a bool is wanted, and cards.size is a int"),
-    "no condition in and": (where(Call("and", (DONE, TITLE))), "and: a bool is wanted, and cards.title is a text"),
+    "no condition": (where(SIZE), "where: a bool is wanted, and cards.size is an int"),
+    "no condition in and": (
+        where(Call("and", (DONE, TITLE))),
+        "where › and: a bool is wanted, and cards.title is a text",
+    ),
     "no condition in having": (
         columns(SIZE, group=(SIZE,), having=COUNT),
-        "having: a bool is wanted, and what stands there is a int",
+        "having: a bool is wanted, and what stands there is an int",
     ),
     "no condition of a join": (
         Plan(CARDS, joins=(Join("inner", REMARKS, ID),)),
-        "the condition of a join: a bool is wanted, and cards.id is a text",
+        r"join\[0\]: a bool is wanted, and cards.id is a text",
     ),
     "a pattern for a number": (where(Call("like", (SIZE, written("1%")))), "size"),
     "a sum of texts": (columns(Agg("sum", TITLE)), r"sum\(\) takes int or real, and cards.title is a text"),
@@ -148,27 +177,45 @@ REFUSED: dict[str, tuple[Plan, str]] = {
     "not a number": (where(eq(WEIGHT, Lit("real", float("nan")))), "a float is no column value"),
     "half a letter": (where(eq(TITLE, Lit("text", "\ud800"))), "lone surrogate"),
     # aggregates and groups
-    "an aggregate in where": (where(Call("gt", (COUNT, written(1)))), r"where looks at single rows; .* having\(\)"),
+    "an aggregate in where": (
+        where(Call("gt", (COUNT, written(1)))),
+        r"where › gt\[0\] › count: where looks at single rows, and count\(\) at many; use having\(\)",
+    ),
     "an aggregate in a join": (
         Plan(CARDS, joins=(Join("inner", REMARKS, Call("gt", (COUNT, written(1)))),)),
         "the condition of a join looks at single rows",
     ),
-    "an aggregate as a key": (columns(COUNT, group=(COUNT,)), r"count\(\) stands where nothing is grouped"),
-    "an aggregate of an aggregate": (columns(Agg("sum", COUNT)), "within another aggregate"),
+    "an aggregate as a key": (
+        columns(COUNT, group=(COUNT,)),
+        r"group_by\[0\] › count: group_by\(\) looks at single rows, and count\(\) at many",
+    ),
+    "an aggregate of an aggregate": (
+        columns(Agg("sum", COUNT)),
+        r"columns.c0 › sum › count: sum\(\) looks at single rows, and count\(\) at many",
+    ),
     "an aggregate of some, by an aggregate": (
         columns(Agg("count", where=Call("gt", (COUNT, written(1))))),
         r"count\(where=…\) looks at single rows",
     ),
-    "a column beside an aggregate": (columns(TITLE, COUNT), r"title has many values in a group: .* group_by\(\)"),
-    "a column beside a key": (columns(SIZE, TITLE, group=(SIZE,)), "title has many values in a group"),
+    "a column beside an aggregate": (
+        columns(TITLE, COUNT),
+        r"columns.c0: title has many values in a group; aggregate it, or write group_by\(title\)",
+    ),
+    "a column beside a key": (
+        columns(SIZE, TITLE, group=(SIZE,)),
+        r"columns.c1: title has many values in a group; aggregate it, or write group_by\(size, title\)",
+    ),
     "a column within an expression": (
         columns(Call("coalesce", (TITLE, ID)), group=(TITLE,)),
         "id has many values in a group",
     ),
-    "a sort key beside a key": (columns(SIZE, group=(SIZE,), order=(Order(TITLE),)), "title has many values"),
+    "a sort key beside a key": (
+        columns(SIZE, group=(SIZE,), order=(Order(TITLE),)),
+        r"order_by\[0\]: title has many values",
+    ),
     "a column in having": (
         columns(SIZE, group=(SIZE,), having=Call("gt", (WEIGHT, written(1.0)))),
-        "weight has many values in a group",
+        "having: weight has many values in a group",
     ),
     "whole rows of groups": (Plan(CARDS, group=(SIZE,)), "say which columns"),
     # columns
@@ -186,7 +233,7 @@ REFUSED: dict[str, tuple[Plan, str]] = {
     ),
     "a cursor of another type": (
         Plan(CARDS, order=(Order(SIZE),), seek=Seek((written("a"), written("b")))),
-        "wants int",
+        r"^after\[0\]: cards.size wants int",
     ),
     "a cursor that is read": (Plan(CARDS, seek=Seek((ID,))), "a value is wanted, not something that is read"),
     # plans within
@@ -197,7 +244,23 @@ REFUSED: dict[str, tuple[Plan, str]] = {
     ),
     "a value of two columns": (columns(Scalar(columns(ID, TITLE))), "exactly one column"),
     "a value of whole rows": (columns(Scalar(Plan(CARDS))), "exactly one column"),
-    "a fault in a subquery": (where(Exists(where(eq(SIZE, written("3"))))), "cards.size wants int"),
+    "a fault in a subquery": (
+        where(Exists(where(eq(SIZE, written("3"))))),
+        "^where › exists › where › eq: cards.size wants int",
+    ),
+    "a fault in a value of a subquery": (
+        columns(Scalar(columns(Col(0, "nope")))),
+        "^columns.c0 › scalar › columns.c0: ",
+    ),
+    "a fault in a derived table": (
+        Plan(Derived(columns(Col(0, "nope"))), columns=(Named("a", Col(0, "c0")),)),
+        "^source › columns.c0: store 'cards' has no field 'nope'",
+    ),
+    "a fault in a derived table that is joined": (
+        Plan(CARDS, joins=(Join("inner", REMARKS, OF_CARD), Join("inner", Derived(columns(Col(0, "nope"))), OF_CARD))),
+        r"^join\[1\] › columns.c0: store 'cards' has no field 'nope'",
+    ),
+    "a fault in an include": (include(Branch(None, where(eq(SIZE, written("3"))))), "^include.remarks › where › eq: "),
     # includes
     "an include beside columns": (
         Plan(CARDS, columns=(Named("a", ID),), include=include(OF_REMARKS).include),
@@ -232,6 +295,15 @@ def test_what_does_not_fit_is_refused_with_its_reason(name: str) -> None:
     plan, words = REFUSED[name]
     with pytest.raises(QueryError, match=words):
         check(plan, SCHEMA.store)
+
+
+def test_an_error_has_its_place_and_its_remedy_by_themselves() -> None:
+    with pytest.raises(QueryError) as refused:
+        check(where(Call("and", (DONE, Call("gt", (COUNT, written(1)))))), SCHEMA.store)
+    assert (refused.value.path, refused.value.hint) == ("where › and[1] › gt[0] › count", "use having()")
+    with pytest.raises(QueryError) as refused:
+        check(columns(SIZE, TITLE, group=(SIZE,)), SCHEMA.store)
+    assert (refused.value.path, refused.value.hint) == ("columns.c1", "aggregate it, or write group_by(size, title)")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ from atoma.contracts.query import (
     Col,
     Derived,
     Exists,
+    Expr,
     Include,
     Join,
     Link,
@@ -31,6 +32,8 @@ from atoma.contracts.query import (
 )
 from atoma.contracts.values import RowImage, StoredRow
 from atoma.ports import LocalTx, seeded_environment
+from atoma.query.builder import bind as bind_rows
+from atoma.query.builder import col, select
 from atoma.query.evaluate import evaluate
 from atoma.query.normal import bind, rebind
 from atoma.schema import Index, Schema, StoreSpec
@@ -325,3 +328,36 @@ def test_two_spellings_of_a_query_are_one_plan_and_its_values_stand_beside_it() 
     assert sorted(map(str, spelt[0].params)) == ["3", "todo"]
     again = bind(Plan(Store("cards"), where=Call("and", (Call("eq", (LANE, Lit("text", "x"))), other))), SCHEMA.store)
     assert again.plan == spelt[0].plan
+
+
+def test_two_spellings_are_one_wherever_they_stand() -> None:
+    one, other = Call("eq", (LANE, Lit("text", "todo"))), Call("gt", (PRIORITY, Lit("int", 3)))
+    within = (Call("and", (one, other)), Call("and", (Call("lt", (Lit("int", 3), PRIORITY)), one, one)))
+    places: dict[str, Callable[[Expr], Plan]] = {
+        "a subquery": lambda where: Plan(Store("cards"), where=Exists(Plan(Store("cards"), where=where))),
+        "a derived table": lambda where: Plan(
+            Derived(Plan(Store("cards"), where=where, columns=(Named("id", ID),))), columns=(Named("id", Col(0, "c0")),)
+        ),
+        "an aggregate of some": lambda where: Plan(Store("cards"), columns=(Named("n", Agg("count", where=where)),)),
+        "a column": lambda where: Plan(Store("cards"), columns=(Named("fits", where),)),
+        "having": lambda where: Plan(
+            Store("cards"), group=(LANE, PRIORITY), columns=(Named("lane", LANE),), having=where
+        ),
+        "an include": lambda where: Plan(
+            Store("cards"),
+            include=(Include("same", False, (("id", "id"),), (Branch(None, Plan(Store("cards"), where=where)),)),),
+        ),
+    }
+    for place, plan in places.items():
+        assert bind(plan(within[0]), SCHEMA.store) == bind(plan(within[1]), SCHEMA.store), place
+
+
+def test_a_query_that_is_kept_is_bound_once_for_each_schema() -> None:
+    query = select(CARDS).where(col("priority") > 3)
+    bound = bind_rows(query, SCHEMA)
+    assert bind_rows(query, SCHEMA) is bound
+    assert bind_rows(query.limit(1), SCHEMA) != bound
+    other = Schema(CARDS)
+    assert bind_rows(query, other) == bound
+    assert bind_rows(query, other) is not bound
+    assert bind_rows(query, SCHEMA) is bound
