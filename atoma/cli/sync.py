@@ -17,7 +17,7 @@ import trio
 
 from atoma.cli.words import count, moment, pairs, print_json
 from atoma.client import Client, open_client
-from atoma.contracts.overlay import ClientIdentity, InboxEntry, LostRow, RepairReport, Subscription
+from atoma.contracts.replica import ClientIdentity, InboxEntry, LostRow, RepairReport, Subscription
 from atoma.errors import ConfigurationError, ConnectFailed
 from atoma.plugins import Plugin
 from atoma.ports import Environment, LocalTx, Transport

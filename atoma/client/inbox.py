@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atoma.contracts.execution import WriteEntry
-from atoma.contracts.overlay import InboxEntry
+from atoma.contracts.mutations import Op
+from atoma.contracts.replica import InboxEntry
 from atoma.runtime import Runtime
 from atoma.runtime.results import error_of
 from atoma.sync import Inbox
@@ -41,7 +41,7 @@ class ConflictInbox:
         self._runtime.core.guard.check()
         await self._inbox.keep_mine(entry, self._rewrite)
 
-    async def _rewrite(self, entry: WriteEntry) -> None:
+    async def _rewrite(self, entry: Op) -> None:
         spec = self._runtime.schema.store(entry.store)
         for values in (entry.values, entry.defaults):  # an older version may have let in what is refused today
             for name, value in values.items():

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from atoma.contracts.execution import Step, StepOutcome, WriteEntry, WriteRequest, WriteStatus
-from atoma.contracts.overlay import RepairReport
+from atoma.contracts.execution import Step, StepOutcome, WriteRequest, WriteStatus
+from atoma.contracts.mutations import Op
+from atoma.contracts.replica import RepairReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class WriteDispatched:
         return self.request.context.policy
 
     @property
-    def entries(self) -> tuple[WriteEntry, ...]:
+    def entries(self) -> tuple[Op, ...]:
         """Its entries, in the caller's order."""
         return self.request.entries
 

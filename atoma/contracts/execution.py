@@ -8,13 +8,13 @@ from typing import Literal, Protocol, TypeAlias, cast, runtime_checkable
 
 import msgspec
 
+from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.errors import AtomaError, ExecutionError
 
 Source: TypeAlias = Literal["local", "remote", "mixed"]
 StepOutcome: TypeAlias = Literal["ok", "failed", "rejected", "cancelled", "unknown", "skipped", "detached"]
-WriteOp: TypeAlias = Literal["insert", "update", "upsert", "delete"]
 Confirm: TypeAlias = Literal["optimistic", "strict"]
 Durability: TypeAlias = Literal["full", "normal"]
 WriteStatus: TypeAlias = Literal["confirmed", "partial", "rejected", "undecided"]
@@ -110,31 +110,6 @@ class QueryResult(msgspec.Struct, frozen=True):
     meta: ExecutionMeta = ExecutionMeta()
 
 
-class WriteEntry(msgspec.Struct, frozen=True, gc=False):
-    """One row operation of a unit.
-
-    Attributes:
-        store: Store name.
-        op: ``insert`` (the id must be free), ``update`` (patch; the id must exist), ``upsert``, ``delete`` (must exist).
-        id: Row id.
-        scope: Scope of the row; ``""`` on an update or delete means "the scope of the row that is there".
-        values: insert and replacing upsert: every column. update and merging upsert: the changed columns only.
-            delete: empty. Never contains the id column.
-        base_version: Local version the caller saw; when set, another version is a conflict (compare-and-set).
-        replace: For upsert on an existing row: replace the whole row instead of merging ``values`` into it.
-        defaults: For a merging upsert: the columns to add to ``values`` when the row is not there yet.
-    """
-
-    store: str
-    op: WriteOp
-    id: str
-    scope: str = ""
-    values: RowImage = {}
-    base_version: int | None = None
-    replace: bool = False
-    defaults: RowImage = {}
-
-
 class WriteOptions(msgspec.Struct, frozen=True):
     """How a unit is to be written.
 
@@ -163,7 +138,7 @@ class WriteRequest(msgspec.Struct, frozen=True):
             Item ``n`` of a non-atomic unit has the key :func:`item_key`.
     """
 
-    entries: tuple[WriteEntry, ...]
+    entries: tuple[Op, ...]
     options: WriteOptions
     context: OperationContext
     idem: str

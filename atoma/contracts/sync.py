@@ -6,11 +6,11 @@ order. A client's mutations carry a dense number of their own (``mid``) and are 
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, TypeAlias, cast
+from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
 
-from atoma.contracts.values import ErrorInfo, RowImage
+from atoma.contracts.values import ErrorInfo
 
 PROTOCOL_VERSION = 1
 TRAIL_MAX = 24
@@ -18,100 +18,10 @@ TRAIL_MAX = 24
 ASKED_MAX = 256
 """Most verdicts that one call may ask for."""
 
-OpKind: TypeAlias = Literal["create", "patch", "replace", "upsert", "delete"]
 OutcomeStatus: TypeAlias = Literal["applied", "merged", "rejected", "superseded"]
 DevicePolicy: TypeAlias = Literal["offer", "ask", "forget"]
 """What devices do with what a hub has lost and they have seen: offer it by themselves, only when somebody asks for it, or
 never, since the hub went back on purpose."""
-
-
-class Op(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One row operation of a mutation.
-
-    Attributes:
-        kind: ``create`` the id must be free, ``patch`` changed columns only, ``replace`` the whole row, ``upsert``
-            merge into the row or create it, ``delete``.
-        store: Store name.
-        id: Row id.
-        values: Columns to set, without the id: all of them for create and replace, the changed ones otherwise.
-        defaults: For upsert: the columns to add when there is no row yet.
-        after_mid: This client's previous pending mutation on the row, 0 for none: if that one was rejected, so is
-            this one.
-        cas: Reject the mutation if anybody else changed the row since ``base_seq``, whatever the store's rule.
-    """
-
-    kind: OpKind
-    store: str
-    id: str
-    values: dict[str, object] = {}
-    defaults: dict[str, object] = {}
-    after_mid: int = 0
-    cas: bool = False
-
-
-class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """What a mutation was called in its first life, for ever: its client, its number there, and the digest after it."""
-
-    client_id: bytes
-    mid: int
-    digest: bytes
-
-
-class Recovers(msgspec.Struct, frozen=True, array_like=True):
-    """Marks a mutation as an offer of what the hub has lost: a row as it was at a position of the lost history.
-
-    Attributes:
-        epoch: The epoch in which the client was there; offers of one epoch are ordered by ``seq``.
-        seq: The client's cursor in the lost history; without a proof, where that history was left.
-        hash: The lineage hash there.
-        proof: The hub's proof that the scope was there once, see :attr:`PullReply.proof`; empty in a file from before
-            proofs.
-        last: Whether everything that the client offers has come: the mutation has no operations.
-    """
-
-    epoch: bytes
-    seq: int
-    hash: bytes
-    proof: bytes
-    last: bool = False
-
-    @property
-    def position(self) -> int:
-        """Where it stands among the offers of its epoch; 0, before all others, while nothing proves where it is from."""
-        return self.seq if self.proof else 0
-
-
-class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is encoded once, at the write, and never again (digests are over these bytes).
-
-    Attributes:
-        mid: Number of the mutation, dense from 1 per client.
-        idem: Idempotency key.
-        scope: The one scope it touches.
-        base_seq: Cursor of that scope at the local commit: what the user had seen.
-        schema_version: Version of the client's schema.
-        client_ms: Wall clock of the client, for display only.
-        ops: Atomic list of operations.
-        base_epoch: Epoch of that cursor, which says in which history ``base_seq`` is a number; empty before first
-            contact, and in mutations that older versions wrote.
-        origin: For a mutation that was numbered anew: what it was called before. It has at most one effect under either.
-        doubtful: Whether it may have been decided long ago: it is only taken if nobody has touched its rows since its
-            base, or if they are as it would make them.
-        recovers: For an offer: where in the lost history the row was like that. ``base_seq`` is where that history
-            begins.
-    """
-
-    mid: int
-    idem: str
-    scope: str
-    base_seq: int
-    schema_version: int
-    client_ms: int
-    ops: tuple[Op, ...]
-    base_epoch: bytes = b""
-    origin: Origin | None = None
-    doubtful: bool = False
-    recovers: Recovers | None = None
 
 
 class Mutation(msgspec.Struct, frozen=True, array_like=True):
@@ -457,16 +367,3 @@ class Hint(msgspec.Struct, frozen=True):
 
     scope: str
     head: int
-
-
-_SCALARS = frozenset((bool, int, float, str, bytes, type(None)))
-
-
-def as_image(values: dict[str, object]) -> RowImage:
-    """View decoded column values as a row image; raises ``TypeError`` on a value no column can hold."""
-    if _SCALARS.issuperset(map(type, values.values())):
-        return cast("RowImage", values)
-    for name, value in values.items():
-        if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
-            raise TypeError(f"column {name!r} holds a {type(value).__name__}")
-    return cast("RowImage", values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import msgspec
 
@@ -60,3 +60,16 @@ def remote_error(info: ErrorInfo) -> RemoteError:
         retry_after_s=info.retry_after_ms / 1000,
         info=info.info,
     )
+
+
+_SCALARS = frozenset((bool, int, float, str, bytes, type(None)))
+
+
+def as_image(values: dict[str, object]) -> RowImage:
+    """View decoded column values as a row image; raises ``TypeError`` on a value no column can hold."""
+    if _SCALARS.issuperset(map(type, values.values())):
+        return cast("RowImage", values)
+    for name, value in values.items():
+        if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
+            raise TypeError(f"column {name!r} holds a {type(value).__name__}")
+    return cast("RowImage", values)

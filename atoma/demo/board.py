@@ -9,8 +9,8 @@ import msgspec
 import trio
 
 from atoma.contracts.codec import decode
-from atoma.contracts.overlay import ACKED, InboxEntry, PendingMutation
-from atoma.contracts.sync import MutationBody
+from atoma.contracts.mutations import ACKED, MutationBody, PendingMutation
+from atoma.contracts.replica import InboxEntry
 from atoma.demo.cards import BOARD, CARDS, LANES, Card, Lane, first_cards, lane_of, title_of
 from atoma.demo.devices import Device
 from atoma.errors import NotFoundError, ValidationError

@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from msgspec import structs
+
 from atoma.contracts.codec import decode
 from atoma.contracts.failures import refusal
-from atoma.contracts.sync import Conflict, Limits, MutationBody, Op, OpKind
-from atoma.contracts.values import RowImage, Scalar
+from atoma.contracts.mutations import MutationBody, Op
+from atoma.contracts.sync import Conflict, Limits
+from atoma.contracts.values import ErrorInfo, RowImage, Scalar
 from atoma.errors import AtomaError, ProtocolError
 from atoma.schema.kinds import INT64_MAX
 from atoma.schema.spec import SCOPE_BYTES, Schema, StoreSpec, is_scope
@@ -25,30 +28,25 @@ class Refusal(Exception):
         self.error = refusal(code, message, info=info)
         self.conflict = conflict
 
-
-@dataclass(frozen=True, slots=True)
-class CheckedOp:
-    """An operation whose names, types and values fit the schema; values are in canonical form.
-
-    ``values`` never holds the scope field. ``full`` is the complete image for create and replace.
-    """
-
-    kind: OpKind
-    store: StoreSpec[Any]
-    id: str
-    values: RowImage
-    defaults: RowImage
-    full: RowImage
-    after_mid: int
-    cas: bool
+    @classmethod
+    def of(cls, error: ErrorInfo) -> Refusal:
+        """The refusal that ``error`` says."""
+        refused = cls(error.code, error.message)
+        refused.error = error
+        return refused
 
 
 @dataclass(frozen=True, slots=True)
 class CheckedMutation:
-    """A mutation that can be decided."""
+    """A mutation that can be decided.
+
+    Attributes:
+        body: The mutation as it came.
+        ops: Its operations as :func:`check_op` returns them.
+    """
 
     body: MutationBody
-    ops: tuple[CheckedOp, ...]
+    ops: tuple[Op, ...]
 
 
 def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutation:
@@ -74,7 +72,9 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
     check_scope(mutation.scope)
     if mutation.schema_version > schema.version:
         return CheckedMutation(mutation, ())  # whoever decides stops there: the hub is older than the client
-    return CheckedMutation(mutation, tuple(_check_op(op, mutation, schema) for op in mutation.ops))
+    for op in mutation.ops:
+        _check_order(op, mutation)
+    return CheckedMutation(mutation, tuple(check_op(op, mutation.scope, schema) for op in mutation.ops))
 
 
 def check_scope(scope: str) -> None:
@@ -171,14 +171,26 @@ def whole(store: StoreSpec[Any], id: str, values: RowImage, scope: str) -> RowIm
     return complete(store, id, placed)
 
 
-def _check_op(op: Op, mutation: MutationBody, schema: Schema) -> CheckedOp:
+def check_op(op: Op, scope: str, schema: Schema) -> Op:
+    """Return ``op`` with values in canonical form, and with its scope.
+
+    The values of create and replace are the complete image. Those of patch and upsert, and the defaults, never hold the scope
+    field.
+
+    Raises:
+        Refusal: A name, a type or a value does not fit the schema, or the row would belong to another scope.
+    """
     store = check_store(op.store, schema)
     id = check_id(store, op.id, new=op.kind in ("create", "replace", "upsert"))
-    if op.after_mid < 0 or op.after_mid >= mutation.mid:
-        raise Refusal("INVALID", f"an operation of mutation {mutation.mid} depends on mutation {op.after_mid}")
     if op.kind == "delete" and (op.values or op.defaults):
         raise Refusal("INVALID", "a delete has no values")
-    values = place(store, check_values(store, op.values), mutation.scope)
-    defaults = place(store, check_values(store, op.defaults), mutation.scope)
-    full = whole(store, id, values, mutation.scope) if op.kind in ("create", "replace") else {}
-    return CheckedOp(op.kind, store, id, values, defaults, full, op.after_mid, op.cas)
+    values = place(store, check_values(store, op.values), scope)
+    defaults = place(store, check_values(store, op.defaults), scope)
+    if op.kind in ("create", "replace"):
+        values = whole(store, id, values, scope)
+    return structs.replace(op, id=id, values=values, defaults=defaults, scope=scope)
+
+
+def _check_order(op: Op, mutation: MutationBody) -> None:
+    if op.after_mid < 0 or op.after_mid >= mutation.mid:
+        raise Refusal("INVALID", f"an operation of mutation {mutation.mid} depends on mutation {op.after_mid}")

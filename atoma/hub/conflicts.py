@@ -16,12 +16,15 @@ mutations never conflict with its later ones. Two writers who set a column to th
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
-from atoma.contracts.overlay import replay
-from atoma.contracts.sync import Conflict, Op
+from atoma.contracts.mutations import Op
+from atoma.contracts.sync import Conflict
 from atoma.contracts.values import RowImage
-from atoma.hub.admission import CheckedOp, Refusal, whole
+from atoma.hub.admission import Refusal, whole
+from atoma.mutations import replay
 from atoma.ports.hub import RowFact
+from atoma.schema.spec import StoreSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +89,12 @@ def foreign(fact: RowFact, seen: Seen) -> Foreign:
     )
 
 
-def decide(op: CheckedOp, scope: str, fact: RowFact, current: RowImage | None, seen: Seen) -> Verdict:
+def decide(op: Op, store: StoreSpec[Any], fact: RowFact, current: RowImage | None, seen: Seen) -> Verdict:
     """What ``op`` makes of the row.
 
     Args:
-        op: The operation.
-        scope: Scope of the mutation.
+        op: The operation, as :func:`atoma.hub.admission.check_op` returns it.
+        store: Its store.
         fact: The row as the mutation found it.
         current: The row after the mutation's earlier operations.
         seen: What the user had seen.
@@ -102,18 +105,17 @@ def decide(op: CheckedOp, scope: str, fact: RowFact, current: RowImage | None, s
     others = foreign(fact, seen)
     if op.kind == "create":
         if current is not None:
-            raise Refusal(
-                "ALREADY_EXISTS", f"{op.store.name} has a row {op.id!r} already", conflict=_conflict(op, fact)
-            )
-        return Verdict(op.full)
+            message = f"{op.store} has a row {op.id!r} already"
+            raise Refusal("ALREADY_EXISTS", message, conflict=_conflict(op, store, fact))
+        return Verdict(replay(op, None))
     if op.kind == "delete":
-        return _delete(op, fact, current, others)
+        return _delete(op, store, fact, current, others)
     if current is None:
-        return _write_absent(op, scope, fact, others)
-    return _merge(op, fact, current, others)
+        return _write_absent(op, store, fact, others)
+    return _merge(op, store, fact, current, others)
 
 
-def decide_doubtful(op: CheckedOp, scope: str, fact: RowFact, current: RowImage | None, seen: Seen) -> Verdict:
+def decide_doubtful(op: Op, store: StoreSpec[Any], fact: RowFact, current: RowImage | None, seen: Seen) -> Verdict:
     """What ``op`` makes of the row, if it may have been decided long ago and nobody can tell.
 
     Taken where it changes nothing, or where nobody else has touched the row, this client's own earlier life included. A row
@@ -122,82 +124,81 @@ def decide_doubtful(op: CheckedOp, scope: str, fact: RowFact, current: RowImage 
     Raises:
         Refusal: ``UNKNOWN_OUTCOME`` everywhere else: a person has to look.
     """
-    wanted = replay(Op(op.kind, op.store.name, op.id, dict(op.full or op.values), dict(op.defaults)), current)
     nowhere_to_go = op.kind == "patch" and current is None
-    if wanted == current and not nowhere_to_go:
+    if replay(op, current) == current and not nowhere_to_go:
         return Verdict(current)
     others = foreign(fact, seen)
     if not (others.any or others.forgotten):
         try:
-            return decide(op, scope, fact, current, seen)
+            return decide(op, store, fact, current, seen)
         except Refusal:
             pass  # a row that is there, or is not: somebody may have seen to that, and it may have been this client
-    message = (
-        f"{op.store.name} row {op.id!r}: nobody can tell whether this was decided before, and the row has moved since"
-    )
-    raise Refusal("UNKNOWN_OUTCOME", message, conflict=_conflict(op, fact))
+    message = f"{op.store} row {op.id!r}: nobody can tell whether this was decided before, and the row has moved since"
+    raise Refusal("UNKNOWN_OUTCOME", message, conflict=_conflict(op, store, fact))
 
 
-def _rule(op: CheckedOp) -> str:
-    return "cas" if op.cas else op.store.conflict
+def _rule(op: Op, store: StoreSpec[Any]) -> str:
+    return "cas" if op.cas else store.conflict
 
 
 def _conflict(
-    op: CheckedOp, fact: RowFact, fields: tuple[str, ...] = (), dropped: tuple[str, ...] = (), rule: str = ""
+    op: Op, store: StoreSpec[Any], fact: RowFact, fields: tuple[str, ...] = (), dropped: tuple[str, ...] = ()
 ) -> Conflict:
     current: dict[str, object] | None = None if fact.image is None else dict(fact.image)
-    return Conflict(op.store.name, op.id, fields, dropped, rule or _rule(op), current, fact.seq)
+    return Conflict(op.store, op.id, fields, dropped, _rule(op, store), current, fact.seq)
 
 
 def _refuse(
-    op: CheckedOp, fact: RowFact, what: str, fields: tuple[str, ...] = (), dropped: tuple[str, ...] = ()
+    op: Op, store: StoreSpec[Any], fact: RowFact, what: str, fields: tuple[str, ...] = (), dropped: tuple[str, ...] = ()
 ) -> Refusal:
-    message = f"{op.store.name} row {op.id!r}: {what} since it was read (rule {_rule(op)})"
-    return Refusal("CONFLICT", message, conflict=_conflict(op, fact, fields, dropped))
+    message = f"{op.store} row {op.id!r}: {what} since it was read (rule {_rule(op, store)})"
+    return Refusal("CONFLICT", message, conflict=_conflict(op, store, fact, fields, dropped))
 
 
-def _delete(op: CheckedOp, fact: RowFact, current: RowImage | None, others: Foreign) -> Verdict:
+def _delete(op: Op, store: StoreSpec[Any], fact: RowFact, current: RowImage | None, others: Foreign) -> Verdict:
     if current is None:
         return Verdict(None)  # that it is gone is what was asked for
     if not others.any:
         return Verdict(None)
-    fields = tuple(name for name in op.store.value_columns if others.touched(name))
-    if _rule(op) in ("lww", "client_wins"):
-        return Verdict(None, _conflict(op, fact, fields))
-    raise _refuse(op, fact, "somebody else changed it", fields)
+    fields = tuple(name for name in store.value_columns if others.touched(name))
+    if _rule(op, store) in ("lww", "client_wins"):
+        return Verdict(None, _conflict(op, store, fact, fields))
+    raise _refuse(op, store, fact, "somebody else changed it", fields)
 
 
-def _write_absent(op: CheckedOp, scope: str, fact: RowFact, others: Foreign) -> Verdict:
-    rule = _rule(op)
+def _write_absent(op: Op, store: StoreSpec[Any], fact: RowFact, others: Foreign) -> Verdict:
+    rule = _rule(op, store)
     if op.kind == "patch":
         if not (others.deleted or others.forgotten):
-            raise Refusal("NOT_FOUND", f"{op.store.name} has no row {op.id!r}", conflict=_conflict(op, fact))
+            raise Refusal("NOT_FOUND", f"{op.store} has no row {op.id!r}", conflict=_conflict(op, store, fact))
         if rule != "client_wins" or fact.last is None:
-            raise _refuse(op, fact, "somebody else deleted it")
-        revived = whole(op.store, op.id, {**fact.last, **op.values}, scope)
-        return Verdict(revived, _conflict(op, fact, tuple(op.values)))
+            raise _refuse(op, store, fact, "somebody else deleted it")
+        revived = whole(store, op.id, {**fact.last, **op.values}, op.scope)
+        return Verdict(revived, _conflict(op, store, fact, tuple(op.values)))
     if others.deleted and rule not in ("lww", "client_wins"):
-        raise _refuse(op, fact, "somebody else deleted it")
-    image = op.full or whole(op.store, op.id, {**op.defaults, **op.values}, scope)
-    return Verdict(image, _conflict(op, fact) if others.deleted else None)
+        raise _refuse(op, store, fact, "somebody else deleted it")
+    image = replay(op, None)
+    if op.kind == "upsert" and image is not None:
+        image = whole(store, op.id, image, op.scope)
+    return Verdict(image, _conflict(op, store, fact) if others.deleted else None)
 
 
-def _merge(op: CheckedOp, fact: RowFact, current: RowImage, others: Foreign) -> Verdict:
-    rule = _rule(op)
+def _merge(op: Op, store: StoreSpec[Any], fact: RowFact, current: RowImage, others: Foreign) -> Verdict:
+    rule = _rule(op, store)
     if op.cas and others.any:
-        fields = tuple(name for name in op.store.value_columns if others.touched(name))
-        raise _refuse(op, fact, "somebody else changed it", fields)
-    values = op.full if op.kind == "replace" else op.values
+        fields = tuple(name for name in store.value_columns if others.touched(name))
+        raise _refuse(op, store, fact, "somebody else changed it", fields)
+    values = op.values
     theirs = fact.image or {}
     mine = [name for name, value in values.items() if value != theirs.get(name)]
     met = tuple(name for name in mine if others.touched(name))
     if not met or fact.image is None:  # without a row to begin with, this mutation has just made it
-        return Verdict({**current, **values})
+        return Verdict(replay(op, current))
     if rule == "manual":
-        raise _refuse(op, fact, "somebody else changed it", met)
+        raise _refuse(op, store, fact, "somebody else changed it", met)
     if rule != "server_wins":
-        return Verdict({**current, **values}, _conflict(op, fact, met))
+        return Verdict(replay(op, current), _conflict(op, store, fact, met))
     if len(met) == len(mine):
-        raise _refuse(op, fact, "somebody else changed it", met, met)
+        raise _refuse(op, store, fact, "somebody else changed it", met, met)
     kept = {name: value for name, value in values.items() if name not in met}
-    return Verdict({**current, **kept}, _conflict(op, fact, met, met))
+    return Verdict({**current, **kept}, _conflict(op, store, fact, met, met))

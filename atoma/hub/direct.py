@@ -8,31 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.execution import (
-    ExecutionMeta,
-    WriteEntry,
-    WriteItemResult,
-    WriteRequest,
-    WriteResult,
-    item_key,
-    status_of,
-)
+from atoma.contracts.execution import ExecutionMeta, WriteItemResult, WriteRequest, WriteResult, item_key, status_of
 from atoma.contracts.execution import (
     Step as TrailStep,
 )
 from atoma.contracts.failures import refusal
-from atoma.contracts.sync import as_image
-from atoma.contracts.values import ErrorInfo, RowImage
+from atoma.contracts.mutations import Op
+from atoma.contracts.values import ErrorInfo, RowImage, StoredRow, as_image
 from atoma.errors import RemoteError
-from atoma.hub.admission import Refusal, check_id, check_scope, check_store, check_values, place, whole
+from atoma.hub.admission import Refusal, check_id, check_op, check_scope, check_store, whole
 from atoma.hub.keys import check_age, check_key, check_unspent
 from atoma.hub.lineage import next_transaction
 from atoma.hub.pushing import Court
 from atoma.hub.workspace import Workspace
+from atoma.mutations import decide, moved_read
 from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowKey, Step
 from atoma.ports.service import Principal
 from atoma.schema.kinds import is_unicode
@@ -60,7 +54,7 @@ def read_answer(answer: bytes) -> list[WriteItemResult]:
     ]
 
 
-def refuse_abandoned(entries: Sequence[WriteEntry]) -> bytes:
+def refuse_abandoned(entries: Sequence[Op]) -> bytes:
     """The answer to a late copy of a write whose key was resolved before the write came; it is not kept."""
     error = refusal("ABANDONED", "not written: the key of this write was resolved as never applied before it came")
     return pack_answer([WriteItemResult(entry.id, False, error=error) for entry in entries])
@@ -86,7 +80,7 @@ class WriteStep:
 
     court: Court
     principal: Principal
-    entries: tuple[WriteEntry, ...]
+    entries: tuple[Op, ...]
     scope: str
     key: str
     reads: tuple[tuple[str, str, int | None], ...] = ()
@@ -146,36 +140,22 @@ class WriteStep:
             raise Refusal("CONFLICT", facts.violation)
         if self.court.rules.scope_access(self.principal, self.scope) != "write":
             raise Refusal("DENIED", f"you may not write in scope {self.scope!r}")
-        for store, id, version in self.reads:
-            fact = facts.rows[store, id]
-            found = None if fact.image is None else fact.seq
-            if found != version:
-                raise Refusal(
-                    "CONFLICT", f"{store} row {id!r} moved since it was read", info={"store": store, "id": id}
-                )
+        moved = moved_read(self.reads, partial(_version, facts))
+        if moved is not None:
+            raise Refusal.of(moved)
 
-    def _image(self, entry: WriteEntry, work: Workspace) -> RowImage | None:
-        key = (entry.store, entry.id)
-        store = check_store(entry.store, self.court.schema)
-        current = work.image(key)
-        if entry.base_version is not None:
-            seq = 0 if current is None else work.fact(key).seq
-            if seq != entry.base_version:
-                message = f"{entry.store} row {entry.id!r} is at version {seq}, not {entry.base_version}"
-                raise Refusal("CONFLICT", message, info={"current_version": str(seq)})
-        values = place(store, check_values(store, entry.values), self.scope)
-        if entry.op == "insert" and current is not None:
-            raise Refusal("CONFLICT", f"{entry.store} has a row {entry.id!r} already")
-        if entry.op in ("update", "delete") and current is None:
-            raise Refusal("NOT_FOUND", f"{entry.store} has no row {entry.id!r}")
-        if entry.op == "delete":
-            return None
-        if current is None:
-            defaults = place(store, check_values(store, entry.defaults), self.scope)
-            return whole(store, entry.id, {**defaults, **values}, self.scope)
-        if entry.op == "upsert" and entry.replace:
-            return whole(store, entry.id, values, self.scope)
-        return {**current, **values}
+    def _image(self, op: Op, work: Workspace) -> RowImage | None:
+        op = check_op(op, self.scope, self.court.schema)
+        store = self.court.schema.store(op.store)
+        key = (op.store, op.id)
+        image, seq = work.image(key), work.fact(key).seq
+        row = None if image is None else StoredRow(op.id, seq, seq, self.scope, image)
+        effect = decide(op, store, row)
+        if isinstance(effect, ErrorInfo):
+            raise Refusal.of(effect)
+        if row is None and effect.post is not None:
+            return whole(store, op.id, effect.post, self.scope)
+        return effect.post
 
     def _refused(self, at: int, refused: Refusal) -> list[WriteItemResult]:
         aborted = refusal("ABORTED", f"not written: entry {at} of this atomic unit was refused")
@@ -185,12 +165,17 @@ class WriteStep:
         ]
 
 
+def _version(facts: Facts, store: str, id: str) -> int | None:
+    fact = facts.rows[store, id]
+    return None if fact.image is None else fact.seq
+
+
 @dataclass(frozen=True, slots=True)
 class FenceStep:
     """Stands before the mutations of a unit that is several: none of them is decided when the unit was abandoned."""
 
     principal: Principal
-    entries: tuple[WriteEntry, ...]
+    entries: tuple[Op, ...]
     key: str
 
     @property
@@ -269,7 +254,7 @@ def write_result(answers: Sequence[bytes], request: WriteRequest, seconds: float
     return WriteResult(status_of(items), items, meta, (None,) * len(items))
 
 
-def _stated_scope(court: Court, entry: WriteEntry) -> str | None:
+def _stated_scope(court: Court, entry: Op) -> str | None:
     if entry.scope:
         return entry.scope
     store = court.schema.stores.get(entry.store)
@@ -284,14 +269,14 @@ def _stated_scope(court: Court, entry: WriteEntry) -> str | None:
 
 
 def _scope_of(
-    court: Court, principal: Principal, entries: Sequence[WriteEntry], located: Mapping[RowKey, Sequence[str]]
+    court: Court, principal: Principal, entries: Sequence[Op], located: Mapping[RowKey, Sequence[str]]
 ) -> tuple[str, Refusal | None]:
     """The one scope of a unit, or why it has none; a scope that may not be read is as good as absent."""
     scopes: set[str] = set()
     try:
         for entry in entries:
             store = check_store(entry.store, court.schema)
-            check_id(store, entry.id, new=entry.op in ("insert", "upsert"))
+            check_id(store, entry.id, new=entry.kind in ("create", "replace", "upsert"))
             scope = _stated_scope(court, entry)
             if scope is None:
                 held = located.get((entry.store, entry.id), ())

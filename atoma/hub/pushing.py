@@ -16,8 +16,9 @@ import trio
 from msgspec.structs import replace as replace_fields
 
 from atoma.contracts.failures import refusal
+from atoma.contracts.mutations import Origin
 from atoma.contracts.survey import CONTAINERS_MAX, UNCOUNTED_BYTES, VALUES_MAX, Survey
-from atoma.contracts.sync import Conflict, Limits, Mutation, OpenRequest, Origin, Outcome, OutcomeStatus, PushRequest
+from atoma.contracts.sync import Conflict, Limits, Mutation, OpenRequest, Outcome, OutcomeStatus, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import RemoteError
 from atoma.hub.admission import CheckedMutation, Refusal, admit
@@ -171,7 +172,7 @@ class PushStep:
             client_id=client_id,
             mids=(mid, *sorted({op.after_mid for op in ops if op.after_mid})),
             scope=body.scope,
-            rows=tuple(dict.fromkeys((op.store.name, op.id) for op in ops)),
+            rows=tuple(dict.fromkeys((op.store, op.id) for op in ops)),
             since=body.base_seq,
             epoch=body.base_epoch,
             author=client_id,
@@ -211,11 +212,7 @@ class PushStep:
             raise forked(f"mutation {mid} was confirmed and forgotten (confirmed up to {client.confirmed_mid})")
         if stored.digest != self.mutation.digest:
             raise forked(f"the hub has another mutation {mid}")
-        duplicate = Outcome(
-            mid, stored.outcome.status, stored.outcome.scope, stored.outcome.seq, True, stored.outcome.error,
-            stored.outcome.conflicts,
-        )  # fmt: skip
-        return Plan(client=client, reply=duplicate)
+        return Plan(client=client, reply=replace_fields(stored.outcome, mid=mid, duplicate=True))
 
     def _verdict(self, facts: Facts) -> tuple[Outcome, LogTransaction | None]:
         mid = self.mutation.mid
@@ -246,9 +243,10 @@ class PushStep:
             for key in withdrawn(body.recovers.seq, facts) if body.recovers.last else ():
                 work.put(key, None)
         for op in admitted.ops if body.recovers is None else ():
-            key = (op.store.name, op.id)
+            key = (op.store, op.id)
             judge = decide_doubtful if body.doubtful else decide
-            verdict = judge(op, body.scope, work.fact(key), work.image(key), seen)
+            store = self.court.schema.store(op.store)
+            verdict = judge(op, store, work.fact(key), work.image(key), seen)
             work.put(key, verdict.image)
             if verdict.conflict is not None:
                 conflicts.append(verdict.conflict)

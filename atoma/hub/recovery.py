@@ -14,11 +14,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from atoma.contracts.codec import encode
-from atoma.contracts.sync import Conflict, Cursor, MutationBody, Recovers
+from atoma.contracts.mutations import MutationBody, Op, Recovers
+from atoma.contracts.sync import Conflict, Cursor
 from atoma.contracts.values import RowImage
-from atoma.hub.admission import CheckedMutation, CheckedOp, Refusal
+from atoma.hub.admission import CheckedMutation, Refusal
 from atoma.hub.lineage import next_transaction
 from atoma.hub.workspace import Workspace
+from atoma.mutations import replay
 from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowFact, RowKey, Trace
 from atoma.schema.kinds import INT64_MAX
 
@@ -55,16 +57,16 @@ def check_offer(admitted: CheckedMutation, key: bytes) -> None:
         raise Refusal("INVALID", "an offer is one row, or says that it was the last one")
 
 
-def take_offer(body: MutationBody, offer: Recovers, op: CheckedOp, facts: Facts, work: Workspace) -> bool:
+def take_offer(body: MutationBody, offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
     """Put the offered row into ``work``; False when a device that has seen more was here before.
 
     Raises:
         Refusal: ``HUB_LOST_DATA``: somebody has written the row since the fork, or has brought another one back and nobody
             can tell which of them is later. ``INVALID``: nothing proves the offer, and the operator does not take it so.
     """
-    key = (op.store.name, op.id)
+    key = (op.store, op.id)
     fact, trace = work.fact(key), facts.traces.get(key)
-    image: RowImage | None = op.full if op.kind == "replace" else None
+    image: RowImage | None = replay(op, None)
     written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since or _is_forgotten(fact, facts)
     if not offer.proof:
         if not facts.unproven:
@@ -89,7 +91,7 @@ def _is_forgotten(fact: RowFact, facts: Facts) -> bool:
     return fact.image is None and not fact.seq and facts.since < facts.scope.floor
 
 
-def _counts_late(op: CheckedOp, facts: Facts, trace: Trace | None, fact: RowFact) -> bool:
+def _counts_late(op: Op, facts: Facts, trace: Trace | None, fact: RowFact) -> bool:
     """Whether an offer counts although a device that has seen more was here, and did not name the row: it saw it deleted.
 
     The deletion itself may have been held back until it was allowed. While it is, the row is one that the hub still has, and
@@ -101,10 +103,10 @@ def _counts_late(op: CheckedOp, facts: Facts, trace: Trace | None, fact: RowFact
     return still_there and not facts.deletes
 
 
-def _in_the_way(op: CheckedOp, fact: RowFact, what: str) -> Refusal:
+def _in_the_way(op: Op, fact: RowFact, what: str) -> Refusal:
     current: dict[str, object] | None = None if fact.image is None else dict(fact.image)
-    conflict = Conflict(op.store.name, op.id, rule="offer", current=current, current_seq=fact.seq)
-    return Refusal("HUB_LOST_DATA", f"{op.store.name} row {op.id!r} {what}", conflict=conflict)
+    conflict = Conflict(op.store, op.id, rule="offer", current=current, current_seq=fact.seq)
+    return Refusal("HUB_LOST_DATA", f"{op.store} row {op.id!r} {what}", conflict=conflict)
 
 
 def withdrawn(position: int, facts: Facts) -> Iterator[RowKey]:

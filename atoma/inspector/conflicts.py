@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from atoma.contracts.overlay import InboxEntry
+from atoma.contracts.replica import InboxEntry
 from atoma.contracts.values import Scalar
 from atoma.inspector.views import ConflictView, FieldView
 from atoma.schema import Schema

@@ -26,7 +26,8 @@ from atoma.contracts.events import (
     WriteSettled,
     WriteTakenBack,
 )
-from atoma.contracts.execution import Step, WriteEntry
+from atoma.contracts.execution import Step
+from atoma.contracts.mutations import Op
 from atoma.errors import ClosedError
 from atoma.inspector.views import LogLine, NodeView, RibbonPart, StepView, TrailView
 from atoma.plugins import PluginContext
@@ -226,9 +227,9 @@ def _step_view(step: Step) -> StepView:
     return StepView(step.node, step.outcome, step.seconds * 1e6, step.attempt, step.error, step.note, budget)
 
 
-def _write_title(entries: Sequence[WriteEntry]) -> str:
+def _write_title(entries: Sequence[Op]) -> str:
     """``insert cards``, ``3 × update cards``, ``5 changes to 2 stores``."""
-    kinds = {(entry.op, entry.store) for entry in entries}
+    kinds = {(entry.kind, entry.store) for entry in entries}
     if len(kinds) == 1:
         (op, store), count = next(iter(kinds)), len(entries)
         return f"{op} {store}" if count == 1 else f"{count:,} × {op} {store}"

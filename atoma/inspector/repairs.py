@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atoma.codes import CODES
-from atoma.contracts.overlay import LostRow, RepairReport
+from atoma.contracts.replica import LostRow, RepairReport
 from atoma.hub import Hub
 from atoma.inspector.conflicts import plain, shown_values
 from atoma.inspector.views import AbsentView, EpochView, FieldView, LostView, RepairView

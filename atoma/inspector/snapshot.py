@@ -8,8 +8,8 @@ from pathlib import Path
 
 from atoma.client import Client
 from atoma.contracts.codec import decode
-from atoma.contracts.overlay import ACKED, PARKED, InboxEntry, LostRow, PendingMutation, RepairReport
-from atoma.contracts.sync import MutationBody, Op, as_image
+from atoma.contracts.mutations import ACKED, PARKED, MutationBody, Op, PendingMutation
+from atoma.contracts.replica import InboxEntry, LostRow, RepairReport
 from atoma.hub import Hub
 from atoma.inspector.conflicts import conflict_view, plain, shown_values
 from atoma.inspector.graph import graph_view
@@ -155,7 +155,7 @@ def outbox_view(item: PendingMutation, schema: Schema, *, online: bool, now_ms: 
 
 
 def _summary(op: Op, schema: Schema) -> str:
-    values = shown_values(schema, op.store, as_image(op.values))
+    values = shown_values(schema, op.store, op.values)
     text = ", ".join(f"{name} = {_word(plain(value))}" for name, value in values.items()) or op.id
     return text if len(text) <= SUMMARY_SHOWN else text[: SUMMARY_SHOWN - 1] + "…"
 

@@ -194,7 +194,7 @@ class ExecutionKernel:
             self._refuse(policy, "write", tuple(stores))
         context = self._entered(context, policy)
         if context is not request.context:
-            request = WriteRequest(entries, request.options, context, request.idem)
+            request = replace(request, context=context)
         trail = Trail()
         events = self._events
         if events.listeners:

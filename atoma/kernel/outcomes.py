@@ -227,7 +227,7 @@ class WriteSide:
 
     def until(self, request: WriteRequest, deadline: float) -> WriteRequest:
         """The request with that deadline; entries and key stay."""
-        return WriteRequest(request.entries, request.options, _until(request.context, deadline), request.idem)
+        return msgspec.structs.replace(request, context=_until(request.context, deadline))
 
 
 def _check_receipts(node: str, result: WriteResult, request: WriteRequest) -> None:

@@ -11,8 +11,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from atoma.contracts.mutations import Origin, Recovers
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.sync import DevicePolicy, Origin, Outcome, Place, Recovers
+from atoma.contracts.sync import DevicePolicy, Outcome, Place
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.errors import AtomaError
 from atoma.ports.environment import Environment

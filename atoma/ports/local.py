@@ -6,17 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 from atoma.contracts.execution import WriteItemResult
-from atoma.contracts.overlay import (
-    BaseRow,
-    ClientIdentity,
-    Effect,
-    InboxEntry,
-    LostRow,
-    PendingMutation,
-    RepairReport,
-    StagedRow,
-    Subscription,
-)
+from atoma.contracts.mutations import BaseRow, Effect, PendingMutation
+from atoma.contracts.replica import ClientIdentity, InboxEntry, LostRow, RepairReport, StagedRow, Subscription
 from atoma.contracts.sync import Cursor, Outcome
 from atoma.contracts.values import RowImage, StoredRow
 from atoma.schema.spec import Schema
@@ -93,6 +84,10 @@ class LocalTx(Protocol):
 
     def shadowed(self, scope: str) -> Sequence[tuple[str, str]]:
         """``(store, id)`` of every shadowed row of a scope."""
+        ...
+
+    def hidden(self, store: str) -> Sequence[str]:
+        """Ids of shadowed rows on which nothing is pending: an index has refused to show them."""
         ...
 
     # pending mutations

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from atoma.contracts.checks import check_word
-from atoma.contracts.execution import WriteEntry
-from atoma.contracts.sync import Op, OpKind
+from atoma.contracts.mutations import Op
 from atoma.contracts.values import RowImage
 from atoma.errors import ValidationError
 from atoma.schema.spec import StoreSpec
@@ -15,29 +14,28 @@ from atoma.schema.spec import StoreSpec
 T = TypeVar("T")
 UpsertConflict: TypeAlias = Literal["lww", "cas"]
 UpsertApply: TypeAlias = Literal["merge", "replace"]
-_KINDS: dict[str, OpKind] = {"insert": "create", "update": "patch", "delete": "delete"}
 
 
-def insert_entry(spec: StoreSpec[T], item: T) -> WriteEntry:
+def insert_entry(spec: StoreSpec[T], item: T) -> Op:
     """An insert of ``item``; raises :class:`ValidationError`."""
     id, image = spec.encode(item)
-    return WriteEntry(spec.name, "insert", id, spec.scope_of(image), image)
+    return Op("create", spec.name, id, image, scope=spec.scope_of(image))
 
 
-def insert_entries(spec: StoreSpec[T], items: Sequence[T]) -> list[WriteEntry]:
+def insert_entries(spec: StoreSpec[T], items: Sequence[T]) -> list[Op]:
     """An insert of each of ``items``; raises :class:`ValidationError` when one of them cannot be stored."""
     name, scope_of = spec.name, spec.scope_of
-    return [WriteEntry(name, "insert", id, scope_of(image), image) for id, image in spec.encode_many(items)]
+    return [Op("create", name, id, image, scope=scope_of(image)) for id, image in spec.encode_many(items)]
 
 
-def update_entry(spec: StoreSpec[T], id: str, changes: Mapping[str, object], base_version: int | None) -> WriteEntry:
+def update_entry(spec: StoreSpec[T], id: str, changes: Mapping[str, object], base_version: int | None) -> Op:
     """A patch of the row ``id``; raises :class:`ValidationError`."""
-    return WriteEntry(spec.name, "update", spec.check_id(id), "", spec.encode_changes(changes), base_version)
+    return Op("patch", spec.name, spec.check_id(id), spec.encode_changes(changes), base_version=base_version)
 
 
-def delete_entry(spec: StoreSpec[T], id: str, base_version: int | None) -> WriteEntry:
+def delete_entry(spec: StoreSpec[T], id: str, base_version: int | None) -> Op:
     """A delete of the row ``id``; raises :class:`ValidationError`."""
-    return WriteEntry(spec.name, "delete", spec.check_id(id), "", {}, base_version)
+    return Op("delete", spec.name, spec.check_id(id), base_version=base_version)
 
 
 def upsert_entry(
@@ -46,7 +44,7 @@ def upsert_entry(
     conflict: UpsertConflict,
     apply: UpsertApply,
     base_version: int | None,
-) -> WriteEntry:
+) -> Op:
     """An upsert of a whole item or, by name, of some of its fields (the id among them).
 
     Raises:
@@ -67,9 +65,9 @@ def upsert_entry(
         values = image
     scope = spec.scope_of(image)
     if apply == "replace":
-        return WriteEntry(spec.name, "upsert", id, scope, image, base_version, replace=True)
+        return Op("replace", spec.name, id, image, scope=scope, base_version=base_version)
     defaults = {name: value for name, value in image.items() if name not in values}
-    return WriteEntry(spec.name, "upsert", id, scope, values, base_version, defaults=defaults)
+    return Op("upsert", spec.name, id, values, scope=scope, base_version=base_version, defaults=defaults)
 
 
 def _with_defaults(spec: StoreSpec[T], given: Mapping[str, object]) -> T:
@@ -83,11 +81,3 @@ def _with_defaults(spec: StoreSpec[T], given: Mapping[str, object]) -> T:
     except TypeError as error:
         message = f"store {spec.name!r}: the row may have to be created, but {error}"
         raise ValidationError(message, store=spec.name, value=dict(given)) from None
-
-
-def as_op(entry: WriteEntry) -> Op:
-    """The entry as an operation that can be replayed on an image."""
-    values: dict[str, object] = dict(entry.values)
-    if entry.op == "upsert":
-        return Op("replace" if entry.replace else "upsert", entry.store, entry.id, values, dict(entry.defaults))
-    return Op(_KINDS[entry.op], entry.store, entry.id, values)

@@ -12,13 +12,13 @@ from atoma.contracts.execution import (
     Confirm,
     Durability,
     ExecutionMeta,
-    WriteEntry,
     WriteItemResult,
     WriteResult,
     WriteStatus,
     as_receipt,
     note_path,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.values import StoredRow
 from atoma.errors import AtomaError, ConflictError, NotFoundError, QueryError, ValidationError
 from atoma.ports.live import LiveBatch
@@ -339,7 +339,7 @@ class Store(Generic[T]):
         return self._every if query is None else own(query, self.spec.name)
 
     async def _write_one(
-        self, entry: WriteEntry, policy: str | None, confirm: Confirm | None, durability: Durability | None
+        self, entry: Op, policy: str | None, confirm: Confirm | None, durability: Durability | None
     ) -> WriteHandle[T | None]:
         result = await self._core.writes.write([entry], policy=policy, confirm=confirm, durability=durability)
         item = result.items[0]
@@ -359,18 +359,18 @@ class Store(Generic[T]):
     async def _write_many(
         self,
         items: Iterable[V],
-        make: Callable[[V], WriteEntry],
+        make: Callable[[V], Op],
         atomic: bool,
         policy: str | None,
         confirm: Confirm | None,
         durability: Durability | None,
         *,
-        make_many: Callable[[Sequence[V]], list[WriteEntry]] | None = None,
+        make_many: Callable[[Sequence[V]], list[Op]] | None = None,
     ) -> ManyResult[T]:
         """Validate item by item; what is valid is one unit (none of it when ``atomic`` and one is not)."""
         writes = self._core.writes
         made: list[ItemResult[T] | None] = []
-        entries: list[WriteEntry] = []
+        entries: list[Op] = []
         if not is_a(items, Iterable):
             raise ValidationError(
                 "this takes a list of items; for one there is the method without _many", store=self.spec.name
@@ -396,9 +396,9 @@ class Store(Generic[T]):
     def _validate(
         self,
         part: Sequence[V],
-        make: Callable[[V], WriteEntry],
+        make: Callable[[V], Op],
         atomic: bool,
-        entries: list[WriteEntry],
+        entries: list[Op],
         made: list[ItemResult[T] | None],
     ) -> None:
         """Add the entries of what is valid, and the results of what is not; raise the first error when ``atomic``."""

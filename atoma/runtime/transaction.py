@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 from msgspec.structs import replace
 
-from atoma.contracts.execution import Confirm, Durability, WriteEntry
-from atoma.contracts.overlay import replay
+from atoma.contracts.execution import Confirm, Durability, WriteItemResult
+from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.values import StoredRow
+from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ClosedError, ConflictError, NotFoundError, PolicyNotAllowed, ValidationError
+from atoma.mutations import decide
 from atoma.ports.loops import lifetime
 from atoma.query.builder import Rows, bind
 from atoma.query.evaluate import evaluate
@@ -20,7 +21,6 @@ from atoma.query.plans import by_ids
 from atoma.runtime.core import Core
 from atoma.runtime.entries import (
     UpsertApply,
-    as_op,
     delete_entry,
     insert_entry,
     update_entry,
@@ -48,7 +48,7 @@ class Transaction:
     def __init__(self, core: Core, policy: str | None) -> None:
         self._core = core
         self._policy = policy
-        self._entries: list[WriteEntry] = []
+        self._entries: list[Op] = []
         self._rows: dict[Key, StoredRow | None] = {}
         self._reads: dict[Key, int | None] = {}
         self._open = False
@@ -120,16 +120,26 @@ class Transaction:
         if not all(item.ok for item in result.items):
             raise ConflictError("the transaction was refused and nothing was written; read again and retry")
 
-    def buffer(self, entry: WriteEntry, scope: str) -> None:
-        """Add an entry and let later reads see it."""
+    async def buffer(self, op: Op) -> StoredRow | None:
+        """Add an operation and let later reads see it; returns the row as it will be.
+
+        Raises:
+            ConflictError: There is a row that it wants to create.
+            NotFoundError: There is no row that it wants to change.
+            ValidationError: The row that is there belongs to another scope.
+        """
         self._core.guard.check_loop()
         if not self._open:
             raise ClosedError("the transaction is over; write inside its `async with` block")
-        key = (entry.store, entry.id)
-        before = self._rows.get(key)
-        image = replay(as_op(entry), None if before is None else before.image)
-        self._rows[key] = None if image is None else StoredRow(entry.id, 0, 0, scope, image)
-        self._entries.append(replace(entry, scope=scope))
+        row = await self.row(op.store, op.id)
+        effect = decide(op, self._core.writes.schema.store(op.store), row)
+        if isinstance(effect, ErrorInfo):
+            current = None if row is None else row.image
+            raise error_of(op.store, WriteItemResult(op.id, ok=False, row=current, error=effect))
+        after = None if effect.post is None else StoredRow(op.id, 0, 0, effect.scope, effect.post)
+        self._rows[op.store, op.id] = after
+        self._entries.append(replace(op, scope=effect.scope))
+        return after
 
     def bound(self, query: Rows[T]) -> BoundQuery:
         """``query`` as plain data."""
@@ -189,12 +199,7 @@ class TransactionStore(Generic[T]):
             ConflictError: There is a row with this id already.
             ValidationError: A field has a wrong type or value.
         """
-        entry = insert_entry(self.spec, item)
-        row = await self._tx.row(self.spec.name, entry.id)
-        if row is not None:
-            message = f"store {self.spec.name!r} already has a row with id {entry.id!r}"
-            raise ConflictError(message, store=self.spec.name, id=entry.id, current=row.image)
-        self._tx.buffer(entry, entry.scope)
+        await self._tx.buffer(insert_entry(self.spec, item))
         return item
 
     async def update(
@@ -216,8 +221,7 @@ class TransactionStore(Generic[T]):
             patch = self.spec.changes_to(row.id, row.image, wanted)
         else:
             patch = {**(changes or {}), **fields}
-        self._tx.buffer(update_entry(self.spec, id, patch, None), row.scope)
-        after = await self._tx.row(self.spec.name, id)
+        after = await self._tx.buffer(update_entry(self.spec, id, patch, None))
         assert after is not None
         return self.spec.decode(after.id, after.image)
 
@@ -227,9 +231,7 @@ class TransactionStore(Generic[T]):
         Raises:
             ValidationError: A field has a wrong type or value.
         """
-        entry = upsert_entry(self.spec, item, "lww", apply, None)
-        row = await self._tx.row(self.spec.name, entry.id)
-        self._tx.buffer(entry, entry.scope if row is None else row.scope)
+        await self._tx.buffer(upsert_entry(self.spec, item, "lww", apply, None))
 
     async def delete(self, id: str) -> None:
         """Remove a row.
@@ -237,7 +239,4 @@ class TransactionStore(Generic[T]):
         Raises:
             NotFoundError: There is no such row.
         """
-        row = await self._tx.row(self.spec.name, id)
-        if row is None:
-            raise NotFoundError(self.spec.name, id)
-        self._tx.buffer(delete_entry(self.spec, id, None), row.scope)
+        await self._tx.buffer(delete_entry(self.spec, id, None))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
-from atoma.contracts.overlay import Effect
-from atoma.contracts.sync import Op
+from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
+from atoma.contracts.mutations import Effect, Op
 from atoma.contracts.values import StoredRow
 from atoma.ports.local import LocalTx
 from atoma.query import bind, select
@@ -39,20 +38,20 @@ async def adopt_rows(replica: Replica, scope: str) -> int:
 
 def _queue(tx: LocalTx, *, replica: Replica, store: str, scope: str, rows: Sequence[StoredRow]) -> int:
     effects: list[Effect] = []
-    entries: list[WriteEntry] = []
     for row in rows:
         current = tx.read_row(store, row.id)
         if current is None or current.seq or tx.pending(store, row.id):
             continue
-        entry = WriteEntry(store, "insert", row.id, scope, current.image)
-        op = Op("create", store, row.id, dict(current.image))
-        effects.append(Effect(len(entries), entry, op, scope, None, current.image))
-        entries.append(entry)
-    if not entries:
+        op = Op("create", store, row.id, current.image)
+        effects.append(Effect(op, scope, None, current.image, len(effects)))
+    if not effects:
         return 0
     request = WriteRequest(
-        tuple(entries), WriteOptions(), OperationContext(replica.environment.ids()), replica.environment.ids()
+        tuple(effect.op for effect in effects),
+        WriteOptions(),
+        OperationContext(replica.environment.ids()),
+        replica.environment.ids(),
     )
     node = OutboxNode(replica.database.database, [store], [scope])
     node.enqueue(tx, request, effects)
-    return len(entries)
+    return len(effects)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from atoma.contracts.sync import PullReply, StoreChanges
+from atoma.mutations import rebase_rows
 from atoma.ports.local import LocalTx
 from atoma.sync.page import changed_rows
-from atoma.sync.settle import Settlement, confirm, rebase_rows, settle_page
+from atoma.sync.settle import Settlement, confirm, settle_page
 
 
 def move_cursor(tx: LocalTx, page: PullReply) -> bool:
@@ -18,8 +19,8 @@ def move_cursor(tx: LocalTx, page: PullReply) -> bool:
 
 def put_changes(tx: LocalTx, scope: str, changes: StoreChanges, work: Settlement) -> None:
     """Make the images of ``changes`` the confirmed base; rows with pending operations are left to the rebase."""
-    for id in tx.put_base_many(changes.store, scope, changed_rows(tx.schema, changes)):
-        work.dirty[changes.store, id] = scope
+    shadowed = tx.put_base_many(changes.store, scope, changed_rows(tx.schema, changes))
+    work.dirty.update(dict.fromkeys((changes.store, id) for id in shadowed))
 
 
 def apply_page(tx: LocalTx, page: PullReply, stores: Collection[str], verified_mid: int) -> Settlement | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from atoma.contracts.overlay import ClientIdentity, RepairReport
+from atoma.contracts.replica import ClientIdentity, RepairReport
 from atoma.errors import AtomaError
 from atoma.ports.keys import PortKey
 from atoma.ports.local import LocalTx

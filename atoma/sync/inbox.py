@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
-from atoma.contracts.execution import WriteEntry
-from atoma.contracts.overlay import InboxEntry
+from atoma.contracts.mutations import Op
+from atoma.contracts.replica import InboxEntry
 from atoma.errors import NotFoundError
 from atoma.ports.engine import LocalDatabase
 from atoma.ports.execution import ApplyPort
 
-Rewrite: TypeAlias = Callable[[WriteEntry], Awaitable[object]]
+Rewrite: TypeAlias = Callable[[Op], Awaitable[object]]
 """Writes an entry as the user would, through the client's write flow."""
 
 
@@ -56,11 +56,11 @@ class Inbox:
         await self._apply.apply_writeback(lambda tx: tx.resolve_inbox(entry, resolution))
 
 
-def mine_again(entry: InboxEntry) -> WriteEntry:
+def mine_again(entry: InboxEntry) -> Op:
     """The write that makes the row what the user had made of it: only the columns they had changed."""
     if entry.mine is None:
-        return WriteEntry(entry.store, "delete", entry.id, entry.scope)
+        return Op("delete", entry.store, entry.id, scope=entry.scope)
     seen = entry.base or {}
     changed = {name: value for name, value in entry.mine.items() if name not in seen or seen[name] != value}
     rest = {name: value for name, value in entry.mine.items() if name not in changed}
-    return WriteEntry(entry.store, "upsert", entry.id, entry.scope, changed, defaults=rest)
+    return Op("upsert", entry.store, entry.id, changed, scope=entry.scope, defaults=rest)

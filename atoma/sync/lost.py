@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from atoma.contracts.overlay import LostRow
+from atoma.contracts.replica import LostRow
 from atoma.ports.local import LocalTx
 from atoma.ports.loops import LoopGuard
 from atoma.sync.repair.offers import offer_again

@@ -9,13 +9,14 @@ import msgspec
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import WriteRequest, item_key
-from atoma.contracts.overlay import ClientIdentity, Effect, PendingMutation
+from atoma.contracts.mutations import Effect, MutationBody, Op, PendingMutation
+from atoma.contracts.replica import ClientIdentity
 from atoma.contracts.survey import UNCOUNTED_BYTES, VALUES_MAX, Survey
-from atoma.contracts.sync import Cursor, Limits, MutationBody, Op
+from atoma.contracts.sync import Cursor, Limits
 from atoma.contracts.values import RowImage
 from atoma.errors import ScopeNotSubscribed, ValidationError
+from atoma.mutations import RowKey, queued
 from atoma.ports.local import LocalTx
-from atoma.sync.rebase import RowKey
 
 OUTBOX_NODE = "outbox"
 
@@ -157,11 +158,9 @@ def _mutations(request: WriteRequest, effects: Sequence[Effect]) -> list[tuple[s
 
 
 def _linked(tx: LocalTx, effect: Effect, pending: set[RowKey]) -> Op:
-    """The effect's operation, tied to this client's previous pending mutation on the row if it is one of ``pending``."""
-    if (effect.op.store, effect.op.id) not in pending:
-        return effect.op
-    after_mid = tx.last_pending_mid(effect.op.store, effect.op.id)
-    return msgspec.structs.replace(effect.op, after_mid=after_mid) if after_mid else effect.op
+    """The effect's operation as the mutation holds it, tied to this client's previous pending mutation on the row if it is one of ``pending``."""
+    op = effect.op
+    return queued(op, tx.last_pending_mid(op.store, op.id) if (op.store, op.id) in pending else 0)
 
 
 def _touched(effects: Sequence[Effect]) -> list[tuple[str, str, RowImage | None]]:

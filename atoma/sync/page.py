@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from atoma.contracts.sync import StoreChanges, as_image
-from atoma.contracts.values import RowImage
+from atoma.contracts.sync import StoreChanges
+from atoma.contracts.values import RowImage, as_image
 from atoma.errors import ProtocolError
 from atoma.schema.spec import Schema
 

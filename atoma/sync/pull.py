@@ -10,7 +10,7 @@ import trio
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.execution import Durability
 from atoma.contracts.failures import info_from
-from atoma.contracts.overlay import ClientIdentity, Subscription
+from atoma.contracts.replica import ClientIdentity, Subscription
 from atoma.contracts.sync import Cursor, PullReply, PullRequest, SnapshotReply, SnapshotRequest
 from atoma.errors import ProtocolError, RemoteError, Resync
 from atoma.ports.local import LocalTx

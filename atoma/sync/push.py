@@ -9,7 +9,7 @@ import trio
 
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
-from atoma.contracts.overlay import PendingMutation
+from atoma.contracts.mutations import PendingMutation
 from atoma.contracts.sync import Mutation, PushReply, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError, RemoteError, SyncError, TransportError

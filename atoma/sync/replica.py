@@ -11,7 +11,7 @@ import trio
 
 from atoma.concurrency.backoff import Backoff
 from atoma.contracts.events import Event
-from atoma.contracts.overlay import ClientIdentity, RepairReport, Subscription
+from atoma.contracts.replica import ClientIdentity, RepairReport, Subscription
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ChannelBroken
 from atoma.ports.engine import LocalDatabase

@@ -9,7 +9,7 @@ import msgspec
 import trio
 
 from atoma.contracts.events import LostRowsExpired
-from atoma.contracts.overlay import ClientIdentity, LostRow
+from atoma.contracts.replica import ClientIdentity, LostRow
 from atoma.contracts.sync import Limits, OpenReply, OpenRequest, Place
 from atoma.errors import AtomaError
 from atoma.ports.local import LocalTx

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import msgspec
 
 from atoma.contracts.codec import decode
 from atoma.contracts.events import ConflictDetected
-from atoma.contracts.overlay import ACKED, InboxEntry, LostRow, PendingMutation, replay
-from atoma.contracts.sync import Conflict, Cursor, MutationBody, Op, Outcome, PullReply, as_image
-from atoma.contracts.values import RowImage
+from atoma.contracts.mutations import ACKED, MutationBody, Op, PendingMutation
+from atoma.contracts.replica import InboxEntry, LostRow
+from atoma.contracts.sync import Conflict, Cursor, Outcome, PullReply
+from atoma.contracts.values import RowImage, as_image
+from atoma.mutations import RowKey, ops_by_row, rebase, rebase_rows, replay
 from atoma.ports.local import LocalTx
-from atoma.sync.rebase import RowKey, ops_by_row, rebase
 
 
 @dataclass(slots=True)
@@ -21,14 +22,14 @@ class Settlement:
     """What one local transaction has settled so far.
 
     Attributes:
-        dirty: Rows whose base or pending operations changed, with their scope.
+        dirty: Rows whose base or pending operations changed, each once and in order.
         removed: Numbers of mutations that left the overlay.
         accepted: Scopes in which a mutation was accepted whose page is still to come.
         conflicts: What to tell listeners after the commit.
         cursors: Positions of the confirmed base, by scope, as read in this transaction.
     """
 
-    dirty: dict[RowKey, str] = field(default_factory=dict[RowKey, str])
+    dirty: dict[RowKey, None] = field(default_factory=dict[RowKey, None])
     removed: set[int] = field(default_factory=set[int])
     accepted: set[str] = field(default_factory=set[str])
     conflicts: list[ConflictDetected] = field(default_factory=list[ConflictDetected])
@@ -99,8 +100,7 @@ def settle_page(tx: LocalTx, page: PullReply, verified_mid: int, work: Settlemen
 
 
 def _remove(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: Settlement) -> None:
-    for key in tx.remove_pending(pending.lsn, outcome):
-        work.dirty[key] = pending.scope
+    work.dirty.update(dict.fromkeys(tx.remove_pending(pending.lsn, outcome)))
     work.removed.add(pending.mid)
 
 
@@ -166,34 +166,6 @@ def _theirs(tx: LocalTx, conflict: Conflict | None, key: RowKey) -> tuple[RowIma
         return image, conflict.current_seq
     base = tx.read_base(*key)
     return base.image, base.seq
-
-
-def rebase_rows(tx: LocalTx, rows: Mapping[RowKey, str]) -> None:
-    """Make the visible image of ``rows`` their base with what is still pending on it; forget shadows not needed."""
-    decoded: dict[int, dict[RowKey, list[Op]]] = {}
-    for key, scope in rows.items():
-        base = tx.read_base(*key)
-        if not base.shadowed:
-            continue
-        ops: list[Op] = []
-        pending = tx.pending(*key)
-        for mutation in pending:
-            if mutation.lsn not in decoded:
-                decoded[mutation.lsn] = ops_by_row(mutation.body)
-            ops += decoded[mutation.lsn].get(key, ())
-        scope = pending[-1].scope if pending else base.scope or scope
-        _show(tx, key, scope, rebase(base.image, ops))
-        if not pending:
-            tx.unshadow(*key)
-
-
-def _show(tx: LocalTx, key: RowKey, scope: str, image: RowImage | None) -> None:
-    """Make ``image`` visible; a row that has begun another life in another scope leaves the old one first."""
-    row = tx.read_row(*key)
-    if row is not None and (image is None or row.scope != scope):
-        tx.put_visible(*key, row.scope, None)
-    if image is not None:
-        tx.put_visible(*key, scope, image)
 
 
 def confirm(tx: LocalTx, removed: set[int]) -> None:

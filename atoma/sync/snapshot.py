@@ -6,12 +6,13 @@ from collections.abc import Collection, Iterator
 
 import msgspec
 
-from atoma.contracts.overlay import StagedRow, Subscription
+from atoma.contracts.replica import StagedRow, Subscription
 from atoma.contracts.sync import PullReply, SnapshotReply, StoreChanges
+from atoma.mutations import rebase_rows
 from atoma.ports.local import LocalTx
 from atoma.schema.spec import Schema
 from atoma.sync.page import changed_rows
-from atoma.sync.settle import Settlement, confirm, rebase_rows, settle_page
+from atoma.sync.settle import Settlement, confirm, settle_page
 
 
 def begin_snapshot(tx: LocalTx, scope: str) -> None:
@@ -85,7 +86,7 @@ def _swap(tx: LocalTx, page: PullReply, verified_mid: int) -> Settlement:
     tx.swap_stage(scope)
     tx.save_subscription(swapped(tx.subscription(scope), page))
     work = Settlement(cursors={scope: page.end.seq})
-    work.dirty.update(dict.fromkeys(tx.shadowed(scope), scope))
+    work.dirty.update(dict.fromkeys(tx.shadowed(scope)))
     settle_page(tx, page, verified_mid, work)
     rebase_rows(tx, work.dirty)
     confirm(tx, work.removed)

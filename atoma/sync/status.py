@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from atoma.contracts.overlay import RepairReport, SubscriptionState
+from atoma.contracts.replica import RepairReport, SubscriptionState
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.loops import lifetime
 from atoma.sync.conditions import what_helps

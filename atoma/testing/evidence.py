@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from atoma.contracts.codec import decode
-from atoma.contracts.sync import Cursor, MutationBody
+from atoma.contracts.mutations import MutationBody
+from atoma.contracts.sync import Cursor
 from atoma.plugins import PluginContext
 from atoma.ports import LOCAL_DATABASE, Commit, CommitFeed, PortKey
 from atoma.schema import Schema

@@ -19,7 +19,8 @@ from pathlib import Path
 import trio
 
 from atoma import Schema, StaticTokenVerifier, StoreSpec, new_id, open_hub
-from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
+from atoma.contracts.mutations import Op
 from atoma.hub import Hub
 from atoma.ports import Principal
 from atoma_stores.sqlite import SQLiteHubStore
@@ -69,7 +70,7 @@ async def fill(hub: Hub) -> None:
     ]
     for number, ids in enumerate(batches):
         letters = LONG_LETTERS if ids[0].startswith("long") else 20
-        entries = tuple(WriteEntry("notes", "insert", id, "main", {"text": "a" * letters}) for id in ids)
+        entries = tuple(Op("create", "notes", id, {"text": "a" * letters}, scope="main") for id in ids)
         request = WriteRequest(entries, WriteOptions(atomic=True), OperationContext("fill"), f"{new_id()}-{number}")
         result = await service.write(request)
         assert all(item.ok for item in result.items), result.items[0].error

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 from atoma.contracts.checks import is_a
-from atoma.contracts.execution import (
-    QueryRequest,
-    QueryResult,
-    WriteEntry,
-    WriteItemResult,
-    WriteRequest,
-    WriteResult,
-)
-from atoma.contracts.failures import info_from, refusal
-from atoma.contracts.overlay import BaseRow, Effect, replay
-from atoma.contracts.sync import Op
+from atoma.contracts.execution import QueryRequest, QueryResult, WriteItemResult, WriteRequest, WriteResult
+from atoma.contracts.failures import info_from
+from atoma.contracts.mutations import BaseRow, Effect, Op
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.errors import ConfigurationError, ConflictError, PluginError, ValidationError
+from atoma.mutations import decide, moved_read, replay, scope_of, version_here
 from atoma.plugins.context import PluginContext
 from atoma.ports.engine import LocalDatabase, LocalEngine
 from atoma.ports.keys import LIVE_QUERIES, LOCAL_DATABASE, PortKey
@@ -79,7 +73,7 @@ class LocalWriteNode:
         """
         if request.context.staged:
             return
-        moved = _moved_read(tx, request)
+        moved = moved_read(request.options.reads, partial(version_here, tx))
         if moved is not None:
             for index, entry in enumerate(request.entries):
                 tx.report(index, WriteItemResult(entry.id, ok=False, error=moved))
@@ -109,71 +103,50 @@ class BulkInserts(Protocol):
         ...
 
 
-def _end_of_inserts(entries: Sequence[WriteEntry], start: int) -> int:
+def _end_of_inserts(entries: Sequence[Op], start: int) -> int:
     """Where a run of inserts into one store ends."""
     store = entries[start].store
     end = start
-    while end < len(entries) and entries[end].op == "insert" and entries[end].store == store:
+    while end < len(entries) and entries[end].kind == "create" and entries[end].store == store:
         end += 1
     return end
 
 
-def _insert_many(tx: LocalTx, entries: Sequence[WriteEntry], start: int, end: int) -> bool:
+def _insert_many(tx: LocalTx, entries: Sequence[Op], start: int, end: int) -> bool:
     if not isinstance(tx, BulkInserts):
         return False
     spec = tx.schema.store(entries[start].store)
     run = entries[start:end]
-    rows = ((entry.id, entry.scope or spec.scope_of(entry.values), entry.values) for entry in run)
+    rows = ((op.id, scope_of(op, spec), op.values) for op in run)
     versions = tx.insert_visible(spec.name, rows)
     if versions is None:
         return False
-    for index, (entry, version) in enumerate(zip(run, versions, strict=True), start):
-        tx.report(index, WriteItemResult(entry.id, True, True, version, entry.values))
+    for index, (op, version) in enumerate(zip(run, versions, strict=True), start):
+        tx.report(index, WriteItemResult(op.id, True, True, version, op.values))
     if tx.effects_wanted:
-        for index, entry in enumerate(run, start):
-            scope = entry.scope or spec.scope_of(entry.values)
-            tx.record(Effect(index, entry, _operation(entry), scope, None, entry.values))
+        for index, op in enumerate(run, start):
+            tx.record(Effect(op, scope_of(op, spec), None, op.values, index))
     return True
 
 
-def _moved_read(tx: LocalTx, request: WriteRequest) -> ErrorInfo | None:
-    for store, id, version in request.options.reads:
-        row = tx.read_row(store, id)
-        now = None if row is None else row.version
-        if now != version:
-            return refusal(
-                "CONFLICT",
-                f"{store}/{id} changed since the transaction read it; run the transaction again",
-                info={"store": store, "id": id},
-            )
-    return None
-
-
-def _write(tx: LocalTx, index: int, entry: WriteEntry) -> WriteItemResult:
-    """Carry one entry out."""
-    current = tx.read_row(entry.store, entry.id)
-    error = _refusal(entry, current)
-    if error is not None:
-        return _refused(entry, error, current)
-    scope = current.scope if current is not None else _scope(tx, entry)
-    if current is not None and entry.scope and entry.scope != scope:
-        message = f"{entry.store}/{entry.id} belongs to scope {scope!r}, not to {entry.scope!r}, and a row never moves"
-        return _refused(entry, refusal("INVALID", message), current)
-    pre = None if current is None else current.image
-    base = tx.read_base(entry.store, entry.id)
-    op = _operation(entry)
-    post = replay(op, pre)
-    if pre == post:
+def _write(tx: LocalTx, index: int, op: Op) -> WriteItemResult:
+    """Carry one operation out."""
+    row = tx.read_row(op.store, op.id)
+    effect = decide(op, tx.schema.store(op.store), row, index)
+    if isinstance(effect, ErrorInfo):
+        return _refused(op, effect, row)
+    base = tx.read_base(op.store, op.id)
+    if effect.pre == effect.post:
         _put_under(tx, op, base)
-        version = 0 if current is None else current.version
-        return WriteItemResult(entry.id, ok=True, changed=False, version=version, row=post)
+        version = 0 if row is None else row.version
+        return WriteItemResult(op.id, ok=True, changed=False, version=version, row=effect.post)
     try:
-        version = tx.put_visible(entry.store, entry.id, scope, post)
+        version = tx.put_visible(op.store, op.id, effect.scope, effect.post)
     except (ConflictError, ValidationError) as refused:
-        return _refused(entry, info_from(refused), current)
+        return _refused(op, info_from(refused), row)
     _put_under(tx, op, base)
-    tx.record(Effect(index, entry, op, scope, pre, post))
-    return WriteItemResult(entry.id, ok=True, changed=True, version=version, row=post)
+    tx.record(effect)
+    return WriteItemResult(op.id, ok=True, changed=True, version=version, row=effect.post)
 
 
 def _put_under(tx: LocalTx, op: Op, base: BaseRow) -> None:
@@ -185,50 +158,11 @@ def _put_under(tx: LocalTx, op: Op, base: BaseRow) -> None:
         tx.put_base(op.store, op.id, base.scope, replay(op, base.image), base.seq)
 
 
-def _scope(tx: LocalTx, entry: WriteEntry) -> str:
-    if entry.scope:
-        return entry.scope
-    return tx.schema.store(entry.store).scope_of({**entry.defaults, **entry.values})
-
-
-def _operation(entry: WriteEntry) -> Op:
-    """The entry as it goes to the overlay and to the hub."""
-    values: dict[str, object] = dict(entry.values)
-    cas = entry.base_version is not None
-    match entry.op:
-        case "insert":
-            return Op("create", entry.store, entry.id, values, cas=cas)
-        case "update":
-            return Op("patch", entry.store, entry.id, values, cas=cas)
-        case "delete":
-            return Op("delete", entry.store, entry.id, cas=cas)
-        case "upsert" if entry.replace:
-            return Op("replace", entry.store, entry.id, values, cas=cas)
-        case "upsert":
-            return Op("upsert", entry.store, entry.id, values, dict(entry.defaults), cas=cas)
-
-
-def _refusal(entry: WriteEntry, current: StoredRow | None) -> ErrorInfo | None:
-    where = f"{entry.store}/{entry.id}"
-    if current is None:
-        if entry.op in ("update", "delete"):
-            return refusal("NOT_FOUND", f"store {entry.store!r} has no row with id {entry.id!r}")
-        if entry.base_version:
-            return refusal("CONFLICT", f"{where}: version {entry.base_version} was expected, the row is gone")
-        return None
-    if entry.op == "insert":
-        return refusal("CONFLICT", f"{where} exists already; update or upsert it, or choose another id")
-    if entry.base_version is not None and entry.base_version != current.version:
-        message = f"{where}: version {entry.base_version} was expected, it is at {current.version}; read it again"
-        return refusal("CONFLICT", message, info={"current_version": str(current.version)})
-    return None
-
-
-def _refused(entry: WriteEntry, error: ErrorInfo, current: StoredRow | None) -> WriteItemResult:
-    """The result of a refused entry; it carries the row as it is now, so that the caller can merge."""
-    if current is None:
-        return WriteItemResult(entry.id, ok=False, error=error)
-    return WriteItemResult(entry.id, ok=False, version=current.version, row=current.image, error=error)
+def _refused(op: Op, error: ErrorInfo, row: StoredRow | None) -> WriteItemResult:
+    """The result of a refused operation; it carries the row as it is now, so that the caller can merge."""
+    if row is None:
+        return WriteItemResult(op.id, ok=False, error=error)
+    return WriteItemResult(op.id, ok=False, version=row.version, row=row.image, error=error)
 
 
 class LocalExecution:

@@ -44,7 +44,7 @@ class Layer:
 
 LAYERS = {
     "runtime": Layer(
-        "atoma/runtime", VALUES,
+        "atoma/runtime", (*VALUES, "atoma/mutations"),
         ("tests/unit/runtime/kit.py", "tests/unit/runtime/test_flows.py", "tests/unit/runtime/test_over_ports.py"), 16,
     ),
     "kernel": Layer("atoma/kernel", (*VALUES, "atoma/plugins"), ("tests/unit/kernel",), 200),

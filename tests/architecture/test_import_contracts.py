@@ -40,6 +40,12 @@ PLANTS = {
     "remote-op": [
         ("transports/atoma_transports/memory/planted.py", "import atoma_transports.protocol"),
     ],
+    "replication": [
+        ("atoma/runtime/planted.py", "from atoma.contracts.sync import Outcome"),
+        ("atoma/runtime/flows/planted.py", "from atoma.contracts import replica"),
+        ("atoma/kernel/planted.py", "def late() -> None:\n    import atoma.contracts.sync"),
+        ("atoma/mutations/planted.py", "from atoma.contracts.replica import InboxEntry"),
+    ],
     "drivers": [
         ("stores/atoma_stores/reactive/planted.py", "import apsw"),
         ("atoma/runtime/planted.py", "from apsw import Connection"),

@@ -28,12 +28,12 @@ import sys
 from dataclasses import dataclass
 import trio
 from atoma.contracts.execution import (
-    ExecutionMeta, OperationContext, QueryRequest, QueryResult, WriteEntry, WriteItemResult, WriteOptions,
+    ExecutionMeta, OperationContext, QueryRequest, QueryResult, WriteItemResult, WriteOptions,
     WriteRequest, WriteResult, status_of,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.policy import Policy
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.sync import Op
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.ports import Environment
 from atoma.schema import Schema, StoreSpec
@@ -101,7 +101,7 @@ async def main():
             nursery=nursery, policies=[Policy("mine", fallback(node("near"), node("far")), node("far"))],
             default="mine",
         )
-        entry = WriteEntry("notes", "insert", "1", values={"anything": value})
+        entry = Op("create", "notes", "1", {"anything": value})
         result = await kernel.execute_write(WriteRequest((entry,), WriteOptions(), OperationContext("t"), "key"))
         assert far.seen[0].entries[0].values["anything"] is value, "carried, not looked at"
         assert result.items[0].row["anything"] is value
@@ -115,11 +115,11 @@ from atoma_transports.protocol import RemoteOpResult
 
 async def main():
     adapter = OperationAdapter()
-    entries = tuple(WriteEntry("notes", "insert", id, "main", {"text": "x"}) for id in "ab")
+    entries = tuple(Op("create", "notes", id, {"text": "x"}, scope="main") for id in "ab")
     request = WriteRequest(entries, WriteOptions(), OperationContext("t"), "key")
     ops = adapter.to_remote_ops(request)
-    assert [op.id for op in ops] == ["a", "b"]
-    results = [RemoteOpResult(op.index, op.id, True, True, 4) for op in reversed(list(ops))]
+    assert [op.op for op in ops] == list(entries)
+    results = [RemoteOpResult(op.index, op.op.id, True, True, 4) for op in reversed(list(ops))]
     back = adapter.from_remote_results(request, results)
     assert ([item.id for item in back.items], back.status, back.meta.source) == (["a", "b"], "confirmed", "remote")
     assert ServiceProxy
@@ -127,9 +127,9 @@ async def main():
 
 SYNC = """
 from atoma.contracts.codec import encode
-from atoma.contracts.sync import MutationBody
+from atoma.contracts.mutations import MutationBody
+from atoma.mutations import ops_by_row, rebase
 from atoma.sync import Sync
-from atoma.sync.rebase import ops_by_row, rebase
 
 async def main():
     assert Sync([NOTES]).synced_stores == {"notes"}
@@ -139,23 +139,23 @@ async def main():
 
 HUB = """
 from atoma.hub import AllowLoopback
-from atoma.hub.admission import CheckedOp
+from atoma.hub.admission import check_op
 from atoma.hub.conflicts import Seen, decide
 from atoma.ports.hub import RowFact
 from atoma.ports.service import Peer
 
 async def main():
     assert (await AllowLoopback().verify("", Peer("127.0.0.1", True, "memory"))).subject == "local"
-    assert CheckedOp and Seen and decide and RowFact
+    assert check_op and Seen and decide and RowFact
 """
 
 # layer: what it may know, and what it does with that
 LAYERS = {
-    "runtime": ((*VALUES, "atoma/runtime"), RUNTIME, {"atoma.runtime"}),
+    "runtime": ((*VALUES, "atoma/mutations", "atoma/runtime"), RUNTIME, {"atoma.runtime"}),
     "kernel": ((*SPI, "atoma/kernel"), KERNEL, {"atoma.kernel"}),
     "adapters": ((*SPI, "transports/atoma_transports"), ADAPTERS, {"atoma_transports"}),
-    "sync": ((*SPI, "atoma/sync"), SYNC, {"atoma.sync"}),
-    "hub": ((*SPI, "atoma/hub"), HUB, {"atoma.hub"}),
+    "sync": ((*SPI, "atoma/mutations", "atoma/sync"), SYNC, {"atoma.sync"}),
+    "hub": ((*SPI, "atoma/mutations", "atoma/hub"), HUB, {"atoma.hub"}),
 }
 
 
@@ -193,5 +193,5 @@ def test_a_layer_runs_with_what_it_may_know_and_loads_nothing_else(root: Path, t
 
 
 def test_a_layer_that_reaches_out_is_seen(root: Path, tmp_path: Path) -> None:
-    outcome = run_alone(root, tmp_path, (*VALUES, "atoma/runtime"), "import atoma.kernel")
+    outcome = run_alone(root, tmp_path, (*VALUES, "atoma/mutations", "atoma/runtime"), "import atoma.kernel")
     assert "No module named 'atoma.kernel'" in outcome.stderr

@@ -12,9 +12,9 @@ from typing import Any
 import trio
 
 from atoma.client import open_client
-from atoma.contracts.overlay import InboxEntry
+from atoma.contracts.mutations import Op
 from atoma.contracts.policy import Policy
-from atoma.contracts.sync import Op
+from atoma.contracts.replica import InboxEntry
 from atoma.errors import ConnectFailed
 from atoma.hub import AllowLoopback, open_hub
 from atoma.inspector import Inspected, Inspection, add_inspector

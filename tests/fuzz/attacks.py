@@ -20,7 +20,8 @@ from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage
 
 from atoma.contracts.codec import encode
-from atoma.contracts.sync import Mutation, MutationBody, NotifyRequest, PushRequest
+from atoma.contracts.mutations import MutationBody
+from atoma.contracts.sync import Mutation, NotifyRequest, PushRequest
 from atoma_transports._channel.frames import KINDS, Auth, FrameKind, encode_frame
 from atoma_transports.grpc.convert import pack
 from atoma_transports.protocol.json_mapping import encode_json

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from msgspec import inspect
 
 from atoma.codes import CODES
-from atoma.contracts.sync import MutationBody
+from atoma.contracts.mutations import MutationBody
 from atoma.contracts.values import ErrorInfo
 from atoma.schema.expressions import col
 from atoma.testing.queries import rows_of

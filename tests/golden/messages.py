@@ -24,9 +24,7 @@ from atoma.contracts.sync import (
     Hint,
     Limits,
     Mutation,
-    MutationBody,
     NotifyRequest,
-    Op,
     OpenReply,
     OpenRequest,
     Outcome,
@@ -70,8 +68,13 @@ from atoma_transports.protocol.operations import (
     WriteCall,
 )
 
+try:
+    from atoma.contracts.mutations import MutationBody, Op
+except ImportError:  # the golden commit has them in another module
+    from atoma.contracts.sync import MutationBody, Op  # type: ignore[attr-defined, no-redef]
+
 CURSOR = Cursor(epoch=b"epoch-of-16-byte", seq=2**40, hash=b"hash-of-16-bytes")
-ROW: dict[str, object] = {
+ROW: dict[str, Any] = {
     "text": "ünïcode 𝄞", "int": -(2**63), "big": 2**63 - 1, "real": -0.5, "whole": 1.0, "blob": b"\x00\xff", "none": None
 }  # fmt: skip
 """A value of each storage class."""

@@ -17,8 +17,9 @@ import pytest
 import trio
 
 from atoma.contracts.codec import decode
-from atoma.contracts.overlay import ACKED, QUEUED
-from atoma.contracts.sync import Cursor, MutationBody, Op, PullReply, PullRequest
+from atoma.contracts.mutations import ACKED, QUEUED, MutationBody, Op
+from atoma.contracts.sync import Cursor, PullReply, PullRequest
+from atoma.contracts.values import RowImage
 from atoma.errors import AtomaError, RemoteError
 from atoma.hub import Hub
 from atoma.ports import seeded_environment
@@ -182,7 +183,7 @@ async def test_a_devices_outbox_is_as_it_was(golden: Path) -> None:
 
     async with open_golden_device(golden, "device") as device:
         identity, pending, before = await device.inspect(read)
-    card = {"lane": "todo", "rank": 0.0, "done": 0, "board": "main"}
+    card: RowImage = {"lane": "todo", "rank": 0.0, "done": 0, "board": "main"}
     bodies = [decode(item.body, MutationBody) for item in pending]
     assert [(item.mid, item.kind, item.status, item.ack_seq) for item in pending] == [
         (6, "outbox", ACKED, 30),

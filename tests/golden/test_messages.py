@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from atoma.contracts.codec import decode
-from atoma.contracts.sync import Mutation, MutationBody, PushRequest
+from atoma.contracts.mutations import MutationBody
+from atoma.contracts.sync import Mutation, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
 from atoma_transports._channel.fairness import Fairness, Share

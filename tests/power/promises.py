@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias, cast
 import apsw
 
 from atoma.contracts.codec import decode
-from atoma.contracts.overlay import ClientIdentity
+from atoma.contracts.replica import ClientIdentity
 
 Machine: TypeAlias = Literal["device", "hub"]
 MACHINES: tuple[Machine, ...] = ("device", "hub")

@@ -13,15 +13,15 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoma.contracts.execution import WriteEntry
-from atoma.contracts.sync import Cursor, Op, Outcome
+from atoma.contracts.mutations import Op
+from atoma.contracts.sync import Cursor, Outcome
 from tests.unit.hub.kit import SCOPE, Client, Rows, apply_page, direct, hub_on, pull_all
 
 RULES = {"cards": "lww", "kept": "server_wins", "mine": "client_wins", "hands": "manual"}
 COLUMNS = ("title", "lane", "rank", "done")
-START: dict[str, object] = {"lane": "todo", "rank": 0.0, "done": 0, "board": SCOPE}
+START: dict[str, Any] = {"lane": "todo", "rank": 0.0, "done": 0, "board": SCOPE}
 Key = tuple[str, str]
-Image = dict[str, object]
+Image = dict[str, Any]
 
 
 @dataclass
@@ -193,17 +193,17 @@ def writes() -> st.SearchStrategy[tuple[str, int, list[Op]]]:
     return st.tuples(who, st.integers(0, 6), st.lists(ops(), min_size=1, max_size=3))
 
 
-def write_directly(model: Model, op: Op) -> tuple[WriteEntry, bool]:
+def write_directly(model: Model, op: Op) -> tuple[Op, bool]:
     """An upsert or delete by somebody without a client, and whether the model takes it."""
     now = {key: dict(image) for key, image in model.rows.items()}
     key = (op.store, op.id)
     if op.kind == "delete":
         there = now.pop(key, None) is not None
         model.commit("direct", now)
-        return WriteEntry(op.store, "delete", op.id, SCOPE), there
+        return Op("delete", op.store, op.id, scope=SCOPE), there
     now[key] = {**now.get(key, {**START, "title": "default"}), **op.values}
     model.commit("direct", now)
-    entry = WriteEntry(op.store, "upsert", op.id, SCOPE, dict(op.values), defaults={"title": "default"})  # type: ignore[arg-type]
+    entry = Op("upsert", op.store, op.id, dict(op.values), scope=SCOPE, defaults={"title": "default"})
     return entry, True
 
 

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoma.contracts.sync import Cursor, Op
+from atoma.contracts.mutations import Op
+from atoma.contracts.sync import Cursor
 from atoma.errors import RemoteError
 from tests.unit.hub.kit import Client, Rows, apply_page, card, hub_on, snapshot_page
 

@@ -36,19 +36,20 @@ from atoma.contracts.execution import (
     QueryRequest,
     QueryResult,
     Receipt,
-    WriteEntry,
     WriteItemResult,
     WriteRequest,
     WriteResult,
     status_of,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import AtomaError, ChannelBroken, ConnectFailed, WriteUnknown
 from atoma.kernel import local_first
+from atoma.mutations import layers
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import seeded_environment
 from atoma.ports.keys import PortKey
-from atoma.runtime.flows import layers, optimism, writeback
+from atoma.runtime.flows import optimism, writeback
 from atoma.runtime.flows.optimism import TRIES
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
@@ -127,19 +128,19 @@ class Authority:
         """At most once per key."""
         known = self.outcomes.get(request.idem)
         if known is None:
-            self.applied += [(entry.op, entry.id, str(entry.values)) for entry in request.entries if entry.values]
+            self.applied += [(entry.kind, entry.id, str(entry.values)) for entry in request.entries if entry.values]
             items = tuple(self.put(entry) for entry in request.entries)
             known = self.outcomes[request.idem] = WriteResult(status_of(items), items, ExecutionMeta("remote"))
         return known
 
-    def put(self, entry: WriteEntry) -> WriteItemResult:
+    def put(self, entry: Op) -> WriteItemResult:
         row = self.rows.get(entry.id)
-        if entry.op == "insert" and row is not None:
+        if entry.kind == "create" and row is not None:
             return WriteItemResult(entry.id, False, error=ErrorInfo("CONFLICT", "taken"))
-        if entry.op in ("update", "delete") and row is None:
+        if entry.kind in ("patch", "delete") and row is None:
             return WriteItemResult(entry.id, False, error=ErrorInfo("NOT_FOUND", "gone"))
         self._seq += 1
-        if entry.op == "delete":
+        if entry.kind == "delete":
             del self.rows[entry.id]
             return WriteItemResult(entry.id, True, True)
         new = {**(entry.defaults if row is None else row), **entry.values}
@@ -251,9 +252,9 @@ def played(row: dict[str, Any] | None, item: Undecided) -> dict[str, Any] | None
     """What a person expects a write to do to a row."""
     if item.op == "delete":
         return None
-    if item.op == "update":
+    if item.op == "patch":
         return None if row is None else {**row, **item.values}
-    if item.op == "insert":
+    if item.op == "create":
         return dict(item.values)
     return {"text": "", "rank": 0, **(row or {}), **item.values}
 
@@ -287,7 +288,7 @@ class Optimism(RuleBasedStateMachine):
         return any(rows & {item.id for item in other.items} for other in earlier)
 
     def unit_of(self, call: Call) -> Unit:
-        wanted = [(entry.op, entry.id, entry.values) for entry in call.request.entries]
+        wanted = [(entry.kind, entry.id, entry.values) for entry in call.request.entries]
         for unit in self.units:
             if [(item.op, item.id, item.values) for item in unit.items] == wanted and not self.ahead(unit):
                 return unit
@@ -300,9 +301,9 @@ class Optimism(RuleBasedStateMachine):
             notes = self.world.notes
             item = unit.items[0]
             match item.op:
-                case "insert":
+                case "create":
                     handle = await notes.insert(Note(id=item.id, **item.values), policy=policy, confirm=confirm)
-                case "update":
+                case "patch":
                     handle = await notes.update(item.id, item.values, policy=policy, confirm=confirm)
                 case "upsert":
                     handle = await notes.upsert({"id": item.id, **item.values}, policy=policy, confirm=confirm)
@@ -339,12 +340,12 @@ class Optimism(RuleBasedStateMachine):
     def drawn(self, op: str, id: str, rank: int, *, shown: bool) -> Unit | None:
         """The unit of one operation, None when it could not be shown."""
         row = self.visible().get(id)
-        if shown and (row is None) != (op == "insert") and op != "upsert":
+        if shown and (row is None) != (op == "create") and op != "upsert":
             return None
         self.written += 1  # no two writes are the same
         text = f"{op} {self.written}"
         values: dict[str, Any] = {"text": text, "rank": rank}
-        if op == "update":
+        if op == "patch":
             values = {"rank": 100 + self.written} if rank % 2 else {"text": text}
         if op == "upsert":
             values = {"text": text}
@@ -354,7 +355,7 @@ class Optimism(RuleBasedStateMachine):
         unit.items.append(Undecided(op, id, values, unit))
         return unit
 
-    OPS = st.sampled_from(["insert", "update", "upsert", "delete"])
+    OPS = st.sampled_from(["create", "patch", "upsert", "delete"])
     WAYS = st.sampled_from(["direct-remote", "volatile", "hybrid", "remote-first"])
 
     @rule(op=OPS, id=st.sampled_from(IDS), rank=st.integers(1, 9), policy=WAYS)
@@ -406,7 +407,7 @@ class Optimism(RuleBasedStateMachine):
     @rule(id=st.sampled_from(IDS), rank=st.integers(10, 19), gone=st.booleans())
     def somebody_else(self, id: str, rank: int, gone: bool) -> None:
         op: Any = "delete" if gone else "upsert"
-        self.world.authority.put(WriteEntry("notes", op, id, "main", {} if gone else {"text": "else", "rank": rank}))
+        self.world.authority.put(Op(op, "notes", id, {} if gone else {"text": "else", "rank": rank}, scope="main"))
 
     FATES = st.sampled_from(["apply", "apply", "deny", "refuse", "lose reply", "lose reply", "lose request"])
 
@@ -561,9 +562,9 @@ def _ghost(tx: Any, request: WriteRequest, lsns: Sequence[int], items: Sequence[
     return tuple(0 for _ in items)
 
 
-def _prediction(tx: Any, entry: WriteEntry, item: WriteItemResult) -> None:
+def _prediction(tx: Any, entry: Op, item: WriteItemResult) -> None:
     """What was asked for is taken for what was done."""
-    _CONFIRM(tx, entry, msgspec.structs.replace(item, row=None, changed=entry.op == "delete"))
+    _CONFIRM(tx, entry, msgspec.structs.replace(item, row=None, changed=entry.kind == "delete"))
 
 
 async def _no_turn(unit: Any) -> None:
@@ -593,7 +594,7 @@ def _eager(error: AtomaError, *, in_doubt: bool) -> bool:
     return not isinstance(error, WriteUnknown)
 
 
-def _no_rebuild(tx: Any, rows: Any) -> None:
+def _no_rebase(tx: Any, rows: Any) -> None:
     """A confirmed image that a read brings does not reach the rows with undecided writes."""
 
 
@@ -607,7 +608,7 @@ PLANTED: dict[str, tuple[Any, str, Any]] = {
     "the prediction becomes the base": (layers, "_confirm", _prediction),
     "a lost answer is a failure": (optimism, "TRIES", 1),
     "a refused connection ends the doubt": (optimism, "_decides", _eager),
-    "a read does not reach shown rows": (writeback, "rebuild_rows", _no_rebuild),
+    "a read does not reach shown rows": (writeback, "rebase_rows", _no_rebase),
 }
 
 

@@ -25,11 +25,11 @@ from atoma.contracts.execution import (
     OperationContext,
     Resolution,
     ResolveRequest,
-    WriteEntry,
     WriteOptions,
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.mutations import Op
 from atoma.errors import TransportError
 from atoma.hub.direct import ABANDONED, FenceStep, WriteStep
 from atoma.hub.resolving import ResolveStep, resolution
@@ -104,10 +104,10 @@ PROGRAMS = st.integers(1, 3).flatmap(
 def write_of(program: Program, key: int) -> WriteRequest:
     """The write of ``key``; the ids of its rows are its own."""
 
-    def insert(name: str) -> WriteEntry:
-        return WriteEntry("notes", "insert", f"{key}.{name}", "main", {"text": "new"})
+    def insert(name: str) -> Op:
+        return Op("create", "notes", f"{key}.{name}", {"text": "new"}, scope="main")
 
-    gone = WriteEntry("notes", "delete", f"{key}.gone", "main")
+    gone = Op("delete", "notes", f"{key}.gone", scope="main")
     entries = {
         "one": (insert("a"),),
         "several": (insert("a"), insert("b"), insert("c")),
@@ -199,9 +199,9 @@ def check(program: Program, heard: Heard, path: Path) -> None:
     for key in range(len(program.shapes)):
         request = write_of(program, key)
         there = {row for row in rows if row.startswith(f"{key}.")}
-        wanted = {entry.id for entry in request.entries if entry.op == "insert"}
+        wanted = {entry.id for entry in request.entries if entry.kind == "create"}
         told = heard.resolutions[key]
-        codes = ["" if entry.op == "insert" else "NOT_FOUND" for entry in request.entries]
+        codes = ["" if entry.kind == "create" else "NOT_FOUND" for entry in request.entries]
         if told[0].abandoned:
             assert all(one.abandoned for one in told), "first abandoned, then not"
             assert there == set(), "a write that was told to be abandoned is there"

@@ -20,7 +20,8 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteOptions, WriteRequest
+from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery, Call, Col, Lit, Order, Plan, Store
 from atoma.errors import QueryError, RemoteError, SchemaError
 from atoma.hub import AllowLoopback, open_hub
@@ -229,7 +230,7 @@ async def test_every_door_answers_or_refuses_in_the_same_words(name: str, data: 
     schema, environment = Schema(spec), seeded_environment(1)
     values = {f"{at:02}": value for at, value in enumerate(data.draw(st.lists(kind.values, min_size=3, max_size=6)))}
     entries = [
-        WriteEntry("rows", "insert", id, "main", image)
+        Op("create", "rows", id, image, scope="main")
         for id, image in (spec.encode(spec.model(id, value)) for id, value in values.items())
     ]
     refused = 0
@@ -292,7 +293,7 @@ async def test_a_literal_from_elsewhere_is_read_before_it_is_compared() -> None:
     async with open_hub(Schema(spec), SQLiteHubStore(":memory:"), verifier=AllowLoopback()) as hub:
         service = hub.service(Principal("ann"))
         id, image = spec.encode(spec.model("a", noon))
-        entry = WriteEntry("rows", "insert", id, "main", image)
+        entry = Op("create", "rows", id, image, scope="main")
         await service.write(WriteRequest((entry,), WriteOptions(), OperationContext("t"), "key"))
 
         async def found(op: str, text: str) -> int:

@@ -20,23 +20,14 @@ import trio
 from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
-from atoma.contracts.execution import (
-    OperationContext,
-    QueryRequest,
-    ResolveRequest,
-    WriteEntry,
-    WriteOptions,
-    WriteRequest,
-)
+from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest, WriteOptions, WriteRequest
+from atoma.contracts.mutations import MutationBody, Op, OpKind, Origin
 from atoma.contracts.sync import (
     Cursor,
     Hint,
     Mutation,
-    MutationBody,
     NotifyRequest,
-    Op,
     OpenRequest,
-    Origin,
     Place,
     PullRequest,
     PushRequest,
@@ -249,7 +240,7 @@ def renumbered(origin: Origin) -> PushRequest:
     return PushRequest(OWN_FILE, 1, (Mutation(1, body, hashlib.sha256(body).digest()),), b"")
 
 
-def written(*entries: WriteEntry, key: str, reads: tuple[tuple[str, str, int | None], ...] = ()) -> WriteRequest:
+def written(*entries: Op, key: str, reads: tuple[tuple[str, str, int | None], ...] = ()) -> WriteRequest:
     return WriteRequest(entries, WriteOptions(atomic=True, reads=reads), CONTEXT, key)
 
 
@@ -257,8 +248,8 @@ def image(title: str, scope: str) -> dict[str, Any]:
     return {"title": title, "lane": "todo", "rank": 0.0, "done": 0, "board": scope}
 
 
-def entry(op: Any, id: str, scope: str, **values: Any) -> WriteEntry:
-    return WriteEntry("cards", op, id, scope, values)
+def entry(kind: OpKind, id: str, scope: str, **values: Any) -> Op:
+    return Op(kind, "cards", id, values, scope=scope)
 
 
 async def first_hint(service: SyncService, scopes: Sequence[str]) -> object:
@@ -304,15 +295,15 @@ REFUSED: dict[str, tuple[Ask, set[str]]] = {
         {"nothing"},
     ),
     "write: insert": (
-        lambda s: s.write(written(WriteEntry("cards", "insert", "n", VAULT, image("x", VAULT)), key="k1")),
+        lambda s: s.write(written(Op("create", "cards", "n", image("x", VAULT), scope=VAULT), key="k1")),
         {"item DENIED"},
     ),
     "write: update": (
-        lambda s: s.write(written(entry("update", "secret", VAULT, title="x"), key="k2")),
+        lambda s: s.write(written(entry("patch", "secret", VAULT, title="x"), key="k2")),
         {"item DENIED"},
     ),
     "write: update, scope unsaid": (
-        lambda s: s.write(written(entry("update", "secret", "", title="x"), key="k3")),
+        lambda s: s.write(written(entry("patch", "secret", "", title="x"), key="k3")),
         {"item NOT_FOUND"},
     ),
     "write: upsert, scope unsaid": (
@@ -350,7 +341,7 @@ class Carried:
 async def carried(hub: Hub) -> Carried:
     """What a thief may have found of the owner's."""
     owner = hub.service(Principal(OWNER))
-    shared = (WriteEntry("cards", "insert", f"own {n}", OWN, image("everybody's", OWN)) for n in range(2))
+    shared = (Op("create", "cards", f"own {n}", image("everybody's", OWN), scope=OWN) for n in range(2))
     await owner.write(written(*shared, key="own"))
     cursors: dict[str, Cursor] = {}
     tokens: dict[str, bytes] = {}
@@ -443,10 +434,10 @@ async def open_world(rules: TenantRules) -> AsyncGenerator[Hub]:
         for number, (id, scope) in enumerate((("secret", VAULT), (f"{CANARY}-id", VAULT), ("other", HIDDEN))):
             await owner.write(
                 written(
-                    WriteEntry("cards", "insert", id, scope, image(f"{CANARY}-{number}", scope)), key=f"made {number}"
+                    Op("create", "cards", id, image(f"{CANARY}-{number}", scope), scope=scope), key=f"made {number}"
                 )
             )
-        await owner.write(written(entry("update", "secret", VAULT, lane=f"{CANARY}-lane"), key=SECRET_KEY))
+        await owner.write(written(entry("patch", "secret", VAULT, lane=f"{CANARY}-lane"), key=SECRET_KEY))
         reply = await owner.push(pushed(OWNER_FILE, CLASH, scope=VAULT))  # a conflict, kept
         assert reply.outcomes[0].error is not None
         wrong = Op("create", "cards", "x", {**image("x", OWN), "rank": f"{CANARY}-value"})
@@ -588,7 +579,7 @@ async def test_a_stream_ends_with_its_token_and_shows_nothing_after_that(transpo
         assert seen, "it showed something before"
         assert ended.value.code == "AUTH_EXPIRED"
         wire.received.clear()
-        await owner.write(written(WriteEntry("cards", "insert", "late", OWN, image(CANARY, OWN)), key="late"))
+        await owner.write(written(Op("create", "cards", "late", image(CANARY, OWN), scope=OWN), key="late"))
         told_of: list[str] = []
         if (
             transport == "memory"

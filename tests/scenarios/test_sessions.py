@@ -14,8 +14,9 @@ import pytest
 import trio
 
 from atoma import Sync, open_client
-from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteOptions, WriteRequest
 from atoma.contracts.failures import code_of
+from atoma.contracts.mutations import Op
 from atoma.contracts.sync import NotifyRequest
 from atoma.errors import AtomaError, AuthenticationError, ConfigurationError, RemoteError, what_helps
 from atoma.hub import Hub, SessionInfo, open_hub
@@ -287,7 +288,7 @@ async def test_a_write_that_was_under_way_is_done_once(transport: str) -> None:
             decided.set()
             await held.wait()
 
-    entry = WriteEntry("cards", "insert", "1", BOARD, {"title": "t", "lane": "todo", "rank": 0.0, "done": 0, "board": BOARD})  # fmt: skip
+    entry = Op("create", "cards", "1", {"title": "t", "lane": "todo", "rank": 0.0, "done": 0, "board": BOARD}, scope=BOARD)  # fmt: skip
     request = WriteRequest((entry,), WriteOptions(), CONTEXT, Environment().ids())
     async with a_hub(Issuer()) as hub, open_road(Doors(hub, door), transport) as road:
         async with connected(road("ann/1")) as service, trio.open_nursery() as nursery:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from atoma.ports.overlay import RowKey
+from atoma.mutations import RowKey
 
 ROWS_MAX = 4096
 READS_MAX = 256

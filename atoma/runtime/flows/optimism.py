@@ -45,10 +45,8 @@ from atoma.errors import (
     StoreError,
     WriteUnknown,
 )
-from atoma.ports.environment import Environment
-from atoma.ports.execution import ApplyPort, WritePort
-from atoma.ports.overlay import RowKey
-from atoma.runtime.flows.layers import (
+from atoma.mutations import RowKey
+from atoma.mutations.layers import (
     Laid,
     Settled,
     Unpredictable,
@@ -60,6 +58,8 @@ from atoma.runtime.flows.layers import (
     only_nodded,
     settle,
 )
+from atoma.ports.environment import Environment
+from atoma.ports.execution import ApplyPort, WritePort
 from atoma.runtime.flows.results import ResultMismatch, aligned
 
 _log = logging.getLogger("atoma.runtime")
@@ -495,8 +495,7 @@ def _told(request: WriteRequest, resolution: Resolution) -> WriteResult:
 
 
 def _staged(request: WriteRequest) -> WriteRequest:
-    context = msgspec.structs.replace(request.context, staged=True)
-    return WriteRequest(request.entries, request.options, context, request.idem)
+    return msgspec.structs.replace(request, context=msgspec.structs.replace(request.context, staged=True))
 
 
 def _decides(error: AtomaError, *, in_doubt: bool) -> bool:

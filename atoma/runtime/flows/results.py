@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from atoma.contracts.execution import WriteRequest, WriteResult, status_of
 from atoma.errors import AtomaError
 
@@ -27,4 +29,4 @@ def aligned(request: WriteRequest, result: WriteResult) -> WriteResult:
     order = [places[id] for id in wanted]
     items = tuple(result.items[place] for place in order)
     receipts = tuple(result.receipts[place] for place in order) if result.receipts else ()
-    return WriteResult(result.status, items, result.meta, receipts)
+    return replace(result, items=items, receipts=receipts)

@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from atoma.contracts.checks import check_word
-from atoma.contracts.execution import (
-    Confirm,
-    Durability,
-    OperationContext,
-    WriteEntry,
-    WriteOptions,
-    WriteRequest,
-    WriteResult,
-)
+from atoma.contracts.execution import Confirm, Durability, OperationContext, WriteOptions, WriteRequest, WriteResult
+from atoma.contracts.mutations import Op
 from atoma.errors import PolicyNotAllowed
 from atoma.runtime.flows.commit import WriteCommitFlow
 from atoma.runtime.registry import PolicyNames
@@ -47,7 +40,7 @@ class WriteFlow:
 
     async def write(
         self,
-        entries: Sequence[WriteEntry],
+        entries: Sequence[Op],
         *,
         policy: str | None = None,
         confirm: Confirm | None = None,

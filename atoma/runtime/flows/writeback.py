@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from atoma.contracts.execution import QueryRequest, QueryResult, Source, WriteRequest, WriteResult
 from atoma.contracts.values import StoredRow
 from atoma.errors import AtomaError, StoreError
+from atoma.mutations import RowKey, rebase_rows
 from atoma.ports.execution import ApplyPort
 from atoma.ports.local import LocalTx
-from atoma.ports.overlay import RowKey, rebuild_rows
 from atoma.runtime.flows.freshness import Freshness
 from atoma.runtime.flows.optimism import LayeredWrites
 
@@ -88,7 +88,7 @@ class WriteBack:
                     protected.add(row.id)
                 else:
                     tx.put_base(store, row.id, row.scope, None, 0)
-            rebuild_rows(tx, aside)
+            rebase_rows(tx, aside)
             return Kept(frozenset(protected), _versions(tx, store, rows))
 
         try:
@@ -117,7 +117,7 @@ class WriteBack:
             for entry, item in zip(request.entries, result.items, strict=True)
             if item.ok
             and self.caches(entry.store, result.meta.source)
-            and (item.row is not None or entry.op == "delete")
+            and (item.row is not None or entry.kind == "delete")
         ]
         if not kept:
             return
@@ -128,7 +128,7 @@ class WriteBack:
                 if not scope and item.row is not None:
                     scope = tx.schema.store(entry.store).scope_of(item.row)
                 tx.put_base(entry.store, entry.id, scope, item.row, item.version)
-            rebuild_rows(tx, [(entry.store, entry.id) for entry, _ in kept])
+            rebase_rows(tx, [(entry.store, entry.id) for entry, _ in kept])
 
         await self.apply.apply_writeback(body, "writeback", durability="normal")
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from atoma.contracts.overlay import RepairReport
+from atoma.contracts.replica import RepairReport
 from atoma.contracts.sync import OpenReply
 from atoma.errors import AtomaError, ClientForked
 from atoma.ports.local import LocalTx

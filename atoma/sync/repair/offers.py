@@ -9,14 +9,16 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
-from atoma.contracts.overlay import LostRow, PendingMutation, StagedRow
-from atoma.contracts.sync import Cursor, EpochWord, MutationBody, Op, PullReply, Recovers, ScopeStatus
+from atoma.contracts.mutations import MutationBody, Op, PendingMutation, Recovers
+from atoma.contracts.replica import LostRow, StagedRow
+from atoma.contracts.sync import Cursor, EpochWord, PullReply, ScopeStatus
 from atoma.contracts.values import RowImage
+from atoma.mutations import RowKey, rebase_rows
 from atoma.ports.local import LocalTx
 from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
-from atoma.sync.settle import Settlement, rebase_rows
+from atoma.sync.settle import Settlement
 from atoma.sync.snapshot import stage_changes, swapped
 
 LOST_MS = 30 * 86_400_000
@@ -192,7 +194,7 @@ class Offers:
         for row in beyond.rows:
             base = set_aside(self._tx, row.store, row.id, scope)
             self._put(scope, beyond, (offer_op(row.store, row.id, row.image),), [(row.store, row.id, base)])
-            work.dirty[row.store, row.id] = scope
+            work.dirty[row.store, row.id] = None
         self.rows += len(beyond.rows)
         if beyond.recovers.proof:  # else nobody knows how far that was
             self._put(scope, beyond, (), [])
@@ -259,7 +261,7 @@ def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str],
     still_open = {entry.number for entry in tx.lost(resolved=False)}
     identity = tx.identity()
     mid, tail = identity.next_mid, identity.tail_digest
-    dirty: dict[tuple[str, str], str] = {}
+    dirty: list[RowKey] = []
     for entry in entries:
         if entry.number not in still_open:
             continue
@@ -273,7 +275,7 @@ def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str],
         set_aside(tx, entry.store, entry.id, entry.scope)
         tx.enqueue(pending, [(entry.store, entry.id, None if row is None else row.image)])
         tx.resolve_lost(entry.number, "offered")
-        dirty[entry.store, entry.id] = entry.scope
+        dirty.append((entry.store, entry.id))
         mid += 1
     tx.save_identity(replace(identity, next_mid=mid, tail_digest=tail))
     rebase_rows(tx, dirty)

@@ -8,7 +8,8 @@ from functools import partial
 from msgspec.structs import replace
 
 from atoma.contracts.events import RepairDone, RepairStarted
-from atoma.contracts.overlay import QUEUED, RepairReport, Subscription
+from atoma.contracts.mutations import QUEUED
+from atoma.contracts.replica import RepairReport, Subscription
 from atoma.contracts.sync import (
     ASKED_MAX,
     Limits,

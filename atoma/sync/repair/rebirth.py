@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.overlay import QUEUED, PendingMutation, RepairReport
-from atoma.contracts.sync import Cursor, MutationBody, Op, OpenReply, Origin, Outcome, Verdict
+from atoma.contracts.mutations import QUEUED, MutationBody, Op, Origin, PendingMutation
+from atoma.contracts.replica import RepairReport
+from atoma.contracts.sync import Cursor, OpenReply, Outcome, Verdict
 from atoma.contracts.values import ErrorInfo
+from atoma.mutations import rebase_rows
 from atoma.ports.local import LocalTx
 from atoma.sync.outbox import first_missing, next_digest
 from atoma.sync.policies import HubLossPolicy
 from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Beyond, Cut, Offers, lost_rows, part_with, swap_cut
 from atoma.sync.repair.sorting import sort_outbox
-from atoma.sync.settle import Settlement, keep_refused, rebase_rows, settle
+from atoma.sync.settle import Settlement, keep_refused, settle
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
     if other_hub:
         part_with(tx, (status.scope for status in reply.scopes))
     for cut in rebirth.cuts:
-        work.dirty.update(dict.fromkeys(tx.shadowed(cut.status.scope), cut.status.scope))
+        work.dirty.update(dict.fromkeys(tx.shadowed(cut.status.scope)))
     settle(tx, (outcome for _, outcome in sorted_.settled), None, work)
     offers, lost = _offer(tx, rebirth, beyond, work)
     forks = {cut.status.scope: cut.fork for cut in rebirth.cuts}
@@ -192,6 +194,5 @@ class _Numbering:
         outcome = Outcome(mutation.mid, "rejected", mutation.scope, error=error)
         keep_refused(self._tx, mutation, outcome, work)
         self._refusals.update((mutation.mid, op.store, op.id) for op in body.ops)
-        for key in self._tx.remove_pending(mutation.lsn, outcome):
-            work.dirty[key] = mutation.scope
+        work.dirty.update(dict.fromkeys(self._tx.remove_pending(mutation.lsn, outcome)))
         self.refused += 1

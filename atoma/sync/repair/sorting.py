@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from atoma.contracts.overlay import PendingMutation
+from atoma.contracts.mutations import PendingMutation
 from atoma.contracts.sync import Outcome, Verdict
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteOptions, WriteRequest
+from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import RowImage, Scalar
 from atoma.query.plans import every_row
@@ -34,23 +35,23 @@ def note(text: str = "a", **values: Scalar) -> RowImage:
     return {"text": text, "count": 0, "weight": None, "blob": b"", "board": "main", **values}
 
 
-def insert(id: str, image: RowImage | None = None) -> WriteEntry:
+def insert(id: str, image: RowImage | None = None) -> Op:
     """A note that must not be there yet."""
-    return WriteEntry("notes", "insert", id, "main", note() if image is None else image)
+    return Op("create", "notes", id, note() if image is None else image, scope="main")
 
 
-def update(id: str, base_version: int | None = None, **values: Scalar) -> WriteEntry:
+def update(id: str, base_version: int | None = None, **values: Scalar) -> Op:
     """A change of some columns."""
-    return WriteEntry("notes", "update", id, values=values, base_version=base_version)
+    return Op("patch", "notes", id, values, base_version=base_version)
 
 
-def delete(id: str) -> WriteEntry:
+def delete(id: str) -> Op:
     """The end of a note."""
-    return WriteEntry("notes", "delete", id)
+    return Op("delete", "notes", id)
 
 
 def unit(
-    idem: str, *entries: WriteEntry, atomic: bool = False, reads: tuple[tuple[str, str, int | None], ...] = ()
+    idem: str, *entries: Op, atomic: bool = False, reads: tuple[tuple[str, str, int | None], ...] = ()
 ) -> WriteRequest:
     """Entries under a key."""
     return WriteRequest(entries, WriteOptions(atomic=atomic, reads=reads), CONTEXT, idem)

@@ -8,14 +8,8 @@ from dataclasses import dataclass, field
 
 import trio
 
-from atoma.contracts.execution import (
-    OperationContext,
-    QueryRequest,
-    ResolveRequest,
-    WriteEntry,
-    WriteOptions,
-    WriteRequest,
-)
+from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest, WriteOptions, WriteRequest
+from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import Cursor, Mutation, NotifyRequest, PullRequest, PushRequest
 from atoma.ports import Channel, ServiceHost, SyncService, Transport
@@ -138,7 +132,7 @@ def push(*bodies: bytes) -> PushRequest:
 
 def write(idem: str, *ids: str, text: str = "ß") -> WriteRequest:
     """Inserts of rows with these ids, under one key."""
-    entries = tuple(WriteEntry("notes", "insert", id, "main", {"text": text, "blob": b"\x00"}) for id in ids)
+    entries = tuple(Op("create", "notes", id, {"text": text, "blob": b"\x00"}, scope="main") for id in ids)
     return WriteRequest(entries, WriteOptions(), OperationContext("trace-1"), idem)
 
 

@@ -17,8 +17,8 @@ import msgspec
 import trio
 
 from atoma.contracts.execution import WriteRequest
-from atoma.contracts.overlay import Effect
-from atoma.contracts.sync import Cursor, Hint, Op, PullReply, StoreChanges
+from atoma.contracts.mutations import Effect, Op
+from atoma.contracts.sync import Cursor, Hint, PullReply, StoreChanges
 from atoma.errors import ConfigurationError
 from atoma.plugins import PluginContext
 from atoma.ports import APPLY, LocalTx
@@ -222,8 +222,8 @@ def _own_change_hides(original: Original) -> object:
 
 
 def _always_latest(original: Original) -> object:
-    def rule(op: Any) -> str:
-        found: str = original(op)
+    def rule(op: Any, store: Any) -> str:
+        found: str = original(op, store)
         return "lww" if found == "server_wins" else found
 
     return rule
@@ -284,7 +284,7 @@ def _without_doubt(_original: Original) -> object:
 
 def _blind_offer(_original: Original) -> object:
     def take_offer(_body: object, _offer: object, op: Any, _facts: object, work: Any) -> bool:
-        work.put((op.store.name, op.id), op.full if op.kind == "replace" else None)
+        work.put((op.store, op.id), None if op.kind == "delete" else op.values)
         return True
 
     return take_offer
@@ -292,7 +292,7 @@ def _blind_offer(_original: Original) -> object:
 
 def _first_offer(original: Original) -> object:
     def take_offer(body: object, offer: object, op: Any, facts: Facts, work: object) -> bool:
-        if (op.store.name, op.id) in facts.traces:
+        if (op.store, op.id) in facts.traces:
             return False
         taken: bool = original(body, offer, op, facts, work)
         return taken

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import trio
 
-from atoma.contracts.overlay import ACKED
+from atoma.contracts.mutations import ACKED
 from atoma.testing.simulation.encounters import BRIEF, Fault, State, can_meet
 from atoma.testing.simulation.history import History
 from atoma.testing.simulation.replicas import Replica

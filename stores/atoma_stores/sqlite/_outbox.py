@@ -12,8 +12,9 @@ from typing import TypeAlias, cast
 import apsw
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.overlay import ClientIdentity, InboxEntry, LostRow, PendingKind, PendingMutation, RepairReport
-from atoma.contracts.sync import Cursor, Op, Outcome, Recovers
+from atoma.contracts.mutations import Op, PendingKind, PendingMutation, Recovers
+from atoma.contracts.replica import ClientIdentity, InboxEntry, LostRow, RepairReport
+from atoma.contracts.sync import Cursor, Outcome
 from atoma.contracts.values import RowImage
 from atoma.errors import ConflictError, OutboxFull
 from atoma.schema.spec import Schema

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import TypeAlias, cast
 
-from atoma.contracts.overlay import BaseRow
+from atoma.contracts.mutations import BaseRow
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma_stores.sqlite._tables import StoreTable, pack, unpack
 from atoma_stores.sqlite._visible import VisibleRows
@@ -127,3 +127,12 @@ class Overlay(VisibleRows):
             "SELECT store, id FROM _atoma_shadow WHERE scope=? ORDER BY store, id", (scope,)
         ).fetchall()
         return cast("list[tuple[str, str]]", rows)
+
+    def hidden(self, store: str) -> Sequence[str]:
+        """Ids of shadowed rows on which nothing is pending."""
+        rows = self._connection.execute(
+            "SELECT id FROM _atoma_shadow AS h WHERE store=? AND NOT EXISTS "
+            "(SELECT 1 FROM _atoma_pending_row AS r WHERE r.store=h.store AND r.id=h.id) ORDER BY id",
+            (store,),
+        ).fetchall()
+        return [cast("str", row[0]) for row in rows]

@@ -8,7 +8,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from atoma.contracts.execution import WriteState
 from atoma.contracts.failures import refusal
-from atoma.contracts.overlay import ACKED, PARKED, PendingMutation
+from atoma.contracts.mutations import ACKED, PARKED, PendingMutation
 from atoma.contracts.receipts import WriteReceipt
 from atoma.contracts.sync import Outcome
 from atoma.contracts.values import ErrorInfo

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from atoma.ports.overlay import rebuild_rows
+from atoma.mutations import rebase_rows
 from atoma_stores.sqlite._units import EngineTx
 
 
@@ -13,5 +13,5 @@ def roll_back_volatile(tx: EngineTx) -> int:
     """Take every volatile mutation out and rebuild the rows it touched; returns how many there were."""
     volatile = tx.volatile()
     touched = {row for mutation in volatile for row in tx.remove_pending(mutation.lsn, None)}
-    rebuild_rows(tx, sorted(row for row in touched if row[0] in tx.schema.stores))
+    rebase_rows(tx, sorted(row for row in touched if row[0] in tx.schema.stores))
     return len(volatile)

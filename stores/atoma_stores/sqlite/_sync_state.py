@@ -11,7 +11,7 @@ from typing import TypeAlias, cast
 from msgspec import structs
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.overlay import StagedRow, Subscription, SubscriptionState, longer_trail
+from atoma.contracts.replica import StagedRow, Subscription, SubscriptionState, longer_trail
 from atoma.contracts.sync import Cursor, Mark
 from atoma.contracts.values import RowImage
 from atoma_stores.sqlite._outbox import Outbox

@@ -7,8 +7,7 @@ from operator import itemgetter
 from typing import TypeAlias, cast
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.sync import as_image
-from atoma.contracts.values import RowImage, Scalar, StoredRow
+from atoma.contracts.values import RowImage, Scalar, StoredRow, as_image
 from atoma.errors import ValidationError
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.names import quote

@@ -15,7 +15,7 @@ import msgspec
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import WriteItemResult, WriteRequest, item_key
 from atoma.contracts.failures import refusal
-from atoma.contracts.overlay import Effect, PendingMutation
+from atoma.contracts.mutations import Effect, PendingMutation
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.execution import Staging
 from atoma.schema.spec import Schema

@@ -23,9 +23,9 @@ from atoma.contracts.execution import (
     WriteResult,
     status_of,
 )
-from atoma.contracts.overlay import ClientIdentity
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.receipts import WriteReceipt
+from atoma.contracts.replica import ClientIdentity
 from atoma.errors import ClosedError, ConfigurationError
 from atoma.ports.environment import Environment
 from atoma.ports.execution import Staging

@@ -15,8 +15,9 @@ import msgspec
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import item_key
-from atoma.contracts.sync import Conflict, Origin, Outcome, OutcomeStatus, Recovers, as_image
-from atoma.contracts.values import ErrorInfo, RowImage, Scalar
+from atoma.contracts.mutations import Origin, Recovers
+from atoma.contracts.sync import Conflict, Outcome, OutcomeStatus
+from atoma.contracts.values import ErrorInfo, RowImage, Scalar, as_image
 from atoma.ports.hub import (
     DIRECT,
     ClientState,

@@ -30,7 +30,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A23",
-        "atoma.runtime.flows.layers:_show",
+        "atoma.mutations.layers:_show",
         ", decided=False)",
         ")",
         why="a write that is shown and that nobody has decided is called confirmed",
@@ -38,16 +38,16 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A24",
         "atoma_transports.adapters.operations:OperationAdapter.to_remote_ops",
-        "base_version=entry.base_version,",
-        "base_version=None,",
+        "RemoteOp(index, op=op)",
+        "RemoteOp(index, op=type(op)(op.kind, op.store, op.id, op.values, op.defaults, scope=op.scope))",
         why="the version that the caller saw does not travel",
     ),
     Plant(
         "A24",
-        "atoma_transports.adapters.operations:OperationAdapter.to_remote_ops",
-        "defaults=dict(entry.defaults),",
-        "defaults={},",
-        why="the defaults of a merging upsert do not travel",
+        "atoma_transports.protocol.validation:operation",
+        "return replace(op, values=image(op.values), defaults=image(op.defaults))",
+        "return replace(op, values=image(op.values), defaults={})",
+        why="the defaults of a merging upsert do not arrive",
     ),
     Plant(
         "A25",

@@ -25,8 +25,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A29",
         "atoma_stores.local:_write",
-        "return _refused(entry, error, current)\n    scope",
-        "return WriteItemResult(entry.id, ok=True)\n    scope",
+        "return _refused(op, effect, row)",
+        "return WriteItemResult(op.id, ok=True)",
         why="a refused entry is reported as written",
     ),
     Plant(

@@ -13,7 +13,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "A01",
         "atoma.kernel.merging",
         FUTURE,
-        f"{FUTURE}\nimport atoma.sync.rebase\n",
+        f"{FUTURE}\nimport atoma.sync.settle\n",
         why="the kernel knows the sync orchestrator",
     ),
     Plant(
@@ -46,7 +46,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A05",
-        "atoma.sync.rebase",
+        "atoma.sync.settle",
         FUTURE,
         f"{FUTURE}\nimport atoma.runtime.results\n",
         why="sync reaches into the runtime past its ports",

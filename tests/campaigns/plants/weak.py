@@ -35,7 +35,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A08",
         ALIGNED,
-        "return WriteResult(result.status, items, result.meta, receipts)",
+        "return replace(result, items=items, receipts=receipts)",
         "return WriteResult(result.status, items, receipts=receipts)",
         why="a shuffled answer forgets where it is from",
     ),
@@ -305,7 +305,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A65",
-        "atoma.sync.rebase:rebase",
+        "atoma.mutations.overlay:rebase",
         "for op in ops:",
         "for op in list(ops)[:1]:",
         why="of several pending operations on a row the first one alone is replayed",
@@ -321,7 +321,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A74",
-        "atoma.runtime.flows.layers:address",
+        "atoma.mutations.layers:address",
         "return NEVER if version > 0 else -version",
         "return version",
         why="a stale number of this device passes for the hub's",

@@ -25,9 +25,9 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A61",
-        "atoma_stores.local:_refusal",
-        "if entry.base_version is not None and entry.base_version != current.version:",
-        "if entry.base_version is not None and entry.base_version > current.version:",
+        "atoma.mutations.deciding:decide",
+        "if op.base_version is not None and op.base_version != row.version:",
+        "if op.base_version is not None and op.base_version > row.version:",
         why="compare-and-set takes a version that is older than the row",
     ),
     Plant(
@@ -120,8 +120,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A77",
         "atoma.sync.settle:_remove",
-        "work.dirty[key] = pending.scope",
-        "pass",
+        "work.dirty.update(dict.fromkeys(tx.remove_pending(pending.lsn, outcome)))",
+        "tx.remove_pending(pending.lsn, outcome)",
         why="a row whose write was refused stays as the user saw it",
     ),
     Plant(

@@ -140,7 +140,7 @@ class Restarts(Database):
     async def commit(self, request: WriteRequest, stages: Sequence[Any]) -> WriteResult:
         result = await self.inner.commit(request, stages)
         pairs = zip(request.entries, result.items, strict=True)
-        items = tuple(replace(item, version=1) if entry.op == "insert" else item for entry, item in pairs)
+        items = tuple(replace(item, version=1) if entry.kind == "create" else item for entry, item in pairs)
         return replace(result, items=items)
 
 

@@ -21,11 +21,11 @@ from atoma.contracts.execution import (
     QueryResult,
     Resolution,
     ResolveRequest,
-    WriteEntry,
     WriteOptions,
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import (
     NotifyRequest,
@@ -116,7 +116,7 @@ class Place:
     keys: int = 0
 
     async def write(
-        self, *entries: WriteEntry, atomic: bool = False, reads: tuple[tuple[str, str, int | None], ...] = ()
+        self, *entries: Op, atomic: bool = False, reads: tuple[tuple[str, str, int | None], ...] = ()
     ) -> WriteResult:
         self.keys += 1
         options = WriteOptions(atomic=atomic, reads=reads)
@@ -170,11 +170,11 @@ async def test_each_operation_answers_with_the_row_and_its_version(site: str, tm
         patched = (await place.write(update("1", lane="done", weight=0.5))).items[0]
         assert patched.version > made.version
         assert patched.row == card("ä", lane="done", weight=0.5)
-        merged = WriteEntry("cards", "upsert", "1", values={"rank": 4}, defaults=card())
+        merged = Op("upsert", "cards", "1", {"rank": 4}, defaults=card())
         assert (await place.write(merged)).items[0].row == card("ä", lane="done", weight=0.5, rank=4)
-        fresh = WriteEntry("cards", "upsert", "2", values={"rank": 9}, defaults=card("new"))
+        fresh = Op("upsert", "cards", "2", {"rank": 9}, defaults=card("new"))
         assert (await place.write(fresh)).items[0].row == card("new", rank=9)
-        replaced = WriteEntry("cards", "upsert", "1", values=card("r"), replace=True)
+        replaced = Op("replace", "cards", "1", card("r"))
         assert (await place.write(replaced)).items[0].row == card("r")
         gone = (await place.write(delete("2"))).items[0]
         assert (gone.ok, gone.changed, gone.version, gone.row) == (True, True, 0, None)
@@ -192,8 +192,8 @@ async def test_base_version_is_honoured(site: str, tmp_path: Path) -> None:
         for stale in (
             update("1", base_version=first, rank=2),
             delete("1", base_version=first),
-            WriteEntry("cards", "upsert", "1", values=card("x"), replace=True, base_version=first),
-            WriteEntry("cards", "upsert", "9", values=card("x"), replace=True, base_version=first),
+            Op("replace", "cards", "1", card("x"), base_version=first),
+            Op("replace", "cards", "9", card("x"), base_version=first),
         ):
             refused = (await place.write(stale)).items[0]
             assert (refused.ok, refused.error.code if refused.error else "") == (False, "CONFLICT")
@@ -231,7 +231,7 @@ async def test_queries_have_order_pages_counts_and_typed_refusals(site: str, tmp
         assert await told(place.query(rows_of("nonsense"))) == "UNKNOWN_STORE"
 
 
-def draw_entry(source: random.Random, versions: dict[str, int]) -> WriteEntry:
+def draw_entry(source: random.Random, versions: dict[str, int]) -> Op:
     id = str(source.randrange(5))
     base = source.choice([None, None, versions.get(id), versions.get(id, 1) - 1 or 1])
     whole = card(source.choice(["ä", "", "z' --"]), rank=source.randrange(4), weight=source.choice([None, 0.1, -1e300]))
@@ -241,9 +241,9 @@ def draw_entry(source: random.Random, versions: dict[str, int]) -> WriteEntry:
         case "update":
             return update(id, base_version=base, rank=source.randrange(4))
         case "upsert":
-            return WriteEntry("cards", "upsert", id, values={"rank": 7}, defaults=whole, base_version=base)
+            return Op("upsert", "cards", id, {"rank": 7}, base_version=base, defaults=whole)
         case "replace":
-            return WriteEntry("cards", "upsert", id, values=whole, replace=True, base_version=base)
+            return Op("replace", "cards", id, whole, base_version=base)
         case _:
             return delete(id, base_version=base)
 

@@ -44,10 +44,12 @@ class Nodes:
                 parts.append(await self._write(replace(request, entries=(entry,))))
             return replace(parts[0], items=tuple(item for part in parts for item in part.items))
         if self.fault == "no upsert":
-            entries = tuple(replace(entry, op="insert") if entry.op == "upsert" else entry for entry in request.entries)
+            entries = tuple(
+                replace(entry, kind="create") if entry.kind == "upsert" else entry for entry in request.entries
+            )
             request = replace(request, entries=entries)
         if self.fault == "replaces":
-            request = replace(request, entries=tuple(replace(entry, replace=True) for entry in request.entries))
+            request = replace(request, entries=tuple(replace(entry, kind="replace") for entry in request.entries))
         result = await self._write(request)
         if self.fault == "reversed":
             return replace(result, items=result.items[::-1])

@@ -19,15 +19,9 @@ import trio.testing
 from msgspec.structs import replace
 
 from atoma import Client, Hub, Schema, StaticTokenVerifier, StoreSpec, Sync, col, open_client, open_hub, select
-from atoma.contracts.execution import (
-    OperationContext,
-    QueryRequest,
-    QueryResult,
-    ResolveRequest,
-    WriteEntry,
-    WriteOptions,
-)
+from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult, ResolveRequest, WriteOptions
 from atoma.contracts.execution import WriteRequest as Request
+from atoma.contracts.mutations import Op
 from atoma.contracts.sync import Cursor, NotifyRequest, PullRequest
 from atoma.errors import AtomaError
 from atoma.plugins import Plugin, PluginContext
@@ -225,10 +219,10 @@ async def texts(world: World, seen: Transcript) -> None:
 async def refusals(world: World, seen: Transcript) -> None:
     """Requests that no store would send, by whoever speaks to the hub without one."""
     unknown = col("nonsense") == 1
-    entry = WriteEntry(
-        "cards", "insert", "r", "main", {"title": "r", "lane": "x", "rank": 0, "photo": b"", "weight": None}
+    entry = Op(
+        "create", "cards", "r", {"title": "r", "lane": "x", "rank": 0, "photo": b"", "weight": None}, scope="main"
     )
-    moved = WriteEntry("cards", "update", "a", "main", {"lane": "x"}, base_version=99)
+    moved = Op("patch", "cards", "a", {"lane": "x"}, scope="main", base_version=99)
     async with world.link.connect() as service:
         asked: list[tuple[str, Awaitable[Any]]] = [
             ("unknown field", service.query(QueryRequest(rows_of("cards", unknown), CONTEXT))),

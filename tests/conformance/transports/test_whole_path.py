@@ -13,14 +13,8 @@ import pytest
 import trio
 
 from atoma import AllowLoopback, Client, Hub, Schema, StoreSpec, Sync, col, open_client, open_hub, select
-from atoma.contracts.execution import (
-    OperationContext,
-    QueryRequest,
-    ResolveRequest,
-    WriteEntry,
-    WriteOptions,
-    WriteRequest,
-)
+from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest, WriteOptions, WriteRequest
+from atoma.contracts.mutations import Op, OpKind
 from atoma.errors import AtomaError, ChannelBroken, RemoteError, TransportError, WriteError
 from atoma.plugins import Plugin
 from atoma.ports import Principal, Transport, seeded_environment
@@ -224,7 +218,7 @@ async def write_and_meet(sides: Sequence[Client]) -> None:
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 async def test_a_direct_write_whose_answer_is_lost_is_resolved_by_its_key(site: TransportSite, moment: str) -> None:
-    entry = WriteEntry("cards", "insert", "a", "main", {"title": "ä", "lane": "todo"})
+    entry = Op("create", "cards", "a", {"title": "ä", "lane": "todo"}, scope="main")
     request = WriteRequest((entry,), WriteOptions(), OperationContext("t"), "key-1")
     async with hub_behind(site, ":memory:") as road:
         broken = breaking(road, moment, "write")
@@ -280,11 +274,11 @@ async def test_two_clients_meet_at_the_hub_whatever_the_wire_does(site: Transpor
 
 
 def random_write(rng: random.Random, number: int) -> WriteRequest:
-    def entry() -> WriteEntry:
-        op = rng.choice(["insert", "update", "upsert", "delete"])
+    def entry() -> Op:
+        kind: OpKind = rng.choice(["create", "patch", "replace", "upsert", "delete"])
         whole: dict[str, Any] = {"title": rng.choice(["ä", "", "z' --"]), "lane": rng.choice(["todo", "done"])}
-        values = {"insert": whole, "update": {"title": "u"}, "upsert": whole, "delete": {}}[op]
-        return WriteEntry("cards", op, str(rng.randrange(6)), "main", values, replace=op == "upsert")  # type: ignore[arg-type]
+        values: dict[OpKind, Any] = {"create": whole, "patch": {"title": "u"}, "replace": whole, "upsert": whole}
+        return Op(kind, "cards", str(rng.randrange(6)), values.get(kind, {}), scope="main")
 
     entries = tuple(entry() for _ in range(rng.randrange(1, 5)))
     options = WriteOptions(atomic=rng.random() < 0.5)

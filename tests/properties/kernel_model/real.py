@@ -29,13 +29,13 @@ from atoma.contracts.execution import (
     QueryRequest,
     QueryResult,
     Step,
-    WriteEntry,
     WriteItemResult,
     WriteOptions,
     WriteRequest,
     WriteResult,
     status_of,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.policy import Combinator, Policy
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import (
@@ -337,7 +337,7 @@ async def ask(kernel: Any, one: Ask, number: int, seen: Seen) -> None:
             result = await kernel.execute_query(QueryRequest(every_row(one.store, LIMITS[one.variant]), context))
             seen.rows, seen.meta = tuple(row.id for row in result.rows), result.meta
             return
-        entries = tuple(WriteEntry(one.store, "insert", id) for id in "ab"[: one.entries])
+        entries = tuple(Op("create", one.store, id) for id in "ab"[: one.entries])
         options = WriteOptions(confirm="strict" if one.strict else "optimistic")
         wrote = await kernel.execute_write(WriteRequest(entries, options, context, f"idem-{number}"))
         seen.items, seen.status, seen.meta = codes_of(wrote), wrote.status, wrote.meta

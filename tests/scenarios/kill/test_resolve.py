@@ -14,7 +14,8 @@ import pytest
 import trio
 
 from atoma import Client, Schema, StoreSpec, new_id, open_client
-from atoma.contracts.execution import OperationContext, Resolution, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.execution import OperationContext, Resolution, WriteOptions, WriteRequest
+from atoma.contracts.mutations import Op
 from atoma.errors import WriteUnknown
 from atoma.ports import Transport
 from atoma_transports.adapters import ServiceProxy
@@ -82,7 +83,7 @@ async def resolve(client: Client, write: WriteUnknown | str) -> Resolution:
 
 async def late_copy(wire: str, port: int, key: str, *ids: str) -> list[str]:
     """What a copy of a write is answered that comes after everything."""
-    entries = tuple(WriteEntry("notes", "insert", id, "main", {"text": "late"}) for id in ids)
+    entries = tuple(Op("create", "notes", id, {"text": "late"}, scope="main") for id in ids)
     async with transport(wire, port).connect() as channel:
         request = WriteRequest(entries, WriteOptions(), OperationContext("late"), key)
         return [item.error.code if item.error else "" for item in (await ServiceProxy(channel).write(request)).items]

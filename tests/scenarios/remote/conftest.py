@@ -14,6 +14,7 @@ import trio.testing
 
 from atoma import Client, Hub, Index, Schema, StaticTokenVerifier, StoreSpec, open_client, open_hub, select
 from atoma.contracts.events import Event
+from atoma.contracts.mutations import Op, OpKind
 from atoma.contracts.policy import Policy
 from atoma.kernel import local_first
 from atoma.plugins import Plugin, PluginContext
@@ -134,13 +135,13 @@ class Remotely:
         found = await service.query(QueryRequest(rows_of(self.spec.name), OperationContext("check")))
         return {row.id: self.spec.decode(row.id, row.image) for row in found.rows}
 
-    async def elsewhere(self, op: str, id: str, **values: Any) -> None:
+    async def elsewhere(self, kind: OpKind, id: str, **values: Any) -> None:
         """Somebody else writes at the hub."""
-        from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
+        from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
         from atoma.ports.service import Principal
 
-        entry = WriteEntry(self.spec.name, op, id, "main", values)  # type: ignore[arg-type]
-        key = f"elsewhere {op} {id} {values} {trio.current_time()}"
+        entry = Op(kind, self.spec.name, id, values, scope="main")
+        key = f"elsewhere {kind} {id} {values} {trio.current_time()}"
         request = WriteRequest((entry,), WriteOptions(), OperationContext("elsewhere"), key)
         result = await self.hub.service(Principal("ann")).write(request)
         assert result.status == "confirmed"

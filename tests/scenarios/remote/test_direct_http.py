@@ -14,7 +14,8 @@ import pytest
 import trio
 
 from atoma import AllowLoopback, Client, Hub, Schema, StoreSpec, Sync, col, open_client, open_hub, select
-from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest, path_of
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteOptions, WriteRequest, path_of
+from atoma.contracts.mutations import Op
 from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import (
     AtomaError,
@@ -219,7 +220,7 @@ async def test_writes_of_one_moment_reach_the_hub_in_one_request(tmp_path: Path)
         results: list[Any] = []
 
         async def write(number: int) -> None:
-            entry = WriteEntry("cards", "insert", str(number), "main", {"title": "t", "lane": "todo"})
+            entry = Op("create", "cards", str(number), {"title": "t", "lane": "todo"}, scope="main")
             request = WriteRequest((entry,), WriteOptions(), OperationContext("t"), f"key-{number}")
             results.append(await service.write(request))
 
@@ -347,19 +348,19 @@ async def test_refusals_of_single_items_come_back_with_their_index(tmp_path: Pat
         near, far = world.hub.service(Principal("local")), ServiceProxy(channel)
         whole: RowImage = {"title": "t", "lane": "todo"}
 
-        def write(key: str, *entries: WriteEntry) -> WriteRequest:
+        def write(key: str, *entries: Op) -> WriteRequest:
             return WriteRequest(entries, WriteOptions(atomic=False), OperationContext("t"), key)
 
-        await far.write(write("k0", WriteEntry("cards", "insert", "taken", "main", whole)))
+        await far.write(write("k0", Op("create", "cards", "taken", whole, scope="main")))
 
         def mixed(key: str, prefix: str) -> WriteRequest:
             return write(
                 key,
-                WriteEntry("cards", "insert", f"{prefix}1", "main", whole),
-                WriteEntry("cards", "insert", "taken", "main", whole),
-                WriteEntry("cards", "update", f"{prefix}-none", "main", {"title": "u"}),
-                WriteEntry("cards", "update", "taken", "main", {"title": "u"}, base_version=10**6),
-                WriteEntry("cards", "insert", f"{prefix}2", "main", whole),
+                Op("create", "cards", f"{prefix}1", whole, scope="main"),
+                Op("create", "cards", "taken", whole, scope="main"),
+                Op("patch", "cards", f"{prefix}-none", {"title": "u"}, scope="main"),
+                Op("patch", "cards", "taken", {"title": "u"}, scope="main", base_version=10**6),
+                Op("create", "cards", f"{prefix}2", whole, scope="main"),
             )
 
         here, there = await near.write(mixed("k1", "n")), await far.write(mixed("k2", "f"))

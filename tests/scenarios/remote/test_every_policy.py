@@ -14,7 +14,8 @@ import trio
 
 from atoma import Client, Hub, Schema, StaticTokenVerifier, StoreSpec, Sync, col, open_client, open_hub, select
 from atoma.contracts.events import Event, WriteDispatched, WriteSettled
-from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
+from atoma.contracts.mutations import Op
 from atoma.errors import ConflictError, NotFoundError, ValidationError
 from atoma.kernel import local_first
 from atoma.plugins import Plugin
@@ -90,7 +91,7 @@ class Suite:
 
     async def elsewhere(self, id: str) -> None:
         """Somebody else inserts a row at the hub."""
-        entry = WriteEntry("notes", "insert", id, "main", {"text": "theirs", "rank": 0})
+        entry = Op("create", "notes", id, {"text": "theirs", "rank": 0}, scope="main")
         request = WriteRequest((entry,), WriteOptions(), OperationContext("t"), f"elsewhere {id}")
         assert (await self.hub.service(Principal("bob")).write(request)).status == "confirmed"
 
@@ -222,11 +223,11 @@ async def test_every_write_is_told_once_and_whole(tmp_path: Path, policy: str, s
         await suite.rest(await notes.delete("1", confirm=confirm))
         await trio.sleep(1)  # listeners hear a little later
     told = [event for event in suite.heard if isinstance(event, WriteDispatched)]
-    assert [[(entry.store, entry.op, entry.id) for entry in event.entries] for event in told] == [
-        [("notes", "insert", "1")],
-        [("notes", "insert", "2"), ("notes", "insert", "1")],
-        [("notes", "update", "1")],
-        [("notes", "update", "2"), ("notes", "insert", "3")],
+    assert [[(entry.store, entry.kind, entry.id) for entry in event.entries] for event in told] == [
+        [("notes", "create", "1")],
+        [("notes", "create", "2"), ("notes", "create", "1")],
+        [("notes", "patch", "1")],
+        [("notes", "patch", "2"), ("notes", "create", "3")],
         [("notes", "delete", "1")],
     ]
     assert told[0].entries[0].values == {"text": "a", "rank": 0}

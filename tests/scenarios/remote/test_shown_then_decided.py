@@ -24,9 +24,9 @@ REMOTE_POLICIES = ["direct-remote", "remote-first", "local-first-volatile", "hyb
 @pytest.mark.parametrize("policy", REMOTE_POLICIES)
 async def test_a_write_is_shown_before_the_hub_answers_and_confirmed_after(open_remotely: Any, policy: str) -> None:
     async with open_remotely(policy) as world:
-        await world.elsewhere("insert", "1", text="theirs", rank=5)
+        await world.elsewhere("create", "1", text="theirs", rank=5)
         await world.store.get_all(policy="direct-remote")
-        await world.elsewhere("update", "1", rank=6)
+        await world.elsewhere("patch", "1", rank=6)
         world.road.close()
         handle = await world.store.update("1", text="mine")
         assert handle.value == Note(id="1", text="mine", rank=5)
@@ -73,7 +73,7 @@ async def test_strict_shows_nothing_before_the_hub_answers(open_remotely: Any, p
 async def test_a_later_refusal_takes_the_write_back_and_tells_it(open_remotely: Any, policy: str) -> None:
     """A35: the cache does not know the row that the hub has."""
     async with open_remotely(policy) as world:
-        await world.elsewhere("insert", "1", text="theirs")
+        await world.elsewhere("create", "1", text="theirs")
         world.road.close()
         handle = await world.store.insert(Note(id="1", text="mine"))
         assert await world.here() == {"1": Note(id="1", text="mine")}
@@ -129,7 +129,7 @@ async def test_remote_first_stays_on_this_device_when_certainly_nothing_was_sent
 
 async def test_remote_first_never_hides_a_refusal_behind_the_local_answer(open_remotely: Any) -> None:
     async with open_remotely("remote-first") as world:
-        await world.elsewhere("insert", "1")
+        await world.elsewhere("create", "1")
         with pytest.raises(ConflictError):
             await world.store.insert(Note(id="1", text="mine"), confirm="strict")
         assert await world.here() == {}
@@ -163,7 +163,7 @@ async def test_a_lost_answer_is_asked_for_under_the_same_key_and_nothing_is_doub
 async def test_the_truth_of_a_lost_answer_may_be_a_refusal(open_remotely: Any) -> None:
     async with open_remotely() as world:
         await world.store.get_all()
-        await world.elsewhere("insert", "1", text="theirs")
+        await world.elsewhere("create", "1", text="theirs")
         world.road.break_replies = 1
         handle = await world.store.insert(Note(id="1", text="mine"))
         with pytest.raises(WriteRejected) as caught, trio.fail_after(600):
@@ -221,7 +221,7 @@ async def test_no_answer_within_the_budget_is_unknown_and_then_resolved(open_rem
 @pytest.mark.parametrize("policy", REMOTE_POLICIES)
 async def test_a_rejected_older_write_never_erases_a_newer_one(open_remotely: Any, policy: str) -> None:
     async with open_remotely(policy) as world:
-        await world.elsewhere("insert", "1", text="theirs", rank=5)
+        await world.elsewhere("create", "1", text="theirs", rank=5)
         world.road.close()
         older = await world.store.insert(Note(id="1", text="older"))  # the cache does not know that the id is taken
         newer = await world.store.update("1", rank=9)
@@ -247,7 +247,7 @@ async def test_writes_of_one_row_are_sent_in_their_order(open_remotely: Any) -> 
 
 async def test_what_this_device_cannot_predict_is_asked_first(open_remotely: Any) -> None:
     async with open_remotely() as world:
-        await world.elsewhere("insert", "1", text="theirs", rank=5)
+        await world.elsewhere("create", "1", text="theirs", rank=5)
         handle = await world.store.update("1", rank=6)
         assert handle.value == Note(id="1", text="theirs", rank=6)
         with pytest.raises(NotFoundError):
@@ -268,7 +268,7 @@ async def test_versions_of_this_device_are_compared_at_the_hub(open_remotely: An
         second = await world.store.update("1", base_version=first.version, text="b")
         assert await second.accepted() == 3
         version = await world.store.version("1")
-        await world.elsewhere("update", "1", text="theirs")
+        await world.elsewhere("patch", "1", text="theirs")
         stale = await world.store.update("1", base_version=version, text="c")
         with pytest.raises(WriteRejected) as caught:
             await stale.accepted()
@@ -285,7 +285,7 @@ async def test_versions_of_this_device_are_compared_at_the_hub(open_remotely: An
 async def test_a_transaction_is_one_layer(open_remotely: Any) -> None:
     async with open_remotely("local-first-volatile") as world:
         await world.store.insert(Note(id="1"), confirm="strict")
-        await world.elsewhere("insert", "2", text="theirs")
+        await world.elsewhere("create", "2", text="theirs")
         async with world.client.transaction() as tx:
             await tx.store(NOTES).update("1", text="mine")
             await tx.store(NOTES).insert(Note(id="2", text="mine"))
@@ -302,13 +302,13 @@ async def test_a_transaction_is_one_layer(open_remotely: Any) -> None:
 async def test_what_a_transaction_read_is_compared_at_the_hub(open_remotely: Any, policy: str, stale: bool) -> None:
     async with open_remotely(policy) as world:
         await world.store.insert_many([Note(id=f"own {number}") for number in range(20)], policy="direct-local")
-        await world.elsewhere("insert", "1", text="theirs")
+        await world.elsewhere("create", "1", text="theirs")
         await world.store.get_all(policy="direct-remote")  # its version here is not the one that it has there
         with suppress(*([ConflictError] if stale else [])):  # a mixed answer has no versions of here: it is asked first
             async with world.client.transaction() as tx:
                 note = await tx.store(NOTES).get("1")
                 if stale:
-                    await world.elsewhere("update", "1", text="moved")
+                    await world.elsewhere("patch", "1", text="moved")
                 await tx.store(NOTES).insert(Note(id="2", text=f"{note.text} seen"))
         await world.settled()
         assert (await world.there()).keys() == ({"1"} if stale else {"1", "2"})
@@ -322,8 +322,8 @@ async def test_what_the_user_saw_is_compared_and_not_what_came_while_the_write_w
 ) -> None:
     """The second write waits for the first, and meanwhile a read brings a newer row than the one that it was based on."""
     async with open_remotely() as world:
-        await world.elsewhere("insert", "1", text="theirs")
-        await world.elsewhere("insert", "2", text="theirs")
+        await world.elsewhere("create", "1", text="theirs")
+        await world.elsewhere("create", "2", text="theirs")
         await world.store.get_all()
         world.road.break_replies = 1
         first = await world.store.update("1", text="first")
@@ -332,7 +332,7 @@ async def test_what_the_user_saw_is_compared_and_not_what_came_while_the_write_w
             seen = await tx.store(NOTES).get("2")
             await tx.store(NOTES).update("1", text=f"first, with {seen.text}")
         if refused:
-            await world.elsewhere("update", "2", text="moved")
+            await world.elsewhere("patch", "2", text="moved")
         assert (await world.store.get("2")).text == ("moved" if refused else "theirs")
         assert first.state == "undecided"
         assert (await world.here())["1"].text == "first, with theirs"
@@ -343,7 +343,7 @@ async def test_what_the_user_saw_is_compared_and_not_what_came_while_the_write_w
 
 async def test_a_write_is_based_on_what_the_one_before_it_made(open_remotely: Any) -> None:
     async with open_remotely() as world:
-        await world.elsewhere("insert", "1", text="theirs")
+        await world.elsewhere("create", "1", text="theirs")
         await world.store.get_all()
         world.road.break_replies = 1
         first = await world.store.update("1", text="first")
@@ -466,7 +466,7 @@ async def test_a_strict_write_is_based_on_what_was_shown_before_it_over_one_that
     open_remotely: Any,
 ) -> None:
     async with open_remotely() as world:
-        await world.elsewhere("insert", "1", text="theirs")
+        await world.elsewhere("create", "1", text="theirs")
         await world.store.get_all()
         world.road.close()
         shown = await world.store.update("1", text="shown")
@@ -498,7 +498,7 @@ async def test_a_number_of_this_device_is_never_taken_for_one_of_the_hub(
         await world.store.insert_many([Note(id=f"own {number}") for number in range(9)], policy="direct-local")
         first = await world.store.insert(Note(id="1", text="seen"), confirm="strict")
         for number in range(first.version - 2):
-            await world.elsewhere("insert", f"other {number}")
+            await world.elsewhere("create", f"other {number}")
         second = await world.store.update("1", text="newer", confirm="strict")
         assert await second.accepted() == first.version
         with pytest.raises(ConflictError):
@@ -517,10 +517,10 @@ async def test_a_number_of_this_device_is_never_taken_for_one_of_the_hub(
 async def test_a_version_of_a_row_that_only_the_hub_has_is_compared_there(open_remotely: Any) -> None:
     async with open_remotely("hybrid") as world:
         await world.store.insert(Note(id="1", text="cached"), confirm="strict")
-        await world.elsewhere("update", "1", text="theirs")
+        await world.elsewhere("patch", "1", text="theirs")
         page = await world.store.query(select(world.store.spec).where(col("id") == "1"))
         assert (page.meta.source, page[0].text) == ("mixed", "theirs")
-        await world.elsewhere("update", "1", text="moved")
+        await world.elsewhere("patch", "1", text="moved")
         with pytest.raises(ConflictError):
             await world.store.update("1", text="mine", base_version=page.versions[0], confirm="strict")
         handle = await world.store.update("1", lambda note: Note(id=note.id, text=f"{note.text}, mine"))

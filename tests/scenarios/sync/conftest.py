@@ -21,7 +21,7 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
-from atoma.contracts.overlay import PendingMutation
+from atoma.contracts.mutations import PendingMutation
 from atoma.contracts.sync import (
     Hint,
     NotifyRequest,

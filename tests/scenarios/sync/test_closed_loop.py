@@ -18,8 +18,8 @@ from msgspec.structs import replace
 
 from atoma.contracts.codec import decode
 from atoma.contracts.execution import WriteRequest
-from atoma.contracts.overlay import PendingMutation
-from atoma.contracts.sync import Cursor, Hint, MutationBody, Outcome, PullReply, PullRequest
+from atoma.contracts.mutations import MutationBody, PendingMutation
+from atoma.contracts.sync import Cursor, Hint, Outcome, PullReply, PullRequest
 from atoma.errors import AtomaError
 from atoma.ports.keys import APPLY
 from atoma.ports.local import LocalTx

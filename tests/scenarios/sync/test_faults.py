@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.lowlevel
 
-from atoma.contracts.overlay import ACKED, QUEUED
+from atoma.contracts.mutations import ACKED, QUEUED
 from atoma.contracts.sync import Cursor, PullReply, PushReply
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AuthenticationError, RemoteError

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 
 from atoma.contracts.codec import decode
 from atoma.contracts.events import RepairDone
-from atoma.contracts.sync import MutationBody, PushRequest
+from atoma.contracts.mutations import MutationBody
+from atoma.contracts.sync import PushRequest
 from atoma.errors import ChannelBroken
 from tests.scenarios.sync.kit import back_up, copy_file, head, inbox, put_in, unplug
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from atoma.contracts.execution import WriteEntry
+from atoma.contracts.mutations import Op
 from atoma.errors import ValidationError
 
 pytestmark = pytest.mark.virtual_time
 
 
-async def write_as_before(device: Any, *entries: WriteEntry) -> None:
+async def write_as_before(device: Any, *entries: Op) -> None:
     """Write as a version did that let everything in: past the checks of today."""
     await device.client._runtime.core.writes.write(entries)
 
@@ -26,8 +26,8 @@ async def test_pending_writes_with_a_nul_come_back_to_the_inbox_and_nothing_else
             cards, notes = ann.store(world.CARDS), ann.store(world.MANUAL)
             await cards.insert(world.Card(id="good", title="before"))
             _, image = world.CARDS.encode(world.Card(id="bad", title="x"))
-            await write_as_before(ann, WriteEntry("cards", "insert", "bad", "main", {**image, "title": "a\x00b"}))
-            await write_as_before(ann, WriteEntry("cards", "update", "good", "main", {"title": "\x00"}))
+            await write_as_before(ann, Op("create", "cards", "bad", {**image, "title": "a\x00b"}, scope="main"))
+            await write_as_before(ann, Op("patch", "cards", "good", {"title": "\x00"}, scope="main"))
             await notes.insert(world.Note(id="later", text="behind them"))
             assert (await cards.get("bad")).title == "a\x00b"
         async with world.open_device("ann") as ann:

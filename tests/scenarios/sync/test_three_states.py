@@ -12,7 +12,8 @@ import trio
 
 from atoma import Client, Schema, StaticTokenVerifier, StoreSpec, Sync, open_client, open_hub, select
 from atoma.contracts.events import ConflictDetected, Event, WriteDispatched, WriteSettled, WriteTakenBack
-from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
+from atoma.contracts.mutations import Op
 from atoma.errors import AtomaError, WriteRejected, WriteUnknown
 from atoma.hub import Access
 from atoma.ports import seeded_environment
@@ -80,7 +81,7 @@ async def open_world(policy: str) -> AsyncGenerator[World]:
         network.listen(hub),
     ):
         rows = [
-            WriteEntry("notes", "insert", id, note.board, {"text": "old", "rank": 1, "board": note.board})
+            Op("create", "notes", id, {"text": "old", "rank": 1, "board": note.board}, scope=note.board)
             for id, note in HELD.items()
         ]
         request = WriteRequest(tuple(rows), WriteOptions(), OperationContext("t"), "held")

@@ -13,7 +13,6 @@ from atoma.contracts.execution import (
     OperationContext,
     QueryRequest,
     QueryResult,
-    WriteEntry,
     WriteItemResult,
     WriteOptions,
     WriteRequest,
@@ -21,17 +20,18 @@ from atoma.contracts.execution import (
     item_key,
     status_of,
 )
+from atoma.contracts.mutations import Op
 from atoma.errors import ProtocolError
 from atoma.testing.queries import rows_of
 
 CONTEXT = OperationContext("trace", "direct-local")
-ENTRY = WriteEntry("notes", "insert", "1", "main", {"text": "x"})
+ENTRY = Op("create", "notes", "1", {"text": "x"}, scope="main")
 VALUES: dict[type[msgspec.Struct], tuple[msgspec.Struct, tuple[str, ...]]] = {
     QueryRequest: (QueryRequest(rows_of("notes"), CONTEXT), ("query", "context")),
     QueryResult: (QueryResult(()), ("rows", "tuples", "meta")),
     ExecutionMeta: (ExecutionMeta(), ("source", "path", "trace_id", "cursor", "commit", "policy")),
     WriteRequest: (WriteRequest((ENTRY,), WriteOptions(), CONTEXT, "key"), ("entries", "options", "context", "idem")),
-    WriteEntry: (ENTRY, ("store", "op", "id", "scope", "values", "base_version", "replace", "defaults")),
+    Op: (ENTRY, ("kind", "store", "id", "values", "defaults", "after_mid", "cas", "scope", "base_version")),
     WriteOptions: (WriteOptions(), ("confirm", "atomic", "durability", "reads")),
     WriteItemResult: (WriteItemResult("1", True), ("id", "ok", "changed", "version", "row", "error", "decided")),
     WriteResult: (WriteResult("confirmed", ()), ("status", "items", "meta", "receipts")),

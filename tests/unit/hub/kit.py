@@ -7,17 +7,17 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from msgspec import structs
 
 from atoma.contracts.codec import encode
-from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry, WriteOptions, WriteRequest
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteOptions, WriteRequest
+from atoma.contracts.mutations import MutationBody, Op, Recovers
 from atoma.contracts.sync import (
     Cursor,
     Limits,
     Mutation,
-    MutationBody,
-    Op,
     OpenReply,
     OpenRequest,
     Outcome,
@@ -26,7 +26,6 @@ from atoma.contracts.sync import (
     PullRequest,
     PushReply,
     PushRequest,
-    Recovers,
     SnapshotRequest,
 )
 from atoma.hub import AllowLoopback, Hub, Rules, open_hub
@@ -65,7 +64,7 @@ SEATS = StoreSpec("seats", Seat, scope="board", indexes=[Index("place", unique=T
 SCHEMA = Schema(CARDS, KEPT, MINE, HANDS, SEATS)
 
 
-def card(title: str, **values: object) -> dict[str, object]:
+def card(title: str, **values: Any) -> dict[str, Any]:
     """The columns of a card, the scope field left out."""
     return {"title": title, "lane": "todo", "rank": 0.0, "done": 0, **values}
 
@@ -192,6 +191,6 @@ async def snapshot_page(
     return rows, reply.start, reply.token, reply.done
 
 
-def direct(*entries: WriteEntry, idem: str, atomic: bool = False, reads: tuple[tuple[str, str, int | None], ...] = ()) -> WriteRequest:  # fmt: skip
+def direct(*entries: Op, idem: str, atomic: bool = False, reads: tuple[tuple[str, str, int | None], ...] = ()) -> WriteRequest:  # fmt: skip
     """A direct write."""
     return WriteRequest(entries, WriteOptions(atomic=atomic, reads=reads), OperationContext("trace"), idem)

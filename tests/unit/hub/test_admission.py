@@ -13,8 +13,7 @@ from typing import Annotated, Any
 import pytest
 from msgspec import Meta
 
-from atoma.contracts.execution import WriteEntry
-from atoma.contracts.sync import Op
+from atoma.contracts.mutations import Op
 from atoma.contracts.values import RowImage
 from atoma.schema import Schema, StoreSpec
 from tests.unit.hub.kit import Client, direct, hub_on, pull_all
@@ -85,9 +84,9 @@ async def test_what_may_not_be_written_is_invalid_however_it_comes(name: str, va
         image: RowImage = {**ROW, name: value, "board": "main"}
         for number, entry in enumerate(
             (
-                WriteEntry("items", "insert", "new", "main", image),
-                WriteEntry("items", "upsert", "new", "main", image, replace=True),
-                WriteEntry("items", "update", "there", "main", {name: value}),
+                Op("create", "items", "new", image, scope="main"),
+                Op("replace", "items", "new", image, scope="main"),
+                Op("patch", "items", "there", {name: value}, scope="main"),
             )
         ):
             result = await device.service.write(direct(entry, idem=f"key {number}"))
@@ -125,7 +124,7 @@ async def test_a_zero_loses_its_sign_at_the_hub() -> None:
         device = Client.of(hub, "d")
         await device.do(Op("create", "items", "a", {**ROW, "weight": -0.0}))
         await device.service.write(
-            direct(WriteEntry("items", "insert", "b", "main", {**ROW, "weight": -0.0, "board": "main"}), idem="key")
+            direct(Op("create", "items", "b", {**ROW, "weight": -0.0, "board": "main"}, scope="main"), idem="key")
         )
         rows = (await pull_all(device))[0]
         assert len(rows) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import apsw
 import pytest
 
-from atoma.contracts.sync import Op
+from atoma.contracts.mutations import Op
 from atoma.errors import RemoteError
 from atoma.hub import Hub
 from atoma.ports.hub import CLIENTS_MAX, FORGOTTEN_MAX

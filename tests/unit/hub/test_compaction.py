@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from atoma.contracts.sync import Op, PushRequest
+from atoma.contracts.mutations import Op
+from atoma.contracts.sync import PushRequest
 from tests.unit.hub.kit import Client, card, hub_on
 
 

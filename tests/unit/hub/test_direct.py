@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import trio
 
-from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest, WriteEntry
+from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest
 from atoma.contracts.limits import ROWS_MAX
+from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery, Call, Col, Lit
-from atoma.contracts.sync import Limits, Op
+from atoma.contracts.sync import Limits
 from atoma.errors import RemoteError
 from atoma.hub import Access
 from atoma.ports.service import Principal
@@ -21,8 +22,8 @@ from atoma.testing.queries import count_of, rows_of
 from tests.unit.hub.kit import CARDS, SCHEMA, SCOPE, Card, Client, card, direct, hub_on, pull_all
 
 
-def insert(id: str, title: str = "t", board: str = SCOPE) -> WriteEntry:
-    return WriteEntry("cards", "insert", id, board, {**card(title), "board": board})  # type: ignore[dict-item]
+def insert(id: str, title: str = "t", board: str = SCOPE) -> Op:
+    return Op("create", "cards", id, {**card(title), "board": board}, scope=board)
 
 
 class Boards:
@@ -41,8 +42,8 @@ async def test_direct_writes_reach_syncing_clients() -> None:
         assert (result.status, [(i.ok, i.changed, i.version) for i in result.items]) == (
             "confirmed", [(True, True, 1), (True, True, 2)]
         )  # fmt: skip
-        update = WriteEntry("cards", "update", "1", values={"title": "new"})
-        delete = WriteEntry("cards", "delete", "2", SCOPE)
+        update = Op("patch", "cards", "1", {"title": "new"})
+        delete = Op("delete", "cards", "2", scope=SCOPE)
         await client.service.write(direct(update, delete, idem="k2", atomic=True))
         rows, end = await pull_all(client)
         assert end.seq == 3
@@ -53,7 +54,7 @@ async def test_direct_writes_reach_syncing_clients() -> None:
 
 async def test_the_same_key_gets_the_same_answer(tmp_path: Path) -> None:
     path = tmp_path / "hub.db"
-    request = direct(insert("1"), insert("1"), WriteEntry("cards", "delete", "1", SCOPE), idem="once")
+    request = direct(insert("1"), insert("1"), Op("delete", "cards", "1", scope=SCOPE), idem="once")
     async with hub_on(path) as hub:
         first = await Client.of(hub, "a").service.write(request)
         assert [item.ok for item in first.items] == [True, False, True]
@@ -74,7 +75,7 @@ async def test_the_same_key_at_the_same_time_is_applied_once(tmp_path: Path) -> 
         versions: list[int] = []
 
         async def write() -> None:
-            entry = WriteEntry("cards", "upsert", "1", SCOPE, {"lane": "done"}, defaults={"title": "t"})
+            entry = Op("upsert", "cards", "1", {"lane": "done"}, scope=SCOPE, defaults={"title": "t"})
             versions.append((await client.service.write(direct(entry, idem="k"))).items[0].version)
 
         async with trio.open_nursery() as nursery:
@@ -89,18 +90,18 @@ async def test_entries_are_refused_one_by_one_with_their_reason() -> None:
         client = Client.of(hub, "a")
         await client.service.write(direct(insert("1"), idem="k"))
         cases = {
-            "CONFLICT": [insert("1"), WriteEntry("cards", "update", "1", SCOPE, {"done": 1}, base_version=7)],
+            "CONFLICT": [insert("1"), Op("patch", "cards", "1", {"done": 1}, scope=SCOPE, base_version=7)],
             "NOT_FOUND": [
-                WriteEntry("cards", "update", "9", values={"done": 1}),
-                WriteEntry("cards", "delete", "9", SCOPE),
+                Op("patch", "cards", "9", {"done": 1}),
+                Op("delete", "cards", "9", scope=SCOPE),
             ],
             "INVALID": [
-                WriteEntry("nowhere", "insert", "1", SCOPE),
-                WriteEntry("cards", "update", "1", SCOPE, {"rank": float("nan")}),
-                WriteEntry("cards", "update", "1", SCOPE, {"colour": "red"}),
-                WriteEntry("cards", "update", "1", SCOPE, {"board": "other"}),
-                WriteEntry("cards", "upsert", "2", SCOPE, {"lane": "done"}),
-                WriteEntry("cards", "insert", "", SCOPE, {"title": "t"}),
+                Op("create", "nowhere", "1", scope=SCOPE),
+                Op("patch", "cards", "1", {"rank": float("nan")}, scope=SCOPE),
+                Op("patch", "cards", "1", {"colour": "red"}, scope=SCOPE),
+                Op("patch", "cards", "1", {"board": "other"}, scope=SCOPE),
+                Op("upsert", "cards", "2", {"lane": "done"}, scope=SCOPE),
+                Op("create", "cards", "", {"title": "t"}, scope=SCOPE),
             ],
         }
         entries = [(code, entry) for code, group in cases.items() for entry in group]
@@ -130,7 +131,7 @@ async def test_a_base_version_is_the_hubs_sequence() -> None:
         client = Client.of(hub, "a")
         version = (await client.service.write(direct(insert("1"), idem="k"))).items[0].version
         for expected, idem in (("confirmed", "x"), ("rejected", "y")):
-            entry = WriteEntry("cards", "update", "1", SCOPE, {"title": idem}, base_version=version)
+            entry = Op("patch", "cards", "1", {"title": idem}, scope=SCOPE, base_version=version)
             assert (await client.service.write(direct(entry, idem=idem))).status == expected
         result = await client.service.query(QueryRequest(rows_of("cards"), OperationContext("t")))
         assert [(row.version, row.seq, row.image["title"]) for row in result.rows] == [(2, 2, "x")]
@@ -139,7 +140,7 @@ async def test_a_base_version_is_the_hubs_sequence() -> None:
 async def test_a_unique_value_is_refused_as_a_conflict() -> None:
     async with hub_on(":memory:") as hub:
         service = Client.of(hub, "a").service
-        entries = [WriteEntry("seats", "insert", id, SCOPE, {"place": "front"}) for id in ("1", "2")]
+        entries = [Op("create", "seats", id, {"place": "front"}, scope=SCOPE) for id in ("1", "2")]
         result = await service.write(direct(*entries, idem="k"))
         assert [item.error.code if item.error else "" for item in result.items] == ["", "CONFLICT"]
 
@@ -168,7 +169,7 @@ async def test_queries_and_writes_keep_to_the_scopes_one_may_use() -> None:
             assert [row.id for row in (await service.query(by_id)).rows] == expected
         count = QueryRequest(count_of("cards"), OperationContext("t"))
         assert [number_of(await service.query(count)) for service in (ann, bob)] == [2, 1]
-        update = [WriteEntry("cards", "update", id, values={"done": 1}) for id in ("1", "2")]
+        update = [Op("patch", "cards", id, {"done": 1}) for id in ("1", "2")]
         denied = await bob.write(direct(*update, idem="u"))
         assert [item.error.code if item.error else "" for item in denied.items] == ["NOT_FOUND", "DENIED"]
 
@@ -253,7 +254,7 @@ async def test_what_was_written_is_told_without_its_rows_when_they_do_not_fit_in
         service = hub.service(Principal("ann"))
         for id in "abc":
             await service.write(direct(insert(id, "t" * 900), idem=f"new {id}"))
-        small = [WriteEntry("cards", "update", id, SCOPE, {"lane": "done"}) for id in "abc"]
+        small = [Op("patch", "cards", id, {"lane": "done"}, scope=SCOPE) for id in "abc"]
         result = await service.write(direct(*small, idem="k"))
         assert [(item.ok, item.changed, item.version) for item in result.items] == [(True, True, n) for n in (4, 5, 6)]
         assert [item.row is not None for item in result.items] == [True, True, False]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
-from atoma.contracts.overlay import longer_trail
-from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, MutationBody, Op, Origin, Place, Recovers
+from atoma.contracts.mutations import MutationBody, Op, Origin, Recovers
+from atoma.contracts.replica import longer_trail
+from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, Place
 from atoma.errors import MigrationError, RemoteError
 from tests.unit.hub.kit import SCHEMA, SCOPE, Client, card, hub_on
 

@@ -15,7 +15,8 @@ import apsw
 import pytest
 import trio
 
-from atoma.contracts.sync import Op, OpenRequest
+from atoma.contracts.mutations import Op
+from atoma.contracts.sync import OpenRequest
 from atoma.errors import AuthenticationError, ConfigurationError, MigrationError, RemoteError, StoreBusy, StoreCorrupt
 from atoma.hub import AllowLoopback, StaticTokenVerifier, open_hub
 from atoma.ports.environment import Environment

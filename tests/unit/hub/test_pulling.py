@@ -8,7 +8,8 @@ import pytest
 import trio
 import trio.testing
 
-from atoma.contracts.sync import Cursor, Hint, Limits, NotifyRequest, Op, SnapshotRequest
+from atoma.contracts.mutations import Op
+from atoma.contracts.sync import Cursor, Hint, Limits, NotifyRequest, SnapshotRequest
 from atoma.errors import RemoteError
 from atoma.hub import Access
 from atoma.ports.service import Principal

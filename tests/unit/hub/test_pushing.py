@@ -14,9 +14,10 @@ import trio
 from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
-from atoma.contracts.execution import OperationContext, QueryRequest, WriteEntry
+from atoma.contracts.execution import OperationContext, QueryRequest
+from atoma.contracts.mutations import MutationBody, Op
 from atoma.contracts.survey import CONTAINERS_MAX, VALUES_MAX
-from atoma.contracts.sync import Cursor, Limits, Mutation, MutationBody, Op, PullRequest, PushReply, PushRequest
+from atoma.contracts.sync import Cursor, Limits, Mutation, PullRequest, PushReply, PushRequest
 from atoma.contracts.values import RowImage
 from atoma.errors import RemoteError
 from atoma.hub import Access
@@ -186,7 +187,7 @@ async def test_bytes_that_do_not_fit_their_digest_are_never_decided() -> None:
         Op("create", "cards", "1", card("t", done="yes")),
         Op("create", "cards", "1", {"title": 5}),
         Op("create", "cards", "1", {"title": None}),
-        Op("create", "cards", "1", {"title": ["a", "list"]}),
+        Op("create", "cards", "1", {"title": ["a", "list"]}),  # type: ignore[dict-item]
         Op("create", "cards", "1", {"title": b"bytes"}),
         Op("create", "cards", "1", card("t", board="elsewhere")),
         Op("patch", "cards", "1", {"board": "elsewhere"}),
@@ -453,16 +454,16 @@ async def test_text_that_cannot_be_stored_is_refused_by_name() -> None:
         service = Client.of(hub, "a").service
         bad = "\ud800"
         entries = (
-            WriteEntry("cards", "insert", "1", bad, {"title": "t"}),
-            WriteEntry("cards", "insert", "1", SCOPE, {"title": bad}),
+            Op("create", "cards", "1", {"title": "t"}, scope=bad),
+            Op("create", "cards", "1", {"title": bad}, scope=SCOPE),
         )
         for number, entry in enumerate(entries):
             result = await service.write(direct(entry, idem=f"k{number}"))
             assert result.items[0].error is not None and result.items[0].error.code == "INVALID"
         for entry, idem in (
-            (WriteEntry("cards", "update", bad, values={"title": "t"}), "k"),
-            (WriteEntry("cards", "insert", bad, SCOPE, {"title": "t"}), "k"),
-            (WriteEntry("cards", "delete", "1", SCOPE), bad),
+            (Op("patch", "cards", bad, {"title": "t"}), "k"),
+            (Op("create", "cards", bad, {"title": "t"}, scope=SCOPE), "k"),
+            (Op("delete", "cards", "1", scope=SCOPE), bad),
         ):
             with pytest.raises(RemoteError, match="MALFORMED"):
                 await service.write(direct(entry, idem=idem))
@@ -508,7 +509,7 @@ async def test_a_row_that_the_file_refuses_is_a_verdict_and_leaves_nothing_behin
         patched = await client.do(Op("patch", "cards", "9", {"title": "bad"}), base=3)
         assert patched.status == "rejected"
         values: RowImage = {"title": "bad", "lane": "todo", "rank": 0.0, "done": 0, "board": SCOPE}
-        entry = WriteEntry("cards", "insert", "d", SCOPE, values)
+        entry = Op("create", "cards", "d", values, scope=SCOPE)
         (item,) = (await client.service.write(direct(entry, idem="a direct one"))).items
         assert item.error is not None
         assert item.error.code == "CONFLICT"

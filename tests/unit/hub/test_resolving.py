@@ -16,11 +16,11 @@ from atoma.contracts.execution import (
     QueryRequest,
     Resolution,
     ResolveRequest,
-    WriteEntry,
     WriteRequest,
     WriteResult,
 )
-from atoma.contracts.sync import Op, as_image
+from atoma.contracts.mutations import Op
+from atoma.contracts.values import as_image
 from atoma.errors import RemoteError, what_helps
 from atoma.hub import ClockAhead
 from atoma.ports import Environment
@@ -34,8 +34,8 @@ from tests.unit.hub.kit import SCOPE, Client, card, direct, hub_on
 DAY_MS = 86_400_000
 
 
-def insert(id: str, title: str = "t") -> WriteEntry:
-    return WriteEntry("cards", "insert", id, SCOPE, as_image({**card(title), "board": SCOPE}))
+def insert(id: str, title: str = "t") -> Op:
+    return Op("create", "cards", id, as_image({**card(title), "board": SCOPE}), scope=SCOPE)
 
 
 def asking(key: str) -> ResolveRequest:
@@ -67,16 +67,16 @@ def kept(path: Path) -> list[tuple[object, ...]]:
 
 
 WHOLE = as_image({**card("t"), "board": SCOPE})
-MOVED_ON = WriteEntry("cards", "upsert", "1", SCOPE, {"title": "moved on"}, defaults=WHOLE)
+MOVED_ON = Op("upsert", "cards", "1", {"title": "moved on"}, scope=SCOPE, defaults=WHOLE)
 WRITES = {
     "one": direct(insert("1"), idem="k"),
     "several": direct(*(insert(str(n)) for n in range(12)), idem="k"),
-    "partly refused": direct(insert("1"), insert("1"), WriteEntry("cards", "update", "9", SCOPE), idem="k"),
+    "partly refused": direct(insert("1"), insert("1"), Op("patch", "cards", "9", scope=SCOPE), idem="k"),
     "atomic": direct(insert("1"), insert("2"), idem="k", atomic=True),
     "atomic and refused": direct(insert("1"), insert("1"), idem="k", atomic=True),
-    "refused": direct(WriteEntry("cards", "delete", "9", SCOPE), idem="k"),
+    "refused": direct(Op("delete", "cards", "9", scope=SCOPE), idem="k"),
     "partly nothing": direct(
-        WriteEntry("cards", "upsert", "1", SCOPE, WHOLE), WriteEntry("cards", "upsert", "1", SCOPE, WHOLE), idem="k"
+        Op("upsert", "cards", "1", WHOLE, scope=SCOPE), Op("upsert", "cards", "1", WHOLE, scope=SCOPE), idem="k"
     ),
 }
 
@@ -241,7 +241,7 @@ async def test_of_a_key_that_does_not_tell_its_age_it_stays_that_it_was_used(nam
         if was == "applied":
             assert (await service.write(request)).status == "confirmed"
             for entry in request.entries:
-                await service.write(direct(WriteEntry("cards", "delete", entry.id, SCOPE), idem=f"undo {entry.id}"))
+                await service.write(direct(Op("delete", "cards", entry.id, scope=SCOPE), idem=f"undo {entry.id}"))
         else:
             assert (await resolve(service, "order 1")).abandoned
         now[0] += 31 * DAY_MS
@@ -312,10 +312,8 @@ async def test_a_late_copy_of_a_write_whose_answer_is_forgotten_is_not_applied_a
             assert again.status == "confirmed", "the answer is kept"
             now[0] += 40 * DAY_MS
             for entry in entries:
-                await service.write(
-                    direct(WriteEntry("cards", "update", entry.id, SCOPE, {"title": "newer"}), idem=ids())
-                )
-                await service.write(direct(WriteEntry("cards", "delete", entry.id, SCOPE), idem=ids()))
+                await service.write(direct(Op("patch", "cards", entry.id, {"title": "newer"}, scope=SCOPE), idem=ids()))
+                await service.write(direct(Op("delete", "cards", entry.id, scope=SCOPE), idem=ids()))
             await hub.compact()
             with pytest.raises(RemoteError, match="not applied now") as refused:
                 await service.write(late)
@@ -323,7 +321,7 @@ async def test_a_late_copy_of_a_write_whose_answer_is_forgotten_is_not_applied_a
             assert (await rows(service)) == {}, "and nothing of it"
             assert (await service.write(direct(*entries, idem=ids(), atomic=atomic))).status == "confirmed"
             for entry in entries:
-                await service.write(direct(WriteEntry("cards", "delete", entry.id, SCOPE), idem=ids()))
+                await service.write(direct(Op("delete", "cards", entry.id, scope=SCOPE), idem=ids()))
 
 
 async def test_a_device_whose_clock_is_days_behind_is_told_so_and_writes_once_it_is_set() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from atoma.contracts.sync import Op
+from atoma.contracts.mutations import Op
 from atoma.ports import seeded_environment
 from atoma_stores.sqlite.hub_files import back_up
 from tests.unit.hub.kit import Client, card, hub_on

@@ -13,9 +13,9 @@ import trio
 import trio.testing
 
 from atoma.client import Client, open_client
-from atoma.contracts.overlay import InboxEntry
+from atoma.contracts.mutations import Op
 from atoma.contracts.policy import Policy
-from atoma.contracts.sync import Op
+from atoma.contracts.replica import InboxEntry
 from atoma.errors import ClosedError, ConnectFailed, UnknownStore
 from atoma.inspector import Inspected, Inspection
 from atoma.inspector.conflicts import conflict_fields
@@ -84,7 +84,7 @@ async def test_stores_outbox_and_trails_are_what_was_done(tmp_path: Path) -> Non
         (1, "waiting", ["create"]),
         (2, "waiting", ["patch"]),
     ]
-    assert [trail.title for trail in state.trails] == ["query notes", "update notes", "insert notes"]
+    assert [trail.title for trail in state.trails] == ["query notes", "patch notes", "create notes"]
     assert [step.node for step in state.trails[1].steps] == ["local-write", "outbox"]
     assert state.nodes["local-write"].runs == 2
     assert state.policies[0].name == "sync-queue"

@@ -20,13 +20,13 @@ from atoma.contracts.execution import (
     QueryRequest,
     QueryResult,
     Source,
-    WriteEntry,
     WriteItemResult,
     WriteOptions,
     WriteRequest,
     WriteResult,
     status_of,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.policy import Policy
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import ErrorInfo, StoredRow
@@ -151,7 +151,7 @@ class House:
         store: str = "things",
         confirm: Confirm = "optimistic",
     ) -> WriteResult:
-        entries = tuple(WriteEntry(store, "insert", id) for id in ids)
+        entries = tuple(Op("create", store, id) for id in ids)
         options = WriteOptions(confirm=confirm)
         return await self.kernel.execute_write(
             WriteRequest(entries, options, OperationContext("trace", policy), "idem")

@@ -8,14 +8,8 @@ from typing import Any
 
 import pytest
 
-from atoma.contracts.execution import (
-    OperationContext,
-    QueryRequest,
-    QueryResult,
-    WriteEntry,
-    WriteOptions,
-    WriteRequest,
-)
+from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult, WriteOptions, WriteRequest
+from atoma.contracts.mutations import Op
 from atoma.contracts.policy import Policy
 from atoma.errors import ExecutionError, PolicyNotAllowed, TopologyError, UnknownPolicy
 from atoma.kernel import (
@@ -237,7 +231,7 @@ async def test_a_combinator_of_a_users_own_runs_like_ours(open_house: Any) -> No
 async def test_a_write_over_stores_of_different_policies_is_refused(open_house: Any) -> None:
     schema = Schema(StoreSpec("things", Row, policy="direct-remote"), StoreSpec("notes", Row))
     async with open_house(schema=schema) as house:
-        entries = (WriteEntry("things", "insert", "a"), WriteEntry("notes", "insert", "b"))
+        entries = (Op("create", "things", "a"), Op("create", "notes", "b"))
         request = WriteRequest(entries, WriteOptions(), OperationContext("t"), "idem")
         with pytest.raises(PolicyNotAllowed):
             await house.kernel.execute_write(request)

@@ -21,13 +21,13 @@ from atoma.contracts.execution import (
     OperationContext,
     QueryRequest,
     QueryResult,
-    WriteEntry,
     WriteItemResult,
     WriteOptions,
     WriteRequest,
     WriteResult,
     status_of,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ConflictError, ConnectFailed, QueryError, UnknownPolicy, ValidationError, WriteRejected
 from atoma.ports import QueryPort, WritePort
@@ -51,7 +51,7 @@ async def test_crud_needs_two_ports_and_nothing_else() -> None:
         await notes.upsert(Note(id="1"))
         await notes.delete("1")
         assert await notes.get("1") == Note(id="1", text="x")
-    assert [request.entries[0].op for request in port.writes] == ["insert", "update", "upsert", "delete"]
+    assert [request.entries[0].kind for request in port.writes] == ["create", "patch", "upsert", "delete"]
     assert len(port.queries) == 1
 
 
@@ -213,7 +213,7 @@ def test_policy_names_resolve_and_execute_nothing(tmp_path: Path) -> None:
 @given(st.permutations(range(5)))
 def test_what_belongs_to_a_result_stays_with_it(order: list[int]) -> None:
     """A08: rows, versions, errors and receipts are those of the entry with the result's id, in whatever order they come."""
-    entries = tuple(WriteEntry("notes", "upsert", str(number)) for number in range(5))
+    entries = tuple(Op("upsert", "notes", str(number)) for number in range(5))
     request = WriteRequest(entries, WriteOptions(), OperationContext("t"), "key")
     items = tuple(
         WriteItemResult(str(number), number != 3, True, 10 + number, {"text": f"row {number}"}) for number in order
@@ -234,7 +234,7 @@ async def test_how_a_unit_is_to_be_written_reaches_the_port_as_it_was_said() -> 
     port = Scripted()
     async with open_runtime(port) as runtime:
         await runtime.core.writes.write(
-            [WriteEntry("notes", "upsert", "1"), WriteEntry("notes", "upsert", "2")],
+            [Op("upsert", "notes", "1"), Op("upsert", "notes", "2")],
             policy="there",
             confirm="strict",
             atomic=True,

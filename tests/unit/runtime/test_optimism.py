@@ -20,13 +20,13 @@ from atoma.contracts.execution import (
     ExecutionMeta,
     QueryRequest,
     QueryResult,
-    WriteEntry,
     WriteItemResult,
     WriteRequest,
     WriteResult,
     path_of,
     status_of,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.policy import Policy
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.errors import (
@@ -104,14 +104,14 @@ def image(text: str = "", rank: int = 0, code: str | None = None) -> RowImage:
     return {"text": text, "rank": rank, "code": code}
 
 
-def accepted(entry: WriteEntry, seq: int = 100) -> WriteItemResult:
+def accepted(entry: Op, seq: int = 100) -> WriteItemResult:
     """The authority's image is always told apart from a prediction by its rank."""
-    if entry.op == "delete":
+    if entry.kind == "delete":
         return WriteItemResult(entry.id, True, True)
     return WriteItemResult(entry.id, True, True, seq, image(str(entry.values.get("text", "")), 99))
 
 
-def refused(entry: WriteEntry) -> WriteItemResult:
+def refused(entry: Op) -> WriteItemResult:
     return WriteItemResult(entry.id, ok=False, error=ErrorInfo("DENIED", "not yours"))
 
 

@@ -13,12 +13,12 @@ from atoma.contracts.execution import (
     ExecutionMeta,
     QueryRequest,
     QueryResult,
-    WriteEntry,
     WriteItemResult,
     WriteRequest,
     WriteResult,
     status_of,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ConflictError, NotFoundError
 from atoma.ports import Environment
@@ -76,23 +76,23 @@ class Rows:
         row = self.rows.get((store, id))
         return None if row is None else row.version
 
-    def _refused(self, entry: WriteEntry, code: str = "CONFLICT") -> WriteItemResult:
+    def _refused(self, entry: Op, code: str = "CONFLICT") -> WriteItemResult:
         return WriteItemResult(entry.id, False, error=ErrorInfo(code, "it is otherwise"))
 
-    def _write(self, entry: WriteEntry) -> WriteItemResult:
+    def _write(self, entry: Op) -> WriteItemResult:
         key = (entry.store, entry.id)
         there = self.rows.get(key)
         if entry.base_version is not None and self._version(*key) != entry.base_version:
             return self._refused(entry)
-        if entry.op == "insert" and there is not None:
+        if entry.kind == "create" and there is not None:
             return self._refused(entry)
-        if entry.op in ("update", "delete") and there is None:
+        if entry.kind in ("patch", "delete") and there is None:
             return self._refused(entry, "NOT_FOUND")
         self.version += 1
-        if entry.op == "delete":
+        if entry.kind == "delete":
             del self.rows[key]
             return WriteItemResult(entry.id, True, True)
-        base = entry.defaults if there is None else {} if entry.replace else there.image
+        base = entry.defaults if there is None else {} if entry.kind == "replace" else there.image
         image = {**base, **entry.values}
         self.rows[key] = StoredRow(entry.id, self.version, 0, entry.scope, image)
         return WriteItemResult(entry.id, True, True, self.version, image)

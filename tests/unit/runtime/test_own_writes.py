@@ -18,11 +18,11 @@ from atoma.contracts.execution import (
     ExecutionMeta,
     QueryRequest,
     QueryResult,
-    WriteEntry,
     WriteItemResult,
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.policy import Policy
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.errors import ConnectFailed, RemoteError, WriteRejected
@@ -60,7 +60,7 @@ def refuse(request: WriteRequest) -> WriteResult:
 
 
 def take(request: WriteRequest) -> WriteResult:
-    def row(entry: WriteEntry) -> RowImage:
+    def row(entry: Op) -> RowImage:
         return {"text": str(entry.values.get("text", "cached")), "rank": 0}
 
     items = tuple(WriteItemResult(entry.id, True, True, 9, row(entry)) for entry in request.entries)

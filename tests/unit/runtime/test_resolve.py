@@ -135,7 +135,7 @@ async def test_what_was_not_done_leaves_and_what_was_written_on_it_stays(how: st
         assert refused.value.reason == reason
         assert await here(client) == {"1": "second"}
         await wait_all_tasks_blocked()
-        assert [one.entries[0].op for one in far.asked] == ["insert", "upsert"]  # its turn has come
+        assert [one.entries[0].kind for one in far.asked] == ["create", "upsert"]  # its turn has come
         setattr(far, how, False)
         await client.resolve(far.key())
         assert (second.state, await here(client)) == ("observed", {"1": "as it is there"})

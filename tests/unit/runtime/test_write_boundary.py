@@ -18,7 +18,7 @@ import pytest
 from msgspec import Meta
 
 from atoma import Client, Schema, StoreSpec, col, open_client, select
-from atoma.contracts.execution import WriteEntry
+from atoma.contracts.mutations import Op
 from atoma.errors import SchemaError, ValidationError
 from atoma.schema.fields import field_of
 from atoma_stores.local import LocalExecution
@@ -196,7 +196,7 @@ async def test_a_zero_has_no_sign() -> None:
 async def write_as_before(client: Client, values: dict[str, Any]) -> None:
     """Write a row as a version did that let everything in: past the checks of today."""
     id, image = CARDS.encode(Card(id="old"))
-    await client._runtime.core.writes.write([WriteEntry("cards", "upsert", id, "main", {**image, **values})])
+    await client._runtime.core.writes.write([Op("upsert", "cards", id, {**image, **values}, scope="main")])
 
 
 OLD: dict[str, Any] = {

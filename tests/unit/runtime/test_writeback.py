@@ -9,8 +9,7 @@ import pytest
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult
-from atoma.contracts.overlay import PendingMutation
-from atoma.contracts.sync import MutationBody, Op
+from atoma.contracts.mutations import MutationBody, Op, PendingMutation
 from atoma.contracts.values import StoredRow
 from atoma.ports import ApplyPort, Environment, LocalTx
 from atoma.ports.execution import Origin

@@ -12,18 +12,10 @@ import trio
 from msgspec import structs
 
 from atoma.contracts.codec import encode
-from atoma.contracts.execution import (
-    Durability,
-    OperationContext,
-    WriteEntry,
-    WriteOptions,
-    WriteRequest,
-    WriteResult,
-    item_key,
-)
-from atoma.contracts.overlay import PendingKind, PendingMutation
-from atoma.contracts.sync import MutationBody
+from atoma.contracts.execution import Durability, OperationContext, WriteOptions, WriteRequest, WriteResult, item_key
+from atoma.contracts.mutations import MutationBody, Op, PendingKind, PendingMutation
 from atoma.contracts.values import RowImage, StoredRow
+from atoma.mutations import queued
 from atoma.ports import Environment, LocalTx, Staging, seeded_environment
 from atoma.query.plans import by_ids
 from atoma.schema import Index, Schema, StoreSpec
@@ -63,20 +55,20 @@ def card(title: str = "a", **values: object) -> RowImage:
     return {**image, **values}  # type: ignore[dict-item]
 
 
-def insert(id: str, image: RowImage | None = None, store: str = "cards") -> WriteEntry:
-    return WriteEntry(store, "insert", id, values=card() if image is None else image)
+def insert(id: str, image: RowImage | None = None, store: str = "cards") -> Op:
+    return Op("create", store, id, card() if image is None else image)
 
 
-def update(id: str, *, base_version: int | None = None, store: str = "cards", **values: object) -> WriteEntry:
-    return WriteEntry(store, "update", id, values=values, base_version=base_version)  # type: ignore[arg-type]
+def update(id: str, *, base_version: int | None = None, store: str = "cards", **values: object) -> Op:
+    return Op("patch", store, id, values, base_version=base_version)  # type: ignore[arg-type]
 
 
-def delete(id: str, *, base_version: int | None = None, store: str = "cards") -> WriteEntry:
-    return WriteEntry(store, "delete", id, base_version=base_version)
+def delete(id: str, *, base_version: int | None = None, store: str = "cards") -> Op:
+    return Op("delete", store, id, base_version=base_version)
 
 
 def request(
-    *entries: WriteEntry,
+    *entries: Op,
     idem: str = "",
     atomic: bool = False,
     durability: Durability | None = None,
@@ -104,11 +96,11 @@ class QueueingStage:
             identity = tx.identity()
             key = item_key(request.idem, first.index, atomic=request.options.atomic, size=size)
             mid = identity.next_mid if self.kind == "outbox" else 0
-            ops = tuple(effect.op for effect in group)
+            ops = tuple(queued(effect.op) for effect in group)
             body = encode(MutationBody(mid, key, first.scope, 0, 1, tx.now_ms, ops))
             for effect in group:
-                tx.shadow(effect.entry.store, effect.entry.id, effect.scope, effect.pre)
-            rows = [(effect.entry.store, effect.entry.id, effect.pre) for effect in group]
+                tx.shadow(effect.op.store, effect.op.id, effect.scope, effect.pre)
+            rows = [(effect.op.store, effect.op.id, effect.pre) for effect in group]
             tx.enqueue(PendingMutation(0, self.kind, mid, key, first.scope, 0, body, b"digest"), rows)
             if self.kind == "outbox":
                 tx.save_identity(structs.replace(identity, next_mid=mid + 1))
@@ -125,10 +117,10 @@ class Opened:
     node: LocalWriteNode
     outbox: QueueingStage
 
-    async def write(self, *entries: WriteEntry, **options: object) -> WriteResult:
+    async def write(self, *entries: Op, **options: object) -> WriteResult:
         return await self.node.write(request(*entries, **options))  # type: ignore[arg-type]
 
-    async def queue(self, *entries: WriteEntry, **options: object) -> WriteResult:
+    async def queue(self, *entries: Op, **options: object) -> WriteResult:
         return await self.queue_request(request(*entries, **options))  # type: ignore[arg-type]
 
     async def queue_request(self, unit: WriteRequest) -> WriteResult:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from atoma.contracts.execution import QueryRequest, WriteEntry, WriteItemResult
+from atoma.contracts.execution import QueryRequest, WriteItemResult
+from atoma.contracts.mutations import Op
 from atoma.errors import ClosedError, QueryError, UnknownStore, ValidationError
 from atoma.ports import Environment, LocalTx
 from atoma.query.plans import by_ids, number_of
@@ -44,11 +45,11 @@ async def test_each_operation(places: dict[str, object]) -> None:
         changed = (await db.write(update("1", lane="done"))).items[0]
         assert changed.version > made.version
         assert changed.row == card("one", lane="done")
-        merged = (await db.write(WriteEntry("cards", "upsert", "1", values={"rank": 4}, defaults=card()))).items[0]
+        merged = (await db.write(Op("upsert", "cards", "1", {"rank": 4}, defaults=card()))).items[0]
         assert merged.row == card("one", lane="done", rank=4)
-        fresh = (await db.write(WriteEntry("cards", "upsert", "2", values={"rank": 9}, defaults=card("new")))).items[0]
+        fresh = (await db.write(Op("upsert", "cards", "2", {"rank": 9}, defaults=card("new")))).items[0]
         assert fresh.row == card("new", rank=9)
-        replaced = (await db.write(WriteEntry("cards", "upsert", "1", values=card("r"), replace=True))).items[0]
+        replaced = (await db.write(Op("replace", "cards", "1", card("r")))).items[0]
         assert replaced.row == card("r")
         gone = (await db.write(delete("2"))).items[0]
         assert (gone.ok, gone.changed, gone.version, gone.row) == (True, True, 0, None)
@@ -74,14 +75,14 @@ async def test_compare_and_set() -> None:
         for stale in (
             update("1", base_version=first, rank=2),
             delete("1", base_version=first),
-            WriteEntry("cards", "upsert", "1", values=card("x"), replace=True, base_version=first),
-            WriteEntry("cards", "upsert", "9", values=card("x"), replace=True, base_version=first),
+            Op("replace", "cards", "1", card("x"), base_version=first),
+            Op("replace", "cards", "9", card("x"), base_version=first),
         ):
             refused = (await db.write(stale)).items[0]
             assert refused.error is not None
             assert refused.error.code == "CONFLICT"
         assert (await db.get("1")) is not None
-        swapped = WriteEntry("cards", "upsert", "1", values=card("x"), replace=True, base_version=second)
+        swapped = Op("replace", "cards", "1", card("x"), base_version=second)
         assert (await db.write(swapped)).status == "confirmed"
         assert await db.rows() == {"1": card("x")}
 
@@ -166,9 +167,9 @@ async def test_a_row_never_leaves_its_scope() -> None:
         row = await db.get("1")
         assert row is not None
         assert row.scope == "red"
-        wrong = WriteEntry("cards", "update", "1", scope="blue", values={"rank": 1})
+        wrong = Op("patch", "cards", "1", {"rank": 1}, scope="blue")
         assert codes((await db.write(wrong)).items) == ["INVALID"]
-        right = WriteEntry("cards", "update", "1", scope="red", values={"rank": 1})
+        right = Op("patch", "cards", "1", {"rank": 1}, scope="red")
         assert codes((await db.write(right)).items) == ["ok"]
 
         def move(tx: LocalTx) -> None:
@@ -182,7 +183,7 @@ async def test_a_row_never_leaves_its_scope() -> None:
 @pytest.mark.parametrize("synced", [frozenset[str](), SYNCED])
 @pytest.mark.parametrize("many", [0, 40])
 async def test_a_unique_index_refuses_one_item_and_spoils_nothing(synced: frozenset[str], many: int) -> None:
-    def tag(id: str, name: str) -> WriteEntry:
+    def tag(id: str, name: str) -> Op:
         return insert(id, {"name": name}, store="tags")
 
     async with opened(synced=synced) as db:

@@ -9,9 +9,11 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from atoma.contracts.overlay import StagedRow, replay
-from atoma.contracts.sync import Op, Outcome
+from atoma.contracts.mutations import Op
+from atoma.contracts.replica import StagedRow
+from atoma.contracts.sync import Outcome
 from atoma.contracts.values import RowImage
+from atoma.mutations import queued, replay
 from atoma.ports import LocalTx
 from atoma_stores.changes import ChangeSet
 from tests.unit.stores.kit import SYNCED, Opened, card, delete, inline, insert, opened, update
@@ -100,13 +102,12 @@ async def local(db: Opened, model: Model, step: Step) -> None:
     newest = max((mutation.lsn for mutation in model.pending), default=0)
     added = await db.db.inspect(lambda tx: [m for m in tx.outbox(limit=99, max_bytes=10**6) if m.lsn > newest])
     known = model.visible()
-    expected = [entry.op == "insert" if entry.id not in known else entry.op != "insert" for entry in entries]
+    expected = [entry.kind == "create" if entry.id not in known else entry.kind != "create" for entry in entries]
     assert result.status == ("confirmed" if all(expected) else "rejected")
     if result.status == "confirmed" and any(item.changed for item in result.items):
         (mutation,) = added
-        kinds = {"insert": "create", "update": "patch", "delete": "delete"}
         changed = [entry for entry, item in zip(entries, result.items, strict=True) if item.changed]
-        ops = [Op(kinds[entry.op], "cards", entry.id, dict(entry.values)) for entry in changed]  # type: ignore[arg-type]
+        ops = [queued(entry) for entry in changed]
         model.pending.append(Mutation(mutation.lsn, ops))
     else:
         assert added == []

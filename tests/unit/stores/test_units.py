@@ -11,8 +11,9 @@ import trio.testing
 from msgspec import structs
 
 from atoma.contracts.execution import Receipt
-from atoma.contracts.overlay import InboxEntry, StagedRow, Subscription
-from atoma.contracts.sync import Cursor, Mark, Op, Outcome
+from atoma.contracts.mutations import Op
+from atoma.contracts.replica import InboxEntry, StagedRow, Subscription
+from atoma.contracts.sync import Cursor, Mark, Outcome
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ClosedError, ConflictError, DiskFull, OutboxFull, WriteRejected
 from atoma.ports import LocalTx

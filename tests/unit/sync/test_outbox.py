@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from atoma.contracts.codec import decode
-from atoma.contracts.execution import OperationContext, WriteEntry, WriteOptions, WriteRequest
-from atoma.contracts.overlay import PendingMutation
-from atoma.contracts.sync import Cursor, Limits, MutationBody
-from atoma.contracts.sync import Op as WireOp
+from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
+from atoma.contracts.mutations import MutationBody, Op, PendingMutation
+from atoma.contracts.mutations import Op as WireOp
+from atoma.contracts.sync import Cursor, Limits
 from atoma.errors import ScopeNotSubscribed, ValidationError
 from atoma.ports import Environment, seeded_environment
 from atoma.ports.engine import LocalDatabase
@@ -48,7 +48,7 @@ class Bench:
     scopes: Sequence[str] = ("main", "other")
     limits: Limits | None = None
 
-    async def write(self, *entries: WriteEntry, atomic: bool = False, idem: str = "") -> Any:
+    async def write(self, *entries: Op, atomic: bool = False, idem: str = "") -> Any:
         request = WriteRequest(
             entries, WriteOptions(atomic=atomic), OperationContext("t"), idem or self.environment.ids()
         )
@@ -79,12 +79,12 @@ def bench(tmp_path: Path) -> Callable[[], Any]:
     return opened
 
 
-def insert(id: str, board: str = "main", title: str = "", store: str = "cards") -> WriteEntry:
-    return WriteEntry(store, "insert", id, board, {"title": title, "board": board})
+def insert(id: str, board: str = "main", title: str = "", store: str = "cards") -> Op:
+    return Op("create", store, id, {"title": title, "board": board}, scope=board)
 
 
-def update(id: str, title: str) -> WriteEntry:
-    return WriteEntry("cards", "update", id, values={"title": title})
+def update(id: str, title: str) -> Op:
+    return Op("patch", "cards", id, {"title": title})
 
 
 @pytest.mark.paths

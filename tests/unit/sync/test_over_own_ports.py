@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import pytest
 from msgspec.structs import replace
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.overlay import ACKED, BaseRow, ClientIdentity, InboxEntry, PendingMutation, Subscription
-from atoma.contracts.sync import (
-    Cursor,
-    Limits,
-    MutationBody,
-    Op,
-    Outcome,
-    PullReply,
-    PullRequest,
-    PushReply,
-    PushRequest,
-    StoreChanges,
-)
+from atoma.contracts.mutations import ACKED, BaseRow, MutationBody, Op, PendingMutation
+from atoma.contracts.replica import ClientIdentity, InboxEntry, Subscription
+from atoma.contracts.sync import Cursor, Limits, Outcome, PullReply, PullRequest, PushReply, PushRequest, StoreChanges
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.ports import seeded_environment
 from atoma.schema import Schema, StoreSpec
@@ -152,7 +142,7 @@ class Memory:
         """What a local write leaves behind."""
         key, mid = (op.store, op.id), self.who.next_mid
         self.shadows.setdefault(key, self.visible.get(key))
-        self.visible[key] = {**self.visible.get(key, {}), **cast("RowImage", op.values)}
+        self.visible[key] = {**self.visible.get(key, {}), **op.values}
         body = encode(MutationBody(mid, f"k{mid}", "main", self.live.cursor.seq, 1, 0, (op,)))
         digest = next_digest(self.who.tail_digest, body)
         self.waiting[mid] = PendingMutation(mid, "outbox", mid, f"k{mid}", "main", 0, body, digest)

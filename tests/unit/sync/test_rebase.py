@@ -8,17 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoma.contracts.codec import encode
-from atoma.contracts.sync import MutationBody, Op, OpKind
-from atoma.sync.rebase import ops_by_row, rebase
+from atoma.contracts.mutations import MutationBody, Op, OpKind
+from atoma.contracts.values import RowImage, Scalar
+from atoma.mutations import ops_by_row, rebase
 
 COLUMNS: tuple[str, ...] = ("a", "b", "c")
-VALUES: st.SearchStrategy[object] = st.one_of(
+VALUES: st.SearchStrategy[Scalar] = st.one_of(
     st.none(), st.integers(-3, 3), st.text("xy", max_size=2), st.binary(max_size=2)
 )
-FULL: st.SearchStrategy[dict[str, object]] = st.tuples(VALUES, VALUES, VALUES).map(
+FULL: st.SearchStrategy[RowImage] = st.tuples(VALUES, VALUES, VALUES).map(
     lambda values: dict(zip(COLUMNS, values, strict=True))
 )
-PART: st.SearchStrategy[dict[str, object]] = st.dictionaries(st.sampled_from(COLUMNS), VALUES, min_size=1)
+PART: st.SearchStrategy[RowImage] = st.dictionaries(st.sampled_from(COLUMNS), VALUES, min_size=1)
 
 
 @st.composite

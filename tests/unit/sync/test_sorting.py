@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoma.contracts.overlay import ACKED, QUEUED, PendingMutation
+from atoma.contracts.mutations import ACKED, QUEUED, PendingMutation
 from atoma.contracts.sync import Outcome, Verdict
 from atoma.sync.repair.sorting import sort_outbox
 

@@ -6,8 +6,10 @@ import functools
 import math
 import operator
 import random
+import typing
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import pytest
@@ -19,13 +21,13 @@ from atoma.contracts.execution import (
     ExecutionMeta,
     OperationContext,
     QueryRequest,
-    WriteEntry,
     WriteItemResult,
     WriteOptions,
     WriteRequest,
     WriteResult,
     status_of,
 )
+from atoma.contracts.mutations import Op, OpKind
 from atoma.contracts.query import BoundQuery, Call, Col, Lit, Param
 from atoma.contracts.values import ErrorInfo, Scalar, StoredRow
 from atoma.errors import ProtocolError, QueryError
@@ -64,15 +66,16 @@ scalars: st.SearchStrategy[Scalar] = st.one_of(
 )
 images = st.dictionaries(st.text(min_size=1, max_size=8), scalars, max_size=4)
 entries = st.builds(
-    WriteEntry,
+    Op,
     store=st.sampled_from(["notes", "räume"]),
-    op=st.sampled_from(["insert", "update", "upsert", "delete"]),
+    kind=st.sampled_from(typing.get_args(OpKind)),
     id=st.text(max_size=6),
     scope=st.text(max_size=6),
     values=images,
     base_version=st.none() | st.integers(0, 2**53),
-    replace=st.booleans(),
     defaults=images,
+    after_mid=st.integers(0, 9),
+    cas=st.booleans(),
 )
 units = st.builds(
     WriteRequest,
@@ -213,6 +216,39 @@ def test_a_query_call_is_one_query_of_the_store_that_it_names(ops: tuple[RemoteO
         query_request(QueryCall(ops), math.inf)
 
 
+SPELLED_OUT: dict[str, tuple[RemoteOp, OpKind]] = {
+    "insert": (RemoteOp(0, "insert", "notes", "a", scope="main", values={"text": "x"}), "create"),
+    "update": (RemoteOp(0, "update", "notes", "a", scope="main", values={"text": "x"}, base_version=7), "patch"),
+    "upsert": (RemoteOp(0, "upsert", "notes", "a", scope="main", values={"text": "x"}, defaults={"n": 1}), "upsert"),
+    "replace": (RemoteOp(0, "upsert", "notes", "a", scope="main", values={"text": "x"}, replace=True), "replace"),
+    "delete": (RemoteOp(0, "delete", "notes", "a", scope="main"), "delete"),
+}
+
+
+@pytest.mark.parametrize("name", SPELLED_OUT)
+def test_an_operation_that_is_spelled_out_is_read_as_a_whole_one(name: str) -> None:
+    """As the version before sent it: its write may be on the way to a hub that is newer by now."""
+    spelled_out, kind = SPELLED_OUT[name]
+    (op,) = write_request(WriteCall((spelled_out,), "key", WriteOptions()), math.inf).entries
+    values: dict[str, Scalar] = {} if name == "delete" else {"text": "x"}
+    more: dict[str, dict[str, Any]] = {"update": {"base_version": 7}, "upsert": {"defaults": {"n": 1}}}
+    assert op == Op(kind, "notes", "a", values, scope="main", **more.get(name, {}))
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        RemoteOp(0),
+        RemoteOp(0, "insert", "notes", "a", op=Op("create", "notes", "a")),
+        RemoteOp(0, op=Op("create", "notes", "a", {"text": ["no", "value"]})),  # type: ignore[dict-item]
+        RemoteOp(0, op=Op("upsert", "notes", "a", defaults={"text": 2**63})),
+    ],
+)
+def test_an_operation_of_a_write_is_one_of_column_values(op: RemoteOp) -> None:
+    with pytest.raises(ProtocolError):
+        write_request(WriteCall((op,), "key", WriteOptions()), math.inf)
+
+
 def test_a_write_call_holds_no_query() -> None:
     for op in (QUESTION, msgspec.structs.replace(QUESTION, name="delete", id="a")):
         with pytest.raises(ProtocolError, match="holds no query"):
@@ -254,6 +290,6 @@ def test_a_count_needs_exactly_one_number(results: tuple[RemoteOpResult, ...]) -
     ],
 )
 def test_an_item_is_a_success_or_an_error(result: RemoteOpResult) -> None:
-    request = WriteRequest((WriteEntry("notes", "delete", "a"),), WriteOptions(), CONTEXT, "key")
+    request = WriteRequest((Op("delete", "notes", "a"),), WriteOptions(), CONTEXT, "key")
     with pytest.raises(ProtocolError):
         ADAPTER.from_remote_results(request, [result])

@@ -17,12 +17,12 @@ from atoma.contracts.execution import (
     OperationContext,
     QueryRequest,
     QueryResult,
-    WriteEntry,
     WriteItemResult,
     WriteOptions,
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.sync import (
     OpenReply,
     OpenRequest,
@@ -92,7 +92,7 @@ class Asking:
         return await self.node.query(QueryRequest(rows_of("s"), OperationContext("tr")))  # type: ignore[union-attr]
 
     async def write(self, idem: str) -> WriteResult:
-        entries = (WriteEntry("s", "delete", "a"),)
+        entries = (Op("delete", "s", "a"),)
         request = WriteRequest(entries, WriteOptions(), OperationContext("tr"), idem)
         return await self.node.write(request)  # type: ignore[union-attr]
 

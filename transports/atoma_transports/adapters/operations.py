@@ -32,20 +32,7 @@ class OperationAdapter:
         """One operation for a query, one per entry for a write."""
         if isinstance(request, QueryRequest):
             return (RemoteOp(0, "query", request.store, query=encode_query(request.query)),)
-        return tuple(
-            RemoteOp(
-                index,
-                entry.op,
-                entry.store,
-                entry.id,
-                scope=entry.scope,
-                values=dict(entry.values),
-                base_version=entry.base_version,
-                replace=entry.replace,
-                defaults=dict(entry.defaults),
-            )
-            for index, entry in enumerate(request.entries)
-        )
+        return tuple(RemoteOp(index, op=op) for index, op in enumerate(request.entries))
 
     @overload
     def from_remote_results(self, request: QueryRequest, results: Sequence[RemoteOpResult]) -> QueryResult: ...

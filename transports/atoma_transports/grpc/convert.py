@@ -7,7 +7,8 @@ the struct's field              the message's field
 ==============================  =====================================================================================
 ``int str bytes bool``          ``int64 string bytes bool``
 a ``Literal`` of texts          ``string``, checked against the literal
-a struct                        its message; one that is left out reads as an empty one
+a struct                        its message; one that is left out reads as an empty one; ``bytes`` where the message
+                                has those: it is passed on whole, with fields that protobuf need not know
 a tuple of those                ``repeated``
 ``dict[str, str]``              ``map<string, string>``
 anything else                   ``bytes``: its MessagePack; none at all for an empty map or list
@@ -170,7 +171,7 @@ def _value(name: str, kind: inspect.Type, hint: object, target: FieldDescriptor)
         return _plain(name)
     if isinstance(kind, inspect.LiteralType):
         return _literal(name, frozenset(kind.values))
-    if isinstance(kind, inspect.StructType):
+    if isinstance(kind, inspect.StructType) and target.type != FieldDescriptor.TYPE_BYTES:
         return _message(name, twin_of(kind.cls).part)
     if isinstance(kind, inspect.VarTupleType):
         if isinstance(kind.item_type, inspect.StructType):

@@ -29,9 +29,8 @@ from atoma.contracts.sync import (
     SnapshotReply,
     SnapshotRequest,
     StoreChanges,
-    as_image,
 )
-from atoma.contracts.values import RowImage
+from atoma.contracts.values import RowImage, as_image
 from atoma.ports import DeclaresStores, ServiceHost, SyncService
 from atoma.schema import Schema
 

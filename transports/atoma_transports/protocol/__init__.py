@@ -13,7 +13,7 @@ from atoma_transports.protocol.operations import (
     Rows,
     WriteCall,
 )
-from atoma_transports.protocol.validation import OPS_MAX, image, pack_rows, unpack_rows
+from atoma_transports.protocol.validation import OPS_MAX, image, operation, pack_rows, unpack_rows
 
 __all__ = [
     "METHODS",
@@ -27,6 +27,7 @@ __all__ = [
     "Rows",
     "WriteCall",
     "image",
+    "operation",
     "pack_rows",
     "unpack_rows",
 ]

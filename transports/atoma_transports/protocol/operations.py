@@ -7,12 +7,13 @@ from typing import Annotated, Literal, TypeAlias
 import msgspec
 
 from atoma.contracts.execution import WriteOptions
+from atoma.contracts.mutations import Op
 from atoma.contracts.values import ErrorInfo
 
 QUERY = msgspec.Meta(extra={"json": "query"})
 """Marks bytes that are an encoded query: people write it as an object in JSON."""
 
-OpName: TypeAlias = Literal["query", "insert", "update", "upsert", "delete"]
+OpName: TypeAlias = Literal["", "query", "insert", "update", "upsert", "delete"]
 
 
 class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -28,24 +29,20 @@ class Rows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RemoteOp(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """One operation of a call.
+    """One operation of a call: a query, or an operation on a row.
 
     Attributes:
         index: Its place in the call, from 0; answers carry it.
-        name: What to do.
-        store: Store name.
-        id: Row id; empty for a query.
-        query: What to ask, as :func:`atoma_transports.protocol.plans.encode_query` encodes it; for a query only.
-        scope: See :class:`atoma.contracts.execution.WriteEntry`, as for the rest.
-        values: Columns to write.
-        base_version: Version the caller saw.
-        replace: Replace the whole row.
-        defaults: Columns to add when there is no row yet.
+        name: ``query``; the other words are those of a version that spelled an operation out, field by field; none with ``op``.
+        store: Store name of a query.
+        id: Row id in an operation that is spelled out, as are ``scope`` to ``defaults``: they are read and never written.
+        query: What to ask, as :func:`atoma_transports.protocol.plans.encode_query` encodes it.
+        op: The operation on a row, whole.
     """
 
     index: int
-    name: OpName
-    store: str
+    name: OpName = ""
+    store: str = ""
     id: str = ""
     query: Annotated[bytes, QUERY] = b""
     scope: str = ""
@@ -53,6 +50,7 @@ class RemoteOp(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_f
     base_version: int | None = None
     replace: bool = False
     defaults: dict[str, object] = {}
+    op: Op | None = None
 
 
 class RemoteOpResult(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

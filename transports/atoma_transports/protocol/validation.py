@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
+from msgspec.structs import replace
+
+from atoma.contracts.mutations import Op, OpKind
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ProtocolError
 from atoma.schema.kinds import INT64_MAX, INT64_MIN
-from atoma_transports.protocol.operations import Rows
+from atoma_transports.protocol.operations import OpName, RemoteOp, Rows
 
 OPS_MAX = 1000
+KINDS: dict[OpName, OpKind] = {"insert": "create", "update": "patch", "upsert": "upsert", "delete": "delete"}
+"""What the words of an operation that is spelled out mean."""
 KEY_COLUMNS = 4  # id, version, seq, scope precede the values of a row
 
 
@@ -28,13 +34,31 @@ def scalar(value: object) -> Scalar:
     raise ProtocolError(f"no column can hold this {type(value).__name__}")
 
 
-def image(values: dict[str, object]) -> RowImage:
+def image(values: Mapping[str, object]) -> RowImage:
     """``values`` as a row image.
 
     Raises:
         ProtocolError: A value is none that a column can hold.
     """
     return {name: scalar(value) for name, value in values.items()}
+
+
+def operation(remote: RemoteOp) -> Op:
+    """The operation on a row that was sent, whole or spelled out.
+
+    Raises:
+        ProtocolError: It is a query, or none, or holds a value that no column can hold.
+    """
+    if remote.name == "query" or remote.query:
+        raise ProtocolError("a write call holds no query")
+    op = remote.op
+    if (op is None) == (remote.name == ""):
+        raise ProtocolError(f"operation {remote.index} of a write call is none, or two")
+    if op is None:
+        kind = "replace" if remote.name == "upsert" and remote.replace else KINDS[remote.name]
+        op = Op(kind, remote.store, remote.id, scope=remote.scope, base_version=remote.base_version)
+        return replace(op, values=image(remote.values), defaults=image(remote.defaults))
+    return replace(op, values=image(op.values), defaults=image(op.defaults))
 
 
 def pack_rows(rows: tuple[StoredRow, ...]) -> Rows:

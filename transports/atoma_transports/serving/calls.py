@@ -14,7 +14,6 @@ from atoma.contracts.execution import (
     QueryRequest,
     Resolution,
     ResolveRequest,
-    WriteEntry,
     WriteRequest,
     WriteResult,
 )
@@ -27,12 +26,11 @@ from atoma_transports.protocol import (
     OPS_MAX,
     OpsReply,
     QueryCall,
-    RemoteOp,
     RemoteOpResult,
     ResolveCall,
     ResolveReply,
     WriteCall,
-    image,
+    operation,
     pack_rows,
 )
 from atoma_transports.protocol.plans import decode_query
@@ -65,16 +63,8 @@ def write_request(call: WriteCall, deadline: float) -> WriteRequest:
     ordered = sorted(call.ops, key=lambda op: op.index)
     if [op.index for op in ordered] != list(range(len(ordered))):
         raise ProtocolError("the operations of a write call are numbered from 0 without gaps")
-    entries = tuple(_entry(op) for op in ordered)
+    entries = tuple(operation(op) for op in ordered)
     return WriteRequest(entries, call.options, OperationContext(call.trace_id, deadline=deadline), call.idem)
-
-
-def _entry(op: RemoteOp) -> WriteEntry:
-    if op.name == "query" or op.query:
-        raise ProtocolError("a write call holds no query")
-    return WriteEntry(
-        op.store, op.name, op.id, op.scope, image(op.values), op.base_version, op.replace, image(op.defaults)
-    )
 
 
 def write_reply(result: WriteResult) -> OpsReply:

@@ -10,10 +10,10 @@ from typing import Protocol
 from msgspec import structs
 
 from atoma.contracts.codec import encode
-from atoma.contracts.execution import Receipt, WriteEntry, WriteRequest, WriteResult, as_receipt, item_key
-from atoma.contracts.overlay import PendingKind, PendingMutation
-from atoma.contracts.sync import MutationBody
+from atoma.contracts.execution import Receipt, WriteRequest, WriteResult, as_receipt, item_key
+from atoma.contracts.mutations import MutationBody, Op, PendingKind, PendingMutation
 from atoma.contracts.values import RowImage, StoredRow
+from atoma.mutations import queued
 from atoma.ports import Environment, LocalDatabase, LocalEngine, LocalTx, seeded_environment
 from atoma.query.plans import by_ids
 from atoma.testing.conformance.checks import CheckTable, expect
@@ -64,10 +64,12 @@ class QueueingStage:
             identity = tx.identity()
             key = item_key(request.idem, first.index, atomic=request.options.atomic, size=len(request.entries))
             mid = identity.next_mid if self.kind == "outbox" else 0
-            body = encode(MutationBody(mid, key, first.scope, 0, 1, tx.now_ms, tuple(effect.op for effect in group)))
+            body = encode(
+                MutationBody(mid, key, first.scope, 0, 1, tx.now_ms, tuple(queued(effect.op) for effect in group))
+            )
             for effect in group:
-                tx.shadow(effect.entry.store, effect.entry.id, effect.scope, effect.pre)
-            rows = [(effect.entry.store, effect.entry.id, effect.pre) for effect in group]
+                tx.shadow(effect.op.store, effect.op.id, effect.scope, effect.pre)
+            rows = [(effect.op.store, effect.op.id, effect.pre) for effect in group]
             tx.enqueue(PendingMutation(0, self.kind, mid, key, first.scope, 0, body, b"digest"), rows)
             if self.kind == "outbox":
                 tx.save_identity(structs.replace(identity, next_mid=mid + 1))
@@ -83,11 +85,11 @@ class Opened:
     node: LocalWriteNode
     outbox: QueueingStage
 
-    async def write(self, idem: str, *entries: WriteEntry, atomic: bool = False) -> WriteResult:
+    async def write(self, idem: str, *entries: Op, atomic: bool = False) -> WriteResult:
         """Write here and nowhere else."""
         return await self.node.write(unit(idem, *entries, atomic=atomic))
 
-    async def queue(self, idem: str, *entries: WriteEntry, atomic: bool = False) -> WriteResult:
+    async def queue(self, idem: str, *entries: Op, atomic: bool = False) -> WriteResult:
         """Write here and into the outbox, in one transaction."""
         return await self.db.commit(unit(idem, *entries, atomic=atomic), (self.node, self.outbox))
 

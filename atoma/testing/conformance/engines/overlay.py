@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack
 import trio
 
 from atoma.client import open_client
-from atoma.contracts.overlay import InboxEntry, StagedRow, Subscription
-from atoma.contracts.sync import Cursor, Op, Outcome
+from atoma.contracts.mutations import Op
+from atoma.contracts.replica import InboxEntry, StagedRow, Subscription
+from atoma.contracts.sync import Cursor, Outcome
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ClosedError, WriteRejected
 from atoma.ports import LocalTx, apply_batch

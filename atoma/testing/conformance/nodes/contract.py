@@ -14,10 +14,10 @@ from atoma.contracts.execution import (
     QueryRequest,
     QueryResult,
     ResolveRequest,
-    WriteEntry,
     WriteResult,
     status_of,
 )
+from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import RowImage
 from atoma.errors import AtomaError, RemoteError
@@ -81,7 +81,7 @@ class Nodes:
     ground: NodeGround
     keys: list[str] = field(default_factory=list[str])
 
-    async def put(self, *entries: WriteEntry, idem: str = "", atomic: bool = False) -> WriteResult:
+    async def put(self, *entries: Op, idem: str = "", atomic: bool = False) -> WriteResult:
         """Write entries under a key of their own, or under ``idem``."""
         if self.ground.write is None:
             raise NotChecked("the site has no node that writes")
@@ -135,10 +135,10 @@ async def refusals_are_results_and_not_exceptions(nodes: Nodes) -> None:
     for code, entry in refused.items():
         result = await nodes.put(entry)
         (item,) = result.items
-        expect_equal((result.status, item.ok, item.changed), ("rejected", False, False), f"the result of {entry.op}")
-        expect(item.error is not None and item.error.message, f"a refused {entry.op} does not say why")
+        expect_equal((result.status, item.ok, item.changed), ("rejected", False, False), f"the result of {entry.kind}")
+        expect(item.error is not None and item.error.message, f"a refused {entry.kind} does not say why")
         if item.error is not None:
-            expect_equal(item.error.code, code, f"the code of a refused {entry.op}")
+            expect_equal(item.error.code, code, f"the code of a refused {entry.kind}")
     gone = (await nodes.put(delete("nobody"))).items[0]
     expect(not gone.changed, "the delete of nothing changed something")
     stale = (await nodes.put(update("a", version + 1000, text="x"))).items[0]
@@ -168,8 +168,8 @@ async def queries_mean_what_they_mean_in_python(nodes: Nodes) -> None:
 @CHECKS.add
 async def an_upsert_makes_merges_or_replaces(nodes: Nodes) -> None:
     """Without a row, an upsert makes one of ``values`` and ``defaults``; with one it merges, or replaces it whole."""
-    merging = WriteEntry("notes", "upsert", "a", "main", {"text": "new"}, defaults=note(count=1))
-    replacing = WriteEntry("notes", "upsert", "a", "main", note("whole"), replace=True)
+    merging = Op("upsert", "notes", "a", {"text": "new"}, scope="main", defaults=note(count=1))
+    replacing = Op("replace", "notes", "a", note("whole"), scope="main")
     for entry, image in (
         (merging, note("new", count=1)),
         (update("a", count=2, blob=b"x"), note("new", count=2, blob=b"x")),

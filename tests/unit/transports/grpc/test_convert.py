@@ -16,6 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atoma.contracts.execution import WriteOptions
+from atoma.contracts.mutations import Op
 from atoma.contracts.query import PLAN_VERSION, BoundQuery, Call, Col, Lit, Order, Param, Plan, Store
 from atoma.contracts.sync import Cursor, Hint, Limits, OpenReply, Outcome, PullReply, PullRequest, StoreChanges
 from atoma.contracts.values import ErrorInfo
@@ -34,8 +35,12 @@ def hints_of(kind: type[msgspec.Struct]) -> dict[str, Any]:
     return {name: hints[name] for name in kind.__struct_fields__}
 
 
+WHOLE = (Op,)
+"""Structs that travel as MessagePack inside a message, so that a field of them needs none of protobuf."""
+
+
 def structs_in(hint: object) -> Iterator[type[msgspec.Struct]]:
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct) and hint not in WHOLE:
         yield hint
     for part in typing.get_args(hint):
         yield from structs_in(part)
@@ -139,7 +144,7 @@ def expected_field(hint: object, default: object) -> tuple[str, bool, bool]:
     if typing.get_origin(hint) is typing.Literal:
         return "string", False, default is not msgspec.NODEFAULT
     if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        return hint.__name__, False, True
+        return "bytes" if hint in WHOLE else hint.__name__, False, True
     if hint == dict[str, str]:
         return "InfoEntry", True, False
     if typing.get_origin(hint) is tuple and arguments[-1] is Ellipsis:

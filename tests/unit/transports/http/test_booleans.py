@@ -15,7 +15,8 @@ import trio
 
 from atoma import Hub, Schema, StaticTokenVerifier, StoreSpec, open_hub
 from atoma.contracts.codec import encode
-from atoma.contracts.sync import Cursor, Mutation, MutationBody, Op, OpenRequest, PullReply, PullRequest, PushRequest
+from atoma.contracts.mutations import MutationBody, Op
+from atoma.contracts.sync import Cursor, Mutation, OpenRequest, PullReply, PullRequest, PushRequest
 from atoma_stores.sqlite import SQLiteHubStore
 from atoma_transports.serving import open_server
 from tests.unit.transports.http.kit import JSON, MSGPACK, Client

@@ -73,7 +73,8 @@ class Flaky:
         content: Any = asked.content
         results = [
             {"index": op["index"], "id": op.get("id", ""), "changed": True, "version": 1, "row": op.get("values")}
-            for op in content["ops"]
+            for one in content["ops"]
+            for op in [{**one.get("op", {}), "index": one["index"]}]
         ]
         if asked.path == "/v1/query":
             results = [{"index": 0, "found": {"columns": ["text"], "rows": [["a", 1, 1, "main", "hello"]]}}]

@@ -353,7 +353,7 @@ class Hint(_message.Message):
     def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ...) -> None: ...
 
 class RemoteOp(_message.Message):
-    __slots__ = ("index", "name", "store", "id", "scope", "values", "base_version", "replace", "defaults", "query")
+    __slots__ = ("index", "name", "store", "id", "scope", "values", "base_version", "replace", "defaults", "query", "op")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
     STORE_FIELD_NUMBER: _ClassVar[int]
@@ -364,6 +364,7 @@ class RemoteOp(_message.Message):
     REPLACE_FIELD_NUMBER: _ClassVar[int]
     DEFAULTS_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
+    OP_FIELD_NUMBER: _ClassVar[int]
     index: int
     name: str
     store: str
@@ -374,7 +375,8 @@ class RemoteOp(_message.Message):
     replace: bool
     defaults: bytes
     query: bytes
-    def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., store: _Optional[str] = ..., id: _Optional[str] = ..., scope: _Optional[str] = ..., values: _Optional[bytes] = ..., base_version: _Optional[int] = ..., replace: bool = ..., defaults: _Optional[bytes] = ..., query: _Optional[bytes] = ...) -> None: ...
+    op: bytes
+    def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., store: _Optional[str] = ..., id: _Optional[str] = ..., scope: _Optional[str] = ..., values: _Optional[bytes] = ..., base_version: _Optional[int] = ..., replace: bool = ..., defaults: _Optional[bytes] = ..., query: _Optional[bytes] = ..., op: _Optional[bytes] = ...) -> None: ...
 
 class Rows(_message.Message):
     __slots__ = ("columns", "rows")

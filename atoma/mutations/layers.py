@@ -1,25 +1,25 @@
 """Layers over the confirmed base, in an open local transaction: lay one, take it out, put the authority's image under.
 
-Nothing here decides when; :mod:`atoma.runtime.flows.optimism` does.
+Nothing here decides when; whoever sends the units does.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
-import msgspec
+from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
-from atoma.contracts.execution import WriteEntry, WriteItemResult, WriteRequest, item_key
-from atoma.contracts.overlay import PendingMutation, replay
-from atoma.contracts.sync import MutationBody, Op
-from atoma.contracts.values import RowImage, StoredRow
+from atoma.contracts.execution import WriteItemResult, WriteRequest, item_key
+from atoma.contracts.mutations import Effect, MutationBody, Op, PendingMutation
+from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import ConflictError, ValidationError
+from atoma.mutations.deciding import decide, moved_read, queued, replay, scope_of
+from atoma.mutations.overlay import RowKey, rebase_rows, version_here
 from atoma.ports.local import LocalTx
-from atoma.ports.overlay import RowKey, rebuild_rows
-from atoma.runtime.entries import as_op
 
 Versions: TypeAlias = dict[RowKey, int | None]
 """The authority's versions of rows; None for a row that is not there."""
@@ -31,15 +31,6 @@ NEVER = 2**53 - 1
 
 class Unpredictable(Exception):
     """What this device holds does not show how the write would end: only the authority can tell."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """What one entry does to the visible row."""
-
-    op: Op
-    scope: str
-    pre: RowImage | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,61 +67,39 @@ def lay(tx: LocalTx, request: WriteRequest) -> Laid:
     Raises:
         Unpredictable: An entry does not fit the rows of this device; the transaction has to be rolled back.
     """
-    for store, id, version in request.options.reads:
-        row = tx.read_row(store, id)
-        if (None if row is None else row.version) != version:
-            raise Unpredictable
+    if moved_read(request.options.reads, partial(version_here, tx)) is not None:
+        raise Unpredictable
     seen = {row: _version_there(tx, row) for row in named_versions(request)}
-    changes: list[_Change] = []
-    items: list[WriteItemResult] = []
-    for entry in request.entries:
-        change, item = _show(tx, entry)
-        changes.append(change)
-        items.append(item)
-    groups = [changes] if request.options.atomic else [[change] for change in changes]
+    shown = [_show(tx, op) for op in request.entries]
+    effects = [effect for effect, _ in shown]
+    groups = [effects] if request.options.atomic else [[effect] for effect in effects]
     layers: list[int] = []
     for index, group in enumerate(groups):
-        key = item_key(request.idem, index, atomic=request.options.atomic, size=len(changes))
+        key = item_key(request.idem, index, atomic=request.options.atomic, size=len(effects))
         layers.append(_enqueue(tx, key, group))
-    return Laid(tuple(layers), tuple(items), seen)
+    return Laid(tuple(layers), tuple(item for _, item in shown), seen)
 
 
-def _show(tx: LocalTx, entry: WriteEntry) -> tuple[_Change, WriteItemResult]:
-    row = tx.read_row(entry.store, entry.id)
-    if not _fits(entry, row):
+def _show(tx: LocalTx, op: Op) -> tuple[Effect, WriteItemResult]:
+    effect = decide(op, tx.schema.store(op.store), tx.read_row(op.store, op.id))
+    if isinstance(effect, ErrorInfo):
         raise Unpredictable
-    scope = row.scope if row is not None else _scope(tx, entry)
-    op = as_op(entry)
-    pre = None if row is None else row.image
-    post = replay(op, pre)
     try:
-        version = tx.put_visible(entry.store, entry.id, scope, post)
+        version = tx.put_visible(op.store, op.id, effect.scope, effect.post)
     except (ConflictError, ValidationError):
         raise Unpredictable from None
-    return _Change(op, scope, pre), WriteItemResult(entry.id, True, pre != post, version, post, decided=False)
+    return effect, WriteItemResult(op.id, True, effect.pre != effect.post, version, effect.post, decided=False)
 
 
-def _fits(entry: WriteEntry, row: StoredRow | None) -> bool:
-    if entry.base_version is not None and entry.base_version != (0 if row is None else row.version):
-        return False
-    if row is None:
-        return entry.op in ("insert", "upsert")
-    return entry.op != "insert" and entry.scope in ("", row.scope)
-
-
-def _scope(tx: LocalTx, entry: WriteEntry) -> str:
-    return entry.scope or tx.schema.store(entry.store).scope_of({**entry.defaults, **entry.values})
-
-
-def _enqueue(tx: LocalTx, key: str, changes: Sequence[_Change]) -> int:
+def _enqueue(tx: LocalTx, key: str, effects: Sequence[Effect]) -> int:
     rows: dict[RowKey, RowImage | None] = {}
-    for change in changes:
-        rows.setdefault((change.op.store, change.op.id), change.pre)
-    for change in changes:
-        row = (change.op.store, change.op.id)
-        tx.shadow(*row, change.scope, rows[row])
-    scope = changes[0].scope
-    ops = tuple(change.op for change in changes)
+    for effect in effects:
+        rows.setdefault((effect.op.store, effect.op.id), effect.pre)
+    for effect in effects:
+        row = (effect.op.store, effect.op.id)
+        tx.shadow(*row, effect.scope, rows[row])
+    scope = effects[0].scope
+    ops = tuple(queued(effect.op) for effect in effects)
     body = encode(MutationBody(0, key, scope, 0, tx.schema.version, tx.now_ms, ops))
     mutation = PendingMutation(0, "volatile", 0, key, scope, 0, body, b"")
     return tx.enqueue(mutation, [(*row, pre) for row, pre in rows.items()])
@@ -148,12 +117,7 @@ def named_versions(request: WriteRequest) -> dict[RowKey, int | None]:
 def known_versions(tx: LocalTx, request: WriteRequest) -> Versions:
     """The authority's versions of the rows that are here as the request names them."""
     named = named_versions(request)
-    here = {row: tx.read_row(*row) for row in named}
-    return {
-        row: _version_there(tx, row)
-        for row, version in named.items()
-        if (None if (found := here[row]) is None else found.version) == version
-    }
+    return {row: _version_there(tx, row) for row, version in named.items() if version_here(tx, *row) == version}
 
 
 def _version_there(tx: LocalTx, row: RowKey) -> int | None:
@@ -173,15 +137,14 @@ def address(request: WriteRequest, versions: Versions) -> WriteRequest:
             return versions.get(row)
         return NEVER if version > 0 else -version
 
-    def entry_for_hub(entry: WriteEntry) -> WriteEntry:
-        if entry.base_version is None:
-            return entry
-        return msgspec.structs.replace(entry, base_version=there((entry.store, entry.id), entry.base_version) or 0)
+    def addressed(op: Op) -> Op:
+        if op.base_version is None:
+            return op
+        return replace(op, base_version=there((op.store, op.id), op.base_version) or 0)
 
     reads = tuple((store, id, there((store, id), version)) for store, id, version in request.options.reads)
-    options = msgspec.structs.replace(request.options, reads=reads)
-    entries = tuple(entry_for_hub(entry) for entry in request.entries)
-    return WriteRequest(entries, options, request.context, request.idem)
+    entries = tuple(addressed(op) for op in request.entries)
+    return replace(request, entries=entries, options=replace(request.options, reads=reads))
 
 
 def settle(tx: LocalTx, request: WriteRequest, layers: Sequence[int], items: Sequence[WriteItemResult]) -> Settled:
@@ -199,22 +162,22 @@ def settle(tx: LocalTx, request: WriteRequest, layers: Sequence[int], items: Seq
             made[row] = _version_there(tx, row)
     for layer in layers:
         rows.update(dict.fromkeys(tx.remove_pending(layer, None)))
-    rebuild_rows(tx, rows)
+    rebase_rows(tx, rows)
     visible = (tx.read_row(entry.store, entry.id) for entry in request.entries)
     return Settled(tuple(0 if row is None else row.version for row in visible), made)
 
 
-def _confirm(tx: LocalTx, entry: WriteEntry, item: WriteItemResult) -> None:
+def _confirm(tx: LocalTx, entry: Op, item: WriteItemResult) -> None:
     base = tx.read_base(entry.store, entry.id)
     image: RowImage | None
     if item.row is not None:
         image, seq, scope = item.row, item.version, tx.schema.store(entry.store).scope_of(item.row)
     else:
-        known = entry.op == "delete" and item.changed
-        image = None if known else replay(as_op(entry), base.image)
+        known = entry.kind == "delete" and item.changed
+        image = None if known else replay(entry, base.image)
         if image is None and base.image is None and not base.shadowed:
             return  # nothing of the row was ever here, not even its scope, and nothing of it is now
-        seq, scope = base.seq, base.scope or _scope(tx, entry)
+        seq, scope = base.seq, base.scope or scope_of(entry, tx.schema.store(entry.store))
     if not base.shadowed:
         tx.shadow(entry.store, entry.id, base.scope or scope, base.image)
     tx.put_base(entry.store, entry.id, scope, image, seq)

@@ -1,7 +1,4 @@
-"""The overlay as data: pending mutations, the confirmed base under them, and what a local write did.
-
-Visible state = confirmed base + pending mutations in local order. See ``docs/explanation/overlay.md``.
-"""
+"""A device's replica as data: who it is to the hub, how far it has come, what the hub refused, lost or had repaired."""
 
 from __future__ import annotations
 
@@ -9,15 +6,11 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from atoma.contracts.execution import WriteEntry
-from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, Op, Recovers, as_image
+from atoma.contracts.mutations import Op, Recovers
+from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark
 from atoma.contracts.values import RowImage
 
-PendingKind: TypeAlias = Literal["outbox", "volatile"]
 SubscriptionState: TypeAlias = Literal["new", "snapshot", "tail", "live"]
-
-QUEUED, ACKED, PARKED = 0, 1, 2
-"""Values of ``PendingMutation.status``."""
 
 
 class ClientIdentity(msgspec.Struct, frozen=True):
@@ -43,76 +36,6 @@ class ClientIdentity(msgspec.Struct, frozen=True):
     hub_id: bytes
     principal: str
     renew: bool = False
-
-
-class BaseRow(msgspec.Struct, frozen=True):
-    """The confirmed image of a row.
-
-    Attributes:
-        image: Column values, None when the row is not there at the hub.
-        seq: Hub sequence of that image, 0 when unknown.
-        scope: Scope of the row.
-        shadowed: True when the row has pending mutations, so that its base lies beside the visible row.
-    """
-
-    image: RowImage | None
-    seq: int
-    scope: str
-    shadowed: bool
-
-
-class PendingMutation(msgspec.Struct, frozen=True):
-    """One mutation of the overlay; the rows of kind ``outbox`` are the outbox.
-
-    Attributes:
-        lsn: Local order, never reused.
-        kind: ``outbox`` is durable and goes to the hub, ``volatile`` waits for a direct remote answer.
-        mid: Mutation number towards the hub, 0 for volatile ones.
-        idem: Idempotency key, unique.
-        scope: The one scope it touches.
-        base_seq: Cursor of that scope when it was written: what the user had seen.
-        body: Encoded :class:`atoma.contracts.sync.MutationBody`; immutable.
-        digest: Digest chain after this mutation.
-        status: ``QUEUED``, ``ACKED`` (the hub applied it as ``ack_seq``, the page is still to come) or ``PARKED``.
-        ack_seq: Hub sequence, 0 until acked.
-        attempts: How often it was sent.
-        next_attempt_ms: Wall-clock time of the next attempt, 0 for now.
-        last_error: What the last attempt failed with.
-    """
-
-    lsn: int
-    kind: PendingKind
-    mid: int
-    idem: str
-    scope: str
-    base_seq: int
-    body: bytes
-    digest: bytes
-    status: int = QUEUED
-    ack_seq: int = 0
-    attempts: int = 0
-    next_attempt_ms: int = 0
-    last_error: str = ""
-
-
-class Effect(msgspec.Struct, frozen=True):
-    """What one entry of a local write did to one row, before the transaction commits.
-
-    Attributes:
-        index: Position of the entry in its unit.
-        entry: The entry.
-        op: The operation as it goes to the overlay and to the hub.
-        scope: Scope of the row.
-        pre: Visible image before, None when there was no row.
-        post: Visible image after, None when the row is gone.
-    """
-
-    index: int
-    entry: WriteEntry
-    op: Op
-    scope: str
-    pre: RowImage | None
-    post: RowImage | None
 
 
 class Subscription(msgspec.Struct, frozen=True):
@@ -267,22 +190,3 @@ def longer_trail(trail: tuple[Mark, ...], cursor: Cursor) -> tuple[Mark, ...]:
             kept.append(mark)
             bound = cursor.seq - 2 * (cursor.seq - mark.seq)
     return tuple(reversed(kept))
-
-
-def replay(op: Op, image: RowImage | None) -> RowImage | None:
-    """Apply ``op`` to ``image`` and return the new image (a pure function).
-
-    The same function predicts on the device and, after conflicts are decided, applies at the hub. Replay never fails:
-    a patch or delete of a row that is gone leaves it gone; a create over a row replaces it (the hub will say no, and
-    until then the user sees what they wrote).
-    """
-    values, defaults = as_image(op.values), as_image(op.defaults)
-    match op.kind:
-        case "delete":
-            return None
-        case "create" | "replace":
-            return dict(values)
-        case "patch":
-            return None if image is None else {**image, **values}
-        case "upsert":
-            return {**defaults, **values} if image is None else {**image, **values}

@@ -1,0 +1,191 @@
+"""Operations on rows and what they add up to: the language of local writes, the overlay, the outbox and the hub.
+
+Visible state = confirmed base + pending mutations in local order. See ``docs/explanation/overlay.md``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import msgspec
+
+from atoma.contracts.values import RowImage
+
+if TYPE_CHECKING:
+    Columns: TypeAlias = RowImage
+else:
+    Columns = dict[str, object]
+    """What is decoded may hold anything: a hub checks each value against its column, a device has checked what it wrote."""
+
+OpKind: TypeAlias = Literal["create", "patch", "replace", "upsert", "delete"]
+PendingKind: TypeAlias = Literal["outbox", "volatile"]
+
+QUEUED, ACKED, PARKED = 0, 1, 2
+"""Values of ``PendingMutation.status``."""
+
+
+class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """One operation on one row: the same value from the caller's write to the hub's decision.
+
+    It is changed by ``msgspec.structs.replace`` only, so that whatever it is given stays with it. Fields are appended, with a
+    default: bytes that lack them are read, and peers that do not know them pass over them.
+
+    Attributes:
+        kind: ``create`` the id must be free, ``patch`` changed columns only, the id must exist, ``replace`` the whole row,
+            ``upsert`` merge into the row or create it, ``delete``.
+        store: Store name.
+        id: Row id.
+        values: Columns to set, without the id: all of them for create and replace, the changed ones for patch and upsert,
+            none for delete.
+        defaults: For upsert: the columns to add when there is no row yet.
+        after_mid: In the outbox: this client's previous pending mutation on the row, 0 for none: if that one was rejected, so
+            is this one.
+        cas: In the outbox: reject the mutation if anybody else changed the row since ``base_seq``, whatever the store's rule.
+        scope: Scope of the row; ``""`` means "the scope of the row that is there", or the one that its columns name. Inside
+            a mutation it is always ``""``: the mutation has it.
+        base_version: Version the caller saw where the operation is decided; another one is a conflict, 0 means that there
+            must not be a row. Inside a mutation it is None, and ``cas`` stands for it.
+    """
+
+    kind: OpKind
+    store: str
+    id: str
+    values: Columns = {}
+    defaults: Columns = {}
+    after_mid: int = 0
+    cas: bool = False
+    scope: str = ""
+    base_version: int | None = None
+
+
+class Origin(msgspec.Struct, frozen=True, array_like=True):
+    """What a mutation was called in its first life, for ever: its client, its number there, and the digest after it."""
+
+    client_id: bytes
+    mid: int
+    digest: bytes
+
+
+class Recovers(msgspec.Struct, frozen=True, array_like=True):
+    """Marks a mutation as an offer of what the hub has lost: a row as it was at a position of the lost history.
+
+    Attributes:
+        epoch: The epoch in which the client was there; offers of one epoch are ordered by ``seq``.
+        seq: The client's cursor in the lost history; without a proof, where that history was left.
+        hash: The lineage hash there.
+        proof: The hub's proof that the scope was there once, see :attr:`PullReply.proof`; empty in a file from before
+            proofs.
+        last: Whether everything that the client offers has come: the mutation has no operations.
+    """
+
+    epoch: bytes
+    seq: int
+    hash: bytes
+    proof: bytes
+    last: bool = False
+
+    @property
+    def position(self) -> int:
+        """Where it stands among the offers of its epoch; 0, before all others, while nothing proves where it is from."""
+        return self.seq if self.proof else 0
+
+
+class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What is encoded once, at the write, and never again (digests are over these bytes).
+
+    Attributes:
+        mid: Number of the mutation, dense from 1 per client.
+        idem: Idempotency key.
+        scope: The one scope it touches.
+        base_seq: Cursor of that scope at the local commit: what the user had seen.
+        schema_version: Version of the client's schema.
+        client_ms: Wall clock of the client, for display only.
+        ops: Atomic list of operations.
+        base_epoch: Epoch of that cursor, which says in which history ``base_seq`` is a number; empty before first
+            contact, and in mutations that older versions wrote.
+        origin: For a mutation that was numbered anew: what it was called before. It has at most one effect under either.
+        doubtful: Whether it may have been decided long ago: it is only taken if nobody has touched its rows since its
+            base, or if they are as it would make them.
+        recovers: For an offer: where in the lost history the row was like that. ``base_seq`` is where that history
+            begins.
+    """
+
+    mid: int
+    idem: str
+    scope: str
+    base_seq: int
+    schema_version: int
+    client_ms: int
+    ops: tuple[Op, ...]
+    base_epoch: bytes = b""
+    origin: Origin | None = None
+    doubtful: bool = False
+    recovers: Recovers | None = None
+
+
+class BaseRow(msgspec.Struct, frozen=True):
+    """The confirmed image of a row.
+
+    Attributes:
+        image: Column values, None when the row is not there at the hub.
+        seq: Hub sequence of that image, 0 when unknown.
+        scope: Scope of the row.
+        shadowed: True when the row has pending mutations, so that its base lies beside the visible row.
+    """
+
+    image: RowImage | None
+    seq: int
+    scope: str
+    shadowed: bool
+
+
+class PendingMutation(msgspec.Struct, frozen=True):
+    """One mutation of the overlay; the rows of kind ``outbox`` are the outbox.
+
+    Attributes:
+        lsn: Local order, never reused.
+        kind: ``outbox`` is durable and goes to the hub, ``volatile`` waits for a direct remote answer.
+        mid: Mutation number towards the hub, 0 for volatile ones.
+        idem: Idempotency key, unique.
+        scope: The one scope it touches.
+        base_seq: Cursor of that scope when it was written: what the user had seen.
+        body: Encoded :class:`MutationBody`; immutable.
+        digest: Digest chain after this mutation.
+        status: ``QUEUED``, ``ACKED`` (the hub applied it as ``ack_seq``, the page is still to come) or ``PARKED``.
+        ack_seq: Hub sequence, 0 until acked.
+        attempts: How often it was sent.
+        next_attempt_ms: Wall-clock time of the next attempt, 0 for now.
+        last_error: What the last attempt failed with.
+    """
+
+    lsn: int
+    kind: PendingKind
+    mid: int
+    idem: str
+    scope: str
+    base_seq: int
+    body: bytes
+    digest: bytes
+    status: int = QUEUED
+    ack_seq: int = 0
+    attempts: int = 0
+    next_attempt_ms: int = 0
+    last_error: str = ""
+
+
+class Effect(msgspec.Struct, frozen=True, gc=False):
+    """What one operation does to one row.
+
+    Attributes:
+        op: The operation.
+        scope: Scope of the row.
+        pre: Visible image before, None when there was no row.
+        post: Visible image after, None when the row is gone.
+        index: Position of the operation in its unit.
+    """
+
+    op: Op
+    scope: str
+    pre: RowImage | None
+    post: RowImage | None
+    index: int = 0

@@ -1,0 +1,90 @@
+"""What an operation does to a row: decided here for a local write, a transaction, a layer and a direct write at a hub.
+
+What a pushed mutation does at the hub depends on what others have done since, too: that alone is
+:mod:`atoma.hub.conflicts`. Both replay the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from atoma.contracts.failures import refusal
+from atoma.contracts.mutations import Effect, Op
+from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+from atoma.schema.spec import StoreSpec
+
+
+def decide(op: Op, store: StoreSpec[Any], row: StoredRow | None, index: int = 0) -> Effect | ErrorInfo:
+    """Decide what ``op``, the operation ``index`` of its unit, does to ``row``; or why it is refused.
+
+    The version of ``row`` is that of whoever decides: this device's, or the hub's sequence at a hub.
+    """
+    if row is None:
+        if op.kind in ("patch", "delete"):
+            return refusal("NOT_FOUND", f"store {op.store!r} has no row with id {op.id!r}")
+        if op.base_version:
+            message = f"{op.store}/{op.id}: version {op.base_version} was expected, the row is gone"
+            return refusal("CONFLICT", message, info={"current_version": "0"})
+        return Effect(op, scope_of(op, store), None, replay(op, None), index)
+    if op.kind == "create":
+        message = f"{op.store}/{op.id} exists already; update or upsert it, or choose another id"
+        return refusal("CONFLICT", message)
+    if op.base_version is not None and op.base_version != row.version:
+        message = f"{op.store}/{op.id}: version {op.base_version} was expected, it is at {row.version}; read it again"
+        return refusal("CONFLICT", message, info={"current_version": str(row.version)})
+    if op.scope and op.scope != row.scope:
+        message = f"{op.store}/{op.id} belongs to scope {row.scope!r}, not to {op.scope!r}, and a row never moves"
+        return refusal("INVALID", message)
+    return Effect(op, row.scope, row.image, replay(op, row.image), index)
+
+
+def moved_read(
+    reads: Sequence[tuple[str, str, int | None]], version_of: Callable[[str, str], int | None]
+) -> ErrorInfo | None:
+    """Say which of the rows that a unit depends on is not as it was read; None when all are.
+
+    Args:
+        reads: Store, id and version of the rows, None for one that was not there.
+        version_of: Their versions now.
+    """
+    for store, id, version in reads:
+        if version_of(store, id) != version:
+            message = f"{store}/{id} changed since the transaction read it; run the transaction again"
+            return refusal("CONFLICT", message, info={"store": store, "id": id})
+    return None
+
+
+def replay(op: Op, image: RowImage | None) -> RowImage | None:
+    """Apply ``op`` to ``image`` and return the new image; neither is changed, and the new one may be shared with ``op``.
+
+    The same function predicts on the device and, after conflicts are decided, applies at the hub. Replay never fails:
+    a patch or delete of a row that is gone leaves it gone; a create over a row replaces it (the hub will say no, and
+    until then the user sees what they wrote).
+    """
+    match op.kind:
+        case "delete":
+            return None
+        case "create" | "replace":
+            return op.values
+        case "patch":
+            return None if image is None else {**image, **op.values}
+        case "upsert":
+            return {**op.defaults, **op.values} if image is None else {**image, **op.values}
+
+
+def scope_of(op: Op, store: StoreSpec[Any]) -> str:
+    """The scope in which ``op`` makes a row that is not there yet."""
+    return op.scope or store.scope_of({**op.defaults, **op.values} if op.defaults else op.values)
+
+
+def queued(op: Op, after_mid: int = 0) -> Op:
+    """Return ``op`` as it stands in a mutation, behind this client's mutation ``after_mid`` on the row.
+
+    The mutation has the scope; a version of this device says nothing elsewhere, only that there was one does.
+    """
+    if op.base_version is not None:
+        return replace(op, scope="", base_version=None, cas=True, after_mid=after_mid)
+    return replace(op, scope="", after_mid=after_mid) if op.scope or after_mid else op

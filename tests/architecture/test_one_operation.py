@@ -1,0 +1,119 @@
+"""An operation is one struct wherever it is one: a field that it is given arrives on every path, and none has to know it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from atoma.contracts.codec import decode
+from atoma.contracts.mutations import MutationBody, Op
+from tests.golden.messages import BODY, load
+from tests.golden.old import FOLDER
+
+STRUCT = "atoma/contracts/mutations.py"
+LAST = "    base_version: int | None = None\n"
+PROGRAM = Path(__file__).with_name("seven_paths.py")
+
+ARRIVES = {
+    "local write": ["in a transaction", "inserted"],
+    "transaction": ["in a transaction"],
+    "overlay": ["laid"],
+    "outbox": ["inserted"],
+    "wire: MessagePack": ["sent"],
+    "wire: JSON": ["sent"],
+    "wire: gRPC": ["sent"],
+    "hub: push": ["in a transaction", "inserted"],
+    "hub: direct": ["sent"],
+    "page": ["laid"],
+}
+"""Path → the notes of the operations that take it."""
+
+LISTED = "Op(op.kind, op.store, op.id, op.values, op.defaults, op.after_mid, op.cas, op.scope, op.base_version)"
+PLANTED = {
+    # where an operation is made anew by listing its fields: the module, what stands there, and the paths that lose the field
+    "transaction": ("atoma/runtime/transaction.py", "replace(op, scope=effect.scope)", {"local write", "transaction", "hub: push"}),
+    "queue": ("atoma/mutations/deciding.py", 'replace(op, scope="", after_mid=after_mid)', {"outbox", "transaction", "hub: push"}),
+    "arrival": (
+        "transports/atoma_transports/protocol/validation.py",
+        "replace(op, values=image(op.values), defaults=image(op.defaults))",
+        {"wire: MessagePack", "wire: JSON", "wire: gRPC", "hub: direct"},
+    ),
+    "admission": (
+        "atoma/hub/admission.py",
+        "structs.replace(op, id=id, values=values, defaults=defaults, scope=scope)",
+        {"hub: push", "hub: direct"},
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+def grown(root: Path, tmp_path: Path) -> Path:
+    """A copy of the tree in which an operation has one field more."""
+    for part in ("atoma", "stores", "transports"):
+        shutil.copytree(root / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+    edit(tmp_path / STRUCT, LAST, f'{LAST}    note: str = ""\n')
+    return tmp_path
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text, f"{file} has no {old!r}"
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def run(tree: Path, *command: str) -> str:
+    paths = os.pathsep.join(str(tree / part) for part in ("", "stores", "transports"))
+    ended = subprocess.run(
+        [sys.executable, *command], cwd=tree, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def paths_of(tree: Path) -> dict[str, list[str]]:
+    seen: dict[str, list[str]] = json.loads(run(tree, str(PROGRAM)).splitlines()[-1])
+    return seen
+
+
+def test_a_new_field_of_an_operation_arrives_on_every_path(grown: Path) -> None:
+    assert paths_of(grown) == ARRIVES
+
+
+@pytest.mark.parametrize("place", PLANTED)
+def test_where_the_fields_of_an_operation_are_listed_a_new_one_is_lost(grown: Path, place: str) -> None:
+    module, changed, lost = PLANTED[place]
+    edit(grown / module, changed, LISTED)
+    seen = paths_of(grown)
+    assert {path for path in ARRIVES if seen.get(path) != ARRIVES[path]} == lost
+
+
+READS = """
+import base64, sys
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.mutations import MutationBody
+from msgspec.structs import replace
+body = decode(base64.b64decode(sys.argv[1]), MutationBody)
+assert {op.note for op in body.ops} == {""}
+print(base64.b64encode(encode(replace(body, ops=tuple(replace(op, note="new") for op in body.ops)))).decode())
+"""
+
+
+def test_a_body_without_the_field_is_read_and_one_with_it_by_who_does_not_know_it(grown: Path) -> None:
+    golden = load((FOLDER / "messages.json").read_text(encoding="utf-8"))["msgpack"]["MutationBody"]
+    with_note = base64.b64decode(run(grown, "-c", READS, base64.b64encode(golden).decode()))
+    assert with_note != golden
+    assert decode(with_note, MutationBody) == decode(golden, MutationBody) == BODY
+
+
+def test_a_field_that_is_not_given_takes_no_room() -> None:
+    assert Op.__struct_config__.omit_defaults
+    required = [item.name for item in msgspec.structs.fields(Op) if item.required]
+    assert required == ["kind", "store", "id"]
