@@ -27,6 +27,7 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
 from atoma.contracts.mutations import MutationBody
 from atoma.mutations.layers import lay
+from atoma.plugins import Plugin
 from atoma.ports.keys import LOCAL_DATABASE
 from atoma.ports.service import Principal
 from atoma.runtime.entries import insert_entry, update_entry
@@ -119,7 +120,7 @@ def travelled(request: WriteRequest) -> WriteRequest:
 async def main() -> None:
     probe, network = Probe(), MemoryNetwork()
     verifier = StaticTokenVerifier({"token": "ann"})
-    plugins = [
+    plugins: list[Plugin] = [
         LocalExecution(SQLiteEngine(":memory:")), Remote(MemoryTransport(network, token="token")), Sync([PAGES]), probe
     ]  # fmt: skip
     async with open_client(SCHEMA, plugins=plugins) as client:

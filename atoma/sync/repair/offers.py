@@ -215,7 +215,7 @@ class Offers:
 
 def offer_op(store: str, id: str, image: RowImage | None) -> Op:
     """The operation that makes the row ``image``."""
-    return Op("delete", store, id) if image is None else Op("replace", store, id, dict(image))
+    return Op("delete", store, id) if image is None else Op("replace", store, id, image)
 
 
 def set_aside(tx: LocalTx, store: str, id: str, scope: str) -> RowImage | None:

@@ -136,7 +136,7 @@ async def test_keep_mine_writes_it_again_and_dismiss_leaves_theirs(world: Any) -
         notes = b.store(world.MANUAL)
 
         async def rewrite(write: Any) -> None:
-            assert write.op == "upsert"
+            assert write.kind == "upsert"
             assert write.values == {"text": "b", "color": "blue"}
             await notes.update(write.id, **write.values)
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest
 from atoma.contracts.limits import ROWS_MAX
-from atoma.contracts.mutations import Op
+from atoma.contracts.mutations import Op, OpKind
 from atoma.contracts.query import BoundQuery, Call, Col, Lit
 from atoma.contracts.sync import Limits
 from atoma.errors import RemoteError
 from atoma.hub import Access
+from atoma.ports import WriteNode, seeded_environment
 from atoma.ports.service import Principal
 from atoma.query import Rows, bind, col, select
 from atoma.query.plans import by_ids, number_of
 from atoma.schema.expressions import Expression
 from atoma.testing.queries import count_of, rows_of
+from atoma_stores.local import LocalWriteNode
+from atoma_stores.sqlite import SQLiteEngine
 from tests.unit.hub.kit import CARDS, SCHEMA, SCOPE, Card, Client, card, direct, hub_on, pull_all
 
 
@@ -109,6 +114,54 @@ async def test_entries_are_refused_one_by_one_with_their_reason() -> None:
         assert [item.error.code if item.error else "" for item in result.items] == [code for code, _ in entries]
         assert result.status == "rejected"
         assert (await pull_all(client))[1].seq == 1
+
+
+VALUES: dict[OpKind, dict[str, Any]] = {
+    "create": {**card("new"), "board": SCOPE},
+    "patch": {"title": "new"},
+    "replace": {**card("new"), "board": SCOPE},
+    "upsert": {"title": "new"},
+    "delete": {},
+}
+
+
+async def test_a_device_and_a_hub_decide_alike() -> None:
+    """Every kind on a row that is there or not, with every version that a caller may have seen."""
+    device = SQLiteEngine(":memory:").open_database(SCHEMA, seeded_environment(1), frozenset())
+    async with hub_on(":memory:") as hub, device as database:
+        client, node = Client.of(hub, "a"), LocalWriteNode(database)
+        for number, (kind, there, seen) in enumerate(
+            itertools.product(VALUES, (True, False), (None, "none", "right", "wrong"))
+        ):
+            id = f"row {number}"
+            versions = [0, 0]
+            if there:
+                first = direct(insert(id), idem=f"first {id}")
+                versions = [
+                    one.items[0].version for one in (await client.service.write(first), await node.write(first))
+                ]
+            results = []
+            writers: tuple[WriteNode, WriteNode] = (client.service, node)
+            for writer, version in zip(writers, versions, strict=True):
+                base = {None: None, "none": 0, "right": version, "wrong": 10**6}[seen]
+                defaults = {**card("default"), "board": SCOPE} if kind == "upsert" else {}
+                op = Op(kind, "cards", id, VALUES[kind], defaults, scope=SCOPE, base_version=base)
+                (item,) = (await writer.write(direct(op, idem=f"second {id}"))).items
+                error = item.error and (
+                    item.error.code,
+                    item.error.message.replace(f"at {version};", "at its version;"),
+                )
+                results.append((item.ok, item.changed, error, item.row if item.ok else None))
+            assert results[0] == results[1], (kind, there, seen)
+
+
+async def test_a_direct_delete_has_no_values() -> None:
+    async with hub_on(":memory:") as hub:
+        client = Client.of(hub, "a")
+        await client.service.write(direct(insert("1"), idem="k"))
+        (item,) = (await client.service.write(direct(Op("delete", "cards", "1", {"title": "x"}), idem="d"))).items
+        assert item.error is not None
+        assert item.error.code == "INVALID"
 
 
 async def test_an_atomic_write_is_all_or_nothing_and_checks_what_it_read() -> None:

@@ -363,6 +363,23 @@ async def test_raising_in_a_transaction_writes_nothing_and_a_savepoint_takes_bac
         assert [card.id for card in await client.store(CARDS).query()] == ["1"]
 
 
+async def test_a_transaction_decides_as_a_write_outside_does() -> None:
+    async with open_local(memory()) as client:
+        await client.store(CARDS).insert(Card(id="1", title="a"))
+        async with client.transaction() as tx:
+            cards = tx.store(CARDS)
+            with pytest.raises(ConflictError, match="exists already") as taken:
+                await cards.insert(Card(id="1", title="b"))
+            assert taken.value.current is not None
+            assert taken.value.current["title"] == "a"
+            with pytest.raises(NotFoundError):
+                await cards.delete("2")
+            with pytest.raises(ValidationError, match="a row never moves"):
+                await cards.upsert(Card(id="1", title="b", board="other"))
+            await cards.update("1", title="c")
+        assert await client.store(CARDS).get("1") == Card(id="1", title="c")
+
+
 @pytest.mark.paths
 async def test_a_transaction_notices_that_what_it_read_has_moved() -> None:
     async with open_local(memory()) as client:

@@ -16,6 +16,7 @@ from atoma.contracts.replica import InboxEntry, StagedRow, Subscription
 from atoma.contracts.sync import Cursor, Mark, Outcome
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ClosedError, ConflictError, DiskFull, OutboxFull, WriteRejected
+from atoma.mutations import ops_by_row, overlay, rebase_rows
 from atoma.ports import LocalTx
 from atoma_stores.changes import ChangeSet
 from atoma_stores.sqlite._outbox import OutboxLimits
@@ -55,6 +56,45 @@ async def test_a_receipt_follows_its_mutation() -> None:
             await settle(db, 1, Outcome(1, "applied", "main", 7))
         assert answers == {"one accepted": 7, "one observed": 7}
         assert (one.state, two.state) == ("observed", "queued")
+
+
+async def test_a_row_that_an_index_refuses_is_hidden_and_comes_back_with_the_next_rebase() -> None:
+    def rename(tx: LocalTx) -> list[str]:
+        """The authority's image of 1 has the name that 2 shows."""
+        tx.shadow("tags", "1", "main", {"name": "one"})
+        tx.put_base("tags", "1", "main", {"name": "two"}, 5)
+        rebase_rows(tx, [("tags", "1")])
+        return list(tx.hidden("tags"))
+
+    def take_away(tx: LocalTx) -> list[str]:
+        tx.put_base("tags", "2", "main", None, 0)
+        rebase_rows(tx, [("tags", "2")])
+        return list(tx.hidden("tags"))
+
+    async with opened() as db:
+        await db.write(insert("1", {"name": "one"}, "tags"), insert("2", {"name": "two"}, "tags"))
+        assert await db.db.apply(rename) == ["1"]
+        assert await db.rows("tags") == {"2": {"name": "two"}}
+        assert await db.db.apply(take_away) == []
+        row = await db.get("1", "tags")
+        assert row is not None
+        assert (row.image, row.seq) == ({"name": "two"}, 5)
+
+
+async def test_a_mutation_is_decoded_once_however_many_rows_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[bytes] = []
+
+    def counted(body: bytes) -> dict[tuple[str, str], list[Op]]:
+        decoded.append(body)
+        return ops_by_row(body)
+
+    monkeypatch.setattr(overlay, "ops_by_row", counted)
+    ids = [f"{number}" for number in range(20)]
+    async with opened(synced=SYNCED) as db:
+        await db.queue(*(insert(id) for id in ids), atomic=True)
+        await db.db.apply(lambda tx: rebase_rows(tx, [("cards", id) for id in ids]))
+        assert len(decoded) == 1
+        assert sorted(await db.rows()) == sorted(ids)
 
 
 async def test_a_base_that_comes_again_is_no_change() -> None:
