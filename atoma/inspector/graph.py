@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from atoma.contracts.policy import Combinator
 from atoma.inspector.views import GraphView
 
@@ -22,4 +24,4 @@ def graph_view(step: Combinator) -> GraphView:
 
 
 def _led_to(view: GraphView, edge: str) -> GraphView:
-    return view if not edge else GraphView(view.kind, view.label, view.nodes, view.children, edge)
+    return view if not edge else replace(view, edge=edge)

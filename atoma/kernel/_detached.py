@@ -142,8 +142,7 @@ async def settle_write(
     parts.events.emit(WriteSettled(frame.trace_id, request.idem, request.context.policy, status, code, path, at=now))
     if parts.detached_results is not None:
         if result is not None:
-            meta = frame.trail.meta(request.context, result.meta)
-            result = WriteResult(result.status, result.items, meta, result.receipts)
+            result = replace(result, meta=frame.trail.meta(request.context, result.meta))
         await parts.detached_results.write_settled(request, result, error)
 
 

@@ -216,8 +216,8 @@ class ExecutionKernel:
             path = meta.path
             events.emit(WriteSettled(context.trace_id, request.idem, policy, result.status, "", path, at=self._now()))
         if context.staged and trail.answered is not None and len(trail.answered) == len(entries):
-            return WriteResult(status_of(trail.answered), trail.answered, meta, result.receipts)
-        return WriteResult(result.status, result.items, meta, result.receipts)
+            return replace(result, status=status_of(trail.answered), items=trail.answered, meta=meta)
+        return replace(result, meta=meta)
 
     async def execute_resolve(self, request: ResolveRequest) -> Resolution:
         """Ask the nodes of ``request``, or else those of its policy that can tell, what became of a write.
@@ -257,8 +257,8 @@ class ExecutionKernel:
         told(found, "")
         result, meta = found.result, trail.meta(context, found.meta)
         if result is not None:
-            result = WriteResult(result.status, result.items, meta, result.receipts)
-        return Resolution(request.idem, result, meta)
+            result = replace(result, meta=meta)
+        return replace(found, idem=request.idem, result=result, meta=meta)
 
     def write_reach(self, policy: str) -> WriteReach:
         """How far writes under ``policy`` go on stores that do not replicate; ``local`` when it cannot be selected."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from atoma.contracts.execution import ExecutionMeta, OperationContext, Source, Step, WriteItemResult
 
 
@@ -35,7 +37,7 @@ class Trail:
     def meta(self, context: OperationContext, inner: ExecutionMeta) -> ExecutionMeta:
         """The meta data of a result that came about like this; position and cursor are those of ``inner``."""
         source = self.source or "local"
-        return ExecutionMeta(source, tuple(self.steps), context.trace_id, inner.cursor, inner.commit, context.policy)
+        return replace(inner, source=source, path=tuple(self.steps), trace_id=context.trace_id, policy=context.policy)
 
 
 def describe_path(path: Sequence[Step]) -> str:

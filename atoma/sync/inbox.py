@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
+from msgspec.structs import replace
+
 from atoma.contracts.mutations import Op
 from atoma.contracts.replica import InboxEntry
 from atoma.errors import NotFoundError
@@ -58,9 +60,10 @@ class Inbox:
 
 def mine_again(entry: InboxEntry) -> Op:
     """The write that makes the row what the user had made of it: only the columns they had changed."""
+    again = replace(entry.op, values={}, defaults={}, after_mid=0, cas=False, scope=entry.scope)
     if entry.mine is None:
-        return Op("delete", entry.store, entry.id, scope=entry.scope)
+        return replace(again, kind="delete")
     seen = entry.base or {}
     changed = {name: value for name, value in entry.mine.items() if name not in seen or seen[name] != value}
     rest = {name: value for name, value in entry.mine.items() if name not in changed}
-    return Op("upsert", entry.store, entry.id, changed, scope=entry.scope, defaults=rest)
+    return replace(again, kind="upsert", values=changed, defaults=rest)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
+from typing import TypeGuard
 
 import msgspec
 import pytest
@@ -20,6 +23,7 @@ from tests.golden.old import FOLDER
 
 STRUCT = "atoma/contracts/mutations.py"
 LAST = "    base_version: int | None = None\n"
+Sources = dict[Path, ast.Module]
 PROGRAM = Path(__file__).with_name("seven_paths.py")
 
 ARRIVES = {
@@ -93,6 +97,44 @@ def test_where_the_fields_of_an_operation_are_listed_a_new_one_is_lost(grown: Pa
     edit(grown / module, changed, LISTED)
     seen = paths_of(grown)
     assert {path for path in ARRIVES if seen.get(path) != ARRIVES[path]} == lost
+
+
+def made_anew(tree: ast.AST) -> list[str]:
+    """Where a function makes a value of a type that it was given one of, by listing fields of that one."""
+    found: list[str] = []
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        given = {one.arg: names_in(one.annotation) for one in ast.walk(function.args) if isinstance(one, ast.arg)}
+        for call in ast.walk(function):
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name):
+                values = [*call.args, *(keyword.value for keyword in call.keywords)]
+                of = Counter(
+                    value.value.id for value in values if is_field(value) and isinstance(value.value, ast.Name)
+                )
+                again = [name for name, count in of.items() if count > 1 and call.func.id in given.get(name, ())]
+                found += [f"{function.name}: {call.func.id} of {name}" for name in again]
+    return found
+
+
+def is_field(value: ast.expr) -> TypeGuard[ast.Attribute]:
+    return isinstance(value, ast.Attribute) and isinstance(value.value, ast.Name)
+
+
+def names_in(annotation: ast.expr | None) -> set[str]:
+    return set() if annotation is None else {node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)}
+
+
+def test_no_value_is_made_anew_by_listing_its_fields(product: Sources) -> None:
+    found = {str(path): made_anew(tree) for path, tree in product.items()}
+    assert {path: places for path, places in found.items() if places} == {}
+
+
+@pytest.mark.parametrize(
+    "planted", ["Op(op.kind, op.store, 'id')", "Op(kind=op.kind, store=op.store)", "[Op('delete', op.store, op.id)]"]
+)
+def test_a_planted_list_of_fields_is_seen(planted: str) -> None:
+    assert made_anew(ast.parse(f"def again(op: Op | None) -> None:\n    return {planted}")) == ["again: Op of op"]
 
 
 READS = """

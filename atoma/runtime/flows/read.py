@@ -105,4 +105,4 @@ class ReadFlow:
 
 def _with_versions(rows: tuple[StoredRow, ...], versions: Mapping[str, int]) -> tuple[StoredRow, ...]:
     """``rows`` with this device's versions; the authority's own, below 0, of a row that is not here as it was answered."""
-    return tuple(StoredRow(row.id, versions.get(row.id, -row.seq), row.seq, row.scope, row.image) for row in rows)
+    return tuple(structs.replace(row, version=versions.get(row.id, -row.seq)) for row in rows)

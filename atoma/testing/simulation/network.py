@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 import trio
+from msgspec.structs import replace
 
 from atoma.contracts.sync import PushReply, PushRequest
 from atoma.errors import ProtocolError
@@ -247,9 +248,6 @@ class SplitPushes(PassingService):
         weather.meet(Fault.SPLIT, self._site)
         cut = weather.dice.randrange(1, count)
         first, second = request.mutations[:cut], request.mutations[cut:]
-        early = PushRequest(request.client_id, request.incarnation, second, first[-1].digest, request.confirmed_mid)
-        reply = await self.service.push(early)
+        reply = await self.service.push(replace(request, mutations=second, prev_digest=first[-1].digest))
         weather.counts["gaps refused"] += reply.error is not None and reply.error.code == "OUT_OF_ORDER"
-        return await self.service.push(
-            PushRequest(request.client_id, request.incarnation, first, request.prev_digest, request.confirmed_mid)
-        )
+        return await self.service.push(replace(request, mutations=first))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import trio
@@ -261,9 +262,7 @@ class Person:
         token = self._token()
 
         def more(item: Item) -> Item:
-            return Item(
-                id=item.id, token=token, left=item.left, right=item.right, count=item.count + 1, place=item.place
-            )
+            return replace(item, token=token, count=item.count + 1)
 
         self._promised(token, await client.store(LATEST).update(id, more))
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import apsw
+from msgspec.structs import replace
 
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ConflictError, UnknownStore, ValidationError
@@ -194,7 +195,7 @@ class VisibleRows:
 
     def _update(self, table: StoreTable, old: StoredRow, image: RowImage) -> int:
         self._check_unique(table, old.id, old.scope, image)
-        row = StoredRow(old.id, self.next_version(), old.seq, old.scope, image)
+        row = replace(old, version=self.next_version(), image=image)
         self._run(table, old.id, table.update, (*table.values(image), row.version, old.id))
         self.note(table.name, old.id, old, row)
         return row.version

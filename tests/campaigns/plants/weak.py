@@ -77,8 +77,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A21",
         "atoma.kernel.trail:Trail.meta",
-        "inner.cursor",
-        '""',
+        "replace(inner, ",
+        'replace(inner, cursor="", ',
         why="a page cannot be continued",
     ),
     Plant(
