@@ -39,6 +39,7 @@ async def write(path: str, url: str, card: str) -> None:
 
 async def synced_or_stalled(device: Device) -> dict[str, Any]:
     """Wait until everything is settled, or the lanes stall; then say what is there."""
+    status = device.sync.status
     with trio.fail_after(PATIENCE_S):
         async with trio.open_nursery() as nursery:
 
@@ -47,10 +48,11 @@ async def synced_or_stalled(device: Device) -> dict[str, Any]:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(until_idle)
-            while device.sync.status.state != "stalled":
+            while (status := device.sync.status).state != "stalled":  # kept: it tries again by itself
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
-    status = device.sync.status
+    if status.state != "stalled":
+        status = device.sync.status
     return {
         "state": status.state,
         "error": f"{status.error.code}: {status.error.message}" if status.error is not None else "",
