@@ -6,11 +6,12 @@ What a pushed mutation does at the hub depends on what others have done since, t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from msgspec.structs import replace
 
+from atoma.contracts.execution import WriteRequest, item_key
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Effect, Op
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
@@ -78,6 +79,23 @@ def replay(op: Op, image: RowImage | None) -> RowImage | None:
 def scope_of(op: Op, store: StoreSpec[Any]) -> str:
     """The scope in which ``op`` makes a row that is not there yet."""
     return op.scope or store.scope_of({**op.defaults, **op.values} if op.defaults else op.values)
+
+
+def mutations_of(request: WriteRequest, effects: Sequence[Effect]) -> Iterator[tuple[str, Sequence[Effect]]]:
+    """The effects of each mutation of a unit, with its key: one mutation for an atomic unit, else one for every effect."""
+    atomic, size = request.options.atomic, len(request.entries)
+    for group in [effects] if atomic else ([effect] for effect in effects):
+        yield item_key(request.idem, group[0].index, atomic=atomic, size=size), group
+
+
+def rows_of(effects: Sequence[Effect]) -> list[tuple[str, str, RowImage | None]]:
+    """Each row of a mutation once, with its image before the mutation."""
+    if len(effects) == 1:
+        return [(effects[0].op.store, effects[0].op.id, effects[0].pre)]
+    rows: dict[tuple[str, str], RowImage | None] = {}
+    for effect in effects:
+        rows.setdefault((effect.op.store, effect.op.id), effect.pre)
+    return [(store, id, pre) for (store, id), pre in rows.items()]
 
 
 def queued(op: Op, after_mid: int = 0) -> Op:

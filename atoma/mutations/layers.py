@@ -13,11 +13,11 @@ from typing import TypeAlias
 from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
-from atoma.contracts.execution import WriteItemResult, WriteRequest, item_key
+from atoma.contracts.execution import WriteItemResult, WriteRequest
 from atoma.contracts.mutations import Effect, MutationBody, Op, PendingMutation
 from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import ConflictError, ValidationError
-from atoma.mutations.deciding import decide, moved_read, queued, replay, scope_of
+from atoma.mutations.deciding import decide, moved_read, mutations_of, queued, replay, rows_of, scope_of
 from atoma.mutations.overlay import RowKey, rebase_rows, version_here
 from atoma.ports.local import LocalTx
 
@@ -70,18 +70,14 @@ def lay(tx: LocalTx, request: WriteRequest) -> Laid:
     if moved_read(request.options.reads, partial(version_here, tx)) is not None:
         raise Unpredictable
     seen = {row: _version_there(tx, row) for row in named_versions(request)}
-    shown = [_show(tx, op) for op in request.entries]
-    effects = [effect for effect, _ in shown]
-    groups = [effects] if request.options.atomic else [[effect] for effect in effects]
-    layers: list[int] = []
-    for index, group in enumerate(groups):
-        key = item_key(request.idem, index, atomic=request.options.atomic, size=len(effects))
-        layers.append(_enqueue(tx, key, group))
-    return Laid(tuple(layers), tuple(item for _, item in shown), seen)
+    shown = [_show(tx, index, op) for index, op in enumerate(request.entries)]
+    mutations = mutations_of(request, [effect for effect, _ in shown])
+    layers = tuple(_enqueue(tx, key, effects) for key, effects in mutations)
+    return Laid(layers, tuple(item for _, item in shown), seen)
 
 
-def _show(tx: LocalTx, op: Op) -> tuple[Effect, WriteItemResult]:
-    effect = decide(op, tx.schema.store(op.store), tx.read_row(op.store, op.id))
+def _show(tx: LocalTx, index: int, op: Op) -> tuple[Effect, WriteItemResult]:
+    effect = decide(op, tx.schema.store(op.store), tx.read_row(op.store, op.id), index)
     if isinstance(effect, ErrorInfo):
         raise Unpredictable
     try:
@@ -92,17 +88,12 @@ def _show(tx: LocalTx, op: Op) -> tuple[Effect, WriteItemResult]:
 
 
 def _enqueue(tx: LocalTx, key: str, effects: Sequence[Effect]) -> int:
-    rows: dict[RowKey, RowImage | None] = {}
-    for effect in effects:
-        rows.setdefault((effect.op.store, effect.op.id), effect.pre)
-    for effect in effects:
-        row = (effect.op.store, effect.op.id)
-        tx.shadow(*row, effect.scope, rows[row])
-    scope = effects[0].scope
+    rows, scope = rows_of(effects), effects[0].scope
+    for store, id, pre in rows:
+        tx.shadow(store, id, scope, pre)
     ops = tuple(queued(effect.op) for effect in effects)
     body = encode(MutationBody(0, key, scope, 0, tx.schema.version, tx.now_ms, ops))
-    mutation = PendingMutation(0, "volatile", 0, key, scope, 0, body, b"")
-    return tx.enqueue(mutation, [(*row, pre) for row, pre in rows.items()])
+    return tx.enqueue(PendingMutation(0, "volatile", 0, key, scope, 0, body, b""), rows)
 
 
 def named_versions(request: WriteRequest) -> dict[RowKey, int | None]:

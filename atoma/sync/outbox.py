@@ -8,14 +8,13 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from atoma.contracts.codec import encode
-from atoma.contracts.execution import WriteRequest, item_key
+from atoma.contracts.execution import WriteRequest
 from atoma.contracts.mutations import Effect, MutationBody, Op, PendingMutation
 from atoma.contracts.replica import ClientIdentity
 from atoma.contracts.survey import UNCOUNTED_BYTES, VALUES_MAX, Survey
 from atoma.contracts.sync import Cursor, Limits
-from atoma.contracts.values import RowImage
 from atoma.errors import ScopeNotSubscribed, ValidationError
-from atoma.mutations import RowKey, queued
+from atoma.mutations import RowKey, mutations_of, queued, rows_of
 from atoma.ports.local import LocalTx
 
 OUTBOX_NODE = "outbox"
@@ -97,7 +96,7 @@ class OutboxNode:
     def enqueue(self, tx: LocalTx, request: WriteRequest, effects: Sequence[Effect]) -> None:
         """Add the mutations of ``effects``, which ``request`` had; the same errors as :meth:`stage`."""
         self._check_scopes(effects, request.options.atomic)
-        self._enqueue(tx, request, _mutations(request, effects))
+        self._enqueue(tx, mutations_of(request, effects))
 
     def _check_scopes(self, effects: Sequence[Effect], atomic: bool) -> None:
         scopes = {effect.scope: None for effect in effects}
@@ -111,7 +110,7 @@ class OutboxNode:
                 store=effects[0].op.store,
             )
 
-    def _enqueue(self, tx: LocalTx, request: WriteRequest, mutations: Sequence[tuple[str, list[Effect]]]) -> None:
+    def _enqueue(self, tx: LocalTx, mutations: Iterable[tuple[str, Sequence[Effect]]]) -> None:
         """Number, chain and add ``mutations``; the identity is read and saved once per unit."""
         identity = tx.identity()
         mid, digest = identity.next_mid, identity.tail_digest
@@ -119,7 +118,7 @@ class OutboxNode:
         for idem, effects in mutations:
             scope = effects[0].scope
             base = base_position(tx, effects, cursors)
-            rows = _touched(effects)
+            rows = rows_of(effects)
             pending = {(store, id) for store, id, pre in rows if not tx.shadow(store, id, scope, pre)}
             ops = tuple(_linked(tx, effect, pending) for effect in effects)
             body = encode(MutationBody(mid, idem, scope, base.seq, tx.schema.version, tx.now_ms, ops, base.epoch))
@@ -149,28 +148,10 @@ class OutboxNode:
             )
 
 
-def _mutations(request: WriteRequest, effects: Sequence[Effect]) -> list[tuple[str, list[Effect]]]:
-    """The effects of each mutation with its idempotency key."""
-    atomic, size = request.options.atomic, len(request.entries)
-    if atomic:
-        return [(item_key(request.idem, 0, atomic=True, size=size), list(effects))]
-    return [(item_key(request.idem, effect.index, atomic=False, size=size), [effect]) for effect in effects]
-
-
 def _linked(tx: LocalTx, effect: Effect, pending: set[RowKey]) -> Op:
     """The effect's operation as the mutation holds it, tied to this client's previous pending mutation on the row if it is one of ``pending``."""
     op = effect.op
     return queued(op, tx.last_pending_mid(op.store, op.id) if (op.store, op.id) in pending else 0)
-
-
-def _touched(effects: Sequence[Effect]) -> list[tuple[str, str, RowImage | None]]:
-    """Each row once, with its image before the mutation."""
-    if len(effects) == 1:
-        return [(effects[0].op.store, effects[0].op.id, effects[0].pre)]
-    rows: dict[tuple[str, str], RowImage | None] = {}
-    for effect in effects:
-        rows.setdefault((effect.op.store, effect.op.id), effect.pre)
-    return [(store, id, pre) for (store, id), pre in rows.items()]
 
 
 def _moved(identity: ClientIdentity, next_mid: int, tail_digest: bytes) -> ClientIdentity:
