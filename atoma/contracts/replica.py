@@ -149,6 +149,7 @@ class InboxEntry(msgspec.Struct, frozen=True):
         resolution: ``""`` while open, then ``dismissed`` or ``kept_mine``.
         lsn: Local order of the mutation, which tells it from one with the same number in another life of the file; 0 in
             entries that older versions made.
+        incarnation: The life of the file in which the mutation had the number; 0 in entries that older versions made.
     """
 
     mid: int
@@ -165,6 +166,7 @@ class InboxEntry(msgspec.Struct, frozen=True):
     at_ms: int
     resolution: str = ""
     lsn: int = 0
+    incarnation: int = 0
 
 
 class StagedRow(msgspec.Struct, frozen=True):

@@ -244,7 +244,7 @@ class PushStep:
                 work.put(key, None)
         for op in admitted.ops if body.recovers is None else ():
             key = (op.store, op.id)
-            judge = decide_doubtful if body.doubtful else decide
+            judge = decide_doubtful if body.doubtful or facts.doubtful else decide
             store = self.court.schema.store(op.store)
             verdict = judge(op, store, work.fact(key), work.image(key), seen)
             work.put(key, verdict.image)

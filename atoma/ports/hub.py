@@ -29,7 +29,8 @@ that the hub still has, to offer what nothing proves to have been seen."""
 CLIENTS_MAX = 1_000
 """Clients of one principal that a database knows; of more, the one that was seen least recently is forgotten early."""
 FORGOTTEN_MAX = 100_000
-"""Clients of one principal of which it is kept that they were forgotten, 16 bytes each."""
+"""Clients of one principal, and mutations that were decided under a later name, of which it is kept that they were forgotten,
+16 bytes each."""
 
 DIRECT = b""
 """Author of changes that no client pushed: direct writes are foreign to every client."""
@@ -149,7 +150,7 @@ class Need:
         author: … by anybody but this client.
         answer: ``(principal, key)`` of a direct write whose stored answer to load, and under which the plan's is kept.
         unit: ``(principal, key)`` of a direct write that may have been several mutations, whose answers to load.
-        origin: What the mutation is called, or was called first: see :attr:`Facts.decided`. When ``renamed``, its outcome
+        origin: What the mutation is called, or was called first: see :attr:`Facts.decided` and ``doubtful``. When ``renamed``, its outcome
             is found under this from now on.
         renamed: Whether ``origin`` is an earlier name.
         principal: Who asks: whose origins, and whose forgotten clients, count.
@@ -186,6 +187,7 @@ class Facts:
         answer: The stored answer.
         now_ms: Wall clock.
         decided: Outcome of the mutation under another of its names: another copy of the file has pushed it.
+        doubtful: Whether it may have been decided under another of its names, and how is forgotten.
         traces: What offers of the same lost history have left on the rows.
         recovered_until: Everything up to this position of the lost history has been offered; 0 for nothing.
         deletes: Whether devices may delete what the hub still has of that history.
@@ -219,6 +221,7 @@ class Facts:
     expired: bool = False
     traceless: bool = False
     decided: StoredOutcome | None = None
+    doubtful: bool = False
     traces: Mapping[RowKey, Trace] = field(default_factory=dict[RowKey, Trace])
     recovered_until: int = 0
     deletes: bool = True

@@ -155,6 +155,7 @@ def _entry(
         theirs_seq=theirs_seq,
         at_ms=tx.now_ms,
         lsn=pending.lsn,
+        incarnation=tx.identity().incarnation,
     )
 
 

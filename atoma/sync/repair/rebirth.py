@@ -141,7 +141,11 @@ class _Numbering:
         self._missing = missing
         self._other_hub = other_hub
         self._identity = tx.identity()
-        self._refusals = {(entry.mid, entry.store, entry.id) for entry in tx.inbox() if entry.code != "MERGED"}
+        self._refusals = {
+            (entry.mid, entry.store, entry.id)
+            for entry in tx.inbox()
+            if entry.code != "MERGED" and entry.incarnation in (0, self._identity.incarnation)
+        }
         self._forks = forks
         self._first = offers.count + 1
         self._numbers: dict[int, int] = {}

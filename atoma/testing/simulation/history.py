@@ -267,7 +267,8 @@ class History:
     def _judge(self, where: str, written: Written, found: Decided, known: int) -> None:
         """The rules, carried out once more, say the same."""
         memory, before = self.now.memory[written.scope], self._recall.outcome(written)
-        wanted, changed = self.now.judge.decide(written, memory, known, before)
+        doubtful = written.doubtful or self._recall.is_doubtful(written)
+        wanted, changed = self.now.judge.decide(written, memory, known, before, doubtful=doubtful)
         if (found.status, found.scope, found.seq, found.code) != (wanted.status, wanted.scope, wanted.seq, wanted.code):
             raise Violation("verdict", where, f"{_verdict(found)}, the rules say {_verdict(wanted)}: {written}")
         if changed:

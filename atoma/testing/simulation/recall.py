@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from atoma.testing.simulation.facts import Written
@@ -22,6 +23,8 @@ class Recall:
         kept: Digests of the mutations whose outcomes are kept.
         later: By the digest that a mutation had first: the number that it was decided under.
         owners: Principals of the clients.
+        last: The last number that was decided, by client.
+        graves: What is left of the names of clients, and of mutations, that were forgotten.
     """
 
     epoch: bytes = b""
@@ -29,6 +32,8 @@ class Recall:
     kept: dict[Number, bytes] = field(default_factory=dict[Number, bytes])
     later: dict[bytes, Number] = field(default_factory=dict[bytes, Number])
     owners: dict[bytes, str] = field(default_factory=dict[bytes, str])
+    last: dict[bytes, int] = field(default_factory=dict[bytes, int])
+    graves: Collection[bytes] = ()
 
     def known_until(self, scope: str, epoch: bytes, seq: int) -> int:
         """How much of the history now somebody knows who had seen ``seq`` of ``epoch``, as far as the file can tell."""
@@ -46,6 +51,16 @@ class Recall:
         later = self.later.get(written.first_name[2])
         return later if later in self.kept and self._same_owner(written, later[0]) else None
 
+    def is_doubtful(self, written: Written) -> bool:
+        """Whether a mutation without an outcome may have been decided by another name, as far as the file can tell."""
+        client, mid, digest = written.first_name
+        if _grave(digest) in self.graves:
+            return True
+        if written.origin is None or (client in self.owners and not self._same_owner(written, client)):
+            return False
+        came_so_far = mid <= self.last.get(client, 0) and (client, mid) not in self.kept
+        return came_so_far or (client not in self.owners and _grave(client) in self.graves)
+
     def _same_owner(self, written: Written, other: bytes) -> bool:
         mine = self.owners.get(written.client)
         return mine is None or mine == self.owners.get(other)
@@ -53,8 +68,13 @@ class Recall:
     def note(self, written: Written) -> None:
         """It has been decided since."""
         self.kept[written.client, written.mid] = written.digest
+        self.last[written.client] = written.mid
         if written.origin is not None:
             self.later.setdefault(written.origin[2], (written.client, written.mid))
+
+
+def _grave(name: bytes) -> bytes:
+    return hashlib.sha256(name).digest()[:16]
 
 
 def read_recall(file: RawFile) -> Recall:
@@ -76,4 +96,6 @@ def read_recall(file: RawFile) -> Recall:
         {(client, mid): digest for client, mid, digest in outcomes},
         {digest: (client, mid) for digest, client, mid in aliases},
         dict(file.rows("SELECT client_id, principal FROM _atoma_hub_client")),
+        dict(file.rows("SELECT client_id, last_mid FROM _atoma_hub_client")),
+        {name for (name,) in file.rows("SELECT client FROM _atoma_hub_expired")},
     )

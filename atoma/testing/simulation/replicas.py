@@ -253,13 +253,17 @@ class Replica:
         names = {pending.written.name for pending in now.outbox.values()}
         for name in sorted(self.memory.unsettled.keys() - names):
             written, lsn = self.memory.unsettled.pop(name)
-            self.memory.fates[written.first_name] = self._fate(written, lsn, now, reborn)
+            self.memory.fates[written.first_name] = self.fate(written, lsn, now, reborn)
         for one in now.outbox.values():
             if (fate := self.memory.fates.get(one.written.first_name)) is not None:
                 raise Violation("I28", self.name, f"a mutation that was {fate} is pending again: {one.written}")
 
-    def _fate(self, written: Written, lsn: int, now: Snapshot, reborn: Rebirth | None) -> str:
-        """How a mutation ended that has left the outbox."""
+    def fate(self, written: Written, lsn: int, now: Snapshot, reborn: Rebirth | None) -> str:
+        """How a mutation ended that has left the outbox.
+
+        Raises:
+            Violation: It is nowhere.
+        """
         if reborn is not None and reborn.lets_go(written):
             return "let go"
         where = f"mutation {written.mid} left the outbox"
@@ -273,12 +277,18 @@ class Replica:
             if missing:
                 raise Violation("I14", self.name, f"{where} rejected, but the inbox lacks {missing}")
             return "rejected"
+        if reborn is not None and not missing and self._falls_with_another(written):
+            return "rejected"  # also when a history that is gone had taken it
         if verdicts:
             found = f"mutation {written.mid}, {verdicts[-1].status} as {verdicts[-1].seq}, is neither pending nor in the base"
             raise Violation("I12", self.name, f"{found} at cursor {place.seq}")
-        if reborn is None or missing or not any(op.after_mid for op in written.ops):
-            raise Violation("I1", self.name, f"{where}, and the hub has not decided it")
-        return "rejected"  # with what it builds on
+        raise Violation("I1", self.name, f"{where}, and the hub has not decided it")
+
+    def _falls_with_another(self, written: Written) -> bool:
+        """Whether a mutation builds on one that was rejected, in the life that ends."""
+        roots = {op.after_mid for op in written.ops if op.after_mid}
+        lived = (one for one in self.history.written.values() if one.client == written.client and one.mid in roots)
+        return any(self.memory.fates.get(one.first_name) == "rejected" for one in lived)
 
     def _check_overlay(self, now: Snapshot) -> None:
         """I2: rows under pending mutations and shadows are the same rows."""

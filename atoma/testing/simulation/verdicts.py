@@ -90,7 +90,7 @@ class Judge:
         return other
 
     def decide(
-        self, written: Written, memory: Memory, known: int, before: tuple[bytes, int] | None
+        self, written: Written, memory: Memory, known: int, before: tuple[bytes, int] | None, *, doubtful: bool
     ) -> tuple[Decided, dict[Key, Image | None]]:
         """The verdict on ``written`` and the rows it leaves changed; the judge's own rows move on.
 
@@ -99,6 +99,7 @@ class Judge:
             memory: How far back the log reaches.
             known: How much of this history its user had seen.
             before: The number under which the hub remembers to have decided it, by another name.
+            doubtful: Whether it may have been decided long ago, and nobody can tell.
 
         Raises:
             Violation: It has an effect for the second time.
@@ -108,7 +109,7 @@ class Judge:
             again = self._decided[before]
             return Decided(again.status, again.scope, again.seq, written.digest, again.code), {}
         try:
-            after, merged = self._carry_out(written, memory, known)
+            after, merged = self._carry_out(written, memory, known, doubtful=doubtful)
             self._check_unique(written.scope, after)
         except Refused as refused:
             return Decided("rejected", written.scope, 0, written.digest, refused.code), {}
@@ -167,7 +168,9 @@ class Judge:
             story.last = before
         story.image = image
 
-    def _carry_out(self, written: Written, memory: Memory, known: int) -> tuple[dict[Key, Image | None], bool]:
+    def _carry_out(
+        self, written: Written, memory: Memory, known: int, *, doubtful: bool
+    ) -> tuple[dict[Key, Image | None], bool]:
         for op in written.ops:
             earlier = self._decided.get((written.client, op.after_mid)) if op.after_mid else None
             if earlier is not None and earlier.rejected:
@@ -178,7 +181,7 @@ class Judge:
             story = self._story(written.scope, op.key)
             current = after.get(op.key, story.image)
             case = _Case(op, story, current, written.client, known, memory)
-            image, met = case.doubtful() if written.doubtful else case.verdict()
+            image, met = case.doubtful() if doubtful else case.verdict()
             after[op.key] = image
             merged = merged or met
         return after, merged

@@ -44,5 +44,6 @@ CLIENT_ADDITIONS = (
     ("_atoma_sub", "trail BLOB"),
     ("_atoma_sub", "proof BLOB NOT NULL DEFAULT x''"),
     ("_atoma_inbox", "lsn INTEGER NOT NULL DEFAULT 0"),
+    ("_atoma_inbox", "incarnation INTEGER NOT NULL DEFAULT 0"),
 )
 """Columns that files of earlier versions lack."""

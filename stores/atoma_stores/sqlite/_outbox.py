@@ -32,7 +32,7 @@ _ASIDE = 1 << 50
 _ENQUEUE_AT = f"INSERT INTO _atoma_pending(lsn, {_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _LOST = """SELECT n, store, id, scope, image, theirs, reason, fork, recovers, at_ms, resolution FROM _atoma_lost
     WHERE ? OR resolution='' ORDER BY n"""
-_INBOX = "SELECT mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, resolution, lsn"
+_INBOX = "SELECT mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, resolution, lsn, incarnation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,7 +277,7 @@ class Outbox(Overlay):
         images = (pack(e.base), pack(e.mine), pack(e.theirs))
         self._connection.execute(
             "INSERT INTO _atoma_inbox(mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, "
-            "resolution, lsn) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "resolution, lsn, incarnation) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 e.mid,
                 e.store,
@@ -291,6 +291,7 @@ class Outbox(Overlay):
                 e.at_ms,
                 e.resolution,
                 e.lsn,
+                e.incarnation,
             ),
         )
 
@@ -300,7 +301,7 @@ class Outbox(Overlay):
         for row in self._connection.execute(f"{_INBOX} FROM _atoma_inbox ORDER BY n").fetchall():
             mid, store, id, scope, code, message = cast("tuple[int, str, str, str, str, str]", row[:6])
             base, mine, theirs = (unpack(image) for image in row[7:10])
-            rest = cast("tuple[int, int, str, int]", row[10:])
+            rest = cast("tuple[int, int, str, int, int]", row[10:])
             op = decode(cast("bytes", row[6]), Op)
             entries.append(InboxEntry(mid, store, id, scope, code, message, op, base, mine, theirs, *rest))
         return entries

@@ -36,8 +36,6 @@ _BELOW: dict[str, str] = {
 _CONFIRMED = """DELETE FROM _atoma_hub_outcome WHERE (client, mid) IN (SELECT o.client, o.mid FROM _atoma_hub_client c
     JOIN _atoma_hub_outcome o ON o.client=c.number AND o.mid<=c.confirmed_mid WHERE o.status<>'rejected' AND o.at_ms<?
     LIMIT ?)"""
-_ALIASES = """DELETE FROM _atoma_hub_alias WHERE digest IN (SELECT a.digest FROM _atoma_hub_alias a WHERE NOT EXISTS
-    (SELECT 1 FROM _atoma_hub_outcome o WHERE o.client=a.client AND o.mid=a.mid) LIMIT ?)"""
 _ANSWERS = "SELECT principal, idem FROM _atoma_hub_idem WHERE at_ms<? LIMIT ?"
 
 
@@ -98,7 +96,6 @@ def batches(floors: dict[str, int], before_ms: int) -> Iterator[tuple[str, str, 
         for what, statement in _BELOW.items():
             yield what, statement, (scope, floor, BATCH_ROWS)
     yield "outcomes", _CONFIRMED, (before_ms, BATCH_ROWS)
-    yield "aliases", _ALIASES, (BATCH_ROWS,)
 
 
 def forget_answers(connection: apsw.Connection, before_ms: int) -> int:

@@ -35,7 +35,13 @@ from atoma.ports.hub import (
     Trace,
 )
 from atoma_stores.sqlite.codes import is_unique_violation
-from atoma_stores.sqlite.hub_clients import forgets_without_a_trace, is_forgotten, make_room
+from atoma_stores.sqlite.hub_clients import (
+    forgets_without_a_trace,
+    has_forgotten,
+    is_forgotten,
+    make_room,
+    may_have_been_decided,
+)
 from atoma_stores.sqlite.hub_epochs import known_until, load_renewal, load_word
 from atoma_stores.sqlite.hub_tables import StoreStatements, gravestone, read_forgotten
 
@@ -130,6 +136,7 @@ class DecisionRun:
         self._moved_clients: dict[bytes, None] = {}
         self._moved_scopes: set[str] = set()
         self._aliased: bool | None = None
+        self._forgetful: bool | None = None
         self.commits = 0
 
     def run(self, steps: Sequence[Step]) -> list[Plan]:
@@ -169,6 +176,7 @@ class DecisionRun:
         deletes, unproven = True, False
         if need.recovers is not None:
             _, deletes, unproven = load_word(self._connection, need.recovers.epoch)
+        decided = None if need.origin is None else self._decided(need.origin, need.principal, renamed=need.renamed)
         return Facts(
             client=client,
             scope=self._scope(need.scope),
@@ -179,7 +187,8 @@ class DecisionRun:
             unproven=unproven,
             renewed_ms=load_renewal(self._connection) if need.opening else 0,
             since=since,
-            decided=None if need.origin is None else self._decided(need.origin, need.principal, renamed=need.renamed),
+            decided=decided,
+            doubtful=decided is None and need.origin is not None and self._is_doubtful(need, need.origin),
             expired=bool(need.client_id) and client is None and is_forgotten(self._connection, need.client_id),
             traceless=bool(need.client_id)
             and client is None
@@ -226,6 +235,14 @@ class DecisionRun:
             return None
         outcome = read_outcome(*cast("tuple[int, str, str, int, bytes | None]", row[:-1]))
         return StoredOutcome(outcome, cast("bytes", row[-1]))
+
+    def _is_doubtful(self, need: Need, origin: Origin) -> bool:
+        """Whether the mutation may have been decided under another name, and how is forgotten."""
+        if self._forgetful is None:
+            self._forgetful = has_forgotten(self._connection)
+        if not (self._forgetful or need.renamed):
+            return False
+        return may_have_been_decided(self._connection, origin, need.principal, renamed=need.renamed)
 
     def _traces(self, need: Need, offer: Recovers) -> tuple[dict[RowKey, Trace], int]:
         """What offers of the same lost history have left on the needed rows, or on all rows, and how far they reach."""
@@ -350,6 +367,7 @@ class DecisionRun:
     def _write(self, need: Need, facts: Facts, plan: Plan) -> None:
         if plan.client is not None and facts.client is None:
             make_room(self._connection, plan.client.principal, self._clients)
+            self._forgetful = None
             self._put_client(plan.client)  # its changes need its number
         if plan.transaction is not None:
             self._put_transaction(plan.transaction, facts.rows)

@@ -36,7 +36,7 @@ from atoma.schema.spec import Schema
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
-from atoma_stores.sqlite.hub_clients import forget_clients
+from atoma_stores.sqlite.hub_clients import forget_clients, forget_names
 from atoma_stores.sqlite.hub_compaction import (
     batches,
     check_clock,
@@ -211,11 +211,12 @@ class SQLiteHubDatabase:
 
             while count := await self._database.transact(body, durability="full", bulk=True):
                 removed[what] = removed.get(what, 0) + count
-        for what, forget, before in (
-            ("answers", forget_answers, before_ms),
-            ("clients", forget_clients, now_ms - clients_ms),
-        ):
-            some = partial(forget, before_ms=before)
+        forgetting: tuple[tuple[str, Callable[[apsw.Connection], int]], ...] = (
+            ("aliases", forget_names),
+            ("answers", partial(forget_answers, before_ms=before_ms)),
+            ("clients", partial(forget_clients, before_ms=now_ms - clients_ms)),
+        )
+        for what, some in forgetting:
             while count := await self._database.transact(some, durability="full", bulk=True):
                 removed[what] = removed.get(what, 0) + count
         return CompactReport(**removed, floors=floors)

@@ -53,13 +53,15 @@ TABLES: tuple[str, ...] = (
     # later names of mutations that were numbered anew: the digest they had first, and the number they were decided under
     """CREATE TABLE IF NOT EXISTS _atoma_hub_alias(digest BLOB PRIMARY KEY, client INTEGER NOT NULL, mid INTEGER NOT NULL)
         STRICT, WITHOUT ROWID""",
+    "CREATE INDEX IF NOT EXISTS _atoma_hub_alias_of ON _atoma_hub_alias(client)",
     # offers of a lost history, by the epoch it was: the position a row was offered from, and the row's sequence then
     """CREATE TABLE IF NOT EXISTS _atoma_hub_trace(scope TEXT, epoch BLOB, store TEXT, id TEXT, position INTEGER NOT NULL,
         seq INTEGER NOT NULL, PRIMARY KEY(scope, epoch, store, id)) STRICT, WITHOUT ROWID""",
     # everything up to this position of a lost history has been offered
     """CREATE TABLE IF NOT EXISTS _atoma_hub_recovered(scope TEXT, epoch BLOB, position INTEGER NOT NULL,
         PRIMARY KEY(scope, epoch)) STRICT, WITHOUT ROWID""",
-    # clients that were forgotten, so that they are not taken for new ones; and how many, those not kept here included
+    # clients that were forgotten, and first digests of mutations that were decided under later names, so that they are not
+    # taken for new ones; and how many, those not kept here included
     """CREATE TABLE IF NOT EXISTS _atoma_hub_expired(client BLOB PRIMARY KEY) STRICT, WITHOUT ROWID""",
     """CREATE TABLE IF NOT EXISTS _atoma_hub_expired_count(principal TEXT PRIMARY KEY, n INTEGER NOT NULL)
         STRICT, WITHOUT ROWID""",

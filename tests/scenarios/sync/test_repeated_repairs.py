@@ -14,6 +14,7 @@ from atoma.contracts.events import RepairDone
 from atoma.contracts.mutations import MutationBody
 from atoma.contracts.sync import PushRequest
 from atoma.errors import ChannelBroken
+from atoma_stores.sqlite.device_files import ask_renewal
 from tests.scenarios.sync.kit import back_up, copy_file, head, inbox, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
@@ -278,3 +279,87 @@ async def test_that_all_has_been_offered_is_not_said_when_an_offer_was_refused_i
             await put_in(early)
             for device in (early, late):
                 assert await device.rows() == {id: world.Card(id=id) for id in ("both", "new", "late's")}
+
+
+async def write_unseen(world: Any, name: str) -> None:
+    """A write that has not left the device."""
+    async with world.open_device(name) as device:
+        await device.settle()
+        device.wire.cut()
+        await device.store(world.CARDS).update("1", title="shared")
+
+
+async def come(world: Any, name: str) -> None:
+    """Push, and confirm the verdicts at the next opening."""
+    for _ in range(2):
+        async with world.open_device(name) as device:
+            await device.settle()
+
+
+@pytest.mark.paths
+@pytest.mark.parametrize("forgotten", ["its verdict", "its client"])
+@pytest.mark.parametrize("first", ["under its own name", "under a later name"])
+async def test_a_write_that_two_copies_share_is_guarded_once_the_hub_has_forgotten_that_it_took_it(
+    world: Any, first: str, forgotten: str
+) -> None:
+    """Under whichever name it was taken, and comes again: the hub does not know it, and has not forgotten that it did."""
+    async with world.open_hub() as hub, world.open_device("other") as other:
+        await other.store(world.CARDS).insert(world.Card(id="1"))
+        await other.settle()
+        await write_unseen(world, "a")
+        copy_file(world, "a", "copy")
+        ask_renewal(str(world.folder / ("copy.db" if first == "under its own name" else "a.db")))
+        if first == "under its own name":  # the copy takes its new name before anybody has pushed
+            async with world.open_device("copy", down=True) as copy:
+                copy.wire.hold["push"] = trio.Event()
+                copy.wire.mend()
+                await trio.sleep(5)
+                assert len(await copy.sync.repairs()) == 1
+        await come(world, "a")
+        await other.settle()
+        assert {card.title for card in (await other.rows()).values()} == {"shared"}
+        await other.store(world.CARDS).update("1", title="other's")
+        await other.settle()
+        await trio.sleep(1)
+        other.sync.poke()
+        await other.settle()
+        report = await hub.compact(
+            keep_days=0, client_days=400 if forgotten == "its verdict" else 0.5 / 86_400, force=True
+        )
+        assert report.outcomes if forgotten == "its verdict" else report.clients
+        async with world.open_device("copy") as copy:
+            await copy.settle()
+            assert await inbox(copy) == [("UNKNOWN_OUTCOME", "1")]
+            assert {card.title for card in (await copy.rows()).values()} == {"other's"}
+
+
+@pytest.mark.paths
+async def test_a_write_does_not_fall_with_a_refusal_of_the_same_number_in_an_earlier_life(world: Any) -> None:
+    file = str(world.folder / "a.db")
+    async with world.open_hub(), world.open_device("other") as other:
+        await other.store(world.MANUAL).insert(world.Note(id="1"))
+        await other.settle()
+        async with world.open_device("a") as a:
+            await a.settle()
+            a.wire.cut()
+            await other.store(world.MANUAL).update("1", text="other's")
+            await other.settle()
+            await a.store(world.MANUAL).update("1", text="refused")
+            await put_in(a)
+            assert await inbox(a) == [("CONFLICT", "1")]
+        ask_renewal(file)
+        async with world.open_device("a") as a:
+            await a.settle()
+            a.wire.cut()
+            await a.store(world.MANUAL).update("1", text="first")
+            await a.store(world.MANUAL).update("1", color="red")
+            assert [pending.mid for pending in await a.outbox()] == [1, 2], (
+                "the first one has the number of the refusal"
+            )
+        ask_renewal(file)
+        async with world.open_device("a") as a:
+            await a.settle()
+            assert await inbox(a) == [("CONFLICT", "1")]
+            assert [report.renumbered for report in await a.sync.repairs()] == [0, 2]
+        await other.settle()
+        assert list((await other.rows(world.MANUAL)).values()) == [world.Note(id="1", text="first", color="red")]
