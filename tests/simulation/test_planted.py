@@ -12,6 +12,7 @@ from atoma.testing.simulation import PLANTED, Kind, plant, simulate
 # bug → the seed that finds it, and the promises of which it breaks one
 FOUND_AT: dict[str, tuple[int, str]] = {
     "ack-drops-overlay": (0, "I12"),
+    "base-not-capped": (11, "I27"),
     "blind-offers": (1, "I23"),
     "cursor-before-page": (0, "I8"),
     "deletes-ignored": (0, "I8"),
@@ -29,6 +30,7 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "live-misses-pages": (0, "live"),
     "lost-rows-dropped": (0, "I21"),
     "no-dedupe": (0, "I3 I4"),
+    "origins-ignored": (2, "verdict I3 I24"),
     "own-change-hides": (0, "verdict"),
     "own-changes-foreign": (0, "verdict"),
     "rebase-skipped": (0, "I2 I10"),

@@ -131,6 +131,11 @@ def _offer(tx: LocalTx, rebirth: Rebirth, beyond: Sequence[Beyond], work: Settle
     return offers, kept
 
 
+def capped(body: MutationBody, fork: Cursor) -> MutationBody:
+    """``body`` with a base in the hub's history: what was seen of the lost one, behind ``fork``, is not in that."""
+    return replace(body, base_seq=min(body.base_seq, fork.seq), base_epoch=fork.epoch)
+
+
 class _Numbering:
     """Numbers mutations anew, in order, behind the offers."""
 
@@ -171,8 +176,8 @@ class _Numbering:
         self._numbers[mutation.mid] = mid
         ops = tuple(replace(op, after_mid=self._numbers.get(op.after_mid, 0)) for op in body.ops)
         body = replace(body, mid=mid, ops=ops)
-        if fork is not None:  # what was seen of the lost history is not in this one
-            body = replace(body, base_seq=min(body.base_seq, fork.seq), base_epoch=fork.epoch)
+        if fork is not None:
+            body = capped(body, fork)
         if body.recovers is None:  # an offer is state, and may come again as it is
             origin = body.origin or Origin(self._identity.client_id, mutation.mid, mutation.digest)
             body = replace(body, origin=origin, doubtful=doubtful or body.doubtful)

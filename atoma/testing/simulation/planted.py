@@ -18,7 +18,7 @@ import trio
 
 from atoma.contracts.execution import WriteRequest
 from atoma.contracts.mutations import Effect, Op
-from atoma.contracts.sync import Cursor, Hint, PullReply, StoreChanges
+from atoma.contracts.sync import Cursor, Hint, MutationBody, PullReply, StoreChanges
 from atoma.errors import ConfigurationError
 from atoma.plugins import PluginContext
 from atoma.ports import APPLY, LocalTx
@@ -308,6 +308,20 @@ def _only_the_trail(original: Original) -> object:
     return fork
 
 
+def _not_looked_up(_original: Original) -> object:
+    def decided(*_arguments: object, **_named: object) -> None:
+        return None
+
+    return decided
+
+
+def _not_capped(_original: Original) -> object:
+    def capped(body: MutationBody, fork: Cursor) -> MutationBody:
+        return msgspec.structs.replace(body, base_epoch=fork.epoch)
+
+    return capped
+
+
 def _nothing_offered(_original: Original) -> object:
     def offer(tx: object, rebirth: Any, _beyond: object, _work: object) -> tuple[object, int]:
         offers = importlib.import_module("atoma.sync.repair.offers").Offers
@@ -416,6 +430,16 @@ PLANTED: dict[str, Bug] = {
     ),
     "repair-untold": Bug(
         "a repair leaves no report", [Patch("atoma_stores.sqlite._outbox:Outbox", "note_repair", _nothing)], "restored"
+    ),
+    "origins-ignored": Bug(
+        "a mutation is not looked up under its first name",
+        [Patch("atoma_stores.sqlite.hub_decisions:DecisionRun", "_decided", _not_looked_up)],
+        "restored",
+    ),
+    "base-not-capped": Bug(
+        "what was seen of a lost history counts in this one",
+        [Patch("atoma.sync.repair.rebirth", "capped", _not_capped)],
+        "restored",
     ),
     "deletes-ignored": Bug(
         "deletions in pages are passed over",
