@@ -28,7 +28,7 @@ def told(client: bytes, mid: int, position: int, *ops: Operation) -> Written:
 def file(client: bytes, *outbox: Written) -> Snapshot:
     lying = {written.mid: Pending(written, written.mid - 9, 0, 0) for written in outbox}
     identity = Identity(client, len(lying) + 1, b"")
-    return Snapshot(identity, {}, {}, lying, {}, set(), {}, {}, {}, 0, 0)
+    return Snapshot(identity, {}, {}, lying, {}, {}, {}, {}, {}, 0, 0)
 
 
 @pytest.mark.parametrize("came", [False, True], ids=["all lie there", "one has left"])
@@ -53,7 +53,10 @@ def test_what_falls_with_a_refusal_may_have_been_taken_in_a_history_that_is_gone
     history.verdicts[second.name].append(Decided("applied", "main", 7, second.digest, hash=b"gone"))
     replica = Replica("a", tmp_path / "a.db", history, Counter())
     replica.memory.fates[first.first_name] = root
-    before, now = file(b"old", second), replace(file(b"new"), places={"main": Place()}, inbox={(-7, ROW.key)})
+    before, now = (
+        file(b"old", second),
+        replace(file(b"new"), places={"main": Place()}, inbox={(-7, ROW.key): "DEPENDENCY_REJECTED"}),
+    )
     reborn = Rebirth("a", history, before, now, {})
     if root == "rejected":
         assert replica.fate(second, -7, now, reborn) == "rejected"

@@ -146,7 +146,10 @@ class Replica:
             shadows=shadows,
             outbox=self._outbox(file, identity, places, lost),
             touched=touched,
-            inbox={(lsn, (store, id)) for lsn, store, id in file.rows("SELECT lsn, store, id FROM _atoma_inbox")},
+            inbox={
+                (lsn, (store, id)): code
+                for lsn, store, id, code in file.rows("SELECT lsn, store, id, code FROM _atoma_inbox ORDER BY n")
+            },
             lost=lost,
             places=places,
             states={scope: state for scope, state, _ in subscriptions},
@@ -270,7 +273,10 @@ class Replica:
         verdicts = self.history.verdicts.get(written.name, [])
         place = now.places[written.scope]
         missing = [key for key in written.keys if (lsn, key) not in now.inbox]
+        refused = not missing and all(now.inbox[lsn, key] != "MERGED" for key in written.keys)
         leads_to = self.history.lineage.leads_to
+        if refused and any(told.rejected for told in verdicts):
+            return "rejected"  # also when its effect has come back by itself: somebody has offered it before
         if any(not told.rejected and leads_to(written.scope, told.hash, place.hash) for told in verdicts):
             return "observed"
         if any(told.rejected for told in verdicts):

@@ -59,7 +59,7 @@ class Snapshot:
     shadows: Shadows
     outbox: dict[int, Pending]
     touched: dict[int, set[Key]]
-    inbox: set[tuple[int, Key]]
+    inbox: dict[tuple[int, Key], str]
     lost: dict[int, Kept]
     places: dict[str, Place]
     states: dict[str, str]
