@@ -21,7 +21,8 @@ class StoredRow(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         id: Primary key.
         version: ``_ver``: moves at every visible change; for compare-and-set on this device.
-        seq: ``_seq``: hub sequence of the confirmed base, 0 if the hub never sent it.
+        seq: ``_seq``: hub sequence of the confirmed base, 0 if the hub never sent it. Of a row that a hub was asked for, the
+            version that it told.
         scope: Scope the row belongs to.
         image: Column name → stored value. Treat as immutable.
     """

@@ -1,7 +1,7 @@
 """Direct writes: decided at once, kept under their key, and logged like pushed ones so that every client sees them.
 
-The version of a row at the hub is its sequence: ``base_version`` and ``reads`` are compared with it, and results carry
-it. The same key gets the stored answer again, whatever happened to the rows since.
+The version of a row at the hub is its sequence, with the epoch it is a number of: ``base_version`` and ``reads`` are compared
+with it, and results carry it. The same key gets the stored answer again, whatever happened to the rows since.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from atoma.contracts.execution import (
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Op
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow, as_image
+from atoma.contracts.versions import Versions
 from atoma.errors import RemoteError
 from atoma.hub.admission import Refusal, check_id, check_op, check_scope, check_store, whole
 from atoma.hub.keys import check_age, check_key, check_unspent
@@ -94,7 +95,7 @@ class WriteStep:
             return Need(answer=answer)
         rows: dict[RowKey, None] = {(entry.store, entry.id): None for entry in self.entries}
         rows.update({(store, id): None for store, id, _ in self.reads})
-        return Need(scope=self.scope, rows=tuple(rows), author=DIRECT, answer=answer)
+        return Need(scope=self.scope, rows=tuple(rows), author=DIRECT, answer=answer, versions=True)
 
     def decide(self, facts: Facts) -> Plan:
         """All entries or none.
@@ -112,7 +113,7 @@ class WriteStep:
         try:
             self._check(facts)
             for entry in self.entries:
-                work.put((entry.store, entry.id), self._image(entry, work))
+                work.put((entry.store, entry.id), self._image(entry, work, facts.versions))
                 at += 1
             at = 0  # what is wrong from here on is wrong with all of them
             changes = work.changes(self.court.limits.page_bytes)
@@ -128,8 +129,8 @@ class WriteStep:
             key = (entry.store, entry.id)
             image = work.image(key)
             moved = transaction is not None and key in changed
-            version = 0 if image is None else transaction.seq if moved and transaction else work.fact(key).seq
-            items.append(WriteItemResult(entry.id, True, moved, version, image))
+            seq = 0 if image is None else transaction.seq if moved and transaction else work.fact(key).seq
+            items.append(WriteItemResult(entry.id, True, moved, facts.versions.told(seq), image))
         answer = pack_answer(items)
         return Plan(transaction=transaction, answer=answer, reply=answer)
 
@@ -144,12 +145,12 @@ class WriteStep:
         if moved is not None:
             raise Refusal.of(moved)
 
-    def _image(self, op: Op, work: Workspace) -> RowImage | None:
+    def _image(self, op: Op, work: Workspace, versions: Versions) -> RowImage | None:
         op = check_op(op, self.scope, self.court.schema)
         store = self.court.schema.store(op.store)
         key = (op.store, op.id)
-        image, seq = work.image(key), work.fact(key).seq
-        row = None if image is None else StoredRow(op.id, seq, seq, self.scope, image)
+        image, version = work.image(key), versions.told(work.fact(key).seq)
+        row = None if image is None else StoredRow(op.id, version, version, self.scope, image)
         effect = decide(op, store, row)
         if isinstance(effect, ErrorInfo):
             raise Refusal.of(effect)
@@ -167,7 +168,7 @@ class WriteStep:
 
 def _version(facts: Facts, store: str, id: str) -> int | None:
     fact = facts.rows[store, id]
-    return None if fact.image is None else fact.seq
+    return None if fact.image is None else facts.versions.told(fact.seq)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from atoma.contracts.codec import encode
 from atoma.contracts.execution import WriteItemResult, WriteRequest
 from atoma.contracts.mutations import Effect, MutationBody, Op, PendingMutation
 from atoma.contracts.values import ErrorInfo, RowImage
+from atoma.contracts.versions import NEVER
 from atoma.errors import ConflictError, ValidationError
 from atoma.mutations.deciding import decide, moved_read, mutations_of, queued, replay, rows_of, scope_of
 from atoma.mutations.overlay import RowKey, rebase_rows, version_here
@@ -23,10 +24,6 @@ from atoma.ports.local import LocalTx
 
 Versions: TypeAlias = dict[RowKey, int | None]
 """The authority's versions of rows; None for a row that is not there."""
-
-
-NEVER = 2**53 - 1
-"""A version that no row has. A number of this device must not be taken for one of the authority's, which may be equal."""
 
 
 class Unpredictable(Exception):
@@ -120,7 +117,8 @@ def address(request: WriteRequest, versions: Versions) -> WriteRequest:
     """``request`` with the authority's ``versions`` in the place of this device's.
 
     A version that is not among them was not this device's any more when the write was entered, or never: below 0 it is the
-    authority's own, of a row that it told and that is not here; any other is of a row that has moved.
+    authority's own, of a row that it told and that is not here; any other is of a row that has moved, and may equal one of the
+    authority's, so it is not sent.
     """
 
     def there(row: RowKey, version: int | None) -> int | None:

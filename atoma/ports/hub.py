@@ -15,6 +15,7 @@ from atoma.contracts.mutations import Origin, Recovers
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import DevicePolicy, Outcome, Place
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+from atoma.contracts.versions import PLAIN, Versions
 from atoma.errors import AtomaError
 from atoma.ports.environment import Environment
 from atoma.schema.spec import Schema
@@ -157,6 +158,7 @@ class Need:
         recovers: The offer that is decided, whose traces to load. For the last one of a client also the rows
             that others have brought from earlier positions.
         opening: The client opens a session: see :attr:`Facts.renewed_ms`.
+        versions: Versions of the scope's rows are told, or compared: see :attr:`Facts.versions`.
     """
 
     client_id: bytes = b""
@@ -173,6 +175,7 @@ class Need:
     principal: str = ""
     recovers: Recovers | None = None
     opening: bool = False
+    versions: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +208,7 @@ class Facts:
             out anew since. Of an epoch that is unknown here (the hub is older than that), nothing counts; of one that
             was not named, nothing behind the earliest end.
         renewed_ms: When the present epoch began; 0 for the hub's first one, and when no session is opened.
+        versions: How versions of the scope's rows name their epochs.
     """
 
     client: ClientState | None
@@ -227,6 +231,7 @@ class Facts:
     deletes: bool = True
     unproven: bool = False
     renewed_ms: int = 0
+    versions: Versions = PLAIN
 
 
 @dataclass(frozen=True, slots=True)

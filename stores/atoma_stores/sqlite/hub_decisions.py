@@ -18,6 +18,7 @@ from atoma.contracts.execution import item_key
 from atoma.contracts.mutations import Origin, Recovers
 from atoma.contracts.sync import Conflict, Outcome, OutcomeStatus
 from atoma.contracts.values import ErrorInfo, RowImage, Scalar, as_image
+from atoma.contracts.versions import PLAIN
 from atoma.ports.hub import (
     DIRECT,
     ClientState,
@@ -42,7 +43,7 @@ from atoma_stores.sqlite.hub_clients import (
     make_room,
     may_have_been_decided,
 )
-from atoma_stores.sqlite.hub_epochs import known_until, load_renewal, load_word
+from atoma_stores.sqlite.hub_epochs import known_until, load_renewal, load_word, read_versions
 from atoma_stores.sqlite.hub_tables import StoreStatements, gravestone, read_forgotten
 
 _FOREIGN = """SELECT DISTINCT fields, post IS NULL FROM _atoma_hub_change
@@ -198,6 +199,7 @@ class DecisionRun:
             now_ms=self._now_ms,
             unit=self._unit(need.unit),
             forgotten_ms=forgotten_ms,
+            versions=read_versions(self._connection, need.scope) if need.versions else PLAIN,
             spent=forgotten_ms > 0 and self._is_spent(need),
         )
 

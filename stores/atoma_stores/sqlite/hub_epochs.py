@@ -15,11 +15,14 @@ from typing import cast
 import apsw
 
 from atoma.contracts.sync import DevicePolicy
+from atoma.contracts.versions import PLAIN, Versions, tag_of
 from atoma.errors import StoreCorrupt
 from atoma.ports.hub import ClientState, EndedEpoch, Permission
 from atoma_stores.sqlite.hub_tables import note_forgotten
 
 ABSENT_MAX = 1_000
+_ENDS = """SELECT e.epoch, coalesce(d.head, 0) FROM _atoma_hub_epoch e
+    LEFT JOIN _atoma_hub_epoch_end d ON d.epoch=e.number AND d.scope=? ORDER BY e.number"""
 _END = "SELECT e.head FROM _atoma_hub_epoch_end e WHERE e.scope=? AND e.epoch=?"
 _PERMITTED: dict[Permission, str] = {"offers": "devices='offer'", "deletes": "deletes=1", "unproven": "unproven=1"}
 _EARLIEST_END = """SELECT min(coalesce(d.head, 0)) FROM _atoma_hub_epoch e
@@ -96,6 +99,15 @@ def permit(connection: apsw.Connection, epoch: bytes, what: Permission) -> bool:
     """Allow devices ``what`` about what came behind the end of ``epoch``; False when no such epoch has ended."""
     connection.execute(f"UPDATE _atoma_hub_epoch SET {_PERMITTED[what]} WHERE epoch=?", (epoch,))
     return connection.changes() > 0
+
+
+def read_versions(connection: apsw.Connection, scope: str) -> Versions:
+    """How the versions of the scope's rows name their epochs."""
+    rows = cast("list[tuple[bytes, int]]", connection.execute(_ENDS, (scope,)).fetchall())
+    if not rows:
+        return PLAIN
+    ends = [(head, 0 if number == 0 else tag_of(epoch)) for number, (epoch, head) in enumerate(rows)]
+    return Versions(ends, tag_of(load_epoch(connection)))
 
 
 def ended_at(connection: apsw.Connection, scope: str, epoch: bytes) -> int | None:

@@ -13,13 +13,14 @@ import apsw
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import Outcome, Place
 from atoma.contracts.values import RowImage, Scalar, StoredRow
+from atoma.contracts.versions import Versions
 from atoma.ports.hub import Lineage, LoggedChange, LogPage, QueryPage, RowKey, ScanPage, ScopeState
 from atoma.query.plans import ids_of, is_count
 from atoma.schema.spec import Schema, StoreSpec
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.select import Compiler, row_columns
 from atoma_stores.sqlite.hub_decisions import read_image, read_outcome, read_scope
-from atoma_stores.sqlite.hub_epochs import ended_at, load_epoch, load_word
+from atoma_stores.sqlite.hub_epochs import ended_at, load_epoch, load_word, read_versions
 from atoma_stores.sqlite.hub_tables import StoreStatements
 
 OUTCOMES_MAX = 1_000
@@ -173,12 +174,12 @@ def read_query(
         return QueryPage(tuples=((0,),)) if is_count(query.plan) else QueryPage()
     if ids is not None:
         rows = _rows_of_ids(connection, store, sorted(set(ids)), scopes)
-        return _collect(store, rows, max_bytes, max_rows)
+        return _collect(connection, store, rows, max_bytes, max_rows)
     statement = Compiler(schema.store, scopes).select(query.plan, one_more=True)
     raw = connection.execute(statement.sql, statement.bindings(query.params))
     if statement.whole is None:
         return QueryPage(tuples=tuple(cast("Iterator[tuple[object, ...]]", raw)))
-    return _collect(store, raw, max_bytes, max_rows)
+    return _collect(connection, store, raw, max_bytes, max_rows)
 
 
 def _rows_of_ids(
@@ -194,14 +195,22 @@ def _rows_of_ids(
 
 
 def _collect(
-    store: StoreSpec[object], rows: Iterator[tuple[Scalar, ...]] | apsw.Cursor, max_bytes: int, max_rows: int
+    connection: apsw.Connection,
+    store: StoreSpec[object],
+    rows: Iterator[tuple[Scalar, ...]] | apsw.Cursor,
+    max_bytes: int,
+    max_rows: int,
 ) -> QueryPage:
     found: list[StoredRow] = []
+    versions: dict[str, Versions] = {}
     size = 0
     for row in rows:
         id, _, seq, scope, *values = cast("tuple[str, int, int, str, *tuple[Scalar, ...]]", row)
         size += len(id) + _size(values)
         if len(found) >= max_rows or (found and size > max_bytes):
             return QueryPage(tuple(found), complete=False)
-        found.append(StoredRow(id, seq, seq, scope, dict(zip(store.value_columns, values, strict=True))))
+        if scope not in versions:
+            versions[scope] = read_versions(connection, scope)
+        version = versions[scope].told(seq)
+        found.append(StoredRow(id, version, version, scope, dict(zip(store.value_columns, values, strict=True))))
     return QueryPage(tuple(found))

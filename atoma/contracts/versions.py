@@ -1,0 +1,46 @@
+"""Versions of rows as a hub tells them to direct callers: a sequence, and which epoch it is a number of.
+
+A hub that was restored gives its sequences out anew. So a version names the epoch in its upper bits: one of a history that
+is lost equals none of the new one. The hub's first epoch goes without a name, and what was told in an earlier epoch stays as it
+was told, so that versions are plain sequences until a hub is restored, and nothing but a loss makes one of them void.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+SEQ_BITS = 38
+TAG_BITS = 15
+"""Together as many as a number in JSON has for certain."""
+NEVER = 2 ** (SEQ_BITS + TAG_BITS) - 1
+"""A version that no row has, by which a device says that a row has moved."""
+_TAGS = 2**TAG_BITS - 2
+
+
+def tag_of(epoch: bytes) -> int:
+    """The bits that name ``epoch``, never 0 and never those of :data:`NEVER`."""
+    return int.from_bytes(epoch[:8], "big") % _TAGS + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Versions:
+    """The versions of one scope.
+
+    Attributes:
+        ends: The scope's head at the end of every epoch that has ended, oldest first, and what names the epoch: 0 for the
+            hub's first one.
+        present: What names the epoch now.
+    """
+
+    ends: Sequence[tuple[int, int]] = ()
+    present: int = 0
+
+    def told(self, seq: int) -> int:
+        """The version of a row that was changed last as ``seq``; 0 when there is none."""
+        tag = next((tag for end, tag in self.ends if seq <= end), self.present)
+        return tag << SEQ_BITS | seq
+
+
+PLAIN = Versions()
+"""Of a hub that has never ended an epoch: versions are sequences."""
