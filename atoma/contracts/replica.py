@@ -7,10 +7,13 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from atoma.contracts.mutations import Op, Recovers
-from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark
+from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, Place
 from atoma.contracts.values import RowImage
 
 SubscriptionState: TypeAlias = Literal["new", "snapshot", "tail", "live"]
+
+TURNS_MAX = 4
+"""Changes of the hub's epoch of which it is kept where a scope was then."""
 
 
 class ClientIdentity(msgspec.Struct, frozen=True):
@@ -51,6 +54,8 @@ class Subscription(msgspec.Struct, frozen=True):
         head: Highest hub head heard of; a hint, never a cursor.
         trail: Marks of the way to ``cursor``, which is the last of them; see :func:`longer_trail`.
         proof: The hub's proof that the scope was at ``cursor`` once, ``b""`` for none.
+        turns: Marks of where ``cursor`` was when the hub's epoch changed and nothing was lost, oldest first, the last
+            :data:`TURNS_MAX`: a hub that is restored to before such an epoch parts from this file there, or behind it.
     """
 
     scope: str
@@ -61,6 +66,14 @@ class Subscription(msgspec.Struct, frozen=True):
     head: int = 0
     trail: tuple[Mark, ...] = ()
     proof: bytes = b""
+    turns: tuple[Mark, ...] = ()
+
+    @property
+    def place(self) -> Place:
+        """Where the scope is, as the hub is told."""
+        turns = [mark for mark in self.turns if mark not in self.trail]
+        room = TRAIL_MAX - len(turns)
+        return Place(self.scope, self.cursor, tuple(sorted((*turns, *self.trail[-room:]), key=lambda mark: mark.seq)))
 
 
 class LostRow(msgspec.Struct, frozen=True):

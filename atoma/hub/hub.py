@@ -199,7 +199,7 @@ class Hub:
         """
         await self._permit("allow_deletes", epoch, "deletes")
         core = self._core
-        steps = [WithdrawStep(state.scope, epoch) for state in await core.database.scopes()]
+        steps = [WithdrawStep(scope, lost) for scope, lost in await core.database.traced()]
         if steps:
             await core.database.run(steps, core.committed)
 

@@ -139,11 +139,11 @@ def _earlier(position: int, facts: Facts) -> Iterator[tuple[RowKey, Trace]]:
 
 @dataclass(frozen=True, slots=True)
 class WithdrawStep:
-    """Carry out what was held back: delete the rows of a scope that the best witness so far has seen deleted.
+    """Carry out what was held back and is allowed by now: delete rows that the best witness so far has seen deleted.
 
     Attributes:
         scope: The scope.
-        epoch: The epoch of which a part was lost, and of which deletions are allowed from now on.
+        epoch: The epoch of which a part was lost.
     """
 
     scope: str
@@ -157,6 +157,8 @@ class WithdrawStep:
 
     def decide(self, facts: Facts) -> Plan:
         """One transaction, or nothing to do."""
+        if not facts.deletes:
+            return Plan()
         work = Workspace(facts.rows)
         for key in withdrawn(facts.recovered_until, facts):
             work.put(key, None)

@@ -578,6 +578,10 @@ class HubDatabase(Protocol):
         """Allow devices ``what`` about what came behind the end of ``epoch``; False when no such epoch has ended."""
         ...
 
+    async def traced(self) -> Sequence[tuple[str, bytes]]:
+        """Scopes with the epochs of which devices have brought rows back."""
+        ...
+
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
         """End the epoch at the heads of now and mint a new one; ``devices`` is about what came behind that end.
 

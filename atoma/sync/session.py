@@ -231,8 +231,7 @@ async def _compare(
 
 def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:
     """Where this file is in every scope."""
-    found = (tx.subscription(scope) for scope in scopes)
-    return tuple(Place(at.scope, at.cursor, at.trail) for at in found)
+    return tuple(tx.subscription(scope).place for scope in scopes)
 
 
 async def _take_over(replica: Replica, opening: Opening) -> None:
@@ -254,7 +253,7 @@ async def _release(replica: Replica, reply: OpenReply) -> None:
     """Offer what was kept and may be offered by now, and then let go of what nobody has decided about for long."""
 
     def held(tx: LocalTx) -> list[LostRow]:
-        return [row for row in tx.lost(resolved=False) if is_released(row, reply.words, replica.on_hub_loss)]
+        return [row for row in tx.lost(resolved=False) if is_released(row, reply, replica.on_hub_loss)]
 
     if reply.words and (rows := await replica.database.inspect(held)):
         ids = replica.environment.ids

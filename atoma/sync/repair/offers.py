@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from atoma.contracts.codec import encode
 from atoma.contracts.mutations import MutationBody, Op, PendingMutation, Recovers
 from atoma.contracts.replica import LostRow, StagedRow
-from atoma.contracts.sync import Cursor, EpochWord, PullReply, ScopeStatus
+from atoma.contracts.sync import Cursor, EpochWord, OpenReply, PullReply, ScopeStatus
 from atoma.contracts.values import RowImage
 from atoma.mutations import RowKey, rebase_rows
 from atoma.ports.local import LocalTx
@@ -94,8 +94,8 @@ def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str
     stage_changes(tx, cut.page, stores)
     beyond = tx.beyond(scope, cut.fork.seq)
     tx.swap_stage(scope)
-    trail = tuple(mark for mark in at.trail if mark.seq <= cut.fork.seq)
-    tx.save_subscription(replace(swapped(at, cut.page), trail=trail))
+    trail, turns = (tuple(mark for mark in marks if mark.seq <= cut.fork.seq) for marks in (at.trail, at.turns))
+    tx.save_subscription(replace(swapped(at, cut.page), trail=trail, turns=turns))
     recovers = Recovers(at.cursor.epoch, at.cursor.seq, at.cursor.hash, b"" if adopted else at.proof)
     return Beyond(cut, beyond, recovers, ADOPTED if adopted else _why_not(cut.status, at.proof, policy))
 
@@ -113,18 +113,30 @@ def _why_not(status: ScopeStatus, proof: bytes, policy: HubLossPolicy) -> str:
     return "" if proof or status.unproven else "unproven"
 
 
-def is_released(row: LostRow, words: Sequence[EpochWord], policy: HubLossPolicy) -> bool:
-    """Whether a row that was kept may be offered by now without anybody here being asked.
-
-    What the operator says of the epoch that the row is from counts; of an epoch that the hub does not name, its latest word.
-    """
-    word = next((word for word in words if word.epoch == row.recovers.epoch), words[-1] if words else None)
+def is_released(row: LostRow, reply: OpenReply, policy: HubLossPolicy) -> bool:
+    """Whether a row that was kept may be offered by now without anybody here being asked."""
+    word = _word_for(row, reply)
     if row.resolution or word is None or (row.image is None and not word.deletes):
         return False
     if row.reason == HELD_BACK:
         return True
     asked = row.reason in ("ask", "forget", "unproven")
     return asked and word.devices == policy == "offer" and (word.unproven or bool(row.recovers.proof))
+
+
+def _word_for(row: LostRow, reply: OpenReply) -> EpochWord | None:
+    """What the operator says of the part of a history that ``row`` is from.
+
+    Where the hub has never had its epoch, what is said of the epoch that ended when the hub was restored: the one before that
+    in which the file was repaired. Where it does not name that either, its latest word, and no deletion that any word holds.
+    """
+    named = {word.epoch: word for word in reply.words}
+    following = [*(word.epoch for word in reply.words[1:]), reply.epoch]
+    before = {after: word for word, after in zip(reply.words, following, strict=False)}
+    found = named.get(row.recovers.epoch) or before.get(row.fork.epoch)
+    if found is None and reply.words:
+        return replace(reply.words[-1], deletes=all(word.deletes for word in reply.words))
+    return found
 
 
 def lost_rows(tx: LocalTx, beyond: Beyond) -> list[LostRow]:

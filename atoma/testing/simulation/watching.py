@@ -213,6 +213,10 @@ class WatchedHubDatabase:
         """Pass it on."""
         return await self._database.permit(epoch, what)
 
+    async def traced(self) -> Sequence[tuple[str, bytes]]:
+        """Pass it on."""
+        return await self._database.traced()
+
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
         """Pass it on, and look at what it is now."""
         identity = await self._database.renew_epoch(devices)

@@ -43,6 +43,7 @@ CLIENT_TABLES = (
 CLIENT_ADDITIONS = (
     ("_atoma_sub", "trail BLOB"),
     ("_atoma_sub", "proof BLOB NOT NULL DEFAULT x''"),
+    ("_atoma_sub", "turns BLOB"),
     ("_atoma_inbox", "lsn INTEGER NOT NULL DEFAULT 0"),
     ("_atoma_inbox", "incarnation INTEGER NOT NULL DEFAULT 0"),
 )

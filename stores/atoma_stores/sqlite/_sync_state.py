@@ -11,7 +11,7 @@ from typing import TypeAlias, cast
 from msgspec import structs
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.replica import StagedRow, Subscription, SubscriptionState, longer_trail
+from atoma.contracts.replica import TURNS_MAX, StagedRow, Subscription, SubscriptionState, longer_trail
 from atoma.contracts.sync import Cursor, Mark
 from atoma.contracts.values import RowImage
 from atoma_stores.sqlite._outbox import Outbox
@@ -28,7 +28,8 @@ class SyncState(Outbox):
     def subscription(self, scope: str) -> Subscription:
         """How far the scope is replicated; a fresh ``new`` one if it never was."""
         row = self._connection.execute(
-            "SELECT state, cursor, stage_cursor, token, head, trail, proof FROM _atoma_sub WHERE scope=?", (scope,)
+            "SELECT state, cursor, stage_cursor, token, head, trail, proof, turns FROM _atoma_sub WHERE scope=?",
+            (scope,),
         ).fetchone()
         if row is None:
             return Subscription(scope)
@@ -41,6 +42,7 @@ class SyncState(Outbox):
             cast("int", row[4]),
             () if row[5] is None else decode(cast("bytes", row[5]), Trail),
             cast("bytes", row[6]),
+            () if row[7] is None else decode(cast("bytes", row[7]), Trail),
         )
 
     def save_subscription(self, subscription: Subscription) -> None:
@@ -54,12 +56,14 @@ class SyncState(Outbox):
     def _save(self, s: Subscription) -> None:
         stage = None if s.stage_cursor is None else encode(s.stage_cursor)
         trail = longer_trail(s.trail, s.cursor)
+        turns = tuple(mark for mark in s.turns if mark.seq <= s.cursor.seq)[-TURNS_MAX:]
         self._connection.execute(
-            "INSERT INTO _atoma_sub(scope, state, cursor, stage_cursor, token, head, trail, proof) VALUES(?,?,?,?,?,?,?,?) "
+            "INSERT INTO _atoma_sub(scope, state, cursor, stage_cursor, token, head, trail, proof, turns) "
+            "VALUES(?,?,?,?,?,?,?,?,?) "
             "ON CONFLICT(scope) DO UPDATE SET state=excluded.state, cursor=excluded.cursor, "
             "stage_cursor=excluded.stage_cursor, token=excluded.token, head=excluded.head, trail=excluded.trail, "
-            "proof=excluded.proof",
-            (s.scope, s.state, encode(s.cursor), stage, s.token, s.head, encode(trail), s.proof),
+            "proof=excluded.proof, turns=excluded.turns",
+            (s.scope, s.state, encode(s.cursor), stage, s.token, s.head, encode(trail), s.proof, encode(turns)),
         )
 
     def advance(self, scope: str, start: Cursor, end: Cursor, proof: bytes = b"") -> bool:
@@ -67,7 +71,10 @@ class SyncState(Outbox):
         known = self.subscription(scope)
         if known.cursor != start:
             return False
-        self._save(structs.replace(known, cursor=end, proof=proof))
+        turns = known.turns
+        if end.epoch != start.epoch and start.hash:
+            turns = (*turns, Mark(start.seq, start.hash))
+        self._save(structs.replace(known, cursor=end, proof=proof, turns=turns))
         return True
 
     def stage(self, scope: str, rows: Iterable[StagedRow]) -> None:

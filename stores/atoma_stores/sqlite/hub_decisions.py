@@ -176,7 +176,7 @@ class DecisionRun:
         traces, recovered = ({}, 0) if need.recovers is None else self._traces(need, need.recovers)
         deletes, unproven = True, False
         if need.recovers is not None:
-            _, deletes, unproven = load_word(self._connection, need.recovers.epoch)
+            _, deletes, unproven = load_word(self._connection, need.recovers.epoch, need.epoch)
         decided = None if need.origin is None else self._decided(need.origin, need.principal, renamed=need.renamed)
         return Facts(
             client=client,

@@ -10,6 +10,7 @@ epochs only what lies before the end of the earlier one is common.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 import apsw
@@ -119,15 +120,30 @@ def ended_at(connection: apsw.Connection, scope: str, epoch: bytes) -> int | Non
     return end if isinstance(end, int) else 0
 
 
-def load_word(connection: apsw.Connection, epoch: bytes) -> tuple[DevicePolicy, bool, bool]:
+def load_word(connection: apsw.Connection, epoch: bytes, after: bytes = b"") -> tuple[DevicePolicy, bool, bool]:
     """What devices may do about what came behind the end of ``epoch``; whether that goes for deletions, and unproved.
 
-    Of an unknown epoch the latest word counts.
+    Args:
+        connection: The hub's file.
+        epoch: The epoch.
+        after: The epoch that began when the other one was lost, where this is known: of one that the file has never had,
+            what is said of the epoch before ``after`` counts. Else it is the latest word, and no deletion that any word
+            holds.
     """
-    row = connection.execute(
-        "SELECT devices, deletes, unproven FROM _atoma_hub_epoch ORDER BY epoch=? DESC, number DESC LIMIT 1", (epoch,)
-    ).fetchone()
-    return ("offer", True, False) if row is None else (cast("DevicePolicy", row[0]), bool(row[1]), bool(row[2]))
+    said = load_epochs(connection)
+    if not said:
+        return "offer", True, False
+    following = [*(ended.epoch for ended in said[1:]), load_epoch(connection)]
+    named = next((ended for ended in said if ended.epoch == epoch), None)
+    before = next((ended for ended, began in zip(said, following, strict=True) if began == after), None)
+    word = named or before or replace(said[-1], deletes=all(ended.deletes for ended in said))
+    return word.devices, word.deletes, word.unproven
+
+
+def load_traced(connection: apsw.Connection) -> list[tuple[str, bytes]]:
+    """Scopes with the epochs of which devices have brought rows back."""
+    found = connection.execute("SELECT DISTINCT scope, epoch FROM _atoma_hub_trace").fetchall()
+    return cast("list[tuple[str, bytes]]", found)
 
 
 def known_until(connection: apsw.Connection, scope: str, epoch: bytes, seq: int) -> int:

@@ -53,7 +53,7 @@ async def come(device: Any) -> None:
 
 
 @asynccontextmanager
-async def three_witnesses(world: Any) -> AsyncGenerator[Lost]:
+async def three_witnesses(world: Any, *, named: bool = True) -> AsyncGenerator[Lost]:
     """``early``, ``middle`` and ``late`` have seen more and more of what is lost.
 
     ``kept`` is in the backup, is changed, changed again, and deleted. ``brief`` is made and deleted within what is lost.
@@ -70,7 +70,9 @@ async def three_witnesses(world: Any) -> AsyncGenerator[Lost]:
             for device in (late, middle, early):
                 await come(device)
         back_up(world)
-        async with world.open_hub():
+        async with world.open_hub() as hub:
+            if not named:
+                await hub.new_epoch()
             await cards.update("kept", title="early")
             await cards.insert(world.Card(id="brief"))
             await come(late)
@@ -91,12 +93,13 @@ async def titles(device: Any) -> dict[str, str]:
     return {id: row.title for id, row in (await device.rows()).items()}
 
 
+@pytest.mark.parametrize("named", [True, False], ids=["named", "unknown"])
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
 async def test_deletions_that_are_held_back_leave_the_row_as_it_was_last_seen(
-    world: Any, order: tuple[str, ...]
+    world: Any, order: tuple[str, ...], named: bool
 ) -> None:
-    """Whoever comes first: what the restored hub has stays until the word, and then it goes."""
-    async with three_witnesses(world) as lost, lost.restored(noticed=True) as hub:
+    """Whoever comes first: what the restored hub has stays until the word, and then it goes, also of an epoch it never had."""
+    async with three_witnesses(world, named=named) as lost, lost.restored(noticed=True) as hub:
         for name in order:
             await come(lost.devices[name])
         for _ in range(2):
@@ -129,14 +132,57 @@ async def test_the_best_witness_is_believed_whoever_comes_first(world: Any, orde
         assert [await titles(device) for device in lost.devices.values()] == [wanted] * 3
 
 
-async def test_a_deletion_is_carried_out_although_a_better_witness_came_and_went(world: Any) -> None:
+@pytest.mark.parametrize("named", [True, False], ids=["named", "unknown"])
+async def test_a_deletion_is_carried_out_although_a_better_witness_came_and_went(world: Any, named: bool) -> None:
     """``late`` has said that it has brought everything, and its own deletions wait with it; the operator allows them."""
-    async with three_witnesses(world) as lost, lost.restored(noticed=True) as hub:
+    async with three_witnesses(world, named=named) as lost, lost.restored(noticed=True) as hub:
         await come(lost.devices["late"])
         await come(lost.devices["middle"])
         await hub.allow_deletes(lost.epoch)
         await come(lost.devices["middle"])
         assert set(await titles(lost.devices["middle"])) == {"rest", "new"}
+
+
+async def held_by(device: Any) -> set[str]:
+    return {row.id for row in await device.sync.lost.entries() if row.reason == "deletion"}
+
+
+async def test_a_later_epoch_allows_nothing_of_an_earlier_loss(world: Any) -> None:
+    """The lost epoch is one that the restored hub has never had; what is said of the restore is said of what it lost."""
+    async with three_witnesses(world, named=False) as lost, lost.restored(noticed=True) as hub:
+        late = lost.devices["late"]
+        await come(late)
+        held = await held_by(late)
+        assert "same" in held
+        await hub.new_epoch()
+        await come(late)
+        await come(late)
+        assert await held_by(late) == held and "same" in await titles(late)
+        await hub.allow_deletes(lost.epoch)
+        await come(late)
+        await come(late)
+        assert await held_by(late) == set() and set(await titles(late)) == {"rest", "new"}
+
+
+async def test_a_later_restore_holds_back_nothing_of_an_earlier_loss(world: Any) -> None:
+    async with three_witnesses(world, named=False) as lost:
+        late = lost.devices["late"]
+        async with lost.restored(noticed=True):
+            await come(late)
+            assert "same" in await held_by(late)
+        shutil.copy(world.folder / "hub.db", world.folder / "again.db")
+        async with world.open_hub(), world.open_device("other") as other:
+            await other.store(world.CARDS).insert(world.Card(id="other"))
+            await come(other)
+        shutil.copy(world.folder / "again.db", world.folder / "hub.db")
+        async with world.open_hub() as hub:
+            assert [ended.deletes for ended in await hub.epochs()] == [False, False]
+            await come(late)
+            assert "same" in await held_by(late)
+            await hub.allow_deletes(lost.epoch)
+            await come(late)
+            await come(late)
+            assert await held_by(late) == set() and "same" not in await titles(late)
 
 
 @pytest.mark.parametrize("said", ["ask", "forget"])
