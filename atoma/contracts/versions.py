@@ -13,9 +13,9 @@ from dataclasses import dataclass
 SEQ_BITS = 38
 TAG_BITS = 15
 """Together as many as a number in JSON has for certain."""
-NEVER = 2 ** (SEQ_BITS + TAG_BITS) - 1
+NEVER = (1 << SEQ_BITS + TAG_BITS) - 1
 """A version that no row has, by which a device says that a row has moved."""
-_TAGS = 2**TAG_BITS - 2
+_TAGS = (1 << TAG_BITS) - 2
 
 
 def tag_of(epoch: bytes) -> int:

@@ -10,6 +10,7 @@ from atoma.contracts.checks import is_a
 from atoma.contracts.events import HubEvent
 from atoma.contracts.sync import DevicePolicy, Limits
 from atoma.errors import ConfigurationError
+from atoma.hub.leftovers import take_back
 from atoma.hub.pushing import DAY_MS, Court
 from atoma.hub.reading import ReadBudget, Readers
 from atoma.hub.recovery import WithdrawStep
@@ -287,6 +288,7 @@ async def open_hub(
     environment = environment or Environment()
     court = Court(schema, rules or EveryScope(), limits or Limits())
     async with store.open_hub_database(schema, environment) as database:
+        await take_back(database)
         core = HubCore(database, court, environment, Readers(reads or ReadBudget()), listener=listener)
         hub = Hub(core, verifier)
         async with open_tasks() as nursery:

@@ -159,6 +159,7 @@ class Need:
             that others have brought from earlier positions.
         opening: The client opens a session: see :attr:`Facts.renewed_ms`.
         versions: Versions of the scope's rows are told, or compared: see :attr:`Facts.versions`.
+        leftover: The step takes back what lies behind the scope's head: see :attr:`Facts.leftover`. It goes with the plan.
     """
 
     client_id: bytes = b""
@@ -176,6 +177,7 @@ class Need:
     recovers: Recovers | None = None
     opening: bool = False
     versions: bool = False
+    leftover: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +211,8 @@ class Facts:
             was not named, nothing behind the earliest end.
         renewed_ms: When the present epoch began; 0 for the hub's first one, and when no session is opened.
         versions: How versions of the scope's rows name their epochs.
+        leftover: Rows of a transaction behind the scope's head, which an older version has written by half, as they were
+            before it.
     """
 
     client: ClientState | None
@@ -232,6 +236,7 @@ class Facts:
     unproven: bool = False
     renewed_ms: int = 0
     versions: Versions = PLAIN
+    leftover: Mapping[RowKey, RowImage | None] = field(default_factory=dict[RowKey, "RowImage | None"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -576,6 +581,10 @@ class HubDatabase(Protocol):
 
     async def permit(self, epoch: bytes, what: Permission) -> bool:
         """Allow devices ``what`` about what came behind the end of ``epoch``; False when no such epoch has ended."""
+        ...
+
+    async def unfinished(self) -> Sequence[str]:
+        """Scopes with a transaction behind their head, which an older version has written by half; cheap."""
         ...
 
     async def traced(self) -> Sequence[tuple[str, bytes]]:

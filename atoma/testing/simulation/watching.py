@@ -213,6 +213,10 @@ class WatchedHubDatabase:
         """Pass it on."""
         return await self._database.permit(epoch, what)
 
+    async def unfinished(self) -> Sequence[str]:
+        """Pass it on."""
+        return await self._database.unfinished()
+
     async def traced(self) -> Sequence[tuple[str, bytes]]:
         """Pass it on."""
         return await self._database.traced()

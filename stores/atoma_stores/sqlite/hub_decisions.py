@@ -63,6 +63,7 @@ _PUT_CHANGE = """INSERT INTO _atoma_hub_change(scope, seq, idx, store, id, autho
     VALUES(?,?,?,?,?,?,?,?,?)"""
 _PUT_TOMBSTONE = """INSERT OR REPLACE INTO _atoma_hub_tombstone(scope, store, id, seq, other_seq, author, last)
     VALUES(?,?,?,?,?,?,?)"""
+_LEFTOVER = "SELECT store, id, pre FROM _atoma_hub_change WHERE scope=? AND seq>? ORDER BY seq, idx"
 _GET_OUTCOME = "SELECT status, scope, seq, detail, digest FROM _atoma_hub_outcome WHERE client=? AND mid=?"
 _PUT_OUTCOME = """INSERT INTO _atoma_hub_outcome(client, mid, status, scope, seq, digest, detail, at_ms)
     VALUES(?,?,?,?,?,?,?,?)"""
@@ -173,6 +174,7 @@ class DecisionRun:
         since = known_until(self._connection, need.scope, need.epoch, need.since) if need.since else 0
         answer = self._answer(need.answer)
         forgotten_ms = read_forgotten(self._connection) if need.answer is not None and answer is None else 0
+        leftover = self._leftover(need.scope) if need.leftover else {}
         traces, recovered = ({}, 0) if need.recovers is None else self._traces(need, need.recovers)
         deletes, unproven = True, False
         if need.recovers is not None:
@@ -181,7 +183,7 @@ class DecisionRun:
         return Facts(
             client=client,
             scope=self._scope(need.scope),
-            rows={key: self._row(need, key, author, since) for key in dict.fromkeys((*need.rows, *traces))},
+            rows={key: self._row(need, key, author, since) for key in dict.fromkeys((*need.rows, *traces, *leftover))},
             traces=traces,
             recovered_until=recovered,
             deletes=deletes,
@@ -199,6 +201,7 @@ class DecisionRun:
             now_ms=self._now_ms,
             unit=self._unit(need.unit),
             forgotten_ms=forgotten_ms,
+            leftover=leftover,
             versions=read_versions(self._connection, need.scope) if need.versions else PLAIN,
             spent=forgotten_ms > 0 and self._is_spent(need),
         )
@@ -265,6 +268,21 @@ class DecisionRun:
             if store in self._statements
         }
         return known, reached if isinstance(reached, int) else 0
+
+    def _leftover(self, scope: str) -> dict[RowKey, RowImage | None]:
+        """Rows of what lies behind the scope's head, as they were before it."""
+        found = self._connection.execute(_LEFTOVER, (scope, self._scope(scope).head)).fetchall()
+        rows = cast("list[tuple[str, str, bytes | None]]", found)
+        return {
+            (store, id): None if pre is None else read_image(pre)
+            for store, id, pre in reversed(rows)
+            if store in self._statements
+        }
+
+    def _forget_leftover(self, scope: str) -> None:
+        for table in ("tx", "change"):
+            sql = f"DELETE FROM _atoma_hub_{table} WHERE scope=? AND seq>?"
+            self._connection.execute(sql, (scope, self._scope(scope).head))
 
     def _put_traces(self, need: Need, facts: Facts, plan: Plan) -> None:
         offer, execute = need.recovers, self._connection.execute
@@ -371,6 +389,8 @@ class DecisionRun:
             make_room(self._connection, plan.client.principal, self._clients)
             self._forgetful = None
             self._put_client(plan.client)  # its changes need its number
+        if need.leftover:
+            self._forget_leftover(need.scope)
         if plan.transaction is not None:
             self._put_transaction(plan.transaction, facts.rows)
         if plan.outcome is not None:

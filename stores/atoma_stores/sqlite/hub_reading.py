@@ -28,6 +28,11 @@ _OUTCOMES = """SELECT o.mid, o.status, o.scope, o.seq, o.detail FROM _atoma_hub_
     WHERE o.client=(SELECT number FROM _atoma_hub_client WHERE client_id=? AND principal=?)
     AND o.mid>? AND o.scope IN (?, '') ORDER BY o.mid LIMIT ?"""
 
+_UNFINISHED = """WITH RECURSIVE logged(scope) AS (SELECT min(scope) FROM _atoma_hub_tx
+    UNION ALL SELECT (SELECT min(scope) FROM _atoma_hub_tx WHERE scope>logged.scope) FROM logged WHERE scope IS NOT NULL)
+    SELECT l.scope FROM logged l LEFT JOIN _atoma_hub_scope s ON s.scope=l.scope WHERE l.scope IS NOT NULL
+    AND (SELECT max(seq) FROM _atoma_hub_tx WHERE scope=l.scope)>coalesce(s.head, 0)"""
+
 
 def read_page(
     connection: apsw.Connection,
@@ -147,6 +152,12 @@ def read_scan(
 
 def _size(values: Sequence[Scalar]) -> int:
     return sum(len(value) if isinstance(value, (str, bytes)) else 9 for value in values)
+
+
+def read_unfinished(connection: apsw.Connection) -> list[str]:
+    """Scopes whose log goes beyond their head; one look into the log for each scope."""
+    rows = connection.execute(_UNFINISHED).fetchall()
+    return [cast("str", scope) for (scope,) in rows]
 
 
 def read_located(connection: apsw.Connection, store: StoreSpec[object], ids: Sequence[str]) -> dict[str, list[str]]:

@@ -47,7 +47,14 @@ from atoma_stores.sqlite.hub_compaction import (
 from atoma_stores.sqlite.hub_decisions import DecisionRun, NotTakenBack, read_scope
 from atoma_stores.sqlite.hub_epochs import end_epoch, load_absent, load_epochs, load_traced, permit, read_commits
 from atoma_stores.sqlite.hub_lock import sole_hub
-from atoma_stores.sqlite.hub_reading import read_lineage, read_located, read_page, read_query, read_scan
+from atoma_stores.sqlite.hub_reading import (
+    read_lineage,
+    read_located,
+    read_page,
+    read_query,
+    read_scan,
+    read_unfinished,
+)
 from atoma_stores.sqlite.hub_tables import ADDITIONS, IDENTITY_BYTES, TABLES, StoreStatements, load_identity
 from atoma_stores.sqlite.hub_witness import HubWitness
 
@@ -248,6 +255,10 @@ class SQLiteHubDatabase:
     async def permit(self, epoch: bytes, what: Permission) -> bool:
         """Allow ``what`` about what came behind the end of ``epoch``; False when no such epoch has ended."""
         return await self._database.transact(lambda connection: permit(connection, epoch, what), durability="full")
+
+    async def unfinished(self) -> Sequence[str]:
+        """Scopes whose log goes beyond their head."""
+        return await self._database.read(read_unfinished)
 
     async def traced(self) -> Sequence[tuple[str, bytes]]:
         """Scopes with the epochs of which devices have brought rows back."""

@@ -1,0 +1,64 @@
+"""Halves of transactions that an older version has left behind the head of a scope: found as the hub opens, and taken back.
+
+Where the file refused a row of a mutation, that version told the device so and kept what it had written before that row. The
+next sequence of the scope was taken then, so that every later write failed, and readers saw rows that no log told of.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from atoma.hub.lineage import next_transaction
+from atoma.hub.workspace import Workspace
+from atoma.ports.hub import DIRECT, Facts, HubDatabase, Need, Plan
+from atoma.schema.kinds import INT64_MAX
+
+_log = logging.getLogger("atoma.hub")
+
+
+@dataclass(frozen=True, slots=True)
+class TakeBackStep:
+    """Make the rows of such a half what they were before it, as a transaction of its own.
+
+    Devices that have read them in the meantime hear of it like of any other change.
+
+    Attributes:
+        scope: The scope.
+    """
+
+    scope: str
+
+    @property
+    def need(self) -> Need:
+        """The half, and its rows as they are."""
+        return Need(scope=self.scope, leftover=True)
+
+    def decide(self, facts: Facts) -> Plan:
+        """One transaction, or none where nothing differs; the half itself goes with it.
+
+        Where the file takes the rows back no more, as with a trigger that somebody has added, they stay as they are.
+        """
+        if facts.violation:
+            return Plan()
+        work = Workspace(facts.rows)
+        for key, image in facts.leftover.items():
+            work.put(key, image)
+        changes = work.changes(INT64_MAX)
+        if not changes:
+            return Plan()
+        return Plan(transaction=next_transaction(facts.scope, changes, author=DIRECT, mid=0, principal=""))
+
+
+async def take_back(database: HubDatabase) -> None:
+    """Take back what is left of halves, and tell the operator in the log."""
+    for scope in await database.unfinished():
+        (plan,) = await database.run([TakeBackStep(scope)])
+        changes = () if plan.transaction is None else plan.transaction.changes
+        rows = ", ".join(f"{change.store} {change.id!r}" for change in changes) or "none"
+        _log.warning(
+            "scope %r: an older version had left a half of a transaction there, of a mutation that it told the device to be "
+            "refused, and nothing could be written since; it was taken back now (rows changed: %s)",
+            scope,
+            rows,
+        )

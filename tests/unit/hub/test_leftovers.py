@@ -1,0 +1,120 @@
+"""A hub's file in which an older version has left a half of a transaction: it is found as the hub opens, and taken back."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoma.contracts.sync import Op
+from atoma.errors import RemoteError
+from atoma_stores.sqlite.hub_decisions import DecisionRun
+from tests.unit.hub.kit import SCOPE, Client, card, hub_on, pull_all, snapshot_page
+from tests.unit.hub.test_pushing import refuse_bad_titles
+
+
+def without_care(run: Any, need: Any, facts: Any, plan: Any) -> None:
+    """As the older version carried out what is written to stores without a unique index."""
+    run._write(need, facts, plan)
+
+
+async def leave_a_half(path: Path, monkeypatch: pytest.MonkeyPatch, scope: str) -> None:
+    """A unit whose third row the file refuses: one row is changed, one is made, one is deleted, and nothing tells of it."""
+    async with hub_on(path) as hub:
+        client = Client.of(hub, "a")
+        for id in ("changed", "deleted"):
+            await client.do(Op("create", "cards", id, card("as it was")))
+    refuse_bad_titles(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(DecisionRun, "_carry_out", without_care)
+        async with hub_on(path) as hub:
+            client = Client.of(hub, "b")
+            unit = [
+                Op("upsert", "cards", "changed", card("half")),
+                Op("upsert", "cards", "made", card("half")),
+                Op("delete", "cards", "deleted"),
+                Op("upsert", "cards", "refused", card("bad")),
+            ]
+            if scope != SCOPE:
+                del unit[2]
+            assert (await client.do(*unit, base=2, scope=scope)).status == "rejected"
+            with pytest.raises(RemoteError):
+                await Client.of(hub, "c").do(Op("create", "cards", "next", card("next")), base=2, scope=scope)
+
+
+def halves(path: Path) -> list[tuple[str, int]]:
+    """Scopes with a sequence in the log that their head has not come to."""
+    with closing(sqlite3.connect(path)) as connection:
+        sql = (
+            "SELECT t.scope, t.seq FROM _atoma_hub_tx t LEFT JOIN _atoma_hub_scope s ON s.scope=t.scope "
+            "WHERE t.seq>coalesce(s.head, 0)"
+        )
+        return connection.execute(sql).fetchall()
+
+
+@pytest.mark.paths
+async def test_it_is_taken_back_told_and_heard_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "hub.db"
+    await leave_a_half(path, monkeypatch, SCOPE)
+    assert halves(path) == [(SCOPE, 3)]
+    with caplog.at_level(logging.WARNING, "atoma.hub"):
+        async with hub_on(path) as hub:
+            assert halves(path) == []
+            client = Client.of(hub, "reader")
+            rows, end = await pull_all(client)
+            assert {id: row["title"] for (_, id), row in rows.items()} == {
+                "changed": "as it was",
+                "deleted": "as it was",
+            }
+            assert end.seq == 3, "whoever has read the half hears that it is gone"
+            assert rows == (await snapshot_page(client))[0]
+            outcome = await Client.of(hub, "d").do(Op("create", "cards", "next", card("next")), base=3)
+            assert (outcome.status, outcome.seq) == ("applied", 4)
+    (told,) = [record.getMessage() for record in caplog.records if "a half of a transaction" in record.getMessage()]
+    assert f"scope {SCOPE!r}" in told
+    assert all(repr(id) in told for id in ("changed", "made", "deleted"))
+
+
+async def test_a_scope_that_was_never_written_otherwise_is_empty_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hub.db"
+    await leave_a_half(path, monkeypatch, "other")
+    assert halves(path) == [("other", 1)]
+    async with hub_on(path) as hub:
+        rows, end = await pull_all(Client.of(hub, "reader"), "other")
+        assert (rows, end.seq) == ({}, 1)
+        assert (await Client.of(hub, "d").do(Op("create", "cards", "1", card("new")), scope="other")).seq == 2
+
+
+async def test_rows_that_the_file_takes_back_no_more_stay_and_the_scope_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hub.db"
+    await leave_a_half(path, monkeypatch, SCOPE)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(
+            "CREATE TRIGGER no_more BEFORE INSERT ON cards WHEN NEW.title = 'as it was' BEGIN SELECT RAISE(ABORT, 'no'); END"
+        )
+        connection.commit()
+    async with hub_on(path) as hub:
+        assert halves(path) == []
+        assert (await Client.of(hub, "d").do(Op("create", "cards", "next", card("next")), base=2)).seq == 3
+
+
+async def test_a_sound_file_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "hub.db"
+    async with hub_on(path) as hub:
+        await Client.of(hub, "a").do(Op("create", "cards", "1", card("t")))
+        await Client.of(hub, "b").do(Op("create", "cards", "1", card("t")), scope="other")
+    async with hub_on(path) as hub:
+        assert (await hub.compact(keep=0)).transactions == 2
+    async with hub_on(path) as hub:
+        assert [state.scopes[0].head for state in [await Client.of(hub, "c").open("main", "other")]] == [1]
+    assert [record for record in caplog.records if "half" in record.getMessage()] == []
