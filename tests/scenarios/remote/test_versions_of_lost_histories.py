@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import trio
 
-from atoma import Query, open_client, open_hub
+from atoma import open_client, open_hub
 from atoma.errors import ConflictError
 from atoma.hub import AllowLoopback, Hub
 from atoma.ports import seeded_environment
@@ -81,7 +81,7 @@ async def test_what_was_read_of_a_lost_history_is_a_conflict(place: Place, by: s
         for loss in range(losses):
             async with place.hub():
                 await mine.update("1", text=f"seen {loss}")
-                await mine.query(Query())
+                await mine.query()
                 version, kept = await mine.version("1"), await mine.version("2")
             place.restore()
             async with place.hub():
