@@ -10,7 +10,7 @@ from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, 
 from atoma.contracts.limits import ROWS_MAX
 from atoma.contracts.query import BoundQuery, Plan, Store
 from atoma.errors import RemoteError
-from atoma.ports.hub import QueryPage
+from atoma.ports.hub_queries import QueryPage
 from atoma.query.normal import rebind
 from atoma.query.plans import is_count, required_value
 from atoma.query.seek import cursor_of

@@ -12,7 +12,7 @@ import trio
 from atoma.contracts.functions import COMPARISONS
 from atoma.contracts.query import BoundQuery, Call, Col, Expr
 from atoma.errors import ConfigurationError, Overloaded, RemoteError
-from atoma.ports.hub import ReadAllowance
+from atoma.ports.hub_queries import ReadAllowance
 from atoma.ports.principals import PerPrincipal
 from atoma.ports.rate import PAUSE_S, Meter
 from atoma.query.plans import ids_of

@@ -14,10 +14,11 @@ from typing import Literal, Protocol, TypeAlias, runtime_checkable
 from atoma.contracts.mutations import Origin, Recovers
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import DevicePolicy, Outcome, Place
-from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.contracts.versions import PLAIN, Versions
 from atoma.errors import AtomaError
 from atoma.ports.environment import Environment
+from atoma.ports.hub_queries import QueryPage, ReadAllowance
 from atoma.schema.spec import Schema
 
 RowKey: TypeAlias = tuple[str, str]
@@ -421,34 +422,6 @@ class ScanPage:
     scope: ScopeState
     rows: tuple[tuple[str, str, int, RowImage], ...]
     last: RowKey | None
-
-
-@dataclass(frozen=True, slots=True)
-class QueryPage:
-    """Answer to a direct query.
-
-    Attributes:
-        rows: Rows in the query's order, one beyond its limit when there are more; their ``version`` is the hub sequence.
-        tuples: Rows of a result of another shape.
-        complete: False when the bounds cut it short.
-    """
-
-    rows: tuple[StoredRow, ...] = ()
-    tuples: tuple[tuple[object, ...], ...] = ()
-    complete: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class ReadAllowance:
-    """What a read for somebody else may take, and who is told what it took.
-
-    Attributes:
-        seconds: How long it may run, once it has begun; a deadline of the caller's may end it earlier.
-        spent: Gets the seconds for which it kept a reader busy, also when it fails.
-    """
-
-    seconds: float
-    spent: Callable[[float], None]
 
 
 class ClockAhead(AtomaError):

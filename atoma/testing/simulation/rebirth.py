@@ -153,7 +153,7 @@ class Rebirth:
             "renumbered": len(again),
             "doubtful": sum(new.doubtful for _, new in again),
             "offered": sum(bool(offer.ops) for offer in offers),
-            "lost": len(self.now.lost.keys() - self.before.lost.keys()),
+            "lost": sum(number not in self.before.lost and not row.resolution for number, row in self.now.lost.items()),
         }
         told = {name: self.report[name] for name in found}
         if told != found or self.now.repairs != self.before.repairs + 1:

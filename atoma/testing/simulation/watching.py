@@ -25,13 +25,12 @@ from atoma.ports.hub import (
     Need,
     Permission,
     Plan,
-    QueryPage,
-    ReadAllowance,
     RowKey,
     ScanPage,
     ScopeState,
     Step,
 )
+from atoma.ports.hub_queries import QueryPage, ReadAllowance
 from atoma.schema import Schema
 from atoma.testing.simulation.history import History
 

@@ -14,7 +14,8 @@ from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import Outcome, Place
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.contracts.versions import Versions
-from atoma.ports.hub import Lineage, LoggedChange, LogPage, QueryPage, RowKey, ScanPage, ScopeState
+from atoma.ports.hub import Lineage, LoggedChange, LogPage, RowKey, ScanPage, ScopeState
+from atoma.ports.hub_queries import QueryPage
 from atoma.query.plans import ids_of, is_count
 from atoma.schema.spec import Schema, StoreSpec
 from atoma_stores.sql.names import quote

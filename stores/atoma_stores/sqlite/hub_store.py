@@ -25,13 +25,12 @@ from atoma.ports.hub import (
     LogPage,
     Permission,
     Plan,
-    QueryPage,
-    ReadAllowance,
     RowKey,
     ScanPage,
     ScopeState,
     Step,
 )
+from atoma.ports.hub_queries import QueryPage, ReadAllowance
 from atoma.schema.spec import Schema
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.database import Database, open_database

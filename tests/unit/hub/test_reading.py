@@ -22,7 +22,8 @@ from atoma.contracts.values import RowImage
 from atoma.errors import ConfigurationError, RemoteError
 from atoma.hub import AllowLoopback, Hub, ReadBudget, open_hub
 from atoma.ports.environment import Environment
-from atoma.ports.hub import HubDatabase, QueryPage, ReadAllowance, ScanPage
+from atoma.ports.hub import HubDatabase, ScanPage
+from atoma.ports.hub_queries import QueryPage, ReadAllowance
 from atoma.ports.service import Principal
 from atoma.query.plans import by_ids
 from atoma.schema import Schema
