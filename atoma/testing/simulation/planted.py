@@ -17,8 +17,8 @@ import msgspec
 import trio
 
 from atoma.contracts.execution import WriteRequest
-from atoma.contracts.mutations import Effect, Op
-from atoma.contracts.sync import Cursor, Hint, MutationBody, PullReply, StoreChanges
+from atoma.contracts.mutations import Effect, MutationBody, Op
+from atoma.contracts.sync import Cursor, Hint, PullReply, StoreChanges
 from atoma.errors import ConfigurationError
 from atoma.plugins import PluginContext
 from atoma.ports import APPLY, LocalTx

@@ -14,7 +14,7 @@ from typing import cast
 
 import apsw
 
-from atoma.contracts.sync import Origin
+from atoma.contracts.mutations import Origin
 from atoma.ports.hub import CLIENTS_MAX, FORGOTTEN_MAX
 from atoma_stores.sqlite.hub_tables import gravestone
 

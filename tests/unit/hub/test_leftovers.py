@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from atoma.contracts.sync import Op
+from atoma.contracts.mutations import Op
 from atoma.errors import RemoteError
 from atoma_stores.sqlite.hub_decisions import DecisionRun
 from tests.unit.hub.kit import SCOPE, Client, card, hub_on, pull_all, snapshot_page
