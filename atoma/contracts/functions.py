@@ -1,7 +1,8 @@
 """The function table: what a query may call, what it takes and what it gives.
 
-A function has three further rows, and a test holds that none is missing: its meaning in Python
-(``atoma.query.functions``), its SQL (``atoma_stores.sql.functions``) and its line in the documentation.
+A function has three further rows: its meaning in Python (``atoma.query.functions``), its SQL
+(``atoma_stores.sql.functions``) and its line in the documentation. Modules in which one is missing do not import
+(:func:`for_each`), and a test holds the documentation to it.
 
 Types are ``int``, ``real``, ``text``, ``blob``, ``bool``, ``time`` (a moment), ``date``, ``decimal`` and ``json``; a ``?``
 behind one says that the value may be NULL.
@@ -12,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
+
+T = TypeVar("T")
 
 Need: TypeAlias = Literal["", "equality", "order", "text"]
 """What the type of a column has to answer as Python does, so that the function may look at it."""
@@ -99,4 +102,21 @@ COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
 """The functions that compare two values by their order."""
 
 
-__all__ = ["AGGREGATES", "COMPARISONS", "FUNCTIONS", "Aggregate", "Function", "Need"]
+def for_each(table: Mapping[str, object], of: str, rows: dict[str, T]) -> Mapping[str, T]:
+    """``rows`` of a module, one for each row of ``table``.
+
+    Args:
+        table: :data:`FUNCTIONS` or :data:`AGGREGATES`.
+        of: What the rows are, for the message.
+        rows: The rows, by name.
+
+    Raises:
+        ImportError: One is missing, or one is of nothing in the table.
+    """
+    wrong = sorted(table.keys() ^ rows.keys())
+    if wrong:
+        raise ImportError(f"{of}: {', '.join(wrong)}: a function has every one of its rows, see CONTRIBUTING.md")
+    return MappingProxyType(rows)
+
+
+__all__ = ["AGGREGATES", "COMPARISONS", "FUNCTIONS", "Aggregate", "Function", "Need", "for_each"]

@@ -8,9 +8,9 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from atoma.contracts.functions import AGGREGATES, FUNCTIONS, for_each
 from atoma.errors import QueryError
 from atoma.query.patterns import like
 from atoma.schema.kinds import INT64_MAX, INT64_MIN
@@ -60,7 +60,9 @@ def _first(values: Sequence[Value]) -> Value:
     return next((value for value in values if value is not None), None)
 
 
-MEANINGS: Mapping[str, Meaning] = MappingProxyType(
+MEANINGS: Mapping[str, Meaning] = for_each(
+    FUNCTIONS,
+    "the meaning of a function in Python",
     {
         "and": _and,
         "or": _or,
@@ -79,7 +81,7 @@ MEANINGS: Mapping[str, Meaning] = MappingProxyType(
         "lower": _of_one(lambda text: text.translate(_LOWER)),
         "upper": _of_one(lambda text: text.translate(_UPPER)),
         "length": _of_one(len),
-    }
+    },
 )
 
 
@@ -117,13 +119,15 @@ def _avg(values: Sequence[Value]) -> float | None:
     return None if total is None else total / len(values)
 
 
-AGGREGATED: Mapping[str, Meaning] = MappingProxyType(
+AGGREGATED: Mapping[str, Meaning] = for_each(
+    AGGREGATES,
+    "the meaning of an aggregate in Python",
     {
         "count": len,
         "sum": _sum,
         "avg": _avg,
         "min": lambda values: min(values, default=None),
         "max": lambda values: max(values, default=None),
-    }
+    },
 )
 """The meaning of every aggregate, of the values that are not NULL."""

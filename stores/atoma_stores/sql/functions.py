@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
 from typing import TypeAlias
+
+from atoma.contracts.functions import AGGREGATES, FUNCTIONS, for_each
 
 Text: TypeAlias = Callable[[Sequence[str]], str]
 """Takes the SQL of the arguments, gives the SQL of the call."""
@@ -33,7 +34,9 @@ def _coalesce(args: Sequence[str]) -> str:
     return f"coalesce({', '.join(args)})" if len(args) > 1 else args[0]
 
 
-SQL: Mapping[str, Text] = MappingProxyType(
+SQL: Mapping[str, Text] = for_each(
+    FUNCTIONS,
+    "the SQL of a function",
     {
         "and": lambda args: _balanced(args, "AND") if args else "1",
         "or": lambda args: _balanced(args, "OR") if args else "0",
@@ -52,10 +55,12 @@ SQL: Mapping[str, Text] = MappingProxyType(
         "lower": lambda args: f"lower({args[0]})",
         "upper": lambda args: f"upper({args[0]})",
         "length": lambda args: f"length({args[0]})",
-    }
+    },
 )
 
-AGGREGATE_SQL: Mapping[str, str] = MappingProxyType(
-    {"count": "count", "sum": "sum", "avg": AVG, "min": "min", "max": "max"}
+AGGREGATE_SQL: Mapping[str, str] = for_each(
+    AGGREGATES,
+    "the SQL of an aggregate",
+    {"count": "count", "sum": "sum", "avg": AVG, "min": "min", "max": "max"},
 )
 """The name of each aggregate; ``sum`` over reals is :data:`SUM`."""
