@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import msgspec
+
 DEPTH_MAX = 32
 """Conditions within conditions."""
 CONDITIONS_MAX = 1_000
@@ -29,3 +33,50 @@ PATTERNS_BYTES_MAX = 2_048
 """UTF-8 bytes of all patterns of one query together."""
 ROWS_MAX = 10_000
 """Rows of a hub's answer."""
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """The bounds that a query is held to: those of the table, or lower ones of a hub that wants less.
+
+    Attributes:
+        depth: See :data:`DEPTH_MAX`, and so on.
+        conditions: See above.
+        sources: See above.
+        columns: See above.
+        plans: See above.
+        includes_deep: See above.
+        includes: See above.
+        values: See above.
+        parameters: See above.
+        pattern_bytes: See above.
+        wildcards: See above.
+        patterns_bytes: See above.
+    """
+
+    depth: int = DEPTH_MAX
+    conditions: int = CONDITIONS_MAX
+    sources: int = SOURCES_MAX
+    columns: int = COLUMNS_MAX
+    plans: int = PLANS_MAX
+    includes_deep: int = INCLUDES_DEEP_MAX
+    includes: int = INCLUDES_MAX
+    values: int = VALUES_MAX
+    parameters: int = PARAMETERS_MAX
+    pattern_bytes: int = PATTERN_BYTES_MAX
+    wildcards: int = WILDCARDS_MAX
+    patterns_bytes: int = PATTERNS_BYTES_MAX
+
+    def lower(self) -> dict[str, int]:
+        """Those that are lower than the table's, by name."""
+        table, own = msgspec.structs.asdict(BOUNDS), msgspec.structs.asdict(self)
+        return {name: bound for name, bound in own.items() if bound < table[name]}
+
+    @staticmethod
+    def lowered(told: Mapping[str, int]) -> Bounds:
+        """The table with what somebody has told to be lower; names that are not known are passed over."""
+        table: dict[str, int] = msgspec.structs.asdict(BOUNDS)
+        return Bounds(**{name: min(bound, told.get(name, bound)) for name, bound in table.items()})
+
+
+BOUNDS = Bounds()
+"""The table."""

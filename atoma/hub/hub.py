@@ -9,6 +9,7 @@ from typing import get_args
 from atoma.contracts.checks import is_a
 from atoma.contracts.events import HubEvent
 from atoma.contracts.sync import DevicePolicy, Limits
+from atoma.contracts.understood import Understood, understood_with
 from atoma.errors import ConfigurationError
 from atoma.hub.leftovers import take_back
 from atoma.hub.pushing import DAY_MS, Court
@@ -58,6 +59,11 @@ class Hub:
     def limits(self) -> Limits:
         """Bounds that clients are held to."""
         return self._core.court.limits
+
+    @property
+    def understood(self) -> Understood:
+        """See :class:`atoma.ports.TellsUnderstood`."""
+        return understood_with(self._core.readers.budget.bounds)
 
     @property
     def calls(self) -> int:

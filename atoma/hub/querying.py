@@ -7,22 +7,18 @@ from typing import Any
 from msgspec.structs import replace
 
 from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, Step
-from atoma.contracts.limits import ROWS_MAX
-from atoma.contracts.query import BoundQuery, Plan, Store
+from atoma.contracts.limits import BOUNDS, ROWS_MAX, Bounds
+from atoma.contracts.query import BoundQuery
 from atoma.errors import RemoteError
 from atoma.ports.hub_queries import QueryPage
 from atoma.query.normal import rebind
-from atoma.query.plans import is_count, required_value
+from atoma.query.plans import beyond_a_hub, required_value
 from atoma.query.seek import cursor_of
-from atoma.query.walk import inner_plans, plans
 from atoma.schema.spec import Schema, StoreSpec
 
 
-def check_query(query: BoundQuery, schema: Schema) -> BoundQuery:
+def check_query(query: BoundQuery, schema: Schema, bounds: Bounds = BOUNDS) -> BoundQuery:
     """``query`` as the hub's own schema understands it, once it is clear that it fits and is of bounded size.
-
-    Only the root of a plan is kept to the scopes that its caller may read. So a plan that reads a second store, or the
-    first one in a second place, is refused here, whatever it asks.
 
     Raises:
         QueryError: It does not fit.
@@ -30,23 +26,13 @@ def check_query(query: BoundQuery, schema: Schema) -> BoundQuery:
             were deleted softly; ``TOO_LARGE``: it asks for more rows than one answer may have.
         UnknownStore: The store is not declared.
     """
-    bound = rebind(query, schema.store)
-    if any(_reads_hidden(plan) for plan in plans(bound.plan)):
-        raise RemoteError("a hub shows nobody the rows that were deleted softly", remote_code="UNSUPPORTED")
-    if not _reads_one_store(bound.plan):
-        text = "this hub answers with the rows of one store, or with their number; ask for the stores one by one"
-        raise RemoteError(text, remote_code="UNSUPPORTED")
+    bound = rebind(query, schema.store, bounds)
+    why = beyond_a_hub(bound.plan)
+    if why:
+        raise RemoteError(why, remote_code="UNSUPPORTED")
     if (bound.plan.limit or 0) > ROWS_MAX:
         raise RemoteError(f"{bound.plan.limit} rows asked for, the limit is {ROWS_MAX}", remote_code="TOO_LARGE")
     return bound
-
-
-def _reads_one_store(plan: Plan) -> bool:
-    return (plan.whole_rows or is_count(plan)) and not any(inner_plans(plan))
-
-
-def _reads_hidden(plan: Plan) -> bool:
-    return any(isinstance(source, Store) and source.hidden for source in plan.sources)
 
 
 def pinned_scope(query: BoundQuery, store: StoreSpec[Any]) -> str | None:

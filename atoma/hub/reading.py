@@ -9,7 +9,9 @@ from typing import Any
 
 import trio
 
+from atoma.contracts.checks import is_a
 from atoma.contracts.functions import COMPARISONS
+from atoma.contracts.limits import BOUNDS, Bounds
 from atoma.contracts.query import BoundQuery, Call, Col, Expr
 from atoma.errors import ConfigurationError, Overloaded, RemoteError
 from atoma.ports.hub_queries import ReadAllowance
@@ -36,6 +38,7 @@ class ReadBudget:
         seconds_per_s: Seconds of a reader's time in a second, in the long run. Who is over it waits, and is refused with
             ``RATE_LIMITED`` once the wait would be longer than a second.
         query_s: Seconds for one read; then it is stopped and answered with ``TIMEOUT``.
+        bounds: How large a query may be. Devices are told what is lower than usual, and do not ask for more.
 
     Raises:
         ConfigurationError: A bound is no number above zero.
@@ -45,11 +48,15 @@ class ReadBudget:
     waiting: int = 64
     seconds_per_s: float = 1.0
     query_s: float = 5.0
+    bounds: Bounds = BOUNDS
 
     def __post_init__(self) -> None:
         for each in fields(self):
             value: object = getattr(self, each.name)
-            if not isinstance(value, (int, float)) or not value > 0:
+            if each.name == "bounds":
+                if not is_a(value, Bounds):
+                    raise ConfigurationError(f"ReadBudget(bounds=…) is a Bounds(…), not {value!r}")
+            elif not isinstance(value, (int, float)) or not value > 0:
                 raise ConfigurationError(f"ReadBudget({each.name}=…) is a number above 0, not {value!r}")
 
 
@@ -66,7 +73,7 @@ class Readers:
     """Gives every principal its turns."""
 
     def __init__(self, budget: ReadBudget) -> None:
-        self._budget = budget
+        self.budget = budget
         self._reads = PerPrincipal(
             lambda: _Reads(trio.Semaphore(budget.readers), Meter(budget.seconds_per_s)),
             lambda reads: not reads.asked and not reads.meter.debt_s(),
@@ -84,7 +91,7 @@ class Readers:
             Overloaded: Too many reads of this principal wait.
             RemoteError: ``RATE_LIMITED``: this principal has read too much.
         """
-        reads, budget = self._reads.of(subject), self._budget
+        reads, budget = self._reads.of(subject), self.budget
         if reads.asked >= budget.readers + budget.waiting:
             raise Overloaded("a principal's queue of reads", budget.waiting)
         debt_s = reads.meter.debt_s()

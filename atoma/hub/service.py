@@ -319,7 +319,7 @@ class HubService:
         core = self._core
         with core.call("query", request.context.trace_id):
             began = core.environment.clock()
-            query = check_query(request.query, core.court.schema)
+            query = check_query(request.query, core.court.schema, core.readers.budget.bounds)
             store = core.court.schema.store(query.store)
             scopes = await self._readable(pinned_scope(query, store))
             limit, max_bytes = query.plan.limit, core.court.limits.page_bytes

@@ -151,8 +151,8 @@ class QuerySide:
         return "ok", ""
 
     def goes_on(self, error: AtomaError) -> bool:
-        """After every retryable failure."""
-        return classify(error) == "retryable"
+        """After every retryable failure, and where somebody cannot answer at all: somebody else may."""
+        return classify(error) == "retryable" or code_of(error) == "UNSUPPORTED"
 
     def refused(self, result: QueryResult) -> bool:
         """Never."""

@@ -5,7 +5,7 @@ Who implements and who calls each port is written in ``docs/internals/ports.md``
 
 from __future__ import annotations
 
-from atoma.ports.channel import Channel, Transport
+from atoma.ports.channel import Announced, Channel, Transport
 from atoma.ports.engine import Commit, CommitFeed, LocalDatabase, LocalEngine
 from atoma.ports.environment import Environment, seeded_environment
 from atoma.ports.execution import (
@@ -43,6 +43,7 @@ from atoma.ports.service import (
     ServiceHost,
     SyncLink,
     SyncService,
+    TellsUnderstood,
     TokenVerifier,
 )
 from atoma.ports.sessions import Session, SessionInfo, Sessions, TracksSessions
@@ -53,6 +54,7 @@ __all__ = [
     "LOCAL_DATABASE",
     "SYNC_LINK",
     "AdmitsLoopback",
+    "Announced",
     "ApplyPort",
     "AtomicWriter",
     "Change",
@@ -87,6 +89,7 @@ __all__ = [
     "Staging",
     "SyncLink",
     "SyncService",
+    "TellsUnderstood",
     "TokenVerifier",
     "TracksSessions",
     "Transport",

@@ -8,6 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import msgspec
 
+from atoma.contracts.understood import Understood
+
 
 @runtime_checkable
 class Channel(Protocol):
@@ -35,6 +37,20 @@ class Channel(Protocol):
         The same errors as :meth:`call`, raised by the iterator, each time it is asked from then on. A reader that is too
         slow is throttled; one that is cancelled while it waits for an item may wait again. After the block the iterator
         raises ``trio.ClosedResourceError``.
+        """
+        ...
+
+
+@runtime_checkable
+class Announced(Protocol):
+    """A channel that knows what the other side has said about itself when it greeted."""
+
+    async def understood(self) -> Understood | None:
+        """What the other side understands of queries; None when it did not greet. Connects first where need be.
+
+        Raises:
+            ConnectFailed: No connection could be made; nothing was sent.
+            AuthenticationError: The other side refused the token.
         """
         ...
 

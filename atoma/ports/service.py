@@ -29,6 +29,7 @@ from atoma.contracts.sync import (
     SnapshotReply,
     SnapshotRequest,
 )
+from atoma.contracts.understood import UNDERSTOOD, Understood
 from atoma.errors import ConfigurationError
 from atoma.schema.spec import Schema
 
@@ -160,6 +161,21 @@ class AdmitsLoopback(Protocol):
     def admits_loopback(self) -> bool:
         """Whether it does."""
         ...
+
+
+@runtime_checkable
+class TellsUnderstood(Protocol):
+    """A host that understands less of queries than this code; without it, it is taken to understand the same."""
+
+    @property
+    def understood(self) -> Understood:
+        """What it understands; told to everybody who connects."""
+        ...
+
+
+def understood_by(host: object) -> Understood:
+    """What ``host`` understands of queries."""
+    return host.understood if isinstance(host, TellsUnderstood) else UNDERSTOOD
 
 
 @runtime_checkable

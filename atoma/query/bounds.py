@@ -6,20 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from atoma.contracts.limits import (
-    COLUMNS_MAX,
-    CONDITIONS_MAX,
-    DEPTH_MAX,
-    INCLUDES_DEEP_MAX,
-    INCLUDES_MAX,
-    PARAMETERS_MAX,
-    PATTERN_BYTES_MAX,
-    PATTERNS_BYTES_MAX,
-    PLANS_MAX,
-    SOURCES_MAX,
-    VALUES_MAX,
-    WILDCARDS_MAX,
-)
+from atoma.contracts.limits import BOUNDS, Bounds
 from atoma.contracts.query import Call, Col, Derived, Exists, Expr, Lit, Param, Plan, Scalar
 from atoma.errors import QueryError
 from atoma.query.walk import parts, top_expressions
@@ -33,6 +20,7 @@ _WILDCARDS = re.compile(r"\\.|([%_])", re.DOTALL)
 class _Spent:
     """What a query has taken of its bounds so far."""
 
+    bounds: Bounds
     plans: int = -1  # the query itself is not within it
     conditions: int = 0
     values: int = 0
@@ -44,22 +32,26 @@ Within: TypeAlias = "list[tuple[Plan, int, int]]"
 """Plans that are still to be looked at: how deep each stands, and within how many includes."""
 
 
-def check_bounds(plan: Plan) -> None:
+def check_bounds(plan: Plan, bounds: Bounds = BOUNDS) -> None:
     """See that ``plan``, and every plan within it, keeps to the bounds.
 
     It goes through without recursion, so that it can be asked of what a stranger sent.
 
+    Args:
+        plan: The plan.
+        bounds: What it is held to.
+
     Raises:
         QueryError: It does not.
     """
-    spent = _Spent()
+    spent = _Spent(bounds)
     left: Within = [(plan, 0, 0)]
     while left:
         found, depth, includes = left.pop()
         spent.plans += 1
-        if spent.plans > PLANS_MAX:
-            raise QueryError(f"a query has at most {PLANS_MAX} queries within it")
-        _check_plan(found)
+        if spent.plans > bounds.plans:
+            raise QueryError(f"a query has at most {bounds.plans} queries within it")
+        _check_plan(found, bounds)
         for place, top in top_expressions(found):
             if type(top) is Col:
                 continue
@@ -75,15 +67,15 @@ def check_bounds(plan: Plan) -> None:
         for include in found.include:
             spent.branches += len(include.branches)
             left.extend((branch.query, depth + 1, includes + 1) for branch in include.branches)
-        if found.include and (includes >= INCLUDES_DEEP_MAX or spent.branches > INCLUDES_MAX):
-            raise QueryError(f"a query has at most {INCLUDES_MAX} includes, at most {INCLUDES_DEEP_MAX} deep")
+        if found.include and (includes >= bounds.includes_deep or spent.branches > bounds.includes):
+            raise QueryError(f"a query has at most {bounds.includes} includes, at most {bounds.includes_deep} deep")
 
 
-def _check_plan(plan: Plan) -> None:
-    if len(plan.joins) >= SOURCES_MAX:
-        raise QueryError(f"a query reads at most {SOURCES_MAX} stores together")
-    if max(len(plan.columns or ()), len(plan.group), len(plan.order)) > COLUMNS_MAX:
-        raise QueryError(f"a query has at most {COLUMNS_MAX} columns, and as many keys to group or to sort by")
+def _check_plan(plan: Plan, bounds: Bounds) -> None:
+    if len(plan.joins) >= bounds.sources:
+        raise QueryError(f"a query reads at most {bounds.sources} stores together")
+    if max(len(plan.columns or ()), len(plan.group), len(plan.order)) > bounds.columns:
+        raise QueryError(f"a query has at most {bounds.columns} columns, and as many keys to group or to sort by")
     if plan.limit is not None and not 0 <= plan.limit <= INT64_MAX:
         raise QueryError(f"limit must be 0 or more, not {plan.limit}")
     if not 0 <= plan.offset <= INT64_MAX:
@@ -92,6 +84,7 @@ def _check_plan(plan: Plan) -> None:
 
 def _check_expression(top: Expr, depth: int, spent: _Spent, plans: Within, includes: int) -> None:
     """Count what ``top`` takes, and add the plans within it to ``plans``."""
+    bounds = spent.bounds
     left = [(top, depth)]
     while left:
         node, at = left.pop()
@@ -99,8 +92,10 @@ def _check_expression(top: Expr, depth: int, spent: _Spent, plans: Within, inclu
             spent.values += 1
             continue
         spent.conditions += 1
-        if spent.conditions > CONDITIONS_MAX or at > DEPTH_MAX:
-            raise QueryError(f"a query has at most {CONDITIONS_MAX:,} conditions, nested at most {DEPTH_MAX} deep")
+        if spent.conditions > bounds.conditions or at > bounds.depth:
+            raise QueryError(
+                f"a query has at most {bounds.conditions:,} conditions, nested at most {bounds.depth} deep"
+            )
         if type(node) is Call:
             if node.fn in _BOUNDED:
                 _check_call(node, spent)
@@ -111,37 +106,41 @@ def _check_expression(top: Expr, depth: int, spent: _Spent, plans: Within, inclu
                 spent.values += 1
             elif type(part) is not Col:
                 left.append((part, at + 1))
-        if spent.values > PARAMETERS_MAX:
-            raise QueryError(f"a query compares with at most {PARAMETERS_MAX:,} values; ask in several queries")
+        if spent.values > bounds.parameters:
+            raise QueryError(f"a query compares with at most {bounds.parameters:,} values; ask in several queries")
 
 
 def _check_call(call: Call, spent: _Spent) -> None:
-    if call.fn == "in" and len(call.args) - 1 > VALUES_MAX:
+    bounds = spent.bounds
+    if call.fn == "in" and len(call.args) - 1 > bounds.values:
         raise QueryError(
-            f"in_() takes at most {VALUES_MAX:,} values, got {len(call.args) - 1:,}; ask in several queries", path="in"
+            f"in_() takes at most {bounds.values:,} values, got {len(call.args) - 1:,}; ask in several queries",
+            path="in",
         )
     if call.fn == "like" and len(call.args) == 2 and isinstance(call.args[1], Lit):
         pattern = call.args[1].value
         if isinstance(pattern, str):
-            spent.patterns += _pattern_bytes(pattern)
-        if spent.patterns > PATTERNS_BYTES_MAX:
-            raise QueryError(f"the patterns of like() in one query have at most {PATTERNS_BYTES_MAX:,} bytes together")
+            spent.patterns += _pattern_bytes(pattern, bounds)
+        if spent.patterns > bounds.patterns_bytes:
+            raise QueryError(
+                f"the patterns of like() in one query have at most {bounds.patterns_bytes:,} bytes together"
+            )
 
 
-def _pattern_bytes(pattern: str) -> int:
+def _pattern_bytes(pattern: str, bounds: Bounds) -> int:
     try:
         size = len(pattern.encode())
     except UnicodeEncodeError:
         raise QueryError("a pattern of like() has a lone surrogate", path="like") from None
-    if size > PATTERN_BYTES_MAX:
+    if size > bounds.pattern_bytes:
         raise QueryError(
-            f"a pattern of like() has at most {PATTERN_BYTES_MAX} bytes, this one has {size:,}: look for a part of it",
+            f"a pattern of like() has at most {bounds.pattern_bytes} bytes, this one has {size:,}: look for a part of it",
             path="like",
         )
     wildcards = sum(map(bool, _WILDCARDS.findall(pattern)))
-    if wildcards > WILDCARDS_MAX:
+    if wildcards > bounds.wildcards:
         raise QueryError(
-            f"a pattern of like() has at most {WILDCARDS_MAX} wildcards, this one has {wildcards}; "
+            f"a pattern of like() has at most {bounds.wildcards} wildcards, this one has {wildcards}; "
             r"write \% and \_ for the characters themselves",
             path="like",
         )

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
+from atoma.contracts.limits import BOUNDS, Bounds
 from atoma.contracts.query import Derived, Expr, Join, Lit, Named, Order, Plan, Seek, Source, Store
 from atoma.errors import QueryError
 from atoma.query import grouping, relating
@@ -19,14 +20,14 @@ from atoma.query.scope import Readable, Scope, Stores
 from atoma.query.typed import Expressions, needs
 
 
-def check(plan: Plan, stores: Stores) -> Plan:
+def check(plan: Plan, stores: Stores, bounds: Bounds = BOUNDS) -> Plan:
     """``plan``, which holds no parameters, once it is clear that it fits the stores and keeps to the bounds.
 
     Raises:
         QueryError: It does not.
         UnknownStore: It reads a store that is not declared.
     """
-    check_bounds(plan)
+    check_bounds(plan, bounds)
     return Checker(stores).plan(plan, ())[0]
 
 
@@ -133,6 +134,8 @@ class Checker:
     def _seek(self, plan: Plan, seek: Seek, within: Expressions) -> Seek:
         if not plan.order:
             raise QueryError("a query with one row has no pages")
+        if not seek.values and not seek.forward:
+            return seek
         if len(seek.values) != len(plan.order):
             raise QueryError(f"the cursor has {len(seek.values)} values for {len(plan.order)} sort keys")
         values: list[Lit] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from atoma.contracts.limits import BOUNDS, Bounds
 from atoma.contracts.query import NULL, BoundQuery, Expr, Lit, Param, Plan
 from atoma.errors import QueryError
 from atoma.query.bounds import check_bounds
@@ -10,25 +11,25 @@ from atoma.query.scope import Stores
 from atoma.query.walk import changed
 
 
-def bind(plan: Plan, stores: Stores) -> BoundQuery:
+def bind(plan: Plan, stores: Stores, bounds: Bounds = BOUNDS) -> BoundQuery:
     """``plan`` checked and in normal form.
 
     Raises:
         QueryError: It does not fit the stores, or not the bounds.
         UnknownStore: It reads a store that is not declared.
     """
-    return lifted(check(plan, stores))
+    return lifted(check(plan, stores, bounds))
 
 
-def rebind(query: BoundQuery, stores: Stores) -> BoundQuery:
+def rebind(query: BoundQuery, stores: Stores, bounds: Bounds = BOUNDS) -> BoundQuery:
     """``query``, which somebody else has bound, checked here and in normal form.
 
     Raises:
         QueryError: It does not fit the stores, or not the bounds; or a parameter has no value.
         UnknownStore: It reads a store that is not declared.
     """
-    check_bounds(query.plan)  # without recursion, before anything goes through a plan that a stranger made
-    return bind(with_values(query), stores)
+    check_bounds(query.plan, bounds)  # without recursion, before anything goes through a plan that a stranger made
+    return bind(with_values(query), stores, bounds)
 
 
 def with_values(query: BoundQuery) -> Plan:

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import Agg, BoundQuery, Call, Col, Named, Order, Param, Plan, Store
 from atoma.errors import QueryError
-from atoma.query.walk import conjuncts, parameters
+from atoma.query.walk import conjuncts, inner_plans, parameters, plans
 
 _ID = Col(0, "id")
 BY_ID = (Order(_ID),)
@@ -62,6 +62,27 @@ def counted(query: BoundQuery) -> BoundQuery:
 def is_count(plan: Plan) -> bool:
     """Whether ``plan`` answers with nothing but how many rows of one store there are."""
     return plan.columns is not None and len(plan.columns) == 1 and _counts_rows(plan)
+
+
+def lists_one_store(plan: Plan) -> bool:
+    """Whether ``plan`` lists rows of one store, and looks at nothing else to find them."""
+    return plan.whole_rows and not any(inner_plans(plan))
+
+
+NOT_FOLLOWED = "a live query lists rows of one store; follow the rows and take their number"
+
+
+def beyond_a_hub(plan: Plan) -> str:
+    """Why no hub answers ``plan``, whoever asks; ``""`` when one does.
+
+    Only the root of a plan is kept to the scopes that its caller may read. So a plan that reads a second store, or the first
+    one in a second place, is not answered, whatever it asks.
+    """
+    if any(isinstance(source, Store) and source.hidden for each in plans(plan) for source in each.sources):
+        return "a hub shows nobody the rows that were deleted softly"
+    if (plan.whole_rows or is_count(plan)) and not any(inner_plans(plan)):
+        return ""
+    return "this hub answers with the rows of one store, or with their number; ask for the stores one by one"
 
 
 def _counts_rows(plan: Plan) -> bool:

@@ -34,6 +34,7 @@ GOLDEN = load((FOLDER / "messages.json").read_text(encoding="utf-8"))
 PLACES = "where a client is in its scopes, and where its history leaves the hub's"
 PROOF = "the proof that a scope was at the end of a page"
 PLANS = "queries travel as plans; their form of before is refused in words, while push and pull go on"
+GREETING = "what a hub understands of queries"
 REFUSED = ("QueryCall", "QueryCall, by id", "QueryCall, count", "OpsReply, of a query")
 """Messages whose golden bytes are not read any more."""
 GREW: dict[tuple[str, str], str] = {
@@ -52,6 +53,11 @@ GREW: dict[tuple[str, str], str] = {
     ("frames", "call open"): PLACES,
     ("frames", "reply open"): PLACES,
     ("frames", "reply pull"): PROOF,
+    ("msgpack", "Welcome"): GREETING,
+    ("msgpack", "Welcome, least"): GREETING,
+    ("frames", "welcome"): GREETING,
+    ("protobuf", "HelloReply"): GREETING,
+    ("protobuf", "HelloReply, least"): GREETING,
 }
 """What is written otherwise today, by encoding and message, with the reason; the old bytes are read all the same."""
 

@@ -21,6 +21,7 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.understood import Understood
 from atoma.errors import (
     AtomaError,
     AuthenticationError,
@@ -31,7 +32,7 @@ from atoma.errors import (
     TransportError,
 )
 from atoma.plugins import PluginContext, RemoteParts
-from atoma.ports import SYNC_LINK, Channel, PortKey, SyncService, Transport
+from atoma.ports import SYNC_LINK, Announced, Channel, PortKey, SyncService, Transport
 from atoma_transports.adapters import ServiceProxy
 
 CONNECT_S = 15.0  # the shared connection is opened for everybody, so no single caller's deadline bounds it
@@ -169,6 +170,15 @@ class SharedChannel:
                 raise
         _, channel = await self._connected()
         return await channel.call(method, message)
+
+    async def understood(self) -> Understood | None:
+        """See :class:`atoma.ports.Announced`."""
+        connection, channel = await self._connected()
+        try:
+            return await channel.understood() if isinstance(channel, Announced) else None
+        except (TransportError, RemoteError) as error:
+            self._discard(connection, error)
+            raise
 
     def stream(
         self, method: str, message: msgspec.Struct

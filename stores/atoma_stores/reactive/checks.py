@@ -5,7 +5,7 @@ from __future__ import annotations
 from atoma.contracts.query import BoundQuery
 from atoma.errors import QueryError
 from atoma.query.normal import rebind
-from atoma.query.walk import inner_plans
+from atoma.query.plans import NOT_FOLLOWED, lists_one_store
 from atoma.schema import Schema
 
 
@@ -17,6 +17,6 @@ def checked(query: BoundQuery, schema: Schema) -> BoundQuery:
         UnknownStore: It reads a store that is not declared.
     """
     bound = rebind(query, schema.store)
-    if not bound.plan.whole_rows or any(inner_plans(bound.plan)):
-        raise QueryError("a live query lists rows of one store; follow the rows and take their number")
+    if not lists_one_store(bound.plan):
+        raise QueryError(NOT_FOLLOWED)
     return bound

@@ -61,7 +61,17 @@ NO_LOOP_NEEDED: dict[type, set[str]] = {
     ConflictInbox: set(),
     SyncControl: {"inbox", "lost", "status"},
     LostRows: set(),
-    Hub: {"admits_loopback", "authenticate", "calls", "identity", "limits", "registry", "schema", "service"},
+    Hub: {
+        "admits_loopback",
+        "authenticate",
+        "calls",
+        "identity",
+        "limits",
+        "registry",
+        "schema",
+        "service",
+        "understood",
+    },
 }
 """What only looks, or makes something that is guarded itself; a hub's ``authenticate`` waits for the verifier alone."""
 

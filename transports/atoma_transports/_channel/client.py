@@ -13,6 +13,7 @@ import trio
 
 from atoma.codes import row
 from atoma.contracts.codec import decode, encode
+from atoma.contracts.understood import Understood
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
 from atoma.ports.tasks import open_tasks
@@ -74,6 +75,7 @@ class FrameChannel:
         self._out = Outgoing(pipe, limits.queue_bytes, limits.slow_s)
         self._pulse = Pulse(pipe, lambda: self._tell(encode_frame("pong")), limits)
         self._failure: AtomaError | None = None
+        self._understood = welcome.queries
         self.principal = welcome.principal
         """Who the server says the client is."""
 
@@ -81,6 +83,10 @@ class FrameChannel:
     def is_open(self) -> bool:
         """Whether calls can be made; False once the connection is lost."""
         return self._failure is None
+
+    async def understood(self) -> Understood:
+        """See :class:`atoma.ports.Announced`; no connection is made, and the answer is there."""
+        return self._understood
 
     async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
         """See :class:`atoma.ports.Channel`. Cancelling stops the handler at the far end."""

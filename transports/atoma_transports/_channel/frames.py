@@ -9,6 +9,7 @@ import msgspec
 import trio
 
 from atoma.contracts.codec import decode, encode
+from atoma.contracts.understood import Understood
 from atoma.errors import ProtocolError
 
 FRAME_VERSION = 1
@@ -75,12 +76,14 @@ class Welcome(msgspec.Struct, frozen=True):
         frame_bytes: Largest frame the server takes.
         calls: Calls and streams the server takes in flight.
         expires_in: Seconds until the token stops being good; None for never.
+        queries: What the server understands of queries.
     """
 
     principal: str
     frame_bytes: int
     calls: int
     expires_in: float | None = None
+    queries: Understood = Understood()
 
 
 def read_welcome(payload: bytes) -> Welcome:

@@ -276,7 +276,7 @@ class ServerConnection:
             if found.principal.claims != self._session.principal.claims:
                 self._stop(CHANGED)
             self._use(found, nursery)
-            self._say("welcome", frame.id, welcome(found, self._limits))
+            self._say("welcome", frame.id, welcome(found, self._limits, self._host))
             return
         if not ends:
             self._renewals_refused += 1

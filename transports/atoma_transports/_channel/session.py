@@ -12,6 +12,7 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError
 from atoma.ports import Peer, ServiceHost
+from atoma.ports.service import understood_by
 from atoma.ports.sessions import Session, begin_session
 from atoma_transports._channel.codes import info_of
 from atoma_transports._channel.frames import Auth, Frame, Welcome, decode_frame, encode_frame
@@ -19,10 +20,11 @@ from atoma_transports._channel.limits import ChannelLimits
 from atoma_transports._channel.pipe import LOST, MessagePipe, allow, explain_close
 
 
-def welcome(session: Session, limits: ChannelLimits) -> bytes:
+def welcome(session: Session, limits: ChannelLimits, host: ServiceHost) -> bytes:
     """The payload that tells the client about its session."""
     expires_in = None if math.isinf(session.expires_at) else max(0.0, session.expires_at - trio.current_time())
-    return encode(Welcome(session.principal.subject, limits.frame_bytes, limits.calls, expires_in))
+    subject = session.principal.subject
+    return encode(Welcome(subject, limits.frame_bytes, limits.calls, expires_in, understood_by(host)))
 
 
 async def session_for(frame: Frame, host: ServiceHost, peer: Peer) -> Session | ErrorInfo:
@@ -51,7 +53,7 @@ async def first_session(
             if isinstance(found, Session):
                 accept(found.principal.subject)
                 allow(pipe, limits.frame_bytes)
-                await pipe.send(encode_frame("welcome", frame.id, welcome(found, limits)))
+                await pipe.send(encode_frame("welcome", frame.id, welcome(found, limits, host)))
                 greeted = True
                 return found
     except AtomaError as error:

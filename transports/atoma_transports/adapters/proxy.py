@@ -29,7 +29,8 @@ from atoma.contracts.sync import (
     SnapshotRequest,
 )
 from atoma.errors import ProtocolError
-from atoma.ports import Channel
+from atoma.ports import Announced, Channel
+from atoma.query.understood import check_understood
 from atoma_transports.adapters.operations import OperationAdapter
 from atoma_transports.protocol import OpsReply, QueryCall, ResolveCall, ResolveReply, WriteCall
 
@@ -88,7 +89,15 @@ class ServiceProxy:
             yield _Hints(items)
 
     async def query(self, request: QueryRequest) -> QueryResult:
-        """A direct query; ``meta.source`` of the result is ``"remote"``."""
+        """A direct query; ``meta.source`` of the result is ``"remote"``.
+
+        Raises:
+            RemoteError: ``UNSUPPORTED``: the other side has said that it does not understand it; nothing was sent.
+        """
+        if isinstance(self._channel, Announced):
+            told = await self._channel.understood()
+            if told is not None:
+                check_understood(request.query, told)
         call = QueryCall(self._operations.to_remote_ops(request), request.context.trace_id)
         reply = _expect(await self._channel.call("query", call), OpsReply)
         return self._operations.from_remote_results(request, reply.results)

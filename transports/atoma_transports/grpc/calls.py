@@ -16,6 +16,7 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AuthenticationError, ProtocolError, RemoteError
 from atoma.ports import Peer
+from atoma.ports.service import understood_by
 from atoma.ports.sessions import Session
 from atoma_transports._channel.codes import explain
 from atoma_transports._channel.fairness import Share
@@ -102,7 +103,13 @@ class SyncCalls:
             admitted = await self._admit(call)
             await _received(call, HelloRequest, self._share, UNCOUNTED_BYTES)
             expires_in_ms = milliseconds(admitted.expires_at - trio.current_time())
-            reply = HelloReply(admitted.principal.subject, self._limits.frame_bytes, self._limits.calls, expires_in_ms)
+            reply = HelloReply(
+                admitted.principal.subject,
+                self._limits.frame_bytes,
+                self._limits.calls,
+                expires_in_ms,
+                understood_by(self._hosting.host),
+            )
         except Exception as error:  # the verifier is the application's
             refuse(call, explain(error, "hello", ""))
         else:

@@ -12,6 +12,7 @@ from grpclib.const import Status
 from grpclib.exceptions import GRPCError
 from grpclib.exceptions import ProtocolError as NotSent
 
+from atoma.contracts.understood import Understood
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
 from atoma_transports._channel.codes import error_of
@@ -45,6 +46,7 @@ class GrpcChannel:
         self._message_bytes = limits.frame_bytes
         self._calls_max = limits.calls
         self._calls = 0
+        self._understood: Understood | None = None
 
     @property
     def principal(self) -> str:
@@ -56,11 +58,16 @@ class GrpcChannel:
         """Whether calls can be made; False once the connection is lost, or the server takes no more calls."""
         return not self._client.going_away and not self._credentials.lost
 
-    def agree(self, principal: str, message_bytes: int, calls: int) -> None:
+    def agree(self, hello: HelloReply) -> None:
         """Keep to the server's bounds where they are the smaller ones."""
-        self._credentials.subject = principal
-        self._message_bytes = min(self._message_bytes, message_bytes)
-        self._calls_max = min(self._calls_max, calls)
+        self._credentials.subject = hello.principal
+        self._message_bytes = min(self._message_bytes, hello.message_bytes)
+        self._calls_max = min(self._calls_max, hello.calls)
+        self._understood = hello.queries
+
+    async def understood(self) -> Understood | None:
+        """See :class:`atoma.ports.Announced`; None from a server that does not greet."""
+        return self._understood
 
     async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
         """See :class:`atoma.ports.Channel`. Cancelling stops the handler at the far end."""

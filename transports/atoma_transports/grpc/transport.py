@@ -124,7 +124,7 @@ class GrpcTransport:
                 reply = unpack(await channel.ask("hello", pack(HelloRequest())), HelloReply)
                 if reply.message_bytes < 1 or reply.calls < 1:
                     raise ProtocolError("its bounds leave no room for anything")
-                channel.agree(reply.principal, reply.message_bytes, reply.calls)
+                channel.agree(reply)
             if patience.cancelled_caught:
                 raise ConnectFailed(f"{self._authority} did not greet within {self._limits.handshake_s:g} s")
         except AuthenticationError:

@@ -14,6 +14,7 @@ from atoma.contracts.survey import UNCOUNTED_BYTES
 from atoma.contracts.sync import NotifyRequest
 from atoma.errors import ProtocolError
 from atoma.ports import Peer, SyncService
+from atoma.ports.service import understood_by
 from atoma.ports.sessions import Session
 from atoma_transports._channel.codes import explain
 from atoma_transports._channel.frames import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
@@ -181,8 +182,10 @@ class Calls:
             self._wire.share.earned(len(body), len(several.calls))
             return await answer_batch(self._wire, self._hosting, self._batches, admitted, service, several)
         body = await self._body(asked, UNCOUNTED_BYTES)
-        self._batches.cancel(subject, encoding.format.decode(body, Cancel))
-        return await self._reply(encoding, Done(subject))
+        given_up = encoding.format.decode(body, Cancel)
+        self._batches.cancel(subject, given_up)
+        done = Done(subject) if given_up.calls else Done(subject, understood_by(self._hosting.host))
+        return await self._reply(encoding, done)
 
     async def _reply(self, encoding: Encoding, reply: msgspec.Struct) -> None:
         body = encoding.encode(reply)

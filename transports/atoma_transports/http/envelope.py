@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias, TypeVar
 import msgspec
 
 from atoma.contracts.codec import encode
+from atoma.contracts.understood import Understood
 from atoma.contracts.values import ErrorInfo
 from atoma_transports._channel.requests import MESSAGEPACK, WireFormat, too_much
 from atoma_transports.protocol.json_mapping import decode_json, encode_json, from_json
@@ -90,9 +91,11 @@ class Done(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         principal: Who asked, as the token has it.
+        queries: What the server understands of queries; told to who gives up no call, only to see who is there.
     """
 
     principal: str = ""
+    queries: Understood = Understood()
 
 
 RecordKind: TypeAlias = Literal["i", "e", "z", "p"]

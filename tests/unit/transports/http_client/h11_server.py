@@ -15,6 +15,7 @@ import msgspec
 import trio
 
 from atoma.contracts.codec import encode
+from atoma.contracts.understood import UNDERSTOOD
 from atoma.contracts.values import ErrorInfo
 
 MSGPACK = "application/vnd.msgpack"
@@ -173,7 +174,7 @@ async def polite(asked: Asked) -> None:
         await asked.part(record("z"))
         await asked.end()
     elif asked.path.endswith("/v1/cancel"):
-        await asked.answer(encode({}))
+        await asked.answer(encode({"queries": UNDERSTOOD}))
     else:
         await asked.answer(encode({"results": [{"index": 0, "tuples": [[1]]}]}))
 

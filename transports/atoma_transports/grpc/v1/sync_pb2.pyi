@@ -10,16 +10,28 @@ class HelloRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class HelloReply(_message.Message):
-    __slots__ = ("principal", "message_bytes", "calls", "expires_in_ms")
+    __slots__ = ("principal", "message_bytes", "calls", "expires_in_ms", "queries")
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     CALLS_FIELD_NUMBER: _ClassVar[int]
     EXPIRES_IN_MS_FIELD_NUMBER: _ClassVar[int]
+    QUERIES_FIELD_NUMBER: _ClassVar[int]
     principal: str
     message_bytes: int
     calls: int
     expires_in_ms: int
-    def __init__(self, principal: _Optional[str] = ..., message_bytes: _Optional[int] = ..., calls: _Optional[int] = ..., expires_in_ms: _Optional[int] = ...) -> None: ...
+    queries: Understood
+    def __init__(self, principal: _Optional[str] = ..., message_bytes: _Optional[int] = ..., calls: _Optional[int] = ..., expires_in_ms: _Optional[int] = ..., queries: _Optional[_Union[Understood, _Mapping]] = ...) -> None: ...
+
+class Understood(_message.Message):
+    __slots__ = ("plan", "functions", "bounds")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    BOUNDS_FIELD_NUMBER: _ClassVar[int]
+    plan: _containers.RepeatedScalarFieldContainer[int]
+    functions: _containers.RepeatedScalarFieldContainer[str]
+    bounds: bytes
+    def __init__(self, plan: _Optional[_Iterable[int]] = ..., functions: _Optional[_Iterable[str]] = ..., bounds: _Optional[bytes] = ...) -> None: ...
 
 class ErrorInfo(_message.Message):
     __slots__ = ("code", "message", "retryable", "retry_after_ms", "info")

@@ -10,6 +10,7 @@ import msgspec
 import trio
 
 from atoma.contracts.codec import decode, encode
+from atoma.contracts.understood import Understood
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
 from atoma.ports.tasks import open_tasks
@@ -28,6 +29,8 @@ from atoma_transports.http.envelope import ITEMS, PREFIX
 
 STREAMS_MAX = 32
 """Streams of one channel; each of them holds a connection."""
+UNDERSTOOD_S = 60.0
+"""So long a server is taken to understand what it said."""
 
 
 class Road(Requests, Protocol):
@@ -56,8 +59,11 @@ class HttpChannel:
         credentials: Credentials,
         methods: MethodTable,
         limits: ChannelLimits,
+        understood: Understood,
     ) -> None:
         self._road = road
+        self._understood = understood
+        self._asked = trio.current_time()
         self._engine = engine
         self._credentials = credentials
         self._methods = methods
@@ -70,6 +76,15 @@ class HttpChannel:
     def is_open(self) -> bool:
         """False once the channel is closed, and while the server cannot be reached."""
         return not self._closed and not self._credentials.lost and self._road.reachable
+
+    async def understood(self) -> Understood:
+        """See :class:`atoma.ports.Announced`; asked again once a minute, as nothing says that another server is there."""
+        if trio.current_time() - self._asked >= UNDERSTOOD_S:
+            async with self._road.post(new_probe()) as reply:
+                found = await read_probe(reply)
+            if not isinstance(found, ErrorInfo):  # what is wrong with the token is for the call to find out
+                self._understood, self._asked = found.queries, trio.current_time()
+        return self._understood
 
     async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
         """See :class:`atoma.ports.Channel`. Cancelling stops the handler at the far end."""
@@ -148,7 +163,7 @@ class HttpChannel:
             found = await read_probe(reply)
         if isinstance(found, ErrorInfo):
             raise error_of(found)
-        return found
+        return found.principal
 
     def _spec(self, method: str, *, streams: bool) -> Method:
         spec = self._methods.get(method)

@@ -20,8 +20,8 @@ def new_probe(token: str | None = None) -> Request:
     return Request(PREFIX + CANCEL, PROBE, token=token)
 
 
-async def read_probe(reply: Reply) -> str | ErrorInfo:
-    """Who the token of a probe belongs to, empty when the server does not say; or what it refuses the probe with.
+async def read_probe(reply: Reply) -> Done | ErrorInfo:
+    """Who the token of a probe belongs to, and what the server understands; or what it refuses the probe with.
 
     Raises:
         ChannelBroken: The connection was lost.
@@ -30,4 +30,4 @@ async def read_probe(reply: Reply) -> str | ErrorInfo:
     if reply.status != 200:
         return await refused(reply)
     check_type(reply, MSGPACK)
-    return decode(await read_body(reply, PROBE_BYTES_MAX), Done).principal
+    return decode(await read_body(reply, PROBE_BYTES_MAX), Done)

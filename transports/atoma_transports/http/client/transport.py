@@ -23,6 +23,7 @@ from atoma_transports.http.client.channel import STREAMS_MAX, HttpChannel
 from atoma_transports.http.client.engine import open_engine
 from atoma_transports.http.client.probes import new_probe, read_probe
 from atoma_transports.http.client.rules import BatchRules
+from atoma_transports.http.envelope import Done
 from atoma_transports.protocol import METHODS
 
 if TYPE_CHECKING:
@@ -95,13 +96,14 @@ class HttpTransport:
         await credentials.ask()
         pool = self._open_pool(credentials)
         try:
-            credentials.subject = await self._greet(pool)
+            hello = await self._greet(pool)
+            credentials.subject = hello.principal
             async with open_tasks() as nursery:
                 nursery.start_soon(pool.watch.run)
                 async with open_engine(
                     pool, rules=self._rules, size_max=self._limits.frame_bytes, random=self._random
                 ) as engine:
-                    channel = HttpChannel(pool, engine, credentials, METHODS, self._limits)
+                    channel = HttpChannel(pool, engine, credentials, METHODS, self._limits, hello.queries)
                     try:
                         yield channel
                     finally:
@@ -121,8 +123,8 @@ class HttpTransport:
         )
         return HttpPool(site, credentials, self._limits)
 
-    async def _greet(self, pool: HttpPool) -> str:
-        """Who the server says the token belongs to; empty when it does not say."""
+    async def _greet(self, pool: HttpPool) -> Done:
+        """Who the server says the token belongs to, empty when it does not say, and what it understands of queries."""
         where = urlsplit(self._address).netloc
         try:
             with trio.fail_after(self._limits.handshake_s):
@@ -132,7 +134,7 @@ class HttpTransport:
             raise ConnectFailed(f"{where} did not answer within {self._limits.handshake_s:g} s") from None
         except ChannelBroken as broken:
             raise ConnectFailed(f"{where}: {str(broken).partition(';')[0]}") from None
-        if isinstance(found, str):
+        if isinstance(found, Done):
             return found
         error = error_of(found)
         if isinstance(error, AuthenticationError):

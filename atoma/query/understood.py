@@ -1,0 +1,38 @@
+"""Whether the other side understands a query: asked before anything is sent."""
+
+from __future__ import annotations
+
+from atoma.contracts.limits import Bounds
+from atoma.contracts.query import PLAN_VERSION, Agg, BoundQuery, Call
+from atoma.contracts.understood import Understood
+from atoma.errors import QueryError, RemoteError
+from atoma.query.bounds import check_bounds
+from atoma.query.normal import with_values
+from atoma.query.walk import expressions, plans, top_expressions
+
+
+def check_understood(query: BoundQuery, told: Understood) -> None:
+    """See that a side which ``told`` what it understands can answer ``query``.
+
+    Raises:
+        RemoteError: ``UNSUPPORTED``: it knows another form of plans, or not a function of this one (``info["function"]``),
+            or has lower bounds; nothing was sent.
+    """
+    if PLAN_VERSION not in told.plan:
+        versions = f"of version {', '.join(map(str, told.plan))}" if told.plan else "of none"
+        raise _unsupported(f"the hub understands plans {versions}, and this is one of version {PLAN_VERSION}")
+    known = frozenset(told.functions)
+    for plan in plans(query.plan):
+        for place, top in top_expressions(plan):
+            for expr in expressions(top):
+                if isinstance(expr, (Call, Agg)) and expr.fn not in known:
+                    raise _unsupported(f"{place}: the hub does not know the function {expr.fn}()", function=expr.fn)
+    if told.bounds:
+        try:
+            check_bounds(with_values(query), Bounds.lowered(told.bounds))
+        except QueryError as error:
+            raise _unsupported(str(error)) from None
+
+
+def _unsupported(text: str, **info: str) -> RemoteError:
+    return RemoteError(text, remote_code="UNSUPPORTED", info=info or None)
