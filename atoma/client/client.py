@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import trio
 
@@ -13,6 +13,7 @@ from atoma.client.inbox import ConflictInbox
 from atoma.client.ordering import check_plugins, in_order
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import Resolution
+from atoma.contracts.explanation import Explanation
 from atoma.contracts.policy import Policy
 from atoma.errors import ConfigurationError, PluginError, TopologyError, WriteUnknown
 from atoma.kernel import FORMS, EventDispatch, ExecutionKernel, Form, Topology
@@ -61,7 +62,7 @@ class Client:
         return self._runtime.store(spec)
 
     async def query(self, query: Rows[T], *, policy: str | None = None) -> Page[T]:
-        """The rows of ``query``, a ``select(STORE)…``; ``page.meta.cursor`` continues it with ``query.after(cursor)``.
+        """The rows of ``query``, a ``select(STORE)…``; ``query.after(page.end)`` is the next page.
 
         Args:
             query: What to read.
@@ -171,22 +172,35 @@ class Client:
         """Every policy as data, available or not."""
         return tuple(self._kernel.policies)
 
-    def explain(self, policy: str | None = None, *, format: Form = "text") -> str:
-        """Draw what a policy will do, before anything runs.
+    @overload
+    def explain(self, what: Rows[T]) -> Awaitable[Explanation]: ...
+
+    @overload
+    def explain(self, what: str | None = None, *, format: Form = "text") -> str: ...
+
+    def explain(self, what: Rows[T] | str | None = None, *, format: Form = "text") -> Awaitable[Explanation] | str:
+        """Say what a query or a policy will do, before anything runs.
 
         Args:
-            policy: Its name; None draws all of them as text, each with why it cannot be selected.
-            format: ``text`` is an indented tree, ``mermaid`` a flowchart for Markdown, ``svg`` a complete SVG document.
+            what: A query, ``print(await client.explain(select(CARDS).where(…)))``: how this device's database will read each
+                store, how the query is followed, whether a hub answers it, and which index is missing. Or the name of a policy,
+                to be drawn; None draws all of them as text, each with why it cannot be selected.
+            format: How a policy is drawn: ``text`` is an indented tree, ``mermaid`` a flowchart for Markdown, ``svg`` a
+                complete SVG document.
 
         Raises:
+            QueryError: The query does not fit the schema.
             UnknownPolicy: There is no such policy.
             ConfigurationError: There is no such format; or a drawing shows one policy, and none is named.
         """
+        if isinstance(what, Rows):
+            database = self._planes.find(LOCAL_DATABASE)
+            return self._runtime.reading.explain(what, database)
         if format not in FORMS:
             raise ConfigurationError(f"explain() draws as {', '.join(FORMS)}, not {format!r}")
-        if policy is None and format != "text":
+        if what is None and format != "text":
             raise ConfigurationError(f"{format} shows one policy: name it, explain('local-first', format={format!r})")
-        return self._kernel.explain(policy, format)
+        return self._kernel.explain(what, format)
 
     def listen(self, listener: Listener) -> Undo:
         """Hear kernel and sync events; call what is returned to stop."""

@@ -198,7 +198,7 @@ class Seek(msgspec.Struct, frozen=True, array_like=True):
     """Go on at a row that was seen.
 
     Attributes:
-        values: What the sort keys are on that row.
+        values: What the sort keys are on that row; none, when it goes backward, for a row behind all others.
         forward: Behind it; otherwise the rows before it, the nearest ones when there is a limit.
     """
 

@@ -26,7 +26,7 @@ class MergeNode:
     * **Order:** the query's: NULL first ascending, text by code point.
     * **Page:** each side is asked for the first ``offset + limit`` rows and one more, the page is cut from the merged
       rows, so it is the page a single database with all rows would give, as long as the winner of a row sorts where the
-      sides' rows do. ``after`` is applied by the sides.
+      sides' rows do. ``after`` and ``before`` are applied by the sides.
     * **Count:** the sides are asked for all matching rows and the merged ones are counted, since a row that both have
       counts once.
 
@@ -67,8 +67,13 @@ class MergeNode:
         if is_count(plan):
             return QueryResult((), ((len(rows),),), meta)
         ordered = order_rows(query, list(rows.values()))
+        backward = plan.seek is not None and not plan.seek.forward
+        if backward:  # the nearest rows are the last ones
+            ordered.reverse()
         end = None if plan.limit is None else plan.offset + plan.limit
         page = tuple(ordered[plan.offset : end])
+        if backward:
+            page = page[::-1]
         if end is not None and len(ordered) > end and page:
             meta = replace(meta, cursor=cursor_of(query, page[-1]))
         return QueryResult(page, (), meta)

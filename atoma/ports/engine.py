@@ -7,6 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, TypeVar, runtime_checkable
 
 from atoma.contracts.execution import Durability, QueryResult, WriteResult
+from atoma.contracts.explanation import Access
 from atoma.contracts.query import BoundQuery
 from atoma.ports.environment import Environment
 from atoma.ports.execution import AtomicWriter
@@ -69,6 +70,21 @@ class LocalDatabase(AtomicWriter, Protocol):
 
     async def inspect(self, body: Callable[[LocalTx], T]) -> T:
         """Run ``body``, which only reads, in one read transaction."""
+        ...
+
+
+@runtime_checkable
+class ExplainsQueries(Protocol):
+    """A local database that tells beforehand how it will answer."""
+
+    async def explain(self, query: BoundQuery) -> Sequence[Access]:
+        """How each source of ``query`` would be read; nothing is read.
+
+        Raises:
+            QueryError: It does not fit the schema.
+            UnknownStore: It reads a store that is not declared.
+            StoreError: The engine failed.
+        """
         ...
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from msgspec import structs
@@ -10,6 +10,7 @@ from msgspec import structs
 from atoma.contracts.checks import is_a
 from atoma.contracts.query import BoundQuery, Col, Expr, Order, Plan, Store
 from atoma.errors import QueryError
+from atoma.query.describe import describe_whole
 from atoma.query.normal import bind as bind_plan
 from atoma.query.seek import decode_cursor, seek
 from atoma.schema.expressions import Condition, Expression, SortKey, Term, checked_condition, checked_text, col, joined
@@ -33,14 +34,18 @@ class Rows(Generic[T]):
     Attributes:
         spec: The store.
         plan: What is asked so far, before it is checked.
-        cursor: Where to go on; ``""`` is the beginning.
+        cursor: The row to go on at; ``""`` for none.
+        forward: Whether to go on behind that row, or before it.
+        total: Whether a page also says how many rows there are on all pages.
     """
 
     spec: StoreSpec[T]
     plan: Plan
     cursor: str = ""
+    forward: bool = True
+    total: bool = False
     _bound: dict[int, tuple[Schema, BoundQuery]] = field(
-        default_factory=dict[int, tuple[Schema, BoundQuery]], repr=False
+        default_factory=dict[int, tuple[Schema, BoundQuery]], repr=False, init=False
     )
 
     def where(self, *conditions: Condition) -> Rows[T]:
@@ -74,8 +79,23 @@ class Rows(Generic[T]):
         return self._with(offset=_count("offset()", count))
 
     def after(self, cursor: str) -> Rows[T]:
-        """Continue behind the row that ``cursor`` (``page.meta.cursor``) stands for; ``""`` is the beginning."""
-        return Rows(self.spec, self.plan, checked_text("after()", cursor))
+        """The page behind the row that ``cursor`` (``page.end``) stands for; ``""`` begins with the first row."""
+        return replace(self, cursor=checked_text("after()", cursor), forward=True)
+
+    def before(self, cursor: str) -> Rows[T]:
+        """The page before the row that ``cursor`` (``page.start``) stands for; ``""`` ends with the last row.
+
+        Its rows come in the order of the query, as those of every page; with a limit they are the nearest ones.
+        """
+        return replace(self, cursor=checked_text("before()", cursor), forward=False)
+
+    def with_total(self) -> Rows[T]:
+        """Pages say how many rows there are on all pages, in ``page.total``: they are counted right after the page was read."""
+        return replace(self, total=True)
+
+    def text(self) -> str:
+        """The query in SQL's words, for people: ``FROM cards WHERE lane = 'todo' ORDER BY priority DESC LIMIT 20``."""
+        return describe_whole(BoundQuery(self.plan))
 
     def kept(self, schema: Schema) -> BoundQuery | None:
         """This query as it was bound to ``schema`` before; None when it has not been."""
@@ -87,7 +107,7 @@ class Rows(Generic[T]):
         self._bound[id(schema)] = (schema, bound)
 
     def _with(self, **changes: Any) -> Rows[T]:
-        return Rows(self.spec, structs.replace(self.plan, **changes), self.cursor)
+        return replace(self, plan=structs.replace(self.plan, **changes))
 
     def _own(self, expression: Term) -> Expr:
         if expression.store not in ("", self.spec.name):
@@ -127,17 +147,18 @@ def bind(query: Rows[T], schema: Schema) -> BoundQuery:
     kept = query.kept(schema)
     if kept is None:
         kept = bind_plan(query.plan, schema.store)
-        if query.cursor:
-            kept = bind_plan(seek(query.plan, _place(query.cursor, kept)), schema.store)
+        if query.cursor or not query.forward:
+            place = _place(query, kept) if query.cursor else ()
+            kept = bind_plan(seek(query.plan, place, forward=query.forward), schema.store)
         query.keep(schema, kept)
     return kept
 
 
-def _place(cursor: str, bound: BoundQuery) -> tuple[object, ...]:
+def _place(query: Rows[T], bound: BoundQuery) -> tuple[object, ...]:
     try:
-        return decode_cursor(cursor, bound)
+        return decode_cursor(query.cursor, bound)
     except QueryError as error:
-        error.within("after")
+        error.within("after" if query.forward else "before")
         raise
 
 

@@ -31,6 +31,11 @@ def describe(query: BoundQuery) -> str:
     return _Words(query.params).plan(query.plan, within=False)
 
 
+def describe_whole(query: BoundQuery) -> str:
+    """The query in SQL's words, with the store it begins with: ``FROM cards WHERE lane = 'todo' ORDER BY id``."""
+    return _Words(query.params).plan(query.plan, within=True)
+
+
 def describe_order(query: BoundQuery) -> list[str]:
     """The sort keys, each with a ``-`` before it when it descends."""
     words = _Words(query.params)

@@ -84,7 +84,7 @@ class Evaluation:
         """The rows of the result of ``plan``, with the sources around it bound to ``outer``."""
         groups = self._groups(plan, outer)
         keyed = [(self._keys(plan.order, group, outer), group) for group in groups]
-        if plan.seek is not None:
+        if plan.seek is not None and plan.seek.values:
             seen = [sort_key(self.value(each, (), outer)) for each in plan.seek.values]
             keyed = [pair for pair in keyed if is_beyond(pair[0], seen, plan.order, forward=plan.seek.forward)]
         backward = plan.seek is not None and not plan.seek.forward

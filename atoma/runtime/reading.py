@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, TypeVar
 from msgspec.structs import replace
 
 from atoma.contracts.checks import is_a
+from atoma.contracts.execution import QueryResult
+from atoma.contracts.explanation import Explanation
 from atoma.contracts.query import BoundQuery
 from atoma.errors import QueryError
+from atoma.ports.engine import ExplainsQueries
 from atoma.ports.live import LiveBatch
 from atoma.ports.loops import Lifetime
+from atoma.query.advice import missing_indexes
 from atoma.query.builder import Rows, bind
-from atoma.query.plans import counted, number_of
+from atoma.query.describe import describe_whole
+from atoma.query.plans import NOT_FOLLOWED, beyond_a_hub, counted, lists_one_store, number_of
 from atoma.runtime.core import Core
 from atoma.runtime.flows.read import MergeMode
 from atoma.runtime.live import live
 from atoma.runtime.observable import observe_live
-from atoma.runtime.results import Page
-from atoma.schema.spec import Schema
+from atoma.runtime.results import Edges, Page
+from atoma.schema.spec import Schema, StoreSpec
 
 if TYPE_CHECKING:
     from reactivex import Observable
@@ -28,6 +33,9 @@ T = TypeVar("T")
 
 IDS_AT_ONCE = 1_000
 """So many ids a query can name."""
+FOLLOWED = "asked again after a commit that may have changed it, which is decided row by row, without SQL"
+COUNTS_MAX = 3
+"""So often a page and its total are read until no commit was made in between."""
 
 
 class Reading:
@@ -57,17 +65,21 @@ class Reading:
         return bind(query, self._schema)
 
     async def query(self, query: Rows[T], policy: str | None) -> Page[T]:
-        """The rows of ``query``; ``page.meta.cursor`` continues it with ``query.after(cursor)``."""
-        result = await self._core.reads.query(self.bound(query), policy)
-        spec = query.spec
-        items = tuple([spec.decode(row.id, row.image) for row in result.rows])
-        return Page(items, tuple([row.version for row in result.rows]), result.meta)
+        """The rows of ``query``; ``query.after(page.end)`` is the next page, ``query.before(page.start)`` the one before."""
+        bound, total = self.bound(query), None
+        result = await self._core.reads.query(bound, policy)
+        for _ in range(COUNTS_MAX if query.total else 0):
+            count = await self._core.reads.query(counted(bound), policy)
+            total = number_of(count)
+            if count.meta.commit == result.meta.commit:
+                break
+            result = await self._core.reads.query(bound, policy)  # something was written in between
+        return _page(query.spec, bound, result, total)
 
     async def get_all(self, query: Rows[T], policy: str | None, merge: MergeMode) -> Page[T]:
         """Every row of ``query``, a remote answer merged into the cache as ``merge`` says."""
-        result = await self._core.reads.get_all(self.bound(query), policy, merge)
-        items = tuple([query.spec.decode(row.id, row.image) for row in result.rows])
-        return Page(items, tuple([row.version for row in result.rows]), result.meta)
+        bound = self.bound(query)
+        return _page(query.spec, bound, await self._core.reads.get_all(bound, policy, merge), None)
 
     async def first(self, query: Rows[T], policy: str | None) -> T | None:
         """The first row of ``query``, or None."""
@@ -84,6 +96,20 @@ class Reading:
         """Whether a row matches."""
         return await self.first(query, policy) is not None
 
+    async def explain(self, query: Rows[T], database: object) -> Explanation:
+        """What becomes of ``query``; ``database`` is this device's, which may be able to tell."""
+        self._core.guard.check()
+        bound = self.bound(query)
+        sources = tuple(await database.explain(bound)) if isinstance(database, ExplainsQueries) else ()
+        return Explanation(
+            describe_whole(bound),
+            sources,
+            bound.plan.limit,
+            FOLLOWED if lists_one_store(bound.plan) else NOT_FOLLOWED,
+            beyond_a_hub(bound.plan) or "ok",
+            missing_indexes(bound.plan, sources, self._schema.store),
+        )
+
     def live(self, query: Rows[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``."""
         return live(self._core, query.spec, self.bound(query))
@@ -93,6 +119,13 @@ class Reading:
         bound, core = self.bound(query), self._core
         open_one: Callable[[], Lifetime[AsyncIterator[LiveBatch[T]]]] = lambda: live(core, query.spec, bound)  # noqa: E731
         return observe_live(open_one, core.nursery, core.guard)
+
+
+def _page(spec: StoreSpec[T], query: BoundQuery, result: QueryResult, total: int | None) -> Page[T]:
+    rows = result.rows
+    items = tuple([spec.decode(row.id, row.image) for row in rows])
+    edges = Edges(query, rows[0], rows[-1]) if rows else None
+    return Page(items, tuple([row.version for row in rows]), result.meta, total, edges)
 
 
 def own(query: Rows[T], name: str) -> Rows[T]:

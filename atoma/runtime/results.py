@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast, overload
 
 from atoma.contracts.execution import ExecutionMeta, Receipt, WriteItemResult, WriteState, WriteStatus
 from atoma.contracts.failures import refusal
-from atoma.contracts.values import RowImage
+from atoma.contracts.query import BoundQuery
+from atoma.contracts.values import RowImage, StoredRow
 from atoma.errors import (
     AtomaError,
     ConflictError,
@@ -23,8 +24,24 @@ from atoma.errors import (
     WriteRejected,
 )
 from atoma.ports.loops import LoopGuard
+from atoma.query.seek import cursor_of
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Edges:
+    """The first and the last row of a page, and what was asked: what its cursors are made of.
+
+    Attributes:
+        query: The query.
+        first: The first row.
+        last: The last row.
+    """
+
+    query: BoundQuery
+    first: StoredRow
+    last: StoredRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +52,50 @@ class Page(Generic[T]):
         items: The rows as model instances.
         versions: Version of each row, for compare-and-set (``base_version=``): this device's, or below 0 where another
             machine told the row and this device does not hold it.
-        meta: How the answer came about; ``meta.cursor`` continues the page, ``""`` at the end.
+        meta: How the answer came about.
+        total: How many rows there are on all pages, for a query ``with_total()``; counted right after the page was read,
+            on a device at the same commit.
     """
 
     items: tuple[T, ...]
     versions: tuple[int, ...]
     meta: ExecutionMeta
+    total: int | None = None
+    _edges: Edges | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def start(self) -> str:
+        """Stands for the first row: ``query.before(page.start)`` is the page before this one; ``""`` when it is empty."""
+        return "" if self._edges is None else cursor_of(self._edges.query, self._edges.first)
+
+    @property
+    def end(self) -> str:
+        """Stands for the last row: ``query.after(page.end)`` is the page behind this one; ``""`` when it is empty."""
+        return "" if self._edges is None else cursor_of(self._edges.query, self._edges.last)
+
+    @property
+    def has_next(self) -> bool:
+        """Whether there were rows behind this page when it was read.
+
+        On a page that was asked for by ``before(cursor)`` it is true, because of the row which that cursor stands for.
+        """
+        return self._goes_on(forward=True)
+
+    @property
+    def has_previous(self) -> bool:
+        """Whether there were rows before this page when it was read.
+
+        On a page that was asked for by ``after(cursor)`` it is true, because of the row which that cursor stands for.
+        """
+        return self._goes_on(forward=False)
+
+    def _goes_on(self, *, forward: bool) -> bool:
+        if self._edges is None:
+            return False
+        plan = self._edges.query.plan
+        if forward is (plan.seek is None or plan.seek.forward):
+            return bool(self.meta.cursor)
+        return plan.offset > 0 or (plan.seek is not None and bool(plan.seek.values))
 
     def __iter__(self) -> Iterator[T]:
         return iter(self.items)

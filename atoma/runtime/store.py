@@ -120,7 +120,7 @@ class Store(Generic[T]):
         return await self._reading.get_all(self._own(query), policy, merge)
 
     async def query(self, query: Rows[T] | None = None, *, policy: str | None = None) -> Page[T]:
-        """The rows of ``query``, all without one; ``page.meta.cursor`` continues it with ``query.after(cursor)``.
+        """The rows of ``query``, all without one; ``query.after(page.end)`` is the next page.
 
         Raises:
             QueryError: The query does not fit the store, or reads another one.

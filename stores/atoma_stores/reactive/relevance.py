@@ -34,7 +34,8 @@ class Relevance:
         self._fits = condition(plan.where, params)
         self._keys = order_keys(query)
         self._forward = plan.seek is None or plan.seek.forward
-        self._seen = None if plan.seek is None else [sort_key(_given(each, query)) for each in plan.seek.values]
+        values = () if plan.seek is None else plan.seek.values
+        self._seen = [sort_key(_given(each, query)) for each in values] or None
 
     def touches(self, rows: Sequence[StoredRow] | None, delta: StoreDelta) -> bool:
         """Whether ``delta`` may have changed the result.

@@ -44,12 +44,14 @@ class Statement:
         takes: What its places stand for, in order: the parameter of that number, or, below zero, a value of ``more``.
         more: Values that are no parameters of the query; the first one is -1.
         whole: The stores of whose rows a row of the result is made, in order; None when it is made of columns.
+        sources: The names of the stores that are read as ``t0``, ``t1`` and so on; ``""`` for a derived table.
     """
 
     sql: str
     takes: tuple[int, ...] = ()
     more: tuple[Value, ...] = ()
     whole: tuple[AnyStore, ...] | None = None
+    sources: tuple[str, ...] = ()
 
     def bindings(self, params: Sequence[object]) -> tuple[Value, ...]:
         """What is bound when the query is asked with ``params``."""
@@ -106,7 +108,7 @@ class Compiler:
     scopes: Sequence[str] | None = None
     _places: dict[int, int] = field(default_factory=dict[int, int])
     _more: list[Value] = field(default_factory=list[Value])
-    _aliases: int = 0
+    _sources: list[str] = field(default_factory=list[str])
     _tables: list[str] = field(default_factory=list[str])
 
     def select(self, plan: Plan, *, one_more: bool = False) -> Statement:
@@ -131,7 +133,7 @@ class Compiler:
 
     def statement(self, text: str, whole: tuple[AnyStore, ...] | None) -> Statement:
         """The statement of that text, with what was bound on the way."""
-        return Statement(text, tuple(self._places), tuple(self._more), whole)
+        return Statement(text, tuple(self._places), tuple(self._more), whole, tuple(self._sources))
 
     def bind(self, value: Value) -> str:
         """A place for a value that is no parameter of the query."""
@@ -143,8 +145,8 @@ class Compiler:
 
     def alias(self, store: AnyStore | None) -> Alias:
         """A new name for a source."""
-        self._aliases += 1
-        return Alias(f"t{self._aliases - 1}", store)
+        self._sources.append("" if store is None else store.name)
+        return Alias(f"t{len(self._sources) - 1}", store)
 
     def parts(self, plan: Plan, belongs: str) -> tuple[Aliases, str, str]:
         """A plan of whole rows of one store in parts: its source, its conditions, its sort keys.
@@ -215,7 +217,7 @@ class Compiler:
             found.append(f"{aliases[0].name}._scope{same}")
         if plan.where is not None:
             found.append(self.expr(plan.where, aliases, outer))
-        if plan.seek is not None:
+        if plan.seek is not None and plan.seek.values:
             found.append(self._beyond(plan, aliases, outer))
         return found
 

@@ -13,6 +13,7 @@ from typing import TypeAlias, cast
 import apsw
 
 from atoma.contracts.execution import ExecutionMeta, QueryResult
+from atoma.contracts.explanation import Access
 from atoma.contracts.query import BoundQuery, Branch, Include, Plan, Store
 from atoma.contracts.values import Scalar, StoredRow
 from atoma.errors import UnknownStore
@@ -24,6 +25,7 @@ from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.include import compile_branch, is_scoped
 from atoma_stores.sql.select import KEY_COLUMNS, Compiler, Statement
 from atoma_stores.sqlite._tables import StoreTable
+from atoma_stores.sqlite.explaining import accesses
 
 COMMIT = "SELECT value FROM _atoma_meta WHERE key='commit'"
 PREPARED_MAX = 512
@@ -125,6 +127,29 @@ class QueryReader:
             return QueryResult((), cast("tuple[tuple[object, ...], ...]", tuple(found)), meta)
 
         return body
+
+    def explained(self, query: BoundQuery) -> Callable[[apsw.Connection], tuple[Access, ...]]:
+        """How ``query`` would be answered; to be run in one read transaction.
+
+        Raises:
+            QueryError: The query does not fit the schema.
+            UnknownStore: It reads a store that is not declared.
+        """
+        query, prepared = self._prepare(query)
+
+        def of(connection: apsw.Connection, prepared: Prepared) -> list[Access]:
+            found: list[Access] = []
+            for include, branches in zip(prepared.plan.include, prepared.branches, strict=True):
+                for branch, statement, below in branches:
+                    most = "" if branch.query.limit is None else f" (limit {branch.query.limit} for each)"
+                    found += accesses(connection, statement, query.params, f"include {include.name}{most}")
+                    found += of(connection, below)
+            return found
+
+        return lambda connection: (
+            *accesses(connection, prepared.statement, query.params, ""),
+            *of(connection, prepared),
+        )
 
     def _prepare(self, query: BoundQuery) -> tuple[BoundQuery, Prepared]:
         bound = rebind(query, self.store)

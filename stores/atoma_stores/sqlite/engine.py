@@ -23,6 +23,7 @@ from atoma.contracts.execution import (
     WriteResult,
     status_of,
 )
+from atoma.contracts.explanation import Access
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.receipts import WriteReceipt
 from atoma.contracts.replica import ClientIdentity
@@ -170,6 +171,10 @@ class SQLiteLocalDatabase:
             if found is not None:
                 return found
         return await self.sqlite.read(self._reader.answer(query))
+
+    async def explain(self, query: BoundQuery) -> tuple[Access, ...]:
+        """How ``query`` would be answered; see ``ExplainsQueries.explain``."""
+        return await self.sqlite.read(self._reader.explained(query))
 
     async def read_many(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
         """Answer ``queries`` in one read transaction; ``meta.commit`` is the same for all.

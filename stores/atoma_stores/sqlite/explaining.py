@@ -1,0 +1,33 @@
+"""What SQLite says about a statement before it runs."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import apsw
+
+from atoma.contracts.explanation import Access
+from atoma_stores.sql.select import Statement
+
+_SOURCE = re.compile(r"(SCAN|SEARCH) ([td])(\d+)\b(?: USING (?:AUTOMATIC |COVERING |PARTIAL )*INDEX (\w+))?")
+
+
+def accesses(connection: apsw.Connection, statement: Statement, params: Sequence[object], level: str) -> list[Access]:
+    """How SQLite reads each source of ``statement``, in the order in which it does."""
+    rows = connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.bindings(params))
+    lines = [str(row[3]) for row in rows]
+    sorts = not level and any("TEMP B-TREE FOR" in line and "ORDER BY" in line for line in lines)
+    found: list[Access] = []
+    for line in lines:
+        source = _SOURCE.match(line)
+        if source is None:
+            continue
+        verb, kind, number, index = source.groups()
+        store = statement.sources[int(number)] if kind == "t" else ""
+        told = f"{verb} {store or 'a derived table'}{line[source.end(3) :]}"
+        found.append(Access(store, level, told, index or "", verb == "SCAN" or "AUTOMATIC" in line, sorts))
+    return found

@@ -1,0 +1,173 @@
+"""What a client says of a query before it asks: read off SQLite, with the index to add."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from atoma.client import Client, open_client
+from atoma.contracts.explanation import Access
+from atoma.contracts.query import (
+    Agg,
+    Branch,
+    Call,
+    Col,
+    Exists,
+    Include,
+    Join,
+    Lit,
+    Named,
+    Order,
+    Plan,
+    Store,
+)
+from atoma.errors import QueryError
+from atoma.query import Rows, col, select
+from atoma.query.advice import wanted_indexes
+from atoma.query.normal import bind as bind_plan
+from atoma.schema import Index, Schema, StoreSpec
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite.engine import SQLiteEngine
+
+
+@dataclass(frozen=True)
+class Card:
+    id: str
+    lane: str
+    size: int
+    title: str
+
+
+@dataclass(frozen=True)
+class Remark:
+    id: str
+    card: str
+    made: int
+
+
+CARDS = StoreSpec("cards", Card, indexes=[Index("lane", "size")])
+REMARKS = StoreSpec("remarks", Remark)
+SCHEMA = Schema(CARDS, REMARKS)
+ID = Col(0, "id")
+OF_CARD = Call("eq", (Col(0, "card"), Col(-1, "id")))
+REMARKS_OF = Include(
+    "remarks",
+    False,
+    (("id", "card"),),
+    (Branch(None, Plan(Store("remarks"), order=(Order(Col(0, "made")),), limit=3)),),
+)
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncGenerator[Client]:
+    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(folder / "a.db"))]) as client:
+        yield client
+
+
+async def test_a_query_with_its_index_is_searched_and_not_sorted(tmp_path: Path) -> None:
+    async with opened(tmp_path) as client:
+        query = select(CARDS).where(col("lane") == "todo").order_by("size").limit(20)
+        found = await client.explain(query)
+    line = "SEARCH cards USING INDEX _atoma_index_cards__lane__size (lane=?)"
+    assert found.sources == (Access("cards", "", line, "_atoma_index_cards__lane__size", scans=False, sorts=False),)
+    assert (found.hub, found.warnings) == ("ok", ())
+    assert str(found).splitlines() == [
+        "FROM cards WHERE lane = 'todo' ORDER BY size, id LIMIT 20",
+        f"  SQLite   {line}; no sort; ≤ 20 rows",
+        "  live     asked again after a commit that may have changed it, which is decided row by row, without SQL",
+        "  hub      ok",
+    ]
+    assert query.text() == "FROM cards WHERE lane = 'todo' ORDER BY size LIMIT 20"
+
+
+MISSING: dict[str, tuple[Plan, tuple[str, ...]]] = {
+    "equal": (
+        Plan(Store("cards"), where=Call("eq", (Col(0, "title"), Lit("text", "a")))),
+        ('cards: every row is read; add Index("title")',),
+    ),
+    "a range": (
+        Plan(Store("cards"), where=Call("gt", (Col(0, "size"), Lit("int", 1)))),
+        (),
+    ),
+    "equal and sorted": (
+        Plan(Store("remarks"), where=Call("eq", (Col(0, "card"), Lit("text", "a"))), order=(Order(Col(0, "made")),)),
+        ('remarks: every row is read; add Index("card", "made")',),
+    ),
+    "sorted otherwise": (
+        Plan(Store("cards"), where=Call("eq", (Col(0, "lane"), Lit("text", "a"))), order=(Order(Col(0, "title")),)),
+        ('cards: what was found is sorted; add Index("lane", "title")',),
+    ),
+    "an include": (
+        Plan(Store("cards"), include=(REMARKS_OF,)),
+        ('remarks: every row is read; add Index("card", "made")',),
+    ),
+    "whether others exist": (
+        Plan(Store("cards"), where=Exists(Plan(Store("remarks"), where=OF_CARD))),
+        ('remarks: every row is read; add Index("card")',),
+    ),
+    "by its id": (Plan(Store("cards"), where=Call("eq", (ID, Lit("text", "a")))), ()),
+    "every row": (Plan(Store("cards")), ()),
+    "by an expression": (
+        Plan(Store("cards"), where=Call("eq", (Call("lower", (Col(0, "title"),)), Lit("text", "a")))),
+        (),
+    ),
+}
+
+
+NOT_HELPED = ("every row", "by an expression", "a range")
+"""What is read whole, in the order of ids, and no index of columns changes that."""
+
+
+@pytest.mark.parametrize("name", MISSING)
+async def test_a_missing_index_is_told_with_the_line_to_add(name: str, tmp_path: Path) -> None:
+    plan, warnings = MISSING[name]
+    async with opened(tmp_path) as client:
+        found = await client.explain(Rows(CARDS, plan))
+    assert found.warnings == warnings
+    assert all(warning in str(found) for warning in warnings)
+    helped = any(each.scans or each.sorts for each in found.sources) and name not in NOT_HELPED
+    assert bool(warnings) == helped
+
+
+async def test_the_index_that_is_advised_is_used_once_it_is_there(tmp_path: Path) -> None:
+    for number, (name, (plan, _)) in enumerate(MISSING.items()):
+        wanted = [(store, columns) for store, columns in wanted_indexes(bind_plan(plan, SCHEMA.store).plan)]
+        stores = [
+            StoreSpec(
+                spec.name,
+                spec.model,
+                indexes=[*spec.indexes, *(Index(*columns) for of, columns in wanted if of == spec.name)],
+            )
+            for spec in (CARDS, REMARKS)
+        ]
+        plugins = [LocalExecution(SQLiteEngine(tmp_path / f"{number}.db"))]
+        async with open_client(Schema(*stores), plugins=plugins) as client:
+            found = await client.explain(Rows(stores[0], plan))
+        assert found.warnings == (), name
+        for each in found.sources:
+            assert not each.sorts, name
+            assert not (each.scans and each.store in dict(wanted)), name
+
+
+async def test_every_source_is_told_and_what_is_not_followed_and_not_answered(tmp_path: Path) -> None:
+    join = Join("inner", Store("remarks"), Call("eq", (Col(1, "card"), ID)))
+    async with opened(tmp_path) as client:
+        found = await client.explain(Rows(CARDS, Plan(Store("cards"), joins=(join,))))
+        assert sorted(each.store for each in found.sources) == ["cards", "remarks"]
+        assert found.live.startswith("a live query lists rows of one store")
+        assert found.hub.startswith("this hub answers with the rows of one store")
+        found = await client.explain(Rows(CARDS, Plan(Store("cards"), include=(REMARKS_OF,))))
+        assert [(each.store, each.level) for each in found.sources] == [
+            ("cards", ""),
+            ("remarks", "include remarks (limit 3 for each)"),
+            ("remarks", "include remarks (limit 3 for each)"),
+        ]
+        found = await client.explain(Rows(CARDS, Plan(Store("cards"), columns=(Named("n", Agg("count")),))))
+        assert found.hub == "ok"
+        with pytest.raises(QueryError, match="no field 'nope'"):
+            await client.explain(select(CARDS).where(col("nope") == 1))
+    assert "policy direct-local" in client.explain("direct-local")
