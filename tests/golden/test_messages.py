@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from atoma.contracts.codec import decode
-from atoma.contracts.mutations import MutationBody
+from atoma.contracts.mutations import MutationBody, Op
 from atoma.contracts.sync import Mutation, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
@@ -24,10 +24,10 @@ from atoma_transports.grpc.statuses import TRAILER as TRAILER_NAME
 from atoma_transports.grpc.statuses import info_from, status_of
 from atoma_transports.http.batches import read_batch
 from atoma_transports.http.envelope import AS_JSON, AS_MSGPACK, CallReply
-from atoma_transports.protocol import METHODS, QueryCall
-from atoma_transports.serving.calls import query_request
+from atoma_transports.protocol import METHODS, QueryCall, WriteCall
+from atoma_transports.serving.calls import query_request, write_request
 from tests.fuzz.grammar import MESSAGES as KNOWN
-from tests.golden.messages import BODY, ENCODINGS, ERROR, MESSAGES, TRAILER, frame_of, load, written
+from tests.golden.messages import BODY, ENCODINGS, ERROR, MESSAGES, ROW, TRAILER, frame_of, load, written
 from tests.golden.old import FOLDER
 
 GOLDEN = load((FOLDER / "messages.json").read_text(encoding="utf-8"))
@@ -80,6 +80,20 @@ def test_a_golden_query_is_refused_and_said_to_be_one(encoding: str, name: str) 
         call = ENCODINGS[encoding].read(GOLDEN[encoding][name], QueryCall)
         assert isinstance(call, QueryCall)
         query_request(call, 0.0)
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_golden_write_is_the_operations_that_it_meant(encoding: str) -> None:
+    """A device of before spells them out; its write may be on its way while its hub is replaced."""
+    call = ENCODINGS[encoding].read(GOLDEN[encoding]["WriteCall"], WriteCall)
+    assert isinstance(call, WriteCall)
+    assert write_request(call, 0.0).entries == (
+        Op("create", "cards", "c1", ROW, scope="main"),
+        Op("patch", "cards", "c1", {"int": 1}, base_version=7),
+        Op("replace", "cards", "c2", {"int": 2}),
+        Op("upsert", "cards", "c3", {"int": 2}, {"text": ""}),
+        Op("delete", "cards", "c1"),
+    )
 
 
 @pytest.mark.parametrize("group", GOLDEN)
