@@ -87,7 +87,7 @@ class LocalTx(Protocol):
         ...
 
     def hidden(self, store: str) -> Sequence[str]:
-        """Ids of shadowed rows on which nothing is pending: an index has refused to show them."""
+        """Ids of rows that a unique index has refused to show: they are shadowed, and nothing is pending on them."""
         ...
 
     # pending mutations

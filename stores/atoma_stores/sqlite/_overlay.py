@@ -129,7 +129,9 @@ class Overlay(VisibleRows):
         return cast("list[tuple[str, str]]", rows)
 
     def hidden(self, store: str) -> Sequence[str]:
-        """Ids of shadowed rows on which nothing is pending."""
+        """Ids of shadowed rows on which nothing is pending; none of a synced store, where no index refuses what is rebased."""
+        if self._table(store).synced:
+            return []
         rows = self._connection.execute(
             "SELECT id FROM _atoma_shadow AS h WHERE store=? AND NOT EXISTS "
             "(SELECT 1 FROM _atoma_pending_row AS r WHERE r.store=h.store AND r.id=h.id) ORDER BY id",

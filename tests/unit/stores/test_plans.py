@@ -90,3 +90,13 @@ async def test_the_outbox_is_read_by_its_indexes(name: str, tmp_path: Path) -> N
         assert expected in plan
         assert "SCAN" not in plan or name == "the queued ones", "these alone are read in their order, from the first on"
         assert "TEMP B-TREE" not in plan, "nothing is sorted"
+
+
+async def test_what_an_index_has_refused_is_found_by_its_key() -> None:
+    async with opened() as db:
+        await db.write(insert("1", {"name": "one"}, "tags"))
+        (plan,) = await plans_of(db, lambda connection: db.db._begin(connection)[0].hidden("tags"))
+        assert plan.count("PRIMARY KEY (store=?") == 2, plan
+        assert "SCAN" not in plan
+    async with opened(synced=SYNCED) as db:
+        assert await plans_of(db, lambda connection: db.db._begin(connection)[0].hidden("tags")) == []
