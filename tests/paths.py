@@ -22,9 +22,9 @@ from atoma.ports.service import SyncService
 from atoma.sync import supervisor
 from atoma.sync.replica import Replica
 from atoma.sync.session import Session, open_session
-from atoma.testing.passing import PassingService
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.paths import Paths, Reads, Writes, current_paths, forced_paths
+from atoma_transports.adapters import PassingService
 
 LATE_S = 0.2
 """So long a late page waits on its way: longer than a push, its reply and a few local writes take."""

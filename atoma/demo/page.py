@@ -18,7 +18,7 @@ from atoma.errors import AtomaError, ConfigurationError
 from atoma.hub import Hub
 from atoma.inspector import Inspected, Inspection, add_inspector
 from atoma.ports.tasks import open_tasks
-from atoma_transports.http import EventSender, HttpError, HttpFace, HttpRequest, HttpResponse, json_response
+from atoma_transports.http import EventSender, HttpError, HttpHandler, HttpRequest, HttpResponse, json_response
 
 DEVICES = {"a": "Laptop", "b": "Phone"}
 SETTLE_S = 5.0
@@ -135,18 +135,18 @@ async def _settle(boards: Sequence[Board]) -> None:
             await board.wait_idle()
 
 
-def demo_pages(stage: Stage) -> HttpFace:
+def demo_pages(stage: Stage) -> HttpHandler:
     """The page, its files, its commands, its stream, and the inspector."""
-    face = HttpFace()
+    handler = HttpHandler()
     page = resources.files("atoma.demo").joinpath("static", "index.html").read_bytes()
-    face.get("/", partial(_page, page))
-    face.folder("/static/demo/", "atoma.demo", "static")
-    face.events("/api/events", partial(_feed, stage))
+    handler.get("/", partial(_page, page))
+    handler.folder("/static/demo/", "atoma.demo", "static")
+    handler.events("/api/events", partial(_feed, stage))
     for key in DEVICES:
         for name, command in COMMANDS.items():
-            face.post(f"/api/{key}/{name}", partial(_obey, stage, key, command))
-    add_inspector(face, stage.inspected, tuple(DEVICES), hub=stage.hub)
-    return face
+            handler.post(f"/api/{key}/{name}", partial(_obey, stage, key, command))
+    add_inspector(handler, stage.inspected, tuple(DEVICES), hub=stage.hub)
+    return handler
 
 
 async def _page(page: bytes, request: HttpRequest) -> HttpResponse:

@@ -13,7 +13,7 @@ from atoma.ports import Transport
 from atoma.schema import Schema
 from atoma.testing.cable import open_cable
 from atoma_stores.sqlite import SQLiteHubStore
-from atoma_transports.http import HttpFace
+from atoma_transports.http import HttpHandler
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.serving import open_server
 
@@ -69,7 +69,7 @@ async def open_hub_server(
     names: Sequence[str],
     *,
     address: str = "127.0.0.1:0",
-    pages: HttpFace | None = None,
+    pages: HttpHandler | None = None,
     transport: TransportName = "websocket",
 ) -> AsyncGenerator[HubServer]:
     """A hub on ``path``, serving on ``address``; ``names`` may connect."""

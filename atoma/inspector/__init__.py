@@ -2,7 +2,7 @@
 
 >>> eye = Inspection()
 >>> async with open_client(schema, plugins=[..., eye]) as client:
-...     add_inspector(face, [Inspected("main", "Main", client, eye)])
+...     add_inspector(handler, [Inspected("main", "Main", client, eye)])
 """
 
 from __future__ import annotations

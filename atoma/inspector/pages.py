@@ -14,7 +14,7 @@ from atoma.hub import Hub
 from atoma.inspector.snapshot import Inspected, look_at_rows, take_snapshot
 from atoma.inspector.views import ClientView
 from atoma.inspector.watch import SharedLook
-from atoma_transports.http import EventSender, Handler, HttpError, HttpFace, HttpRequest, HttpResponse, json_response
+from atoma_transports.http import EventSender, Handler, HttpError, HttpHandler, HttpRequest, HttpResponse, json_response
 
 STATIC_PREFIX = "/static/inspector/"
 
@@ -24,20 +24,20 @@ Guard: TypeAlias = Callable[[HttpRequest], Awaitable[bool]]
 
 
 def add_inspector(
-    face: HttpFace,
+    handler: HttpHandler,
     clients: Sequence[Inspected] | Clients,
     keys: Sequence[str] = (),
     *,
     guard: Guard | None = None,
     hub: Callable[[], Awaitable[Hub]] | None = None,
 ) -> None:
-    """Put the inspector on ``face``: the page at ``/inspector``, its files below ``/static/inspector/``.
+    """Put the inspector on ``handler``: the page at ``/inspector``, its files below ``/static/inspector/``.
 
     It shows the rows of the clients. All that it changes is what somebody decides about rows that a hub has lost; a page of
     another site cannot do that.
 
     Args:
-        face: Where to put it.
+        handler: Where to put it.
         clients: The clients, or a function that waits until there are some.
         keys: Their keys, when ``clients`` is a function.
         guard: Decides for each request who may look, for example by a cookie of the application's; without one, only
@@ -48,14 +48,14 @@ def add_inspector(
     known = keys if callable(clients) else [client.key for client in clients]
     page = resources.files("atoma.inspector").joinpath("static", "inspector.html").read_bytes()
     guarded = partial(_guarded, guard or _on_this_machine)
-    face.folder(STATIC_PREFIX, "atoma.inspector", "static")
-    face.get("/inspector", guarded(partial(_page, page)))
-    face.get("/api/inspector", guarded(partial(_list, find)))
-    face.get("/api/inspector/rows", guarded(partial(_rows, find)))
-    face.post("/api/inspector/lost", guarded(partial(_decide, find)))
+    handler.folder(STATIC_PREFIX, "atoma.inspector", "static")
+    handler.get("/inspector", guarded(partial(_page, page)))
+    handler.get("/api/inspector", guarded(partial(_list, find)))
+    handler.get("/api/inspector/rows", guarded(partial(_rows, find)))
+    handler.post("/api/inspector/lost", guarded(partial(_decide, find)))
     for key in known:
         feed = _Feed(find, key, guard or _on_this_machine, hub)
-        face.events(f"/api/inspector/{key}/events", feed.send)
+        handler.events(f"/api/inspector/{key}/events", feed.send)
 
 
 async def _on_this_machine(request: HttpRequest) -> bool:

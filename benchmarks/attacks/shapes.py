@@ -20,7 +20,7 @@ from hyperframe.frame import (
 
 from atoma.contracts.codec import encode
 from atoma.contracts.survey import CONTAINERS_MAX
-from atoma_transports._channel.frames import Auth, encode_frame
+from atoma_transports.frames.envelope import Auth, encode_frame
 from atoma_transports.http.envelope import SEPARATORS_MAX
 from benchmarks.attacks.hub import ATTACKER
 

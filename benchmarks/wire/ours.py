@@ -13,7 +13,7 @@ from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.contracts.values import StoredRow
 from atoma.ports import Channel, Peer, Principal, SyncService, Transport
 from atoma.query.plans import by_ids
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.protocol import QueryCall, RemoteOp
 from atoma_transports.protocol.plans import encode_query
 from atoma_transports.serving import open_server

@@ -17,9 +17,9 @@ from atoma.plugins import Plugin
 from atoma.ports import Channel, Peer, ServiceHost
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
-from atoma_transports.adapters import ChannelLimits, open_channel
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.frames import open_channel, serve_pipe
 from atoma_transports.remote import Remote
-from atoma_transports.serving import serve_pipe
 
 LIMITS = ChannelLimits()
 

@@ -36,12 +36,12 @@ from atoma.sync import Sync
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.adapters import OperationAdapter
+from atoma_transports.adapters.operations import write_request
 from atoma_transports.grpc.convert import pack, unpack
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.protocol import WriteCall
 from atoma_transports.protocol.json_mapping import decode_json, encode_json
 from atoma_transports.remote import Remote
-from atoma_transports.serving.calls import write_request
 
 SEEN: defaultdict[str, set[str]] = defaultdict(set)
 

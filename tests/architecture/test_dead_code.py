@@ -19,7 +19,7 @@ CALLED_BY_NAME = [
     "__call__",
     "x[A-Z]*",  # methods of a VFS
     "before_task_step",  # an instrument
-    "WebSocketFace",  # a face is found by its name
+    "WebSocketHandler",  # a handler is found by its name
     *["SyncBase", "_raise_for_grpc_status", "recv_headers", "recv_trailers", "send_trailing_metadata"],  # grpclib's
     *["_receive_frame", "_receive_goaway_frame"],  # h2's
     *["start_tls", "get_extra_info", "connect_tcp"],  # httpcore2's

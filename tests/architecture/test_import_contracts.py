@@ -39,6 +39,14 @@ PLANTS = {
     ],
     "remote-op": [
         ("transports/atoma_transports/memory/planted.py", "import atoma_transports.protocol"),
+        ("transports/atoma_transports/serving/planted.py", "from atoma_transports.protocol import RemoteOp"),
+    ],
+    "rooms": [
+        ("transports/atoma_transports/calls/planted.py", "import atoma_transports.frames"),
+        ("transports/atoma_transports/frames/planted.py", "def late() -> None:\n    import atoma_transports.serving"),
+        ("transports/atoma_transports/websocket/planted.py", "import atoma_transports.grpc"),
+        ("transports/atoma_transports/dialing/planted.py", "import atoma_transports.adapters"),
+        ("transports/atoma_transports/placeless.py", ""),
     ],
     "replication": [
         ("atoma/runtime/planted.py", "from atoma.contracts.sync import Outcome"),

@@ -10,7 +10,7 @@ import trio
 from atoma.hub import AllowLoopback, open_hub
 from atoma.schema import Schema, StoreSpec
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
-from atoma_transports.http import HttpFace, HttpRequest, HttpResponse
+from atoma_transports.http import HttpHandler, HttpRequest, HttpResponse
 from atoma_transports.serving import open_server
 
 
@@ -28,11 +28,11 @@ async def page(request: HttpRequest) -> HttpResponse:
 
 
 async def main(path: str) -> None:
-    face = HttpFace()
-    face.get("/page", page)
+    handler = HttpHandler()
+    handler.get("/page", page)
     schema = Schema(StoreSpec("cards", Card, scope="board"))
     async with open_hub(schema, SQLiteHubStore(path), verifier=AllowLoopback()) as hub:
-        async with open_server(hub, "127.0.0.1:0", pages=face) as address:
+        async with open_server(hub, "127.0.0.1:0", pages=handler) as address:
             print(address, flush=True)
             await trio.sleep_forever()
 

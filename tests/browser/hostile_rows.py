@@ -25,7 +25,7 @@ from atoma.schema import Schema, StoreSpec
 from atoma.sync import Sync
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
-from atoma_transports.http import HttpFace
+from atoma_transports.http import HttpHandler
 from atoma_transports.serving import open_server
 
 MARKUP = '"><img src=x onerror="window.owned=1"><script>window.owned=1</script>'
@@ -64,7 +64,7 @@ class Hostile:
 
 
 async def main(folder: str) -> None:
-    eye, face = Inspection(), HttpFace()
+    eye, handler = Inspection(), HttpHandler()
     plugins: list[Plugin] = [
         LocalExecution(SQLiteEngine(Path(folder) / "a.db")),
         Hostile(),
@@ -75,12 +75,12 @@ async def main(folder: str) -> None:
         open_client(SCHEMA, plugins=plugins, policy="sync-queue") as client,
         open_hub(SCHEMA, SQLiteHubStore(Path(folder) / "hub.db"), verifier=AllowLoopback()) as hub,
     ):
-        add_inspector(face, [Inspected("main", f"client {MARKUP}", client, eye)])
+        add_inspector(handler, [Inspected("main", f"client {MARKUP}", client, eye)])
         cards = client.store(CARDS)
         for number in range(3):
             await cards.insert(Card(id=f"{number} {MARKUP}", title=f"title {MARKUP}"))
         await cards.query(policy=f"policy {MARKUP}")
-        async with cards.live(), open_server(hub, "127.0.0.1:0", pages=face) as address:
+        async with cards.live(), open_server(hub, "127.0.0.1:0", pages=handler) as address:
             print(address, flush=True)
             await trio.sleep_forever()
 

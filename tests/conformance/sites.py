@@ -10,7 +10,8 @@ from trio_websocket import ConnectionClosed, WebSocketConnection, wrap_client_st
 
 from atoma.ports import Transport
 from atoma.testing.conformance import MemorySite, SocketSite, TransportSite
-from atoma_transports.adapters import ChannelLimits, MessagePipe
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.frames import MessagePipe
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http.client import HttpTransport
 from atoma_transports.websocket import WebSocketTransport

@@ -22,10 +22,10 @@ from wsproto.events import BytesMessage
 from atoma.contracts.codec import encode
 from atoma.contracts.mutations import MutationBody
 from atoma.contracts.sync import Mutation, NotifyRequest, PushRequest
-from atoma_transports._channel.frames import KINDS, Auth, FrameKind, encode_frame
+from atoma_transports.adapters import METHODS
+from atoma_transports.frames.envelope import KINDS, Auth, FrameKind, encode_frame
 from atoma_transports.grpc.convert import pack
 from atoma_transports.protocol.json_mapping import encode_json
-from atoma_transports.serving.calls import SERVED
 from tests.fuzz.decoders import HEAD_TWISTS, batches, json_batches
 from tests.fuzz.grammar import messages
 from tests.fuzz.hostile import damaged, twisted, twisted_json, twisted_msgpack, twisted_protobuf
@@ -59,7 +59,7 @@ class Attack:
     first: bool = False
 
 
-UNARY = sorted(name for name, served in SERVED.items() if served.answer is not None)
+UNARY = sorted(name for name, served in METHODS.items() if served.answer is not None)
 PROPER_AUTH = encode_frame("auth", payload=encode(Auth(TOKEN)))
 
 # ---------------------------------------------------------------------- frames
@@ -68,7 +68,7 @@ PROPER_AUTH = encode_frame("auth", payload=encode(Auth(TOKEN)))
 @st.composite
 def _payloads(draw: st.DrawFn, method: str) -> bytes:
     """A request for ``method``: well-formed nonsense, or with one thing wrong."""
-    message = draw(messages(SERVED[method].request))
+    message = draw(messages(METHODS[method].request))
     if method == "push" and draw(st.booleans()):
         message = draw(_pushes())
     return draw(twisted_msgpack(message)) if draw(st.booleans()) else encode(message)
@@ -85,9 +85,9 @@ def _pushes(draw: st.DrawFn) -> msgspec.Struct:
 @st.composite
 def frame_calls(draw: st.DrawFn) -> tuple[bytes, int]:
     """A call in a proper frame whose message is hostile."""
-    method = draw(st.sampled_from(sorted(SERVED)))
+    method = draw(st.sampled_from(sorted(METHODS)))
     id = draw(st.sampled_from([1, 7, 2**53]))
-    kind: FrameKind = "call" if SERVED[method].answer is not None else "stream"
+    kind: FrameKind = "call" if METHODS[method].answer is not None else "stream"
     budget = draw(st.sampled_from([-1, 0, 100, 2**40]))
     data = encode_frame(kind, id, draw(_payloads(method)), method=method, budget_ms=budget, credit=3)
     return data, id
@@ -144,7 +144,7 @@ def frame_attacks(draw: st.DrawFn) -> list[bytes]:
 
 @st.composite
 def on_frames(draw: st.DrawFn) -> Attack:
-    """For the face that speaks frames."""
+    """For the handler that speaks frames."""
     first = draw(st.integers(0, 4)) == 0
     frames = draw(frame_attacks())
     if first and draw(st.booleans()):
@@ -195,7 +195,7 @@ SOCKET_PART: tuple[bytes, ...] = (
 
 @st.composite
 def on_websocket(draw: st.DrawFn) -> Attack:
-    """For the face that speaks WebSocket."""
+    """For the handler that speaks WebSocket."""
     way = draw(st.sampled_from(["frames", "frames", "whole", "part", "damaged", "upgrade"]))
     if way == "upgrade":
         head = WebSocketPeer.UPGRADE
@@ -270,7 +270,7 @@ HTTP_PART: tuple[bytes, ...] = (
 
 @st.composite
 def on_http(draw: st.DrawFn) -> Attack:
-    """For the face that speaks HTTP."""
+    """For the handler that speaks HTTP."""
     first = draw(st.integers(0, 4)) == 0
     way = draw(st.sampled_from(["body", "body", "batch", "json batch", "strange", "part", "head"]))
     if way == "strange":
@@ -281,7 +281,7 @@ def on_http(draw: st.DrawFn) -> Attack:
     if way == "json batch":
         return Attack(http_request("/v1/batch", write_json(draw(json_batches().flatmap(twisted)))), first=first)
     method = draw(st.sampled_from(UNARY))
-    message = draw(messages(SERVED[method].request))
+    message = draw(messages(METHODS[method].request))
     if draw(st.booleans()):
         data = http_request(
             f"/v1/{method}", draw(st.one_of(st.just(encode(message)), twisted_msgpack(message))), MSGPACK
@@ -353,7 +353,7 @@ GRPC_PART: tuple[bytes, ...] = (
 
 @st.composite
 def on_grpc(draw: st.DrawFn) -> Attack:
-    """For the face that speaks gRPC."""
+    """For the handler that speaks gRPC."""
     way = draw(st.sampled_from(["message", "message", "message", "whole", "whole", "part", "damaged", "preface"]))
     if way == "preface":
         return Attack(draw(damaged(PREFACE + SettingsFrame(0).serialize())), whole=False, first=True)
@@ -362,8 +362,8 @@ def on_grpc(draw: st.DrawFn) -> Attack:
         return Attack(data)
     if way == "part":
         return Attack(draw(st.sampled_from(GRPC_PART)), whole=False)
-    method = draw(st.sampled_from(sorted(SERVED)))
-    message = draw(messages(SERVED[method].request))
+    method = draw(st.sampled_from(sorted(METHODS)))
+    message = draw(messages(METHODS[method].request))
     data = draw(st.one_of(st.just(pack(message)), twisted_protobuf(message)))
     call = grpc_call(prefixed(data)[:16_000], f"/atoma.sync.v1.Sync/{method.capitalize()}")
     if way == "damaged":

@@ -30,10 +30,10 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ProtocolError, RemoteError, TransportError
 from atoma.ports import Transport
 from atoma.ports.tasks import open_tasks, single_error
-from atoma_transports._channel.frames import Welcome, encode_frame
+from atoma_transports.frames.envelope import Welcome, encode_frame
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.grpc.convert import pack
-from atoma_transports.grpc.greeting import HelloReply
+from atoma_transports.grpc.messages import HelloReply
 from atoma_transports.http.client import HttpTransport
 from atoma_transports.http.envelope import Failure, pack_record
 from atoma_transports.protocol import OpsReply, RemoteOpResult

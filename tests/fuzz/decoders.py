@@ -24,31 +24,28 @@ from atoma.errors import AtomaError, ChannelBroken, ProtocolError, QueryError, R
 from atoma.ports import Peer
 from atoma.query.normal import rebind
 from atoma.testing.queries import count_of, rows_of
-from atoma_transports._channel.codes import error_of, info_of
-from atoma_transports._channel.fairness import Fairness, Share
-from atoma_transports._channel.frames import (
-    BUDGET_MS_MAX,
+from atoma_transports.adapters import METHODS
+from atoma_transports.adapters.operations import OperationAdapter, query_request, write_request
+from atoma_transports.calls.call import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX
+from atoma_transports.calls.errors import error_of, info_of
+from atoma_transports.calls.fairness import Fairness, Share
+from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.frames.envelope import (
     CREDIT_MAX,
     FRAME_VERSION,
-    ID_MAX,
     KINDS,
     NAME_LENGTH_MAX,
-    TRACE_LENGTH_MAX,
     decode_frame,
     encode_frame,
 )
-from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports.adapters.operations import OperationAdapter
 from atoma_transports.grpc._driver.encoding import read_timeout
 from atoma_transports.grpc.convert import pack, unpack
-from atoma_transports.grpc.greeting import HelloReply, HelloRequest
-from atoma_transports.grpc.statuses import info_from, status_of, trailer_of
+from atoma_transports.grpc.messages import HelloReply, HelloRequest, info_from, status_of, trailer_of
 from atoma_transports.http.answers import Refused
 from atoma_transports.http.asked import read_head
 from atoma_transports.http.batches import Several, read_batch
 from atoma_transports.http.calls import from_query
-from atoma_transports.http.client.records import RecordReader, RecordsEnded
-from atoma_transports.http.client.replies import refused
+from atoma_transports.http.client.messages import RecordReader, RecordsEnded, refused
 from atoma_transports.http.envelope import AS_JSON, AS_MSGPACK, JSON, MSGPACK, CallReply, Failure, pack_record
 from atoma_transports.http.messages import HttpError
 from atoma_transports.http.wire import HEADER_BYTES_MAX
@@ -56,12 +53,10 @@ from atoma_transports.protocol import OpsReply, QueryCall, ResolveReply, Rows, W
 from atoma_transports.protocol.json_mapping import decode_json, encode_json, to_json
 from atoma_transports.protocol.json_text import DEPTH_MAX, parse_json
 from atoma_transports.protocol.plans import decode_query, encode_query, from_plain, to_plain
-from atoma_transports.serving.address import host_check
-from atoma_transports.serving.calls import SERVED, query_request, write_request
-from atoma_transports.serving.face import Hosting
-from atoma_transports.serving.head import fields_by_name, head_fields, head_target, same_site
-from atoma_transports.serving.refusing import refusal_of
-from atoma_transports.websocket.closing import close_error, close_words
+from atoma_transports.serving.addresses import host_check
+from atoma_transports.serving.handlers import Hosting
+from atoma_transports.serving.head import fields_by_name, head_fields, head_target, refusal_of, same_site
+from atoma_transports.websocket.pipe import close_error, close_words
 from tests.fuzz.grammar import FRAME_KINDS, INT64, MESSAGES, TEXT, messages
 from tests.fuzz.hostile import damaged, twisted, twisted_json, twisted_msgpack, twisted_protobuf
 from tests.fuzz.spelling import Node, write_json, write_msgpack
@@ -122,7 +117,7 @@ IN_PROTOBUF: dict[str, type[msgspec.Struct]] = {
 @st.composite
 def frames(draw: st.DrawFn) -> list[Node]:
     """A frame as the list that it is."""
-    method = draw(st.sampled_from([*sorted(SERVED), ""]))
+    method = draw(st.sampled_from([*sorted(METHODS), ""]))
     kind = MESSAGES[draw(st.sampled_from(sorted(MESSAGES)))]
     payload = encode(draw(messages(kind)))
     data = encode_frame(
@@ -291,11 +286,11 @@ QUERY = Decoder(_ask, (ProtocolError, RemoteError), QUERIES.map(encode_query), w
 @st.composite
 def batches(draw: st.DrawFn) -> Node:
     """The envelope of a batch, as its maps and lists."""
-    methods = [name for name in sorted(SERVED) if SERVED[name].answer is not None]
+    methods = [name for name in sorted(METHODS) if METHODS[name].answer is not None]
     calls: list[Node] = []
     for id in draw(st.lists(st.integers(0, 99), min_size=1, max_size=3, unique=True)):
         method = draw(st.sampled_from(methods))
-        message = msgspec.msgpack.decode(encode(draw(messages(SERVED[method].request))))
+        message = msgspec.msgpack.decode(encode(draw(messages(METHODS[method].request))))
         calls.append({"id": id, "method": method, "message": message, "budget_ms": draw(st.integers(-1, 2**40))})
     return {"version": 1, "id": "0123456789abcdef", "calls": calls}
 
@@ -318,7 +313,7 @@ def _read_batch(encoding: Any) -> Callable[[bytes], object]:
         several = trio.run(several_of, data)  # deadlines are on Trio's clock
         for call in several.calls.values():
             check_bounds(call.head.id, call.head.budget_ms, call.head.trace_id)
-            served = SERVED.get(call.head.method)
+            served = METHODS.get(call.head.method)
             try:
                 call.read(PullRequest if served is None else served.request)
             except ProtocolError:

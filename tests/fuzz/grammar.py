@@ -14,9 +14,9 @@ from atoma.contracts.mutations import MutationBody
 from atoma.contracts.values import ErrorInfo
 from atoma.schema.expressions import col
 from atoma.testing.queries import rows_of
-from atoma_transports._channel.frames import KINDS, Auth, Welcome
+from atoma_transports.adapters import METHODS
+from atoma_transports.frames.envelope import KINDS, Auth, Welcome
 from atoma_transports.http.envelope import Cancel, Failure
-from atoma_transports.protocol import METHODS
 from atoma_transports.protocol.plans import encode_query
 from tests.unit.transports.any_value import QUERIES
 

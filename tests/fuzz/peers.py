@@ -1,4 +1,4 @@
-"""Peers that speak to a hub by hand, one for each face: what a hostile program would have to write."""
+"""Peers that speak to a hub by hand, one for each handler: what a hostile program would have to write."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from atoma.codes import CODES
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.testing.queries import count_of
-from atoma_transports._channel.frames import SERVER_KINDS, Auth, Frame, decode_frame, encode_frame
+from atoma_transports.frames.envelope import SERVER_KINDS, Auth, Frame, decode_frame, encode_frame
 from atoma_transports.grpc.convert import pack
 from atoma_transports.http.envelope import Failure
 from atoma_transports.memory.network import MemoryPipe

@@ -1,4 +1,4 @@
-"""A hostile message in a session with the real server, for every face; by the grammar, or by a coverage-guided fuzzer."""
+"""A hostile message in a session with the real server, for every handler; by the grammar, or by a coverage-guided fuzzer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fuzz.stage import WITHIN_S, Stage, open_stage
 
 @dataclass(frozen=True)
 class Session:
-    """One face as it is attacked.
+    """One handler as it is attacked.
 
     Attributes:
         peer: Speaks to it.
@@ -45,7 +45,7 @@ async def attack_session(session: Session, attack: Attack, *, silent: bool) -> N
     """One hostile message, and everything that has to be true after it.
 
     Args:
-        session: The face.
+        session: The handler.
         attack: The message.
         silent: The peer says nothing after it, instead of asking on or ending its side.
     """

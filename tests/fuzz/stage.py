@@ -1,32 +1,39 @@
-"""A hub behind every face, in memory and in virtual time, and what has to be true of it whatever a peer does."""
+"""A hub behind every handler, in memory and in virtual time, and what has to be true of it whatever a peer does."""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TypeVar, cast
 
+import msgspec
 import trio
 import trio.testing
 
-from atoma.contracts.sync import NotifyRequest
 from atoma.errors import AuthenticationError
 from atoma.hub import open_hub
 from atoma.ports import Peer, Principal, ServiceHost, SyncService
 from atoma.ports.environment import seeded_environment
 from atoma.schema import Index, Schema, StoreSpec
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.adapters import PassingService
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.calls.methods import StreamMethod, UnaryMethod
 from atoma_transports.http import wire
 from atoma_transports.memory import MemoryNetwork
-from atoma_transports.serving.address import host_check
-from atoma_transports.serving.faces import installed_faces
+from atoma_transports.serving.addresses import host_check
+from atoma_transports.serving.handlers import installed_handlers
 from atoma_transports.serving.server import _Port, _serve_stream
 from tests.unit.hub.kit import Card
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+W = TypeVar("W", bound=msgspec.Struct)
+V = TypeVar("V", bound=msgspec.Struct)
 
 TOKEN = "a-secret"
 WITHIN_S = 1.0
@@ -60,25 +67,22 @@ class Verifier:
         return Principal("alice")
 
 
-class Watched:
+class Watched(PassingService):
     """A service whose handlers are counted."""
 
     def __init__(self, service: SyncService, host: WatchedHost) -> None:
-        self._service = service
+        super().__init__(service)
         self._host = host
 
-    def __getattr__(self, name: str) -> Callable[[Any], Awaitable[Any]]:
-        async def counted(request: object) -> object:
-            with self._host.working():
-                return await getattr(self._service, name)(request)
-
-        return counted
+    async def _ask(self, method: UnaryMethod[Q, R], request: Q) -> R:
+        with self._host.working():
+            return await super()._ask(method, request)
 
     @asynccontextmanager
-    async def notify(self, request: NotifyRequest) -> AsyncGenerator[AsyncIterator[object]]:
+    async def _listen(self, method: StreamMethod[W, V], request: W) -> AsyncGenerator[AsyncIterator[V]]:
         with self._host.working():
-            async with self._service.notify(request) as hints:
-                yield hints
+            async with super()._listen(method, request) as items:
+                yield items
 
 
 @dataclass
@@ -94,7 +98,7 @@ class WatchedHost:
         return await self.host.authenticate(token, peer)
 
     def service(self, principal: Principal) -> SyncService:
-        return cast("SyncService", Watched(self.host.service(principal), self))
+        return Watched(self.host.service(principal), self)
 
     @contextmanager
     def working(self) -> Generator[None]:
@@ -159,7 +163,7 @@ def tasks() -> int:
 
 @contextmanager
 def http_times(times: dict[str, float]) -> Generator[None]:
-    """Bounds of the HTTP face that no ``ChannelLimits`` has."""
+    """Bounds of the HTTP handler that no ``ChannelLimits`` has."""
     before = {name: getattr(wire, name) for name in times}
     wire.__dict__.update(times)
     try:
@@ -179,7 +183,7 @@ async def open_stage(*, strict: bool) -> AsyncGenerator[Stage]:
             host = WatchedHost(hub)
             network = MemoryNetwork(limits=limits)
             drain = trio.Event()
-            port = _Port(host, installed_faces(), host_check(()), limits, drain, None)
+            port = _Port(host, installed_handlers(), host_check(()), limits, drain, None)
             async with network.listen(host), trio.open_nursery() as nursery:
                 stage = Stage(host, limits, network, nursery, port)
                 yield stage

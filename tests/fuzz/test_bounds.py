@@ -11,8 +11,8 @@ import trio.testing
 from atoma.contracts.codec import encode
 from atoma.contracts.sync import Cursor, Hint, NotifyRequest, PullRequest
 from atoma.testing.conformance import TOKEN, TinyHub
-from atoma_transports._channel.frames import Auth, decode_frame, encode_frame
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.frames.envelope import Auth, decode_frame, encode_frame
 from atoma_transports.grpc.convert import pack
 from atoma_transports.memory import MemoryNetwork
 from atoma_transports.memory.network import MemoryPipe

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from atoma.contracts.codec import encode
 from atoma.errors import ConnectFailed, ProtocolError
-from atoma_transports._channel.frames import Welcome, decode_frame, encode_frame
+from atoma_transports.frames.envelope import Welcome, decode_frame, encode_frame
 from atoma_transports.grpc.convert import pack
-from atoma_transports.grpc.greeting import HelloReply
+from atoma_transports.grpc.messages import HelloReply
 from tests.fuzz.attacks import FRAMES
 from tests.fuzz.clients import CLIENTS, KNOWN_REPLIES, Reply, check_meeting, chunked, grpc_answer, spoken
 from tests.fuzz.grammar import ALL_CHECKS

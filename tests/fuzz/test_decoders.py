@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from atoma.errors import ProtocolError
-from atoma_transports._channel.frames import decode_frame
+from atoma_transports.frames.envelope import decode_frame
 from atoma_transports.grpc.convert import pack
 from atoma_transports.protocol.json_mapping import decode_json, to_json
 from tests.fuzz.decoders import DECODERS, IN_JSON, IN_PROTOBUF, Decoder

@@ -11,25 +11,25 @@ from tests.fuzz.grammar import ALL_CHECKS
 from tests.fuzz.sessions import SESSIONS, check_attack
 
 
-@pytest.mark.parametrize("face", SESSIONS)
-def test_every_known_attack(face: str) -> None:
-    for attack in KNOWN[face]:
+@pytest.mark.parametrize("handler", SESSIONS)
+def test_every_known_attack(handler: str) -> None:
+    for attack in KNOWN[handler]:
         try:
-            check_attack(face, attack, silent=False)
+            check_attack(handler, attack, silent=False)
         except AssertionError as error:
             error.add_note(f"after {attack}")
             raise
 
 
-@pytest.mark.parametrize("face", SESSIONS)
+@pytest.mark.parametrize("handler", SESSIONS)
 @settings(max_examples=60, suppress_health_check=ALL_CHECKS)
 @given(data=st.data())
-def test_a_hostile_message_in_a_session(face: str, data: st.DataObject) -> None:
-    check_attack(face, data.draw(SESSIONS[face].attacks), silent=False)
+def test_a_hostile_message_in_a_session(handler: str, data: st.DataObject) -> None:
+    check_attack(handler, data.draw(SESSIONS[handler].attacks), silent=False)
 
 
-@pytest.mark.parametrize("face", SESSIONS)
+@pytest.mark.parametrize("handler", SESSIONS)
 @settings(max_examples=20, suppress_health_check=ALL_CHECKS)
 @given(data=st.data())
-def test_a_peer_that_falls_silent_after_it(face: str, data: st.DataObject) -> None:
-    check_attack(face, data.draw(SESSIONS[face].attacks), silent=True)
+def test_a_peer_that_falls_silent_after_it(handler: str, data: st.DataObject) -> None:
+    check_attack(handler, data.draw(SESSIONS[handler].attacks), silent=True)

@@ -25,7 +25,6 @@ import trio
 from atoma.errors import ConflictError
 from atoma.ports import seeded_environment
 from atoma.testing.simulation.scheduling import Trace, run_seeded
-from atoma_transports._channel.frames import decode_frame
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from tests.golden.kit import (
     CARDS,
@@ -46,6 +45,7 @@ from tests.golden.kit import (
     device_on,
     hub_on,
 )
+from tests.golden.names import decode_frame
 
 HOLD = 0
 

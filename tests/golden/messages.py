@@ -38,10 +38,7 @@ from atoma.contracts.sync import (
     StoreChanges,
 )
 from atoma.contracts.values import ErrorInfo
-from atoma_transports._channel.frames import FRAME_VERSION, Auth, Frame, FrameKind, Welcome, decode_frame, encode_frame
 from atoma_transports.grpc.convert import pack, unpack
-from atoma_transports.grpc.greeting import HelloReply, HelloRequest
-from atoma_transports.grpc.statuses import trailer_of
 from atoma_transports.http.envelope import (
     AS_JSON,
     AS_MSGPACK,
@@ -55,7 +52,6 @@ from atoma_transports.http.envelope import (
     pack_record,
 )
 from atoma_transports.http.messages import event_text
-from atoma_transports.protocol import METHODS
 from atoma_transports.protocol.json_mapping import decode_json, encode_json
 from atoma_transports.protocol.operations import (
     OpsReply,
@@ -66,6 +62,19 @@ from atoma_transports.protocol.operations import (
     ResolveReply,
     Rows,
     WriteCall,
+)
+from tests.golden.names import (
+    FRAME_VERSION,
+    METHODS,
+    Auth,
+    Frame,
+    FrameKind,
+    HelloReply,
+    HelloRequest,
+    Welcome,
+    decode_frame,
+    encode_frame,
+    trailer_of,
 )
 
 try:

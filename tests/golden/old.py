@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = "e434afd"
 FOLDER = Path(__file__).parent / GOLDEN
-OWN = ("kit.py", "make_files.py", "messages.py", "peer.py")
+OWN = ("kit.py", "make_files.py", "messages.py", "names.py", "peer.py")
 """Programs of this folder that the golden commit's code runs."""
 
 

@@ -24,7 +24,7 @@ from atoma.errors import AtomaError, RemoteError
 from atoma.hub import Hub
 from atoma.ports import seeded_environment
 from atoma.ports.service import Principal
-from atoma_transports._channel.frames import decode_frame
+from atoma_transports.frames.envelope import decode_frame
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from tests.golden.kit import (
     CARDS,

@@ -17,15 +17,16 @@ from atoma.contracts.mutations import MutationBody, Op
 from atoma.contracts.sync import Mutation, PushRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
-from atoma_transports._channel.fairness import Fairness, Share
-from atoma_transports._channel.frames import KINDS
-from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports.grpc.statuses import TRAILER as TRAILER_NAME
-from atoma_transports.grpc.statuses import info_from, status_of
+from atoma_transports.adapters import METHODS
+from atoma_transports.adapters.operations import query_request, write_request
+from atoma_transports.calls.fairness import Fairness, Share
+from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.frames.envelope import KINDS
+from atoma_transports.grpc.messages import TRAILER as TRAILER_NAME
+from atoma_transports.grpc.messages import info_from, status_of
 from atoma_transports.http.batches import read_batch
 from atoma_transports.http.envelope import AS_JSON, AS_MSGPACK, CallReply
-from atoma_transports.protocol import METHODS, QueryCall, WriteCall
-from atoma_transports.serving.calls import query_request, write_request
+from atoma_transports.protocol import QueryCall, WriteCall
 from tests.fuzz.grammar import MESSAGES as KNOWN
 from tests.golden.messages import BODY, ENCODINGS, ERROR, MESSAGES, ROW, TRAILER, frame_of, load, written
 from tests.golden.old import FOLDER

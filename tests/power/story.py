@@ -27,11 +27,11 @@ from atoma.hub import AllowLoopback, Hub
 from atoma.plugins import Plugin
 from atoma.ports import Channel, Environment, seeded_environment
 from atoma.ports.service import Peer, Principal, SyncService
-from atoma.testing.passing import PassingService
 from atoma.testing.simulation.scheduling import Trace, run_seeded
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_stores.sqlite.paths import Paths, forced_paths
+from atoma_transports.adapters import PassingService
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
 from tests.power.disk import Note, noted_disk

@@ -27,9 +27,11 @@ from atoma.contracts.sync import (
     Hint,
     Mutation,
     NotifyRequest,
+    OpenReply,
     OpenRequest,
     Place,
     PullRequest,
+    PushReply,
     PushRequest,
     SnapshotRequest,
 )
@@ -42,14 +44,13 @@ from atoma.schema import Schema, StoreSpec
 from atoma.schema.expressions import col
 from atoma.testing.queries import count_of, rows_of
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
-from atoma_transports._channel.client import FrameChannel
-from atoma_transports.adapters.proxy import ServiceProxy
+from atoma_transports.adapters import METHODS, PassingService, ServiceProxy
+from atoma_transports.frames import client
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.grpc.channel import GrpcChannel
 from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.protocol.json_mapping import decode_json, encode_json, from_json
-from atoma_transports.protocol.methods import METHODS
 from atoma_transports.protocol.operations import ResolveCall
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
@@ -489,17 +490,14 @@ async def test_what_is_not_held_is_refused_and_nothing_of_it_is_seen(transport: 
 def renamed(ask: Ask, client_id: bytes) -> Ask:
     """``ask`` from a device file of its own: an outcome is kept for ever, and would be answered again."""
 
-    class Renaming:
-        def __init__(self, service: SyncService) -> None:
-            self._service = service
+    class Renaming(PassingService):
+        async def push(self, request: PushRequest) -> PushReply:
+            return await super().push(msgspec.structs.replace(request, client_id=client_id))
 
-        async def push(self, request: PushRequest) -> object:
-            return await self._service.push(msgspec.structs.replace(request, client_id=client_id))
+        async def open(self, request: OpenRequest) -> OpenReply:
+            return await super().open(msgspec.structs.replace(request, client_id=client_id))
 
-        async def open(self, request: OpenRequest) -> object:
-            return await self._service.open(msgspec.structs.replace(request, client_id=client_id))
-
-    return lambda service: ask(cast("SyncService", Renaming(service)))
+    return lambda service: ask(Renaming(service))
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -551,9 +549,9 @@ async def asked_for(channel: Any, method: str) -> object:
     """Call what no client of ours would: past its own table of methods."""
     if isinstance(channel, GrpcChannel):
         return await channel.ask(method, b"")
-    if isinstance(channel, FrameChannel):
-        channel._methods = {**METHODS, method: METHODS["resolve"]}
-    return await channel.call(method, ResolveCall(OWNER))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "METHODS", {**METHODS, method: METHODS["resolve"]})
+        return await channel.call(method, ResolveCall(OWNER))
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

@@ -27,7 +27,7 @@ from atoma.schema import Schema, StoreSpec
 from atoma.testing.conformance.hosts import HookedHost, Moment
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
-from atoma_transports.adapters.proxy import ServiceProxy
+from atoma_transports.adapters import ServiceProxy
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -535,7 +535,7 @@ async def test_a_period_is_a_number_of_seconds(wrong: Any) -> None:
 def test_no_client_reaches_it() -> None:
     """What a client may call is the service, and there is nothing about sessions in it."""
     from atoma.hub.service import HubService
-    from atoma_transports.protocol.methods import METHODS
+    from atoma_transports.adapters import METHODS
 
     named = {name for name in dir(HubService) if not name.startswith("_")}
     assert named == METHODS.keys()

@@ -22,7 +22,7 @@ from atoma.schema import Schema, StoreSpec
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.grpc import GrpcTransport
-from atoma_transports.http import HttpFace, HttpTransport
+from atoma_transports.http import HttpHandler, HttpTransport
 from atoma_transports.remote import Remote
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
@@ -72,7 +72,7 @@ async def test_a_token_is_shown_nowhere(spoken: str, tmp_path: Path, caplog: pyt
     caplog.set_level(logging.DEBUG)
     said: list[str] = []
     requests = bytearray()
-    eye, face = Inspection(), HttpFace()
+    eye, face = Inspection(), HttpHandler()
     verifier = StaticTokenVerifier({TOKEN: "ann"})
     async with open_hub(
         SCHEMA, SQLiteHubStore(tmp_path / "hub.db"), verifier=verifier, listener=lambda call: said.append(repr(call))

@@ -26,7 +26,7 @@ from atoma.errors import AtomaError, ConfigurationError, PluginError, QueryError
 from atoma.kernel import node, retry, sequence, timeout
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport

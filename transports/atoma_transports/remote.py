@@ -13,14 +13,6 @@ import trio
 
 from atoma.concurrency.backoff import Backoff
 from atoma.contracts.checks import is_a
-from atoma.contracts.execution import (
-    QueryRequest,
-    QueryResult,
-    Resolution,
-    ResolveRequest,
-    WriteRequest,
-    WriteResult,
-)
 from atoma.contracts.understood import Understood
 from atoma.errors import (
     AtomaError,
@@ -106,27 +98,13 @@ class TransportLink:
             yield ServiceProxy(channel)
 
 
-class RemoteNode:
+class RemoteNode(ServiceProxy):
     """RemoteQueryNode and RemoteWriteNode in one: asks the hub over the shared connection.
 
     Results say ``meta.source == "remote"``. Errors are those of the channel: ``ConnectFailed`` and every error with
-    ``maybe_sent`` False mean that the hub has not seen the request.
+    ``maybe_sent`` False mean that the hub has not seen the request. A write is applied at most once per idempotency
+    key; one that ``resolve`` reports as abandoned never comes to pass.
     """
-
-    def __init__(self, channel: Channel) -> None:
-        self._service = ServiceProxy(channel)
-
-    async def query(self, request: QueryRequest) -> QueryResult:
-        """Ask the hub."""
-        return await self._service.query(request)
-
-    async def write(self, request: WriteRequest) -> WriteResult:
-        """Write at the hub, at most once per idempotency key."""
-        return await self._service.write(request)
-
-    async def resolve(self, request: ResolveRequest) -> Resolution:
-        """Ask what became of a write; abandoned, it never comes to pass."""
-        return await self._service.resolve(request)
 
 
 @dataclass(slots=True, eq=False)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, TypeVar
 
 import trio
 
@@ -39,6 +39,8 @@ from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import AuthenticationError
 from atoma.ports import Peer, Principal, ServiceHost, SyncService
 from atoma.query.plans import ids_of, is_count
+from atoma_transports.adapters import PassingService
+from atoma_transports.calls.methods import UnaryMethod
 
 TOKEN = "a-secret"
 """A token that :class:`TinyHub` knows."""
@@ -51,6 +53,8 @@ OTHER_SUBJECT = "bob"
 
 Hook: TypeAlias = Callable[[], Awaitable[object]]
 Moment: TypeAlias = Literal["before", "after"]
+Q = TypeVar("Q")
+R = TypeVar("R")
 
 
 async def pass_by() -> None:
@@ -243,46 +247,15 @@ class HookedHost:
         return _HookedService(self._host.service(principal), self._on_call)
 
 
-class _HookedService:
+class _HookedService(PassingService):
     """A service with a door at every call."""
 
     def __init__(self, service: SyncService, on_call: Callable[[Moment, str], Awaitable[object]]) -> None:
-        self._service = service
+        super().__init__(service)
         self._on_call = on_call
 
-    @asynccontextmanager
-    async def _door(self, method: str) -> AsyncGenerator[None]:
-        await self._on_call("before", method)
-        yield
-        await self._on_call("after", method)
-
-    async def open(self, request: OpenRequest) -> OpenReply:
-        async with self._door("open"):
-            return await self._service.open(request)
-
-    async def push(self, request: PushRequest) -> PushReply:
-        async with self._door("push"):
-            return await self._service.push(request)
-
-    async def pull(self, request: PullRequest) -> PullReply:
-        async with self._door("pull"):
-            return await self._service.pull(request)
-
-    async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
-        async with self._door("snapshot"):
-            return await self._service.snapshot(request)
-
-    def notify(self, request: NotifyRequest) -> AbstractAsyncContextManager[AsyncIterator[Hint]]:
-        return self._service.notify(request)
-
-    async def query(self, request: QueryRequest) -> QueryResult:
-        async with self._door("query"):
-            return await self._service.query(request)
-
-    async def write(self, request: WriteRequest) -> WriteResult:
-        async with self._door("write"):
-            return await self._service.write(request)
-
-    async def resolve(self, request: ResolveRequest) -> Resolution:
-        async with self._door("resolve"):
-            return await self._service.resolve(request)
+    async def _ask(self, method: UnaryMethod[Q, R], request: Q) -> R:
+        await self._on_call("before", method.name)
+        result = await super()._ask(method, request)
+        await self._on_call("after", method.name)
+        return result

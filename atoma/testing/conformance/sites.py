@@ -11,7 +11,8 @@ import trio
 
 from atoma.ports import ServiceHost, Transport
 from atoma.testing.cable import Cable, Direction, open_cable
-from atoma_transports.adapters import ChannelLimits, MessagePipe
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.frames import MessagePipe
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.serving import open_server
 
@@ -22,7 +23,7 @@ MakeServer: TypeAlias = Callable[[ServiceHost, str, ChannelLimits], AbstractAsyn
 """``(host, address, limits)`` → what serves inside its block and yields the bound address."""
 
 
-def serve_every_face(host: ServiceHost, address: str, limits: ChannelLimits) -> AbstractAsyncContextManager[str]:
+def serve_every_language(host: ServiceHost, address: str, limits: ChannelLimits) -> AbstractAsyncContextManager[str]:
     """:func:`atoma_transports.serving.open_server`: every language that comes with Atoma, on one port."""
     return open_server(host, address, limits=limits)
 
@@ -179,7 +180,7 @@ class SocketSite:
 
     name: str
     connect: MakeTransport
-    server: MakeServer = serve_every_face
+    server: MakeServer = serve_every_language
     pipe: Callable[[str], AbstractAsyncContextManager[MessagePipe]] | None = None
     asks: bool = True
     virtual: bool = False

@@ -17,7 +17,9 @@ from atoma.query.plans import every_row
 from atoma.testing.conformance.checks import CheckTable, NotChecked, expect_equal, open_background, until
 from atoma.testing.conformance.hosts import TOKEN, TinyHub
 from atoma.testing.conformance.sites import Faults, Ground, PipeGround, TransportSite
-from atoma_transports.adapters import ChannelLimits, MessagePipe, ServiceProxy
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.frames import MessagePipe
 
 VIRTUAL_LIMITS = ChannelLimits(ping_s=0.5, pong_s=1.0, slow_s=1.5, handshake_s=3.0, calls=250)
 REAL_LIMITS = ChannelLimits(ping_s=0.4, pong_s=1.5, slow_s=1.5, handshake_s=2.5, calls=250)

@@ -15,11 +15,11 @@ from atoma.contracts.sync import PushReply, PushRequest
 from atoma.errors import ProtocolError
 from atoma.plugins import PluginContext
 from atoma.ports import SYNC_LINK, Channel, PortKey, SyncService
-from atoma.testing.passing import PassingService
 from atoma.testing.simulation.encounters import Encounters, Fault, State
 from atoma.testing.simulation.standing import Lines, Lookout
 from atoma.testing.simulation.swarm import Swarm
-from atoma_transports._channel.frames import decode_frame
+from atoma_transports.adapters import PassingService
+from atoma_transports.frames.envelope import decode_frame
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import TransportLink
 

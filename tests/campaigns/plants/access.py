@@ -107,7 +107,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         SESSIONS,
     ),
     plant(
-        "atoma_transports._channel.server:ServerConnection._use",
+        "atoma_transports.frames.server:ServerConnection._use",
         "self._stop(info, streams_only=False)",
         "self._stop(info)",
         "a call that waits is not ended with its session",

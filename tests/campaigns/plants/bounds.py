@@ -6,7 +6,7 @@ from typing import Final
 
 from tests.campaigns.plants.plant import Plant
 
-FAIRNESS = "atoma_transports._channel.fairness"
+FAIRNESS = "atoma_transports.calls.fairness"
 UNITS = "tests/unit/transports/test_units.py"
 CONNECTIONS = "tests/unit/transports/test_connections.py"
 HEADERS = "tests/unit/transports/test_header_bounds.py"
@@ -45,7 +45,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         UNITS,
     ),
     plant(
-        "atoma_transports._channel.requests:in_turns",
+        "atoma_transports.calls.requests:in_turns",
         "share.took(began, DECODING_S_MAX)",
         "pass",
         "decoding takes as much of the loop as it wants",
@@ -152,14 +152,14 @@ PLANTS: Final[tuple[Plant, ...]] = (
         CONNECTIONS,
     ),
     plant(
-        "atoma_transports.http.connection:_answer_one",
+        "atoma_transports.http.handler:_answer_one",
         "if hosting.place.shared:",
         "if False:",
         "who asked last over each connection of a proxy has them all",
         CONNECTIONS,
     ),
     plant(
-        "atoma_transports.grpc.calls:SyncCalls._counted",
+        "atoma_transports.grpc.handler:SyncCalls._counted",
         "if not self._calls and self._hosting.place.shared:",
         "if False:",
         "the same over gRPC",
@@ -224,7 +224,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         LARGE,
     ),
     plant(
-        "atoma_transports._channel.requests:check_survey",
+        "atoma_transports.calls.requests:check_survey",
         "if survey.too_many:",
         "if False:",
         "MessagePack with a million values is decoded",

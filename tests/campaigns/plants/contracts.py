@@ -44,7 +44,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A24",
-        "atoma_transports.protocol.validation:operation",
+        "atoma_transports.protocol.operations:operation",
         "return replace(op, values=image(op.values), defaults=image(op.defaults))",
         "return replace(op, values=image(op.values), defaults={})",
         why="the defaults of a merging upsert do not arrive",

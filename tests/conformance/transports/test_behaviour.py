@@ -40,8 +40,8 @@ from atoma.testing.conformance import Ground, HookedHost, MemorySite, TransportS
 from atoma.testing.queries import rows_of
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
-from atoma_transports._channel.codes import explain
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.calls.errors import explain
 from atoma_transports.remote import Remote, TransportLink
 
 TOKEN = "a-token"

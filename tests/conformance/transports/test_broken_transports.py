@@ -25,7 +25,7 @@ from atoma.testing.conformance import (
     MemorySite,
     check_promise,
 )
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
 
 
 class Honest:

@@ -21,9 +21,9 @@ from atoma.testing.cable import Direction
 from atoma.testing.conformance import TRANSPORT_CHECKS, Ground, HookedHost, check_promise
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
-from atoma_transports.adapters import ChannelLimits, MessagePipe, open_channel
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.frames import MessagePipe, open_channel, serve_pipe
 from atoma_transports.remote import adapt
-from atoma_transports.serving import serve_pipe
 
 pytestmark = pytest.mark.virtual_time
 

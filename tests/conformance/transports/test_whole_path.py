@@ -23,7 +23,8 @@ from atoma.testing.queries import count_of, rows_of
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
-from atoma_transports.adapters import ChannelLimits, ServiceProxy
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.remote import Remote
 
 LIMITS = ChannelLimits(ping_s=0.5, pong_s=2.0, handshake_s=5.0)

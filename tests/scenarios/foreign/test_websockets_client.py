@@ -17,7 +17,7 @@ from atoma import Schema, StaticTokenVerifier, StoreSpec, open_hub
 from atoma.contracts.sync import PullReply, PullRequest
 from atoma.ports import Peer, Principal, SyncService, seeded_environment
 from atoma_stores.sqlite import SQLiteHubStore
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.serving import open_server
 from tests.unit.transports.kit import Unasked
 

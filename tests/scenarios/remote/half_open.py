@@ -11,7 +11,8 @@ from atoma.contracts.sync import Cursor, PullRequest
 from atoma.errors import ChannelBroken
 from atoma.ports import Transport
 from atoma.testing.conformance import TOKEN, TinyHub
-from atoma_transports.adapters import ChannelLimits, ServiceProxy
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.serving import open_server

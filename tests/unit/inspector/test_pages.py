@@ -13,7 +13,7 @@ from atoma.inspector import add_inspector
 from atoma.inspector.pages import Guard
 from atoma.inspector.watch import SharedLook
 from atoma.ports import Peer
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.http import HttpRequest
 from tests.unit.inspector.test_inspection import NOTES, Note, opened
 from tests.unit.transports.http.kit import Hub, Site
@@ -27,7 +27,7 @@ async def inspected(folder: Path, peer: Peer, guard: Guard | None = None) -> Asy
     async with opened(folder / "notes.db") as (client, target), trio.open_nursery() as nursery:
         await client.store(NOTES).insert(Note(text="a secret of the rows"))
         site = Site(nursery, Hub(), ChannelLimits(), peer=peer)
-        add_inspector(site.face, [target], guard=guard)
+        add_inspector(site.handler, [target], guard=guard)
         with trio.fail_after(20):
             yield site
         nursery.cancel_scope.cancel()

@@ -13,7 +13,7 @@ from atoma.inspector import Inspected, Inspection, add_inspector, take_snapshot
 from atoma.inspector.views import InspectorState
 from atoma.ports import Peer
 from atoma.testing import Device, HubSeat, World, open_world, virtual_time
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
 from tests.unit.inspector.test_inspection import NOTES, SCHEMA, Note
 from tests.unit.transports.http.kit import Hub, Site
 
@@ -93,7 +93,7 @@ async def test_rows_are_offered_and_let_go(tmp_path: Path) -> None:
         numbers = {row.id: row.number for row in await a.sync.lost.entries()}
         async with trio.open_nursery() as nursery:
             site = Site(nursery, Hub(), ChannelLimits(), peer=HERE)
-            add_inspector(site.face, [Inspected("a", "A", a.client, eye)])
+            add_inspector(site.handler, [Inspected("a", "A", a.client, eye)])
             offered = {"client": "a", "numbers": [numbers["new"], numbers["old"]], "action": "offer"}
             assert await ask(site, offered) == (200, {"decided": 2})
             assert await ask(site, offered) == (200, {"decided": 0}), "it is decided"
@@ -133,7 +133,7 @@ async def test_nobody_else_decides(
         await world.settle()
         async with trio.open_nursery() as nursery:
             site = Site(nursery, Hub(), ChannelLimits(), peer=peer)
-            add_inspector(site.face, [Inspected("a", "A", a.client, eye)])
+            add_inspector(site.handler, [Inspected("a", "A", a.client, eye)])
             assert (await ask(site, body, **fields))[0] == status
             nursery.cancel_scope.cancel()
         assert len(await a.sync.lost.entries()) == 3

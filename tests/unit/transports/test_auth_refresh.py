@@ -28,8 +28,10 @@ from atoma.errors import (
 )
 from atoma.ports import Channel, Peer, Principal, SyncService, Transport
 from atoma.ports.sessions import begin_session
-from atoma_transports._channel.frames import Auth, Frame, Welcome, decode_frame, encode_frame
-from atoma_transports.adapters import ChannelLimits, MessagePipe, ServiceProxy
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.frames import MessagePipe
+from atoma_transports.frames.envelope import Auth, Frame, Welcome, decode_frame, encode_frame
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport

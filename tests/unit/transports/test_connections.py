@@ -11,14 +11,15 @@ import trio.testing
 from atoma.contracts.sync import PullRequest
 from atoma.errors import AtomaError
 from atoma.ports import Transport
-from atoma_transports._channel.fairness import RESTED_S
-from atoma_transports.adapters import ChannelLimits, ServiceProxy
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.calls.fairness import RESTED_S
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
-from tests.unit.transports.faces import (
+from tests.unit.transports.handlers import (
     PREFACE,
     PULL,
     Wired,
@@ -50,26 +51,26 @@ def test_sixteen_unless_told_otherwise() -> None:
     assert ChannelLimits().connections == 16
 
 
-async def ask(wired: Wired, face: str, mark: bytes = b"main") -> None:
-    await wired.send(ASKS[face][0])
+async def ask(wired: Wired, handler: str, mark: bytes = b"main") -> None:
+    await wired.send(ASKS[handler][0])
     await wired.until(mark)
 
 
 @virtual_time
-@pytest.mark.parametrize("face", ASKS)
-async def test_one_too_many_is_refused_whatever_the_others_speak(face: str) -> None:
+@pytest.mark.parametrize("handler", ASKS)
+async def test_one_too_many_is_refused_whatever_the_others_speak(handler: str) -> None:
     async with open_port(LIMITS) as port:
         others = [port.connect(other) for other in ASKS]
         for wired, other in zip(others, ASKS, strict=True):
             await ask(wired, other)
         assert port.connections() == MOST
-        late = port.connect(face)
-        await ask(late, face, b"3 connections to this server, which is the limit")
+        late = port.connect(handler)
+        await ask(late, handler, b"3 connections to this server, which is the limit")
 
         await others[-1].stream.aclose()
         await trio.testing.wait_all_tasks_blocked()
         assert port.connections() == MOST - 1
-        await ask(port.connect(face), face)
+        await ask(port.connect(handler), handler)
 
 
 @virtual_time
@@ -131,19 +132,19 @@ async def test_a_connection_is_that_of_the_last_who_asked() -> None:
 
 
 @virtual_time
-@pytest.mark.parametrize("face", ["http", "grpc"])
-async def test_what_a_proxy_keeps_is_nobodys(face: str) -> None:
+@pytest.mark.parametrize("handler", ["http", "grpc"])
+async def test_what_a_proxy_keeps_is_nobodys(handler: str) -> None:
     """It passes on what many ask, each of them over any of its connections."""
     async with open_port(LIMITS, proxy=True) as port:
         for _ in range(3 * MOST):
-            await ask(port.connect(face), face)
+            await ask(port.connect(handler), handler)
             await trio.testing.wait_all_tasks_blocked()
             assert port.connections() == 0
 
 
 @virtual_time
-@pytest.mark.parametrize("face", ["http", "grpc"])
-async def test_while_a_proxy_waits_for_an_answer_its_connection_is_the_callers(face: str) -> None:
+@pytest.mark.parametrize("handler", ["http", "grpc"])
+async def test_while_a_proxy_waits_for_an_answer_its_connection_is_the_callers(handler: str) -> None:
     async with open_port(LIMITS, proxy=True) as port:
 
         async def wait(request: PullRequest) -> None:
@@ -151,10 +152,10 @@ async def test_while_a_proxy_waits_for_an_answer_its_connection_is_the_callers(f
 
         port.hub.on_pull = wait
         for _ in range(MOST):
-            await port.connect(face).send(ASKS[face][0])
+            await port.connect(handler).send(ASKS[handler][0])
         await trio.testing.wait_all_tasks_blocked()
         assert port.connections() == MOST
-        await ask(port.connect(face), face, b"connections to this server")
+        await ask(port.connect(handler), handler, b"connections to this server")
         await trio.sleep(11)
         assert port.connections() == 0
 

@@ -8,7 +8,7 @@ import pytest
 import trio
 import trio.testing
 
-from atoma_transports._channel.fairness import (
+from atoma_transports.calls.fairness import (
     CALL_S,
     GUEST_SHARE,
     GUESTS_SHARE,
@@ -20,7 +20,7 @@ from atoma_transports._channel.fairness import (
     Share,
     TinyPieces,
 )
-from atoma_transports._channel.limits import ChannelLimits
+from atoma_transports.calls.limits import ChannelLimits
 
 pytestmark = pytest.mark.virtual_time
 TURN_S = 0.002

@@ -21,12 +21,12 @@ from atoma.ports import Peer
 from atoma.testing.conformance import TOKEN, TinyHub
 from atoma.testing.queries import rows_of
 from atoma_stores.sqlite import SQLiteHubStore
-from atoma_transports._channel.frames import Auth, decode_frame, encode_frame
-from atoma_transports.http import HttpFace
+from atoma_transports.frames.envelope import Auth, decode_frame, encode_frame
+from atoma_transports.http import HttpHandler
 from atoma_transports.protocol import QueryCall, RemoteOp
 from atoma_transports.protocol.plans import encode_query
 from atoma_transports.serving import open_server
-from atoma_transports.serving.forwarding import FORWARDING, HOPS_MAX, Origins
+from atoma_transports.serving.addresses import FORWARDING, HOPS_MAX, Origins
 from atoma_transports.websocket.pipe import WebSocketPipe
 from tests.unit.transports.http.kit import Client, pull
 
@@ -175,10 +175,10 @@ SCHEMA = Schema(StoreSpec("notes", Note))
 QUERY = QueryCall((RemoteOp(0, "query", "notes", query=encode_query(rows_of("notes", limit=1))),))
 
 
-def site() -> HttpFace:
-    face = HttpFace()
-    face.folder("/", "atoma.inspector", "static")
-    return face
+def site() -> HttpHandler:
+    handler = HttpHandler()
+    handler.folder("/", "atoma.inspector", "static")
+    return handler
 
 
 @asynccontextmanager

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from atoma.codes import CODES
 from atoma.contracts.failures import refusal
 from atoma.errors import AtomaError, AuthenticationError, ProtocolError, RemoteError
-from atoma_transports._channel.codes import error_of, info_of
-from atoma_transports._channel.frames import KINDS, Auth, budget_now, deadline_of, decode_frame, encode_frame
+from atoma_transports.calls.call import budget_now, deadline_of
+from atoma_transports.calls.errors import error_of, info_of
+from atoma_transports.frames.envelope import KINDS, Auth, decode_frame, encode_frame
 
 SIZE = 10_000
 

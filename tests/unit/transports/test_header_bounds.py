@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from atoma_transports.grpc._driver.compression import RememberingDecoder, check_fields
 from atoma_transports.serving import open_server
 from atoma_transports.serving.head import HEAD_BYTES_MAX, HEAD_LINES_MAX
-from tests.unit.transports.faces import (
+from tests.unit.transports.handlers import (
     PREFACE,
     Wired,
     chunks,

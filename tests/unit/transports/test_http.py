@@ -1,4 +1,4 @@
-"""The HTTP face: pages, JSON and event streams, and what it refuses."""
+"""The HTTP handler: pages, JSON and event streams, and what it refuses."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ import trio.testing
 
 from atoma.errors import AuthenticationError
 from atoma.ports import Peer, Principal, SyncService
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.http import (
     EventSender,
     HttpError,
-    HttpFace,
+    HttpHandler,
     HttpRequest,
     HttpResponse,
     json_response,
 )
-from atoma_transports.serving.address import host_check
-from atoma_transports.serving.face import Hosting
+from atoma_transports.serving.addresses import host_check
+from atoma_transports.serving.handlers import Hosting
 from tests.unit.transports.kit import Unasked
 
 pytestmark = pytest.mark.virtual_time
@@ -42,22 +42,22 @@ class Host(Unasked):
 
 
 class Site:
-    """A face with one of everything, and the client's end of one connection to it."""
+    """A handler with one of everything, and the client's end of one connection to it."""
 
     def __init__(self, package: str = "") -> None:
         self.active = 0
         self.drain = trio.Event()
-        self.face = HttpFace()
-        self.face.get("/state", self.state)
-        self.face.get("/fails", self.fails)
-        self.face.get("/long", self.long)
-        self.face.post("/act", self.act)
-        self.face.events("/events", self.feed)
-        self.face.events("/refused", self.refused)
-        self.face.events("/broken", self.broken)
-        self.face.events("/quiet", self.quiet)
+        self.handler = HttpHandler()
+        self.handler.get("/state", self.state)
+        self.handler.get("/fails", self.fails)
+        self.handler.get("/long", self.long)
+        self.handler.post("/act", self.act)
+        self.handler.events("/events", self.feed)
+        self.handler.events("/refused", self.refused)
+        self.handler.events("/broken", self.broken)
+        self.handler.events("/quiet", self.quiet)
         if package:
-            self.face.folder("/", package, "static")
+            self.handler.folder("/", package, "static")
         self.ours, self.theirs = trio.testing.memory_stream_pair()
         self.received = b""
 
@@ -103,7 +103,7 @@ class Site:
     async def run(self) -> None:
         hosting = Hosting(Host(), PEER, host_check(()), ChannelLimits(), self.drain)
         try:
-            await self.face.serve(self.theirs, hosting)
+            await self.handler.serve(self.theirs, hosting)
         finally:
             await trio.aclose_forcefully(self.theirs)
 

@@ -40,9 +40,9 @@ from atoma.errors import ProtocolError
 from atoma.query import bind, col, select
 from atoma.query.seek import cursor_of
 from atoma.schema import Schema, StoreSpec
+from atoma_transports.adapters import METHODS
 from atoma_transports.http.envelope import Cancel, Failure
 from atoma_transports.protocol import (
-    METHODS,
     OpsReply,
     QueryCall,
     RemoteOp,

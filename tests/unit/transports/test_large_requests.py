@@ -20,9 +20,9 @@ from atoma.errors import RemoteError
 from atoma.ports import Channel, Peer, Principal, SyncService, Transport
 from atoma.schema.expressions import Condition, col
 from atoma.testing.queries import rows_of
-from atoma_transports._channel.fairness import Fairness, Share
-from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.requests import MESSAGEPACK, read_request
+from atoma_transports.calls.fairness import Fairness, Share
+from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.calls.requests import MESSAGEPACK, read_request
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.http.envelope import MSGPACK, SEPARATORS_MAX

@@ -22,8 +22,8 @@ from atoma.contracts.sync import (
 )
 from atoma.errors import AtomaError, ChannelBroken, ConnectFailed, ProtocolError
 from atoma.ports import Peer, Principal, SyncService
-from atoma_transports._channel.frames import Frame, decode_frame, encode_frame
 from atoma_transports.adapters import ServiceProxy
+from atoma_transports.frames.envelope import Frame, decode_frame, encode_frame
 from atoma_transports.memory import Direction, FaultHook, MemoryNetwork, MemoryTransport
 from tests.unit.transports.kit import Unasked
 

@@ -20,10 +20,11 @@ import atoma_transports
 from atoma.contracts.codec import encode
 from atoma.contracts.sync import NotifyRequest, PullReply
 from atoma.errors import ConfigurationError
-from atoma_transports.adapters import ChannelLimits, ServiceProxy
-from atoma_transports.http import HttpFace, HttpRequest, HttpResponse
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.http import HttpHandler, HttpRequest, HttpResponse
 from atoma_transports.serving import open_server
-from atoma_transports.serving.faces import alpn_of, find_face, installed_faces
+from atoma_transports.serving.handlers import alpn_of, find_handler, installed_handlers
 from atoma_transports.serving.head import HEAD_BYTES_MAX, HTTP2_PREFACE
 from atoma_transports.websocket import WebSocketTransport
 from tests.certificates import client_context, make_certificate, server_context
@@ -56,10 +57,10 @@ async def page(request: HttpRequest) -> HttpResponse:
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 async def test_every_language_on_one_address(secure: bool, certificate: Path) -> None:
     server, ours = (server_context(certificate), client_context(certificate)) if secure else (None, None)
-    face = HttpFace()
-    face.get("/page", page)
+    handler = HttpHandler()
+    handler.get("/page", page)
     hub = Hub()
-    async with open_server(hub, "127.0.0.1:0", pages=face, ssl_context=server) as address:
+    async with open_server(hub, "127.0.0.1:0", pages=handler, ssl_context=server) as address:
         async with connected(address, ours) as client:
             assert (await client.ask("GET", "/page")).body == b"a page"
             assert (await client.call("pull", pull("over http"))).message(PullReply).scope == "over http"
@@ -68,7 +69,7 @@ async def test_every_language_on_one_address(secure: bool, certificate: Path) ->
         async with WebSocketTransport(url, token=TOKEN, ssl_context=ours).connect() as channel:
             assert (await ServiceProxy(channel).pull(pull("over websocket"))).scope == "over websocket"
         asked = ["over http", "over websocket"]
-        if find_face("grpc") is not None:
+        if find_handler("grpc") is not None:
             from atoma_transports.grpc import GrpcTransport
 
             scheme = "grpcs" if secure else "grpc"
@@ -81,9 +82,9 @@ async def test_every_language_on_one_address(secure: bool, certificate: Path) ->
 
 async def test_tls_offers_what_is_installed(certificate: Path) -> None:
     server, ours = server_context(certificate), client_context(certificate)
-    faces = installed_faces()
-    both = "h2" if any(face.name == "grpc" for face in faces) else None
-    assert alpn_of(faces)[0] == "http/1.1"
+    handlers = installed_handlers()
+    both = "h2" if any(handler.name == "grpc" for handler in handlers) else None
+    assert alpn_of(handlers)[0] == "http/1.1"
     async with open_server(Hub(), "127.0.0.1:0", ssl_context=server) as address:
         browser = (["h2", "http/1.1"], "http/1.1")
         for offered, agreed in (browser, (["h2"], both), (["http/1.1"], "http/1.1"), (["spdy/1"], None)):
@@ -165,10 +166,10 @@ async def test_what_is_sent_ahead_has_a_bound() -> None:
         assert hub.active == 1
 
 
-def test_pages_take_the_place_of_their_face() -> None:
-    face = HttpFace()
-    assert face in installed_faces(face)
-    assert [face.name for face in installed_faces(face)].count("http") == 1
+def test_pages_take_the_place_of_their_handler() -> None:
+    handler = HttpHandler()
+    assert handler in installed_handlers(handler)
+    assert [handler.name for handler in installed_handlers(handler)].count("http") == 1
 
 
 WITHOUT = """
@@ -223,7 +224,7 @@ def outcome(missing: str, root: Path = ROOT, **more: str) -> list[str]:
     return run.stdout.splitlines()
 
 
-GRPC = "spoken" if find_face("grpc") is not None else "refused"
+GRPC = "spoken" if find_handler("grpc") is not None else "refused"
 
 
 @pytest.mark.parametrize(
@@ -270,7 +271,7 @@ def test_a_broken_part_of_ours_is_not_taken_for_a_missing_library(tmp_path: Path
     assert "http.wire" in run.stderr
 
 
-async def test_a_face_of_ones_own_is_asked_as_well() -> None:
+async def test_a_handler_of_ones_own_is_asked_as_well() -> None:
     class Echo:
         name = "echo"
 
@@ -286,6 +287,6 @@ async def test_a_face_of_ones_own_is_asked_as_well() -> None:
             assert await client.read(8) == b"echo\r\n\r\n"
         async with connected(address) as client:
             assert (await client.call("pull", pull())).status == 200
-    with pytest.raises(ConfigurationError, match="no face"):
+    with pytest.raises(ConfigurationError, match="no handler"):
         async with open_server(Hub(), "127.0.0.1:0", pages=page):  # type: ignore[arg-type]
             raise AssertionError("listening")

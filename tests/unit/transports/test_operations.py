@@ -37,9 +37,9 @@ from atoma.schema import Schema, StoreSpec
 from atoma.schema.expressions import Condition, Expression, col
 from atoma.testing.queries import count_of, rows_of
 from atoma_transports.adapters import OperationAdapter
+from atoma_transports.adapters.operations import query_request, write_reply, write_request
 from atoma_transports.protocol import OpsReply, QueryCall, RemoteOp, RemoteOpResult, WriteCall, pack_rows, unpack_rows
 from atoma_transports.protocol.plans import encode_query
-from atoma_transports.serving.calls import query_request, write_reply, write_request
 from tests.unit.transports.any_value import QUERIES
 
 ADAPTER = OperationAdapter()

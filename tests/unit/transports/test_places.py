@@ -18,9 +18,9 @@ from atoma.contracts.codec import encode
 from atoma.errors import AtomaError, ConnectFailed, RemoteError
 from atoma.ports import Peer, Principal
 from atoma.testing.conformance import TOKEN, TinyHub
-from atoma_transports._channel.frames import Auth, decode_frame, encode_frame
-from atoma_transports.adapters import ChannelLimits
-from atoma_transports.http import EventSender, HttpFace, HttpRequest, HttpResponse
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.frames.envelope import Auth, decode_frame, encode_frame
+from atoma_transports.http import EventSender, HttpHandler, HttpRequest, HttpResponse
 from atoma_transports.serving import open_server, places
 from atoma_transports.serving.head import HTTP2_PREFACE
 from atoma_transports.serving.places import Place, Places, share_of
@@ -209,10 +209,10 @@ async def test_a_page_is_shown_to_the_end_and_then_a_guest_goes() -> None:
         await trio.sleep(2 * OUT_S)
         return HttpResponse(b"a page")
 
-    face = HttpFace()
-    face.events("/events", feed)
-    face.get("/page", page)
-    async with open_server(TinyHub(), "127.0.0.1:0", limits=QUICK, pages=face) as address:
+    handler = HttpHandler()
+    handler.events("/events", feed)
+    handler.get("/page", page)
+    async with open_server(TinyHub(), "127.0.0.1:0", limits=QUICK, pages=handler) as address:
         async with dialled(address) as client:
             await client.send("GET", "/events")
             seen = await rest_of(client.stream)

@@ -12,9 +12,10 @@ import trio
 from atoma.contracts.sync import Cursor, PullRequest
 from atoma.errors import ConfigurationError, ConnectFailed
 from atoma.ports import Transport
-from atoma_transports.adapters import ChannelLimits, ServiceProxy
-from atoma_transports.adapters.addresses import Language
-from atoma_transports.adapters.dialing import find_way
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.dialing.addresses import Language
+from atoma_transports.dialing.dialer import find_way
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport

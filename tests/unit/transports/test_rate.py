@@ -15,8 +15,9 @@ from atoma.contracts.sync import Mutation, PushReply, PushRequest
 from atoma.errors import RemoteError
 from atoma.ports import Peer, Principal, SyncService
 from atoma.ports.rate import PAUSE_S, Meter
-from atoma_transports.adapters import ChannelLimits, ServiceProxy, open_channel
-from atoma_transports.serving import serve_pipe
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.frames import open_channel, serve_pipe
 from atoma_transports.websocket.pipe import WebSocketPipe
 from tests.unit.transports.kit import Unasked
 

@@ -17,11 +17,12 @@ from atoma.contracts.sync import (
 )
 from atoma.errors import AuthenticationError, ConfigurationError, ConnectFailed
 from atoma.ports import Peer, Principal, SyncService
-from atoma_transports.adapters import ChannelLimits, ServiceProxy
-from atoma_transports.http import HttpFace, HttpRequest, HttpResponse
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.http import HttpHandler, HttpRequest, HttpResponse
 from atoma_transports.serving import open_server, serve
-from atoma_transports.serving.address import host_check, parse_address
-from atoma_transports.serving.face import Hosting
+from atoma_transports.serving.addresses import host_check, parse_address
+from atoma_transports.serving.handlers import Hosting
 from atoma_transports.websocket import WebSocketTransport
 from tests.certificates import client_context, make_certificate, server_context
 from tests.unit.transports.kit import Unasked
@@ -80,9 +81,9 @@ async def hello(request: HttpRequest) -> HttpResponse:
 
 
 async def test_frames_and_pages_share_a_port() -> None:
-    host, face = Host(), HttpFace()
-    face.get("/hello", hello)
-    async with open_server(host, "127.0.0.1:0", pages=face) as address:
+    host, handler = Host(), HttpHandler()
+    handler.get("/hello", hello)
+    async with open_server(host, "127.0.0.1:0", pages=handler) as address:
         assert "200" in await exchange(address, "GET /hello HTTP/1.1\nHost: localhost\n\n")
         async with WebSocketTransport(f"ws://{address}/sync", token="t").connect() as channel:
             assert (await ServiceProxy(channel).pull(pull())).head == 5
@@ -90,14 +91,14 @@ async def test_frames_and_pages_share_a_port() -> None:
         assert host.peers == [Peer("127.0.0.1", True, "websocket")]
 
 
-class Clumsy(HttpFace):
+class Clumsy(HttpHandler):
     """Falls over whatever it is asked."""
 
     async def serve(self, stream: trio.abc.Stream, hosting: Hosting) -> None:
         raise LookupError(hosting.peer.transport)
 
 
-async def test_a_face_that_falls_over_takes_nobody_with_it(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_handler_that_falls_over_takes_nobody_with_it(caplog: pytest.LogCaptureFixture) -> None:
     async with open_server(Host(), "127.0.0.1:0", pages=Clumsy()) as address:
         async with WebSocketTransport(f"ws://{address}/sync", token="t").connect() as channel:
             for _ in range(3):

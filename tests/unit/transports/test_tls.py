@@ -15,7 +15,8 @@ import trio
 from atoma.contracts.sync import Cursor, PullReply, PullRequest
 from atoma.errors import AuthenticationError, ChannelBroken, ConfigurationError
 from atoma.ports import Peer, Principal, SyncService, Transport
-from atoma_transports.adapters import ChannelLimits, ServiceProxy
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.serving import open_server

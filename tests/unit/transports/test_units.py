@@ -1,6 +1,6 @@
 """What comes in a million small units costs as much as they do: they count against ``bytes_per_s``, on every protocol.
 
-Real faces on streams in memory, in virtual time: a parser takes no time at all, so whatever time passes was waited for.
+Real handlers on streams in memory, in virtual time: a parser takes no time at all, so whatever time passes was waited for.
 """
 
 from __future__ import annotations
@@ -19,18 +19,10 @@ from hyperframe.frame import PingFrame, WindowUpdateFrame
 
 from atoma.contracts.codec import encode
 from atoma.contracts.sync import PullRequest
-from atoma_transports._channel.fairness import (
-    BYTE_S,
-    CALL_S,
-    KNOWN_SHARE,
-    TINY_BYTES,
-    TINY_PER_S,
-    TURN_EVENTS,
-    UNIT_BYTES,
-)
-from atoma_transports._channel.requests import MESSAGEPACK, read_request
-from atoma_transports.adapters import ChannelLimits
-from tests.unit.transports.faces import (
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.calls.fairness import BYTE_S, CALL_S, KNOWN_SHARE, TINY_BYTES, TINY_PER_S, TURN_EVENTS, UNIT_BYTES
+from atoma_transports.calls.requests import MESSAGEPACK, read_request
+from tests.unit.transports.handlers import (
     CONTINUATION,
     PING,
     PREFACE,
@@ -67,12 +59,12 @@ class Flood:
     """A call that comes with many small units: in them, or behind them.
 
     Attributes:
-        face: Who is spoken to.
+        handler: Who is spoken to.
         opening: Sent first, and answered with ``welcome``.
         call: Sent then, in one piece; ``answer`` is in what comes back.
     """
 
-    face: str
+    handler: str
     call: Callable[[], bytes]
     opening: bytes = b""
     welcome: bytes = b""
@@ -131,7 +123,7 @@ FLOODS: dict[str, Flood] = {
 
 async def seconds_for(port: Port, flood: Flood) -> float:
     """How long the answer takes."""
-    wired = port.connect(flood.face)
+    wired = port.connect(flood.handler)
     if flood.opening:
         await wired.send(flood.opening)
         await wired.until(flood.welcome)
@@ -178,7 +170,7 @@ async def test_others_run_between_the_turns_of_a_parser(name: str) -> None:
 
     async with open_port() as port, trio.open_nursery() as nursery:
         flood = IN_PIECES[name]
-        wired = port.connect(flood.face)
+        wired = port.connect(flood.handler)
         await wired.send(flood.opening)
         await wired.until(flood.welcome)
         nursery.start_soon(beat)
@@ -236,9 +228,9 @@ CUT: dict[str, tuple[str, bytes, bytes, bytes, bytes]] = {
 
 @pytest.mark.parametrize("name", CUT)
 async def test_pieces_that_carry_next_to_nothing_end_the_connection_with_a_reason(name: str) -> None:
-    face, opening, welcome, flood, reason = CUT[name]
+    handler, opening, welcome, flood, reason = CUT[name]
     async with open_port() as port:
-        wired = port.connect(face)
+        wired = port.connect(handler)
         await wired.send(opening)
         await wired.until(welcome)
 

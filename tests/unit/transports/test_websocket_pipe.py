@@ -21,14 +21,15 @@ from atoma.contracts.sync import Cursor, PullReply, PullRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, ConnectFailed, ProtocolError, RemoteError
 from atoma.ports import Peer, Principal, SyncService
-from atoma_transports._channel.frames import Auth, decode_frame, encode_frame
-from atoma_transports._channel.streams import PrefixedStream
-from atoma_transports.adapters import ChannelLimits, ServiceProxy, open_channel
-from atoma_transports.serving import open_server, serve_pipe
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.frames import open_channel, serve_pipe
+from atoma_transports.frames.envelope import Auth, decode_frame, encode_frame
+from atoma_transports.serving import open_server
+from atoma_transports.streams import PrefixedStream
 from atoma_transports.websocket import WebSocketTransport
-from atoma_transports.websocket.closing import close_error, close_words
 from atoma_transports.websocket.handshake import answer_upgrade, ask_for_upgrade
-from atoma_transports.websocket.pipe import WebSocketPipe
+from atoma_transports.websocket.pipe import WebSocketPipe, close_error, close_words
 from tests.unit.transports.kit import Unasked
 
 virtual = pytest.mark.virtual_time

@@ -1,11 +1,9 @@
-"""From neutral requests to the protocol and back: what transports and ``Remote`` are built from."""
+"""From neutral requests to the protocol and back; and the table of methods, from which services are made."""
 
 from __future__ import annotations
 
-from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.pipe import MessagePipe
-from atoma_transports.adapters.channel import Token, open_channel
+from atoma_transports.adapters.methods import METHODS
 from atoma_transports.adapters.operations import OperationAdapter
-from atoma_transports.adapters.proxy import ServiceProxy
+from atoma_transports.adapters.services import PassingService, ServiceProxy
 
-__all__ = ["ChannelLimits", "MessagePipe", "OperationAdapter", "ServiceProxy", "Token", "open_channel"]
+__all__ = ["METHODS", "OperationAdapter", "PassingService", "ServiceProxy"]

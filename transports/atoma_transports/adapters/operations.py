@@ -7,6 +7,7 @@ from typing import overload
 
 from atoma.contracts.execution import (
     ExecutionMeta,
+    OperationContext,
     QueryRequest,
     QueryResult,
     Resolution,
@@ -18,8 +19,22 @@ from atoma.contracts.execution import (
 )
 from atoma.errors import ProtocolError
 from atoma.query.plans import is_count
-from atoma_transports.protocol import RemoteOp, RemoteOpResult, ResolveReply, image, unpack_rows
-from atoma_transports.protocol.plans import encode_query
+from atoma_transports.calls.methods import Translation
+from atoma_transports.protocol import (
+    OPS_MAX,
+    OpsReply,
+    QueryCall,
+    RemoteOp,
+    RemoteOpResult,
+    ResolveCall,
+    ResolveReply,
+    WriteCall,
+    image,
+    operation,
+    pack_rows,
+    unpack_rows,
+)
+from atoma_transports.protocol.plans import decode_query, encode_query
 
 
 class OperationAdapter:
@@ -112,3 +127,105 @@ def _item(result: RemoteOpResult) -> WriteItemResult:
         raise ProtocolError(f"the result at {result.index} is neither a success nor an error")
     row = None if result.row is None else image(result.row)
     return WriteItemResult(result.id, result.ok, result.changed, result.version, row, result.error)
+
+
+# ---------------------------------------------------------------------- the answering side
+
+
+def query_request(call: QueryCall, deadline: float) -> QueryRequest:
+    """The neutral request that ``call`` stands for.
+
+    Raises:
+        ProtocolError: It is not one query within the protocol's bounds.
+    """
+    if len(call.ops) != 1 or call.ops[0].name != "query" or not call.ops[0].query:
+        raise ProtocolError("a query call holds exactly one query")
+    query = decode_query(call.ops[0].query)
+    if query.store != call.ops[0].store:
+        raise ProtocolError("the operation names another store than its query")
+    return QueryRequest(query, OperationContext(call.trace_id, deadline=deadline))
+
+
+def write_request(call: WriteCall, deadline: float) -> WriteRequest:
+    """The neutral request that ``call`` stands for, entries by their index.
+
+    Raises:
+        ProtocolError: An index is missing or comes twice, or an operation is none of a write.
+    """
+    if not 0 < len(call.ops) <= OPS_MAX:
+        raise ProtocolError(f"a write call holds 1 to {OPS_MAX} operations")
+    ordered = sorted(call.ops, key=lambda op: op.index)
+    if [op.index for op in ordered] != list(range(len(ordered))):
+        raise ProtocolError("the operations of a write call are numbered from 0 without gaps")
+    entries = tuple(operation(op) for op in ordered)
+    return WriteRequest(entries, call.options, OperationContext(call.trace_id, deadline=deadline), call.idem)
+
+
+def write_reply(result: WriteResult) -> OpsReply:
+    """The results of a write as they travel."""
+    return OpsReply(_op_results(result))
+
+
+def resolve_request(call: ResolveCall, deadline: float) -> ResolveRequest:
+    """The neutral request that ``call`` stands for."""
+    return ResolveRequest(call.idem, OperationContext(call.trace_id, deadline=deadline))
+
+
+def resolve_reply(resolution: Resolution) -> ResolveReply:
+    """What became of a write, as it travels."""
+    if resolution.result is None:
+        return ResolveReply(abandoned=True)
+    return ResolveReply(abandoned=False, results=_op_results(resolution.result))
+
+
+def _op_results(result: WriteResult) -> tuple[RemoteOpResult, ...]:
+    return tuple(
+        RemoteOpResult(
+            index,
+            item.id,
+            item.ok,
+            item.changed,
+            item.version,
+            None if item.row is None else dict(item.row),
+            item.error,
+        )
+        for index, item in enumerate(result.items)
+    )
+
+
+def _query_reply(request: QueryRequest, result: QueryResult) -> OpsReply:
+    if not request.query.plan.whole_rows:
+        return OpsReply((RemoteOpResult(0, tuples=result.tuples),))
+    return OpsReply((RemoteOpResult(0, found=pack_rows(result.rows), cursor=result.meta.cursor),))
+
+
+# ---------------------------------------------------------------------- both sides, as the table of methods takes them
+
+_ADAPTER = OperationAdapter()
+
+QUERIES: Translation[QueryRequest, QueryResult, QueryCall, OpsReply] = Translation(
+    QueryCall,
+    OpsReply,
+    to_call=lambda request: QueryCall(_ADAPTER.to_remote_ops(request), request.context.trace_id),
+    to_request=query_request,
+    to_reply=_query_reply,
+    to_result=lambda request, reply: _ADAPTER.from_remote_results(request, reply.results),
+)
+WRITES: Translation[WriteRequest, WriteResult, WriteCall, OpsReply] = Translation(
+    WriteCall,
+    OpsReply,
+    to_call=lambda request: WriteCall(
+        _ADAPTER.to_remote_ops(request), request.idem, request.options, request.context.trace_id
+    ),
+    to_request=write_request,
+    to_reply=lambda request, result: write_reply(result),
+    to_result=lambda request, reply: _ADAPTER.from_remote_results(request, reply.results),
+)
+RESOLUTIONS: Translation[ResolveRequest, Resolution, ResolveCall, ResolveReply] = Translation(
+    ResolveCall,
+    ResolveReply,
+    to_call=lambda request: ResolveCall(request.idem, request.context.trace_id),
+    to_request=resolve_request,
+    to_reply=lambda request, resolution: resolve_reply(resolution),
+    to_result=_ADAPTER.from_remote_resolution,
+)

@@ -1,4 +1,4 @@
-"""gRPC: the transport for clients; :mod:`atoma_transports.grpc.face` is the server's side."""
+"""gRPC: the transport for clients; :mod:`atoma_transports.grpc.handler` is the server's side."""
 
 from __future__ import annotations
 

@@ -13,20 +13,16 @@ from grpclib.exceptions import GRPCError
 from grpclib.exceptions import ProtocolError as NotSent
 
 from atoma.contracts.understood import Understood
-from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
-from atoma_transports._channel.codes import error_of
-from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.methods import Method
-from atoma_transports.adapters.credentials import Credentials
+from atoma_transports.adapters import METHODS
+from atoma_transports.calls.call import leave_to_scope
+from atoma_transports.calls.errors import error_of
+from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.calls.methods import Method, find_method
+from atoma_transports.dialing.credentials import Credentials
 from atoma_transports.grpc._driver.client import CallFailed, CallReset, ClientCall, ConnectionLost, GrpcClient
 from atoma_transports.grpc.convert import pack, unpack
-from atoma_transports.grpc.greeting import HelloReply, HelloRequest
-from atoma_transports.grpc.packed import Packed, cardinality_of, path_of
-from atoma_transports.grpc.statuses import info_from
-from atoma_transports.protocol import METHODS
-
-DEADLINE_MARGIN_S = 0.25  # both ends watch the deadline; within this margin the caller's own scope speaks
+from atoma_transports.grpc.messages import HelloReply, HelloRequest, Packed, cardinality_of, info_from, path_of
 
 Call: TypeAlias = ClientCall[Packed, Packed]
 
@@ -71,7 +67,7 @@ class GrpcChannel:
 
     async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
         """See :class:`atoma.ports.Channel`. Cancelling stops the handler at the far end."""
-        spec = _spec(method, streams=False)
+        spec = find_method(METHODS, method, streams=False)
         data = self._packed(message)
         with self._place():
             return unpack(await self.ask(method, data), spec.reply)
@@ -99,7 +95,7 @@ class GrpcChannel:
 
         A stream whose token expires is opened again, once a token function has given another one.
         """
-        spec = _spec(method, streams=True)
+        spec = find_method(METHODS, method, streams=True)
         data = self._packed(message)
         with self._place():
             async with AsyncExitStack() as calls:
@@ -259,23 +255,9 @@ async def told(error: GRPCError) -> AtomaError:
     """What ``error`` is called here; a deadline that both ends see is told by the caller's own scope."""
     if isinstance(error, CallFailed):
         info = info_from(error.status, error.message, error.metadata)
-        await _leave_to_scope(info)
+        await leave_to_scope(info)
         return error_of(info)
     if isinstance(error, ConnectionLost | CallReset):
         outcome = "the outcome of the call is unknown" if error.maybe_sent else "the call was not sent"
         return ChannelBroken(f"{error.message}; {outcome}", maybe_sent=error.maybe_sent)
     return ProtocolError(f"the call failed: {error.message}")
-
-
-async def _leave_to_scope(info: ErrorInfo) -> None:
-    if info.code == "TIMEOUT":
-        deadline = trio.current_effective_deadline()
-        if deadline - trio.current_time() <= DEADLINE_MARGIN_S:
-            await trio.sleep_until(deadline)
-
-
-def _spec(method: str, *, streams: bool) -> Method:
-    spec = METHODS.get(method)
-    if spec is None or spec.streams != streams:
-        raise ProtocolError(f"the protocol has no {'stream' if streams else 'call'} {method!r}", maybe_sent=False)
-    return spec

@@ -11,7 +11,7 @@ from collections.abc import Container, Generator
 from google.protobuf.descriptor import Descriptor
 
 from atoma.contracts.survey import Survey
-from atoma_transports._channel.requests import check_survey, too_much
+from atoma_transports.calls.requests import check_survey, too_much
 
 MESSAGES_MAX = 8_000
 """Messages within one request; about 12 ms."""

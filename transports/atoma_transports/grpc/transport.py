@@ -17,16 +17,15 @@ from atoma.errors import (
     ProtocolError,
 )
 from atoma.ports import Channel
-from atoma_transports.adapters import ChannelLimits, Token
-from atoma_transports.adapters.addresses import Language
-from atoma_transports.adapters.channel import check_token
-from atoma_transports.adapters.credentials import Credentials
-from atoma_transports.adapters.dialing import find_way
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.dialing import Token
+from atoma_transports.dialing.addresses import Language
+from atoma_transports.dialing.credentials import Credentials, check_token
+from atoma_transports.dialing.dialer import find_way
 from atoma_transports.grpc._driver.client import open_grpc_channel
 from atoma_transports.grpc.channel import GrpcChannel
 from atoma_transports.grpc.convert import pack, unpack
-from atoma_transports.grpc.greeting import HelloReply, HelloRequest
-from atoma_transports.grpc.packed import grpc_limits
+from atoma_transports.grpc.messages import HelloReply, HelloRequest, grpc_limits
 
 LANGUAGE = Language(
     "a gRPC",

@@ -1,9 +1,9 @@
-"""HTTP/1.1: a face for pages, JSON and event streams on the hub's port, and the transport for clients."""
+"""HTTP/1.1: a handler for pages, JSON and event streams on the hub's port, and the transport for clients."""
 
 from __future__ import annotations
 
 from atoma_transports.http.client import BatchRules, HttpTransport, LaneRules
-from atoma_transports.http.face import HttpFace
+from atoma_transports.http.handler import HttpHandler
 from atoma_transports.http.messages import (
     EventHandler,
     EventSender,
@@ -20,7 +20,7 @@ __all__ = [
     "EventSender",
     "Handler",
     "HttpError",
-    "HttpFace",
+    "HttpHandler",
     "HttpRequest",
     "HttpResponse",
     "HttpTransport",

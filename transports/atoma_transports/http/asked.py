@@ -11,7 +11,7 @@ import h11
 from atoma.errors import ProtocolError
 from atoma.ports import Peer
 from atoma_transports.http.messages import HttpError
-from atoma_transports.serving.face import Hosting
+from atoma_transports.serving.handlers import Hosting
 from atoma_transports.serving.head import HEAD_END, fields_by_name, same_site
 
 METHODS = frozenset(("GET", "HEAD", "POST"))

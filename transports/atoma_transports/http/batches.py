@@ -19,11 +19,11 @@ from atoma.errors import ProtocolError
 from atoma.ports import SyncService
 from atoma.ports.sessions import Session
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.codes import explain
-from atoma_transports._channel.fairness import Share
-from atoma_transports._channel.frames import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
-from atoma_transports._channel.outgoing import Held
-from atoma_transports._channel.requests import at_once, count_values, in_turns
+from atoma_transports.adapters import METHODS
+from atoma_transports.calls.call import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
+from atoma_transports.calls.errors import explain
+from atoma_transports.calls.fairness import Share
+from atoma_transports.calls.requests import Held, at_once, count_values, in_turns
 from atoma_transports.http.answers import Refused, fields_of
 from atoma_transports.http.envelope import (
     AS_JSON,
@@ -37,13 +37,11 @@ from atoma_transports.http.envelope import (
     check_separators,
     pack_record,
 )
-from atoma_transports.http.streams import Records, answer_in_parts
+from atoma_transports.http.streams import BodyWriter, Records, answer_in_parts
 from atoma_transports.http.wire import Gone, ServerWire
-from atoma_transports.http.writer import BodyWriter
 from atoma_transports.protocol.json_mapping import as_object, from_json, to_json
 from atoma_transports.protocol.json_text import parse_json
-from atoma_transports.serving.calls import SERVED
-from atoma_transports.serving.face import Hosting
+from atoma_transports.serving.handlers import Hosting
 
 BATCH_ID = re.compile(r"[0-9A-Za-z_-]{8,64}", re.ASCII)
 ENVELOPE_BYTES = 30
@@ -295,7 +293,7 @@ async def _answer(
     call: Call, admitted: Session, service: SyncService, held: Held, told: Callable[[msgspec.Struct], bytes]
 ) -> bytes | ErrorInfo:
     """The encoded answer, which ``held`` counts, or why there is none."""
-    served = SERVED.get(call.head.method)
+    served = METHODS.get(call.head.method)
     if served is None or served.answer is None:
         return refusal("UNIMPLEMENTED", "no such method here")
     call.scope.deadline = call.deadline

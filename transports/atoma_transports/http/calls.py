@@ -16,10 +16,11 @@ from atoma.errors import ProtocolError
 from atoma.ports import Peer, SyncService
 from atoma.ports.service import understood_by
 from atoma.ports.sessions import Session
-from atoma_transports._channel.codes import explain
-from atoma_transports._channel.frames import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
-from atoma_transports._channel.methods import Served
-from atoma_transports._channel.requests import read_request, size_max
+from atoma_transports.adapters import METHODS
+from atoma_transports.calls.call import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
+from atoma_transports.calls.errors import explain
+from atoma_transports.calls.methods import Method
+from atoma_transports.calls.requests import read_request, size_max
 from atoma_transports.http.answers import Refused, failure, fields_of, refused
 from atoma_transports.http.asked import Asked, from_own_page
 from atoma_transports.http.batches import Batches, answer_batch, read_batch
@@ -40,8 +41,7 @@ from atoma_transports.http.named import with_booleans
 from atoma_transports.http.streams import Events, Form, Records, Wanted, answer_stream
 from atoma_transports.http.wire import Gone, Late, ServerWire
 from atoma_transports.serving.admission import Admission
-from atoma_transports.serving.calls import SERVED
-from atoma_transports.serving.face import Hosting
+from atoma_transports.serving.handlers import Hosting
 
 BEARER = "bearer "
 
@@ -85,7 +85,7 @@ class Calls:
 
     async def _answer(self, asked: Asked, encoding: Encoding | None, trace_id: str) -> None:
         name = asked.path[len(PREFIX) :]
-        served = SERVED.get(name)
+        served = METHODS.get(name)
         self._check(asked, name, served)
         if asked.method == "GET":
             admitted = await self._admit(asked)
@@ -114,7 +114,7 @@ class Calls:
     async def _stream(
         self,
         asked: Asked,
-        served: Served,
+        served: Method,
         admitted: Session,
         service: SyncService,
         message: msgspec.Struct,
@@ -126,7 +126,7 @@ class Calls:
         wanted = Wanted(name, partial(served.feed, service), message, form, self._deadline(asked), trace_id)
         await answer_stream(self._wire, self._hosting, admitted, wanted)
 
-    def _check(self, asked: Asked, name: str, served: Served | None) -> None:
+    def _check(self, asked: Asked, name: str, served: Method | None) -> None:
         """Refuse what cannot be answered whoever asks.
 
         Raises:

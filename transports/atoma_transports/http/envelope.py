@@ -12,7 +12,7 @@ import msgspec
 from atoma.contracts.codec import encode
 from atoma.contracts.understood import Understood
 from atoma.contracts.values import ErrorInfo
-from atoma_transports._channel.requests import MESSAGEPACK, WireFormat, too_much
+from atoma_transports.calls.requests import MESSAGEPACK, WireFormat, too_much
 from atoma_transports.protocol.json_mapping import decode_json, encode_json, from_json
 from atoma_transports.protocol.json_text import parse_json
 
@@ -123,11 +123,11 @@ class Json:
     growth = BASE64_GROWTH
 
     def decode(self, data: bytes, kind: type[T]) -> T:
-        """See :class:`atoma_transports._channel.requests.WireFormat`."""
+        """See :class:`atoma_transports.calls.requests.WireFormat`."""
         return decode_json(data, kind)
 
     def decode_in_steps(self, data: bytes, kind: type[T]) -> Generator[None, None, T]:
-        """See :class:`atoma_transports._channel.requests.WireFormat`."""
+        """See :class:`atoma_transports.calls.requests.WireFormat`."""
         check_separators(data)
         value = parse_json(data)
         yield

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping, Sequence
 
 from msgspec import structs
 
@@ -17,10 +16,6 @@ from atoma.contracts.execution import (
     WriteResult,
 )
 from atoma.contracts.sync import (
-    Hint,
-    NotifyRequest,
-    OpenReply,
-    OpenRequest,
     Outcome,
     PullReply,
     PullRequest,
@@ -33,6 +28,7 @@ from atoma.contracts.sync import (
 from atoma.contracts.values import RowImage, as_image
 from atoma.ports import DeclaresStores, ServiceHost, SyncService
 from atoma.schema import Schema
+from atoma_transports.adapters import PassingService
 
 KEYS = 1
 """Values of a row in a page that stand before its columns: the sequence."""
@@ -43,23 +39,19 @@ def with_booleans(service: SyncService, host: ServiceHost) -> SyncService:
     return NamedRows(service, host.schema) if isinstance(host, DeclaresStores) else service
 
 
-class NamedRows:
+class NamedRows(PassingService):
     """``service``, whose answers are meant for readers who know the fields of ``schema`` by name.
 
     The answer to ``resolve`` does not say which stores its rows are of: they are told by their columns.
     """
 
     def __init__(self, service: SyncService, schema: Schema) -> None:
-        self._service = service
+        super().__init__(service)
         self._schema = schema
-
-    async def open(self, request: OpenRequest) -> OpenReply:
-        """See :class:`atoma.ports.SyncService`, as for the rest."""
-        return await self._service.open(request)
 
     async def push(self, request: PushRequest) -> PushReply:
         """Conflicts show rows."""
-        reply = await self._service.push(request)
+        reply = await self.service.push(request)
         return structs.replace(reply, outcomes=tuple(map(self._outcome, reply.outcomes)))
 
     def _outcome(self, outcome: Outcome) -> Outcome:
@@ -73,21 +65,17 @@ class NamedRows:
 
     async def pull(self, request: PullRequest) -> PullReply:
         """Changes are rows."""
-        reply = await self._service.pull(request)
+        reply = await self.service.pull(request)
         return structs.replace(reply, stores=tuple(map(self._page, reply.stores)))
 
     async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
         """A snapshot is rows."""
-        reply = await self._service.snapshot(request)
+        reply = await self.service.snapshot(request)
         return structs.replace(reply, stores=tuple(map(self._page, reply.stores)))
-
-    def notify(self, request: NotifyRequest) -> AbstractAsyncContextManager[AsyncIterator[Hint]]:
-        """Hints show no rows."""
-        return self._service.notify(request)
 
     async def query(self, request: QueryRequest) -> QueryResult:
         """Rows of one store."""
-        result = await self._service.query(request)
+        result = await self.service.query(request)
         spec = self._schema.stores.get(request.store)
         if spec is None or not spec.booleans:
             return result
@@ -97,13 +85,13 @@ class NamedRows:
 
     async def write(self, request: WriteRequest) -> WriteResult:
         """One row for each entry."""
-        result = await self._service.write(request)
+        result = await self.service.write(request)
         stores = [entry.store for entry in request.entries]
         return structs.replace(result, items=self._items(stores, result.items))
 
     async def resolve(self, request: ResolveRequest) -> Resolution:
         """The rows of a write."""
-        resolution = await self._service.resolve(request)
+        resolution = await self.service.resolve(request)
         if resolution.result is None:
             return resolution
         items = resolution.result.items

@@ -9,13 +9,20 @@ from urllib.parse import parse_qsl
 import trio
 
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.limits import ChannelLimits
+from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.http.asked import Asked, from_own_page
-from atoma_transports.http.messages import EventHandler, Handler, HttpError, HttpRequest, HttpResponse, event_text
-from atoma_transports.http.routes import Routes
+from atoma_transports.http.messages import (
+    EventHandler,
+    Handler,
+    HttpError,
+    HttpRequest,
+    HttpResponse,
+    Routes,
+    event_text,
+)
+from atoma_transports.http.streams import BodyWriter
 from atoma_transports.http.wire import Fields, Gone, ServerWire
-from atoma_transports.http.writer import BodyWriter
-from atoma_transports.serving.face import Hosting
+from atoma_transports.serving.handlers import Hosting
 
 logger = logging.getLogger("atoma.transports")
 

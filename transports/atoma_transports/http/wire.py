@@ -12,12 +12,11 @@ import h11
 import trio
 from h11._receivebuffer import ReceiveBuffer
 
-from atoma_transports._channel.fairness import TINY_BYTES, TURN_EVENTS, Share, TinyPieces
-from atoma_transports._channel.sockets import unwrapped
+from atoma_transports.calls.fairness import TINY_BYTES, TURN_EVENTS, Share, TinyPieces
 from atoma_transports.http.messages import HttpError
-from atoma_transports.serving.head import HEAD_LINES_MAX
+from atoma_transports.serving.head import HEAD_LINES_MAX, linger
 from atoma_transports.serving.places import Place
-from atoma_transports.serving.refusing import linger
+from atoma_transports.streams import unwrapped
 
 T = TypeVar("T")
 Fields: TypeAlias = list[tuple[bytes, bytes]]

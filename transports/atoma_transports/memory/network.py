@@ -11,10 +11,11 @@ import trio
 from atoma.errors import ConnectFailed
 from atoma.ports import Channel, Peer, ServiceHost
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.fairness import Fairness
-from atoma_transports.adapters import ChannelLimits, Token, open_channel
-from atoma_transports.adapters.channel import check_token
-from atoma_transports.serving import serve_pipe
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.calls.fairness import Fairness
+from atoma_transports.dialing import Token
+from atoma_transports.dialing.credentials import check_token
+from atoma_transports.frames import open_channel, serve_pipe
 
 Direction: TypeAlias = Literal["to-server", "to-client"]
 FRAMES_UNDER_WAY = 16
@@ -75,7 +76,7 @@ class MemoryPipe:
         self._faults = faults
 
     async def send(self, message: bytes) -> None:
-        """See :class:`atoma_transports.adapters.MessagePipe`."""
+        """See :class:`atoma_transports.frames.MessagePipe`."""
         frames: Sequence[bytes] = [message]
         if self._faults is not None:
             try:
@@ -96,11 +97,11 @@ class MemoryPipe:
 
     @property
     def unsent(self) -> bool:
-        """See :class:`atoma_transports._channel.pipe.EagerPipe`: never, a frame is taken whole."""
+        """See :class:`atoma_transports.frames.pipe.EagerPipe`: never, a frame is taken whole."""
         return False
 
     def send_now(self, message: bytes) -> bool:
-        """See :class:`atoma_transports._channel.pipe.EagerPipe`; where faults are decided upon, a task has to send."""
+        """See :class:`atoma_transports.frames.pipe.EagerPipe`; where faults are decided upon, a task has to send."""
         if self._faults is not None:
             return False
         if self._link.network.is_silent(self._link.site):
@@ -116,11 +117,11 @@ class MemoryPipe:
         return True
 
     async def flush(self) -> None:
-        """See :class:`atoma_transports._channel.pipe.EagerPipe`."""
+        """See :class:`atoma_transports.frames.pipe.EagerPipe`."""
         await trio.lowlevel.checkpoint()
 
     async def receive(self) -> bytes:
-        """See :class:`atoma_transports.adapters.MessagePipe`."""
+        """See :class:`atoma_transports.frames.MessagePipe`."""
         try:
             return await self._receiving.receive()
         except trio.ClosedResourceError:
@@ -135,7 +136,7 @@ class MemoryPipe:
         self._link.network.links.discard(self._link)
 
     async def aclose(self) -> None:
-        """See :class:`atoma_transports.adapters.MessagePipe`."""
+        """See :class:`atoma_transports.frames.MessagePipe`."""
         self.close()
         await trio.lowlevel.checkpoint()
 

@@ -1,9 +1,9 @@
-"""What goes over the wire for direct queries and writes; ``adapters`` and ``serving`` translate, nobody else sees it."""
+"""What goes over the wire for direct queries and writes: ``adapters`` translates it, gRPC and HTTP write it down."""
 
 from __future__ import annotations
 
-from atoma_transports.protocol.methods import METHODS
 from atoma_transports.protocol.operations import (
+    OPS_MAX,
     OpsReply,
     QueryCall,
     RemoteOp,
@@ -12,11 +12,13 @@ from atoma_transports.protocol.operations import (
     ResolveReply,
     Rows,
     WriteCall,
+    image,
+    operation,
+    pack_rows,
+    unpack_rows,
 )
-from atoma_transports.protocol.validation import OPS_MAX, image, operation, pack_rows, unpack_rows
 
 __all__ = [
-    "METHODS",
     "OPS_MAX",
     "OpsReply",
     "QueryCall",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from atoma.errors import RemoteError
 from atoma.ports import Peer, ServiceHost
 from atoma.ports.sessions import Session, begin_session
-from atoma_transports._channel.fairness import Share
-from atoma_transports._channel.subjects import check_subject
+from atoma_transports.calls.call import check_subject
+from atoma_transports.calls.fairness import Share
 from atoma_transports.serving.places import Place
 
 TOKENS_MAX = 16

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import trio
 
 from atoma.errors import RemoteError
-from atoma_transports._channel.hosts import is_loopback
-from atoma_transports._channel.limits import ChannelLimits
+from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.dialing.addresses import is_loopback
 
 KNOWN_MAX = 5000
 GUESTS_MAX = 500

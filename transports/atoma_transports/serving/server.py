@@ -1,4 +1,4 @@
-"""Everything on one port: each connection is handed to the face that speaks what it begins with."""
+"""Everything on one port: each connection is handed to the handler that speaks what it begins with."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from atoma.errors import ConfigurationError, ProtocolError
 from atoma.ports import AdmitsLoopback, ServiceHost
 from atoma.ports.loops import lifetime
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.fairness import Fairness
-from atoma_transports._channel.hosts import is_loopback
-from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.pulse import keep_alive
-from atoma_transports._channel.streams import PrefixedStream
-from atoma_transports.serving.address import format_address, host_check, parse_address
-from atoma_transports.serving.face import Face, Hosting
-from atoma_transports.serving.faces import alpn_of, installed_faces
-from atoma_transports.serving.forwarding import Origins
-from atoma_transports.serving.head import HeadTooLarge, check_head, read_head
+from atoma_transports.calls.fairness import Fairness
+from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.dialing.addresses import is_loopback
+from atoma_transports.serving.addresses import Origins, format_address, host_check, parse_address
+from atoma_transports.serving.handlers import Hosting, ProtocolHandler, alpn_of, installed_handlers
+from atoma_transports.serving.head import (
+    HeadTooLarge,
+    check_head,
+    http1_refusal,
+    overload_of,
+    read_head,
+    refusal_of,
+    send_last,
+)
 from atoma_transports.serving.places import Place, Places
-from atoma_transports.serving.refusing import http1_refusal, overload_of, refusal_of, send_last
+from atoma_transports.streams import PrefixedStream, keep_alive
 
 logger = logging.getLogger("atoma.transports")
 
@@ -40,7 +44,7 @@ class _Port:
 
     Attributes:
         host: Authenticates, and hands out services.
-        faces: Asked in this order.
+        handlers: Asked in this order.
         known_host: Whether a host name in a request is one of this server's.
         limits: Bounds of each connection.
         drain: Set when the server ends.
@@ -51,7 +55,7 @@ class _Port:
     """
 
     host: ServiceHost
-    faces: tuple[Face, ...]
+    handlers: tuple[ProtocolHandler, ...]
     known_host: Callable[[str], bool]
     limits: ChannelLimits
     drain: trio.Event
@@ -63,9 +67,9 @@ class _Port:
     def __post_init__(self) -> None:
         self.places = Places(self.limits)
 
-    def face_for(self, head: bytes) -> Face | None:
+    def handler_for(self, head: bytes) -> ProtocolHandler | None:
         """Who speaks what begins with ``head``."""
-        return next((face for face in self.faces if face.speaks(head)), None)
+        return next((handler for handler in self.handlers if handler.speaks(head)), None)
 
 
 @lifetime
@@ -73,7 +77,7 @@ async def open_server(
     host: ServiceHost,
     address: str,
     *,
-    pages: Face | None = None,
+    pages: ProtocolHandler | None = None,
     ssl_context: ssl.SSLContext | None = None,
     insecure: bool = False,
     names: Collection[str] = (),
@@ -89,7 +93,7 @@ async def open_server(
         host: The hub, or anything that hands out services.
         address: ``"host:port"``; port 0 takes a free one.
         pages: What to answer over HTTP on the same port besides the protocol: an
-            :class:`atoma_transports.http.HttpFace` with pages added to it.
+            :class:`atoma_transports.http.HttpHandler` with pages added to it.
         ssl_context: Speak TLS; what is agreed upon by ALPN is set on it.
         insecure: Listen in plain text on an address that other machines can reach.
         names: Names under which browsers may ask for this server, besides IP addresses and ``localhost``.
@@ -106,12 +110,12 @@ async def open_server(
             "this hub lets in whoever is on its machine, and behind a proxy that is everybody: names= and "
             "trusted_proxies= need a verifier that looks at tokens"
         )
-    faces = installed_faces(pages)
+    handlers = installed_handlers(pages)
     if ssl_context is not None:
-        ssl_context.set_alpn_protocols(alpn_of(faces))
+        ssl_context.set_alpn_protocols(alpn_of(handlers))
     drain = trio.Event()
     port = _Port(
-        host, faces, host_check(names), limits or ChannelLimits(), drain, ssl_context, Origins(trusted_proxies)
+        host, handlers, host_check(names), limits or ChannelLimits(), drain, ssl_context, Origins(trusted_proxies)
     )
     listeners = await _listen(address, ssl_context, insecure=insecure)
     async with open_tasks() as nursery:
@@ -129,7 +133,7 @@ async def serve(
     host: ServiceHost,
     address: str,
     *,
-    pages: Face | None = None,
+    pages: ProtocolHandler | None = None,
     ssl_context: ssl.SSLContext | None = None,
     insecure: bool = False,
     names: Collection[str] = (),
@@ -232,12 +236,12 @@ async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, port
         refused = http1_refusal(431, "Request Header Fields Too Large", str(error))
         await send_last(stream, refused, port.limits.close_s)
         return
-    face = port.face_for(head)
-    if face is None:
+    handler = port.handler_for(head)
+    if handler is None:
         await send_last(stream, refusal_of(head), port.limits.close_s)
         return
-    peer = port.origins.connected(peer_host, face.name)
+    peer = port.origins.connected(peer_host, handler.name)
     hosting = Hosting(
-        port.host, peer, port.known_host, port.limits, port.drain, port.origins, place, port.fairness, port.face_for
+        port.host, peer, port.known_host, port.limits, port.drain, port.origins, place, port.fairness, port.handler_for
     )
-    await face.serve(PrefixedStream(head, stream), hosting)
+    await handler.serve(PrefixedStream(head, stream), hosting)

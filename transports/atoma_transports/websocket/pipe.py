@@ -10,12 +10,13 @@ import trio
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
+from atoma.codes import BY_WEBSOCKET, row
 from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
-from atoma_transports._channel.fairness import TURN_EVENTS, Share, TinyPieces
-from atoma_transports._channel.sockets import unwrapped
-from atoma_transports.websocket.closing import NORMAL, TOO_BIG, close_error, close_words
+from atoma_transports.calls.errors import error_of
+from atoma_transports.calls.fairness import TURN_EVENTS, Share, TinyPieces
+from atoma_transports.streams import unwrapped
 
 RECEIVE_BYTES = 64 * 1024
 CHUNK_BYTES = 64 * 1024  # of a large message; each one that leaves is a sign of life
@@ -61,28 +62,28 @@ class WebSocketPipe:
         self._words: tuple[int, str] | None = None
         self._on_part: Callable[[], None] | None = None
         self.moved_at = trio.current_time()
-        """See :class:`atoma_transports._channel.pipe.WatchedPipe`."""
+        """See :class:`atoma_transports.frames.pipe.WatchedPipe`."""
 
     @property
     def unsent(self) -> bool:
-        """See :class:`atoma_transports._channel.pipe.EagerPipe`."""
+        """See :class:`atoma_transports.frames.pipe.EagerPipe`."""
         return bool(self._rest)
 
     def watch(self, on_part: Callable[[], None]) -> None:
-        """See :class:`atoma_transports._channel.pipe.WatchedPipe`."""
+        """See :class:`atoma_transports.frames.pipe.WatchedPipe`."""
         self._on_part = on_part
 
     def allow(self, message_bytes: int) -> None:
-        """See :class:`atoma_transports._channel.pipe.GuardedPipe`."""
+        """See :class:`atoma_transports.frames.pipe.GuardedPipe`."""
         self._message_bytes = message_bytes
 
     def explain(self, reason: ErrorInfo) -> None:
-        """See :class:`atoma_transports._channel.pipe.ExplainingPipe`."""
+        """See :class:`atoma_transports.frames.pipe.ExplainingPipe`."""
         if self._words is None:
             self._words = close_words(reason)
 
     def send_now(self, message: bytes) -> bool:
-        """See :class:`atoma_transports._channel.pipe.EagerPipe`; a write to a socket that has room does not block."""
+        """See :class:`atoma_transports.frames.pipe.EagerPipe`; a write to a socket that has room does not block."""
         if self._socket is None or self._lock.locked() or self._torn or len(message) > CHUNK_BYTES:
             return False
         data = self._framed(message)
@@ -98,19 +99,19 @@ class WebSocketPipe:
         return True
 
     async def send(self, message: bytes) -> None:
-        """See :class:`atoma_transports.adapters.MessagePipe`."""
+        """See :class:`atoma_transports.frames.MessagePipe`."""
         async with self._lock:
             await self._write(self._framed(message))
             await self._write_pong()
 
     async def flush(self) -> None:
-        """See :class:`atoma_transports._channel.pipe.EagerPipe`."""
+        """See :class:`atoma_transports.frames.pipe.EagerPipe`."""
         async with self._lock:
             await self._write_rest()
             await self._write_pong()
 
     async def receive(self) -> bytes:
-        """See :class:`atoma_transports.adapters.MessagePipe`."""
+        """See :class:`atoma_transports.frames.MessagePipe`."""
         while not self._messages:
             if self._end is not None:
                 await self._answer_goodbye()
@@ -122,7 +123,7 @@ class WebSocketPipe:
         return self._messages.popleft()
 
     async def aclose(self) -> None:
-        """See :class:`atoma_transports.adapters.MessagePipe`."""
+        """See :class:`atoma_transports.frames.MessagePipe`."""
         if self._closed:
             return
         self._closed = True
@@ -287,3 +288,27 @@ class WebSocketPipe:
         if self._closed:
             return trio.ClosedResourceError("this end is closed")
         return trio.BrokenResourceError("the connection was lost")
+
+
+NORMAL = 1000
+TOO_BIG = 1009
+POLITE = frozenset({1000, 1001, 1005})
+REASON_BYTES_MAX = 120  # of 123 that a close frame can hold
+
+
+def close_words(info: ErrorInfo) -> tuple[int, str]:
+    """Close code and text for ``info``; the text names the code, of which several may share a number."""
+    reason = f"{info.code}: {info.message}".encode()[:REASON_BYTES_MAX]
+    return row(info.code).websocket or NORMAL, reason.decode("utf-8", "ignore")
+
+
+def close_error(number: int, reason: str) -> Exception:
+    """What a goodbye with this code and text stands for: simply an end, or the error that it tells of."""
+    if number in POLITE:
+        return trio.EndOfChannel()
+    name, _, message = reason.partition(": ")
+    if row(name).websocket != number:
+        name, message = BY_WEBSOCKET.get(number, ""), reason
+    if not name:
+        return trio.BrokenResourceError(f"the connection was closed with code {number}")
+    return error_of(refusal(name, message or f"the connection was closed with code {number}"))

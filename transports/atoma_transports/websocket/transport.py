@@ -12,10 +12,12 @@ from wsproto.connection import ConnectionType
 
 from atoma.errors import ConnectFailed
 from atoma.ports import Channel
-from atoma_transports.adapters import ChannelLimits, Token, open_channel
-from atoma_transports.adapters.addresses import Language, why_unreachable
-from atoma_transports.adapters.channel import check_token
-from atoma_transports.adapters.dialing import find_way
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.dialing import Token
+from atoma_transports.dialing.addresses import Language, why_unreachable
+from atoma_transports.dialing.credentials import check_token
+from atoma_transports.dialing.dialer import find_way
+from atoma_transports.frames import open_channel
 from atoma_transports.websocket.handshake import ask_for_upgrade
 from atoma_transports.websocket.pipe import WebSocketPipe
 

@@ -26,7 +26,8 @@ from atoma.testing.conformance.checks import expect, expect_equal, expect_error,
 from atoma.testing.conformance.hosts import OTHER_SUBJECT, OTHER_TOKEN, SUBJECT
 from atoma.testing.conformance.stage import NOTIFY, Stage, pull, push, query, resolve, transport_table, write
 from atoma.testing.queries import count_of, rows_of
-from atoma_transports.adapters import ChannelLimits, ServiceProxy
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
 
 CHECKS = transport_table()
 

@@ -10,8 +10,8 @@ from atoma.contracts.values import ErrorInfo
 from atoma.testing.conformance.checks import expect, expect_equal, expect_error
 from atoma.testing.conformance.hosts import TOKEN
 from atoma.testing.conformance.stage import NOTIFY, Stage, pull, transport_table
-from atoma_transports._channel.frames import Auth, Frame, decode_frame, encode_frame
-from atoma_transports.adapters import MessagePipe
+from atoma_transports.frames import MessagePipe
+from atoma_transports.frames.envelope import Auth, Frame, decode_frame, encode_frame
 
 CHECKS = transport_table()
 

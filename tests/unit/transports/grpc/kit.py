@@ -1,4 +1,4 @@
-"""The gRPC face on a stream in memory, so that time is virtual, and callers that know nothing of ours above the driver."""
+"""The gRPC handler on a stream in memory, so that time is virtual, and callers that know nothing of ours above the driver."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from atoma.contracts.sync import Cursor, PullRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.ports import Peer, ServiceHost
 from atoma.testing.conformance import TOKEN, TinyHub
-from atoma_transports._channel.limits import ChannelLimits
+from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.grpc._driver.client import CallFailed, GrpcClient, open_grpc_channel
 from atoma_transports.grpc._driver.limits import GrpcLimits
-from atoma_transports.grpc.face import GrpcFace
-from atoma_transports.serving.face import Hosting
+from atoma_transports.grpc.handler import GrpcHandler
+from atoma_transports.serving.handlers import Hosting
 from atoma_transports.serving.places import Places
 
 BEARER = {"authorization": f"Bearer {TOKEN}"}
@@ -28,7 +28,7 @@ PULL = PullRequest("main", Cursor(b"e", 1, b"h"), b"client", max_bytes=10)
 
 @dataclass
 class Port:
-    """A hub behind the face, and one connection to it."""
+    """A hub behind the handler, and one connection to it."""
 
     hub: TinyHub = field(default_factory=TinyHub)
     drain: trio.Event = field(default_factory=trio.Event)
@@ -36,7 +36,7 @@ class Port:
 
 
 @asynccontextmanager
-async def open_face(
+async def open_handler(
     host: ServiceHost | None = None,
     limits: ChannelLimits | None = None,
     client_limits: GrpcLimits | None = None,
@@ -54,7 +54,7 @@ async def open_face(
             with Places(limits).enter("memory") as place:
                 hosting = Hosting(host or port.hub, peer, lambda name: True, limits, port.drain, place=place)
                 with place.scope:
-                    await GrpcFace().serve(theirs, hosting)
+                    await GrpcHandler().serve(theirs, hosting)
             port.ended.set()
 
         nursery.start_soon(serve)

@@ -22,10 +22,11 @@ from atoma.contracts.sync import Cursor, Hint, Limits, OpenReply, Outcome, PullR
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
 from atoma.query.plans import every_row
+from atoma_transports.adapters import METHODS
 from atoma_transports.grpc.convert import pack, unpack
-from atoma_transports.grpc.greeting import HelloReply, HelloRequest
+from atoma_transports.grpc.messages import HelloReply, HelloRequest
 from atoma_transports.grpc.v1 import sync_pb2
-from atoma_transports.protocol import METHODS, OpsReply, QueryCall, RemoteOp, RemoteOpResult, WriteCall
+from atoma_transports.protocol import OpsReply, QueryCall, RemoteOp, RemoteOpResult, WriteCall
 from atoma_transports.protocol.plans import decode_query, encode_query
 
 

@@ -26,11 +26,13 @@ from atoma.errors import (
 )
 from atoma.ports import Channel, Peer, Principal, ServiceHost, Transport
 from atoma.testing.conformance import TOKEN, TinyHub
-from atoma_transports.adapters import ChannelLimits, ServiceProxy, Token
+from atoma_transports.adapters import ServiceProxy
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.dialing import Token
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.grpc._driver.limits import GrpcLimits
 from atoma_transports.grpc._driver.server import serve_grpc
-from atoma_transports.grpc.packed import Packed
+from atoma_transports.grpc.messages import Packed
 from atoma_transports.serving import open_server
 from tests.unit.transports.grpc.kit import PULL
 

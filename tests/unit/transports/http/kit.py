@@ -1,4 +1,4 @@
-"""A small hub behind the HTTP face, and a client that speaks HTTP by hand."""
+"""A small hub behind the HTTP handler, and a client that speaks HTTP by hand."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.sync import Cursor, Hint, NotifyRequest, PullReply, PullRequest
 from atoma.errors import AuthenticationError, RemoteError
 from atoma.ports import Peer, Principal, SyncService
-from atoma_transports.adapters import ChannelLimits
-from atoma_transports.http import HttpFace
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.http import HttpHandler
 from atoma_transports.protocol.json_mapping import decode_json, encode_json
-from atoma_transports.serving.address import host_check
-from atoma_transports.serving.face import Hosting
+from atoma_transports.serving.addresses import host_check
+from atoma_transports.serving.handlers import Hosting
 from tests.unit.transports.kit import Unasked
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -213,12 +213,12 @@ def records(body: bytes) -> list[tuple[str, bytes]]:
 
 @dataclass
 class Site:
-    """A hub and its HTTP face, which connections can be made to."""
+    """A hub and its HTTP handler, which connections can be made to."""
 
     nursery: trio.Nursery
     hub: Hub
     limits: ChannelLimits
-    face: HttpFace = field(default_factory=HttpFace)
+    handler: HttpHandler = field(default_factory=HttpHandler)
     drain: trio.Event = field(default_factory=trio.Event)
     peer: Peer = PEER
     open: int = 0
@@ -233,7 +233,7 @@ class Site:
         hosting = Hosting(self.hub, self.peer, host_check(()), self.limits, self.drain)
         self.open += 1
         try:
-            await self.face.serve(stream, hosting)
+            await self.handler.serve(stream, hosting)
         finally:
             self.open -= 1
             await trio.aclose_forcefully(stream)

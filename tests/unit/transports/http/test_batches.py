@@ -10,7 +10,7 @@ import trio
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.sync import PullReply, PullRequest
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.http.envelope import Batch, BatchCall, CallReply, Cancel, Done
 from atoma_transports.protocol.json_mapping import to_json
 from tests.unit.transports.http.kit import ITEMS, JSON, MSGPACK, Hub, open_site, pull, records

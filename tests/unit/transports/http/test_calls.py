@@ -14,7 +14,7 @@ from atoma.contracts.sync import PullReply, PullRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ConflictError, RemoteError, StoreError
 from atoma.ports import Principal
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.http.envelope import Failure
 from atoma_transports.protocol.json_mapping import encode_json
 from tests.unit.transports.http.kit import JSON, MSGPACK, Hub, open_site, pull

@@ -14,7 +14,7 @@ from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import RemoteError
 from atoma.ports import Principal
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.protocol.json_mapping import encode_json
 from tests.unit.transports.http.kit import ITEMS, MSGPACK, Answer, Client, Hub, open_site, pull, records
 

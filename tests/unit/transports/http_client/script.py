@@ -12,7 +12,7 @@ import trio
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ChannelBroken
-from atoma_transports.http.client.requests import Reply, Request
+from atoma_transports.http.client.messages import Reply, Request
 from atoma_transports.http.envelope import ITEMS, MSGPACK, Batch, Cancel, pack_record
 
 
@@ -92,7 +92,7 @@ async def nothing(exchange: Exchange) -> None:
 
 
 class Script:
-    """:class:`atoma_transports.http.client.requests.Requests` that a test answers.
+    """:class:`atoma_transports.http.client.messages.Requests` that a test answers.
 
     ``on_request`` is run for each exchange when it has arrived; ``exchanges`` has them all in order.
     """

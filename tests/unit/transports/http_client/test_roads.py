@@ -55,7 +55,7 @@ async def test_tls_with_a_ca_of_ones_own(contexts: Contexts) -> None:
 
 
 async def test_a_server_that_never_shakes_hands_is_given_up() -> None:
-    from atoma_transports.adapters import ChannelLimits
+    from atoma_transports.calls import ChannelLimits
 
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     port = listeners[0].socket.getsockname()[1]

@@ -32,7 +32,7 @@ from atoma.errors import (
 )
 from atoma.ports import Channel
 from atoma.testing.queries import rows_of
-from atoma_transports.adapters import ChannelLimits
+from atoma_transports.calls import ChannelLimits
 from atoma_transports.http.client import HttpTransport
 from atoma_transports.protocol import OpsReply, QueryCall, RemoteOp, ResolveCall, WriteCall
 from atoma_transports.protocol.plans import encode_query

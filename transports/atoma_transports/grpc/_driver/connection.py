@@ -11,7 +11,7 @@ from grpclib.protocol import Peer
 from h2.errors import ErrorCodes
 from h2.exceptions import DenialOfServiceError
 
-from atoma_transports._channel.fairness import Share
+from atoma_transports.calls.fairness import Share
 from atoma_transports.grpc._driver.arrivals import deliver
 from atoma_transports.grpc._driver.failures import ConnectionLost
 from atoma_transports.grpc._driver.limits import GrpcLimits

@@ -18,7 +18,7 @@ from grpclib.server import Stream as GrpclibCall
 from h2.errors import ErrorCodes
 
 from atoma.ports.tasks import open_tasks, single_error
-from atoma_transports._channel.fairness import Share
+from atoma_transports.calls.fairness import Share
 from atoma_transports.grpc._driver.compression import passing
 from atoma_transports.grpc._driver.connection import Connection
 from atoma_transports.grpc._driver.encoding import ClockDeadline, frame, metadata_size, read_timeout, streaming

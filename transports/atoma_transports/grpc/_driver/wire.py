@@ -30,7 +30,7 @@ from hyperframe.frame import (
     WindowUpdateFrame,
 )
 
-from atoma_transports._channel.fairness import TINY_BYTES
+from atoma_transports.calls.fairness import TINY_BYTES
 from atoma_transports.grpc._driver.compression import RememberingDecoder, RememberingEncoder
 from atoma_transports.grpc._driver.limits import FRAME_BYTES, WINDOW_BYTES_MIN, GrpcLimits
 

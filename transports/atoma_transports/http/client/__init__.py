@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoma_transports.http.client.rules import BatchRules, LaneRules
+from atoma_transports.http.client.lanes import BatchRules, LaneRules
 from atoma_transports.http.client.transport import HttpTransport
 
 __all__ = ["BatchRules", "HttpTransport", "LaneRules"]

@@ -12,19 +12,26 @@ import trio
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.understood import Understood
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, RemoteError
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.client import DEADLINE_MARGIN_S
-from atoma_transports._channel.codes import error_of
-from atoma_transports._channel.frames import budget_now
-from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.methods import Method, MethodTable
-from atoma_transports.adapters.credentials import Credentials
+from atoma_transports.adapters import METHODS
+from atoma_transports.calls.call import budget_now, leave_to_scope, trace_of
+from atoma_transports.calls.errors import error_of
+from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.calls.methods import Method, find_method
+from atoma_transports.dialing.credentials import Credentials
 from atoma_transports.http.client.engine import BatchEngine
-from atoma_transports.http.client.probes import new_probe, read_probe
-from atoma_transports.http.client.records import RecordReader, RecordsEnded
-from atoma_transports.http.client.replies import check_type, refused
-from atoma_transports.http.client.requests import Reply, Request, Requests
+from atoma_transports.http.client.messages import (
+    RecordReader,
+    RecordsEnded,
+    Reply,
+    Request,
+    Requests,
+    check_type,
+    new_probe,
+    read_probe,
+    refused,
+)
 from atoma_transports.http.envelope import ITEMS, PREFIX
 
 STREAMS_MAX = 32
@@ -57,7 +64,6 @@ class HttpChannel:
         road: Road,
         engine: BatchEngine,
         credentials: Credentials,
-        methods: MethodTable,
         limits: ChannelLimits,
         understood: Understood,
     ) -> None:
@@ -66,7 +72,6 @@ class HttpChannel:
         self._asked = trio.current_time()
         self._engine = engine
         self._credentials = credentials
-        self._methods = methods
         self._limits = limits
         self._calls = 0
         self._streams = 0
@@ -88,9 +93,9 @@ class HttpChannel:
 
     async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
         """See :class:`atoma.ports.Channel`. Cancelling stops the handler at the far end."""
-        spec = self._spec(method, streams=False)
+        spec = find_method(METHODS, method, streams=False)
         body = self._encoded(message)
-        trace_id = _trace_of(message)
+        trace_id = trace_of(message)
         with self._place():
             generation = self._credentials.generation
             answer = await self._engine.call(method, body, trace_id)
@@ -106,7 +111,7 @@ class HttpChannel:
 
         A stream whose token expires is opened again, once a token function has given another one.
         """
-        spec = self._spec(method, streams=True)
+        spec = find_method(METHODS, method, streams=True)
         body = self._encoded(message)
         if self._streams >= STREAMS_MAX:
             raise Overloaded("the channel's table of streams", STREAMS_MAX)
@@ -114,7 +119,7 @@ class HttpChannel:
             self._streams += 1
             try:
                 async with AsyncExitStack() as connection, open_tasks() as tasks:
-                    items = _Items(self, method, body, _trace_of(message), spec)
+                    items = _Items(self, method, body, trace_of(message), spec)
                     await items.open(connection)
                     tasks.start_soon(items.read, connection)
                     try:
@@ -164,12 +169,6 @@ class HttpChannel:
         if isinstance(found, ErrorInfo):
             raise error_of(found)
         return found.principal
-
-    def _spec(self, method: str, *, streams: bool) -> Method:
-        spec = self._methods.get(method)
-        if spec is None or spec.streams != streams:
-            raise ProtocolError(f"the protocol has no {'stream' if streams else 'call'} {method!r}", maybe_sent=False)
-        return spec
 
     def _encoded(self, message: msgspec.Struct) -> bytes:
         body = encode(message)
@@ -275,13 +274,5 @@ class _Items:
 
 async def _raise(info: ErrorInfo) -> msgspec.Struct:
     """Raise what ``info`` says; a deadline that both ends see is told by the caller's own scope."""
-    if info.code == "TIMEOUT":
-        deadline = trio.current_effective_deadline()
-        if deadline - trio.current_time() <= DEADLINE_MARGIN_S:
-            await trio.sleep_until(deadline)
+    await leave_to_scope(info)
     raise error_of(info)
-
-
-def _trace_of(message: msgspec.Struct) -> str:
-    trace_id = getattr(message, "trace_id", "")
-    return trace_id if isinstance(trace_id, str) else ""

@@ -15,12 +15,19 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ChannelBroken, ProtocolError
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.frames import BUDGET_MS_MAX
-from atoma_transports.http.client.lane import Batch, Call, Lane
-from atoma_transports.http.client.records import RecordReader, RecordsEnded
-from atoma_transports.http.client.replies import check_type, read_body, refused
-from atoma_transports.http.client.requests import Reply, Request, Requests
-from atoma_transports.http.client.rules import BatchRules, lane_of
+from atoma_transports.adapters import METHODS
+from atoma_transports.calls.call import BUDGET_MS_MAX
+from atoma_transports.http.client.lanes import Batch, BatchRules, Call, Lane
+from atoma_transports.http.client.messages import (
+    RecordReader,
+    RecordsEnded,
+    Reply,
+    Request,
+    Requests,
+    check_type,
+    read_body,
+    refused,
+)
 from atoma_transports.http.envelope import (
     BATCH,
     BATCH_VERSION,
@@ -77,7 +84,7 @@ class BatchEngine:
             raise ChannelBroken(f"{CLOSED}; the call was not sent", maybe_sent=False)
         self._last_id += 1
         call = Call(self._last_id, method, body, trace_id, trio.current_effective_deadline())
-        lane = self._lanes[lane_of(method)]
+        lane = self._lanes[METHODS[method].lane]
         lane.put(call)
         try:
             await call.done.wait()

@@ -11,11 +11,11 @@ import httpcore2
 import trio
 
 from atoma.ports.tasks import leaves
-from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.outgoing import SLOW_BYTES_S
-from atoma_transports._channel.pulse import keep_alive
-from atoma_transports.adapters.addresses import why_unreachable
-from atoma_transports.http.client.requests import Request
+from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.dialing.addresses import why_unreachable
+from atoma_transports.frames.outgoing import SLOW_BYTES_S
+from atoma_transports.http.client.messages import Request
+from atoma_transports.streams import keep_alive
 
 
 class Unreachable(Exception):

@@ -13,14 +13,12 @@ import httpcore2
 import trio
 
 from atoma.errors import AtomaError, ChannelBroken, ProtocolError
-from atoma_transports._channel.frames import TRACE_LENGTH_MAX
-from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports.adapters.addresses import Proxy
-from atoma_transports.adapters.credentials import Credentials
+from atoma_transports.calls.call import TRACE_LENGTH_MAX
+from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.dialing.addresses import Proxy
+from atoma_transports.dialing.credentials import Credentials
+from atoma_transports.http.client.messages import PROBE_BYTES_MAX, Reply, Request, new_probe, read_body
 from atoma_transports.http.client.network import ATTEMPT, Attempt, Lost, Network, Unreachable
-from atoma_transports.http.client.probes import PROBE_BYTES_MAX, new_probe
-from atoma_transports.http.client.replies import read_body
-from atoma_transports.http.client.requests import Reply, Request
 from atoma_transports.http.client.watch import Mute, Watch
 from atoma_transports.http.envelope import BUDGET, MSGPACK, TRACE
 

@@ -14,17 +14,16 @@ import trio
 from atoma.errors import AuthenticationError, ChannelBroken, ConfigurationError, ConnectFailed
 from atoma.ports import Channel, Environment
 from atoma.ports.tasks import open_tasks
-from atoma_transports._channel.codes import error_of
-from atoma_transports.adapters import ChannelLimits, Token
-from atoma_transports.adapters.addresses import Address, Language, check_address, check_proxy
-from atoma_transports.adapters.channel import check_token
-from atoma_transports.adapters.credentials import Credentials
+from atoma_transports.calls import ChannelLimits
+from atoma_transports.calls.errors import error_of
+from atoma_transports.dialing import Token
+from atoma_transports.dialing.addresses import Address, Language, check_address, check_proxy
+from atoma_transports.dialing.credentials import Credentials, check_token
 from atoma_transports.http.client.channel import STREAMS_MAX, HttpChannel
 from atoma_transports.http.client.engine import open_engine
-from atoma_transports.http.client.probes import new_probe, read_probe
-from atoma_transports.http.client.rules import BatchRules
+from atoma_transports.http.client.lanes import BatchRules
+from atoma_transports.http.client.messages import new_probe, read_probe
 from atoma_transports.http.envelope import Done
-from atoma_transports.protocol import METHODS
 
 if TYPE_CHECKING:
     from atoma_transports.http.client.pool import HttpPool
@@ -103,7 +102,7 @@ class HttpTransport:
                 async with open_engine(
                     pool, rules=self._rules, size_max=self._limits.frame_bytes, random=self._random
                 ) as engine:
-                    channel = HttpChannel(pool, engine, credentials, METHODS, self._limits, hello.queries)
+                    channel = HttpChannel(pool, engine, credentials, self._limits, hello.queries)
                     try:
                         yield channel
                     finally:

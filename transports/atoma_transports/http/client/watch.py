@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import trio
 
-from atoma_transports._channel.limits import ChannelLimits
-from atoma_transports._channel.pulse import GRACE_S
+from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.frames.pipe import GRACE_S
 
 T = TypeVar("T")
 

@@ -1,1 +1,0 @@
-"""Frames over message pipes: the part of a channel that is the same on every transport."""

@@ -1,0 +1,7 @@
+"""The way to a hub over sockets: its address, the token, TLS, a proxy on the way."""
+
+from __future__ import annotations
+
+from atoma_transports.dialing.credentials import Token
+
+__all__ = ["Token"]

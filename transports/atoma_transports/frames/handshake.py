@@ -1,0 +1,173 @@
+"""The first frames of a connection, seen from either end; and a new token before the old one expires."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import trio
+
+from atoma.concurrency.backoff import Backoff
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.failures import refusal
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, ConnectFailed, ProtocolError, RemoteError
+from atoma.ports import Peer, ServiceHost
+from atoma.ports.service import understood_by
+from atoma.ports.sessions import Session, begin_session
+from atoma.ports.tasks import open_tasks
+from atoma_transports.calls.errors import error_of, info_of
+from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.dialing.credentials import Token, ask_for
+from atoma_transports.frames.client import FrameChannel
+from atoma_transports.frames.envelope import Auth, Frame, Welcome, decode_frame, encode_frame, read_welcome
+from atoma_transports.frames.pipe import LOST, MessagePipe, allow, close_pipe, explain_close
+
+logger = logging.getLogger("atoma.transports")
+
+EARLY = 0.25  # of the time a token is good, the last part in which a new one is asked for …
+EARLY_S_MAX = 60.0  # … but no longer than this
+PAUSES = Backoff(0.25, max_s=30.0, jitter=0)  # tokens do not expire in step
+
+Ask = Callable[[], Awaitable[str]]
+
+
+def early_s(expires_in: float) -> float:
+    """Seconds before its end at which a token that is good for ``expires_in`` is replaced."""
+    return min(expires_in * EARLY, EARLY_S_MAX)
+
+
+async def keep_token(channel: FrameChannel, ask: Ask, expires_in: float | None, limits: ChannelLimits) -> None:
+    """Ask for a new token whenever the old one is about to expire; never raises, ends with the connection.
+
+    A failure is tried again with growing pauses, also for a while after the end: the server waits a little before it
+    closes the connection.
+    """
+    while expires_in is not None:
+        await trio.sleep(max(PAUSES.initial_s, expires_in - early_s(expires_in)))
+        for tries in itertools.count(1):
+            if not channel.is_open:
+                return
+            try:
+                with trio.fail_after(limits.handshake_s):
+                    expires_in = (await channel.renew(await ask())).expires_in
+                break
+            except (AtomaError, trio.TooSlowError) as error:
+                pause_s = PAUSES.bound(tries)
+                logger.warning("a new token could not be brought, the next attempt is in %g s: %s", pause_s, error)
+            await trio.sleep(pause_s)
+
+
+async def _shake_hands(pipe: MessagePipe, token: str, limits: ChannelLimits) -> Welcome:
+    await pipe.send(encode_frame("auth", payload=encode(Auth(token))))
+    frame = decode_frame(await pipe.receive(), limits.frame_bytes)
+    if frame.kind == "error":
+        raise error_of(decode(frame.payload, ErrorInfo))
+    if frame.kind != "welcome":
+        raise ProtocolError(f"expected 'welcome', got {frame.kind!r}; is this an Atoma hub?", maybe_sent=False)
+    return read_welcome(frame.payload)
+
+
+async def _greeted(pipe: MessagePipe, token: str, limits: ChannelLimits) -> Welcome:
+    try:
+        with trio.fail_after(limits.handshake_s):
+            return await _shake_hands(pipe, token, limits)
+    except trio.TooSlowError:
+        raise ConnectFailed(f"the other side did not greet within {limits.handshake_s:g} s") from None
+    except LOST:
+        raise ConnectFailed("the other side hung up before it had greeted") from None
+    except RemoteError as error:
+        raise ConnectFailed(f"the other side does not take connections now ({error})") from None
+
+
+@asynccontextmanager
+async def open_channel(
+    pipe: MessagePipe, *, token: Token = "", limits: ChannelLimits | None = None
+) -> AsyncGenerator[FrameChannel]:
+    """Authenticate over ``pipe`` and carry calls over it inside the block; takes the pipe over and closes it.
+
+    This is all that a transport which moves whole messages has to call.
+
+    Args:
+        pipe: The road to the server.
+        token: Sent in the first frame, never in an address. A function is asked again before the token expires, and
+            the connection goes on with the new one.
+        limits: Bounds of the connection.
+
+    Raises:
+        AuthenticationError: The other side refused the token, or the function gave none.
+        ConnectFailed: The other side did not answer within ``limits.handshake_s``, or hung up.
+        ProtocolError: The other side speaks something else.
+    """
+    limits = limits or ChannelLimits()
+    ask = partial(ask_for, token)
+    try:
+        welcome = await _greeted(pipe, await ask(), limits)
+        allow(pipe, limits.frame_bytes)
+        channel = FrameChannel(pipe, welcome, limits)
+        async with open_tasks() as nursery:
+            nursery.start_soon(channel.run)
+            if not isinstance(token, str) and welcome.expires_in is not None:
+                nursery.start_soon(keep_token, channel, ask, welcome.expires_in, limits)
+            try:
+                yield channel
+            finally:
+                channel.fail(ChannelBroken("the connection is closed"))
+                nursery.cancel_scope.cancel()
+    finally:
+        await close_pipe(pipe, limits.close_s)
+
+
+def welcome(session: Session, limits: ChannelLimits, host: ServiceHost) -> bytes:
+    """The payload that tells the client about its session."""
+    expires_in = None if math.isinf(session.expires_at) else max(0.0, session.expires_at - trio.current_time())
+    subject = session.principal.subject
+    return encode(Welcome(subject, limits.frame_bytes, limits.calls, expires_in, understood_by(host)))
+
+
+async def session_for(frame: Frame, host: ServiceHost, peer: Peer) -> Session | ErrorInfo:
+    """What the token in ``frame`` brings: a session, or why there is none."""
+    try:
+        return await begin_session(decode(frame.payload, Auth).token, host, peer)
+    except AtomaError as error:
+        return info_of(error)
+
+
+async def first_session(
+    pipe: MessagePipe, host: ServiceHost, peer: Peer, limits: ChannelLimits, accept: Callable[[str], None]
+) -> Session | None:
+    """The session of whoever is at the other end, who has been greeted; None when they may not come in.
+
+    ``accept`` is called with their subject before they are greeted, and may refuse them by an error.
+    """
+    found: Session | ErrorInfo = refusal("UNAUTHENTICATED", f"no token came within {limits.handshake_s:g} s")
+    greeted = False
+    try:
+        with trio.move_on_after(limits.handshake_s):
+            frame = decode_frame(await pipe.receive(), limits.first_frame_bytes)
+            if frame.kind != "auth":
+                raise AuthenticationError("the first frame has to be 'auth'")
+            found = await session_for(frame, host, peer)
+            if isinstance(found, Session):
+                accept(found.principal.subject)
+                allow(pipe, limits.frame_bytes)
+                await pipe.send(encode_frame("welcome", frame.id, welcome(found, limits, host)))
+                greeted = True
+                return found
+    except AtomaError as error:
+        refused = info_of(error)
+    except LOST:
+        return None
+    else:
+        refused = found if isinstance(found, ErrorInfo) else refusal("TIMEOUT", "the welcome was not taken in time")
+    finally:
+        if isinstance(found, Session) and not greeted:
+            found.close()
+    explain_close(pipe, refused)
+    with trio.move_on_after(limits.close_s):
+        await pipe.send(encode_frame("error", payload=encode(refused)))
+    return None

@@ -1,0 +1,318 @@
+"""gRPC as one of the languages on a port."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias, TypeVar
+
+import msgspec
+import trio
+from grpclib.const import Cardinality, Handler, Status
+from grpclib.exceptions import GRPCError
+
+from atoma.contracts.failures import refusal
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import AuthenticationError, ProtocolError, RemoteError
+from atoma.ports import Peer
+from atoma.ports.service import understood_by
+from atoma.ports.sessions import Session
+from atoma.ports.tasks import open_tasks
+from atoma_transports.adapters import METHODS
+from atoma_transports.calls.call import trace_of
+from atoma_transports.calls.errors import explain
+from atoma_transports.calls.fairness import Share
+from atoma_transports.calls.methods import Answer
+from atoma_transports.calls.requests import MESSAGEPACK, Held, in_turns, size_max
+from atoma_transports.grpc._driver.server import ServerCall, serve_grpc
+from atoma_transports.grpc.convert import pack, unpack, unpack_in_steps
+from atoma_transports.grpc.counting import UNCOUNTED_BYTES
+from atoma_transports.grpc.messages import (
+    MESSAGE_LENGTH_MAX,
+    SERVICE,
+    TRAILER,
+    HelloReply,
+    HelloRequest,
+    Packed,
+    cardinality_of,
+    grpc_limits,
+    milliseconds,
+    path_of,
+    status_of,
+    trailer_of,
+)
+from atoma_transports.grpc.standard import REFLECTING, HealthCalls, reflection_handlers
+from atoma_transports.serving.admission import Admission
+from atoma_transports.serving.handlers import Hosting
+from atoma_transports.serving.head import fields_by_name
+
+HTTP2_START = b"PRI * HTTP/2.0\r\n\r\n"
+METADATA_BYTES = 8 * 1024
+"""What a caller may send of it, as with gRPC's own servers: unpacking takes a quarter of a millisecond for each KiB."""
+
+
+class GrpcHandler:
+    """The service ``atoma.sync.v1.Sync``, with the standard ones for health and reflection beside it.
+
+    Every call of ``Sync`` brings its token. Health and reflection ask for none: whether a server is up is told to
+    anybody who reaches it, and reflection tells what is published anyway.
+    """
+
+    name = "grpc"
+
+    def speaks(self, head: bytes) -> bool:
+        """See :class:`atoma_transports.serving.handlers.ProtocolHandler`."""
+        return head.startswith(HTTP2_START)
+
+    async def serve(self, stream: trio.abc.Stream, hosting: Hosting) -> None:
+        """See :class:`atoma_transports.serving.handlers.ProtocolHandler`."""
+        hosting.place.spoken = hosting.place.polite = True  # settings at once, and a goodbye at the end
+        leave = trio.Event()
+        limits = replace(grpc_limits(hosting.limits), metadata_bytes=METADATA_BYTES)
+        health = HealthCalls((SERVICE, *REFLECTING), hosting.drain, leave)
+        with hosting.share() as share:
+            sync = SyncCalls(replace(hosting, drain=leave), share)
+            handlers = {**sync.handlers(), **health.handlers(), **reflection_handlers()}
+            try:
+                async with open_tasks() as nursery:
+                    nursery.start_soon(_show_out, hosting, leave)
+                    nursery.start_soon(sync.end_streams)
+                    await serve_grpc(stream, handlers, limits=limits, drain=leave, share=share)
+                    nursery.cancel_scope.cancel()
+            finally:
+                sync.close()
+
+
+async def _show_out(hosting: Hosting, leave: trio.Event) -> None:
+    """Have the connection say goodbye when the server ends, or before its place is taken away."""
+    with hosting.place.patience:
+        await hosting.drain.wait()
+    leave.set()
+
+
+Call: TypeAlias = ServerCall[Packed, Packed]
+S = TypeVar("S", bound=msgspec.Struct)
+
+BEARER = "bearer "
+REFUSED_MAX = 32
+"""Tokens in a row that are refused on one connection before it is ended: guessing costs a connection each time."""
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    """One stream being answered."""
+
+    scope: trio.CancelScope
+    stop: ErrorInfo | None = None
+
+
+class SyncCalls:
+    """What one connection asks of its host.
+
+    Args:
+        hosting: The host, its bounds, and where the connection comes from.
+        share: What the connection may take.
+    """
+
+    def __init__(self, hosting: Hosting, share: Share) -> None:
+        self._hosting = hosting
+        self._limits = hosting.limits
+        self._admission = Admission(hosting.host, hosting.place, share)
+        self._share = share
+        self._calls = 0
+        self._held = Held(hosting.limits.queue_bytes)
+        self._refused = 0
+        self._streams: set[_Stream] = set()
+
+    def close(self) -> None:
+        """The connection is over."""
+        self._admission.close()
+
+    def handlers(self) -> Mapping[str, Handler]:
+        """The handler of each path; what answers is the one table of all handlers."""
+        hello = partial(self._counted, self._hello)
+        table = {path_of("hello"): Handler(hello, Cardinality.UNARY_UNARY, Packed, Packed)}
+        for method, served in METHODS.items():
+            answer = partial(self._answer if served.feed is None else self._feed, method)
+            table[path_of(method)] = Handler(partial(self._counted, answer), cardinality_of(method), Packed, Packed)
+        return table
+
+    async def _counted(self, answer: Callable[[Call], Awaitable[None]], call: Call) -> None:
+        """Have ``call`` answered; without any, a proxy's connection is nobody's."""
+        self._calls += 1
+        try:
+            await answer(call)
+        finally:
+            self._calls -= 1
+            if not self._calls and self._hosting.place.shared:
+                self._share.leave()
+
+    async def end_streams(self) -> None:
+        """Once the connection ends, end every stream: nobody else would."""
+        await self._hosting.drain.wait()
+        for stream in self._streams:
+            stream.stop = refusal("UNAVAILABLE", "the server ends this connection")
+            stream.scope.cancel()
+
+    async def _hello(self, call: Call) -> None:
+        try:
+            admitted = await self._admit(call)
+            await _received(call, HelloRequest, self._share, UNCOUNTED_BYTES)
+            expires_in_ms = milliseconds(admitted.expires_at - trio.current_time())
+            reply = HelloReply(
+                admitted.principal.subject,
+                self._limits.frame_bytes,
+                self._limits.calls,
+                expires_in_ms,
+                understood_by(self._hosting.host),
+            )
+        except Exception as error:  # the verifier is the application's
+            refuse(call, explain(error, "hello", ""))
+        else:
+            await _reply(call, pack(reply))
+
+    async def _answer(self, method: str, call: Call) -> None:
+        served = METHODS[method]
+        assert served.answer is not None
+        trace_id = ""
+        try:
+            admitted = await self._admit(call)
+            most = size_max(served, self._limits, MESSAGEPACK)
+            request = await _received(call, served.request, self._share, most)
+            trace_id = trace_of(request)
+            make = partial(self._made, served.answer, admitted, request)
+            with admitted.call():
+                data = await self._held.take(make, reads=served.reads)
+        except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
+            refuse(call, explain(error, method, trace_id))
+        else:
+            try:
+                await _reply(call, data)
+            finally:
+                self._held.give(len(data))
+
+    async def _made(self, answer: Answer, admitted: Session, request: msgspec.Struct) -> bytes:
+        return self._packed(await answer(admitted.service, request))
+
+    async def _feed(self, method: str, call: Call) -> None:
+        served = METHODS[method]
+        assert served.feed is not None
+        trace_id = ""
+        try:
+            admitted = await self._admit(call)
+            most = size_max(served, self._limits, MESSAGEPACK)
+            request = await _received(call, served.request, self._share, most)
+            trace_id = trace_of(request)
+            stream = _Stream(trio.CancelScope())
+            self._streams.add(stream)
+            try:
+                with admitted.stream(), stream.scope:
+                    async with served.feed(admitted.service, request) as items:
+                        await self._send_items(call, items)
+            finally:
+                self._streams.discard(stream)
+            if stream.stop is not None:
+                refuse(call, stream.stop)
+        except Exception as error:  # as above
+            refuse(call, explain(error, method, trace_id))
+
+    async def _send_items(self, call: Call, items: AsyncIterator[msgspec.Struct]) -> None:
+        try:
+            async for item in items:
+                packed = Packed(self._packed(item))
+                with trio.move_on_after(self._limits.slow_s) as patience:
+                    await call.send_message(packed)
+                if patience.cancelled_caught:
+                    text = f"nothing was taken from the stream for {self._limits.slow_s:g} s"
+                    raise RemoteError(text, remote_code="SLOW_CONSUMER")
+        finally:
+            if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
+                await items.aclose()
+
+    async def _admit(self, call: Call) -> Session:
+        """Who calls.
+
+        Raises:
+            AuthenticationError: Nobody who may.
+            RemoteError: They may, and send too much.
+        """
+        peer = self._peer_of(call)
+        self._hosting.place.turn_to(peer.address)
+        self._share.comes_from(peer)
+        try:
+            admitted = await self._admission.admit(token_of(call), peer)
+        except AuthenticationError:
+            self._refused += 1
+            if self._refused >= REFUSED_MAX:
+                self._hosting.place.dismiss()
+            raise
+        self._refused = 0
+        return admitted
+
+    def _peer_of(self, call: Call) -> Peer:
+        """Who calls: a proxy may pass the calls of many on over one connection."""
+        metadata = () if call.metadata is None else call.metadata.items()
+        fields = fields_by_name([(name, value) for name, value in metadata if isinstance(value, str)])
+        return self._hosting.origins.of(self._hosting.peer, fields)
+
+    def _packed(self, reply: msgspec.Struct) -> bytes:
+        try:
+            data = pack(reply)
+        except ProtocolError as error:  # no fault of the caller's
+            raise ValueError(str(error)) from error
+        if len(data) > self._limits.frame_bytes:
+            text = f"the answer takes {len(data)} bytes; the limit is {self._limits.frame_bytes}: ask for less"
+            raise RemoteError(text, remote_code="TOO_LARGE")
+        return data
+
+
+def token_of(call: Call) -> str:
+    """The bearer token of ``call``; empty for none.
+
+    Raises:
+        AuthenticationError: There is something else where it should be.
+    """
+    field = "" if call.metadata is None else call.metadata.get("authorization", "")
+    if not isinstance(field, str) or (field and not field[: len(BEARER)].lower() == BEARER):
+        raise AuthenticationError("the metadata 'authorization' has to be 'Bearer <token>'")
+    return field[len(BEARER) :].strip()
+
+
+def refuse(call: Call, info: ErrorInfo) -> None:
+    """Answer ``call`` with an error, exactly told in a trailer."""
+    call.trailing[TRAILER] = trailer_of(info)
+    call.finish(status_of(info), info.message[:MESSAGE_LENGTH_MAX])
+
+
+async def _reply(call: Call, data: bytes) -> None:
+    """Send the answer; of a caller who does not take it, nobody may think that nothing was done."""
+    try:
+        await call.send_message(Packed(data))
+    except GRPCError as error:
+        refuse(call, refusal("UNAVAILABLE", f"the answer could not be sent: {error.message}"))
+
+
+async def _received(call: Call, kind: type[S], share: Share, most: int) -> S:
+    """The request of ``call``, which may have ``most`` bytes; a large one is read under the permit of ``share``.
+
+    Raises:
+        RemoteError: It is too large, or holds too much.
+        ProtocolError: There is none, or it is malformed.
+    """
+    call.take_at_most(most)
+    try:
+        message = await call.recv_message()
+    except GRPCError as error:
+        text = error.message or error.status.name
+        if error.status is Status.RESOURCE_EXHAUSTED:
+            raise RemoteError(text, remote_code="TOO_LARGE") from None
+        raise ProtocolError(text) from None
+    if message is None:
+        raise ProtocolError("a call without a message")
+    if len(message.data) <= UNCOUNTED_BYTES:
+        request = unpack(message.data, kind)
+    else:
+        request = await in_turns(unpack_in_steps(message.data, kind), share)
+    share.earned(len(message.data))
+    return request
