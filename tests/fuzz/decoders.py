@@ -38,7 +38,7 @@ from atoma_transports.frames.envelope import (
     decode_frame,
     encode_frame,
 )
-from atoma_transports.grpc._driver.encoding import read_timeout
+from atoma_transports.grpc._driver.calls import read_timeout
 from atoma_transports.grpc.convert import pack, unpack
 from atoma_transports.grpc.messages import HelloReply, HelloRequest, info_from, status_of, trailer_of
 from atoma_transports.http.answers import Refused

@@ -106,3 +106,29 @@ def explain(error: Exception, method: str, trace_id: str) -> ErrorInfo:
         return info_of(cause)
     logger.error("%s failed (trace %s)", method, trace_id, exc_info=error)
     return refusal("INTERNAL", "the server failed to answer; its log says why")
+
+
+def check_request(size: int, most: int) -> None:
+    """See that a request of ``size`` bytes can be sent.
+
+    Raises:
+        RemoteError: ``TOO_LARGE``: it has more than ``most``; nothing was sent.
+    """
+    if size > most:
+        text = f"the request takes {size} bytes; the limit is {most}; nothing was sent"
+        raise RemoteError(text, remote_code="TOO_LARGE")
+
+
+def large_answer(size: int, most: int) -> ErrorInfo:
+    """The refusal of an answer that has more bytes than a message may have."""
+    return refusal("TOO_LARGE", f"the answer takes {size} bytes; the limit is {most}: ask for less")
+
+
+def large_item(size: int) -> ErrorInfo:
+    """What ends a stream with an item that has more bytes than a message may have."""
+    return refusal("TOO_LARGE", f"an item takes {size} bytes")
+
+
+def slow_reader(seconds: float) -> ErrorInfo:
+    """What ends a stream whose reader is too slow."""
+    return refusal("SLOW_CONSUMER", f"nothing was taken from the stream for {seconds:g} s")

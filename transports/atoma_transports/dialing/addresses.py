@@ -51,7 +51,7 @@ class Address:
     @property
     def authority(self) -> str:
         """``host:port``, the host in brackets where it is an IPv6 address."""
-        return f"{_bracketed(self.host)}:{self.port}"
+        return authority_of(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +127,9 @@ def _split(text: str) -> tuple[SplitResult, int | None]:
         return urlsplit(""), -1
 
 
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host
+def authority_of(host: str, port: int) -> str:
+    """``host:port``, the host in brackets where it is an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _in_ascii(host: str, shown: str) -> str:

@@ -19,7 +19,7 @@ from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloa
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import budget_now, check_subject, leave_to_scope, trace_of
-from atoma_transports.calls.errors import error_of, info_of
+from atoma_transports.calls.errors import check_request, error_of, info_of
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.calls.methods import find_method
 from atoma_transports.frames.envelope import (
@@ -173,9 +173,7 @@ class FrameChannel:
         await self._send(call, data)
 
     async def _send(self, call: _Call, data: bytes) -> None:
-        if len(data) > self._frame_bytes:
-            text = f"the request takes {len(data)} bytes; the limit is {self._frame_bytes}; nothing was sent"
-            raise RemoteError(text, remote_code="TOO_LARGE")
+        check_request(len(data), self._frame_bytes)
         call.ticket = Ticket(data)
         try:
             await self._out.put(call.ticket)

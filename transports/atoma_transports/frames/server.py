@@ -21,7 +21,7 @@ from atoma.ports.sessions import Session, session_ended
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import check_subject, deadline_of
-from atoma_transports.calls.errors import explain, info_of
+from atoma_transports.calls.errors import explain, info_of, large_answer, large_item, slow_reader
 from atoma_transports.calls.fairness import Fairness, Share
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.calls.methods import Answer, Method
@@ -361,8 +361,7 @@ class ServerConnection:
         else:
             data = encode_frame("end" if streams else "reply", id, payload)
         if len(data) > self._limits.frame_bytes:
-            text = f"the answer takes {len(data)} bytes; the limit is {self._limits.frame_bytes}: ask for less"
-            data = encode_frame("error", id, encode(refusal("TOO_LARGE", text)))
+            data = encode_frame("error", id, encode(large_answer(len(data), self._limits.frame_bytes)))
         try:
             await self._out.put(Ticket(data))
         except trio.BrokenResourceError:
@@ -382,9 +381,9 @@ class ServerConnection:
         async for item in items:
             data = encode_frame("item", id, encode(item))
             if len(data) > self._limits.frame_bytes:
-                return refusal("TOO_LARGE", f"an item takes {len(data)} bytes")
+                return large_item(len(data))
             if not await credit.take(self._limits.slow_s):
-                return refusal("SLOW_CONSUMER", f"nothing was taken from the stream for {self._limits.slow_s:g} s")
+                return slow_reader(self._limits.slow_s)
             await self._out.put(Ticket(data))
         return None
 

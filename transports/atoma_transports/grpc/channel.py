@@ -13,10 +13,10 @@ from grpclib.exceptions import GRPCError
 from grpclib.exceptions import ProtocolError as NotSent
 
 from atoma.contracts.understood import Understood
-from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError, RemoteError
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import leave_to_scope
-from atoma_transports.calls.errors import error_of
+from atoma_transports.calls.errors import check_request, error_of
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.calls.methods import Method, find_method
 from atoma_transports.dialing.credentials import Credentials
@@ -147,9 +147,7 @@ class GrpcChannel:
 
     def _packed(self, message: msgspec.Struct) -> bytes:
         data = pack(message)
-        if len(data) > self._message_bytes:
-            text = f"the request takes {len(data)} bytes; the limit is {self._message_bytes}; nothing was sent"
-            raise RemoteError(text, remote_code="TOO_LARGE")
+        check_request(len(data), self._message_bytes)
         return data
 
     @contextmanager

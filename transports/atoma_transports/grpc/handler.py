@@ -21,9 +21,9 @@ from atoma.ports.sessions import Session
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import trace_of
-from atoma_transports.calls.errors import explain
+from atoma_transports.calls.errors import error_of, explain, large_answer, slow_reader
 from atoma_transports.calls.fairness import Share
-from atoma_transports.calls.methods import Answer
+from atoma_transports.calls.methods import Answer, Feed, Method
 from atoma_transports.calls.requests import MESSAGEPACK, Held, in_turns, size_max
 from atoma_transports.grpc._driver.server import ServerCall, serve_grpc
 from atoma_transports.grpc.convert import pack, unpack, unpack_in_steps
@@ -43,11 +43,10 @@ from atoma_transports.grpc.messages import (
     trailer_of,
 )
 from atoma_transports.grpc.standard import REFLECTING, HealthCalls, reflection_handlers
-from atoma_transports.serving.admission import Admission
+from atoma_transports.serving.admission import Admission, bearer_token
 from atoma_transports.serving.handlers import Hosting
-from atoma_transports.serving.head import fields_by_name
+from atoma_transports.serving.head import HTTP2_START, fields_by_name
 
-HTTP2_START = b"PRI * HTTP/2.0\r\n\r\n"
 METADATA_BYTES = 8 * 1024
 """What a caller may send of it, as with gRPC's own servers: unpacking takes a quarter of a millisecond for each KiB."""
 
@@ -94,7 +93,6 @@ async def _show_out(hosting: Hosting, leave: trio.Event) -> None:
 Call: TypeAlias = ServerCall[Packed, Packed]
 S = TypeVar("S", bound=msgspec.Struct)
 
-BEARER = "bearer "
 REFUSED_MAX = 32
 """Tokens in a row that are refused on one connection before it is ended: guessing costs a connection each time."""
 
@@ -130,12 +128,16 @@ class SyncCalls:
         self._admission.close()
 
     def handlers(self) -> Mapping[str, Handler]:
-        """The handler of each path; what answers is the one table of all handlers."""
+        """The handler of each path; what answers is the one table of methods."""
         hello = partial(self._counted, self._hello)
         table = {path_of("hello"): Handler(hello, Cardinality.UNARY_UNARY, Packed, Packed)}
-        for method, served in METHODS.items():
-            answer = partial(self._answer if served.feed is None else self._feed, method)
-            table[path_of(method)] = Handler(partial(self._counted, answer), cardinality_of(method), Packed, Packed)
+        for name, method in METHODS.items():
+            if method.feed is not None:
+                answer = partial(self._feed, method, method.feed)
+            else:
+                assert method.answer is not None
+                answer = partial(self._answer, method, method.answer)
+            table[path_of(name)] = Handler(partial(self._counted, answer), cardinality_of(name), Packed, Packed)
         return table
 
     async def _counted(self, answer: Callable[[Call], Awaitable[None]], call: Call) -> None:
@@ -172,20 +174,18 @@ class SyncCalls:
         else:
             await _reply(call, pack(reply))
 
-    async def _answer(self, method: str, call: Call) -> None:
-        served = METHODS[method]
-        assert served.answer is not None
+    async def _answer(self, method: Method, answer: Answer, call: Call) -> None:
         trace_id = ""
         try:
             admitted = await self._admit(call)
-            most = size_max(served, self._limits, MESSAGEPACK)
-            request = await _received(call, served.request, self._share, most)
+            most = size_max(method, self._limits, MESSAGEPACK)
+            request = await _received(call, method.request, self._share, most)
             trace_id = trace_of(request)
-            make = partial(self._made, served.answer, admitted, request)
+            make = partial(self._made, answer, admitted, request)
             with admitted.call():
-                data = await self._held.take(make, reads=served.reads)
+                data = await self._held.take(make, reads=method.reads)
         except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
-            refuse(call, explain(error, method, trace_id))
+            refuse(call, explain(error, method.name, trace_id))
         else:
             try:
                 await _reply(call, data)
@@ -195,27 +195,25 @@ class SyncCalls:
     async def _made(self, answer: Answer, admitted: Session, request: msgspec.Struct) -> bytes:
         return self._packed(await answer(admitted.service, request))
 
-    async def _feed(self, method: str, call: Call) -> None:
-        served = METHODS[method]
-        assert served.feed is not None
+    async def _feed(self, method: Method, feed: Feed, call: Call) -> None:
         trace_id = ""
         try:
             admitted = await self._admit(call)
-            most = size_max(served, self._limits, MESSAGEPACK)
-            request = await _received(call, served.request, self._share, most)
+            most = size_max(method, self._limits, MESSAGEPACK)
+            request = await _received(call, method.request, self._share, most)
             trace_id = trace_of(request)
             stream = _Stream(trio.CancelScope())
             self._streams.add(stream)
             try:
                 with admitted.stream(), stream.scope:
-                    async with served.feed(admitted.service, request) as items:
+                    async with feed(admitted.service, request) as items:
                         await self._send_items(call, items)
             finally:
                 self._streams.discard(stream)
             if stream.stop is not None:
                 refuse(call, stream.stop)
         except Exception as error:  # as above
-            refuse(call, explain(error, method, trace_id))
+            refuse(call, explain(error, method.name, trace_id))
 
     async def _send_items(self, call: Call, items: AsyncIterator[msgspec.Struct]) -> None:
         try:
@@ -224,8 +222,7 @@ class SyncCalls:
                 with trio.move_on_after(self._limits.slow_s) as patience:
                     await call.send_message(packed)
                 if patience.cancelled_caught:
-                    text = f"nothing was taken from the stream for {self._limits.slow_s:g} s"
-                    raise RemoteError(text, remote_code="SLOW_CONSUMER")
+                    raise error_of(slow_reader(self._limits.slow_s))
         finally:
             if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
                 await items.aclose()
@@ -262,8 +259,7 @@ class SyncCalls:
         except ProtocolError as error:  # no fault of the caller's
             raise ValueError(str(error)) from error
         if len(data) > self._limits.frame_bytes:
-            text = f"the answer takes {len(data)} bytes; the limit is {self._limits.frame_bytes}: ask for less"
-            raise RemoteError(text, remote_code="TOO_LARGE")
+            raise error_of(large_answer(len(data), self._limits.frame_bytes))
         return data
 
 
@@ -274,9 +270,7 @@ def token_of(call: Call) -> str:
         AuthenticationError: There is something else where it should be.
     """
     field = "" if call.metadata is None else call.metadata.get("authorization", "")
-    if not isinstance(field, str) or (field and not field[: len(BEARER)].lower() == BEARER):
-        raise AuthenticationError("the metadata 'authorization' has to be 'Bearer <token>'")
-    return field[len(BEARER) :].strip()
+    return bearer_token(field if isinstance(field, str) else "-")
 
 
 def refuse(call: Call, info: ErrorInfo) -> None:

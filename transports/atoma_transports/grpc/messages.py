@@ -17,7 +17,7 @@ from atoma.errors import ProtocolError
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.errors import fitting
 from atoma_transports.calls.limits import ChannelLimits
-from atoma_transports.grpc._driver.limits import GrpcLimits
+from atoma_transports.grpc._driver.calls import GrpcLimits
 from atoma_transports.grpc.v1.sync_pb2 import DESCRIPTOR
 
 SERVICE: str = DESCRIPTOR.services_by_name["Sync"].full_name

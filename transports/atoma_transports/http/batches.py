@@ -21,7 +21,7 @@ from atoma.ports.sessions import Session
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
-from atoma_transports.calls.errors import explain
+from atoma_transports.calls.errors import explain, large_answer
 from atoma_transports.calls.fairness import Share
 from atoma_transports.calls.requests import Held, at_once, count_values, in_turns
 from atoma_transports.http.answers import Refused, fields_of
@@ -272,10 +272,7 @@ async def _carry(
 
     def told(reply: msgspec.Struct | ErrorInfo) -> bytes:
         data = _encode(encoding, id, reply)
-        if len(data) <= size_max:
-            return data
-        text = f"the answer takes {len(data)} bytes; the limit is {size_max}: ask for less"
-        return _encode(encoding, id, refusal("TOO_LARGE", text))
+        return data if len(data) <= size_max else _encode(encoding, id, large_answer(len(data), size_max))
 
     answer: bytes | ErrorInfo
     if full:

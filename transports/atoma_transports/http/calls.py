@@ -18,7 +18,7 @@ from atoma.ports.service import understood_by
 from atoma.ports.sessions import Session
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
-from atoma_transports.calls.errors import explain
+from atoma_transports.calls.errors import explain, large_answer
 from atoma_transports.calls.methods import Method
 from atoma_transports.calls.requests import read_request, size_max
 from atoma_transports.http.answers import Refused, failure, fields_of, refused
@@ -40,10 +40,8 @@ from atoma_transports.http.messages import HttpError
 from atoma_transports.http.named import with_booleans
 from atoma_transports.http.streams import Events, Form, Records, Wanted, answer_stream
 from atoma_transports.http.wire import Gone, Late, ServerWire
-from atoma_transports.serving.admission import Admission
+from atoma_transports.serving.admission import Admission, bearer_token
 from atoma_transports.serving.handlers import Hosting
-
-BEARER = "bearer "
 
 
 class Calls:
@@ -146,10 +144,7 @@ class Calls:
 
     async def _admit(self, asked: Asked) -> Session:
         """Whoever the token belongs to; nobody sends a large body before that is known."""
-        given = asked.fields.get("authorization", "")
-        token = given[len(BEARER) :].strip() if given[: len(BEARER)].lower() == BEARER else ""
-        if given and not token:
-            raise Refused(refusal("UNAUTHENTICATED", "send the token as Authorization: Bearer …"))
+        token = bearer_token(asked.fields.get("authorization", ""))
         last = self._last
         if last is not None and last[:2] == (token, asked.peer) and last[2].is_good:
             self._admission.enter(last[2])
@@ -190,8 +185,7 @@ class Calls:
     async def _reply(self, encoding: Encoding, reply: msgspec.Struct) -> None:
         body = encoding.encode(reply)
         if len(body) > self._limits.frame_bytes:
-            text = f"the answer takes {len(body)} bytes; the limit is {self._limits.frame_bytes}: ask for less"
-            raise Refused(refusal("TOO_LARGE", text))
+            raise Refused(large_answer(len(body), self._limits.frame_bytes))
         await self._wire.send(200, fields_of(encoding, body), body)
 
     async def _refuse(self, error: Refused, encoding: Encoding | None) -> None:

@@ -16,7 +16,7 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.sessions import Session
 from atoma.ports.tasks import open_tasks
-from atoma_transports.calls.errors import explain
+from atoma_transports.calls.errors import explain, large_item, slow_reader
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.http.answers import COMMON, Refused
 from atoma_transports.http.envelope import EVENTS, ITEMS, pack_record
@@ -229,10 +229,9 @@ async def _put_items(
         async for item in items:
             data = wanted.form.item(item)
             if len(data) > hosting.limits.frame_bytes:
-                return (refusal("TOO_LARGE", f"an item takes {len(data)} bytes"),)
+                return (large_item(len(data)),)
             if not await writer.put(data):
-                slow_s = hosting.limits.slow_s
-                return (refusal("SLOW_CONSUMER", f"nothing was taken from the stream for {slow_s:g} s"),)
+                return (slow_reader(hosting.limits.slow_s),)
     finally:
         if isinstance(items, AsyncGenerator):  # left half-way, it would wait for the garbage collector
             await items.aclose()

@@ -29,19 +29,9 @@ def parse_address(address: str) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or port is None or parts_extra(address):
+    if not host or port is None or any(letter in address for letter in "/?#@ "):
         raise ConfigurationError(f"{address!r} is no address to listen on; write host:port, for example 127.0.0.1:8765")
     return host, port
-
-
-def parts_extra(address: str) -> bool:
-    """Whether there is more in ``address`` than host and port."""
-    return any(letter in address for letter in "/?#@ ")
-
-
-def format_address(host: str, port: int) -> str:
-    """The text for ``host`` and ``port``."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def host_name(field: str) -> str:

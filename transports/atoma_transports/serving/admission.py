@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoma.errors import RemoteError
+from atoma.errors import AuthenticationError, RemoteError
 from atoma.ports import Peer, ServiceHost
 from atoma.ports.sessions import Session, begin_session
 from atoma_transports.calls.call import check_subject
@@ -10,6 +10,18 @@ from atoma_transports.calls.fairness import Share
 from atoma_transports.serving.places import Place
 
 TOKENS_MAX = 16
+BEARER = "bearer "
+
+
+def bearer_token(field: str) -> str:
+    """The token in the field ``authorization``; empty when there is none.
+
+    Raises:
+        AuthenticationError: There is something else where it should be.
+    """
+    if field and field[: len(BEARER)].lower() != BEARER:
+        raise AuthenticationError("send the token as authorization: Bearer <token>")
+    return field[len(BEARER) :].strip()
 
 
 class Admission:

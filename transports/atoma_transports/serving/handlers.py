@@ -76,26 +76,27 @@ class ProtocolHandler(Protocol):
 
 logger = logging.getLogger("atoma.transports")
 
-PLACES = {
-    "grpc": ("atoma_transports.grpc", "GrpcHandler"),
-    "websocket": ("atoma_transports.websocket", "WebSocketHandler"),
-    "http": ("atoma_transports.http", "HttpHandler"),
+LANGUAGES = {
+    "grpc": ("GrpcHandler", "h2"),
+    "websocket": ("WebSocketHandler", "http/1.1"),
+    "http": ("HttpHandler", "http/1.1"),
 }
-"""Package and class of each handler, in the order in which they are asked; the class is in the module ``handler``."""
-ALPN = {"grpc": ("h2",), "websocket": ("http/1.1",), "http": ("http/1.1",)}
-"""What a handler is called when TLS is agreed upon."""
+"""The protocol handlers that come with Atoma, in the order in which they are asked: the class in the module ``handler`` of
+the package with the language's name, and what the language is called when TLS is agreed upon."""
 
 
 def installed_handlers(pages: ProtocolHandler | None = None) -> tuple[ProtocolHandler, ...]:
     """Every handler whose package and library are there; ``pages`` takes the place of the one with its name.
 
     Raises:
-        ConfigurationError: There is none at all, or ``pages`` is no handler.
+        ConfigurationError: There is none at all, or ``pages`` is not a protocol handler.
     """
     if pages is not None and not _is_handler(pages):
-        raise ConfigurationError(f"pages={pages!r} is no handler: give an atoma_transports.http.HttpHandler")
-    handlers: list[ProtocolHandler] = [] if pages is None or pages.name in PLACES else [pages]
-    for name in PLACES:
+        raise ConfigurationError(
+            f"pages={pages!r} is not a protocol handler: give an atoma_transports.http.HttpHandler"
+        )
+    handlers: list[ProtocolHandler] = [] if pages is None or pages.name in LANGUAGES else [pages]
+    for name in LANGUAGES:
         handler = pages if pages is not None and pages.name == name else find_handler(name)
         if handler is not None:
             handlers.append(handler)
@@ -110,7 +111,7 @@ def _is_handler(value: object) -> bool:
 
 def find_handler(name: str) -> ProtocolHandler | None:
     """The handler called ``name``; None when its package, or the library it drives, is not installed."""
-    package, kind = PLACES[name]
+    package, (kind, _) = f"atoma_transports.{name}", LANGUAGES[name]
     try:
         module = import_module(f"{package}.handler")
     except ModuleNotFoundError as error:
@@ -127,8 +128,8 @@ def find_handler(name: str) -> ProtocolHandler | None:
 def alpn_of(handlers: tuple[ProtocolHandler, ...]) -> list[str]:
     """What to agree on in TLS, the server's choice first.
 
-    HTTP/1.1 goes before HTTP/2: a browser or curl offers both, and only the first brings it to pages and events; who
-    speaks gRPC offers HTTP/2 alone.
+    HTTP/1.1 goes before HTTP/2: a browser or curl offers both, and only the first brings it to pages and events;
+    a gRPC client offers HTTP/2 alone.
     """
-    names = {name for handler in handlers for name in ALPN.get(handler.name, ())}
+    names = {LANGUAGES[handler.name][1] for handler in handlers if handler.name in LANGUAGES}
     return [name for name in ("http/1.1", "h2") if name in names]

@@ -17,8 +17,8 @@ from atoma.ports.loops import lifetime
 from atoma.ports.tasks import open_tasks
 from atoma_transports.calls.fairness import Fairness
 from atoma_transports.calls.limits import ChannelLimits
-from atoma_transports.dialing.addresses import is_loopback
-from atoma_transports.serving.addresses import Origins, format_address, host_check, parse_address
+from atoma_transports.dialing.addresses import authority_of, is_loopback
+from atoma_transports.serving.addresses import Origins, host_check, parse_address
 from atoma_transports.serving.handlers import Hosting, ProtocolHandler, alpn_of, installed_handlers
 from atoma_transports.serving.head import (
     HeadTooLarge,
@@ -178,7 +178,7 @@ async def _listen(address: str, context: ssl.SSLContext | None, *, insecure: boo
 
 def _bound(listener: trio.SocketListener) -> str:
     host, port, *_ = cast("tuple[str, int]", listener.socket.getsockname())
-    return format_address(host, port)
+    return authority_of(host, port)
 
 
 async def _accept(listeners: list[trio.SocketListener], port: _Port, accepting: trio.CancelScope) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from atoma_transports.dialing.addresses import is_loopback
 from atoma_transports.websocket.handler import accept_pipe
 from atoma_transports.websocket.transport import WebSocketTransport
 
-__all__ = ["WebSocketTransport", "accept_pipe", "is_loopback"]
+__all__ = ["WebSocketTransport", "accept_pipe"]

@@ -12,13 +12,11 @@ from trio_websocket import HandshakeError, WebSocketConnection, wrap_client_stre
 
 from atoma.errors import ProtocolError
 from atoma.ports.tasks import open_tasks
+from atoma_transports.serving.head import HEAD_BYTES_MAX, HEAD_END, RECEIVE_BYTES
 
 SUBPROTOCOL = "atoma.v1"
 """Offered by our client, accepted when offered; a client that offers none is as welcome."""
 
-HEAD_BYTES_MAX = 64 * 1024
-RECEIVE_BYTES = 64 * 1024
-HEAD_END = b"\r\n\r\n"
 SWITCHING = b"HTTP/1.1 101"
 
 

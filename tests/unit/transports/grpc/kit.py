@@ -16,8 +16,8 @@ from atoma.contracts.values import ErrorInfo
 from atoma.ports import Peer, ServiceHost
 from atoma.testing.conformance import TOKEN, TinyHub
 from atoma_transports.calls.limits import ChannelLimits
+from atoma_transports.grpc._driver.calls import GrpcLimits
 from atoma_transports.grpc._driver.client import CallFailed, GrpcClient, open_grpc_channel
-from atoma_transports.grpc._driver.limits import GrpcLimits
 from atoma_transports.grpc.handler import GrpcHandler
 from atoma_transports.serving.handlers import Hosting
 from atoma_transports.serving.places import Places

@@ -9,8 +9,8 @@ import trio
 import trio.testing
 from grpclib.const import Status
 
+from atoma_transports.grpc._driver.calls import read_timeout, write_timeout
 from atoma_transports.grpc._driver.client import CallFailed, CallReset, ConnectionLost, GrpcLimits, open_grpc_channel
-from atoma_transports.grpc._driver.encoding import read_timeout, write_timeout
 from tests.unit.transports.grpc.driver_kit import Echo, EchoStub, Raw, RawPeer, connected, message, serving
 
 pytestmark = pytest.mark.virtual_time

@@ -24,8 +24,8 @@ from atoma.testing.conformance import TOKEN, TinyHub
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.grpc import handler as calls
+from atoma_transports.grpc._driver.calls import GrpcLimits
 from atoma_transports.grpc._driver.client import CallFailed, GrpcClient
-from atoma_transports.grpc._driver.limits import GrpcLimits
 from atoma_transports.grpc.convert import pack, unpack
 from atoma_transports.grpc.handler import GrpcHandler
 from atoma_transports.grpc.messages import Packed

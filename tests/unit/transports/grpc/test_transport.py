@@ -30,7 +30,7 @@ from atoma_transports.adapters import ServiceProxy
 from atoma_transports.calls import ChannelLimits
 from atoma_transports.dialing import Token
 from atoma_transports.grpc import GrpcTransport
-from atoma_transports.grpc._driver.limits import GrpcLimits
+from atoma_transports.grpc._driver.calls import GrpcLimits
 from atoma_transports.grpc._driver.server import serve_grpc
 from atoma_transports.grpc.messages import Packed
 from atoma_transports.serving import open_server

@@ -19,7 +19,7 @@ from h2.events import (
     WindowUpdated,
 )
 
-from atoma_transports.grpc._driver.failures import CallReset, ConnectionLost
+from atoma_transports.grpc._driver.calls import CallReset, ConnectionLost
 from atoma_transports.grpc._driver.stream import CallStream, Headers, Link
 
 

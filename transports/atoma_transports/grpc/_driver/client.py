@@ -26,18 +26,21 @@ from h2.errors import ErrorCodes
 from multidict import MultiDict
 
 from atoma.ports.tasks import open_tasks
-from atoma_transports.grpc._driver.compression import passing
-from atoma_transports.grpc._driver.connection import Connection
-from atoma_transports.grpc._driver.encoding import (
+from atoma_transports.grpc._driver.calls import (
+    CallFailed,
+    CallReset,
     ClockDeadline,
+    ConnectionLost,
+    CutOff,
+    GrpcLimits,
     frame,
     metadata_size,
     moment_of,
     streaming,
     write_timeout,
 )
-from atoma_transports.grpc._driver.failures import CallFailed, CallReset, ConnectionLost, CutOff
-from atoma_transports.grpc._driver.limits import GrpcLimits
+from atoma_transports.grpc._driver.compression import passing
+from atoma_transports.grpc._driver.connection import Connection
 from atoma_transports.grpc._driver.stream import CallStream, Headers
 
 __all__ = ["CallFailed", "CallReset", "ClientCall", "ConnectionLost", "GrpcClient", "GrpcLimits", "open_grpc_channel"]

@@ -13,8 +13,7 @@ from h2.exceptions import DenialOfServiceError
 
 from atoma_transports.calls.fairness import Share
 from atoma_transports.grpc._driver.arrivals import deliver
-from atoma_transports.grpc._driver.failures import ConnectionLost
-from atoma_transports.grpc._driver.limits import GrpcLimits
+from atoma_transports.grpc._driver.calls import ConnectionLost, GrpcLimits
 from atoma_transports.grpc._driver.stream import Accept, CallStream
 from atoma_transports.grpc._driver.wire import Wire
 

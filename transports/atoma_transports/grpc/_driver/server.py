@@ -19,10 +19,9 @@ from h2.errors import ErrorCodes
 
 from atoma.ports.tasks import open_tasks, single_error
 from atoma_transports.calls.fairness import Share
+from atoma_transports.grpc._driver.calls import ClockDeadline, GrpcLimits, frame, metadata_size, read_timeout, streaming
 from atoma_transports.grpc._driver.compression import passing
 from atoma_transports.grpc._driver.connection import Connection
-from atoma_transports.grpc._driver.encoding import ClockDeadline, frame, metadata_size, read_timeout, streaming
-from atoma_transports.grpc._driver.limits import GrpcLimits
 from atoma_transports.grpc._driver.stream import CallStream, Headers
 from atoma_transports.serving.head import ONCE
 

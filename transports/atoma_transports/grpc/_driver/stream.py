@@ -12,9 +12,7 @@ from grpclib.protocol import Stream as GrpclibStream
 from h2.errors import ErrorCodes
 from h2.exceptions import NoAvailableStreamIDError, TooManyStreamsError
 
-from atoma_transports.grpc._driver.encoding import metadata_size
-from atoma_transports.grpc._driver.failures import ConnectionLost, CutOff
-from atoma_transports.grpc._driver.limits import FRAME_BYTES, GrpcLimits
+from atoma_transports.grpc._driver.calls import FRAME_BYTES, ConnectionLost, CutOff, GrpcLimits, metadata_size
 from atoma_transports.grpc._driver.wire import Wire
 
 Headers = list[tuple[str, str]]

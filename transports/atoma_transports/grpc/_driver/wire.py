@@ -31,8 +31,8 @@ from hyperframe.frame import (
 )
 
 from atoma_transports.calls.fairness import TINY_BYTES
+from atoma_transports.grpc._driver.calls import FRAME_BYTES, WINDOW_BYTES_MIN, GrpcLimits
 from atoma_transports.grpc._driver.compression import RememberingDecoder, RememberingEncoder
-from atoma_transports.grpc._driver.limits import FRAME_BYTES, WINDOW_BYTES_MIN, GrpcLimits
 
 _OPEN_BEYOND_LIMIT = 256
 """Calls beyond the limit that get an answer of their own; h2 ends the connection of a peer that opens more at once."""

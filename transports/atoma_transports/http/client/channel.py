@@ -12,11 +12,11 @@ import trio
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.understood import Understood
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, RemoteError
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import budget_now, leave_to_scope, trace_of
-from atoma_transports.calls.errors import error_of
+from atoma_transports.calls.errors import check_request, error_of
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.calls.methods import Method, find_method
 from atoma_transports.dialing.credentials import Credentials
@@ -172,9 +172,7 @@ class HttpChannel:
 
     def _encoded(self, message: msgspec.Struct) -> bytes:
         body = encode(message)
-        if len(body) > self._limits.frame_bytes:
-            text = f"the request takes {len(body)} bytes; the limit is {self._limits.frame_bytes}; nothing was sent"
-            raise RemoteError(text, remote_code="TOO_LARGE")
+        check_request(len(body), self._limits.frame_bytes)
         return body
 
     @contextmanager
