@@ -28,7 +28,7 @@ from atoma.ports import SYNC_LINK, Announced, Channel, PortKey, SyncService, Tra
 from atoma_transports.adapters import ServiceProxy
 
 CONNECT_S = 15.0  # the shared connection is opened for everybody, so no single caller's deadline bounds it
-FREE_FAILURES = 1  # after that many in a row an attempt has to wait, and callers are told so at once
+FREE_FAILURES = 1  # after that many in a row an attempt has to wait, and callers get an error at once
 BACKOFF = Backoff(0.25, max_s=15.0, jitter=0.5)
 
 
@@ -44,7 +44,7 @@ class Remote:
         link: Whether this is the hub to sync with.
 
     Raises:
-        ConfigurationError: What was passed is no transport.
+        ConfigurationError: What was passed is not a transport.
     """
 
     def __init__(self, transport: Transport, *, link: bool = True) -> None:

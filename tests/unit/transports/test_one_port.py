@@ -287,6 +287,6 @@ async def test_a_handler_of_ones_own_is_asked_as_well() -> None:
             assert await client.read(8) == b"echo\r\n\r\n"
         async with connected(address) as client:
             assert (await client.call("pull", pull())).status == 200
-    with pytest.raises(ConfigurationError, match="no handler"):
+    with pytest.raises(ConfigurationError, match="not a protocol handler"):
         async with open_server(Hub(), "127.0.0.1:0", pages=page):  # type: ignore[arg-type]
             raise AssertionError("listening")

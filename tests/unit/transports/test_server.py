@@ -145,7 +145,7 @@ async def test_a_port_that_is_taken_is_told_with_what_to_do() -> None:
 
 @pytest.mark.parametrize("address", ["", "8765", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", "http://a:1", "a:1/x"])
 async def test_an_address_that_is_none_is_refused(address: str) -> None:
-    with pytest.raises(ConfigurationError, match="no address to listen on"):
+    with pytest.raises(ConfigurationError, match="not an address to listen on"):
         async with open_server(Host(), address):
             raise AssertionError("listening nowhere")
 

@@ -100,7 +100,7 @@ logger = logging.getLogger("atoma.transports")
 
 
 def explain(error: Exception, method: str, trace_id: str) -> ErrorInfo:
-    """``error`` for the caller; one that nobody expected goes to the log, and the caller is told no more than that."""
+    """``error`` for the caller; an unexpected one is logged, and the caller learns no more than that it happened."""
     cause = single_error(error)
     if isinstance(cause, AtomaError):
         return info_of(cause)

@@ -34,7 +34,7 @@ class ChannelLimits:
             is kept for further HTTP requests, and has waited for a second, gives way to a new one.
 
     Raises:
-        ConfigurationError: A bound is no number, negative, or zero where nothing could be sent.
+        ConfigurationError: A bound is not a number, negative, or zero where nothing could be sent.
     """
 
     frame_bytes: int = FRAME_BYTES_MAX

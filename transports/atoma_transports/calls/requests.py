@@ -107,7 +107,7 @@ def check_size(size: int, most: int) -> None:
 
 
 async def read_request(data: bytes, kind: type[S], form: WireFormat, share: Share) -> S:
-    """The ``kind`` that ``data`` is; a large one is read under the permit of ``share``, which is told what that takes.
+    """The ``kind`` that ``data`` is; a large one is read under the permit of ``share``, which counts what that takes.
 
     No checkpoint for a small one.
 

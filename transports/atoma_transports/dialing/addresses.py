@@ -81,10 +81,9 @@ def check_address(text: str, language: Language, *, insecure: bool, has_context:
         ConfigurationError: It is none, holds what belongs elsewhere, or would send plain text to another machine.
     """
     ports = {**language.plain, **language.secure}
-    bare = language.name.partition(" ")[2]
     parts, port = _split(text)
     if parts.scheme not in ports or not parts.hostname or port == -1 or not (language.paths or parts.path in ("", "/")):
-        raise ConfigurationError(f"{text!r} is no {bare} address; write {language.example}")
+        raise ConfigurationError(f"{text!r} is not {language.name} address; write {language.example}")
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigurationError(f"{language.name} address holds no user and no query: give the token as token=…")
     secure = parts.scheme in language.secure
@@ -142,10 +141,10 @@ def _in_ascii(host: str, shown: str) -> str:
 def why_unreachable(error: BaseException) -> str:
     """What is behind ``error``: the attempts at several addresses come as a group, TLS failures as a cause."""
     causes = [leaf.__cause__ or leaf for leaf in leaves(error.__cause__ or error)]
-    return "; ".join(sorted({_told(cause) for cause in causes}))
+    return "; ".join(sorted({_described(cause) for cause in causes}))
 
 
-def _told(cause: BaseException) -> str:
+def _described(cause: BaseException) -> str:
     if isinstance(cause, ssl.SSLCertVerificationError):
         return (
             f"its certificate is refused: {cause.verify_message} "

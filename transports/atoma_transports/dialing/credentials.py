@@ -35,7 +35,7 @@ async def ask_for(token: Token) -> str:
     """The token to send; the same are possible on every transport.
 
     Raises:
-        AuthenticationError: The function failed, or what it gave is no token.
+        AuthenticationError: The function failed, or did not give a token.
     """
     if isinstance(token, str):
         secret = token
@@ -82,7 +82,7 @@ class Credentials:
         """Get the token.
 
         Raises:
-            AuthenticationError: The function failed, or what it gave is no token.
+            AuthenticationError: The function failed, or did not give a token.
         """
         self.current = await ask_for(self._token)
         self.generation += 1

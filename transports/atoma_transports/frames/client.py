@@ -69,7 +69,7 @@ class FrameChannel:
         self._calls: dict[int, _Call] = {}
         self._last_id = 0
         self._out = Outgoing(pipe, limits.queue_bytes, limits.slow_s)
-        self._pulse = Pulse(pipe, lambda: self._tell(encode_frame("pong")), limits)
+        self._pulse = Pulse(pipe, lambda: self._send_soon(encode_frame("pong")), limits)
         self._failure: AtomaError | None = None
         self._understood = welcome.queries
         self.principal = welcome.principal
@@ -144,12 +144,12 @@ class FrameChannel:
     def _grant(self, call: _Call, amount: int) -> None:
         """Let the other side send ``amount`` more items of a stream."""
         if not call.done.is_set():
-            self._tell(encode_frame("credit", call.id, credit=amount))
+            self._send_soon(encode_frame("credit", call.id, credit=amount))
 
     def _begin(self, expected: FrameKind) -> _Call:
         if self._failure is not None:
             raise self._lost(None)
-        if len(self._calls) >= self._calls_max and expected != "welcome":  # a new token is no call
+        if len(self._calls) >= self._calls_max and expected != "welcome":  # a new token is not a call
             raise Overloaded("the connection's table of calls in flight", self._calls_max)
         self._last_id += 1
         call = self._calls[self._last_id] = _Call(self._last_id, expected)
@@ -188,13 +188,13 @@ class FrameChannel:
         if call.done.is_set() or call.ticket is None or self._out.withdraw(call.ticket):
             return
         if call.expected != "welcome":
-            self._tell(encode_frame("cancel", call.id))
+            self._send_soon(encode_frame("cancel", call.id))
 
-    def _tell(self, data: bytes) -> None:
+    def _send_soon(self, data: bytes) -> None:
         try:
             self._out.put_now(Ticket(data))
         except trio.BrokenResourceError:
-            pass  # there is nobody left to tell
+            pass  # nobody is left to receive it
 
     def _lost(self, call: _Call | None) -> AtomaError:
         """The error for ``call``, or for one that was never begun: a new one each time, as each has its own trace."""
@@ -226,7 +226,7 @@ class FrameChannel:
         rest.cancel()
 
     def fail(self, failure: AtomaError) -> None:
-        """End every call in flight; the first failure is the one that is told."""
+        """End every call in flight; the first failure is the one that is reported."""
         if self._failure is None:
             self._failure = failure
         self._out.close()
@@ -260,7 +260,7 @@ class FrameChannel:
         raise AssertionError("unreachable: the writer ends with an error only")
 
     async def _watch(self) -> AtomaError:
-        await until_mute(self._pulse, lambda: self._tell(encode_frame("ping")), self._limits)
+        await until_mute(self._pulse, lambda: self._send_soon(encode_frame("ping")), self._limits)
         return ChannelBroken("the other side does not answer any more")
 
     def _take(self, frame: Frame) -> None:
@@ -268,7 +268,7 @@ class FrameChannel:
         if frame.kind not in SERVER_KINDS:
             raise ProtocolError(f"a server must not send {frame.kind!r} frames")
         if frame.kind == "ping":
-            return self._tell(encode_frame("pong"))
+            return self._send_soon(encode_frame("pong"))
         if frame.kind == "pong":
             return None
         if frame.id > self._last_id:

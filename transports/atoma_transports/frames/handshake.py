@@ -93,7 +93,7 @@ async def open_channel(
     This is all that a transport which moves whole messages has to call.
 
     Args:
-        pipe: The road to the server.
+        pipe: The way to the server.
         token: Sent in the first frame, never in an address. A function is asked again before the token expires, and
             the connection goes on with the new one.
         limits: Bounds of the connection.
@@ -123,7 +123,7 @@ async def open_channel(
 
 
 def welcome(session: Session, limits: ChannelLimits, host: ServiceHost) -> bytes:
-    """The payload that tells the client about its session."""
+    """The payload that describes a session to its client."""
     expires_in = None if math.isinf(session.expires_at) else max(0.0, session.expires_at - trio.current_time())
     subject = session.principal.subject
     return encode(Welcome(subject, limits.frame_bytes, limits.calls, expires_in, understood_by(host)))

@@ -13,7 +13,7 @@ from atoma_transports.calls.limits import ChannelLimits
 
 @runtime_checkable
 class MessagePipe(Protocol):
-    """An ordered, reliable, bounded two-way road for whole messages.
+    """An ordered, reliable and bounded way for whole messages, in both directions.
 
     One task sends and one task receives at a time. A cancelled :meth:`receive` loses nothing; after a cancelled
     :meth:`send` the pipe is only closed.
@@ -35,7 +35,7 @@ class MessagePipe(Protocol):
             trio.EndOfChannel: The peer closed the connection.
             trio.BrokenResourceError: The connection is lost.
             trio.ClosedResourceError: This end is closed.
-            ProtocolError: The peer sent what is no message, or one that is too large.
+            ProtocolError: The peer sent something that is not a message, or is too large.
             AtomaError: The peer said why it closed the connection.
         """
         ...
@@ -47,7 +47,7 @@ class MessagePipe(Protocol):
 
 @runtime_checkable
 class EagerPipe(Protocol):
-    """A pipe that can take a message at once when its road is free; spares a change of tasks per message."""
+    """A pipe that can take a message at once when nothing is in its way, which spares a change of tasks for each message."""
 
     @property
     def unsent(self) -> bool:
@@ -55,7 +55,7 @@ class EagerPipe(Protocol):
         ...
 
     def send_now(self, message: bytes) -> bool:
-        """Take ``message`` without waiting; false when nothing of it was taken, as the road is not free.
+        """Take ``message`` without waiting; false when nothing of it was taken, as something is in its way.
 
         Never called while :meth:`MessagePipe.send` or :meth:`flush` is under way, nor while something is unsent.
 
@@ -131,22 +131,22 @@ GRACE_S = 0.05  # after a long pause of this process, what has arrived meanwhile
 
 
 class Pulse:
-    """When the peer was heard last: a whole frame, or a part of one where the pipe can tell.
+    """When the last sign of life came from the peer: a whole frame, or a part of one where the pipe sees parts.
 
-    While a large frame comes in slowly, ``tell`` lets the peer know that somebody is there: its pings and their
-    answers wait behind the frame.
+    While a large frame arrives slowly, ``reply`` sends the peer a sign of life: its pings and their answers wait behind
+    the frame.
     """
 
-    def __init__(self, pipe: MessagePipe, tell: Callable[[], None], limits: ChannelLimits) -> None:
+    def __init__(self, pipe: MessagePipe, reply: Callable[[], None], limits: ChannelLimits) -> None:
         self._watched = pipe if isinstance(pipe, WatchedPipe) else None
-        self._tell = tell
+        self._reply = reply
         self._period_s = limits.pong_s / 2
         self.frame_at = self._told_at = trio.current_time()
         """When the last frame was whole; kept by the reader."""
         if self._watched is not None:
             self._watched.watch(self._part_came)
 
-    def heard(self) -> float:
+    def last_sign(self) -> float:
         """When the last sign of life came, on Trio's clock."""
         return self.frame_at if self._watched is None else max(self.frame_at, self._watched.moved_at)
 
@@ -154,13 +154,13 @@ class Pulse:
         now = trio.current_time()
         if now - self._told_at >= self._period_s:
             self._told_at = now
-            self._tell()
+            self._reply()
 
 
 async def until_mute(pulse: Pulse, ping: Callable[[], None], limits: ChannelLimits) -> None:
     """Return once the peer has left a ping unanswered and no byte of anything else has moved either."""
     while True:
-        quiet_until = pulse.heard() + limits.ping_s
+        quiet_until = pulse.last_sign() + limits.ping_s
         if trio.current_time() < quiet_until:
             await trio.sleep_until(quiet_until)
             continue
@@ -168,5 +168,5 @@ async def until_mute(pulse: Pulse, ping: Callable[[], None], limits: ChannelLimi
         ping()
         await trio.sleep(limits.pong_s)
         await trio.sleep(GRACE_S)
-        if pulse.heard() < asked:
+        if pulse.last_sign() < asked:
             return

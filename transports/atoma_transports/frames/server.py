@@ -139,7 +139,7 @@ class ServerConnection:
                 nursery.start_soon(self._until_lost, self._until_expired, nursery.cancel_scope)
 
         def end(reason: RemoteError) -> None:
-            """Whatever is under way ends now, and so does the connection, as soon as that is told."""
+            """Whatever is under way ends now, and so does the connection, as soon as the client has been sent the reason."""
             info = info_of(reason)
             self._stop(info, streams_only=False)
             nursery.start_soon(self._until_lost, partial(self._leave, info), nursery.cancel_scope)
@@ -208,14 +208,14 @@ class ServerConnection:
                 call.scope.cancel()
 
     async def _leave(self, reason: ErrorInfo) -> None:
-        """Let what was stopped tell its callers why, then tell the client; the caller ends the connection."""
+        """Let what was stopped report why to its callers, then send the client the reason; the caller ends the connection."""
         with trio.move_on_after(self._limits.close_s):
             while self._tasks:
                 await self._idle.park()
         await self._dismiss(reason)
 
     async def _dismiss(self, reason: ErrorInfo) -> None:
-        """Tell the client why the connection ends; the caller ends it."""
+        """Send the client the reason why the connection ends; the caller ends it."""
         explain_close(self._pipe, reason)
         self._say("error", 0, encode(reason))
         await self._flush()
@@ -406,13 +406,13 @@ async def serve_pipe(
     """Authenticate and answer one connection until it ends; takes the pipe over and closes it.
 
     Args:
-        pipe: The road to the client.
+        pipe: The way to the client.
         host: Authenticates, and hands out the service.
         peer: Where the connection comes from.
         limits: Bounds of the connection.
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then this returns.
-        accept: Called when the token is good, before the client is told; a ``RemoteError`` that it raises is what the
-            client is told instead.
+        accept: Called when the token is good, before the client is welcomed; a ``RemoteError`` that it raises is sent
+            to the client instead.
         fairness: What principals have once, over several connections.
         share: What this one may take, where the pipe counts what comes.
 

@@ -143,7 +143,7 @@ class GrpcChannel:
             return reply.data
         except GRPCError as error:
             failure = error
-        raise await told(failure)
+        raise await reported(failure)
 
     def _packed(self, message: msgspec.Struct) -> bytes:
         data = pack(message)
@@ -193,7 +193,7 @@ class _Items:
         else:
             self._call = call
             return
-        raise await told(failure)
+        raise await reported(failure)
 
     def close(self) -> None:
         """The block was left."""
@@ -235,12 +235,12 @@ class _Items:
                 self._call = None
         if self._failure is None:
             raise StopAsyncIteration
-        raise await told(self._failure)
+        raise await reported(self._failure)
 
 
 @asynccontextmanager
 async def _left_quietly(call: Call) -> AsyncGenerator[Call]:
-    """``call``, whose end is not told to who leaves it: who reads to the end has been told."""
+    """``call``, whose end is not reported to a task that leaves it: one that reads to the end has seen it."""
     async with call:
         try:
             yield call
@@ -249,8 +249,8 @@ async def _left_quietly(call: Call) -> AsyncGenerator[Call]:
                 await call.cancel()
 
 
-async def told(error: GRPCError) -> AtomaError:
-    """What ``error`` is called here; a deadline that both ends see is told by the caller's own scope."""
+async def reported(error: GRPCError) -> AtomaError:
+    """The error of ours for ``error``; a deadline that both ends see is reported by the caller's own scope."""
     if isinstance(error, CallFailed):
         info = info_from(error.status, error.message, error.metadata)
         await leave_to_scope(info)

@@ -54,8 +54,8 @@ METADATA_BYTES = 8 * 1024
 class GrpcHandler:
     """The service ``atoma.sync.v1.Sync``, with the standard ones for health and reflection beside it.
 
-    Every call of ``Sync`` brings its token. Health and reflection ask for none: whether a server is up is told to
-    anybody who reaches it, and reflection tells what is published anyway.
+    Every call of ``Sync`` brings its token. Health and reflection ask for none: anybody who reaches a
+    server may know whether it is up, and reflection shows what is published anyway.
     """
 
     name = "grpc"
@@ -274,7 +274,7 @@ def token_of(call: Call) -> str:
 
 
 def refuse(call: Call, info: ErrorInfo) -> None:
-    """Answer ``call`` with an error, exactly told in a trailer."""
+    """Answer ``call`` with an error, which a trailer holds in full."""
     call.trailing[TRAILER] = trailer_of(info)
     call.finish(status_of(info), info.message[:MESSAGE_LENGTH_MAX])
 

@@ -125,7 +125,7 @@ async def read_batch(encoding: Encoding, body: bytes, deadline: float, share: Sh
 
     Raises:
         RemoteError: ``TOO_LARGE``: there is too much in it, over all calls.
-        ProtocolError: It is no batch.
+        ProtocolError: It is not a batch.
     """
     steps = batch_in_steps(encoding, body, deadline)
     return at_once(steps) if len(body) <= UNCOUNTED_BYTES else await in_turns(steps, share)
@@ -247,11 +247,11 @@ async def _answer_one_by_one(
     wire: ServerWire, hosting: Hosting, run: Callable[[Callable[[int, bytes], Awaitable[None]]], Awaitable[None]]
 ) -> None:
     async def work(writer: BodyWriter) -> None:
-        async def tell(id: int, reply: bytes) -> None:
+        async def put(id: int, reply: bytes) -> None:
             if not await writer.put(pack_record("i", reply)):
                 raise Gone
 
-        await run(tell)
+        await run(put)
         writer.put_now(pack_record("z"))
 
     await answer_in_parts(wire, hosting, Records(), work)
@@ -270,7 +270,7 @@ async def _carry(
     """Answer one call; whatever it raises goes to its caller and harms none of the others."""
     id = call.head.id
 
-    def told(reply: msgspec.Struct | ErrorInfo) -> bytes:
+    def encoded(reply: msgspec.Struct | ErrorInfo) -> bytes:
         data = _encode(encoding, id, reply)
         return data if len(data) <= size_max else _encode(encoding, id, large_answer(len(data), size_max))
 
@@ -278,16 +278,16 @@ async def _carry(
     if full:
         answer = refusal("OVERLOADED", "too many calls in one batch", retry_after_ms=100)
     else:
-        answer = await _answer(call, admitted, service, held, told)
+        answer = await _answer(call, admitted, service, held, encoded)
     if isinstance(answer, bytes):
         await done(id, answer)
         held.give(len(answer))
     else:
-        await done(id, told(answer))
+        await done(id, encoded(answer))
 
 
 async def _answer(
-    call: Call, admitted: Session, service: SyncService, held: Held, told: Callable[[msgspec.Struct], bytes]
+    call: Call, admitted: Session, service: SyncService, held: Held, encoded: Callable[[msgspec.Struct], bytes]
 ) -> bytes | ErrorInfo:
     """The encoded answer, which ``held`` counts, or why there is none."""
     served = METHODS.get(call.head.method)
@@ -300,7 +300,7 @@ async def _answer(
             request = call.read(served.request)
 
             async def make() -> bytes:
-                return told(await answer(service, request))
+                return encoded(await answer(service, request))
 
             return await held.take(make, reads=served.reads)
     except Exception as error:  # whatever a handler raises is answered, and logged when unexpected

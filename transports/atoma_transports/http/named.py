@@ -42,7 +42,7 @@ def with_booleans(service: SyncService, host: ServiceHost) -> SyncService:
 class NamedRows(PassingService):
     """``service``, whose answers are meant for readers who know the fields of ``schema`` by name.
 
-    The answer to ``resolve`` does not say which stores its rows are of: they are told by their columns.
+    The answer to ``resolve`` does not say which stores its rows are of: they are recognised by their columns.
     """
 
     def __init__(self, service: SyncService, schema: Schema) -> None:

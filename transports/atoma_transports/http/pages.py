@@ -160,7 +160,7 @@ class _Events:
             self._nursery.start_soon(stay_warm, self.writer)
 
     async def begin_soon(self) -> None:
-        """Send the head to a client that would otherwise not know that it is heard."""
+        """Send the head to a client that would otherwise not know that its request has arrived."""
         await trio.sleep(BEGIN_S)
         await self.begin()
 

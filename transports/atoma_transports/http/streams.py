@@ -115,7 +115,7 @@ async def answer_stream(wire: ServerWire, hosting: Hosting, admitted: Session, w
     Raises:
         Gone: The client has left.
         Refused: The feed did not open before the deadline or the end of the token.
-        AtomaError: The feed refuses to open: nothing has been sent yet, so that this is told by a status.
+        AtomaError: The feed refuses to open: nothing has been sent yet, so that a status says why.
     """
 
     async def whole() -> None:
@@ -216,7 +216,7 @@ async def _fed(
                 refused.extend(await _put_items(writer, hosting, wanted, items))
             if scope.cancelled_caught:
                 refused.append(LATE)
-        except Exception as error:  # whatever a feed raises, or the end of the session, is told to whoever reads it
+        except Exception as error:  # whatever a feed raises, or the end of the session, is sent to the reader
             refused.append(explain(error, wanted.method, wanted.trace_id))
         nursery.cancel_scope.cancel()
     return refused[0] if refused else None

@@ -39,7 +39,7 @@ class FaultHook(Protocol):
 
 
 class _Link:
-    """One connection: two pipes and the state of the road between them."""
+    """One connection: two pipes and the state of the link between them."""
 
     def __init__(self, network: MemoryNetwork, site: str, faults: FaultHook | None) -> None:
         self.network = network
@@ -208,7 +208,7 @@ class MemoryNetwork:
 
         Args:
             site: The name the transport was made with.
-            silent: Let frames vanish and nobody notice, as when a cable is pulled behind a switch; otherwise
+            silent: Let frames vanish without notice, as when a network link fails behind a switch; otherwise
                 connections break and new ones are refused.
         """
         (self._silent if silent else self._cut).add(site)

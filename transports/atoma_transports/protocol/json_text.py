@@ -79,7 +79,7 @@ def _float(literal: str) -> float:
 
 
 def _constant(name: str) -> Never:
-    raise ProtocolError(f"malformed JSON: {name} is no JSON")
+    raise ProtocolError(f"malformed JSON: {name} is not JSON")
 
 
 _DECODER = json.JSONDecoder(

@@ -30,7 +30,9 @@ def parse_address(address: str) -> tuple[str, int]:
     except ValueError:
         host = port = None
     if not host or port is None or any(letter in address for letter in "/?#@ "):
-        raise ConfigurationError(f"{address!r} is no address to listen on; write host:port, for example 127.0.0.1:8765")
+        raise ConfigurationError(
+            f"{address!r} is not an address to listen on; write host:port, for example 127.0.0.1:8765"
+        )
     return host, port
 
 
@@ -81,7 +83,7 @@ class Origins:
     """Tells who made a request.
 
     Whoever is connected from this machine counts as this machine only when nothing says that it speaks for others: it
-    is no declared proxy, and its request has none of the fields that proxies add.
+    is not a declared proxy, and its request has none of the fields that proxies add.
 
     Args:
         trusted_proxies: Addresses and networks, ``"10.0.0.7"`` or ``"10.0.0.0/24"``, whose ``X-Forwarded-For`` is true.
@@ -116,7 +118,7 @@ class Origins:
         return found is not None and any(found in network for network in self._trusted)
 
     def _first_stranger(self, hops: str, address: str) -> str:
-        """The last address of the list that is no declared proxy's: each proxy adds the one that called it.
+        """The last address of the list that does not belong to a declared proxy: each proxy adds the one that called it.
 
         What stands before that was written by the stranger, who may write anything. Where the list cannot be read on,
         the last proxy that could be is all that is known.

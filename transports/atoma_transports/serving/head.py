@@ -58,7 +58,7 @@ def _may_be_http2(head: bytearray) -> bool:
 
 
 def check_head(head: bytes) -> None:
-    """See that ``head``, which begins a connection, is no more than may be looked at.
+    """See that ``head``, which begins a connection, is within the bounds of what is looked at.
 
     Raises:
         HeadTooLarge: It has no end within :data:`HEAD_BYTES_MAX`, or more than :data:`HEAD_LINES_MAX` lines.
@@ -144,7 +144,7 @@ def refusal_of(head: bytes) -> bytes:
         return http2_refusal("gRPC is not installed on this server")
     if head.partition(b"\r\n")[0].endswith((b" HTTP/1.1", b" HTTP/1.0")):
         return http1_refusal(501, "Not Implemented", "this server does not answer HTTP requests of this kind")
-    return http1_refusal(400, "Bad Request", "this is no language that is spoken on this port")
+    return http1_refusal(400, "Bad Request", "no language that is spoken on this port begins like this")
 
 
 def overload_of(head: bytes) -> bytes:
@@ -168,7 +168,7 @@ async def send_last(stream: trio.abc.Stream, data: bytes, seconds: float) -> Non
 async def linger(stream: trio.abc.Stream, seconds: float) -> None:
     """Let go of what the peer is still sending for at most ``seconds``.
 
-    Closing a socket with unread bytes resets it, and the peer may then never see what it was told.
+    Closing a socket with unread bytes resets it, and the peer may then never see what was sent to it.
     """
     with trio.move_on_after(seconds):
         try:

@@ -19,7 +19,7 @@ GUESTS_MAX = 500
 PER_ADDRESS_MAX = 1000
 """Places of the known that one address may have; this machine, when no declared proxy is on it, may have all."""
 GOODBYES_MAX = 200
-"""Guests who are told at the same time why they have to go; further ones are hung up on."""
+"""Guests who are sent a reason at the same time as they are asked to go; on further ones the server hangs up."""
 AGAIN_S = 5.0
 
 

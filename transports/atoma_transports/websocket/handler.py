@@ -36,7 +36,7 @@ async def accept_pipe(
     """Answer the upgrade request that ``stream`` begins with; frames go over the pipe inside the block.
 
     Raises:
-        ProtocolError: The request is no proper WebSocket upgrade.
+        ProtocolError: The request is not a proper WebSocket upgrade.
     """
     try:
         with trio.fail_after(limits.handshake_s):

@@ -1,4 +1,4 @@
-"""The opening handshake of a WebSocket, by trio-websocket; the messages after it are no concern of that library.
+"""The opening handshake of a WebSocket, by trio-websocket; that library is not concerned with the messages after it.
 
 Both sides are shown the stream up to the end of the header fields only, so that whatever comes after them is left.
 """
@@ -111,7 +111,7 @@ async def ask_for_upgrade(stream: trio.abc.Stream, host: str, path: str) -> byte
         return await _shake(_Head(stream, answers=True), talk)
     except (HandshakeError, OSError, trio.BrokenResourceError):
         raise
-    except Exception:  # the library lets out what its parser says of an answer that is no HTTP
+    except Exception:  # the library lets out what its parser says of an answer that is not HTTP
         raise trio.BrokenResourceError("it does not speak HTTP") from None
 
 
@@ -119,7 +119,7 @@ async def answer_upgrade(stream: trio.abc.Stream) -> bytes:
     """Become a WebSocket server on ``stream``; the bytes that came after the request.
 
     Raises:
-        ProtocolError: The request is no proper WebSocket upgrade; it has been refused.
+        ProtocolError: The request is not a proper WebSocket upgrade; it has been refused.
     """
 
     async def talk(nursery: trio.Nursery, head: _Head) -> WebSocketConnection:

@@ -130,7 +130,7 @@ class WebSocketPipe:
         try:
             async with self._lock:
                 await self._say_goodbye()
-            await self._hear_goodbye()
+            await self._await_goodbye()
             await self._stream.aclose()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
@@ -250,12 +250,12 @@ class WebSocketPipe:
                 self._partial.clear()
 
     def _take_close(self, event: CloseConnection) -> None:
-        """The peer says goodbye, or what it sends is no WebSocket."""
+        """The peer says goodbye, or does not speak WebSocket."""
         if self._protocol.state in (ConnectionState.REMOTE_CLOSING, ConnectionState.CLOSED):
             self._end = close_error(event.code, event.reason or "")
         else:
             self._words = self._words or (int(event.code), "")
-            self._end = ProtocolError(f"this is no WebSocket: {event.reason}")
+            self._end = ProtocolError(f"this is not WebSocket: {event.reason}")
 
     async def _say_goodbye(self) -> None:
         if self._torn or self._protocol.state not in (ConnectionState.OPEN, ConnectionState.REMOTE_CLOSING):
@@ -274,8 +274,8 @@ class WebSocketPipe:
                 except trio.BrokenResourceError:
                     pass  # it has gone already
 
-    async def _hear_goodbye(self) -> None:
-        """Read on until the peer has heard it; what it still says is dropped."""
+    async def _await_goodbye(self) -> None:
+        """Read on until the peer has said goodbye too; what it still sends is dropped."""
         while self._protocol.state is ConnectionState.LOCAL_CLOSING and not self._torn:
             data = await self._stream.receive_some(RECEIVE_BYTES)
             if not data:
@@ -303,7 +303,7 @@ def close_words(info: ErrorInfo) -> tuple[int, str]:
 
 
 def close_error(number: int, reason: str) -> Exception:
-    """What a goodbye with this code and text stands for: simply an end, or the error that it tells of."""
+    """What a goodbye with this code and text stands for: simply an end, or the error that it names."""
     if number in POLITE:
         return trio.EndOfChannel()
     name, _, message = reason.partition(": ")

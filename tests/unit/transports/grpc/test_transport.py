@@ -60,12 +60,12 @@ def test_addresses(address: str, shown: str) -> None:
 @pytest.mark.parametrize(
     ("address", "text"),
     [
-        ("ws://localhost:1", "no gRPC address"),
-        ("", "no gRPC address"),
-        ("grpc://", "no gRPC address"),
-        ("localhost:port", "no gRPC address"),
-        ("localhost:99999", "no gRPC address"),
-        ("grpc://localhost:1/sync", "no gRPC address"),
+        ("ws://localhost:1", "not a gRPC address"),
+        ("", "not a gRPC address"),
+        ("grpc://", "not a gRPC address"),
+        ("localhost:port", "not a gRPC address"),
+        ("localhost:99999", "not a gRPC address"),
+        ("grpc://localhost:1/sync", "not a gRPC address"),
         ("grpc://me:secret@localhost:1", "no user"),
         ("grpc://localhost:1?token=secret", "no query"),
         ("grpc://hub.example:1", "plain text"),

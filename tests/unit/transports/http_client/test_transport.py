@@ -83,8 +83,8 @@ async def channel_to(server: ScriptedServer, **options: Any) -> AsyncGenerator[C
 @pytest.mark.parametrize(
     ("url", "options", "message"),
     [
-        ("ws://localhost", {}, "no HTTP address"),
-        ("http://", {}, "no HTTP address"),
+        ("ws://localhost", {}, "not an HTTP address"),
+        ("http://", {}, "not an HTTP address"),
         ("http://u:p@localhost", {}, "no user"),
         ("http://localhost/?token=x", {}, "no query"),
         ("http://localhost/#x", {}, "no query"),

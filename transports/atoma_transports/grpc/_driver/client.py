@@ -59,7 +59,7 @@ class ClientCall(GrpclibCall[SendT, ReceiveT]):
     cancellation in the block. A call with one answer is finished on leaving, and raises the status it ended with.
 
     Attributes:
-        until: Deadline that the other side is told, on Trio's clock; None for that of the task that sends the request.
+        until: Deadline that is sent to the other side, on Trio's clock; None for that of the task that sends the request.
     """
 
     until: float | None = None
@@ -335,7 +335,7 @@ async def open_grpc_channel(
 
     Calls raise ``GRPCError``: ``CallFailed`` with the server's status and metadata, ``CallReset`` when it cut the call
     off, ``ConnectionLost`` when the connection is gone. Losing the connection does not cancel the block: calls fail,
-    ``client.lost`` is true. On leaving, calls still in flight fail, and the peer is told within ``limits.close_s``.
+    ``client.lost`` is true. On leaving, calls still in flight fail, and the peer is notified within ``limits.close_s``.
     """
     connection = Connection(stream, limits, client_side=True)
     client = GrpcClient(connection, authority=authority, scheme=scheme, limits=limits, codec=codec or ProtoCodec())

@@ -56,7 +56,7 @@ class RememberingEncoder(Encoder):
             self._blocks.clear()
             self.header_table.maxsize = value
             lowest = min([value, *self.table_size_changes])
-            self.table_size_changes = [value] if lowest == value else [lowest, value]  # hpack would tell them all
+            self.table_size_changes = [value] if lowest == value else [lowest, value]  # hpack would send them all
 
     def encode(self, headers: Any, huffman: bool = True) -> bytes:
         """The block for ``headers``; those at the end that are ``passing`` are written out."""

@@ -235,7 +235,7 @@ class Connection:
     async def _watch(self) -> None:
         """Notice a peer that says nothing, and one that takes nothing."""
         ping_s, pong_s, slow_s = self.limits.ping_s, self.limits.pong_s, self.limits.slow_s
-        asked, before = math.inf, 0.0  # when the peer was asked whether it is there, and heard last before that
+        asked, before = math.inf, 0.0  # when the peer was asked whether it is there, and its last sign before that
         while self.lost is None:
             now = trio.current_time()
             if self._heard != before:

@@ -46,7 +46,7 @@ class Refused(Exception):
     """A request that no handler sees.
 
     Attributes:
-        http_status: 200 for what gRPC can say; another one for what is no gRPC.
+        http_status: 200 for what gRPC can say; another one for what is not gRPC.
         status: The gRPC status, if there is one.
         message: Why.
     """

@@ -93,7 +93,7 @@ class _Turns(FrameBuffer):
 
 
 class Wire(H2Connection):
-    """HTTP/2 without input or output: ``receive_data`` takes bytes and tells events, ``data_to_send`` gives bytes.
+    """HTTP/2 without input or output: ``receive_data`` takes bytes and returns events, ``data_to_send`` gives bytes.
 
     Windows are opened by whoever reads, with ``increment_flow_control_window``; nothing is acknowledged by itself.
 
@@ -144,7 +144,7 @@ class Wire(H2Connection):
         self.encoder = RememberingEncoder()
         self.initiate_connection()
         if not client_side:
-            # The peer was told the limit; calls beyond it are refused one by one instead of with the connection.
+            # The peer knows the limit; calls beyond it are refused one by one instead of with the connection.
             self.local_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = limits.calls + _OPEN_BEYOND_LIMIT
             self.local_settings.acknowledge()
         if limits.connection_window > WINDOW_BYTES_MIN:
@@ -165,7 +165,7 @@ class Wire(H2Connection):
         return len(self._data_to_send)
 
     def closable(self, stream_id: int) -> bool:
-        """Whether a reset of the stream would still tell the peer something."""
+        """Whether a reset of the stream would still be news to the peer."""
         stream = self.streams.get(stream_id)
         return stream is not None and not stream.closed
 
@@ -212,7 +212,7 @@ class Wire(H2Connection):
         """Take bytes; what they say.
 
         Raises:
-            h2.exceptions.ProtocolError: They are no HTTP/2, or begin a frame that is larger than this side takes.
+            h2.exceptions.ProtocolError: They are not HTTP/2, or begin a frame that is larger than this side takes.
         """
         self._turns.left = FRAMES_PER_TURN
         events = super().receive_data(data)
@@ -228,7 +228,7 @@ class Wire(H2Connection):
         return self._turns.left <= 0
 
     def overrun(self) -> bool:
-        """Note a call beyond the limit that the peer was told; whether there were too many of them in this second."""
+        """Note a call beyond the limit that the peer knows; whether there were too many of them in this second."""
         self._resets += 1
         return self._resets > self._resets_max
 

@@ -40,7 +40,7 @@ UNDERSTOOD_S = 60.0
 """So long a server is taken to understand what it said."""
 
 
-class Road(Requests, Protocol):
+class WatchedRequests(Requests, Protocol):
     """Sends requests, and knows whether that works."""
 
     @property
@@ -61,13 +61,13 @@ class HttpChannel:
 
     def __init__(
         self,
-        road: Road,
+        requests: WatchedRequests,
         engine: BatchEngine,
         credentials: Credentials,
         limits: ChannelLimits,
         understood: Understood,
     ) -> None:
-        self._road = road
+        self._requests = requests
         self._understood = understood
         self._asked = trio.current_time()
         self._engine = engine
@@ -80,12 +80,12 @@ class HttpChannel:
     @property
     def is_open(self) -> bool:
         """False once the channel is closed, and while the server cannot be reached."""
-        return not self._closed and not self._credentials.lost and self._road.reachable
+        return not self._closed and not self._credentials.lost and self._requests.reachable
 
     async def understood(self) -> Understood:
         """See :class:`atoma.ports.Announced`; asked again once a minute, as nothing says that another server is there."""
         if trio.current_time() - self._asked >= UNDERSTOOD_S:
-            async with self._road.post(new_probe()) as reply:
+            async with self._requests.post(new_probe()) as reply:
                 found = await read_probe(reply)
             if not isinstance(found, ErrorInfo):  # what is wrong with the token is for the call to find out
                 self._understood, self._asked = found.queries, trio.current_time()
@@ -147,7 +147,7 @@ class HttpChannel:
     async def opened(self, method: str, body: bytes, trace_id: str, connection: AsyncExitStack) -> Reply | ErrorInfo:
         """The reply whose body is a stream's items, or why there is none; ``connection`` closes it."""
         request = Request(PREFIX + method, body, budget_now(), trace_id)
-        reply = await connection.enter_async_context(self._road.post(request))
+        reply = await connection.enter_async_context(self._requests.post(request))
         if reply.status != 200:
             return await refused(reply)
         check_type(reply, ITEMS)
@@ -155,7 +155,7 @@ class HttpChannel:
 
     def doubt(self) -> None:
         """The server is about to go: ask whether it is there before the next request."""
-        self._road.doubt()
+        self._requests.doubt()
 
     async def renewed(self, answer: bytes | ErrorInfo, generation: int) -> bool:
         """Whether the token was refused and there is another one now; then nothing was done of the call."""
@@ -164,7 +164,7 @@ class HttpChannel:
         return await self._credentials.renew(generation, self._whose)
 
     async def _whose(self, token: str) -> str:
-        async with self._road.post(new_probe(token)) as reply:
+        async with self._requests.post(new_probe(token)) as reply:
             found = await read_probe(reply)
         if isinstance(found, ErrorInfo):
             raise error_of(found)
@@ -209,7 +209,7 @@ class _Items:
         self._found, self._taken = trio.open_memory_channel[bytes | ErrorInfo | AtomaError](0)
 
     async def open(self, connection: AsyncExitStack) -> None:
-        """Send the request; a refusal is told to whoever reads."""
+        """Send the request; a refusal is raised for the reader."""
         self._generation = self._channel.generation
         self._source = await self._channel.opened(self._method, self._body, self._trace_id, connection)
 
@@ -271,6 +271,6 @@ class _Items:
 
 
 async def _raise(info: ErrorInfo) -> msgspec.Struct:
-    """Raise what ``info`` says; a deadline that both ends see is told by the caller's own scope."""
+    """Raise what ``info`` says; a deadline that both ends see is reported by the caller's own scope."""
     await leave_to_scope(info)
     raise error_of(info)

@@ -131,7 +131,7 @@ class Batch:
         scope: Around everything that is done for it.
         begun: Set once the other side has begun to answer, so that it knows the batch.
         over: Set once nothing is expected any more.
-        dropped: Ids of calls that were cancelled and that the other side was not yet told of.
+        dropped: Ids of calls that were cancelled and that the other side does not know of yet.
         telling: Whether somebody is telling the other side.
     """
 

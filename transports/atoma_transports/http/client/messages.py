@@ -110,7 +110,7 @@ def check_type(reply: Reply, wanted: str) -> None:
 
 
 async def refused(reply: Reply) -> ErrorInfo:
-    """Why there is no reply proper; for a status other than 200.
+    """The error in a reply whose status is not 200.
 
     Raises:
         ProtocolError: Nothing that a hub or a proxy in front of it would say.
@@ -230,7 +230,7 @@ async def read_probe(reply: Reply) -> Done | ErrorInfo:
 
     Raises:
         ChannelBroken: The connection was lost.
-        ProtocolError: It is no hub.
+        ProtocolError: It is not a hub.
     """
     if reply.status != 200:
         return await refused(reply)

@@ -52,7 +52,7 @@ ATTEMPT: ContextVar[Attempt | None] = ContextVar("atoma_http_attempt", default=N
 
 
 class CountingStream(trio.abc.Stream):
-    """A socket that tells when the first byte has left: below TLS, so that nothing is claimed that was not sent."""
+    """A socket that reports when the first byte has left: below TLS, so that nothing is claimed that was not sent."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
