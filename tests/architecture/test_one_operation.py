@@ -46,7 +46,7 @@ PLANTED = {
     "transaction": ("atoma/runtime/transaction.py", "replace(op, scope=effect.scope)", {"local write", "transaction", "hub: push"}),
     "queue": ("atoma/mutations/deciding.py", 'replace(op, scope="", after_mid=after_mid)', {"outbox", "transaction", "hub: push"}),
     "arrival": (
-        "transports/atoma_transports/protocol/validation.py",
+        "transports/atoma_transports/protocol/operations.py",
         "replace(op, values=image(op.values), defaults=image(op.defaults))",
         {"wire: MessagePack", "wire: JSON", "wire: gRPC", "hub: direct"},
     ),
