@@ -149,3 +149,6 @@ async def test_what_is_no_query_is_refused(wire: str) -> None:
             with pytest.raises(RemoteError, match=words) as refused:
                 await ask(service, query)
             assert refused.value.remote_code == "QUERY", (name, refused.value)
+        with pytest.raises(RemoteError) as told:
+            await ask(service, BoundQuery(Plan(CARD, where=Call("eq", (Col(0, "titel"), Lit("text", "a"))))))
+        assert told.value.info == {"path": "where › eq", "hint": "did you mean title?"}

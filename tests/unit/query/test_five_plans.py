@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from atoma.contracts.execution import OperationContext, QueryRequest
 from atoma.contracts.query import (
     Agg,
     BoundQuery,
@@ -31,13 +32,17 @@ from atoma.contracts.query import (
     Store,
 )
 from atoma.contracts.values import RowImage, StoredRow
+from atoma.errors import RemoteError
+from atoma.hub import StaticTokenVerifier, open_hub
 from atoma.ports import LocalTx, seeded_environment
+from atoma.ports.service import Principal
 from atoma.query.builder import bind as bind_rows
 from atoma.query.builder import col, select
 from atoma.query.evaluate import evaluate
 from atoma.query.normal import bind, rebind
 from atoma.schema import Index, Schema, StoreSpec
 from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
+from atoma_stores.sqlite.hub_store import SQLiteHubStore
 from atoma_transports.protocol.json_mapping import decode_json, encode_json
 from atoma_transports.protocol.operations import QueryCall, RemoteOp
 from atoma_transports.protocol.plans import decode_query, encode_query
@@ -293,6 +298,24 @@ def test_a_plan_comes_back_from_the_wire_as_it_went(name: str) -> None:
 def test_the_normal_form_is_its_own(name: str) -> None:
     bound = bind(PLANS[name], SCHEMA.store)
     assert rebind(bound, SCHEMA.store) == bound
+
+
+ANSWERED_BY_A_HUB = ("the page before a row",)
+"""Rows of one store; the rest waits until every source of a plan is kept to the scopes of its caller."""
+
+
+async def test_a_hub_refuses_every_plan_of_more_than_the_rows_of_a_store() -> None:
+    async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=StaticTokenVerifier({"t": "ada"})) as hub:
+        service = hub.service(Principal("ada"))
+        for name, plan in PLANS.items():
+            for query in (BoundQuery(plan), bind(plan, SCHEMA.store)):
+                request = QueryRequest(decode_query(encode_query(query)), OperationContext("trace"))
+                if name in ANSWERED_BY_A_HUB:
+                    assert (await service.query(request)).rows == ()
+                    continue
+                with pytest.raises(RemoteError) as refused:
+                    await service.query(request)
+                assert refused.value.remote_code == "UNSUPPORTED", name
 
 
 def test_the_answers_are_the_ones_a_person_expects() -> None:
