@@ -7,19 +7,23 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from atoma.client import Client, open_client
+from atoma.contracts.execution import QueryRequest, QueryResult
+from atoma.contracts.policy import Policy
 from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
 from atoma.hub import StaticTokenVerifier, open_hub
-from atoma.plugins import Plugin
+from atoma.kernel import node
+from atoma.plugins import Plugin, PluginContext
+from atoma.ports import LOCAL_DATABASE, PortKey
 from atoma.query import Rows, bind, col, select
 from atoma.query.evaluate import evaluate
 from atoma.runtime import Page
 from atoma.schema import Schema, StoreSpec
-from atoma_stores.local import LocalExecution
+from atoma_stores.local import LocalExecution, LocalQueryNode
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -37,7 +41,8 @@ CARDS = StoreSpec("cards", Card)
 SCHEMA = Schema(CARDS)
 POLICIES = ("direct-local", "direct-remote", "hybrid")
 ORDERS = st.sampled_from([(), ("lane",), ("-lane", "size"), ("size", "-lane"), ("-size", "-id"), ("-id",)])
-TABLES = st.lists(st.tuples(st.sampled_from([None, "", "a", "b"]), st.integers(0, 2)), max_size=9)
+CELLS = st.tuples(st.sampled_from([None, "", "a", "b"]), st.integers(0, 2))
+TABLES = st.lists(CELLS, min_size=5, max_size=9) | st.lists(CELLS, max_size=2)
 
 
 @asynccontextmanager
@@ -70,8 +75,16 @@ def ids(page: Page[Card]) -> list[str]:
     order=ORDERS,
     few=st.booleans(),
     size=st.integers(1, 4),
-    turns=st.lists(st.booleans(), max_size=8),
+    turns=st.lists(st.booleans(), min_size=3, max_size=8),
     from_the_end=st.booleans(),
+)
+@example(
+    table=[(None, 0), ("a", 1), ("a", 2), ("", 1), ("b", 0), (None, 2), ("b", 1)],
+    order=("-lane", "size"),
+    few=False,
+    size=2,
+    turns=[False, False, True, False, False, True, True, True],
+    from_the_end=True,
 )
 async def test_pages_turned_both_ways_are_the_list(
     table: list[tuple[str | None, int]],
@@ -113,11 +126,48 @@ async def test_behind_the_last_page_there_is_an_empty_one_and_the_way_back() -> 
         assert ids(await client.query(query.after(beyond.end))) == ["c0", "c1"]
 
 
-async def test_a_total_is_of_the_moment_of_its_page_and_only_there_when_asked_for() -> None:
-    async with opened([Card("c0", None, 0)]) as client:
-        page = await client.query(select(CARDS).limit(1))
-        assert page.total is None
-        await client.store(CARDS).insert(Card("c1", None, 1))
+class Busy:
+    """Plugin: a node that asks the device, and writes a row whenever a page was read, ``times`` times at most."""
+
+    id = "busy"
+    provides: Sequence[PortKey[object]] = ()
+    needs: Sequence[PortKey[object]] = (LOCAL_DATABASE,)  # type: ignore[assignment]  # PortKey is invariant
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.client: Client | None = None
+        self._local: LocalQueryNode | None = None
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        self._local = LocalQueryNode(context.require(LOCAL_DATABASE))
+        context.register_node("busy", self)
+        context.register_policy(Policy("busy", node("busy"), None))
+        yield
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        assert self._local is not None
+        result = await self._local.query(request)
+        if result.rows and self.left and self.client is not None:
+            self.left -= 1
+            await self.client.store(CARDS).insert(Card(f"z{self.left}", None, 0), policy="direct-local")
+        return result
+
+
+@pytest.mark.parametrize(("times", "total"), [(0, 1), (1, 2), (2, 3)])
+async def test_a_page_and_its_total_are_of_one_commit_when_others_write_in_between(times: int, total: int) -> None:
+    busy = Busy(times)
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), busy]
+    async with open_client(SCHEMA, plugins=plugins) as client:
+        await client.store(CARDS).insert(Card("c0", None, 0), policy="direct-local")
+        busy.client = client
+        page = await client.query(select(CARDS).with_total(), policy="busy")
+        assert (len(page), page.total, busy.left) == (total, total, 0)
+
+
+async def test_a_total_is_only_there_when_it_was_asked_for() -> None:
+    async with opened([Card("c0", None, 0), Card("c1", None, 1)]) as client:
+        assert (await client.query(select(CARDS).limit(1))).total is None
         assert (await client.query(select(CARDS).limit(1).with_total())).total == 2
 
 
