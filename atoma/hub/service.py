@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -132,6 +132,10 @@ class HubCore:
         heads = {plan.transaction.scope: plan.transaction.seq for plan in plans if plan.transaction is not None}
         self.hints.tell(heads.items())
 
+    def follow(self, heads: Mapping[str, int]) -> None:
+        """Tell listeners what another process has committed."""
+        self.hints.tell(heads.items())
+
 
 class HubService:
     """A ``SyncService`` for ``principal``; made by :meth:`Hub.service`."""
@@ -163,7 +167,7 @@ class HubService:
             self._compare(request, greeting)
             return OpenReply(
                 hub_id=core.database.identity.hub_id,
-                epoch=core.database.identity.epoch,
+                epoch=greeting.epoch,
                 principal=self._principal.subject,
                 last_mid=0 if client is None else client.last_mid,
                 last_digest=b"" if client is None else client.last_digest,

@@ -2,6 +2,9 @@
 
 Decisions are pure functions of loaded facts and give a plan; the database loads the facts and carries the plan out, in
 one transaction. No SQL crosses this port, and no code of the hub runs while a database waits for its disk or network.
+
+Several processes may share a database whose store is made for that: what others commit :meth:`HubDatabase.follow` reports,
+and the epoch is read in the transaction that makes an answer.
 """
 
 from __future__ import annotations
@@ -44,7 +47,7 @@ class HubIdentity:
 
     Attributes:
         hub_id: 16 bytes, forever.
-        epoch: 16 bytes, new whenever history may have been cut.
+        epoch: 16 bytes, new whenever history may have been cut; as this process has seen it last.
         key: Secret that authenticates snapshot tokens.
     """
 
@@ -155,9 +158,9 @@ class Need:
         origin: What the mutation is called, or was called first: see :attr:`Facts.decided` and ``doubtful``. When ``renamed``, its outcome
             is found under this from now on.
         renamed: Whether ``origin`` is an earlier name.
-        principal: Who asks: whose origins, and whose forgotten clients, count.
+        principal: Who asks: whose origins, and whose forgotten clients, count; whose a new client is.
         recovers: The offer that is decided, whose traces to load. For the last one of a client also the rows
-            that others have brought from earlier positions.
+            that others have brought from earlier positions, without what others did to them.
         opening: The client opens a session: see :attr:`Facts.renewed_ms`.
         versions: Versions of the scope's rows are told, or compared: see :attr:`Facts.versions`.
         leftover: The step takes back what lies behind the scope's head: see :attr:`Facts.leftover`. It goes with the plan.
@@ -192,6 +195,7 @@ class Facts:
         outcomes: Those needed outcomes that are kept.
         answer: The stored answer.
         now_ms: Wall clock.
+        epoch: The hub's epoch.
         decided: Outcome of the mutation under another of its names: another copy of the file has pushed it.
         doubtful: Whether it may have been decided under another of its names, and how is forgotten.
         traces: What offers of the same lost history have left on the rows.
@@ -222,6 +226,7 @@ class Facts:
     outcomes: Mapping[int, StoredOutcome]
     answer: bytes | None
     now_ms: int
+    epoch: bytes = b""
     violation: str = ""
     unit: tuple[bytes, ...] = ()
     forgotten_ms: int = 0
@@ -248,11 +253,13 @@ class Greeting:
         client: Its state, None when it has pushed nothing yet.
         known: False when it has been forgotten.
         verdicts: Kept outcomes of the mutations that were asked for.
+        epoch: The hub's epoch at that moment.
     """
 
     client: ClientState | None
     known: bool
     verdicts: tuple[StoredOutcome, ...]
+    epoch: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -461,22 +468,25 @@ class HubDatabase(Protocol):
     ) -> Sequence[Plan]:
         """Load, decide and carry out ``steps`` in order, in one transaction; their plans, up to the first that stops.
 
+        Other callers may share the transaction. What a step raises is raised here, and nothing of these steps is written; those
+        of others are not touched. A step may be asked more than once; what it said last counts.
+
         ``on_commit`` gets the plans in the loop's thread once they are durable, in commit order, also when the caller
         was cancelled meanwhile. Cancelled before the transaction began, nothing happens; afterwards it is completed.
         """
         ...
 
+    def follow(self, listener: Callable[[Mapping[str, int]], None]) -> AbstractAsyncContextManager[None]:
+        """Tell ``listener`` inside the block, in the loop's thread, which heads other processes have committed.
+
+        A head may be reported twice, or a few seconds late. A database that is never shared reports nothing.
+        """
+        ...
+
     async def page(
-        self,
-        scope: str,
-        start: int,
-        *,
-        max_bytes: int,
-        max_changes: int,
-        client_id: bytes,
-        principal: str,
+        self, scope: str, start: int, *, max_bytes: int, max_changes: int, client_id: bytes, principal: str,
         outcomes_after: int,
-    ) -> LogPage:
+    ) -> LogPage:  # fmt: skip
         """The log after ``start``, at least one transaction if there is one; no outcomes of another principal's client."""
         ...
 
@@ -513,14 +523,9 @@ class HubDatabase(Protocol):
         ...
 
     async def query(
-        self,
-        query: BoundQuery,
-        scopes: Sequence[str] | None,
-        *,
-        max_bytes: int,
-        max_rows: int,
+        self, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int,
         allowance: ReadAllowance,
-    ) -> QueryPage:
+    ) -> QueryPage:  # fmt: skip
         """Rows of these scopes only, of all for None.
 
         Raises:
@@ -578,10 +583,10 @@ class HubStore(Protocol):
     """A hub database that is not open yet."""
 
     def open_hub_database(self, schema: Schema, environment: Environment) -> AbstractAsyncContextManager[HubDatabase]:
-        """Open or create it for ``schema`` and hold it exclusively.
+        """Open or create it for ``schema``, alone or together with other hubs' processes, as the store is made for.
 
         Raises:
-            StoreBusy: Another hub holds it.
+            StoreBusy: The store is made for one process, and another one has it; or nobody can be let in now.
             MigrationError: It is newer than the code, or a change is not additive.
             StoreCorrupt: It is damaged, or no hub database.
         """

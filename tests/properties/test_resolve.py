@@ -36,8 +36,8 @@ from atoma.hub.resolving import ResolveStep, resolution
 from atoma.hub.service import HubService
 from atoma.ports import Principal, SyncService, seeded_environment
 from atoma.ports.hub import Facts, Plan
+from atoma_stores.sql.hub.state import State
 from atoma_stores.sqlite import SQLiteHubStore
-from atoma_stores.sqlite.hub_decisions import DecisionRun
 from atoma_transports.adapters import ServiceProxy
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 
@@ -313,7 +313,7 @@ def a_fence_in_a_second_transaction(patch: pytest.MonkeyPatch) -> None:
 
 def items_are_not_looked_for(patch: pytest.MonkeyPatch) -> None:
     """A unit of several mutations is not known by its own key."""
-    patch.setattr(DecisionRun, "_unit", lambda self, key: ())
+    patch.setattr(State, "_unit", lambda self, key: ())
 
 
 def items_pass_the_fence(patch: pytest.MonkeyPatch) -> None:

@@ -195,6 +195,14 @@ def _no_dedupe(original: Original) -> object:
     return decide
 
 
+def _over_an_outcome(original: Original) -> object:
+    def insert(dialect: object, table: Any, conflict: str = "") -> object:
+        again = "(client, mid) DO UPDATE SET status=excluded.status, seq=excluded.seq, digest=excluded.digest"
+        return original(dialect, table, again if table.name == "outcome" else conflict)
+
+    return insert
+
+
 def _gaps(original: Original) -> object:
     def decide(step: Any, facts: Facts) -> Plan:
         mid, client = step.mutation.mid, facts.client
@@ -349,9 +357,9 @@ PLANTED: dict[str, Bug] = {
         [
             Patch("atoma.hub.pushing:PushStep", "decide", _no_dedupe),
             Patch(
-                "atoma_stores.sqlite.hub_decisions",
-                "_PUT_OUTCOME",
-                lambda sql: sql.replace("INSERT INTO", "INSERT OR REPLACE INTO"),
+                "atoma_stores.sql.hub.effects",
+                "_insert",
+                _over_an_outcome,
             ),
         ],
     ),
@@ -433,7 +441,7 @@ PLANTED: dict[str, Bug] = {
     ),
     "origins-ignored": Bug(
         "a mutation is not looked up under its first name",
-        [Patch("atoma_stores.sqlite.hub_decisions:DecisionRun", "_decided", _not_looked_up)],
+        [Patch("atoma_stores.sql.hub.state:State", "_named", _not_looked_up)],
         "restored",
     ),
     "base-not-capped": Bug(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -135,6 +135,10 @@ class WatchedHubDatabase:
 
         watched = [_Opening(step, self._begins) if index == 0 else step for index, step in enumerate(steps)]
         return await self._database.run(watched, committed)
+
+    def follow(self, listener: Callable[[Mapping[str, int]], None]) -> AbstractAsyncContextManager[None]:
+        """Pass it on."""
+        return self._database.follow(listener)
 
     async def page(
         self,

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
 
 import apsw
 
@@ -17,11 +18,32 @@ from atoma_stores.sqlite.codes import leaves_doubt, translate, translate_commit
 from atoma_stores.sqlite.connections import BUSY_MS, MEMORY
 
 Body: TypeAlias = Callable[[apsw.Connection], object]
+I = TypeVar("I")  # noqa: E741
 
 WAL_PAGES_MAX = 4_096
 WAL_PAGES_FACTOR = 4
 CATCH_UP_MS = 1_000
 SYNCHRONOUS_NORMAL, SYNCHRONOUS_FULL = 1, 2
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joint(Generic[I]):
+    """A body that is run at once with its neighbours of the same kind.
+
+    Attributes:
+        together: Does what all of the items are about; gives an item's error in its place, None for one that went well.
+        item: What this body is about, and its result.
+    """
+
+    together: Callable[[apsw.Connection, Sequence[I]], Sequence[BaseException | None]]
+    item: I
+
+    def __call__(self, connection: apsw.Connection) -> I:
+        """Alone."""
+        (error,) = self.together(connection, [self.item])
+        if error is not None:
+            raise error
+        return self.item
 
 
 class Writer:
@@ -127,11 +149,12 @@ class Writer:
             for unit in units:
                 unit.fail(translate(error, self.path) if isinstance(error, apsw.Error) else _copy(error))
             return []
-        if len(units) == 1:
-            done = self._run_single(units[0])
+        parts = list(_parts(units))
+        if len(parts) == 1:
+            done = self._run_single(parts[0])
             rest: list[Job[Body]] = []
         else:
-            done, rest = self._run_many(units)
+            done, rest = self._run_many(parts)
         if done:
             self._commit(done)
         elif self.connection.in_transaction:
@@ -154,24 +177,25 @@ class Writer:
             finally:
                 self.connection.set_busy_timeout(0)
 
-    def _run_single(self, unit: Job[Body]) -> list[Job[Body]]:
+    def _run_single(self, part: list[Job[Body]]) -> list[Job[Body]]:
         try:
-            unit.succeed(unit.body(self.connection))
+            self._run_part(part)
         except BaseException as error:
-            unit.fail(self._typed(error))
-            return []
-        return [unit]
+            for unit in part:
+                unit.fail(self._typed(error))
+        return [unit for unit in part if unit.error is None]
 
-    def _run_many(self, units: list[Job[Body]]) -> tuple[list[Job[Body]], list[Job[Body]]]:
+    def _run_many(self, parts: list[list[Job[Body]]]) -> tuple[list[Job[Body]], list[Job[Body]]]:
         connection = self.connection
         done: list[Job[Body]] = []
-        for position, unit in enumerate(units):
+        for position, part in enumerate(parts):
             try:
                 connection.execute("SAVEPOINT unit")
-                unit.succeed(unit.body(connection))
+                self._run_part(part)
                 connection.execute("RELEASE unit")
             except BaseException as error:
-                unit.fail(self._typed(error))
+                for unit in part:
+                    unit.fail(self._typed(error))
                 if connection.in_transaction:
                     connection.execute("ROLLBACK TO unit")
                     connection.execute("RELEASE unit")
@@ -179,9 +203,24 @@ class Writer:
                 # SQLite gave the whole transaction up (full disk, I/O error): the units before lost their work too
                 for earlier in done:
                     earlier.fail(self._typed(error))
-                return [], units[position + 1 :]
-            done.append(unit)
+                return [], [unit for later in parts[position + 1 :] for unit in later]
+            done += [unit for unit in part if unit.error is None]
         return done, []
+
+    def _run_part(self, part: list[Job[Body]]) -> None:
+        """Give every unit its result, or raise what is an error of all of them."""
+        body = part[0].body
+        if not isinstance(body, Joint):
+            (unit,) = part
+            unit.succeed(body(self.connection))
+            return
+        errors = body.together(self.connection, [unit.body.item for unit in part if isinstance(unit.body, Joint)])
+        for unit, error in zip(part, errors, strict=True):
+            assert isinstance(unit.body, Joint)
+            if error is None:
+                unit.succeed(unit.body.item)
+            else:
+                unit.fail(error)
 
     def _commit(self, done: list[Job[Body]]) -> None:
         full = self._synchronous == SYNCHRONOUS_FULL
@@ -220,6 +259,21 @@ class Writer:
 
     def _typed(self, error: BaseException) -> BaseException:
         return translate(error, self.path) if isinstance(error, apsw.Error) else error
+
+
+def _parts(units: list[Job[Body]]) -> Iterator[list[Job[Body]]]:
+    """``units`` in order: neighbours that are run at once, all others alone."""
+    part: list[Job[Body]] = []
+    for unit in units:
+        if part and not _goes_with(part[-1].body, unit.body):
+            yield part
+            part = []
+        part.append(unit)
+    yield part
+
+
+def _goes_with(body: Body, following: Body) -> bool:
+    return isinstance(body, Joint) and isinstance(following, Joint) and body.together == following.together
 
 
 def _copy(error: AtomaError) -> AtomaError:

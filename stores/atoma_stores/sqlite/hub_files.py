@@ -23,11 +23,12 @@ from atoma.errors import ConfigurationError, StoreBusy, StoreCorrupt, StoreError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import ClientState, EndedEpoch
 from atoma.schema.spec import Schema
-from atoma_stores.sqlite import hub_epochs
+from atoma_stores.sql.dialect import SQLITE
+from atoma_stores.sql.hub import epochs
 from atoma_stores.sqlite.connections import make_private, open_existing
 from atoma_stores.sqlite.ddl import check_layout, prepare_internals
+from atoma_stores.sqlite.hub_driver import ADDITIONS, IDENTITY_BYTES, INTERNALS, drive
 from atoma_stores.sqlite.hub_lock import SUFFIX, Beside, sole_hub
-from atoma_stores.sqlite.hub_tables import ADDITIONS, IDENTITY_BYTES, TABLES
 from atoma_stores.sqlite.hub_witness import HubWitness
 from atoma_stores.sqlite.stored_schema import stored_schema
 
@@ -153,8 +154,8 @@ def read_epochs(path: str) -> Sequence[EpochRecord]:
     """
 
     def read(connection: apsw.Connection) -> list[EpochRecord]:
-        found = hub_epochs.load_epochs(connection)
-        return [EpochRecord(ended, hub_epochs.load_absent(connection, ended.epoch)) for ended in found]
+        found = drive(connection, epochs.ended_epochs(SQLITE))
+        return [EpochRecord(ended, drive(connection, epochs.absent_clients(SQLITE, ended.epoch))) for ended in found]
 
     with _opened(path) as connection:
         return _in_transaction(connection, "BEGIN", read)
@@ -248,9 +249,8 @@ def _begin_epoch(path: str, devices: DevicePolicy, environment: Environment) -> 
     epoch = environment.random.randbytes(IDENTITY_BYTES)
 
     def begin(connection: apsw.Connection) -> int:
-        prepare_internals(connection, TABLES, ADDITIONS)
-        hub_epochs.end_epoch(connection, epoch, environment.wall_ms(), devices, deletes=True)
-        return hub_epochs.read_commits(connection)
+        prepare_internals(connection, INTERNALS, ADDITIONS)
+        return drive(connection, epochs.end_epoch(SQLITE, epoch, environment.wall_ms(), devices, deletes=True))
 
     with _opened(path, writing=True) as connection:
         return epoch, _in_transaction(connection, "BEGIN IMMEDIATE", begin)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, nullcontext
 from functools import partial
+from typing import TypeVar
 
 import apsw
 
@@ -32,30 +33,21 @@ from atoma.ports.hub import (
 )
 from atoma.ports.hub_queries import QueryPage, ReadAllowance
 from atoma.schema.spec import Schema
+from atoma_stores.sql.dialect import SQLITE
+from atoma_stores.sql.hub import epochs, reads, upkeep
+from atoma_stores.sql.hub.groups import GroupQueries
+from atoma_stores.sql.hub.rows import stores_of
+from atoma_stores.sql.hub.state import Run
+from atoma_stores.sql.scripts import Script
+from atoma_stores.sqlite._writer import Joint
 from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
-from atoma_stores.sqlite.hub_clients import forget_clients, forget_names
-from atoma_stores.sqlite.hub_compaction import (
-    batches,
-    check_clock,
-    forget_answers,
-    raise_floors,
-    raise_forgotten,
-)
-from atoma_stores.sqlite.hub_decisions import DecisionRun, NotTakenBack, read_scope
-from atoma_stores.sqlite.hub_epochs import end_epoch, load_absent, load_epochs, load_traced, permit, read_commits
+from atoma_stores.sqlite.hub_driver import ADDITIONS, IDENTITY_BYTES, INTERNALS, GroupWriter, drive, load_identity
 from atoma_stores.sqlite.hub_lock import sole_hub
-from atoma_stores.sqlite.hub_reading import (
-    read_lineage,
-    read_located,
-    read_page,
-    read_query,
-    read_scan,
-    read_unfinished,
-)
-from atoma_stores.sqlite.hub_tables import ADDITIONS, IDENTITY_BYTES, TABLES, StoreStatements, load_identity
 from atoma_stores.sqlite.hub_witness import HubWitness
+
+T = TypeVar("T")
 
 
 class SQLiteHubDatabase:
@@ -66,9 +58,10 @@ class SQLiteHubDatabase:
     ) -> None:
         self._database = database
         self._witness = witness
-        self._schema = schema
         self._identity = identity
-        self._statements = {store.name: StoreStatements(store) for store in schema.stores.values()}
+        stores = stores_of(SQLITE, schema)
+        self._groups = GroupWriter(GroupQueries(SQLITE, stores))
+        self._reads = reads.ReadQueries(SQLITE, schema, stores)
 
     @property
     def identity(self) -> HubIdentity:
@@ -84,28 +77,24 @@ class SQLiteHubDatabase:
         self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
     ) -> Sequence[Plan]:
         """Load, decide and carry out ``steps`` in one FULL transaction, grouped with those of other callers."""
-        now_ms, bulk = self._database.environment.wall_ms(), len(steps) > 1
+        body = Joint(self._groups.write, Run(steps, self._database.environment.wall_ms()))
 
-        def body(connection: apsw.Connection, *, careful: bool = False) -> tuple[list[Plan], int]:
-            decisions = DecisionRun(connection, self._statements, now_ms, careful=careful)
-            return decisions.run(steps), decisions.commits
-
-        def committed(done: tuple[list[Plan], int]) -> None:
-            self._note(done[1])
+        def committed(run: Run) -> None:
+            self._note(run.commits)
             if on_commit is not None:
-                on_commit(done[0])
+                on_commit(run.plans)
 
-        try:
-            plans, _ = await self._database.transact(body, durability="full", on_commit=committed, bulk=bulk)
-        except NotTakenBack:
-            again = partial(body, careful=True)
-            plans, _ = await self._database.transact(again, durability="full", on_commit=committed, bulk=bulk)
-        return plans
+        run = await self._database.transact(body, durability="full", on_commit=committed, bulk=len(steps) > 1)
+        return run.plans
 
     def _note(self, commits: int) -> None:
         """Tell the lock file how far the file has come, after it has."""
         if self._witness is not None and commits:
             self._witness.note(self._identity.epoch, commits)
+
+    def follow(self, listener: Callable[[Mapping[str, int]], None]) -> AbstractAsyncContextManager[None]:
+        """Nothing to tell: no other process has the file."""
+        return nullcontext()
 
     async def page(
         self,
@@ -119,10 +108,10 @@ class SQLiteHubDatabase:
         outcomes_after: int,
     ) -> LogPage:
         """The log after ``start`` with the client's outcomes."""
-
-        def body(connection: apsw.Connection) -> LogPage:
-            return read_page(
-                connection,
+        return await self._read(
+            partial(
+                reads.read_page,
+                self._reads,
                 scope,
                 start,
                 max_bytes=max_bytes,
@@ -130,44 +119,29 @@ class SQLiteHubDatabase:
                 client=(client_id, principal),
                 outcomes_after=outcomes_after,
             )
-
-        return await self._database.read(body)
+        )
 
     async def scan(
         self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int, allowance: ReadAllowance
     ) -> ScanPage:
         """Rows after ``after``."""
-
-        def body(connection: apsw.Connection) -> ScanPage:
-            return read_scan(connection, self._statements, scope, after, max_bytes=max_bytes, max_rows=max_rows)
-
-        return await self._database.read_within(body, allowance.seconds, allowance.spent)
+        scan = partial(reads.read_scan, self._reads, scope, after, max_bytes=max_bytes, max_rows=max_rows)
+        return await self._database.read_within(_body(scan), allowance.seconds, allowance.spent)
 
     async def scopes(self, names: Sequence[str] | None = None) -> Sequence[ScopeState]:
         """States of scopes."""
-
-        def body(connection: apsw.Connection) -> list[ScopeState]:
-            wanted = names
-            if wanted is None:
-                wanted = [
-                    str(row[0]) for row in connection.execute("SELECT scope FROM _atoma_hub_scope ORDER BY scope")
-                ]
-            return [read_scope(connection, name) for name in wanted]
-
-        return await self._database.read(body)
+        return await self._read(partial(reads.read_scopes, self._reads, names))
 
     async def locate(self, store: str, ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
         """Scopes that hold a row with each id."""
-        spec = self._schema.stores.get(store)
-        if spec is None:
-            return {}
-        return await self._database.read(lambda connection: read_located(connection, spec, ids))
+        return await self._read(partial(reads.read_located, self._reads, store, ids))
 
     async def lookup(
         self, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
     ) -> QueryPage | None:
         """Rows of these scopes only, on the loop's thread; None when it takes more than half a millisecond."""
-        return await self._database.read_at_once(self._reading(query, scopes, max_bytes, max_rows))
+        asked = partial(reads.read_query, self._reads, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+        return await self._database.read_at_once(_body(asked))
 
     async def query(
         self,
@@ -179,64 +153,33 @@ class SQLiteHubDatabase:
         allowance: ReadAllowance,
     ) -> QueryPage:
         """Rows of these scopes only, never on the loop's thread where there is another."""
-        body = self._reading(query, scopes, max_bytes, max_rows)
-        return await self._database.read_within(body, allowance.seconds, allowance.spent)
-
-    def _reading(
-        self, query: BoundQuery, scopes: Sequence[str] | None, max_bytes: int, max_rows: int
-    ) -> Callable[[apsw.Connection], QueryPage]:
-        schema = self._schema
-
-        def body(connection: apsw.Connection) -> QueryPage:
-            return read_query(connection, schema, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
-
-        return body
+        asked = partial(reads.read_query, self._reads, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+        return await self._database.read_within(_body(asked), allowance.seconds, allowance.spent)
 
     async def lineages(self, places: Sequence[Place]) -> Sequence[Lineage]:
         """The scope of each place beside it, all in one snapshot."""
-        return await self._database.read(lambda connection: [read_lineage(connection, place) for place in places])
+        return await self._read(partial(reads.read_lineages, self._reads, places))
 
     async def compact(self, *, keep: int, keep_ms: int, clients_ms: int, force: bool = False) -> CompactReport:
         """Raise the floors, then delete below them in batches."""
         now_ms = self._database.environment.wall_ms()
-        before_ms = now_ms - keep_ms
+        before_ms, seen_ms = now_ms - keep_ms, now_ms - clients_ms
         if not force:
-            await self._database.read(
-                lambda connection: check_clock(connection, now_ms, before_ms, now_ms - clients_ms)
-            )
-        floors = await self._database.transact(
-            lambda connection: raise_floors(connection, keep, before_ms), durability="full"
-        )
-        await self._database.transact(lambda connection: raise_forgotten(connection, before_ms), durability="full")
+            await self._read(partial(upkeep.check_clock, SQLITE, now_ms, before_ms, seen_ms))
+        floors = await self._write(partial(upkeep.raise_floors, SQLITE, keep, before_ms))
+        await self._write(partial(upkeep.raise_forgotten, SQLITE, before_ms))
         removed: dict[str, int] = {}
-        for what, statement, bindings in batches(floors, before_ms):
-
-            def body(connection: apsw.Connection, sql: str = statement, values: tuple[object, ...] = bindings) -> int:
-                connection.execute(sql, values)
-                return connection.changes()
-
-            while count := await self._database.transact(body, durability="full", bulk=True):
-                removed[what] = removed.get(what, 0) + count
-        forgetting: tuple[tuple[str, Callable[[apsw.Connection], int]], ...] = (
-            ("aliases", forget_names),
-            ("answers", partial(forget_answers, before_ms=before_ms)),
-            ("clients", partial(forget_clients, before_ms=now_ms - clients_ms)),
-        )
-        for what, some in forgetting:
-            while count := await self._database.transact(some, durability="full", bulk=True):
-                removed[what] = removed.get(what, 0) + count
+        for chore in upkeep.chores(SQLITE, floors, before_ms, seen_ms):
+            while count := await self._write(chore.part, bulk=True):
+                removed[chore.what] = removed.get(chore.what, 0) + count
         return CompactReport(**removed, floors=floors)
 
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
         """Mint a new epoch."""
         environment = self._database.environment
-        epoch, now_ms = environment.random.randbytes(IDENTITY_BYTES), environment.wall_ms()
-
-        def body(connection: apsw.Connection) -> int:
-            end_epoch(connection, epoch, now_ms, devices, deletes=True)
-            return read_commits(connection)
-
-        commits = await self._database.transact(body, durability="full")
+        epoch = environment.random.randbytes(IDENTITY_BYTES)
+        ending = partial(epochs.end_epoch, SQLITE, epoch, environment.wall_ms(), devices, deletes=True)
+        commits = await self._write(ending)
         self._identity = HubIdentity(self._identity.hub_id, epoch, self._identity.key)
         if self._witness is not None:
             self._witness.note(epoch, commits)
@@ -245,23 +188,34 @@ class SQLiteHubDatabase:
 
     async def epochs(self) -> Sequence[EndedEpoch]:
         """Every epoch that has ended, oldest first."""
-        return await self._database.read(load_epochs)
+        return await self._read(partial(epochs.ended_epochs, SQLITE))
 
     async def absent(self, epoch: bytes) -> Sequence[ClientState]:
         """Clients that have not opened a session since ``epoch`` ended."""
-        return await self._database.read(lambda connection: load_absent(connection, epoch))
+        return await self._read(partial(epochs.absent_clients, SQLITE, epoch))
 
     async def permit(self, epoch: bytes, what: Permission) -> bool:
         """Allow ``what`` about what came behind the end of ``epoch``; False when no such epoch has ended."""
-        return await self._database.transact(lambda connection: permit(connection, epoch, what), durability="full")
+        return await self._write(partial(epochs.permit, SQLITE, epoch, what))
 
     async def unfinished(self) -> Sequence[str]:
         """Scopes whose log goes beyond their head."""
-        return await self._database.read(read_unfinished)
+        return await self._read(partial(reads.read_unfinished, self._reads))
 
     async def traced(self) -> Sequence[tuple[str, bytes]]:
         """Scopes with the epochs of which devices have brought rows back."""
-        return await self._database.read(load_traced)
+        return await self._read(partial(epochs.traced, SQLITE))
+
+    async def _read(self, script: Callable[[], Script[T]]) -> T:
+        return await self._database.read(_body(script))
+
+    async def _write(self, script: Callable[[], Script[T]], *, bulk: bool = False) -> T:
+        return await self._database.transact(_body(script), durability="full", bulk=bulk)
+
+
+def _body(script: Callable[[], Script[T]]) -> Callable[[apsw.Connection], T]:
+    """What runs the script from its beginning, as often as it is called."""
+    return lambda connection: drive(connection, script())
 
 
 class SQLiteHubStore:
@@ -299,14 +253,14 @@ class SQLiteHubStore:
 
         def prepare(connection: apsw.Connection) -> tuple[HubIdentity, int]:
             check_ours(connection)
-            prepare_file(connection, schema, layout="hub", internals=TABLES, additions=ADDITIONS)
-            identity = load_identity(connection, environment)
-            ended = [past.epoch for past in load_epochs(connection)]
-            if witness is not None and witness.is_another(identity.epoch, ended, read_commits(connection)):
+            prepare_file(connection, schema, layout="hub", internals=INTERNALS, additions=ADDITIONS)
+            identity, commits = load_identity(connection, environment)
+            ended = [past.epoch for past in drive(connection, epochs.ended_epochs(SQLITE))]
+            if witness is not None and witness.is_another(identity.epoch, ended, commits):
                 epoch = environment.random.randbytes(IDENTITY_BYTES)
-                end_epoch(connection, epoch, environment.wall_ms(), "offer", deletes=False)
-                identity = HubIdentity(identity.hub_id, epoch, identity.key)
-            return identity, read_commits(connection)
+                ending = epochs.end_epoch(SQLITE, epoch, environment.wall_ms(), "offer", deletes=False)
+                return HubIdentity(identity.hub_id, epoch, identity.key), drive(connection, ending)
+            return identity, commits
 
         with ExitStack() as stack:
             if self._path != MEMORY:

@@ -13,13 +13,19 @@ from typing import Any, Final
 
 from tests.campaigns.workbench import ROOT
 
-TARGETS: Final = ("atoma/sync", "atoma/hub", "stores/atoma_stores/sqlite", "stores/atoma_stores/local.py")
+TARGETS: Final = (
+    "atoma/sync",
+    "atoma/hub",
+    "stores/atoma_stores/sqlite",
+    "stores/atoma_stores/sql/hub",
+    "stores/atoma_stores/local.py",
+)
 NOT_TRIED: Final = {
     "faults.py": "switches for the tests themselves",
     "_queries.py": "the read side",
     "_readers.py": "the read side",
     "compile.py": "the read side",
-    "hub_reading.py": "the read side",
+    "reads.py": "the read side",
 }
 """Modules beside the targets that are not part of them, with the reason."""
 

@@ -13,8 +13,6 @@ EQUIVALENT: Final[dict[str, str]] = {
     "3fcd4007ffc96859": "hub.direct.WriteStep: as above",
     "7a66d05dc64ccadf": "sqlite._sync_state._drop_unstaged: the statement selects one column",
     "71cdbae92277f1fc": "sqlite.engine.read: there is one id",
-    "3680728193d705e8": "sqlite.hub_decisions._write: a client whose facts were read is among those that are remembered",
-    "c504d7e2af49057d": "sqlite.hub_decisions._write: as above",
     "344cf2985d3f5af0": "sqlite.hub_lock.sole_hub: what stands in for O_CLOEXEC counts on Windows only",
     "564908d1e7587bff": "sqlite.hub_lock.sole_hub: as above",
 }

@@ -10,7 +10,7 @@ MATRIX = "tests/scenarios/test_authorisation.py"
 SESSIONS = "tests/scenarios/test_sessions.py"
 LEAKS = "tests/scenarios/test_token_leaks.py"
 KEYS = "tests/unit/hub/test_resolving.py"
-DECISIONS = "atoma_stores.sqlite.hub_decisions"
+FACTS = "atoma_stores.sql.hub.facts"
 SESSION = "atoma.ports.sessions:Session"
 
 
@@ -36,9 +36,9 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "tests/unit/hub/test_pulling.py",
     ),
     plant(
-        DECISIONS,
-        "WHERE c.client_id=? AND o.mid=? AND o.digest=? AND c.principal=?",
-        "WHERE c.client_id=? AND o.mid=? AND o.digest=? AND ?<>''",
+        FACTS,
+        "{{client}} c ON c.client_id=k.client AND c.principal=k.principal",
+        "{{client}} c ON c.client_id=k.client",
         "who knows a mutation of somebody else's is told its verdict",
         MATRIX,
     ),
@@ -160,15 +160,15 @@ PLANTS: Final[tuple[Plant, ...]] = (
         row="F56",
     ),
     plant(
-        "atoma_stores.sqlite.hub_epochs:end_epoch",
-        "note_forgotten(connection, now_ms)",
-        "pass",
+        "atoma_stores.sql.hub.epochs:end_epoch",
+        "note_forgotten(dialect, now_ms),",
+        "",
         "a restored hub says of a write that it lost that it never happened",
         KEYS,
         row="F56",
     ),
     plant(
-        "atoma_stores.sqlite.hub_compaction:raise_forgotten",
+        "atoma_stores.sql.hub.upkeep:raise_forgotten",
         "min(before_ms, newest + APART_MS)",
         "before_ms",
         "one compaction by a wrong clock makes fresh keys expired for years",

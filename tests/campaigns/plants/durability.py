@@ -30,9 +30,9 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F70",
-        "atoma_stores.sqlite.hub_store:SQLiteHubDatabase.renew_epoch",
-        'transact(body, durability="full")',
-        'transact(body, durability="normal")',
+        "atoma_stores.sqlite.hub_store:SQLiteHubDatabase._write",
+        'durability="full"',
+        'durability="normal"',
         why="a new epoch is told before it is synced",
         tests=FULL,
     ),

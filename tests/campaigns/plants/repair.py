@@ -14,9 +14,9 @@ LOST, ADOPTION = f"{SCENARIOS}/test_lost_histories.py", f"{SCENARIOS}/test_adopt
 PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
-        "atoma_stores.sqlite.hub_compaction:raise_floors",
-        "WHERE e.ended_ms>=?",
-        "WHERE e.ended_ms<0 AND e.ended_ms>=?",
+        "atoma_stores.sql.hub.upkeep:raise_floors",
+        "WHERE e.ended_ms>={p2}",
+        "WHERE e.ended_ms<0 AND e.ended_ms>={p2}",
         why="the floor rises over the end of an epoch that devices still offer from",
         tests=(f"{REPAIR}::test_what_was_written_since_the_restore_is_never_overwritten",),
     ),
@@ -50,7 +50,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F119",
-        "atoma_stores.sqlite.hub_decisions:DecisionRun._decided",
+        "atoma_stores.sql.hub.state:State._named",
         "if renamed:",
         "if False:",
         why="a mutation that comes under a new name is not looked up under its first one: copies of a file double it",
@@ -58,7 +58,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F119",
-        "atoma.sync.repair.rebirth:_Numbering.add",
+        "atoma.sync.repair.rebirth:capped",
         "base_seq=min(body.base_seq, fork.seq), base_epoch",
         "base_seq=body.base_seq, base_epoch",
         why="what was seen of a lost history counts in the new one: a pending write overwrites what it has not seen",

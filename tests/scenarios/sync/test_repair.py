@@ -13,7 +13,7 @@ from atoma.contracts.events import RepairDone, RepairStarted
 from atoma.contracts.sync import OpenReply
 from atoma.errors import ConfigurationError, RemoteError, SyncError
 from atoma.sync import Sync
-from atoma_stores.sqlite import hub_clients
+from atoma_stores.sql.hub import clients as bounds
 from tests.scenarios.sync.kit import back_up, client_id, copy_file, head, inbox, put_in, unplug
 
 pytestmark = pytest.mark.virtual_time
@@ -688,8 +688,8 @@ def test_words_that_are_none_are_refused(world: Any, wrong: dict[str, Any]) -> N
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that knows two clients of a principal, and remembers one that it has forgotten."""
-    monkeypatch.setattr(hub_clients, "CLIENTS_MAX", 2)
-    monkeypatch.setattr(hub_clients, "FORGOTTEN_MAX", 1)
+    monkeypatch.setattr(bounds, "CLIENTS_MAX", 2)
+    monkeypatch.setattr(bounds, "FORGOTTEN_MAX", 1)
 
 
 @pytest.mark.usefixtures("few")

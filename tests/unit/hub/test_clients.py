@@ -11,7 +11,8 @@ from atoma.contracts.mutations import Op
 from atoma.errors import RemoteError
 from atoma.hub import Hub
 from atoma.ports.hub import CLIENTS_MAX, FORGOTTEN_MAX
-from atoma_stores.sqlite import hub_clients
+from atoma_stores.sql.hub import clients as bounds
+from atoma_stores.sql.hub.clients import Forgotten, Known, Room
 from tests.unit.hub.kit import Client, card, hub_on
 
 
@@ -22,8 +23,8 @@ def test_the_bounds() -> None:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub that knows three clients of a principal, and remembers two that it has forgotten."""
-    monkeypatch.setattr(hub_clients, "CLIENTS_MAX", 3)
-    monkeypatch.setattr(hub_clients, "FORGOTTEN_MAX", 2)
+    monkeypatch.setattr(bounds, "CLIENTS_MAX", 3)
+    monkeypatch.setattr(bounds, "FORGOTTEN_MAX", 2)
 
 
 async def pushed(hub: Hub, name: str, user: str = "local") -> Client:
@@ -113,14 +114,9 @@ async def test_what_is_kept_of_a_forgotten_client_has_sixteen_bytes(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("few")
-async def test_clients_of_a_batch_that_is_being_decided_stay(tmp_path: Path) -> None:
+def test_clients_of_a_group_that_is_being_decided_stay() -> None:
     """A client that is forgotten while more is to be written about it would be known again, without its outcomes."""
-    async with hub_on(tmp_path / "hub.db") as hub:
-        for name in "abc":
-            await pushed(hub, name)
-    connection = apsw.Connection(str(tmp_path / "hub.db"))
-    oldest = b"a".ljust(16, b".")
-    hub_clients.make_room(connection, "local", {oldest: None})
-    left = {row[0] for row in connection.execute("SELECT client_id FROM _atoma_hub_client")}
-    assert left == {oldest, b"c".ljust(16, b".")}
-    connection.close()
+    crowd = (Known(1, b"a"), Known(2, b"b", (b"name",)), Known(3, b"c"))
+    room, gone = Room(3, 0, crowd).with_one_more("local", {b"a", b"new"})
+    assert gone == [Forgotten(crowd[1], "local", (b"name", b"b"))]
+    assert room == Room(3, 2, (crowd[0], crowd[2])), "its other name counts as well"

@@ -6,44 +6,43 @@ import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from atoma.contracts.mutations import Op
-from atoma.errors import RemoteError
-from atoma_stores.sqlite.hub_decisions import DecisionRun
 from tests.unit.hub.kit import SCOPE, Client, card, hub_on, pull_all, snapshot_page
 from tests.unit.hub.test_pushing import refuse_bad_titles
 
 
-def without_care(run: Any, need: Any, facts: Any, plan: Any) -> None:
-    """As the older version carried out what is written to stores without a unique index."""
-    run._write(need, facts, plan)
-
-
-async def leave_a_half(path: Path, monkeypatch: pytest.MonkeyPatch, scope: str) -> None:
-    """A unit whose third row the file refuses: one row is changed, one is made, one is deleted, and nothing tells of it."""
+async def leave_a_half(path: Path, scope: str) -> None:
+    """A unit whose last row the file refused: one row is changed, one is made, one is deleted, and nothing tells of it."""
     async with hub_on(path) as hub:
         client = Client.of(hub, "a")
         for id in ("changed", "deleted"):
             await client.do(Op("create", "cards", id, card("as it was")))
+        unit = [
+            Op("upsert", "cards", "changed", card("half")),
+            Op("upsert", "cards", "made", card("half")),
+            Op("delete", "cards", "deleted"),
+        ]
+        if scope != SCOPE:
+            del unit[2]
+        assert (await Client.of(hub, "b").do(*unit, base=2, scope=scope)).status == "applied"
     refuse_bad_titles(path)
-    with monkeypatch.context() as patched:
-        patched.setattr(DecisionRun, "_carry_out", without_care)
-        async with hub_on(path) as hub:
-            client = Client.of(hub, "b")
-            unit = [
-                Op("upsert", "cards", "changed", card("half")),
-                Op("upsert", "cards", "made", card("half")),
-                Op("delete", "cards", "deleted"),
-                Op("upsert", "cards", "refused", card("bad")),
-            ]
-            if scope != SCOPE:
-                del unit[2]
-            assert (await client.do(*unit, base=2, scope=scope)).status == "rejected"
-            with pytest.raises(RemoteError):
-                await Client.of(hub, "c").do(Op("create", "cards", "next", card("next")), base=2, scope=scope)
+    with closing(sqlite3.connect(path)) as connection, connection:
+        head, before = (
+            "SELECT head FROM _atoma_hub_scope WHERE scope=?",
+            "SELECT hash FROM _atoma_hub_tx WHERE scope=? AND seq=?",
+        )
+        last = connection.execute(head, (scope,)).fetchone()[0] - 1
+        found = connection.execute(before, (scope, last)).fetchone()
+        if found is None:
+            connection.execute("DELETE FROM _atoma_hub_scope WHERE scope=?", (scope,))
+        else:
+            connection.execute("UPDATE _atoma_hub_scope SET head=?, head_hash=? WHERE scope=?", (last, found[0], scope))
+        connection.execute(
+            "UPDATE _atoma_hub_outcome SET status='rejected', seq=0 WHERE scope=? AND seq=?", (scope, last + 1)
+        )
 
 
 def halves(path: Path) -> list[tuple[str, int]]:
@@ -57,11 +56,9 @@ def halves(path: Path) -> list[tuple[str, int]]:
 
 
 @pytest.mark.paths
-async def test_it_is_taken_back_told_and_heard_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_it_is_taken_back_told_and_heard_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "hub.db"
-    await leave_a_half(path, monkeypatch, SCOPE)
+    await leave_a_half(path, SCOPE)
     assert halves(path) == [(SCOPE, 3)]
     with caplog.at_level(logging.WARNING, "atoma.hub"):
         async with hub_on(path) as hub:
@@ -81,11 +78,9 @@ async def test_it_is_taken_back_told_and_heard_of(
     assert all(repr(id) in told for id in ("changed", "made", "deleted"))
 
 
-async def test_a_scope_that_was_never_written_otherwise_is_empty_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_scope_that_was_never_written_otherwise_is_empty_again(tmp_path: Path) -> None:
     path = tmp_path / "hub.db"
-    await leave_a_half(path, monkeypatch, "other")
+    await leave_a_half(path, "other")
     assert halves(path) == [("other", 1)]
     async with hub_on(path) as hub:
         rows, end = await pull_all(Client.of(hub, "reader"), "other")
@@ -93,11 +88,9 @@ async def test_a_scope_that_was_never_written_otherwise_is_empty_again(
         assert (await Client.of(hub, "d").do(Op("create", "cards", "1", card("new")), scope="other")).seq == 2
 
 
-async def test_rows_that_the_file_takes_back_no_more_stay_and_the_scope_is_written_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rows_that_the_file_takes_back_no_more_stay_and_the_scope_is_written_again(tmp_path: Path) -> None:
     path = tmp_path / "hub.db"
-    await leave_a_half(path, monkeypatch, SCOPE)
+    await leave_a_half(path, SCOPE)
     with closing(sqlite3.connect(path)) as connection:
         connection.execute(
             "CREATE TRIGGER no_more BEFORE INSERT ON cards WHEN NEW.title = 'as it was' BEGIN SELECT RAISE(ABORT, 'no'); END"

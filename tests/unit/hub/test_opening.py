@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from atoma.contracts.mutations import Op
-from atoma.contracts.sync import OpenRequest
+from atoma.contracts.sync import Hint, NotifyRequest, OpenRequest
 from atoma.errors import AuthenticationError, ConfigurationError, MigrationError, RemoteError, StoreBusy, StoreCorrupt
 from atoma.hub import AllowLoopback, StaticTokenVerifier, open_hub
 from atoma.ports.environment import Environment
@@ -24,7 +24,7 @@ from atoma.ports.hub import HubDatabase
 from atoma.ports.service import Peer, Principal, ServiceHost, SyncService
 from atoma.schema import Schema, StoreSpec
 from atoma_stores.sqlite.database import Database
-from atoma_stores.sqlite.hub_store import SQLiteHubStore
+from atoma_stores.sqlite.hub_store import SQLiteHubDatabase, SQLiteHubStore
 from tests.unit.hub.kit import SCHEMA, SCOPE, Client, card, hub_on, pull_all
 
 HERE = Peer("127.0.0.1", True, "memory")
@@ -278,3 +278,36 @@ async def test_leaving_the_block_finishes_and_frees_the_file(tmp_path: Path) -> 
     async with hub_on(path) as hub:
         assert len(await client.on(hub).query()) == 20
     assert not [name for name in os.listdir(tmp_path) if name.endswith(("-wal", "-shm"))]
+
+
+async def test_the_epoch_that_is_told_is_the_one_of_the_transaction_that_answers(tmp_path: Path) -> None:
+    """Another process may have ended the one that this process has seen."""
+    async with hub_on(tmp_path / "hub.db") as hub:
+        client = Client.of(hub, "a")
+        assert (await client.open()).epoch == hub.identity.epoch
+        other = apsw.Connection(str(tmp_path / "hub.db"))
+        other.set_busy_timeout(5_000)
+        other.execute("UPDATE _atoma_hub_info SET epoch=?", (b"another process.",))
+        other.close()
+        assert (await client.open()).epoch == b"another process."
+        assert (await client.pull()).end.epoch == b"another process."
+
+
+async def test_heads_that_other_processes_commit_are_hinted_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listening: list[Callable[[Mapping[str, int]], None]] = []
+
+    @asynccontextmanager
+    async def follow(
+        _database: SQLiteHubDatabase, listener: Callable[[Mapping[str, int]], None]
+    ) -> AsyncGenerator[None]:
+        listening.append(listener)
+        yield
+        listening.clear()
+
+    monkeypatch.setattr(SQLiteHubDatabase, "follow", follow)
+    async with hub_on(tmp_path / "hub.db") as hub:
+        async with Client.of(hub, "a").service.notify(NotifyRequest((SCOPE,))) as hints:
+            assert await anext(hints) == Hint(SCOPE, 0)
+            listening[0]({SCOPE: 7, "elsewhere": 9})
+            assert await anext(hints) == Hint(SCOPE, 7)
+    assert listening == []

@@ -1,0 +1,309 @@
+"""What the hub reads, each in one snapshot: pages of the log, scans of a scope, histories, direct queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from atoma.contracts.query import BoundQuery
+from atoma.contracts.sync import Place
+from atoma.contracts.values import RowImage, Scalar, StoredRow
+from atoma.contracts.versions import PLAIN, Versions
+from atoma.errors import StoreCorrupt
+from atoma.ports.hub import Lineage, LoggedChange, LogPage, RowKey, ScanPage, ScopeState
+from atoma.ports.hub_queries import QueryPage
+from atoma.query.plans import ids_of, is_count
+from atoma.schema.kinds import INT64_MAX
+from atoma.schema.spec import Schema, StoreSpec
+from atoma_stores.sql.dialect import Dialect
+from atoma_stores.sql.hub.epochs import ENDED, ENDS, read_ended, versions_of, word_of
+from atoma_stores.sql.hub.rows import StoreSql, read_image, read_outcome
+from atoma_stores.sql.scripts import Execute, Row, Script
+from atoma_stores.sql.select import Compiler
+
+OUTCOMES_MAX = 1_000
+
+
+class ReadQueries:
+    """The queries, for one dialect and schema."""
+
+    def __init__(self, dialect: Dialect, schema: Schema, stores: Mapping[str, StoreSql]) -> None:
+        self.schema, self.stores = schema, stores
+        lookup, render = dialect.lookup, dialect.render
+        scope = "s.scope, s.head, s.head_hash, s.floor, s.floor_hash"
+        self.epoch = render("SELECT i.epoch FROM {info} i")
+        self.scopes = lookup(
+            {"scope": "TEXT"}, f"SELECT {scope} FROM {{keys}} {{join}} {{scope}} s ON s.scope=k.scope ORDER BY k.n"
+        )
+        self.all_scopes = render(f"SELECT {scope} FROM {{scope}} s ORDER BY s.scope")
+        self.hashes = lookup(
+            {"scope": "TEXT", "seq": "INTEGER"},
+            "SELECT t.scope, t.seq, t.hash FROM {keys} {join} {tx} t ON t.scope=k.scope AND t.seq=k.seq",
+        )
+        # a transaction has at least one change, so a page has no more transactions than changes
+        self.log = render(
+            "SELECT t.seq, t.hash, t.n, t.bytes, c.idx, c.store, c.id, c.post FROM {tx} t {join} {change} c "
+            "ON c.scope=t.scope AND c.seq=t.seq WHERE t.scope={p1} AND t.seq>{p2} AND t.seq<={p3} ORDER BY t.seq, c.idx"
+        )
+        # a mutation that could not be read has no scope: its outcome is in every scope's page
+        self.outcomes = render(
+            "SELECT o.mid, o.status, o.scope, o.seq, o.detail FROM {outcome} o WHERE o.client=(SELECT c.number FROM {client} c "
+            "WHERE c.client_id={p1} AND c.principal={p2}) AND o.mid>{p3} AND o.scope IN ({p4}, '') ORDER BY o.mid "
+            f"LIMIT {OUTCOMES_MAX}"
+        )
+        self.ends = lookup(
+            {"scope": "TEXT", "epoch": "BLOB"},
+            "SELECT k.n, coalesce(d.head, 0) FROM {keys} {join} {epoch} e ON e.epoch=k.epoch "
+            "LEFT JOIN {epoch_end} d ON d.epoch=e.number AND d.scope=k.scope",
+        )
+        self.ended = render(ENDED)
+        self.ends_of_all = lookup({"scope": "TEXT"}, ENDS)
+        self.any_ended = render("SELECT e.number FROM {epoch} e LIMIT 1")
+        self.unfinished = render(
+            "WITH RECURSIVE logged(scope) AS (SELECT min(t.scope) FROM {tx} t UNION ALL SELECT (SELECT min(t.scope) FROM {tx} t "
+            "WHERE t.scope>logged.scope) FROM logged WHERE logged.scope IS NOT NULL) SELECT l.scope FROM logged l "
+            "LEFT JOIN {scope} s ON s.scope=l.scope WHERE l.scope IS NOT NULL "
+            "AND (SELECT max(t.seq) FROM {tx} t WHERE t.scope=l.scope)>coalesce(s.head, 0)"
+        )
+
+
+class _Bounds:
+    """How much of a result is read: the first part of it always, then what fits.
+
+    Args:
+        count: Most rows.
+        bytes_max: Most bytes of them together.
+        crossing: Whether the row that crosses that is the last one, and not the first one too many.
+
+    Attributes:
+        full: Whether there was more.
+    """
+
+    def __init__(self, count: int, bytes_max: int, *, crossing: bool = False) -> None:
+        self._count, self._bytes_max, self._crossing = count, bytes_max, crossing
+        self._counted = self._size = 0
+        self._begun = self.full = False
+
+    def passed(self, size: int, count: int = 1) -> bool:
+        """Whether what comes next, ``count`` rows of ``size`` bytes, is too many."""
+        before, self._size = self._size, self._size + size
+        self._counted += count
+        many = before >= self._bytes_max if self._crossing else self._size > self._bytes_max
+        self.full = self._begun and (many or self._counted > self._count)
+        self._begun = True
+        return self.full
+
+
+def read_page(
+    queries: ReadQueries,
+    scope: str,
+    start: int,
+    *,
+    max_bytes: int,
+    max_changes: int,
+    client: tuple[bytes, str],
+    outcomes_after: int,
+) -> Script[LogPage]:
+    """The log of ``scope`` after ``start``, cut between transactions, with the client's outcomes."""
+    changes, verdicts = _Bounds(max_changes, max_bytes), _Bounds(OUTCOMES_MAX, max_bytes)
+
+    def is_next_page(row: Row) -> bool:
+        count, size, index = cast("tuple[int, int, int]", row[2:5])
+        return index == 0 and changes.passed(size, count)
+
+    def is_enough(row: Row) -> bool:
+        return verdicts.passed(len(cast("bytes | None", row[4]) or b""))
+
+    epochs, scopes, hashes, log, outcomes = yield [
+        Execute(queries.epoch),
+        queries.scopes.of([(scope,)]),
+        queries.hashes.of([(scope, start)]),
+        Execute(queries.log, (scope, start, min(start + max_changes, INT64_MAX)), enough=is_next_page),
+        Execute(queries.outcomes, (*client, outcomes_after, scope), enough=is_enough),
+    ]
+    epoch, states = _epoch(epochs), _states(scopes)
+    state = states[scope][0] if scope in states else ScopeState(scope)
+    start_hash = _Hashes(states, hashes).at(state, start)
+    if start_hash is None:
+        return LogPage(epoch, state, None, start, b"")
+    end, end_hash = (cast("int", log[-1][0]), cast("bytes", log[-1][1])) if log else (start, start_hash)
+    logged = [
+        LoggedChange(seq, store, id, None if post is None else read_image(post))
+        for seq, _, _, _, _, store, id, post in cast(
+            "Sequence[tuple[int, bytes, int, int, int, str, str, bytes | None]]", log
+        )
+    ]
+    told = [read_outcome(*cast("tuple[int, str, str, int, bytes | None]", row)) for row in outcomes]
+    return LogPage(epoch, state, start_hash, end, end_hash, tuple(logged), tuple(told))
+
+
+def read_lineages(queries: ReadQueries, places: Sequence[Place]) -> Script[list[Lineage]]:
+    """The scope of each place beside it."""
+    marks = {(place.scope, mark.seq) for place in places for mark in place.marks if mark.seq}
+    epochs, scopes, hashes, ends, words = yield [
+        Execute(queries.epoch),
+        queries.scopes.of([(scope,) for scope in sorted({place.scope for place in places})]),
+        queries.hashes.of(sorted(marks)),
+        queries.ends.of([(place.scope, place.cursor.epoch) for place in places]),
+        Execute(queries.ended),
+    ]
+    epoch, states = _epoch(epochs), _states(scopes)
+    known, ended = _Hashes(states, hashes), dict(cast("Sequence[tuple[int, int]]", ends))
+    said = read_ended(words)
+    found: list[Lineage] = []
+    for at, place in enumerate(places):
+        state = states[place.scope][0] if place.scope in states else ScopeState(place.scope)
+        end = ended.get(at)
+        if place.cursor.epoch == epoch:
+            # a place beyond the head of its own epoch: the hub has lost something, and nobody knows from where on
+            end = state.head if place.cursor.seq <= state.head else None
+        told = ((mark.seq, known.at(state, mark.seq)) for mark in place.marks if mark.seq)
+        kept = {seq: hash_ for seq, hash_ in told if hash_ is not None}
+        found.append(Lineage(state, end, kept, *word_of(said, epoch, place.cursor.epoch)))
+    return found
+
+
+def read_scopes(queries: ReadQueries, names: Sequence[str] | None) -> Script[list[ScopeState]]:
+    """States of the named scopes, fresh ones for those never written; of all known scopes for None."""
+    if names is None:
+        (rows,) = yield [Execute(queries.all_scopes)]
+        return [state for state, _ in _states(rows).values()]
+    (rows,) = yield [queries.scopes.of([(name,) for name in dict.fromkeys(names)])]
+    known = _states(rows)
+    return [known[name][0] if name in known else ScopeState(name) for name in names]
+
+
+def read_scan(
+    queries: ReadQueries, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int
+) -> Script[ScanPage]:
+    """Rows of ``scope`` behind ``after``, in (store, id) order."""
+    bounds = _Bounds(max_rows, max_bytes, crossing=True)
+
+    def is_enough(row: Row) -> bool:
+        return bounds.passed(len(cast("str", row[0])) + _size(row[2:]))
+
+    epochs, scopes = yield [Execute(queries.epoch), queries.scopes.of([(scope,)])]
+    found: list[tuple[str, str, int, RowImage]] = []
+    for name in sorted(queries.stores):
+        if after is not None and name < after[0]:
+            continue
+        behind = after[1] if after is not None and name == after[0] else ""
+        store = queries.stores[name]
+        (rows,) = yield [Execute(store.scan, (scope, behind, max_rows - len(found) + 1), enough=is_enough)]
+        for row in rows:
+            id, seq, *values = cast("tuple[str, int, *tuple[Scalar, ...]]", row)
+            found.append((name, id, seq, store.image(values)))
+        if bounds.full:
+            break
+    states = _states(scopes)
+    state = states[scope][0] if scope in states else ScopeState(scope)
+    return ScanPage(_epoch(epochs), state, tuple(found), (found[-1][0], found[-1][1]) if bounds.full else None)
+
+
+def read_located(queries: ReadQueries, store: str, ids: Sequence[str]) -> Script[dict[str, list[str]]]:
+    """Scopes that hold a row with each id."""
+    held: dict[str, list[str]] = {id: [] for id in ids}
+    if store in queries.stores:
+        (rows,) = yield [queries.stores[store].locate.of([(id,) for id in held])]
+        for id, scope in cast("Sequence[tuple[str, str]]", rows):
+            held[id].append(scope)
+    return held
+
+
+def read_unfinished(queries: ReadQueries) -> Script[list[str]]:
+    """Scopes whose log goes beyond their head; one look into the log for each scope."""
+    (rows,) = yield [Execute(queries.unfinished)]
+    return [cast("str", scope) for (scope,) in rows]
+
+
+def read_query(
+    queries: ReadQueries, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
+) -> Script[QueryPage]:
+    """Answer ``query``, which reads one store, from the rows of ``scopes``, of all for None."""
+    store = queries.schema.store(query.store)
+    bounds = _Bounds(max_rows, max_bytes)
+
+    def is_enough(row: Row) -> bool:
+        return bounds.passed(len(cast("str", row[0])) + _size(row[4:]))
+
+    ids = ids_of(query)
+    if scopes is not None and not scopes:
+        return QueryPage(tuples=((0,),)) if is_count(query.plan) else QueryPage()
+    if ids is not None:
+        keys = yield from _places_of(queries, store.name, sorted(set(ids)), scopes)
+        rows, *told = yield [queries.stores[store.name].rows.of(keys, enough=is_enough), *_versioned(queries)]
+        return (yield from _page(queries, store, rows, bounds, told))
+    statement = Compiler(queries.schema.store, scopes).select(query.plan, one_more=True)
+    whole = statement.whole is not None
+    asked = Execute(statement.sql, statement.bindings(query.params), enough=is_enough if whole else None)
+    rows, *told = yield [asked, *(_versioned(queries) if whole else ())]
+    return (yield from _page(queries, store, rows, bounds, told)) if whole else QueryPage(tuples=tuple(rows))
+
+
+def _places_of(
+    queries: ReadQueries, store: str, ids: Sequence[str], scopes: Sequence[str] | None
+) -> Script[list[tuple[str, str]]]:
+    """Scope and id of the rows with these ids that may be seen."""
+    allowed = None if scopes is None else frozenset(scopes)
+    if allowed is not None and len(allowed) == 1:
+        return [(scope, id) for id in ids for scope in allowed]
+    held = yield from read_located(queries, store, ids)
+    return [(scope, id) for id in ids for scope in held[id] if allowed is None or scope in allowed]
+
+
+def _versioned(queries: ReadQueries) -> Sequence[Execute]:
+    """What tells whether versions are sequences: the epoch now, and whether any has ended."""
+    return Execute(queries.epoch), Execute(queries.any_ended)
+
+
+def _page(
+    queries: ReadQueries, store: StoreSpec[object], rows: Sequence[Row], bounds: _Bounds, told: Sequence[Sequence[Row]]
+) -> Script[QueryPage]:
+    """The rows with their versions."""
+    epochs, any_ended = told
+    versions: dict[str, Versions] = {}
+    if any_ended and rows:
+        scopes = dict.fromkeys((row[3],) for row in rows)
+        (found,) = yield [queries.ends_of_all.of(list(scopes))]
+        ends: dict[str, list[tuple[bytes, int]]] = {}
+        for scope, epoch, head in cast("Sequence[tuple[str, bytes, int]]", found):
+            ends.setdefault(scope, []).append((epoch, head))
+        versions = {scope: versions_of(_epoch(epochs), of_scope) for scope, of_scope in ends.items()}
+    page: list[StoredRow] = []
+    for row in rows:
+        id, _, seq, scope, *values = cast("tuple[str, int, int, str, *tuple[Scalar, ...]]", row)
+        version = versions.get(scope, PLAIN).told(seq)
+        page.append(StoredRow(id, version, version, scope, dict(zip(store.value_columns, values, strict=True))))
+    return QueryPage(tuple(page), complete=not bounds.full)
+
+
+class _Hashes:
+    """Lineage hashes as the log has them."""
+
+    def __init__(self, states: Mapping[str, tuple[ScopeState, bytes]], rows: Sequence[Row]) -> None:
+        self._states = states
+        self._logged = {(scope, seq): hash_ for scope, seq, hash_ in cast("Sequence[tuple[str, int, bytes]]", rows)}
+
+    def at(self, state: ScopeState, seq: int) -> bytes | None:
+        """The hash at ``seq``, None when the log does not reach there."""
+        if seq == state.head:
+            return state.head_hash
+        if seq < state.floor or seq > state.head:
+            return None
+        return self._states[state.scope][1] if seq == state.floor else self._logged.get((state.scope, seq))
+
+
+def _states(rows: Sequence[Row]) -> dict[str, tuple[ScopeState, bytes]]:
+    """Each scope with the hash at its floor."""
+    found = cast("Sequence[tuple[str, int, bytes, int, bytes]]", rows)
+    return {scope: (ScopeState(scope, head, hash_, floor), of_floor) for scope, head, hash_, floor, of_floor in found}
+
+
+def _epoch(rows: Sequence[Row]) -> bytes:
+    if not rows:
+        raise StoreCorrupt("the hub's own description is missing; restore a copy")
+    return cast("bytes", rows[0][0])
+
+
+def _size(values: Sequence[Scalar]) -> int:
+    return sum(len(value) if isinstance(value, (str, bytes)) else 9 for value in values)

@@ -1,0 +1,123 @@
+"""The hub's scripts on a connection of SQLite's: one statement after the other, in the thread that has the connection."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TypeVar, cast
+
+import apsw
+
+from atoma.errors import MigrationError
+from atoma.ports.environment import Environment
+from atoma.ports.hub import HubIdentity
+from atoma_stores.sql.dialect import SQLITE
+from atoma_stores.sql.hub.epochs import begin, info
+from atoma_stores.sql.hub.groups import GroupQueries, StepByStep, groups, write_group, write_step_by_step
+from atoma_stores.sql.hub.state import Run
+from atoma_stores.sql.hub.tables import TABLES
+from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, RowRefused, Script, run_in_order
+from atoma_stores.sqlite.codes import is_unique_violation
+
+T = TypeVar("T")
+
+HUB_FORMAT = 1
+KEY_BYTES = 32
+IDENTITY_BYTES = 16
+
+INTERNALS = tuple(statement for table in TABLES for statement in SQLITE.create(table))
+ADDITIONS = tuple(
+    (SQLITE.table(table.name), SQLITE.column(column)) for table in TABLES for column in table.columns if column.later
+)
+"""What older files lack."""
+
+
+def drive(connection: apsw.Connection, script: Script[T]) -> T:
+    """Run ``script`` inside the caller's transaction.
+
+    Raises:
+        apsw.Error: A statement failed; what was written before it is for the caller to take back.
+    """
+
+    def execute(statement: Execute | ExecuteMany) -> Sequence[Row]:
+        if statement.store:
+            return _write_store(connection, statement)
+        return _execute(connection, statement)
+
+    return run_in_order(script, execute)
+
+
+def _execute(connection: apsw.Connection, statement: Execute | ExecuteMany) -> Sequence[Row]:
+    if isinstance(statement, ExecuteMany):
+        connection.executemany(statement.sql, statement.rows)
+        return ()
+    cursor = connection.execute(statement.sql, cast("tuple[str, ...]", statement.values))
+    if statement.enough is None:
+        return cast("list[Row]", cursor.fetchall())
+    found: list[Row] = []
+    for row in cast("Sequence[Row]", cursor):
+        if statement.enough(row):
+            cursor.close()
+            break
+        found.append(row)
+    return found
+
+
+def _write_store(connection: apsw.Connection, statement: Execute | ExecuteMany) -> Sequence[Row]:
+    try:
+        return _execute(connection, statement)
+    except (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError) as error:
+        unique = isinstance(error, apsw.ConstraintError) and is_unique_violation(error)
+        raise RowRefused(statement.store, unique=unique) from None
+
+
+def load_identity(connection: apsw.Connection, environment: Environment) -> tuple[HubIdentity, int]:
+    """Who the hub is, minted when the file is new, and its counter of commits. The caller is in a write transaction.
+
+    Raises:
+        MigrationError: The hub's tables are newer than the code.
+    """
+    found = drive(connection, info(SQLITE))
+    if found is None:
+        mint = environment.random.randbytes
+        identity = HubIdentity(mint(IDENTITY_BYTES), mint(IDENTITY_BYTES), mint(KEY_BYTES))
+        drive(connection, begin(SQLITE, identity, HUB_FORMAT))
+        return identity, 0
+    identity, form, commits = found
+    if form > HUB_FORMAT:
+        where = connection.filename or ":memory:"
+        raise MigrationError(
+            f"{where}: hub format {form} is newer than this program's {HUB_FORMAT}; update the program"
+        )
+    return identity, commits
+
+
+class GroupWriter:
+    """What the writing thread does with the runs that wait.
+
+    Args:
+        queries: The statements of a group.
+    """
+
+    def __init__(self, queries: GroupQueries) -> None:
+        self._queries = queries
+
+    def write(self, connection: apsw.Connection, runs: Sequence[Run]) -> Sequence[Exception | None]:
+        """Decide and write ``runs``, which are of one transaction; the errors of those that were dropped."""
+        for group in groups(runs):
+            commits = self._write_group(connection, group)
+            for run in group:
+                run.commits = commits
+        return [run.error for run in runs]
+
+    def _write_group(self, connection: apsw.Connection, group: Sequence[Run]) -> int:
+        connection.execute("SAVEPOINT hub_group")
+        try:
+            commits = drive(connection, write_group(self._queries, group))
+        except StepByStep:
+            connection.execute("ROLLBACK TO hub_group")
+            commits = drive(connection, write_step_by_step(self._queries, group))
+        connection.execute("RELEASE hub_group")
+        return commits
