@@ -119,15 +119,15 @@ def _status(options: argparse.Namespace) -> int:
     stored = read_sync(path)
 
     def read(tx: LocalTx) -> FileStatus:
-        outbox = tx.every_outbox()
+        outbox = tx.outbox.every()
         return FileStatus(
-            identity=tx.identity(),
-            scopes=[tx.subscription(scope) for scope in stored.scopes],
+            identity=tx.outbox.identity(),
+            scopes=[tx.scopes.read(scope) for scope in stored.scopes],
             pending=len(outbox),
             queued=sum(not item.ack_seq for item in outbox),
-            inbox=[entry for entry in tx.inbox() if not entry.resolution],
-            lost=[row for row in tx.lost() if not row.resolution],
-            repairs=list(tx.repairs()),
+            inbox=[entry for entry in tx.inbox.entries() if not entry.resolution],
+            lost=[row for row in tx.inbox.lost() if not row.resolution],
+            repairs=list(tx.inbox.repairs()),
         )
 
     found = inspect_file(path, read, Environment())

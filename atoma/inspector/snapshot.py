@@ -85,10 +85,12 @@ async def read_backlog(eye: Inspection, scopes: Sequence[str]) -> Backlog:
     """The outbox, the inbox, the lost rows and the repairs, read in one transaction."""
 
     def body(tx: LocalTx) -> Backlog:
-        pending = [*tx.outbox(limit=OUTBOX_SHOWN, max_bytes=OUTBOX_BYTES)]
+        pending = [*tx.outbox.queued(limit=OUTBOX_SHOWN, max_bytes=OUTBOX_BYTES)]
         for scope in scopes:
-            pending += tx.acked(scope)
-        return Backlog(sorted(pending, key=lambda item: item.mid), tx.inbox(), tx.lost(), tx.repairs())
+            pending += tx.outbox.acked(scope)
+        return Backlog(
+            sorted(pending, key=lambda item: item.mid), tx.inbox.entries(), tx.inbox.lost(), tx.inbox.repairs()
+        )
 
     return await eye.database.inspect(body)
 

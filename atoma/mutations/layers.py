@@ -74,11 +74,11 @@ def lay(tx: LocalTx, request: WriteRequest) -> Laid:
 
 
 def _show(tx: LocalTx, index: int, op: Op) -> tuple[Effect, WriteItemResult]:
-    effect = decide(op, tx.schema.store(op.store), tx.read_row(op.store, op.id), index)
+    effect = decide(op, tx.schema.store(op.store), tx.rows.read(op.store, op.id), index)
     if isinstance(effect, ErrorInfo):
         raise Unpredictable
     try:
-        version = tx.put_visible(op.store, op.id, effect.scope, effect.post)
+        version = tx.rows.put(op.store, op.id, effect.scope, effect.post)
     except (ConflictError, ValidationError):
         raise Unpredictable from None
     return effect, WriteItemResult(op.id, True, effect.pre != effect.post, version, effect.post, decided=False)
@@ -87,10 +87,10 @@ def _show(tx: LocalTx, index: int, op: Op) -> tuple[Effect, WriteItemResult]:
 def _enqueue(tx: LocalTx, key: str, effects: Sequence[Effect]) -> int:
     rows, scope = rows_of(effects), effects[0].scope
     for store, id, pre in rows:
-        tx.shadow(store, id, scope, pre)
+        tx.base.shadow(store, id, scope, pre)
     ops = tuple(queued(effect.op) for effect in effects)
     body = encode(MutationBody(0, key, scope, 0, tx.schema.version, tx.now_ms, ops))
-    return tx.enqueue(PendingMutation(0, "volatile", 0, key, scope, 0, body, b""), rows)
+    return tx.outbox.add(PendingMutation(0, "volatile", 0, key, scope, 0, body, b""), rows)
 
 
 def named_versions(request: WriteRequest) -> dict[RowKey, int | None]:
@@ -109,7 +109,7 @@ def known_versions(tx: LocalTx, request: WriteRequest) -> Versions:
 
 
 def _version_there(tx: LocalTx, row: RowKey) -> int | None:
-    base = tx.read_base(*row)
+    base = tx.base.read(*row)
     return None if base.image is None else base.seq
 
 
@@ -150,14 +150,14 @@ def settle(tx: LocalTx, request: WriteRequest, layers: Sequence[int], items: Seq
             _confirm(tx, entry, item)
             made[row] = _version_there(tx, row)
     for layer in layers:
-        rows.update(dict.fromkeys(tx.remove_pending(layer, None)))
+        rows.update(dict.fromkeys(tx.outbox.remove(layer, None)))
     rebase_rows(tx, rows)
-    visible = (tx.read_row(entry.store, entry.id) for entry in request.entries)
+    visible = (tx.rows.read(entry.store, entry.id) for entry in request.entries)
     return Settled(tuple(0 if row is None else row.version for row in visible), made)
 
 
 def _confirm(tx: LocalTx, entry: Op, item: WriteItemResult) -> None:
-    base = tx.read_base(entry.store, entry.id)
+    base = tx.base.read(entry.store, entry.id)
     image: RowImage | None
     if item.row is not None:
         image, seq, scope = item.row, item.version, tx.schema.store(entry.store).scope_of(item.row)
@@ -168,8 +168,8 @@ def _confirm(tx: LocalTx, entry: Op, item: WriteItemResult) -> None:
             return  # nothing of the row was ever here, not even its scope, and nothing of it is now
         seq, scope = base.seq, base.scope or scope_of(entry, tx.schema.store(entry.store))
     if not base.shadowed:
-        tx.shadow(entry.store, entry.id, base.scope or scope, base.image)
-    tx.put_base(entry.store, entry.id, scope, image, seq)
+        tx.base.shadow(entry.store, entry.id, base.scope or scope, base.image)
+    tx.base.put(entry.store, entry.id, scope, image, seq)
 
 
 def only_nodded(item: WriteItemResult) -> bool:

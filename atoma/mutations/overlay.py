@@ -27,7 +27,7 @@ def rebase(base: RowImage | None, ops: Iterable[Op]) -> RowImage | None:
 
 def version_here(tx: LocalTx, store: str, id: str) -> int | None:
     """Version of the visible row, None when there is none."""
-    row = tx.read_row(store, id)
+    row = tx.rows.read(store, id)
     return None if row is None else row.version
 
 
@@ -58,7 +58,7 @@ def rebase_rows(tx: LocalTx, rows: Iterable[RowKey]) -> None:
     still = {row.key for row in refused if not _show(tx, row)}
     for row in rebased:
         if not row.pending and row.key not in still:
-            tx.unshadow(*row.key)
+            tx.base.unshadow(*row.key)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +89,9 @@ def _rebased(tx: LocalTx, keys: Iterable[RowKey]) -> Iterator[_Rebased]:
             yield from decoded[mutation.lsn].get(key, ())
 
     for key in keys:
-        base = tx.read_base(*key)
+        base = tx.base.read(*key)
         if base.shadowed:
-            pending = tx.pending(*key)
+            pending = tx.outbox.on_row(*key)
             scope = pending[-1].scope if pending else base.scope
             yield _Rebased(key, scope, rebase(base.image, ops(key, pending)), bool(pending))
 
@@ -99,25 +99,25 @@ def _rebased(tx: LocalTx, keys: Iterable[RowKey]) -> Iterator[_Rebased]:
 def _hidden(tx: LocalTx, keys: Iterable[RowKey]) -> list[RowKey]:
     """Rows of the same stores that an index has refused before."""
     stores = {store for store, _ in keys if any(index.unique for index in tx.schema.store(store).indexes)}
-    return [(store, id) for store in sorted(stores) for id in tx.hidden(store)]
+    return [(store, id) for store in sorted(stores) for id in tx.base.hidden(store)]
 
 
 def _show(tx: LocalTx, rebased: _Rebased) -> bool:
     """Make the row visible as it should be; False when an index refuses it."""
     key, image = rebased.key, rebased.image
-    row = tx.read_row(*key)
+    row = tx.rows.read(*key)
     if row is not None and (image is None or row.scope != rebased.scope):
-        tx.put_visible(*key, row.scope, None)  # gone, or about to begin another life in another scope
+        tx.rows.put(*key, row.scope, None)  # gone, or about to begin another life in another scope
     if image is None:
         return True
     try:
-        tx.put_visible(*key, rebased.scope, image)
+        tx.rows.put(*key, rebased.scope, image)
     except ConflictError:
         return False
     return True
 
 
 def _hide(tx: LocalTx, key: RowKey) -> None:
-    row = tx.read_row(*key)
+    row = tx.rows.read(*key)
     if row is not None:
-        tx.put_visible(*key, row.scope, None)
+        tx.rows.put(*key, row.scope, None)

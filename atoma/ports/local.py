@@ -1,4 +1,4 @@
-"""One open local transaction, without SQL: what the runtime, the outbox node and the sync lanes do in it."""
+"""One open local transaction, without SQL: its parts, for the runtime, the outbox node and the sync lanes."""
 
 from __future__ import annotations
 
@@ -13,29 +13,14 @@ from atoma.contracts.values import RowImage, StoredRow
 from atoma.schema.spec import Schema
 
 
-class LocalTx(Protocol):
-    """One ``BEGIN IMMEDIATE … COMMIT`` on the local database; synchronous, valid inside the body only.
+class RowsPart(Protocol):
+    """The rows that the user sees. Images never contain the id. ``scope`` of an existing row cannot change."""
 
-    Images never contain the id. ``scope`` of an existing row cannot change.
-    """
-
-    @property
-    def schema(self) -> Schema:
-        """The declared stores."""
-        ...
-
-    @property
-    def now_ms(self) -> int:
-        """Wall clock of the environment when the transaction began."""
-        ...
-
-    # visible rows
-
-    def read_row(self, store: str, id: str) -> StoredRow | None:
+    def read(self, store: str, id: str) -> StoredRow | None:
         """The visible row."""
         ...
 
-    def put_visible(self, store: str, id: str, scope: str, image: RowImage | None) -> int:
+    def put(self, store: str, id: str, scope: str, image: RowImage | None) -> int:
         """Make ``image`` the visible row (None deletes it) and return its new local version (0 when deleted).
 
         An image equal to the one that is there changes nothing and keeps the version.
@@ -45,33 +30,30 @@ class LocalTx(Protocol):
         """
         ...
 
-    # units
+    def insert_many(self, store: str, rows: Iterable[tuple[str, str, RowImage]]) -> Sequence[int] | None:
+        """Insert many ``(id, scope, image)`` at once; their versions, or None and no change when one of them is refused.
 
-    def record(self, effect: Effect) -> None:
-        """Tell later stages what an entry did."""
+        Several times faster than :meth:`put` per row, for callers that know what to do row by row otherwise.
+        """
         ...
 
-    @property
-    def effects(self) -> Sequence[Effect]:
-        """Effects recorded in this unit so far, in entry order; entries that changed nothing have none."""
-        ...
 
-    def report(self, index: int, result: WriteItemResult) -> None:
-        """Set the result of the unit's entry ``index``."""
-        ...
+class ConfirmedPart(Protocol):
+    """The confirmed rows under the visible ones."""
 
-    # confirmed base
-
-    def read_base(self, store: str, id: str) -> BaseRow:
+    def read(self, store: str, id: str) -> BaseRow:
         """The confirmed image: the shadow if the row has pending mutations, else the visible row."""
         ...
 
-    def put_base(self, store: str, id: str, scope: str, image: RowImage | None, seq: int) -> None:
-        """Make ``image`` the confirmed image: the shadow if there is one, else the visible row itself."""
+    def put(self, store: str, id: str, scope: str, image: RowImage | None, seq: int) -> None:
+        """Make ``image`` the confirmed image: the shadow if there is one, else the visible row itself.
+
+        A deletion that names another scope than the row's is of an older life of the row and is passed over.
+        """
         ...
 
-    def put_base_many(self, store: str, scope: str, rows: Iterable[tuple[str, RowImage | None, int]]) -> list[str]:
-        """:meth:`put_base` for many ``(id, image, seq)`` of one store; returns the ids that are shadowed."""
+    def put_many(self, store: str, scope: str, rows: Iterable[tuple[str, RowImage | None, int]]) -> list[str]:
+        """:meth:`put` for many ``(id, image, seq)`` of one store; returns the ids that are shadowed."""
         ...
 
     def shadow(self, store: str, id: str, scope: str, pre: RowImage | None) -> bool:
@@ -90,7 +72,9 @@ class LocalTx(Protocol):
         """Ids of rows that a unique index has refused to show: they are shadowed, and nothing is pending on them."""
         ...
 
-    # pending mutations
+
+class OutboxPart(Protocol):
+    """Pending mutations in local order, those of kind ``outbox`` numbered towards the hub; and whose numbers those are."""
 
     def identity(self) -> ClientIdentity:
         """Who this file is to the hub."""
@@ -100,7 +84,7 @@ class LocalTx(Protocol):
         """Replace the identity."""
         ...
 
-    def enqueue(self, mutation: PendingMutation, rows: Sequence[tuple[str, str, RowImage | None]]) -> int:
+    def add(self, mutation: PendingMutation, rows: Sequence[tuple[str, str, RowImage | None]]) -> int:
         """Add a pending mutation (its ``lsn`` is ignored) on ``(store, id, pre-image)`` rows; returns the lsn.
 
         Raises:
@@ -108,15 +92,24 @@ class LocalTx(Protocol):
         """
         ...
 
-    def pending(self, store: str, id: str) -> Sequence[PendingMutation]:
+    def add_below(
+        self, mutations: Sequence[tuple[PendingMutation, Sequence[tuple[str, str, RowImage | None]]]]
+    ) -> None:
+        """Add outbox mutations, each with its rows as :meth:`add` takes them, below everything that is pending.
+
+        The outbox's limit does not hold for them: they are rows that the device has already.
+        """
+        ...
+
+    def on_row(self, store: str, id: str) -> Sequence[PendingMutation]:
         """Pending mutations that touch the row, in local order."""
         ...
 
-    def last_pending_mid(self, store: str, id: str) -> int:
+    def last_mid(self, store: str, id: str) -> int:
         """``mid`` of the latest pending outbox mutation on the row, 0 if there is none."""
         ...
 
-    def pending_by_mid(self, mid: int) -> PendingMutation | None:
+    def by_mid(self, mid: int) -> PendingMutation | None:
         """The outbox mutation ``mid`` if it is still pending."""
         ...
 
@@ -124,20 +117,22 @@ class LocalTx(Protocol):
         """What the row looked like to the user before mutation ``lsn``."""
         ...
 
-    def outbox(self, *, limit: int, max_bytes: int) -> Sequence[PendingMutation]:
+    def queued(self, *, limit: int, max_bytes: int) -> Sequence[PendingMutation]:
         """The oldest queued outbox mutations in ``mid`` order; at least one if there is any."""
         ...
 
-    def every_outbox(self) -> Sequence[PendingMutation]:
+    def every(self) -> Sequence[PendingMutation]:
         """Every outbox mutation, whatever its status, in ``mid`` order."""
         ...
 
-    def enqueue_below(
-        self, mutations: Sequence[tuple[PendingMutation, Sequence[tuple[str, str, RowImage | None]]]]
-    ) -> None:
-        """Add outbox mutations, each with its rows as :meth:`enqueue` takes them, below everything that is pending.
+    def acked(self, scope: str) -> Sequence[PendingMutation]:
+        """Outbox mutations of the scope that are acked and wait for their page."""
+        ...
 
-        The outbox's limit does not hold for them: they are rows that the device has already.
+    def first_missing(self, decided: int) -> int | None:
+        """The first number behind ``decided`` that was given out and has left the outbox, None when all of them lie there.
+
+        A mutation leaves the outbox when it is decided, a refused one before those in front of it that wait for their page.
         """
         ...
 
@@ -146,10 +141,6 @@ class LocalTx(Protocol):
 
         Each keeps its place in the overlay, and its receipt. The numbers may be ones that others of them had.
         """
-        ...
-
-    def acked(self, scope: str) -> Sequence[PendingMutation]:
-        """Outbox mutations of the scope that are acked and wait for their page."""
         ...
 
     def mark_acked(self, mid: int, seq: int) -> None:
@@ -164,27 +155,27 @@ class LocalTx(Protocol):
         """Set ``mid`` aside as dead; it stays visible in the overlay and in the outbox list."""
         ...
 
-    def remove_pending(self, lsn: int, outcome: Outcome | None) -> Sequence[tuple[str, str]]:
+    def remove(self, lsn: int, outcome: Outcome | None) -> Sequence[tuple[str, str]]:
         """Take a mutation out of the overlay and return the ``(store, id)`` it touched.
 
         ``outcome`` is what waiting receipts are told after the commit (None: taken back locally).
         """
         ...
 
-    def to_inbox(self, entry: InboxEntry) -> None:
+
+class InboxPart(Protocol):
+    """What replication leaves for a person: refused work, rows that the hub has lost, and what repairs did."""
+
+    def add(self, entry: InboxEntry) -> None:
         """Keep something the user typed that the hub refused or cut."""
         ...
 
-    def inbox(self) -> Sequence[InboxEntry]:
+    def entries(self) -> Sequence[InboxEntry]:
         """Every inbox entry, oldest first, resolved ones too."""
         ...
 
-    def note_repair(self, report: RepairReport) -> None:
-        """Remember what a repair did; the last twenty are kept."""
-        ...
-
-    def repairs(self) -> Sequence[RepairReport]:
-        """The last repairs, oldest first."""
+    def resolve(self, entry: InboxEntry, resolution: str) -> None:
+        """Mark an inbox entry as resolved."""
         ...
 
     def keep_lost(self, rows: Iterable[LostRow]) -> None:
@@ -203,17 +194,23 @@ class LocalTx(Protocol):
         """Let go of kept rows."""
         ...
 
-    def resolve_inbox(self, entry: InboxEntry, resolution: str) -> None:
-        """Mark an inbox entry as resolved."""
+    def note_repair(self, report: RepairReport) -> None:
+        """Remember what a repair did; the last twenty are kept."""
         ...
 
-    # replication state
+    def repairs(self) -> Sequence[RepairReport]:
+        """The last repairs, oldest first."""
+        ...
 
-    def subscription(self, scope: str) -> Subscription:
+
+class ScopesPart(Protocol):
+    """How far each scope is replicated, and the snapshots under construction."""
+
+    def read(self, scope: str) -> Subscription:
         """How far the scope is replicated; a fresh ``new`` one if it never was."""
         ...
 
-    def save_subscription(self, subscription: Subscription) -> None:
+    def save(self, subscription: Subscription) -> None:
         """Replace the scope's state; the cursor of a live one moves through :meth:`advance` only."""
         ...
 
@@ -236,10 +233,76 @@ class LocalTx(Protocol):
         """
         ...
 
-    def swap_stage(self, scope: str) -> None:
+    def swap(self, scope: str) -> None:
         """Make the staged snapshot the confirmed base of the scope, writing only what differs.
 
         Rows of the scope that are not staged leave the base: clean ones are deleted, shadowed ones get the base "absent".
         The visible image of shadowed rows is left for the rebase. The stage is empty afterwards.
         """
+        ...
+
+
+class UnitPart(Protocol):
+    """What the stages of one write unit tell one another and their caller."""
+
+    @property
+    def effects(self) -> Sequence[Effect]:
+        """Effects recorded in this unit so far, in entry order; entries that changed nothing have none."""
+        ...
+
+    @property
+    def effects_wanted(self) -> bool:
+        """Whether a later stage may look at the effects."""
+        ...
+
+    def record(self, effect: Effect) -> None:
+        """Tell later stages what an entry did."""
+        ...
+
+    def report(self, index: int, result: WriteItemResult) -> None:
+        """Set the result of the unit's entry ``index``."""
+        ...
+
+
+class LocalTx(Protocol):
+    """One ``BEGIN IMMEDIATE … COMMIT`` on the local database, by its parts; synchronous, valid inside the body only."""
+
+    @property
+    def schema(self) -> Schema:
+        """The declared stores."""
+        ...
+
+    @property
+    def now_ms(self) -> int:
+        """Wall clock of the environment when the transaction began."""
+        ...
+
+    @property
+    def rows(self) -> RowsPart:
+        """The visible rows."""
+        ...
+
+    @property
+    def base(self) -> ConfirmedPart:
+        """The confirmed rows under them."""
+        ...
+
+    @property
+    def outbox(self) -> OutboxPart:
+        """The pending mutations."""
+        ...
+
+    @property
+    def inbox(self) -> InboxPart:
+        """What is left for a person."""
+        ...
+
+    @property
+    def scopes(self) -> ScopesPart:
+        """Cursors and staged snapshots."""
+        ...
+
+    @property
+    def unit(self) -> UnitPart:
+        """The write unit that is being staged; an empty one outside of one."""
         ...

@@ -39,8 +39,8 @@ async def adopt_rows(replica: Replica, scope: str) -> int:
 def _queue(tx: LocalTx, *, replica: Replica, store: str, scope: str, rows: Sequence[StoredRow]) -> int:
     effects: list[Effect] = []
     for row in rows:
-        current = tx.read_row(store, row.id)
-        if current is None or current.seq or tx.pending(store, row.id):
+        current = tx.rows.read(store, row.id)
+        if current is None or current.seq or tx.outbox.on_row(store, row.id):
             continue
         op = Op("create", store, row.id, current.image)
         effects.append(Effect(op, scope, None, current.image, len(effects)))

@@ -13,13 +13,13 @@ from atoma.sync.settle import Settlement, confirm, settle_page
 
 def move_cursor(tx: LocalTx, page: PullReply) -> bool:
     """Move the cursor over ``page`` if it is at its start: repeated, late and reordered pages change nothing."""
-    live = tx.subscription(page.scope).state == "live"
-    return live and tx.advance(page.scope, page.start, page.end, page.proof)
+    live = tx.scopes.read(page.scope).state == "live"
+    return live and tx.scopes.advance(page.scope, page.start, page.end, page.proof)
 
 
 def put_changes(tx: LocalTx, scope: str, changes: StoreChanges, work: Settlement) -> None:
     """Make the images of ``changes`` the confirmed base; rows with pending operations are left to the rebase."""
-    shadowed = tx.put_base_many(changes.store, scope, changed_rows(tx.schema, changes))
+    shadowed = tx.base.put_many(changes.store, scope, changed_rows(tx.schema, changes))
     work.dirty.update(dict.fromkeys((changes.store, id) for id in shadowed))
 
 

@@ -99,7 +99,7 @@ class SyncControl:
     async def repairs(self) -> Sequence[RepairReport]:
         """The last repairs of this file, oldest first; at most twenty are kept."""
         self._guard.check()
-        return await self._replica.database.inspect(lambda tx: tx.repairs())
+        return await self._replica.database.inspect(lambda tx: tx.inbox.repairs())
 
     def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
         """Call ``listener`` with the status now and after every change; returns the undo."""
@@ -186,7 +186,7 @@ class SyncControl:
 
 
 def _backlog(tx: LocalTx) -> tuple[ClientIdentity, bool]:
-    return tx.identity(), bool(tx.outbox(limit=1, max_bytes=1))
+    return tx.outbox.identity(), bool(tx.outbox.queued(limit=1, max_bytes=1))
 
 
 SYNC_CONTROL: PortKey[SyncControl] = PortKey("sync-control")

@@ -31,7 +31,7 @@ class Inbox:
 
     async def entries(self, *, resolved: bool = False) -> Sequence[InboxEntry]:
         """Open entries, oldest first; resolved ones too when asked for."""
-        found = await self._database.inspect(lambda tx: tx.inbox())
+        found = await self._database.inspect(lambda tx: tx.inbox.entries())
         return [entry for entry in found if resolved or not entry.resolution]
 
     async def dismiss(self, entry: InboxEntry) -> None:
@@ -55,7 +55,7 @@ class Inbox:
         await self._resolve(entry, "kept_mine")
 
     async def _resolve(self, entry: InboxEntry, resolution: str) -> None:
-        await self._apply.apply_writeback(lambda tx: tx.resolve_inbox(entry, resolution))
+        await self._apply.apply_writeback(lambda tx: tx.inbox.resolve(entry, resolution))
 
 
 def mine_again(entry: InboxEntry) -> Op:

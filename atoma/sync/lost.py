@@ -25,7 +25,7 @@ class LostRows:
     async def entries(self, *, resolved: bool = False) -> Sequence[LostRow]:
         """Open entries, oldest first; resolved ones too when asked for."""
         self._guard.check()
-        return await self._replica.database.inspect(lambda tx: tx.lost(resolved=resolved))
+        return await self._replica.database.inspect(lambda tx: tx.inbox.lost(resolved=resolved))
 
     async def offer(self, entries: Sequence[LostRow]) -> None:
         """Bring rows back as this device had them, in one local transaction.
@@ -43,6 +43,6 @@ class LostRows:
 
         def mark(tx: LocalTx) -> None:
             for entry in entries:
-                tx.resolve_lost(entry.number, "discarded")
+                tx.inbox.resolve_lost(entry.number, "discarded")
 
         await self._replica.apply.apply_writeback(mark)

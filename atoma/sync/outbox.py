@@ -29,17 +29,8 @@ def digest_before(tx: LocalTx, mid: int) -> bytes | None:
     """The digest chain before ``mid``, None when it is forgotten."""
     if mid == 1:
         return b""
-    before = tx.pending_by_mid(mid - 1)
+    before = tx.outbox.by_mid(mid - 1)
     return None if before is None else before.digest
-
-
-def first_missing(tx: LocalTx, decided: int) -> int | None:
-    """The first number behind ``decided`` that was given out and has left the outbox, None when all of them lie there.
-
-    A mutation leaves the outbox when it is decided, a refused one before those in front of it that wait for their page.
-    """
-    held = {item.mid for item in tx.every_outbox()}
-    return next((mid for mid in range(decided + 1, tx.identity().next_mid) if mid not in held), None)
 
 
 def base_position(tx: LocalTx, effects: Sequence[Effect], cursors: dict[str, Cursor]) -> Cursor:
@@ -54,7 +45,7 @@ def base_position(tx: LocalTx, effects: Sequence[Effect], cursors: dict[str, Cur
     """
     scope = effects[0].scope
     if scope not in cursors:
-        cursors[scope] = tx.subscription(scope).cursor
+        cursors[scope] = tx.scopes.read(scope).cursor
     return cursors[scope]
 
 
@@ -89,7 +80,7 @@ class OutboxNode:
             ValidationError: An atomic unit spans scopes, or a mutation is larger than a hub may take.
             OutboxFull: The outbox is at its limit.
         """
-        effects = [effect for effect in tx.effects if effect.op.store in self._stores]
+        effects = [effect for effect in tx.unit.effects if effect.op.store in self._stores]
         if effects:
             self.enqueue(tx, request, effects)
 
@@ -112,21 +103,21 @@ class OutboxNode:
 
     def _enqueue(self, tx: LocalTx, mutations: Iterable[tuple[str, Sequence[Effect]]]) -> None:
         """Number, chain and add ``mutations``; the identity is read and saved once per unit."""
-        identity = tx.identity()
+        identity = tx.outbox.identity()
         mid, digest = identity.next_mid, identity.tail_digest
         cursors: dict[str, Cursor] = {}
         for idem, effects in mutations:
             scope = effects[0].scope
             base = base_position(tx, effects, cursors)
             rows = rows_of(effects)
-            pending = {(store, id) for store, id, pre in rows if not tx.shadow(store, id, scope, pre)}
+            pending = {(store, id) for store, id, pre in rows if not tx.base.shadow(store, id, scope, pre)}
             ops = tuple(_linked(tx, effect, pending) for effect in effects)
             body = encode(MutationBody(mid, idem, scope, base.seq, tx.schema.version, tx.now_ms, ops, base.epoch))
             self._check_size(body, ops)
             digest = next_digest(digest, body)
-            tx.enqueue(PendingMutation(0, "outbox", mid, idem, scope, base.seq, body, digest), rows)
+            tx.outbox.add(PendingMutation(0, "outbox", mid, idem, scope, base.seq, body, digest), rows)
             mid += 1
-        tx.save_identity(_moved(identity, mid, digest))
+        tx.outbox.save_identity(_moved(identity, mid, digest))
 
     def _check_size(self, body: bytes, ops: tuple[Op, ...]) -> None:
         if len(body) > self._limits.mutation_bytes:
@@ -151,7 +142,7 @@ class OutboxNode:
 def _linked(tx: LocalTx, effect: Effect, pending: set[RowKey]) -> Op:
     """The effect's operation as the mutation holds it, tied to this client's previous pending mutation on the row if it is one of ``pending``."""
     op = effect.op
-    return queued(op, tx.last_pending_mid(op.store, op.id) if (op.store, op.id) in pending else 0)
+    return queued(op, tx.outbox.last_mid(op.store, op.id) if (op.store, op.id) in pending else 0)
 
 
 def _moved(identity: ClientIdentity, next_mid: int, tail_digest: bytes) -> ClientIdentity:

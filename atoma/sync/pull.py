@@ -161,7 +161,7 @@ class PullLane:
         self._replica.push_wake.poke()
 
     def _position(self, tx: LocalTx) -> tuple[Subscription, ClientIdentity]:
-        return tx.subscription(self._scope), tx.identity()
+        return tx.scopes.read(self._scope), tx.outbox.identity()
 
     async def _stage_page(self, subscription: Subscription) -> None:
         request = SnapshotRequest(
@@ -228,5 +228,5 @@ class PullLane:
 
 def _has_pending(tx: LocalTx) -> bool:
     """Whether a page could settle something, also one that was asked for when there was nothing."""
-    identity = tx.identity()
+    identity = tx.outbox.identity()
     return identity.confirmed_mid < identity.next_mid - 1

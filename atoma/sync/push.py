@@ -148,7 +148,9 @@ class PushLane:
         info = info_from(error)
         due = self._replica.environment.wall_ms() + int(delay * 1000)
         mids = [item.mid for item in batch]
-        await self._replica.apply.apply_writeback(lambda tx: tx.mark_attempt(mids, due, f"{info.code}: {info.message}"))
+        await self._replica.apply.apply_writeback(
+            lambda tx: tx.outbox.mark_attempt(mids, due, f"{info.code}: {info.message}")
+        )
         if help_by is not Remedy.RETRY:
             raise error
         self._replica.board.show_failure(
@@ -197,8 +199,8 @@ def next_batch(tx: LocalTx, verified_mid: int, verified_digest: bytes, *, limit:
     Raises:
         HubLostData: A mutation the hub needs first has left the outbox.
     """
-    confirmed = tx.identity().confirmed_mid
-    queued = tx.outbox(limit=limit, max_bytes=max_bytes)
+    confirmed = tx.outbox.identity().confirmed_mid
+    queued = tx.outbox.queued(limit=limit, max_bytes=max_bytes)
     following = verified_mid + 1
     if queued and queued[0].mid <= verified_mid:
         previous = digest_before(tx, queued[0].mid)
@@ -224,13 +226,13 @@ def _from(tx: LocalTx, following: int, limit: int, max_bytes: int) -> list[Pendi
     found: list[PendingMutation] = []
     size = 0
     while len(found) < limit:
-        pending = tx.pending_by_mid(mid)
+        pending = tx.outbox.by_mid(mid)
         if pending is None or (found and size + len(pending.body) > max_bytes):
             break
         found.append(pending)
         size += len(pending.body)
         mid += 1
-    if not found and following < tx.identity().next_mid:
+    if not found and following < tx.outbox.identity().next_mid:
         raise HubLostData(
             f"mutation {following} has left the outbox, but the hub has decided mutations up to {following - 1} only; "
             "the outbox is kept"

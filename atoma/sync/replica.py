@@ -155,7 +155,7 @@ class Replica:
         self.board.show(msgspec.structs.replace(shown, pending=pending, scopes=scopes))
 
     def _position(self, tx: LocalTx) -> tuple[ClientIdentity, list[Subscription]]:
-        return tx.identity(), [tx.subscription(scope) for scope in self.scopes]
+        return tx.outbox.identity(), [tx.scopes.read(scope) for scope in self.scopes]
 
     def settled(self, work: Settlement) -> None:
         """Tell listeners what a committed transaction settled, and fetch the pages that acceptances wait for."""

@@ -125,7 +125,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
 
 async def _repaired_in_vain(replica: Replica, fault: Diagnosis) -> bool:
     now_ms = replica.environment.wall_ms()
-    return made_too_often(await replica.database.inspect(lambda tx: tx.repairs()), fault.cause, now_ms)
+    return made_too_often(await replica.database.inspect(lambda tx: tx.inbox.repairs()), fault.cause, now_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ async def _open(replica: Replica, service: SyncService, order: RepairOrder | Non
     Raises:
         WrongHub: The file belongs to another hub or principal, and is not to be handed over.
     """
-    identity, places = await replica.database.inspect(lambda tx: (tx.identity(), _places(tx, replica.scopes)))
+    identity, places = await replica.database.inspect(lambda tx: (tx.outbox.identity(), _places(tx, replica.scopes)))
     await replica.database.flush()  # the hub forgets what this file says is settled
     request = _request(replica, identity, places)
     fault: Diagnosis | None = None
@@ -231,7 +231,7 @@ async def _compare(
 
 def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:
     """Where this file is in every scope."""
-    return tuple(tx.subscription(scope).place for scope in scopes)
+    return tuple(tx.scopes.read(scope).place for scope in scopes)
 
 
 async def _take_over(replica: Replica, opening: Opening) -> None:
@@ -243,8 +243,8 @@ async def _take_over(replica: Replica, opening: Opening) -> None:
 
         def adopt(tx: LocalTx) -> None:
             for place in renewed:
-                proof = tx.subscription(place.scope).proof
-                tx.advance(place.scope, place.cursor, msgspec.structs.replace(place.cursor, epoch=epoch), proof)
+                proof = tx.scopes.read(place.scope).proof
+                tx.scopes.advance(place.scope, place.cursor, msgspec.structs.replace(place.cursor, epoch=epoch), proof)
 
         await replica.apply.apply_writeback(adopt)
 
@@ -253,7 +253,7 @@ async def _release(replica: Replica, reply: OpenReply) -> None:
     """Offer what was kept and may be offered by now, and then let go of what nobody has decided about for long."""
 
     def held(tx: LocalTx) -> list[LostRow]:
-        return [row for row in tx.lost(resolved=False) if is_released(row, reply, replica.on_hub_loss)]
+        return [row for row in tx.inbox.lost(resolved=False) if is_released(row, reply, replica.on_hub_loss)]
 
     if reply.words and (rows := await replica.database.inspect(held)):
         ids = replica.environment.ids
@@ -280,6 +280,6 @@ def check_owner(identity: ClientIdentity, reply: OpenReply) -> None:
 
 
 def _adopt_hub(tx: LocalTx, reply: OpenReply) -> ClientIdentity:
-    identity = msgspec.structs.replace(tx.identity(), hub_id=reply.hub_id, principal=reply.principal)
-    tx.save_identity(identity)
+    identity = msgspec.structs.replace(tx.outbox.identity(), hub_id=reply.hub_id, principal=reply.principal)
+    tx.outbox.save_identity(identity)
     return identity

@@ -45,7 +45,7 @@ def is_covered(tx: LocalTx, outcome: Outcome, page: PullReply | None, work: Sett
     if outcome.seq == 0:
         return page is not None and page.scope == outcome.scope and page.end.seq >= page.head
     if outcome.scope not in work.cursors:
-        work.cursors[outcome.scope] = tx.subscription(outcome.scope).cursor.seq
+        work.cursors[outcome.scope] = tx.scopes.read(outcome.scope).cursor.seq
     return outcome.seq <= work.cursors[outcome.scope]
 
 
@@ -59,7 +59,7 @@ def settle(tx: LocalTx, outcomes: Iterable[Outcome], page: PullReply | None, wor
         work: Collects what is left to do in this transaction.
     """
     for outcome in outcomes:
-        pending = tx.pending_by_mid(outcome.mid)
+        pending = tx.outbox.by_mid(outcome.mid)
         if pending is None:
             continue
         if outcome.status == "rejected":
@@ -75,7 +75,7 @@ def settle(tx: LocalTx, outcomes: Iterable[Outcome], page: PullReply | None, wor
             continue
         work.accepted.add(outcome.scope)
         if pending.status != ACKED or pending.ack_seq != outcome.seq:
-            tx.mark_acked(outcome.mid, outcome.seq)
+            tx.outbox.mark_acked(outcome.mid, outcome.seq)
 
 
 def settle_page(tx: LocalTx, page: PullReply, verified_mid: int, work: Settlement) -> None:
@@ -86,12 +86,12 @@ def settle_page(tx: LocalTx, page: PullReply, verified_mid: int, work: Settlemen
     """
     known = [outcome for outcome in page.outcomes if outcome.mid <= verified_mid]
     settle(tx, known, page, work)
-    identity = tx.identity()
+    identity = tx.outbox.identity()
     confirmed = identity.confirmed_mid
     told = {outcome.mid for outcome in known if outcome.mid > confirmed}
     if len(told) >= verified_mid - confirmed:
         return  # the hub told of every mutation that may still be here
-    for pending in tx.acked(page.scope):
+    for pending in tx.outbox.acked(page.scope):
         if pending.mid in told or pending.mid > verified_mid or pending.ack_seq == 0:
             continue
         outcome = Outcome(pending.mid, "applied", page.scope, pending.ack_seq)
@@ -100,7 +100,7 @@ def settle_page(tx: LocalTx, page: PullReply, verified_mid: int, work: Settlemen
 
 
 def _remove(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: Settlement) -> None:
-    work.dirty.update(dict.fromkeys(tx.remove_pending(pending.lsn, outcome)))
+    work.dirty.update(dict.fromkeys(tx.outbox.remove(pending.lsn, outcome)))
     work.removed.add(pending.mid)
 
 
@@ -111,7 +111,7 @@ def keep_refused(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: 
         if outcome.status == "merged" and (conflict is None or not conflict.dropped):
             continue
         entry = _entry(tx, pending, outcome, conflict, (store, id), ops)
-        tx.to_inbox(entry)
+        tx.inbox.add(entry)
         work.conflicts.append(ConflictDetected(pending.scope, store, id, entry.code))
 
 
@@ -120,9 +120,9 @@ def keep_superseded(tx: LocalTx, pending: PendingMutation) -> None:
     body = decode(pending.body, MutationBody)
     if body.recovers is None:
         return
-    tx.keep_lost(
+    tx.inbox.keep_lost(
         LostRow(
-            0, op.store, op.id, body.scope, replay(op, None), tx.read_base(op.store, op.id).image, "superseded",
+            0, op.store, op.id, body.scope, replay(op, None), tx.base.read(op.store, op.id).image, "superseded",
             Cursor(body.base_epoch, body.base_seq), body.recovers, tx.now_ms, "superseded",
         )
         for op in body.ops
@@ -133,7 +133,7 @@ def _entry(
     tx: LocalTx, pending: PendingMutation, outcome: Outcome, conflict: Conflict | None, key: RowKey, ops: list[Op]
 ) -> InboxEntry:
     store, id = key
-    seen = tx.pre_image(store, id, pending.lsn)
+    seen = tx.outbox.pre_image(store, id, pending.lsn)
     theirs, theirs_seq = _theirs(tx, conflict, key)
     if outcome.status == "merged" and conflict is not None:
         code, message = "MERGED", f"{', '.join(conflict.dropped)} kept somebody else's value ({conflict.rule})"
@@ -155,7 +155,7 @@ def _entry(
         theirs_seq=theirs_seq,
         at_ms=tx.now_ms,
         lsn=pending.lsn,
-        incarnation=tx.identity().incarnation,
+        incarnation=tx.outbox.identity().incarnation,
     )
 
 
@@ -165,18 +165,18 @@ def _theirs(tx: LocalTx, conflict: Conflict | None, key: RowKey) -> tuple[RowIma
         current = conflict.current
         image = None if current is None else {k: v for k, v in as_image(current).items() if k != "id"}
         return image, conflict.current_seq
-    base = tx.read_base(*key)
+    base = tx.base.read(*key)
     return base.image, base.seq
 
 
 def confirm(tx: LocalTx, removed: set[int]) -> None:
     """Move ``confirmed_mid`` over every mutation that has left the outbox; the hub may then forget its outcome."""
-    identity = tx.identity()
+    identity = tx.outbox.identity()
     mid = identity.confirmed_mid
-    while mid + 1 < identity.next_mid and (mid + 1 in removed or tx.pending_by_mid(mid + 1) is None):
+    while mid + 1 < identity.next_mid and (mid + 1 in removed or tx.outbox.by_mid(mid + 1) is None):
         mid += 1
     if mid != identity.confirmed_mid:
-        tx.save_identity(msgspec.structs.replace(identity, confirmed_mid=mid))
+        tx.outbox.save_identity(msgspec.structs.replace(identity, confirmed_mid=mid))
 
 
 def settle_reply(tx: LocalTx, outcomes: Iterable[Outcome]) -> Settlement:

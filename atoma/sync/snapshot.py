@@ -17,21 +17,21 @@ from atoma.sync.settle import Settlement, confirm, settle_page
 
 def begin_snapshot(tx: LocalTx, scope: str) -> None:
     """Start over with an empty stage; the visible rows, the cursor and the outbox stay as they are."""
-    tx.clear_stage(scope)
-    subscription = tx.subscription(scope)
-    tx.save_subscription(msgspec.structs.replace(subscription, state="snapshot", stage_cursor=None, token=b""))
+    tx.scopes.clear_stage(scope)
+    subscription = tx.scopes.read(scope)
+    tx.scopes.save(msgspec.structs.replace(subscription, state="snapshot", stage_cursor=None, token=b""))
 
 
 def forget_snapshot(tx: LocalTx, before: Subscription) -> None:
     """Let the scope be as it was before a snapshot of it was begun, unless its cursor has moved since."""
-    if tx.subscription(before.scope).cursor == before.cursor:
-        tx.clear_stage(before.scope)
-        tx.save_subscription(before)
+    if tx.scopes.read(before.scope).cursor == before.cursor:
+        tx.scopes.clear_stage(before.scope)
+        tx.scopes.save(before)
 
 
 def begin_live(tx: LocalTx, scope: str) -> None:
     """Follow the log from its beginning: the hub has nothing in this scope yet."""
-    tx.save_subscription(msgspec.structs.replace(tx.subscription(scope), state="live"))
+    tx.scopes.save(msgspec.structs.replace(tx.scopes.read(scope), state="live"))
 
 
 def stage_snapshot_page(tx: LocalTx, token: bytes, page: SnapshotReply, stores: Collection[str]) -> bool:
@@ -40,14 +40,14 @@ def stage_snapshot_page(tx: LocalTx, token: bytes, page: SnapshotReply, stores: 
     False and no change when the stage has moved on since. A page with another start than the pages before it (the
     hub began anew) restarts the stage.
     """
-    subscription = tx.subscription(page.scope)
+    subscription = tx.scopes.read(page.scope)
     if subscription.state != "snapshot" or subscription.token != token:
         return False
     if subscription.stage_cursor not in (None, page.start):
         begin_snapshot(tx, page.scope)
         return True
     stage_changes(tx, page, stores)
-    tx.save_subscription(
+    tx.scopes.save(
         msgspec.structs.replace(
             subscription,
             state="tail" if page.done else "snapshot",
@@ -62,7 +62,7 @@ def stage_changes(tx: LocalTx, page: SnapshotReply | PullReply, stores: Collecti
     """Add what a page holds to the stage; stores that do not replicate here are passed over."""
     for changes in page.stores:
         if changes.store in stores:
-            tx.stage(page.scope, _staged(tx.schema, changes))
+            tx.scopes.stage(page.scope, _staged(tx.schema, changes))
 
 
 def apply_tail_page(tx: LocalTx, page: PullReply, stores: Collection[str], verified_mid: int) -> Settlement | None:
@@ -71,22 +71,22 @@ def apply_tail_page(tx: LocalTx, page: PullReply, stores: Collection[str], verif
     None when the stage is not at the page's start. Until the swap nothing visible changes; the swap replaces the base,
     settles, rebases every row with pending operations and sets the cursor, all in this transaction.
     """
-    subscription = tx.subscription(page.scope)
+    subscription = tx.scopes.read(page.scope)
     if subscription.state != "tail" or subscription.stage_cursor != page.start:
         return None
     stage_changes(tx, page, stores)
     if page.more:
-        tx.save_subscription(msgspec.structs.replace(subscription, stage_cursor=page.end))
+        tx.scopes.save(msgspec.structs.replace(subscription, stage_cursor=page.end))
         return Settlement()
     return _swap(tx, page, verified_mid)
 
 
 def _swap(tx: LocalTx, page: PullReply, verified_mid: int) -> Settlement:
     scope = page.scope
-    tx.swap_stage(scope)
-    tx.save_subscription(swapped(tx.subscription(scope), page))
+    tx.scopes.swap(scope)
+    tx.scopes.save(swapped(tx.scopes.read(scope), page))
     work = Settlement(cursors={scope: page.end.seq})
-    work.dirty.update(dict.fromkeys(tx.shadowed(scope)))
+    work.dirty.update(dict.fromkeys(tx.base.shadowed(scope)))
     settle_page(tx, page, verified_mid, work)
     rebase_rows(tx, work.dirty)
     confirm(tx, work.removed)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Protocol, runtime_checkable
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteItemResult, WriteRequest, WriteResult
 from atoma.contracts.failures import info_from
 from atoma.contracts.mutations import BaseRow, Effect, Op
-from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ConfigurationError, ConflictError, PluginError, ValidationError
 from atoma.mutations import decide, moved_read, replay, scope_of, version_here
 from atoma.plugins.context import PluginContext
@@ -76,7 +75,7 @@ class LocalWriteNode:
         moved = moved_read(request.options.reads, partial(version_here, tx))
         if moved is not None:
             for index, entry in enumerate(request.entries):
-                tx.report(index, WriteItemResult(entry.id, ok=False, error=moved))
+                tx.unit.report(index, WriteItemResult(entry.id, ok=False, error=moved))
             return
         start = 0
         entries = request.entries
@@ -85,22 +84,8 @@ class LocalWriteNode:
             if end - start < BULK_INSERTS or not _insert_many(tx, entries, start, end):
                 end = max(end, start + 1)
                 for index in range(start, end):
-                    tx.report(index, _write(tx, index, entries[index]))
+                    tx.unit.report(index, _write(tx, index, entries[index]))
             start = end
-
-
-@runtime_checkable
-class BulkInserts(Protocol):
-    """A transaction that can insert many rows at once."""
-
-    @property
-    def effects_wanted(self) -> bool:
-        """Whether a later stage may look at the effects."""
-        ...
-
-    def insert_visible(self, store: str, rows: Iterable[tuple[str, str, RowImage]]) -> Sequence[int] | None:
-        """Versions of the rows, or None and no change when one of them is refused."""
-        ...
 
 
 def _end_of_inserts(entries: Sequence[Op], start: int) -> int:
@@ -113,39 +98,37 @@ def _end_of_inserts(entries: Sequence[Op], start: int) -> int:
 
 
 def _insert_many(tx: LocalTx, entries: Sequence[Op], start: int, end: int) -> bool:
-    if not isinstance(tx, BulkInserts):
-        return False
     spec = tx.schema.store(entries[start].store)
     run = entries[start:end]
     rows = ((op.id, scope_of(op, spec), op.values) for op in run)
-    versions = tx.insert_visible(spec.name, rows)
+    versions = tx.rows.insert_many(spec.name, rows)
     if versions is None:
         return False
     for index, (op, version) in enumerate(zip(run, versions, strict=True), start):
-        tx.report(index, WriteItemResult(op.id, True, True, version, op.values))
-    if tx.effects_wanted:
+        tx.unit.report(index, WriteItemResult(op.id, True, True, version, op.values))
+    if tx.unit.effects_wanted:
         for index, op in enumerate(run, start):
-            tx.record(Effect(op, scope_of(op, spec), None, op.values, index))
+            tx.unit.record(Effect(op, scope_of(op, spec), None, op.values, index))
     return True
 
 
 def _write(tx: LocalTx, index: int, op: Op) -> WriteItemResult:
     """Carry one operation out."""
-    row = tx.read_row(op.store, op.id)
+    row = tx.rows.read(op.store, op.id)
     effect = decide(op, tx.schema.store(op.store), row, index)
     if isinstance(effect, ErrorInfo):
         return _refused(op, effect, row)
-    base = tx.read_base(op.store, op.id)
+    base = tx.base.read(op.store, op.id)
     if effect.pre == effect.post:
         _put_under(tx, op, base)
         version = 0 if row is None else row.version
         return WriteItemResult(op.id, ok=True, changed=False, version=version, row=effect.post)
     try:
-        version = tx.put_visible(op.store, op.id, effect.scope, effect.post)
+        version = tx.rows.put(op.store, op.id, effect.scope, effect.post)
     except (ConflictError, ValidationError) as refused:
         return _refused(op, info_from(refused), row)
     _put_under(tx, op, base)
-    tx.record(effect)
+    tx.unit.record(effect)
     return WriteItemResult(op.id, ok=True, changed=True, version=version, row=effect.post)
 
 
@@ -154,8 +137,8 @@ def _put_under(tx: LocalTx, op: Op, base: BaseRow) -> None:
 
     What another machine has not decided yet may be; this write is this device's own and stays.
     """
-    if base.shadowed and not tx.last_pending_mid(op.store, op.id) and tx.pending(op.store, op.id):
-        tx.put_base(op.store, op.id, base.scope, replay(op, base.image), base.seq)
+    if base.shadowed and not tx.outbox.last_mid(op.store, op.id) and tx.outbox.on_row(op.store, op.id):
+        tx.base.put(op.store, op.id, base.scope, replay(op, base.image), base.seq)
 
 
 def _refused(op: Op, error: ErrorInfo, row: StoredRow | None) -> WriteItemResult:

@@ -91,7 +91,7 @@ class Probe:
 
     async def pending(self, id: str) -> set[str]:
         """The notes in the pending mutations on a row."""
-        found = await self.database.inspect(lambda tx: tx.pending("pages", id))
+        found = await self.database.inspect(lambda tx: tx.outbox.on_row("pages", id))
         return {note_of(op) for item in found for op in decode(item.body, MutationBody).ops}
 
 

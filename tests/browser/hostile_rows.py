@@ -56,7 +56,7 @@ class Hostile:
         image: dict[str, Any] = {"title": f"inbox {MARKUP}", "board": MARKUP}
         op = Op("create", "cards", MARKUP, {**image})
         entry = InboxEntry(1, "cards", MARKUP, MARKUP, "CONFLICT", f"message {MARKUP}", op, image, image, image, 1, 1)
-        await context.require(APPLY).apply_writeback(lambda tx: tx.to_inbox(entry))
+        await context.require(APPLY).apply_writeback(lambda tx: tx.inbox.add(entry))
         yield
 
     def connect(self) -> AbstractAsyncContextManager[SyncService]:

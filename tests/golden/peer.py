@@ -56,7 +56,7 @@ async def synced_or_stalled(device: Device) -> dict[str, Any]:
     return {
         "state": status.state,
         "error": f"{status.error.code}: {status.error.message}" if status.error is not None else "",
-        "pending": await device.inspect(lambda tx: len(tx.outbox(limit=100, max_bytes=10**6))),
+        "pending": status.pending,
         "cards": sorted(await device.rows(CARDS)),
     }
 

@@ -146,7 +146,7 @@ async def all_rows(device: Device) -> dict[str, list[Any]]:
 
 def queued(tx: Any) -> list[Any]:
     """What is to be pushed."""
-    return list(tx.outbox(limit=100, max_bytes=10**6))
+    return list(tx.outbox.queued(limit=100, max_bytes=10**6))
 
 
 def tables(file: Path) -> dict[str, list[dict[str, object]]]:
@@ -177,9 +177,13 @@ async def test_a_device_shows_what_it_showed(golden: Path) -> None:
 
 async def test_a_devices_outbox_is_as_it_was(golden: Path) -> None:
     def read(tx: Any) -> Any:
-        identity = tx.identity()
-        found = [tx.pending_by_mid(mid) for mid in range(identity.confirmed_mid + 1, identity.next_mid)]
-        return identity, found, {id: tx.pre_image("cards", id, lsn) for id, lsn in [("c0", 10), ("c0", 18), ("q1", 8)]}
+        identity = tx.outbox.identity()
+        found = [tx.outbox.by_mid(mid) for mid in range(identity.confirmed_mid + 1, identity.next_mid)]
+        return (
+            identity,
+            found,
+            {id: tx.outbox.pre_image("cards", id, lsn) for id, lsn in [("c0", 10), ("c0", 18), ("q1", 8)]},
+        )
 
     async with open_golden_device(golden, "device") as device:
         identity, pending, before = await device.inspect(read)
@@ -276,7 +280,7 @@ async def test_a_device_resumes_its_snapshot_and_delivers_its_outbox(golden: Pat
     ]
     network, spy = MemoryNetwork(), Spy()
     async with open_golden_hub(golden, network), open_golden_device(golden, "device", network, spy) as device:
-        state = await device.inspect(lambda tx: (tx.subscription("main"), tx.subscription("side")))
+        state = await device.inspect(lambda tx: (tx.scopes.read("main"), tx.scopes.read("side")))
         assert [(item.state, item.cursor.seq, bool(item.token)) for item in state] == [
             ("live", 29, False),
             ("snapshot", 0, True),
@@ -323,7 +327,7 @@ async def test_a_late_device_resumes_both_halves_of_its_new_snapshots(golden: Pa
             assert shown["cards"][1] == Card(id="c1", title="late", rank=0.5)
             assert shown["kept"] == [Note(id="k0", text="kept", color="late's")]
             assert [item.mid for item in await alone.inspect(queued)] == [1, 2, 3, 4]
-            state = await alone.inspect(lambda tx: (tx.subscription("main"), tx.subscription("side")))
+            state = await alone.inspect(lambda tx: (tx.scopes.read("main"), tx.scopes.read("side")))
             assert [(item.state, item.cursor.seq, item.stage_cursor.seq) for item in state] == [
                 ("snapshot", 17, 33),
                 ("tail", 9, 14),
@@ -342,7 +346,7 @@ async def test_what_was_shown_until_an_answer_came_is_taken_back(golden: Path) -
     assert stored(golden / "shown.atoma", "drafts", "id", "text") == [("d0", "shown")]
     async with open_golden_device(golden, "shown", syncs=False) as device:
         assert await device.rows(DRAFTS) == {"d0": Note(id="d0", text="before")}
-        assert await device.inspect(lambda tx: tx.volatile()) == []
+        assert await device.inspect(lambda tx: tx.outbox.volatile()) == []
 
 
 # ---------------------------------------------------------------------- a hub

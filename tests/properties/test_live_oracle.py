@@ -195,22 +195,22 @@ class RollBack(Exception):
 
 def carry_out(transaction: Transaction, tx: LocalTx) -> None:
     for operation, store, id, given_values in transaction[0]:
-        row = tx.read_row(store, id) if id else None
+        row = tx.rows.read(store, id) if id else None
         try:
             if operation == "put":
-                tx.put_visible(store, id, "main", given_values)
+                tx.rows.put(store, id, "main", given_values)
             elif operation == "patch" and row is not None:
-                tx.put_visible(store, id, "main", {**row.image, **given_values})
+                tx.rows.put(store, id, "main", {**row.image, **given_values})
             elif operation == "delete" and row is not None:
-                tx.put_visible(store, id, "main", None)
+                tx.rows.put(store, id, "main", None)
             elif operation == "deal":
                 for dealt, a in given_values.items():
-                    if held := tx.read_row(store, dealt):
-                        tx.put_visible(store, dealt, "main", {**held.image, "a": a})
+                    if held := tx.rows.read(store, dealt):
+                        tx.rows.put(store, dealt, "main", {**held.image, "a": a})
             elif operation == "clear":
                 for number in range(8):
-                    if tx.read_row(store, f"k{number}") is not None:
-                        tx.put_visible(store, f"k{number}", "main", None)
+                    if tx.rows.read(store, f"k{number}") is not None:
+                        tx.rows.put(store, f"k{number}", "main", None)
         except ConflictError:
             pass  # the unique index refused it
     if transaction[1] == "roll back":

@@ -546,10 +546,13 @@ def _pre_image(tx: Any, request: WriteRequest, lsns: Sequence[int], items: Seque
     """Taking back puts back what was there when the write began."""
     pre = {}
     if not any(item.ok for item in items):
-        pre = {(e.store, e.id): tx.pre_image(e.store, e.id, lsn) for e, lsn in zip(request.entries, lsns, strict=False)}
+        pre = {
+            (e.store, e.id): tx.outbox.pre_image(e.store, e.id, lsn)
+            for e, lsn in zip(request.entries, lsns, strict=False)
+        }
     versions = _SETTLE(tx, request, lsns, items)
     for (store, id), image in pre.items():
-        tx.put_visible(store, id, "main", image)
+        tx.rows.put(store, id, "main", image)
     return versions
 
 
@@ -558,7 +561,7 @@ def _ghost(tx: Any, request: WriteRequest, lsns: Sequence[int], items: Sequence[
     if any(item.ok for item in items) or not lsns:
         return _SETTLE(tx, request, lsns, items)
     for lsn in lsns:
-        tx.remove_pending(lsn, None)
+        tx.outbox.remove(lsn, None)
     return tuple(0 for _ in items)
 
 

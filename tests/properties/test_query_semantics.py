@@ -164,7 +164,7 @@ def of(store: str, plan: Plan) -> BoundQuery:
 async def fill(db: SQLiteLocalDatabase, table: dict[str, RowImage]) -> list[StoredRow]:
     def body(tx: LocalTx) -> None:
         for store in SCHEMA.stores:
-            tx.put_base_many(store, "main", ((id, image, 1) for id, image in table.items()))
+            tx.base.put_many(store, "main", ((id, image, 1) for id, image in table.items()))
 
     await db.apply(body)
     return list((await db.read(every_row("plain"))).rows)

@@ -179,7 +179,7 @@ async def test_a_device_answers_as_python_does(name: str, data: st.DataObject) -
 
         def fill(tx: LocalTx) -> None:
             rows = spec.encode_many([spec.model(id, value) for id, value in values.items()])
-            tx.put_base_many("rows", "main", ((id, image, 1) for id, image in rows))
+            tx.base.put_many("rows", "main", ((id, image, 1) for id, image in rows))
 
         async def ask(query: Rows[Any]) -> list[str]:
             return [row.id for row in (await db.read(bind(query, schema))).rows]

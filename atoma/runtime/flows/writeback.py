@@ -76,18 +76,18 @@ class WriteBack:
             for row in rows:
                 if is_old(began, (store, row.id)):
                     continue
-                base = tx.read_base(store, row.id)
+                base = tx.base.read(store, row.id)
                 if unique and not base.shadowed:  # an older row of the cache may still show one of its values
-                    tx.shadow(store, row.id, base.scope or row.scope, base.image)
-                tx.put_base(store, row.id, row.scope, row.image, row.seq)
+                    tx.base.shadow(store, row.id, base.scope or row.scope, base.image)
+                tx.base.put(store, row.id, row.scope, row.image, row.seq)
                 if unique or base.shadowed:
                     aside.append((store, row.id))
             protected: set[str] = set()
             for row in gone:
-                if tx.read_base(store, row.id).shadowed or is_old(began, (store, row.id)):
+                if tx.base.read(store, row.id).shadowed or is_old(began, (store, row.id)):
                     protected.add(row.id)
                 else:
-                    tx.put_base(store, row.id, row.scope, None, 0)
+                    tx.base.put(store, row.id, row.scope, None, 0)
             rebase_rows(tx, aside)
             return Kept(frozenset(protected), _versions(tx, store, rows))
 
@@ -124,10 +124,10 @@ class WriteBack:
 
         def body(tx: LocalTx) -> None:
             for entry, item in kept:
-                scope = entry.scope or tx.read_base(entry.store, entry.id).scope
+                scope = entry.scope or tx.base.read(entry.store, entry.id).scope
                 if not scope and item.row is not None:
                     scope = tx.schema.store(entry.store).scope_of(item.row)
-                tx.put_base(entry.store, entry.id, scope, item.row, item.version)
+                tx.base.put(entry.store, entry.id, scope, item.row, item.version)
             rebase_rows(tx, [(entry.store, entry.id) for entry, _ in kept])
 
         await self.apply.apply_writeback(body, "writeback", durability="normal")
@@ -152,5 +152,5 @@ class WriteBack:
 
 
 def _versions(tx: LocalTx, store: str, rows: Sequence[StoredRow]) -> dict[str, int]:
-    visible = {row.id: tx.read_row(store, row.id) for row in rows}
+    visible = {row.id: tx.rows.read(store, row.id) for row in rows}
     return {row.id: here.version for row in rows if (here := visible[row.id]) and here.image == row.image}

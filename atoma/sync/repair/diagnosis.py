@@ -11,7 +11,7 @@ from atoma.contracts.sync import OpenReply
 from atoma.errors import AtomaError, ClientForked
 from atoma.ports.local import LocalTx
 from atoma.sync.failures import ClientExpired, HubLostData, WrongHub
-from atoma.sync.outbox import first_missing, next_digest
+from atoma.sync.outbox import next_digest
 
 REPEATED_S = 600
 """Within so many seconds …"""
@@ -71,7 +71,7 @@ def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:
     Every case is decided by a digest or by a number: the hub's last mutation of this client, the one after it (whose digest
     is over both), the tail of the chain, a number the file never gave out, or one that has left the outbox too early.
     """
-    identity, last = tx.identity(), reply.last_mid
+    identity, last = tx.outbox.identity(), reply.last_mid
     if not reply.known:
         return Diagnosis(
             "CLIENT_EXPIRED", "the hub has forgotten this client: it was away for too long, or its user has too many"
@@ -85,15 +85,15 @@ def diagnose(tx: LocalTx, reply: OpenReply) -> Diagnosis | None:
             f"the hub has decided mutation {last} of this client, the file has given out {given}: it is an older state "
             "or a copy",
         )
-    same = tx.pending_by_mid(last)
+    same = tx.outbox.by_mid(last)
     if same is not None and same.digest != reply.last_digest:
         return _forked(last)
     if last == identity.next_mid - 1:
         return _forked(last) if last and identity.tail_digest != reply.last_digest else None
-    following = tx.pending_by_mid(last + 1)
+    following = tx.outbox.by_mid(last + 1)
     if following is not None and next_digest(reply.last_digest, following.body) != following.digest:
         return _forked(last)
-    missing = first_missing(tx, last)
+    missing = tx.outbox.first_missing(last)
     if missing is None:
         return None
     return Diagnosis(

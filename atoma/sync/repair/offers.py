@@ -88,14 +88,14 @@ def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str
         HistoryMoved: The stage is not where the page begins: somebody else has been at work.
     """
     scope = cut.status.scope
-    at = tx.subscription(scope)
+    at = tx.scopes.read(scope)
     if at.state != "tail" or at.stage_cursor != cut.page.start:
         raise HistoryMoved(f"the staged snapshot of scope {scope!r} is no longer there")
     stage_changes(tx, cut.page, stores)
-    beyond = tx.beyond(scope, cut.fork.seq)
-    tx.swap_stage(scope)
+    beyond = tx.scopes.beyond(scope, cut.fork.seq)
+    tx.scopes.swap(scope)
     trail, turns = (tuple(mark for mark in marks if mark.seq <= cut.fork.seq) for marks in (at.trail, at.turns))
-    tx.save_subscription(replace(swapped(at, cut.page), trail=trail, turns=turns))
+    tx.scopes.save(replace(swapped(at, cut.page), trail=trail, turns=turns))
     recovers = Recovers(at.cursor.epoch, at.cursor.seq, at.cursor.hash, b"" if adopted else at.proof)
     return Beyond(cut, beyond, recovers, ADOPTED if adopted else _why_not(cut.status, at.proof, policy))
 
@@ -142,7 +142,7 @@ def _word_for(row: LostRow, reply: OpenReply) -> EpochWord | None:
 def lost_rows(tx: LocalTx, beyond: Beyond) -> list[LostRow]:
     """The rows as they are kept for somebody to decide; the scope has been swapped, and what is the same is no loss."""
     scope, fork = beyond.cut.status.scope, beyond.cut.fork
-    theirs = [(row, tx.read_base(row.store, row.id).image) for row in beyond.rows]
+    theirs = [(row, tx.base.read(row.store, row.id).image) for row in beyond.rows]
     return [
         LostRow(0, row.store, row.id, scope, row.image, image, beyond.reason, fork, beyond.recovers, tx.now_ms)
         for row, image in theirs
@@ -153,26 +153,26 @@ def lost_rows(tx: LocalTx, beyond: Beyond) -> list[LostRow]:
 def part_with(tx: LocalTx, scopes: Iterable[str]) -> None:
     """Let go of what only the old hub would know: its proofs, in the scopes and in what is listed."""
     for scope in scopes:
-        at = tx.subscription(scope)
+        at = tx.scopes.read(scope)
         if at.proof:
-            tx.save_subscription(replace(at, proof=b""))
-    rows = tx.lost(resolved=False)
-    tx.forget_lost([row.number for row in rows])
-    tx.keep_lost(replace(row, reason=ADOPTED, recovers=replace(row.recovers, proof=b"")) for row in rows)
+            tx.scopes.save(replace(at, proof=b""))
+    rows = tx.inbox.lost(resolved=False)
+    tx.inbox.forget_lost([row.number for row in rows])
+    tx.inbox.keep_lost(replace(row, reason=ADOPTED, recovers=replace(row.recovers, proof=b"")) for row in rows)
 
 
 def has_aged(tx: LocalTx) -> bool:
     """Whether a listed row has waited too long for somebody to decide, or was closed long ago."""
-    return any(_is_aged(row, tx.now_ms) for row in tx.lost())
+    return any(_is_aged(row, tx.now_ms) for row in tx.inbox.lost())
 
 
 def expire_lost(tx: LocalTx) -> int:
     """Close what nobody has decided about for thirty days, and forget what has been closed since; how many were closed."""
-    aged = [row for row in tx.lost() if _is_aged(row, tx.now_ms)]
+    aged = [row for row in tx.inbox.lost() if _is_aged(row, tx.now_ms)]
     closed = [row.number for row in aged if not row.resolution]
     for number in closed:
-        tx.resolve_lost(number, "expired")
-    tx.forget_lost([row.number for row in aged if row.resolution])
+        tx.inbox.resolve_lost(number, "expired")
+    tx.inbox.forget_lost([row.number for row in aged if row.resolution])
     return len(closed)
 
 
@@ -222,7 +222,7 @@ class Offers:
 
     def enqueue(self) -> None:
         """Add them to the outbox, below everything that is pending."""
-        self._tx.enqueue_below(self._made)
+        self._tx.outbox.add_below(self._made)
 
 
 def offer_op(store: str, id: str, image: RowImage | None) -> Op:
@@ -232,10 +232,10 @@ def offer_op(store: str, id: str, image: RowImage | None) -> Op:
 
 def set_aside(tx: LocalTx, store: str, id: str, scope: str) -> RowImage | None:
     """Make sure that the confirmed image of a row lies beside it, as under every pending mutation; that image."""
-    base = tx.read_base(store, id)
+    base = tx.base.read(store, id)
     if not base.shadowed:
-        tx.shadow(store, id, scope, base.image)
-        tx.put_base(store, id, scope, base.image, base.seq)
+        tx.base.shadow(store, id, scope, base.image)
+        tx.base.put(store, id, scope, base.image, base.seq)
     return base.image
 
 
@@ -270,8 +270,8 @@ def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str],
         ids: Draws idempotency keys.
         released: Whether the operator takes them, also if nothing proves them; a user's word makes those a guarded write.
     """
-    still_open = {entry.number for entry in tx.lost(resolved=False)}
-    identity = tx.identity()
+    still_open = {entry.number for entry in tx.inbox.lost(resolved=False)}
+    identity = tx.outbox.identity()
     mid, tail = identity.next_mid, identity.tail_digest
     dirty: list[RowKey] = []
     for entry in entries:
@@ -283,11 +283,11 @@ def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str],
         recovers = _placed(entry.recovers, entry.fork) if proved else None
         pending = _offer(tx, mid, ids(), entry.scope, entry.fork, ops, recovers, after=tail)
         tail = pending.digest
-        row = tx.read_row(entry.store, entry.id)
+        row = tx.rows.read(entry.store, entry.id)
         set_aside(tx, entry.store, entry.id, entry.scope)
-        tx.enqueue(pending, [(entry.store, entry.id, None if row is None else row.image)])
-        tx.resolve_lost(entry.number, "offered")
+        tx.outbox.add(pending, [(entry.store, entry.id, None if row is None else row.image)])
+        tx.inbox.resolve_lost(entry.number, "offered")
         dirty.append((entry.store, entry.id))
         mid += 1
-    tx.save_identity(replace(identity, next_mid=mid, tail_digest=tail))
+    tx.outbox.save_identity(replace(identity, next_mid=mid, tail_digest=tail))
     rebase_rows(tx, dirty)

@@ -61,7 +61,7 @@ async def undecidable(
     suspected, replica.repairs.suspected = replica.repairs.suspected, ""
 
     def strange(tx: LocalTx) -> list[int]:
-        queued = [item for item in tx.every_outbox() if item.status == QUEUED and item.mid <= reply.last_mid]
+        queued = [item for item in tx.outbox.every() if item.status == QUEUED and item.mid <= reply.last_mid]
         if suspected or (queued and digest_before(tx, queued[0].mid) is None):
             return [item.mid for item in queued]
         return []
@@ -92,7 +92,7 @@ async def stage(
     scope, apply = status.scope, replica.apply.apply_writeback
     await apply(lambda tx: begin_snapshot(tx, scope))
     while True:
-        at = await replica.database.inspect(lambda tx: tx.subscription(scope))
+        at = await replica.database.inspect(lambda tx: tx.scopes.read(scope))
         if at.state == "snapshot":
             request = SnapshotRequest(scope, client_id, at.token, limits.page_bytes, limits.page_changes)
             with bounded("snapshot"):
@@ -137,11 +137,11 @@ async def repair(
     """
     shown = _Shown(replica, diagnosis, rehearsal=rehearsal)
     mids = await replica.database.inspect(
-        lambda tx: [item.mid for item in tx.every_outbox() if item.mid <= reply.last_mid]
+        lambda tx: [item.mid for item in tx.outbox.every() if item.mid <= reply.last_mid]
     )
     shown.show("verdicts", 0, len(mids))
     verdicts = await look_up(service, request, mids, lambda done: shown.show("verdicts", done, len(mids)))
-    before = await replica.database.inspect(lambda tx: [tx.subscription(scope) for scope in sorted(forks)])
+    before = await replica.database.inspect(lambda tx: [tx.scopes.read(scope) for scope in sorted(forks)])
     cuts = [
         await stage(replica, service, request.client_id, status, reply.limits, shown.staged)
         for status in reply.scopes

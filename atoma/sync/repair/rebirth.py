@@ -18,7 +18,7 @@ from atoma.contracts.sync import Cursor, OpenReply, Outcome, Verdict
 from atoma.contracts.values import ErrorInfo
 from atoma.mutations import rebase_rows
 from atoma.ports.local import LocalTx
-from atoma.sync.outbox import first_missing, next_digest
+from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
 from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Beyond, Cut, Offers, lost_rows, part_with, swap_cut
@@ -63,28 +63,28 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
         HistoryMoved: A staged snapshot is no longer there.
     """
     reply, work = rebirth.reply, Settlement()
-    identity = tx.identity()
+    identity = tx.outbox.identity()
     known, other_hub = reply.known and not rebirth.adopted, rebirth.adopted and identity.hub_id != reply.hub_id
-    missing = first_missing(tx, reply.last_mid)
-    sorted_ = sort_outbox(tx.every_outbox(), rebirth.verdicts, reply.last_mid, known=known)
+    missing = tx.outbox.first_missing(reply.last_mid)
+    sorted_ = sort_outbox(tx.outbox.every(), rebirth.verdicts, reply.last_mid, known=known)
     beyond = [swap_cut(tx, cut, rebirth.policy, rebirth.stores, adopted=other_hub) for cut in rebirth.cuts]
     if other_hub:
         part_with(tx, (status.scope for status in reply.scopes))
     for cut in rebirth.cuts:
-        work.dirty.update(dict.fromkeys(tx.shadowed(cut.status.scope)))
+        work.dirty.update(dict.fromkeys(tx.base.shadowed(cut.status.scope)))
     settle(tx, (outcome for _, outcome in sorted_.settled), None, work)
     offers, lost = _offer(tx, rebirth, beyond, work)
     forks = {cut.status.scope: cut.fork for cut in rebirth.cuts}
     numbering = _Numbering(tx, forks, offers, missing, other_hub=other_hub)
     # what is decided and only waits for its page is sent again as well: the hub answers by its first name, and should that
     # have been a verdict of a history that is lost by then, the mutation is not
-    waiting = filter(None, (tx.pending_by_mid(mutation.mid) for mutation, _ in sorted_.settled))
+    waiting = filter(None, (tx.outbox.by_mid(mutation.mid) for mutation, _ in sorted_.settled))
     undecided = ((replace(mutation, status=QUEUED, ack_seq=0), doubtful) for mutation, doubtful in sorted_.again)
     for mutation, doubtful in sorted([*undecided, *((one, True) for one in waiting)], key=lambda one: one[0].mid):
         numbering.add(mutation, doubtful=doubtful, work=work)
-    tx.renumber(numbering.renumbered)
+    tx.outbox.renumber(numbering.renumbered)
     offers.enqueue()
-    tx.save_identity(
+    tx.outbox.save_identity(
         replace(
             identity,
             hub_id=reply.hub_id,
@@ -112,7 +112,7 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
         old_client_id=identity.client_id,
         new_client_id=rebirth.client_id,
     )
-    tx.note_repair(report)
+    tx.inbox.note_repair(report)
     return report, work
 
 
@@ -126,7 +126,7 @@ def _offer(tx: LocalTx, rebirth: Rebirth, beyond: Sequence[Beyond], work: Settle
         else:
             rows = [] if one.cut.status.deletes else lost_rows(tx, one.deletions)
             offers.add(one if one.cut.status.deletes else one.without_deletions, work)
-        tx.keep_lost(rows)
+        tx.inbox.keep_lost(rows)
         kept += len(rows)
     return offers, kept
 
@@ -145,10 +145,10 @@ class _Numbering:
         self._tx = tx
         self._missing = missing
         self._other_hub = other_hub
-        self._identity = tx.identity()
+        self._identity = tx.outbox.identity()
         self._refusals = {
             (entry.mid, entry.store, entry.id)
-            for entry in tx.inbox()
+            for entry in tx.inbox.entries()
             if entry.code != "MERGED" and entry.incarnation in (0, self._identity.incarnation)
         }
         self._forks = forks
@@ -168,7 +168,7 @@ class _Numbering:
             return
         fork = self._forks.get(body.scope)
         if body.recovers is not None and body.recovers.last and not self._have_all_come(mutation.mid):
-            self._tx.remove_pending(mutation.lsn, None)
+            self._tx.outbox.remove(mutation.lsn, None)
             return
         if self._other_hub:  # it has lost nothing
             body = replace(body, recovers=None)
@@ -203,5 +203,5 @@ class _Numbering:
         outcome = Outcome(mutation.mid, "rejected", mutation.scope, error=error)
         keep_refused(self._tx, mutation, outcome, work)
         self._refusals.update((mutation.mid, op.store, op.id) for op in body.ops)
-        work.dirty.update(dict.fromkeys(self._tx.remove_pending(mutation.lsn, outcome)))
+        work.dirty.update(dict.fromkeys(self._tx.outbox.remove(mutation.lsn, outcome)))
         self.refused += 1

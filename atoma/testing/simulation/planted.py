@@ -110,8 +110,8 @@ class _Mirror:
         """Remember the write in place of recording it."""
 
         def stage(node: Any, tx: LocalTx, request: WriteRequest) -> None:
-            if tx.effects:
-                self.waiting.setdefault(node.database, []).append((node, request, list(tx.effects)))
+            if tx.unit.effects:
+                self.waiting.setdefault(node.database, []).append((node, request, list(tx.unit.effects)))
 
         return stage
 
@@ -147,9 +147,9 @@ _mirror = _Mirror()
 def _moved_by_hint(original: Original) -> object:
     async def heed(lane: Any, hint: Hint) -> None:
         def move(tx: LocalTx) -> None:
-            at = tx.subscription(hint.scope)
+            at = tx.scopes.read(hint.scope)
             if at.state == "live" and hint.head > at.cursor.seq:
-                tx.advance(hint.scope, at.cursor, Cursor(at.cursor.epoch, hint.head, at.cursor.hash))
+                tx.scopes.advance(hint.scope, at.cursor, Cursor(at.cursor.epoch, hint.head, at.cursor.hash))
 
         await lane._replica.apply.apply_writeback(move)
         await original(lane, hint)
@@ -175,8 +175,8 @@ def _cursor_first(original: Original) -> object:
 
 def _row_version(_original: Original) -> object:
     def base_position(tx: LocalTx, effects: Sequence[Effect], _cursors: object) -> Cursor:
-        op, epoch = effects[0].op, tx.subscription(effects[0].scope).cursor.epoch
-        return Cursor(epoch, tx.read_base(op.store, op.id).seq)
+        op, epoch = effects[0].op, tx.scopes.read(effects[0].scope).cursor.epoch
+        return Cursor(epoch, tx.base.read(op.store, op.id).seq)
 
     return base_position
 
@@ -257,18 +257,19 @@ def _half_a_tail(original: Original) -> object:
 def _lose_last(original: Original) -> object:
     def recover(tx: LocalTx) -> None:
         original(tx)
-        queued = tx.outbox(limit=1_000, max_bytes=1_000_000)
+        queued = tx.outbox.queued(limit=1_000, max_bytes=1_000_000)
         if queued:
-            tx.remove_pending(queued[-1].lsn, None)
+            tx.outbox.remove(queued[-1].lsn, None)
 
     return recover
 
 
 def _own_changes_only(original: Original) -> object:
-    def net_changes(tx: Any) -> object:
-        return original(tx) if tx.effects else {}
+    def finish(tx: Any, value: object, wrote_before: int) -> object:
+        done: Any = original(tx, value, wrote_before)
+        return done if tx.unit.effects else replace(done, changes={})
 
-    return net_changes
+    return finish
 
 
 def _unlinked(original: Original) -> object:
@@ -413,7 +414,7 @@ PLANTED: dict[str, Bug] = {
     ),
     "live-misses-pages": Bug(
         "live queries are not told what a page has changed",
-        [Patch("atoma_stores.sqlite._units:EngineTx", "net_changes", _own_changes_only)],
+        [Patch("atoma_stores.sqlite._units:EngineTx", "finish", _own_changes_only)],
     ),
     "doubt-ignored": Bug(
         "what may have been decided is decided like anything else",
@@ -437,7 +438,7 @@ PLANTED: dict[str, Bug] = {
         "restored",
     ),
     "repair-untold": Bug(
-        "a repair leaves no report", [Patch("atoma_stores.sqlite._outbox:Outbox", "note_repair", _nothing)], "restored"
+        "a repair leaves no report", [Patch("atoma_stores.sqlite._inbox:Inbox", "note_repair", _nothing)], "restored"
     ),
     "origins-ignored": Bug(
         "a mutation is not looked up under its first name",

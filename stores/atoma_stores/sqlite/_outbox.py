@@ -1,38 +1,33 @@
-"""Pending mutations: the outbox, volatile entries, the inbox, and who this file is to the hub."""
+"""Pending mutations: the outbox, volatile entries, and who this file is to the hub."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stub names a type that is new in Python 3.12
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import apsw
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.mutations import Op, PendingKind, PendingMutation, Recovers
-from atoma.contracts.replica import ClientIdentity, InboxEntry, LostRow, RepairReport
-from atoma.contracts.sync import Cursor, Outcome
+from atoma.contracts.mutations import PendingKind, PendingMutation
+from atoma.contracts.replica import ClientIdentity
+from atoma.contracts.sync import Outcome
 from atoma.contracts.values import RowImage
 from atoma.errors import ConflictError, OutboxFull
-from atoma.schema.spec import Schema
-from atoma_stores.sqlite._overlay import Overlay
-from atoma_stores.sqlite._tables import StoreTable, pack, unpack
+from atoma_stores.sqlite._rows import TxState
+from atoma_stores.sqlite._tables import pack, unpack
 
 PendingRow: TypeAlias = tuple[str, str, RowImage | None]
 _PendingColumns: TypeAlias = tuple[int, PendingKind, int, str, str, int, bytes, bytes, int, int, int, int, str]
 _COLUMNS = "kind, mid, idem, scope, base_seq, body, digest, status, ack_seq, attempts, next_attempt_ms, last_error"
 _PENDING = f"SELECT lsn, {_COLUMNS} FROM _atoma_pending"
 _ENQUEUE = f"INSERT INTO _atoma_pending({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
-REPAIRS_KEPT = 20
 _ASIDE = 1 << 50
 """Numbers below its negative are held while mutations are numbered anew."""
 _ENQUEUE_AT = f"INSERT INTO _atoma_pending(lsn, {_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
-_LOST = """SELECT n, store, id, scope, image, theirs, reason, fork, recovers, at_ms, resolution FROM _atoma_lost
-    WHERE ? OR resolution='' ORDER BY n"""
-_INBOX = "SELECT mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, resolution, lsn, incarnation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,28 +79,24 @@ Settlement: TypeAlias = Acked | Parked | Removed | Renumbered
 """What receipts hear after the commit."""
 
 
-class Outbox(Overlay):
-    """Adds pending mutations to the overlay.
+class Outbox:
+    """Pending mutations in local order; those of kind ``outbox`` are the outbox. See ``OutboxPart``.
 
     Attributes:
         settlements: What receipts have to hear after the commit, in order.
-        enqueued: Idempotency key → ``(lsn, mid)`` of what this transaction enqueued.
+        added: Idempotency key → ``(lsn, mid)`` of what this transaction has added.
     """
 
-    def __init__(
-        self,
-        connection: apsw.Connection,
-        schema: Schema,
-        tables: Mapping[str, StoreTable],
-        now_ms: int,
-        limits: OutboxLimits,
-    ) -> None:
-        super().__init__(connection, schema, tables, now_ms)
+    __slots__ = ("_connection", "_counters", "_identity", "_identity_moved", "_limits", "added", "settlements")
+
+    def __init__(self, state: TxState, limits: OutboxLimits) -> None:
+        self._connection = state.connection
+        self._counters = state.counters
         self._limits = limits
         self._identity: ClientIdentity | None = None
         self._identity_moved = False
         self.settlements: list[Settlement] = []
-        self.enqueued: dict[str, tuple[int, int]] = {}
+        self.added: dict[str, tuple[int, int]] = {}
 
     def identity(self) -> ClientIdentity:
         """Who this file is to the hub."""
@@ -119,8 +110,8 @@ class Outbox(Overlay):
         self._identity = identity
         self._identity_moved = True
 
-    def save_kept_back(self) -> None:
-        """Write what is kept back until the end of the transaction."""
+    def flush(self) -> None:
+        """Write the identity, which is kept back until the end of the transaction."""
         if self._identity_moved and self._identity is not None:
             self._connection.execute(
                 "INSERT INTO _atoma_meta(key, value) VALUES('identity', ?) "
@@ -129,7 +120,7 @@ class Outbox(Overlay):
             )
             self._identity_moved = False
 
-    def enqueue(self, mutation: PendingMutation, rows: Sequence[tuple[str, str, RowImage | None]]) -> int:
+    def add(self, mutation: PendingMutation, rows: Sequence[tuple[str, str, RowImage | None]]) -> int:
         """Add a pending mutation on ``(store, id, pre-image)`` rows; returns its lsn."""
         m = mutation
         if m.kind == "outbox":
@@ -148,23 +139,23 @@ class Outbox(Overlay):
             "INSERT OR IGNORE INTO _atoma_pending_row(store, id, lsn, pre) VALUES(?,?,?,?)",
             [(store, id, lsn, pack(pre)) for store, id, pre in rows],
         )
-        self.enqueued[m.idem] = (lsn, m.mid)
+        self.added[m.idem] = (lsn, m.mid)
         return lsn
 
-    def _select(self, tail: str, values: tuple[str | int, ...] = ()) -> list[PendingMutation]:
+    def select(self, tail: str, values: tuple[str | int, ...] = ()) -> list[PendingMutation]:
         rows = self._connection.execute(f"{_PENDING} {tail}", values).fetchall()
         return [PendingMutation(*cast("_PendingColumns", row)) for row in rows]
 
     def volatile(self) -> Sequence[PendingMutation]:
         """Mutations that wait for a direct remote answer, in local order."""
-        return self._select("WHERE kind='volatile' ORDER BY lsn")
+        return self.select("WHERE kind='volatile' ORDER BY lsn")
 
-    def pending(self, store: str, id: str) -> Sequence[PendingMutation]:
+    def on_row(self, store: str, id: str) -> Sequence[PendingMutation]:
         """Pending mutations that touch the row, in local order."""
         tail = "WHERE lsn IN (SELECT lsn FROM _atoma_pending_row WHERE store=? AND id=?) ORDER BY lsn"
-        return self._select(tail, (store, id))
+        return self.select(tail, (store, id))
 
-    def last_pending_mid(self, store: str, id: str) -> int:
+    def last_mid(self, store: str, id: str) -> int:
         """``mid`` of the latest pending outbox mutation on the row, 0 if there is none."""
         found: object = self._connection.execute(
             "SELECT p.mid FROM _atoma_pending_row AS r JOIN _atoma_pending AS p ON p.lsn=r.lsn "
@@ -173,9 +164,9 @@ class Outbox(Overlay):
         ).get
         return cast("int", found or 0)
 
-    def pending_by_mid(self, mid: int) -> PendingMutation | None:
+    def by_mid(self, mid: int) -> PendingMutation | None:
         """The outbox mutation ``mid`` if it is still pending."""
-        found = self._select("WHERE mid=? AND kind='outbox'", (mid,))
+        found = self.select("WHERE mid=? AND kind='outbox'", (mid,))
         return found[0] if found else None
 
     def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:
@@ -185,22 +176,22 @@ class Outbox(Overlay):
         ).get
         return unpack(data)
 
-    def outbox(self, *, limit: int, max_bytes: int) -> Sequence[PendingMutation]:
+    def queued(self, *, limit: int, max_bytes: int) -> Sequence[PendingMutation]:
         """The oldest queued outbox mutations in ``mid`` order; at least one if there is any."""
         batch: list[PendingMutation] = []
         size = 0
-        for mutation in self._select("WHERE kind='outbox' AND status=0 ORDER BY mid LIMIT ?", (limit,)):
+        for mutation in self.select("WHERE kind='outbox' AND status=0 ORDER BY mid LIMIT ?", (limit,)):
             size += len(mutation.body)
             if batch and size > max_bytes:
                 break
             batch.append(mutation)
         return batch
 
-    def every_outbox(self) -> Sequence[PendingMutation]:
+    def every(self) -> Sequence[PendingMutation]:
         """Every outbox mutation, whatever its status, in ``mid`` order."""
-        return self._select("WHERE kind='outbox' ORDER BY mid")
+        return self.select("WHERE kind='outbox' ORDER BY mid")
 
-    def enqueue_below(self, mutations: Sequence[tuple[PendingMutation, Sequence[PendingRow]]]) -> None:
+    def add_below(self, mutations: Sequence[tuple[PendingMutation, Sequence[PendingRow]]]) -> None:
         """Add outbox mutations, each with its rows, below everything that is pending."""
         lowest: object = self._connection.execute("SELECT min(lsn) FROM _atoma_pending").get
         first = min(cast("int", lowest or 0), 0) - len(mutations)
@@ -213,6 +204,19 @@ class Outbox(Overlay):
                 "INSERT INTO _atoma_pending_row(store, id, lsn, pre) VALUES(?,?,?,?)",
                 [(store, id, lsn, pack(pre)) for store, id, pre in rows],
             )
+
+    def first_missing(self, decided: int) -> int | None:
+        """The first number behind ``decided`` that was given out and has left the outbox; see ``OutboxPart``."""
+        behind = "FROM _atoma_pending AS p WHERE kind='outbox' AND mid>?"
+        count: object = self._connection.execute(f"SELECT count(*) {behind}", (decided,)).get
+        if cast("int", count) == self.identity().next_mid - 1 - decided:
+            return None
+        held = "EXISTS (SELECT 1 FROM _atoma_pending WHERE kind='outbox' AND mid="
+        first: object = self._connection.execute(
+            f"SELECT ?1 + 1 WHERE NOT {held}?1 + 1) UNION ALL SELECT min(mid) + 1 {behind}1 AND NOT {held}p.mid + 1) LIMIT 1",
+            (decided,),
+        ).get
+        return cast("int", first)
 
     def renumber(self, mutations: Sequence[PendingMutation]) -> None:
         """Replace number, base, bytes, digest and status of pending outbox mutations, found by their lsn."""
@@ -231,7 +235,7 @@ class Outbox(Overlay):
 
     def acked(self, scope: str) -> Sequence[PendingMutation]:
         """Outbox mutations of the scope that are acked and wait for their page."""
-        return self._select("WHERE scope=? AND status=1 AND kind='outbox' ORDER BY mid", (scope,))
+        return self.select("WHERE scope=? AND status=1 AND kind='outbox' ORDER BY mid", (scope,))
 
     def mark_acked(self, mid: int, seq: int) -> None:
         """The hub applied ``mid`` as ``seq``; it stays in the overlay until the page comes."""
@@ -255,7 +259,7 @@ class Outbox(Overlay):
         )
         self.settlements.append(Parked(mid, error))
 
-    def remove_pending(self, lsn: int, outcome: Outcome | None) -> Sequence[tuple[str, str]]:
+    def remove(self, lsn: int, outcome: Outcome | None) -> Sequence[tuple[str, str]]:
         """Take a mutation out of the overlay and return the ``(store, id)`` it touched."""
         found = self._connection.execute(
             "DELETE FROM _atoma_pending WHERE lsn=? RETURNING kind, length(body)", (lsn,)
@@ -270,87 +274,3 @@ class Outbox(Overlay):
         ).fetchall()
         self.settlements.append(Removed(lsn, outcome))
         return sorted(cast("list[tuple[str, str]]", rows))
-
-    def to_inbox(self, entry: InboxEntry) -> None:
-        """Keep something the user typed that the hub refused or cut."""
-        e = entry
-        images = (pack(e.base), pack(e.mine), pack(e.theirs))
-        self._connection.execute(
-            "INSERT INTO _atoma_inbox(mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, "
-            "resolution, lsn, incarnation) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (
-                e.mid,
-                e.store,
-                e.id,
-                e.scope,
-                e.code,
-                e.message,
-                encode(e.op),
-                *images,
-                e.theirs_seq,
-                e.at_ms,
-                e.resolution,
-                e.lsn,
-                e.incarnation,
-            ),
-        )
-
-    def inbox(self) -> Sequence[InboxEntry]:
-        """Every inbox entry, oldest first, resolved ones too."""
-        entries: list[InboxEntry] = []
-        for row in self._connection.execute(f"{_INBOX} FROM _atoma_inbox ORDER BY n").fetchall():
-            mid, store, id, scope, code, message = cast("tuple[int, str, str, str, str, str]", row[:6])
-            base, mine, theirs = (unpack(image) for image in row[7:10])
-            rest = cast("tuple[int, int, str, int, int]", row[10:])
-            op = decode(cast("bytes", row[6]), Op)
-            entries.append(InboxEntry(mid, store, id, scope, code, message, op, base, mine, theirs, *rest))
-        return entries
-
-    def note_repair(self, report: RepairReport) -> None:
-        """Remember what a repair did; the last twenty are kept."""
-        self._connection.execute("INSERT INTO _atoma_repair(report) VALUES(?)", (encode(report),))
-        number = self._connection.last_insert_rowid()
-        self._connection.execute("DELETE FROM _atoma_repair WHERE n<=?", (number - REPAIRS_KEPT,))
-
-    def repairs(self) -> Sequence[RepairReport]:
-        """The last repairs, oldest first."""
-        rows = self._connection.execute("SELECT report FROM _atoma_repair ORDER BY n").fetchall()
-        return [decode(cast("bytes", row[0]), RepairReport) for row in rows]
-
-    def keep_lost(self, rows: Iterable[LostRow]) -> None:
-        """Keep rows that the hub has lost; their ``number`` is ignored."""
-        self._connection.executemany(
-            "INSERT INTO _atoma_lost(store, id, scope, image, theirs, reason, fork, recovers, at_ms, "
-            "resolution) VALUES(?,?,?,?,?,?,?,?,?,?)",
-            (
-                (r.store, r.id, r.scope, pack(r.image), pack(r.theirs), r.reason, encode(r.fork), encode(r.recovers), r.at_ms,
-                 r.resolution)
-                for r in rows
-            ),
-        )  # fmt: skip
-
-    def lost(self, *, resolved: bool = True) -> Sequence[LostRow]:
-        """Rows that were kept, oldest first; only those that are open when not ``resolved``."""
-        entries: list[LostRow] = []
-        for row in self._connection.execute(_LOST, (resolved,)).fetchall():
-            key = cast("tuple[int, str, str, str]", row[:4])
-            fork, recovers = decode(cast("bytes", row[7]), Cursor), decode(cast("bytes", row[8]), Recovers)
-            rest = cast("tuple[int, str]", row[9:])
-            reason = cast("str", row[6])
-            entries.append(LostRow(*key, unpack(row[4]), unpack(row[5]), reason, fork, recovers, *rest))
-        return entries
-
-    def resolve_lost(self, number: int, resolution: str) -> None:
-        """Mark a kept row as resolved."""
-        self._connection.execute("UPDATE _atoma_lost SET resolution=? WHERE n=?", (resolution, number))
-
-    def forget_lost(self, numbers: Sequence[int]) -> None:
-        """Let go of kept rows."""
-        self._connection.executemany("DELETE FROM _atoma_lost WHERE n=?", ((number,) for number in numbers))
-
-    def resolve_inbox(self, entry: InboxEntry, resolution: str) -> None:
-        """Mark an inbox entry as resolved."""
-        self._connection.execute(
-            "UPDATE _atoma_inbox SET resolution=? WHERE mid=? AND store=? AND id=? AND lsn=?",
-            (resolution, entry.mid, entry.store, entry.id, entry.lsn),
-        )

@@ -11,7 +11,7 @@ from atoma_stores.sqlite._units import EngineTx
 
 def roll_back_volatile(tx: EngineTx) -> int:
     """Take every volatile mutation out and rebuild the rows it touched; returns how many there were."""
-    volatile = tx.volatile()
-    touched = {row for mutation in volatile for row in tx.remove_pending(mutation.lsn, None)}
+    volatile = tx.outbox.volatile()
+    touched = {row for mutation in volatile for row in tx.outbox.remove(mutation.lsn, None)}
     rebase_rows(tx, sorted(row for row in touched if row[0] in tx.schema.stores))
     return len(volatile)

@@ -1,4 +1,4 @@
-"""One unit of a write inside its transaction: stages, reports, the answer, and the same answer again for a repeat."""
+"""The transaction as the engine makes it, and one unit of a write in it: stages, the answer, and the same answer again."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stub names a type that is new in Python 3.12
@@ -20,9 +20,12 @@ from atoma.contracts.values import ErrorInfo
 from atoma.ports.execution import Staging
 from atoma.schema.spec import Schema
 from atoma_stores.changes import StoreDelta
-from atoma_stores.sqlite._outbox import OutboxLimits, Settlement
+from atoma_stores.sqlite._base import ConfirmedRows
+from atoma_stores.sqlite._inbox import Inbox
+from atoma_stores.sqlite._outbox import Outbox, OutboxLimits, Settlement
 from atoma_stores.sqlite._receipts import Whereabouts
-from atoma_stores.sqlite._sync_state import SyncState
+from atoma_stores.sqlite._rows import TxState, VisibleRows
+from atoma_stores.sqlite._scopes import Scopes
 from atoma_stores.sqlite._tables import StoreTable
 
 UNITS_KEPT = 10_000
@@ -84,12 +87,35 @@ class Refused(Exception):
         self.items = items
 
 
-class EngineTx(SyncState):
-    """The whole transaction as the engine makes it: ``LocalTx``, with units and its own end.
+class Unit:
+    """What the stages of one unit tell one another and their caller; see ``UnitPart``.
 
     Attributes:
+        effects: What entries did, in entry order.
         effects_wanted: Whether another stage follows that may look at the effects.
+        reports: Results by the index of their entry.
     """
+
+    __slots__ = ("effects", "effects_wanted", "reports")
+
+    def __init__(self) -> None:
+        self.effects: list[Effect] = []
+        self.effects_wanted = True
+        self.reports: dict[int, WriteItemResult] = {}
+
+    def record(self, effect: Effect) -> None:
+        """Tell later stages what an entry did."""
+        self.effects.append(effect)
+
+    def report(self, index: int, result: WriteItemResult) -> None:
+        """Set the result of the unit's entry ``index``."""
+        self.reports[index] = result
+
+
+class EngineTx:
+    """The transaction as the engine makes it: the parts of ``LocalTx``, units, and its own end."""
+
+    __slots__ = ("_state", "base", "inbox", "now_ms", "outbox", "rows", "schema", "scopes", "unit")
 
     def __init__(
         self,
@@ -99,23 +125,15 @@ class EngineTx(SyncState):
         now_ms: int,
         limits: OutboxLimits,
     ) -> None:
-        super().__init__(connection, schema, tables, now_ms, limits)
-        self.effects_wanted = True
-        self._effects: list[Effect] = []
-        self._reports: dict[int, WriteItemResult] = {}
-
-    def record(self, effect: Effect) -> None:
-        """Tell later stages what an entry did."""
-        self._effects.append(effect)
-
-    @property
-    def effects(self) -> Sequence[Effect]:
-        """Effects recorded in this unit so far, in entry order."""
-        return self._effects
-
-    def report(self, index: int, result: WriteItemResult) -> None:
-        """Set the result of the unit's entry ``index``."""
-        self._reports[index] = result
+        self._state = state = TxState(connection, schema, tables, now_ms)
+        self.schema = schema
+        self.now_ms = now_ms
+        self.rows = VisibleRows(state)
+        self.base = ConfirmedRows(state, self.rows)
+        self.outbox = Outbox(state, limits)
+        self.inbox = Inbox(state)
+        self.scopes = Scopes(state, self.base)
+        self.unit = Unit()
 
     def run_unit(self, request: WriteRequest, stages: Sequence[Staging]) -> UnitAnswer:
         """Run the stages, or answer a repeat from memory.
@@ -126,22 +144,24 @@ class EngineTx(SyncState):
         kept = self._kept(request.idem)
         if kept is not None:
             return self._repeat(request, kept)
-        self.enforce_unique = True
+        self.rows.enforce_unique = True
         for stage in stages:
-            self.effects_wanted = stage is not stages[-1]
+            self.unit.effects_wanted = stage is not stages[-1]
             stage.stage(self, request)
-            if request.options.atomic and not all(result.ok for result in self._reports.values()):
+            if request.options.atomic and not all(result.ok for result in self.unit.reports.values()):
                 raise Refused(_aborted(self._items(request)))
         items = self._items(request)
-        if not self.enqueued:
+        if not self.outbox.added:
             return UnitAnswer(items, (None,) * len(items))
         mutations = self._mutations(request)
-        if any(mid for _, mid in self.enqueued.values()):  # volatile ones may be taken back, and then be written anew
+        if any(
+            mid for _, mid in self.outbox.added.values()
+        ):  # volatile ones may be taken back, and then be written anew
             self._keep(request, items, mutations)
         return UnitAnswer(items, mutations)
 
     def _items(self, request: WriteRequest) -> tuple[WriteItemResult, ...]:
-        reports = self._reports
+        reports = self.unit.reports
         if len(reports) == len(request.entries):
             return tuple([reports[index] for index in range(len(reports))])
         return tuple(
@@ -150,9 +170,9 @@ class EngineTx(SyncState):
 
     def _mutations(self, request: WriteRequest) -> tuple[tuple[int, int] | None, ...]:
         size, atomic = len(request.entries), request.options.atomic
-        touched = {effect.index for effect in self._effects}
+        touched = {effect.index for effect in self.unit.effects}
         return tuple(
-            self.enqueued.get(item_key(request.idem, index, atomic=atomic, size=size)) if index in touched else None
+            self.outbox.added.get(item_key(request.idem, index, atomic=atomic, size=size)) if index in touched else None
             for index in range(size)
         )
 
@@ -166,18 +186,20 @@ class EngineTx(SyncState):
             _Item(item.ok, item.changed, item.version, item.error, *(mutation or (0, 0)), item.id)
             for item, mutation in zip(items, mutations, strict=True)
         ]
-        self._connection.execute("INSERT INTO _atoma_unit(idem, answer) VALUES(?,?)", (request.idem, encode(kept)))
-        number = self._connection.last_insert_rowid()
-        self._connection.execute("DELETE FROM _atoma_unit WHERE n <= ?", (number - UNITS_KEPT,))
+        self._state.connection.execute(
+            "INSERT INTO _atoma_unit(idem, answer) VALUES(?,?)", (request.idem, encode(kept))
+        )
+        number = self._state.connection.last_insert_rowid()
+        self._state.connection.execute("DELETE FROM _atoma_unit WHERE n <= ?", (number - UNITS_KEPT,))
 
     def _kept(self, idem: str) -> Sequence[_Item] | None:
-        found: object = self._connection.execute("SELECT answer FROM _atoma_unit WHERE idem=?", (idem,)).get
+        found: object = self._state.connection.execute("SELECT answer FROM _atoma_unit WHERE idem=?", (idem,)).get
         return None if found is None else decode(cast("bytes", found), list[_Item])
 
     def _repeat(self, request: WriteRequest, kept: Sequence[_Item]) -> UnitAnswer:
         items: list[WriteItemResult] = []
         for entry, item in zip(request.entries, kept, strict=True):
-            row = self.read_row(entry.store, entry.id) if item.ok and item.version else None
+            row = self.rows.read(entry.store, entry.id) if item.ok and item.version else None
             image = row.image if row is not None and row.version == item.version else None
             items.append(WriteItemResult(entry.id, item.ok, item.changed, item.version, image, item.error))
         return self._answer_again(items, kept)
@@ -197,26 +219,18 @@ class EngineTx(SyncState):
 
     def whereabouts(self, asked: Mapping[int, int]) -> Whereabouts:
         """Where the outbox mutations ``asked`` for (lsn → mid) are now."""
-        pending = {lsn: one for lsn in asked for one in self._select("WHERE lsn=?", (lsn,))}
-        gone = ((lsn, self._refusal_of(lsn, mid)) for lsn, mid in asked.items() if mid and lsn not in pending)
+        pending = {lsn: one for lsn in asked for one in self.outbox.select("WHERE lsn=?", (lsn,))}
+        gone = ((lsn, self.inbox.refusal_of(lsn, mid)) for lsn, mid in asked.items() if mid and lsn not in pending)
         return Whereabouts(pending, {lsn: why for lsn, why in gone if why is not None})
-
-    def _refusal_of(self, lsn: int, mid: int) -> ErrorInfo | None:
-        """Why the hub refused a mutation, as the inbox has it; None when it was not refused."""
-        found = self._connection.execute(
-            "SELECT code, message FROM _atoma_inbox WHERE (lsn=? OR lsn=0 AND mid=?) AND code<>'MERGED' ORDER BY n LIMIT 1",
-            (lsn, mid),
-        ).fetchall()
-        return refusal(*cast("tuple[str, str]", found[0])) if found else None
 
     def finish(self, value: object, wrote_before: int) -> Committed:
         """Write back what was kept back and draw the commit number, if anything was written since ``wrote_before``."""
-        self.save_kept_back()
+        self.outbox.flush()
         number = 0
-        if self._counters.moved or self._connection.total_changes() != wrote_before:
-            number = self._counters.add("commit", 1)
-            self._counters.flush()
-        return Committed(number, self.net_changes(), self.settlements, value)
+        if self._state.counters.moved or self._state.connection.total_changes() != wrote_before:
+            number = self._state.counters.add("commit", 1)
+            self._state.counters.flush()
+        return Committed(number, self._state.net_changes(), self.outbox.settlements, value)
 
 
 def _aborted(items: tuple[WriteItemResult, ...]) -> tuple[WriteItemResult, ...]:

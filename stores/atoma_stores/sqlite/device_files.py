@@ -81,8 +81,8 @@ def ask_renewal(path: str) -> bool:
     with _opened(path, writing=True) as (connection, schema):
         connection.execute("BEGIN IMMEDIATE")
         tx = EngineTx(connection, schema, {}, 0, OutboxLimits())
-        identity = tx.identity()
-        tx.save_identity(replace(identity, renew=True))
+        identity = tx.outbox.identity()
+        tx.outbox.save_identity(replace(identity, renew=True))
         tx.finish(None, connection.total_changes())
         connection.execute("COMMIT")
         return not identity.renew

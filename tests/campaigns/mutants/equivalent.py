@@ -11,7 +11,6 @@ EQUIVALENT: Final[dict[str, str]] = {
     "fcfd423d40cff787": "hub.service.push: a step with an error ends the run, so there is one at most",
     "cd7d2cc5b8c69d6c": "hub.direct.WriteStep: a direct write's number stands in the file; whoever reads numbers joins a client",
     "3fcd4007ffc96859": "hub.direct.WriteStep: as above",
-    "7a66d05dc64ccadf": "sqlite._sync_state._drop_unstaged: the statement selects one column",
     "71cdbae92277f1fc": "sqlite.engine.read: there is one id",
     "344cf2985d3f5af0": "sqlite.hub_lock.sole_hub: what stands in for O_CLOEXEC counts on Windows only",
     "564908d1e7587bff": "sqlite.hub_lock.sole_hub: as above",

@@ -58,7 +58,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A26",
-        "atoma_stores.sqlite._overlay:Overlay._put_clean",
+        "atoma_stores.sqlite._base:ConfirmedRows._put_clean",
         "if before is not None and before.image == image and before.scope == scope:",
         "if before is not None and before.seq == seq and before.scope == scope:",
         why="a row that comes again under a later sequence is told as a change",

@@ -155,8 +155,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A44",
         "atoma_stores.local:LocalWriteNode.stage",
-        "tx.report(index, _write(tx, index, entries[index]))",
-        "tx.report(index, _write(tx, index, entries[start]))",
+        "tx.unit.report(index, _write(tx, index, entries[index]))",
+        "tx.unit.report(index, _write(tx, index, entries[start]))",
         why="of several refused entries the first one speaks for all",
     ),
     Plant(

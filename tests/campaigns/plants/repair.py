@@ -23,7 +23,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
         "atoma.sync.repair.diagnosis:diagnose",
-        "missing = first_missing(tx, last)",
+        "missing = tx.outbox.first_missing(last)",
         "missing = None",
         why="a hub that has lost verdicts and nothing that could be offered is not found out",
         tests=(f"{REPAIR}::test_a_restore_that_cost_a_device_nothing_but_its_verdicts",),
@@ -31,7 +31,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
         "atoma.sync.repair.diagnosis:diagnose",
-        "missing = first_missing(tx, last)",
+        "missing = tx.outbox.first_missing(last)",
         "missing = None if following is not None else last + 1",
         why="only the next number is looked for: what was accepted behind a refusal that the hub has lost waits until "
         "something else goes wrong",
@@ -41,7 +41,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "F119",
         "atoma.sync.push:_from",
         "if not found and",
-        "if tx.outbox(limit=1, max_bytes=1) and not found and",
+        "if tx.outbox.queued(limit=1, max_bytes=1) and not found and",
         why="a lane with nothing queued sleeps through a number that it can never send",
         tests=(
             "tests/unit/sync/test_over_own_ports.py::"

@@ -24,7 +24,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A48",
         "atoma.runtime.flows.writeback:WriteBack.keep_rows",
-        "if tx.read_base(store, row.id).shadowed or is_old(began, (store, row.id)):",
+        "if tx.base.read(store, row.id).shadowed or is_old(began, (store, row.id)):",
         "if is_old(began, (store, row.id)):",
         why="a complete remote answer deletes rows with pending writes",
     ),

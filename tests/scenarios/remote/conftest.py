@@ -148,7 +148,7 @@ class Remotely:
 
     async def pending(self) -> list[str]:
         """Keys of the writes that are shown and not decided."""
-        found: list[str] = await self.probe.database.inspect(lambda tx: [one.idem for one in tx.volatile()])
+        found: list[str] = await self.probe.database.inspect(lambda tx: [one.idem for one in tx.outbox.volatile()])
         return found
 
     async def settled(self) -> None:

@@ -243,7 +243,7 @@ class Device:
         """Everything pending, whatever its status."""
 
         def read(tx: Any) -> list[PendingMutation]:
-            found = (tx.pending_by_mid(mid) for mid in range(1, tx.identity().next_mid))
+            found = (tx.outbox.by_mid(mid) for mid in range(1, tx.outbox.identity().next_mid))
             return [item for item in found if item is not None]
 
         return await self.inspect(read)

@@ -16,7 +16,7 @@ def copy_file(world: Any, name: str, to: str) -> None:
 
 
 async def client_id(device: Any) -> bytes:
-    found: bytes = await device.inspect(lambda tx: tx.identity().client_id)
+    found: bytes = await device.inspect(lambda tx: tx.outbox.identity().client_id)
     return found
 
 

@@ -98,13 +98,13 @@ class Story:
         await self.log.catch_up()
 
         def read(tx: Any) -> Any:
-            identity, subscription = tx.identity(), tx.subscription("main")
-            pending = [tx.pending_by_mid(mid) for mid in range(1, identity.next_mid)]
-            shadows = {key: tx.read_base(*key).image for key in tx.shadowed("main")}
+            identity, subscription = tx.outbox.identity(), tx.scopes.read("main")
+            pending = [tx.outbox.by_mid(mid) for mid in range(1, identity.next_mid)]
+            shadows = {key: tx.base.read(*key).image for key in tx.base.shadowed("main")}
             keys = [(spec.name, id) for spec in (self.world.CARDS, self.world.MANUAL) for id in IDS]
-            rows = {key: tx.read_row(*key) for key in keys}
+            rows = {key: tx.rows.read(*key) for key in keys}
             visible = {key: dict(row.image) for key, row in rows.items() if row is not None}
-            inbox = {entry.mid for entry in tx.inbox()}
+            inbox = {entry.mid for entry in tx.inbox.entries()}
             left = [mid for mid, item in enumerate(pending, 1) if item is None]
             live = [item for item in pending if item is not None]
             return identity, subscription, live, left, shadows, visible, inbox, predicted
@@ -137,9 +137,9 @@ class Story:
 
     async def act(self, device: Any) -> None:
         """One random write, and what its author had seen."""
-        before = await device.inspect(lambda tx: (tx.identity().next_mid, tx.subscription("main").cursor.seq))
+        before = await device.inspect(lambda tx: (tx.outbox.identity().next_mid, tx.scopes.read("main").cursor.seq))
         await self._write(device)
-        after = await device.inspect(lambda tx: tx.identity().next_mid)
+        after = await device.inspect(lambda tx: tx.outbox.identity().next_mid)
         for mid in range(before[0], after):
             self.seen[device.name, mid] = before[1]
 
@@ -286,9 +286,9 @@ def dropped_at_ack(monkeypatch: pytest.MonkeyPatch) -> None:
 def hint_moves_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
     async def heed(lane: Any, hint: Hint) -> None:
         def move(tx: LocalTx) -> None:
-            at = tx.subscription(hint.scope).cursor
+            at = tx.scopes.read(hint.scope).cursor
             if hint.head > at.seq:
-                tx.advance(hint.scope, at, replace(at, seq=hint.head))
+                tx.scopes.advance(hint.scope, at, replace(at, seq=hint.head))
 
         await lane._replica.apply.apply_writeback(move)
         lane._replica.poke_pull([hint.scope])
@@ -300,7 +300,7 @@ def cursor_before_page(monkeypatch: pytest.MonkeyPatch) -> None:
     original = PullLane._commit
 
     async def commit(lane: Any, page: PullReply, body: Callable[..., Any]) -> None:
-        await lane._replica.apply.apply_writeback(lambda tx: tx.advance(page.scope, page.start, page.end))
+        await lane._replica.apply.apply_writeback(lambda tx: tx.scopes.advance(page.scope, page.start, page.end))
         await trio.sleep(0.05)
         monkeypatch.setattr("atoma.sync.apply_page.move_cursor", lambda tx, page: True)
         await original(lane, page, body)
@@ -312,8 +312,8 @@ def pages_without_cas(monkeypatch: pytest.MonkeyPatch) -> None:
     """Apply a page whatever the cursor; a second, late copy of it comes with the next one."""
 
     def move(tx: LocalTx, page: PullReply) -> bool:
-        at = tx.subscription(page.scope).cursor
-        return tx.advance(page.scope, at, page.end)
+        at = tx.scopes.read(page.scope).cursor
+        return tx.scopes.advance(page.scope, at, page.end)
 
     original = PullLane._commit
     last: dict[str, PullReply] = {}
@@ -335,7 +335,7 @@ def outbox_from_events(monkeypatch: pytest.MonkeyPatch) -> None:
     waiting: list[tuple[OutboxNode, WriteRequest, Any]] = []
 
     def stage(node: OutboxNode, tx: LocalTx, request: WriteRequest) -> None:
-        effects = [effect for effect in tx.effects if effect.op.store in node._stores]
+        effects = [effect for effect in tx.unit.effects if effect.op.store in node._stores]
         if effects:
             waiting.append((node, request, effects))
 
@@ -366,8 +366,8 @@ def confirmed_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """Confirm what is still pending."""
 
     def confirm(tx: LocalTx, removed: set[int]) -> None:
-        identity = tx.identity()
-        tx.save_identity(replace(identity, confirmed_mid=identity.next_mid - 1))
+        identity = tx.outbox.identity()
+        tx.outbox.save_identity(replace(identity, confirmed_mid=identity.next_mid - 1))
 
     monkeypatch.setattr("atoma.sync.apply_page.confirm", confirm)
     monkeypatch.setattr("atoma.sync.settle.confirm", confirm)
@@ -375,8 +375,8 @@ def confirmed_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def row_version_as_base(monkeypatch: pytest.MonkeyPatch) -> None:
     def position(tx: LocalTx, effects: Any, cursors: object) -> Cursor:
-        row = tx.read_base(effects[0].op.store, effects[0].op.id)
-        return replace(tx.subscription(effects[0].scope).cursor, seq=row.seq)
+        row = tx.base.read(effects[0].op.store, effects[0].op.id)
+        return replace(tx.scopes.read(effects[0].scope).cursor, seq=row.seq)
 
     monkeypatch.setattr("atoma.sync.outbox.base_position", position)
 

@@ -338,7 +338,7 @@ async def test_closing_with_work_in_flight_leaves_nothing_behind(world: Any) -> 
 async def test_cursor_of_a_fresh_file_is_the_beginning(world: Any) -> None:
     async with world.open_hub(), world.open_device("a") as a:
         await a.settle()
-        subscription = await a.inspect(lambda tx: tx.subscription("main"))
+        subscription = await a.inspect(lambda tx: tx.scopes.read("main"))
         assert subscription.state == "live"
         assert subscription.cursor in (Cursor(), subscription.cursor)
         assert a.wire.count("snapshot") == 0, "a hub with nothing in it needs no snapshot"

@@ -28,7 +28,7 @@ async def follow_cursor(device: Any, task_status: trio.TaskStatus[None]) -> None
     last = 0
     task_status.started()
     while True:
-        seen = await device.inspect(lambda tx: tx.subscription("main").cursor.seq)
+        seen = await device.inspect(lambda tx: tx.scopes.read("main").cursor.seq)
         assert seen >= last
         last = seen
         await trio.sleep(0.003)
@@ -106,7 +106,7 @@ async def test_a_refusal_that_the_other_program_has_settled_is_heard(world: Any)
             q.wire.mend()
             q.sync.poke()
             await q.settle()
-            assert [(entry.id, entry.mine["text"]) for entry in await q.inspect(lambda tx: tx.inbox())] == [
+            assert [(entry.id, entry.mine["text"]) for entry in await q.inspect(lambda tx: tx.inbox.entries())] == [
                 ("n", "ours")
             ]
             assert written.state in ("queued", "sent")

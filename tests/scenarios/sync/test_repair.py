@@ -769,7 +769,7 @@ async def test_a_decided_write_whose_page_is_lost_twice_over_is_sent_again(world
             await a.store(world.CARDS).insert(world.Card(id="a's"))
             await until(a, lambda: repaired(a, 1))
             a.wire.cut()
-            waiting = await a.inspect(lambda tx: [(item.mid, item.ack_seq) for item in tx.every_outbox()])
+            waiting = await a.inspect(lambda tx: [(item.mid, item.ack_seq) for item in tx.outbox.every()])
             assert waiting[0] == (1, 3 if seen else 2), "numbered like everything else, and still accepted"
     world.hub_file = "backup.db"
     async with world.open_hub() as hub:

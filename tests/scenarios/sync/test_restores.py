@@ -38,7 +38,7 @@ async def write(world: Any, device: Any, dice: random.Random, token: str) -> Non
 
 
 async def cursor(device: Any) -> int:
-    found: int = await device.inspect(lambda tx: tx.subscription("main").cursor.seq)
+    found: int = await device.inspect(lambda tx: tx.scopes.read("main").cursor.seq)
     return found
 
 

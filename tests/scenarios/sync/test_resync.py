@@ -173,7 +173,7 @@ async def test_a_needless_epoch_is_taken_over_without_a_snapshot(world: Any, con
         await a.settle()
         assert handle.state == "observed"
         assert a.wire.count("snapshot") == snapshots
-        subscription = await a.inspect(lambda tx: tx.subscription("main"))
+        subscription = await a.inspect(lambda tx: tx.scopes.read("main"))
         assert subscription.cursor.epoch == hub.identity.epoch
         assert len(await a.rows()) == 6
 

@@ -257,7 +257,7 @@ async def opened(folder: Path) -> AsyncIterator[SQLiteLocalDatabase]:
 
         def body(tx: LocalTx) -> None:
             for store, rows in ROWS.items():
-                tx.put_base_many(store, "main", ((id, image, 1) for id, image in rows.items()))
+                tx.base.put_many(store, "main", ((id, image, 1) for id, image in rows.items()))
 
         await db.apply(body)
         yield db

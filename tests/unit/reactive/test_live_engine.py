@@ -40,7 +40,7 @@ WRITERS, WRITES = 8, 40
 def put(*rows: tuple[str, int, int]) -> Callable[[LocalTx], None]:
     def body(tx: LocalTx) -> None:
         for id, lane, rank in rows:
-            tx.put_visible("cards", id, "main", {"lane": lane, "rank": rank})
+            tx.rows.put("cards", id, "main", {"lane": lane, "rank": rank})
 
     return body
 

@@ -162,7 +162,7 @@ async def test_cancelled_while_a_write_waits_for_its_turn_it_is_settled_all_the_
         first = await notes.insert(Note(id="1", text="first"))
         await wait_all_tasks_blocked()
         second = await notes.upsert(Note(id="1", text="second"))
-        earlier, later = [one.idem for one in await far.database.inspect(lambda tx: tx.volatile())]
+        earlier, later = [one.idem for one in await far.database.inspect(lambda tx: tx.outbox.volatile())]
         far.abandons = True
         with trio.move_on_after(1) as patience:
             await client.resolve(later)

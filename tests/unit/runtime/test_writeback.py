@@ -30,13 +30,13 @@ async def open_cache(rows: Sequence[StoredRow], pending: str = "") -> AsyncGener
 
         def fill(tx: LocalTx) -> None:
             for row in rows:
-                tx.put_base("notes", row.id, row.scope, row.image, row.seq)
+                tx.base.put("notes", row.id, row.scope, row.image, row.seq)
             if pending:
-                tx.shadow("notes", pending, "main", {"text": "base"})
+                tx.base.shadow("notes", pending, "main", {"text": "base"})
                 op = Op("patch", "notes", pending, {"text": pending})
                 body = encode(MutationBody(0, "key", "main", 0, 1, 0, (op,)))
                 mutation = PendingMutation(0, "volatile", 0, "key", "main", 0, body, b"")
-                tx.enqueue(mutation, [("notes", pending, {"text": "base"})])
+                tx.outbox.add(mutation, [("notes", pending, {"text": "base"})])
 
         await apply.apply_writeback(fill)
 
@@ -102,9 +102,9 @@ async def test_apply_writeback_is_idempotent_and_stays_out_of_the_outbox() -> No
         apply = ApplyFlow(database)
 
         def put(tx: LocalTx) -> None:
-            tx.put_base("notes", "1", "main", {"text": "x"}, 3)
+            tx.base.put("notes", "1", "main", {"text": "x"}, 3)
 
         await apply.apply_writeback(put, seen[0])
         await apply.apply_writeback(put, seen[0])
         assert [count for count in commits if count] == [1]
-        assert await database.inspect(lambda tx: tx.outbox(limit=10, max_bytes=1000)) == []
+        assert await database.inspect(lambda tx: tx.outbox.queued(limit=10, max_bytes=1000)) == []

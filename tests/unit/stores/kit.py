@@ -88,22 +88,22 @@ class QueueingStage:
     seen: list[int] = field(default_factory=list)
 
     def stage(self, tx: LocalTx, request: WriteRequest) -> None:
-        effects = list(tx.effects)
+        effects = list(tx.unit.effects)
         groups = [effects] if request.options.atomic and effects else [[effect] for effect in effects]
         size = len(request.entries)
         for group in groups:
             first = group[0]
-            identity = tx.identity()
+            identity = tx.outbox.identity()
             key = item_key(request.idem, first.index, atomic=request.options.atomic, size=size)
             mid = identity.next_mid if self.kind == "outbox" else 0
             ops = tuple(queued(effect.op) for effect in group)
             body = encode(MutationBody(mid, key, first.scope, 0, 1, tx.now_ms, ops))
             for effect in group:
-                tx.shadow(effect.op.store, effect.op.id, effect.scope, effect.pre)
+                tx.base.shadow(effect.op.store, effect.op.id, effect.scope, effect.pre)
             rows = [(effect.op.store, effect.op.id, effect.pre) for effect in group]
-            tx.enqueue(PendingMutation(0, self.kind, mid, key, first.scope, 0, body, b"digest"), rows)
+            tx.outbox.add(PendingMutation(0, self.kind, mid, key, first.scope, 0, body, b"digest"), rows)
             if self.kind == "outbox":
-                tx.save_identity(structs.replace(identity, next_mid=mid + 1))
+                tx.outbox.save_identity(structs.replace(identity, next_mid=mid + 1))
         self.seen.append(len(effects))
         if self.fail_with is not None:
             raise self.fail_with

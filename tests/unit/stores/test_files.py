@@ -48,10 +48,10 @@ async def test_rows_outlive_the_program(tmp_path: Path) -> None:
         await first.write(insert("1", card("ä\x00b", rank=-(2**63), weight=float("inf"))))
         await first.write(update("1", lane="done"))
         before = await first.get("1")
-        identity = await first.db.inspect(lambda tx: tx.identity())
+        identity = await first.db.inspect(lambda tx: tx.outbox.identity())
     async with opened(path) as again:
         assert await again.get("1") == before
-        assert await again.db.inspect(lambda tx: tx.identity()) == identity
+        assert await again.db.inspect(lambda tx: tx.outbox.identity()) == identity
         assert (await again.db.read(rows_of("cards"))).meta.commit == 2
         assert (await again.write(insert("2"))).meta.commit == 3
     assert len(identity.client_id) == 16
@@ -139,8 +139,8 @@ async def test_additive_changes_apply_themselves(tmp_path: Path) -> None:
 async def test_images_from_before_a_field_existed_are_completed(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with opened(path, schema=Schema(PLUS), synced=SYNCED) as db:
-        await db.db.apply(lambda tx: tx.put_base("cards", "1", "main", card("from an older hub"), 4))
-        await db.db.apply(lambda tx: tx.put_base("cards", "2", "main", {**card(), "from_a_newer_one": 1}, 5))
+        await db.db.apply(lambda tx: tx.base.put("cards", "1", "main", card("from an older hub"), 4))
+        await db.db.apply(lambda tx: tx.base.put("cards", "2", "main", {**card(), "from_a_newer_one": 1}, 5))
         rows = await db.rows()
         assert rows["1"] == {**card("from an older hub"), "due": None, "effort": 3, "labels": "[]"}
         assert "from_a_newer_one" not in rows["2"]

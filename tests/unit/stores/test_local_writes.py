@@ -173,7 +173,7 @@ async def test_a_row_never_leaves_its_scope() -> None:
         assert codes((await db.write(right)).items) == ["ok"]
 
         def move(tx: LocalTx) -> None:
-            tx.put_visible("cards", "1", "blue", card(board="blue"))
+            tx.rows.put("cards", "1", "blue", card(board="blue"))
 
         with pytest.raises(ValidationError, match="cannot move"):
             await db.db.apply(move)
@@ -219,7 +219,7 @@ async def test_bulk_is_the_same_as_one_by_one(queued: bool) -> None:
         assert {id: new and new.image for id, (_, new) in change_set.changes["cards"].items()} == await bulk.rows()
         stored = {row.id: row for row in (await bulk.db.read(rows_of("cards"))).rows}
         assert {id: new for id, (_, new) in change_set.changes["cards"].items()} == stored
-        pending = await bulk.db.inspect(lambda tx: tx.outbox(limit=1_000, max_bytes=10**9))
+        pending = await bulk.db.inspect(lambda tx: tx.outbox.queued(limit=1_000, max_bytes=10**9))
         assert [mutation.mid for mutation in pending] == (list(range(1, 501)) if queued else [])
 
 
@@ -268,7 +268,7 @@ async def test_nan_never_reaches_sqlite() -> None:
         many = await db.write(*(insert(f"n{n}", card(weight=math.nan if n == 7 else 1.0)) for n in range(40)))
         assert [n for n, code in enumerate(codes(many.items)) if code != "ok"] == [7]
         with pytest.raises(ValidationError, match="NaN"):
-            await db.db.apply(lambda tx: tx.put_base("cards", "3", "main", card(weight=math.nan), 1))
+            await db.db.apply(lambda tx: tx.base.put("cards", "3", "main", card(weight=math.nan), 1))
         with pytest.raises(QueryError, match=r"not NaN"):  # no row has it, so it is compared with nothing
             not_a_number = float("nan")
             await db.db.read(rows_of("cards", col("weight").in_([not_a_number])))
@@ -304,7 +304,9 @@ async def test_errors_of_a_stage_undo_the_unit() -> None:
             await db.queue(insert("1"), insert("2"))
         db.outbox.fail_with = None
         assert (await db.rows(), heard) == ({}, [])
-        assert await db.db.inspect(lambda tx: (tx.outbox(limit=9, max_bytes=10**6), tx.identity().next_mid)) == ([], 1)
+        assert await db.db.inspect(
+            lambda tx: (tx.outbox.queued(limit=9, max_bytes=10**6), tx.outbox.identity().next_mid)
+        ) == ([], 1)
         with pytest.raises(UnknownStore):
             await db.write(insert("1", store="nope"))
 
@@ -313,7 +315,7 @@ async def test_errors_of_a_stage_undo_the_unit() -> None:
 async def test_inspecting_changes_nothing() -> None:
     async with opened(synced=SYNCED) as db:
         await db.write(insert("1"))
-        await db.db.inspect(lambda tx: tx.put_visible("cards", "1", "main", None))  # memory: undone; a file: refused
+        await db.db.inspect(lambda tx: tx.rows.put("cards", "1", "main", None))  # memory: undone; a file: refused
         assert await db.rows() == {"1": card()}
 
 
@@ -333,8 +335,8 @@ async def test_an_equal_image_keeps_the_version_and_is_no_change() -> None:
         version = (await db.write(insert("1"))).items[0].version
         heard: list[ChangeSet] = []
         db.db.subscribe_commits(heard.append)
-        assert await db.db.apply(lambda tx: tx.put_visible("cards", "1", "main", card())) == version
-        await db.db.apply(lambda tx: tx.put_base("cards", "1", "main", card(), 8))
+        assert await db.db.apply(lambda tx: tx.rows.put("cards", "1", "main", card())) == version
+        await db.db.apply(lambda tx: tx.base.put("cards", "1", "main", card(), 8))
         row = await db.get("1")
         assert row is not None
         assert (row.version, row.seq) == (version, 8)

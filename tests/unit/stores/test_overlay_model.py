@@ -80,10 +80,10 @@ def image_of(rank: int | None) -> RowImage | None:
 def rebase(tx: LocalTx, ids: set[str], model: Model) -> None:
     """What the sync lanes do after a base moved: visible = base + what is pending, and no shadow without a reason."""
     for id in sorted(ids):
-        if tx.read_base("cards", id).shadowed:
-            tx.put_visible("cards", id, "main", model.visible().get(id))
-            if not tx.pending("cards", id):
-                tx.unshadow("cards", id)
+        if tx.base.read("cards", id).shadowed:
+            tx.rows.put("cards", id, "main", model.visible().get(id))
+            if not tx.outbox.on_row("cards", id):
+                tx.base.unshadow("cards", id)
 
 
 async def local(db: Opened, model: Model, step: Step) -> None:
@@ -100,7 +100,7 @@ async def local(db: Opened, model: Model, step: Step) -> None:
             raise AssertionError(step)
     result = await db.queue(*entries, atomic=len(entries) > 1)
     newest = max((mutation.lsn for mutation in model.pending), default=0)
-    added = await db.db.inspect(lambda tx: [m for m in tx.outbox(limit=99, max_bytes=10**6) if m.lsn > newest])
+    added = await db.db.inspect(lambda tx: [m for m in tx.outbox.queued(limit=99, max_bytes=10**6) if m.lsn > newest])
     known = model.visible()
     expected = [entry.kind == "create" if entry.id not in known else entry.kind != "create" for entry in entries]
     assert result.status == ("confirmed" if all(expected) else "rejected")
@@ -119,7 +119,7 @@ async def remote(db: Opened, model: Model, step: Step, seq: int) -> None:
             model.set_base(id, rank, seq)
 
             def body(tx: LocalTx) -> None:
-                tx.put_base("cards", id, "main", image_of(rank), seq)
+                tx.base.put("cards", id, "main", image_of(rank), seq)
                 rebase(tx, {id}, model)
 
         case ("bases", dict() as ranks):
@@ -129,7 +129,7 @@ async def remote(db: Opened, model: Model, step: Step, seq: int) -> None:
 
             def body(tx: LocalTx) -> None:
                 rows = [(id, image_of(rank), seq) for id, rank in ranks.items()]
-                assert sorted(tx.put_base_many("cards", "main", rows)) == sorted(dirty)
+                assert sorted(tx.base.put_many("cards", "main", rows)) == sorted(dirty)
                 rebase(tx, set(dirty), model)
 
         case ("swap", dict() as ranks):
@@ -137,10 +137,12 @@ async def remote(db: Opened, model: Model, step: Step, seq: int) -> None:
                 model.set_base(id, ranks.get(id), seq if ranks.get(id) is not None else 0)
 
             def body(tx: LocalTx) -> None:
-                tx.stage("main", [StagedRow("cards", id, seq, image_of(rank)) for id, rank in ranks.items()])
-                tx.stage("main", [StagedRow("cards", id, seq - 1, card("old")) for id in ranks])  # never replaces
-                tx.swap_stage("main")
-                rebase(tx, {id for _, id in tx.shadowed("main")}, model)
+                tx.scopes.stage("main", [StagedRow("cards", id, seq, image_of(rank)) for id, rank in ranks.items()])
+                tx.scopes.stage(
+                    "main", [StagedRow("cards", id, seq - 1, card("old")) for id in ranks]
+                )  # never replaces
+                tx.scopes.swap("main")
+                rebase(tx, {id for _, id in tx.base.shadowed("main")}, model)
 
         case ("settle", int(which), status):
             if not model.pending:
@@ -149,7 +151,7 @@ async def remote(db: Opened, model: Model, step: Step, seq: int) -> None:
             outcome = Outcome(0, status, "main", seq)  # type: ignore[arg-type]
 
             def body(tx: LocalTx) -> None:
-                touched = tx.remove_pending(mutation.lsn, outcome)
+                touched = tx.outbox.remove(mutation.lsn, outcome)
                 assert set(touched) == {("cards", op.id) for op in mutation.ops}
                 rebase(tx, {id for _, id in touched}, model)
 
@@ -164,17 +166,19 @@ async def check(db: Opened, model: Model, followed: dict[str, RowImage]) -> None
 
     def look(tx: LocalTx) -> None:
         dirty = {id for id in ("a", "b", "c") if model.touching(id)}
-        assert {id for _, id in tx.shadowed("main")} == dirty
+        assert {id for _, id in tx.base.shadowed("main")} == dirty
         for id in ("a", "b", "c"):
-            base = tx.read_base("cards", id)
+            base = tx.base.read("cards", id)
             assert base.image == model.base.get(id)
             assert base.shadowed == (id in dirty)
             if base.image is not None:
                 assert base.seq == model.seqs[id]
             touching = model.touching(id)
-            assert [mutation.lsn for mutation in tx.pending("cards", id)] == [mutation.lsn for mutation in touching]
-            assert (tx.last_pending_mid("cards", id) > 0) == bool(touching)
-        mids = [mutation.mid for mutation in tx.outbox(limit=99, max_bytes=10**6)]
+            assert [mutation.lsn for mutation in tx.outbox.on_row("cards", id)] == [
+                mutation.lsn for mutation in touching
+            ]
+            assert (tx.outbox.last_mid("cards", id) > 0) == bool(touching)
+        mids = [mutation.mid for mutation in tx.outbox.queued(limit=99, max_bytes=10**6)]
         assert len(mids) == len(model.pending)
         assert mids == sorted(mids)
 

@@ -71,12 +71,12 @@ async def test_without_an_index_the_plan_is_a_scan() -> None:
 
 
 OUTBOX_READS: dict[str, tuple[Callable[[LocalTx], object], str]] = {
-    "the queued ones": (lambda tx: tx.outbox(limit=10, max_bytes=10**6), "INDEX _atoma_pending_mid"),
-    "the acked ones": (lambda tx: tx.acked("main"), "INDEX _atoma_pending_acked (scope=?)"),
-    "those of a row": (lambda tx: tx.pending("cards", "1"), "PRIMARY KEY (store=? AND id=?)"),
-    "the latest of a row": (lambda tx: tx.last_pending_mid("cards", "1"), "PRIMARY KEY (store=? AND id=?)"),
-    "one by its number": (lambda tx: tx.pending_by_mid(3), "INDEX _atoma_pending_mid (mid=?)"),
-    "what is shadowed in a scope": (lambda tx: tx.shadowed("main"), "INDEX _atoma_shadow_scope (scope=?)"),
+    "the queued ones": (lambda tx: tx.outbox.queued(limit=10, max_bytes=10**6), "INDEX _atoma_pending_mid"),
+    "the acked ones": (lambda tx: tx.outbox.acked("main"), "INDEX _atoma_pending_acked (scope=?)"),
+    "those of a row": (lambda tx: tx.outbox.on_row("cards", "1"), "PRIMARY KEY (store=? AND id=?)"),
+    "the latest of a row": (lambda tx: tx.outbox.last_mid("cards", "1"), "PRIMARY KEY (store=? AND id=?)"),
+    "one by its number": (lambda tx: tx.outbox.by_mid(3), "INDEX _atoma_pending_mid (mid=?)"),
+    "what is shadowed in a scope": (lambda tx: tx.base.shadowed("main"), "INDEX _atoma_shadow_scope (scope=?)"),
 }
 """Each way that the outbox is read in, with what has to be in its plan."""
 
@@ -95,8 +95,8 @@ async def test_the_outbox_is_read_by_its_indexes(name: str, tmp_path: Path) -> N
 async def test_what_an_index_has_refused_is_found_by_its_key() -> None:
     async with opened() as db:
         await db.write(insert("1", {"name": "one"}, "tags"))
-        (plan,) = await plans_of(db, lambda connection: db.db._begin(connection)[0].hidden("tags"))
+        (plan,) = await plans_of(db, lambda connection: db.db._begin(connection)[0].base.hidden("tags"))
         assert plan.count("PRIMARY KEY (store=?") == 2, plan
         assert "SCAN" not in plan
     async with opened(synced=SYNCED) as db:
-        assert await plans_of(db, lambda connection: db.db._begin(connection)[0].hidden("tags")) == []
+        assert await plans_of(db, lambda connection: db.db._begin(connection)[0].base.hidden("tags")) == []

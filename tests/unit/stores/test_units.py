@@ -32,7 +32,7 @@ def receipt_of(value: object) -> Receipt:
 
 
 async def settle(db: Opened, lsn: int, outcome: Outcome | None) -> None:
-    await db.db.apply(lambda tx: tx.remove_pending(lsn, outcome))
+    await db.db.apply(lambda tx: tx.outbox.remove(lsn, outcome))
 
 
 @pytest.mark.paths
@@ -49,7 +49,7 @@ async def test_a_receipt_follows_its_mutation() -> None:
             nursery.start_soon(wait, "one accepted", one, False)
             nursery.start_soon(wait, "one observed", one, True)
             await trio.testing.wait_all_tasks_blocked()
-            await db.db.apply(lambda tx: tx.mark_acked(1, 7))
+            await db.db.apply(lambda tx: tx.outbox.mark_acked(1, 7))
             await trio.testing.wait_all_tasks_blocked()
             assert answers == {"one accepted": 7}
             assert (one.state, two.state) == ("accepted", "queued")
@@ -61,15 +61,15 @@ async def test_a_receipt_follows_its_mutation() -> None:
 async def test_a_row_that_an_index_refuses_is_hidden_and_comes_back_with_the_next_rebase() -> None:
     def rename(tx: LocalTx) -> list[str]:
         """The authority's image of 1 has the name that 2 shows."""
-        tx.shadow("tags", "1", "main", {"name": "one"})
-        tx.put_base("tags", "1", "main", {"name": "two"}, 5)
+        tx.base.shadow("tags", "1", "main", {"name": "one"})
+        tx.base.put("tags", "1", "main", {"name": "two"}, 5)
         rebase_rows(tx, [("tags", "1")])
-        return list(tx.hidden("tags"))
+        return list(tx.base.hidden("tags"))
 
     def take_away(tx: LocalTx) -> list[str]:
-        tx.put_base("tags", "2", "main", None, 0)
+        tx.base.put("tags", "2", "main", None, 0)
         rebase_rows(tx, [("tags", "2")])
-        return list(tx.hidden("tags"))
+        return list(tx.base.hidden("tags"))
 
     async with opened() as db:
         await db.write(insert("1", {"name": "one"}, "tags"), insert("2", {"name": "two"}, "tags"))
@@ -99,13 +99,13 @@ async def test_a_mutation_is_decoded_once_however_many_rows_it_is_on(monkeypatch
 
 async def test_a_base_that_comes_again_is_no_change() -> None:
     async with opened(synced=SYNCED) as db:
-        await db.db.apply(lambda tx: tx.put_base("cards", "1", "main", card("hub"), 5))
+        await db.db.apply(lambda tx: tx.base.put("cards", "1", "main", card("hub"), 5))
         heard: list[ChangeSet] = []
         db.db.subscribe_commits(heard.append)
         for seq in (5, 5, 6):  # the same page twice, then the same image under a later sequence
-            await db.db.apply(lambda tx, seq=seq: tx.put_base("cards", "1", "main", card("hub"), seq))  # type: ignore[misc]
+            await db.db.apply(lambda tx, seq=seq: tx.base.put("cards", "1", "main", card("hub"), seq))  # type: ignore[misc]
         assert [change.changes for change in heard if change.changes] == [], "nothing that anybody sees has changed"
-        assert await db.db.inspect(lambda tx: tx.read_base("cards", "1").seq) == 6
+        assert await db.db.inspect(lambda tx: tx.base.read("cards", "1").seq) == 6
 
 
 @pytest.mark.parametrize(
@@ -125,19 +125,19 @@ async def test_a_refused_mutation_is_an_error_of_its_receipt(outcome: Outcome | 
 async def test_a_parked_mutation_is_dead_and_still_there() -> None:
     async with opened(synced=SYNCED) as db:
         receipt = receipt_of((await db.queue(insert("1"))).receipts[0])
-        await db.db.apply(lambda tx: tx.park(1, "too large"))
+        await db.db.apply(lambda tx: tx.outbox.park(1, "too large"))
         assert receipt.state == "dead"
         with pytest.raises(WriteRejected, match="too large"):
             await receipt.wait(observed=False)
-        pending = await db.db.inspect(lambda tx: tx.pending("cards", "1"))
+        pending = await db.db.inspect(lambda tx: tx.outbox.on_row("cards", "1"))
         assert [(m.status, m.last_error) for m in pending] == [(2, "too large")]
-        assert await db.db.inspect(lambda tx: tx.outbox(limit=9, max_bytes=99)) == []
+        assert await db.db.inspect(lambda tx: tx.outbox.queued(limit=9, max_bytes=99)) == []
 
 
 @pytest.mark.paths
 async def test_an_undone_settlement_tells_nobody() -> None:
     def body(tx: LocalTx) -> None:
-        tx.remove_pending(1, Outcome(1, "applied", "main", 1))
+        tx.outbox.remove(1, Outcome(1, "applied", "main", 1))
         raise LookupError
 
     async with opened(synced=SYNCED) as db:
@@ -183,18 +183,18 @@ async def test_a_repeated_unit_answers_the_same_and_doubles_nothing(tmp_path: Pa
         later = await db.queue_request(unit)
         assert [i.version for i in later.items] == [i.version for i in first.items]
         assert receipt_of(later.receipts[0]).state == "queued"
-        assert [m.idem for m in await db.db.inspect(lambda tx: tx.outbox(limit=9, max_bytes=10**6))] == [
+        assert [m.idem for m in await db.db.inspect(lambda tx: tx.outbox.queued(limit=9, max_bytes=10**6))] == [
             "key:0",
             "key:2",
         ]
-        await db.db.apply(lambda tx: tx.mark_acked(1, 4))
+        await db.db.apply(lambda tx: tx.outbox.mark_acked(1, 4))
         assert await receipt_of((await db.queue_request(unit)).receipts[0]).wait(observed=False) == 4
     async with opened(path, synced=SYNCED) as db:
         assert receipt_of((await db.queue_request(unit)).receipts[0]).state == "accepted"
         await settle(db, 1, Outcome(1, "applied", "main", 4))
         assert receipt_of((await db.queue_request(unit)).receipts[0]).state == "observed"
         entry = InboxEntry(2, "cards", "1", "main", "DENIED", "", Op("patch", "cards", "1"), None, None, None, 0, 0)
-        await db.db.apply(in_turn(lambda tx: tx.to_inbox(entry), lambda tx: tx.remove_pending(2, None)))
+        await db.db.apply(in_turn(lambda tx: tx.inbox.add(entry), lambda tx: tx.outbox.remove(2, None)))
         assert receipt_of((await db.queue_request(unit)).receipts[2]).state == "rejected"
         assert len(await db.rows()) == 1
 
@@ -213,7 +213,7 @@ async def test_a_write_that_failed_is_not_taken_for_a_repeat(tmp_path: Path) -> 
             assert (await db.rows(), heard) == ({}, [])
             result = await db.queue_request(unit)
             assert (result.status, result.meta.commit) == ("confirmed", 1)
-            assert await db.db.inspect(lambda tx: tx.identity().next_mid) == 2
+            assert await db.db.inspect(lambda tx: tx.outbox.identity().next_mid) == 2
 
 
 @pytest.mark.paths
@@ -232,29 +232,29 @@ async def test_a_full_outbox_fails_the_whole_write(limits: OutboxLimits, fits: i
         await db.queue(insert("z"))
         with pytest.raises(OutboxFull):
             await db.queue(insert("zz"))
-        assert await db.db.inspect(lambda tx: tx.identity().next_mid) == fits + 2
+        assert await db.db.inspect(lambda tx: tx.outbox.identity().next_mid) == fits + 2
 
 
 @pytest.mark.paths
 async def test_volatile_writes_do_not_outlive_the_program(tmp_path: Path) -> None:
     path = tmp_path / "a.db"
     async with opened(path, synced=SYNCED) as db:
-        await db.db.apply(lambda tx: tx.put_base("cards", "1", "main", card("hub"), 5))
+        await db.db.apply(lambda tx: tx.base.put("cards", "1", "main", card("hub"), 5))
         await db.queue(update("1", lane="done"))
         db.outbox.kind = "volatile"
         await db.queue(update("1", rank=9), insert("2"), delete("1"))
         assert await db.rows() == {"2": card()}
-        assert [m.kind for m in await db.db.inspect(lambda tx: tx.pending("cards", "1"))] == [
+        assert [m.kind for m in await db.db.inspect(lambda tx: tx.outbox.on_row("cards", "1"))] == [
             "outbox",
             "volatile",
             "volatile",
         ]
     async with opened(path, synced=SYNCED) as db:
         assert await db.rows() == {"1": card("hub", lane="done")}
-        assert await db.db.inspect(lambda tx: tx.shadowed("main")) == [("cards", "1")]
-        base = await db.db.inspect(lambda tx: tx.read_base("cards", "1"))
+        assert await db.db.inspect(lambda tx: tx.base.shadowed("main")) == [("cards", "1")]
+        base = await db.db.inspect(lambda tx: tx.base.read("cards", "1"))
         assert (base.image, base.seq, base.shadowed) == (card("hub"), 5, True)
-        await db.db.apply(in_turn(lambda tx: tx.remove_pending(1, None), lambda tx: tx.unshadow("cards", "1")))
+        await db.db.apply(in_turn(lambda tx: tx.outbox.remove(1, None), lambda tx: tx.base.unshadow("cards", "1")))
     async with opened(path, synced=SYNCED) as db:
         row = await db.get("1")
         assert row is not None
@@ -274,28 +274,30 @@ async def test_a_volatile_write_that_was_taken_back_may_be_written_anew(tmp_path
 async def test_the_outbox_is_read_in_order_and_in_portions() -> None:
     async with opened(synced=SYNCED) as db:
         await db.queue(*(insert(str(n)) for n in range(6)))
-        await db.db.apply(in_turn(lambda tx: tx.mark_acked(2, 5), lambda tx: tx.mark_attempt([3, 4], 77, "offline")))
+        await db.db.apply(
+            in_turn(lambda tx: tx.outbox.mark_acked(2, 5), lambda tx: tx.outbox.mark_attempt([3, 4], 77, "offline"))
+        )
 
         def look(tx: LocalTx) -> None:
-            size = len(tx.outbox(limit=1, max_bytes=0)[0].body)
-            assert [m.mid for m in tx.outbox(limit=9, max_bytes=10**6)] == [1, 3, 4, 5, 6]
-            assert [m.mid for m in tx.outbox(limit=2, max_bytes=10**6)] == [1, 3]
-            assert [m.mid for m in tx.outbox(limit=9, max_bytes=2 * size)] == [1, 3]
-            assert [(m.mid, m.ack_seq) for m in tx.acked("main")] == [(2, 5)]
-            assert tx.acked("other") == []
-            tried = tx.pending_by_mid(3)
+            size = len(tx.outbox.queued(limit=1, max_bytes=0)[0].body)
+            assert [m.mid for m in tx.outbox.queued(limit=9, max_bytes=10**6)] == [1, 3, 4, 5, 6]
+            assert [m.mid for m in tx.outbox.queued(limit=2, max_bytes=10**6)] == [1, 3]
+            assert [m.mid for m in tx.outbox.queued(limit=9, max_bytes=2 * size)] == [1, 3]
+            assert [(m.mid, m.ack_seq) for m in tx.outbox.acked("main")] == [(2, 5)]
+            assert tx.outbox.acked("other") == []
+            tried = tx.outbox.by_mid(3)
             assert tried is not None
             assert (tried.attempts, tried.next_attempt_ms, tried.last_error) == (1, 77, "offline")
-            assert tx.pending_by_mid(99) is None
-            assert tx.pre_image("cards", "1", 2) is None
+            assert tx.outbox.by_mid(99) is None
+            assert tx.outbox.pre_image("cards", "1", 2) is None
 
         await db.db.inspect(look)
 
 
 async def test_a_key_is_pending_once() -> None:
     def twice(tx: LocalTx) -> None:
-        (mutation,) = tx.outbox(limit=1, max_bytes=1)
-        tx.enqueue(mutation, [])
+        (mutation,) = tx.outbox.queued(limit=1, max_bytes=1)
+        tx.outbox.add(mutation, [])
 
     async with opened(synced=SYNCED) as db:
         await db.queue(insert("1"))
@@ -311,10 +313,10 @@ async def test_the_inbox_keeps_everything_in_order() -> None:
         1, "cards", "2", "main", "MERGED", "", Op("delete", "cards", "2"), None, None, card("t"), 2, 100
     )
     async with opened(synced=SYNCED) as db:
-        await db.db.apply(in_turn(lambda tx: tx.to_inbox(first), lambda tx: tx.to_inbox(second)))
-        assert await db.db.inspect(lambda tx: tx.inbox()) == [first, second]
-        await db.db.apply(lambda tx: tx.resolve_inbox(second, "dismissed"))
-        assert [entry.resolution for entry in await db.db.inspect(lambda tx: tx.inbox())] == ["", "dismissed"]
+        await db.db.apply(in_turn(lambda tx: tx.inbox.add(first), lambda tx: tx.inbox.add(second)))
+        assert await db.db.inspect(lambda tx: tx.inbox.entries()) == [first, second]
+        await db.db.apply(lambda tx: tx.inbox.resolve(second, "dismissed"))
+        assert [entry.resolution for entry in await db.db.inspect(lambda tx: tx.inbox.entries())] == ["", "dismissed"]
 
 
 @pytest.mark.paths
@@ -323,18 +325,18 @@ async def test_cursors_move_from_where_they_are_only() -> None:
     async with opened(synced=SYNCED) as db:
 
         def body(tx: LocalTx) -> None:
-            assert tx.subscription("main") == Subscription("main")
-            tx.save_subscription(Subscription("main", "live", a, None, b"", 3))
-            assert tx.advance("main", a, b)
-            assert not tx.advance("main", a, c)
-            assert tx.subscription("main").cursor == b
-            assert not tx.advance("other", a, c)
+            assert tx.scopes.read("main") == Subscription("main")
+            tx.scopes.save(Subscription("main", "live", a, None, b"", 3))
+            assert tx.scopes.advance("main", a, b)
+            assert not tx.scopes.advance("main", a, c)
+            assert tx.scopes.read("main").cursor == b
+            assert not tx.scopes.advance("other", a, c)
             staging = Subscription("main", "snapshot", b, c, b"token", 12)
-            tx.save_subscription(staging)
-            assert tx.subscription("main") == structs.replace(staging, trail=(Mark(b.seq, b.hash),))
-            tx.save_subscription(Subscription("main", "live", c))
+            tx.scopes.save(staging)
+            assert tx.scopes.read("main") == structs.replace(staging, trail=(Mark(b.seq, b.hash),))
+            tx.scopes.save(Subscription("main", "live", c))
             with pytest.raises(AssertionError, match="advance"):
-                tx.save_subscription(Subscription("main", "live", a))
+                tx.scopes.save(Subscription("main", "live", a))
 
         await db.db.apply(body)
 
@@ -343,17 +345,17 @@ async def test_cursors_move_from_where_they_are_only() -> None:
 async def test_a_snapshot_replaces_the_scope_and_nothing_else() -> None:
     async with opened(synced=frozenset({"cards"})) as db:
         rows = [("1", card("one"), 1), ("2", card("two"), 1), ("3", card("three"), 1)]
-        await db.db.apply(lambda tx: tx.put_base_many("cards", "main", rows))
-        await db.db.apply(lambda tx: tx.put_base("cards", "r", "red", card(board="red"), 1))
+        await db.db.apply(lambda tx: tx.base.put_many("cards", "main", rows))
+        await db.db.apply(lambda tx: tx.base.put("cards", "r", "red", card(board="red"), 1))
         await db.write(insert("t", {"name": "unsynced"}, store="tags"))
         kept = await db.get("1")
         heard: list[ChangeSet] = []
         db.db.subscribe_commits(heard.append)
 
         def body(tx: LocalTx) -> None:
-            tx.stage("main", [StagedRow("cards", "1", 7, card("one")), StagedRow("cards", "2", 7, card("new"))])
-            tx.stage("main", [StagedRow("cards", "2", 6, card("older")), StagedRow("cards", "4", 7, None)])
-            tx.swap_stage("main")
+            tx.scopes.stage("main", [StagedRow("cards", "1", 7, card("one")), StagedRow("cards", "2", 7, card("new"))])
+            tx.scopes.stage("main", [StagedRow("cards", "2", 6, card("older")), StagedRow("cards", "4", 7, None)])
+            tx.scopes.swap("main")
 
         await db.db.apply(body)
         assert await db.rows() == {"1": card("one"), "2": card("new"), "r": card(board="red")}
@@ -370,16 +372,16 @@ async def test_what_the_hub_sends_may_pass_through_a_collision() -> None:
         return [(id, {"name": name}, 1) for id, name in pairs.items()]
 
     async with opened(synced=SYNCED) as db:
-        await db.db.apply(lambda tx: tx.put_base_many("tags", "main", names(a="x", b="y")))  # type: ignore[arg-type]
-        await db.db.apply(lambda tx: tx.put_base_many("tags", "main", names(a="y", b="x")))  # type: ignore[arg-type]
+        await db.db.apply(lambda tx: tx.base.put_many("tags", "main", names(a="x", b="y")))  # type: ignore[arg-type]
+        await db.db.apply(lambda tx: tx.base.put_many("tags", "main", names(a="y", b="x")))  # type: ignore[arg-type]
         assert await db.rows("tags") == {"a": {"name": "y"}, "b": {"name": "x"}}
 
 
 async def test_a_deletion_of_an_older_life_is_passed_over() -> None:
     async with opened(synced=SYNCED) as db:
-        await db.db.apply(lambda tx: tx.put_base("cards", "1", "red", card(board="red"), 3))
-        await db.db.apply(lambda tx: tx.put_base("cards", "1", "blue", card(board="blue"), 9))
-        await db.db.apply(lambda tx: tx.put_base("cards", "1", "red", None, 4))
+        await db.db.apply(lambda tx: tx.base.put("cards", "1", "red", card(board="red"), 3))
+        await db.db.apply(lambda tx: tx.base.put("cards", "1", "blue", card(board="blue"), 9))
+        await db.db.apply(lambda tx: tx.base.put("cards", "1", "red", None, 4))
         row = await db.get("1")
         assert row is not None
         assert (row.scope, row.seq) == ("blue", 9)

@@ -57,7 +57,7 @@ class Bench:
 
     async def pending(self) -> list[PendingMutation]:
         def read(tx: Any) -> list[PendingMutation]:
-            found = [tx.pending_by_mid(mid) for mid in range(1, tx.identity().next_mid)]
+            found = [tx.outbox.by_mid(mid) for mid in range(1, tx.outbox.identity().next_mid)]
             assert None not in found, "numbers are dense"
             return found
 
@@ -106,7 +106,7 @@ async def test_one_mutation_per_entry_dense_and_chained(bench: Any) -> None:
             body = decode(item.body, MutationBody)
             assert (body.mid, body.idem, body.scope, body.schema_version) == (item.mid, item.idem, "main", 3)
             assert body.client_ms > 0
-        identity = await b.database.inspect(lambda tx: tx.identity())
+        identity = await b.database.inspect(lambda tx: tx.outbox.identity())
         assert (identity.next_mid, identity.tail_digest) == (5, digest)
 
 
@@ -115,7 +115,7 @@ async def test_what_is_sent_again_fills_a_request_to_the_byte(bench: Any) -> Non
     async with bench() as b:
         await b.write(insert("1"), insert("2"), insert("3"))
         pending = await b.pending()
-        await b.database.apply(lambda tx: [tx.mark_acked(item.mid, item.mid) for item in pending])
+        await b.database.apply(lambda tx: [tx.outbox.mark_acked(item.mid, item.mid) for item in pending])
         two = len(pending[0].body) + len(pending[1].body)
         for limit, max_bytes, fits in ((9, 0, 1), (9, two - 1, 1), (9, two, 2), (9, 10**6, 3), (2, 10**6, 2)):
 
@@ -137,7 +137,7 @@ async def test_an_atomic_unit_is_one_mutation(bench: Any) -> None:
             ("create", "2", 0),
             ("patch", "1", 0),
         ]
-        assert await b.database.inspect(lambda tx: tx.pre_image("cards", "1", item.lsn)) is None
+        assert await b.database.inspect(lambda tx: tx.outbox.pre_image("cards", "1", item.lsn)) is None
 
 
 async def test_operations_name_the_pending_mutation_they_build_on(bench: Any) -> None:
@@ -154,13 +154,13 @@ async def test_the_base_is_what_the_user_had_seen_of_the_scope(bench: Any) -> No
         def live(tx: Any) -> None:
             from msgspec.structs import replace
 
-            tx.save_subscription(replace(tx.subscription("main"), state="live", cursor=Cursor(b"e", 41, b"h")))
-            tx.put_base("cards", "1", "main", {"title": "", "board": "main"}, 7)
+            tx.scopes.save(replace(tx.scopes.read("main"), state="live", cursor=Cursor(b"e", 41, b"h")))
+            tx.base.put("cards", "1", "main", {"title": "", "board": "main"}, 7)
 
         await b.database.apply(live)
         await b.write(update("1", "x"), insert("2", "other"))
         assert [item.base_seq for item in await b.pending()] == [41, 0], "the cursor, not the row's version"
-        base = await b.database.inspect(lambda tx: tx.read_base("cards", "1"))
+        base = await b.database.inspect(lambda tx: tx.base.read("cards", "1"))
         assert (base.image, base.seq, base.shadowed) == ({"title": "", "board": "main"}, 7, True)
 
 
@@ -173,7 +173,7 @@ async def test_a_scope_that_is_not_synced_is_refused_and_leaves_no_number_out(be
         assert refused.value.scope == "elsewhere"
         await b.write(insert("4"))
         assert [item.mid for item in await b.pending()] == [1, 2]
-        assert await b.database.inspect(lambda tx: tx.read_row("cards", "2")) is None
+        assert await b.database.inspect(lambda tx: tx.rows.read("cards", "2")) is None
 
 
 async def test_an_atomic_unit_stays_within_a_scope(bench: Any) -> None:

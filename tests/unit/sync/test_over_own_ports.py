@@ -55,6 +55,10 @@ class Memory:
     live: Subscription = LIVE
     doors: list[str] = field(default_factory=list)
 
+    def __post_init__(self) -> None:
+        self.rows, self.base, self.outbox = Rows(self), Base(self), Outbox(self)
+        self.inbox, self.scopes = Inbox(self), Scopes(self)
+
     # the database and the apply port
 
     async def inspect(self, body: Callable[[Any], T]) -> T:
@@ -71,73 +75,6 @@ class Memory:
     def show_in_flight(self, mids: Sequence[int], *, in_flight: bool) -> None:
         self.doors.append("show")
 
-    # the transaction
-
-    def identity(self) -> ClientIdentity:
-        return self.who
-
-    def save_identity(self, identity: ClientIdentity) -> None:
-        self.who = identity
-
-    def subscription(self, scope: str) -> Subscription:
-        return self.live
-
-    def advance(self, scope: str, start: Cursor, end: Cursor, proof: bytes = b"") -> bool:
-        if self.live.cursor != start:
-            return False
-        self.live = replace(self.live, cursor=end, proof=proof)
-        return True
-
-    def outbox(self, *, limit: int, max_bytes: int) -> list[PendingMutation]:
-        return [item for _, item in sorted(self.waiting.items()) if item.status == 0][:limit]
-
-    def acked(self, scope: str) -> list[PendingMutation]:
-        return [item for item in self.waiting.values() if item.status == ACKED]
-
-    def pending_by_mid(self, mid: int) -> PendingMutation | None:
-        return self.waiting.get(mid)
-
-    def pending(self, store: str, id: str) -> list[PendingMutation]:
-        return [item for _, item in sorted(self.waiting.items()) if (store, id) in touched(item)]
-
-    def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:
-        return self.shadows.get((store, id))
-
-    def mark_acked(self, mid: int, seq: int) -> None:
-        self.waiting[mid] = replace(self.waiting[mid], status=ACKED, ack_seq=seq)
-
-    def remove_pending(self, lsn: int, outcome: Outcome | None) -> list[Key]:
-        return touched(self.waiting.pop(lsn))
-
-    def to_inbox(self, entry: InboxEntry) -> None:
-        self.kept.append(entry)
-
-    def read_base(self, store: str, id: str) -> BaseRow:
-        shadowed = (store, id) in self.shadows
-        image = self.shadows[store, id] if shadowed else self.visible.get((store, id))
-        return BaseRow(image, 0, "main", shadowed)
-
-    def put_base_many(self, store: str, scope: str, rows: Iterable[tuple[str, RowImage | None, int]]) -> list[str]:
-        for id, image, _ in rows:
-            if (store, id) in self.shadows:
-                self.shadows[store, id] = image
-            else:
-                self.put_visible(store, id, scope, image)
-        return [id for name, id in self.shadows if name == store]
-
-    def read_row(self, store: str, id: str) -> StoredRow | None:
-        image = self.visible.get((store, id))
-        return None if image is None else StoredRow(id, 1, 0, "main", image)
-
-    def put_visible(self, store: str, id: str, scope: str, image: RowImage | None) -> int:
-        self.visible.pop((store, id), None)
-        if image is not None:
-            self.visible[store, id] = image
-        return 1
-
-    def unshadow(self, store: str, id: str) -> None:
-        del self.shadows[store, id]
-
     def write(self, op: Op) -> None:
         """What a local write leaves behind."""
         key, mid = (op.store, op.id), self.who.next_mid
@@ -147,6 +84,89 @@ class Memory:
         digest = next_digest(self.who.tail_digest, body)
         self.waiting[mid] = PendingMutation(mid, "outbox", mid, f"k{mid}", "main", 0, body, digest)
         self.who = replace(self.who, next_mid=mid + 1, tail_digest=digest)
+
+
+@dataclass
+class Part:
+    """A part of the transaction."""
+
+    memory: Memory
+
+
+class Rows(Part):
+    def read(self, store: str, id: str) -> StoredRow | None:
+        image = self.memory.visible.get((store, id))
+        return None if image is None else StoredRow(id, 1, 0, "main", image)
+
+    def put(self, store: str, id: str, scope: str, image: RowImage | None) -> int:
+        self.memory.visible.pop((store, id), None)
+        if image is not None:
+            self.memory.visible[store, id] = image
+        return 1
+
+
+class Base(Part):
+    def read(self, store: str, id: str) -> BaseRow:
+        shadows, key = self.memory.shadows, (store, id)
+        return BaseRow(shadows[key] if key in shadows else self.memory.visible.get(key), 0, "main", key in shadows)
+
+    def put_many(self, store: str, scope: str, rows: Iterable[tuple[str, RowImage | None, int]]) -> list[str]:
+        shadows = self.memory.shadows
+        for id, image, _ in rows:
+            if (store, id) in shadows:
+                shadows[store, id] = image
+            else:
+                self.memory.rows.put(store, id, scope, image)
+        return [id for name, id in shadows if name == store]
+
+    def unshadow(self, store: str, id: str) -> None:
+        del self.memory.shadows[store, id]
+
+
+class Outbox(Part):
+    def identity(self) -> ClientIdentity:
+        return self.memory.who
+
+    def save_identity(self, identity: ClientIdentity) -> None:
+        self.memory.who = identity
+
+    def queued(self, *, limit: int, max_bytes: int) -> list[PendingMutation]:
+        return [item for _, item in sorted(self.memory.waiting.items()) if item.status == 0][:limit]
+
+    def acked(self, scope: str) -> list[PendingMutation]:
+        return [item for item in self.memory.waiting.values() if item.status == ACKED]
+
+    def by_mid(self, mid: int) -> PendingMutation | None:
+        return self.memory.waiting.get(mid)
+
+    def on_row(self, store: str, id: str) -> list[PendingMutation]:
+        return [item for _, item in sorted(self.memory.waiting.items()) if (store, id) in touched(item)]
+
+    def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:
+        return self.memory.shadows.get((store, id))
+
+    def mark_acked(self, mid: int, seq: int) -> None:
+        self.memory.waiting[mid] = replace(self.memory.waiting[mid], status=ACKED, ack_seq=seq)
+
+    def remove(self, lsn: int, outcome: Outcome | None) -> list[Key]:
+        return touched(self.memory.waiting.pop(lsn))
+
+
+class Inbox(Part):
+    def add(self, entry: InboxEntry) -> None:
+        self.memory.kept.append(entry)
+
+
+class Scopes(Part):
+    def read(self, scope: str) -> Subscription:
+        return self.memory.live
+
+    def advance(self, scope: str, start: Cursor, end: Cursor, proof: bytes = b"") -> bool:
+        live = self.memory.live
+        if live.cursor != start:
+            return False
+        self.memory.live = replace(live, cursor=end, proof=proof)
+        return True
 
 
 def touched(item: PendingMutation) -> list[Key]:
@@ -211,8 +231,8 @@ async def test_the_push_lane_does_not_wait_for_a_number_that_has_left_the_outbox
     for id in ("1", "2", "3"):
         memory.write(Op("create", "notes", id, {"text": ""}))
     for mid in (1, 3):
-        memory.mark_acked(mid, mid)
-    memory.remove_pending(2, None)
+        memory.outbox.mark_acked(mid, mid)
+    memory.outbox.remove(2, None)
     cursor = memory.live.cursor
     hub = Hub((Outcome(1, "applied", "main", 1),), PullReply("main", cursor, cursor))
     with pytest.raises(HubLostData, match="mutation 2 has left the outbox"):

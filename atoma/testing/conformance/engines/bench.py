@@ -56,23 +56,23 @@ class QueueingStage:
 
     def stage(self, tx: LocalTx, request: WriteRequest) -> None:
         """See :class:`atoma.ports.Staging`."""
-        effects = list(tx.effects)
+        effects = list(tx.unit.effects)
         self.seen.append(len(effects))
         groups = [effects] if request.options.atomic and effects else [[effect] for effect in effects]
         for group in groups:
             first = group[0]
-            identity = tx.identity()
+            identity = tx.outbox.identity()
             key = item_key(request.idem, first.index, atomic=request.options.atomic, size=len(request.entries))
             mid = identity.next_mid if self.kind == "outbox" else 0
             body = encode(
                 MutationBody(mid, key, first.scope, 0, 1, tx.now_ms, tuple(queued(effect.op) for effect in group))
             )
             for effect in group:
-                tx.shadow(effect.op.store, effect.op.id, effect.scope, effect.pre)
+                tx.base.shadow(effect.op.store, effect.op.id, effect.scope, effect.pre)
             rows = [(effect.op.store, effect.op.id, effect.pre) for effect in group]
-            tx.enqueue(PendingMutation(0, self.kind, mid, key, first.scope, 0, body, b"digest"), rows)
+            tx.outbox.add(PendingMutation(0, self.kind, mid, key, first.scope, 0, body, b"digest"), rows)
             if self.kind == "outbox":
-                tx.save_identity(structs.replace(identity, next_mid=mid + 1))
+                tx.outbox.save_identity(structs.replace(identity, next_mid=mid + 1))
         if self.fail_with is not None:
             raise self.fail_with
 
@@ -104,7 +104,7 @@ class Opened:
 
     async def outbox_mids(self) -> list[int]:
         """Numbers of the mutations that wait to be sent."""
-        return await self.db.inspect(lambda tx: [m.mid for m in tx.outbox(limit=1000, max_bytes=10**9)])
+        return await self.db.inspect(lambda tx: [m.mid for m in tx.outbox.queued(limit=1000, max_bytes=10**9)])
 
 
 @dataclass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from functools import partial
 
 import trio
 
@@ -28,25 +29,25 @@ CHECKS = engine_table()
 async def a_pending_write_lies_over_the_confirmed_base(bench: Bench) -> None:
     """While a mutation is pending, the visible row is the user's and the base is the hub's, each moving on its own."""
     async with bench.opened(synced=True) as db:
-        await db.db.apply(lambda tx: tx.put_base("notes", "a", "main", note("hub"), 5))
+        await db.db.apply(lambda tx: tx.base.put("notes", "a", "main", note("hub"), 5))
         expect_equal(await db.rows(), {"a": note("hub")}, "the visible rows with nothing pending")
         await db.queue("1", update("a", text="mine"))
-        await db.db.apply(lambda tx: tx.put_base("notes", "a", "main", note("hub again"), 6))
+        await db.db.apply(lambda tx: tx.base.put("notes", "a", "main", note("hub again"), 6))
         expect_equal(await db.rows(), {"a": note("mine")}, "the visible rows with a pending write")
-        base = await db.db.inspect(lambda tx: tx.read_base("notes", "a"))
+        base = await db.db.inspect(lambda tx: tx.base.read("notes", "a"))
         expect_equal((base.image, base.seq, base.shadowed), (note("hub again"), 6, True), "the base")
-        shadowed = await db.db.inspect(lambda tx: list(tx.shadowed("main")))
+        shadowed = await db.db.inspect(lambda tx: list(tx.base.shadowed("main")))
         expect_equal(shadowed, [("notes", "a")], "what is shadowed")
 
         def settle(tx: LocalTx) -> None:
-            (mutation,) = tx.pending("notes", "a")
-            touched = tx.remove_pending(mutation.lsn, Outcome(mutation.mid, "applied", "main", seq=7))
+            (mutation,) = tx.outbox.on_row("notes", "a")
+            touched = tx.outbox.remove(mutation.lsn, Outcome(mutation.mid, "applied", "main", seq=7))
             expect_equal(list(touched), [("notes", "a")], "what the mutation touched")
-            tx.put_base("notes", "a", "main", note("mine"), 7)
-            tx.unshadow("notes", "a")
+            tx.base.put("notes", "a", "main", note("mine"), 7)
+            tx.base.unshadow("notes", "a")
 
         await db.db.apply(settle)
-        row, base = await db.get("a"), await db.db.inspect(lambda tx: tx.read_base("notes", "a"))
+        row, base = await db.get("a"), await db.db.inspect(lambda tx: tx.base.read("notes", "a"))
         expect_equal((row and row.image, row and row.seq, base.shadowed), (note("mine"), 7, False), "the settled row")
 
 
@@ -60,18 +61,32 @@ async def the_outbox_keeps_the_order_of_writing(bench: Bench) -> None:
         expect_equal(await db.outbox_mids(), [1, 2, 3, 4], "the outbox")
 
         def look(tx: LocalTx) -> None:
-            expect_equal([m.mid for m in tx.outbox(limit=2, max_bytes=10**9)], [1, 2], "the oldest two")
-            expect_equal([m.mid for m in tx.outbox(limit=9, max_bytes=1)], [1], "at least one, whatever its size")
-            pending = tx.pending("notes", "a")
+            expect_equal([m.mid for m in tx.outbox.queued(limit=2, max_bytes=10**9)], [1, 2], "the oldest two")
+            expect_equal(
+                [m.mid for m in tx.outbox.queued(limit=9, max_bytes=1)], [1], "at least one, whatever its size"
+            )
+            pending = tx.outbox.on_row("notes", "a")
             expect_equal([m.mid for m in pending], [1, 2, 4], "what is pending on a row")
-            images = [tx.pre_image("notes", "a", m.lsn) for m in pending]
+            images = [tx.outbox.pre_image("notes", "a", m.lsn) for m in pending]
             expect_equal(images, [None, note("one"), note("two")], "the row before each")
-            expect_equal(tx.last_pending_mid("notes", "b"), 4, "the last mutation on a row")
-            expect_equal(tx.pending_by_mid(9), None, "a mutation that is not there")
+            expect_equal(tx.outbox.last_mid("notes", "b"), 4, "the last mutation on a row")
+            expect_equal(tx.outbox.by_mid(9), None, "a mutation that is not there")
+            missing = [tx.outbox.first_missing(decided) for decided in (0, 2, 4)]
+            expect_equal(missing, [None, None, None], "the first number that has left a whole outbox")
 
         await db.db.inspect(look)
-        await db.db.apply(lambda tx: tx.park(2, "why"))
+        await db.db.apply(lambda tx: tx.outbox.park(2, "why"))
         expect_equal(await db.outbox_mids(), [1, 3, 4], "the outbox without a parked mutation")
+        for gone, missing in ((4, [4, 4, 4, 4, None]), (2, [2, 2, 4, 4, None]), (1, [1, 2, 4, 4, None])):
+            await db.db.apply(partial(_take_out, mid=gone))
+            found = await db.db.inspect(lambda tx: [tx.outbox.first_missing(decided) for decided in range(5)])
+            expect_equal(found, missing, f"the first number behind 0 … 4 that has left the outbox, once {gone} has")
+
+
+def _take_out(tx: LocalTx, mid: int) -> None:
+    pending = tx.outbox.by_mid(mid)
+    assert pending is not None
+    tx.outbox.remove(pending.lsn, None)
 
 
 @CHECKS.add
@@ -90,13 +105,13 @@ async def a_receipt_follows_its_mutation(bench: Bench) -> None:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(wait)
-            await db.db.apply(lambda tx: tx.mark_acked(1, 7))
+            await db.db.apply(lambda tx: tx.outbox.mark_acked(1, 7))
             await until(lambda: answers, "nobody woke who waits for the verdict")
             expect_equal((answers, one.state), ([7], "accepted"), "what the waiter heard, and the state, after an ack")
-            await db.db.apply(lambda tx: tx.remove_pending(1, Outcome(1, "applied", "main", seq=7)))
+            await db.db.apply(lambda tx: tx.outbox.remove(1, Outcome(1, "applied", "main", seq=7)))
         expect_equal((answers, one.state), ([7, 7], "observed"), "what the waiter heard in the end")
         refused = Outcome(2, "rejected", "main", error=ErrorInfo("DENIED", "not yours"))
-        await db.db.apply(lambda tx: tx.remove_pending(2, refused))
+        await db.db.apply(lambda tx: tx.outbox.remove(2, refused))
         with expect_error(WriteRejected, what="a wait for a refused write") as rejected:
             await two.wait(observed=False)
         expect_equal((rejected.error.reason, two.state), ("DENIED", "rejected"), "the reason and the state")
@@ -112,13 +127,13 @@ async def a_unit_of_the_outbox_is_recalled_by_its_key(bench: Bench) -> None:
         refused = Outcome(2, "rejected", "main", error=ErrorInfo("DENIED", "not yours"))
 
         def settle(tx: LocalTx) -> None:
-            tx.remove_pending(1, Outcome(1, "applied", "main", seq=7))
-            pending = tx.pending_by_mid(2)
+            tx.outbox.remove(1, Outcome(1, "applied", "main", seq=7))
+            pending = tx.outbox.by_mid(2)
             assert pending is not None
             op = Op("create", "notes", "b", dict(note()))
             entry = InboxEntry(2, "notes", "b", "main", "DENIED", "not yours", op, None, note(), None, 0, 0)
-            tx.to_inbox(entry)
-            tx.remove_pending(2, refused)
+            tx.inbox.add(entry)
+            tx.outbox.remove(2, refused)
 
         await db.db.apply(settle)
         expect_equal(await db.db.recall("another key"), None, "what is told of a key that nothing was written under")
@@ -133,7 +148,7 @@ async def a_unit_of_the_outbox_is_recalled_by_its_key(bench: Bench) -> None:
         with expect_error(WriteRejected, what="a wait for a refused write") as rejected:
             await second.wait(observed=False)
         expect_equal(rejected.error.reason, "DENIED", "the reason")
-        await again.db.apply(lambda tx: tx.mark_acked(3, 9))
+        await again.db.apply(lambda tx: tx.outbox.mark_acked(3, 9))
         expect_equal((await third.wait(observed=False), third.state), (9, "accepted"), "what the receipt hears")
 
 
@@ -183,40 +198,45 @@ async def cursors_move_from_where_they_are(bench: Bench) -> None:
         )
 
         def begin(tx: LocalTx) -> tuple[object, ...]:
-            expect_equal(tx.subscription("main").state, "new", "a scope that was never synced")
-            tx.save_subscription(Subscription("main", "live", start))
-            tx.to_inbox(entry)
-            moved = tx.advance("main", start, end)
-            return moved, tx.advance("main", start, end), tx.subscription("main").cursor, tuple(tx.inbox())
+            expect_equal(tx.scopes.read("main").state, "new", "a scope that was never synced")
+            tx.scopes.save(Subscription("main", "live", start))
+            tx.inbox.add(entry)
+            moved = tx.scopes.advance("main", start, end)
+            return (
+                moved,
+                tx.scopes.advance("main", start, end),
+                tx.scopes.read("main").cursor,
+                tuple(tx.inbox.entries()),
+            )
 
         expect_equal(await db.db.apply(begin), (True, False, end, (entry,)), "what advance said, cursor and inbox")
-        await db.db.apply(lambda tx: tx.resolve_inbox(tx.inbox()[0], "dismissed"))
-        inbox = await db.db.inspect(lambda tx: [found.resolution for found in tx.inbox()])
+        await db.db.apply(lambda tx: tx.inbox.resolve(tx.inbox.entries()[0], "dismissed"))
+        inbox = await db.db.inspect(lambda tx: [found.resolution for found in tx.inbox.entries()])
         expect_equal(inbox, ["dismissed"], "the inbox entry's resolution")
-        identity = await db.db.inspect(lambda tx: tx.identity())
+        identity = await db.db.inspect(lambda tx: tx.outbox.identity())
         expect_equal((len(identity.client_id), identity.next_mid), (16, 1), "id length and next number of a new file")
     if bench.site.durable:
         async with bench.opened(synced=True) as again:
-            kept = await again.db.inspect(lambda tx: (tx.subscription("main").cursor, tx.identity().client_id))
+            kept = await again.db.inspect(lambda tx: (tx.scopes.read("main").cursor, tx.outbox.identity().client_id))
             expect_equal(kept, (end, identity.client_id), "cursor and identity after opening again")
 
 
 @CHECKS.add
 async def a_snapshot_replaces_the_base_of_its_scope(bench: Bench) -> None:
-    """``swap_stage`` makes the staged rows the base: newest image per row, missing rows gone, pending writes still shown."""
+    """``scopes.swap`` makes the staged rows the base: newest image per row, missing rows gone, pending writes still shown."""
     async with bench.opened(synced=True) as db:
-        await db.db.apply(lambda tx: tx.put_base_many("notes", "main", [(id, note("old"), 1) for id in "abc"]))
+        await db.db.apply(lambda tx: tx.base.put_many("notes", "main", [(id, note("old"), 1) for id in "abc"]))
         await db.queue("1", update("c", text="mine"))
 
         def swap(tx: LocalTx) -> None:
-            tx.stage("main", [StagedRow("notes", "a", 7, note("new")), StagedRow("notes", "d", 7, note("new"))])
-            tx.stage("main", [StagedRow("notes", "a", 6, note("older")), StagedRow("notes", "e", 7, None)])
-            tx.swap_stage("main")
+            tx.scopes.stage("main", [StagedRow("notes", "a", 7, note("new")), StagedRow("notes", "d", 7, note("new"))])
+            tx.scopes.stage("main", [StagedRow("notes", "a", 6, note("older")), StagedRow("notes", "e", 7, None)])
+            tx.scopes.swap("main")
 
         await db.db.apply(swap)
         found = await db.rows()
         expect_equal(found, {"a": note("new"), "c": note("mine"), "d": note("new")}, "the visible rows")
-        base = await db.db.inspect(lambda tx: tx.read_base("notes", "c"))
+        base = await db.db.inspect(lambda tx: tx.base.read("notes", "c"))
         expect_equal((base.image, base.shadowed), (None, True), "the base of a row that is not in the snapshot")
 
 
@@ -242,9 +262,9 @@ async def live_queries_follow_every_commit(bench: Bench) -> None:
             await db.queue("1", insert("a"))
             await expect_rows("a unit", a="a")
             await db.queue("2", insert("b"), insert("a"), atomic=True)  # rejected
-            await db.db.apply(lambda tx: tx.put_base("notes", "c", "main", note("hub"), 5))
+            await db.db.apply(lambda tx: tx.base.put("notes", "c", "main", note("hub"), 5))
             await expect_rows("a base that came", a="a", c="hub")
-            await db.db.apply(lambda tx: tx.put_visible("notes", "a", "main", None))
+            await db.db.apply(lambda tx: tx.rows.put("notes", "a", "main", None))
             await expect_rows("a body that deleted a row", c="hub")
 
 

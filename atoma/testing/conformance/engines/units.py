@@ -135,19 +135,19 @@ async def a_body_that_raises_leaves_nothing(bench: Bench) -> None:
     async with bench.opened() as db:
 
         def good(tx: LocalTx) -> str:
-            tx.put_visible("notes", "a", "main", note("one"))
+            tx.rows.put("notes", "a", "main", note("one"))
             return "done"
 
         def bad(tx: LocalTx) -> None:
-            tx.put_visible("notes", "a", "main", None)
-            tx.put_visible("notes", "b", "main", note())
+            tx.rows.put("notes", "a", "main", None)
+            tx.rows.put("notes", "b", "main", note())
             raise Mishap("body")
 
         expect_equal(await db.db.apply(good), "done", "what the body returned")
         with expect_error(Mishap, what="a body that raised"):
             await db.db.apply(bad)
         expect_equal(await db.rows(), {"a": note("one")}, "the rows")
-        expect_equal(await db.db.inspect(lambda tx: tx.read_row("notes", "b")), None, "a row that was undone")
+        expect_equal(await db.db.inspect(lambda tx: tx.rows.read("notes", "b")), None, "a row that was undone")
 
 
 @CHECKS.add

@@ -1,4 +1,4 @@
-"""The bottom layer of a transaction: visible rows, their net change, and the counters of the file."""
+"""What the parts of a transaction share, and the first of them: the visible rows."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stub names a type that is new in Python 3.12
@@ -56,57 +56,94 @@ class Counters:
             self._connection.executemany("UPDATE _atoma_meta SET value=? WHERE key=?", moved)
 
 
+class TxState:
+    """What the parts of one transaction have in common: the connection, and what the transaction has done so far.
+
+    Attributes:
+        connection: Where the transaction is open.
+        schema: The declared stores.
+        tables: Statements and conversions by store.
+        now_ms: Wall clock of the environment when the transaction began.
+        counters: The file's counters.
+        changes: What the transaction did to visible rows: the first ``old`` and the last ``new`` of each.
+        last: The visible row that was read last, until something moves: who writes a row has usually just read it.
+    """
+
+    __slots__ = ("changes", "connection", "counters", "last", "now_ms", "schema", "tables")
+
+    def __init__(
+        self, connection: apsw.Connection, schema: Schema, tables: Mapping[str, StoreTable], now_ms: int
+    ) -> None:
+        self.connection = connection
+        self.schema = schema
+        self.tables = tables
+        self.now_ms = now_ms
+        self.counters = Counters(connection)
+        self.changes: Delta = {}
+        self.last: tuple[str, str, StoredRow | None] | None = None
+
+    def table(self, store: str) -> StoreTable:
+        """The table of a store.
+
+        Raises:
+            UnknownStore: It is not declared.
+        """
+        table = self.tables.get(store)
+        if table is None:
+            raise UnknownStore(store, tuple(self.tables))
+        return table
+
+    def note(self, store: str, id: str, old: StoredRow | None, new: StoredRow | None) -> None:
+        """Remember a change; what the transaction did to a row is the first ``old`` and the last ``new``."""
+        self.last = None
+        delta = self.changes.setdefault(store, {})
+        known = delta.get(id)
+        delta[id] = (old, new) if known is None else (known[0], new)
+
+    def net_changes(self) -> dict[str, StoreDelta]:
+        """What changed, without rows that are as they were."""
+        found: dict[str, StoreDelta] = {}
+        for store, delta in self.changes.items():
+            real = {id: change for id, change in delta.items() if change[0] is not None or change[1] is not None}
+            if real:
+                found[store] = real
+        return found
+
+    def next_version(self) -> int:
+        """A local version that no row of this file ever had."""
+        return self.counters.add("version", 1)
+
+
 class VisibleRows:
-    """Reads and writes the rows that the user sees.
+    """The rows that the user sees; see ``RowsPart``.
 
     Attributes:
         enforce_unique: Whether the engine checks unique indexes of synced stores (for users' writes, not for what
             comes from the hub).
     """
 
-    def __init__(
-        self, connection: apsw.Connection, schema: Schema, tables: Mapping[str, StoreTable], now_ms: int
-    ) -> None:
-        self._connection = connection
-        self._schema = schema
-        self._tables = tables
-        self._now_ms = now_ms
-        self._delta: Delta = {}
-        self._counters = Counters(connection)
-        self._last: tuple[str, str, StoredRow | None] | None = None
+    __slots__ = ("_connection", "_state", "enforce_unique")
+
+    def __init__(self, state: TxState) -> None:
+        self._state = state
+        self._connection = state.connection
         self.enforce_unique = False
 
-    @property
-    def schema(self) -> Schema:
-        """The declared stores."""
-        return self._schema
-
-    @property
-    def now_ms(self) -> int:
-        """Wall clock of the environment when the transaction began."""
-        return self._now_ms
-
-    def _table(self, store: str) -> StoreTable:
-        table = self._tables.get(store)
-        if table is None:
-            raise UnknownStore(store, tuple(self._tables))
-        return table
-
-    def read_row(self, store: str, id: str) -> StoredRow | None:
+    def read(self, store: str, id: str) -> StoredRow | None:
         """The visible row."""
-        last = self._last  # who writes a row has usually just read it
+        last = self._state.last  # who writes a row has usually just read it
         if last is not None and last[1] == id and last[0] == store:
             return last[2]
-        table = self._table(store)
+        table = self._state.table(store)
         raw = self._connection.execute(table.select, (id,)).fetchone()
         row = None if raw is None else table.row(raw)
-        self._last = (store, id, row)
+        self._state.last = (store, id, row)
         return row
 
-    def put_visible(self, store: str, id: str, scope: str, image: RowImage | None) -> int:
-        """Make ``image`` the visible row (None deletes it) and return its new version; see ``LocalTx``."""
-        table = self._table(store)
-        old = self.read_row(store, id)
+    def put(self, store: str, id: str, scope: str, image: RowImage | None) -> int:
+        """Make ``image`` the visible row (None deletes it) and return its new version; see ``RowsPart``."""
+        table = self._state.table(store)
+        old = self.read(store, id)
         if image is not None:
             image = table.complete(image)
         if old is None:
@@ -118,21 +155,21 @@ class VisibleRows:
             )
         if image is None:
             self._connection.execute(table.delete, (id,))
-            self.note(store, id, old, None)
+            self._state.note(store, id, old, None)
             return 0
         if image == old.image:
             return old.version
         return self._update(table, old, image)
 
-    def insert_visible(self, store: str, rows: Iterable[tuple[str, str, RowImage]]) -> list[int] | None:
+    def insert_many(self, store: str, rows: Iterable[tuple[str, str, RowImage]]) -> list[int] | None:
         """Insert many ``(id, scope, image)`` at once; None and no change when one of them is refused.
 
-        Several times faster than :meth:`put_visible` per row, for callers that know what to do row by row otherwise.
+        Several times faster than :meth:`put` per row, for callers that know what to do row by row otherwise.
         """
-        table = self._table(store)
+        table = self._state.table(store)
         if table.unique or (not table.synced and self._has_shadows(store)):
             return None
-        version = self._counters.get("version")
+        version = self._state.counters.get("version")
         made: list[StoredRow] = []
         bindings: list[tuple[Scalar, ...]] = []
         for id, scope, image in rows:
@@ -143,7 +180,7 @@ class VisibleRows:
             except ValidationError:
                 return None
             made.append(StoredRow(id, version, 0, scope, image))
-        self._last = None
+        self._state.last = None
         connection = self._connection
         connection.execute("SAVEPOINT bulk")
         try:
@@ -154,33 +191,13 @@ class VisibleRows:
         finally:
             if connection.in_transaction:
                 connection.execute("RELEASE bulk")
-        self._counters.add("version", len(made))
-        delta = self._delta.setdefault(store, {})
+        self._state.counters.add("version", len(made))
+        delta = self._state.changes.setdefault(store, {})
         known = {row.id: delta[row.id][0] for row in made if row.id in delta} if delta else {}
         delta.update((row.id, (None, row)) for row in made)
         for id, old in known.items():
             delta[id] = (old, delta[id][1])
         return [row.version for row in made]
-
-    def note(self, store: str, id: str, old: StoredRow | None, new: StoredRow | None) -> None:
-        """Remember a change; what the transaction did to a row is the first ``old`` and the last ``new``."""
-        self._last = None
-        delta = self._delta.setdefault(store, {})
-        known = delta.get(id)
-        delta[id] = (old, new) if known is None else (known[0], new)
-
-    def net_changes(self) -> dict[str, StoreDelta]:
-        """What changed, without rows that are as they were."""
-        changes: dict[str, StoreDelta] = {}
-        for store, delta in self._delta.items():
-            real = {id: change for id, change in delta.items() if change[0] is not None or change[1] is not None}
-            if real:
-                changes[store] = real
-        return changes
-
-    def next_version(self) -> int:
-        """A local version that no row of this file ever had."""
-        return self._counters.add("version", 1)
 
     def _has_shadows(self, store: str) -> bool:
         found: object = self._connection.execute("SELECT 1 FROM _atoma_shadow WHERE store=? LIMIT 1", (store,)).get
@@ -188,23 +205,23 @@ class VisibleRows:
 
     def _insert(self, table: StoreTable, id: str, scope: str, image: RowImage, seq: int) -> int:
         self._check_unique(table, id, scope, image)
-        row = StoredRow(id, self.next_version(), seq, scope, image)
+        row = StoredRow(id, self._state.next_version(), seq, scope, image)
         self._run(table, id, table.insert, (id, row.version, seq, scope, *table.values(image)))
-        self.note(table.name, id, None, row)
+        self._state.note(table.name, id, None, row)
         return row.version
 
     def _update(self, table: StoreTable, old: StoredRow, image: RowImage) -> int:
         self._check_unique(table, old.id, old.scope, image)
-        row = replace(old, version=self.next_version(), image=image)
+        row = replace(old, version=self._state.next_version(), image=image)
         self._run(table, old.id, table.update, (*table.values(image), row.version, old.id))
-        self.note(table.name, old.id, old, row)
+        self._state.note(table.name, old.id, old, row)
         return row.version
 
     def _run(self, table: StoreTable, id: str, sql: str, values: tuple[Scalar, ...]) -> None:
         try:
             self._connection.execute(sql, values)
         except apsw.ConstraintError as error:
-            self._counters.add("version", -1)  # no row has got what was drawn for this one
+            self._state.counters.add("version", -1)  # no row has got what was drawn for this one
             if not is_unique_violation(error):
                 raise ValidationError(f"{table.name}/{id}: {error}", store=table.name) from None
             columns = [name.rpartition(".")[2] for name in str(error).partition(": ")[2].split(", ")]

@@ -11,43 +11,50 @@ from typing import TypeAlias, cast
 
 from atoma.contracts.mutations import BaseRow
 from atoma.contracts.values import RowImage, Scalar, StoredRow
+from atoma_stores.sqlite._rows import TxState, VisibleRows
 from atoma_stores.sqlite._tables import StoreTable, pack, unpack
-from atoma_stores.sqlite._visible import VisibleRows
 
 BaseChange: TypeAlias = tuple[str, RowImage | None, int]
 
 CHUNK = 2_000
 
 
-class Overlay(VisibleRows):
-    """Adds the confirmed base to the visible rows."""
+class ConfirmedRows:
+    """The confirmed image of every row: its shadow if it has one, else the visible row; see ``ConfirmedPart``."""
 
-    def read_base(self, store: str, id: str) -> BaseRow:
+    __slots__ = ("_connection", "_rows", "_state")
+
+    def __init__(self, state: TxState, rows: VisibleRows) -> None:
+        self._state = state
+        self._connection = state.connection
+        self._rows = rows
+
+    def read(self, store: str, id: str) -> BaseRow:
         """The confirmed image: the shadow if the row has pending mutations, else the visible row."""
-        self._table(store)
+        self._state.table(store)
         shadow = self._connection.execute(
             "SELECT image, seq, scope FROM _atoma_shadow WHERE store=? AND id=?", (store, id)
         ).fetchone()
         if shadow is not None:
             return BaseRow(unpack(shadow[0]), cast("int", shadow[1]), cast("str", shadow[2]), True)
-        row = self.read_row(store, id)
+        row = self._rows.read(store, id)
         return BaseRow(None, 0, "", False) if row is None else BaseRow(row.image, row.seq, row.scope, False)
 
-    def put_base(self, store: str, id: str, scope: str, image: RowImage | None, seq: int) -> None:
+    def put(self, store: str, id: str, scope: str, image: RowImage | None, seq: int) -> None:
         """Make ``image`` the confirmed image: the shadow if there is one, else the visible row itself.
 
         A deletion that names another scope than the row's is of an older life of the row and is passed over.
         """
-        self.put_base_many(store, scope, [(id, image, seq)])
+        self.put_many(store, scope, [(id, image, seq)])
 
-    def put_base_many(self, store: str, scope: str, rows: Iterable[BaseChange]) -> list[str]:
-        """:meth:`put_base` for many rows of one store; returns the ids that are shadowed. The last of one id counts."""
-        table = self._table(store)
+    def put_many(self, store: str, scope: str, rows: Iterable[BaseChange]) -> list[str]:
+        """:meth:`put` for many rows of one store; returns the ids that are shadowed. The last of one id counts."""
+        table = self._state.table(store)
         found = self._connection.execute("SELECT id, scope FROM _atoma_shadow WHERE store=?", (store,)).fetchall()
         shadows = dict(cast("list[tuple[str, str]]", found))
         shadowed: list[str] = []
         pending = iter(rows)
-        self._last = None
+        self._state.last = None
         while chunk := {row[0]: row for row in islice(pending, CHUNK)}:
             if shadows:
                 for id in [id for id in chunk if id in shadows]:
@@ -80,16 +87,16 @@ class Overlay(VisibleRows):
             if image is None:
                 if before is not None and before.scope == scope:
                     deletes.append((id,))
-                    self.note(table.name, id, before, None)
+                    self._state.note(table.name, id, before, None)
                 continue
             image = table.complete(image)
             if before is not None and before.image == image and before.scope == scope:
                 if before.seq != seq:
                     moved.append((seq, id))
                 continue
-            row = StoredRow(id, self.next_version(), seq, scope, image)
+            row = StoredRow(id, self._state.next_version(), seq, scope, image)
             upserts.append((id, row.version, seq, scope, *table.values(image)))
-            self.note(table.name, id, before, row)
+            self._state.note(table.name, id, before, row)
         # deletions first, so that a value may move from one row to another under a unique index
         if deletes:
             connection.executemany(table.delete, deletes)
@@ -100,11 +107,11 @@ class Overlay(VisibleRows):
 
     def shadow(self, store: str, id: str, scope: str, pre: RowImage | None) -> bool:
         """Set ``pre`` aside as the confirmed image and return True, unless the row is shadowed already."""
-        change = self._delta.get(store, {}).get(id)
+        change = self._state.changes.get(store, {}).get(id)
         if change is not None:
             seq = 0 if change[0] is None else change[0].seq  # of the row as it was before this transaction
         else:
-            found: object = self._connection.execute(self._table(store).select_seq, (id,)).get
+            found: object = self._connection.execute(self._state.table(store).select_seq, (id,)).get
             seq = cast("int", found or 0)
         self._connection.execute(
             "INSERT OR IGNORE INTO _atoma_shadow(store, id, scope, seq, image) VALUES(?,?,?,?,?)",
@@ -118,8 +125,8 @@ class Overlay(VisibleRows):
             "DELETE FROM _atoma_shadow WHERE store=? AND id=? RETURNING seq", (store, id)
         ).get
         if seq is not None:
-            self._last = None
-            self._connection.execute(self._table(store).set_seq, (cast("int", seq), id))
+            self._state.last = None
+            self._connection.execute(self._state.table(store).set_seq, (cast("int", seq), id))
 
     def shadowed(self, scope: str) -> Sequence[tuple[str, str]]:
         """``(store, id)`` of every shadowed row of a scope."""
@@ -130,7 +137,7 @@ class Overlay(VisibleRows):
 
     def hidden(self, store: str) -> Sequence[str]:
         """Ids of shadowed rows on which nothing is pending; none of a synced store, where no index refuses what is rebased."""
-        if self._table(store).synced:
+        if self._state.table(store).synced:
             return []
         rows = self._connection.execute(
             "SELECT id FROM _atoma_shadow AS h WHERE store=? AND NOT EXISTS "

@@ -14,18 +14,25 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.replica import TURNS_MAX, StagedRow, Subscription, SubscriptionState, longer_trail
 from atoma.contracts.sync import Cursor, Mark
 from atoma.contracts.values import RowImage
-from atoma_stores.sqlite._outbox import Outbox
-from atoma_stores.sqlite._overlay import CHUNK
+from atoma_stores.sqlite._base import CHUNK, ConfirmedRows
+from atoma_stores.sqlite._rows import TxState
 from atoma_stores.sqlite._tables import StoreTable, pack, unpack
 
 _SHADOWS_BEYOND = "SELECT id, seq, image FROM _atoma_shadow WHERE store=? AND scope=? AND seq>? AND image IS NOT NULL"
 Trail: TypeAlias = tuple[Mark, ...]
 
 
-class SyncState(Outbox):
-    """Adds what the sync lanes keep to the transaction."""
+class Scopes:
+    """How far each scope is replicated, and the snapshots under construction; see ``ScopesPart``."""
 
-    def subscription(self, scope: str) -> Subscription:
+    __slots__ = ("_base", "_connection", "_state")
+
+    def __init__(self, state: TxState, base: ConfirmedRows) -> None:
+        self._state = state
+        self._connection = state.connection
+        self._base = base
+
+    def read(self, scope: str) -> Subscription:
         """How far the scope is replicated; a fresh ``new`` one if it never was."""
         row = self._connection.execute(
             "SELECT state, cursor, stage_cursor, token, head, trail, proof, turns FROM _atoma_sub WHERE scope=?",
@@ -45,15 +52,15 @@ class SyncState(Outbox):
             () if row[7] is None else decode(cast("bytes", row[7]), Trail),
         )
 
-    def save_subscription(self, subscription: Subscription) -> None:
+    def save(self, subscription: Subscription) -> None:
         """Replace the scope's state; the cursor of a live one moves through :meth:`advance` only."""
-        known = self.subscription(subscription.scope)
+        known = self.read(subscription.scope)
         assert not (known.state == subscription.state == "live" and known.cursor != subscription.cursor), (
             "the cursor of a live scope moves through advance()"
         )
-        self._save(subscription)
+        self._replace(subscription)
 
-    def _save(self, s: Subscription) -> None:
+    def _replace(self, s: Subscription) -> None:
         stage = None if s.stage_cursor is None else encode(s.stage_cursor)
         trail = longer_trail(s.trail, s.cursor)
         turns = tuple(mark for mark in s.turns if mark.seq <= s.cursor.seq)[-TURNS_MAX:]
@@ -68,13 +75,13 @@ class SyncState(Outbox):
 
     def advance(self, scope: str, start: Cursor, end: Cursor, proof: bytes = b"") -> bool:
         """Move the cursor from ``start`` to ``end``, where ``proof`` is for; False and no change when it is elsewhere."""
-        known = self.subscription(scope)
+        known = self.read(scope)
         if known.cursor != start:
             return False
         turns = known.turns
         if end.epoch != start.epoch and start.hash:
             turns = (*turns, Mark(start.seq, start.hash))
-        self._save(structs.replace(known, cursor=end, proof=proof, turns=turns))
+        self._replace(structs.replace(known, cursor=end, proof=proof, turns=turns))
         return True
 
     def stage(self, scope: str, rows: Iterable[StagedRow]) -> None:
@@ -92,7 +99,7 @@ class SyncState(Outbox):
     def beyond(self, scope: str, fork: int) -> Sequence[StagedRow]:
         """What the confirmed base has that the staged snapshot's history has lost behind ``fork``."""
         found: list[StagedRow] = []
-        for table in self._tables.values():
+        for table in self._state.tables.values():
             if table.synced:
                 found += self._beyond(table, scope, fork)
         return found
@@ -107,12 +114,12 @@ class SyncState(Outbox):
         for id, seq in execute(table.gone, (scope, store, fork)):
             yield StagedRow(store, cast("str", id), cast("int", seq), None)
 
-    def swap_stage(self, scope: str) -> None:
+    def swap(self, scope: str) -> None:
         """Make the staged snapshot the confirmed base of the scope, writing only what differs."""
-        for table in self._tables.values():
+        for table in self._state.tables.values():
             if table.synced:
                 self._drop_unstaged(table, scope)
-                self.put_base_many(table.name, scope, self._staged(table, scope))
+                self._base.put_many(table.name, scope, self._staged(table, scope))
         self.clear_stage(scope)
 
     def _drop_unstaged(self, table: StoreTable, scope: str) -> None:
@@ -124,7 +131,7 @@ class SyncState(Outbox):
             (scope, table.name),
         ).fetchall()
         gone.update(cast("str", row[0]) for row in shadows)
-        self.put_base_many(table.name, scope, ((id, None, 0) for id in sorted(gone)))
+        self._base.put_many(table.name, scope, ((id, None, 0) for id in sorted(gone)))
 
     def _staged(self, table: StoreTable, scope: str) -> Iterator[tuple[str, RowImage | None, int]]:
         last = ""

@@ -1,0 +1,124 @@
+"""What replication leaves for a person: refused work, lost rows, and what repairs did."""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# apsw's stub names a type that is new in Python 3.12
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+from atoma.contracts.codec import decode, encode
+from atoma.contracts.failures import refusal
+from atoma.contracts.mutations import Op, Recovers
+from atoma.contracts.replica import InboxEntry, LostRow, RepairReport
+from atoma.contracts.sync import Cursor
+from atoma.contracts.values import ErrorInfo
+from atoma_stores.sqlite._rows import TxState
+from atoma_stores.sqlite._tables import pack, unpack
+
+REPAIRS_KEPT = 20
+_LOST = """SELECT n, store, id, scope, image, theirs, reason, fork, recovers, at_ms, resolution FROM _atoma_lost
+    WHERE ? OR resolution='' ORDER BY n"""
+_INBOX = "SELECT mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, resolution, lsn, incarnation"
+
+
+class Inbox:
+    """What came back to the user; see ``InboxPart``."""
+
+    __slots__ = ("_connection",)
+
+    def __init__(self, state: TxState) -> None:
+        self._connection = state.connection
+
+    def add(self, entry: InboxEntry) -> None:
+        """Keep something the user typed that the hub refused or cut."""
+        e = entry
+        images = (pack(e.base), pack(e.mine), pack(e.theirs))
+        self._connection.execute(
+            "INSERT INTO _atoma_inbox(mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, "
+            "resolution, lsn, incarnation) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                e.mid,
+                e.store,
+                e.id,
+                e.scope,
+                e.code,
+                e.message,
+                encode(e.op),
+                *images,
+                e.theirs_seq,
+                e.at_ms,
+                e.resolution,
+                e.lsn,
+                e.incarnation,
+            ),
+        )
+
+    def entries(self) -> Sequence[InboxEntry]:
+        """Every inbox entry, oldest first, resolved ones too."""
+        entries: list[InboxEntry] = []
+        for row in self._connection.execute(f"{_INBOX} FROM _atoma_inbox ORDER BY n").fetchall():
+            mid, store, id, scope, code, message = cast("tuple[int, str, str, str, str, str]", row[:6])
+            base, mine, theirs = (unpack(image) for image in row[7:10])
+            rest = cast("tuple[int, int, str, int, int]", row[10:])
+            op = decode(cast("bytes", row[6]), Op)
+            entries.append(InboxEntry(mid, store, id, scope, code, message, op, base, mine, theirs, *rest))
+        return entries
+
+    def resolve(self, entry: InboxEntry, resolution: str) -> None:
+        """Mark an inbox entry as resolved."""
+        self._connection.execute(
+            "UPDATE _atoma_inbox SET resolution=? WHERE mid=? AND store=? AND id=? AND lsn=?",
+            (resolution, entry.mid, entry.store, entry.id, entry.lsn),
+        )
+
+    def refusal_of(self, lsn: int, mid: int) -> ErrorInfo | None:
+        """Why the hub refused a mutation; None when it was not refused."""
+        found = self._connection.execute(
+            "SELECT code, message FROM _atoma_inbox WHERE (lsn=? OR lsn=0 AND mid=?) AND code<>'MERGED' ORDER BY n LIMIT 1",
+            (lsn, mid),
+        ).fetchall()
+        return refusal(*cast("tuple[str, str]", found[0])) if found else None
+
+    def keep_lost(self, rows: Iterable[LostRow]) -> None:
+        """Keep rows that the hub has lost; their ``number`` is ignored."""
+        self._connection.executemany(
+            "INSERT INTO _atoma_lost(store, id, scope, image, theirs, reason, fork, recovers, at_ms, "
+            "resolution) VALUES(?,?,?,?,?,?,?,?,?,?)",
+            (
+                (r.store, r.id, r.scope, pack(r.image), pack(r.theirs), r.reason, encode(r.fork), encode(r.recovers), r.at_ms,
+                 r.resolution)
+                for r in rows
+            ),
+        )  # fmt: skip
+
+    def lost(self, *, resolved: bool = True) -> Sequence[LostRow]:
+        """Rows that were kept, oldest first; only those that are open when not ``resolved``."""
+        entries: list[LostRow] = []
+        for row in self._connection.execute(_LOST, (resolved,)).fetchall():
+            key = cast("tuple[int, str, str, str]", row[:4])
+            fork, recovers = decode(cast("bytes", row[7]), Cursor), decode(cast("bytes", row[8]), Recovers)
+            rest = cast("tuple[int, str]", row[9:])
+            reason = cast("str", row[6])
+            entries.append(LostRow(*key, unpack(row[4]), unpack(row[5]), reason, fork, recovers, *rest))
+        return entries
+
+    def resolve_lost(self, number: int, resolution: str) -> None:
+        """Mark a kept row as resolved."""
+        self._connection.execute("UPDATE _atoma_lost SET resolution=? WHERE n=?", (resolution, number))
+
+    def forget_lost(self, numbers: Sequence[int]) -> None:
+        """Let go of kept rows."""
+        self._connection.executemany("DELETE FROM _atoma_lost WHERE n=?", ((number,) for number in numbers))
+
+    def note_repair(self, report: RepairReport) -> None:
+        """Remember what a repair did; the last twenty are kept."""
+        self._connection.execute("INSERT INTO _atoma_repair(report) VALUES(?)", (encode(report),))
+        number = self._connection.last_insert_rowid()
+        self._connection.execute("DELETE FROM _atoma_repair WHERE n<=?", (number - REPAIRS_KEPT,))
+
+    def repairs(self) -> Sequence[RepairReport]:
+        """The last repairs, oldest first."""
+        rows = self._connection.execute("SELECT report FROM _atoma_repair ORDER BY n").fetchall()
+        return [decode(cast("bytes", row[0]), RepairReport) for row in rows]
