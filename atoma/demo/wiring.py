@@ -50,7 +50,7 @@ class HubServer:
     """A hub that can be reached.
 
     Attributes:
-        port: Port on 127.0.0.1 where every face of it listens.
+        port: Port on 127.0.0.1 on which it answers in every language.
         hub: The hub itself.
         network: The network in memory that it serves as well.
         transport: What its devices speak.

@@ -40,7 +40,7 @@ SUBJECT_LENGTH_MAX = 255
 class SyncService(Protocol):
     """What a hub does for one authenticated principal.
 
-    The hub implements it, proxies over a channel implement it on the client; ``serving`` exposes it on every face.
+    The hub implements it, proxies over a channel implement it on the client; ``serving`` exposes it in every language.
     Errors are ``RemoteError`` with a code of the protocol's table on both sides, and ``TransportError`` from proxies.
     Cancelling a call cancels the work at the far end.
     """

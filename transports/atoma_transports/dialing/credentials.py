@@ -13,6 +13,10 @@ from atoma_transports.calls.call import check_subject
 
 Token: TypeAlias = str | Callable[[], Awaitable[str]]
 """A bearer token, or a function that is asked for one at every connection and before it expires on a connection."""
+Whose: TypeAlias = Callable[[str], Awaitable[str]]
+"""Asks the server whose a token is; empty when it does not say."""
+TOKEN_LENGTH_MAX = 16 * 1024
+"""Characters of a token: what a header of any transport has room for."""
 
 
 def check_token(token: Token) -> Token:
@@ -25,10 +29,6 @@ def check_token(token: Token) -> Token:
         kind = type(token).__name__  # the value may be a secret
         raise ConfigurationError(f"a token is text, or an async function that gives one, not an object of {kind}")
     return token
-
-
-TOKEN_LENGTH_MAX = 16 * 1024
-"""Characters of a token: what a header of any transport has room for."""
 
 
 async def ask_for(token: Token) -> str:
@@ -51,10 +51,6 @@ async def ask_for(token: Token) -> str:
     if len(secret) > TOKEN_LENGTH_MAX:
         raise AuthenticationError(f"the token has {len(secret)} characters; at most {TOKEN_LENGTH_MAX} are sent")
     return secret
-
-
-Whose: TypeAlias = Callable[[str], Awaitable[str]]
-"""Asks the server whose a token is; empty when it does not say."""
 
 
 class Credentials:

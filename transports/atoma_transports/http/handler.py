@@ -53,7 +53,7 @@ class HttpHandler:
         self._routes.folder(prefix, package, folder)
 
     def speaks(self, head: bytes) -> bool:
-        """See :class:`atoma_transports.serving.handlers.ProtocolHandler`; whatever is not HTTP/2 gets an HTTP answer that says what is wrong."""
+        """See :class:`atoma_transports.serving.handlers.ProtocolHandler`; whatever is not HTTP/2 gets an answer in HTTP."""
         return not head.startswith(HTTP2_START)
 
     async def serve(self, stream: trio.abc.Stream, hosting: Hosting) -> None:
