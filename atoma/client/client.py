@@ -29,6 +29,7 @@ from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
 from atoma.schema import Schema, StoreSpec
 from atoma.sync import SYNC_CONTROL, SyncControl
+from atoma.sync.writebacks import ReplicationPart
 
 if TYPE_CHECKING:
     from reactivex import Observable
@@ -253,8 +254,8 @@ async def open_client(
             stack.callback(planes.undo_all)
             stack.callback(events.flush)  # listeners hear the end before they are taken off
             try:
-                await _set_up(planes, ordered, stack)
-                client = _assemble(schema, policy, planes, events, guard, stack)
+                apply = await _set_up(planes, ordered, stack)
+                client = _assemble(schema, policy, planes, apply, events, guard, stack)
                 nursery.start_soon(events.deliver)
                 planes.ready.set()
                 yield client
@@ -282,15 +283,19 @@ def _synced(plugins: Sequence[Plugin]) -> frozenset[str]:
     return frozenset(names)
 
 
-async def _set_up(planes: Planes, plugins: Sequence[Plugin], stack: AsyncExitStack) -> None:
+async def _set_up(planes: Planes, plugins: Sequence[Plugin], stack: AsyncExitStack) -> ApplyFlow | None:
+    """Open the plugins; the way into the local database that one of them offers, with what sync changes on it."""
+    apply: ApplyFlow | None = None
     for plugin in plugins:
         planes.owner = plugin.id
         await stack.enter_async_context(plugin.open(planes))
         database = planes.find(LOCAL_DATABASE)
-        if database is not None and planes.find(APPLY) is None:
+        if database is not None and apply is None:
             planes.owner = "client"
-            planes.provide(APPLY, ApplyFlow(database))
+            apply = ApplyFlow(database, planes.synced_stores, ReplicationPart(planes.environment.ids))
+            planes.provide(APPLY, apply)
     planes.owner = "client"
+    return apply
 
 
 def _follow_commits(kernel: ExecutionKernel, schema: Schema, feed: CommitFeed) -> Undo:
@@ -307,10 +312,16 @@ def _follow_commits(kernel: ExecutionKernel, schema: Schema, feed: CommitFeed) -
 
 
 def _assemble(
-    schema: Schema, policy: str | None, planes: Planes, events: EventDispatch, guard: LoopGuard, stack: AsyncExitStack
+    schema: Schema,
+    policy: str | None,
+    planes: Planes,
+    apply: ApplyFlow | None,
+    events: EventDispatch,
+    guard: LoopGuard,
+    stack: AsyncExitStack,
 ) -> Client:
     environment, synced = planes.environment, planes.synced_stores
-    writeback, database = WriteBack(planes.find(APPLY), synced), planes.find(LOCAL_DATABASE)
+    writeback, database = WriteBack(apply, synced), planes.find(LOCAL_DATABASE)
     kernel = ExecutionKernel(
         schema,
         nodes=planes.nodes,

@@ -17,6 +17,8 @@ from atoma.ports.execution import (
     ResolvePort,
     ResolvingNode,
     Staging,
+    Voided,
+    WritebackPart,
     WriteNode,
     WritePort,
 )
@@ -94,8 +96,10 @@ __all__ = [
     "TracksSessions",
     "Transport",
     "Update",
+    "Voided",
     "WriteNode",
     "WritePort",
+    "WritebackPart",
     "apply_batch",
     "seeded_environment",
 ]

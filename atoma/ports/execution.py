@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from collections.abc import Collection, Sequence
+from typing import Protocol, runtime_checkable
 
 from atoma.contracts.execution import (
     Durability,
@@ -14,10 +14,8 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.writeback import Applied, Decided, Writeback
 from atoma.ports.local import LocalTx
-
-T = TypeVar("T")
-Origin: TypeAlias = Literal["user", "sync", "writeback"]
 
 
 @runtime_checkable
@@ -49,26 +47,59 @@ class ResolvePort(Protocol):
 
 @runtime_checkable
 class ApplyPort(Protocol):
-    """Writes confirmed state back into the local database."""
+    """Takes over what an authority holds and has decided into the local database."""
 
-    async def apply_writeback(
-        self,
-        body: Callable[[LocalTx], T],
-        origin: Origin = "sync",
-        *,
-        durability: Durability | None = None,
-        stores: Collection[str] = (),
-    ) -> T:
-        """Run ``body`` in one local transaction and return what it returns.
+    async def apply_writeback(self, writeback: Writeback) -> Applied:
+        """Take ``writeback`` over in one local transaction; a value, of which no function runs in it.
 
-        ``body`` is synchronous and runs on the engine's executor. Staging nodes never run here, so nothing echoes into
-        the outbox. Live queries see one diff after the commit. If ``body`` raises, nothing is changed.
-
-        ``durability`` is ``normal`` for what can be asked for again. None takes what a write on ``stores`` survives;
-        without stores it is the database's own: ``full`` as soon as anything replicates, since the hub forgets what it
-        is told to be settled here.
+        Staging nodes never run here, so nothing echoes into the outbox. Live queries see one diff after the commit. A
+        writeback that was taken over before, or came late, changes nothing.
 
         Cancellation is noticed before the transaction begins and after it has committed, never in between.
+
+        Raises:
+            StoreError: The engine failed; nothing has changed.
+            PluginError: It asks for a change of replication that this client does not know.
+        """
+        ...
+
+
+class Voided(Exception):
+    """Raised by a :class:`WritebackPart`: nothing of the writeback is to be done.
+
+    Args:
+        told: What :attr:`Applied.told` is then.
+    """
+
+    def __init__(self, told: object = None) -> None:
+        super().__init__("voided")
+        self.told = told
+
+
+class WritebackPart(Protocol):
+    """What one component has to change in the transaction of a writeback; registered where a client is composed.
+
+    There is one, for replication: cursors, staged snapshots, the outbox and the inbox move with rows and verdicts or not
+    at all. No plugin can add another.
+    """
+
+    def stage(
+        self,
+        tx: LocalTx,
+        writeback: Writeback,
+        decided: Sequence[Decided],
+        touched: dict[tuple[str, str], None],
+    ) -> object:
+        """Do this part of ``writeback``, whose rows are in the base already; return what :attr:`Applied.told` is.
+
+        Args:
+            tx: The open transaction.
+            writeback: The writeback.
+            decided: Mutations of the outbox that it has verdicts on, in the order of the verdicts.
+            touched: Rows whose base or pending mutations have changed; to be added to. They are rebuilt afterwards.
+
+        Raises:
+            Voided: Nothing of the writeback is to be done.
         """
         ...
 

@@ -113,6 +113,10 @@ class OutboxPart(Protocol):
         """The outbox mutation ``mid`` if it is still pending."""
         ...
 
+    def by_key(self, idem: str) -> PendingMutation | None:
+        """The mutation with this idempotency key if it is still pending, of either kind."""
+        ...
+
     def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:
         """What the row looked like to the user before mutation ``lsn``."""
         ...

@@ -24,7 +24,7 @@ class SyncControl:
         self._replica = replica
         self._supervisor = supervisor
         self._guard = LoopGuard("replication")
-        self._inbox = Inbox(replica.database, replica.apply)
+        self._inbox = Inbox(replica)
         self._lost = LostRows(replica)
 
     @property

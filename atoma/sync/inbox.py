@@ -10,8 +10,8 @@ from msgspec.structs import replace
 from atoma.contracts.mutations import Op
 from atoma.contracts.replica import InboxEntry
 from atoma.errors import NotFoundError
-from atoma.ports.engine import LocalDatabase
-from atoma.ports.execution import ApplyPort
+from atoma.sync.replica import Replica
+from atoma.sync.staging import Resolved
 
 Rewrite: TypeAlias = Callable[[Op], Awaitable[object]]
 """Writes an entry as the user would, through the client's write flow."""
@@ -21,17 +21,15 @@ class Inbox:
     """Lists and resolves what came back; nothing leaves it unless somebody says so.
 
     Args:
-        database: Where it is kept.
-        apply: How it is changed.
+        replica: The client's side.
     """
 
-    def __init__(self, database: LocalDatabase, apply: ApplyPort) -> None:
-        self._database = database
-        self._apply = apply
+    def __init__(self, replica: Replica) -> None:
+        self._replica = replica
 
     async def entries(self, *, resolved: bool = False) -> Sequence[InboxEntry]:
         """Open entries, oldest first; resolved ones too when asked for."""
-        found = await self._database.inspect(lambda tx: tx.inbox.entries())
+        found = await self._replica.database.inspect(lambda tx: tx.inbox.entries())
         return [entry for entry in found if resolved or not entry.resolution]
 
     async def dismiss(self, entry: InboxEntry) -> None:
@@ -55,7 +53,7 @@ class Inbox:
         await self._resolve(entry, "kept_mine")
 
     async def _resolve(self, entry: InboxEntry, resolution: str) -> None:
-        await self._apply.apply_writeback(lambda tx: tx.inbox.resolve(entry, resolution))
+        await self._replica.change(Resolved(entry, resolution))
 
 
 def mine_again(entry: InboxEntry) -> Op:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from atoma.contracts.replica import LostRow
-from atoma.ports.local import LocalTx
 from atoma.ports.loops import LoopGuard
-from atoma.sync.repair.offers import offer_again
+from atoma.sync.repair.changes import Discarded, Offered
 from atoma.sync.replica import Replica
 
 
@@ -34,15 +33,10 @@ class LostRows:
         that is resolved already is passed over. Cancelled, nothing has happened, or all of it.
         """
         self._guard.check()
-        await self._replica.apply.apply_writeback(lambda tx: offer_again(tx, entries, self._replica.environment.ids))
+        await self._replica.change(Offered(entries))
         self._replica.push_wake.poke()
 
     async def discard(self, entries: Sequence[LostRow]) -> None:
         """Leave rows as the hub has them; the entries stay listed among the resolved ones."""
         self._guard.check()
-
-        def mark(tx: LocalTx) -> None:
-            for entry in entries:
-                tx.inbox.resolve_lost(entry.number, "discarded")
-
-        await self._replica.apply.apply_writeback(mark)
+        await self._replica.change(Discarded([entry.number for entry in entries]))

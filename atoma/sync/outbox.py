@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from atoma.contracts.codec import encode
-from atoma.contracts.execution import WriteRequest
+from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
 from atoma.contracts.mutations import Effect, MutationBody, Op, PendingMutation
 from atoma.contracts.replica import ClientIdentity
 from atoma.contracts.survey import UNCOUNTED_BYTES, VALUES_MAX, Survey
 from atoma.contracts.sync import Cursor, Limits
+from atoma.contracts.values import StoredRow
 from atoma.errors import ScopeNotSubscribed, ValidationError
 from atoma.mutations import RowKey, mutations_of, queued, rows_of
 from atoma.ports.local import LocalTx
@@ -147,3 +148,20 @@ def _linked(tx: LocalTx, effect: Effect, pending: set[RowKey]) -> Op:
 
 def _moved(identity: ClientIdentity, next_mid: int, tail_digest: bytes) -> ClientIdentity:
     return msgspec.structs.replace(identity, next_mid=next_mid, tail_digest=tail_digest)
+
+
+def queue_creates(tx: LocalTx, database: str, store: str, scope: str, rows: Sequence[StoredRow], idem: str) -> int:
+    """Queue a create for each of ``rows`` that the hub still has not sent and that is not queued; how many."""
+    effects: list[Effect] = []
+    for row in rows:
+        current = tx.rows.read(store, row.id)
+        if current is None or current.seq or tx.outbox.on_row(store, row.id):
+            continue
+        op = Op("create", store, row.id, current.image)
+        effects.append(Effect(op, scope, None, current.image, len(effects)))
+    if not effects:
+        return 0
+    entries = tuple(effect.op for effect in effects)
+    request = WriteRequest(entries, WriteOptions(), OperationContext(idem), idem)
+    OutboxNode(database, [store], [scope]).enqueue(tx, request, effects)
+    return len(effects)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from itertools import islice
 
-from atoma.contracts.sync import StoreChanges
+import trio
+
+from atoma.contracts.sync import PullReply, StoreChanges
 from atoma.contracts.values import RowImage, as_image
+from atoma.contracts.writeback import ConfirmedRow
 from atoma.errors import ProtocolError
 from atoma.schema.spec import Schema
+
+TURN = 500
+"""So many rows are turned into images before others have their turn."""
 
 ChangedRow = tuple[str, RowImage | None, int]
 """Id, image (None when deleted) and hub sequence."""
@@ -39,3 +46,24 @@ def changed_rows(schema: Schema, changes: StoreChanges) -> Iterator[ChangedRow]:
         yield id, {name: image[name] for name in declared} if extra else image, seq
     for seq, id in changes.deletes:
         yield id, None, seq
+
+
+async def confirmed_rows(schema: Schema, page: PullReply, stores: Collection[str]) -> list[ConfirmedRow]:
+    """The rows of ``page`` as what the hub has; stores that do not replicate here are passed over.
+
+    Others have their turn in between: a page has thousands of rows.
+
+    Raises:
+        ProtocolError: A declared column is missing, or a row is malformed.
+    """
+    found: list[ConfirmedRow] = []
+    for changes in page.stores:
+        if changes.store not in stores:
+            continue
+        rows = changed_rows(schema, changes)
+        while turn := [
+            ConfirmedRow(changes.store, id, image, seq, page.scope) for id, image, seq in islice(rows, TURN)
+        ]:
+            found += turn
+            await trio.lowlevel.checkpoint()
+    return found

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import TypeAlias
+from collections.abc import Sequence
 
 import trio
+from msgspec.structs import replace
 
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.execution import Durability
 from atoma.contracts.failures import info_from
 from atoma.contracts.replica import ClientIdentity, Subscription
-from atoma.contracts.sync import Cursor, PullReply, PullRequest, SnapshotReply, SnapshotRequest
+from atoma.contracts.sync import Cursor, Outcome, PullReply, PullRequest, SnapshotReply, SnapshotRequest
 from atoma.errors import ProtocolError, RemoteError, Resync
 from atoma.ports.local import LocalTx
 from atoma.sync.adopt import adopt_rows
-from atoma.sync.apply_page import apply_page
 from atoma.sync.failures import HistoryMoved, Remedy, ends_session, history_moved, remedy
+from atoma.sync.page import confirmed_rows
 from atoma.sync.replica import BACKOFF, Replica, bounded
 from atoma.sync.session import Session
-from atoma.sync.settle import Settlement
-from atoma.sync.snapshot import apply_tail_page, begin_live, begin_snapshot, stage_snapshot_page
+from atoma.sync.staging import LivePage, SnapshotBegun, SnapshotPage, TailPage
 
 POLL_STREAMING_S = 60.0
 POLL_SPREAD = 0.2
@@ -29,8 +28,6 @@ APPLY_TARGET_S = 0.05
 """Pages grow and shrink so that applying one takes about this long."""
 MIN_CHANGES = 500
 PACE_S = 0.25
-
-PageBody: TypeAlias = Callable[[LocalTx, PullReply, Collection[str], int], Settlement | None]
 
 
 class PullLane:
@@ -108,7 +105,7 @@ class PullLane:
         if help_by is Remedy.RESNAPSHOT:
             first = self._retries.failures == 0
             delay = self._retries.fail(error.retry_after_s)
-            await self._replica.apply.apply_writeback(lambda tx: begin_snapshot(tx, self._scope))
+            await self._replica.change(SnapshotBegun(self._scope))
             await self._replica.refresh()
             self._replica.show_scope_error(self._scope, info_from(Resync(error.remote_code)))
             await trio.sleep(0.0 if first else delay)
@@ -133,12 +130,12 @@ class PullLane:
                 return False
             case "tail":
                 cursor = subscription.stage_cursor or subscription.cursor
-                return await self._take(cursor, await self._pull(cursor, confirmed), apply_tail_page)
+                return await self._take(cursor, await self._pull(cursor, confirmed), staged=True)
             case "live":
                 cursor = subscription.cursor
-                return await self._take(cursor, await self._pull(cursor, confirmed), apply_page)
+                return await self._take(cursor, await self._pull(cursor, confirmed))
 
-    async def _take(self, cursor: Cursor, page: PullReply, body: PageBody) -> bool:
+    async def _take(self, cursor: Cursor, page: PullReply, *, staged: bool = False) -> bool:
         """Apply ``page`` if it is the answer to ``cursor``; True when there is no more."""
         if (page.scope, page.start) != (self._scope, cursor):
             self._again_s = self._retries.fail()  # a late or repeated reply: ask again, not at once
@@ -146,8 +143,8 @@ class PullLane:
         if page.more and page.end == page.start:
             raise ProtocolError("the hub sent a page that goes nowhere but says that there is more")
         news = page.end != page.start or page.stores or page.outcomes or page.proof != self._proof
-        if news or body is apply_tail_page:
-            await self._commit(page, body)
+        if news or staged:
+            await self._commit(page, staged=staged)
         else:
             self._replica.show_head(self._scope, page.head)
         return not page.more
@@ -155,8 +152,7 @@ class PullLane:
     async def _begin(self) -> None:
         """First sync: queue what was here before, then take a snapshot, or the log from 0 if the hub has nothing."""
         await adopt_rows(self._replica, self._scope)
-        start = begin_live if self._session.heads.get(self._scope) == 0 else begin_snapshot
-        await self._replica.apply.apply_writeback(lambda tx: start(tx, self._scope))
+        await self._replica.change(SnapshotBegun(self._scope, empty=self._session.heads.get(self._scope) == 0))
         await self._replica.refresh()
         self._replica.push_wake.poke()
 
@@ -178,15 +174,12 @@ class PullLane:
             if not request.token or remedy(error) is not Remedy.STALL or ends_session(error):
                 raise
             # a token the hub no longer takes (it may have another key): begin anew, which tells what else is wrong
-            await self._replica.apply.apply_writeback(lambda tx: begin_snapshot(tx, self._scope))
+            await self._replica.change(SnapshotBegun(self._scope))
             return
         await self._commit_snapshot(request.token, page)
 
     async def _commit_snapshot(self, token: bytes, page: SnapshotReply) -> None:
-        stores = self._replica.stores
-        await self._replica.apply.apply_writeback(
-            lambda tx: stage_snapshot_page(tx, token, page, stores), durability="normal"
-        )
+        await self._replica.change(SnapshotPage(token, page, self._replica.stores), durability="normal")
         await self._replica.refresh()
 
     async def _pull(self, cursor: Cursor, confirmed_mid: int) -> PullReply:
@@ -202,16 +195,19 @@ class PullLane:
         with bounded("pull"):
             return await session.service.pull(request)
 
-    async def _commit(self, page: PullReply, body: PageBody) -> None:
+    async def _commit(self, page: PullReply, *, staged: bool = False) -> None:
         """Apply ``page`` in its one transaction; what the cursor has passed already changes nothing."""
+        verified, stores = self._session.verified_mid, self._replica.stores
+        change = TailPage(page, stores, verified) if staged else LivePage(replace(page, stores=()), verified)
+        rows = () if staged else await confirmed_rows(self._replica.schema, page, stores)
         began = self._replica.environment.clock()
-        stores, verified = self._replica.stores, self._session.verified_mid
-        # a page that settles nothing can be pulled again after a power cut, so it is not worth an fsync (ADR 0013)
-        settles = bool(page.outcomes) or await self._replica.database.inspect(_has_pending)
-        durability: Durability | None = None if settles else "normal"
-        work = await self._replica.apply.apply_writeback(
-            lambda tx: body(tx, page, stores, verified), durability=durability
+        pending, verdicts = await self._replica.database.inspect(
+            lambda tx: (_has_pending(tx), by_key(tx, page.outcomes))
         )
+        settles = pending or bool(page.outcomes)
+        # a page that settles nothing can be pulled again after a power cut, so it is not worth an fsync (ADR 0013)
+        durability: Durability | None = None if settles else "normal"
+        work = await self._replica.change(change, rows=rows, verdicts=verdicts, durability=durability)
         self._resize(self._replica.environment.clock() - began)
         if work is not None:
             self._replica.settled(work)
@@ -230,3 +226,9 @@ def _has_pending(tx: LocalTx) -> bool:
     """Whether a page could settle something, also one that was asked for when there was nothing."""
     identity = tx.outbox.identity()
     return identity.confirmed_mid < identity.next_mid - 1
+
+
+def by_key(tx: LocalTx, outcomes: Sequence[Outcome]) -> dict[str, Outcome]:
+    """Outcomes of mutations that are still pending, by idempotency key."""
+    found = ((tx.outbox.by_mid(outcome.mid), outcome) for outcome in outcomes)
+    return {pending.idem: outcome for pending, outcome in found if pending is not None}

@@ -19,7 +19,8 @@ from atoma.sync.failures import HubLostData, Remedy, error_from, remedy
 from atoma.sync.outbox import digest_before
 from atoma.sync.replica import BACKOFF, Replica, bounded
 from atoma.sync.session import Session
-from atoma.sync.settle import Settlement, settle_reply
+from atoma.sync.settle import Settlement
+from atoma.sync.staging import AttemptFailed, Replied
 
 SCAN_S = 5.0
 """The outbox is looked at this often, in seconds, even if no bell rang."""
@@ -120,7 +121,8 @@ class PushLane:
             if outcome.mid > self._session.verified_mid:
                 self._session.verified_mid = outcome.mid
                 self._session.verified_digest = sent[outcome.mid].digest
-        work = await self._replica.apply.apply_writeback(lambda tx: settle_reply(tx, outcomes))
+        verdicts = {sent[outcome.mid].idem: outcome for outcome in outcomes}
+        work = await self._replica.change(Replied(), verdicts=verdicts)
         await self._replica.refresh()
         return work
 
@@ -148,9 +150,7 @@ class PushLane:
         info = info_from(error)
         due = self._replica.environment.wall_ms() + int(delay * 1000)
         mids = [item.mid for item in batch]
-        await self._replica.apply.apply_writeback(
-            lambda tx: tx.outbox.mark_attempt(mids, due, f"{info.code}: {info.message}")
-        )
+        await self._replica.change(AttemptFailed(mids, due, f"{info.code}: {info.message}"))
         if help_by is not Remedy.RETRY:
             raise error
         self._replica.board.show_failure(

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TypeVar, cast
 
 import msgspec
 import trio
 
 from atoma.concurrency.backoff import Backoff
 from atoma.contracts.events import Event
+from atoma.contracts.execution import Durability
 from atoma.contracts.replica import ClientIdentity, RepairReport, Subscription
+from atoma.contracts.sync import Outcome
 from atoma.contracts.values import ErrorInfo
+from atoma.contracts.writeback import ConfirmedRow, Writeback
 from atoma.errors import ChannelBroken
 from atoma.ports.engine import LocalDatabase
 from atoma.ports.environment import Environment
@@ -21,8 +26,11 @@ from atoma.ports.local import LocalTx
 from atoma.schema.spec import Schema
 from atoma.sync.policies import HubLossPolicy
 from atoma.sync.settle import Settlement
+from atoma.sync.staging import ReplicaChange
 from atoma.sync.status import ScopeProgress, StatusBoard
 from atoma.sync.wake import Bell, Wake
+
+R = TypeVar("R")
 
 BACKOFF = Backoff(0.5, max_s=60.0)
 """Waits between the tries of a lane, and of a session."""
@@ -112,6 +120,22 @@ class Replica:
     pulls: dict[str, PullSchedule] = field(default_factory=dict[str, PullSchedule])
     repairs: RepairHistory = field(default_factory=RepairHistory)
     on_hub_loss: HubLossPolicy = "offer"
+
+    async def change(
+        self,
+        change: ReplicaChange[R],
+        *,
+        rows: Sequence[ConfirmedRow] = (),
+        verdicts: Mapping[str, Outcome] = MappingProxyType({}),
+        durability: Durability | None = None,
+    ) -> R:
+        """Change something with ``rows`` and ``verdicts`` in one local transaction; what came of it.
+
+        Raises:
+            StoreError: The engine failed; nothing has changed.
+        """
+        writeback = Writeback(rows=rows, verdicts=verdicts, replication=change, durability=durability)
+        return cast("R", (await self.apply.apply_writeback(writeback)).told)
 
     def poke_pull(self, scopes: Iterable[str]) -> None:
         """Let the pull lanes of ``scopes`` look at once."""

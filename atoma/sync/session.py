@@ -15,10 +15,12 @@ from atoma.errors import AtomaError
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.sync.failures import WrongHub, error_from, of_another
+from atoma.sync.repair.changes import Aged, Offered
 from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often
-from atoma.sync.repair.offers import expire_lost, has_aged, is_released, offer_again
+from atoma.sync.repair.offers import has_aged, is_released
 from atoma.sync.repair.procedure import new_client_id, repair, undecidable
 from atoma.sync.replica import RepairOrder, Replica, bounded
+from atoma.sync.staging import EpochMoved, HubMet
 
 SCOPES_AT_ONCE = 4
 """So many scopes have a page in flight at the same time."""
@@ -98,7 +100,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
     reply = opening.reply
     identity = opening.identity
     if not identity.hub_id:
-        identity = await replica.apply.apply_writeback(lambda tx: _adopt_hub(tx, reply))
+        identity = await replica.change(HubMet(reply.hub_id, reply.principal))
     fault = None if opening.fault is None else opening.fault.repeated
     session = Session(
         service,
@@ -240,13 +242,7 @@ async def _take_over(replica: Replica, opening: Opening) -> None:
     lost_nothing = opening.moved - opening.forks.keys()
     renewed = [place for place in opening.request.places if place.scope in lost_nothing]
     if renewed:
-
-        def adopt(tx: LocalTx) -> None:
-            for place in renewed:
-                proof = tx.scopes.read(place.scope).proof
-                tx.scopes.advance(place.scope, place.cursor, msgspec.structs.replace(place.cursor, epoch=epoch), proof)
-
-        await replica.apply.apply_writeback(adopt)
+        await replica.change(EpochMoved(renewed, epoch))
 
 
 async def _release(replica: Replica, reply: OpenReply) -> None:
@@ -256,9 +252,8 @@ async def _release(replica: Replica, reply: OpenReply) -> None:
         return [row for row in tx.inbox.lost(resolved=False) if is_released(row, reply, replica.on_hub_loss)]
 
     if reply.words and (rows := await replica.database.inspect(held)):
-        ids = replica.environment.ids
-        await replica.apply.apply_writeback(lambda tx: offer_again(tx, rows, ids, released=True))
-    if await replica.database.inspect(has_aged) and (expired := await replica.apply.apply_writeback(expire_lost)):
+        await replica.change(Offered(rows, released=True))
+    if await replica.database.inspect(has_aged) and (expired := await replica.change(Aged())):
         replica.emit(LostRowsExpired(expired))
 
 
@@ -277,9 +272,3 @@ def check_owner(identity: ClientIdentity, reply: OpenReply) -> None:
         raise WrongHub(
             f"this file belongs to {identity.principal!r}, the token is {reply.principal!r}'s; nothing was sent"
         )
-
-
-def _adopt_hub(tx: LocalTx, reply: OpenReply) -> ClientIdentity:
-    identity = msgspec.structs.replace(tx.outbox.identity(), hub_id=reply.hub_id, principal=reply.principal)
-    tx.outbox.save_identity(identity)
-    return identity

@@ -13,7 +13,7 @@ from atoma.contracts.mutations import ACKED, MutationBody, Op, PendingMutation
 from atoma.contracts.replica import InboxEntry, LostRow
 from atoma.contracts.sync import Conflict, Cursor, Outcome, PullReply
 from atoma.contracts.values import RowImage, as_image
-from atoma.mutations import RowKey, ops_by_row, rebase, rebase_rows, replay
+from atoma.mutations import RowKey, ops_by_row, rebase, replay
 from atoma.ports.local import LocalTx
 
 
@@ -49,18 +49,19 @@ def is_covered(tx: LocalTx, outcome: Outcome, page: PullReply | None, work: Sett
     return outcome.seq <= work.cursors[outcome.scope]
 
 
-def settle(tx: LocalTx, outcomes: Iterable[Outcome], page: PullReply | None, work: Settlement) -> None:
-    """Act on verdicts; ones about mutations that are settled already are ignored, so repeats do no harm.
+def settle(
+    tx: LocalTx, decided: Iterable[tuple[PendingMutation, Outcome]], page: PullReply | None, work: Settlement
+) -> None:
+    """Act on verdicts; one that was given on another number than the mutation has is of another life of the file.
 
     Args:
         tx: The open transaction; the cursor of ``page`` has moved in it.
-        outcomes: The verdicts.
+        decided: Pending mutations with their verdicts.
         page: The page they came with, None for the reply to a push.
         work: Collects what is left to do in this transaction.
     """
-    for outcome in outcomes:
-        pending = tx.outbox.by_mid(outcome.mid)
-        if pending is None:
+    for pending, outcome in decided:
+        if pending.mid != outcome.mid:
             continue
         if outcome.status == "rejected":
             keep_refused(tx, pending, outcome, work)
@@ -78,17 +79,22 @@ def settle(tx: LocalTx, outcomes: Iterable[Outcome], page: PullReply | None, wor
             tx.outbox.mark_acked(outcome.mid, outcome.seq)
 
 
-def settle_page(tx: LocalTx, page: PullReply, verified_mid: int, work: Settlement) -> None:
-    """Settle the outcomes of ``page``, and acked mutations that it covers.
+def settle_page(
+    tx: LocalTx,
+    page: PullReply,
+    decided: Iterable[tuple[PendingMutation, Outcome]],
+    verified_mid: int,
+    work: Settlement,
+) -> None:
+    """Settle what the outcomes of ``page`` have ``decided``, and acked mutations that it covers.
 
     Outcomes beyond ``verified_mid`` are left for the reply to their push: until the hub has compared digests, the
     mutation of that number might be another one, pushed by a copy of this file.
     """
-    known = [outcome for outcome in page.outcomes if outcome.mid <= verified_mid]
-    settle(tx, known, page, work)
+    settle(tx, ((pending, outcome) for pending, outcome in decided if outcome.mid <= verified_mid), page, work)
     identity = tx.outbox.identity()
     confirmed = identity.confirmed_mid
-    told = {outcome.mid for outcome in known if outcome.mid > confirmed}
+    told = {outcome.mid for outcome in page.outcomes if confirmed < outcome.mid <= verified_mid}
     if len(told) >= verified_mid - confirmed:
         return  # the hub told of every mutation that may still be here
     for pending in tx.outbox.acked(page.scope):
@@ -177,12 +183,3 @@ def confirm(tx: LocalTx, removed: set[int]) -> None:
         mid += 1
     if mid != identity.confirmed_mid:
         tx.outbox.save_identity(msgspec.structs.replace(identity, confirmed_mid=mid))
-
-
-def settle_reply(tx: LocalTx, outcomes: Iterable[Outcome]) -> Settlement:
-    """The one transaction for the reply to a push: rejections leave at once, acceptances stay until their page."""
-    work = Settlement()
-    settle(tx, outcomes, None, work)
-    rebase_rows(tx, work.dirty)
-    confirm(tx, work.removed)
-    return work

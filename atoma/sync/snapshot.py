@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
+from atoma.contracts.mutations import PendingMutation
 from atoma.contracts.replica import StagedRow, Subscription
-from atoma.contracts.sync import PullReply, SnapshotReply, StoreChanges
-from atoma.mutations import rebase_rows
+from atoma.contracts.sync import Outcome, PullReply, SnapshotReply, StoreChanges
 from atoma.ports.local import LocalTx
 from atoma.schema.spec import Schema
 from atoma.sync.page import changed_rows
@@ -65,11 +65,18 @@ def stage_changes(tx: LocalTx, page: SnapshotReply | PullReply, stores: Collecti
             tx.scopes.stage(page.scope, _staged(tx.schema, changes))
 
 
-def apply_tail_page(tx: LocalTx, page: PullReply, stores: Collection[str], verified_mid: int) -> Settlement | None:
+def apply_tail_page(
+    tx: LocalTx,
+    page: PullReply,
+    stores: Collection[str],
+    decided: Iterable[tuple[PendingMutation, Outcome]],
+    verified_mid: int,
+    work: Settlement,
+) -> Settlement | None:
     """Catch the staged snapshot up by a page of the log; with the last page, swap it in.
 
     None when the stage is not at the page's start. Until the swap nothing visible changes; the swap replaces the base,
-    settles, rebases every row with pending operations and sets the cursor, all in this transaction.
+    settles, sets the cursor and has every row with pending operations rebuilt, all in this transaction.
     """
     subscription = tx.scopes.read(page.scope)
     if subscription.state != "tail" or subscription.stage_cursor != page.start:
@@ -77,20 +84,25 @@ def apply_tail_page(tx: LocalTx, page: PullReply, stores: Collection[str], verif
     stage_changes(tx, page, stores)
     if page.more:
         tx.scopes.save(msgspec.structs.replace(subscription, stage_cursor=page.end))
-        return Settlement()
-    return _swap(tx, page, verified_mid)
+        return work
+    _swap(tx, page, decided, verified_mid, work)
+    return work
 
 
-def _swap(tx: LocalTx, page: PullReply, verified_mid: int) -> Settlement:
+def _swap(
+    tx: LocalTx,
+    page: PullReply,
+    decided: Iterable[tuple[PendingMutation, Outcome]],
+    verified_mid: int,
+    work: Settlement,
+) -> None:
     scope = page.scope
     tx.scopes.swap(scope)
     tx.scopes.save(swapped(tx.scopes.read(scope), page))
-    work = Settlement(cursors={scope: page.end.seq})
+    work.cursors[scope] = page.end.seq
     work.dirty.update(dict.fromkeys(tx.base.shadowed(scope)))
-    settle_page(tx, page, verified_mid, work)
-    rebase_rows(tx, work.dirty)
+    settle_page(tx, page, decided, verified_mid, work)
     confirm(tx, work.removed)
-    return work
 
 
 def swapped(subscription: Subscription, page: PullReply) -> Subscription:

@@ -20,7 +20,7 @@ from atoma.hub import AllowLoopback, open_hub
 from atoma.inspector import Inspected, Inspection, add_inspector
 from atoma.kernel import node
 from atoma.plugins import Plugin, PluginContext
-from atoma.ports import APPLY, LOCAL_DATABASE, SYNC_LINK, PortKey, SyncService
+from atoma.ports import LOCAL_DATABASE, SYNC_LINK, PortKey, SyncService
 from atoma.schema import Schema, StoreSpec
 from atoma.sync import Sync
 from atoma_stores.local import LocalExecution
@@ -47,7 +47,7 @@ class Hostile:
 
     id = MARKUP
     provides: Sequence[PortKey[Any]] = (SYNC_LINK,)
-    needs: Sequence[PortKey[Any]] = (LOCAL_DATABASE, APPLY)
+    needs: Sequence[PortKey[Any]] = (LOCAL_DATABASE,)
 
     @asynccontextmanager
     async def open(self, context: PluginContext) -> AsyncGenerator[None]:
@@ -56,7 +56,7 @@ class Hostile:
         image: dict[str, Any] = {"title": f"inbox {MARKUP}", "board": MARKUP}
         op = Op("create", "cards", MARKUP, {**image})
         entry = InboxEntry(1, "cards", MARKUP, MARKUP, "CONFLICT", f"message {MARKUP}", op, image, image, image, 1, 1)
-        await context.require(APPLY).apply_writeback(lambda tx: tx.inbox.add(entry))
+        await context.require(LOCAL_DATABASE).apply(lambda tx: tx.inbox.add(entry))
         yield
 
     def connect(self) -> AbstractAsyncContextManager[SyncService]:

@@ -21,7 +21,7 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "doubt-ignored": (2, "verdict I24"),
     "event-outbox": (0, "I1 I2"),
     "first-offer-wins": (17, "I22"),
-    "floor-ignored": (0, "I8 I15"),
+    "floor-ignored": (0, "I8 I9 I15"),
     "half-a-tail": (1, "I8"),
     "handles-forgotten": (0, "F09"),
     "hint-moves-cursor": (0, "I8 I9"),

@@ -2,37 +2,166 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
-from atoma.contracts.execution import Durability
+from atoma.contracts.execution import WriteItemResult, WriteRequest
+from atoma.contracts.values import StoredRow
+from atoma.contracts.writeback import Applied, ConfirmedRow, Decided, Writeback
+from atoma.errors import PluginError
+from atoma.mutations import RowKey, rebase_rows
+from atoma.mutations.layers import Laid, Settled, Unpredictable, Versions, known_versions, lay, settle
 from atoma.ports.engine import LocalDatabase
-from atoma.ports.execution import Origin
+from atoma.ports.execution import Voided, WritebackPart
 from atoma.ports.local import LocalTx
-
-T = TypeVar("T")
+from atoma.runtime.flows.freshness import Freshness
 
 
 class ApplyFlow:
-    """Implements ``ApplyPort``: one transaction, no staging nodes, so nothing echoes into the outbox.
+    """Implements ``ApplyPort``: the base takes a value over, the part for sync does its own, the overlay is rebuilt.
 
     Args:
         database: The local database.
+        synced: Stores that replicate: the file keeps no unique index of them, so nothing of their base is ever refused.
+        part: What sync has to change in the same transaction; None without it.
+
+    Attributes:
+        freshness: Tells which answers are too old to be taken over.
     """
 
-    def __init__(self, database: LocalDatabase) -> None:
+    def __init__(
+        self, database: LocalDatabase, synced: frozenset[str] = frozenset(), part: WritebackPart | None = None
+    ) -> None:
         self._database = database
+        self._synced = synced
+        self._part = part
+        self.freshness = Freshness()
 
-    async def apply_writeback(
+    async def apply_writeback(self, writeback: Writeback) -> Applied:
+        """Take ``writeback`` over in one local transaction; see ``ApplyPort``."""
+        try:
+            return await self._database.apply(
+                partial(self._take_over, writeback=writeback), durability=writeback.durability
+            )
+        except Voided as voided:
+            return Applied(told=voided.told)
+
+    def _take_over(self, tx: LocalTx, writeback: Writeback) -> Applied:
+        touched: dict[RowKey, None] = {}
+        fresh = [row for row in writeback.rows if self._is_news(row, writeback)]
+        self._put(tx, fresh, touched)
+        kept = frozenset(self._drop(tx, writeback))
+        decided = list(_decided(tx, writeback, touched))
+        told = self._stage(tx, writeback, decided, touched)
+        rebase_rows(tx, touched)
+        return Applied(versions=_versions(tx, writeback.rows) if writeback.versions else {}, kept=kept, told=told)
+
+    def _stage(
         self,
-        body: Callable[[LocalTx], T],
-        origin: Origin = "sync",
-        *,
-        durability: Durability | None = None,
-        stores: Collection[str] = (),
-    ) -> T:
-        """Run ``body`` in one local transaction; see ``ApplyPort``."""
-        del origin  # what runs here is decided by the door, not by a flag; kept for tracing by implementations
-        if stores:
-            durability = self._database.durability_of(stores, durability)
-        return await self._database.apply(body, durability=durability)
+        tx: LocalTx,
+        writeback: Writeback,
+        decided: Sequence[Decided],
+        touched: dict[RowKey, None],
+    ) -> object:
+        if self._part is not None:
+            return self._part.stage(tx, writeback, decided, touched)
+        if writeback.replication is not None:
+            raise PluginError(f"no part of this client carries out {type(writeback.replication).__name__}")
+        return None
+
+    def _is_news(self, row: ConfirmedRow, writeback: Writeback) -> bool:
+        return writeback.as_of is None or not self.freshness.is_old(writeback.as_of, (row.store, row.id))
+
+    def _put(self, tx: LocalTx, rows: Sequence[ConfirmedRow], touched: dict[RowKey, None]) -> None:
+        """Make ``rows`` the base; those that are not the visible ones by that are ``touched``."""
+        placed = ((row.store, row.scope or _scope(tx, row), row) for row in rows)
+        for (store, scope), group in groupby(placed, itemgetter(0, 1)):
+            changed = [row for _, _, row in group]
+            if store not in self._synced and any(index.unique for index in tx.schema.store(store).indexes):
+                for row in changed:  # an older row of the cache may still show one of its values
+                    base = tx.base.read(store, row.id)
+                    if not base.shadowed:
+                        tx.base.shadow(store, row.id, base.scope or scope, base.image)
+            aside = tx.base.put_many(store, scope, ((row.id, row.image, row.version) for row in changed))
+            touched.update(dict.fromkeys((store, id) for id in aside))
+
+    def _drop(self, tx: LocalTx, writeback: Writeback) -> Iterator[RowKey]:
+        """Take the rows that are missing out of the base; those that stay."""
+        for row in writeback.missing:
+            if tx.base.read(row.store, row.id).shadowed or not self._is_news(row, writeback):
+                yield row.store, row.id
+            else:
+                tx.base.put(row.store, row.id, row.scope, None, 0)
+
+    async def versions_of(self, rows: Sequence[ConfirmedRow]) -> dict[RowKey, int]:
+        """Version here of each of ``rows`` that is visible as it is confirmed.
+
+        Raises:
+            StoreError: The engine failed.
+        """
+        return await self._database.inspect(lambda tx: _versions(tx, rows))
+
+    # layers: what the runtime shows before an authority has decided it, and takes back or confirms then
+
+    async def show(self, request: WriteRequest) -> Laid | None:
+        """Show ``request`` before it is decided; None when the rows of this device cannot predict it.
+
+        The next start takes it back in any case, so it is worth no fsync.
+
+        Raises:
+            StoreError: The engine failed; nothing is shown.
+        """
+        try:
+            return await self._database.apply(lambda tx: lay(tx, request), durability="normal")
+        except Unpredictable:
+            return None
+
+    async def settle(self, request: WriteRequest, layers: Sequence[int], items: Sequence[WriteItemResult]) -> Settled:
+        """Confirm what is ok of ``items``, and take ``layers`` out.
+
+        Raises:
+            StoreError: The engine failed; nothing has changed.
+        """
+        durability = self._database.durability_of(
+            [entry.store for entry in request.entries], request.options.durability
+        )
+        return await self._database.apply(lambda tx: settle(tx, request, layers, items), durability=durability)
+
+    async def known_versions(self, request: WriteRequest) -> Versions:
+        """The authority's versions of the rows that are here as ``request`` names them.
+
+        Raises:
+            StoreError: The engine failed.
+        """
+        return await self._database.inspect(lambda tx: known_versions(tx, request))
+
+
+def confirmed(store: str, rows: Iterable[StoredRow]) -> list[ConfirmedRow]:
+    """Rows of an answer as what the authority has."""
+    return [ConfirmedRow(store, row.id, row.image, row.seq, row.scope) for row in rows]
+
+
+def _scope(tx: LocalTx, row: ConfirmedRow) -> str:
+    scope = tx.base.read(row.store, row.id).scope
+    return scope or ("" if row.image is None else tx.schema.store(row.store).scope_of(row.image))
+
+
+def _decided(tx: LocalTx, writeback: Writeback, touched: dict[RowKey, None]) -> Iterator[Decided]:
+    """The mutations of the outbox that there are verdicts on; layers with one leave the overlay here."""
+    for key, outcome in writeback.verdicts.items():
+        pending = tx.outbox.by_key(key)
+        if pending is None:
+            continue
+        if pending.kind == "outbox":
+            yield pending, outcome
+        else:
+            touched.update(dict.fromkeys(tx.outbox.remove(pending.lsn, outcome)))
+
+
+def _versions(tx: LocalTx, rows: Sequence[ConfirmedRow]) -> dict[RowKey, int]:
+    visible = {(row.store, row.id): tx.rows.read(row.store, row.id) for row in rows}
+    return {
+        key: here.version for row in rows if (here := visible[key := (row.store, row.id)]) and here.image == row.image
+    }

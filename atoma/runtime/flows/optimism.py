@@ -46,20 +46,10 @@ from atoma.errors import (
     WriteUnknown,
 )
 from atoma.mutations import RowKey
-from atoma.mutations.layers import (
-    Laid,
-    Settled,
-    Unpredictable,
-    Versions,
-    address,
-    known_versions,
-    lay,
-    named_versions,
-    only_nodded,
-    settle,
-)
+from atoma.mutations.layers import Laid, Settled, Versions, address, named_versions, only_nodded
 from atoma.ports.environment import Environment
-from atoma.ports.execution import ApplyPort, WritePort
+from atoma.ports.execution import WritePort
+from atoma.runtime.flows.apply import ApplyFlow
 from atoma.runtime.flows.results import ResultMismatch, aligned
 
 _log = logging.getLogger("atoma.runtime")
@@ -137,7 +127,7 @@ class LayeredWrites:
     def __init__(
         self,
         port: WritePort,
-        apply: ApplyPort,
+        apply: ApplyFlow,
         *,
         reach: Callable[[str], WriteReach],
         synced: frozenset[str],
@@ -220,10 +210,8 @@ class LayeredWrites:
         """Lay the unit and start asking; None when it cannot be predicted."""
         began = self._environment.clock()
         async with self._laying:  # units are entered in the order in which they are laid
-            try:
-                # the next start takes it back in any case, so it is worth no fsync
-                laid = await self._apply.apply_writeback(lambda tx: lay(tx, request), "writeback", durability="normal")
-            except Unpredictable:
+            laid = await self._apply.show(request)
+            if laid is None:
                 return None
             unit = self._enter(_staged(request), reach, laid)
             unit.path.append(Step(OVERLAY, "ok", self._environment.clock() - began, note="shown, not decided"))
@@ -314,12 +302,7 @@ class LayeredWrites:
         """Settle in one local transaction, tried again while the engine fails for a time."""
         for tries in range(TRIES):
             try:
-                settled = await self._apply.apply_writeback(
-                    lambda tx: settle(tx, unit.request, unit.layers, items),
-                    "writeback",
-                    durability=unit.request.options.durability,
-                    stores={store for store, _ in unit.rows},
-                )
+                settled = await self._apply.settle(unit.request, unit.layers, items)
             except StoreError as error:
                 if tries == TRIES - 1:
                     raise
@@ -354,7 +337,7 @@ class LayeredWrites:
         followed = False
         try:
             if named_versions(request):
-                unit.based_on = await self._apply.apply_writeback(lambda tx: known_versions(tx, request), "writeback")
+                unit.based_on = await self._apply.known_versions(request)
             await _turn(unit)
             unit.request = request = address(request, unit.based_on)
             result = await self._call(request, reach)

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 from atoma.contracts.execution import QueryRequest, QueryResult, Source, WriteRequest, WriteResult
 from atoma.contracts.values import StoredRow
+from atoma.contracts.writeback import ConfirmedRow, Writeback
 from atoma.errors import AtomaError, StoreError
-from atoma.mutations import RowKey, rebase_rows
-from atoma.ports.execution import ApplyPort
-from atoma.ports.local import LocalTx
+from atoma.runtime.flows.apply import ApplyFlow, confirmed
 from atoma.runtime.flows.freshness import Freshness
 from atoma.runtime.flows.optimism import LayeredWrites
 
@@ -44,10 +43,10 @@ class WriteBack:
         freshness: Tells which answers are too old to be kept.
     """
 
-    def __init__(self, apply: ApplyPort | None, synced: frozenset[str]) -> None:
+    def __init__(self, apply: ApplyFlow | None, synced: frozenset[str]) -> None:
         self.apply = apply
         self.layered: LayeredWrites | None = None
-        self.freshness = Freshness()
+        self.freshness = Freshness() if apply is None else apply.freshness
         self._synced = synced
 
     def caches(self, store: str, source: Source) -> bool:
@@ -68,42 +67,25 @@ class WriteBack:
         """
         if self.apply is None or not (rows or gone):
             return Kept(frozenset(), {})
-        is_old = self.freshness.is_old
-
-        def body(tx: LocalTx) -> Kept:
-            unique = any(index.unique for index in tx.schema.store(store).indexes)
-            aside: list[RowKey] = []
-            for row in rows:
-                if is_old(began, (store, row.id)):
-                    continue
-                base = tx.base.read(store, row.id)
-                if unique and not base.shadowed:  # an older row of the cache may still show one of its values
-                    tx.base.shadow(store, row.id, base.scope or row.scope, base.image)
-                tx.base.put(store, row.id, row.scope, row.image, row.seq)
-                if unique or base.shadowed:
-                    aside.append((store, row.id))
-            protected: set[str] = set()
-            for row in gone:
-                if tx.base.read(store, row.id).shadowed or is_old(began, (store, row.id)):
-                    protected.add(row.id)
-                else:
-                    tx.base.put(store, row.id, row.scope, None, 0)
-            rebase_rows(tx, aside)
-            return Kept(frozenset(protected), _versions(tx, store, rows))
-
+        kept = Writeback(
+            rows=confirmed(store, rows),
+            missing=confirmed(store, gone),
+            as_of=began,
+            durability="normal",
+            versions=True,
+        )
         try:
-            return await self.apply.apply_writeback(body, "writeback", durability="normal")
+            applied = await self.apply.apply_writeback(kept)
         except StoreError as error:
             _log.warning("an answer about store %r is not kept: %s", store, error)
             return Kept(frozenset(), {})
+        return Kept(frozenset(id for _, id in applied.kept), {id: at for (_, id), at in applied.versions.items()})
 
     async def versions_of(self, store: str, rows: Sequence[StoredRow]) -> dict[str, int]:
         """Version here of each of ``rows`` that is visible as it was answered; of none when this device cannot tell."""
         assert self.apply is not None
         try:
-            return await self.apply.apply_writeback(
-                lambda tx: _versions(tx, store, rows), "writeback", durability="normal"
-            )
+            return {id: at for (_, id), at in (await self.apply.versions_of(confirmed(store, rows))).items()}
         except StoreError as error:
             _log.warning("versions of an answer about store %r are not known here: %s", store, error)
             return {}
@@ -113,24 +95,14 @@ class WriteBack:
         if self.apply is None or result.meta.source == "local":
             return
         kept = [
-            (entry, item)
+            ConfirmedRow(entry.store, entry.id, item.row, item.version, entry.scope)
             for entry, item in zip(request.entries, result.items, strict=True)
             if item.ok
             and self.caches(entry.store, result.meta.source)
             and (item.row is not None or entry.kind == "delete")
         ]
-        if not kept:
-            return
-
-        def body(tx: LocalTx) -> None:
-            for entry, item in kept:
-                scope = entry.scope or tx.base.read(entry.store, entry.id).scope
-                if not scope and item.row is not None:
-                    scope = tx.schema.store(entry.store).scope_of(item.row)
-                tx.base.put(entry.store, entry.id, scope, item.row, item.version)
-            rebase_rows(tx, [(entry.store, entry.id) for entry, _ in kept])
-
-        await self.apply.apply_writeback(body, "writeback", durability="normal")
+        if kept:
+            await self.apply.apply_writeback(Writeback(rows=kept, durability="normal"))
 
     # what detached steps bring (the kernel's ``DetachedResults``)
 
@@ -149,8 +121,3 @@ class WriteBack:
             self.layered.answered(request, result, error)
         elif result is not None:
             await self.keep_results(request, result)
-
-
-def _versions(tx: LocalTx, store: str, rows: Sequence[StoredRow]) -> dict[str, int]:
-    visible = {row.id: tx.rows.read(store, row.id) for row in rows}
-    return {row.id: here.version for row in rows if (here := visible[row.id]) and here.image == row.image}

@@ -13,7 +13,7 @@ from atoma.contracts.mutations import MutationBody, Op, PendingMutation, Recover
 from atoma.contracts.replica import LostRow, StagedRow
 from atoma.contracts.sync import Cursor, EpochWord, OpenReply, PullReply, ScopeStatus
 from atoma.contracts.values import RowImage
-from atoma.mutations import RowKey, rebase_rows
+from atoma.mutations import RowKey
 from atoma.ports.local import LocalTx
 from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import next_digest
@@ -261,8 +261,13 @@ def _offer(
     return PendingMutation(0, "outbox", mid, key, scope, fork.seq, data, next_digest(after, data))
 
 
-def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str], *, released: bool = False) -> None:
+def offer_again(
+    tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str], *, released: bool = False
+) -> dict[RowKey, None]:
     """Offer rows that were kept, from the position that they are from; those that are resolved are passed over.
+
+    Returns:
+        The rows that are to be rebuilt.
 
     Args:
         tx: The open transaction.
@@ -273,7 +278,7 @@ def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str],
     still_open = {entry.number for entry in tx.inbox.lost(resolved=False)}
     identity = tx.outbox.identity()
     mid, tail = identity.next_mid, identity.tail_digest
-    dirty: list[RowKey] = []
+    dirty: dict[RowKey, None] = {}
     for entry in entries:
         if entry.number not in still_open:
             continue
@@ -287,7 +292,7 @@ def offer_again(tx: LocalTx, entries: Sequence[LostRow], ids: Callable[[], str],
         set_aside(tx, entry.store, entry.id, entry.scope)
         tx.outbox.add(pending, [(entry.store, entry.id, None if row is None else row.image)])
         tx.inbox.resolve_lost(entry.number, "offered")
-        dirty.append((entry.store, entry.id))
+        dirty[entry.store, entry.id] = None
         mid += 1
     tx.outbox.save_identity(replace(identity, next_mid=mid, tail_digest=tail))
-    rebase_rows(tx, dirty)
+    return dirty

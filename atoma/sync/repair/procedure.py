@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from functools import partial
 
 from msgspec.structs import replace
 
 from atoma.contracts.events import RepairDone, RepairStarted
 from atoma.contracts.mutations import QUEUED
-from atoma.contracts.replica import RepairReport, Subscription
+from atoma.contracts.replica import RepairReport
 from atoma.contracts.sync import (
     ASKED_MAX,
     Limits,
@@ -23,11 +22,12 @@ from atoma.contracts.sync import (
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.sync.outbox import digest_before
+from atoma.sync.repair.changes import Reborn
 from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Cut
-from atoma.sync.repair.rebirth import Rebirth, be_reborn
+from atoma.sync.repair.rebirth import Rebirth
 from atoma.sync.replica import Replica, bounded
-from atoma.sync.snapshot import apply_tail_page, begin_snapshot, forget_snapshot, stage_snapshot_page
+from atoma.sync.staging import SnapshotBegun, SnapshotPage, SnapshotsForgotten, TailPage
 from atoma.sync.status import RepairProgress, RepairStep
 
 CLIENT_ID_BYTES = 16
@@ -89,15 +89,15 @@ async def stage(
         RemoteError: The hub refuses, or what was staged has expired; the next session begins anew.
         TransportError: The connection broke; nothing visible has changed.
     """
-    scope, apply = status.scope, replica.apply.apply_writeback
-    await apply(lambda tx: begin_snapshot(tx, scope))
+    scope = status.scope
+    await replica.change(SnapshotBegun(scope))
     while True:
         at = await replica.database.inspect(lambda tx: tx.scopes.read(scope))
         if at.state == "snapshot":
             request = SnapshotRequest(scope, client_id, at.token, limits.page_bytes, limits.page_changes)
             with bounded("snapshot"):
                 rows = await service.snapshot(request)
-            await apply(partial(stage_snapshot_page, token=at.token, page=rows, stores=replica.stores))
+            await replica.change(SnapshotPage(at.token, rows, replica.stores))
             staged(sum(len(part.rows) for part in rows.stores))
             continue
         assert at.stage_cursor is not None
@@ -106,7 +106,7 @@ async def stage(
             page = await service.pull(pull)
         if not page.more:
             return Cut(status, page)
-        await apply(partial(apply_tail_page, page=page, stores=replica.stores, verified_mid=0))
+        await replica.change(TailPage(page, replica.stores))
 
 
 async def repair(
@@ -150,7 +150,6 @@ async def repair(
     rebirth = Rebirth(
         diagnosis=diagnosis,
         client_id=new_client_id(replica),
-        ids=replica.environment.ids,
         verdicts=verdicts,
         reply=reply,
         cuts=cuts,
@@ -158,9 +157,11 @@ async def repair(
         policy=replica.on_hub_loss,
     )
     if rehearsal:
-        return await _rehearse(replica, rebirth, before)
+        report, _ = await replica.change(Reborn(rebirth, rehearsal=True))
+        await replica.change(SnapshotsForgotten(before))
+        return report
     shown.show("commit")
-    report, work = await replica.apply.apply_writeback(lambda tx: be_reborn(tx, rebirth))
+    report, work = await replica.change(Reborn(rebirth))
     replica.settled(work)
     replica.board.show(replace(replica.board.current, last_repair=report))
     replica.emit(RepairDone(report))
@@ -190,28 +191,3 @@ class _Shown:
         """Count ``rows`` more."""
         self._rows += rows
         self.show("snapshot", self._rows)
-
-
-class _TakenBack(Exception):
-    """Ends the transaction of a rehearsal; never seen outside."""
-
-    def __init__(self, report: RepairReport) -> None:
-        super().__init__()
-        self.report = report
-
-
-async def _rehearse(replica: Replica, rebirth: Rebirth, before: Sequence[Subscription]) -> RepairReport:
-    def put_back(tx: LocalTx) -> None:
-        for subscription in before:
-            forget_snapshot(tx, subscription)
-
-    def body(tx: LocalTx) -> None:
-        report, _ = be_reborn(tx, rebirth)
-        raise _TakenBack(report)
-
-    try:
-        await replica.apply.apply_writeback(body)
-    except _TakenBack as end:
-        await replica.apply.apply_writeback(put_back)
-        return end.report
-    raise AssertionError("the body of a rehearsal always raises")

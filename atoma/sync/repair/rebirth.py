@@ -16,7 +16,6 @@ from atoma.contracts.mutations import QUEUED, MutationBody, Op, Origin, PendingM
 from atoma.contracts.replica import RepairReport
 from atoma.contracts.sync import Cursor, OpenReply, Outcome, Verdict
 from atoma.contracts.values import ErrorInfo
-from atoma.mutations import rebase_rows
 from atoma.ports.local import LocalTx
 from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
@@ -33,7 +32,6 @@ class Rebirth:
     Attributes:
         diagnosis: Why it is made.
         client_id: The new id, 16 random bytes.
-        ids: Draws idempotency keys for offers.
         verdicts: What the hub keeps of this file's mutations, by number.
         reply: What the hub said of this file.
         cuts: Scopes of which the hub has lost a part, with the staged snapshots.
@@ -43,7 +41,6 @@ class Rebirth:
 
     diagnosis: Diagnosis
     client_id: bytes
-    ids: Callable[[], str]
     verdicts: Mapping[int, Verdict]
     reply: OpenReply
     cuts: Sequence[Cut]
@@ -56,13 +53,21 @@ class Rebirth:
         return self.diagnosis.cause == "WRONG_HUB"
 
 
-def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
+def be_reborn(
+    tx: LocalTx, rebirth: Rebirth, ids: Callable[[], str], work: Settlement
+) -> tuple[RepairReport, Settlement]:
     """Let the file begin anew under another name; what that did, and what to tell listeners.
+
+    Args:
+        tx: The open transaction.
+        rebirth: What it is made of.
+        ids: Draws idempotency keys for offers.
+        work: Collects what is left to do in this transaction.
 
     Raises:
         HistoryMoved: A staged snapshot is no longer there.
     """
-    reply, work = rebirth.reply, Settlement()
+    reply = rebirth.reply
     identity = tx.outbox.identity()
     known, other_hub = reply.known and not rebirth.adopted, rebirth.adopted and identity.hub_id != reply.hub_id
     missing = tx.outbox.first_missing(reply.last_mid)
@@ -72,8 +77,8 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
         part_with(tx, (status.scope for status in reply.scopes))
     for cut in rebirth.cuts:
         work.dirty.update(dict.fromkeys(tx.base.shadowed(cut.status.scope)))
-    settle(tx, (outcome for _, outcome in sorted_.settled), None, work)
-    offers, lost = _offer(tx, rebirth, beyond, work)
+    settle(tx, sorted_.settled, None, work)
+    offers, lost = _offer(tx, beyond, Offers(tx, ids), work)
     forks = {cut.status.scope: cut.fork for cut in rebirth.cuts}
     numbering = _Numbering(tx, forks, offers, missing, other_hub=other_hub)
     # what is decided and only waits for its page is sent again as well: the hub answers by its first name, and should that
@@ -97,7 +102,6 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
             renew=False,
         )
     )
-    rebase_rows(tx, work.dirty)
     report = RepairReport(
         cause=rebirth.diagnosis.cause,
         why=rebirth.diagnosis.why,
@@ -116,9 +120,8 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth) -> tuple[RepairReport, Settlement]:
     return report, work
 
 
-def _offer(tx: LocalTx, rebirth: Rebirth, beyond: Sequence[Beyond], work: Settlement) -> tuple[Offers, int]:
+def _offer(tx: LocalTx, beyond: Sequence[Beyond], offers: Offers, work: Settlement) -> tuple[Offers, int]:
     """Offer what may be offered and keep the rest; how much was kept."""
-    offers = Offers(tx, rebirth.ids)
     kept = 0
     for one in beyond:
         if one.reason:

@@ -21,7 +21,7 @@ from atoma.contracts.mutations import Effect, MutationBody, Op
 from atoma.contracts.sync import Cursor, Hint, PullReply, StoreChanges
 from atoma.errors import ConfigurationError
 from atoma.plugins import PluginContext
-from atoma.ports import APPLY, LocalTx
+from atoma.ports import LocalTx
 from atoma.ports.hub import Facts, Need, Plan, RowFact
 from atoma.testing.simulation.encounters import Kind
 
@@ -129,13 +129,13 @@ class _Mirror:
     async def _run(self, context: PluginContext) -> None:
         from atoma.ports import LOCAL_DATABASE
 
-        key = context.require(LOCAL_DATABASE).database
+        database = context.require(LOCAL_DATABASE)
+        key = database.database
         self.waiting.pop(key, None)  # an event does not outlive its process
-        apply = context.require(APPLY).apply_writeback
         while True:
             await trio.sleep(MIRROR_DELAY_S)
             for node, request, effects in self.waiting.pop(key, []):
-                await apply(partial(node.enqueue, request=request, effects=effects))
+                await database.apply(partial(node.enqueue, request=request, effects=effects))
 
 
 _mirror = _Mirror()
@@ -151,24 +151,24 @@ def _moved_by_hint(original: Original) -> object:
             if at.state == "live" and hint.head > at.cursor.seq:
                 tx.scopes.advance(hint.scope, at.cursor, Cursor(at.cursor.epoch, hint.head, at.cursor.hash))
 
-        await lane._replica.apply.apply_writeback(move)
+        await lane._replica.database.apply(move)
         await original(lane, hint)
 
     return heed
 
 
 def _cursor_first(original: Original) -> object:
-    async def commit(lane: Any, page: PullReply, body: Any) -> None:
-        apply = importlib.import_module("atoma.sync.apply_page")
-        move: Any = apply.move_cursor
-        if await lane._replica.apply.apply_writeback(partial(move, page=page)):
-            setattr(apply, "move_cursor", _yes)  # noqa: B010 - it is a patch
+    async def commit(lane: Any, page: PullReply, **staged: bool) -> None:
+        staging = importlib.import_module("atoma.sync.staging")
+        move: Any = staging.move_cursor
+        if await lane._replica.database.apply(partial(move, page=page)):
+            setattr(staging, "move_cursor", _yes)  # noqa: B010 - it is a patch
             try:
-                await original(lane, page, body)
+                await original(lane, page, **staged)
             finally:
-                setattr(apply, "move_cursor", move)  # noqa: B010
+                setattr(staging, "move_cursor", move)  # noqa: B010
         else:
-            await original(lane, page, body)
+            await original(lane, page, **staged)
 
     return commit
 
@@ -248,10 +248,18 @@ def _no_deletes(original: Original) -> object:
 
 
 def _half_a_tail(original: Original) -> object:
-    def apply_tail_page(tx: LocalTx, page: PullReply, stores: Any, verified_mid: int) -> Any:
-        return original(tx, msgspec.structs.replace(page, more=False), stores, verified_mid)
+    def apply_tail_page(tx: LocalTx, page: PullReply, *rest: object) -> Any:
+        return original(tx, msgspec.structs.replace(page, more=False), *rest)
 
     return apply_tail_page
+
+
+def _not_rebased(original: Original) -> object:
+    def swap(*arguments: Any) -> None:
+        original(*arguments)
+        arguments[-1].dirty.clear()
+
+    return swap
 
 
 def _lose_last(original: Original) -> object:
@@ -332,9 +340,8 @@ def _not_capped(_original: Original) -> object:
 
 
 def _nothing_offered(_original: Original) -> object:
-    def offer(tx: object, rebirth: Any, _beyond: object, _work: object) -> tuple[object, int]:
-        offers = importlib.import_module("atoma.sync.repair.offers").Offers
-        return offers(tx, rebirth.ids), 0
+    def offer(_tx: object, _beyond: object, offers: object, _work: object) -> tuple[object, int]:
+        return offers, 0
 
     return offer
 
@@ -375,13 +382,14 @@ PLANTED: dict[str, Bug] = {
     ),
     "rebase-skipped": Bug(
         "pending operations are not replayed on a new base",
-        [Patch(f"atoma.sync.{module}", "rebase_rows", _nothing) for module in ("apply_page", "settle", "snapshot")],
+        [Patch("atoma.runtime.flows.apply", "rebase_rows", _nothing)],
     ),
     "swap-not-rebased": Bug(
-        "pending operations are not replayed on a snapshot", [Patch("atoma.sync.snapshot", "rebase_rows", _nothing)]
+        "pending operations are not replayed on a snapshot", [Patch("atoma.sync.snapshot", "_swap", _not_rebased)]
     ),
     "half-a-tail": Bug(
-        "a snapshot is swapped in before it is caught up", [Patch("atoma.sync.pull", "apply_tail_page", _half_a_tail)]
+        "a snapshot is swapped in before it is caught up",
+        [Patch("atoma.sync.staging", "apply_tail_page", _half_a_tail)],
     ),
     "inbox-forgotten": Bug("what the hub refused is dropped", [Patch("atoma.sync.settle", "keep_refused", _nothing)]),
     "dependants-unlinked": Bug(
@@ -452,7 +460,7 @@ PLANTED: dict[str, Bug] = {
     ),
     "deletes-ignored": Bug(
         "deletions in pages are passed over",
-        [Patch(f"atoma.sync.{module}", "changed_rows", _no_deletes) for module in ("apply_page", "snapshot")],
+        [Patch(f"atoma.sync.{module}", "changed_rows", _no_deletes) for module in ("page", "snapshot")],
     ),
 }
 """The bugs by name."""

@@ -169,6 +169,11 @@ class Outbox:
         found = self.select("WHERE mid=? AND kind='outbox'", (mid,))
         return found[0] if found else None
 
+    def by_key(self, idem: str) -> PendingMutation | None:
+        """The mutation with this idempotency key if it is still pending, of either kind."""
+        found = self.select("WHERE idem=?", (idem,))
+        return found[0] if found else None
+
     def pre_image(self, store: str, id: str, lsn: int) -> RowImage | None:
         """What the row looked like to the user before mutation ``lsn``."""
         data: object = self._connection.execute(

@@ -258,7 +258,7 @@ class SQLiteLocalDatabase:
         return found[0] if found else None
 
     async def apply(self, body: Callable[[LocalTx], T], *, durability: Durability | None = None) -> T:
-        """Run ``body`` in one write transaction of its own; see ``ApplyPort``."""
+        """Run ``body`` in one write transaction of its own; see ``LocalDatabase.apply``."""
 
         def transaction(connection: apsw.Connection) -> Committed:
             tx, wrote = self._begin(connection)

@@ -6,6 +6,8 @@ from typing import Final
 
 from tests.campaigns.plants.plant import Plant
 
+WRITEBACKS = "tests/unit/sync/test_writebacks.py"
+
 PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A19",
@@ -62,5 +64,29 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "if before is not None and before.image == image and before.scope == scope:",
         "if before is not None and before.seq == seq and before.scope == scope:",
         why="a row that comes again under a later sequence is told as a change",
+    ),
+    Plant(
+        "A26",
+        "atoma.sync.staging:LivePage.stage",
+        "raise Voided",
+        "pass",
+        why="a page that comes late is taken over again",
+        tests=(f"{WRITEBACKS}::test_a_page_is_taken_over_once_and_an_older_one_never_again",),
+    ),
+    Plant(
+        "A26",
+        "atoma.sync.staging:LivePage.stage",
+        "raise Voided",
+        "return Settlement()",
+        why="the rows of a page that comes late are taken over, and the cursor stays",
+        tests=(f"{WRITEBACKS}::test_a_page_that_comes_too_early_leaves_no_row_behind",),
+    ),
+    Plant(
+        "A26",
+        "atoma.sync.writebacks:ReplicationPart.stage",
+        "if not isinstance(change, CHANGES):",
+        "if callable(change):\n            return change(tx)\n        if False:",
+        why="a function of a caller runs in the transaction of the apply port",
+        tests=(f"{WRITEBACKS}::test_nothing_but_what_replication_knows_is_carried_out",),
     ),
 )

@@ -95,8 +95,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F70",
         "atoma.sync.push:PushLane._take",
-        "apply_writeback(lambda tx: settle_reply(tx, outcomes))",
-        'apply_writeback(lambda tx: settle_reply(tx, outcomes), durability="normal")',
+        "change(Replied(), verdicts=verdicts)",
+        'change(Replied(), verdicts=verdicts, durability="normal")',
         why="a refusal that the user was told of is not synced",
         tests=FULL,
     ),

@@ -23,9 +23,9 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A48",
-        "atoma.runtime.flows.writeback:WriteBack.keep_rows",
-        "if tx.base.read(store, row.id).shadowed or is_old(began, (store, row.id)):",
-        "if is_old(began, (store, row.id)):",
+        "atoma.runtime.flows.apply:ApplyFlow._drop",
+        "if tx.base.read(row.store, row.id).shadowed or not self._is_news(row, writeback):",
+        "if not self._is_news(row, writeback):",
         why="a complete remote answer deletes rows with pending writes",
     ),
     Plant(

@@ -202,8 +202,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A63",
         "atoma.sync.push:PushLane._failed",
-        "tx.outbox.mark_attempt(mids, due,",
-        "tx.outbox.mark_attempt(mids, 0,",
+        "AttemptFailed(mids, due,",
+        "AttemptFailed(mids, 0,",
         why="the outbox does not say when a mutation is tried again",
         tests=(BUSY,),
     ),
@@ -281,9 +281,9 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A65",
-        "atoma.runtime.flows.writeback:WriteBack.keep_rows",
-        "if is_old(began, (store, row.id)):",
-        "if is_old(began, (store, row.id)) or row.seq < tx.base.read(store, row.id).seq:",
+        "atoma.runtime.flows.apply:ApplyFlow._put",
+        "if not base.shadowed:",
+        "if not base.shadowed and base.seq < row.version:",
         why="the runtime compares positions of the hub",
         tests=("tests/architecture/test_division_of_labour.py::test_the_runtime_compares_no_position_of_the_hub",),
     ),

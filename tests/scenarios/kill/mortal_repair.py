@@ -15,7 +15,7 @@ from typing import Any
 import trio
 
 from atoma.contracts.events import RepairDone
-from atoma.sync.repair import procedure
+from atoma.sync.repair import changes, procedure
 from atoma.sync.repair.rebirth import be_reborn
 from tests.scenarios.sync.conftest import World
 
@@ -36,8 +36,8 @@ def die_at(place: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         return RepairDone(*given)
 
-    for name, patched in (("be_reborn", dying), ("RepairDone", told)):
-        setattr(procedure, name, patched)
+    for module, name, patched in ((changes, "be_reborn", dying), (procedure, "RepairDone", told)):
+        setattr(module, name, patched)
 
 
 async def main(folder: Path, place: str) -> None:

@@ -21,7 +21,7 @@ from atoma.contracts.execution import WriteRequest
 from atoma.contracts.mutations import MutationBody, PendingMutation
 from atoma.contracts.sync import Cursor, Hint, Outcome, PullReply, PullRequest
 from atoma.errors import AtomaError
-from atoma.ports.keys import APPLY
+from atoma.ports.keys import LOCAL_DATABASE
 from atoma.ports.local import LocalTx
 from atoma.ports.service import Principal
 from atoma.ports.tasks import open_tasks
@@ -290,7 +290,7 @@ def hint_moves_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
             if hint.head > at.seq:
                 tx.scopes.advance(hint.scope, at, replace(at, seq=hint.head))
 
-        await lane._replica.apply.apply_writeback(move)
+        await lane._replica.database.apply(move)
         lane._replica.poke_pull([hint.scope])
 
     monkeypatch.setattr(NotifyLane, "heed", heed)
@@ -299,11 +299,11 @@ def hint_moves_cursor(monkeypatch: pytest.MonkeyPatch) -> None:
 def cursor_before_page(monkeypatch: pytest.MonkeyPatch) -> None:
     original = PullLane._commit
 
-    async def commit(lane: Any, page: PullReply, body: Callable[..., Any]) -> None:
-        await lane._replica.apply.apply_writeback(lambda tx: tx.scopes.advance(page.scope, page.start, page.end))
+    async def commit(lane: Any, page: PullReply, **staged: bool) -> None:
+        await lane._replica.database.apply(lambda tx: tx.scopes.advance(page.scope, page.start, page.end))
         await trio.sleep(0.05)
-        monkeypatch.setattr("atoma.sync.apply_page.move_cursor", lambda tx, page: True)
-        await original(lane, page, body)
+        monkeypatch.setattr("atoma.sync.staging.move_cursor", lambda tx, page: True)
+        await original(lane, page, **staged)
 
     monkeypatch.setattr(PullLane, "_commit", commit)
 
@@ -318,14 +318,14 @@ def pages_without_cas(monkeypatch: pytest.MonkeyPatch) -> None:
     original = PullLane._commit
     last: dict[str, PullReply] = {}
 
-    async def commit(lane: Any, page: PullReply, body: Callable[..., Any]) -> None:
-        await original(lane, page, body)
+    async def commit(lane: Any, page: PullReply, **staged: bool) -> None:
+        await original(lane, page, **staged)
         late = last.get(lane._replica.database.database)
         if late is not None:
-            await original(lane, late, body)
+            await original(lane, late, **staged)
         last[lane._replica.database.database] = page
 
-    monkeypatch.setattr("atoma.sync.apply_page.move_cursor", move)
+    monkeypatch.setattr("atoma.sync.staging.move_cursor", move)
     monkeypatch.setattr(PullLane, "_commit", commit)
 
 
@@ -345,9 +345,9 @@ def outbox_from_events(monkeypatch: pytest.MonkeyPatch) -> None:
     async def act_then_mirror(story: Story, device: Any) -> None:
         await act(story, device)
         await story.check(device)
-        apply = device.probe.context.require(APPLY)
+        database = device.probe.context.require(LOCAL_DATABASE)
         for node, request, effects in waiting:
-            await apply.apply_writeback(lambda tx, node=node, r=request, e=effects: node.enqueue(tx, r, e))
+            await database.apply(lambda tx, node=node, r=request, e=effects: node.enqueue(tx, r, e))
         waiting.clear()
 
     monkeypatch.setattr(Story, "act", act_then_mirror)
@@ -359,7 +359,7 @@ def rejects_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_rebase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atoma.sync.apply_page.rebase_rows", lambda tx, rows: None)
+    monkeypatch.setattr("atoma.runtime.flows.apply.rebase_rows", lambda tx, rows: None)
 
 
 def confirmed_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -369,8 +369,7 @@ def confirmed_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
         identity = tx.outbox.identity()
         tx.outbox.save_identity(replace(identity, confirmed_mid=identity.next_mid - 1))
 
-    monkeypatch.setattr("atoma.sync.apply_page.confirm", confirm)
-    monkeypatch.setattr("atoma.sync.settle.confirm", confirm)
+    monkeypatch.setattr("atoma.sync.staging.confirm", confirm)
 
 
 def row_version_as_base(monkeypatch: pytest.MonkeyPatch) -> None:

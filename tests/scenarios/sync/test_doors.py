@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from atoma.contracts.writeback import Applied, Writeback
 from atoma.kernel import ExecutionKernel
 from atoma.runtime.flows.apply import ApplyFlow
+from atoma.sync.writebacks import CHANGES
 from atoma_stores.sqlite.engine import SQLiteLocalDatabase
 
 pytestmark = pytest.mark.virtual_time
@@ -58,3 +60,31 @@ async def test_verdicts_and_pages_come_in_by_the_apply_port_only(world: Any, mon
         await b.settle()
         assert calls["commit"] == 1
         assert calls["apply_writeback"] > before
+
+
+async def test_verdicts_come_back_by_the_key_of_their_write(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[tuple[str, Writeback]] = []
+    original = ApplyFlow.apply_writeback
+
+    async def spy(flow: ApplyFlow, writeback: Writeback) -> Applied:
+        taken.append((await flow._database.inspect(lambda tx: tx.outbox.identity().client_id.hex()), writeback))
+        return await original(flow, writeback)
+
+    async with world.open_hub(), world.open_device("a") as a, world.open_device("b") as b:
+        await b.settle()
+        b.wire.cut()
+        await a.store(world.CARDS).insert(world.Card(id="1", title="theirs"))
+        await a.settle()
+        await b.store(world.CARDS).insert(world.Card(id="1", title="mine"))
+        await b.store(world.CARDS).insert(world.Card(id="2"))
+        keys = [item.idem for item in await b.inspect(lambda tx: tx.outbox.every())]
+        monkeypatch.setattr(ApplyFlow, "apply_writeback", spy)
+        b.wire.mend()
+        b.sync.poke()
+        await b.settle()
+        own = await b.inspect(lambda tx: tx.outbox.identity().client_id.hex())
+        told = [(key, outcome.status) for who, one in taken if who == own for key, outcome in one.verdicts.items()]
+        assert set(told) == {(keys[0], "rejected"), (keys[1], "applied")}
+        rows = {(row.id, row.version) for who, one in taken if who == own for row in one.rows}
+        assert rows == {("1", 1), ("2", 2)}, "and the confirmed rows beside them"
+        assert {type(one.replication) for who, one in taken if who == own} <= set(CHANGES)

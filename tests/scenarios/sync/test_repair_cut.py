@@ -19,7 +19,7 @@ from trio.lowlevel import Task
 from atoma.client import open_client
 from atoma.errors import StoreError
 from atoma.sync import Sync
-from atoma.sync.repair import procedure
+from atoma.sync.repair import changes
 from atoma.sync.repair.rebirth import be_reborn
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
@@ -159,7 +159,7 @@ async def test_a_disk_that_fails_within_the_transaction_takes_all_of_it_back(
         async with world.open_hub(), device_on_vfs(world, vfs) as a:
             before = await client_id(a)
             a.wire.mend()
-            monkeypatch.setattr(procedure, "be_reborn", on_a_failing_disk)
+            monkeypatch.setattr(changes, "be_reborn", on_a_failing_disk)
             with pytest.raises(StoreError):
                 await a.sync.repair()
             plan.heal()

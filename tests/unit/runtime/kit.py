@@ -17,9 +17,10 @@ from atoma.contracts.execution import (
     WriteResult,
 )
 from atoma.contracts.values import StoredRow
-from atoma.ports import ApplyPort, Environment
+from atoma.ports import Environment
 from atoma.ports.loops import LoopGuard
 from atoma.runtime import Runtime
+from atoma.runtime.flows.apply import ApplyFlow
 from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
 from atoma.schema import Schema, StoreSpec
@@ -63,7 +64,7 @@ def stored(id: str, text: str, seq: int = 1) -> StoredRow:
 
 
 @asynccontextmanager
-async def open_runtime(port: Scripted, apply: ApplyPort | None = None) -> AsyncGenerator[Runtime]:
+async def open_runtime(port: Scripted, apply: ApplyFlow | None = None) -> AsyncGenerator[Runtime]:
     async with trio.open_nursery() as nursery:
         yield Runtime(
             SCHEMA,

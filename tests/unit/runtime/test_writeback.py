@@ -6,13 +6,15 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
+from msgspec.structs import replace
 
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult
 from atoma.contracts.mutations import MutationBody, Op, PendingMutation
+from atoma.contracts.sync import Outcome
 from atoma.contracts.values import StoredRow
-from atoma.ports import ApplyPort, Environment, LocalTx
-from atoma.ports.execution import Origin
+from atoma.contracts.writeback import ConfirmedRow, Writeback
+from atoma.ports import Environment, LocalTx
 from atoma.query import col, select
 from atoma.runtime.flows.apply import ApplyFlow
 from atoma.runtime.flows.read import MergeMode
@@ -23,7 +25,7 @@ from tests.unit.runtime.kit import NOTES, SCHEMA, Scripted, open_runtime, stored
 
 
 @asynccontextmanager
-async def open_cache(rows: Sequence[StoredRow], pending: str = "") -> AsyncGenerator[tuple[Scripted, ApplyPort]]:
+async def open_cache(rows: Sequence[StoredRow], pending: str = "") -> AsyncGenerator[tuple[Scripted, ApplyFlow]]:
     """A local cache that holds ``rows``; the row ``pending`` has an unsettled write on it."""
     async with SQLiteEngine(memory()).open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
         node, apply = LocalQueryNode(database), ApplyFlow(database)
@@ -38,7 +40,7 @@ async def open_cache(rows: Sequence[StoredRow], pending: str = "") -> AsyncGener
                 mutation = PendingMutation(0, "volatile", 0, "key", "main", 0, body, b"")
                 tx.outbox.add(mutation, [("notes", pending, {"text": "base"})])
 
-        await apply.apply_writeback(fill)
+        await database.apply(fill)
 
         class Port(Scripted):
             async def execute_query(self, request: QueryRequest) -> QueryResult:
@@ -95,16 +97,45 @@ async def test_get_all_merges_a_remote_answer_as_asked(merge: MergeMode, remote:
 
 @pytest.mark.paths
 async def test_apply_writeback_is_idempotent_and_stays_out_of_the_outbox() -> None:
-    seen: list[Origin] = ["sync"]
     async with SQLiteEngine(memory()).open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
         commits: list[int] = []
         database.subscribe_commits(lambda changes: commits.append(len(changes.changes)))
         apply = ApplyFlow(database)
-
-        def put(tx: LocalTx) -> None:
-            tx.base.put("notes", "1", "main", {"text": "x"}, 3)
-
-        await apply.apply_writeback(put, seen[0])
-        await apply.apply_writeback(put, seen[0])
+        value = Writeback(rows=[ConfirmedRow("notes", "1", {"text": "x"}, 3, "main")])
+        await apply.apply_writeback(value)
+        await apply.apply_writeback(value)
         assert [count for count in commits if count] == [1]
         assert await database.inspect(lambda tx: tx.outbox.queued(limit=10, max_bytes=1000)) == []
+
+
+@pytest.mark.paths
+async def test_an_answer_from_before_a_settlement_is_not_taken_over() -> None:
+    async with SQLiteEngine(memory()).open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
+        apply = ApplyFlow(database)
+        row = ConfirmedRow("notes", "1", {"text": "new"}, 3, "main")
+        await apply.apply_writeback(Writeback(rows=[row]))
+        asked = apply.freshness.now
+        apply.freshness.settled([("notes", "1")])
+        older = replace(row, image={"text": "old"}, version=2)
+        late = await apply.apply_writeback(Writeback(rows=[older], missing=[older], as_of=asked, versions=True))
+        assert not late.versions
+        assert late.kept == {("notes", "1")}
+        row_now = await database.inspect(lambda tx: tx.rows.read("notes", "1"))
+        assert row_now is not None
+        assert row_now.image == {"text": "new"}
+        taken = await apply.apply_writeback(Writeback(rows=[older], as_of=apply.freshness.now, versions=True))
+        assert list(taken.versions) == [("notes", "1")]
+
+
+@pytest.mark.paths
+async def test_a_verdict_on_a_layer_takes_it_away_by_its_key() -> None:
+    async with open_cache(LOCAL, "b") as (_, apply):
+        rows = [ConfirmedRow("notes", "b", {"text": "theirs"}, 9, "main")]
+        gone = await apply.apply_writeback(Writeback(rows=rows, versions=True))
+        assert dict(gone.versions) == {}, "what is pending stays visible over what is confirmed"
+        value = Writeback(verdicts={"key": Outcome(0, "rejected", "main")})
+        await apply.apply_writeback(value)
+        assert list(await apply.versions_of(rows)) == [("notes", "b")], (
+            "the layer is gone, the confirmed image is shown"
+        )
+        await apply.apply_writeback(value)

@@ -14,6 +14,7 @@ from atoma.contracts.mutations import ACKED, BaseRow, MutationBody, Op, PendingM
 from atoma.contracts.replica import ClientIdentity, InboxEntry, Subscription
 from atoma.contracts.sync import Cursor, Limits, Outcome, PullReply, PullRequest, PushReply, PushRequest, StoreChanges
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+from atoma.contracts.writeback import Applied, Writeback
 from atoma.ports import seeded_environment
 from atoma.schema import Schema, StoreSpec
 from atoma.sync.failures import HubLostData
@@ -22,8 +23,10 @@ from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
 from atoma.sync.replica import PullSchedule, Replica
 from atoma.sync.session import Session
+from atoma.sync.staging import Replied
 from atoma.sync.status import ScopeProgress, StatusBoard, SyncStatus
 from atoma.sync.wake import Bell
+from atoma.sync.writebacks import ReplicationPart
 
 pytestmark = pytest.mark.virtual_time
 T = TypeVar("T")
@@ -54,6 +57,7 @@ class Memory:
     who: ClientIdentity = FILE
     live: Subscription = LIVE
     doors: list[str] = field(default_factory=list)
+    taken: list[Writeback] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rows, self.base, self.outbox = Rows(self), Base(self), Outbox(self)
@@ -65,9 +69,22 @@ class Memory:
         self.doors.append("inspect")
         return body(self)
 
-    async def apply_writeback(self, body: Callable[[Any], T], *_: object, **__: object) -> T:
+    async def apply_writeback(self, writeback: Writeback) -> Applied:
+        """The rows go into the base, the part does its own, and rows that are touched are rebuilt: as a runtime does."""
         self.doors.append("apply")
-        return body(self)
+        self.taken.append(writeback)
+        touched: dict[Key, None] = {}
+        for row in writeback.rows:
+            aside = self.base.put_many(row.store, row.scope, [(row.id, row.image, row.version)])
+            touched.update(dict.fromkeys((row.store, id) for id in aside))
+        found = ((self.outbox.by_key(key), outcome) for key, outcome in writeback.verdicts.items())
+        decided = [(pending, outcome) for pending, outcome in found if pending is not None]
+        tx: Any = self
+        told = ReplicationPart(lambda: "id").stage(tx, writeback, decided, touched)
+        for store, id in touched:
+            if (store, id) in self.shadows and not self.outbox.on_row(store, id):  # what is pending stays visible
+                self.rows.put(store, id, "main", self.shadows.pop((store, id)))
+        return Applied(told=told)
 
     async def flush(self) -> None:
         self.doors.append("flush")
@@ -138,6 +155,9 @@ class Outbox(Part):
 
     def by_mid(self, mid: int) -> PendingMutation | None:
         return self.memory.waiting.get(mid)
+
+    def by_key(self, idem: str) -> PendingMutation | None:
+        return next((item for item in self.memory.waiting.values() if item.idem == idem), None)
 
     def on_row(self, store: str, id: str) -> list[PendingMutation]:
         return [item for _, item in sorted(self.memory.waiting.items()) if (store, id) in touched(item)]
@@ -223,6 +243,12 @@ async def test_lanes_need_no_more_than_the_ports() -> None:
     assert (memory.waiting, memory.shadows, memory.live.cursor) == ({}, {}, end)
     assert memory.who.confirmed_mid == 2
     assert set(memory.doors) == {"inspect", "apply", "show", "flush"}
+    replied, paged = memory.taken
+    assert dict(replied.verdicts) == {"k1": verdicts[0], "k2": verdicts[1]} and replied.replication == Replied()
+    assert [(row.id, row.image, row.version) for row in paged.rows] == [
+        ("1", {"text": "mine"}, 1),
+        ("2", {"text": "theirs"}, 2),
+    ]
 
 
 async def test_the_push_lane_does_not_wait_for_a_number_that_has_left_the_outbox() -> None:
