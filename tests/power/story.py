@@ -23,6 +23,7 @@ from atoma.contracts.sync import (
     PushReply,
     PushRequest,
 )
+from atoma.contracts.versions import SEQ_BITS
 from atoma.hub import AllowLoopback, Hub
 from atoma.plugins import Plugin
 from atoma.ports import Channel, Environment, seeded_environment
@@ -62,6 +63,7 @@ class Doc:
     text: str = ""
 
 
+SEQ_MASK = (1 << SEQ_BITS) - 1  # above it a version names its epoch
 DOCS = StoreSpec("docs", Doc)
 DISPUTED = StoreSpec("disputed", Doc, conflict="manual")
 OWN = StoreSpec("own", Doc)
@@ -243,7 +245,7 @@ class HeardService(PassingService):
         result = await self.service.write(request)
         self._promise("a direct write was answered", has_answered(request.idem))
         for item in result.items:
-            self._promise(f"a direct write became {item.version}", has_head("main", item.version or 0))
+            self._promise(f"a direct write became {item.version}", has_head("main", (item.version or 0) & SEQ_MASK))
         return result
 
 
