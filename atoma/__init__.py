@@ -15,7 +15,7 @@ from atoma.plugins import Plugin
 from atoma.ports import Change, Environment, Insert, LiveBatch, Move, Remove, Reset, Update
 from atoma.query import Rows, col, select
 from atoma.runtime import ItemResult, ManyResult, Page, Store, Transaction, WriteHandle
-from atoma.schema import Index, Schema, StoreSpec, new_id
+from atoma.schema import Index, Scale, Schema, StoreSpec, new_id
 from atoma.sync import Sync, SyncControl, SyncStatus
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ __all__ = [
     "Reset",
     "Resolution",
     "Rows",
+    "Scale",
     "Schema",
     "StaticTokenVerifier",
     "Step",

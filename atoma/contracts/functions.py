@@ -4,8 +4,8 @@ A function has three further rows: its meaning in Python (``atoma.query.function
 (``atoma_stores.sql.functions``) and its line in the documentation. Modules in which one is missing do not import
 (:func:`for_each`), and a test holds the documentation to it.
 
-Types are ``int``, ``real``, ``text``, ``blob``, ``bool``, ``time`` (a moment), ``date``, ``decimal`` and ``json``; a ``?``
-behind one says that the value may be NULL.
+Types are ``int``, ``real``, ``text``, ``blob``, ``bool``, ``time`` (a moment), ``date``, ``clock`` (a time of day), ``duration``,
+``uuid``, ``decimal``, ``decimal(2)`` (with that many places) and ``json``; a ``?`` behind one says that the value may be NULL.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Literal, TypeAlias, TypeVar
 
 T = TypeVar("T")
 
-Need: TypeAlias = Literal["", "equality", "order", "text"]
+Need: TypeAlias = Literal["", "equality", "order", "text", "total"]
 """What the type of a column has to answer as Python does, so that the function may look at it."""
 
 
@@ -75,7 +75,7 @@ class Aggregate:
     """One aggregate.
 
     Attributes:
-        takes: The types of its argument.
+        takes: The types of its argument; ``decimal`` stands for those with places.
         gives: The type of the result; ``same`` is the argument's.
         need: What its column has to answer.
         empty: Whether it is NULL over no values.
@@ -90,12 +90,17 @@ class Aggregate:
 AGGREGATES: Mapping[str, Aggregate] = MappingProxyType(
     {
         "count": Aggregate(("any",), "int", empty=False),
-        "sum": Aggregate(("int", "real"), "same"),
-        "avg": Aggregate(("int", "real"), "real"),
+        "sum": Aggregate(("int", "real", "decimal", "duration"), "same", need="total"),
+        "avg": Aggregate(("int", "real"), "real", need="total"),
         "min": Aggregate(("any",), "same", need="order"),
         "max": Aggregate(("any",), "same", need="order"),
     }
 )
+
+
+def family(kind: str) -> str:
+    """A type without its places: ``decimal`` for ``decimal(2)``."""
+    return kind.partition("(")[0]
 
 
 COMPARISONS = frozenset({"eq", "ne", "lt", "le", "gt", "ge"})
@@ -119,4 +124,4 @@ def for_each(table: Mapping[str, object], of: str, rows: dict[str, T]) -> Mappin
     return MappingProxyType(rows)
 
 
-__all__ = ["AGGREGATES", "COMPARISONS", "FUNCTIONS", "Aggregate", "Function", "Need", "for_each"]
+__all__ = ["AGGREGATES", "COMPARISONS", "FUNCTIONS", "Aggregate", "Function", "Need", "family", "for_each"]

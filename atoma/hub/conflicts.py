@@ -144,7 +144,7 @@ def _rule(op: Op, store: StoreSpec[Any]) -> str:
 def _conflict(
     op: Op, store: StoreSpec[Any], fact: RowFact, fields: tuple[str, ...] = (), dropped: tuple[str, ...] = ()
 ) -> Conflict:
-    current: dict[str, object] | None = None if fact.image is None else dict(fact.image)
+    current: dict[str, object] | None = None if fact.image is None else {**store.pack(fact.image)}
     return Conflict(op.store, op.id, fields, dropped, _rule(op, store), current, fact.seq)
 
 

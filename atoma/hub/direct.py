@@ -31,6 +31,7 @@ from atoma.mutations import decide, moved_read
 from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowKey, Step
 from atoma.ports.service import Principal
 from atoma.schema.kinds import is_unicode
+from atoma.schema.spec import Schema
 
 
 class _KeptItem(msgspec.Struct, frozen=True, array_like=True):
@@ -40,30 +41,43 @@ class _KeptItem(msgspec.Struct, frozen=True, array_like=True):
     version: int
     row: dict[str, object] | None
     error: ErrorInfo | None
+    store: str = ""  # an older version did not keep it
 
 
 ABANDONED = encode("abandoned")
 """Stored in place of an answer: the write with this key was not applied, and never will be."""
 
 
-def read_answer(answer: bytes) -> list[WriteItemResult]:
-    """The results in a stored answer."""
+def read_answer(answer: bytes, schema: Schema) -> list[WriteItemResult]:
+    """The results in a stored answer, without a row that nobody can unpack any more."""
     kept = decode(answer, tuple[_KeptItem, ...])
-    return [
-        WriteItemResult(k.id, k.ok, k.changed, k.version, None if k.row is None else as_image(k.row), k.error)
-        for k in kept
-    ]
+    return [WriteItemResult(k.id, k.ok, k.changed, k.version, _kept_row(k, schema), k.error) for k in kept]
+
+
+def _kept_row(kept: _KeptItem, schema: Schema) -> RowImage | None:
+    if kept.row is None or (not kept.store and not schema.packs):
+        return None if kept.row is None else as_image(kept.row)
+    store = schema.stores.get(kept.store)
+    return None if store is None else store.unpack(as_image(kept.row))
+
+
+def join_answers(answers: Sequence[bytes]) -> bytes:
+    """Stored answers as one."""
+    return encode([item for answer in answers for item in decode(answer, tuple[_KeptItem, ...])])
 
 
 def refuse_abandoned(entries: Sequence[Op]) -> bytes:
     """The answer to a late copy of a write whose key was resolved before the write came; it is not kept."""
     error = refusal("ABANDONED", "not written: the key of this write was resolved as never applied before it came")
-    return pack_answer([WriteItemResult(entry.id, False, error=error) for entry in entries])
+    return encode([_KeptItem(entry.id, False, False, 0, None, error) for entry in entries])
 
 
-def pack_answer(items: Sequence[WriteItemResult]) -> bytes:
-    """``items`` as they are stored."""
-    kept = [_KeptItem(i.id, i.ok, i.changed, i.version, None if i.row is None else {**i.row}, i.error) for i in items]
+def pack_answer(items: Sequence[WriteItemResult], entries: Sequence[Op], schema: Schema) -> bytes:
+    """``items``, which are about ``entries``, as they are stored."""
+    kept: list[_KeptItem] = []
+    for item, entry in zip(items, entries, strict=True):
+        row: dict[str, object] | None = None if item.row is None else {**schema.store(entry.store).pack(item.row)}
+        kept.append(_KeptItem(item.id, item.ok, item.changed, item.version, row, item.error, entry.store))
     return encode(kept)
 
 
@@ -109,7 +123,7 @@ class WriteStep:
             return Plan(reply=facts.answer)
         check_age(self.key, facts)
         at = 0
-        work = Workspace(facts.rows)
+        work = Workspace(facts.rows, self.court.schema.stores)
         try:
             self._check(facts)
             for entry in self.entries:
@@ -118,7 +132,7 @@ class WriteStep:
             at = 0  # what is wrong from here on is wrong with all of them
             changes = work.changes(self.court.limits.page_bytes)
         except Refusal as refused:
-            answer = pack_answer(self._refused(at, refused))
+            answer = pack_answer(self._refused(at, refused), self.entries, self.court.schema)
             return Plan(answer=answer, reply=answer)
         transaction = None
         if changes:
@@ -131,7 +145,7 @@ class WriteStep:
             moved = transaction is not None and key in changed
             seq = 0 if image is None else transaction.seq if moved and transaction else work.fact(key).seq
             items.append(WriteItemResult(entry.id, True, moved, facts.versions.told(seq), image))
-        answer = pack_answer(items)
+        answer = pack_answer(items, self.entries, self.court.schema)
         return Plan(transaction=transaction, answer=answer, reply=answer)
 
     def _check(self, facts: Facts) -> None:
@@ -233,12 +247,12 @@ def write_steps(
     return steps
 
 
-def told_items(answers: Sequence[bytes], bytes_max: int) -> tuple[WriteItemResult, ...]:
+def told_items(answers: Sequence[bytes], schema: Schema, bytes_max: int) -> tuple[WriteItemResult, ...]:
     """The results in ``answers`` as one reply can hold them: the rows past ``bytes_max`` are left out.
 
     What was written is written: an answer that does not fit must not look like a refusal.
     """
-    items = [item for answer in answers for item in read_answer(answer)]
+    items = [item for answer in answers for item in read_answer(answer, schema)]
     if sum(map(len, answers)) > bytes_max:
         left = bytes_max
         for index, item in enumerate(items):
@@ -248,9 +262,11 @@ def told_items(answers: Sequence[bytes], bytes_max: int) -> tuple[WriteItemResul
     return tuple(items)
 
 
-def write_result(answers: Sequence[bytes], request: WriteRequest, seconds: float, bytes_max: int) -> WriteResult:
+def write_result(
+    answers: Sequence[bytes], request: WriteRequest, schema: Schema, seconds: float, bytes_max: int
+) -> WriteResult:
     """The result of a request from the answers of its steps; see :func:`told_items`."""
-    items = told_items(answers, bytes_max)
+    items = told_items(answers, schema, bytes_max)
     meta = ExecutionMeta("remote", (TrailStep("hub", "ok", seconds),), request.context.trace_id)
     return WriteResult(status_of(items), items, meta, (None,) * len(items))
 

@@ -294,7 +294,7 @@ async def open_hub(
     environment = environment or Environment()
     court = Court(schema, rules or EveryScope(), limits or Limits())
     async with store.open_hub_database(schema, environment) as database:
-        await take_back(database)
+        await take_back(database, schema.stores)
         core = HubCore(database, court, environment, Readers(reads or ReadBudget()), listener=listener)
         hub = Hub(core, verifier)
         async with database.follow(core.follow), open_tasks() as nursery:

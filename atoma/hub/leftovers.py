@@ -7,12 +7,15 @@ next sequence of the scope was taken then, so that every later write failed, and
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from atoma.hub.lineage import next_transaction
 from atoma.hub.workspace import Workspace
 from atoma.ports.hub import DIRECT, Facts, HubDatabase, Need, Plan
 from atoma.schema.kinds import INT64_MAX
+from atoma.schema.spec import StoreSpec
 
 _log = logging.getLogger("atoma.hub")
 
@@ -25,9 +28,11 @@ class TakeBackStep:
 
     Attributes:
         scope: The scope.
+        stores: The hub's stores, by name.
     """
 
     scope: str
+    stores: Mapping[str, StoreSpec[Any]]
 
     @property
     def need(self) -> Need:
@@ -41,7 +46,7 @@ class TakeBackStep:
         """
         if facts.violation:
             return Plan()
-        work = Workspace(facts.rows)
+        work = Workspace(facts.rows, self.stores)
         for key, image in facts.leftover.items():
             work.put(key, image)
         changes = work.changes(INT64_MAX)
@@ -50,10 +55,10 @@ class TakeBackStep:
         return Plan(transaction=next_transaction(facts.scope, changes, author=DIRECT, mid=0, principal=""))
 
 
-async def take_back(database: HubDatabase) -> None:
+async def take_back(database: HubDatabase, stores: Mapping[str, StoreSpec[Any]]) -> None:
     """Take back what is left of halves, and tell the operator in the log."""
     for scope in await database.unfinished():
-        (plan,) = await database.run([TakeBackStep(scope)])
+        (plan,) = await database.run([TakeBackStep(scope, stores)])
         changes = () if plan.transaction is None else plan.transaction.changes
         rows = ", ".join(f"{change.store} {change.id!r}" for change in changes) or "none"
         _log.warning(

@@ -79,7 +79,8 @@ def _by_store(schema: Schema, rows: Iterable[tuple[str, str, int, RowImage | Non
             continue
         if len(image) != len(store.fields) - 1:
             image = complete(store, id, image)
-        images.setdefault(name, []).append((seq, id, *map(image.__getitem__, store.value_columns)))
+        packed = store.pack(image)
+        images.setdefault(name, []).append((seq, id, *map(packed.__getitem__, store.value_columns)))
     return tuple(
         StoreChanges(
             store=name,

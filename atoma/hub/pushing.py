@@ -235,7 +235,7 @@ class PushStep:
             raise Refusal("DENIED", f"you may not write in scope {body.scope!r}")
         self._check_dependencies(admitted, facts)
         seen = Seen(facts.since, self.request.client_id, facts.scope.floor)
-        work = Workspace(facts.rows)
+        work = Workspace(facts.rows, self.court.schema.stores)
         conflicts: list[Conflict] = []
         if body.recovers is not None:
             if not all(take_offer(body, body.recovers, op, facts, work) for op in admitted.ops):

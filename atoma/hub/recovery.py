@@ -75,13 +75,13 @@ def take_offer(body: MutationBody, offer: Recovers, op: Op, facts: Facts, work: 
             return trace is None and not written
         if trace is not None or facts.recovered_until:
             raise _in_the_way(
-                op, fact, "was brought back otherwise by another device, and nobody can tell which is later"
+                op, fact, "was brought back otherwise by another device, and nobody can tell which is later", work
             )
     superseded = trace is not None and trace.position > offer.position
     if superseded or (offer.proof and facts.recovered_until >= offer.seq and not _counts_late(op, facts, trace, fact)):
         return False
     if written and fact.image != image:
-        raise _in_the_way(op, fact, "was lost by the hub, and has been written anew since")
+        raise _in_the_way(op, fact, "was lost by the hub, and has been written anew since", work)
     work.put(key, image)
     return not written
 
@@ -103,8 +103,8 @@ def _counts_late(op: Op, facts: Facts, trace: Trace | None, fact: RowFact) -> bo
     return still_there and not facts.deletes
 
 
-def _in_the_way(op: Op, fact: RowFact, what: str) -> Refusal:
-    current: dict[str, object] | None = None if fact.image is None else dict(fact.image)
+def _in_the_way(op: Op, fact: RowFact, what: str, work: Workspace) -> Refusal:
+    current: dict[str, object] | None = None if fact.image is None else {**work.pack(op.store, fact.image)}
     conflict = Conflict(op.store, op.id, rule="offer", current=current, current_seq=fact.seq)
     return Refusal("HUB_LOST_DATA", f"{op.store} row {op.id!r} {what}", conflict=conflict)
 
@@ -159,7 +159,7 @@ class WithdrawStep:
         """One transaction, or nothing to do."""
         if not facts.deletes:
             return Plan()
-        work = Workspace(facts.rows)
+        work = Workspace(facts.rows, {})
         for key in withdrawn(facts.recovered_until, facts):
             work.put(key, None)
         changes = work.changes(max_bytes=0)  # a deletion has no body

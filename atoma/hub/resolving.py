@@ -10,10 +10,11 @@ from dataclasses import dataclass
 
 from atoma.contracts.execution import ExecutionMeta, Resolution, ResolveRequest, WriteResult, status_of
 from atoma.contracts.execution import Step as TrailStep
-from atoma.hub.direct import ABANDONED, pack_answer, read_answer, told_items
+from atoma.hub.direct import ABANDONED, join_answers, told_items
 from atoma.hub.keys import check_age
 from atoma.ports.hub import Facts, Need, Plan
 from atoma.ports.service import Principal
+from atoma.schema.spec import Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,15 @@ class ResolveStep:
         if facts.answer is not None:
             return Plan(reply=facts.answer)
         if facts.unit:
-            return Plan(reply=pack_answer([item for answer in facts.unit for item in read_answer(answer)]))
+            return Plan(reply=join_answers(facts.unit))
         check_age(self.key, facts)
         return Plan(answer=ABANDONED, reply=ABANDONED)
 
 
-def resolution(reply: bytes, request: ResolveRequest, seconds: float, bytes_max: int) -> Resolution:
+def resolution(reply: bytes, request: ResolveRequest, schema: Schema, seconds: float, bytes_max: int) -> Resolution:
     """What a step's reply tells the caller, with as many rows as ``bytes_max`` has room for."""
     meta = ExecutionMeta("remote", (TrailStep("hub", "ok", seconds),), request.context.trace_id)
     if reply == ABANDONED:
         return Resolution(request.idem, meta=meta)
-    items = told_items([reply], bytes_max)
+    items = told_items([reply], schema, bytes_max)
     return Resolution(request.idem, WriteResult(status_of(items), items, meta, (None,) * len(items)), meta)

@@ -354,7 +354,7 @@ class HubService:
             steps = write_steps(core.court, self._principal, request, located)
             plans = await core.database.run(steps, core.committed)
             answers = [plan.reply for plan in plans if isinstance(plan.reply, bytes)]
-            return write_result(answers, request, core.environment.clock() - began, self._rows_bytes)
+            return write_result(answers, request, core.court.schema, core.environment.clock() - began, self._rows_bytes)
 
     async def resolve(self, request: ResolveRequest) -> Resolution:
         """What became of a direct write of this principal; an unknown key is fenced, so that the answer stays true.
@@ -368,7 +368,9 @@ class HubService:
             check_key(request.idem)
             (plan,) = await core.database.run([ResolveStep(self._principal, request.idem)], core.committed)
             assert isinstance(plan.reply, bytes)
-            return resolution(plan.reply, request, core.environment.clock() - began, self._rows_bytes)
+            return resolution(
+                plan.reply, request, core.court.schema, core.environment.clock() - began, self._rows_bytes
+            )
 
     @property
     def _rows_bytes(self) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from atoma.contracts.codec import encode
 from atoma.contracts.values import RowImage
 from atoma.hub.admission import Refusal
 from atoma.ports.hub import RowChange, RowFact, RowKey
+from atoma.schema.spec import StoreSpec
 
 ABSENT = RowFact()
 
@@ -17,12 +19,14 @@ class Workspace:
 
     Args:
         rows: Facts of every row that the decision may touch.
+        stores: Stores of the rows that it may write, by name.
     """
 
-    __slots__ = ("_facts", "_now")
+    __slots__ = ("_facts", "_now", "_stores")
 
-    def __init__(self, rows: Mapping[RowKey, RowFact]) -> None:
+    def __init__(self, rows: Mapping[RowKey, RowFact], stores: Mapping[str, StoreSpec[Any]]) -> None:
         self._facts = rows
+        self._stores = stores
         self._now: dict[RowKey, RowImage | None] = {}
 
     def fact(self, key: RowKey) -> RowFact:
@@ -37,6 +41,10 @@ class Workspace:
         """Make ``image`` the row."""
         self._now[key] = image
 
+    def pack(self, store: str, image: RowImage) -> RowImage:
+        """``image`` of a row that the decision may write, as it is sent and kept as bytes."""
+        return self._stores[store].pack(image)
+
     def changes(self, max_bytes: int) -> list[RowChange]:
         """What differs from how it was found, in the order of the first touch.
 
@@ -49,7 +57,7 @@ class Workspace:
             pre = self.fact((store, id)).image
             if pre == post:
                 continue
-            body = None if post is None else encode(post)
+            body = None if post is None else encode(self.pack(store, post))
             size += len(body or b"")
             fields = None
             if pre is not None and post is not None:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoma.client import Client
-from atoma.contracts.codec import decode
-from atoma.contracts.mutations import ACKED, PARKED, MutationBody, Op, PendingMutation
+from atoma.contracts.mutations import ACKED, PARKED, Op, PendingMutation
 from atoma.contracts.replica import InboxEntry, LostRow, RepairReport
 from atoma.hub import Hub
 from atoma.inspector.conflicts import conflict_view, plain, shown_values
@@ -31,6 +30,7 @@ from atoma.inspector.views import (
 from atoma.ports import LiveInspection, LocalTx
 from atoma.query import counted, every_row, number_of
 from atoma.schema import Schema
+from atoma.schema.bodies import decode_body
 from atoma.sync import SyncStatus
 from atoma.sync.status import RepairProgress
 
@@ -142,7 +142,7 @@ async def look_at_rows(target: Inspected, store: str) -> RowsView:
 
 def outbox_view(item: PendingMutation, schema: Schema, *, online: bool, now_ms: int) -> OutboxView:
     """One pending mutation for people."""
-    body = decode(item.body, MutationBody)
+    body = decode_body(item.body, schema)
     states = {ACKED: "accepted", PARKED: "set aside"}
     next_ms = max(0, item.next_attempt_ms - now_ms)
     return OutboxView(

@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from atoma.contracts.codec import encode
 from atoma.contracts.execution import WriteItemResult, WriteRequest
 from atoma.contracts.mutations import Effect, MutationBody, Op, PendingMutation
 from atoma.contracts.values import ErrorInfo, RowImage
@@ -21,6 +20,7 @@ from atoma.errors import ConflictError, ValidationError
 from atoma.mutations.deciding import decide, moved_read, mutations_of, queued, replay, rows_of, scope_of
 from atoma.mutations.overlay import RowKey, rebase_rows, version_here
 from atoma.ports.local import LocalTx
+from atoma.schema.bodies import encode_body
 
 Versions: TypeAlias = dict[RowKey, int | None]
 """The authority's versions of rows; None for a row that is not there."""
@@ -89,7 +89,7 @@ def _enqueue(tx: LocalTx, key: str, effects: Sequence[Effect]) -> int:
     for store, id, pre in rows:
         tx.base.shadow(store, id, scope, pre)
     ops = tuple(queued(effect.op) for effect in effects)
-    body = encode(MutationBody(0, key, scope, 0, tx.schema.version, tx.now_ms, ops))
+    body = encode_body(MutationBody(0, key, scope, 0, tx.schema.version, tx.now_ms, ops), tx.schema)
     return tx.outbox.add(PendingMutation(0, "volatile", 0, key, scope, 0, body, b""), rows)
 
 

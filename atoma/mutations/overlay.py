@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from atoma.contracts.codec import decode
-from atoma.contracts.mutations import MutationBody, Op, PendingMutation
+from atoma.contracts.mutations import Op, PendingMutation
 from atoma.contracts.values import RowImage
 from atoma.errors import ConflictError
 from atoma.mutations.deciding import replay
 from atoma.ports.local import LocalTx
+from atoma.schema.bodies import decode_body
+from atoma.schema.spec import Schema
 
 RowKey: TypeAlias = tuple[str, str]
 """Store name and row id."""
@@ -31,14 +32,14 @@ def version_here(tx: LocalTx, store: str, id: str) -> int | None:
     return None if row is None else row.version
 
 
-def ops_by_row(body: bytes) -> dict[RowKey, list[Op]]:
+def ops_by_row(body: bytes, schema: Schema) -> dict[RowKey, list[Op]]:
     """The operations of an encoded mutation, by the row they are on, in order.
 
     Raises:
         ProtocolError: ``body`` is no encoded mutation.
     """
     found: dict[RowKey, list[Op]] = {}
-    for op in decode(body, MutationBody).ops:
+    for op in decode_body(body, schema).ops:
         found.setdefault((op.store, op.id), []).append(op)
     return found
 
@@ -85,7 +86,7 @@ def _rebased(tx: LocalTx, keys: Iterable[RowKey]) -> Iterator[_Rebased]:
     def ops(key: RowKey, pending: Sequence[PendingMutation]) -> Iterator[Op]:
         for mutation in pending:
             if mutation.lsn not in decoded:
-                decoded[mutation.lsn] = ops_by_row(mutation.body)
+                decoded[mutation.lsn] = ops_by_row(mutation.body, tx.schema)
             yield from decoded[mutation.lsn].get(key, ())
 
     for key in keys:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
-from typing import get_args
 
 from atoma.contracts.query import AS_WRITTEN, NULL, Lit
 from atoma.contracts.values import Scalar
 from atoma.errors import QueryError, ValidationError
+from atoma.schema.decimals import SCALE_MAX, Scale, scaled
 from atoma.schema.expressions import unknown_field
-from atoma.schema.fields import Field
-from atoma.schema.kinds import INT64_MAX, INT64_MIN, SIMPLE, ValueType, is_unicode
+from atoma.schema.fields import SIMPLE, Field
+from atoma.schema.kinds import INT64_MAX, INT64_MIN, Encode, is_unicode
 from atoma.schema.spec import StoreSpec
 
 _TYPES: Mapping[type, str] = MappingProxyType({bool: "bool", int: "int", float: "real", str: "text", bytes: "blob"})
-_KINDS: tuple[str, ...] = get_args(ValueType)
 _STORED: Mapping[str, tuple[type, ...]] = MappingProxyType(
-    {"int": (int,), "bool": (bool, int), "real": (float, int), "blob": (bytes,)}
+    {"int": (int,), "bool": (bool, int), "real": (float, int), "blob": (bytes,), "duration": (int,)}
 )
 
 
@@ -63,15 +63,18 @@ def for_type(literal: Lit, wanted: str) -> Lit:
     if value is None:
         return Lit(NULL, None)
     kind = own_type(literal) if wanted == "any" else wanted
-    if kind not in _KINDS:
-        raise QueryError(f"unknown type {kind[:80]!r}; there are: {', '.join(_KINDS)}")
-    if literal.type == AS_WRITTEN and kind in _ENCODERS:
+    encode = _encoder(kind)
+    if encode is None and kind != "json":
+        raise QueryError(f"unknown type {kind[:80]!r}; there are: {', '.join((*_SIMPLE, 'decimal(2)', 'json'))}")
+    if literal.type == AS_WRITTEN and encode is not None:
         try:
-            return Lit(kind, _ENCODERS[kind](value))
+            return Lit(kind, encode(value))
         except ValidationError as error:
             raise QueryError(str(error)) from None
     stored = scalar(value)
-    if not isinstance(stored, _STORED.get(kind, (str,))) or (isinstance(stored, bool) and kind != "bool"):
+    if not isinstance(stored, _STORED.get(kind) or ((int,) if kind.startswith("decimal(") else (str,))) or (
+        isinstance(stored, bool) and kind != "bool"
+    ):
         raise QueryError(f"a {kind} is wanted, not {type(value).__name__}")
     return Lit(kind, float(stored) if kind == "real" else int(stored) if kind == "bool" else stored)  # type: ignore[arg-type]
 
@@ -111,10 +114,15 @@ def scalar(value: object) -> Scalar:
     raise QueryError(f"a {type(value).__name__} is no column value")
 
 
-def _encoder(kind: type) -> Callable[[object], Scalar]:
-    return SIMPLE[kind]("query", "value").literal
-
-
-_ENCODERS: Mapping[str, Callable[[object], Scalar]] = MappingProxyType(
-    {name: _encoder(kind) for kind, name in _TYPES.items()}
+_SIMPLE: Mapping[str, Encode] = MappingProxyType(
+    {kind.type: kind.literal for kind in (make("query", "value") for make in SIMPLE.values())}
 )
+
+
+@lru_cache(maxsize=64)
+def _encoder(kind: str) -> Encode | None:
+    """How a value of that type is stored; None for a type that no value has by itself."""
+    places = kind.removeprefix("decimal(").removesuffix(")")
+    if kind == f"decimal({places})" and places.isascii() and places.isdigit() and int(places) <= SCALE_MAX:
+        return scaled("query", "value", Scale(int(places))).literal
+    return _SIMPLE.get(kind)

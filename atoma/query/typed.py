@@ -8,11 +8,12 @@ that asks the same of all other text, and that every engine can be sent.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeAlias
 
 from msgspec.structs import replace
 
-from atoma.contracts.functions import AGGREGATES, FUNCTIONS, Function
+from atoma.contracts.functions import AGGREGATES, FUNCTIONS, Function, family
 from atoma.contracts.query import NULL, Agg, Call, Col, Exists, Expr, Lit, Param, Plan, Scalar
 from atoma.errors import QueryError
 from atoma.query.literals import for_field, for_type, own_type
@@ -20,11 +21,17 @@ from atoma.query.nul import has_nul, without_nul
 from atoma.query.rounding import whole_number
 from atoma.query.scope import Scope, Typed
 from atoma.query.spelling import MIRRORED, in_order, value_last
+from atoma.schema.decimals import BARE_DECIMALS
+from atoma.schema.documents import DOCUMENTS
+from atoma.schema.kinds import Comparisons
 
 CheckPlan: TypeAlias = Callable[[Plan, Scope], tuple[Plan, dict[str, str]]]
 """Checks a plan with the sources around it; gives its columns' types, too."""
 
 SIGNS: Mapping[str, str] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "in": "in_()"}
+
+_UNNAMED: Mapping[str, Comparisons] = MappingProxyType({"decimal": BARE_DECIMALS, "json": DOCUMENTS})
+"""What can be asked of values that come from no column at hand, by their type; of the others everything."""
 
 
 class Expressions:
@@ -258,7 +265,7 @@ class Expressions:
         arg = self.at(agg.fn, agg.arg, alone=f"{agg.fn}()")
         if found.need:
             needs(arg, found.need, agg.fn)
-        if "any" not in found.takes and arg.kind not in found.takes:
+        if "any" not in found.takes and family(arg.kind) not in found.takes:
             raise QueryError(f"{agg.fn}() takes {' or '.join(found.takes)}, and {_shown(arg)} is {_a(arg.kind)}")
         kind = arg.kind if found.gives == "same" else found.gives
         return Typed(replace(agg, arg=arg.expr, where=where), f"{kind}?" if found.empty else kind)
@@ -275,9 +282,8 @@ def needs(typed: Typed, need: str, asked: str) -> None:
     Raises:
         QueryError: It does not; says what to declare instead.
     """
-    if typed.field is None or typed.store is None:
-        return
-    why: str = getattr(typed.field.comparisons, need)
+    comparisons = _UNNAMED.get(typed.kind) if typed.field is None else typed.field.comparisons
+    why: str = "" if comparisons is None else getattr(comparisons, need)
     if why:
         raise QueryError(f"{SIGNS.get(asked, f'{asked}()')} cannot be asked of {_shown(typed)}: {why}")
 

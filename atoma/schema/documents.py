@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from datetime import time, timedelta
-from typing import Any, NewType, cast
-from uuid import UUID
+from typing import Any, cast
 
 import msgspec
 from msgspec import inspect
 
 from atoma.contracts.values import Scalar
 from atoma.errors import SchemaError
-from atoma.schema.kinds import VALUES, Comparisons, Encode, Kind, compares_by_value, refuse
+from atoma.schema.kinds import Comparisons, Encode, Kind, compares_by_value, refuse
 
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 _FIRST = "$[0]"
@@ -23,14 +21,7 @@ _TWO_FORMS = (
     "it is kept as JSON, in which equal values may be written in two ways; keep what you ask for in its own field"
 )
 _NO_ORDER = "it is kept as JSON, which does not sort as its values do; keep what you sort by in its own field"
-_NO_DURATION_ORDER = (
-    "a timedelta is kept as text, 'P1DT2H', which does not sort by length; keep a whole number of seconds, or of "
-    "microseconds, in an int field"
-)
-_NO_ALIAS_ORDER = (
-    "a NewType, like every named type, is kept as JSON, which does not sort as its values do; declare a field of the "
-    "type behind it"
-)
+DOCUMENTS = Comparisons(_TWO_FORMS, _NO_ORDER, _TEXT)
 
 
 def converter(rule: object) -> Encode:
@@ -101,28 +92,7 @@ def document(store: str, name: str, rule: object, bare: object) -> Kind:
             raise refuse(store, name, "text without NUL", value)
         return text
 
-    return Kind("TEXT", "json", encode, decoder.decode, None, literal, _comparisons(bare, shape))
-
-
-def clock_time(store: str, name: str, rule: object, bare: object) -> Kind:
-    """A time of day without a time zone; one with a zone, which an older version let in, is still read."""
-    kind = document(store, name, rule, bare)
-
-    def without_zone(encode: Encode) -> Encode:
-        def check(value: object) -> Scalar:
-            if type(value) is not time or value.tzinfo is not None:
-                raise refuse(store, name, "time without a time zone", value)
-            return encode(value)
-
-        return check
-
-    encode, literal = without_zone(kind.encode), without_zone(kind.literal)
-    return Kind(kind.sql_type, "json", encode, kind.decode, None, literal, VALUES)
-
-
-def is_named(hint: object) -> bool:
-    """Whether ``hint`` is a NewType or a ``type`` alias: a name for another type."""
-    return isinstance(hint, NewType) or type(hint).__name__ == "TypeAliasType"
+    return Kind("TEXT", "json", encode, decoder.decode, None, literal, _comparisons(shape))
 
 
 def _with_finite_numbers(value: object) -> object:
@@ -137,12 +107,8 @@ def _with_finite_numbers(value: object) -> object:
     return value
 
 
-def _comparisons(bare: object, shape: inspect.Type) -> Comparisons:
-    if bare is UUID:
-        return Comparisons(text=_TEXT)
-    equality = "" if _has_one_form(shape) else _TWO_FORMS
-    order = _NO_DURATION_ORDER if bare is timedelta else _NO_ALIAS_ORDER if is_named(bare) else _NO_ORDER
-    return Comparisons(equality, order, _NO_ALIAS_ORDER if is_named(bare) else _TEXT)
+def _comparisons(shape: inspect.Type) -> Comparisons:
+    return Comparisons("" if _has_one_form(shape) else _TWO_FORMS, _NO_ORDER, _TEXT)
 
 
 _EXACT = (

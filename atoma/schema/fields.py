@@ -11,39 +11,53 @@
 | ``bytes`` | BLOB | as is | byte by byte |
 | ``datetime`` (aware) | TEXT | UTC, ``YYYY-MM-DDTHH:MM:SS.ffffffZ`` | by time |
 | ``date`` | TEXT | ``YYYY-MM-DD`` | by day |
-| ``time`` (naive), ``UUID`` | TEXT | JSON | by value |
-| ``timedelta`` | TEXT | JSON | ``==`` |
-| ``Decimal`` | TEXT | plain decimal text | not |
-| anything else msgspec can convert (list, dict, struct, dataclass, NewType) | TEXT | JSON | ``==`` where equal values have one text |
+| ``time`` (naive) | TEXT | ``HH:MM:SS`` with ``.ffffff`` where there are microseconds | by time |
+| ``timedelta`` | INTEGER | microseconds | by length |
+| ``UUID`` | TEXT | ``xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx`` | by number |
+| ``Annotated[Decimal, Scale(n)]`` | INTEGER | the value · 10ⁿ | by value |
+| ``Decimal`` | TEXT | its digits, without exponent and zeros at the end | ``==`` |
+| a ``NewType``, a ``type`` alias | | as the type behind it | as that |
+| anything else msgspec can convert (list, dict, struct, dataclass) | TEXT | JSON | ``==`` where equal values have one text |
 """
 
 from __future__ import annotations
 
 import enum
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, time
-from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NewType, Union, cast, get_args, get_origin
+from uuid import UUID
 
 import msgspec
 
 from atoma.contracts.values import Scalar
 from atoma.errors import SchemaError, ValidationError
-from atoma.schema.documents import clock_time, converter, document, reason_of
-from atoma.schema.kinds import (
-    SIMPLE,
-    Comparisons,
-    Decode,
-    Encode,
-    Kind,
-    Plain,
-    SqlType,
-    ValueType,
-    choice,
-    enumeration,
-    refuse,
+from atoma.schema import decimals, kinds, times
+from atoma.schema.decimals import Scale
+from atoma.schema.documents import converter, document, reason_of
+from atoma.schema.kinds import Comparisons, Decode, Encode, Kind, Plain, SqlType, ValueType, refuse
+from atoma.schema.packed import Packed, as_json
+
+SIMPLE: Mapping[object, Callable[[str, str], Kind]] = MappingProxyType(
+    {
+        str: kinds.text,
+        int: kinds.integer,
+        bool: kinds.boolean,
+        float: kinds.real,
+        bytes: kinds.blob,
+        datetime: times.moment,
+        date: times.day,
+        time: times.clock_time,
+        timedelta: times.duration,
+        UUID: kinds.identifier,
+        Decimal: decimals.bare,
+    }
 )
+"""The types that have a column form of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +78,8 @@ class Field:
         comparisons: What can be asked of the column, and why the rest cannot.
         plain: Whether all of these values are certainly stored as they are; None when values of this type never are.
             It looks at a whole column at the speed of C, and may say no where ``encode`` would accept.
+        packed: How values are sent and kept as bytes; None when it is as they are stored.
+        places: For a decimal that is kept as a whole number: its places behind the point.
     """
 
     name: str
@@ -76,6 +92,13 @@ class Field:
     decode: Decode | None
     comparisons: Comparisons
     plain: Plain | None = None
+    packed: Packed | None = None
+    places: int | None = None
+
+    @property
+    def form(self) -> str:
+        """How values are stored and packed, as one word or two: what makes a column that is there readable."""
+        return f"{self.type} json" if self.packed is not None and self.packed.json else self.type
 
     @property
     def boolean(self) -> bool:
@@ -106,21 +129,23 @@ def field_of(store: str, name: str, hint: object, bare: object) -> Field:
     Raises:
         SchemaError: No column can hold that type, or a constraint in it cannot be enforced.
     """
-    inner, rules, nullable = _parts(hint)
-    kind = _kind_of(store, name, inner, rules, _parts(bare)[0])
-    if nullable:
+    declared, plain_hint = _parts(hint), _parts(bare).hint
+    kind = _kind_of(store, name, declared, plain_hint)
+    if declared.nullable:
         kind = _or_null(kind)
     return Field(
         name,
         kind.sql_type,
         kind.type,
-        nullable,
-        type_name(bare),
+        declared.nullable,
+        type_name(plain_hint),
         kind.encode,
         kind.literal,
         kind.decode,
         kind.comparisons,
         kind.plain,
+        kind.packed,
+        kind.places,
     )
 
 
@@ -130,22 +155,62 @@ def type_name(bare: object) -> str:
     return name if isinstance(name, str) else str(bare)
 
 
-def _parts(hint: object) -> tuple[object, tuple[msgspec.Meta, ...], bool]:
-    """The type inside ``Annotated`` and ``… | None``, the constraints on it, and whether there was a None."""
-    rules: list[msgspec.Meta] = []
-    nullable = False
+@dataclass(frozen=True, slots=True)
+class _Declared:
+    """A declared type taken apart.
+
+    Attributes:
+        hint: The type inside ``Annotated``, ``… | None`` and names for it.
+        rules: The constraints on it.
+        scales: The scales on it.
+        nullable: Whether there was a None.
+        named: Whether there was a NewType or a ``type`` alias.
+    """
+
+    hint: object
+    rules: tuple[msgspec.Meta, ...]
+    scales: tuple[Scale, ...]
+    nullable: bool
+    named: bool
+
+
+def is_text(hint: object) -> bool:
+    """Whether ``hint`` is ``str``, or a name for it."""
+    declared = _parts(hint)
+    return declared.hint is str and not declared.nullable
+
+
+def _behind_name(hint: object) -> object:
+    """The type that a NewType or a ``type`` alias stands for; ``hint`` itself when it is no such name."""
     while True:
-        if get_origin(hint) is Annotated:
-            hint, *notes = get_args(hint)
-            rules += [note for note in notes if isinstance(note, msgspec.Meta) and _constrains(note)]
+        if isinstance(hint, NewType):
+            hint = hint.__supertype__
+        elif type(hint).__name__ == "TypeAliasType":
+            hint = cast("Any", hint).__value__
+        else:
+            return hint
+
+
+def _parts(hint: object) -> _Declared:
+    notes: list[object] = []
+    nullable = named = False
+    while True:
+        behind = _behind_name(hint)
+        if behind is not hint:
+            hint, named = behind, True
+        elif get_origin(hint) is Annotated:
+            hint, *found = get_args(hint)
+            notes += found
         elif get_origin(hint) in (Union, types.UnionType):
             rest: list[object] = [part for part in get_args(hint) if part is not type(None)]
             nullable = nullable or len(rest) < len(get_args(hint))
+            hint = rest[0] if len(rest) == 1 else Union[tuple(rest)]  # noqa: UP007 - built at run time
             if len(rest) > 1:
-                return Union[tuple(rest)], tuple(rules), nullable  # noqa: UP007 - built at run time
-            (hint,) = rest
+                break
         else:
-            return hint, tuple(rules), nullable
+            break
+    rules = tuple([note for note in notes if isinstance(note, msgspec.Meta) and _constrains(note)])
+    return _Declared(hint, rules, tuple([note for note in notes if isinstance(note, Scale)]), nullable, named)
 
 
 def _constrains(note: msgspec.Meta) -> bool:
@@ -156,15 +221,14 @@ def _constrains(note: msgspec.Meta) -> bool:
 _UNWANTED_ZONES: dict[object, bool] = {datetime: False, time: True}
 
 
-def _kind_of(store: str, name: str, hint: object, rules: tuple[msgspec.Meta, ...], bare: object) -> Kind:
+def _kind_of(store: str, name: str, declared: _Declared, bare: object) -> Kind:
+    hint, rules = declared.hint, declared.rules
     rule: object = Annotated[hint, *rules] if rules else hint
     unwanted = _UNWANTED_ZONES.get(hint)
     if unwanted is not None and any(note.tz is unwanted for note in rules):
         wanted = "has no time zone" if hint is time else "has a time zone and is kept in UTC"
         raise SchemaError(f"store {store!r}: field {name!r}: a {type_name(bare)} {wanted}; take tz=… away")
-    if hint is time:
-        return clock_time(store, name, rule, bare)
-    kind = _column_kind(store, name, hint)
+    kind = _column_kind(store, name, declared)
     if kind is None:
         return document(store, name, rule, bare)
     if not rules:
@@ -175,18 +239,29 @@ def _kind_of(store: str, name: str, hint: object, rules: tuple[msgspec.Meta, ...
         raise SchemaError(f"store {store!r}: field {name!r}: a constraint that cannot be enforced: {error}") from None
 
 
-def _column_kind(store: str, name: str, hint: object) -> Kind | None:
-    """The kind with a column form of its own; None when ``hint`` is kept as JSON."""
-    simple = SIMPLE.get(hint)
+def _column_kind(store: str, name: str, declared: _Declared) -> Kind | None:
+    """The kind with a column form of its own; None when the type is kept as JSON."""
+    hint = declared.hint
+    for scale in declared.scales:
+        if hint is not Decimal or len(declared.scales) > 1:
+            raise SchemaError(f"store {store!r}: field {name!r}: one Scale(…) belongs to a Decimal")
+        return decimals.scaled(store, name, scale)
+    simple, members = SIMPLE.get(hint), False
     if simple is not None:
-        return simple(store, name)
-    if get_origin(hint) is Literal:
-        return choice(store, name, get_args(hint))
-    if isinstance(hint, type) and issubclass(hint, enum.Enum):
-        return enumeration(store, name, hint)
-    if isinstance(hint, type) and _is_foreign(hint):
+        kind = simple(store, name)
+    elif get_origin(hint) is Literal:
+        kind, members = kinds.choice(store, name, get_args(hint)), True
+    elif isinstance(hint, type) and issubclass(hint, enum.Enum):
+        kind, members = kinds.enumeration(store, name, hint), True
+    elif isinstance(hint, type) and _is_foreign(hint):
         raise SchemaError(f"store {store!r}: field {name!r}: no column can hold {hint.__name__}, not even as JSON")
-    return None
+    else:
+        return None
+    if not declared.named or (kind.packed is not None and kind.packed.json):
+        return kind
+    if members:  # a member that is none any more is passed on
+        return replace(kind, packed=as_json(str if kind.sql_type == "TEXT" else int, None, lambda value: value))
+    return replace(kind, packed=as_json(hint, kind.decode, kind.literal))
 
 
 def _is_foreign(kind: type) -> bool:

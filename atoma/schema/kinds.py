@@ -10,23 +10,23 @@ import enum
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from typing import Any, Literal, TypeAlias
+from uuid import UUID
 
 from atoma.contracts.values import Scalar
 from atoma.errors import SchemaError, ValidationError
+from atoma.schema.packed import Packed, as_json
 
 SqlType: TypeAlias = Literal["TEXT", "INTEGER", "REAL", "BLOB"]
-ValueType: TypeAlias = Literal["int", "real", "text", "blob", "bool", "time", "date", "decimal", "json"]
-"""What a value is in a query; two values of one type compare as they are stored."""
+ValueType: TypeAlias = str
+"""What a value is in a query: ``int``, ``real``, ``text``, ``blob``, ``bool``, ``time`` (a moment), ``date``, ``clock`` (a time of
+day), ``duration``, ``uuid``, ``decimal``, ``decimal(2)`` (with that many places) or ``json``. Two values of one type compare as
+they are stored."""
 Encode: TypeAlias = Callable[[object], Scalar]
 Decode: TypeAlias = Callable[[Any], object]
 Plain: TypeAlias = Callable[[Sequence[Any]], bool]
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
-TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
-DECIMAL_DIGITS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +37,19 @@ class Comparisons:
         equality: For ``==``, ``!=``, ``in_()`` and indexes.
         order: For ``<``, ``<=``, ``>``, ``>=`` and ``order_by()``.
         text: For ``like()``.
+        total: For ``sum()`` and ``avg()``.
         any_text: Whether any text may stand there.
     """
 
     equality: str = ""
     order: str = ""
     text: str = "like() searches text; declare a str field for what it shall find"
+    total: str = ""
     any_text: bool = False
 
 
 TEXTS = Comparisons(text="")
 VALUES = Comparisons()
-_NO_DECIMALS = (
-    "a Decimal is kept as its digits, and as texts '1.0' and '1.00' differ and '10' comes before '9'; "
-    "keep a whole number of the smallest unit in an int field"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +64,8 @@ class Kind:
         plain: Whether all of these values are certainly stored as they are; None when they never are.
         literal: Python value → stored value, for what is asked; takes texts that may not be written, too.
         comparisons: What can be asked.
+        packed: How it is sent and kept as bytes; None when it is as it is stored.
+        places: For a decimal that is kept as a whole number: its places behind the point.
     """
 
     sql_type: SqlType
@@ -75,6 +75,8 @@ class Kind:
     plain: Plain | None
     literal: Encode
     comparisons: Comparisons = VALUES
+    packed: Packed | None = None
+    places: int | None = None
 
 
 def refuse(store: str, name: str, expected: str, value: object) -> ValidationError:
@@ -127,7 +129,9 @@ def _plain_choices(kind: type[object], allowed: frozenset[object]) -> Plain:
     return lambda values: _all_are(kind, values) and allowed.issuperset(values)
 
 
-def _text(store: str, name: str) -> Kind:
+def text(store: str, name: str) -> Kind:
+    """Text of any kind."""
+
     def literal(value: object) -> Scalar:
         if type(value) is not str:
             raise refuse(store, name, "str", value)
@@ -136,15 +140,17 @@ def _text(store: str, name: str) -> Kind:
         return value
 
     def encode(value: object) -> Scalar:
-        text = literal(value)
-        if "\x00" in text:  # type: ignore[operator]  # it is a str
+        found = literal(value)
+        if "\x00" in found:  # type: ignore[operator]  # it is a str
             raise refuse(store, name, "text without NUL", value)
-        return text
+        return found
 
     return Kind("TEXT", "text", encode, None, _plain_text, literal, replace(TEXTS, any_text=True))
 
 
-def _integer(store: str, name: str) -> Kind:
+def integer(store: str, name: str) -> Kind:
+    """A 64-bit whole number."""
+
     def encode(value: object) -> Scalar:
         if type(value) is not int:
             raise refuse(store, name, "int", value)
@@ -155,7 +161,9 @@ def _integer(store: str, name: str) -> Kind:
     return Kind("INTEGER", "int", encode, None, _plain_integers, encode)
 
 
-def _boolean(store: str, name: str) -> Kind:
+def boolean(store: str, name: str) -> Kind:
+    """True or false."""
+
     def encode(value: object) -> Scalar:
         if type(value) is not bool:
             raise refuse(store, name, "bool", value)
@@ -164,7 +172,9 @@ def _boolean(store: str, name: str) -> Kind:
     return Kind("INTEGER", "bool", encode, bool, None, encode)
 
 
-def _real(store: str, name: str) -> Kind:
+def real(store: str, name: str) -> Kind:
+    """A floating point number."""
+
     def encode(value: object) -> Scalar:
         if type(value) is int and abs(value) <= 2**53:
             return float(value)
@@ -175,7 +185,9 @@ def _real(store: str, name: str) -> Kind:
     return Kind("REAL", "real", encode, None, _plain_reals, encode)
 
 
-def _blob(store: str, name: str) -> Kind:
+def blob(store: str, name: str) -> Kind:
+    """Bytes."""
+
     def encode(value: object) -> Scalar:
         if type(value) is not bytes:
             raise refuse(store, name, "bytes", value)
@@ -184,53 +196,20 @@ def _blob(store: str, name: str) -> Kind:
     return Kind("BLOB", "blob", encode, None, _plain_blobs, encode)
 
 
-def _moment(store: str, name: str) -> Kind:
+def identifier(store: str, name: str) -> Kind:
+    """A ``UUID``, by its hexadecimal digits, which order as its number does."""
+
     def encode(value: object) -> Scalar:
-        if not isinstance(value, datetime) or value.tzinfo is None:
-            raise refuse(store, name, "datetime with a time zone", value)
-        try:
-            moment = value.astimezone(UTC)
-        except OverflowError:
-            raise refuse(store, name, "a datetime whose year in UTC is 1 to 9999", value) from None
-        return f"{moment.year:04d}" + moment.strftime(TIME_FORMAT[2:])
+        if not isinstance(value, UUID):
+            raise refuse(store, name, "UUID", value)
+        return str(value)
 
-    def decode(value: str) -> datetime:
-        return datetime.fromisoformat(value)
+    def decode(value: object) -> UUID:
+        if not isinstance(value, str):
+            raise TypeError(f"the text of a UUID, not a {type(value).__name__}")
+        return UUID(value)
 
-    return Kind("TEXT", "time", encode, decode, None, encode)
-
-
-def _day(store: str, name: str) -> Kind:
-    def encode(value: object) -> Scalar:
-        if type(value) is not date:
-            raise refuse(store, name, "date", value)
-        return value.isoformat()
-
-    return Kind("TEXT", "date", encode, date.fromisoformat, None, encode)
-
-
-def _decimal(store: str, name: str) -> Kind:
-    def encode(value: object) -> Scalar:
-        if not isinstance(value, Decimal) or not value.is_finite():
-            raise refuse(store, name, "a finite Decimal", value)
-        if abs(value.adjusted()) > DECIMAL_DIGITS:
-            raise refuse(store, name, f"a Decimal of at most {DECIMAL_DIGITS:,} digits", value)
-        return format(value, "f")
-
-    return Kind("TEXT", "decimal", encode, Decimal, None, encode, Comparisons(_NO_DECIMALS, _NO_DECIMALS))
-
-
-SIMPLE: dict[object, Callable[[str, str], Kind]] = {
-    str: _text,
-    int: _integer,
-    bool: _boolean,
-    float: _real,
-    bytes: _blob,
-    datetime: _moment,
-    date: _day,
-    Decimal: _decimal,
-}
-"""The types that have a column form of their own."""
+    return Kind("TEXT", "uuid", encode, decode, None, encode, packed=as_json(UUID, decode, encode))
 
 
 def choice(store: str, name: str, allowed: tuple[object, ...]) -> Kind:

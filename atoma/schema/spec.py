@@ -18,7 +18,7 @@ from atoma.contracts.query import Col
 from atoma.contracts.values import RowImage, Scalar
 from atoma.errors import QueryError, SchemaError, UnknownStore, ValidationError
 from atoma.schema.expressions import Expression, unknown_field
-from atoma.schema.fields import Field, field_of
+from atoma.schema.fields import Field, field_of, is_text
 from atoma.schema.kinds import is_storable
 
 T = TypeVar("T")
@@ -98,6 +98,7 @@ class StoreSpec(Generic[T]):
     __slots__ = (
         "_decoders",
         "_encoders",
+        "_packed",
         "_read",
         "_value_names",
         "booleans",
@@ -147,7 +148,7 @@ class StoreSpec(Generic[T]):
         self.durability: Durability | None = durability
         self.policy = policy
         hints = _hints(name, model)
-        if "id" not in hints or hints["id"][1] is not str:
+        if "id" not in hints or not is_text(hints["id"][1]):
             raise SchemaError(f"store {name!r}: {model.__name__} needs a field `id: str`")
         self.fields: dict[str, Field] = {}
         lowered: set[str] = set()
@@ -158,7 +159,7 @@ class StoreSpec(Generic[T]):
             self.fields[field_name] = field_of(name, field_name, hint, bare)
         self.scope_field = scope if scope in self.fields else None
         self.fixed_scope = scope if self.scope_field is None else ""
-        if self.scope_field is not None and hints[scope][1] is not str:
+        if self.scope_field is not None and not is_text(hints[scope][1]):
             raise SchemaError(f"store {name!r}: the scope field {scope!r} must be a str")
         self.indexes = tuple(indexes)
         for index in self.indexes:
@@ -171,6 +172,7 @@ class StoreSpec(Generic[T]):
         self._decoders = [(key, field.decode) for key, field in self.fields.items() if field.decode is not None]
         self.value_columns = tuple(name for name in self.fields if name != "id")
         self.booleans = frozenset(name for name, field in self.fields.items() if field.boolean)
+        self._packed = [(key, field.packed) for key, field in self.fields.items() if field.packed and key != "id"]
         self._value_names = dict.fromkeys(self.value_columns).keys()
         self._read: Callable[[T], tuple[object, ...]] = attrgetter("id", *self.value_columns)
 
@@ -308,6 +310,8 @@ class StoreSpec(Generic[T]):
         """
         field = self.fields[name]
         encode = field.literal if literal else field.encode
+        if field.packed is not None and field.type != "text":  # a text may have quotes of its own
+            value = field.packed.unpack(value)
         try:
             if field.decode is None and (stored := encode(value)) is value:
                 return stored  # the common case: it is its own canonical form
@@ -343,6 +347,36 @@ class StoreSpec(Generic[T]):
                 values[name] = decode(values[name])
         return cast("T", cast("Any", self.model)(**values))
 
+    @property
+    def packs(self) -> bool:
+        """Whether anything is packed otherwise than it is stored."""
+        return bool(self._packed)
+
+    def pack(self, image: RowImage) -> RowImage:
+        """``image``, or a part of one, as it is sent and kept as bytes; see :mod:`atoma.schema.packed`."""
+        if not self._packed:
+            return image
+        packed = {**image}
+        for name, form in self._packed:
+            if name in packed:
+                packed[name] = form.pack(packed[name])
+        return packed
+
+    def unpack(self, image: RowImage) -> RowImage:
+        """What :meth:`pack` made, or a program of before, as columns hold it; ``image`` itself where the two are one."""
+        if not self._packed:
+            return image
+        unpacked = {**image}
+        for name, form in self._packed:
+            if name in unpacked:
+                unpacked[name] = form.unpack(unpacked[name])
+        return unpacked
+
+    @property
+    def readable(self) -> str:
+        """The name of the view that shows other tools the decimals of this store; ``""`` where columns do."""
+        return f"{self.name}_readable" if any(field.places is not None for field in self.fields.values()) else ""
+
     def with_booleans(self, image: Mapping[str, Scalar]) -> RowImage:
         """``image`` as it is shown to whoever knows its fields by name: with true and false where that is meant."""
         return {
@@ -359,7 +393,10 @@ class StoreSpec(Generic[T]):
 
     def signature(self) -> str:
         """Text that is equal for equal declarations; part of the schema hash."""
-        columns = ", ".join(f"{f.name} {f.sql_type}{'?' if f.nullable else ''}" for f in self.fields.values())
+        columns = ", ".join(
+            f"{f.name} {f.sql_type if f.places is None else f.type}{'?' if f.nullable else ''}"
+            for f in self.fields.values()
+        )
         scope = f"field {self.scope_field}" if self.scope_field else f"fixed {self.fixed_scope}"
         return f"{self.name}({columns}) scope {scope} conflict {self.conflict}"
 
@@ -384,16 +421,21 @@ class Schema:
         stores: The stores; names must differ.
         version: Raised by the application when it changes a store.
 
+    Attributes:
+        packs: Whether any store packs anything otherwise than it is stored.
+        made_up: Whether it was read from a file, whose columns and their forms it takes as they are.
+
     Raises:
         SchemaError: Something is no store, two stores share a name, or the version is no positive number.
     """
 
-    __slots__ = ("stores", "version")
+    __slots__ = ("made_up", "packs", "stores", "version")
 
     def __init__(self, *stores: StoreSpec[Any], version: int = 1) -> None:
         if not is_a(version, int) or version < 1:
             raise SchemaError(f"schema version must be 1 or more, not {version!r}")
         self.version = version
+        self.made_up = False
         self.stores: dict[str, StoreSpec[Any]] = {}
         for store in stores:
             if not is_a(store, StoreSpec):
@@ -403,6 +445,14 @@ class Schema:
             self.stores[store.name] = store
         if not self.stores:
             raise SchemaError("a schema needs at least one store")
+        self.packs = any(store.packs for store in stores)
+        names = {name.lower() for name in self.stores}
+        for store in stores:
+            if store.readable.lower() in names:
+                raise SchemaError(
+                    f"store {store.name!r} has decimals with a scale, so that {store.readable!r} is the view that shows them: "
+                    "rename the other store"
+                )
 
     def store(self, name: str) -> StoreSpec[Any]:
         """The store of that name.

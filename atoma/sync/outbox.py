@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
 from atoma.contracts.mutations import Effect, MutationBody, Op, PendingMutation
 from atoma.contracts.replica import ClientIdentity
@@ -17,6 +16,7 @@ from atoma.contracts.values import StoredRow
 from atoma.errors import ScopeNotSubscribed, ValidationError
 from atoma.mutations import RowKey, mutations_of, queued, rows_of
 from atoma.ports.local import LocalTx
+from atoma.schema.bodies import encode_body
 
 OUTBOX_NODE = "outbox"
 
@@ -113,7 +113,8 @@ class OutboxNode:
             rows = rows_of(effects)
             pending = {(store, id) for store, id, pre in rows if not tx.base.shadow(store, id, scope, pre)}
             ops = tuple(_linked(tx, effect, pending) for effect in effects)
-            body = encode(MutationBody(mid, idem, scope, base.seq, tx.schema.version, tx.now_ms, ops, base.epoch))
+            whole = MutationBody(mid, idem, scope, base.seq, tx.schema.version, tx.now_ms, ops, base.epoch)
+            body = encode_body(whole, tx.schema)
             self._check_size(body, ops)
             digest = next_digest(digest, body)
             tx.outbox.add(PendingMutation(0, "outbox", mid, idem, scope, base.seq, body, digest), rows)

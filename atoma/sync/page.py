@@ -27,7 +27,8 @@ def changed_rows(schema: Schema, changes: StoreChanges) -> Iterator[ChangedRow]:
         ProtocolError: A declared column is missing, or a row is malformed.
     """
     columns = changes.columns[1:]
-    declared = schema.store(changes.store).value_columns
+    store = schema.store(changes.store)
+    declared = store.value_columns
     missing = set(declared) - set(columns)
     if changes.rows and (missing or changes.columns[:1] != ("id",)):
         raise ProtocolError(f"rows of {changes.store!r} came without the columns {', '.join(sorted(missing)) or 'id'}")
@@ -43,7 +44,7 @@ def changed_rows(schema: Schema, changes: StoreChanges) -> Iterator[ChangedRow]:
             image = as_image(dict(zip(columns, row[2:], strict=True)))
         except TypeError as error:
             raise ProtocolError(f"row {id!r} of {changes.store!r}: {error}") from None
-        yield id, {name: image[name] for name in declared} if extra else image, seq
+        yield id, store.unpack({name: image[name] for name in declared} if extra else image), seq
     for seq, id in changes.deletes:
         yield id, None, seq
 

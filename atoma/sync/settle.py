@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from atoma.contracts.codec import decode
 from atoma.contracts.events import ConflictDetected
-from atoma.contracts.mutations import ACKED, MutationBody, Op, PendingMutation
+from atoma.contracts.mutations import ACKED, Op, PendingMutation
 from atoma.contracts.replica import InboxEntry, LostRow
 from atoma.contracts.sync import Conflict, Cursor, Outcome, PullReply
 from atoma.contracts.values import RowImage, as_image
 from atoma.mutations import RowKey, ops_by_row, rebase, replay
 from atoma.ports.local import LocalTx
+from atoma.schema.bodies import decode_body
 
 
 @dataclass(slots=True)
@@ -112,7 +112,7 @@ def _remove(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: Settl
 
 def keep_refused(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: Settlement) -> None:
     """Put what the user loses by ``outcome`` into the inbox: every row of a rejection, cut rows of a merge."""
-    for (store, id), ops in ops_by_row(pending.body).items():
+    for (store, id), ops in ops_by_row(pending.body, tx.schema).items():
         conflict = next((item for item in outcome.conflicts if (item.store, item.id) == (store, id)), None)
         if outcome.status == "merged" and (conflict is None or not conflict.dropped):
             continue
@@ -123,7 +123,7 @@ def keep_refused(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: 
 
 def keep_superseded(tx: LocalTx, pending: PendingMutation) -> None:
     """List an offer that did not count, as resolved: a device that had seen more was at the hub before."""
-    body = decode(pending.body, MutationBody)
+    body = decode_body(pending.body, tx.schema)
     if body.recovers is None:
         return
     tx.inbox.keep_lost(
@@ -169,8 +169,10 @@ def _theirs(tx: LocalTx, conflict: Conflict | None, key: RowKey) -> tuple[RowIma
     """The hub's image: what the conflict tells, else the confirmed base."""
     if conflict is not None:
         current = conflict.current
-        image = None if current is None else {k: v for k, v in as_image(current).items() if k != "id"}
-        return image, conflict.current_seq
+        if current is None:
+            return None, conflict.current_seq
+        image = {name: value for name, value in as_image(current).items() if name != "id"}
+        return tx.schema.store(key[0]).unpack(image), conflict.current_seq
     base = tx.base.read(*key)
     return base.image, base.seq
 

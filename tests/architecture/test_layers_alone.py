@@ -134,7 +134,7 @@ from atoma.sync import Sync
 async def main():
     assert Sync([NOTES]).synced_stores == {"notes"}
     body = encode(MutationBody(1, "k", "main", 0, 1, 0, (Op("patch", "notes", "1", {"text": "mine"}),)))
-    assert rebase({"text": "theirs"}, ops_by_row(body)["notes", "1"]) == {"text": "mine"}
+    assert rebase({"text": "theirs"}, ops_by_row(body, SCHEMA)["notes", "1"]) == {"text": "mine"}
 """
 
 HUB = """

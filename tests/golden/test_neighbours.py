@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +23,7 @@ import atoma.sync.session
 from atoma.contracts.sync import PROTOCOL_VERSION, OpenRequest
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
-from tests.golden.kit import CARDS, Card, device_on, hub_on
+from tests.golden.kit import CARDS, THINGS, Card, device_on, hub_on
 from tests.golden.messages import ENCODINGS, dump, load, written
 from tests.golden.old import FOLDER, NoHistory, check_out, command_of, environment
 from tests.golden.peer import synced_or_stalled
@@ -116,6 +120,55 @@ async def test_a_device_of_today_and_an_old_hub_sync_or_it_is_told_and_keeps_its
                 assert (await run_old_device(tree, tmp_path / "old.db", url))["cards"] == ["old", "today's"]
             else:
                 assert_refused(told, "today's")
+
+
+def unpacked(folder: Path) -> None:
+    """The golden files, ready to be opened."""
+    for name in ("hub", "device"):
+        (folder / f"{name}.atoma").write_bytes(gzip.decompress((FOLDER / f"{name}.atoma.gz").read_bytes()))
+
+
+def full_thing(file: Path) -> tuple[object, ...]:
+    """How a file stores the thing in which every field says something."""
+    with closing(sqlite3.connect(file)) as database:
+        found: tuple[object, ...] = database.execute(
+            "SELECT price, lasts, nickname FROM things WHERE id='full'"
+        ).fetchone()
+        return found
+
+
+async def test_an_old_device_and_todays_hub_understand_each_others_types(tree: Path, tmp_path: Path) -> None:
+    unpacked(tmp_path)
+    device, hub = tmp_path / "device.atoma", tmp_path / "hub.atoma"
+    with trio.fail_after(PATIENCE_S):
+        async with hub_of_today(hub) as url:
+            told = await run_old_device(tree, device, url)
+            assert (told["state"], told["error"], told["pending"]) == ("online", "", 0)
+            assert full_thing(hub) == ("0.1", -86_399_999_999, 'the "one"'), "what it had written came by value"
+            async with device_on(tmp_path / "today.db", WebSocketTransport(url, token="b-token")) as today:
+                await synced_or_stalled(today)
+                await today.store(THINGS).update("full", lasts=timedelta(hours=1), nickname='"')
+                await synced_or_stalled(today)
+            await run_old_device(tree, device, url)
+            assert full_thing(device) == ("0.1", '"PT3600S"', '"\\""'), "in the form in which it reads them"
+
+
+async def test_a_device_of_today_and_an_old_hub_understand_each_others_types(tree: Path, tmp_path: Path) -> None:
+    unpacked(tmp_path)
+    hub = tmp_path / "hub.atoma"
+    with trio.fail_after(PATIENCE_S):
+        async with old_hub(tree, hub) as url:
+            async with device_on(tmp_path / "device.atoma", WebSocketTransport(url, token="a-token")) as device:
+                assert await synced_or_stalled(device) == {**SYNCED, "cards": sorted(await device.rows(CARDS))}
+                await device.store(THINGS).update("full", lasts=timedelta(hours=1), nickname='"')
+                assert (await synced_or_stalled(device))["pending"] == 0
+                assert (await device.rows(THINGS))["full"].nickname == '"'
+                assert len(await device.client.inbox.entries(resolved=True)) == 5, "nothing of it was refused"
+            async with device_on(tmp_path / "new.db", WebSocketTransport(url, token="a-token")) as new:
+                await synced_or_stalled(new)
+                thing = (await new.rows(THINGS))["full"]
+    assert (thing.price, thing.lasts, thing.nickname) == (Decimal("0.1"), timedelta(hours=1), '"')
+    assert full_thing(hub) == ("0.10", '"PT3600S"', '"\\""')
 
 
 async def test_an_old_device_keeps_what_a_hub_of_another_version_refuses(

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from atoma.contracts.codec import encode
 from atoma.contracts.mutations import MutationBody, Op, PendingMutation, Recovers
 from atoma.contracts.replica import LostRow, StagedRow
 from atoma.contracts.sync import Cursor, EpochWord, OpenReply, PullReply, ScopeStatus
 from atoma.contracts.values import RowImage
 from atoma.mutations import RowKey
 from atoma.ports.local import LocalTx
+from atoma.schema.bodies import encode_body
 from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
@@ -257,7 +257,7 @@ def _offer(
 ) -> PendingMutation:
     """The mutation that offers something of ``scope``, behind the digest ``after``; it builds on the fork."""
     body = MutationBody(mid, key, scope, fork.seq, tx.schema.version, tx.now_ms, ops, fork.epoch, recovers=recovers)
-    data = encode(body)
+    data = encode_body(body, tx.schema)
     return PendingMutation(0, "outbox", mid, key, scope, fork.seq, data, next_digest(after, data))
 
 

@@ -31,12 +31,12 @@ class ConfirmedRows:
 
     def read(self, store: str, id: str) -> BaseRow:
         """The confirmed image: the shadow if the row has pending mutations, else the visible row."""
-        self._state.table(store)
+        table = self._state.table(store)
         shadow = self._connection.execute(
             "SELECT image, seq, scope FROM _atoma_shadow WHERE store=? AND id=?", (store, id)
         ).fetchone()
         if shadow is not None:
-            return BaseRow(unpack(shadow[0]), cast("int", shadow[1]), cast("str", shadow[2]), True)
+            return BaseRow(unpack(shadow[0], table), cast("int", shadow[1]), cast("str", shadow[2]), True)
         row = self._rows.read(store, id)
         return BaseRow(None, 0, "", False) if row is None else BaseRow(row.image, row.seq, row.scope, False)
 
@@ -69,7 +69,7 @@ class ConfirmedRows:
             return
         self._connection.execute(
             "UPDATE _atoma_shadow SET image=?, seq=?, scope=? WHERE store=? AND id=?",
-            (pack(None if image is None else table.complete(image)), seq, scope, table.name, id),
+            (pack(None if image is None else table.complete(image), table), seq, scope, table.name, id),
         )
 
     def _put_clean(self, table: StoreTable, scope: str, chunk: dict[str, BaseChange]) -> None:
@@ -115,7 +115,7 @@ class ConfirmedRows:
             seq = cast("int", found or 0)
         self._connection.execute(
             "INSERT OR IGNORE INTO _atoma_shadow(store, id, scope, seq, image) VALUES(?,?,?,?,?)",
-            (store, id, scope, seq, pack(pre)),
+            (store, id, scope, seq, pack(pre, self._state.table(store))),
         )
         return self._connection.changes() > 0
 

@@ -14,6 +14,7 @@ from atoma.contracts.mutations import Op, Recovers
 from atoma.contracts.replica import InboxEntry, LostRow, RepairReport
 from atoma.contracts.sync import Cursor
 from atoma.contracts.values import ErrorInfo
+from atoma.schema.bodies import pack_op, unpack_op
 from atoma_stores.sqlite._rows import TxState
 from atoma_stores.sqlite._tables import pack, unpack
 
@@ -26,15 +27,17 @@ _INBOX = "SELECT mid, store, id, scope, code, message, op, base, mine, theirs, t
 class Inbox:
     """What came back to the user; see ``InboxPart``."""
 
-    __slots__ = ("_connection",)
+    __slots__ = ("_connection", "_tables")
 
     def __init__(self, state: TxState) -> None:
         self._connection = state.connection
+        self._tables = state.tables
 
     def add(self, entry: InboxEntry) -> None:
         """Keep something the user typed that the hub refused or cut."""
         e = entry
-        images = (pack(e.base), pack(e.mine), pack(e.theirs))
+        table = self._tables.get(e.store)
+        images = (pack(e.base, table), pack(e.mine, table), pack(e.theirs, table))
         self._connection.execute(
             "INSERT INTO _atoma_inbox(mid, store, id, scope, code, message, op, base, mine, theirs, theirs_seq, at_ms, "
             "resolution, lsn, incarnation) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
@@ -45,7 +48,7 @@ class Inbox:
                 e.scope,
                 e.code,
                 e.message,
-                encode(e.op),
+                encode(pack_op(e.op, None if table is None else table.spec)),
                 *images,
                 e.theirs_seq,
                 e.at_ms,
@@ -60,9 +63,10 @@ class Inbox:
         entries: list[InboxEntry] = []
         for row in self._connection.execute(f"{_INBOX} FROM _atoma_inbox ORDER BY n").fetchall():
             mid, store, id, scope, code, message = cast("tuple[int, str, str, str, str, str]", row[:6])
-            base, mine, theirs = (unpack(image) for image in row[7:10])
+            table = self._tables.get(store)
+            base, mine, theirs = (unpack(image, table) for image in row[7:10])
             rest = cast("tuple[int, int, str, int, int]", row[10:])
-            op = decode(cast("bytes", row[6]), Op)
+            op = unpack_op(decode(cast("bytes", row[6]), Op), None if table is None else table.spec)
             entries.append(InboxEntry(mid, store, id, scope, code, message, op, base, mine, theirs, *rest))
         return entries
 
@@ -87,9 +91,10 @@ class Inbox:
             "INSERT INTO _atoma_lost(store, id, scope, image, theirs, reason, fork, recovers, at_ms, "
             "resolution) VALUES(?,?,?,?,?,?,?,?,?,?)",
             (
-                (r.store, r.id, r.scope, pack(r.image), pack(r.theirs), r.reason, encode(r.fork), encode(r.recovers), r.at_ms,
-                 r.resolution)
+                (r.store, r.id, r.scope, pack(r.image, table), pack(r.theirs, table), r.reason, encode(r.fork),
+                 encode(r.recovers), r.at_ms, r.resolution)
                 for r in rows
+                for table in [self._tables.get(r.store)]
             ),
         )  # fmt: skip
 
@@ -101,7 +106,9 @@ class Inbox:
             fork, recovers = decode(cast("bytes", row[7]), Cursor), decode(cast("bytes", row[8]), Recovers)
             rest = cast("tuple[int, str]", row[9:])
             reason = cast("str", row[6])
-            entries.append(LostRow(*key, unpack(row[4]), unpack(row[5]), reason, fork, recovers, *rest))
+            table = self._tables.get(key[1])
+            image, theirs = unpack(row[4], table), unpack(row[5], table)
+            entries.append(LostRow(*key, image, theirs, reason, fork, recovers, *rest))
         return entries
 
     def resolve_lost(self, number: int, resolution: str) -> None:

@@ -87,11 +87,21 @@ class Outbox:
         added: Idempotency key → ``(lsn, mid)`` of what this transaction has added.
     """
 
-    __slots__ = ("_connection", "_counters", "_identity", "_identity_moved", "_limits", "added", "settlements")
+    __slots__ = (
+        "_connection",
+        "_counters",
+        "_identity",
+        "_identity_moved",
+        "_limits",
+        "_tables",
+        "added",
+        "settlements",
+    )
 
     def __init__(self, state: TxState, limits: OutboxLimits) -> None:
         self._connection = state.connection
         self._counters = state.counters
+        self._tables = state.tables
         self._limits = limits
         self._identity: ClientIdentity | None = None
         self._identity_moved = False
@@ -137,7 +147,7 @@ class Outbox:
         # an entry per row: the first pre-image is what the user saw before the mutation
         self._connection.executemany(
             "INSERT OR IGNORE INTO _atoma_pending_row(store, id, lsn, pre) VALUES(?,?,?,?)",
-            [(store, id, lsn, pack(pre)) for store, id, pre in rows],
+            [(store, id, lsn, pack(pre, self._tables.get(store))) for store, id, pre in rows],
         )
         self.added[m.idem] = (lsn, m.mid)
         return lsn
@@ -179,7 +189,7 @@ class Outbox:
         data: object = self._connection.execute(
             "SELECT pre FROM _atoma_pending_row WHERE store=? AND id=? AND lsn=?", (store, id, lsn)
         ).get
-        return unpack(data)
+        return unpack(data, self._tables.get(store))
 
     def queued(self, *, limit: int, max_bytes: int) -> Sequence[PendingMutation]:
         """The oldest queued outbox mutations in ``mid`` order; at least one if there is any."""
@@ -207,7 +217,7 @@ class Outbox:
             self._connection.execute(_ENQUEUE_AT, values)
             self._connection.executemany(
                 "INSERT INTO _atoma_pending_row(store, id, lsn, pre) VALUES(?,?,?,?)",
-                [(store, id, lsn, pack(pre)) for store, id, pre in rows],
+                [(store, id, lsn, pack(pre, self._tables.get(store))) for store, id, pre in rows],
             )
 
     def first_missing(self, decided: int) -> int | None:

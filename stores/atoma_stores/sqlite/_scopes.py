@@ -89,7 +89,7 @@ class Scopes:
         self._connection.executemany(
             "INSERT INTO _atoma_stage(scope, store, id, seq, image) VALUES(?,?,?,?,?) ON CONFLICT(scope, store, id) "
             "DO UPDATE SET seq=excluded.seq, image=excluded.image WHERE excluded.seq >= _atoma_stage.seq",
-            ((scope, row.store, row.id, row.seq, pack(row.image)) for row in rows),
+            ((scope, row.store, row.id, row.seq, pack(row.image, self._state.tables.get(row.store))) for row in rows),
         )
 
     def clear_stage(self, scope: str) -> None:
@@ -110,7 +110,7 @@ class Scopes:
             row = table.row(raw)
             yield StagedRow(store, row.id, row.seq, row.image)
         for id, seq, image in execute(_SHADOWS_BEYOND, (store, scope, fork)):
-            yield StagedRow(store, cast("str", id), cast("int", seq), unpack(image))
+            yield StagedRow(store, cast("str", id), cast("int", seq), unpack(image, table))
         for id, seq in execute(table.gone, (scope, store, fork)):
             yield StagedRow(store, cast("str", id), cast("int", seq), None)
 
@@ -142,7 +142,7 @@ class Scopes:
                 (scope, table.name, last, CHUNK),
             ).fetchall()
             for row in rows:
-                yield cast("str", row[0]), unpack(row[1]), cast("int", row[2])
+                yield cast("str", row[0]), unpack(row[1], table), cast("int", row[2])
             if len(rows) < CHUNK:
                 return
             last = cast("str", rows[-1][0])

@@ -17,14 +17,19 @@ from atoma_stores.sqlite.defaults import fill_image
 Values: TypeAlias = tuple[Scalar, ...]
 
 
-def pack(image: RowImage | None) -> bytes | None:
-    """An image as it lies in the internal tables."""
-    return None if image is None else encode(image)
+def pack(image: RowImage | None, table: StoreTable | None) -> bytes | None:
+    """An image as it lies in the internal tables; of a store that is not declared any more, as it is."""
+    if image is None:
+        return None
+    return encode(image if table is None else table.spec.pack(image))
 
 
-def unpack(data: object) -> RowImage | None:
+def unpack(data: object, table: StoreTable | None) -> RowImage | None:
     """What :func:`pack` made."""
-    return None if data is None else as_image(decode(cast("bytes", data), dict[str, object]))
+    if data is None:
+        return None
+    image = as_image(decode(cast("bytes", data), dict[str, object]))
+    return image if table is None else table.spec.unpack(image)
 
 
 class StoreTable:

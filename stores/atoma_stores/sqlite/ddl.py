@@ -15,12 +15,13 @@ from atoma.errors import MigrationError, StoreCorrupt
 from atoma.schema.fields import Field
 from atoma.schema.spec import Index, Schema, StoreSpec
 from atoma_stores.sql.names import quote
+from atoma_stores.sqlite import forms
 from atoma_stores.sqlite.defaults import constant_defaults
 
 Layout: TypeAlias = Literal["client", "hub"]
 Spec: TypeAlias = StoreSpec[object]
 
-FORMATS: Mapping[Layout, int] = {"client": 1, "hub": 2}
+FORMATS: Mapping[Layout, int] = {"client": 2, "hub": 3}
 """What this program makes; it reads everything up to there."""
 APPLICATION_ID = 0x41746F6D  # "Atom"
 SYSTEM_COLUMNS = ("_ver", "_seq", "_scope", "_other_seq")
@@ -86,13 +87,20 @@ def prepare_file(
     if not fresh:
         _check_versions(connection, schema, layout)
     for store in schema.stores.values():
-        steps += _store_steps(connection, store, layout, synced)
+        steps += _store_steps(connection, store, layout, synced, forms_known=schema.made_up)
     prepare_internals(connection, internals, additions)
-    for statement in steps:
-        connection.execute(statement)
+    forms.allow_unpacking(connection, schema)
+    try:
+        for statement in steps:
+            connection.execute(statement)
+    finally:
+        forms.forbid_unpacking(connection)
     connection.pragma("application_id", APPLICATION_ID)
-    facts: dict[str, Scalar] = {"format": FORMATS[layout], "layout": layout, "schema_version": schema.version}
+    facts: dict[str, Scalar] = {"layout": layout, "schema_version": schema.version}
     facts |= {f"store:{store.name}": _scope_fact(store) for store in schema.stores.values()}
+    if not schema.made_up:
+        facts |= {forms.key_of(store.name): forms.told(store) for store in schema.stores.values()}
+        facts["format"] = FORMATS[layout]
     for key, value in facts.items():
         if read_meta(connection, key) != value:
             write_meta(connection, key, value)
@@ -158,18 +166,30 @@ def _scope_fact(store: Spec) -> str:
     return f"field {store.scope_field}" if store.scope_field else f"fixed {store.fixed_scope}"
 
 
-def _store_steps(connection: apsw.Connection, store: Spec, layout: Layout, synced: frozenset[str]) -> list[str]:
+def _store_steps(
+    connection: apsw.Connection, store: Spec, layout: Layout, synced: frozenset[str], *, forms_known: bool
+) -> list[str]:
     found = _columns(connection, store.name)
+    older: Sequence[Field] = ()
     if not found:
         steps = [create_table(store, layout)]
     else:
         _check_scope(connection, store)
-        steps = _column_steps(store, found)
+        steps = []
+        if not forms_known:
+            older = forms.to_rebuild(store, found, forms.read(read_meta(connection, forms.key_of(store.name))))
+        if older:
+            steps = forms.rebuild(store, create_table(store, layout, of=found), tuple(found), older)
+            found |= {field.name: (field.sql_type, found[field.name][1]) for field in older}
+            found |= {OTHER_SEQ.split(maxsplit=1)[0]: ("INTEGER", True)}
+        steps += _column_steps(store, found)
         if layout == "hub" and OTHER_SEQ.split(maxsplit=1)[0] not in found:
             steps.append(f"ALTER TABLE {quote(store.name)} ADD COLUMN {OTHER_SEQ}")
-    steps += _index_steps(connection, store, layout, store.name in synced)
+    steps += _index_steps(connection, store, layout, store.name in synced, rebuilt=bool(older))
     if layout == "client":
-        steps += _guard_steps(connection, store, store.name in synced)
+        steps += _guard_steps(connection, store, store.name in synced, rebuilt=bool(older))
+    if not forms_known:
+        steps += forms.view_steps(connection, store, scoped=layout == "hub", rebuilt=bool(older))
     return steps
 
 
@@ -196,15 +216,23 @@ def column_definition(field: Field, default: Scalar = None) -> str:
     return definition if default is None else f"{definition} DEFAULT {apsw.format_sql_value(default)}"
 
 
-def create_table(store: Spec, layout: Layout) -> str:
-    """The statement that creates a store's table: STRICT, typed, clustered by its key."""
-    columns = [column_definition(field) for name, field in store.fields.items() if name != "id"]
+def create_table(store: Spec, layout: Layout, *, of: Mapping[str, object] | None = None) -> str:
+    """The statement that creates a store's table: STRICT, typed, clustered by its key.
+
+    Args:
+        store: The store.
+        layout: See :func:`prepare_file`.
+        of: Columns of a table that is there and is rebuilt: the new one stands beside it and has no others of the store's.
+    """
+    fields = [field for name, field in store.fields.items() if name != "id" and (of is None or name in of)]
+    columns = [column_definition(field) for field in fields]
+    name = store.name if of is None else forms.beside(store.name)
     key = "_scope, id" if layout == "hub" else "id"
     system = "_ver INTEGER NOT NULL, _seq INTEGER NOT NULL DEFAULT 0, _scope TEXT NOT NULL"
     if layout == "hub":
         system = f"{system}, {OTHER_SEQ}"
     body = ", ".join(["id TEXT NOT NULL", *columns, system, f"PRIMARY KEY({key})"])
-    return f"CREATE TABLE {quote(store.name)}({body}) STRICT, WITHOUT ROWID"
+    return f"CREATE TABLE {quote(name)}({body}) STRICT, WITHOUT ROWID"
 
 
 def _column_steps(store: Spec, found: dict[str, tuple[str, bool]]) -> list[str]:
@@ -225,11 +253,12 @@ def _column_steps(store: Spec, found: dict[str, tuple[str, bool]]) -> list[str]:
                 f"store {store.name!r}: field {name!r} is {was} in the file and {column_definition(field)} in the code; "
                 "add a field under a new name, copy the values, then drop the old one"
             )
+    drop_view = f"DROP VIEW {quote(store.readable)}; " if store.readable else ""
     for name in found:
         if name not in store.fields and name not in SYSTEM_COLUMNS:
             raise MigrationError(
                 f"store {store.name!r}: the file has a column {name!r} that the code does not declare; declare it, or "
-                f"give its values up with: ALTER TABLE {table} DROP COLUMN {quote(name)}"
+                f"give its values up with: {drop_view}ALTER TABLE {table} DROP COLUMN {quote(name)}"
             )
     return steps
 
@@ -238,7 +267,7 @@ def _index_name(store: Spec, index: Index, unique: bool) -> str:
     return f"_atoma_{'unique' if unique else 'index'}_{store.name}__{'__'.join(index.fields)}"
 
 
-def _index_steps(connection: apsw.Connection, store: Spec, layout: Layout, synced: bool) -> list[str]:
+def _index_steps(connection: apsw.Connection, store: Spec, layout: Layout, synced: bool, *, rebuilt: bool) -> list[str]:
     wanted: dict[str, str] = {}
     for index in store.indexes:
         # what arrives from the hub may break uniqueness for a moment: on a synced store the engine checks user writes
@@ -252,7 +281,7 @@ def _index_steps(connection: apsw.Connection, store: Spec, layout: Layout, synce
         kind = "UNIQUE INDEX" if unique else "INDEX"
         wanted[name] = f"CREATE {kind} {quote(name)} ON {quote(store.name)}({', '.join(columns)})"
     sql = "SELECT name FROM sqlite_schema WHERE type='index' AND tbl_name=? AND name GLOB '_atoma_*'"
-    found = {row[0] for row in connection.execute(sql, (store.name,))}
+    found: set[str] = set() if rebuilt else {str(row[0]) for row in connection.execute(sql, (store.name,))}
     dropped = [f"DROP INDEX {quote(name)}" for name in sorted(found - set(wanted))]
     return dropped + [statement for name, statement in wanted.items() if name not in found]
 
@@ -270,11 +299,11 @@ def is_guarded(connection: apsw.Connection, store: str) -> bool:
     return _has_trigger(connection, _guard(store, "INSERT"))
 
 
-def _guard_steps(connection: apsw.Connection, store: Spec, synced: bool) -> list[str]:
+def _guard_steps(connection: apsw.Connection, store: Spec, synced: bool, *, rebuilt: bool) -> list[str]:
     steps: list[str] = []
     for operation in ("INSERT", "UPDATE", "DELETE"):
         name = _guard(store.name, operation)
-        there = _has_trigger(connection, name)
+        there = not rebuilt and _has_trigger(connection, name)
         if synced and not there:
             steps.append(
                 f"CREATE TRIGGER {quote(name)} BEFORE {operation} ON {quote(store.name)} "

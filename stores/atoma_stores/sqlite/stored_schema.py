@@ -17,9 +17,9 @@ import apsw
 
 from atoma.errors import ConfigurationError, MigrationError
 from atoma.schema.spec import Index, Schema, StoreSpec
-from atoma_stores.sqlite.ddl import SYSTEM_COLUMNS, Layout, check_layout
+from atoma_stores.sqlite import forms
+from atoma_stores.sqlite.ddl import SYSTEM_COLUMNS, Layout, check_layout, read_meta
 
-_TYPES: dict[str, type[object]] = {"TEXT": str, "INTEGER": int, "REAL": float, "BLOB": bytes}
 _SCOPE_FACTS = "SELECT substr(key, 7), value FROM _atoma_meta WHERE key GLOB 'store:*' ORDER BY key"
 _INDEXES = "SELECT name, \"unique\" FROM pragma_index_list(?) WHERE name GLOB '_atoma_*' ORDER BY name"
 
@@ -36,17 +36,20 @@ def stored_schema(connection: apsw.Connection, layout: Layout) -> Schema:
     facts = cast("list[tuple[str, str]]", connection.execute(_SCOPE_FACTS).fetchall())
     if not facts:
         raise ConfigurationError(f"{connection.filename}: no store is declared in it")
-    return Schema(*(_spec_of(connection, name, fact) for name, fact in facts), version=version)
+    schema = Schema(*(_spec_of(connection, name, fact) for name, fact in facts), version=version)
+    schema.made_up = True
+    return schema
 
 
 def _spec_of(connection: apsw.Connection, name: str, fact: str) -> StoreSpec[Any]:
     """The store ``name``, whose scope the file knows as ``fact``."""
     kind, _, scope = fact.partition(" ")
     columns = connection.execute('SELECT name, type, "notnull" FROM pragma_table_info(?)', (name,)).fetchall()
+    kept = forms.read(read_meta(connection, forms.key_of(name))) or {}
     fields: list[tuple[str, Any]] = [("id", str)]
     for column, sql_type, notnull in cast("list[tuple[str, str, int]]", columns):
         if column not in ("id", *SYSTEM_COLUMNS):
-            bare = _TYPES.get(sql_type)
+            bare = forms.declared_type(sql_type, kept.get(column))
             if bare is None:
                 raise MigrationError(f"store {name!r}: column {column!r} is of the unknown type {sql_type!r}")
             fields.append((column, bare if notnull else bare | None))

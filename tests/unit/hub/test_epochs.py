@@ -103,9 +103,9 @@ async def test_a_file_of_a_later_format_is_refused(tmp_path: Path) -> None:
     async with hub_on(tmp_path / "hub.db"):
         pass
     connection = apsw.Connection(str(tmp_path / "hub.db"))
-    connection.execute("UPDATE _atoma_meta SET value=3 WHERE key='format'")
+    connection.execute("UPDATE _atoma_meta SET value=4 WHERE key='format'")
     connection.close()
-    with pytest.raises(MigrationError, match="file format 3 is newer than this program's 2"):
+    with pytest.raises(MigrationError, match="file format 4 is newer than this program's 3"):
         async with hub_on(tmp_path / "hub.db"):
             pass
 

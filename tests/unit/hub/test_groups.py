@@ -321,7 +321,7 @@ def told(runs: Sequence[Run]) -> list[object]:
     return [
         str(run.error)
         if run.error
-        else [read_answer(p.reply) if isinstance(p.reply, bytes) else p.reply for p in run.plans]
+        else [read_answer(p.reply, SCHEMA) if isinstance(p.reply, bytes) else p.reply for p in run.plans]
         for run in runs
     ]
 

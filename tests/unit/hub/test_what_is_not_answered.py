@@ -132,7 +132,7 @@ async def test_only_rows_of_one_store_and_their_number_are_answered(wire: str) -
 MISMADE: dict[str, tuple[BoundQuery, str]] = {
     "a value of a type that there is not": (
         BoundQuery(Plan(CARD, where=Call("eq", (Lit("rowid", "a"), Lit("rowid", "a"))))),
-        "unknown type 'rowid'; there are: int",
+        "unknown type 'rowid'; there are: text, int",
     ),
     "a column that only the database knows": (
         BoundQuery(Plan(CARD, where=Call("eq", (Col(0, "_scope"), Lit("text", "red"))))),

@@ -10,14 +10,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, time, timedelta, timezone
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from enum import Enum
 from typing import Annotated, Any, Literal, NewType
+from uuid import UUID
 
 import pytest
 from msgspec import Meta
 
-from atoma import Client, Schema, StoreSpec, col, open_client, select
+from atoma import Client, Scale, Schema, StoreSpec, col, open_client, select
 from atoma.contracts.mutations import Op
 from atoma.errors import SchemaError, ValidationError
 from atoma.schema.fields import field_of
@@ -267,6 +268,12 @@ class Box:
         (dict[int, str], "keys of JSON are text"),
         (list[dict[Odd, int]], "keys of JSON are text"),
         (Literal[1, 2**63], "does not fit into 64 bits"),
+        (Annotated[Decimal, Scale(2), Meta(ge=0)], "cannot be enforced"),
+        (NewType("Price", Annotated[Decimal, Scale(2), Meta(ge=0)]), "cannot be enforced"),
+        (Annotated[timedelta, Meta(ge=0)], "cannot be enforced"),
+        (Annotated[UUID, Meta(max_length=3)], "cannot be enforced"),
+        (Annotated[int, Scale(2)], r"one Scale\(…\) belongs to a Decimal"),
+        (Annotated[Decimal, Scale(2), Scale(3)], r"one Scale\(…\) belongs to a Decimal"),
     ],
 )
 def test_what_cannot_be_enforced_or_kept_is_no_declaration(hint: Any, told: str) -> None:
@@ -289,7 +296,39 @@ def test_a_fixed_scope_has_a_name_that_a_hub_takes(scope: str) -> None:
         (datetime, [datetime.min.replace(tzinfo=UTC)], [datetime.min.replace(tzinfo=timezone(timedelta(hours=1)))]),
         (time, [time(12)], [time(12, tzinfo=UTC), "12:00"]),
         (Annotated[Short, Meta(max_length=3)], ["abc"], ["abcd"]),
-        (Decimal, [Decimal("1E+3")], [Decimal("1E+1001"), Decimal("NaN")]),
+        (Decimal, [Decimal("1E+3"), Decimal("0E-2000")], [Decimal("1E+1001"), Decimal("NaN"), 1, 0.5, "1"]),
+        (
+            Annotated[Decimal, Scale(2)],
+            [
+                Decimal("1E+3"),
+                Decimal("0.01"),
+                Decimal("-0.0"),
+                Decimal("1.500"),
+                Decimal(f"{2**63 - 1}E-2"),
+                Decimal("0E+999"),
+            ],
+            [
+                Decimal("0.001"),
+                Decimal(f"{2**63}E-2"),
+                Decimal(2**63),
+                Decimal("1E+100000"),
+                Decimal("1E-100000"),
+                Decimal("NaN"),
+                Decimal("Infinity"),
+                1,
+                0.5,
+                "1",
+                True,
+            ],
+        ),
+        (
+            timedelta,
+            [timedelta(microseconds=-(2**63)), timedelta(microseconds=2**63 - 1)],
+            [timedelta.max, timedelta.min, timedelta(microseconds=2**63), 1, "PT1S"],
+        ),
+        (UUID, [UUID(int=1)], [str(UUID(int=1)), 1, b"1"]),
+        (Short, ["abc", '"a"'], ["a\x00b", 1, None]),
+        (NewType("Count", Annotated[int, Meta(le=3)]) | None, [3, None], [4, "1", True]),
         (list[float], [[1.0, 2]], [[math.nan], [-math.inf]]),
     ],
 )
@@ -304,3 +343,43 @@ def test_constraints_and_types_are_held_against_each_value(hint: Any, good: list
         assert refused.value.value is value
         with pytest.raises(ValidationError):
             box.encode_column([*good, value])
+
+
+@pytest.mark.parametrize("places", [-1, 19, True, 1.0, "2"])
+def test_a_scale_has_0_to_18_places(places: Any) -> None:
+    with pytest.raises(SchemaError, match="0 to 18 places"):
+        Scale(places)
+
+
+def test_no_context_of_decimals_has_a_say() -> None:
+    field = field_of("boxes", "value", Annotated[Decimal, Scale(4)], Decimal)
+    bare = field_of("boxes", "value", Decimal, Decimal)
+    long = Decimal("123456789012345.6789")
+    with localcontext(prec=3, Emax=2, Emin=-2):
+        assert field.encode(long) == 1_234_567_890_123_456_789
+        assert field.decode is not None
+        assert str(field.decode(1_234_567_890_123_456_789)) == str(long)
+        assert bare.encode(long) == str(long)
+
+
+def test_ids_and_scopes_may_have_a_name() -> None:
+    @dataclass
+    class Named:
+        id: Short
+        board: Short
+        maybe: Short | None = None
+
+    spec = StoreSpec("named", Named, scope="board")
+    assert spec.encode(Named(Short("a"), Short("b"))) == ("a", {"board": "b", "maybe": None})
+    with pytest.raises(SchemaError, match="must be a str"):
+        StoreSpec("named", Named, scope="maybe")
+
+
+def test_a_store_and_the_view_of_another_have_two_names() -> None:
+    @dataclass
+    class Bill:
+        id: str
+        total: Annotated[Decimal, Scale(2)]
+
+    with pytest.raises(SchemaError, match="'bills_readable' is the view"):
+        Schema(StoreSpec("bills", Bill), StoreSpec("Bills_Readable", Card))

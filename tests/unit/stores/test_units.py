@@ -18,6 +18,7 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import ClosedError, ConflictError, DiskFull, OutboxFull, WriteRejected
 from atoma.mutations import ops_by_row, overlay, rebase_rows
 from atoma.ports import LocalTx
+from atoma.schema import Schema
 from atoma_stores.changes import ChangeSet
 from atoma_stores.sqlite._outbox import OutboxLimits
 from atoma_stores.sqlite.engine import SQLiteEngine
@@ -84,9 +85,9 @@ async def test_a_row_that_an_index_refuses_is_hidden_and_comes_back_with_the_nex
 async def test_a_mutation_is_decoded_once_however_many_rows_it_is_on(monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[bytes] = []
 
-    def counted(body: bytes) -> dict[tuple[str, str], list[Op]]:
+    def counted(body: bytes, schema: Schema) -> dict[tuple[str, str], list[Op]]:
         decoded.append(body)
-        return ops_by_row(body)
+        return ops_by_row(body, schema)
 
     monkeypatch.setattr(overlay, "ops_by_row", counted)
     ids = [f"{number}" for number in range(20)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import given
@@ -11,7 +12,15 @@ from atoma.contracts.codec import encode
 from atoma.contracts.mutations import MutationBody, Op, OpKind
 from atoma.contracts.values import RowImage, Scalar
 from atoma.mutations import ops_by_row, rebase
+from atoma.schema import Schema, StoreSpec
 
+
+@dataclass
+class Card:
+    id: str
+
+
+SCHEMA = Schema(StoreSpec("cards", Card))
 COLUMNS: tuple[str, ...] = ("a", "b", "c")
 VALUES: st.SearchStrategy[Scalar] = st.one_of(
     st.none(), st.integers(-3, 3), st.text("xy", max_size=2), st.binary(max_size=2)
@@ -81,4 +90,4 @@ def test_operations_are_found_by_row_in_order() -> None:
         Op("patch", "cards", "1", {"a": 3}, after_mid=4),
     )
     body = encode(MutationBody(5, "k", "main", 7, 1, 0, ops))
-    assert ops_by_row(body) == {("cards", "1"): [ops[0], ops[2]], ("lanes", "1"): [ops[1]]}
+    assert ops_by_row(body, SCHEMA) == {("cards", "1"): [ops[0], ops[2]], ("lanes", "1"): [ops[1]]}

@@ -7,7 +7,6 @@ from typing import TypeAlias
 
 import msgspec
 
-from atoma.contracts.codec import encode
 from atoma.contracts.values import RowImage
 from atoma.ports.hub import DIRECT, LogTransaction, RowChange
 from atoma_stores.sql.dialect import Dialect, Write
@@ -137,14 +136,14 @@ def _of_log(queries: EffectQueries, state: State, decided: Sequence[Decided]) ->
             author = _author(state, tx.author)
             head = (tx.scope, tx.seq, tx.hash, author, tx.mid, tx.principal, step.now_ms)
             transactions.append((*head, len(tx.changes), tx.size))
-            changes += [_logged(tx, index, change, author) for index, change in enumerate(tx.changes)]
+            changes += [_logged(queries, tx, index, change, author) for index, change in enumerate(tx.changes)]
     yield from _written(queries.transactions, transactions)
     yield from _written(queries.changes, changes)
 
 
-def _logged(tx: LogTransaction, index: int, change: RowChange, author: int) -> Row:
+def _logged(queries: EffectQueries, tx: LogTransaction, index: int, change: RowChange, author: int) -> Row:
     fields = None if change.fields is None else msgspec.json.encode(change.fields).decode()
-    pre = None if change.pre is None else encode(change.pre)
+    pre = None if change.pre is None else queries.stores[change.store].pack(change.pre)
     return tx.scope, tx.seq, index, change.store, change.id, author, fields, pre, change.body
 
 
@@ -174,7 +173,7 @@ def _of_rows(queries: EffectQueries, state: State, decided: Sequence[Decided]) -
             if is_buried:
                 unburied.append((scope, store, id))
         elif fact.last is not None:
-            buried.append((scope, store, id, fact.seq, author, encode(fact.last), fact.other_seq))
+            buried.append((scope, store, id, fact.seq, author, queries.stores[store].pack(fact.last), fact.other_seq))
     for store, rows in deletes.items():
         yield from _written(queries.stores[store].delete, rows)
     for store, rows in puts.items():

@@ -13,7 +13,7 @@ from atoma_stores.sql.dialect import Dialect, Lookup
 from atoma_stores.sql.hub import tables
 from atoma_stores.sql.hub.clients import Known, Room, crowded_from
 from atoma_stores.sql.hub.epochs import ENDED, ENDS, read_ended
-from atoma_stores.sql.hub.rows import ROW_KEY, StoreSql, gravestone, other_seq, read_image, read_outcome
+from atoma_stores.sql.hub.rows import ROW_KEY, StoreSql, gravestone, other_seq, read_outcome
 from atoma_stores.sql.hub.state import Address, Place, Seen, State, keys_of
 from atoma_stores.sql.scripts import Execute, Row, Script
 from atoma_stores.sql.tables import Columns
@@ -312,7 +312,9 @@ class _Questions:
     def _read_tombstone(self, address: Address, row: Row) -> None:
         last, seq, other, author = cast("tuple[bytes, int, int, bytes | None]", row)
         if address not in self._state.rows:
-            self._state.rows[address] = RowFact(None, seq, author or DIRECT, read_image(last), (), other)
+            self._state.rows[address] = RowFact(
+                None, seq, author or DIRECT, self._queries.stores[address[1]].unpack(last), (), other
+            )
 
     def _foreign_of(self, seen: Sequence[Seen]) -> Read:
         def read(rows: Rows) -> None:
@@ -437,7 +439,7 @@ class _Questions:
             left = self._state.leftover.setdefault(scope, {})
             for store, id, pre in cast("Sequence[tuple[str, str, bytes | None]]", rows):  # the first change comes last
                 if store in self._queries.stores:
-                    left[store, id] = None if pre is None else read_image(pre)
+                    left[store, id] = None if pre is None else self._queries.stores[store].unpack(pre)
 
         return read
 

@@ -94,6 +94,11 @@ class _Bounds:
         return self.full
 
 
+def _logged(queries: ReadQueries, store: str, post: bytes) -> RowImage:
+    known = queries.stores.get(store)  # the log of a store that is not declared any more is still there
+    return read_image(post) if known is None else known.unpack(post)
+
+
 def read_page(
     queries: ReadQueries,
     scope: str,
@@ -128,7 +133,7 @@ def read_page(
         return LogPage(epoch, state, None, start, b"")
     end, end_hash = (cast("int", log[-1][0]), cast("bytes", log[-1][1])) if log else (start, start_hash)
     logged = [
-        LoggedChange(seq, store, id, None if post is None else read_image(post))
+        LoggedChange(seq, store, id, None if post is None else _logged(queries, store, post))
         for seq, _, _, _, _, store, id, post in cast(
             "Sequence[tuple[int, bytes, int, int, int, str, str, bytes | None]]", log
         )

@@ -43,9 +43,23 @@ class StoreSql:
         locate: By id → id, scope.
     """
 
-    __slots__ = ("behind", "columns", "delete", "get", "locate", "name", "offered", "put", "rows", "scan", "unique")
+    __slots__ = (
+        "_spec",
+        "behind",
+        "columns",
+        "delete",
+        "get",
+        "locate",
+        "name",
+        "offered",
+        "put",
+        "rows",
+        "scan",
+        "unique",
+    )
 
     def __init__(self, dialect: Dialect, store: StoreSpec[object]) -> None:
+        self._spec = store
         self.name = store.name
         self.columns = store.value_columns
         self.unique = tuple(index.fields for index in store.indexes if index.unique)
@@ -93,6 +107,14 @@ class StoreSql:
             table=table,
         )
 
+    def pack(self, image: RowImage) -> bytes:
+        """An image as the log and tombstones keep it."""
+        return encode(self._spec.pack(image))
+
+    def unpack(self, packed: bytes) -> RowImage:
+        """The image in a log entry or tombstone."""
+        return self._spec.unpack(read_image(packed))
+
     def image(self, values: Sequence[Scalar]) -> RowImage:
         """An image from values in the order of ``columns``."""
         return dict(zip(self.columns, values, strict=True))
@@ -130,7 +152,7 @@ class _Detail(msgspec.Struct, frozen=True, array_like=True):
 
 
 def read_image(packed: bytes) -> RowImage:
-    """The image in a log entry or tombstone."""
+    """The image in a log entry or tombstone as it is packed."""
     return as_image(cast("dict[str, object]", msgspec.msgpack.decode(packed)))
 
 
