@@ -30,6 +30,14 @@ class RowsPart(Protocol):
         """
         ...
 
+    def insert(self, store: str, id: str, scope: str, image: RowImage) -> int | None:
+        """Insert a row and return its local version; None and no change when there is a row with this id.
+
+        Raises:
+            ConflictError: A UNIQUE index refuses it; nothing was inserted.
+        """
+        ...
+
     def insert_many(self, store: str, rows: Iterable[tuple[str, str, RowImage]]) -> Sequence[int] | None:
         """Insert many ``(id, scope, image)`` at once; their versions, or None and no change when one of them is refused.
 
@@ -43,6 +51,10 @@ class ConfirmedPart(Protocol):
 
     def read(self, store: str, id: str) -> BaseRow:
         """The confirmed image: the shadow if the row has pending mutations, else the visible row."""
+        ...
+
+    def shadow_of(self, store: str, id: str) -> BaseRow | None:
+        """The confirmed image where it was set aside; None where it is the visible row."""
         ...
 
     def put(self, store: str, id: str, scope: str, image: RowImage | None, seq: int) -> None:

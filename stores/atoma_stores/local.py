@@ -9,7 +9,7 @@ from functools import partial
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteItemResult, WriteRequest, WriteResult
 from atoma.contracts.failures import info_from
-from atoma.contracts.mutations import BaseRow, Effect, Op
+from atoma.contracts.mutations import Effect, Op
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ConfigurationError, ConflictError, PluginError, ValidationError
 from atoma.mutations import decide, moved_read, replay, scope_of, version_here
@@ -114,30 +114,51 @@ def _insert_many(tx: LocalTx, entries: Sequence[Op], start: int, end: int) -> bo
 
 def _write(tx: LocalTx, index: int, op: Op) -> WriteItemResult:
     """Carry one operation out."""
+    if op.kind == "create":
+        inserted = _insert(tx, index, op)
+        if inserted is not None:
+            return inserted
     row = tx.rows.read(op.store, op.id)
     effect = decide(op, tx.schema.store(op.store), row, index)
     if isinstance(effect, ErrorInfo):
         return _refused(op, effect, row)
-    base = tx.base.read(op.store, op.id)
     if effect.pre == effect.post:
-        _put_under(tx, op, base)
+        _put_under(tx, op)
         version = 0 if row is None else row.version
         return WriteItemResult(op.id, ok=True, changed=False, version=version, row=effect.post)
     try:
         version = tx.rows.put(op.store, op.id, effect.scope, effect.post)
     except (ConflictError, ValidationError) as refused:
         return _refused(op, info_from(refused), row)
-    _put_under(tx, op, base)
-    tx.unit.record(effect)
-    return WriteItemResult(op.id, ok=True, changed=True, version=version, row=effect.post)
+    return _written(tx, effect, version)
 
 
-def _put_under(tx: LocalTx, op: Op, base: BaseRow) -> None:
+def _insert(tx: LocalTx, index: int, op: Op) -> WriteItemResult | None:
+    """Insert a row without looking for one first; None and no change when there is one, or the operation is refused."""
+    effect = decide(op, tx.schema.store(op.store), None, index)
+    if isinstance(effect, ErrorInfo) or effect.post is None:
+        return None
+    try:
+        version = tx.rows.insert(op.store, op.id, effect.scope, effect.post)
+    except (ConflictError, ValidationError) as refused:
+        return _refused(op, info_from(refused), None)
+    return None if version is None else _written(tx, effect, version)
+
+
+def _written(tx: LocalTx, effect: Effect, version: int) -> WriteItemResult:
+    _put_under(tx, effect.op)
+    if tx.unit.effects_wanted:
+        tx.unit.record(effect)
+    return WriteItemResult(effect.op.id, ok=True, changed=True, version=version, row=effect.post)
+
+
+def _put_under(tx: LocalTx, op: Op) -> None:
     """Do to the confirmed image what was done to the visible row, where all that lies on it may be taken back.
 
     What another machine has not decided yet may be; this write is this device's own and stays.
     """
-    if base.shadowed and not tx.outbox.last_mid(op.store, op.id) and tx.outbox.on_row(op.store, op.id):
+    base = tx.base.shadow_of(op.store, op.id)
+    if base is not None and not tx.outbox.last_mid(op.store, op.id) and tx.outbox.on_row(op.store, op.id):
         tx.base.put(op.store, op.id, base.scope, replay(op, base.image), base.seq)
 
 

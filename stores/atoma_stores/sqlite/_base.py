@@ -31,14 +31,23 @@ class ConfirmedRows:
 
     def read(self, store: str, id: str) -> BaseRow:
         """The confirmed image: the shadow if the row has pending mutations, else the visible row."""
+        shadow = self.shadow_of(store, id)
+        if shadow is not None:
+            return shadow
+        row = self._rows.read(store, id)
+        return BaseRow(None, 0, "", False) if row is None else BaseRow(row.image, row.seq, row.scope, False)
+
+    def shadow_of(self, store: str, id: str) -> BaseRow | None:
+        """The confirmed image where it was set aside; None where it is the visible row."""
         table = self._state.table(store)
+        if not self._state.has_shadows:
+            return None
         shadow = self._connection.execute(
             "SELECT image, seq, scope FROM _atoma_shadow WHERE store=? AND id=?", (store, id)
         ).fetchone()
-        if shadow is not None:
-            return BaseRow(unpack(shadow[0], table), cast("int", shadow[1]), cast("str", shadow[2]), True)
-        row = self._rows.read(store, id)
-        return BaseRow(None, 0, "", False) if row is None else BaseRow(row.image, row.seq, row.scope, False)
+        if shadow is None:
+            return None
+        return BaseRow(unpack(shadow[0], table), cast("int", shadow[1]), cast("str", shadow[2]), True)
 
     def put(self, store: str, id: str, scope: str, image: RowImage | None, seq: int) -> None:
         """Make ``image`` the confirmed image: the shadow if there is one, else the visible row itself.
@@ -50,8 +59,10 @@ class ConfirmedRows:
     def put_many(self, store: str, scope: str, rows: Iterable[BaseChange]) -> list[str]:
         """:meth:`put` for many rows of one store; returns the ids that are shadowed. The last of one id counts."""
         table = self._state.table(store)
-        found = self._connection.execute("SELECT id, scope FROM _atoma_shadow WHERE store=?", (store,)).fetchall()
-        shadows = dict(cast("list[tuple[str, str]]", found))
+        shadows: dict[str, str] = {}
+        if self._state.has_shadows:
+            found = self._connection.execute("SELECT id, scope FROM _atoma_shadow WHERE store=?", (store,)).fetchall()
+            shadows = dict(cast("list[tuple[str, str]]", found))
         shadowed: list[str] = []
         pending = iter(rows)
         self._state.last = None
@@ -117,6 +128,7 @@ class ConfirmedRows:
             "INSERT OR IGNORE INTO _atoma_shadow(store, id, scope, seq, image) VALUES(?,?,?,?,?)",
             (store, id, scope, seq, pack(pre, self._state.table(store))),
         )
+        self._state.known.shadows = True
         return self._connection.changes() > 0
 
     def unshadow(self, store: str, id: str) -> None:

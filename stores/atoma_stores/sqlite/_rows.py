@@ -19,23 +19,70 @@ from atoma_stores.sqlite._tables import StoreTable
 from atoma_stores.sqlite.codes import is_unique_violation
 
 Delta = dict[str, dict[str, RowChange]]
-_COUNTERS = "SELECT key, value FROM _atoma_meta WHERE key IN ('commit', 'version', 'outbox_rows', 'outbox_bytes')"
+_KNOWN = (
+    "SELECT key, value FROM _atoma_meta WHERE key IN ('commit', 'version', 'outbox_rows', 'outbox_bytes') "
+    "UNION ALL SELECT 'shadows', EXISTS (SELECT 1 FROM _atoma_shadow) "
+    "UNION ALL SELECT 'units', EXISTS (SELECT 1 FROM _atoma_unit)"
+)
+_MOVED = "UPDATE _atoma_meta SET value=CASE key WHEN 'commit' THEN ? ELSE ? END WHERE key IN ('commit', 'version')"
+
+
+class Known:
+    """What is known of the file from one transaction to the next, as long as nobody else writes to it.
+
+    SQLite moves the version of the data by one with every commit, of this connection and of others. So what a transaction
+    has left holds within it, and in the next one when the version is one further: then that commit was its own.
+
+    Attributes:
+        counters: The counters as they stand in the file.
+        shadows: Whether confirmed images may be set aside, of any store.
+        units: Whether answers of units may be kept.
+    """
+
+    __slots__ = ("_connection", "_version", "counters", "shadows", "units")
+
+    def __init__(self) -> None:
+        self.counters: dict[str, int] = {}
+        self.shadows = self.units = True
+        self._version = -2
+        self._connection: apsw.Connection | None = None
+
+    def refresh(self, connection: apsw.Connection) -> None:
+        """Ask the file, unless what is known of it holds."""
+        if connection is not self._connection:
+            connection.set_rollback_hook(self._forget)
+            self._connection, self._version = connection, -2
+        if 0 <= connection.data_version() - self._version <= 1:
+            return
+        rows = cast("list[tuple[str, int]]", connection.execute(_KNOWN).fetchall())
+        self.counters = dict(rows)
+        self.shadows, self.units = bool(self.counters.pop("shadows")), bool(self.counters.pop("units"))
+        self._version = connection.data_version()
+
+    def left(self, connection: apsw.Connection, counters: dict[str, int]) -> None:
+        """The open transaction leaves these counters behind."""
+        self.counters, self._version = counters, connection.data_version()
+
+    def _forget(self) -> None:
+        self._version = -2
 
 
 class Counters:
-    """The file's counters: read when first needed, written back once at the end of the transaction."""
+    """The file's counters in one transaction: known when first needed, written back once at its end."""
 
-    __slots__ = ("_connection", "_loaded", "_now")
+    __slots__ = ("_connection", "_known", "_loaded", "_now")
 
-    def __init__(self, connection: apsw.Connection) -> None:
+    def __init__(self, connection: apsw.Connection, known: Known) -> None:
         self._connection = connection
+        self._known = known
         self._loaded: dict[str, int] = {}
         self._now: dict[str, int] = {}
 
     def get(self, name: str) -> int:
         """The counter as it stands in this transaction."""
         if not self._loaded:
-            self._loaded = dict(cast("list[tuple[str, int]]", self._connection.execute(_COUNTERS).fetchall()))
+            self._known.refresh(self._connection)
+            self._loaded = self._known.counters
             self._now = dict(self._loaded)
         return self._now[name]
 
@@ -50,10 +97,16 @@ class Counters:
         return self._now != self._loaded
 
     def flush(self) -> None:
-        """Write what moved."""
-        moved = [(value, name) for name, value in self._now.items() if self._loaded[name] != value]
+        """Write what moved; the two that commits move together go in one statement."""
+        now, loaded = self._now, self._loaded
+        if now["version"] != loaded["version"]:
+            self._connection.execute(_MOVED, (now["commit"], now["version"]))
+        elif now["commit"] != loaded["commit"]:
+            self._connection.execute("UPDATE _atoma_meta SET value=? WHERE key='commit'", (now["commit"],))
+        moved = [(now[name], name) for name in ("outbox_rows", "outbox_bytes") if now[name] != loaded[name]]
         if moved:
             self._connection.executemany("UPDATE _atoma_meta SET value=? WHERE key=?", moved)
+        self._known.left(self._connection, dict(now))
 
 
 class TxState:
@@ -64,23 +117,35 @@ class TxState:
         schema: The declared stores.
         tables: Statements and conversions by store.
         now_ms: Wall clock of the environment when the transaction began.
-        counters: The file's counters.
+        opening: What was asked of the file, and its counters.
         changes: What the transaction did to visible rows: the first ``old`` and the last ``new`` of each.
         last: The visible row that was read last, until something moves: who writes a row has usually just read it.
     """
 
-    __slots__ = ("changes", "connection", "counters", "last", "now_ms", "schema", "tables")
+    __slots__ = ("changes", "connection", "counters", "known", "last", "now_ms", "schema", "tables")
 
     def __init__(
-        self, connection: apsw.Connection, schema: Schema, tables: Mapping[str, StoreTable], now_ms: int
+        self,
+        connection: apsw.Connection,
+        schema: Schema,
+        tables: Mapping[str, StoreTable],
+        now_ms: int,
+        known: Known,
     ) -> None:
         self.connection = connection
         self.schema = schema
         self.tables = tables
         self.now_ms = now_ms
-        self.counters = Counters(connection)
+        self.known = known
+        self.counters = Counters(connection, known)
         self.changes: Delta = {}
         self.last: tuple[str, str, StoredRow | None] | None = None
+
+    @property
+    def has_shadows(self) -> bool:
+        """Whether confirmed images may be set aside, of any store."""
+        self.known.refresh(self.connection)
+        return self.known.shadows
 
     def table(self, store: str) -> StoreTable:
         """The table of a store.
@@ -161,13 +226,23 @@ class VisibleRows:
             return old.version
         return self._update(table, old, image)
 
+    def insert(self, store: str, id: str, scope: str, image: RowImage) -> int | None:
+        """Insert a row and return its version; None and no change when there is a row with this id."""
+        table = self._state.table(store)
+        try:
+            return self._insert(table, id, scope, table.complete(image), 0)
+        except ConflictError:  # of the row's id or of another unique value, whichever SQLite has met first
+            if self.read(store, id) is not None:
+                return None
+            raise
+
     def insert_many(self, store: str, rows: Iterable[tuple[str, str, RowImage]]) -> list[int] | None:
         """Insert many ``(id, scope, image)`` at once; None and no change when one of them is refused.
 
         Several times faster than :meth:`put` per row, for callers that know what to do row by row otherwise.
         """
         table = self._state.table(store)
-        if table.unique or (not table.synced and self._has_shadows(store)):
+        if table.unique or (not table.synced and self._state.has_shadows and self._has_shadows(store)):
             return None
         version = self._state.counters.get("version")
         made: list[StoredRow] = []

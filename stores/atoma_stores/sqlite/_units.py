@@ -24,7 +24,7 @@ from atoma_stores.sqlite._base import ConfirmedRows
 from atoma_stores.sqlite._inbox import Inbox
 from atoma_stores.sqlite._outbox import Outbox, OutboxLimits, Settlement
 from atoma_stores.sqlite._receipts import Whereabouts
-from atoma_stores.sqlite._rows import TxState, VisibleRows
+from atoma_stores.sqlite._rows import Known, TxState, VisibleRows
 from atoma_stores.sqlite._scopes import Scopes
 from atoma_stores.sqlite._tables import StoreTable
 
@@ -124,8 +124,9 @@ class EngineTx:
         tables: Mapping[str, StoreTable],
         now_ms: int,
         limits: OutboxLimits,
+        known: Known,
     ) -> None:
-        self._state = state = TxState(connection, schema, tables, now_ms)
+        self._state = state = TxState(connection, schema, tables, now_ms, known)
         self.schema = schema
         self.now_ms = now_ms
         self.rows = VisibleRows(state)
@@ -189,10 +190,14 @@ class EngineTx:
         self._state.connection.execute(
             "INSERT INTO _atoma_unit(idem, answer) VALUES(?,?)", (request.idem, encode(kept))
         )
+        self._state.known.units = True
         number = self._state.connection.last_insert_rowid()
         self._state.connection.execute("DELETE FROM _atoma_unit WHERE n <= ?", (number - UNITS_KEPT,))
 
     def _kept(self, idem: str) -> Sequence[_Item] | None:
+        self._state.known.refresh(self._state.connection)
+        if not self._state.known.units:
+            return None
         found: object = self._state.connection.execute("SELECT answer FROM _atoma_unit WHERE idem=?", (idem,)).get
         return None if found is None else decode(cast("bytes", found), list[_Item])
 

@@ -38,6 +38,7 @@ from atoma_stores.sqlite._outbox import OutboxLimits
 from atoma_stores.sqlite._queries import QueryReader, commit_number
 from atoma_stores.sqlite._receipts import LOCAL, Receipts
 from atoma_stores.sqlite._recovery import roll_back_volatile
+from atoma_stores.sqlite._rows import Known
 from atoma_stores.sqlite._tables import StoreTable
 from atoma_stores.sqlite._units import Committed, EngineTx, Refused, UnitAnswer
 from atoma_stores.sqlite.connections import MEMORY
@@ -119,6 +120,7 @@ class SQLiteLocalDatabase:
         self._reader = QueryReader(self._tables)
         self._durability = {name: self._default_durability(name) for name in self._tables}
         self._receipts = Receipts()
+        self._known = Known()
         self._commit = 0
         self._others = False
         self._listeners: list[CommitListener] = []
@@ -210,12 +212,12 @@ class SQLiteLocalDatabase:
             return asked
         return "full" if any(self._durability.get(store) == "full" for store in stores) else "normal"
 
-    def _tx(self, connection: apsw.Connection) -> EngineTx:
+    def _tx(self, connection: apsw.Connection, known: Known | None = None) -> EngineTx:
         now_ms = self.sqlite.environment.wall_ms()
-        return EngineTx(connection, self.schema, self._tables, now_ms, self._engine.outbox_limits)
+        return EngineTx(connection, self.schema, self._tables, now_ms, self._engine.outbox_limits, known or Known())
 
     def _begin(self, connection: apsw.Connection) -> tuple[EngineTx, int]:
-        return self._tx(connection), connection.total_changes()
+        return self._tx(connection, self._known), connection.total_changes()
 
     def _receipts_of(self, answer: UnitAnswer) -> tuple[Receipt | None, ...]:
         if not any(answer.mutations):
