@@ -113,9 +113,12 @@ class Unit:
 
 
 class EngineTx:
-    """The transaction as the engine makes it: the parts of ``LocalTx``, units, and its own end."""
+    """The transaction as the engine makes it: the parts of ``LocalTx``, units, and its own end.
 
-    __slots__ = ("_state", "base", "inbox", "now_ms", "outbox", "rows", "schema", "scopes", "unit")
+    What most writes have no use for is made when it is first asked for.
+    """
+
+    __slots__ = ("_inbox", "_limits", "_outbox", "_scopes", "_state", "base", "now_ms", "rows", "schema", "unit")
 
     def __init__(
         self,
@@ -124,17 +127,39 @@ class EngineTx:
         tables: Mapping[str, StoreTable],
         now_ms: int,
         limits: OutboxLimits,
-        known: Known,
+        known: Known | None = None,
     ) -> None:
-        self._state = state = TxState(connection, schema, tables, now_ms, known)
+        self._state = state = TxState(connection, schema, tables, now_ms, known or Known())
         self.schema = schema
         self.now_ms = now_ms
         self.rows = VisibleRows(state)
         self.base = ConfirmedRows(state, self.rows)
-        self.outbox = Outbox(state, limits)
-        self.inbox = Inbox(state)
-        self.scopes = Scopes(state, self.base)
         self.unit = Unit()
+        self._limits = limits
+        self._outbox: Outbox | None = None
+        self._inbox: Inbox | None = None
+        self._scopes: Scopes | None = None
+
+    @property
+    def outbox(self) -> Outbox:
+        """The pending mutations."""
+        if self._outbox is None:
+            self._outbox = Outbox(self._state, self._limits)
+        return self._outbox
+
+    @property
+    def inbox(self) -> Inbox:
+        """What the hub refused."""
+        if self._inbox is None:
+            self._inbox = Inbox(self._state)
+        return self._inbox
+
+    @property
+    def scopes(self) -> Scopes:
+        """How far each scope is replicated."""
+        if self._scopes is None:
+            self._scopes = Scopes(self._state, self.base)
+        return self._scopes
 
     def run_unit(self, request: WriteRequest, stages: Sequence[Staging]) -> UnitAnswer:
         """Run the stages, or answer a repeat from memory.
@@ -152,7 +177,7 @@ class EngineTx:
             if request.options.atomic and not all(result.ok for result in self.unit.reports.values()):
                 raise Refused(_aborted(self._items(request)))
         items = self._items(request)
-        if not self.outbox.added:
+        if self._outbox is None or not self._outbox.added:
             return UnitAnswer(items, (None,) * len(items))
         mutations = self._mutations(request)
         if any(
@@ -230,12 +255,14 @@ class EngineTx:
 
     def finish(self, value: object, wrote_before: int) -> Committed:
         """Write back what was kept back and draw the commit number, if anything was written since ``wrote_before``."""
-        self.outbox.flush()
+        if self._outbox is not None:
+            self._outbox.flush()
         number = 0
         if self._state.counters.moved or self._state.connection.total_changes() != wrote_before:
             number = self._state.counters.add("commit", 1)
             self._state.counters.flush()
-        return Committed(number, self._state.net_changes(), self.outbox.settlements, value)
+        settlements = () if self._outbox is None else self._outbox.settlements
+        return Committed(number, self._state.net_changes(), settlements, value)
 
 
 def _aborted(items: tuple[WriteItemResult, ...]) -> tuple[WriteItemResult, ...]:

@@ -214,7 +214,7 @@ class SQLiteLocalDatabase:
 
     def _tx(self, connection: apsw.Connection, known: Known | None = None) -> EngineTx:
         now_ms = self.sqlite.environment.wall_ms()
-        return EngineTx(connection, self.schema, self._tables, now_ms, self._engine.outbox_limits, known or Known())
+        return EngineTx(connection, self.schema, self._tables, now_ms, self._engine.outbox_limits, known)
 
     def _begin(self, connection: apsw.Connection) -> tuple[EngineTx, int]:
         return self._tx(connection, self._known), connection.total_changes()
