@@ -117,7 +117,8 @@ class TxState:
         schema: The declared stores.
         tables: Statements and conversions by store.
         now_ms: Wall clock of the environment when the transaction began.
-        opening: What was asked of the file, and its counters.
+        known: What is known of the file; asked for when first needed.
+        counters: The file's counters.
         changes: What the transaction did to visible rows: the first ``old`` and the last ``new`` of each.
         last: The visible row that was read last, until something moves: who writes a row has usually just read it.
     """
