@@ -24,9 +24,9 @@ from atoma.ports.loops import Lifetime, LoopGuard, lifetime
 from atoma.ports.tasks import open_tasks
 from atoma.query import Rows
 from atoma.runtime import Page, Runtime, Store, Transaction
-from atoma.runtime.flows.apply import ApplyFlow
-from atoma.runtime.flows.writeback import WriteBack
+from atoma.runtime.applying import ApplyFlow
 from atoma.runtime.registry import PolicyNames
+from atoma.runtime.writeback import WriteBack
 from atoma.schema import Schema, StoreSpec
 from atoma.sync import SYNC_CONTROL, SyncControl
 from atoma.sync.writebacks import ReplicationPart

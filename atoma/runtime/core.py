@@ -9,8 +9,7 @@ import trio
 from atoma.errors import PluginError
 from atoma.ports.live import LiveQueries
 from atoma.ports.loops import LoopGuard
-from atoma.runtime.flows.read import ReadFlow
-from atoma.runtime.flows.write import WriteFlow
+from atoma.runtime.flows import ReadFlow, WriteFlow
 from atoma.runtime.registry import PolicyNames
 
 

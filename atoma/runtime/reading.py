@@ -20,7 +20,7 @@ from atoma.query.builder import Rows, bind
 from atoma.query.describe import describe_whole
 from atoma.query.plans import NOT_FOLLOWED, beyond_a_hub, counted, lists_one_store, number_of
 from atoma.runtime.core import Core
-from atoma.runtime.flows.read import MergeMode
+from atoma.runtime.flows import MergeMode
 from atoma.runtime.live import live
 from atoma.runtime.observable import observe_live
 from atoma.runtime.results import Edges, Page

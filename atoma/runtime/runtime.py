@@ -17,16 +17,13 @@ from atoma.ports.execution import QueryPort, ResolvePort, WritePort
 from atoma.ports.live import LiveQueries
 from atoma.ports.loops import LoopGuard
 from atoma.runtime.core import Core
-from atoma.runtime.flows.commit import WriteCommitFlow
-from atoma.runtime.flows.optimism import LayeredWrites
-from atoma.runtime.flows.read import ReadFlow
-from atoma.runtime.flows.resolve import Recall, ResolveFlow
-from atoma.runtime.flows.write import WriteFlow
-from atoma.runtime.flows.writeback import WriteBack
+from atoma.runtime.flows import ReadFlow, Recall, ResolveFlow, WriteCommitFlow, WriteFlow
+from atoma.runtime.optimism import LayeredWrites
 from atoma.runtime.reading import Reading
 from atoma.runtime.registry import PolicyNames
 from atoma.runtime.store import Store
 from atoma.runtime.transaction import Transaction
+from atoma.runtime.writeback import WriteBack
 from atoma.schema.ids import TraceIds
 from atoma.schema.spec import Schema, StoreSpec
 

@@ -35,7 +35,7 @@ from atoma.runtime.entries import (
     update_entry,
     upsert_entry,
 )
-from atoma.runtime.flows.read import MergeMode
+from atoma.runtime.flows import MergeMode
 from atoma.runtime.reading import IDS_AT_ONCE, Reading, own
 from atoma.runtime.results import ItemResult, ItemResults, ManyResult, Page, WriteHandle, error_of
 from atoma.schema.kinds import is_unicode

@@ -50,7 +50,7 @@ PLANTS = {
     ],
     "replication": [
         ("atoma/runtime/planted.py", "from atoma.contracts.sync import Outcome"),
-        ("atoma/runtime/flows/planted.py", "from atoma.contracts import replica"),
+        ("atoma/runtime/planted.py", "from atoma.contracts import replica"),
         ("atoma/kernel/planted.py", "def late() -> None:\n    import atoma.contracts.sync"),
         ("atoma/mutations/planted.py", "from atoma.contracts.replica import InboxEntry"),
     ],

@@ -61,7 +61,7 @@ class Node:
 RUNTIME = """
 from atoma.ports.loops import LoopGuard
 from atoma.runtime import Runtime
-from atoma.runtime.flows.writeback import WriteBack
+from atoma.runtime.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
 
 async def main():

@@ -49,8 +49,8 @@ from atoma.mutations import layers
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import seeded_environment
 from atoma.ports.keys import PortKey
-from atoma.runtime.flows import apply, optimism
-from atoma.runtime.flows.optimism import TRIES
+from atoma.runtime import applying, optimism
+from atoma.runtime.optimism import TRIES
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 
@@ -603,15 +603,15 @@ def _no_rebase(tx: Any, rows: Any) -> None:
 
 _SETTLE, _CONFIRM, _BUDGET = layers.settle, layers._confirm, optimism.LayeredWrites._within_budget
 PLANTED: dict[str, tuple[Any, str, Any]] = {
-    "taking back restores the pre-image": (apply, "settle", _pre_image),
+    "taking back restores the pre-image": (applying, "settle", _pre_image),
     "settled in the order of completion": (optimism, "_turn", _no_turn),
-    "a failed write stays visible": (apply, "settle", _ghost),
+    "a failed write stays visible": (applying, "settle", _ghost),
     "a new key for every try": (optimism.LayeredWrites, "_within_budget", _new_key),
     "strict shows early": (optimism.LayeredWrites, "write", _early),
     "the prediction becomes the base": (layers, "_confirm", _prediction),
     "a lost answer is a failure": (optimism, "TRIES", 1),
     "a refused connection ends the doubt": (optimism, "_decides", _eager),
-    "a read does not reach shown rows": (apply, "rebase_rows", _no_rebase),
+    "a read does not reach shown rows": (applying, "rebase_rows", _no_rebase),
 }
 
 

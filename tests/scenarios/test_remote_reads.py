@@ -13,7 +13,7 @@ import trio
 from atoma import AllowLoopback, Client, Schema, StoreSpec, Sync, col, open_client, open_hub, select
 from atoma.plugins import Plugin
 from atoma.ports import seeded_environment
-from atoma.runtime.flows.read import MergeMode
+from atoma.runtime.flows import MergeMode
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport

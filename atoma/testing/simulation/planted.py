@@ -382,7 +382,7 @@ PLANTED: dict[str, Bug] = {
     ),
     "rebase-skipped": Bug(
         "pending operations are not replayed on a new base",
-        [Patch("atoma.runtime.flows.apply", "rebase_rows", _nothing)],
+        [Patch("atoma.runtime.applying", "rebase_rows", _nothing)],
     ),
     "swap-not-rebased": Bug(
         "pending operations are not replayed on a snapshot", [Patch("atoma.sync.snapshot", "_swap", _not_rebased)]

@@ -11,7 +11,7 @@ WRITEBACKS = "tests/unit/sync/test_writebacks.py"
 PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A19",
-        "atoma.runtime.flows.commit:WriteCommitFlow.commit",
+        "atoma.runtime.flows:WriteCommitFlow.commit",
         "await self._port.execute_write(request)",
         "await self._port.write(request)",
         why="the runtime calls a method that the port does not promise",

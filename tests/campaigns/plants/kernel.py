@@ -73,7 +73,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A36",
-        "atoma.runtime.flows.resolve:ResolveFlow.resolve",
+        "atoma.runtime.flows:ResolveFlow.resolve",
         "if queued is not None:",
         "if False:",
         why="a write in the outbox cannot be resolved",
@@ -175,7 +175,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A45",
-        "atoma.runtime.flows.optimism:LayeredWrites._asked_again",
+        "atoma.runtime.optimism:LayeredWrites._asked_again",
         "unit.path += path_of(error)",
         "pass",
         why="a try that failed is not in the trail of the write",

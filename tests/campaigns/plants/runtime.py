@@ -9,21 +9,21 @@ from tests.campaigns.plants.plant import Plant
 PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A46",
-        "atoma.runtime.flows.read:ReadFlow.query",
+        "atoma.runtime.flows:ReadFlow.query",
         "result = await self._port.execute_query(request)",
         "await self._port.execute_query(request)\n        result = await self._port.execute_query(request)",
         why="one read asks twice",
     ),
     Plant(
         "A47",
-        "atoma.runtime.flows.read:ReadFlow.get_all",
+        "atoma.runtime.flows:ReadFlow.get_all",
         'gone = missing if merge == "replace" else ()',
         'gone = missing if merge != "replace" else ()',
         why="the merge policies of get_all change places",
     ),
     Plant(
         "A48",
-        "atoma.runtime.flows.apply:ApplyFlow._drop",
+        "atoma.runtime.applying:ApplyFlow._drop",
         "if tx.base.read(row.store, row.id).shadowed or not self._is_news(row, writeback):",
         "if not self._is_news(row, writeback):",
         why="a complete remote answer deletes rows with pending writes",
@@ -44,7 +44,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A51",
-        "atoma.runtime.flows.writeback:WriteBack.write_settled",
+        "atoma.runtime.writeback:WriteBack.write_settled",
         "self.layered.answered(request, result, error)",
         "self.layered.answered(request, result, None)",
         why="the failure of a shown write does not take it back",

@@ -6,8 +6,8 @@ from typing import Final
 
 from tests.campaigns.plants.plant import Plant
 
-ALIGNED = "atoma.runtime.flows.results:aligned"
-WRITE = "atoma.runtime.flows.write:WriteFlow.write"
+ALIGNED = "atoma.runtime.results:aligned"
+WRITE = "atoma.runtime.flows:WriteFlow.write"
 BUSY = "tests/scenarios/sync/test_faults.py::test_a_busy_hub_is_obeyed"
 
 PLANTS: Final[tuple[Plant, ...]] = (
@@ -281,7 +281,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A65",
-        "atoma.runtime.flows.apply:ApplyFlow._put",
+        "atoma.runtime.applying:ApplyFlow._put",
         "if not base.shadowed:",
         "if not base.shadowed and base.seq < row.version:",
         why="the runtime compares positions of the hub",
@@ -313,7 +313,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A74",
-        "atoma.runtime.flows.optimism:LayeredWrites._settle",
+        "atoma.runtime.optimism:LayeredWrites._settle",
         "if unit.layers:",
         "if True:",
         why="a strict write is compared with what another one has made before it, unseen: updates are lost",
@@ -331,7 +331,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A74",
-        "atoma.runtime.flows.read:_with_versions",
+        "atoma.runtime.flows:_with_versions",
         "-row.seq",
         "row.seq",
         why="a number of the hub passes for one of this device",

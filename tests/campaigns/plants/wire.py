@@ -133,7 +133,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A79",
-        "atoma.runtime.flows.read:ReadFlow.get_all",
+        "atoma.runtime.flows:ReadFlow.get_all",
         'own = missing if merge == "preserve-missing" else',
         'own = missing if merge == "upsert-only" else',
         why="upsert-only answers with the rows that the other side lacks",

@@ -9,7 +9,7 @@ import pytest
 
 from atoma.contracts.writeback import Applied, Writeback
 from atoma.kernel import ExecutionKernel
-from atoma.runtime.flows.apply import ApplyFlow
+from atoma.runtime.applying import ApplyFlow
 from atoma.sync.writebacks import CHANGES
 from atoma_stores.sqlite.engine import SQLiteLocalDatabase
 

@@ -20,9 +20,9 @@ from atoma.contracts.values import StoredRow
 from atoma.ports import Environment
 from atoma.ports.loops import LoopGuard
 from atoma.runtime import Runtime
-from atoma.runtime.flows.apply import ApplyFlow
-from atoma.runtime.flows.writeback import WriteBack
+from atoma.runtime.applying import ApplyFlow
 from atoma.runtime.registry import PolicyNames
+from atoma.runtime.writeback import WriteBack
 from atoma.schema import Schema, StoreSpec
 
 

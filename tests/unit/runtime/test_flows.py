@@ -32,9 +32,8 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import ConflictError, ConnectFailed, QueryError, UnknownPolicy, ValidationError, WriteRejected
 from atoma.ports import QueryPort, WritePort
 from atoma.query import Rows, bind, col, select
-from atoma.runtime.flows.commit import ResultMismatch
-from atoma.runtime.flows.results import aligned
 from atoma.runtime.registry import PolicyNames
+from atoma.runtime.results import ResultMismatch, aligned
 from tests.unit.runtime.kit import NOTES, SCHEMA, Note, Scripted, open_runtime, stored
 
 T = TypeVar("T")

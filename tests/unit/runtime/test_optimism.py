@@ -47,8 +47,7 @@ from atoma.kernel.reach import write_reach
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import seeded_environment
 from atoma.ports.keys import PortKey
-from atoma.runtime import ManyResult
-from atoma.runtime.flows import freshness, optimism
+from atoma.runtime import ManyResult, applying, optimism
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 from tests.paths import memory
@@ -405,7 +404,7 @@ async def test_an_answer_of_before_a_write_does_not_put_the_old_row_back() -> No
 
 
 async def test_also_when_it_is_forgotten_which_rows_were_settled_since(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(freshness, "ROWS_MAX", 2)
+    monkeypatch.setattr(applying, "ROWS_MAX", 2)
     async with open_world(succeed) as world, trio.open_nursery() as nursery:
         world.far.reading = trio.Event()
         nursery.start_soon(world.notes.get_all)

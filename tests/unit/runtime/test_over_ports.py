@@ -27,8 +27,8 @@ from atoma.query import col, select
 from atoma.query.evaluate import evaluate
 from atoma.query.seek import cursor_of, one_more
 from atoma.runtime import Runtime
-from atoma.runtime.flows.writeback import WriteBack
 from atoma.runtime.registry import PolicyNames
+from atoma.runtime.writeback import WriteBack
 from atoma.schema import Schema, StoreSpec
 
 

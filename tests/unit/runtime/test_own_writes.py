@@ -30,7 +30,7 @@ from atoma.kernel import detach, local_first, node, sequence
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import seeded_environment
 from atoma.ports.keys import PortKey
-from atoma.runtime.flows.read import MergeMode
+from atoma.runtime.flows import MergeMode
 from atoma.testing.conformance.cancelling import cancelled_at
 from atoma_stores.local import BULK_INSERTS, LocalExecution
 from atoma_stores.sqlite import SQLiteEngine

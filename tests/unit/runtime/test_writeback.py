@@ -16,8 +16,8 @@ from atoma.contracts.values import StoredRow
 from atoma.contracts.writeback import ConfirmedRow, Writeback
 from atoma.ports import Environment, LocalTx
 from atoma.query import col, select
-from atoma.runtime.flows.apply import ApplyFlow
-from atoma.runtime.flows.read import MergeMode
+from atoma.runtime.applying import ApplyFlow
+from atoma.runtime.flows import MergeMode
 from atoma_stores.local import LocalQueryNode
 from atoma_stores.sqlite import SQLiteEngine
 from tests.paths import memory

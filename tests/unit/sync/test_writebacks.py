@@ -16,7 +16,7 @@ from atoma.contracts.writeback import Writeback
 from atoma.errors import PluginError
 from atoma.ports import Environment
 from atoma.ports.engine import Commit
-from atoma.runtime.flows.apply import ApplyFlow
+from atoma.runtime.applying import ApplyFlow
 from atoma.schema import Schema, StoreSpec
 from atoma.sync.page import confirmed_rows
 from atoma.sync.staging import LivePage, SnapshotBegun

@@ -49,8 +49,8 @@ from atoma.mutations import RowKey
 from atoma.mutations.layers import Laid, Settled, Versions, address, named_versions, only_nodded
 from atoma.ports.environment import Environment
 from atoma.ports.execution import WritePort
-from atoma.runtime.flows.apply import ApplyFlow
-from atoma.runtime.flows.results import ResultMismatch, aligned
+from atoma.runtime.applying import ApplyFlow
+from atoma.runtime.results import ResultMismatch, aligned
 
 _log = logging.getLogger("atoma.runtime")
 

@@ -10,9 +10,8 @@ from atoma.contracts.execution import QueryRequest, QueryResult, Source, WriteRe
 from atoma.contracts.values import StoredRow
 from atoma.contracts.writeback import ConfirmedRow, Writeback
 from atoma.errors import AtomaError, StoreError
-from atoma.runtime.flows.apply import ApplyFlow, confirmed
-from atoma.runtime.flows.freshness import Freshness
-from atoma.runtime.flows.optimism import LayeredWrites
+from atoma.runtime.applying import ApplyFlow, Freshness, confirmed
+from atoma.runtime.optimism import LayeredWrites
 
 _log = logging.getLogger("atoma.runtime")
 

@@ -1,1 +1,0 @@
-"""What reading, writing and writing back mean."""
