@@ -18,6 +18,7 @@ from atoma.schema.bodies import encode_body
 from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
+from atoma.sync.repair.ordering import freeing_first
 from atoma.sync.settle import Settlement
 from atoma.sync.snapshot import stage_changes, swapped
 
@@ -203,7 +204,7 @@ class Offers:
     def add(self, beyond: Beyond, work: Settlement) -> None:
         """Offer every row of ``beyond``, and say that this was all."""
         scope = beyond.cut.status.scope
-        for row in beyond.rows:
+        for row in freeing_first(self._tx, beyond.rows):
             base = set_aside(self._tx, row.store, row.id, scope)
             self._put(scope, beyond, (offer_op(row.store, row.id, row.image),), [(row.store, row.id, base)])
             work.dirty[row.store, row.id] = None

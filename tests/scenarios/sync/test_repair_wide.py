@@ -69,6 +69,32 @@ async def test_all_scopes_and_stores_that_are_cut_come_back_in_one_transaction(w
             assert await inbox(a) == [] and pending.state == "observed"
 
 
+async def test_a_unique_value_is_given_up_before_another_row_takes_it(world: Any) -> None:
+    """Whatever the ids are: here each row took over what the next one had before."""
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub():
+            await a.store(world.LABELS).insert_many([world.Note(id=id, text=f"of {id}") for id in "2345"])
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            await a.store(world.LABELS).update("5", text="new")
+            for id, before in (("4", "of 5"), ("3", "of 4"), ("2", "of 3")):
+                await a.store(world.LABELS).update(id, text=before)
+            await a.store(world.LABELS).insert(world.Note(id="1", text="of 2"))
+            await a.settle()
+            a.wire.cut()
+        wanted = await everything(world, a)
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub, world.open_device("c") as c:
+            await hub.new_epoch()
+            await put_in(a)
+            await c.settle()
+            assert await inbox(a) == []
+            assert await everything(world, a) == wanted == await everything(world, c)
+
+
 async def test_reads_live_queries_and_writes_go_on_while_a_file_is_stalled_and_repaired(world: Any) -> None:
     """A write that was observed once never says anything less, and one that is numbered anew is followed to its end."""
     async with world.open_device("a", down=True, repair="manual") as a:
