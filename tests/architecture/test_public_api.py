@@ -22,7 +22,7 @@ ERASED = re.compile(
     r"\bStoreSpec\[Any\]"
 )  # of some model: a schema holds unlike ones, and the type has no other word for it
 OLD = re.compile(r"deprecated|legacy|compat", re.IGNORECASE)
-IMPORT_SECONDS_MAX = 0.5  # the promise is 0.15 s on a quiet machine; this catches an import that doubles it
+IMPORT_TRIOS_MAX = 6  # it is about 3.5; this catches an import that doubles it
 
 
 def public_modules() -> Iterator[str]:
@@ -104,13 +104,21 @@ def test_public_signatures_say_more_than_any(name: str) -> None:
 
 @pytest.mark.xdist_group("machine")
 def test_importing_atoma_is_quick_and_brings_no_engine_and_no_wire() -> None:
-    code = "import time; t = time.process_time(); import atoma, sys; print(time.process_time() - t, *sys.modules)"
-    command = [sys.executable, "-c", code]
-    runs = [subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ)) for _ in range(3)]
-    seconds, *loaded = min(runs, key=lambda run: float(run.stdout.split()[0])).stdout.split()
+    """Measured against ``import trio`` in turns, so that a busy machine says the same."""
+    clock = "import time; t = time.process_time(); import {}; print(time.process_time() - t, *sys.modules)"
+    spent: dict[str, list[float]] = {"trio": [], "atoma": []}
+    loaded: list[str] = []
+    for _ in range(5):
+        for name, times in spent.items():
+            command = [sys.executable, "-c", f"import sys; {clock.format(name)}"]
+            told = subprocess.run(
+                command, capture_output=True, text=True, check=True, env=dict(os.environ)
+            ).stdout.split()
+            times.append(float(told[0]))
+            loaded = told[1:]
     packages = {module.partition(".")[0] for module in loaded}
     assert packages.isdisjoint({"atoma_stores", "atoma_transports", "apsw", "trio_websocket", "grpclib", "asyncio"})
-    assert float(seconds) < IMPORT_SECONDS_MAX
+    assert min(spent["atoma"]) < IMPORT_TRIOS_MAX * min(spent["trio"])
 
 
 class Planted:

@@ -97,7 +97,7 @@ async def test_direct_local_encodes_nothing(tmp_path: Path, monkeypatch: pytest.
 
 
 async def test_the_remote_way_does_encode(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The control: the same functions, refused, do stop a remote read."""
+    """The control: the same functions, refused, do stop a remote write."""
     from atoma_transports.adapters import OperationAdapter
 
     def refuse(*_: object) -> object:
@@ -108,7 +108,7 @@ async def test_the_remote_way_does_encode(monkeypatch: pytest.MonkeyPatch) -> No
     plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), Remote(MemoryTransport(network))]
     async with open_client(SCHEMA, plugins=plugins) as client:
         with trio.fail_after(5), pytest.raises(Exception, match="encoded"):
-            await client.store(NOTES).get("1", policy="direct-remote")
+            await client.store(NOTES).insert(Note(text="x"), policy="direct-remote", confirm="strict")
 
 
 def test_local_work_needs_no_transport_on_the_machine(tmp_path: Path) -> None:

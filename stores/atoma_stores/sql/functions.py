@@ -10,7 +10,7 @@ from atoma.contracts.functions import AGGREGATES, FUNCTIONS, for_each
 Text: TypeAlias = Callable[[Sequence[str]], str]
 """Takes the SQL of the arguments, gives the SQL of the call."""
 
-SUM, AVG = "atoma_sum", "atoma_avg"
+SUM, AVG, WHOLE_SUM = "atoma_sum", "atoma_avg", "atoma_whole_sum"
 """Aggregates over reals that are exact and rounded once; the connection has to know them."""
 
 

@@ -26,7 +26,7 @@ from atoma.contracts.query import (
 from atoma.contracts.values import Scalar as Value
 from atoma.schema.kinds import INT64_MAX
 from atoma.schema.spec import StoreSpec
-from atoma_stores.sql.functions import AGGREGATE_SQL, SQL, SUM
+from atoma_stores.sql.functions import AGGREGATE_SQL, SQL, SUM, WHOLE_SUM
 from atoma_stores.sql.names import quote
 
 AnyStore: TypeAlias = StoreSpec[object]
@@ -243,8 +243,11 @@ class Compiler:
 
     def _aggregate(self, agg: Agg, aliases: Aliases, outer: Aliases) -> str:
         inner = "*" if agg.arg is None else self.expr(agg.arg, aliases, outer)
-        name = SUM if agg.fn == "sum" and self._is_real(agg.arg, aliases, outer) else AGGREGATE_SQL[agg.fn]
         where = "" if agg.where is None else f" FILTER (WHERE {self.expr(agg.where, aliases, outer)})"
+        if agg.fn == "sum" and not agg.distinct and not self._is_real(agg.arg, aliases, outer):
+            # SQLite gives up as soon as a part of the sum does not fit; two halves of every number always do
+            return f"{WHOLE_SUM}(sum({inner} >> 32){where}, sum({inner} & 4294967295){where})"
+        name = SUM if agg.fn == "sum" else AGGREGATE_SQL[agg.fn]
         return f"{name}({'DISTINCT ' if agg.distinct else ''}{inner}){where}"
 
     def _is_real(self, expr: Expr | None, aliases: Aliases, outer: Aliases) -> bool:

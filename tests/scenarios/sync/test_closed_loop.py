@@ -359,7 +359,7 @@ def rejects_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_rebase(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atoma.runtime.flows.apply.rebase_rows", lambda tx, rows: None)
+    monkeypatch.setattr("atoma.runtime.applying.rebase_rows", lambda tx, rows: None)
 
 
 def confirmed_too_early(monkeypatch: pytest.MonkeyPatch) -> None:

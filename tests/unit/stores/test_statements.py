@@ -58,6 +58,7 @@ async def test_a_write_takes_as_few_statements_as_it_needs(tmp_path: Path) -> No
     assert counts == {"insert": 4, "update": 5, "delete": 5}
 
 
+@pytest.mark.paths
 async def test_an_insert_that_meets_a_row_says_what_is_there() -> None:
     async with opened() as db:
         await db.write(insert("1", card("there")))

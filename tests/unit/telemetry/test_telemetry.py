@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanContext, StatusCode, get_current_span
 
-from atoma import Client, Schema, StaticTokenVerifier, StoreSpec, new_id, open_client, open_hub
+from atoma import Client, Schema, StaticTokenVerifier, StoreSpec, new_id, open_client, open_hub, select
 from atoma.contracts.events import StepStarted
 from atoma.contracts.policy import Policy
 from atoma.errors import RemoteError, TransportError
@@ -185,7 +185,7 @@ async def test_retries_and_fallbacks_are_told(seen: Seen) -> None:
 async def test_what_the_hub_refuses_is_an_error_at_both_ends(seen: Seen) -> None:
     async with open_both(seen) as (client, _):
         with pytest.raises(RemoteError):
-            await client.store(NOTES).get_many([str(n) for n in range(11_000)], policy="direct-remote")
+            await client.store(NOTES).query(select(NOTES).limit(11_000), policy="direct-remote")
         with trio.CancelScope() as scope:
             scope.cancel()
             await client.store(NOTES).query(policy="direct-remote")
