@@ -57,11 +57,6 @@ class Table:
         types: dict[str, SqlType] = {column.name: column.type for column in self.columns}
         return {name: types[name] for name in names or types}
 
-    @property
-    def key_columns(self) -> Columns:
-        """The columns of its primary key."""
-        return self.of(*self.key)
-
 
 def text(*names: str) -> tuple[Column, ...]:
     """Columns of text."""

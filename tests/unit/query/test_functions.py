@@ -13,8 +13,10 @@ import atoma.contracts.functions as contracts_functions
 import atoma.query.functions as query_functions
 import atoma_stores.sql.functions as sql_functions
 from atoma.contracts.functions import AGGREGATES, COMPARISONS, FUNCTIONS
+from atoma.query import bind, col, select
 from atoma.query.functions import AGGREGATED, MEANINGS
 from atoma_stores.sql.functions import AGGREGATE_SQL, SQL
+from tests.unit.stores.kit import CARDS, SCHEMA
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "plans.md"
 
@@ -68,3 +70,9 @@ def test_a_function_without_one_of_its_rows_does_not_import(name: str, monkeypat
         source, row = inspect.getsource(query_functions), ""
     with pytest.raises(ImportError, match=words):
         exec(compile(source.replace(row, "") if row else source, "torn", "exec"), {"__name__": "torn"})
+
+
+def test_a_column_says_how_it_is_sorted_by() -> None:
+    title = CARDS.col(lambda card: card.title)
+    said = bind(select(CARDS).order_by(title.desc(), col("lane").asc()), SCHEMA)
+    assert said == bind(select(CARDS).order_by("-title", "lane"), SCHEMA)

@@ -269,7 +269,7 @@ class Box:
         (list[dict[Odd, int]], "keys of JSON are text"),
         (Literal[1, 2**63], "does not fit into 64 bits"),
         (Annotated[Decimal, Scale(2), Meta(ge=0)], "cannot be enforced"),
-        (NewType("Price", Annotated[Decimal, Scale(2), Meta(ge=0)]), "cannot be enforced"),
+        (NewType("Price", Annotated[Decimal, Scale(2), Meta(ge=0)]), "cannot be enforced"),  # pyright: ignore[reportGeneralTypeIssues]
         (Annotated[timedelta, Meta(ge=0)], "cannot be enforced"),
         (Annotated[UUID, Meta(max_length=3)], "cannot be enforced"),
         (Annotated[int, Scale(2)], r"one Scale\(…\) belongs to a Decimal"),
@@ -328,7 +328,7 @@ def test_a_fixed_scope_has_a_name_that_a_hub_takes(scope: str) -> None:
         ),
         (UUID, [UUID(int=1)], [str(UUID(int=1)), 1, b"1"]),
         (Short, ["abc", '"a"'], ["a\x00b", 1, None]),
-        (NewType("Count", Annotated[int, Meta(le=3)]) | None, [3, None], [4, "1", True]),
+        (NewType("Count", Annotated[int, Meta(le=3)]) | None, [3, None], [4, "1", True]),  # pyright: ignore[reportGeneralTypeIssues]
         (list[float], [[1.0, 2]], [[math.nan], [-math.inf]]),
     ],
 )

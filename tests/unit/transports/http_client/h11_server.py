@@ -14,9 +14,10 @@ import h11
 import msgspec
 import trio
 
-from atoma.contracts.codec import encode
+from atoma.contracts.codec import decode, encode
 from atoma.contracts.understood import UNDERSTOOD
 from atoma.contracts.values import ErrorInfo
+from atoma_transports.http.envelope import Batch
 
 MSGPACK = "application/vnd.msgpack"
 ITEMS = "application/vnd.atoma.items"
@@ -91,6 +92,11 @@ class ScriptedServer:
     def paths(self) -> list[str]:
         """Everything that was asked, but not whether the server is there."""
         return [asked.path for asked in self.asked if not is_probe(asked)]
+
+    def calls(self) -> int:
+        """How many calls have come, in batches and as streams."""
+        batches = [asked for asked in self.asked if asked.path == "/v1/batch"]
+        return len(self.paths()) - len(batches) + sum(len(decode(asked.body, Batch).calls) for asked in batches)
 
     async def serve(self, plain: trio.SocketStream) -> None:
         self.connections += 1

@@ -584,7 +584,7 @@ async def test_closing_fails_what_is_in_flight_and_leaves_no_task() -> None:
                 for number in range(6):
                     nursery.start_soon(call, number)
                 nursery.start_soon(listen)
-                await until(lambda: len(server.paths()) == 3)
+                await until(lambda: server.calls() == 7)
         assert [error.maybe_sent for error in errors] == [True] * 7
         with pytest.raises(ChannelBroken) as closed:
             await channel.call("query", QUERY)
