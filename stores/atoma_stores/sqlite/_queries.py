@@ -20,7 +20,6 @@ from atoma.errors import UnknownStore
 from atoma.query.normal import rebind
 from atoma.query.plans import ids_of
 from atoma.query.seek import cursor_of
-from atoma.query.walk import parameters
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.include import compile_branch, is_scoped
 from atoma_stores.sql.select import KEY_COLUMNS, Compiler, Statement
@@ -40,14 +39,14 @@ class Prepared:
     Attributes:
         plan: The plan.
         params: How many values it is asked with.
-        statement: Its rows, one beyond its limit.
+        statement: Its rows, one beyond its limit; of the children of an include those of every parent.
         branches: The children of each include, by its branches.
     """
 
     plan: Plan
     params: int
     statement: Statement
-    branches: tuple[tuple[tuple[Branch, Statement, Prepared], ...], ...] = ()
+    branches: tuple[tuple[tuple[Branch, Prepared], ...], ...] = ()
 
 
 class QueryReader:
@@ -140,9 +139,9 @@ class QueryReader:
         def of(connection: apsw.Connection, prepared: Prepared) -> list[Access]:
             found: list[Access] = []
             for include, branches in zip(prepared.plan.include, prepared.branches, strict=True):
-                for branch, statement, below in branches:
+                for branch, below in branches:
                     most = "" if branch.query.limit is None else f" (limit {branch.query.limit} for each)"
-                    found += accesses(connection, statement, query.params, f"include {include.name}{most}")
+                    found += accesses(connection, below.statement, query.params, f"include {include.name}{most}")
                     found += of(connection, below)
             return found
 
@@ -153,8 +152,7 @@ class QueryReader:
 
     def _prepare(self, query: BoundQuery) -> tuple[BoundQuery, Prepared]:
         bound = rebind(query, self.store)
-        count = parameters(bound.plan)
-        prepared = self._compile(bound.plan, max(count, len(bound.params)))
+        prepared = self._compile(bound.plan, len(bound.params), Compiler(self.store).select(bound.plan, one_more=True))
         if bound.plan == query.plan and len(query.params) == prepared.params:
             if len(self._prepared) >= PREPARED_MAX:
                 self._prepared.clear()
@@ -162,17 +160,16 @@ class QueryReader:
             return query, prepared
         return bound, prepared
 
-    def _compile(self, plan: Plan, params: int) -> Prepared:
-        statement = Compiler(self.store).select(plan, one_more=True)
+    def _compile(self, plan: Plan, params: int, statement: Statement) -> Prepared:
         return Prepared(plan, params, statement, tuple([self._branches(plan, each, params) for each in plan.include]))
 
-    def _branches(self, plan: Plan, include: Include, params: int) -> tuple[tuple[Branch, Statement, Prepared], ...]:
+    def _branches(self, plan: Plan, include: Include, params: int) -> tuple[tuple[Branch, Prepared], ...]:
         assert isinstance(plan.source, Store)
         parent = self.store(plan.source.name)
-        made: list[tuple[Branch, Statement, Prepared]] = []
+        made: list[tuple[Branch, Prepared]] = []
         for branch in include.branches:
             statement = compile_branch(include, branch, parent, self.store)
-            made.append((branch, statement, self._compile(branch.query, params)))
+            made.append((branch, self._compile(branch.query, params, statement)))
         return tuple(made)
 
     def _rows_of(self, prepared: Prepared) -> Callable[[Raw], object]:
@@ -207,7 +204,7 @@ class QueryReader:
         self,
         connection: apsw.Connection,
         include: Include,
-        branches: Sequence[tuple[Branch, Statement, Prepared]],
+        branches: Sequence[tuple[Branch, Prepared]],
         parent: Prepared,
         rows: Sequence[StoredRow],
         params: Raw,
@@ -216,7 +213,8 @@ class QueryReader:
         assert isinstance(parent.plan.source, Store)
         above = self.store(parent.plan.source.name)
         result: list[object] = [None if include.one else ()] * len(rows)
-        for branch, statement, below in branches:
+        for branch, below in branches:
+            statement = below.statement
             assert statement.whole is not None
             child = statement.whole[0]
             scoped = is_scoped(include, above, child)
