@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -21,6 +22,7 @@ class _Spent:
     """What a query has taken of its bounds so far."""
 
     bounds: Bounds
+    params: Sequence[object]
     plans: int = -1  # the query itself is not within it
     conditions: int = 0
     values: int = 0
@@ -32,7 +34,7 @@ Within: TypeAlias = "list[tuple[Plan, int, int]]"
 """Plans that are still to be looked at: how deep each stands, and within how many includes."""
 
 
-def check_bounds(plan: Plan, bounds: Bounds = BOUNDS) -> None:
+def check_bounds(plan: Plan, bounds: Bounds = BOUNDS, params: Sequence[object] = ()) -> None:
     """See that ``plan``, and every plan within it, keeps to the bounds.
 
     It goes through without recursion, so that it can be asked of what a stranger sent.
@@ -40,11 +42,12 @@ def check_bounds(plan: Plan, bounds: Bounds = BOUNDS) -> None:
     Args:
         plan: The plan.
         bounds: What it is held to.
+        params: The values of its parameters, where it has some.
 
     Raises:
         QueryError: It does not.
     """
-    spent = _Spent(bounds)
+    spent = _Spent(bounds, params)
     left: Within = [(plan, 0, 0)]
     while left:
         found, depth, includes = left.pop()
@@ -117,14 +120,21 @@ def _check_call(call: Call, spent: _Spent) -> None:
             f"in_() takes at most {bounds.values:,} values, got {len(call.args) - 1:,}; ask in several queries",
             path="in",
         )
-    if call.fn == "like" and len(call.args) == 2 and isinstance(call.args[1], Lit):
-        pattern = call.args[1].value
+    if call.fn == "like" and len(call.args) == 2:
+        pattern = _value_of(call.args[1], spent.params)
         if isinstance(pattern, str):
             spent.patterns += _pattern_bytes(pattern, bounds)
         if spent.patterns > bounds.patterns_bytes:
             raise QueryError(
                 f"the patterns of like() in one query have at most {bounds.patterns_bytes:,} bytes together"
             )
+
+
+def _value_of(expr: Expr, params: Sequence[object]) -> object:
+    """The value that ``expr`` stands for; None when it is none, or one that nobody has given."""
+    if isinstance(expr, Param):
+        return params[expr.index] if 0 <= expr.index < len(params) else None
+    return expr.value if isinstance(expr, Lit) else None
 
 
 def _pattern_bytes(pattern: str, bounds: Bounds) -> int:

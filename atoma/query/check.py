@@ -28,6 +28,11 @@ def check(plan: Plan, stores: Stores, bounds: Bounds = BOUNDS) -> Plan:
         UnknownStore: It reads a store that is not declared.
     """
     check_bounds(plan, bounds)
+    return check_bounded(plan, stores)
+
+
+def check_bounded(plan: Plan, stores: Stores) -> Plan:
+    """:func:`check` of a plan that is known to keep to the bounds."""
     return Checker(stores).plan(plan, ())[0]
 
 

@@ -6,7 +6,7 @@ from atoma.contracts.limits import BOUNDS, Bounds
 from atoma.contracts.query import NULL, BoundQuery, Expr, Lit, Param, Plan
 from atoma.errors import QueryError
 from atoma.query.bounds import check_bounds
-from atoma.query.check import check
+from atoma.query.check import check, check_bounded
 from atoma.query.scope import Stores
 from atoma.query.walk import changed
 
@@ -28,8 +28,8 @@ def rebind(query: BoundQuery, stores: Stores, bounds: Bounds = BOUNDS) -> BoundQ
         QueryError: It does not fit the stores, or not the bounds; or a parameter has no value.
         UnknownStore: It reads a store that is not declared.
     """
-    check_bounds(query.plan, bounds)  # without recursion, before anything goes through a plan that a stranger made
-    return bind(with_values(query), stores, bounds)
+    check_bounds(query.plan, bounds, query.params)  # before anything goes recursively through what a stranger made
+    return lifted(check_bounded(with_values(query), stores))
 
 
 def with_values(query: BoundQuery) -> Plan:

@@ -7,7 +7,6 @@ from atoma.contracts.query import PLAN_VERSION, Agg, BoundQuery, Call
 from atoma.contracts.understood import Understood
 from atoma.errors import QueryError, RemoteError
 from atoma.query.bounds import check_bounds
-from atoma.query.normal import with_values
 from atoma.query.walk import expressions, plans, top_expressions
 
 
@@ -29,7 +28,7 @@ def check_understood(query: BoundQuery, told: Understood) -> None:
                     raise _unsupported(f"{place}: the hub does not know the function {expr.fn}()", function=expr.fn)
     if told.bounds:
         try:
-            check_bounds(with_values(query), Bounds.lowered(told.bounds))
+            check_bounds(query.plan, Bounds.lowered(told.bounds), query.params)
         except QueryError as error:
             raise _unsupported(str(error)) from None
 
