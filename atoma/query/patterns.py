@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 
 def like(pattern: str, text: str) -> bool:
     r"""SQLite's ``text LIKE pattern ESCAPE '\'``.
@@ -19,7 +21,9 @@ def _fold(text: str) -> str:
     return text.translate(_FOLD)
 
 
-def _tokens(pattern: str) -> list[object]:
+@lru_cache(maxsize=256)
+def _tokens(pattern: str) -> tuple[object, ...]:
+    """What ``pattern`` is made of; live queries ask for the same one with every row."""
     tokens: list[object] = []
     characters = iter(_fold(pattern))
     for character in characters:
@@ -32,10 +36,10 @@ def _tokens(pattern: str) -> list[object]:
             tokens.append(next(characters, _NEVER))
         else:
             tokens.append(character)
-    return tokens
+    return tuple(tokens)
 
 
-def _fits(tokens: list[object], text: str) -> bool:
+def _fits(tokens: tuple[object, ...], text: str) -> bool:
     """Greedy matching with one point of return: the last ``%`` may take one more character."""
     at = position = 0
     retry_at = -1
