@@ -10,7 +10,7 @@ from typing import TypeAlias
 from atoma.contracts.limits import BOUNDS, Bounds
 from atoma.contracts.query import Call, Col, Derived, Exists, Expr, Lit, Param, Plan, Scalar
 from atoma.errors import QueryError
-from atoma.query.walk import parts, top_expressions
+from atoma.query.walk import parts, top_expressions, value_of
 from atoma.schema.kinds import INT64_MAX
 
 _BOUNDED = frozenset({"in", "like"})
@@ -121,20 +121,13 @@ def _check_call(call: Call, spent: _Spent) -> None:
             path="in",
         )
     if call.fn == "like" and len(call.args) == 2:
-        pattern = _value_of(call.args[1], spent.params)
+        pattern = value_of(call.args[1], spent.params)
         if isinstance(pattern, str):
             spent.patterns += _pattern_bytes(pattern, bounds)
         if spent.patterns > bounds.patterns_bytes:
             raise QueryError(
                 f"the patterns of like() in one query have at most {bounds.patterns_bytes:,} bytes together"
             )
-
-
-def _value_of(expr: Expr, params: Sequence[object]) -> object:
-    """The value that ``expr`` stands for; None when it is none, or one that nobody has given."""
-    if isinstance(expr, Param):
-        return params[expr.index] if 0 <= expr.index < len(params) else None
-    return expr.value if isinstance(expr, Lit) else None
 
 
 def _pattern_bytes(pattern: str, bounds: Bounds) -> int:

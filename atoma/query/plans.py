@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import Agg, BoundQuery, Call, Col, Named, Order, Param, Plan, Store
 from atoma.errors import QueryError
-from atoma.query.walk import conjuncts, inner_plans, parameters, plans
+from atoma.query.walk import conjuncts, inner_plans, parameters, plans, value_of
 
 _ID = Col(0, "id")
 BY_ID = (Order(_ID),)
@@ -113,6 +113,5 @@ def required_value(query: BoundQuery, column: str) -> object | None:
     """The one value that ``column`` has in every row that ``query`` can find; None when it says none."""
     for part in conjuncts(query.plan.where):
         if isinstance(part, Call) and part.fn == "eq" and part.args[0] == Col(0, column):
-            value = part.args[1]
-            return query.params[value.index] if isinstance(value, Param) else None
+            return value_of(part.args[1], query.params)
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from msgspec.structs import replace
@@ -41,6 +41,13 @@ def expressions(expr: Expr) -> Iterator[Expr]:
         found = left.pop()
         yield found
         left.extend(reversed(parts(found)))
+
+
+def value_of(expr: Expr, params: Sequence[object]) -> object:
+    """The value that stands at ``expr``; None where none does, or nobody has given it."""
+    if isinstance(expr, Param):
+        return params[expr.index] if 0 <= expr.index < len(params) else None
+    return expr.value if isinstance(expr, Lit) else None
 
 
 def has_aggregate(expr: Expr) -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from atoma.contracts.query import BoundQuery, Call, Col, Expr, Param
+from atoma.contracts.query import BoundQuery, Call, Col, Param
 from atoma.contracts.values import StoredRow
 from atoma.query.compiled import condition, order_keys
 from atoma.query.evaluate import is_beyond, sort_key
-from atoma.query.walk import conjuncts
+from atoma.query.walk import conjuncts, value_of
 from atoma_stores.changes import StoreDelta
 
 Places: TypeAlias = Callable[[StoredRow], bool]
@@ -35,7 +35,7 @@ class Relevance:
         self._keys = order_keys(query)
         self._forward = plan.seek is None or plan.seek.forward
         values = () if plan.seek is None else plan.seek.values
-        self._seen = [sort_key(_given(each, query)) for each in values] or None
+        self._seen = [sort_key(value_of(each, params)) for each in values] or None
 
     def touches(self, rows: Sequence[StoredRow] | None, delta: StoreDelta) -> bool:
         """Whether ``delta`` may have changed the result.
@@ -73,10 +73,6 @@ class Relevance:
         return takes_part
 
 
-def _given(value: Expr, query: BoundQuery) -> object:
-    return query.params[value.index] if isinstance(value, Param) else None
-
-
 def required_values(query: BoundQuery) -> tuple[str, tuple[object, ...]] | None:
     """A field and the values of which a row must have one to take part, if the query says so; the index goes by it."""
     parts = [part for part in conjuncts(query.plan.where) if isinstance(part, Call)]
@@ -84,5 +80,5 @@ def required_values(query: BoundQuery) -> tuple[str, tuple[object, ...]] | None:
         for part in parts:
             column = part.args[0] if part.args else None
             if part.fn == wanted and isinstance(column, Col) and all(isinstance(arg, Param) for arg in part.args[1:]):
-                return column.name, tuple([_given(arg, query) for arg in part.args[1:]])
+                return column.name, tuple([value_of(arg, query.params) for arg in part.args[1:]])
     return None
