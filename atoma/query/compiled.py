@@ -12,6 +12,7 @@ from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
 from atoma.query.evaluate import SortKey, sort_key
 from atoma.query.functions import MEANINGS
+from atoma.query.walk import value_of
 
 Getter: TypeAlias = Callable[[StoredRow], Any]
 """Takes a row, gives the value of an expression; conditions give True, False, or None for SQL's unknown."""
@@ -46,6 +47,8 @@ def compiled(expr: Expr, params: Sequence[Any]) -> Getter:
             return _conjunction([compiled(arg, params) for arg in args])
         case Call(fn=fn, args=args) if fn in _COMPARISONS:
             return _comparison(_COMPARISONS[fn], compiled(args[0], params), compiled(args[1], params))
+        case Call(fn="in", args=(wanted, *among)) if among and all(isinstance(each, (Lit, Param)) for each in among):
+            return _membership(compiled(wanted, params), [value_of(each, params) for each in among])
         case Call(fn=fn, args=args):
             meaning, inner = MEANINGS[fn], [compiled(arg, params) for arg in args]
             return lambda row: meaning([each(row) for each in inner])
@@ -91,6 +94,17 @@ def _comparison(compare: Callable[[Any, Any], bool], left: Getter, right: Getter
     def fits(row: StoredRow) -> bool | None:
         own, other = left(row), right(row)
         return None if own is None or other is None else compare(own, other)
+
+    return fits
+
+
+def _membership(wanted: Getter, among: Sequence[object]) -> Getter:
+    """Whether a value is one of ``among``, at least one: there may be a thousand, so they are not gone through for a row."""
+    present, otherwise = frozenset(among), None if None in among else False
+
+    def fits(row: StoredRow) -> bool | None:
+        own = wanted(row)
+        return None if own is None else own in present or otherwise
 
     return fits
 
