@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from atoma.contracts.query import Agg, BoundQuery, Call, Col, Exists, Expr, Lit, Param, Scalar
 from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
 from atoma.query.evaluate import SortKey, sort_key
-from atoma.query.functions import MEANINGS
+from atoma.query.functions import COMPARE, MEANINGS
 from atoma.query.walk import value_of
 
 Getter: TypeAlias = Callable[[StoredRow], Any]
 """Takes a row, gives the value of an expression; conditions give True, False, or None for SQL's unknown."""
-
-_COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(
-    {
-        "eq": operator.eq,
-        "ne": operator.ne,
-        "lt": operator.lt,
-        "le": operator.le,
-        "gt": operator.gt,
-        "ge": operator.ge,
-    }
-)
 
 
 def compiled(expr: Expr, params: Sequence[Any]) -> Getter:
@@ -45,8 +32,8 @@ def compiled(expr: Expr, params: Sequence[Any]) -> Getter:
             return _column(expr)
         case Call(fn="and", args=args):
             return _conjunction([compiled(arg, params) for arg in args])
-        case Call(fn=fn, args=args) if fn in _COMPARISONS:
-            return _comparison(_COMPARISONS[fn], compiled(args[0], params), compiled(args[1], params))
+        case Call(fn=fn, args=args) if fn in COMPARE:
+            return _comparison(COMPARE[fn], compiled(args[0], params), compiled(args[1], params))
         case Call(fn="in", args=(wanted, *among)) if among and all(isinstance(each, (Lit, Param)) for each in among):
             return _membership(compiled(wanted, params), [value_of(each, params) for each in among])
         case Call(fn=fn, args=args):

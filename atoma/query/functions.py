@@ -10,17 +10,16 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from atoma.contracts.functions import AGGREGATES, FUNCTIONS, for_each
+from atoma.contracts.functions import AGGREGATES, COMPARISONS, FUNCTIONS, for_each
 from atoma.errors import QueryError
-from atoma.query.patterns import like
+from atoma.query.patterns import LOWER, like
 from atoma.schema.kinds import INT64_MAX, INT64_MIN
 
 Value: TypeAlias = Any
 Meaning: TypeAlias = Callable[[Sequence[Value]], Value]
 """Takes the values of the arguments, gives the value of the call."""
 
-_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
-_UPPER = {lower: upper for upper, lower in _LOWER.items()}
+_UPPER = {small: capital for capital, small in LOWER.items()}
 
 
 def _of_one(function: Callable[[Value], Value]) -> Meaning:
@@ -60,6 +59,20 @@ def _first(values: Sequence[Value]) -> Value:
     return next((value for value in values if value is not None), None)
 
 
+COMPARE: Mapping[str, Callable[[Value, Value], bool]] = for_each(
+    dict.fromkeys(COMPARISONS),
+    "the comparison of two values in Python",
+    {
+        "eq": operator.eq,
+        "ne": operator.ne,
+        "lt": operator.lt,
+        "le": operator.le,
+        "gt": operator.gt,
+        "ge": operator.ge,
+    },
+)
+"""What the comparisons say of two values, neither of which is NULL."""
+
 MEANINGS: Mapping[str, Meaning] = for_each(
     FUNCTIONS,
     "the meaning of a function in Python",
@@ -67,18 +80,13 @@ MEANINGS: Mapping[str, Meaning] = for_each(
         "and": _and,
         "or": _or,
         "not": _of_one(operator.not_),
-        "eq": _of_two(operator.eq),
-        "ne": _of_two(operator.ne),
-        "lt": _of_two(operator.lt),
-        "le": _of_two(operator.le),
-        "gt": _of_two(operator.gt),
-        "ge": _of_two(operator.ge),
+        **{name: _of_two(compare) for name, compare in COMPARE.items()},
         "is_same": lambda values: values[0] == values[1],
         "is_null": lambda values: values[0] is None,
         "in": _in,
         "like": _of_two(lambda text, pattern: like(pattern, text)),
         "coalesce": _first,
-        "lower": _of_one(lambda text: text.translate(_LOWER)),
+        "lower": _of_one(lambda text: text.translate(LOWER)),
         "upper": _of_one(lambda text: text.translate(_UPPER)),
         "length": _of_one(len),
     },

@@ -13,12 +13,13 @@ def like(pattern: str, text: str) -> bool:
     return _fits(_tokens(pattern.partition("\x00")[0]), _fold(text.partition("\x00")[0]))
 
 
-_FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+LOWER = {capital: capital + 32 for capital in range(ord("A"), ord("Z") + 1)}
+"""ASCII letters by the small ones: SQLite knows the case of no others."""
 _ANY, _ONE, _NEVER = object(), object(), object()
 
 
 def _fold(text: str) -> str:
-    return text.translate(_FOLD)
+    return text.translate(LOWER)
 
 
 @lru_cache(maxsize=256)
