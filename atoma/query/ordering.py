@@ -9,6 +9,7 @@ from atoma.errors import QueryError
 from atoma.query.scope import Scope
 
 ID = (Col(0, "id"),)
+"""What tells the rows of one store apart."""
 BY_ID = (Order(ID[0]),)
 
 

@@ -8,19 +8,18 @@ from functools import lru_cache
 from msgspec.structs import replace
 
 from atoma.contracts.execution import QueryResult
-from atoma.contracts.query import Agg, BoundQuery, Call, Col, Named, Order, Param, Plan, Store
+from atoma.contracts.query import Agg, BoundQuery, Call, Col, Named, Param, Plan, Store
 from atoma.errors import QueryError
+from atoma.query.ordering import BY_ID, ID
 from atoma.query.walk import conjuncts, inner_plans, parameters, plans, value_of
 
-_ID = Col(0, "id")
-BY_ID = (Order(_ID),)
 COUNT = (Named("count", Agg("count")),)
 
 
 @lru_cache(maxsize=1_024)
 def _ids_plan(store: str, count: int) -> Plan:
     among = tuple(Param(index, "text") for index in range(count))
-    where = Call("eq", (_ID, among[0])) if count == 1 else Call("in", (_ID, *among))
+    where = Call("eq" if count == 1 else "in", (*ID, *among))
     return Plan(Store(store), where=where, order=BY_ID)
 
 
@@ -35,7 +34,7 @@ def ids_of(query: BoundQuery) -> tuple[str, ...] | None:
     if plan.order != BY_ID or not plan.whole_rows or (plan.limit, plan.offset, plan.seek) != (None, 0, None):
         return None
     where = plan.where
-    if not isinstance(where, Call) or where.fn not in ("eq", "in") or where.args[0] != _ID:
+    if not isinstance(where, Call) or where.fn not in ("eq", "in") or where.args[:1] != ID:
         return None
     values = [query.params[arg.index] for arg in where.args[1:] if isinstance(arg, Param)]
     ids = tuple([value for value in values if isinstance(value, str)])
