@@ -33,6 +33,14 @@ class StoredRow(msgspec.Struct, frozen=True, gc=False):
     scope: str
     image: RowImage
 
+    def column(self, name: str) -> Scalar:
+        """The stored value of a column; the id is one.
+
+        Raises:
+            KeyError: The row has no such column.
+        """
+        return self.id if name == "id" else self.image[name]
+
 
 class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     """An error as data: equal on every transport, and inside item results.

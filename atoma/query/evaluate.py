@@ -252,10 +252,8 @@ def _cell_value(cell: Cell, name: str) -> Value:
         return None
     if isinstance(cell, tuple):
         return cell[int(name[1:])]
-    if name == "id":
-        return cell.id
     try:
-        return cell.image[name]
+        return cell.column(name)
     except KeyError:
         raise QueryError(f"a row has no field {name!r}; it has: {', '.join(('id', *cell.image))}") from None
 

@@ -16,11 +16,6 @@ Places: TypeAlias = Callable[[StoredRow], bool]
 """Whether a row takes part in the result, or would move one that does."""
 
 
-def column_of(row: StoredRow, field: str) -> object:
-    """The stored value of a field; the id is one."""
-    return row.id if field == "id" else row.image[field]
-
-
 class Relevance:
     """Decides for one query.
 

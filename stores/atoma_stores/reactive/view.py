@@ -15,7 +15,7 @@ from atoma.ports.live import LiveBatch, LiveStats, Reset
 from atoma.query.describe import describe
 from atoma_stores.changes import StoreDelta
 from atoma_stores.reactive.diff import diff, keep_unchanged
-from atoma_stores.reactive.relevance import Relevance, column_of, required_values
+from atoma_stores.reactive.relevance import Relevance, required_values
 
 V = TypeVar("V")
 TESTS_MAX = 20_000
@@ -181,7 +181,7 @@ class ValueIndex(Generic[V]):
     def find(self, row: StoredRow, found: dict[V, None]) -> None:
         """Add to ``found`` every member that ``row`` has a value for."""
         for field, by_value in self._fields.items():
-            members = by_value.get(column_of(row, field))
+            members = by_value.get(row.column(field))
             if members:
                 found.update(members)
 

@@ -220,8 +220,8 @@ class QueryReader:
             scoped = is_scoped(include, above, child)
             keys: dict[tuple[Scalar, ...], list[int]] = {}
             for at, row in enumerate(rows):
-                key = tuple([_value(row, name) for name, _ in include.keys])
-                if None not in key and (not include.kind or _value(row, include.kind) == branch.kind):
+                key = tuple([row.column(name) for name, _ in include.keys])
+                if None not in key and (not include.kind or row.column(include.kind) == branch.kind):
                     keys.setdefault((*key, row.scope) if scoped else key, []).append(at)
             table = self._table(child.name)
             bound = replace(statement, more=(json.dumps(list(keys)),)).bindings(params)
@@ -250,10 +250,6 @@ class QueryReader:
         for owner, group in by_owner.items():
             for at in places[owner]:
                 result[at] = group[0] if include.one else tuple(group)
-
-
-def _value(row: StoredRow, name: str) -> Scalar:
-    return row.id if name == "id" else row.image[name]
 
 
 def _cursor(query: BoundQuery, last: object) -> str:
