@@ -5,8 +5,9 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from atoma.contracts.query import Branch, Include, Store
+from atoma.query.scope import AnyStore, Stores
 from atoma_stores.sql.names import quote
-from atoma_stores.sql.select import AnyStore, Compiler, Statement, Stores, whole_row
+from atoma_stores.sql.select import Compiler, Statement, whole_row
 
 
 def is_scoped(include: Include, parent: AnyStore, child: AnyStore) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
@@ -24,13 +24,10 @@ from atoma.contracts.query import (
     Store,
 )
 from atoma.contracts.values import Scalar as Value
+from atoma.query.scope import AnyStore, Stores
 from atoma.schema.kinds import INT64_MAX
-from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.functions import AGGREGATE_SQL, SQL, SUM, WHOLE_SUM
 from atoma_stores.sql.names import quote
-
-AnyStore: TypeAlias = StoreSpec[object]
-Stores: TypeAlias = Callable[[str], AnyStore]
 
 KEY_COLUMNS = ("id", "_ver", "_seq", "_scope")
 
