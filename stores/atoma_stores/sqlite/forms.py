@@ -34,12 +34,7 @@ UNPACK = "atoma_unpack"
 VIEW_MARK = "/* made by Atoma: decimals as text */"
 _KEY = "form:"
 _WHOLE = re.compile(r"decimal\((\d+)\)|duration")
-_STORAGE: Mapping[str, tuple[type[object], ...]] = {
-    "INTEGER": (int,),
-    "REAL": (float,),
-    "BLOB": (bytes,),
-    "TEXT": (str,),
-}
+_BY_SQL_TYPE: Mapping[str, type[object]] = {"TEXT": str, "INTEGER": int, "REAL": float, "BLOB": bytes}
 
 
 def key_of(store: str) -> str:
@@ -132,7 +127,7 @@ def allow_unpacking(connection: apsw.Connection, schema: Schema) -> None:
         field = schema.stores[store].fields[name]
         assert field.packed is not None
         unpacked: Scalar = field.packed.unpack(value)
-        if unpacked is not None and not isinstance(unpacked, _STORAGE[field.sql_type]):
+        if unpacked is not None and not isinstance(unpacked, _BY_SQL_TYPE[field.sql_type]):
             raise MigrationError(
                 f"store {store!r}: row {id!r} holds {value!r:.80} in {name!r}, which is no {field.type_name} that can be kept "
                 "today; change it with the version that made the file"
@@ -166,7 +161,6 @@ def declared_type(sql_type: str, form: str | None) -> Any:
     return Decimal if kind == "decimal" else bare
 
 
-_BY_SQL_TYPE: Mapping[str, type[object]] = {"TEXT": str, "INTEGER": int, "REAL": float, "BLOB": bytes}
 _BY_TYPE: Mapping[str, object] = {make("", "").type: hint for hint, make in SIMPLE.items()}
 
 
