@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-IDS_AT_ONCE = 1_000
-"""So many ids a query can name."""
 FOLLOWED = "asked again after a commit that may have changed it, which is decided row by row, without SQL"
 COUNTS_MAX = 3
 """So often a page and its total are read until no commit was made in between."""

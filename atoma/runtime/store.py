@@ -18,6 +18,7 @@ from atoma.contracts.execution import (
     as_receipt,
     note_path,
 )
+from atoma.contracts.limits import VALUES_MAX
 from atoma.contracts.mutations import Op
 from atoma.contracts.values import StoredRow
 from atoma.errors import AtomaError, ConflictError, NotFoundError, QueryError, ValidationError
@@ -36,7 +37,7 @@ from atoma.runtime.entries import (
     upsert_entry,
 )
 from atoma.runtime.flows import MergeMode
-from atoma.runtime.reading import IDS_AT_ONCE, Reading, own
+from atoma.runtime.reading import Reading, own
 from atoma.runtime.results import ItemResult, ItemResults, ManyResult, Page, WriteHandle, error_of
 from atoma.schema.kinds import is_unicode
 from atoma.schema.spec import StoreSpec
@@ -100,8 +101,8 @@ class Store(Generic[T]):
         """
         found: dict[str, T] = {}
         wanted = list(dict.fromkeys(ids))
-        for start in range(0, len(wanted), IDS_AT_ONCE):
-            rows = await self._by_ids(tuple(wanted[start : start + IDS_AT_ONCE]), policy)
+        for start in range(0, len(wanted), VALUES_MAX):
+            rows = await self._by_ids(tuple(wanted[start : start + VALUES_MAX]), policy)
             found.update({row.id: self.spec.decode(row.id, row.image) for row in rows})
         return [found.get(id) for id in ids]
 
