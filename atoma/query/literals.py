@@ -79,6 +79,11 @@ def for_type(literal: Lit, wanted: str) -> Lit:
     return Lit(kind, float(stored) if kind == "real" else int(stored) if kind == "bool" else stored)  # type: ignore[arg-type]
 
 
+def as_stored(value: object) -> Lit:
+    """``value``, which is as a column stores it, as a literal of the type that it has by itself."""
+    return Lit(NULL if value is None else _TYPES.get(type(value), "text"), value)
+
+
 def own_type(literal: Lit) -> str:
     """The type of ``literal`` by itself.
 

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import msgspec
 from msgspec.structs import replace
 
-from atoma.contracts.query import NULL, BoundQuery, Expr, Lit, Plan, Seek
+from atoma.contracts.query import BoundQuery, Plan, Seek
 from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
 from atoma.query.compiled import sort_values
 from atoma.query.describe import describe_order, describe_sources
+from atoma.query.literals import as_stored
 
 
 def cursor_of(query: BoundQuery, row: StoredRow) -> str:
@@ -61,15 +61,7 @@ def _whose(sources: str, order: Sequence[str]) -> str:
 
 def seek(plan: Plan, values: Sequence[object], *, forward: bool = True) -> Plan:
     """``plan``, to be checked, going on behind the row whose sort keys are ``values``."""
-    places: list[Expr] = [Lit(NULL if value is None else _type_of(value), value) for value in values]
-    return replace(plan, seek=Seek(tuple(places), forward))
-
-
-_TYPES: Mapping[type[object], str] = MappingProxyType({bool: "bool", int: "int", float: "real", bytes: "blob"})
-
-
-def _type_of(value: object) -> str:
-    return _TYPES.get(type(value), "text")
+    return replace(plan, seek=Seek(tuple(map(as_stored, values)), forward))
 
 
 def one_more(query: BoundQuery) -> BoundQuery:
