@@ -247,6 +247,11 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True, for
         """Whether a row of the result is a row of the one store that is read."""
         return self.columns is None and not self.joins and not self.include and isinstance(self.source, Store)
 
+    @property
+    def backward(self) -> bool:
+        """Whether it asks for the rows before a cursor."""
+        return self.seek is not None and not self.seek.forward
+
 
 class BoundQuery(msgspec.Struct, frozen=True, array_like=True):
     """A plan with the values it is asked with.

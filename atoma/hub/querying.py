@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec.structs import replace
-
 from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, Step
 from atoma.contracts.limits import BOUNDS, ROWS_MAX, Bounds
 from atoma.contracts.query import BoundQuery
@@ -13,7 +11,7 @@ from atoma.errors import RemoteError
 from atoma.ports.hub_queries import QueryPage
 from atoma.query.normal import rebind
 from atoma.query.plans import beyond_a_hub, required_value
-from atoma.query.seek import cursor_of
+from atoma.query.seek import cursor_of, page_of
 from atoma.schema.spec import Schema, StoreSpec
 
 
@@ -57,13 +55,7 @@ def query_result(request: QueryRequest, query: BoundQuery, page: QueryPage, seco
     """
     if not page.complete:
         raise RemoteError(f"more than {ROWS_MAX} rows or too many bytes; state a limit", remote_code="TOO_LARGE")
-    rows, cursor, limit = page.rows, "", query.plan.limit
-    more = limit is not None and len(rows) > limit
-    if query.plan.seek is not None and not query.plan.seek.forward:
-        rows = tuple(reversed(rows[:limit] if more else rows))
-    elif more:
-        rows = rows[:limit]
-    if more and rows:
-        cursor = cursor_of(query, rows[-1])
-    meta = ExecutionMeta("remote", (Step("hub", "ok", seconds),), request.context.trace_id)
-    return QueryResult(rows, page.tuples, replace(meta, cursor=cursor))
+    rows, more = page_of(query.plan, page.rows)
+    cursor = cursor_of(query, rows[-1]) if more and rows else ""
+    meta = ExecutionMeta("remote", (Step("hub", "ok", seconds),), request.context.trace_id, cursor=cursor)
+    return QueryResult(tuple(rows), page.tuples, meta)

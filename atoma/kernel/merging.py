@@ -12,7 +12,7 @@ from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
 from atoma.query.compiled import order_rows
 from atoma.query.plans import is_count, listed
-from atoma.query.seek import cursor_of
+from atoma.query.seek import cursor_of, page_of
 from atoma.schema.kinds import INT64_MAX
 
 Winner: TypeAlias = Literal["first", "last"]
@@ -67,16 +67,12 @@ class MergeNode:
         if is_count(plan):
             return QueryResult((), ((len(rows),),), meta)
         ordered = order_rows(query, list(rows.values()))
-        backward = plan.seek is not None and not plan.seek.forward
-        if backward:  # the nearest rows are the last ones
+        if plan.backward:  # the nearest rows are the last ones
             ordered.reverse()
-        end = None if plan.limit is None else plan.offset + plan.limit
-        page = tuple(ordered[plan.offset : end])
-        if backward:
-            page = page[::-1]
-        if end is not None and len(ordered) > end and page:
+        page, more = page_of(plan, ordered[plan.offset :])
+        if more and page:
             meta = replace(meta, cursor=cursor_of(query, page[-1]))
-        return QueryResult(page, (), meta)
+        return QueryResult(tuple(page), (), meta)
 
 
 __all__ = ["MergeNode", "Winner"]

@@ -87,13 +87,12 @@ class Evaluation:
         if plan.seek is not None and plan.seek.values:
             seen = [sort_key(self.value(each, (), outer)) for each in plan.seek.values]
             keyed = [pair for pair in keyed if is_beyond(pair[0], seen, plan.order, forward=plan.seek.forward)]
-        backward = plan.seek is not None and not plan.seek.forward
         for number in reversed(range(len(plan.order))):
-            descending = plan.order[number].descending is not backward
+            descending = plan.order[number].descending is not plan.backward
             keyed.sort(key=lambda pair, at=number: pair[0][at], reverse=descending)  # type: ignore[misc]
         end = None if plan.limit is None else plan.offset + plan.limit
         kept = [group for _, group in keyed][plan.offset : end]
-        if backward:
+        if plan.backward:
             kept.reverse()
         if plan.include:
             return [self._with_children(plan, group[0][0]) for group in kept]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
@@ -14,6 +15,8 @@ from atoma.errors import QueryError
 from atoma.query.compiled import sort_values
 from atoma.query.describe import describe_order, describe_sources
 from atoma.query.literals import as_stored
+
+R = TypeVar("R")
 
 
 def cursor_of(query: BoundQuery, row: StoredRow) -> str:
@@ -64,8 +67,13 @@ def seek(plan: Plan, values: Sequence[object], *, forward: bool = True) -> Plan:
     return replace(plan, seek=Seek(tuple(map(as_stored, values)), forward))
 
 
-def one_more(query: BoundQuery) -> BoundQuery:
-    """``query`` asking for one row more, which tells whether the result goes on."""
-    if query.plan.limit is None:
-        return query
-    return replace(query, plan=replace(query.plan, limit=query.plan.limit + 1))
+def page_of(plan: Plan, found: Sequence[R]) -> tuple[Sequence[R], bool]:
+    """The page of ``plan``, and whether its result goes on.
+
+    Args:
+        plan: The plan.
+        found: What it has found, from its cursor on, with one row beyond its limit where there are more.
+    """
+    more = plan.limit is not None and len(found) > plan.limit
+    page = found[: plan.limit] if more else found
+    return page[::-1] if plan.backward else page, more

@@ -104,7 +104,7 @@ class Page(Generic[T]):
         if self._edges is None:
             return False
         plan = self._edges.query.plan
-        if forward is (plan.seek is None or plan.seek.forward):
+        if forward is not plan.backward:
             return bool(self.meta.cursor)
         return plan.offset > 0 or (plan.seek is not None and bool(plan.seek.values))
 

@@ -28,7 +28,7 @@ class Relevance:
         self._order, self._limit = plan.order, plan.limit
         self._fits = condition(plan.where, params)
         self._keys = order_keys(query)
-        self._forward = plan.seek is None or plan.seek.forward
+        self._forward = not plan.backward
         values = () if plan.seek is None else plan.seek.values
         self._seen = [sort_key(value_of(each, params)) for each in values] or None
 

@@ -263,9 +263,8 @@ class Compiler:
 
     def order(self, plan: Plan, aliases: Aliases, outer: Aliases) -> str:
         """The sort keys of ``plan``."""
-        backward = plan.seek is not None and not plan.seek.forward
         keys = [
-            self.expr(each.expr, aliases, outer) + (" DESC" if each.descending is not backward else "")
+            self.expr(each.expr, aliases, outer) + (" DESC" if each.descending is not plan.backward else "")
             for each in plan.order
         ]
         return ", ".join(keys)

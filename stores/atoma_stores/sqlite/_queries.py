@@ -19,7 +19,7 @@ from atoma.contracts.values import Scalar, StoredRow
 from atoma.errors import UnknownStore
 from atoma.query.normal import rebind
 from atoma.query.plans import ids_of
-from atoma.query.seek import cursor_of
+from atoma.query.seek import cursor_of, page_of
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.include import compile_branch, is_scoped
 from atoma_stores.sql.select import KEY_COLUMNS, Compiler, Statement
@@ -104,25 +104,19 @@ class QueryReader:
             query, prepared = self._prepare(query)
         params = cast("Raw", query.params)
         bindings = prepared.statement.bindings(params)
-        limit, rows_of = prepared.plan.limit, self._rows_of(prepared)
+        rows_of = self._rows_of(prepared)
 
         def body(connection: apsw.Connection) -> QueryResult:
             # row by row, so that an interrupt stops the decoding too
             raw = connection.execute(prepared.statement.sql, bindings)
-            found = list(map(rows_of, cast("Iterator[Raw]", raw)))
-            more = limit is not None and len(found) > limit
-            backward = prepared.plan.seek is not None and not prepared.plan.seek.forward
-            if more:
-                found = found[:limit]
-            if backward:
-                found.reverse()
+            found, more = page_of(prepared.plan, list(map(rows_of, cast("Iterator[Raw]", raw))))
             meta = _at(connection)
             if more and found:
                 meta = ExecutionMeta(commit=meta.commit, cursor=_cursor(query, found[-1]))
             if prepared.plan.whole_rows:
                 return QueryResult(cast("tuple[StoredRow, ...]", tuple(found)), (), meta)
             if prepared.branches:
-                found = self._with_children(connection, prepared, cast("list[StoredRow]", found), params)
+                found = self._with_children(connection, prepared, cast("Sequence[StoredRow]", found), params)
             return QueryResult((), cast("tuple[tuple[object, ...], ...]", tuple(found)), meta)
 
         return body

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 import trio
+from msgspec import structs
 
 from atoma.contracts.execution import (
     ExecutionMeta,
@@ -25,7 +26,7 @@ from atoma.ports import Environment
 from atoma.ports.loops import LoopGuard
 from atoma.query import col, select
 from atoma.query.evaluate import evaluate
-from atoma.query.seek import cursor_of, one_more
+from atoma.query.seek import cursor_of
 from atoma.runtime import Runtime
 from atoma.runtime.registry import PolicyNames
 from atoma.runtime.writeback import WriteBack
@@ -52,10 +53,9 @@ class Rows:
     async def execute_query(self, request: QueryRequest) -> QueryResult:
         await trio.lowlevel.checkpoint()
         query = request.query
-        found = evaluate(
-            one_more(query), {request.store: [row for (name, _), row in self.rows.items() if name == request.store]}
-        )
         limit, cursor = query.plan.limit, ""
+        asked = query if limit is None else structs.replace(query, plan=structs.replace(query.plan, limit=limit + 1))
+        found = evaluate(asked, {request.store: [row for (name, _), row in self.rows.items() if name == request.store]})
         if limit is not None and len(found) > limit:
             found = found[:limit]
             cursor = cursor_of(query, found[-1])
