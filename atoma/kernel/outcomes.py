@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final, Literal, Protocol, TypeAlias, TypeVar, cast, get_args
 
-import msgspec
 import trio
 from msgspec.structs import replace
 
@@ -130,7 +129,7 @@ class Side(Protocol[Req, Res_contra]):
 
 def _has_shape(plan: Plan, result: QueryResult) -> bool:
     """Whether ``result`` can be the answer to ``plan``, whose rows are tuples: a count is one number."""
-    return len(result.tuples) == 1 and len(result.tuples[0]) == 1 if is_count(plan) else True
+    return not is_count(plan) or (len(result.tuples) == 1 and len(result.tuples[0]) == 1)
 
 
 class QuerySide:
@@ -227,7 +226,7 @@ class WriteSide:
 
     def until(self, request: WriteRequest, deadline: float) -> WriteRequest:
         """The request with that deadline; entries and key stay."""
-        return msgspec.structs.replace(request, context=_until(request.context, deadline))
+        return replace(request, context=_until(request.context, deadline))
 
 
 def _check_receipts(node: str, result: WriteResult, request: WriteRequest) -> None:
@@ -248,4 +247,4 @@ def _unknown(request: WriteRequest, cause: AtomaError) -> WriteUnknown:
 
 
 def _until(context: OperationContext, deadline: float) -> OperationContext:
-    return msgspec.structs.replace(context, deadline=deadline)
+    return replace(context, deadline=deadline)
