@@ -23,10 +23,9 @@ from atoma.query.seek import cursor_of, page_of
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.include import compile_branch, is_scoped
 from atoma_stores.sql.select import KEY_COLUMNS, Compiler, Statement
-from atoma_stores.sqlite._tables import StoreTable
+from atoma_stores.sqlite._tables import COMMIT, StoreTable
 from atoma_stores.sqlite.explaining import accesses
 
-COMMIT = "SELECT value FROM _atoma_meta WHERE key='commit'"
 PREPARED_MAX = 512
 Reading: TypeAlias = Callable[[apsw.Connection], QueryResult]
 Raw: TypeAlias = "tuple[Scalar, ...]"

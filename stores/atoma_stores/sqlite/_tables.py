@@ -16,6 +16,9 @@ from atoma_stores.sqlite.defaults import fill_image
 
 Values: TypeAlias = tuple[Scalar, ...]
 
+COMMIT = "SELECT value FROM _atoma_meta WHERE key='commit'"
+"""Reads the number of the last commit."""
+
 
 def pack(image: RowImage | None, table: StoreTable | None) -> bytes | None:
     """An image as it lies in the internal tables; of a store that is not declared any more, as it is."""
@@ -56,9 +59,7 @@ class StoreTable:
         sets = ", ".join(f"{name}=excluded.{name}" for name in [*names, "_ver", "_seq", "_scope"])
         self.name = spec.name
         self.select = compile_one(spec)
-        self.point = (
-            f"SELECT {row_columns(spec)}, (SELECT value FROM _atoma_meta WHERE key='commit') FROM {table} WHERE id=?"
-        )
+        self.point = f"SELECT {row_columns(spec)}, ({COMMIT}) FROM {table} WHERE id=?"
         self.insert = f"INSERT INTO {table}({', '.join(['id', '_ver', '_seq', '_scope', *names])}) VALUES({places})"
         self.upsert = f"{self.insert} ON CONFLICT(id) DO UPDATE SET {sets}"
         self.update = f"UPDATE {table} SET {', '.join(f'{name}=?' for name in [*names, '_ver'])} WHERE id=?"
