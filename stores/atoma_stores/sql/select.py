@@ -108,14 +108,12 @@ class Compiler:
     _sources: list[str] = field(default_factory=list[str])
     _tables: list[str] = field(default_factory=list[str])
 
-    def select(self, plan: Plan, *, one_more: bool = False) -> Statement:
+    def select(self, plan: Plan) -> Statement:
         """The statement of ``plan``, which is checked and in normal form, without its includes.
 
-        Args:
-            plan: The plan.
-            one_more: Read a row beyond the limit, which tells whether there is more.
+        It reads a row beyond the limit, which tells whether there is more.
         """
-        aliases, body = self.body(plan, (), one_more=one_more)
+        aliases, body = self.body(plan, (), one_more=True)
         whole: tuple[AnyStore, ...] | None = None
         if plan.columns is not None:
             columns = [self.expr(named.expr, aliases, ()) for named in plan.columns]
@@ -163,7 +161,7 @@ class Compiler:
         Args:
             plan: The plan.
             outer: The sources around it, from -1 down.
-            one_more: See :meth:`select`.
+            one_more: Read a row beyond the limit.
         """
         aliases: Aliases = ()
         text = ""

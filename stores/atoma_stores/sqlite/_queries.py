@@ -145,7 +145,7 @@ class QueryReader:
 
     def _prepare(self, query: BoundQuery) -> tuple[BoundQuery, Prepared]:
         bound = rebind(query, self.store)
-        prepared = self._compile(bound.plan, len(bound.params), Compiler(self.store).select(bound.plan, one_more=True))
+        prepared = self._compile(bound.plan, len(bound.params), Compiler(self.store).select(bound.plan))
         if bound.plan == query.plan and len(query.params) == prepared.params:
             if len(self._prepared) >= PREPARED_MAX:
                 self._prepared.clear()

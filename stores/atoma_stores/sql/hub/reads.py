@@ -238,7 +238,7 @@ def read_query(
         keys = yield from _places_of(queries, store.name, sorted(set(ids)), scopes)
         rows, *told = yield [queries.stores[store.name].rows.of(keys, enough=is_enough), *_versioned(queries)]
         return (yield from _page(queries, store, rows, bounds, told))
-    statement = Compiler(queries.schema.store, scopes).select(query.plan, one_more=True)
+    statement = Compiler(queries.schema.store, scopes).select(query.plan)
     whole = statement.whole is not None
     asked = Execute(statement.sql, statement.bindings(query.params), enough=is_enough if whole else None)
     rows, *told = yield [asked, *(_versioned(queries) if whole else ())]
