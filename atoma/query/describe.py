@@ -42,13 +42,13 @@ def describe_order(query: BoundQuery) -> list[str]:
     return [("-" if each.descending else "") + words.expr(each.expr) for each in query.plan.order]
 
 
-def describe_sources(query: BoundQuery) -> str:
+def describe_sources(plan: Plan) -> str:
     """The stores that are read, in order; what a derived table reads stands in parentheses."""
-    return ", ".join([_source_name(source) for source in query.plan.sources])
+    return ", ".join([_source_name(source) for source in plan.sources])
 
 
 def _source_name(source: Source) -> str:
-    return source.name if isinstance(source, Store) else f"({describe_sources(BoundQuery(source.query))})"
+    return source.name if isinstance(source, Store) else f"({describe_sources(source.query)})"
 
 
 class _Words:

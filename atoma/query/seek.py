@@ -26,7 +26,7 @@ def cursor_of(query: BoundQuery, row: StoredRow) -> str:
 
 def encode_cursor(query: BoundQuery, values: Sequence[object]) -> str:
     """The cursor that stands for the row whose sort keys are ``values``."""
-    raw = msgspec.msgpack.encode((describe_sources(query), describe_order(query), values))
+    raw = msgspec.msgpack.encode((describe_sources(query.plan), describe_order(query), values))
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
@@ -41,7 +41,7 @@ def decode_cursor(cursor: str, query: BoundQuery) -> tuple[object, ...]:
         sources, names, values = msgspec.msgpack.decode(raw, type=tuple[str, list[str], list[object]])
     except (ValueError, msgspec.DecodeError):
         raise QueryError(_DAMAGED, hint=_WHERE_FROM) from None
-    own = (describe_sources(query), describe_order(query))
+    own = (describe_sources(query.plan), describe_order(query))
     if (sources, names) != own:
         raise QueryError(
             f"the cursor belongs to {_whose(sources, names)}, and this is {_whose(*own)}", hint=_WHERE_FROM
