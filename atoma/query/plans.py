@@ -36,7 +36,7 @@ def ids_of(query: BoundQuery) -> tuple[str, ...] | None:
     where = plan.where
     if not isinstance(where, Call) or where.fn not in ("eq", "in") or where.args[:1] != ID:
         return None
-    values = [query.params[arg.index] for arg in where.args[1:] if isinstance(arg, Param)]
+    values = [value_of(arg, query.params) for arg in where.args[1:] if isinstance(arg, Param)]
     ids = tuple([value for value in values if isinstance(value, str)])
     return ids if len(ids) == len(where.args) - 1 else None
 

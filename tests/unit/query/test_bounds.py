@@ -48,7 +48,7 @@ from atoma.ports import Environment
 from atoma.ports.service import Principal
 from atoma.query.builder import Rows, bind, col, select
 from atoma.query.normal import rebind
-from atoma.query.plans import counted
+from atoma.query.plans import by_ids, counted
 from atoma_stores.reactive.checks import checked
 from atoma_stores.sqlite.database import open_database
 from atoma_transports.protocol.plans import decode_query, encode_query
@@ -291,6 +291,12 @@ def test_a_pattern_beside_the_plan_counts_as_one_within() -> None:
     assert rebind(BoundQuery(plan, (LONGEST,)), SCHEMA.store).params == (LONGEST,)
     with pytest.raises(QueryError, match="at most 256 bytes, this one has 257"):
         rebind(BoundQuery(plan, (LONGEST + "x",)), SCHEMA.store)
+
+
+async def test_an_id_that_nobody_has_given_is_refused_as_every_other_value(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a.db") as here:
+        with pytest.raises(QueryError, match="parameter 0 has no value; there are 0"):
+            await here.db.read(BoundQuery(by_ids("cards", ("a",)).plan))
 
 
 @pytest.mark.parametrize("operator", ["LIKE", "GLOB"])
