@@ -439,6 +439,7 @@ def mutant(module: str, old: str, new: str) -> Iterator[OpenLiveQueries]:
 
 MUTANTS = {
     "a filter compares the wrong way round": ("compiled", "compare(own, other)", "compare(other, own)"),
+    "a value that is listed is not found": ("compiled", "own in present", "own not in present"),
     "skipping looks at the new row only": (
         "relevance",
         "(old is not None and takes_part(old)) or (new is not None and takes_part(new))",
