@@ -117,11 +117,12 @@ class OpenStep:
         """The client's new state, and a :class:`Greeting`; whether it is a copy is for the client to find out."""
         verdicts = tuple(facts.outcomes[mid] for mid in self.request.asked if mid in facts.outcomes)
         if facts.client is None:
-            return Plan(reply=Greeting(None, not is_expired(facts, self.request), verdicts, facts.epoch))
+            return Plan(reply=Greeting(None, not is_expired(facts, self.request), verdicts, facts.epoch, facts.ended))
         client = confirmed(of_principal(facts.client, self.principal), self.request.confirmed_mid)
-        if facts.now_ms - client.seen_ms >= DAY_MS or client.seen_ms < facts.renewed_ms:
+        renewed_ms = max((ended.ended_ms for ended in facts.ended), default=0)
+        if facts.now_ms - client.seen_ms >= DAY_MS or client.seen_ms < renewed_ms:
             client = replace(client, seen_ms=facts.now_ms)
-        return Plan(client=client, reply=Greeting(client, True, verdicts, facts.epoch))
+        return Plan(client=client, reply=Greeting(client, True, verdicts, facts.epoch, facts.ended))
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,7 @@ class HubService:
                 verdicts=tuple(Verdict(stored.digest, stored.outcome) for stored in greeting.verdicts),
                 words=tuple(
                     EpochWord(ended.epoch, ended.devices, ended.deletes, ended.unproven)
-                    for ended in (await core.database.epochs())[-ASKED_MAX:]
+                    for ended in greeting.ended[-ASKED_MAX:]
                 ),
             )
 

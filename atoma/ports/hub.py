@@ -161,7 +161,7 @@ class Need:
         principal: Who asks: whose origins, and whose forgotten clients, count; whose a new client is.
         recovers: The offer that is decided, whose traces to load. For the last one of a client also the rows
             that others have brought from earlier positions, without what others did to them.
-        opening: The client opens a session: see :attr:`Facts.renewed_ms`.
+        opening: The client opens a session: see :attr:`Facts.ended`.
         versions: Versions of the scope's rows are told, or compared: see :attr:`Facts.versions`.
         leftover: The step takes back what lies behind the scope's head: see :attr:`Facts.leftover`. It goes with the plan.
     """
@@ -214,7 +214,7 @@ class Facts:
             needed. Of an earlier epoch nothing counts that lies behind its end here: the same numbers have been given
             out anew since. Of an epoch that is unknown here (the hub is older than that), nothing counts; of one that
             was not named, nothing behind the earliest end.
-        renewed_ms: When the present epoch began; 0 for the hub's first one, and when no session is opened.
+        ended: Epochs that have ended, oldest first; none when no session is opened.
         versions: How versions of the scope's rows name their epochs.
         leftover: Rows of a transaction behind the scope's head, which an older version has written by half, as they were
             before it.
@@ -240,7 +240,7 @@ class Facts:
     recovered_until: int = 0
     deletes: bool = True
     unproven: bool = False
-    renewed_ms: int = 0
+    ended: tuple[EndedEpoch, ...] = ()
     versions: Versions = PLAIN
     leftover: Mapping[RowKey, RowImage | None] = field(default_factory=dict[RowKey, "RowImage | None"])
 
@@ -254,12 +254,14 @@ class Greeting:
         known: False when it has been forgotten.
         verdicts: Kept outcomes of the mutations that were asked for.
         epoch: The hub's epoch at that moment.
+        ended: Epochs that have ended by then, oldest first.
     """
 
     client: ClientState | None
     known: bool
     verdicts: tuple[StoredOutcome, ...]
     epoch: bytes
+    ended: tuple[EndedEpoch, ...]
 
 
 @dataclass(frozen=True, slots=True)

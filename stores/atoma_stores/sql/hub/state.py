@@ -236,7 +236,7 @@ class State:
             recovered_until=0 if need.recovers is None else self.reached.get((need.scope, need.recovers.epoch), 0),
             deletes=deletes,
             unproven=unproven,
-            renewed_ms=max((ended.ended_ms for ended in self.ended), default=0) if need.opening else 0,
+            ended=tuple(self.ended) if need.opening else (),
         )
 
     def _row(self, need: Need, key: RowKey, since: int) -> RowFact:
