@@ -41,6 +41,8 @@ SINCE = """CASE WHEN k.epoch=(SELECT i.epoch FROM {info} i) THEN k.seq
     ELSE {least}(k.seq, coalesce((SELECT d.head FROM {epoch} e JOIN {epoch_end} d ON d.epoch=e.number
         WHERE e.epoch=k.epoch AND d.scope=k.scope), 0)) END"""
 """How much of a scope's history now somebody knows who had seen a sequence of an epoch; see ``Facts.since``."""
+_OTHER_SEQ = other_seq(row="t", scope="t.scope", store="t.store", columns=("other_seq", "seq", "author"))
+"""That of a tombstone."""
 _VERDICT = "o.mid, o.status, o.scope, o.seq, o.detail, o.digest"
 
 
@@ -83,20 +85,18 @@ class FactQueries:
         )
 
     def _about_rows(self, lookup: _Lookups) -> None:
-        render = self.dialect.render
-        kept = self._other_seq_of_a_tombstone
         self.tombstones = lookup(
             {"store": "TEXT", **ROW_KEY},
-            f"SELECT k.n, t.last, t.seq, {kept}, c.client_id FROM {{keys}} {{join}} {{tombstone}} t ON t.scope=k.scope "
+            f"SELECT k.n, t.last, t.seq, {_OTHER_SEQ}, c.client_id FROM {{keys}} {{join}} {{tombstone}} t ON t.scope=k.scope "
             "AND t.store=k.store AND t.id=k.id LEFT JOIN {client} c ON c.number=t.author",
         )
         self.foreign = lookup(
             _SEEN,
             "SELECT DISTINCT k.n, c.fields, CASE WHEN c.post IS NULL THEN 1 ELSE 0 END FROM {keys} {join} {change} c "
-            f"ON c.scope=k.scope AND c.store=k.store AND c.id=k.id AND c.seq>{render(SINCE)} AND c.author<>coalesce("
+            f"ON c.scope=k.scope AND c.store=k.store AND c.id=k.id AND c.seq>{SINCE} AND c.author<>coalesce("
             "(SELECT a.number FROM {client} a WHERE a.client_id=k.author), -1)",
         )
-        self.since = lookup(_PLACE, f"SELECT k.n, {render(SINCE)} FROM {{keys}}")
+        self.since = lookup(_PLACE, f"SELECT k.n, {SINCE} FROM {{keys}}")
 
     def _about_verdicts(self, lookup: _Lookups) -> None:
         self.outcomes = lookup(
@@ -138,14 +138,14 @@ class FactQueries:
         self.spent = lookup({"key": "BLOB"}, "SELECT s.key FROM {keys} {join} {spent} s ON s.key=k.key")
 
     def _about_offers(self, lookup: _Lookups) -> None:
-        render, kept = self.dialect.render, self._other_seq_of_a_tombstone
+        render = self.dialect.render
         traced = "SELECT r.scope, r.epoch, r.store, r.id, r.position, r.seq, r.survivor FROM "
         of_row = "r.scope=k.scope AND r.epoch=k.epoch AND r.store=k.store AND r.id=k.id"
         before = "r.scope={p1} AND r.epoch={p2} AND r.position<{p3}"
         self.traces = lookup(_OFFER, f"{traced}{{keys}} {{join}} {{trace}} r ON {of_row}")
         self.traces_before = render(f"{traced}{{trace}} r WHERE {before}")
         self.buried_before = render(
-            f"SELECT t.store, t.id, t.last, t.seq, {kept}, c.client_id FROM {{trace}} r {{join}} {{tombstone}} t "
+            f"SELECT t.store, t.id, t.last, t.seq, {_OTHER_SEQ}, c.client_id FROM {{trace}} r {{join}} {{tombstone}} t "
             f"ON t.scope=r.scope AND t.store=r.store AND t.id=r.id LEFT JOIN {{client}} c ON c.number=t.author WHERE {before}"
         )
         self.reached = lookup(
@@ -159,14 +159,9 @@ class FactQueries:
             f"SELECT c.store, c.id, c.pre FROM {{change}} c WHERE {behind} ORDER BY c.seq DESC, c.idx DESC"
         )
         self.buried_behind = render(
-            f"SELECT t.store, t.id, t.last, t.seq, {kept}, a.client_id FROM {{change}} c {{join}} {{tombstone}} t "
+            f"SELECT t.store, t.id, t.last, t.seq, {_OTHER_SEQ}, a.client_id FROM {{change}} c {{join}} {{tombstone}} t "
             f"ON t.scope=c.scope AND t.store=c.store AND t.id=c.id LEFT JOIN {{client}} a ON a.number=t.author WHERE {behind}"
         )
-
-    @property
-    def _other_seq_of_a_tombstone(self) -> str:
-        columns = ("other_seq", "seq", "author")
-        return other_seq(self.dialect, row="t", scope="t.scope", store="t.store", columns=columns)
 
 
 def load(queries: FactQueries, needs: Sequence[Need]) -> Script[State]:

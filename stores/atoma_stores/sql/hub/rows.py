@@ -64,22 +64,20 @@ class StoreSql:
         self.columns = store.value_columns
         self.unique = tuple(index.fields for index in store.indexes if index.unique)
         table = dialect.store(store.name)
-        values = "".join(f"t.{quote(column)}, " for column in self.columns)
-        other = other_seq(
-            dialect, row="t", scope="t._scope", store=f"'{store.name}'", columns=("_other_seq", "_seq", "_ver")
-        )
-        known = f"{values}t._seq, {other}, c.client_id"
+        values = "".join(f", t.{quote(column)}" for column in self.columns)
+        other = other_seq(row="t", scope="t._scope", store=f"'{store.name}'", columns=("_other_seq", "_seq", "_ver"))
+        known = f"{values}, t._seq, {other}, c.client_id"
         author = "LEFT JOIN {client} c ON c.number=t._ver"
         at = "{join} {table} t ON t._scope=k.scope AND t.id=k.id"
-        self.get = dialect.lookup(ROW_KEY, f"SELECT k.n, {known} FROM {{keys}} {at} {author}", table=table)
+        self.get = dialect.lookup(ROW_KEY, f"SELECT k.n{known} FROM {{keys}} {at} {author}", table=table)
         traced = "r.scope={p1} AND r.epoch={p2} AND r.position<{p3} AND r.store='" + store.name + "'"
         self.offered = dialect.render(
-            f"SELECT t.id, {known} FROM {{trace}} r {{join}} {{table}} t ON t._scope=r.scope AND t.id=r.id {author} "
+            f"SELECT t.id{known} FROM {{trace}} r {{join}} {{table}} t ON t._scope=r.scope AND t.id=r.id {author} "
             f"WHERE {traced}",
             table=table,
         )
         self.behind = dialect.render(
-            f"SELECT t.id, {known} FROM {{change}} b {{join}} {{table}} t ON t._scope=b.scope AND t.id=b.id {author} WHERE "
+            f"SELECT t.id{known} FROM {{change}} b {{join}} {{table}} t ON t._scope=b.scope AND t.id=b.id {author} WHERE "
             f"b.scope={{p1}} AND b.store='{store.name}' "
             "AND b.seq>coalesce((SELECT s.head FROM {scope} s WHERE s.scope=b.scope), 0)",
             table=table,
@@ -89,14 +87,12 @@ class StoreSql:
         self.put = dialect.insert(table, columns, f"(_scope, id) DO UPDATE SET {sets}", store=self.name)
         self.delete = dialect.delete(table, _KEY, store=self.name)
         self.scan = dialect.render(
-            f"SELECT t.id, t._seq{''.join(f', t.{quote(column)}' for column in self.columns)} FROM {{table}} t "
-            "WHERE t._scope={p1} AND t.id>{p2} ORDER BY t.id LIMIT {p3}",
+            f"SELECT t.id, t._seq{values} FROM {{table}} t WHERE t._scope={{p1}} AND t.id>{{p2}} ORDER BY t.id LIMIT {{p3}}",
             table=table,
         )
         self.rows = dialect.lookup(
             ROW_KEY,
-            f"SELECT t.id, t._ver, t._seq, t._scope{''.join(f', t.{quote(column)}' for column in self.columns)} FROM {{keys}} "
-            f"{at} ORDER BY k.n",
+            f"SELECT t.id, t._ver, t._seq, t._scope{values} FROM {{keys}} {at} ORDER BY k.n",
             table=table,
         )
         # rows are clustered by scope, so every scope is looked into
@@ -125,13 +121,12 @@ def stores_of(dialect: Dialect, schema: Schema) -> Mapping[str, StoreSql]:
     return {store.name: StoreSql(dialect, store) for store in schema.stores.values()}
 
 
-def other_seq(dialect: Dialect, *, row: str, scope: str, store: str, columns: tuple[str, str, str]) -> str:
-    """The sequence of the last change of ``row`` by anybody but its author.
+def other_seq(*, row: str, scope: str, store: str, columns: tuple[str, str, str]) -> str:
+    """Part of a template: the sequence of the last change of ``row`` by anybody but its author.
 
     Of a row from before this was kept, the log tells, else anything that lies below its floor.
 
     Args:
-        dialect: How it is written.
         row: What the row is called in the text.
         scope: SQL of its scope.
         store: SQL of its store.
@@ -143,7 +138,7 @@ def other_seq(dialect: Dialect, *, row: str, scope: str, store: str, columns: tu
         f"AND o.author<>{author}"
     )
     floor = f"SELECT f.floor FROM {{scope}} f WHERE f.scope={scope}"
-    return dialect.render(f"coalesce({kept}, ({logged}), {{least}}({seq}, ({floor})))")
+    return f"coalesce({kept}, ({logged}), {{least}}({seq}, ({floor})))"
 
 
 class _Detail(msgspec.Struct, frozen=True, array_like=True):
