@@ -13,7 +13,7 @@ from atoma_stores.sql.dialect import Dialect, Lookup
 from atoma_stores.sql.hub import tables
 from atoma_stores.sql.hub.clients import Known, Room, crowded_from
 from atoma_stores.sql.hub.epochs import ENDED, ENDS, read_ended
-from atoma_stores.sql.hub.rows import ROW_KEY, StoreSql, gravestone, other_seq, read_outcome
+from atoma_stores.sql.hub.rows import StoreSql, gravestone, other_seq, read_outcome
 from atoma_stores.sql.hub.state import Address, Place, Seen, State, keys_of
 from atoma_stores.sql.scripts import Execute, Row, Script
 from atoma_stores.sql.tables import Columns
@@ -86,7 +86,7 @@ class FactQueries:
 
     def _about_rows(self, lookup: _Lookups) -> None:
         self.tombstones = lookup(
-            {"store": "TEXT", **ROW_KEY},
+            tables.TOMBSTONE.of(*tables.TOMBSTONE.key),
             f"SELECT k.n, t.last, t.seq, {_OTHER_SEQ}, c.client_id FROM {{keys}} {{join}} {{tombstone}} t ON t.scope=k.scope "
             "AND t.store=k.store AND t.id=k.id LEFT JOIN {client} c ON c.number=t.author",
         )
@@ -274,11 +274,9 @@ class _Questions:
                     seen[need.scope, store, id, need.since, need.epoch, need.author] = None
         for store, keys in by_store.items():
             self._put(queries.stores[store].get.of(list(keys)), self._rows_of(store, list(keys)))
-        buried = [(store, *key) for store, keys in by_store.items() for key in keys]
-        if buried:
-            self._put(
-                queries.tombstones.of(buried), self._tombstones_of([(scope, store, id) for store, scope, id in buried])
-            )
+        addresses = [(scope, store, id) for store, keys in by_store.items() for scope, id in keys]
+        if addresses:
+            self._put(queries.tombstones.of(addresses), self._tombstones_of(addresses))
         if seen:
             self._put(queries.foreign.of(list(seen)), self._foreign_of(list(seen)))
         if places:

@@ -16,7 +16,7 @@ from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.tables import Columns
 
-ROW_KEY: Columns = {"scope": "TEXT", "id": "TEXT"}
+_ROW_KEY: Columns = {"scope": "TEXT", "id": "TEXT"}
 _KEY: Columns = {"_scope": "TEXT", "id": "TEXT"}
 _SYSTEM: Columns = {"_ver": "INTEGER", "_seq": "INTEGER", "_other_seq": "INTEGER"}
 
@@ -69,7 +69,7 @@ class StoreSql:
         known = f"{values}, t._seq, {other}, c.client_id"
         author = "LEFT JOIN {client} c ON c.number=t._ver"
         at = "{join} {table} t ON t._scope=k.scope AND t.id=k.id"
-        self.get = dialect.lookup(ROW_KEY, f"SELECT k.n{known} FROM {{keys}} {at} {author}", table=table)
+        self.get = dialect.lookup(_ROW_KEY, f"SELECT k.n{known} FROM {{keys}} {at} {author}", table=table)
         traced = "r.scope={p1} AND r.epoch={p2} AND r.position<{p3} AND r.store='" + store.name + "'"
         self.offered = dialect.render(
             f"SELECT t.id{known} FROM {{trace}} r {{join}} {{table}} t ON t._scope=r.scope AND t.id=r.id {author} "
@@ -91,7 +91,7 @@ class StoreSql:
             table=table,
         )
         self.rows = dialect.lookup(
-            ROW_KEY,
+            _ROW_KEY,
             f"SELECT t.id, t._ver, t._seq, t._scope{values} FROM {{keys}} {at} ORDER BY k.n",
             table=table,
         )
