@@ -209,16 +209,14 @@ class Writer:
 
     def _run_part(self, part: list[Job[Body]]) -> None:
         """Give every unit its result, or raise what is an error of all of them."""
-        body = part[0].body
-        if not isinstance(body, Joint):
-            (unit,) = part
-            unit.succeed(body(self.connection))
+        if len(part) == 1:
+            part[0].succeed(part[0].body(self.connection))
             return
-        errors = body.together(self.connection, [unit.body.item for unit in part if isinstance(unit.body, Joint)])
-        for unit, error in zip(part, errors, strict=True):
-            assert isinstance(unit.body, Joint)
+        joint = [unit.body for unit in part if isinstance(unit.body, Joint)]
+        errors = joint[0].together(self.connection, [body.item for body in joint])
+        for unit, body, error in zip(part, joint, errors, strict=True):
             if error is None:
-                unit.succeed(unit.body.item)
+                unit.succeed(body.item)
             else:
                 unit.fail(error)
 
