@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -180,7 +181,7 @@ class SQLiteHubDatabase:
         epoch = environment.random.randbytes(IDENTITY_BYTES)
         ending = partial(epochs.end_epoch, SQLITE, epoch, environment.wall_ms(), devices, deletes=True)
         commits = await self._write(ending)
-        self._identity = HubIdentity(self._identity.hub_id, epoch, self._identity.key)
+        self._identity = replace(self._identity, epoch=epoch)
         if self._witness is not None:
             self._witness.note(epoch, commits)
             self._witness.write()
@@ -259,7 +260,7 @@ class SQLiteHubStore:
             if witness is not None and witness.is_another(identity.epoch, ended, commits):
                 epoch = environment.random.randbytes(IDENTITY_BYTES)
                 ending = epochs.end_epoch(SQLITE, epoch, environment.wall_ms(), "offer", deletes=False)
-                return HubIdentity(identity.hub_id, epoch, identity.key), drive(connection, ending)
+                return replace(identity, epoch=epoch), drive(connection, ending)
             return identity, commits
 
         with ExitStack() as stack:

@@ -7,7 +7,7 @@ once more is no new one.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from atoma.ports.hub import CLIENTS_MAX, FORGOTTEN_MAX
 
@@ -69,7 +69,7 @@ class Room:
         left = max(0, self.known - CLIENTS_MAX + 1)
         leaving = [known for known in self.crowd if known.client_id not in busy][:left]
         after, gone = self.without(principal, leaving)
-        return Room(after.known + 1, after.forgotten, after.crowd), gone
+        return replace(after, known=after.known + 1), gone
 
     def without(self, principal: str, leaving: Sequence[Known]) -> tuple[Room, Sequence[Forgotten]]:
         """The room without ``leaving``, and what becomes of them."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TypeAlias, TypeVar, cast
 
 import msgspec
@@ -255,8 +256,7 @@ class _Questions:
             names = crowd[number].names if number in crowd else ()
             crowd[number] = Known(number, client_id, names if name is None else (*names, name))
         for principal, known in crowds.items():
-            room = self._state.rooms[principal]
-            self._state.rooms[principal] = Room(room.known, room.forgotten, tuple(known.values()))
+            self._state.rooms[principal] = replace(self._state.rooms[principal], crowd=tuple(known.values()))
 
     # rows
 

@@ -334,7 +334,7 @@ class State:
     def _take_transaction(self, tx: LogTransaction, facts: Facts) -> None:
         scope = self.scopes.get(tx.scope) or ScopeState(tx.scope)
         assert tx.seq == scope.head + 1, "I7: a scope's sequence is dense"
-        self._set(self.scopes, tx.scope, ScopeState(tx.scope, tx.seq, tx.hash, scope.floor))
+        self._set(self.scopes, tx.scope, replace(scope, head=tx.seq, head_hash=tx.hash))
         for change in tx.changes:
             address = (tx.scope, change.store, change.id)
             before = facts.rows[change.store, change.id]
