@@ -96,6 +96,14 @@ def read_ended(rows: Sequence[Row]) -> list[EndedEpoch]:
     ]
 
 
+def read_ends(rows: Sequence[Row]) -> dict[str, list[tuple[bytes, int]]]:
+    """What :data:`ENDS` finds, by scope."""
+    ends: dict[str, list[tuple[bytes, int]]] = {}
+    for scope, epoch, head in cast("Sequence[tuple[str, bytes, int]]", rows):
+        ends.setdefault(scope, []).append((epoch, head))
+    return ends
+
+
 def absent_clients(dialect: Dialect, epoch: bytes) -> Script[list[ClientState]]:
     """Clients that have not been seen since ``epoch`` ended, the one that was away longest first; a thousand at most."""
     sql = (

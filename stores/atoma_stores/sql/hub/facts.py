@@ -13,7 +13,7 @@ from atoma.ports.hub import DIRECT, ClientState, ForeignChange, Need, RowFact, S
 from atoma_stores.sql.dialect import Dialect, Lookup
 from atoma_stores.sql.hub import tables
 from atoma_stores.sql.hub.clients import Known, Room, crowded_from
-from atoma_stores.sql.hub.epochs import ENDED, ENDS, read_ended
+from atoma_stores.sql.hub.epochs import ENDED, ENDS, read_ended, read_ends
 from atoma_stores.sql.hub.rows import StoreSql, gravestone, other_seq, read_outcome
 from atoma_stores.sql.hub.state import Address, Place, Seen, State, keys_of
 from atoma_stores.sql.scripts import Execute, Row, Script
@@ -454,8 +454,7 @@ class _Questions:
         self._state.ended = read_ended(rows)
 
     def _read_ends(self, rows: Rows) -> None:
-        for scope, epoch, head in cast("Sequence[tuple[str, bytes, int]]", rows):
-            self._state.ends.setdefault(scope, []).append((epoch, head))
+        self._state.ends = read_ends(rows)
 
     def _read_reached(self, rows: Rows) -> None:
         for scope, epoch, position in cast("Sequence[tuple[str, bytes, int]]", rows):

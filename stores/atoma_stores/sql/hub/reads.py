@@ -16,7 +16,7 @@ from atoma.query.plans import ids_of, is_count
 from atoma.schema.kinds import INT64_MAX
 from atoma.schema.spec import Schema, StoreSpec
 from atoma_stores.sql.dialect import Dialect
-from atoma_stores.sql.hub.epochs import ENDED, ENDS, read_ended, versions_of, word_of
+from atoma_stores.sql.hub.epochs import ENDED, ENDS, read_ended, read_ends, versions_of, word_of
 from atoma_stores.sql.hub.rows import StoreSql, read_image, read_outcome
 from atoma_stores.sql.scripts import Execute, Row, Script
 from atoma_stores.sql.select import Compiler
@@ -270,10 +270,7 @@ def _page(
     if any_ended and rows:
         scopes = dict.fromkeys((row[3],) for row in rows)
         (found,) = yield [queries.ends_of_all.of(list(scopes))]
-        ends: dict[str, list[tuple[bytes, int]]] = {}
-        for scope, epoch, head in cast("Sequence[tuple[str, bytes, int]]", found):
-            ends.setdefault(scope, []).append((epoch, head))
-        versions = {scope: versions_of(_epoch(epochs), of_scope) for scope, of_scope in ends.items()}
+        versions = {scope: versions_of(_epoch(epochs), ends) for scope, ends in read_ends(found).items()}
     page: list[StoredRow] = []
     for row in rows:
         id, _, seq, scope, *values = cast("tuple[str, int, int, str, *tuple[Scalar, ...]]", row)
