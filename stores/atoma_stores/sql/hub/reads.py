@@ -127,7 +127,7 @@ def read_page(
         Execute(queries.outcomes, (*client, outcomes_after, scope), enough=is_enough),
     ]
     epoch, states = _epoch(epochs), _states(scopes)
-    state = states[scope][0] if scope in states else ScopeState(scope)
+    state = _state(states, scope)
     start_hash = _Hashes(states, hashes).at(state, start)
     if start_hash is None:
         return LogPage(epoch, state, None, start, b"")
@@ -157,7 +157,7 @@ def read_lineages(queries: ReadQueries, places: Sequence[Place]) -> Script[list[
     said = read_ended(words)
     found: list[Lineage] = []
     for at, place in enumerate(places):
-        state = states[place.scope][0] if place.scope in states else ScopeState(place.scope)
+        state = _state(states, place.scope)
         end = ended.get(at)
         if place.cursor.epoch == epoch:
             # a place beyond the head of its own epoch: the hub has lost something, and nobody knows from where on
@@ -175,7 +175,7 @@ def read_scopes(queries: ReadQueries, names: Sequence[str] | None) -> Script[lis
         return [state for state, _ in _states(rows).values()]
     (rows,) = yield [queries.scopes.of([(name,) for name in dict.fromkeys(names)])]
     known = _states(rows)
-    return [known[name][0] if name in known else ScopeState(name) for name in names]
+    return [_state(known, name) for name in names]
 
 
 def read_scan(
@@ -201,7 +201,7 @@ def read_scan(
         if bounds.full:
             break
     states = _states(scopes)
-    state = states[scope][0] if scope in states else ScopeState(scope)
+    state = _state(states, scope)
     return ScanPage(_epoch(epochs), state, tuple(found), (found[-1][0], found[-1][1]) if bounds.full else None)
 
 
@@ -299,6 +299,11 @@ def _states(rows: Sequence[Row]) -> dict[str, tuple[ScopeState, bytes]]:
     """Each scope with the hash at its floor."""
     found = cast("Sequence[tuple[str, int, bytes, int, bytes]]", rows)
     return {scope: (ScopeState(scope, head, hash_, floor), of_floor) for scope, head, hash_, floor, of_floor in found}
+
+
+def _state(states: Mapping[str, tuple[ScopeState, bytes]], scope: str) -> ScopeState:
+    """The state of ``scope``; a fresh one when it was never written."""
+    return states[scope][0] if scope in states else ScopeState(scope)
 
 
 def _epoch(rows: Sequence[Row]) -> bytes:
