@@ -55,10 +55,13 @@ def read_answer(answer: bytes, schema: Schema) -> list[WriteItemResult]:
 
 
 def _kept_row(kept: _KeptItem, schema: Schema) -> RowImage | None:
-    if kept.row is None or (not kept.store and not schema.packs):
-        return None if kept.row is None else as_image(kept.row)
+    if kept.row is None:
+        return None
+    row = as_image(kept.row)
+    if not kept.store and not schema.packs:
+        return row
     store = schema.stores.get(kept.store)
-    return None if store is None else store.unpack(as_image(kept.row))
+    return None if store is None else store.unpack(row)
 
 
 def join_answers(answers: Sequence[bytes]) -> bytes:
