@@ -59,8 +59,7 @@ async def take_back(database: HubDatabase, stores: Mapping[str, StoreSpec[Any]])
     """Take back what is left of halves, and tell the operator in the log."""
     for scope in await database.unfinished():
         (plan,) = await database.run([TakeBackStep(scope, stores)])
-        changes = () if plan.transaction is None else plan.transaction.changes
-        rows = ", ".join(f"{change.store} {change.id!r}" for change in changes) or "none"
+        rows = ", ".join(f"{change.store} {change.id!r}" for change in plan.changes) or "none"
         _log.warning(
             "scope %r: an older version had left a half of a transaction there, of a mutation that it told the device to be "
             "refused, and nothing could be written since; it was taken back now (rows changed: %s)",

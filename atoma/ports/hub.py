@@ -375,6 +375,11 @@ class Plan:
     traces: tuple[RowKey, ...] = ()
     recovered_until: int = 0
 
+    @property
+    def changes(self) -> tuple[RowChange, ...]:
+        """What it does to rows."""
+        return () if self.transaction is None else self.transaction.changes
+
 
 @runtime_checkable
 class Step(Protocol):

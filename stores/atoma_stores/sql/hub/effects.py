@@ -151,7 +151,7 @@ def _of_rows(queries: EffectQueries, state: State, decided: Sequence[Decided]) -
     """Rows as the last step leaves them, in place of how the first one found them."""
     found: dict[Address, tuple[bool, bool]] = {}  # whether there is a row, and whether a tombstone
     for step in decided:
-        for change in () if step.plan.transaction is None else step.plan.transaction.changes:
+        for change in step.plan.changes:
             before = step.facts.rows[change.store, change.id]
             found.setdefault(
                 (step.need.scope, change.store, change.id), (before.image is not None, before.last is not None)
@@ -231,8 +231,7 @@ def may_hide_a_violation(queries: EffectQueries, decided: Iterable[Decided]) -> 
     """
     taken: set[tuple[object, ...]] = set()
     for step in decided:
-        changes = () if step.plan.transaction is None else step.plan.transaction.changes
-        unique = [change for change in changes if queries.stores[change.store].unique]
+        unique = [change for change in step.plan.changes if queries.stores[change.store].unique]
         given, now = set[tuple[object, ...]](), set[tuple[object, ...]]()
         for change in unique:
             indexes = queries.stores[change.store].unique
