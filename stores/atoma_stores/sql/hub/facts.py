@@ -80,8 +80,8 @@ class FactQueries:
         # whoever may have to leave for a client that is not known yet
         self.crowds = lookup(
             _CLIENT,
-            "SELECT c.principal, c.number, c.client_id, a.digest FROM {client} c LEFT JOIN {alias} a ON a.client=c.number WHERE c.principal IN (SELECT k.principal FROM {keys} "
-            "LEFT JOIN {client} o ON o.client_id=k.client WHERE o.number IS NULL AND (SELECT count(*) FROM {client} p "
+            "SELECT c.principal, c.number, c.client_id, a.digest FROM {client} c LEFT JOIN {alias} a ON a.client=c.number "
+            "WHERE c.principal IN (SELECT k.principal FROM {keys} LEFT JOIN {client} o ON o.client_id=k.client WHERE o.number IS NULL AND (SELECT count(*) FROM {client} p "
             f"WHERE p.principal=k.principal)>={crowded_from(STEPS_MAX)}) ORDER BY c.seen_ms, c.number",
         )
 
@@ -489,17 +489,15 @@ def _numbered(rows: Rows) -> Iterator[tuple[int, Row]]:
         yield cast("int", row[0]), row[1:]
 
 
-def _ranges(numbers: set[int]) -> Iterator[tuple[int, int]]:
+def _ranges(numbers: set[int]) -> list[tuple[int, int]]:
     """``numbers`` as ranges without gaps, both ends included."""
-    first = last = None
+    found: list[tuple[int, int]] = []
     for number in sorted(numbers):
-        if first is None or last is None or number != last + 1:
-            if first is not None and last is not None:
-                yield first, last
-            first = number
-        last = number
-    if first is not None and last is not None:
-        yield first, last
+        if found and number == found[-1][1] + 1:
+            found[-1] = found[-1][0], number
+        else:
+            found.append((number, number))
+    return found
 
 
 def _verdict(row: Row) -> StoredOutcome:
