@@ -13,7 +13,7 @@ from atoma_stores.sql.dialect import Dialect, Write
 from atoma_stores.sql.hub import tables
 from atoma_stores.sql.hub.clients import Forgotten
 from atoma_stores.sql.hub.rows import StoreSql, detail_of, gravestone
-from atoma_stores.sql.hub.state import Address, Decided, State, moved_scopes
+from atoma_stores.sql.hub.state import Address, Decided, State
 from atoma_stores.sql.scripts import Batch, Execute, ExecuteMany, Row
 from atoma_stores.sql.tables import Table
 
@@ -55,8 +55,8 @@ class EffectQueries:
             "(scope, epoch, store, id) DO UPDATE SET position=excluded.position, seq=excluded.seq",
         )
         self.forgets = Forgetting(dialect)
-        behind = "DELETE FROM {{{}}} WHERE scope={{p1}} AND seq>{{p2}}"
-        self.leftovers = [dialect.render(behind.format(table)) for table in ("tx", "change")]
+        behind = "DELETE FROM {log} WHERE scope={p1} AND seq>{p2}"
+        self.leftovers = [dialect.render(behind, log=dialect.table(log.name)) for log in (tables.TX, tables.CHANGE)]
         self.count_commit = Execute(dialect.render("UPDATE {info} SET commits=commits+1"))
 
 
@@ -124,7 +124,8 @@ def _of_log(queries: EffectQueries, state: State, decided: Sequence[Decided]) ->
     for step in decided:
         if step.need.leftover:
             yield from [Execute(sql, (step.need.scope, step.facts.scope.head)) for sql in queries.leftovers]
-    moved = [state.scopes[scope] for scope in moved_scopes(decided)]
+    scopes = dict.fromkeys(step.plan.transaction.scope for step in decided if step.plan.transaction is not None)
+    moved = [state.scopes[scope] for scope in scopes]
     new: list[Row] = [(at.scope, at.head, at.head_hash, 0, b"") for at in moved if at.scope not in state.stored]
     yield from _written(queries.new_scopes, new)
     known: list[Row] = [(at.scope, at.head, at.head_hash) for at in moved if at.scope in state.stored]

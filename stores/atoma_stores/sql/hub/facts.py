@@ -81,8 +81,9 @@ class FactQueries:
         self.crowds = lookup(
             _CLIENT,
             "SELECT c.principal, c.number, c.client_id, a.digest FROM {client} c LEFT JOIN {alias} a ON a.client=c.number "
-            "WHERE c.principal IN (SELECT k.principal FROM {keys} LEFT JOIN {client} o ON o.client_id=k.client WHERE o.number IS NULL AND (SELECT count(*) FROM {client} p "
-            f"WHERE p.principal=k.principal)>={crowded_from(STEPS_MAX)}) ORDER BY c.seen_ms, c.number",
+            "WHERE c.principal IN (SELECT k.principal FROM {keys} LEFT JOIN {client} o ON o.client_id=k.client "
+            "WHERE o.number IS NULL AND (SELECT count(*) FROM {client} p WHERE p.principal=k.principal)>="
+            f"{crowded_from(STEPS_MAX)}) ORDER BY c.seen_ms, c.number",
         )
 
     def _about_rows(self, lookup: _Lookups) -> None:

@@ -7,7 +7,7 @@ earlier ones have left; a run that fails is taken back alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -84,7 +84,7 @@ class Run:
 
     steps: Sequence[Step]
     now_ms: int
-    needs: Sequence[Need] = ()
+    needs: Sequence[Need] = field(init=False)
     plans: list[Plan] = field(default_factory=list[Plan])
     error: Exception | None = None
     commits: int = 0
@@ -376,8 +376,3 @@ def keys_of(need: Need) -> list[tuple[str, str]]:
     if need.unit is not None:
         found.append((need.unit[0], item_key(need.unit[1], 0, atomic=False, size=2)))
     return found
-
-
-def moved_scopes(decided: Sequence[Decided]) -> Mapping[str, None]:
-    """The scopes whose heads have moved, in order."""
-    return {step.plan.transaction.scope: None for step in decided if step.plan.transaction is not None}
