@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import pytest
 
@@ -16,6 +17,7 @@ from atoma_stores.sql.hub.reads import ReadQueries
 from atoma_stores.sql.hub.rows import stores_of
 from atoma_stores.sql.hub.tables import CLIENT, SCOPE, TABLES
 from atoma_stores.sql.scripts import Execute, Row, Script
+from atoma_stores.sql.tables import Columns
 from tests.unit.hub.kit import SCHEMA
 
 FOREIGN = {
@@ -49,6 +51,9 @@ def _of(owner: str, values: dict[str, object]) -> Iterator[tuple[str, str]]:
             yield f"{owner}.{name}", value.sql
         elif isinstance(value, str) and " " in value:
             yield f"{owner}.{name}", value
+        elif isinstance(value, list):
+            parts = cast("list[object]", value)
+            yield from _of(owner, {f"{name} {at}": part for at, part in enumerate(parts)})
 
 
 def _scripts(dialect: Dialect) -> Iterator[tuple[str, Script[object]]]:
@@ -107,11 +112,13 @@ def test_both_dialects_have_every_text() -> None:
 
 
 def test_keys_are_one_list_in_one_dialect_and_a_list_for_each_column_in_the_other() -> None:
-    columns = {"client": "BLOB", "mid": "INTEGER", "name": "TEXT"}
+    columns: Columns = {"client": "BLOB", "mid": "INTEGER", "name": "TEXT"}
+    types = list(columns.values())
     keys = [(b"\x00\xff", 7, "ä\0'"), (b"", -1, "")]
-    assert SQLITE.bind(["BLOB", "INTEGER", "TEXT"], keys) == ('[["00ff",7,"ä\\u0000\'"],["",-1,""]]',)
-    assert POSTGRESQL.bind(["BLOB", "INTEGER", "TEXT"], keys) == ([b"\x00\xff", b""], [7, -1], ["ä\0'", ""])
-    assert len(columns) == 3
+    assert SQLITE.bind(types, keys) == ('[["00ff",7,"ä\\u0000\'"],["",-1,""]]',)
+    assert POSTGRESQL.bind(types, keys) == ([b"\x00\xff", b""], [7, -1], ["ä\0'", ""])
+    assert re.findall(r"\?\d", SQLITE.keys(columns)) == ["?1"]
+    assert re.findall(r"\$\d", POSTGRESQL.keys(columns)) == ["$1", "$2", "$3"]
 
 
 def test_rows_are_locked_where_several_write_scopes_by_name_before_clients_by_id() -> None:
