@@ -17,6 +17,7 @@ from atoma_stores.sql.hub.effects import Forgetting
 from atoma_stores.sql.hub.epochs import note_forgotten
 from atoma_stores.sql.hub.rows import gravestone
 from atoma_stores.sql.scripts import Batch, Execute, Script
+from atoma_stores.sql.tables import Table
 
 ROWS_AT_ONCE = 5_000
 CLIENTS_AT_ONCE = 50
@@ -28,14 +29,7 @@ APART_MS = 3_600_000
 
 _NEWEST_ANSWER = "SELECT max(i.at_ms) FROM {idem} i"
 _NEWEST_CLIENT = "SELECT max(c.seen_ms) FROM {client} c"
-_BELOW = {
-    "transactions": "DELETE FROM {tx} WHERE (scope, seq) IN "
-    "(SELECT t.scope, t.seq FROM {tx} t WHERE t.scope={p1} AND t.seq<={p2} LIMIT {p3}) RETURNING 1",
-    "changes": "DELETE FROM {change} WHERE (scope, seq, idx) IN "
-    "(SELECT c.scope, c.seq, c.idx FROM {change} c WHERE c.scope={p1} AND c.seq<={p2} LIMIT {p3}) RETURNING 1",
-    "tombstones": "DELETE FROM {tombstone} WHERE (scope, store, id) IN "
-    "(SELECT t.scope, t.store, t.id FROM {tombstone} t WHERE t.scope={p1} AND t.seq<={p2} LIMIT {p3}) RETURNING 1",
-}
+_BELOW = {"transactions": tables.TX, "changes": tables.CHANGE, "tombstones": tables.TOMBSTONE}
 # a rejection stays: mutations that build on it may lie in an outbox for any time, and have to be rejected with it
 _CONFIRMED = """DELETE FROM {outcome} WHERE (client, mid) IN (SELECT o.client, o.mid FROM {client} c JOIN {outcome} o
     ON o.client=c.number AND o.mid<=c.confirmed_mid WHERE o.status<>'rejected' AND o.at_ms<{p1} LIMIT {p2}) RETURNING 1"""
@@ -59,14 +53,11 @@ class Chore:
 
 def chores(dialect: Dialect, floors: Mapping[str, int], before_ms: int, clients_ms: int) -> Iterator[Chore]:
     """Everything that is to be forgotten: below the floors, and from before a time, of clients another one."""
-
-    def delete(what: str, template: str, *values: Scalar) -> Chore:
-        return Chore(what, partial(_delete, dialect, template, values))
-
+    below = {what: _below(dialect, table) for what, table in _BELOW.items()}
     for scope, floor in floors.items():
-        for what, template in _BELOW.items():
-            yield delete(what, template, scope, floor, ROWS_AT_ONCE)
-    yield delete("outcomes", _CONFIRMED, before_ms, ROWS_AT_ONCE)
+        for what, sql in below.items():
+            yield Chore(what, partial(_delete, sql, (scope, floor, ROWS_AT_ONCE)))
+    yield Chore("outcomes", partial(_delete, dialect.render(_CONFIRMED), (before_ms, ROWS_AT_ONCE)))
     yield Chore("aliases", partial(_forget_names, dialect))
     yield Chore("answers", partial(_forget_answers, dialect, before_ms))
     yield Chore("clients", partial(_forget_clients, dialect, clients_ms))
@@ -127,8 +118,18 @@ def raise_forgotten(dialect: Dialect, before_ms: int) -> Script[None]:
         yield [note_forgotten(dialect, min(before_ms, newest + APART_MS))]
 
 
-def _delete(dialect: Dialect, template: str, values: Sequence[Scalar]) -> Script[int]:
-    (rows,) = yield [Execute(dialect.render(template), values)]
+def _below(dialect: Dialect, table: Table) -> str:
+    """Delete some rows of a scope up to a sequence."""
+    key, some = ", ".join(table.key), ", ".join(f"t.{column}" for column in table.key)
+    template = (
+        f"DELETE FROM {{table}} WHERE ({key}) IN "
+        f"(SELECT {some} FROM {{table}} t WHERE t.scope={{p1}} AND t.seq<={{p2}} LIMIT {{p3}}) RETURNING 1"
+    )
+    return dialect.render(template, table=dialect.table(table.name))
+
+
+def _delete(sql: str, values: Sequence[Scalar]) -> Script[int]:
+    (rows,) = yield [Execute(sql, values)]
     return len(rows)
 
 
