@@ -54,7 +54,13 @@ class ConfirmedRows:
 
         A deletion that names another scope than the row's is of an older life of the row and is passed over.
         """
-        self.put_many(store, scope, [(id, image, seq)])
+        table, change = self._state.table(store), (id, image, seq)
+        shadow = self.shadow_of(store, id)  # this one, not those of the whole store: many may be set aside
+        self._state.last = None
+        if shadow is None:
+            self._put_clean(table, scope, {id: change})
+        else:
+            self._put_shadow(table, scope, shadow.scope, change)
 
     def put_many(self, store: str, scope: str, rows: Iterable[BaseChange]) -> list[str]:
         """:meth:`put` for many rows of one store; returns the ids that are shadowed. The last of one id counts."""
