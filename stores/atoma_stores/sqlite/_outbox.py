@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 import apsw
+from msgspec.structs import astuple
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.mutations import PendingKind, PendingMutation
@@ -22,12 +23,11 @@ from atoma_stores.sqlite._tables import pack, unpack
 
 PendingRow: TypeAlias = tuple[str, str, RowImage | None]
 _PendingColumns: TypeAlias = tuple[int, PendingKind, int, str, str, int, bytes, bytes, int, int, int, int, str]
-_COLUMNS = "kind, mid, idem, scope, base_seq, body, digest, status, ack_seq, attempts, next_attempt_ms, last_error"
-_PENDING = f"SELECT lsn, {_COLUMNS} FROM _atoma_pending"
-_ENQUEUE = f"INSERT INTO _atoma_pending({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?)"
+_COLUMNS = "lsn, kind, mid, idem, scope, base_seq, body, digest, status, ack_seq, attempts, next_attempt_ms, last_error"
+_PENDING = f"SELECT {_COLUMNS} FROM _atoma_pending"
+_ENQUEUE = f"INSERT INTO _atoma_pending({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _ASIDE = 1 << 50
 """Numbers below its negative are held while mutations are numbered anew."""
-_ENQUEUE_AT = f"INSERT INTO _atoma_pending(lsn, {_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,17 +130,22 @@ class Outbox:
             )
             self._identity_moved = False
 
-    def add(self, mutation: PendingMutation, rows: Sequence[tuple[str, str, RowImage | None]]) -> int:
+    def add(self, mutation: PendingMutation, rows: Sequence[PendingRow]) -> int:
         """Add a pending mutation on ``(store, id, pre-image)`` rows; returns its lsn."""
-        m = mutation
-        if m.kind == "outbox":
+        if mutation.kind == "outbox":
             count = self._counters.add("outbox_rows", 1)
-            size = self._counters.add("outbox_bytes", len(m.body))
+            size = self._counters.add("outbox_bytes", len(mutation.body))
             if count > self._limits.rows or size > self._limits.size:
                 raise OutboxFull(self._limits.rows if count > self._limits.rows else count - 1)
-        values = (m.kind, m.mid, m.idem, m.scope, m.base_seq, m.body, m.digest, m.status, m.ack_seq)
+        lsn = self._insert(None, mutation, rows)
+        self.added[mutation.idem] = (lsn, mutation.mid)
+        return lsn
+
+    def _insert(self, lsn: int | None, mutation: PendingMutation, rows: Sequence[PendingRow]) -> int:
+        """Insert a mutation with its rows at ``lsn``, None for the next one; returns it."""
+        m = mutation
         try:
-            self._connection.execute(_ENQUEUE, (*values, m.attempts, m.next_attempt_ms, m.last_error))
+            self._connection.execute(_ENQUEUE, (lsn, *astuple(m)[1:]))
         except apsw.ConstraintError:
             raise ConflictError(f"a mutation with key {m.idem!r} or number {m.mid} is pending already") from None
         lsn = self._connection.last_insert_rowid()
@@ -149,7 +154,6 @@ class Outbox:
             "INSERT OR IGNORE INTO _atoma_pending_row(store, id, lsn, pre) VALUES(?,?,?,?)",
             [(store, id, lsn, pack(pre, self._tables.get(store))) for store, id, pre in rows],
         )
-        self.added[m.idem] = (lsn, m.mid)
         return lsn
 
     def select(self, tail: str, values: tuple[str | int, ...] = ()) -> list[PendingMutation]:
@@ -210,15 +214,10 @@ class Outbox:
         """Add outbox mutations, each with its rows, below everything that is pending."""
         lowest: object = self._connection.execute("SELECT min(lsn) FROM _atoma_pending").get
         first = min(cast("int", lowest or 0), 0) - len(mutations)
-        for lsn, (m, rows) in enumerate(mutations, first):
+        for lsn, (mutation, rows) in enumerate(mutations, first):
             self._counters.add("outbox_rows", 1)
-            self._counters.add("outbox_bytes", len(m.body))
-            values = (lsn, m.kind, m.mid, m.idem, m.scope, m.base_seq, m.body, m.digest, m.status, m.ack_seq, 0, 0, "")
-            self._connection.execute(_ENQUEUE_AT, values)
-            self._connection.executemany(
-                "INSERT INTO _atoma_pending_row(store, id, lsn, pre) VALUES(?,?,?,?)",
-                [(store, id, lsn, pack(pre, self._tables.get(store))) for store, id, pre in rows],
-            )
+            self._counters.add("outbox_bytes", len(mutation.body))
+            self._insert(lsn, mutation, rows)
 
     def first_missing(self, decided: int) -> int | None:
         """The first number behind ``decided`` that was given out and has left the outbox; see ``OutboxPart``."""
