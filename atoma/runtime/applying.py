@@ -161,9 +161,10 @@ def _decided(tx: LocalTx, writeback: Writeback, touched: dict[RowKey, None]) -> 
 
 
 def _versions(tx: LocalTx, rows: Sequence[ConfirmedRow]) -> dict[RowKey, int]:
-    visible = {(row.store, row.id): tx.rows.read(row.store, row.id) for row in rows}
     return {
-        key: here.version for row in rows if (here := visible[key := (row.store, row.id)]) and here.image == row.image
+        (row.store, row.id): here.version
+        for row in rows
+        if (here := tx.rows.read(row.store, row.id)) is not None and here.image == row.image
     }
 
 
