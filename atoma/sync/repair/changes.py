@@ -70,7 +70,8 @@ class Reborn:
             HistoryMoved: A staged snapshot is no longer there.
             Voided: It was a rehearsal.
         """
-        done = be_reborn(at.tx, self.rebirth, at.ids, Settlement(at.touched))
+        work = Settlement(at.touched)
+        done = (be_reborn(at.tx, self.rebirth, at.ids, work), work)
         if self.rehearsal:
             raise Voided(done)
         return done

@@ -53,16 +53,14 @@ class Rebirth:
         return self.diagnosis.cause == "WRONG_HUB"
 
 
-def be_reborn(
-    tx: LocalTx, rebirth: Rebirth, ids: Callable[[], str], work: Settlement
-) -> tuple[RepairReport, Settlement]:
-    """Let the file begin anew under another name; what that did, and what to tell listeners.
+def be_reborn(tx: LocalTx, rebirth: Rebirth, ids: Callable[[], str], work: Settlement) -> RepairReport:
+    """Let the file begin anew under another name; what that did.
 
     Args:
         tx: The open transaction.
         rebirth: What it is made of.
         ids: Draws idempotency keys for offers.
-        work: Collects what is left to do in this transaction.
+        work: Collects what is left to do in this transaction, and what to tell listeners.
 
     Raises:
         HistoryMoved: A staged snapshot is no longer there.
@@ -78,7 +76,8 @@ def be_reborn(
     for cut in rebirth.cuts:
         work.dirty.update(dict.fromkeys(tx.base.shadowed(cut.status.scope)))
     settle(tx, sorted_.settled, None, work)
-    offers, lost = _offer(tx, beyond, Offers(tx, ids), work)
+    offers = Offers(tx, ids)
+    lost = _offer(tx, beyond, offers, work)
     forks = {cut.status.scope: cut.fork for cut in rebirth.cuts}
     numbering = _Numbering(tx, forks, offers, missing, other_hub=other_hub)
     # what is decided and only waits for its page is sent again as well: the hub answers by its first name, and should that
@@ -117,10 +116,10 @@ def be_reborn(
         new_client_id=rebirth.client_id,
     )
     tx.inbox.note_repair(report)
-    return report, work
+    return report
 
 
-def _offer(tx: LocalTx, beyond: Sequence[Beyond], offers: Offers, work: Settlement) -> tuple[Offers, int]:
+def _offer(tx: LocalTx, beyond: Sequence[Beyond], offers: Offers, work: Settlement) -> int:
     """Offer what may be offered and keep the rest; how much was kept."""
     kept = 0
     for one in beyond:
@@ -131,7 +130,7 @@ def _offer(tx: LocalTx, beyond: Sequence[Beyond], offers: Offers, work: Settleme
             offers.add(one if one.cut.status.deletes else one.without_deletions, work)
         tx.inbox.keep_lost(rows)
         kept += len(rows)
-    return offers, kept
+    return kept
 
 
 def capped(body: MutationBody, fork: Cursor) -> MutationBody:

@@ -340,8 +340,8 @@ def _not_capped(_original: Original) -> object:
 
 
 def _nothing_offered(_original: Original) -> object:
-    def offer(_tx: object, _beyond: object, offers: object, _work: object) -> tuple[object, int]:
-        return offers, 0
+    def offer(*_arguments: object) -> int:
+        return 0
 
     return offer
 
