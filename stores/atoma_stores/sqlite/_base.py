@@ -40,7 +40,7 @@ class ConfirmedRows:
     def shadow_of(self, store: str, id: str) -> BaseRow | None:
         """The confirmed image where it was set aside; None where it is the visible row."""
         table = self._state.table(store)
-        if not self._state.has_shadows:
+        if not self._state.known.shadows:
             return None
         shadow = self._connection.execute(
             "SELECT image, seq, scope FROM _atoma_shadow WHERE store=? AND id=?", (store, id)
@@ -66,7 +66,7 @@ class ConfirmedRows:
         """:meth:`put` for many rows of one store; returns the ids that are shadowed. The last of one id counts."""
         table = self._state.table(store)
         shadows: dict[str, str] = {}
-        if self._state.has_shadows:
+        if self._state.known.shadows:
             found = self._connection.execute("SELECT id, scope FROM _atoma_shadow WHERE store=?", (store,)).fetchall()
             shadows = dict(cast("list[tuple[str, str]]", found))
         shadowed: list[str] = []

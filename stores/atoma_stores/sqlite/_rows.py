@@ -117,13 +117,12 @@ class TxState:
         schema: The declared stores.
         tables: Statements and conversions by store.
         now_ms: Wall clock of the environment when the transaction began.
-        known: What is known of the file; asked for when first needed.
         counters: The file's counters.
         changes: What the transaction did to visible rows: the first ``old`` and the last ``new`` of each.
         last: The visible row that was read last, until something moves: who writes a row has usually just read it.
     """
 
-    __slots__ = ("changes", "connection", "counters", "known", "last", "now_ms", "schema", "tables")
+    __slots__ = ("_asked", "_known", "changes", "connection", "counters", "last", "now_ms", "schema", "tables")
 
     def __init__(
         self,
@@ -137,16 +136,19 @@ class TxState:
         self.schema = schema
         self.tables = tables
         self.now_ms = now_ms
-        self.known = known
+        self._known = known
+        self._asked = False
         self.counters = Counters(connection, known)
         self.changes: Delta = {}
         self.last: tuple[str, str, StoredRow | None] | None = None
 
     @property
-    def has_shadows(self) -> bool:
-        """Whether confirmed images may be set aside, of any store."""
-        self.known.refresh(self.connection)
-        return self.known.shadows
+    def known(self) -> Known:
+        """What is known of the file; asked for when first needed, as nobody else writes to it before the end."""
+        if not self._asked:
+            self._known.refresh(self.connection)
+            self._asked = True
+        return self._known
 
     def table(self, store: str) -> StoreTable:
         """The table of a store.
@@ -243,7 +245,7 @@ class VisibleRows:
         Several times faster than :meth:`put` per row, for callers that know what to do row by row otherwise.
         """
         table = self._state.table(store)
-        if table.unique or (not table.synced and self._state.has_shadows and self._has_shadows(store)):
+        if table.unique or (not table.synced and self._state.known.shadows and self._has_shadows(store)):
             return None
         version = self._state.counters.get("version")
         made: list[StoredRow] = []

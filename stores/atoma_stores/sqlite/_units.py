@@ -220,7 +220,6 @@ class EngineTx:
         self._state.connection.execute("DELETE FROM _atoma_unit WHERE n <= ?", (number - UNITS_KEPT,))
 
     def _kept(self, idem: str) -> Sequence[_Item] | None:
-        self._state.known.refresh(self._state.connection)
         if not self._state.known.units:
             return None
         found: object = self._state.connection.execute("SELECT answer FROM _atoma_unit WHERE idem=?", (idem,)).get
