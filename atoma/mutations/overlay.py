@@ -99,7 +99,7 @@ def _rebased(tx: LocalTx, keys: Iterable[RowKey]) -> Iterator[_Rebased]:
 
 def _hidden(tx: LocalTx, keys: Iterable[RowKey]) -> list[RowKey]:
     """Rows of the same stores that an index has refused before."""
-    stores = {store for store, _ in keys if any(index.unique for index in tx.schema.store(store).indexes)}
+    stores = {store for store, _ in keys if tx.schema.store(store).unique}
     return [(store, id) for store in sorted(stores) for id in tx.base.hidden(store)]
 
 

@@ -79,7 +79,7 @@ class ApplyFlow:
         placed = ((row.store, row.scope or _scope(tx, row), row) for row in rows)
         for (store, scope), group in groupby(placed, itemgetter(0, 1)):
             changed = [row for _, _, row in group]
-            if store not in self._synced and any(index.unique for index in tx.schema.store(store).indexes):
+            if store not in self._synced and tx.schema.store(store).unique:
                 for row in changed:  # an older row of the cache may still show one of its values
                     base = tx.base.read(store, row.id)
                     if not base.shadowed:

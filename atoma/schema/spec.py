@@ -92,6 +92,7 @@ class StoreSpec(Generic[T]):
 
     Attributes:
         value_columns: Column names in declaration order, without the id.
+        unique: The fields of each unique index.
         booleans: Columns whose 0 and 1 stand for false and true.
     """
 
@@ -112,6 +113,7 @@ class StoreSpec(Generic[T]):
         "name",
         "policy",
         "scope_field",
+        "unique",
         "value_columns",
     )
 
@@ -168,6 +170,7 @@ class StoreSpec(Generic[T]):
                     raise SchemaError(f"store {name!r}: index on unknown field {field_name!r}")
                 if why := self.fields[field_name].comparisons.equality:
                     raise SchemaError(f"store {name!r}: an index on {field_name!r} finds nothing: {why}")
+        self.unique = tuple(index.fields for index in self.indexes if index.unique)
         self._encoders = [(key, field.encode) for key, field in self.fields.items() if key != "id"]
         self._decoders = [(key, field.decode) for key, field in self.fields.items() if field.decode is not None]
         self.value_columns = tuple(name for name in self.fields if name != "id")

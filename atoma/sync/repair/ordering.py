@@ -65,8 +65,7 @@ def _unique_values(schema: Schema, row: StagedRow, image: RowImage | None) -> It
     """What ``row`` has under each unique index of its store when it is ``image``."""
     if image is None:
         return
-    for index in schema.store(row.store).indexes:
-        if index.unique:
-            values = tuple([row.id if field == "id" else image.get(field) for field in index.fields])
-            if None not in values:  # NULL is different from every other NULL
-                yield row.store, index.fields, values
+    for fields in schema.store(row.store).unique:
+        values = tuple([row.id if field == "id" else image.get(field) for field in fields])
+        if None not in values:  # NULL is different from every other NULL
+            yield row.store, fields, values

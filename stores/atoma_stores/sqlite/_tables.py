@@ -50,7 +50,7 @@ class StoreTable:
         self.synced = synced
         self.columns = spec.value_columns
         self._names = frozenset(self.columns)
-        self.unique = tuple(index.fields for index in spec.indexes if index.unique) if synced else ()
+        self.unique = spec.unique if synced else ()
         self._values = _value_getter(self.columns)
         self._nan_columns = tuple(f.name for f in spec.fields.values() if f.sql_type == "REAL" and f.nullable)
         table = quote(spec.name)

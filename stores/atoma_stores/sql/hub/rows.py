@@ -62,7 +62,7 @@ class StoreSql:
         self._spec = store
         self.name = store.name
         self.columns = store.value_columns
-        self.unique = tuple(index.fields for index in store.indexes if index.unique)
+        self.unique = store.unique
         table = dialect.store(store.name)
         values = "".join(f", t.{quote(column)}" for column in self.columns)
         other = other_seq(row="t", scope="t._scope", store=f"'{store.name}'", columns=("_other_seq", "_seq", "_ver"))
