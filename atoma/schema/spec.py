@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args, get_type_hints
@@ -393,6 +393,16 @@ class StoreSpec(Generic[T]):
         scope = image[self.scope_field]
         assert isinstance(scope, str)
         return scope
+
+    def unique_values(self, id: str, image: RowImage) -> Iterator[tuple[tuple[str, ...], tuple[Scalar, ...]]]:
+        """The fields of each unique index, and what the row ``id`` has there when it is ``image``.
+
+        An index under which it has a NULL is left out: NULL is different from every other NULL.
+        """
+        for fields in self.unique:
+            values = tuple([id if field == "id" else image.get(field) for field in fields])
+            if None not in values:
+                yield fields, values
 
     def signature(self) -> str:
         """Text that is equal for equal declarations; part of the schema hash."""

@@ -63,9 +63,6 @@ def _giver(
 
 def _unique_values(schema: Schema, row: StagedRow, image: RowImage | None) -> Iterator[_Value]:
     """What ``row`` has under each unique index of its store when it is ``image``."""
-    if image is None:
-        return
-    for fields in schema.store(row.store).unique:
-        values = tuple([row.id if field == "id" else image.get(field) for field in fields])
-        if None not in values:  # NULL is different from every other NULL
+    if image is not None:
+        for fields, values in schema.store(row.store).unique_values(row.id, image):
             yield row.store, fields, values

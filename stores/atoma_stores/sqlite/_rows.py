@@ -306,12 +306,9 @@ class VisibleRows:
             raise _taken(table, id, [name for name in columns if not name.startswith("_")]) from None
 
     def _check_unique(self, table: StoreTable, id: str, scope: str, image: RowImage) -> None:
-        if not self.enforce_unique:
+        if not self.enforce_unique or not table.unique:
             return
-        for fields in table.unique:
-            values = [id if field == "id" else image[field] for field in fields]
-            if None in values:
-                continue  # NULL is different from every other NULL
+        for fields, values in table.spec.unique_values(id, image):
             other: object = self._connection.execute(table.unique_check(fields), (*values, scope, id)).get
             if other is not None:
                 raise _taken(table, id, fields)

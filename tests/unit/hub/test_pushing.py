@@ -23,7 +23,8 @@ from atoma.errors import RemoteError
 from atoma.hub import Access
 from atoma.ports.service import Principal
 from atoma.query.plans import by_ids
-from tests.unit.hub.kit import SCOPE, Client, card, direct, hub_on, pull_all
+from atoma.schema import Index, Schema, StoreSpec
+from tests.unit.hub.kit import SCOPE, Client, Seat, card, direct, hub_on, pull_all
 
 
 def create(id: str, title: str = "t", store: str = "cards") -> Op:
@@ -363,6 +364,16 @@ async def test_a_unique_index_is_a_verdict_and_values_may_change_places() -> Non
         assert (swapped.status, swapped.seq) == ("applied", 2)
         rows, _ = await pull_all(client)
         assert {id: row["place"] for (_, id), row in rows.items()} == {"1": "back", "2": "front"}
+
+
+async def test_a_unique_index_may_have_the_id_in_it() -> None:
+    placed = StoreSpec("seats", Seat, scope="board", indexes=[Index("place", "id", unique=True)])
+    async with hub_on(":memory:", schema=Schema(placed)) as hub:
+        client = Client.of(hub, "a")
+        for id in ("1", "2"):
+            assert (await client.do(Op("create", "seats", id, {"place": "front"}))).status == "applied"
+        rows, _ = await pull_all(client)
+        assert [id for _, id in rows] == ["1", "2"]
 
 
 async def test_a_verdict_is_kept_for_days_although_it_was_confirmed() -> None:

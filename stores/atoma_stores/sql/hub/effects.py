@@ -232,12 +232,13 @@ def may_hide_a_violation(queries: EffectQueries, decided: Iterable[Decided]) -> 
     """
     taken: set[tuple[object, ...]] = set()
     for step in decided:
-        unique = [change for change in step.plan.changes if queries.stores[change.store].unique]
         given, now = set[tuple[object, ...]](), set[tuple[object, ...]]()
-        for change in unique:
-            indexes = queries.stores[change.store].unique
-            before = set(_values(step.need.scope, change, indexes, change.pre))
-            after = set(_values(step.need.scope, change, indexes, change.post))
+        for change in step.plan.changes:
+            store = queries.stores[change.store]
+            if not store.unique:
+                continue
+            before = set(_values(step.need.scope, change, store, change.pre))
+            after = set(_values(step.need.scope, change, store, change.post))
             given |= before - after
             now |= after - before
         if not taken.isdisjoint(given):
@@ -246,12 +247,10 @@ def may_hide_a_violation(queries: EffectQueries, decided: Iterable[Decided]) -> 
     return False
 
 
-def _values(
-    scope: str, change: RowChange, indexes: Sequence[tuple[str, ...]], image: RowImage | None
-) -> Iterator[tuple[object, ...]]:
+def _values(scope: str, change: RowChange, store: StoreSql, image: RowImage | None) -> Iterator[tuple[object, ...]]:
     if image is not None:
-        for fields in indexes:
-            yield scope, change.store, fields, *[image[name] for name in fields]
+        for fields, values in store.unique_values(change.id, image):
+            yield scope, change.store, fields, values
 
 
 def _written(write: Write, rows: Sequence[Row]) -> Sequence[Statement]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -102,6 +102,10 @@ class StoreSql:
             "ORDER BY k.n, s.scope",
             table=table,
         )
+
+    def unique_values(self, id: str, image: RowImage) -> Iterator[tuple[tuple[str, ...], tuple[Scalar, ...]]]:
+        """What a row has under each unique index; see :meth:`atoma.schema.StoreSpec.unique_values`."""
+        return self._spec.unique_values(id, image)
 
     def pack(self, image: RowImage) -> bytes:
         """An image as the log and tombstones keep it."""
