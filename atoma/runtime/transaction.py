@@ -94,18 +94,9 @@ class Transaction:
     async def _commit(self) -> None:
         scopes = {entry.scope for entry in self._entries}
         if len(scopes) > 1:
-            raise PolicyNotAllowed(
-                self._policy or self._core.names.default,
-                ", ".join(sorted({entry.store for entry in self._entries})),
-                f"a transaction touches one scope, this one touches {', '.join(sorted(scopes))}",
-            )
-        synced = {entry.store in self._core.synced for entry in self._entries}
-        if len(synced) > 1:
-            raise PolicyNotAllowed(
-                self._policy or self._core.names.default,
-                ", ".join(sorted({entry.store for entry in self._entries})),
-                "a transaction must not mix synced and local-only stores",
-            )
+            raise self._not_allowed(f"a transaction touches one scope, this one touches {', '.join(sorted(scopes))}")
+        if len({entry.store in self._core.synced for entry in self._entries}) > 1:
+            raise self._not_allowed("a transaction must not mix synced and local-only stores")
         result = await self._core.writes.write(
             self._entries,
             policy=self._policy,
@@ -119,6 +110,10 @@ class Transaction:
                 raise error_of(entry.store, item)
         if not all(item.ok for item in result.items):
             raise ConflictError("the transaction was refused and nothing was written; read again and retry")
+
+    def _not_allowed(self, why: str) -> PolicyNotAllowed:
+        stores = ", ".join(sorted({entry.store for entry in self._entries}))
+        return PolicyNotAllowed(self._policy or self._core.names.default, stores, why)
 
     async def buffer(self, op: Op) -> StoredRow | None:
         """Add an operation and let later reads see it; returns the row as it will be.
