@@ -24,6 +24,7 @@ from atoma.runtime.flows import MergeMode
 from atoma.runtime.live import live
 from atoma.runtime.observable import observe_live
 from atoma.runtime.results import Edges, Page
+from atoma.schema.kinds import is_unicode
 from atoma.schema.spec import Schema, StoreSpec
 
 if TYPE_CHECKING:
@@ -135,3 +136,15 @@ def own(query: Rows[T], name: str) -> Rows[T]:
     if is_a(query, Rows) and query.spec.name != name:
         raise QueryError(f"this is store {name!r}, and the query reads {query.spec.name!r}: ask client.query(…)")
     return query
+
+
+def readable(store: str, ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of ``ids`` that a row of ``store`` can have; no database can be sent the others.
+
+    Raises:
+        QueryError: One of them is no text.
+    """
+    for id in ids:
+        if type(id) is not str and not is_a(id, str):  # the first is quick: every read comes this way
+            raise QueryError(f"an id of store {store!r} is text, not {id!r}")
+    return ids if all(map(is_unicode, ids)) else tuple(filter(is_unicode, ids))

@@ -21,7 +21,7 @@ from atoma.contracts.execution import (
 from atoma.contracts.limits import VALUES_MAX
 from atoma.contracts.mutations import Op
 from atoma.contracts.values import StoredRow
-from atoma.errors import AtomaError, ConflictError, NotFoundError, QueryError, ValidationError
+from atoma.errors import AtomaError, ConflictError, NotFoundError, ValidationError
 from atoma.ports.live import LiveBatch
 from atoma.ports.loops import Lifetime
 from atoma.query.builder import Rows, select
@@ -37,9 +37,8 @@ from atoma.runtime.entries import (
     upsert_entry,
 )
 from atoma.runtime.flows import MergeMode
-from atoma.runtime.reading import Reading, own
+from atoma.runtime.reading import Reading, own, readable
 from atoma.runtime.results import ItemResult, ItemResults, ManyResult, Page, WriteHandle, error_of
-from atoma.schema.kinds import is_unicode
 from atoma.schema.spec import StoreSpec
 
 if TYPE_CHECKING:
@@ -329,12 +328,8 @@ class Store(Generic[T]):
     # inside
 
     async def _by_ids(self, ids: tuple[str, ...], policy: str | None) -> tuple[StoredRow, ...]:
-        for id in ids:
-            if type(id) is not str and not is_a(id, str):  # the first is quick: every read comes this way
-                raise QueryError(f"an id of store {self.spec.name!r} is text, not {id!r}")
-            if not is_unicode(id):
-                return ()  # no row can have it, and no database can be sent it
-        return (await self._core.reads.query(by_ids(self.spec.name, ids), policy)).rows
+        known = readable(self.spec.name, ids)
+        return (await self._core.reads.query(by_ids(self.spec.name, known), policy)).rows if known else ()
 
     def _own(self, query: Rows[T] | None) -> Rows[T]:
         return self._every if query is None else own(query, self.spec.name)

@@ -26,7 +26,7 @@ from atoma.runtime.entries import (
     update_entry,
     upsert_entry,
 )
-from atoma.runtime.reading import own
+from atoma.runtime.reading import own, readable
 from atoma.runtime.results import error_of
 from atoma.schema.spec import StoreSpec
 
@@ -144,6 +144,8 @@ class Transaction:
         """The row as this transaction sees it; remembers the version that was read."""
         key = (store, id)
         if key not in self._rows:
+            if not readable(store, (id,)):
+                return None
             result = await self._core.reads.query(by_ids(store, (id,)), self._policy)
             self._see(store, id, result.rows[0] if result.rows else None)
         return self._rows[key]

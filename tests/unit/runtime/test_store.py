@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import pytest
 import trio
@@ -361,6 +361,20 @@ async def test_raising_in_a_transaction_writes_nothing_and_a_savepoint_takes_bac
                     raise ZeroDivisionError
             assert await tx.store(CARDS).get("2") is None
         assert [card.id for card in await client.store(CARDS).query()] == ["1"]
+
+
+async def test_an_id_that_no_row_can_have_is_not_there_and_hides_no_other() -> None:
+    impossible = "\ud800"
+    async with open_local(memory()) as client:
+        cards = client.store(CARDS)
+        await cards.insert(Card(id="1", title="a"))
+        assert [card and card.id for card in await cards.get_many([impossible, "1"])] == [None, "1"]
+        async with client.transaction() as tx:
+            assert await tx.store(CARDS).get(impossible) is None
+            await tx.store(CARDS).update("1", title="b")
+            with pytest.raises(QueryError, match="is text, not None"):
+                await tx.store(CARDS).get(cast("str", None))
+        assert [card.title for card in await cards.query()] == ["b"]
 
 
 async def test_a_transaction_decides_as_a_write_outside_does() -> None:
