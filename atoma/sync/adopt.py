@@ -24,6 +24,6 @@ async def adopt_rows(replica: Replica, scope: str) -> int:
             rows, page, more = found.rows, page.after(found.meta.cursor), bool(found.meta.cursor)
             unknown = [row for row in rows if row.seq == 0 and row.scope == scope]
             if unknown:
-                adopted = RowsAdopted(replica.database.database, store, scope, unknown, replica.environment.ids())
+                adopted = RowsAdopted(store, scope, unknown, replica.environment.ids())
                 count += await replica.change(adopted)
     return count

@@ -88,7 +88,7 @@ class OutboxNode:
     def enqueue(self, tx: LocalTx, request: WriteRequest, effects: Sequence[Effect]) -> None:
         """Add the mutations of ``effects``, which ``request`` had; the same errors as :meth:`stage`."""
         self._check_scopes(effects, request.options.atomic)
-        self._enqueue(tx, mutations_of(request, effects))
+        enqueue(tx, mutations_of(request, effects), self._limits)
 
     def _check_scopes(self, effects: Sequence[Effect], atomic: bool) -> None:
         scopes = {effect.scope: None for effect in effects}
@@ -102,43 +102,55 @@ class OutboxNode:
                 store=effects[0].op.store,
             )
 
-    def _enqueue(self, tx: LocalTx, mutations: Iterable[tuple[str, Sequence[Effect]]]) -> None:
-        """Number, chain and add ``mutations``; the identity is read and saved once per unit."""
-        identity = tx.outbox.identity()
-        mid, digest = identity.next_mid, identity.tail_digest
-        cursors: dict[str, Cursor] = {}
-        for idem, effects in mutations:
-            scope = effects[0].scope
-            base = base_position(tx, effects, cursors)
-            rows = rows_of(effects)
-            pending = {(store, id) for store, id, pre in rows if not tx.base.shadow(store, id, scope, pre)}
-            ops = tuple(_linked(tx, effect, pending) for effect in effects)
-            whole = MutationBody(mid, idem, scope, base.seq, tx.schema.version, tx.now_ms, ops, base.epoch)
-            body = encode_body(whole, tx.schema)
-            self._check_size(body, ops)
-            digest = next_digest(digest, body)
-            tx.outbox.add(PendingMutation(0, "outbox", mid, idem, scope, base.seq, body, digest), rows)
-            mid += 1
-        tx.outbox.save_identity(_moved(identity, mid, digest))
 
-    def _check_size(self, body: bytes, ops: tuple[Op, ...]) -> None:
-        if len(body) > self._limits.mutation_bytes:
-            raise ValidationError(
-                f"a mutation of {len(body)} bytes exceeds the hub's limit of {self._limits.mutation_bytes}; "
-                "split the unit or store less in one row",
-                store=ops[0].store,
-                value=ops[0].id,
-            )
-        if len(ops) > self._limits.mutation_ops:
-            raise ValidationError(
-                f"an atomic unit of {len(ops)} entries exceeds the hub's limit of {self._limits.mutation_ops}; split it",
-                store=ops[0].store,
-            )
-        if len(body) > UNCOUNTED_BYTES and Survey().finish(body).too_many:
-            raise ValidationError(
-                f"an atomic unit of more than {VALUES_MAX:,} values exceeds what a hub takes; split it",
-                store=ops[0].store,
-            )
+def enqueue(tx: LocalTx, mutations: Iterable[tuple[str, Sequence[Effect]]], limits: Limits) -> None:
+    """Number, chain and add mutations; the identity is read and saved once per unit.
+
+    Args:
+        tx: The open transaction.
+        mutations: The key of each, and its effects, all in one scope.
+        limits: Bounds that each has to keep to.
+
+    Raises:
+        ValidationError: One is larger than a hub may take.
+        OutboxFull: The outbox is at its limit.
+    """
+    identity = tx.outbox.identity()
+    mid, digest = identity.next_mid, identity.tail_digest
+    cursors: dict[str, Cursor] = {}
+    for idem, effects in mutations:
+        scope = effects[0].scope
+        base = base_position(tx, effects, cursors)
+        rows = rows_of(effects)
+        pending = {(store, id) for store, id, pre in rows if not tx.base.shadow(store, id, scope, pre)}
+        ops = tuple(_linked(tx, effect, pending) for effect in effects)
+        whole = MutationBody(mid, idem, scope, base.seq, tx.schema.version, tx.now_ms, ops, base.epoch)
+        body = encode_body(whole, tx.schema)
+        _check_size(body, ops, limits)
+        digest = next_digest(digest, body)
+        tx.outbox.add(PendingMutation(0, "outbox", mid, idem, scope, base.seq, body, digest), rows)
+        mid += 1
+    tx.outbox.save_identity(_moved(identity, mid, digest))
+
+
+def _check_size(body: bytes, ops: tuple[Op, ...], limits: Limits) -> None:
+    if len(body) > limits.mutation_bytes:
+        raise ValidationError(
+            f"a mutation of {len(body)} bytes exceeds the hub's limit of {limits.mutation_bytes}; "
+            "split the unit or store less in one row",
+            store=ops[0].store,
+            value=ops[0].id,
+        )
+    if len(ops) > limits.mutation_ops:
+        raise ValidationError(
+            f"an atomic unit of {len(ops)} entries exceeds the hub's limit of {limits.mutation_ops}; split it",
+            store=ops[0].store,
+        )
+    if len(body) > UNCOUNTED_BYTES and Survey().finish(body).too_many:
+        raise ValidationError(
+            f"an atomic unit of more than {VALUES_MAX:,} values exceeds what a hub takes; split it",
+            store=ops[0].store,
+        )
 
 
 def _linked(tx: LocalTx, effect: Effect, pending: set[RowKey]) -> Op:
@@ -151,7 +163,7 @@ def _moved(identity: ClientIdentity, next_mid: int, tail_digest: bytes) -> Clien
     return msgspec.structs.replace(identity, next_mid=next_mid, tail_digest=tail_digest)
 
 
-def queue_creates(tx: LocalTx, database: str, store: str, scope: str, rows: Sequence[StoredRow], idem: str) -> int:
+def queue_creates(tx: LocalTx, store: str, scope: str, rows: Sequence[StoredRow], idem: str) -> int:
     """Queue a create for each of ``rows`` that the hub still has not sent and that is not queued; how many."""
     effects: list[Effect] = []
     for row in rows:
@@ -164,5 +176,5 @@ def queue_creates(tx: LocalTx, database: str, store: str, scope: str, rows: Sequ
         return 0
     entries = tuple(effect.op for effect in effects)
     request = WriteRequest(entries, WriteOptions(), OperationContext(idem), idem)
-    OutboxNode(database, [store], [scope]).enqueue(tx, request, effects)
+    enqueue(tx, mutations_of(request, effects), Limits())
     return len(effects)

@@ -196,7 +196,6 @@ class EpochMoved:
 class RowsAdopted:
     """Rows of a store that the hub never sent are queued as creates, under the key ``idem``."""
 
-    database: str
     store: str
     scope: str
     rows: Sequence[StoredRow]
@@ -204,7 +203,7 @@ class RowsAdopted:
 
     def stage(self, at: Opened) -> int:
         """Queue those that are still as they were; how many."""
-        return queue_creates(at.tx, self.database, self.store, self.scope, self.rows, self.idem)
+        return queue_creates(at.tx, self.store, self.scope, self.rows, self.idem)
 
 
 @dataclass(frozen=True, slots=True)

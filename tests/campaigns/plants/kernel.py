@@ -31,7 +31,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A30",
-        "atoma.sync.outbox:OutboxNode._enqueue",
+        "atoma.sync.outbox:enqueue",
         "mid += 1",
         "mid += 2",
         why="the numbers of mutations have gaps",
