@@ -8,14 +8,13 @@ from dataclasses import dataclass, field
 
 import trio
 
-from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest, WriteOptions, WriteRequest
+from atoma.contracts.execution import ResolveRequest, WriteRequest
 from atoma.contracts.mutations import Op
-from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import Cursor, Mutation, NotifyRequest, PullRequest, PushRequest
 from atoma.ports import Channel, ServiceHost, SyncService, Transport
-from atoma.query.plans import every_row
 from atoma.testing.conformance.checks import CheckTable, NotChecked, expect_equal, open_background, until
 from atoma.testing.conformance.hosts import TOKEN, TinyHub
+from atoma.testing.conformance.notes import CONTEXT, unit
 from atoma.testing.conformance.sites import Faults, Ground, PipeGround, TransportSite
 from atoma_transports.adapters import ServiceProxy
 from atoma_transports.calls import ChannelLimits
@@ -135,17 +134,12 @@ def push(*bodies: bytes) -> PushRequest:
 def write(idem: str, *ids: str, text: str = "ß") -> WriteRequest:
     """Inserts of rows with these ids, under one key."""
     entries = tuple(Op("create", "notes", id, {"text": text, "blob": b"\x00"}, scope="main") for id in ids)
-    return WriteRequest(entries, WriteOptions(), OperationContext("trace-1"), idem)
+    return unit(idem, *entries)
 
 
 def resolve(idem: str) -> ResolveRequest:
     """A question what became of a key."""
-    return ResolveRequest(idem, OperationContext("trace-1"))
-
-
-def query(spec: BoundQuery | None = None) -> QueryRequest:
-    """A query of everything, or as ``spec`` says."""
-    return QueryRequest(spec or every_row("notes"), OperationContext("trace-1"))
+    return ResolveRequest(idem, CONTEXT)
 
 
 NOTIFY = NotifyRequest(("main",))

@@ -10,10 +10,10 @@ from typing import Protocol
 from msgspec import structs
 
 from atoma.contracts.codec import encode
-from atoma.contracts.execution import Receipt, WriteRequest, WriteResult, as_receipt, item_key
+from atoma.contracts.execution import Receipt, WriteRequest, WriteResult, as_receipt
 from atoma.contracts.mutations import MutationBody, Op, PendingKind, PendingMutation
 from atoma.contracts.values import RowImage, StoredRow
-from atoma.mutations import queued
+from atoma.mutations import mutations_of, queued
 from atoma.ports import Environment, LocalDatabase, LocalEngine, LocalTx, seeded_environment
 from atoma.query.plans import by_ids
 from atoma.testing.conformance.checks import CheckTable, expect
@@ -58,19 +58,15 @@ class QueueingStage:
         """See :class:`atoma.ports.Staging`."""
         effects = list(tx.unit.effects)
         self.seen.append(len(effects))
-        groups = [effects] if request.options.atomic and effects else [[effect] for effect in effects]
-        for group in groups:
-            first = group[0]
+        for key, group in mutations_of(request, effects) if effects else ():
+            scope, ops = group[0].scope, tuple(queued(effect.op) for effect in group)
             identity = tx.outbox.identity()
-            key = item_key(request.idem, first.index, atomic=request.options.atomic, size=len(request.entries))
             mid = identity.next_mid if self.kind == "outbox" else 0
-            body = encode(
-                MutationBody(mid, key, first.scope, 0, 1, tx.now_ms, tuple(queued(effect.op) for effect in group))
-            )
+            body = encode(MutationBody(mid, key, scope, 0, 1, tx.now_ms, ops))
             for effect in group:
                 tx.base.shadow(effect.op.store, effect.op.id, effect.scope, effect.pre)
             rows = [(effect.op.store, effect.op.id, effect.pre) for effect in group]
-            tx.outbox.add(PendingMutation(0, self.kind, mid, key, first.scope, 0, body, b"digest"), rows)
+            tx.outbox.add(PendingMutation(0, self.kind, mid, key, scope, 0, body, b"digest"), rows)
             if self.kind == "outbox":
                 tx.outbox.save_identity(structs.replace(identity, next_mid=mid + 1))
         if self.fail_with is not None:

@@ -24,7 +24,8 @@ from atoma.errors import (
 from atoma.schema.expressions import col
 from atoma.testing.conformance.checks import expect, expect_equal, expect_error, open_background
 from atoma.testing.conformance.hosts import OTHER_SUBJECT, OTHER_TOKEN, SUBJECT
-from atoma.testing.conformance.stage import NOTIFY, Stage, pull, push, query, resolve, transport_table, write
+from atoma.testing.conformance.notes import ask
+from atoma.testing.conformance.stage import NOTIFY, Stage, pull, push, resolve, transport_table, write
 from atoma.testing.queries import count_of, rows_of
 from atoma_transports.adapters import ServiceProxy
 from atoma_transports.calls import ChannelLimits
@@ -59,10 +60,10 @@ async def direct_reads_and_writes_bring_their_results(stage: Stage) -> None:
         expect_equal((written.meta.source, written.meta.trace_id), ("remote", "trace-1"), "source and trace of a write")
         where = (col("blob") != b"\x01") & col("text").in_(("x", None, "1")) & col("text").like("%")
         asked = rows_of("notes", where, order_by=("blob",), after=(b"k", "1"))
-        found = await service.query(query(asked))
+        found = await service.query(ask(asked))
         expect_equal([row.image for row in found.rows], [{"text": "ß", "blob": b"\x00"}] * 2, "the rows of a query")
         expect_equal((found.meta.source, found.meta.cursor), ("remote", "next"), "source and cursor of a query")
-        expect_equal((await service.query(query(count_of("notes")))).tuples, ((2,),), "a count")
+        expect_equal((await service.query(ask(count_of("notes")))).tuples, ((2,),), "a count")
         resolved = await service.resolve(resolve("key"))
         expect(resolved.result is not None, "the key of a write that was carried out is called abandoned")
         if resolved.result is not None:
