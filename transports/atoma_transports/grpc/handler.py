@@ -174,12 +174,16 @@ class SyncCalls:
         else:
             await _reply(call, pack(reply))
 
+    async def _asked(self, method: Method, call: Call) -> tuple[Session, msgspec.Struct]:
+        """Who calls, and what they ask of ``method``."""
+        admitted = await self._admit(call)
+        most = size_max(method, self._limits, MESSAGEPACK)
+        return admitted, await _received(call, method.request, self._share, most)
+
     async def _answer(self, method: Method, answer: Answer, call: Call) -> None:
         trace_id = ""
         try:
-            admitted = await self._admit(call)
-            most = size_max(method, self._limits, MESSAGEPACK)
-            request = await _received(call, method.request, self._share, most)
+            admitted, request = await self._asked(method, call)
             trace_id = trace_of(request)
             make = partial(self._made, answer, admitted, request)
             with admitted.call():
@@ -198,9 +202,7 @@ class SyncCalls:
     async def _feed(self, method: Method, feed: Feed, call: Call) -> None:
         trace_id = ""
         try:
-            admitted = await self._admit(call)
-            most = size_max(method, self._limits, MESSAGEPACK)
-            request = await _received(call, method.request, self._share, most)
+            admitted, request = await self._asked(method, call)
             trace_id = trace_of(request)
             stream = _Stream(trio.CancelScope())
             self._streams.add(stream)
