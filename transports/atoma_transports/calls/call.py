@@ -25,7 +25,11 @@ def trace_of(message: msgspec.Struct) -> str:
 
 def budget_now() -> int:
     """Milliseconds from now to the caller's deadline, rounded up; -1 without a deadline."""
-    deadline = trio.current_effective_deadline()
+    return budget_until(trio.current_effective_deadline())
+
+
+def budget_until(deadline: float) -> int:
+    """Milliseconds from now to ``deadline``, rounded up; -1 for none."""
     if math.isinf(deadline):
         return -1 if deadline > 0 else 0
     return min(BUDGET_MS_MAX, max(0, math.ceil((deadline - trio.current_time()) * 1000)))

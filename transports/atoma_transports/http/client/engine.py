@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from random import Random
@@ -16,7 +15,7 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError, ChannelBroken, ProtocolError
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
-from atoma_transports.calls.call import BUDGET_MS_MAX
+from atoma_transports.calls.call import budget_until
 from atoma_transports.http.client.lanes import Batch, BatchRules, Call, Lane
 from atoma_transports.http.client.messages import (
     RecordReader,
@@ -162,7 +161,7 @@ class BatchEngine:
 
     async def _ask_one(self, batch: Batch) -> None:
         (call,) = batch.open.values()
-        batch.request = Request(PREFIX + call.method, call.body, _budget(call.deadline), call.trace_id)
+        batch.request = Request(PREFIX + call.method, call.body, budget_until(call.deadline), call.trace_id)
         async with self._requests.post(batch.request) as reply:
             if reply.status != 200:
                 batch.refuse(await refused(reply))
@@ -181,7 +180,7 @@ class BatchEngine:
             BatchCall(
                 id=call.id,
                 method=call.method,
-                budget_ms=_budget(call.deadline),
+                budget_ms=budget_until(call.deadline),
                 trace_id=call.trace_id,
                 message=msgspec.Raw(call.body),
             )
@@ -239,13 +238,6 @@ class BatchEngine:
                     await read_body(reply, self._size_max)
             except AtomaError as error:  # then its budget stops it, or the end of the batch
                 logger.debug("a cancellation was not delivered: %s", error)
-
-
-def _budget(deadline: float) -> int:
-    """Milliseconds from now to ``deadline``, rounded up; -1 for none."""
-    if math.isinf(deadline) and deadline > 0:
-        return -1
-    return min(BUDGET_MS_MAX, max(0, math.ceil((deadline - trio.current_time()) * 1000)))
 
 
 @asynccontextmanager
