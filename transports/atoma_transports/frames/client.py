@@ -59,7 +59,7 @@ class _Call:
 
 
 class FrameChannel:
-    """A :class:`atoma.ports.Channel` over a message pipe. Made by ``opening.open_channel``."""
+    """A :class:`atoma.ports.Channel` over a message pipe. Made by ``handshake.open_channel``."""
 
     def __init__(self, pipe: MessagePipe, welcome: Welcome, limits: ChannelLimits) -> None:
         self._pipe = pipe

@@ -26,13 +26,13 @@ import msgspec
 from msgspec import inspect
 
 from atoma.errors import ProtocolError
+from atoma.schema.kinds import INT64_MAX, INT64_MIN
 from atoma_transports.protocol.json_text import parse_json
 from atoma_transports.protocol.plans import from_plain, to_plain
 
 T = TypeVar("T", bound=msgspec.Struct)
 
 SAFE_INTEGER_MAX = 2**53 - 1
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 _INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,18})", re.ASCII)
 _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
