@@ -119,6 +119,12 @@ def check_request(size: int, most: int) -> None:
         raise RemoteError(text, remote_code="TOO_LARGE")
 
 
+LATE = refusal("TIMEOUT", "the caller's deadline has passed")
+STOPPING = refusal("UNAVAILABLE", "the server is shutting down")
+CUT_OFF = refusal("UNAVAILABLE", "the server ends this connection")
+"""What ends a call, or refuses one, in the same words on every transport."""
+
+
 def large_answer(size: int, most: int) -> ErrorInfo:
     """The refusal of an answer that has more bytes than a message may have."""
     return refusal("TOO_LARGE", f"the answer takes {size} bytes; the limit is {most}: ask for less")

@@ -21,7 +21,16 @@ from atoma.ports.sessions import Session, session_ended
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import check_subject, deadline_of
-from atoma_transports.calls.errors import explain, info_of, large_answer, large_item, slow_reader
+from atoma_transports.calls.errors import (
+    CUT_OFF,
+    LATE,
+    STOPPING,
+    explain,
+    info_of,
+    large_answer,
+    large_item,
+    slow_reader,
+)
 from atoma_transports.calls.fairness import Fairness, Share
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.calls.methods import Answer, Method
@@ -35,8 +44,6 @@ logger = logging.getLogger("atoma.transports")
 
 RENEWALS_REFUSED_MAX = 3  # who brings that many bad tokens in a row on one connection has to connect anew
 EXPIRED = refusal("AUTH_EXPIRED", "the token of this connection has expired: send a new one, or connect again")
-STOPPING = refusal("UNAVAILABLE", "the server is shutting down")
-CUT_OFF = refusal("UNAVAILABLE", "the server ends this connection")
 CHANGED = refusal("UNAVAILABLE", "the rights of this connection have changed: ask again")
 
 
@@ -335,7 +342,7 @@ class ServerConnection:
                 else:
                     refused = await self._stream(frame.id, call, served, request)
             if call.scope.cancelled_caught:
-                refused = call.stop or refusal("TIMEOUT", "the caller's deadline has passed")
+                refused = call.stop or LATE
         except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
             refused = explain(error, frame.method, frame.trace_id)
         finally:

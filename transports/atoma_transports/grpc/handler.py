@@ -21,7 +21,7 @@ from atoma.ports.sessions import Session
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import trace_of
-from atoma_transports.calls.errors import error_of, explain, large_answer, slow_reader
+from atoma_transports.calls.errors import CUT_OFF, error_of, explain, large_answer, slow_reader
 from atoma_transports.calls.fairness import Share
 from atoma_transports.calls.methods import Answer, Feed, Method
 from atoma_transports.calls.requests import MESSAGEPACK, Held, in_turns, size_max
@@ -154,7 +154,7 @@ class SyncCalls:
         """Once the connection ends, end every stream: nobody else would."""
         await self._hosting.drain.wait()
         for stream in self._streams:
-            stream.stop = refusal("UNAVAILABLE", "the server ends this connection")
+            stream.stop = CUT_OFF
             stream.scope.cancel()
 
     async def _hello(self, call: Call) -> None:

@@ -21,7 +21,7 @@ from atoma.ports.sessions import Session
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX, deadline_of
-from atoma_transports.calls.errors import explain, large_answer
+from atoma_transports.calls.errors import LATE, explain, large_answer
 from atoma_transports.calls.fairness import Share
 from atoma_transports.calls.requests import Held, at_once, count_values, in_turns
 from atoma_transports.http.answers import Refused, fields_of
@@ -307,7 +307,7 @@ async def _answer(
         return explain(error, call.head.method, call.head.trace_id)
     if call.given_up:
         return refusal("CANCELLED", "the caller has given up")
-    return refusal("TIMEOUT", "the caller's deadline has passed")
+    return LATE
 
 
 def _encode(encoding: Encoding, id: int, reply: msgspec.Struct | ErrorInfo) -> bytes:

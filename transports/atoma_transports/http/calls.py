@@ -18,7 +18,7 @@ from atoma.ports.service import understood_by
 from atoma.ports.sessions import Session
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
-from atoma_transports.calls.errors import explain, large_answer
+from atoma_transports.calls.errors import LATE, STOPPING, explain, large_answer
 from atoma_transports.calls.methods import Method
 from atoma_transports.calls.requests import read_request, size_max
 from atoma_transports.http.answers import Refused, failure, fields_of, refused
@@ -75,7 +75,7 @@ class Calls:
         except HttpError as error:
             await self._refuse(refused(error.status, error.message), encoding)
         except Late:
-            await self._refuse(Refused(refusal("TIMEOUT", "the caller's deadline has passed")), encoding)
+            await self._refuse(Refused(LATE), encoding)
         except (Gone, h11.RemoteProtocolError):
             raise
         except Exception as error:  # whatever a handler raises is answered, and logged when unexpected
@@ -140,7 +140,7 @@ class Calls:
                 405, f"{PREFIX}{name} does not take {asked.method}", [(b"allow", b"GET, POST" if streams else b"POST")]
             )
         if self._hosting.drain.is_set():
-            raise Refused(refusal("UNAVAILABLE", "the server is shutting down"))
+            raise Refused(STOPPING)
 
     async def _admit(self, asked: Asked) -> Session:
         """Whoever the token belongs to; nobody sends a large body before that is known."""

@@ -12,11 +12,10 @@ import msgspec
 import trio
 
 from atoma.contracts.codec import encode
-from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.sessions import Session
 from atoma.ports.tasks import open_tasks
-from atoma_transports.calls.errors import explain, large_item, slow_reader
+from atoma_transports.calls.errors import LATE, STOPPING, explain, large_item, slow_reader
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.http.answers import COMMON, Refused
 from atoma_transports.http.envelope import EVENTS, ITEMS, pack_record
@@ -24,8 +23,6 @@ from atoma_transports.http.messages import event_text
 from atoma_transports.http.wire import Gone, ServerWire
 from atoma_transports.protocol.json_mapping import encode_json
 from atoma_transports.serving.handlers import Hosting
-
-LATE = refusal("TIMEOUT", "the caller's deadline has passed")
 
 
 class Form(Protocol):
@@ -207,7 +204,7 @@ async def _fed(
 
         async def drained() -> None:
             await hosting.drain.wait()
-            refused.append(refusal("UNAVAILABLE", "the server is shutting down"))
+            refused.append(STOPPING)
             nursery.cancel_scope.cancel()
 
         nursery.start_soon(drained)
