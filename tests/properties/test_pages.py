@@ -126,6 +126,19 @@ async def test_behind_the_last_page_there_is_an_empty_one_and_the_way_back() -> 
         assert ids(await client.query(query.after(beyond.end))) == ["c0", "c1"]
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_a_cursor_keeps_its_place_whatever_is_written_before_it(policy: str) -> None:
+    async with opened([Card(f"c{number}", None, number) for number in range(6)]) as client:
+        query = select(CARDS).limit(2)
+        middle = await client.query(query.after((await client.query(query, policy=policy)).end), policy=policy)
+        assert ids(middle) == ["c2", "c3"]
+        for both in ("direct-local", "direct-remote"):
+            await client.store(CARDS).insert(Card("c00", None, 9), policy=both)
+            await client.store(CARDS).delete_many(["c1", "c3"], policy=both)  # the row of the cursor as well
+        assert ids(await client.query(query.after(middle.end), policy=policy)) == ["c4", "c5"]
+        assert ids(await client.query(query.before(middle.start), policy=policy)) == ["c0", "c00"]
+
+
 class Busy:
     """Plugin: a node that asks the device, and writes a row whenever a page was read, ``times`` times at most."""
 

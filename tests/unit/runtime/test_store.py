@@ -313,6 +313,15 @@ async def test_queries_filter_sort_page_and_count(policy: str) -> None:
         assert await cards.exists("00")
 
 
+async def test_between_takes_both_ends_and_no_missing_value() -> None:
+    async with open_local(memory()) as client:
+        cards = client.store(CARDS)
+        await cards.insert_many([Card(id=f"{size}", title="t", size=size) for size in (None, 1, 2, 3, 4)])
+        among = col("size").between(2, 3)
+        assert [card.id for card in await cards.query(select(CARDS).where(among))] == ["2", "3"]
+        assert [card.id for card in await cards.query(select(CARDS).where(~among))] == ["1", "4"]
+
+
 @pytest.mark.parametrize(
     "query",
     [
