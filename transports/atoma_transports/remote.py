@@ -114,6 +114,7 @@ class _Connection:
     settled: trio.Event = field(default_factory=trio.Event)
     discarded: trio.Event = field(default_factory=trio.Event)
     channel: Channel | None = None
+    announced: Announced | None = None
     failure: AtomaError | None = None
 
 
@@ -151,9 +152,9 @@ class SharedChannel:
 
     async def understood(self) -> Understood | None:
         """See :class:`atoma.ports.Announced`."""
-        connection, channel = await self._connected()
+        connection, _ = await self._connected()
         try:
-            return await channel.understood() if isinstance(channel, Announced) else None
+            return None if connection.announced is None else await connection.announced.understood()
         except (TransportError, RemoteError) as error:
             self._discard(connection, error)
             raise
@@ -203,6 +204,7 @@ class SharedChannel:
                 async with self._transport.connect() as channel:
                     patience.deadline = float("inf")
                     connection.channel = channel
+                    connection.announced = channel if isinstance(channel, Announced) else None
                     self._failures = 0
                     connection.settled.set()
                     await connection.discarded.wait()

@@ -88,6 +88,7 @@ class ServiceProxy(ServiceMethods):
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
+        self._announced = channel if isinstance(channel, Announced) else None  # once: a check of a protocol takes long
 
     async def _ask(self, method: UnaryMethod[Q, R], request: Q) -> R:
         return method.result(request, await self._channel.call(method.name, method.message(request)))
@@ -98,8 +99,8 @@ class ServiceProxy(ServiceMethods):
         Raises:
             RemoteError: ``UNSUPPORTED``: the other side has said that it does not understand it; nothing was sent.
         """
-        if isinstance(self._channel, Announced):
-            understood = await self._channel.understood()
+        if self._announced is not None:
+            understood = await self._announced.understood()
             if understood is not None:
                 check_understood(request.query, understood)
         return await super().query(request)
