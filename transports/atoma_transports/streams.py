@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 
 import trio
 
 from atoma_transports.calls.limits import ChannelLimits
 
-EAGER = sys.platform != "win32"
+EAGER = os.name == "posix"
+"""Whether the number of a socket is that of a file, which can be read and written at once."""
 
 
 class EagerSocket(trio.abc.HalfCloseableStream):

@@ -30,7 +30,8 @@ class FaultHook(Protocol):
         """The frames to deliver in place of ``frame``.
 
         ``[frame]`` delivers it, ``[]`` loses it, ``[frame, frame]`` doubles it, other bytes damage it; sleeping delays
-        it and what comes after it (for longer than ``ChannelLimits.slow_s``: the connection is given up). To reorder, keep it and return it with a later one.
+        it and what comes after it (for longer than ``ChannelLimits.slow_s``: the connection is given up). To reorder,
+        keep it and return it with a later one.
 
         Raises:
             trio.BrokenResourceError: Breaks the connection; the frame is lost.

@@ -16,11 +16,10 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
 from atoma_transports.calls.errors import error_of
 from atoma_transports.calls.fairness import TURN_EVENTS, Share, TinyPieces
-from atoma_transports.streams import unwrapped
+from atoma_transports.streams import EAGER, unwrapped
 
 RECEIVE_BYTES = 64 * 1024
 CHUNK_BYTES = 64 * 1024  # of a large message; each one that leaves is a sign of life
-EAGER = os.name == "posix"  # elsewhere the number of a socket is none of a file, and a task sends
 
 
 class WebSocketPipe:
