@@ -112,6 +112,9 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "SCHEMA_TOO_NEW": Code(
             "the device's schema is newer than the hub's", "session", "upgrade", "undone", waits="stalled"
         ),
+        "SCHEMA_MISMATCH": Code(
+            "the two sides read a field differently", "session", "program", "undone", waits="stalled"
+        ),
         "HUB_MISMATCH": Code("the device belongs to another hub", "session", "adopt", "undone", waits="stalled"),
         "PROTO_UNSUPPORTED": Code(
             "no common version of the protocol", "session", "upgrade", "undone", 426, 12, 4426, waits="stalled"

@@ -3,6 +3,7 @@
     AtomaError
     ├─ ConfigurationError     the program is put together wrongly: fix the code
     │  ├─ SchemaError         a store declaration cannot be used
+    │  ├─ SchemaMismatch      this side and the hub read a field differently
     │  ├─ PluginError         a plugin is malformed, or two of them claim one name
     │  ├─ UnknownStore        no store of that name
     │  ├─ UnknownPolicy       no policy of that name
@@ -62,8 +63,8 @@ __all__ = [
     "ConfigurationError", "ConflictError", "ConnectFailed", "DiskFull", "ExecutionError", "FallbackExhausted",
     "MigrationError", "NodeTimeout", "NotEntered", "NotFoundError", "NotResolvable", "OutboxFull", "Overloaded",
     "PluginError", "PolicyNotAllowed", "Problem", "ProtocolError", "QueryError", "RemoteError", "Resync",
-    "SchemaError", "ScopeNotSubscribed", "StoreBusy", "StoreCorrupt", "StoreError", "SyncError", "TokenExpired",
-    "TopologyError", "TransportError", "UnknownPolicy", "UnknownStore", "ValidationError", "WriteError",
+    "SchemaError", "SchemaMismatch", "ScopeNotSubscribed", "StoreBusy", "StoreCorrupt", "StoreError", "SyncError",
+    "TokenExpired", "TopologyError", "TransportError", "UnknownPolicy", "UnknownStore", "ValidationError", "WriteError",
     "WriteRejected", "WriteUnknown", "WrongLoop", "is_retryable", "what_helps",
 ]  # fmt: skip
 
@@ -95,6 +96,26 @@ class SchemaError(ConfigurationError):
     """A store declaration cannot be used: unsupported type, reserved name, two fields for one column."""
 
     code = "SCHEMA"
+
+
+class SchemaMismatch(ConfigurationError):
+    """This side and the hub declare a field so that one would read the other's values wrongly; nothing was exchanged.
+
+    Attributes:
+        store: The store.
+        field: The field.
+        here: Its type on this side.
+        there: Its type at the hub.
+    """
+
+    code = "SCHEMA_MISMATCH"
+
+    def __init__(self, store: str, field: str, here: str, there: str) -> None:
+        super().__init__(
+            f"store {store!r}: field {field!r} is {here} here and {there} at the hub, so that each would read the other's "
+            "values wrongly; nothing was exchanged. Declare it alike on both sides, or add a field under a new name"
+        )
+        self.store, self.field, self.here, self.there = store, field, here, there
 
 
 class PluginError(ConfigurationError):

@@ -97,7 +97,7 @@ class Planes:
         """Add a transport with the node and the link that ``adapter`` makes of it."""
         if not is_a(transport, Transport):
             raise PluginError(f"plugin {self.owner!r}: {transport!r} is no Transport: it needs a name and connect()")
-        parts = adapter(transport, self._nursery, self._environment.random)
+        parts = adapter(transport, self._nursery, self._environment.random, self._schema)
         undo = [self._undone_once(parts.close)]
         try:
             undo.append(self._add(self.transports, "transport", transport.name, transport))

@@ -139,7 +139,7 @@ class OpenRequest(msgspec.Struct, frozen=True):
         client_id: The database file.
         incarnation: Its history.
         schema_version: Version of the client's schema.
-        schema_hash: Hash of its declarations.
+        schema_hash: Hash of its declarations; a hub that has others tells its own.
         scopes: What it wants to replicate.
         confirmed_mid: Every mutation up to this one has left the outbox; the hub may forget their outcomes.
         tail_mid: Highest mutation number the client ever gave out.
@@ -231,10 +231,11 @@ class OpenReply(msgspec.Struct, frozen=True):
             mutations it has sent. A client that was never seen is known, with ``last_mid`` 0.
         verdicts: What the hub keeps of the mutations that were asked for.
         words: Of the last epochs that have ended, oldest first, what the operator says about them today.
+        forms: Forms of the columns of every store, where the hub's declarations are not the client's; else empty.
         LATER: As in :class:`OpenRequest`.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("known", "verdicts", "words")
+    LATER: ClassVar[tuple[str, ...]] = ("known", "verdicts", "words", "forms")
 
     hub_id: bytes
     epoch: bytes
@@ -248,6 +249,7 @@ class OpenReply(msgspec.Struct, frozen=True):
     known: bool = True
     verdicts: tuple[Verdict, ...] = ()
     words: tuple[EpochWord, ...] = ()
+    forms: dict[str, dict[str, str]] = {}
 
 
 class PushRequest(msgspec.Struct, frozen=True):

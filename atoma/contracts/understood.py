@@ -1,6 +1,9 @@
-"""What a hub says that it understands of queries, when it greets: so a question that it cannot answer is not even sent."""
+"""What a hub says that it understands, when it greets: so a question that it cannot answer is not even sent."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -16,16 +19,21 @@ class Understood(msgspec.Struct, frozen=True, omit_defaults=True):
         plan: Versions of the form in which plans travel.
         functions: Names of the functions and aggregates that a plan may call.
         bounds: Bounds of a query that are lower than those of the table, by their names in :class:`Bounds`.
+        forms: Forms of the columns of every store; empty when the other side does not say how it reads them.
     """
 
     plan: tuple[int, ...] = ()
     functions: tuple[str, ...] = ()
     bounds: dict[str, int] = {}
+    forms: dict[str, dict[str, str]] = {}
 
 
-def understood_with(bounds: Bounds) -> Understood:
-    """What this code understands, kept to ``bounds``."""
-    return Understood((PLAN_VERSION,), tuple(sorted({*FUNCTIONS, *AGGREGATES})), bounds.lower())
+_NO_FORMS: Mapping[str, dict[str, str]] = MappingProxyType({})
+
+
+def understood_with(bounds: Bounds, forms: Mapping[str, dict[str, str]] = _NO_FORMS) -> Understood:
+    """What this code understands, kept to ``bounds``, where columns have ``forms``."""
+    return Understood((PLAN_VERSION,), tuple(sorted({*FUNCTIONS, *AGGREGATES})), bounds.lower(), dict(forms))
 
 
 UNDERSTOOD = understood_with(Bounds())

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import get_args
 
 from atoma.contracts.checks import is_a
+from atoma.contracts.codec import encode
 from atoma.contracts.events import HubEvent
 from atoma.contracts.sync import DevicePolicy, Limits
 from atoma.contracts.understood import Understood, understood_with
@@ -29,18 +31,23 @@ from atoma.schema.spec import Schema
 KEEP_TRANSACTIONS = 100_000
 KEEP_DAYS = 30
 CLIENT_DAYS = 400
+FORMS_BYTES = 32 * 1024
+"""Most bytes of column types in a greeting, about 1,600 columns: clients take 64 KiB before they know who greets."""
+
+_log = logging.getLogger("atoma.hub")
 
 
 class Hub:
     """A running hub; a ``ServiceHost`` for any transport's serving side. Made by :func:`open_hub`."""
 
-    __slots__ = ("_core", "_guard", "_registry", "_verifier")
+    __slots__ = ("_core", "_guard", "_registry", "_understood", "_verifier")
 
     def __init__(self, core: HubCore, verifier: TokenVerifier) -> None:
         self._core = core
         self._verifier = verifier
         self._guard = LoopGuard("the hub")
         self._registry = Sessions(core.environment.wall_ms)
+        self._understood = understood_with(core.readers.budget.bounds, _greeted_forms(core.court.schema))
 
     def __repr__(self) -> str:
         return f"Hub({self.identity.hub_id.hex()})"
@@ -63,7 +70,7 @@ class Hub:
     @property
     def understood(self) -> Understood:
         """See :class:`atoma.ports.TellsUnderstood`."""
-        return understood_with(self._core.readers.budget.bounds)
+        return self._understood
 
     @property
     def calls(self) -> int:
@@ -305,6 +312,20 @@ async def open_hub(
             finally:
                 core.closed = True
                 nursery.cancel_scope.cancel()
+
+
+def _greeted_forms(schema: Schema) -> dict[str, dict[str, str]]:
+    """The forms of columns as a greeting tells them, which has to fit into a first frame."""
+    size = len(encode(schema.forms))
+    if size <= FORMS_BYTES:
+        return schema.forms
+    _log.warning(
+        "the stores have so many columns (%d bytes of %d) that a greeting does not name their types: direct calls of a client "
+        "that declares one otherwise are not refused, sync is",
+        size,
+        FORMS_BYTES,
+    )
+    return {}
 
 
 def _check_period(every_s: object) -> None:

@@ -180,6 +180,7 @@ class HubService:
                     EpochWord(ended.epoch, ended.devices, ended.deletes, ended.unproven)
                     for ended in greeting.ended[-ASKED_MAX:]
                 ),
+                forms={} if request.schema_hash == core.court.schema.hash else core.court.schema.forms,
             )
 
     def _compare(self, request: OpenRequest, greeting: Greeting) -> None:

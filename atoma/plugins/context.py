@@ -40,13 +40,14 @@ class RemoteParts:
 class TransportAdapter(Protocol):
     """Knows the protocol that a transport carries; ``atoma_transports.remote.adapt`` is one."""
 
-    def __call__(self, transport: Transport, nursery: trio.Nursery, random: Random) -> RemoteParts:
+    def __call__(self, transport: Transport, nursery: trio.Nursery, random: Random, schema: Schema) -> RemoteParts:
         """Make the parts; nothing is connected before the first request.
 
         Args:
             transport: Makes the connections.
             nursery: Where the shared connection is kept.
             random: For the waits between attempts to connect.
+            schema: The declared stores, for who compares them with the other side's.
         """
         ...
 

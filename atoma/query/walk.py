@@ -20,6 +20,7 @@ from atoma.contracts.query import (
     Plan,
     Scalar,
     Source,
+    Store,
 )
 
 Change: TypeAlias = Callable[[Lit | Param], Expr]
@@ -113,6 +114,14 @@ def plans(plan: Plan) -> Iterator[Plan]:
         found = left.pop()
         yield found
         left.extend(inner_plans(found))
+
+
+def stores_of(plan: Plan) -> Iterator[str]:
+    """The stores that ``plan`` and the plans within it read, as often as they do."""
+    for each in plans(plan):
+        for source in each.sources:
+            if isinstance(source, Store):
+                yield source.name
 
 
 def changed(plan: Plan, leaf: Change) -> Plan:

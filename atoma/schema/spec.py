@@ -376,6 +376,11 @@ class StoreSpec(Generic[T]):
         return unpacked
 
     @property
+    def forms(self) -> dict[str, str]:
+        """The form of each column but the id: what has to be known of it to read its values."""
+        return {name: field.form for name, field in self.fields.items() if name != "id"}
+
+    @property
     def readable(self) -> str:
         """The name of the view that shows other tools the decimals of this store; ``""`` where columns do."""
         return f"{self.name}_readable" if any(field.places is not None for field in self.fields.values()) else ""
@@ -406,10 +411,7 @@ class StoreSpec(Generic[T]):
 
     def signature(self) -> str:
         """Text that is equal for equal declarations; part of the schema hash."""
-        columns = ", ".join(
-            f"{f.name} {f.sql_type if f.places is None else f.type}{'?' if f.nullable else ''}"
-            for f in self.fields.values()
-        )
+        columns = ", ".join(f"{f.name} {f.form}{'?' if f.nullable else ''}" for f in self.fields.values())
         scope = f"field {self.scope_field}" if self.scope_field else f"fixed {self.fixed_scope}"
         return f"{self.name}({columns}) scope {scope} conflict {self.conflict}"
 
@@ -437,12 +439,13 @@ class Schema:
     Attributes:
         packs: Whether any store packs anything otherwise than it is stored.
         made_up: Whether it was read from a file, whose columns and their forms it takes as they are.
+        forms: The forms of each store's columns; of a schema that was read from a file, as far as that tells them.
 
     Raises:
         SchemaError: Something is no store, two stores share a name, or the version is no positive number.
     """
 
-    __slots__ = ("made_up", "packs", "stores", "version")
+    __slots__ = ("forms", "made_up", "packs", "stores", "version")
 
     def __init__(self, *stores: StoreSpec[Any], version: int = 1) -> None:
         if not is_a(version, int) or version < 1:
@@ -459,6 +462,7 @@ class Schema:
         if not self.stores:
             raise SchemaError("a schema needs at least one store")
         self.packs = any(store.packs for store in stores)
+        self.forms = {store.name: store.forms for store in stores}
         names = {name.lower() for name in self.stores}
         for store in stores:
             if store.readable.lower() in names:

@@ -14,6 +14,7 @@ from atoma.contracts.sync import Limits, OpenReply, OpenRequest, Place
 from atoma.errors import AtomaError
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
+from atoma.schema.agreement import check_agreement
 from atoma.sync.failures import WrongHub, error_from, of_another
 from atoma.sync.repair.changes import Aged, Offered
 from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often
@@ -76,6 +77,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         HubLostData: The hub was restored, and repairs did not help, or it cannot tell where the histories part.
         ClientForked: The hub cannot tell where the histories part.
         WrongHub: The file belongs to another hub or principal.
+        SchemaMismatch: The hub reads a field differently; nothing was sent or taken.
         RemoteError: The hub refuses the session.
         TransportError: The connection broke.
     """
@@ -170,6 +172,7 @@ async def _open(replica: Replica, service: SyncService, order: RepairOrder | Non
 
     Raises:
         WrongHub: The file belongs to another hub or principal, and is not to be handed over.
+        SchemaMismatch: A store that replicates has a field that the hub declares with another type.
     """
     identity, places = await replica.database.inspect(lambda tx: (tx.outbox.identity(), _places(tx, replica.scopes)))
     await replica.database.flush()  # the hub forgets what this file says is settled
@@ -188,6 +191,7 @@ async def _open(replica: Replica, service: SyncService, order: RepairOrder | Non
         with bounded("open"):
             reply = await service.open(request)
         fault = Diagnosis("WRONG_HUB", f"handed over to {reply.principal!r} at hub {reply.hub_id.hex()}: {error}")
+    check_agreement(replica.schema.forms, reply.forms, sorted(replica.stores), packed=True)
     return await _compare(replica, service, identity, request, reply, fault)
 
 

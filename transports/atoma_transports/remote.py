@@ -25,6 +25,7 @@ from atoma.errors import (
 )
 from atoma.plugins import PluginContext, RemoteParts
 from atoma.ports import SYNC_LINK, Announced, Channel, PortKey, SyncService, Transport
+from atoma.schema import Schema
 from atoma_transports.adapters import ServiceProxy
 
 CONNECT_S = 15.0  # the shared connection is opened for everybody, so no single caller's deadline bounds it
@@ -79,10 +80,10 @@ class Remote:
             take_back()
 
 
-def adapt(transport: Transport, nursery: trio.Nursery, random: Random) -> RemoteParts:
+def adapt(transport: Transport, nursery: trio.Nursery, random: Random, schema: Schema) -> RemoteParts:
     """What a client gets of a transport over which a hub is spoken with: for ``context.register_transport``."""
     shared = SharedChannel(transport, nursery, random)
-    return RemoteParts(RemoteNode(shared), TransportLink(transport), shared.close)
+    return RemoteParts(RemoteNode(shared, schema.forms), TransportLink(transport), shared.close)
 
 
 class TransportLink:

@@ -44,10 +44,10 @@ def key_of(store: str) -> str:
 
 def told(store: StoreSpec[Any]) -> str:
     """The forms of a store's columns as the file keeps them."""
-    return msgspec.json.encode({name: field.form for name, field in store.fields.items() if name != "id"}).decode()
+    return msgspec.json.encode(store.forms).decode()
 
 
-def read(kept: object) -> Forms | None:
+def read(kept: object) -> dict[str, str] | None:
     """What :func:`told` made; None when the file has nothing of it."""
     return msgspec.json.decode(kept, type=dict[str, str]) if isinstance(kept, str) else None
 

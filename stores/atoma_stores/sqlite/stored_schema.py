@@ -36,16 +36,16 @@ def stored_schema(connection: apsw.Connection, layout: Layout) -> Schema:
     facts = cast("list[tuple[str, str]]", connection.execute(_SCOPE_FACTS).fetchall())
     if not facts:
         raise ConfigurationError(f"{connection.filename}: no store is declared in it")
-    schema = Schema(*(_spec_of(connection, name, fact) for name, fact in facts), version=version)
-    schema.made_up = True
+    kept = {name: forms.read(read_meta(connection, forms.key_of(name))) or {} for name, _ in facts}
+    schema = Schema(*(_spec_of(connection, name, fact, kept[name]) for name, fact in facts), version=version)
+    schema.made_up, schema.forms = True, kept
     return schema
 
 
-def _spec_of(connection: apsw.Connection, name: str, fact: str) -> StoreSpec[Any]:
-    """The store ``name``, whose scope the file knows as ``fact``."""
+def _spec_of(connection: apsw.Connection, name: str, fact: str, kept: forms.Forms) -> StoreSpec[Any]:
+    """The store ``name``, whose scope the file knows as ``fact``, and whose columns it keeps as ``kept``."""
     kind, _, scope = fact.partition(" ")
     columns = connection.execute('SELECT name, type, "notnull" FROM pragma_table_info(?)', (name,)).fetchall()
-    kept = forms.read(read_meta(connection, forms.key_of(name))) or {}
     fields: list[tuple[str, Any]] = [("id", str)]
     for column, sql_type, notnull in cast("list[tuple[str, str, int]]", columns):
         if column not in ("id", *SYSTEM_COLUMNS):

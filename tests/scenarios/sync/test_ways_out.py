@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from atoma.client import open_client
 from atoma.codes import HELP
@@ -109,6 +110,23 @@ def by_open(code: str) -> WalkOut:
             await free(a)
 
     return walk
+
+
+async def hub_that_reads_otherwise(world: World) -> None:
+    """The hub's program declares a field with another type, until a corrected one is there."""
+
+    def otherwise(reply: OpenReply) -> OpenReply:
+        return replace(reply, forms={"cards": {"title": "text json"}})
+
+    async with world.open_hub(), world.open_device("a", down=True) as a:
+        a.wire.tamper["open"] = otherwise
+        a.wire.mend()
+        await insert(world, a)
+        a.sync.poke()
+        await stuck(a, "SCHEMA_MISMATCH")
+        assert {method for method, _ in a.wire.calls} == {"open"}
+        del a.wire.tamper["open"]
+        await free(a)
 
 
 async def hub_away(world: World) -> None:
@@ -407,6 +425,7 @@ WAYS_OUT: dict[str, list[WalkOut]] = {
     "WRONG_HUB": [wrong_user, handed_over_to_the_other_user],
     "HUB_MISMATCH": [wrong_hub, handed_over_to_the_other_hub],
     "SCHEMA_TOO_NEW": [by_open("SCHEMA_TOO_NEW")],
+    "SCHEMA_MISMATCH": [hub_that_reads_otherwise],
     "PROTO_UNSUPPORTED": [by_open("PROTO_UNSUPPORTED")],
     "MALFORMED": [one_misreads_the_other],
     "PUSH_STALLED": [hub_that_never_decides],

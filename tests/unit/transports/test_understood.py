@@ -10,7 +10,7 @@ import pytest
 
 from atoma.client import open_client
 from atoma.contracts.events import CallServed, HubEvent
-from atoma.contracts.execution import OperationContext, QueryRequest
+from atoma.contracts.execution import OperationContext, QueryRequest, QueryResult
 from atoma.contracts.limits import BOUNDS, Bounds
 from atoma.contracts.query import BoundQuery, Call, Col, Lit, Plan, Store
 from atoma.contracts.sync import OpenRequest
@@ -26,7 +26,7 @@ from atoma.query.plans import every_row
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
-from atoma_transports.adapters import ServiceProxy
+from atoma_transports.adapters import PassingService, ServiceProxy
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -97,8 +97,56 @@ async def test_a_hub_says_what_it_understands(wire: str) -> None:
     async with reached(wire, bounds=Bounds(values=5)) as (transport, _), transport.connect() as channel:
         assert isinstance(channel, Announced)
         told = await channel.understood()
-        assert told == Understood((1,), UNDERSTOOD.functions, {"values": 5})
+        assert told == Understood((1,), UNDERSTOOD.functions, {"values": 5}, SCHEMA.forms)
         assert {"eq", "lower", "count"} <= set(UNDERSTOOD.functions)
+
+
+class Replaced:
+    """A hub in whose place an older one is while connections that need none, as over HTTP, go on."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.understood = UNDERSTOOD
+        self.refused = 0
+
+    async def authenticate(self, token: str, peer: Peer) -> Principal:
+        return await self._hub.authenticate(token, peer)
+
+    def service(self, principal: Principal) -> SyncService:
+        return Older(self, self._hub.service(principal))
+
+
+class Older(PassingService):
+    """Answers as a hub that does not know ``lower``, once there is one."""
+
+    def __init__(self, host: Replaced, service: SyncService) -> None:
+        super().__init__(service)
+        self._host = host
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        if self._host.understood is NO_LOWER:
+            self._host.refused += 1
+            raise RemoteError("no such function", remote_code="UNSUPPORTED")
+        return await super().query(request)
+
+
+async def test_over_http_a_hub_that_does_not_understand_is_asked_again_what_it_does() -> None:
+    store, verifier = SQLiteHubStore(":memory:"), StaticTokenVerifier({"t": "ada"})
+    async with open_hub(SCHEMA, store, verifier=verifier) as hub:
+        host = Replaced(hub)
+        async with (
+            open_server(host, "127.0.0.1:0") as address,
+            HttpTransport(f"http://{address}", token="t").connect() as channel,
+        ):
+            await ask(channel, LOWER)
+            host.understood = NO_LOWER
+            with pytest.raises(
+                RemoteError, match="UNSUPPORTED: no such function"
+            ):  # what it said is believed for a minute
+                await ask(channel, LOWER)
+            with pytest.raises(RemoteError, match=r"the hub does not know the function lower\(\)"):
+                await ask(channel, LOWER)
+            assert host.refused == 1
 
 
 @WIRES

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import MappingProxyType
 from typing import Generic, TypeVar
 
 import msgspec
@@ -22,8 +23,11 @@ from atoma.contracts.sync import (
     SnapshotReply,
     SnapshotRequest,
 )
+from atoma.contracts.understood import Understood
 from atoma.ports import Announced, Channel, SyncService
 from atoma.query.understood import check_understood
+from atoma.query.walk import stores_of
+from atoma.schema.agreement import Forms, check_agreement
 from atoma_transports.adapters.methods import METHODS, NOTIFY, OPEN, PULL, PUSH, QUERY, RESOLVE, SNAPSHOT, WRITE
 from atoma_transports.calls.methods import StreamMethod, UnaryMethod, check_methods
 
@@ -84,10 +88,16 @@ class ServiceProxy(ServiceMethods):
     """The hub's services over any :class:`atoma.ports.Channel`; ``meta.source`` of results is ``"remote"``.
 
     Every call raises what the channel raises; cancelling it cancels the handler at the far end.
+
+    Args:
+        channel: The connection.
+        forms: Forms of the columns on this side, to be compared with those of which the other side has told before rows go
+            either way; none where nobody reads them.
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, forms: Forms = MappingProxyType({})) -> None:
         self._channel = channel
+        self._forms = forms
         self._announced = channel if isinstance(channel, Announced) else None  # once: a check of a protocol takes long
 
     async def _ask(self, method: UnaryMethod[Q, R], request: Q) -> R:
@@ -98,12 +108,30 @@ class ServiceProxy(ServiceMethods):
 
         Raises:
             RemoteError: ``UNSUPPORTED``: the other side has said that it does not understand it; nothing was sent.
+            SchemaMismatch: It reads a field of these stores differently; nothing was sent.
         """
         if self._announced is not None:
             understood = await self._announced.understood()
             if understood is not None:
                 check_understood(request.query, understood)
+                self._check_agreement(understood, stores_of(request.query.plan))
         return await super().query(request)
+
+    async def write(self, request: WriteRequest) -> WriteResult:
+        """A direct write.
+
+        Raises:
+            SchemaMismatch: The other side reads a field of these stores differently; nothing was sent.
+        """
+        if self._announced is not None and self._forms:
+            understood = await self._announced.understood()
+            if understood is not None:
+                self._check_agreement(understood, [op.store for op in request.entries])
+        return await super().write(request)
+
+    def _check_agreement(self, understood: Understood, stores: Iterable[str]) -> None:
+        if self._forms and understood.forms:
+            check_agreement(self._forms, understood.forms, dict.fromkeys(stores), packed=False)
 
     @asynccontextmanager
     async def _listen(self, method: StreamMethod[W, V], request: W) -> AsyncGenerator[AsyncIterator[V]]:

@@ -24,14 +24,16 @@ class HelloReply(_message.Message):
     def __init__(self, principal: _Optional[str] = ..., message_bytes: _Optional[int] = ..., calls: _Optional[int] = ..., expires_in_ms: _Optional[int] = ..., queries: _Optional[_Union[Understood, _Mapping]] = ...) -> None: ...
 
 class Understood(_message.Message):
-    __slots__ = ("plan", "functions", "bounds")
+    __slots__ = ("plan", "functions", "bounds", "forms")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
     BOUNDS_FIELD_NUMBER: _ClassVar[int]
+    FORMS_FIELD_NUMBER: _ClassVar[int]
     plan: _containers.RepeatedScalarFieldContainer[int]
     functions: _containers.RepeatedScalarFieldContainer[str]
     bounds: bytes
-    def __init__(self, plan: _Optional[_Iterable[int]] = ..., functions: _Optional[_Iterable[str]] = ..., bounds: _Optional[bytes] = ...) -> None: ...
+    forms: bytes
+    def __init__(self, plan: _Optional[_Iterable[int]] = ..., functions: _Optional[_Iterable[str]] = ..., bounds: _Optional[bytes] = ..., forms: _Optional[bytes] = ...) -> None: ...
 
 class ErrorInfo(_message.Message):
     __slots__ = ("code", "message", "retryable", "retry_after_ms", "info")
@@ -221,7 +223,7 @@ class EpochWord(_message.Message):
     def __init__(self, epoch: _Optional[bytes] = ..., devices: _Optional[str] = ..., deletes: bool = ..., unproven: bool = ...) -> None: ...
 
 class OpenReply(_message.Message):
-    __slots__ = ("hub_id", "epoch", "principal", "last_mid", "last_digest", "scopes", "limits", "hub_time_ms", "proto", "known", "verdicts", "words")
+    __slots__ = ("hub_id", "epoch", "principal", "last_mid", "last_digest", "scopes", "limits", "hub_time_ms", "proto", "known", "verdicts", "words", "forms")
     HUB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
@@ -234,6 +236,7 @@ class OpenReply(_message.Message):
     KNOWN_FIELD_NUMBER: _ClassVar[int]
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
     WORDS_FIELD_NUMBER: _ClassVar[int]
+    FORMS_FIELD_NUMBER: _ClassVar[int]
     hub_id: bytes
     epoch: bytes
     principal: str
@@ -246,7 +249,8 @@ class OpenReply(_message.Message):
     known: bool
     verdicts: _containers.RepeatedCompositeFieldContainer[Verdict]
     words: _containers.RepeatedCompositeFieldContainer[EpochWord]
-    def __init__(self, hub_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., principal: _Optional[str] = ..., last_mid: _Optional[int] = ..., last_digest: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[ScopeStatus, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hub_time_ms: _Optional[int] = ..., proto: _Optional[int] = ..., known: bool = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., words: _Optional[_Iterable[_Union[EpochWord, _Mapping]]] = ...) -> None: ...
+    forms: bytes
+    def __init__(self, hub_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., principal: _Optional[str] = ..., last_mid: _Optional[int] = ..., last_digest: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[ScopeStatus, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hub_time_ms: _Optional[int] = ..., proto: _Optional[int] = ..., known: bool = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., words: _Optional[_Iterable[_Union[EpochWord, _Mapping]]] = ..., forms: _Optional[bytes] = ...) -> None: ...
 
 class PushRequest(_message.Message):
     __slots__ = ("client_id", "incarnation", "mutations", "prev_digest", "confirmed_mid")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Protocol
@@ -12,7 +13,7 @@ import trio
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.understood import Understood
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, TransportError
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import budget_now, leave_to_scope, trace_of
@@ -83,12 +84,16 @@ class HttpChannel:
         return not self._closed and not self._credentials.lost and self._requests.reachable
 
     async def understood(self) -> Understood:
-        """See :class:`atoma.ports.Announced`; asked again once a minute, as nothing says that another server is there."""
+        """See :class:`atoma.ports.Announced`; asked again once a minute, as nothing says that another server is there.
+
+        And once a call was refused as ``UNSUPPORTED``: then it is another one.
+        """
         if trio.current_time() - self._asked >= UNDERSTOOD_S:
-            async with self._requests.post(new_probe()) as reply:
-                found = await read_probe(reply)
-            if not isinstance(found, ErrorInfo):  # what is wrong with the token is for the call to find out
-                self._understood, self._asked = found.queries, trio.current_time()
+            with suppress(TransportError):  # what is wrong is for the call to find out, which knows whether it was sent
+                async with self._requests.post(new_probe()) as reply:
+                    found = await read_probe(reply)
+                if not isinstance(found, ErrorInfo):
+                    self._understood, self._asked = found.queries, trio.current_time()
         return self._understood
 
     async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
@@ -102,6 +107,8 @@ class HttpChannel:
             if await self.renewed(answer, generation):
                 answer = await self._engine.call(method, body, trace_id)
         if isinstance(answer, ErrorInfo):
+            if answer.code == "UNSUPPORTED":
+                self._asked = -math.inf
             return await _raise(answer)
         return decode(answer, spec.reply)
 
