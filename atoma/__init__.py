@@ -13,7 +13,7 @@ from atoma.client import Client, open_client
 from atoma.contracts.execution import ExecutionMeta, Resolution, Step
 from atoma.plugins import Plugin
 from atoma.ports import Change, Environment, Insert, LiveBatch, Move, Remove, Reset, Update
-from atoma.query import Rows, col, select
+from atoma.query import Rows, case, col, select
 from atoma.runtime import ItemResult, ManyResult, Page, Store, Transaction, WriteHandle
 from atoma.schema import Index, Scale, Schema, StoreSpec, new_id
 from atoma.sync import Sync, SyncControl, SyncStatus
@@ -54,6 +54,7 @@ __all__ = [
     "Transaction",
     "Update",
     "WriteHandle",
+    "case",
     "col",
     "new_id",
     "open_client",

@@ -31,21 +31,27 @@ class Function:
         gives: The type of the result; ``same`` is the one of its ``same`` arguments.
         rest: Whether the last argument may come any number of times, none included.
         need: What its columns have to answer.
-        nullable: Whether the result may be NULL: ``never``, ``any`` when an argument is, ``all`` when every one is.
+        nullable: Whether the result may be NULL: ``never``, ``always``, ``any`` when an argument is, ``all`` when every one
+            is, ``same`` when one of the ``same`` arguments is, ``real`` like ``any``, and when it is a real, as infinity
+            less infinity is no number.
         sign: How people write it; ``""`` for ``name(…)``.
-        literal: The number of an argument that has to be a literal; -1 for none.
+        literals: The numbers of arguments that have to be literals.
+        among: What ``same`` may be; nothing allows every type. A decimal stands for those with places.
     """
 
     takes: tuple[str, ...]
     gives: str
     rest: bool = False
     need: Need = ""
-    nullable: Literal["never", "any", "all"] = "any"
+    nullable: Literal["never", "always", "any", "all", "same", "real"] = "any"
     sign: str = ""
-    literal: int = -1
+    literals: tuple[int, ...] = ()
+    among: tuple[str, ...] = ()
 
 
 _PAIR = ("same", "same")
+_NUMBERS = ("int", "real")
+_SUMMED = (*_NUMBERS, "decimal", "duration")
 
 FUNCTIONS: Mapping[str, Function] = MappingProxyType(
     {
@@ -61,11 +67,40 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         "is_same": Function(_PAIR, "bool", need="equality", nullable="never", sign="IS"),
         "is_null": Function(("any",), "bool", nullable="never"),
         "in": Function(_PAIR, "bool", rest=True, need="equality", sign="IN"),
-        "like": Function(("text", "text"), "bool", need="text", sign="LIKE", literal=1),
+        "like": Function(("text", "text"), "bool", need="text", sign="LIKE", literals=(1,)),
+        "starts": Function(("text", "text"), "bool", need="text", literals=(1,)),
+        "ends": Function(("text", "text"), "bool", need="text", literals=(1,)),
+        "contains": Function(("text", "text"), "bool", need="text", literals=(1,)),
+        "if": Function(("bool", "same", "same"), "same", nullable="same"),
         "coalesce": Function(("same",), "same", rest=True, nullable="all"),
+        "add": Function(_PAIR, "same", need="total", nullable="real", sign="+", among=_SUMMED),
+        "sub": Function(_PAIR, "same", need="total", nullable="real", sign="-", among=_SUMMED),
+        "mul": Function(_PAIR, "same", need="total", nullable="real", sign="*", among=_NUMBERS),
+        "div": Function(_PAIR, "real", need="total", nullable="always", sign="/", among=_NUMBERS),
+        "floordiv": Function(_PAIR, "int", need="total", nullable="always", sign="//", among=("int",)),
+        "mod": Function(_PAIR, "int", need="total", nullable="always", sign="%", among=("int",)),
+        "neg": Function(("same",), "same", need="total", among=_SUMMED),
+        "abs": Function(("same",), "same", need="total", among=_SUMMED),
+        "round": Function(("real", "int"), "real", need="total", literals=(1,)),
         "lower": Function(("text",), "text", need="text"),
         "upper": Function(("text",), "text", need="text"),
         "length": Function(("text",), "int", need="text"),
+        "concat": Function(("text",), "text", rest=True, need="text"),
+        "substr": Function(("text", "int", "int"), "text", need="text", literals=(1, 2)),
+        "replace": Function(("text", "text", "text"), "text", need="text", literals=(1, 2)),
+        "trim": Function(("text",), "text", need="text"),
+        "ltrim": Function(("text",), "text", need="text"),
+        "rtrim": Function(("text",), "text", need="text"),
+        "to_int": Function(("same",), "int", need="order", nullable="always", among=("real", "text", "bool")),
+        "to_real": Function(("same",), "real", need="order", nullable="always", among=("int", "text")),
+        "to_text": Function(("same",), "text", need="order", among=("int", "date", "time", "clock", "uuid")),
+        "to_date": Function(("time",), "date"),
+        "year": Function(("same",), "int", among=("date", "time")),
+        "month": Function(("same",), "int", among=("date", "time")),
+        "day": Function(("same",), "int", among=("date", "time")),
+        "hour": Function(("same",), "int", among=("clock", "time")),
+        "minute": Function(("same",), "int", among=("clock", "time")),
+        "second": Function(("same",), "int", among=("clock", "time")),
     }
 )
 

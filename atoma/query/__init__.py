@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoma.query.builder import Condition, Expression, Rows, SortKey, bind, col, select
+from atoma.query.builder import Condition, Expression, Rows, SortKey, bind, case, col, select
 from atoma.query.plans import by_ids, counted, every_row, is_count, number_of
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "SortKey",
     "bind",
     "by_ids",
+    "case",
     "col",
     "counted",
     "every_row",

@@ -13,7 +13,17 @@ from atoma.errors import QueryError
 from atoma.query.describe import describe_whole
 from atoma.query.normal import bind as bind_plan
 from atoma.query.seek import decode_cursor, seek
-from atoma.schema.expressions import Condition, Expression, SortKey, Term, checked_condition, checked_text, col, joined
+from atoma.schema.expressions import (
+    Condition,
+    Expression,
+    SortKey,
+    Term,
+    case,
+    checked_condition,
+    checked_text,
+    col,
+    joined,
+)
 from atoma.schema.spec import Schema, StoreSpec
 
 T = TypeVar("T")
@@ -162,4 +172,4 @@ def _place(query: Rows[T], bound: BoundQuery) -> tuple[object, ...]:
         raise
 
 
-__all__ = ["Condition", "Expression", "Rows", "SortKey", "bind", "col", "select"]
+__all__ = ["Condition", "Expression", "Rows", "SortKey", "bind", "case", "col", "select"]

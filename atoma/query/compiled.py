@@ -36,6 +36,8 @@ def compiled(expr: Expr, params: Sequence[Any]) -> Getter:
             return _comparison(COMPARE[fn], compiled(args[0], params), compiled(args[1], params))
         case Call(fn="in", args=(wanted, *among)) if among and all(isinstance(each, (Lit, Param)) for each in among):
             return _membership(compiled(wanted, params), [value_of(each, params) for each in among])
+        case Call(fn="if", args=args):
+            return _choice(*[compiled(arg, params) for arg in args])
         case Call(fn=fn, args=args):
             meaning, inner = MEANINGS[fn], [compiled(arg, params) for arg in args]
             return lambda row: meaning([each(row) for each in inner])
@@ -83,6 +85,10 @@ def _comparison(compare: Callable[[Any, Any], bool], left: Getter, right: Getter
         return None if own is None or other is None else compare(own, other)
 
     return fits
+
+
+def _choice(when: Getter, then: Getter, otherwise: Getter) -> Getter:
+    return lambda row: then(row) if when(row) else otherwise(row)  # what is not chosen may be an error
 
 
 def _membership(wanted: Getter, among: Sequence[object]) -> Getter:

@@ -116,11 +116,17 @@ class _Words:
         if call.fn == "in":
             return f"{self.expr(args[0])} IN ({self._listed(args[1:])})"
         if sign and len(args) == 2:
-            return f"{self.expr(args[0])} {sign} {self.expr(args[1])}"
+            return f"{self._operand(args[0])} {sign} {self._operand(args[1])}"
+        if call.fn == "if":
+            return f"CASE WHEN {self.expr(args[0])} THEN {self.expr(args[1])} ELSE {self.expr(args[2])} END"
         return f"{call.fn}({', '.join(map(self.expr, args))})"
 
     def _nested(self, expr: Expr) -> str:
         return f"({self.expr(expr)})" if isinstance(expr, Call) and expr.fn in _LOOSE else self.expr(expr)
+
+    def _operand(self, expr: Expr) -> str:
+        signed = isinstance(expr, Call) and expr.fn in FUNCTIONS and FUNCTIONS[expr.fn].sign
+        return f"({self.expr(expr)})" if signed else self.expr(expr)
 
     def _listed(self, values: Sequence[Expr]) -> str:
         shown = ", ".join(map(self.expr, values[:_SHOWN]))

@@ -179,6 +179,8 @@ class Evaluation:
                 if source < 0:
                     return _cell_value(outer[-1 - source], name)
                 return _cell_value(group[0][source], name) if group else None
+            case Call(fn="if", args=(when, then, otherwise)):  # what is not chosen may be an error
+                return self.value(then if self.value(when, group, outer) else otherwise, group, outer)
             case Call(fn=fn, args=args):
                 return MEANINGS[fn]([self.value(arg, group, outer) for arg in args])
             case Agg():

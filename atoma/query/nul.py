@@ -8,6 +8,8 @@ from atoma.contracts.functions import COMPARISONS
 from atoma.contracts.query import Call, Expr, Lit
 from atoma.query.scope import Typed
 
+_PATTERNS = frozenset({"like", "starts", "ends", "contains"})
+
 
 def has_nul(expr: Expr) -> bool:
     """Whether it is a literal that no row can hold."""
@@ -25,7 +27,7 @@ def without_nul(call: Call, args: Sequence[Typed]) -> Expr:
     if call.fn == "in":
         kept = [arg for arg in call.args[1:] if not has_nul(arg)]
         return Call("in", (column.expr, *kept)) if kept else _no_text(column.expr)
-    if call.fn == "like":
+    if call.fn in _PATTERNS:
         return _no_text(column.expr)
     if call.fn in COMPARISONS:
         assert isinstance(foreign[0], Lit)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -13,6 +14,7 @@ MIRRORED: Mapping[str, str] = {"eq": "eq", "ne": "ne", "lt": "gt", "le": "ge", "
 
 _encode = msgspec.msgpack.Encoder().encode
 _SETS = frozenset({"and", "or"})
+_SURROGATES, _BEYOND_SURROGATES = 0xD800, 0xE000
 
 
 def value_last(call: Call) -> Call:
@@ -21,6 +23,26 @@ def value_last(call: Call) -> Call:
     if isinstance(left, Lit) and not isinstance(right, Lit):
         return Call(MIRRORED[call.fn], (right, left))
     return call
+
+
+def begins_with(call: Call) -> Expr:
+    """``call``, whether a column begins with a text, as the range of these texts, in which an index can look."""
+    column, prefix = call.args
+    assert isinstance(prefix, Lit)
+    if prefix.value is None:
+        return call
+    first = Call("ge", (column, prefix))
+    behind = _behind(str(prefix.value))
+    return first if not behind else in_order("and", (first, Call("lt", (column, Lit(prefix.type, behind)))))
+
+
+def _behind(prefix: str) -> str:
+    """The first text behind all that begin with ``prefix``; ``""`` when there is none."""
+    kept = prefix.rstrip(chr(sys.maxunicode))
+    if not kept:
+        return ""
+    last = ord(kept[-1]) + 1
+    return kept[:-1] + chr(_BEYOND_SURROGATES if last == _SURROGATES else last)
 
 
 def in_order(fn: str, conditions: Sequence[Expr]) -> Expr:

@@ -16,11 +16,12 @@ from msgspec.structs import replace
 from atoma.contracts.functions import AGGREGATES, FUNCTIONS, Function, family
 from atoma.contracts.query import NULL, Agg, Call, Col, Exists, Expr, Lit, Param, Plan, Scalar
 from atoma.errors import QueryError
+from atoma.query.functions import MEANINGS
 from atoma.query.literals import for_field, for_type, own_type
 from atoma.query.nul import has_nul, without_nul
 from atoma.query.rounding import whole_number
 from atoma.query.scope import Scope, Typed
-from atoma.query.spelling import MIRRORED, in_order, value_last
+from atoma.query.spelling import MIRRORED, begins_with, in_order, value_last
 from atoma.schema.decimals import BARE_DECIMALS
 from atoma.schema.documents import DOCUMENTS
 from atoma.schema.kinds import Comparisons
@@ -171,11 +172,19 @@ class Expressions:
             return self._joined(call, function, alone)
         wanted = (*function.takes, *[function.takes[-1]] * (count - len(function.takes)))[:count]
         args = self._arguments(call, function, wanted, alone)
-        same = next((arg.kind for arg, want in zip(args, wanted, strict=True) if want == "same"), "")
+        alike = [arg for arg, want in zip(args, wanted, strict=True) if want == "same"]
+        same = next((arg.kind for arg in alike if arg.type != NULL), NULL) if alike else ""
+        if function.among and family(same) not in (*function.among, NULL):
+            raise _not_among(call.fn, function, next(arg for arg in alike if arg.type != NULL))
         found = Call(call.fn, tuple([arg.expr for arg in args]))
         kind = same if function.gives == "same" else function.gives
+        if function.gives != "bool" and all(type(arg) is Lit for arg in found.args):
+            return _computed(found, kind)
         expr = without_nul(found, args)
-        return Typed(expr, f"{kind}?" if _may_be_null(function, args) else kind)
+        if expr is found and call.fn == "starts" and args[0].field is not None:
+            expr = begins_with(found)
+        nullable = _may_be_null(function, args, alike, kind)
+        return Typed(expr, f"{kind}?" if nullable and kind != NULL else kind)
 
     def _joined(self, call: Call, function: Function, alone: str) -> Typed:
         """Conditions joined to one: the common case of a function, by a short way."""
@@ -207,7 +216,7 @@ class Expressions:
             None if isinstance(arg, Lit) else self._argument(call, number, arg, alone)
             for number, arg in enumerate(call.args)
         ]
-        if function.literal >= 0 and not isinstance(call.args[function.literal], Lit):
+        if not all(isinstance(call.args[at], Lit) for at in function.literals):
             raise QueryError(f"{call.fn}() takes a value, not something that is read")
         model = next((arg for arg, want in zip(found, wanted, strict=True) if arg is not None and want == "same"), None)
         if model is None and "same" in wanted:  # nothing but literals: the first that is not NULL says what they are
@@ -288,11 +297,24 @@ def needs(typed: Typed, need: str, asked: str) -> None:
         raise QueryError(f"{SIGNS.get(asked, f'{asked}()')} cannot be asked of {_shown(typed)}: {why}")
 
 
-def _may_be_null(function: Function, args: Sequence[Typed]) -> bool:
-    if function.nullable == "never":
-        return False
-    nulls = [arg.nullable for arg in args]
-    return any(nulls) if function.nullable == "any" else bool(nulls) and all(nulls)
+def _may_be_null(function: Function, args: Sequence[Typed], alike: Sequence[Typed], kind: str) -> bool:
+    if function.nullable in ("never", "always"):
+        return function.nullable == "always"
+    nulls = [arg.nullable for arg in (alike if function.nullable == "same" else args)]
+    if function.nullable == "all":
+        return bool(nulls) and all(nulls)
+    return any(nulls) or (function.nullable == "real" and kind == "real")
+
+
+def _not_among(fn: str, function: Function, arg: Typed) -> QueryError:
+    hint = "concat() joins texts" if fn == "add" and arg.kind == "text" else ""
+    return QueryError(f"{fn}() takes {' or '.join(function.among)}, and {_shown(arg)} is {_a(arg.kind)}", hint=hint)
+
+
+def _computed(call: Call, kind: str) -> Typed:
+    """The value of a call of nothing but values: it is the same in every row, and on every engine."""
+    value = MEANINGS[call.fn]([arg.value for arg in call.args if isinstance(arg, Lit)])
+    return Typed(Lit(NULL if value is None else kind, value), NULL if value is None else kind)
 
 
 def _of_type(typed: Typed, wanted: str) -> Expr:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from difflib import get_close_matches
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.query import AS_WRITTEN, Call, Col, Expr, Lit
 from atoma.errors import QueryError
 
 V = TypeVar("V")
+
+INT32_MAX = 2**31 - 1
+_WILD = re.compile(r"[%_\\]")
 
 
 class Term:
@@ -68,6 +73,45 @@ class Expression(Term, Generic[V]):
     def __ge__(self, value: V | Expression[V]) -> Condition:
         return self._compare("ge", value)
 
+    def __add__(self, other: V | Expression[V]) -> Expression[V]:
+        return _made("add", self, other)
+
+    def __radd__(self, other: V) -> Expression[V]:
+        return _made("add", other, self)
+
+    def __sub__(self, other: V | Expression[V]) -> Expression[V]:
+        return _made("sub", self, other)
+
+    def __rsub__(self, other: V) -> Expression[V]:
+        return _made("sub", other, self)
+
+    def __mul__(self, other: V | Expression[V]) -> Expression[V]:
+        return _made("mul", self, other)
+
+    def __rmul__(self, other: V) -> Expression[V]:
+        return _made("mul", other, self)
+
+    def __truediv__(self, other: V | Expression[V]) -> Expression[float | None]:
+        return _made("div", self, other)
+
+    def __rtruediv__(self, other: V) -> Expression[float | None]:
+        return _made("div", other, self)
+
+    def __floordiv__(self, other: V | Expression[V]) -> Expression[int | None]:
+        return _made("floordiv", self, other)
+
+    def __mod__(self, other: V | Expression[V]) -> Expression[int | None]:
+        return _made("mod", self, other)
+
+    def __neg__(self) -> Expression[V]:
+        return _made("neg", self)
+
+    def __abs__(self) -> Expression[V]:
+        return _made("abs", self)
+
+    def __round__(self, places: int = 0) -> Expression[V]:
+        return _made("round", self, places)
+
     def __and__(self, other: Condition) -> Condition:
         return joined("and", cast("Condition", self), other)
 
@@ -90,6 +134,14 @@ class Expression(Term, Generic[V]):
             raise QueryError(f"in_() takes a list of values, in_([{values!r}])")
         return _call("in", self, *values)
 
+    def not_in(self, values: Iterable[V]) -> Condition:
+        """True when it equals none of ``values``; unknown where it is NULL, as in SQL."""
+        return ~self.in_(values)
+
+    def is_same(self, value: V | Expression[V] | None) -> Condition:
+        """Like ``==``, but it equals NULL when both are NULL, and is never unknown."""
+        return _call("is_same", self, value)
+
     def between(self, low: V, high: V) -> Condition:
         """True from ``low`` to ``high``, both included."""
         return (self >= low) & (self <= high)
@@ -109,6 +161,107 @@ class Expression(Term, Generic[V]):
         query is asked.
         """
         return _call("like", self, checked_text("like()", pattern))
+
+    def starts(self, text: str, *, exact: bool = False) -> Condition:
+        """Whether it begins with ``text``; ASCII letters compare without case, unless ``exact``, which an index serves."""
+        return self._holds("starts", text, "{}%", exact)
+
+    def ends(self, text: str, *, exact: bool = False) -> Condition:
+        """Whether it ends with ``text``; ASCII letters compare without case, unless ``exact``."""
+        return self._holds("ends", text, "%{}", exact)
+
+    def contains(self, text: str, *, exact: bool = False) -> Condition:
+        """Whether ``text`` stands in it; ASCII letters compare without case, unless ``exact``."""
+        return self._holds("contains", text, "%{}%", exact)
+
+    def _holds(self, fn: str, text: str, pattern: str, exact: bool) -> Condition:
+        plain = checked_text(f"{fn}()", text)
+        if exact:
+            return _call(fn, self, plain)
+        return _call("like", self, pattern.format(_WILD.sub(r"\\\g<0>", plain)))
+
+    def lower(self) -> Expression[V]:
+        """It with the ASCII letters small."""
+        return _made("lower", self)
+
+    def upper(self) -> Expression[V]:
+        """It with the ASCII letters large."""
+        return _made("upper", self)
+
+    def length(self) -> Expression[int]:
+        """The number of its characters."""
+        return _made("length", self)
+
+    def concat(self, *others: V | Expression[V] | str) -> Expression[V]:
+        """It and ``others`` joined; NULL when one is."""
+        return _made("concat", self, *others)
+
+    def substr(self, start: int, length: int = INT32_MAX) -> Expression[V]:
+        """At most ``length`` of its characters, from the one with the number ``start`` on; 1 is the first."""
+        return _made("substr", self, start, length)
+
+    def replace(self, old: str, new: str) -> Expression[V]:
+        """It with every ``old`` replaced; an empty ``old`` stands nowhere."""
+        return _made("replace", self, checked_text("replace()", old), checked_text("replace()", new))
+
+    def trim(self) -> Expression[V]:
+        """It without the spaces at both ends."""
+        return _made("trim", self)
+
+    def ltrim(self) -> Expression[V]:
+        """It without the spaces it begins with."""
+        return _made("ltrim", self)
+
+    def rtrim(self) -> Expression[V]:
+        """It without the spaces it ends with."""
+        return _made("rtrim", self)
+
+    def coalesce(self, *others: V | Expression[V]) -> Expression[V]:
+        """The first of it and ``others`` that is not NULL."""
+        return _made("coalesce", self, *others)
+
+    def to_int(self) -> Expression[int | None]:
+        """A real without what is behind the point, or the whole number that a text is; NULL for a text that is none.
+
+        A real beyond 64 bits is a ``QueryError`` when the query is asked.
+        """
+        return _made("to_int", self)
+
+    def to_real(self) -> Expression[float | None]:
+        """A whole number as a real, or the real that a text is; NULL for a text that is none."""
+        return _made("to_real", self)
+
+    def to_text(self) -> Expression[str]:
+        """A whole number in decimal digits; a date, a time or a UUID as it is kept."""
+        return _made("to_text", self)
+
+    def to_date(self) -> Expression[date]:
+        """The day of a moment, in UTC."""
+        return _made("to_date", self)
+
+    def year(self) -> Expression[int]:
+        """The year of a date, or of a moment in UTC."""
+        return _made("year", self)
+
+    def month(self) -> Expression[int]:
+        """The month of a date, or of a moment in UTC: 1 to 12."""
+        return _made("month", self)
+
+    def day(self) -> Expression[int]:
+        """The day of the month of a date, or of a moment in UTC."""
+        return _made("day", self)
+
+    def hour(self) -> Expression[int]:
+        """The hour of a time of day, or of a moment in UTC."""
+        return _made("hour", self)
+
+    def minute(self) -> Expression[int]:
+        """The minute of a time of day, or of a moment in UTC."""
+        return _made("minute", self)
+
+    def second(self) -> Expression[int]:
+        """The second of a time of day, or of a moment in UTC, without its fraction."""
+        return _made("second", self)
 
     def asc(self) -> SortKey:
         """To sort by it: NULL first, then from the smallest value on."""
@@ -135,11 +288,29 @@ def col(name: str) -> Expression[object]:
     return Expression(Col(0, checked_text("col()", name)))
 
 
-def _call(fn: str, first: Term, *rest: object) -> Condition:
-    stores = {first.store, *(each.store for each in rest if isinstance(each, Expression))} - {""}
+def case(*branches: tuple[Condition, V | Expression[V]], otherwise: V | Expression[V] | None = None) -> Expression[V]:
+    """The value of the first of ``branches`` whose condition is true: ``case((size > 9, "large"), otherwise="small")``.
+
+    Raises:
+        QueryError: There is no branch, or something in one is no condition.
+    """
+    if not branches:
+        raise QueryError("case() takes branches, each a condition and a value")
+    found: object = otherwise
+    for condition, value in reversed(branches):
+        found = _made("if", checked_condition(condition), value, found)
+    return cast("Expression[V]", found)
+
+
+def _call(fn: str, *args: object) -> Condition:
+    return _made(fn, *args)
+
+
+def _made(fn: str, *args: object) -> Expression[Any]:
+    stores = {each.store for each in args if isinstance(each, Expression)} - {""}
     if len(stores) > 1:
         raise QueryError(f"one query reads one store, not {' and '.join(sorted(stores))}")
-    return Expression(Call(fn, (first.node, *map(_node, rest))), next(iter(stores), ""))
+    return Expression(Call(fn, tuple(map(_node, args))), next(iter(stores), ""))
 
 
 def _node(value: object) -> Expr:

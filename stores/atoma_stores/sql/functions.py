@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
-from atoma.contracts.functions import AGGREGATES, FUNCTIONS, for_each
+from atoma.contracts.functions import AGGREGATES, FUNCTIONS, family, for_each
 
 Text: TypeAlias = Callable[[Sequence[str]], str]
 """Takes the SQL of the arguments, gives the SQL of the call."""
 
 SUM, AVG, WHOLE_SUM = "atoma_sum", "atoma_avg", "atoma_whole_sum"
 """Aggregates over reals that are exact and rounded once; the connection has to know them."""
+
+
+WHOLE, ROUND, TO_INT, TO_REAL = "atoma_whole", "atoma_round", "atoma_to_int", "atoma_to_real"
+"""Functions that SQLite lacks: a whole number if 64 bits hold it, and conversions that are the same everywhere."""
 
 
 def _infix(sign: str) -> Text:
@@ -34,6 +38,27 @@ def _coalesce(args: Sequence[str]) -> str:
     return f"coalesce({', '.join(args)})" if len(args) > 1 else args[0]
 
 
+def _whole(sign: str) -> Text:
+    return lambda args: f"{WHOLE}({args[0]} {sign} {args[1]})"
+
+
+def _called(name: str) -> Text:
+    return lambda args: f"{name}({', '.join(args)})"
+
+
+def _concat(args: Sequence[str]) -> str:
+    return _balanced(args, "||") if args else "''"
+
+
+def _substr(args: Sequence[str]) -> str:
+    text, start, length = args  # below 1 and beyond the end SQLite counts from the end
+    return f"substr({text}, max({start}, 1), max({start} + {length} - max({start}, 1), 0))"
+
+
+def _digits(at: int, count: int = 2) -> Text:
+    return lambda args: f"CAST(substr({args[0]}, {at}, {count}) AS INTEGER)"
+
+
 SQL: Mapping[str, Text] = for_each(
     FUNCTIONS,
     "the SQL of a function",
@@ -51,12 +76,61 @@ SQL: Mapping[str, Text] = for_each(
         "is_null": lambda args: f"({args[0]} IS NULL)",
         "in": _among,
         "like": lambda args: f"({args[0]} LIKE {args[1]} ESCAPE '\\')",
+        "starts": lambda args: f"(substr({args[0]}, 1, length({args[1]})) = {args[1]})",
+        "ends": lambda args: f"(substr({args[0]}, -length({args[1]}), length({args[1]})) = {args[1]})",
+        "contains": lambda args: f"(instr({args[0]}, {args[1]}) > 0)",
+        "if": lambda args: f"(CASE WHEN {args[0]} THEN {args[1]} ELSE {args[2]} END)",
         "coalesce": _coalesce,
-        "lower": lambda args: f"lower({args[0]})",
-        "upper": lambda args: f"upper({args[0]})",
-        "length": lambda args: f"length({args[0]})",
+        "add": _whole("+"),
+        "sub": _whole("-"),
+        "mul": _whole("*"),
+        "div": lambda args: f"(CAST({args[0]} AS REAL) / {args[1]} + 0.0)",
+        "floordiv": _whole("/"),
+        "mod": _infix("%"),
+        "neg": lambda args: f"{WHOLE}(-{args[0]})",
+        "abs": _called("abs"),
+        "round": _called(ROUND),
+        "lower": _called("lower"),
+        "upper": _called("upper"),
+        "length": _called("length"),
+        "concat": _concat,
+        "substr": _substr,
+        "replace": _called("replace"),
+        "trim": _called("trim"),
+        "ltrim": _called("ltrim"),
+        "rtrim": _called("rtrim"),
+        "to_int": _called(TO_INT),
+        "to_real": _called(TO_REAL),
+        "to_text": lambda args: f"CAST({args[0]} AS TEXT)",
+        "to_date": lambda args: f"substr({args[0]}, 1, 10)",
+        "year": _digits(1, 4),
+        "month": _digits(6),
+        "day": _digits(9),
+        "hour": _digits(1),
+        "minute": _digits(4),
+        "second": _digits(7),
     },
 )
+
+OF_KIND: Mapping[tuple[str, str], Text] = {
+    ("add", "real"): lambda args: f"({args[0]} + {args[1]} + 0.0)",
+    ("sub", "real"): lambda args: f"({args[0]} - {args[1]} + 0.0)",
+    ("mul", "real"): lambda args: f"({args[0]} * {args[1]} + 0.0)",
+    ("neg", "real"): lambda args: f"(0.0 - {args[0]})",
+    ("to_real", "int"): lambda args: f"CAST({args[0]} AS REAL)",
+    ("hour", "time"): _digits(12),
+    ("minute", "time"): _digits(15),
+    ("second", "time"): _digits(18),
+}
+"""What is written otherwise for arguments of a type."""
+BY_KIND = frozenset(name for name, _ in OF_KIND)
+"""The functions that are."""
+
+
+def sql_of(fn: str, args: Sequence[str], kind: str = "") -> str:
+    """The SQL of a call whose arguments are ``args``; the first one is a ``kind``, where that counts."""
+    return OF_KIND.get((fn, family(kind)), SQL[fn])(args)
+
 
 AGGREGATE_SQL: Mapping[str, str] = for_each(
     AGGREGATES,

@@ -33,7 +33,7 @@ def compile_branch(include: Include, branch: Branch, parent: AnyStore, stores: S
         text = f"{parents} JOIN {quote(child.name)} AS {shown.name} ON {conditions}"
     else:
         (first,), conditions, inner = compiler.parts(plan, belongs)
-        shown = compiler.alias(child)
+        shown = compiler.alias(child, plan.source)
         order = compiler.order(plan, (shown,), ())
         text = (
             f"{parents} JOIN {quote(child.name)} AS {shown.name} ON {shown.name}.id IN (SELECT {first.name}.id "

@@ -26,7 +26,8 @@ from atoma.contracts.query import (
 from atoma.contracts.values import Scalar as Value
 from atoma.query.scope import AnyStore, Stores
 from atoma.schema.kinds import INT64_MAX
-from atoma_stores.sql.functions import AGGREGATE_SQL, SQL, SUM, WHOLE_SUM
+from atoma_stores.sql.functions import AGGREGATE_SQL, BY_KIND, SUM, WHOLE_SUM, sql_of
+from atoma_stores.sql.kinds import kind_of, kind_of_arguments
 from atoma_stores.sql.names import quote
 
 KEY_COLUMNS = ("id", "_ver", "_seq", "_scope")
@@ -63,10 +64,12 @@ class Alias:
     Attributes:
         name: What it is called.
         store: The store; None for a derived table.
+        source: What the plan says it is.
     """
 
     name: str
     store: AnyStore | None
+    source: Source
 
     def column(self, name: str) -> str:
         """The SQL of one of its columns."""
@@ -138,10 +141,10 @@ class Compiler:
     def _place(self, taken: int) -> str:
         return f"?{self._places.setdefault(taken, len(self._places) + 1)}"
 
-    def alias(self, store: AnyStore | None) -> Alias:
+    def alias(self, store: AnyStore | None, source: Source) -> Alias:
         """A new name for a source."""
         self._sources.append("" if store is None else store.name)
-        return Alias(f"t{len(self._sources) - 1}", store)
+        return Alias(f"t{len(self._sources) - 1}", store, source)
 
     def parts(self, plan: Plan, belongs: str) -> tuple[Aliases, str, str]:
         """A plan of whole rows of one store in parts: its source, its conditions, its sort keys.
@@ -151,7 +154,7 @@ class Compiler:
             belongs: One more condition, with ``{0}`` where the name of the source goes.
         """
         assert isinstance(plan.source, Store)
-        aliases = (self.alias(self.stores(plan.source.name)),)
+        aliases = (self.alias(self.stores(plan.source.name), plan.source),)
         conditions = [belongs.format(aliases[0].name), *self._conditions(plan, aliases, ())]
         return aliases, " AND ".join(conditions), self.order(plan, aliases, ())
 
@@ -188,12 +191,12 @@ class Compiler:
     def _source(self, source: Source) -> tuple[str, Alias]:
         if isinstance(source, Store):
             store = self.stores(source.name)
-            return quote(store.name), self.alias(store)
+            return quote(store.name), self.alias(store, source)
         # a derived table with a limit would run once per row of the loop around it (a co-routine): it is made once
         text = self.subquery(source.query, ())
         name = f"d{len(self._tables)}"
         self._tables.append(f"{name}({self._names(source)}) AS MATERIALIZED ({text})")
-        return name, self.alias(None)
+        return name, self.alias(None, source)
 
     def _names(self, source: Derived) -> str:
         return ", ".join(f"c{number}" for number in range(len(source.query.columns or ())))
@@ -227,7 +230,11 @@ class Compiler:
             case Col(source=source, name=name):
                 return (aliases[source] if source >= 0 else outer[-1 - source]).column(name)
             case Call(fn=fn, args=args):
-                return SQL[fn]([self.expr(arg, aliases, outer) for arg in args])
+                return sql_of(
+                    fn,
+                    [self.expr(arg, aliases, outer) for arg in args],
+                    kind_of_arguments(expr, *self._around(aliases, outer)) if fn in BY_KIND else "",
+                )
             case Agg():
                 return self._aggregate(expr, aliases, outer)
             case Exists(query=query, negated=negated):
@@ -239,23 +246,15 @@ class Compiler:
     def _aggregate(self, agg: Agg, aliases: Aliases, outer: Aliases) -> str:
         inner = "*" if agg.arg is None else self.expr(agg.arg, aliases, outer)
         where = "" if agg.where is None else f" FILTER (WHERE {self.expr(agg.where, aliases, outer)})"
-        if agg.fn == "sum" and not agg.distinct and not self._is_real(agg.arg, aliases, outer):
+        real = agg.arg is not None and kind_of(agg.arg, *self._around(aliases, outer)) == "real"
+        if agg.fn == "sum" and not agg.distinct and not real:
             # SQLite gives up as soon as a part of the sum does not fit; two halves of every number always do
             return f"{WHOLE_SUM}(sum({inner} >> 32){where}, sum({inner} & 4294967295){where})"
         name = SUM if agg.fn == "sum" else AGGREGATE_SQL[agg.fn]
         return f"{name}({'DISTINCT ' if agg.distinct else ''}{inner}){where}"
 
-    def _is_real(self, expr: Expr | None, aliases: Aliases, outer: Aliases) -> bool:
-        match expr:
-            case Col(source=source, name=name):
-                store = (aliases[source] if source >= 0 else outer[-1 - source]).store
-                return store is None or store.fields[name].type == "real"
-            case Call(args=args):
-                return any(self._is_real(arg, aliases, outer) for arg in args)
-            case Param(type=type_):
-                return type_.startswith("real")
-            case _:
-                return expr is not None
+    def _around(self, aliases: Aliases, outer: Aliases) -> tuple[list[Source], list[Source], Stores]:
+        return [each.source for each in aliases], [each.source for each in outer], self.stores
 
     # order and cursors
 

@@ -15,8 +15,8 @@ import apsw
 
 from atoma.contracts.limits import PATTERN_BYTES_MAX
 from atoma.errors import ConfigurationError
-from atoma_stores.sqlite.aggregates import add_aggregates
 from atoma_stores.sqlite.codes import translate
+from atoma_stores.sqlite.functions import add_functions
 
 MEMORY = ":memory:"
 BUSY_MS = 5_000
@@ -48,7 +48,7 @@ def open_connection(
     try:
         connection.set_busy_timeout(busy_ms)
         connection.limit(apsw.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, PATTERN_BYTES_MAX)  # for GLOB as well
-        add_aggregates(connection)
+        add_functions(connection)
         connection.config(apsw.SQLITE_DBCONFIG_DEFENSIVE, 1)
         connection.config(apsw.SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0)
         connection.config(apsw.SQLITE_DBCONFIG_ENABLE_LOAD_EXTENSION, 0)

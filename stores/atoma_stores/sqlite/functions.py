@@ -1,4 +1,4 @@
-"""Aggregates that SQLite lacks: sums that are exact, those of reals rounded once, as Python's and as live queries' are."""
+"""What SQLite lacks: sums that are exact, those of reals rounded once, and functions that mean here what they do in Python."""
 
 # pyright: reportUnknownMemberType=false
 # apsw's stub names a type that is new in Python 3.12
@@ -10,14 +10,17 @@ from typing import TypeAlias
 
 import apsw
 
-from atoma.query.functions import AGGREGATED
-from atoma_stores.sql.functions import AVG, SUM, WHOLE_SUM
+from atoma.contracts.values import Scalar
+from atoma.query.functions import AGGREGATED, rounded, to_int, to_real, whole
+from atoma_stores.sql.functions import AVG, ROUND, SUM, TO_INT, TO_REAL, WHOLE, WHOLE_SUM
 
 Values: TypeAlias = "list[int | float]"
 
 
-def add_aggregates(connection: apsw.Connection) -> None:
+def add_functions(connection: apsw.Connection) -> None:
     """Let statements on ``connection`` use them."""
+    for name, scalar, takes in ((WHOLE, _whole, 1), (ROUND, _round, 2), (TO_INT, _to_int, 1), (TO_REAL, _to_real, 1)):
+        connection.create_scalar_function(name, scalar, takes, flags=apsw.SQLITE_DETERMINISTIC)
     for name, meaning in ((SUM, "sum"), (AVG, "avg")):
         connection.create_aggregate_function(name, _factory(meaning), 1, flags=apsw.SQLITE_DETERMINISTIC)
     connection.create_scalar_function(WHOLE_SUM, _whole_sum, 2, flags=apsw.SQLITE_DETERMINISTIC)
@@ -45,3 +48,24 @@ def _whole_sum(*halves: object) -> int | None:
 def _step(values: Values, value: float | None) -> None:
     if value is not None:
         values.append(value)
+
+
+def _whole(*args: Scalar) -> Scalar:
+    """A result of whole numbers; SQLite goes on with a real when 64 bits do not hold it."""
+    value = args[0]
+    return whole(2**64) if isinstance(value, float) else value
+
+
+def _round(*args: Scalar) -> float | None:
+    value, places = args
+    return rounded(value, places) if isinstance(value, float) and isinstance(places, int) else None
+
+
+def _to_int(*args: Scalar) -> int | None:
+    value = args[0]
+    return to_int(value) if isinstance(value, (float, str)) else value if isinstance(value, int) else None
+
+
+def _to_real(*args: Scalar) -> float | None:
+    value = args[0]
+    return to_real(value) if isinstance(value, (int, str)) else None
