@@ -24,6 +24,12 @@ VALUES_MAX = 1_000
 """Values of one ``in_()``."""
 PARAMETERS_MAX = 4_096
 """Values that one query compares with, those of every ``in_()`` included."""
+PARAMETERS_BYTES_MAX = 64 * 1024
+"""UTF-8 bytes of the texts, and bytes, that one query compares with, together."""
+QUERY_BYTES_MAX = 128 * 1024
+"""Bytes of a query as it travels, its values included."""
+OFFSET_MAX = 100_000
+"""Rows that are skipped: each of them is read nevertheless."""
 PATTERN_BYTES_MAX = 256
 """UTF-8 bytes of one pattern of ``like``: what one row costs is its text times its pattern, and nothing stops SQLite within
 a row."""
@@ -31,6 +37,8 @@ WILDCARDS_MAX = 8
 """Unescaped ``%`` and ``_`` of one pattern."""
 PATTERNS_BYTES_MAX = 2_048
 """UTF-8 bytes of all patterns of one query together."""
+GROUPS_MAX = 10_000
+"""Groups of an answer; they are counted as it is made."""
 ROWS_MAX = 10_000
 """Rows of a hub's answer."""
 
@@ -48,9 +56,13 @@ class Bounds(msgspec.Struct, frozen=True):
         includes: See above.
         values: See above.
         parameters: See above.
+        parameters_bytes: See above.
+        query_bytes: See above.
+        offset: See above.
         pattern_bytes: See above.
         wildcards: See above.
         patterns_bytes: See above.
+        groups: See above.
     """
 
     depth: int = DEPTH_MAX
@@ -62,9 +74,13 @@ class Bounds(msgspec.Struct, frozen=True):
     includes: int = INCLUDES_MAX
     values: int = VALUES_MAX
     parameters: int = PARAMETERS_MAX
+    parameters_bytes: int = PARAMETERS_BYTES_MAX
+    query_bytes: int = QUERY_BYTES_MAX
+    offset: int = OFFSET_MAX
     pattern_bytes: int = PATTERN_BYTES_MAX
     wildcards: int = WILDCARDS_MAX
     patterns_bytes: int = PATTERNS_BYTES_MAX
+    groups: int = GROUPS_MAX
 
     def lower(self) -> dict[str, int]:
         """Those that are lower than the table's, by name."""

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from atoma.contracts.codec import encode
 from atoma.contracts.limits import BOUNDS, Bounds
-from atoma.contracts.query import Call, Col, Derived, Exists, Expr, Lit, Param, Plan, Scalar
+from atoma.contracts.query import BoundQuery, Call, Col, Derived, Exists, Expr, Lit, Param, Plan, Scalar
 from atoma.errors import QueryError
 from atoma.query.walk import parts, top_expressions, value_of
 from atoma.schema.kinds import INT64_MAX
@@ -74,6 +75,44 @@ def check_bounds(plan: Plan, bounds: Bounds = BOUNDS, params: Sequence[object] =
             raise QueryError(f"a query has at most {bounds.includes} includes, at most {bounds.includes_deep} deep")
 
 
+def check_size(query: BoundQuery, bounds: Bounds = BOUNDS) -> None:
+    """See that ``query``, which is checked and in normal form, is not larger than a query may be.
+
+    Raises:
+        QueryError: It is.
+    """
+    given = sum(
+        [
+            len(value.encode()) if isinstance(value, str) else len(value)
+            for value in query.params
+            if isinstance(value, (str, bytes))
+        ]
+    )
+    if given > bounds.parameters_bytes:
+        raise QueryError(
+            f"the values of a query have at most {bounds.parameters_bytes:,} bytes together, these have {given:,}; "
+            "ask in several queries"
+        )
+    try:
+        size = len(encode(query))
+    except UnicodeEncodeError:
+        raise QueryError("text in a query has a lone surrogate") from None
+    if size > bounds.query_bytes:
+        raise QueryError(
+            f"a query has at most {bounds.query_bytes:,} bytes, this one has {size:,}; ask in several queries"
+        )
+
+
+def check_groups(count: int, bounds: Bounds = BOUNDS) -> None:
+    """See that an answer has not more groups than it may have.
+
+    Raises:
+        QueryError: It has.
+    """
+    if count > bounds.groups:
+        raise QueryError(f"an answer has at most {bounds.groups:,} groups; state a condition, or a limit")
+
+
 def _check_plan(plan: Plan, bounds: Bounds) -> None:
     if len(plan.joins) >= bounds.sources:
         raise QueryError(f"a query reads at most {bounds.sources} stores together")
@@ -81,8 +120,10 @@ def _check_plan(plan: Plan, bounds: Bounds) -> None:
         raise QueryError(f"a query has at most {bounds.columns} columns, and as many keys to group or to sort by")
     if plan.limit is not None and not 0 <= plan.limit <= INT64_MAX:
         raise QueryError(f"limit must be 0 or more, not {plan.limit}")
-    if not 0 <= plan.offset <= INT64_MAX:
+    if plan.offset < 0:
         raise QueryError(f"offset must be 0 or more, not {plan.offset}")
+    if plan.offset > bounds.offset:
+        raise QueryError(f"a query skips at most {bounds.offset:,} rows: go on behind a row, with after(page.end)")
 
 
 def _check_expression(top: Expr, depth: int, spent: _Spent, plans: Within, includes: int) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from atoma.contracts.limits import BOUNDS, Bounds
 from atoma.contracts.query import NULL, BoundQuery, Expr, Lit, Param, Plan
 from atoma.errors import QueryError
-from atoma.query.bounds import check_bounds
+from atoma.query.bounds import check_bounds, check_size
 from atoma.query.check import check, check_bounded
 from atoma.query.scope import Stores
 from atoma.query.walk import changed
@@ -18,7 +18,9 @@ def bind(plan: Plan, stores: Stores, bounds: Bounds = BOUNDS) -> BoundQuery:
         QueryError: It does not fit the stores, or not the bounds.
         UnknownStore: It reads a store that is not declared.
     """
-    return lifted(check(plan, stores, bounds))
+    bound = lifted(check(plan, stores, bounds))
+    check_size(bound, bounds)
+    return bound
 
 
 def rebind(query: BoundQuery, stores: Stores, bounds: Bounds = BOUNDS) -> BoundQuery:
@@ -29,7 +31,9 @@ def rebind(query: BoundQuery, stores: Stores, bounds: Bounds = BOUNDS) -> BoundQ
         UnknownStore: It reads a store that is not declared.
     """
     check_bounds(query.plan, bounds, query.params)  # before anything goes recursively through what a stranger made
-    return lifted(check_bounded(with_values(query), stores))
+    bound = lifted(check_bounded(with_values(query), stores))
+    check_size(bound, bounds)
+    return bound
 
 
 def with_values(query: BoundQuery) -> Plan:

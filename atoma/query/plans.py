@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from msgspec.structs import replace
 
 from atoma.contracts.execution import QueryResult
+from atoma.contracts.limits import PARAMETERS_BYTES_MAX, VALUES_MAX
 from atoma.contracts.query import Agg, BoundQuery, Call, Col, Named, Param, Plan, Store
 from atoma.errors import QueryError
 from atoma.query.ordering import BY_ID, ID
@@ -26,6 +27,20 @@ def _ids_plan(store: str, count: int) -> Plan:
 def by_ids(store: str, ids: Sequence[str]) -> BoundQuery:
     """The rows with these ids that there are, by id; in normal form."""
     return BoundQuery(_ids_plan(store, len(ids)), tuple(ids))
+
+
+def batches(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
+    """``ids`` in their order, in so many parts that each can be asked for by :func:`by_ids`."""
+    batch: list[str] = []
+    size = 0
+    for id in ids:
+        size += len(id.encode())
+        if batch and (len(batch) == VALUES_MAX or size > PARAMETERS_BYTES_MAX):
+            yield tuple(batch)
+            batch, size = [], len(id.encode())
+        batch.append(id)
+    if batch:
+        yield tuple(batch)
 
 
 def ids_of(query: BoundQuery) -> tuple[str, ...] | None:

@@ -6,7 +6,7 @@ from atoma.contracts.limits import Bounds
 from atoma.contracts.query import PLAN_VERSION, Agg, BoundQuery, Call
 from atoma.contracts.understood import Understood
 from atoma.errors import QueryError, RemoteError
-from atoma.query.bounds import check_bounds
+from atoma.query.bounds import check_bounds, check_size
 from atoma.query.walk import expressions, plans, top_expressions
 
 
@@ -28,7 +28,9 @@ def check_understood(query: BoundQuery, told: Understood) -> None:
                     raise _unsupported(f"{place}: the hub does not know the function {expr.fn}()", function=expr.fn)
     if told.bounds:
         try:
-            check_bounds(query.plan, Bounds.lowered(told.bounds), query.params)
+            bounds = Bounds.lowered(told.bounds)
+            check_bounds(query.plan, bounds, query.params)
+            check_size(query, bounds)
         except QueryError as error:
             raise _unsupported(str(error)) from None
 

@@ -25,7 +25,7 @@ from atoma.runtime.live import live
 from atoma.runtime.observable import observe_live
 from atoma.runtime.results import Edges, Page
 from atoma.schema.kinds import is_unicode
-from atoma.schema.spec import Schema, StoreSpec
+from atoma.schema.spec import ID_BYTES, Schema, StoreSpec
 
 if TYPE_CHECKING:
     from reactivex import Observable
@@ -147,4 +147,8 @@ def readable(store: str, ids: tuple[str, ...]) -> tuple[str, ...]:
     for id in ids:
         if type(id) is not str and not is_a(id, str):  # the first is quick: every read comes this way
             raise QueryError(f"an id of store {store!r} is text, not {id!r}")
-    return ids if all(map(is_unicode, ids)) else tuple(filter(is_unicode, ids))
+    return ids if all(map(_can_be_an_id, ids)) else tuple(filter(_can_be_an_id, ids))
+
+
+def _can_be_an_id(text: str) -> bool:
+    return len(text) <= ID_BYTES and is_unicode(text)

@@ -18,14 +18,13 @@ from atoma.contracts.execution import (
     as_receipt,
     note_path,
 )
-from atoma.contracts.limits import VALUES_MAX
 from atoma.contracts.mutations import Op
 from atoma.contracts.values import StoredRow
 from atoma.errors import AtomaError, ConflictError, NotFoundError, ValidationError
 from atoma.ports.live import LiveBatch
 from atoma.ports.loops import Lifetime
 from atoma.query.builder import Rows, select
-from atoma.query.plans import by_ids
+from atoma.query.plans import batches, by_ids
 from atoma.runtime.core import Core
 from atoma.runtime.entries import (
     UpsertApply,
@@ -93,15 +92,15 @@ class Store(Generic[T]):
         return rows[0].version if rows else 0
 
     async def get_many(self, ids: Sequence[str], *, policy: str | None = None) -> list[T | None]:
-        """The rows with these ids, in this order; None where there is none. 1,000 ids are read at a time.
+        """The rows with these ids, in this order; None where there is none. At most 1,000 ids are read at a time.
 
         Raises:
             QueryError: Some id is no text.
         """
         found: dict[str, T] = {}
-        wanted = list(dict.fromkeys(ids))
-        for start in range(0, len(wanted), VALUES_MAX):
-            rows = await self._by_ids(tuple(wanted[start : start + VALUES_MAX]), policy)
+        wanted = tuple(dict.fromkeys(ids))
+        for batch in batches(readable(self.spec.name, wanted)):
+            rows = (await self._core.reads.query(by_ids(self.spec.name, batch), policy)).rows
             found.update({row.id: self.spec.decode(row.id, row.image) for row in rows})
         return [found.get(id) for id in ids]
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TypeAlias, cast
 
 import apsw
 
 from atoma.contracts.execution import ExecutionMeta, QueryResult
 from atoma.contracts.explanation import Access
+from atoma.contracts.limits import BOUNDS
 from atoma.contracts.query import BoundQuery, Branch, Include, Plan, Store
 from atoma.contracts.values import Scalar, StoredRow
 from atoma.errors import UnknownStore
+from atoma.query.bounds import check_groups
 from atoma.query.normal import rebind
 from atoma.query.plans import ids_of
 from atoma.query.seek import cursor_of, page_of
@@ -39,12 +42,14 @@ class Prepared:
         plan: The plan.
         params: How many values it is asked with.
         statement: Its rows, one beyond its limit; of the children of an include those of every parent.
+        grouped: Whether its rows are groups.
         branches: The children of each include, by its branches.
     """
 
     plan: Plan
     params: int
     statement: Statement
+    grouped: bool = False
     branches: tuple[tuple[tuple[Branch, Prepared], ...], ...] = ()
 
 
@@ -107,8 +112,12 @@ class QueryReader:
 
         def body(connection: apsw.Connection) -> QueryResult:
             # row by row, so that an interrupt stops the decoding too
-            raw = connection.execute(prepared.statement.sql, bindings)
-            found, more = page_of(prepared.plan, list(map(rows_of, cast("Iterator[Raw]", raw))))
+            raw = cast("Iterator[Raw]", connection.execute(prepared.statement.sql, bindings))
+            if prepared.grouped:
+                raw = islice(raw, BOUNDS.groups + 1)
+            found, more = page_of(prepared.plan, list(map(rows_of, raw)))
+            if prepared.grouped:
+                check_groups(len(found))
             meta = _at(connection)
             if more and found:
                 meta = ExecutionMeta(commit=meta.commit, cursor=_cursor(query, found[-1]))
@@ -154,7 +163,8 @@ class QueryReader:
         return bound, prepared
 
     def _compile(self, plan: Plan, params: int, statement: Statement) -> Prepared:
-        return Prepared(plan, params, statement, tuple([self._branches(plan, each, params) for each in plan.include]))
+        branches = [self._branches(plan, each, params) for each in plan.include]
+        return Prepared(plan, params, statement, bool(plan.group), tuple(branches))
 
     def _branches(self, plan: Plan, include: Include, params: int) -> tuple[tuple[Branch, Prepared], ...]:
         assert isinstance(plan.source, Store)

@@ -10,17 +10,22 @@ import apsw
 import pytest
 from msgspec.structs import replace
 
+from atoma.client import open_client
 from atoma.contracts import limits
 from atoma.contracts.execution import OperationContext, QueryRequest
 from atoma.contracts.limits import (
     COLUMNS_MAX,
     CONDITIONS_MAX,
     DEPTH_MAX,
+    GROUPS_MAX,
     INCLUDES_DEEP_MAX,
     INCLUDES_MAX,
+    OFFSET_MAX,
+    PARAMETERS_BYTES_MAX,
     PATTERN_BYTES_MAX,
     PATTERNS_BYTES_MAX,
     PLANS_MAX,
+    QUERY_BYTES_MAX,
     SOURCES_MAX,
     VALUES_MAX,
     WILDCARDS_MAX,
@@ -47,13 +52,18 @@ from atoma.errors import QueryError, RemoteError
 from atoma.ports import Environment
 from atoma.ports.service import Principal
 from atoma.query.builder import Rows, bind, col, select
+from atoma.query.normal import bind as bind_plan
 from atoma.query.normal import rebind
 from atoma.query.plans import by_ids, counted
+from atoma.schema.spec import ID_BYTES
+from atoma_stores.local import LocalExecution
 from atoma_stores.reactive.checks import checked
 from atoma_stores.sqlite.database import open_database
+from atoma_stores.sqlite.engine import SQLiteEngine
+from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.protocol.plans import decode_query, encode_query
 from tests.unit.hub.kit import hub_on
-from tests.unit.stores.kit import CARDS, SCHEMA, opened
+from tests.unit.stores.kit import CARDS, SCHEMA, insert, opened
 
 LONGEST = "%" + "x" * (PATTERN_BYTES_MAX - 1)
 CONTEXT = OperationContext("trace")
@@ -160,6 +170,22 @@ TOO_MUCH: dict[str, tuple[Plan, str]] = {
     "many queries in one another": (derived(PLANS_MAX + 1), "at most 64 queries within it"),
     "many includes": (include(*[Plan(CARD)] * (INCLUDES_MAX + 1)), "at most 16 includes, at most 4 deep"),
     "deep includes": (includes(INCLUDES_DEEP_MAX + 1), "at most 16 includes, at most 4 deep"),
+    "long values": (
+        where(
+            *[Call("eq", (TITLE, Lit("text", f"{'ü' * 8_191}-{n}"))) for n in range(4)],
+            Call("eq", (TITLE, Lit("text", "a"))),
+        ),
+        "the values of a query have at most 65,536 bytes together, these have 65,537",
+    ),
+    "a long value": (where(Call("ne", (TITLE, Lit("text", "x" * (PARAMETERS_BYTES_MAX + 1))))), "these have 65,537"),
+    "a long query": (
+        Plan(CARD, columns=(Named("c" * QUERY_BYTES_MAX, TITLE),)),
+        "a query has at most 131,072 bytes, this one has 131,1",
+    ),
+    "a large offset": (
+        Plan(CARD, offset=OFFSET_MAX + 1),
+        r"a query skips at most 100,000 rows: go on behind a row, with after.page.end",
+    ),
     "a large limit": (Plan(CARD, limit=2**63), "limit must be 0 or more"),
     "less than nothing": (Plan(CARD, limit=-1), "limit must be 0 or more, not -1"),
     "an offset before the beginning": (Plan(CARD, offset=-1), "offset must be 0 or more, not -1"),
@@ -174,10 +200,12 @@ ROWS_FIT: dict[str, Plan] = {
     "the deepest condition": where(nested(DEPTH_MAX)),
     "all the values": where(*[among(VALUES_MAX)] * 4),
     "all the sort keys": Plan(CARD, order=(Order(TITLE), Order(ID))),
-    "the largest offset": Plan(CARD, offset=2**63 - 1),
+    "the largest offset": Plan(CARD, offset=OFFSET_MAX),
+    "the longest value": where(Call("eq", (TITLE, Lit("text", "x" * PARAMETERS_BYTES_MAX)))),
 }
 PLANS_FIT: dict[str, Plan] = {
     "all the sources": Plan(CARD, joins=(TWIN,) * (SOURCES_MAX - 1)),
+    "the longest name": Plan(CARD, columns=(Named("c" * (QUERY_BYTES_MAX - 200), TITLE),)),
     "all the columns": Plan(CARD, columns=named(COLUMNS_MAX)),
     "all the queries": where(*[THERE] * PLANS_MAX),
     "all the queries in one another": derived(PLANS_MAX),
@@ -240,6 +268,9 @@ BOUND_BY: dict[str, str] = {
     "INCLUDES_MAX": "many includes",
     "VALUES_MAX": "a long list",
     "PARAMETERS_MAX": "many values",
+    "PARAMETERS_BYTES_MAX": "a long value",
+    "QUERY_BYTES_MAX": "a long query",
+    "OFFSET_MAX": "a large offset",
     "PATTERN_BYTES_MAX": "a long pattern",
     "WILDCARDS_MAX": "many wildcards",
     "PATTERNS_BYTES_MAX": "many patterns",
@@ -248,7 +279,8 @@ BOUND_BY: dict[str, str] = {
 
 def test_every_bound_of_the_table_is_put_to_every_door() -> None:
     table = {name for name in vars(limits) if name.endswith("_MAX")}
-    assert table - {"ROWS_MAX"} == BOUND_BY.keys(), "ROWS_MAX bounds the answers of a hub, not a query"
+    of_answers = {"ROWS_MAX", "GROUPS_MAX"}
+    assert table - of_answers == BOUND_BY.keys()
     assert set(BOUND_BY.values()) <= TOO_MUCH.keys()
 
 
@@ -308,3 +340,33 @@ async def test_no_connection_takes_a_longer_pattern(operator: str, tmp_path: Pat
         for door in (database.read, database.read_in_pool, database.transact):
             with pytest.raises(QueryError, match="pattern too complex"):
                 await door(look)
+
+
+async def test_an_answer_has_so_many_groups_and_not_one_more(tmp_path: Path) -> None:
+    by_id = Plan(CARD, group=(ID,), columns=(Named("id", ID), Named("rows", Agg("count"))))
+    async with opened(tmp_path / "a.db") as here:
+        for start in range(0, GROUPS_MAX, 1_000):
+            await here.write(*[insert(f"{number:05}") for number in range(start, start + 1_000)])
+        assert len((await here.db.read(bind_plan(by_id, SCHEMA.store))).tuples) == GROUPS_MAX
+        await here.write(insert("one more"))
+        with pytest.raises(QueryError, match="an answer has at most 10,000 groups; state a condition, or a limit"):
+            await here.db.read(bind_plan(by_id, SCHEMA.store))
+        few = bind_plan(replace(by_id, limit=3), SCHEMA.store)
+        assert [row[0] for row in (await here.db.read(few)).tuples] == ["00000", "00001", "00002"]
+
+
+def test_the_longest_query_can_be_sent() -> None:
+    assert len(encode_query(bind_plan(PLANS_FIT["the longest name"], SCHEMA.store))) < QUERY_BYTES_MAX
+    assert ChannelLimits().query_bytes > QUERY_BYTES_MAX
+
+
+@pytest.mark.parametrize(("count", "length"), [(2_500, 36), (700, ID_BYTES)])
+async def test_many_rows_are_got_by_ids_of_any_length(count: int, length: int, tmp_path: Path) -> None:
+    ids = [f"{number:06}".ljust(length, "x") for number in range(count)]
+    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(tmp_path / "a.db"))]) as client:
+        await client.store(CARDS).insert_many([CARDS.model(id=id, title=id) for id in ids[::2]])
+        found = await client.store(CARDS).get_many([*ids, "y" * 2**20, *ids])
+        assert [card and card.id for card in found] == [
+            *[id if not at % 2 else None for at, id in enumerate(ids)],
+            None,
+        ] + [id if not at % 2 else None for at, id in enumerate(ids)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
+from atoma.contracts.limits import QUERY_BYTES_MAX
 from atoma.errors import ConfigurationError
 
 FRAME_BYTES_MAX = 4 * 1024 * 1024 + 64 * 1024
@@ -16,7 +17,7 @@ class ChannelLimits:
 
     Attributes:
         frame_bytes: Largest frame that is sent or taken.
-        query_bytes: Largest request that a server takes of a call that writes nothing.
+        query_bytes: Largest request that a server takes of a call that writes nothing: a query and its envelope.
         write_bytes: Largest request that a server takes of a call that writes; as JSON it may be a third larger.
         first_frame_bytes: Largest frame before the peer has authenticated.
         calls: Calls and streams in flight.
@@ -38,7 +39,7 @@ class ChannelLimits:
     """
 
     frame_bytes: int = FRAME_BYTES_MAX
-    query_bytes: int = 128 * 1024
+    query_bytes: int = QUERY_BYTES_MAX + 4 * 1024
     write_bytes: int = 1024 * 1024 + 64 * 1024
     first_frame_bytes: int = 64 * 1024
     calls: int = 256
