@@ -156,6 +156,7 @@ class PendingMutation(msgspec.Struct, frozen=True):
         attempts: How often it was sent.
         next_attempt_ms: Wall-clock time of the next attempt, 0 for now.
         last_error: What the last attempt failed with.
+        local: Where it was written under an earlier version of the schema: the same in today's terms, never sent.
     """
 
     lsn: int
@@ -171,6 +172,12 @@ class PendingMutation(msgspec.Struct, frozen=True):
     attempts: int = 0
     next_attempt_ms: int = 0
     last_error: str = ""
+    local: bytes = b""
+
+    @property
+    def meaning(self) -> bytes:
+        """The encoded :class:`MutationBody` that says what it does to the rows of this file."""
+        return self.local or self.body
 
 
 class Effect(msgspec.Struct, frozen=True, gc=False):

@@ -229,7 +229,7 @@ def _sync_states(outbox: Sequence[PendingMutation], *, online: bool) -> dict[str
     found: dict[str, str] = {}
     for item in outbox:
         state = "sent" if online or item.status == ACKED else "waiting"
-        for op in decode(item.body, MutationBody).ops:
+        for op in decode(item.meaning, MutationBody).ops:
             found[op.id] = state
     return found
 

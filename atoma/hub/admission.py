@@ -12,7 +12,7 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import MutationBody, Op
 from atoma.contracts.sync import Conflict, Limits
 from atoma.contracts.values import ErrorInfo, RowImage, Scalar
-from atoma.errors import AtomaError, ProtocolError
+from atoma.errors import AtomaError, ProtocolError, ValidationError
 from atoma.schema.bodies import decode_body
 from atoma.schema.kinds import INT64_MAX
 from atoma.schema.spec import SCOPE_BYTES, Schema, StoreSpec, is_scope
@@ -59,7 +59,7 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
         raise Refusal("TOO_LARGE", f"mutation {mid} has {len(body)} bytes, the limit is {limits.mutation_bytes}")
     try:
         mutation = decode_body(body, schema)
-    except ProtocolError as error:
+    except (ProtocolError, ValidationError) as error:
         raise Refusal("INVALID", f"mutation {mid} cannot be read: {error}") from None
     if mutation.mid != mid:
         raise Refusal("INVALID", f"mutation {mid} calls itself {mutation.mid}")

@@ -21,7 +21,7 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Op
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow, as_image
 from atoma.contracts.versions import Versions
-from atoma.errors import RemoteError
+from atoma.errors import RemoteError, ValidationError
 from atoma.hub.admission import Refusal, check_id, check_op, check_scope, check_store, whole
 from atoma.hub.keys import check_age, check_key, check_unspent
 from atoma.hub.lineage import next_transaction
@@ -42,6 +42,7 @@ class _KeptItem(msgspec.Struct, frozen=True, array_like=True):
     row: dict[str, object] | None
     error: ErrorInfo | None
     store: str = ""  # an older version did not keep it
+    schema_version: int = 1
 
 
 ABANDONED = encode("abandoned")
@@ -58,9 +59,14 @@ def _kept_row(kept: _KeptItem, schema: Schema) -> RowImage | None:
     if kept.row is None:
         return None
     row = as_image(kept.row)
-    if not kept.store and not schema.packs:
+    if not kept.store and not schema.packs and not schema.steps:
         return row
-    store = schema.stores.get(kept.store)
+    store, past = schema.stores.get(kept.store), schema.past(kept.schema_version).get(kept.store)
+    if past is not None:
+        try:
+            return past.upgrade(past.unpack(row))
+        except ValidationError:
+            return None
     return None if store is None else store.unpack(row)
 
 
@@ -80,7 +86,9 @@ def pack_answer(items: Sequence[WriteItemResult], entries: Sequence[Op], schema:
     kept: list[_KeptItem] = []
     for item, entry in zip(items, entries, strict=True):
         row: dict[str, object] | None = None if item.row is None else {**schema.store(entry.store).pack(item.row)}
-        kept.append(_KeptItem(item.id, item.ok, item.changed, item.version, row, item.error, entry.store))
+        kept.append(
+            _KeptItem(item.id, item.ok, item.changed, item.version, row, item.error, entry.store, schema.version)
+        )
     return encode(kept)
 
 

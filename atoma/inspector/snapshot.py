@@ -142,7 +142,7 @@ async def look_at_rows(target: Inspected, store: str) -> RowsView:
 
 def outbox_view(item: PendingMutation, schema: Schema, *, online: bool, now_ms: int) -> OutboxView:
     """One pending mutation for people."""
-    body = decode_body(item.body, schema)
+    body = decode_body(item.meaning, schema)
     states = {ACKED: "accepted", PARKED: "set aside"}
     next_ms = max(0, item.next_attempt_ms - now_ms)
     return OutboxView(

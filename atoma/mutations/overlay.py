@@ -86,7 +86,7 @@ def _rebased(tx: LocalTx, keys: Iterable[RowKey]) -> Iterator[_Rebased]:
     def ops(key: RowKey, pending: Sequence[PendingMutation]) -> Iterator[Op]:
         for mutation in pending:
             if mutation.lsn not in decoded:
-                decoded[mutation.lsn] = ops_by_row(mutation.body, tx.schema)
+                decoded[mutation.lsn] = ops_by_row(mutation.meaning, tx.schema)
             yield from decoded[mutation.lsn].get(key, ())
 
     for key in keys:

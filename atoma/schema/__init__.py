@@ -5,6 +5,10 @@ from __future__ import annotations
 from atoma.schema.decimals import Scale
 from atoma.schema.fields import Field
 from atoma.schema.ids import IdSource, ids_in_use, new_id
+from atoma.schema.migrations import Convert, Drop, Rename, Split, Sql, Step, Steps
 from atoma.schema.spec import ConflictRule, Index, Schema, StoreSpec
 
-__all__ = ["ConflictRule", "Field", "IdSource", "Index", "Scale", "Schema", "StoreSpec", "ids_in_use", "new_id"]
+__all__ = [
+    "ConflictRule", "Convert", "Drop", "Field", "IdSource", "Index", "Rename", "Scale", "Schema", "Split", "Sql", "Step", "Steps",
+    "StoreSpec", "ids_in_use", "new_id",
+]  # fmt: skip

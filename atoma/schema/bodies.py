@@ -1,8 +1,12 @@
-"""Mutations as bytes: the values of their operations are packed; see :mod:`atoma.schema.packed`."""
+"""Mutations as bytes: the values of their operations are packed; see :mod:`atoma.schema.packed`.
+
+The bytes of a mutation never change, so one that was written under an earlier version of the schema is brought to today's where
+it is read; see :mod:`atoma.schema.migrations`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
@@ -10,6 +14,7 @@ from msgspec.structs import replace
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.mutations import MutationBody, Op
 from atoma.contracts.values import RowImage
+from atoma.schema.migrations import Past
 from atoma.schema.spec import Schema, StoreSpec
 
 _Turn: TypeAlias = Callable[[RowImage], RowImage]
@@ -21,12 +26,31 @@ def encode_body(body: MutationBody, schema: Schema) -> bytes:
 
 
 def decode_body(data: bytes, schema: Schema) -> MutationBody:
-    """The mutation in ``data``, with its values as columns hold them.
+    """The mutation in ``data`` as one of today's version, with its values as columns hold them.
 
     Raises:
         ProtocolError: The bytes are no encoded mutation.
+        ValidationError: It was written under an earlier version, and a value cannot be converted.
     """
-    return _turned(decode(data, MutationBody), schema, unpack_op)
+    body = decode(data, MutationBody)
+    past = schema.past(body.schema_version)
+    if past:
+        return replace(body, ops=tuple([_upgraded(op, schema, past) for op in body.ops]))
+    return _turned(body, schema, unpack_op)
+
+
+def upgrade_op(op: Op, past: Past) -> Op:
+    """``op`` as it was packed under an earlier version, as one of today's, with its values as columns hold them.
+
+    Raises:
+        ValidationError: A value cannot be converted.
+    """
+    return _with_values(op, lambda image: past.upgrade(past.unpack(image)))
+
+
+def _upgraded(op: Op, schema: Schema, past: Mapping[str, Past]) -> Op:
+    then = past.get(op.store)
+    return unpack_op(op, schema.stores.get(op.store)) if then is None else upgrade_op(op, then)
 
 
 def pack_op(op: Op, store: StoreSpec[Any] | None) -> Op:

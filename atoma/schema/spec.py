@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
@@ -20,6 +21,7 @@ from atoma.errors import QueryError, SchemaError, UnknownStore, ValidationError
 from atoma.schema.expressions import Expression, unknown_field
 from atoma.schema.fields import Field, field_of, is_text
 from atoma.schema.kinds import is_storable
+from atoma.schema.migrations import Past, Steps, pasts_of
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -429,12 +431,17 @@ class _Fields:
         return Expression(Col(0, name), spec.name)
 
 
+_NO_STEPS: Steps = MappingProxyType({})
+
+
 class Schema:
     """All stores of an application, with a version.
 
     Args:
         stores: The stores; names must differ.
         version: Raised by the application when it changes a store.
+        steps: For each version whose stores do not explain themselves, what leads to it from the one before; see
+            :mod:`atoma.schema.migrations`.
 
     Attributes:
         packs: Whether any store packs anything otherwise than it is stored.
@@ -442,12 +449,13 @@ class Schema:
         forms: The forms of each store's columns; of a schema that was read from a file, as far as that tells them.
 
     Raises:
-        SchemaError: Something is no store, two stores share a name, or the version is no positive number.
+        SchemaError: Something is no store, two stores share a name, the version is no positive number, or a step cannot
+            have led to the stores.
     """
 
-    __slots__ = ("forms", "made_up", "packs", "stores", "version")
+    __slots__ = ("_pasts", "forms", "made_up", "packs", "steps", "stores", "version")
 
-    def __init__(self, *stores: StoreSpec[Any], version: int = 1) -> None:
+    def __init__(self, *stores: StoreSpec[Any], version: int = 1, steps: Steps = _NO_STEPS) -> None:
         if not is_a(version, int) or version < 1:
             raise SchemaError(f"schema version must be 1 or more, not {version!r}")
         self.version = version
@@ -463,6 +471,8 @@ class Schema:
             raise SchemaError("a schema needs at least one store")
         self.packs = any(store.packs for store in stores)
         self.forms = {store.name: store.forms for store in stores}
+        self.steps = steps
+        self._pasts = pasts_of(self.stores, version, steps)
         names = {name.lower() for name in self.stores}
         for store in stores:
             if store.readable.lower() in names:
@@ -481,6 +491,11 @@ class Schema:
         if found is None:
             raise UnknownStore(name, tuple(self.stores))
         return found
+
+    def past(self, version: int) -> Mapping[str, Past]:
+        """The stores as ``version`` had them, by name: only those that steps have changed since."""
+        later = [to for to in self._pasts if to > version]
+        return self._pasts[min(later)] if later else {}
 
     @property
     def hash(self) -> bytes:

@@ -112,7 +112,7 @@ def _remove(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: Settl
 
 def keep_refused(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: Settlement) -> None:
     """Put what the user loses by ``outcome`` into the inbox: every row of a rejection, cut rows of a merge."""
-    for (store, id), ops in ops_by_row(pending.body, tx.schema).items():
+    for (store, id), ops in ops_by_row(pending.meaning, tx.schema).items():
         conflict = next((item for item in outcome.conflicts if (item.store, item.id) == (store, id)), None)
         if outcome.status == "merged" and (conflict is None or not conflict.dropped):
             continue
@@ -123,7 +123,7 @@ def keep_refused(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: 
 
 def keep_superseded(tx: LocalTx, pending: PendingMutation) -> None:
     """List an offer that did not count, as resolved: a device that had seen more was at the hub before."""
-    body = decode_body(pending.body, tx.schema)
+    body = decode_body(pending.meaning, tx.schema)
     if body.recovers is None:
         return
     tx.inbox.keep_lost(

@@ -91,6 +91,10 @@ class Disk:
         self._inodes[name] = self._made
         return self._made
 
+    def knows(self, name: str) -> bool:
+        """Whether a file of that name has been noted; an empty one that was made otherwise counts as new."""
+        return name in self._inodes
+
     def inode(self, name: str) -> int:
         """The number of the file that has the name now."""
         return self._inodes[name]
@@ -101,7 +105,7 @@ class _File(apsw.VFSFile):
 
     def __init__(self, disk: Disk, name: Any, flags: list[int]) -> None:
         path = name.filename() if isinstance(name, apsw.URIFilename) else name
-        is_new = bool(path) and not os.path.exists(path)
+        is_new = bool(path) and not (os.path.exists(path) and disk.knows(os.path.relpath(path, disk.folder)))
         super().__init__("", name, flags)
         self._disk = disk
         self._name = os.path.relpath(path, disk.folder) if path else ""

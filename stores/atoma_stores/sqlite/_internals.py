@@ -46,5 +46,6 @@ CLIENT_ADDITIONS = (
     ("_atoma_sub", "turns BLOB"),
     ("_atoma_inbox", "lsn INTEGER NOT NULL DEFAULT 0"),
     ("_atoma_inbox", "incarnation INTEGER NOT NULL DEFAULT 0"),
+    ("_atoma_pending", "local BLOB NOT NULL DEFAULT x''"),
 )
 """Columns that files of earlier versions lack."""

@@ -22,10 +22,12 @@ from atoma_stores.sqlite._rows import TxState
 from atoma_stores.sqlite._tables import pack, unpack
 
 PendingRow: TypeAlias = tuple[str, str, RowImage | None]
-_PendingColumns: TypeAlias = tuple[int, PendingKind, int, str, str, int, bytes, bytes, int, int, int, int, str]
-_COLUMNS = "lsn, kind, mid, idem, scope, base_seq, body, digest, status, ack_seq, attempts, next_attempt_ms, last_error"
+_PendingColumns: TypeAlias = tuple[int, PendingKind, int, str, str, int, bytes, bytes, int, int, int, int, str, bytes]
+_COLUMNS = (
+    "lsn, kind, mid, idem, scope, base_seq, body, digest, status, ack_seq, attempts, next_attempt_ms, last_error, local"
+)
 _PENDING = f"SELECT {_COLUMNS} FROM _atoma_pending"
-_ENQUEUE = f"INSERT INTO _atoma_pending({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_ENQUEUE = f"INSERT INTO _atoma_pending({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _ASIDE = 1 << 50
 """Numbers below its negative are held while mutations are numbered anew."""
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 import apsw
@@ -15,11 +16,15 @@ from atoma.errors import MigrationError, StoreCorrupt
 from atoma.schema.fields import Field
 from atoma.schema.spec import Index, Schema, StoreSpec
 from atoma_stores.sql.names import quote
-from atoma_stores.sqlite import forms
+from atoma_stores.sqlite import forms, migrating
 from atoma_stores.sqlite.defaults import constant_defaults
+from atoma_stores.sqlite.meta import META, columns_of, read_meta, write_meta
+from atoma_stores.sqlite.migrating import MigrationReport
 
 Layout: TypeAlias = Literal["client", "hub"]
 Spec: TypeAlias = StoreSpec[object]
+Columns: TypeAlias = Mapping[str, tuple[str, bool]]
+"""Type of each column of a table, and whether it may be NULL."""
 
 FORMATS: Mapping[Layout, int] = {"client": 2, "hub": 3}
 """What this program makes; it reads everything up to there."""
@@ -29,7 +34,9 @@ OTHER_SEQ = "_other_seq INTEGER"
 """Only at the hub: sequence of the last change by anybody but the row's author; NULL in rows from before the column."""
 GUARD_FUNCTION = "atoma_write_goes_through_the_client"
 GUARD_MESSAGE = "this store is synced: write through Atoma, or the change would never reach the hub"
-META = "CREATE TABLE IF NOT EXISTS _atoma_meta(key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID"
+
+
+_log = logging.getLogger("atoma.sqlite")
 
 
 def allow_writes(connection: apsw.Connection) -> None:
@@ -63,11 +70,12 @@ def prepare_file(
     synced: frozenset[str] = frozenset(),
     internals: Sequence[str] = (),
     additions: Sequence[tuple[str, str]] = (),
-) -> bool:
-    """Bring the file to ``schema``, inside the caller's write transaction; True when the file is new.
+    told: migrating.Told = migrating.log_progress,
+) -> MigrationReport | None:
+    """Bring the file to ``schema``, inside the caller's write transaction; what steps did, None where none was due.
 
-    New stores, nullable or defaulted columns and indexes are added. The file's own tables are the truth, so a step that
-    somebody ran by hand with any SQLite tool is seen.
+    What the schema's steps say is carried out, then new stores, nullable or defaulted columns and indexes are added. The
+    file's own tables are the truth, so a step that somebody ran by hand with any SQLite tool is seen.
 
     Args:
         connection: In a write transaction.
@@ -76,22 +84,27 @@ def prepare_file(
         synced: Stores that get guard triggers.
         internals: Statements that create the internal tables; each does nothing when the table is there.
         additions: Internal tables with the definition of a column that older files lack.
+        told: Hears how far steps are.
 
     Raises:
-        MigrationError: The file is newer than the code, or a change is not additive. Nothing was changed.
+        MigrationError: The file is newer than the code, or a change needs a step. Nothing was changed.
         StoreCorrupt: The file has the other layout.
     """
     application: object = connection.pragma("application_id")
     fresh = application != APPLICATION_ID
-    steps: list[str] = []
-    if not fresh:
-        _check_versions(connection, schema, layout)
-    for store in schema.stores.values():
-        steps += _store_steps(connection, store, layout, synced, forms_known=schema.made_up)
+    since = schema.version if fresh else _check_versions(connection, schema, layout)
     prepare_internals(connection, internals, additions)
+    report = None
+    if migrating.is_due(schema, since):
+        report = migrating.migrate(connection, schema, since, layout, _beside(layout), told)
+    steps: list[str] = []
+    for store in schema.stores.values():
+        steps += _store_steps(connection, store, layout, synced, schema)
     forms.allow_unpacking(connection, schema)
     try:
         for statement in steps:
+            if not fresh:
+                _log.info("%s: %s", connection.filename, statement)
             connection.execute(statement)
     finally:
         forms.forbid_unpacking(connection)
@@ -104,7 +117,7 @@ def prepare_file(
     for key, value in facts.items():
         if read_meta(connection, key) != value:
             write_meta(connection, key, value)
-    return fresh
+    return report
 
 
 def prepare_internals(
@@ -114,30 +127,23 @@ def prepare_internals(
     for statement in (META, *internals):
         connection.execute(statement)
     for table, column in additions:
-        if column.split()[0] not in _columns(connection, table):
+        if column.split()[0] not in columns_of(connection, table):
             connection.execute(f"ALTER TABLE {table} ADD COLUMN {column}")
 
 
-def read_meta(connection: apsw.Connection, key: str) -> object:
-    """The value of ``key`` in ``_atoma_meta``, None when there is none."""
-    return connection.execute("SELECT value FROM _atoma_meta WHERE key=?", (key,)).get
+def _beside(layout: Layout) -> Callable[[Spec], str]:
+    """Makes the statement that creates the new table of a store beside the one that is there."""
+    return lambda store: create_table(store, layout, of=store.fields)
 
 
-def write_meta(connection: apsw.Connection, key: str, value: Scalar) -> None:
-    """Set ``key`` in ``_atoma_meta``."""
-    connection.execute(
-        "INSERT INTO _atoma_meta(key, value) VALUES(?,?) ON CONFLICT(key) DO UPDATE SET value=excluded.value",
-        (key, value),
-    )
-
-
-def _check_versions(connection: apsw.Connection, schema: Schema, layout: Layout) -> None:
+def _check_versions(connection: apsw.Connection, schema: Schema, layout: Layout) -> int:
     found_version = check_layout(connection, layout)
     if found_version > schema.version:
         raise MigrationError(
             f"{connection.filename or ':memory:'}: the file has schema version {found_version}, the program declares "
             f"{schema.version}; run the newer program, or open a copy from before"
         )
+    return found_version
 
 
 def check_layout(connection: apsw.Connection, layout: Layout) -> int:
@@ -167,22 +173,26 @@ def _scope_fact(store: Spec) -> str:
 
 
 def _store_steps(
-    connection: apsw.Connection, store: Spec, layout: Layout, synced: frozenset[str], *, forms_known: bool
+    connection: apsw.Connection, store: Spec, layout: Layout, synced: frozenset[str], schema: Schema
 ) -> list[str]:
-    found = _columns(connection, store.name)
+    forms_known = schema.made_up
+    found = columns_of(connection, store.name)
     older: Sequence[Field] = ()
     if not found:
         steps = [create_table(store, layout)]
     else:
         _check_scope(connection, store)
+        _check_vanished(store, found, _next_version(connection, schema))
         steps = []
         if not forms_known:
-            older = forms.to_rebuild(store, found, forms.read(read_meta(connection, forms.key_of(store.name))))
+            older = forms.to_rebuild(
+                store.name, store.fields, found, forms.read(read_meta(connection, forms.key_of(store.name)))
+            )
         if older:
             steps = forms.rebuild(store, create_table(store, layout, of=found), tuple(found), older)
             found |= {field.name: (field.sql_type, found[field.name][1]) for field in older}
             found |= {OTHER_SEQ.split(maxsplit=1)[0]: ("INTEGER", True)}
-        steps += _column_steps(store, found)
+        steps += _column_steps(store, found, _next_version(connection, schema))
         if layout == "hub" and OTHER_SEQ.split(maxsplit=1)[0] not in found:
             steps.append(f"ALTER TABLE {quote(store.name)} ADD COLUMN {OTHER_SEQ}")
     steps += _index_steps(connection, store, layout, store.name in synced, rebuilt=bool(older))
@@ -191,12 +201,6 @@ def _store_steps(
     if not forms_known:
         steps += forms.view_steps(connection, store, scoped=layout == "hub", rebuilt=bool(older))
     return steps
-
-
-def _columns(connection: apsw.Connection, table: str) -> dict[str, tuple[str, bool]]:
-    """Type of each column of a table, and whether it may be NULL; nothing when there is no such table."""
-    rows = connection.execute('SELECT name, type, "notnull" FROM pragma_table_info(?)', (table,))
-    return {str(row[0]): (str(row[1]), not row[2]) for row in rows}
 
 
 def _check_scope(connection: apsw.Connection, store: Spec) -> None:
@@ -235,7 +239,13 @@ def create_table(store: Spec, layout: Layout, *, of: Mapping[str, object] | None
     return f"CREATE TABLE {quote(name)}({body}) STRICT, WITHOUT ROWID"
 
 
-def _column_steps(store: Spec, found: dict[str, tuple[str, bool]]) -> list[str]:
+def _next_version(connection: apsw.Connection, schema: Schema) -> int:
+    """The version that a step which is missing would lead to."""
+    found = read_meta(connection, "schema_version")
+    return schema.version + 1 if found == schema.version else schema.version
+
+
+def _column_steps(store: Spec, found: Columns, version: int) -> list[str]:
     defaults = constant_defaults(store)
     table = quote(store.name)
     steps: list[str] = []
@@ -250,17 +260,34 @@ def _column_steps(store: Spec, found: dict[str, tuple[str, bool]]) -> list[str]:
         elif name != "id" and found[name] != (field.sql_type, field.nullable):
             was = f"{found[name][0]}{'' if found[name][1] else ' NOT NULL'}"
             raise MigrationError(
-                f"store {store.name!r}: field {name!r} is {was} in the file and {column_definition(field)} in the code; "
-                "add a field under a new name, copy the values, then drop the old one"
-            )
-    drop_view = f"DROP VIEW {quote(store.readable)}; " if store.readable else ""
-    for name in found:
-        if name not in store.fields and name not in SYSTEM_COLUMNS:
-            raise MigrationError(
-                f"store {store.name!r}: the file has a column {name!r} that the code does not declare; declare it, or "
-                f"give its values up with: {drop_view}ALTER TABLE {table} DROP COLUMN {quote(name)}"
+                f"store {store.name!r}: field {name!r} is {was} in the file and {column_definition(field)} in the code; say what "
+                f"becomes of its values with a step: "
+                + _proposal(version, f'Convert("{store.name}.{name}", FUNCTION, was=TYPE_BEFORE)')
             )
     return steps
+
+
+def _check_vanished(store: Spec, found: Columns, version: int) -> None:
+    """Refuse a column that is not declared, with the steps that may have been meant."""
+    name = next((name for name in found if name not in store.fields and name not in SYSTEM_COLUMNS), None)
+    if name is None:
+        return
+    alike = [
+        field.name
+        for field in store.fields.values()
+        if field.name not in found and (field.sql_type, field.nullable) == found[name]
+    ]
+    given_up = f'Drop("{store.name}.{name}") to give its values up'
+    renamed = " or ".join(f'Rename("{store.name}.{name}", "{new}")' for new in alike)
+    raise MigrationError(
+        f"store {store.name!r}: the file has a column {name!r} that the code does not declare; declare it, or say what became of "
+        f"it by a step, {_proposal(version, 'STEP')}: "
+        + (f"{renamed} if it has another name now, {given_up}" if alike else given_up)
+    )
+
+
+def _proposal(version: int, step: str) -> str:
+    return f"Schema(…, version={version}, steps={{{version}: [{step}]}})"
 
 
 def _index_name(store: Spec, index: Index, unique: bool) -> str:

@@ -42,8 +42,10 @@ from atoma_stores.sqlite._rows import Known
 from atoma_stores.sqlite._tables import StoreTable
 from atoma_stores.sqlite._units import Committed, EngineTx, Refused, UnitAnswer
 from atoma_stores.sqlite.connections import MEMORY
+from atoma_stores.sqlite.copies import copy_before_steps
 from atoma_stores.sqlite.database import Database, open_database
-from atoma_stores.sqlite.ddl import allow_writes, check_ours, prepare_file, read_meta, write_meta
+from atoma_stores.sqlite.ddl import allow_writes, check_ours, prepare_file
+from atoma_stores.sqlite.meta import read_meta, write_meta
 
 T = TypeVar("T")
 
@@ -142,7 +144,7 @@ class SQLiteLocalDatabase:
         return f"{MEMORY}{id(self.sqlite)}" if path == MEMORY else os.path.abspath(path)
 
     async def prepare(self) -> None:
-        """Create tables, apply additive changes, roll volatile writes back."""
+        """Create tables, apply steps and additive changes, roll volatile writes back."""
         environment = self.sqlite.environment
 
         def body(connection: apsw.Connection) -> None:
@@ -162,6 +164,9 @@ class SQLiteLocalDatabase:
             assert isinstance(tx, EngineTx)
             roll_back_volatile(tx)
 
+        vfs = self._engine.vfs
+        if self.schema.steps:
+            await self.sqlite.read_in_pool(lambda connection: copy_before_steps(connection, self.schema, vfs))
         await self.sqlite.transact(body, durability="full", bulk=True)
         await self.apply(recover)
 

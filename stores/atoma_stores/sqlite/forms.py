@@ -52,14 +52,14 @@ def read(kept: object) -> dict[str, str] | None:
     return msgspec.json.decode(kept, type=dict[str, str]) if isinstance(kept, str) else None
 
 
-def to_rebuild(store: StoreSpec[Any], found: Found, forms: Forms | None) -> Sequence[Field]:
-    """The columns that hold another form of their values than ``store`` declares, and can be brought to that.
+def to_rebuild(store: str, fields: Mapping[str, Field], found: Found, forms: Forms | None) -> Sequence[Field]:
+    """The columns of a store that hold another form of their values than ``fields``, and can be brought to that.
 
     Raises:
         MigrationError: A column holds what would be read as other numbers.
     """
     older: list[Field] = []
-    for name, field in store.fields.items():
+    for name, field in fields.items():
         if name == "id" or name not in found:
             continue
         was = None if forms is None else forms.get(name)
@@ -82,11 +82,11 @@ def _kind(form: str) -> str:
     return form.partition(" ")[0]
 
 
-def _other_numbers(store: StoreSpec[Any], field: Field, was: str) -> MigrationError:
-    message = f"store {store.name!r}: field {field.name!r} is {was} in the file and {field.type} in the code"
-    if field.places is not None:
-        message += "; adding or changing a Scale is a conversion of every row, and there are no migration steps yet"
-    return MigrationError(f"{message}; add a field under a new name, and copy the values")
+def _other_numbers(store: str, field: Field, was: str) -> MigrationError:
+    message = f"store {store!r}: field {field.name!r} is {was} in the file and {field.type} in the code"
+    return MigrationError(
+        f'{message}; its values become others: say how with a step, Convert("{store}.{field.name}", …), and raise the version'
+    )
 
 
 def rebuild(store: StoreSpec[Any], create: str, columns: Sequence[str], older: Sequence[Field]) -> list[str]:

@@ -26,6 +26,7 @@ from atoma.schema.spec import Schema
 from atoma_stores.sql.dialect import SQLITE
 from atoma_stores.sql.hub import epochs
 from atoma_stores.sqlite.connections import make_private, open_existing
+from atoma_stores.sqlite.copies import SIDE_FILES, UNFINISHED, remove_file, sync_file, sync_folder
 from atoma_stores.sqlite.ddl import check_layout, prepare_internals
 from atoma_stores.sqlite.hub_driver import ADDITIONS, IDENTITY_BYTES, INTERNALS, drive
 from atoma_stores.sqlite.hub_lock import SUFFIX, Beside, sole_hub
@@ -33,10 +34,6 @@ from atoma_stores.sqlite.hub_witness import HubWitness
 from atoma_stores.sqlite.stored_schema import stored_schema
 
 T = TypeVar("T")
-
-UNFINISHED = ".unfinished"
-"""What a copy is called until it is whole; it may be deleted whenever nothing is copying."""
-SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +89,8 @@ def back_up(path: str, target: str) -> HubFile:
         except FileExistsError:
             raise ConfigurationError(f"{target} has appeared meanwhile; name another file") from None
         finally:
-            _remove(unfinished)
-        _sync_folder(target)
+            remove_file(unfinished)
+        sync_folder(target)
     return found
 
 
@@ -123,17 +120,17 @@ def restore(backup: str, path: str, devices: DevicePolicy, environment: Environm
         try:
             _copy(backup, unfinished)
             epoch, commits = _begin_epoch(unfinished, devices, environment)
-            _sync(unfinished)
+            sync_file(unfinished)
             found = _describe(unfinished)
             _let_go(path, found.hub_id, environment)
             # The two renewals below belong together. Between them nothing stands beside the file, which says nothing of
             # either: the old file is still the old one, and the new one has its new epoch inside.
             lock.forget()
             os.replace(unfinished, path)
-            _sync_folder(path)
+            sync_folder(path)
             lock.write(Beside(epoch, commits, commits))
         finally:
-            _remove(unfinished)
+            remove_file(unfinished)
     return found
 
 
@@ -230,7 +227,7 @@ def _copy(path: str, target: str) -> None:
     Raises:
         StoreCorrupt: It is damaged.
     """
-    _remove(target)
+    remove_file(target)
     with _opened(path, writing=True) as connection:  # of a connection that only reads, SQLite makes no copy
         make_private(target)
         connection.execute("VACUUM INTO ?", (target,))
@@ -241,7 +238,7 @@ def _copy(path: str, target: str) -> None:
         raise StoreCorrupt(f"{path}: the copy of it is damaged ({error})") from error
     if verdict != "ok":
         raise StoreCorrupt(f"{path}: the copy of it is damaged ({verdict}); use another backup")
-    _sync(target)
+    sync_file(target)
 
 
 def _begin_epoch(path: str, devices: DevicePolicy, environment: Environment) -> tuple[bytes, int]:
@@ -289,27 +286,3 @@ def _let_go(path: str, hub_id: bytes, environment: Environment) -> None:
     for suffix in SIDE_FILES:
         with contextlib.suppress(FileNotFoundError):
             os.replace(path + suffix, path + suffix + mark)
-
-
-def _sync(path: str) -> None:
-    descriptor = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_folder(path: str) -> None:
-    if os.name == "nt":
-        return
-    descriptor = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path: str) -> None:
-    for suffix in ("", *SIDE_FILES):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path + suffix)

@@ -42,6 +42,7 @@ from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.scripts import Script
 from atoma_stores.sqlite._writer import Joint
 from atoma_stores.sqlite.connections import MEMORY
+from atoma_stores.sqlite.copies import copy_before_steps
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
 from atoma_stores.sqlite.hub_driver import ADDITIONS, IDENTITY_BYTES, INTERNALS, GroupWriter, drive, load_identity
@@ -247,7 +248,7 @@ class SQLiteHubStore:
 
         Raises:
             StoreBusy: Another hub is running on the file.
-            MigrationError: The file is newer than the code, or a change of the schema is not additive.
+            MigrationError: The file is newer than the code, or a change of the schema needs a step.
             StoreCorrupt: The file is damaged, or is none of a hub.
         """
         witness: HubWitness | None = None
@@ -272,7 +273,9 @@ class SQLiteHubStore:
             async with open_database(
                 self._path, environment=environment, durability="full", vfs=self._vfs, on_checkpoint=seen
             ) as database:
-                identity, commits = await database.transact(prepare, durability="full")
+                if schema.steps:
+                    await database.read_in_pool(lambda connection: copy_before_steps(connection, schema, self._vfs))
+                identity, commits = await database.transact(prepare, durability="full", bulk=bool(schema.steps))
                 if witness is not None:
                     witness.note(identity.epoch, commits)
                     witness.write()

@@ -18,7 +18,8 @@ import apsw
 from atoma.errors import ConfigurationError, MigrationError
 from atoma.schema.spec import Index, Schema, StoreSpec
 from atoma_stores.sqlite import forms
-from atoma_stores.sqlite.ddl import SYSTEM_COLUMNS, Layout, check_layout, read_meta
+from atoma_stores.sqlite.ddl import SYSTEM_COLUMNS, Layout, check_layout
+from atoma_stores.sqlite.meta import read_meta
 
 _SCOPE_FACTS = "SELECT substr(key, 7), value FROM _atoma_meta WHERE key GLOB 'store:*' ORDER BY key"
 _INDEXES = "SELECT name, \"unique\" FROM pragma_index_list(?) WHERE name GLOB '_atoma_*' ORDER BY name"

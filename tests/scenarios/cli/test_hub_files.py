@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from atoma_stores.sqlite.hub_files import UNFINISHED
+from atoma_stores.sqlite.copies import UNFINISHED
 from tests.scenarios.cli.kit import TASKS, Answer, atoma, atoma_beside, device, running_hub, settle, task, titles, write
 
 pytestmark = pytest.mark.xdist_group("machine")

@@ -178,8 +178,16 @@ class Strict(Card):
 
 
 REFUSED: list[tuple[StoreSpec[object], str]] = [
-    (StoreSpec("cards", Renamed, scope="board"), 'ALTER TABLE "cards" DROP COLUMN "title"'),
+    (
+        StoreSpec("cards", Renamed, scope="board"),
+        'steps={2: [STEP]}): Rename("cards.title", "heading") if it has another name now',
+    ),
+    (
+        StoreSpec("cards", Renamed, scope="board"),
+        'Drop("cards.title") to give its values up',
+    ),
     (StoreSpec("cards", Retyped, scope="board"), "'rank' is INTEGER NOT NULL in the file"),
+    (StoreSpec("cards", Retyped, scope="board"), 'steps={2: [Convert("cards.rank", FUNCTION, was=TYPE_BEFORE)]}'),
     (StoreSpec("cards", Demanding, scope="board"), "'owner' has neither a constant default nor allows None"),
     (StoreSpec("cards", Strict, scope="board"), "'weight' is REAL in the file"),
     (StoreSpec("cards", Card), "the scope was declared as field board"),

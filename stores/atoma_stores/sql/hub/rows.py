@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -159,6 +159,12 @@ def read_outcome(mid: int, status: str, scope: str, seq: int, detail: bytes | No
     """An outcome from its row."""
     found = _Detail(None, ()) if detail is None else decode(detail, _Detail)
     return Outcome(mid, cast("OutcomeStatus", status), scope, seq, error=found.error, conflicts=found.conflicts)
+
+
+def turned_detail(detail: bytes, turn: Callable[[Conflict], Conflict]) -> bytes:
+    """What :func:`detail_of` made, with each of its conflicts turned."""
+    found = decode(detail, _Detail)
+    return encode(_Detail(found.error, tuple(turn(conflict) for conflict in found.conflicts)))
 
 
 def detail_of(outcome: Outcome) -> bytes | None:
