@@ -13,7 +13,7 @@ from atoma.client import Client, open_client
 from atoma.contracts.execution import ExecutionMeta, Resolution, Step
 from atoma.plugins import Plugin
 from atoma.ports import Change, Environment, Insert, LiveBatch, Move, Remove, Reset, Update
-from atoma.query import Rows, case, col, select
+from atoma.query import Expression, Query, Rows, avg, case, col, count, max_, min_, select, sum_
 from atoma.runtime import ItemResult, ManyResult, Page, Store, Transaction, WriteHandle
 from atoma.schema import Index, Scale, Schema, StoreSpec, new_id
 from atoma.sync import Sync, SyncControl, SyncStatus
@@ -29,6 +29,7 @@ __all__ = [
     "Client",
     "Environment",
     "ExecutionMeta",
+    "Expression",
     "Hub",
     "Index",
     "Insert",
@@ -38,6 +39,7 @@ __all__ = [
     "Move",
     "Page",
     "Plugin",
+    "Query",
     "Remove",
     "Reset",
     "Resolution",
@@ -54,12 +56,17 @@ __all__ = [
     "Transaction",
     "Update",
     "WriteHandle",
+    "avg",
     "case",
     "col",
+    "count",
+    "max_",
+    "min_",
     "new_id",
     "open_client",
     "open_hub",
     "select",
+    "sum_",
 ]
 
 

@@ -22,7 +22,7 @@ from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, Commit, CommitFeed,
 from atoma.ports.live import LiveBatch
 from atoma.ports.loops import Lifetime, LoopGuard, lifetime
 from atoma.ports.tasks import open_tasks
-from atoma.query import Rows
+from atoma.query import Query
 from atoma.runtime import Page, Runtime, Store, Transaction
 from atoma.runtime.applying import ApplyFlow
 from atoma.runtime.registry import PolicyNames
@@ -62,7 +62,7 @@ class Client:
         """
         return self._runtime.store(spec)
 
-    async def query(self, query: Rows[T], *, policy: str | None = None) -> Page[T]:
+    async def query(self, query: Query[T], *, policy: str | None = None) -> Page[T]:
         """The rows of ``query``, a ``select(STORE)…``; ``query.after(page.end)`` is the next page.
 
         Args:
@@ -77,19 +77,19 @@ class Client:
         """
         return await self._runtime.reading.query(query, policy)
 
-    async def first(self, query: Rows[T], *, policy: str | None = None) -> T | None:
+    async def first(self, query: Query[T], *, policy: str | None = None) -> T | None:
         """The first row of ``query``, or None; see :meth:`query`."""
         return await self._runtime.reading.first(query, policy)
 
-    async def count(self, query: Rows[T], *, policy: str | None = None) -> int:
+    async def count(self, query: Query[T], *, policy: str | None = None) -> int:
         """How many rows ``query`` matches (limit, offset and cursor do not apply); see :meth:`query`."""
         return await self._runtime.reading.count(query, policy)
 
-    async def exists(self, query: Rows[T], *, policy: str | None = None) -> bool:
+    async def exists(self, query: Query[T], *, policy: str | None = None) -> bool:
         """Whether a row matches ``query``; see :meth:`query`."""
         return await self._runtime.reading.exists(query, policy)
 
-    def live(self, query: Rows[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+    def live(self, query: Query[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
 
         A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription.
@@ -99,7 +99,7 @@ class Client:
         """
         return self._runtime.reading.live(query)
 
-    def observe(self, query: Rows[T]) -> Observable[tuple[T, ...]]:
+    def observe(self, query: Query[T]) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
 
         Disposing the subscription ends it; closing the client completes it.
@@ -174,12 +174,12 @@ class Client:
         return tuple(self._kernel.policies)
 
     @overload
-    def explain(self, what: Rows[T]) -> Awaitable[Explanation]: ...
+    def explain(self, what: Query[T]) -> Awaitable[Explanation]: ...
 
     @overload
     def explain(self, what: str | None = None, *, format: Form = "text") -> str: ...
 
-    def explain(self, what: Rows[T] | str | None = None, *, format: Form = "text") -> Awaitable[Explanation] | str:
+    def explain(self, what: Query[T] | str | None = None, *, format: Form = "text") -> Awaitable[Explanation] | str:
         """Say what a query or a policy will do, before anything runs.
 
         Args:
@@ -194,7 +194,7 @@ class Client:
             UnknownPolicy: There is no such policy.
             ConfigurationError: There is no such format; or a drawing shows one policy, and none is named.
         """
-        if isinstance(what, Rows):
+        if isinstance(what, Query):
             database = self._planes.find(LOCAL_DATABASE)
             return self._runtime.reading.explain(what, database)
         if format not in FORMS:

@@ -266,8 +266,11 @@ class BoundQuery(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def store(self) -> str:
-        """The store that is read first; ``""`` for a plan over another plan."""
-        return self.plan.source.name if isinstance(self.plan.source, Store) else ""
+        """The store that is read first, however deep within."""
+        source = self.plan.source
+        while isinstance(source, Derived):
+            source = source.query.source
+        return source.name
 
 
 __all__ = [

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeVar
-
-from msgspec import structs
+from typing import Any, Generic, Self, TypeVar, cast, overload
 
 from atoma.contracts.checks import is_a
-from atoma.contracts.query import BoundQuery, Col, Expr, Order, Plan, Store
+from atoma.contracts.query import BoundQuery, Plan
 from atoma.errors import QueryError
 from atoma.query.describe import describe_whole
-from atoma.query.normal import bind as bind_plan
-from atoma.query.seek import decode_cursor, seek
+from atoma.query.parts import From, Parts
 from atoma.schema.expressions import (
     Condition,
     Expression,
@@ -22,11 +21,20 @@ from atoma.schema.expressions import (
     checked_condition,
     checked_text,
     col,
-    joined,
 )
-from atoma.schema.spec import Schema, StoreSpec
+from atoma.schema.spec import StoreSpec
 
+R_co = TypeVar("R_co", covariant=True)
+S = TypeVar("S")
 T = TypeVar("T")
+V1 = TypeVar("V1")
+V2 = TypeVar("V2")
+V3 = TypeVar("V3")
+V4 = TypeVar("V4")
+V5 = TypeVar("V5")
+V6 = TypeVar("V6")
+V7 = TypeVar("V7")
+V8 = TypeVar("V8")
 
 
 def _count(of: str, given: object) -> int:
@@ -36,102 +44,285 @@ def _count(of: str, given: object) -> int:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Rows(Generic[T]):
-    """Rows of one store: which, in which order, how many. Immutable; each method gives a new one.
+class Query(Generic[R_co]):
+    """What is asked, with rows of one type for an answer. Immutable; each method gives a new one.
 
-    The order is total: the id is added as the last sort key. Without ``order_by`` rows come by id.
+    The order is total: what tells rows apart is added as the last sort keys, the id of each store, or the columns of groups
+    and of distinct rows. So every query has pages.
 
     Attributes:
-        spec: The store.
-        plan: What is asked so far, before it is checked.
+        parts: What is asked so far, before it is checked.
         cursor: The row to go on at; ``""`` for none.
         forward: Whether to go on behind that row, or before it.
         total: Whether a page also says how many rows there are on all pages.
     """
 
-    spec: StoreSpec[T]
-    plan: Plan
+    parts: Parts
     cursor: str = ""
     forward: bool = True
     total: bool = False
-    _bound: dict[int, tuple[Schema, BoundQuery]] = field(
-        default_factory=dict[int, tuple[Schema, BoundQuery]], repr=False, init=False
-    )
+    kept: dict[int, object] = field(default_factory=dict[int, object], repr=False, init=False)
 
-    def where(self, *conditions: Condition) -> Rows[T]:
+    @property
+    def plan(self) -> Plan:
+        """It as data, before it is checked, without its cursor.
+
+        Raises:
+            QueryError: It reads a column of a store that is none of its sources.
+        """
+        return self.parts.plan()
+
+    def where(self, *conditions: Condition) -> Self:
         """Keep the rows for which every condition, old and new, is true.
 
-        Raises:
-            QueryError: Something is no condition, or one on another store.
-        """
-        where = self.plan.where
-        for condition in map(checked_condition, conditions):
-            self._own(condition)
-            where = condition.node if where is None else joined("and", Expression(where), condition).node
-        return self._with(where=where)
-
-    def order_by(self, *keys: str | SortKey | Term) -> Rows[T]:
-        """Sort by fields: by name, ``-name`` for descending, or ``column.asc()`` and ``column.desc()``.
-
-        NULL comes first ascending. It replaces the order there was.
+        A column of a store that the query does not read is a ``QueryError`` when it is asked.
 
         Raises:
-            QueryError: Something is no sort key, or one of another store.
+            QueryError: Something is no condition.
         """
-        return self._with(order=tuple([self._order(key) for key in keys]))
+        return self._with(where=(*self.parts.where, *map(checked_condition, conditions)))
 
-    def limit(self, count: int) -> Rows[T]:
+    def order_by(self, *keys: str | SortKey | Term) -> Self:
+        """Sort by columns: by name, ``-name`` for descending, or ``column.asc()`` and ``column.desc()``.
+
+        A name is one of the store that is read first. NULL comes first ascending. It replaces the order there was.
+
+        Raises:
+            QueryError: Something is no sort key.
+        """
+        for key in keys:
+            if not is_a(key, str) and not is_a(key, SortKey) and not is_a(key, Term):
+                raise QueryError(f"order_by() takes text or col(…).desc(), not {key!r}")
+        return self._with(order=keys)
+
+    def limit(self, count: int) -> Self:
         """At most ``count`` rows."""
         return self._with(limit=_count("limit()", count))
 
-    def offset(self, count: int) -> Rows[T]:
+    def offset(self, count: int) -> Self:
         """Skip ``count`` rows."""
         return self._with(offset=_count("offset()", count))
 
-    def after(self, cursor: str) -> Rows[T]:
+    def after(self, cursor: str) -> Self:
         """The page behind the row that ``cursor`` (``page.end``) stands for; ``""`` begins with the first row."""
         return replace(self, cursor=checked_text("after()", cursor), forward=True)
 
-    def before(self, cursor: str) -> Rows[T]:
+    def before(self, cursor: str) -> Self:
         """The page before the row that ``cursor`` (``page.start``) stands for; ``""`` ends with the last row.
 
         Its rows come in the order of the query, as those of every page; with a limit they are the nearest ones.
         """
         return replace(self, cursor=checked_text("before()", cursor), forward=False)
 
-    def with_total(self) -> Rows[T]:
+    def with_total(self) -> Self:
         """Pages say how many rows there are on all pages, in ``page.total``: they are counted right after the page was read."""
         return replace(self, total=True)
 
+    def group_by(self, *keys: str | Term) -> Self:
+        """Rows with equal values here become one row of the answer, and columns may aggregate; NULL equals NULL.
+
+        Raises:
+            QueryError: Something is no column.
+        """
+        for key in keys:
+            if not is_a(key, str) and not is_a(key, Term):
+                raise QueryError(f"group_by() takes columns, not {key!r}")
+        return self._with(group=(*self.parts.group, *keys))
+
+    def having(self, *conditions: Condition) -> Self:
+        """Keep the groups for which every condition is true: ``having(count() > 5)``.
+
+        Raises:
+            QueryError: Something is no condition.
+        """
+        return self._with(having=(*self.parts.having, *map(checked_condition, conditions)))
+
+    def distinct(self) -> Self:
+        """Equal rows of the answer become one; for queries with columns."""
+        return self._with(distinct=True)
+
     def text(self) -> str:
-        """The query in SQL's words, for people: ``FROM cards WHERE lane = 'todo' ORDER BY priority DESC LIMIT 20``."""
+        """The query in SQL's words, for people: ``FROM cards WHERE lane = 'todo' ORDER BY priority DESC LIMIT 20``.
+
+        Raises:
+            QueryError: It reads a column of a store that is none of its sources.
+        """
         return describe_whole(BoundQuery(self.plan))
 
-    def kept(self, schema: Schema) -> BoundQuery | None:
-        """This query as it was bound to ``schema`` before; None when it has not been."""
-        found = self._bound.get(id(schema))
-        return found[1] if found is not None and found[0] is schema else None
+    @overload
+    def columns(self, a: Expression[V1], /) -> Query[V1]: ...
+    @overload
+    def columns(self, a: Expression[V1], b: Expression[V2], /) -> Query[tuple[V1, V2]]: ...
+    @overload
+    def columns(self, a: Expression[V1], b: Expression[V2], c: Expression[V3], /) -> Query[tuple[V1, V2, V3]]: ...
+    @overload
+    def columns(
+        self, a: Expression[V1], b: Expression[V2], c: Expression[V3], d: Expression[V4], /
+    ) -> Query[tuple[V1, V2, V3, V4]]: ...
+    @overload
+    def columns(
+        self, a: Expression[V1], b: Expression[V2], c: Expression[V3], d: Expression[V4], e: Expression[V5], /
+    ) -> Query[tuple[V1, V2, V3, V4, V5]]: ...
+    @overload
+    def columns(
+        self,
+        a: Expression[V1],
+        b: Expression[V2],
+        c: Expression[V3],
+        d: Expression[V4],
+        e: Expression[V5],
+        f: Expression[V6],
+        /,
+    ) -> Query[tuple[V1, V2, V3, V4, V5, V6]]: ...
+    @overload
+    def columns(
+        self,
+        a: Expression[V1],
+        b: Expression[V2],
+        c: Expression[V3],
+        d: Expression[V4],
+        e: Expression[V5],
+        f: Expression[V6],
+        g: Expression[V7],
+        /,
+    ) -> Query[tuple[V1, V2, V3, V4, V5, V6, V7]]: ...
+    @overload
+    def columns(
+        self,
+        a: Expression[V1],
+        b: Expression[V2],
+        c: Expression[V3],
+        d: Expression[V4],
+        e: Expression[V5],
+        f: Expression[V6],
+        g: Expression[V7],
+        h: Expression[V8],
+        /,
+    ) -> Query[tuple[V1, V2, V3, V4, V5, V6, V7, V8]]: ...
+    def columns(self, *columns: Term) -> Query[object]:
+        """Take these columns and no whole rows: one column gives its values, more give tuples.
 
-    def keep(self, schema: Schema, bound: BoundQuery) -> None:
-        """Remember what this query is, bound to ``schema``: a query that is kept as a constant is checked once."""
-        self._bound[id(schema)] = (schema, bound)
+        Values come as the model has them: a ``Decimal``, a ``datetime``, a member of an enumeration. Eight columns have types;
+        :meth:`into` gives them names.
 
-    def _with(self, **changes: Any) -> Rows[T]:
-        return replace(self, plan=structs.replace(self.plan, **changes))
+        Raises:
+            QueryError: Something is no column.
+        """
+        return Query(replace(self.parts, columns=_columns("columns()", columns), make=None))
 
-    def _own(self, expression: Term) -> Expr:
-        if expression.store not in ("", self.spec.name):
-            raise QueryError(f"this query reads {self.spec.name!r}, and that is a column of {expression.store!r}")
-        return expression.node
+    @overload
+    def into(self, make: Callable[[V1], S], a: Expression[V1], /) -> Query[S]: ...
+    @overload
+    def into(self, make: Callable[[V1, V2], S], a: Expression[V1], b: Expression[V2], /) -> Query[S]: ...
+    @overload
+    def into(
+        self, make: Callable[[V1, V2, V3], S], a: Expression[V1], b: Expression[V2], c: Expression[V3], /
+    ) -> Query[S]: ...
+    @overload
+    def into(
+        self,
+        make: Callable[[V1, V2, V3, V4], S],
+        a: Expression[V1],
+        b: Expression[V2],
+        c: Expression[V3],
+        d: Expression[V4],
+        /,
+    ) -> Query[S]: ...
+    @overload
+    def into(
+        self,
+        make: Callable[[V1, V2, V3, V4, V5], S],
+        a: Expression[V1],
+        b: Expression[V2],
+        c: Expression[V3],
+        d: Expression[V4],
+        e: Expression[V5],
+        /,
+    ) -> Query[S]: ...
+    @overload
+    def into(
+        self,
+        make: Callable[[V1, V2, V3, V4, V5, V6], S],
+        a: Expression[V1],
+        b: Expression[V2],
+        c: Expression[V3],
+        d: Expression[V4],
+        e: Expression[V5],
+        f: Expression[V6],
+        /,
+    ) -> Query[S]: ...
+    @overload
+    def into(
+        self,
+        make: Callable[[V1, V2, V3, V4, V5, V6, V7], S],
+        a: Expression[V1],
+        b: Expression[V2],
+        c: Expression[V3],
+        d: Expression[V4],
+        e: Expression[V5],
+        f: Expression[V6],
+        g: Expression[V7],
+        /,
+    ) -> Query[S]: ...
+    @overload
+    def into(
+        self,
+        make: Callable[[V1, V2, V3, V4, V5, V6, V7, V8], S],
+        a: Expression[V1],
+        b: Expression[V2],
+        c: Expression[V3],
+        d: Expression[V4],
+        e: Expression[V5],
+        f: Expression[V6],
+        g: Expression[V7],
+        h: Expression[V8],
+        /,
+    ) -> Query[S]: ...
+    def into(self, make: Callable[..., object], *columns: Term) -> Query[object]:
+        """Take these columns, and give them to ``make`` in this order: a named tuple, a dataclass, any function.
 
-    def _order(self, key: object) -> Order:
-        if isinstance(key, str):
-            return Order(Col(0, key.removeprefix("-")), key.startswith("-"))
-        if isinstance(key, SortKey):
-            return Order(self._own(key.expression), key.descending)
-        if isinstance(key, Term):
-            return Order(self._own(key))
-        raise QueryError(f"order_by() takes text or col(…).desc(), not {key!r}")
+        Raises:
+            QueryError: Something is no column, or ``make`` does not take so many.
+        """
+        found = _columns("into()", columns)
+        _check_arity(make, len(found))
+        return Query(replace(self.parts, columns=found, make=make))
+
+    def _with(self, **changes: Any) -> Self:
+        return replace(self, parts=replace(self.parts, **changes))
+
+
+def _columns(of: str, given: tuple[object, ...]) -> tuple[Term, ...]:
+    if not given:
+        raise QueryError(f"{of} takes at least one column")
+    for each in given:
+        if not isinstance(each, Term):
+            raise QueryError(f"{of} takes columns, as STORE.col(lambda row: row.id), not {each!r}")
+    return cast("tuple[Term, ...]", given)
+
+
+def _check_arity(make: object, count: int) -> None:
+    if not callable(make):
+        raise QueryError(f"into() takes a class or a function first, not {make!r}")
+    try:
+        signature = inspect.signature(make)
+    except ValueError:
+        return  # one of C's does not tell
+    try:
+        signature.bind(*range(count))
+    except TypeError as error:
+        name = getattr(make, "__name__", "it")
+        raise QueryError(f"into() gives {name} {count} values by their places: {error}") from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows(Query[T]):
+    """Whole rows of one store: which, in which order, how many."""
+
+    @property
+    def spec(self) -> StoreSpec[T]:
+        """The store."""
+        return cast("StoreSpec[T]", self.parts.sources[0].spec)
 
 
 def select(spec: StoreSpec[T]) -> Rows[T]:
@@ -142,34 +333,7 @@ def select(spec: StoreSpec[T]) -> Rows[T]:
     """
     if not is_a(spec, StoreSpec):
         raise QueryError(f"select() takes a store, select(CARDS); {spec!r} is none")
-    return Rows(spec, Plan(Store(spec.name)))
+    return Rows(Parts((From(spec.name, spec),)))
 
 
-def bind(query: Rows[T], schema: Schema) -> BoundQuery:
-    """Check ``query`` against ``schema`` and turn it into plain data, in normal form.
-
-    Raises:
-        QueryError: No query, unknown field, a value of the wrong type, a negative limit, a cursor of another query.
-        UnknownStore: The schema does not declare the store.
-    """
-    if not is_a(query, Rows):
-        raise QueryError(f"a query is made with select(STORE), for example select(CARDS).limit(20); {query!r} is none")
-    kept = query.kept(schema)
-    if kept is None:
-        kept = bind_plan(query.plan, schema.store)
-        if query.cursor or not query.forward:
-            place = _place(query, kept) if query.cursor else ()
-            kept = bind_plan(seek(query.plan, place, forward=query.forward), schema.store)
-        query.keep(schema, kept)
-    return kept
-
-
-def _place(query: Rows[T], bound: BoundQuery) -> tuple[object, ...]:
-    try:
-        return decode_cursor(query.cursor, bound)
-    except QueryError as error:
-        error.within("after" if query.forward else "before")
-        raise
-
-
-__all__ = ["Condition", "Expression", "Rows", "SortKey", "bind", "case", "col", "select"]
+__all__ = ["Condition", "Expression", "Query", "Rows", "SortKey", "case", "col", "select"]

@@ -16,7 +16,7 @@ from atoma.errors import QueryError
 from atoma.query import grouping, relating
 from atoma.query.bounds import check_bounds
 from atoma.query.ordering import total_order, unique_keys
-from atoma.query.scope import Readable, Scope, Stores
+from atoma.query.scope import Columns, Readable, Scope, Stores
 from atoma.query.typed import Expressions, needs
 
 
@@ -48,8 +48,8 @@ class Checker:
     def __init__(self, stores: Stores) -> None:
         self.stores = stores
 
-    def plan(self, plan: Plan, outer: Scope) -> tuple[Plan, dict[str, str]]:
-        """``plan`` checked, and the types of its columns (none when it takes whole rows)."""
+    def plan(self, plan: Plan, outer: Scope) -> tuple[Plan, Columns]:
+        """``plan`` checked, and its columns by name (none when it takes whole rows)."""
         sources, scope = self._sources(plan)
         within = Expressions(self.plan, scope, outer)
         joins = self._joins(plan, sources, scope, outer) if plan.joins else ()
@@ -96,7 +96,7 @@ class Checker:
             scope.append(Readable(None, named, may_miss))
         return sources, tuple(scope)
 
-    def _derived(self, source: Derived, place: str) -> tuple[Plan, dict[str, str]]:
+    def _derived(self, source: Derived, place: str) -> tuple[Plan, Columns]:
         try:
             inner, types = self.plan(source.query, ())
             if inner.columns is None or inner.include:
@@ -116,13 +116,11 @@ class Checker:
             made.append(replace(join, source=sources[number], on=on))
         return tuple(made)
 
-    def _columns(
-        self, columns: tuple[Named, ...], within: Expressions
-    ) -> tuple[tuple[Named, ...] | None, dict[str, str]]:
+    def _columns(self, columns: tuple[Named, ...], within: Expressions) -> tuple[tuple[Named, ...] | None, Columns]:
         if not columns:
             raise QueryError("a query has at least one column")
         typed = [(named, within.at(f"columns.{named.name[:80]}", named.expr)) for named in columns]
-        types = {named.name: found.type for named, found in typed}
+        types = {named.name: found for named, found in typed}
         if len(types) < len(columns):
             raise QueryError("two columns of a result have one name")
         return tuple([replace(named, expr=found.expr) for named, found in typed]), types

@@ -13,7 +13,7 @@ from atoma.errors import QueryError, ValidationError
 from atoma.schema.decimals import SCALE_MAX, Scale, scaled
 from atoma.schema.expressions import unknown_field
 from atoma.schema.fields import SIMPLE, Field
-from atoma.schema.kinds import INT64_MAX, INT64_MIN, Encode, is_unicode
+from atoma.schema.kinds import INT64_MAX, INT64_MIN, Kind, is_unicode
 from atoma.schema.spec import StoreSpec
 
 _TYPES: Mapping[type, str] = MappingProxyType({bool: "bool", int: "int", float: "real", str: "text", bytes: "blob"})
@@ -63,7 +63,8 @@ def for_type(literal: Lit, wanted: str) -> Lit:
     if value is None:
         return Lit(NULL, None)
     kind = own_type(literal) if wanted == "any" else wanted
-    encode = _encoder(kind)
+    known = kind_named(kind)
+    encode = None if known is None else known.literal
     if encode is None and kind != "json":
         raise QueryError(f"unknown type {kind[:80]!r}; there are: {', '.join((*_SIMPLE, 'decimal(2)', 'json'))}")
     if literal.type == AS_WRITTEN and encode is not None:
@@ -119,15 +120,15 @@ def scalar(value: object) -> Scalar:
     raise QueryError(f"a {type(value).__name__} is no column value")
 
 
-_SIMPLE: Mapping[str, Encode] = MappingProxyType(
-    {kind.type: kind.literal for kind in (make("query", "value") for make in SIMPLE.values())}
+_SIMPLE: Mapping[str, Kind] = MappingProxyType(
+    {kind.type: kind for kind in (make("query", "value") for make in SIMPLE.values())}
 )
 
 
 @lru_cache(maxsize=64)
-def _encoder(kind: str) -> Encode | None:
-    """How a value of that type is stored; None for a type that no value has by itself."""
-    places = kind.removeprefix("decimal(").removesuffix(")")
-    if kind == f"decimal({places})" and places.isascii() and places.isdigit() and int(places) <= SCALE_MAX:
-        return scaled("query", "value", Scale(int(places))).literal
-    return _SIMPLE.get(kind)
+def kind_named(name: str) -> Kind | None:
+    """The kind of values of that type, which no column stands for; None for a type that no value has by itself."""
+    places = name.removeprefix("decimal(").removesuffix(")")
+    if name == f"decimal({places})" and places.isascii() and places.isdigit() and int(places) <= SCALE_MAX:
+        return scaled("query", "value", Scale(int(places)))
+    return _SIMPLE.get(name)

@@ -6,8 +6,8 @@ from atoma.contracts.limits import BOUNDS, Bounds
 from atoma.contracts.query import NULL, BoundQuery, Expr, Lit, Param, Plan
 from atoma.errors import QueryError
 from atoma.query.bounds import check_bounds, check_size
-from atoma.query.check import check, check_bounded
-from atoma.query.scope import Stores
+from atoma.query.check import Checker, check, check_bounded
+from atoma.query.scope import Columns, Stores
 from atoma.query.walk import changed
 
 
@@ -21,6 +21,17 @@ def bind(plan: Plan, stores: Stores, bounds: Bounds = BOUNDS) -> BoundQuery:
     bound = lifted(check(plan, stores, bounds))
     check_size(bound, bounds)
     return bound
+
+
+def bind_columns(plan: Plan, stores: Stores, bounds: Bounds = BOUNDS) -> tuple[Plan, Columns]:
+    """``plan`` checked, and its columns; :func:`lifted` brings it into its normal form.
+
+    Raises:
+        QueryError: It does not fit the stores, or not the bounds.
+        UnknownStore: It reads a store that is not declared.
+    """
+    check_bounds(plan, bounds)
+    return Checker(stores).plan(plan, ())
 
 
 def rebind(query: BoundQuery, stores: Stores, bounds: Bounds = BOUNDS) -> BoundQuery:

@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.limits import PARAMETERS_BYTES_MAX, VALUES_MAX
-from atoma.contracts.query import Agg, BoundQuery, Call, Col, Named, Param, Plan, Store
+from atoma.contracts.query import Agg, BoundQuery, Call, Col, Derived, Named, Param, Plan, Store
 from atoma.errors import QueryError
 from atoma.query.ordering import BY_ID, ID
-from atoma.query.walk import conjuncts, inner_plans, parameters, plans, value_of
+from atoma.query.walk import conjuncts, inner_plans, is_grouped, parameters, plans, value_of
 
 COUNT = (Named("count", Agg("count")),)
 
@@ -68,8 +68,12 @@ def every_row(store: str, limit: int | None = None) -> BoundQuery:
 
 
 def counted(query: BoundQuery) -> BoundQuery:
-    """How many rows ``query`` has, which lists rows of one store (limit, offset and cursor do not apply)."""
-    plan = Plan(query.plan.source, where=query.plan.where, columns=COUNT)
+    """How many rows ``query`` has, which is checked (limit, offset and cursor do not apply)."""
+    whole = query.plan
+    if is_grouped(whole) or whole.distinct:
+        plan = Plan(Derived(replace(whole, limit=None, offset=0, seek=None)), columns=COUNT)
+    else:
+        plan = Plan(whole.source, whole.joins, whole.where, columns=COUNT)
     return BoundQuery(plan, query.params[: parameters(plan)])
 
 

@@ -24,7 +24,7 @@ class Typed(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         expr: The expression.
         type: Its type, with ``?`` behind it when it may be NULL.
-        field: The field that it is, where it is one; it says how literals beside it are encoded.
+        field: The field whose values it has, where they are one's; it says how literals beside it are encoded.
         store: The store of ``field``.
     """
 
@@ -54,7 +54,7 @@ class Readable(msgspec.Struct, frozen=True, gc=False):
     """
 
     store: AnyStore | None
-    types: Mapping[str, str]
+    types: Mapping[str, Typed]
     optional: bool = False
 
     def column(self, expr: Col) -> Typed:
@@ -67,9 +67,11 @@ class Readable(msgspec.Struct, frozen=True, gc=False):
             found = self.types.get(expr.name)
             if found is None:
                 raise QueryError(f"a derived table has no column {expr.name[:80]!r}; it has: {', '.join(self.types)}")
-            return Typed(expr, found.removesuffix("?") + "?" if self.optional else found)
+            return Typed(expr, found.kind + "?" if self.optional else found.type, found.field, found.store)
         field = known_field(expr.name, self.store)
         return Typed(expr, field.type + ("?" if field.nullable or self.optional else ""), field, self.store)
 
 
 Scope: TypeAlias = tuple[Readable, ...]
+Columns: TypeAlias = dict[str, Typed]
+"""The columns of a result by their names, in order."""

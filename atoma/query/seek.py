@@ -4,24 +4,56 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec.structs import replace
 
-from atoma.contracts.query import BoundQuery, Plan, Seek
+from atoma.contracts.query import BoundQuery, Named, Plan, Seek
 from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
 from atoma.query.compiled import sort_values
 from atoma.query.describe import describe_order, describe_sources
+from atoma.query.evaluate import Evaluation
 from atoma.query.literals import as_stored
+from atoma.query.normal import with_values
 
 R = TypeVar("R")
 
 
-def cursor_of(query: BoundQuery, row: StoredRow) -> str:
-    """The cursor that stands for ``row`` in the order of ``query``, a checked plan of whole rows."""
-    return encode_cursor(query, sort_values(query, row))
+def cursor_of(query: BoundQuery, row: object) -> str:
+    """The cursor that stands for ``row``, a row of the answer, in the order of ``query``, which is checked.
+
+    It is ``""`` where the row does not tell its place: where it has columns, and what it is sorted by is none of them.
+    """
+    if isinstance(row, StoredRow):
+        return encode_cursor(query, sort_values(query, row))
+    cells = cast("tuple[Any, ...]", row)
+    if query.plan.include:
+        return encode_cursor(query, sort_values(query, cells[0]))
+    if query.plan.columns is None:
+        evaluation = Evaluation({}, query.params)
+        return encode_cursor(query, [evaluation.value(each.expr, (cells,), ()) for each in query.plan.order])
+    plan = with_values(query)  # so that equal expressions are equal, wherever their values stand
+    places = {named.expr: at for at, named in enumerate(plan.columns or ())}
+    keys = [places.get(each.expr) for each in plan.order]
+    return "" if None in keys else encode_cursor(query, [cells[at] for at in keys if at is not None])
+
+
+def with_keys(plan: Plan) -> Plan:
+    """A checked plan whose columns, where it has some, end with what its rows are sorted by and do not show."""
+    if plan.columns is None:
+        return plan
+    shown = {named.expr for named in plan.columns}
+    hidden = [order.expr for order in plan.order if order.expr not in shown]
+    taken = {named.name for named in plan.columns}
+    columns = list(plan.columns)
+    for number, expr in enumerate(hidden):
+        name = f"k{number}"
+        while name in taken:
+            name += "_"
+        columns.append(Named(name, expr))
+    return replace(plan, columns=tuple(columns)) if hidden else plan
 
 
 def encode_cursor(query: BoundQuery, values: Sequence[object]) -> str:

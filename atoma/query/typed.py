@@ -20,14 +20,15 @@ from atoma.query.functions import MEANINGS
 from atoma.query.literals import for_field, for_type, own_type
 from atoma.query.nul import has_nul, without_nul
 from atoma.query.rounding import whole_number
-from atoma.query.scope import Scope, Typed
+from atoma.query.scope import AnyStore, Columns, Scope, Typed
 from atoma.query.spelling import MIRRORED, begins_with, in_order, value_last
 from atoma.schema.decimals import BARE_DECIMALS
 from atoma.schema.documents import DOCUMENTS
+from atoma.schema.fields import Field
 from atoma.schema.kinds import Comparisons
 
-CheckPlan: TypeAlias = Callable[[Plan, Scope], tuple[Plan, dict[str, str]]]
-"""Checks a plan with the sources around it; gives its columns' types, too."""
+CheckPlan: TypeAlias = Callable[[Plan, Scope], tuple[Plan, Columns]]
+"""Checks a plan with the sources around it; gives its columns, too."""
 
 SIGNS: Mapping[str, str] = {"eq": "==", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">=", "in": "in_()"}
 
@@ -110,9 +111,10 @@ class Expressions:
                 inner, types = self._within("scalar", query)
                 if len(types) != 1:
                     raise QueryError("a query that stands for a value has exactly one column", path="scalar")
-                return Typed(replace(expr, query=inner), next(iter(types.values())).removesuffix("?") + "?")
+                (found,) = types.values()
+                return Typed(replace(expr, query=inner), f"{found.kind}?", found.field, found.store)
 
-    def _within(self, place: str, query: Plan) -> tuple[Plan, dict[str, str]]:
+    def _within(self, place: str, query: Plan) -> tuple[Plan, Columns]:
         try:
             inner, types = self._check_plan(query, (*self._scope, *self._outer))
             if inner.include:
@@ -184,7 +186,8 @@ class Expressions:
         if expr is found and call.fn == "starts" and args[0].field is not None:
             expr = begins_with(found)
         nullable = _may_be_null(function, args, alike, kind)
-        return Typed(expr, f"{kind}?" if nullable and kind != NULL else kind)
+        field, store = _origin(alike) if function.gives == "same" and not function.among else (None, None)
+        return Typed(expr, f"{kind}?" if nullable and kind != NULL else kind, field, store)
 
     def _joined(self, call: Call, function: Function, alone: str) -> Typed:
         """Conditions joined to one: the common case of a function, by a short way."""
@@ -276,8 +279,19 @@ class Expressions:
             needs(arg, found.need, agg.fn)
         if "any" not in found.takes and family(arg.kind) not in found.takes:
             raise QueryError(f"{agg.fn}() takes {' or '.join(found.takes)}, and {_shown(arg)} is {_a(arg.kind)}")
-        kind = arg.kind if found.gives == "same" else found.gives
-        return Typed(replace(agg, arg=arg.expr, where=where), f"{kind}?" if found.empty else kind)
+        null = "?" if found.empty else ""
+        made = replace(agg, arg=arg.expr, where=where)
+        if found.gives != "same":
+            return Typed(made, found.gives + null)
+        chosen = agg.fn != "sum"  # a sum of two members of an enumeration is none
+        return Typed(made, arg.kind + null, arg.field if chosen else None, arg.store if chosen else None)
+
+
+def _origin(alike: Sequence[Typed]) -> tuple[Field | None, AnyStore | None]:
+    """The field of which all of ``alike`` are values, and its store."""
+    read = [arg for arg in alike if not isinstance(arg.expr, Lit)]
+    names = {None if arg.field is None else arg.field.type_name for arg in read}
+    return (read[0].field, read[0].store) if len(names) == 1 else (None, None)
 
 
 def needs(typed: Typed, need: str, asked: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Generic, TypeVar
 
-from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import StoredRow
 from atoma.ports.live import Change, Insert, LiveBatch, Move, Remove, Reset, Update
 from atoma.ports.loops import LoopGuard, lifetime
+from atoma.query.binding import Asked
+from atoma.query.decoding import Reader
 from atoma.runtime.core import Core
-from atoma.schema.spec import StoreSpec
 
 T = TypeVar("T")
 
@@ -19,11 +19,11 @@ class RowView(Generic[T]):
     """Decodes rows once each: an unchanged row is the same object in every batch.
 
     Args:
-        spec: The store.
+        read: Makes an item of a row.
     """
 
-    def __init__(self, spec: StoreSpec[T]) -> None:
-        self._spec = spec
+    def __init__(self, read: Reader) -> None:
+        self._read = read
         self._rows: list[StoredRow] = []
         self._items: list[T] = []
 
@@ -37,7 +37,8 @@ class RowView(Generic[T]):
         return LiveBatch(batch.commit, tuple(self._change(change) for change in batch.changes))
 
     def _decode(self, row: StoredRow) -> T:
-        return self._spec.decode(row.id, row.image)
+        item: T = self._read(row)
+        return item
 
     def _change(self, change: Change[StoredRow]) -> Change[T]:
         match change:
@@ -68,10 +69,11 @@ class RowView(Generic[T]):
 
 
 @lifetime
-async def live(core: Core, spec: StoreSpec[T], query: BoundQuery) -> AsyncGenerator[AsyncIterator[LiveBatch[T]]]:
+async def live(core: Core, found: Asked[T]) -> AsyncGenerator[AsyncIterator[LiveBatch[T]]]:
     """``LiveQueries.open_live`` with model instances; the same promises."""
-    async with core.live.open_live(query) as batches:
-        yield _TypedBatches(batches, RowView(spec), core.guard)
+    async with core.live.open_live(found.query) as batches:
+        view: RowView[T] = RowView(found.read)
+        yield _TypedBatches(batches, view, core.guard)
 
 
 class _TypedBatches(Generic[T]):

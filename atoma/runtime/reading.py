@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from msgspec.structs import replace
@@ -10,13 +10,13 @@ from msgspec.structs import replace
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.explanation import Explanation
-from atoma.contracts.query import BoundQuery
 from atoma.errors import QueryError
 from atoma.ports.engine import ExplainsQueries
 from atoma.ports.live import LiveBatch
 from atoma.ports.loops import Lifetime
 from atoma.query.advice import missing_indexes
-from atoma.query.builder import Rows, bind
+from atoma.query.binding import Asked, asked
+from atoma.query.builder import Query, Rows
 from atoma.query.describe import describe_whole
 from atoma.query.plans import NOT_FOLLOWED, beyond_a_hub, counted, lists_one_store, number_of
 from atoma.runtime.core import Core
@@ -25,7 +25,7 @@ from atoma.runtime.live import live
 from atoma.runtime.observable import observe_live
 from atoma.runtime.results import Edges, Page
 from atoma.schema.kinds import is_unicode
-from atoma.schema.spec import ID_BYTES, Schema, StoreSpec
+from atoma.schema.spec import ID_BYTES, Schema
 
 if TYPE_CHECKING:
     from reactivex import Observable
@@ -54,18 +54,10 @@ class Reading:
         self._core = core
         self._schema = schema
 
-    def bound(self, query: Rows[T]) -> BoundQuery:
-        """``query`` as plain data.
-
-        Raises:
-            QueryError: It does not fit the schema.
-            UnknownStore: It reads a store that is not declared.
-        """
-        return bind(query, self._schema)
-
-    async def query(self, query: Rows[T], policy: str | None) -> Page[T]:
+    async def query(self, query: Query[T], policy: str | None) -> Page[T]:
         """The rows of ``query``; ``query.after(page.end)`` is the next page, ``query.before(page.start)`` the one before."""
-        bound, total = self.bound(query), None
+        found, total = asked(query, self._schema), None
+        bound = found.query
         result = await self._core.reads.query(bound, policy)
         for _ in range(COUNTS_MAX if query.total else 0):
             count = await self._core.reads.query(counted(bound), policy)
@@ -73,32 +65,35 @@ class Reading:
             if count.meta.commit == result.meta.commit:
                 break
             result = await self._core.reads.query(bound, policy)  # something was written in between
-        return _page(query.spec, bound, result, total)
+        return _page(found, result, total)
 
     async def get_all(self, query: Rows[T], policy: str | None, merge: MergeMode) -> Page[T]:
         """Every row of ``query``, a remote answer merged into the cache as ``merge`` says."""
-        bound = self.bound(query)
-        return _page(query.spec, bound, await self._core.reads.get_all(bound, policy, merge), None)
+        found = asked(query, self._schema)
+        return _page(found, await self._core.reads.get_all(found.query, policy, merge), None)
 
-    async def first(self, query: Rows[T], policy: str | None) -> T | None:
+    async def first(self, query: Query[T], policy: str | None) -> T | None:
         """The first row of ``query``, or None."""
-        bound = self.bound(query)
-        result = await self._core.reads.query(replace(bound, plan=replace(bound.plan, limit=1)), policy)
-        rows = result.rows
-        return query.spec.decode(rows[0].id, rows[0].image) if rows else None
+        found = asked(query, self._schema)
+        rows = await self._first(found, policy)
+        return found.read(rows[0]) if rows else None
 
-    async def count(self, query: Rows[T], policy: str | None) -> int:
+    async def count(self, query: Query[T], policy: str | None) -> int:
         """How many rows match (limit, offset and cursor do not apply)."""
-        return number_of(await self._core.reads.query(counted(self.bound(query)), policy))
+        return number_of(await self._core.reads.query(counted(asked(query, self._schema).query), policy))
 
-    async def exists(self, query: Rows[T], policy: str | None) -> bool:
+    async def exists(self, query: Query[T], policy: str | None) -> bool:
         """Whether a row matches."""
-        return await self.first(query, policy) is not None
+        return bool(await self._first(asked(query, self._schema), policy))
 
-    async def explain(self, query: Rows[T], database: object) -> Explanation:
+    async def _first(self, found: Asked[T], policy: str | None) -> Sequence[object]:
+        bound = found.query
+        return _rows(await self._core.reads.query(replace(bound, plan=replace(bound.plan, limit=1)), policy))
+
+    async def explain(self, query: Query[T], database: object) -> Explanation:
         """What becomes of ``query``; ``database`` is this device's, which may be able to tell."""
         self._core.guard.check()
-        bound = self.bound(query)
+        bound = asked(query, self._schema).query
         sources = tuple(await database.explain(bound)) if isinstance(database, ExplainsQueries) else ()
         return Explanation(
             describe_whole(bound),
@@ -109,32 +104,40 @@ class Reading:
             missing_indexes(bound.plan, sources, self._schema.store),
         )
 
-    def live(self, query: Rows[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+    def live(self, query: Query[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``."""
-        return live(self._core, query.spec, self.bound(query))
+        return live(self._core, asked(query, self._schema))
 
-    def observe(self, query: Rows[T]) -> Observable[tuple[T, ...]]:
+    def observe(self, query: Query[T]) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it."""
-        bound, core = self.bound(query), self._core
-        open_one: Callable[[], Lifetime[AsyncIterator[LiveBatch[T]]]] = lambda: live(core, query.spec, bound)  # noqa: E731
+        found, core = asked(query, self._schema), self._core
+        open_one: Callable[[], Lifetime[AsyncIterator[LiveBatch[T]]]] = lambda: live(core, found)  # noqa: E731
         return observe_live(open_one, core.nursery, core.guard)
 
 
-def _page(spec: StoreSpec[T], query: BoundQuery, result: QueryResult, total: int | None) -> Page[T]:
-    rows = result.rows
-    items = tuple([spec.decode(row.id, row.image) for row in rows])
-    edges = Edges(query, rows[0], rows[-1]) if rows else None
-    return Page(items, tuple([row.version for row in rows]), result.meta, total, edges)
+def _rows(result: QueryResult) -> Sequence[object]:
+    """The rows of an answer, whatever they are made of."""
+    return result.rows or result.tuples
+
+
+def _page(found: Asked[T], result: QueryResult, total: int | None) -> Page[T]:
+    rows = _rows(result)
+    edges = Edges(found.query, rows[0], rows[-1]) if rows else None
+    items = tuple(map(found.read, rows))
+    return Page(items, tuple([row.version for row in result.rows]), result.meta, total, edges)
 
 
 def own(query: Rows[T], name: str) -> Rows[T]:
-    """``query``, which reads the store of that name.
+    """``query``, whose rows are those of the store of that name.
 
     Raises:
-        QueryError: It reads another one.
+        QueryError: They are others.
     """
-    if is_a(query, Rows) and query.spec.name != name:
-        raise QueryError(f"this is store {name!r}, and the query reads {query.spec.name!r}: ask client.query(…)")
+    if is_a(query, Query) and not is_a(query, Rows):
+        raise QueryError(f"this is store {name!r}, and the query makes something else of its rows: ask client.query(…)")
+    first = query.parts.sources[0].spec if is_a(query, Query) else None
+    if first is not None and first.name != name:
+        raise QueryError(f"this is store {name!r}, and the query reads {first.name!r}: ask client.query(…)")
     return query
 
 

@@ -20,7 +20,7 @@ from atoma.contracts.execution import (
 )
 from atoma.contracts.failures import refusal
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.values import RowImage, StoredRow
+from atoma.contracts.values import RowImage
 from atoma.errors import (
     AtomaError,
     ConflictError,
@@ -51,8 +51,8 @@ class Edges:
     """
 
     query: BoundQuery
-    first: StoredRow
-    last: StoredRow
+    first: object
+    last: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ class Page(Generic[T]):
     """Rows in the query's order; iterates and indexes like a sequence.
 
     Attributes:
-        items: The rows as model instances.
+        items: The rows: model instances, or what the query makes of them.
         versions: Version of each row, for compare-and-set (``base_version=``): this device's, or below 0 where another
-            machine told the row and this device does not hold it.
+            machine told the row and this device does not hold it. None where rows are not those of one store.
         meta: How the answer came about.
         total: How many rows there are on all pages, for a query ``with_total()``; counted right after the page was read,
             on a device at the same commit.

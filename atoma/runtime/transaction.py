@@ -15,7 +15,8 @@ from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ClosedError, ConflictError, NotFoundError, PolicyNotAllowed, ValidationError
 from atoma.mutations import decide
 from atoma.ports.loops import lifetime
-from atoma.query.builder import Rows, bind
+from atoma.query.binding import bind
+from atoma.query.builder import Rows
 from atoma.query.evaluate import evaluate
 from atoma.query.plans import by_ids
 from atoma.runtime.core import Core

@@ -3,35 +3,94 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 from atoma.contracts.checks import is_a
-from atoma.contracts.query import AS_WRITTEN, Call, Col, Expr, Lit
+from atoma.contracts.query import AS_WRITTEN, Agg, Call, Col, Expr, Lit
 from atoma.errors import QueryError
 
 V = TypeVar("V")
+W = TypeVar("W")
+V_co = TypeVar("V_co", covariant=True)
 
 INT32_MAX = 2**31 - 1
 _WILD = re.compile(r"[%_\\]")
 
 
+class Places(Protocol):
+    """The sources that an expression can read where it stands, by their names."""
+
+    def number(self, source: str) -> int:
+        """The number of a source, see :class:`atoma.contracts.query.Col`; ``""`` is what the query reads first.
+
+        Raises:
+            QueryError: It is not there.
+        """
+        ...
+
+
+Build: TypeAlias = Callable[[Places, bool], Expr]
+"""An expression as data, given where it stands and whether it only counts when it is true."""
+
+
 class Term:
     """Something that has a value for each row, of whatever type.
 
-    Attributes:
-        node: What it is, as data.
-        store: The store whose column it reads; ``""`` where it is for the query to say.
+    Args:
+        node: What it is as data, its columns numbered 0; or, where it reads more than one source, what makes it.
+        store: The source whose column it reads; ``""`` where it is for the query to say.
     """
 
-    __slots__ = ("node", "store")
+    __slots__ = ("_node", "store")
 
-    def __init__(self, node: Expr, store: str = "") -> None:
-        self.node = node
+    def __init__(self, node: Expr | Build, store: str = "") -> None:
+        self._node = node
         self.store = store
+
+    @property
+    def node(self) -> Expr:
+        """It as data, in a query that reads nothing but the store of its column.
+
+        Raises:
+            QueryError: It reads more than one.
+        """
+        if callable(self._node):
+            raise QueryError("this reads more than one store")
+        return self._node
+
+    @property
+    def late(self) -> bool:
+        """Whether it reads more than one source, so that only the query knows what it is."""
+        return callable(self._node)
+
+    def at(self, places: Places, *, kept: bool = False) -> Expr:
+        """It as data where it stands.
+
+        Args:
+            places: The sources that it can read there.
+            kept: It decides whether a row is kept, so that false and unknown are one.
+
+        Raises:
+            QueryError: It reads a source that is not there.
+        """
+        node = self._node
+        if callable(node):
+            return node(places, kept)
+        number = places.number(self.store)
+        return node if number == 0 else _moved(node, number)
+
+
+@runtime_checkable
+class Subquery(Protocol[V_co]):
+    """A query with one column, as something to look a value up in."""
+
+    def among(self, value: Term) -> Condition:
+        """Whether ``value`` is one of its values."""
+        ...
 
 
 class Expression(Term, Generic[V]):
@@ -44,7 +103,7 @@ class Expression(Term, Generic[V]):
     __hash__ = None  # type: ignore[assignment]  # == builds a condition, so expressions cannot be keys
 
     def __repr__(self) -> str:
-        return f"Expression({self.node!r})"
+        return f"Expression({'…' if self.late else repr(self.node)})"
 
     def _compare(self, fn: str, value: object) -> Condition:
         if value is None:
@@ -53,7 +112,7 @@ class Expression(Term, Generic[V]):
 
     @property
     def _name(self) -> str:
-        return repr(self.node.name) if isinstance(self.node, Col) else "something"
+        return repr(self._node.name) if isinstance(self._node, Col) else "something"
 
     def __eq__(self, value: object) -> Condition:  # type: ignore[override]
         return self._compare("eq", value)
@@ -124,17 +183,21 @@ class Expression(Term, Generic[V]):
     def __bool__(self) -> bool:
         raise QueryError("combine conditions with &, | and ~, not with and, or, not")
 
-    def in_(self, values: Iterable[V]) -> Condition:
-        """True when it equals one of ``values``; more than 1,000 are a ``QueryError`` when the query is asked.
+    def in_(self, values: Iterable[V] | Subquery[V]) -> Condition:
+        """True when it equals one of ``values``, which are a list or what a query with one column finds.
+
+        More than 1,000 listed values are a ``QueryError`` when the query is asked.
 
         Raises:
             QueryError: ``values`` is one text, or nothing to go through.
         """
+        if isinstance(values, Subquery):
+            return values.among(self)
         if isinstance(values, (str, bytes)) or not is_a(values, Iterable):
             raise QueryError(f"in_() takes a list of values, in_([{values!r}])")
         return _call("in", self, *values)
 
-    def not_in(self, values: Iterable[V]) -> Condition:
+    def not_in(self, values: Iterable[V] | Subquery[V]) -> Condition:
         """True when it equals none of ``values``; unknown where it is NULL, as in SQL."""
         return ~self.in_(values)
 
@@ -216,7 +279,7 @@ class Expression(Term, Generic[V]):
         """It without the spaces it ends with."""
         return _made("rtrim", self)
 
-    def coalesce(self, *others: V | Expression[V]) -> Expression[V]:
+    def coalesce(self: Expression[W | None], *others: W | Expression[W]) -> Expression[W]:
         """The first of it and ``others`` that is not NULL."""
         return _made("coalesce", self, *others)
 
@@ -307,23 +370,63 @@ def _call(fn: str, *args: object) -> Condition:
 
 
 def _made(fn: str, *args: object) -> Expression[Any]:
-    stores = {each.store for each in args if isinstance(each, Expression)} - {""}
-    if len(stores) > 1:
-        raise QueryError(f"one query reads one store, not {' and '.join(sorted(stores))}")
-    return Expression(Call(fn, tuple(map(_node, args))), next(iter(stores), ""))
+    """What the function ``fn`` makes of ``args``, of which terms are read and others are values."""
+    terms = [each for each in args if isinstance(each, Term)]
+    if _together(terms):
+        return Expression(Call(fn, tuple([_node(each) for each in args])), terms[0].store)
+    return Expression(lambda places, _: Call(fn, tuple([_node(each, places) for each in args])))
 
 
-def _node(value: object) -> Expr:
-    return value.node if isinstance(value, Term) else Lit(AS_WRITTEN, value)
+def _together(terms: Sequence[Term]) -> bool:
+    """Whether all of ``terms``, of which there is one, read one source and nothing else."""
+    store = terms[0].store
+    return not any(each.late or each.store != store for each in terms)
+
+
+def _node(value: object, places: Places | None = None) -> Expr:
+    if not isinstance(value, Term):
+        return Lit(AS_WRITTEN, value)
+    return value.node if places is None else value.at(places)
 
 
 def joined(fn: str, left: Condition, right: Condition) -> Condition:
     """``a & b & c`` is one call: long chains stay within the depth that a query may have."""
-    node = left.node
     checked_condition(right)
-    if isinstance(node, Call) and node.fn == fn:
-        return Expression(Call(fn, (*node.args, right.node)), _call(fn, left, right).store)
-    return _call(fn, left, right)
+    if _together((left, right)):
+        return Expression(_chained(fn, left.node, right.node), left.store)
+    return Expression(lambda places, kept: _chained(fn, left.at(places, kept=kept), right.at(places, kept=kept)))
+
+
+def _chained(fn: str, left: Expr, right: Expr) -> Expr:
+    if isinstance(left, Call) and left.fn == fn:
+        return Call(fn, (*left.args, right))
+    return Call(fn, (left, right))
+
+
+def every(conditions: Sequence[Condition], places: Places) -> Expr | None:
+    """That all of ``conditions`` are true, where only this counts; None without any."""
+    found: Expr | None = None
+    for each in conditions:
+        node = each.at(places, kept=True)
+        found = node if found is None else _chained("and", found, node)
+    return found
+
+
+def _moved(node: Expr, number: int) -> Expr:
+    """``node``, whose columns are numbered 0, with another number."""
+    if isinstance(node, Col):
+        return Col(number, node.name)
+    if isinstance(node, Call):
+        return Call(node.fn, tuple([_moved(each, number) for each in node.args]))
+    if isinstance(node, Agg):
+        arg, where = node.arg, node.where
+        return Agg(
+            node.fn,
+            None if arg is None else _moved(arg, number),
+            None if where is None else _moved(where, number),
+            node.distinct,
+        )
+    return node
 
 
 def checked_condition(given: object) -> Condition:

@@ -16,7 +16,7 @@ import msgspec
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import Confirm, Durability
 from atoma.contracts.query import Col
-from atoma.contracts.values import RowImage, Scalar
+from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import QueryError, SchemaError, UnknownStore, ValidationError
 from atoma.schema.expressions import Expression, unknown_field
 from atoma.schema.fields import Field, field_of, is_text
@@ -351,6 +351,10 @@ class StoreSpec(Generic[T]):
             if name in values and decode is not None:
                 values[name] = decode(values[name])
         return cast("T", cast("Any", self.model)(**values))
+
+    def read(self, row: StoredRow) -> T:
+        """The model instance of a row."""
+        return self.decode(row.id, row.image)
 
     @property
     def packs(self) -> bool:

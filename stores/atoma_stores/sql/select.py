@@ -25,6 +25,7 @@ from atoma.contracts.query import (
 )
 from atoma.contracts.values import Scalar as Value
 from atoma.query.scope import AnyStore, Stores
+from atoma.query.walk import is_grouped
 from atoma.schema.kinds import INT64_MAX
 from atoma_stores.sql.functions import AGGREGATE_SQL, BY_KIND, SUM, WHOLE_SUM, sql_of
 from atoma_stores.sql.kinds import kind_of, kind_of_arguments
@@ -41,14 +42,15 @@ class Statement:
         sql: Its text.
         takes: What its places stand for, in order: the parameter of that number, or, below zero, a value of ``more``.
         more: Values that are no parameters of the query; the first one is -1.
-        whole: The stores of whose rows a row of the result is made, in order; None when it is made of columns.
+        whole: What a row of the result is made of, in order: rows of stores, and of derived tables with so many columns;
+            None when it is made of columns of its own.
         sources: The names of the stores that are read as ``t0``, ``t1`` and so on; ``""`` for a derived table.
     """
 
     sql: str
     takes: tuple[int, ...] = ()
     more: tuple[Value, ...] = ()
-    whole: tuple[AnyStore, ...] | None = None
+    whole: tuple[AnyStore | int, ...] | None = None
     sources: tuple[str, ...] = ()
 
     def bindings(self, params: Sequence[object]) -> tuple[Value, ...]:
@@ -71,6 +73,11 @@ class Alias:
     store: AnyStore | None
     source: Source
 
+    @property
+    def width(self) -> int:
+        """How many columns a derived table has."""
+        return len(self.source.query.columns or ()) if isinstance(self.source, Derived) else 0
+
     def column(self, name: str) -> str:
         """The SQL of one of its columns."""
         return f"{self.name}.{quote(name)}" if self.store is not None else f"{self.name}.{name}"
@@ -79,9 +86,14 @@ class Alias:
 Aliases: TypeAlias = tuple[Alias, ...]
 
 
+HERE = "here"
+"""The column of a derived table that is never NULL, so that a row that is missing is told from one of NULLs."""
+
+
 def whole_row(alias: Alias) -> list[str]:
-    """The columns of a whole row."""
-    assert alias.store is not None
+    """The columns of a whole row; the first one is NULL when the row is missing."""
+    if alias.store is None:
+        return [alias.column(name) for name in (HERE, *(f"c{number}" for number in range(alias.width)))]
     return [alias.column(name) for name in (*KEY_COLUMNS, *alias.store.value_columns)]
 
 
@@ -117,19 +129,19 @@ class Compiler:
         It reads a row beyond the limit, which tells whether there is more.
         """
         aliases, body = self.body(plan, (), one_more=True)
-        whole: tuple[AnyStore, ...] | None = None
+        whole: tuple[AnyStore | int, ...] | None = None
         if plan.columns is not None:
             columns = [self.expr(named.expr, aliases, ()) for named in plan.columns]
         else:
             columns = [column for alias in aliases for column in whole_row(alias)]
-            whole = tuple([alias.store for alias in aliases if alias.store is not None])
+            whole = tuple([alias.store or alias.width for alias in aliases])
         distinct = "DISTINCT " if plan.distinct else ""
         text = f"SELECT {distinct}{', '.join(columns)} {body}"
         if self._tables:
             text = f"WITH {', '.join(self._tables)} {text}"
         return self.statement(text, whole)
 
-    def statement(self, text: str, whole: tuple[AnyStore, ...] | None) -> Statement:
+    def statement(self, text: str, whole: tuple[AnyStore | int, ...] | None) -> Statement:
         """The statement of that text, with what was bound on the way."""
         return Statement(text, tuple(self._places), tuple(self._more), whole, tuple(self._sources))
 
@@ -158,13 +170,14 @@ class Compiler:
         conditions = [belongs.format(aliases[0].name), *self._conditions(plan, aliases, ())]
         return aliases, " AND ".join(conditions), self.order(plan, aliases, ())
 
-    def body(self, plan: Plan, outer: Aliases, *, one_more: bool = False) -> tuple[Aliases, str]:
+    def body(self, plan: Plan, outer: Aliases, *, one_more: bool = False, ordered: bool = True) -> tuple[Aliases, str]:
         """Everything behind the columns of ``plan``, and its sources.
 
         Args:
             plan: The plan.
             outer: The sources around it, from -1 down.
             one_more: Read a row beyond the limit.
+            ordered: Whether the order of the rows is of any meaning.
         """
         aliases: Aliases = ()
         text = ""
@@ -179,13 +192,16 @@ class Compiler:
             if not join.cross_scope:
                 on = " AND ".join([on, *_same_scope(before, alias)])
             text += f" {'LEFT' if join.kind == 'left' else 'INNER'} JOIN {table} AS {alias.name} ON {on}"
-        where = self._conditions(plan, aliases, outer)
+        grouped = plan.seek is not None and is_grouped(plan)
+        where = self._conditions(plan, aliases, outer, grouped=grouped)
         text += f" WHERE {' AND '.join(where)}" if where else ""
         if plan.group:
             text += " GROUP BY " + ", ".join([self.expr(each, aliases, outer) for each in plan.group])
-        if plan.having is not None:
-            text += f" HAVING {self.expr(plan.having, aliases, outer)}"
-        text += f" ORDER BY {self.order(plan, aliases, outer)}" if plan.order else ""
+        having = [] if plan.having is None else [self.expr(plan.having, aliases, outer)]
+        if grouped and plan.seek is not None and plan.seek.values:
+            having.append(self._beyond(plan, aliases, outer))
+        text += f" HAVING {' AND '.join(having)}" if having else ""
+        text += f" ORDER BY {self.order(plan, aliases, outer)}" if plan.order and ordered else ""
         return aliases, text + _limit(plan, one_more)
 
     def _source(self, source: Source) -> tuple[str, Alias]:
@@ -193,21 +209,23 @@ class Compiler:
             store = self.stores(source.name)
             return quote(store.name), self.alias(store, source)
         # a derived table with a limit would run once per row of the loop around it (a co-routine): it is made once
-        text = self.subquery(source.query, ())
+        plan = source.query
+        aliases, body = self.body(plan, (), ordered=_is_cut(plan))
+        shown = [named.expr for named in plan.columns or ()]
+        columns = ["1", *[self.expr(each, aliases, ()) for each in shown]]
+        names = [HERE, *[f"c{number}" for number in range(len(shown))]]
         name = f"d{len(self._tables)}"
-        self._tables.append(f"{name}({self._names(source)}) AS MATERIALIZED ({text})")
+        text = f"SELECT {'DISTINCT ' if plan.distinct else ''}{', '.join(columns)} {body}"
+        self._tables.append(f"{name}({', '.join(names)}) AS MATERIALIZED ({text})")
         return name, self.alias(None, source)
-
-    def _names(self, source: Derived) -> str:
-        return ", ".join(f"c{number}" for number in range(len(source.query.columns or ())))
 
     def subquery(self, plan: Plan, outer: Aliases) -> str:
         """``plan`` as the text of a query within another one."""
-        aliases, body = self.body(plan, outer)
+        aliases, body = self.body(plan, outer, ordered=_is_cut(plan))
         columns = [self.expr(named.expr, aliases, outer) for named in plan.columns or ()] or ["1"]
         return f"SELECT {'DISTINCT ' if plan.distinct else ''}{', '.join(columns)} {body}"
 
-    def _conditions(self, plan: Plan, aliases: Aliases, outer: Aliases) -> list[str]:
+    def _conditions(self, plan: Plan, aliases: Aliases, outer: Aliases, *, grouped: bool = False) -> list[str]:
         found: list[str] = []
         if self.scopes is not None:
             places = ", ".join([self.bind(scope) for scope in self.scopes])
@@ -215,7 +233,7 @@ class Compiler:
             found.append(f"{aliases[0].name}._scope{same}")
         if plan.where is not None:
             found.append(self.expr(plan.where, aliases, outer))
-        if plan.seek is not None and plan.seek.values:
+        if plan.seek is not None and plan.seek.values and not grouped:
             found.append(self._beyond(plan, aliases, outer))
         return found
 
@@ -324,6 +342,11 @@ def _limit(plan: Plan, one_more: bool) -> str:
     if plan.limit is None:
         return f" LIMIT -1 OFFSET {plan.offset}" if plan.offset else ""
     return f" LIMIT {min(plan.limit + one_more, INT64_MAX)}" + (f" OFFSET {plan.offset}" if plan.offset else "")
+
+
+def _is_cut(plan: Plan) -> bool:
+    """Whether only some of its rows are taken, so that their order decides which."""
+    return plan.limit is not None or plan.offset > 0
 
 
 def _first(plan: Plan) -> Plan:

@@ -120,7 +120,7 @@ class QueryReader:
                 check_groups(len(found))
             meta = _at(connection)
             if more and found:
-                meta = ExecutionMeta(commit=meta.commit, cursor=_cursor(query, found[-1]))
+                meta = ExecutionMeta(commit=meta.commit, cursor=cursor_of(query, found[-1]))
             if prepared.plan.whole_rows:
                 return QueryResult(cast("tuple[StoredRow, ...]", tuple(found)), (), meta)
             if prepared.branches:
@@ -179,20 +179,26 @@ class QueryReader:
         whole = prepared.statement.whole
         if whole is None:
             return lambda raw: raw
-        if len(whole) == 1 and not prepared.plan.joins:
-            return self._table(whole[0].name).row
-        tables = [self._table(store.name) for store in whole]
-        widths = [len(KEY_COLUMNS) + len(table.columns) for table in tables]
+        readers = [self._cell(part) for part in whole]
+        if len(readers) == 1:
+            return readers[0][1]
 
-        def rows(raw: Raw) -> tuple[StoredRow | None, ...]:
-            cells: list[StoredRow | None] = []
+        def rows(raw: Raw) -> tuple[object, ...]:
+            cells: list[object] = []
             start = 0
-            for table, width in zip(tables, widths, strict=True):
-                cells.append(None if raw[start] is None else table.row(raw[start : start + width]))
+            for width, read in readers:
+                cells.append(None if raw[start] is None else read(raw[start : start + width]))
                 start += width
             return tuple(cells)
 
         return rows
+
+    def _cell(self, part: StoreSpec[object] | int) -> tuple[int, Callable[[Raw], object]]:
+        """How many columns a part of a row has, and what becomes of them."""
+        if isinstance(part, int):
+            return part + 1, lambda raw: raw[1:]
+        table = self._table(part.name)
+        return len(KEY_COLUMNS) + len(table.columns), table.row
 
     def _with_children(
         self, connection: apsw.Connection, prepared: Prepared, rows: Sequence[StoredRow], params: Raw
@@ -218,8 +224,7 @@ class QueryReader:
         result: list[object] = [None if include.one else ()] * len(rows)
         for branch, below in branches:
             statement = below.statement
-            assert statement.whole is not None
-            child = statement.whole[0]
+            child = self.store(statement.sources[0])
             scoped = is_scoped(include, above, child)
             keys: dict[tuple[Scalar, ...], list[int]] = {}
             for at, row in enumerate(rows):
@@ -253,12 +258,6 @@ class QueryReader:
         for owner, group in by_owner.items():
             for at in places[owner]:
                 result[at] = group[0] if include.one else tuple(group)
-
-
-def _cursor(query: BoundQuery, last: object) -> str:
-    if isinstance(last, StoredRow):
-        return cursor_of(query, last)
-    return ""  # pages over other shapes come with their builder
 
 
 def commit_number(connection: apsw.Connection) -> int:

@@ -26,10 +26,11 @@ from atoma.contracts.query import (
     Store,
 )
 from atoma.errors import QueryError
-from atoma.query import Rows, col, select
+from atoma.query import col, select
 from atoma.query.advice import wanted_indexes
 from atoma.query.normal import bind as bind_plan
 from atoma.schema import Index, Schema, StoreSpec
+from atoma.testing.queries import written
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite.engine import SQLiteEngine
 
@@ -126,7 +127,7 @@ NOT_HELPED = ("every row", "by an expression", "a range")
 async def test_a_missing_index_is_told_with_the_line_to_add(name: str, tmp_path: Path) -> None:
     plan, warnings = MISSING[name]
     async with opened(tmp_path) as client:
-        found = await client.explain(Rows(CARDS, plan))
+        found = await client.explain(written(plan, SCHEMA))
     assert found.warnings == warnings
     assert all(warning in str(found) for warning in warnings)
     helped = any(each.scans or each.sorts for each in found.sources) and name not in NOT_HELPED
@@ -146,7 +147,7 @@ async def test_the_index_that_is_advised_is_used_once_it_is_there(tmp_path: Path
         ]
         plugins = [LocalExecution(SQLiteEngine(tmp_path / f"{number}.db"))]
         async with open_client(Schema(*stores), plugins=plugins) as client:
-            found = await client.explain(Rows(stores[0], plan))
+            found = await client.explain(written(plan, Schema(*stores)))
         assert found.warnings == (), name
         for each in found.sources:
             assert not each.sorts, name
@@ -156,17 +157,17 @@ async def test_the_index_that_is_advised_is_used_once_it_is_there(tmp_path: Path
 async def test_every_source_is_told_and_what_is_not_followed_and_not_answered(tmp_path: Path) -> None:
     join = Join("inner", Store("remarks"), Call("eq", (Col(1, "card"), ID)))
     async with opened(tmp_path) as client:
-        found = await client.explain(Rows(CARDS, Plan(Store("cards"), joins=(join,))))
+        found = await client.explain(written(Plan(Store("cards"), joins=(join,)), SCHEMA))
         assert sorted(each.store for each in found.sources) == ["cards", "remarks"]
         assert found.live.startswith("a live query lists rows of one store")
         assert found.hub.startswith("this hub answers with the rows of one store")
-        found = await client.explain(Rows(CARDS, Plan(Store("cards"), include=(REMARKS_OF,))))
+        found = await client.explain(written(Plan(Store("cards"), include=(REMARKS_OF,)), SCHEMA))
         assert [(each.store, each.level) for each in found.sources] == [
             ("cards", ""),
             ("remarks", "include remarks (limit 3 for each)"),
             ("remarks", "include remarks (limit 3 for each)"),
         ]
-        found = await client.explain(Rows(CARDS, Plan(Store("cards"), columns=(Named("n", Agg("count")),))))
+        found = await client.explain(written(Plan(Store("cards"), columns=(Named("n", Agg("count")),)), SCHEMA))
         assert found.hub == "ok"
         with pytest.raises(QueryError, match="no field 'nope'"):
             await client.explain(select(CARDS).where(col("nope") == 1))

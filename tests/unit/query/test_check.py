@@ -394,7 +394,7 @@ def test_every_expression_has_a_type(name: str) -> None:
     expr, kind = (TYPES | AGGREGATED)[name]
     joins = (Join("left", REMARKS, OF_CARD),)
     _, types = Checker(SCHEMA.store).plan(Plan(CARDS, joins=joins, columns=(Named("x", expr),)), ())
-    assert types == {"x": kind}
+    assert types["x"].type == kind
 
 
 def test_a_derived_table_has_the_types_of_its_columns() -> None:

@@ -36,7 +36,7 @@ from atoma.errors import RemoteError
 from atoma.hub import StaticTokenVerifier, open_hub
 from atoma.ports import LocalTx, seeded_environment
 from atoma.ports.service import Principal
-from atoma.query.builder import bind as bind_rows
+from atoma.query.binding import bind as bind_rows
 from atoma.query.builder import col, select
 from atoma.query.evaluate import evaluate
 from atoma.query.normal import bind, rebind

@@ -1,0 +1,72 @@
+"""A query as it was written, checked against a schema: as plain data, with the way back for the rows of its answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar, cast
+
+from atoma.contracts.checks import is_a
+from atoma.contracts.query import BoundQuery
+from atoma.errors import QueryError
+from atoma.query.bounds import check_size
+from atoma.query.builder import Query
+from atoma.query.decoding import Reader, reader_of
+from atoma.query.normal import bind_columns, lifted
+from atoma.query.seek import decode_cursor, seek, with_keys
+from atoma.schema.spec import Schema
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Generic[R]):
+    """A query that was checked.
+
+    Attributes:
+        schema: What it was checked against.
+        query: It as plain data, in normal form.
+        read: Makes an ``R`` of a row of the answer.
+    """
+
+    schema: Schema
+    query: BoundQuery
+    read: Reader
+
+
+def asked(query: Query[R], schema: Schema) -> Asked[R]:
+    """Check ``query`` against ``schema``; a query that is kept as a constant is checked once.
+
+    Raises:
+        QueryError: No query, unknown field, a value of the wrong type, a negative limit, a cursor of another query.
+        UnknownStore: The schema does not declare the store.
+    """
+    if not is_a(query, Query):
+        raise QueryError(f"a query is made with select(STORE), for example select(CARDS).limit(20); {query!r} is none")
+    kept = query.kept.get(id(schema))
+    if not isinstance(kept, Asked) or kept.schema is not schema:
+        kept = query.kept[id(schema)] = _ask(query, schema)
+    return cast("Asked[R]", kept)
+
+
+def bind(query: Query[R], schema: Schema) -> BoundQuery:
+    """``query`` as plain data, in normal form; see :func:`asked`."""
+    return asked(query, schema).query
+
+
+def _ask(query: Query[R], schema: Schema) -> Asked[R]:
+    plan, columns = bind_columns(query.plan, schema.store)
+    found = lifted(with_keys(plan))
+    if query.cursor or not query.forward:
+        place = _place(query, found) if query.cursor else ()
+        plan, columns = bind_columns(seek(query.plan, place, forward=query.forward), schema.store)
+        found = lifted(with_keys(plan))
+    check_size(found)
+    return Asked(schema, found, reader_of(query.parts, plan, columns, schema.store))
+
+
+def _place(query: Query[R], bound: BoundQuery) -> tuple[object, ...]:
+    try:
+        return decode_cursor(query.cursor, bound)
+    except QueryError as error:
+        error.within("after" if query.forward else "before")
+        raise

@@ -1,0 +1,115 @@
+"""The rows of an answer as the program gets them: models, decoded values, tuples and classes made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+
+from atoma.contracts.query import Include, Plan, Source, Store
+from atoma.contracts.values import StoredRow
+from atoma.query.check import Checker
+from atoma.query.literals import kind_named
+from atoma.query.parts import Children, From, Make, Parts
+from atoma.query.scope import Columns, Stores, Typed
+from atoma.schema.kinds import Decode
+
+Reader: TypeAlias = Callable[[Any], Any]
+"""Takes a row of an answer, or a part of one; gives what the program gets."""
+
+
+def decoder(typed: Typed) -> Decode | None:
+    """How a value of that expression becomes the one of its field; None when they are the same."""
+    if typed.field is not None and typed.field.type == typed.kind:
+        decode = typed.field.decode
+    elif typed.kind == "json":
+        decode = msgspec.json.decode
+    else:
+        kind = kind_named(typed.kind)
+        decode = None if kind is None else kind.decode
+    if decode is None or not typed.nullable:
+        return decode
+    return lambda value: None if value is None else decode(value)
+
+
+def reader_of(parts: Parts, plan: Plan, columns: Columns, stores: Stores) -> Reader:
+    """How the rows of ``plan``, which ``parts`` became when they were checked, are read.
+
+    Args:
+        parts: The query as it was written.
+        plan: It, checked.
+        columns: The columns of ``plan``; those that nobody asked for come last and are left out.
+        stores: Finds a store by its name.
+    """
+    if parts.columns is not None:
+        return _of_columns(parts.make, list(columns.values())[: len(parts.columns)])
+    if parts.include:
+        return _with_children(parts, plan, stores)
+    if len(parts.sources) == 1:
+        return _source(parts.sources[0], plan.source, stores)
+    cells = [_or_missing(_source(*each, stores)) for each in zip(parts.sources, plan.sources, strict=True)]
+    return lambda row: tuple([read(cell) for read, cell in zip(cells, row, strict=True)])
+
+
+def _of_columns(make: Make | None, typed: Sequence[Typed]) -> Reader:
+    """How tuples of stored values become what ``make`` makes of them, a value where there is one column, or a tuple."""
+    decoders = [decoder(each) for each in typed]
+    if make is None and len(typed) == 1:
+        return _of_one(decoders[0])
+    count, given = len(typed), [(at, decode) for at, decode in enumerate(decoders) if decode is not None]
+
+    def read(row: tuple[Any, ...]) -> Any:
+        values = row[:count]
+        if given:
+            changed = list(values)
+            for at, decode in given:
+                changed[at] = decode(changed[at])
+            values = tuple(changed)
+        return values if make is None else make(*values)
+
+    return read
+
+
+def _of_one(decode: Decode | None) -> Reader:
+    return (lambda row: row[0]) if decode is None else lambda row: decode(row[0])
+
+
+def _source(part: From, source: Source, stores: Stores) -> Reader:
+    """How the row of one source is read."""
+    if isinstance(source, Store):
+        return (part.spec or stores(source.name)).read
+    assert part.derived is not None
+    plan, columns = Checker(stores).plan(source.query, ())
+    return reader_of(part.derived, plan, columns, stores)
+
+
+def _or_missing(read: Reader) -> Reader:
+    """How it is read where it may be missing, because it is joined from the left."""
+    return lambda row: None if row is None else read(row)
+
+
+def _with_children(parts: Parts, plan: Plan, stores: Stores) -> Reader:
+    own = _source(parts.sources[0], plan.source, stores)
+    below = [_children(each, include, stores) for each, include in zip(parts.include, plan.include, strict=True)]
+
+    def read(row: tuple[Any, ...]) -> Any:
+        parent = row[0]
+        return (own(parent), *[each(parent, found) for each, found in zip(below, row[1:], strict=True)])
+
+    return read
+
+
+def _children(children: Children, include: Include, stores: Stores) -> Callable[[StoredRow, Any], Any]:
+    readers = {
+        branch.kind: reader_of(parts, branch.query, {}, stores)
+        for parts, branch in zip(children.parts, include.branches, strict=True)
+    }
+
+    def read(parent: StoredRow, found: Any) -> Any:
+        reader = readers.get(parent.column(include.kind) if include.kind else None)
+        if include.one:
+            return None if found is None or reader is None else reader(found)
+        return () if reader is None else tuple([reader(each) for each in found])
+
+    return read

@@ -1,0 +1,187 @@
+"""What a query is made of before it is asked: sources by name, and terms that do not know yet where they will stand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from atoma.contracts.query import Col, Derived, Include, Join, JoinKind, Named, Order, Plan, Source, Store
+from atoma.errors import QueryError
+from atoma.schema.expressions import Condition, Places, SortKey, Term, every
+from atoma.schema.spec import StoreSpec
+
+Key: TypeAlias = "str | SortKey | Term"
+Make: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class From:
+    """One source of a query.
+
+    Attributes:
+        name: What its columns are called by: the store's name, or another one that was given to it.
+        spec: The store; None for a derived table.
+        derived: The query whose rows it has; None for a store.
+        kind: How it is joined; of no meaning for the first one.
+        on: The condition of the join.
+        cross_scope: See :class:`atoma.contracts.query.Join`.
+    """
+
+    name: str
+    spec: StoreSpec[Any] | None
+    derived: Parts | None = None
+    kind: JoinKind = "inner"
+    on: Condition | None = None
+    cross_scope: bool = False
+
+    def source(self) -> Source:
+        """It as data."""
+        if self.derived is not None:
+            return Derived(self.derived.plan())
+        assert self.spec is not None
+        return Store(self.spec.name)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Children:
+    """Children that are read with the rows.
+
+    Attributes:
+        include: They as data.
+        parts: What is asked of each branch, as it was written.
+    """
+
+    include: Include
+    parts: tuple[Parts, ...]
+
+
+class Names:
+    """The sources of a query by their names, and those of the queries around it.
+
+    Args:
+        own: Its own, in order.
+        outer: Those around it, the nearest first.
+    """
+
+    __slots__ = ("_outer", "_own")
+
+    def __init__(self, own: tuple[str, ...], outer: tuple[str, ...] = ()) -> None:
+        self._own = own
+        self._outer = outer
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        """What a query within this one can read beside its own sources."""
+        return (*self._own, *self._outer)
+
+    def number(self, source: str) -> int:
+        """The number of a source; see :class:`atoma.schema.expressions.Places`."""
+        if not source or source == self._own[0]:
+            return 0
+        if source in self._own:
+            return self._own.index(source)
+        if source in self._outer:
+            return -1 - self._outer.index(source)
+        own = " and ".join(repr(name) for name in self._own)
+        raise QueryError(f"this query reads {own}, and that is a column of {source!r}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parts:
+    """A query as it was written.
+
+    Attributes:
+        sources: What it reads; all but the first one are joined.
+        where: Conditions that are all true.
+        group: What rows are grouped by.
+        having: Conditions on groups.
+        columns: What a row of the result holds; None takes the whole row of every source.
+        make: What the columns of a row are given to; None makes a tuple of them, or the value itself where there is one.
+        distinct: Whether equal rows are one.
+        order: Sort keys.
+        limit: At most so many rows.
+        offset: Rows that are left out first.
+        include: Children that are read with the rows.
+    """
+
+    sources: tuple[From, ...]
+    where: tuple[Condition, ...] = ()
+    group: tuple[Key, ...] = ()
+    having: tuple[Condition, ...] = ()
+    columns: tuple[Term, ...] | None = None
+    make: Make | None = None
+    distinct: bool = False
+    order: tuple[Key, ...] = ()
+    limit: int | None = None
+    offset: int = 0
+    include: tuple[Children, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of its sources."""
+        return tuple([source.name for source in self.sources])
+
+    def plan(self, around: Places | None = None) -> Plan:
+        """It as data, to be checked.
+
+        Args:
+            around: The sources that it can read beside its own, for a query within another one.
+
+        Raises:
+            QueryError: It reads a source that is not there, or two of its sources have one name.
+        """
+        outer = around.all if isinstance(around, Names) else ()
+        own = self.names
+        if len(set(own)) < len(own):
+            twice = next(name for name in own if own.count(name) > 1)
+            raise QueryError(f"{twice!r} is read twice: give one a name, {twice.upper()}.named('other')")
+        names = Names(own, outer)
+        return Plan(
+            self.sources[0].source(),
+            tuple([self._join(number, outer) for number in range(1, len(own))]) if len(own) > 1 else (),
+            every(self.where, names),
+            tuple([_term(key).at(names) if not isinstance(key, str) else Col(0, key) for key in self.group]),
+            every(self.having, names),
+            None if self.columns is None else self._columns(names),
+            self.distinct,
+            tuple([_order(key, names) for key in self.order]),
+            self.limit,
+            self.offset,
+            include=tuple([each.include for each in self.include]),
+        )
+
+    def _join(self, number: int, outer: tuple[str, ...]) -> Join:
+        source = self.sources[number]
+        assert source.on is not None
+        try:
+            on = source.on.at(Names(self.names[: number + 1], outer), kept=True)
+        except QueryError as error:
+            error.within(f"join[{number - 1}]")
+            raise
+        return Join(source.kind, source.source(), on, source.cross_scope)
+
+    def _columns(self, names: Names) -> tuple[Named, ...]:
+        assert self.columns is not None
+        named: dict[str, Named] = {}
+        for number, each in enumerate(self.columns):
+            expr = each.at(names)
+            name = expr.name if isinstance(expr, Col) and expr.name not in named else f"c{number}"
+            while name in named:
+                name += "_"
+            named[name] = Named(name, expr)
+        return tuple(named.values())
+
+
+def _term(key: Key) -> Term:
+    if not isinstance(key, Term):
+        raise QueryError(f"group_by() takes columns, not {key!r}")
+    return key
+
+
+def _order(key: Key, names: Names) -> Order:
+    if isinstance(key, str):
+        return Order(Col(0, key.removeprefix("-")), key.startswith("-"))
+    if isinstance(key, SortKey):
+        return Order(key.expression.at(names), key.descending)
+    return Order(key.at(names))
