@@ -68,6 +68,10 @@ class Hints:
             if not around:
                 del self._listeners[scope]
 
+    def scopes(self) -> Sequence[str]:
+        """Scopes that anybody listens to."""
+        return tuple(self._listeners)
+
     def tell(self, heads: Iterable[tuple[str, int]]) -> None:
         """Pass on that scopes have new heads."""
         for scope, head in heads:

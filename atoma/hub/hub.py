@@ -304,7 +304,7 @@ async def open_hub(
         await take_back(database, schema.stores)
         core = HubCore(database, court, environment, Readers(reads or ReadBudget()), listener=listener)
         hub = Hub(core, verifier)
-        async with database.follow(core.follow), open_tasks() as nursery:
+        async with database.follow(core.follow, core.hints.scopes), open_tasks() as nursery:
             if verify_again_s is not None:
                 nursery.start_soon(Reverification(hub, hub.registry, verify_again_s).run)
             try:

@@ -31,12 +31,6 @@ Permission: TypeAlias = Literal["offers", "deletes", "unproven"]
 """What an operator may allow devices about what came behind the end of an epoch: to offer rows by themselves, to delete rows
 that the hub still has, to offer what nothing proves to have been seen."""
 
-CLIENTS_MAX = 1_000
-"""Clients of one principal that a database knows; of more, the one that was seen least recently is forgotten early."""
-FORGOTTEN_MAX = 100_000
-"""Clients of one principal, and mutations that were decided under a later name, of which it is kept that they were forgotten,
-16 bytes each."""
-
 DIRECT = b""
 """Author of changes that no client pushed: direct writes are foreign to every client."""
 
@@ -483,10 +477,12 @@ class HubDatabase(Protocol):
         """
         ...
 
-    def follow(self, listener: Callable[[Mapping[str, int]], None]) -> AbstractAsyncContextManager[None]:
+    def follow(
+        self, listener: Callable[[Mapping[str, int]], None], watched: Callable[[], Sequence[str]]
+    ) -> AbstractAsyncContextManager[None]:
         """Tell ``listener`` inside the block, in the loop's thread, which heads other processes have committed.
 
-        A head may be reported twice, or a few seconds late. A database that is never shared reports nothing.
+        Those of the scopes ``watched`` within seconds, whatever goes wrong; any may come twice. One never shared reports nothing.
         """
         ...
 

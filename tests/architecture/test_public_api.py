@@ -37,7 +37,10 @@ def public_modules() -> Iterator[str]:
 
 
 def words(name: str) -> list[str]:
-    return re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+", name.replace("SQLite", "Sqlite").replace("_", " "))
+    return re.findall(
+        r"[A-Z]+(?![a-z])|[A-Z]?[a-z0-9]+",
+        name.replace("SQLite", "Sqlite").replace("PostgreSQL", "Postgresql").replace("_", " "),
+    )
 
 
 def is_documentable(value: object) -> bool:

@@ -136,9 +136,11 @@ class WatchedHubDatabase:
         watched = [_Opening(step, self._begins) if index == 0 else step for index, step in enumerate(steps)]
         return await self._database.run(watched, committed)
 
-    def follow(self, listener: Callable[[Mapping[str, int]], None]) -> AbstractAsyncContextManager[None]:
+    def follow(
+        self, listener: Callable[[Mapping[str, int]], None], watched: Callable[[], Sequence[str]]
+    ) -> AbstractAsyncContextManager[None]:
         """Pass it on."""
-        return self._database.follow(listener)
+        return self._database.follow(listener, watched)
 
     async def page(
         self,

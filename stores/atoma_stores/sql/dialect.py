@@ -20,6 +20,8 @@ from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Value
 from atoma_stores.sql.tables import Column, Columns, Table
 
 PLACES = 9
+STORES_SCHEMA, HUB_SCHEMA = "atoma", "atoma_hub"
+"""Where PostgreSQL has the stores, which other programs may read, and the hub's own tables: their names cannot meet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,14 @@ class Dialect(ABC):
 
     Attributes:
         words: What templates may name beside tables and places: ``least`` and ``greatest`` of several values, the ``join``
-            that reads the list of keys first, the number for a client at position ``k.n`` (``fresh_number``).
+            that reads the list of keys first, the number for a client at position ``k.n`` (``fresh_number``), what keeps
+            others from a row of ``c`` that is about to go and leaves out those that they have (``leaving``).
+        counts_commits: Whether every write group moves the counter of commits; where several processes write they would
+            wait for one another at that row.
     """
 
     words: ClassVar[Mapping[str, str]]
+    counts_commits: ClassVar[bool]
 
     def render(self, template: str, **names: str) -> str:
         """``template`` with what stands in braces: tables of the hub's, words, places ``{p1}`` to ``{p9}``, ``names``."""
@@ -117,6 +123,10 @@ class Dialect(ABC):
         """
 
     @abstractmethod
+    def lock_all(self, table: Table) -> Sequence[Execute]:
+        """Wait for everybody who has locked a row of the table, or would have, and keep others from it meanwhile."""
+
+    @abstractmethod
     def create(self, table: Table) -> Sequence[str]:
         """Statements that create a table with its indexes where it is not there."""
 
@@ -137,12 +147,14 @@ class Dialect(ABC):
 
 
 class _SQLite(Dialect):
+    counts_commits = True
     words: ClassVar[Mapping[str, str]] = {
         "least": "min",
         "greatest": "max",
         "join": "CROSS JOIN",  # without statistics the planner may read the table and look for each row among the keys
         # while one transaction writes nobody else draws a number
         "fresh_number": "coalesce((SELECT seq FROM sqlite_sequence WHERE name='_atoma_hub_client'), 0)+k.n+1",
+        "leaving": "",
     }
 
     def table(self, name: str) -> str:
@@ -182,6 +194,9 @@ class _SQLite(Dialect):
     def lock(self, table: Table, column: str, keys: Sequence[Scalar]) -> Sequence[Execute]:
         return ()
 
+    def lock_all(self, table: Table) -> Sequence[Execute]:
+        return ()
+
     def create(self, table: Table) -> Sequence[str]:
         rowid = table.drawn or table.single
         parts = [self.column(column) for column in table.columns]
@@ -201,21 +216,23 @@ class _SQLite(Dialect):
 
 
 class _PostgreSQL(Dialect):
+    counts_commits = False
     words: ClassVar[Mapping[str, str]] = {
         "least": "least",
         "greatest": "greatest",
         "join": "JOIN",
-        "fresh_number": "nextval(pg_get_serial_sequence('atoma.client', 'number'))",
+        "fresh_number": f"nextval(pg_get_serial_sequence('{HUB_SCHEMA}.client', 'number'))",
+        "leaving": "FOR UPDATE OF c SKIP LOCKED",
     }
     _types: ClassVar[Mapping[SqlType, str]] = {
         "TEXT": "text", "INTEGER": "bigint", "REAL": "float8", "BLOB": "bytea",
     }  # fmt: skip
 
     def table(self, name: str) -> str:
-        return f"atoma.{name}"
+        return f"{HUB_SCHEMA}.{name}"
 
     def store(self, name: str) -> str:
-        return f"atoma.{quote(name)}"
+        return f"{STORES_SCHEMA}.{quote(name)}"
 
     def place(self, number: int) -> str:
         return f"${number}"
@@ -242,6 +259,9 @@ class _PostgreSQL(Dialect):
             return ()
         among = f"{column}=ANY({self.place(1)}::{self._types[table.of(column)[column]]}[])"
         return [Execute(f"SELECT 1 FROM {self.table(table.name)} WHERE {among} ORDER BY {column} FOR UPDATE", (keys,))]
+
+    def lock_all(self, table: Table) -> Sequence[Execute]:
+        return [Execute(f"LOCK TABLE {self.table(table.name)} IN EXCLUSIVE MODE")]
 
     def create(self, table: Table) -> Sequence[str]:
         parts = [self.column(column) for column in table.columns]

@@ -10,9 +10,9 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import RowImage, Scalar, StoredRow, as_image
 from atoma.errors import ValidationError
 from atoma.schema.spec import StoreSpec
+from atoma_stores.sql.defaults import fill_image
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.select import compile_one, row_columns
-from atoma_stores.sqlite.defaults import fill_image
 
 Values: TypeAlias = tuple[Scalar, ...]
 

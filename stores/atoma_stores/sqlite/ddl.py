@@ -15,9 +15,9 @@ from atoma.contracts.values import Scalar
 from atoma.errors import MigrationError, StoreCorrupt
 from atoma.schema.fields import Field
 from atoma.schema.spec import Index, Schema, StoreSpec
+from atoma_stores.sql.defaults import constant_defaults
 from atoma_stores.sql.names import quote
 from atoma_stores.sqlite import forms, migrating
-from atoma_stores.sqlite.defaults import constant_defaults
 from atoma_stores.sqlite.meta import META, columns_of, read_meta, write_meta
 from atoma_stores.sqlite.migrating import MigrationReport
 

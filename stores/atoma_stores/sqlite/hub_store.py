@@ -94,7 +94,9 @@ class SQLiteHubDatabase:
         if self._witness is not None and commits:
             self._witness.note(self._identity.epoch, commits)
 
-    def follow(self, listener: Callable[[Mapping[str, int]], None]) -> AbstractAsyncContextManager[None]:
+    def follow(
+        self, listener: Callable[[Mapping[str, int]], None], watched: Callable[[], Sequence[str]]
+    ) -> AbstractAsyncContextManager[None]:
         """Nothing to tell: no other process has the file."""
         return nullcontext()
 
@@ -168,7 +170,10 @@ class SQLiteHubDatabase:
         before_ms, seen_ms = now_ms - keep_ms, now_ms - clients_ms
         if not force:
             await self._read(partial(upkeep.check_clock, SQLITE, now_ms, before_ms, seen_ms))
-        floors = await self._write(partial(upkeep.raise_floors, SQLITE, keep, before_ms))
+        floors: dict[str, int] = {}
+        scopes = [state.scope for state in await self.scopes()]
+        for some in upkeep.parts(scopes):
+            floors |= await self._write(partial(upkeep.raise_floors, SQLITE, keep, before_ms, some))
         await self._write(partial(upkeep.raise_forgotten, SQLITE, before_ms))
         removed: dict[str, int] = {}
         for chore in upkeep.chores(SQLITE, floors, before_ms, seen_ms):

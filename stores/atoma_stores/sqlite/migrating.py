@@ -32,10 +32,10 @@ from atoma.mutations import rebase
 from atoma.schema.bodies import decode_body, encode_body, pack_op, upgrade_op
 from atoma.schema.migrations import Past, statements_of
 from atoma.schema.spec import Schema, StoreSpec
+from atoma_stores.sql.defaults import fill_image
 from atoma_stores.sql.hub.rows import turned_detail
 from atoma_stores.sql.names import quote
 from atoma_stores.sqlite import forms
-from atoma_stores.sqlite.defaults import fill_image
 from atoma_stores.sqlite.meta import columns_of, read_meta, write_meta
 
 Spec: TypeAlias = StoreSpec[object]

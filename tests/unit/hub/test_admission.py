@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -16,6 +15,7 @@ from msgspec import Meta
 from atoma.contracts.mutations import Op
 from atoma.contracts.values import RowImage
 from atoma.schema import Schema, StoreSpec
+from tests.unit.hub.homes import Home
 from tests.unit.hub.kit import Client, direct, hub_on, pull_all
 
 
@@ -65,8 +65,10 @@ WRONG: list[tuple[str, Any, str]] = [
 
 
 @pytest.mark.parametrize(("name", "value", "told"), WRONG, ids=[f"{name} {value!r}" for name, value, _ in WRONG])
-async def test_what_may_not_be_written_is_invalid_however_it_comes(name: str, value: Any, told: str) -> None:
-    async with hub_on(":memory:", schema=SCHEMA) as hub:
+async def test_what_may_not_be_written_is_invalid_however_it_comes(
+    name: str, value: Any, told: str, home: Home
+) -> None:
+    async with hub_on(home.store(), schema=SCHEMA) as hub:
         device = Client.of(hub, "d")
         await device.do(Op("create", "items", "there", dict(ROW)))
         for op in (
@@ -94,14 +96,14 @@ async def test_what_may_not_be_written_is_invalid_however_it_comes(name: str, va
         assert (await pull_all(device))[0] == {("items", "there"): {**ROW, "board": "main"}}
 
 
-async def test_what_was_let_in_before_stays_is_read_and_can_go(tmp_path: Path) -> None:
-    path = tmp_path / "hub.db"
-    async with hub_on(path, schema=Schema(StoreSpec("items", Before, scope="board"))) as hub:
+async def test_what_was_let_in_before_stays_is_read_and_can_go(home: Home) -> None:
+    store = home.store()
+    async with hub_on(store, schema=Schema(StoreSpec("items", Before, scope="board"))) as hub:
         before = Client.of(hub, "d")
         for id, scope in (("much too long", "main"), ("a", "main"), ("b", "Main")):
             outcome = await before.do(Op("create", "items", id, {**ROW, "title": "long"}), scope=scope)
             assert outcome.status == "applied"
-    async with hub_on(path, schema=SCHEMA) as hub:
+    async with hub_on(store, schema=SCHEMA) as hub:
         device = before.on(hub)
         assert set((await pull_all(device))[0]) == {("items", "much too long"), ("items", "a")}
         assert (await device.do(Op("patch", "items", "much too long", {"size": 1}))).status == "applied"
@@ -119,8 +121,8 @@ async def test_what_was_let_in_before_stays_is_read_and_can_go(tmp_path: Path) -
         assert set((await pull_all(device))[0]) == {("items", "a")}
 
 
-async def test_a_zero_loses_its_sign_at_the_hub() -> None:
-    async with hub_on(":memory:", schema=SCHEMA) as hub:
+async def test_a_zero_loses_its_sign_at_the_hub(home: Home) -> None:
+    async with hub_on(home.store(), schema=SCHEMA) as hub:
         device = Client.of(hub, "d")
         await device.do(Op("create", "items", "a", {**ROW, "weight": -0.0}))
         await device.service.write(

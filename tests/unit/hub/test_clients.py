@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import apsw
 import pytest
 
 from atoma.contracts.mutations import Op
 from atoma.errors import RemoteError
 from atoma.hub import Hub
-from atoma.ports.hub import CLIENTS_MAX, FORGOTTEN_MAX
 from atoma_stores.sql.hub import clients as bounds
 from atoma_stores.sql.hub.clients import Forgotten, Known, Room
+from tests.unit.hub.homes import Home
 from tests.unit.hub.kit import Client, card, hub_on
 
 
 def test_the_bounds() -> None:
-    assert (CLIENTS_MAX, FORGOTTEN_MAX) == (1_000, 100_000)
+    assert (bounds.CLIENTS_MAX, bounds.FORGOTTEN_MAX) == (1_000, 100_000)
 
 
 @pytest.fixture
@@ -46,25 +43,21 @@ async def code_of(client: Client) -> str:
     return reply.outcomes[0].status
 
 
-def rows(path: Path, table: str) -> int:
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        count = connection.execute(f"SELECT count(*) FROM {table}").get
-        assert isinstance(count, int)
-        return count
-    finally:
-        connection.close()
+def count(home: Home, table: str) -> int:
+    ((found,),) = home.ask(f"SELECT count(*) FROM {{{table}}}")
+    assert isinstance(found, int)
+    return found
 
 
 @pytest.mark.usefixtures("few")
-async def test_of_too_many_the_one_seen_least_recently_is_forgotten_and_told_so(tmp_path: Path) -> None:
-    path = tmp_path / "hub.db"
-    async with hub_on(path) as hub:
+async def test_of_too_many_the_one_seen_least_recently_is_forgotten_and_told_so(home: Home) -> None:
+    store = home.store()
+    async with hub_on(store) as hub:
         other = await pushed(hub, "other", "eve")
         a, b, c = [await pushed(hub, name) for name in "abc"]
         assert await code_of(a) == "applied"  # so that b has been away for longest
         d = await pushed(hub, "d")
-        assert rows(path, "_atoma_hub_client") == 4
+        assert count(home, "client") == 4
         assert [(await client.open()).known for client in (a, b, c, d, other)] == [True, False, True, True, True]
         assert await code_of(b) == "CLIENT_EXPIRED"
         assert [await code_of(client) for client in (a, c, d, other)] == ["applied"] * 4
@@ -72,20 +65,20 @@ async def test_of_too_many_the_one_seen_least_recently_is_forgotten_and_told_so(
 
 
 @pytest.mark.usefixtures("few")
-async def test_what_a_client_has_not_heard_goes_with_it_and_outcomes_of_others_stay(tmp_path: Path) -> None:
-    async with hub_on(tmp_path / "hub.db") as hub:
+async def test_what_a_client_has_not_heard_goes_with_it_and_outcomes_of_others_stay(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         clients = [await pushed(hub, name) for name in "abcd"]
-        assert rows(tmp_path / "hub.db", "_atoma_hub_outcome") == 3
+        assert count(home, "outcome") == 3
         again = await clients[1].push(1)
         assert (again.outcomes[0].status, again.outcomes[0].duplicate) == ("applied", True)
 
 
 @pytest.mark.usefixtures("few")
-async def test_beyond_what_is_remembered_an_unknown_client_counts_as_forgotten(tmp_path: Path) -> None:
-    path = tmp_path / "hub.db"
-    async with hub_on(path) as hub:
+async def test_beyond_what_is_remembered_an_unknown_client_counts_as_forgotten(home: Home) -> None:
+    store = home.store()
+    async with hub_on(store) as hub:
         gone = [await pushed(hub, f"{number}") for number in range(6)][:3]  # three are known, three forgotten
-        assert rows(path, "_atoma_hub_expired") == 2, "of the third nothing is kept"
+        assert count(home, "expired") == 2, "of the third nothing is kept"
         assert not any([(await client.open()).known for client in gone])
         assert [await code_of(client) for client in gone] == ["CLIENT_EXPIRED"] * 3
         fresh = Client.of(hub, "fresh")
@@ -101,16 +94,14 @@ async def test_beyond_what_is_remembered_an_unknown_client_counts_as_forgotten(t
         assert not (await liar.open(confirmed=7)).known, "it has heard something under this id"
 
 
-async def test_what_is_kept_of_a_forgotten_client_has_sixteen_bytes(tmp_path: Path) -> None:
-    async with hub_on(tmp_path / "hub.db") as hub:
+async def test_what_is_kept_of_a_forgotten_client_has_sixteen_bytes(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         await pushed(hub, "gone")
         assert (await hub.compact(client_days=-1, force=True)).clients == 1
-    connection = apsw.Connection(str(tmp_path / "hub.db"))
-    ((stone,),) = connection.execute("SELECT client FROM _atoma_hub_expired").fetchall()
+    ((stone,),) = home.ask("SELECT client FROM {expired}")
     assert isinstance(stone, bytes)
     assert len(stone) == 16
-    assert connection.execute("SELECT principal, n FROM _atoma_hub_expired_count").fetchall() == [("local", 1)]
-    connection.close()
+    assert home.ask("SELECT principal, n FROM {expired_count}") == [("local", 1)]
 
 
 @pytest.mark.usefixtures("few")

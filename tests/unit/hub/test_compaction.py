@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from atoma.contracts.mutations import Op
 from atoma.contracts.sync import PushRequest
+from tests.unit.hub.homes import Home
 from tests.unit.hub.kit import Client, card, hub_on
 
 
-async def test_a_rejection_is_kept_for_what_builds_on_it_however_old_it_is(tmp_path: Path) -> None:
-    async with hub_on(tmp_path / "hub.db") as hub:
+async def test_a_rejection_is_kept_for_what_builds_on_it_however_old_it_is(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         owner, client = Client.of(hub, "o"), Client.of(hub, "a")
         await owner.do(Op("create", "cards", "1", card("theirs")))
         refused = await client.do(Op("create", "cards", "1", card("mine")))

@@ -16,6 +16,7 @@ from atoma.contracts.mutations import MutationBody, Op, Origin, Recovers
 from atoma.contracts.replica import longer_trail
 from atoma.contracts.sync import TRAIL_MAX, Cursor, Mark, Place
 from atoma.errors import MigrationError, RemoteError
+from tests.unit.hub.homes import Home
 from tests.unit.hub.kit import SCHEMA, SCOPE, Client, card, hub_on
 
 MINE = Op("patch", "hands", "1", {"title": "mine"})
@@ -33,8 +34,8 @@ MINE = Op("patch", "hands", "1", {"title": "mine"})
         ("none", 9, "rejected"),
     ],
 )
-async def test_a_base_counts_up_to_where_its_epoch_ended(tmp_path: Path, named: str, base: int, status: str) -> None:
-    async with hub_on(tmp_path / "hub.db") as hub:
+async def test_a_base_counts_up_to_where_its_epoch_ended(home: Home, named: str, base: int, status: str) -> None:
+    async with hub_on(home.store()) as hub:
         owner, client = Client.of(hub, "o"), Client.of(hub, "a")
         epochs = {"ended": hub.identity.epoch, "unknown": b"?" * 16, "none": b""}
         await owner.do(Op("create", "hands", "1", card("first")))
@@ -47,9 +48,9 @@ async def test_a_base_counts_up_to_where_its_epoch_ended(tmp_path: Path, named: 
         assert outcome.status == status, outcome
 
 
-async def test_an_epoch_that_ended_behind_what_was_seen_hides_nothing(tmp_path: Path) -> None:
+async def test_an_epoch_that_ended_behind_what_was_seen_hides_nothing(home: Home) -> None:
     """A needless epoch: nothing was lost, so what was seen before it counts in full."""
-    async with hub_on(tmp_path / "hub.db") as hub:
+    async with hub_on(home.store()) as hub:
         owner, client = Client.of(hub, "o"), Client.of(hub, "a")
         before = hub.identity.epoch
         await owner.do(Op("create", "hands", "1", card("first")))
@@ -157,9 +158,9 @@ async def test_where_a_clients_history_leaves_that_of_a_restored_hub(tmp_path: P
         assert (await seer.open(places=[strange], tail=99)).scopes[0].fork == 13, "by the marks"
 
 
-async def test_a_compacted_hub_still_knows_a_history_of_its_own(tmp_path: Path) -> None:
+async def test_a_compacted_hub_still_knows_a_history_of_its_own(home: Home) -> None:
     """The log at the cursor is gone: too old, but not another history."""
-    async with hub_on(tmp_path / "hub.db") as hub:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         await grow(client, 3)
         old = (await client.pull(max_changes=1)).end
@@ -186,20 +187,18 @@ def test_a_trail_is_short_and_reaches_back(steps: list[int]) -> None:
     assert [mark.hash for mark in back] == [b"another"], "what was behind it is of another history"
 
 
-async def test_only_a_client_that_has_pushed_leaves_a_trace(tmp_path: Path) -> None:
-    async with hub_on(tmp_path / "hub.db") as hub:
+async def test_only_a_client_that_has_pushed_leaves_a_trace(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         for name in ("a", "b", "c"):
             reply = await Client.of(hub, name).open()
             assert (reply.known, reply.last_mid, reply.last_digest) == (True, 0, b"")
-        raw = apsw.Connection(str(tmp_path / "hub.db"))
-        assert raw.execute("SELECT count(*) FROM _atoma_hub_client").get == 0
+        assert home.ask("SELECT count(*) FROM {client}") == [(0,)]
         await Client.of(hub, "a").do(Op("create", "cards", "1", card("")))
-        assert raw.execute("SELECT count(*) FROM _atoma_hub_client").get == 1
-        raw.close()
+        assert home.ask("SELECT count(*) FROM {client}") == [(1,)]
 
 
-async def test_verdicts_are_told_with_the_digests_they_are_about(tmp_path: Path) -> None:
-    async with hub_on(tmp_path / "hub.db") as hub:
+async def test_verdicts_are_told_with_the_digests_they_are_about(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client, other = Client.of(hub, "a"), Client.of(hub, "o")
         await other.do(Op("create", "cards", "2", card("")))
         first = await client.do(Op("create", "cards", "1", card("")))
@@ -217,8 +216,8 @@ async def test_verdicts_are_told_with_the_digests_they_are_about(tmp_path: Path)
         assert many.value.remote_code == "TOO_LARGE"
 
 
-async def test_a_client_that_was_forgotten_is_told_so_and_not_taken_for_a_new_one(tmp_path: Path) -> None:
-    async with hub_on(tmp_path / "hub.db") as hub:
+async def test_a_client_that_was_forgotten_is_told_so_and_not_taken_for_a_new_one(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         gone, there = Client.of(hub, "gone"), Client.of(hub, "there")
         await gone.do(Op("create", "cards", "1", card("")))
         assert (await hub.compact(client_days=400)).clients == 0
@@ -234,8 +233,8 @@ async def test_a_client_that_was_forgotten_is_told_so_and_not_taken_for_a_new_on
 
 
 @pytest.mark.parametrize("first", ["old name", "new name"])
-async def test_a_mutation_has_one_effect_under_all_its_names(tmp_path: Path, first: str) -> None:
-    async with hub_on(tmp_path / "hub.db") as hub:
+async def test_a_mutation_has_one_effect_under_all_its_names(home: Home, first: str) -> None:
+    async with hub_on(home.store()) as hub:
         old, reborn, thief = Client.of(hub, "old"), Client.of(hub, "new"), Client.of(hub, "thief", user="eve")
         old.write(Op("create", "cards", "1", card("t")))
         origin = Origin(old.client_id, 1, old.digests[1])
@@ -253,9 +252,9 @@ async def test_a_mutation_has_one_effect_under_all_its_names(tmp_path: Path, fir
         assert (await hub.compact(keep_days=-1)).aliases >= 1
 
 
-async def test_a_position_that_was_never_reached_decides_nothing(tmp_path: Path) -> None:
+async def test_a_position_that_was_never_reached_decides_nothing(home: Home) -> None:
     """Whoever offers from the largest position wins, so positions are proved."""
-    async with hub_on(tmp_path / "hub.db") as hub:
+    async with hub_on(home.store()) as hub:
         client, other = Client.of(hub, "a"), Client.of(hub, "o")
         await other.do(Op("create", "cards", "1", card("theirs")))
         page = await client.pull()

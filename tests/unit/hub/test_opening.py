@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from atoma.ports.service import Peer, Principal, ServiceHost, SyncService
 from atoma.schema import Schema, StoreSpec
 from atoma_stores.sqlite.database import Database
 from atoma_stores.sqlite.hub_store import SQLiteHubDatabase, SQLiteHubStore
+from tests.unit.hub.homes import Home, is_sqlite
 from tests.unit.hub.kit import SCHEMA, SCOPE, Client, card, hub_on, pull_all
 
 HERE = Peer("127.0.0.1", True, "memory")
@@ -42,8 +43,8 @@ async def test_a_hub_without_a_verifier_does_not_start(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-async def test_a_hub_is_a_service_host() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_hub_is_a_service_host(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         assert isinstance(hub, ServiceHost)
         assert isinstance(hub.service(Principal("x")), SyncService)
 
@@ -115,38 +116,35 @@ async def test_a_second_process_is_refused_and_a_killed_one_is_not_missed(tmp_pa
         assert {id for _, id in rows} == {str(number) for number in range(1, end.seq + 1)}
 
 
-async def test_the_hub_stays_the_same_and_an_epoch_can_begin(tmp_path: Path) -> None:
-    path = tmp_path / "hub.db"
-    async with hub_on(path) as hub:
+async def test_the_hub_stays_the_same_and_an_epoch_can_begin(home: Home) -> None:
+    store = home.store()
+    async with hub_on(store) as hub:
         before = hub.identity
         client = Client.of(hub, "a")
         await client.do(create("1"))
         cursor = (await client.pull()).end
-    async with hub_on(path) as hub:
+    async with hub_on(store) as hub:
         assert hub.identity == before
         assert (await hub.new_epoch()).epoch != before.epoch
         with pytest.raises(RemoteError) as changed:
             await client.on(hub).pull(cursor)
         assert changed.value.remote_code == "EPOCH_CHANGED"
-    async with hub_on(path) as hub:
+    async with hub_on(store) as hub:
         assert hub.identity.hub_id == before.hub_id
         assert hub.identity.epoch != before.epoch
 
 
-async def test_a_newer_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "hub.db"
-    async with hub_on(path):
+async def test_a_newer_database_is_refused(home: Home) -> None:
+    async with hub_on(home.store()):
         pass
-    connection = apsw.Connection(str(path))
-    connection.execute("UPDATE _atoma_hub_info SET format=99")
-    connection.close()
+    home.ask("UPDATE {info} SET format=99")
     with pytest.raises(MigrationError, match="newer"):
-        async with hub_on(path):
+        async with hub_on(home.store()):
             pass
-    async with hub_on(tmp_path / "two.db", schema=Schema(*SCHEMA.stores.values(), version=2)):
+    async with hub_on(home.store("two"), schema=Schema(*SCHEMA.stores.values(), version=2)):
         pass
     with pytest.raises(MigrationError):
-        async with hub_on(tmp_path / "two.db"):
+        async with hub_on(home.store("two")):
             pass
 
 
@@ -176,12 +174,12 @@ class _After:
     colour: str = "blue"
 
 
-async def test_a_new_column_reaches_old_rows_old_log_entries_and_old_clients(tmp_path: Path) -> None:
-    path = tmp_path / "hub.db"
-    async with hub_on(path, schema=Schema(StoreSpec("notes", _Before))) as hub:
+async def test_a_new_column_reaches_old_rows_old_log_entries_and_old_clients(home: Home) -> None:
+    store = home.store()
+    async with hub_on(store, schema=Schema(StoreSpec("notes", _Before))) as hub:
         client = Client.of(hub, "a")
         await client.do(Op("create", "notes", "1", {"title": "old"}))
-    async with hub_on(path, schema=Schema(StoreSpec("notes", _After), version=2)) as hub:
+    async with hub_on(store, schema=Schema(StoreSpec("notes", _After), version=2)) as hub:
         client = client.on(hub)
         assert (await client.do(Op("create", "notes", "2", {"title": "from an old client"}))).status == "applied"
         assert (await client.do(Op("patch", "notes", "1", {"colour": "red"}), base=1)).status == "applied"
@@ -193,8 +191,8 @@ async def test_a_new_column_reaches_old_rows_old_log_entries_and_old_clients(tmp
         assert (await client.pull(max_changes=1)).stores[0].rows == ((1, "1", "old", "blue"),)
 
 
-async def test_a_session_opens_with_versions_and_heads() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_session_opens_with_versions_and_heads(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         await client.do(create("1"))
         reply = await client.open(SCOPE, "empty")
@@ -259,8 +257,8 @@ async def test_a_full_disk_is_transient_and_nothing_is_lost(tmp_path: Path, capl
         assert set(await client.query()) == {str(number) for number in range(1, acked + 2)}
 
 
-async def test_a_closed_hub_answers_that_it_is_closed() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_closed_hub_answers_that_it_is_closed(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
     client.write(create("1"))
     with pytest.raises(RemoteError) as closed:
@@ -280,27 +278,28 @@ async def test_leaving_the_block_finishes_and_frees_the_file(tmp_path: Path) -> 
     assert not [name for name in os.listdir(tmp_path) if name.endswith(("-wal", "-shm"))]
 
 
-async def test_the_epoch_that_is_told_is_the_one_of_the_transaction_that_answers(tmp_path: Path) -> None:
+async def test_the_epoch_that_is_told_is_the_one_of_the_transaction_that_answers(home: Home) -> None:
     """Another process may have ended the one that this process has seen."""
-    async with hub_on(tmp_path / "hub.db") as hub:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         assert (await client.open()).epoch == hub.identity.epoch
-        other = apsw.Connection(str(tmp_path / "hub.db"))
-        other.set_busy_timeout(5_000)
-        other.execute("UPDATE _atoma_hub_info SET epoch=?", (b"another process.",))
-        other.close()
-        assert (await client.open()).epoch == b"another process."
-        assert (await client.pull()).end.epoch == b"another process."
+        home.ask("UPDATE {info} SET epoch=" + ("x'616e6f74686572'" if is_sqlite(home) else "'another'"))
+        assert (await client.open()).epoch == b"another"
+        assert (await client.pull()).end.epoch == b"another"
 
 
 async def test_heads_that_other_processes_commit_are_hinted_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listening: list[Callable[[Mapping[str, int]], None]] = []
+    watching: list[Callable[[], Sequence[str]]] = []
 
     @asynccontextmanager
     async def follow(
-        _database: SQLiteHubDatabase, listener: Callable[[Mapping[str, int]], None]
+        _database: SQLiteHubDatabase,
+        listener: Callable[[Mapping[str, int]], None],
+        watched: Callable[[], Sequence[str]],
     ) -> AsyncGenerator[None]:
         listening.append(listener)
+        watching.append(watched)
         yield
         listening.clear()
 
@@ -308,6 +307,7 @@ async def test_heads_that_other_processes_commit_are_hinted_at(tmp_path: Path, m
     async with hub_on(tmp_path / "hub.db") as hub:
         async with Client.of(hub, "a").service.notify(NotifyRequest((SCOPE,))) as hints:
             assert await anext(hints) == Hint(SCOPE, 0)
+            assert watching[0]() == (SCOPE,)
             listening[0]({SCOPE: 7, "elsewhere": 9})
             assert await anext(hints) == Hint(SCOPE, 7)
     assert listening == []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import trio
 import trio.testing
@@ -13,6 +11,7 @@ from atoma.contracts.sync import Cursor, Hint, Limits, NotifyRequest, SnapshotRe
 from atoma.errors import RemoteError
 from atoma.hub import Access
 from atoma.ports.service import Principal
+from tests.unit.hub.homes import Home
 from tests.unit.hub.kit import SCOPE, Client, Rows, apply_page, card, hub_on, snapshot_page
 
 
@@ -27,8 +26,8 @@ class OnlyMain:
         return "read" if scope == SCOPE else "none"
 
 
-async def test_a_page_has_the_last_image_per_row_and_deletes() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_page_has_the_last_image_per_row_and_deletes(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         await client.do(create("1", "old"))
         await client.do(create("2"))
@@ -45,8 +44,8 @@ async def test_a_page_has_the_last_image_per_row_and_deletes() -> None:
         assert (early.end.seq, early.head, early.more) == (2, 4, True)
 
 
-async def test_a_page_is_cut_between_transactions_and_has_at_least_one() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_page_is_cut_between_transactions_and_has_at_least_one(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         await client.do(*(create(f"a{n}") for n in range(5)))
         await client.do(*(create(f"b{n}") for n in range(5)))
@@ -56,8 +55,8 @@ async def test_a_page_is_cut_between_transactions_and_has_at_least_one() -> None
         assert len((await client.pull(max_changes=10)).stores[0].rows) == 10
 
 
-async def test_an_outcome_comes_with_the_snapshot_of_its_page() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_an_outcome_comes_with_the_snapshot_of_its_page(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client, other = Client.of(hub, "a"), Client.of(hub, "b")
         await client.do(create("1"))
         await client.do(create("1"))
@@ -68,8 +67,8 @@ async def test_an_outcome_comes_with_the_snapshot_of_its_page() -> None:
         assert (await client.pull(scope="else")).outcomes == ()
 
 
-async def test_cursors_that_cannot_be_continued_are_refused_by_name(tmp_path: Path) -> None:
-    async with hub_on(tmp_path / "a.db") as hub, hub_on(tmp_path / "b.db") as restored:
+async def test_cursors_that_cannot_be_continued_are_refused_by_name(home: Home) -> None:
+    async with hub_on(home.store("a")) as hub, hub_on(home.store("b")) as restored:
         client, there = Client.of(hub, "a"), Client.of(restored, "a")
         for number in range(3):
             await client.do(create(str(number)))
@@ -97,8 +96,8 @@ async def test_cursors_that_cannot_be_continued_are_refused_by_name(tmp_path: Pa
         assert (await client.pull(end)).end == end
 
 
-async def test_reading_needs_access_everywhere() -> None:
-    async with hub_on(":memory:", rules=OnlyMain()) as hub:
+async def test_reading_needs_access_everywhere(home: Home) -> None:
+    async with hub_on(home.store(), rules=OnlyMain()) as hub:
         client = Client.of(hub, "a")
         assert (await client.pull()).end.seq == 0
         opened = await client.open(SCOPE, "secret")
@@ -114,8 +113,8 @@ async def test_reading_needs_access_everywhere() -> None:
         assert codes == {"PERMISSION_DENIED"}
 
 
-async def test_a_compacted_log_keeps_the_rows_and_the_conflicts() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_compacted_log_keeps_the_rows_and_the_conflicts(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client, other = Client.of(hub, "a"), Client.of(hub, "b")
         for number in range(4):
             await client.do(create(str(number)))
@@ -136,8 +135,8 @@ async def test_a_compacted_log_keeps_the_rows_and_the_conflicts() -> None:
         assert (opened.scopes[0].head, opened.scopes[0].floor) == (8, 5)
 
 
-async def test_a_snapshot_and_its_tail_are_the_state() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_snapshot_and_its_tail_are_the_state(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         for number in range(20):
             await client.do(create(f"{number:02}"))
@@ -158,15 +157,15 @@ async def test_a_snapshot_and_its_tail_are_the_state() -> None:
         assert tail.end.seq == tail.head
 
 
-async def test_a_snapshot_survives_a_restart_and_knows_its_limits(tmp_path: Path) -> None:
-    path = tmp_path / "hub.db"
-    async with hub_on(path) as hub:
+async def test_a_snapshot_survives_a_restart_and_knows_its_limits(home: Home) -> None:
+    store = home.store()
+    async with hub_on(store) as hub:
         client = Client.of(hub, "a")
         for number in range(5):
             await client.do(create(str(number)))
         first, start, token, done = await snapshot_page(client, max_rows=2)
         assert (len(first), done) == (2, False)
-    async with hub_on(path) as hub:
+    async with hub_on(store) as hub:
         client = client.on(hub)
         second, again, token, done = await snapshot_page(client, token, max_rows=2)
         assert (again, set(first) & set(second)) == (start, set())
@@ -185,9 +184,9 @@ async def test_a_snapshot_survives_a_restart_and_knows_its_limits(tmp_path: Path
         assert (expired.value.remote_code, expired.value.remote_retryable) == ("SNAPSHOT_EXPIRED", False)
 
 
-async def test_who_asks_for_nothing_at_a_time_gets_one_row_at_a_time() -> None:
+async def test_who_asks_for_nothing_at_a_time_gets_one_row_at_a_time(home: Home) -> None:
     """A page that goes nowhere would be asked for again and again."""
-    async with hub_on(":memory:") as hub:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         for number in range(3):
             await client.do(create(str(number)))
@@ -199,8 +198,8 @@ async def test_who_asks_for_nothing_at_a_time_gets_one_row_at_a_time() -> None:
         assert [size for size in pages if size] == [1, 1, 1]
 
 
-async def test_an_empty_scope_has_an_empty_snapshot() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_an_empty_scope_has_an_empty_snapshot(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         rows, start, _, done = await snapshot_page(client)
         assert (rows, start, done) == ({}, Cursor(hub.identity.epoch, 0, b""), True)
@@ -208,8 +207,10 @@ async def test_an_empty_scope_has_an_empty_snapshot() -> None:
         assert (await client.pull(start)).end.seq == 1
 
 
-async def test_hints_tell_the_heads_now_and_then_the_latest_only(mock_clock: trio.testing.MockClock) -> None:
-    async with hub_on(":memory:") as hub:
+async def test_hints_tell_the_heads_now_and_then_the_latest_only(
+    mock_clock: trio.testing.MockClock, home: Home
+) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         await client.do(create("1"))
         async with client.service.notify(NotifyRequest((SCOPE, "empty", SCOPE))) as hints:
@@ -227,7 +228,7 @@ async def test_hints_tell_the_heads_now_and_then_the_latest_only(mock_clock: tri
             assert quiet.cancelled_caught
 
 
-async def test_a_hint_wakes_a_waiting_listener(tmp_path: Path) -> None:
+async def test_a_hint_wakes_a_waiting_listener(home: Home) -> None:
     heard: list[int] = []
 
     async def listen(client: Client, ready: trio.Event) -> None:
@@ -237,7 +238,7 @@ async def test_a_hint_wakes_a_waiting_listener(tmp_path: Path) -> None:
             while not heard or heard[-1] < 10:
                 heard.append((await anext(hints)).head)
 
-    async with hub_on(tmp_path / "hub.db") as hub, trio.open_nursery() as nursery:
+    async with hub_on(home.store()) as hub, trio.open_nursery() as nursery:
         ready = trio.Event()
         nursery.start_soon(listen, Client.of(hub, "listener"), ready)
         await ready.wait()
@@ -262,9 +263,9 @@ async def test_listeners_are_bounded_and_a_place_that_is_left_is_free(monkeypatc
                 pass
 
 
-async def test_the_lineage_of_a_log_is_the_same_in_every_version() -> None:
+async def test_the_lineage_of_a_log_is_the_same_in_every_version(home: Home) -> None:
     """Devices keep these hashes for ever: what makes them is part of the protocol."""
-    async with hub_on(":memory:") as hub:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         hashes = []
         for number in range(2):
@@ -273,8 +274,8 @@ async def test_the_lineage_of_a_log_is_the_same_in_every_version() -> None:
     assert hashes == ["3fc6c9b389d69353ff261d799c539556", "95dfe950e695a720bc666dcb2e3e1453"]
 
 
-async def test_listeners_are_bounded_in_scopes() -> None:
-    async with hub_on(":memory:", limits=Limits(scopes=2)) as hub:
+async def test_listeners_are_bounded_in_scopes(home: Home) -> None:
+    async with hub_on(home.store(), limits=Limits(scopes=2)) as hub:
         client = Client.of(hub, "a")
         with pytest.raises(RemoteError) as refused:
             async with client.service.notify(NotifyRequest(("a", "b", "c"))):

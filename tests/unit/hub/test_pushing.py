@@ -24,6 +24,7 @@ from atoma.hub import Access
 from atoma.ports.service import Principal
 from atoma.query.plans import by_ids
 from atoma.schema import Index, Schema, StoreSpec
+from tests.unit.hub.homes import Home
 from tests.unit.hub.kit import SCOPE, Client, Seat, card, direct, hub_on, pull_all
 
 
@@ -49,8 +50,8 @@ class BrokenRules:
         return "write"
 
 
-async def test_mutations_are_decided_in_order_and_get_dense_sequences() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_mutations_are_decided_in_order_and_get_dense_sequences(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         for number in range(1, 6):
             client.write(create(str(number)))
@@ -60,16 +61,16 @@ async def test_mutations_are_decided_in_order_and_get_dense_sequences() -> None:
         assert set(await client.query()) == {"1", "2", "3", "4", "5"}
 
 
-async def test_a_duplicate_gets_the_same_outcome_also_after_a_restart(tmp_path: Path) -> None:
-    path = tmp_path / "hub.db"
-    async with hub_on(path) as hub:
+async def test_a_duplicate_gets_the_same_outcome_also_after_a_restart(home: Home) -> None:
+    store = home.store()
+    async with hub_on(store) as hub:
         client = Client.of(hub, "a")
         client.write(create("1"))
         client.write(create("1"))
         client.write(Op("patch", "cards", "1", {"title": "new"}))
         first = await client.push()
         again = await client.push(2)
-    async with hub_on(path) as hub:
+    async with hub_on(store) as hub:
         client = client.on(hub)
         restarted = await client.push()
         rows, end = await pull_all(client)
@@ -84,8 +85,8 @@ async def test_a_duplicate_gets_the_same_outcome_also_after_a_restart(tmp_path: 
     assert rows["cards", "1"]["title"] == "new"
 
 
-async def test_a_gap_stops_the_batch_and_names_what_is_expected() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_gap_stops_the_batch_and_names_what_is_expected(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         for number in range(1, 5):
             client.write(create(str(number)))
@@ -104,8 +105,8 @@ async def test_a_gap_stops_the_batch_and_names_what_is_expected() -> None:
         assert set(await client.query()) == {"1", "2"}
 
 
-async def test_who_has_pushed_nothing_yet_has_nothing_decided() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_who_has_pushed_nothing_yet_has_nothing_decided(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         assert await client.push() == PushReply((), 0)
         client.write(create("1"))
@@ -113,8 +114,8 @@ async def test_who_has_pushed_nothing_yet_has_nothing_decided() -> None:
         assert await client.push(2) == PushReply((), 1)
 
 
-async def test_another_history_under_the_same_client_id_is_a_fork() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_another_history_under_the_same_client_id_is_a_fork(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         first, copy = Client.of(hub, "a"), Client.of(hub, "a")
         for client in (first, copy):
             client.write(create("1"))
@@ -137,12 +138,12 @@ async def test_another_history_under_the_same_client_id_is_a_fork() -> None:
         assert set(await first.query()) == {"1", "2"}
 
 
-async def test_a_client_id_belongs_to_its_first_principal(tmp_path: Path) -> None:
-    path = tmp_path / "hub.db"
-    async with hub_on(path) as hub:
+async def test_a_client_id_belongs_to_its_first_principal(home: Home) -> None:
+    store = home.store()
+    async with hub_on(store) as hub:
         mine = Client.of(hub, "a", "ann")
         assert (await mine.do(create("1"))).status == "applied"
-    async with hub_on(path) as hub:
+    async with hub_on(store) as hub:
         theirs = mine.on(hub, "bob")
         theirs.write(create("2"))
         with pytest.raises(RemoteError) as refused:
@@ -155,8 +156,8 @@ async def test_a_client_id_belongs_to_its_first_principal(tmp_path: Path) -> Non
         assert [o.mid for o in (await mine.on(hub, "ann").pull()).outcomes] == [1]
 
 
-async def test_bytes_that_do_not_fit_their_digest_are_never_decided() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_bytes_that_do_not_fit_their_digest_are_never_decided(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         client.write(create("1"))
         second = client.write(create("2"))
@@ -197,8 +198,8 @@ async def test_bytes_that_do_not_fit_their_digest_are_never_decided() -> None:
         Op("upsert", "cards", "1", {"lane": "done"}),
     ],
 )
-async def test_what_does_not_fit_the_schema_is_an_invalid_outcome(op: Op) -> None:
-    async with hub_on(":memory:") as hub:
+async def test_what_does_not_fit_the_schema_is_an_invalid_outcome(op: Op, home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         outcome = await client.do(create("0"), op)
         assert outcome.status == "rejected"
@@ -207,8 +208,8 @@ async def test_what_does_not_fit_the_schema_is_an_invalid_outcome(op: Op) -> Non
         assert (await client.do(create("0"))).status == "applied"
 
 
-async def test_a_body_that_is_no_mutation_is_an_invalid_outcome_and_the_queue_moves_on() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_body_that_is_no_mutation_is_an_invalid_outcome_and_the_queue_moves_on(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         client.write(body=b"\xc1 no msgpack")
         client.write(body=encode(MutationBody(99, "k", SCOPE, 0, 1, 0, ())))
@@ -226,9 +227,9 @@ async def test_a_body_that_is_no_mutation_is_an_invalid_outcome_and_the_queue_mo
         assert [o.mid for o in (await client.pull()).outcomes] == [1, 2, 3, 4, 5]
 
 
-async def test_limits_at_the_edge() -> None:
+async def test_limits_at_the_edge(home: Home) -> None:
     limits = Limits(mutation_bytes=400, mutation_ops=3, push_mutations=2, push_bytes=700, page_bytes=1000)
-    async with hub_on(":memory:", limits=limits) as hub:
+    async with hub_on(home.store(), limits=limits) as hub:
         client = Client.of(hub, "a")
         fits = client.write(create("1", "x"))
         room = 400 - len(fits.body)
@@ -251,8 +252,8 @@ async def test_limits_at_the_edge() -> None:
         assert len((await client.push(6, 7)).outcomes) == 2
 
 
-async def test_a_mutation_that_holds_too_much_is_refused_without_being_read() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_mutation_that_holds_too_much_is_refused_without_being_read(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         lists = msgspec.Raw(b"\xdd" + (2 * CONTAINERS_MAX).to_bytes(4, "big") + b"\x90" * 2 * CONTAINERS_MAX)
         numbers = msgspec.Raw(b"\xdd" + (VALUES_MAX + 1).to_bytes(4, "big") + b"\x01" * (VALUES_MAX + 1))
@@ -265,8 +266,8 @@ async def test_a_mutation_that_holds_too_much_is_refused_without_being_read() ->
         assert (await client.do(create("2", "x" * 900_000))).status == "applied"
 
 
-async def test_post_images_are_bounded_so_that_a_page_always_fits() -> None:
-    async with hub_on(":memory:", limits=Limits(page_bytes=1000)) as hub:
+async def test_post_images_are_bounded_so_that_a_page_always_fits(home: Home) -> None:
+    async with hub_on(home.store(), limits=Limits(page_bytes=1000)) as hub:
         client = Client.of(hub, "a")
         for number in range(3):
             assert (await client.do(create(str(number), "x" * 300))).status == "applied"
@@ -275,17 +276,17 @@ async def test_post_images_are_bounded_so_that_a_page_always_fits() -> None:
         assert not any(row["done"] for row in (await client.query()).values())
 
 
-async def test_writes_need_access_to_their_scope() -> None:
-    async with hub_on(":memory:", rules=ScopeRules()) as hub:
+async def test_writes_need_access_to_their_scope(home: Home) -> None:
+    async with hub_on(home.store(), rules=ScopeRules()) as hub:
         client = Client.of(hub, "a")
         for scope, expected in (("main", "applied"), ("news", "DENIED"), ("secret", "DENIED")):
             outcome = await client.do(Op("create", "cards", "1", {**card("t"), "board": scope}), scope=scope)
             assert (outcome.error.code if outcome.error else outcome.status) == expected
 
 
-async def test_a_fault_of_the_hub_is_no_verdict() -> None:
+async def test_a_fault_of_the_hub_is_no_verdict(home: Home) -> None:
     rules = BrokenRules()
-    async with hub_on(":memory:", rules=rules) as hub:
+    async with hub_on(home.store(), rules=rules) as hub:
         client = Client.of(hub, "a")
         client.write(create("1"))
         with pytest.raises(RemoteError) as failed:
@@ -296,8 +297,8 @@ async def test_a_fault_of_the_hub_is_no_verdict() -> None:
         assert (await client.push()).outcomes[0].status == "applied"
 
 
-async def test_a_mutation_from_a_newer_schema_waits_for_the_hub() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_mutation_from_a_newer_schema_waits_for_the_hub(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         client.write(create("1"))
         client.write(Op("create", "boards", "1", {}), version=2)
@@ -307,8 +308,8 @@ async def test_a_mutation_from_a_newer_schema_waits_for_the_hub() -> None:
         assert reply.error is not None and reply.error.code == "SCHEMA_TOO_NEW"
 
 
-async def test_what_builds_on_a_rejected_mutation_is_rejected_with_it() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_what_builds_on_a_rejected_mutation_is_rejected_with_it(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         other, client = Client.of(hub, "o"), Client.of(hub, "a")
         await other.do(create("1"))
         client.write(create("1", "mine"))
@@ -322,8 +323,8 @@ async def test_what_builds_on_a_rejected_mutation_is_rejected_with_it() -> None:
         assert (await client.query())["1"]["title"] == "t"
 
 
-async def test_a_mutation_that_changes_nothing_is_applied_at_the_head_and_spends_no_sequence() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_mutation_that_changes_nothing_is_applied_at_the_head_and_spends_no_sequence(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         await client.do(create("1", "same"))
         await client.do(create("2"))
@@ -333,8 +334,8 @@ async def test_a_mutation_that_changes_nothing_is_applied_at_the_head_and_spends
         assert (await client.do(create("3"))).seq == 3
 
 
-async def test_a_rejected_operation_takes_its_whole_mutation_along() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_rejected_operation_takes_its_whole_mutation_along(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         await client.do(create("1"))
         outcome = await client.do(create("2"), Op("patch", "cards", "1", {"title": "x"}), create("1"))
@@ -345,8 +346,8 @@ async def test_a_rejected_operation_takes_its_whole_mutation_along() -> None:
         assert rows["1"]["title"] == "t"
 
 
-async def test_a_unique_index_is_a_verdict_and_values_may_change_places() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_unique_index_is_a_verdict_and_values_may_change_places(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         await client.do(Op("create", "seats", "1", {"place": "front"}), Op("create", "seats", "2", {"place": "back"}))
         taken = await client.do(Op("create", "seats", "3", {"place": "front"}))
@@ -366,9 +367,9 @@ async def test_a_unique_index_is_a_verdict_and_values_may_change_places() -> Non
         assert {id: row["place"] for (_, id), row in rows.items()} == {"1": "back", "2": "front"}
 
 
-async def test_a_unique_index_may_have_the_id_in_it() -> None:
+async def test_a_unique_index_may_have_the_id_in_it(home: Home) -> None:
     placed = StoreSpec("seats", Seat, scope="board", indexes=[Index("place", "id", unique=True)])
-    async with hub_on(":memory:", schema=Schema(placed)) as hub:
+    async with hub_on(home.store(), schema=Schema(placed)) as hub:
         client = Client.of(hub, "a")
         for id in ("1", "2"):
             assert (await client.do(Op("create", "seats", id, {"place": "front"}))).status == "applied"
@@ -376,8 +377,8 @@ async def test_a_unique_index_may_have_the_id_in_it() -> None:
         assert [id for _, id in rows] == ["1", "2"]
 
 
-async def test_a_verdict_is_kept_for_days_although_it_was_confirmed() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_verdict_is_kept_for_days_although_it_was_confirmed(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         other, client = Client.of(hub, "o"), Client.of(hub, "a")
         await other.do(create("1"))
         client.write(Op("patch", "cards", "1", {"title": "mine"}))
@@ -395,8 +396,8 @@ async def test_a_verdict_is_kept_for_days_although_it_was_confirmed() -> None:
 
 
 @pytest.mark.parametrize("client_id", [b"", b"short", b"x" * 65])
-async def test_a_client_id_has_a_bounded_length(client_id: bytes) -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_client_id_has_a_bounded_length(client_id: bytes, home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client(hub.service(Principal("local")), client_id)
         client.write(create("1"))
         with pytest.raises(RemoteError) as refused:
@@ -408,7 +409,7 @@ async def test_a_client_id_has_a_bounded_length(client_id: bytes) -> None:
             assert [outcome.status for outcome in (await client.push()).outcomes] == ["applied"]
 
 
-async def test_thirty_two_writers_get_dense_sequences_per_scope(tmp_path: Path) -> None:
+async def test_thirty_two_writers_get_dense_sequences_per_scope(home: Home) -> None:
     got: dict[str, list[int]] = {"s0": [], "s1": []}
 
     async def write(client: Client, number: int) -> None:
@@ -417,7 +418,7 @@ async def test_thirty_two_writers_get_dense_sequences_per_scope(tmp_path: Path) 
             op = Op("create", "cards", f"{number}-{item}", card("t", board=scope))
             got[scope].append((await client.do(op, scope=scope)).seq)
 
-    async with hub_on(tmp_path / "hub.db") as hub:
+    async with hub_on(home.store()) as hub:
         async with trio.open_nursery() as nursery:
             for number in range(32):
                 nursery.start_soon(write, Client.of(hub, f"client{number}"), number)
@@ -427,8 +428,8 @@ async def test_thirty_two_writers_get_dense_sequences_per_scope(tmp_path: Path) 
         assert (len(rows), end.seq) == (160, 160)
 
 
-async def test_a_push_cancelled_after_it_began_is_completed_once() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_push_cancelled_after_it_began_is_completed_once(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         client.write(create("1"))
         with trio.move_on_after(0) as scope:
@@ -440,8 +441,8 @@ async def test_a_push_cancelled_after_it_began_is_completed_once() -> None:
 
 
 @pytest.mark.parametrize("number", [-1, 2**63, 2**64 - 1])
-async def test_numbers_out_of_range_are_refused_and_block_nothing(number: int) -> None:
-    async with hub_on(":memory:") as hub:
+async def test_numbers_out_of_range_are_refused_and_block_nothing(number: int, home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
         far = await client.do(create("1"), base=number)
         assert far.error is not None and far.error.code == "INVALID"
@@ -460,8 +461,8 @@ async def test_numbers_out_of_range_are_refused_and_block_nothing(number: int) -
         assert (await client.do(create("1"))).status == "applied"
 
 
-async def test_text_that_cannot_be_stored_is_refused_by_name() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_text_that_cannot_be_stored_is_refused_by_name(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         service = Client.of(hub, "a").service
         bad = "\ud800"
         entries = (
@@ -526,8 +527,8 @@ async def test_a_row_that_the_file_refuses_is_a_verdict_and_leaves_nothing_behin
         assert item.error.code == "CONFLICT"
 
 
-async def test_a_mutation_depends_on_an_earlier_one_of_its_client_only() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_mutation_depends_on_an_earlier_one_of_its_client_only(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         for after_mid in (-1, 1, 2):
             client = Client.of(hub, f"client {after_mid}")
             outcome = await client.do(Op("create", "cards", "1", card("x"), after_mid=after_mid))

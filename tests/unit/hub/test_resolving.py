@@ -6,7 +6,6 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import apsw
 import msgspec
 import pytest
 import trio
@@ -29,6 +28,7 @@ from atoma.query.plans import every_row
 from atoma.schema.ids import IdSource
 from atoma_stores.sqlite import SQLiteHubStore
 from atoma_stores.sqlite.faults import fault_vfs
+from tests.unit.hub.homes import Home
 from tests.unit.hub.kit import SCOPE, Client, card, direct, hub_on
 
 DAY_MS = 86_400_000
@@ -56,14 +56,9 @@ async def alone(request: WriteRequest) -> WriteResult:
         return await hub.service(Principal("ann")).write(request)
 
 
-def kept(path: Path) -> list[tuple[object, ...]]:
+def kept(home: Home) -> list[tuple[object, ...]]:
     """Principal and key of every answer and fence, by raw SQL."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        found = connection.execute("SELECT principal, idem FROM _atoma_hub_idem ORDER BY principal, idem")
-        return list(found)
-    finally:
-        connection.close()
+    return home.ask("SELECT principal, idem FROM {idem} ORDER BY principal, idem")
 
 
 WHOLE = as_image({**card("t"), "board": SCOPE})
@@ -82,9 +77,9 @@ WRITES = {
 
 
 @pytest.mark.parametrize("name", WRITES)
-async def test_a_known_key_tells_the_answer_that_was_lost(name: str, tmp_path: Path) -> None:
-    path, request = tmp_path / "hub.db", WRITES[name]
-    async with hub_on(path) as hub:
+async def test_a_known_key_tells_the_answer_that_was_lost(name: str, home: Home) -> None:
+    store, request = home.store(), WRITES[name]
+    async with hub_on(store) as hub:
         service = hub.service(Principal("ann"))
         answer = await service.write(request)
         await service.write(direct(MOVED_ON, idem="later"))
@@ -94,35 +89,35 @@ async def test_a_known_key_tells_the_answer_that_was_lost(name: str, tmp_path: P
             assert not found.abandoned
             assert (found.idem, found.result.status, found.result.items) == ("k", answer.status, answer.items)
             assert found.meta.source == "remote"
-    async with hub_on(path) as hub:
+    async with hub_on(store) as hub:
         again = await resolve(hub.service(Principal("ann")), "k")
         assert again.result is not None
         assert again.result.items == answer.items
 
 
 @pytest.mark.parametrize("name", WRITES)
-async def test_an_unknown_key_is_fenced_and_a_late_copy_is_refused(name: str, tmp_path: Path) -> None:
-    path, request = tmp_path / "hub.db", WRITES[name]
-    async with hub_on(path) as hub:
+async def test_an_unknown_key_is_fenced_and_a_late_copy_is_refused(name: str, home: Home) -> None:
+    store, request = home.store(), WRITES[name]
+    async with hub_on(store) as hub:
         service = hub.service(Principal("ann"))
         assert (await resolve(service, "k")).abandoned
         late = await service.write(request)
         assert (late.status, refusals(late)) == ("rejected", ["ABANDONED"] * len(request.entries))
-    async with hub_on(path) as hub:  # the fence was durable before it was told
+    async with hub_on(store) as hub:  # the fence was durable before it was told
         client = Client.of(hub, "a", "ann")
         assert (await client.service.write(request)).status == "rejected"
         assert (await resolve(client.service, "k")).abandoned
         assert await client.query() == {}
         retold = msgspec.structs.replace(request, idem="fresh")
         assert (await client.service.write(retold)).status == (await alone(request)).status
-    assert kept(path)[-1] == ("ann", "k")
+    assert kept(home)[-1] == ("ann", "k")
 
 
 @pytest.mark.parametrize("name", ["one", "several", "atomic"])
 @pytest.mark.parametrize("order", range(4))
-async def test_of_a_resolve_and_its_late_write_one_wins_and_both_tell_it(name: str, order: int, tmp_path: Path) -> None:
-    path, request = tmp_path / "hub.db", WRITES[name]
-    async with hub_on(path) as hub:
+async def test_of_a_resolve_and_its_late_write_one_wins_and_both_tell_it(name: str, order: int, home: Home) -> None:
+    store, request = home.store(), WRITES[name]
+    async with hub_on(store) as hub:
         client = Client.of(hub, "a", "ann")
         results: list[WriteResult] = []
         found: list[Resolution] = []
@@ -145,12 +140,12 @@ async def test_of_a_resolve_and_its_late_write_one_wins_and_both_tell_it(name: s
         else:
             assert rows.keys() == {entry.id for entry in request.entries}
             assert [one.result.items for one in found if one.result] == [results[0].items] * len(found)
-    assert ("ann", "k") in kept(path) or ("ann", "k:0") in kept(path)
+    assert ("ann", "k") in kept(home) or ("ann", "k:0") in kept(home)
 
 
-async def test_a_key_belongs_to_whom_wrote(tmp_path: Path) -> None:
-    path = tmp_path / "hub.db"
-    async with hub_on(path) as hub:
+async def test_a_key_belongs_to_whom_wrote(home: Home) -> None:
+    store = home.store()
+    async with hub_on(store) as hub:
         ann, bob = hub.service(Principal("ann")), hub.service(Principal("bob"))
         answer = await ann.write(WRITES["one"])
         assert (await resolve(bob, "k")).abandoned  # bob has written nothing with this key
@@ -160,11 +155,11 @@ async def test_a_key_belongs_to_whom_wrote(tmp_path: Path) -> None:
         assert (await resolve(bob, "other")).abandoned
         applied = await ann.write(direct(insert("2"), idem="other"))  # bob's fence does not stand in ann's way
         assert applied.status == "confirmed"
-    assert kept(path) == [("ann", "k"), ("ann", "other"), ("bob", "k"), ("bob", "other")]
+    assert kept(home) == [("ann", "k"), ("ann", "other"), ("bob", "k"), ("bob", "other")]
 
 
-async def test_a_unit_is_not_mistaken_for_one_whose_key_begins_alike() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_a_unit_is_not_mistaken_for_one_whose_key_begins_alike(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         service = hub.service(Principal("ann"))
         await service.write(direct(insert("1"), insert("2"), idem="k1"))
         await service.write(direct(insert("3"), idem="k:x"))
@@ -177,8 +172,8 @@ async def test_a_unit_is_not_mistaken_for_one_whose_key_begins_alike() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "x" * 201, "\ud800"])
-async def test_what_cannot_be_a_key_is_refused(key: str) -> None:
-    async with hub_on(":memory:") as hub:
+async def test_what_cannot_be_a_key_is_refused(key: str, home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         with pytest.raises(RemoteError) as refused:
             await resolve(hub.service(Principal("ann")), key)
         assert refused.value.remote_code == "MALFORMED"
@@ -197,11 +192,11 @@ async def rows(service: SyncService) -> dict[str, str]:
     return {row.id: str(row.image["title"]) for row in found.rows}
 
 
-async def test_a_key_whose_answer_may_be_forgotten_is_not_called_abandoned(tmp_path: Path) -> None:
+async def test_a_key_whose_answer_may_be_forgotten_is_not_called_abandoned(home: Home) -> None:
     now = [1_700_000_000_000]
     environment, ids = clocked(now)
-    path = tmp_path / "hub.db"
-    async with hub_on(path, environment=environment) as hub:
+    store = home.store()
+    async with hub_on(store, environment=environment) as hub:
         service = hub.service(Principal("ann"))
         applied, never = ids(), ids()
         await service.write(direct(insert("1"), idem=applied))
@@ -212,7 +207,7 @@ async def test_a_key_whose_answer_may_be_forgotten_is_not_called_abandoned(tmp_p
         now[0] += 11 * DAY_MS
         fresh = ids()
         await hub.compact()
-    async with hub_on(path, environment=environment) as hub:
+    async with hub_on(store, environment=environment) as hub:
         service = hub.service(Principal("ann"))
         for _ in range(2):
             with pytest.raises(RemoteError) as refused:
@@ -220,7 +215,7 @@ async def test_a_key_whose_answer_may_be_forgotten_is_not_called_abandoned(tmp_p
             assert refused.value.remote_code == "KEY_EXPIRED"
         assert (await resolve(service, never)).abandoned  # its fence is eleven days old
         assert (await resolve(service, fresh)).abandoned
-    assert len(kept(path)) == 2
+    assert len(kept(home)) == 2
 
 
 AGELESS = {
@@ -232,11 +227,11 @@ AGELESS = {
 
 @pytest.mark.parametrize("name", AGELESS)
 @pytest.mark.parametrize("was", ["applied", "abandoned"])
-async def test_of_a_key_that_does_not_tell_its_age_it_stays_that_it_was_used(name: str, was: str) -> None:
+async def test_of_a_key_that_does_not_tell_its_age_it_stays_that_it_was_used(name: str, was: str, home: Home) -> None:
     """Other programs may draw such keys; they go on when answers are forgotten, and a late copy is applied by none."""
     now = [1_700_000_000_000]
     request = AGELESS[name]
-    async with hub_on(":memory:", environment=clocked(now)[0]) as hub:
+    async with hub_on(home.store(), environment=clocked(now)[0]) as hub:
         service = hub.service(Principal("ann"))
         if was == "applied":
             assert (await service.write(request)).status == "confirmed"
@@ -296,10 +291,10 @@ async def test_a_hub_that_was_restored_does_not_say_that_a_write_of_before_never
         assert (await service.write(direct(insert("2"), idem=ids()))).status == "confirmed"
 
 
-async def test_a_late_copy_of_a_write_whose_answer_is_forgotten_is_not_applied_again() -> None:
+async def test_a_late_copy_of_a_write_whose_answer_is_forgotten_is_not_applied_again(home: Home) -> None:
     now = [1_700_000_000_000]
     environment, ids = clocked(now)
-    async with hub_on(":memory:", environment=environment) as hub:
+    async with hub_on(home.store(), environment=environment) as hub:
         service = hub.service(Principal("ann"))
         for entries, atomic in (
             ((insert("1"),), False),
@@ -324,11 +319,11 @@ async def test_a_late_copy_of_a_write_whose_answer_is_forgotten_is_not_applied_a
                 await service.write(direct(Op("delete", "cards", entry.id, scope=SCOPE), idem=ids()))
 
 
-async def test_a_device_whose_clock_is_days_behind_is_told_so_and_writes_once_it_is_set() -> None:
+async def test_a_device_whose_clock_is_days_behind_is_told_so_and_writes_once_it_is_set(home: Home) -> None:
     now, device = [1_700_000_000_000], [1_600_000_000_000]
     environment, _ = clocked(now)
     _, ids = clocked(device)
-    async with hub_on(":memory:", environment=environment) as hub:
+    async with hub_on(home.store(), environment=environment) as hub:
         service = hub.service(Principal("ann"))
         await service.write(direct(insert("1"), idem=ids()))  # nothing is forgotten yet, so that its clock is no matter
         now[0] += 31 * DAY_MS
@@ -346,10 +341,10 @@ async def test_a_device_whose_clock_is_days_behind_is_told_so_and_writes_once_it
         assert (await client.do(Op("create", "cards", "3", card("pushed")))).status == "applied", "no key, no age"
 
 
-async def test_a_clock_that_is_far_ahead_forgets_nothing_unless_forced_and_then_no_fresh_key() -> None:
+async def test_a_clock_that_is_far_ahead_forgets_nothing_unless_forced_and_then_no_fresh_key(home: Home) -> None:
     now = [1_700_000_000_000]
     environment, ids = clocked(now)
-    async with hub_on(":memory:", environment=environment) as hub:
+    async with hub_on(home.store(), environment=environment) as hub:
         service = hub.service(Principal("ann"))
         written = ids()
         await service.write(direct(insert("1"), idem=written))
@@ -368,10 +363,10 @@ async def test_a_clock_that_is_far_ahead_forgets_nothing_unless_forced_and_then_
         await hub.compact()  # with a clock that is right there is nothing to refuse
 
 
-async def test_clients_are_not_all_forgotten_by_a_clock_that_is_far_ahead() -> None:
+async def test_clients_are_not_all_forgotten_by_a_clock_that_is_far_ahead(home: Home) -> None:
     now = [1_700_000_000_000]
     environment, _ = clocked(now)
-    async with hub_on(":memory:", environment=environment) as hub:
+    async with hub_on(home.store(), environment=environment) as hub:
         client = Client.of(hub, "a")
         await client.do(Op("create", "cards", "1", card("mine")))
         now[0] += 500 * DAY_MS
@@ -380,11 +375,11 @@ async def test_clients_are_not_all_forgotten_by_a_clock_that_is_far_ahead() -> N
         assert (await hub.compact(force=True)).clients == 1
 
 
-async def test_a_hub_that_somebody_uses_forgets_its_last_answer_without_force() -> None:
+async def test_a_hub_that_somebody_uses_forgets_its_last_answer_without_force(home: Home) -> None:
     """One direct write long ago, and devices that sync: the clock is right."""
     now = [1_700_000_000_000]
     environment, ids = clocked(now)
-    async with hub_on(":memory:", environment=environment) as hub:
+    async with hub_on(home.store(), environment=environment) as hub:
         await hub.service(Principal("ann")).write(direct(insert("1"), idem=ids()))
         now[0] += 40 * DAY_MS
         await Client.of(hub, "a").do(Op("create", "cards", "2", card("mine")))
@@ -405,8 +400,8 @@ async def test_a_disk_that_fails_leaves_no_fence(tmp_path: Path) -> None:
             assert (await resolve(service, "k")).result is not None
 
 
-async def test_cancelled_it_may_be_asked_again() -> None:
-    async with hub_on(":memory:") as hub:
+async def test_cancelled_it_may_be_asked_again(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
         service = hub.service(Principal("ann"))
         with trio.CancelScope() as scope:
             scope.cancel()

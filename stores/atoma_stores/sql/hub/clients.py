@@ -9,7 +9,11 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from atoma.ports.hub import CLIENTS_MAX, FORGOTTEN_MAX
+CLIENTS_MAX = 1_000
+"""Clients of one principal that a hub knows; of more, the one that was seen least recently is forgotten early."""
+FORGOTTEN_MAX = 100_000
+"""Clients of one principal, and mutations that were decided under a later name, of which it is kept that they were forgotten,
+16 bytes each."""
 
 
 @dataclass(frozen=True, slots=True)

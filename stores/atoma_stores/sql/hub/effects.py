@@ -57,7 +57,8 @@ class EffectQueries:
         self.forgets = Forgetting(dialect)
         behind = "DELETE FROM {log} WHERE scope={p1} AND seq>{p2}"
         self.leftovers = [dialect.render(behind, log=dialect.table(log.name)) for log in (tables.TX, tables.CHANGE)]
-        self.count_commit = Execute(dialect.render("UPDATE {info} SET commits=commits+1"))
+        counted = [Execute(dialect.render("UPDATE {info} SET commits=commits+1"))]
+        self.counted = counted if dialect.counts_commits else []
 
 
 class Forgetting:
@@ -94,7 +95,7 @@ def effects(queries: EffectQueries, state: State, decided: Sequence[Decided]) ->
         *_of_verdicts(queries, state, decided),
         *_of_offers(queries, state, decided),
     ]
-    return [*batch, queries.count_commit] if batch else []
+    return [*batch, *queries.counted] if batch else []
 
 
 def _of_clients(queries: EffectQueries, state: State, decided: Sequence[Decided]) -> Iterator[Statement]:

@@ -54,6 +54,7 @@ def end_epoch(dialect: Dialect, following: bytes, now_ms: int, devices: DevicePo
     Answers of before may be among what was lost: nobody is told that such a write never happened, or has it done again.
     """
     render = dialect.render
+    yield dialect.lock_all(tables.SCOPE)  # whoever is writing ends first, and belongs to the epoch that ends
     found = yield from info(dialect)
     if found is None:
         raise StoreCorrupt("the hub's own description is missing; restore a copy")

@@ -17,10 +17,12 @@ from atoma_stores.sql.hub.effects import Forgetting
 from atoma_stores.sql.hub.epochs import note_forgotten
 from atoma_stores.sql.hub.rows import gravestone
 from atoma_stores.sql.scripts import Batch, Execute, Script
-from atoma_stores.sql.tables import Table
+from atoma_stores.sql.tables import Columns, Table
 
 ROWS_AT_ONCE = 5_000
 CLIENTS_AT_ONCE = 50
+SCOPES_AT_ONCE = 500
+"""Scopes whose floors rise in one transaction."""
 DAY_MS = 86_400_000
 QUIET_MS = 3 * DAY_MS
 """After so long without a sign of life it may be the clock that has moved."""
@@ -63,22 +65,32 @@ def chores(dialect: Dialect, floors: Mapping[str, int], before_ms: int, clients_
     yield Chore("clients", partial(_forget_clients, dialect, clients_ms))
 
 
-def raise_floors(dialect: Dialect, keep: int, before_ms: int) -> Script[dict[str, int]]:
-    """Let every scope's log begin ``keep`` transactions before its head; the floors, by scope.
+def parts(scopes: Sequence[str]) -> Iterator[Sequence[str]]:
+    """``scopes`` in parts, each for one transaction of :func:`raise_floors`."""
+    return (scopes[at : at + SCOPES_AT_ONCE] for at in range(0, len(scopes), SCOPES_AT_ONCE))
+
+
+def raise_floors(dialect: Dialect, keep: int, before_ms: int, scopes: Sequence[str]) -> Script[dict[str, int]]:
+    """Let the log of each of ``scopes`` begin ``keep`` transactions before its head; the floors, by scope.
 
     What came behind the end of an epoch that ended since ``before_ms`` stays: devices still offer what that epoch had, and
     have to be told apart from what was written since.
     """
-    ends = "SELECT min(d.head) FROM {epoch} e JOIN {epoch_end} d ON d.epoch=e.number AND d.scope=s.scope WHERE e.ended_ms>={p2}"
+    keys: Columns = {"scope": "TEXT", "keep": "INTEGER", "before": "INTEGER"}
+    ends = "SELECT min(d.head) FROM {epoch} e JOIN {epoch_end} d ON d.epoch=e.number AND d.scope=s.scope WHERE e.ended_ms>=k.before"
     wanted = (
-        f"WITH wanted AS (SELECT s.scope, s.floor, {{least}}(s.head-{{p1}}, coalesce(({ends}), s.head)) AS until FROM {{scope}} s) "
+        f"WITH wanted AS (SELECT s.scope, s.floor, {{least}}(s.head-k.keep, coalesce(({ends}), s.head)) AS until FROM {{keys}} "
+        "{join} {scope} s ON s.scope=k.scope) "
         "SELECT w.scope, w.until, t.hash FROM wanted w JOIN {tx} t ON t.scope=w.scope AND t.seq=w.until WHERE w.until>w.floor"
     )
-    present = "SELECT s.scope, s.floor FROM {scope} s WHERE s.floor>0"
-    rising, floors = yield [
-        Execute(dialect.render(wanted), (keep, before_ms)),
-        Execute(dialect.render(present)),
+    present = "SELECT s.scope, s.floor FROM {keys} {join} {scope} s ON s.scope=k.scope WHERE s.floor>0"
+    locks = dialect.lock(tables.SCOPE, "scope", sorted(scopes))
+    results = yield [
+        *locks,
+        dialect.lookup(keys, wanted).of([(scope, keep, before_ms) for scope in scopes]),
+        dialect.lookup({"scope": "TEXT"}, present).of([(scope,) for scope in scopes]),
     ]
+    rising, floors = results[len(locks) :]
     if rising:
         update = dialect.update(
             dialect.table("scope"), tables.SCOPE.of("scope"), tables.SCOPE.of("floor", "floor_hash")
@@ -169,7 +181,7 @@ def _forget_clients(dialect: Dialect, before_ms: int) -> Script[int]:
     """Forget some clients without a sign of life since ``before_ms``, but that they were there; how many."""
     some = (
         "SELECT c.principal, coalesce(x.n, 0), c.number, c.client_id FROM {client} c "
-        "LEFT JOIN {expired_count} x ON x.principal=c.principal WHERE c.seen_ms<{p1} LIMIT {p2}"
+        "LEFT JOIN {expired_count} x ON x.principal=c.principal WHERE c.seen_ms<{p1} LIMIT {p2} {leaving}"
     )
     (rows,) = yield [Execute(dialect.render(some), (before_ms, CLIENTS_AT_ONCE))]
     found = cast("Sequence[tuple[str, int, int, bytes]]", rows)

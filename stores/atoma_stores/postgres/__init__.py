@@ -1,0 +1,7 @@
+"""A hub's database on PostgreSQL, for any number of equal hub processes; needs the extra ``postgres``."""
+
+from __future__ import annotations
+
+from atoma_stores.postgres.hub_store import PostgreSQLHubStore
+
+__all__ = ["PostgreSQLHubStore"]

@@ -1,0 +1,27 @@
+"""What one process at a time should do: a lease that saves work. Nothing goes wrong when two are at it."""
+
+from __future__ import annotations
+
+from atoma_stores.postgres.ddl import CHORE
+from atoma_stores.sql.dialect import POSTGRESQL
+from atoma_stores.sql.scripts import Execute, Script
+
+LEASE_MS = 60_000
+_NOW = "(extract(epoch FROM clock_timestamp())*1000)::bigint"  # the server's clock: those of the processes may differ
+_TAKE = POSTGRESQL.render(
+    f"INSERT INTO {{chore}} AS old(name, owner, until_ms) VALUES({{p1}}, {{p2}}, {_NOW}+{LEASE_MS}) ON CONFLICT(name) DO UPDATE "
+    f"SET owner=excluded.owner, until_ms=excluded.until_ms WHERE old.owner=excluded.owner OR old.until_ms<{_NOW} RETURNING 1"
+)
+_LEAVE = POSTGRESQL.render("DELETE FROM {chore} WHERE name={p1} AND owner={p2}")
+assert CHORE.name == "chore"
+
+
+def take(name: str, owner: str) -> Script[bool]:
+    """Take the lease for a minute, or keep it for one more; False when somebody else has it."""
+    (rows,) = yield [Execute(_TAKE, (name, owner))]
+    return bool(rows)
+
+
+def leave(name: str, owner: str) -> Script[None]:
+    """Give the lease back."""
+    yield [Execute(_LEAVE, (name, owner))]

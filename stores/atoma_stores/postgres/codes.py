@@ -1,0 +1,80 @@
+"""What PostgreSQL says, and what it means: what is done again, what is refused, and what is nobody's fault here."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from atoma.errors import AtomaError, DiskFull, QueryError, StoreError
+
+Meaning: TypeAlias = Literal["again", "value", "passing", "slow", "fault"]
+"""``again``: the race is lost or the connection is gone, the same steps may be sent once more. ``value``: the database refuses a
+value. ``passing``: it may work later. ``slow``: the statement ran out of time. ``fault``: our own, or the operator's."""
+
+UNIQUE = "23505"
+CANCELED = "57014"
+DISK_FULL = "53100"
+_AGAIN = frozenset({
+    "40001",  # serialization failure
+    "40P01",  # deadlock
+    "55P03",  # a lock was waited for too long
+    "57P01", "57P02", "57P03",  # the server is going down, has crashed, or is starting
+    "25P02",  # what came behind the error that counts
+    "25P03",  # idle in a transaction: this process was stopped
+    "08000", "08001", "08003", "08004", "08006",  # the connection
+})  # fmt: skip
+_VALUES = ("22", "23", "54")
+"""Data that do not fit, constraints, and what is too long for an index."""
+_PASSING = frozenset({DISK_FULL, "53000", "53200", "53300", "53400", "25006"})
+
+
+class ServerError(Exception):
+    """PostgreSQL has answered with an error.
+
+    Args:
+        state: The SQLSTATE.
+        message: What it says.
+        at: Which statement of the batch it is about.
+        fatal: Whether the server has ended the session with it.
+
+    Attributes:
+        state: As above.
+        at: As above.
+        fatal: As above.
+    """
+
+    def __init__(self, state: str, message: str, at: int = 0, *, fatal: bool = False) -> None:
+        super().__init__(f"{message.strip()} ({state})")
+        self.state, self.at, self.fatal = state, at, fatal
+
+    @property
+    def meaning(self) -> Meaning:
+        """What is to be done about it."""
+        if self.state in _AGAIN:
+            return "again"
+        if self.state == CANCELED:
+            return "slow"
+        if self.state in _PASSING:
+            return "passing"
+        return "value" if self.state[:2] in _VALUES else "fault"
+
+
+class ConnectionLost(Exception):
+    """The connection is gone, or could not be made; what was sent last may have been done or not."""
+
+
+def translate(error: ServerError | ConnectionLost, where: str) -> AtomaError:
+    """The Atoma error that says what ``error`` means once nothing is done again.
+
+    Args:
+        error: What was seen.
+        where: The database, for the message.
+    """
+    if isinstance(error, ConnectionLost):
+        return StoreError(f"{where}: the database cannot be reached; try again later ({error})")
+    if error.state == DISK_FULL:
+        return DiskFull(f"{where}: no space left, nothing was written; free some and try again ({error})")
+    if error.meaning == "slow":
+        return QueryError(f"{where}: the query was interrupted because it ran too long")
+    if error.meaning == "passing":
+        return StoreError(f"{where}: the database takes nothing now, nothing was written; try again later ({error})")
+    return StoreError(f"{where}: {error}")

@@ -1,0 +1,159 @@
+"""Which heads other processes have committed: notifications, with a look each second as the floor.
+
+A notification may be lost, and a connection that is listened to may be silent and dead. So nothing depends on them: the look
+finds what they have not told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import cast
+
+import msgspec
+import trio
+
+from atoma.ports.environment import Environment
+from atoma_stores.postgres.codes import ConnectionLost, ServerError
+from atoma_stores.postgres.connection import Connection
+from atoma_stores.postgres.pool import Pool, read
+from atoma_stores.sql.dialect import POSTGRESQL
+from atoma_stores.sql.scripts import Execute, Script
+
+CHANNEL = "atoma_heads"
+EVERY_S = 0.02
+LOOK_S = 1.0
+NOTICE_BYTES = 7_900
+"""PostgreSQL takes 8,000."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
+
+
+class Heads:
+    """Tells the other processes what this one has committed, and hears it from them.
+
+    Args:
+        pool: Connections to tell and to look by.
+        connect: Makes one to listen on.
+        listener: Told of heads that others have committed.
+        watched: The scopes that anybody here wants to hear of.
+        environment: Clock and chance.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        connect: Callable[[], Awaitable[Connection]],
+        listener: Callable[[Mapping[str, int]], None],
+        watched: Callable[[], Sequence[str]],
+        environment: Environment,
+    ) -> None:
+        self._pool, self._connect = pool, connect
+        self._listener, self._watched = listener, watched
+        self._environment = environment
+        self._me = environment.random.randbytes(8).hex()
+        self._mine: dict[str, int] = {}
+        self._told: dict[str, int] = {}
+        self._committed, self._look_now = trio.Event(), trio.Event()
+
+    def committed(self, heads: Mapping[str, int]) -> None:
+        """This process has committed these heads, and told its own listeners."""
+        for scope, head in heads.items():
+            self._mine[scope] = max(head, self._mine.get(scope, 0))
+            self._note(scope, head)
+        self._committed.set()
+
+    def look(self) -> None:
+        """Look now, and not within a second."""
+        self._look_now.set()
+
+    async def run(self) -> None:
+        """Tell and listen until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._persistently, self._tell)
+            nursery.start_soon(self._persistently, self._hear)
+            nursery.start_soon(self._persistently, self._look)
+
+    async def _persistently(self, task: Callable[[], Awaitable[None]]) -> None:
+        """Begin again whenever the connection is lost, later and later while none can be had."""
+        pause = FIRST_PAUSE_S
+        while True:
+            began = self._environment.clock()
+            try:
+                await task()
+            except (ConnectionLost, ServerError):
+                if self._environment.clock() - began > LONGEST_PAUSE_S:
+                    pause = FIRST_PAUSE_S
+                await trio.sleep(pause * (0.5 + self._environment.random.random()))
+                pause = min(2 * pause, LONGEST_PAUSE_S)
+
+    async def _tell(self) -> None:
+        while True:
+            await self._committed.wait()
+            self._committed = trio.Event()
+            mine, self._mine = self._mine, {}
+            try:
+                async with self._pool.connection() as connection:
+                    await connection.trip(
+                        [Execute("SELECT pg_notify($1, $2)", (CHANNEL, text)) for text in self._notices(mine)]
+                    )
+            except (ConnectionLost, ServerError):
+                self.committed({scope: head for scope, head in mine.items() if head > self._mine.get(scope, 0)})
+                raise
+            await trio.sleep(EVERY_S)
+
+    def _notices(self, heads: Mapping[str, int]) -> Iterator[str]:
+        part: dict[str, int] = {}
+        size = 0
+        for scope, head in heads.items():
+            more = len(msgspec.json.encode(scope)) + 24
+            if part and size + more > NOTICE_BYTES - 64:
+                yield self._notice(part)
+                part, size = {}, 0
+            part[scope] = head
+            size += more
+        yield self._notice(part)
+
+    def _notice(self, heads: Mapping[str, int]) -> str:
+        return msgspec.json.encode((self._me, heads)).decode()
+
+    async def _hear(self) -> None:
+        connection = await self._connect()
+        try:
+            await connection.trip([Execute(f"LISTEN {CHANNEL}")])
+            self.look()  # what was said before is not said again
+            while True:
+                for text in connection.notices():
+                    sender, heads = msgspec.json.decode(text, type=tuple[str, dict[str, int]])
+                    if sender != self._me:
+                        self._pass_on({scope: head for scope, head in heads.items() if head > self._told.get(scope, 0)})
+                await connection.wait()
+        finally:
+            connection.close()
+
+    async def _look(self) -> None:
+        while True:
+            watched = list(self._watched())
+            self._told = {scope: self._told[scope] for scope in watched if scope in self._told}
+            if watched:
+                async with self._pool.connection() as connection:
+                    found = await read(connection, _heads_of(watched))
+                # one that went back is told as well: the history is another one
+                self._pass_on({scope: head for scope, head in found.items() if head != self._told.get(scope)})
+            with trio.move_on_after(LOOK_S):
+                await self._look_now.wait()
+            self._look_now = trio.Event()
+
+    def _pass_on(self, heads: Mapping[str, int]) -> None:
+        if heads:
+            self._told.update(heads)
+            self._listener(heads)
+
+    def _note(self, scope: str, head: int) -> None:
+        self._told[scope] = max(head, self._told.get(scope, 0))
+
+
+def _heads_of(scopes: Sequence[str]) -> Script[dict[str, int]]:
+    asked = POSTGRESQL.lookup(
+        {"scope": "TEXT"}, "SELECT s.scope, s.head FROM {keys} {join} {scope} s ON s.scope=k.scope"
+    )
+    (rows,) = yield [asked.of([(scope,) for scope in scopes])]
+    return dict(cast("Sequence[tuple[str, int]]", rows))

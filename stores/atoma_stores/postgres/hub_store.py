@@ -1,0 +1,130 @@
+"""``PostgreSQLHubStore``: a hub's database on PostgreSQL, shared by any number of equal processes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+from atoma.errors import ConfigurationError
+from atoma.ports.environment import Environment
+from atoma.ports.hub import HubIdentity
+from atoma.ports.tasks import open_tasks
+from atoma.schema.spec import Schema
+from atoma_stores.postgres.codes import ConnectionLost, ServerError
+from atoma_stores.postgres.connection import SETTINGS, Connection, connect, parse
+from atoma_stores.postgres.database import PostgreSQLHubDatabase
+from atoma_stores.postgres.ddl import prepare
+from atoma_stores.postgres.faults import NO_FAULTS, Faults
+from atoma_stores.postgres.lanes import AGAIN_S
+from atoma_stores.postgres.lineage import differs, follow_server
+from atoma_stores.postgres.pool import Pool, Pools, read, write
+
+READERS_MAX = 8
+STANDBY = "55000"
+
+
+class PostgreSQLHubStore:
+    """A hub's database on PostgreSQL 15 or later, for any number of hub processes at a time.
+
+    Args:
+        dsn: Where it is, as of libpq: ``postgresql://user@host/database``. The database holds one hub.
+        readers: Most connections that read. A process has up to ``readers + 2 * writers + 2`` connections.
+        writers: Lanes that write: a scope always goes by the same one. More than one pays where the way to the database is
+            long, at the price of smaller groups.
+        faults: What goes wrong on the connections; for tests.
+
+    Raises:
+        ConfigurationError: The address is none, or a number is not positive.
+    """
+
+    __slots__ = ("_dsn", "_faults", "_readers", "_writers")
+
+    def __init__(self, dsn: str, *, readers: int = READERS_MAX, writers: int = 1, faults: Faults | None = None) -> None:
+        if not dsn:
+            raise ConfigurationError(
+                "PostgreSQLHubStore() needs the address of a database: postgresql://user@host/database"
+            )
+        parse(dsn)
+        if readers < 2 or writers < 1:
+            raise ConfigurationError("PostgreSQLHubStore() needs readers=2 or more, and writers=1 or more")
+        self._dsn = dsn
+        self._readers, self._writers = readers, writers
+        self._faults = NO_FAULTS if faults is None else faults
+
+    def __repr__(self) -> str:
+        return f"PostgreSQLHubStore({self.where!r})"
+
+    @property
+    def where(self) -> str:
+        """The database without what is secret in its address."""
+        asked = parse(self._dsn)
+        return f"postgresql://{asked.get('host') or ''}/{asked.get('dbname') or ''}"
+
+    @asynccontextmanager
+    async def open_hub_database(
+        self, schema: Schema, environment: Environment
+    ) -> AsyncGenerator[PostgreSQLHubDatabase]:
+        """Open or create the database; leaving the block writes what waits, for a bounded time.
+
+        Raises:
+            StoreBusy: The database cannot be reached, or lets nobody in now.
+            MigrationError: It is newer than the code, or a change of the schema is not additive.
+        """
+        noted: list[Callable[[bytes], None]] = []
+
+        async def checked() -> Connection:
+            connection = await self._connect()
+            try:
+                epoch = await self._follow_server(connection, environment)
+            except BaseException:
+                connection.close()
+                raise
+            if epoch is not None:
+                for note in noted:
+                    note(epoch)
+            return connection
+
+        pools = Pools(
+            self.where, environment, self._connect,
+            writing=Pool(checked, 2 * self._writers), reading=Pool(checked, self._readers), heads=Pool(checked, 2),
+        )  # fmt: skip
+        try:
+            identity = await self._prepare(schema, environment, pools)
+            async with open_tasks() as nursery:
+                database = PostgreSQLHubDatabase(schema, environment, identity, pools, writers=self._writers)
+                noted.append(database.note_epoch)
+                database.write_lanes(nursery)
+                try:
+                    yield database
+                finally:
+                    database.close()
+        finally:
+            pools.close()
+
+    async def _connect(self) -> Connection:
+        return await connect(self._dsn, SETTINGS, self._faults)
+
+    async def _prepare(self, schema: Schema, environment: Environment, pools: Pools) -> HubIdentity:
+        unchecked = Pool(self._connect, 1)
+
+        async def attempt() -> HubIdentity:
+            async with unchecked.connection() as connection:
+                identity = await write(connection, prepare(schema, environment))
+                epoch = await self._follow_server(connection, environment)
+                return identity if epoch is None else HubIdentity(identity.hub_id, epoch, identity.key)
+
+        try:
+            return await pools.persist(attempt, unchecked, AGAIN_S)
+        finally:
+            unchecked.close()
+
+    async def _follow_server(self, connection: Connection, environment: Environment) -> bytes | None:
+        """The epoch that has begun because the server's history may be another one; None when it goes on."""
+        try:
+            if not await read(connection, differs()):
+                return None
+            return await write(connection, follow_server(environment))
+        except ServerError as error:
+            if error.state == STANDBY:
+                raise ConnectionLost("this server is a standby: it takes no writes") from error
+            raise

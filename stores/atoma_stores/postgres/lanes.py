@@ -1,0 +1,320 @@
+"""The writing side: what waits is written as one group, and a group that lost a race, or its connection, is written again."""
+
+from __future__ import annotations
+
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import cast
+
+import trio
+
+from atoma.errors import AtomaError, ClosedError, Overloaded, StoreBusy, StoreError
+from atoma.ports.environment import Environment
+from atoma.ports.hub import Plan
+from atoma_stores.postgres.codes import UNIQUE, ConnectionLost, ServerError, translate
+from atoma_stores.postgres.ddl import columns_key, read_columns
+from atoma_stores.postgres.pool import FIRST_PAUSE_S, LONGEST_PAUSE_S, Pool, take_back, write
+from atoma_stores.sql.dialect import POSTGRESQL
+from atoma_stores.sql.hub.facts import STEPS_MAX
+from atoma_stores.sql.hub.groups import GroupQueries, StepByStep, write_group, write_step_by_step
+from atoma_stores.sql.hub.state import Run
+from atoma_stores.sql.scripts import Batch, Script
+
+WAITING_MAX = 10_000
+AGAIN_S = 20.0
+"""For so long a group is written again and again before its callers are told."""
+GROUP_S = AGAIN_S + 20.0
+"""After that a group is given up, whatever the connection does; every statement has its own, shorter bound."""
+Told = Callable[[Mapping[str, int]], None]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """A caller's steps.
+
+    Attributes:
+        run: The steps.
+        on_commit: Told of the plans once they are durable.
+        taken: Whether its group has begun.
+        done: Set once it has a result.
+        error: What became of it instead.
+    """
+
+    run: Run
+    on_commit: Callable[[Sequence[Plan]], None] | None
+    taken: bool = False
+    done: trio.Event = field(default_factory=trio.Event)
+    error: BaseException | None = None
+
+
+@dataclass(slots=True)
+class Figures:
+    """What the lanes have done.
+
+    Attributes:
+        groups: Groups that were written.
+        runs: Runs in them.
+        again: Times that a group was written once more.
+        in_doubt: Those of them after which nobody knew whether the first time had counted.
+    """
+
+    groups: int = 0
+    runs: int = 0
+    again: int = 0
+    in_doubt: int = 0
+
+
+class Lane:
+    """Writes what waits, one group after the other: the order of its commits is that of its callers.
+
+    Args:
+        pool: Its connections.
+        queries: The statements of a group.
+        known: The columns of each store as this program knows them.
+        environment: Clock and chance.
+        where: The database, for messages.
+        committed: Is told the heads that a group has moved.
+        lost_sight: Is told that a group was committed of which only the verdicts are known.
+        figures: What is counted.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        queries: GroupQueries,
+        known: Mapping[str, Mapping[str, str]],
+        environment: Environment,
+        where: str,
+        committed: Told,
+        lost_sight: Callable[[], None],
+        figures: Figures,
+    ) -> None:
+        self._pool, self._queries, self._known = pool, queries, known
+        self._environment, self._where = environment, where
+        self._committed, self._lost_sight, self._figures = committed, lost_sight, figures
+        self._waiting: deque[Job] = deque()
+        self._wake = trio.Event()
+        self._closed = False
+
+    async def do(self, job: Job) -> None:
+        """Wait until ``job`` has a result.
+
+        Raises:
+            Overloaded: Too many are waiting.
+            ClosedError: The hub is closing.
+
+        Cancelled before its group began, nothing happens; afterwards it waits, for a bounded time, and has its result.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if self._closed:
+            raise ClosedError("the hub's database is closed")
+        if len(self._waiting) >= WAITING_MAX:
+            raise Overloaded("the hub's writing queue", WAITING_MAX)
+        self._waiting.append(job)
+        self._wake.set()
+        try:
+            await job.done.wait()
+        except trio.Cancelled:
+            if not job.taken:
+                if job in self._waiting:
+                    self._waiting.remove(job)
+                raise
+            with trio.CancelScope(shield=True):  # the lane's own bound ends it
+                await job.done.wait()
+        if job.error is not None:
+            raise job.error
+
+    async def run(self) -> None:
+        """Write groups until :meth:`close`; what has begun then is finished."""
+        try:
+            while not self._closed or self._waiting:
+                if not self._waiting:
+                    self._wake = trio.Event()
+                    await self._wake.wait()
+                    continue
+                await self._write(self._take())
+        finally:
+            self._closed = True
+            for job in self._waiting:  # cancelled: nothing of them has begun
+                job.error = ClosedError("the hub's database is closed")
+                job.done.set()
+            self._waiting.clear()
+
+    def close(self) -> None:
+        """Take nothing more, and end once everything that waits is written."""
+        self._closed = True
+        self._wake.set()
+
+    def _take(self) -> list[Job]:
+        taken: list[Job] = []
+        size = 0
+        while self._waiting and (not taken or size + len(self._waiting[0].run.steps) <= STEPS_MAX):
+            job = self._waiting.popleft()
+            job.taken = True
+            taken.append(job)
+            size += len(job.run.steps)
+        return taken
+
+    async def _write(self, jobs: Sequence[Job]) -> None:
+        """Give every job its result. Nobody's cancellation ends it in the middle: somebody else's steps are in it, too."""
+        error: AtomaError | Exception | None = StoreBusy(f"{self._where}: the database did not answer")
+        with trio.move_on_after(GROUP_S, shield=True):
+            try:
+                await self._until_written([job.run for job in jobs])
+                error = None
+            except Exception as failure:
+                error = failure
+        for job in jobs:
+            job.error = job.run.error if error is None else _own(error)
+        self._figures.groups += 1
+        self._figures.runs += len(jobs)
+        try:
+            self._tell(jobs)
+        finally:
+            for job in jobs:
+                job.done.set()
+
+    def _tell(self, jobs: Sequence[Job]) -> None:
+        heads: dict[str, int] = {}
+        for job in jobs:
+            if job.error is None:
+                for plan in job.run.plans:
+                    if plan.transaction is not None:
+                        heads[plan.transaction.scope] = plan.transaction.seq
+                if job.on_commit is not None:
+                    job.on_commit(job.run.plans)
+        if heads:
+            self._committed(heads)
+
+    async def _until_written(self, runs: Sequence[Run]) -> None:
+        began, pause, doubtful = self._environment.clock(), FIRST_PAUSE_S, False
+        while True:
+            attempt = _Attempt(self._queries, self._known, runs)
+            try:
+                await attempt.write(self._pool)
+                if doubtful:
+                    self._lost_sight()
+                return
+            except _Outdated as outdated:
+                runs = outdated.refuse(runs)
+                if not runs:
+                    return
+                continue
+            except (ServerError, ConnectionLost) as error:
+                if not _is_worth_another(error):
+                    raise translate(error, self._where) from error
+                if isinstance(error, ConnectionLost):
+                    self._pool.drop_idle()
+                self._figures.again += 1
+                self._figures.in_doubt += attempt.in_doubt
+                doubtful = doubtful or attempt.in_doubt
+                if self._environment.clock() - began + pause > AGAIN_S:
+                    said = "; whether it was written shows when it is asked for again" if doubtful else ""
+                    raise StoreBusy(f"{self._where}: no turn within {AGAIN_S:.0f} s{said} ({error})") from error
+            await trio.sleep(pause * (0.5 + self._environment.random.random()))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+def lane_of(run: Run, count: int) -> int:
+    """Which of ``count`` lanes takes a run: that of its first scope, or of its client."""
+    if count == 1:
+        return 0
+    names = [need.scope.encode() or need.client_id for need in run.needs]
+    return zlib.crc32(min(names, default=b"")) % count
+
+
+class _Attempt:
+    """One attempt at a group."""
+
+    def __init__(self, queries: GroupQueries, known: Mapping[str, Mapping[str, str]], runs: Sequence[Run]) -> None:
+        self._queries, self._known, self._runs = queries, known, runs
+        self.in_doubt = False
+
+    async def write(self, pool: Pool) -> None:
+        async with pool.connection() as connection:
+            try:
+                await write(connection, self._guarded(write_group(self._queries, self._runs)), commit_with=2)
+            except StepByStep:
+                await take_back(connection)
+                self.in_doubt = False
+                await write(connection, self._guarded(write_step_by_step(self._queries, self._runs)))
+
+    def _guarded(self, script: Script[int]) -> Script[int]:
+        """``script``, which first looks whether a newer program has added columns; from its second batch on it may count.
+
+        The look comes last in the first batch: by then the stores' tables are held as they are until the transaction ends.
+        """
+        stores = sorted({store for run in self._runs for need in run.needs for store, _ in need.rows})
+        look = POSTGRESQL.lookup({"key": "TEXT"}, "SELECT m.key, m.value FROM {keys} {join} {meta} m ON m.key=k.key")
+        batch = next(script)
+        *results, told = yield [*batch, look.of([(columns_key(store),) for store in stores])]
+        self._check(dict(cast("Sequence[tuple[str, str]]", told)))
+        try:
+            batch = script.send(results)
+        except StopIteration as end:
+            return cast("int", end.value)
+        self.in_doubt = True
+        return (yield from _resumed(script, batch))
+
+    def _check(self, told: Mapping[str, str]) -> None:
+        newer = [
+            store
+            for store, known in self._known.items()
+            if (key := columns_key(store)) in told and not read_columns(told[key]).keys() <= known.keys()
+        ]
+        if newer:
+            raise _Outdated(newer)
+
+
+class _Outdated(Exception):
+    """A newer program has added columns to stores."""
+
+    def __init__(self, stores: Sequence[str]) -> None:
+        super().__init__(*stores)
+        self.stores = frozenset(stores)
+
+    def refuse(self, runs: Sequence[Run]) -> list[Run]:
+        """Give the runs that write to these stores their error; the others."""
+        left: list[Run] = []
+        for run in runs:
+            hit = sorted({store for need in run.needs for store, _ in need.rows} & self.stores)
+            if hit:
+                run.error = StoreBusy(
+                    f"a newer program has added columns to store {hit[0]!r}: this process reads it, and writes to it no more; "
+                    "start it again as the newer program"
+                )
+            else:
+                left.append(run)
+        return left
+
+
+def _resumed(script: Script[int], batch: Batch) -> Script[int]:
+    """``script`` from ``batch`` on."""
+    while True:
+        try:
+            results = yield batch
+        except Exception as error:
+            step = partial(script.throw, error)
+        else:
+            step = partial(script.send, results)
+        try:
+            batch = step()
+        except StopIteration as end:
+            return cast("int", end.value)
+
+
+def _is_worth_another(error: ServerError | ConnectionLost) -> bool:
+    """Whether the same steps may be sent again; a value that is not unique in a table of the hub's own is a lost race."""
+    return isinstance(error, ConnectionLost) or error.meaning in ("again", "slow") or error.state == UNIQUE
+
+
+def _own(error: Exception) -> Exception:
+    # one instance per waiting task, or their tracebacks would grow into one another
+    if isinstance(error, StoreError):
+        own = type(error)(*error.args)
+        own.__cause__ = error.__cause__
+        return own
+    return error

@@ -1,0 +1,47 @@
+"""Whether the server's history is the one that the hub ran on last: its identity and its timeline, on every new connection.
+
+A fail-over breaks every connection and begins a timeline; so does a restore to a point in time, and a copy that was restored
+into another cluster has another identity. What was committed may be lost then, and nobody can tell: the epoch ends.
+"""
+
+from __future__ import annotations
+
+from typing import Final, cast
+
+from atoma.ports.environment import Environment
+from atoma_stores.postgres.ddl import IDENTITY_BYTES, META
+from atoma_stores.sql.dialect import POSTGRESQL
+from atoma_stores.sql.hub import tables
+from atoma_stores.sql.hub.epochs import end_epoch
+from atoma_stores.sql.scripts import Execute, Script
+
+SERVER: Final = "server"
+"""Where ``meta`` has what the hub ran on last."""
+_NOW = (
+    "SELECT system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) FROM pg_control_system()"
+)
+_KEPT = POSTGRESQL.render("SELECT m.value FROM {meta} m WHERE m.key={p1}")
+
+
+def differs() -> Script[bool]:
+    """Whether the history may be another one."""
+    now, kept = yield [Execute(_NOW), Execute(_KEPT, (SERVER,))]
+    return now != kept
+
+
+def follow_server(environment: Environment) -> Script[bytes | None]:
+    """Let the epoch end if the history may be another one; the epoch that begins then.
+
+    The lock keeps every writer out, so that what is decided afterwards belongs to the new epoch.
+    """
+    locks = POSTGRESQL.lock_all(tables.SCOPE)
+    *_, now, kept = yield [*locks, Execute(_NOW), Execute(_KEPT, (SERVER,))]
+    if now == kept:
+        return None
+    put = POSTGRESQL.insert(POSTGRESQL.table(META.name), META.of(), "(key) DO UPDATE SET value=excluded.value")
+    yield [put.of([(SERVER, cast("str", now[0][0]))])]
+    if not kept:  # a new database
+        return None
+    epoch = environment.random.randbytes(IDENTITY_BYTES)
+    yield from end_epoch(POSTGRESQL, epoch, environment.wall_ms(), "offer", deletes=False)
+    return epoch

@@ -1,0 +1,255 @@
+"""Connections that are kept, and scripts that are driven over them."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+import trio
+
+from atoma.errors import StoreBusy
+from atoma.ports.environment import Environment
+from atoma_stores.postgres.codes import UNIQUE, ConnectionLost, ServerError, translate
+from atoma_stores.postgres.connection import Connection
+from atoma_stores.sql.scripts import Batch, Execute, Row, RowRefused, Script
+
+T = TypeVar("T")
+
+BEGIN: Final = Execute("BEGIN")
+BEGIN_READING: Final = Execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+COMMIT: Final = Execute("COMMIT")
+ROLLBACK: Final = Execute("ROLLBACK")
+FIRST_ROWS = 32
+"""Rows of a result with bounds that are asked for first; then as many as should fill a portion."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.005, 0.5
+RACES = frozenset({"42P06", "42P07", "42701", "42710", UNIQUE})
+"""Somebody else has made the same schema, table, column, index or row meanwhile."""
+PORTION_BYTES = 1 << 20
+ROWS_MAX = 5_000
+
+
+class Pool:
+    """A bounded number of connections.
+
+    Args:
+        connect: Makes one, ready for use.
+        limit: Most of them.
+    """
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]], limit: int) -> None:
+        self._connect = connect
+        self._places = trio.Semaphore(limit)
+        self._free: list[Connection] = []
+        self._closed = False
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncGenerator[Connection]:
+        """One of them, for the block; kept afterwards unless the block has failed or left a transaction open.
+
+        Raises:
+            ConnectionLost: None could be made.
+        """
+        async with self._places:
+            connection = self._free.pop() if self._free else await self._connect()
+            kept = False
+            try:
+                yield connection
+                kept = not (connection.in_transaction or self._closed)
+            finally:
+                if kept:
+                    self._free.append(connection)
+                else:
+                    connection.close()
+
+    def drop_idle(self) -> None:
+        """Close what nobody uses: after one connection was lost, the others may be, too."""
+        while self._free:
+            self._free.pop().close()
+
+    def close(self) -> None:
+        """Close them; those in use are closed by whoever uses them."""
+        self._closed = True
+        self.drop_idle()
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The connections of one hub process: what is written never waits for what is read.
+
+    Attributes:
+        where: The database, for messages.
+        environment: Clock and chance.
+        listen: Makes a connection that only listens.
+        writing: For write groups and upkeep.
+        reading: For everything that reads.
+        heads: For telling and looking at heads.
+    """
+
+    where: str
+    environment: Environment
+    listen: Callable[[], Awaitable[Connection]]
+    writing: Pool
+    reading: Pool
+    heads: Pool
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        for pool in (self.writing, self.reading, self.heads):
+            pool.close()
+
+    async def persist(self, attempt: Callable[[], Awaitable[T]], pool: Pool, seconds: float) -> T:
+        """The result of ``attempt``, which is made again for so long when it lost a race or its connection.
+
+        Raises:
+            StoreError: It did not work out, or the database refuses.
+        """
+        began, pause = self.environment.clock(), FIRST_PAUSE_S
+        while True:
+            try:
+                return await attempt()
+            except (ServerError, ConnectionLost) as error:
+                if isinstance(error, ConnectionLost):
+                    pool.drop_idle()
+                elif error.meaning != "again" and error.state not in RACES:
+                    raise translate(error, self.where) from error
+                if self.environment.clock() - began + pause > seconds:
+                    raise StoreBusy(f"{self.where}: no turn within {seconds:.0f} s ({error})") from error
+            await trio.sleep(pause * (0.5 + self.environment.random.random()))
+            pause = min(2 * pause, LONGEST_PAUSE_S)
+
+
+async def write(connection: Connection, script: Script[T], *, commit_with: int = 0) -> T:
+    """Run ``script`` in a transaction.
+
+    Args:
+        connection: The connection; after a failure it is left in a transaction, that is, to be closed.
+        script: The script.
+        commit_with: The number of the batch, from 1 on, that is the last one and takes the commit along.
+
+    Raises:
+        ServerError: The server refuses a statement that is not about a row of a store.
+        ConnectionLost: It is gone.
+    """
+    number, sent_commit = 0, False
+    result: T
+    connection.in_transaction = True
+    try:
+        batch = next(script)
+        while True:
+            number += 1
+            before: Batch = [BEGIN] if number == 1 else []
+            sent_commit = number == commit_with
+            sent = [*before, *batch, *([COMMIT] if sent_commit else ())]
+            try:
+                results = await connection.trip(sent)
+            except ServerError as error:
+                refused = _refusal(error, sent)
+                if refused is None:
+                    raise
+                sent_commit = False
+                batch = script.throw(refused)
+            else:
+                batch = script.send(results[len(before) : len(before) + len(batch)])
+    except StopIteration as end:
+        result = end.value
+    finally:
+        script.close()
+    if not sent_commit:
+        await connection.trip([COMMIT])
+    connection.in_transaction = False
+    return result
+
+
+async def take_back(connection: Connection) -> None:
+    """End a transaction that a script has given up."""
+    await connection.trip([ROLLBACK])
+    connection.in_transaction = False
+
+
+def _refusal(error: ServerError, sent: Batch) -> RowRefused | None:
+    """What a script is told about a row that the server refuses."""
+    store = sent[error.at].store if error.at < len(sent) else ""
+    return RowRefused(store, unique=error.state == UNIQUE) if store and error.meaning == "value" else None
+
+
+async def read(connection: Connection, script: Script[T], *, limit_ms: int = 0) -> T:
+    """Run ``script``, which only reads, in one snapshot.
+
+    Args:
+        connection: The connection.
+        script: The script.
+        limit_ms: How long each statement may run; 0 for what the session says.
+    """
+    begin: list[Execute] = [BEGIN_READING]
+    if limit_ms:
+        begin.append(Execute("SELECT set_config('statement_timeout', $1, true)", (str(limit_ms),)))
+    connection.in_transaction = True
+    numbers = itertools.count()
+    result: T
+    try:
+        batch = next(script)
+        while True:
+            batch, begin = script.send(await _ask(connection, begin, batch, numbers)), []
+    except StopIteration as end:
+        result = end.value
+    finally:
+        script.close()
+    await connection.forget([COMMIT])
+    connection.in_transaction = False
+    return result
+
+
+async def _ask(
+    connection: Connection, begin: Sequence[Execute], batch: Batch, numbers: Iterator[int]
+) -> list[Sequence[Row]]:
+    """One trip, and more for results with bounds that go on; their cursors are closed with the transaction."""
+    sent: list[Execute] = [*begin]
+    places: list[int] = []
+    names: dict[int, str] = {}
+    for at, statement in enumerate(batch):
+        assert isinstance(statement, Execute)
+        if statement.enough is None:
+            sent.append(statement)
+        else:
+            name = names[at] = f"c{next(numbers)}"
+            sent += [
+                Execute(f"DECLARE {name} NO SCROLL CURSOR FOR {statement.sql}", statement.values),
+                _fetch(name, FIRST_ROWS),
+            ]
+        places.append(len(sent) - 1)
+    answered = await connection.trip(sent)
+    results = [answered[place] for place in places]
+    for at, statement in enumerate(batch):
+        if isinstance(statement, Execute) and statement.enough is not None:
+            results[at] = await _until_enough(connection, names[at], results[at], statement.enough)
+    return results
+
+
+def _fetch(name: str, count: int) -> Execute:
+    return Execute(f"FETCH {count} FROM {name}")
+
+
+async def _until_enough(
+    connection: Connection, name: str, rows: Sequence[Row], enough: Callable[[Row], bool]
+) -> Sequence[Row]:
+    found: list[Row] = []
+    asked = FIRST_ROWS
+    while True:
+        for row in rows:
+            if enough(row):
+                return found
+            found.append(row)
+        if len(rows) < asked:
+            return found
+        asked = _next_portion(rows)
+        (rows,) = await connection.trip([_fetch(name, asked)])
+
+
+def _next_portion(rows: Sequence[Row]) -> int:
+    """How many rows like these are a portion, as a power of two: the statement that asks for them is kept prepared."""
+    size = sum(len(value) if isinstance(value, str | bytes) else 9 for row in rows for value in row)
+    wanted = max(1, min(ROWS_MAX, PORTION_BYTES * len(rows) // max(size, 1)))
+    return 1 << (wanted.bit_length() - 1)
