@@ -118,7 +118,8 @@ def is_lookup(query: BoundQuery, store: StoreSpec[Any], scopes: Sequence[str] | 
     parts = conjuncts(query.plan.where)
     if len(parts) > LOOKUP_CONDITIONS_MAX or not all(map(_is_comparison, parts)):
         return False
-    entries = {"id", *(index.fields[0] for index in store.indexes)}
+    firsts = [index.keys[0].expr for index in store.indexes if index.where is None]
+    entries = {"id", *(first.name for first in firsts if isinstance(first, Col))}
     return any(_is_equality(part, entries) for part in parts)
 
 

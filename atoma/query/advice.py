@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from atoma.contracts.explanation import Access
-from atoma.contracts.query import Call, Col, Expr, Plan, Store
+from atoma.contracts.query import Call, Col, Expr, Lit, Order, Plan, Store
+from atoma.query.indexes import spelled
 from atoma.query.scope import Stores
-from atoma.query.walk import conjuncts, inner_plans, is_grouped
+from atoma.query.walk import conjuncts, inner_plans, is_grouped, plans
+from atoma.schema.indexes import Index
 
 _EQUAL = frozenset({"eq", "in", "is_same"})
 _RANGE = frozenset({"lt", "le", "gt", "ge"})
+INDEXED = frozenset({"lower", "upper", "length", "year", "month", "day", "hour", "minute", "second", "to_date"})
+"""Functions of one column over which an index is advised."""
 
 
 def missing_indexes(plan: Plan, sources: Sequence[Access], stores: Stores) -> tuple[str, ...]:
     """What to add to which store, for those of ``sources`` that read every row, or sort what they have read."""
     found: dict[str, None] = {}
-    for store, columns in wanted_indexes(plan):
-        spec = stores(store)
-        if any(index.fields[: len(columns)] == columns for index in spec.indexes):
+    asked = {_shape(each) for found_plan in plans(plan) for each in conjuncts(found_plan.where)}
+    for store, index in wanted_indexes(plan):
+        if any(_serves(each, index, asked) for each in stores(store).indexes):
             continue
-        names = ", ".join([f'"{name}"' for name in columns])
-        line = f"add Index({names})"
+        line = f"add {spelled(index)}"
         read = [each for each in sources if each.store == store]
         if any(each.scans for each in read):
             found[f"{store}: every row is read; {line}"] = None
@@ -30,9 +33,26 @@ def missing_indexes(plan: Plan, sources: Sequence[Access], stores: Stores) -> tu
     return tuple(found)
 
 
-def wanted_indexes(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """For each source of ``plan`` and of the plans within it: its store, and the columns by which it is looked up."""
-    left: list[tuple[Plan, tuple[str, ...]]] = [(plan, ())]
+def _serves(index: Index, wanted: Index, asked: Collection[object]) -> bool:
+    """Whether ``index`` is what is ``wanted``, where the conditions of these shapes are asked for."""
+    within = conjuncts(index.where)
+    if not all(_shape(each) in asked for each in within):
+        return False
+    known = {each.args[0] for each in within if isinstance(each, Call) and each.fn == "eq"}
+    keys = tuple([key for key in wanted.keys if key.expr not in known])
+    return index.keys[: len(keys)] == keys
+
+
+def _shape(expr: Expr) -> object:
+    """``expr`` without its values, and without the number of its source."""
+    if isinstance(expr, Call):
+        return expr.fn, tuple(map(_shape, expr.args))
+    return expr.name if isinstance(expr, Col) else None
+
+
+def wanted_indexes(plan: Plan) -> Iterator[tuple[str, Index]]:
+    """For each source of ``plan`` and of the plans within it: its store, and the index by which it would be looked up."""
+    left: list[tuple[Plan, tuple[Expr, ...]]] = [(plan, ())]
     while left:
         found, keys = left.pop()
         for number, source in enumerate(found.sources):
@@ -42,35 +62,49 @@ def wanted_indexes(plan: Plan) -> Iterator[tuple[str, tuple[str, ...]]]:
         within = [each for each in inner_plans(found) if not any(each is child for _, child in children)]
         left += [(each, ()) for each in within]
         left += [
-            (child, () if include.through is not None else tuple([below for _, below in include.keys]))
+            (child, () if include.through is not None else tuple([Col(0, below) for _, below in include.keys]))
             for include, child in children
         ]
 
 
-def _wanted(store: str, plan: Plan, number: int, keys: tuple[str, ...]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    equal, between = list(keys), list[str]()
+def _wanted(store: str, plan: Plan, number: int, keys: tuple[Expr, ...]) -> Iterator[tuple[str, Index]]:
+    equal, between = list(keys), list[Expr]()
     for each in (*conjuncts(plan.where), *(part for join in plan.joins for part in conjuncts(join.on))):
         if isinstance(each, Call) and each.fn in _EQUAL | _RANGE:
-            for name in _columns_of(each.args, number):
-                (equal if each.fn in _EQUAL else between).append(name)
+            (equal if each.fn in _EQUAL else between).extend(_keys_of(each.args, number))
     ordered = _sorted_by(plan, number)
     if not equal and not ordered:
         return  # a range alone is read in the order of ids, without an index, so that nothing has to be sorted
-    columns = tuple(dict.fromkeys([*equal, *(ordered or between[:1])]))
-    if columns and "id" not in columns:
-        yield store, columns
+    behind = ordered or [Order(each) for each in between[:1]]
+    orders = {order.expr: order for order in (*(Order(each) for each in equal), *behind)}
+    if orders and Col(0, "id") not in orders:
+        yield store, Index.of(tuple(orders.values()))
 
 
-def _columns_of(args: Sequence[Expr], number: int) -> Iterator[str]:
-    """The column of the source that a comparison compares with something else than its own columns."""
-    own = [arg for arg in args if isinstance(arg, Col) and arg.source == number]
+def _keys_of(args: Sequence[Expr], number: int) -> Iterator[Expr]:
+    """What a comparison compares of the source with something else than its own columns."""
+    own = [key for arg in args if (key := _key_of(arg, number)) is not None]
     if len(own) == 1:
-        yield own[0].name
+        yield own[0]
 
 
-def _sorted_by(plan: Plan, number: int) -> list[str]:
+def _key_of(expr: Expr, number: int) -> Expr | None:
+    """``expr`` as an index of the source would have it: a column, or what is computed of one and of values alone."""
+    if isinstance(expr, Col):
+        return Col(0, expr.name) if expr.source == number else None
+    if isinstance(expr, Call) and expr.fn in INDEXED and expr.args:
+        first, *rest = expr.args
+        key = _key_of(first, number) if isinstance(first, Col) else None
+        if key is not None and all(isinstance(each, Lit) for each in rest):
+            return Call(expr.fn, (key, *rest))
+    return None
+
+
+def _sorted_by(plan: Plan, number: int) -> list[Order]:
     """The sort keys before the id, when an index can give the rows in this order."""
     keys = [order for order in plan.order if order.expr != Col(number, "id")]
-    one_way = len({order.descending for order in plan.order}) == 1 or len(keys) == 1
-    plain = [key.expr.name for key in keys if isinstance(key.expr, Col) and key.expr.source == number]
-    return plain if one_way and len(plain) == len(keys) and not is_grouped(plan) else []
+    backward = any(
+        order.descending for order in plan.order if order.expr == Col(number, "id")
+    )  # an index has ids rising
+    found = [Order(key, each.descending is not backward) for each in keys if (key := _key_of(each.expr, number))]
+    return found if len(found) == len(keys) and not is_grouped(plan) else []

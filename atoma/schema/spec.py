@@ -5,8 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args, get_type_hints
@@ -20,6 +19,7 @@ from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import QueryError, SchemaError, UnknownStore, ValidationError
 from atoma.schema.expressions import Expression, unknown_field
 from atoma.schema.fields import Field, field_of, is_text
+from atoma.schema.indexes import Index
 from atoma.schema.kinds import is_storable
 from atoma.schema.migrations import Past, Steps, pasts_of
 
@@ -33,20 +33,6 @@ ID_BYTES = SCOPE_BYTES = 200
 CONFIRMS: tuple[Confirm, ...] = get_args(Confirm)
 DURABILITIES: tuple[Durability, ...] = get_args(Durability)
 DEFAULT_SCOPE = "main"
-
-
-@dataclass(frozen=True, slots=True)
-class Index:
-    """A secondary index over one or more fields of a store."""
-
-    fields: tuple[str, ...]
-    unique: bool
-
-    def __init__(self, *fields: str, unique: bool = False) -> None:
-        if not fields or not all(is_a(field, str) for field in fields):
-            raise SchemaError("Index() needs at least one field, each by its name")
-        object.__setattr__(self, "fields", fields)
-        object.__setattr__(self, "unique", unique)
 
 
 def is_scope(name: str) -> bool:
@@ -94,7 +80,7 @@ class StoreSpec(Generic[T]):
 
     Attributes:
         value_columns: Column names in declaration order, without the id.
-        unique: The fields of each unique index.
+        unique: The unique indexes.
         booleans: Columns whose 0 and 1 stand for false and true.
     """
 
@@ -172,7 +158,7 @@ class StoreSpec(Generic[T]):
                     raise SchemaError(f"store {name!r}: index on unknown field {field_name!r}")
                 if why := self.fields[field_name].comparisons.equality:
                     raise SchemaError(f"store {name!r}: an index on {field_name!r} finds nothing: {why}")
-        self.unique = tuple(index.fields for index in self.indexes if index.unique)
+        self.unique = tuple(index for index in self.indexes if index.unique)
         self._encoders = [(key, field.encode) for key, field in self.fields.items() if key != "id"]
         self._decoders = [(key, field.decode) for key, field in self.fields.items() if field.decode is not None]
         self.value_columns = tuple(name for name in self.fields if name != "id")
@@ -404,16 +390,6 @@ class StoreSpec(Generic[T]):
         scope = image[self.scope_field]
         assert isinstance(scope, str)
         return scope
-
-    def unique_values(self, id: str, image: RowImage) -> Iterator[tuple[tuple[str, ...], tuple[Scalar, ...]]]:
-        """The fields of each unique index, and what the row ``id`` has there when it is ``image``.
-
-        An index under which it has a NULL is left out: NULL is different from every other NULL.
-        """
-        for fields in self.unique:
-            values = tuple([id if field == "id" else image.get(field) for field in fields])
-            if None not in values:
-                yield fields, values
 
     def signature(self) -> str:
         """Text that is equal for equal declarations; part of the schema hash."""

@@ -374,7 +374,7 @@ async def test_a_hub_holds_what_it_held(golden: Path) -> None:
 
 def is_form(key: object) -> bool:
     """Whether the file says under ``key`` how it holds what it holds."""
-    return str(key).startswith("form")
+    return str(key).startswith(("form", "indexes:"))
 
 
 BY_VALUE: dict[object, dict[str, object]] = {

@@ -9,10 +9,12 @@ from atoma.contracts.replica import StagedRow
 from atoma.contracts.values import RowImage
 from atoma.mutations import RowKey
 from atoma.ports.local import LocalTx
+from atoma.query.indexes import unique_values
+from atoma.schema.indexes import Index
 from atoma.schema.spec import Schema
 
-_Value: TypeAlias = tuple[str, tuple[str, ...], tuple[object, ...]]
-"""A store, the fields of a unique index, and what a row has there."""
+_Value: TypeAlias = tuple[str, Index, tuple[object, ...]]
+"""A store, a unique index, and what a row has there."""
 
 
 def freeing_first(tx: LocalTx, rows: Sequence[StagedRow]) -> list[StagedRow]:
@@ -64,5 +66,5 @@ def _giver(
 def _unique_values(schema: Schema, row: StagedRow, image: RowImage | None) -> Iterator[_Value]:
     """What ``row`` has under each unique index of its store when it is ``image``."""
     if image is not None:
-        for fields, values in schema.store(row.store).unique_values(row.id, image):
-            yield row.store, fields, values
+        for index, values in unique_values(schema.store(row.store), row.id, image):
+            yield row.store, index, values

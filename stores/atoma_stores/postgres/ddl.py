@@ -17,8 +17,9 @@ from atoma.contracts.values import Scalar
 from atoma.errors import MigrationError, SchemaError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import HubIdentity
+from atoma.schema.indexes import Index
 from atoma.schema.kinds import SqlType
-from atoma.schema.spec import Index, Schema, StoreSpec
+from atoma.schema.spec import Schema, StoreSpec
 from atoma_stores.sql.defaults import constant_defaults
 from atoma_stores.sql.dialect import HUB_SCHEMA, POSTGRESQL, STORES_SCHEMA
 from atoma_stores.sql.hub.epochs import begin, info
@@ -171,12 +172,22 @@ def _store_steps(store: Spec, found: _Found, facts: Mapping[str, str]) -> Iterat
         name = _index_name(store.name, index)
         if not found.has(STORES_SCHEMA, name):
             kind = "UNIQUE INDEX" if index.unique else "INDEX"
-            keys = ", ".join(["_scope", *(quote(of) for of in index.fields)])
+            if index.where is not None or len(index.fields) < len(index.keys):
+                raise SchemaError(
+                    f"store {store.name!r}: a hub on PostgreSQL keeps no index with where=, and none over expressions; "
+                    "leave it out of the hub's schema, and what it holds unique to the devices"
+                )
+            order = [
+                quote(name) + (" DESC" if key.descending else "")
+                for name, key in zip(index.fields, index.keys, strict=True)
+            ]
+            keys = ", ".join(["_scope", *order])
             yield Execute(f"CREATE {kind} {quote(name)} ON {table}({keys})")
 
 
 def _index_name(store: str, index: Index) -> str:
-    name = f"_atoma_{'unique' if index.unique else 'index'}_{store}__{'__'.join(index.fields)}"
+    fields = [name + ("__desc" if key.descending else "") for name, key in zip(index.fields, index.keys, strict=False)]
+    name = f"_atoma_{'unique' if index.unique else 'index'}_{store}__{'__'.join(fields)}"
     if len(name.encode()) <= NAME_BYTES:
         return name
     return f"_atoma_{'unique' if index.unique else 'index'}_{hashlib.sha256(name.encode()).hexdigest()[:32]}"

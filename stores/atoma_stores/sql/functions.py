@@ -10,12 +10,17 @@ from atoma.contracts.functions import AGGREGATES, FUNCTIONS, family, for_each
 Text: TypeAlias = Callable[[Sequence[str]], str]
 """Takes the SQL of the arguments, gives the SQL of the call."""
 
+OURS = "atoma_"
+"""What the names of functions begin with that SQLite has from us."""
 SUM, AVG, WHOLE_SUM = "atoma_sum", "atoma_avg", "atoma_whole_sum"
 """Aggregates over reals that are exact and rounded once; the connection has to know them."""
 
 
 WHOLE, ROUND, TO_INT, TO_REAL = "atoma_whole", "atoma_round", "atoma_to_int", "atoma_to_real"
 """Functions that SQLite lacks: a whole number if 64 bits hold it, and conversions that are the same everywhere."""
+
+
+_IS_NULL = " IS NULL)"
 
 
 def _infix(sign: str) -> Text:
@@ -28,6 +33,12 @@ def _balanced(args: Sequence[str], word: str) -> str:
         return args[0]
     half = len(args) // 2
     return f"({_balanced(args[:half], word)} {word} {_balanced(args[half:], word)})"
+
+
+def _not(args: Sequence[str]) -> str:
+    # a partial index is found by "IS NOT NULL", and not by the negation of its opposite
+    given = args[0].removesuffix(_IS_NULL)
+    return f"{given} IS NOT NULL)" if given != args[0] else f"(NOT {given})"
 
 
 def _among(args: Sequence[str]) -> str:
@@ -65,7 +76,7 @@ SQL: Mapping[str, Text] = for_each(
     {
         "and": lambda args: _balanced(args, "AND") if args else "1",
         "or": lambda args: _balanced(args, "OR") if args else "0",
-        "not": lambda args: f"(NOT {args[0]})",
+        "not": _not,
         "eq": _infix("="),
         "ne": _infix("<>"),
         "lt": _infix("<"),
@@ -73,7 +84,7 @@ SQL: Mapping[str, Text] = for_each(
         "gt": _infix(">"),
         "ge": _infix(">="),
         "is_same": _infix("IS"),
-        "is_null": lambda args: f"({args[0]} IS NULL)",
+        "is_null": lambda args: f"({args[0]}{_IS_NULL}",
         "in": _among,
         "like": lambda args: f"({args[0]} LIKE {args[1]} ESCAPE '\\')",
         "starts": lambda args: f"(substr({args[0]}, 1, length({args[1]})) = {args[1]})",

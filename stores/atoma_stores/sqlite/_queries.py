@@ -147,10 +147,11 @@ class QueryReader:
                     found += of(connection, below)
             return found
 
-        return lambda connection: (
-            *accesses(connection, prepared.statement, query.params, ""),
-            *of(connection, prepared),
-        )
+        def body(connection: apsw.Connection) -> tuple[Access, ...]:
+            commit_number(connection)  # a plan is told by the schema as it was last read: this reads it anew
+            return (*accesses(connection, prepared.statement, query.params, ""), *of(connection, prepared))
+
+        return body
 
     def _prepare(self, query: BoundQuery) -> tuple[BoundQuery, Prepared]:
         bound = rebind(query, self.store)

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import apsw
@@ -13,8 +13,10 @@ from msgspec.structs import replace
 
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ConflictError, UnknownStore, ValidationError
+from atoma.query.indexes import checked_index, indexes_of, unique_values
 from atoma.schema.spec import Schema
 from atoma_stores.changes import RowChange, StoreDelta
+from atoma_stores.sql.indexes import index_name
 from atoma_stores.sqlite._tables import StoreTable
 from atoma_stores.sqlite.codes import is_unique_violation
 
@@ -302,18 +304,29 @@ class VisibleRows:
             self._state.counters.add("version", -1)  # no row has got what was drawn for this one
             if not is_unique_violation(error):
                 raise ValidationError(f"{table.name}/{id}: {error}", store=table.name) from None
-            columns = [name.rpartition(".")[2] for name in str(error).partition(": ")[2].split(", ")]
-            raise _taken(table, id, [name for name in columns if not name.startswith("_")]) from None
+            raise _taken(table, id, _said(table, str(error).partition(": ")[2])) from None
 
     def _check_unique(self, table: StoreTable, id: str, scope: str, image: RowImage) -> None:
         if not self.enforce_unique or not table.unique:
             return
-        for fields, values in table.spec.unique_values(id, image):
-            other: object = self._connection.execute(table.unique_check(fields), (*values, scope, id)).get
+        for index, values in unique_values(table.spec, id, image):
+            other: object = self._connection.execute(
+                table.unique_check(checked_index(index, table.spec)), (*values, scope, id)
+            ).get
             if other is not None:
-                raise _taken(table, id, fields)
+                raise _taken(table, id, checked_index(index, table.spec).said)
 
 
-def _taken(table: StoreTable, id: str, fields: Sequence[str]) -> ConflictError:
+def _said(table: StoreTable, told: str) -> str:
+    """What SQLite calls what refuses a row, its columns or an index over expressions, as people know it."""
+    name = told.removeprefix("index '").removesuffix("'")
+    for index in indexes_of(table.spec):
+        if name == index_name(table.spec, index, unique=True):
+            return index.said
+    columns = [each.rpartition(".")[2] for each in told.split(", ")]
+    return ", ".join([each for each in columns if not each.startswith("_")])
+
+
+def _taken(table: StoreTable, id: str, said: str) -> ConflictError:
     """A unique index refuses the row, whether SQLite keeps the index or the engine does."""
-    return ConflictError(f"{table.name}/{id}: another row has the same {', '.join(fields)}", store=table.name, id=id)
+    return ConflictError(f"{table.name}/{id}: another row has the same {said}", store=table.name, id=id)

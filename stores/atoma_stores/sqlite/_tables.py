@@ -9,8 +9,10 @@ from typing import TypeAlias, cast
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import RowImage, Scalar, StoredRow, as_image
 from atoma.errors import ValidationError
+from atoma.query.indexes import CheckedIndex
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.defaults import fill_image
+from atoma_stores.sql.indexes import row_text
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.select import compile_one, row_columns
 
@@ -42,7 +44,7 @@ class StoreTable:
         spec: The declaration.
         synced: Whether it replicates.
         columns: Value columns in declaration order.
-        unique: Fields of the unique indexes that the engine has to check itself.
+        unique: The unique indexes that the engine has to check itself.
     """
 
     def __init__(self, spec: StoreSpec[object], synced: bool) -> None:
@@ -106,10 +108,12 @@ class StoreTable:
         """``image`` with exactly the declared columns (it may be of an older or newer schema)."""
         return image if image.keys() == self._names else fill_image(self.spec, image)
 
-    def unique_check(self, fields: tuple[str, ...]) -> str:
-        """Statement that finds another row of the scope with the same values in ``fields``."""
-        same = " AND ".join(f"{quote(field)}=?" for field in fields)
-        return f"SELECT id FROM {quote(self.name)} WHERE {same} AND _scope=? AND id<>? LIMIT 1"
+    def unique_check(self, index: CheckedIndex) -> str:
+        """Statement that finds another row of the scope with the same values in ``index``."""
+        same = [f"{row_text(key.expr, self.spec)}=?" for key in index.keys]
+        within = [] if index.where is None else [row_text(index.where, self.spec)]
+        conditions = " AND ".join([*same, *within, "_scope=?", "id<>?"])
+        return f"SELECT id FROM {quote(self.name)} WHERE {conditions} LIMIT 1"
 
 
 def _value_getter(columns: tuple[str, ...]) -> Callable[[RowImage], Values]:

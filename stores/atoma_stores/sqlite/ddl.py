@@ -11,11 +11,15 @@ from typing import Literal, TypeAlias
 
 import apsw
 
+from atoma.contracts.codec import encode
+from atoma.contracts.query import Expr, Order
 from atoma.contracts.values import Scalar
 from atoma.errors import MigrationError, StoreCorrupt
+from atoma.query.indexes import indexes_of
 from atoma.schema.fields import Field
-from atoma.schema.spec import Index, Schema, StoreSpec
+from atoma.schema.spec import Schema, StoreSpec
 from atoma_stores.sql.defaults import constant_defaults
+from atoma_stores.sql.indexes import index_columns, index_name, row_text
 from atoma_stores.sql.names import quote
 from atoma_stores.sqlite import forms, migrating
 from atoma_stores.sqlite.meta import META, columns_of, read_meta, write_meta
@@ -113,6 +117,7 @@ def prepare_file(
     facts |= {f"store:{store.name}": _scope_fact(store) for store in schema.stores.values()}
     if not schema.made_up:
         facts |= {forms.key_of(store.name): forms.told(store) for store in schema.stores.values()}
+        facts |= {indexes_key(store.name): _told_indexes(store) for store in schema.stores.values()}
         facts["format"] = FORMATS[layout]
     for key, value in facts.items():
         if read_meta(connection, key) != value:
@@ -195,7 +200,8 @@ def _store_steps(
         steps += _column_steps(store, found, _next_version(connection, schema))
         if layout == "hub" and OTHER_SEQ.split(maxsplit=1)[0] not in found:
             steps.append(f"ALTER TABLE {quote(store.name)} ADD COLUMN {OTHER_SEQ}")
-    steps += _index_steps(connection, store, layout, store.name in synced, rebuilt=bool(older))
+    if not forms_known:
+        steps += _index_steps(connection, store, layout, store.name in synced, rebuilt=bool(older))
     if layout == "client":
         steps += _guard_steps(connection, store, store.name in synced, rebuilt=bool(older))
     if not forms_known:
@@ -290,23 +296,33 @@ def _proposal(version: int, step: str) -> str:
     return f"Schema(…, version={version}, steps={{{version}: [{step}]}})"
 
 
-def _index_name(store: Spec, index: Index, unique: bool) -> str:
-    return f"_atoma_{'unique' if unique else 'index'}_{store.name}__{'__'.join(index.fields)}"
+IndexFact: TypeAlias = tuple[tuple[Order, ...], bool, Expr | None]
+"""An index as the file keeps it: what it sorts by, whether it is unique, its condition."""
+
+
+def indexes_key(store: str) -> str:
+    """Where the file says how the indexes of ``store`` were declared."""
+    return f"indexes:{store}"
+
+
+def _told_indexes(store: Spec) -> bytes:
+    return encode([(index.keys, index.unique, index.where) for index in indexes_of(store)])
 
 
 def _index_steps(connection: apsw.Connection, store: Spec, layout: Layout, synced: bool, *, rebuilt: bool) -> list[str]:
     wanted: dict[str, str] = {}
-    for index in store.indexes:
+    for index in indexes_of(store):
         # what arrives from the hub may break uniqueness for a moment: on a synced store the engine checks user writes
         unique = index.unique and not (synced and layout == "client")
-        columns = [quote(field) for field in index.fields]
+        columns = index_columns(store, index)
         if layout == "hub":
             columns.insert(0, "_scope")
         elif unique:
             columns.append("_scope")
-        name = _index_name(store, index, unique)
+        name = index_name(store, index, unique=unique)
         kind = "UNIQUE INDEX" if unique else "INDEX"
-        wanted[name] = f"CREATE {kind} {quote(name)} ON {quote(store.name)}({', '.join(columns)})"
+        where = "" if index.where is None else f" WHERE {row_text(index.where, store)}"
+        wanted[name] = f"CREATE {kind} {quote(name)} ON {quote(store.name)}({', '.join(columns)}){where}"
     sql = "SELECT name FROM sqlite_schema WHERE type='index' AND tbl_name=? AND name GLOB '_atoma_*'"
     found: set[str] = set() if rebuilt else {str(row[0]) for row in connection.execute(sql, (store.name,))}
     dropped = [f"DROP INDEX {quote(name)}" for name in sorted(found - set(wanted))]

@@ -15,10 +15,13 @@ from typing import Any, cast
 
 import apsw
 
-from atoma.errors import ConfigurationError, MigrationError
-from atoma.schema.spec import Index, Schema, StoreSpec
+from atoma.contracts.codec import decode
+from atoma.errors import ConfigurationError, MigrationError, SchemaError
+from atoma.query.indexes import checked_index
+from atoma.schema.indexes import Index
+from atoma.schema.spec import Schema, StoreSpec
 from atoma_stores.sqlite import forms
-from atoma_stores.sqlite.ddl import SYSTEM_COLUMNS, Layout, check_layout
+from atoma_stores.sqlite.ddl import SYSTEM_COLUMNS, IndexFact, Layout, check_layout, indexes_key
 from atoma_stores.sqlite.meta import read_meta
 
 _SCOPE_FACTS = "SELECT substr(key, 7), value FROM _atoma_meta WHERE key GLOB 'store:*' ORDER BY key"
@@ -55,15 +58,30 @@ def _spec_of(connection: apsw.Connection, name: str, fact: str, kept: forms.Form
                 raise MigrationError(f"store {name!r}: column {column!r} is of the unknown type {sql_type!r}")
             fields.append((column, bare if notnull else bare | None))
     model = dataclasses.make_dataclass(f"Stored_{name}", fields, frozen=True, kw_only=True)
-    spec: StoreSpec[Any] = StoreSpec(name, model, scope=scope, indexes=_indexes(connection, name))
+    plain: StoreSpec[Any] = StoreSpec(name, model, scope=scope)
+    indexes = [index for index in _indexes(connection, name) if _fits(index, plain)]
+    spec: StoreSpec[Any] = StoreSpec(name, model, scope=scope, indexes=indexes)
     if (kind == "field") != (spec.scope_field is not None):
         raise MigrationError(f"store {name!r}: its scope {scope!r} is named like one of its columns")
     return spec
 
 
 def _indexes(connection: apsw.Connection, store: str) -> list[Index]:
+    """The indexes of ``store`` as it declared them; in a file that does not say, those over columns that it has."""
+    told = read_meta(connection, indexes_key(store))
+    if isinstance(told, bytes):
+        return [Index.of(*each) for each in decode(told, list[IndexFact])]
     found: list[Index] = []
     for name, unique in cast("list[tuple[str, int]]", connection.execute(_INDEXES, (store,)).fetchall()):
         columns = [str(row[0]) for row in connection.execute("SELECT name FROM pragma_index_info(?)", (name,))]
         found.append(Index(*(column for column in columns if column not in SYSTEM_COLUMNS), unique=bool(unique)))
     return found
+
+
+def _fits(index: Index, spec: StoreSpec[Any]) -> bool:
+    """Whether ``index`` can be read here: one over parts of documents or days cannot, as these are texts in made-up models."""
+    try:
+        checked_index(index, spec)
+    except SchemaError:
+        return False
+    return True

@@ -250,8 +250,8 @@ def may_hide_a_violation(queries: EffectQueries, decided: Iterable[Decided]) -> 
 
 def _values(scope: str, change: RowChange, store: StoreSql, image: RowImage | None) -> Iterator[tuple[object, ...]]:
     if image is not None:
-        for fields, values in store.unique_values(change.id, image):
-            yield scope, change.store, fields, values
+        for index, values in store.unique_values(change.id, image):
+            yield scope, change.store, index, values
 
 
 def _written(write: Write, rows: Sequence[Row]) -> Sequence[Statement]:

@@ -11,6 +11,8 @@ import msgspec
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.sync import Conflict, Outcome, OutcomeStatus
 from atoma.contracts.values import ErrorInfo, RowImage, Scalar, as_image
+from atoma.query.indexes import unique_values
+from atoma.schema.indexes import Index
 from atoma.schema.spec import Schema, StoreSpec
 from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.names import quote
@@ -103,9 +105,9 @@ class StoreSql:
             table=table,
         )
 
-    def unique_values(self, id: str, image: RowImage) -> Iterator[tuple[tuple[str, ...], tuple[Scalar, ...]]]:
-        """What a row has under each unique index; see :meth:`atoma.schema.StoreSpec.unique_values`."""
-        return self._spec.unique_values(id, image)
+    def unique_values(self, id: str, image: RowImage) -> Iterator[tuple[Index, tuple[Scalar, ...]]]:
+        """What a row has under each unique index; see :func:`atoma.query.indexes.unique_values`."""
+        return unique_values(self._spec, id, image)
 
     def pack(self, image: RowImage) -> bytes:
         """An image as the log and tombstones keep it."""

@@ -1,0 +1,61 @@
+"""Declaring indexes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atoma.contracts.checks import is_a
+from atoma.contracts.query import Col, Expr, Order
+from atoma.errors import SchemaError
+from atoma.schema.expressions import Condition, Expression, Term
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A secondary index of a store.
+
+    Args:
+        fields: What it sorts by: fields by name, ``-name`` from the greatest value on, or expressions, such as
+            ``col("title").lower()``.
+        unique: Whether no two rows of a scope may have the same values there; rows with a NULL among them may.
+        where: Only rows for which this is true are in it; ``unique`` then holds among them.
+
+    Attributes:
+        keys: What it sorts by, as plans say it.
+        where: The condition, as plans say it.
+
+    Raises:
+        SchemaError: It has no field, or something is none.
+    """
+
+    keys: tuple[Order, ...]
+    unique: bool
+    where: Expr | None
+
+    def __init__(self, *fields: str | Term, unique: bool = False, where: Condition | None = None) -> None:
+        if not fields or not all(is_a(field, str) or is_a(field, Term) for field in fields):
+            raise SchemaError("Index() needs at least one field, each by its name or as an expression")
+        if where is not None and not is_a(where, Expression):
+            raise SchemaError(f"Index(where=…) takes a condition, as in col('done') == False, not {where!r}")
+        object.__setattr__(self, "keys", tuple(map(_key, fields)))
+        object.__setattr__(self, "unique", unique)
+        object.__setattr__(self, "where", None if where is None else where.node)
+
+    @classmethod
+    def of(cls, keys: tuple[Order, ...], unique: bool = False, where: Expr | None = None) -> Index:
+        """The index that plans say so."""
+        made = object.__new__(cls)
+        for name, value in (("keys", keys), ("unique", unique), ("where", where)):
+            object.__setattr__(made, name, value)
+        return made
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of the fields among its keys."""
+        return tuple([key.expr.name for key in self.keys if isinstance(key.expr, Col)])
+
+
+def _key(field: str | Term) -> Order:
+    if isinstance(field, Term):
+        return Order(field.node)
+    return Order(Col(0, field.removeprefix("-")), field.startswith("-"))
