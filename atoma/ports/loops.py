@@ -21,11 +21,6 @@ from atoma.errors import ClosedError, NotEntered, WrongLoop
 P = ParamSpec("P")
 T_co = TypeVar("T_co", covariant=True)
 
-REMEDY = (
-    "work with it where it was opened; from another thread hand the call over with "
-    "trio.from_thread.run(function, trio_token=token)"
-)
-
 
 class LoopGuard:
     """The loop in which something was opened; it is made there.
@@ -80,7 +75,10 @@ class LoopGuard:
     def _refuse(self) -> NoReturn:
         if self._closed:
             raise ClosedError(f"{self._what} is closed; its loop has left it")
-        raise WrongLoop(f"{self._what} lives in the Trio loop of thread {self._thread!r}, and {_here()}; {REMEDY}")
+        raise WrongLoop(
+            f"{self._what} lives in the Trio loop of thread {self._thread!r}, and {here()}; work with it where it was "
+            f"opened, or hand the call over with trio.from_thread.run(function, trio_token=token); {right_door()}"
+        )
 
 
 def require_trio(what: str) -> None:
@@ -89,22 +87,29 @@ def require_trio(what: str) -> None:
     Raises:
         WrongLoop: None does.
     """
-    try:
-        trio.lowlevel.current_trio_token()
-    except RuntimeError:
-        raise WrongLoop(f"{what} needs a Trio loop, and {_here()}; start the program with trio.run(main)") from None
+    if not trio.lowlevel.in_trio_run():
+        raise WrongLoop(
+            f"{what} needs a Trio loop, and {here()}; start the program with trio.run(main); {right_door()}"
+        )
 
 
-def _here() -> str:
+def here() -> str:
     """What runs in this thread, for a person."""
     thread = threading.current_thread().name
-    try:
-        trio.lowlevel.current_trio_token()
-    except RuntimeError:
-        if _asyncio_runs():
-            return f"this call comes from an asyncio loop (a notebook runs one too), in thread {thread!r}"
-        return f"this call comes from no loop at all, in thread {thread!r}"
-    return f"this call comes from another Trio loop, in thread {thread!r}"
+    if trio.lowlevel.in_trio_run():
+        return f"this call comes from another Trio loop, in thread {thread!r}"
+    if _asyncio_runs():
+        return f"this call comes from an asyncio loop (a notebook runs one too), in thread {thread!r}"
+    return f"this call comes from no loop at all, in thread {thread!r}"
+
+
+def right_door() -> str:
+    """What opens a client for what runs in this thread, for a person."""
+    if trio.lowlevel.in_trio_run():
+        return "for this loop there is atoma.open_client"
+    if _asyncio_runs():
+        return "for asyncio there is atoma.bindings.aio.open_client"
+    return "for code without a loop there is atoma.bindings.blocking.open_client"
 
 
 def _asyncio_runs() -> bool:
@@ -116,20 +121,55 @@ def _asyncio_runs() -> bool:
         return False
 
 
-class Lifetime(AbstractAsyncContextManager[T_co], Generic[T_co]):
-    """Something that is open for as long as an ``async with`` block runs; made by a function under :func:`lifetime`.
+class InBlock:
+    """Something that is used in a block of its own; whatever else is tried with it says so.
 
-    Whatever else is tried with it says so.
+    Args:
+        name: What makes it.
+        statement: Begins the block: ``async with`` or ``with``.
     """
 
-    __slots__ = ("_inner", "_name")
+    __slots__ = ("_name", "_statement")
 
-    def __init__(self, name: str, inner: AbstractAsyncContextManager[T_co]) -> None:
+    def __init__(self, name: str, statement: str) -> None:
         self._name = name
-        self._inner = inner
+        self._statement = statement
 
     def __repr__(self) -> str:
-        return f"<{self._name}(…), to be entered with `async with`>"
+        return f"<{self._name}(…), to be entered with `{self._statement}`>"
+
+    def __getattr__(self, name: str) -> NoReturn:
+        if name.startswith("_"):  # asked for by copy, inspect and their like, which take an AttributeError
+            raise AttributeError(name)
+        self.refuse(f"has no {name!r}")
+
+    def __await__(self) -> NoReturn:
+        self.refuse("is not awaited")
+
+    def __aiter__(self) -> NoReturn:
+        self.refuse("is not iterated itself")
+
+    def __iter__(self) -> NoReturn:
+        self.refuse("is not iterated")
+
+    def refuse(self, what: str) -> NoReturn:
+        """Say how it is used.
+
+        Raises:
+            NotEntered: Always.
+        """
+        name, statement = self._name, self._statement
+        raise NotEntered(f"{name}(…) {what}: write `{statement} {name}(…) as it:` and use `it` in the block")
+
+
+class Lifetime(InBlock, AbstractAsyncContextManager[T_co], Generic[T_co]):
+    """Something that is open for as long as an ``async with`` block runs; made by a function under :func:`lifetime`."""
+
+    __slots__ = ("_inner",)
+
+    def __init__(self, name: str, inner: AbstractAsyncContextManager[T_co]) -> None:
+        super().__init__(name, "async with")
+        self._inner = inner
 
     async def __aenter__(self) -> T_co:
         """Open it.
@@ -137,7 +177,7 @@ class Lifetime(AbstractAsyncContextManager[T_co], Generic[T_co]):
         Raises:
             WrongLoop: No Trio loop runs here.
         """
-        require_trio(f"{self._name}()")
+        self.check_loop()
         return await self._inner.__aenter__()
 
     async def __aexit__(
@@ -146,28 +186,19 @@ class Lifetime(AbstractAsyncContextManager[T_co], Generic[T_co]):
         """Close it."""
         return await self._inner.__aexit__(kind, error, trace)
 
-    def __getattr__(self, name: str) -> NoReturn:
-        if name.startswith("__"):  # asked for by copy, inspect and their like, which take an AttributeError
-            raise AttributeError(name)
-        self._refuse(f"has no {name!r}")
-
-    def __await__(self) -> NoReturn:
-        self._refuse("is not awaited")
-
-    def __aiter__(self) -> NoReturn:
-        self._refuse("is not iterated itself")
-
-    def __iter__(self) -> NoReturn:
-        self._refuse("is not iterated")
-
     def __enter__(self) -> NoReturn:
-        self._refuse("is not entered with a plain `with`")
+        self.refuse("is not entered with a plain `with`")
 
     def __exit__(self, *_: object) -> None:
         """Never reached: entering raises."""
 
-    def _refuse(self, what: str) -> NoReturn:
-        raise NotEntered(f"{self._name}(…) {what}: write `async with {self._name}(…) as it:` and use `it` in the block")
+    def check_loop(self) -> None:
+        """Return where it can be opened.
+
+        Raises:
+            WrongLoop: That is not here.
+        """
+        require_trio(f"{self._name}()")
 
 
 def lifetime(function: Callable[P, AsyncGenerator[T_co]]) -> Callable[P, Lifetime[T_co]]:

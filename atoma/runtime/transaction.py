@@ -63,7 +63,7 @@ class Transaction:
         Raises:
             UnknownStore: The schema does not declare it.
         """
-        self._core.writes.schema.store(spec.name)
+        self._core.write_flow.schema.store(spec.name)
         return TransactionStore(self, spec)
 
     @lifetime

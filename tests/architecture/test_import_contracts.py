@@ -20,7 +20,13 @@ PLANTS = {
         ("atoma/ports/planted.py", "from atoma.plugins import *"),
         ("atoma/errors.py", "import atoma.contracts"),
         ("atoma/client/planted.py", "import atoma.testing"),
+        ("atoma/runtime/planted.py", "import atoma.bindings.portal"),
         ("atoma/placeless.py", ""),
+    ],
+    "bindings": [
+        ("atoma/bindings/aio/planted.py", "import atoma.bindings.blocking"),
+        ("atoma/bindings/delivery.py", "import atoma.bindings.aio"),
+        ("atoma/bindings/placeless.py", ""),
     ],
     "engines": [
         ("atoma/runtime/planted.py", "import atoma_transports"),
@@ -63,6 +69,7 @@ PLANTS = {
     ],
     "trio-only": [
         ("atoma/kernel/planted.py", "import asyncio"),
+        ("atoma/bindings/blocking/planted.py", "import asyncio"),
         ("transports/atoma_transports/memory/planted.py", "from asyncio import Queue"),
     ],
     "acyclic": [

@@ -12,6 +12,18 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "examples"
 PROGRAMS = sorted(FOLDER.rglob("*.py"))
 PROMISED = {
+    "bindings/under_asyncio.py": """\
+open: nothing
+open: Make tea
+refused: CONFLICT
+open: nothing
+nothing more
+""",
+    "bindings/without_a_loop.py": """\
+1 reading(s), the highest from the roof
+3 reading(s), the highest from the oven
+nothing more
+""",
     "policies/own_policy.py": """\
 policy patient
   query: fallback

@@ -55,7 +55,7 @@ Doors = dict[str, Callable[[], object]]
 NO_LOOP_NEEDED: dict[type, set[str]] = {
     Client: {"explain", "inbox", "owner", "policies", "schema", "store", "sync", "topology", "transaction"},
     Store: {"spec"},
-    Transaction: {"bound", "confirm", "durability"},
+    Transaction: {"bound", "confirm", "durability", "store"},
     TransactionStore: {"spec"},
     WriteHandle: {"changed", "id", "meta", "state", "value", "version"},
     ConflictInbox: set(),
@@ -122,7 +122,6 @@ class Opened:
                 "delete_many": lambda: notes.delete_many(["1"]),
             },
             Transaction: {
-                "store": lambda: self.tx.store(NOTES),
                 "__aenter__": lambda: self.client.transaction().__aenter__(),
                 "savepoint": lambda: self.tx.savepoint().__aenter__(),
                 "row": lambda: self.tx.row("notes", "2"),
@@ -240,11 +239,15 @@ async def test_every_public_method_is_tried_below() -> None:
 
 
 @pytest.mark.parametrize(
-    ("elsewhere", "where"),
-    [(by_asyncio, "an asyncio loop"), (by_another_trio, "another Trio loop"), (by_hand, "no loop at all")],
+    ("elsewhere", "where", "right"),
+    [
+        (by_asyncio, "an asyncio loop", "atoma.bindings.aio.open_client"),
+        (by_another_trio, "another Trio loop", "atoma.open_client"),
+        (by_hand, "no loop at all", "atoma.bindings.blocking.open_client"),
+    ],
 )
 async def test_from_another_thread_each_door_says_where_the_client_lives(
-    elsewhere: Callable[[Callable[[], object]], None], where: str
+    elsewhere: Callable[[Callable[[], object]], None], where: str, right: str
 ) -> None:
     async with everything_open() as opened:
         said: dict[str, str] = {}
@@ -259,7 +262,7 @@ async def test_from_another_thread_each_door_says_where_the_client_lives(
                     said[name] = str(error)
 
         await trio.to_thread.run_sync(try_all)
-        unclear = {name: text for name, text in said.items() if where not in text or "trio." not in text}
+        unclear = {name: text for name, text in said.items() if where not in text or right not in text}
         assert (unclear, len(said)) == ({}, len(doors))
         await opened.client.store(NOTES).update("1", text="the loop that it lives in goes on")
         assert [batch async for batch in first(opened.batches)]
@@ -331,5 +334,5 @@ def test_opening_under_asyncio_names_what_works(name: str) -> None:
             pytest.fail("it must not open")
 
     with ThreadPoolExecutor(1) as pool:  # a driver of browsers may run a loop of its own in this thread
-        with pytest.raises(WrongLoop, match=r"asyncio loop.*trio\.run\(main\)"):
+        with pytest.raises(WrongLoop, match=r"asyncio loop.*trio\.run\(main\).*atoma\.bindings\.aio"):
             pool.submit(lambda: asyncio.run(enter())).result()

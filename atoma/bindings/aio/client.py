@@ -1,0 +1,193 @@
+"""The client, for asyncio; made by ``python -m atoma.bindings.generate``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, TypeVar, overload
+
+import atoma.client.client
+from atoma.bindings.aio.host import Batches, Lifetime, held, listen, observe, run, run_sync
+from atoma.bindings.aio.store import Store
+from atoma.bindings.aio.sync import ConflictInbox, SyncControl
+from atoma.bindings.aio.transaction import Transaction
+from atoma.bindings.portal import Portal
+from atoma.contracts.execution import Resolution
+from atoma.contracts.explanation import Explanation
+from atoma.contracts.policy import Policy
+from atoma.errors import WriteUnknown
+from atoma.kernel import Form, Topology
+from atoma.plugins import Listener, Undo
+from atoma.ports.live import LiveBatch
+from atoma.query import Query
+from atoma.runtime import Page
+from atoma.schema import Schema, StoreSpec
+
+if TYPE_CHECKING:
+    from reactivex import Observable
+
+T = TypeVar("T")
+
+
+class Client:
+    """An open client. Get one with :func:`open_client`.
+
+    Attributes:
+        schema: The declared stores.
+    """
+
+    __slots__ = ("_native", "_portal")
+
+    def __init__(self, portal: Portal, native: atoma.client.client.Client) -> None:
+        self._portal = portal
+        self._native = native
+
+    def __repr__(self) -> str:
+        return repr(self._native)
+
+    @property
+    def schema(self) -> Schema:
+        """The declared stores."""
+        return self._native.schema
+
+    def store(self, spec: StoreSpec[T]) -> Store[T]:
+        """The store of ``spec``.
+
+        Raises:
+            UnknownStore: The schema does not declare it.
+        """
+        return Store(self._portal, self._native.store(spec))
+
+    async def query(self, query: Query[T], *, policy: str | None = None) -> Page[T]:
+        """The rows of ``query``, a ``select(STORE)…``; ``query.after(page.end)`` is the next page.
+
+        Args:
+            query: What to read.
+            policy: How to carry it out; None is the policy of the store.
+
+        Raises:
+            QueryError: The query does not fit the schema.
+            UnknownStore: It reads a store that is not declared.
+
+        The caller's ``asyncio.timeout`` is the only time limit; a cancelled read has changed nothing.
+        """
+        return await run(self._portal, lambda: self._native.query(query, policy=policy))
+
+    async def first(self, query: Query[T], *, policy: str | None = None) -> T | None:
+        """The first row of ``query``, or None; see :meth:`query`."""
+        return await run(self._portal, lambda: self._native.first(query, policy=policy))
+
+    async def count(self, query: Query[T], *, policy: str | None = None) -> int:
+        """How many rows ``query`` matches (limit, offset and cursor do not apply); see :meth:`query`."""
+        return await run(self._portal, lambda: self._native.count(query, policy=policy))
+
+    async def exists(self, query: Query[T], *, policy: str | None = None) -> bool:
+        """Whether a row matches ``query``; see :meth:`query`."""
+        return await run(self._portal, lambda: self._native.exists(query, policy=policy))
+
+    def live(self, query: Query[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+        """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
+
+        A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription.
+
+        Raises:
+            QueryError: The query does not fit the schema.
+        """
+        return held(self._portal, "live", lambda: self._native.live(query), Batches)
+
+    def observe(self, query: Query[T]) -> Observable[tuple[T, ...]]:
+        """A cold reactivex Observable of the whole result, again after each commit that changes it.
+
+        Disposing the subscription ends it; closing the client completes it.
+        """
+        return observe(self._portal, lambda: self._native.live(query))
+
+    def transaction(self, *, policy: str | None = None) -> Transaction:
+        """Several stores, one atomic write: ``async with client.transaction() as tx: await tx.store(A).insert(…)``."""
+        return Transaction(self._portal, self._native.transaction(policy=policy))
+
+    async def resolve(self, write: WriteUnknown | str, *, policy: str | None = None) -> Resolution:
+        """Find out what became of a write whose answer was lost.
+
+        The authority either tells the answer again, or makes sure for ever that the write is not applied: a copy of it
+        that is still under way is refused with ``ABANDONED``. Ask as often as you like, the answer stays the same.
+        A write that this device shows meanwhile is settled by it. Only who wrote can ask, with the same user's token.
+
+        A write on a store that replicates lies in this device's outbox, where nothing of it is lost: it is followed until
+        the hub has judged it, and is never abandoned. So a strict write that outlasted the time of its policy goes on here,
+        also after a restart.
+
+        Args:
+            write: The error that was raised, or its key ``idem`` if that is all that is left, after a restart for example.
+            policy: With a bare key: a policy that writes where the write went; None is the client's default.
+
+        Returns:
+            ``resolution.result`` is the lost answer, refused items included; when ``resolution.abandoned``, nothing was
+            applied and the same may be written again.
+
+        Raises:
+            WriteUnknown: The authority could not be reached or its answer was lost: nothing has changed, ask again.
+            NotResolvable: Nobody who could be asked decides about the write.
+            ClosedError: The client was closed while the hub's verdict on a write of the outbox was waited for.
+            RemoteError: The authority cannot tell; with ``KEY_EXPIRED``, because it has forgotten answers that old.
+            AuthenticationError: The authority does not accept the token.
+
+        The caller's ``asyncio.timeout`` is the only time limit; cancelled, the write is unknown or resolved: ask again.
+        """
+        return await run(self._portal, lambda: self._native.resolve(write, policy=policy))
+
+    @property
+    def sync(self) -> SyncControl:
+        """The sync lanes: status, outbox, inbox, pause and resume.
+
+        Raises:
+            PluginError: This client does not sync.
+        """
+        return SyncControl(self._portal, self._native.sync)
+
+    @property
+    def inbox(self) -> ConflictInbox:
+        """What the hub refused or cut of this device's work.
+
+        Raises:
+            PluginError: This client does not sync.
+        """
+        return ConflictInbox(self._portal, self._native.inbox)
+
+    async def topology(self) -> Topology:
+        """What this client is made of, each part with its owner; breakers and queues as they are.
+
+        Nodes, policies (available or not, and why), transports and ports; the policy and the durability of each store.
+        """
+        return await run_sync(self._portal, self._native.topology)
+
+    @property
+    def policies(self) -> tuple[Policy, ...]:
+        """Every policy as data, available or not."""
+        return self._native.policies
+
+    @overload
+    async def explain(self, what: Query[T]) -> Explanation: ...
+    @overload
+    async def explain(self, what: str | None = None, *, format: Form = "text") -> str: ...
+    async def explain(self, what: Query[T] | str | None = None, *, format: Form = "text") -> Explanation | str:
+        """Say what a query or a policy will do, before anything runs.
+
+        Args:
+            what: A query, ``print(await client.explain(select(CARDS).where(…)))``: how this device's database will read each
+                store, how the query is followed, whether a hub answers it, and which index is missing. Or the name of a policy,
+                to be drawn; None draws all of them as text, each with why it cannot be selected.
+            format: How a policy is drawn: ``text`` is an indented tree, ``mermaid`` a flowchart for Markdown, ``svg`` a
+                complete SVG document.
+
+        Raises:
+            QueryError: The query does not fit the schema.
+            UnknownPolicy: There is no such policy.
+            ConfigurationError: There is no such format; or a drawing shows one policy, and none is named.
+        """
+        if isinstance(what, Query):
+            return await run(self._portal, lambda: self._native.explain(what))
+        return await run_sync(self._portal, lambda: self._native.explain(what, format=format))
+
+    async def listen(self, listener: Listener) -> Undo:
+        """Hear kernel and sync events; call what is returned to stop."""
+        return await listen(self._portal, self._native.listen, listener)

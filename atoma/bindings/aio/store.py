@@ -1,0 +1,332 @@
+"""A store, for asyncio; made by ``python -m atoma.bindings.generate``."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+import atoma.runtime.store
+from atoma.bindings.aio.host import Batches, Lifetime, held, observe, run
+from atoma.bindings.aio.results import ManyResult, WriteHandle
+from atoma.bindings.portal import Portal
+from atoma.contracts.execution import Confirm, Durability
+from atoma.ports.live import LiveBatch
+from atoma.query.builder import Rows
+from atoma.runtime.entries import UpsertApply, UpsertConflict
+from atoma.runtime.flows import MergeMode
+from atoma.runtime.results import Page
+from atoma.runtime.store import Changes
+from atoma.schema.spec import StoreSpec
+
+if TYPE_CHECKING:
+    from reactivex import Observable
+
+T = TypeVar("T")
+
+
+class Store(Generic[T]):
+    """A typed, observable store. Get one with ``client.store(SPEC)``; it is cheap and holds no resources.
+
+    Every method runs within the caller's ``asyncio.timeout``. A cancelled write either happened wholly or not at all; the
+    local database and the outbox always agree.
+
+    ``policy=`` chooses how a call is carried out, ``confirm="strict"`` waits for the hub's verdict (the store's own
+    ``confirm`` when a call names none),
+    ``durability=`` names what a local commit survives.
+    """
+
+    __slots__ = ("_native", "_portal")
+
+    def __init__(self, portal: Portal, native: atoma.runtime.store.Store[T]) -> None:
+        self._portal = portal
+        self._native = native
+
+    def __repr__(self) -> str:
+        return repr(self._native)
+
+    @property
+    def spec(self) -> StoreSpec[T]:
+        """The declaration."""
+        return self._native.spec
+
+    async def get(self, id: str, *, policy: str | None = None) -> T | None:
+        """The row with this id, or None.
+
+        Raises:
+            QueryError: The id is no text.
+        """
+        return await run(self._portal, lambda: self._native.get(id, policy=policy))
+
+    async def version(self, id: str) -> int:
+        """Version of the row for ``base_version=``, as :attr:`atoma.runtime.Page.versions` has it; 0 when there is no row."""
+        return await run(self._portal, lambda: self._native.version(id))
+
+    async def get_many(self, ids: Sequence[str], *, policy: str | None = None) -> list[T | None]:
+        """The rows with these ids, in this order; None where there is none. At most 1,000 ids are read at a time.
+
+        Raises:
+            QueryError: Some id is no text.
+        """
+        return await run(self._portal, lambda: self._native.get_many(ids, policy=policy))
+
+    async def get_all(
+        self,
+        query: Rows[T] | None = None,
+        *,
+        policy: str | None = None,
+        merge: MergeMode = "preserve-missing",
+    ) -> Page[T]:
+        """Every row, by id; of a ``query``, every row that it finds, in its order.
+
+        ``merge`` says what a remote answer does to the local cache of an unsynced store, and which cached rows stand
+        among the authority's in the page: when there are any, ``page.meta.source`` is ``mixed``.
+
+        Raises:
+            QueryError: The query does not fit the store, or has a limit, an offset or a cursor.
+            ValidationError: There is no such ``merge``.
+        """
+        return await run(self._portal, lambda: self._native.get_all(query, policy=policy, merge=merge))
+
+    async def query(self, query: Rows[T] | None = None, *, policy: str | None = None) -> Page[T]:
+        """The rows of ``query``, all without one; ``query.after(page.end)`` is the next page.
+
+        Raises:
+            QueryError: The query does not fit the store, or reads another one.
+        """
+        return await run(self._portal, lambda: self._native.query(query, policy=policy))
+
+    async def first(self, query: Rows[T] | None = None, *, policy: str | None = None) -> T | None:
+        """The first row of ``query``, or None."""
+        return await run(self._portal, lambda: self._native.first(query, policy=policy))
+
+    async def count(self, query: Rows[T] | None = None, *, policy: str | None = None) -> int:
+        """How many rows match (limit, offset and cursor do not apply)."""
+        return await run(self._portal, lambda: self._native.count(query, policy=policy))
+
+    async def exists(self, wanted: str | Rows[T], *, policy: str | None = None) -> bool:
+        """Whether there is a row with this id, or one that matches a query."""
+        return await run(self._portal, lambda: self._native.exists(wanted, policy=policy))
+
+    def live(self, query: Rows[T] | None = None) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+        """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
+
+        A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription.
+
+        Raises:
+            QueryError: The query does not fit the store.
+        """
+        return held(self._portal, "live", lambda: self._native.live(query), Batches)
+
+    def observe(self, query: Rows[T] | None = None) -> Observable[tuple[T, ...]]:
+        """A cold reactivex Observable of the whole result, again after each commit that changes it.
+
+        Disposing the subscription ends it; closing the client completes it.
+        """
+        return observe(self._portal, lambda: self._native.live(query))
+
+    async def insert(
+        self,
+        item: T,
+        *,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+    ) -> WriteHandle[T]:
+        """Add a row; it is locally durable when this returns.
+
+        Raises:
+            ConflictError: There is a row with this id already (never overwritten), or a unique index refuses it.
+            ValidationError: A field has a wrong type or value.
+        """
+        native = await run(
+            self._portal,
+            lambda: self._native.insert(item, policy=policy, confirm=confirm, durability=durability),
+        )
+        return WriteHandle(self._portal, native)
+
+    async def insert_many(
+        self,
+        items: Iterable[T],
+        *,
+        atomic: bool = False,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+    ) -> ManyResult[T]:
+        """Add rows; item by item, or all or none with ``atomic=True``. One local transaction either way."""
+        native = await run(
+            self._portal,
+            lambda: self._native.insert_many(
+                items,
+                atomic=atomic,
+                policy=policy,
+                confirm=confirm,
+                durability=durability,
+            ),
+        )
+        return ManyResult(self._portal, native)
+
+    async def update(
+        self,
+        id: str,
+        changes: Changes[T] | None = None,
+        /,
+        *,
+        base_version: int | None = None,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+        **fields: object,
+    ) -> WriteHandle[T]:
+        """Change some fields: by name, as a mapping, or by a function from the row to the row as it should be.
+
+        Only what differs is written and sent. A function is read-modify-write: when somebody else changes the row in
+        between, it is called again with the new row.
+
+        Raises:
+            NotFoundError: There is no such row.
+            ConflictError: The row is no longer at ``base_version``.
+            ValidationError: Unknown field, wrong type or value.
+        """
+        native = await run(
+            self._portal,
+            lambda: self._native.update(
+                id,
+                changes,
+                base_version=base_version,
+                policy=policy,
+                confirm=confirm,
+                durability=durability,
+                **fields,
+            ),
+        )
+        return WriteHandle(self._portal, native)
+
+    async def update_many(
+        self,
+        changes: Mapping[str, Mapping[str, object]],
+        *,
+        atomic: bool = False,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+    ) -> ManyResult[T]:
+        """Change many rows: id → changed fields."""
+        native = await run(
+            self._portal,
+            lambda: self._native.update_many(
+                changes,
+                atomic=atomic,
+                policy=policy,
+                confirm=confirm,
+                durability=durability,
+            ),
+        )
+        return ManyResult(self._portal, native)
+
+    async def upsert(
+        self,
+        item: T | Mapping[str, object],
+        *,
+        conflict: UpsertConflict = "lww",
+        apply: UpsertApply = "merge",
+        base_version: int | None = None,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+    ) -> WriteHandle[T]:
+        """Add the row or change the one that is there.
+
+        Args:
+            item: A whole row, or some fields by name with the id.
+            conflict: ``lww`` writes whatever is there; ``cas`` only over ``base_version`` (0: only if there is none).
+            apply: ``merge`` sets the given fields, ``replace`` the whole row (the rest takes the model's defaults).
+            base_version: The version you saw; for ``cas`` only.
+            policy: How to carry it out.
+            confirm: ``strict`` waits for the hub's verdict.
+            durability: What the local commit survives.
+
+        Raises:
+            ConflictError: With ``cas``, the row is at another version.
+            ValidationError: A wrong field, type or value.
+        """
+        native = await run(
+            self._portal,
+            lambda: self._native.upsert(
+                item,
+                conflict=conflict,
+                apply=apply,
+                base_version=base_version,
+                policy=policy,
+                confirm=confirm,
+                durability=durability,
+            ),
+        )
+        return WriteHandle(self._portal, native)
+
+    async def upsert_many(
+        self,
+        items: Iterable[T | Mapping[str, object]],
+        *,
+        apply: UpsertApply = "merge",
+        atomic: bool = False,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+    ) -> ManyResult[T]:
+        """Add or change many rows."""
+        native = await run(
+            self._portal,
+            lambda: self._native.upsert_many(
+                items,
+                apply=apply,
+                atomic=atomic,
+                policy=policy,
+                confirm=confirm,
+                durability=durability,
+            ),
+        )
+        return ManyResult(self._portal, native)
+
+    async def delete(
+        self,
+        id: str,
+        *,
+        base_version: int | None = None,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+    ) -> WriteHandle[None]:
+        """Remove a row.
+
+        Raises:
+            NotFoundError: There is no such row.
+            ConflictError: The row is no longer at ``base_version``.
+        """
+        native = await run(
+            self._portal,
+            lambda: self._native.delete(
+                id,
+                base_version=base_version,
+                policy=policy,
+                confirm=confirm,
+                durability=durability,
+            ),
+        )
+        return WriteHandle(self._portal, native)
+
+    async def delete_many(
+        self,
+        ids: Iterable[str],
+        *,
+        atomic: bool = False,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+    ) -> ManyResult[None]:
+        """Remove many rows."""
+        native = await run(
+            self._portal,
+            lambda: self._native.delete_many(ids, atomic=atomic, policy=policy, confirm=confirm, durability=durability),
+        )
+        return ManyResult(self._portal, native)

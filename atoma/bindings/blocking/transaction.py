@@ -1,0 +1,141 @@
+"""Transactions, for blocking calls; made by ``python -m atoma.bindings.generate``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import atoma.runtime.transaction
+from atoma.bindings.blocking.host import Lifetime, held, run
+from atoma.bindings.portal import Portal
+from atoma.contracts.execution import Confirm, Durability
+from atoma.query.builder import Rows
+from atoma.runtime.entries import UpsertApply
+from atoma.schema.spec import StoreSpec
+
+T = TypeVar("T")
+
+
+class TransactionStore(Generic[T]):
+    """A store inside a transaction: the same words, buffered."""
+
+    __slots__ = ("_native", "_portal")
+
+    def __init__(self, portal: Portal, native: atoma.runtime.transaction.TransactionStore[T]) -> None:
+        self._portal = portal
+        self._native = native
+
+    def __repr__(self) -> str:
+        return repr(self._native)
+
+    @property
+    def spec(self) -> StoreSpec[T]:
+        """The declaration."""
+        return self._native.spec
+
+    def get(self, id: str) -> T | None:
+        """The row with this id, or None."""
+        return run(self._portal, lambda: self._native.get(id))
+
+    def query(self, query: Rows[T]) -> tuple[T, ...]:
+        """The rows of ``query``.
+
+        Raises:
+            QueryError: It does not fit the store, or reads another one.
+        """
+        return run(self._portal, lambda: self._native.query(query))
+
+    def insert(self, item: T) -> T:
+        """Add a row.
+
+        Raises:
+            ConflictError: There is a row with this id already.
+            ValidationError: A field has a wrong type or value.
+        """
+        return run(self._portal, lambda: self._native.insert(item))
+
+    def update(self, id: str, changes: Mapping[str, object] | Callable[[T], T] | None = None, /, **fields: object) -> T:
+        """Change some fields, by name or by a function; returns the row as it will be.
+
+        Raises:
+            NotFoundError: There is no such row.
+            ValidationError: Unknown field, wrong type or value.
+        """
+        return run(self._portal, lambda: self._native.update(id, changes, **fields))
+
+    def upsert(self, item: T | Mapping[str, object], *, apply: UpsertApply = "merge") -> None:
+        """Add the row or change the one that is there.
+
+        Raises:
+            ValidationError: A field has a wrong type or value.
+        """
+        run(self._portal, lambda: self._native.upsert(item, apply=apply))
+
+    def delete(self, id: str) -> None:
+        """Remove a row.
+
+        Raises:
+            NotFoundError: There is no such row.
+        """
+        run(self._portal, lambda: self._native.delete(id))
+
+
+class Transaction:
+    """A unit under construction. Nothing is locked while the block runs.
+
+    Reads inside see the database plus what the block has buffered. Leaving the block writes everything in one short
+    transaction, which first re-checks that every row that was read is still at the version that was read. Raising
+    inside the block throws the buffer away.
+    """
+
+    __slots__ = ("_native", "_portal")
+
+    def __init__(self, portal: Portal, native: atoma.runtime.transaction.Transaction) -> None:
+        self._portal = portal
+        self._native = native
+
+    def __repr__(self) -> str:
+        return repr(self._native)
+
+    @property
+    def confirm(self) -> Confirm | None:
+        """Who has to confirm the commit."""
+        return self._native.confirm
+
+    @confirm.setter
+    def confirm(self, value: Confirm | None) -> None:
+        self._native.confirm = value
+
+    @property
+    def durability(self) -> Durability | None:
+        """What the commit survives."""
+        return self._native.durability
+
+    @durability.setter
+    def durability(self, value: Durability | None) -> None:
+        self._native.durability = value
+
+    def store(self, spec: StoreSpec[T]) -> TransactionStore[T]:
+        """The store of ``spec`` inside this transaction.
+
+        Raises:
+            UnknownStore: The schema does not declare it.
+        """
+        return TransactionStore(self._portal, self._native.store(spec))
+
+    def savepoint(self) -> Lifetime[Transaction]:
+        """A nested part: raising inside takes back what it buffered, and only that."""
+        return held(self._portal, "savepoint", self._native.savepoint, Transaction)
+
+    def __enter__(self) -> Self:
+        run(self._portal, self._native.__aenter__)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        run(self._portal, lambda: self._native.__aexit__(kind, error, trace))
