@@ -1,4 +1,4 @@
-"""``atoma hub …``: backup, restore and epochs of a hub's file. None of them needs the program that runs the hub."""
+"""``atoma hub …``: run a hub; backup, restore and epochs of its file, which need no program that runs it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import get_args
 
 import trio
 
+from atoma.cli import serving
 from atoma.cli.words import count, moment, pairs, print_json, size
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import ConfigurationError, StoreBusy
@@ -34,6 +35,8 @@ _PERMISSIONS = {
 def add_commands(parser: argparse.ArgumentParser) -> None:
     """Say what the commands take."""
     commands = parser.add_subparsers(dest="action", required=True)
+
+    serving.add_command(commands.add_parser("serve", help="run a hub, on a file or on PostgreSQL"))
 
     backup = commands.add_parser(
         "backup",

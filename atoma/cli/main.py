@@ -3,7 +3,7 @@
 =========  ====================================================================
 ``demo``   ``atoma demo``: two devices and a hub
 ``sync``   ``atoma sync …``: a device's file
-``hub``    ``atoma hub …``: a hub's file
+``hub``    ``atoma hub …``: a hub, and its file
 ``words``  how all of them print
 =========  ====================================================================
 """
@@ -53,5 +53,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     demo.add_command(commands.add_parser("demo", help="two devices and a hub"))
     sync.add_commands(commands.add_parser("sync", help="look at a device's file, and repair it"))
-    hub.add_commands(commands.add_parser("hub", help="back a hub's file up, restore it, see its epochs"))
+    hub.add_commands(commands.add_parser("hub", help="run a hub, back its file up, restore it, see its epochs"))
     return parser

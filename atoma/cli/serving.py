@@ -1,0 +1,167 @@
+"""``atoma hub serve``: a hub on a file or on PostgreSQL, on a port, until it is told to stop."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import signal
+import ssl
+import sys
+from pathlib import Path
+
+import trio
+
+from atoma.cli.tokens import TokenFile
+from atoma.errors import AtomaError, ConfigurationError
+from atoma.hub import AllowLoopback, Hub, Rules, open_hub
+from atoma.ports.hub import HubStore
+from atoma.ports.service import TokenVerifier
+from atoma.ports.tasks import open_tasks
+from atoma.schema import Schema
+from atoma_stores.sqlite import SQLiteHubStore
+from atoma_transports.serving import open_server
+
+POSTGRESQL = ("postgresql://", "postgres://")
+DAY_S = 86_400.0
+VERIFY_AGAIN_S = 60.0
+_log = logging.getLogger("atoma.cli")
+
+
+def add_command(serve: argparse.ArgumentParser) -> None:
+    """Say what the command takes."""
+    serve.description = (
+        "Run a hub until SIGTERM or Ctrl-C; then calls in flight are finished, and devices connect again later or elsewhere. "
+        "On PostgreSQL any number of these processes may run beside each other."
+    )
+    serve.add_argument(
+        "where", metavar="WHERE", help="the hub's file, or postgresql://user@host/database (its password in PGPASSWORD)"
+    )
+    serve.add_argument("--schema", required=True, metavar="MODULE:NAME", help="the Schema of your application")
+    serve.add_argument(
+        "--listen", default="127.0.0.1:8765", metavar="HOST:PORT", help="default %(default)s; port 0 is any"
+    )
+    who = serve.add_mutually_exclusive_group(required=True)
+    who.add_argument("--tokens", type=Path, metavar="FILE", help="TOML that says who gets in; SIGHUP has it read anew")
+    who.add_argument("--loopback", action="store_true", help="let this machine in and nobody else, without a token")
+    serve.add_argument("--certificate", type=Path, metavar="FILE", help="speak TLS with this chain (PEM)")
+    serve.add_argument("--key", type=Path, metavar="FILE", help="its private key, if it is not in the same file")
+    serve.add_argument("--insecure", action="store_true", help="plain text on an address that other machines can reach")
+    serve.add_argument("--name", action="append", default=[], help="a name browsers ask for it by; may be given again")
+    serve.add_argument("--proxy", action="append", default=[], help="address or network of a proxy that is believed")
+    serve.add_argument(
+        "--compact-days", type=float, default=1.0, metavar="DAYS", help="forget old history so often; 0: never"
+    )
+    serve.set_defaults(run=_serve)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    logging.getLogger("trio-websocket").setLevel(logging.WARNING)
+    schema, store = load_schema(options.schema), store_at(options.where)
+    trio.run(_run, options, schema, store, restrict_keyboard_interrupt_to_checkpoints=True)
+    return 0
+
+
+async def _run(options: argparse.Namespace, schema: Schema, store: HubStore) -> None:
+    tokens = None if options.tokens is None else TokenFile(options.tokens)
+    verifier: TokenVerifier = AllowLoopback() if tokens is None else tokens
+    rules: Rules | None = tokens
+    again_s = None if tokens is None else VERIFY_AGAIN_S
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        async with (
+            open_hub(schema, store, verifier=verifier, rules=rules, verify_again_s=again_s) as hub,
+            open_server(
+                hub,
+                options.listen,
+                ssl_context=_certificate(options.certificate, options.key),
+                insecure=options.insecure,
+                names=options.name,
+                trusted_proxies=options.proxy,
+            ) as address,
+            open_tasks() as nursery,
+        ):
+            if options.compact_days > 0:
+                nursery.start_soon(_compact, hub, options.compact_days * DAY_S)
+            print(f"serving {store} on {address}", flush=True)
+            async for number in signals:
+                if number != signal.SIGHUP:
+                    print(f"stopping: {signal.Signals(number).name}", flush=True)
+                    nursery.cancel_scope.cancel()
+                    break
+                _reload(tokens)
+
+
+def _reload(tokens: TokenFile | None) -> None:
+    if tokens is not None:
+        try:
+            tokens.read()
+        except ConfigurationError as error:
+            _log.warning("the tokens of before hold on: %s", error)
+        else:
+            _log.info("the tokens were read anew; sessions of others end within %.0f s", 2 * VERIFY_AGAIN_S)
+
+
+async def _compact(hub: Hub, every_s: float) -> None:
+    """Forget old history now and then; of several processes on one database one does it."""
+    while True:
+        await trio.sleep(every_s)
+        try:
+            report = await hub.compact()
+        except AtomaError as error:
+            _log.warning("nothing was compacted: %s", error)
+        else:
+            _log.info("compacted: %d transactions of %d scopes", report.transactions, len(report.floors))
+
+
+def _certificate(chain: Path | None, key: Path | None) -> ssl.SSLContext | None:
+    if chain is None:
+        if key is not None:
+            raise ConfigurationError("--key needs --certificate")
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(chain, key)
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigurationError(f"{chain}: the certificate cannot be used: {error}") from None
+    return context
+
+
+def store_at(where: str) -> HubStore:
+    """The store on a file or at an address.
+
+    Raises:
+        ConfigurationError: The address cannot be used, or has a password in it; or the extra is not installed.
+    """
+    if not where.startswith(POSTGRESQL):
+        return SQLiteHubStore(where)
+    if ":" in where.partition("://")[2].partition("/")[0].rpartition("@")[0]:
+        raise ConfigurationError(
+            "leave the password out: everybody on this machine can read the command line. PGPASSWORD or a file ~/.pgpass has it"
+        )
+    try:
+        from atoma_stores.postgres import PostgreSQLHubStore
+    except ModuleNotFoundError as missing:
+        raise ConfigurationError(f"it needs {missing.name}: pip install 'atoma-runtime[postgres]'") from None
+    return PostgreSQLHubStore(where)
+
+
+def load_schema(name: str) -> Schema:
+    """The schema that a module has under a name, as in ``app.models:SCHEMA``; modules of this folder are found too.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ConfigurationError(f"--schema is a module and a name in it, as in app.models:SCHEMA, not {name!r}")
+    sys.path.insert(0, "")
+    try:
+        found: object = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"--schema {name}: {error}") from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(found, Schema):
+        raise ConfigurationError(f"--schema {name}: it is a {type(found).__name__}, not a Schema")
+    return found
