@@ -108,7 +108,9 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "PERMISSION_DENIED": Code(
             "you may not do this here", "session", "rights", "denied", 403, 7, 4403, waits="scope"
         ),
-        "SCHEMA_TOO_OLD": Code("the device's schema is too old for the hub", "session", "upgrade", "undone"),
+        "SCHEMA_TOO_OLD": Code(
+            "the device's schema is too old for the hub", "session", "upgrade", "undone", waits="stalled"
+        ),
         "SCHEMA_TOO_NEW": Code(
             "the device's schema is newer than the hub's", "session", "upgrade", "undone", waits="stalled"
         ),

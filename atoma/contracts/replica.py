@@ -27,6 +27,8 @@ class ClientIdentity(msgspec.Struct, frozen=True):
         confirmed_mid: Every mutation up to this one has left the outbox.
         hub_id: Hub the file belongs to, ``b""`` before first contact.
         principal: Who the file belongs to at the hub, ``""`` before first contact.
+        behind: Version under which the file has taken rows from a hub of a later one, turned into its own; 0 for none. They are
+            fetched anew when the file is of a later version itself.
         renew: Whether somebody has asked for a new client id, because the file is a copy; it takes one at the next contact
             with the hub.
     """
@@ -39,6 +41,7 @@ class ClientIdentity(msgspec.Struct, frozen=True):
     hub_id: bytes
     principal: str
     renew: bool = False
+    behind: int = 0
 
 
 class Subscription(msgspec.Struct, frozen=True):

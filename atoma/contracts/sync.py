@@ -231,11 +231,13 @@ class OpenReply(msgspec.Struct, frozen=True):
             mutations it has sent. A client that was never seen is known, with ``last_mid`` 0.
         verdicts: What the hub keeps of the mutations that were asked for.
         words: Of the last epochs that have ended, oldest first, what the operator says about them today.
-        forms: Forms of the columns of every store, where the hub's declarations are not the client's; else empty.
+        forms: Forms of the columns of every store, where the hub's declarations are not the client's; else empty. To a client
+            of an earlier version they are told as that version has them.
+        schema_version: Version of the hub's schema, where it is later than the client's; else 0.
         LATER: As in :class:`OpenRequest`.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("known", "verdicts", "words", "forms")
+    LATER: ClassVar[tuple[str, ...]] = ("known", "verdicts", "words", "forms", "schema_version")
 
     hub_id: bytes
     epoch: bytes
@@ -250,16 +252,25 @@ class OpenReply(msgspec.Struct, frozen=True):
     verdicts: tuple[Verdict, ...] = ()
     words: tuple[EpochWord, ...] = ()
     forms: dict[str, dict[str, str]] = {}
+    schema_version: int = 0
 
 
 class PushRequest(msgspec.Struct, frozen=True):
-    """Mutations in ``mid`` order, contiguous; ``prev_digest`` is the chain before the first."""
+    """Mutations in ``mid`` order, contiguous; ``prev_digest`` is the chain before the first.
+
+    Attributes:
+        schema_version: Version in which the client reads what is answered; 0 for the hub's own.
+        LATER: As in :class:`OpenRequest`.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("schema_version",)
 
     client_id: bytes
     incarnation: int
     mutations: tuple[Mutation, ...]
     prev_digest: bytes
     confirmed_mid: int = 0
+    schema_version: int = 0
 
 
 class PushReply(msgspec.Struct, frozen=True):
@@ -301,7 +312,11 @@ class PullRequest(msgspec.Struct, frozen=True):
         outcomes_after_mid: Only outcomes of later mutations.
         max_bytes: Bound on the page.
         max_changes: Bound on its changes.
+        schema_version: As in :class:`PushRequest`.
+        LATER: As in :class:`OpenRequest`.
     """
+
+    LATER: ClassVar[tuple[str, ...]] = ("schema_version",)
 
     scope: str
     cursor: Cursor
@@ -309,6 +324,7 @@ class PullRequest(msgspec.Struct, frozen=True):
     outcomes_after_mid: int = 0
     max_bytes: int = 1024 * 1024
     max_changes: int = 5000
+    schema_version: int = 0
 
 
 class PullReply(msgspec.Struct, frozen=True):
@@ -339,13 +355,21 @@ class PullReply(msgspec.Struct, frozen=True):
 
 
 class SnapshotRequest(msgspec.Struct, frozen=True):
-    """Ask for the next page of a snapshot; ``token`` empty begins one."""
+    """Ask for the next page of a snapshot; ``token`` empty begins one.
+
+    Attributes:
+        schema_version: As in :class:`PushRequest`.
+        LATER: As in :class:`OpenRequest`.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("schema_version",)
 
     scope: str
     client_id: bytes
     token: bytes = b""
     max_bytes: int = 1024 * 1024
     max_rows: int = 5000
+    schema_version: int = 0
 
 
 class SnapshotReply(msgspec.Struct, frozen=True):

@@ -18,10 +18,12 @@ from atoma.contracts.sync import (
     StoreChanges,
 )
 from atoma.contracts.values import RowImage
-from atoma.errors import ProtocolError, RemoteError
+from atoma.errors import ProtocolError, RemoteError, ValidationError
 from atoma.hub.admission import complete
 from atoma.hub.recovery import prove
+from atoma.hub.versions import shown_to
 from atoma.ports.hub import HubIdentity, LogPage, RowKey, ScanPage, ScopeState
+from atoma.schema.migrations import Past
 from atoma.schema.spec import Schema
 
 MAC_BYTES = 16
@@ -59,15 +61,22 @@ def pull_reply(request: PullRequest, identity: HubIdentity, schema: Schema, page
         scope=request.scope,
         start=request.cursor,
         end=end,
-        stores=_by_store(schema, ((store, id, seq, post) for (store, id), (seq, post) in last.items())),
+        stores=_by_store(schema, request.schema_version, ((*key, *value) for key, value in last.items())),
         more=page.end < page.scope.head,
         head=page.scope.head,
-        outcomes=page.outcomes,
+        outcomes=shown_to(page.outcomes, schema, request.schema_version),
         proof=prove(identity.key, request.scope, end),
     )
 
 
-def _by_store(schema: Schema, rows: Iterable[tuple[str, str, int, RowImage | None]]) -> tuple[StoreChanges, ...]:
+def _by_store(
+    schema: Schema, version: int, rows: Iterable[tuple[str, str, int, RowImage | None]]
+) -> tuple[StoreChanges, ...]:
+    """Rows as a client of ``version`` reads them; 0 is the hub's own."""
+    pasts = schema.past(version)
+    columns = {
+        name: pasts[name].columns if name in pasts else store.value_columns for name, store in schema.stores.items()
+    }
     images: dict[str, list[tuple[object, ...]]] = {}
     deletes: dict[str, list[tuple[int, str]]] = {}
     for name, id, seq, image in rows:
@@ -79,18 +88,31 @@ def _by_store(schema: Schema, rows: Iterable[tuple[str, str, int, RowImage | Non
             continue
         if len(image) != len(store.fields) - 1:
             image = complete(store, id, image)
-        packed = store.pack(image)
-        images.setdefault(name, []).append((seq, id, *map(packed.__getitem__, store.value_columns)))
+        packed = _as_of(pasts[name], id, image) if name in pasts else store.pack(image)
+        images.setdefault(name, []).append((seq, id, *map(packed.__getitem__, columns[name])))
     return tuple(
         StoreChanges(
             store=name,
-            schema_version=schema.version,
-            columns=("id", *schema.stores[name].value_columns),
+            schema_version=version or schema.version,
+            columns=("id", *columns[name]),
             rows=tuple(images.get(name, ())),
             deletes=tuple(deletes.get(name, ())),
         )
         for name in sorted(images.keys() | deletes.keys())
     )
+
+
+def _as_of(past: Past, id: str, image: RowImage) -> RowImage:
+    """A row as an earlier version has it, packed.
+
+    Raises:
+        RemoteError: ``SCHEMA_TOO_OLD``: that version has no value for something in it.
+    """
+    try:
+        return past.pack(past.downgrade(image))
+    except ValidationError as error:
+        message = f"row {id!r} of {past.store!r} cannot be shown to a client of so early a version: {error}; upgrade it"
+        raise RemoteError(message, remote_code="SCHEMA_TOO_OLD") from error
 
 
 class _Place(msgspec.Struct, frozen=True, array_like=True):
@@ -155,7 +177,7 @@ def snapshot_reply(
     return SnapshotReply(
         scope=request.scope,
         start=start,
-        stores=_by_store(schema, page.rows),
+        stores=_by_store(schema, request.schema_version, page.rows),
         token=token,
         done=page.last is None,
     )

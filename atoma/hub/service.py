@@ -53,6 +53,7 @@ from atoma.hub.querying import check_query, pinned_scope, query_result
 from atoma.hub.reading import Readers, is_lookup
 from atoma.hub.resolving import ResolveStep, resolution
 from atoma.hub.rules import EveryScope
+from atoma.hub.versions import check_version, shown_to
 from atoma.ports.environment import Environment
 from atoma.ports.hub import Greeting, HubDatabase, Plan, RowKey
 from atoma.ports.service import Principal
@@ -150,7 +151,7 @@ class HubService:
         """Begin a sync session: identity, versions, heads.
 
         Raises:
-            RemoteError: ``PROTO_UNSUPPORTED``, ``SCHEMA_TOO_NEW``, ``HUB_MISMATCH``, ``WRONG_HUB``,
+            RemoteError: ``PROTO_UNSUPPORTED``, ``SCHEMA_TOO_NEW``, ``SCHEMA_TOO_OLD``, ``HUB_MISMATCH``, ``WRONG_HUB``,
                 ``TOO_LARGE``, ``MALFORMED`` or a transient code.
         """
         core = self._core
@@ -163,7 +164,7 @@ class HubService:
             (plan,) = await core.database.run([OpenStep(request, self._principal)])
             greeting = plan.reply
             assert isinstance(greeting, Greeting)
-            client = greeting.client
+            client, schema = greeting.client, core.court.schema
             self._compare(request, greeting)
             return OpenReply(
                 hub_id=core.database.identity.hub_id,
@@ -175,12 +176,16 @@ class HubService:
                 limits=core.court.limits,
                 hub_time_ms=core.environment.wall_ms(),
                 known=greeting.known,
-                verdicts=tuple(Verdict(stored.digest, stored.outcome) for stored in greeting.verdicts),
+                verdicts=tuple(
+                    Verdict(stored.digest, *shown_to([stored.outcome], schema, request.schema_version))
+                    for stored in greeting.verdicts
+                ),
                 words=tuple(
                     EpochWord(ended.epoch, ended.devices, ended.deletes, ended.unproven)
                     for ended in greeting.ended[-ASKED_MAX:]
                 ),
-                forms={} if request.schema_hash == core.court.schema.hash else core.court.schema.forms,
+                forms={} if request.schema_hash == schema.hash else schema.forms_at(request.schema_version),
+                schema_version=schema.version if schema.version > request.schema_version else 0,
             )
 
     def _compare(self, request: OpenRequest, greeting: Greeting) -> None:
@@ -231,12 +236,13 @@ class HubService:
         core = self._core
         with core.call("push"):
             self._check_client(request.client_id)
-            _check_numbers(request.incarnation, request.confirmed_mid)
+            _check_numbers(request.incarnation, request.confirmed_mid, request.schema_version)
             steps, error = await push_steps(core.court, self._principal, request, core.database.identity.key)
             plans = await core.database.run(steps, core.committed)
             outcomes = tuple(plan.reply for plan in plans if isinstance(plan.reply, Outcome))
             stops = [plan.reply for plan in plans if isinstance(plan.reply, ErrorInfo)]
             client = plans[-1].client
+            outcomes = shown_to(outcomes, core.court.schema, request.schema_version)
             return PushReply(outcomes, 0 if client is None else client.last_mid, stops[0] if stops else error)
 
     async def pull(self, request: PullRequest) -> PullReply:
@@ -249,7 +255,8 @@ class HubService:
         core, limits = self._core, self._core.court.limits
         with core.call("pull"):
             self._check_client(request.client_id)
-            _check_numbers(request.cursor.seq, request.outcomes_after_mid)
+            _check_numbers(request.cursor.seq, request.outcomes_after_mid, request.schema_version)
+            check_version(core.court.schema, request.schema_version)
             self._check_readable(request.scope)
             page = await core.database.page(
                 request.scope,
@@ -272,6 +279,8 @@ class HubService:
         """
         core, limits = self._core, self._core.court.limits
         with core.call("snapshot"):
+            _check_numbers(request.schema_version)
+            check_version(core.court.schema, request.schema_version)
             self._check_readable(request.scope)
             tokens = SnapshotTokens(core.database.identity)
             start: Cursor | None = None
@@ -402,6 +411,7 @@ class HubService:
                 f"the client has schema version {request.schema_version}, the hub {schema.version}; upgrade the hub"
             )
             raise RemoteError(message, remote_code="SCHEMA_TOO_NEW", info={"hub_version": str(schema.version)})
+        check_version(schema, request.schema_version)
 
     def _check_count(self, scopes: Sequence[str]) -> None:
         limit = self._core.court.limits.scopes

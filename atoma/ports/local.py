@@ -234,6 +234,10 @@ class ScopesPart(Protocol):
         """Move the cursor from ``start`` to ``end``, where ``proof`` is for; False and no change when it is elsewhere."""
         ...
 
+    def every(self) -> Sequence[str]:
+        """Names of the scopes that something is known of, in order."""
+        ...
+
     def stage(self, scope: str, rows: Iterable[StagedRow]) -> None:
         """Add rows to the snapshot under construction; an older sequence never replaces a newer one."""
         ...

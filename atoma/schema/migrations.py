@@ -142,6 +142,10 @@ class _Turn(Protocol):
         """The fields that ``name`` has become."""
         ...
 
+    def names_before(self, name: str) -> tuple[str, ...]:
+        """The fields that ``name`` has come from."""
+        ...
+
     @property
     def one_way(self) -> str:
         """The step, if no way leads back over it, else ``""``."""
@@ -163,6 +167,11 @@ class Past:
     fields: Mapping[str, Field]
     scope_field: str | None
     turns: tuple[_Turn, ...] = ()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of its fields without the id."""
+        return tuple(name for name in self.fields if name != "id")
 
     @property
     def one_way(self) -> str:
@@ -216,6 +225,18 @@ class Past:
             found = [after for name in found for after in turn.names(name)]
         return tuple(found)
 
+    def names_then(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The fields of then that these fields of today have come from."""
+        found = list(names)
+        for turn in reversed(self.turns):
+            found = [before for name in found for before in turn.names_before(name)]
+        return tuple(dict.fromkeys(found))
+
+    @property
+    def forms(self) -> dict[str, str]:
+        """The form of each column but the id; see :attr:`atoma.schema.fields.Field.form`."""
+        return {name: field.form for name, field in self.fields.items() if name != "id"}
+
 
 @dataclass(frozen=True, slots=True)
 class _Renamed:
@@ -233,6 +254,9 @@ class _Renamed:
 
     def names(self, name: str) -> tuple[str, ...]:
         return (self.after if name == self.before else name,)
+
+    def names_before(self, name: str) -> tuple[str, ...]:
+        return (self.before if name == self.after else name,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +279,9 @@ class _Converted:
             image[name] = _stored(self.store, self.before, _applied(self.store, self.after, self.back, image[name]))
 
     def names(self, name: str) -> tuple[str, ...]:
+        return (name,)
+
+    def names_before(self, name: str) -> tuple[str, ...]:
         return (name,)
 
 
@@ -292,6 +319,9 @@ class _Parted:
     def names(self, name: str) -> tuple[str, ...]:
         return tuple(field.name for field in self.after) if name == self.before.name else (name,)
 
+    def names_before(self, name: str) -> tuple[str, ...]:
+        return (self.before.name,) if any(field.name == name for field in self.after) else (name,)
+
 
 @dataclass(frozen=True, slots=True)
 class _Dropped:
@@ -307,6 +337,9 @@ class _Dropped:
 
     def names(self, name: str) -> tuple[str, ...]:
         return () if name == self.name else (name,)
+
+    def names_before(self, name: str) -> tuple[str, ...]:
+        return (name,)
 
 
 def _value(store: str, field: Field, stored: Scalar) -> object:

@@ -473,9 +473,13 @@ class Schema:
         return found
 
     def past(self, version: int) -> Mapping[str, Past]:
-        """The stores as ``version`` had them, by name: only those that steps have changed since."""
-        later = [to for to in self._pasts if to > version]
+        """The stores as ``version`` had them, by name: only those that steps have changed since; 0 is today's version."""
+        later = [to for to in self._pasts if to > (version or self.version)]
         return self._pasts[min(later)] if later else {}
+
+    def forms_at(self, version: int) -> dict[str, dict[str, str]]:
+        """The forms of each store's columns as ``version`` had them."""
+        return self.forms | {name: past.forms for name, past in self.past(version).items()}
 
     @property
     def hash(self) -> bytes:

@@ -166,6 +166,7 @@ class PullLane:
             subscription.token,
             self._session.limits.page_bytes,
             self._max_changes,
+            self._session.version_told,
         )
         try:
             with bounded("snapshot"):
@@ -191,6 +192,7 @@ class PullLane:
             outcomes_after_mid=confirmed_mid,
             max_bytes=session.limits.page_bytes,
             max_changes=self._max_changes,
+            schema_version=session.version_told,
         )
         with bounded("pull"):
             return await session.service.pull(request)

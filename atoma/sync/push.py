@@ -83,6 +83,7 @@ class PushLane:
             mutations=tuple(Mutation(item.mid, item.body, item.digest) for item in batch.mutations),
             prev_digest=batch.previous,
             confirmed_mid=batch.confirmed_mid,
+            schema_version=session.version_told,
         )
         mids = [item.mid for item in batch.mutations]
         self._replica.database.show_in_flight(mids, in_flight=True)

@@ -15,7 +15,7 @@ from atoma.concurrency.backoff import Backoff
 from atoma.contracts.events import Event
 from atoma.contracts.execution import Durability
 from atoma.contracts.replica import ClientIdentity, RepairReport, Subscription
-from atoma.contracts.sync import Outcome
+from atoma.contracts.sync import OpenReply, Outcome
 from atoma.contracts.values import ErrorInfo
 from atoma.contracts.writeback import ConfirmedRow, Writeback
 from atoma.errors import ChannelBroken
@@ -120,6 +120,10 @@ class Replica:
     pulls: dict[str, PullSchedule] = field(default_factory=dict[str, PullSchedule])
     repairs: RepairHistory = field(default_factory=RepairHistory)
     on_hub_loss: HubLossPolicy = "offer"
+
+    def version_told(self, reply: OpenReply) -> int:
+        """What requests say of this client's version: 0, the hub's own, unless the hub's is later."""
+        return self.schema.version if reply.schema_version > self.schema.version else 0
 
     async def change(
         self,

@@ -21,7 +21,7 @@ from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often
 from atoma.sync.repair.offers import has_aged, is_released
 from atoma.sync.repair.procedure import new_client_id, repair, undecidable
 from atoma.sync.replica import RepairOrder, Replica, bounded
-from atoma.sync.staging import EpochMoved, HubMet
+from atoma.sync.staging import EpochMoved, HubMet, VersionNoted
 
 SCOPES_AT_ONCE = 4
 """So many scopes have a page in flight at the same time."""
@@ -40,6 +40,7 @@ class Session:
         heads: Heads of the scopes at the opening.
         forks: Scopes whose history at the hub is another one behind this sequence, which the file is beyond.
         compared: Scopes that the hub has compared with this file.
+        version_told: What requests say of this client's version; see :meth:`Replica.version_told`.
         refused: Scopes the hub does not give out, with the reason.
         fault: Why nothing may be pushed from this file as it is; pulling goes on. None when pushing may.
         streaming: Whether hints arrive.
@@ -57,6 +58,7 @@ class Session:
     heads: dict[str, int] = field(default_factory=dict[str, int])
     forks: dict[str, int] = field(default_factory=dict[str, int])
     compared: set[str] = field(default_factory=set[str])
+    version_told: int = 0
     refused: dict[str, AtomaError] = field(default_factory=dict[str, AtomaError])
     fault: AtomaError | None = None
     streaming: bool = False
@@ -112,6 +114,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         verified_digest=reply.last_digest,
         forks=opening.forks,
         compared=opening.compared,
+        version_told=replica.version_told(reply),
         fault=fault,
     )
     await _take_over(replica, opening)
@@ -192,7 +195,17 @@ async def _open(replica: Replica, service: SyncService, order: RepairOrder | Non
             reply = await service.open(request)
         fault = Diagnosis("WRONG_HUB", f"handed over to {reply.principal!r} at hub {reply.hub_id.hex()}: {error}")
     check_agreement(replica.schema.forms, reply.forms, sorted(replica.stores), packed=True)
+    identity = await _note_version(replica, identity, reply)
     return await _compare(replica, service, identity, request, reply, fault)
+
+
+async def _note_version(replica: Replica, identity: ClientIdentity, reply: OpenReply) -> ClientIdentity:
+    """Remember that rows come turned into an earlier version; once the file is of a later one, have them come as they are."""
+    behind, own = replica.version_told(reply), replica.schema.version
+    stale = 0 < identity.behind < own
+    if not stale and behind in (0, identity.behind):
+        return identity
+    return await replica.change(VersionNoted(behind, anew=stale))
 
 
 def _request(replica: Replica, identity: ClientIdentity, places: tuple[Place, ...]) -> OpenRequest:

@@ -171,8 +171,9 @@ def _theirs(tx: LocalTx, conflict: Conflict | None, key: RowKey) -> tuple[RowIma
         current = conflict.current
         if current is None:
             return None, conflict.current_seq
-        image = {name: value for name, value in as_image(current).items() if name != "id"}
-        return tx.schema.store(key[0]).unpack(image), conflict.current_seq
+        store = tx.schema.store(key[0])  # the hub's may have more fields
+        image = {name: value for name, value in as_image(current).items() if name in store.fields and name != "id"}
+        return store.unpack(image), conflict.current_seq
     base = tx.base.read(*key)
     return base.image, base.seq
 

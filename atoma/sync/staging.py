@@ -179,6 +179,28 @@ class HubMet:
 
 
 @dataclass(frozen=True, slots=True)
+class VersionNoted:
+    """The hub's schema is of a later version than the file's, or is so no more; see ``ClientIdentity.behind``.
+
+    Attributes:
+        behind: The file's version where the hub's is later, else 0.
+        anew: Whether every scope is staged anew, as its rows were turned into an earlier version than the file has now.
+    """
+
+    behind: int
+    anew: bool
+
+    def stage(self, at: Opened) -> ClientIdentity:
+        """Remember it; who the file is then."""
+        for scope in at.tx.scopes.every() if self.anew else ():
+            if at.tx.scopes.read(scope).state != "new":
+                begin_snapshot(at.tx, scope)
+        identity = replace(at.tx.outbox.identity(), behind=self.behind)
+        at.tx.outbox.save_identity(identity)
+        return identity
+
+
+@dataclass(frozen=True, slots=True)
 class EpochMoved:
     """The hub's epoch is another one, in which nothing of what was seen at ``places`` is lost."""
 

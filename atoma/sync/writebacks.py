@@ -24,11 +24,12 @@ from atoma.sync.staging import (
     SnapshotPage,
     SnapshotsForgotten,
     TailPage,
+    VersionNoted,
 )
 
 CHANGES = (
     Replied, LivePage, TailPage, SnapshotPage, SnapshotBegun, SnapshotsForgotten, AttemptFailed, HubMet, EpochMoved,
-    RowsAdopted, Offered, Discarded, Aged, Resolved, Reborn,
+    RowsAdopted, Offered, Discarded, Aged, Resolved, Reborn, VersionNoted,
 )  # fmt: skip
 """Everything that replication changes in the local database."""
 

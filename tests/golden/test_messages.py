@@ -38,6 +38,8 @@ PLANS = "queries travel as plans; their form of before is refused in words, whil
 GREETING = "what a hub understands of queries"
 REFUSED = ("QueryCall", "QueryCall, by id", "QueryCall, count", "OpsReply, of a query")
 """Messages whose golden bytes are not read any more."""
+VERSION = "the version of the schema in which a client reads what is answered"
+ASKED = ("PushRequest", "PullRequest", "SnapshotRequest")
 GREW: dict[tuple[str, str], str] = {
     **{(encoding, message): PLANS for encoding in ENCODINGS for message in REFUSED},
     ("frames", "call query"): PLANS,
@@ -49,6 +51,10 @@ GREW: dict[tuple[str, str], str] = {
         for message, reason in (("OpenRequest", PLACES), ("OpenReply", PLACES), ("PullReply", PROOF))
         for least in ("", ", least")
     },
+    **{("msgpack", f"{message}{least}"): VERSION for message in ASKED for least in ("", ", least")},
+    ("frames", "call push"): VERSION,
+    ("frames", "call pull"): VERSION,
+    ("frames", "call snapshot"): VERSION,
     ("protobuf", "OpenReply"): PLACES,
     ("protobuf", "OpenReply, least"): PLACES,
     ("frames", "call open"): PLACES,

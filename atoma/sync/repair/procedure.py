@@ -11,7 +11,6 @@ from atoma.contracts.mutations import QUEUED
 from atoma.contracts.replica import RepairReport
 from atoma.contracts.sync import (
     ASKED_MAX,
-    Limits,
     OpenReply,
     OpenRequest,
     PullRequest,
@@ -80,7 +79,7 @@ async def stage(
     service: SyncService,
     client_id: bytes,
     status: ScopeStatus,
-    limits: Limits,
+    reply: OpenReply,
     staged: Callable[[int], None],
 ) -> Cut:
     """Stage a snapshot of a scope beside its rows, up to the last page, which is left for the swap.
@@ -89,19 +88,19 @@ async def stage(
         RemoteError: The hub refuses, or what was staged has expired; the next session begins anew.
         TransportError: The connection broke; nothing visible has changed.
     """
-    scope = status.scope
+    scope, limits, version = status.scope, reply.limits, replica.version_told(reply)
     await replica.change(SnapshotBegun(scope))
     while True:
         at = await replica.database.inspect(lambda tx: tx.scopes.read(scope))
         if at.state == "snapshot":
-            request = SnapshotRequest(scope, client_id, at.token, limits.page_bytes, limits.page_changes)
+            request = SnapshotRequest(scope, client_id, at.token, limits.page_bytes, limits.page_changes, version)
             with bounded("snapshot"):
                 rows = await service.snapshot(request)
             await replica.change(SnapshotPage(at.token, rows, replica.stores))
             staged(sum(len(part.rows) for part in rows.stores))
             continue
         assert at.stage_cursor is not None
-        pull = PullRequest(scope, at.stage_cursor, client_id, 0, limits.page_bytes, limits.page_changes)
+        pull = PullRequest(scope, at.stage_cursor, client_id, 0, limits.page_bytes, limits.page_changes, version)
         with bounded("pull"):
             page = await service.pull(pull)
         if not page.more:
@@ -143,7 +142,7 @@ async def repair(
     verdicts = await look_up(service, request, mids, lambda done: shown.show("verdicts", done, len(mids)))
     before = await replica.database.inspect(lambda tx: [tx.scopes.read(scope) for scope in sorted(forks)])
     cuts = [
-        await stage(replica, service, request.client_id, status, reply.limits, shown.staged)
+        await stage(replica, service, request.client_id, status, reply, shown.staged)
         for status in reply.scopes
         if status.scope in forks
     ]

@@ -52,6 +52,11 @@ class Scopes:
             () if row[7] is None else decode(cast("bytes", row[7]), Trail),
         )
 
+    def every(self) -> Sequence[str]:
+        """Names of the scopes that something is known of, in order."""
+        rows = self._connection.execute("SELECT scope FROM _atoma_sub ORDER BY scope").fetchall()
+        return [cast("str", row[0]) for row in rows]
+
     def save(self, subscription: Subscription) -> None:
         """Replace the scope's state; the cursor of a live one moves through :meth:`advance` only."""
         known = self.read(subscription.scope)

@@ -425,6 +425,7 @@ WAYS_OUT: dict[str, list[WalkOut]] = {
     "WRONG_HUB": [wrong_user, handed_over_to_the_other_user],
     "HUB_MISMATCH": [wrong_hub, handed_over_to_the_other_hub],
     "SCHEMA_TOO_NEW": [by_open("SCHEMA_TOO_NEW")],
+    "SCHEMA_TOO_OLD": [by_open("SCHEMA_TOO_OLD")],
     "SCHEMA_MISMATCH": [hub_that_reads_otherwise],
     "PROTO_UNSUPPORTED": [by_open("PROTO_UNSUPPORTED")],
     "MALFORMED": [one_misreads_the_other],

@@ -21,7 +21,9 @@ from atoma.contracts.values import RowImage
 from atoma.errors import AtomaError, MigrationError, SchemaError
 from atoma.ports import LocalTx, seeded_environment
 from atoma.schema import Convert, Drop, Rename, Schema, Split, Sql, Step, StoreSpec
+from atoma.schema.bodies import decode_body
 from atoma_stores.sqlite import SQLiteHubStore
+from atoma_stores.sqlite.device_files import inspect_file
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.faults import fault_vfs
 from tests.power.disk import noted_disk
@@ -139,6 +141,20 @@ async def test_what_cannot_be_converted_is_put_aside_and_told(tmp_path: Path, ca
             assert await device.db.inspect(lambda tx: [item.body for item in tx.outbox.every()]) == bodies
             await device.queue(update("edited", store="doubts", amount=7))
             assert (await device.rows("doubts"))["edited"]["amount"] == 7
+            base = await device.db.inspect(
+                lambda tx: [tx.base.read("doubts", id).image for id in ("edited", "mended", "noted")]
+            )
+            assert base == [{"amount": 2, "note": "edited"}, None, {"amount": 3, "note": "noted"}]
+
+    def said(tx: LocalTx) -> list[RowImage]:  # by a tool, which has no steps
+        return [op.values for item in tx.outbox.every() for op in decode_body(item.meaning, tx.schema).ops]
+
+    assert inspect_file(str(path), said, seeded_environment(1)) == [
+        {},
+        {"amount": 4},
+        {"amount": 5, "note": "kept"},
+        {"amount": 7},
+    ]
     kept = read(path, "SELECT id, what, kept FROM _atoma_quarantine ORDER BY id, what")
     assert [(id, what, json.loads(image)["amount"]) for id, what, image in kept] == [
         ("bad", "a row", "one"),

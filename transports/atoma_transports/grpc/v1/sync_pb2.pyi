@@ -223,7 +223,7 @@ class EpochWord(_message.Message):
     def __init__(self, epoch: _Optional[bytes] = ..., devices: _Optional[str] = ..., deletes: bool = ..., unproven: bool = ...) -> None: ...
 
 class OpenReply(_message.Message):
-    __slots__ = ("hub_id", "epoch", "principal", "last_mid", "last_digest", "scopes", "limits", "hub_time_ms", "proto", "known", "verdicts", "words", "forms")
+    __slots__ = ("hub_id", "epoch", "principal", "last_mid", "last_digest", "scopes", "limits", "hub_time_ms", "proto", "known", "verdicts", "words", "forms", "schema_version")
     HUB_ID_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     PRINCIPAL_FIELD_NUMBER: _ClassVar[int]
@@ -237,6 +237,7 @@ class OpenReply(_message.Message):
     VERDICTS_FIELD_NUMBER: _ClassVar[int]
     WORDS_FIELD_NUMBER: _ClassVar[int]
     FORMS_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     hub_id: bytes
     epoch: bytes
     principal: str
@@ -250,21 +251,24 @@ class OpenReply(_message.Message):
     verdicts: _containers.RepeatedCompositeFieldContainer[Verdict]
     words: _containers.RepeatedCompositeFieldContainer[EpochWord]
     forms: bytes
-    def __init__(self, hub_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., principal: _Optional[str] = ..., last_mid: _Optional[int] = ..., last_digest: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[ScopeStatus, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hub_time_ms: _Optional[int] = ..., proto: _Optional[int] = ..., known: bool = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., words: _Optional[_Iterable[_Union[EpochWord, _Mapping]]] = ..., forms: _Optional[bytes] = ...) -> None: ...
+    schema_version: int
+    def __init__(self, hub_id: _Optional[bytes] = ..., epoch: _Optional[bytes] = ..., principal: _Optional[str] = ..., last_mid: _Optional[int] = ..., last_digest: _Optional[bytes] = ..., scopes: _Optional[_Iterable[_Union[ScopeStatus, _Mapping]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., hub_time_ms: _Optional[int] = ..., proto: _Optional[int] = ..., known: bool = ..., verdicts: _Optional[_Iterable[_Union[Verdict, _Mapping]]] = ..., words: _Optional[_Iterable[_Union[EpochWord, _Mapping]]] = ..., forms: _Optional[bytes] = ..., schema_version: _Optional[int] = ...) -> None: ...
 
 class PushRequest(_message.Message):
-    __slots__ = ("client_id", "incarnation", "mutations", "prev_digest", "confirmed_mid")
+    __slots__ = ("client_id", "incarnation", "mutations", "prev_digest", "confirmed_mid", "schema_version")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     MUTATIONS_FIELD_NUMBER: _ClassVar[int]
     PREV_DIGEST_FIELD_NUMBER: _ClassVar[int]
     CONFIRMED_MID_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     client_id: bytes
     incarnation: int
     mutations: _containers.RepeatedCompositeFieldContainer[Mutation]
     prev_digest: bytes
     confirmed_mid: int
-    def __init__(self, client_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., mutations: _Optional[_Iterable[_Union[Mutation, _Mapping]]] = ..., prev_digest: _Optional[bytes] = ..., confirmed_mid: _Optional[int] = ...) -> None: ...
+    schema_version: int
+    def __init__(self, client_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., mutations: _Optional[_Iterable[_Union[Mutation, _Mapping]]] = ..., prev_digest: _Optional[bytes] = ..., confirmed_mid: _Optional[int] = ..., schema_version: _Optional[int] = ...) -> None: ...
 
 class PushReply(_message.Message):
     __slots__ = ("outcomes", "last_mid", "error")
@@ -291,20 +295,22 @@ class StoreChanges(_message.Message):
     def __init__(self, store: _Optional[str] = ..., schema_version: _Optional[int] = ..., columns: _Optional[_Iterable[str]] = ..., rows: _Optional[bytes] = ..., deletes: _Optional[bytes] = ...) -> None: ...
 
 class PullRequest(_message.Message):
-    __slots__ = ("scope", "cursor", "client_id", "outcomes_after_mid", "max_bytes", "max_changes")
+    __slots__ = ("scope", "cursor", "client_id", "outcomes_after_mid", "max_bytes", "max_changes", "schema_version")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     OUTCOMES_AFTER_MID_FIELD_NUMBER: _ClassVar[int]
     MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_CHANGES_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     scope: str
     cursor: Cursor
     client_id: bytes
     outcomes_after_mid: int
     max_bytes: int
     max_changes: int
-    def __init__(self, scope: _Optional[str] = ..., cursor: _Optional[_Union[Cursor, _Mapping]] = ..., client_id: _Optional[bytes] = ..., outcomes_after_mid: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_changes: _Optional[int] = ...) -> None: ...
+    schema_version: int
+    def __init__(self, scope: _Optional[str] = ..., cursor: _Optional[_Union[Cursor, _Mapping]] = ..., client_id: _Optional[bytes] = ..., outcomes_after_mid: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_changes: _Optional[int] = ..., schema_version: _Optional[int] = ...) -> None: ...
 
 class PullReply(_message.Message):
     __slots__ = ("scope", "start", "end", "stores", "more", "head", "outcomes", "proof")
@@ -327,18 +333,20 @@ class PullReply(_message.Message):
     def __init__(self, scope: _Optional[str] = ..., start: _Optional[_Union[Cursor, _Mapping]] = ..., end: _Optional[_Union[Cursor, _Mapping]] = ..., stores: _Optional[_Iterable[_Union[StoreChanges, _Mapping]]] = ..., more: bool = ..., head: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., proof: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
-    __slots__ = ("scope", "client_id", "token", "max_bytes", "max_rows")
+    __slots__ = ("scope", "client_id", "token", "max_bytes", "max_rows", "schema_version")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
     scope: str
     client_id: bytes
     token: bytes
     max_bytes: int
     max_rows: int
-    def __init__(self, scope: _Optional[str] = ..., client_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., max_bytes: _Optional[int] = ..., max_rows: _Optional[int] = ...) -> None: ...
+    schema_version: int
+    def __init__(self, scope: _Optional[str] = ..., client_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., max_bytes: _Optional[int] = ..., max_rows: _Optional[int] = ..., schema_version: _Optional[int] = ...) -> None: ...
 
 class SnapshotReply(_message.Message):
     __slots__ = ("scope", "start", "stores", "token", "done")
