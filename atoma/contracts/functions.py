@@ -6,6 +6,7 @@ A function has three further rows: its meaning in Python (``atoma.query.function
 
 Types are ``int``, ``real``, ``text``, ``blob``, ``bool``, ``time`` (a moment), ``date``, ``clock`` (a time of day), ``duration``,
 ``uuid``, ``decimal``, ``decimal(2)`` (with that many places) and ``json``; a ``?`` behind one says that the value may be NULL.
+A ``path`` is a value that says where in a document: ``$.size``, ``$.tags[0]``.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class Function:
 
 _PAIR = ("same", "same")
 _NUMBERS = ("int", "real")
+_PLACE = ("json", "path")
 _SUMMED = (*_NUMBERS, "decimal", "duration")
 
 FUNCTIONS: Mapping[str, Function] = MappingProxyType(
@@ -101,6 +103,11 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         "hour": Function(("same",), "int", among=("clock", "time")),
         "minute": Function(("same",), "int", among=("clock", "time")),
         "second": Function(("same",), "int", among=("clock", "time")),
+        "json_int": Function(_PLACE, "int", nullable="always", literals=(1,)),
+        "json_real": Function(_PLACE, "real", nullable="always", literals=(1,)),
+        "json_text": Function(_PLACE, "text", nullable="always", literals=(1,)),
+        "json_bool": Function(_PLACE, "bool", nullable="always", literals=(1,)),
+        "json_has": Function((*_PLACE, "same"), "bool", literals=(1,), among=("int", "text")),
     }
 )
 

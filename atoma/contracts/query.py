@@ -25,6 +25,8 @@ AS_WRITTEN = ""
 """The type of a literal that nothing has encoded yet: it takes the form of what it stands beside."""
 NULL = "null"
 """The type of a literal NULL."""
+PATH = "path"
+"""The type of a literal that says where in a document: a part of the shape, as NULL is, so that an index can be found by it."""
 
 JoinKind: TypeAlias = Literal["inner", "left"]
 
@@ -276,6 +278,7 @@ class BoundQuery(msgspec.Struct, frozen=True, array_like=True):
 __all__ = [
     "AS_WRITTEN",
     "NULL",
+    "PATH",
     "PLAN_VERSION",
     "Agg",
     "BoundQuery",

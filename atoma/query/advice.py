@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 
 from atoma.contracts.explanation import Access
-from atoma.contracts.query import Call, Col, Expr, Lit, Order, Plan, Store
+from atoma.contracts.query import Call, Col, Expr, Order, Plan, Store
 from atoma.query.indexes import spelled
 from atoma.query.scope import Stores
 from atoma.query.walk import conjuncts, inner_plans, is_grouped, plans
@@ -13,7 +13,12 @@ from atoma.schema.indexes import Index
 
 _EQUAL = frozenset({"eq", "in", "is_same"})
 _RANGE = frozenset({"lt", "le", "gt", "ge"})
-INDEXED = frozenset({"lower", "upper", "length", "year", "month", "day", "hour", "minute", "second", "to_date"})
+INDEXED = frozenset(
+    {
+        *("lower", "upper", "length", "year", "month", "day", "hour", "minute", "second", "to_date"),
+        *("json_int", "json_text", "json_bool"),
+    }
+)
 """Functions of one column over which an index is advised."""
 
 
@@ -92,11 +97,10 @@ def _key_of(expr: Expr, number: int) -> Expr | None:
     """``expr`` as an index of the source would have it: a column, or what is computed of one and of values alone."""
     if isinstance(expr, Col):
         return Col(0, expr.name) if expr.source == number else None
-    if isinstance(expr, Call) and expr.fn in INDEXED and expr.args:
-        first, *rest = expr.args
+    if isinstance(expr, Call) and expr.fn in INDEXED:
+        first, *path = expr.args
         key = _key_of(first, number) if isinstance(first, Col) else None
-        if key is not None and all(isinstance(each, Lit) for each in rest):
-            return Call(expr.fn, (key, *rest))
+        return None if key is None else Call(expr.fn, (key, *path))
     return None
 
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from atoma.contracts.functions import AGGREGATES, COMPARISONS, FUNCTIONS, for_each
 from atoma.errors import QueryError
+from atoma.query.paths import json_bool, json_has, json_int, json_real, json_text
 from atoma.query.patterns import LOWER, like
 from atoma.schema.kinds import INT64_MAX, INT64_MIN
 
@@ -223,6 +224,11 @@ MEANINGS: Mapping[str, Meaning] = for_each(
         "hour": _time_digits(0),
         "minute": _time_digits(3),
         "second": _time_digits(6),
+        "json_int": _of_two(json_int),
+        "json_real": _of_two(json_real),
+        "json_text": _of_two(json_text),
+        "json_bool": _of_two(json_bool),
+        "json_has": lambda values: None if None in values else json_has(*values),
     },
 )
 

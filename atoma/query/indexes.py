@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any, TypeAlias
 
-from atoma.contracts.query import Call, Col, Expr, Lit, Named, Order, Plan, Store
+from atoma.contracts.query import PATH, Call, Col, Expr, Lit, Named, Order, Plan, Store
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import QueryError, SchemaError
 from atoma.query.check import check
 from atoma.query.compiled import Getter, compiled, condition
 from atoma.query.walk import expressions
+from atoma.schema.expressions import PATH_TYPES
 from atoma.schema.indexes import Index
 from atoma.schema.spec import StoreSpec
 
@@ -58,6 +59,10 @@ def checked_index(index: Index, spec: AnyStore) -> CheckedIndex:
         keys = [Order(named.expr, key.descending) for named, key in zip(plan.columns, index.keys, strict=True)]
         if not all(isinstance(each, (Call, Col)) for each in (named.expr for named in plan.columns)):
             raise QueryError("an index is over what rows have, not over values")
+        if any(
+            isinstance(each, Lit) and each.type != PATH for named in plan.columns for each in expressions(named.expr)
+        ):
+            raise QueryError("no query finds an index over an expression with values in it")
         return CheckedIndex(tuple(keys), index.unique, plan.where)
     except QueryError as error:
         raise SchemaError(f"store {spec.name!r}: an index that cannot be: {error}") from None
@@ -89,6 +94,8 @@ def spelled_key(key: Order) -> str:
     match key.expr:
         case Col(name=name):
             return f'"{"-" if key.descending else ""}{name}"'
+        case Call(fn=fn, args=(Col(name=name), Lit(type=kind, value=path))) if kind == PATH and fn in PATH_TYPES:
+            return f'col("{name}").path("{path}", {PATH_TYPES[fn]})'
         case Call(fn=fn, args=(Col(name=name), *rest)) if all(isinstance(each, Lit) for each in rest):
             given = ", ".join([repr(each.value) for each in rest if isinstance(each, Lit)])
             return f'col("{name}").{fn}({given})'

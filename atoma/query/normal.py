@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atoma.contracts.limits import BOUNDS, Bounds
-from atoma.contracts.query import NULL, BoundQuery, Expr, Lit, Param, Plan
+from atoma.contracts.query import NULL, PATH, BoundQuery, Expr, Lit, Param, Plan
 from atoma.errors import QueryError
 from atoma.query.bounds import check_bounds, check_size
 from atoma.query.check import Checker, check, check_bounded
@@ -70,7 +70,7 @@ def lifted(plan: Plan) -> BoundQuery:
     values: list[object] = []
 
     def lift(leaf: Lit | Param) -> Expr:
-        if leaf.type == NULL or not isinstance(leaf, Lit):
+        if leaf.type in (NULL, PATH) or not isinstance(leaf, Lit):
             return leaf
         values.append(leaf.value)
         return Param(len(values) - 1, leaf.type)

@@ -223,8 +223,9 @@ class Expressions:
             raise QueryError(f"{call.fn}() takes a value, not something that is read")
         model = next((arg for arg, want in zip(found, wanted, strict=True) if arg is not None and want == "same"), None)
         if model is None and "same" in wanted:  # nothing but literals: the first that is not NULL says what they are
-            known = next((arg for arg in call.args if isinstance(arg, Lit) and arg.value is not None), None)
-            model = Typed(call.args[0], NULL if known is None else own_type(known))
+            alike = [arg for arg, want in zip(call.args, wanted, strict=True) if want == "same"]
+            known = next((arg for arg in alike if isinstance(arg, Lit) and arg.value is not None), None)
+            model = Typed(alike[0], NULL if known is None else own_type(known))
         args: list[Typed] = []
         for arg, typed, want in zip(call.args, found, wanted, strict=True):
             beside = model if want == "same" else None

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 from atoma.contracts.checks import is_a
@@ -15,8 +16,13 @@ from atoma.errors import QueryError
 
 V = TypeVar("V")
 W = TypeVar("W")
+P = TypeVar("P", int, float, str, bool)
 V_co = TypeVar("V_co", covariant=True)
 
+PATH_TYPES: Mapping[str, str] = MappingProxyType(
+    {"json_int": "int", "json_real": "float", "json_text": "str", "json_bool": "bool"}
+)
+"""The functions that read a part of a document, each with the name of the type that it gives."""
 INT32_MAX = 2**31 - 1
 _WILD = re.compile(r"[%_\\]")
 
@@ -326,6 +332,33 @@ class Expression(Term, Generic[V]):
         """The second of a time of day, or of a moment in UTC, without its fraction."""
         return _made("second", self)
 
+    def path(self, path: str, kind: type[P]) -> Expression[P | None]:
+        """What stands in a document at ``path``, such as ``$.size`` or ``$.tags[0]``; NULL where it is of another type.
+
+        Args:
+            path: ``$`` for the document, then ``.name``, ``."any name"`` and ``[number]``, from 0 on.
+            kind: ``int``, ``float``, ``str`` or ``bool``.
+
+        Raises:
+            QueryError: It is none of these types.
+        """
+        fn = next((fn for fn, name in PATH_TYPES.items() if name == getattr(kind, "__name__", "")), None)
+        if fn is None:
+            raise QueryError(f"path() reads int, float, str or bool, not {kind!r}")
+        return _made(fn, self, checked_text("path()", path))
+
+    def has(self, value: str | int, path: str = "$") -> Condition:
+        """Whether the list that it is, or that stands at ``path`` in it, has an element equal to ``value``."""
+        return _call("json_has", self, checked_text("has()", path), value)
+
+    def any_of(self, values: Iterable[str | int], path: str = "$") -> Condition:
+        """Whether the list has one of ``values``, at least one; see :meth:`has`."""
+        return _call("or", *_some("any_of()", [self.has(value, path) for value in values]))
+
+    def all_of(self, values: Iterable[str | int], path: str = "$") -> Condition:
+        """Whether the list has each of ``values``, at least one; see :meth:`has`."""
+        return _call("and", *_some("all_of()", [self.has(value, path) for value in values]))
+
     def asc(self) -> SortKey:
         """To sort by it: NULL first, then from the smallest value on."""
         return SortKey(self)
@@ -363,6 +396,12 @@ def case(*branches: tuple[Condition, V | Expression[V]], otherwise: V | Expressi
     for condition, value in reversed(branches):
         found = _made("if", checked_condition(condition), value, found)
     return cast("Expression[V]", found)
+
+
+def _some(of: str, conditions: Sequence[Condition]) -> Sequence[Condition]:
+    if not conditions:
+        raise QueryError(f"{of} takes at least one value")
+    return conditions
 
 
 def _call(fn: str, *args: object) -> Condition:

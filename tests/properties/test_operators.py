@@ -110,7 +110,9 @@ def things(draw: st.DrawFn) -> list[Thing]:
     return made
 
 
-FNS = [fn for fn in FUNCTIONS if fn not in ("in", "like")]  # which have properties of their own
+FNS = [
+    fn for fn in FUNCTIONS if fn not in ("in", "like") and not fn.startswith("json_")
+]  # which have properties of their own
 
 
 def gives(fn: str, kind: str) -> bool:
@@ -254,4 +256,5 @@ async def test_a_function_means_the_same_of_every_column(fn: str) -> None:
 
 
 def test_every_function_is_among_those_that_are_tried() -> None:
-    assert {fn for fns in GIVING.values() for fn in fns} | {"like", "in"} == FUNCTIONS.keys()
+    documents = {fn for fn in FUNCTIONS if fn.startswith("json_")}
+    assert {fn for fns in GIVING.values() for fn in fns} | {"like", "in"} | documents == FUNCTIONS.keys()

@@ -53,6 +53,19 @@ def _whole(sign: str) -> Text:
     return lambda args: f"{WHOLE}({args[0]} {sign} {args[1]})"
 
 
+def _at(kinds: str, value: str) -> Text:
+    """What stands at a place of a document, where it is one of these kinds; ``{0}`` is the document and ``{1}`` the place."""
+    return lambda args: f"(CASE WHEN json_type({args[0]}, {args[1]}) IN ({kinds}) THEN {value.format(*args)} END)"
+
+
+def _element(condition: str) -> Text:
+    """Whether an array in a document has an element for which ``condition``, with ``{0}`` for what is wanted, is true."""
+    return lambda args: (
+        f"(CASE WHEN {args[0]} IS NOT NULL AND {args[2]} IS NOT NULL THEN json_type({args[0]}, {args[1]}) IS 'array' AND "
+        f"EXISTS (SELECT 1 FROM json_each({args[0]}, {args[1]}) AS e WHERE {condition.format(args[2])}) END)"
+    )
+
+
 def _called(name: str) -> Text:
     return lambda args: f"{name}({', '.join(args)})"
 
@@ -69,6 +82,9 @@ def _substr(args: Sequence[str]) -> str:
 def _digits(at: int, count: int = 2) -> Text:
     return lambda args: f"CAST(substr({args[0]}, {at}, {count}) AS INTEGER)"
 
+
+_INTEGER = _at("'integer'", "json_extract({0}, {1})")
+_NUMBERS = "'integer', 'real'"
 
 SQL: Mapping[str, Text] = for_each(
     FUNCTIONS,
@@ -120,6 +136,11 @@ SQL: Mapping[str, Text] = for_each(
         "hour": _digits(1),
         "minute": _digits(4),
         "second": _digits(7),
+        "json_int": lambda args: f"(CASE WHEN typeof({args[0]} ->> {args[1]}) = 'integer' THEN {_INTEGER(args)} END)",
+        "json_real": lambda args: f"{TO_REAL}({_at(_NUMBERS, '{0} -> {1}')(args)})",
+        "json_text": _at("'text'", "json_extract({0}, {1})"),
+        "json_bool": _at("'true', 'false'", "json_extract({0}, {1})"),
+        "json_has": _element("e.type = 'integer' AND e.value = {0}"),
     },
 )
 
@@ -132,6 +153,7 @@ OF_KIND: Mapping[tuple[str, str], Text] = {
     ("hour", "time"): _digits(12),
     ("minute", "time"): _digits(15),
     ("second", "time"): _digits(18),
+    ("json_has", "text"): _element("e.type = 'text' AND e.value = {0}"),
 }
 """What is written otherwise for arguments of a type."""
 BY_KIND = frozenset(name for name, _ in OF_KIND)

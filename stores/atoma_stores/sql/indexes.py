@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 
 from atoma.contracts.functions import FUNCTIONS
 from atoma.contracts.query import Call, Col, Expr, Lit, Store
@@ -12,6 +11,7 @@ from atoma.query.indexes import CheckedIndex
 from atoma.query.scope import AnyStore
 from atoma_stores.sql.functions import BY_KIND, OURS, sql_of
 from atoma_stores.sql.kinds import kind_of_arguments
+from atoma_stores.sql.literals import literal
 from atoma_stores.sql.names import quote
 
 
@@ -52,16 +52,3 @@ def row_text(expr: Expr, store: AnyStore) -> str:
             return text
         case _:
             raise SchemaError(f"store {store.name!r}: an index looks at one row")
-
-
-def literal(value: object) -> str:
-    """A value as SQL."""
-    if value is None:
-        return "NULL"
-    if isinstance(value, str):
-        return "'" + value.replace("'", "''") + "'"
-    if isinstance(value, bytes):
-        return f"x'{value.hex()}'"
-    if isinstance(value, float) and math.isinf(value):
-        return "9e999" if value > 0 else "-9e999"
-    return repr(int(value) if isinstance(value, bool) else value)

@@ -9,6 +9,7 @@ from typing import TypeAlias, cast
 from msgspec.structs import replace
 
 from atoma.contracts.query import (
+    PATH,
     Agg,
     Call,
     Col,
@@ -29,6 +30,7 @@ from atoma.query.walk import is_grouped
 from atoma.schema.kinds import INT64_MAX
 from atoma_stores.sql.functions import AGGREGATE_SQL, BY_KIND, SUM, WHOLE_SUM, sql_of
 from atoma_stores.sql.kinds import kind_of, kind_of_arguments
+from atoma_stores.sql.literals import literal
 from atoma_stores.sql.names import quote
 
 KEY_COLUMNS = ("id", "_ver", "_seq", "_scope")
@@ -242,9 +244,9 @@ class Compiler:
         match expr:
             case Param(index=index):
                 return self._place(index)
-            case Lit():
-                assert expr.value is None, "the values of a query in normal form stand beside it"
-                return "NULL"
+            case Lit(type=type_, value=value):
+                assert value is None or type_ == PATH, "the values of a query in normal form stand beside it"
+                return literal(value)  # a path, in which there can be no quotes, as the check has seen
             case Col(source=source, name=name):
                 return (aliases[source] if source >= 0 else outer[-1 - source]).column(name)
             case Call(fn=fn, args=args):
