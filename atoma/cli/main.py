@@ -1,11 +1,12 @@
 """Parses the command line, runs one command and turns what goes wrong into a sentence and an exit code.
 
-=========  ====================================================================
-``demo``   ``atoma demo``: two devices and a hub
-``sync``   ``atoma sync …``: a device's file
-``hub``    ``atoma hub …``: a hub, and its file
-``words``  how all of them print
-=========  ====================================================================
+===========  ==================================================================
+``demo``     ``atoma demo``: two devices and a hub
+``sync``     ``atoma sync …``: a device's file
+``hub``      ``atoma hub …``: a hub, and its file
+``migrate``  ``atoma migrate``: a file, and the schema of an application
+``words``    how all of them print
+===========  ==================================================================
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from atoma.cli import demo, hub, sync
+from atoma.cli import demo, hub, migrate, sync
 from atoma.errors import AtomaError
 from atoma.ports.tasks import single_error
 
@@ -54,4 +55,6 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_command(commands.add_parser("demo", help="two devices and a hub"))
     sync.add_commands(commands.add_parser("sync", help="look at a device's file, and repair it"))
     hub.add_commands(commands.add_parser("hub", help="run a hub, back its file up, restore it, see its epochs"))
+    told = "bring a file to the schema of your application, or say what that would do"
+    migrate.add_command(commands.add_parser("migrate", help=told))
     return parser

@@ -75,8 +75,8 @@ def prepare_file(
     internals: Sequence[str] = (),
     additions: Sequence[tuple[str, str]] = (),
     told: migrating.Told = migrating.log_progress,
-) -> MigrationReport | None:
-    """Bring the file to ``schema``, inside the caller's write transaction; what steps did, None where none was due.
+) -> MigrationReport:
+    """Bring the file to ``schema``, inside the caller's write transaction; what was done.
 
     What the schema's steps say is carried out, then new stores, nullable or defaulted columns and indexes are added. The
     file's own tables are the truth, so a step that somebody ran by hand with any SQLite tool is seen.
@@ -98,7 +98,7 @@ def prepare_file(
     fresh = application != APPLICATION_ID
     since = schema.version if fresh else _check_versions(connection, schema, layout)
     prepare_internals(connection, internals, additions)
-    report = None
+    report = MigrationReport(since, schema.version)
     if migrating.is_due(schema, since):
         report = migrating.migrate(connection, schema, since, layout, _beside(layout), told)
     steps: list[str] = []
@@ -109,6 +109,7 @@ def prepare_file(
         for statement in steps:
             if not fresh:
                 _log.info("%s: %s", connection.filename, statement)
+                report.statements.append(statement)
             connection.execute(statement)
     finally:
         forms.forbid_unpacking(connection)

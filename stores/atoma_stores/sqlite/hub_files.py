@@ -184,13 +184,13 @@ def _told(path: str) -> Generator[None]:
 @contextmanager
 def _opened(path: str, *, writing: bool = False) -> Generator[apsw.Connection]:
     """A connection to a hub file, whether or not a hub has it too."""
-    _look_whose_log(path)
+    look_whose_log(path)
     with open_existing(path, writing=writing) as connection:
         check_layout(connection, "hub")
         yield connection
 
 
-def _look_whose_log(path: str) -> None:
+def look_whose_log(path: str) -> None:
     """Set the log of another file aside, as the hub itself would, before a first connection replays it over this one."""
     if not os.path.isfile(path) or not os.path.exists(os.path.realpath(path) + SUFFIX):
         return

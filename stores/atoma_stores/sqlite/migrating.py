@@ -81,6 +81,7 @@ class MigrationReport:
         rows: How many rows of each store were converted.
         pending: How many mutations that wait were read anew.
         quarantined: How many values could not be converted and were put aside.
+        statements: What else was run, to bring tables and indexes to the stores.
     """
 
     since: int
@@ -88,6 +89,7 @@ class MigrationReport:
     rows: dict[str, int] = field(default_factory=dict[str, int])
     pending: int = 0
     quarantined: int = 0
+    statements: list[str] = field(default_factory=list[str])
 
 
 def is_due(schema: Schema, since: int) -> bool:

@@ -99,6 +99,9 @@ VERSIONS: dict[int, Schema] = {
     4: Schema(store(Item4, "title"), version=4, steps={2: TO_2, 3: TO_3, 4: TO_4}),
 }
 
+NEWEST = VERSIONS[4]
+UNEXPLAINED = Schema(store(Item4, "title"), version=4)
+
 
 def today(item: Item1, note: str = "") -> Item4:
     """What an item of the first version is in the fourth: an oracle that knows nothing of steps."""
