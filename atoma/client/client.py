@@ -25,6 +25,7 @@ from atoma.ports.tasks import open_tasks
 from atoma.query import Query
 from atoma.runtime import Page, Runtime, Store, Transaction
 from atoma.runtime.applying import ApplyFlow
+from atoma.runtime.raw import read_sql
 from atoma.runtime.registry import PolicyNames
 from atoma.runtime.writeback import WriteBack
 from atoma.schema import Schema, StoreSpec
@@ -172,6 +173,30 @@ class Client:
     def policies(self) -> tuple[Policy, ...]:
         """Every policy as data, available or not."""
         return tuple(self._kernel.policies)
+
+    async def sql(self, into: type[T], text: str, /, **params: object) -> tuple[T, ...]:
+        """The rows of a statement in SQLite's SQL, which only reads, on this device's file and never elsewhere.
+
+        Stores are tables with their declared fields, as columns keep them: a decimal with a scale is a whole number, for one.
+        Whatever scopes the rows belong to, all that are on this device are there.
+
+        Args:
+            into: What a row becomes: a dataclass, struct or attrs class by the names of the columns, ``dict``, a named or a
+                plain tuple, or the type of the only column.
+            text: One statement; a value stands in it as ``:name``.
+            params: The values by their names.
+
+        Raises:
+            QueryError: SQLite does not understand it, it does something else than read stores, a value is missing or not
+                asked for, or a row is no ``into``.
+            ConfigurationError: There is no local database.
+            StoreError: The engine failed.
+
+        A caller that is cancelled has the statement interrupted.
+        """
+        self._runtime.core.guard.check()
+        database = self._planes.find(LOCAL_DATABASE)
+        return await read_sql(database, into, text, params)
 
     @overload
     def explain(self, what: Query[T]) -> Awaitable[Explanation]: ...

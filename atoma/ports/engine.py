@@ -9,6 +9,8 @@ from typing import Protocol, TypeVar, runtime_checkable
 from atoma.contracts.execution import Durability, QueryResult, WriteResult
 from atoma.contracts.explanation import Access
 from atoma.contracts.query import BoundQuery
+from atoma.contracts.raw import SqlAnswer
+from atoma.contracts.values import Scalar
 from atoma.ports.environment import Environment
 from atoma.ports.execution import AtomicWriter
 from atoma.ports.local import LocalTx
@@ -88,6 +90,22 @@ class ExplainsQueries(Protocol):
             QueryError: It does not fit the schema.
             UnknownStore: It reads a store that is not declared.
             StoreError: The engine failed.
+        """
+        ...
+
+
+@runtime_checkable
+class AnswersSql(Protocol):
+    """A local database that carries out SQL which only reads."""
+
+    async def sql(self, text: str, params: Mapping[str, Scalar]) -> SqlAnswer:
+        """The rows of the one statement ``text``, in which stores are tables with their declared fields.
+
+        Raises:
+            QueryError: SQLite does not understand it, it does something else than read stores, or a parameter is missing.
+            StoreError: The engine failed.
+
+        A caller that is cancelled has the statement interrupted.
         """
         ...
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from typing import TypeVar, cast
 
 import apsw
@@ -25,8 +25,10 @@ from atoma.contracts.execution import (
 )
 from atoma.contracts.explanation import Access
 from atoma.contracts.query import BoundQuery
+from atoma.contracts.raw import SqlAnswer
 from atoma.contracts.receipts import WriteReceipt
 from atoma.contracts.replica import ClientIdentity
+from atoma.contracts.values import Scalar
 from atoma.errors import ClosedError, ConfigurationError
 from atoma.ports.environment import Environment
 from atoma.ports.execution import Staging
@@ -36,6 +38,7 @@ from atoma_stores.changes import ChangeSet, CommitListener
 from atoma_stores.sqlite._internals import CLIENT_ADDITIONS, CLIENT_TABLES
 from atoma_stores.sqlite._outbox import OutboxLimits
 from atoma_stores.sqlite._queries import QueryReader, commit_number
+from atoma_stores.sqlite._raw import raw_sql
 from atoma_stores.sqlite._receipts import LOCAL, Receipts
 from atoma_stores.sqlite._recovery import roll_back_volatile
 from atoma_stores.sqlite._rows import Known
@@ -182,6 +185,10 @@ class SQLiteLocalDatabase:
     async def explain(self, query: BoundQuery) -> tuple[Access, ...]:
         """How ``query`` would be answered; see ``ExplainsQueries.explain``."""
         return await self.sqlite.read(self._reader.explained(query))
+
+    async def sql(self, text: str, params: Mapping[str, Scalar]) -> SqlAnswer:
+        """The rows of ``text``; see ``AnswersSql.sql``."""
+        return await self.sqlite.read_in_pool(raw_sql(self._tables, text, params))
 
     async def read_many(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
         """Answer ``queries`` in one read transaction; ``meta.commit`` is the same for all.
