@@ -5,17 +5,19 @@ from __future__ import annotations
 from atoma.hub.auth import AllowLoopback, StaticTokenVerifier
 from atoma.hub.hub import Hub, open_hub
 from atoma.hub.reading import ReadBudget
-from atoma.hub.rules import Access, EveryScope, Rules
+from atoma.hub.rules import Access, Caller, EveryScope, RowRule, Rules
 from atoma.ports.hub import ClockAhead
 from atoma.ports.sessions import SessionInfo
 
 __all__ = [
     "Access",
     "AllowLoopback",
+    "Caller",
     "ClockAhead",
     "EveryScope",
     "Hub",
     "ReadBudget",
+    "RowRule",
     "Rules",
     "SessionInfo",
     "StaticTokenVerifier",

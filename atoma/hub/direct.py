@@ -26,6 +26,7 @@ from atoma.hub.admission import Refusal, check_id, check_op, check_scope, check_
 from atoma.hub.keys import check_age, check_key, check_unspent
 from atoma.hub.lineage import next_transaction
 from atoma.hub.pushing import Court
+from atoma.hub.rules import RowTest
 from atoma.hub.workspace import Workspace
 from atoma.mutations import decide, moved_read
 from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowKey, Step
@@ -134,9 +135,10 @@ class WriteStep:
             return Plan(reply=facts.answer)
         check_age(self.key, facts)
         at = 0
-        work = Workspace(facts.rows, self.court.schema.stores)
+        may = self.court.row_rules.test(self.principal)
+        work = Workspace(facts.rows, self.court.schema.stores, may)
         try:
-            self._check(facts)
+            self._check(facts, may)
             for entry in self.entries:
                 work.put((entry.store, entry.id), self._image(entry, work, facts.versions))
                 at += 1
@@ -159,14 +161,14 @@ class WriteStep:
         answer = pack_answer(items, self.entries, self.court.schema)
         return Plan(transaction=transaction, answer=answer, reply=answer)
 
-    def _check(self, facts: Facts) -> None:
+    def _check(self, facts: Facts, may: RowTest) -> None:
         if self.refused is not None:
             raise self.refused
         if facts.violation:
             raise Refusal("CONFLICT", facts.violation)
         if self.court.rules.scope_access(self.principal, self.scope) != "write":
             raise Refusal("DENIED", f"you may not write in scope {self.scope!r}")
-        moved = moved_read(self.reads, partial(_version, facts))
+        moved = moved_read(self.reads, partial(_version, facts, may))
         if moved is not None:
             raise Refusal.of(moved)
 
@@ -191,9 +193,10 @@ class WriteStep:
         ]
 
 
-def _version(facts: Facts, store: str, id: str) -> int | None:
+def _version(facts: Facts, may: RowTest, store: str, id: str) -> int | None:
+    """The version of a row; of one that may not be seen as if it were not there."""
     fact = facts.rows[store, id]
-    return None if fact.image is None else facts.versions.told(fact.seq)
+    return None if fact.image is None or not may(store, id, fact.image) else facts.versions.told(fact.seq)
 
 
 @dataclass(frozen=True, slots=True)

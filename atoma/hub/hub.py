@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import get_args
 
 from atoma.contracts.checks import is_a
@@ -17,7 +17,7 @@ from atoma.hub.leftovers import take_back
 from atoma.hub.pushing import DAY_MS, Court
 from atoma.hub.reading import ReadBudget, Readers
 from atoma.hub.recovery import WithdrawStep
-from atoma.hub.rules import EveryScope, Rules
+from atoma.hub.rules import EveryScope, RowRule, RowRules, Rules
 from atoma.hub.service import HubCore, HubService
 from atoma.hub.verifying import Reverification
 from atoma.ports.environment import Environment
@@ -259,6 +259,7 @@ async def open_hub(
     *,
     verifier: TokenVerifier | None = None,
     rules: Rules | None = None,
+    row_rules: Mapping[str, RowRule] | None = None,
     environment: Environment | None = None,
     limits: Limits | None = None,
     reads: ReadBudget | None = None,
@@ -273,6 +274,10 @@ async def open_hub(
         verifier: Decides who a token belongs to; there is no hub without one.
         rules: Decides what a principal may do; without rules every authenticated principal may read and write every
             scope.
+        row_rules: For each store whose rows are not for everybody who may read their scope, by name, what tells them apart:
+            ``{"notes": lambda caller: col("owner") == caller.subject}``. Such a store is declared with
+            ``replicate=False``: it takes queries and direct writes, which keep to the rule, and nothing of it goes to
+            devices or comes from them by sync.
         environment: Clock, ids, executor; None takes the real ones.
         limits: Bounds to hold clients to; None takes the defaults.
         reads: What the queries and snapshots of one principal may take; None takes the defaults.
@@ -284,8 +289,8 @@ async def open_hub(
             spans and metrics of them.
 
     Raises:
-        ConfigurationError: There is no verifier, something else was passed in the place of a part, or
-            ``verify_again_s`` is no positive number.
+        ConfigurationError: There is no verifier, something else was passed in the place of a part, ``verify_again_s`` is no
+            positive number, or a row rule does not fit its store, or is about one that replicates.
         StoreBusy: Another hub holds the store.
         MigrationError: The store is newer than the code, or a change of the schema is not additive.
         StoreCorrupt: The store is damaged, or is none of a hub.
@@ -299,7 +304,7 @@ async def open_hub(
     _check_parts(schema, store, verifier, rules)
     _check_period(verify_again_s)
     environment = environment or Environment()
-    court = Court(schema, rules or EveryScope(), limits or Limits())
+    court = Court(schema, rules or EveryScope(), limits or Limits(), RowRules(schema, row_rules or {}))
     async with store.open_hub_database(schema, environment) as database:
         await take_back(database, schema.stores)
         core = HubCore(database, court, environment, Readers(reads or ReadBudget()), listener=listener)

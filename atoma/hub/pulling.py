@@ -81,8 +81,8 @@ def _by_store(
     deletes: dict[str, list[tuple[int, str]]] = {}
     for name, id, seq, image in rows:
         store = schema.stores.get(name)
-        if store is None:
-            continue  # a store that was taken out of the schema; its log is still there
+        if store is None or not store.replicate:
+            continue  # a store that was taken out of the schema is still in the log, and so is one that does not replicate
         if image is None:
             deletes.setdefault(name, []).append((seq, id))
             continue

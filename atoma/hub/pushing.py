@@ -25,7 +25,7 @@ from atoma.hub.admission import CheckedMutation, Refusal, admit
 from atoma.hub.conflicts import Seen, decide, decide_doubtful
 from atoma.hub.lineage import broken_link, next_digest, next_transaction
 from atoma.hub.recovery import check_offer, shared, take_offer, withdrawn
-from atoma.hub.rules import Rules
+from atoma.hub.rules import RowRules, Rules, not_replicated
 from atoma.hub.workspace import Workspace
 from atoma.ports.hub import ClientState, Facts, Greeting, LogTransaction, Need, Plan, Step, StoredOutcome
 from atoma.ports.service import Principal
@@ -45,6 +45,7 @@ class Court:
     schema: Schema
     rules: Rules
     limits: Limits
+    row_rules: RowRules
 
 
 def owned(facts: Facts, request: PushRequest, principal: Principal) -> ClientState:
@@ -234,9 +235,12 @@ class PushStep:
         body, mid = admitted.body, self.mutation.mid
         if self.court.rules.scope_access(self.principal, body.scope) != "write":
             raise Refusal("DENIED", f"you may not write in scope {body.scope!r}")
+        for op in admitted.ops:
+            if not self.court.schema.store(op.store).replicate:
+                raise Refusal("DENIED", not_replicated(op.store))
         self._check_dependencies(admitted, facts)
         seen = Seen(facts.since, self.request.client_id, facts.scope.floor)
-        work = Workspace(facts.rows, self.court.schema.stores)
+        work = Workspace(facts.rows, self.court.schema.stores, self.court.row_rules.test(self.principal))
         conflicts: list[Conflict] = []
         if body.recovers is not None:
             if not all(take_offer(body, body.recovers, op, facts, work) for op in admitted.ops):

@@ -1,8 +1,6 @@
-"""Direct queries: checked as strictly as if a stranger had sent them, and kept to the scopes one may read."""
+"""Direct queries: checked as strictly as if a stranger had sent them, and fenced, source by source."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult, Step
 from atoma.contracts.limits import BOUNDS, ROWS_MAX, Bounds
@@ -10,9 +8,9 @@ from atoma.contracts.query import BoundQuery
 from atoma.errors import RemoteError
 from atoma.ports.hub_queries import QueryPage
 from atoma.query.normal import rebind
-from atoma.query.plans import beyond_a_hub, required_value
-from atoma.query.seek import cursor_of, page_of
-from atoma.schema.spec import Schema, StoreSpec
+from atoma.query.plans import beyond_a_hub
+from atoma.query.seek import cursor_of
+from atoma.schema.spec import Schema
 
 
 def check_query(query: BoundQuery, schema: Schema, bounds: Bounds = BOUNDS) -> BoundQuery:
@@ -20,8 +18,8 @@ def check_query(query: BoundQuery, schema: Schema, bounds: Bounds = BOUNDS) -> B
 
     Raises:
         QueryError: It does not fit.
-        RemoteError: ``UNSUPPORTED``: it is no list of the rows of one store, and not their number, or it asks for rows that
-            were deleted softly; ``TOO_LARGE``: it asks for more rows than one answer may have.
+        RemoteError: ``UNSUPPORTED``: it asks for rows that were deleted softly; ``TOO_LARGE``: it asks for more rows than
+            one answer may have.
         UnknownStore: The store is not declared.
     """
     bound = rebind(query, schema.store, bounds)
@@ -33,29 +31,23 @@ def check_query(query: BoundQuery, schema: Schema, bounds: Bounds = BOUNDS) -> B
     return bound
 
 
-def pinned_scope(query: BoundQuery, store: StoreSpec[Any]) -> str | None:
-    """The only scope the query can find rows in, None when it may be several."""
-    if store.scope_field is None:
-        return store.fixed_scope
-    value = required_value(query, store.scope_field)
-    return value if isinstance(value, str) else None
-
-
 def query_result(request: QueryRequest, query: BoundQuery, page: QueryPage, seconds: float) -> QueryResult:
     """The result of ``request``; its cursor is empty when there is no further page.
 
     Args:
         request: The request.
         query: The query that was carried out.
-        page: What the database answered, with one row more than was asked for when there are more.
+        page: What the database answered.
         seconds: How long it took.
 
     Raises:
         RemoteError: ``TOO_LARGE``: the answer does not fit.
     """
     if not page.complete:
-        raise RemoteError(f"more than {ROWS_MAX} rows or too many bytes; state a limit", remote_code="TOO_LARGE")
-    rows, more = page_of(query.plan, page.rows)
-    cursor = cursor_of(query, rows[-1]) if more and rows else ""
+        raise RemoteError(
+            f"more than {ROWS_MAX} rows or too many bytes, children included; state a limit", remote_code="TOO_LARGE"
+        )
+    found = page.rows or page.tuples
+    cursor = cursor_of(query, found[-1]) if page.more and found else ""
     meta = ExecutionMeta("remote", (Step("hub", "ok", seconds),), request.context.trace_id, cursor=cursor)
-    return QueryResult(tuple(rows), page.tuples, meta)
+    return QueryResult(page.rows, page.tuples, meta)

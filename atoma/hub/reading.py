@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
-from typing import Any
 
 import trio
 
@@ -14,12 +13,12 @@ from atoma.contracts.functions import COMPARISONS
 from atoma.contracts.limits import BOUNDS, Bounds
 from atoma.contracts.query import BoundQuery, Call, Col, Expr
 from atoma.errors import ConfigurationError, Overloaded, RemoteError
-from atoma.ports.hub_queries import ReadAllowance
+from atoma.ports.hub_queries import Fences, ReadAllowance
 from atoma.ports.principals import PerPrincipal
 from atoma.ports.rate import PAUSE_S, Meter
-from atoma.query.plans import ids_of
+from atoma.query.plans import ids_of, looks_at_one_store
+from atoma.query.scope import Stores
 from atoma.query.walk import conjuncts
-from atoma.schema.spec import StoreSpec
 
 LOOKUP_IDS_MAX = 100
 LOOKUP_SCOPES_MAX = 16
@@ -108,8 +107,11 @@ class Readers:
             reads.asked -= 1
 
 
-def is_lookup(query: BoundQuery, store: StoreSpec[Any], scopes: Sequence[str] | None) -> bool:
+def is_lookup(query: BoundQuery, stores: Stores, fences: Fences) -> bool:
     """Whether ``query`` is small and should find its rows by their ids or by an index, so that it needs no turn."""
+    if not looks_at_one_store(query.plan):
+        return False
+    store, scopes = stores(query.store), fences[query.store].scopes
     ids = ids_of(query)
     if ids is not None:
         return len(ids) <= LOOKUP_IDS_MAX

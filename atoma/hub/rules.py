@@ -1,10 +1,22 @@
-"""Who may do what: access per scope."""
+"""Who may do what: access per scope, and rules about single rows."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
+from atoma.contracts.checks import is_a
+from atoma.contracts.query import NULL, Call, Expr, Lit, Param, Plan, Store
+from atoma.contracts.values import RowImage, StoredRow
+from atoma.errors import ConfigurationError, QueryError
 from atoma.ports.service import Principal
+from atoma.query.builder import select
+from atoma.query.check import check
+from atoma.query.compiled import Getter, compiled
+from atoma.query.walk import changed, expressions, inner_plans
+from atoma.schema.expressions import Condition, Expression
+from atoma.schema.kinds import is_storable
+from atoma.schema.spec import Schema
 
 Access: TypeAlias = Literal["none", "read", "write"]
 
@@ -33,3 +45,137 @@ class EveryScope:
     def scope_access(self, principal: Principal, scope: str) -> Access:
         """Always ``write``."""
         return "write"
+
+
+class Caller:
+    """Who asks, as a row rule sees them: facts that stand in a condition and get their values at each call.
+
+    Attributes:
+        subject: The subject of the principal.
+    """
+
+    __slots__ = ("subject",)
+
+    def __init__(self) -> None:
+        self.subject: Expression[str] = _fact("subject")
+
+    def claim(self, name: str) -> Expression[str]:
+        """The claim of that name; NULL for a principal who has none, so that no comparison with it is true."""
+        return _fact(f"claim {name}")
+
+
+RowRule: TypeAlias = Callable[[Caller], Condition]
+"""Gives the condition that the rows of a store fulfil which a caller may see and write:
+``lambda caller: col("owner") == caller.subject``. It is called once, as the hub opens."""
+
+_FACT = "\N{REPLACEMENT CHARACTER} fact of the caller: "
+_COMPARES = frozenset(("and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "is_same", "in", "is_null", "coalesce"))
+
+
+def _fact(name: str) -> Expression[str]:
+    return Expression(Lit("text", _FACT + name))
+
+
+class RowRules:
+    """The rules of a hub about single rows, checked and in one form.
+
+    Args:
+        schema: The hub's stores.
+        rules: A rule for each store that has one, by name.
+
+    Raises:
+        ConfigurationError: A rule is of no store, or does not fit its store, or the store replicates: then its rows would
+            go out with the log, which does not know the rule.
+    """
+
+    __slots__ = ("_conditions",)
+
+    def __init__(self, schema: Schema, rules: Mapping[str, RowRule]) -> None:
+        if not is_a(rules, Mapping):
+            raise ConfigurationError(f"row_rules is a mapping, {{'notes': lambda caller: …}}, not {rules!r}")
+        self._conditions = {name: _condition(schema, name, rule) for name, rule in rules.items()}
+
+    def condition(self, principal: Principal, store: str) -> Expr | None:
+        """What rows of ``store`` have to fulfil for ``principal``, its values in their places; None for every row."""
+        found = self._conditions.get(store)
+        return None if found is None else _given(found, principal)
+
+    def test(self, principal: Principal) -> RowTest:
+        """Tells whether ``principal`` may see, and so write, a row of a store."""
+        made: dict[str, Getter | None] = {}
+
+        def may(store: str, id: str, image: RowImage) -> bool:
+            if store not in made:
+                condition = self.condition(principal, store)
+                made[store] = None if condition is None else compiled(condition, ())
+            fits = made[store]
+            return fits is None or fits(StoredRow(id, 0, 0, "", image)) is True
+
+        return may
+
+
+RowTest: TypeAlias = Callable[[str, str, RowImage], bool]
+"""Whether a row, given by its store, its id and what it holds, may be seen."""
+
+
+def _condition(schema: Schema, name: str, rule: RowRule) -> Expr:
+    store = schema.stores.get(name)
+    if store is None:
+        raise ConfigurationError(f"row_rules: there is no store {name!r}; there are: {', '.join(schema.stores)}")
+    if store.replicate:
+        raise ConfigurationError(
+            f"row_rules: store {name!r} replicates, and what goes to devices by pull, snapshot and push does not know the "
+            f"rule; declare it with StoreSpec({name!r}, …, replicate=False)"
+        )
+    if not callable(rule):
+        raise ConfigurationError(f"row_rules: store {name!r} takes a function of the caller, not {rule!r}")
+    try:
+        where = select(store).where(rule(Caller())).plan.where
+        checked = check(Plan(Store(name), where=where), schema.store)
+        if checked.where is None or any(inner_plans(checked)):
+            raise QueryError("a rule looks at one row, without queries within it")
+        _check_facts(checked.where)
+    except QueryError as error:
+        raise ConfigurationError(f"row_rules: the rule of store {name!r} does not fit: {error}") from None
+    return checked.where
+
+
+def _check_facts(where: Expr) -> None:
+    """See that facts are compared only: a claim must not be a pattern, nor may anything be computed of it."""
+    for found in expressions(where):
+        if isinstance(found, Call) and found.fn not in _COMPARES and any(map(_is_fact, expressions(found))):
+            raise QueryError(f"a fact of the caller is compared, it does not go into {found.fn}()")
+
+
+def _is_fact(expr: Expr) -> bool:
+    return isinstance(expr, Lit) and isinstance(expr.value, str) and expr.value.startswith(_FACT)
+
+
+def _given(where: Expr, principal: Principal) -> Expr:
+    def value(leaf: Lit | Param) -> Expr:
+        if not isinstance(leaf, Lit) or not _is_fact(leaf):
+            return leaf
+        fact = str(leaf.value).removeprefix(_FACT)
+        known = principal.subject if fact == "subject" else principal.claims.get(fact.removeprefix("claim "))
+        # what no column can hold equals nothing
+        return Lit(leaf.type, known) if known is not None and is_storable(known) else Lit(NULL, None)
+
+    given = changed(Plan(Store(""), where=where), value).where
+    assert given is not None
+    return given
+
+
+def not_replicated(store: str) -> str:
+    """Why rows of ``store`` neither go to devices by sync nor come from there."""
+    return f"the rows of store {store!r} do not replicate: they take queries and direct writes only"
+
+
+def why_not_replicated(schema: Schema, scope: str) -> str:
+    """Why nothing of ``scope`` is replicated; ``""`` when something may be.
+
+    Rows of stores that do not replicate are left out of what goes to devices. A scope that can hold no others is refused,
+    so that nobody waits for them.
+    """
+    held = [store for store in schema.stores.values() if store.scope_field is not None or store.fixed_scope == scope]
+    apart = [store.name for store in held if not store.replicate]
+    return not_replicated(apart[0]) if apart and len(apart) == len(held) else ""

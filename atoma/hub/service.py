@@ -19,6 +19,7 @@ from atoma.contracts.execution import (
     WriteResult,
 )
 from atoma.contracts.limits import ROWS_MAX
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import (
     ASKED_MAX,
     PROTOCOL_VERSION,
@@ -49,14 +50,16 @@ from atoma.hub.keys import check_key
 from atoma.hub.lineage import fork
 from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull_reply, snapshot_reply
 from atoma.hub.pushing import Court, OpenStep, push_steps
-from atoma.hub.querying import check_query, pinned_scope, query_result
+from atoma.hub.querying import check_query, query_result
 from atoma.hub.reading import Readers, is_lookup
 from atoma.hub.resolving import ResolveStep, resolution
-from atoma.hub.rules import EveryScope
+from atoma.hub.rules import EveryScope, why_not_replicated
 from atoma.hub.versions import check_version, shown_to
 from atoma.ports.environment import Environment
 from atoma.ports.hub import Greeting, HubDatabase, Plan, RowKey
+from atoma.ports.hub_queries import Fence, Fences
 from atoma.ports.service import Principal
+from atoma.query.pinned import pinned_scopes
 from atoma.schema.kinds import INT64_MAX
 
 _log = logging.getLogger("atoma.hub")
@@ -201,7 +204,8 @@ class HubService:
     async def _statuses(self, request: OpenRequest) -> tuple[ScopeStatus, ...]:
         """Every requested scope, and where the client's history of it leaves the hub's."""
         database = self._core.database
-        allowed = [scope for scope in request.scopes if self._may_read(scope)]
+        schema = self._core.court.schema
+        allowed = [scope for scope in request.scopes if self._may_read(scope) and not why_not_replicated(schema, scope)]
         known = {state.scope: state for state in await database.scopes(allowed)} if allowed else {}
         places = [place for place in request.places if place.scope in known]
         lineages = await database.lineages(places) if places else ()
@@ -210,7 +214,8 @@ class HubService:
         statuses: list[ScopeStatus] = []
         for scope in request.scopes:
             if scope not in known:
-                statuses.append(ScopeStatus(scope, error=refused))
+                why = why_not_replicated(schema, scope) if self._may_read(scope) else ""
+                statuses.append(ScopeStatus(scope, error=ErrorInfo(refused.code, why) if why else refused))
                 continue
             writable = self._core.court.rules.scope_access(self._principal, scope) == "write"
             status = ScopeStatus(scope, known[scope].head, known[scope].floor, writable=writable)
@@ -257,7 +262,7 @@ class HubService:
             self._check_client(request.client_id)
             _check_numbers(request.cursor.seq, request.outcomes_after_mid, request.schema_version)
             check_version(core.court.schema, request.schema_version)
-            self._check_readable(request.scope)
+            self._check_pulled(request.scope)
             page = await core.database.page(
                 request.scope,
                 request.cursor.seq,
@@ -281,7 +286,7 @@ class HubService:
         with core.call("snapshot"):
             _check_numbers(request.schema_version)
             check_version(core.court.schema, request.schema_version)
-            self._check_readable(request.scope)
+            self._check_pulled(request.scope)
             tokens = SnapshotTokens(core.database.identity)
             start: Cursor | None = None
             last: RowKey | None = None
@@ -313,7 +318,7 @@ class HubService:
         with core.call("notify"):
             self._check_count(request.scopes)
             for scope in request.scopes:
-                self._check_readable(scope)
+                self._check_pulled(scope)
             core.hints.add(listener)  # before the heads are read: a commit in between is heard
         try:
             with core.call("notify"):
@@ -334,17 +339,15 @@ class HubService:
         with core.call("query", request.context.trace_id):
             began = core.environment.clock()
             query = check_query(request.query, core.court.schema, core.readers.budget.bounds)
-            store = core.court.schema.store(query.store)
-            scopes = await self._readable(pinned_scope(query, store))
-            limit, max_bytes = query.plan.limit, core.court.limits.page_bytes
-            max_rows = ROWS_MAX if limit is None else limit + 1  # the one more only says that there is more
+            fences = await self._fences(query)
+            max_bytes = core.court.limits.page_bytes
             page = None
-            if is_lookup(query, store, scopes):
-                page = await core.database.lookup(query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+            if is_lookup(query, core.court.schema.store, fences):
+                page = await core.database.lookup(query, fences, max_bytes=max_bytes, max_rows=ROWS_MAX)
             if page is None:
                 async with core.readers.turn(self._principal.subject) as allowance:
                     page = await core.database.query(
-                        query, scopes, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance
+                        query, fences, max_bytes=max_bytes, max_rows=ROWS_MAX, allowance=allowance
                     )
             return query_result(request, query, page, core.environment.clock() - began)
 
@@ -426,15 +429,32 @@ class HubService:
         if not self._may_read(scope):
             raise RemoteError("you may not read this scope", remote_code="PERMISSION_DENIED", info={"scope": scope})
 
-    async def _readable(self, pinned: str | None) -> list[str] | None:
-        """Scopes that a query may see, None for all of them."""
-        if pinned is not None:
-            self._check_readable(pinned)
-            return [pinned]
-        if isinstance(self._core.court.rules, EveryScope):
-            return None
-        states = await self._core.database.scopes()
-        return [state.scope for state in states if self._may_read(state.scope)]
+    def _check_pulled(self, scope: str) -> None:
+        self._check_readable(scope)
+        why = why_not_replicated(self._core.court.schema, scope)
+        if why:
+            raise RemoteError(why, remote_code="PERMISSION_DENIED", info={"scope": scope})
+
+    async def _fences(self, query: BoundQuery) -> Fences:
+        """What the caller may see of each store that ``query`` reads.
+
+        Raises:
+            RemoteError: ``PERMISSION_DENIED``: it can find rows only in a scope that the caller may not read.
+        """
+        found: dict[str, Fence] = {}
+        readable: tuple[str, ...] | None = None
+        everything = isinstance(self._core.court.rules, EveryScope)
+        for store, pinned in pinned_scopes(query, self._core.court.schema.store).items():
+            scopes = None if pinned is None else tuple(sorted(pinned))
+            for scope in scopes or ():
+                self._check_readable(scope)
+            if scopes is None and not everything:
+                if readable is None:
+                    states = await self._core.database.scopes()
+                    readable = tuple([state.scope for state in states if self._may_read(state.scope)])
+                scopes = readable
+            found[store] = Fence(scopes, self._core.court.row_rules.condition(self._principal, store))
+        return found
 
 
 def _check_places(request: OpenRequest) -> None:

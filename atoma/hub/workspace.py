@@ -8,6 +8,7 @@ from typing import Any
 from atoma.contracts.codec import encode
 from atoma.contracts.values import RowImage
 from atoma.hub.admission import Refusal
+from atoma.hub.rules import RowTest
 from atoma.ports.hub import RowChange, RowFact, RowKey
 from atoma.schema.spec import StoreSpec
 
@@ -20,13 +21,18 @@ class Workspace:
     Args:
         rows: Facts of every row that the decision may touch.
         stores: Stores of the rows that it may write, by name.
+        may: Tells which rows whoever writes may see, where rules say so. No other row is shown to a decision, and neither
+            the row that is replaced nor the one that replaces it may be another one.
     """
 
-    __slots__ = ("_facts", "_now", "_stores")
+    __slots__ = ("_facts", "_may", "_now", "_stores")
 
-    def __init__(self, rows: Mapping[RowKey, RowFact], stores: Mapping[str, StoreSpec[Any]]) -> None:
+    def __init__(
+        self, rows: Mapping[RowKey, RowFact], stores: Mapping[str, StoreSpec[Any]], may: RowTest | None = None
+    ) -> None:
         self._facts = rows
         self._stores = stores
+        self._may = may
         self._now: dict[RowKey, RowImage | None] = {}
 
     def fact(self, key: RowKey) -> RowFact:
@@ -34,12 +40,31 @@ class Workspace:
         return self._facts.get(key, ABSENT)
 
     def image(self, key: RowKey) -> RowImage | None:
-        """The row as it is now."""
-        return self._now[key] if key in self._now else self.fact(key).image
+        """The row as it is now.
+
+        Raises:
+            Refusal: ``DENIED``.
+        """
+        if key in self._now:
+            return self._now[key]
+        image = self.fact(key).image
+        self._check(key, image)
+        return image
 
     def put(self, key: RowKey, image: RowImage | None) -> None:
-        """Make ``image`` the row."""
+        """Make ``image`` the row.
+
+        Raises:
+            Refusal: ``DENIED``.
+        """
+        for each in (self.fact(key).image, image):
+            self._check(key, each)
         self._now[key] = image
+
+    def _check(self, key: RowKey, image: RowImage | None) -> None:
+        store, id = key
+        if self._may is not None and image is not None and not self._may(store, id, image):
+            raise Refusal("DENIED", f"you may not write {store}/{id[:80]}: a rule about its rows says no")
 
     def pack(self, store: str, image: RowImage) -> RowImage:
         """``image`` of a row that the decision may write, as it is sent and kept as bytes."""

@@ -11,7 +11,7 @@ from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult
 from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
 from atoma.query.compiled import order_rows
-from atoma.query.plans import is_count, listed
+from atoma.query.plans import is_count, listed, looks_at_one_store
 from atoma.query.seek import cursor_of, page_of
 from atoma.schema.kinds import INT64_MAX
 
@@ -43,14 +43,17 @@ class MergeNode:
         """What each side is asked: a page from the beginning with one row more, rows instead of a count.
 
         Raises:
-            QueryError: The query makes something of its rows, which cannot be put together from the answers of sides.
+            QueryError: The query makes something of its rows, or looks at others to find them, which cannot be put
+                together from the answers of sides: what a row is joined with may be at the other one.
         """
         query = request.query
         plan = query.plan
+        if not looks_at_one_store(plan):
+            raise QueryError(
+                "a policy that merges two sides answers with rows of one store or their number; ask one side"
+            )
         if is_count(plan):
             return replace(request, query=listed(query))
-        if not plan.whole_rows:
-            raise QueryError("a policy that merges two sides answers with rows or their number; ask one side")
         if plan.limit is None and not plan.offset:
             return request
         limit = None if plan.limit is None else min(plan.limit + plan.offset + 1, INT64_MAX)

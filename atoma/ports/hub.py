@@ -21,7 +21,7 @@ from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.contracts.versions import PLAIN, Versions
 from atoma.errors import AtomaError
 from atoma.ports.environment import Environment
-from atoma.ports.hub_queries import QueryPage, ReadAllowance
+from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.schema.spec import Schema
 
 RowKey: TypeAlias = tuple[str, str]
@@ -516,9 +516,7 @@ class HubDatabase(Protocol):
         """Scopes that hold a row with each id."""
         ...
 
-    async def lookup(
-        self, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
-    ) -> QueryPage | None:
+    async def lookup(self, query: BoundQuery, fences: Fences, *, max_bytes: int, max_rows: int) -> QueryPage | None:
         """:meth:`query` for one that should find its rows by id or by an index; None when it takes more than a moment.
 
         Nobody else waits meanwhile, whatever the query is.
@@ -526,10 +524,10 @@ class HubDatabase(Protocol):
         ...
 
     async def query(
-        self, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int,
+        self, query: BoundQuery, fences: Fences, *, max_bytes: int, max_rows: int,
         allowance: ReadAllowance,
     ) -> QueryPage:  # fmt: skip
-        """Rows of these scopes only, of all for None.
+        """Answer ``query``, which is checked, from the rows within ``fences``, all of it in one snapshot.
 
         Raises:
             QueryError: Unknown field or operator, or the time that was allowed is over; then it has a cause.

@@ -2,10 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
+from atoma.contracts.query import Expr
 from atoma.contracts.values import StoredRow
+
+
+@dataclass(frozen=True, slots=True)
+class Fence:
+    """Which rows of a store somebody may see.
+
+    Attributes:
+        scopes: Only those of these scopes; None for all.
+        rule: Only those for which this is true: a checked condition on one row, its values in their places; None for all.
+    """
+
+    scopes: tuple[str, ...] | None
+    rule: Expr | None = None
+
+
+Fences: TypeAlias = Mapping[str, Fence]
+"""The fence of every store that a query may read, by name; a store that is not there cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,13 +32,15 @@ class QueryPage:
     """Answer to a direct query.
 
     Attributes:
-        rows: Rows in the query's order, one beyond its limit when there are more; their ``version`` is the hub sequence.
-        tuples: Rows of a result of another shape.
+        rows: Rows in the query's order; their ``version`` is the hub sequence.
+        tuples: Rows of a result of another shape, as :class:`atoma.contracts.execution.QueryResult` has them.
+        more: Whether the result goes on beyond the query's limit, in the direction that was asked.
         complete: False when the bounds cut it short.
     """
 
     rows: tuple[StoredRow, ...] = ()
     tuples: tuple[tuple[object, ...], ...] = ()
+    more: bool = False
     complete: bool = True
 
 

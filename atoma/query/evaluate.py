@@ -80,9 +80,15 @@ class Evaluation:
         self._params = params
         self._scoped = scoped
 
-    def answer(self, plan: Plan, outer: Binding) -> list[Any]:
-        """The rows of the result of ``plan``, with the sources around it bound to ``outer``."""
-        groups = self._groups(plan, outer)
+    def answer(self, plan: Plan, outer: Binding, first: Sequence[Cell] | None = None) -> list[Any]:
+        """The rows of the result of ``plan``.
+
+        Args:
+            plan: The plan.
+            outer: What the sources around it are bound to.
+            first: The rows of its first source; None takes all of them.
+        """
+        groups = self._groups(plan, outer, self._cells(plan.source) if first is None else first)
         keyed = [(self._keys(plan.order, group, outer), group) for group in groups]
         if plan.seek is not None and plan.seek.values:
             seen = [sort_key(self.value(each, (), outer)) for each in plan.seek.values]
@@ -98,11 +104,10 @@ class Evaluation:
             return [self._with_children(plan, group[0][0]) for group in kept]
         return [self._row(plan, group, outer) for group in kept]
 
-    def _groups(self, plan: Plan, outer: Binding) -> list[list[Binding]]:
+    def _groups(self, plan: Plan, outer: Binding, first: Sequence[Cell]) -> list[list[Binding]]:
         """The rows of the result as the bindings that each is made of: one, or those of a group."""
-        found = [
-            each for each in self._bindings(plan, outer) if plan.where is None or self._true(plan.where, each, outer)
-        ]
+        bindings = self._bindings(plan, outer, first)
+        found = [each for each in bindings if plan.where is None or self._true(plan.where, each, outer)]
         if not is_grouped(plan):
             groups = [[binding] for binding in found]
         elif plan.group:
@@ -120,8 +125,8 @@ class Evaluation:
             groups = list({self._row(plan, group, outer): group for group in reversed(groups)}.values())
         return groups
 
-    def _bindings(self, plan: Plan, outer: Binding) -> Iterator[Binding]:
-        rows: list[Binding] = [(cell,) for cell in self._cells(plan.source)]
+    def _bindings(self, plan: Plan, outer: Binding, first: Sequence[Cell]) -> Iterator[Binding]:
+        rows: list[Binding] = [(cell,) for cell in first]
         stores = [plan.source.name if isinstance(plan.source, Store) else ""]
         for join in plan.joins:
             cells = self._cells(join.source)
@@ -219,22 +224,28 @@ class Evaluation:
             cells = [
                 row
                 for row in self._tables[child]
-                if self._belongs(include, parent, row) and not (scoped and row.scope != parent.scope)
+                if self._belongs(include, (store, parent), (child, row)) and not (scoped and row.scope != parent.scope)
             ]
-            own = Evaluation({**self._tables, child: cells}, self._params, self._scoped)
-            rows = own.answer(replace(plan, include=()), ())
-            if plan.include:  # what is below looks into the whole tables again
+            rows = self.answer(replace(plan, include=()), (), cells)
+            if plan.include:
                 rows = [self._with_children(plan, row) for row in rows]
             return (rows[0] if rows else None) if include.one else tuple(rows)
         return None if include.one else ()
 
-    def _belongs(self, include: Include, parent: StoredRow, child: StoredRow) -> bool:
-        through = include.through
+    def _belongs(self, include: Include, above: tuple[str, StoredRow], below: tuple[str, StoredRow]) -> bool:
+        (store, parent), (other, child), through = above, below, include.through
         if through is None:
-            return all(_same(parent, above, child, below) for above, below in include.keys)
-        ((above, below),) = include.keys
+            return all(_same(parent, key, child, own) for key, own in include.keys)
+        ((key, own),) = include.keys
+        scopes = [
+            row.scope
+            for name, row in ((store, parent), (other, child))
+            if not include.cross_scope and {name, through.store} <= self._scoped
+        ]
         return any(
-            _same(parent, above, link, through.parent) and _same(link, through.child, child, below)
+            _same(parent, key, link, through.parent)
+            and _same(link, through.child, child, own)
+            and all(scope == link.scope for scope in scopes)
             for link in self._tables[through.store]
         )
 

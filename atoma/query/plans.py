@@ -9,10 +9,10 @@ from msgspec.structs import replace
 
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.limits import PARAMETERS_BYTES_MAX, VALUES_MAX
-from atoma.contracts.query import Agg, BoundQuery, Call, Col, Derived, Named, Param, Plan, Store
+from atoma.contracts.query import Agg, BoundQuery, Call, Derived, Named, Param, Plan, Store
 from atoma.errors import QueryError
 from atoma.query.ordering import BY_ID, ID
-from atoma.query.walk import conjuncts, inner_plans, is_grouped, parameters, plans, value_of
+from atoma.query.walk import inner_plans, is_grouped, parameters, plans, value_of
 
 COUNT = (Named("count", Agg("count")),)
 
@@ -87,20 +87,19 @@ def lists_one_store(plan: Plan) -> bool:
     return plan.whole_rows and not any(inner_plans(plan))
 
 
+def looks_at_one_store(plan: Plan) -> bool:
+    """Whether ``plan`` lists or counts rows of one store, and looks at nothing else to find them."""
+    return lists_one_store(plan) or (is_count(plan) and not any(inner_plans(plan)))
+
+
 NOT_FOLLOWED = "a live query lists rows of one store; follow the rows and take their number"
 
 
 def beyond_a_hub(plan: Plan) -> str:
-    """Why no hub answers ``plan``, whoever asks; ``""`` when one does.
-
-    Only the root of a plan is kept to the scopes that its caller may read. So a plan that reads a second store, or the first
-    one in a second place, is not answered, whatever it asks.
-    """
+    """Why no hub answers ``plan``, whoever asks; ``""`` when one does."""
     if any(isinstance(source, Store) and source.hidden for each in plans(plan) for source in each.sources):
         return "a hub shows nobody the rows that were deleted softly"
-    if (plan.whole_rows or is_count(plan)) and not any(inner_plans(plan)):
-        return ""
-    return "this hub answers with the rows of one store, or with their number; ask for the stores one by one"
+    return ""
 
 
 def _counts_rows(plan: Plan) -> bool:
@@ -125,11 +124,3 @@ def listed(query: BoundQuery) -> BoundQuery:
     """The rows that a count counts."""
     plan = query.plan
     return BoundQuery(Plan(plan.source, where=plan.where, order=BY_ID), query.params)
-
-
-def required_value(query: BoundQuery, column: str) -> object | None:
-    """The one value that ``column`` has in every row that ``query`` can find; None when it says none."""
-    for part in conjuncts(query.plan.where):
-        if isinstance(part, Call) and part.fn == "eq" and part.args[0] == Col(0, column):
-            return value_of(part.args[1], query.params)
-    return None

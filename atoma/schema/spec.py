@@ -72,6 +72,8 @@ class StoreSpec(Generic[T]):
             leaves both to a person.
         durability: Default durability of writes; None means ``full`` when the store is synced, else ``normal``.
         policy: Policy for this store; None takes the client's.
+        replicate: Whether its rows may go to devices by sync. A store that does not is asked and written at the hub only, by
+            queries and direct writes; a store whose rows have rules of their own has to be one (``open_hub(row_rules=…)``).
         confirm: When a write returns that does not say so itself: ``optimistic`` at the local commit, ``strict`` when
             the authority has answered.
 
@@ -100,6 +102,7 @@ class StoreSpec(Generic[T]):
         "model",
         "name",
         "policy",
+        "replicate",
         "scope_field",
         "unique",
         "value_columns",
@@ -116,6 +119,7 @@ class StoreSpec(Generic[T]):
         durability: Durability | None = None,
         policy: str | None = None,
         confirm: Confirm = "optimistic",
+        replicate: bool = True,
     ) -> None:
         if not is_a(name, str) or not _NAME.fullmatch(name) or name.lower().startswith(("sqlite_", "atoma_")):
             raise SchemaError(f"store name {name!r}: use letters, digits and _, begin with a letter (at most 63)")
@@ -137,6 +141,9 @@ class StoreSpec(Generic[T]):
         self.conflict: ConflictRule = conflict
         self.durability: Durability | None = durability
         self.policy = policy
+        if not is_a(replicate, bool):
+            raise SchemaError(f"store {name!r}: replicate is True or False, not {replicate!r}")
+        self.replicate = replicate
         hints = _hints(name, model)
         if "id" not in hints or not is_text(hints["id"][1]):
             raise SchemaError(f"store {name!r}: {model.__name__} needs a field `id: str`")

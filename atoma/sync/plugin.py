@@ -111,9 +111,13 @@ class Sync:
 
         Raises:
             UnknownStore: A store is not declared in the schema.
+            ConfigurationError: A store is declared with ``replicate=False``.
         """
         for name in sorted(self.synced_stores):
-            context.schema.store(name)
+            if not context.schema.store(name).replicate:
+                raise ConfigurationError(
+                    f"Sync(): store {name!r} is declared with replicate=False; ask it at the hub instead"
+                )
         replica = self._replica(context)
         supervisor = Supervisor(replica, context.require(SYNC_LINK), self._lanes)
         node = OutboxNode(replica.database.database, self.synced_stores, self.scopes, self._limits)

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest, WriteOptions, WriteRequest
 from atoma.contracts.mutations import MutationBody, Op, OpKind, Origin
+from atoma.contracts.query import Agg, Call, Col, Join, Named, Plan, Store
 from atoma.contracts.sync import (
     Cursor,
     Hint,
@@ -35,13 +36,14 @@ from atoma.contracts.sync import (
     PushRequest,
     SnapshotRequest,
 )
-from atoma.contracts.values import ErrorInfo, remote_error
+from atoma.contracts.values import ErrorInfo, RowImage, remote_error
 from atoma.errors import AtomaError, AuthenticationError, RemoteError, TokenExpired
-from atoma.hub import Access, Hub, open_hub
+from atoma.hub import Access, Caller, Hub, open_hub
 from atoma.ports import Channel, Peer, Principal, SyncService
+from atoma.query.normal import bind
 from atoma.query.plans import by_ids, every_row
 from atoma.schema import Schema, StoreSpec
-from atoma.schema.expressions import col
+from atoma.schema.expressions import Condition, col
 from atoma.testing.queries import count_of, rows_of
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
 from atoma_transports.adapters import METHODS, PassingService, ServiceProxy
@@ -57,10 +59,21 @@ from atoma_transports.websocket import WebSocketTransport
 from tests.unit.hub.kit import Card
 
 CANARY = "canary4711"
-VAULT, HIDDEN, OWN = "vault", f"{CANARY}-scope", "commons"
+
+
+@dataclass(frozen=True)
+class Note:
+    id: str
+    board: str
+    title: str
+    owner: str
+
+
+VAULT, HIDDEN, OWN, NOTED = "vault", f"{CANARY}-scope", "commons", "noted"
 OWNER, MALLORY, READER, FORMER = f"{CANARY}-owner", "mallory", "reader", "former"
 CARDS = StoreSpec("cards", Card, scope="board")
-SCHEMA = Schema(CARDS)
+NOTES = StoreSpec("notes", Note, scope="board", replicate=False)
+SCHEMA = Schema(CARDS, NOTES)
 OWNER_FILE, SECOND_FILE, OWN_FILE = b"file-of-the-owner", b"second-of-the-owner", b"file-of-the-caller"
 SECRET_KEY = "key-of-the-owner"
 CLASH = Op("create", "cards", "secret", {"title": CANARY, "lane": "todo", "rank": 0.0, "done": 0, "board": VAULT})
@@ -83,12 +96,12 @@ class Verifier:
 
 @dataclass
 class TenantRules:
-    """The owner has everything, a reader reads the vault, and everybody has the commons."""
+    """The owner has everything, a reader reads the vault, and everybody has the commons and what is noted, row by row."""
 
     revoked: bool = False
 
     def scope_access(self, principal: Principal, scope: str) -> Access:
-        if principal.subject == OWNER or scope == OWN:
+        if principal.subject == OWNER or scope in (OWN, NOTED):
             return "write"
         if principal.subject == READER and scope == VAULT:
             return "read"
@@ -259,6 +272,23 @@ async def first_hint(service: SyncService, scopes: Sequence[str]) -> object:
             return await anext(hints)
 
 
+def noted(kind: OpKind, id: str = "note", **values: Any) -> Op:
+    return Op(kind, "notes", id, {**values, "board": NOTED} if values and kind != "patch" else values, scope=NOTED)
+
+
+def own_notes(caller: Caller) -> Condition:
+    return col("owner") == caller.subject
+
+
+BESIDE = bind(
+    Plan(
+        Store("cards"),
+        joins=(Join("inner", Store("notes"), Call("eq", (Col(0, "id"), Col(1, "id")))),),
+        columns=(Named("title", Col(1, "title")),),
+    ),
+    SCHEMA.store,
+)
+LAST = bind(Plan(Store("notes"), columns=(Named("last", Agg("max", Col(0, "title"))),)), SCHEMA.store)
 Ask = Callable[[SyncService], Awaitable[object]]
 REFUSED: dict[str, tuple[Ask, set[str]]] = {
     "open: a foreign file": (lambda s: s.open(opening(OWNER_FILE, OWN)), {"WRONG_HUB"}),
@@ -319,6 +349,28 @@ REFUSED: dict[str, tuple[Ask, set[str]]] = {
     "write: what was read elsewhere": (
         lambda s: s.write(written(entry("delete", "secret", VAULT), key="k7", reads=(("cards", "secret", 1),))),
         {"item DENIED"},
+    ),
+    "query: rows of others": (lambda s: s.query(QueryRequest(rows_of("notes"), CONTEXT)), {"nothing"}),
+    "query: a row of others by id": (
+        lambda s: s.query(QueryRequest(by_ids("notes", ("note", f"{CANARY}-note")), CONTEXT)),
+        {"nothing"},
+    ),
+    "query: how many rows of others": (lambda s: s.query(QueryRequest(count_of("notes"), CONTEXT)), {"nothing"}),
+    "query: rows beside rows of others": (lambda s: s.query(QueryRequest(BESIDE, CONTEXT)), {"nothing"}),
+    "query: the last title of others": (lambda s: s.query(QueryRequest(LAST, CONTEXT)), {"nothing"}),
+    "write: change a row of others": (lambda s: s.write(written(noted("patch", title="x"), key="n1")), {"item DENIED"}),
+    "write: delete a row of others": (lambda s: s.write(written(noted("delete"), key="n2")), {"item DENIED"}),
+    "write: a row over one of others": (
+        lambda s: s.write(written(noted("replace", title="x", owner=MALLORY), key="n3")),
+        {"item DENIED"},
+    ),
+    "write: a row in the name of others": (
+        lambda s: s.write(written(noted("create", id="n", title="x", owner=OWNER), key="n4")),
+        {"item DENIED"},
+    ),
+    "push: a row of others": (
+        lambda s: s.push(pushed(OWN_FILE, Op("patch", "notes", "note", {"title": "x"}), scope=NOTED)),
+        {"outcome DENIED"},
     ),
     "resolve: a foreign key": (lambda s: s.resolve(ResolveRequest(SECRET_KEY, CONTEXT)), {"abandoned"}),
 }
@@ -430,8 +482,12 @@ async def outcome(ask: Ask, service: SyncService, told_of: list[str]) -> str:
 @asynccontextmanager
 async def open_world(rules: TenantRules) -> AsyncGenerator[Hub]:
     """A hub whose owner has rows, a pending scope, a device with an outcome, and the answer of a direct write."""
-    async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=Verifier(), rules=rules) as hub:
+    apart = {"notes": own_notes}
+    async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=Verifier(), rules=rules, row_rules=apart) as hub:
         owner = hub.service(Principal(OWNER))
+        for number, (id, scope) in enumerate((("note", NOTED), (f"{CANARY}-note", NOTED), ("secret", VAULT))):
+            note: RowImage = {"title": f"{CANARY}-{number}", "owner": OWNER, "board": scope}
+            await owner.write(written(Op("create", "notes", id, note, scope=scope), key=f"note {number}"))
         for number, (id, scope) in enumerate((("secret", VAULT), (f"{CANARY}-id", VAULT), ("other", HIDDEN))):
             await owner.write(
                 written(
@@ -601,7 +657,7 @@ async def test_a_reader_changes_nothing(transport: str) -> None:
                     assert await outcome(ask, service, []) == "item DENIED", name
             told_of: list[str] = []
             for name, (ask, _) in REFUSED.items():
-                if name.startswith(READS) and "behind" not in name:
+                if name.startswith(READS) and "behind" not in name and "of others" not in name:
                     assert await outcome(ask, service, told_of) in ("open", "something"), name
             assert leaked(told_of, b""), "a reader reads"
             assert f"{CANARY}-scope" not in "".join(told_of)
@@ -640,6 +696,10 @@ async def test_the_owner_is_answered_and_the_canaries_are_seen(transport: str) -
             for name in (
                 "query: everything",
                 "query: by id",
+                "query: rows of others",
+                "query: a row of others by id",
+                "query: rows beside rows of others",
+                "query: the last title of others",
                 "pull: a foreign scope",
                 "pull: outcomes of a foreign file",
                 "resolve: a foreign key",
@@ -651,7 +711,9 @@ async def test_the_owner_is_answered_and_the_canaries_are_seen(transport: str) -
                 assert transport == "memory" or leaked([], wire.received), name
             for name in ("snapshot: a foreign scope", "notify: a foreign scope", "open: a foreign scope"):
                 assert await outcome(REFUSED[name][0], owner, []) == expected[name.partition(":")[0]], name
+            assert await outcome(REFUSED["query: how many rows of others"][0], owner, []) == "something"
             assert await outcome(REFUSED["write: update"][0], owner, []) == "written"
+            assert await outcome(REFUSED["write: change a row of others"][0], owner, []) == "written"
             assert await outcome(REFUSED["push: change a foreign row"][0], owner, []) == "applied"
 
 

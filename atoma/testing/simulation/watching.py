@@ -30,7 +30,7 @@ from atoma.ports.hub import (
     ScopeState,
     Step,
 )
-from atoma.ports.hub_queries import QueryPage, ReadAllowance
+from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.schema import Schema
 from atoma.testing.simulation.history import History
 
@@ -178,23 +178,21 @@ class WatchedHubDatabase:
         """Pass it on."""
         return await self._database.locate(store, ids)
 
-    async def lookup(
-        self, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
-    ) -> QueryPage | None:
+    async def lookup(self, query: BoundQuery, fences: Fences, *, max_bytes: int, max_rows: int) -> QueryPage | None:
         """Pass it on."""
-        return await self._database.lookup(query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+        return await self._database.lookup(query, fences, max_bytes=max_bytes, max_rows=max_rows)
 
     async def query(
         self,
         query: BoundQuery,
-        scopes: Sequence[str] | None,
+        fences: Fences,
         *,
         max_bytes: int,
         max_rows: int,
         allowance: ReadAllowance,
     ) -> QueryPage:
         """Pass it on."""
-        return await self._database.query(query, scopes, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance)
+        return await self._database.query(query, fences, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance)
 
     async def lineages(self, places: Sequence[Place]) -> Sequence[Lineage]:
         """Pass it on."""

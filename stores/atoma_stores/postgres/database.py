@@ -27,7 +27,7 @@ from atoma.ports.hub import (
     ScopeState,
     Step,
 )
-from atoma.ports.hub_queries import QueryPage, ReadAllowance
+from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.ports.tasks import open_tasks
 from atoma.query.plans import ids_of
 from atoma.schema.spec import Schema
@@ -143,26 +143,24 @@ class PostgreSQLHubDatabase:
         """Scopes that hold a row with each id."""
         return await self._read(partial(reads.read_located, self._reads, store, ids))
 
-    async def lookup(
-        self, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
-    ) -> QueryPage | None:
+    async def lookup(self, query: BoundQuery, fences: Fences, *, max_bytes: int, max_rows: int) -> QueryPage | None:
         """Rows that are asked for by their ids; None for every other query."""
         if ids_of(query) is None:
             return None
-        asked = partial(reads.read_query, self._reads, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+        asked = partial(reads.read_query, self._reads, query, fences, max_bytes=max_bytes, max_rows=max_rows)
         return await self._read(asked)
 
     async def query(
         self,
         query: BoundQuery,
-        scopes: Sequence[str] | None,
+        fences: Fences,
         *,
         max_bytes: int,
         max_rows: int,
         allowance: ReadAllowance,
     ) -> QueryPage:
-        """Rows of these scopes only."""
-        asked = partial(reads.read_query, self._reads, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+        """Rows within these fences only."""
+        asked = partial(reads.read_query, self._reads, query, fences, max_bytes=max_bytes, max_rows=max_rows)
         return await self._read_within(asked, allowance)
 
     async def lineages(self, places: Sequence[Place]) -> Sequence[Lineage]:

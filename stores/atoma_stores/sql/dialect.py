@@ -70,10 +70,12 @@ class Dialect(ABC):
             others from a row of ``c`` that is about to go and leaves out those that they have (``leaving``).
         counts_commits: Whether every write group moves the counter of commits; where several processes write they would
             wait for one another at that row.
+        lateral: Whether a query behind FROM may look at what stands before it.
     """
 
     words: ClassVar[Mapping[str, str]]
     counts_commits: ClassVar[bool]
+    lateral: ClassVar[bool]
 
     def render(self, template: str, **names: str) -> str:
         """``template`` with what stands in braces: tables of the hub's, words, places ``{p1}`` to ``{p9}``, ``names``."""
@@ -100,8 +102,16 @@ class Dialect(ABC):
         """A list of keys as the source ``k``."""
 
     @abstractmethod
+    def key_places(self, columns: Columns) -> int:
+        """How many places :meth:`keys` takes, from 1 on: as many values :meth:`bind` makes."""
+
+    @abstractmethod
     def bind(self, types: Sequence[SqlType], keys: Sequence[Row]) -> tuple[Value, ...]:
         """A list of keys as it is bound."""
+
+    @abstractmethod
+    def among(self, place: str) -> str:
+        """What follows a text to say that it is one of a list, which :meth:`bind` has bound to that place."""
 
     @abstractmethod
     def insert(self, table: str, columns: Columns, conflict: str = "", *, store: str = "") -> Write:
@@ -148,6 +158,7 @@ class Dialect(ABC):
 
 class _SQLite(Dialect):
     counts_commits = True
+    lateral = False
     words: ClassVar[Mapping[str, str]] = {
         "least": "min",
         "greatest": "max",
@@ -161,7 +172,7 @@ class _SQLite(Dialect):
         return f"_atoma_hub_{name}"
 
     def store(self, name: str) -> str:
-        return quote(name)
+        return f"main.{quote(name)}"
 
     def place(self, number: int) -> str:
         return f"?{number}"
@@ -174,12 +185,18 @@ class _SQLite(Dialect):
         ]
         return f"(SELECT key AS n, {', '.join(parts)} FROM json_each({self.place(1)})) AS k"
 
+    def key_places(self, columns: Columns) -> int:
+        return 1
+
     def bind(self, types: Sequence[SqlType], keys: Sequence[Row]) -> tuple[Value, ...]:
         packed: Sequence[Sequence[object]] = keys
         if "BLOB" in types:
             packed = [[value.hex() if isinstance(value, bytes) else value for value in key] for key in keys]
         listed = [key[0] for key in packed] if len(types) == 1 else packed
         return (msgspec.json.encode(listed).decode(),)
+
+    def among(self, place: str) -> str:
+        return f"IN (SELECT value FROM json_each({place}))"
 
     def insert(self, table: str, columns: Columns, conflict: str = "", *, store: str = "") -> Write:
         return Write(f"{_into(table, columns)} VALUES({', '.join('?' * len(columns))}){_on(conflict)}", store)
@@ -217,6 +234,7 @@ class _SQLite(Dialect):
 
 class _PostgreSQL(Dialect):
     counts_commits = False
+    lateral = True
     words: ClassVar[Mapping[str, str]] = {
         "least": "least",
         "greatest": "greatest",
@@ -241,8 +259,14 @@ class _PostgreSQL(Dialect):
         names = ", ".join(columns)
         return f"(SELECT {names}, o-1 AS n FROM {self._lists(columns)} WITH ORDINALITY AS u({names}, o)) AS k"
 
+    def key_places(self, columns: Columns) -> int:
+        return len(columns)
+
     def bind(self, types: Sequence[SqlType], keys: Sequence[Row]) -> tuple[Value, ...]:
         return tuple([[key[at] for key in keys] for at in range(len(types))])
+
+    def among(self, place: str) -> str:
+        return f"= ANY({place}::text[])"
 
     def insert(self, table: str, columns: Columns, conflict: str = "", *, store: str = "") -> Write:
         return Write(f"{_into(table, columns)} SELECT * FROM {self._lists(columns)}{_on(conflict)}", store)

@@ -2,61 +2,102 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from msgspec.structs import replace
 
 from atoma.contracts.query import Branch, Include, Store
-from atoma.query.scope import AnyStore, Stores
+from atoma.query.scope import AnyStore
+from atoma.schema.kinds import SqlType
 from atoma_stores.sql.names import quote
-from atoma_stores.sql.select import Compiler, Statement, whole_row
+from atoma_stores.sql.select import Alias, Compiler, Statement, whole_row
 
 
-def is_scoped(include: Include, parent: AnyStore, child: AnyStore) -> bool:
-    """Whether children are looked for in the scope of their parent only."""
-    return not include.cross_scope and None not in (parent.scope_field, child.scope_field)
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """An include between the stores at its ends.
 
-
-def compile_branch(include: Include, branch: Branch, parent: AnyStore, stores: Stores) -> Statement:
-    """The children of a branch; its parents are the only value that is no parameter of the query.
-
-    That value is a JSON array: for each parent the array of its keys, and its scope where that counts. A row begins
-    with the number of its parent in it; children come in their order.
+    Attributes:
+        include: The include.
+        parent: The store of the parents.
+        child: The store of the children of the branch that is read.
+        link: The store between them, where there is one.
     """
-    compiler = Compiler(stores)
-    keys = compiler.bind(None)
+
+    include: Include
+    parent: AnyStore
+    child: AnyStore
+    link: AnyStore | None = None
+
+    @property
+    def keyed_by_scope(self) -> bool:
+        """Whether a parent's scope says, beside its keys, which children are its own."""
+        beside = (self.child,) if self.link is None else (self.child, self.link)
+        return any(self.scoped(self.parent, each) for each in beside)
+
+    def scoped(self, one: AnyStore, other: AnyStore) -> bool:
+        """Whether rows of these stores meet within one scope only: both take theirs from a field."""
+        return not self.include.cross_scope and None not in (one.scope_field, other.scope_field)
+
+    @property
+    def keys(self) -> Mapping[str, SqlType]:
+        """What a parent is looked for by: its keys, and its scope where that counts."""
+        types: dict[str, SqlType] = {
+            f"a{at}": self.parent.fields[above].sql_type for at, (above, _) in enumerate(self.include.keys)
+        }
+        if self.keyed_by_scope:
+            types["scope"] = "TEXT"
+        return types
+
+
+def compile_branch(compiler: Compiler, branch: Branch, relation: Relation) -> Statement:
+    """The children of a branch; its parents, a list of :attr:`Relation.keys`, are the first value of ``more``.
+
+    A row begins with the number of its parent in that list; children come in their order.
+    """
+    dialect, child = compiler.dialect, relation.child
+    for _ in range(dialect.key_places(relation.keys)):
+        compiler.bind(None)
     plan = replace(branch.query, include=())
     assert isinstance(plan.source, Store)
-    child = stores(plan.source.name)
-    belongs = _belongs(include, parent, child)
-    parents = f"FROM json_each({keys}) AS k"
+    first, table, conditions, order = compiler.parts(plan, lambda alias: _belongs(compiler, relation, alias))
+    shown = first
     if plan.limit is None:
-        (shown,), conditions, order = compiler.parts(plan, belongs)
-        text = f"{parents} JOIN {quote(child.name)} AS {shown.name} ON {conditions}"
-    else:
-        (first,), conditions, inner = compiler.parts(plan, belongs)
-        shown = compiler.alias(child, plan.source)
-        order = compiler.order(plan, (shown,), ())
-        text = (
-            f"{parents} JOIN {quote(child.name)} AS {shown.name} ON {shown.name}.id IN (SELECT {first.name}.id "
-            f"FROM {quote(child.name)} AS {first.name} WHERE {conditions} ORDER BY {inner} LIMIT {plan.limit})"
+        text = f"{dialect.words['join']} {table} AS {first.name} ON {conditions}"
+    elif dialect.lateral:
+        rows = (
+            f"SELECT {first.name}.* FROM {table} AS {first.name} WHERE {conditions} ORDER BY {order} LIMIT {plan.limit}"
         )
-    columns = ", ".join(whole_row(shown))
-    return compiler.statement(f"SELECT k.key, {columns} {text} ORDER BY k.key, {order}", (child,))
-
-
-def _belongs(include: Include, parent: AnyStore, child: AnyStore) -> str:
-    """The condition that a child belongs to the parent whose keys are ``k.value``; ``{}`` is the child's alias."""
-    if include.through is None:
-        same = [f"{{0}}.{quote(below)} = {_key(at)}" for at, (_, below) in enumerate(include.keys)]
+        text = f"CROSS JOIN LATERAL ({rows}) AS {first.name}"
     else:
-        link, ((_, below),) = include.through, include.keys
-        same = [
-            f"{{0}}.{quote(below)} IN (SELECT {quote(link.child)} FROM {quote(link.store)} "
-            f"WHERE {quote(link.parent)} = {_key(0)})"
-        ]
-    if is_scoped(include, parent, child):
-        same.append(f"{{0}}._scope = {_key(len(include.keys))}")
+        shown = compiler.alias(child, plan.source)
+        # where one id may be in several scopes, both make the key
+        key = ("_scope", "id") if compiler.tables.fenced else ("id",)
+        own, found = (", ".join(f"{alias.name}.{name}" for name in key) for alias in (shown, first))
+        kept = f"SELECT {found} FROM {table} AS {first.name} WHERE {conditions} ORDER BY {order} LIMIT {plan.limit}"
+        text = f"{dialect.words['join']} {table} AS {shown.name} ON ({own}) IN ({kept})"
+        order = compiler.order(plan, (shown,), ())
+    columns = ", ".join(whole_row(shown))
+    keys = dialect.keys(relation.keys)
+    return compiler.statement(f"SELECT k.n, {columns} FROM {keys} {text} ORDER BY k.n, {order}", (child,))
+
+
+def _belongs(compiler: Compiler, relation: Relation, child: Alias) -> str:
+    """The condition that ``child`` belongs to the parent ``k``."""
+    include, link = relation.include, relation.link
+    if link is None:
+        same = [f"{child.column(below)} = k.a{at}" for at, (_, below) in enumerate(include.keys)]
+    else:
+        assert include.through is not None
+        ((_, below),) = include.keys
+        between = [f"l.{quote(include.through.parent)} = k.a0"]
+        if relation.scoped(relation.parent, link):
+            between.append("l._scope = k.scope")
+        if relation.scoped(link, relation.child):
+            between.append(f"l._scope = {child.name}._scope")
+        ends = f"SELECT l.{quote(include.through.child)} FROM {compiler.tables.read(link)} AS l WHERE {' AND '.join(between)}"
+        same = [f"{child.column(below)} IN ({ends})"]
+    if relation.scoped(relation.parent, relation.child):
+        same.append(f"{child.name}._scope = k.scope")
     return " AND ".join(same)
-
-
-def _key(at: int) -> str:
-    return f"json_extract(k.value, '$[{at}]')"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as replace_fields
 from typing import TypeAlias, cast
 
 from msgspec.structs import replace
@@ -24,16 +25,17 @@ from atoma.contracts.query import (
     Source,
     Store,
 )
-from atoma.contracts.values import Scalar as Value
+from atoma.ports.hub_queries import Fences
 from atoma.query.scope import AnyStore, Stores
 from atoma.query.walk import is_grouped
 from atoma.schema.kinds import INT64_MAX
+from atoma_stores.sql.dialect import SQLITE, Dialect
+from atoma_stores.sql.fence import KEY_COLUMNS, ROW, Tables
 from atoma_stores.sql.functions import AGGREGATE_SQL, BY_KIND, SUM, WHOLE_SUM, sql_of
 from atoma_stores.sql.kinds import kind_of, kind_of_arguments
 from atoma_stores.sql.literals import literal
 from atoma_stores.sql.names import quote
-
-KEY_COLUMNS = ("id", "_ver", "_seq", "_scope")
+from atoma_stores.sql.scripts import Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,10 @@ class Statement:
     more: tuple[Value, ...] = ()
     whole: tuple[AnyStore | int, ...] | None = None
     sources: tuple[str, ...] = ()
+
+    def given(self, *first: Value) -> Statement:
+        """The same with these as the first ones of ``more``."""
+        return replace_fields(self, more=(*first, *self.more[len(first) :]))
 
     def bindings(self, params: Sequence[object]) -> tuple[Value, ...]:
         """What is bound when the query is asked with ``params``."""
@@ -99,31 +105,38 @@ def whole_row(alias: Alias) -> list[str]:
     return [alias.column(name) for name in (*KEY_COLUMNS, *alias.store.value_columns)]
 
 
-def row_columns(store: AnyStore) -> str:
-    """The columns of a whole row, without a source before them."""
-    return ", ".join([*KEY_COLUMNS, *(quote(name) for name in store.value_columns)])
-
-
-def compile_one(store: AnyStore) -> str:
-    """The row of one id, the only bound value."""
-    return f"SELECT {row_columns(store)} FROM {quote(store.name)} WHERE id=?"
-
-
 @dataclass(slots=True)
 class Compiler:
-    """Makes the statements of one query.
+    """Makes one statement of a query.
 
     Args:
         stores: Finds a store by its name.
-        scopes: Only the rows of these scopes, at least one (the hub's tables); None for all.
+        fences: What may be seen of each store, at a hub; None on a device, for every row.
+        dialect: How the database wants it.
+        by_id: Whether rows are looked for by their ids alone.
+
+    Attributes:
+        tables: The tables, as a query may name them.
     """
 
     stores: Stores
-    scopes: Sequence[str] | None = None
+    fences: Fences | None = None
+    dialect: Dialect = SQLITE
+    by_id: bool = False
+    tables: Tables = field(init=False)
     _places: dict[int, int] = field(default_factory=dict[int, int])
     _more: list[Value] = field(default_factory=list[Value])
     _sources: list[str] = field(default_factory=list[str])
-    _tables: list[str] = field(default_factory=list[str])
+    _derived: list[str] = field(default_factory=list[str])
+
+    def __post_init__(self) -> None:
+        self.tables = Tables(
+            self.dialect,
+            self.fences,
+            self.bind,
+            lambda rule, store: self.expr(rule, (Alias(ROW, store, Store(store.name)),), ()),
+            by_id=self.by_id,
+        )
 
     def select(self, plan: Plan) -> Statement:
         """The statement of ``plan``, which is checked and in normal form, without its includes.
@@ -137,14 +150,13 @@ class Compiler:
         else:
             columns = [column for alias in aliases for column in whole_row(alias)]
             whole = tuple([alias.store or alias.width for alias in aliases])
-        distinct = "DISTINCT " if plan.distinct else ""
-        text = f"SELECT {distinct}{', '.join(columns)} {body}"
-        if self._tables:
-            text = f"WITH {', '.join(self._tables)} {text}"
-        return self.statement(text, whole)
+        return self.statement(f"SELECT {_distinct(plan)}{', '.join(columns)} {body}", whole)
 
     def statement(self, text: str, whole: tuple[AnyStore | int, ...] | None) -> Statement:
-        """The statement of that text, with what was bound on the way."""
+        """The statement of that text, with what was bound and what has to stand before it."""
+        before = [*self.tables.fences.values(), *self._derived]
+        if before:
+            text = f"WITH {', '.join(before)} {text}"
         return Statement(text, tuple(self._places), tuple(self._more), whole, tuple(self._sources))
 
     def bind(self, value: Value) -> str:
@@ -153,24 +165,24 @@ class Compiler:
         return self._place(-len(self._more))
 
     def _place(self, taken: int) -> str:
-        return f"?{self._places.setdefault(taken, len(self._places) + 1)}"
+        return self.dialect.place(self._places.setdefault(taken, len(self._places) + 1))
 
     def alias(self, store: AnyStore | None, source: Source) -> Alias:
         """A new name for a source."""
         self._sources.append("" if store is None else store.name)
         return Alias(f"t{len(self._sources) - 1}", store, source)
 
-    def parts(self, plan: Plan, belongs: str) -> tuple[Aliases, str, str]:
-        """A plan of whole rows of one store in parts: its source, its conditions, its sort keys.
+    def parts(self, plan: Plan, belongs: Callable[[Alias], str]) -> tuple[Alias, str, str, str]:
+        """A plan of whole rows of one store in parts: its source, its table, its conditions, its sort keys.
 
         Args:
             plan: The plan.
-            belongs: One more condition, with ``{0}`` where the name of the source goes.
+            belongs: Gives one more condition on its source.
         """
         assert isinstance(plan.source, Store)
-        aliases = (self.alias(self.stores(plan.source.name), plan.source),)
-        conditions = [belongs.format(aliases[0].name), *self._conditions(plan, aliases, ())]
-        return aliases, " AND ".join(conditions), self.order(plan, aliases, ())
+        table, alias = self._source(plan.source)
+        conditions = [belongs(alias), *self._conditions(plan, (alias,), ())]
+        return alias, table, " AND ".join(conditions), self.order(plan, (alias,), ())
 
     def body(self, plan: Plan, outer: Aliases, *, one_more: bool = False, ordered: bool = True) -> tuple[Aliases, str]:
         """Everything behind the columns of ``plan``, and its sources.
@@ -197,8 +209,9 @@ class Compiler:
         grouped = plan.seek is not None and is_grouped(plan)
         where = self._conditions(plan, aliases, outer, grouped=grouped)
         text += f" WHERE {' AND '.join(where)}" if where else ""
-        if plan.group:
-            text += " GROUP BY " + ", ".join([self.expr(each, aliases, outer) for each in plan.group])
+        if plan.group or _is_distinct_by_groups(plan):
+            group = plan.group or [named.expr for named in plan.columns or ()]
+            text += " GROUP BY " + ", ".join([self.expr(each, aliases, outer) for each in group])
         having = [] if plan.having is None else [self.expr(plan.having, aliases, outer)]
         if grouped and plan.seek is not None and plan.seek.values:
             having.append(self._beyond(plan, aliases, outer))
@@ -209,30 +222,26 @@ class Compiler:
     def _source(self, source: Source) -> tuple[str, Alias]:
         if isinstance(source, Store):
             store = self.stores(source.name)
-            return quote(store.name), self.alias(store, source)
+            return self.tables.read(store), self.alias(store, source)
         # a derived table with a limit would run once per row of the loop around it (a co-routine): it is made once
         plan = source.query
         aliases, body = self.body(plan, (), ordered=_is_cut(plan))
         shown = [named.expr for named in plan.columns or ()]
         columns = ["1", *[self.expr(each, aliases, ()) for each in shown]]
         names = [HERE, *[f"c{number}" for number in range(len(shown))]]
-        name = f"d{len(self._tables)}"
-        text = f"SELECT {'DISTINCT ' if plan.distinct else ''}{', '.join(columns)} {body}"
-        self._tables.append(f"{name}({', '.join(names)}) AS MATERIALIZED ({text})")
+        name = f"_d{len(self._derived)}"  # no store is called so
+        text = f"SELECT {_distinct(plan)}{', '.join(columns)} {body}"
+        self._derived.append(f"{name}({', '.join(names)}) AS MATERIALIZED ({text})")
         return name, self.alias(None, source)
 
     def subquery(self, plan: Plan, outer: Aliases) -> str:
         """``plan`` as the text of a query within another one."""
         aliases, body = self.body(plan, outer, ordered=_is_cut(plan))
         columns = [self.expr(named.expr, aliases, outer) for named in plan.columns or ()] or ["1"]
-        return f"SELECT {'DISTINCT ' if plan.distinct else ''}{', '.join(columns)} {body}"
+        return f"SELECT {_distinct(plan)}{', '.join(columns)} {body}"
 
     def _conditions(self, plan: Plan, aliases: Aliases, outer: Aliases, *, grouped: bool = False) -> list[str]:
         found: list[str] = []
-        if self.scopes is not None:
-            places = ", ".join([self.bind(scope) for scope in self.scopes])
-            same = f"={places}" if len(self.scopes) == 1 else f" IN ({places})"
-            found.append(f"{aliases[0].name}._scope{same}")
         if plan.where is not None:
             found.append(self.expr(plan.where, aliases, outer))
         if plan.seek is not None and plan.seek.values and not grouped:
@@ -245,8 +254,10 @@ class Compiler:
             case Param(index=index):
                 return self._place(index)
             case Lit(type=type_, value=value):
-                assert value is None or type_ == PATH, "the values of a query in normal form stand beside it"
-                return literal(value)  # a path, in which there can be no quotes, as the check has seen
+                if value is None or type_ == PATH:
+                    return literal(value)  # a path, in which there can be no quotes, as the check has seen
+                # the values of a query in normal form stand beside it, those of a rule in their places
+                return self.bind(cast("Value", value))
             case Col(source=source, name=name):
                 return (aliases[source] if source >= 0 else outer[-1 - source]).column(name)
             case Call(fn=fn, args=args):
@@ -284,6 +295,9 @@ class Compiler:
             self.expr(each.expr, aliases, outer) + (" DESC" if each.descending is not plan.backward else "")
             for each in plan.order
         ]
+        if self.tables.fenced and not (plan.distinct or is_grouped(plan)):
+            # at a hub rows of several scopes may have one id
+            keys += [f"{each.name}._scope" for each in aliases if each.store is not None and each.store.scope_field]
         return ", ".join(keys)
 
     def _beyond(self, plan: Plan, aliases: Aliases, outer: Aliases) -> str:
@@ -338,6 +352,15 @@ def _same_scope(before: Sequence[Alias], alias: Alias) -> list[str]:
         return []
     beside = [each for each in before if each.store is not None and each.store.scope_field is not None]
     return [f"({each.name}._scope IS NULL OR {each.name}._scope = {alias.name}._scope)" for each in beside]
+
+
+def _distinct(plan: Plan) -> str:
+    return "DISTINCT " if plan.distinct and not _is_distinct_by_groups(plan) else ""
+
+
+def _is_distinct_by_groups(plan: Plan) -> bool:
+    """Whether equal rows are made one by grouping: under DISTINCT SQLite reads what is joined from the left whole."""
+    return plan.distinct and any(join.kind == "left" for join in plan.joins) and not is_grouped(plan)
 
 
 def _limit(plan: Plan, one_more: bool) -> str:

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias, cast
 
@@ -16,7 +15,7 @@ import apsw
 from atoma.contracts.execution import ExecutionMeta, QueryResult
 from atoma.contracts.explanation import Access
 from atoma.contracts.limits import BOUNDS
-from atoma.contracts.query import BoundQuery, Branch, Include, Plan, Store
+from atoma.contracts.query import BoundQuery, Plan
 from atoma.contracts.values import Scalar, StoredRow
 from atoma.errors import UnknownStore
 from atoma.query.bounds import check_groups
@@ -24,8 +23,9 @@ from atoma.query.normal import rebind
 from atoma.query.plans import ids_of
 from atoma.query.seek import cursor_of, page_of
 from atoma.schema.spec import StoreSpec
-from atoma_stores.sql.include import compile_branch, is_scoped
-from atoma_stores.sql.select import KEY_COLUMNS, Compiler, Statement
+from atoma_stores.sql.answers import Children, Prepared, cells, prepare
+from atoma_stores.sql.dialect import SQLITE
+from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Script, run_in_order
 from atoma_stores.sqlite._tables import COMMIT, StoreTable
 from atoma_stores.sqlite.explaining import accesses
 
@@ -35,22 +35,11 @@ Raw: TypeAlias = "tuple[Scalar, ...]"
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """A plan that was checked, as statements.
+class Kept:
+    """A plan as statements, and how many values it is asked with."""
 
-    Attributes:
-        plan: The plan.
-        params: How many values it is asked with.
-        statement: Its rows, one beyond its limit; of the children of an include those of every parent.
-        grouped: Whether its rows are groups.
-        branches: The children of each include, by its branches.
-    """
-
-    plan: Plan
+    prepared: Prepared
     params: int
-    statement: Statement
-    grouped: bool = False
-    branches: tuple[tuple[tuple[Branch, Prepared], ...], ...] = ()
 
 
 class QueryReader:
@@ -62,7 +51,7 @@ class QueryReader:
 
     def __init__(self, tables: Mapping[str, StoreTable]) -> None:
         self._tables = tables
-        self._prepared: dict[Plan, Prepared] = {}
+        self._prepared: dict[Plan, Kept] = {}
 
     def store(self, name: str) -> StoreSpec[object]:
         """The store of that name.
@@ -103,20 +92,20 @@ class QueryReader:
             QueryError: The query does not fit the schema.
             UnknownStore: It reads a store that is not declared.
         """
-        prepared = self._prepared.get(query.plan)
-        if prepared is None or len(query.params) != prepared.params:
-            query, prepared = self._prepare(query)
-        params = cast("Raw", query.params)
-        bindings = prepared.statement.bindings(params)
+        kept = self._prepared.get(query.plan)
+        if kept is None or len(query.params) != kept.params:
+            query, kept = self._prepare(query)
+        prepared = kept.prepared
+        bindings = prepared.statement.bindings(query.params)
         rows_of = self._rows_of(prepared)
 
         def body(connection: apsw.Connection) -> QueryResult:
             # row by row, so that an interrupt stops the decoding too
             raw = cast("Iterator[Raw]", connection.execute(prepared.statement.sql, bindings))
-            if prepared.grouped:
+            if prepared.plan.group:
                 raw = islice(raw, BOUNDS.groups + 1)
             found, more = page_of(prepared.plan, list(map(rows_of, raw)))
-            if prepared.grouped:
+            if prepared.plan.group:
                 check_groups(len(found))
             meta = _at(connection)
             if more and found:
@@ -124,7 +113,7 @@ class QueryReader:
             if prepared.plan.whole_rows:
                 return QueryResult(cast("tuple[StoredRow, ...]", tuple(found)), (), meta)
             if prepared.branches:
-                found = self._with_children(connection, prepared, cast("Sequence[StoredRow]", found), params)
+                found = self._with_children(connection, prepared, cast("Sequence[StoredRow]", found), query.params)
             return QueryResult((), cast("tuple[tuple[object, ...], ...]", tuple(found)), meta)
 
         return body
@@ -136,13 +125,15 @@ class QueryReader:
             QueryError: The query does not fit the schema.
             UnknownStore: It reads a store that is not declared.
         """
-        query, prepared = self._prepare(query)
+        query, kept = self._prepare(query)
+        prepared = kept.prepared
 
         def of(connection: apsw.Connection, prepared: Prepared) -> list[Access]:
             found: list[Access] = []
             for include, branches in zip(prepared.plan.include, prepared.branches, strict=True):
-                for branch, below in branches:
-                    most = "" if branch.query.limit is None else f" (limit {branch.query.limit} for each)"
+                for branch in branches:
+                    limit, below = branch.branch.query.limit, branch.below
+                    most = "" if limit is None else f" (limit {limit} for each)"
                     found += accesses(connection, below.statement, query.params, f"include {include.name}{most}")
                     found += of(connection, below)
             return found
@@ -153,112 +144,50 @@ class QueryReader:
 
         return body
 
-    def _prepare(self, query: BoundQuery) -> tuple[BoundQuery, Prepared]:
+    def _prepare(self, query: BoundQuery) -> tuple[BoundQuery, Kept]:
         bound = rebind(query, self.store)
-        prepared = self._compile(bound.plan, len(bound.params), Compiler(self.store).select(bound.plan))
-        if bound.plan == query.plan and len(query.params) == prepared.params:
+        kept = Kept(prepare(bound.plan, self.store), len(bound.params))
+        if bound.plan == query.plan and len(query.params) == kept.params:
             if len(self._prepared) >= PREPARED_MAX:
                 self._prepared.clear()
-            self._prepared[query.plan] = prepared
-            return query, prepared
-        return bound, prepared
-
-    def _compile(self, plan: Plan, params: int, statement: Statement) -> Prepared:
-        branches = [self._branches(plan, each, params) for each in plan.include]
-        return Prepared(plan, params, statement, bool(plan.group), tuple(branches))
-
-    def _branches(self, plan: Plan, include: Include, params: int) -> tuple[tuple[Branch, Prepared], ...]:
-        assert isinstance(plan.source, Store)
-        parent = self.store(plan.source.name)
-        made: list[tuple[Branch, Prepared]] = []
-        for branch in include.branches:
-            statement = compile_branch(include, branch, parent, self.store)
-            made.append((branch, self._compile(branch.query, params, statement)))
-        return tuple(made)
+            self._prepared[query.plan] = kept
+            return query, kept
+        return bound, kept
 
     def _rows_of(self, prepared: Prepared) -> Callable[[Raw], object]:
         whole = prepared.statement.whole
         if whole is None:
             return lambda raw: raw
-        readers = [self._cell(part) for part in whole]
-        if len(readers) == 1:
-            return readers[0][1]
+        readers = [self._reader(part) for part in whole]
+        if len(readers) == 1 and not isinstance(whole[0], int):
+            return readers[0]
 
         def rows(raw: Raw) -> tuple[object, ...]:
-            cells: list[object] = []
-            start = 0
-            for width, read in readers:
-                cells.append(None if raw[start] is None else read(raw[start : start + width]))
-                start += width
-            return tuple(cells)
+            pairs = zip(readers, cells(whole, raw), strict=True)
+            return tuple([None if cell is None else read(cell) for read, cell in pairs])
 
-        return rows
+        return rows if len(readers) > 1 else lambda raw: raw[1:]
 
-    def _cell(self, part: StoreSpec[object] | int) -> tuple[int, Callable[[Raw], object]]:
-        """How many columns a part of a row has, and what becomes of them."""
-        if isinstance(part, int):
-            return part + 1, lambda raw: raw[1:]
-        table = self._table(part.name)
-        return len(KEY_COLUMNS) + len(table.columns), table.row
+    def _reader(self, part: StoreSpec[object] | int) -> Callable[[Raw], object]:
+        """What becomes of a part of a row."""
+        return _same if isinstance(part, int) else self._table(part.name).row
 
     def _with_children(
-        self, connection: apsw.Connection, prepared: Prepared, rows: Sequence[StoredRow], params: Raw
-    ) -> list[object]:
-        found = [
-            self._children(connection, include, branches, prepared, rows, params)
-            for include, branches in zip(prepared.plan.include, prepared.branches, strict=True)
-        ]
-        return [(row, *(children[at] for children in found)) for at, row in enumerate(rows)]
+        self, connection: apsw.Connection, prepared: Prepared, rows: Sequence[StoredRow], params: Sequence[object]
+    ) -> list[tuple[object, ...]]:
+        def run(statement: Execute | ExecuteMany) -> Sequence[Row]:
+            assert isinstance(statement, Execute)
+            return list(cast("Iterator[Row]", connection.execute(statement.sql, cast("Raw", statement.values))))
 
-    def _children(
-        self,
-        connection: apsw.Connection,
-        include: Include,
-        branches: Sequence[tuple[Branch, Prepared]],
-        parent: Prepared,
-        rows: Sequence[StoredRow],
-        params: Raw,
-    ) -> list[object]:
-        """The children of each of ``rows``: one statement per branch."""
-        assert isinstance(parent.plan.source, Store)
-        above = self.store(parent.plan.source.name)
-        result: list[object] = [None if include.one else ()] * len(rows)
-        for branch, below in branches:
-            statement = below.statement
-            child = self.store(statement.sources[0])
-            scoped = is_scoped(include, above, child)
-            keys: dict[tuple[Scalar, ...], list[int]] = {}
-            for at, row in enumerate(rows):
-                key = tuple([row.column(name) for name, _ in include.keys])
-                if None not in key and (not include.kind or row.column(include.kind) == branch.kind):
-                    keys.setdefault((*key, row.scope) if scoped else key, []).append(at)
-            table = self._table(child.name)
-            bound = replace(statement, more=(json.dumps(list(keys)),)).bindings(params)
-            owners: list[int] = []
-            children: list[StoredRow] = []
-            for owner, *raw in cast("Iterator[tuple[int, *Raw]]", connection.execute(statement.sql, bound)):
-                owners.append(owner)
-                children.append(table.row(tuple(raw)))
-            made: list[object] = list(children)
-            if below.branches:
-                made = self._with_children(connection, below, children, params)
-            self._attach(include, list(keys.values()), owners, made, result)
-        return result
+        return run_in_order(Children(SQLITE, params, self._made).added(prepared, rows), run)
 
-    def _attach(
-        self,
-        include: Include,
-        places: Sequence[Sequence[int]],
-        owners: Sequence[int],
-        made: Sequence[object],
-        result: list[object],
-    ) -> None:
-        by_owner: dict[int, list[object]] = {}
-        for owner, each in zip(owners, made, strict=True):
-            by_owner.setdefault(owner, []).append(each)
-        for owner, group in by_owner.items():
-            for at in places[owner]:
-                result[at] = group[0] if include.one else tuple(group)
+    def _made(self, store: StoreSpec[object], found: Sequence[Row]) -> Script[list[StoredRow]]:
+        yield from ()
+        return list(map(self._table(store.name).row, found))
+
+
+def _same(raw: Raw) -> Raw:
+    return raw
 
 
 def commit_number(connection: apsw.Connection) -> int:

@@ -12,9 +12,9 @@ from atoma.errors import ValidationError
 from atoma.query.indexes import CheckedIndex
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.defaults import fill_image
+from atoma_stores.sql.fence import KEY_COLUMNS
 from atoma_stores.sql.indexes import row_text
 from atoma_stores.sql.names import quote
-from atoma_stores.sql.select import compile_one, row_columns
 
 Values: TypeAlias = tuple[Scalar, ...]
 
@@ -60,8 +60,9 @@ class StoreTable:
         places = ",".join("?" * (len(names) + 4))
         sets = ", ".join(f"{name}=excluded.{name}" for name in [*names, "_ver", "_seq", "_scope"])
         self.name = spec.name
-        self.select = compile_one(spec)
-        self.point = f"SELECT {row_columns(spec)}, ({COMMIT}) FROM {table} WHERE id=?"
+        row = ", ".join([*KEY_COLUMNS, *names])
+        self.select = f"SELECT {row} FROM {table} WHERE id=?"
+        self.point = f"SELECT {row}, ({COMMIT}) FROM {table} WHERE id=?"
         self.insert = f"INSERT INTO {table}({', '.join(['id', '_ver', '_seq', '_scope', *names])}) VALUES({places})"
         self.upsert = f"{self.insert} ON CONFLICT(id) DO UPDATE SET {sets}"
         self.update = f"UPDATE {table} SET {', '.join(f'{name}=?' for name in [*names, '_ver'])} WHERE id=?"
@@ -70,7 +71,7 @@ class StoreTable:
         self.select_seq = f"SELECT _seq FROM {table} WHERE id=?"
         shadow = "SELECT 1 FROM _atoma_shadow AS h WHERE h.store={store} AND h.id={id}"
         self.beyond = (
-            f"SELECT {row_columns(spec)} FROM {table} WHERE _scope=?1 AND _seq>?2 AND NOT EXISTS "
+            f"SELECT {row} FROM {table} WHERE _scope=?1 AND _seq>?2 AND NOT EXISTS "
             f"({shadow.format(store='?3', id=f'{table}.id')})"
         )
         self.gone = (

@@ -22,6 +22,7 @@ from atoma_stores.sql.defaults import constant_defaults
 from atoma_stores.sql.indexes import index_columns, index_name, row_text
 from atoma_stores.sql.names import quote
 from atoma_stores.sqlite import forms, migrating
+from atoma_stores.sqlite.assumptions import assume
 from atoma_stores.sqlite.meta import META, columns_of, read_meta, write_meta
 from atoma_stores.sqlite.migrating import MigrationReport
 
@@ -113,6 +114,8 @@ def prepare_file(
             connection.execute(statement)
     finally:
         forms.forbid_unpacking(connection)
+    if layout == "hub":
+        assume(connection, schema)
     connection.pragma("application_id", APPLICATION_ID)
     facts: dict[str, Scalar] = {"layout": layout, "schema_version": schema.version}
     facts |= {f"store:{store.name}": _scope_fact(store) for store in schema.stores.values()}

@@ -13,7 +13,7 @@ import apsw
 from atoma.contracts.explanation import Access
 from atoma_stores.sql.select import Statement
 
-_SOURCE = re.compile(r"(SCAN|SEARCH) ([td])(\d+)\b(?: USING (?:AUTOMATIC |COVERING |PARTIAL )*INDEX (\w+))?")
+_SOURCE = re.compile(r"(SCAN|SEARCH) (t|_d)(\d+)\b(?: USING (?:AUTOMATIC |COVERING |PARTIAL )*INDEX (\w+))?")
 
 
 def accesses(connection: apsw.Connection, statement: Statement, params: Sequence[object], level: str) -> list[Access]:

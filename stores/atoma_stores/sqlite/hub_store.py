@@ -32,7 +32,7 @@ from atoma.ports.hub import (
     ScopeState,
     Step,
 )
-from atoma.ports.hub_queries import QueryPage, ReadAllowance
+from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.schema.spec import Schema
 from atoma_stores.sql.dialect import SQLITE
 from atoma_stores.sql.hub import epochs, reads, upkeep
@@ -140,24 +140,22 @@ class SQLiteHubDatabase:
         """Scopes that hold a row with each id."""
         return await self._read(partial(reads.read_located, self._reads, store, ids))
 
-    async def lookup(
-        self, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
-    ) -> QueryPage | None:
-        """Rows of these scopes only, on the loop's thread; None when it takes more than half a millisecond."""
-        asked = partial(reads.read_query, self._reads, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+    async def lookup(self, query: BoundQuery, fences: Fences, *, max_bytes: int, max_rows: int) -> QueryPage | None:
+        """Rows within these fences only, on the loop's thread; None when it takes more than half a millisecond."""
+        asked = partial(reads.read_query, self._reads, query, fences, max_bytes=max_bytes, max_rows=max_rows)
         return await self._database.read_at_once(_body(asked))
 
     async def query(
         self,
         query: BoundQuery,
-        scopes: Sequence[str] | None,
+        fences: Fences,
         *,
         max_bytes: int,
         max_rows: int,
         allowance: ReadAllowance,
     ) -> QueryPage:
-        """Rows of these scopes only, never on the loop's thread where there is another."""
-        asked = partial(reads.read_query, self._reads, query, scopes, max_bytes=max_bytes, max_rows=max_rows)
+        """Rows within these fences only, never on the loop's thread where there is another."""
+        asked = partial(reads.read_query, self._reads, query, fences, max_bytes=max_bytes, max_rows=max_rows)
         return await self._database.read_within(_body(asked), allowance.seconds, allowance.spent)
 
     async def lineages(self, places: Sequence[Place]) -> Sequence[Lineage]:

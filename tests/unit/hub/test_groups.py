@@ -19,7 +19,7 @@ from atoma.errors import RemoteError
 from atoma.hub.direct import read_answer, write_steps
 from atoma.hub.pushing import Court, OpenStep, push_steps
 from atoma.hub.resolving import ResolveStep
-from atoma.hub.rules import EveryScope
+from atoma.hub.rules import EveryScope, RowRules
 from atoma.ports.environment import seeded_environment
 from atoma.ports.hub import Facts, Need, Plan, Step
 from atoma.ports.service import Principal
@@ -36,7 +36,7 @@ from tests.unit.hub.kit import SCHEMA, Client, card, direct
 T = TypeVar("T")
 NOW_MS = 1_700_000_000_000
 USER = Principal("local")
-COURT = Court(SCHEMA, EveryScope(), Limits())
+COURT = Court(SCHEMA, EveryScope(), Limits(), RowRules(SCHEMA, {}))
 QUERIES = GroupQueries(SQLITE, stores_of(SQLITE, SCHEMA))
 
 

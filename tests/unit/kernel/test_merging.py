@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoma.contracts.execution import ExecutionMeta, OperationContext, QueryRequest, QueryResult
-from atoma.contracts.query import Agg, BoundQuery, Call, Col, Join, Named, Plan
+from atoma.contracts.query import Agg, BoundQuery, Call, Col, Exists, Join, Named, Plan
 from atoma.contracts.query import Store as Source
 from atoma.contracts.values import Scalar, StoredRow
 from atoma.errors import QueryError
@@ -151,12 +151,15 @@ def test_a_count_asks_for_every_row_also_behind_a_cursor() -> None:
         assert asked.plan == bind(select(THINGS), SCHEMA).plan
 
 
-@pytest.mark.parametrize("text", ["group", "columns", "join"])
+@pytest.mark.parametrize("text", ["group", "columns", "join", "exists", "a count of exists"])
 def test_what_cannot_be_put_together_from_sides_is_refused(text: str) -> None:
     name, count = Named("n", Col(0, "number")), Named("c", Agg("count"))
+    other = Exists(Plan(Source("t"), where=Call("gt", (Col(0, "number"), Col(-1, "number")))))
     plans = {
         "group": Plan(Source("t"), group=(name.expr,), columns=(name, count)),
         "columns": Plan(Source("t"), columns=(name,)),
+        "exists": Plan(Source("t"), where=other),
+        "a count of exists": Plan(Source("t"), where=other, columns=(count,)),
         "join": Plan(Source("t"), joins=(Join("inner", Source("t"), Call("eq", (Col(0, "id"), Col(1, "id")))),)),
     }
     with pytest.raises(QueryError, match="ask one side"):

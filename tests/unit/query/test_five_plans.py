@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from atoma.contracts.execution import OperationContext, QueryRequest
+from atoma.contracts.execution import OperationContext, QueryRequest, WriteOptions, WriteRequest
+from atoma.contracts.mutations import Op
 from atoma.contracts.query import (
     Agg,
     BoundQuery,
@@ -32,8 +34,8 @@ from atoma.contracts.query import (
     Store,
 )
 from atoma.contracts.values import RowImage, StoredRow
-from atoma.errors import RemoteError
-from atoma.hub import StaticTokenVerifier, open_hub
+from atoma.errors import ProtocolError
+from atoma.hub import Hub, StaticTokenVerifier, open_hub
 from atoma.ports import LocalTx, seeded_environment
 from atoma.ports.service import Principal
 from atoma.query.binding import bind as bind_rows
@@ -43,8 +45,10 @@ from atoma.query.normal import bind, rebind
 from atoma.schema import Index, Schema, StoreSpec
 from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
+from atoma_transports.adapters.operations import QUERIES
+from atoma_transports.grpc.convert import pack, unpack
 from atoma_transports.protocol.json_mapping import decode_json, encode_json
-from atoma_transports.protocol.operations import QueryCall, RemoteOp
+from atoma_transports.protocol.operations import OpsReply, QueryCall, RemoteOp
 from atoma_transports.protocol.plans import decode_query, encode_query
 
 
@@ -300,22 +304,41 @@ def test_the_normal_form_is_its_own(name: str) -> None:
     assert rebind(bound, SCHEMA.store) == bound
 
 
-ANSWERED_BY_A_HUB = ("the page before a row",)
-"""Rows of one store; the rest waits until every source of a plan is kept to the scopes of its caller."""
-
-
-async def test_a_hub_refuses_every_plan_of_more_than_the_rows_of_a_store() -> None:
+@asynccontextmanager
+async def hub_with_rows() -> AsyncIterator[Hub]:
     async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=StaticTokenVerifier({"t": "ada"})) as hub:
         service = hub.service(Principal("ada"))
+        for store, rows in ROWS.items():
+            entries = tuple(Op("create", store, id, image) for id, image in rows.items())
+            await service.write(WriteRequest(entries, WriteOptions(atomic=True), OperationContext("trace"), store))
+        yield hub
+
+
+async def test_a_hub_answers_every_plan_as_a_device_does() -> None:
+    async with hub_with_rows() as hub:
+        service = hub.service(Principal("ada"))
         for name, plan in PLANS.items():
+            expected = evaluate(bind(plan, SCHEMA.store), TABLES)
             for query in (BoundQuery(plan), bind(plan, SCHEMA.store)):
                 request = QueryRequest(decode_query(encode_query(query)), OperationContext("trace"))
-                if name in ANSWERED_BY_A_HUB:
-                    assert (await service.query(request)).rows == ()
-                    continue
-                with pytest.raises(RemoteError) as refused:
-                    await service.query(request)
-                assert refused.value.remote_code == "UNSUPPORTED", name
+                result = await service.query(request)
+                assert plain(result.rows or result.tuples) == plain(expected), name
+
+
+@pytest.mark.parametrize("json", [False, True])
+async def test_an_answer_of_every_shape_comes_back_from_the_wire(json: bool) -> None:
+    async with hub_with_rows() as hub:
+        for name, plan in PLANS.items():
+            request = QueryRequest(bind(plan, SCHEMA.store), OperationContext("trace"))
+            result = await hub.service(Principal("ada")).query(request)
+            reply = QUERIES.to_reply(request, result)
+            told = decode_json(encode_json(reply), OpsReply) if json else unpack(pack(reply), OpsReply)
+            read = QUERIES.to_result(request, told)
+            assert (read.rows, read.tuples) == (result.rows, result.tuples), name
+            if result.tuples:
+                other = structs.replace(reply.results[0], tuples=(("x",) * 10,))
+                with pytest.raises(ProtocolError):
+                    QUERIES.to_result(request, OpsReply((other,)))
 
 
 def test_the_answers_are_the_ones_a_person_expects() -> None:

@@ -55,8 +55,10 @@ def strategy(kind: inspect.Type, depth: int = 3) -> st.SearchStrategy[object]:
     if type(kind) in simple:
         return simple[type(kind)]
     if isinstance(kind, inspect.Metadata):
-        assert (kind.extra or {}) == {"json": "query"}
-        return QUERIES.map(encode_query)
+        if (kind.extra or {}) == {"json": "query"}:
+            return QUERIES.map(encode_query)
+        assert kind.extra == {"json": "cell"}
+        return st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3), max_leaves=4)
     if isinstance(kind, inspect.LiteralType):
         return st.sampled_from(kind.values)
     if isinstance(kind, inspect.VarTupleType):

@@ -35,6 +35,7 @@ from atoma_transports.protocol import (
     unpack_rows,
 )
 from atoma_transports.protocol.plans import decode_query, encode_query
+from atoma_transports.protocol.tuples import pack_tuples, unpack_tuples
 
 
 class OperationAdapter:
@@ -92,7 +93,7 @@ class OperationAdapter:
             return QueryResult(() if result.found is None else unpack_rows(result.found), (), meta)
         if result.tuples is None or (is_count(request.query.plan) and not _is_number(result.tuples)):
             raise ProtocolError("a query was answered with rows of another shape")
-        return QueryResult((), result.tuples, meta)
+        return QueryResult((), unpack_tuples(request.query.plan, result.tuples, result.columns), meta)
 
 
 def _is_number(tuples: tuple[tuple[object, ...], ...]) -> bool:
@@ -195,7 +196,8 @@ def _op_results(result: WriteResult) -> tuple[RemoteOpResult, ...]:
 
 def _query_reply(request: QueryRequest, result: QueryResult) -> OpsReply:
     if not request.query.plan.whole_rows:
-        return OpsReply((RemoteOpResult(0, tuples=result.tuples),))
+        tuples, columns = pack_tuples(result.tuples)
+        return OpsReply((RemoteOpResult(0, tuples=tuples, cursor=result.meta.cursor, columns=columns),))
     return OpsReply((RemoteOpResult(0, found=pack_rows(result.rows), cursor=result.meta.cursor),))
 
 

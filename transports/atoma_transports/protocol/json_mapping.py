@@ -10,6 +10,7 @@ float                                   ``1.5``, ``1.0``
 NaN and the infinities                  ``{"$f":"NaN"}``
 bytes                                   ``{"$x":"AP8"}``
 text, boolean, nothing                  ``"a"``, ``true``, ``null``
+a row, or several, in a result          a list of such values
 ======================================  =============================
 """
 
@@ -19,7 +20,7 @@ import base64
 import binascii
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypeAlias, TypeVar, cast
 
 import msgspec
@@ -194,8 +195,8 @@ def _read_query(value: object) -> bytes:
 
 def _nested(value: object, leaf: _Convert) -> object:
     """``value`` with ``leaf`` applied to what lists and objects hold; an object of one tag, ``{"$x": …}``, is a value."""
-    if type(value) is list:
-        return [_nested(item, leaf) for item in cast("list[object]", value)]
+    if type(value) is list or type(value) is tuple:
+        return [_nested(item, leaf) for item in cast("Sequence[object]", value)]
     values = as_object(value)
     if values is not None and (len(values) != 1 or not next(iter(values)).startswith("$")):
         return {name: _nested(item, leaf) for name, item in values.items()}
@@ -272,9 +273,16 @@ def _union(types: tuple[inspect.Type, ...]) -> _Pair:
     return _optional(_pair(rest[0])) if len(rest) < len(types) else _pair(rest[0])
 
 
-def _is_query(kind: inspect.Metadata) -> bool:
+def _read_cell(value: object) -> object:
+    try:
+        return _nested(cast("object", value), _read_free) if type(value) is list else _read_free(value)
+    except RecursionError as error:
+        raise _Wrong(str(error)) from None
+
+
+def _is(kind: inspect.Metadata, name: str) -> bool:
     extra = cast("dict[str, object] | None", kind.extra)  # pyright: ignore[reportUnknownMemberType]
-    return extra is not None and extra.get("json") == "query"
+    return extra is not None and extra.get("json") == name
 
 
 def _pair(kind: inspect.Type) -> _Pair:
@@ -286,8 +294,10 @@ def _pair(kind: inspect.Type) -> _Pair:
             return _exactly(str, "text")
         case inspect.BoolType():
             return _exactly(bool, "true or false")
-        case inspect.Metadata(type=inspect.BytesType()) if _is_query(kind):
+        case inspect.Metadata(type=inspect.BytesType()) if _is(kind, "query"):
             return _Pair(_write_query, _read_query)
+        case inspect.Metadata() if _is(kind, "cell"):
+            return _Pair(lambda value: _nested(value, _write_free), _read_cell)
         case inspect.BytesType():
             return _Pair(_write_bytes, _read_bytes)
         case inspect.CustomType():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal, TypeAlias
 
 import msgspec
@@ -17,6 +17,9 @@ from atoma.schema.kinds import INT64_MAX, INT64_MIN
 
 QUERY = msgspec.Meta(extra={"json": "query"})
 """Marks bytes that are an encoded query: people write it as an object in JSON."""
+
+CELL = msgspec.Meta(extra={"json": "cell"})
+"""Marks a part of a row of a result: a value, or lists of values within lists."""
 
 OpName: TypeAlias = Literal["", "query", "insert", "update", "upsert", "delete"]
 
@@ -70,8 +73,10 @@ class RemoteOpResult(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
         row: Its image after the write; None when there is none, or it may not be read.
         error: Why it was refused.
         found: Rows of a query.
-        tuples: The result of a query that lists no rows of one store: a count is one number.
+        tuples: The result of a query that lists no rows of one store; see :mod:`atoma_transports.protocol.tuples`. A count
+            is one number.
         cursor: Keyset cursor of a page.
+        columns: The columns of the rows in ``tuples``, by the number that such a row begins with.
     """
 
     index: int
@@ -82,8 +87,9 @@ class RemoteOpResult(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unk
     row: dict[str, object] | None = None
     error: ErrorInfo | None = None
     found: Rows | None = None
-    tuples: tuple[tuple[object, ...], ...] | None = None
+    tuples: tuple[tuple[Annotated[object, CELL], ...], ...] | None = None
     cursor: str = ""
+    columns: tuple[tuple[str, ...], ...] = ()
 
 
 class QueryCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -194,10 +200,15 @@ def unpack_rows(packed: Rows) -> tuple[StoredRow, ...]:
     """
     if len(set(packed.columns)) != len(packed.columns):
         raise ProtocolError("a column is named twice")
-    return tuple(_unpack_row(packed.columns, values) for values in packed.rows)
+    return tuple(unpack_row(packed.columns, values) for values in packed.rows)
 
 
-def _unpack_row(columns: tuple[str, ...], values: tuple[object, ...]) -> StoredRow:
+def unpack_row(columns: tuple[str, ...], values: Sequence[object]) -> StoredRow:
+    """The row with these columns: ``(id, version, seq, scope, value, value, …)``.
+
+    Raises:
+        ProtocolError: It has another shape.
+    """
     if len(values) != KEY_COLUMNS + len(columns):
         raise ProtocolError("a row has another number of values than its header")
     id, version, seq, scope, *rest = values

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
 
 from atoma.contracts.query import BoundQuery
@@ -11,15 +11,16 @@ from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.contracts.versions import PLAIN, Versions
 from atoma.errors import StoreCorrupt
 from atoma.ports.hub import Lineage, LoggedChange, LogPage, RowKey, ScanPage, ScopeState
-from atoma.ports.hub_queries import QueryPage
-from atoma.query.plans import ids_of, is_count
+from atoma.ports.hub_queries import Fences, QueryPage
+from atoma.query.plans import ids_of
+from atoma.query.seek import page_of
 from atoma.schema.kinds import INT64_MAX
 from atoma.schema.spec import Schema, StoreSpec
+from atoma_stores.sql.answers import KEYS, Children, cells, prepare
 from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.hub.epochs import ENDED, ENDS, read_ended, read_ends, versions_of, word_of
 from atoma_stores.sql.hub.rows import StoreSql, read_image, read_outcome
-from atoma_stores.sql.scripts import Execute, Row, Script
-from atoma_stores.sql.select import Compiler
+from atoma_stores.sql.scripts import Execute, Row, Script, Value
 
 OUTCOMES_MAX = 1_000
 
@@ -28,7 +29,7 @@ class ReadQueries:
     """The queries, for one dialect and schema."""
 
     def __init__(self, dialect: Dialect, schema: Schema, stores: Mapping[str, StoreSql]) -> None:
-        self.schema, self.stores = schema, stores
+        self.dialect, self.schema, self.stores = dialect, schema, stores
         lookup, render = dialect.lookup, dialect.render
         scope = "s.scope, s.head, s.head_hash, s.floor, s.floor_hash"
         self.epoch = render("SELECT i.epoch FROM {info} i")
@@ -77,18 +78,19 @@ class _Bounds:
 
     Attributes:
         full: Whether there was more.
+        size: Bytes so far.
     """
 
     def __init__(self, count: int, bytes_max: int, *, crossing: bool = False) -> None:
         self._count, self._bytes_max, self._crossing = count, bytes_max, crossing
-        self._counted = self._size = 0
+        self._counted = self.size = 0
         self._begun = self.full = False
 
     def passed(self, size: int, count: int = 1) -> bool:
         """Whether what comes next, ``count`` rows of ``size`` bytes, is too many."""
-        before, self._size = self._size, self._size + size
+        before, self.size = self.size, self.size + size
         self._counted += count
-        many = before >= self._bytes_max if self._crossing else self._size > self._bytes_max
+        many = before >= self._bytes_max if self._crossing else self.size > self._bytes_max
         self.full = self._begun and (many or self._counted > self._count)
         self._begun = True
         return self.full
@@ -190,7 +192,7 @@ def read_scan(
     epochs, scopes = yield [Execute(queries.epoch), queries.scopes.of([(scope,)])]
     found: list[tuple[str, str, int, RowImage]] = []
     for name in sorted(queries.stores):
-        if after is not None and name < after[0]:
+        if not queries.schema.store(name).replicate or (after is not None and name < after[0]):
             continue
         behind = after[1] if after is not None and name == after[0] else ""
         store = queries.stores[name]
@@ -222,61 +224,98 @@ def read_unfinished(queries: ReadQueries) -> Script[list[str]]:
 
 
 def read_query(
-    queries: ReadQueries, query: BoundQuery, scopes: Sequence[str] | None, *, max_bytes: int, max_rows: int
+    queries: ReadQueries, query: BoundQuery, fences: Fences, *, max_bytes: int, max_rows: int
 ) -> Script[QueryPage]:
-    """Answer ``query``, which reads one store, from the rows of ``scopes``, of all for None."""
-    store = queries.schema.store(query.store)
-    bounds = _Bounds(max_rows, max_bytes)
+    """Answer ``query`` from the rows within ``fences``.
 
-    def is_enough(row: Row) -> bool:
-        return bounds.passed(len(cast("str", row[0])) + _size(row[4:]))
+    Args:
+        queries: The queries.
+        query: The query, checked and in normal form.
+        fences: What may be seen of each store that it reads.
+        max_bytes: Most bytes of values.
+        max_rows: Most rows, and most children of them, too; a row beyond the limit that only says that there is more does
+            not count.
+    """
+    plan, stores, dialect = query.plan, queries.schema.store, queries.dialect
+    by_id = ids_of(query) is not None
+    prepared = prepare(plan, stores, fences, dialect, by_id=by_id)
+    bounds = _Bounds(max_rows if plan.limit is None else min(plan.limit, max_rows) + 1, max_bytes)
+    statement = prepared.statement
+    enough = _enough(bounds, keys=KEYS if plan.whole_rows else 0)
+    asked = Execute(statement.sql, statement.bindings(query.params), enough=enough)
+    found, *told = yield [asked, Execute(queries.epoch), Execute(queries.any_ended)]
+    if bounds.full:
+        return QueryPage(complete=False)
+    raws, more = page_of(plan, found)
+    rows = _Rows(queries, *told)
+    whole = statement.whole
+    if whole is None:
+        return QueryPage((), tuple(raws), more)
+    if plan.joins:
+        return QueryPage((), (yield from rows.joined(whole, raws)), more)
+    if isinstance(whole[0], int):
+        return QueryPage((), tuple([raw[1:] for raw in raws]), more)
+    made: list[StoredRow] = yield from rows.of(whole[0], raws)
+    if not plan.include:
+        return QueryPage(tuple(made), (), more)
+    below = _Bounds(max_rows, max(1, max_bytes - bounds.size))
 
-    ids = ids_of(query)
-    if scopes is not None and not scopes:
-        return QueryPage(tuples=((0,),)) if is_count(query.plan) else QueryPage()
-    if ids is not None:
-        keys = yield from _places_of(queries, store.name, sorted(set(ids)), scopes)
-        rows, *told = yield [queries.stores[store.name].rows.of(keys, enough=is_enough), *_versioned(queries)]
-        return (yield from _page(queries, store, rows, bounds, told))
-    statement = Compiler(queries.schema.store, scopes).select(query.plan)
-    whole = statement.whole is not None
-    asked = Execute(statement.sql, statement.bindings(query.params), enough=is_enough if whole else None)
-    rows, *told = yield [asked, *(_versioned(queries) if whole else ())]
-    return (yield from _page(queries, store, rows, bounds, told)) if whole else QueryPage(tuples=tuple(rows))
+    def ask(sql: str, values: Sequence[Value]) -> Execute:
+        return Execute(sql, values, enough=_enough(below))
+
+    tuples = yield from Children(dialect, query.params, rows.of, ask).added(prepared, made)
+    return QueryPage((), tuple(tuples), more, complete=not below.full)
 
 
-def _places_of(
-    queries: ReadQueries, store: str, ids: Sequence[str], scopes: Sequence[str] | None
-) -> Script[list[tuple[str, str]]]:
-    """Scope and id of the rows with these ids that may be seen."""
-    allowed = None if scopes is None else frozenset(scopes)
-    if allowed is not None and len(allowed) == 1:
-        return [(scope, id) for id in ids for scope in allowed]
-    held = yield from read_located(queries, store, ids)
-    return [(scope, id) for id in ids for scope in held[id] if allowed is None or scope in allowed]
+def _enough(bounds: _Bounds, *, keys: int = 0) -> Callable[[Row], bool]:
+    """Tells when ``bounds`` are passed; of the first so many columns of a row only the id counts, as in a page."""
+    return lambda row: bounds.passed(_size(row) if not keys else _size(row[:1]) + _size(row[keys:]))
 
 
-def _versioned(queries: ReadQueries) -> Sequence[Execute]:
-    """What tells whether versions are sequences: the epoch now, and whether any has ended."""
-    return Execute(queries.epoch), Execute(queries.any_ended)
+class _Rows:
+    """Makes rows, whose versions are sequences, of what the database gives.
 
+    Args:
+        queries: The queries.
+        epochs: The epoch now.
+        any_ended: Nothing while none has ended.
+    """
 
-def _page(
-    queries: ReadQueries, store: StoreSpec[object], rows: Sequence[Row], bounds: _Bounds, told: Sequence[Sequence[Row]]
-) -> Script[QueryPage]:
-    """The rows with their versions."""
-    epochs, any_ended = told
-    versions: dict[str, Versions] = {}
-    if any_ended and rows:
-        scopes = dict.fromkeys((row[3],) for row in rows)
-        (found,) = yield [queries.ends_of_all.of(list(scopes))]
-        versions = {scope: versions_of(_epoch(epochs), ends) for scope, ends in read_ends(found).items()}
-    page: list[StoredRow] = []
-    for row in rows:
-        id, _, seq, scope, *values = cast("tuple[str, int, int, str, *tuple[Scalar, ...]]", row)
-        version = versions.get(scope, PLAIN).told(seq)
-        page.append(StoredRow(id, version, version, scope, dict(zip(store.value_columns, values, strict=True))))
-    return QueryPage(tuple(page), complete=not bounds.full)
+    def __init__(self, queries: ReadQueries, epochs: Sequence[Row], any_ended: Sequence[Row]) -> None:
+        self._queries = queries
+        self._epoch = _epoch(epochs)
+        self._any_ended = bool(any_ended)
+        self._versions: dict[str, Versions] = {}
+
+    def of(self, store: StoreSpec[object], raws: Sequence[Row]) -> Script[list[StoredRow]]:
+        """Rows of ``store``."""
+        fresh = list(dict.fromkeys(cast("str", raw[3]) for raw in raws) if self._any_ended else ())
+        asked = [scope for scope in fresh if scope not in self._versions]
+        if asked:
+            (found,) = yield [self._queries.ends_of_all.of([(scope,) for scope in asked])]
+            self._versions.update(dict.fromkeys(asked, PLAIN))
+            self._versions |= {scope: versions_of(self._epoch, ends) for scope, ends in read_ends(found).items()}
+        return [self._row(store, raw) for raw in raws]
+
+    def joined(
+        self, parts: Sequence[StoreSpec[object] | int], raws: Sequence[Row]
+    ) -> Script[tuple[tuple[object, ...], ...]]:
+        """Rows of several sources that stand one behind the other."""
+        columns: list[Sequence[object]] = []
+        split = [tuple(cells(parts, raw)) for raw in raws]
+        for at, part in enumerate(parts):
+            if isinstance(part, int):
+                columns.append([row[at] for row in split])
+                continue
+            present = [cell for row in split if (cell := row[at]) is not None]
+            made = iter((yield from self.of(part, present)))
+            columns.append([None if row[at] is None else next(made) for row in split])
+        return tuple(zip(*columns, strict=True)) if raws else ()
+
+    def _row(self, store: StoreSpec[object], raw: Row) -> StoredRow:
+        id, _, seq, scope, *values = cast("tuple[str, int, int, str, *tuple[Scalar, ...]]", raw)
+        version = self._versions.get(scope, PLAIN).told(seq)
+        return StoredRow(id, version, version, scope, dict(zip(store.value_columns, values, strict=True)))
 
 
 class _Hashes:

@@ -41,7 +41,6 @@ class StoreSql:
         put: ``(columns…, author, sequence, other sequence, scope, id)``.
         delete: ``(scope, id)``.
         scan: ``(scope, after id, limit)`` → id, sequence, columns, in order of id.
-        rows: By scope and id → id, author's number, sequence, scope, columns, in the order of the keys.
         locate: By id → id, scope.
     """
 
@@ -55,7 +54,6 @@ class StoreSql:
         "name",
         "offered",
         "put",
-        "rows",
         "scan",
         "unique",
     )
@@ -90,11 +88,6 @@ class StoreSql:
         self.delete = dialect.delete(table, _KEY, store=self.name)
         self.scan = dialect.render(
             f"SELECT t.id, t._seq{values} FROM {{table}} t WHERE t._scope={{p1}} AND t.id>{{p2}} ORDER BY t.id LIMIT {{p3}}",
-            table=table,
-        )
-        self.rows = dialect.lookup(
-            _ROW_KEY,
-            f"SELECT t.id, t._ver, t._seq, t._scope{values} FROM {{keys}} {at} ORDER BY k.n",
             table=table,
         )
         # rows are clustered by scope, so every scope is looked into

@@ -149,8 +149,8 @@ def expected_field(hint: object, default: object) -> tuple[str, bool, bool]:
     if hint == dict[str, str]:
         return "InfoEntry", True, False
     if typing.get_origin(hint) is tuple and arguments[-1] is Ellipsis:
-        name, _, _ = expected_field(arguments[0], msgspec.NODEFAULT)
-        if name != "bytes" or arguments[0] is bytes:
+        name, repeated, _ = expected_field(arguments[0], msgspec.NODEFAULT)
+        if not repeated and (name != "bytes" or arguments[0] is bytes):
             return name, True, False
     return "bytes", False, False
 

@@ -411,7 +411,7 @@ class Rows(_message.Message):
     def __init__(self, columns: _Optional[_Iterable[str]] = ..., rows: _Optional[bytes] = ...) -> None: ...
 
 class RemoteOpResult(_message.Message):
-    __slots__ = ("index", "id", "ok", "changed", "version", "row", "error", "found", "cursor", "tuples")
+    __slots__ = ("index", "id", "ok", "changed", "version", "row", "error", "found", "cursor", "tuples", "columns")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     ID_FIELD_NUMBER: _ClassVar[int]
     OK_FIELD_NUMBER: _ClassVar[int]
@@ -422,6 +422,7 @@ class RemoteOpResult(_message.Message):
     FOUND_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     TUPLES_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
     index: int
     id: str
     ok: bool
@@ -432,7 +433,8 @@ class RemoteOpResult(_message.Message):
     found: Rows
     cursor: str
     tuples: bytes
-    def __init__(self, index: _Optional[int] = ..., id: _Optional[str] = ..., ok: bool = ..., changed: bool = ..., version: _Optional[int] = ..., row: _Optional[bytes] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., found: _Optional[_Union[Rows, _Mapping]] = ..., cursor: _Optional[str] = ..., tuples: _Optional[bytes] = ...) -> None: ...
+    columns: bytes
+    def __init__(self, index: _Optional[int] = ..., id: _Optional[str] = ..., ok: bool = ..., changed: bool = ..., version: _Optional[int] = ..., row: _Optional[bytes] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., found: _Optional[_Union[Rows, _Mapping]] = ..., cursor: _Optional[str] = ..., tuples: _Optional[bytes] = ..., columns: _Optional[bytes] = ...) -> None: ...
 
 class QueryCall(_message.Message):
     __slots__ = ("ops", "trace_id")

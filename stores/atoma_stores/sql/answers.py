@@ -1,0 +1,151 @@
+"""Plans as statements, and the rows of their includes: the same on a device and at a hub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from atoma.contracts.query import Branch, Include, Plan, Store
+from atoma.contracts.values import StoredRow
+from atoma.ports.hub_queries import Fences
+from atoma.query.scope import AnyStore, Stores
+from atoma_stores.sql.dialect import SQLITE, Dialect
+from atoma_stores.sql.fence import KEY_COLUMNS
+from atoma_stores.sql.include import Relation, compile_branch
+from atoma_stores.sql.scripts import Execute, Row, Script, Value
+from atoma_stores.sql.select import Compiler, Statement
+
+MakeRows: TypeAlias = Callable[[AnyStore, Sequence[Row]], Script[list[StoredRow]]]
+"""Makes rows of what the database has given of a store; it may have to ask something more."""
+Ask: TypeAlias = Callable[[str, Sequence[Value]], Execute]
+"""Makes what is executed of a text and its values."""
+
+KEYS = len(KEY_COLUMNS)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan that was checked, as statements.
+
+    Attributes:
+        plan: The plan.
+        statement: Its rows, one beyond its limit; of the children of an include those of every parent.
+        branches: The children of each include, by its branches.
+    """
+
+    plan: Plan
+    statement: Statement
+    branches: tuple[tuple[PreparedBranch, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedBranch:
+    """A branch of an include, as statements."""
+
+    branch: Branch
+    relation: Relation
+    below: Prepared
+
+
+def prepare(
+    plan: Plan, stores: Stores, fences: Fences | None = None, dialect: Dialect = SQLITE, *, by_id: bool = False
+) -> Prepared:
+    """``plan``, which is checked and in normal form, as statements; see :class:`~atoma_stores.sql.select.Compiler`."""
+
+    def made(plan: Plan, statement: Statement) -> Prepared:
+        return Prepared(plan, statement, tuple([branches(plan, include) for include in plan.include]))
+
+    def branches(plan: Plan, include: Include) -> tuple[PreparedBranch, ...]:
+        assert isinstance(plan.source, Store)
+        parent = stores(plan.source.name)
+        link = None if include.through is None else stores(include.through.store)
+        found: list[PreparedBranch] = []
+        for branch in include.branches:
+            assert isinstance(branch.query.source, Store)
+            relation = Relation(include, parent, stores(branch.query.source.name), link)
+            statement = compile_branch(Compiler(stores, fences, dialect), branch, relation)
+            found.append(PreparedBranch(branch, relation, made(branch.query, statement)))
+        return tuple(found)
+
+    return made(plan, Compiler(stores, fences, dialect, by_id=by_id).select(plan))
+
+
+def cells(parts: Sequence[AnyStore | int], raw: Row) -> Iterator[Row | None]:
+    """The rows that stand one behind the other in ``raw``, as :attr:`Statement.whole` says; None for one that is missing.
+
+    Of a derived table it is the values.
+    """
+    start = 0
+    for part in parts:
+        derived = isinstance(part, int)
+        width = part + 1 if isinstance(part, int) else KEYS + len(part.value_columns)
+        yield None if raw[start] is None else raw[start + derived : start + width]
+        start += width
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """Reads the children of rows, one batch for each level.
+
+    Args:
+        dialect: The database's.
+        params: The values of the query.
+        make: Makes rows.
+        ask: Makes what is executed.
+    """
+
+    dialect: Dialect
+    params: Sequence[object]
+    make: MakeRows
+    ask: Ask = Execute
+
+    def added(self, prepared: Prepared, rows: Sequence[StoredRow]) -> Script[list[tuple[object, ...]]]:
+        """Each of ``rows``, which ``prepared`` has found, with its children by the includes in order."""
+        wanted: list[tuple[int, PreparedBranch, list[list[int]]]] = []
+        batch: list[Execute] = []
+        for number, (include, branches) in enumerate(zip(prepared.plan.include, prepared.branches, strict=True)):
+            for branch in branches:
+                parents = _parents(include, branch, rows)
+                statement = branch.below.statement
+                keys = self.dialect.bind(tuple(branch.relation.keys.values()), list(parents))
+                # where keys are lists of their own there is a place for each column of them
+                values = statement.given(*keys).bindings(self.params)
+                batch.append(self.ask(statement.sql, values))
+                wanted.append((number, branch, list(parents.values())))
+        results = yield batch
+        children: list[list[object]] = [[None if include.one else ()] * len(rows) for include in prepared.plan.include]
+        for (number, branch, places), found in zip(wanted, results, strict=True):
+            made: list[StoredRow] = yield from self.make(branch.relation.child, [raw[1:] for raw in found])
+            below: Sequence[object] = made
+            if branch.below.branches:
+                below = yield from self.added(branch.below, made)
+            owners = [cast("int", raw[0]) for raw in found]
+            _attach(prepared.plan.include[number], places, owners, below, children[number])
+        return [(row, *(each[at] for each in children)) for at, row in enumerate(rows)]
+
+
+def _parents(include: Include, branch: PreparedBranch, rows: Sequence[StoredRow]) -> dict[Row, list[int]]:
+    """The keys by which children are looked for, each with the places of the rows that have them."""
+    scoped = branch.relation.keyed_by_scope
+    keys: dict[Row, list[int]] = {}
+    for at, row in enumerate(rows):
+        key = tuple([row.column(name) for name, _ in include.keys])
+        if None not in key and (not include.kind or row.column(include.kind) == branch.branch.kind):
+            keys.setdefault((*key, row.scope) if scoped else key, []).append(at)
+    return keys
+
+
+def _attach(
+    include: Include,
+    places: Sequence[Sequence[int]],
+    owners: Sequence[int],
+    made: Sequence[object],
+    result: list[object],
+) -> None:
+    by_owner: dict[int, list[object]] = {}
+    for owner, each in zip(owners, made, strict=True):
+        by_owner.setdefault(owner, []).append(each)
+    for owner, group in by_owner.items():
+        for at in places[owner]:
+            result[at] = group[0] if include.one else tuple(group)
