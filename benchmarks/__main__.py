@@ -15,7 +15,7 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import attack_cases, cancel_cases, local_cases, sync_cases, wire_cases
+from benchmarks import attack_cases, cancel_cases, live_cases, local_cases, sync_cases, wire_cases
 from benchmarks.measure import Row, bare_fsync, filesystem, machine
 
 PACKAGES = ("trio", "apsw", "msgspec", "trio-websocket", "grpclib", "grpcio", "websockets", "uvicorn", "starlette")
@@ -35,6 +35,7 @@ async def local(folder: Path) -> list[Row]:
 GROUPS: dict[str, Callable[[Path], Awaitable[list[Row]]]] = {
     "local": local,
     "bulk": local_cases.bulk,
+    "live": live_cases.live,
     "outbox": sync_cases.write_with_sync,
     "propagation": sync_cases.propagation,
     "first-sync": sync_cases.first_sync,

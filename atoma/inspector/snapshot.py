@@ -208,6 +208,10 @@ def _live(eye: Inspection) -> list[LiveView]:
     return [
         LiveView(
             query=f"{item.store}: {item.query}",
+            tier=item.tier,
+            reason=item.reason,
+            held=item.held,
+            bytes=item.bytes,
             rows=item.rows,
             subscribers=item.subscribers,
             evaluations=item.evaluations,

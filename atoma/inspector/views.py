@@ -82,9 +82,13 @@ class StoreView(msgspec.Struct, frozen=True):
 
 
 class LiveView(msgspec.Struct, frozen=True):
-    """One live query and what it has cost, in microseconds."""
+    """One live query, how it is followed, and what it has cost: microseconds, and rows and bytes in memory."""
 
     query: str
+    tier: int
+    reason: str
+    held: int
+    bytes: int
     rows: int
     subscribers: int
     evaluations: int

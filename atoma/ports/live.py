@@ -13,6 +13,9 @@ from atoma.contracts.values import StoredRow
 
 T = TypeVar("T")
 
+RowKey: TypeAlias = "str | tuple[object, ...]"
+"""What tells the rows of a result apart: the id of a row of a store, or a tuple where a row is made of more."""
+
 
 class Reset(msgspec.Struct, Generic[T], frozen=True):
     """Forget the result; these are the rows now."""
@@ -28,10 +31,15 @@ class Insert(msgspec.Struct, Generic[T], frozen=True):
 
 
 class Remove(msgspec.Struct, Generic[T], frozen=True):
-    """The row at position ``at`` left."""
+    """The row at position ``at`` left.
+
+    Attributes:
+        at: Where it was.
+        key: Its id; where a row of the result is no row of one store, what tells it apart instead.
+    """
 
     at: int
-    id: str
+    key: RowKey
 
 
 class Update(msgspec.Struct, Generic[T], frozen=True):
@@ -127,10 +135,15 @@ class LiveStats(msgspec.Struct, frozen=True):
         query: The query as text.
         rows: Rows of the result now.
         subscribers: Open subscriptions.
-        evaluations: How often the query was run.
+        evaluations: How often it took changes, or its rows from the database.
         skipped: Commits on the store that were seen not to touch the result.
         mean_us: Mean cost of an evaluation in microseconds, reading and comparing together.
         last_us: Cost of the last one, in microseconds.
+        tier: 0 is followed from the changed rows alone; 2 is asked again when a change may concern it.
+        reason: Why, and how, in words.
+        held: Rows kept in memory for it.
+        bytes: What that takes, estimated.
+        reads: How often rows were read from the database for it.
     """
 
     store: str
@@ -141,6 +154,11 @@ class LiveStats(msgspec.Struct, frozen=True):
     skipped: int
     mean_us: float
     last_us: float
+    tier: int = 2
+    reason: str = ""
+    held: int = 0
+    bytes: int = 0
+    reads: int = 0
 
 
 @runtime_checkable
@@ -149,4 +167,12 @@ class LiveInspection(Protocol):
 
     def stats(self) -> tuple[LiveStats, ...]:
         """One entry per distinct live query, in the order they were opened."""
+        ...
+
+    def explain(self, query: BoundQuery) -> str:
+        """How ``query`` is followed, or would be: ``tier 0: follows the changed rows in Python; …``.
+
+        Raises:
+            QueryError: It does not fit the schema, or cannot be followed.
+        """
         ...

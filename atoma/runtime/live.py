@@ -52,9 +52,9 @@ class RowView(Generic[T]):
                 self._rows.insert(at, row)
                 self._items.insert(at, item)
                 return Insert(at, item)
-            case Remove(at, id_):
+            case Remove(at, key):
                 del self._rows[at], self._items[at]
-                return Remove(at, id_)
+                return Remove(at, key)
             case Update(at, row):
                 item = self._decode(row)
                 self._rows[at], self._items[at] = row, item

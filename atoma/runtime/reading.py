@@ -10,15 +10,16 @@ from msgspec.structs import replace
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.explanation import Explanation
+from atoma.contracts.query import BoundQuery
 from atoma.errors import QueryError
 from atoma.ports.engine import ExplainsQueries
-from atoma.ports.live import LiveBatch
+from atoma.ports.live import LiveBatch, LiveInspection
 from atoma.ports.loops import Lifetime
 from atoma.query.advice import missing_indexes
 from atoma.query.binding import Asked, asked
 from atoma.query.builder import Query, Rows
 from atoma.query.describe import describe_whole
-from atoma.query.plans import NOT_FOLLOWED, beyond_a_hub, counted, lists_one_store, number_of
+from atoma.query.plans import beyond_a_hub, counted, number_of
 from atoma.runtime.core import Core
 from atoma.runtime.flows import MergeMode
 from atoma.runtime.live import live
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-FOLLOWED = "asked again after a commit that may have changed it, which is decided row by row, without SQL"
 COUNTS_MAX = 3
 """So often a page and its total are read until no commit was made in between."""
 
@@ -99,10 +99,17 @@ class Reading:
             describe_whole(bound),
             sources,
             bound.plan.limit,
-            FOLLOWED if lists_one_store(bound.plan) else NOT_FOLLOWED,
+            self._followed(bound),
             beyond_a_hub(bound.plan) or "ok",
             missing_indexes(bound.plan, sources, self._schema.store),
         )
+
+    def _followed(self, query: BoundQuery) -> str:
+        live = self._core.live
+        try:
+            return live.explain(query) if isinstance(live, LiveInspection) else "this database does not tell"
+        except QueryError as error:
+            return str(error)
 
     def live(self, query: Query[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``."""

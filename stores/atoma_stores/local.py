@@ -17,7 +17,8 @@ from atoma.plugins.context import PluginContext
 from atoma.ports.engine import LocalDatabase, LocalEngine
 from atoma.ports.keys import LIVE_QUERIES, LOCAL_DATABASE, PortKey
 from atoma.ports.local import LocalTx
-from atoma_stores.reactive.live import LiveSource, open_live_queries
+from atoma_stores.live.dispatch import open_live_queries
+from atoma_stores.live.source import LiveSource
 
 BULK_INSERTS = 16
 

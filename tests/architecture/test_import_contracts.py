@@ -61,7 +61,7 @@ PLANTS = {
         ("atoma/mutations/planted.py", "from atoma.contracts.replica import InboxEntry"),
     ],
     "drivers": [
-        ("stores/atoma_stores/reactive/planted.py", "import apsw"),
+        ("stores/atoma_stores/live/planted.py", "import apsw"),
         ("atoma/runtime/planted.py", "from apsw import Connection"),
         ("transports/atoma_transports/memory/planted.py", "import trio_websocket"),
         ("atoma/inspector/planted.py", "import h11"),

@@ -30,7 +30,7 @@ LAYOUT = {
     "conflict rules": "atoma/hub/conflicts.py",
     "local nodes": "stores/atoma_stores/local.py",
     "SQLite engine": "stores/atoma_stores/sqlite/engine.py",
-    "live queries": "stores/atoma_stores/reactive",
+    "live queries": "stores/atoma_stores/live",
     "remote nodes": "transports/atoma_transports/remote.py",
     "adapters": "transports/atoma_transports/adapters",
     "protocol": "transports/atoma_transports/protocol",

@@ -6,13 +6,14 @@ the result at the very commit it names. Deliberate bugs show that the oracle can
 
 from __future__ import annotations
 
-import functools
+import importlib
 import sys
 import types
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,7 +25,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from msgspec.structs import replace
 
 import atoma.query.compiled
-import atoma_stores.reactive.live
+import atoma_stores.live
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import NULL, BoundQuery, Call, Col, Expr, Lit, Order, Plan, Store
 from atoma.contracts.values import RowImage, StoredRow
@@ -36,7 +37,8 @@ from atoma.query.normal import bind
 from atoma.query.seek import seek
 from atoma.schema import Index, Schema, StoreSpec
 from atoma_stores.changes import ChangeSet
-from atoma_stores.reactive.live import LocalLiveQueries
+from atoma_stores.live.dispatch import LocalLiveQueries
+from atoma_stores.live.source import LiveSource, Snapshot
 from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
 
 pytestmark = pytest.mark.virtual_time
@@ -59,6 +61,8 @@ SCHEMA = Schema(
 STORES = ("items", "other")
 COLUMNS = ("a", "t", "r", "b", "u")
 BUFFER = 2
+ASKED_MAX = 500
+IDS = 10
 BY_A = Plan(Store("items"), order=(Order(Col(0, "a")),))
 
 Rows: TypeAlias = tuple[StoredRow, ...]
@@ -66,7 +70,7 @@ OpenLiveQueries: TypeAlias = Callable[..., AbstractAsyncContextManager[LocalLive
 
 # what is generated: small domains, so that rows meet queries, and the corners of each type
 
-ids = st.sampled_from([f"k{number}" for number in range(8)])
+ids = st.sampled_from([f"k{number}" for number in range(IDS)])
 integers = st.one_of(st.none(), st.integers(0, 3), st.sampled_from([-(2**63), 2**63 - 1, 2**53 + 1]))
 asked_texts = st.one_of(st.none(), st.sampled_from(["", "a", "A", "ab", "aB", "é", "É", "%", "z", "\U0001f600"]))
 texts = st.one_of(asked_texts, asked_texts, st.just("a\x00b"))  # older files may hold a NUL; a bound query never does
@@ -142,7 +146,7 @@ def plan_of(
     return plan if seen is None else seek(plan, seen)
 
 
-windows = st.one_of(st.none(), st.sampled_from([0, 1, 2, 3, 5, 9]))
+windows = st.one_of(st.none(), st.sampled_from([0, 1, 2, 2, 3, 3, 5, 9]))
 queries: st.SearchStrategy[Plan] = st.one_of(
     orders.flatmap(
         lambda keys: st.builds(
@@ -157,6 +161,12 @@ queries: st.SearchStrategy[Plan] = st.one_of(
     orders.flatmap(lambda keys: st.builds(plan_of, st.just(keys), st.none(), windows)),
     orders.flatmap(lambda keys: st.builds(plan_of, st.just(keys), st.none() | simple, st.sampled_from([5, 9]))),
     st.lists(ids, max_size=4, unique=True).map(lambda given: by_id(given)),
+    st.builds(
+        lambda keys, limit, id: plan_of(keys, None, limit, 0, (id,)),
+        st.booleans().map(lambda down: (("id", down),)),
+        windows,
+        ids,
+    ),
 )
 
 
@@ -166,11 +176,16 @@ def by_id(given: list[str]) -> Plan:
 
 
 Write: TypeAlias = tuple[str, str, str, RowImage]
-"""``(operation, store, id, values)``; ``deal`` gives each id in ``values`` a new ``a``."""
+"""``(operation, store, id, values)``; ``deal`` gives each id in ``values`` a new ``a``, ``drop`` deletes each."""
 deals = st.tuples(
     st.just("deal"), st.just("items"), st.just(""), st.dictionaries(ids, st.integers(0, 5), min_size=3, max_size=8)
 )
+drops = st.tuples(
+    st.just("drop"), st.just("items"), st.just(""), st.dictionaries(ids, st.none(), min_size=1, max_size=4)
+)
 writes: st.SearchStrategy[Write] = st.one_of(
+    drops,
+    drops,
     st.tuples(st.just("put"), st.sampled_from(STORES + STORES[:1]), ids, images),
     st.tuples(st.just("put"), st.sampled_from(STORES + STORES[:1]), ids, images),
     st.tuples(st.just("patch"), st.just("items"), ids, patches),
@@ -181,11 +196,16 @@ writes: st.SearchStrategy[Write] = st.one_of(
     deals,
     st.tuples(st.just("clear"), st.sampled_from(STORES), st.just(""), st.just({})),
 )
-transactions = st.tuples(st.lists(writes, min_size=1, max_size=6), st.sampled_from(["commit"] * 5 + ["roll back"]))
-Transaction: TypeAlias = tuple[list[Write], str]
-bursts = st.lists(transactions, min_size=1, max_size=3)
-"""Transactions between which nobody waits for the live queries."""
-subscriptions = st.tuples(st.sampled_from(STORES + STORES[:1]), queries, st.booleans())
+transactions = st.tuples(
+    st.lists(writes, min_size=1, max_size=6), st.sampled_from(["commit"] * 5 + ["roll back"]), st.integers(0, 4)
+)
+Transaction: TypeAlias = tuple[list[Write], str, int]
+"""What is written, whether it is committed, and for how many steps of the loop the live queries may run behind it."""
+bursts = st.one_of(st.lists(transactions, min_size=1, max_size=1), st.lists(transactions, min_size=2, max_size=6))
+"""Transactions between which nobody waits until the live queries have done their work."""
+Asked: TypeAlias = tuple[str, Plan, bool, bool]
+"""``(store, query, whether its reader is slow, whether commits follow before it has an answer)``."""
+subscriptions = st.tuples(st.sampled_from(STORES + STORES[:1]), queries, st.booleans(), st.booleans())
 steps = st.lists(st.one_of(bursts, bursts, bursts, bursts, subscriptions), min_size=2, max_size=8)
 
 
@@ -207,8 +227,11 @@ def carry_out(transaction: Transaction, tx: LocalTx) -> None:
                 for dealt, a in given_values.items():
                     if held := tx.rows.read(store, dealt):
                         tx.rows.put(store, dealt, "main", {**held.image, "a": a})
+            elif operation == "drop":
+                for dropped in given_values:
+                    tx.rows.put(store, dropped, "main", None)
             elif operation == "clear":
-                for number in range(8):
+                for number in range(IDS):
                     if tx.rows.read(store, f"k{number}") is not None:
                         tx.rows.put(store, f"k{number}", "main", None)
         except ConflictError:
@@ -286,34 +309,87 @@ class Reader:
             self._seen[type(change).__name__] += 1
 
 
-class Overtaken:
-    """The database, with answers that take a while to arrive, so that commits overtake them."""
+class Counted:
+    """The database, for live queries that read no more than they have to."""
 
     def __init__(self, database: SQLiteLocalDatabase) -> None:
         self.subscribe_commits = database.subscribe_commits
         self._database = database
+        self._asked = 0
 
-    async def read_many(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
-        results = await self._database.read_many(queries)
-        for _ in range(3):
-            await trio.lowlevel.checkpoint()
+    @asynccontextmanager
+    async def open_snapshot(self) -> AsyncIterator[Snapshot]:
+        async with self._database.open_snapshot() as snapshot:
+            self._snapshot, self.commit = snapshot, snapshot.commit
+            yield self
+
+    async def answer(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
+        self._asked += 1
+        assert self._asked < ASKED_MAX, "it reads again and again"
+        return await self._snapshot.answer(queries)
+
+
+class Overtaken:
+    """The database as readers with a snapshot see it, who are slow, so that commits overtake them.
+
+    What they read is what the reference makes of the rows as they were at the commit that they hold.
+    """
+
+    def __init__(self, database: SQLiteLocalDatabase, history: History, lag: int, seen: Counter[str]) -> None:
+        self.subscribe_commits = database.subscribe_commits
+        self.commit = 0
+        self._history = history
+        self._lag = lag
+        self._seen = seen
+        self._asked = 0
+
+    @asynccontextmanager
+    async def open_snapshot(self) -> AsyncIterator[Snapshot]:
+        self.commit = self._history.commit
+        await self._wait()
+        yield self
+
+    async def answer(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
+        await self._wait()
+        self._asked += 1
+        assert self._asked < ASKED_MAX, "it reads again and again"
+        self._seen["overtaken"] += self._history.commit > self.commit
+        results = [
+            QueryResult(tuple(map(copied, meaning(query, self._history.rows(query.store, self.commit)))))
+            for query in queries
+        ]
+        await self._wait()
         return results
 
+    async def _wait(self) -> None:
+        for _ in range(self._lag):
+            await trio.lowlevel.checkpoint()
 
-async def scenario(plan: Sequence[Any], first: Sequence[Any], open_live: OpenLiveQueries, seen: Counter[str]) -> None:
+
+def copied(row: StoredRow) -> StoredRow:
+    """A row as a reader decodes it: another object."""
+    return replace(row, image=dict(row.image))
+
+
+async def scenario(
+    plan: Sequence[Any], first: Sequence[Any], lag: int, open_live: OpenLiveQueries, seen: Counter[str]
+) -> None:
     """Carry out ``plan`` on a database in memory, with the live queries of ``first`` open from the start."""
     history = History()
     engine = SQLiteEngine(":memory:")
     async with engine.open_database(SCHEMA, seeded_environment(1), frozenset()) as database:
         undo = database.subscribe_commits(history.hear)
-        async with open_live(Overtaken(database), SCHEMA, buffer=BUFFER) as live, trio.open_nursery() as nursery:
+        source: LiveSource = Overtaken(database, history, lag, seen) if lag else Counted(database)
+        async with open_live(source, SCHEMA, buffer=BUFFER) as live, trio.open_nursery() as nursery:
             readers: list[Reader] = []
             for step in [*first, *plan]:
                 if isinstance(step, tuple):
-                    store, query, slow = step
+                    store, query, slow, hurried = step
                     reader = Reader(store, query, slow, history, seen)
                     readers.append(reader)
                     nursery.start_soon(reader.run, live)
+                    if hurried:
+                        continue
                     await trio.testing.wait_all_tasks_blocked()
                     assert reader.rows == meaning(reader.query, history.rows(reader.query.store, history.commit))
                 else:
@@ -325,6 +401,9 @@ async def scenario(plan: Sequence[Any], first: Sequence[Any], open_live: OpenLiv
             await check(database, readers, history, seen)
             seen["skipped"] += sum(stats.skipped for stats in live.stats())
             seen["evaluated"] += sum(stats.evaluations for stats in live.stats())
+            seen["followed in Python"] += sum(stats.tier == 0 for stats in live.stats())
+            seen["read again"] += sum(stats.reads - 1 for stats in live.stats())
+            seen["refetched"] += sum(stats.reads - 1 for stats in live.stats() if "LIMIT" in stats.query)
             nursery.cancel_scope.cancel()
         undo()
 
@@ -337,19 +416,23 @@ async def run_burst(
         reader.fresh.clear()
     for transaction in burst:
         try:
-            await database.apply(functools.partial(carry_out, transaction))
+            await database.apply(partial(carry_out, transaction))
         except RollBack:
             seen["rolled back"] += 1
         else:
             seen["commits"] += 1
+        for _ in range(transaction[2]):
+            await trio.lowlevel.checkpoint()
     await trio.testing.wait_all_tasks_blocked()
     quick = [reader for reader in readers if not reader.is_slow]
     await check(database, quick, history, seen)
     if len(burst) == 1:
         for reader in quick:
             rows, count = before[reader]
-            assert reader.count - count == (reader.rows != rows), "one batch for a commit that changes the result"
-    positions = {batch.commit for reader in quick for batch in reader.fresh}
+            assert not count or reader.count - count == (reader.rows != rows), (
+                "one batch for a commit that changes the result"
+            )
+    positions = {batch.commit for reader in quick for batch in reader.fresh if before[reader][1]}
     assert len(positions) <= len(burst), "queries of one database deliver at the same commits"
 
 
@@ -362,7 +445,9 @@ async def check(database: SQLiteLocalDatabase, readers: Sequence[Reader], histor
         seen["checks"] += 1
 
 
-def search(open_live: OpenLiveQueries, examples: int, *phases: Phase, fixed: bool = True) -> Counter[str]:
+def search(
+    open_live: OpenLiveQueries, examples: int, *phases: Phase, fixed: bool = True, lags: Sequence[int] = (0, 2, 5)
+) -> Counter[str]:
     """Try ``examples`` random plans and count what happened in them."""
     seen: Counter[str] = Counter()
 
@@ -376,14 +461,17 @@ def search(open_live: OpenLiveQueries, examples: int, *phases: Phase, fixed: boo
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
     @given(
-        plan=steps, first=st.lists(subscriptions, min_size=1, max_size=4), rows=st.lists(images, min_size=3, max_size=8)
+        plan=steps,
+        first=st.lists(subscriptions, min_size=1, max_size=4),
+        rows=st.lists(images, min_size=6, max_size=IDS),
+        lag=st.sampled_from(lags),
     )
-    def run(plan: list[Any], first: list[Any], rows: list[RowImage]) -> None:
+    def run(plan: list[Any], first: list[Any], rows: list[RowImage], lag: int) -> None:
         filled: list[Write] = [("put", "items", f"k{number}", image) for number, image in enumerate(rows)]
-        first = [[(filled, "commit")], ("items", BY_A, False), *first, first[0]]  # two readers of one query
+        first = [[(filled, "commit", 0)], ("items", BY_A, False, False), *first, first[0]]  # two readers of one query
         failure: BaseException | None = None
         try:
-            trio.run(scenario, plan, first, open_live, seen, clock=trio.testing.MockClock(autojump_threshold=0))
+            trio.run(scenario, plan, first, lag, open_live, seen, clock=trio.testing.MockClock(autojump_threshold=0))
         except BaseExceptionGroup as group:
             failure = group
         while isinstance(failure, BaseExceptionGroup):
@@ -395,43 +483,86 @@ def search(open_live: OpenLiveQueries, examples: int, *phases: Phase, fixed: boo
     return seen
 
 
-def test_replayed_batches_are_what_fresh_sql_gives() -> None:
-    seen = search(atoma_stores.reactive.live.open_live_queries, 200)
-    least = {"commits": 600, "rolled back": 60, "checks": 1200, "evaluated": 700, "non-empty": 500, "skipped": 150}
-    least |= {"Insert": 200, "Remove": 200, "Update": 200, "Move": 50, "Reset": 500, "resets": 10}
+LIVE = Path(atoma_stores.live.__file__).parent
+MODULES = (
+    "rows", "diff", "operators.keys", "operators.sorted_rows", "operators.window", "operators.operator",
+    "operators.listing", "operators.rerun", "ranges", "index", "planner", "delivery", "view", "stores", "dispatch",
+)  # fmt: skip
+TIGHT: Mapping[str, Mapping[str, int]] = {
+    "operators.window": {"SLACK_MIN": 0},
+    "view": {"CUT_OVER_MIN": 4},
+    "dispatch": {"ROWS_AT_ONCE": 6, "TESTS_AT_ONCE": 12, "QUEUED_MAX": 24, "TOGETHER": 2, "STEP_S": -1},
+    "ranges": {"PENDING_MAX": 0},
+    "operators.sorted_rows": {"BLOCK": 2},
+}
+"""Bounds so low that what they bound happens all the time."""
+
+
+@contextmanager
+def tight(modules: Mapping[str, types.ModuleType], bounds: Mapping[str, Mapping[str, int]]) -> Iterator[None]:
+    """Every module with these bounds instead of its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module, values_of_module in bounds.items():
+            for name, value in values_of_module.items():
+                patch.setattr(modules[module], name, value)
+        yield
+
+
+REAL = {name: importlib.import_module(f"atoma_stores.live.{name}") for name in MODULES}
+open_real: OpenLiveQueries = REAL["dispatch"].open_live_queries
+
+
+def assert_at_least(seen: Counter[str], least: dict[str, int]) -> None:
     assert {name: (seen[name], number) for name, number in least.items() if seen[name] < number} == {}
 
 
+def test_replayed_batches_are_what_fresh_sql_gives() -> None:
+    seen = search(open_real, 150)
+    least = {"commits": 400, "rolled back": 40, "checks": 900, "evaluated": 500, "non-empty": 400, "skipped": 100}
+    least |= {"Insert": 150, "Remove": 150, "Update": 150, "Move": 40, "Reset": 400, "resets": 5}
+    assert_at_least(seen, least | {"followed in Python": 300})
+
+
+def test_they_are_where_every_bound_is_low() -> None:
+    with tight(REAL, TIGHT):
+        seen = search(open_real, 150)
+    assert_at_least(seen, {"checks": 900, "Move": 40, "read again": 80, "refetched": 40, "overtaken": 12, "resets": 5})
+
+
+def test_they_are_where_every_query_is_asked_again() -> None:
+    seen = search(partial(open_real, least_tier=2), 60)
+    assert_at_least(seen, {"checks": 300, "read again": 200, "overtaken": 20})
+
+
 @pytest.mark.soak
-def test_replayed_batches_are_what_fresh_sql_gives_for_long() -> None:
-    seen = search(atoma_stores.reactive.live.open_live_queries, 5_000, fixed=False)
+@pytest.mark.parametrize("bounds", [{}, TIGHT], ids=["as they are", "low"])
+def test_replayed_batches_are_what_fresh_sql_gives_for_long(bounds: Mapping[str, Mapping[str, int]]) -> None:
+    with tight(REAL, bounds):
+        seen = search(open_real, 5_000, fixed=False)
     assert seen["resets"] > 100
 
 
 # the oracle is worth what it finds
 
-PACKAGE = Path(atoma_stores.reactive.live.__file__).parent
-MODULES = {
-    "compiled": Path(atoma.query.compiled.__file__),
-    **{name: PACKAGE / f"{name}.py" for name in ("diff", "relevance", "checks", "view", "live")},
-}
-
 
 @contextmanager
-def mutant(module: str, old: str, new: str) -> Iterator[OpenLiveQueries]:
+def mutant(module: str, old: str, new: str) -> Iterator[dict[str, types.ModuleType]]:
     """The live queries with one text of one module replaced, loaded beside the real ones."""
     loaded: dict[str, types.ModuleType] = {}
+    paths = {"compiled": Path(atoma.query.compiled.__file__)}
+    paths |= {name: LIVE / f"{name.replace('.', '/')}.py" for name in MODULES}
     try:
-        for name, path in MODULES.items():
+        for name, path in paths.items():
             text = path.read_text(encoding="utf-8")
             if name == module:
                 assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {name}.py"
                 text = text.replace(old, new)
+            for other in MODULES:
+                text = text.replace(f"atoma_stores.live.{other} ", f"live_mutant.{other} ")
+            text = text.replace("atoma.query.compiled ", "live_mutant.compiled ")
             loaded[name] = sys.modules[f"live_mutant.{name}"] = types.ModuleType(f"live_mutant.{name}")
-            text = text.replace("atoma_stores.reactive.", "live_mutant.")
-            code = compile(text.replace("atoma.query.compiled ", "live_mutant.compiled "), f"<mutant {name}>", "exec")
-            exec(code, loaded[name].__dict__)
-        yield loaded["live"].__dict__["open_live_queries"]
+            exec(compile(text, f"<mutant {name}>", "exec"), loaded[name].__dict__)
+        yield loaded
     finally:
         for name in loaded:
             del sys.modules[f"live_mutant.{name}"]
@@ -440,32 +571,84 @@ def mutant(module: str, old: str, new: str) -> Iterator[OpenLiveQueries]:
 MUTANTS = {
     "a filter compares the wrong way round": ("compiled", "compare(own, other)", "compare(other, own)"),
     "a value that is listed is not found": ("compiled", "own in present", "own not in present"),
-    "skipping looks at the new row only": (
-        "relevance",
-        "(old is not None and takes_part(old)) or (new is not None and takes_part(new))",
-        "new is not None and takes_part(new)",
+    "a row that fits no more stays": (
+        "operators.listing",
+        "new if new is not None and self._takes(new) else None",
+        "new if new is not None and (self._takes(new) or self._window.holds(id)) else None",
     ),
-    "skipping looks at the old row only": (
-        "relevance",
-        "(old is not None and takes_part(old)) or (new is not None and takes_part(new))",
-        "old is not None and takes_part(old)",
+    "a row that is held is not looked at": (
+        "operators.listing",
+        "if window.holds(id) or ((new := change[1])",
+        "if ((new := change[1])",
     ),
-    "a window that is not full is taken for a full one": ("relevance", "len(rows) == self._limit", "True"),
-    "what stands in front of the cursor is what counts": (
-        "relevance",
-        "not is_beyond(own, seen, order, forward=forward)",
-        "is_beyond(own, seen, order, forward=forward)",
-    ),
-    "the index takes < and > for =": ("relevance", "part.fn == wanted", 'part.fn in (wanted, "lt", "gt")'),
-    "the index sees the new row only": (
+    "a row that comes in is not looked at": ("operators.listing", "and window.admits(new))", "and window.holds(id))"),
+    "what came while a read was under way is judged by what was held before": (
         "view",
-        "                self._index.find(old, candidates)\n",
+        "settled=self.is_clean and not self.busy",
+        "settled=True",
+    ),
+    "what stands in front of the cursor is what counts": (
+        "operators.listing",
+        "return place > self._seen if self._behind else place < self._seen",
+        "return place < self._seen if self._behind else place > self._seen",
+    ),
+    "the cursor's own row is part of what follows": (
+        "operators.listing",
+        "return place > self._seen if",
+        "return place >= self._seen if",
+    ),
+    "falling text is compared without its end": ("operators.keys", ' + b"\\x00\\x00"', ""),
+    "NULL comes first where values fall": (
+        "operators.keys",
+        "(1, 0) if value is None else (0,",
+        "(0, 0) if value is None else (1,",
+    ),
+    "a window takes what sorts behind its bound": (
+        "operators.window",
+        "self._bound is None or place <= self._bound",
+        "True",
+    ),
+    "a window that was read whole is taken for a cut one": (
+        "operators.window",
+        "if keys and len(kept) == self.capacity else None",
+        "if keys else None",
+    ),
+    "a cut window is taken for a whole one": (
+        "operators.window",
+        "if keys and len(kept) == self.capacity else None",
+        "if False else None",
+    ),
+    "a window does not refill": ("operators.window", "len(self._rows) < self._end", "False"),
+    "a window refills one row too late": (
+        "operators.window",
+        "len(self._rows) < self._end\n",
+        "len(self._rows) + 1 < self._end\n",
+    ),
+    "a row that moves behind the bound stays": (
+        "operators.window",
+        "elif self._keeps(new):\n            self._move",
+        "else:\n            self._move",
+    ),
+    "the row that is pushed out is not told": (
+        "operators.window",
+        "if len(self._rows) > self._end:",
+        "if False:",
+    ),
+    "the row that comes up is not told": ("operators.window", "if len(self._rows) >= self._end:", "if False:"),
+    "what is cut off stays known": (
+        "operators.window",
+        "                del self._places[self._key_of(row)]\n",
         "                pass\n",
     ),
+    "the index takes < for =": ("index", 'if part.fn == "eq":', 'if part.fn in ("eq", "lt"):'),
+    "the index sees the new row only": ("stores", "self._index.find(old, views)", "pass"),
+    "the index sees the old row only": ("stores", "self._index.find(new, views)", "pass"),
+    "a range has no end": ("ranges", "if last is not None and last < value:", "if last is None or last < value:"),
+    "a range does not hold its end": ("ranges", "if high < value:", "if high <= value:"),
     "moves and insertions land one place too early": (
         "diff",
-        "current.index(after[at - 1].id) + 1",
-        "current.index(after[at - 1].id)",
+        "current.index(after[at - 1]) + 1",
+        "current.index(after[at - 1])",
     ),
     "rows that moved are left where they were": ("diff", "set(_longest_increasing(kept))", "set(kept)"),
     "removals are told from the front": ("diff", "reversed(removed)", "removed"),
@@ -476,36 +659,77 @@ MUTANTS = {
     ),
     "rows between moves are not compared": (
         "diff",
-        "if place in settled and not _same(before[place], row)",
+        "if place in settled and not same(old[first + place], new[at])",
         "if False",
     ),
-    "unchanged rows are new objects": ("view", "keep_unchanged(self.rows, rows)", "rows"),
+    "unchanged rows are new objects": (
+        "operators.window",
+        "keep_unchanged([*self._rows, *(self._before or ())], rows, self._key_of)",
+        "rows",
+    ),
+    "a row is kept that has changed": ("rows", "one.version == other.version and one.image == other.image", "True"),
     "only one reader of a shared query is told": (
-        "live",
+        "dispatch",
         "for subscription in view.subscriptions:",
         "for subscription in list(view.subscriptions)[:1]:",
     ),
     "a full buffer loses batches without a Reset": (
-        "view",
-        "self._batches.clear()\n                self._behind = True",
+        "delivery",
+        "self._batches.clear()\n            self._behind = True",
         "self._batches.clear()",
     ),
-    "a commit during a run is taken for read": (
-        "view",
-        "self.commit = max(self.commit, commit)",
-        "self.commit = max(self.commit, commit, self._group.heard.commit)",
-    ),
     "a batch names the commit before": ("view", "LiveBatch(commit, changes)", "LiveBatch(commit - 1, changes)"),
-    "a batch without changes is delivered": ("view", "if changes else None", "if not first else None"),
+    "a batch without changes is delivered": ("view", "if changes and not first else None", "if not first else None"),
+    # the snapshot rule
+    "changes are taken up to what was heard, and what is lacking is read later": (
+        "dispatch",
+        "                commit = snapshot.commit\n",
+        "",
+    ),
+    "changes before the snapshot are not waited for": (
+        "dispatch",
+        "if not await self._caught_up(commit):",
+        "if False:",
+    ),
+    "changes behind the snapshot are taken": (
+        "dispatch",
+        "                await self._take(commit)\n                await self._read",
+        "                await self._take(self._position.heard)\n                await self._read",
+    ),
+    "a query is shown that was read before it was opened": (
+        "dispatch",
+        "if view.since <= snapshot.commit][:TOGETHER]",
+        "][:TOGETHER]",
+    ),
+    "a large commit is passed over": (
+        "dispatch",
+        "                await self._look_later(told, told.later)",
+        "                pass",
+    ),
+    "changes that nobody could keep are forgotten": (
+        "dispatch",
+        "            if told.unknown:\n                self._forget",
+        "            if False:\n                self._forget",
+    ),
+    "results are told one after the other": (
+        "dispatch",
+        "                ready.append(subscription)\n",
+        "                ready.append(subscription)\n            self._position.shown = max(self._position.shown, commit)\n",
+    ),
 }
+CONFIGURATIONS: Sequence[Mapping[str, Mapping[str, int]]] = (TIGHT, {})
 
 
 def test_the_control_passes() -> None:
-    with mutant("live", '"""Live queries over', '"""Live queries over') as open_live:
-        assert search(open_live, 40, Phase.generate)["checks"] > 100
+    with mutant("dispatch", '"""Live queries over', '"""Live queries over') as loaded:
+        for bounds in CONFIGURATIONS:
+            with tight(loaded, bounds):
+                assert search(loaded["dispatch"].open_live_queries, 40, Phase.generate)["checks"] > 100
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_every_planted_bug_is_found(name: str) -> None:
-    with mutant(*MUTANTS[name]) as open_live, pytest.raises((AssertionError, IndexError)):
-        search(open_live, 400, Phase.generate)
+    with mutant(*MUTANTS[name]) as loaded, pytest.raises((AssertionError, IndexError, KeyError)):
+        for bounds in CONFIGURATIONS:
+            with tight(loaded, bounds):
+                search(loaded["dispatch"].open_live_queries, 250, Phase.generate)

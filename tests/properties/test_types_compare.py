@@ -34,7 +34,7 @@ from atoma.query.evaluate import evaluate
 from atoma.query.normal import bind as bind_plan
 from atoma.query.plans import every_row
 from atoma.schema import Index, Scale, Schema, StoreSpec
-from atoma_stores.reactive.live import open_live_queries
+from atoma_stores.live.dispatch import open_live_queries
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
 

@@ -40,7 +40,8 @@ function storeRow(store, look) {
 }
 
 const liveRow = (most) => (query) => h("tr", {},
-  cell(h("code", {}, query.query)), cell(query.rows.toLocaleString("en"), {class: "r"}), cell(query.subscribers, {class: "r"}),
+  cell(h("code", {}, query.query)), cell(h("span", {title: query.reason}, `tier ${query.tier}`), {class: "nowrap"}),
+  cell(query.rows.toLocaleString("en"), {class: "r"}), cell(h("span", {title: `${query.held} rows are kept in memory`}, bytes(query.bytes)), {class: "r nowrap"}), cell(query.subscribers, {class: "r"}),
   cell(query.evaluations, {class: "r"}), cell(query.skipped, {class: "r"}), cell(micros(query.last_us), {class: "r"}), cell(micros(query.mean_us), {class: "r"}),
   cell(h("span", {class: "cost"}, h("span", {}, micros(query.total_us)), h("meter", {min: 0, max: most, value: query.total_us, "aria-label": "share of the cost"}))));
 

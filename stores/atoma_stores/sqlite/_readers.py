@@ -30,10 +30,10 @@ def snapshot(connection: apsw.Connection, body: Callable[[apsw.Connection], T]) 
         connection.execute("BEGIN")  # what stops it may come when it has begun already
         return body(connection)
     finally:
-        _end_snapshot(connection)
+        end_snapshot(connection)
 
 
-def _end_snapshot(connection: apsw.Connection) -> None:
+def end_snapshot(connection: apsw.Connection) -> None:
     """End the read transaction, if there is one.
 
     Whatever stops statements that take too long counts steps over all of them, so it may also hit the three steps of

@@ -23,6 +23,7 @@ from atoma.contracts.execution import Durability
 from atoma.errors import ClosedError, DiskFull, Overloaded, StoreBusy
 from atoma.ports.environment import Environment
 from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, Checkpointer, PoolReader, snapshot
+from atoma_stores.sqlite._snapshots import Held, SnapshotReader
 from atoma_stores.sqlite._threads import INTERRUPTED_S, Job, JobQueue, Worker, wait_for, wait_or_interrupt
 from atoma_stores.sqlite._writer import Body, Writer, WriterThread
 from atoma_stores.sqlite.codes import translate
@@ -105,6 +106,7 @@ class Database:
         self._readers: list[Worker[Body]] = []
         self._reading = 0
         self._pool: list[PoolReader] = []
+        self._idle: list[SnapshotReader] = []
         self._places = trio.Semaphore(READERS_MAX - 1)
         self._time = trio.lowlevel.current_clock().current_time
         self._checkpointer: Checkpointer | None = None
@@ -272,6 +274,28 @@ class Database:
             return await self.read(body)
         return cast("T", await self._in_pool(Job[Body](body)))
 
+    @contextlib.asynccontextmanager
+    async def open_snapshot(self) -> AsyncGenerator[Held]:
+        """Hold the file as it is for as long as the block runs, however many reads that takes.
+
+        Where there is one connection (``inline``) every read is one transaction of its own: what is read in two of them is
+        one state only if nobody wrote in between, which the reader has to look after.
+
+        Raises:
+            StoreError: The engine failed.
+        """
+        await self._ready_to_read()
+        if self.topology == "inline":
+            yield _Inline(self)
+            return
+        reader = self._idle.pop() if self._idle else self._open_snapshot_reader()
+        try:
+            reader.begin()
+            yield reader
+        finally:
+            reader.end()
+            self._idle.append(reader)
+
     async def _in_pool(self, job: Job[Body]) -> object:
         self._check_open()
         self._writer.refuse_poisoned()
@@ -368,6 +392,12 @@ class Database:
             job.on_done(value)
         return value
 
+    async def read_now(self, body: Callable[[apsw.Connection], T]) -> T:
+        """:meth:`read` of an inline database, at which nobody else gets his turn."""
+        self._check_open()
+        self._writer.refuse_poisoned()
+        return await self._read_inline(body)
+
     async def _read_inline(
         self, body: Callable[[apsw.Connection], T], one_statement: bool = False, until: float = math.inf
     ) -> T:
@@ -413,6 +443,14 @@ class Database:
         if not self._read_deadline:  # most reads end before they are asked even once
             self._read_deadline = now + self._settings.paths.patience_s
         return now > self._read_deadline
+
+    def _open_snapshot_reader(self) -> SnapshotReader:
+        settings = self._settings
+        try:
+            connection = self._open(read_only=True, busy_ms=LOOP_BUSY_MS)
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
+        return SnapshotReader(connection, self.path, settings.paths, self.environment.clock, thread=settings.threads)
 
     def _open_pool_reader(self) -> PoolReader:
         try:
@@ -461,6 +499,8 @@ class Database:
                     await thread.join()
         if self._checkpointer is not None:
             await self._checkpointer.stop()
+        while self._idle:
+            await self._idle.pop().stop()
         if patience.cancelled_caught:
             raise StoreBusy(f"{self.path}: work in a thread does not end; the file stays open until it does")
 
@@ -472,6 +512,17 @@ class Database:
             with contextlib.suppress(apsw.Error):  # another process may be reading: its last one will do it
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         connection.close()
+
+
+class _Inline:
+    """The only connection of a file, for somebody who reads several times."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def read(self, body: Callable[[apsw.Connection], T]) -> T:
+        """See :class:`Held`."""
+        return await self._database.read_now(body)
 
 
 def _nothing(_connection: apsw.Connection) -> None:

@@ -35,6 +35,7 @@ from atoma.ports.execution import Staging
 from atoma.ports.local import LocalTx
 from atoma.schema.spec import DURABILITIES, Schema
 from atoma_stores.changes import ChangeSet, CommitListener
+from atoma_stores.live.source import Snapshot, SnapshotMoved
 from atoma_stores.sqlite._internals import CLIENT_ADDITIONS, CLIENT_TABLES
 from atoma_stores.sqlite._outbox import OutboxLimits
 from atoma_stores.sqlite._queries import QueryReader, commit_number
@@ -42,6 +43,7 @@ from atoma_stores.sqlite._raw import raw_sql
 from atoma_stores.sqlite._receipts import LOCAL, Receipts
 from atoma_stores.sqlite._recovery import roll_back_volatile
 from atoma_stores.sqlite._rows import Known
+from atoma_stores.sqlite._snapshots import Held
 from atoma_stores.sqlite._tables import StoreTable
 from atoma_stores.sqlite._units import Committed, EngineTx, Refused, UnitAnswer
 from atoma_stores.sqlite.connections import MEMORY
@@ -108,6 +110,27 @@ class SQLiteEngine:
                 yield opened
             finally:
                 opened.stop()
+
+
+class _Snapshot:
+    """See ``Snapshot``.
+
+    Attributes:
+        commit: The commit that is held.
+    """
+
+    def __init__(self, held: Held, commit: int, reader: QueryReader) -> None:
+        self.commit = commit
+        self._held = held
+        self._reader = reader
+
+    async def answer(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
+        """See ``Snapshot.answer``."""
+        bodies = [self._reader.answer(query) for query in queries]
+        results = await self._held.read(lambda connection: [body(connection) for body in bodies])
+        if any(result.meta.commit != self.commit for result in results):
+            raise SnapshotMoved
+        return results
 
 
 class SQLiteLocalDatabase:
@@ -190,15 +213,15 @@ class SQLiteLocalDatabase:
         """The rows of ``text``; see ``AnswersSql.sql``."""
         return await self.sqlite.read_in_pool(raw_sql(self._tables, text, params))
 
-    async def read_many(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
-        """Answer ``queries`` in one read transaction; ``meta.commit`` is the same for all.
+    @contextlib.asynccontextmanager
+    async def open_snapshot(self) -> AsyncGenerator[Snapshot]:
+        """Hold the latest commit for as long as the block runs; see ``LiveSource.open_snapshot``.
 
         Raises:
-            QueryError: A query does not fit the schema.
             StoreError: The engine failed.
         """
-        bodies = [self._reader.answer(query) for query in queries]
-        return await self.sqlite.read(lambda connection: [body(connection) for body in bodies])
+        async with self.sqlite.open_snapshot() as held:
+            yield _Snapshot(held, await held.read(commit_number), self._reader)
 
     async def commit(self, request: WriteRequest, stages: Sequence[Staging]) -> WriteResult:
         """Run ``stages`` in one transaction and report item by item; see ``AtomicWriter.commit``."""

@@ -42,8 +42,8 @@ class Database:
     def subscribe_commits(self, listener: Callable[[Any], None]) -> Callable[[], None]:
         return self.inner.subscribe_commits(listener)  # type: ignore[attr-defined, no-any-return]
 
-    async def read_many(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
-        return await self.inner.read_many(queries)  # type: ignore[attr-defined, no-any-return]
+    def open_snapshot(self) -> Any:
+        return self.inner.open_snapshot()  # type: ignore[attr-defined]
 
 
 class NeverAtomic(Database):

@@ -79,7 +79,7 @@ async def test_a_query_with_its_index_is_searched_and_not_sorted(tmp_path: Path)
     assert str(found).splitlines() == [
         "FROM cards WHERE lane = 'todo' ORDER BY size, id LIMIT 20",
         f"  SQLite   {line}; no sort; ≤ 20 rows",
-        "  live     asked again after a commit that may have changed it, which is decided row by row, without SQL",
+        "  live     tier 0: follows the changed rows in Python; 20 rows and a few behind them are kept; found by lane",
         "  hub      ok",
     ]
     assert query.text() == "FROM cards WHERE lane = 'todo' ORDER BY size LIMIT 20"

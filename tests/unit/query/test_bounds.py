@@ -58,8 +58,8 @@ from atoma.query.normal import rebind
 from atoma.query.plans import by_ids, counted
 from atoma.schema.spec import ID_BYTES
 from atoma.testing.queries import written
+from atoma_stores.live.planner import checked
 from atoma_stores.local import LocalExecution
-from atoma_stores.reactive.checks import checked
 from atoma_stores.sqlite.database import open_database
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_transports.calls.limits import ChannelLimits

@@ -8,7 +8,8 @@ from hypothesis import given, settings
 
 from atoma.contracts.values import StoredRow
 from atoma.ports import Insert, LiveBatch, Move, Remove, Reset, Update, apply_batch
-from atoma_stores.reactive.diff import diff, keep_unchanged
+from atoma_stores.live.diff import diff
+from atoma_stores.live.rows import by_id, keep_unchanged
 
 Results = st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1)), unique_by=lambda row: row[0], max_size=12)
 
@@ -22,7 +23,7 @@ def rows(*names: object) -> tuple[StoredRow, ...]:
 
 
 def replay(old: tuple[StoredRow, ...], new: tuple[StoredRow, ...]) -> tuple[StoredRow, ...]:
-    return apply_batch(old, LiveBatch(1, diff(old, new)))
+    return apply_batch(old, LiveBatch(1, diff(old, new, by_id)))
 
 
 @settings(max_examples=300)
@@ -33,7 +34,7 @@ def test_replaying_the_difference_gives_the_new_result(
     old = tuple(row(*item) for item in old_rows)
     new = tuple(row(*item) for item in new_rows)
     assert replay(old, new) == new
-    assert not any(isinstance(change, Reset) for change in diff(old, new))
+    assert not any(isinstance(change, Reset) for change in diff(old, new, by_id))
 
 
 @settings(max_examples=150)
@@ -46,7 +47,7 @@ def test_it_is_as_short_as_it_can_be(old_rows: list[tuple[int, int]], new_rows: 
     changed_in_place = sum(item in new and old[old_ids.index(item.id)] == item for item in old)
     shared = len(set(old_ids) & set(new_ids))
     structural = (len(old) - shared) + (len(new) - shared) + (shared - kept)
-    found = diff(old, new)
+    found = diff(old, new, by_id)
     assert sum(not isinstance(change, Update) for change in found) == structural
     assert len(found) <= structural + shared - changed_in_place
 
@@ -61,22 +62,22 @@ def longest_common_subsequence(one: list[str], other: list[str]) -> int:
 
 def test_the_usual_steps_are_one_change_each() -> None:
     abc = rows("a", "b", "c")
-    assert diff(abc, abc) == ()
-    assert diff(abc, rows("a", "b", "x", "c")) == (Insert(2, row("x")),)
-    assert diff(abc, rows("a", "c")) == (Remove(1, "b"),)
-    assert diff(abc, (row("a"), row("b", 2), row("c"))) == (Update(1, row("b", 2)),)
-    assert diff(abc, (row("c", 2), row("a"), row("b"))) == (Move(2, 0, row("c", 2)),)
-    assert diff(abc, (row("b"), row("c"), row("a"))) == (Move(0, 2, row("a")),)
-    assert diff(abc, rows("x", "a", "b")) == (Remove(2, "c"), Insert(0, row("x")))
+    assert diff(abc, abc, by_id) == ()
+    assert diff(abc, rows("a", "b", "x", "c"), by_id) == (Insert(2, row("x")),)
+    assert diff(abc, rows("a", "c"), by_id) == (Remove(1, "b"),)
+    assert diff(abc, (row("a"), row("b", 2), row("c")), by_id) == (Update(1, row("b", 2)),)
+    assert diff(abc, (row("c", 2), row("a"), row("b")), by_id) == (Move(2, 0, row("c", 2)),)
+    assert diff(abc, (row("b"), row("c"), row("a")), by_id) == (Move(0, 2, row("a")),)
+    assert diff(abc, rows("x", "a", "b"), by_id) == (Remove(2, "c"), Insert(0, row("x")))
 
 
 def test_a_small_change_of_a_large_result_stays_small() -> None:
     old = rows(*range(1000))
-    assert len(diff(old, old[:500] + old[501:])) == 1
-    assert diff(old, (*old[1:], old[0])) == (Move(0, 999, old[0]),)
+    assert len(diff(old, old[:500] + old[501:], by_id)) == 1
+    assert diff(old, (*old[1:], old[0]), by_id) == (Move(0, 999, old[0]),)
     touched = tuple(row(at, 2) for at in range(1000))
-    assert len(diff(old, touched)) == 1000
-    assert all(isinstance(change, Update) for change in diff(old, touched))
+    assert len(diff(old, touched, by_id)) == 1000
+    assert all(isinstance(change, Update) for change in diff(old, touched, by_id))
 
 
 @pytest.mark.parametrize(
@@ -89,19 +90,19 @@ def test_a_small_change_of_a_large_result_stays_small() -> None:
     ],
 )
 def test_a_change_of_everything_is_one_reset(old: tuple[StoredRow, ...], new: tuple[StoredRow, ...]) -> None:
-    assert diff(old, new) == (Reset(new),)
+    assert diff(old, new, by_id) == (Reset(new),)
 
 
 def test_that_the_hub_has_confirmed_a_row_is_no_change_of_it() -> None:
     old = rows("a", "b")
     new = tuple(StoredRow(one.id, one.version, one.seq + 7, one.scope, one.image) for one in old)
-    assert diff(old, new) == ()
-    assert all(kept is before for kept, before in zip(keep_unchanged(old, new), old, strict=True))
+    assert diff(old, new, by_id) == ()
+    assert all(kept is before for kept, before in zip(keep_unchanged(old, new, by_id), old, strict=True))
 
 
 def test_unchanged_rows_stay_the_same_objects() -> None:
     old = rows("a", "b", "c")
-    new = keep_unchanged(old, (row("c"), row("b", 2), row("a"), row("d")))
+    new = tuple(keep_unchanged(old, (row("c"), row("b", 2), row("a"), row("d")), by_id))
     assert (new[0] is old[2], new[2] is old[0]) == (True, True)
     assert new[1] == row("b", 2)
     replayed = replay(old, new)

@@ -21,7 +21,7 @@ from atoma.schema import Schema, StoreSpec
 from atoma.schema.expressions import col
 from atoma.testing.queries import count_of, rows_of
 from atoma_stores.changes import ChangeSet, CommitListener, RowChange
-from atoma_stores.reactive.live import LocalLiveQueries, open_live_queries
+from atoma_stores.live.dispatch import LocalLiveQueries, open_live_queries
 
 pytestmark = pytest.mark.virtual_time
 
@@ -46,31 +46,26 @@ class Source:
     def __init__(self) -> None:
         self.commit = 0
         self.rows: dict[str, dict[str, StoredRow]] = {"cards": {}, "notes": {}}
-        self.reads: list[int] = []  # queries of each read transaction
+        self.reads: list[int] = []  # queries of each read
+        self.snapshots: list[int] = []  # the commit of each snapshot
         self.listeners: list[CommitListener] = []
         self.gate: trio.Event | None = None
-        self.after_read: list[Callable[[], None]] = []
+        self.opened: list[Callable[[], None]] = []  # each is done right behind the opening of a snapshot
         self.failure: Callable[[BoundQuery], Exception | None] = lambda query: None
 
     def subscribe_commits(self, listener: CommitListener) -> Callable[[], None]:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
 
-    async def read_many(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
+    @asynccontextmanager
+    async def open_snapshot(self) -> AsyncGenerator[Held]:
         await trio.lowlevel.checkpoint()
-        self.reads.append(len(queries))
-        for query in queries:
-            if error := self.failure(query):
-                raise error
-        meta = ExecutionMeta(commit=self.commit)
-        tables = {store: list(rows.values()) for store, rows in self.rows.items()}
-        results = [QueryResult(tuple(evaluate(query, tables)), meta=meta) for query in queries]
-        if self.gate is not None:
-            await self.gate.wait()
-        for act in self.after_read[:1]:
-            self.after_read.remove(act)
+        held = Held(self, self.commit, {store: list(rows.values()) for store, rows in self.rows.items()})
+        self.snapshots.append(held.commit)
+        for act in self.opened[:1]:
+            self.opened.remove(act)
             act()
-        return [QueryResult(tuple(map(reread, result.rows)), meta=result.meta) for result in results]
+        yield held
 
     def put(self, store: str, id: str, *, heard: bool = True, **values: Scalar) -> ChangeSet:
         return self.write({(store, id): dict(values)}, heard=heard)
@@ -96,6 +91,26 @@ class Source:
     def tell(self, change: ChangeSet) -> None:
         for listener in list(self.listeners):
             listener(change)
+
+
+@dataclass
+class Held:
+    """The rows as they were at one commit."""
+
+    source: Source
+    commit: int
+    tables: dict[str, list[StoredRow]]
+
+    async def answer(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
+        await trio.lowlevel.checkpoint()
+        self.source.reads.append(len(queries))
+        for query in queries:
+            if error := self.source.failure(query):
+                raise error
+        if self.source.gate is not None:
+            await self.source.gate.wait()
+        meta = ExecutionMeta(commit=self.commit)
+        return [QueryResult(tuple(map(reread, evaluate(query, self.tables))), meta=meta) for query in queries]
 
 
 def reread(row: StoredRow) -> StoredRow:
@@ -154,12 +169,12 @@ async def settle() -> None:
 
 
 @asynccontextmanager
-async def open_room(*, buffer: int = 64) -> AsyncGenerator[Room]:
+async def open_room(*, buffer: int = 64, least_tier: int = 0) -> AsyncGenerator[Room]:
     source = Source()
     source.put("cards", "a", rank=1)
     source.put("cards", "b", rank=2)
     async with trio.open_nursery() as nursery:
-        async with open_live_queries(source, SCHEMA, buffer=buffer) as live:
+        async with open_live_queries(source, SCHEMA, buffer=buffer, least_tier=least_tier) as live:
             yield Room(source, live, nursery)
         assert source.listeners == []
         nursery.cancel_scope.cancel()
@@ -192,17 +207,19 @@ async def test_a_commit_between_subscribing_and_the_snapshot_is_not_lost() -> No
         assert [type(change) for change in follower.batches[0].changes] == [Reset]
 
 
-async def test_commits_during_a_run_are_conflated() -> None:
+async def test_commits_between_two_rounds_are_taken_together() -> None:
     async with open_room() as room:
         follower = await room.follow()
-        room.source.gate = trio.Event()
-        for name in "cdefg":
-            room.source.put("cards", name)
-            await settle()
-        room.source.gate.set()
+        room.source.put("cards", "c")
         await settle()
-        assert follower.commits == [2, 3, 7]
-        assert len(follower.batches[2].changes) == 4
+        for name in "defg":
+            room.source.put("cards", name)
+        room.source.put("cards", "d", rank=5)
+        room.source.delete("cards", "e")
+        await settle()
+        assert follower.commits == [2, 3, 9]
+        assert follower.ids == ["a", "b", "c", "d", "f", "g"]
+        assert room.source.reads == [1]
 
 
 async def test_a_query_is_shared_and_unchanged_rows_stay_the_same_objects() -> None:
@@ -214,9 +231,9 @@ async def test_a_query_is_shared_and_unchanged_rows_stay_the_same_objects() -> N
         assert (one.rows[1] is before[1], one.rows[0] is before[0]) == (True, False)
         assert all(mine is theirs for mine, theirs in zip(one.rows, other.rows, strict=True))
         assert one.batches[1] is other.batches[1]
-        assert room.source.reads == [1, 1]
+        assert room.source.reads == [1]
         (stats,) = room.live.stats()
-        assert (stats.subscribers, stats.rows, stats.evaluations) == (2, 2, 2)
+        assert (stats.subscribers, stats.rows, stats.evaluations, stats.reads) == (2, 2, 2, 1)
 
 
 async def test_a_late_subscriber_of_a_shared_query_sees_every_commit_before_it() -> None:
@@ -227,6 +244,7 @@ async def test_a_late_subscriber_of_a_shared_query_sees_every_commit_before_it()
         assert (late.commits, late.ids) == ([3], ["a", "b"])  # clean: no query was run, and the rows stand at commit 3
         assert room.source.reads == [1]
         room.source.gate = trio.Event()
+        await room.follow(NOTES)  # a round that reads holds the one back that would take the next commit
         room.source.put("cards", "c")
         later = await room.follow()
         assert later.batches == []  # what it would see now is older than the commit before it
@@ -238,7 +256,7 @@ async def test_a_late_subscriber_of_a_shared_query_sees_every_commit_before_it()
         assert [type(change) for change in later.batches[1].changes] == [Insert]
 
 
-async def test_queries_that_a_commit_cannot_touch_are_not_run() -> None:
+async def test_queries_that_a_commit_cannot_touch_are_not_even_evaluated() -> None:
     async with open_room() as room:
         queries = [
             TODO,
@@ -250,40 +268,41 @@ async def test_queries_that_a_commit_cannot_touch_are_not_run() -> None:
         ]
         followers = [await room.follow(query) for query in queries]
         ran = len(room.source.reads)
-        room.source.put("cards", "c", lane="later", rank=2)  # behind the window, behind the cursor: it is in that one
+        room.source.put("cards", "c", lane="later", rank=2)  # behind the window, in which it is kept; behind the cursor
         await settle()
-        assert room.source.reads[ran:] == [1]
+        assert [stats.evaluations for stats in room.live.stats()] == [1, 2, 1, 1, 1, 2]
+        assert [len(follower.batches) for follower in followers] == [1, 1, 1, 1, 1, 2]
         assert followers[5].ids == ["c"]
         room.source.put("cards", "c", lane="done", rank=0)
         await settle()
         assert (followers[1].ids, followers[3].ids, followers[5].ids) == (["c", "a"], ["c"], [])
         skipped = [stats.skipped for stats in room.live.stats()]
-        assert skipped == [2, 1, 2, 1, 2, 0]
-        assert room.source.reads[ran + 1 :] == [3]
+        assert skipped == [2, 0, 2, 1, 2, 0]
+        assert room.source.reads[ran:] == []  # nothing had to be read
 
 
 async def test_all_queries_stand_at_one_commit() -> None:
     async with open_room() as room:
         todo, everything, notes = await room.follow(TODO), await room.follow(), await room.follow(NOTES)
-        # the read for commit 3 already sees commit 4, which nobody has heard yet and which concerns another query
-        unheard: list[ChangeSet] = []
-        first = room.source.put("cards", "c", heard=False)
-        unheard.append(room.source.put("notes", "n", heard=False))
-        room.source.tell(first)
-        await settle()
-        assert (len(todo.batches), len(everything.batches), len(notes.batches)) == (1, 1, 1)  # nobody goes ahead
-        room.source.tell(unheard[0])
+        # the snapshot that a new query reads stands at commit 4, which nobody has heard yet and which concerns another one
+        unheard = [room.source.put("cards", "c", heard=False), room.source.put("notes", "n", heard=False)]
+        room.source.opened.append(lambda: room.source.tell(unheard[0]))
+        fresh = await room.follow(TOP)
+        assert [len(each.batches) for each in (todo, everything, notes, fresh)] == [1, 1, 1, 0]  # nobody goes ahead
+        room.source.tell(unheard[1])
         await settle()
         assert (todo.commits, everything.commits, notes.commits) == ([2, 4], [2, 4], [2, 4])
-        assert room.source.reads[-2:] == [2, 3]
+        assert fresh.commits == [4]
+        assert room.source.snapshots[-1] == 4
 
 
 async def test_a_commit_of_somebody_else_is_waited_for_a_moment_only() -> None:
     async with open_room() as room:
         cards, notes = await room.follow(), await room.follow(NOTES)
         began = trio.current_time()
-        room.source.put("cards", "c")
-        room.source.put("notes", "n", heard=False)  # never heard: another program wrote it
+        room.source.put("cards", "c", heard=False)
+        room.source.put("notes", "n", heard=False)  # never heard: another program wrote them
+        await room.follow(TOP, settled=False)
         await settle()
         await trio.sleep(1.1)
         assert (cards.ids, notes.ids) == (["a", "b", "c"], ["n"])
@@ -302,22 +321,46 @@ async def test_a_gap_in_the_commits_runs_every_query() -> None:
 
 
 async def test_a_stream_of_commits_does_not_keep_results_back() -> None:
-    async with open_room() as room:
+    async with open_room(least_tier=2) as room:
         cards, notes = await room.follow(), await room.follow(NOTES)
         number = 0
 
-        def another() -> None:  # every read is overtaken by a commit that concerns the query that was not read
+        def another() -> None:  # every snapshot is overtaken by a commit that concerns the query that is not read
             nonlocal number
             number += 1
             if number < 50:
                 room.source.put(("notes", "cards")[number % 2], f"x{number:02}")
-                room.source.after_read.append(another)
+                room.source.opened.append(another)
 
-        room.source.after_read.append(another)
+        room.source.opened.append(another)
         room.source.put("cards", "c")
         await settle()
         assert len(cards.ids) + len(notes.ids) == 2 + 1 + 49
-        assert len(cards.batches) > 5
+        assert len(cards.batches) + len(notes.batches) > 40
+
+
+async def test_what_is_refetched_is_read_where_the_changes_end() -> None:
+    async with open_room() as room:
+        for number in range(20):
+            room.source.put("cards", f"x{number:02}", rank=100 + number)
+        top = await room.follow(TOP)
+        ids = ["a", "b", *(f"x{number:02}" for number in range(9))]
+        room.source.write({("cards", id): None for id in ids})  # the window has lost all that it kept: it has to read
+        unheard = room.source.put("cards", "x09", heard=False, rank=1000)
+        room.source.gate = trio.Event()
+        await settle()
+        assert (room.source.snapshots[-1], room.source.reads[1:]) == (24, [])  # of a commit that is not heard yet
+        room.source.tell(unheard)
+        await settle()
+        room.source.delete("cards", "x10")
+        await settle()
+        assert (room.source.reads[1:], top.commits) == ([1], [22])  # it is being read: what comes now is taken after it
+        room.source.gate.set()
+        await settle()
+        assert top.commits == [22, 24, 25]
+        assert [row.id for row in apply_batch((), top.batches[0])] == ["a", "b"]
+        assert [row.id for row in apply_batch(apply_batch((), top.batches[0]), top.batches[1])] == ["x10", "x11"]
+        assert top.ids == ["x11", "x12"]
 
 
 async def test_a_slow_reader_gets_what_it_missed_as_one_reset() -> None:
@@ -372,7 +415,7 @@ async def test_a_failing_or_cancelled_subscriber_harms_nobody() -> None:
         assert room.live.stats() == ()
         room.source.put("cards", "d")
         await settle()
-        assert room.source.reads == [1, 1]
+        assert room.source.reads == [1]
 
 
 async def test_leaving_while_the_query_runs() -> None:
@@ -405,8 +448,7 @@ async def test_a_database_that_closes_under_it_ends_every_reader() -> None:
     async with open_room() as room:
         follower = await room.follow()
         room.source.failure = lambda query: ClosedError("closed")
-        room.source.put("cards", "c")
-        await settle()
+        await room.follow(NOTES)
         assert isinstance(follower.error, ClosedError)
 
 
@@ -414,16 +456,20 @@ async def test_a_query_that_fails_ends_alone() -> None:
     async with open_room() as room:
         good, bad = await room.follow(), await room.follow(TOP)
         room.source.failure = lambda query: QueryError("too deep") if query.plan.limit else None
-        room.source.put("cards", "A", rank=-1)
+        room.source.put("cards", "d", heard=False)
+        room.source.put("cards", "A", rank=-1)  # a gap: everything is read again
         await settle()
         assert isinstance(bad.error, QueryError)
-        assert (good.error, good.ids) == (None, ["A", "a", "b"])
+        assert (good.error, good.ids) == (None, ["A", "a", "b", "d"])
         room.source.failure = lambda query: StoreError("disk")
-        room.source.put("cards", "d")
+        notes = await room.follow(NOTES)
+        assert (str(notes.error), good.error) == ("disk", None)  # nothing had to be read for the other
+        room.source.put("cards", "e", heard=False)
+        room.source.put("cards", "f")
         await settle()
         assert str(good.error) == "disk"
         room.source.failure = lambda query: None
-        assert (await room.follow()).ids == ["A", "a", "b", "d"]  # a new subscription starts afresh
+        assert (await room.follow()).ids == ["A", "a", "b", "d", "e", "f"]  # a new subscription starts afresh
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from atoma.query import bind, col, select
 from atoma.query.evaluate import evaluate
 from atoma.schema import Index, Schema, StoreSpec
 from atoma_stores.changes import ChangeSet
-from atoma_stores.reactive.live import LocalLiveQueries, open_live_queries
+from atoma_stores.live.dispatch import LocalLiveQueries, open_live_queries
 from atoma_stores.sqlite.engine import SQLiteEngine
 
 

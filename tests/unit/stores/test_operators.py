@@ -12,7 +12,7 @@ from atoma.contracts.query import Agg, BoundQuery, Call, Col, Lit, Named, Plan, 
 from atoma.errors import QueryError, RemoteError
 from atoma.ports.service import Principal
 from atoma.query.normal import rebind
-from atoma_stores.reactive.live import open_live_queries
+from atoma_stores.live.dispatch import open_live_queries
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.protocol.plans import decode_query, encode_query
 from tests.paths import memory

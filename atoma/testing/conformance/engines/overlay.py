@@ -19,8 +19,9 @@ from atoma.testing.conformance.checks import NotChecked, expect, expect_equal, e
 from atoma.testing.conformance.engines.bench import Bench, engine_table, receipts_of
 from atoma.testing.conformance.notes import NOTES, NOTES_SCHEMA, Note, delete, insert, note, update
 from atoma.testing.queries import rows_of
+from atoma_stores.live.dispatch import open_live_queries
+from atoma_stores.live.source import LiveSource
 from atoma_stores.local import LocalExecution
-from atoma_stores.reactive.live import LiveSource, open_live_queries
 
 CHECKS = engine_table()
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from typing import TypeVar
 
-from atoma.contracts.values import StoredRow
-from atoma.ports.live import Change, Insert, Move, Remove, Reset, Update
+from atoma.ports.live import Change, Insert, Move, Remove, Reset, RowKey, Update
+from atoma_stores.live.rows import KeyOf, same
+
+R = TypeVar("R")
 
 RESET_ABOVE = 32
 """With more insertions, removals and moves than this, and than half the result, a ``Reset`` says it shorter."""
@@ -14,87 +17,82 @@ MOVE_COST_MAX = 2_000_000
 """Moves times rows: beyond it finding the positions costs more than sending the rows."""
 
 
-def keep_unchanged(old: Sequence[StoredRow], new: Sequence[StoredRow]) -> tuple[StoredRow, ...]:
-    """``new`` with every row that shows what the old row of the same id did replaced by that very object."""
-    known = {row.id: row for row in old}
-    return tuple([before if (before := known.get(row.id)) is not None and _same(before, row) else row for row in new])
-
-
-def diff(old: Sequence[StoredRow], new: Sequence[StoredRow]) -> tuple[Change[StoredRow], ...]:
+def diff(old: Sequence[R], new: Sequence[R], key_of: KeyOf[R]) -> tuple[Change[R], ...]:
     """The changes that lead from ``old`` to ``new``, to be applied in order; empty when they are equal.
 
     Removals come first (from the end), then insertions and moves from the front, then updates in place. A row moves only
     if it left the longest run of rows that kept their order.
     """
-    first, old_end, new_end = _differing_part(old, new)
-    before, after = old[first:old_end], new[first:new_end]
+    old_keys, new_keys = list(map(key_of, old)), list(map(key_of, new))
+    first, old_end, new_end = _differing_part(old_keys, new_keys)
+    before, after = old_keys[first:old_end], new_keys[first:new_end]
     updates = _updates(old[:first], new[:first], 0)
     updates += _updates(old[old_end:], new[new_end:], new_end)
     if not before and not after:
         return tuple(updates)
-    source = {row.id: at for at, row in enumerate(before)}
-    target = {row.id for row in after}
+    source = {key: at for at, key in enumerate(before)}
+    target = set(after)
     if len(source) < len(before) or len(target) < len(after):
-        return (Reset(tuple(new)),)  # an id twice (a list of ids may ask for it): positions by id mean nothing
-    removed = [at for at, row in enumerate(before) if row.id not in target]
-    kept = [source[row.id] for row in after if row.id in source]
+        return (Reset(tuple(new)),)  # a key twice: positions by key mean nothing
+    removed = [at for at, key in enumerate(before) if key not in target]
+    kept = [source[key] for key in after if key in source]
     settled = set(_longest_increasing(kept))
     moved = len(kept) - len(settled)
     structural = len(removed) + (len(after) - len(kept)) + moved
     if structural > max(RESET_ABOVE, len(new) // 2) or moved * len(after) > MOVE_COST_MAX:
         return (Reset(tuple(new)),)
-    changes: list[Change[StoredRow]] = [Remove(first + at, before[at].id) for at in reversed(removed)]
-    changes += _placements(before, after, source, settled, first)
-    for at, row in enumerate(after, first):
-        place = source.get(row.id, -1)
-        if place in settled and not _same(before[place], row):
-            updates.append(Update(at, row))
+    changes: list[Change[R]] = [Remove(first + at, before[at]) for at in reversed(removed)]
+    changes += _placements(before, after, new[first:new_end], source, settled, first)
+    for at, key in enumerate(after, first):
+        place = source.get(key, -1)
+        if place in settled and not same(old[first + place], new[at]):
+            updates.append(Update(at, new[at]))
     return (*changes, *updates)
 
 
-def _differing_part(old: Sequence[StoredRow], new: Sequence[StoredRow]) -> tuple[int, int, int]:
-    """``(first, end in old, end in new)`` of the part between the longest common head and tail of ids."""
+def _differing_part(old: Sequence[RowKey], new: Sequence[RowKey]) -> tuple[int, int, int]:
+    """``(first, end in old, end in new)`` of the part between the longest common head and tail of keys."""
     first, old_end, new_end = 0, len(old), len(new)
     shorter = min(old_end, new_end)
-    while first < shorter and old[first].id == new[first].id:
+    while first < shorter and old[first] == new[first]:
         first += 1
-    while old_end > first and new_end > first and old[old_end - 1].id == new[new_end - 1].id:
+    while old_end > first and new_end > first and old[old_end - 1] == new[new_end - 1]:
         old_end -= 1
         new_end -= 1
     return first, old_end, new_end
 
 
-def _same(one: StoredRow, other: StoredRow) -> bool:
-    """Whether both show the same; where the hub has confirmed a row is no change that anybody sees."""
-    return one is other or (one.version == other.version and one.image == other.image and one.scope == other.scope)
-
-
-def _updates(old: Sequence[StoredRow], new: Sequence[StoredRow], offset: int) -> list[Change[StoredRow]]:
+def _updates(old: Sequence[R], new: Sequence[R], offset: int) -> list[Change[R]]:
     pairs = enumerate(zip(old, new, strict=True), offset)
-    return [Update(at, after) for at, (before, after) in pairs if not _same(before, after)]
+    return [Update(at, after) for at, (before, after) in pairs if before is not after and not same(before, after)]
 
 
 def _placements(
-    before: Sequence[StoredRow], after: Sequence[StoredRow], source: dict[str, int], settled: set[int], first: int
-) -> list[Change[StoredRow]]:
+    before: Sequence[RowKey],
+    after: Sequence[RowKey],
+    rows: Sequence[R],
+    source: dict[RowKey, int],
+    settled: set[int],
+    first: int,
+) -> list[Change[R]]:
     """Insertions and moves, front to back: each row is put right behind the one that precedes it in ``after``."""
-    wanted = {row.id for row in after}
-    current = [row.id for row in before if row.id in wanted]
+    wanted = set(after)
+    current = [key for key in before if key in wanted]
     unsettled = len(current) - len(settled)
-    changes: list[Change[StoredRow]] = []
-    for at, row in enumerate(after):
-        place = source.get(row.id)
+    changes: list[Change[R]] = []
+    for at, (key, row) in enumerate(zip(after, rows, strict=True)):
+        place = source.get(key)
         if place in settled:
             continue
         if place is not None:
-            start = current.index(row.id)
+            start = current.index(key)
             del current[start]
             unsettled -= 1
         else:
             start = -1
         # with every row settled the position is the target's own; else rows that will leave may stand in front
-        behind = at if not unsettled or at == 0 else current.index(after[at - 1].id) + 1
-        current.insert(behind, row.id)
+        behind = at if not unsettled or at == 0 else current.index(after[at - 1]) + 1
+        current.insert(behind, key)
         changes.append(Insert(first + behind, row) if start < 0 else Move(first + start, first + behind, row))
     return changes
 

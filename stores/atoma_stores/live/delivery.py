@@ -1,0 +1,110 @@
+"""How batches get to their readers: in bounded buffers, and seen by all readers of a database in the same moment."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from atoma.contracts.values import StoredRow
+from atoma.ports.live import LiveBatch, Reset
+
+
+@dataclass(slots=True)
+class Position:
+    """How far the live queries of a database have come.
+
+    Attributes:
+        heard: The latest commit that they know of; -1 while nothing was read or heard.
+        shown: The latest commit whose batches may be read; those of a later one are on their way into the buffers.
+    """
+
+    heard: int = -1
+    shown: int = -1
+
+
+class Followed(Protocol):
+    """The result that a subscription follows."""
+
+    @property
+    def rows(self) -> tuple[StoredRow, ...]:
+        """The result."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """The latest commit heard of at which the rows are the result."""
+        ...
+
+    def is_at(self, commit: int) -> bool:
+        """Whether the rows may be read, and hold every change up to ``commit``."""
+        ...
+
+
+class Subscription:
+    """One reader of a result: an asynchronous iterator of batches with a bounded buffer.
+
+    Args:
+        followed: What it reads.
+        position: How far the database's live queries have come.
+        buffer: Batches it holds for its reader; when one more comes, all are dropped and the next is a ``Reset``.
+        since: The first ``Reset`` waits until the result is at this commit at least.
+    """
+
+    def __init__(self, followed: Followed, position: Position, buffer: int, since: int) -> None:
+        self._followed = followed
+        self._position = position
+        self._size = buffer
+        self._since = since
+        self._batches: deque[LiveBatch[StoredRow]] = deque()
+        self._behind = True  # what the reader has is not the result minus the buffer: it needs a Reset
+        self._error: Callable[[], Exception] | None = None
+        self._readers = trio.lowlevel.ParkingLot()
+
+    def __aiter__(self) -> Subscription:
+        """The iterator is its own."""
+        return self
+
+    async def __anext__(self) -> LiveBatch[StoredRow]:
+        """The next batch; waits for one. A cancelled wait loses nothing.
+
+        Raises:
+            ClosedError: The database or this subscription was closed.
+            StoreError: The query could not be run; the subscription is over.
+        """
+        if self._is_ready():
+            await trio.lowlevel.checkpoint()
+        while True:
+            if self._behind and self._followed.is_at(self._since):
+                self._behind = False
+                return LiveBatch(self._followed.position, (Reset(self._followed.rows),))
+            if self._batches and self._batches[0].commit <= self._position.shown:
+                return self._batches.popleft()
+            if self._error is not None:
+                raise self._error()
+            await self._readers.park()
+
+    def _is_ready(self) -> bool:
+        return self._error is not None or bool(self._batches) or (self._behind and self._followed.is_at(self._since))
+
+    def push(self, batch: LiveBatch[StoredRow]) -> None:
+        """Take a batch; the reader sees it once its commit is shown, and is woken by :meth:`wake`."""
+        if self._behind:
+            return
+        if len(self._batches) >= self._size:
+            self._batches.clear()
+            self._behind = True
+        else:
+            self._batches.append(batch)
+
+    def wake(self) -> None:
+        """Let the reader look whether there is something for it."""
+        self._readers.unpark()
+
+    def end(self, error: Callable[[], Exception]) -> None:
+        """Raise ``error()`` for the reader once it has read what is there; the first call counts."""
+        self._error = self._error or error
+        self._readers.unpark_all()

@@ -1,0 +1,72 @@
+"""What the engine asks of the operators behind a live query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, TypeAlias
+
+from atoma.contracts.execution import QueryResult
+from atoma.contracts.query import BoundQuery
+from atoma.contracts.values import StoredRow
+from atoma.ports.live import Change
+from atoma_stores.changes import StoreDelta
+
+Deltas: TypeAlias = Mapping[str, StoreDelta]
+"""Store name → what has changed in it."""
+
+
+class Operator(Protocol):
+    """Keeps the result of one query. It holds no task and reads nothing itself: it says what it has to read.
+
+    What it reads is the state of the database right behind the last change that it has taken.
+    """
+
+    @property
+    def lacks(self) -> bool:
+        """Whether the result is not known before something was read."""
+        ...
+
+    def concerns(self, store: str, delta: StoreDelta, *, settled: bool) -> StoreDelta:
+        """The changes of ``delta`` that may concern the result; cheap, never wrongly without one.
+
+        Args:
+            store: Where they were made.
+            delta: The changes.
+            settled: Whether the operator has taken every change before these.
+        """
+        ...
+
+    def apply(self, deltas: Deltas) -> None:
+        """Take changes."""
+        ...
+
+    def forget(self) -> None:
+        """Read the whole result again before it is told next: changes were made that nobody has told."""
+        ...
+
+    def reads(self) -> Sequence[BoundQuery]:
+        """What has to be read while it lacks something."""
+        ...
+
+    def load(self, results: Sequence[QueryResult]) -> None:
+        """Take the answers to :meth:`reads`."""
+        ...
+
+    def collect(self) -> tuple[Change[StoredRow], ...]:
+        """How the result has changed since the last time; only asked while it lacks nothing."""
+        ...
+
+    @property
+    def rows(self) -> tuple[StoredRow, ...]:
+        """The result; only asked while it lacks nothing."""
+        ...
+
+    @property
+    def shown(self) -> int:
+        """How many rows the result has."""
+        ...
+
+    @property
+    def held(self) -> int:
+        """How many rows are kept in memory for it."""
+        ...

@@ -1,0 +1,61 @@
+"""The views of one store, and which of them a commit may concern."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeAlias
+
+from atoma_stores.changes import RowChange, StoreDelta
+from atoma_stores.live.index import PredicateIndex
+from atoma_stores.live.operators.operator import Deltas
+from atoma_stores.live.view import View
+
+Found: TypeAlias = dict[View, dict[str, RowChange]]
+"""View → the changed rows that it may be concerned by, judged by the values it is filed under."""
+Hits: TypeAlias = dict[View, Deltas]
+"""View → the changes that concern it."""
+
+
+class StoreViews:
+    """The views of one store.
+
+    Attributes:
+        name: The store.
+        commits: Commits that changed it since it is followed.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.commits = 0
+        self._index: PredicateIndex[View] = PredicateIndex()
+        self._views: dict[View, None] = {}
+
+    def __iter__(self) -> Iterator[View]:
+        return iter(tuple(self._views))
+
+    def add(self, view: View) -> None:
+        """Follow the store for ``view``."""
+        self._views[view] = None
+        self._index.add(view.planned.needs[self.name], view)
+
+    def remove(self, view: View) -> None:
+        """Forget ``view``."""
+        del self._views[view]
+        self._index.remove(view.planned.needs[self.name], view)
+
+    def find(self, id: str, change: RowChange, found: Found) -> int:
+        """Add to ``found`` the views that a changed row may concern by its values; how many they are."""
+        views: dict[View, None] = {}
+        old, new = change
+        if old is not None:
+            self._index.find(old, views)
+        if new is not None:
+            self._index.find(new, views)
+        for view in views:
+            found.setdefault(view, {})[id] = change
+        return len(views)
+
+    def judge(self, view: View, changes: StoreDelta, hits: Hits) -> None:
+        """Add ``view`` to ``hits`` with those of ``changes`` that concern it, if any do."""
+        if deltas := view.concerns(self.name, changes):
+            hits[view] = {**hits[view], **deltas} if view in hits else deltas

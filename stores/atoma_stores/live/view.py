@@ -1,0 +1,188 @@
+"""One distinct live query: its operator, where it stands, who follows it, what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from atoma.contracts.execution import QueryResult
+from atoma.contracts.query import BoundQuery
+from atoma.contracts.values import StoredRow
+from atoma.ports.live import LiveBatch, LiveStats
+from atoma.query.describe import describe
+from atoma_stores.live.delivery import Position, Subscription
+from atoma_stores.live.operators.operator import Deltas
+from atoma_stores.live.planner import Planned
+
+CUT_OVER_MIN = 64
+"""Fewer changed rows than this are never worth a read."""
+ROW_S = 2e-6
+"""What taking one changed row costs, in seconds, until it was measured."""
+MEASURED = 0.2
+"""The weight of the latest measurement."""
+ROW_BYTES = 250
+"""What is kept of a row beside itself: its sort key, and its places in the list and by its id."""
+
+
+class View:
+    """The result of one query, kept up to date.
+
+    Attributes:
+        query: The query.
+        planned: How it is kept up.
+        at: Commit that the result stands at, -1 before the first time.
+        touched: Latest commit that may have changed it.
+        since: What was heard when it was opened: no earlier state may be shown.
+        busy: Whether changes were taken that are not told yet, so that the rows stand between two commits.
+        hits: Commits on its stores that were not skipped.
+        subscriptions: Who follows.
+        weight: What it keeps beside its result, in bytes, as it was weighed last.
+    """
+
+    def __init__(self, query: BoundQuery, planned: Planned, position: Position, commits: int) -> None:
+        self.query = query
+        self.planned = planned
+        self.at = -1
+        self.touched = self.since = max(position.heard, 0)
+        self.busy = True
+        self.hits = 0
+        self.subscriptions: dict[Subscription, None] = {}
+        self._operator = planned.operator
+        self._position = position
+        self._commits_before = commits
+        self._row_s = ROW_S
+        self._load_s = 0.0
+        self._row_bytes = 0
+        self.weight = 0
+        self._reads = 0
+        self._evaluations = 0
+        self._seconds = 0.0
+        self._last_s = 0.0
+
+    # what its subscriptions ask
+
+    @property
+    def rows(self) -> tuple[StoredRow, ...]:
+        """The result."""
+        return self._operator.rows
+
+    @property
+    def is_clean(self) -> bool:
+        """Whether the rows are the result at the latest commit heard of."""
+        return self.at >= self.touched
+
+    @property
+    def position(self) -> int:
+        """The latest commit heard of at which the rows are the result."""
+        return max(self.at, self._position.heard) if self.is_clean else self.at
+
+    def is_at(self, commit: int) -> bool:
+        """Whether the rows may be read, and hold every change up to ``commit``."""
+        return not self.busy and 0 <= self.at <= self._position.shown and (self.is_clean or self.at >= commit)
+
+    # what the dispatcher asks
+
+    @property
+    def lacks(self) -> bool:
+        """Whether something has to be read before the result is known."""
+        return self._operator.lacks
+
+    def concerns(self, store: str, delta: Mapping[str, tuple[StoredRow | None, StoredRow | None]]) -> Deltas:
+        """Those changes of a store that may concern the result; empty when there are none."""
+        found = self._operator.concerns(store, delta, settled=self.is_clean and not self.busy)
+        return {store: found} if found else {}
+
+    def touch(self, commit: int) -> None:
+        """``commit`` may have changed the result."""
+        self.touched = max(self.touched, commit)
+
+    def take(self, deltas: Deltas, clock: Callable[[], float]) -> None:
+        """Take changes, or decide that reading the result again costs less."""
+        self.busy = True
+        if self._operator.lacks:
+            return  # what is read will hold them
+        count = sum(map(len, deltas.values()))
+        if count > CUT_OVER_MIN and count * self._row_s > self._load_s:
+            self._operator.forget()
+            return
+        started = clock()
+        self._operator.apply(deltas)
+        seconds = clock() - started
+        self._charge(seconds)
+        if count:
+            self._row_s += MEASURED * (seconds / count - self._row_s)
+
+    def forget(self) -> None:
+        """Read the result again before it is told next."""
+        self.busy = True
+        self._operator.forget()
+
+    def reads(self) -> Sequence[BoundQuery]:
+        """What it lacks."""
+        return self._operator.reads()
+
+    def load(self, results: Sequence[QueryResult], seconds: float, clock: Callable[[], float]) -> None:
+        """Take what it lacked, which took ``seconds`` to read."""
+        self.busy = True
+        started = clock()
+        self._operator.load(results)
+        self._load_s = seconds + clock() - started
+        self._charge(self._load_s)
+        self._reads += 1
+        self._row_bytes = _size_of(results)
+
+    def collect(self, commit: int) -> LiveBatch[StoredRow] | None:
+        """The result stands at ``commit`` now: the batch that leads there, None when it is the first or nothing changed."""
+        first = self.at < 0
+        changes = self._operator.collect()
+        self.at = max(self.at, commit)
+        self.busy = False
+        return LiveBatch(commit, changes) if changes and not first else None
+
+    def demote(self, planned: Planned) -> None:
+        """Be kept up in another way from now on."""
+        self.planned, self._operator = planned, planned.operator
+        self.busy = True
+
+    def weigh(self) -> int:
+        """Weigh what is kept in memory beside the rows of the result; by how many bytes that is more than before."""
+        before, self.weight = self.weight, 0
+        if self.planned.tier < 2:
+            held = self._operator.held
+            self.weight = held * ROW_BYTES + (held - self._operator.shown) * self._row_bytes
+        return self.weight - before
+
+    def _charge(self, seconds: float) -> None:
+        self._evaluations += 1
+        self._seconds += seconds
+        self._last_s = seconds
+
+    def stats(self, commits: int) -> LiveStats:
+        """The figures for the inspector; ``commits`` were made on its stores since they are followed."""
+        return LiveStats(
+            store=self.query.store,
+            query=describe(self.query),
+            rows=self._operator.shown,
+            subscribers=len(self.subscriptions),
+            evaluations=self._evaluations,
+            skipped=commits - self._commits_before - self.hits,
+            mean_us=self._seconds * 1e6 / self._evaluations if self._evaluations else 0.0,
+            last_us=self._last_s * 1e6,
+            tier=self.planned.tier,
+            reason=self.planned.reason,
+            held=self._operator.held,
+            bytes=self.weight + self._operator.shown * self._row_bytes,
+            reads=self._reads,
+        )
+
+    def end(self, error: Callable[[], Exception]) -> None:
+        """End every subscription with ``error()``."""
+        for subscription in tuple(self.subscriptions):
+            subscription.end(error)
+
+
+def _size_of(results: Sequence[QueryResult]) -> int:
+    """Bytes of a row, told by the first one."""
+    for result in results:
+        for row in result.rows[:1]:
+            return ROW_BYTES + sum([len(each) if isinstance(each, (str, bytes)) else 0 for each in row.image.values()])
+    return 0
