@@ -174,6 +174,12 @@ class Past:
         return tuple(name for name in self.fields if name != "id")
 
     @property
+    def renamed(self) -> tuple[tuple[str, str], ...] | None:
+        """Names before and after, step by step, where all that has led from there is other names; else None."""
+        pairs = [(turn.before, turn.after) for turn in self.turns if isinstance(turn, _Renamed)]
+        return tuple(pairs) if len(pairs) == len(self.turns) else None
+
+    @property
     def one_way(self) -> str:
         """The first step that no way leads back over, ``""`` when there is none."""
         return next((turn.one_way for turn in self.turns if turn.one_way), "")

@@ -111,7 +111,13 @@ def prepare_file(
             if not fresh:
                 _log.info("%s: %s", connection.filename, statement)
                 report.statements.append(statement)
-            connection.execute(statement)
+            try:
+                connection.execute(statement)
+            except apsw.ConstraintError as error:
+                raise MigrationError(
+                    f"{connection.filename or ':memory:'}: {error}: rows that are there are equal under a unique index; change "
+                    f"them with the version before, or declare the index without unique ({statement})"
+                ) from error
     finally:
         forms.forbid_unpacking(connection)
     if layout == "hub":

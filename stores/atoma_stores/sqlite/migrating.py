@@ -164,7 +164,7 @@ class _Migration:
     # tables
 
     def convert_table(self, store: Spec, past: Past, create: str) -> None:
-        """Copy the rows of a store into its new table, each converted.
+        """Bring the table of a store to today: by other names for its columns, else by a copy of its rows, each converted.
 
         Raises:
             MigrationError: The table is not as the steps say it was.
@@ -178,6 +178,27 @@ class _Migration:
         for view in self._connection.execute("SELECT name, sql FROM sqlite_schema WHERE type='view'").fetchall():
             if view[0] == f"{store.name}_readable" and forms.VIEW_MARK in str(view[1]):
                 self._connection.execute(f"DROP VIEW {quote(str(view[0]))}")
+        if past.renamed is not None and not packed:
+            for before, after in past.renamed:
+                if before in found:  # values stay where they are, so that no row is touched
+                    self._connection.execute(
+                        f"ALTER TABLE {quote(store.name)} RENAME COLUMN {quote(before)} TO {quote(after)}"
+                    )
+                    found[after] = found.pop(before)
+        else:
+            self._copy(store, past, create, (system, values, packed))
+        write_meta(self._connection, forms.key_of(store.name), forms.told(store))
+        if (
+            past.scope_field is not None
+            and read_meta(self._connection, f"store:{store.name}") == f"field {past.scope_field}"
+        ):
+            write_meta(self._connection, f"store:{store.name}", f"field {store.scope_field}")
+
+    def _copy(
+        self, store: Spec, past: Past, create: str, columns: tuple[Sequence[str], Sequence[str], set[str]]
+    ) -> None:
+        """Make the new table of a store beside the one that is there, and put it in its place."""
+        system, values, packed = columns
         self._connection.execute(create)
         target = [*system, "id", *store.value_columns]
         insert = f"INSERT INTO {quote(forms.beside(store.name))}({', '.join(map(quote, target))}) VALUES({', '.join('?' * len(target))})"
@@ -185,12 +206,6 @@ class _Migration:
         self._put_aside()
         self._connection.execute(f"DROP TABLE {quote(store.name)}")
         self._connection.execute(f"ALTER TABLE {quote(forms.beside(store.name))} RENAME TO {quote(store.name)}")
-        write_meta(self._connection, forms.key_of(store.name), forms.told(store))
-        if (
-            past.scope_field is not None
-            and read_meta(self._connection, f"store:{store.name}") == f"field {past.scope_field}"
-        ):
-            write_meta(self._connection, f"store:{store.name}", f"field {store.scope_field}")
 
     def _check_columns(self, store: Spec, past: Past, found: Mapping[str, tuple[str, bool]]) -> None:
         for name, (sql_type, nullable) in found.items():

@@ -20,7 +20,7 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.values import RowImage
 from atoma.errors import AtomaError, MigrationError, SchemaError
 from atoma.ports import LocalTx, seeded_environment
-from atoma.schema import Convert, Drop, Rename, Schema, Split, Sql, Step, StoreSpec
+from atoma.schema import Convert, Drop, Index, Rename, Schema, Split, Sql, Step, StoreSpec
 from atoma.schema.bodies import decode_body
 from atoma_stores.sqlite import SQLiteHubStore
 from atoma_stores.sqlite.device_files import inspect_file
@@ -315,3 +315,56 @@ async def test_a_hub_converts_its_log_and_its_gravestones(tmp_path: Path) -> Non
     assert [decode(image, dict[str, object]) for image in (before, after, last)] == [
         {**wanted, "price": 1500}, {**wanted, "price": 1500, "title": "b"}, {**wanted, "price": 1500}
     ]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Team1:
+    id: str
+    team: str
+    word: str = ""
+
+
+@dataclass(frozen=True)
+class Team2:
+    id: str
+    club: str
+    text: str = ""
+    more: int = 3
+
+
+TEAMS = StoreSpec("teams", Team1, scope="team", indexes=[Index("word", "team")])
+CLUBS = StoreSpec("teams", Team2, scope="club", indexes=[Index("text", "club")])
+
+
+@pytest.mark.parametrize("synced", [frozenset[str](), frozenset({"teams"})], ids=["local", "synced"])
+async def test_other_names_touch_no_row_and_may_be_the_scopes(tmp_path: Path, synced: frozenset[str]) -> None:
+    path = tmp_path / "a.db"
+    steps: list[Step] = [Rename("teams.team", "club"), Rename("teams.word", "text")]
+    renamed = Schema(CLUBS, version=2, steps={2: steps})
+    async with opened(path, schema=Schema(TEAMS), synced=synced) as device:
+        await device.queue(insert("1", {"team": "red", "word": "a"}, store="teams"))
+    for _ in range(2):
+        async with opened(path, schema=renamed, synced=synced) as device:
+            assert await device.rows("teams") == {"1": {"club": "red", "text": "a", "more": 3}}
+            assert await device.db.inspect(lambda tx: tx.rows.read("teams", "1").scope) == "red"  # type: ignore[union-attr]
+    assert read(path, "SELECT name FROM sqlite_schema WHERE name GLOB '_atoma_index*'") == [
+        ("_atoma_index_teams__text__club",)
+    ]
+    with pytest.raises(MigrationError, match="the scope was declared as field club"):
+        async with opened(path, schema=Schema(StoreSpec("teams", Team2), version=2), synced=synced):
+            raise AssertionError("opened")
+
+
+async def test_values_that_become_equal_under_a_unique_index_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    async with opened(path, schema=UNSURE) as device:
+        await device.write(
+            *(insert(id, {"amount": amount, "note": ""}, store="doubts") for id, amount in (("a", "1"), ("b", "01")))
+        )
+    unique = StoreSpec("doubts", Sure, indexes=[Index("amount", unique=True)])
+    steps: list[Step] = [Convert("doubts.amount", int, was=str)]
+    with pytest.raises(MigrationError, match="equal under a unique index"):
+        async with opened(path, schema=Schema(unique, version=2, steps={2: steps})):
+            raise AssertionError("opened")
+    async with opened(path, schema=UNSURE) as device:
+        assert len(await device.rows("doubts")) == 2
