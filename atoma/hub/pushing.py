@@ -27,7 +27,7 @@ from atoma.hub.lineage import broken_link, next_digest, next_transaction
 from atoma.hub.recovery import check_offer, shared, take_offer, withdrawn
 from atoma.hub.rules import RowRules, Rules, not_replicated
 from atoma.hub.workspace import Workspace
-from atoma.ports.hub import ClientState, Facts, Greeting, LogTransaction, Need, Plan, Step, StoredOutcome
+from atoma.ports.hub import ClientState, Facts, Greeting, LogTransaction, Need, Plan, RowKey, Step, StoredOutcome
 from atoma.ports.service import Principal
 from atoma.schema.spec import Schema
 
@@ -146,6 +146,15 @@ class ConfirmStep:
 
 
 @dataclass(frozen=True, slots=True)
+class _Verdict:
+    """An outcome, what it writes, and the rows of an offer that count."""
+
+    outcome: Outcome
+    transaction: LogTransaction | None = None
+    recovered: tuple[RowKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PushStep:
     """Decide one mutation.
 
@@ -196,16 +205,17 @@ class PushStep:
             raise forked(f"the digests differ before mutation {mid}")
         if not isinstance(self.admitted, Refusal) and self.admitted.body.schema_version > self.court.schema.version:
             return too_new(client, self.admitted.body.schema_version, self.court.schema)
-        outcome, transaction = self._verdict(facts)
+        verdict = self._verdict(facts)
+        outcome = verdict.outcome
         offer = None if isinstance(self.admitted, Refusal) else self.admitted.body.recovers
         digest = self.mutation.digest
         after = confirmed(replace(client, last_mid=mid, last_digest=digest), self.request.confirmed_mid)
-        plan = Plan(after, transaction, StoredOutcome(outcome, digest), reply=outcome)
+        plan = Plan(after, verdict.transaction, StoredOutcome(outcome, digest), reply=outcome)
         if offer is None or outcome.status != "applied":
             return plan
         if offer.last:
             return replace(plan, recovered_until=offer.seq, traces=shared(offer.seq, facts))
-        return replace(plan, traces=self.need.rows)
+        return replace(plan, traces=verdict.recovered)
 
     def _again(self, client: ClientState, facts: Facts) -> Plan:
         mid = self.mutation.mid
@@ -216,22 +226,22 @@ class PushStep:
             raise forked(f"the hub has another mutation {mid}")
         return Plan(client=client, reply=replace_fields(stored.outcome, mid=mid, duplicate=True))
 
-    def _verdict(self, facts: Facts) -> tuple[Outcome, LogTransaction | None]:
+    def _verdict(self, facts: Facts) -> _Verdict:
         mid = self.mutation.mid
         scope = "" if isinstance(self.admitted, Refusal) else self.admitted.body.scope
         try:
             if isinstance(self.admitted, Refusal):
                 raise self.admitted
             if facts.decided is not None:  # a copy of the file has pushed it, under another name
-                return replace_fields(facts.decided.outcome, mid=mid), None
+                return _Verdict(replace_fields(facts.decided.outcome, mid=mid))
             if facts.violation:
                 raise Refusal("CONSTRAINT", facts.violation)
             return self._apply(self.admitted, facts)
         except Refusal as refused:
             conflicts = () if refused.conflict is None else (refused.conflict,)
-            return Outcome(mid, "rejected", scope, error=refused.error, conflicts=conflicts), None
+            return _Verdict(Outcome(mid, "rejected", scope, error=refused.error, conflicts=conflicts))
 
-    def _apply(self, admitted: CheckedMutation, facts: Facts) -> tuple[Outcome, LogTransaction | None]:
+    def _apply(self, admitted: CheckedMutation, facts: Facts) -> _Verdict:
         body, mid = admitted.body, self.mutation.mid
         if self.court.rules.scope_access(self.principal, body.scope) != "write":
             raise Refusal("DENIED", f"you may not write in scope {body.scope!r}")
@@ -242,9 +252,11 @@ class PushStep:
         seen = Seen(facts.since, self.request.client_id, facts.scope.floor)
         work = Workspace(facts.rows, self.court.schema.stores, self.court.row_rules.test(self.principal))
         conflicts: list[Conflict] = []
+        recovered: tuple[RowKey, ...] = ()
         if body.recovers is not None:
-            if not all(take_offer(body, body.recovers, op, facts, work) for op in admitted.ops):
-                return Outcome(mid, "superseded", body.scope, facts.scope.head), None
+            recovered = take_offer(body.recovers, admitted.ops, facts, work)
+            if admitted.ops and not recovered:
+                return _Verdict(Outcome(mid, "superseded", body.scope, facts.scope.head))
             for key in withdrawn(body.recovers.seq, facts) if body.recovers.last else ():
                 work.put(key, None)
         for op in admitted.ops if body.recovers is None else ():
@@ -258,11 +270,13 @@ class PushStep:
         changes = work.changes(self.court.limits.page_bytes)
         status: OutcomeStatus = "merged" if conflicts else "applied"
         if not changes:
-            return Outcome(mid, status, body.scope, facts.scope.head, conflicts=tuple(conflicts)), None
+            unchanged = Outcome(mid, status, body.scope, facts.scope.head, conflicts=tuple(conflicts))
+            return _Verdict(unchanged, recovered=recovered)
         transaction = next_transaction(
             facts.scope, changes, author=self.request.client_id, mid=mid, principal=self.principal.subject
         )
-        return Outcome(mid, status, body.scope, transaction.seq, conflicts=tuple(conflicts)), transaction
+        outcome = Outcome(mid, status, body.scope, transaction.seq, conflicts=tuple(conflicts))
+        return _Verdict(outcome, transaction, recovered)
 
     def _check_dependencies(self, admitted: CheckedMutation, facts: Facts) -> None:
         for op in admitted.ops:

@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from atoma.contracts.codec import encode
-from atoma.contracts.mutations import MutationBody, Op, Recovers
+from atoma.contracts.mutations import Op, Recovers
 from atoma.contracts.sync import Conflict, Cursor
 from atoma.contracts.values import RowImage
 from atoma.hub.admission import CheckedMutation, Refusal
@@ -52,12 +52,23 @@ def check_offer(admitted: CheckedMutation, key: bytes) -> None:
     unproven = not offer.proof and not offer.last  # whether that counts is the operator's word
     if not unproven and not hmac.compare_digest(offer.proof, proof_of(key, body.scope, offer.seq, offer.hash)):
         raise Refusal("INVALID", "this hub has never been at the position that the offer is from")
-    kinds = [op.kind for op in admitted.ops]
-    if kinds not in ([], ["replace"], ["delete"]) or offer.last == bool(kinds):
-        raise Refusal("INVALID", "an offer is one row, or says that it was the last one")
+    rows = {(op.store, op.id) for op in admitted.ops if op.kind in ("replace", "delete")}
+    if len(rows) < len(admitted.ops) or offer.last == bool(rows):
+        raise Refusal("INVALID", "an offer is rows, each of them once, or says that it was the last one")
 
 
-def take_offer(body: MutationBody, offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
+def take_offer(offer: Recovers, ops: Sequence[Op], facts: Facts, work: Workspace) -> tuple[RowKey, ...]:
+    """Put the offered rows into ``work``, but for those that a device has brought which had seen more; those that count.
+
+    Several rows come together where they have exchanged unique values. Each counts by itself; when one is refused, all are.
+
+    Raises:
+        Refusal: As in :func:`_take_row`.
+    """
+    return tuple([(op.store, op.id) for op in ops if _take_row(offer, op, facts, work)])
+
+
+def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
     """Put the offered row into ``work``; False when a device that has seen more was here before.
 
     Raises:

@@ -39,6 +39,7 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "row-version-as-base": (0, "I5 verdict"),
     "server-wins-lost": (0, "verdict"),
     "swap-not-rebased": (0, "I2 I10"),
+    "trades-offered-alone": (2, "I22"),
     "trail-only": (1, "I22"),
 }
 LATER_SEEDS = 10
@@ -46,8 +47,8 @@ LATER_SEEDS = 10
 
 
 @functools.cache
-def keeps_every_promise(seed: int, kind: Kind) -> bool:
-    return simulate(seed, kind=kind).violation is None
+def keeps_every_promise(seed: int, kind: Kind, trades: float) -> bool:
+    return simulate(seed, kind=kind, trades=trades).violation is None
 
 
 def test_every_bug_has_its_seed() -> None:
@@ -57,17 +58,17 @@ def test_every_bug_has_its_seed() -> None:
 @pytest.mark.parametrize("bug", FOUND_AT)
 def test_a_planted_bug_is_found_where_the_product_keeps_its_promises(bug: str) -> None:
     first, promises = FOUND_AT[bug]
-    kind = PLANTED[bug].kind
+    kind, trades = PLANTED[bug].kind, PLANTED[bug].trades
     for seed in range(first, first + LATER_SEEDS):
-        report = simulate(seed, bug, kind=kind)
+        report = simulate(seed, bug, kind=kind, trades=trades)
         if report.violation is not None:
             break
     else:
         pytest.fail(f"{bug}, {PLANTED[bug].what}: not found by seeds {first} to {first + LATER_SEEDS - 1}")
     assert report.violation.invariant in promises.split(), str(report)
-    about = "" if kind == "steady" else f" --kind {kind}"
+    about = ("" if kind == "steady" else f" --kind {kind}") + (f" --trades {trades:g}" if trades else "")
     assert report.command == f"python -m atoma.testing.simulation --seed {seed}{about} --planted {bug}"
-    assert keeps_every_promise(seed, kind)
+    assert keeps_every_promise(seed, kind, trades)
 
 
 def test_a_bug_is_gone_after_its_run() -> None:

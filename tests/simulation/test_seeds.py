@@ -37,6 +37,13 @@ def test_a_promise_that_was_broken_holds(kind: Kind, seed: int) -> None:
     assert report.violation is None, str(report)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_that_exchange_unique_values_come_back(seed: int) -> None:
+    report = simulate(seed, kind="calm", trades=0.4)
+    assert report.violation is None, str(report)
+    assert report.counts["unique values exchanged"]
+
+
 def whole_batch() -> list[Report]:
     if set(REPORTS) != set(RUNS):
         pytest.skip("looks back on the whole batch, of which only a part was run")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -18,7 +18,7 @@ from atoma.schema.bodies import encode_body
 from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
-from atoma.sync.repair.ordering import freeing_first
+from atoma.sync.repair.ordering import units
 from atoma.sync.settle import Settlement
 from atoma.sync.snapshot import stage_changes, swapped
 
@@ -202,12 +202,12 @@ class Offers:
         return len(self._made)
 
     def add(self, beyond: Beyond, work: Settlement) -> None:
-        """Offer every row of ``beyond``, and say that this was all."""
+        """Offer every row of ``beyond``, those together that have exchanged unique values, and say that this was all."""
         scope = beyond.cut.status.scope
-        for row in freeing_first(self._tx, beyond.rows):
-            base = set_aside(self._tx, row.store, row.id, scope)
-            self._put(scope, beyond, (offer_op(row.store, row.id, row.image),), [(row.store, row.id, base)])
-            work.dirty[row.store, row.id] = None
+        for unit in units(self._tx, beyond.rows):
+            bases = [(row.store, row.id, set_aside(self._tx, row.store, row.id, scope)) for row in unit]
+            self._put(scope, beyond, tuple([offer_op(row.store, row.id, row.image) for row in unit]), bases)
+            work.dirty.update({(row.store, row.id): None for row in unit})
         self.rows += len(beyond.rows)
         if beyond.recovers.proof:  # else nobody knows how far that was
             self._put(scope, beyond, (), [])
@@ -280,20 +280,38 @@ def offer_again(
     identity = tx.outbox.identity()
     mid, tail = identity.next_mid, identity.tail_digest
     dirty: dict[RowKey, None] = {}
-    for entry in entries:
-        if entry.number not in still_open:
-            continue
-        op = offer_op(entry.store, entry.id, entry.image)
-        proved = released or bool(entry.recovers.proof)
-        ops = (op if proved else replace(op, cas=True),)
-        recovers = _placed(entry.recovers, entry.fork) if proved else None
-        pending = _offer(tx, mid, ids(), entry.scope, entry.fork, ops, recovers, after=tail)
+    for unit in _in_units(tx, [entry for entry in entries if entry.number in still_open]):
+        first = unit[0]
+        ops = tuple([offer_op(entry.store, entry.id, entry.image) for entry in unit])
+        proved = released or bool(first.recovers.proof)
+        if not proved:
+            ops = tuple([replace(op, cas=True) for op in ops])
+        recovers = _placed(first.recovers, first.fork) if proved else None
+        pending = _offer(tx, mid, ids(), first.scope, first.fork, ops, recovers, after=tail)
         tail = pending.digest
-        row = tx.rows.read(entry.store, entry.id)
-        set_aside(tx, entry.store, entry.id, entry.scope)
-        tx.outbox.add(pending, [(entry.store, entry.id, None if row is None else row.image)])
-        tx.inbox.resolve_lost(entry.number, "offered")
-        dirty[entry.store, entry.id] = None
+        before: list[tuple[str, str, RowImage | None]] = []
+        for entry in unit:
+            row = tx.rows.read(entry.store, entry.id)
+            before.append((entry.store, entry.id, None if row is None else row.image))
+            set_aside(tx, entry.store, entry.id, entry.scope)
+            tx.inbox.resolve_lost(entry.number, "offered")
+            dirty[entry.store, entry.id] = None
+        tx.outbox.add(pending, before)
         mid += 1
     tx.outbox.save_identity(replace(identity, next_mid=mid, tail_digest=tail))
     return dirty
+
+
+def _in_units(tx: LocalTx, entries: Sequence[LostRow]) -> Iterator[list[LostRow]]:
+    """``entries`` as they are offered: those together that were in one place of one history and have exchanged unique values."""
+    left = list(entries)
+    while left:
+        first, rows, later = left[0], dict[RowKey, LostRow](), list[LostRow]()
+        for entry in left:
+            fits = (entry.scope, entry.fork, entry.recovers) == (first.scope, first.fork, first.recovers)
+            if fits and (entry.store, entry.id) not in rows:
+                rows[entry.store, entry.id] = entry
+            else:
+                later.append(entry)
+        yield from units(tx, list(rows.values()))
+        left = later

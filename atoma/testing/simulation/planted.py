@@ -53,11 +53,13 @@ class Bug:
         what: In words.
         patches: What makes it.
         kind: What a run has to be about for it to matter.
+        trades: Of how many calls it has to be that two rows exchange unique values.
     """
 
     what: str
     patches: Sequence[Patch]
     kind: Kind = "steady"
+    trades: float = 0.0
 
 
 def _owner(path: str) -> Any:
@@ -300,21 +302,26 @@ def _without_doubt(_original: Original) -> object:
 
 
 def _blind_offer(_original: Original) -> object:
-    def take_offer(_body: object, _offer: object, op: Any, _facts: object, work: Any) -> bool:
-        work.put((op.store, op.id), None if op.kind == "delete" else op.values)
-        return True
+    def take_offer(_offer: object, ops: Any, _facts: object, work: Any) -> tuple[object, ...]:
+        for op in ops:
+            work.put((op.store, op.id), None if op.kind == "delete" else op.values)
+        return tuple((op.store, op.id) for op in ops)
 
     return take_offer
 
 
 def _first_offer(original: Original) -> object:
-    def take_offer(body: object, offer: object, op: Any, facts: Facts, work: object) -> bool:
-        if (op.store, op.id) in facts.traces:
-            return False
-        taken: bool = original(body, offer, op, facts, work)
-        return taken
+    def take_offer(offer: object, ops: Any, facts: Facts, work: object) -> object:
+        return original(offer, [op for op in ops if (op.store, op.id) not in facts.traces], facts, work)
 
     return take_offer
+
+
+def _each_alone(_original: Original) -> object:
+    def units(_tx: object, rows: Sequence[object]) -> list[list[object]]:
+        return [[row] for row in rows]
+
+    return units
 
 
 def _only_the_trail(original: Original) -> object:
@@ -436,6 +443,12 @@ PLANTED: dict[str, Bug] = {
     ),
     "first-offer-wins": Bug(
         "the first device to come back is believed", [Patch("atoma.hub.pushing", "take_offer", _first_offer)], "calm"
+    ),
+    "trades-offered-alone": Bug(
+        "rows that have exchanged unique values are offered one by one",
+        [Patch("atoma.sync.repair.offers", "units", _each_alone)],
+        "calm",
+        trades=0.4,
     ),
     "trail-only": Bug(
         "where an epoch ended is not looked up", [Patch("atoma.hub.service", "fork", _only_the_trail)], "calm"

@@ -152,7 +152,7 @@ class Rebirth:
             "new_client_id": self.now.identity.client,
             "renumbered": len(again),
             "doubtful": sum(new.doubtful for _, new in again),
-            "offered": sum(bool(offer.ops) for offer in offers),
+            "offered": sum(len(offer.ops) for offer in offers),
             "lost": sum(number not in self.before.lost and not row.resolution for number, row in self.now.lost.items()),
         }
         told = {name: self.report[name] for name in found}

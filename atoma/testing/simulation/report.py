@@ -39,6 +39,7 @@ class Report:
         wall_s: Real seconds that it took.
         met: How often each kind of fault struck a device in each state.
         kind: What the run was about.
+        trades: Of how many calls it was that two rows exchange unique values.
     """
 
     seed: int
@@ -50,13 +51,15 @@ class Report:
     wall_s: float = 0.0
     met: Counter[Pair] = field(default_factory=Counter[Pair])
     kind: Kind = "steady"
+    trades: float = 0.0
 
     @property
     def command(self) -> str:
         """The one command that runs it again."""
         bug = f" --planted {self.planted}" if self.planted else ""
         kind = "" if self.kind == "steady" else f" --kind {self.kind}"
-        return f"python -m atoma.testing.simulation --seed {self.seed}{kind}{bug}"
+        trades = f" --trades {self.trades:g}" if self.trades else ""
+        return f"python -m atoma.testing.simulation --seed {self.seed}{kind}{trades}{bug}"
 
     def __str__(self) -> str:
         found = "every promise held" if self.violation is None else str(self.violation)

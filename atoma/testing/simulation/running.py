@@ -60,7 +60,7 @@ def _swarm(dice: random.Random, kind: Kind) -> Swarm:
     return replace(swarm, restores=draw_restores(dice)) if kind == "restored" else swarm
 
 
-def simulate(seed: int, planted: str = "", *, kind: Kind = "steady") -> Report:
+def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: float = 0.0) -> Report:
     """Run one seed from beginning to end.
 
     Args:
@@ -68,6 +68,7 @@ def simulate(seed: int, planted: str = "", *, kind: Kind = "steady") -> Report:
         planted: Name of a bug to plant for this run, see ``PLANTED``.
         kind: ``restored`` adds disasters with files: restores, copies, forgotten clients; ``calm`` is one restore of the
             hub, and nothing else.
+        trades: The share of calls by which two rows exchange their unique values, which one by one they cannot take.
 
     Returns:
         What happened; a broken promise is in it, not raised.
@@ -80,7 +81,8 @@ def simulate(seed: int, planted: str = "", *, kind: Kind = "steady") -> Report:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="atoma-", dir=scratch()))
         complaints = stack.enter_context(_complaints())
         stack.enter_context(plant(planted))
-        world = (CalmWorld if kind == "calm" else World)(Path(folder), _swarm(dice, kind), dice, trace)
+        swarm = replace(_swarm(dice, kind), trades=trades)
+        world = (CalmWorld if kind == "calm" else World)(Path(folder), swarm, dice, trace)
         violation: Violation | None = None
         try:
             run_seeded(world.main, seed, trace)
@@ -101,4 +103,5 @@ def simulate(seed: int, planted: str = "", *, kind: Kind = "steady") -> Report:
         wall_s=(wall_ms() - began_ms) / 1000,
         met=world.encounters.met,
         kind=kind,
+        trades=trades,
     )

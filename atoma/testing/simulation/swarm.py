@@ -73,6 +73,7 @@ class Swarm:
         keep: Most transactions a compaction keeps.
         limits: Bounds of the hub: pages and batches of a few rows.
         restores: Disasters, None for a run without.
+        trades: Calls by which two rows exchange their unique values.
     """
 
     clients: int
@@ -97,6 +98,7 @@ class Swarm:
     keep: int
     limits: Limits
     restores: Restores | None = None
+    trades: float = 0.0
 
 
 def draw_swarm(dice: random.Random) -> Swarm:

@@ -68,6 +68,8 @@ class Person:
                 (self._single, self._many, self._pair, self._transaction, self._changing, self._tidy),
                 (10, 3, 4, 2, 2, 1),
             )[0]
+            if self._swarm.trades and self._dice.random() < self._swarm.trades:
+                call = self._trade
             try:
                 if self._dice.random() < self._swarm.cancel:
                     await self._cancelled(call, client)
@@ -211,6 +213,31 @@ class Person:
         for item, token in zip(result, tokens, strict=True):
             if item.ok and item.handle.changed:
                 self._promised(token, item.handle)
+
+    async def _trade(self, client: Client) -> None:
+        """Two rows exchange their unique values, in one transaction or one write after the other."""
+        store = client.store(SEATS)
+        first, second = self._ids(2)
+        found = await store.get_many([first, second])
+        for id, seat, place in zip((first, second), found, ("window", "aisle"), strict=True):
+            if seat is None:
+                token = self._token()
+                self._promised(token, await store.insert(Item(id=id, token=token, place=place)))
+        one, other = found
+        if one is None or other is None or one.place == other.place:
+            return
+        token = self._token()
+        steps: list[tuple[str, str | None]] = [(first, None), (second, one.place), (first, other.place)]
+        if self._dice.random() < 0.5:
+            async with client.transaction() as tx:
+                for id, taken in steps:
+                    await tx.store(SEATS).update(id, token=token, place=taken)
+            self._promised(token, None)
+        else:
+            for id, taken in steps:
+                token = self._token()
+                self._promised(token, await store.update(id, token=token, place=taken))
+        self._counts["unique values exchanged"] += 1
 
     async def _pair(self, client: Client) -> None:
         """Both rows of a pair with one token, as one atomic unit or as a transaction."""

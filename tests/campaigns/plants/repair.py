@@ -82,7 +82,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F119",
-        "atoma.hub.recovery:take_offer",
+        "atoma.hub.recovery:_take_row",
         "if written and fact.image != image:",
         "if False:",
         why="an offer overwrites what was written since the restore",
@@ -90,11 +90,21 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F119",
-        "atoma.hub.recovery:take_offer",
+        "atoma.hub.recovery:_take_row",
         "superseded = trace is not None and trace.position > offer.position",
         "superseded = trace is not None",
         why="the first device to come back is believed, not the one that has seen most",
         tests=(f"{REPAIR}::test_the_device_that_has_seen_most_wins_in_any_order",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.repair.ordering:units",
+        "if not givers:",
+        "if True:",
+        why="rows that have exchanged unique values are offered one by one, and never fit",
+        tests=(
+            "tests/scenarios/sync/test_repair_wide.py::test_rows_that_have_exchanged_unique_values_come_back_together",
+        ),
     ),
     Plant(
         "F119",
@@ -130,7 +140,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "F119",
-        "atoma.hub.recovery:take_offer",
+        "atoma.hub.recovery:_take_row",
         "if trace is not None or facts.recovered_until:",
         "if False:",
         why="of two rows that nothing proves, the second overwrites the first in silence",

@@ -95,6 +95,49 @@ async def test_a_unique_value_is_given_up_before_another_row_takes_it(world: Any
             assert await everything(world, a) == wanted == await everything(world, c)
 
 
+@pytest.mark.paths
+@pytest.mark.parametrize("devices", ["offer", "ask"])
+async def test_rows_that_have_exchanged_unique_values_come_back_together(world: Any, devices: Any) -> None:
+    """Two that changed places, three that went round, one behind them, and one that was given up for a new row."""
+    async with world.open_device("a", down=True) as a:
+        labels = a.store(world.LABELS)
+        async with world.open_hub():
+            await labels.insert_many([world.Note(id=id, text=f"of {id}") for id in "12345678"])
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            for circle in ("12", "345"):
+                last = circle[-1]
+                await labels.update(last, text="for a moment")
+                for id, after in zip(reversed(circle[:-1]), reversed(circle[1:]), strict=True):
+                    await labels.update(id, text=f"of {after}")
+                await labels.update(last, text=f"of {circle[0]}")
+            await labels.update("7", text="new")
+            await labels.update("6", text="of 7")
+            await labels.delete("8")
+            await labels.insert(world.Note(id="9", text="of 8"))
+            await a.settle()
+            a.wire.cut()
+        wanted = await everything(world, a)
+        assert [wanted.get(f"labels/{id}", world.Note(id=id)).text for id in "12345679"] == [
+            "of 2", "of 1", "of 4", "of 5", "of 3", "of 7", "new", "of 8",
+        ]  # fmt: skip
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub, world.open_device("c") as c:
+            await hub.new_epoch(devices=devices)
+            await put_in(a)
+            if devices == "ask":
+                kept = await a.sync.lost.entries()
+                assert {entry.id for entry in kept} == set("123456789")
+                await a.sync.lost.offer(sorted(kept, key=lambda entry: entry.id))
+                await a.settle()
+            await c.settle()
+            assert await inbox(a) == []
+            assert await everything(world, a) == wanted == await everything(world, c)
+
+
 async def test_reads_live_queries_and_writes_go_on_while_a_file_is_stalled_and_repaired(world: Any) -> None:
     """A write that was observed once never says anything less, and one that is numbered anew is followed to its end."""
     async with world.open_device("a", down=True, repair="manual") as a:

@@ -252,6 +252,39 @@ async def test_a_mutation_has_one_effect_under_all_its_names(home: Home, first: 
         assert (await hub.compact(keep_days=-1)).aliases >= 1
 
 
+async def test_of_several_rows_that_are_offered_together_each_counts_by_itself(home: Home) -> None:
+    """Together they are written or refused; a row that a device has brought which had seen more stays as that one saw it."""
+    async with hub_on(home.store()) as hub:
+        client, other, writer = Client.of(hub, "a"), Client.of(hub, "o"), Client.of(hub, "w")
+        pages = [await client.pull()]
+        for id in "123":
+            await writer.do(Op("create", "cards", id, card("before")))
+            pages.append(await client.pull())
+        epoch = pages[-1].end.epoch
+        earlier, later = (Recovers(epoch, page.end.seq, page.end.hash, page.proof) for page in pages[2:])
+
+        def bring(title: str, ids: str) -> list[Op]:
+            return [Op("replace", "cards", id, card(title)) for id in ids]
+
+        async def titles() -> dict[str, str]:
+            return {id: str(row["title"]) for id, row in (await client.query()).items()}
+
+        assert (await other.do(*bring("best", "1"), base=3, recovers=later, epoch=epoch)).status == "applied"
+        mixed = await client.do(*bring("older", "12"), base=3, recovers=earlier, epoch=epoch)
+        assert mixed.status == "applied" and await titles() == {"1": "best", "2": "older", "3": "before"}
+        none = await client.do(*bring("oldest", "1"), base=3, recovers=earlier, epoch=epoch)
+        assert none.status == "superseded"
+        again = await other.do(*bring("best", "12"), base=3, recovers=later, epoch=epoch)
+        assert again.status == "applied" and await titles() == {"1": "best", "2": "best", "3": "before"}
+        await writer.do(Op("patch", "cards", "3", {"title": "new"}), base=3, epoch=epoch)
+        refused = await other.do(*bring("lost", "32"), base=3, recovers=later, epoch=epoch)
+        assert refused.error is not None and refused.error.code == "HUB_LOST_DATA"
+        assert [conflict.id for conflict in refused.conflicts] == ["3"]
+        twice = await other.do(*bring("twice", "22"), base=3, recovers=later, epoch=epoch)
+        assert twice.error is not None and twice.error.code == "INVALID"
+        assert await titles() == {"1": "best", "2": "best", "3": "new"}
+
+
 async def test_a_position_that_was_never_reached_decides_nothing(home: Home) -> None:
     """Whoever offers from the largest position wins, so positions are proved."""
     async with hub_on(home.store()) as hub:
