@@ -93,6 +93,9 @@ class Evaluation:
         if plan.seek is not None and plan.seek.values:
             seen = [sort_key(self.value(each, (), outer)) for each in plan.seek.values]
             keyed = [pair for pair in keyed if is_beyond(pair[0], seen, plan.order, forward=plan.seek.forward)]
+        if self._scoped and not plan.distinct and not is_grouped(plan):
+            # one id may be in several scopes of a hub: what is equal in all sort keys comes by scope
+            keyed.sort(key=lambda pair: self._scopes(plan, pair[1][0]), reverse=plan.backward)
         for number in reversed(range(len(plan.order))):
             descending = plan.order[number].descending is not plan.backward
             keyed.sort(key=lambda pair, at=number: pair[0][at], reverse=descending)  # type: ignore[misc]
@@ -161,6 +164,13 @@ class Evaluation:
         if isinstance(source, Store):
             return list(self._tables[source.name])
         return self.answer(source.query, ())
+
+    def _scopes(self, plan: Plan, binding: Binding) -> list[SortKey]:
+        return [
+            sort_key(cell.scope if isinstance(cell, StoredRow) else None)
+            for source, cell in zip(plan.sources, binding, strict=True)
+            if isinstance(source, Store) and source.name in self._scoped
+        ]
 
     def _keys(self, order: Sequence[Order], group: Sequence[Binding], outer: Binding) -> list[SortKey]:
         return [sort_key(self.value(each.expr, group, outer)) for each in order]

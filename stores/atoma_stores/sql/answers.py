@@ -147,5 +147,6 @@ def _attach(
     for owner, each in zip(owners, made, strict=True):
         by_owner.setdefault(owner, []).append(each)
     for owner, group in by_owner.items():
+        children = group[0] if include.one else tuple(group)  # one value, however many parents have it
         for at in places[owner]:
-            result[at] = group[0] if include.one else tuple(group)
+            result[at] = children

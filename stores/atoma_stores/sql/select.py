@@ -297,7 +297,10 @@ class Compiler:
         ]
         if self.tables.fenced and not (plan.distinct or is_grouped(plan)):
             # at a hub rows of several scopes may have one id
-            keys += [f"{each.name}._scope" for each in aliases if each.store is not None and each.store.scope_field]
+            way = " DESC" if plan.backward else ""
+            keys += [
+                f"{each.name}._scope{way}" for each in aliases if each.store is not None and each.store.scope_field
+            ]
         return ", ".join(keys)
 
     def _beyond(self, plan: Plan, aliases: Aliases, outer: Aliases) -> str:

@@ -264,12 +264,28 @@ def read_query(
         return Execute(sql, values, enough=_enough(below))
 
     tuples = yield from Children(dialect, query.params, rows.of, ask).added(prepared, made)
-    return QueryPage((), tuple(tuples), more, complete=not below.full)
+    count, size = _extent(tuple(tuples), {})
+    fits = not below.full and count <= len(made) + max_rows and size <= max_bytes
+    return QueryPage((), tuple(tuples), more) if fits else QueryPage(complete=False)
 
 
 def _enough(bounds: _Bounds, *, keys: int = 0) -> Callable[[Row], bool]:
     """Tells when ``bounds`` are passed; of the first so many columns of a row only the id counts, as in a page."""
     return lambda row: bounds.passed(_size(row) if not keys else _size(row[:1]) + _size(row[keys:]))
+
+
+def _extent(value: object, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """How many rows travel with a row and its children, and bytes of them; children that several rows share with each."""
+    if isinstance(value, StoredRow):
+        return 1, len(value.id) + _size(list(value.image.values()))
+    if not isinstance(value, tuple):
+        return 0, 0
+    children = cast("tuple[object, ...]", value)
+    found = known.get(id(children))  # all of them live as long as the answer
+    if found is None:
+        parts = [_extent(each, known) for each in children]
+        found = known[id(children)] = sum(rows for rows, _ in parts), sum(size for _, size in parts)
+    return found
 
 
 class _Rows:
