@@ -6,7 +6,7 @@ A function has three further rows: its meaning in Python (``atoma.query.function
 
 Types are ``int``, ``real``, ``text``, ``blob``, ``bool``, ``time`` (a moment), ``date``, ``clock`` (a time of day), ``duration``,
 ``uuid``, ``decimal``, ``decimal(2)`` (with that many places) and ``json``; a ``?`` behind one says that the value may be NULL.
-A ``path`` is a value that says where in a document: ``$.size``, ``$.tags[0]``.
+A ``path`` is a value that says where in a document: ``$.size``, ``$.tags[0]``; a ``search`` is one that says what to search for.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class Function:
 _PAIR = ("same", "same")
 _NUMBERS = ("int", "real")
 _PLACE = ("json", "path")
+_SEARCHED = ("search", "text")
 _SUMMED = (*_NUMBERS, "decimal", "duration")
 
 FUNCTIONS: Mapping[str, Function] = MappingProxyType(
@@ -103,6 +104,10 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         "hour": Function(("same",), "int", among=("clock", "time")),
         "minute": Function(("same",), "int", among=("clock", "time")),
         "second": Function(("same",), "int", among=("clock", "time")),
+        "matches": Function(_SEARCHED, "bool", rest=True, need="text", nullable="never", literals=(0,)),
+        "rank": Function(_SEARCHED, "real", rest=True, need="text", nullable="never", literals=(0,)),
+        "highlight": Function((*_SEARCHED, "text", "text"), "text", need="text", literals=(0, 2, 3)),
+        "snippet": Function((*_SEARCHED, "text", "text", "int"), "text", need="text", literals=(0, 2, 3, 4)),
         "json_int": Function(_PLACE, "int", nullable="always", literals=(1,)),
         "json_real": Function(_PLACE, "real", nullable="always", literals=(1,)),
         "json_text": Function(_PLACE, "text", nullable="always", literals=(1,)),

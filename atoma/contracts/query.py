@@ -28,6 +28,9 @@ NULL = "null"
 PATH = "path"
 """The type of a literal that says where in a document: a part of the shape, as NULL is, so that an index can be found by it."""
 
+SEARCH = "search"
+"""The type of a literal that says what to search texts for."""
+
 JoinKind: TypeAlias = Literal["inner", "left"]
 
 
@@ -280,6 +283,7 @@ __all__ = [
     "NULL",
     "PATH",
     "PLAN_VERSION",
+    "SEARCH",
     "Agg",
     "BoundQuery",
     "Branch",

@@ -16,6 +16,7 @@ from atoma.contracts.functions import AGGREGATES, COMPARISONS, FUNCTIONS, for_ea
 from atoma.errors import QueryError
 from atoma.query.paths import json_bool, json_has, json_int, json_real, json_text
 from atoma.query.patterns import LOWER, like
+from atoma.query.searching import highlighted, matches, rank, snippet
 from atoma.schema.kinds import INT64_MAX, INT64_MIN
 
 Value: TypeAlias = Any
@@ -224,6 +225,10 @@ MEANINGS: Mapping[str, Meaning] = for_each(
         "hour": _time_digits(0),
         "minute": _time_digits(3),
         "second": _time_digits(6),
+        "matches": lambda values: matches(values[0], values[1:]),
+        "rank": lambda values: rank(values[0], values[1:]),
+        "highlight": lambda values: None if None in values else highlighted(*values),
+        "snippet": lambda values: None if None in values else snippet(*values),
         "json_int": _of_two(json_int),
         "json_real": _of_two(json_real),
         "json_text": _of_two(json_text),

@@ -332,6 +332,18 @@ class Expression(Term, Generic[V]):
         """The second of a time of day, or of a moment in UTC, without its fraction."""
         return _made("second", self)
 
+    def matches(self, text: str) -> Condition:
+        """Whether it has what the search ``text`` asks for; see :meth:`StoreSpec.matches`, which has an index."""
+        return _call("matches", checked_text("matches()", text), self)
+
+    def highlight(self, text: str, before: str = "[", after: str = "]") -> Expression[str]:
+        """It with ``before`` and ``after`` around what the search ``text`` finds in it."""
+        return _made("highlight", checked_text("highlight()", text), self, before, after)
+
+    def snippet(self, text: str, before: str = "[", after: str = "]", words: int = 12) -> Expression[str]:
+        """At most ``words`` words of it, around the first that the search ``text`` finds, highlighted."""
+        return _made("snippet", checked_text("snippet()", text), self, before, after, words)
+
     def path(self, path: str, kind: type[P]) -> Expression[P | None]:
         """What stands in a document at ``path``, such as ``$.size`` or ``$.tags[0]``; NULL where it is of another type.
 

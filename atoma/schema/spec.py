@@ -14,10 +14,10 @@ import msgspec
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import Confirm, Durability
-from atoma.contracts.query import Col
+from atoma.contracts.query import AS_WRITTEN, Call, Col, Lit
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import QueryError, SchemaError, UnknownStore, ValidationError
-from atoma.schema.expressions import Expression, unknown_field
+from atoma.schema.expressions import Expression, checked_text, unknown_field
 from atoma.schema.fields import Field, field_of, is_text
 from atoma.schema.indexes import Index
 from atoma.schema.kinds import is_storable
@@ -67,6 +67,7 @@ class StoreSpec(Generic[T]):
         model: Dataclass, ``msgspec.Struct`` or attrs class with an ``id: str`` field.
         scope: The field whose value is the row's scope, or a fixed scope name; default ``"main"``.
         indexes: Secondary indexes.
+        search: Fields of text of which a device keeps an index of words; see :meth:`matches`.
         conflict: What the hub does when two devices changed one row: ``lww`` takes what arrives last, ``server_wins``
             keeps what is there, ``client_wins`` takes the client's (reviving a deleted row), ``manual`` refuses and
             leaves both to a person.
@@ -104,6 +105,7 @@ class StoreSpec(Generic[T]):
         "policy",
         "replicate",
         "scope_field",
+        "search",
         "unique",
         "value_columns",
     )
@@ -115,6 +117,7 @@ class StoreSpec(Generic[T]):
         *,
         scope: str = DEFAULT_SCOPE,
         indexes: tuple[Index, ...] | list[Index] = (),
+        search: tuple[str, ...] | list[str] = (),
         conflict: ConflictRule = "lww",
         durability: Durability | None = None,
         policy: str | None = None,
@@ -166,6 +169,10 @@ class StoreSpec(Generic[T]):
                 if why := self.fields[field_name].comparisons.equality:
                     raise SchemaError(f"store {name!r}: an index on {field_name!r} finds nothing: {why}")
         self.unique = tuple(index for index in self.indexes if index.unique)
+        self.search = tuple(search) if is_a(search, tuple) or is_a(search, list) else (str(search),)
+        for field_name in self.search:
+            if field_name not in self.fields or self.fields[field_name].type != "text" or field_name == "id":
+                raise SchemaError(f"store {name!r}: search= lists fields of text, and {field_name!r} is none")
         self._encoders = [(key, field.encode) for key, field in self.fields.items() if key != "id"]
         self._decoders = [(key, field.decode) for key, field in self.fields.items() if field.decode is not None]
         self.value_columns = tuple(name for name in self.fields if name != "id")
@@ -192,6 +199,31 @@ class StoreSpec(Generic[T]):
         if not isinstance(picked, Expression):
             raise QueryError(f"pick a field of {self.name!r}, as in col(lambda row: row.id), not {picked!r}")
         return cast("Expression[V]", picked)
+
+    def matches(self, text: str) -> Expression[bool]:
+        """Whether the fields in ``search`` together have what ``text`` asks for.
+
+        ``text`` has words, ``"phrases"``, beginnings (``ber*``), words that must not be there (``-bear``) and alternatives
+        (``tea OR coffee``). Case and accents do not count.
+
+        Raises:
+            QueryError: The store declares no ``search``.
+        """
+        return self._searched("matches", text)
+
+    def rank(self, text: str) -> Expression[float]:
+        """How well a row fits the search ``text``: the more often its words stand in it, the more.
+
+        Raises:
+            QueryError: The store declares no ``search``.
+        """
+        return self._searched("rank", text)
+
+    def _searched(self, fn: str, text: str) -> Expression[Any]:
+        if not self.search:
+            raise QueryError(f"store {self.name!r} is not searched: declare StoreSpec(…, search=[…])")
+        columns = [Col(0, name) for name in self.search]
+        return Expression(Call(fn, (Lit(AS_WRITTEN, checked_text(f"{fn}()", text)), *columns)), self.name)
 
     def check_id(self, id: object, *, new: bool = False) -> str:
         """``id`` if it can be a primary key here, else :class:`ValidationError`; a ``new`` one meets its constraints."""

@@ -16,6 +16,10 @@ SUM, AVG, WHOLE_SUM = "atoma_sum", "atoma_avg", "atoma_whole_sum"
 """Aggregates over reals that are exact and rounded once; the connection has to know them."""
 
 
+MATCHES, RANK, HIGHLIGHT, SNIPPET = "atoma_matches", "atoma_rank", "atoma_highlight", "atoma_snippet"
+"""What a search says of texts."""
+FTS, DIGEST = "atoma_fts", "atoma_digest"
+"""A search as an index takes it, and what tells one row of texts from another."""
 WHOLE, ROUND, TO_INT, TO_REAL = "atoma_whole", "atoma_round", "atoma_to_int", "atoma_to_real"
 """Functions that SQLite lacks: a whole number if 64 bits hold it, and conversions that are the same everywhere."""
 
@@ -136,6 +140,10 @@ SQL: Mapping[str, Text] = for_each(
         "hour": _digits(1),
         "minute": _digits(4),
         "second": _digits(7),
+        "matches": _called(MATCHES),
+        "rank": _called(RANK),
+        "highlight": _called(HIGHLIGHT),
+        "snippet": _called(SNIPPET),
         "json_int": lambda args: f"(CASE WHEN typeof({args[0]} ->> {args[1]}) = 'integer' THEN {_INTEGER(args)} END)",
         "json_real": lambda args: f"{TO_REAL}({_at(_NUMBERS, '{0} -> {1}')(args)})",
         "json_text": _at("'text'", "json_extract({0}, {1})"),

@@ -36,6 +36,7 @@ from atoma_stores.sql.kinds import kind_of, kind_of_arguments
 from atoma_stores.sql.literals import literal
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Value
+from atoma_stores.sql.search import search_text, searched_source
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,6 +261,11 @@ class Compiler:
                 return self.bind(cast("Value", value))
             case Col(source=source, name=name):
                 return (aliases[source] if source >= 0 else outer[-1 - source]).column(name)
+            case Call(fn="matches", args=(text, Col(source=source), *_)) if self._has_index(expr, aliases, outer):
+                alias = aliases[source] if source >= 0 else outer[-1 - source]
+                assert alias.store is not None
+                place = self.expr(text, aliases, outer)
+                return search_text(alias.store.name, alias.name, place)
             case Call(fn=fn, args=args):
                 return sql_of(
                     fn,
@@ -273,6 +279,12 @@ class Compiler:
             case Scalar(query=query):
                 limited = query if query.limit is not None and query.limit <= 1 else _first(query)
                 return f"({self.subquery(limited, (*aliases, *outer))})"
+
+    def _has_index(self, call: Call, aliases: Aliases, outer: Aliases) -> bool:
+        column = call.args[1]
+        assert isinstance(column, Col)
+        store = (aliases[column.source] if column.source >= 0 else outer[-1 - column.source]).store
+        return self.fences is None and store is not None and bool(store.search) and searched_source(call, store.search)
 
     def _aggregate(self, agg: Agg, aliases: Aliases, outer: Aliases) -> str:
         inner = "*" if agg.arg is None else self.expr(agg.arg, aliases, outer)

@@ -15,13 +15,14 @@ import apsw
 from atoma.contracts.execution import ExecutionMeta, QueryResult
 from atoma.contracts.explanation import Access
 from atoma.contracts.limits import BOUNDS
-from atoma.contracts.query import BoundQuery, Plan
+from atoma.contracts.query import BoundQuery, Call, Plan
 from atoma.contracts.values import Scalar, StoredRow
 from atoma.errors import UnknownStore
 from atoma.query.bounds import check_groups
 from atoma.query.normal import rebind
 from atoma.query.plans import ids_of
 from atoma.query.seek import cursor_of, page_of
+from atoma.query.walk import expressions, plans, top_expressions
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.answers import Children, Prepared, cells, prepare
 from atoma_stores.sql.dialect import SQLITE
@@ -52,6 +53,7 @@ class QueryReader:
     def __init__(self, tables: Mapping[str, StoreTable]) -> None:
         self._tables = tables
         self._prepared: dict[Plan, Kept] = {}
+        self._raw = any(table.search is not None and not table.synced for table in tables.values())
 
     def store(self, name: str) -> StoreSpec[object]:
         """The store of that name.
@@ -84,6 +86,11 @@ class QueryReader:
             return QueryResult((table.row(raw),), (), ExecutionMeta(commit=cast("int", raw[-1])))
 
         return body
+
+    def searches(self, query: BoundQuery) -> bool:
+        """Whether an index of words takes part, of a store that others may write to."""
+        found = (expr for plan in plans(query.plan) for _, top in top_expressions(plan) for expr in expressions(top))
+        return self._raw and any(isinstance(expr, Call) and expr.fn == "matches" for expr in found)
 
     def answer(self, query: BoundQuery) -> Reading:
         """Any query; to be run in one read transaction.

@@ -39,13 +39,15 @@ class Known:
         counters: The counters as they stand in the file.
         shadows: Whether confirmed images may be set aside, of any store.
         units: Whether answers of units may be kept.
+        foreign: Whether others may have written to the file since somebody last saw to it.
     """
 
-    __slots__ = ("_connection", "_version", "counters", "shadows", "units")
+    __slots__ = ("_connection", "_version", "counters", "foreign", "shadows", "units")
 
     def __init__(self) -> None:
         self.counters: dict[str, int] = {}
         self.shadows = self.units = True
+        self.foreign = False
         self._version = -2
         self._connection: apsw.Connection | None = None
 
@@ -56,6 +58,7 @@ class Known:
             self._connection, self._version = connection, -2
         if 0 <= connection.data_version() - self._version <= 1:
             return
+        self.foreign = True
         rows = cast("list[tuple[str, int]]", connection.execute(_KNOWN).fetchall())
         self.counters = dict(rows)
         self.shadows, self.units = bool(self.counters.pop("shadows")), bool(self.counters.pop("units"))
@@ -169,6 +172,13 @@ class TxState:
         delta = self.changes.setdefault(store, {})
         known = delta.get(id)
         delta[id] = (old, new) if known is None else (known[0], new)
+
+    def index_searches(self) -> None:
+        """Bring the indexes of words to what the transaction has done."""
+        for store, delta in self.changes.items():
+            search = self.tables[store].search
+            if search is not None:
+                search.follow(self.connection, delta)
 
     def net_changes(self) -> dict[str, StoreDelta]:
         """What changed, without rows that are as they were."""

@@ -15,6 +15,7 @@ from atoma_stores.sql.defaults import fill_image
 from atoma_stores.sql.fence import KEY_COLUMNS
 from atoma_stores.sql.indexes import row_text
 from atoma_stores.sql.names import quote
+from atoma_stores.sqlite._search import SearchIndex
 
 Values: TypeAlias = tuple[Scalar, ...]
 
@@ -45,6 +46,7 @@ class StoreTable:
         synced: Whether it replicates.
         columns: Value columns in declaration order.
         unique: The unique indexes that the engine has to check itself.
+        search: The index of its words; None when it is not searched.
     """
 
     def __init__(self, spec: StoreSpec[object], synced: bool) -> None:
@@ -53,6 +55,7 @@ class StoreTable:
         self.columns = spec.value_columns
         self._names = frozenset(self.columns)
         self.unique = spec.unique if synced else ()
+        self.search = SearchIndex(spec) if spec.search else None
         self._values = _value_getter(self.columns)
         self._nan_columns = tuple(f.name for f in spec.fields.values() if f.sql_type == "REAL" and f.nullable)
         table = quote(spec.name)

@@ -256,6 +256,7 @@ class EngineTx:
         """Write back what was kept back and draw the commit number, if anything was written since ``wrote_before``."""
         if self._outbox is not None:
             self._outbox.flush()
+        self._state.index_searches()
         number = 0
         if self._state.counters.moved or self._state.connection.total_changes() != wrote_before:
             number = self._state.counters.add("commit", 1)

@@ -182,6 +182,9 @@ class SQLiteLocalDatabase:
                 internals=CLIENT_TABLES,
                 additions=CLIENT_ADDITIONS,
             )
+            for table in self._tables.values():
+                if table.search is not None:
+                    table.search.prepare(connection)
             if read_meta(connection, "identity") is None:
                 client_id = environment.random.getrandbits(128).to_bytes(16, "big")
                 write_meta(connection, "identity", encode(ClientIdentity(client_id, 1, 1, b"", 0, b"", "")))
@@ -198,12 +201,23 @@ class SQLiteLocalDatabase:
 
     async def read(self, query: BoundQuery) -> QueryResult:
         """Answer ``query`` from the visible rows; see ``LocalDatabase.read``."""
+        if self.sqlite.path != MEMORY and self._reader.searches(query):
+            await self.sqlite.transact(self._catch_up, durability="normal", bulk=True)
         point = self._reader.point(query)
         if point is not None:
             found = await self.sqlite.read(point, one_statement=True)
             if found is not None:
                 return found
         return await self.sqlite.read(self._reader.answer(query))
+
+    def _catch_up(self, connection: apsw.Connection) -> None:
+        """Bring the indexes of words of stores that other tools may write to what these have left, if there were any."""
+        self._known.refresh(connection)
+        if self._known.foreign:
+            for table in self._tables.values():
+                if table.search is not None and not table.synced:
+                    table.search.catch_up(connection)
+            self._known.foreign = False
 
     async def explain(self, query: BoundQuery) -> tuple[Access, ...]:
         """How ``query`` would be answered; see ``ExplainsQueries.explain``."""

@@ -6,13 +6,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from hashlib import blake2b
 from typing import TypeAlias
 
 import apsw
+import msgspec
 
 from atoma.contracts.values import Scalar
-from atoma.query.functions import AGGREGATED, rounded, to_int, to_real, whole
-from atoma_stores.sql.functions import AVG, ROUND, SUM, TO_INT, TO_REAL, WHOLE, WHOLE_SUM
+from atoma.query.functions import AGGREGATED, MEANINGS, rounded, to_int, to_real, whole
+from atoma.query.searching import fts_text
+from atoma_stores.sql.functions import (
+    AVG,
+    DIGEST,
+    FTS,
+    HIGHLIGHT,
+    MATCHES,
+    OURS,
+    RANK,
+    ROUND,
+    SNIPPET,
+    SUM,
+    TO_INT,
+    TO_REAL,
+    WHOLE,
+    WHOLE_SUM,
+)
 
 Values: TypeAlias = "list[int | float]"
 
@@ -21,6 +40,11 @@ def add_functions(connection: apsw.Connection) -> None:
     """Let statements on ``connection`` use them."""
     for name, scalar, takes in ((WHOLE, _whole, 1), (ROUND, _round, 2), (TO_INT, _to_int, 1), (TO_REAL, _to_real, 1)):
         connection.create_scalar_function(name, scalar, takes, flags=apsw.SQLITE_DETERMINISTIC)
+    for name in (MATCHES, RANK, HIGHLIGHT, SNIPPET):
+        of_texts: Callable[..., Scalar] = partial(_meant, name.removeprefix(OURS))
+        connection.create_scalar_function(name, of_texts, -1, flags=apsw.SQLITE_DETERMINISTIC)
+    connection.create_scalar_function(FTS, _fts, 1, flags=apsw.SQLITE_DETERMINISTIC)
+    connection.create_scalar_function(DIGEST, digest_of, -1, flags=apsw.SQLITE_DETERMINISTIC)
     for name, meaning in ((SUM, "sum"), (AVG, "avg")):
         connection.create_aggregate_function(name, _factory(meaning), 1, flags=apsw.SQLITE_DETERMINISTIC)
     connection.create_scalar_function(WHOLE_SUM, _whole_sum, 2, flags=apsw.SQLITE_DETERMINISTIC)
@@ -69,3 +93,19 @@ def _to_int(*args: Scalar) -> int | None:
 def _to_real(*args: Scalar) -> float | None:
     value = args[0]
     return to_real(value) if isinstance(value, (int, str)) else None
+
+
+def _meant(name: str, *args: Scalar) -> Scalar:
+    found: Scalar = MEANINGS[name](args)
+    return found
+
+
+def _fts(*args: Scalar) -> str:
+    text = args[0]
+    assert isinstance(text, str)
+    return fts_text(text)
+
+
+def digest_of(*texts: Scalar) -> bytes:
+    """What tells one row of texts from another."""
+    return blake2b(msgspec.msgpack.encode(texts), digest_size=8).digest()
