@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, TypeVar, overload
 
@@ -106,6 +106,38 @@ class Client:
         Disposing the subscription ends it; closing the client completes it.
         """
         return self._runtime.reading.observe(query)
+
+    async def update_where(
+        self,
+        query: Query[T],
+        changes: Mapping[str, object] | None = None,
+        /,
+        *,
+        policy: str | None = None,
+        **fields: object,
+    ) -> tuple[str, ...]:
+        """Change fields of every row that ``query`` finds, as one write; the ids of the rows.
+
+        The rows are those that match in the moment of the write. Their ids stand in it: where it is replayed or decided, nobody
+        asks again.
+
+        Args:
+            query: What to change: whole rows of one store, ``select(CARDS).where(…)``; with ``limit`` at most so many.
+            changes: Fields by name, for names that are no arguments.
+            policy: How to carry it out; None is the policy of the store. It has to write on this device or in its outbox.
+            fields: Fields by name.
+
+        Raises:
+            QueryError: The query does not fit, or finds more rows than one write may change.
+            ValidationError: Unknown field, wrong type or value; nothing was written.
+            PolicyNotAllowed: The rows are of several scopes, or the policy writes elsewhere.
+            ConflictError: A unique index refuses a row, or other rows matched each time; nothing was written.
+        """
+        return await self._runtime.by_query.update(query, {**(changes or {}), **fields}, policy)
+
+    async def delete_where(self, query: Query[T], *, policy: str | None = None) -> tuple[str, ...]:
+        """Remove every row that ``query`` finds, as one write; the ids of the rows. See :meth:`update_where`."""
+        return await self._runtime.by_query.delete(query, policy)
 
     def transaction(self, *, policy: str | None = None) -> Transaction:
         """Several stores, one atomic write: ``async with client.transaction() as tx: await tx.store(A).insert(…)``."""

@@ -127,6 +127,18 @@ class WriteOptions(msgspec.Struct, frozen=True):
     reads: tuple[tuple[str, str, int | None], ...] = ()
 
 
+class Matches(msgspec.Struct, frozen=True):
+    """What a query has found, which a unit was made of.
+
+    Attributes:
+        query: The query.
+        ids: The rows that it has found.
+    """
+
+    query: BoundQuery
+    ids: tuple[str, ...]
+
+
 class WriteRequest(msgspec.Struct, frozen=True):
     """One unit of entries.
 
@@ -136,12 +148,15 @@ class WriteRequest(msgspec.Struct, frozen=True):
         context: Trace, policy, deadline.
         idem: Idempotency key, drawn before the first node runs and reused by every retry, fallback and outbox entry.
             Item ``n`` of a non-atomic unit has the key :func:`item_key`.
+        matches: What it depends on: the query is asked again in the transaction, and other rows are a conflict. For units
+            that are written on this device.
     """
 
     entries: tuple[Op, ...]
     options: WriteOptions
     context: OperationContext
     idem: str
+    matches: Matches | None = None
 
 
 def item_key(idem: str, index: int, *, atomic: bool, size: int) -> str:

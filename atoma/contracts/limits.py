@@ -8,6 +8,8 @@ import msgspec
 
 DEPTH_MAX = 32
 """Conditions within conditions."""
+MUTATION_OPS = 1_000
+"""Operations of one mutation, unless a hub says otherwise."""
 CONDITIONS_MAX = 1_000
 """Conditions of one query, those that join others included."""
 SOURCES_MAX = 8

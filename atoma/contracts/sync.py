@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, TypeAlias
 
 import msgspec
 
+from atoma.contracts.limits import MUTATION_OPS
 from atoma.contracts.values import ErrorInfo
 
 PROTOCOL_VERSION = 1
@@ -90,7 +91,7 @@ class Limits(msgspec.Struct, frozen=True):
 
     frame_bytes: int = 4 * 1024 * 1024 + 65536
     mutation_bytes: int = 1024 * 1024
-    mutation_ops: int = 1000
+    mutation_ops: int = MUTATION_OPS
     push_mutations: int = 256
     push_bytes: int = 1024 * 1024
     page_bytes: int = 4 * 1024 * 1024

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from atoma.contracts.execution import WriteItemResult
 from atoma.contracts.mutations import BaseRow, Effect, PendingMutation
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.replica import ClientIdentity, InboxEntry, LostRow, RepairReport, StagedRow, Subscription
 from atoma.contracts.sync import Cursor, Outcome
 from atoma.contracts.values import RowImage, StoredRow
@@ -18,6 +19,14 @@ class RowsPart(Protocol):
 
     def read(self, store: str, id: str) -> StoredRow | None:
         """The visible row."""
+        ...
+
+    def matching(self, query: BoundQuery) -> Sequence[str]:
+        """Ids of the visible rows that ``query``, which reads whole rows of one store, finds now.
+
+        Raises:
+            QueryError: It does not fit the schema.
+        """
         ...
 
     def put(self, store: str, id: str, scope: str, image: RowImage | None) -> int:

@@ -13,6 +13,7 @@ from atoma.contracts.execution import (
     Confirm,
     Durability,
     ExecutionMeta,
+    Matches,
     OperationContext,
     QueryRequest,
     QueryResult,
@@ -161,6 +162,7 @@ class WriteFlow:
         atomic: bool = False,
         durability: Durability | None = None,
         reads: tuple[tuple[str, str, int | None], ...] = (),
+        matches: Matches | None = None,
     ) -> WriteResult:
         """Write one unit; refused items are in the result.
 
@@ -178,7 +180,7 @@ class WriteFlow:
             raise PolicyNotAllowed("/".join(sorted(policies)), named, "one unit runs under one policy")
         context = OperationContext(self._traces(), policies.pop())
         options = WriteOptions(confirm or self._confirm(stores), atomic, durability, reads)
-        return await self._commit.commit(WriteRequest(tuple(entries), options, context, self._ids()))
+        return await self._commit.commit(WriteRequest(tuple(entries), options, context, self._ids(), matches))
 
     def _confirm(self, stores: set[str]) -> Confirm:
         """The stores' own; one strict store makes the unit strict."""

@@ -16,6 +16,7 @@ from atoma.ports.environment import Environment
 from atoma.ports.execution import QueryPort, ResolvePort, WritePort
 from atoma.ports.live import LiveQueries
 from atoma.ports.loops import LoopGuard
+from atoma.runtime.by_query import WritesByQuery
 from atoma.runtime.core import Core
 from atoma.runtime.flows import ReadFlow, Recall, ResolveFlow, WriteCommitFlow, WriteFlow
 from atoma.runtime.optimism import LayeredWrites
@@ -95,6 +96,7 @@ class Runtime:
             live_queries=live,
         )
         self.reading = Reading(self.core, schema)
+        self.by_query = WritesByQuery(self.core, schema, lambda policy: reach is None or reach(policy) == "local")
 
     def store(self, spec: StoreSpec[T]) -> Store[T]:
         """The store of ``spec``.

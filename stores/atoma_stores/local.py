@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from atoma.contracts.checks import is_a
-from atoma.contracts.execution import QueryRequest, QueryResult, WriteItemResult, WriteRequest, WriteResult
-from atoma.contracts.failures import info_from
+from atoma.contracts.execution import Matches, QueryRequest, QueryResult, WriteItemResult, WriteRequest, WriteResult
+from atoma.contracts.failures import info_from, refusal
 from atoma.contracts.mutations import Effect, Op
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ConfigurationError, ConflictError, PluginError, ValidationError
@@ -78,6 +78,11 @@ class LocalWriteNode:
             for index, entry in enumerate(request.entries):
                 tx.unit.report(index, WriteItemResult(entry.id, ok=False, error=moved))
             return
+        if request.matches is not None and not _still_matches(tx, request.matches):
+            other = refusal("CONFLICT", "other rows match the query by now; ask it again", info={"matches": "moved"})
+            for index, entry in enumerate(request.entries):
+                tx.unit.report(index, WriteItemResult(entry.id, ok=False, error=other))
+            return
         start = 0
         entries = request.entries
         while start < len(entries):
@@ -87,6 +92,10 @@ class LocalWriteNode:
                 for index in range(start, end):
                     tx.unit.report(index, _write(tx, index, entries[index]))
             start = end
+
+
+def _still_matches(tx: LocalTx, matches: Matches) -> bool:
+    return sorted(tx.rows.matching(matches.query)) == sorted(matches.ids)
 
 
 def _end_of_inserts(entries: Sequence[Op], start: int) -> int:

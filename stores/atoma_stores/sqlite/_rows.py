@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
 import apsw
 from msgspec.structs import replace
 
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ConflictError, UnknownStore, ValidationError
 from atoma.query.indexes import checked_index, indexes_of, unique_values
 from atoma.schema.spec import Schema
 from atoma_stores.changes import RowChange, StoreDelta
 from atoma_stores.sql.indexes import index_name
+from atoma_stores.sqlite._queries import QueryReader
 from atoma_stores.sqlite._tables import StoreTable
 from atoma_stores.sqlite.codes import is_unique_violation
 
@@ -219,6 +221,11 @@ class VisibleRows:
         row = None if raw is None else table.row(raw)
         self._state.last = (store, id, row)
         return row
+
+    def matching(self, query: BoundQuery) -> Sequence[str]:
+        """Ids of the visible rows that ``query`` finds now; see ``RowsPart``."""
+        found = QueryReader(self._state.tables).answer(query)(self._connection)
+        return [row.id for row in found.rows]
 
     def put(self, store: str, id: str, scope: str, image: RowImage | None) -> int:
         """Make ``image`` the visible row (None deletes it) and return its new version; see ``RowsPart``."""
