@@ -20,7 +20,9 @@ FUNCTION_LINES_MAX = 70
 VAGUE = {"Manager", "Helper", "Helpers", "Util", "Utils", "Impl"}
 CONFIRMED_BASE = {"BaseRow"}  # the base of the overlay is a word of the field; a base class is not
 DOORS = {Path("atoma/ports/environment.py"), Path("atoma/schema/ids.py")}  # to clocks, ids and randomness
-HOSTS = {Path(f"atoma/bindings/{name}/host.py") for name in ("aio", "blocking")}  # to another loop, to a thread's clock
+HOSTS = {
+    Path(f"atoma/bindings/{name}.py") for name in ("aio/host", "blocking/host", "asgi/hub", "asgi/live")
+}  # to another loop, to a thread's clock
 SPEAKING = ("atoma/cli/", "atoma/demo/")  # what prints
 
 
