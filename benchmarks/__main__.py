@@ -15,7 +15,7 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import attack_cases, cancel_cases, live_cases, local_cases, sync_cases, wire_cases
+from benchmarks import attack_cases, cancel_cases, hub_cases, live_cases, local_cases, sync_cases, wire_cases
 from benchmarks.measure import Row, bare_fsync, filesystem, machine
 
 PACKAGES = ("trio", "apsw", "msgspec", "trio-websocket", "grpclib", "grpcio", "websockets", "uvicorn", "starlette")
@@ -40,6 +40,7 @@ GROUPS: dict[str, Callable[[Path], Awaitable[list[Row]]]] = {
     "propagation": sync_cases.propagation,
     "first-sync": sync_cases.first_sync,
     "cancel": cancel_cases.cancel,
+    "hub": hub_cases.pushes,
     "wires": wire_cases.wires,
     "attacks": attack_cases.attacks,
 }

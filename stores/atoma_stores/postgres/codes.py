@@ -12,6 +12,7 @@ value. ``passing``: it may work later. ``slow``: the statement ran out of time. 
 
 UNIQUE = "23505"
 CANCELED = "57014"
+OUT_OF_RANGE = "22003"
 DISK_FULL = "53100"
 _AGAIN = frozenset({
     "40001",  # serialization failure

@@ -23,7 +23,7 @@ PREPARED_MAX = 400
 """Statements that a connection keeps prepared; those of users' queries beyond that are parsed each time."""
 SETTINGS = {
     "client_encoding": "UTF8",
-    "search_path": "atoma",
+    "search_path": "pg_catalog",  # every table is named with its schema
     "synchronous_commit": "on",
     "default_transaction_isolation": "read committed",
     "plan_cache_mode": "force_generic_plan",

@@ -12,6 +12,7 @@ import trio
 
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import DevicePolicy, Place
+from atoma.errors import QueryError, StoreError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import (
     ClientState,
@@ -32,6 +33,7 @@ from atoma.ports.tasks import open_tasks
 from atoma.query.plans import ids_of
 from atoma.schema.spec import Schema
 from atoma_stores.postgres.chores import leave, take
+from atoma_stores.postgres.codes import OUT_OF_RANGE, ServerError
 from atoma_stores.postgres.ddl import IDENTITY_BYTES
 from atoma_stores.postgres.heads import Heads
 from atoma_stores.postgres.lanes import AGAIN_S, Figures, Job, Lane, lane_of
@@ -247,6 +249,11 @@ class PostgreSQLHubDatabase:
             began = self._environment.clock()
             try:
                 return await self._read(script, limit_ms=max(1, int(allowance.seconds * 1_000)))
+            except StoreError as error:
+                cause = error.__cause__
+                if isinstance(cause, ServerError) and cause.meaning == "value":
+                    raise refused(cause) from cause
+                raise
             finally:
                 allowance.spent(self._environment.clock() - began)
 
@@ -263,3 +270,10 @@ class PostgreSQLHubDatabase:
                 return await write(connection, script())
 
         return await self._pools.persist(attempt, self._pools.writing, AGAIN_S)
+
+
+def refused(error: ServerError) -> QueryError:
+    """What whoever asked is told of values that a query comes to."""
+    if error.state == OUT_OF_RANGE:
+        return QueryError("a number that the query comes to does not fit: whole numbers have 64 bits")
+    return QueryError(f"the query cannot be answered: {error}")

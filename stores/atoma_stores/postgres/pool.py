@@ -135,9 +135,9 @@ async def write(connection: Connection, script: Script[T], *, commit_with: int =
     """
     number, sent_commit = 0, False
     result: T
-    connection.in_transaction = True
     try:
         batch = next(script)
+        connection.in_transaction = True
         while True:
             number += 1
             before: Batch = [BEGIN] if number == 1 else []
@@ -186,11 +186,11 @@ async def read(connection: Connection, script: Script[T], *, limit_ms: int = 0) 
     begin: list[Execute] = [BEGIN_READING]
     if limit_ms:
         begin.append(Execute("SELECT set_config('statement_timeout', $1, true)", (str(limit_ms),)))
-    connection.in_transaction = True
     numbers = itertools.count()
     result: T
     try:
         batch = next(script)
+        connection.in_transaction = True
         while True:
             batch, begin = script.send(await _ask(connection, begin, batch, numbers)), []
     except StopIteration as end:

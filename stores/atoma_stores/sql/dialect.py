@@ -15,8 +15,10 @@ import msgspec
 
 from atoma.contracts.values import Scalar
 from atoma.schema.kinds import SqlType
+from atoma_stores.sql import spelling
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Value
+from atoma_stores.sql.spelling import Spelling
 from atoma_stores.sql.tables import Column, Columns, Table
 
 PLACES = 9
@@ -71,11 +73,13 @@ class Dialect(ABC):
         counts_commits: Whether every write group moves the counter of commits; where several processes write they would
             wait for one another at that row.
         lateral: Whether a query behind FROM may look at what stands before it.
+        spelling: How it writes the parts of a query.
     """
 
     words: ClassVar[Mapping[str, str]]
     counts_commits: ClassVar[bool]
     lateral: ClassVar[bool]
+    spelling: ClassVar[Spelling]
 
     def render(self, template: str, **names: str) -> str:
         """``template`` with what stands in braces: tables of the hub's, words, places ``{p1}`` to ``{p9}``, ``names``."""
@@ -159,6 +163,7 @@ class Dialect(ABC):
 class _SQLite(Dialect):
     counts_commits = True
     lateral = False
+    spelling = spelling.SQLITE
     words: ClassVar[Mapping[str, str]] = {
         "least": "min",
         "greatest": "max",
@@ -235,6 +240,7 @@ class _SQLite(Dialect):
 class _PostgreSQL(Dialect):
     counts_commits = False
     lateral = True
+    spelling = spelling.POSTGRESQL
     words: ClassVar[Mapping[str, str]] = {
         "least": "least",
         "greatest": "greatest",

@@ -9,6 +9,7 @@ from typing import TypeAlias, cast
 
 from msgspec.structs import replace
 
+from atoma.contracts.functions import FUNCTIONS
 from atoma.contracts.query import (
     PATH,
     Agg,
@@ -31,9 +32,7 @@ from atoma.query.walk import is_grouped
 from atoma.schema.kinds import INT64_MAX
 from atoma_stores.sql.dialect import SQLITE, Dialect
 from atoma_stores.sql.fence import KEY_COLUMNS, ROW, Tables
-from atoma_stores.sql.functions import AGGREGATE_SQL, BY_KIND, SUM, WHOLE_SUM, sql_of
 from atoma_stores.sql.kinds import kind_of, kind_of_arguments
-from atoma_stores.sql.literals import literal
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Value
 from atoma_stores.sql.search import search_text, searched_source
@@ -135,7 +134,7 @@ class Compiler:
             self.dialect,
             self.fences,
             self.bind,
-            lambda rule, store: self.expr(rule, (Alias(ROW, store, Store(store.name)),), ()),
+            lambda rule, store: self.condition(rule, (Alias(ROW, store, Store(store.name)),), ()),
             by_id=self.by_id,
         )
 
@@ -203,7 +202,7 @@ class Compiler:
             if join is None:
                 text = f"FROM {table} AS {alias.name}"
                 continue
-            on = self.expr(join.on, aliases, outer)
+            on = self.condition(join.on, aliases, outer)
             if not join.cross_scope:
                 on = " AND ".join([on, *_same_scope(before, alias)])
             text += f" {'LEFT' if join.kind == 'left' else 'INNER'} JOIN {table} AS {alias.name} ON {on}"
@@ -213,12 +212,12 @@ class Compiler:
         if plan.group or _is_distinct_by_groups(plan):
             group = plan.group or [named.expr for named in plan.columns or ()]
             text += " GROUP BY " + ", ".join([self.expr(each, aliases, outer) for each in group])
-        having = [] if plan.having is None else [self.expr(plan.having, aliases, outer)]
+        having = [] if plan.having is None else [self.condition(plan.having, aliases, outer)]
         if grouped and plan.seek is not None and plan.seek.values:
             having.append(self._beyond(plan, aliases, outer))
         text += f" HAVING {' AND '.join(having)}" if having else ""
         text += f" ORDER BY {self.order(plan, aliases, outer)}" if plan.order and ordered else ""
-        return aliases, text + _limit(plan, one_more)
+        return aliases, text + _limit(plan, one_more, self.dialect.spelling.whatever)
 
     def _source(self, source: Source) -> tuple[str, Alias]:
         if isinstance(source, Store):
@@ -244,21 +243,33 @@ class Compiler:
     def _conditions(self, plan: Plan, aliases: Aliases, outer: Aliases, *, grouped: bool = False) -> list[str]:
         found: list[str] = []
         if plan.where is not None:
-            found.append(self.expr(plan.where, aliases, outer))
+            found.append(self.condition(plan.where, aliases, outer))
         if plan.seek is not None and plan.seek.values and not grouped:
             found.append(self._beyond(plan, aliases, outer))
         return found
 
     def expr(self, expr: Expr, aliases: Aliases, outer: Aliases) -> str:
-        """An expression, in parentheses where it needs them."""
+        """An expression as a value, in parentheses where it needs them."""
+        text = self._text(expr, aliases, outer)
+        return self.dialect.spelling.number(text) if _says_whether(expr) else text
+
+    def condition(self, expr: Expr, aliases: Aliases, outer: Aliases) -> str:
+        """An expression as a condition."""
+        text = self._text(expr, aliases, outer)
+        return text if _says_whether(expr) else self.dialect.spelling.condition(text)
+
+    def _text(self, expr: Expr, aliases: Aliases, outer: Aliases) -> str:
+        spelling = self.dialect.spelling
         match expr:
-            case Param(index=index):
-                return self._place(index)
+            case Param(index=index, type=type_):
+                return spelling.typed(self._place(index), type_)
             case Lit(type=type_, value=value):
-                if value is None or type_ == PATH:
-                    return literal(value)  # a path, in which there can be no quotes, as the check has seen
+                if value is None:
+                    return spelling.literal(None)
+                if type_ == PATH:
+                    return spelling.path(str(value))  # in which there can be no quotes, as the check has seen
                 # the values of a query in normal form stand beside it, those of a rule in their places
-                return self.bind(cast("Value", value))
+                return spelling.typed(self.bind(cast("Value", value)), type_)
             case Col(source=source, name=name):
                 return (aliases[source] if source >= 0 else outer[-1 - source]).column(name)
             case Call(fn="matches", args=(text, Col(source=source), *_)) if self._has_index(expr, aliases, outer):
@@ -267,10 +278,15 @@ class Compiler:
                 place = self.expr(text, aliases, outer)
                 return search_text(alias.store.name, alias.name, place)
             case Call(fn=fn, args=args):
-                return sql_of(
+                takes = FUNCTIONS[fn].takes
+                wanted = (*takes, *[takes[-1]] * len(args))
+                return spelling.call(
                     fn,
-                    [self.expr(arg, aliases, outer) for arg in args],
-                    kind_of_arguments(expr, *self._around(aliases, outer)) if fn in BY_KIND else "",
+                    [
+                        (self.condition if want == "bool" else self.expr)(arg, aliases, outer)
+                        for arg, want in zip(args, wanted, strict=False)
+                    ],
+                    kind_of_arguments(expr, *self._around(aliases, outer)) if fn in spelling.by_kind else "",
                 )
             case Agg():
                 return self._aggregate(expr, aliases, outer)
@@ -288,13 +304,9 @@ class Compiler:
 
     def _aggregate(self, agg: Agg, aliases: Aliases, outer: Aliases) -> str:
         inner = "*" if agg.arg is None else self.expr(agg.arg, aliases, outer)
-        where = "" if agg.where is None else f" FILTER (WHERE {self.expr(agg.where, aliases, outer)})"
-        real = agg.arg is not None and kind_of(agg.arg, *self._around(aliases, outer)) == "real"
-        if agg.fn == "sum" and not agg.distinct and not real:
-            # SQLite gives up as soon as a part of the sum does not fit; two halves of every number always do
-            return f"{WHOLE_SUM}(sum({inner} >> 32){where}, sum({inner} & 4294967295){where})"
-        name = SUM if agg.fn == "sum" else AGGREGATE_SQL[agg.fn]
-        return f"{name}({'DISTINCT ' if agg.distinct else ''}{inner}){where}"
+        where = "" if agg.where is None else self.condition(agg.where, aliases, outer)
+        kind = "" if agg.arg is None else kind_of(agg.arg, *self._around(aliases, outer))
+        return self.dialect.spelling.aggregate(agg.fn, inner, kind, distinct=agg.distinct, where=where)
 
     def _around(self, aliases: Aliases, outer: Aliases) -> tuple[list[Source], list[Source], Stores]:
         return [each.source for each in aliases], [each.source for each in outer], self.stores
@@ -303,8 +315,13 @@ class Compiler:
 
     def order(self, plan: Plan, aliases: Aliases, outer: Aliases) -> str:
         """The sort keys of ``plan``."""
+        key = self.dialect.spelling.key
         keys = [
-            self.expr(each.expr, aliases, outer) + (" DESC" if each.descending is not plan.backward else "")
+            key(
+                self.expr(each.expr, aliases, outer),
+                descending=each.descending is not plan.backward,
+                nullable=self._nullable(each.expr, aliases),
+            )
             for each in plan.order
         ]
         if self.tables.fenced and not (plan.distinct or is_grouped(plan)):
@@ -326,11 +343,17 @@ class Compiler:
             return f"({', '.join(keys)}) {'<' if order[0].descending else '>'} ({', '.join(places)})"
         branches: list[str] = []
         for at, each in enumerate(order):
-            same = [f"{keys[n]} IS {places[n]}" for n in range(at)]
-            branches.append(" AND ".join([*same, _behind(keys[at], places[at], values[at], falling=each.descending)]))
+            same = [self.dialect.spelling.call("is_same", (keys[n], places[n])) for n in range(at)]
+            behind = self._behind(keys[at], places[at], values[at], falling=each.descending)
+            branches.append(" AND ".join([*same, behind]))
         either = " OR ".join(f"({branch})" for branch in branches)
         bound = self._leading_bound(order[0], keys[0], places[0], values[0], aliases)
         return f"{bound} AND ({either})" if bound else f"({either})"
+
+    def _behind(self, key: str, place: str, value: Expr, *, falling: bool) -> str:
+        if not isinstance(value, Param):  # NULL
+            return self.dialect.spelling.never if falling else f"{key} IS NOT NULL"
+        return f"({key} < {place} OR {key} IS NULL)" if falling else f"{key} > {place}"
 
     def _is_plain(self, order: Sequence[Order], values: Sequence[Expr], aliases: Aliases) -> bool:
         return all(
@@ -355,10 +378,9 @@ class Compiler:
         return store is None or store.fields[expr.name].nullable
 
 
-def _behind(key: str, place: str, value: Expr, *, falling: bool) -> str:
-    if not isinstance(value, Param):  # NULL
-        return "0" if falling else f"{key} IS NOT NULL"
-    return f"({key} < {place} OR {key} IS NULL)" if falling else f"{key} > {place}"
+def _says_whether(expr: Expr) -> bool:
+    """Whether the text of ``expr`` is a condition by itself; other truths are the 0 and 1 of a column."""
+    return isinstance(expr, Exists) or (isinstance(expr, Call) and FUNCTIONS[expr.fn].gives == "bool")
 
 
 def _same_scope(before: Sequence[Alias], alias: Alias) -> list[str]:
@@ -378,9 +400,9 @@ def _is_distinct_by_groups(plan: Plan) -> bool:
     return plan.distinct and any(join.kind == "left" for join in plan.joins) and not is_grouped(plan)
 
 
-def _limit(plan: Plan, one_more: bool) -> str:
+def _limit(plan: Plan, one_more: bool, whatever: str) -> str:
     if plan.limit is None:
-        return f" LIMIT -1 OFFSET {plan.offset}" if plan.offset else ""
+        return f" LIMIT {whatever} OFFSET {plan.offset}" if plan.offset else ""
     return f" LIMIT {min(plan.limit + one_more, INT64_MAX)}" + (f" OFFSET {plan.offset}" if plan.offset else "")
 
 

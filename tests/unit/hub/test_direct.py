@@ -23,7 +23,7 @@ from atoma.schema.expressions import Expression
 from atoma.testing.queries import count_of, rows_of
 from atoma_stores.local import LocalWriteNode
 from atoma_stores.sqlite import SQLiteEngine
-from tests.unit.hub.homes import Home, is_sqlite
+from tests.unit.hub.homes import Home
 from tests.unit.hub.kit import CARDS, SCHEMA, SCOPE, Card, Client, card, direct, hub_on, pull_all
 
 
@@ -199,8 +199,6 @@ async def test_a_unique_value_is_refused_as_a_conflict(home: Home) -> None:
 
 
 async def test_queries_and_writes_keep_to_the_scopes_one_may_use(home: Home) -> None:
-    if not is_sqlite(home):
-        pytest.skip("queries in PostgreSQL's own words are not made yet")
     async with hub_on(home.store(), rules=Boards()) as hub:
         ann, bob = hub.service(Principal("ann")), hub.service(Principal("bob"))
         rows = [insert("1", board="red"), insert("2", board="blue"), insert("3", board="secret")]
@@ -230,8 +228,6 @@ async def test_queries_and_writes_keep_to_the_scopes_one_may_use(home: Home) -> 
 
 
 async def test_a_page_of_a_query_has_a_cursor_exactly_when_there_is_more(home: Home) -> None:
-    if not is_sqlite(home):
-        pytest.skip("queries in PostgreSQL's own words are not made yet")
     async with hub_on(home.store()) as hub:
         service = Client.of(hub, "a").service
         await service.write(direct(*(insert(f"{n:02}", f"title {n % 3}") for n in range(10)), idem="k"))

@@ -1,0 +1,344 @@
+"""How two databases write the parts of a query: functions, truth, order, values in the text.
+
+What a query means is the same everywhere (``atoma.query.functions``). Where a database would say something else by
+itself, its text says it so that it means that.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+from atoma.contracts.functions import AGGREGATES, FUNCTIONS, family, for_each
+from atoma.errors import QueryError
+from atoma.query.paths import steps_of
+from atoma_stores.sql import functions
+from atoma_stores.sql.functions import Text
+from atoma_stores.sql.literals import literal
+
+
+class Spelling(ABC):
+    """The words of one database.
+
+    Attributes:
+        by_kind: The functions that are written otherwise for arguments of one type than for those of another.
+        never: What is true of no row.
+        whatever: What is behind ``LIMIT`` where there is none, but an offset.
+    """
+
+    by_kind: ClassVar[frozenset[str]]
+    never: ClassVar[str]
+    whatever: ClassVar[str]
+
+    @abstractmethod
+    def call(self, fn: str, args: Sequence[str], kind: str = "") -> str:
+        """A call whose arguments are ``args``; the first of them that are alike are a ``kind``, where that counts."""
+
+    @abstractmethod
+    def aggregate(self, fn: str, arg: str, kind: str, *, distinct: bool, where: str) -> str:
+        """An aggregate over ``arg``, which is ``*`` for the rows; ``where`` is a condition, ``""`` for none."""
+
+    @abstractmethod
+    def typed(self, place: str, kind: str) -> str:
+        """The place of a parameter of that type."""
+
+    @abstractmethod
+    def literal(self, value: object) -> str:
+        """A value in the text."""
+
+    @abstractmethod
+    def path(self, path: str) -> str:
+        """A place in a document, in the text."""
+
+    @abstractmethod
+    def number(self, condition: str) -> str:
+        """A condition as the 0 or 1 that columns hold."""
+
+    @abstractmethod
+    def condition(self, number: str) -> str:
+        """A 0 or 1 as a condition."""
+
+    @abstractmethod
+    def key(self, text: str, *, descending: bool, nullable: bool) -> str:
+        """A sort key: NULL comes first ascending, and last descending."""
+
+
+class _SQLite(Spelling):
+    by_kind: ClassVar[frozenset[str]] = functions.BY_KIND
+    never: ClassVar[str] = "0"
+    whatever: ClassVar[str] = "-1"
+
+    def call(self, fn: str, args: Sequence[str], kind: str = "") -> str:
+        return functions.sql_of(fn, args, kind)
+
+    def aggregate(self, fn: str, arg: str, kind: str, *, distinct: bool, where: str) -> str:
+        filtered = f" FILTER (WHERE {where})" if where else ""
+        if fn == "sum" and not distinct and kind != "real":
+            # SQLite gives up as soon as a part of the sum does not fit; two halves of every number always do
+            halves = f"sum({arg} >> 32){filtered}, sum({arg} & 4294967295){filtered}"
+            return f"{functions.WHOLE_SUM}({halves})"
+        name = functions.SUM if fn == "sum" else functions.AGGREGATE_SQL[fn]
+        return f"{name}({'DISTINCT ' if distinct else ''}{arg}){filtered}"
+
+    def typed(self, place: str, kind: str) -> str:
+        return place
+
+    def literal(self, value: object) -> str:
+        return literal(value)
+
+    def path(self, path: str) -> str:
+        return literal(path)
+
+    def number(self, condition: str) -> str:
+        return condition
+
+    def condition(self, number: str) -> str:
+        return number
+
+    def key(self, text: str, *, descending: bool, nullable: bool) -> str:
+        return text + (" DESC" if descending else "")
+
+
+_C = 'COLLATE "C"'
+_TYPES = {"int": "bigint", "bool": "bigint", "duration": "bigint", "real": "float8", "blob": "bytea"}
+_CLAMP = 1_000_000_000
+"""Places in a text that are beyond every text."""
+
+
+def _type(kind: str) -> str:
+    """PostgreSQL's type of values of that type."""
+    if family(kind) == "decimal":
+        return "bigint" if kind != "decimal" else "text"
+    return _TYPES.get(family(kind), "text")
+
+
+def _infix(sign: str) -> Text:
+    return lambda args: f"({args[0]} {sign} {args[1]})"
+
+
+def _real(sign: str) -> Text:
+    """Arithmetic over reals: what is no number is NULL, and there is one zero."""
+    return lambda args: f"NULLIF({args[0]} {sign} {args[1]} + '0'::float8, 'NaN')"
+
+
+def _listed(word: str, empty: str) -> Text:
+    return lambda args: f"({f' {word} '.join(args)})" if args else empty
+
+
+def _digits(at: int, count: int = 2) -> Text:
+    return lambda args: f"substr({args[0]}, {at}, {count})::bigint"
+
+
+def _folded(name: str) -> Text:
+    return lambda args: f"{name}({args[0]} {_C})"  # of ASCII only
+
+
+def _called(name: str, *rest: str) -> Text:
+    return lambda args: f"{name}({', '.join([*args, *rest])})"
+
+
+def _like(args: Sequence[str]) -> str:
+    # a pattern that ends with a lone escape matches nothing; PostgreSQL would rather say so
+    text, pattern = args
+    lone = rf"{pattern} ~ '(^|[^\\])(\\\\)*\\$'"
+    return (
+        f"(CASE WHEN {lone} THEN CASE WHEN {text} IS NOT NULL THEN FALSE END "
+        rf"ELSE {text} ILIKE {pattern} {_C} ESCAPE '\' END)"
+    )
+
+
+def _unsearched(args: Sequence[str]) -> str:
+    raise QueryError(
+        "this hub is on PostgreSQL, where texts are not searched by words", hint="ask a device, or use like()"
+    )
+
+
+def _substr(args: Sequence[str]) -> str:
+    text, start, length = args
+    first = f"least(greatest({start}, -{_CLAMP}), {_CLAMP})::int"
+    return f"substr({text}, {first}, least(greatest({length}, 0), {_CLAMP})::int)"
+
+
+def _whole_of_text(args: Sequence[str]) -> str:
+    least, most = -(2**63), 2**63 - 1
+    fits = f"{args[0]}::numeric BETWEEN {least} AND {most}"
+    read = f"CASE WHEN {fits} THEN {args[0]}::numeric::bigint END"
+    return f"(CASE WHEN {args[0]} ~ '^[+-]?0*[0-9]{{1,19}}$' THEN {read} END)"
+
+
+def _real_of_text(args: Sequence[str]) -> str:
+    form = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+    return f"(CASE WHEN {args[0]} ~ '{form}' THEN {args[0]}::float8 + '0'::float8 END)"
+
+
+def _at(form: str, kind: str, value: str) -> Text:
+    """What stands at a place of a document, where it is of that kind and ``form`` is true of its text ``{v}``."""
+
+    def text(args: Sequence[str]) -> str:
+        found = f"({args[0]}::json #> {args[1]})"
+        names = {"v": f"{found}::text", "t": f"({args[0]}::json #>> {args[1]})"}
+        fits = f" AND {form.format_map(names)}" if form else ""
+        return f"(CASE WHEN json_typeof({found}) = '{kind}'{fits} THEN {value.format_map(names)} END)"
+
+    return text
+
+
+def _element(kind: str, same: str) -> Text:
+    """Whether an array in a document has an element of that kind for which ``same`` is true."""
+
+    def text(args: Sequence[str]) -> str:
+        found = f"({args[0]}::json #> {args[1]})"
+        array = f"CASE WHEN json_typeof({found}) = 'array' THEN {found} ELSE '[]'::json END"
+        each = f"SELECT 1 FROM json_array_elements({array}) AS e WHERE json_typeof(e) = '{kind}' AND {same.format(args[2])}"
+        return f"(CASE WHEN {args[0]} IS NOT NULL AND {args[2]} IS NOT NULL THEN EXISTS ({each}) END)"
+
+    return text
+
+
+_WHOLE = "CASE WHEN {v} ~ '^-?[0-9]{{1,19}}$' THEN {v}::numeric BETWEEN -9223372036854775808 AND 9223372036854775807 ELSE FALSE END"
+_POSTGRESQL: Mapping[str, Text] = for_each(
+    FUNCTIONS,
+    "PostgreSQL's text of a function",
+    {
+        "and": _listed("AND", "TRUE"),
+        "or": _listed("OR", "FALSE"),
+        "not": lambda args: f"(NOT {args[0]})",
+        "eq": _infix("="),
+        "ne": _infix("<>"),
+        "lt": _infix("<"),
+        "le": _infix("<="),
+        "gt": _infix(">"),
+        "ge": _infix(">="),
+        "is_same": _infix("IS NOT DISTINCT FROM"),
+        "is_null": lambda args: f"({args[0]} IS NULL)",
+        "in": lambda args: f"({args[0]} IN ({', '.join(args[1:])}))" if len(args) > 1 else "FALSE",
+        "like": _like,
+        "starts": lambda args: f"(substr({args[0]}, 1, length({args[1]})) = {args[1]})",
+        "ends": lambda args: f"(right({args[0]}, length({args[1]})) = {args[1]})",
+        "contains": lambda args: f"(strpos({args[0]}, {args[1]}) > 0)",
+        "if": lambda args: f"(CASE WHEN {args[0]} THEN {args[1]} ELSE {args[2]} END)",
+        "coalesce": _called("coalesce"),
+        "add": _infix("+"),
+        "sub": _infix("-"),
+        "mul": _infix("*"),
+        "div": lambda args: _real("/")([f"{args[0]}::float8", f"NULLIF({args[1]}::float8, 0)"]),
+        "floordiv": lambda args: f"({args[0]} / NULLIF({args[1]}, 0))",
+        "mod": lambda args: f"({args[0]} % NULLIF({args[1]}, 0))",
+        "neg": lambda args: f"(-{args[0]})",
+        "abs": _called("abs"),
+        "round": lambda args: f"round({args[0]}::text::numeric, ({args[1]})::int)::float8",
+        "lower": _folded("lower"),
+        "upper": _folded("upper"),
+        "length": lambda args: f"length({args[0]})::bigint",
+        "concat": _listed("||", f"(''::text {_C})"),
+        "substr": _substr,
+        "replace": _called("replace"),
+        "trim": _called("btrim", "' '"),
+        "ltrim": _called("ltrim", "' '"),
+        "rtrim": _called("rtrim", "' '"),
+        "to_int": lambda args: f"({args[0]})::bigint",
+        "to_real": lambda args: f"({args[0]})::float8",
+        "to_text": lambda args: f"(({args[0]})::text {_C})",
+        "to_date": lambda args: f"substr({args[0]}, 1, 10)",
+        "year": _digits(1, 4),
+        "month": _digits(6),
+        "day": _digits(9),
+        "hour": _digits(1),
+        "minute": _digits(4),
+        "second": _digits(7),
+        "matches": _unsearched,
+        "rank": _unsearched,
+        "highlight": _unsearched,
+        "snippet": _unsearched,
+        "json_int": _at(_WHOLE, "number", "{v}::bigint"),
+        "json_real": _at("", "number", "{v}::float8 + '0'::float8"),
+        "json_text": _at("", "string", f"({{t}} {_C})"),
+        "json_bool": _at("", "boolean", "{t}::bool"),
+        "json_has": _element(
+            "number", "(CASE WHEN e::text ~ '^-?[0-9]{{1,19}}$' THEN e::text::numeric = {0} ELSE FALSE END)"
+        ),
+    },
+)
+_OF_KIND: Mapping[tuple[str, str], Text] = {
+    ("add", "real"): _real("+"),
+    ("sub", "real"): _real("-"),
+    ("mul", "real"): _real("*"),
+    ("neg", "real"): lambda args: f"('0'::float8 - {args[0]})",
+    ("to_int", "real"): lambda args: f"trunc({args[0]})::bigint",
+    ("to_int", "text"): _whole_of_text,
+    ("to_real", "text"): _real_of_text,
+    ("hour", "time"): _digits(12),
+    ("minute", "time"): _digits(15),
+    ("second", "time"): _digits(18),
+    ("json_has", "text"): _element("string", "(e #>> '{{}}') = {0}"),
+}
+
+_AGGREGATES = frozenset(
+    for_each(AGGREGATES, "PostgreSQL's text of an aggregate", dict.fromkeys(("count", "sum", "avg", "min", "max"), ""))
+)
+
+
+class _PostgreSQL(Spelling):
+    by_kind: ClassVar[frozenset[str]] = frozenset(name for name, _ in _OF_KIND)
+    never: ClassVar[str] = "FALSE"
+    whatever: ClassVar[str] = "ALL"
+
+    def call(self, fn: str, args: Sequence[str], kind: str = "") -> str:
+        return _OF_KIND.get((fn, family(kind)), _POSTGRESQL[fn])(args)
+
+    def aggregate(self, fn: str, arg: str, kind: str, *, distinct: bool, where: str) -> str:
+        assert fn in _AGGREGATES
+        filtered = f" FILTER (WHERE {where})" if where else ""
+        once = "DISTINCT " if distinct else ""
+        # a real as the decimal that it is written as: a sum of those does not depend on their order
+        total = f"sum({once}{arg}{'::text::numeric' if kind == 'real' else ''}){filtered}"
+        match fn:
+            case "sum":
+                return f"NULLIF(({total})::float8, 'NaN')" if kind == "real" else f"({total})::bigint"
+            case "avg":
+                count = f"count({once}{arg}){filtered}"
+                if kind == "real":
+                    return f"NULLIF(({total})::float8, 'NaN') / NULLIF({count}, 0)"
+                return f"({total} / NULLIF({count}, 0))::float8"
+            case "min" | "max" if family(kind) == "blob":
+                order = "" if fn == "min" else " DESC"
+                kept = f"{arg} IS NOT NULL" + (f" AND {where}" if where else "")
+                return f"(array_agg({arg} ORDER BY {arg}{order}) FILTER (WHERE {kept}))[1]"
+            case _:
+                return f"{fn}({once}{arg}){filtered}"
+
+    def typed(self, place: str, kind: str) -> str:
+        of = _type(kind.removesuffix("?"))
+        return f"({place}::text {_C})" if of == "text" else f"{place}::{of}"
+
+    def literal(self, value: object) -> str:
+        if value is None:
+            return "NULL"
+        if isinstance(value, str):
+            return f"""('{value.replace("'", "''")}'::text {_C})"""
+        if isinstance(value, bytes):
+            return f"'\\x{value.hex()}'::bytea"
+        if isinstance(value, float):
+            return f"'{value!r}'::float8"
+        return f"({int(value)})::bigint" if isinstance(value, int) else repr(value)
+
+    def path(self, path: str) -> str:
+        steps = ", ".join(f'"{step}"' for step in steps_of(path) or ())
+        return f"'{{{steps}}}'::text[]"
+
+    def number(self, condition: str) -> str:
+        return f"({condition})::int"
+
+    def condition(self, number: str) -> str:
+        return f"({number} <> 0)"
+
+    def key(self, text: str, *, descending: bool, nullable: bool) -> str:
+        falling = " DESC" if descending else ""
+        if not nullable:
+            return text + falling
+        return f"{text}{falling} NULLS {'LAST' if descending else 'FIRST'}"
+
+
+SQLITE: Spelling = _SQLite()
+POSTGRESQL: Spelling = _PostgreSQL()
