@@ -109,7 +109,7 @@ class RowRules:
                 condition = self.condition(principal, store)
                 made[store] = None if condition is None else compiled(condition, ())
             fits = made[store]
-            return fits is None or fits(StoredRow(id, 0, 0, "", image)) is True
+            return fits is None or bool(fits(StoredRow(id, 0, 0, "", image)))
 
         return may
 

@@ -236,12 +236,20 @@ class PlanMaker:
             source = self._source(number, outer, seen, derived=False, name=child)
             on: Expr = Call("eq", (Col(number, below), Col(each.number, above)))
             if self._chance(0.2):
-                on = Call("and", (on, self._condition(seen, outer)))
+                on = Call("and", (on, self._on(seen, outer)))
         else:
             source = self._source(number, outer, seen, derived=derived)
-            on = self._condition(seen, outer)
+            on = self._on(seen, outer)
         kind: JoinKind = "left" if self._chance(0.45) else "inner"
         return Join(kind, source, on, self._chance(0.15))
+
+    def _on(self, seen: Sequence[Seen], outer: Sequence[Seen]) -> Expr:
+        """A condition of a join; within a subquery one without another plan, which Python would go through for ever."""
+        left = self._left
+        self._left = 0 if outer else left
+        made = self._condition(seen, outer)
+        self._left = left if outer else self._left
+        return made
 
     def _where(self, seen: Sequence[Seen], outer: Sequence[Seen], around: Sequence[Seen]) -> Expr | None:
         parts: list[Expr] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -49,6 +49,13 @@ class Note:
     owner: str
     text: str
     team: str | None = None
+
+
+@dataclass
+class Door:
+    id: str
+    owner: str
+    open: bool
 
 
 @dataclass
@@ -249,6 +256,39 @@ async def test_a_rule_that_does_not_fit_is_found_when_the_hub_opens(name: str) -
     with pytest.raises(ConfigurationError, match=words):
         async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback(), row_rules=rules):
             pass
+
+
+FORMS: dict[str, tuple[RowRule, dict[str, Any], dict[str, Any]]] = {
+    "a column that is a condition": (lambda caller: cast("Condition", col("open")), {"open": True}, {"open": False}),
+    "without a fact": (lambda caller: col("owner") != "ann", {"owner": "x"}, {"owner": "ann"}),
+    "whether there is a claim": (
+        lambda caller: ~caller.claim("team").is_null() & (col("owner") == caller.subject),
+        {"owner": "local"},
+        {"owner": "x"},
+    ),
+    "one of several": (lambda caller: col("owner").in_(["x", "local"]), {"owner": "x"}, {"owner": "ann"}),
+    "whatever is there": (lambda caller: col("owner").like("l%") & col("owner").not_null(), {"owner": "lo"}, {"owner": "x"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FORMS)
+async def test_a_rule_is_any_condition_on_a_row(name: str) -> None:
+    rule, inside, outside = FORMS[name]
+    schema = Schema(StoreSpec("doors", Door, replicate=False))
+    async with open_hub(schema, SQLiteHubStore(":memory:"), verifier=AllowLoopback(), row_rules={"doors": rule}) as hub:
+        service = hub.service(Principal("local", {"team": "red"}))
+        codes: list[str] = []
+        for number, values in enumerate((inside, outside)):
+            image = {
+                "owner": "local",
+                "open": 1,
+                **{key: int(v) if v is True or v is False else v for key, v in values.items()},
+            }
+            (item,) = await written(service, Op("create", "doors", str(number), image))
+            codes.append(item.error.code if item.error else "")
+        assert codes == ["", "DENIED"]
+        rows = (await service.query(QueryRequest(rows_of("doors"), CONTEXT))).rows
+        assert [row.id for row in rows] == ["0"]
 
 
 async def test_a_fact_that_no_column_can_hold_finds_nothing() -> None:
