@@ -43,6 +43,7 @@ from atoma_stores.sqlite._raw import raw_sql
 from atoma_stores.sqlite._receipts import LOCAL, Receipts
 from atoma_stores.sqlite._recovery import roll_back_volatile
 from atoma_stores.sqlite._rows import Known
+from atoma_stores.sqlite._shared import SharedReads
 from atoma_stores.sqlite._snapshots import Held
 from atoma_stores.sqlite._tables import StoreTable
 from atoma_stores.sqlite._units import Committed, EngineTx, Refused, UnitAnswer
@@ -152,6 +153,7 @@ class SQLiteLocalDatabase:
         self._commit = 0
         self._others = False
         self._listeners: list[CommitListener] = []
+        self._shared = SharedReads(database)
         self._synced = synced
 
     @property
@@ -208,7 +210,7 @@ class SQLiteLocalDatabase:
             found = await self.sqlite.read(point, one_statement=True)
             if found is not None:
                 return found
-        return await self.sqlite.read(self._reader.answer(query))
+        return await self._shared.read(query, self._commit, self._reader.answer(query))
 
     def _catch_up(self, connection: apsw.Connection) -> None:
         """Bring the indexes of words of stores that other tools may write to what these have left, if there were any."""
@@ -368,6 +370,11 @@ class SQLiteLocalDatabase:
                 listener(change_set)
             except Exception:
                 _log.exception("a listener failed on commit %d", done.commit)
+
+    @property
+    def shared_reads(self) -> int:
+        """How many reads were answered by what another one asked at the same time."""
+        return self._shared.shared
 
     def stop(self) -> None:
         """Wake whoever waits for a verdict: nothing more will be heard from this database."""

@@ -173,6 +173,10 @@ async def test_the_index_finds_what_a_look_at_every_row_finds(units: list[list[A
         for unit in units:
             await run(db, unit)
         rows = (await db.read(every_row("notes"))).rows
+        indexed = await db.sqlite.read(
+            lambda connection: connection.execute("SELECT id FROM _atoma_fts_notes_map").fetchall()
+        )
+        assert sorted(str(id) for (id,) in indexed) == [row.id for row in rows]
         for text in asked:
             try:
                 query = bind(found_by(text), SCHEMA)
