@@ -12,25 +12,28 @@ from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import StoredRow
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
+ResultRow: TypeAlias = "StoredRow | tuple[object, ...]"
+"""A row of a result: of a plan of whole rows a row of its store, else a tuple, see ``QueryResult.tuples``."""
 RowKey: TypeAlias = "str | tuple[object, ...]"
 """What tells the rows of a result apart: the id of a row of a store, or a tuple where a row is made of more."""
 
 
-class Reset(msgspec.Struct, Generic[T], frozen=True):
+class Reset(msgspec.Struct, Generic[T_co], frozen=True):
     """Forget the result; these are the rows now."""
 
-    rows: tuple[T, ...]
+    rows: tuple[T_co, ...]
 
 
-class Insert(msgspec.Struct, Generic[T], frozen=True):
+class Insert(msgspec.Struct, Generic[T_co], frozen=True):
     """``row`` came in at position ``at``."""
 
     at: int
-    row: T
+    row: T_co
 
 
-class Remove(msgspec.Struct, Generic[T], frozen=True):
+class Remove(msgspec.Struct, Generic[T_co], frozen=True):
     """The row at position ``at`` left.
 
     Attributes:
@@ -42,25 +45,25 @@ class Remove(msgspec.Struct, Generic[T], frozen=True):
     key: RowKey
 
 
-class Update(msgspec.Struct, Generic[T], frozen=True):
+class Update(msgspec.Struct, Generic[T_co], frozen=True):
     """The row at position ``at`` is now ``row``."""
 
     at: int
-    row: T
+    row: T_co
 
 
-class Move(msgspec.Struct, Generic[T], frozen=True):
+class Move(msgspec.Struct, Generic[T_co], frozen=True):
     """The row at ``start`` is taken out and put in at ``end`` (a position after taking it out), and is now ``row``."""
 
     start: int
     end: int
-    row: T
+    row: T_co
 
 
 Change: TypeAlias = Union[Reset[T], Insert[T], Remove[T], Update[T], Move[T]]  # noqa: UP007 - generic alias
 
 
-class LiveBatch(msgspec.Struct, Generic[T], frozen=True):
+class LiveBatch(msgspec.Struct, Generic[T_co], frozen=True):
     """The changes of one step, to be applied in order and together.
 
     Attributes:
@@ -69,14 +72,14 @@ class LiveBatch(msgspec.Struct, Generic[T], frozen=True):
     """
 
     commit: int
-    changes: tuple[Change[T], ...]
+    changes: tuple[Change[T_co], ...]
 
 
 @runtime_checkable
 class LiveQueries(Protocol):
     """Keeps results up to date."""
 
-    def open_live(self, query: BoundQuery) -> AbstractAsyncContextManager[AsyncIterator[LiveBatch[StoredRow]]]:
+    def open_live(self, query: BoundQuery) -> AbstractAsyncContextManager[AsyncIterator[LiveBatch[ResultRow]]]:
         """Subscribe first, then take the snapshot: the first batch is a ``Reset``, and no later commit is missed.
 
         One batch per commit that changes the result. A reader that falls behind gets what it missed as one ``Reset``;
@@ -84,7 +87,7 @@ class LiveQueries(Protocol):
         are the same objects. Leaving the block (or cancelling) ends the subscription.
 
         Raises:
-            QueryError: The query does not fit the schema, or lists no rows of one store.
+            QueryError: The query does not fit the schema.
             ClosedError: (from the iterator) the database was closed.
         """
         ...
@@ -131,7 +134,7 @@ class LiveStats(msgspec.Struct, frozen=True):
     """What one live query costs; identical queries on one store are one.
 
     Attributes:
-        store: Store name.
+        store: Name of the store that is read first; ``""`` for a plan over another plan.
         query: The query as text.
         rows: Rows of the result now.
         subscribers: Open subscriptions.

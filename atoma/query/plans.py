@@ -92,9 +92,6 @@ def looks_at_one_store(plan: Plan) -> bool:
     return lists_one_store(plan) or (is_count(plan) and not any(inner_plans(plan)))
 
 
-NOT_FOLLOWED = "a live query lists rows of one store; follow the rows and take their number"
-
-
 def beyond_a_hub(plan: Plan) -> str:
     """Why no hub answers ``plan``, whoever asks; ``""`` when one does."""
     if any(isinstance(source, Store) and source.hidden for each in plans(plan) for source in each.sources):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Generic, TypeVar
 
-from atoma.contracts.values import StoredRow
-from atoma.ports.live import Change, Insert, LiveBatch, Move, Remove, Reset, Update
+from atoma.ports.live import Change, Insert, LiveBatch, Move, Remove, Reset, ResultRow, Update
 from atoma.ports.loops import LoopGuard, lifetime
 from atoma.query.binding import Asked
 from atoma.query.decoding import Reader
@@ -24,7 +23,7 @@ class RowView(Generic[T]):
 
     def __init__(self, read: Reader) -> None:
         self._read = read
-        self._rows: list[StoredRow] = []
+        self._rows: list[ResultRow] = []
         self._items: list[T] = []
 
     @property
@@ -32,15 +31,15 @@ class RowView(Generic[T]):
         """The result now."""
         return tuple(self._items)
 
-    def apply(self, batch: LiveBatch[StoredRow]) -> LiveBatch[T]:
+    def apply(self, batch: LiveBatch[ResultRow]) -> LiveBatch[T]:
         """Take over ``batch`` and give it back with model instances."""
         return LiveBatch(batch.commit, tuple(self._change(change) for change in batch.changes))
 
-    def _decode(self, row: StoredRow) -> T:
+    def _decode(self, row: ResultRow) -> T:
         item: T = self._read(row)
         return item
 
-    def _change(self, change: Change[StoredRow]) -> Change[T]:
+    def _change(self, change: Change[ResultRow]) -> Change[T]:
         match change:
             case Reset(rows):
                 known = {id(row): item for row, item in zip(self._rows, self._items, strict=True)}
@@ -79,7 +78,7 @@ async def live(core: Core, found: Asked[T]) -> AsyncGenerator[AsyncIterator[Live
 class _TypedBatches(Generic[T]):
     """An iterator, not a generator: one that is left half-read has nothing to clean up."""
 
-    def __init__(self, batches: AsyncIterator[LiveBatch[StoredRow]], view: RowView[T], guard: LoopGuard) -> None:
+    def __init__(self, batches: AsyncIterator[LiveBatch[ResultRow]], view: RowView[T], guard: LoopGuard) -> None:
         self._guard = guard
         self._batches = batches
         self._view = view

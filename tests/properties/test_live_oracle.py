@@ -15,7 +15,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, context
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import hypothesis.strategies as st
 import pytest
@@ -284,7 +284,7 @@ class Reader:
         async with live.open_live(self.query) as batches:
             while True:
                 await self._may_read.acquire()
-                self.take(await anext(batches))
+                self.take(cast("LiveBatch[StoredRow]", await anext(batches)))
 
     def release(self) -> None:
         for _ in range(BUFFER + 2):

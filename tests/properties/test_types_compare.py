@@ -15,7 +15,7 @@ from dataclasses import dataclass, make_dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal, localcontext
 from enum import Enum, IntEnum, StrEnum
-from typing import Annotated, Any, Literal, NewType
+from typing import Annotated, Any, Literal, NewType, cast
 
 import hypothesis.strategies as st
 import msgspec
@@ -25,9 +25,10 @@ from hypothesis import HealthCheck, given, settings
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteOptions, WriteRequest
 from atoma.contracts.mutations import Op
 from atoma.contracts.query import Agg, BoundQuery, Call, Col, Lit, Named, Order, Plan, Store
+from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError, RemoteError, SchemaError, ValidationError
 from atoma.hub import AllowLoopback, open_hub
-from atoma.ports import LocalTx, apply_batch, seeded_environment
+from atoma.ports import LiveBatch, LocalTx, apply_batch, seeded_environment
 from atoma.ports.service import Principal
 from atoma.query import Rows, bind, col, select
 from atoma.query.evaluate import evaluate
@@ -265,7 +266,9 @@ async def open_engines(
         async def followed(query: BoundQuery) -> list[str]:
             if not await reference(query):
                 return []  # nothing has come, and nothing will
-            return [row.id for row in apply_batch((), await anext(views[query]))]
+            batch = cast("LiveBatch[StoredRow]", await anext(views[query]))
+            rows: tuple[StoredRow, ...] = apply_batch((), batch)
+            return [row.id for row in rows]
 
         yield {"reference": reference, "device": device, "hub": at_the_hub, "live": followed}
 

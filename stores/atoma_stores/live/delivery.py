@@ -9,8 +9,7 @@ from typing import Protocol
 
 import trio
 
-from atoma.contracts.values import StoredRow
-from atoma.ports.live import LiveBatch, Reset
+from atoma.ports.live import LiveBatch, Reset, ResultRow
 
 
 @dataclass(slots=True)
@@ -30,7 +29,7 @@ class Followed(Protocol):
     """The result that a subscription follows."""
 
     @property
-    def rows(self) -> tuple[StoredRow, ...]:
+    def rows(self) -> tuple[ResultRow, ...]:
         """The result."""
         ...
 
@@ -59,7 +58,7 @@ class Subscription:
         self._position = position
         self._size = buffer
         self._since = since
-        self._batches: deque[LiveBatch[StoredRow]] = deque()
+        self._batches: deque[LiveBatch[ResultRow]] = deque()
         self._behind = True  # what the reader has is not the result minus the buffer: it needs a Reset
         self._error: Callable[[], Exception] | None = None
         self._readers = trio.lowlevel.ParkingLot()
@@ -68,7 +67,7 @@ class Subscription:
         """The iterator is its own."""
         return self
 
-    async def __anext__(self) -> LiveBatch[StoredRow]:
+    async def __anext__(self) -> LiveBatch[ResultRow]:
         """The next batch; waits for one. A cancelled wait loses nothing.
 
         Raises:
@@ -90,7 +89,7 @@ class Subscription:
     def _is_ready(self) -> bool:
         return self._error is not None or bool(self._batches) or (self._behind and self._followed.is_at(self._since))
 
-    def push(self, batch: LiveBatch[StoredRow]) -> None:
+    def push(self, batch: LiveBatch[ResultRow]) -> None:
         """Take a batch; the reader sees it once its commit is shown, and is woken by :meth:`wake`."""
         if self._behind:
             return

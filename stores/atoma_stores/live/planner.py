@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from atoma.contracts.query import Agg, BoundQuery, Call, Col, Exists, Expr, Plan, Scalar
-from atoma.contracts.values import StoredRow
-from atoma.errors import QueryError
+from atoma.contracts.query import Agg, BoundQuery, Call, Col, Exists, Expr, Plan, Scalar, Store
+from atoma.ports.live import ResultRow
 from atoma.query.compiled import condition
 from atoma.query.functions import MEANINGS
 from atoma.query.normal import rebind
-from atoma.query.plans import NOT_FOLLOWED, lists_one_store
-from atoma.query.walk import expressions, top_expressions
+from atoma.query.walk import expressions, plans, top_expressions
 from atoma.schema import Schema
-from atoma_stores.live.index import Needs, needs_of
+from atoma_stores.changes import RowChange
+from atoma_stores.live.index import ANY_ROW, Needs, needs_of
 from atoma_stores.live.operators.listing import Listing
 from atoma_stores.live.operators.operator import Operator
-from atoma_stores.live.operators.rerun import Rerun
+from atoma_stores.live.operators.rerun import Rerun, Test
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,10 @@ def checked(query: BoundQuery, schema: Schema) -> BoundQuery:
     """``query`` in normal form.
 
     Raises:
-        QueryError: It does not fit the schema, or does something other than list rows of one store.
+        QueryError: It does not fit the schema.
         UnknownStore: It reads a store that is not declared.
     """
-    bound = rebind(query, schema.store)
-    if not lists_one_store(bound.plan):
-        raise QueryError(NOT_FOLLOWED)
-    return bound
+    return rebind(query, schema.store)
 
 
 def plan_view(query: BoundQuery, schema: Schema, least: int = 0) -> Planned:
@@ -58,7 +55,8 @@ def plan_view(query: BoundQuery, schema: Schema, least: int = 0) -> Planned:
         schema: The declared stores.
         least: The lowest tier that may be taken.
     """
-    foreign = _beyond_python(query.plan)
+    foreign = "" if query.plan.whole_rows else "its rows are not whole rows of one store"
+    foreign = foreign or _beyond_python(query.plan)
     if foreign or least > 0:
         return asked_again(query, foreign or "that was chosen")
     plan, needs = query.plan, needs_of(query)
@@ -71,7 +69,7 @@ def plan_view(query: BoundQuery, schema: Schema, least: int = 0) -> Planned:
     )
 
 
-def asked_again(query: BoundQuery, why: str, rows: tuple[StoredRow, ...] | None = None) -> Planned:
+def asked_again(query: BoundQuery, why: str, rows: tuple[ResultRow, ...] | None = None) -> Planned:
     """``query`` asked again whenever a change may concern it.
 
     Args:
@@ -79,8 +77,52 @@ def asked_again(query: BoundQuery, why: str, rows: tuple[StoredRow, ...] | None 
         why: Why it is not followed at a lower cost.
         rows: What it was told last; None before the first time.
     """
-    test = None if _beyond_python(query.plan) else condition(query.plan.where, query.params)
-    return Planned(Rerun(query, {query.store: test}, rows), {query.store: needs_of(query)}, 2, f"asked again: {why}")
+    plan = query.plan
+    read = stores_of(plan)
+    tests: dict[str, Test | None] = dict.fromkeys(read, _by_columns(plan))
+    needs = dict.fromkeys(read, ANY_ROW)
+    if query.store and read[query.store] == 1:  # what its rows must have is said by the plan itself
+        needs[query.store] = needs_of(query)
+        if len(read) == 1 and not _beyond_python(Plan(plan.source, where=plan.where)):
+            tests[query.store] = _by_condition(query, tests[query.store])
+    return Planned(Rerun(query, tests, rows), needs, 2, f"asked again: {why}")
+
+
+def stores_of(plan: Plan) -> Counter[str]:
+    """The stores that ``plan`` and the plans within it read, with how often each is read."""
+    found: Counter[str] = Counter()
+    for each in plans(plan):
+        found.update([source.name for source in each.sources if isinstance(source, Store)])
+        found.update([include.through.store for include in each.include if include.through is not None])
+    return found
+
+
+def _by_columns(plan: Plan) -> Test | None:
+    """Whether a change reaches a column that ``plan`` looks at; None where whole rows are told, so that every one does."""
+    if plan.columns is None:
+        return None
+    tops = [top for each in plans(plan) for _, top in top_expressions(each)]
+    names = {expr.name for top in tops for expr in expressions(top) if isinstance(expr, Col)}
+
+    def reaches(change: RowChange) -> bool:
+        old, new = change
+        if old is None or new is None:
+            return True
+        return any(old.image.get(name) != new.image.get(name) for name in names)
+
+    return reaches
+
+
+def _by_condition(query: BoundQuery, reaches: Test | None) -> Test:
+    """Whether a row that has changed fits what ``query`` asks for, or did."""
+    fits = condition(query.plan.where, query.params)
+
+    def concerns(change: RowChange) -> bool:
+        old, new = change
+        fitting = (old is not None and fits(old)) or (new is not None and fits(new))
+        return bool(fitting) and (reaches is None or bool(reaches(change)))
+
+    return concerns
 
 
 def _beyond_python(plan: Plan) -> str:

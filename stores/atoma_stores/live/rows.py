@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, TypeVar, cast
 
+from atoma.contracts.query import Col, Expr, Plan, Store
 from atoma.contracts.values import StoredRow
 from atoma.ports.live import RowKey
+from atoma.query.walk import is_grouped
 
 R = TypeVar("R")
 
@@ -22,12 +24,69 @@ def same(one: object, other: object) -> bool:
     """Whether both show the same; where the hub has confirmed a row is no change that anybody sees."""
     if one is other:
         return True
+    alike = type(one) is type(other)
     if type(one) is StoredRow and type(other) is StoredRow:
         return one.version == other.version and one.image == other.image and one.scope == other.scope
-    return type(one) is type(other) and one == other
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        left, right = cast("tuple[object, ...]", one), cast("tuple[object, ...]", other)
+        return len(left) == len(right) and all(map(same, left, right))
+    return alike and one == other
 
 
-def keep_unchanged(known: Iterable[R], new: Sequence[R], key_of: KeyOf[R]) -> list[R]:
-    """``new`` with every row that shows what a known row of the same key did replaced by that very object."""
+def keep_unchanged(known: Sequence[R], new: Sequence[R], key_of: KeyOf[R]) -> list[R]:
+    """``new`` with every row that shows what a known row of the same key did replaced by that very object.
+
+    So is every row of a store within a row that has changed, or that is made anew.
+    """
     before = {key_of(row): row for row in known}
-    return [old if (old := before.get(key_of(row))) is not None and same(old, row) else row for row in new]
+    kept = [old if (old := before.get(key_of(row))) is not None and same(old, row) else row for row in new]
+    if all(type(row) is StoredRow or row is before.get(key_of(row)) for row in kept):
+        return kept
+    parts: dict[str, dict[int, StoredRow]] = {}
+    for part in _parts(tuple(known)):
+        parts.setdefault(part.id, {})[id(part)] = part
+    by_name = {name: tuple(found.values()) for name, found in parts.items()}
+    return [row if row is before.get(key_of(row)) else cast("R", _made_of(by_name, row)) for row in kept]
+
+
+def _parts(row: object) -> Iterator[StoredRow]:
+    """The rows of stores that ``row`` is made of."""
+    if isinstance(row, StoredRow):
+        yield row
+    elif isinstance(row, tuple):
+        for part in cast("tuple[object, ...]", row):
+            yield from _parts(part)
+
+
+def _made_of(parts: Mapping[str, Sequence[StoredRow]], row: object) -> object:
+    if isinstance(row, StoredRow):
+        return next((part for part in parts.get(row.id, ()) if same(part, row)), row)
+    if isinstance(row, tuple):
+        return tuple([_made_of(parts, part) for part in cast("tuple[object, ...]", row)])
+    return row
+
+
+def key_of_rows(plan: Plan) -> KeyOf[Any]:
+    """What tells the rows of the result of ``plan`` apart."""
+    if plan.whole_rows:
+        return by_id
+    if plan.include:
+        return lambda row: row[0].id
+    if plan.columns is None:
+        return lambda row: tuple([cell.id if isinstance(cell, StoredRow) else cell for cell in row])
+    if plan.distinct:
+        return _all_of_it
+    unique: list[Expr] = list(plan.group)
+    if not is_grouped(plan):
+        if not all(isinstance(source, Store) for source in plan.sources):
+            return _all_of_it
+        unique = [Col(number, "id") for number in range(len(plan.sources))]
+    places = {named.expr: at for at, named in enumerate(plan.columns)}
+    if any(expr not in places for expr in unique):
+        return _all_of_it
+    wanted = [places[expr] for expr in unique]
+    return lambda row: tuple([row[at] for at in wanted])
+
+
+def _all_of_it(row: tuple[Any, ...]) -> RowKey:
+    return row

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import StoredRow
-from atoma.ports.live import LiveBatch, LiveStats
+from atoma.ports.live import LiveBatch, LiveStats, ResultRow
 from atoma.query.describe import describe
 from atoma_stores.live.delivery import Position, Subscription
 from atoma_stores.live.operators.operator import Deltas
@@ -61,7 +61,7 @@ class View:
     # what its subscriptions ask
 
     @property
-    def rows(self) -> tuple[StoredRow, ...]:
+    def rows(self) -> tuple[ResultRow, ...]:
         """The result."""
         return self._operator.rows
 
@@ -130,7 +130,7 @@ class View:
         self._reads += 1
         self._row_bytes = _size_of(results)
 
-    def collect(self, commit: int) -> LiveBatch[StoredRow] | None:
+    def collect(self, commit: int) -> LiveBatch[ResultRow] | None:
         """The result stands at ``commit`` now: the batch that leads there, None when it is the first or nothing changed."""
         first = self.at < 0
         changes = self._operator.collect()

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias, cast
 
 import pytest
 import trio
 
 from atoma.contracts.values import StoredRow
 from atoma.errors import ClosedError
-from atoma.ports import Environment, LocalTx, apply_batch
+from atoma.ports import Environment, LiveBatch, LocalTx, apply_batch
 from atoma.query import bind, col, select
 from atoma.query.evaluate import evaluate
 from atoma.schema import Index, Schema, StoreSpec
@@ -35,6 +36,7 @@ QUERIES = [
     bind(select(CARDS).order_by("-rank").limit(3).offset(2), SCHEMA),
 ]
 WRITERS, WRITES = 8, 40
+Batch: TypeAlias = LiveBatch[StoredRow]
 
 
 def put(*rows: tuple[str, int, int]) -> Callable[[LocalTx], None]:
@@ -67,7 +69,7 @@ async def test_every_batch_is_the_result_at_its_commit_while_threads_write(tmp_p
     async def follow(live: LocalLiveQueries, number: int) -> None:
         async with live.open_live(QUERIES[number]) as stream:
             async for batch in stream:
-                results[number] = apply_batch(results[number], batch)
+                results[number] = apply_batch(results[number], cast("Batch", batch))
                 batches[number] += 1
                 while batch.commit and batch.commit not in history:
                     await trio.lowlevel.checkpoint()  # a first snapshot may see a commit just before it is told
@@ -107,7 +109,7 @@ async def test_a_write_is_in_the_first_result_of_a_query_opened_after_it(tmp_pat
                 for number in range(50):
                     await database.apply(put((f"c{number}", 1, number)))
                     async with live.open_live(QUERIES[1]) as batches:
-                        first = apply_batch((), await anext(batches))
+                        first: tuple[StoredRow, ...] = apply_batch((), cast("Batch", await anext(batches)))
                         assert [row.id for row in first][-1:] == [sorted(f"c{at}" for at in range(number + 1))[-1]]
                         assert len(first) == number + 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import cast
 
 import trio
 
@@ -13,7 +14,7 @@ from atoma.contracts.replica import InboxEntry, StagedRow, Subscription
 from atoma.contracts.sync import Cursor, Outcome
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ClosedError, WriteRejected
-from atoma.ports import LocalTx, apply_batch
+from atoma.ports import LiveBatch, LocalTx, apply_batch
 from atoma.query import select
 from atoma.testing.conformance.checks import NotChecked, expect, expect_equal, expect_error, open_background, until
 from atoma.testing.conformance.engines.bench import Bench, engine_table, receipts_of
@@ -256,7 +257,7 @@ async def live_queries_follow_every_commit(bench: Bench) -> None:
             async def expect_rows(what: str, **texts: str) -> None:
                 nonlocal rows
                 with trio.move_on_after(5):
-                    rows = apply_batch(rows, await anext(batches))
+                    rows = apply_batch(rows, cast("LiveBatch[StoredRow]", await anext(batches)))
                 expect_equal({row.id: row.image["text"] for row in rows}, texts, f"the live rows after {what}")
 
             await expect_rows("opening")

@@ -7,8 +7,7 @@ from typing import Protocol, TypeAlias
 
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.values import StoredRow
-from atoma.ports.live import Change
+from atoma.ports.live import Change, ResultRow
 from atoma_stores.changes import StoreDelta
 
 Deltas: TypeAlias = Mapping[str, StoreDelta]
@@ -52,12 +51,12 @@ class Operator(Protocol):
         """Take the answers to :meth:`reads`."""
         ...
 
-    def collect(self) -> tuple[Change[StoredRow], ...]:
+    def collect(self) -> tuple[Change[ResultRow], ...]:
         """How the result has changed since the last time; only asked while it lacks nothing."""
         ...
 
     @property
-    def rows(self) -> tuple[StoredRow, ...]:
+    def rows(self) -> tuple[ResultRow, ...]:
         """The result; only asked while it lacks nothing."""
         ...
 

@@ -7,15 +7,14 @@ from typing import TypeAlias
 
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.values import StoredRow
-from atoma.ports.live import Change
-from atoma_stores.changes import StoreDelta
+from atoma.ports.live import Change, ResultRow
+from atoma_stores.changes import RowChange, StoreDelta
 from atoma_stores.live.diff import diff
 from atoma_stores.live.operators.operator import Deltas
-from atoma_stores.live.rows import by_id, keep_unchanged
+from atoma_stores.live.rows import keep_unchanged, key_of_rows
 
-Test: TypeAlias = Callable[[StoredRow], object]
-"""Whether a row can be part of a result, or can have been."""
+Test: TypeAlias = Callable[[RowChange], object]
+"""Whether what was done to a row can have changed the result."""
 
 
 class Rerun:
@@ -23,17 +22,18 @@ class Rerun:
 
     Args:
         query: The query, checked and in normal form.
-        tests: Store name → which of its rows may concern the result; None for all.
+        tests: Store name → which changes of its rows may concern the result; None for all.
         rows: The result that was told last; None before the first time.
     """
 
     def __init__(
-        self, query: BoundQuery, tests: Mapping[str, Test | None], rows: tuple[StoredRow, ...] | None = None
+        self, query: BoundQuery, tests: Mapping[str, Test | None], rows: tuple[ResultRow, ...] | None = None
     ) -> None:
         self._query = query
         self._tests = tests
-        self._rows = rows or ()
-        self._before: tuple[StoredRow, ...] | None = None
+        self._key_of = key_of_rows(query.plan)
+        self._rows: tuple[ResultRow, ...] = rows or ()
+        self._before: tuple[ResultRow, ...] | None = None
         self._stale = True
         self._loaded = rows is not None
 
@@ -47,11 +47,7 @@ class Rerun:
         test = self._tests.get(store)
         if test is None:
             return delta
-        return {
-            id: (old, new)
-            for id, (old, new) in delta.items()
-            if (old is not None and test(old)) or (new is not None and test(new))
-        }
+        return {id: change for id, change in delta.items() if test(change)}
 
     def apply(self, deltas: Deltas) -> None:
         """See ``Operator``."""
@@ -68,20 +64,21 @@ class Rerun:
     def load(self, results: Sequence[QueryResult]) -> None:
         """See ``Operator``."""
         (result,) = results
+        rows: tuple[ResultRow, ...] = result.rows or result.tuples
         if self._loaded:
             self._before = self._rows if self._before is None else self._before
-            self._rows = tuple(keep_unchanged(self._before, result.rows, by_id))
+            self._rows = tuple(keep_unchanged(self._before, rows, self._key_of))
         else:
-            self._rows, self._loaded = result.rows, True
+            self._rows, self._loaded = rows, True
         self._stale = False
 
-    def collect(self) -> tuple[Change[StoredRow], ...]:
+    def collect(self) -> tuple[Change[ResultRow], ...]:
         """See ``Operator``."""
         before, self._before = self._before, None
-        return () if before is None else diff(before, self._rows, by_id)
+        return () if before is None else diff(before, self._rows, self._key_of)
 
     @property
-    def rows(self) -> tuple[StoredRow, ...]:
+    def rows(self) -> tuple[ResultRow, ...]:
         """See ``Operator``."""
         return self._rows
 
