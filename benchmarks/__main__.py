@@ -15,10 +15,30 @@ import trio
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import attack_cases, cancel_cases, hub_cases, live_cases, local_cases, sync_cases, wire_cases
+from benchmarks import (
+    attack_cases,
+    binding_cases,
+    cancel_cases,
+    hub_cases,
+    live_cases,
+    local_cases,
+    sync_cases,
+    wire_cases,
+)
 from benchmarks.measure import Row, bare_fsync, filesystem, machine
 
-PACKAGES = ("trio", "apsw", "msgspec", "trio-websocket", "grpclib", "grpcio", "websockets", "uvicorn", "starlette")
+PACKAGES = (
+    "trio",
+    "apsw",
+    "msgspec",
+    "trio-websocket",
+    "grpclib",
+    "grpcio",
+    "websockets",
+    "uvicorn",
+    "starlette",
+    "aiosqlite",
+)
 
 
 async def local(folder: Path) -> list[Row]:
@@ -39,6 +59,7 @@ GROUPS: dict[str, Callable[[Path], Awaitable[list[Row]]]] = {
     "outbox": sync_cases.write_with_sync,
     "propagation": sync_cases.propagation,
     "first-sync": sync_cases.first_sync,
+    "bindings": binding_cases.bindings,
     "cancel": cancel_cases.cancel,
     "hub": hub_cases.pushes,
     "wires": wire_cases.wires,

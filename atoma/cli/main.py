@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 from atoma.cli import demo, hub, migrate, sync
@@ -51,6 +52,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="atoma", description="An embedded, reactive, offline-first database runtime.")
+    parser.add_argument("--version", action="version", version=f"atoma {version('atoma-runtime')}")
     commands = parser.add_subparsers(dest="command", required=True)
     demo.add_command(commands.add_parser("demo", help="two devices and a hub"))
     sync.add_commands(commands.add_parser("sync", help="look at a device's file, and repair it"))
