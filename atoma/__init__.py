@@ -13,9 +13,27 @@ from atoma.client import Client, open_client
 from atoma.contracts.execution import ExecutionMeta, Resolution, Step
 from atoma.plugins import Plugin
 from atoma.ports import Change, Environment, Insert, LiveBatch, Move, Remove, Reset, Update
-from atoma.query import Expression, Query, Rows, avg, case, col, count, max_, min_, select, sum_
+from atoma.query import (
+    Expression,
+    Included,
+    Joined,
+    Query,
+    Rows,
+    Table,
+    avg,
+    case,
+    col,
+    count,
+    count_of,
+    exists,
+    max_,
+    min_,
+    scalar,
+    select,
+    sum_,
+)
 from atoma.runtime import ItemResult, ManyResult, Page, Store, Transaction, WriteHandle
-from atoma.schema import Index, Scale, Schema, StoreSpec, new_id
+from atoma.schema import Index, Scale, Schema, StoreSpec, belongs_to, has_many, has_one, new_id, variants
 from atoma.sync import Sync, SyncControl, SyncStatus
 
 if TYPE_CHECKING:
@@ -31,9 +49,11 @@ __all__ = [
     "ExecutionMeta",
     "Expression",
     "Hub",
+    "Included",
     "Index",
     "Insert",
     "ItemResult",
+    "Joined",
     "LiveBatch",
     "ManyResult",
     "Move",
@@ -53,20 +73,28 @@ __all__ = [
     "Sync",
     "SyncControl",
     "SyncStatus",
+    "Table",
     "Transaction",
     "Update",
     "WriteHandle",
     "avg",
+    "belongs_to",
     "case",
     "col",
     "count",
+    "count_of",
+    "exists",
+    "has_many",
+    "has_one",
     "max_",
     "min_",
     "new_id",
     "open_client",
     "open_hub",
+    "scalar",
     "select",
     "sum_",
+    "variants",
 ]
 
 

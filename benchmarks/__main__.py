@@ -22,6 +22,7 @@ from benchmarks import (
     hub_cases,
     live_cases,
     local_cases,
+    query_cases,
     sync_cases,
     wire_cases,
 )
@@ -56,6 +57,7 @@ GROUPS: dict[str, Callable[[Path], Awaitable[list[Row]]]] = {
     "local": local,
     "bulk": local_cases.bulk,
     "live": live_cases.live,
+    "queries": query_cases.queries,
     "outbox": sync_cases.write_with_sync,
     "propagation": sync_cases.propagation,
     "first-sync": sync_cases.first_sync,

@@ -103,11 +103,13 @@ class QueryResult(msgspec.Struct, frozen=True):
         tuples: For every other plan one tuple per row of the result: its columns, the rows of its sources, or a row and its
             children by the includes in order.
         meta: How the answer came about; ``meta.cursor`` is set when the query had a limit and there are further rows.
+        edges: The values of the sort keys of the first and of the last row, where the rows themselves do not tell them.
     """
 
     rows: tuple[StoredRow, ...] = ()
     tuples: tuple[tuple[object, ...], ...] = ()
     meta: ExecutionMeta = ExecutionMeta()
+    edges: tuple[tuple[object, ...], ...] = ()
 
 
 class WriteOptions(msgspec.Struct, frozen=True):

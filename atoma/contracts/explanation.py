@@ -16,7 +16,7 @@ class Access:
         index: The index that is used; ``""`` for none.
         scans: Whether every row is looked at, from the first one to the last one that is needed; so it is, too, where the
             database makes an index for this one query.
-        sorts: Whether the rows of the query itself are sorted after they were read; children always are, by their parents.
+        sorts: Whether rows are sorted after they were read; of children, those of each parent before its limit is counted.
     """
 
     store: str

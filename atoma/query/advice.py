@@ -87,9 +87,9 @@ def _wanted(store: str, plan: Plan, number: int, keys: tuple[Expr, ...]) -> Iter
 
 
 def _keys_of(args: Sequence[Expr], number: int) -> Iterator[Expr]:
-    """What a comparison compares of the source with something else than its own columns."""
+    """What a comparison compares of the source with a value, or with a column of a source before it."""
     own = [key for arg in args if (key := _key_of(arg, number)) is not None]
-    if len(own) == 1:
+    if len(own) == 1 and not any(isinstance(arg, Col) and arg.source > number for arg in args):
         yield own[0]
 
 

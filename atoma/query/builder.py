@@ -5,28 +5,34 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Self, TypeVar, cast, overload
+from typing import Any, Generic, Self, TypeVar, TypeVarTuple, cast, overload
 
 from atoma.contracts.checks import is_a
-from atoma.contracts.query import BoundQuery, Plan
+from atoma.contracts.query import BoundQuery, Branch, Col, Include, JoinKind, Plan
 from atoma.errors import QueryError
 from atoma.query.describe import describe_whole
-from atoma.query.parts import From, Parts
+from atoma.query.parts import Children, From, Make, Parts
+from atoma.query.within import one_of
 from atoma.schema.expressions import (
     Condition,
     Expression,
     SortKey,
+    Subquery,
     Term,
     case,
     checked_condition,
     checked_text,
     col,
 )
-from atoma.schema.spec import StoreSpec
+from atoma.schema.relations import Many, One, Relation, Variants
+from atoma.schema.spec import Alias, StoreSpec
 
 R_co = TypeVar("R_co", covariant=True)
+N = TypeVar("N")
 S = TypeVar("S")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+V = TypeVar("V")
 V1 = TypeVar("V1")
 V2 = TypeVar("V2")
 V3 = TypeVar("V3")
@@ -44,7 +50,7 @@ def _count(of: str, given: object) -> int:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Query(Generic[R_co]):
+class Query(Subquery[R_co]):
     """What is asked, with rows of one type for an answer. Immutable; each method gives a new one.
 
     The order is total: what tells rows apart is added as the last sort keys, the id of each store, or the columns of groups
@@ -288,6 +294,23 @@ class Query(Generic[R_co]):
         _check_arity(make, len(found))
         return Query(replace(self.parts, columns=found, make=make))
 
+    def among(self, value: Term) -> Condition:
+        """Whether ``value`` is one of its values: ``lane.in_(select(LANES).columns(lane_id))``."""
+        return one_of(plain(self, "in_()"), value)
+
+    def named(self, name: str) -> Table[R_co]:
+        """It as a derived table, to be joined or read by another query; it has to have columns.
+
+        Raises:
+            QueryError: It has none, or the name is none.
+        """
+        if not is_a(name, str) or not name.isidentifier():
+            raise QueryError(f"a derived table is called by a word, named('top'), not {name!r}")
+        parts = plain(self, "named()")
+        if parts.columns is None:
+            raise QueryError("a derived table has columns: name them with columns(…) or into(…)")
+        return Table(parts, name)
+
     def _with(self, **changes: Any) -> Self:
         return replace(self, parts=replace(self.parts, **changes))
 
@@ -316,6 +339,61 @@ def _check_arity(make: object, count: int) -> None:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Table(Generic[R_co]):
+    """The rows of a query as a source of another one, see :meth:`Query.named`.
+
+    Attributes:
+        parts: The query.
+        name: What it is called.
+    """
+
+    parts: Parts
+    name: str
+
+    def col(self, pick: Callable[[R_co], V]) -> Expression[V]:
+        """One of its columns, picked from a row: ``top.col(lambda row: row[0])``, ``top.col(lambda row: row.lane)``.
+
+        Raises:
+            QueryError: What is picked is no column.
+        """
+        picked: object = pick(cast("R_co", _Row(self.parts, self.name)))
+        if isinstance(picked, _Row):
+            picked = picked[0]
+        if not isinstance(picked, Expression):
+            raise QueryError(f"pick a column of {self.name!r}, as in col(lambda row: row[0]), not {picked!r}")
+        return cast("Expression[V]", picked)
+
+
+class _Row:
+    """Stands for a row of a derived table while a column is picked."""
+
+    def __init__(self, parts: Parts, name: str) -> None:
+        self._columns = len(parts.columns or ())
+        self._named = _field_names(parts.make)
+        self._name = name
+
+    def __getitem__(self, at: int) -> Expression[object]:
+        if not 0 <= at < self._columns:
+            raise QueryError(f"{self._name!r} has {self._columns} columns, and none with the number {at}")
+        return Expression(Col(0, f"c{at}"), self._name)
+
+    def __getattr__(self, name: str) -> Expression[object]:
+        if name not in self._named:
+            raise QueryError(f"{self._name!r} has no column {name!r}; it has: {', '.join(self._named)}")
+        return self[self._named.index(name)]
+
+
+def _field_names(make: Make | None) -> list[str]:
+    """The names of what ``make`` is given, in order."""
+    if make is None:
+        return []
+    try:
+        return list(inspect.signature(make).parameters)
+    except ValueError:
+        return []
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Rows(Query[T]):
     """Whole rows of one store: which, in which order, how many."""
 
@@ -324,16 +402,188 @@ class Rows(Query[T]):
         """The store."""
         return cast("StoreSpec[T]", self.parts.sources[0].spec)
 
+    def join(
+        self, source: StoreSpec[N] | Alias[N] | Table[N], on: Condition, *, cross_scope: bool = False
+    ) -> Joined[T, N]:
+        """Each row with each row of ``source`` for which ``on`` is true; see :meth:`Joined.join`."""
+        return Joined(_join(self.parts, source, on, "inner", cross_scope))
 
-def select(spec: StoreSpec[T]) -> Rows[T]:
-    """Every row of a store, to be narrowed: ``select(CARDS).where(…).order_by(…).limit(20)``.
+    @overload
+    def left_join(
+        self, source: StoreSpec[N] | Alias[N], on: Condition, *, cross_scope: bool = ...
+    ) -> Joined[T, N | None]: ...
+    @overload
+    def left_join(self, source: Table[N], on: Condition, *, cross_scope: bool = ...) -> Joined[T, N | None]: ...
+    def left_join(
+        self, source: StoreSpec[N] | Alias[N] | Table[N], on: Condition, *, cross_scope: bool = False
+    ) -> Joined[T, N | None]:
+        """As :meth:`join`, and a row that finds no partner stands beside None."""
+        return Joined(_join(self.parts, source, on, "left", cross_scope))
+
+    @overload
+    def include(self, relation: Variants[T, N]) -> Included[T, N | None]: ...
+    @overload
+    def include(self, relation: One[T, N]) -> Included[T, N | None]: ...
+    @overload
+    def include(self, relation: Many[T, N]) -> Included[T, tuple[N, ...]]: ...
+    @overload
+    def include(self, relation: One[T, N], child: Callable[[Rows[N]], Query[S]]) -> Included[T, S | None]: ...
+    @overload
+    def include(self, relation: Many[T, N], child: Callable[[Rows[N]], Query[S]]) -> Included[T, tuple[S, ...]]: ...
+    def include(
+        self, relation: Relation[T, N], child: Callable[[Rows[N]], Query[object]] | None = None
+    ) -> Query[object]:
+        """Read the children of each row with it, one query for those of all rows: ``(card, (remark, …))``.
+
+        Args:
+            relation: Whose children.
+            child: Narrows, sorts and limits them, **for each parent**, and includes what is theirs:
+                ``lambda remarks: remarks.order_by("-made").limit(3).include(AUTHOR)``.
+
+        Raises:
+            QueryError: The relation is one of another store, or ``child`` gives something else than rows of its store.
+        """
+        made: Included[T, object] = Included(_include(self.parts, relation, child))
+        return made
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined(Query[tuple[*Ts]]):
+    """Rows of several stores side by side."""
+
+    def join(
+        self, source: StoreSpec[N] | Alias[N] | Table[N], on: Condition, *, cross_scope: bool = False
+    ) -> Joined[*Ts, N]:
+        """Each row with each row of ``source`` for which ``on`` is true.
+
+        Args:
+            source: A store, a store under another name, or a derived table.
+            on: The condition; it reads what was joined before, too.
+            cross_scope: Rows of two stores that take their scope from a field meet in any scopes, not in one only.
+
+        Raises:
+            QueryError: That is no source, or no condition.
+        """
+        return Joined(_join(self.parts, source, on, "inner", cross_scope))
+
+    @overload
+    def left_join(
+        self, source: StoreSpec[N] | Alias[N], on: Condition, *, cross_scope: bool = ...
+    ) -> Joined[*Ts, N | None]: ...
+    @overload
+    def left_join(self, source: Table[N], on: Condition, *, cross_scope: bool = ...) -> Joined[*Ts, N | None]: ...
+    def left_join(
+        self, source: StoreSpec[N] | Alias[N] | Table[N], on: Condition, *, cross_scope: bool = False
+    ) -> Joined[*Ts, N | None]:
+        """As :meth:`join`, and a row that finds no partner stands beside None."""
+        return Joined(_join(self.parts, source, on, "left", cross_scope))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Included(Query[tuple[T, *Ts]], Generic[T, *Ts]):
+    """Rows of one store, each with its children by every relation that is included."""
+
+    @overload
+    def include(self, relation: Variants[T, N]) -> Included[T, *Ts, N | None]: ...
+    @overload
+    def include(self, relation: One[T, N]) -> Included[T, *Ts, N | None]: ...
+    @overload
+    def include(self, relation: Many[T, N]) -> Included[T, *Ts, tuple[N, ...]]: ...
+    @overload
+    def include(self, relation: One[T, N], child: Callable[[Rows[N]], Query[S]]) -> Included[T, *Ts, S | None]: ...
+    @overload
+    def include(
+        self, relation: Many[T, N], child: Callable[[Rows[N]], Query[S]]
+    ) -> Included[T, *Ts, tuple[S, ...]]: ...
+    def include(
+        self, relation: Relation[T, N], child: Callable[[Rows[N]], Query[object]] | None = None
+    ) -> Query[object]:
+        """Read the children by one more relation, see :meth:`Rows.include`."""
+        made: Included[T, object] = Included(_include(self.parts, relation, child))
+        return made
+
+
+def plain(query: Query[object], of: str) -> Parts:
+    """What ``query``, which stands within another one, is made of.
+
+    Raises:
+        QueryError: It is none, or one that goes on at a cursor.
+    """
+    if not is_a(query, Query):
+        raise QueryError(f"{of} takes a query, select(STORE)…, not {query!r}")
+    if query.cursor or not query.forward or query.total:
+        raise QueryError(f"a query in {of} has no after(), no before() and no with_total()")
+    return query.parts
+
+
+def _join(
+    parts: Parts, source: StoreSpec[N] | Alias[N] | Table[N], on: Condition, kind: JoinKind, cross_scope: bool
+) -> Parts:
+    checked_condition(on)
+    if isinstance(source, Table):
+        joined = From(source.name, None, source.parts, kind, on, cross_scope)
+    elif is_a(source, StoreSpec) or is_a(source, Alias):
+        spec = source.spec if isinstance(source, Alias) else source
+        joined = From(source.name, spec, None, kind, on, cross_scope)
+    else:
+        raise QueryError(f"a join takes a store, STORE.named(…) or query.named(…), not {source!r}")
+    return replace(parts, sources=(*parts.sources, joined))
+
+
+def _include(parts: Parts, relation: Relation[T, N], child: Callable[[Rows[N]], Query[object]] | None) -> Parts:
+    if not is_a(relation, Relation):
+        raise QueryError(f"include() takes a relation, has_many(…), belongs_to(…) …, not {relation!r}")
+    spec = parts.sources[0].spec
+    if spec is None or relation.parent.name != spec.name:
+        read = "something else" if spec is None else repr(spec.name)
+        raise QueryError(f"relation {relation.name!r} is one of {relation.parent.name!r}, and this query reads {read}")
+    if relation.kind and child is not None:
+        raise QueryError(f"the children by {relation.name!r} are in several stores and are read as they are")
+    below: list[Parts] = []
+    for _, store in relation.children:
+        rows: Rows[N] = select(store)
+        below.append(plain(rows if child is None else child(rows), f"include({relation.name!r})"))
+    branches = [Branch(kind, each.plan()) for (kind, _), each in zip(relation.children, below, strict=True)]
+    names = [each.include.name for each in parts.include]
+    name, number = relation.name, 2
+    while name in names:
+        name, number = f"{relation.name} {number}", number + 1
+    include = Include(
+        name, relation.one, relation.keys, tuple(branches), relation.kind, relation.through, relation.cross_scope
+    )
+    return replace(parts, include=(*parts.include, Children(include, tuple(below))))
+
+
+@overload
+def select(source: StoreSpec[T] | Alias[T]) -> Rows[T]: ...
+@overload
+def select(source: Table[T]) -> Query[T]: ...
+def select(source: StoreSpec[T] | Alias[T] | Table[T]) -> Query[T]:
+    """Every row of a store, to be narrowed: ``select(CARDS).where(…).order_by(…).limit(20)``; or of a derived table.
 
     Raises:
         QueryError: That is no store.
     """
-    if not is_a(spec, StoreSpec):
-        raise QueryError(f"select() takes a store, select(CARDS); {spec!r} is none")
-    return Rows(Parts((From(spec.name, spec),)))
+    if isinstance(source, Table):
+        shown = range(len(source.parts.columns or ()))
+        columns = tuple([Expression[object](Col(0, f"c{at}"), source.name) for at in shown])
+        return Query(Parts((From(source.name, None, source.parts),), columns=columns, make=source.parts.make))
+    if not is_a(source, StoreSpec) and not is_a(source, Alias):
+        raise QueryError(f"select() takes a store, select(CARDS); {source!r} is none")
+    spec = source.spec if isinstance(source, Alias) else source
+    return Rows(Parts((From(source.name, spec),)))
 
 
-__all__ = ["Condition", "Expression", "Query", "Rows", "SortKey", "case", "col", "select"]
+__all__ = [
+    "Condition",
+    "Expression",
+    "Included",
+    "Joined",
+    "Query",
+    "Rows",
+    "SortKey",
+    "Table",
+    "case",
+    "col",
+    "select",
+]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from atoma.contracts.query import Col, Derived, Include, Join, JoinKind, Named, Order, Plan, Source, Store
+from atoma.contracts.query import Call, Col, Derived, Expr, Include, Join, JoinKind, Named, Order, Plan, Source, Store
 from atoma.errors import QueryError
 from atoma.schema.expressions import Condition, Places, SortKey, Term, every
 from atoma.schema.spec import StoreSpec
@@ -26,6 +26,7 @@ class From:
         kind: How it is joined; of no meaning for the first one.
         on: The condition of the join.
         cross_scope: See :class:`atoma.contracts.query.Join`.
+        store: The name of the store, where there is no ``spec``.
     """
 
     name: str
@@ -34,13 +35,13 @@ class From:
     kind: JoinKind = "inner"
     on: Condition | None = None
     cross_scope: bool = False
+    store: str = ""
 
     def source(self) -> Source:
         """It as data."""
         if self.derived is not None:
             return Derived(self.derived.plan())
-        assert self.spec is not None
-        return Store(self.spec.name)
+        return Store(self.store if self.spec is None else self.spec.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,16 +76,27 @@ class Names:
         """What a query within this one can read beside its own sources."""
         return (*self._own, *self._outer)
 
+    @property
+    def within(self) -> Names:
+        """These sources as a query within this one numbers them, whatever its own are called."""
+        return Names((), self.all)
+
+    @property
+    def outside(self) -> Names:
+        """The sources around, as this query numbers them."""
+        return Names((), self._outer)
+
     def number(self, source: str) -> int:
         """The number of a source; see :class:`atoma.schema.expressions.Places`."""
-        if not source or source == self._own[0]:
-            return 0
-        if source in self._own:
-            return self._own.index(source)
+        own = self._own
+        if not source or (own and source == own[0]):
+            return 0 if own else -1
+        if source in own:
+            return own.index(source)
         if source in self._outer:
             return -1 - self._outer.index(source)
-        own = " and ".join(repr(name) for name in self._own)
-        raise QueryError(f"this query reads {own}, and that is a column of {source!r}")
+        read = " and ".join(repr(name) for name in own or self._outer)
+        raise QueryError(f"this query reads {read or 'nothing'}, and that is a column of {source!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,25 +134,29 @@ class Parts:
         """The names of its sources."""
         return tuple([source.name for source in self.sources])
 
-    def plan(self, around: Places | None = None) -> Plan:
+    def plan(self, around: Places | None = None, also: Callable[[Names], Expr] | None = None) -> Plan:
         """It as data, to be checked.
 
         Args:
             around: The sources that it can read beside its own, for a query within another one.
+            also: One more condition on its rows.
 
         Raises:
             QueryError: It reads a source that is not there, or two of its sources have one name.
         """
-        outer = around.all if isinstance(around, Names) else ()
+        outer = names_of(around).all if around is not None else ()
         own = self.names
         if len(set(own)) < len(own):
             twice = next(name for name in own if own.count(name) > 1)
             raise QueryError(f"{twice!r} is read twice: give one a name, {twice.upper()}.named('other')")
         names = Names(own, outer)
+        where = every(self.where, names)
+        if also is not None:
+            where = also(names) if where is None else Call("and", (where, also(names)))
         return Plan(
             self.sources[0].source(),
             tuple([self._join(number, outer) for number in range(1, len(own))]) if len(own) > 1 else (),
-            every(self.where, names),
+            where,
             tuple([_term(key).at(names) if not isinstance(key, str) else Col(0, key) for key in self.group]),
             every(self.having, names),
             None if self.columns is None else self._columns(names),
@@ -171,6 +187,12 @@ class Parts:
                 name += "_"
             named[name] = Named(name, expr)
         return tuple(named.values())
+
+
+def names_of(places: Places) -> Names:
+    """``places``, of which queries know more than expressions do."""
+    assert isinstance(places, Names)
+    return places
 
 
 def _term(key: Key) -> Term:

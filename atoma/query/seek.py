@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -21,6 +22,17 @@ from atoma.query.normal import with_values
 R = TypeVar("R")
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A row of an answer by what it is sorted by.
+
+    Attributes:
+        values: The values of its sort keys.
+    """
+
+    values: tuple[object, ...]
+
+
 def cursor_of(query: BoundQuery, row: object) -> str:
     """The cursor that stands for ``row``, a row of the answer, in the order of ``query``, which is checked.
 
@@ -28,6 +40,8 @@ def cursor_of(query: BoundQuery, row: object) -> str:
     """
     if isinstance(row, StoredRow):
         return encode_cursor(query, sort_values(query, row))
+    if isinstance(row, Place):
+        return encode_cursor(query, row.values)
     cells = cast("tuple[Any, ...]", row)
     if query.plan.include:
         return encode_cursor(query, sort_values(query, cells[0]))

@@ -56,6 +56,11 @@ def has_aggregate(expr: Expr) -> bool:
     return any(isinstance(found, Agg) for found in expressions(expr))
 
 
+def has_subquery(expr: Expr) -> bool:
+    """Whether ``expr`` asks a plan within it."""
+    return any(isinstance(found, (Exists, Scalar)) for found in expressions(expr))
+
+
 def is_grouped(plan: Plan) -> bool:
     """Whether the rows of the result are groups: there is a ``group``, or something aggregates."""
     return bool(plan.group) or plan.having is not None or any(has_aggregate(each) for each in outputs(plan))

@@ -20,6 +20,7 @@ from atoma.query.binding import Asked, asked
 from atoma.query.builder import Query, Rows
 from atoma.query.describe import describe_whole
 from atoma.query.plans import beyond_a_hub, counted, number_of
+from atoma.query.seek import Place
 from atoma.runtime.core import Core
 from atoma.runtime.flows import MergeMode
 from atoma.runtime.live import live
@@ -129,7 +130,8 @@ def _rows(result: QueryResult) -> Sequence[object]:
 
 def _page(found: Asked[T], result: QueryResult, total: int | None) -> Page[T]:
     rows = _rows(result)
-    edges = Edges(found.query, rows[0], rows[-1]) if rows else None
+    ends: Sequence[object] = tuple(map(Place, result.edges)) or rows
+    edges = Edges(found.query, ends[0], ends[-1]) if rows else None
     items = tuple(map(found.read, rows))
     return Page(items, tuple([row.version for row in result.rows]), result.meta, total, edges)
 

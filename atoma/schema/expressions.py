@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
+from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast, overload
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.query import AS_WRITTEN, Agg, Call, Col, Expr, Lit
@@ -90,13 +90,18 @@ class Term:
         return node if number == 0 else _moved(node, number)
 
 
-@runtime_checkable
-class Subquery(Protocol[V_co]):
+class Subquery(Generic[V_co]):
     """A query with one column, as something to look a value up in."""
 
+    __slots__ = ()
+
     def among(self, value: Term) -> Condition:
-        """Whether ``value`` is one of its values."""
-        ...
+        """Whether ``value`` is one of its values; what :meth:`Expression.in_` asks.
+
+        Raises:
+            QueryError: It has not exactly one column.
+        """
+        raise NotImplementedError
 
 
 class Expression(Term, Generic[V]):
@@ -126,31 +131,65 @@ class Expression(Term, Generic[V]):
     def __ne__(self, value: object) -> Condition:  # type: ignore[override]
         return self._compare("ne", value)
 
-    def __lt__(self, value: V | Expression[V]) -> Condition:
+    @overload
+    def __lt__(self: Expression[W | None], value: Operand[W]) -> Condition: ...
+    @overload
+    def __lt__(self, value: Operand[V]) -> Condition: ...
+    def __lt__(self, value: object) -> Condition:
         return self._compare("lt", value)
 
-    def __le__(self, value: V | Expression[V]) -> Condition:
+    @overload
+    def __le__(self: Expression[W | None], value: Operand[W]) -> Condition: ...
+    @overload
+    def __le__(self, value: Operand[V]) -> Condition: ...
+    def __le__(self, value: object) -> Condition:
         return self._compare("le", value)
 
-    def __gt__(self, value: V | Expression[V]) -> Condition:
+    @overload
+    def __gt__(self: Expression[W | None], value: Operand[W]) -> Condition: ...
+    @overload
+    def __gt__(self, value: Operand[V]) -> Condition: ...
+    def __gt__(self, value: object) -> Condition:
         return self._compare("gt", value)
 
-    def __ge__(self, value: V | Expression[V]) -> Condition:
+    @overload
+    def __ge__(self: Expression[W | None], value: Operand[W]) -> Condition: ...
+    @overload
+    def __ge__(self, value: Operand[V]) -> Condition: ...
+    def __ge__(self, value: object) -> Condition:
         return self._compare("ge", value)
 
-    def __add__(self, other: V | Expression[V]) -> Expression[V]:
+    @overload
+    def __add__(self: Expression[W | None], other: Operand[W]) -> Expression[W | None]: ...
+    @overload
+    def __add__(self, other: V | Expression[V]) -> Expression[V]: ...
+    @overload
+    def __add__(self, other: Expression[V | None]) -> Expression[V | None]: ...
+    def __add__(self, other: object) -> Term:
         return _made("add", self, other)
 
     def __radd__(self, other: V) -> Expression[V]:
         return _made("add", other, self)
 
-    def __sub__(self, other: V | Expression[V]) -> Expression[V]:
+    @overload
+    def __sub__(self: Expression[W | None], other: Operand[W]) -> Expression[W | None]: ...
+    @overload
+    def __sub__(self, other: V | Expression[V]) -> Expression[V]: ...
+    @overload
+    def __sub__(self, other: Expression[V | None]) -> Expression[V | None]: ...
+    def __sub__(self, other: object) -> Term:
         return _made("sub", self, other)
 
     def __rsub__(self, other: V) -> Expression[V]:
         return _made("sub", other, self)
 
-    def __mul__(self, other: V | Expression[V]) -> Expression[V]:
+    @overload
+    def __mul__(self: Expression[W | None], other: Operand[W]) -> Expression[W | None]: ...
+    @overload
+    def __mul__(self, other: V | Expression[V]) -> Expression[V]: ...
+    @overload
+    def __mul__(self, other: Expression[V | None]) -> Expression[V | None]: ...
+    def __mul__(self, other: object) -> Term:
         return _made("mul", self, other)
 
     def __rmul__(self, other: V) -> Expression[V]:
@@ -189,7 +228,13 @@ class Expression(Term, Generic[V]):
     def __bool__(self) -> bool:
         raise QueryError("combine conditions with &, | and ~, not with and, or, not")
 
-    def in_(self, values: Iterable[V] | Subquery[V]) -> Condition:
+    @overload
+    def in_(self, values: Subquery[V]) -> Condition: ...
+    @overload
+    def in_(self, values: Subquery[V | None]) -> Condition: ...
+    @overload
+    def in_(self, values: Iterable[V]) -> Condition: ...
+    def in_(self, values: Iterable[V] | Subquery[V] | Subquery[V | None]) -> Condition:
         """True when it equals one of ``values``, which are a list or what a query with one column finds.
 
         More than 1,000 listed values are a ``QueryError`` when the query is asked.
@@ -203,9 +248,16 @@ class Expression(Term, Generic[V]):
             raise QueryError(f"in_() takes a list of values, in_([{values!r}])")
         return _call("in", self, *values)
 
-    def not_in(self, values: Iterable[V] | Subquery[V]) -> Condition:
+    @overload
+    def not_in(self, values: Subquery[V]) -> Condition: ...
+    @overload
+    def not_in(self, values: Subquery[V | None]) -> Condition: ...
+    @overload
+    def not_in(self, values: Iterable[V]) -> Condition: ...
+    def not_in(self, values: Iterable[V] | Subquery[V] | Subquery[V | None]) -> Condition:
         """True when it equals none of ``values``; unknown where it is NULL, as in SQL."""
-        return ~self.in_(values)
+        among: Condition = self.in_(values)
+        return ~among
 
     def is_same(self, value: V | Expression[V] | None) -> Condition:
         """Like ``==``, but it equals NULL when both are NULL, and is never unknown."""
@@ -381,6 +433,8 @@ class Expression(Term, Generic[V]):
 
 
 Condition: TypeAlias = Expression[bool]
+Operand: TypeAlias = W | Expression[W] | Expression[W | None]
+"""A value, or what has one, where either side may be missing."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
 from types import MappingProxyType
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args, get_type_hints
@@ -195,10 +196,19 @@ class StoreSpec(Generic[T]):
         Raises:
             QueryError: What is picked is no field of the model.
         """
-        picked: object = pick(cast("T", _Fields(self)))
-        if not isinstance(picked, Expression):
-            raise QueryError(f"pick a field of {self.name!r}, as in col(lambda row: row.id), not {picked!r}")
-        return cast("Expression[V]", picked)
+        return _picked(self, self.name, pick)
+
+    def named(self, name: str) -> Alias[T]:
+        """This store under another name, so that one query can read it twice: ``boss = USERS.named("boss")``.
+
+        Raises:
+            QueryError: The name is none, or the store's own.
+        """
+        if not is_a(name, str) or not _NAME.fullmatch(name) or name == self.name:
+            raise QueryError(
+                f"another name for {self.name!r}: letters, digits and _, begin with a letter; not {name!r}"
+            )
+        return Alias(self, name)
 
     def matches(self, text: str) -> Expression[bool]:
         """Whether the fields in ``search`` together have what ``text`` asks for.
@@ -437,17 +447,42 @@ class StoreSpec(Generic[T]):
         return f"{self.name}({columns}) scope {scope} conflict {self.conflict}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Alias(Generic[T]):
+    """A store under another name, see :meth:`StoreSpec.named`.
+
+    Attributes:
+        spec: The store.
+        name: The name.
+    """
+
+    spec: StoreSpec[T]
+    name: str
+
+    def col(self, pick: Callable[[T], V]) -> Expression[V]:
+        """A field of it, see :meth:`StoreSpec.col`."""
+        return _picked(self.spec, self.name, pick)
+
+
+def _picked(spec: StoreSpec[T], source: str, pick: Callable[[T], V]) -> Expression[V]:
+    picked: object = pick(cast("T", _Fields(spec, source)))
+    if not isinstance(picked, Expression):
+        raise QueryError(f"pick a field of {spec.name!r}, as in col(lambda row: row.id), not {picked!r}")
+    return cast("Expression[V]", picked)
+
+
 class _Fields:
     """Stands for a row while a field is picked."""
 
-    def __init__(self, spec: StoreSpec[Any]) -> None:
+    def __init__(self, spec: StoreSpec[Any], source: str) -> None:
         self._spec = spec
+        self._source = source
 
     def __getattr__(self, name: str) -> Expression[object]:
         spec = self._spec
         if name not in spec.fields:
             raise unknown_field(spec.name, name, spec.columns)
-        return Expression(Col(0, name), spec.name)
+        return Expression(Col(0, name), self._source)
 
 
 _NO_STEPS: Steps = MappingProxyType({})

@@ -49,7 +49,13 @@ class PreparedBranch:
 
 
 def prepare(
-    plan: Plan, stores: Stores, fences: Fences | None = None, dialect: Dialect = SQLITE, *, by_id: bool = False
+    plan: Plan,
+    stores: Stores,
+    fences: Fences | None = None,
+    dialect: Dialect = SQLITE,
+    *,
+    by_id: bool = False,
+    places: bool = False,
 ) -> Prepared:
     """``plan``, which is checked and in normal form, as statements; see :class:`~atoma_stores.sql.select.Compiler`."""
 
@@ -68,7 +74,7 @@ def prepare(
             found.append(PreparedBranch(branch, relation, made(branch.query, statement)))
         return tuple(found)
 
-    return made(plan, Compiler(stores, fences, dialect, by_id=by_id).select(plan))
+    return made(plan, Compiler(stores, fences, dialect, by_id=by_id, places=places).select(plan))
 
 
 def cells(parts: Sequence[AnyStore | int], raw: Row) -> Iterator[Row | None]:

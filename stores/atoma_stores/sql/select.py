@@ -28,7 +28,7 @@ from atoma.contracts.query import (
 )
 from atoma.ports.hub_queries import Fences
 from atoma.query.scope import AnyStore, Stores
-from atoma.query.walk import is_grouped
+from atoma.query.walk import has_subquery, is_grouped
 from atoma.schema.kinds import INT64_MAX
 from atoma_stores.sql.dialect import SQLITE, Dialect
 from atoma_stores.sql.fence import KEY_COLUMNS, ROW, Tables
@@ -49,6 +49,7 @@ class Statement:
         whole: What a row of the result is made of, in order: rows of stores, and of derived tables with so many columns;
             None when it is made of columns of its own.
         sources: The names of the stores that are read as ``t0``, ``t1`` and so on; ``""`` for a derived table.
+        keys: So many columns at the end are what whole rows are sorted by, where they do not tell it themselves.
     """
 
     sql: str
@@ -56,6 +57,7 @@ class Statement:
     more: tuple[Value, ...] = ()
     whole: tuple[AnyStore | int, ...] | None = None
     sources: tuple[str, ...] = ()
+    keys: int = 0
 
     def given(self, *first: Value) -> Statement:
         """The same with these as the first ones of ``more``."""
@@ -114,6 +116,7 @@ class Compiler:
         fences: What may be seen of each store, at a hub; None on a device, for every row.
         dialect: How the database wants it.
         by_id: Whether rows are looked for by their ids alone.
+        places: Whether rows that do not tell it themselves tell what they are sorted by.
 
     Attributes:
         tables: The tables, as a query may name them.
@@ -123,6 +126,7 @@ class Compiler:
     fences: Fences | None = None
     dialect: Dialect = SQLITE
     by_id: bool = False
+    places: bool = False
     tables: Tables = field(init=False)
     _places: dict[int, int] = field(default_factory=dict[int, int])
     _more: list[Value] = field(default_factory=list[Value])
@@ -145,12 +149,17 @@ class Compiler:
         """
         aliases, body = self.body(plan, (), one_more=True)
         whole: tuple[AnyStore | int, ...] | None = None
+        keys = 0
         if plan.columns is not None:
             columns = [self.expr(named.expr, aliases, ()) for named in plan.columns]
         else:
             columns = [column for alias in aliases for column in whole_row(alias)]
             whole = tuple([alias.store or alias.width for alias in aliases])
-        return self.statement(f"SELECT {_distinct(plan)}{', '.join(columns)} {body}", whole)
+            if self.places and any(has_subquery(each.expr) for each in plan.order):
+                keys = len(plan.order)
+                columns += [self.expr(each.expr, aliases, ()) for each in plan.order]
+        found = self.statement(f"SELECT {_distinct(plan)}{', '.join(columns)} {body}", whole)
+        return replace_fields(found, keys=keys) if keys else found
 
     def statement(self, text: str, whole: tuple[AnyStore | int, ...] | None) -> Statement:
         """The statement of that text, with what was bound and what has to stand before it."""

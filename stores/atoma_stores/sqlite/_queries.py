@@ -21,7 +21,7 @@ from atoma.errors import UnknownStore
 from atoma.query.bounds import check_groups
 from atoma.query.normal import rebind
 from atoma.query.plans import ids_of
-from atoma.query.seek import cursor_of, page_of
+from atoma.query.seek import Place, cursor_of, page_of
 from atoma.query.walk import expressions, plans, top_expressions
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.answers import Children, Prepared, cells, prepare
@@ -104,24 +104,32 @@ class QueryReader:
             query, kept = self._prepare(query)
         prepared = kept.prepared
         bindings = prepared.statement.bindings(query.params)
-        rows_of = self._rows_of(prepared)
+        rows_of, keys = self._rows_of(prepared), prepared.statement.keys
 
         def body(connection: apsw.Connection) -> QueryResult:
             # row by row, so that an interrupt stops the decoding too
             raw = cast("Iterator[Raw]", connection.execute(prepared.statement.sql, bindings))
             if prepared.plan.group:
                 raw = islice(raw, BOUNDS.groups + 1)
-            found, more = page_of(prepared.plan, list(map(rows_of, raw)))
+            found: Sequence[object]
+            places: Sequence[Raw] = ()
+            if keys:
+                pairs, more = page_of(prepared.plan, [(rows_of(each[:-keys]), each[-keys:]) for each in raw])
+                found, places = [row for row, _ in pairs], [place for _, place in pairs]
+            else:
+                found, more = page_of(prepared.plan, list(map(rows_of, raw)))
             if prepared.plan.group:
                 check_groups(len(found))
             meta = _at(connection)
             if more and found:
-                meta = ExecutionMeta(commit=meta.commit, cursor=cursor_of(query, found[-1]))
+                last = Place(places[-1]) if places else found[-1]
+                meta = ExecutionMeta(commit=meta.commit, cursor=cursor_of(query, last))
+            edges = (places[0], places[-1]) if places else ()
             if prepared.plan.whole_rows:
-                return QueryResult(cast("tuple[StoredRow, ...]", tuple(found)), (), meta)
+                return QueryResult(cast("tuple[StoredRow, ...]", tuple(found)), (), meta, edges)
             if prepared.branches:
                 found = self._with_children(connection, prepared, cast("Sequence[StoredRow]", found), query.params)
-            return QueryResult((), cast("tuple[tuple[object, ...], ...]", tuple(found)), meta)
+            return QueryResult((), cast("tuple[tuple[object, ...], ...]", tuple(found)), meta, edges)
 
         return body
 
@@ -153,7 +161,7 @@ class QueryReader:
 
     def _prepare(self, query: BoundQuery) -> tuple[BoundQuery, Kept]:
         bound = rebind(query, self.store)
-        kept = Kept(prepare(bound.plan, self.store), len(bound.params))
+        kept = Kept(prepare(bound.plan, self.store, places=True), len(bound.params))
         if bound.plan == query.plan and len(query.params) == kept.params:
             if len(self._prepared) >= PREPARED_MAX:
                 self._prepared.clear()

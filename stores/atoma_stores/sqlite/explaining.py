@@ -20,7 +20,8 @@ def accesses(connection: apsw.Connection, statement: Statement, params: Sequence
     """How SQLite reads each source of ``statement``, in the order in which it does."""
     rows = connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", statement.bindings(params))
     lines = [str(row[3]) for row in rows]
-    sorts = not level and any("TEMP B-TREE FOR" in line and "ORDER BY" in line for line in lines)
+    sorted_ = sum("TEMP B-TREE FOR" in line and "ORDER BY" in line for line in lines)
+    sorts = sorted_ > bool(level)  # children are sorted by their parents, whatever is sorted for each of them
     found: list[Access] = []
     for line in lines:
         source = _SOURCE.match(line)

@@ -180,11 +180,13 @@ async def lead(client: Client, query: Query[object], size: int) -> None:
     while page.has_next:
         page = await client.query(query.limit(size).after(page.end))
         there.append(list(page))
+        assert len(there) <= len(whole)
     assert [row for each in there for row in each] == whole
     back = [list(page)]
     while page.has_previous:
         page = await client.query(query.limit(size).before(page.start))
         back.append(list(page))
+        assert len(back) <= len(whole)
     assert [row for each in reversed(back) for row in each] == whole
     assert list(await client.query(query.limit(size).before(""))) == whole[-size:]
 
@@ -266,4 +268,4 @@ async def test_the_words_of_a_query_with_columns(tmp_path: Path) -> None:
         assert told.query == (
             "SELECT lane, count(*), sum(hours) FROM cards GROUP BY lane HAVING count(*) > 1 ORDER BY lane"
         )
-        assert told.hub.startswith("this hub answers with the rows of one store")
+        assert told.hub == "ok"

@@ -1,0 +1,202 @@
+"""Real questions about flights: the answers are those of the same question in SQL on the same file, and in DuckDB."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import sqlite3
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from atoma import Client, open_client, select
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import SQLiteEngine
+from tests.flights import (
+    AIRLINE,
+    AIRLINES,
+    AIRPORTS,
+    DEST,
+    FLIGHTS,
+    FLIGHTS_BY,
+    FLIGHTS_OF,
+    FLIGHTS_TO,
+    PLANE,
+    PLANES,
+    SCHEMA,
+    WEATHER,
+    WEATHER_AT,
+    airlines,
+    airports,
+    fill,
+    flights,
+    planes,
+    weather,
+)
+from tests.scenarios.flights.questions import QUESTIONS, arr_delay, dest, id_, month
+from tests.unit.stores.test_statements import statements
+
+duckdb = pytest.importorskip("duckdb", reason="the test group has it")
+SAMPLE = 100
+"""One of so many flights is in the tests of every change; all of them are in the soak."""
+
+
+@asynccontextmanager
+async def open_flights(path: Path, every: int) -> AsyncGenerator[Client]:
+    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(path / "flights.db"))]) as client:
+        await fill(client, every)
+        yield client
+
+
+def as_text(value: object) -> object:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return value
+
+
+TYPES = {int: "BIGINT", float: "DOUBLE", str: "VARCHAR"}
+COLUMNS = {"int": "BIGINT", "real": "DOUBLE", "text": "VARCHAR", "time": "VARCHAR"}
+
+
+def outsider(path: Path, every: int) -> Any:
+    """DuckDB with the same rows, read from the package again."""
+    connection = duckdb.connect()
+    connection.execute("SET default_null_order='nulls_first_on_asc_last_on_desc'")
+    sources = ((AIRLINES, airlines()), (AIRPORTS, airports()), (PLANES, planes()), (FLIGHTS, flights(every)))
+    for spec, rows in (*sources, (WEATHER, weather(max(1, every // 20)))):
+        names = [field.name for field in dataclasses.fields(spec.model)]
+        columns = ", ".join(f'"{name}" {COLUMNS[spec.fields[name].type]}' for name in names)
+        connection.execute(f"CREATE TABLE {spec.name} ({columns})")
+        file = path / f"{spec.name}.csv"
+        with file.open("w", encoding="utf-8", newline="") as out:
+            writer = csv.writer(out)
+            for row in rows:
+                writer.writerow(["\\N" if (value := as_text(getattr(row, name))) is None else value for name in names])
+        connection.execute(f"COPY {spec.name} FROM '{file}' (FORMAT csv, HEADER false, NULLSTR '\\N')")
+    return connection
+
+
+def close(left: Sequence[object], right: Sequence[object]) -> bool:
+    """Whether two rows are equal; a mean of DuckDB is not rounded once."""
+    return len(left) == len(right) and all(
+        a == b if not isinstance(a, float) or not isinstance(b, (int, float)) else a == pytest.approx(b, rel=1e-12)
+        for a, b in zip(left, right, strict=True)
+    )
+
+
+def as_tuple(row: object) -> tuple[object, ...]:
+    return tuple(row) if isinstance(row, tuple) else (row,)
+
+
+async def compare(client: Client, path: Path, every: int) -> None:
+    found = 0
+    with closing(sqlite3.connect(path / "flights.db")) as same, closing(outsider(path, every)) as other:
+        for name, (query, sql) in QUESTIONS.items():
+            rows = [as_tuple(row) for row in await client.query(query)]
+            for told in (same.execute(sql).fetchall(), other.execute(sql).fetchall()):
+                assert len(rows) == len(told), name
+                assert [pair for pair in zip(rows, told, strict=True) if not close(*pair)][:3] == [], name
+            found += bool(rows)
+    assert found >= 0.9 * len(QUESTIONS), "most questions have an answer"
+
+
+async def turn(client: Client) -> None:
+    """Pages of every question, both ways, put together are its answer."""
+    for name, (query, _) in QUESTIONS.items():
+        if query.parts.limit is not None:
+            continue
+        whole = list(await client.query(query))
+        size = max(1, len(whole) // 5)
+        page = await client.query(query.limit(size))
+        pages = [list(page)]
+        while page.has_next:
+            page = await client.query(query.limit(size).after(page.end))
+            pages.append(list(page))
+        assert [row for each in pages for row in each] == whole, name
+        back = [list(page)]
+        while page.has_previous:
+            page = await client.query(query.limit(size).before(page.start))
+            back.append(list(page))
+        assert [row for each in reversed(back) for row in each] == whole, name
+
+
+async def look_into(client: Client) -> None:
+    """Children with their parents are those of the same join, regrouped."""
+    every = list(await client.query(select(FLIGHTS)))
+    known = {row.id: row for row in await client.query(select(PLANES))}
+    at = {(row.origin, row.hour_of): row for row in await client.query(select(WEATHER))}
+    late = lambda row: (row.arr_delay is None, -(row.arr_delay or 0), row.id)  # noqa: E731
+    lines = select(AIRLINES).include(
+        FLIGHTS_BY, lambda f: f.where(arr_delay > 30).order_by("-arr_delay").limit(3).include(PLANE).include(WEATHER_AT)
+    )
+    seen = 0
+    for line, worst in await client.query(lines):
+        own = [row for row in every if row.carrier == line.id and (row.arr_delay or 0) > 30]
+        top = sorted(own, key=late)[:3]
+        assert [row for row, _, _ in worst] == top
+        assert [plane for _, plane, _ in worst] == [known.get(row.tailnum or "") for row in top]
+        assert [sky for _, _, sky in worst] == [at.get((row.origin, row.hour_of)) for row in top]
+        seen += sum(sky is not None for _, _, sky in worst)
+    assert seen > 0
+    flown = select(PLANES).include(FLIGHTS_OF, lambda f: f.where(month == 7)).limit(200)
+    for plane, july in await client.query(flown):
+        assert july == tuple(row for row in every if row.tailnum == plane.id and row.month == 7)
+
+
+@pytest.mark.xdist_group("machine")
+async def test_questions_about_a_sample_of_the_flights(tmp_path: Path) -> None:
+    async with open_flights(tmp_path, SAMPLE) as client:
+        await compare(client, tmp_path, SAMPLE)
+        await turn(client)
+        await look_into(client)
+
+
+async def test_an_include_is_one_statement_for_each_level(tmp_path: Path) -> None:
+    with statements() as told:
+        async with open_flights(tmp_path, SAMPLE * 4) as client:
+            for query, levels in (
+                (select(AIRLINES), 1),
+                (select(AIRLINES).include(FLIGHTS_BY), 2),
+                (select(AIRLINES).include(FLIGHTS_BY, lambda f: f.limit(2).include(PLANE)), 3),
+                (
+                    select(AIRPORTS).include(
+                        FLIGHTS_TO, lambda f: f.include(AIRLINE).include(DEST).include(WEATHER_AT)
+                    ),
+                    5,
+                ),
+                (
+                    select(FLIGHTS)
+                    .where(dest == "BOS")
+                    .order_by(id_)
+                    .limit(50)
+                    .include(PLANE, lambda p: p.include(FLIGHTS_OF)),
+                    3,
+                ),
+            ):
+                del told[:]
+                assert len(await client.query(query)) > 10
+                asked = [each for each in told if each.startswith("SELECT") and " AS t0" in each]
+                # what takes longer than the loop has time for begins anew in another thread
+                assert len(set(asked)) == levels, asked
+
+
+async def test_what_the_flights_are_looked_up_by_is_indexed(tmp_path: Path) -> None:
+    async with open_flights(tmp_path, SAMPLE * 20) as client:
+        best = select(AIRLINES).include(FLIGHTS_BY, lambda f: f.order_by("-arr_delay").limit(3))
+        assert (await client.explain(best)).warnings == ()
+        far = select(AIRLINES).include(FLIGHTS_BY, lambda f: f.order_by("-distance").limit(3))
+        assert (await client.explain(far)).warnings == (
+            'flights: what was found is sorted; add Index("carrier", "distance")',
+        )
+
+
+@pytest.mark.soak
+@pytest.mark.xdist_group("machine")
+async def test_questions_about_all_flights(tmp_path: Path) -> None:
+    async with open_flights(tmp_path, 1) as client:
+        assert await client.count(select(FLIGHTS)) == 336_776
+        await compare(client, tmp_path, 1)
