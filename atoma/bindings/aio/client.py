@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, TypeVar, overload
 
 import atoma.client.client
@@ -101,6 +101,38 @@ class Client:
         """
         return observe(self._portal, lambda: self._native.live(query))
 
+    async def update_where(
+        self,
+        query: Query[T],
+        changes: Mapping[str, object] | None = None,
+        /,
+        *,
+        policy: str | None = None,
+        **fields: object,
+    ) -> tuple[str, ...]:
+        """Change fields of every row that ``query`` finds, as one write; the ids of the rows.
+
+        The rows are those that match in the moment of the write. Their ids stand in it: where it is replayed or decided, nobody
+        asks again.
+
+        Args:
+            query: What to change: whole rows of one store, ``select(CARDS).where(…)``; with ``limit`` at most so many.
+            changes: Fields by name, for names that are no arguments.
+            policy: How to carry it out; None is the policy of the store. It has to write on this device or in its outbox.
+            fields: Fields by name.
+
+        Raises:
+            QueryError: The query does not fit, or finds more rows than one write may change.
+            ValidationError: Unknown field, wrong type or value; nothing was written.
+            PolicyNotAllowed: The rows are of several scopes, or the policy writes elsewhere.
+            ConflictError: A unique index refuses a row, or other rows matched each time; nothing was written.
+        """
+        return await run(self._portal, lambda: self._native.update_where(query, changes, policy=policy, **fields))
+
+    async def delete_where(self, query: Query[T], *, policy: str | None = None) -> tuple[str, ...]:
+        """Remove every row that ``query`` finds, as one write; the ids of the rows. See :meth:`update_where`."""
+        return await run(self._portal, lambda: self._native.delete_where(query, policy=policy))
+
     def transaction(self, *, policy: str | None = None) -> Transaction:
         """Several stores, one atomic write: ``async with client.transaction() as tx: await tx.store(A).insert(…)``."""
         return Transaction(self._portal, self._native.transaction(policy=policy))
@@ -164,6 +196,28 @@ class Client:
     def policies(self) -> tuple[Policy, ...]:
         """Every policy as data, available or not."""
         return self._native.policies
+
+    async def sql(self, into: type[T], text: str, /, **params: object) -> tuple[T, ...]:
+        """The rows of a statement in SQLite's SQL, which only reads, on this device's file and never elsewhere.
+
+        Stores are tables with their declared fields, as columns keep them: a decimal with a scale is a whole number, for one.
+        Whatever scopes the rows belong to, all that are on this device are there.
+
+        Args:
+            into: What a row becomes: a dataclass, struct or attrs class by the names of the columns, ``dict``, a named or a
+                plain tuple, or the type of the only column.
+            text: One statement; a value stands in it as ``:name``.
+            params: The values by their names.
+
+        Raises:
+            QueryError: SQLite does not understand it, it does something else than read stores, a value is missing or not
+                asked for, or a row is no ``into``.
+            ConfigurationError: There is no local database.
+            StoreError: The engine failed.
+
+        A caller that is cancelled has the statement interrupted.
+        """
+        return await run(self._portal, lambda: self._native.sql(into, text, **params))
 
     @overload
     async def explain(self, what: Query[T]) -> Explanation: ...
