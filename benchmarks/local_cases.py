@@ -10,7 +10,7 @@ from pathlib import Path
 import apsw
 import trio
 
-from atoma import Client, Environment, open_client
+from atoma import Client, Environment, Schema, open_client
 from atoma.contracts.execution import Durability, OperationContext, WriteOptions, WriteRequest
 from atoma.ports import LocalDatabase
 from atoma.query.plans import by_ids
@@ -18,7 +18,7 @@ from atoma.runtime.entries import insert_entry
 from atoma_stores.local import LocalExecution, LocalWriteNode
 from atoma_stores.sqlite import SQLiteEngine
 from benchmarks.measure import Row, Samples, each, each_async, watch_stalls
-from benchmarks.models import INSERT, SCHEMA, TODOS, raw_connection, todo, values
+from benchmarks.models import INSERT, SCHEMA, SEARCHED, TODOS, raw_connection, todo, values
 
 PRELOADED = 10_000
 GETS, NORMAL_WRITES, FULL_WRITES, WRITERS, BULK = 2_000, 1_000, 60, 256, 100_000
@@ -170,6 +170,10 @@ async def bulk(folder: Path) -> list[Row]:
         async with open_client(SCHEMA, plugins=plugins) as client, watch_stalls() as stall:
             samples.add("insert_many", await each_async(lambda _: client.store(TODOS).insert_many(rows), 1))
         stalls = max(stalls, stall.longest_s)
+        plugins = [LocalExecution(SQLiteEngine(folder / f"bulk-searched-{turn}.db"))]
+        async with open_client(Schema(SEARCHED), plugins=plugins) as client:
+            searched = "insert_many, two fields searched"
+            samples.add(searched, await each_async(lambda _: client.store(SEARCHED).insert_many(rows), 1))
     case = f"bulk insert of {BULK:,}"
     return [
         *_rows(case, samples, "raw apsw", 1e3, "ms", bars={"insert_many": "W1 ≤ 2×"}),

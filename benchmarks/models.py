@@ -24,6 +24,7 @@ class Todo:
 
 TODOS = StoreSpec("todos", Todo, indexes=[Index("status", "created_at"), Index("user", "created_at")])
 SCHEMA = Schema(TODOS)
+SEARCHED = StoreSpec("todos", Todo, indexes=TODOS.indexes, search=["title", "notes"])
 INSERT = "INSERT INTO todos VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 
 
