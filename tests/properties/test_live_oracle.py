@@ -627,7 +627,7 @@ MUTANTS = {
     "a row that moves behind the bound stays": (
         "operators.window",
         "elif self._keeps(new):\n            self._move",
-        "else:\n            self._move",
+        "elif True:\n            self._move",
     ),
     "the row that is pushed out is not told": (
         "operators.window",
