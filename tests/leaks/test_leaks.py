@@ -22,14 +22,20 @@ WORLDS, PLANS = 8, 60
 """What every run of the tests asks; :func:`test_ten_thousand_plans_show_nothing_foreign` asks more."""
 
 
-def check_that_something_was_shown(seen: Seen) -> None:
-    assert seen.share("not empty") > 0.55, seen.counts
-    assert seen.share("fenced", "compared") > 0.5, seen.counts
+def check_that_something_was_shown(seen: Seen, least: float = 0.5) -> None:
+    assert seen.share("not empty", "answered") > least, seen.counts
+    assert seen.share("fenced", "compared") > least, seen.counts
     assert seen.counts["not made"] < seen.counts["asked"], seen.counts
     assert 0 < seen.counts["PERMISSION_DENIED"] < 0.2 * seen.counts["asked"], seen.counts
-    assert set(seen.counts) <= {"asked", "not empty", "fenced", "compared", "not made", "PERMISSION_DENIED"}, (
-        seen.counts
-    )
+    assert set(seen.counts) <= {
+        "asked",
+        "answered",
+        "not empty",
+        "fenced",
+        "compared",
+        "not made",
+        "PERMISSION_DENIED",
+    }, seen.counts
 
 
 async def test_what_a_hub_answers_is_over_the_rows_that_may_be_seen() -> None:
@@ -41,7 +47,7 @@ async def test_what_a_hub_answers_is_over_the_rows_that_may_be_seen() -> None:
 async def test_ten_thousand_plans_show_nothing_foreign(part: int) -> None:
     seen = await campaign(1_000 + 5 * part, 5, 125)
     assert seen.counts["asked"] >= 500, seen.counts
-    check_that_something_was_shown(seen)
+    check_that_something_was_shown(seen, least=0.4)
 
 
 class Unfenced:

@@ -120,6 +120,7 @@ class World:
         result = msgspec.msgpack.decode(answers[0])
         if plain(expected) != result["answer"]:
             raise Leak(f"not the meaning over what may be seen: {plan}\n{result['answer']}\n{plain(expected)}")
+        seen.counts["answered"] += 1
         seen.counts["not empty"] += bool(expected)
         if seen.counts["asked"] % 4 == 0:
             seen.counts["compared"] += 1
