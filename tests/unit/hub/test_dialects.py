@@ -8,11 +8,11 @@ from typing import cast
 
 import pytest
 
-from atoma.ports.hub import HubIdentity
+from atoma.ports.hub import HubIdentity, Need
 from atoma_stores.sql.dialect import POSTGRESQL, SQLITE, Dialect, Lookup, Write
 from atoma_stores.sql.hub import epochs, upkeep
 from atoma_stores.sql.hub.effects import EffectQueries
-from atoma_stores.sql.hub.facts import FactQueries
+from atoma_stores.sql.hub.facts import FactQueries, load
 from atoma_stores.sql.hub.reads import ReadQueries
 from atoma_stores.sql.hub.rows import stores_of
 from atoma_stores.sql.hub.tables import CLIENT, SCOPE, TABLES
@@ -135,3 +135,14 @@ def test_rows_are_locked_where_several_write_scopes_by_name_before_clients_by_id
         clients.sql == "SELECT 1 FROM atoma_hub.client WHERE client_id=ANY($1::bytea[]) ORDER BY client_id FOR UPDATE"
     )
     assert scopes.values == (["a", "b"],)
+
+
+def test_a_group_locks_before_it_reads() -> None:
+    """What stands before a lock shows the rows as they were before whoever was waited for."""
+    needs = [
+        Need(client_id=b"c", mids=(1,), scope=scope, rows=(("cards", "1"),), since=1, author=b"c") for scope in "ba"
+    ]
+    batch = next(load(FactQueries(POSTGRESQL, stores_of(POSTGRESQL, SCHEMA)), needs))
+    assert [statement.sql.endswith("FOR UPDATE") for statement in batch[:3]] == [True, True, False]
+    assert batch[0].values == (["a", "b"],)  # type: ignore[union-attr]
+    assert not any("FOR UPDATE" in statement.sql for statement in batch[2:])
