@@ -215,7 +215,11 @@ REFUSED = {
     "an unknown field": (Index("nope"), "unknown field 'nope'"),
     "an unknown field in an expression": (Index(col("nope").lower()), "has no field 'nope'"),
     "a condition over another type": (Index("due", where=col("title") == 5), "tasks.title wants str"),
-    "a function that is ours": (Index(col("due") + 1), r"an index cannot use \+: other tools"),
+    "a function that is ours": (Index(col("due") + col("due")), r"an index cannot use \+: other tools"),
+    "a value within what it sorts by": (
+        Index(col("title").substr(1, 3)),
+        "no query finds an index over an expression with",
+    ),
     "a condition that is ours": (Index("due", where=col("weight").to_int() == 1), r"an index cannot use to_int\(\)"),
     "no condition": (Index("due", where=cast("Condition", col("due"))), "a bool is wanted"),
 }
