@@ -36,7 +36,7 @@ class Flight:
 
 
 PLANE = StoreSpec("planes", Plane)
-FLIGHT = StoreSpec("flights", Flight, indexes=[Index("plane", "delay")])
+FLIGHT = StoreSpec("flights", Flight, indexes=[Index("plane", "-delay")])
 FLIGHTS_OF = has_many(PLANE, FLIGHT, on=FLIGHT.col(lambda flight: flight.plane))
 
 

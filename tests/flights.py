@@ -81,8 +81,8 @@ FLIGHTS = StoreSpec(
     "flights",
     Flight,
     indexes=[
-        Index("carrier", "arr_delay"),
-        Index("tailnum", "arr_delay"),
+        Index("carrier", "-arr_delay"),
+        Index("tailnum", "-arr_delay"),
         Index("dest"),
         Index("month", "day"),
         Index("origin", "hour_of"),

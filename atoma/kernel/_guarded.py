@@ -15,6 +15,7 @@ from atoma.kernel.combinators import BreakerStep, BulkheadStep, CacheStep
 from atoma.kernel.guards import Breaker, Bulkhead
 from atoma.kernel.outcomes import classify, translate
 from atoma.kernel.types import Frame, Req, Res, Run
+from atoma.query.walk import stores_of
 
 
 def run_breaker(parts: Parts, step: Run[Req, Res], what: str, spec: BreakerStep) -> Run[Req, Res]:
@@ -103,7 +104,7 @@ def run_cache(
             entry.done.set()
 
     def key_of(request: QueryRequest, frame: Frame) -> Hashable:
-        generation = generations.get(request.store, 0)
+        generation = sum(generations.get(store, 0) for store in set(stores_of(request.query.plan)))  # they only rise
         if spec.key is None:
             return (generation, request.query)
         try:

@@ -12,13 +12,13 @@ from atoma.contracts.execution import Confirm, Durability, WriteItemResult
 from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import ErrorInfo, StoredRow
-from atoma.errors import ClosedError, ConflictError, NotFoundError, PolicyNotAllowed, ValidationError
+from atoma.errors import ClosedError, ConflictError, NotFoundError, PolicyNotAllowed, QueryError, ValidationError
 from atoma.mutations import decide
 from atoma.ports.loops import lifetime
 from atoma.query.binding import bind
 from atoma.query.builder import Rows
 from atoma.query.evaluate import evaluate
-from atoma.query.plans import by_ids
+from atoma.query.plans import by_ids, lists_one_store
 from atoma.runtime.core import Core
 from atoma.runtime.entries import (
     UpsertApply,
@@ -152,8 +152,14 @@ class Transaction:
         return self._rows[key]
 
     async def rows(self, query: BoundQuery) -> tuple[StoredRow, ...]:
-        """The rows of a query as this transaction sees them."""
+        """The rows of a query as this transaction sees them.
+
+        Raises:
+            QueryError: It looks at something else than rows of one store.
+        """
         store = query.store
+        if not lists_one_store(query.plan):
+            raise QueryError("a query in a transaction looks at the rows of one store; ask for the others before it")
         whole = replace(query, plan=replace(query.plan, limit=None, offset=0, seek=None))
         result = await self._core.reads.query(whole, self._policy)
         for row in result.rows:

@@ -358,6 +358,14 @@ def test_a_relation_names_columns_of_its_stores(number: int) -> None:
         build()
 
 
+async def test_a_query_in_a_transaction_looks_at_one_store(tmp_path: Path) -> None:
+    async with filled(tmp_path) as client, client.transaction() as tx:
+        cards = tx.store(CARDS)
+        assert await cards.query(select(CARDS).where(hours > 4)) == (c2,)
+        with pytest.raises(QueryError, match="looks at the rows of one store"):
+            await cards.query(select(CARDS).where(exists(REMARKS_OF)))
+
+
 async def test_a_relation_without_its_index_says_which_to_add(tmp_path: Path) -> None:
     async with filled(tmp_path) as client:
         told = await client.explain(select(USERS).include(REPORTS, lambda u: u.limit(3)))

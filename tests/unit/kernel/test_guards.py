@@ -12,6 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from atoma.contracts.events import BreakerChanged, RetryScheduled, StepFinished
 from atoma.contracts.policy import Policy
+from atoma.contracts.query import BoundQuery, Exists, Plan, Store
 from atoma.errors import (
     ChannelBroken,
     CircuitOpen,
@@ -449,3 +450,14 @@ async def test_who_is_turned_away_by_a_bulkhead_says_nothing_to_a_breaker(open_h
         assert await turned_away("beside") == "half-open", "a probe that was not made is still to be made"
         assert (await house.query("guarded")).meta.path[0].note == "breaker half-open"
         assert house.kernel.guards()[0].state == "closed"
+
+
+async def test_a_cached_answer_from_several_stores_goes_when_one_of_them_changes(open_house: Any) -> None:
+    policy = Policy("cached", cache(REMOTE, ttl_s=10), REMOTE)
+    among = Exists(Plan(Store("notes")))
+    async with open_house(policy) as house:
+        remote = house.nodes["remote-test"]
+        for changed, asked in (((), 1), ((), 1), (["notes"], 2), (["things"], 3), (["others"], 3)):
+            house.kernel.invalidate(changed)
+            await house.query("cached", query=BoundQuery(Plan(Store("things"), where=among)))
+            assert len(remote.requests) == asked
