@@ -91,7 +91,7 @@ class LostRow(msgspec.Struct, frozen=True):
         theirs: The row as the restored hub has it, None when it has none.
         reason: Why it was not offered: ``ask`` or ``forget`` by the operator's word, ``inbox`` or ``drop`` by this
             device's, ``unproven`` by a file from before proofs, ``read-only``, ``deletion`` of a row that the hub still has
-            while the operator has not allowed that, ``adopted`` from another hub that the file belonged to; ``superseded``
+            while the operator has not allowed that, or a row that is to have a unique value of such a one, ``adopted`` from another hub that the file belonged to; ``superseded``
             it was offered, and a device that had seen more was there before.
         fork: Where the hub's history has left the device's.
         recovers: Where in the lost history the row was like that.

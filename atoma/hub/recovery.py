@@ -89,7 +89,7 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
                 op, fact, "was brought back otherwise by another device, and nobody can tell which is later", work
             )
     superseded = trace is not None and trace.position > offer.position
-    if superseded or (offer.proof and facts.recovered_until >= offer.seq and not _counts_late(op, facts, trace, fact)):
+    if superseded or (offer.proof and facts.recovered_until > offer.seq and not _counts_late(op, facts, trace, fact)):
         return False
     if written and fact.image != image:
         raise _in_the_way(op, fact, "was lost by the hub, and has been written anew since", work)

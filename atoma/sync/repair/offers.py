@@ -18,14 +18,15 @@ from atoma.schema.bodies import encode_body
 from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
-from atoma.sync.repair.ordering import units
+from atoma.sync.repair.ordering import held_up, units
 from atoma.sync.settle import Settlement
 from atoma.sync.snapshot import stage_changes, swapped
 
 LOST_MS = 30 * 86_400_000
 """How long a listed row waits for somebody to decide, in milliseconds."""
 HELD_BACK = "deletion"
-"""Why a deletion is kept: the hub has found out by itself that it was restored, perhaps for the row's sake."""
+"""Why a deletion is kept, with what needs it: the hub has found out by itself that it was restored, perhaps for the row's
+sake."""
 ADOPTED = "adopted"
 """Why a row of another hub is kept: nobody has said that it belongs to this one."""
 
@@ -64,16 +65,6 @@ class Beyond:
     recovers: Recovers
     reason: str
 
-    @property
-    def deletions(self) -> Beyond:
-        """Only the rows that were deleted, held back until that is allowed."""
-        return dataclasses.replace(self, rows=[row for row in self.rows if row.image is None], reason=HELD_BACK)
-
-    @property
-    def without_deletions(self) -> Beyond:
-        """The other rows."""
-        return dataclasses.replace(self, rows=[row for row in self.rows if row.image is not None])
-
 
 def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str], *, adopted: bool) -> Beyond:
     """Put the hub's state in the place of the scope's base; what the base had beyond it.
@@ -101,6 +92,15 @@ def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str
     return Beyond(cut, beyond, recovers, ADOPTED if adopted else _why_not(cut.status, at.proof, policy))
 
 
+def without_deletions(tx: LocalTx, beyond: Beyond) -> tuple[Beyond, Beyond]:
+    """What may be offered while deletions may not, and what is held back: they, and rows that are to have their unique values."""
+    deleted = [(row.store, row.id) for row in beyond.rows if row.image is None]
+    held = held_up(tx, beyond.rows, deleted)
+    offered = [row for row in beyond.rows if (row.store, row.id) not in held]
+    kept = [row for row in beyond.rows if (row.store, row.id) in held]
+    return dataclasses.replace(beyond, rows=offered), dataclasses.replace(beyond, rows=kept, reason=HELD_BACK)
+
+
 def _why_not(status: ScopeStatus, proof: bytes, policy: HubLossPolicy) -> str:
     """The more careful of the operator's word and the device's counts."""
     if status.devices == "forget":
@@ -120,7 +120,7 @@ def is_released(row: LostRow, reply: OpenReply, policy: HubLossPolicy) -> bool:
     if row.resolution or word is None or (row.image is None and not word.deletes):
         return False
     if row.reason == HELD_BACK:
-        return True
+        return word.deletes
     asked = row.reason in ("ask", "forget", "unproven")
     return asked and word.devices == policy == "offer" and (word.unproven or bool(row.recovers.proof))
 

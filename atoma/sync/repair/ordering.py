@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Generic, TypeAlias, TypeVar
 
 from atoma.contracts.replica import LostRow, StagedRow
@@ -28,15 +28,35 @@ def units(tx: LocalTx, rows: Sequence[R]) -> list[list[R]]:
         tx: The open transaction; the confirmed images are those of the hub already.
         rows: Rows of one scope as they are to become, each of them once.
     """
+    givers = _givers(tx, rows)
+    if not givers:
+        return [[row] for row in rows]
+    return _Circles(tx.schema, givers).of(rows)
+
+
+def held_up(tx: LocalTx, rows: Sequence[R], held: Collection[RowKey]) -> set[RowKey]:
+    """``held``, and those of ``rows`` that cannot become what they are to before one of these has given a unique value up."""
+    givers, found = _givers(tx, rows), set(held)
+    grown = bool(givers)
+    while grown:
+        before = len(found)
+        for row in rows:
+            wanted = _unique_values(tx.schema, row, row.image)
+            if any(_key(givers[value]) in found for value in wanted if value in givers):
+                found.add(_key(row))
+        grown = len(found) > before
+    return found
+
+
+def _givers(tx: LocalTx, rows: Sequence[R]) -> dict[_Value, R]:
+    """Which of ``rows`` gives up a unique value that it has at the hub."""
     givers: dict[_Value, R] = {}
     for row in rows:
         wanted = set(_unique_values(tx.schema, row, row.image))
         for value in _unique_values(tx.schema, row, tx.base.read(row.store, row.id).image):
             if value not in wanted:
                 givers[value] = row
-    if not givers:
-        return [[row] for row in rows]
-    return _Circles(tx.schema, givers).of(rows)
+    return givers
 
 
 class _Circles(Generic[R]):

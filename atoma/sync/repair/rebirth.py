@@ -20,7 +20,7 @@ from atoma.ports.local import LocalTx
 from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
 from atoma.sync.repair.diagnosis import Diagnosis
-from atoma.sync.repair.offers import Beyond, Cut, Offers, lost_rows, part_with, swap_cut
+from atoma.sync.repair.offers import Beyond, Cut, Offers, lost_rows, part_with, swap_cut, without_deletions
 from atoma.sync.repair.sorting import sort_outbox
 from atoma.sync.settle import Settlement, keep_refused, settle
 
@@ -126,8 +126,9 @@ def _offer(tx: LocalTx, beyond: Sequence[Beyond], offers: Offers, work: Settleme
         if one.reason:
             rows = lost_rows(tx, one)
         else:
-            rows = [] if one.cut.status.deletes else lost_rows(tx, one.deletions)
-            offers.add(one if one.cut.status.deletes else one.without_deletions, work)
+            offered, held = (one, None) if one.cut.status.deletes else without_deletions(tx, one)
+            rows = [] if held is None else lost_rows(tx, held)
+            offers.add(offered, work)
         tx.inbox.keep_lost(rows)
         kept += len(rows)
     return kept

@@ -200,7 +200,8 @@ class Replica:
         """A mutation that this commit has written; what it says that the user had seen is where the scope was."""
         self.memory.unsettled[written.name] = (written, lsn)
         kept = [row for number, row in lost.items() if row.resolution == "offered" and self._was_open(number)]
-        if any(self._brings_back(written, row) for row in kept):
+        brought = {row.key for row in kept if self._brings_back(written, row)}
+        if written.ops and brought == set(written.keys):
             fork = (
                 self.history.lineage.fork(written.scope, written.offered.hash, place.hash) if written.offered else None
             )
@@ -223,13 +224,10 @@ class Replica:
 
     @staticmethod
     def _brings_back(written: Written, row: Kept) -> bool:
-        """Whether the mutation offers a row that was kept, with what it was like."""
-        if [op.key for op in written.ops] != [row.key] or (written.epoch, written.base_seq) != (
-            row.fork.epoch,
-            row.fork.seq,
-        ):
+        """Whether the mutation offers a row that was kept, with what it was like; perhaps with others."""
+        if (written.epoch, written.base_seq) != (row.fork.epoch, row.fork.seq):
             return False
-        return replayed({}, written.ops, row.key) == row.image
+        return row.key in written.keys and replayed({}, written.ops, row.key) == row.image
 
     def _check_dependencies(self, file: RawFile, written: Written, lsn: int) -> None:
         """I14: each operation names the mutation that it builds on, so that it can be rejected with it."""

@@ -292,3 +292,40 @@ async def test_an_unproven_offer_never_overwrites_what_was_written_since(world: 
             assert await inbox(lost.devices["a"]) == [("HUB_LOST_DATA", "1")]
             await c.settle()
             assert (await titles(c))["1"] == "new"
+
+
+@pytest.mark.paths
+async def test_a_row_that_needs_a_deletion_is_held_back_with_it(world: Any) -> None:
+    """The restored hub still has the row whose unique value another one was given, and a third one that one's."""
+    async with world.open_device("a", down=True) as a:
+        labels = a.store(world.LABELS)
+        async with world.open_hub() as hub:
+            epoch = hub.identity.epoch
+            await labels.insert_many([world.Note(id=id, text=f"of {id}") for id in "123"])
+            await put_in(a)
+            a.wire.cut()
+        back_up(world)
+        async with world.open_hub():
+            await put_in(a)
+            await labels.delete("1")
+            await labels.update("2", text="of 1")
+            await labels.update("3", text="of 2")
+            await labels.insert(world.Note(id="4", text="free"))
+            await a.settle()
+            a.wire.cut()
+        shutil.copy(world.folder / "backup.db", world.folder / "hub.db")
+        async with world.open_hub() as hub, world.open_device("b") as b:
+            await put_in(a)
+            await b.settle()
+            assert await held_by(a) == {"1", "2", "3"} and await inbox(a) == []
+            held = {"1": "of 1", "2": "of 2", "3": "of 3", "4": "free"}
+            assert {id: row.text for id, row in (await b.rows(world.LABELS)).items()} == held
+            await hub.allow_deletes(epoch)
+            a.wire.cut()
+            b.wire.cut()
+            await come(a)
+            await come(b)
+            assert await held_by(a) == set() and await inbox(a) == []
+            wanted = {"2": "of 1", "3": "of 2", "4": "free"}
+            for device in (a, b):
+                assert {id: row.text for id, row in (await device.rows(world.LABELS)).items()} == wanted

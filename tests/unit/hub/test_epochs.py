@@ -289,6 +289,8 @@ async def test_a_position_that_was_never_reached_decides_nothing(home: Home) -> 
     """Whoever offers from the largest position wins, so positions are proved."""
     async with hub_on(home.store()) as hub:
         client, other = Client.of(hub, "a"), Client.of(hub, "o")
+        await other.do(Op("create", "cards", "0", card("before")))
+        earlier = await client.pull()
         await other.do(Op("create", "cards", "1", card("theirs")))
         page = await client.pull()
         lineage, proof, epoch = page.end.hash, page.proof, page.end.epoch
@@ -307,8 +309,9 @@ async def test_a_position_that_was_never_reached_decides_nothing(home: Home) -> 
             assert outcome.error is not None and outcome.error.code == "INVALID"
         refused = await client.do(op, recovers=true)
         assert refused.error is not None and refused.error.code == "HUB_LOST_DATA", "row 1 came behind the fork 0"
-        told = await client.do(op, base=1, recovers=true, epoch=epoch)
+        told = await client.do(op, base=2, recovers=true, epoch=epoch)
         assert told.status == "applied" and (await client.query())["1"]["title"] == "liar's"
         assert (await client.do(base=1, recovers=replace(true, last=True), epoch=epoch)).status == "applied"
-        late = await other.do(Op("replace", "cards", "1", card("older")), base=1, recovers=true, epoch=epoch)
+        first = Recovers(epoch, earlier.end.seq, earlier.end.hash, earlier.proof)
+        late = await other.do(Op("replace", "cards", "2", card("older")), base=1, recovers=first, epoch=epoch)
         assert late.status == "superseded", "everything up to there is in"
