@@ -112,16 +112,16 @@ def at_a_derived_table(patch: pytest.MonkeyPatch) -> None:
 
 def at_exists(patch: pytest.MonkeyPatch) -> None:
     found: Callable[..., bool] = lambda _, expr, *__: isinstance(expr, Exists) and expr.query.columns is None  # noqa: E731
-    Unfenced(patch).within(select.Compiler, "expr", found)
+    Unfenced(patch).within(select.Compiler, "_text", found)
 
 
 def at_in_a_subquery(patch: pytest.MonkeyPatch) -> None:
     found: Callable[..., bool] = lambda _, expr, *__: isinstance(expr, Exists) and expr.query.columns is not None  # noqa: E731
-    Unfenced(patch).within(select.Compiler, "expr", found)
+    Unfenced(patch).within(select.Compiler, "_text", found)
 
 
 def at_a_scalar(patch: pytest.MonkeyPatch) -> None:
-    Unfenced(patch).within(select.Compiler, "expr", lambda _, expr, *__: type(expr).__name__ == "Scalar")
+    Unfenced(patch).within(select.Compiler, "_text", lambda _, expr, *__: type(expr).__name__ == "Scalar")
 
 
 def at_an_include(patch: pytest.MonkeyPatch) -> None:
