@@ -28,7 +28,7 @@ class PostgreSQLHubStore:
 
     Args:
         dsn: Where it is, as of libpq: ``postgresql://user@host/database``. The database holds one hub.
-        readers: Most connections that read. A process has up to ``readers + 2 * writers + 2`` connections.
+        readers: Most connections that read. A process has up to ``readers + 2 * writers + 3`` connections.
         writers: Lanes that write: a scope always goes by the same one. More than one pays where the way to the database is
             long, at the price of smaller groups.
         faults: What goes wrong on the connections; for tests.
