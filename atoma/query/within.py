@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from msgspec import structs
+
 from atoma.contracts.query import NULL, Agg, Call, Col, Derived, Exists, Expr, JoinKind, Lit, Named, Plan, Scalar
 from atoma.errors import QueryError
 from atoma.query.parts import From, Names, Parts, names_of
@@ -77,7 +79,7 @@ def one_of(parts: Parts, value: Term) -> Condition:
 def _with(plan: Plan, condition: Expr | None) -> Plan:
     parts = [each for each in (plan.where, condition) if each is not None]
     where = None if not parts else parts[0] if len(parts) == 1 else Call("and", tuple(parts))
-    return Plan(plan.source, plan.joins, where)
+    return structs.replace(plan, where=where)
 
 
 def children_of(relation: Relation[Any, Any], parts: Parts) -> tuple[Parts, More]:

@@ -170,10 +170,10 @@ PAGED = [name for name, (query, _) in ANSWERS.items() if name not in ("aggregate
 async def test_pages_lead_through_every_answer_and_back(size: int, tmp_path: Path) -> None:
     async with cards(tmp_path) as client:
         for name in PAGED:
-            await lead(client, ANSWERS[name][0].limit(10_000), size)
+            await check_pages(client, ANSWERS[name][0].limit(10_000), size)
 
 
-async def lead(client: Client, query: Query[object], size: int) -> None:
+async def check_pages(client: Client, query: Query[object], size: int) -> None:
     whole = list(await client.query(query))
     page = await client.query(query.limit(size))
     there = [list(page)]

@@ -33,7 +33,7 @@ from atoma import (
 from atoma.errors import QueryError, SchemaError
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
-from tests.unit.client.test_projection import lead
+from tests.unit.client.test_projection import check_pages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,14 +276,14 @@ async def test_pages_lead_through_every_answer_and_back(tmp_path: Path) -> None:
     async with filled(tmp_path) as client:
         for query, expected in ANSWERS.values():
             for size in (1, 2) if expected else ():
-                await lead(client, query.limit(10_000), size)
+                await check_pages(client, query.limit(10_000), size)
 
 
 async def test_rows_sorted_by_what_another_query_finds_have_pages(tmp_path: Path) -> None:
     async with filled(tmp_path) as client:
         query = select(CARDS).order_by(count_of(REMARKS_OF).desc(), title)
         assert list(await client.query(query)) == [c1, c2, c3, c4]
-        await lead(client, query.limit(10), 1)
+        await check_pages(client, query.limit(10), 1)
 
 
 REFUSED: dict[str, tuple[Query[Any], str]] = {
