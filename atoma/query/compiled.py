@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from atoma.contracts.query import Agg, BoundQuery, Call, Col, Exists, Expr, Lit, Param, Scalar
 from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
-from atoma.query.evaluate import SortKey, sort_key
+from atoma.query.evaluate import sort_key
 from atoma.query.functions import COMPARE, MEANINGS
 from atoma.query.walk import value_of
 
@@ -48,12 +48,6 @@ def compiled(expr: Expr, params: Sequence[Any]) -> Getter:
 def condition(where: Expr | None, params: Sequence[Any]) -> Getter:
     """``where`` as a function; None keeps every row."""
     return (lambda row: True) if where is None else compiled(where, params)
-
-
-def order_keys(query: BoundQuery) -> Callable[[StoredRow], list[SortKey]]:
-    """A function that gives the sort keys of ``query`` on a row."""
-    keys = [compiled(order.expr, query.params) for order in query.plan.order]
-    return lambda row: [sort_key(each(row)) for each in keys]
 
 
 def sort_values(query: BoundQuery, row: StoredRow) -> tuple[Any, ...]:

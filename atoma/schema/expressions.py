@@ -302,39 +302,39 @@ class Expression(Term, Generic[V]):
         return _call("like", self, pattern.format(_WILD.sub(r"\\\g<0>", plain)))
 
     def lower(self) -> Expression[V]:
-        """It with the ASCII letters small."""
+        """The text with its ASCII letters small."""
         return _made("lower", self)
 
     def upper(self) -> Expression[V]:
-        """It with the ASCII letters large."""
+        """The text with its ASCII letters large."""
         return _made("upper", self)
 
     def length(self) -> Expression[int]:
-        """The number of its characters."""
+        """The number of characters of the text."""
         return _made("length", self)
 
     def concat(self, *others: V | Expression[V] | str) -> Expression[V]:
-        """It and ``others`` joined; NULL when one is."""
+        """The text and ``others`` joined; NULL when one of them is."""
         return _made("concat", self, *others)
 
     def substr(self, start: int, length: int = INT32_MAX) -> Expression[V]:
-        """At most ``length`` of its characters, from the one with the number ``start`` on; 1 is the first."""
+        """At most ``length`` characters of the text, from the one with the number ``start`` on; 1 is the first."""
         return _made("substr", self, start, length)
 
     def replace(self, old: str, new: str) -> Expression[V]:
-        """It with every ``old`` replaced; an empty ``old`` stands nowhere."""
+        """The text with ``new`` for every ``old``; an empty ``old`` stands nowhere."""
         return _made("replace", self, checked_text("replace()", old), checked_text("replace()", new))
 
     def trim(self) -> Expression[V]:
-        """It without the spaces at both ends."""
+        """The text without the spaces at both ends."""
         return _made("trim", self)
 
     def ltrim(self) -> Expression[V]:
-        """It without the spaces it begins with."""
+        """The text without the spaces that it begins with."""
         return _made("ltrim", self)
 
     def rtrim(self) -> Expression[V]:
-        """It without the spaces it ends with."""
+        """The text without the spaces that it ends with."""
         return _made("rtrim", self)
 
     def coalesce(self: Expression[W | None], *others: W | Expression[W]) -> Expression[W]:
@@ -389,11 +389,11 @@ class Expression(Term, Generic[V]):
         return _call("matches", checked_text("matches()", text), self)
 
     def highlight(self, text: str, before: str = "[", after: str = "]") -> Expression[str]:
-        """It with ``before`` and ``after`` around what the search ``text`` finds in it."""
+        """The text with ``before`` and ``after`` around what the search ``text`` finds in it."""
         return _made("highlight", checked_text("highlight()", text), self, before, after)
 
     def snippet(self, text: str, before: str = "[", after: str = "]", words: int = 12) -> Expression[str]:
-        """At most ``words`` words of it, around the first that the search ``text`` finds, highlighted."""
+        """At most ``words`` words of the text, around the first one that the search ``text`` finds, highlighted."""
         return _made("snippet", checked_text("snippet()", text), self, before, after, words)
 
     def path(self, path: str, kind: type[P]) -> Expression[P | None]:

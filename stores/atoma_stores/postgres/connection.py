@@ -61,11 +61,6 @@ class Connection:
         """The socket's number."""
         return self._pgconn.socket
 
-    @property
-    def backend(self) -> int:
-        """The number of the server's process."""
-        return self._pgconn.backend_pid
-
     def close(self) -> None:
         """Let go of it; the server takes back what was not committed."""
         self._pgconn.finish()

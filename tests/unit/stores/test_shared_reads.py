@@ -122,6 +122,7 @@ async def test_a_read_sees_what_was_written_before_it(tmp_path: Path) -> None:
         assert database.shared_reads == 0
 
 
+@pytest.mark.paths
 async def test_each_reader_has_its_own_error(tmp_path: Path) -> None:
     failures: list[QueryError] = []
 
