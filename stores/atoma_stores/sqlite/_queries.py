@@ -89,8 +89,10 @@ class QueryReader:
 
     def searches(self, query: BoundQuery) -> bool:
         """Whether an index of words takes part, of a store that others may write to."""
+        if not self._raw:
+            return False
         found = (expr for plan in plans(query.plan) for _, top in top_expressions(plan) for expr in expressions(top))
-        return self._raw and any(isinstance(expr, Call) and expr.fn == "matches" for expr in found)
+        return any(isinstance(expr, Call) and expr.fn == "matches" for expr in found)
 
     def answer(self, query: BoundQuery) -> Reading:
         """Any query; to be run in one read transaction.
