@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 import msgspec
@@ -31,9 +31,12 @@ class Understood(msgspec.Struct, frozen=True, omit_defaults=True):
 _NO_FORMS: Mapping[str, dict[str, str]] = MappingProxyType({})
 
 
-def understood_with(bounds: Bounds, forms: Mapping[str, dict[str, str]] = _NO_FORMS) -> Understood:
-    """What this code understands, kept to ``bounds``, where columns have ``forms``."""
-    return Understood((PLAN_VERSION,), tuple(sorted({*FUNCTIONS, *AGGREGATES})), bounds.lower(), dict(forms))
+def understood_with(
+    bounds: Bounds, forms: Mapping[str, dict[str, str]] = _NO_FORMS, unknown: Collection[str] = ()
+) -> Understood:
+    """What this code understands, kept to ``bounds``, where columns have ``forms``, but for ``unknown`` functions."""
+    functions = {*FUNCTIONS, *AGGREGATES}.difference(unknown)
+    return Understood((PLAN_VERSION,), tuple(sorted(functions)), bounds.lower(), dict(forms))
 
 
 UNDERSTOOD = understood_with(Bounds())

@@ -47,7 +47,9 @@ class Hub:
         self._verifier = verifier
         self._guard = LoopGuard("the hub")
         self._registry = Sessions(core.environment.wall_ms)
-        self._understood = understood_with(core.readers.budget.bounds, _greeted_forms(core.court.schema))
+        self._understood = understood_with(
+            core.readers.budget.bounds, _greeted_forms(core.court.schema), core.database.unknown_functions
+        )
 
     def __repr__(self) -> str:
         return f"Hub({self.identity.hub_id.hex()})"

@@ -464,6 +464,11 @@ class HubDatabase(Protocol):
         """Who the hub is."""
         ...
 
+    @property
+    def unknown_functions(self) -> frozenset[str]:
+        """Functions of the table that its queries cannot call; the hub's greeting leaves them out."""
+        ...
+
     async def run(
         self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
     ) -> Sequence[Plan]:

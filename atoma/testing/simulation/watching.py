@@ -122,6 +122,11 @@ class WatchedHubDatabase:
         """Who the hub is."""
         return self._database.identity
 
+    @property
+    def unknown_functions(self) -> frozenset[str]:
+        """Pass it on."""
+        return self._database.unknown_functions
+
     async def run(
         self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
     ) -> Sequence[Plan]:

@@ -44,6 +44,7 @@ from atoma_stores.sql.hub.groups import GroupQueries
 from atoma_stores.sql.hub.rows import stores_of
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.scripts import Script
+from atoma_stores.sql.spelling import UNSEARCHED
 
 T = TypeVar("T")
 
@@ -81,6 +82,11 @@ class PostgreSQLHubDatabase:
     def identity(self) -> HubIdentity:
         """Who the hub is."""
         return self._identity
+
+    @property
+    def unknown_functions(self) -> frozenset[str]:
+        """What searches texts."""
+        return UNSEARCHED
 
     async def run(
         self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None

@@ -260,6 +260,8 @@ _POSTGRESQL: Mapping[str, Text] = for_each(
         ),
     },
 )
+UNSEARCHED = frozenset(name for name, text in _POSTGRESQL.items() if text is _unsearched)
+"""Functions that PostgreSQL is not asked for."""
 _OF_KIND: Mapping[tuple[str, str], Text] = {
     ("add", "real"): _real("+"),
     ("sub", "real"): _real("-"),

@@ -71,6 +71,11 @@ class SQLiteHubDatabase:
         return self._identity
 
     @property
+    def unknown_functions(self) -> frozenset[str]:
+        """None: SQLite's connections know all of them."""
+        return frozenset()
+
+    @property
     def database(self) -> Database:
         """The file, for figures and for tests."""
         return self._database

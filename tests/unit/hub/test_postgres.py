@@ -14,6 +14,7 @@ import trio
 
 from atoma.contracts.mutations import Op
 from atoma.contracts.sync import Hint, NotifyRequest
+from atoma.contracts.understood import UNDERSTOOD
 from atoma.errors import ConfigurationError, MigrationError, RemoteError, StoreBusy
 from atoma.hub import Hub
 from atoma.ports.environment import Environment
@@ -65,6 +66,13 @@ async def test_equal_hubs_open_an_empty_database_at_the_same_time_as_one_hub(pg:
             nursery.start_soon(open_one)
     assert len(found) == 4
     assert len(set(found)) == 1
+
+
+async def test_what_it_cannot_search_it_does_not_say_that_it_understands(pg: PostgreSQLHome) -> None:
+    async with hub_on(pg.store()) as hub:
+        assert set(UNDERSTOOD.functions) - set(hub.understood.functions) == {"matches", "rank", "highlight", "snippet"}
+    async with hub_on(":memory:") as hub:
+        assert hub.understood.functions == UNDERSTOOD.functions
 
 
 async def test_hubs_beside_each_other_order_a_scope_and_decide_everything_once(pg: PostgreSQLHome) -> None:
