@@ -89,12 +89,22 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
                 op, fact, "was brought back otherwise by another device, and nobody can tell which is later", work
             )
     superseded = trace is not None and trace.position > offer.position
-    if superseded or (offer.proof and facts.recovered_until > offer.seq and not _counts_late(op, facts, trace, fact)):
+    if superseded or (offer.proof and _is_told(offer, facts, trace) and not _counts_late(op, facts, trace, fact)):
         return False
     if written and fact.image != image:
         raise _in_the_way(op, fact, "was lost by the hub, and has been written anew since", work)
     work.put(key, image)
     return not written
+
+
+def _is_told(offer: Recovers, facts: Facts, trace: Trace | None) -> bool:
+    """Whether a device that has seen as much has said by now that it has offered everything, this row or its absence with it.
+
+    From the very same place it counts as said only where the row was offered: another one was held back there.
+    """
+    if facts.recovered_until == offer.seq:
+        return trace is not None and trace.position >= offer.seq
+    return facts.recovered_until > offer.seq
 
 
 def _is_forgotten(fact: RowFact, facts: Facts) -> bool:

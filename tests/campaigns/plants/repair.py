@@ -15,8 +15,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
         "atoma_stores.sql.hub.upkeep:raise_floors",
-        "WHERE e.ended_ms>={p2}",
-        "WHERE e.ended_ms<0 AND e.ended_ms>={p2}",
+        "WHERE e.ended_ms>=k.before",
+        "WHERE e.ended_ms<0 AND e.ended_ms>=k.before",
         why="the floor rises over the end of an epoch that devices still offer from",
         tests=(f"{REPAIR}::test_what_was_written_since_the_restore_is_never_overwritten",),
     ),

@@ -100,6 +100,9 @@ class Opened:
                 "observe": lambda: told(self.client.observe(NOTHING)),
                 "listen": lambda: self.client.listen(print),
                 "resolve": lambda: self.client.resolve("key"),
+                "sql": lambda: self.client.sql(int, "SELECT 1"),
+                "update_where": lambda: self.client.update_where(NOTHING, text="x"),
+                "delete_where": lambda: self.client.delete_where(NOTHING),
             },
             Store: {
                 "get": lambda: notes.get("1"),
