@@ -98,6 +98,8 @@ async def test_direct_local_encodes_nothing(tmp_path: Path, monkeypatch: pytest.
 
 async def test_the_remote_way_does_encode(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: the same functions, refused, do stop a remote write."""
+    from atoma.hub import AllowLoopback, open_hub
+    from atoma_stores.sqlite.hub_store import SQLiteHubStore
     from atoma_transports.adapters import OperationAdapter
 
     def refuse(*_: object) -> object:
@@ -106,7 +108,11 @@ async def test_the_remote_way_does_encode(monkeypatch: pytest.MonkeyPatch) -> No
     network = MemoryNetwork()
     monkeypatch.setattr(OperationAdapter, "to_remote_ops", refuse)
     plugins: list[Plugin] = [LocalExecution(SQLiteEngine(":memory:")), Remote(MemoryTransport(network))]
-    async with open_client(SCHEMA, plugins=plugins) as client:
+    async with (
+        open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback()) as hub,
+        network.listen(hub),
+        open_client(SCHEMA, plugins=plugins) as client,
+    ):
         with trio.fail_after(5), pytest.raises(Exception, match="encoded"):
             await client.store(NOTES).insert(Note(text="x"), policy="direct-remote", confirm="strict")
 
