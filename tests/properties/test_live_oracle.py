@@ -717,7 +717,11 @@ def test_the_control_passes() -> None:
                 assert search(loaded["dispatch"].open_live_queries, 40, Phase.generate)["checks"] > 100
 
 
-QUICK = {"a filter compares the wrong way round", "a value that is listed is not found", "a row that fits no more stays"}
+QUICK = {
+    "a filter compares the wrong way round",
+    "a value that is listed is not found",
+    "a row that fits no more stays",
+}
 """Found within seconds, so they are planted at every run; all of them are in a campaign, by the same search."""
 
 

@@ -52,7 +52,7 @@ VALUES: dict[str, tuple[Expression[Any], object]] = {
     "minute": (col("clock").minute(), 5),
     "minute of a moment": (col("at").minute(), 5),
     "second": (col("at").second(), 6),
-    "coalesce": (NOTHING.coalesce(9), 9),
+    "coalesce": (NOTES.col(lambda note: note.nothing).coalesce(9), 9),
     "round": (round(REAL), 3.0),
     "abs": (abs(-NUMBER), 7),
     "case": (case((NUMBER > 9, "large"), otherwise="small"), "small"),
