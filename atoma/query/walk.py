@@ -122,11 +122,14 @@ def plans(plan: Plan) -> Iterator[Plan]:
 
 
 def stores_of(plan: Plan) -> Iterator[str]:
-    """The stores that ``plan`` and the plans within it read, as often as they do."""
+    """The stores that ``plan`` and the plans within it read, as often as they do; those between two others are among them."""
     for each in plans(plan):
         for source in each.sources:
             if isinstance(source, Store):
                 yield source.name
+        for include in each.include:
+            if include.through is not None:
+                yield include.through.store
 
 
 def changed(plan: Plan, leaf: Change) -> Plan:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from atoma import AllowLoopback, Client, Schema, StoreSpec, Sync, open_client, open_hub
+from atoma import AllowLoopback, Client, Schema, StoreSpec, Sync, has_many, open_client, open_hub, select
 from atoma.contracts.policy import Policy
 from atoma.kernel import atomic, cache, node
 from atoma.plugins import Plugin, PluginContext
@@ -42,6 +42,15 @@ class Cached:
     @asynccontextmanager
     async def open(self, context: PluginContext) -> AsyncGenerator[None]:
         context.register_policy(Policy("cached", cache(node("local-query"), 3600), atomic("local-write", "outbox")))
+        yield
+
+
+class Reading(Cached):
+    """Registers ``cached`` where nothing is synced."""
+
+    @asynccontextmanager
+    async def open(self, context: PluginContext) -> AsyncGenerator[None]:
+        context.register_policy(Policy("cached", cache(node("local-query"), 3600), None))
         yield
 
 
@@ -86,12 +95,6 @@ async def test_what_another_program_wrote_ends_with_the_next_commit(tmp_path: Pa
     def plugins(*extra: Plugin) -> list[Plugin]:
         return [LocalExecution(SQLiteEngine(tmp_path / "notes.db")), *extra]
 
-    class Reading(Cached):
-        @asynccontextmanager
-        async def open(self, context: PluginContext) -> AsyncGenerator[None]:
-            context.register_policy(Policy("cached", cache(node("local-query"), 3600), None))
-            yield
-
     async with (
         open_client(SCHEMA, plugins=plugins(Reading()), environment=seeded_environment(1)) as client,
         open_client(SCHEMA, plugins=plugins(), environment=seeded_environment(2)) as other,
@@ -102,3 +105,29 @@ async def test_what_another_program_wrote_ends_with_the_next_commit(tmp_path: Pa
         await client.store(DRAFTS).insert(Note(id="1"))
         assert await read(client) == (["new"], ""), "a commit is missing between its own two"
         assert await read(client) == (["new"], "cached")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tagged:
+    id: str
+    note: str
+    draft: str
+
+
+async def test_what_leads_through_a_store_between_ends_when_that_changes(tmp_path: Path) -> None:
+    tagged = StoreSpec("tagged", Tagged)
+    through = (tagged, tagged.col(lambda each: each.note), tagged.col(lambda each: each.draft))
+    query = select(NOTES).include(has_many(NOTES, DRAFTS, through=through))
+    plugins: list[Plugin] = [LocalExecution(SQLiteEngine(tmp_path / "notes.db")), Reading()]
+
+    async def read(client: Client) -> tuple[list[str], str]:
+        page = await client.query(query, policy="cached")
+        return [draft.id for _, drafts in page for draft in drafts], page.meta.path[-1].note
+
+    async with open_client(Schema(NOTES, DRAFTS, tagged), plugins=plugins, policy="direct-local") as client:
+        await client.store(NOTES).insert(Note(id="1"))
+        await client.store(DRAFTS).insert(Note(id="2"))
+        assert await read(client) == ([], "")
+        assert await read(client) == ([], "cached")
+        await client.store(tagged).insert(Tagged(id="3", note="1", draft="2"))
+        assert await read(client) == (["2"], "")

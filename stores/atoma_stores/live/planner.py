@@ -6,12 +6,12 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from atoma.contracts.query import Agg, BoundQuery, Call, Col, Exists, Expr, Plan, Scalar, Store
+from atoma.contracts.query import Agg, BoundQuery, Call, Col, Exists, Expr, Plan, Scalar
 from atoma.ports.live import ResultRow
 from atoma.query.compiled import condition
 from atoma.query.functions import MEANINGS
 from atoma.query.normal import rebind
-from atoma.query.walk import expressions, plans, top_expressions
+from atoma.query.walk import expressions, plans, stores_of, top_expressions
 from atoma.schema import Schema
 from atoma_stores.changes import RowChange
 from atoma_stores.live.index import ANY_ROW, Needs, needs_of
@@ -78,7 +78,7 @@ def asked_again(query: BoundQuery, why: str, rows: tuple[ResultRow, ...] | None 
         rows: What it was told last; None before the first time.
     """
     plan = query.plan
-    read = stores_of(plan)
+    read = Counter(stores_of(plan))
     tests: dict[str, Test | None] = dict.fromkeys(read, _by_columns(plan))
     needs = dict.fromkeys(read, ANY_ROW)
     if query.store and read[query.store] == 1:  # what its rows must have is said by the plan itself
@@ -86,15 +86,6 @@ def asked_again(query: BoundQuery, why: str, rows: tuple[ResultRow, ...] | None 
         if len(read) == 1 and not _beyond_python(Plan(plan.source, where=plan.where)):
             tests[query.store] = _by_condition(query, tests[query.store])
     return Planned(Rerun(query, tests, rows), needs, 2, f"asked again: {why}")
-
-
-def stores_of(plan: Plan) -> Counter[str]:
-    """The stores that ``plan`` and the plans within it read, with how often each is read."""
-    found: Counter[str] = Counter()
-    for each in plans(plan):
-        found.update([source.name for source in each.sources if isinstance(source, Store)])
-        found.update([include.through.store for include in each.include if include.through is not None])
-    return found
 
 
 def _by_columns(plan: Plan) -> Test | None:
