@@ -116,6 +116,11 @@ PLANS: dict[str, Plan] = {
     "over another plan": Plan(
         Derived(Plan(CARDS, columns=columns(lane=LANE, size=SIZE), limit=3)), columns=columns(n=COUNT)
     ),
+    "over another plan, where": Plan(
+        Derived(Plan(CARDS, columns=columns(lane=LANE, size=SIZE))),
+        where=Call("eq", (Col(0, "c0"), Lit("text", "a"))),
+        columns=columns(size=Col(0, "c1")),
+    ),
 }
 
 

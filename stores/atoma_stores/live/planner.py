@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from atoma.contracts.query import Agg, BoundQuery, Call, Col, Exists, Expr, Plan, Scalar
+from atoma.contracts.query import Agg, BoundQuery, Call, Col, Exists, Expr, Plan, Scalar, Store
 from atoma.ports.live import ResultRow
 from atoma.query.compiled import condition
 from atoma.query.functions import MEANINGS
@@ -81,10 +81,11 @@ def asked_again(query: BoundQuery, why: str, rows: tuple[ResultRow, ...] | None 
     read = Counter(stores_of(plan))
     tests: dict[str, Test | None] = dict.fromkeys(read, _by_columns(plan))
     needs = dict.fromkeys(read, ANY_ROW)
-    if query.store and read[query.store] == 1:  # what its rows must have is said by the plan itself
-        needs[query.store] = needs_of(query)
-        if len(read) == 1 and not _beyond_python(Plan(plan.source, where=plan.where)):
-            tests[query.store] = _by_condition(query, tests[query.store])
+    source = plan.source
+    if isinstance(source, Store) and read[source.name] == 1:  # what its rows must have is said by the plan itself
+        needs[source.name] = needs_of(query)
+        if len(read) == 1 and not _beyond_python(Plan(source, where=plan.where)):
+            tests[source.name] = _by_condition(query, tests[source.name])
     return Planned(Rerun(query, tests, rows), needs, 2, f"asked again: {why}")
 
 
