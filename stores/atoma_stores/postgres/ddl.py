@@ -13,7 +13,6 @@ from typing import TypeAlias, cast
 
 import msgspec
 
-from atoma.contracts.values import Scalar
 from atoma.errors import MigrationError, SchemaError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import HubIdentity
@@ -22,7 +21,7 @@ from atoma.schema.kinds import SqlType
 from atoma.schema.spec import Schema, StoreSpec
 from atoma_stores.sql.defaults import constant_defaults
 from atoma_stores.sql.dialect import HUB_SCHEMA, POSTGRESQL, STORES_SCHEMA
-from atoma_stores.sql.hub.epochs import begin, info
+from atoma_stores.sql.hub.epochs import load_identity
 from atoma_stores.sql.hub.tables import TABLES
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Execute, Script
@@ -30,11 +29,11 @@ from atoma_stores.sql.tables import Column, Table, integers, text
 
 Spec: TypeAlias = StoreSpec[object]
 
-HUB_FORMAT = 1
-KEY_BYTES, IDENTITY_BYTES = 32, 16
 NAME_BYTES = 63
 """Longer names are cut short by PostgreSQL, without a word."""
 META = Table("meta", text("key", "value"), ("key",))
+PUT_FACTS = POSTGRESQL.insert(POSTGRESQL.table(META.name), META.of(), "(key) DO UPDATE SET value=excluded.value")
+"""Note what ``meta`` tells: keys and values."""
 CHORE = Table("chore", (*text("name", "owner"), *integers("until_ms")), ("name",))
 """Who is at something that one process at a time should do, and until when it counts."""
 SYSTEM = (
@@ -78,7 +77,8 @@ def prepare(schema: Schema, environment: Environment) -> Script[HubIdentity]:
     internals = list(_internals(found))
     if internals:
         yield internals
-    identity = yield from _identity(environment)
+    # whoever asks first says who the hub is, and the others wait for that
+    identity, _ = yield from load_identity(POSTGRESQL, environment)
     (kept,) = yield [Execute(POSTGRESQL.render("SELECT m.key, m.value FROM {meta} m FOR UPDATE"))]
     facts = dict(cast("Sequence[tuple[str, str]]", kept))
     version = int(facts.get("schema_version", "0"))
@@ -100,8 +100,7 @@ def prepare(schema: Schema, environment: Environment) -> Script[HubIdentity]:
         told |= {f"store:{store.name}": _scope_fact(store), columns_key(store.name): _told(store)}
     changed = [(key, value) for key, value in told.items() if facts.get(key) != value]
     if changed:
-        put = POSTGRESQL.insert(POSTGRESQL.table(META.name), META.of(), "(key) DO UPDATE SET value=excluded.value")
-        yield [put.of(changed)]
+        yield [PUT_FACTS.of(changed)]
     return identity
 
 
@@ -116,7 +115,7 @@ def read_columns(told: str) -> Mapping[str, str]:
 
 
 def _told(store: Spec) -> str:
-    return msgspec.json.encode({name: of.form for name, of in store.fields.items() if name != "id"}).decode()
+    return msgspec.json.encode(store.forms).decode()
 
 
 def _scope_fact(store: Spec) -> str:
@@ -138,20 +137,6 @@ def _internals(found: _Found) -> Iterator[Execute]:
                 if column.name not in there:
                     add = f"ADD COLUMN IF NOT EXISTS {POSTGRESQL.column(column)}"
                     yield Execute(f"ALTER TABLE {POSTGRESQL.table(table.name)} {add}")
-
-
-def _identity(environment: Environment) -> Script[HubIdentity]:
-    """Who the hub is; whoever asks first says it, and the others wait for that."""
-    found = yield from info(POSTGRESQL)
-    if found is None:
-        mint = environment.random.randbytes
-        identity = HubIdentity(mint(IDENTITY_BYTES), mint(IDENTITY_BYTES), mint(KEY_BYTES))
-        yield from begin(POSTGRESQL, identity, HUB_FORMAT)
-        return identity
-    identity, form, _ = found
-    if form > HUB_FORMAT:
-        raise MigrationError(f"hub format {form} is newer than this program's {HUB_FORMAT}; update the program")
-    return identity
 
 
 def _store_steps(store: Spec, found: _Found, facts: Mapping[str, str]) -> Iterator[Execute]:
@@ -221,7 +206,7 @@ def _column_steps(store: Spec, there: Mapping[str, tuple[str, bool]]) -> Iterato
                 raise MigrationError(
                     f"store {store.name!r}: the new field {name!r} has neither a constant default nor allows None; give it one"
                 )
-            default = None if name not in defaults else _literal(defaults[name])
+            default = None if name not in defaults else POSTGRESQL.spelling.literal(defaults[name])
             column = POSTGRESQL.column(Column(quote(name), of.sql_type, of.nullable, default))
             yield Execute(f"ALTER TABLE {table} ADD COLUMN {column}")
         elif (found := (_TYPES.get(there[name][0]), there[name][1])) != (of.sql_type, of.nullable and name != "id"):
@@ -235,17 +220,3 @@ def _column_steps(store: Spec, there: Mapping[str, tuple[str, bool]]) -> Iterato
                 f"store {store.name!r}: the database has a column {name!r} that the code does not declare; declare it, or "
                 f"give its values up with: ALTER TABLE {table} DROP COLUMN {quote(name)}"
             )
-
-
-def _literal(value: Scalar) -> str:
-    match value:
-        case None:
-            return "NULL"
-        case bytes():
-            return f"'\\x{value.hex()}'"
-        case str():
-            return "'" + value.replace("'", "''") + "'"
-        case float():
-            return f"'{value!r}'::float8"
-        case _:
-            return str(int(value))

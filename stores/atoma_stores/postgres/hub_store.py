@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
@@ -111,7 +112,7 @@ class PostgreSQLHubStore:
             async with unchecked.connection() as connection:
                 identity = await write(connection, prepare(schema, environment))
                 epoch = await self._follow_server(connection, environment)
-                return identity if epoch is None else HubIdentity(identity.hub_id, epoch, identity.key)
+                return identity if epoch is None else replace(identity, epoch=epoch)
 
         try:
             return await pools.persist(attempt, unchecked, AGAIN_S)

@@ -6,13 +6,13 @@ into another cluster has another identity. What was committed may be lost then, 
 
 from __future__ import annotations
 
-from typing import Final, cast
+from typing import Final
 
 from atoma.ports.environment import Environment
-from atoma_stores.postgres.ddl import IDENTITY_BYTES, META
+from atoma_stores.postgres.ddl import PUT_FACTS
 from atoma_stores.sql.dialect import POSTGRESQL
 from atoma_stores.sql.hub import tables
-from atoma_stores.sql.hub.epochs import end_epoch
+from atoma_stores.sql.hub.epochs import end_epoch, mint_epoch
 from atoma_stores.sql.scripts import Execute, Script
 
 SERVER: Final = "server"
@@ -38,10 +38,9 @@ def follow_server(environment: Environment) -> Script[bytes | None]:
     *_, now, kept = yield [*locks, Execute(_NOW), Execute(_KEPT, (SERVER,))]
     if now == kept:
         return None
-    put = POSTGRESQL.insert(POSTGRESQL.table(META.name), META.of(), "(key) DO UPDATE SET value=excluded.value")
-    yield [put.of([(SERVER, cast("str", now[0][0]))])]
+    yield [PUT_FACTS.of([(SERVER, now[0][0])])]
     if not kept:  # a new database
         return None
-    epoch = environment.random.randbytes(IDENTITY_BYTES)
+    epoch = mint_epoch(environment)
     yield from end_epoch(POSTGRESQL, epoch, environment.wall_ms(), "offer", deletes=False)
     return epoch

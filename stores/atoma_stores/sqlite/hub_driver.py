@@ -10,11 +10,7 @@ from typing import TypeVar, cast
 
 import apsw
 
-from atoma.errors import MigrationError
-from atoma.ports.environment import Environment
-from atoma.ports.hub import HubIdentity
 from atoma_stores.sql.dialect import SQLITE
-from atoma_stores.sql.hub.epochs import begin, info
 from atoma_stores.sql.hub.groups import GroupQueries, StepByStep, groups, write_group, write_step_by_step
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.hub.tables import TABLES
@@ -22,10 +18,6 @@ from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, RowRefused, Scri
 from atoma_stores.sqlite.codes import is_unique_violation
 
 T = TypeVar("T")
-
-HUB_FORMAT = 1
-KEY_BYTES = 32
-IDENTITY_BYTES = 16
 
 INTERNALS = tuple(statement for table in TABLES for statement in SQLITE.create(table))
 ADDITIONS = tuple(
@@ -71,27 +63,6 @@ def _write_store(connection: apsw.Connection, statement: Execute | ExecuteMany) 
     except (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError) as error:
         unique = isinstance(error, apsw.ConstraintError) and is_unique_violation(error)
         raise RowRefused(statement.store, unique=unique) from None
-
-
-def load_identity(connection: apsw.Connection, environment: Environment) -> tuple[HubIdentity, int]:
-    """Who the hub is, minted when the file is new, and its counter of commits. The caller is in a write transaction.
-
-    Raises:
-        MigrationError: The hub's tables are newer than the code.
-    """
-    found = drive(connection, info(SQLITE))
-    if found is None:
-        mint = environment.random.randbytes
-        identity = HubIdentity(mint(IDENTITY_BYTES), mint(IDENTITY_BYTES), mint(KEY_BYTES))
-        drive(connection, begin(SQLITE, identity, HUB_FORMAT))
-        return identity, 0
-    identity, form, commits = found
-    if form > HUB_FORMAT:
-        where = connection.filename or ":memory:"
-        raise MigrationError(
-            f"{where}: hub format {form} is newer than this program's {HUB_FORMAT}; update the program"
-        )
-    return identity, commits
 
 
 class GroupWriter:

@@ -28,7 +28,7 @@ from atoma_stores.sql.hub import epochs
 from atoma_stores.sqlite.connections import make_private, open_existing
 from atoma_stores.sqlite.copies import SIDE_FILES, UNFINISHED, remove_file, sync_file, sync_folder
 from atoma_stores.sqlite.ddl import check_layout, prepare_internals
-from atoma_stores.sqlite.hub_driver import ADDITIONS, IDENTITY_BYTES, INTERNALS, drive
+from atoma_stores.sqlite.hub_driver import ADDITIONS, INTERNALS, drive
 from atoma_stores.sqlite.hub_lock import SUFFIX, Beside, sole_hub
 from atoma_stores.sqlite.hub_witness import HubWitness
 from atoma_stores.sqlite.stored_schema import stored_schema
@@ -243,7 +243,7 @@ def _copy(path: str, target: str) -> None:
 
 def _begin_epoch(path: str, devices: DevicePolicy, environment: Environment) -> tuple[bytes, int]:
     """Let a new epoch begin in a file that nobody else has; the epoch, and the file's counter of commits."""
-    epoch = environment.random.randbytes(IDENTITY_BYTES)
+    epoch = epochs.mint_epoch(environment)
 
     def begin(connection: apsw.Connection) -> int:
         prepare_internals(connection, INTERNALS, ADDITIONS)

@@ -9,35 +9,21 @@ import os
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import TypeVar
 
 import apsw
 
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.sync import DevicePolicy, Place
+from atoma.contracts.sync import DevicePolicy
 from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
-from atoma.ports.hub import (
-    ClientState,
-    CompactReport,
-    EndedEpoch,
-    HubIdentity,
-    Lineage,
-    LogPage,
-    Permission,
-    Plan,
-    RowKey,
-    ScanPage,
-    ScopeState,
-    Step,
-)
+from atoma.ports.hub import HubIdentity, Plan, Step
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
 from atoma.schema.spec import Schema
 from atoma_stores.sql.dialect import SQLITE
-from atoma_stores.sql.hub import epochs, reads, upkeep
+from atoma_stores.sql.hub import epochs
+from atoma_stores.sql.hub.database import ScriptedHubDatabase
 from atoma_stores.sql.hub.groups import GroupQueries
-from atoma_stores.sql.hub.rows import stores_of
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.scripts import Script
 from atoma_stores.sqlite._writer import Joint
@@ -45,30 +31,23 @@ from atoma_stores.sqlite.connections import MEMORY
 from atoma_stores.sqlite.copies import copy_before_steps
 from atoma_stores.sqlite.database import Database, open_database
 from atoma_stores.sqlite.ddl import check_ours, prepare_file
-from atoma_stores.sqlite.hub_driver import ADDITIONS, IDENTITY_BYTES, INTERNALS, GroupWriter, drive, load_identity
+from atoma_stores.sqlite.hub_driver import ADDITIONS, INTERNALS, GroupWriter, drive
 from atoma_stores.sqlite.hub_lock import sole_hub
 from atoma_stores.sqlite.hub_witness import HubWitness
 
 T = TypeVar("T")
 
 
-class SQLiteHubDatabase:
+class SQLiteHubDatabase(ScriptedHubDatabase):
     """An open hub file; made by :meth:`SQLiteHubStore.open_hub_database`."""
 
     def __init__(
         self, database: Database, schema: Schema, identity: HubIdentity, witness: HubWitness | None = None
     ) -> None:
+        super().__init__(SQLITE, schema, database.environment, identity)
         self._database = database
         self._witness = witness
-        self._identity = identity
-        stores = stores_of(SQLITE, schema)
-        self._groups = GroupWriter(GroupQueries(SQLITE, stores))
-        self._reads = reads.ReadQueries(SQLITE, schema, stores)
-
-    @property
-    def identity(self) -> HubIdentity:
-        """Who the hub is."""
-        return self._identity
+        self._groups = GroupWriter(GroupQueries(SQLITE, self._stores))
 
     @property
     def unknown_functions(self) -> frozenset[str]:
@@ -84,7 +63,7 @@ class SQLiteHubDatabase:
         self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None
     ) -> Sequence[Plan]:
         """Load, decide and carry out ``steps`` in one FULL transaction, grouped with those of other callers."""
-        body = Joint(self._groups.write, Run(steps, self._database.environment.wall_ms()))
+        body = Joint(self._groups.write, Run(steps, self._environment.wall_ms()))
 
         def committed(run: Run) -> None:
             self._note(run.commits)
@@ -105,119 +84,24 @@ class SQLiteHubDatabase:
         """Nothing to tell: no other process has the file."""
         return nullcontext()
 
-    async def page(
-        self,
-        scope: str,
-        start: int,
-        *,
-        max_bytes: int,
-        max_changes: int,
-        client_id: bytes,
-        principal: str,
-        outcomes_after: int,
-    ) -> LogPage:
-        """The log after ``start`` with the client's outcomes."""
-        return await self._read(
-            partial(
-                reads.read_page,
-                self._reads,
-                scope,
-                start,
-                max_bytes=max_bytes,
-                max_changes=max_changes,
-                client=(client_id, principal),
-                outcomes_after=outcomes_after,
-            )
-        )
-
-    async def scan(
-        self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int, allowance: ReadAllowance
-    ) -> ScanPage:
-        """Rows after ``after``."""
-        scan = partial(reads.read_scan, self._reads, scope, after, max_bytes=max_bytes, max_rows=max_rows)
-        return await self._database.read_within(_body(scan), allowance.seconds, allowance.spent)
-
-    async def scopes(self, names: Sequence[str] | None = None) -> Sequence[ScopeState]:
-        """States of scopes."""
-        return await self._read(partial(reads.read_scopes, self._reads, names))
-
-    async def locate(self, store: str, ids: Sequence[str]) -> Mapping[str, Sequence[str]]:
-        """Scopes that hold a row with each id."""
-        return await self._read(partial(reads.read_located, self._reads, store, ids))
-
     async def lookup(self, query: BoundQuery, fences: Fences, *, max_bytes: int, max_rows: int) -> QueryPage | None:
         """Rows within these fences only, on the loop's thread; None when it takes more than half a millisecond."""
-        asked = partial(reads.read_query, self._reads, query, fences, max_bytes=max_bytes, max_rows=max_rows)
-        return await self._database.read_at_once(_body(asked))
-
-    async def query(
-        self,
-        query: BoundQuery,
-        fences: Fences,
-        *,
-        max_bytes: int,
-        max_rows: int,
-        allowance: ReadAllowance,
-    ) -> QueryPage:
-        """Rows within these fences only, never on the loop's thread where there is another."""
-        asked = partial(reads.read_query, self._reads, query, fences, max_bytes=max_bytes, max_rows=max_rows)
-        return await self._database.read_within(_body(asked), allowance.seconds, allowance.spent)
-
-    async def lineages(self, places: Sequence[Place]) -> Sequence[Lineage]:
-        """The scope of each place beside it, all in one snapshot."""
-        return await self._read(partial(reads.read_lineages, self._reads, places))
-
-    async def compact(self, *, keep: int, keep_ms: int, clients_ms: int, force: bool = False) -> CompactReport:
-        """Raise the floors, then delete below them in batches."""
-        now_ms = self._database.environment.wall_ms()
-        before_ms, seen_ms = now_ms - keep_ms, now_ms - clients_ms
-        if not force:
-            await self._read(partial(upkeep.check_clock, SQLITE, now_ms, before_ms, seen_ms))
-        floors: dict[str, int] = {}
-        scopes = [state.scope for state in await self.scopes()]
-        for some in upkeep.parts(scopes):
-            floors |= await self._write(partial(upkeep.raise_floors, SQLITE, keep, before_ms, some))
-        await self._write(partial(upkeep.raise_forgotten, SQLITE, before_ms))
-        removed: dict[str, int] = {}
-        for chore in upkeep.chores(SQLITE, floors, before_ms, seen_ms):
-            while count := await self._write(chore.part, bulk=True):
-                removed[chore.what] = removed.get(chore.what, 0) + count
-        return CompactReport(**removed, floors=floors)
+        return await self._database.read_at_once(_body(self._asked(query, fences, max_bytes, max_rows)))
 
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
-        """Mint a new epoch."""
-        environment = self._database.environment
-        epoch = environment.random.randbytes(IDENTITY_BYTES)
-        ending = partial(epochs.end_epoch, SQLITE, epoch, environment.wall_ms(), devices, deletes=True)
-        commits = await self._write(ending)
-        self._identity = replace(self._identity, epoch=epoch)
+        """Mint a new epoch, and tell the lock file."""
+        commits = await self._end_epoch(devices)
         if self._witness is not None:
-            self._witness.note(epoch, commits)
+            self._witness.note(self._identity.epoch, commits)
             self._witness.write()
         return self._identity
 
-    async def epochs(self) -> Sequence[EndedEpoch]:
-        """Every epoch that has ended, oldest first."""
-        return await self._read(partial(epochs.ended_epochs, SQLITE))
-
-    async def absent(self, epoch: bytes) -> Sequence[ClientState]:
-        """Clients that have not opened a session since ``epoch`` ended."""
-        return await self._read(partial(epochs.absent_clients, SQLITE, epoch))
-
-    async def permit(self, epoch: bytes, what: Permission) -> bool:
-        """Allow ``what`` about what came behind the end of ``epoch``; False when no such epoch has ended."""
-        return await self._write(partial(epochs.permit, SQLITE, epoch, what))
-
-    async def unfinished(self) -> Sequence[str]:
-        """Scopes whose log goes beyond their head."""
-        return await self._read(partial(reads.read_unfinished, self._reads))
-
-    async def traced(self) -> Sequence[tuple[str, bytes]]:
-        """Scopes with the epochs of which devices have brought rows back."""
-        return await self._read(partial(epochs.traced, SQLITE))
-
     async def _read(self, script: Callable[[], Script[T]]) -> T:
         return await self._database.read(_body(script))
+
+    async def _read_within(self, script: Callable[[], Script[T]], allowance: ReadAllowance) -> T:
+        # never on the loop's thread where there is another
+        return await self._database.read_within(_body(script), allowance.seconds, allowance.spent)
 
     async def _write(self, script: Callable[[], Script[T]], *, bulk: bool = False) -> T:
         return await self._database.transact(_body(script), durability="full", bulk=bulk)
@@ -264,10 +148,11 @@ class SQLiteHubStore:
         def prepare(connection: apsw.Connection) -> tuple[HubIdentity, int]:
             check_ours(connection)
             prepare_file(connection, schema, layout="hub", internals=INTERNALS, additions=ADDITIONS)
-            identity, commits = load_identity(connection, environment)
+            where = f"{connection.filename or MEMORY}: "
+            identity, commits = drive(connection, epochs.load_identity(SQLITE, environment, where))
             ended = [past.epoch for past in drive(connection, epochs.ended_epochs(SQLITE))]
             if witness is not None and witness.is_another(identity.epoch, ended, commits):
-                epoch = environment.random.randbytes(IDENTITY_BYTES)
+                epoch = epochs.mint_epoch(environment)
                 ending = epochs.end_epoch(SQLITE, epoch, environment.wall_ms(), "offer", deletes=False)
                 return replace(identity, epoch=epoch), drive(connection, ending)
             return identity, commits

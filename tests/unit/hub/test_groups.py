@@ -24,13 +24,14 @@ from atoma.ports.environment import seeded_environment
 from atoma.ports.hub import Facts, Need, Plan, Step
 from atoma.ports.service import Principal
 from atoma_stores.sql.dialect import SQLITE
+from atoma_stores.sql.hub.epochs import load_identity
 from atoma_stores.sql.hub.groups import GroupQueries, StepByStep, groups, write_group
 from atoma_stores.sql.hub.rows import stores_of
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.hub.tables import TABLES
 from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Script
 from atoma_stores.sqlite.ddl import prepare_file
-from atoma_stores.sqlite.hub_driver import ADDITIONS, INTERNALS, GroupWriter, drive, load_identity
+from atoma_stores.sqlite.hub_driver import ADDITIONS, INTERNALS, GroupWriter, drive
 from tests.unit.hub.kit import SCHEMA, Client, card, direct
 
 T = TypeVar("T")
@@ -70,7 +71,7 @@ def a_database() -> Iterator[apsw.Connection]:
     environment = seeded_environment(1)
     try:
         prepare_file(connection, SCHEMA, layout="hub", internals=INTERNALS, additions=ADDITIONS)
-        load_identity(connection, environment)
+        drive(connection, load_identity(SQLITE, environment))
         yield connection
     finally:
         connection.close()

@@ -12,7 +12,8 @@ from typing import TypeAlias, cast
 
 from atoma.contracts.sync import DevicePolicy
 from atoma.contracts.versions import PLAIN, Versions, tag_of
-from atoma.errors import StoreCorrupt
+from atoma.errors import MigrationError, StoreCorrupt
+from atoma.ports.environment import Environment
 from atoma.ports.hub import ClientState, EndedEpoch, HubIdentity, Permission
 from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.hub import tables
@@ -21,6 +22,9 @@ from atoma_stores.sql.scripts import Execute, Row, Script
 Word: TypeAlias = tuple[DevicePolicy, bool, bool]
 """What devices do about what came behind the end of an epoch; whether that goes for deletions, and for what is unproved."""
 
+HUB_FORMAT = 1
+"""Of the hub's own tables."""
+KEY_BYTES, IDENTITY_BYTES = 32, 16
 NO_WORD: Word = ("offer", True, False)
 ABSENT_MAX = 1_000
 ENDED = "SELECT e.epoch, e.ended_ms, e.devices, e.deletes, e.unproven FROM {epoch} e ORDER BY e.number"
@@ -46,6 +50,34 @@ def begin(dialect: Dialect, identity: HubIdentity, form: int) -> Script[None]:
     """Say who the hub is, in a new database."""
     insert = dialect.insert(dialect.table("info"), tables.INFO.of("one", "hub_id", "epoch", "key", "format"))
     yield [insert.of([(1, identity.hub_id, identity.epoch, identity.key, form)])]
+
+
+def load_identity(dialect: Dialect, environment: Environment, where: str = "") -> Script[tuple[HubIdentity, int]]:
+    """Who the hub is, minted in a new database, and its counter of commits.
+
+    Args:
+        dialect: How it is written.
+        environment: Chance.
+        where: What an error says before anything else.
+
+    Raises:
+        MigrationError: The hub's tables are newer than the code.
+    """
+    found = yield from info(dialect)
+    if found is None:
+        mint = environment.random.randbytes
+        identity = HubIdentity(mint(IDENTITY_BYTES), mint(IDENTITY_BYTES), mint(KEY_BYTES))
+        yield from begin(dialect, identity, HUB_FORMAT)
+        return identity, 0
+    identity, form, commits = found
+    if form > HUB_FORMAT:
+        raise MigrationError(f"{where}hub format {form} is newer than this program's {HUB_FORMAT}; update the program")
+    return identity, commits
+
+
+def mint_epoch(environment: Environment) -> bytes:
+    """A name for an epoch that is about to begin."""
+    return environment.random.randbytes(IDENTITY_BYTES)
 
 
 def end_epoch(dialect: Dialect, following: bytes, now_ms: int, devices: DevicePolicy, *, deletes: bool) -> Script[int]:
