@@ -92,8 +92,12 @@ def main(arguments: "list[str]") -> int:
     prepare(GROUPS[command])
     if command == "check":
         return check(rest or list(CHECKS))
-    if command in ("test", "soak"):  # the order of sets: tests print it, so that a failure can be run again
+    if command in ("test", "soak"):
+        # the order of sets: tests print it, so that a failure can be run again
         os.environ.setdefault("PYTHONHASHSEED", str(random.SystemRandom().randrange(2**32)))
+        # tests start hundreds of programs, and each would compile the project anew where nothing may be written beside it
+        os.environ["PYTHONPYCACHEPREFIX"] = str(STAMP.with_name("pycache"))
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     return run([PYTHON, *arguments_of(command, rest)])
 
 
@@ -138,7 +142,7 @@ def prepare(group: str) -> None:
     if not held:
         shutil.rmtree(VENV, ignore_errors=True)
     groups = sorted({*held, group})
-    wanted = [line for name in groups for line in requirements(project["dependency-groups"], name)]
+    wanted = [line for name in groups for line in requirements(project, name)]
     wanted = ["--editable", str(ROOT), *dict.fromkeys(wanted)]
     if not install_with_uv(wanted) and not install_with_pip(wanted):
         raise Failed("the packages could not be installed; the reason stands above. Is the package index reachable?")
@@ -182,12 +186,20 @@ def read_stamp(key: str) -> "list[str]":
     return stamp["groups"] if stamp.get("key") == key and os.path.exists(PYTHON) else []
 
 
-def requirements(groups: "dict[str, list[object]]", name: str) -> "list[str]":
-    """The requirements of a dependency group, with the groups that it includes."""
-    flat: list[str] = []
-    for entry in groups[name]:
-        flat += [entry] if isinstance(entry, str) else requirements(groups, entry["include-group"])  # type: ignore[index]
-    return list(dict.fromkeys(flat))
+def requirements(project: "dict[str, object]", name: str) -> "list[str]":
+    """The requirements of a dependency group, with the groups and the extras of the project that it includes."""
+    groups: dict[str, list[object]] = project["dependency-groups"]  # type: ignore[assignment]
+    extras: dict[str, list[str]] = project["project"]["optional-dependencies"]  # type: ignore[index]
+    own = f"{project['project']['name']}["  # type: ignore[index]
+
+    def flat(entry: object) -> "list[str]":
+        if not isinstance(entry, str):
+            return requirements(project, entry["include-group"])  # type: ignore[index]
+        if not entry.startswith(own):
+            return [entry]
+        return [line for extra in entry[len(own) : -1].split(",") for part in extras[extra] for line in flat(part)]
+
+    return list(dict.fromkeys(line for entry in groups[name] for line in flat(entry)))
 
 
 def make_venv() -> None:

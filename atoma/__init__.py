@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from atoma.client import Client, open_client
+from atoma.contracts.completeness import Completeness
 from atoma.contracts.execution import ExecutionMeta, Resolution, Step
 from atoma.plugins import Plugin
 from atoma.ports import Change, Environment, Insert, LiveBatch, Move, Remove, Reset, Update
@@ -33,23 +34,43 @@ from atoma.query import (
     sum_,
 )
 from atoma.runtime import ItemResult, ManyResult, Page, Store, Transaction, WriteHandle
-from atoma.schema import Index, Scale, Schema, StoreSpec, belongs_to, has_many, has_one, new_id, variants
-from atoma.sync import Sync, SyncControl, SyncStatus
+from atoma.schema import (
+    Excluding,
+    Including,
+    Increment,
+    Index,
+    Scale,
+    Schema,
+    StoreSpec,
+    belongs_to,
+    has_many,
+    has_one,
+    new_id,
+    variants,
+)
 
 if TYPE_CHECKING:
     from atoma.hub import AllowLoopback, Hub, StaticTokenVerifier, open_hub
+    from atoma.sync import Sync, SyncControl, SyncStatus
 
-_OF_THE_HUB = frozenset(("AllowLoopback", "Hub", "StaticTokenVerifier", "open_hub"))
+_LOADED_WHEN_USED = {
+    **dict.fromkeys(("AllowLoopback", "Hub", "StaticTokenVerifier", "open_hub"), "atoma.hub"),
+    **dict.fromkeys(("Sync", "SyncControl", "SyncStatus"), "atoma.sync"),
+}
 
 __all__ = [
     "AllowLoopback",
     "Change",
     "Client",
+    "Completeness",
     "Environment",
+    "Excluding",
     "ExecutionMeta",
     "Expression",
     "Hub",
     "Included",
+    "Including",
+    "Increment",
     "Index",
     "Insert",
     "ItemResult",
@@ -99,9 +120,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    # a client starts faster without the hub's modules, and most programs are clients
-    if name in _OF_THE_HUB:
-        value: object = getattr(import_module("atoma.hub"), name)
+    # programs that keep rows on one device start without the modules of sync, and clients without those of the hub
+    if name in _LOADED_WHEN_USED:
+        value: object = getattr(import_module(_LOADED_WHEN_USED[name]), name)
         globals()[name] = value
         return value
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
+import msgspec
+
 Category: TypeAlias = Literal["auth", "session", "protocol", "transient", "resync", "history", "outcome", "local"]
 """What an error is about: ``auth`` the token; ``session`` the two sides may not, or cannot, work together; ``protocol``
 they do not understand each other; ``transient`` it passes; ``resync`` what the device has of the hub is of no more use;
@@ -54,7 +56,7 @@ HELP: Mapping[Help, str] = MappingProxyType(
         "rights": "somebody who grants the right",
         "upgrade": "a newer version of one of the two sides",
         "resnapshot": "a snapshot in place of the cursor; the outbox is kept",
-        "repair": "a repair: it is made by itself, and by `client.sync.repair()`, which tells why it cannot be made",
+        "repair": "a repair: it is made automatically, and by `client.sync.repair()`, which says why it cannot be made",
         "adopt": "the hub and the user that the file belongs to; or `client.sync.adopt_hub()`, which hands it over",
         "resolve": "asking what became of the write, by its key",
         "change": "another request: read what is there, and decide anew",
@@ -67,8 +69,7 @@ HELP: Mapping[Help, str] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Code:
+class Code(msgspec.Struct, frozen=True):
     """A row of the table.
 
     Attributes:
@@ -95,6 +96,24 @@ class Code:
     def retryable(self) -> bool:
         """Whether the same request may succeed later, without a change."""
         return self.help == "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault of the start-up check with what to do about it.
+
+    Attributes:
+        code: Stable identifier of the kind of fault.
+        message: What is wrong and where.
+        remedy: What to change.
+    """
+
+    code: str
+    message: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"[{self.code}] {self.message} — {self.remedy}"
 
 
 CODES: Mapping[str, Code] = MappingProxyType(
@@ -178,9 +197,12 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "CURSOR_AHEAD": Code("the cursor is ahead of the hub", "history", "resnapshot", "undone", 409, 10),
         "LINEAGE_MISMATCH": Code("the hub has another history", "history", "resnapshot", "undone", 409, 10),
         "EPOCH_CHANGED": Code("the hub has begun a new epoch", "history", "resnapshot", "undone", 409, 10),
-        "HANDLE_CHANGED": Code("what the scope gives out has changed", "resync", "resnapshot", "undone", 409, 10),
+        "VIEW_CHANGED": Code("what the scope gives out has changed", "resync", "resnapshot", "undone", 409, 10),
         "RESYNC": Code("the hub does not recognise the cursor", "resync", "resnapshot", "undone"),
         "HISTORY_MOVED": Code("the hub moved since the session was opened", "history", "retry", "undone"),
+        "SEVERAL_HUBS": Code(
+            "hubs of different histories answer under one address", "history", "operator", "undone", waits="stalled"
+        ),
         "HUB_LOST_DATA": Code(
             "the hub was restored from an older state", "history", "repair", "undone", waits="stalled"
         ),
@@ -208,7 +230,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "WRITE": Code("the data was refused", "local", "change", "refused"),
         "SCOPE_NOT_SUBSCRIBED": Code("this device does not sync the scope", "local", "program", "refused"),
         "TAKEN_BACK": Code("the write was taken back on this device", "local", "change", "refused"),
-        "PARKED": Code("the write was set aside on this device", "local", "change", "refused"),
+        "HELD": Code("the write is held on this device until somebody releases it", "local", "change", "refused"),
         "UNKNOWN_OUTCOME": Code("nobody can say whether the write was done", "local", "resolve", "unknown"),
         "NOT_RESOLVABLE": Code("nobody decides about this key, or this device", "local", "program", "undone"),
         "EXECUTION": Code("a node failed with an error of its own", "local", "program", "undone"),
@@ -229,12 +251,19 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "POLICY_NOT_ALLOWED": Code("this store may not use that policy", "local", "program", "undone"),
         "STORE": Code("the storage engine failed", "local", "operator", "undone", waits="stalled"),
         "CORRUPT": Code("the file is damaged, or of another kind", "local", "operator", "undone"),
+        "WRONG_KEY": Code("the key is not the file's, or one is missing", "local", "program", "undone"),
         "DISK_FULL": Code("no space is left", "local", "room", "undone", waits="stalled"),
         "MIGRATION": Code("the file's schema cannot be brought to the code's", "local", "program", "undone"),
         "CLOSED": Code("the client, hub or engine is closed", "local", "program", "undone"),
         "CLOCK_AHEAD": Code("the machine's clock is far ahead", "local", "clock", "undone"),
         "SYNC": Code("replication failed", "local", "operator", "undone"),
         "OUTBOX_FULL": Code("too many writes are not sent yet", "local", "room", "undone"),
+        "SCOPE_IN_USE": Code("the scope is used here, or something waits in it", "local", "change", "undone"),
+        "TOO_MANY_SCOPES": Code("more scopes are in use than a hub takes", "local", "change", "undone"),
+        "SCOPES_NOT_NAMED": Code("the query does not name its scopes", "local", "program", "undone"),
+        "LEAD_LOST": Code("another program at the file runs the lanes", "local", "retry", "undone"),
+        "ALREADY_SENT": Code("the hub may have the write already", "local", "change", "undone"),
+        "NOT_PENDING": Code("the write does not wait here any more", "local", "change", "undone"),
         "PUSH_STALLED": Code("the hub keeps failing to decide a write", "local", "operator", "undone", waits="stalled"),
     }
 )
@@ -327,6 +356,7 @@ __all__ = [
     "Category",
     "Code",
     "Help",
+    "Problem",
     "Verdict",
     "Waits",
     "row",

@@ -36,6 +36,7 @@
     │  ├─ StoreBusy           another process holds the file
     │  ├─ StoreCorrupt        the file is damaged or is not an Atoma file
     │  ├─ DiskFull            no space left; nothing was written
+    │  ├─ WrongKey            the key that was given is not the file's, or one is missing
     │  ├─ MigrationError      the file's schema cannot be brought to the code's
     │  └─ ClosedError         the client, hub or engine is closed
     └─ SyncError              replication failed
@@ -50,10 +51,9 @@ Trio's own ``Cancelled``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from atoma.codes import CODES, Help, row
+from atoma.codes import CODES, Help, Problem, row
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,7 +65,7 @@ __all__ = [
     "PluginError", "PolicyNotAllowed", "Problem", "ProtocolError", "QueryError", "RemoteError", "Resync",
     "SchemaError", "SchemaMismatch", "ScopeNotSubscribed", "StoreBusy", "StoreCorrupt", "StoreError", "SyncError",
     "TokenExpired", "TopologyError", "TransportError", "UnknownPolicy", "UnknownStore", "ValidationError", "WriteError",
-    "WriteRejected", "WriteUnknown", "WrongLoop", "is_retryable", "what_helps",
+    "WriteRejected", "WriteUnknown", "WrongKey", "WrongLoop", "is_retryable", "what_helps",
 ]  # fmt: skip
 
 
@@ -99,7 +99,7 @@ class SchemaError(ConfigurationError):
 
 
 class SchemaMismatch(ConfigurationError):
-    """This side and the hub declare a field so that one would read the other's values wrongly; nothing was exchanged.
+    """A difference between declarations by which one side would read the other's values wrongly; nothing was exchanged.
 
     Attributes:
         store: The store.
@@ -131,7 +131,7 @@ class WrongLoop(ConfigurationError):
 
 
 class NotEntered(ConfigurationError, AttributeError):
-    """What is open for the length of an ``async with`` block was used without one; nothing was done."""
+    """A lifetime was used that no ``async with`` block had entered; nothing was done."""
 
     code = "NOT_ENTERED"
 
@@ -170,24 +170,6 @@ class PolicyNotAllowed(ConfigurationError):
         super().__init__(f"policy {policy!r} may not be used on store {store!r}: {reason}")
         self.policy = policy
         self.store = store
-
-
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """One fault of the start-up check with what to do about it.
-
-    Attributes:
-        code: Stable identifier of the kind of fault.
-        message: What is wrong and where.
-        remedy: What to change.
-    """
-
-    code: str
-    message: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"[{self.code}] {self.message} — {self.remedy}"
 
 
 class TopologyError(ConfigurationError):
@@ -325,7 +307,10 @@ class ScopeNotSubscribed(WriteError):
 
     def __init__(self, scope: str, subscribed: Sequence[str]) -> None:
         known = ", ".join(subscribed) or "none"
-        super().__init__(f"scope {scope!r} is not among the synced scopes ({known}); add it to Sync(scopes=…)")
+        super().__init__(
+            f"scope {scope!r} is not among the synced scopes ({known}); add it to Sync(scopes=…), or bring it along while it is "
+            "used: client.sync.scope(…)"
+        )
         self.scope = scope
 
 
@@ -401,7 +386,7 @@ class FallbackExhausted(ExecutionError):
 class WriteUnknown(ExecutionError):
     """The write may or may not have been applied: the answer was lost. Resolve its key before writing again.
 
-    ``await client.resolve(error)`` tells what became of it, or makes sure that it is never applied; a write that lies in
+    ``await client.resolve(error)`` reports what became of it, or makes sure that it is never applied; a write that lies in
     this device's outbox it follows until the hub has judged it. The key is a string that may be kept: it can be resolved
     after a restart, and, unless it lies in an outbox, on another device of the same user.
 
@@ -527,6 +512,12 @@ class StoreCorrupt(StoreError):
     """The file is damaged, or is not what it should be."""
 
     code = "CORRUPT"
+
+
+class WrongKey(StoreError):
+    """The file is encrypted with another key than the one that was given, or one of the two is missing; nothing was read or written."""
+
+    code = "WRONG_KEY"
 
 
 class DiskFull(StoreError):

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import apsw
 
 from atoma import Client, col, open_client, select
-from atoma.ports import LiveBatch
-from atoma.query.builder import Rows
+from atoma.query.builder import Query
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
 from benchmarks.measure import Row, Samples, each, each_async
@@ -46,7 +46,7 @@ class Files:
         self.counter += 1
         return self.counter
 
-    def write(self, sql: str, bindings: tuple[object, ...]) -> None:
+    def write(self, sql: str, *bindings: object) -> None:
         """One transaction of raw apsw."""
         self.raw.execute("BEGIN IMMEDIATE")
         self.raw.execute(sql, bindings)  # type: ignore[arg-type]
@@ -81,15 +81,16 @@ def _changed(number: int, id: str) -> Todo:
     return replace(todo(int(id[5:])), title=f"changed {number}", created_at=NEWEST + number, status="open")
 
 
-async def _followed(files: Files, query: Rows[Todo], write: Callable[[int], Awaitable[object]], count: int) -> float:
-    """Seconds from each write to its batch at the reader."""
-    async with files.client.store(TODOS).live(query) as batches:
+async def followed(files: Files, query: Query[Any], count: int, *writes: Callable[[int], Awaitable[object]]) -> float:
+    """Seconds for each of ``writes``, one after the other, to its batch at the reader."""
+    async with files.client.live(query) as batches:
         await anext(batches)
 
         async def turn(_: int) -> None:
-            await write(files.number())
-            batch: LiveBatch[Todo] = await anext(batches)
-            assert batch.changes
+            number = files.number()
+            for write in writes:
+                await write(number)
+                assert (await anext(batches)).changes
 
         return await each_async(turn, count)
 
@@ -101,14 +102,14 @@ async def top(files: Files) -> list[Row]:
     ids = [f"todo-{number * 3:09}" for number in range(0, ROWS // 3, 97)]
 
     def again(number: int) -> None:
-        files.write(UPDATE, (f"changed {number}", NEWEST + number, ids[number % len(ids)]))
+        files.write(UPDATE, f"changed {number}", NEWEST + number, ids[number % len(ids)])
         assert len(files.raw.execute(TOP_SQL).fetchall()) == 50
 
     keys, held = _held(files, TOP_SQL)
 
     def least(number: int) -> None:
         id, at = ids[number % len(ids)], NEWEST + number
-        files.write(UPDATE, (f"changed {number}", at, id))
+        files.write(UPDATE, f"changed {number}", at, id)
         _replace(keys, held, (-at, id), id)
         while len(keys) > 75:
             held.pop(keys.pop()[1])
@@ -119,9 +120,9 @@ async def top(files: Files) -> list[Row]:
     for _ in range(ROUNDS):
         samples.add("raw apsw, asked again", each(lambda _: again(files.number()), WRITES))
         samples.add("lower bound", each(lambda _: least(files.number()), WRITES))
-        samples.add("live", await _followed(files, TOP, ours, WRITES))
+        samples.add("live", await followed(files, TOP, WRITES, ours))
         samples.add("write alone", await each_async(lambda _: ours(files.number()), WRITES))
-    return _rows("W5 live top 50 of 100k, update", samples, "raw apsw, asked again", "W5 ≤ 1.05×")
+    return samples.rows("W5 live top 50 of 100k, update", "raw apsw, asked again", 1e6, "µs", {"live": "W5 ≤ 1.05×"})
 
 
 async def refill(files: Files) -> list[Row]:
@@ -132,7 +133,7 @@ async def refill(files: Files) -> list[Row]:
     own = [row.id for row in (await files.client.query(TOP.limit(2 * WRITES * ROUNDS))).items]
 
     def again(_: int) -> None:
-        files.write("DELETE FROM todos WHERE id=?", (newest.pop(0),))
+        files.write("DELETE FROM todos WHERE id=?", newest.pop(0))
         assert len(list(files.raw.execute(TOP_SQL))) == 50
 
     async def ours(_: int) -> None:
@@ -140,8 +141,10 @@ async def refill(files: Files) -> list[Row]:
 
     for _ in range(ROUNDS):
         samples.add("raw apsw, asked again", each(again, WRITES))
-        samples.add("live", await _followed(files, TOP, ours, WRITES))
-    return _rows("W5d live top 50, delete and refill", samples, "raw apsw, asked again", "W5d ≤ 1.2×")
+        samples.add("live", await followed(files, TOP, WRITES, ours))
+    return samples.rows(
+        "W5d live top 50, delete and refill", "raw apsw, asked again", 1e6, "µs", {"live": "W5d ≤ 1.2×"}
+    )
 
 
 async def sorted_list(files: Files) -> list[Row]:
@@ -151,14 +154,14 @@ async def sorted_list(files: Files) -> list[Row]:
     ids = [f"todo-{number * 3 + 1:09}" for number in range(0, ROWS // 3, 97)]
 
     def again(number: int) -> None:
-        files.write(UPDATE, (f"changed {number}", NEWEST - number, ids[number % len(ids)]))
+        files.write(UPDATE, f"changed {number}", NEWEST - number, ids[number % len(ids)])
         assert len(files.raw.execute(ALL_SQL).fetchall()) > ROWS // 2
 
     keys, held = _held(files, ALL_SQL, sign=1)
 
     def least(number: int) -> None:
         id, at = ids[number % len(ids)], NEWEST - number
-        files.write(UPDATE, (f"changed {number}", at, id))
+        files.write(UPDATE, f"changed {number}", at, id)
         _replace(keys, held, (at, id), id)
 
     async def ours(number: int) -> None:
@@ -167,9 +170,9 @@ async def sorted_list(files: Files) -> list[Row]:
     for _ in range(ROUNDS):
         samples.add("raw apsw, asked again", each(lambda _: again(files.number()), 3))
         samples.add("lower bound", each(lambda _: least(files.number()), WRITES))
-        samples.add("live", await _followed(files, ALL, ours, WRITES))
+        samples.add("live", await followed(files, ALL, WRITES, ours))
         samples.add("write alone", await each_async(lambda _: ours(files.number()), WRITES))
-    return _rows("W5S live sorted 100k, update one", samples, "lower bound", "W5S ≤ 6×")
+    return samples.rows("W5S live sorted 100k, update one", "lower bound", 1e6, "µs", {"live": "W5S ≤ 6×"})
 
 
 async def many(files: Files) -> list[Row]:
@@ -226,19 +229,3 @@ def _replace(keys: Places, held: dict[str, tuple[int, str]], new: tuple[int, str
         del keys[bisect_left(keys, old)]
     insort(keys, new)
     held[id] = new
-
-
-def _rows(case: str, samples: Samples, against: str, bar: str) -> list[Row]:
-    base = samples.median(against)
-    return [
-        Row(
-            case,
-            variant,
-            samples.median(variant) * 1e6,
-            "µs",
-            None if variant == against else samples.median(variant) / base,
-            "" if variant == against else against,
-            bar if variant == "live" else "",
-        )
-        for variant in samples.seconds
-    ]

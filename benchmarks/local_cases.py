@@ -14,7 +14,7 @@ from atoma import Client, Environment, Schema, open_client
 from atoma.contracts.execution import Durability, OperationContext, WriteOptions, WriteRequest
 from atoma.ports import LocalDatabase
 from atoma.query.plans import by_ids
-from atoma.runtime.entries import insert_entry
+from atoma.runtime.flows import insert_entry
 from atoma_stores.local import LocalExecution, LocalWriteNode
 from atoma_stores.sqlite import SQLiteEngine
 from benchmarks.measure import Row, Samples, each, each_async, watch_stalls
@@ -90,7 +90,7 @@ async def point_get(local: Local) -> list[Row]:
         )
         samples.add("bare engine, awaited", await each_async(from_engine, GETS))
         samples.add("direct-local", await each_async(lambda n: store.get(ids[n]), GETS))
-    rows = _rows("point get", samples, "raw apsw", 1e6, "µs")
+    rows = samples.rows("point get", "raw apsw", 1e6, "µs")
     added = (samples.median("direct-local") - samples.median("bare engine, awaited")) * 1e6
     ratio = samples.median("direct-local") / samples.median("bare engine, awaited")
     return [
@@ -117,7 +117,7 @@ async def single_write(local: Local, durability: Durability, count: int) -> list
     ratio = samples.median("direct-local") / samples.median("bare engine")
     bar = "K2 ≤ 1.3×" if durability == "full" else "K2 ≤ 3×"
     return [
-        *_rows(case, samples, "raw apsw", 1e6, "µs"),
+        *samples.rows(case, "raw apsw", 1e6, "µs"),
         Row(case, "runtime + kernel", ratio, "×", ratio, "bare engine", bar),
         Row(case, "loop's longest stall", stalls * 1000, "ms"),
     ]
@@ -176,24 +176,6 @@ async def bulk(folder: Path) -> list[Row]:
             samples.add(searched, await each_async(lambda _: client.store(SEARCHED).insert_many(rows), 1))
     case = f"bulk insert of {BULK:,}"
     return [
-        *_rows(case, samples, "raw apsw", 1e3, "ms", bars={"insert_many": "W1 ≤ 2×"}),
+        *samples.rows(case, "raw apsw", 1e3, "ms", {"insert_many": "W1 ≤ 2×"}),
         Row(case, "loop's longest stall", stalls * 1000, "ms"),
-    ]
-
-
-def _rows(
-    case: str, samples: Samples, against: str, scale: float, unit: str, bars: dict[str, str] | None = None
-) -> list[Row]:
-    base = samples.median(against)
-    return [
-        Row(
-            case,
-            variant,
-            samples.median(variant) * scale,
-            unit,
-            None if variant == against else samples.median(variant) / base,
-            "" if variant == against else against,
-            (bars or {}).get(variant, ""),
-        )
-        for variant in samples.seconds
     ]

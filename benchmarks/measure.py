@@ -7,7 +7,7 @@ import platform
 import re
 import statistics
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,20 +15,8 @@ from pathlib import Path
 import trio
 
 TICK_S = 0.001
+NO_BARS: Mapping[str, str] = {}
 _BOUND = re.compile(r"([≤≥]) ([\d,.]+)(×?)")
-
-
-@dataclass(slots=True)
-class Samples:
-    """Seconds per operation, one list per variant; a round appends to each."""
-
-    seconds: dict[str, list[float]] = field(default_factory=dict)
-
-    def add(self, variant: str, seconds: float) -> None:
-        self.seconds.setdefault(variant, []).append(seconds)
-
-    def median(self, variant: str) -> float:
-        return statistics.median(self.seconds[variant])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +41,35 @@ class Row:
         assert value is not None, f"{self.case}: a bar for a ratio that is not there"
         bound = float(found[2].replace(",", ""))
         return value <= bound if found[1] == "≤" else value >= bound
+
+
+@dataclass(slots=True)
+class Samples:
+    """Seconds per operation, one list per variant; a round appends to each."""
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, variant: str, seconds: float) -> None:
+        self.seconds.setdefault(variant, []).append(seconds)
+
+    def median(self, variant: str) -> float:
+        return statistics.median(self.seconds[variant])
+
+    def rows(self, case: str, against: str, scale: float, unit: str, bars: Mapping[str, str] = NO_BARS) -> list[Row]:
+        """A line for each variant: its median in ``unit``, and its ratio to ``against``."""
+        base = self.median(against)
+        return [
+            Row(
+                case,
+                variant,
+                self.median(variant) * scale,
+                unit,
+                None if variant == against else self.median(variant) / base,
+                "" if variant == against else against,
+                bars.get(variant, ""),
+            )
+            for variant in self.seconds
+        ]
 
 
 def each(operation: Callable[[int], object], count: int) -> float:

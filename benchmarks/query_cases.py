@@ -67,7 +67,6 @@ async def queries(folder: Path) -> list[Row]:
             assert all(len(best) == BEST for _, best in page)
     bare = _bare(path)
     ours = sorted(took)[ROUNDS // 2]
-    case = f"best {BEST} of {SHOWN} parents over {FLIGHTS:,} rows"
     case = f"best {BEST} of {SHOWN} parents, {FLIGHTS:,} rows"
     return [
         Row(case, f"{SHOWN} statements of bare SQLite", bare, "ms"),

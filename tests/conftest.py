@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import inspect
 import json
@@ -67,7 +68,11 @@ def pytest_configure_node(node: Any) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tell, in a worker, the group of each test that has one, before the worker says what it has collected."""
+    """Tell, in a worker, the group of each test that has one, before the worker says what it has collected.
+
+    What the collector of garbage would look through again and again, all modules and tests, stays until the end.
+    """
+    gc.freeze()
     told = _input_of(session.config)
     if told and told["workerid"] == "gw0":
         marks = {item.nodeid: item.get_closest_marker("xdist_group") for item in session.items}
@@ -128,6 +133,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run a test marked `paths` in every way of `tests.paths`."""
     if metafunc.definition.get_closest_marker("paths"):
         importlib.import_module("tests.paths").parametrize(metafunc)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the sets of parameters of a test marked `paths` take turns, before it is chosen by marks what runs."""
+    if any(item.get_closest_marker("paths") for item in items):
+        importlib.import_module("tests.paths").take_turns(items)
 
 
 @pytest.fixture

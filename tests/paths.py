@@ -1,15 +1,17 @@
 """The ways that a test marked `paths` is run in: as the product chooses, and with every choice of where and when forced.
 
 Which thread reads or writes, and whether a page of the hub comes before or after what else goes on, is decided by speed. A
-marked test is run once as it comes and once in each way of ``COVERING``, in which every pair of choices meets; `dev.py
-soak` runs it in all the others too.
+marked test is run once as it comes and once in each way of ``COVERING``, in which every pair of choices meets. Of a test
+with several sets of parameters each is run as it comes, and they take turns with the ways, so that the test has taken all
+of them. `dev.py soak` runs every set in every way that there is.
 """
 
 from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Generator
+from collections import defaultdict
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import get_args
@@ -59,12 +61,39 @@ CROSS = tuple(
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Run the test as it comes, in the covering ways, and under `dev.py soak` in all others."""
+    """Have the test run as it comes, in the covering ways, and under `dev.py soak` in all others."""
     metafunc.fixturenames.insert(0, "way")
     ways = [pytest.param(None, id="as it comes"), *(pytest.param(way, id=str(way)) for way in COVERING)]
     if "not soak" not in str(metafunc.config.getoption("markexpr")):
         ways += [pytest.param(way, id=str(way), marks=pytest.mark.soak) for way in CROSS if way not in COVERING]
     metafunc.parametrize("way", ways, indirect=True)
+
+
+def take_turns(items: list[pytest.Item]) -> None:
+    """Let the sets of parameters of each test take turns with the ways, and leave the others to `dev.py soak`."""
+    tests: dict[tuple[object, str], dict[str, dict[Way, pytest.Item]]] = defaultdict(lambda: defaultdict(dict))
+    for item in items:
+        way = _parameters(item).get("way") if isinstance(item, pytest.Function) else None
+        if isinstance(item, pytest.Function) and isinstance(way, Way) and way in COVERING:
+            given = item.name.replace(str(way), "")
+            tests[item.parent, item.originalname][given][way] = item
+    for sets in tests.values():
+        for place, ways in enumerate(sets.values()):
+            for way, item in ways.items():
+                if not is_taken(COVERING.index(way), place, len(sets)):
+                    item.add_marker(pytest.mark.soak)
+
+
+def is_taken(way: int, place: int, sets: int) -> bool:
+    """Whether the way with this number is taken with the set of parameters at ``place`` of so many."""
+    turns = min(sets, len(COVERING))
+    return place % len(COVERING) % turns == way % turns
+
+
+def _parameters(item: pytest.Function) -> Mapping[str, object]:
+    callspec = getattr(item, "callspec", None)  # there where a test has parameters
+    found: Mapping[str, object] = {} if callspec is None else callspec.params
+    return found
 
 
 def memory() -> str:

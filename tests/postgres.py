@@ -22,8 +22,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 UNPRIVILEGED = ("postgres", "nobody")
 _numbers = itertools.count(1)
 
@@ -176,6 +174,8 @@ def database() -> Iterator[str]:
     try:
         where = server()
     except NoPostgreSQL as reason:
+        import pytest  # the benchmarks start a server without it
+
         pytest.skip(str(reason))
     name = where.new_database()
     try:

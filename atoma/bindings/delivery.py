@@ -1,12 +1,15 @@
-"""What a loop tells its host without being asked: in order, within a bound, never at the loop's expense."""
+"""What a loop sends its host without being asked: in order, within a bound, never at the loop's expense."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar
+
+from atoma.ports.live import LiveBatch, apply_batch
 
 if TYPE_CHECKING:
     from reactivex import abc
@@ -15,6 +18,9 @@ T = TypeVar("T")
 
 QUEUE_LIMIT = 1024
 """Values that may wait for a listener; more push the oldest out."""
+
+OpenLive: TypeAlias = Callable[[], AbstractAsyncContextManager[AsyncIterator[LiveBatch[T]]]]
+"""Opens one subscription to a live query."""
 
 _log = logging.getLogger("atoma.bindings")
 
@@ -73,30 +79,47 @@ class Delivery(Generic[T]):
 
 
 class Telling(Generic[T]):
-    """An observer as a live query tells it; one that raises is logged, and hears nothing more.
+    """An observer as what it follows notifies it; one that raises is logged, and receives nothing more.
 
     Args:
         observer: The observer.
     """
 
-    def __init__(self, observer: abc.ObserverBase[tuple[T, ...]]) -> None:
+    def __init__(self, observer: abc.ObserverBase[T]) -> None:
         self._observer = observer
 
-    def next(self, rows: tuple[T, ...]) -> bool:
-        """Tell the result; whether the observer wants to hear more."""
+    def next(self, value: T) -> bool:
+        """Deliver a value; whether the observer wants more."""
         try:
-            self._observer.on_next(rows)
+            self._observer.on_next(value)
         except Exception:
-            _log.exception("an observer of a live query failed and was unsubscribed")
+            _log.exception("an observer failed and was unsubscribed")
             return False
         return True
 
     def end(self, error: Exception | None) -> None:
-        """Tell the end."""
+        """Deliver the end."""
         try:
             if error is None:
                 self._observer.on_completed()
             else:
                 self._observer.on_error(error)
         except Exception:
-            _log.exception("an observer of a live query failed while it was told the end")
+            _log.exception("an observer failed while it received the end")
+
+
+@asynccontextmanager
+async def open_results(open_live: OpenLive[T]) -> AsyncGenerator[AsyncIterator[tuple[T, ...]]]:
+    """A subscription to a live query that gives the whole result at each step."""
+    async with open_live() as batches:
+        yield _Results(batches)
+
+
+class _Results(AsyncIterator[tuple[T, ...]]):
+    def __init__(self, batches: AsyncIterator[LiveBatch[T]]) -> None:
+        self._batches = batches
+        self._rows: tuple[T, ...] = ()
+
+    async def __anext__(self) -> tuple[T, ...]:
+        self._rows = apply_batch(self._rows, await anext(self._batches))
+        return self._rows

@@ -30,13 +30,23 @@ MODULES = {
     "transaction": {"TransactionStore": "atoma.runtime.transaction", "Transaction": "atoma.runtime.transaction"},
     "sync": {
         "LostRows": "atoma.sync.lost",
+        "Outbox": "atoma.sync.waiting",
         "SyncControl": "atoma.sync.control",
         "ConflictInbox": "atoma.client.inbox",
+        "Quarantine": "atoma.runtime.quarantine",
+        "Presence": "atoma.sync.presence",
+    },
+    "history": {
+        "PastView": "atoma.runtime.history",
+        "CommitHistory": "atoma.runtime.history",
+        "UndoStack": "atoma.runtime.undo",
     },
     "client": {"Client": "atoma.client.client"},
 }
 """Module of a binding → its classes, and where the client has them."""
 RESULTS = ("ItemResult", "ManyResult")
+STATES = "WriteStates"
+"""An Observable that each binding has, written by hand in its ``states``."""
 HOMES = {
     **{name: module for module, classes in MODULES.items() for name in classes},
     **dict.fromkeys(RESULTS, "results"),
@@ -45,7 +55,8 @@ TITLES = {
     "results": "What became of writes",
     "store": "A store",
     "transaction": "Transactions",
-    "sync": "Replication and the inbox",
+    "sync": "Replication, the inbox and the quarantine",
+    "history": "History and undo",
     "client": "The client",
 }
 LEFT_OUT = {
@@ -66,13 +77,18 @@ FIELDS = {
     "Client": [("schema", "Schema", "The declared stores.")],
     "Store": [("spec", "StoreSpec[T]", "The declaration.")],
     "TransactionStore": [("spec", "StoreSpec[T]", "The declaration.")],
+    "PastView": [("commit", "int", "The commit.")],
     "WriteHandle": [
         ("id", "str", "The row's id."),
         ("version", "int", "Its local version, 0 when it is gone or the write was remote."),
         ("changed", "bool", "Whether the write changed anything."),
+        ("key", "str", "What ``client.handle`` finds the write by; empty when it lies in no outbox."),
+    ],
+    "Transaction": [
+        ("drawn", "tuple[str, ...]", "Ids that the hub has drawn, once the block is left."),
     ],
 }
-"""Attributes that are no methods: name, type, documentation."""
+"""Attributes that are not methods: name, type, documentation."""
 CHOICES = {
     "Transaction": [
         ("confirm", "Confirm | None", "Who has to confirm the commit."),
@@ -84,7 +100,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Host:
-    """How a host writes what the client says.
+    """The way in which a host writes what the client says.
 
     Attributes:
         name: What people call it.
@@ -131,6 +147,8 @@ class Source:
             target = node.target if isinstance(node, ast.AnnAssign) else None
             if isinstance(target, ast.Name):
                 self.origins[target.id] = name
+            if isinstance(node, ast.ClassDef):
+                self.origins[node.name] = name
 
     def class_of(self, name: str) -> ast.ClassDef:
         """The class of this name."""
@@ -138,7 +156,7 @@ class Source:
 
 
 class Writer:
-    """Writes one class of a binding.
+    """The writer of one class of a binding.
 
     Args:
         host: For whom.
@@ -159,6 +177,8 @@ class Writer:
         """The class."""
         native = f"{self._name}[T]" if self._bases else self._name
         base = f"({', '.join(self._bases)})" if self._bases else ""
+        named = [part.id for each in self._class.bases for part in ast.walk(each) if isinstance(part, ast.Name)]
+        self.imports |= {(self._source.origins[part], part) for part in named if part in self._source.origins}
         yield f"class {self._name}{base}:"
         yield from self._docs(self._class, "    ")
         yield ""
@@ -205,12 +225,20 @@ class Writer:
             returns = re.sub(r"^AsyncGenerator\[(.*)\]$", r"Lifetime[\1]", returns)
         head, _, deep = returns.partition("[")
         waits = isinstance(node, ast.AsyncFunctionDef) and head != "Lifetime"
-        if "property" in decorators:
+        if head == STATES:
+            place = f"atoma.bindings.{self._host.package}.states"
+            body = [f"from {place} import {STATES}", "", f"return {STATES}(self._portal, lambda: {native})"]
+            self.imports.add((place, STATES))
+        elif "property" in decorators:
             body = [f"return {self._wrapped(head, native)}"]
+        elif head == "Generator":  # a block that waits for nothing
+            returns = re.sub(r"^Generator\[(.*)\]$", r"AbstractContextManager[\1]", returns)
+            self._source.origins["AbstractContextManager"] = "contextlib"
+            body = _called(f"return {native}", given)
         elif head in HOMES and not waits:
             body = [f"return {self._wrapped(head, _called(native, given)[0])}"]
         elif head == "Lifetime":
-            wrap = self._use("Batches") if deep.startswith("AsyncIterator") else self._door(deep.strip("[]"))
+            wrap = self._lent(deep.removesuffix("]"))
             body = _called(f"return {self._use('held')}", ["self._portal", f'"{node.name}"', call, wrap])
         elif head == "Observable":
             live = f"lambda: self._native.live({', '.join(given)})"
@@ -221,7 +249,7 @@ class Writer:
             body = _called(listen, ["self._portal", native, *given])
         elif overloads:
             query = re.search(r"what: (\w+)", ast.unparse(overloads[0].args))
-            assert query, "what is awaited is told by its type"
+            assert query, "the type says what is awaited"
             body = [line.format(wait=self._host.wait, kind=query[1]) for line in EITHER]
             waits = True
             self._use("run")
@@ -232,12 +260,12 @@ class Writer:
         names = {"__aenter__": "__enter__", "__aexit__": "__exit__"} if not self._host.coroutine else {}
         yield ""
         for each in overloads:
-            yield from ("    @overload", *self._signature(each, each.name, ": ...", waits=True))
+            yield from ("    @overload", *self._signature(each, each.name, ": ...", waits=waits))
         if "property" in decorators:
             yield "    @property"
         yield from self._signature(node, names.get(node.name, node.name), ":", waits=waits, returns=returns)
         yield from self._docs(node, "        ")
-        yield from (f"        {line}" for line in body)
+        yield from (f"        {line}".rstrip() for line in body)
 
     def _waiting(self, returns: str, run: str, call: Argument) -> list[str]:
         """What waits for the client's loop."""
@@ -250,6 +278,12 @@ class Writer:
 
     def _wrapped(self, head: str, value: str) -> str:
         return f"{self._door(head)}(self._portal, {value})" if head in HOMES else value
+
+    def _lent(self, kind: str) -> str:
+        """What makes of the value of a block what the block here has."""
+        if kind == "None":
+            return self._use("nothing")
+        return self._use("Batches") if kind.startswith("AsyncIterator") else self._door(kind.partition("[")[0])
 
     def _door(self, name: str) -> str:
         if name != self._name:
@@ -304,6 +338,8 @@ class Writer:
                 self._door(word)
             elif word == "Lifetime":
                 self._use(word)
+            elif word == STATES:
+                pass  # loaded where it is made
             elif origin:
                 self.imports.add((origin, word))
             elif word == "Iterator":
@@ -333,7 +369,7 @@ class Writer:
 
 RESULT_CLASSES = '''\
 class ItemResult(Generic[T]):
-    """What became of one item of a ``_many`` call."""
+    """The result of one item of a ``_many`` call."""
 
     __slots__ = ("_native", "_portal")
 
@@ -399,7 +435,7 @@ class ManyResult(Generic[T]):
         return [ItemResult(self._portal, item) for item in self._native.failed]
 
     def raise_for_errors(self) -> ManyResult[T]:
-        """Raise the first refused item's error, or return self; what is undecided is no error yet."""
+        """Raise the first refused item's error, or return self; what is undecided is not an error yet."""
         self._native.raise_for_errors()
         return self
 '''
@@ -424,7 +460,7 @@ def module_text(host: Host, module: str) -> str:
     if module == "results":
         text += f"\n\n{RESULT_CLASSES}"
         imports |= RESULT_IMPORTS
-    late = {pair for pair in imports if pair[0] == "reactivex"}  # which a program without an Observable never loads
+    late = {pair for pair in imports if pair[0] == "reactivex" or pair[1] == STATES}  # only for who wants an Observable
     typing = {name for name in ("Generic", "Self", "overload") if re.search(rf"\b{name}\b", text)}
     typing |= {"TypeVar"} if "Generic" in typing or "[T]" in text else set()
     typing |= {"TYPE_CHECKING"} if late else set()

@@ -1,6 +1,6 @@
 """A Trio loop in a thread of its own, with one lifetime open in it, and the way for calls into it and back.
 
-It knows no host: whoever makes a call says how it wants to be told that the call has ended. So asyncio and blocking code
+It knows no host: whoever makes a call says how it wants to be notified that the call has ended. So asyncio and blocking code
 share it.
 """
 
@@ -27,14 +27,14 @@ EXIT_S = 5.0
 
 
 class Pending(Generic[T]):
-    """What a loop was asked for and has not given yet.
+    """An answer that a loop was asked for and has not given yet.
 
     Args:
         tell: Called once, in the loop's thread, when it has come to its end; must not raise.
 
     Attributes:
         cancelled: Whether its end was a cancellation.
-        cancel: Asks for its end, from any thread; it is told as always.
+        cancel: Asks for its end, from any thread; the caller is notified as always.
     """
 
     __slots__ = ("_error", "_tell", "_value", "cancel", "cancelled")
@@ -47,12 +47,12 @@ class Pending(Generic[T]):
         self._error: BaseException | None = None
 
     def settle(self, value: T | None = None, error: BaseException | None = None, *, cancelled: bool = False) -> None:
-        """Take the outcome and tell it."""
+        """Take the outcome and notify the caller."""
         self._value, self._error, self.cancelled = value, error, cancelled
         self._tell()
 
     def result(self) -> T:
-        """The value; raises the error instead, if there is one. Ask once, when told."""
+        """The value; raises the error instead, if there is one. Ask once, when notified."""
         error, self._error = self._error, None  # its traceback will hold this frame
         if error is not None:
             try:
@@ -85,7 +85,7 @@ class _Loop:
     # from any thread
 
     def begin(self, make: Callable[[], AbstractAsyncContextManager[T]], begun: Pending[T]) -> None:
-        """Start the thread; ``begun`` is told when the lifetime is open, or why it is not."""
+        """Start the thread; ``begun`` is notified when the lifetime is open, or why it is not."""
         begun.cancel = self.stop
         self.thread = threading.Thread(target=self._run, args=(make, begun), name=f"atoma: {self.what}", daemon=True)
         self.thread.start()
@@ -105,7 +105,7 @@ class _Loop:
         _quietly(self.soon, self._stop_now)
 
     def tell_end(self, end: Pending[None]) -> None:
-        """Tell ``end`` when the thread has nothing left to do; at once, when it has nothing now."""
+        """Notify ``end`` when the thread has nothing left to do; at once, when it has nothing now."""
         with self._lock:
             if not self._over and os.getpid() == self._pid:
                 self._ends.append(end)
@@ -126,7 +126,7 @@ class _Loop:
             failure = None
         with self._lock:
             self._over = True
-            self._failure = None if self._ends else failure  # whoever ends it first is told
+            self._failure = None if self._ends else failure  # whoever ends it first is notified
         for end in self._ends:
             end.settle(error=failure)
             failure = None
@@ -149,7 +149,7 @@ class _Loop:
 
     async def _watch(self, alive: Callable[[], bool]) -> None:
         while alive():  # noqa: ASYNC110
-            await trio.sleep(HOST_CHECK_S)  # a loop that is closed tells nobody
+            await trio.sleep(HOST_CHECK_S)  # a loop that is closed notifies nobody
         self._stop_now()
 
     def _stop_now(self) -> None:
@@ -166,7 +166,7 @@ class _Loop:
         scope: trio.CancelScope,
         context: Context,
     ) -> None:
-        """Carry a call out; one that comes too late is told so."""
+        """Carry a call out; one that comes too late fails at once."""
         if self._calls is None or self._stopped:
             pending.settle(error=ClosedError(f"{self.what} is closed"))
         else:

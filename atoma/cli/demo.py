@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import sys
+import signal
 import tempfile
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
 
+from atoma.cli.reports import Exit
+from atoma.contracts.extras import install_line
 from atoma.errors import ConfigurationError
+from atoma.ports.tasks import open_tasks
 
 FEWEST_ROWS = 60  # the story has both devices edit this many of the same airports
 
@@ -40,7 +45,7 @@ def _rows(text: str) -> int:
     return int(text)
 
 
-def _demo(options: argparse.Namespace) -> int:
+def _demo(options: argparse.Namespace) -> Exit:
     if options.dir is not None:
         try:
             options.dir.mkdir(parents=True, exist_ok=True)
@@ -53,19 +58,44 @@ def _demo(options: argparse.Namespace) -> int:
         return _run_demo(options, Path(folder))
 
 
-def _run_demo(options: argparse.Namespace, folder: Path) -> int:
+def _run_demo(options: argparse.Namespace, folder: Path) -> Exit:
     try:
         if options.once:
             from atoma.demo.story import tell
 
-            return trio.run(tell, folder, options.rows, options.transport)
+            return trio.run(_until_told, partial(tell, folder, options.rows, options.transport))
         from atoma.demo.page import run_page
     except ModuleNotFoundError as missing:
-        print(f"atoma: the demo needs {missing.name}: pip install 'atoma-runtime[demo]'", file=sys.stderr)
-        return 1
+        raise ConfigurationError(f"the demo needs {missing.name}: {install_line('demo')}") from None
 
-    async def serve() -> None:
+    async def serve() -> int:
         await run_page(host="127.0.0.1", port=options.port, directory=folder, transport=options.transport)
+        return Exit.DONE
 
-    trio.run(serve, restrict_keyboard_interrupt_to_checkpoints=True)
-    return 0
+    return trio.run(_until_told, serve, restrict_keyboard_interrupt_to_checkpoints=True)
+
+
+async def _until_told(work: Callable[[], Awaitable[int]]) -> Exit:
+    """What ``work`` comes to; SIGTERM and Ctrl-C end it before, so that no folder of its own is left.
+
+    Ctrl-C is a signal here, too: raised as an exception wherever the program is just then, Python would pass over it in a
+    finaliser, and the program would go on.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed, and everything is closed.
+    """
+    code, interrupted = Exit.DONE, False
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        async with open_tasks() as nursery:
+
+            async def stop() -> None:
+                nonlocal interrupted
+                interrupted = await anext(signals) == signal.SIGINT
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(stop)
+            code = Exit(await work())
+            nursery.cancel_scope.cancel()
+    if interrupted:
+        raise KeyboardInterrupt
+    return code

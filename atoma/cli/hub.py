@@ -1,4 +1,4 @@
-"""``atoma hub …``: run a hub; backup, restore and epochs of its file, which need no program that runs it."""
+"""``atoma hub …``: backup, restore and epochs of a hub's file, which need no program that runs it; the rest in modules beside."""
 
 from __future__ import annotations
 
@@ -8,21 +8,17 @@ from typing import get_args
 
 import trio
 
-from atoma.cli import serving
-from atoma.cli.words import count, moment, pairs, print_json, size
+from atoma.cli import serving, setup, tokens, upkeep
+from atoma.cli.reports import Report, answers, said
+from atoma.cli.screen import progress
+from atoma.cli.upkeep import WORDS, at_hub
+from atoma.cli.words import count, moment, pairs, size
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import ConfigurationError, StoreBusy
-from atoma.hub import AllowLoopback, open_hub
+from atoma.hub import Hub
 from atoma.ports import Environment
-from atoma_stores.sqlite import SQLiteHubStore, hub_files
+from atoma_stores.sqlite import hub_files
 from atoma_stores.sqlite.hub_files import EpochRecord, HubFile
-
-_WORDS: dict[DevicePolicy, str] = {
-    "offer": "devices bring back what they have seen since the backup",
-    "ask": "devices keep what they have seen since the backup until their users offer it",
-    "forget": "devices bring nothing back; what they had stays listed on them",
-}
-
 
 _PERMISSIONS = {
     "allow_deletes": "delete rows that the hub still has and that they had seen deleted",
@@ -36,7 +32,9 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     """Say what the commands take."""
     commands = parser.add_subparsers(dest="action", required=True)
 
+    setup.add_command(commands.add_parser("init", help="make what a hub needs: its database, who gets in, a service"))
     serving.add_command(commands.add_parser("serve", help="run a hub, on a file or on PostgreSQL"))
+    tokens.add_commands(commands.add_parser("tokens", help="who gets in: add, list, revoke"))
 
     backup = commands.add_parser(
         "backup",
@@ -45,13 +43,13 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     )
     backup.add_argument("file", metavar="FILE", help="the hub's file")
     backup.add_argument("to", metavar="TO", help="the backup; it must not exist")
-    backup.set_defaults(run=_backup)
+    answers(backup, _backup)
 
     restore = commands.add_parser(
         "restore",
         help="put a backup in the place of a hub's file",
         description="Put a copy of a backup in the place of a hub's file, in a new epoch. The hub has to be stopped.",
-        epilog="  ".join(f"{word}: {what}." for word, what in _WORDS.items()),
+        epilog="  ".join(f"{word}: {what}." for word, what in WORDS.items()),
     )
     restore.add_argument("backup", metavar="FROM", help="the backup; it is not changed")
     restore.add_argument("file", metavar="FILE", help="the hub's file; it need not exist")
@@ -61,7 +59,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="what devices do with what they have seen since the backup, deletions among it; nobody but you knows why",
     )
-    restore.set_defaults(run=_restore)
+    answers(restore, _restore)
 
     epochs = commands.add_parser(
         "epochs",
@@ -72,14 +70,18 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     epochs.add_argument("file", metavar="FILE", help="the hub's file")
     for name, what in _PERMISSIONS.items():
         epochs.add_argument(f"--{name.replace('_', '-')}", metavar="EPOCH", help=f"let devices {what}")
-    epochs.add_argument("--json", action="store_true", help="print JSON")
-    epochs.set_defaults(run=_epochs)
+    answers(epochs, _epochs)
+
+    upkeep.add_new_epoch(commands.add_parser("new-epoch", help="say that a hub's history may have been cut"))
+    upkeep.add_compact(commands.add_parser("compact", help="forget old history"))
+    upkeep.add_verify(commands.add_parser("verify", help="read a hub through and say whether everything in it agrees"))
 
 
-def _backup(options: argparse.Namespace) -> int:
-    found = hub_files.back_up(options.file, options.to)
-    print(f"{options.to}: {_contents(found)}, checked, on the disk")
-    return 0
+def _backup(options: argparse.Namespace) -> Report:
+    with progress(f"copying {options.file}", sizes=True) as told:
+        found = hub_files.back_up(options.file, options.to, told)
+    data = {"file": options.file, "copy": options.to, "found": found}
+    return said(data, f"{options.to}: {_contents(found)}, checked, on the disk")
 
 
 def _contents(found: HubFile) -> str:
@@ -87,43 +89,48 @@ def _contents(found: HubFile) -> str:
     return f"{size(found.bytes)}, {changes} in {count(len(found.heads), 'scope')}"
 
 
-def _restore(options: argparse.Namespace) -> int:
+def _restore(options: argparse.Namespace) -> Report:
     devices: DevicePolicy = options.devices
     found = hub_files.restore(options.backup, options.file, devices, Environment())
-    print(f"{options.file}: restored, {_contents(found)}, epoch {found.epoch.hex()}")
-    print(f"{_WORDS[devices]}. Start the hub.")
-    return 0
+    return said(
+        {"file": options.file, "devices": devices, "found": found},
+        f"{options.file}: restored, {_contents(found)}, epoch {found.epoch.hex()}",
+        f"{WORDS[devices]}. Start the hub.",
+    )
 
 
-def _epochs(options: argparse.Namespace) -> int:
+def _epochs(options: argparse.Namespace) -> Report:
     records = hub_files.read_epochs(options.file)
     wanted = {name: _named(digits, records) for name in _PERMISSIONS if (digits := getattr(options, name))}
     if wanted:
         trio.run(_permit, options.file, wanted)
         records = hub_files.read_epochs(options.file)
     file = hub_files.read_file(options.file)
-    if options.json:
-        print_json({"epoch": file.epoch, "ended": records})
-        return 0
-    print(f"{options.file}: epoch {file.epoch.hex()}, {_contents(file)}")
+    return Report({"epoch": file.epoch, "ended": records}, lambda: _print_epochs(options.file, file, records))
+
+
+def _print_epochs(path: str, file: HubFile, records: Sequence[EpochRecord]) -> None:
+    print(f"{path}: epoch {file.epoch.hex()}, {_contents(file)}")
     if not records:
         print("No epoch has ended: this hub was never restored.")
     for record in records:
         print()
         _print_epoch(record)
-    return 0
 
 
 async def _permit(path: str, wanted: Mapping[str, bytes]) -> None:
-    """Say it as the hub itself would, which for that moment runs here, without a port.
+    """Say it as the hub itself would.
 
     Raises:
         StoreBusy: A hub is running on the file.
     """
+
+    async def work(hub: Hub) -> None:
+        for name, epoch in wanted.items():
+            await getattr(hub, name)(epoch)
+
     try:
-        async with open_hub(hub_files.read_schema(path), SQLiteHubStore(path), verifier=AllowLoopback()) as hub:
-            for name, epoch in wanted.items():
-                await getattr(hub, name)(epoch)
+        await at_hub(path, hub_files.read_schema(path), work)
     except StoreBusy as error:
         calls = ", ".join(f"hub.{name}(…)" for name in wanted)
         raise StoreBusy(f"{error}; or have its program call {calls}") from error
@@ -152,7 +159,7 @@ def _print_epoch(record: EpochRecord) -> None:
     pairs(
         [
             ("ended", moment(ended.ended_ms)),
-            ("devices", f"{ended.devices}: {_WORDS[ended.devices]}"),
+            ("devices", f"{ended.devices}: {WORDS[ended.devices]}"),
             ("deletions", "allowed" if ended.deletes else held),
             ("unproven", "accepted" if ended.unproven else None),
             (

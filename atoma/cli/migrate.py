@@ -1,40 +1,53 @@
-"""``atoma migrate``: brings the file of a device or a hub to the schema of an application, or says what that would do."""
+"""``atoma migrate``: brings the file of a device or a hub, or a hub's database on PostgreSQL, to the schema of an application."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator
+from functools import partial
 
-from atoma.cli.serving import load_schema
-from atoma.cli.words import count, pairs, print_json
+import trio
+
+from atoma.cli import keys, schemas
+from atoma.cli.files import WHOSE
+from atoma.cli.reports import Report, answers
+from atoma.cli.screen import progress
+from atoma.cli.serving import POSTGRESQL, postgresql_at
+from atoma.cli.words import count, pairs
 from atoma.schema import Schema
 from atoma_stores.sqlite.migration_files import Migrated, migrate_file
-
-_WHOSE = {"client": "a device's file", "hub": "a hub's file"}
 
 
 def add_command(command: argparse.ArgumentParser) -> None:
     """Say what the command takes."""
     command.description = (
-        "Bring the file of a device or a hub to the schema of your application, as opening it would. The programs that have it "
-        "open are to be stopped. A copy of before is left beside it where steps convert rows."
+        "Bring the file of a device or a hub, or a hub's database on PostgreSQL, to the schema of your application, as opening it "
+        "would. The programs that have it open are to be stopped. A copy of before is left beside a file where steps convert "
+        "rows; of a database, take a dump first."
     )
-    command.add_argument("file", metavar="FILE", help="the file")
-    command.add_argument("--schema", required=True, metavar="MODULE:NAME", help="the Schema of your application")
-    command.add_argument("--plan", action="store_true", help="only say what would be done; the file is left as it is")
-    command.add_argument("--json", action="store_true", help="print JSON")
-    command.set_defaults(run=_run)
+    command.add_argument("where", metavar="WHERE", help="the file, or postgresql://user@host/database")
+    keys.add_option(command)
+    schemas.add_option(command)
+    command.add_argument("--plan", action="store_true", help="only say what would be done; everything is left as it is")
+    answers(command, _run)
 
 
-def _run(options: argparse.Namespace) -> int:
-    schema = load_schema(options.schema)
-    done = migrate_file(options.file, schema, _tell, plan=options.plan)
-    if options.json:
-        print_json({"layout": done.layout, "copy": done.copy, "planned": options.plan, **_facts(done)})
-    else:
-        _print(options.file, schema, done, planned=options.plan)
-    return 0
+def _run(options: argparse.Namespace) -> Report:
+    schema, where = schemas.load(options.schema), options.where
+    with progress(f"migrating {where}") as told:
+
+        def told_rows(_store: str, rows: int, total: int) -> None:
+            told(rows, total)
+
+        if where.startswith(POSTGRESQL):
+            store = postgresql_at(where)
+            report = trio.run(partial(store.migrate, schema, told_rows, plan=options.plan))
+            done, whose = Migrated("hub", report, None), "a hub's database"
+        else:
+            done = migrate_file(where, schema, told_rows, plan=options.plan, key=keys.key_of(options))
+            whose = WHOSE[done.layout]
+    data = {"layout": done.layout, "copy": done.copy, "planned": options.plan, **_facts(done)}
+    return Report(data, lambda: _print(f"{where}: {whose}", schema, done, planned=options.plan))
 
 
 def _facts(done: Migrated) -> dict[str, object]:
@@ -45,14 +58,10 @@ def _facts(done: Migrated) -> dict[str, object]:
     }  # fmt: skip
 
 
-def _tell(store: str, done: int, total: int) -> None:
-    print(f"{store}: {done:,} of {total:,} rows", file=sys.stderr)
-
-
-def _print(path: str, schema: Schema, done: Migrated, *, planned: bool) -> None:
+def _print(whose: str, schema: Schema, done: Migrated, *, planned: bool) -> None:
     report = done.report
-    print(f"{path}: {_WHOSE[done.layout]}, version {report.since} → {report.version}")
-    aside = f"{count(report.quarantined, 'value')} that cannot be converted, in _atoma_quarantine"
+    print(f"{whose}, version {report.since} → {report.version}")
+    aside = f"{count(report.quarantined, 'value')} that cannot be converted; see `atoma quarantine list`"
     pairs([*_listed("step", _steps(schema, report.since)), *_listed("statement", iter(report.statements))], indent=2)
     pairs(
         [

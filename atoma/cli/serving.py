@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import signal
 import ssl
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import trio
 
+from atoma.cli import schemas
+from atoma.cli.reports import Exit
+from atoma.cli.sync import read_token
 from atoma.cli.tokens import TokenFile
 from atoma.errors import AtomaError, ConfigurationError
 from atoma.hub import AllowLoopback, Hub, Rules, open_hub
@@ -22,7 +24,13 @@ from atoma.schema import Schema
 from atoma_stores.sqlite import SQLiteHubStore
 from atoma_transports.serving import open_server
 
+if TYPE_CHECKING:
+    from atoma.inspector import Operations
+    from atoma_stores.postgres import PostgreSQLHubStore
+    from atoma_transports.http import HttpHandler
+
 POSTGRESQL = ("postgresql://", "postgres://")
+LISTEN = "127.0.0.1:8765"
 DAY_S = 86_400.0
 VERIFY_AGAIN_S = 60.0
 _log = logging.getLogger("atoma.cli")
@@ -37,10 +45,8 @@ def add_command(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "where", metavar="WHERE", help="the hub's file, or postgresql://user@host/database (its password in PGPASSWORD)"
     )
-    serve.add_argument("--schema", required=True, metavar="MODULE:NAME", help="the Schema of your application")
-    serve.add_argument(
-        "--listen", default="127.0.0.1:8765", metavar="HOST:PORT", help="default %(default)s; port 0 is any"
-    )
+    schemas.add_option(serve)
+    serve.add_argument("--listen", default=LISTEN, metavar="HOST:PORT", help="default %(default)s; port 0 is any")
     who = serve.add_mutually_exclusive_group(required=True)
     who.add_argument("--tokens", type=Path, metavar="FILE", help="TOML that says who gets in; SIGHUP has it read anew")
     who.add_argument("--loopback", action="store_true", help="let this machine in and nobody else, without a token")
@@ -50,37 +56,48 @@ def add_command(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--name", action="append", default=[], help="a name browsers ask for it by; may be given again")
     serve.add_argument("--proxy", action="append", default=[], help="address or network of a proxy that is believed")
     serve.add_argument(
+        "--metrics-token-file", type=Path, metavar="PATH", help="serve /metrics to whoever has the token in this file"
+    )
+    serve.add_argument(
         "--compact-days", type=float, default=1.0, metavar="DAYS", help="forget old history so often; 0: never"
     )
     serve.set_defaults(run=_serve)
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _serve(options: argparse.Namespace) -> Exit:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     logging.getLogger("trio-websocket").setLevel(logging.WARNING)
-    schema, store = load_schema(options.schema), store_at(options.where)
-    trio.run(_run, options, schema, store, restrict_keyboard_interrupt_to_checkpoints=True)
-    return 0
+    schema, store = schemas.load(options.schema), store_at(options.where)
+    certificate = _certificate(options.certificate, options.key)
+    trio.run(_run, options, schema, store, certificate, restrict_keyboard_interrupt_to_checkpoints=True)
+    return Exit.DONE
 
 
-async def _run(options: argparse.Namespace, schema: Schema, store: HubStore) -> None:
+async def _run(
+    options: argparse.Namespace, schema: Schema, store: HubStore, certificate: ssl.SSLContext | None
+) -> None:
     tokens = None if options.tokens is None else TokenFile(options.tokens)
     verifier: TokenVerifier = AllowLoopback() if tokens is None else tokens
     rules: Rules | None = tokens
     again_s = None if tokens is None else VERIFY_AGAIN_S
+    pages, operations = _pages(options.metrics_token_file)
+    hear = None if operations is None else operations.metrics.hear
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with (
-            open_hub(schema, store, verifier=verifier, rules=rules, verify_again_s=again_s) as hub,
+            open_hub(schema, store, verifier=verifier, rules=rules, verify_again_s=again_s, listener=hear) as hub,
             open_server(
                 hub,
                 options.listen,
-                ssl_context=_certificate(options.certificate, options.key),
+                pages=pages,
+                ssl_context=certificate,
                 insecure=options.insecure,
                 names=options.name,
                 trusted_proxies=options.proxy,
             ) as address,
             open_tasks() as nursery,
         ):
+            if operations is not None:
+                operations.serve(hub)
             if options.compact_days > 0:
                 nursery.start_soon(_compact, hub, options.compact_days * DAY_S)
             print(f"serving {store} on {address}", flush=True)
@@ -90,6 +107,23 @@ async def _run(options: argparse.Namespace, schema: Schema, store: HubStore) -> 
                     nursery.cancel_scope.cancel()
                     break
                 _reload(tokens)
+
+
+def _pages(token_file: Path | None) -> tuple[HttpHandler | None, Operations | None]:
+    """The pages for whoever runs the hub, where HTTP is installed.
+
+    Raises:
+        ConfigurationError: Figures are wanted, and it is not; or their token cannot be used.
+    """
+    try:
+        from atoma.inspector import Operations
+        from atoma_transports.http import HttpHandler
+    except ModuleNotFoundError as missing:
+        if token_file is not None:
+            raise ConfigurationError(f"/metrics cannot be served: {missing.msg}") from None
+        return None, None
+    handler = HttpHandler()
+    return handler, Operations(handler, None if token_file is None else read_token(token_file))
 
 
 def _reload(tokens: TokenFile | None) -> None:
@@ -133,8 +167,15 @@ def store_at(where: str) -> HubStore:
     Raises:
         ConfigurationError: The address cannot be used, or has a password in it; or the extra is not installed.
     """
-    if not where.startswith(POSTGRESQL):
-        return SQLiteHubStore(where)
+    return postgresql_at(where) if where.startswith(POSTGRESQL) else SQLiteHubStore(where)
+
+
+def postgresql_at(where: str) -> PostgreSQLHubStore:
+    """The store at an address of PostgreSQL's.
+
+    Raises:
+        ConfigurationError: The address cannot be used, or has a password in it; or the extra is not installed.
+    """
     if ":" in where.partition("://")[2].partition("/")[0].rpartition("@")[0]:
         raise ConfigurationError(
             "leave the password out: everybody on this machine can read the command line. PGPASSWORD or a file ~/.pgpass has it"
@@ -142,26 +183,5 @@ def store_at(where: str) -> HubStore:
     try:
         from atoma_stores.postgres import PostgreSQLHubStore
     except ModuleNotFoundError as missing:
-        raise ConfigurationError(f"it needs {missing.name}: pip install 'atoma-runtime[postgres]'") from None
+        raise ConfigurationError(f"a hub on PostgreSQL cannot be opened: {missing.msg}") from None
     return PostgreSQLHubStore(where)
-
-
-def load_schema(name: str) -> Schema:
-    """The schema that a module has under a name, as in ``app.models:SCHEMA``; modules of this folder are found too.
-
-    Raises:
-        ConfigurationError: There is none.
-    """
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise ConfigurationError(f"--schema is a module and a name in it, as in app.models:SCHEMA, not {name!r}")
-    sys.path.insert(0, "")
-    try:
-        found: object = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigurationError(f"--schema {name}: {error}") from error
-    finally:
-        sys.path.remove("")
-    if not isinstance(found, Schema):
-        raise ConfigurationError(f"--schema {name}: it is a {type(found).__name__}, not a Schema")
-    return found

@@ -15,17 +15,22 @@ from typing import get_args
 
 import trio
 
-from atoma.cli.words import count, moment, pairs, print_json
+from atoma.cli import keys
+from atoma.cli.offline import add_device_file
+from atoma.cli.reports import Report, answers, said
+from atoma.cli.words import count, moment, pairs
 from atoma.client import Client, open_client
 from atoma.contracts.replica import ClientIdentity, InboxEntry, LostRow, RepairReport, Subscription
 from atoma.errors import ConfigurationError, ConnectFailed
 from atoma.plugins import Plugin
 from atoma.ports import Environment, LocalTx, Transport
 from atoma.sync import Sync, SyncStatus
+from atoma.sync.inbox import open_entries
 from atoma.sync.policies import HubLossPolicy
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine
-from atoma_stores.sqlite.device_files import ask_renewal, inspect_file, read_sync
+from atoma_stores.sqlite.device_files import StoredSync, ask_renewal, inspect_file, read_sync
+from atoma_stores.sqlite.encryption import Key
 from atoma_transports.remote import Remote
 
 TOKEN_VARIABLE = "ATOMA_TOKEN"
@@ -42,9 +47,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         help="who a file is to the hub, how far it is, and what waits in it",
         description="Tell what a device's file says of its replication. It is only read, and may be open elsewhere.",
     )
-    status.add_argument("file", metavar="FILE", help="the device's file")
-    status.add_argument("--json", action="store_true", help="print JSON")
-    status.set_defaults(run=_status)
+    add_device_file(status)
+    answers(status, _status)
 
     repair = commands.add_parser(
         "repair",
@@ -55,7 +59,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
         ),
         epilog=f"The token comes from --token-file or from the variable {TOKEN_VARIABLE}, never from the command line.",
     )
-    repair.add_argument("file", metavar="FILE", help="the device's file")
+    add_device_file(repair)
     repair.add_argument("--url", required=True, help="the hub: ws://, wss://, http://, https://, grpc:// or grpcs://")
     repair.add_argument("--token-file", type=Path, metavar="PATH", help="file whose first line is the token")
     repair.add_argument("--ca-file", type=Path, metavar="PATH", help="certificates to trust in place of the system's")
@@ -73,8 +77,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     repair.add_argument(
         "--timeout", type=float, default=PATIENCE_S, metavar="SECONDS", help="give up after (default 60)"
     )
-    repair.add_argument("--json", action="store_true", help="print JSON")
-    repair.set_defaults(run=_repair)
+    answers(repair, _repair)
 
     renewal = commands.add_parser(
         "new-identity",
@@ -84,8 +87,8 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
             "became of its pending writes only the hub can tell."
         ),
     )
-    renewal.add_argument("file", metavar="FILE", help="the copy")
-    renewal.set_defaults(run=_new_identity)
+    add_device_file(renewal)
+    answers(renewal, _new_identity)
 
 
 # atoma sync status
@@ -93,13 +96,14 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
 
 @dataclass(frozen=True, slots=True)
 class FileStatus:
-    """What a device's file says of its replication.
+    """The replication of a device's file, as the file tells it.
 
     Attributes:
         identity: Who it is to the hub.
         scopes: How far each scope is.
         pending: Writes the hub has not confirmed in a page yet.
         queued: Those of them that were not sent, or not answered.
+        held: Writes that somebody keeps in the file.
         inbox: Open entries of the inbox.
         lost: Open entries among the rows that the hub has lost.
         repairs: The last repairs, oldest first.
@@ -109,14 +113,24 @@ class FileStatus:
     scopes: list[Subscription]
     pending: int
     queued: int
+    held: int
     inbox: list[InboxEntry]
     lost: list[LostRow]
     repairs: list[RepairReport]
 
+    @property
+    def waiting(self) -> dict[str, int]:
+        """How much waits, by what it is."""
+        return {"pending": self.pending, "held": self.held, "inbox": len(self.inbox), "lost": len(self.lost)}
 
-def _status(options: argparse.Namespace) -> int:
-    path: str = options.file
-    stored = read_sync(path)
+
+def read_status(path: str, key: Key | None = None) -> tuple[StoredSync, FileStatus]:
+    """What of a device's file replicates, and how far it is; it may be open elsewhere.
+
+    Raises:
+        StoreError: It is not a device's file, or cannot be read.
+    """
+    stored = read_sync(path, key)
 
     def read(tx: LocalTx) -> FileStatus:
         outbox = tx.outbox.every()
@@ -125,17 +139,19 @@ def _status(options: argparse.Namespace) -> int:
             scopes=[tx.scopes.read(scope) for scope in stored.scopes],
             pending=len(outbox),
             queued=sum(not item.ack_seq for item in outbox),
-            inbox=[entry for entry in tx.inbox.entries() if not entry.resolution],
+            held=tx.outbox.held_count(),
+            inbox=open_entries(tx),
             lost=[row for row in tx.inbox.lost() if not row.resolution],
             repairs=list(tx.inbox.repairs()),
         )
 
-    found = inspect_file(path, read, Environment())
-    if options.json:
-        print_json(found)
-    else:
-        _print_status(path, list(stored.stores), found)
-    return 0
+    return stored, inspect_file(path, read, Environment(), key)
+
+
+def _status(options: argparse.Namespace) -> Report:
+    path: str = options.file
+    stored, found = read_status(path, keys.key_of(options))
+    return Report(found, lambda: _print_status(path, list(stored.stores), found))
 
 
 def _print_status(path: str, synced: list[str], found: FileStatus) -> None:
@@ -151,6 +167,7 @@ def _print_status(path: str, synced: list[str], found: FileStatus) -> None:
             ("belongs to", identity.principal or None),
             ("stores", ", ".join(synced) or "none that replicate"),
             ("pending", on_the_way or (count(found.pending, "write") if found.pending else "nothing")),
+            ("held", f"{count(found.held, 'write')}; see atoma outbox list" if found.held else None),
             ("inbox", count(len(found.inbox), "entry", "entries") if found.inbox else "empty"),
             ("lost", f"{count(len(found.lost), 'row')} to be decided about" if found.lost else "nothing"),
         ],
@@ -204,11 +221,12 @@ def _print_report(report: RepairReport) -> None:
 # atoma sync repair
 
 
-def _repair(options: argparse.Namespace) -> int:
+def _repair(options: argparse.Namespace) -> Report:
     report, status = trio.run(_repair_file, options)
-    if options.json:
-        print_json({"report": report, "status": status})
-        return 0
+    return Report({"report": report, "status": status}, lambda: _print_repair(options, report, status))
+
+
+def _print_repair(options: argparse.Namespace, report: RepairReport | None, status: SyncStatus | None) -> None:
     if report is None:
         print(f"{options.file}: nothing is wrong, it continues the hub's history")
     else:
@@ -220,18 +238,17 @@ def _repair(options: argparse.Namespace) -> int:
         print(
             "What is offered and sent again leaves with the next sync: of the program, or of this command with --sync."
         )
-    return 0
 
 
 async def _repair_file(options: argparse.Namespace) -> tuple[RepairReport | None, SyncStatus | None]:
-    stored = read_sync(options.file)
+    stored = read_sync(options.file, keys.key_of(options))
     if not stored.stores or not stored.scopes:
         raise ConfigurationError(
             f"{options.file}: nothing in it replicates, or has met a hub; open it with its program"
         )
     transport = transport_to(options.url, read_token(options.token_file), options.ca_file)
     plugins: list[Plugin] = [
-        LocalExecution(SQLiteEngine(options.file)),
+        LocalExecution(SQLiteEngine(options.file, key=keys.secret_of(options))),
         Remote(transport),
         Sync(stored.stores, stored.scopes, mode="manual", on_hub_loss=options.on_hub_loss),
     ]
@@ -317,8 +334,7 @@ def _http(url: str, token: str, context: ssl.SSLContext | None) -> Transport:
 # atoma sync new-identity
 
 
-def _new_identity(options: argparse.Namespace) -> int:
-    asked = ask_renewal(options.file)
+def _new_identity(options: argparse.Namespace) -> Report:
+    asked = ask_renewal(options.file, keys.key_of(options))
     told = "takes a new identity" if asked else "was told already to take a new identity"
-    print(f"{options.file}: {told} at its next contact with the hub")
-    return 0
+    return said({"file": options.file, "asked": asked}, f"{options.file}: {told} at its next contact with the hub")

@@ -1,18 +1,32 @@
-"""The file that says who gets in: TOML, read anew when the hub is told to (SIGHUP)."""
+"""The file that says who gets in: TOML, read anew when the hub is told to (SIGHUP). ``atoma hub tokens …`` changes it.
+
+What is in it besides, comments and order, stays as it is: a table is written behind everything or taken out, and the result is
+read before it takes the place of the file.
+"""
 
 from __future__ import annotations
 
+import argparse
+import contextlib
+import json
+import os
+import re
+import secrets
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast, get_args
 
-from atoma.errors import ConfigurationError
-from atoma.hub import StaticTokenVerifier
+from atoma.cli.reports import Report, answers, said
+from atoma.cli.words import count
+from atoma.errors import ConfigurationError, StoreError
+from atoma.hub import StaticTokenVerifier, token_digest
+from atoma.hub.auth import is_digest
 from atoma.hub.rules import Access
 from atoma.ports.service import Peer, Principal
+from atoma_stores.sqlite.copies import whole_file
 
-_EXAMPLE = '[ada]\ntoken = "a long secret"\nscopes = { red = "write", blue = "read" }  # without: every scope'
+_EXAMPLE = '[ada]\ntoken = "a long secret"  # or its digest: atoma hub tokens add\nscopes = { red = "write", blue = "read" }  # without: every scope'
 
 
 class TokenFile:
@@ -50,6 +64,16 @@ class TokenFile:
             raise self._wrong("it names nobody")
         self._verifier, self._scopes = StaticTokenVerifier(tokens), scopes
 
+    @property
+    def guessable(self) -> Sequence[str]:
+        """Subjects whose tokens are so short that they can be guessed."""
+        return self._verifier.guessable
+
+    @property
+    def subjects(self) -> Mapping[str, Mapping[str, object]]:
+        """What the file has about each subject, as it is now."""
+        return self._tables()
+
     async def verify(self, token: str, peer: Peer) -> Principal:
         """The token's principal.
 
@@ -84,3 +108,160 @@ class TokenFile:
 
     def _wrong(self, what: str) -> ConfigurationError:
         return ConfigurationError(f"{self._path}: {what}; write\n{_EXAMPLE}")
+
+
+# atoma hub tokens
+
+TOKEN_BYTES = 32
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+_RELOAD = "A hub that runs reads the file anew on SIGHUP: systemctl reload atoma-hub"
+
+
+def add_commands(parser: argparse.ArgumentParser) -> None:
+    """Say what ``atoma hub tokens`` takes."""
+    commands = parser.add_subparsers(dest="tokens", required=True)
+    add = commands.add_parser(
+        "add",
+        help="draw a token for somebody",
+        description="Draw a token for somebody, print it this once, and write its digest to the file, which is made if need be.",
+    )
+    _add_file(add)
+    add.add_argument("subject", metavar="SUBJECT", help="whose it is; what the hub knows its user by")
+    add.add_argument(
+        "--scope",
+        action="append",
+        default=[],
+        metavar="NAME=ACCESS",
+        help=f"ACCESS is {', '.join(get_args(Access))}; may be repeated; without, every scope may be written",
+    )
+    answers(add, _add)
+    listed = commands.add_parser("list", help="who gets in, and where; no token is shown")
+    _add_file(listed)
+    answers(listed, _list)
+    revoke = commands.add_parser("revoke", help="take somebody's token back")
+    _add_file(revoke)
+    revoke.add_argument("subject", metavar="SUBJECT", help="whose it is")
+    answers(revoke, _revoke)
+
+
+def _add_file(command: argparse.ArgumentParser) -> None:
+    command.add_argument("file", metavar="FILE", type=Path, help="the TOML that `atoma hub serve --tokens` takes")
+
+
+def _add(options: argparse.Namespace) -> Report:
+    path: Path = options.file
+    known: Mapping[str, object] = TokenFile(path).subjects if path.exists() else {}
+    if options.subject in known:
+        raise ConfigurationError(f"{path}: {options.subject} has a token; revoke it first")
+    token, table = draw(options.subject, dict(map(_scope, options.scope)))
+    before = path.read_text(encoding="utf-8") if known else ""
+    _replace(path, f"{before.rstrip()}\n\n{table}".lstrip(), {**known, **_read(path, table)})
+    data = {"file": str(path), "subject": options.subject, "token": token}
+    return said(data, f"{path}: {options.subject} gets in with this token, which is shown only now:", token, _RELOAD)
+
+
+def draw(subject: str, scopes: Mapping[str, str]) -> tuple[str, str]:
+    """A new token, and the table of the file that lets it in."""
+    token = secrets.token_urlsafe(TOKEN_BYTES)
+    lines = [f"[{_key(subject)}]", f'token = "{token_digest(token)}"']
+    if scopes:
+        lines.append(
+            f"scopes = {{ {', '.join(f'{_key(name)} = {json.dumps(word)}' for name, word in scopes.items())} }}"
+        )
+    return token, "\n".join(lines) + "\n"
+
+
+def _key(name: str) -> str:
+    return name if _BARE.fullmatch(name) else json.dumps(name, ensure_ascii=False)
+
+
+def _scope(text: str) -> tuple[str, str]:
+    name, equals, word = text.rpartition("=")
+    if not equals or not name or word not in get_args(Access):
+        raise ConfigurationError(
+            f"--scope is a scope and {' or '.join(get_args(Access))}, as in red=write, not {text!r}"
+        )
+    return name, word
+
+
+def _list(options: argparse.Namespace) -> Report:
+    path: Path = options.file
+    found = [
+        {
+            "subject": subject,
+            "scopes": table.get("scopes"),
+            "digest": is_digest(str(table["token"])),
+        }
+        for subject, table in TokenFile(path).subjects.items()
+    ]
+
+    def show() -> None:
+        print(f"{path}: {count(len(found), 'subject')}")
+        for each in found:
+            scopes = cast("Mapping[str, str] | None", each["scopes"])
+            where = "every scope" if scopes is None else ", ".join(f"{name} {word}" for name, word in scopes.items())
+            print(
+                f"  {each['subject']}  {where or 'no scope'}{'' if each['digest'] else '  (the token itself is in the file)'}"
+            )
+
+    return Report(found, show)
+
+
+def _revoke(options: argparse.Namespace) -> Report:
+    path: Path = options.file
+    kept = dict(TokenFile(path).subjects)
+    if kept.pop(options.subject, None) is None:
+        raise ConfigurationError(f"{path}: there is no {options.subject}; see `atoma hub tokens list`")
+    if not kept:
+        raise ConfigurationError(
+            f"{path}: {options.subject} is the last one, and a hub lets somebody in; add another first"
+        )
+    _replace(path, _without(path.read_text(encoding="utf-8"), options.subject), kept)
+    data = {"file": str(path), "subject": options.subject, "left": len(kept)}
+    return said(data, f"{path}: {options.subject} gets in no longer, {count(len(kept), 'subject')} left", _RELOAD)
+
+
+def _without(text: str, subject: str) -> str:
+    """``text`` without the table of ``subject`` and those below it."""
+    kept: list[str] = []
+    inside = False
+    for line in text.splitlines(keepends=True):
+        if line.lstrip().startswith("["):
+            inside = subject in _header(line)
+        if not inside:
+            kept.append(line)
+    return "".join(kept)
+
+
+def _header(line: str) -> Mapping[str, object]:
+    try:
+        return tomllib.loads(line)
+    except tomllib.TOMLDecodeError:
+        return {}  # part of something else
+
+
+def _replace(path: Path, text: str, meant: Mapping[str, object]) -> None:
+    """Put ``text``, which has to say what is ``meant``, in the place of the file, whole or not at all.
+
+    Raises:
+        ConfigurationError: It says something else, or cannot be written.
+    """
+    if _read(path, text) != meant:
+        raise ConfigurationError(f"{path}: it is written in a way that is not changed here; edit it yourself")
+    try:
+        with whole_file(str(path), "it cannot be written") as unfinished:
+            Path(unfinished).write_text(text, encoding="utf-8")
+            if path.exists():  # whoever could read it still can: the hub may run as another user
+                was = path.stat()
+                with contextlib.suppress(PermissionError):
+                    os.chown(unfinished, was.st_uid, was.st_gid)
+                os.chmod(unfinished, was.st_mode & 0o777)
+    except StoreError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def _read(path: Path, text: str) -> dict[str, object]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"{path}: {error}; edit it yourself") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import cast
@@ -35,17 +36,23 @@ def size(number: int) -> str:
 
 
 def print_json(value: object) -> None:
-    """Print ``value`` as JSON, ids as hexadecimal digits."""
-    plain = _with_digits(msgspec.to_builtins(value, builtin_types=(bytes,)))
-    print(msgspec.json.format(msgspec.json.encode(plain)).decode())
+    """Print ``value`` as JSON; see :func:`as_json`."""
+    print(msgspec.json.format(msgspec.json.encode(as_json(value))).decode())
+
+
+def as_json(value: object) -> object:
+    """``value`` as JSON can hold it: ids and bytes as hexadecimal digits, infinities as ``"inf"`` and ``"-inf"``."""
+    return _with_digits(msgspec.to_builtins(value, builtin_types=(bytes,)))
 
 
 def _with_digits(value: object) -> object:
     """``value`` with bytes as hexadecimal digits; msgspec would write them as base64."""
     if isinstance(value, bytes):
         return value.hex()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     if isinstance(value, dict):
         return {str(key): _with_digits(item) for key, item in cast("dict[object, object]", value).items()}
-    if isinstance(value, list):
-        return [_with_digits(item) for item in cast("list[object]", value)]
+    if isinstance(value, (list, tuple)):
+        return [_with_digits(item) for item in cast("Iterable[object]", value)]
     return value

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, TypeVar, overload
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 import trio
 
@@ -18,22 +19,31 @@ from atoma.contracts.policy import Policy
 from atoma.errors import ConfigurationError, PluginError, TopologyError, WriteUnknown
 from atoma.kernel import FORMS, EventDispatch, ExecutionKernel, Form, Topology
 from atoma.plugins import Listener, Plugin, Replicating, Undo
-from atoma.ports import APPLY, LIVE_QUERIES, LOCAL_DATABASE, Commit, CommitFeed, Environment
+from atoma.ports import APPLY, COMPLETENESS, LIVE_QUERIES, LOCAL_DATABASE, SCOPES, Commit, CommitFeed, Environment
+from atoma.ports.execution import WritebackPart
+from atoma.ports.history import LocalHistory, history_of
 from atoma.ports.live import LiveBatch
 from atoma.ports.loops import Lifetime, LoopGuard, lifetime
 from atoma.ports.tasks import open_tasks
 from atoma.query import Query
+from atoma.query.related import check_relations
 from atoma.runtime import Page, Runtime, Store, Transaction
 from atoma.runtime.applying import ApplyFlow
-from atoma.runtime.raw import read_sql
+from atoma.runtime.functions import LiveFunction, live_value
+from atoma.runtime.history import CommitHistory
+from atoma.runtime.observed import declare_observable
+from atoma.runtime.raw import explain_sql, live_sql, read_sql
 from atoma.runtime.registry import PolicyNames
+from atoma.runtime.results import WriteHandle
+from atoma.runtime.undo import UndoStack
 from atoma.runtime.writeback import WriteBack
 from atoma.schema import Schema, StoreSpec
-from atoma.sync import SYNC_CONTROL, SyncControl
-from atoma.sync.writebacks import ReplicationPart
 
 if TYPE_CHECKING:
     from reactivex import Observable
+
+    from atoma.runtime.quarantine import Quarantine
+    from atoma.sync import Presence, SyncControl
 
 T = TypeVar("T")
 
@@ -63,20 +73,23 @@ class Client:
         """
         return self._runtime.store(spec)
 
-    async def query(self, query: Query[T], *, policy: str | None = None) -> Page[T]:
+    async def query(self, query: Query[T], *, policy: str | None = None, bring: bool = False) -> Page[T]:
         """The rows of ``query``, a ``select(STORE)…``; ``query.after(page.end)`` is the next page.
 
         Args:
             query: What to read.
             policy: How to carry it out; None is the policy of the store.
+            bring: Have the scopes that the query looks at replicate from now on, until they age out. With the policy ``network-only`` their
+                rows are in the answer; with another one what is here is, and :attr:`~Page.meta` says whether it is complete.
 
         Raises:
-            QueryError: The query does not fit the schema.
+            QueryError: The query does not fit the schema, or is to bring its scopes and does not name them (``SCOPES_NOT_NAMED``).
+            ConfigurationError: It is to bring its scopes, and nothing replicates here.
             UnknownStore: It reads a store that is not declared.
 
         The caller's cancel scope is the only time limit; a cancelled read has changed nothing.
         """
-        return await self._runtime.reading.query(query, policy)
+        return await self._runtime.reading.query(query, policy, bring=bring)
 
     async def first(self, query: Query[T], *, policy: str | None = None) -> T | None:
         """The first row of ``query``, or None; see :meth:`query`."""
@@ -90,22 +103,59 @@ class Client:
         """Whether a row matches ``query``; see :meth:`query`."""
         return await self._runtime.reading.exists(query, policy)
 
-    def live(self, query: Query[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
-        """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
+    @overload
+    def live(
+        self, what: Query[T], *, policy: str | None = None, bring: bool = False
+    ) -> Lifetime[AsyncIterator[LiveBatch[T]]]: ...
 
-        A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription.
+    @overload
+    def live(self, what: LiveFunction[T]) -> Lifetime[AsyncIterator[T]]: ...
+
+    @overload
+    def live(
+        self, what: Query[T] | LiveFunction[T], *, policy: str | None = None, bring: bool = False
+    ) -> Lifetime[AsyncIterator[object]]: ...
+
+    def live(
+        self, what: Query[T] | LiveFunction[T], *, policy: str | None = None, bring: bool = False
+    ) -> Lifetime[AsyncIterator[object]]:
+        """Follow a query, or the value of a function of reads.
+
+        Of a query the first batch is a ``Reset``, then comes one batch per commit that changes the result. A slow reader gets
+        what it missed as one ``Reset``. Leaving the block ends the subscription.
+
+        Args:
+            what: A query. Or a function, ``async def overview(reads): …``, that awaits nothing but ``reads.query(…)``, ``first``,
+                ``count``, ``exists``, ``get`` and ``sql``: all of its reads see one state of the database, and it is carried out again when a
+                change concerns the rows and columns that it has read. An equal value does not come again; all who follow
+                one function share it.
+            policy: How to fetch it as it is opened: ``network-only`` gives nothing before the hub's rows are here, ``cache-and-network``
+                gives what is here and fetches them meanwhile. None fetches nothing; the sync lanes bring what they bring.
+            bring: Have the scopes that the query looks at replicate for as long as it is followed, and until they age out after it. The
+                batches are ``partial`` until their rows are here.
 
         Raises:
-            QueryError: The query does not fit the schema.
+            QueryError: The query does not fit the schema, or is to bring its scopes and does not name them (``SCOPES_NOT_NAMED``); from
+                the iterator, what a function asks for does not fit, or it awaits something else.
+            ConfigurationError: A function is to be fetched, or to bring scopes: it reads what is here. Or nothing replicates here
+                that could be brought.
+            AtomaError: What the policy ended with.
         """
-        return self._runtime.reading.live(query)
+        if is_a(what, Query) or not callable(what):
+            return self._runtime.reading.live(cast("Query[T]", what), policy, bring=bring)
+        if policy is not None or bring:
+            raise ConfigurationError(
+                "a function is followed over what is on this device; fetch the queries that it reads"
+            )
+        return live_value(self._runtime.core, self.schema, what)
 
-    def observe(self, query: Query[T]) -> Observable[tuple[T, ...]]:
+    def observe(self, query: Query[T], *, policy: str | None = None, bring: bool = False) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
 
-        Disposing the subscription ends it; closing the client completes it.
+        Disposing the subscription ends it; closing the client completes it. ``policy`` and ``bring`` are as in :meth:`live`, for
+        each subscription.
         """
-        return self._runtime.reading.observe(query)
+        return self._runtime.reading.observe(query, policy, bring=bring)
 
     async def update_where(
         self,
@@ -123,7 +173,7 @@ class Client:
 
         Args:
             query: What to change: whole rows of one store, ``select(CARDS).where(…)``; with ``limit`` at most so many.
-            changes: Fields by name, for names that are no arguments.
+            changes: Fields by name, for names that cannot be arguments.
             policy: How to carry it out; None is the policy of the store. It has to write on this device or in its outbox.
             fields: Fields by name.
 
@@ -146,7 +196,7 @@ class Client:
     async def resolve(self, write: WriteUnknown | str, *, policy: str | None = None) -> Resolution:
         """Find out what became of a write whose answer was lost.
 
-        The authority either tells the answer again, or makes sure for ever that the write is not applied: a copy of it
+        The authority either gives the answer again, or makes sure for ever that the write is not applied: a copy of it
         that is still under way is refused with ``ABANDONED``. Ask as often as you like, the answer stays the same.
         A write that this device shows meanwhile is settled by it. Only who wrote can ask, with the same user's token.
 
@@ -173,6 +223,43 @@ class Client:
         """
         return await self._runtime.resolve(write, policy)
 
+    async def handle(self, key: str) -> WriteHandle[object]:
+        """The handle of a write by its ``handle.key``, after a restart too: it follows the write on.
+
+        Its ``value`` is None: the row is read where it is. Known are the last 10,000 calls that put something into the outbox.
+
+        Raises:
+            NotResolvable: Nothing with this key was put into this device's outbox, or it was forgotten.
+        """
+        return await self._runtime.handle(key)
+
+    @property
+    def history(self) -> CommitHistory:
+        """What this device remembers of its past: commits, what they changed, its rows as they were.
+
+        Raises:
+            ConfigurationError: It remembers nothing.
+        """
+        return self._runtime.history(self._past())
+
+    @property
+    def undo(self) -> UndoStack:
+        """What can be undone and redone: ``with client.undo.group("Move card"):`` and ``await client.undo.undo()``.
+
+        Raises:
+            ConfigurationError: This device remembers nothing of its past.
+        """
+        return self._runtime.undo(self._past())
+
+    def _past(self) -> LocalHistory:
+        database = self._planes.find(LOCAL_DATABASE)
+        past = history_of(database)
+        if past is None:
+            raise ConfigurationError(
+                "this device remembers nothing of its past: open its file with SQLiteEngine(path, history=History(days=30, mib=64))"
+            )
+        return past
+
     @property
     def sync(self) -> SyncControl:
         """The sync lanes: status, outbox, inbox, pause and resume.
@@ -180,10 +267,27 @@ class Client:
         Raises:
             PluginError: This client does not sync.
         """
+        from atoma.sync import SYNC_CONTROL
+
         control = self._planes.find(SYNC_CONTROL)
         if control is None:
             raise PluginError("this client does not sync: add Sync(stores=…) and Remote(…) to plugins")
         return control
+
+    def presence(self, scope: str, state: T) -> Lifetime[Presence[T]]:
+        """Be in ``scope`` while the block runs: who else is there sees ``state``, and ``here.others`` are they. Nothing is stored.
+
+        Whoever may read the scope sees who is there. A state is a dataclass, or what else JSON can say, of a kilobyte at most.
+
+        Raises:
+            ConfigurationError: No scope can have this name; as ``PluginError``, this client does not sync.
+            ValidationError: The state is no JSON, cannot be read back as what it is, or is too large.
+        """
+        from atoma.sync.presence_lane import PRESENCE
+
+        if (lane := self._planes.find(PRESENCE)) is None:
+            raise PluginError("this client does not sync: add Sync(stores=…) and Remote(…) to plugins")
+        return lane.enter(scope, state)
 
     @property
     def inbox(self) -> ConflictInbox:
@@ -193,6 +297,20 @@ class Client:
             PluginError: This client does not sync.
         """
         return ConflictInbox(self.sync.inbox, self._runtime)
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What migrations of this device's file could not convert: to be corrected and brought back, or let go of.
+
+        Raises:
+            PluginError: There is no local database.
+        """
+        from atoma.runtime.quarantine import Quarantine
+
+        database = self._planes.find(LOCAL_DATABASE)
+        if database is None:
+            raise PluginError("this client has no file: add LocalExecution(SQLiteEngine(…)) to plugins")
+        return Quarantine(database, self._runtime)
 
     def topology(self) -> Topology:
         """What this client is made of, each part with its owner; breakers and queues as they are.
@@ -220,7 +338,7 @@ class Client:
 
         Raises:
             QueryError: SQLite does not understand it, it does something else than read stores, a value is missing or not
-                asked for, or a row is no ``into``.
+                asked for, or a row does not make an ``into``.
             ConfigurationError: There is no local database.
             StoreError: The engine failed.
 
@@ -229,6 +347,36 @@ class Client:
         self._runtime.core.guard.check()
         database = self._planes.find(LOCAL_DATABASE)
         return await read_sql(database, into, text, params)
+
+    def live_sql(self, into: type[T], text: str, /, **params: object) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+        """Follow the rows of a statement in SQLite's SQL; its arguments are those of :meth:`sql`, its batches those of :meth:`live`.
+
+        SQLite says which fields of which stores it reads. It is asked again when a change reaches one of them, whoever made
+        it; of equal rows nothing is told. What it makes of the time (``date('now')``) is of the moment in which it was asked.
+        Every other live result of the client waits for it.
+
+        Raises:
+            QueryError: As of :meth:`sql`; from the iterator, it took more than 10 seconds, gives more than 100,000 rows, or a
+                row does not make an ``into``.
+            ConfigurationError: There is no local database.
+            StoreError: The engine failed.
+
+        Leaving the block ends the subscription, and interrupts the statement that runs for it alone.
+        """
+        database = self._planes.find(LOCAL_DATABASE)
+        return live_sql(self._runtime.core, database, into, text, params)
+
+    async def explain_sql(self, text: str, /, **params: object) -> Explanation:
+        """What :meth:`sql` and :meth:`live_sql` will do with a statement: how SQLite reads each source, and what it is followed by.
+
+        Raises:
+            QueryError: As of :meth:`sql`.
+            ConfigurationError: There is no local database.
+            StoreError: The engine failed.
+        """
+        self._runtime.core.guard.check()
+        database = self._planes.find(LOCAL_DATABASE)
+        return await explain_sql(self._runtime.core, database, text, params)
 
     @overload
     def explain(self, what: Query[T]) -> Awaitable[Explanation]: ...
@@ -261,7 +409,7 @@ class Client:
         return self._kernel.explain(what, format)
 
     def listen(self, listener: Listener) -> Undo:
-        """Hear kernel and sync events; call what is returned to stop."""
+        """Call ``listener`` with kernel and sync events; call what is returned to stop."""
         self._guard.check()
         return self._planes.register_listener(listener)
 
@@ -287,7 +435,8 @@ async def open_client(
         environment: Clock, ids, randomness, executor; the real ones by default.
 
     Raises:
-        ConfigurationError: What was passed is no schema.
+        ConfigurationError: What was passed is not a schema, or a store that is not synced has fields that the hub sets.
+        SchemaError: One of the schema's relations does not fit its stores.
         TopologyError: The parts do not fit together; every fault is listed with its remedy, and what plugins had opened is
             closed again.
         PluginError: A plugin is malformed, or two claim one name.
@@ -295,6 +444,8 @@ async def open_client(
     """
     if not is_a(schema, Schema):
         raise ConfigurationError(f"open_client() takes a schema first, Schema(StoreSpec(…), …), not {schema!r}")
+    check_relations(schema)
+    declare_observable()
     checked = check_plugins(plugins)
     ordered, problems = in_order(checked, {APPLY.name: LOCAL_DATABASE.name})
     if problems:
@@ -309,7 +460,7 @@ async def open_client(
         async with AsyncExitStack() as stack:
             stack.callback(guard.close)
             stack.callback(planes.undo_all)
-            stack.callback(events.flush)  # listeners hear the end before they are taken off
+            stack.callback(events.flush)  # listeners receive the end before they are taken off
             try:
                 apply = await _set_up(planes, ordered, stack)
                 client = _assemble(schema, policy, planes, apply, events, guard, stack)
@@ -349,23 +500,49 @@ async def _set_up(planes: Planes, plugins: Sequence[Plugin], stack: AsyncExitSta
         database = planes.find(LOCAL_DATABASE)
         if database is not None and apply is None:
             planes.owner = "client"
-            apply = ApplyFlow(database, planes.synced_stores, ReplicationPart(planes.environment.ids))
+            apply = ApplyFlow(database, planes.synced_stores, _replication(planes.environment.ids))
             planes.provide(APPLY, apply)
     planes.owner = "client"
     return apply
+
+
+def _replication(ids: Callable[[], str]) -> Callable[[], WritebackPart]:
+    """What gives the part of replication: the modules of sync are loaded when there is something for it."""
+
+    @cache
+    def part() -> WritebackPart:
+        from atoma.sync.writebacks import ReplicationPart
+
+        return ReplicationPart(ids)
+
+    return part
+
+
+def _check_set_by_hub(schema: Schema, synced: frozenset[str]) -> None:
+    for store in schema.stores.values():
+        if store.purge_after is not None and store.name not in synced:
+            raise ConfigurationError(
+                f"store {store.name!r}: soft_delete={store.purge_after!r} says when a hub purges, and this client does not sync it: "
+                f"add Sync([{store.name}]), or declare soft_delete=True and call purge()"
+            )
+        if store.sets.at_hub and store.name not in synced:
+            raise ConfigurationError(
+                f"store {store.name!r} has fields that the hub sets ({', '.join(sorted(store.sets.at_hub))}), and this client "
+                f'does not sync it: add Sync([{store.name}]), or let the device set them (by="device")'
+            )
 
 
 def _follow_commits(kernel: ExecutionKernel, schema: Schema, feed: CommitFeed) -> Undo:
     """End cached answers with every commit that changes their store, whoever makes it: a pull, a write-back, a rollback."""
     last = 0
 
-    def hear(commit: Commit) -> None:
+    def follow(commit: Commit) -> None:
         nonlocal last
         alone = commit.commit == last + 1
         last = max(last, commit.commit)
         kernel.invalidate(commit.changes if alone else schema.stores)  # what is missing may have changed anything
 
-    return feed.subscribe_commits(hear)
+    return feed.subscribe_commits(follow)
 
 
 def _assemble(
@@ -378,6 +555,7 @@ def _assemble(
     stack: AsyncExitStack,
 ) -> Client:
     environment, synced = planes.environment, planes.synced_stores
+    _check_set_by_hub(schema, synced)
     writeback, database = WriteBack(apply, synced), planes.find(LOCAL_DATABASE)
     kernel = ExecutionKernel(
         schema,
@@ -392,23 +570,31 @@ def _assemble(
         owners=dict(planes.owners),
         detached=writeback,
     )
-    if isinstance(database, CommitFeed):
-        stack.callback(_follow_commits(kernel, schema, database))
-    topology = kernel.topology()
+    known = planes.find(COMPLETENESS)
+    if known is not None:
+        known.keep_beyond(kernel.kept_elsewhere)
     runtime = Runtime(
         schema,
         query=kernel,
         write=kernel,
         writeback=writeback,
         live=planes.find(LIVE_QUERIES),
-        names=PolicyNames(topology.default, topology.stores, frozenset(info.name for info in topology.policies)),
+        names=PolicyNames(kernel.default, kernel.stores, kernel.policies.names),
         environment=environment,
         synced=synced,
         nursery=planes.nursery,
         guard=guard,
         reach=kernel.write_reach,
+        is_remote=kernel.writes_remotely,
         emit=events.emit,
         resolve=kernel,
         recall=None if database is None else database.recall,
+        scopes=planes.find(SCOPES),
     )
+    if kernel.caches and isinstance(database, CommitFeed):
+        stack.callback(_follow_commits(kernel, schema, database))
+    if runtime.hooks.listens:
+        if isinstance(database, CommitFeed):
+            stack.callback(database.subscribe_commits(runtime.hooks.hear))
+        planes.nursery.start_soon(runtime.hooks.run, name="after_save")
     return Client(schema, runtime, kernel, planes)

@@ -22,7 +22,7 @@ V = TypeVar("V")
 
 
 class Planes:
-    """What the plugins of one client have registered, each entry with its owner.
+    """The registrations by the plugins of one client, each entry with its owner.
 
     Implements ``PluginContext``.
     """
@@ -85,7 +85,7 @@ class Planes:
     def register_policy(self, policy: Policy) -> Undo:
         """Add a policy."""
         if not is_a(policy, Policy):
-            raise PluginError(f"plugin {self.owner!r}: {policy!r} is no Policy: make it with Policy(name, …)")
+            raise PluginError(f"plugin {self.owner!r}: {policy!r} is not a Policy: make it with Policy(name, …)")
         for graph in (policy.query, policy.write):
             if graph is not None and not is_a(graph, Combinator):
                 raise PluginError(f"policy {policy.name!r} is made of steps such as node(…), not of {graph!r}")
@@ -96,7 +96,7 @@ class Planes:
     def register_transport(self, transport: Transport, adapter: TransportAdapter, *, link: bool = True) -> Undo:
         """Add a transport with the node and the link that ``adapter`` makes of it."""
         if not is_a(transport, Transport):
-            raise PluginError(f"plugin {self.owner!r}: {transport!r} is no Transport: it needs a name and connect()")
+            raise PluginError(f"plugin {self.owner!r}: {transport!r} is not a Transport: it needs a name and connect()")
         parts = adapter(transport, self._nursery, self._environment.random, self._schema)
         undo = [self._undone_once(parts.close)]
         try:
@@ -110,11 +110,11 @@ class Planes:
         return _all(undo)
 
     def register_listener(self, listener: Listener) -> Undo:
-        """Hear every event."""
+        """Send every event to a listener."""
         return self._undone_once(self._events.subscribe(listener))
 
     def emit(self, event: Event) -> None:
-        """Tell the listeners."""
+        """Notify the listeners."""
         self._events.emit(event)
 
     def provide(self, port: PortKey[T], implementation: T) -> Undo:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 from atoma.contracts.mutations import Op
 from atoma.contracts.replica import InboxEntry
 from atoma.runtime import Runtime
 from atoma.runtime.results import error_of
-from atoma.sync import Inbox
+
+if TYPE_CHECKING:
+    from atoma.sync import Inbox
 
 
 class ConflictInbox:
-    """What the hub refused or cut of this device's work, each with base, mine and theirs.
+    """The work of this device that the hub refused or cut, each entry with base, mine and theirs.
 
     Nothing leaves the inbox unless somebody says so.
     """
@@ -31,15 +34,21 @@ class ConflictInbox:
         self._runtime.core.guard.check()
         await self._inbox.dismiss(entry)
 
-    async def keep_mine(self, entry: InboxEntry) -> None:
+    async def keep_mine(self, entry: InboxEntry, *, fields: Collection[str] | None = None) -> None:
         """Write what the user had made again, as a new write on what is there now.
+
+        Args:
+            entry: An entry of :meth:`entries`.
+            fields: Those of which the user's values are kept; the hub's stay in the others. None for all that the user had
+                changed.
 
         Raises:
             WriteError: The new write was refused; the entry stays open.
-            ValidationError: What the user had made may not be written any more; the entry stays open.
+            ValidationError: What the user had made may not be written any more, or the user had not changed one of
+                ``fields``; the entry stays open.
         """
         self._runtime.core.guard.check()
-        await self._inbox.keep_mine(entry, self._rewrite)
+        await self._inbox.keep_mine(entry, self._rewrite, fields)
 
     async def _rewrite(self, entry: Op) -> None:
         spec = self._runtime.schema.store(entry.store)

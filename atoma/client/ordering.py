@@ -34,7 +34,7 @@ def check_plugins(plugins: Sequence[object]) -> list[Plugin]:
                     "register_transport or register_listener of the context"
                 )
         if not isinstance(plugin, Plugin):
-            raise PluginError(f"{name} is no plugin: it needs id, provides, needs and open(context)")
+            raise PluginError(f"{name} is not a plugin: it needs id, provides, needs and open(context)")
         for key in (*plugin.provides, *plugin.needs):
             if not is_a(key, PortKey):
                 raise PluginError(f"plugin {plugin.id!r} names the port {key!r}; ports are named by PortKey values")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from random import Random
+
+import msgspec
 
 from atoma.errors import ConfigurationError
 
 
-@dataclass(frozen=True, slots=True)
-class Backoff:
+class Backoff(msgspec.Struct, frozen=True):
     """Waits between tries: at most ``initial_s * factor ** (n - 1)`` after the n-th, and never more than ``max_s``.
 
     Attributes:
@@ -60,7 +60,7 @@ class Backoff:
 
 
 class Retries:
-    """Counts failures in a row, and says how long to wait after each.
+    """A counter of failures in a row, which says how long to wait after each.
 
     Args:
         backoff: The rule.

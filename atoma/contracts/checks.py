@@ -12,11 +12,11 @@ def is_a(value: object, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, type)
 
 
-def check_word(name: str, value: str | None, known: Sequence[str]) -> None:
+def check_word(name: str, value: str, known: Sequence[str]) -> None:
     """Refuse a misspelt choice, which would otherwise mean the default without a word.
 
     Raises:
-        ValidationError: ``value`` is neither None nor one of ``known``.
+        ValidationError: ``value`` is not one of ``known``.
     """
-    if value is not None and value not in known:
+    if value not in known:
         raise ValidationError(f"{name} must be one of {', '.join(known)}, not {value!r}", field=name, value=value)

@@ -1,20 +1,20 @@
-"""What the kernel and the sync lanes tell about themselves: at most once, may be lost, never on the critical path.
+"""What the kernel and the sync lanes report about themselves: at most once, may be lost, never on the critical path.
 
 ``at`` is when it happened, in seconds on the client's clock.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias
+
+import msgspec
 
 from atoma.contracts.execution import Step, StepOutcome, WriteRequest, WriteStatus
 from atoma.contracts.mutations import Op
 from atoma.contracts.replica import RepairReport
 
 
-@dataclass(frozen=True, slots=True)
-class WriteDispatched:
+class WriteDispatched(msgspec.Struct, frozen=True):
     """A write is about to run; a hint, never the outbox.
 
     Attributes:
@@ -23,7 +23,7 @@ class WriteDispatched:
     """
 
     request: WriteRequest
-    at: float = field(default=0.0, compare=False)
+    at: float = 0.0
 
     @property
     def trace_id(self) -> str:
@@ -46,8 +46,7 @@ class WriteDispatched:
         return self.request.entries
 
 
-@dataclass(frozen=True, slots=True)
-class WriteSettled:
+class WriteSettled(msgspec.Struct, frozen=True):
     """A write has its result."""
 
     trace_id: str
@@ -56,12 +55,11 @@ class WriteSettled:
     status: WriteStatus | None
     error: str
     path: tuple[Step, ...]
-    at: float = field(default=0.0, compare=False)
+    at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class WriteResolved:
-    """Somebody asked what became of a write.
+class WriteResolved(msgspec.Struct, frozen=True):
+    """The news that somebody asked what became of a write.
 
     Attributes:
         trace_id: Trace id of the asking.
@@ -81,11 +79,10 @@ class WriteResolved:
     abandoned: bool
     error: str
     path: tuple[Step, ...]
-    at: float = field(default=0.0, compare=False)
+    at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class WriteTakenBack:
+class WriteTakenBack(msgspec.Struct, frozen=True):
     """Rows that were shown before the authority had answered are as they would be without the write.
 
     Attributes:
@@ -103,8 +100,23 @@ class WriteTakenBack:
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class QueryFinished:
+class HookFailed(msgspec.Struct, frozen=True):
+    """A hook of a store failed, and only that: the write stands, the answer is true.
+
+    Attributes:
+        hook: Which one.
+        store: Its store.
+        id: The row it was called for; ``""`` for ``writeback``, which gets all rows of an answer.
+        error: What it raised.
+    """
+
+    hook: Literal["after_save", "writeback"]
+    store: str
+    id: str
+    error: str
+
+
+class QueryFinished(msgspec.Struct, frozen=True):
     """A query has its result, or failed with the code ``error``."""
 
     trace_id: str
@@ -112,21 +124,19 @@ class QueryFinished:
     policy: str
     error: str
     path: tuple[Step, ...]
-    at: float = field(default=0.0, compare=False)
+    at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class StepStarted:
+class StepStarted(msgspec.Struct, frozen=True):
     """A node begins."""
 
     trace_id: str
     node: str
     attempt: int
-    at: float = field(default=0.0, compare=False)
+    at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class StepFinished:
+class StepFinished(msgspec.Struct, frozen=True):
     """A node ended."""
 
     trace_id: str
@@ -135,11 +145,10 @@ class StepFinished:
     outcome: StepOutcome
     seconds: float
     error: str
-    at: float = field(default=0.0, compare=False)
+    at: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class RetryScheduled:
+class RetryScheduled(msgspec.Struct, frozen=True):
     """A retry, the try number ``attempt``, begins after ``delay_s`` seconds."""
 
     trace_id: str
@@ -149,8 +158,7 @@ class RetryScheduled:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class FallbackTaken:
+class FallbackTaken(msgspec.Struct, frozen=True):
     """An alternative is tried because of ``error``."""
 
     trace_id: str
@@ -158,16 +166,14 @@ class FallbackTaken:
     error: str
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerChanged:
+class BreakerChanged(msgspec.Struct, frozen=True):
     """A breaker moved to ``state`` (``closed``, ``open``, ``half-open``)."""
 
     node: str
     state: str
 
 
-@dataclass(frozen=True, slots=True)
-class ConflictDetected:
+class ConflictDetected(msgspec.Struct, frozen=True):
     """A write came back refused or merged and something the user typed lies in the inbox."""
 
     scope: str
@@ -176,39 +182,46 @@ class ConflictDetected:
     code: str
 
 
-@dataclass(frozen=True, slots=True)
-class SyncStateChanged:
+class SyncStateChanged(msgspec.Struct, frozen=True):
     """The sync lanes moved to ``state`` (``offline``, ``connecting``, ``repairing``, ``online``, ``stalled``, ``stopped``)."""
 
     state: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RepairStarted:
+class ScopeBrought(msgspec.Struct, frozen=True):
+    """A scope was brought along: it replicates on this device from now on, and its rows are on their way."""
+
+    scope: str
+
+
+class ScopeLeft(msgspec.Struct, frozen=True):
+    """A scope that was brought along has left this device with its rows, as nobody has used it any more."""
+
+    scope: str
+
+
+class RepairStarted(msgspec.Struct, frozen=True):
     """The file does not continue the hub's history and is being repaired."""
 
     cause: str
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class RepairDone:
+class RepairDone(msgspec.Struct, frozen=True):
     """A repair was committed."""
 
     report: RepairReport
 
 
-@dataclass(frozen=True, slots=True)
-class LostRowsExpired:
+class LostRowsExpired(msgspec.Struct, frozen=True):
     """Rows that a restored hub had lost have waited thirty days for somebody to decide, and are not offered any more."""
 
     rows: int
 
 
-@dataclass(frozen=True, slots=True)
-class CallServed:
-    """A hub has answered one call; told by the hub, not by a client.
+class CallServed(msgspec.Struct, frozen=True):
+    """A hub has answered one call; reported by the hub, not by a client.
 
     Attributes:
         trace_id: The caller's, ``""`` for calls of the sync lanes.
@@ -225,9 +238,8 @@ class CallServed:
     ended_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class ClientAhead:
-    """A client has heard verdicts that this hub has not given: the hub was restored, was it not? Told by the hub.
+class ClientAhead(msgspec.Struct, frozen=True):
+    """A client has received verdicts that this hub has not given, so the hub was restored. Reported by the hub.
 
     Attributes:
         principal: Whose client it is.
@@ -245,13 +257,14 @@ class ClientAhead:
 
 
 HubEvent: TypeAlias = CallServed | ClientAhead
-"""What a hub tells its listener."""
+"""What a hub reports to its listener."""
 
 Event: TypeAlias = (
     WriteDispatched
     | WriteSettled
     | WriteResolved
     | WriteTakenBack
+    | HookFailed
     | QueryFinished
     | StepStarted
     | StepFinished
@@ -260,6 +273,8 @@ Event: TypeAlias = (
     | BreakerChanged
     | ConflictDetected
     | SyncStateChanged
+    | ScopeBrought
+    | ScopeLeft
     | RepairStarted
     | RepairDone
     | LostRowsExpired

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal, Protocol, TypeAlias, cast, runtime_checkable
+from functools import lru_cache
+from typing import Literal, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
 
 import msgspec
 
+from atoma.contracts.completeness import COMPLETE, Completeness
+from atoma.contracts.history import UndoMark
 from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.errors import AtomaError, ExecutionError
+
+R = TypeVar("R", bound=msgspec.Struct)
 
 Source: TypeAlias = Literal["local", "remote", "mixed"]
 StepOutcome: TypeAlias = Literal["ok", "failed", "rejected", "cancelled", "unknown", "skipped", "detached"]
@@ -23,7 +29,7 @@ WriteState: TypeAlias = Literal["local", "undecided", "queued", "sent", "accepte
 
 
 class OperationContext(msgspec.Struct, frozen=True):
-    """What accompanies one request through every layer.
+    """The context that accompanies one request through every layer.
 
     Attributes:
         trace_id: One id from the caller to the hub's SQL.
@@ -63,7 +69,7 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class ExecutionMeta(msgspec.Struct, frozen=True):
-    """How a result came about.
+    """An account of how a result came about.
 
     Attributes:
         source: Where the answer is from; ``remote`` exactly when the last node that succeeded was remote, ``mixed``
@@ -73,6 +79,8 @@ class ExecutionMeta(msgspec.Struct, frozen=True):
         cursor: Opaque keyset cursor of the last row of a page, ``""`` when there is no further page.
         commit: Local commit number the answer is at, 0 when unknown.
         policy: Name of the policy that ran.
+        completeness: Of the answer to a query: whether it has every row, and if not, why. What another machine answers is
+            ``complete``.
     """
 
     source: Source = "local"
@@ -81,10 +89,11 @@ class ExecutionMeta(msgspec.Struct, frozen=True):
     cursor: str = ""
     commit: int = 0
     policy: str = ""
+    completeness: Completeness = COMPLETE
 
 
 class QueryRequest(msgspec.Struct, frozen=True):
-    """Ask for the answer to ``query``, which is checked and in normal form."""
+    """A request for the answer to ``query``, which is checked and in normal form."""
 
     query: BoundQuery
     context: OperationContext
@@ -113,7 +122,7 @@ class QueryResult(msgspec.Struct, frozen=True):
 
 
 class WriteOptions(msgspec.Struct, frozen=True):
-    """How a unit is to be written.
+    """The options with which a unit is written.
 
     Attributes:
         confirm: ``optimistic`` answers at the local commit, ``strict`` when the authority has answered.
@@ -130,7 +139,7 @@ class WriteOptions(msgspec.Struct, frozen=True):
 
 
 class Matches(msgspec.Struct, frozen=True):
-    """What a query has found, which a unit was made of.
+    """The rows that a query has found, of which a unit was made.
 
     Attributes:
         query: The query.
@@ -152,6 +161,9 @@ class WriteRequest(msgspec.Struct, frozen=True):
             Item ``n`` of a non-atomic unit has the key :func:`item_key`.
         matches: What it depends on: the query is asked again in the transaction, and other rows are a conflict. For units
             that are written on this device.
+        parts: How many entries each mutation of an atomic unit has; ``()`` for one mutation of all of them. For units that are
+            written on this device.
+        mark: The group that it belongs to, where groups can be undone; this device's own.
     """
 
     entries: tuple[Op, ...]
@@ -159,6 +171,16 @@ class WriteRequest(msgspec.Struct, frozen=True):
     context: OperationContext
     idem: str
     matches: Matches | None = None
+    parts: tuple[int, ...] = ()
+    mark: UndoMark | None = None
+
+
+def mutation_key(request: WriteRequest, index: int) -> str:
+    """Idempotency key of the mutation that entry ``index`` of a unit belongs to."""
+    if len(request.parts) > 1:
+        starts = itertools.accumulate(request.parts, initial=0)
+        return f"{request.idem}:{max(start for start in starts if start <= index)}"
+    return item_key(request.idem, index, atomic=request.options.atomic, size=len(request.entries))
 
 
 def item_key(idem: str, index: int, *, atomic: bool, size: int) -> str:
@@ -167,7 +189,7 @@ def item_key(idem: str, index: int, *, atomic: bool, size: int) -> str:
 
 
 class WriteItemResult(msgspec.Struct, frozen=True, gc=False):
-    """What became of one entry.
+    """The result of one entry.
 
     Attributes:
         id: The entry's id.
@@ -189,24 +211,41 @@ class WriteItemResult(msgspec.Struct, frozen=True, gc=False):
     decided: bool = True
 
 
+def restated(result: msgspec.Struct, kind: type[R], **own: object) -> R:
+    """What became of an entry in another form: a ``kind``, with the fields that both have and with ``own`` beside them.
+
+    Devices and hubs keep such results and protocols send them, each with fields of its own. Nobody lists the fields that
+    they share, so that a new one arrives wherever a form has it.
+    """
+    fields = {name: getattr(result, name) for name in _shared(type(result), kind)}
+    return kind(**(fields | own))
+
+
+@lru_cache(maxsize=16)
+def _shared(one: type[msgspec.Struct], other: type[msgspec.Struct]) -> tuple[str, ...]:
+    return tuple(name for name in one.__struct_fields__ if name in other.__struct_fields__)
+
+
 class WriteResult(msgspec.Struct, frozen=True):
-    """What became of a unit.
+    """The result of a unit.
 
     Attributes:
         status: ``undecided`` while an item is; then ``confirmed`` all ok, ``rejected`` none, ``partial`` otherwise.
         items: One per entry, same order.
         meta: How it came about.
         receipts: One per entry: follows the write to the authority; None where there is nothing to follow.
+        recalled_by: Key by which the unit is recalled after a restart; ``""`` where nothing of it lies in an outbox.
     """
 
     status: WriteStatus
     items: tuple[WriteItemResult, ...]
     meta: ExecutionMeta = ExecutionMeta()
     receipts: tuple[object, ...] = ()
+    recalled_by: str = ""
 
 
 class ResolveRequest(msgspec.Struct, frozen=True):
-    """Ask what became of the write with this key; the authority makes sure that the answer stays true.
+    """A question about the write with this key; the authority makes sure that its answer stays true.
 
     Attributes:
         idem: The key of the whole write, as :attr:`WriteRequest.idem` had it.
@@ -221,7 +260,7 @@ class ResolveRequest(msgspec.Struct, frozen=True):
 
 
 class Resolution(msgspec.Struct, frozen=True):
-    """What became of a write, said by the authority and final.
+    """The authority's final word on what became of a write.
 
     Attributes:
         idem: The write's key.
@@ -252,7 +291,7 @@ def status_of(items: tuple[WriteItemResult, ...]) -> WriteStatus:
 
 @runtime_checkable
 class Receipt(Protocol):
-    """Follows one durable write to the authority's verdict."""
+    """A follower of one durable write, to the authority's verdict."""
 
     @property
     def state(self) -> WriteState:
@@ -272,6 +311,16 @@ class Receipt(Protocol):
 
         Raises:
             WriteRejected: The authority refused it.
+
+        Cancelling the wait changes nothing about the write.
+        """
+        ...
+
+    async def moved(self, since: WriteState) -> WriteState | None:
+        """Wait until the write is in another state than ``since``; that state, None when ``since`` is its last.
+
+        Raises:
+            ClosedError: The client was closed first.
 
         Cancelling the wait changes nothing about the write.
         """
@@ -297,7 +346,7 @@ def as_receipt(value: object) -> Receipt | None:
         known = _follows[kind] = isinstance(value, Receipt)
     if not known:
         raise ExecutionError(
-            f"{kind.__name__} is no receipt: one has state, meta and wait(), or None stands in its place"
+            f"{kind.__name__} is not a receipt: one has state, meta, wait() and moved(), or None stands in its place"
         )
     return cast("Receipt", value)
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """How a database reads one source of a query.
+class Access(msgspec.Struct, frozen=True):
+    """The way in which a database reads one source of a query.
 
     Attributes:
         store: The store; ``""`` for a derived table.
@@ -27,9 +26,8 @@ class Access:
     sorts: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """What becomes of a query; ``print()`` shows it.
+class Explanation(msgspec.Struct, frozen=True):
+    """An account of what becomes of a query; ``print()`` shows it.
 
     Attributes:
         query: The query in SQL's words.

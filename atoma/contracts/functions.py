@@ -12,9 +12,10 @@ A ``path`` is a value that says where in a document: ``$.size``, ``$.tags[0]``; 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias, TypeVar
+
+import msgspec
 
 T = TypeVar("T")
 
@@ -22,8 +23,7 @@ Need: TypeAlias = Literal["", "equality", "order", "text", "total"]
 """What the type of a column has to answer as Python does, so that the function may look at it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Function:
+class Function(msgspec.Struct, frozen=True):
     """One row of the table.
 
     Attributes:
@@ -34,7 +34,7 @@ class Function:
         need: What its columns have to answer.
         nullable: Whether the result may be NULL: ``never``, ``always``, ``any`` when an argument is, ``all`` when every one
             is, ``same`` when one of the ``same`` arguments is, ``real`` like ``any``, and when it is a real, as infinity
-            less infinity is no number.
+            less infinity is not a number.
         sign: How people write it; ``""`` for ``name(…)``.
         literals: The numbers of arguments that have to be literals.
         among: What ``same`` may be; nothing allows every type. A decimal stands for those with places.
@@ -117,8 +117,7 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregate:
+class Aggregate(msgspec.Struct, frozen=True):
     """One aggregate.
 
     Attributes:

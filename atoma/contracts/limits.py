@@ -10,6 +10,8 @@ DEPTH_MAX = 32
 """Conditions within conditions."""
 MUTATION_OPS = 1_000
 """Operations of one mutation, unless a hub says otherwise."""
+IDEM_BYTES = 200
+"""UTF-8 bytes of the idempotency key of a write."""
 CONDITIONS_MAX = 1_000
 """Conditions of one query, those that join others included."""
 SOURCES_MAX = 8
@@ -39,10 +41,16 @@ WILDCARDS_MAX = 8
 """Unescaped ``%`` and ``_`` of one pattern."""
 PATTERNS_BYTES_MAX = 2_048
 """UTF-8 bytes of all patterns of one query together."""
+REPLACED_MAX = 1_000_000
+"""Characters of what ``replace`` makes of a text: each one within another could make it many times as long."""
 GROUPS_MAX = 10_000
 """Groups of an answer; they are counted as it is made."""
 ROWS_MAX = 10_000
 """Rows of a hub's answer."""
+LIVE_SQL_ROWS_MAX = 100_000
+"""Rows of a statement that is followed."""
+LIVE_SQL_S = 10.0
+"""Seconds that such a statement may take: every other live result of the client waits for it."""
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -91,7 +99,7 @@ class Bounds(msgspec.Struct, frozen=True):
 
     @staticmethod
     def lowered(told: Mapping[str, int]) -> Bounds:
-        """The table with what somebody has told to be lower; names that are not known are passed over."""
+        """The table with what somebody has announced to be lower; names that are not known are passed over."""
         table: dict[str, int] = msgspec.structs.asdict(BOUNDS)
         return Bounds(**{name: min(bound, told.get(name, bound)) for name, bound in table.items()})
 

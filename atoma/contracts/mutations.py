@@ -5,23 +5,54 @@ Visible state = confirmed base + pending mutations in local order. See ``docs/ex
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 import msgspec
 
-from atoma.contracts.values import RowImage
+from atoma.contracts.values import RowImage, Scalar
 
 if TYPE_CHECKING:
     Columns: TypeAlias = RowImage
+    Operand: TypeAlias = Scalar
 else:
     Columns = dict[str, object]
+    Operand = object
     """What is decoded may hold anything: a hub checks each value against its column, a device has checked what it wrote."""
 
 OpKind: TypeAlias = Literal["create", "patch", "replace", "upsert", "delete"]
-PendingKind: TypeAlias = Literal["outbox", "volatile"]
+KIND_OF: Mapping[str, OpKind] = MappingProxyType(
+    {"insert": "create", "update": "patch", "upsert": "upsert", "delete": "delete"}
+)
+"""The kinds of operations by the words that other programs use."""
+PendingKind: TypeAlias = Literal["outbox", "held", "volatile"]
 
-QUEUED, ACKED, PARKED = 0, 1, 2
+QUEUED, ACKED = 0, 1
 """Values of ``PendingMutation.status``."""
+HELD_MID = -1
+"""The number of a mutation that is held: it gets one when it is released."""
+BUILDS_ON_HELD = "it builds on a write that is held"
+"""Why a mutation is held that nobody has held by hand."""
+
+
+EditKind: TypeAlias = Literal["inc", "add", "remove", "max", "min"]
+EDIT_KINDS: tuple[EditKind, ...] = get_args(EditKind)
+
+
+class Edit(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A change of one column that says what to do to the value that is there, so that it merges with changes of others.
+
+    Attributes:
+        field: The column.
+        kind: ``inc`` adds a number, ``add`` and ``remove`` elements to and from a set, ``max`` and ``min`` keep the larger
+            and the smaller value.
+        operand: By how much, which elements, or the other value: a value of the column.
+    """
+
+    field: str
+    kind: EditKind
+    operand: Operand
 
 
 class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -34,7 +65,7 @@ class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
         kind: ``create`` the id must be free, ``patch`` changed columns only, the id must exist, ``replace`` the whole row,
             ``upsert`` merge into the row or create it, ``delete``.
         store: Store name.
-        id: Row id.
+        id: Row id; ``""`` for a create whose id the hub draws.
         values: Columns to set, without the id: all of them for create and replace, the changed ones for patch and upsert,
             none for delete.
         defaults: For upsert: the columns to add when there is no row yet.
@@ -45,6 +76,8 @@ class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
             a mutation it is always ``""``: the mutation has it.
         base_version: Version the caller saw where the operation is decided; another one is a conflict, 0 means that there
             must not be a row. Inside a mutation it is None, and ``cas`` stands for it.
+        edits: For patch and upsert: what is done to columns of the row that is there; one edit of a column for each kind,
+            and none of a column in ``values``. A hub of before passes over them, so they are sent to none.
     """
 
     kind: OpKind
@@ -56,10 +89,16 @@ class Op(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     cas: bool = False
     scope: str = ""
     base_version: int | None = None
+    edits: tuple[Edit, ...] = ()
+
+    @property
+    def awaits_id(self) -> bool:
+        """Whether it makes a row whose id the hub has yet to draw."""
+        return not self.id and self.kind == "create"
 
 
 class Origin(msgspec.Struct, frozen=True, array_like=True):
-    """What a mutation was called in its first life, for ever: its client, its number there, and the digest after it."""
+    """The first name of a mutation, which it keeps for ever: its client, its number there, and the digest after it."""
 
     client_id: bytes
     mid: int
@@ -67,7 +106,7 @@ class Origin(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Recovers(msgspec.Struct, frozen=True, array_like=True):
-    """Marks a mutation as an offer of what the hub has lost: a row as it was at a position of the lost history.
+    """The mark of a mutation that offers what the hub has lost: a row as it was at a position of the lost history.
 
     Attributes:
         epoch: The epoch in which the client was there; offers of one epoch are ordered by ``seq``.
@@ -91,7 +130,7 @@ class Recovers(msgspec.Struct, frozen=True, array_like=True):
 
 
 class MutationBody(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is encoded once, at the write, and never again (digests are over these bytes).
+    """The part that is encoded once, at the write, and never again (digests are over these bytes).
 
     Attributes:
         mid: Number of the mutation, dense from 1 per client.
@@ -144,19 +183,21 @@ class PendingMutation(msgspec.Struct, frozen=True):
 
     Attributes:
         lsn: Local order, never reused.
-        kind: ``outbox`` is durable and goes to the hub, ``volatile`` waits for a direct remote answer.
-        mid: Mutation number towards the hub, 0 for volatile ones.
+        kind: ``outbox`` is durable and goes to the hub, ``held`` is durable and stays here until it is released, ``volatile``
+            waits for a direct remote answer.
+        mid: Mutation number towards the hub, ``HELD_MID`` for held ones, 0 for volatile ones.
         idem: Idempotency key, unique.
         scope: The one scope it touches.
         base_seq: Cursor of that scope when it was written: what the user had seen.
         body: Encoded :class:`MutationBody`; immutable.
         digest: Digest chain after this mutation.
-        status: ``QUEUED``, ``ACKED`` (the hub applied it as ``ack_seq``, the page is still to come) or ``PARKED``.
+        status: ``QUEUED`` or ``ACKED`` (the hub applied it as ``ack_seq``, the page is still to come).
         ack_seq: Hub sequence, 0 until acked.
         attempts: How often it was sent.
         next_attempt_ms: Wall-clock time of the next attempt, 0 for now.
-        last_error: What the last attempt failed with.
-        local: Where it was written under an earlier version of the schema: the same in today's terms, never sent.
+        last_error: What the last attempt failed with; of a held one, why it is held.
+        local: What it does here, where the body does not say it: the same in terms of today's schema, or with a prediction of
+            what the hub will set. Never sent.
     """
 
     lsn: int
@@ -181,7 +222,7 @@ class PendingMutation(msgspec.Struct, frozen=True):
 
 
 class Effect(msgspec.Struct, frozen=True, gc=False):
-    """What one operation does to one row.
+    """The effect of one operation on one row.
 
     Attributes:
         op: The operation.

@@ -7,8 +7,9 @@ The kernel has the built-in combinators and compiles the graphs; a user's own co
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+import msgspec
 
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 
@@ -57,9 +58,8 @@ class RunnableCombinator(Combinator, Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How requests are carried out.
+class Policy(msgspec.Struct, frozen=True):
+    """The way in which requests are carried out.
 
     Attributes:
         name: Unique name.

@@ -84,7 +84,7 @@ class Agg(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="a
 
 
 class Exists(msgspec.Struct, frozen=True, array_like=True, tag_field="node", tag="exists"):
-    """Whether ``query`` finds a row; never NULL."""
+    """A test of whether ``query`` finds a row; never NULL."""
 
     query: Plan
     negated: bool = False
@@ -166,7 +166,7 @@ class Link(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Branch(msgspec.Struct, frozen=True, array_like=True):
-    """Where the children of an include are read.
+    """A source of the children of an include.
 
     Attributes:
         kind: The value of :attr:`Include.kind` for which this branch is read; None reads it for every parent.
@@ -200,7 +200,7 @@ class Include(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Seek(msgspec.Struct, frozen=True, array_like=True):
-    """Go on at a row that was seen.
+    """A position behind a row that was seen, at which reading goes on.
 
     Attributes:
         values: What the sort keys are on that row; none, when it goes backward, for a row behind all others.

@@ -1,28 +1,79 @@
-"""What SQL that a program wrote itself answers."""
+"""SQL that a program wrote itself: what it asks, what SQLite says of it beforehand, and what it answers."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import msgspec
 
+from atoma.contracts.execution import QueryResult
+from atoma.contracts.explanation import Access
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import Scalar
 
+Reads: TypeAlias = Mapping[str, frozenset[str]]
+"""The stores that a statement reads, with the fields of each, as SQLite reports them; none where rows are only counted."""
 
-class SqlAnswer(msgspec.Struct, frozen=True):
-    """The rows of a statement.
+
+class SqlQuery(msgspec.Struct, frozen=True):
+    """A statement with its values; made by :meth:`of`.
+
+    Attributes:
+        text: The statement.
+        params: Its values by their names.
+        kinds: The types of the values: 1, 1.0 and True are equal, and SQL tells them apart.
+    """
+
+    text: str
+    params: tuple[tuple[str, Scalar], ...] = ()
+    kinds: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(text: str, params: Mapping[str, Scalar]) -> SqlQuery:
+        """The statement ``text`` with ``params``."""
+        named = tuple(sorted(params.items(), key=lambda each: each[0]))
+        return SqlQuery(text, named, tuple([type(value).__name__ for _, value in named]))
+
+    @property
+    def store(self) -> str:
+        """``""``: which stores it reads is for SQLite to say."""
+        return ""
+
+    def __str__(self) -> str:
+        return self.text
+
+
+Question: TypeAlias = BoundQuery | SqlQuery
+"""What the database of a device is asked."""
+
+
+class SqlOutline(msgspec.Struct, frozen=True):
+    """What SQLite says of a statement before it runs.
+
+    Attributes:
+        query: The statement.
+        columns: The names of the columns of its rows.
+        reads: See :data:`Reads`.
+        sources: How it will read each source.
+    """
+
+    query: SqlQuery
+    columns: tuple[str, ...]
+    reads: Reads
+    sources: tuple[Access, ...]
+
+
+class SqlAnswer(QueryResult, frozen=True):
+    """The rows of a statement, as tuples.
 
     Attributes:
         columns: The names of their columns.
-        rows: What stands in them.
-        reads: The stores that were read, with the fields of each, as SQLite tells.
-        commit: The commit that the rows are at.
+        reads: See :data:`Reads`.
     """
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Scalar, ...], ...]
-    reads: Mapping[str, frozenset[str]]
-    commit: int
+    columns: tuple[str, ...] = ()
+    reads: Reads = {}  # noqa: RUF012 - a Struct copies it
 
 
-__all__ = ["SqlAnswer"]
+__all__ = ["Question", "Reads", "SqlAnswer", "SqlOutline", "SqlQuery"]

@@ -1,4 +1,4 @@
-"""Waiting for the authority's verdict on a write: what is held by who waits, and moved by who knows."""
+"""Waiting for the authority's verdict on a write: held by the one who waits, and moved by the one who knows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from atoma.errors import ClosedError, WriteRejected
 
 
 class WriteReceipt:
-    """The :class:`~atoma.contracts.execution.Receipt` of one write; told about it on the loop's thread.
+    """The :class:`~atoma.contracts.execution.Receipt` of one write; notified on the loop's thread.
 
     Args:
         state: Where the write is.
         seq: The sequence that the authority gave it, if it is known.
         meta: How it came to its end, when that is more than the write's own result says.
-        settled: Whether nothing more will be heard, so that there is nothing to wait for.
+        settled: Whether nothing more will come, so that there is nothing to wait for.
     """
 
     __slots__ = ("__weakref__", "_closed", "_failure", "_meta", "_moved", "_seq", "_settled", "_state")
@@ -67,8 +67,23 @@ class WriteReceipt:
             await self._moved.wait()
         return self._seq
 
+    async def moved(self, since: WriteState) -> WriteState | None:
+        """Wait until the write is in another state than ``since``; that state, None when ``since`` is its last.
+
+        Raises:
+            ClosedError: The client was closed first.
+
+        Cancelling the wait changes nothing about the write.
+        """
+        await trio.lowlevel.checkpoint()
+        while self._state == since and not self._settled:
+            if self._closed:
+                raise ClosedError(self._closed)
+            await self._moved.wait()
+        return None if self._state == since else self._state
+
     def _answers(self, observed: bool) -> bool:
-        """Whether who waits can go on; raises what ended the write."""
+        """Whether whoever waits can go on; raises what ended the write."""
         if self._failure is not None:
             error, store, id = self._failure
             raise WriteRejected(error.message, reason=error.code, store=store, id=id)
@@ -79,7 +94,7 @@ class WriteReceipt:
         return False
 
     def move(self, state: WriteState, seq: int = 0) -> None:
-        """Take a new state and wake who waits."""
+        """Take a new state and wake whoever waits."""
         self._state = state
         self._seq = seq or self._seq
         moved, self._moved = self._moved, trio.Event()
@@ -100,12 +115,12 @@ class WriteReceipt:
         id: str = "",
         meta: ExecutionMeta | None = None,
     ) -> None:
-        """Take a last state that is raised by who waits."""
+        """Take a last state, which is raised where somebody waits."""
         self._failure = (error, store, id)
         self.settle(state, meta=meta)
 
     def close(self, message: str) -> None:
-        """Wake who waits: nothing more will be heard. A write that has its verdict keeps it."""
+        """Wake whoever waits: nothing more will come. A write that has its verdict keeps it."""
         self._closed = message
         self.move(self._state)
 

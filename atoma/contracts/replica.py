@@ -14,23 +14,28 @@ SubscriptionState: TypeAlias = Literal["new", "snapshot", "tail", "live"]
 
 TURNS_MAX = 4
 """Changes of the hub's epoch of which it is kept where a scope was then."""
+SENT_UNKNOWN = -1
+"""``ClientIdentity.sent_mid`` of a file of an earlier version, which did not note how far its outbox was sent."""
 
 
 class ClientIdentity(msgspec.Struct, frozen=True):
-    """Who this database file is to the hub.
+    """The identity of this database file to the hub.
 
     Attributes:
-        client_id: 16 random bytes, made when the file was.
+        client_id: 16 random bytes, made when the file was; empty in a pre-built file, each copy of which draws its own.
         incarnation: 1, and one more each time the file has taken a new client id.
         next_mid: Number the next outbox mutation gets; dense from 1.
         tail_digest: Digest chain after mutation ``next_mid - 1``.
         confirmed_mid: Every mutation up to this one has left the outbox.
-        hub_id: Hub the file belongs to, ``b""`` before first contact.
+        hub_id: Hub the file belongs to, ``b""`` before first contact of one that was not pre-built.
         principal: Who the file belongs to at the hub, ``""`` before first contact.
         behind: Version under which the file has taken rows from a hub of a later one, turned into its own; 0 for none. They are
             fetched anew when the file is of a later version itself.
         renew: Whether somebody has asked for a new client id, because the file is a copy; it takes one at the next contact
             with the hub.
+        sent_mid: Every mutation behind this one has never been sent, so its number and its bytes may still change;
+            ``SENT_UNKNOWN`` in a file of an earlier version: any of them may have been.
+        sent_digest: Digest chain after mutation ``sent_mid``.
     """
 
     client_id: bytes
@@ -42,10 +47,16 @@ class ClientIdentity(msgspec.Struct, frozen=True):
     principal: str
     renew: bool = False
     behind: int = 0
+    sent_mid: int = SENT_UNKNOWN
+    sent_digest: bytes = b""
+
+    def may_have_sent(self, mid: int) -> bool:
+        """Whether somebody else may have seen mutation ``mid``, so that its number and its bytes stay."""
+        return self.sent_mid == SENT_UNKNOWN or mid <= self.sent_mid
 
 
 class Subscription(msgspec.Struct, frozen=True):
-    """How far this client has replicated one scope.
+    """The progress of this client's replication of one scope.
 
     Attributes:
         scope: The scope.
@@ -54,7 +65,7 @@ class Subscription(msgspec.Struct, frozen=True):
         cursor: Position of the visible base (also while another snapshot is being staged).
         stage_cursor: Position the staged snapshot is caught up to, None when there is none.
         token: Where the next snapshot page continues, ``b""`` at the beginning.
-        head: Highest hub head heard of; a hint, never a cursor.
+        head: Highest hub head that was announced; a hint, never a cursor.
         trail: Marks of the way to ``cursor``, which is the last of them; see :func:`longer_trail`.
         proof: The hub's proof that the scope was at ``cursor`` once, ``b""`` for none.
         turns: Marks of where ``cursor`` was when the hub's epoch changed and nothing was lost, oldest first, the last
@@ -73,10 +84,24 @@ class Subscription(msgspec.Struct, frozen=True):
 
     @property
     def place(self) -> Place:
-        """Where the scope is, as the hub is told."""
+        """Where the scope is, as it is reported to the hub."""
         turns = [mark for mark in self.turns if mark not in self.trail]
         room = TRAIL_MAX - len(turns)
         return Place(self.scope, self.cursor, tuple(sorted((*turns, *self.trail[-room:]), key=lambda mark: mark.seq)))
+
+
+class BroughtScope(msgspec.Struct, frozen=True):
+    """A scope that a program has brought along while it ran, for as long as it is used and a while longer.
+
+    Attributes:
+        scope: The scope.
+        used_ms: Wall-clock time of its last use.
+        programs: Numbers of the programs that have the file open and use it now.
+    """
+
+    scope: str
+    used_ms: int
+    programs: tuple[int, ...] = ()
 
 
 class LostRow(msgspec.Struct, frozen=True):
@@ -113,7 +138,7 @@ class LostRow(msgspec.Struct, frozen=True):
 
 
 class RepairReport(msgspec.Struct, frozen=True):
-    """What one repair of this file did.
+    """A report of what one repair of this file did.
 
     Attributes:
         cause: ``HUB_LOST_DATA`` the hub was restored; ``CLIENT_FORKED`` the file was restored or copied;
@@ -147,7 +172,7 @@ class RepairReport(msgspec.Struct, frozen=True):
 
 
 class InboxEntry(msgspec.Struct, frozen=True):
-    """Something the user typed that the hub refused or cut: nothing is ever dropped silently.
+    """Work of the user's that the hub refused or cut: nothing is ever dropped silently.
 
     Attributes:
         mid: The mutation.

@@ -42,7 +42,7 @@ _SIZES = _table()
 
 
 class Survey:
-    """Counts the values in MessagePack; what is none is passed over, for the decoder to refuse.
+    """A count of the values in MessagePack; what is none is passed over, for the decoder to refuse.
 
     Attributes:
         values: How many were found so far, over all that was looked through.

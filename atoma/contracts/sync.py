@@ -13,9 +13,13 @@ import msgspec
 from atoma.contracts.limits import MUTATION_OPS
 from atoma.contracts.values import ErrorInfo
 
-PROTOCOL_VERSION = 1
+PROTOCOL_OLDEST = 1
+PROTOCOL_VERSION = 2
+"""From 2 on, the operations of mutations may have edits, which a hub of before would pass over."""
+PROTOCOL_EDITS = 2
+"""The version from which on they may."""
 TRAIL_MAX = 24
-"""Most marks that a client remembers and tells of a scope."""
+"""Most marks that a client remembers and reports of a scope."""
 ASKED_MAX = 256
 """Most verdicts that one call may ask for."""
 
@@ -34,15 +38,26 @@ class Mutation(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Cursor(msgspec.Struct, frozen=True, array_like=True):
-    """A position in a scope's log: hub epoch, sequence, lineage hash at that sequence."""
+    """A position in a scope's log, as somebody sees it.
+
+    Attributes:
+        epoch: The hub's epoch.
+        seq: The sequence.
+        hash: Lineage hash at that sequence.
+        view: Tells which rows of the scope are given out to whoever the position is for, opaque; empty for all of them.
+        LATER: As in :class:`OpenRequest`.
+    """
+
+    LATER: ClassVar[tuple[str, ...]] = ("view",)
 
     epoch: bytes = b""
     seq: int = 0
     hash: bytes = b""
+    view: bytes = b""
 
 
 class Conflict(msgspec.Struct, frozen=True):
-    """Where a mutation met somebody else's change.
+    """A place where a mutation met somebody else's change.
 
     Attributes:
         store: Store name.
@@ -108,7 +123,7 @@ class Mark(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Place(msgspec.Struct, frozen=True):
-    """How far a client has replicated a scope, and what it remembers of the way there.
+    """The progress of a client in a scope, and what it remembers of the way there.
 
     Attributes:
         scope: The scope.
@@ -140,7 +155,7 @@ class OpenRequest(msgspec.Struct, frozen=True):
         client_id: The database file.
         incarnation: Its history.
         schema_version: Version of the client's schema.
-        schema_hash: Hash of its declarations; a hub that has others tells its own.
+        schema_hash: Hash of its declarations; a hub that has others answers with its own.
         scopes: What it wants to replicate.
         confirmed_mid: Every mutation up to this one has left the outbox; the hub may forget their outcomes.
         tail_mid: Highest mutation number the client ever gave out.
@@ -163,8 +178,8 @@ class OpenRequest(msgspec.Struct, frozen=True):
     confirmed_mid: int = 0
     tail_mid: int = 0
     hub_id: bytes = b""
-    proto_min: int = PROTOCOL_VERSION
-    proto_max: int = PROTOCOL_VERSION
+    proto_min: int = PROTOCOL_OLDEST
+    proto_max: int = PROTOCOL_OLDEST
     places: tuple[Place, ...] = ()
     asked: tuple[int, ...] = ()
 
@@ -178,7 +193,7 @@ class ScopeStatus(msgspec.Struct, frozen=True):
         floor: The oldest cursor that can still be continued.
         error: Why it is refused, None when it is not.
         fork: Up to where the client's history of the scope and the hub's are one: the client's cursor when the hub has
-            lost nothing that it has seen, less when it has. None when the client told no place.
+            lost nothing that it has seen, less when it has. None when the client gave no place.
         writable: Whether the client may write there.
         devices: What the operator wants devices to do with what they have seen behind the fork.
         deletes: Whether that goes for deletions of rows that the hub still has.
@@ -200,7 +215,7 @@ class ScopeStatus(msgspec.Struct, frozen=True):
 
 
 class EpochWord(msgspec.Struct, frozen=True):
-    """What the operator says today about what came behind the end of an epoch.
+    """The operator's word of today about what came behind the end of an epoch.
 
     Attributes:
         epoch: The epoch that has ended.
@@ -216,7 +231,7 @@ class EpochWord(msgspec.Struct, frozen=True):
 
 
 class OpenReply(msgspec.Struct, frozen=True):
-    """Answer to :class:`OpenRequest`.
+    """The answer to :class:`OpenRequest`.
 
     Attributes:
         hub_id: The hub, forever.
@@ -233,7 +248,7 @@ class OpenReply(msgspec.Struct, frozen=True):
         verdicts: What the hub keeps of the mutations that were asked for.
         words: Of the last epochs that have ended, oldest first, what the operator says about them today.
         forms: Forms of the columns of every store, where the hub's declarations are not the client's; else empty. To a client
-            of an earlier version they are told as that version has them.
+            of an earlier version they are sent as that version has them.
         schema_version: Version of the hub's schema, where it is later than the client's; else 0.
         LATER: As in :class:`OpenRequest`.
     """
@@ -248,7 +263,7 @@ class OpenReply(msgspec.Struct, frozen=True):
     scopes: tuple[ScopeStatus, ...]
     limits: Limits = Limits()
     hub_time_ms: int = 0
-    proto: int = PROTOCOL_VERSION
+    proto: int = PROTOCOL_OLDEST
     known: bool = True
     verdicts: tuple[Verdict, ...] = ()
     words: tuple[EpochWord, ...] = ()
@@ -304,7 +319,7 @@ class StoreChanges(msgspec.Struct, frozen=True):
 
 
 class PullRequest(msgspec.Struct, frozen=True):
-    """Ask for what happened in ``scope`` after ``cursor``.
+    """A request for what happened in ``scope`` after ``cursor``.
 
     Attributes:
         scope: The scope.
@@ -356,7 +371,7 @@ class PullReply(msgspec.Struct, frozen=True):
 
 
 class SnapshotRequest(msgspec.Struct, frozen=True):
-    """Ask for the next page of a snapshot; ``token`` empty begins one.
+    """A request for the next page of a snapshot; ``token`` empty begins one.
 
     Attributes:
         schema_version: As in :class:`PushRequest`.
@@ -384,7 +399,7 @@ class SnapshotReply(msgspec.Struct, frozen=True):
 
 
 class NotifyRequest(msgspec.Struct, frozen=True):
-    """Ask for hints about ``scopes`` until cancelled."""
+    """A request for hints about ``scopes`` until it is cancelled."""
 
     scopes: tuple[str, ...]
 

@@ -1,4 +1,4 @@
-"""What a hub says that it understands, when it greets: so a question that it cannot answer is not even sent."""
+"""What a hub says that it understands, when it greets: so what it cannot answer, or would misread, is not even sent."""
 
 from __future__ import annotations
 
@@ -9,23 +9,26 @@ import msgspec
 
 from atoma.contracts.functions import AGGREGATES, FUNCTIONS
 from atoma.contracts.limits import Bounds
+from atoma.contracts.mutations import EDIT_KINDS
 from atoma.contracts.query import PLAN_VERSION
 
 
 class Understood(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one side understands of queries. One that says nothing, because it is older than plans, understands none.
+    """The queries and writes that one side understands. One that says nothing, because it is older than plans, understands none.
 
     Attributes:
         plan: Versions of the form in which plans travel.
         functions: Names of the functions and aggregates that a plan may call.
         bounds: Bounds of a query that are lower than those of the table, by their names in :class:`Bounds`.
         forms: Forms of the columns of every store; empty when the other side does not say how it reads them.
+        edits: Kinds of edits that the operations of a direct write may have.
     """
 
     plan: tuple[int, ...] = ()
     functions: tuple[str, ...] = ()
     bounds: dict[str, int] = {}
     forms: dict[str, dict[str, str]] = {}
+    edits: tuple[str, ...] = ()
 
 
 _NO_FORMS: Mapping[str, dict[str, str]] = MappingProxyType({})
@@ -36,7 +39,7 @@ def understood_with(
 ) -> Understood:
     """What this code understands, kept to ``bounds``, where columns have ``forms``, but for ``unknown`` functions."""
     functions = {*FUNCTIONS, *AGGREGATES}.difference(unknown)
-    return Understood((PLAN_VERSION,), tuple(sorted(functions)), bounds.lower(), dict(forms))
+    return Understood((PLAN_VERSION,), tuple(sorted(functions)), bounds.lower(), dict(forms), EDIT_KINDS)
 
 
 UNDERSTOOD = understood_with(Bounds())

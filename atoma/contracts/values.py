@@ -12,7 +12,20 @@ Scalar: TypeAlias = bool | int | float | str | bytes | None
 """What one column holds once encoded: SQLite's storage classes (booleans are stored as 0 and 1)."""
 
 RowImage: TypeAlias = dict[str, Scalar]
-"""One row: column name → stored value, every declared column present, no ``_``-prefixed system column."""
+"""One row: column name → stored value, every declared column present, no ``_``-prefixed system column but :data:`HIDDEN`."""
+
+HIDDEN = "_hidden"
+"""The column of a store with soft delete that holds when a row was deleted; NULL while it is not."""
+
+
+def is_hidden(image: RowImage | None) -> bool:
+    """Whether ``image`` is of a row that was deleted softly: it is kept, and no read finds it unless it asks for such rows."""
+    return image is not None and image.get(HIDDEN) is not None
+
+
+def is_gone(image: RowImage | None) -> bool:
+    """Whether there is nothing to see of a row: it is not there, or was deleted softly."""
+    return image is None or image.get(HIDDEN) is not None
 
 
 class StoredRow(msgspec.Struct, frozen=True, gc=False):
@@ -22,7 +35,7 @@ class StoredRow(msgspec.Struct, frozen=True, gc=False):
         id: Primary key.
         version: ``_ver``: moves at every visible change; for compare-and-set on this device.
         seq: ``_seq``: hub sequence of the confirmed base, 0 if the hub never sent it. Of a row that a hub was asked for, the
-            version that it told.
+            version that it gave.
         scope: Scope the row belongs to.
         image: Column name → stored value. Treat as immutable.
     """

@@ -1,14 +1,15 @@
-"""Versions of rows as a hub tells them to direct callers: a sequence, and which epoch it is a number of.
+"""Versions of rows as a hub gives them to direct callers: a sequence, and which epoch it is a number of.
 
 A hub that was restored gives its sequences out anew. So a version names the epoch in its upper bits: one of a history that
-is lost equals none of the new one. The hub's first epoch goes without a name, and what was told in an earlier epoch stays as it
-was told, so that versions are plain sequences until a hub is restored, and nothing but a loss makes one of them void.
+is lost equals none of the new one. The hub's first epoch goes without a name, and what was given in an earlier epoch stays as it
+was given, so that versions are plain sequences until a hub is restored, and nothing but a loss makes one of them void.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 SEQ_BITS = 38
 TAG_BITS = 15
@@ -23,8 +24,7 @@ def tag_of(epoch: bytes) -> int:
     return int.from_bytes(epoch[:8], "big") % _TAGS + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Versions:
+class Versions(msgspec.Struct, frozen=True):
     """The versions of one scope.
 
     Attributes:

@@ -36,7 +36,7 @@ class ConfirmedRow(msgspec.Struct, frozen=True):
 
 
 class Writeback(msgspec.Struct, frozen=True, kw_only=True):
-    """What the local database is to take over, in one transaction. Taken over twice, it changes nothing the second time.
+    """Values that the local database takes over in one transaction; taken over twice, they change nothing more.
 
     Attributes:
         rows: Rows as the authority has them; what is pending on them stays visible over them.
@@ -46,7 +46,7 @@ class Writeback(msgspec.Struct, frozen=True, kw_only=True):
             than the one in ``rows`` or ``missing``, and stays. None where that cannot be.
         replication: What the part that was registered for sync has to change in the same transaction; None for nothing.
         durability: What it survives. ``normal`` for what can be asked for again; None is the database's own: ``full`` as
-            soon as anything replicates, since a hub forgets what it is told to be settled here.
+            soon as anything replicates, since a hub forgets what is reported as settled here.
         versions: Whether the versions of the rows are asked for.
     """
 
@@ -60,12 +60,12 @@ class Writeback(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a writeback.
+    """The result of a writeback.
 
     Attributes:
         versions: Versions here of those of its rows that are visible as they are confirmed, if they were asked for.
         kept: Rows of ``missing`` that stay, because something is pending on them or they are newer.
-        told: What the part that was registered for sync has to tell.
+        told: What the part that was registered for sync has to report.
     """
 
     versions: Mapping[tuple[str, str], int] = MappingProxyType({})

@@ -186,25 +186,25 @@ class Board:
     def plug(self, plugged: bool) -> None:
         """Pull the cable out, or put it in again and try at once."""
         if plugged:
-            self._device.cable.mend()
+            self._device.cable.repair()
             self._device.client.sync.poke()
         else:
             self._device.cable.cut()
         self._stale.set()
 
-    async def resolve(self, mid: object, id: str, action: object) -> None:
-        """Settle a conflict: ``keep`` writes mine again, ``dismiss`` leaves what the hub has.
+    async def resolve(self, mid: object, id: str, action: object, fields: object = None) -> None:
+        """Settle a conflict: ``keep`` writes mine again, or ``fields`` of it, ``dismiss`` leaves what the hub has.
 
         Raises:
             NotFoundError: It is settled already.
-            ValidationError: There is no such action.
+            ValidationError: There is no such action, or no such field was changed here.
         """
         inbox = self._device.client.inbox
         entry = next((item for item in await inbox.entries() if item.mid == mid and item.id == id), None)
         if entry is None:
             raise NotFoundError("inbox", f"{mid}/{id}")
         if action == "keep":
-            await inbox.keep_mine(entry)
+            await inbox.keep_mine(entry, fields=_names(fields))
         elif action == "dismiss":
             await inbox.dismiss(entry)
         else:
@@ -222,6 +222,13 @@ class Board:
             if following.id == before:
                 return (card.pos + following.pos) / 2
         return others[-1].pos + STEP
+
+
+def _names(fields: object) -> list[str] | None:
+    try:
+        return msgspec.convert(fields, list[str] | None)
+    except msgspec.ValidationError:
+        raise ValidationError(f"fields is a list of names, not {fields!r}", store="cards") from None
 
 
 def _sync_states(outbox: Sequence[PendingMutation], *, online: bool) -> dict[str, str]:

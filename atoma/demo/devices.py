@@ -26,7 +26,7 @@ class Device:
     Attributes:
         name: What people call it.
         client: The open client.
-        cable: Its connection to the hub; ``cut()`` and ``mend()``.
+        cable: Its connection to the hub; ``cut()`` and ``repair()``.
         path: Its database file.
     """
 

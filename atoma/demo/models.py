@@ -26,7 +26,7 @@ class Airport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """What somebody found at an airport."""
+    """A finding at an airport."""
 
     id: str = field(default_factory=new_id)
     airport: str

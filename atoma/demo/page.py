@@ -27,7 +27,7 @@ Command = Callable[[Board, dict[str, object]], Awaitable[None]]
 
 
 class HubState(msgspec.Struct, frozen=True):
-    """What the page shows of the hub: the last sequence a device has heard of, and where the files are."""
+    """The hub as the page shows it: the last sequence that a device knows of, and where the files are."""
 
     seq: int
     directory: str
@@ -86,7 +86,7 @@ async def run_page(
         task_status: Gets the page's address once both boards are up.
 
     Raises:
-        ConfigurationError: ``host`` is no loopback address, or the port is taken.
+        ConfigurationError: ``host`` is not a loopback address, or the port is taken.
         StoreError: A file cannot be opened.
     """
     if host not in ("127.0.0.1", "localhost"):
@@ -210,5 +210,7 @@ COMMANDS: dict[str, Command] = {
     "move": lambda board, body: board.move(_text(body, "id"), body.get("lane"), body.get("before")),
     "delete": lambda board, body: board.delete(_text(body, "id")),
     "plug": _plug,
-    "inbox": lambda board, body: board.resolve(body.get("mid"), _text(body, "id"), body.get("action")),
+    "inbox": lambda board, body: board.resolve(
+        body.get("mid"), _text(body, "id"), body.get("action"), body.get("fields")
+    ),
 }

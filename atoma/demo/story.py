@@ -31,7 +31,7 @@ PATIENCE_S = 120.0
 
 @dataclass
 class Story:
-    """What has been told so far and what has to hold at the end."""
+    """The story as far as it has been told, and what has to hold at the end."""
 
     console: Console
     started: float = field(default_factory=trio.current_time)
@@ -121,7 +121,7 @@ async def _load(story: Story, ada: Device, rows: int | None) -> int:
 async def _upload(story: Story, ada: Device, count: int) -> None:
     with story.step("The cable goes in; Ada's outbox drains to the hub") as facts:
         begin = trio.current_time()
-        ada.cable.mend()
+        ada.cable.repair()
         await _settled(ada.client)
         seconds = trio.current_time() - begin
         facts.append(f"{count / seconds:,.0f} mutations/s through the hub, each decided, logged and fsynced there")
@@ -194,9 +194,9 @@ async def _pull_the_plug(story: Story, ada: Device, bob: Device) -> None:
 
 async def _plug_in(story: Story, ada: Device, bob: Device) -> None:
     with story.step("Both cables go in again") as facts:
-        ada.cable.mend()
+        ada.cable.repair()
         await _settled(ada.client)
-        bob.cable.mend()
+        bob.cable.repair()
         await _settled(bob.client)
         await _caught_up(ada.client, bob.client)
         inbox = await bob.client.inbox.entries()

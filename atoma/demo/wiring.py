@@ -11,7 +11,7 @@ from typing import Final, Literal, Protocol, TypeAlias, get_args
 from atoma.hub import Hub, StaticTokenVerifier, open_hub
 from atoma.ports import Transport
 from atoma.schema import Schema
-from atoma.testing.cable import open_cable
+from atoma.testing.network_link import open_network_link
 from atoma_stores.sqlite import SQLiteHubStore
 from atoma_transports.http import HttpHandler
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -29,7 +29,7 @@ SPOKEN: Final[dict[TransportName, str]] = {
 
 
 class Plug(Protocol):
-    """What can be pulled out, and put in again."""
+    """A plug that can be pulled out, and put in again."""
 
     @property
     def state(self) -> str:
@@ -40,7 +40,7 @@ class Plug(Protocol):
         """Pull it: connections break, and new ones cannot be made."""
         ...
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Put it in again."""
         ...
 
@@ -87,7 +87,7 @@ async def open_plug(hub: HubServer, name: str) -> AsyncGenerator[tuple[Transport
     if hub.transport == "memory":
         yield MemoryTransport(hub.network, token=token, site=name), _MemoryPlug(hub.network, name)
         return
-    async with open_cable(hub.port) as cable:
+    async with open_network_link(hub.port) as cable:
         yield _over_sockets(hub.transport, cable.address, token), cable
 
 
@@ -119,7 +119,7 @@ class _MemoryPlug:
         self.state = "cut"
         self._network.partition(self._site)
 
-    def mend(self) -> None:
+    def repair(self) -> None:
         """Put it in again."""
         self.state = "whole"
         self._network.heal(self._site)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from atoma.hub.auth import AllowLoopback, StaticTokenVerifier
+from atoma.hub.auth import AllowLoopback, StaticTokenVerifier, ThreadVerifier, token_digest
 from atoma.hub.hub import Hub, open_hub
+from atoma.hub.presence import PresenceLimits
 from atoma.hub.reading import ReadBudget
 from atoma.hub.rules import Access, Caller, EveryScope, RowRule, Rules
 from atoma.ports.hub import ClockAhead
@@ -16,10 +17,13 @@ __all__ = [
     "ClockAhead",
     "EveryScope",
     "Hub",
+    "PresenceLimits",
     "ReadBudget",
     "RowRule",
     "Rules",
     "SessionInfo",
     "StaticTokenVerifier",
+    "ThreadVerifier",
     "open_hub",
+    "token_digest",
 ]

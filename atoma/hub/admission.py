@@ -9,13 +9,15 @@ from typing import Any
 from msgspec import structs
 
 from atoma.contracts.failures import refusal
-from atoma.contracts.mutations import MutationBody, Op
+from atoma.contracts.mutations import Edit, MutationBody, Op
 from atoma.contracts.sync import Conflict, Limits
-from atoma.contracts.values import ErrorInfo, RowImage, Scalar
+from atoma.contracts.values import HIDDEN, ErrorInfo, RowImage, Scalar
 from atoma.errors import AtomaError, ProtocolError, ValidationError
 from atoma.schema.bodies import decode_body
 from atoma.schema.kinds import INT64_MAX
-from atoma.schema.spec import SCOPE_BYTES, Schema, StoreSpec, is_scope
+from atoma.schema.merging import misplaced
+from atoma.schema.schema import Schema
+from atoma.schema.spec import SCOPE_BYTES, StoreSpec, is_scope
 
 
 class Refusal(Exception):
@@ -74,6 +76,10 @@ def admit(mid: int, body: bytes, schema: Schema, limits: Limits) -> CheckedMutat
         return CheckedMutation(mutation, ())  # whoever decides stops there: the hub is older than the client
     for op in mutation.ops:
         _check_order(op, mutation)
+        if op.awaits_id:
+            raise Refusal(
+                "INVALID", f"{op.store[:80]}: a row without an id is made by a direct write, not by a pushed one"
+            )
     return CheckedMutation(mutation, tuple(check_op(op, mutation.scope, schema) for op in mutation.ops))
 
 
@@ -117,7 +123,7 @@ def canonical(store: StoreSpec[Any], name: str, value: object) -> Scalar:
     if name not in store.fields or name == "id":
         raise Refusal("INVALID", f"store {store.name!r} has no column {name[:80]!r} to write")
     if value is not None and not isinstance(value, (bool, int, float, str, bytes)):
-        raise Refusal("INVALID", f"{store.name}.{name}: a {type(value).__name__} is no column value")
+        raise Refusal("INVALID", f"{store.name}.{name}: a {type(value).__name__} is not a column value")
     try:
         return store.canonical(name, value)
     except AtomaError as error:
@@ -132,6 +138,10 @@ def complete(store: StoreSpec[Any], id: str, values: RowImage) -> RowImage:
     """
     if tuple(values) == store.value_columns:
         return dict(values)
+    if HIDDEN not in values:
+        values = store.unhidden(values)
+    if store.sets.at_hub:  # something to stand there until it is set
+        values = {**store.sets.stamped(None, store.fields, 0), **values}
     missing = [name for name in store.value_columns if name not in values]
     added: RowImage = {}
     if missing:
@@ -171,6 +181,15 @@ def whole(store: StoreSpec[Any], id: str, values: RowImage, scope: str) -> RowIm
     return complete(store, id, placed)
 
 
+def check_new_id(store: StoreSpec[Any], op: Op) -> str:
+    """The id of ``op``; ``""`` for one that is to be drawn here."""
+    return (
+        ""
+        if op.awaits_id and store.sets.ids
+        else check_id(store, op.id, new=op.kind in ("create", "replace", "upsert"))
+    )
+
+
 def check_op(op: Op, scope: str, schema: Schema) -> Op:
     """Return ``op`` with values in canonical form, and with its scope.
 
@@ -181,14 +200,39 @@ def check_op(op: Op, scope: str, schema: Schema) -> Op:
         Refusal: A name, a type or a value does not fit the schema, or the row would belong to another scope.
     """
     store = check_store(op.store, schema)
-    id = check_id(store, op.id, new=op.kind in ("create", "replace", "upsert"))
+    id = check_new_id(store, op)
     if op.kind == "delete" and (op.values or op.defaults):
         raise Refusal("INVALID", "a delete has no values")
     values = place(store, check_values(store, op.values), scope)
     defaults = place(store, check_values(store, op.defaults), scope)
     if op.kind in ("create", "replace"):
         values = whole(store, id, values, scope)
-    return structs.replace(op, id=id, values=values, defaults=defaults, scope=scope)
+    edits = _check_edits(op, store) if op.edits else ()
+    return structs.replace(op, id=id, values=values, defaults=defaults, scope=scope, edits=edits)
+
+
+def _check_edits(op: Op, store: StoreSpec[Any]) -> tuple[Edit, ...]:
+    """The edits of ``op`` with operands in canonical form.
+
+    Raises:
+        Refusal: They do not fit the operation or the schema.
+    """
+    if op.kind not in ("patch", "upsert"):
+        raise Refusal("INVALID", f"a {op.kind} has no edits")
+    wrong = next(misplaced(store.fields, store.merging, op.edits), "")
+    wrong = wrong or next((f"{edit.field} is written and edited" for edit in op.edits if edit.field in op.values), "")
+    if wrong:
+        raise Refusal("INVALID", f"{op.store}: {wrong}")
+    return tuple([Edit(edit.field, edit.kind, _operand(store, edit)) for edit in op.edits])
+
+
+def _operand(store: StoreSpec[Any], edit: Edit) -> Scalar:
+    if not isinstance(edit.operand, (bool, int, float, str, bytes)):
+        raise Refusal("INVALID", f"{store.name}.{edit.field}: a {type(edit.operand).__name__} is not a column value")
+    try:
+        return store.canonical(edit.field, edit.operand, literal=True)
+    except AtomaError as error:
+        raise Refusal("INVALID", str(error)) from None
 
 
 def _check_order(op: Op, mutation: MutationBody) -> None:

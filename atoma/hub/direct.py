@@ -11,28 +11,42 @@ from dataclasses import dataclass
 from functools import partial
 
 import msgspec
+from msgspec.structs import replace
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.execution import ExecutionMeta, WriteItemResult, WriteRequest, WriteResult, item_key, status_of
+from atoma.contracts.execution import (
+    ExecutionMeta,
+    WriteItemResult,
+    WriteRequest,
+    WriteResult,
+    item_key,
+    restated,
+    status_of,
+)
 from atoma.contracts.execution import (
     Step as TrailStep,
 )
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Op
-from atoma.contracts.values import ErrorInfo, RowImage, StoredRow, as_image
+from atoma.contracts.values import ErrorInfo, RowImage, StoredRow, as_image, is_gone
 from atoma.contracts.versions import Versions
 from atoma.errors import RemoteError, ValidationError
-from atoma.hub.admission import Refusal, check_id, check_op, check_scope, check_store, whole
+from atoma.hub.admission import Refusal, check_new_id, check_op, check_scope, check_store, whole
+from atoma.hub.ids import NotLooked, check_drawn, draw_id
 from atoma.hub.keys import check_age, check_key, check_unspent
 from atoma.hub.lineage import next_transaction
-from atoma.hub.pushing import Court
-from atoma.hub.rules import RowTest
+from atoma.hub.pushing import DecisionContext
+from atoma.hub.rules import View
+from atoma.hub.setting import Stamps
+from atoma.hub.versions import Sees
 from atoma.hub.workspace import Workspace
 from atoma.mutations import decide, moved_read
-from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowKey, Step
+from atoma.ports.hub import Facts, Need, Plan, RowKey, Step
+from atoma.ports.hub_rows import DIRECT
 from atoma.ports.service import Principal
 from atoma.schema.kinds import is_unicode
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
+from atoma.schema.spec import StoreSpec
 
 
 class _KeptItem(msgspec.Struct, frozen=True, array_like=True):
@@ -50,25 +64,26 @@ ABANDONED = encode("abandoned")
 """Stored in place of an answer: the write with this key was not applied, and never will be."""
 
 
-def read_answer(answer: bytes, schema: Schema) -> list[WriteItemResult]:
-    """The results in a stored answer, without a row that nobody can unpack any more."""
+def read_answer(answer: bytes, schema: Schema, sees: Sees) -> list[WriteItemResult]:
+    """The results in a stored answer, without a row that nobody can unpack any more, or that whoever asks does not see now."""
     kept = decode(answer, tuple[_KeptItem, ...])
-    return [WriteItemResult(k.id, k.ok, k.changed, k.version, _kept_row(k, schema), k.error) for k in kept]
+    return [restated(item, WriteItemResult, row=_kept_row(item, schema, sees)) for item in kept]
 
 
-def _kept_row(kept: _KeptItem, schema: Schema) -> RowImage | None:
+def _kept_row(kept: _KeptItem, schema: Schema, sees: Sees) -> RowImage | None:
     if kept.row is None:
         return None
     row = as_image(kept.row)
     if not kept.store and not schema.packs and not schema.steps:
-        return row
+        return row if sees("", "", kept.id, row) else None
     store, past = schema.stores.get(kept.store), schema.past(kept.schema_version).get(kept.store)
-    if past is not None:
-        try:
-            return past.upgrade(past.unpack(row))
-        except ValidationError:
-            return None
-    return None if store is None else store.unpack(row)
+    if store is None:
+        return None
+    try:
+        row = store.unpack(row) if past is None else past.upgrade(past.unpack(row))
+        return row if sees(store.scope_of(row), store.name, kept.id, row) else None
+    except (ValidationError, KeyError):
+        return None
 
 
 def join_answers(answers: Sequence[bytes]) -> bytes:
@@ -87,9 +102,7 @@ def pack_answer(items: Sequence[WriteItemResult], entries: Sequence[Op], schema:
     kept: list[_KeptItem] = []
     for item, entry in zip(items, entries, strict=True):
         row: dict[str, object] | None = None if item.row is None else {**schema.store(entry.store).pack(item.row)}
-        kept.append(
-            _KeptItem(item.id, item.ok, item.changed, item.version, row, item.error, entry.store, schema.version)
-        )
+        kept.append(restated(item, _KeptItem, row=row, store=entry.store, schema_version=schema.version))
     return encode(kept)
 
 
@@ -101,15 +114,17 @@ class WriteStep:
         entries: The entries.
         scope: The scope they touch, ``""`` when ``refused`` says why there is none.
         key: Idempotency key.
+        view: What the principal sees of rows; one for all steps of a write, since it is made of rules.
         reads: Rows whose version the unit depends on.
         refused: What is wrong with the unit, found before the data was looked at.
     """
 
-    court: Court
+    context: DecisionContext
     principal: Principal
     entries: tuple[Op, ...]
     scope: str
     key: str
+    view: View
     reads: tuple[tuple[str, str, int | None], ...] = ()
     refused: Refusal | None = None
 
@@ -119,9 +134,16 @@ class WriteStep:
         answer = (self.principal.subject, self.key)
         if self.refused is not None:
             return Need(answer=answer)
-        rows: dict[RowKey, None] = {(entry.store, entry.id): None for entry in self.entries}
+        rows: dict[RowKey, None] = {(entry.store, entry.id): None for entry in self.entries if not entry.awaits_id}
         rows.update({(store, id): None for store, id, _ in self.reads})
-        return Need(scope=self.scope, rows=tuple(rows), author=DIRECT, answer=answer, versions=True)
+        return Need(
+            scope=self.scope,
+            rows=tuple(rows),
+            author=DIRECT,
+            answer=answer,
+            versions=True,
+            counters=self.context.hub_fields.counts,
+        )
 
     def decide(self, facts: Facts) -> Plan:
         """All entries or none.
@@ -134,47 +156,73 @@ class WriteStep:
         if facts.answer is not None:
             return Plan(reply=facts.answer)
         check_age(self.key, facts)
-        at = 0
-        may = self.court.row_rules.test(self.principal)
-        work = Workspace(facts.rows, self.court.schema.stores, may)
+        made: list[Op] = []
+        work = Workspace(facts.rows, self.context.schema.stores, self.view)
+        stamps = self.context.hub_fields.stamps(facts, self.principal)
         try:
-            self._check(facts, may)
-            for entry in self.entries:
-                work.put((entry.store, entry.id), self._image(entry, work, facts.versions))
-                at += 1
-            at = 0  # what is wrong from here on is wrong with all of them
-            changes = work.changes(self.court.limits.page_bytes)
+            self._check(facts)
+            self._make(made, work, stamps, facts)
+            work.set_fields(stamps)
+            changes = work.changes(self.context.limits.page_bytes)
+        except NotLooked as more:
+            return Plan(wants=more.rows)
         except Refusal as refused:
-            answer = pack_answer(self._refused(at, refused), self.entries, self.court.schema)
+            at = len(made) % len(self.entries)  # what is wrong behind the last one is wrong with all of them
+            answer = pack_answer(self._refused(at, refused), self.entries, self.context.schema)
             return Plan(answer=answer, reply=answer)
         transaction = None
         if changes:
-            transaction = next_transaction(facts.scope, changes, author=DIRECT, mid=0, principal=self.principal.subject)
+            transaction = next_transaction(
+                facts.scope,
+                changes,
+                author=DIRECT,
+                mid=0,
+                principal=self.principal.subject,
+                written_ms=facts.now_ms,
+            )
         changed = {(change.store, change.id) for change in changes}
         items: list[WriteItemResult] = []
-        for entry in self.entries:
-            key = (entry.store, entry.id)
+        for op in made:
+            key = (op.store, op.id)
             image = work.image(key)
-            moved = transaction is not None and key in changed
+            moved = key in changed
             seq = 0 if image is None else transaction.seq if moved and transaction else work.fact(key).seq
-            items.append(WriteItemResult(entry.id, True, moved, facts.versions.told(seq), image))
-        answer = pack_answer(items, self.entries, self.court.schema)
-        return Plan(transaction=transaction, answer=answer, reply=answer)
+            items.append(WriteItemResult(op.id, True, moved, facts.versions.told(seq), image))
+        answer = pack_answer(items, made, self.context.schema)
+        return Plan(transaction=transaction, answer=answer, reply=answer, counters=stamps.counters)
 
-    def _check(self, facts: Facts, may: RowTest) -> None:
+    def _check(self, facts: Facts) -> None:
         if self.refused is not None:
             raise self.refused
         if facts.violation:
             raise Refusal("CONFLICT", facts.violation)
-        if self.court.rules.scope_access(self.principal, self.scope) != "write":
+        if self.context.rules.scope_access(self.principal, self.scope) != "write":
             raise Refusal("DENIED", f"you may not write in scope {self.scope!r}")
-        moved = moved_read(self.reads, partial(_version, facts, may))
+        moved = moved_read(self.reads, partial(_version, facts, self.view))
         if moved is not None:
             raise Refusal.of(moved)
 
-    def _image(self, op: Op, work: Workspace, versions: Versions) -> RowImage | None:
-        op = check_op(op, self.scope, self.court.schema)
-        store = self.court.schema.store(op.store)
+    def _make(self, made: list[Op], work: Workspace, stamps: Stamps, facts: Facts) -> None:
+        """Make every row, one after the other; ``made`` has the operations then, with the ids that were drawn for them.
+
+        Raises:
+            Refusal: The next one is refused.
+            NotLooked: Whether an id is free has to be looked up.
+        """
+        drawn: set[RowKey] = set()
+        for entry in self.entries:
+            op = check_op(entry, self.scope, self.context.schema)
+            store = self.context.schema.store(op.store)
+            if op.awaits_id:
+                op = replace(op, id=draw_id(store, op.values, stamps, facts, drawn))
+            key = (op.store, op.id)
+            image = self._image(op, store, work, facts.versions)
+            if key not in drawn:
+                check_drawn(store, op.id, work.fact(key), image)
+            work.put(key, image)
+            made.append(op)
+
+    def _image(self, op: Op, store: StoreSpec[object], work: Workspace, versions: Versions) -> RowImage | None:
         key = (op.store, op.id)
         image, version = work.image(key), versions.told(work.fact(key).seq)
         row = None if image is None else StoredRow(op.id, version, version, self.scope, image)
@@ -193,15 +241,16 @@ class WriteStep:
         ]
 
 
-def _version(facts: Facts, may: RowTest, store: str, id: str) -> int | None:
-    """The version of a row; of one that may not be seen as if it were not there."""
+def _version(facts: Facts, view: View, store: str, id: str) -> int | None:
+    """The version of a row, if it is there to be seen; None if not."""
     fact = facts.rows[store, id]
-    return None if fact.image is None or not may(store, id, fact.image) else facts.versions.told(fact.seq)
+    seen = not is_gone(fact.image) and view.sees(store, id, fact.image)
+    return facts.versions.told(fact.seq) if seen else None
 
 
 @dataclass(frozen=True, slots=True)
 class FenceStep:
-    """Stands before the mutations of a unit that is several: none of them is decided when the unit was abandoned."""
+    """A step before the mutations of a unit that is several: none of them is decided when the unit was abandoned."""
 
     principal: Principal
     entries: tuple[Op, ...]
@@ -220,22 +269,22 @@ class FenceStep:
         return Plan()
 
 
-def rows_without_scope(court: Court, request: WriteRequest) -> dict[str, list[str]]:
+def rows_without_scope(context: DecisionContext, request: WriteRequest) -> dict[str, list[str]]:
     """Store → ids of the rows whose scope only the data can tell."""
     wanted: dict[str, dict[str, None]] = {}
     for entry in request.entries:
-        if _stated_scope(court, entry) is None and is_unicode(entry.id):
+        if _stated_scope(context, entry) is None and is_unicode(entry.id):
             wanted.setdefault(entry.store, {})[entry.id] = None
     return {store: list(ids) for store, ids in wanted.items()}
 
 
 def write_steps(
-    court: Court, principal: Principal, request: WriteRequest, located: Mapping[RowKey, Sequence[str]]
+    context: DecisionContext, principal: Principal, request: WriteRequest, located: Mapping[RowKey, Sequence[str]]
 ) -> list[Step]:
     """One step per mutation of ``request``, behind the fence of the unit when it is several.
 
     Args:
-        court: What decides.
+        context: What it is decided by.
         principal: Who writes.
         request: The request.
         located: Scopes that hold the rows of :func:`rows_without_scope`.
@@ -244,51 +293,52 @@ def write_steps(
         RemoteError: The request is empty or too large, or its key is none.
     """
     size, atomic = len(request.entries), request.options.atomic
-    if not size or size > court.limits.mutation_ops:
-        message = f"a write has 1 to {court.limits.mutation_ops} entries, not {size}"
+    if not size or size > context.limits.mutation_ops:
+        message = f"a write has 1 to {context.limits.mutation_ops} entries, not {size}"
         raise RemoteError(message, remote_code="TOO_LARGE" if size else "MALFORMED")
     check_key(request.idem)
     if not all(is_unicode(entry.id) for entry in request.entries):
         raise RemoteError("an id has a lone surrogate", remote_code="MALFORMED")
     groups = [request.entries] if atomic else [(entry,) for entry in request.entries]
     steps: list[Step] = []
+    view = context.row_rules.view(principal)
     if len(groups) > 1:
         steps.append(FenceStep(principal, request.entries, request.idem))
     for index, entries in enumerate(groups):
         key = item_key(request.idem, index, atomic=atomic, size=size)
-        scope, refused = _scope_of(court, principal, entries, located)
-        steps.append(WriteStep(court, principal, entries, scope, key, request.options.reads, refused))
+        scope, refused = _scope_of(context, principal, entries, located)
+        steps.append(WriteStep(context, principal, entries, scope, key, view, request.options.reads, refused))
     return steps
 
 
-def told_items(answers: Sequence[bytes], schema: Schema, bytes_max: int) -> tuple[WriteItemResult, ...]:
+def told_items(answers: Sequence[bytes], schema: Schema, bytes_max: int, sees: Sees) -> tuple[WriteItemResult, ...]:
     """The results in ``answers`` as one reply can hold them: the rows past ``bytes_max`` are left out.
 
     What was written is written: an answer that does not fit must not look like a refusal.
     """
-    items = [item for answer in answers for item in read_answer(answer, schema)]
+    items = [item for answer in answers for item in read_answer(answer, schema, sees)]
     if sum(map(len, answers)) > bytes_max:
         left = bytes_max
         for index, item in enumerate(items):
             left -= 0 if item.row is None else len(encode(item.row))
             if left < 0:
-                items[index] = msgspec.structs.replace(item, row=None)
+                items[index] = replace(item, row=None)
     return tuple(items)
 
 
 def write_result(
-    answers: Sequence[bytes], request: WriteRequest, schema: Schema, seconds: float, bytes_max: int
+    answers: Sequence[bytes], request: WriteRequest, schema: Schema, seconds: float, bytes_max: int, sees: Sees
 ) -> WriteResult:
     """The result of a request from the answers of its steps; see :func:`told_items`."""
-    items = told_items(answers, schema, bytes_max)
+    items = told_items(answers, schema, bytes_max, sees)
     meta = ExecutionMeta("remote", (TrailStep("hub", "ok", seconds),), request.context.trace_id)
     return WriteResult(status_of(items), items, meta, (None,) * len(items))
 
 
-def _stated_scope(court: Court, entry: Op) -> str | None:
+def _stated_scope(context: DecisionContext, entry: Op) -> str | None:
     if entry.scope:
         return entry.scope
-    store = court.schema.stores.get(entry.store)
+    store = context.schema.stores.get(entry.store)
     if store is None:
         return ""
     if store.scope_field is None:
@@ -300,18 +350,18 @@ def _stated_scope(court: Court, entry: Op) -> str | None:
 
 
 def _scope_of(
-    court: Court, principal: Principal, entries: Sequence[Op], located: Mapping[RowKey, Sequence[str]]
+    context: DecisionContext, principal: Principal, entries: Sequence[Op], located: Mapping[RowKey, Sequence[str]]
 ) -> tuple[str, Refusal | None]:
     """The one scope of a unit, or why it has none; a scope that may not be read is as good as absent."""
     scopes: set[str] = set()
     try:
         for entry in entries:
-            store = check_store(entry.store, court.schema)
-            check_id(store, entry.id, new=entry.kind in ("create", "replace", "upsert"))
-            scope = _stated_scope(court, entry)
+            store = check_store(entry.store, context.schema)
+            check_new_id(store, entry)
+            scope = _stated_scope(context, entry)
             if scope is None:
                 held = located.get((entry.store, entry.id), ())
-                readable = [name for name in held if court.rules.scope_access(principal, name) != "none"]
+                readable = [name for name in held if context.rules.scope_access(principal, name) != "none"]
                 if not readable:
                     raise Refusal("NOT_FOUND", f"{entry.store} has no row {entry.id!r}")
                 if len(readable) > 1:

@@ -39,7 +39,7 @@ class Listener(AsyncIterator[Hint]):
 
 
 class Hints:
-    """Tells listeners about commits."""
+    """A notifier that tells listeners of commits."""
 
     __slots__ = ("_count", "_listeners")
 
@@ -48,7 +48,7 @@ class Hints:
         self._count = 0
 
     def add(self, listener: Listener) -> None:
-        """Let ``listener`` hear of its scopes from now on.
+        """Notify ``listener`` of its scopes from now on.
 
         Raises:
             RemoteError: ``OVERLOADED``: there are too many.

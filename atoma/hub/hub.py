@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import get_args
 
 from atoma.contracts.checks import is_a
@@ -13,24 +14,36 @@ from atoma.contracts.events import HubEvent
 from atoma.contracts.sync import DevicePolicy, Limits
 from atoma.contracts.understood import Understood, understood_with
 from atoma.errors import ConfigurationError
+from atoma.hub.custom import CustomRule, CustomRules
+from atoma.hub.intake import Intake
 from atoma.hub.leftovers import take_back
-from atoma.hub.pushing import DAY_MS, Court
+from atoma.hub.presence import PresenceLimits, Rooms
+from atoma.hub.presence_sharing import PresenceSharing
+from atoma.hub.purging import ROWS_AT_ONCE, due, hidden_before, purge_steps
+from atoma.hub.pushing import DAY_MS, DecisionContext
 from atoma.hub.reading import ReadBudget, Readers
 from atoma.hub.recovery import WithdrawStep
 from atoma.hub.rules import EveryScope, RowRule, RowRules, Rules
 from atoma.hub.service import HubCore, HubService
+from atoma.hub.setting import HubField, HubFields
 from atoma.hub.verifying import Reverification
 from atoma.ports.environment import Environment
 from atoma.ports.hub import ClientState, CompactReport, EndedEpoch, HubIdentity, HubStore, Permission
+from atoma.ports.hub_queries import Fence, ReadAllowance
+from atoma.ports.intake import TakesLeftWrites
 from atoma.ports.loops import LoopGuard, lifetime
+from atoma.ports.presence import CarriesNotices
 from atoma.ports.service import AdmitsLoopback, Peer, Principal, TokenVerifier
 from atoma.ports.sessions import SessionInfo, Sessions
 from atoma.ports.tasks import open_tasks
-from atoma.schema.spec import Schema
+from atoma.query.related import check_relations
+from atoma.schema.schema import Schema
 
 KEEP_TRANSACTIONS = 100_000
 KEEP_DAYS = 30
 CLIENT_DAYS = 400
+PURGE_S = 60.0
+"""How long it may take to look for rows that are to be purged."""
 FORMS_BYTES = 32 * 1024
 """Most bytes of column types in a greeting, about 1,600 columns: clients take 64 KiB before they know who greets."""
 
@@ -48,7 +61,7 @@ class Hub:
         self._guard = LoopGuard("the hub")
         self._registry = Sessions(core.environment.wall_ms)
         self._understood = understood_with(
-            core.readers.budget.bounds, _greeted_forms(core.court.schema), core.database.unknown_functions
+            core.readers.budget.bounds, _greeted_forms(core.context.schema), core.database.unknown_functions
         )
 
     def __repr__(self) -> str:
@@ -62,12 +75,12 @@ class Hub:
     @property
     def schema(self) -> Schema:
         """The declared stores."""
-        return self._core.court.schema
+        return self._core.context.schema
 
     @property
     def limits(self) -> Limits:
         """Bounds that clients are held to."""
-        return self._core.court.limits
+        return self._core.context.limits
 
     @property
     def understood(self) -> Understood:
@@ -101,19 +114,19 @@ class Hub:
     async def end(self, subject: str, *, reason: str = "the hub has ended this session: connect again") -> int:
         """End every session of ``subject`` now, on every transport: calls, streams and whatever waits.
 
-        Their clients are told ``SESSION_ENDED`` and connect again, and the verifier decides anew: so revoke the token first.
+        Their clients get ``SESSION_ENDED`` and connect again, and the verifier decides anew: so revoke the token first.
         What a call had done is done, and what was not answered is asked for again under the same key; nothing is lost.
 
         Args:
             subject: As the verifier names it in ``Principal``.
-            reason: What clients are told.
+            reason: What clients are shown.
 
         Returns:
             How many sessions there were. None of them does anything any more when this returns; it waits at most two seconds
             for clients that do not take their goodbye. Cancelled, the sessions are ended all the same.
 
         Raises:
-            ConfigurationError: ``subject`` or ``reason`` is no text, or empty.
+            ConfigurationError: ``subject`` or ``reason`` is not text, or is empty.
         """
         self._guard.check()
         for name, text in (("subject", subject), ("reason", reason)):
@@ -143,12 +156,14 @@ class Hub:
     ) -> CompactReport:
         """Forget old history; clients that are further behind take a snapshot and lose nothing they wrote.
 
+        Rows that were deleted softly longer ago than their store keeps them (``soft_delete=timedelta(…)``) are purged.
+
         Args:
             keep: Transactions of log to keep per scope.
             keep_days: Answers of direct writes and verdicts on mutations younger than this stay. A device whose file was
                 restored or copied finds out from its verdicts what became of its pending writes.
             client_days: Clients that were here within that time stay. One that is forgotten begins anew when it comes
-                back, and is told so.
+                back, and gets that answer.
             force: Forget also where all answers, or all clients, would go, and the newest is days old.
 
         Returns:
@@ -162,9 +177,26 @@ class Hub:
         Cancelled, it stops between two batches.
         """
         self._guard.check()
-        return await self._core.database.compact(
+        report = await self._core.database.compact(
             keep=max(0, keep), keep_ms=int(keep_days * DAY_MS), clients_ms=int(client_days * DAY_MS), force=force
         )
+        return replace(report, purged=await self._purge())
+
+    async def _purge(self) -> int:
+        """Delete for good what stores no longer keep of what was deleted softly; how many rows."""
+        core, purged = self._core, 0
+        schema = core.context.schema
+        allowance = ReadAllowance(PURGE_S, lambda _: None)
+        for store, before in due(schema, core.environment.wall_ms()):
+            query, fences = hidden_before(store, before, schema), {store.name: Fence(None)}
+            bounds = {"max_bytes": core.context.limits.page_bytes, "max_rows": ROWS_AT_ONCE}
+            while rows := (await core.database.query(query, fences, allowance=allowance, **bounds)).rows:
+                plans = await core.database.run(list(purge_steps(store, rows, before)), core.committed)
+                gone = sum(len(plan.transaction.changes) for plan in plans if plan.transaction is not None)
+                purged += gone
+                if not gone:  # they were all restored meanwhile
+                    break
+        return purged
 
     async def new_epoch(self, *, devices: DevicePolicy = "offer") -> HubIdentity:
         """Declare that history may have been cut, after a restore or an edit by hand.
@@ -215,7 +247,8 @@ class Hub:
         """
         await self._permit("allow_deletes", epoch, "deletes")
         core = self._core
-        steps = [WithdrawStep(scope, lost) for scope, lost in await core.database.traced()]
+        parts = core.context.row_rules.stores
+        steps = [WithdrawStep(scope, lost, parts) for scope, lost in await core.database.traced()]
         if steps:
             await core.database.run(steps, core.committed)
 
@@ -262,9 +295,13 @@ async def open_hub(
     verifier: TokenVerifier | None = None,
     rules: Rules | None = None,
     row_rules: Mapping[str, RowRule] | None = None,
+    hub_fields: Mapping[str, Mapping[str, HubField]] | None = None,
+    conflicts: Mapping[str, Mapping[str, CustomRule]] | None = None,
+    deleted_rows: Callable[[Principal], bool] | None = None,
     environment: Environment | None = None,
     limits: Limits | None = None,
     reads: ReadBudget | None = None,
+    presence: PresenceLimits | None = None,
     verify_again_s: float | None = None,
     listener: Callable[[HubEvent], None] | None = None,
 ) -> AsyncGenerator[Hub]:
@@ -277,43 +314,45 @@ async def open_hub(
         rules: Decides what a principal may do; without rules every authenticated principal may read and write every
             scope.
         row_rules: For each store whose rows are not for everybody who may read their scope, by name, what tells them apart:
-            ``{"notes": lambda caller: col("owner") == caller.subject}``. Such a store is declared with
-            ``replicate=False``: it takes queries and direct writes, which keep to the rule, and nothing of it goes to
-            devices or comes from them by sync.
+            ``{"notes": lambda caller: col("owner") == caller.subject}``. It holds for queries, writes and sync alike: a device
+            has the rows that its principal may see, and takes a snapshot when that changes.
+        hub_fields: By store and field, what sets the fields that stores declare in ``hub_fields``; see :mod:`atoma.hub.setting`.
+        conflicts: By store and field, what settles the fields that stores declare as ``custom`` in ``merge``; see
+            :mod:`atoma.hub.custom`.
+        deleted_rows: Whether a principal may ask for rows that were deleted softly, of those that it may read; None lets nobody.
         environment: Clock, ids, executor; None takes the real ones.
         limits: Bounds to hold clients to; None takes the defaults.
         reads: What the queries and snapshots of one principal may take; None takes the defaults.
+        presence: Bounds of who may be present, and how often they may say something else; None takes the defaults.
         verify_again_s: Ask the verifier again about every token that has been in use for so many seconds; a token that it
             refuses then ends its sessions, and so does a verifier that has not answered for twice as long. None asks once
             for each session.
-        listener: Told about every call once it has ended, and when a client knows more than the hub (``ClientAhead``): then
+        listener: Notified of every call once it has ended, and when a client knows more than the hub (``ClientAhead``): then
             the hub was restored, and ``new_epoch()`` was not called. It must not block. ``atoma.telemetry.hub_listener()`` makes
             spans and metrics of them.
 
     Raises:
-        ConfigurationError: There is no verifier, something else was passed in the place of a part, ``verify_again_s`` is no
-            positive number, or a row rule does not fit its store, or is about one that replicates.
+        ConfigurationError: There is no verifier, something else was passed in the place of a part, ``verify_again_s`` is not
+            a positive number, or ``row_rules``, ``hub_fields``, ``conflicts`` or ``deleted_rows`` do not fit.
         StoreBusy: Another hub holds the store.
         MigrationError: The store is newer than the code, or a change of the schema is not additive.
         StoreCorrupt: The store is damaged, or is none of a hub.
     """
-    if verifier is None:
-        message = (
-            "a hub needs a verifier: StaticTokenVerifier({token: user}), AllowLoopback() for this machine only, "
-            "or your own `async def verify(token, peer)`"
-        )
-        raise ConfigurationError(message)
-    _check_parts(schema, store, verifier, rules)
+    verifier = _given(verifier)
+    _check_parts(schema, store, verifier, rules, deleted_rows)
     _check_period(verify_again_s)
-    environment = environment or Environment()
-    court = Court(schema, rules or EveryScope(), limits or Limits(), RowRules(schema, row_rules or {}))
+    check_relations(schema)
+    environment, schema = environment or Environment(), schema.at_hub()
+    fields, customs = HubFields(schema, hub_fields or {}), CustomRules(schema.stores, conflicts or {})
+    of_rows, rooms = RowRules(schema, row_rules or {}), Rooms(presence or PresenceLimits())
+    context = DecisionContext(schema, rules or EveryScope(), limits or Limits(), of_rows, fields, customs, deleted_rows)
     async with store.open_hub_database(schema, environment) as database:
         await take_back(database, schema.stores)
-        core = HubCore(database, court, environment, Readers(reads or ReadBudget()), listener=listener)
+        core = HubCore(database, context, environment, Readers(reads or ReadBudget()), rooms, listener=listener)
         hub = Hub(core, verifier)
         async with database.follow(core.follow, core.hints.scopes), open_tasks() as nursery:
-            if verify_again_s is not None:
-                nursery.start_soon(Reverification(hub, hub.registry, verify_again_s).run)
+            for task in _tasks(core, hub, verify_again_s):
+                nursery.start_soon(task)
             try:
                 yield hub
             finally:
@@ -321,8 +360,29 @@ async def open_hub(
                 nursery.cancel_scope.cancel()
 
 
+def _tasks(core: HubCore, hub: Hub, verify_again_s: float | None) -> Iterator[Callable[[], Awaitable[None]]]:
+    """What a hub does besides answering calls."""
+    yield core.rooms.run
+    if isinstance(core.database, CarriesNotices):
+        yield PresenceSharing(core.rooms, core.database, core.database.identity.key, core.environment.random).run
+    if isinstance(core.database, TakesLeftWrites):
+        yield Intake(core, core.database).run
+    if verify_again_s is not None:
+        yield Reverification(hub, hub.registry, verify_again_s).run
+
+
+def _given(verifier: TokenVerifier | None) -> TokenVerifier:
+    if verifier is None:
+        message = (
+            "a hub needs a verifier: StaticTokenVerifier({token: user}), AllowLoopback() for this machine only, "
+            "or your own `async def verify(token, peer)`"
+        )
+        raise ConfigurationError(message)
+    return verifier
+
+
 def _greeted_forms(schema: Schema) -> dict[str, dict[str, str]]:
-    """The forms of columns as a greeting tells them, which has to fit into a first frame."""
+    """The forms of columns as a greeting has them, which has to fit into a first frame."""
     size = len(encode(schema.forms))
     if size <= FORMS_BYTES:
         return schema.forms
@@ -343,10 +403,12 @@ def _check_period(every_s: object) -> None:
         raise ConfigurationError(f"verify_again_s is a number of seconds above 0, or None, not {every_s!r}")
 
 
-def _check_parts(schema: object, store: object, verifier: object, rules: object) -> None:
+def _check_parts(schema: object, store: object, verifier: object, rules: object, deleted_rows: object) -> None:
     """Find a part in the wrong place now; a hub with a verifier that is none would open, and refuse everybody."""
     if not isinstance(schema, Schema):
         raise ConfigurationError(f"open_hub() takes a schema first, Schema(StoreSpec(…), …), not {schema!r}")
+    if deleted_rows is not None and not callable(deleted_rows):
+        raise ConfigurationError(f"deleted_rows is a function of the principal, or None, not {deleted_rows!r}")
     if not is_a(store, HubStore):
         raise ConfigurationError(f"open_hub() takes a store second, SQLiteHubStore('hub.db'), not {store!r}")
     if not is_a(verifier, TokenVerifier):

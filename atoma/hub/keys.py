@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from atoma.contracts.limits import IDEM_BYTES
 from atoma.errors import RemoteError
 from atoma.ports.hub import Facts
 from atoma.schema.ids import drawn_ms
 from atoma.schema.kinds import is_unicode
 
-KEY_BYTES = 200
-
 
 def check_key(idem: str) -> None:
     """Raise ``RemoteError`` when ``idem`` cannot be the key of a write."""
-    if not idem or not is_unicode(idem) or len(idem.encode()) > KEY_BYTES:
-        raise RemoteError(f"a write needs a key of 1 to {KEY_BYTES} bytes", remote_code="MALFORMED")
+    if not idem or not is_unicode(idem) or len(idem.encode()) > IDEM_BYTES:
+        raise RemoteError(f"a write needs a key of 1 to {IDEM_BYTES} bytes", remote_code="MALFORMED")
 
 
 def check_unspent(facts: Facts) -> None:

@@ -1,7 +1,7 @@
 """Halves of transactions that an older version has left behind the head of a scope: found as the hub opens, and taken back.
 
-Where the file refused a row of a mutation, that version told the device so and kept what it had written before that row. The
-next sequence of the scope was taken then, so that every later write failed, and readers saw rows that no log told of.
+Where the file refused a row of a mutation, that version refused the mutation and kept what it had written before that row. The
+next sequence of the scope was taken then, so that every later write failed, and readers saw rows that were in no log.
 """
 
 from __future__ import annotations
@@ -11,10 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from atoma.hub.lineage import next_transaction
-from atoma.hub.workspace import Workspace
-from atoma.ports.hub import DIRECT, Facts, HubDatabase, Need, Plan
-from atoma.schema.kinds import INT64_MAX
+from atoma.hub.workspace import Workspace, plan_of_hub
+from atoma.ports.hub import Facts, HubDatabase, Need, Plan
 from atoma.schema.spec import StoreSpec
 
 _log = logging.getLogger("atoma.hub")
@@ -22,9 +20,9 @@ _log = logging.getLogger("atoma.hub")
 
 @dataclass(frozen=True, slots=True)
 class TakeBackStep:
-    """Make the rows of such a half what they were before it, as a transaction of its own.
+    """A step that makes the rows of such a half what they were before it, as a transaction of its own.
 
-    Devices that have read them in the meantime hear of it like of any other change.
+    Devices that have read them in the meantime receive it like any other change.
 
     Attributes:
         scope: The scope.
@@ -49,14 +47,11 @@ class TakeBackStep:
         work = Workspace(facts.rows, self.stores)
         for key, image in facts.leftover.items():
             work.put(key, image)
-        changes = work.changes(INT64_MAX)
-        if not changes:
-            return Plan()
-        return Plan(transaction=next_transaction(facts.scope, changes, author=DIRECT, mid=0, principal=""))
+        return plan_of_hub(facts, work)
 
 
 async def take_back(database: HubDatabase, stores: Mapping[str, StoreSpec[Any]]) -> None:
-    """Take back what is left of halves, and tell the operator in the log."""
+    """Take back what is left of halves, and report it to the operator in the log."""
     for scope in await database.unfinished():
         (plan,) = await database.run([TakeBackStep(scope, stores)])
         rows = ", ".join(f"{change.store} {change.id!r}" for change in plan.changes) or "none"

@@ -35,7 +35,7 @@ def next_hash(previous: bytes, seq: int, changes: Sequence[RowChange]) -> bytes:
 
 
 def next_transaction(
-    scope: ScopeState, changes: Sequence[RowChange], *, author: bytes, mid: int, principal: str
+    scope: ScopeState, changes: Sequence[RowChange], *, author: bytes, mid: int, principal: str, written_ms: int = 0
 ) -> LogTransaction:
     """The log transaction that takes the scope's next sequence with ``changes``."""
     seq = scope.head + 1
@@ -48,11 +48,12 @@ def next_transaction(
         principal=principal,
         changes=tuple(changes),
         size=sum(len(change.id) + len(change.body or b"") for change in changes),
+        written_ms=written_ms,
     )
 
 
 def fork(place: Place, lineage: Lineage) -> int:
-    """Up to where the history that ``place`` tells and the hub's are one.
+    """Up to where the history that ``place`` reports and the hub's are one.
 
     Exact where the hub knows where the place's epoch ended. Else, and when a mark contradicts that, it is the last mark
     that both have: a lower bound, which is safe.

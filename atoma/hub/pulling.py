@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.sync import (
     Cursor,
+    Outcome,
     PullReply,
     PullRequest,
     SnapshotReply,
@@ -21,10 +22,10 @@ from atoma.contracts.values import RowImage
 from atoma.errors import ProtocolError, RemoteError, ValidationError
 from atoma.hub.admission import complete
 from atoma.hub.recovery import prove
-from atoma.hub.versions import shown_to
+from atoma.hub.rules import View
 from atoma.ports.hub import HubIdentity, LogPage, RowKey, ScanPage, ScopeState
 from atoma.schema.migrations import Past
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 MAC_BYTES = 16
 
@@ -34,11 +35,11 @@ def resync(code: str, message: str) -> RemoteError:
     return RemoteError(f"{message}; take a snapshot", remote_code=code)
 
 
-def check_cursor(cursor: Cursor, epoch: bytes, page: LogPage) -> None:
+def check_cursor(cursor: Cursor, epoch: bytes, page: LogPage, view: View) -> None:
     """Refuse a cursor that the log cannot be continued from.
 
     Raises:
-        RemoteError: ``EPOCH_CHANGED``, ``CURSOR_AHEAD``, ``CURSOR_TOO_OLD`` or ``LINEAGE_MISMATCH``.
+        RemoteError: ``EPOCH_CHANGED``, ``CURSOR_AHEAD``, ``CURSOR_TOO_OLD``, ``LINEAGE_MISMATCH`` or ``VIEW_CHANGED``.
     """
     fresh = cursor.seq == 0 and not cursor.epoch and not cursor.hash
     if not fresh and cursor.epoch != epoch:
@@ -49,14 +50,23 @@ def check_cursor(cursor: Cursor, epoch: bytes, page: LogPage) -> None:
         raise resync("CURSOR_TOO_OLD", f"the cursor is at {cursor.seq}, the log begins behind {page.scope.floor}")
     if page.start_hash != cursor.hash:
         raise resync("LINEAGE_MISMATCH", f"the hub has another history up to {cursor.seq}")
+    if cursor.seq and cursor.view != view.digest:
+        raise resync("VIEW_CHANGED", "which rows of this scope you may see has changed")
 
 
-def pull_reply(request: PullRequest, identity: HubIdentity, schema: Schema, page: LogPage) -> PullReply:
-    """The page for ``request``: the last image per row, deletes, and the client's outcomes."""
-    last: dict[RowKey, tuple[int, RowImage | None]] = {}
-    for change in page.changes:
-        last[change.store, change.id] = (change.seq, change.post)
-    end = Cursor(page.epoch, page.end, page.end_hash)
+def pull_reply(
+    request: PullRequest,
+    identity: HubIdentity,
+    schema: Schema,
+    page: LogPage,
+    view: View,
+    outcomes: tuple[Outcome, ...],
+) -> PullReply:
+    """The page for ``request``: the last image per row, deletes, and the client's ``outcomes``."""
+    last = {(change.store, change.id): (change.seq, change.post) for change in page.changes}
+    if view.pages:
+        last = _seen(last, page, schema, view)
+    end = Cursor(page.epoch, page.end, page.end_hash, view.digest)
     return PullReply(
         scope=request.scope,
         start=request.cursor,
@@ -64,9 +74,37 @@ def pull_reply(request: PullRequest, identity: HubIdentity, schema: Schema, page
         stores=_by_store(schema, request.schema_version, ((*key, *value) for key, value in last.items())),
         more=page.end < page.scope.head,
         head=page.scope.head,
-        outcomes=shown_to(page.outcomes, schema, request.schema_version),
+        outcomes=outcomes,
         proof=prove(identity.key, request.scope, end),
     )
+
+
+def _seen(
+    last: Mapping[RowKey, tuple[int, RowImage | None]], page: LogPage, schema: Schema, view: View
+) -> dict[RowKey, tuple[int, RowImage | None]]:
+    """What of ``last``, the rows that ``page`` leaves, whoever has ``view`` gets: the rows that they see, whole, and that others are gone.
+
+    Gone for them is a row that they saw before the page or at some place in it: what they have staged of a snapshot may be a
+    row as it was at any of those. A row that they have seen at none is not mentioned.
+    """
+    met: set[RowKey] = set()
+    parts = view.pages
+    for change in page.changes:
+        key = (change.store, change.id)
+        if key in met:
+            continue
+        if key[0] not in parts or any(_sees(view, schema, *key, image) for image in (change.pre, change.post)):
+            met.add(key)
+    shown: dict[RowKey, tuple[int, RowImage | None]] = {}
+    for key, (seq, image) in last.items():
+        if key in met:
+            shown[key] = (seq, image if key[0] not in parts or _sees(view, schema, *key, image) else None)
+    return shown
+
+
+def _sees(view: View, schema: Schema, store: str, id: str, image: RowImage | None) -> bool:
+    """Whether a row as the log has it is seen; an older schema may have written it."""
+    return image is not None and view.sees(store, id, complete(schema.store(store), id, image))
 
 
 def _by_store(
@@ -123,7 +161,7 @@ class _Place(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SnapshotTokens:
-    """Makes and reads the tokens that carry a scan from page to page; the hub keeps nothing about it.
+    """The maker and reader of the tokens that carry a scan from page to page; the hub keeps nothing about it.
 
     Args:
         identity: The hub; its key authenticates the tokens.
@@ -160,14 +198,16 @@ class SnapshotTokens:
         return hmac.new(self._identity.key, body, hashlib.sha256).digest()[:MAC_BYTES]
 
 
-def check_snapshot(start: Cursor, epoch: bytes, scope: ScopeState) -> None:
-    """Refuse to go on with a scan whose log tail is gone.
+def check_snapshot(start: Cursor, epoch: bytes, scope: ScopeState, view: View) -> None:
+    """Refuse to go on with a scan whose log tail is gone, or which has given out other rows so far.
 
     Raises:
-        RemoteError: ``SNAPSHOT_EXPIRED``.
+        RemoteError: ``SNAPSHOT_EXPIRED`` or ``VIEW_CHANGED``.
     """
     if start.epoch != epoch or not scope.floor <= start.seq <= scope.head:
         raise resync("SNAPSHOT_EXPIRED", "the log behind the beginning of this snapshot is gone")
+    if start.view != view.digest:
+        raise resync("VIEW_CHANGED", "which rows of this scope you may see has changed")
 
 
 def snapshot_reply(

@@ -10,7 +10,8 @@ it with the page that reaches that head, never before it has seen the state in w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import trio
 from msgspec.structs import replace as replace_fields
@@ -23,15 +24,21 @@ from atoma.contracts.values import ErrorInfo
 from atoma.errors import RemoteError
 from atoma.hub.admission import CheckedMutation, Refusal, admit
 from atoma.hub.conflicts import Seen, decide, decide_doubtful
+from atoma.hub.custom import NO_CUSTOM_RULES, CustomRules
+from atoma.hub.ids import check_drawn
 from atoma.hub.lineage import broken_link, next_digest, next_transaction
 from atoma.hub.recovery import check_offer, shared, take_offer, withdrawn
-from atoma.hub.rules import RowRules, Rules, not_replicated
+from atoma.hub.rules import RowRules, Rules, View, not_replicated
+from atoma.hub.setting import HubFields
 from atoma.hub.workspace import Workspace
+from atoma.mutations import counts
 from atoma.ports.hub import ClientState, Facts, Greeting, LogTransaction, Need, Plan, RowKey, Step, StoredOutcome
 from atoma.ports.service import Principal
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 DAY_MS = 86_400_000
+CLOCK_AHEAD_MS = 60_000
+"""A device's clock is believed up to so far ahead of the hub's, where clocks decide."""
 FIRST_INCARNATION = 1
 CHECKED_AT_ONCE_BYTES = 64 * 1024
 MUTATION_BYTES = 2 * 1024
@@ -39,13 +46,16 @@ MUTATION_BYTES = 2 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Court:
-    """What every decision is made by."""
+class DecisionContext:
+    """The schema, the rights, the bounds and the rules about rows that every decision is made by."""
 
     schema: Schema
     rules: Rules
     limits: Limits
     row_rules: RowRules
+    hub_fields: HubFields
+    customs: CustomRules = NO_CUSTOM_RULES
+    deleted_rows: Callable[[Principal], bool] | None = None
 
 
 def owned(facts: Facts, request: PushRequest, principal: Principal) -> ClientState:
@@ -72,7 +82,7 @@ def is_expired(facts: Facts, request: OpenRequest | PushRequest) -> bool:
     """Whether a client that is unknown has to be taken for one that was forgotten.
 
     Where some have been forgotten without a trace, that is whoever may be one of them: everybody but a client that has
-    taken a new id, as its incarnation tells, and has heard nothing under that yet.
+    taken a new id, as its incarnation shows, and has received nothing under that yet.
     """
     begins_anew = request.incarnation > FIRST_INCARNATION and not request.confirmed_mid
     return facts.expired or (facts.traceless and not begins_anew)
@@ -102,7 +112,7 @@ def forked(why: str) -> RemoteError:
 
 @dataclass(frozen=True, slots=True)
 class OpenStep:
-    """Tell a client what is known of it, and note what it has confirmed. One that has pushed nothing leaves no trace."""
+    """A step that tells a client what is known of it and notes what it has confirmed; one that has pushed nothing leaves no trace."""
 
     request: OpenRequest
     principal: Principal
@@ -128,7 +138,7 @@ class OpenStep:
 
 @dataclass(frozen=True, slots=True)
 class ConfirmStep:
-    """What a push without mutations does: note what the client has confirmed."""
+    """A step for a push without mutations: it notes what the client has confirmed."""
 
     principal: Principal
     request: PushRequest
@@ -152,24 +162,27 @@ class _Verdict:
     outcome: Outcome
     transaction: LogTransaction | None = None
     recovered: tuple[RowKey, ...] = ()
+    counters: Mapping[str, int] = field(default_factory=dict[str, int])
 
 
 @dataclass(frozen=True, slots=True)
 class PushStep:
-    """Decide one mutation.
+    """A step that decides one mutation.
 
     Attributes:
         mutation: The mutation.
         previous: Digest chain before it, as the client says.
         admitted: The checked mutation, or why it cannot be one.
+        view: What the principal sees of rows; one for all steps of a push, since it is made of rules.
     """
 
-    court: Court
+    context: DecisionContext
     principal: Principal
     request: PushRequest
     mutation: Mutation
     previous: bytes
     admitted: CheckedMutation | Refusal
+    view: View
 
     @property
     def need(self) -> Need:
@@ -191,6 +204,8 @@ class PushStep:
             renamed=body.origin is not None,
             principal=self.principal.subject,
             recovers=body.recovers,
+            counters=self.context.hub_fields.counts,
+            brought=any(map(counts, ops)),
         )
 
     def decide(self, facts: Facts) -> Plan:
@@ -203,18 +218,22 @@ class PushStep:
             return out_of_order(client, mid)
         if self.previous != client.last_digest:
             raise forked(f"the digests differ before mutation {mid}")
-        if not isinstance(self.admitted, Refusal) and self.admitted.body.schema_version > self.court.schema.version:
-            return too_new(client, self.admitted.body.schema_version, self.court.schema)
+        if not isinstance(self.admitted, Refusal) and self.admitted.body.schema_version > self.context.schema.version:
+            return too_new(client, self.admitted.body.schema_version, self.context.schema)
         verdict = self._verdict(facts)
         outcome = verdict.outcome
         offer = None if isinstance(self.admitted, Refusal) else self.admitted.body.recovers
         digest = self.mutation.digest
         after = confirmed(replace(client, last_mid=mid, last_digest=digest), self.request.confirmed_mid)
-        plan = Plan(after, verdict.transaction, StoredOutcome(outcome, digest), reply=outcome)
+        plan = Plan(
+            after, verdict.transaction, StoredOutcome(outcome, digest), reply=outcome, counters=verdict.counters
+        )
         if offer is None or outcome.status != "applied":
             return plan
         if offer.last:
-            return replace(plan, recovered_until=offer.seq, traces=shared(offer.seq, facts))
+            return replace(
+                plan, recovered_until=offer.seq, traces=shared(offer.seq, facts, self.context.row_rules.stores)
+            )
         return replace(plan, traces=verdict.recovered)
 
     def _again(self, client: ClientState, facts: Facts) -> Plan:
@@ -234,7 +253,7 @@ class PushStep:
                 raise self.admitted
             if facts.decided is not None:  # a copy of the file has pushed it, under another name
                 return _Verdict(replace_fields(facts.decided.outcome, mid=mid))
-            if facts.violation:
+            if facts.violation and not self._draws_anew(self.admitted, facts.again):
                 raise Refusal("CONSTRAINT", facts.violation)
             return self._apply(self.admitted, facts)
         except Refusal as refused:
@@ -243,40 +262,56 @@ class PushStep:
 
     def _apply(self, admitted: CheckedMutation, facts: Facts) -> _Verdict:
         body, mid = admitted.body, self.mutation.mid
-        if self.court.rules.scope_access(self.principal, body.scope) != "write":
+        if self.context.rules.scope_access(self.principal, body.scope) != "write":
             raise Refusal("DENIED", f"you may not write in scope {body.scope!r}")
         for op in admitted.ops:
-            if not self.court.schema.store(op.store).replicate:
+            if not self.context.schema.store(op.store).replicate:
                 raise Refusal("DENIED", not_replicated(op.store))
         self._check_dependencies(admitted, facts)
-        seen = Seen(facts.since, self.request.client_id, facts.scope.floor)
-        work = Workspace(facts.rows, self.court.schema.stores, self.court.row_rules.test(self.principal))
+        written_ms = min(body.client_ms, facts.now_ms + CLOCK_AHEAD_MS)
+        seen = Seen(facts.since, self.request.client_id, facts.scope.floor, written_ms)
+        work = Workspace(facts.rows, self.context.schema.stores, self.view)
         conflicts: list[Conflict] = []
         recovered: tuple[RowKey, ...] = ()
         if body.recovers is not None:
             recovered = take_offer(body.recovers, admitted.ops, facts, work)
             if admitted.ops and not recovered:
                 return _Verdict(Outcome(mid, "superseded", body.scope, facts.scope.head))
-            for key in withdrawn(body.recovers.seq, facts) if body.recovers.last else ():
+            parts = self.context.row_rules.stores
+            for key in withdrawn(body.recovers.seq, facts, parts) if body.recovers.last else ():
                 work.put(key, None)
         for op in admitted.ops if body.recovers is None else ():
             key = (op.store, op.id)
-            judge = decide_doubtful if body.doubtful or facts.doubtful else decide
-            store = self.court.schema.store(op.store)
-            verdict = judge(op, store, work.fact(key), work.image(key), seen)
+            in_a_lost_history = counts(op) and key in facts.brought and body.base_epoch != facts.epoch
+            judge = decide_doubtful if body.doubtful or facts.doubtful or in_a_lost_history else decide
+            store = self.context.schema.store(op.store)
+            verdict = judge(op, store, work.fact(key), work.image(key), seen, self.context.customs)
+            check_drawn(store, op.id, work.fact(key), verdict.image)
             work.put(key, verdict.image)
             if verdict.conflict is not None:
                 conflicts.append(verdict.conflict)
-        changes = work.changes(self.court.limits.page_bytes)
+        stamps = self.context.hub_fields.stamps(facts, self.principal, offered=body.recovers is not None)
+        work.set_fields(stamps)
+        changes = work.changes(self.context.limits.page_bytes)
         status: OutcomeStatus = "merged" if conflicts else "applied"
         if not changes:
             unchanged = Outcome(mid, status, body.scope, facts.scope.head, conflicts=tuple(conflicts))
             return _Verdict(unchanged, recovered=recovered)
         transaction = next_transaction(
-            facts.scope, changes, author=self.request.client_id, mid=mid, principal=self.principal.subject
+            facts.scope,
+            changes,
+            author=self.request.client_id,
+            mid=mid,
+            principal=self.principal.subject,
+            written_ms=written_ms,
         )
         outcome = Outcome(mid, status, body.scope, transaction.seq, conflicts=tuple(conflicts))
-        return _Verdict(outcome, transaction, recovered)
+        return _Verdict(outcome, transaction, recovered, stamps.counters)
+
+    def _draws_anew(self, admitted: CheckedMutation, again: bool) -> bool:
+        """Whether what is brought back may have a number that another row has by now, and takes the next one instead."""
+        numbered = any(self.context.schema.stores[op.store].sets.numbers for op in admitted.ops)
+        return admitted.body.recovers is not None and numbered and not again
 
     def _check_dependencies(self, admitted: CheckedMutation, facts: Facts) -> None:
         for op in admitted.ops:
@@ -304,7 +339,7 @@ def too_new(client: ClientState, version: int, schema: Schema) -> Plan:
 
 
 async def push_steps(
-    court: Court, principal: Principal, request: PushRequest, key: bytes
+    context: DecisionContext, principal: Principal, request: PushRequest, key: bytes
 ) -> tuple[list[Step], ErrorInfo | None]:
     """The steps of a request, and the error that stops it behind the last of them; other tasks run in between.
 
@@ -313,7 +348,7 @@ async def push_steps(
     Raises:
         RemoteError: The batch is too large, or not even its first mutation can be trusted.
     """
-    limits, mutations = court.limits, request.mutations
+    limits, mutations = context.limits, request.mutations
     size = sum(len(mutation.body) for mutation in mutations)
     if len(mutations) > limits.push_mutations or (size > limits.push_bytes and len(mutations) > 1):
         message = (
@@ -328,7 +363,7 @@ async def push_steps(
         mutations = mutations[:broken]
         error = refusal("MALFORMED", f"the digest of mutation {request.mutations[broken].mid} does not fit its bytes")
     steps: list[Step] = [] if mutations else [ConfirmStep(principal, request)]
-    previous = request.prev_digest
+    previous, view = request.prev_digest, context.row_rules.view(principal)
     checked = 0
     for mutation in mutations:
         checked += MUTATION_BYTES + len(mutation.body)
@@ -339,11 +374,11 @@ async def push_steps(
         try:
             if len(mutation.body) > UNCOUNTED_BYTES:
                 await _count(mutation)
-            admitted = admit(mutation.mid, mutation.body, court.schema, limits)
+            admitted = admit(mutation.mid, mutation.body, context.schema, limits)
             check_offer(admitted, key)
         except Refusal as refused:
             admitted = refused
-        steps.append(PushStep(court, principal, request, mutation, previous, admitted))
+        steps.append(PushStep(context, principal, request, mutation, previous, admitted, view))
         previous = next_digest(previous, mutation.body)
     return steps, error
 

@@ -27,20 +27,20 @@ LOOKUP_CONDITIONS_MAX = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadBudget:
-    """What the direct queries and snapshots of one principal may take, over all connections.
+    """The bounds of what the direct queries and snapshots of one principal may take, over all connections.
 
     What finds its rows by id or by an index is not counted: it takes half a millisecond, or a turn like the others.
 
     Attributes:
         readers: Reads at the same time; further ones wait.
         waiting: Reads that may wait; further ones are refused with ``OVERLOADED``.
-        seconds_per_s: Seconds of a reader's time in a second, in the long run. Who is over it waits, and is refused with
+        seconds_per_s: Seconds of a reader's time in a second, in the long run. A reader that is over it waits, and is refused with
             ``RATE_LIMITED`` once the wait would be longer than a second.
         query_s: Seconds for one read; then it is stopped and answered with ``TIMEOUT``.
-        bounds: How large a query may be. Devices are told what is lower than usual, and do not ask for more.
+        bounds: How large a query may be. Devices receive what is lower than usual, and do not ask for more.
 
     Raises:
-        ConfigurationError: A bound is no number above zero.
+        ConfigurationError: A bound is not a number above zero.
     """
 
     readers: int = 2
@@ -61,7 +61,7 @@ class ReadBudget:
 
 @dataclass(slots=True, eq=False)
 class _Reads:
-    """What one principal is reading, and has read."""
+    """The reads of one principal, running and done."""
 
     places: trio.Semaphore
     meter: Meter
@@ -69,7 +69,7 @@ class _Reads:
 
 
 class Readers:
-    """Gives every principal its turns."""
+    """A queue that gives every principal its turns."""
 
     def __init__(self, budget: ReadBudget) -> None:
         self.budget = budget

@@ -4,13 +4,16 @@ A restored hub goes back to the *fork*. Devices that come back offer their rows 
 lost history. The one that has seen most wins, in whichever order they come, and nothing that was written since the fork is
 ever overwritten. Each row keeps the position that it was offered from; the last message of a device says that everything up
 to its position is in, so that what older witnesses bring later, or have brought before, does not count.
+
+A device that may see a part of a store only tells nothing by its silence: a row that it does not have may have been deleted, or
+have left what it sees. So of a store with a row rule rows are brought back, and never their absence.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 from atoma.contracts.codec import encode
@@ -18,10 +21,10 @@ from atoma.contracts.mutations import Op, Recovers
 from atoma.contracts.sync import Conflict, Cursor
 from atoma.contracts.values import RowImage
 from atoma.hub.admission import CheckedMutation, Refusal
-from atoma.hub.lineage import next_transaction
-from atoma.hub.workspace import Workspace
+from atoma.hub.workspace import Workspace, plan_of_hub
 from atoma.mutations import replay
-from atoma.ports.hub import DIRECT, Facts, Need, Plan, RowFact, RowKey, Trace
+from atoma.ports.hub import Facts, Need, Plan, RowKey, Trace
+from atoma.ports.hub_rows import RowFact
 from atoma.schema.kinds import INT64_MAX
 
 PROOF_BYTES = 16
@@ -74,24 +77,28 @@ def _take_row(offer: Recovers, op: Op, facts: Facts, work: Workspace) -> bool:
     Raises:
         Refusal: ``HUB_LOST_DATA``: somebody has written the row since the fork, or has brought another one back and nobody
             can tell which of them is later. ``INVALID``: nothing proves the offer, and the operator does not take it so.
+            ``DENIED``: a rule about rows says no, to the row that is there or to the one that is offered.
     """
     key = (op.store, op.id)
+    if op.kind == "delete" and work.is_part(key):
+        return False
     fact, trace = work.fact(key), facts.traces.get(key)
     image: RowImage | None = replay(op, None)
     written = fact.seq != trace.seq if trace is not None else fact.seq > facts.since or _is_forgotten(fact, facts)
     if not offer.proof:
         if not facts.unproven:
             raise Refusal("INVALID", "nothing proves that this hub has ever been where the offer is from")
-        if fact.image == image:
+        if work.is_same(key, image):
             return trace is None and not written
         if trace is not None or facts.recovered_until:
             raise _in_the_way(
                 op, fact, "was brought back otherwise by another device, and nobody can tell which is later", work
             )
     superseded = trace is not None and trace.position > offer.position
-    if superseded or (offer.proof and _is_told(offer, facts, trace) and not _counts_late(op, facts, trace, fact)):
+    told = bool(offer.proof) and not work.is_part(key) and _is_told(offer, facts, trace)
+    if superseded or (told and not _counts_late(op, facts, trace, fact)):
         return False
-    if written and fact.image != image:
+    if written and not work.is_same(key, image):
         raise _in_the_way(op, fact, "was lost by the hub, and has been written anew since", work)
     work.put(key, image)
     return not written
@@ -130,45 +137,53 @@ def _in_the_way(op: Op, fact: RowFact, what: str, work: Workspace) -> Refusal:
     return Refusal("HUB_LOST_DATA", f"{op.store} row {op.id!r} {what}", conflict=conflict)
 
 
-def withdrawn(position: int, facts: Facts) -> Iterator[RowKey]:
+def withdrawn(position: int, facts: Facts, parts: Collection[str]) -> Iterator[RowKey]:
     """Rows that older witnesses have brought in and one that brought everything up to ``position`` has not: it saw them go.
 
-    Not those that the hub had itself, while deletions are held back. Of what nothing proves nobody can tell whether it came
-    before.
+    Those of ``parts``, the stores with a row rule, are not among them; nor are those that the hub had itself, while deletions
+    are held back. Of what nothing proves nobody can tell whether it came before.
     """
-    for key, trace in _earlier(position, facts):
+    for key, trace in _earlier(position, facts, parts):
         if (facts.deletes or not trace.survivor) and facts.rows[key].seq > facts.since:
             yield key
 
 
-def shared(position: int, facts: Facts) -> tuple[RowKey, ...]:
+def shared(position: int, facts: Facts, parts: Collection[str]) -> tuple[RowKey, ...]:
     """Rows that older witnesses have brought in and one that has seen ``position`` had no need to offer.
 
     What is brought back to an equal place of the log makes the histories equal up to there: the fork of those that come
     later lies behind it. So by their silence they say that the row is as they have seen it.
     """
-    return tuple(key for key, _ in _earlier(position, facts) if facts.rows[key].seq <= facts.since)
+    return tuple(key for key, _ in _earlier(position, facts, parts) if facts.rows[key].seq <= facts.since)
 
 
-def _earlier(position: int, facts: Facts) -> Iterator[tuple[RowKey, Trace]]:
-    """Rows that stand as they were offered from before ``position``."""
+def _earlier(position: int, facts: Facts, parts: Collection[str]) -> Iterator[tuple[RowKey, Trace]]:
+    """Rows that stand as they were offered from before ``position``, but for those of ``parts``."""
     for key, trace in facts.traces.items():
         fact = facts.rows.get(key)
-        if 0 < trace.position < position and fact is not None and fact.image is not None and fact.seq == trace.seq:
+        if (
+            key[0] not in parts
+            and 0 < trace.position < position
+            and fact is not None
+            and fact.image is not None
+            and fact.seq == trace.seq
+        ):
             yield key, trace
 
 
 @dataclass(frozen=True, slots=True)
 class WithdrawStep:
-    """Carry out what was held back and is allowed by now: delete rows that the best witness so far has seen deleted.
+    """A step that carries out what was held back until now: it deletes rows that the best witness has seen deleted.
 
     Attributes:
         scope: The scope.
         epoch: The epoch of which a part was lost.
+        parts: Stores with a row rule: a device may see a part of each only.
     """
 
     scope: str
     epoch: bytes
+    parts: Collection[str]
 
     @property
     def need(self) -> Need:
@@ -181,9 +196,6 @@ class WithdrawStep:
         if not facts.deletes:
             return Plan()
         work = Workspace(facts.rows, {})
-        for key in withdrawn(facts.recovered_until, facts):
+        for key in withdrawn(facts.recovered_until, facts, self.parts):
             work.put(key, None)
-        changes = work.changes(max_bytes=0)  # a deletion has no body
-        if not changes:
-            return Plan()
-        return Plan(transaction=next_transaction(facts.scope, changes, author=DIRECT, mid=0, principal=""))
+        return plan_of_hub(facts, work)

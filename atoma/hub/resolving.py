@@ -12,14 +12,15 @@ from atoma.contracts.execution import ExecutionMeta, Resolution, ResolveRequest,
 from atoma.contracts.execution import Step as TrailStep
 from atoma.hub.direct import ABANDONED, join_answers, told_items
 from atoma.hub.keys import check_age
+from atoma.hub.versions import Sees
 from atoma.ports.hub import Facts, Need, Plan
 from atoma.ports.service import Principal
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 
 @dataclass(frozen=True, slots=True)
 class ResolveStep:
-    """Tells the answer that is kept under a key; keeps a fence there when there is none.
+    """A step that gives the answer kept under a key; where there is none, it keeps a fence there.
 
     Attributes:
         principal: Whose key it is; the same key of somebody else is another one.
@@ -49,10 +50,12 @@ class ResolveStep:
         return Plan(answer=ABANDONED, reply=ABANDONED)
 
 
-def resolution(reply: bytes, request: ResolveRequest, schema: Schema, seconds: float, bytes_max: int) -> Resolution:
-    """What a step's reply tells the caller, with as many rows as ``bytes_max`` has room for."""
+def resolution(
+    reply: bytes, request: ResolveRequest, schema: Schema, seconds: float, bytes_max: int, sees: Sees
+) -> Resolution:
+    """What a step's reply says to the caller, with as many rows as ``bytes_max`` has room for."""
     meta = ExecutionMeta("remote", (TrailStep("hub", "ok", seconds),), request.context.trace_id)
     if reply == ABANDONED:
         return Resolution(request.idem, meta=meta)
-    items = told_items([reply], schema, bytes_max)
+    items = told_items([reply], schema, bytes_max, sees)
     return Resolution(request.idem, WriteResult(status_of(items), items, meta, (None,) * len(items)), meta)

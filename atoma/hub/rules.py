@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from atoma.contracts.checks import is_a
+from atoma.contracts.codec import encode
 from atoma.contracts.query import NULL, Call, Expr, Lit, Param, Plan, Store
 from atoma.contracts.values import RowImage, StoredRow
 from atoma.errors import ConfigurationError, QueryError
@@ -16,14 +19,15 @@ from atoma.query.compiled import Getter, compiled
 from atoma.query.walk import changed, expressions, inner_plans
 from atoma.schema.expressions import Condition, Expression
 from atoma.schema.kinds import is_storable
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 Access: TypeAlias = Literal["none", "read", "write"]
+VIEW_BYTES = 12
 
 
 @runtime_checkable
 class Rules(Protocol):
-    """Decides what a principal may do in a scope; asked at every call, in the decision itself for writes.
+    """The judge of what a principal may do in a scope; asked at every call, in the decision itself for writes.
 
     A pure, quick function of its arguments. If it raises, the call fails as a fault of the hub (a retry may work) and
     nothing is decided.
@@ -48,7 +52,7 @@ class EveryScope:
 
 
 class Caller:
-    """Who asks, as a row rule sees them: facts that stand in a condition and get their values at each call.
+    """The caller, as a row rule sees them: facts that stand in a condition and get their values at each call.
 
     Attributes:
         subject: The subject of the principal.
@@ -84,54 +88,89 @@ class RowRules:
         rules: A rule for each store that has one, by name.
 
     Raises:
-        ConfigurationError: A rule is of no store, or does not fit its store, or the store replicates: then its rows would
-            go out with the log, which does not know the rule.
+        ConfigurationError: A rule is of no store, or does not fit its store.
+
+    Attributes:
+        stores: Names of the stores that have a rule.
     """
 
-    __slots__ = ("_conditions",)
+    __slots__ = ("_conditions", "_replicated", "stores")
 
     def __init__(self, schema: Schema, rules: Mapping[str, RowRule]) -> None:
         if not is_a(rules, Mapping):
             raise ConfigurationError(f"row_rules is a mapping, {{'notes': lambda caller: …}}, not {rules!r}")
-        self._conditions = {name: _condition(schema, name, rule) for name, rule in rules.items()}
+        self._conditions = {name: _condition(schema, name, rule) for name, rule in sorted(rules.items())}
+        self._replicated = frozenset(name for name in self._conditions if schema.store(name).replicate)
+        self.stores = frozenset(self._conditions)
 
-    def condition(self, principal: Principal, store: str) -> Expr | None:
-        """What rows of ``store`` have to fulfil for ``principal``, its values in their places; None for every row."""
-        found = self._conditions.get(store)
-        return None if found is None else _given(found, principal)
-
-    def test(self, principal: Principal) -> RowTest:
-        """Tells whether ``principal`` may see, and so write, a row of a store."""
-        made: dict[str, Getter | None] = {}
-
-        def may(store: str, id: str, image: RowImage) -> bool:
-            if store not in made:
-                condition = self.condition(principal, store)
-                made[store] = None if condition is None else compiled(condition, ())
-            fits = made[store]
-            return fits is None or bool(fits(StoredRow(id, 0, 0, "", image)))
-
-        return may
+    def view(self, principal: Principal) -> View:
+        """What ``principal`` sees of rows."""
+        return View(self._conditions, self._replicated, principal)
 
 
-RowTest: TypeAlias = Callable[[str, str, RowImage], bool]
-"""Whether a row, given by its store, its id and what it holds, may be seen."""
+class View:
+    """What one principal sees of rows, and so may write; made by :meth:`RowRules.view`.
+
+    Args:
+        rules: The condition of each store that has one.
+        replicated: Names of those of them that go to devices.
+        principal: Whose facts stand in the conditions.
+    """
+
+    def __init__(self, rules: Mapping[str, Expr], replicated: frozenset[str], principal: Principal) -> None:
+        self._rules = rules
+        self._replicated = replicated
+        self._principal = principal
+        self._given: dict[str, Expr] = {}
+        self._made: dict[str, Getter] = {}
+
+    def condition(self, store: str) -> Expr | None:
+        """What rows of ``store`` have to fulfil, the values of the principal in their places; None for every row."""
+        return self._condition(store) if store in self._rules else None
+
+    def _condition(self, store: str) -> Expr:
+        if store not in self._given:
+            self._given[store] = _given(self._rules[store], self._principal)
+        return self._given[store]
+
+    def is_part(self, store: str) -> bool:
+        """Whether rows of ``store`` may be there that are not seen."""
+        return store in self._rules
+
+    def sees(self, store: str, id: str, image: RowImage | None) -> bool:
+        """Whether a row that holds ``image`` is seen; of one that is not known any more, whether everybody would see it."""
+        if store not in self._rules or image is None:
+            return store not in self._rules
+        if store not in self._made:
+            self._made[store] = compiled(self._condition(store), ())
+        return bool(self._made[store](StoredRow(id, 0, 0, "", image)))
+
+    @cached_property
+    def pages(self) -> Mapping[str, Expr]:
+        """The conditions that the rows of pages and snapshots have to fulfil, by store."""
+        return {name: self._condition(name) for name in self._rules if name in self._replicated}
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Tells views apart whose pages differ, in :attr:`Cursor.view`; empty where everything is seen.
+
+        It is made of the conditions with the values in them: a claim that no rule looks at changes nothing, and neither does
+        a hub that is opened again with the same rules.
+        """
+        pages = self.pages
+        return hashlib.sha256(encode(list(pages.items()))).digest()[:VIEW_BYTES] if pages else b""
 
 
 def _condition(schema: Schema, name: str, rule: RowRule) -> Expr:
     store = schema.stores.get(name)
     if store is None:
         raise ConfigurationError(f"row_rules: there is no store {name!r}; there are: {', '.join(schema.stores)}")
-    if store.replicate:
-        raise ConfigurationError(
-            f"row_rules: store {name!r} replicates, and what goes to devices by pull, snapshot and push does not know the "
-            f"rule; declare it with StoreSpec({name!r}, …, replicate=False)"
-        )
     if not callable(rule):
         raise ConfigurationError(f"row_rules: store {name!r} takes a function of the caller, not {rule!r}")
     try:
         where = select(store).where(rule(Caller())).plan.where
-        checked = check(Plan(Store(name), where=where), schema.store)
+        # whose row it is stays what it was once it is hidden; queries pass over hidden rows by themselves
+        checked = check(Plan(Store(name, hidden=True), where=where), schema.store)
         if checked.where is None or any(inner_plans(checked)):
             raise QueryError("a rule looks at one row, without queries within it")
         _check_facts(checked.where)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 
 from msgspec.structs import replace
 
@@ -19,9 +20,11 @@ from atoma.contracts.execution import (
     WriteResult,
 )
 from atoma.contracts.limits import ROWS_MAX
+from atoma.contracts.presence import AppearReply, AppearRequest, PresenceChange, PresenceRequest
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import (
     ASKED_MAX,
+    PROTOCOL_OLDEST,
     PROTOCOL_VERSION,
     TRAIL_MAX,
     Cursor,
@@ -40,7 +43,7 @@ from atoma.contracts.sync import (
     SnapshotRequest,
     Verdict,
 )
-from atoma.contracts.values import ErrorInfo
+from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.errors import ClosedError, Overloaded, RemoteError
 from atoma.hub.admission import check_scope
 from atoma.hub.direct import rows_without_scope, write_result, write_steps
@@ -48,8 +51,9 @@ from atoma.hub.failures import at_the_border
 from atoma.hub.hints import Hints, Listener
 from atoma.hub.keys import check_key
 from atoma.hub.lineage import fork
+from atoma.hub.presence import Rooms
 from atoma.hub.pulling import SnapshotTokens, check_cursor, check_snapshot, pull_reply, snapshot_reply
-from atoma.hub.pushing import Court, OpenStep, push_steps
+from atoma.hub.pushing import DecisionContext, OpenStep, push_steps
 from atoma.hub.querying import check_query, query_result
 from atoma.hub.reading import Readers, is_lookup
 from atoma.hub.resolving import ResolveStep, resolution
@@ -69,23 +73,25 @@ CLIENT_ID_BYTES = (8, 64)
 
 @dataclass(slots=True)
 class HubCore:
-    """What all services of a hub share.
+    """The parts that all services of a hub share.
 
     Attributes:
         database: Where everything is.
-        court: Schema, rules and limits.
+        context: Schema, rules and limits.
         environment: Clock and ids.
         readers: Whose turn it is to read.
+        rooms: Who is present where.
         hints: Who listens for commits.
         calls: Calls under way.
         closed: Whether new calls are refused.
-        listener: Told about every call once it has ended, and of clients that know more; None for nobody.
+        listener: Notified of every call once it has ended, and of clients that know more; None for nobody.
     """
 
     database: HubDatabase
-    court: Court
+    context: DecisionContext
     environment: Environment
     readers: Readers
+    rooms: Rooms
     hints: Hints = field(default_factory=Hints)
     calls: int = 0
     closed: bool = False
@@ -93,7 +99,7 @@ class HubCore:
 
     @contextmanager
     def call(self, name: str, trace_id: str = "") -> Generator[None]:
-        """The frame of every call: bounded in number, errors in the protocol's words, told to the listener."""
+        """The frame of every call: bounded in number, errors in the protocol's words, reported to the listener."""
         if self.listener is None:
             with self._admitted(name):
                 yield
@@ -111,7 +117,7 @@ class HubCore:
             self.tell(CallServed(trace_id, name, seconds, error, self.environment.wall_ms()))
 
     def tell(self, event: HubEvent) -> None:
-        """Tell the listener, whose failure is nobody else's."""
+        """Notify the listener, whose failure is nobody else's."""
         try:
             if self.listener is not None:
                 self.listener(event)
@@ -132,23 +138,24 @@ class HubCore:
                 self.calls -= 1
 
     def committed(self, plans: Sequence[Plan]) -> None:
-        """Tell listeners what has become durable."""
+        """Notify listeners of what has become durable."""
         heads = {plan.transaction.scope: plan.transaction.seq for plan in plans if plan.transaction is not None}
         self.hints.tell(heads.items())
 
     def follow(self, heads: Mapping[str, int]) -> None:
-        """Tell listeners what another process has committed."""
+        """Notify listeners of what another process has committed."""
         self.hints.tell(heads.items())
 
 
 class HubService:
     """A ``SyncService`` for ``principal``; made by :meth:`Hub.service`."""
 
-    __slots__ = ("_core", "_principal")
+    __slots__ = ("_core", "_principal", "_view")
 
     def __init__(self, core: HubCore, principal: Principal) -> None:
         self._core = core
         self._principal = principal
+        self._view = core.context.row_rules.view(principal)
 
     async def open(self, request: OpenRequest) -> OpenReply:
         """Begin a sync session: identity, versions, heads.
@@ -167,7 +174,7 @@ class HubService:
             (plan,) = await core.database.run([OpenStep(request, self._principal)])
             greeting = plan.reply
             assert isinstance(greeting, Greeting)
-            client, schema = greeting.client, core.court.schema
+            client, schema = greeting.client, core.context.schema
             self._compare(request, greeting)
             return OpenReply(
                 hub_id=core.database.identity.hub_id,
@@ -176,11 +183,12 @@ class HubService:
                 last_mid=0 if client is None else client.last_mid,
                 last_digest=b"" if client is None else client.last_digest,
                 scopes=await self._statuses(request),
-                limits=core.court.limits,
+                limits=core.context.limits,
                 hub_time_ms=core.environment.wall_ms(),
+                proto=_spoken_with(request),
                 known=greeting.known,
                 verdicts=tuple(
-                    Verdict(stored.digest, *shown_to([stored.outcome], schema, request.schema_version))
+                    Verdict(stored.digest, *self._shown([stored.outcome], request.schema_version))
                     for stored in greeting.verdicts
                 ),
                 words=tuple(
@@ -192,7 +200,7 @@ class HubService:
             )
 
     def _compare(self, request: OpenRequest, greeting: Greeting) -> None:
-        """Tell the operator when a client has heard verdicts that this hub has not given."""
+        """Report to the operator when a client has received verdicts that this hub has not given."""
         last = 0 if greeting.client is None else greeting.client.last_mid
         if not greeting.known or request.confirmed_mid <= last:
             return
@@ -204,7 +212,7 @@ class HubService:
     async def _statuses(self, request: OpenRequest) -> tuple[ScopeStatus, ...]:
         """Every requested scope, and where the client's history of it leaves the hub's."""
         database = self._core.database
-        schema = self._core.court.schema
+        schema = self._core.context.schema
         allowed = [scope for scope in request.scopes if self._may_read(scope) and not why_not_replicated(schema, scope)]
         known = {state.scope: state for state in await database.scopes(allowed)} if allowed else {}
         places = [place for place in request.places if place.scope in known]
@@ -217,7 +225,7 @@ class HubService:
                 why = why_not_replicated(schema, scope) if self._may_read(scope) else ""
                 statuses.append(ScopeStatus(scope, error=ErrorInfo(refused.code, why) if why else refused))
                 continue
-            writable = self._core.court.rules.scope_access(self._principal, scope) == "write"
+            writable = self._core.context.rules.scope_access(self._principal, scope) == "write"
             status = ScopeStatus(scope, known[scope].head, known[scope].floor, writable=writable)
             if scope in compared:
                 place, lineage = compared[scope]
@@ -242,12 +250,12 @@ class HubService:
         with core.call("push"):
             self._check_client(request.client_id)
             _check_numbers(request.incarnation, request.confirmed_mid, request.schema_version)
-            steps, error = await push_steps(core.court, self._principal, request, core.database.identity.key)
+            steps, error = await push_steps(core.context, self._principal, request, core.database.identity.key)
             plans = await core.database.run(steps, core.committed)
             outcomes = tuple(plan.reply for plan in plans if isinstance(plan.reply, Outcome))
             stops = [plan.reply for plan in plans if isinstance(plan.reply, ErrorInfo)]
             client = plans[-1].client
-            outcomes = shown_to(outcomes, core.court.schema, request.schema_version)
+            outcomes = self._shown(outcomes, request.schema_version)
             return PushReply(outcomes, 0 if client is None else client.last_mid, stops[0] if stops else error)
 
     async def pull(self, request: PullRequest) -> PullReply:
@@ -255,13 +263,13 @@ class HubService:
 
         Raises:
             RemoteError: ``PERMISSION_DENIED``, ``EPOCH_CHANGED``, ``CURSOR_AHEAD``, ``CURSOR_TOO_OLD``,
-                ``LINEAGE_MISMATCH`` or a transient code.
+                ``LINEAGE_MISMATCH``, ``VIEW_CHANGED`` or a transient code.
         """
-        core, limits = self._core, self._core.court.limits
+        core, limits = self._core, self._core.context.limits
         with core.call("pull"):
             self._check_client(request.client_id)
             _check_numbers(request.cursor.seq, request.outcomes_after_mid, request.schema_version)
-            check_version(core.court.schema, request.schema_version)
+            check_version(core.context.schema, request.schema_version)
             self._check_pulled(request.scope)
             page = await core.database.page(
                 request.scope,
@@ -271,21 +279,23 @@ class HubService:
                 client_id=request.client_id,
                 principal=self._principal.subject,
                 outcomes_after=request.outcomes_after_mid,
+                before=self._view.pages.keys(),
             )
-            check_cursor(request.cursor, page.epoch, page)
-            return pull_reply(request, core.database.identity, core.court.schema, page)
+            check_cursor(request.cursor, page.epoch, page, self._view)
+            outcomes = self._shown(page.outcomes, request.schema_version)
+            return pull_reply(request, core.database.identity, core.context.schema, page, self._view, outcomes)
 
     async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
         """One page of a scope's rows; nothing is kept between pages, the token carries the position.
 
         Raises:
-            RemoteError: ``PERMISSION_DENIED``, ``SNAPSHOT_EXPIRED``, ``MALFORMED``, or a transient code: ``OVERLOADED``,
-                ``RATE_LIMITED`` or ``TIMEOUT`` beyond the budget of reads.
+            RemoteError: ``PERMISSION_DENIED``, ``SNAPSHOT_EXPIRED``, ``VIEW_CHANGED``, ``MALFORMED``, or a transient code:
+                ``OVERLOADED``, ``RATE_LIMITED`` or ``TIMEOUT`` beyond the budget of reads.
         """
-        core, limits = self._core, self._core.court.limits
+        core, limits = self._core, self._core.context.limits
         with core.call("snapshot"):
             _check_numbers(request.schema_version)
-            check_version(core.court.schema, request.schema_version)
+            check_version(core.context.schema, request.schema_version)
             self._check_pulled(request.scope)
             tokens = SnapshotTokens(core.database.identity)
             start: Cursor | None = None
@@ -299,16 +309,17 @@ class HubService:
                     max_bytes=max(1, min(request.max_bytes, limits.page_bytes)),
                     max_rows=max(1, min(request.max_rows, limits.page_changes)),
                     allowance=allowance,
+                    conditions=self._view.pages,
                 )
             if start is None:
-                start = Cursor(page.epoch, page.scope.head, page.scope.head_hash)
-            check_snapshot(start, page.epoch, page.scope)
+                start = Cursor(page.epoch, page.scope.head, page.scope.head_hash, self._view.digest)
+            check_snapshot(start, page.epoch, page.scope, self._view)
             token = tokens.make(request.scope, self._principal.subject, start, page.last or last)
-            return snapshot_reply(request, core.court.schema, start, page, token)
+            return snapshot_reply(request, core.context.schema, start, page, token)
 
     @asynccontextmanager
     async def notify(self, request: NotifyRequest) -> AsyncGenerator[AsyncIterator[Hint]]:
-        """Hints about new heads; the first ones tell the heads now, and only the latest head of a scope is kept.
+        """Hints about new heads; the first ones carry the heads of now, and only the latest head of a scope is kept.
 
         Raises:
             RemoteError: ``PERMISSION_DENIED``, ``TOO_LARGE``, ``OVERLOADED`` or a transient code.
@@ -319,7 +330,7 @@ class HubService:
             self._check_count(request.scopes)
             for scope in request.scopes:
                 self._check_pulled(scope)
-            core.hints.add(listener)  # before the heads are read: a commit in between is heard
+            core.hints.add(listener)  # before the heads are read: a commit in between is noticed
         try:
             with core.call("notify"):
                 for state in await core.database.scopes(listener.scopes):
@@ -327,6 +338,35 @@ class HubService:
             yield listener
         finally:
             core.hints.remove(listener)
+
+    @asynccontextmanager
+    async def presence(self, request: PresenceRequest) -> AsyncGenerator[AsyncIterator[PresenceChange]]:
+        """Be in a scope that the caller may read, and be told who else is; the first item is everybody.
+
+        Whoever loses the right is gone from there, and is told nothing more.
+
+        Raises:
+            RemoteError: ``PERMISSION_DENIED``, ``MALFORMED``, ``TOO_LARGE``, or ``OVERLOADED`` where there is no room.
+        """
+        core = self._core
+        with core.call("presence"):
+            self._check_readable(request.scope)
+            seat = core.rooms.enter(self._principal.subject, request, partial(self._check_readable, request.scope))
+        try:
+            yield seat
+        finally:
+            core.rooms.leave(seat)
+
+    async def appear(self, request: AppearRequest) -> AppearReply:
+        """Say something else where the caller is present, or leave.
+
+        Raises:
+            RemoteError: ``PERMISSION_DENIED``, ``MALFORMED``, ``TOO_LARGE``, or ``RATE_LIMITED``.
+        """
+        core = self._core
+        with core.call("appear"):
+            self._check_readable(request.scope)
+            return AppearReply(core.rooms.appear(self._principal.subject, request))
 
     async def query(self, request: QueryRequest) -> QueryResult:
         """A direct query; rows carry the hub sequence as their version.
@@ -338,11 +378,13 @@ class HubService:
         core = self._core
         with core.call("query", request.context.trace_id):
             began = core.environment.clock()
-            query = check_query(request.query, core.court.schema, core.readers.budget.bounds)
+            asked = core.context.deleted_rows
+            may = None if asked is None else partial(asked, self._principal)
+            query = check_query(request.query, core.context.schema, core.readers.budget.bounds, deleted_rows=may)
             fences = await self._fences(query)
-            max_bytes = core.court.limits.page_bytes
+            max_bytes = core.context.limits.page_bytes
             page = None
-            if is_lookup(query, core.court.schema.store, fences):
+            if is_lookup(query, core.context.schema.store, fences):
                 page = await core.database.lookup(query, fences, max_bytes=max_bytes, max_rows=ROWS_MAX)
             if page is None:
                 async with core.readers.turn(self._principal.subject) as allowance:
@@ -361,13 +403,15 @@ class HubService:
         with core.call("write", request.context.trace_id):
             began = core.environment.clock()
             located: dict[RowKey, Sequence[str]] = {}
-            for name, ids in rows_without_scope(core.court, request).items():
+            for name, ids in rows_without_scope(core.context, request).items():
                 found = await core.database.locate(name, ids)
                 located.update({(name, id): scopes for id, scopes in found.items()})
-            steps = write_steps(core.court, self._principal, request, located)
+            steps = write_steps(core.context, self._principal, request, located)
             plans = await core.database.run(steps, core.committed)
             answers = [plan.reply for plan in plans if isinstance(plan.reply, bytes)]
-            return write_result(answers, request, core.court.schema, core.environment.clock() - began, self._rows_bytes)
+            return write_result(
+                answers, request, core.context.schema, core.environment.clock() - began, self._rows_bytes, self._sees
+            )
 
     async def resolve(self, request: ResolveRequest) -> Resolution:
         """What became of a direct write of this principal; an unknown key is fenced, so that the answer stays true.
@@ -382,13 +426,23 @@ class HubService:
             (plan,) = await core.database.run([ResolveStep(self._principal, request.idem)], core.committed)
             assert isinstance(plan.reply, bytes)
             return resolution(
-                plan.reply, request, core.court.schema, core.environment.clock() - began, self._rows_bytes
+                plan.reply, request, core.context.schema, core.environment.clock() - began, self._rows_bytes, self._sees
             )
 
     @property
     def _rows_bytes(self) -> int:
         """Bytes of rows that the answer to a direct write brings along: half a page, as JSON takes more than MessagePack."""
-        return self._core.court.limits.page_bytes // 2
+        return self._core.context.limits.page_bytes // 2
+
+    def _shown(self, outcomes: Iterable[Outcome], version: int) -> tuple[Outcome, ...]:
+        """``outcomes`` as the caller, a client of ``version``, may see them now."""
+        return shown_to(outcomes, self._core.context.schema, version, self._sees)
+
+    def _sees(self, scope: str, store: str, id: str, image: RowImage) -> bool:
+        """Whether the caller sees a row now; of one that an older version has kept nobody knows whose it is."""
+        if not store:
+            return not self._core.context.row_rules.stores
+        return self._may_read(scope) and self._view.sees(store, id, image)
 
     # checks
 
@@ -399,13 +453,14 @@ class HubService:
             raise RemoteError(message, remote_code="MALFORMED")
 
     def _check_versions(self, request: OpenRequest) -> None:
-        if not request.proto_min <= PROTOCOL_VERSION <= request.proto_max:
+        if not max(request.proto_min, PROTOCOL_OLDEST) <= _spoken_with(request):
             message = (
-                f"the hub speaks protocol {PROTOCOL_VERSION}, the client {request.proto_min} to {request.proto_max}"
+                f"the hub speaks protocol {PROTOCOL_OLDEST} to {PROTOCOL_VERSION}, the client {request.proto_min} to "
+                f"{request.proto_max}"
             )
-            info = {"proto_min": str(PROTOCOL_VERSION), "proto_max": str(PROTOCOL_VERSION)}
+            info = {"proto_min": str(PROTOCOL_OLDEST), "proto_max": str(PROTOCOL_VERSION)}
             raise RemoteError(message, remote_code="PROTO_UNSUPPORTED", info=info)
-        identity, schema = self._core.database.identity, self._core.court.schema
+        identity, schema = self._core.database.identity, self._core.context.schema
         if request.hub_id and request.hub_id != identity.hub_id:
             message = "this file belongs to another hub; open it with that one or begin with a new file"
             raise RemoteError(message, remote_code="HUB_MISMATCH", info={"hub_id": identity.hub_id.hex()})
@@ -417,13 +472,13 @@ class HubService:
         check_version(schema, request.schema_version)
 
     def _check_count(self, scopes: Sequence[str]) -> None:
-        limit = self._core.court.limits.scopes
+        limit = self._core.context.limits.scopes
         if len(scopes) > limit:
             raise RemoteError(f"{len(scopes)} scopes, the limit is {limit}", remote_code="TOO_LARGE")
 
     def _may_read(self, scope: str) -> bool:
         check_scope(scope)
-        return self._core.court.rules.scope_access(self._principal, scope) in ("read", "write")
+        return self._core.context.rules.scope_access(self._principal, scope) in ("read", "write")
 
     def _check_readable(self, scope: str) -> None:
         if not self._may_read(scope):
@@ -431,7 +486,7 @@ class HubService:
 
     def _check_pulled(self, scope: str) -> None:
         self._check_readable(scope)
-        why = why_not_replicated(self._core.court.schema, scope)
+        why = why_not_replicated(self._core.context.schema, scope)
         if why:
             raise RemoteError(why, remote_code="PERMISSION_DENIED", info={"scope": scope})
 
@@ -443,8 +498,8 @@ class HubService:
         """
         found: dict[str, Fence] = {}
         readable: tuple[str, ...] | None = None
-        everything = isinstance(self._core.court.rules, EveryScope)
-        for store, pinned in pinned_scopes(query, self._core.court.schema.store).items():
+        everything = isinstance(self._core.context.rules, EveryScope)
+        for store, pinned in pinned_scopes(query, self._core.context.schema.store).items():
             scopes = None if pinned is None else tuple(sorted(pinned))
             for scope in scopes or ():
                 self._check_readable(scope)
@@ -453,12 +508,17 @@ class HubService:
                     states = await self._core.database.scopes()
                     readable = tuple([state.scope for state in states if self._may_read(state.scope)])
                 scopes = readable
-            found[store] = Fence(scopes, self._core.court.row_rules.condition(self._principal, store))
+            found[store] = Fence(scopes, self._view.condition(store))
         return found
 
 
+def _spoken_with(request: OpenRequest) -> int:
+    """The latest version of the protocol that both sides speak, if they have one in common."""
+    return min(PROTOCOL_VERSION, request.proto_max)
+
+
 def _check_places(request: OpenRequest) -> None:
-    """Refuse more than a client of ours ever tells or asks."""
+    """Refuse more than a client of ours ever sends or asks."""
     if len(request.asked) > ASKED_MAX or any(len(place.trail) > TRAIL_MAX for place in request.places):
         message = f"at most {ASKED_MAX} verdicts are asked for at once, at most {TRAIL_MAX} marks told per scope"
         raise RemoteError(message, remote_code="TOO_LARGE")

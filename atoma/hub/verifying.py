@@ -21,7 +21,7 @@ TRIES_PER_PERIOD = 10
 
 
 class Reverification:
-    """Verifies the token of every session again once it has been used for ``every_s``.
+    """A task that verifies the token of every session again once it has been used for ``every_s``.
 
     A verifier that refuses a token ends its sessions. One that hangs, or fails, is asked again some moments later; after
     twice ``every_s`` without an answer the session ends.

@@ -1,19 +1,23 @@
 """What a client of an earlier version is shown: rows and conflicts in the fields of its time.
 
-It tells its version with each request; nothing is kept about it. What it writes is brought to today's version where it is read,
+It sends its version with each request; nothing is kept about it. What it writes is brought to today's version where it is read,
 see :func:`atoma.schema.bodies.decode_body`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
 
 from msgspec.structs import replace
 
 from atoma.contracts.sync import Conflict, Outcome
-from atoma.contracts.values import as_image
+from atoma.contracts.values import RowImage, as_image
 from atoma.errors import RemoteError, ValidationError
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
+
+Sees: TypeAlias = Callable[[str, str, str, RowImage], bool]
+"""Whether somebody sees a row now, by its scope, its store, its id and what it holds."""
 
 
 def check_version(schema: Schema, version: int) -> None:
@@ -31,18 +35,32 @@ def check_version(schema: Schema, version: int) -> None:
             raise RemoteError(message, remote_code="SCHEMA_TOO_OLD", info={"hub_version": str(schema.version)})
 
 
-def shown_to(outcomes: Iterable[Outcome], schema: Schema, version: int) -> tuple[Outcome, ...]:
-    """``outcomes`` for a client of ``version``; 0 is the hub's own."""
-    if not schema.past(version):
-        return tuple(outcomes)
-    return tuple(
-        replace(
-            outcome, conflicts=tuple(filter(None, (_conflict(item, schema, version) for item in outcome.conflicts)))
-        )
-        if outcome.conflicts
-        else outcome
-        for outcome in outcomes
-    )
+def shown_to(outcomes: Iterable[Outcome], schema: Schema, version: int, sees: Sees) -> tuple[Outcome, ...]:
+    """``outcomes`` for a client of ``version``; 0 is the hub's own.
+
+    They are kept as they were decided. Whoever asks again, and may not see a row of theirs any more, gets them without it.
+    """
+
+    def shown(outcome: Outcome) -> Outcome:
+        seen = (_seen(item, outcome.scope, schema, sees) for item in outcome.conflicts)
+        told = (_conflict(item, schema, version) for item in seen)
+        return replace(outcome, conflicts=tuple(filter(None, told)))
+
+    return tuple([shown(outcome) if outcome.conflicts else outcome for outcome in outcomes])
+
+
+def _seen(conflict: Conflict, scope: str, schema: Schema, sees: Sees) -> Conflict:
+    """``conflict``, without its row where that may not be seen."""
+    if conflict.current is None:
+        return conflict
+    store = schema.stores.get(conflict.store)
+    if store is not None:
+        try:
+            if sees(scope, store.name, conflict.id, store.unpack(as_image(conflict.current))):
+                return conflict
+        except (ValidationError, TypeError, KeyError):
+            pass  # an older schema has written it, and nobody can tell
+    return replace(conflict, current=None)
 
 
 def _conflict(conflict: Conflict, schema: Schema, version: int) -> Conflict | None:

@@ -8,8 +8,12 @@ from typing import Any
 from atoma.contracts.codec import encode
 from atoma.contracts.values import RowImage
 from atoma.hub.admission import Refusal
-from atoma.hub.rules import RowTest
-from atoma.ports.hub import RowChange, RowFact, RowKey
+from atoma.hub.lineage import next_transaction
+from atoma.hub.rules import View
+from atoma.hub.setting import Stamps
+from atoma.ports.hub import Facts, Plan, RowChange, RowKey
+from atoma.ports.hub_rows import DIRECT, RowFact
+from atoma.schema.kinds import INT64_MAX
 from atoma.schema.spec import StoreSpec
 
 ABSENT = RowFact()
@@ -21,23 +25,38 @@ class Workspace:
     Args:
         rows: Facts of every row that the decision may touch.
         stores: Stores of the rows that it may write, by name.
-        may: Tells which rows whoever writes may see, where rules say so. No other row is shown to a decision, and neither
-            the row that is replaced nor the one that replaces it may be another one.
+        view: What whoever writes sees, where rules say so. No other row is shown to a decision, and neither the row that
+            is replaced nor the one that replaces it may be another one.
     """
 
-    __slots__ = ("_facts", "_may", "_now", "_stores")
+    __slots__ = ("_facts", "_now", "_shown", "_stores", "_view")
 
     def __init__(
-        self, rows: Mapping[RowKey, RowFact], stores: Mapping[str, StoreSpec[Any]], may: RowTest | None = None
+        self, rows: Mapping[RowKey, RowFact], stores: Mapping[str, StoreSpec[Any]], view: View | None = None
     ) -> None:
         self._facts = rows
         self._stores = stores
-        self._may = may
+        self._view = view
+        self._shown: dict[RowKey, RowFact] = {}
         self._now: dict[RowKey, RowImage | None] = {}
 
     def fact(self, key: RowKey) -> RowFact:
-        """The row as it was found."""
-        return self._facts.get(key, ABSENT)
+        """The row as it was found; one that is gone, and was not to be seen, as if it had never been.
+
+        Raises:
+            Refusal: ``DENIED``: it is there, and is not to be seen.
+        """
+        if key not in self._shown:
+            fact = self._facts.get(key, ABSENT)
+            self._check(key, fact.image)
+            if fact.image is None and self._view is not None and not self._view.sees(*key, fact.last):
+                fact = ABSENT
+            self._shown[key] = fact
+        return self._shown[key]
+
+    def is_part(self, key: RowKey) -> bool:
+        """Whether whoever writes may see a part of the row's store only, so that what they do not name tells nothing."""
+        return self._view is not None and self._view.is_part(key[0])
 
     def image(self, key: RowKey) -> RowImage | None:
         """The row as it is now.
@@ -47,9 +66,11 @@ class Workspace:
         """
         if key in self._now:
             return self._now[key]
-        image = self.fact(key).image
-        self._check(key, image)
-        return image
+        return self.fact(key).image
+
+    def is_same(self, key: RowKey, image: RowImage | None) -> bool:
+        """Whether the row was found as ``image``, but for what nobody writes."""
+        return self._stores[key[0]].is_same(self.fact(key).image, image)
 
     def put(self, key: RowKey, image: RowImage | None) -> None:
         """Make ``image`` the row.
@@ -57,14 +78,27 @@ class Workspace:
         Raises:
             Refusal: ``DENIED``.
         """
-        for each in (self.fact(key).image, image):
-            self._check(key, each)
+        self.fact(key)
+        if image is not None and not self._stores[key[0]].sets.names:
+            self._check(key, image)  # else once everything is set that a rule may look at
         self._now[key] = image
 
     def _check(self, key: RowKey, image: RowImage | None) -> None:
         store, id = key
-        if self._may is not None and image is not None and not self._may(store, id, image):
+        if self._view is not None and image is not None and not self._view.sees(store, id, image):
             raise Refusal("DENIED", f"you may not write {store}/{id[:80]}: a rule about its rows says no")
+
+    def set_fields(self, stamps: Stamps) -> None:
+        """Give every row that has changed what is set in it; one that is as it was, but for that, has not.
+
+        Raises:
+            Refusal: ``DENIED``.
+        """
+        for (store, id), post in self._now.items():
+            spec, pre = self._stores[store], self.fact((store, id)).image
+            if post is not None and (spec.sets.names or spec.soft_delete):
+                self._now[store, id] = pre if spec.is_same(pre, post) else stamps.on(spec, id, pre, post)
+                self._check((store, id), self._now[store, id])
 
     def pack(self, store: str, image: RowImage) -> RowImage:
         """``image`` of a row that the decision may write, as it is sent and kept as bytes."""
@@ -93,3 +127,11 @@ class Workspace:
                 "TOO_LARGE", f"the rows of this mutation have {size} bytes together, the limit is {max_bytes}"
             )
         return changes
+
+
+def plan_of_hub(facts: Facts, work: Workspace) -> Plan:
+    """The changes in ``work`` as a transaction of the hub's own, of whatever size; nothing to do where nothing differs."""
+    changes = work.changes(INT64_MAX)
+    if not changes:
+        return Plan()
+    return Plan(transaction=next_transaction(facts.scope, changes, author=DIRECT, mid=0, principal=""))

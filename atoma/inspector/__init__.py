@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+from atoma.inspector.operating import Operations
 from atoma.inspector.pages import STATIC_PREFIX, add_inspector
 from atoma.inspector.plugin import Inspection
 from atoma.inspector.snapshot import Inspected, take_snapshot
 from atoma.inspector.views import InspectorState
 
-__all__ = ["STATIC_PREFIX", "Inspected", "Inspection", "InspectorState", "add_inspector", "take_snapshot"]
+__all__ = ["STATIC_PREFIX", "Inspected", "Inspection", "InspectorState", "Operations", "add_inspector", "take_snapshot"]

@@ -111,7 +111,7 @@ async def _decide(find: Clients, request: HttpRequest) -> HttpResponse:
 
 
 class _Decision(msgspec.Struct, frozen=True):
-    """What somebody wants done with lost rows."""
+    """A decision of somebody about lost rows."""
 
     client: str
     numbers: list[int]

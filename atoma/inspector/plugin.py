@@ -16,6 +16,7 @@ from atoma.contracts.events import (
     ConflictDetected,
     Event,
     FallbackTaken,
+    HookFailed,
     QueryFinished,
     RepairDone,
     RetryScheduled,
@@ -186,6 +187,8 @@ class Inspection:
             case WriteTakenBack():
                 rows = ", ".join(f"{store} {id}" for store, id in event.rows)
                 self._note("taken back", "bad", f"{rows}: {event.code}")
+            case HookFailed():
+                self._note("hook", "bad", f"{event.hook} of {event.store} {event.id}: {event.error}")
             case SyncStateChanged():
                 self._ribbon.append((event.state, self._environment.clock()))
                 text = f"{event.state}: {event.reason}" if event.reason else event.state

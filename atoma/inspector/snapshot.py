@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoma.client import Client
-from atoma.contracts.mutations import ACKED, PARKED, Op, PendingMutation
+from atoma.contracts.mutations import ACKED, Op, PendingMutation
 from atoma.contracts.replica import InboxEntry, LostRow, RepairReport
 from atoma.hub import Hub
 from atoma.inspector.conflicts import conflict_view, plain, shown_values
@@ -73,7 +73,7 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """What waits in a database: mutations in ``mid`` order; inbox entries, lost rows and past repairs, oldest first."""
+    """The work that waits in a database: mutations as written; inbox entries, lost rows and past repairs, oldest first."""
 
     outbox: Sequence[PendingMutation]
     inbox: Sequence[InboxEntry]
@@ -88,16 +88,16 @@ async def read_backlog(eye: Inspection, scopes: Sequence[str]) -> Backlog:
         pending = [*tx.outbox.queued(limit=OUTBOX_SHOWN, max_bytes=OUTBOX_BYTES)]
         for scope in scopes:
             pending += tx.outbox.acked(scope)
-        return Backlog(
-            sorted(pending, key=lambda item: item.mid), tx.inbox.entries(), tx.inbox.lost(), tx.inbox.repairs()
-        )
+        pending += tx.outbox.held()[:OUTBOX_SHOWN]
+        pending.sort(key=lambda item: item.lsn)
+        return Backlog(pending, tx.inbox.entries(), tx.inbox.lost(), tx.inbox.repairs())
 
     return await eye.database.inspect(body)
 
 
 async def take_snapshot(target: Inspected, clients: Sequence[Inspected], hub: Hub | None = None) -> InspectorState:
     """Everything the page shows of ``target``, as of now; and the restores of ``hub``, where it is at hand."""
-    status = target.client.sync.status
+    status = _status(target.client)
     backlog = await read_backlog(target.eye, [scope.scope for scope in status.scopes])
     stores, commit = await _stores(target)
     now_ms = target.eye.environment.wall_ms()
@@ -124,6 +124,11 @@ async def take_snapshot(target: Inspected, clients: Sequence[Inspected], hub: Hu
     )
 
 
+def _status(client: Client) -> SyncStatus:
+    """What replication is doing; of a client that does not sync, that it does not."""
+    return client.sync.status if client.topology().synced else SyncStatus(state="stopped", reason="nothing replicates")
+
+
 async def look_at_rows(target: Inspected, store: str) -> RowsView:
     """The first rows of a store in id order, with its version columns.
 
@@ -143,11 +148,12 @@ async def look_at_rows(target: Inspected, store: str) -> RowsView:
 def outbox_view(item: PendingMutation, schema: Schema, *, online: bool, now_ms: int) -> OutboxView:
     """One pending mutation for people."""
     body = decode_body(item.meaning, schema)
-    states = {ACKED: "accepted", PARKED: "set aside"}
+    waiting = "sent" if online else "waiting"
+    state = "held" if item.kind == "held" else "accepted" if item.status == ACKED else waiting
     next_ms = max(0, item.next_attempt_ms - now_ms)
     return OutboxView(
         mid=item.mid,
-        state=states.get(item.status, "sent" if online else "waiting"),
+        state=state,
         age_s=max(0, now_ms - body.client_ms) // 1000,
         attempts=item.attempts,
         next_s=-(-next_ms // 1000),

@@ -34,7 +34,7 @@ class TrailView(msgspec.Struct, frozen=True):
 
 
 class NodeView(msgspec.Struct, frozen=True):
-    """What a node has done so far."""
+    """The work of a node so far."""
 
     runs: int
     mean_us: float
@@ -120,7 +120,7 @@ class OutboxView(msgspec.Struct, frozen=True):
 
 
 class RibbonPart(msgspec.Struct, frozen=True):
-    """How long a state lasted."""
+    """The length of time for which a state lasted."""
 
     state: str
     seconds: int

@@ -28,15 +28,17 @@ from atoma.kernel.kernel import ExecutionKernel
 from atoma.kernel.merging import MergeNode
 from atoma.kernel.policy import (
     PolicyRegistry,
+    cache_and_network,
+    cache_only,
     direct_local,
     direct_remote,
     hybrid,
     local_first,
+    network_only,
     remote_first,
     sync_queue,
 )
-from atoma.kernel.trail import describe_path
-from atoma.kernel.types import DetachedResults, GuardInfo, KernelLimits, NodeInfo, PolicyInfo, Topology
+from atoma.kernel.types import DetachedResults, GuardInfo, KernelLimits, NodeInfo, PolicyInfo, Topology, describe_path
 
 __all__ = [
     "FORMS",
@@ -56,6 +58,8 @@ __all__ = [
     "breaker",
     "bulkhead",
     "cache",
+    "cache_and_network",
+    "cache_only",
     "describe_path",
     "detach",
     "direct_local",
@@ -66,6 +70,7 @@ __all__ = [
     "hybrid",
     "local_first",
     "merge",
+    "network_only",
     "node",
     "parallel",
     "race",

@@ -17,8 +17,7 @@ from atoma.errors import AtomaError, Overloaded, WriteUnknown
 from atoma.kernel._parts import Parts, end
 from atoma.kernel.outcomes import Side
 from atoma.kernel.reach import note_nodes
-from atoma.kernel.trail import Trail
-from atoma.kernel.types import Frame, Req, Res, Run
+from atoma.kernel.types import Frame, Req, Res, Run, Trail
 
 _log = logging.getLogger("atoma.kernel")
 

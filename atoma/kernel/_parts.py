@@ -18,7 +18,7 @@ from atoma.ports import AtomicWriter, Environment
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """What a kernel gives to the steps it compiles.
+    """The parts of a kernel that the steps it compiles are given.
 
     Attributes:
         nodes: Every node by id.
@@ -29,6 +29,7 @@ class Parts:
         detached_results: Gets what detached steps bring; None drops it.
         limits: Bounds.
         synced: Stores that replicate.
+        caches: Whether a step keeps query results, which changes end.
         detached_running: Places taken by detached steps.
         breakers: State of each breaker, by its settings and nodes.
         bulkheads: The same for bulkheads.
@@ -43,6 +44,7 @@ class Parts:
     detached_results: DetachedResults | None
     limits: KernelLimits
     synced: frozenset[str]
+    caches: bool = False
     detached_running: int = 0
     breakers: dict[tuple[object, ...], Breaker] = field(default_factory=dict[tuple[object, ...], Breaker])
     bulkheads: dict[tuple[object, ...], Bulkhead] = field(default_factory=dict[tuple[object, ...], Bulkhead])

@@ -25,8 +25,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, TypeGuard
+
+import msgspec
 
 from atoma.concurrency.backoff import Backoff
 from atoma.contracts.checks import is_a
@@ -39,9 +40,8 @@ AnswerRule: TypeAlias = Literal["first", "all"] | int
 BACKOFF = Backoff()
 
 
-@dataclass(frozen=True, slots=True)
-class NodeStep:
-    """See :func:`node`."""
+class NodeStep(msgspec.Struct, frozen=True):
+    """The run of a node; see :func:`node`."""
 
     id: str
 
@@ -61,8 +61,7 @@ class NodeStep:
         return (self.id,)
 
 
-@dataclass(frozen=True, slots=True)
-class _Several:
+class _Several(msgspec.Struct, frozen=True):
     """Several children and no node of its own."""
 
     children: tuple[Combinator, ...]
@@ -73,8 +72,7 @@ class _Several:
         return ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Around:
+class _Around(msgspec.Struct, frozen=True):
     """One child and no node of its own."""
 
     step: Combinator
@@ -90,23 +88,20 @@ class _Around:
         return ()
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceStep(_Several):
-    """See :func:`sequence`."""
+class SequenceStep(_Several, frozen=True):
+    """Steps one after the other; see :func:`sequence`."""
 
     label = "sequence"
 
 
-@dataclass(frozen=True, slots=True)
-class FallbackStep(_Several):
-    """See :func:`fallback`."""
+class FallbackStep(_Several, frozen=True):
+    """A step and its alternatives; see :func:`fallback`."""
 
     label = "fallback"
 
 
-@dataclass(frozen=True, slots=True)
-class ParallelStep(_Several):
-    """See :func:`parallel`."""
+class ParallelStep(_Several, frozen=True):
+    """Steps all at once; see :func:`parallel`."""
 
     answer: AnswerRule
 
@@ -116,9 +111,8 @@ class ParallelStep(_Several):
         return f"parallel {self.answer if isinstance(self.answer, str) else f'quorum {self.answer}'}"
 
 
-@dataclass(frozen=True, slots=True)
-class RaceStep(_Several):
-    """See :func:`race` and :func:`hedge`."""
+class RaceStep(_Several, frozen=True):
+    """Steps of which the first good answer wins; see :func:`race` and :func:`hedge`."""
 
     delay_s: float
 
@@ -128,9 +122,8 @@ class RaceStep(_Several):
         return f"hedge {self.delay_s:g} s" if self.delay_s else "race"
 
 
-@dataclass(frozen=True, slots=True)
-class MergeStep(_Several):
-    """See :func:`merge`."""
+class MergeStep(_Several, frozen=True):
+    """Steps whose results are joined; see :func:`merge`."""
 
     by: str
     tolerant: bool
@@ -146,9 +139,8 @@ class MergeStep(_Several):
         return (self.by,)
 
 
-@dataclass(frozen=True, slots=True)
-class TimeoutStep(_Around):
-    """See :func:`timeout`."""
+class TimeoutStep(_Around, frozen=True):
+    """A budget of time around a step; see :func:`timeout`."""
 
     seconds: float
 
@@ -158,9 +150,8 @@ class TimeoutStep(_Around):
         return f"timeout {self.seconds:g} s"
 
 
-@dataclass(frozen=True, slots=True)
-class RetryStep(_Around):
-    """See :func:`retry`."""
+class RetryStep(_Around, frozen=True):
+    """Retries of a step; see :func:`retry`."""
 
     attempts: int
     backoff: Backoff
@@ -171,9 +162,8 @@ class RetryStep(_Around):
         return f"retry {self.attempts}×"
 
 
-@dataclass(frozen=True, slots=True)
-class BreakerStep(_Around):
-    """See :func:`breaker`."""
+class BreakerStep(_Around, frozen=True):
+    """A circuit breaker around a step; see :func:`breaker`."""
 
     failures: int
     window_s: float
@@ -185,9 +175,8 @@ class BreakerStep(_Around):
         return f"breaker {self.failures} in {self.window_s:g} s, cooldown {self.cooldown_s:g} s"
 
 
-@dataclass(frozen=True, slots=True)
-class BulkheadStep(_Around):
-    """See :func:`bulkhead`."""
+class BulkheadStep(_Around, frozen=True):
+    """A bound on concurrent runs of a step; see :func:`bulkhead`."""
 
     limit: int
     queue: int
@@ -198,9 +187,8 @@ class BulkheadStep(_Around):
         return f"bulkhead {self.limit} + {self.queue} waiting"
 
 
-@dataclass(frozen=True, slots=True)
-class AtomicStep:
-    """See :func:`atomic`."""
+class AtomicStep(msgspec.Struct, frozen=True):
+    """Stages of one local transaction; see :func:`atomic`."""
 
     ids: tuple[str, ...]
 
@@ -220,23 +208,20 @@ class AtomicStep:
         return self.ids
 
 
-@dataclass(frozen=True, slots=True)
-class DetachStep(_Around):
-    """See :func:`detach`."""
+class DetachStep(_Around, frozen=True):
+    """A step behind the answer; see :func:`detach`."""
 
     label = "detach"
 
 
-@dataclass(frozen=True, slots=True)
-class VerdictStep(_Around):
-    """See :func:`verdict`."""
+class VerdictStep(_Around, frozen=True):
+    """A wait for the authority's verdict; see :func:`verdict`."""
 
     label = "verdict"
 
 
-@dataclass(frozen=True, slots=True)
-class CacheStep(_Around):
-    """See :func:`cache`."""
+class CacheStep(_Around, frozen=True):
+    """A cache in front of a step; see :func:`cache`."""
 
     ttl_s: float
     key: Callable[[QueryRequest], Hashable] | None
@@ -247,9 +232,8 @@ class CacheStep(_Around):
         return f"cache {self.ttl_s:g} s"
 
 
-@dataclass(frozen=True, slots=True)
-class SyncedStep:
-    """See :func:`when_synced`."""
+class SyncedStep(msgspec.Struct, frozen=True):
+    """A choice by whether the store replicates; see :func:`when_synced`."""
 
     synced: Combinator
     otherwise: Combinator
@@ -270,9 +254,8 @@ class SyncedStep:
         return ()
 
 
-@dataclass(frozen=True, slots=True)
-class RefuseStep:
-    """See :func:`refuse`."""
+class RefuseStep(msgspec.Struct, frozen=True):
+    """A refusal with its reason; see :func:`refuse`."""
 
     reason: str
 
@@ -290,6 +273,18 @@ class RefuseStep:
     def nodes(self) -> tuple[str, ...]:
         """None."""
         return ()
+
+
+OURS: Final = (
+    AtomicStep, BreakerStep, BulkheadStep, CacheStep, DetachStep, FallbackStep, MergeStep, NodeStep, ParallelStep,
+    RaceStep, RefuseStep, RetryStep, SequenceStep, SyncedStep, TimeoutStep, VerdictStep,
+)  # fmt: skip
+"""The elements of a policy graph that are Atoma's own."""
+
+
+def is_step(value: object) -> TypeGuard[Combinator]:
+    """Whether ``value`` is an element of a policy graph; looking at the members of our own would take long."""
+    return isinstance(value, OURS) or is_a(value, Combinator)
 
 
 def node(id: str) -> NodeStep:
@@ -477,7 +472,7 @@ def _children(name: str, steps: tuple[Combinator, ...]) -> tuple[Combinator, ...
 
 
 def _step(name: str, step: Combinator) -> Combinator:
-    if not is_a(step, Combinator):
+    if not is_step(step):
         example = f"node({step!r})" if isinstance(step, str) else "node(…)"
         raise ConfigurationError(f"{name}() takes steps such as {example}, not {step!r}")
     return step

@@ -72,6 +72,7 @@ def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResu
             assert isinstance(node, MergingNode)
             return run_merge(parts, side, [compile_query(child, parts) for child in step.children], by, node, tolerant)
         case CacheStep():
+            parts.caches = True
             return run_cache(parts, compile_query(step.step, parts), subject(step), step)
         case _:
             return _compile(step, [compile_query(child, parts) for child in step.children], parts, side)

@@ -26,7 +26,7 @@ class EventDispatch:
     The client runs :meth:`deliver` in its nursery and calls :meth:`flush` when it closes.
 
     Attributes:
-        listeners: Who hears events, in order of subscription; empty means that nobody does and that no event needs to
+        listeners: Who gets events, in order of subscription; empty means that nobody does and that no event needs to
             be made.
         lost: How many events were dropped.
     """
@@ -40,7 +40,7 @@ class EventDispatch:
         self._arrived = trio.Event()
 
     def subscribe(self, listener: Callable[[Event], None]) -> Callable[[], None]:
-        """Hear every event from now on; call what is returned to stop. Listeners are synchronous and must not block."""
+        """Send every event to a listener from now on; call what is returned to stop. Listeners are synchronous and must not block."""
         entry = _Listener(listener)
         self.listeners = (*self.listeners, entry)
 
@@ -77,7 +77,7 @@ class EventDispatch:
 
 
 class _Listener:
-    """A subscription: an exception goes to the log, the other listeners still hear the event."""
+    """A subscription: an exception goes to the log, the other listeners still get the event."""
 
     __slots__ = ("_call",)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Literal, TypeAlias, get_args
 
 from atoma.contracts.policy import Combinator, Policy
 from atoma.kernel.combinators import AtomicStep, NodeStep, RefuseStep, SyncedStep
-from atoma.kernel.drawing import Item, Kind, draw
+
+if TYPE_CHECKING:
+    from atoma.kernel.drawing import Kind
 
 Form: TypeAlias = Literal["text", "mermaid", "svg"]
 FORMS: tuple[Form, ...] = get_args(Form)
@@ -74,6 +76,8 @@ def _mermaid(lines: list[_Line]) -> str:
 
 
 def _svg(lines: list[_Line]) -> str:
+    from atoma.kernel.drawing import Item, draw  # programs that draw nothing start without it
+
     return draw([Item(line.parent, line.label, line.edge, line.kind) for line in lines], lines[0].label)
 
 

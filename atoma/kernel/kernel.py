@@ -30,10 +30,9 @@ from atoma.kernel.events import EventDispatch
 from atoma.kernel.explain import Form, explain
 from atoma.kernel.merging import MergeNode
 from atoma.kernel.policy import DEFAULT, PolicyRegistry, policies_of_stores, ready_policies
-from atoma.kernel.reach import Askable, askable, note_nodes, write_reach
+from atoma.kernel.reach import Askable, askable, is_remote, note_nodes, write_reach
 from atoma.kernel.resolving import resolve_at
 from atoma.kernel.topology import TopologyCheck, node_info
-from atoma.kernel.trail import Trail
 from atoma.kernel.types import (
     DetachedResults,
     Frame,
@@ -42,6 +41,7 @@ from atoma.kernel.types import (
     PolicyInfo,
     Run,
     Topology,
+    Trail,
 )
 from atoma.plugins import Node
 from atoma.ports import AtomicWriter, Environment
@@ -51,7 +51,7 @@ _NOTHING: Final[dict[str, str]] = {}
 
 
 class ExecutionKernel:
-    """Implements ``QueryPort``, ``WritePort`` and ``ResolvePort`` over the nodes and policies of one client.
+    """The implementation of ``QueryPort``, ``WritePort`` and ``ResolvePort`` over the nodes and policies of one client.
 
     Everything is checked and compiled in the constructor; no task is started before a step is detached. The kernel
     owns no resource: it is done when its nursery is cancelled.
@@ -60,7 +60,8 @@ class ExecutionKernel:
     any other node its results' ``meta.source`` is believed. A node that only stages (``Staging``) runs in a transaction of ``writer``.
 
     The policies ``direct-local``, ``direct-remote``, ``direct-<name>`` of every node ``remote-<name>``,
-    ``local-first``, ``remote-first``, ``sync-queue`` and ``hybrid`` are there already, for the client's single remote;
+    ``local-first``, ``remote-first``, ``sync-queue``, ``hybrid``, ``cache-only``, ``network-only`` and
+    ``cache-and-network`` are there already, for the client's single remote;
     so is the node ``merge``, unless a plugin registers another merge node under that id.
 
     Args:
@@ -125,6 +126,7 @@ class ExecutionKernel:
         self._writes: dict[str, Run[WriteRequest, WriteResult]] = {}
         self._reaches: dict[str, WriteReach] = {}
         self._askable: dict[str, Askable] = {}
+        self._remote: set[str] = set()
         for policy in self.policies.available():
             if policy.query is not None:
                 self._queries[policy.name] = compile_query(policy.query, self._parts)
@@ -132,6 +134,8 @@ class ExecutionKernel:
                 self._writes[policy.name] = compile_write(policy.write, self._parts)
                 self._reaches[policy.name] = write_reach(policy.write, every)
                 self._askable[policy.name] = askable(policy.write, every)
+                if is_remote(policy.write, every):
+                    self._remote.add(policy.name)
 
     async def execute_query(self, request: QueryRequest) -> QueryResult:
         """Answer ``request`` by the policy of its context, else of its store, else the default.
@@ -146,10 +150,11 @@ class ExecutionKernel:
             AtomaError: What the last node, or the policy, ended with.
         """
         context = request.context
-        policy = context.policy or self._policy_of(request.store)
+        store = request.query.store
+        policy = context.policy or self._policy_of(store)
         run = self._queries.get(policy)
-        if run is None or request.store not in self._stores:
-            self._refuse(policy, "query", (request.store,))
+        if run is None or store not in self._stores:
+            self._refuse(policy, "query", (store,))
         context = self._entered(context, policy)
         if context is not request.context:
             request = replace(request, context=context)
@@ -160,11 +165,11 @@ class ExecutionKernel:
         except BaseException as error:
             path = _noted(error, trail)
             if events.listeners:
-                events.emit(QueryFinished(context.trace_id, request.store, policy, _code(error), path, at=self._now()))
+                events.emit(QueryFinished(context.trace_id, store, policy, _code(error), path, at=self._now()))
             raise
         meta = trail.meta(context, result.meta)
         if events.listeners:
-            events.emit(QueryFinished(context.trace_id, request.store, policy, "", meta.path, at=self._now()))
+            events.emit(QueryFinished(context.trace_id, store, policy, "", meta.path, at=self._now()))
         return replace(result, meta=meta)
 
     async def execute_write(self, request: WriteRequest) -> WriteResult:
@@ -176,8 +181,8 @@ class ExecutionKernel:
         Raises:
             UnknownStore: A store is not declared.
             UnknownPolicy: The policy is not there, cannot write, or a node of it is missing.
-            PolicyNotAllowed: A store replicates and the policy would bypass the outbox, the policy refuses the store, or
-                the stores' own policies differ.
+            PolicyNotAllowed: A store replicates and the policy would bypass the outbox (which new rows do whose ids the hub
+                draws), the policy refuses the store, or the stores' own policies differ.
             WriteUnknown: The write may or may not have been applied; its key is attached, and the nodes to ask.
             AtomaError: What the last node, or the policy, ended with; nothing of the write was applied.
         """
@@ -189,7 +194,7 @@ class ExecutionKernel:
         if (
             run is None
             or not stores <= self._stores.keys()
-            or not stores.isdisjoint(self._barred.get(policy, _NOTHING))
+            or not (stores.isdisjoint(self._barred.get(policy, _NOTHING)) or self._draws(request, policy))
         ):
             self._refuse(policy, "write", tuple(stores))
         context = self._entered(context, policy)
@@ -210,7 +215,8 @@ class ExecutionKernel:
                 settled = WriteSettled(context.trace_id, request.idem, policy, None, _code(error), path, at=self._now())
                 events.emit(settled)
             raise
-        self._parts.changed(stores)
+        if self._parts.caches:
+            self._parts.changed(stores)
         meta = trail.meta(context, result.meta)
         if events.listeners:
             path = meta.path
@@ -260,9 +266,38 @@ class ExecutionKernel:
             result = replace(result, meta=meta)
         return replace(found, idem=request.idem, result=result, meta=meta)
 
+    def _draws(self, request: WriteRequest, policy: str) -> bool:
+        """Whether no row is written but new ones whose ids the hub draws: only there can they be, and no outbox has them."""
+        return policy in self._remote and all(entry.awaits_id for entry in request.entries)
+
+    def writes_remotely(self, policy: str) -> bool:
+        """Whether other machines alone write under ``policy``; True, too, of one under which nothing can be written."""
+        return policy in self._remote or policy not in self._writes
+
     def write_reach(self, policy: str) -> WriteReach:
         """How far writes under ``policy`` go on stores that do not replicate; ``local`` when it cannot be selected."""
         return self._reaches.get(policy, "local")
+
+    @property
+    def default(self) -> str:
+        """The name of the client's policy."""
+        return self._default
+
+    @property
+    def stores(self) -> Mapping[str, str]:
+        """Every declared store, with the name of its policy."""
+        return self._stores
+
+    @property
+    def kept_elsewhere(self) -> frozenset[str]:
+        """Stores whose writes go to another machine by their own policy, and that do not replicate."""
+        far = {store for store, policy in self._stores.items() if self.write_reach(policy) != "local"}
+        return frozenset(far - self._parts.synced)
+
+    @property
+    def caches(self) -> bool:
+        """Whether a policy keeps query results, which :meth:`invalidate` ends."""
+        return self._parts.caches
 
     def invalidate(self, stores: Iterable[str]) -> None:
         """Say that rows of ``stores`` changed outside this kernel: cached query results of them are not used again."""

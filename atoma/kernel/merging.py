@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 from msgspec.structs import replace
 
+from atoma.contracts.completeness import either
 from atoma.contracts.execution import ExecutionMeta, QueryRequest, QueryResult
 from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
@@ -19,7 +20,7 @@ Winner: TypeAlias = Literal["first", "last"]
 
 
 class MergeNode:
-    """Joins the results of several steps into one.
+    """A node that joins the results of several steps into one.
 
     * **Winner:** of rows with the same id, the one of the last step that has it counts, whole (``first``: of the first
       step). In ``hybrid`` the remote row wins over the local one.
@@ -66,7 +67,10 @@ class MergeNode:
             rows.update({row.id: row for row in result.rows})
         query = request.query
         plan = query.plan
-        meta = ExecutionMeta(commit=max((result.meta.commit for result in results), default=0))
+        meta = ExecutionMeta(
+            commit=max((result.meta.commit for result in results), default=0),
+            completeness=either(result.meta.completeness for result in results),
+        )
         if is_count(plan):
             return QueryResult((), ((len(rows),),), meta)
         ordered = order_rows(query, list(rows.values()))

@@ -96,7 +96,7 @@ SOURCES: Final = frozenset(get_args(Source))
 
 
 class Side(Protocol[Req, Res_contra]):
-    """What differs between queries and writes."""
+    """The differences between queries and writes."""
 
     def failed(self, error: Exception, node: str, remote: bool, seconds: float, request: Req) -> AtomaError:
         """What a node's exception means."""
@@ -146,7 +146,7 @@ class QuerySide:
         if not request.query.plan.whole_rows and (result.rows or not _has_shape(request.query.plan, result)):
             raise ExecutionError(f"{node!r} answered with rows of another shape than was asked for")
         if result.meta.source not in SOURCES:
-            raise ExecutionError(f"{node!r} says that its answer is from {result.meta.source!r}, which is no source")
+            raise ExecutionError(f"{node!r} says that its answer is from {result.meta.source!r}, which is not a source")
         return "ok", ""
 
     def goes_on(self, error: AtomaError) -> bool:

@@ -9,6 +9,9 @@
 | remote-first-10s | as remote-first, with 10 s for the remote | as remote-first, with 10 s for the remote or the verdict |
 | sync-queue | local | local and outbox in one transaction |
 | hybrid | local and remote at once, merged | synced: as sync-queue; else remote, then local |
+| cache-only | local | none |
+| network-only | synced: local, once what the hub has now is there; else remote | none |
+| cache-and-network | local now; synced: what the hub has now is fetched afterwards; else as local-first | none |
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ REPLICATING = "sync-queue"
 LOCAL_QUERY = "local-query"
 LOCAL_WRITE = "local-write"
 OUTBOX = "outbox"
+PULL = "pull"
 REMOTE_PREFIX = "remote-"
 SINGLE_REMOTE = "remote"
 """Stands for the client's single remote in a ready-made policy while there is none, or more than one."""
@@ -134,6 +138,36 @@ def hybrid(remote: str = SINGLE_REMOTE, *, name: str = "hybrid") -> Policy:
     )
 
 
+def cache_only() -> Policy:
+    """What is on this device; for queries alone."""
+    return Policy("cache-only", node(LOCAL_QUERY), None)
+
+
+def network_only(remote: str = SINGLE_REMOTE) -> Policy:
+    """What the other side has now, or an error; for queries alone.
+
+    Rows of a store that replicates are brought here first and read here, with what waits in the outbox on them.
+
+    Args:
+        remote: Id of the remote node.
+    """
+    return Policy("network-only", when_synced(sequence(node(PULL), node(LOCAL_QUERY)), node(remote)), None)
+
+
+def cache_and_network(remote: str = SINGLE_REMOTE, *, refresh_s: float = REFRESH_S) -> Policy:
+    """What is on this device now, and what the other side has is fetched behind the answer; for queries alone.
+
+    Args:
+        remote: Id of the remote node.
+        refresh_s: Budget of what happens afterwards.
+    """
+
+    def then(step: Combinator) -> Combinator:
+        return sequence(node(LOCAL_QUERY), detach(timeout(step, refresh_s)))
+
+    return Policy("cache-and-network", when_synced(then(node(PULL)), then(node(remote))), None)
+
+
 def _queued() -> Combinator:
     return atomic(LOCAL_WRITE, OUTBOX)
 
@@ -163,6 +197,9 @@ def ready_policies(node_ids: Sequence[str] | Mapping[str, object]) -> list[Polic
         remote_first(single, name=f"remote-first-{PATIENCE_S:g}s", seconds=PATIENCE_S),
         sync_queue(),
         hybrid(single),
+        cache_only(),
+        network_only(single),
+        cache_and_network(single),
     ]
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from atoma.contracts.execution import Step
 from atoma.contracts.policy import Combinator, WriteReach
@@ -13,9 +14,8 @@ from atoma.kernel.policy import remote_of
 from atoma.ports import ResolvingNode
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What a graph has: local nodes, remote ones, remote ones behind the answer, local ones after a remote one."""
+class _Parts(msgspec.Struct, frozen=True):
+    """The nodes of a graph: local ones, remote ones, remote ones behind the answer, local ones after a remote one."""
 
     local: bool = False
     remote: bool = False
@@ -67,9 +67,18 @@ def _parts(step: Combinator, nodes: Mapping[str, object]) -> _Parts:
             return every
 
 
-@dataclass(frozen=True, slots=True)
-class Askable:
-    """Whom a policy's writes may be asked about.
+def is_remote(graph: Combinator, nodes: Mapping[str, object]) -> bool:
+    """Whether whatever ``graph`` writes is written by other machines alone, before it answers."""
+    parts = _parts(graph, nodes)
+    return parts.remote and not (parts.local or parts.behind) and not _divides(graph)
+
+
+def _divides(step: Combinator) -> bool:
+    return isinstance(step, SyncedStep) or any(map(_divides, step.children))
+
+
+class Askable(msgspec.Struct, frozen=True):
+    """The authorities that may be asked about a policy's writes.
 
     Attributes:
         nodes: Nodes of its write graph that can tell, in the order of the graph.
@@ -107,4 +116,4 @@ def note_nodes(error: WriteUnknown, path: Sequence[Step], nodes: Mapping[str, ob
     error.nodes = tuple(dict.fromkeys(id for id in sent if isinstance(nodes.get(id), ResolvingNode)))
 
 
-__all__ = ["Askable", "askable", "note_nodes", "write_reach"]
+__all__ = ["Askable", "askable", "is_remote", "note_nodes", "write_reach"]

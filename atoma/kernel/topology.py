@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Final, Literal, TypeAlias
+
+from msgspec.structs import replace
 
 from atoma.contracts.policy import Combinator, Policy, RunnableCombinator
 from atoma.errors import Problem, TopologyError
 from atoma.kernel.combinators import (
+    OURS,
     AtomicStep,
     BreakerStep,
     BulkheadStep,
     CacheStep,
     DetachStep,
-    FallbackStep,
     MergeStep,
     NodeStep,
-    ParallelStep,
-    RaceStep,
     RefuseStep,
-    RetryStep,
     SequenceStep,
     SyncedStep,
-    TimeoutStep,
     VerdictStep,
+    is_step,
     subject,
 )
 from atoma.kernel.policy import OUTBOX, REMOTE_PREFIX, SINGLE_REMOTE, remote_of
@@ -37,14 +35,10 @@ NEEDS_OUTBOX: Final = (
     "the store replicates, so every write has to go through atomic(…, 'outbox'); "
     "choose sync-queue, local-first, remote-first or hybrid"
 )
-_OURS: Final = (
-    AtomicStep, BreakerStep, BulkheadStep, CacheStep, DetachStep, FallbackStep, MergeStep, NodeStep, ParallelStep,
-    RaceStep, RefuseStep, RetryStep, SequenceStep, SyncedStep, TimeoutStep, VerdictStep,
-)  # fmt: skip
 
 
 class TopologyCheck:
-    """Checks how a client is put together.
+    """The check of how a client is put together.
 
     Args:
         nodes: Nodes by id.
@@ -75,6 +69,8 @@ class TopologyCheck:
         self.unavailable: dict[str, str] = {}
         self.barred: dict[str, dict[str, str]] = {}
         self._nodes = nodes
+        self._roles = {id: node_roles(node) for id, node in nodes.items()}
+        self._databases = {id: node.database for id, node in nodes.items() if isinstance(node, Staging)}
         self._writer = writer
         self._synced = synced
         self._stores = frozenset(stores)
@@ -105,15 +101,15 @@ class TopologyCheck:
         self.problems.append(Problem(code, message, remedy))
 
     def _check_nodes(self) -> None:
-        if not any(isinstance(node, QueryNode) for node in self._nodes.values()):
+        if not any(self._can(id, "query") for id in self._nodes):
             self._found("NO_QUERY_NODE", "no node can answer queries", "add LocalExecution(…) or Remote(…) to plugins")
-        if not any(self._can(node, "write") for node in self._nodes.values()):
+        if not any(self._can(id, "write") for id in self._nodes):
             self._found(
                 "NO_WRITE_NODE", "no node can carry writes out", "add LocalExecution(…) or Remote(…) to plugins"
             )
         ids: dict[int, str] = {}
         for id, node in self._nodes.items():
-            if not node_roles(node):
+            if not self._roles[id]:
                 self._found("NOT_A_NODE", f"{id!r} is a {type(node).__name__}", "give it query, write, stage or merge")
             if id_of_node(node) in ids:
                 message = f"one node has two ids: {ids[id_of_node(node)]!r} and {id!r}"
@@ -157,7 +153,7 @@ class TopologyCheck:
             self._found("QUERIES_ONLY", f"{where} has a {step.label}", "merge and cache work on queries only")
         if isinstance(step, VerdictStep) and side == "query":
             self._found("WRITES_ONLY", f"{where} waits for a verdict", "verdict works on writes only")
-        if not isinstance(step, _OURS) and not isinstance(step, RunnableCombinator):
+        if not isinstance(step, OURS) and not isinstance(step, RunnableCombinator):
             self._found(
                 "NOT_RUNNABLE", f"{where} has a {type(step).__name__}", "give it `async def run(request, steps)`"
             )
@@ -174,9 +170,8 @@ class TopologyCheck:
             return
         databases: dict[str, str] = {}
         for id in step.ids:
-            node = self._nodes.get(id)
-            if isinstance(node, Staging):
-                databases.setdefault(node.database, id)
+            if id in self._databases:
+                databases.setdefault(self._databases[id], id)
         if self._writer is not None and databases:
             databases.setdefault(self._writer.database, "the local database")
         if len(databases) > 1:
@@ -187,30 +182,31 @@ class TopologyCheck:
         """What the graph needs and the client has not."""
         for step in _walk(graph, with_synced=bool(self._synced)):
             for id in step.nodes:
-                node = self._nodes.get(id)
-                if node is None:
+                roles = self._roles.get(id)
+                if roles is None:
                     yield self._absent(id)
                 elif isinstance(step, AtomicStep):
                     if self._writer is None:
                         yield "a local database"
-                    elif not isinstance(node, Staging):
+                    elif "stage" not in roles:
                         yield f"{id} that can stage"
                 elif isinstance(step, MergeStep):
-                    if not isinstance(node, MergingNode):
+                    if "merge" not in roles:
                         yield f"{id} that can merge"
-                elif not self._can(node, side):
+                elif not self._can(id, side):
                     yield f"{id} that can {side}"
 
     def _absent(self, id: str) -> str:
+        if id == OUTBOX:
+            return f"{id} (add Sync(stores=[…]) to plugins)"
         if id != SINGLE_REMOTE:
             return id
         remotes = sorted(name for name in self._nodes if name.startswith(REMOTE_PREFIX))
         return f"one remote to be chosen of {', '.join(remotes)}" if remotes else "a remote (add Remote(…) to plugins)"
 
-    def _can(self, node: object, side: SideName) -> bool:
-        if side == "query":
-            return isinstance(node, QueryNode)
-        return isinstance(node, WriteNode) or (isinstance(node, Staging) and self._writer is not None)
+    def _can(self, id: str, side: SideName) -> bool:
+        roles = self._roles[id]
+        return side in roles or (side == "write" and "stage" in roles and self._writer is not None)
 
     def _barred_stores(self, graph: Combinator) -> dict[str, str]:
         barred = {}
@@ -256,7 +252,7 @@ def id_of_node(value: object) -> int:
 
 def _strange(step: object, above: tuple[int, ...]) -> Iterator[tuple[str, str, str]]:
     """Code, message and remedy for each place where the graph is none."""
-    if not isinstance(step, Combinator):
+    if not is_step(step):
         yield "NOT_A_STEP", f"has {step!r} where a step belongs", "a node is written node('its-id')"
     elif id_of_node(step) in above:
         yield "CYCLE", "contains itself", "build it of frozen values"

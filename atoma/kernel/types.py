@@ -1,21 +1,82 @@
-"""What compiled policies are made of: the frame of a request, the shape of a compiled step, and what the kernel tells."""
+"""What compiled policies are made of: the trail and the frame of a request, the shape of a step, and what the kernel shows."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
-from atoma.contracts.execution import Durability, QueryRequest, QueryResult, WriteRequest, WriteResult
+import msgspec
+from msgspec.structs import replace
+
+from atoma.contracts.execution import (
+    Durability,
+    ExecutionMeta,
+    OperationContext,
+    QueryRequest,
+    QueryResult,
+    Source,
+    Step,
+    WriteItemResult,
+    WriteRequest,
+    WriteResult,
+)
 from atoma.errors import AtomaError
-from atoma.kernel.trail import Trail
 
 Req = TypeVar("Req", bound=QueryRequest | WriteRequest)
 Res = TypeVar("Res", bound=QueryResult | WriteResult)
 
 
+class Trail:
+    """The steps of one request, or of one branch of it, in order of completion.
+
+    Attributes:
+        steps: The entries.
+        source: Where the last step that succeeded has its answer from; None when none has succeeded.
+        answered: What a remote node answered a write, item by item; None when none has.
+    """
+
+    __slots__ = ("answered", "source", "steps")
+
+    def __init__(self) -> None:
+        self.steps: list[Step] = []
+        self.answered: tuple[WriteItemResult, ...] | None = None
+        self.source: Source | None = None
+
+    def join(self, branch: Trail) -> None:
+        """Add what happened in a branch that has ended."""
+        self.steps.extend(branch.steps)
+        if branch.source is not None:
+            self.source = branch.source
+        if branch.answered is not None:
+            self.answered = branch.answered
+
+    def meta(self, context: OperationContext, inner: ExecutionMeta) -> ExecutionMeta:
+        """The meta data of a result that came about like this; position and cursor are those of ``inner``."""
+        source = self.source or "local"
+        return replace(inner, source=source, path=tuple(self.steps), trace_id=context.trace_id, policy=context.policy)
+
+
+def describe_path(path: Sequence[Step]) -> str:
+    """The trail as text, one line per step, as logs and the inspector show it."""
+    return "\n".join(_line(step) for step in path)
+
+
+def _line(step: Step) -> str:
+    parts = [f"{step.node}: {step.outcome} in {step.seconds * 1000:.3g} ms"]
+    if step.attempt > 1:
+        parts.append(f"attempt {step.attempt}")
+    if step.error:
+        parts.append(step.error)
+    if step.budget_s != math.inf:
+        parts.append(f"budget {step.budget_s:.3g} s")
+    if step.note:
+        parts.append(step.note)
+    return ", ".join(parts)
+
+
 class Frame:
-    """Where a request stands in its policy: one per request, and one more per retry, alternative or branch.
+    """The standing of a request in its policy: one per request, and one more per retry, alternative or branch.
 
     Attributes:
         trace_id: The request's trace id.
@@ -49,7 +110,7 @@ Run: TypeAlias = Callable[[Req, Frame], Awaitable[Res]]
 
 
 class DetachedResults(Protocol):
-    """What becomes of the results of detached steps: the caller has its answer already."""
+    """The receiver of what detached steps return: the caller has its answer already."""
 
     async def query_answered(self, request: QueryRequest, result: QueryResult) -> None:
         """A detached query was answered (write it back into a cache, for instance)."""
@@ -60,8 +121,7 @@ class DetachedResults(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class NodeInfo:
+class NodeInfo(msgspec.Struct, frozen=True):
     """One registered node as ``topology()`` shows it.
 
     Attributes:
@@ -79,8 +139,7 @@ class NodeInfo:
     database: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyInfo:
+class PolicyInfo(msgspec.Struct, frozen=True):
     """One policy as ``topology()`` shows it.
 
     Attributes:
@@ -98,8 +157,7 @@ class PolicyInfo:
     write: str
 
 
-@dataclass(frozen=True, slots=True)
-class GuardInfo:
+class GuardInfo(msgspec.Struct, frozen=True):
     """A breaker or a bulkhead as it is now.
 
     Attributes:
@@ -119,9 +177,8 @@ class GuardInfo:
     retry_after_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Topology:
-    """How a client is put together.
+class Topology(msgspec.Struct, frozen=True):
+    """An account of how a client is put together.
 
     Attributes:
         default: The policy of requests and stores that name none.
@@ -147,8 +204,7 @@ class Topology:
     guards: tuple[GuardInfo, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KernelLimits:
+class KernelLimits(msgspec.Struct, frozen=True, kw_only=True):
     """Bounds of a kernel.
 
     Attributes:
@@ -171,4 +227,6 @@ __all__ = [
     "Res",
     "Run",
     "Topology",
+    "Trail",
+    "describe_path",
 ]

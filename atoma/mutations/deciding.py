@@ -7,21 +7,25 @@ What a pushed mutation does at the hub depends on what others have done since, t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 from typing import Any
 
 from msgspec.structs import replace
 
-from atoma.contracts.execution import WriteRequest, item_key
+from atoma.contracts.execution import WriteRequest, mutation_key
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Effect, Op
-from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
+from atoma.contracts.values import ErrorInfo, RowImage, StoredRow, is_hidden
+from atoma.mutations.editing import edited, in_edits, misfit
+from atoma.schema.hiding import restores
 from atoma.schema.spec import StoreSpec
 
 
 def decide(op: Op, store: StoreSpec[Any], row: StoredRow | None, index: int = 0) -> Effect | ErrorInfo:
     """Decide what ``op``, the operation ``index`` of its unit, does to ``row``; or why it is refused.
 
-    The version of ``row`` is that of whoever decides: this device's, or the hub's sequence at a hub.
+    The version of ``row`` is that of whoever decides: this device's, or the hub's sequence at a hub. The operation of the effect
+    says what it does to columns that merge by themselves.
     """
     if row is None:
         if op.kind in ("patch", "delete"):
@@ -30,16 +34,31 @@ def decide(op: Op, store: StoreSpec[Any], row: StoredRow | None, index: int = 0)
             message = f"{op.store}/{op.id}: version {op.base_version} was expected, the row is gone"
             return refusal("CONFLICT", message, info={"current_version": "0"})
         return Effect(op, scope_of(op, store), None, replay(op, None), index)
+    hidden = is_hidden(row.image)
     if op.kind == "create":
         message = f"{op.store}/{op.id} exists already; update or upsert it, or choose another id"
+        if hidden:
+            message = f"{op.store}/{op.id} was deleted and is still kept; restore it, or choose another id"
         return refusal("CONFLICT", message)
-    if op.base_version is not None and op.base_version != row.version:
+    if hidden and op.kind == "patch" and not restores(op):
+        return refusal(
+            "NOT_FOUND", f"store {op.store!r} has no row with id {op.id!r}: it was deleted, and can be restored"
+        )
+    unseen = hidden and op.base_version == 0
+    if op.base_version is not None and op.base_version != row.version and not unseen:
         message = f"{op.store}/{op.id}: version {op.base_version} was expected, it is at {row.version}; read it again"
         return refusal("CONFLICT", message, info={"current_version": str(row.version)})
     if op.scope and op.scope != row.scope:
         message = f"{op.store}/{op.id} belongs to scope {row.scope!r}, not to {op.scope!r}, and a row never moves"
         return refusal("INVALID", message)
-    return Effect(op, row.scope, row.image, replay(op, row.image), index)
+    if store.merging.edited:
+        op = in_edits(op, store, row.image)
+    post = replay(op, row.image)
+    if op.edits and post is not None:
+        wrong = misfit(op, store, row.image, post)
+        if wrong is not None:
+            return wrong
+    return Effect(op, row.scope, row.image, post, index)
 
 
 def moved_read(
@@ -71,9 +90,14 @@ def replay(op: Op, image: RowImage | None) -> RowImage | None:
         case "create" | "replace":
             return op.values
         case "patch":
-            return None if image is None else {**image, **op.values}
+            return None if image is None else _merged(op, image)
         case "upsert":
-            return {**op.defaults, **op.values} if image is None else {**image, **op.values}
+            return {**op.defaults, **op.values} if image is None else _merged(op, image)
+
+
+def _merged(op: Op, image: RowImage) -> RowImage:
+    merged = {**image, **op.values}
+    return edited(merged, op.edits) if op.edits else merged
 
 
 def scope_of(op: Op, store: StoreSpec[Any]) -> str:
@@ -82,10 +106,9 @@ def scope_of(op: Op, store: StoreSpec[Any]) -> str:
 
 
 def mutations_of(request: WriteRequest, effects: Sequence[Effect]) -> Iterator[tuple[str, Sequence[Effect]]]:
-    """The effects of each mutation of a unit, with its key: one mutation for an atomic unit, else one for every effect."""
-    atomic, size = request.options.atomic, len(request.entries)
-    for group in [effects] if atomic else ([effect] for effect in effects):
-        yield item_key(request.idem, group[0].index, atomic=atomic, size=size), group
+    """The effects of each mutation of a unit, with its key: one for an atomic unit or for each part of it, else one per effect."""
+    for key, group in groupby(effects, lambda effect: mutation_key(request, effect.index)):
+        yield key, list(group)
 
 
 def rows_of(effects: Sequence[Effect]) -> list[tuple[str, str, RowImage | None]]:

@@ -6,19 +6,20 @@ Nothing here decides when; whoever sends the units does.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
 
+import msgspec
 from msgspec.structs import replace
 
 from atoma.contracts.execution import WriteItemResult, WriteRequest
 from atoma.contracts.mutations import Effect, MutationBody, Op, PendingMutation
-from atoma.contracts.values import ErrorInfo, RowImage
+from atoma.contracts.values import ErrorInfo, RowImage, is_gone
 from atoma.contracts.versions import NEVER
 from atoma.errors import ConflictError, ValidationError
 from atoma.mutations.deciding import decide, moved_read, mutations_of, queued, replay, rows_of, scope_of
 from atoma.mutations.overlay import RowKey, rebase_rows, version_here
+from atoma.mutations.stamping import prepared
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import encode_body
 
@@ -27,27 +28,27 @@ Versions: TypeAlias = dict[RowKey, int | None]
 
 
 class Unpredictable(Exception):
-    """What this device holds does not show how the write would end: only the authority can tell."""
+    """An end of a write that this device's rows do not show: only the authority can tell."""
 
 
-@dataclass(frozen=True, slots=True)
-class Laid:
+class Laid(msgspec.Struct, frozen=True):
     """A unit that is visible and not confirmed.
 
     Attributes:
         layers: Its pending mutations, in entry order; one for an atomic unit.
         items: What each entry made of its row.
+        entries: The entries, as they are to be sent: with what ``before_save`` has changed.
         seen: The authority's versions of the rows whose versions it names, as they were when it was shown.
     """
 
     layers: tuple[int, ...]
     items: tuple[WriteItemResult, ...]
+    entries: tuple[Op, ...]
     seen: Versions
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """What became of the rows of a unit.
+class Settled(msgspec.Struct, frozen=True):
+    """The end that the rows of a unit have come to.
 
     Attributes:
         versions: The versions they have here, in entry order.
@@ -63,24 +64,31 @@ def lay(tx: LocalTx, request: WriteRequest) -> Laid:
 
     Raises:
         Unpredictable: An entry does not fit the rows of this device; the transaction has to be rolled back.
+        ValidationError: ``before_save`` refuses a row; as above.
     """
     if moved_read(request.options.reads, partial(version_here, tx)) is not None:
         raise Unpredictable
     seen = {row: _version_there(tx, row) for row in named_versions(request)}
-    shown = [_show(tx, index, op) for index, op in enumerate(request.entries)]
+    shown = [_show(tx, index, op, request.idem) for index, op in enumerate(request.entries)]
     mutations = mutations_of(request, [effect for effect, _ in shown])
     layers = tuple(_enqueue(tx, key, effects) for key, effects in mutations)
-    return Laid(layers, tuple(item for _, item in shown), seen)
+    return Laid(layers, tuple(item for _, item in shown), tuple(effect.op for effect, _ in shown), seen)
 
 
-def _show(tx: LocalTx, index: int, op: Op) -> tuple[Effect, WriteItemResult]:
-    effect = decide(op, tx.schema.store(op.store), tx.rows.read(op.store, op.id), index)
-    if isinstance(effect, ErrorInfo):
+def _show(tx: LocalTx, index: int, op: Op, idem: str) -> tuple[Effect, WriteItemResult]:
+    spec = tx.schema.store(op.store)
+    decided = decide(op, spec, tx.rows.read(op.store, op.id), index)
+    if isinstance(decided, ErrorInfo):
         raise Unpredictable
+    effect = prepared(decided, spec, idem, tx.now_ms)
+    if isinstance(effect, ErrorInfo):
+        raise ValidationError(effect.message, store=op.store, field=effect.info.get("field", ""))
     try:
         version = tx.rows.put(op.store, op.id, effect.scope, effect.post)
     except (ConflictError, ValidationError):
         raise Unpredictable from None
+    if spec.hooks.after_save is not None and effect.pre != effect.post:
+        tx.unit.tell(effect)
     return effect, WriteItemResult(op.id, True, effect.pre != effect.post, version, effect.post, decided=False)
 
 
@@ -110,7 +118,7 @@ def known_versions(tx: LocalTx, request: WriteRequest) -> Versions:
 
 def _version_there(tx: LocalTx, row: RowKey) -> int | None:
     base = tx.base.read(*row)
-    return None if base.image is None else base.seq
+    return None if is_gone(base.image) else base.seq
 
 
 def address(request: WriteRequest, versions: Versions) -> WriteRequest:

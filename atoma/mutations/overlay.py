@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from atoma.contracts.mutations import Op, PendingMutation
-from atoma.contracts.values import RowImage
+from atoma.contracts.values import RowImage, is_hidden
 from atoma.errors import ConflictError
 from atoma.mutations.deciding import replay
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import decode_body
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 RowKey: TypeAlias = tuple[str, str]
 """Store name and row id."""
@@ -27,16 +27,16 @@ def rebase(base: RowImage | None, ops: Iterable[Op]) -> RowImage | None:
 
 
 def version_here(tx: LocalTx, store: str, id: str) -> int | None:
-    """Version of the visible row, None when there is none."""
+    """Version of the visible row, None when there is none, or it was deleted softly."""
     row = tx.rows.read(store, id)
-    return None if row is None else row.version
+    return None if row is None or is_hidden(row.image) else row.version
 
 
 def ops_by_row(body: bytes, schema: Schema) -> dict[RowKey, list[Op]]:
     """The operations of an encoded mutation, by the row they are on, in order.
 
     Raises:
-        ProtocolError: ``body`` is no encoded mutation.
+        ProtocolError: ``body`` is not an encoded mutation.
     """
     found: dict[RowKey, list[Op]] = {}
     for op in decode_body(body, schema).ops:

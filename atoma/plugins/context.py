@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from random import Random
 from typing import Protocol, TypeAlias, TypeVar, runtime_checkable
 
+import msgspec
 import trio
 
 from atoma.contracts.events import Event
@@ -22,9 +22,8 @@ Node: TypeAlias = QueryNode | WriteNode | Staging | MergingNode
 Listener: TypeAlias = Callable[[Event], None]
 
 
-@dataclass(frozen=True, slots=True)
-class RemoteParts:
-    """What a client gets out of a transport.
+class RemoteParts(msgspec.Struct, frozen=True):
+    """The parts that a client gets out of a transport.
 
     Attributes:
         node: Answers queries and carries writes out at the other side, over one connection that all requests share.
@@ -38,7 +37,7 @@ class RemoteParts:
 
 
 class TransportAdapter(Protocol):
-    """Knows the protocol that a transport carries; ``atoma_transports.remote.adapt`` is one."""
+    """A function that knows the protocol which a transport carries; ``atoma_transports.remote.adapt`` is one."""
 
     def __call__(self, transport: Transport, nursery: trio.Nursery, random: Random, schema: Schema) -> RemoteParts:
         """Make the parts; nothing is connected before the first request.
@@ -47,7 +46,7 @@ class TransportAdapter(Protocol):
             transport: Makes the connections.
             nursery: Where the shared connection is kept.
             random: For the waits between attempts to connect.
-            schema: The declared stores, for who compares them with the other side's.
+            schema: The declared stores, for a plugin that compares them with the other side's.
         """
         ...
 
@@ -86,7 +85,7 @@ class PluginContext(Protocol):
         ...
 
     def register_node(self, id: str, node: Node) -> Undo:
-        """Add an execution node. Raises :class:`PluginError` when the id is taken or it is no node."""
+        """Add an execution node. Raises :class:`PluginError` when the id is taken or it is not a node."""
         ...
 
     def register_policy(self, policy: Policy) -> Undo:
@@ -107,12 +106,12 @@ class PluginContext(Protocol):
                 that ``Sync`` is set up after it.
 
         Raises:
-            PluginError: The name is taken, a client has two hubs to sync with, or it is no transport.
+            PluginError: The name is taken, a client has two hubs to sync with, or it is not a transport.
         """
         ...
 
     def register_listener(self, listener: Listener) -> Undo:
-        """Hear every kernel and sync event; a listener that raises is logged and harms nobody."""
+        """Send every kernel and sync event to a listener; one that raises is logged and harms nobody."""
         ...
 
     def emit(self, event: Event) -> None:

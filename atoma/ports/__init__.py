@@ -22,7 +22,7 @@ from atoma.ports.execution import (
     WriteNode,
     WritePort,
 )
-from atoma.ports.keys import APPLY, LIVE_QUERIES, LOCAL_DATABASE, SYNC_LINK, PortKey
+from atoma.ports.keys import APPLY, COMPLETENESS, LIVE_QUERIES, LOCAL_DATABASE, SCOPES, SYNC_LINK, PortKey
 from atoma.ports.live import (
     Change,
     Insert,
@@ -37,6 +37,7 @@ from atoma.ports.live import (
     apply_batch,
 )
 from atoma.ports.local import LocalTx
+from atoma.ports.scopes import BringsScopes
 from atoma.ports.service import (
     AdmitsLoopback,
     DeclaresStores,
@@ -52,13 +53,16 @@ from atoma.ports.sessions import Session, SessionInfo, Sessions, TracksSessions
 
 __all__ = [
     "APPLY",
+    "COMPLETENESS",
     "LIVE_QUERIES",
     "LOCAL_DATABASE",
+    "SCOPES",
     "SYNC_LINK",
     "AdmitsLoopback",
     "Announced",
     "ApplyPort",
     "AtomicWriter",
+    "BringsScopes",
     "Change",
     "Channel",
     "Commit",

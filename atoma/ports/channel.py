@@ -57,7 +57,7 @@ class Announced(Protocol):
 
 @runtime_checkable
 class Transport(Protocol):
-    """Makes channels."""
+    """A maker of channels."""
 
     @property
     def name(self) -> str:

@@ -8,13 +8,13 @@ from typing import Protocol, TypeVar, runtime_checkable
 
 from atoma.contracts.execution import Durability, QueryResult, WriteResult
 from atoma.contracts.explanation import Access
+from atoma.contracts.mutations import Effect
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.raw import SqlAnswer
-from atoma.contracts.values import Scalar
+from atoma.contracts.raw import SqlAnswer, SqlOutline, SqlQuery
 from atoma.ports.environment import Environment
 from atoma.ports.execution import AtomicWriter
 from atoma.ports.local import LocalTx
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 T = TypeVar("T")
 
@@ -60,7 +60,7 @@ class LocalDatabase(AtomicWriter, Protocol):
     async def flush(self) -> None:
         """Return once everything that is committed now survives a power cut, whatever it was committed with.
 
-        At once when it does. Nothing is told to anybody else before: a hub acts on it and never hears that it was lost.
+        At once when it does. Nothing is reported to anybody else before: a hub acts on it and never learns that it was lost.
 
         Raises:
             StoreError: The engine failed; what is committed stays so.
@@ -98,8 +98,8 @@ class ExplainsQueries(Protocol):
 class AnswersSql(Protocol):
     """A local database that carries out SQL which only reads."""
 
-    async def sql(self, text: str, params: Mapping[str, Scalar]) -> SqlAnswer:
-        """The rows of the one statement ``text``, in which stores are tables with their declared fields.
+    async def sql(self, query: SqlQuery) -> SqlAnswer:
+        """The rows of the one statement of ``query``, in which stores are tables with their declared fields.
 
         Raises:
             QueryError: SQLite does not understand it, it does something else than read stores, or a parameter is missing.
@@ -107,6 +107,64 @@ class AnswersSql(Protocol):
 
         A caller that is cancelled has the statement interrupted.
         """
+        ...
+
+    async def outline(self, query: SqlQuery) -> SqlOutline:
+        """What the statement of ``query`` would read, and how; it does not run.
+
+        Raises:
+            QueryError: As of :meth:`sql`.
+            StoreError: The engine failed.
+        """
+        ...
+
+
+class Lead(Protocol):
+    """Which of the programs that have a file open runs its sync lanes: a lease, with a term that transactions are fenced with."""
+
+    @property
+    def term(self) -> int:
+        """The number of this program's reign; 0 while it does not lead. Each reign has a higher one than all before."""
+        ...
+
+    @property
+    def led(self) -> bool:
+        """Whether another program led when this one looked last."""
+        ...
+
+    def want(self, wanted: bool) -> None:
+        """Try to lead from now on, or let another program do it."""
+        ...
+
+    def stand_back(self) -> None:
+        """Let another program lead, if there is one, until it is wanted again: this one does not get on."""
+        ...
+
+    def doubt(self) -> None:
+        """Do not lead before the file was asked again: a transaction was refused for its term."""
+        ...
+
+    async def wait_change(self, term: int) -> None:
+        """Wait until the number of this program's reign is not ``term``; at once when it is another one already."""
+        ...
+
+
+@runtime_checkable
+class SharedFile(Protocol):
+    """A local database that several programs may have open."""
+
+    @property
+    def lead(self) -> Lead | None:
+        """Who runs the sync lanes; None where nobody else can have it open."""
+        ...
+
+    @property
+    def program(self) -> int:
+        """The number of this program among those that have the file open; no other program of the file ever has it."""
+        ...
+
+    def subscribe_others(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener`` after other programs have committed; returns the undo."""
         ...
 
 
@@ -121,6 +179,11 @@ class Commit(Protocol):
     @property
     def changes(self) -> Mapping[str, object]:
         """Stores whose visible rows changed."""
+        ...
+
+    @property
+    def saved(self) -> Sequence[Effect]:
+        """What this program itself has written in stores whose ``after_save`` is to hear of it, in order."""
         ...
 
 
@@ -149,7 +212,7 @@ class LocalEngine(Protocol):
 
         Raises:
             MigrationError: The file is newer than the code, or a change is not additive.
-            StoreCorrupt: The file is no database, or not one of ours.
+            StoreCorrupt: The file is not a database, or not one of ours.
             StoreBusy: Somebody else holds it.
         """
         ...

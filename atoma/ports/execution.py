@@ -20,7 +20,7 @@ from atoma.ports.local import LocalTx
 
 @runtime_checkable
 class QueryPort(Protocol):
-    """Carries queries out; the kernel is one."""
+    """A port that carries queries out; the kernel is one."""
 
     async def execute_query(self, request: QueryRequest) -> QueryResult:
         """Answer ``request`` within the caller's cancel scope."""
@@ -29,7 +29,7 @@ class QueryPort(Protocol):
 
 @runtime_checkable
 class WritePort(Protocol):
-    """Carries writes out; the kernel is one."""
+    """A port that carries writes out; the kernel is one."""
 
     async def execute_write(self, request: WriteRequest) -> WriteResult:
         """Carry ``request`` out within the caller's cancel scope; refused items are results, not exceptions."""
@@ -38,7 +38,7 @@ class WritePort(Protocol):
 
 @runtime_checkable
 class ResolvePort(Protocol):
-    """Finds out what became of writes; the kernel is one."""
+    """A port that finds out what became of writes; the kernel is one."""
 
     async def execute_resolve(self, request: ResolveRequest) -> Resolution:
         """Ask who decides, within the caller's cancel scope; what is answered once is answered again."""
@@ -47,7 +47,7 @@ class ResolvePort(Protocol):
 
 @runtime_checkable
 class ApplyPort(Protocol):
-    """Takes over what an authority holds and has decided into the local database."""
+    """A port by which the local database takes over what an authority holds and has decided."""
 
     async def apply_writeback(self, writeback: Writeback) -> Applied:
         """Take ``writeback`` over in one local transaction; a value, of which no function runs in it.
@@ -77,7 +77,7 @@ class Voided(Exception):
 
 
 class WritebackPart(Protocol):
-    """What one component has to change in the transaction of a writeback; registered where a client is composed.
+    """The changes of one component in the transaction of a writeback; registered where a client is composed.
 
     There is one, for replication: cursors, staged snapshots, the outbox and the inbox move with rows and verdicts or not
     at all. No plugin can add another.
@@ -174,7 +174,7 @@ class Staging(Protocol):
 
 @runtime_checkable
 class AtomicWriter(Protocol):
-    """Commits the stages of a unit in one transaction; the engine is one."""
+    """A port that commits the stages of a unit in one transaction; the engine is one."""
 
     @property
     def database(self) -> str:

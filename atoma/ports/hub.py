@@ -1,43 +1,39 @@
 """What a hub needs from a database.
 
 Decisions are pure functions of loaded facts and give a plan; the database loads the facts and carries the plan out, in
-one transaction. No SQL crosses this port, and no code of the hub runs while a database waits for its disk or network.
-
-Several processes may share a database whose store is made for that: what others commit :meth:`HubDatabase.follow` reports,
-and the epoch is read in the transaction that makes an answer.
+one transaction. No SQL crosses this port, and no code of the hub runs while a database waits for its disk or network. Several
+processes may share a database whose store is made for that: what others commit :meth:`HubDatabase.follow` reports, and the epoch
+is read in the transaction that makes an answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from atoma.contracts.mutations import Origin, Recovers
-from atoma.contracts.query import BoundQuery
+from atoma.contracts.query import BoundQuery, Expr
 from atoma.contracts.sync import DevicePolicy, Outcome, Place
 from atoma.contracts.values import ErrorInfo, RowImage
 from atoma.contracts.versions import PLAIN, Versions
 from atoma.errors import AtomaError
 from atoma.ports.environment import Environment
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
-from atoma.schema.spec import Schema
+from atoma.ports.hub_rows import DIRECT, RowFact
+from atoma.schema.schema import Schema
 
 RowKey: TypeAlias = tuple[str, str]
 """Store name and row id, within a scope."""
 
 Permission: TypeAlias = Literal["offers", "deletes", "unproven"]
-"""What an operator may allow devices about what came behind the end of an epoch: to offer rows by themselves, to delete rows
-that the hub still has, to offer what nothing proves to have been seen."""
-
-DIRECT = b""
-"""Author of changes that no client pushed: direct writes are foreign to every client."""
+"""What an operator may allow devices: to offer lost rows by themselves, to delete rows that the hub has, to offer unproven ones."""
 
 
 @dataclass(frozen=True, slots=True)
 class HubIdentity:
-    """Who the hub is.
+    """The identity of a hub.
 
     Attributes:
         hub_id: 16 bytes, forever.
@@ -52,7 +48,7 @@ class HubIdentity:
 
 @dataclass(frozen=True, slots=True)
 class ClientState:
-    """What the hub knows about a client.
+    """The hub's knowledge of a client.
 
     Attributes:
         client_id: The client.
@@ -84,35 +80,6 @@ class ScopeState:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignChange:
-    """Somebody else's change of a row: the columns it touched (None for all), and whether it deleted the row."""
-
-    fields: tuple[str, ...] | None
-    deleted: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RowFact:
-    """A row as it is, and what others did to it since the sequence that was asked about.
-
-    Attributes:
-        image: Current image, None when there is no row.
-        seq: Sequence of the last change; 0 when nothing is known of it.
-        author: Client that made the last change.
-        last: Image before the deletion, while the tombstone is kept.
-        foreign: Distinct changes by others that the log still holds.
-        other_seq: Sequence of the last change by anybody but ``author``, 0 for none; known also where the log is gone.
-    """
-
-    image: RowImage | None = None
-    seq: int = 0
-    author: bytes = DIRECT
-    last: RowImage | None = None
-    foreign: tuple[ForeignChange, ...] = ()
-    other_seq: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class StoredOutcome:
     """An outcome with the digest it belongs to."""
 
@@ -122,7 +89,7 @@ class StoredOutcome:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What an offer has left on a row.
+    """The trace that an offer has left on a row.
 
     Attributes:
         position: Position in the lost history that the row was offered from.
@@ -153,11 +120,12 @@ class Need:
             is found under this from now on.
         renamed: Whether ``origin`` is an earlier name.
         principal: Who asks: whose origins, and whose forgotten clients, count; whose a new client is.
-        recovers: The offer that is decided, whose traces to load. For the last one of a client also the rows
-            that others have brought from earlier positions, without what others did to them.
+        recovers: The offer whose traces to load; for the last one also the rows that others have brought from before.
         opening: The client opens a session: see :attr:`Facts.ended`.
         versions: Versions of the scope's rows are told, or compared: see :attr:`Facts.versions`.
         leftover: The step takes back what lies behind the scope's head: see :attr:`Facts.leftover`. It goes with the plan.
+        counters: Numbers may be drawn: see :attr:`Facts.counters`.
+        brought: Which of the rows offers have brought back matters: see :attr:`Facts.brought`.
     """
 
     client_id: bytes = b""
@@ -176,11 +144,13 @@ class Need:
     opening: bool = False
     versions: bool = False
     leftover: bool = False
+    counters: bool = False
+    brought: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the database holds at the moment of the decision; earlier steps of the same run are included.
+    """The contents of the database at the moment of the decision; earlier steps of the same run are included.
 
     Attributes:
         client: The client, None when it was never seen.
@@ -197,21 +167,19 @@ class Facts:
         deletes: Whether devices may delete what the hub still has of that history.
         unproven: Whether offers of it count that nothing proves.
         expired: Whether the client was known once and has been forgotten.
-        traceless: Whether clients of the principal have been forgotten of which nothing is kept, so that one that is
-            unknown may be one of them.
-        violation: Set when the plan broke a unique index: the step is asked again, for its refusal.
+        traceless: Whether clients of the principal have been forgotten without a trace, so that this may be one of them.
+        violation: Set when the plan broke a unique index: the step is asked again, for its refusal or another plan, …
+        again: … and, when that has broken one as well, for its refusal.
         unit: The stored answers of the unit's numbered mutations, in their order, from the first one on.
-        forgotten_ms: Writes whose keys were drawn before this time may have been decided, and their answers are forgotten
-            or were lost with the end of an epoch; 0 when none was, and when the needed answer is kept.
+        forgotten_ms: Answers to keys that were drawn before this time may be lost; 0 when none is, or the needed one is kept.
         spent: Whether the needed key, which does not tell its age, was used and its answer is forgotten.
-        since: How much of the hub's history now is known to whoever asks. In the present epoch it is what the step
-            needed. Of an earlier epoch nothing counts that lies behind its end here: the same numbers have been given
-            out anew since. Of an epoch that is unknown here (the hub is older than that), nothing counts; of one that
-            was not named, nothing behind the earliest end.
+        since: How much of the hub's history now is known to whoever asks: in the present epoch what the step needed, of an
+            earlier one nothing behind its end here, of an unknown one nothing, of one not named nothing behind the earliest end.
         ended: Epochs that have ended, oldest first; none when no session is opened.
         versions: How versions of the scope's rows name their epochs.
-        leftover: Rows of a transaction behind the scope's head, which an older version has written by half, as they were
-            before it.
+        leftover: Rows that an older version has written by half, behind the scope's head, as they were before it.
+        counters: The last number that each counter of the scope has given.
+        brought: Rows that offers have brought back since: what was done to one in a lost history may be in it already.
     """
 
     client: ClientState | None
@@ -222,6 +190,7 @@ class Facts:
     now_ms: int
     epoch: bytes = b""
     violation: str = ""
+    again: bool = False
     unit: tuple[bytes, ...] = ()
     forgotten_ms: int = 0
     spent: bool = False
@@ -237,11 +206,13 @@ class Facts:
     ended: tuple[EndedEpoch, ...] = ()
     versions: Versions = PLAIN
     leftover: Mapping[RowKey, RowImage | None] = field(default_factory=dict[RowKey, "RowImage | None"])
+    counters: Mapping[str, int] = field(default_factory=dict[str, int])
+    brought: frozenset[RowKey] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Greeting:
-    """What opening a session tells of a client.
+    """The hub's knowledge of a client when it opens a session.
 
     Attributes:
         client: Its state, None when it has pushed nothing yet.
@@ -333,6 +304,7 @@ class LogTransaction:
         principal: Who wrote it.
         changes: At least one; each row at most once.
         size: Bytes of ids and post images.
+        written_ms: When it was written, by the clock of whoever wrote it.
     """
 
     scope: str
@@ -343,11 +315,12 @@ class LogTransaction:
     principal: str
     changes: tuple[RowChange, ...]
     size: int
+    written_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a step decided; all of it becomes durable together, or none.
+    """A step's decision; all of it becomes durable together, or none.
 
     Attributes:
         client: State of the client from now on.
@@ -358,6 +331,9 @@ class Plan:
         stop: Do not run the steps after this one.
         traces: Rows on which the offer that was decided leaves its position.
         recovered_until: Everything up to this position of the lost history has been offered.
+        counters: Where counters of the scope stand from now on, those that have moved.
+        wants: Rows of the scope that the decision turned out to need: the step decides again once they are loaded, and
+            nothing else of this plan counts.
     """
 
     client: ClientState | None = None
@@ -368,6 +344,8 @@ class Plan:
     stop: bool = False
     traces: tuple[RowKey, ...] = ()
     recovered_until: int = 0
+    counters: Mapping[str, int] = field(default_factory=dict[str, int])
+    wants: tuple[RowKey, ...] = ()
 
     @property
     def changes(self) -> tuple[RowChange, ...]:
@@ -391,12 +369,21 @@ class Step(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoggedChange:
-    """A change as the log holds it; ``post`` is None when the row was deleted."""
+    """A change as the log holds it.
+
+    Attributes:
+        seq: Its sequence.
+        store: Store name.
+        id: Row id.
+        post: Image after, None when the row was deleted.
+        pre: Image before, where it was asked for; None when there was no row.
+    """
 
     seq: int
     store: str
     id: str
     post: RowImage | None
+    pre: RowImage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -433,14 +420,14 @@ class ScanPage:
 
 
 class ClockAhead(AtomaError):
-    """What is to be forgotten is all there is, and days old: the machine's clock may be wrong. Nothing was forgotten."""
+    """A compaction that would forget all there is, of days ago: the machine's clock may be wrong. Nothing was forgotten."""
 
     code = "CLOCK_AHEAD"
 
 
 @dataclass(frozen=True, slots=True)
 class CompactReport:
-    """What compaction removed, in rows, and the floors it raised; ``clients`` are those that were forgotten."""
+    """A report of the rows that compaction removed, ``purged`` for good, and the floors it raised; ``clients`` it forgot."""
 
     transactions: int = 0
     changes: int = 0
@@ -450,6 +437,7 @@ class CompactReport:
     aliases: int = 0
     clients: int = 0
     floors: Mapping[str, int] = field(default_factory=dict[str, int])
+    purged: int = 0
 
 
 @runtime_checkable
@@ -477,8 +465,8 @@ class HubDatabase(Protocol):
         Other callers may share the transaction. What a step raises is raised here, and nothing of these steps is written; those
         of others are not touched. A step may be asked more than once; what it said last counts.
 
-        ``on_commit`` gets the plans in the loop's thread once they are durable, in commit order, also when the caller
-        was cancelled meanwhile. Cancelled before the transaction began, nothing happens; afterwards it is completed.
+        ``on_commit`` gets the plans in the loop's thread once they are durable, in commit order, also when the caller was
+        cancelled meanwhile. Cancelled before the transaction began, nothing happens; afterwards it is completed.
         """
         ...
 
@@ -493,15 +481,19 @@ class HubDatabase(Protocol):
 
     async def page(
         self, scope: str, start: int, *, max_bytes: int, max_changes: int, client_id: bytes, principal: str,
-        outcomes_after: int,
+        outcomes_after: int, before: Collection[str] = (),
     ) -> LogPage:  # fmt: skip
-        """The log after ``start``, at least one transaction if there is one; no outcomes of another principal's client."""
+        """The log after ``start``, at least one transaction if there is one; no outcomes of another principal's client.
+
+        The first change that a row of a store in ``before`` has in the page also tells its image before.
+        """
         ...
 
     async def scan(
-        self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int, allowance: ReadAllowance
-    ) -> ScanPage:
-        """Rows after ``after``, at least one if there is one.
+        self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int, allowance: ReadAllowance,
+        conditions: Mapping[str, Expr] | None = None,
+    ) -> ScanPage:  # fmt: skip
+        """Rows after ``after``, at least one if there is one; of the stores in ``conditions`` those that fulfil theirs.
 
         Raises:
             QueryError: The time that was allowed is over; its cause is what the engine says.

@@ -46,7 +46,7 @@ class QueryPage:
 
 @dataclass(frozen=True, slots=True)
 class ReadAllowance:
-    """What a read for somebody else may take, and who is told what it took.
+    """The bounds of a read for somebody else, and who is informed of what it took.
 
     Attributes:
         seconds: How long it may run, once it has begun; a deadline of the caller's may end it earlier.

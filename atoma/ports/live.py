@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Generic, Protocol, TypeAlias, TypeVar, Union, runtime_checkable
 
 import msgspec
 
+from atoma.contracts.completeness import COMPLETE, Completeness
+from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import BoundQuery
+from atoma.contracts.raw import Question, SqlOutline
 from atoma.contracts.values import StoredRow
 
 T = TypeVar("T")
@@ -38,7 +41,7 @@ class Remove(msgspec.Struct, Generic[T_co], frozen=True):
 
     Attributes:
         at: Where it was.
-        key: Its id; where a row of the result is no row of one store, what tells it apart instead.
+        key: Its id; where a row of the result is not a row of one store, what tells it apart instead.
     """
 
     at: int
@@ -68,26 +71,71 @@ class LiveBatch(msgspec.Struct, Generic[T_co], frozen=True):
 
     Attributes:
         commit: Commit number that the result is at after this batch.
-        changes: In order; the first batch of a subscription is one ``Reset``.
+        changes: In order; the first batch of a subscription is one ``Reset``. None when only the completeness is another one.
+        completeness: Whether the result after this batch has every row, and if not, why.
     """
 
     commit: int
     changes: tuple[Change[T_co], ...]
+    completeness: Completeness = COMPLETE
 
 
 @runtime_checkable
 class LiveQueries(Protocol):
-    """Keeps results up to date."""
+    """A keeper of results that stay up to date."""
 
     def open_live(self, query: BoundQuery) -> AbstractAsyncContextManager[AsyncIterator[LiveBatch[ResultRow]]]:
         """Subscribe first, then take the snapshot: the first batch is a ``Reset``, and no later commit is missed.
 
-        One batch per commit that changes the result. A reader that falls behind gets what it missed as one ``Reset``;
+        One batch per commit that changes the result, and one without changes when its completeness alone has become another. A
+        reader that falls behind gets what it missed as one ``Reset``;
         memory is bounded. All queries of a database are at the same commit when they deliver. Rows that did not change
         are the same objects. Leaving the block (or cancelling) ends the subscription.
 
         Raises:
             QueryError: The query does not fit the schema.
+            ClosedError: (from the iterator) the database was closed.
+        """
+        ...
+
+
+Ask: TypeAlias = Callable[[Question], Coroutine[object, object, QueryResult]]
+"""Asks for the answer to a query, at the state of the database that the function is carried out at."""
+
+
+@runtime_checkable
+class LiveFunctions(Protocol):
+    """A keeper of values that functions make of what they read."""
+
+    def open_function(
+        self, function: Hashable, body: Callable[[Ask], Coroutine[object, object, object]]
+    ) -> AbstractAsyncContextManager[AsyncIterator[LiveBatch[ResultRow]]]:
+        """Follow the value of ``body`` as a result of one row, a tuple with the value; see ``LiveQueries.open_live``.
+
+        It is carried out again when a change concerns what it has read. A value that equals the one before is not told.
+
+        Args:
+            function: What tells it from others: those who follow the same share it.
+            body: Makes its coroutine, which awaits nothing but what it asks for.
+
+        Raises:
+            Exception: (from the iterator) what the function has raised; the subscription is over.
+            ClosedError: (from the iterator) the database was closed.
+        """
+        ...
+
+
+@runtime_checkable
+class LiveStatements(Protocol):
+    """A keeper of the results of statements in SQL that programs wrote themselves."""
+
+    def open_statement(self, statement: SqlOutline) -> AbstractAsyncContextManager[AsyncIterator[LiveBatch[ResultRow]]]:
+        """Follow the rows of ``statement`` as tuples; see ``LiveQueries.open_live``.
+
+        It is asked again when a change concerns a field that it reads. Of equal rows nothing is told.
+
+        Raises:
+            QueryError: (from the iterator) it takes too long, or has too many rows.
             ClosedError: (from the iterator) the database was closed.
         """
         ...
@@ -131,7 +179,7 @@ def _check_position(at: int, size: int) -> None:
 
 
 class LiveStats(msgspec.Struct, frozen=True):
-    """What one live query costs; identical queries on one store are one.
+    """The cost of one live query; identical queries on one store are one.
 
     Attributes:
         store: Name of the store that is read first; ``""`` for a plan over another plan.
@@ -142,7 +190,8 @@ class LiveStats(msgspec.Struct, frozen=True):
         skipped: Commits on the store that were seen not to touch the result.
         mean_us: Mean cost of an evaluation in microseconds, reading and comparing together.
         last_us: Cost of the last one, in microseconds.
-        tier: 0 is followed from the changed rows alone; 2 is asked again when a change may concern it.
+        tier: 0 is followed from the changed rows alone; of 1 what is made of changed rows is read again; 2 is asked again
+            when a change may concern it.
         reason: Why, and how, in words.
         held: Rows kept in memory for it.
         bytes: What that takes, estimated.
@@ -166,13 +215,13 @@ class LiveStats(msgspec.Struct, frozen=True):
 
 @runtime_checkable
 class LiveInspection(Protocol):
-    """What an inspector asks the live queries of a database."""
+    """The questions of an inspector to the live queries of a database."""
 
     def stats(self) -> tuple[LiveStats, ...]:
         """One entry per distinct live query, in the order they were opened."""
         ...
 
-    def explain(self, query: BoundQuery) -> str:
+    def explain(self, query: BoundQuery | SqlOutline) -> str:
         """How ``query`` is followed, or would be: ``tier 0: follows the changed rows in Python; …``.
 
         Raises:

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from atoma.contracts.execution import WriteItemResult
 from atoma.contracts.mutations import BaseRow, Effect, PendingMutation
+from atoma.contracts.quarantine import Quarantined
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.replica import ClientIdentity, InboxEntry, LostRow, RepairReport, StagedRow, Subscription
+from atoma.contracts.replica import (
+    BroughtScope,
+    ClientIdentity,
+    InboxEntry,
+    LostRow,
+    RepairReport,
+    StagedRow,
+    Subscription,
+)
 from atoma.contracts.sync import Cursor, Outcome
 from atoma.contracts.values import RowImage, StoredRow
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 
 class RowsPart(Protocol):
@@ -51,6 +60,14 @@ class RowsPart(Protocol):
         """Insert many ``(id, scope, image)`` at once; their versions, or None and no change when one of them is refused.
 
         Several times faster than :meth:`put` per row, for callers that know what to do row by row otherwise.
+        """
+        ...
+
+    def check_unique(self, store: str, id: str) -> None:
+        """Refuse a row that shows a unique value of another one.
+
+        Raises:
+            ConflictError: It does.
         """
         ...
 
@@ -127,7 +144,7 @@ class OutboxPart(Protocol):
         ...
 
     def last_mid(self, store: str, id: str) -> int:
-        """``mid`` of the latest pending outbox mutation on the row, 0 if there is none."""
+        """``mid`` of the latest pending mutation on the row that is for the hub: ``HELD_MID`` if it is held, 0 if there is none."""
         ...
 
     def by_mid(self, mid: int) -> PendingMutation | None:
@@ -154,6 +171,10 @@ class OutboxPart(Protocol):
         """Outbox mutations of the scope that are acked and wait for their page."""
         ...
 
+    def waits_in(self, scope: str) -> bool:
+        """Whether anything is pending in the scope, of any kind."""
+        ...
+
     def first_missing(self, decided: int) -> int | None:
         """The first number behind ``decided`` that was given out and has left the outbox, None when all of them lie there.
 
@@ -161,10 +182,27 @@ class OutboxPart(Protocol):
         """
         ...
 
-    def renumber(self, mutations: Sequence[PendingMutation]) -> None:
-        """Replace number, base, bytes, digest and status of pending outbox mutations, found by their lsn.
+    def held(self) -> Sequence[PendingMutation]:
+        """Every held mutation, in local order."""
+        ...
 
-        Each keeps its place in the overlay, and its receipt. The numbers may be ones that others of them had.
+    def held_count(self) -> int:
+        """How many mutations are held."""
+        ...
+
+    def hurries(self) -> int:
+        """How often somebody has asked that what is queued be sent at once."""
+        ...
+
+    def hurry(self) -> None:
+        """Ask it once more, of whichever program sends."""
+        ...
+
+    def rewrite(self, mutations: Sequence[PendingMutation]) -> None:
+        """Replace kind, number, base, bytes, digest and status of mutations for the hub, found by their lsn.
+
+        Each keeps its place in the overlay. The numbers may be ones that others of them had. The receipt of one that is held
+        ends there, with its ``last_error``; the others keep theirs.
         """
         ...
 
@@ -176,10 +214,6 @@ class OutboxPart(Protocol):
         """Note a failed attempt: count it, keep the error and when the next one is due."""
         ...
 
-    def park(self, mid: int, error: str) -> None:
-        """Set ``mid`` aside as dead; it stays visible in the overlay and in the outbox list."""
-        ...
-
     def remove(self, lsn: int, outcome: Outcome | None) -> Sequence[tuple[str, str]]:
         """Take a mutation out of the overlay and return the ``(store, id)`` it touched.
 
@@ -189,7 +223,7 @@ class OutboxPart(Protocol):
 
 
 class InboxPart(Protocol):
-    """What replication leaves for a person: refused work, rows that the hub has lost, and what repairs did."""
+    """The things that are left to a person: refused work, rows that the hub has lost, what repairs did and migrations did not."""
 
     def add(self, entry: InboxEntry) -> None:
         """Keep something the user typed that the hub refused or cut."""
@@ -227,9 +261,17 @@ class InboxPart(Protocol):
         """The last repairs, oldest first."""
         ...
 
+    def quarantine(self) -> Sequence[Quarantined]:
+        """What migrations could not convert, oldest first."""
+        ...
+
+    def forget_quarantined(self, numbers: Collection[int]) -> int:
+        """Let go of what was put aside; how many entries there were."""
+        ...
+
 
 class ScopesPart(Protocol):
-    """How far each scope is replicated, and the snapshots under construction."""
+    """The progress of each scope's replication, and the snapshots under construction."""
 
     def read(self, scope: str) -> Subscription:
         """How far the scope is replicated; a fresh ``new`` one if it never was."""
@@ -247,8 +289,35 @@ class ScopesPart(Protocol):
         """Names of the scopes that something is known of, in order."""
         ...
 
+    def brought(self) -> Sequence[BroughtScope]:
+        """The scopes that were brought along while the file was in use, by name."""
+        ...
+
+    def is_brought(self, scope: str) -> bool:
+        """Whether the scope was brought along."""
+        ...
+
+    def use(self, scope: str, program: int, at_ms: int) -> None:
+        """Note that ``program`` uses the scope from now on, which brings it along."""
+        ...
+
+    def leave(self, scope: str, program: int, at_ms: int) -> None:
+        """Note that ``program`` has used the scope until now; nothing where it has not."""
+        ...
+
+    def remove(self, scope: str) -> None:
+        """Forget the scope: its confirmed rows and their past, what is staged, how far it was, who uses it.
+
+        A row with pending mutations stays visible and gets the base "absent".
+        """
+        ...
+
     def stage(self, scope: str, rows: Iterable[StagedRow]) -> None:
         """Add rows to the snapshot under construction; an older sequence never replaces a newer one."""
+        ...
+
+    def term(self) -> int:
+        """The number of the reign that the file is in: how often the lead has changed hands, see ``Lead``."""
         ...
 
     def clear_stage(self, scope: str) -> None:
@@ -271,8 +340,19 @@ class ScopesPart(Protocol):
         ...
 
 
+class HistoryPart(Protocol):
+    """The past as the file remembers it; it is written down by itself."""
+
+    def forget(self, rows: Iterable[tuple[str, str]]) -> None:
+        """Forget every ``(store, id)`` of ``rows`` in this transaction, with what the transaction does to it.
+
+        For rows that must not be here any more: purged, out of what this device may see.
+        """
+        ...
+
+
 class UnitPart(Protocol):
-    """What the stages of one write unit tell one another and their caller."""
+    """A record that the stages of one write unit share with one another and with their caller."""
 
     @property
     def effects(self) -> Sequence[Effect]:
@@ -286,6 +366,10 @@ class UnitPart(Protocol):
 
     def record(self, effect: Effect) -> None:
         """Tell later stages what an entry did."""
+        ...
+
+    def tell(self, effect: Effect) -> None:
+        """Have :attr:`atoma.ports.engine.Commit.saved` tell what was done, if the transaction is committed."""
         ...
 
     def report(self, index: int, result: WriteItemResult) -> None:
@@ -303,7 +387,7 @@ class LocalTx(Protocol):
 
     @property
     def now_ms(self) -> int:
-        """Wall clock of the environment when the transaction began."""
+        """Wall clock of the environment; one time for the whole transaction."""
         ...
 
     @property
@@ -329,6 +413,11 @@ class LocalTx(Protocol):
     @property
     def scopes(self) -> ScopesPart:
         """Cursors and staged snapshots."""
+        ...
+
+    @property
+    def history(self) -> HistoryPart:
+        """What the file remembers of its past."""
         ...
 
     @property

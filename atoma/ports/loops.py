@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import wraps
 from types import TracebackType
-from typing import Generic, NoReturn, ParamSpec, TypeVar, cast
+from typing import Generic, Literal, NoReturn, ParamSpec, TypeVar, cast
 
 import trio
 
@@ -87,36 +87,52 @@ def require_trio(what: str) -> None:
     Raises:
         WrongLoop: None does.
     """
-    if not trio.lowlevel.in_trio_run():
+    if running() != "trio":
         raise WrongLoop(
             f"{what} needs a Trio loop, and {here()}; start the program with trio.run(main); {right_door()}"
         )
 
 
+def running() -> Literal["trio", "asyncio", ""]:
+    """Whose loop runs the caller, ``""`` for none.
+
+    A thread may have both: Trio as a guest of asyncio, or under a library that leaves its asyncio loop marked as running.
+    """
+    if trio.lowlevel.in_trio_task():
+        return "trio"
+    if _asyncio_runs():
+        return "asyncio"
+    return "trio" if trio.lowlevel.in_trio_run() else ""
+
+
 def here() -> str:
     """What runs in this thread, for a person."""
-    thread = threading.current_thread().name
-    if trio.lowlevel.in_trio_run():
-        return f"this call comes from another Trio loop, in thread {thread!r}"
-    if _asyncio_runs():
-        return f"this call comes from an asyncio loop (a notebook runs one too), in thread {thread!r}"
-    return f"this call comes from no loop at all, in thread {thread!r}"
+    match running():
+        case "trio":
+            caller = "another Trio loop"
+        case "asyncio":
+            caller = "an asyncio loop (a notebook runs one too)"
+        case _:
+            caller = "no loop at all"
+    return f"this call comes from {caller}, in thread {threading.current_thread().name!r}"
 
 
 def right_door() -> str:
     """What opens a client for what runs in this thread, for a person."""
-    if trio.lowlevel.in_trio_run():
-        return "for this loop there is atoma.open_client"
-    if _asyncio_runs():
-        return "for asyncio there is atoma.bindings.aio.open_client"
-    return "for code without a loop there is atoma.bindings.blocking.open_client"
+    match running():
+        case "trio":
+            return "for this loop there is atoma.open_client"
+        case "asyncio":
+            return "for asyncio there is atoma.bindings.aio.open_client"
+        case _:
+            return "for code without a loop there is atoma.bindings.blocking.open_client"
 
 
 def _asyncio_runs() -> bool:
     # asyncio is never imported here: where nobody has loaded it, no loop of it runs
-    running = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
+    ask = getattr(sys.modules.get("asyncio"), "get_running_loop", None)
     try:
-        return running is not None and running() is not None
+        return ask is not None and ask() is not None
     except RuntimeError:
         return False
 

@@ -10,7 +10,7 @@ DEBT_S = 60.0  # a debt grows no larger than this
 
 
 class Meter:
-    """Counts bytes, or seconds of work, against a rate: what is over it is a debt that wears off with time.
+    """A meter of bytes, or of seconds of work, against a rate: what is over it is a debt that wears off with time.
 
     A small debt is paid by waiting a moment, so that an honest peer just gets slower (back pressure). Whoever goes on over a
     debt of more than :data:`PAUSE_S` is refused.

@@ -17,6 +17,7 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.presence import AppearReply, AppearRequest, PresenceChange, PresenceRequest
 from atoma.contracts.sync import (
     Hint,
     NotifyRequest,
@@ -31,14 +32,14 @@ from atoma.contracts.sync import (
 )
 from atoma.contracts.understood import UNDERSTOOD, Understood
 from atoma.errors import ConfigurationError
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 SUBJECT_LENGTH_MAX = 255
 
 
 @runtime_checkable
 class SyncService(Protocol):
-    """What a hub does for one authenticated principal.
+    """The service of a hub for one authenticated principal.
 
     The hub implements it, proxies over a channel implement it on the client; ``serving`` exposes it in every language.
     Errors are ``RemoteError`` with a code of the protocol's table on both sides, and ``TransportError`` from proxies.
@@ -63,6 +64,14 @@ class SyncService(Protocol):
 
     def notify(self, request: NotifyRequest) -> AbstractAsyncContextManager[AsyncIterator[Hint]]:
         """Hints about new heads, coalesced; the first ones tell the heads now."""
+        ...
+
+    def presence(self, request: PresenceRequest) -> AbstractAsyncContextManager[AsyncIterator[PresenceChange]]:
+        """Be in a scope, and be told who else is: everybody at first, then what changes, coalesced."""
+        ...
+
+    async def appear(self, request: AppearRequest) -> AppearReply:
+        """Say something else in a scope, or leave it."""
         ...
 
     async def query(self, request: QueryRequest) -> QueryResult:
@@ -94,7 +103,7 @@ class SyncLink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who a connection belongs to.
+    """The owner of a connection.
 
     Attributes:
         subject: Stable name.
@@ -103,7 +112,7 @@ class Principal:
             day: the clocks of the two machines need not agree. One that is not positive is over already.
 
     Raises:
-        ConfigurationError: The subject is no name, a claim is no text, or the span is no finite number.
+        ConfigurationError: The subject is not a name, a claim is not text, or the span is not a finite number.
     """
 
     subject: str
@@ -124,7 +133,7 @@ class Principal:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Where a connection comes from.
+    """The place where a connection comes from.
 
     Attributes:
         address: Host as text, ``"memory"`` for the in-memory transport.
@@ -139,7 +148,7 @@ class Peer:
 
 @runtime_checkable
 class TokenVerifier(Protocol):
-    """Decides who a token belongs to."""
+    """A judge of who a token belongs to."""
 
     async def verify(self, token: str, peer: Peer) -> Principal:
         """The token's principal; ``""`` means that no token was sent.
@@ -169,7 +178,7 @@ class TellsUnderstood(Protocol):
 
     @property
     def understood(self) -> Understood:
-        """What it understands; told to everybody who connects."""
+        """What it understands; sent to everybody who connects."""
         ...
 
 
@@ -190,7 +199,7 @@ class DeclaresStores(Protocol):
 
 @runtime_checkable
 class ServiceHost(Protocol):
-    """Hands out services to authenticated connections; the hub is one."""
+    """A host that hands out services to authenticated connections; the hub is one."""
 
     async def authenticate(self, token: str, peer: Peer) -> Principal:
         """Who ``token`` belongs to.

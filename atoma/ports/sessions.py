@@ -41,7 +41,7 @@ class SessionInfo:
 
 
 class Session:
-    """What a good token brings, for as long as a connection uses it; made by :func:`begin_session`.
+    """The rights that a good token brings, for as long as a connection uses it; made by :func:`begin_session`.
 
     Times are those of Trio's clock; those that end in ``_ms`` are those of the wall, for people.
 

@@ -10,7 +10,7 @@ import trio
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The errors inside nested groups; the error itself when it is no group."""
+    """The errors inside nested groups; the error itself when it is not a group."""
     if isinstance(error, BaseExceptionGroup):
         for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             yield from leaves(inner)

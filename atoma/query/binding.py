@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Generic, TypeVar, cast
+
+import msgspec
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.query import BoundQuery
 from atoma.errors import QueryError
 from atoma.query.bounds import check_size
-from atoma.query.builder import Query
+from atoma.query.builder import Query, Rows
 from atoma.query.decoding import Reader, reader_of
 from atoma.query.normal import bind_columns, lifted
 from atoma.query.seek import decode_cursor, seek, with_keys
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Asked(Generic[R]):
+class Asked(msgspec.Struct, Generic[R], frozen=True):
     """A query that was checked.
 
     Attributes:
@@ -40,7 +40,8 @@ def asked(query: Query[R], schema: Schema) -> Asked[R]:
         QueryError: No query, unknown field, a value of the wrong type, a negative limit, a cursor of another query.
         UnknownStore: The schema does not declare the store.
     """
-    if not is_a(query, Query):
+    kind = type(query)
+    if kind is not Rows and not is_a(query, Query):  # the first is quick: every read comes this way
         raise QueryError(f"a query is made with select(STORE), for example select(CARDS).limit(20); {query!r} is none")
     kept = query.kept.get(id(schema))
     if not isinstance(kept, Asked) or kept.schema is not schema:

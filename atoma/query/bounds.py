@@ -20,7 +20,7 @@ _WILDCARDS = re.compile(r"\\.|([%_])", re.DOTALL)
 
 @dataclass(slots=True)
 class _Spent:
-    """What a query has taken of its bounds so far."""
+    """The part of its bounds that a query has taken so far."""
 
     bounds: Bounds
     params: Sequence[object]

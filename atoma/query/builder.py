@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar, TypeVarTuple, cast, overload
 from atoma.contracts.checks import is_a
 from atoma.contracts.query import BoundQuery, Branch, Col, Include, JoinKind, Plan
 from atoma.errors import QueryError
+from atoma.query.arguments import check_arity, check_soft, checked_columns, whole_number
 from atoma.query.describe import describe_whole
 from atoma.query.parts import Children, From, Make, Parts
 from atoma.query.within import one_of
@@ -18,7 +19,6 @@ from atoma.schema.expressions import (
     Expression,
     SortKey,
     Subquery,
-    Term,
     case,
     checked_condition,
     checked_text,
@@ -26,6 +26,7 @@ from atoma.schema.expressions import (
 )
 from atoma.schema.relations import Many, One, Relation, Variants
 from atoma.schema.spec import Alias, StoreSpec
+from atoma.schema.terms import Term
 
 R_co = TypeVar("R_co", covariant=True)
 N = TypeVar("N")
@@ -43,15 +44,9 @@ V7 = TypeVar("V7")
 V8 = TypeVar("V8")
 
 
-def _count(of: str, given: object) -> int:
-    if not isinstance(given, int) or isinstance(given, bool):
-        raise QueryError(f"{of} takes a whole number, not {given!r}")
-    return given
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Query(Subquery[R_co]):
-    """What is asked, with rows of one type for an answer. Immutable; each method gives a new one.
+    """A question, with rows of one type for an answer. Immutable; each method gives a new one.
 
     The order is total: what tells rows apart is added as the last sort keys, the id of each store, or the columns of groups
     and of distinct rows. So every query has pages.
@@ -84,7 +79,7 @@ class Query(Subquery[R_co]):
         A column of a store that the query does not read is a ``QueryError`` when it is asked.
 
         Raises:
-            QueryError: Something is no condition.
+            QueryError: Something is not a condition.
         """
         return self._with(where=(*self.parts.where, *map(checked_condition, conditions)))
 
@@ -94,20 +89,24 @@ class Query(Subquery[R_co]):
         A name is one of the store that is read first. NULL comes first ascending. It replaces the order there was.
 
         Raises:
-            QueryError: Something is no sort key.
+            QueryError: Something is not a sort key.
         """
         for key in keys:
             if not is_a(key, str) and not is_a(key, SortKey) and not is_a(key, Term):
                 raise QueryError(f"order_by() takes text or col(…).desc(), not {key!r}")
+            name, _, way = key.rpartition(" ") if isinstance(key, str) else ("", "", "")
+            if name and way.lower() in ("asc", "desc"):
+                meant = name if way.lower() == "asc" else f"-{name}"
+                raise QueryError(f"order_by({key!r}): the name of a field is enough here: order_by({meant!r})")
         return self._with(order=keys)
 
     def limit(self, count: int) -> Self:
         """At most ``count`` rows."""
-        return self._with(limit=_count("limit()", count))
+        return self._with(limit=whole_number("limit()", count))
 
     def offset(self, count: int) -> Self:
         """Skip ``count`` rows."""
-        return self._with(offset=_count("offset()", count))
+        return self._with(offset=whole_number("offset()", count))
 
     def after(self, cursor: str) -> Self:
         """The page behind the row that ``cursor`` (``page.end``) stands for; ``""`` begins with the first row."""
@@ -128,7 +127,7 @@ class Query(Subquery[R_co]):
         """Rows with equal values here become one row of the answer, and columns may aggregate; NULL equals NULL.
 
         Raises:
-            QueryError: Something is no column.
+            QueryError: Something is not a column.
         """
         for key in keys:
             if not is_a(key, str) and not is_a(key, Term):
@@ -139,7 +138,7 @@ class Query(Subquery[R_co]):
         """Keep the groups for which every condition is true: ``having(count() > 5)``.
 
         Raises:
-            QueryError: Something is no condition.
+            QueryError: Something is not a condition.
         """
         return self._with(having=(*self.parts.having, *map(checked_condition, conditions)))
 
@@ -212,9 +211,9 @@ class Query(Subquery[R_co]):
         :meth:`into` gives them names.
 
         Raises:
-            QueryError: Something is no column.
+            QueryError: Something is not a column.
         """
-        return Query(replace(self.parts, columns=_columns("columns()", columns), make=None))
+        return Query(replace(self.parts, columns=checked_columns("columns()", columns), make=None))
 
     @overload
     def into(self, make: Callable[[V1], S], a: Expression[V1], /) -> Query[S]: ...
@@ -288,10 +287,10 @@ class Query(Subquery[R_co]):
         """Take these columns, and give them to ``make`` in this order: a named tuple, a dataclass, any function.
 
         Raises:
-            QueryError: Something is no column, or ``make`` does not take so many.
+            QueryError: Something is not a column, or ``make`` does not take so many.
         """
-        found = _columns("into()", columns)
-        _check_arity(make, len(found))
+        found = checked_columns("into()", columns)
+        check_arity(make, len(found))
         return Query(replace(self.parts, columns=found, make=make))
 
     def among(self, value: Term) -> Condition:
@@ -315,29 +314,6 @@ class Query(Subquery[R_co]):
         return replace(self, parts=replace(self.parts, **changes))
 
 
-def _columns(of: str, given: tuple[object, ...]) -> tuple[Term, ...]:
-    if not given:
-        raise QueryError(f"{of} takes at least one column")
-    for each in given:
-        if not isinstance(each, Term):
-            raise QueryError(f"{of} takes columns, as STORE.col(lambda row: row.id), not {each!r}")
-    return cast("tuple[Term, ...]", given)
-
-
-def _check_arity(make: object, count: int) -> None:
-    if not callable(make):
-        raise QueryError(f"into() takes a class or a function first, not {make!r}")
-    try:
-        signature = inspect.signature(make)
-    except ValueError:
-        return  # one of C's does not tell
-    try:
-        signature.bind(*range(count))
-    except TypeError as error:
-        name = getattr(make, "__name__", "it")
-        raise QueryError(f"into() gives {name} {count} values by their places: {error}") from None
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Table(Generic[R_co]):
     """The rows of a query as a source of another one, see :meth:`Query.named`.
@@ -354,7 +330,7 @@ class Table(Generic[R_co]):
         """One of its columns, picked from a row: ``top.col(lambda row: row[0])``, ``top.col(lambda row: row.lane)``.
 
         Raises:
-            QueryError: What is picked is no column.
+            QueryError: What is picked is not a column.
         """
         picked: object = pick(cast("R_co", _Row(self.parts, self.name)))
         if isinstance(picked, _Row):
@@ -365,7 +341,7 @@ class Table(Generic[R_co]):
 
 
 class _Row:
-    """Stands for a row of a derived table while a column is picked."""
+    """A stand-in for a row of a derived table while a column is picked."""
 
     def __init__(self, parts: Parts, name: str) -> None:
         self._columns = len(parts.columns or ())
@@ -403,22 +379,32 @@ class Rows(Query[T]):
         return cast("StoreSpec[T]", self.parts.sources[0].spec)
 
     def join(
-        self, source: StoreSpec[N] | Alias[N] | Table[N], on: Condition, *, cross_scope: bool = False
+        self,
+        source: StoreSpec[N] | Alias[N] | Table[N],
+        on: Condition,
+        *,
+        cross_scope: bool = False,
+        include_deleted: bool = False,
     ) -> Joined[T, N]:
         """Each row with each row of ``source`` for which ``on`` is true; see :meth:`Joined.join`."""
-        return Joined(_join(self.parts, source, on, "inner", cross_scope))
+        return Joined(_join(self.parts, source, on, "inner", cross_scope, include_deleted))
 
     @overload
     def left_join(
-        self, source: StoreSpec[N] | Alias[N], on: Condition, *, cross_scope: bool = ...
+        self, source: StoreSpec[N] | Alias[N], on: Condition, *, cross_scope: bool = ..., include_deleted: bool = ...
     ) -> Joined[T, N | None]: ...
     @overload
     def left_join(self, source: Table[N], on: Condition, *, cross_scope: bool = ...) -> Joined[T, N | None]: ...
     def left_join(
-        self, source: StoreSpec[N] | Alias[N] | Table[N], on: Condition, *, cross_scope: bool = False
+        self,
+        source: StoreSpec[N] | Alias[N] | Table[N],
+        on: Condition,
+        *,
+        cross_scope: bool = False,
+        include_deleted: bool = False,
     ) -> Joined[T, N | None]:
         """As :meth:`join`, and a row that finds no partner stands beside None."""
-        return Joined(_join(self.parts, source, on, "left", cross_scope))
+        return Joined(_join(self.parts, source, on, "left", cross_scope, include_deleted))
 
     @overload
     def include(self, relation: Variants[T, N]) -> Included[T, N | None]: ...
@@ -452,7 +438,12 @@ class Joined(Query[tuple[*Ts]]):
     """Rows of several stores side by side."""
 
     def join(
-        self, source: StoreSpec[N] | Alias[N] | Table[N], on: Condition, *, cross_scope: bool = False
+        self,
+        source: StoreSpec[N] | Alias[N] | Table[N],
+        on: Condition,
+        *,
+        cross_scope: bool = False,
+        include_deleted: bool = False,
     ) -> Joined[*Ts, N]:
         """Each row with each row of ``source`` for which ``on`` is true.
 
@@ -460,23 +451,29 @@ class Joined(Query[tuple[*Ts]]):
             source: A store, a store under another name, or a derived table.
             on: The condition; it reads what was joined before, too.
             cross_scope: Rows of two stores that take their scope from a field meet in any scopes, not in one only.
+            include_deleted: Whether rows of ``source`` that were deleted softly are among them.
 
         Raises:
-            QueryError: That is no source, or no condition.
+            QueryError: That is not a source, or not a condition.
         """
-        return Joined(_join(self.parts, source, on, "inner", cross_scope))
+        return Joined(_join(self.parts, source, on, "inner", cross_scope, include_deleted))
 
     @overload
     def left_join(
-        self, source: StoreSpec[N] | Alias[N], on: Condition, *, cross_scope: bool = ...
+        self, source: StoreSpec[N] | Alias[N], on: Condition, *, cross_scope: bool = ..., include_deleted: bool = ...
     ) -> Joined[*Ts, N | None]: ...
     @overload
     def left_join(self, source: Table[N], on: Condition, *, cross_scope: bool = ...) -> Joined[*Ts, N | None]: ...
     def left_join(
-        self, source: StoreSpec[N] | Alias[N] | Table[N], on: Condition, *, cross_scope: bool = False
+        self,
+        source: StoreSpec[N] | Alias[N] | Table[N],
+        on: Condition,
+        *,
+        cross_scope: bool = False,
+        include_deleted: bool = False,
     ) -> Joined[*Ts, N | None]:
         """As :meth:`join`, and a row that finds no partner stands beside None."""
-        return Joined(_join(self.parts, source, on, "left", cross_scope))
+        return Joined(_join(self.parts, source, on, "left", cross_scope, include_deleted))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -517,14 +514,21 @@ def plain(query: Query[object], of: str) -> Parts:
 
 
 def _join(
-    parts: Parts, source: StoreSpec[N] | Alias[N] | Table[N], on: Condition, kind: JoinKind, cross_scope: bool
+    parts: Parts,
+    source: StoreSpec[N] | Alias[N] | Table[N],
+    on: Condition,
+    kind: JoinKind,
+    cross_scope: bool,
+    include_deleted: bool,
 ) -> Parts:
     checked_condition(on)
     if isinstance(source, Table):
         joined = From(source.name, None, source.parts, kind, on, cross_scope)
     elif is_a(source, StoreSpec) or is_a(source, Alias):
         spec = source.spec if isinstance(source, Alias) else source
-        joined = From(source.name, spec, None, kind, on, cross_scope)
+        if include_deleted:
+            check_soft(spec)
+        joined = From(source.name, spec, None, kind, on, cross_scope, include_deleted=include_deleted)
     else:
         raise QueryError(f"a join takes a store, STORE.named(…) or query.named(…), not {source!r}")
     return replace(parts, sources=(*parts.sources, joined))
@@ -555,14 +559,18 @@ def _include(parts: Parts, relation: Relation[T, N], child: Callable[[Rows[N]], 
 
 
 @overload
-def select(source: StoreSpec[T] | Alias[T]) -> Rows[T]: ...
+def select(source: StoreSpec[T] | Alias[T], *, include_deleted: bool = ...) -> Rows[T]: ...
 @overload
 def select(source: Table[T]) -> Query[T]: ...
-def select(source: StoreSpec[T] | Alias[T] | Table[T]) -> Query[T]:
+def select(source: StoreSpec[T] | Alias[T] | Table[T], *, include_deleted: bool = False) -> Query[T]:
     """Every row of a store, to be narrowed: ``select(CARDS).where(…).order_by(…).limit(20)``; or of a derived table.
 
+    Args:
+        source: The store, or the derived table.
+        include_deleted: Whether rows that were deleted softly are among them; a hub asks who may see such rows.
+
     Raises:
-        QueryError: That is no store.
+        QueryError: That is not a store, or one that deletes for good is asked for deleted rows.
     """
     if isinstance(source, Table):
         shown = range(len(source.parts.columns or ()))
@@ -571,7 +579,9 @@ def select(source: StoreSpec[T] | Alias[T] | Table[T]) -> Query[T]:
     if not is_a(source, StoreSpec) and not is_a(source, Alias):
         raise QueryError(f"select() takes a store, select(CARDS); {source!r} is none")
     spec = source.spec if isinstance(source, Alias) else source
-    return Rows(Parts((From(source.name, spec),)))
+    if include_deleted:
+        check_soft(spec)
+    return Rows(Parts((From(source.name, spec, include_deleted=include_deleted),)))
 
 
 __all__ = [

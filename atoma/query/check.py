@@ -1,6 +1,7 @@
 """Whether a query fits a schema: the one place that decides, for the builder, the hub, live queries and engines.
 
-A checked plan has its literals as columns store them, its order is total, and nothing in it can fail for its shape.
+A checked plan has its literals as columns store them, its order is total, and nothing in it can fail for its shape. It passes over
+the rows that were deleted softly, in every source that does not say otherwise: whoever carries out a plan has checked it.
 What is refused says where it stands: ``where › and[1] › gt: …``.
 """
 
@@ -11,12 +12,14 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from atoma.contracts.limits import BOUNDS, Bounds
-from atoma.contracts.query import Derived, Expr, Join, Lit, Named, Order, Plan, Seek, Source, Store
+from atoma.contracts.query import Call, Col, Derived, Expr, Join, Lit, Named, Order, Plan, Seek, Source, Store
+from atoma.contracts.values import HIDDEN
 from atoma.errors import QueryError
 from atoma.query import grouping, relating
 from atoma.query.bounds import check_bounds
 from atoma.query.ordering import total_order, unique_keys
-from atoma.query.scope import Columns, Readable, Scope, Stores
+from atoma.query.scope import AnyStore, Columns, Readable, Scope, Stores
+from atoma.query.spelling import in_order
 from atoma.query.typed import Expressions, needs
 
 
@@ -37,7 +40,7 @@ def check_bounded(plan: Plan, stores: Stores) -> Plan:
 
 
 class Checker:
-    """Checks plans against declared stores.
+    """A checker of plans against declared stores.
 
     Args:
         stores: Finds a store by its name.
@@ -54,6 +57,7 @@ class Checker:
         within = Expressions(self.plan, scope, outer)
         joins = self._joins(plan, sources, scope, outer) if plan.joins else ()
         where = None if plan.where is None else within.condition("where", plan.where, alone="where")
+        where = _unhidden(where, 0, plan.source, scope[0].store)
         group = tuple([within.at(f"group_by[{n}]", each, alone="group_by()").expr for n, each in enumerate(plan.group)])
         columns, types = (None, {}) if plan.columns is None else self._columns(plan.columns, within)
         order = tuple([self._order(number, each, within) for number, each in enumerate(plan.order)])
@@ -113,6 +117,7 @@ class Checker:
                 raise QueryError(f"a join is inner or left, not {join.kind!r}", path=f"join[{number - 1}]")
             seen = Expressions(self.plan, scope[: number + 1], outer)
             on = seen.condition(f"join[{number - 1}]", join.on, alone="the condition of a join")
+            on = _unhidden(on, number, join.source, scope[number].store) or on
             made.append(replace(join, source=sources[number], on=on))
         return tuple(made)
 
@@ -149,6 +154,19 @@ class Checker:
                 error.within(f"{'after' if seek.forward else 'before'}[{number}]")
                 raise
         return replace(seek, values=tuple(values))
+
+
+def _unhidden(condition: Expr | None, number: int, source: Source, store: AnyStore | None) -> Expr | None:
+    """``condition`` on source ``number`` and those before it, with what keeps its rows out that were deleted softly."""
+    if store is None or not store.soft_delete or not isinstance(source, Store) or source.hidden:
+        return condition
+    visible = is_visible(number)
+    return visible if condition is None else in_order("and", (condition, visible))
+
+
+def is_visible(number: int = 0) -> Expr:
+    """That the row of source ``number`` was not deleted softly."""
+    return Call("is_null", (Col(number, HIDDEN),))
 
 
 def _check_shape(plan: Plan, *, grouped: bool) -> None:

@@ -12,12 +12,33 @@ from atoma.query.evaluate import sort_key
 from atoma.query.functions import COMPARE, MEANINGS
 from atoma.query.walk import value_of
 
-Getter: TypeAlias = Callable[[StoredRow], Any]
+Getter: TypeAlias = Callable[[Any], Any]
 """Takes a row, gives the value of an expression; conditions give True, False, or None for SQL's unknown."""
+Columns: TypeAlias = Callable[[Col], Getter]
+"""How a column is taken from a row."""
 
 
-def compiled(expr: Expr, params: Sequence[Any]) -> Getter:
-    """``expr`` of a checked plan over one store as a function of a row.
+def of_stored_row(col: Col) -> Getter:
+    """How a column is taken from a row of the only store.
+
+    Raises:
+        QueryError: It is one of another row.
+    """
+    if col.source != 0:
+        raise QueryError("this looks at more than one row")
+    name = col.name
+    if name == "id":
+        return lambda row: row.id
+    return lambda row: row.image[name]
+
+
+def compiled(expr: Expr, params: Sequence[Any], columns: Columns = of_stored_row) -> Getter:
+    """``expr`` of a checked plan as a function of a row.
+
+    Args:
+        expr: The expression.
+        params: The values of the query.
+        columns: How its columns are taken from what it is a function of: a row of the only store, unless said otherwise.
 
     Raises:
         QueryError: It looks at more than one row.
@@ -29,17 +50,17 @@ def compiled(expr: Expr, params: Sequence[Any]) -> Getter:
             value = params[index]
             return lambda row: value
         case Col():
-            return _column(expr)
+            return columns(expr)
         case Call(fn="and", args=args):
-            return _conjunction([compiled(arg, params) for arg in args])
+            return _conjunction([compiled(arg, params, columns) for arg in args])
         case Call(fn=fn, args=args) if fn in COMPARE:
-            return _comparison(COMPARE[fn], compiled(args[0], params), compiled(args[1], params))
+            return _comparison(COMPARE[fn], compiled(args[0], params, columns), compiled(args[1], params, columns))
         case Call(fn="in", args=(wanted, *among)) if among and all(isinstance(each, (Lit, Param)) for each in among):
-            return _membership(compiled(wanted, params), [value_of(each, params) for each in among])
+            return _membership(compiled(wanted, params, columns), [value_of(each, params) for each in among])
         case Call(fn="if", args=args):
-            return _choice(*[compiled(arg, params) for arg in args])
+            return _choice(*[compiled(arg, params, columns) for arg in args])
         case Call(fn=fn, args=args):
-            meaning, inner = MEANINGS[fn], [compiled(arg, params) for arg in args]
+            meaning, inner = MEANINGS[fn], [compiled(arg, params, columns) for arg in args]
             return lambda row: meaning([each(row) for each in inner])
         case Agg() | Exists() | Scalar():
             raise QueryError("this looks at more than one row")
@@ -50,11 +71,6 @@ def condition(where: Expr | None, params: Sequence[Any]) -> Getter:
     return (lambda row: True) if where is None else compiled(where, params)
 
 
-def sort_values(query: BoundQuery, row: StoredRow) -> tuple[Any, ...]:
-    """What the sort keys of ``query`` are on ``row``."""
-    return tuple([compiled(order.expr, query.params)(row) for order in query.plan.order])
-
-
 def order_rows(query: BoundQuery, rows: Sequence[StoredRow]) -> list[StoredRow]:
     """``rows`` in the order of ``query``: NULL first ascending, last descending."""
     result = list(rows)
@@ -62,15 +78,6 @@ def order_rows(query: BoundQuery, rows: Sequence[StoredRow]) -> list[StoredRow]:
         value = compiled(order.expr, query.params)
         result.sort(key=lambda row, value=value: sort_key(value(row)), reverse=order.descending)  # type: ignore[misc]
     return result
-
-
-def _column(col: Col) -> Getter:
-    if col.source != 0:
-        raise QueryError("this looks at more than one row")
-    name = col.name
-    if name == "id":
-        return lambda row: row.id
-    return lambda row: row.image[name]
 
 
 def _comparison(compare: Callable[[Any, Any], bool], left: Getter, right: Getter) -> Getter:

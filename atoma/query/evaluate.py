@@ -26,7 +26,7 @@ from atoma.contracts.query import (
     Source,
     Store,
 )
-from atoma.contracts.values import StoredRow
+from atoma.contracts.values import StoredRow, is_hidden
 from atoma.errors import QueryError
 from atoma.query.functions import AGGREGATED, MEANINGS
 from atoma.query.walk import is_grouped
@@ -257,6 +257,7 @@ class Evaluation:
             and _same(link, through.child, child, own)
             and all(scope == link.scope for scope in scopes)
             for link in self._tables[through.store]
+            if not is_hidden(link.image)
         )
 
 

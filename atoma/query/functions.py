@@ -13,6 +13,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, TypeAlias
 
 from atoma.contracts.functions import AGGREGATES, COMPARISONS, FUNCTIONS, for_each
+from atoma.contracts.limits import REPLACED_MAX
 from atoma.errors import QueryError
 from atoma.query.paths import json_bool, json_has, json_int, json_real, json_text
 from atoma.query.patterns import LOWER, like
@@ -153,7 +154,11 @@ def _replace(values: Sequence[Value]) -> str | None:
     text, old, new = values
     if text is None or old is None or new is None:
         return None
-    return str(text.replace(old, new)) if old else str(text)
+    if not old:
+        return str(text)
+    if len(new) > len(old) and len(text) + text.count(old) * (len(new) - len(old)) > REPLACED_MAX:
+        raise QueryError(f"replace() would make a text of more than {REPLACED_MAX:,} characters")
+    return str(text.replace(old, new))
 
 
 def _digits(at: int, count: int = 2) -> Meaning:
@@ -255,7 +260,7 @@ def _sum(values: Sequence[Value]) -> Value:
 
 
 def exact_sum(values: Sequence[float]) -> float | None:
-    """The sum of ``values``, rounded once; NULL for a sum of infinities of both signs, which is no number."""
+    """The sum of ``values``, rounded once; NULL for a sum of infinities of both signs, which is not a number."""
     try:
         total = math.fsum(values)
     except OverflowError:  # in between; what is left may still be finite, and then it is exact in halves

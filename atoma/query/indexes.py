@@ -54,7 +54,9 @@ def checked_index(index: Index, spec: AnyStore) -> CheckedIndex:
     """
     columns = tuple([Named(str(number), key.expr) for number, key in enumerate(index.keys)])
     try:
-        plan = check(Plan(Store(spec.name), where=index.where, columns=columns), lambda _: spec)
+        # a value is free again once the row that had it is hidden; any other index serves those who look for hidden rows, too
+        source = Store(spec.name, hidden=not index.unique)
+        plan = check(Plan(source, where=index.where, columns=columns), lambda _: spec)
         assert plan.columns is not None
         keys = [Order(named.expr, key.descending) for named, key in zip(plan.columns, index.keys, strict=True)]
         if not all(isinstance(each, (Call, Col)) for each in (named.expr for named in plan.columns)):

@@ -40,7 +40,7 @@ def for_field(literal: Lit, field: Field, store: StoreSpec[object]) -> Lit:
     """``literal`` as the column of ``field`` stores it.
 
     Raises:
-        QueryError: It is no value of the field's type.
+        QueryError: It is not a value of the field's type.
     """
     value = literal.value
     if value is None:
@@ -123,7 +123,7 @@ def scalar(value: object) -> Scalar:
         raise QueryError("text in a query has a lone surrogate")
     if isinstance(value, float) and not math.isnan(value):
         return value or 0.0
-    raise QueryError(f"a {type(value).__name__} is no column value")
+    raise QueryError(f"a {type(value).__name__} is not a column value")
 
 
 _SIMPLE: Mapping[str, Kind] = MappingProxyType(

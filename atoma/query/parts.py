@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 
 from atoma.contracts.query import Call, Col, Derived, Expr, Include, Join, JoinKind, Named, Order, Plan, Source, Store
 from atoma.errors import QueryError
-from atoma.schema.expressions import Condition, Places, SortKey, Term, every
+from atoma.schema.expressions import Condition, SortKey, every
 from atoma.schema.spec import StoreSpec
+from atoma.schema.terms import Places, Term
 
 Key: TypeAlias = "str | SortKey | Term"
 Make: TypeAlias = Callable[..., Any]
@@ -27,6 +28,7 @@ class From:
         on: The condition of the join.
         cross_scope: See :class:`atoma.contracts.query.Join`.
         store: The name of the store, where there is no ``spec``.
+        include_deleted: Whether its rows that were deleted softly are read as well.
     """
 
     name: str
@@ -36,12 +38,13 @@ class From:
     on: Condition | None = None
     cross_scope: bool = False
     store: str = ""
+    include_deleted: bool = False
 
     def source(self) -> Source:
         """It as data."""
         if self.derived is not None:
             return Derived(self.derived.plan())
-        return Store(self.store if self.spec is None else self.spec.name)
+        return Store(self.store if self.spec is None else self.spec.name, self.include_deleted)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +90,7 @@ class Names:
         return Names((), self._outer)
 
     def number(self, source: str) -> int:
-        """The number of a source; see :class:`atoma.schema.expressions.Places`."""
+        """The number of a source; see :class:`atoma.schema.terms.Places`."""
         own = self._own
         if not source or (own and source == own[0]):
             return 0 if own else -1

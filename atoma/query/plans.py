@@ -9,24 +9,35 @@ from msgspec.structs import replace
 
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.limits import PARAMETERS_BYTES_MAX, VALUES_MAX
-from atoma.contracts.query import Agg, BoundQuery, Call, Derived, Named, Param, Plan, Store
+from atoma.contracts.query import Agg, BoundQuery, Call, Derived, Expr, Named, Param, Plan, Store
 from atoma.errors import QueryError
+from atoma.query.check import is_visible
 from atoma.query.ordering import BY_ID, ID
-from atoma.query.walk import inner_plans, is_grouped, parameters, plans, value_of
+from atoma.query.spelling import in_order
+from atoma.query.walk import conjuncts, inner_plans, is_grouped, parameters, plans, value_of
 
 COUNT = (Named("count", Agg("count")),)
 
 
 @lru_cache(maxsize=1_024)
-def _ids_plan(store: str, count: int) -> Plan:
+def _ids_plan(store: str, count: int, soft: bool, include_deleted: bool) -> Plan:
     among = tuple(Param(index, "text") for index in range(count))
-    where = Call("eq" if count == 1 else "in", (*ID, *among))
-    return Plan(Store(store), where=where, order=BY_ID)
+    where: Expr = Call("eq" if count == 1 else "in", (*ID, *among))
+    if soft and not include_deleted:
+        where = in_order("and", (where, is_visible()))
+    return Plan(Store(store, include_deleted), where=where, order=BY_ID)
 
 
-def by_ids(store: str, ids: Sequence[str]) -> BoundQuery:
-    """The rows with these ids that there are, by id; in normal form."""
-    return BoundQuery(_ids_plan(store, len(ids)), tuple(ids))
+def by_ids(store: str, ids: Sequence[str], *, soft: bool = False, include_deleted: bool = False) -> BoundQuery:
+    """The rows with these ids that there are, by id; in normal form.
+
+    Args:
+        store: The store.
+        ids: The ids.
+        soft: Whether the store deletes softly; whoever answers passes over hidden rows in any case.
+        include_deleted: Whether hidden rows are among them.
+    """
+    return BoundQuery(_ids_plan(store, len(ids), soft, include_deleted), tuple(ids))
 
 
 def batches(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
@@ -45,15 +56,24 @@ def batches(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 def ids_of(query: BoundQuery) -> tuple[str, ...] | None:
     """The ids when ``query`` asks for nothing but the rows of some; None otherwise."""
-    plan = query.plan
+    args = _ids_asked(query.plan)
+    if args is None:
+        return None
+    values = [value_of(arg, query.params) for arg in args if isinstance(arg, Param)]
+    ids = tuple([value for value in values if isinstance(value, str)])
+    return ids if len(ids) == len(args) else None
+
+
+@lru_cache(maxsize=1_024)
+def _ids_asked(plan: Plan) -> tuple[Expr, ...] | None:
+    """What stands for the ids in a plan that asks for nothing but the rows of some; every read wants to know it."""
     if plan.order != BY_ID or not plan.whole_rows or (plan.limit, plan.offset, plan.seek) != (None, 0, None):
         return None
-    where = plan.where
+    asked = [part for part in conjuncts(plan.where) if part != is_visible()]
+    where = asked[0] if len(asked) == 1 else None
     if not isinstance(where, Call) or where.fn not in ("eq", "in") or where.args[:1] != ID:
         return None
-    values = [value_of(arg, query.params) for arg in where.args[1:] if isinstance(arg, Param)]
-    ids = tuple([value for value in values if isinstance(value, str)])
-    return ids if len(ids) == len(where.args) - 1 else None
+    return where.args[1:]
 
 
 @lru_cache(maxsize=256)
@@ -62,7 +82,7 @@ def _every(store: str) -> Plan:
 
 
 def every_row(store: str, limit: int | None = None) -> BoundQuery:
-    """All rows of a store, or the first so many, by id; in normal form."""
+    """All rows of a store, or the first so many, by id; in normal form, but for what hides rows that were deleted softly."""
     plan = _every(store)
     return BoundQuery(plan if limit is None else replace(plan, limit=limit))
 
@@ -92,11 +112,9 @@ def looks_at_one_store(plan: Plan) -> bool:
     return lists_one_store(plan) or (is_count(plan) and not any(inner_plans(plan)))
 
 
-def beyond_a_hub(plan: Plan) -> str:
-    """Why no hub answers ``plan``, whoever asks; ``""`` when one does."""
-    if any(isinstance(source, Store) and source.hidden for each in plans(plan) for source in each.sources):
-        return "a hub shows nobody the rows that were deleted softly"
-    return ""
+def reads_deleted(plan: Plan) -> bool:
+    """Whether ``plan`` asks for rows that were deleted softly, which a hub shows only to whom it says so."""
+    return any(isinstance(source, Store) and source.hidden for each in plans(plan) for source in each.sources)
 
 
 def _counts_rows(plan: Plan) -> bool:

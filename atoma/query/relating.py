@@ -16,7 +16,7 @@ def check_includes(plan: Plan, parent: AnyStore | None, stores: Stores, check_pl
     """The includes of ``plan``, checked.
 
     Raises:
-        QueryError: One does not fit: keys of two types, a variant without its kind, children that are no whole rows.
+        QueryError: One does not fit: keys of two types, a variant without its kind, children that are not whole rows.
     """
     if plan.joins or plan.columns is not None or parent is None:
         raise QueryError("include() goes with the whole rows of one store")

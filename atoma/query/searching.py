@@ -1,7 +1,7 @@
 """Searching texts: the words of a text, what a search asks for, and what it finds, the same on every engine.
 
-A search is made of words, ``"phrases"``, beginnings (``ber*``), words that must not be there (``-bear``) and alternatives
-(``tea OR coffee``). All that stands side by side has to be there.
+A search is made of words, ``"phrases"``, beginnings (``ber*``), words that may be misspelled (``berr~``), words that must not be
+there (``-bear``) and alternatives (``tea OR coffee``). All that stands side by side has to be there.
 """
 
 from __future__ import annotations
@@ -9,37 +9,48 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
+
+import msgspec
 
 from atoma.contracts.query import SEARCH, Lit
 from atoma.errors import QueryError
 
-SEARCH_CHARACTERS, SEARCH_TERMS = 1_000, 64
-_PART = re.compile(r'(-?)(?:"([^"]*)"|([^\s"]+))(\*?)')
+SEARCH_CHARACTERS, SEARCH_TERMS, SEARCH_NEAR = 1_000, 64, 8
+_EDITS = (0, 0, 0, 1, 1, 1, 2)
+"""How many letters may be wrong in a word of so many; in longer ones as many as in the last."""
+_PART = re.compile(r'(-?)(?:"([^"]*)"|([^\s"]+))([*~]*)')
+_PLAIN_WORD = re.compile("[0-9a-z]+")
 _SATURATION = 1.2
 
 Words: TypeAlias = tuple[str, ...]
 Place: TypeAlias = tuple[str, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Term:
+class Term(msgspec.Struct, frozen=True):
     """Words that stand one behind the other.
 
     Attributes:
         words: The words, at least one.
         begins: Whether the last one is only the beginning of a word.
+        near: Whether words that resemble its only one count, too.
     """
 
     words: Words
     begins: bool = False
+    near: bool = False
+
+    def takes_last(self, word: str) -> bool:
+        """Whether its last word may be ``word``."""
+        last = self.words[-1]
+        if self.begins:
+            return word.startswith(last)
+        return resembles(last, word) if self.near else word == last
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
-    """What is asked for.
+class Search(msgspec.Struct, frozen=True):
+    """A search as it was asked for.
 
     Attributes:
         wanted: Of each group one term has to be there.
@@ -53,6 +64,11 @@ class Search:
     def terms(self) -> tuple[Term, ...]:
         """Every term that is wanted."""
         return tuple([term for group in self.wanted for term in group])
+
+    @property
+    def near(self) -> tuple[Term, ...]:
+        """Every term, wanted or not, that may be misspelled."""
+        return tuple([term for term in (*self.terms, *self.unwanted) if term.near])
 
 
 def search_literal(value: object) -> Lit:
@@ -80,19 +96,22 @@ def parsed(text: str) -> Search:
     unwanted: list[Term] = []
     joins = False
     asked = 0
-    for minus, phrase, word, star in _PART.findall(text):
+    for minus, phrase, word, behind in _PART.findall(text):
         if word == "OR" and not minus:
             if joins or not wanted:
                 raise QueryError("OR stands between two words")
             joins = True
             continue
-        begins = bool(star) or word.endswith("*")
+        marks = behind or word[len(word.rstrip("*~")) :]
+        near, begins = "~" in marks, "*" in marks
         words = words_of(phrase or word)
+        if near and (begins or len(words) > 1):
+            raise QueryError("~ stands behind one whole word, which may be misspelled")
         asked += 1
         if joins and minus:
             raise QueryError("OR stands between two words that are wanted")
         if words:
-            term = Term(words, begins)
+            term = Term(words, begins, near)
             if minus:
                 unwanted.append(term)
             elif joins and wanted:
@@ -106,15 +125,22 @@ def parsed(text: str) -> Search:
         raise QueryError(f"a search has at most {SEARCH_TERMS} words and phrases")
     if not wanted:
         raise QueryError("a search names at least one word that is wanted")
-    return Search(tuple(map(tuple, wanted)), tuple(unwanted))
+    search = Search(tuple(map(tuple, wanted)), tuple(unwanted))
+    if len(search.near) > SEARCH_NEAR:
+        raise QueryError(f"a search has at most {SEARCH_NEAR} words with ~")
+    return search
 
 
-def fts_text(text: str) -> str:
-    """The search ``text`` as FTS5 takes it."""
+def fts_text(text: str, known: Sequence[str] = ()) -> str:
+    """The search ``text`` as FTS5 takes it; of the words ``known`` to the index those that it may mean as well."""
     search = parsed(text)
 
     def one(term: Term) -> str:
-        return f'"{" ".join(term.words)}"{" *" if term.begins else ""}'  # words have no quotes
+        words = " ".join(term.words)  # which have no quotes
+        if term.near:  # the word itself stands there in any case: FTS5 has no word for nothing
+            meant = " OR ".join([f'"{word}"' for word in (words, *filter(term.takes_last, known))])
+            return f"({meant})"
+        return f'"{words}"{" *" if term.begins else ""}'
 
     wanted = " AND ".join(f"({' OR '.join(map(one, group))})" for group in search.wanted)
     return f"({wanted})" + "".join(f" NOT {one(term)}" for term in search.unwanted)
@@ -185,19 +211,51 @@ def _stands(term: Term, words: Words) -> bool:
 
 def _places(term: Term, words: Words) -> list[int]:
     """Where ``term`` begins among ``words``."""
-    *before, last = term.words
+    *before, _ = term.words
     size = len(term.words)
     return [
         at
         for at in range(len(words) - size + 1)
-        if list(words[at : at + size - 1]) == before
-        and (words[at + size - 1].startswith(last) if term.begins else words[at + size - 1] == last)
+        if list(words[at : at + size - 1]) == before and term.takes_last(words[at + size - 1])
     ]
+
+
+def resembles(asked: str, word: str) -> bool:
+    """Whether ``word`` is ``asked`` with a letter too many, too few, changed, or exchanged with the one beside it.
+
+    In words of three letters and more one such edit is allowed, in words of six and more two are.
+    """
+    most = _EDITS[min(len(asked), len(_EDITS) - 1)]
+    if (
+        abs(len(asked) - len(word)) > most or len(set(asked) ^ set(word)) > 2 * most
+    ):  # an edit changes at most two letters
+        return False
+    return _within(asked, word, most)
+
+
+def _within(one: str, other: str, edits: int) -> bool:
+    at, end = 0, min(len(one), len(other))
+    while at < end and one[at] == other[at]:
+        at += 1
+    one, other = one[at:], other[at:]
+    if not one or not other:
+        return len(one) + len(other) <= edits
+    if not edits:
+        return False
+    edits -= 1
+    return (
+        _within(one[1:], other[1:], edits)
+        or _within(one[1:], other, edits)
+        or _within(one, other[1:], edits)
+        or (one[:2] == other[1::-1] and _within(one[2:], other[2:], edits))
+    )
 
 
 @lru_cache(maxsize=1024)
 def words_of(text: str) -> Words:
     """The words of ``text``: what it has of letters and digits, small and without accents."""
+    if text.isascii():
+        return tuple(_PLAIN_WORD.findall(text.lower()))
     return tuple([word for word, _, _ in located(text)])
 
 

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import msgspec
 from msgspec.structs import replace
 
-from atoma.contracts.query import BoundQuery, Named, Plan, Seek
+from atoma.contracts.query import BoundQuery, Named, Param, Plan, Seek
 from atoma.contracts.values import StoredRow
 from atoma.errors import QueryError
-from atoma.query.compiled import sort_values
+from atoma.query.compiled import Getter, compiled
 from atoma.query.describe import describe_order, describe_sources
 from atoma.query.evaluate import Evaluation
 from atoma.query.literals import as_stored
 from atoma.query.normal import with_values
+from atoma.query.walk import expressions
 
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A row of an answer by what it is sorted by.
 
     Attributes:
@@ -33,25 +32,57 @@ class Place:
     values: tuple[object, ...]
 
 
-def cursor_of(query: BoundQuery, row: object) -> str:
-    """The cursor that stands for ``row``, a row of the answer, in the order of ``query``, which is checked.
+class Cursors:
+    """The cursors of the rows that answer one checked query: made ready once, for as many rows as are asked about.
 
-    It is ``""`` where the row does not tell its place: where it has columns, and what it is sorted by is none of them.
+    Those of a query whose order has no parameters are those of its plan, whatever it is asked with.
     """
-    if isinstance(row, StoredRow):
-        return encode_cursor(query, sort_values(query, row))
-    if isinstance(row, Place):
-        return encode_cursor(query, row.values)
-    cells = cast("tuple[Any, ...]", row)
-    if query.plan.include:
-        return encode_cursor(query, sort_values(query, cells[0]))
-    if query.plan.columns is None:
-        evaluation = Evaluation({}, query.params)
-        return encode_cursor(query, [evaluation.value(each.expr, (cells,), ()) for each in query.plan.order])
-    plan = with_values(query)  # so that equal expressions are equal, wherever their values stand
-    places = {named.expr: at for at, named in enumerate(plan.columns or ())}
-    keys = [places.get(each.expr) for each in plan.order]
-    return "" if None in keys else encode_cursor(query, [cells[at] for at in keys if at is not None])
+
+    __slots__ = ("_heading", "_query", "_values")
+
+    def __init__(self, query: BoundQuery) -> None:
+        self._query = query
+        self._heading = (describe_sources(query.plan), describe_order(query))
+        self._values: Sequence[Getter] | None = None
+
+    def of(self, row: object) -> str:
+        """The cursor that stands for ``row``, a row of the answer, in the order of the query.
+
+        It is ``""`` where the row does not tell its place: where it has columns, and what it is sorted by is none of them.
+        """
+        if isinstance(row, StoredRow):
+            return self._encode(self._keys(row))
+        if isinstance(row, Place):
+            return self._encode(row.values)
+        cells, query = cast("tuple[Any, ...]", row), self._query
+        if query.plan.include:
+            return self._encode(self._keys(cells[0]))
+        if query.plan.columns is None:
+            evaluation = Evaluation({}, query.params)
+            return self._encode([evaluation.value(each.expr, (cells,), ()) for each in query.plan.order])
+        plan = with_values(query)  # so that equal expressions are equal, wherever their values stand
+        places = {named.expr: at for at, named in enumerate(plan.columns or ())}
+        keys = [places.get(each.expr) for each in plan.order]
+        return "" if None in keys else self._encode([cells[at] for at in keys if at is not None])
+
+    def _keys(self, row: StoredRow) -> Sequence[object]:
+        if self._values is None:
+            self._values = [compiled(order.expr, self._query.params) for order in self._query.plan.order]
+        return [value(row) for value in self._values]
+
+    def _encode(self, values: Sequence[object]) -> str:
+        raw = msgspec.msgpack.encode((*self._heading, values))
+        return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def cursor_of(query: BoundQuery, row: object) -> str:
+    """The cursor that stands for ``row`` among the rows of ``query``; see :meth:`Cursors.of`."""
+    return Cursors(query).of(row)
+
+
+def orders_alone(plan: Plan) -> bool:
+    """Whether the order of ``plan`` is the same whatever it is asked with: no parameter stands in it."""
+    return not any(isinstance(expr, Param) for order in plan.order for expr in expressions(order.expr))
 
 
 def with_keys(plan: Plan) -> Plan:
@@ -68,12 +99,6 @@ def with_keys(plan: Plan) -> Plan:
             name += "_"
         columns.append(Named(name, expr))
     return replace(plan, columns=tuple(columns)) if hidden else plan
-
-
-def encode_cursor(query: BoundQuery, values: Sequence[object]) -> str:
-    """The cursor that stands for the row whose sort keys are ``values``."""
-    raw = msgspec.msgpack.encode((describe_sources(query.plan), describe_order(query), values))
-    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str, query: BoundQuery) -> tuple[object, ...]:

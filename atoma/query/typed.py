@@ -37,7 +37,7 @@ _UNNAMED: Mapping[str, Comparisons] = MappingProxyType({"decimal": BARE_DECIMALS
 
 
 class Expressions:
-    """Checks the expressions of one plan.
+    """A checker of the expressions of one plan.
 
     Args:
         check_plan: Checks the plans within them.

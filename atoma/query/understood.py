@@ -1,6 +1,8 @@
-"""Whether the other side understands a query: asked before anything is sent."""
+"""Whether the other side understands a query, or what a write does: asked before anything is sent."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from atoma.contracts.limits import Bounds
 from atoma.contracts.query import PLAN_VERSION, Agg, BoundQuery, Call
@@ -33,6 +35,18 @@ def check_understood(query: BoundQuery, told: Understood) -> None:
             check_size(query, bounds)
         except QueryError as error:
             raise _unsupported(str(error)) from None
+
+
+def check_edits_understood(edits: Collection[str], told: Understood) -> None:
+    """See that a side which ``told`` what it understands knows these kinds of edits.
+
+    Raises:
+        RemoteError: ``PROTO_UNSUPPORTED``: it would pass over one, and tell that it had written.
+    """
+    unknown = sorted(set(edits).difference(told.edits))
+    if unknown:
+        message = f"the hub does not know the edits {', '.join(unknown)} of counters, sets, maxima and minima; upgrade the hub"
+        raise RemoteError(message, remote_code="PROTO_UNSUPPORTED")
 
 
 def _unsupported(text: str, **info: str) -> RemoteError:

@@ -132,6 +132,13 @@ def stores_of(plan: Plan) -> Iterator[str]:
                 yield include.through.store
 
 
+def every_expression(plan: Plan) -> Iterator[Expr]:
+    """The expressions of ``plan`` and of the plans within it, at every depth."""
+    for each in plans(plan):
+        for _, top in top_expressions(each):
+            yield from expressions(top)
+
+
 def changed(plan: Plan, leaf: Change) -> Plan:
     """``plan`` with ``leaf`` applied to every literal and parameter, plans within it included.
 
@@ -184,13 +191,7 @@ def _included(include: Include, leaf: Change) -> Include:
 
 def parameters(plan: Plan) -> int:
     """How many values ``plan`` is asked with."""
-    found = 0
-    for each in plans(plan):
-        for _, top in top_expressions(each):
-            for expr in expressions(top):
-                if isinstance(expr, Param):
-                    found = max(found, expr.index + 1)
-    return found
+    return max([expr.index + 1 for expr in every_expression(plan) if isinstance(expr, Param)], default=0)
 
 
 def outer_columns(plan: Plan) -> Iterator[Col]:

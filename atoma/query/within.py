@@ -12,9 +12,10 @@ from atoma.contracts.query import NULL, Agg, Call, Col, Derived, Exists, Expr, J
 from atoma.errors import QueryError
 from atoma.query.parts import From, Names, Parts, names_of
 from atoma.query.walk import has_aggregate
-from atoma.schema.expressions import Condition, Expression, Places, Term
+from atoma.schema.expressions import Condition, Expression
 from atoma.schema.relations import Relation
 from atoma.schema.spec import StoreSpec
+from atoma.schema.terms import Places, Term
 
 More: TypeAlias = Callable[[Names], Expr]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -20,19 +20,22 @@ from atoma.ports.local import LocalTx
 
 
 class ApplyFlow:
-    """Implements ``ApplyPort``: the base takes a value over, the part for sync does its own, the overlay is rebuilt.
+    """The owner of ``ApplyPort``: the base takes a value over, the part for sync does its own, the overlay is rebuilt.
 
     Args:
         database: The local database.
         synced: Stores that replicate: the file keeps no unique index of them, so nothing of their base is ever refused.
-        part: What sync has to change in the same transaction; None without it.
+        part: Gives what sync has to change in the same transaction, when there is something; None without it.
 
     Attributes:
         freshness: Tells which answers are too old to be taken over.
     """
 
     def __init__(
-        self, database: LocalDatabase, synced: frozenset[str] = frozenset(), part: WritebackPart | None = None
+        self,
+        database: LocalDatabase,
+        synced: frozenset[str] = frozenset(),
+        part: Callable[[], WritebackPart] | None = None,
     ) -> None:
         self._database = database
         self._synced = synced
@@ -65,8 +68,10 @@ class ApplyFlow:
         decided: Sequence[Decided],
         touched: dict[RowKey, None],
     ) -> object:
+        if writeback.replication is None and not decided:
+            return None
         if self._part is not None:
-            return self._part.stage(tx, writeback, decided, touched)
+            return self._part().stage(tx, writeback, decided, touched)
         if writeback.replication is not None:
             raise PluginError(f"no part of this client carries out {type(writeback.replication).__name__}")
         return None
@@ -173,7 +178,7 @@ READS_MAX = 256
 
 
 class Freshness:
-    """Remembers when rows were settled; bounded, and careful about what it has forgotten.
+    """A memory of when rows were settled; bounded, and careful about what it has forgotten.
 
     Attributes:
         now: How many settlements there were: what a read notes when it begins.

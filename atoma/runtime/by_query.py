@@ -20,17 +20,17 @@ from atoma.contracts.values import StoredRow
 from atoma.errors import ConflictError, PolicyNotAllowed, QueryError
 from atoma.query.binding import bind
 from atoma.query.builder import Query
-from atoma.runtime.core import Core
-from atoma.runtime.entries import delete_entry, update_entry
+from atoma.runtime.flows import Core, delete_entry, update_entry
 from atoma.runtime.results import error_of
-from atoma.schema.spec import Schema, StoreSpec
+from atoma.schema.schema import Schema
+from atoma.schema.spec import StoreSpec
 
 TRIES = 5
 """So often a query is asked anew because other rows match by the time of the write."""
 
 
 class WritesByQuery:
-    """Changes and removes what queries find.
+    """The writes that change and remove what queries find.
 
     Args:
         core: What the stores of the client share.

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
+
+from msgspec.structs import replace
 
 from atoma.ports.live import Change, Insert, LiveBatch, Move, Remove, Reset, ResultRow, Update
 from atoma.ports.loops import LoopGuard, lifetime
 from atoma.query.binding import Asked
 from atoma.query.decoding import Reader
-from atoma.runtime.core import Core
+from atoma.runtime.flows import Core
 
 T = TypeVar("T")
 
 
 class RowView(Generic[T]):
-    """Decodes rows once each: an unchanged row is the same object in every batch.
+    """A decoder of rows, once each: an unchanged row is the same object in every batch.
 
     Args:
         read: Makes an item of a row.
@@ -33,7 +35,8 @@ class RowView(Generic[T]):
 
     def apply(self, batch: LiveBatch[ResultRow]) -> LiveBatch[T]:
         """Take over ``batch`` and give it back with model instances."""
-        return LiveBatch(batch.commit, tuple(self._change(change) for change in batch.changes))
+        changes: tuple[Change[T], ...] = tuple(map(self._change, batch.changes))
+        return cast("LiveBatch[T]", replace(cast("LiveBatch[object]", batch), changes=changes))
 
     def _decode(self, row: ResultRow) -> T:
         item: T = self._read(row)
@@ -68,22 +71,40 @@ class RowView(Generic[T]):
 
 
 @lifetime
-async def live(core: Core, found: Asked[T]) -> AsyncGenerator[AsyncIterator[LiveBatch[T]]]:
-    """``LiveQueries.open_live`` with model instances; the same promises."""
-    async with core.live.open_live(found.query) as batches:
-        view: RowView[T] = RowView(found.read)
-        yield _TypedBatches(batches, view, core.guard)
+async def live(
+    core: Core, found: Asked[T], policy: str | None = None, *, bring: bool = False
+) -> AsyncGenerator[AsyncIterator[LiveBatch[T]]]:
+    """``LiveQueries.open_live`` with model instances; the same promises.
+
+    Where there is a ``policy``, the query is carried out by it first, for what that leaves here: rows that are kept of a remote
+    answer, or those of a scope that it has brought up to date. With ``bring`` the scopes that it looks at replicate as long.
+    """
+    query, followed = found.query, core.live
+    async with core.brought(query, bring):
+        if policy is not None:
+            if query.store in core.synced:  # one row does as well: the lanes bring the others
+                query = replace(query, plan=replace(query.plan, limit=1))
+            await core.reads.query(query, policy)
+        async with followed.open_live(found.query) as batches:
+            view: RowView[T] = RowView(found.read)
+            yield TypedBatches(batches, view, core.guard)
 
 
-class _TypedBatches(Generic[T]):
-    """An iterator, not a generator: one that is left half-read has nothing to clean up."""
+class TypedBatches(Generic[T]):
+    """Batches with model instances: an iterator, not a generator, so that one that is left half-read has nothing to clean up.
+
+    Args:
+        batches: Those of the rows.
+        view: Makes the instances.
+        guard: Says whether this is the client's loop.
+    """
 
     def __init__(self, batches: AsyncIterator[LiveBatch[ResultRow]], view: RowView[T], guard: LoopGuard) -> None:
         self._guard = guard
         self._batches = batches
         self._view = view
 
-    def __aiter__(self) -> _TypedBatches[T]:
+    def __aiter__(self) -> TypedBatches[T]:
         return self
 
     async def __anext__(self) -> LiveBatch[T]:

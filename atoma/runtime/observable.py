@@ -58,10 +58,11 @@ def observe_live(open_live: OpenLive[T], nursery: trio.Nursery, guard: LoopGuard
         rows: tuple[T, ...] = ()
         async with open_live() as batches:
             async for batch in batches:
-                rows = apply_batch(rows, batch)
-                emit(rows)
+                if batch.changes:  # where it has none, only the completeness of the result is another one
+                    rows = apply_batch(rows, batch)
+                    emit(rows)
 
-    return _observable(produce, nursery, guard)
+    return observable(produce, nursery, guard)
 
 
 def observe_batches(open_live: OpenLive[T], nursery: trio.Nursery, guard: LoopGuard) -> Observable[LiveBatch[T]]:
@@ -72,7 +73,7 @@ def observe_batches(open_live: OpenLive[T], nursery: trio.Nursery, guard: LoopGu
             async for batch in batches:
                 emit(batch)
 
-    return _observable(produce, nursery, guard)
+    return observable(produce, nursery, guard)
 
 
 class _Feed(Generic[V]):
@@ -100,7 +101,7 @@ class _Feed(Generic[V]):
                 self.end(None)
 
     def dispose(self) -> None:
-        """Stop; the observer hears nothing more."""
+        """Stop; the observer receives nothing more."""
         self._ended = True
         self.scope.cancel()
 
@@ -127,7 +128,8 @@ class _Feed(Generic[V]):
             self.dispose()
 
 
-def _observable(produce: Produce[V], nursery: trio.Nursery, guard: LoopGuard) -> Observable[V]:
+def observable(produce: Produce[V], nursery: trio.Nursery, guard: LoopGuard) -> Observable[V]:
+    """A cold Observable of what ``produce`` emits, in a task of ``nursery`` per subscription; see :func:`observe_live`."""
     from reactivex import Observable
     from reactivex.disposable import Disposable
 

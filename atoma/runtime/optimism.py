@@ -50,6 +50,8 @@ from atoma.mutations.layers import Laid, Settled, Versions, address, named_versi
 from atoma.ports.environment import Environment
 from atoma.ports.execution import WritePort
 from atoma.runtime.applying import ApplyFlow
+from atoma.runtime.drawn import named
+from atoma.runtime.hooks import StoreHooks
 from atoma.runtime.results import ResultMismatch, aligned
 
 _log = logging.getLogger("atoma.runtime")
@@ -110,17 +112,17 @@ class _Answer:
 
 
 class LayeredWrites:
-    """Shows and settles the writes that another machine decides.
+    """The writes that another machine decides, shown at once and settled later.
 
     Args:
         port: Carries writes out.
         apply: The way into the local database.
         reach: How far the writes of a policy go.
-        synced: Stores that replicate; their writes are the outbox's.
         nursery: Where the authority is asked; cancelling it leaves what is undecided to the next start, which takes it
             back.
         environment: Clock and randomness.
         emit: Tells the listeners.
+        hooks: The hooks of the stores.
         settled: Told which rows have the authority's images now.
     """
 
@@ -130,19 +132,19 @@ class LayeredWrites:
         apply: ApplyFlow,
         *,
         reach: Callable[[str], WriteReach],
-        synced: frozenset[str],
         nursery: trio.Nursery,
         environment: Environment,
         emit: Callable[[Event], None],
+        hooks: StoreHooks,
         settled: Callable[[Sequence[RowKey]], None] = lambda rows: None,
     ) -> None:
         self._port = port
         self._apply = apply
         self._reach = reach
-        self._synced = synced
         self._nursery = nursery
         self._environment = environment
         self._emit = emit
+        self._hooks = hooks
         self._settled = settled
         self._laying = trio.Lock()
         self._places = trio.Semaphore(SENDING_MAX)
@@ -151,12 +153,6 @@ class LayeredWrites:
         self._last: dict[RowKey, _Unit] = {}
         self._answers: dict[str, _Answer] = {}
         self._units: dict[str, _Unit] = {}
-
-    def takes(self, request: WriteRequest) -> bool:
-        """Whether ``request`` is to be carried out here: another machine decides it, and no store of it replicates."""
-        return self._reach(request.context.policy) != "local" and all(
-            entry.store not in self._synced for entry in request.entries
-        )
 
     async def write(self, request: WriteRequest) -> WriteResult:
         """Carry ``request`` out.
@@ -171,8 +167,9 @@ class LayeredWrites:
         Raises:
             Overloaded: Too many writes are undecided; nothing was written.
             WriteUnknown: The authority was asked first and its answer was lost. Its key is resolved in the background:
-                what was done is shown when it is known, and a ``WriteSettled`` event with that key tells it; who does
+                what was done is shown when it is known, and a ``WriteSettled`` event with that key reports it; a caller that does
                 not want to wait for that resolves the key.
+            ValidationError: ``before_save`` refuses a row; nothing was written or sent.
             AtomaError: It was asked first and could not be.
         """
         reach = self._reach(request.context.policy)
@@ -213,7 +210,7 @@ class LayeredWrites:
             laid = await self._apply.show(request)
             if laid is None:
                 return None
-            unit = self._enter(_staged(request), reach, laid)
+            unit = self._enter(_staged(msgspec.structs.replace(request, entries=laid.entries)), reach, laid)
             unit.path.append(Step(OVERLAY, "ok", self._environment.clock() - began, note="shown, not decided"))
             self._nursery.start_soon(self._carry, unit, name=f"write {request.idem}")
         return WriteResult(status_of(laid.items), laid.items, _meta(unit, "local"), unit.receipts)
@@ -309,7 +306,7 @@ class LayeredWrites:
                 _log.warning("write %s cannot be settled yet: %s", unit.request.idem, error)
                 await trio.sleep(self._wait_s(tries, error))
             else:
-                self._settled(unit.rows)
+                self._settled([(entry.store, entry.id) for entry in unit.request.entries])
                 if unit.layers:
                     unit.made = settled.made
                 return settled
@@ -331,6 +328,7 @@ class LayeredWrites:
 
     async def _ask(self, request: WriteRequest, reach: WriteReach) -> WriteResult:
         """Ask the authority, then show what it answered."""
+        request = self._hooks.leaving(request)
         if reach != "remote":
             request = _staged(request)
         unit = self._enter(request, reach, None)
@@ -341,8 +339,10 @@ class LayeredWrites:
             await _turn(unit)
             unit.request = request = address(request, unit.based_on)
             result = await self._call(request, reach)
+            unit.request = request = named(request, result.items)
             if not request.context.staged and result.meta.source == "local":
                 return result  # written here in the authority's place
+            self._hooks.answered(request, result)
             shown = await self._shown(unit, result.items)
         except WriteUnknown as error:
             unit.request = _staged(request)  # whatever comes of it, it is not to be written here instead
@@ -373,6 +373,7 @@ class LayeredWrites:
         """Find out what became of a write whose caller was told that nobody knows, and show it if it was done."""
         try:
             result = await self._resolved(unit, doubt)
+            unit.request = named(unit.request, result.items)
             await self._settle(unit, result.items)
         except AtomaError as error:
             _log.info("write %s: %s", unit.request.idem, error)
@@ -407,7 +408,7 @@ class LayeredWrites:
 
     def _enter(self, request: WriteRequest, reach: WriteReach, laid: Laid | None) -> _Unit:
         """Queue a unit behind the undecided units on its rows."""
-        rows = tuple(dict.fromkeys((entry.store, entry.id) for entry in request.entries))
+        rows = tuple(dict.fromkeys((entry.store, entry.id) for entry in request.entries if not entry.awaits_id))
         before = {id(found): found for row in rows if (found := self._last.get(row)) is not None}
         unit = _Unit(next(self._numbers), request, reach, rows, tuple(before.values()))
         if laid is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from msgspec.structs import replace
 
@@ -19,27 +19,30 @@ from atoma.query.advice import missing_indexes
 from atoma.query.binding import Asked, asked
 from atoma.query.builder import Query, Rows
 from atoma.query.describe import describe_whole
-from atoma.query.plans import beyond_a_hub, counted, number_of
+from atoma.query.plans import counted, number_of, reads_deleted
 from atoma.query.seek import Place
-from atoma.runtime.core import Core
-from atoma.runtime.flows import MergeMode
+from atoma.runtime.flows import Core, MergeMode
 from atoma.runtime.live import live
 from atoma.runtime.observable import observe_live
 from atoma.runtime.results import Edges, Page
 from atoma.schema.kinds import is_unicode
-from atoma.schema.spec import ID_BYTES, Schema
+from atoma.schema.schema import Schema
+from atoma.schema.spec import ID_BYTES
 
 if TYPE_CHECKING:
     from reactivex import Observable
 
 T = TypeVar("T")
 
+Answer: TypeAlias = Callable[[BoundQuery, str | None], Awaitable[QueryResult]]
+"""Answers a query by a policy."""
+
 COUNTS_MAX = 3
 """So often a page and its total are read until no commit was made in between."""
 
 
 class Reading:
-    """Asks the stores of one client.
+    """The questions to the stores of one client.
 
     Every method runs within the caller's cancel scope, and ``policy=`` chooses how it is carried out; None takes the
     policy of the store that is read first.
@@ -47,25 +50,36 @@ class Reading:
     Args:
         core: What the stores of the client share.
         schema: The declared stores.
+        answer: Answers queries; None for the policies of the stores.
     """
 
-    __slots__ = ("_core", "_schema")
+    __slots__ = ("_answer", "_core", "_schema")
 
-    def __init__(self, core: Core, schema: Schema) -> None:
+    def __init__(self, core: Core, schema: Schema, answer: Answer | None = None) -> None:
         self._core = core
         self._schema = schema
+        self._answer: Answer = answer or self._by_policy
 
-    async def query(self, query: Query[T], policy: str | None) -> Page[T]:
+    def _by_policy(self, query: BoundQuery, policy: str | None) -> Awaitable[QueryResult]:
+        return self._core.reads.query(query, policy)
+
+    async def query(self, query: Query[T], policy: str | None, *, bring: bool = False) -> Page[T]:
         """The rows of ``query``; ``query.after(page.end)`` is the next page, ``query.before(page.start)`` the one before."""
+        if not bring:
+            return await self._query(query, policy)
+        async with self._core.brought(asked(query, self._schema).query, bring):
+            return await self._query(query, policy)
+
+    async def _query(self, query: Query[T], policy: str | None) -> Page[T]:
         found, total = asked(query, self._schema), None
         bound = found.query
-        result = await self._core.reads.query(bound, policy)
+        result = await self._answer(bound, policy)
         for _ in range(COUNTS_MAX if query.total else 0):
-            count = await self._core.reads.query(counted(bound), policy)
+            count = await self._answer(counted(bound), policy)
             total = number_of(count)
             if count.meta.commit == result.meta.commit:
                 break
-            result = await self._core.reads.query(bound, policy)  # something was written in between
+            result = await self._answer(bound, policy)  # something was written in between
         return _page(found, result, total)
 
     async def get_all(self, query: Rows[T], policy: str | None, merge: MergeMode) -> Page[T]:
@@ -81,7 +95,7 @@ class Reading:
 
     async def count(self, query: Query[T], policy: str | None) -> int:
         """How many rows match (limit, offset and cursor do not apply)."""
-        return number_of(await self._core.reads.query(counted(asked(query, self._schema).query), policy))
+        return number_of(await self._answer(counted(asked(query, self._schema).query), policy))
 
     async def exists(self, query: Query[T], policy: str | None) -> bool:
         """Whether a row matches."""
@@ -89,7 +103,7 @@ class Reading:
 
     async def _first(self, found: Asked[T], policy: str | None) -> Sequence[object]:
         bound = found.query
-        return _rows(await self._core.reads.query(replace(bound, plan=replace(bound.plan, limit=1)), policy))
+        return _rows(await self._answer(replace(bound, plan=replace(bound.plan, limit=1)), policy))
 
     async def explain(self, query: Query[T], database: object) -> Explanation:
         """What becomes of ``query``; ``database`` is this device's, which may be able to tell."""
@@ -101,7 +115,7 @@ class Reading:
             sources,
             bound.plan.limit,
             self._followed(bound),
-            beyond_a_hub(bound.plan) or "ok",
+            "ok, if it lets you see rows that were deleted softly" if reads_deleted(bound.plan) else "ok",
             missing_indexes(bound.plan, sources, self._schema.store),
         )
 
@@ -112,14 +126,14 @@ class Reading:
         except QueryError as error:
             return str(error)
 
-    def live(self, query: Query[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+    def live(self, query: Query[T], policy: str | None, *, bring: bool) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``."""
-        return live(self._core, asked(query, self._schema))
+        return live(self._core, asked(query, self._schema), policy, bring=bring)
 
-    def observe(self, query: Query[T]) -> Observable[tuple[T, ...]]:
+    def observe(self, query: Query[T], policy: str | None, *, bring: bool) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it."""
         found, core = asked(query, self._schema), self._core
-        open_one: Callable[[], Lifetime[AsyncIterator[LiveBatch[T]]]] = lambda: live(core, found)  # noqa: E731
+        open_one: Callable[[], Lifetime[AsyncIterator[LiveBatch[T]]]] = lambda: live(core, found, policy, bring=bring)  # noqa: E731
         return observe_live(open_one, core.nursery, core.guard)
 
 
@@ -142,9 +156,11 @@ def own(query: Rows[T], name: str) -> Rows[T]:
     Raises:
         QueryError: They are others.
     """
-    if is_a(query, Query) and not is_a(query, Rows):
+    if type(query) is not Rows and not is_a(query, Rows):  # the first is quick: every read comes this way
+        if not is_a(query, Query):
+            return query  # which will be said where it is asked
         raise QueryError(f"this is store {name!r}, and the query makes something else of its rows: ask client.query(…)")
-    first = query.parts.sources[0].spec if is_a(query, Query) else None
+    first = query.parts.sources[0].spec
     if first is not None and first.name != name:
         raise QueryError(f"this is store {name!r}, and the query reads {first.name!r}: ask client.query(…)")
     return query
@@ -154,7 +170,7 @@ def readable(store: str, ids: tuple[str, ...]) -> tuple[str, ...]:
     """Those of ``ids`` that a row of ``store`` can have; no database can be sent the others.
 
     Raises:
-        QueryError: One of them is no text.
+        QueryError: One of them is not text.
     """
     for id in ids:
         if type(id) is not str and not is_a(id, str):  # the first is quick: every read comes this way

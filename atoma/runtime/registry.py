@@ -8,7 +8,7 @@ from atoma.errors import UnknownPolicy
 
 
 class PolicyNames:
-    """Maps stores to policy names; executes nothing.
+    """A map of stores to policy names; it executes nothing.
 
     Args:
         default: The client's policy.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Generic, TypeVar, cast, overload
 
 from msgspec.structs import replace
 
@@ -16,6 +16,7 @@ from atoma.contracts.execution import (
     WriteResult,
     WriteState,
     WriteStatus,
+    as_receipt,
     status_of,
 )
 from atoma.contracts.failures import refusal
@@ -34,8 +35,10 @@ from atoma.errors import (
     ValidationError,
     WriteRejected,
 )
-from atoma.ports.loops import LoopGuard
 from atoma.query.seek import cursor_of
+
+if TYPE_CHECKING:
+    from atoma.runtime.states import ClientLoop, WriteStates
 
 T = TypeVar("T")
 
@@ -125,27 +128,30 @@ class WriteHandle(Generic[T]):
         id: The row's id.
         version: Its local version, 0 when it is gone or the write was remote.
         changed: Whether the write changed anything.
+        key: What :meth:`atoma.Client.handle` finds the write by, after a restart too; ``""`` when it lies in no outbox.
     """
 
-    __slots__ = ("_decode", "_guard", "_meta", "_receipt", "_row", "_value", "changed", "id", "version")
+    __slots__ = ("_decode", "_loop", "_meta", "_receipt", "_row", "_value", "changed", "id", "key", "version")
 
     def __init__(
         self,
         item: WriteItemResult,
-        decode: Callable[[str, RowImage], T],
+        decode: Callable[[str, RowImage], T | None],
         meta: ExecutionMeta,
         receipt: Receipt | None,
-        guard: LoopGuard,
+        key: str,
+        loop: ClientLoop,
     ) -> None:
         self.id = item.id
         self.version = item.version
         self.changed = item.changed
         self._meta = meta
         self._row = item.row
-        self._decode: Callable[[str, RowImage], T] | None = decode
+        self._decode: Callable[[str, RowImage], T | None] | None = decode
         self._value: T | None = None
         self._receipt = receipt
-        self._guard = guard
+        self.key = key
+        self._loop = loop
 
     def __repr__(self) -> str:
         return f"WriteHandle(id={self.id!r}, state={self.state!r})"
@@ -176,6 +182,17 @@ class WriteHandle(Generic[T]):
             return "local" if self._meta.source == "local" else "accepted"
         return self._receipt.state
 
+    @property
+    def states(self) -> WriteStates:
+        """The state of the write now, then each that it takes, to its last: an Observable, and for ``async for``.
+
+        The last one is ``observed``, ``rejected`` or ``dead``; ``local`` where nobody else decides, and ``accepted`` where the
+        authority has answered the write itself. A write that was ``dead`` and is tried again has a new handle, by its key.
+        """
+        from atoma.runtime.states import WriteStates
+
+        return WriteStates(self._receipt, lambda: self.state, self._loop)
+
     async def accepted(self) -> int:
         """Wait until the hub has applied the write; returns the hub sequence it got.
 
@@ -193,13 +210,27 @@ class WriteHandle(Generic[T]):
         return await self._wait(observed=True)
 
     async def _wait(self, *, observed: bool) -> int:
-        self._guard.check_loop()
+        self._loop.guard.check_loop()
         return 0 if self._receipt is None else await self._receipt.wait(observed=observed)
+
+
+def handle_of(
+    result: WriteResult, index: int, decode: Callable[[str, RowImage], T | None], loop: ClientLoop
+) -> WriteHandle[T]:
+    """The handle of entry ``index`` of a unit, which was written."""
+    receipt = as_receipt(result.receipts[index]) if result.receipts else None
+    return WriteHandle(result.items[index], decode, result.meta, receipt, handle_key(result, index), loop)
+
+
+def handle_key(result: WriteResult, index: int) -> str:
+    """What the handle of entry ``index`` of a unit is found by later; ``""`` where nothing lies in an outbox."""
+    key = result.recalled_by
+    return f"{key}:{index}" if key and len(result.items) > 1 else key
 
 
 @dataclass(frozen=True, slots=True)
 class ItemResult(Generic[T]):
-    """What became of one item of a ``_many`` call.
+    """The result of one item of a ``_many`` call.
 
     Attributes:
         id: The item's id.
@@ -251,7 +282,7 @@ class ItemResults(Sequence[ItemResult[T]]):
 
 @dataclass(frozen=True, slots=True)
 class ManyResult(Generic[T]):
-    """Item by item, in input order; one refused item never spoils the others.
+    """The results of a ``_many`` call, item by item, in input order; one refused item never spoils the others.
 
     Attributes:
         status: ``confirmed`` all, ``partial`` some, ``rejected`` none; ``undecided`` when the call returned before the
@@ -276,7 +307,7 @@ class ManyResult(Generic[T]):
         return [item for item in self.items if not item.ok]
 
     def raise_for_errors(self) -> ManyResult[T]:
-        """Raise the first refused item's error, or return self; what is undecided is no error yet."""
+        """Raise the first refused item's error, or return self; what is undecided is not an error yet."""
         if self.status != "confirmed":
             for item in self.items:
                 if item.error is not None:
@@ -314,6 +345,11 @@ class ResultMismatch(AtomaError):
     code = "RESULT_MISMATCH"
 
 
+def _answers(wanted: str, told: str) -> bool:
+    """Whether an item is in its place; one whose id the hub has drawn is known by that alone."""
+    return wanted in ("", told)
+
+
 def aligned(request: WriteRequest, result: WriteResult) -> WriteResult:
     """Bring the results into entry order by their ids; refuse what does not belong to the request (A08, A23)."""
     if result.status != status_of(result.items):
@@ -321,7 +357,10 @@ def aligned(request: WriteRequest, result: WriteResult) -> WriteResult:
     if result.receipts and len(result.receipts) != len(result.items):
         raise ResultMismatch("there must be one receipt per item, or none")
     wanted = [entry.id for entry in request.entries]
-    if [item.id for item in result.items] == wanted:
+    told = [item.id for item in result.items]
+    if told == wanted:
+        return result
+    if "" in wanted and len(told) == len(wanted) and all(map(_answers, wanted, told)):
         return result
     places = {item.id: place for place, item in enumerate(result.items)}
     if len(places) != len(wanted) or len(result.items) != len(wanted) or not places.keys() >= set(wanted):

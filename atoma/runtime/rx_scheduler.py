@@ -61,7 +61,7 @@ class _Action:
 
 
 class TrioScheduler(PeriodicScheduler):
-    """Runs every action in one task, in the order of time; made by :func:`open_rx_scheduler`.
+    """A scheduler that runs every action in one task, in the order of time; made by :func:`open_rx_scheduler`.
 
     Give it to each operator that deals with time (``debounce``, ``sample``, ``interval`` …) or to ``subscribe``: without
     one reactivex starts threads. Use it from the tasks of one ``trio.run`` only. An action that raises is logged and

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypeAlias, TypeVar, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, TypeAlias, TypeVar, cast, get_args
 
 import trio
 
-from atoma.contracts.checks import is_a
+from atoma.contracts.checks import check_word, is_a
 from atoma.contracts.execution import (
     Confirm,
     Durability,
@@ -15,7 +16,6 @@ from atoma.contracts.execution import (
     WriteItemResult,
     WriteResult,
     WriteStatus,
-    as_receipt,
     note_path,
 )
 from atoma.contracts.mutations import Op
@@ -23,25 +23,34 @@ from atoma.contracts.values import StoredRow
 from atoma.errors import AtomaError, ConflictError, NotFoundError, ValidationError
 from atoma.ports.live import LiveBatch
 from atoma.ports.loops import Lifetime
-from atoma.query.builder import Rows, select
+from atoma.query.arguments import check_soft
+from atoma.query.builder import Query, Rows, select
 from atoma.query.plans import batches, by_ids
-from atoma.runtime.core import Core
-from atoma.runtime.entries import (
+from atoma.runtime.flows import (
+    Core,
+    MergeMode,
     UpsertApply,
     UpsertConflict,
+    checked_id,
     delete_entry,
     insert_entries,
     insert_entry,
+    purge_entry,
+    restore_entry,
     update_entry,
     upsert_entry,
+    written_over,
 )
-from atoma.runtime.flows import MergeMode
+from atoma.runtime.observed import ObservableRows
 from atoma.runtime.reading import Reading, own, readable
-from atoma.runtime.results import ItemResult, ItemResults, ManyResult, Page, WriteHandle, error_of
+from atoma.runtime.results import ItemResult, ItemResults, ManyResult, Page, WriteHandle, error_of, handle_of
 from atoma.schema.spec import StoreSpec
 
 if TYPE_CHECKING:
     from reactivex import Observable
+
+    from atoma.runtime.table_files import FileFormat
+    from atoma.runtime.transfer import ImportConflict, ImportReport
 
 T = TypeVar("T")
 V = TypeVar("V")
@@ -53,8 +62,8 @@ VALIDATED_AT_ONCE = 500
 """A ``_many`` call lets other tasks run after so many items."""
 
 
-class Store(Generic[T]):
-    """A typed, observable store. Get one with ``client.store(SPEC)``; it is cheap and holds no resources.
+class Store(ObservableRows[T]):
+    """A typed store, and an Observable of its rows. Get one with ``client.store(SPEC)``; it is cheap and holds no resources.
 
     Every method runs within the caller's cancel scope. A cancelled write either happened wholly or not at all; the
     local database and the outbox always agree.
@@ -77,13 +86,13 @@ class Store(Generic[T]):
 
     # reading
 
-    async def get(self, id: str, *, policy: str | None = None) -> T | None:
-        """The row with this id, or None.
+    async def get(self, id: str, *, include_deleted: bool = False, policy: str | None = None) -> T | None:
+        """The row with this id, or None; with ``include_deleted``, also one that was deleted softly.
 
         Raises:
-            QueryError: The id is no text.
+            QueryError: The id is not text, or the store deletes for good.
         """
-        rows = await self._by_ids((id,), policy)
+        rows = await self._by_ids((id,), policy, include_deleted=include_deleted)
         return self.spec.decode(rows[0].id, rows[0].image) if rows else None
 
     async def version(self, id: str) -> int:
@@ -95,12 +104,13 @@ class Store(Generic[T]):
         """The rows with these ids, in this order; None where there is none. At most 1,000 ids are read at a time.
 
         Raises:
-            QueryError: Some id is no text.
+            QueryError: Some id is not text.
         """
         found: dict[str, T] = {}
         wanted = tuple(dict.fromkeys(ids))
         for batch in batches(readable(self.spec.name, wanted)):
-            rows = (await self._core.reads.query(by_ids(self.spec.name, batch), policy)).rows
+            query = by_ids(self.spec.name, batch, soft=self.spec.soft_delete)
+            rows = (await self._core.reads.query(query, policy)).rows
             found.update({row.id: self.spec.decode(row.id, row.image) for row in rows})
         return [found.get(id) for id in ids]
 
@@ -118,13 +128,14 @@ class Store(Generic[T]):
         """
         return await self._reading.get_all(self._own(query), policy, merge)
 
-    async def query(self, query: Rows[T] | None = None, *, policy: str | None = None) -> Page[T]:
-        """The rows of ``query``, all without one; ``query.after(page.end)`` is the next page.
+    async def query(self, query: Rows[T] | None = None, *, policy: str | None = None, bring: bool = False) -> Page[T]:
+        """The rows of ``query``, all without one; ``query.after(page.end)`` is the next page. See :meth:`atoma.Client.query`.
 
         Raises:
-            QueryError: The query does not fit the store, or reads another one.
+            QueryError: The query does not fit the store, reads another one, or is to bring its scopes and does not name them.
+            ConfigurationError: It is to bring its scopes, and nothing replicates here.
         """
-        return await self._reading.query(self._own(query), policy)
+        return await self._reading.query(self._own(query), policy, bring=bring)
 
     async def first(self, query: Rows[T] | None = None, *, policy: str | None = None) -> T | None:
         """The first row of ``query``, or None."""
@@ -142,22 +153,29 @@ class Store(Generic[T]):
 
     # following
 
-    def live(self, query: Rows[T] | None = None) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+    def live(
+        self, query: Rows[T] | None = None, *, policy: str | None = None, bring: bool = False
+    ) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
 
-        A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription.
+        A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription. None follows every row; the others
+        are as in :meth:`atoma.Client.live`.
 
         Raises:
-            QueryError: The query does not fit the store.
+            QueryError: The query does not fit the store, or is to bring its scopes and does not name them.
+            ConfigurationError: It is to bring its scopes, and nothing replicates here.
+            AtomaError: What the policy ended with.
         """
-        return self._reading.live(self._own(query))
+        return self._reading.live(self._own(query), policy, bring=bring)
 
-    def observe(self, query: Rows[T] | None = None) -> Observable[tuple[T, ...]]:
+    def observe(
+        self, query: Rows[T] | None = None, *, policy: str | None = None, bring: bool = False
+    ) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
 
-        Disposing the subscription ends it; closing the client completes it.
+        Disposing the subscription ends it; closing the client completes it. The others are as in :meth:`live`, for each subscription.
         """
-        return self._reading.observe(self._own(query))
+        return self._reading.observe(self._own(query), policy, bring=bring)
 
     # writing
 
@@ -171,9 +189,12 @@ class Store(Generic[T]):
     ) -> WriteHandle[T]:
         """Add a row; it is locally durable when this returns.
 
+        Where the hub draws the ids, ``item`` has none (``id=""``), ``confirm`` is strict, and the handle has the row that was made there.
+
         Raises:
             ConflictError: There is a row with this id already (never overwritten), or a unique index refuses it.
             ValidationError: A field has a wrong type or value.
+            AtomaError: The hub, which is to draw the id, was not reached, or its answer was lost (``WriteUnknown``).
         """
         entry = insert_entry(self.spec, item)
         return _value(await self._write_one(entry, policy, confirm, durability))
@@ -213,7 +234,8 @@ class Store(Generic[T]):
         """Change some fields: by name, as a mapping, or by a function from the row to the row as it should be.
 
         Only what differs is written and sent. A function is read-modify-write: when somebody else changes the row in
-        between, it is called again with the new row.
+        between, it is called again with the new row. Of a field that merges by itself the difference is sent, so
+        ``Increment(1)``, ``Including("red")`` and ``Excluding("red")`` need not know what is there.
 
         Raises:
             NotFoundError: There is no such row.
@@ -300,13 +322,47 @@ class Store(Generic[T]):
         confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> WriteHandle[None]:
-        """Remove a row.
+        """Remove a row; in a store with soft delete it is only hidden, and :meth:`restore` brings it back.
 
         Raises:
             NotFoundError: There is no such row.
             ConflictError: The row is no longer at ``base_version``.
         """
         entry = delete_entry(self.spec, id, base_version)
+        return cast("WriteHandle[None]", await self._write_one(entry, policy, confirm, durability))
+
+    async def restore(
+        self,
+        id: str,
+        *,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+    ) -> WriteHandle[T]:
+        """Bring back a row that was deleted softly; one that is there stays as it is.
+
+        Raises:
+            NotFoundError: There is no such row, or it was purged.
+            ConflictError: Another row has one of its unique values by now.
+            ValidationError: The store deletes for good.
+        """
+        entry = restore_entry(self.spec, id, None)
+        return _value(await self._write_one(entry, policy, confirm, durability))
+
+    async def purge(
+        self,
+        id: str,
+        *,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+    ) -> WriteHandle[None]:
+        """Remove a row for good, whether it was deleted softly before or not; nothing brings it back.
+
+        Raises:
+            NotFoundError: There is no such row.
+        """
+        entry = purge_entry(self.spec, id, None)
         return cast("WriteHandle[None]", await self._write_one(entry, policy, confirm, durability))
 
     async def delete_many(
@@ -324,11 +380,90 @@ class Store(Generic[T]):
         )
         return cast("ManyResult[None]", result)
 
+    # files
+
+    async def export(
+        self,
+        path: str | PathLike[str],
+        query: Rows[T] | None = None,
+        *,
+        format: FileFormat | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Write every row, or every row of ``query``, to a file, which is there as a whole or not at all; how many there are.
+
+        Only some hundred rows are in memory. A row that is changed meanwhile is in the file as it was before or after.
+
+        Args:
+            path: The file; nothing may be there.
+            query: What to write; None for every row, by id.
+            format: ``csv``, ``ndjson``, ``json``, ``parquet`` or ``arrow``; None takes what the name ends in.
+            progress: Called with how many rows are written, and of about how many.
+
+        Raises:
+            ConfigurationError: There is something at ``path``, it cannot be written, the format is unknown, or
+                needs the extra ``parquet``.
+            QueryError: The query does not fit the store, or asks for a part of its rows.
+
+        A caller that is cancelled leaves no file.
+        """
+        from atoma.runtime.transfer import export_rows
+
+        return await export_rows(self._reading, self.spec, self._own(query), path, format, progress)
+
+    async def import_(
+        self,
+        path: str | PathLike[str],
+        *,
+        conflict: ImportConflict = "insert",
+        format: FileFormat | None = None,
+        rejected: str | PathLike[str] | None = None,
+        policy: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ImportReport:
+        """Write the rows of a file, some hundred in one go, each as :meth:`insert` or :meth:`upsert` would: checked, hooked, synced.
+
+        A line that is refused does not keep the others back, and is in the report. Rows that are there alike are passed
+        over, so an import that was interrupted is repeated.
+
+        Args:
+            path: What :meth:`export` has written, or another program: a column or key for each field, the id among them.
+            conflict: ``insert`` refuses a row whose id is taken by another one, ``upsert`` sets the fields that the file has.
+            format: As in :meth:`export`.
+            rejected: A file for all lines that are refused, with the reason of each, as JSON lines; nothing may be there.
+            policy: How to write; None is the policy of the store.
+            progress: Called with how many bytes are read, and of how many.
+
+        Raises:
+            ConfigurationError: A file cannot be read or written, the format is unknown, or needs the extra ``parquet``.
+            ValidationError: The file as a whole is in another format, or has columns that the store does not have.
+
+        A caller that is cancelled has written the parts before.
+        """
+        from atoma.runtime.transfer import ImportConflict, import_rows
+
+        self._core.guard.check()
+        check_word("conflict", conflict, get_args(ImportConflict))
+
+        def write(items: Sequence[T], given: Sequence[Mapping[str, object]]) -> Awaitable[ManyResult[T]]:
+            return (
+                self.insert_many(items, policy=policy)
+                if conflict == "insert"
+                else self.upsert_many(given, policy=policy)
+            )
+
+        return await import_rows(self.spec, write, path, format, rejected, progress)
+
     # inside
 
-    async def _by_ids(self, ids: tuple[str, ...], policy: str | None) -> tuple[StoredRow, ...]:
-        known = readable(self.spec.name, ids)
-        return (await self._core.reads.query(by_ids(self.spec.name, known), policy)).rows if known else ()
+    async def _by_ids(
+        self, ids: tuple[str, ...], policy: str | None, *, include_deleted: bool = False
+    ) -> tuple[StoredRow, ...]:
+        known, spec = readable(self.spec.name, ids), self.spec
+        if include_deleted:
+            check_soft(spec)
+        query = by_ids(spec.name, known, soft=spec.soft_delete, include_deleted=include_deleted)
+        return (await self._core.reads.query(query, policy)).rows if known else ()
 
     def _own(self, query: Rows[T] | None) -> Rows[T]:
         return self._every if query is None else own(query, self.spec.name)
@@ -340,16 +475,15 @@ class Store(Generic[T]):
         item = result.items[0]
         if not item.ok:
             raise self._refusal(result, item)
-        return self._handle(result, 0, item)
+        return self._handle(result, 0)
 
     def _refusal(self, result: WriteResult, item: WriteItemResult) -> AtomaError:
         error = error_of(self.spec.name, item)
         note_path(error, result.meta.path)
         return error
 
-    def _handle(self, result: WriteResult, index: int, item: WriteItemResult) -> WriteHandle[T | None]:
-        receipt = as_receipt(result.receipts[index]) if result.receipts else None
-        return WriteHandle(item, self.spec.decode, result.meta, receipt, self._core.guard)
+    def _handle(self, result: WriteResult, index: int) -> WriteHandle[T | None]:
+        return handle_of(result, index, self.spec.seen, self._core)
 
     async def _write_many(
         self,
@@ -367,6 +501,8 @@ class Store(Generic[T]):
         made: list[ItemResult[T] | None] = []
         entries: list[Op] = []
         if not is_a(items, Iterable):
+            if is_a(items, Query):
+                checked_id(self.spec, items)
             raise ValidationError(
                 "this takes a list of items; for one there is the method without _many", store=self.spec.name
             )
@@ -381,7 +517,8 @@ class Store(Generic[T]):
             except AtomaError:
                 self._validate(part, make, atomic, entries, made)
         if not entries:
-            return ManyResult("rejected" if made else "confirmed", tuple(_done(made)), ExecutionMeta())
+            refused = tuple([one for one in made if one is not None])
+            return ManyResult("rejected" if made else "confirmed", refused, ExecutionMeta())
         result = await writes.write(entries, policy=policy, confirm=confirm, atomic=atomic, durability=durability)
         status: WriteStatus = result.status
         if len(entries) < len(made) and status == "confirmed":
@@ -422,7 +559,7 @@ class Store(Generic[T]):
     def _item(self, result: WriteResult, index: int, item: WriteItemResult) -> ItemResult[T]:
         if not item.ok:
             return ItemResult(item.id, None, self._refusal(result, item))
-        return ItemResult(item.id, _value(self._handle(result, index, item)), None)
+        return ItemResult(item.id, _value(self._handle(result, index)), None)
 
     async def _update_by(
         self,
@@ -438,7 +575,7 @@ class Store(Generic[T]):
                 raise NotFoundError(self.spec.name, id)
             row = rows[0]
             changes = self.spec.changes_to(row.id, row.image, function(self.spec.decode(row.id, row.image)))
-            entry = update_entry(self.spec, id, changes, row.version)
+            entry = written_over(self.spec, row, self.spec.encode_changes(changes))
             try:
                 return _value(await self._write_one(entry, policy, confirm, durability))
             except ConflictError:
@@ -450,10 +587,6 @@ class Store(Generic[T]):
 def _value(handle: WriteHandle[T | None]) -> WriteHandle[T]:
     # An insert, update or upsert that succeeded has a row; a direct remote write may leave the image unknown.
     return cast("WriteHandle[T]", handle)
-
-
-def _done(outcomes: Sequence[ItemResult[T] | None]) -> tuple[ItemResult[T], ...]:
-    return tuple(outcome for outcome in outcomes if outcome is not None)
 
 
 def _id_of(item: object) -> str:

@@ -11,24 +11,28 @@ from msgspec.structs import replace
 from atoma.contracts.execution import Confirm, Durability, WriteItemResult
 from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.values import ErrorInfo, StoredRow
+from atoma.contracts.values import ErrorInfo, StoredRow, is_hidden
 from atoma.errors import ClosedError, ConflictError, NotFoundError, PolicyNotAllowed, QueryError, ValidationError
 from atoma.mutations import decide
 from atoma.ports.loops import lifetime
 from atoma.query.binding import bind
-from atoma.query.builder import Rows
+from atoma.query.builder import Rows, select
 from atoma.query.evaluate import evaluate
 from atoma.query.plans import by_ids, lists_one_store
-from atoma.runtime.core import Core
-from atoma.runtime.entries import (
+from atoma.runtime.flows import (
+    Core,
     UpsertApply,
+    checked_id,
     delete_entry,
     insert_entry,
+    purge_entry,
+    restore_entry,
     update_entry,
     upsert_entry,
 )
 from atoma.runtime.reading import own, readable
 from atoma.runtime.results import error_of
+from atoma.schema.hiding import restores
 from atoma.schema.spec import StoreSpec
 
 if TYPE_CHECKING:
@@ -44,6 +48,11 @@ class Transaction:
     Reads inside see the database plus what the block has buffered. Leaving the block writes everything in one short
     transaction, which first re-checks that every row that was read is still at the version that was read. Raising
     inside the block throws the buffer away.
+
+    Attributes:
+        confirm: ``strict`` waits for the hub's verdict as the block is left; None takes the stores' own.
+        durability: What the local commit survives; None takes the stores' own.
+        drawn: Once the block is left, the ids that the hub has drawn for the rows that were inserted without one, in order.
     """
 
     def __init__(self, core: Core, policy: str | None) -> None:
@@ -56,6 +65,7 @@ class Transaction:
         self._used = False
         self.confirm: Confirm | None = None
         self.durability: Durability | None = None
+        self.drawn: tuple[str, ...] = ()
 
     def store(self, spec: StoreSpec[T]) -> TransactionStore[T]:
         """The store of ``spec`` inside this transaction.
@@ -98,6 +108,7 @@ class Transaction:
             raise self._not_allowed(f"a transaction touches one scope, this one touches {', '.join(sorted(scopes))}")
         if len({entry.store in self._core.synced for entry in self._entries}) > 1:
             raise self._not_allowed("a transaction must not mix synced and local-only stores")
+        self._check_drawn()
         result = await self._core.writes.write(
             self._entries,
             policy=self._policy,
@@ -111,13 +122,25 @@ class Transaction:
                 raise error_of(entry.store, item)
         if not all(item.ok for item in result.items):
             raise ConflictError("the transaction was refused and nothing was written; read again and retry")
+        pairs = zip(self._entries, result.items, strict=True)
+        self.drawn = tuple([item.id for entry, item in pairs if entry.awaits_id])
+
+    def _check_drawn(self) -> None:
+        """Refuse what the hub would have to decide together with what this device's outbox does."""
+        alone = all(entry.awaits_id for entry in self._entries) and not self._reads
+        if alone or not any(entry.awaits_id and entry.store in self._core.synced for entry in self._entries):
+            return
+        raise self._not_allowed(
+            "rows whose ids the hub draws are made there, and whatever else replicates goes through the outbox: read before "
+            "the transaction, and write the rest in one of its own"
+        )
 
     def _not_allowed(self, why: str) -> PolicyNotAllowed:
         stores = ", ".join(sorted({entry.store for entry in self._entries}))
         return PolicyNotAllowed(self._policy or self._core.names.default, stores, why)
 
     async def buffer(self, op: Op) -> StoredRow | None:
-        """Add an operation and let later reads see it; returns the row as it will be.
+        """Add an operation and let later reads see it; returns the row as it will be, None of one that has no id yet.
 
         Raises:
             ConflictError: There is a row that it wants to create.
@@ -127,7 +150,12 @@ class Transaction:
         self._core.guard.check_loop()
         if not self._open:
             raise ClosedError("the transaction is over; write inside its `async with` block")
-        row = await self.row(op.store, op.id)
+        if op.awaits_id:
+            self._entries.append(op)
+            return None
+        row = await self._known(op.store, op.id)
+        if row is None and (op.kind in ("delete", "upsert") or restores(op)):
+            row = await self._hidden(op)
         effect = decide(op, self._core.writes.schema.store(op.store), row)
         if isinstance(effect, ErrorInfo):
             current = None if row is None else row.image
@@ -143,13 +171,34 @@ class Transaction:
 
     async def row(self, store: str, id: str) -> StoredRow | None:
         """The row as this transaction sees it; remembers the version that was read."""
+        found = await self._known(store, id)
+        return None if found is None or is_hidden(found.image) else found
+
+    async def _known(self, store: str, id: str) -> StoredRow | None:
+        """The row, also one that was deleted softly in this transaction."""
         key = (store, id)
         if key not in self._rows:
             if not readable(store, (id,)):
                 return None
-            result = await self._core.reads.query(by_ids(store, (id,)), self._policy)
+            soft = self._core.writes.schema.store(store).soft_delete
+            result = await self._core.reads.query(by_ids(store, (id,), soft=soft), self._policy)
             self._see(store, id, result.rows[0] if result.rows else None)
         return self._rows[key]
+
+    async def _hidden(self, op: Op) -> StoredRow | None:
+        """The row of ``op`` if it was deleted softly before this transaction.
+
+        A hub shows such rows to few people, and anybody may upsert: for that, only what is on this device is looked at.
+        """
+        if not self._core.writes.schema.store(op.store).soft_delete:
+            return None
+        policy = self._policy
+        if op.kind == "upsert":
+            if self._core.live_queries is None:
+                return None  # nothing is on this device
+            policy = "direct-local"
+        result = await self._core.reads.query(by_ids(op.store, (op.id,), include_deleted=True), policy)
+        return result.rows[0] if result.rows else None
 
     async def rows(self, query: BoundQuery) -> tuple[StoredRow, ...]:
         """The rows of a query as this transaction sees them.
@@ -170,7 +219,8 @@ class Transaction:
 
     def _see(self, store: str, id: str, row: StoredRow | None) -> None:
         self._rows[store, id] = row
-        self._reads.setdefault((store, id), None if row is None else row.version)  # a savepoint may have read it before
+        version = None if row is None or is_hidden(row.image) else row.version  # as whoever decides sees it
+        self._reads.setdefault((store, id), version)  # a savepoint may have read it before
 
 
 class TransactionStore(Generic[T]):
@@ -187,17 +237,18 @@ class TransactionStore(Generic[T]):
         row = await self._tx.row(self.spec.name, id)
         return None if row is None else self.spec.decode(row.id, row.image)
 
-    async def query(self, query: Rows[T]) -> tuple[T, ...]:
-        """The rows of ``query``.
+    async def query(self, query: Rows[T] | None = None) -> tuple[T, ...]:
+        """The rows of ``query``, all without one.
 
         Raises:
             QueryError: It does not fit the store, or reads another one.
         """
-        rows = await self._tx.rows(self._tx.bound(own(query, self.spec.name)))
+        asked = select(self.spec) if query is None else own(query, self.spec.name)
+        rows = await self._tx.rows(self._tx.bound(asked))
         return tuple(self.spec.decode(row.id, row.image) for row in rows)
 
     async def insert(self, item: T) -> T:
-        """Add a row.
+        """Add a row; one whose id the hub draws is not seen inside, and has it in ``drawn`` once the block is left.
 
         Raises:
             ConflictError: There is a row with this id already.
@@ -215,7 +266,7 @@ class TransactionStore(Generic[T]):
             NotFoundError: There is no such row.
             ValidationError: Unknown field, wrong type or value.
         """
-        row = await self._tx.row(self.spec.name, id)
+        row = await self._tx.row(self.spec.name, checked_id(self.spec, id))
         if row is None:
             raise NotFoundError(self.spec.name, id)
         if callable(changes):
@@ -244,3 +295,22 @@ class TransactionStore(Generic[T]):
             NotFoundError: There is no such row.
         """
         await self._tx.buffer(delete_entry(self.spec, id, None))
+
+    async def restore(self, id: str) -> T:
+        """Bring back a row that was deleted softly; returns it.
+
+        Raises:
+            NotFoundError: There is no such row, or it was purged.
+            ValidationError: The store deletes for good.
+        """
+        after = await self._tx.buffer(restore_entry(self.spec, id, None))
+        assert after is not None
+        return self.spec.decode(after.id, after.image)
+
+    async def purge(self, id: str) -> None:
+        """Remove a row for good, whether it was deleted softly before or not.
+
+        Raises:
+            NotFoundError: There is no such row.
+        """
+        await self._tx.buffer(purge_entry(self.spec, id, None))

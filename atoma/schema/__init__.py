@@ -6,11 +6,14 @@ from atoma.schema.decimals import Scale
 from atoma.schema.fields import Field
 from atoma.schema.ids import IdSource, ids_in_use, new_id
 from atoma.schema.indexes import Index
+from atoma.schema.merging import ConflictRule, Excluding, FieldRule, Including, Increment
 from atoma.schema.migrations import Convert, Drop, Rename, Split, Sql, Step, Steps
 from atoma.schema.relations import Many, One, Variants, belongs_to, has_many, has_one, variants
-from atoma.schema.spec import Alias, ConflictRule, Schema, StoreSpec
+from atoma.schema.schema import Schema
+from atoma.schema.spec import Alias, StoreSpec
+from atoma.schema.wire import Wire
 
 __all__ = [
-    "Alias", "ConflictRule", "Convert", "Drop", "Field", "IdSource", "Index", "Many", "One", "Rename", "Scale", "Schema", "Split", "Sql", "Step", "Steps",
-    "StoreSpec", "Variants", "belongs_to", "has_many", "has_one", "ids_in_use", "new_id", "variants",
+    "Alias", "ConflictRule", "Convert", "Drop", "Excluding", "Field", "FieldRule", "IdSource", "Including", "Increment", "Index", "Many", "One", "Rename", "Scale", "Schema", "Split", "Sql", "Step", "Steps",
+    "StoreSpec", "Variants", "Wire", "belongs_to", "has_many", "has_one", "ids_in_use", "new_id", "variants",
 ]  # fmt: skip

@@ -9,7 +9,8 @@ from typing import Any, TypeVar, overload
 from atoma.contracts.checks import is_a
 from atoma.contracts.query import Agg, Expr
 from atoma.errors import QueryError
-from atoma.schema.expressions import Condition, Expression, Places, Term, checked_condition
+from atoma.schema.expressions import Condition, Expression, checked_condition
+from atoma.schema.terms import Places, Term
 
 V = TypeVar("V")
 N = TypeVar("N", bound="float | Decimal | timedelta")

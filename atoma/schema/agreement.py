@@ -2,7 +2,8 @@
 
 A value travels without its type, so a number of cents that is read as tenths of cents is wrong by a factor of ten and looks
 right. Versions of an application differ all the time, though: a column that one side lacks, a constraint, a further member of
-an enumeration are no difference of form, and are judged value by value.
+an enumeration do not make a difference of form, and are judged value by value. Soft delete does: who does not know of it would
+show rows that are deleted.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias
 
+from atoma.contracts.values import HIDDEN
 from atoma.errors import SchemaMismatch
 
 Forms: TypeAlias = Mapping[str, Mapping[str, str]]
@@ -33,11 +35,17 @@ def check_agreement(here: Forms, there: Forms, stores: Iterable[str], *, packed:
         SchemaMismatch: They do not.
     """
     for store in stores:
-        theirs = there.get(store, _NOTHING)
-        for field, form in here.get(store, _NOTHING).items():
+        theirs, ours = there.get(store, _NOTHING), here.get(store, _NOTHING)
+        if theirs and ours and (HIDDEN in theirs) is not (HIDDEN in ours):
+            raise SchemaMismatch(store, HIDDEN, _soft(ours), _soft(theirs))
+        for field, form in ours.items():
             other = theirs.get(field, form)
             if other != form and (packed or _type(other) != _type(form)):
                 raise SchemaMismatch(store, field, _spoken(form, packed=packed), _spoken(other, packed=packed))
+
+
+def _soft(forms: Mapping[str, str]) -> str:
+    return "soft_delete=True" if HIDDEN in forms else "soft_delete=False"
 
 
 def _type(form: str) -> str:

@@ -6,16 +6,18 @@ it is read; see :mod:`atoma.schema.migrations`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.mutations import MutationBody, Op
+from atoma.contracts.mutations import Edit, MutationBody, Op
 from atoma.contracts.values import RowImage
+from atoma.errors import ValidationError
 from atoma.schema.migrations import Past
-from atoma.schema.spec import Schema, StoreSpec
+from atoma.schema.schema import Schema
+from atoma.schema.spec import StoreSpec
 
 _Turn: TypeAlias = Callable[[RowImage], RowImage]
 
@@ -29,7 +31,7 @@ def decode_body(data: bytes, schema: Schema) -> MutationBody:
     """The mutation in ``data`` as one of today's version, with its values as columns hold them.
 
     Raises:
-        ProtocolError: The bytes are no encoded mutation.
+        ProtocolError: The bytes are not an encoded mutation.
         ValidationError: It was written under an earlier version, and a value cannot be converted.
     """
     body = decode(data, MutationBody)
@@ -45,7 +47,20 @@ def upgrade_op(op: Op, past: Past) -> Op:
     Raises:
         ValidationError: A value cannot be converted.
     """
-    return _with_values(op, lambda image: past.upgrade(past.unpack(image)))
+    turned = _with_values(replace(op, edits=()), lambda image: past.upgrade(past.unpack(image)))
+    return replace(turned, edits=tuple(_upgraded_edits(op, past))) if op.edits else turned
+
+
+def _upgraded_edits(op: Op, past: Past) -> Iterator[Edit]:
+    """The edits of fields that are still there, by their names of today; of one that was converted an edit says nothing."""
+    for edit in op.edits:
+        for name in past.names((edit.field,)):
+            if past.converts(edit.field):
+                message = (
+                    f"{op.store}.{edit.field} was changed by {edit.kind!r}, and its values have been converted since"
+                )
+                raise ValidationError(message, store=op.store, field=edit.field)
+            yield Edit(name, edit.kind, past.unpack({edit.field: edit.operand})[edit.field])
 
 
 def _upgraded(op: Op, schema: Schema, past: Mapping[str, Past]) -> Op:
@@ -70,4 +85,5 @@ def _turned(body: MutationBody, schema: Schema, turn: Callable[[Op, StoreSpec[An
 
 
 def _with_values(op: Op, turn: _Turn) -> Op:
-    return replace(op, values=turn(op.values), defaults=turn(op.defaults))
+    edits = tuple([Edit(edit.field, edit.kind, turn({edit.field: edit.operand})[edit.field]) for edit in op.edits])
+    return replace(op, values=turn(op.values), defaults=turn(op.defaults), edits=edits)

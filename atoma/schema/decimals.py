@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
+
+import msgspec
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.values import Scalar
@@ -21,18 +22,17 @@ _NO_ORDER = (
 BARE_DECIMALS = Comparisons(order=_NO_ORDER, total=_NO_ORDER)
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How many places behind the point a ``Decimal`` field has: ``Annotated[Decimal, Scale(2)]``.
+class Scale(msgspec.Struct, frozen=True):
+    """The number of places behind the point of a ``Decimal`` field: ``Annotated[Decimal, Scale(2)]``.
 
     The value is kept as a 64-bit whole number of the smallest unit, so that it orders, compares and adds up exactly. What has
     more places, or does not fit, is refused and never rounded.
 
-    Args:
+    Attributes:
         places: 0 to 18.
 
     Raises:
-        SchemaError: It is no such number.
+        SchemaError: It is not such a number.
     """
 
     places: int

@@ -27,7 +27,7 @@ DOCUMENTS = Comparisons(_TWO_FORMS, _NO_ORDER, _TEXT)
 def converter(rule: object) -> Encode:
     """A function that gives a value as ``rule`` has it: its type and its constraints.
 
-    It is compiled once: ``msgspec.convert`` would read a type that is no class anew with every call. It raises what
+    It is compiled once: ``msgspec.convert`` would read a type that is not a class anew with every call. It raises what
     ``msgspec.convert`` raises.
 
     Raises:

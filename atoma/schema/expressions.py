@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
-from difflib import get_close_matches
 from types import MappingProxyType
-from typing import Any, Generic, Protocol, TypeAlias, TypeVar, cast, overload
+from typing import Any, Generic, TypeAlias, TypeVar, cast, overload
+
+import msgspec
 
 from atoma.contracts.checks import is_a
-from atoma.contracts.query import AS_WRITTEN, Agg, Call, Col, Expr, Lit
+from atoma.contracts.query import AS_WRITTEN, Call, Col, Expr, Lit
 from atoma.errors import QueryError
+from atoma.schema.field_terms import without_field
+from atoma.schema.terms import Places, Term
 
 V = TypeVar("V")
 W = TypeVar("W")
@@ -25,69 +27,6 @@ PATH_TYPES: Mapping[str, str] = MappingProxyType(
 """The functions that read a part of a document, each with the name of the type that it gives."""
 INT32_MAX = 2**31 - 1
 _WILD = re.compile(r"[%_\\]")
-
-
-class Places(Protocol):
-    """The sources that an expression can read where it stands, by their names."""
-
-    def number(self, source: str) -> int:
-        """The number of a source, see :class:`atoma.contracts.query.Col`; ``""`` is what the query reads first.
-
-        Raises:
-            QueryError: It is not there.
-        """
-        ...
-
-
-Build: TypeAlias = Callable[[Places, bool], Expr]
-"""An expression as data, given where it stands and whether it only counts when it is true."""
-
-
-class Term:
-    """Something that has a value for each row, of whatever type.
-
-    Args:
-        node: What it is as data, its columns numbered 0; or, where it reads more than one source, what makes it.
-        store: The source whose column it reads; ``""`` where it is for the query to say.
-    """
-
-    __slots__ = ("_node", "store")
-
-    def __init__(self, node: Expr | Build, store: str = "") -> None:
-        self._node = node
-        self.store = store
-
-    @property
-    def node(self) -> Expr:
-        """It as data, in a query that reads nothing but the store of its column.
-
-        Raises:
-            QueryError: It reads more than one.
-        """
-        if callable(self._node):
-            raise QueryError("this reads more than one store")
-        return self._node
-
-    @property
-    def late(self) -> bool:
-        """Whether it reads more than one source, so that only the query knows what it is."""
-        return callable(self._node)
-
-    def at(self, places: Places, *, kept: bool = False) -> Expr:
-        """It as data where it stands.
-
-        Args:
-            places: The sources that it can read there.
-            kept: It decides whether a row is kept, so that false and unknown are one.
-
-        Raises:
-            QueryError: It reads a source that is not there.
-        """
-        node = self._node
-        if callable(node):
-            return node(places, kept)
-        number = places.number(self.store)
-        return node if number == 0 else _moved(node, number)
 
 
 class Subquery(Generic[V_co]):
@@ -309,7 +248,11 @@ class Expression(Term, Generic[V]):
         """The text with its ASCII letters large."""
         return _made("upper", self)
 
-    def length(self) -> Expression[int]:
+    @overload
+    def length(self: Expression[W | None]) -> Expression[int | None]: ...
+    @overload
+    def length(self) -> Expression[int]: ...
+    def length(self) -> Term:
         """The number of characters of the text."""
         return _made("length", self)
 
@@ -352,35 +295,67 @@ class Expression(Term, Generic[V]):
         """A whole number as a real, or the real that a text is; NULL for a text that is none."""
         return _made("to_real", self)
 
-    def to_text(self) -> Expression[str]:
+    @overload
+    def to_text(self: Expression[W | None]) -> Expression[str | None]: ...
+    @overload
+    def to_text(self) -> Expression[str]: ...
+    def to_text(self) -> Term:
         """A whole number in decimal digits; a date, a time or a UUID as it is kept."""
         return _made("to_text", self)
 
-    def to_date(self) -> Expression[date]:
+    @overload
+    def to_date(self: Expression[W | None]) -> Expression[date | None]: ...
+    @overload
+    def to_date(self) -> Expression[date]: ...
+    def to_date(self) -> Term:
         """The day of a moment, in UTC."""
         return _made("to_date", self)
 
-    def year(self) -> Expression[int]:
+    @overload
+    def year(self: Expression[W | None]) -> Expression[int | None]: ...
+    @overload
+    def year(self) -> Expression[int]: ...
+    def year(self) -> Term:
         """The year of a date, or of a moment in UTC."""
         return _made("year", self)
 
-    def month(self) -> Expression[int]:
+    @overload
+    def month(self: Expression[W | None]) -> Expression[int | None]: ...
+    @overload
+    def month(self) -> Expression[int]: ...
+    def month(self) -> Term:
         """The month of a date, or of a moment in UTC: 1 to 12."""
         return _made("month", self)
 
-    def day(self) -> Expression[int]:
+    @overload
+    def day(self: Expression[W | None]) -> Expression[int | None]: ...
+    @overload
+    def day(self) -> Expression[int]: ...
+    def day(self) -> Term:
         """The day of the month of a date, or of a moment in UTC."""
         return _made("day", self)
 
-    def hour(self) -> Expression[int]:
+    @overload
+    def hour(self: Expression[W | None]) -> Expression[int | None]: ...
+    @overload
+    def hour(self) -> Expression[int]: ...
+    def hour(self) -> Term:
         """The hour of a time of day, or of a moment in UTC."""
         return _made("hour", self)
 
-    def minute(self) -> Expression[int]:
+    @overload
+    def minute(self: Expression[W | None]) -> Expression[int | None]: ...
+    @overload
+    def minute(self) -> Expression[int]: ...
+    def minute(self) -> Term:
         """The minute of a time of day, or of a moment in UTC."""
         return _made("minute", self)
 
-    def second(self) -> Expression[int]:
+    @overload
+    def second(self: Expression[W | None]) -> Expression[int | None]: ...
+    @overload
+    def second(self) -> Expression[int]: ...
+    def second(self) -> Term:
         """The second of a time of day, or of a moment in UTC, without its fraction."""
         return _made("second", self)
 
@@ -388,13 +363,30 @@ class Expression(Term, Generic[V]):
         """Whether it has what the search ``text`` asks for; see :meth:`StoreSpec.matches`, which has an index."""
         return _call("matches", checked_text("matches()", text), self)
 
-    def highlight(self, text: str, before: str = "[", after: str = "]") -> Expression[str]:
+    @overload
+    def highlight(
+        self: Expression[W | None], text: str, before: str = ..., after: str = ...
+    ) -> Expression[str | None]: ...
+    @overload
+    def highlight(self, text: str, before: str = ..., after: str = ...) -> Expression[str]: ...
+    def highlight(self, text: str, before: str = "[", after: str = "]") -> Term:
         """The text with ``before`` and ``after`` around what the search ``text`` finds in it."""
-        return _made("highlight", checked_text("highlight()", text), self, before, after)
+        return _made("highlight", self._sought("highlight()", text), self, before, after)
 
-    def snippet(self, text: str, before: str = "[", after: str = "]", words: int = 12) -> Expression[str]:
+    @overload
+    def snippet(
+        self: Expression[W | None], text: str, before: str = ..., after: str = ..., words: int = ...
+    ) -> Expression[str | None]: ...
+    @overload
+    def snippet(self, text: str, before: str = ..., after: str = ..., words: int = ...) -> Expression[str]: ...
+    def snippet(self, text: str, before: str = "[", after: str = "]", words: int = 12) -> Term:
         """At most ``words`` words of the text, around the first one that the search ``text`` finds, highlighted."""
-        return _made("snippet", checked_text("snippet()", text), self, before, after, words)
+        return _made("snippet", self._sought("snippet()", text), self, before, after, words)
+
+    def _sought(self, call: str, text: str) -> str:
+        """The search ``text`` as this column is looked through: what names its field is sought in it."""
+        text = checked_text(call, text)
+        return without_field(text, self.node.name) if not self.late and isinstance(self.node, Col) else text
 
     def path(self, path: str, kind: type[P]) -> Expression[P | None]:
         """What stands in a document at ``path``, such as ``$.size`` or ``$.tags[0]``; NULL where it is of another type.
@@ -437,8 +429,7 @@ Operand: TypeAlias = W | Expression[W] | Expression[W | None]
 """A value, or what has one, where either side may be missing."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SortKey:
+class SortKey(msgspec.Struct, frozen=True, eq=False):
     """An expression to sort by."""
 
     expression: Term
@@ -454,7 +445,7 @@ def case(*branches: tuple[Condition, V | Expression[V]], otherwise: V | Expressi
     """The value of the first of ``branches`` whose condition is true: ``case((size > 9, "large"), otherwise="small")``.
 
     Raises:
-        QueryError: There is no branch, or something in one is no condition.
+        QueryError: There is no branch, or something in one is not a condition.
     """
     if not branches:
         raise QueryError("case() takes branches, each a condition and a value")
@@ -517,23 +508,6 @@ def every(conditions: Sequence[Condition], places: Places) -> Expr | None:
     return found
 
 
-def _moved(node: Expr, number: int) -> Expr:
-    """``node``, whose columns are numbered 0, with another number."""
-    if isinstance(node, Col):
-        return Col(number, node.name)
-    if isinstance(node, Call):
-        return Call(node.fn, tuple([_moved(each, number) for each in node.args]))
-    if isinstance(node, Agg):
-        arg, where = node.arg, node.where
-        return Agg(
-            node.fn,
-            None if arg is None else _moved(arg, number),
-            None if where is None else _moved(where, number),
-            node.distinct,
-        )
-    return node
-
-
 def checked_condition(given: object) -> Condition:
     """``given``, which is a condition.
 
@@ -558,6 +532,8 @@ def checked_text(of: str, given: object) -> str:
 
 def unknown_field(store: str, name: str, known: Sequence[str]) -> QueryError:
     """The error that a store has no field of that name; it lists names that are near."""
+    from difflib import get_close_matches
+
     near = get_close_matches(name[:80], known, cutoff=0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else ""
     return QueryError(f"store {store!r} has no field {name[:80]!r}; it has: {', '.join(known)}", hint=hint)

@@ -25,7 +25,6 @@ from __future__ import annotations
 import enum
 import types
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from types import MappingProxyType
@@ -33,6 +32,7 @@ from typing import Annotated, Any, Literal, NewType, Union, cast, get_args, get_
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from atoma.contracts.values import Scalar
 from atoma.errors import SchemaError, ValidationError
@@ -60,8 +60,7 @@ SIMPLE: Mapping[object, Callable[[str, str], Kind]] = MappingProxyType(
 """The types that have a column form of their own."""
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(msgspec.Struct, frozen=True):
     """One declared field of a model and its column.
 
     Attributes:
@@ -80,6 +79,7 @@ class Field:
             It looks at a whole column at the speed of C, and may say no where ``encode`` would accept.
         packed: How values are sent and kept as bytes; None when it is as they are stored.
         places: For a decimal that is kept as a whole number: its places behind the point.
+        wired: Whether it travels as bytes that a hub cannot read; see :mod:`atoma.schema.wire`.
     """
 
     name: str
@@ -94,10 +94,13 @@ class Field:
     plain: Plain | None = None
     packed: Packed | None = None
     places: int | None = None
+    wired: bool = False
 
     @property
     def form(self) -> str:
         """How values are stored and packed, as one word or two: what makes a column that is there readable."""
+        if self.wired:
+            return "blob"  # what the hub has, and all that both sides have to agree on
         return f"{self.type} json" if self.packed is not None and self.packed.json else self.type
 
     @property
@@ -132,7 +135,7 @@ def field_of(store: str, name: str, hint: object, bare: object) -> Field:
     declared, plain_hint = _parts(hint), _parts(bare).hint
     kind = _kind_of(store, name, declared, plain_hint)
     if declared.nullable:
-        kind = _or_null(kind)
+        kind = kinds.or_null(kind)
     return Field(
         name,
         kind.sql_type,
@@ -155,8 +158,7 @@ def type_name(bare: object) -> str:
     return name if isinstance(name, str) else str(bare)
 
 
-@dataclass(frozen=True, slots=True)
-class _Declared:
+class _Declared(msgspec.Struct, frozen=True):
     """A declared type taken apart.
 
     Attributes:
@@ -181,7 +183,7 @@ def is_text(hint: object) -> bool:
 
 
 def _behind_name(hint: object) -> object:
-    """The type that a NewType or a ``type`` alias stands for; ``hint`` itself when it is no such name."""
+    """The type that a NewType or a ``type`` alias stands for; ``hint`` itself when it is not such a name."""
     while True:
         if isinstance(hint, NewType):
             hint = hint.__supertype__
@@ -293,29 +295,3 @@ def _constrained(store: str, name: str, kind: Kind, rule: object) -> Kind:
         return True
 
     return replace(kind, encode=encode, plain=None if free_plain is None else plain)
-
-
-def _or_null(kind: Kind) -> Kind:
-    """``kind`` with None allowed; None is stored as NULL."""
-
-    def or_null(inner: Encode) -> Encode:
-        return lambda value: None if value is None else inner(value)
-
-    def decode(value: object) -> object:
-        return None if value is None or kind.decode is None else kind.decode(value)
-
-    return replace(
-        kind,
-        encode=or_null(kind.encode),
-        literal=or_null(kind.literal),
-        decode=None if kind.decode is None else decode,
-        plain=None if kind.plain is None else _plain_or_null(kind.plain),
-    )
-
-
-def _plain_or_null(plain: Plain) -> Plain:
-    def check(values: Sequence[Any]) -> bool:
-        present = [value for value in values if value is not None]
-        return not present or plain(present)
-
-    return check

@@ -21,7 +21,7 @@ BEHIND_MS_MAX = 86_400_000
 
 
 class IdSource:
-    """Makes UUIDv7 strings that sort in the order they were made, also within one millisecond.
+    """A source of UUIDv7 strings that sort in the order they were made, also within one millisecond.
 
     The 12 bits after the version count within a millisecond (RFC 9562 §6.2, method 1); when the clock steps back or
     the counter is full, the last timestamp is carried on. A clock that is more than a day behind it was wrong before:
@@ -67,7 +67,7 @@ def drawn_ms(key: str) -> int | None:
 
 
 class TraceIds:
-    """Makes trace ids at the price of a counter: one drawn id for all, and a number.
+    """A source of trace ids at the price of a counter: one drawn id for all, and a number.
 
     Args:
         ids: Makes the id that they begin with.

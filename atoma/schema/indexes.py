@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.query import Col, Expr, Order
 from atoma.errors import SchemaError
-from atoma.schema.expressions import Condition, Expression, Term
+from atoma.schema.expressions import Condition, Expression
+from atoma.schema.fields import Field
+from atoma.schema.terms import Term
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +62,20 @@ def _key(field: str | Term) -> Order:
     if isinstance(field, Term):
         return Order(field.node)
     return Order(Col(0, field.removeprefix("-")), field.startswith("-"))
+
+
+def checked_indexes(store: str, fields: Mapping[str, Field], indexes: Sequence[Index]) -> tuple[Index, ...]:
+    """``indexes`` of a store with these fields.
+
+    Raises:
+        SchemaError: Something is not an index, or an index on these fields finds nothing.
+    """
+    if not (is_a(indexes, tuple) or is_a(indexes, list)) or not all(is_a(index, Index) for index in indexes):
+        raise SchemaError(f"store {store!r}: indexes is a list of Index(…)")
+    for index in indexes:
+        for name in index.fields:
+            if name not in fields:
+                raise SchemaError(f"store {store!r}: index on unknown field {name!r}")
+            if why := fields[name].comparisons.equality:
+                raise SchemaError(f"store {store!r}: an index on {name!r} finds nothing: {why}")
+    return tuple(indexes)

@@ -9,9 +9,11 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
+
+import msgspec
+from msgspec.structs import replace
 
 from atoma.contracts.values import Scalar
 from atoma.errors import SchemaError, ValidationError
@@ -29,8 +31,7 @@ Plain: TypeAlias = Callable[[Sequence[Any]], bool]
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Comparisons:
+class Comparisons(msgspec.Struct, frozen=True):
     """Why a comparison cannot be answered for a type, and what to do about it; ``""`` where it can.
 
     Attributes:
@@ -52,8 +53,7 @@ TEXTS = Comparisons(text="")
 VALUES = Comparisons()
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(msgspec.Struct, frozen=True):
     """One type of field.
 
     Attributes:
@@ -286,6 +286,32 @@ def _check_range(store: str, name: str, values: Sequence[object]) -> None:
     for value in values:
         if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
             raise SchemaError(f"{store}.{name}: {value} does not fit into 64 bits")
+
+
+def or_null(kind: Kind) -> Kind:
+    """``kind`` with None allowed; None is stored as NULL."""
+
+    def unless_none(inner: Encode) -> Encode:
+        return lambda value: None if value is None else inner(value)
+
+    def decode(value: object) -> object:
+        return None if value is None or kind.decode is None else kind.decode(value)
+
+    return replace(
+        kind,
+        encode=unless_none(kind.encode),
+        literal=unless_none(kind.literal),
+        decode=None if kind.decode is None else decode,
+        plain=None if kind.plain is None else _plain_or_null(kind.plain),
+    )
+
+
+def _plain_or_null(plain: Plain) -> Plain:
+    def check(values: Sequence[Any]) -> bool:
+        present = [value for value in values if value is not None]
+        return not present or plain(present)
+
+    return check
 
 
 def compares_by_value(kind: type[enum.Enum]) -> bool:

@@ -9,9 +9,12 @@ the rows of today to programs of before.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Protocol, TypeAlias, TypeVar, get_type_hints
+
+import msgspec
+from msgspec.structs import replace
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.values import RowImage, Scalar
@@ -22,8 +25,7 @@ Old = TypeVar("Old")
 New = TypeVar("New")
 
 
-@dataclass(frozen=True, slots=True)
-class Rename:
+class Rename(msgspec.Struct, frozen=True):
     """A field has another name; its values stay.
 
     Attributes:
@@ -92,8 +94,7 @@ def _set(step: Convert | Split, **values: object) -> None:
         object.__setattr__(step, name, value)
 
 
-@dataclass(frozen=True, slots=True)
-class Drop:
+class Drop(msgspec.Struct, frozen=True):
     """A field is given up, with its values.
 
     Attributes:
@@ -107,8 +108,7 @@ class Drop:
     back: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sql:
+class Sql(msgspec.Struct, frozen=True):
     """A statement for the table of a store that does not replicate, run after all other steps.
 
     A store that replicates has its rows in several places, at the hub and on devices: there it is refused.
@@ -152,8 +152,7 @@ class _Turn(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Past:
+class Past(msgspec.Struct, frozen=True):
     """A store as an earlier version declared it, as far as steps tell: fields that came without one are among its own.
 
     Attributes:
@@ -231,6 +230,14 @@ class Past:
             found = [after for name in found for after in turn.names(name)]
         return tuple(found)
 
+    def converts(self, name: str) -> bool:
+        """Whether the values of this field have been turned into others, so that what was done to one says nothing today."""
+        for turn in self.turns:
+            if isinstance(turn, (_Converted, _Parted)) and turn.before.name == name:
+                return True
+            (name,) = turn.names(name) or (name,)
+        return False
+
     def names_then(self, names: Iterable[str]) -> tuple[str, ...]:
         """The fields of then that these fields of today have come from."""
         found = list(names)
@@ -244,8 +251,7 @@ class Past:
         return {name: field.form for name, field in self.fields.items() if name != "id"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Renamed:
+class _Renamed(msgspec.Struct, frozen=True):
     before: str
     after: str
     one_way: str = ""
@@ -265,8 +271,7 @@ class _Renamed:
         return (self.before if name == self.after else name,)
 
 
-@dataclass(frozen=True, slots=True)
-class _Converted:
+class _Converted(msgspec.Struct, frozen=True):
     store: str
     before: Field
     after: Field
@@ -291,8 +296,7 @@ class _Converted:
         return (name,)
 
 
-@dataclass(frozen=True, slots=True)
-class _Parted:
+class _Parted(msgspec.Struct, frozen=True):
     store: str
     before: Field
     after: tuple[Field, ...]
@@ -329,8 +333,7 @@ class _Parted:
         return (self.before.name,) if any(field.name == name for field in self.after) else (name,)
 
 
-@dataclass(frozen=True, slots=True)
-class _Dropped:
+class _Dropped(msgspec.Struct, frozen=True):
     name: str
     shown: Scalar
     one_way: str
@@ -384,7 +387,7 @@ def _unconverted(store: str, field: Field, value: object, why: str) -> Validatio
 
 
 class Declared(Protocol):
-    """What steps have to know of a store of today."""
+    """The facts about a store of today that steps have to know."""
 
     name: str
     fields: dict[str, Field]
@@ -449,9 +452,8 @@ def _undone(to: int, step: Step, stores: Mapping[str, Declared], now: Mapping[st
             return name, undo.drop(step)
 
 
-@dataclass(frozen=True, slots=True)
-class _Undo:
-    """Takes a step back: the store before it, from the store after it.
+class _Undo(msgspec.Struct, frozen=True):
+    """A way back over a step: the store before it, from the store after it.
 
     Attributes:
         where: The step, for messages.
@@ -471,12 +473,12 @@ class _Undo:
         return self._before(fields, _Renamed(self.field, step.to), scope)
 
     def convert(self, step: Convert) -> Past:
-        now, was = self._there(self.field), self._field(step.was)
+        now, was = self._readable(self.field), self._field(step.was)
         turn = _Converted(self.after.store, was, now, step.by, step.back, self._unless(step.back is not None))
         return self._before({**self.after.fields, self.field: was}, turn)
 
     def split(self, step: Split) -> Past:
-        parts = tuple([self._there(name) for name in step.into])
+        parts = tuple([self._readable(name) for name in step.into])
         fields = {name: field for name, field in self.after.fields.items() if name not in step.into}
         if self.field in fields:
             raise SchemaError(f"{self.where}: {self.field!r} is still a field after it; name it in `into` as well")
@@ -493,7 +495,7 @@ class _Undo:
         try:
             shown = was.literal(step.back)
         except AtomaError as error:
-            raise SchemaError(f"{self.where}: `back` is no value of it: {error}") from None
+            raise SchemaError(f"{self.where}: `back` is not a value of it: {error}") from None
         return self._before({**self.after.fields, self.field: was}, _Dropped(self.field, shown, ""))
 
     def _before(self, fields: Mapping[str, Field], turn: _Turn, scope: str | None = None) -> Past:
@@ -508,6 +510,14 @@ class _Undo:
         if found is None or name == "id":
             raise SchemaError(
                 f"{self.where}: after it, store {self.after.store!r} has no field {name!r} to hold values"
+            )
+        return found
+
+    def _readable(self, name: str) -> Field:
+        found = self._there(name)
+        if found.wired:
+            raise SchemaError(
+                f"{self.where}: {name!r} travels encoded (wire=…), and a hub could not take the step; it can only be renamed"
             )
         return found
 

@@ -9,7 +9,6 @@ unpacks them before looking at a value, on both sides, so that what is equal by 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, TypeAlias, cast
 
 import msgspec
@@ -20,8 +19,7 @@ from atoma.errors import ValidationError
 Turn: TypeAlias = Callable[[Scalar], Scalar]
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(msgspec.Struct, frozen=True):
     """The packed form of one type, where it is not what its columns hold. Columns of older files hold it, as TEXT.
 
     Attributes:

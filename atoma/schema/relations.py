@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeAlias, TypeVar, overload
+
+import msgspec
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.query import Call, Col, Expr, Link
 from atoma.errors import SchemaError
-from atoma.schema.expressions import Condition, Expression, Term
+from atoma.schema.expressions import Condition, Expression
 from atoma.schema.spec import StoreSpec
+from atoma.schema.terms import Term
 
 M = TypeVar("M")
 N = TypeVar("N")
@@ -23,8 +25,7 @@ V3 = TypeVar("V3")
 V4 = TypeVar("V4")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Relation(Generic[M, N_co]):
+class Relation(msgspec.Struct, Generic[M, N_co], frozen=True, eq=False):
     """A relation from the rows of one store, the parents, to those of others, the children.
 
     Attributes:
@@ -48,18 +49,18 @@ class Relation(Generic[M, N_co]):
     cross_scope: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class One(Relation[M, N_co]):
+AnyRelation: TypeAlias = Relation[Any, Any]
+
+
+class One(Relation[M, N_co], frozen=True, eq=False):
     """A relation to at most one child; reading it gives a child or None."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Many(Relation[M, N_co]):
+class Many(Relation[M, N_co], frozen=True, eq=False):
     """A relation to any number of children; reading it gives a tuple of them."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Variants(Relation[M, N_co]):
+class Variants(Relation[M, N_co], frozen=True, eq=False):
     """A relation to at most one child, in the store that a column of the parent names."""
 
 
@@ -199,7 +200,7 @@ def variants(
         cross_scope: Whether the two may be in different scopes.
 
     Raises:
-        SchemaError: ``on`` or ``kind`` is no column of ``parent``.
+        SchemaError: ``on`` or ``kind`` is not a column of ``parent``.
     """
     key = _column(on, parent)
     keys = ((key, "id"),)
@@ -214,7 +215,7 @@ def _column(term: Term, store: StoreSpec[Any]) -> str:
 
 
 class _TwoStores:
-    """Numbers the columns of the two ends of a relation."""
+    """A numbering of the columns of the two ends of a relation."""
 
     def __init__(self, parent: StoreSpec[Any], child: StoreSpec[Any]) -> None:
         self._names = [parent.name, child.name]

@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import re
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from operator import attrgetter
 from types import MappingProxyType
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast, get_args, get_type_hints
+from typing import Any, Generic, TypeVar, cast, get_args
 
 import msgspec
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import Confirm, Durability
-from atoma.contracts.query import AS_WRITTEN, Call, Col, Lit
-from atoma.contracts.values import RowImage, Scalar, StoredRow
-from atoma.errors import QueryError, SchemaError, UnknownStore, ValidationError
-from atoma.schema.expressions import Expression, checked_text, unknown_field
-from atoma.schema.fields import Field, field_of, is_text
-from atoma.schema.indexes import Index
+from atoma.contracts.mutations import Edit
+from atoma.contracts.query import Col
+from atoma.contracts.values import HIDDEN, RowImage, Scalar, StoredRow, is_gone
+from atoma.errors import QueryError, SchemaError, ValidationError
+from atoma.schema.expressions import Expression, checked_text
+from atoma.schema.fields import Field
+from atoma.schema.hiding import SoftDelete, hidden_field, purged_after
+from atoma.schema.hooks import AfterSave, BeforeSave, Hooks, WritebackHook
+from atoma.schema.indexes import Index, checked_indexes
+from atoma.schema.instances import Make, maker
 from atoma.schema.kinds import is_storable
-from atoma.schema.migrations import Past, Steps, pasts_of
+from atoma.schema.merging import CONFLICT_RULES, ConflictRule, FieldRule, merging_of, split_edits
+from atoma.schema.models import NAME, checked_search, fields_of
+from atoma.schema.picking import picked
+from atoma.schema.searches import matching, ranking
+from atoma.schema.sets import SetBy, set_fields
+from atoma.schema.wire import Wire, at_a_hub, with_wires
 
 T = TypeVar("T")
 V = TypeVar("V")
 
-ConflictRule: TypeAlias = Literal["lww", "server_wins", "client_wins", "manual"]
-_RULES: tuple[ConflictRule, ...] = get_args(ConflictRule)
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+_NO_WIRES: Mapping[str, Wire[Any]] = MappingProxyType({})
+_NO_RULES: Mapping[str, FieldRule] = MappingProxyType({})
 ID_BYTES = SCOPE_BYTES = 200
 CONFIRMS: tuple[Confirm, ...] = get_args(Confirm)
 DURABILITIES: tuple[Durability, ...] = get_args(Durability)
@@ -39,25 +46,6 @@ DEFAULT_SCOPE = "main"
 def is_scope(name: str) -> bool:
     """Whether a scope can have this name."""
     return 0 < len(name) <= SCOPE_BYTES and is_storable(name) and len(name.encode()) <= SCOPE_BYTES
-
-
-def _hints(name: str, model: type[Any]) -> dict[str, tuple[object, object]]:
-    """Declared fields of a dataclass, msgspec Struct or attrs class, in order: their types with and without constraints."""
-    if is_a(model, object):
-        raise SchemaError(f"store {name!r}: the model is a class, not an object of {type(model).__name__}")
-    if dataclasses.is_dataclass(model):
-        names = [item.name for item in dataclasses.fields(model) if item.init]
-    elif issubclass(model, msgspec.Struct):
-        names = list(model.__struct_fields__)
-    elif hasattr(model, "__attrs_attrs__"):
-        names = [item.name for item in model.__attrs_attrs__]
-    else:
-        raise SchemaError(f"store {name!r}: {model.__name__} is no dataclass, msgspec.Struct or attrs class")
-    try:
-        hints, bare = get_type_hints(model, include_extras=True), get_type_hints(model)
-    except NameError as error:
-        raise SchemaError(f"store {name!r}: a type hint of {model.__name__} cannot be resolved: {error}") from None
-    return {field: (hints[field], bare[field]) for field in names}
 
 
 class StoreSpec(Generic[T]):
@@ -71,42 +59,73 @@ class StoreSpec(Generic[T]):
         search: Fields of text of which a device keeps an index of words; see :meth:`matches`.
         conflict: What the hub does when two devices changed one row: ``lww`` takes what arrives last, ``server_wins``
             keeps what is there, ``client_wins`` takes the client's (reviving a deleted row), ``manual`` refuses and
-            leaves both to a person.
+            leaves both to a person, ``lww_hlc`` takes what was written last by the clocks of the devices.
+        merge: Fields, by name, that merge by a rule of their own: one of those, or ``counter``, ``set``, ``max``, ``min``,
+            which never conflict, or ``custom``, a function of the hub (``open_hub(conflicts=…)``). See :mod:`atoma.schema.merging`.
         durability: Default durability of writes; None means ``full`` when the store is synced, else ``normal``.
         policy: Policy for this store; None takes the client's.
         replicate: Whether its rows may go to devices by sync. A store that does not is asked and written at the hub only, by
-            queries and direct writes; a store whose rows have rules of their own has to be one (``open_hub(row_rules=…)``).
+            queries and direct writes: one that is too large for devices, or that they have no use for.
         confirm: When a write returns that does not say so itself: ``optimistic`` at the local commit, ``strict`` when
             the authority has answered.
+        before_save: Changes a row that is about to be written, or refuses it by raising; see :mod:`atoma.schema.hooks`.
+        after_save: Called with each row that was written, once it is committed.
+        writeback: Changes or drops what a remote read brings into the cache of a store that does not sync.
+        wire: Fields, by name, that travel encoded and that a hub cannot read; see :mod:`atoma.schema.wire`.
+        created_at: The field of type datetime that holds when a row was made; nobody writes it.
+        updated_at: The field of type datetime that holds when it was changed last; nobody writes it.
+        by: Whose clock says so: the one of the ``device`` that writes, or the ``hub``'s.
+        hub_fields: Fields, None until then, that a hub sets by its functions (``open_hub(hub_fields=…)``). With ``id`` among them
+            the hub draws the ids of new rows, too: see :meth:`atoma.Store.insert`.
+        soft_delete: Whether ``delete`` only hides a row, so that ``restore`` can bring it back; a ``timedelta`` also says
+            after how long a hub that compacts purges it. See :mod:`atoma.schema.hiding`.
 
     Raises:
         SchemaError: The declaration cannot be stored.
 
     Attributes:
-        value_columns: Column names in declaration order, without the id.
+        declared: The model's fields by name, in declaration order.
+        columns: Their names, the id among them.
+        value_columns: Names of the columns, without the id.
         unique: The unique indexes.
         booleans: Columns whose 0 and 1 stand for false and true.
+        hooks: The hooks.
+        merging: The rules by which fields merge.
+        sets: The fields that nobody writes.
+        prepares_new: Whether something is done to a new row before it is written.
+        is_prepared: Whether something is done to any row before it is written.
+        soft_delete: Whether ``delete`` hides rows.
+        purge_after: How long a row stays hidden until a hub that compacts purges it; None for ever.
     """
 
     __slots__ = (
         "_decoders",
         "_encoders",
+        "_make",
         "_packed",
         "_read",
-        "_value_names",
         "booleans",
+        "columns",
         "confirm",
         "conflict",
+        "declared",
         "durability",
         "fields",
         "fixed_scope",
+        "hooks",
         "indexes",
+        "is_prepared",
+        "merging",
         "model",
         "name",
         "policy",
+        "prepares_new",
+        "purge_after",
         "replicate",
         "scope_field",
         "search",
+        "sets",
+        "soft_delete",
         "unique",
         "value_columns",
     )
@@ -120,83 +139,85 @@ class StoreSpec(Generic[T]):
         indexes: tuple[Index, ...] | list[Index] = (),
         search: tuple[str, ...] | list[str] = (),
         conflict: ConflictRule = "lww",
+        merge: Mapping[str, FieldRule] = _NO_RULES,
         durability: Durability | None = None,
         policy: str | None = None,
         confirm: Confirm = "optimistic",
         replicate: bool = True,
+        before_save: BeforeSave[T] | None = None,
+        after_save: AfterSave[T] | None = None,
+        writeback: WritebackHook[T] | None = None,
+        wire: Mapping[str, Wire[Any]] = _NO_WIRES,
+        created_at: str | None = None,
+        updated_at: str | None = None,
+        by: SetBy = "device",
+        hub_fields: Sequence[str] = (),
+        soft_delete: SoftDelete = False,
     ) -> None:
-        if not is_a(name, str) or not _NAME.fullmatch(name) or name.lower().startswith(("sqlite_", "atoma_")):
-            raise SchemaError(f"store name {name!r}: use letters, digits and _, begin with a letter (at most 63)")
-        if conflict not in _RULES:
-            raise SchemaError(f"store {name!r}: conflict must be one of {', '.join(_RULES)}, not {conflict!r}")
-        if confirm not in CONFIRMS:
-            raise SchemaError(f"store {name!r}: confirm must be optimistic or strict, not {confirm!r}")
-        if durability is not None and durability not in DURABILITIES:
-            raise SchemaError(f"store {name!r}: durability must be normal or full, not {durability!r}")
-        if not is_a(scope, str) or not is_scope(scope):
-            raise SchemaError(
-                f"store {name!r}: scope is the name of a field or of a scope (1 to {SCOPE_BYTES} bytes), not {scope!r}"
-            )
-        if not (is_a(indexes, tuple) or is_a(indexes, list)) or not all(is_a(index, Index) for index in indexes):
-            raise SchemaError(f"store {name!r}: indexes is a list of Index(…)")
+        _check_words(name, conflict, confirm, durability, scope, replicate)
         self.name = name
         self.model = model
         self.confirm: Confirm = confirm
         self.conflict: ConflictRule = conflict
         self.durability: Durability | None = durability
         self.policy = policy
-        if not is_a(replicate, bool):
-            raise SchemaError(f"store {name!r}: replicate is True or False, not {replicate!r}")
         self.replicate = replicate
-        hints = _hints(name, model)
-        if "id" not in hints or not is_text(hints["id"][1]):
-            raise SchemaError(f"store {name!r}: {model.__name__} needs a field `id: str`")
-        self.fields: dict[str, Field] = {}
-        lowered: set[str] = set()
-        for field_name, (hint, bare) in hints.items():
-            if not _NAME.fullmatch(field_name) or field_name.lower() in lowered:
-                raise SchemaError(f"store {name!r}: field name {field_name!r} cannot be a column")
-            lowered.add(field_name.lower())
-            self.fields[field_name] = field_of(name, field_name, hint, bare)
+        self.hooks: Hooks[T] = Hooks(name, before_save, after_save, writeback)
+        self.fields = fields_of(name, model, scope)
         self.scope_field = scope if scope in self.fields else None
         self.fixed_scope = scope if self.scope_field is None else ""
-        if self.scope_field is not None and not is_text(hints[scope][1]):
-            raise SchemaError(f"store {name!r}: the scope field {scope!r} must be a str")
-        self.indexes = tuple(indexes)
-        for index in self.indexes:
-            for field_name in index.fields:
-                if field_name not in self.fields:
-                    raise SchemaError(f"store {name!r}: index on unknown field {field_name!r}")
-                if why := self.fields[field_name].comparisons.equality:
-                    raise SchemaError(f"store {name!r}: an index on {field_name!r} finds nothing: {why}")
+        self.indexes = checked_indexes(name, self.fields, indexes)
         self.unique = tuple(index for index in self.indexes if index.unique)
-        self.search = tuple(search) if is_a(search, tuple) or is_a(search, list) else (str(search),)
-        for field_name in self.search:
-            if field_name not in self.fields or self.fields[field_name].type != "text" or field_name == "id":
-                raise SchemaError(f"store {name!r}: search= lists fields of text, and {field_name!r} is none")
-        self._encoders = [(key, field.encode) for key, field in self.fields.items() if key != "id"]
-        self._decoders = [(key, field.decode) for key, field in self.fields.items() if field.decode is not None]
-        self.value_columns = tuple(name for name in self.fields if name != "id")
-        self.booleans = frozenset(name for name, field in self.fields.items() if field.boolean)
-        self._packed = [(key, field.packed) for key, field in self.fields.items() if field.packed and key != "id"]
-        self._value_names = dict.fromkeys(self.value_columns).keys()
-        self._read: Callable[[T], tuple[object, ...]] = attrgetter("id", *self.value_columns)
+        self.search = checked_search(name, self.fields, search)
+        fixed = frozenset(("id", scope))
+        self.fields = with_wires(name, self.fields, wire, fixed=fixed, search=self.search, indexes=self.indexes)
+        self.sets = set_fields(name, self.fields, created_at, updated_at, by, hub_fields, fixed=fixed)
+        self.merging = merging_of(name, self.fields, conflict, merge, unwritten=fixed | self.sets.names)
+        self.purge_after = purged_after(name, soft_delete)
+        self.soft_delete = bool(soft_delete)
+        if self.soft_delete:
+            self.fields = {**self.fields, HIDDEN: hidden_field(name)}
+        self.prepares_new = before_save is not None or bool(self.sets.names)
+        self.is_prepared = self.prepares_new or self.soft_delete
+        self._take_fields()
+
+    def _take_fields(self) -> None:
+        """Set up what is made of the fields."""
+        fields = self.fields
+        self.declared = {name: field for name, field in fields.items() if name != HIDDEN}
+        self.columns = tuple(self.declared)
+        self._encoders = [(key, field.encode) for key, field in self.declared.items() if key != "id"]
+        self._decoders = [(key, field.decode) for key, field in self.declared.items() if field.decode is not None]
+        self.value_columns = tuple(name for name in fields if name != "id")
+        self.booleans = frozenset(name for name, field in fields.items() if field.boolean)
+        self._packed = [(key, field.packed) for key, field in fields.items() if field.packed and key != "id"]
+        written = tuple([name for name, _ in self._encoders])
+        self._make: Make[T] = maker(self.model, written, dict(self._decoders))
+        self._read: Callable[[T], tuple[object, ...]] = attrgetter("id", *written)
 
     def __repr__(self) -> str:
         return f"StoreSpec({self.name!r}, {self.model.__name__})"
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """Column names in declaration order, the id among them."""
-        return tuple(self.fields)
+    def deleted_at(self) -> Expression[datetime | None]:
+        """When a row was deleted softly, by the hub's clock once the hub has it; None of a row that is not.
+
+        It is for queries that see such rows: ``select(CARDS, include_deleted=True).where(CARDS.deleted_at.not_null())``.
+
+        Raises:
+            QueryError: The store deletes for good.
+        """
+        if not self.soft_delete:
+            raise QueryError(f"store {self.name!r} deletes for good: declare StoreSpec(…, soft_delete=True)")
+        return Expression(Col(0, HIDDEN), self.name)
 
     def col(self, pick: Callable[[T], V]) -> Expression[V]:
         """A field as something to ask for, with its type: ``CARDS.col(lambda card: card.title)``.
 
         Raises:
-            QueryError: What is picked is no field of the model.
+            QueryError: What is picked is not a field of the model.
         """
-        return _picked(self, self.name, pick)
+        return picked(self.name, self.columns, self.name, pick)
 
     def named(self, name: str) -> Alias[T]:
         """This store under another name, so that one query can read it twice: ``boss = USERS.named("boss")``.
@@ -204,7 +225,7 @@ class StoreSpec(Generic[T]):
         Raises:
             QueryError: The name is none, or the store's own.
         """
-        if not is_a(name, str) or not _NAME.fullmatch(name) or name == self.name:
+        if not is_a(name, str) or not NAME.fullmatch(name) or name == self.name:
             raise QueryError(
                 f"another name for {self.name!r}: letters, digits and _, begin with a letter; not {name!r}"
             )
@@ -213,13 +234,14 @@ class StoreSpec(Generic[T]):
     def matches(self, text: str) -> Expression[bool]:
         """Whether the fields in ``search`` together have what ``text`` asks for.
 
-        ``text`` has words, ``"phrases"``, beginnings (``ber*``), words that must not be there (``-bear``) and alternatives
-        (``tea OR coffee``). Case and accents do not count.
+        ``text`` has words, ``"phrases"``, beginnings (``ber*``), words that may be misspelled (``berr~``), words that must not
+        be there (``-bear``) and alternatives (``tea OR coffee``). A field and a colon before any of them, ``title:tea``, looks
+        into that field alone. Case and accents do not count.
 
         Raises:
             QueryError: The store declares no ``search``.
         """
-        return self._searched("matches", text)
+        return matching(self.name, self._sought, checked_text("matches()", text))
 
     def rank(self, text: str) -> Expression[float]:
         """How well a row fits the search ``text``: the more often its words stand in it, the more.
@@ -227,13 +249,13 @@ class StoreSpec(Generic[T]):
         Raises:
             QueryError: The store declares no ``search``.
         """
-        return self._searched("rank", text)
+        return ranking(self.name, self._sought, checked_text("rank()", text))
 
-    def _searched(self, fn: str, text: str) -> Expression[Any]:
+    @property
+    def _sought(self) -> tuple[str, ...]:
         if not self.search:
             raise QueryError(f"store {self.name!r} is not searched: declare StoreSpec(…, search=[…])")
-        columns = [Col(0, name) for name in self.search]
-        return Expression(Call(fn, (Lit(AS_WRITTEN, checked_text(f"{fn}()", text)), *columns)), self.name)
+        return self.search
 
     def check_id(self, id: object, *, new: bool = False) -> str:
         """``id`` if it can be a primary key here, else :class:`ValidationError`; a ``new`` one meets its constraints."""
@@ -252,7 +274,7 @@ class StoreSpec(Generic[T]):
         return stored
 
     def encode(self, item: T) -> tuple[str, RowImage]:
-        """Id and image (without the id) of a model instance.
+        """Id and image (without the id) of a model instance; the id may be ``""`` where the hub draws it.
 
         Raises:
             ValidationError: A field has a wrong type or value.
@@ -263,8 +285,16 @@ class StoreSpec(Generic[T]):
                 store=self.name,
                 value=item,
             )
-        id = self.check_id(getattr(item, "id"), new=True)  # noqa: B009 - T is not known to have one
-        return id, {name: encode(getattr(item, name)) for name, encode in self._encoders}
+        id = self._new_id(getattr(item, "id"))  # noqa: B009 - T is not known to have one
+        image = {name: encode(getattr(item, name)) for name, encode in self._encoders}
+        return id, self.unhidden(image)
+
+    def _new_id(self, id: object) -> str:
+        return "" if self.sets.ids and id == "" else self.check_id(id, new=True)
+
+    def unhidden(self, image: RowImage) -> RowImage:
+        """``image``, or a part of one, of a row that is not deleted softly."""
+        return {**image, HIDDEN: None} if self.soft_delete else image
 
     def encode_many(self, items: Sequence[T]) -> list[tuple[str, RowImage]]:
         """:meth:`encode` of every item, column by column: several times faster than one by one.
@@ -272,10 +302,12 @@ class StoreSpec(Generic[T]):
         Raises:
             ValidationError: Some item cannot be stored; :meth:`encode` tells which, and why.
         """
-        if len(self.fields) < 2 or set(map(type, items)) != {self.model}:
+        if not self._encoders or set(map(type, items)) != {self.model}:
             return [self.encode(item) for item in items]
         ids, *columns = zip(*map(self._read, items), strict=True)
-        names = self.value_columns
+        names = [name for name, _ in self._encoders]
+        if self.soft_delete:
+            names, columns = [*names, HIDDEN], [*columns, (None,) * len(ids)]
         encoded = [self.fields[name].encode_column(column) for name, column in zip(names, columns, strict=True)]
         images = [dict(zip(names, values, strict=True)) for values in zip(*encoded, strict=True)]
         return list(zip(self._check_ids(ids), images, strict=True))
@@ -286,7 +318,7 @@ class StoreSpec(Generic[T]):
             texts = cast("Sequence[str]", ids)  # ASCII, so that characters are bytes
             if all(texts) and len(max(texts, key=len)) <= ID_BYTES:
                 return texts
-        return [self.check_id(id, new=True) for id in ids]
+        return [self._new_id(id) for id in ids]
 
     def encode_changes(self, changes: Mapping[str, object]) -> RowImage:
         """A patch by field name.
@@ -297,15 +329,29 @@ class StoreSpec(Generic[T]):
         patch: RowImage = {}
         for name, value in changes.items():
             field = self.fields.get(name)
-            if field is None:
-                known = ", ".join(self.value_columns)
+            if field is None or name == HIDDEN:
+                known = ", ".join([name for name in self.columns if name != "id"])
                 message = f"store {self.name!r} has no field {name!r}; it has: {known}"
+                raise ValidationError(message, store=self.name, field=name, value=value)
+            if name in self.sets.names:
+                message = f"{self.name}.{name} is set by the store itself, at each write that changes a row"
                 raise ValidationError(message, store=self.name, field=name, value=value)
             if name in ("id", self.scope_field):
                 message = f"{self.name}.{name} never changes; delete the row and insert it anew"
                 raise ValidationError(message, store=self.name, field=name, value=value)
             patch[name] = field.encode(value)
         return patch
+
+    def encode_update(self, changes: Mapping[str, object]) -> tuple[RowImage, tuple[Edit, ...]]:
+        """A patch by field name, and what it does to values that are there.
+
+        Raises:
+            ValidationError: As in :meth:`encode_changes`; or a field does not merge like that.
+        """
+        if not self.merging.edited:
+            return self.encode_changes(changes), ()
+        plain, edits = split_edits(self.name, self.fields, self.merging, changes)
+        return self.encode_changes(plain), edits
 
     def changes_to(self, id: str, image: Mapping[str, object], item: T) -> dict[str, object]:
         """The fields of ``item`` that are to be written over ``image``, by name.
@@ -316,7 +362,7 @@ class StoreSpec(Generic[T]):
             ValidationError: It is another row, or a changed field has a wrong type or value.
         """
         if not isinstance(item, self.model):
-            message = f"the function given to update() must return a {self.model.__name__}, not {type(item).__name__}"
+            message = f"a function that changes a row must return a {self.model.__name__}, not {type(item).__name__}"
             raise ValidationError(message, store=self.name, value=item)
         given: object = getattr(item, "id")  # noqa: B009 - T is not known to have one
         if given != id:
@@ -324,6 +370,8 @@ class StoreSpec(Generic[T]):
         changes: dict[str, object] = {}
         before: T | None = None
         for name, encode in self._encoders:
+            if name in self.sets.names:
+                continue
             value = getattr(item, name)
             try:
                 changed = encode(value) != image[name]
@@ -350,7 +398,7 @@ class StoreSpec(Generic[T]):
         """
         field = self.fields[name]
         encode = field.literal if literal else field.encode
-        if field.packed is not None and field.type != "text":  # a text may have quotes of its own
+        if field.packed is not None and field.type != "text" and not field.wired:  # a text may have quotes of its own
             value = field.packed.unpack(value)
         try:
             if field.decode is None and (stored := encode(value)) is value:
@@ -369,7 +417,7 @@ class StoreSpec(Generic[T]):
         return stored
 
     def _no_form(self, field: Field, value: object, why: str) -> ValidationError:
-        message = f"{self.name}.{field.name} is no {field.type_name}{why}"
+        message = f"{self.name}.{field.name} is not of type {field.type_name}{why}"
         return ValidationError(message, store=self.name, field=field.name, value=value)
 
     def decode(self, id: str, image: Mapping[str, object]) -> T:
@@ -377,19 +425,53 @@ class StoreSpec(Generic[T]):
 
         Columns that the image lacks take the model's defaults.
         """
-        if image.keys() == self._value_names:
-            values: dict[str, object] = {**image, "id": id}
-        else:
-            values = {name: image[name] for name in self.fields if name in image}
-            values["id"] = id
+        try:
+            return self._make(id, image)
+        except KeyError:  # a column that was added, and that nobody has written yet
+            values = {name: image[name] for name in self.columns if name in image}
         for name, decode in self._decoders:
-            if name in values and decode is not None:
+            if name in values:
                 values[name] = decode(values[name])
-        return cast("T", cast("Any", self.model)(**values))
+        return cast("Callable[..., T]", self.model)(**{**values, "id": id})
 
     def read(self, row: StoredRow) -> T:
         """The model instance of a row."""
-        return self.decode(row.id, row.image)
+        try:  # as decode() does, which every row of a page would have to call
+            return self._make(row.id, row.image)
+        except KeyError:
+            return self.decode(row.id, row.image)
+
+    def seen(self, id: str, image: RowImage | None) -> T | None:
+        """The model instance of an image as everybody sees it: None of a row that is not there, or was deleted softly."""
+        return None if image is None or is_gone(image) else self.decode(id, image)
+
+    def is_same(self, one: RowImage | None, other: RowImage | None) -> bool:
+        """Whether two images are equal but for what nobody writes."""
+        if one == other:
+            return True
+        if one is None or other is None or not (self.sets.names or self.soft_delete):
+            return False
+        return not any(self.differ(name, one[name], other[name]) for name in self.value_columns)
+
+    def differ(self, name: str, one: Scalar, other: Scalar) -> bool:
+        """Whether two values of a column make two rows of it: not what nobody writes, nor when exactly a row was deleted."""
+        if name == HIDDEN:
+            return (one is None) is not (other is None)
+        return one != other and name not in self.sets.names
+
+    @property
+    def wired(self) -> bool:
+        """Whether a field travels encoded: only a device has such a store as it is, and it goes to a hub by sync alone."""
+        return any(field.wired for field in self.fields.values())
+
+    def at_hub(self) -> StoreSpec[T]:
+        """The store as a hub has it; itself where the two are one."""
+        if not self.wired:
+            return self
+        there = copy.copy(self)
+        there.fields = {name: at_a_hub(self.name, of) if of.wired else of for name, of in self.fields.items()}
+        there._take_fields()
+        return there
 
     @property
     def packs(self) -> bool:
@@ -444,7 +526,8 @@ class StoreSpec(Generic[T]):
         """Text that is equal for equal declarations; part of the schema hash."""
         columns = ", ".join(f"{f.name} {f.form}{'?' if f.nullable else ''}" for f in self.fields.values())
         scope = f"field {self.scope_field}" if self.scope_field else f"fixed {self.fixed_scope}"
-        return f"{self.name}({columns}) scope {scope} conflict {self.conflict}"
+        merge = f" merge {self.merging.signature}" if self.merging.rules else ""
+        return f"{self.name}({columns}) scope {scope} conflict {self.conflict}{merge}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -461,102 +544,21 @@ class Alias(Generic[T]):
 
     def col(self, pick: Callable[[T], V]) -> Expression[V]:
         """A field of it, see :meth:`StoreSpec.col`."""
-        return _picked(self.spec, self.name, pick)
+        return picked(self.spec.name, self.spec.columns, self.name, pick)
 
 
-def _picked(spec: StoreSpec[T], source: str, pick: Callable[[T], V]) -> Expression[V]:
-    picked: object = pick(cast("T", _Fields(spec, source)))
-    if not isinstance(picked, Expression):
-        raise QueryError(f"pick a field of {spec.name!r}, as in col(lambda row: row.id), not {picked!r}")
-    return cast("Expression[V]", picked)
-
-
-class _Fields:
-    """Stands for a row while a field is picked."""
-
-    def __init__(self, spec: StoreSpec[Any], source: str) -> None:
-        self._spec = spec
-        self._source = source
-
-    def __getattr__(self, name: str) -> Expression[object]:
-        spec = self._spec
-        if name not in spec.fields:
-            raise unknown_field(spec.name, name, spec.columns)
-        return Expression(Col(0, name), self._source)
-
-
-_NO_STEPS: Steps = MappingProxyType({})
-
-
-class Schema:
-    """All stores of an application, with a version.
-
-    Args:
-        stores: The stores; names must differ.
-        version: Raised by the application when it changes a store.
-        steps: For each version whose stores do not explain themselves, what leads to it from the one before; see
-            :mod:`atoma.schema.migrations`.
-
-    Attributes:
-        packs: Whether any store packs anything otherwise than it is stored.
-        made_up: Whether it was read from a file, whose columns and their forms it takes as they are.
-        forms: The forms of each store's columns; of a schema that was read from a file, as far as that tells them.
-
-    Raises:
-        SchemaError: Something is no store, two stores share a name, the version is no positive number, or a step cannot
-            have led to the stores.
-    """
-
-    __slots__ = ("_pasts", "forms", "made_up", "packs", "steps", "stores", "version")
-
-    def __init__(self, *stores: StoreSpec[Any], version: int = 1, steps: Steps = _NO_STEPS) -> None:
-        if not is_a(version, int) or version < 1:
-            raise SchemaError(f"schema version must be 1 or more, not {version!r}")
-        self.version = version
-        self.made_up = False
-        self.stores: dict[str, StoreSpec[Any]] = {}
-        for store in stores:
-            if not is_a(store, StoreSpec):
-                raise SchemaError(f"Schema() takes stores, Schema(StoreSpec(…), …), not {store!r}")
-            if store.name.lower() in {name.lower() for name in self.stores}:
-                raise SchemaError(f"two stores are named {store.name!r}")
-            self.stores[store.name] = store
-        if not self.stores:
-            raise SchemaError("a schema needs at least one store")
-        self.packs = any(store.packs for store in stores)
-        self.forms = {store.name: store.forms for store in stores}
-        self.steps = steps
-        self._pasts = pasts_of(self.stores, version, steps)
-        names = {name.lower() for name in self.stores}
-        for store in stores:
-            if store.readable.lower() in names:
-                raise SchemaError(
-                    f"store {store.name!r} has decimals with a scale, so that {store.readable!r} is the view that shows them: "
-                    "rename the other store"
-                )
-
-    def store(self, name: str) -> StoreSpec[Any]:
-        """The store of that name.
-
-        Raises:
-            UnknownStore: It is not declared.
-        """
-        found = self.stores.get(name)
-        if found is None:
-            raise UnknownStore(name, tuple(self.stores))
-        return found
-
-    def past(self, version: int) -> Mapping[str, Past]:
-        """The stores as ``version`` had them, by name: only those that steps have changed since; 0 is today's version."""
-        later = [to for to in self._pasts if to > (version or self.version)]
-        return self._pasts[min(later)] if later else {}
-
-    def forms_at(self, version: int) -> dict[str, dict[str, str]]:
-        """The forms of each store's columns as ``version`` had them."""
-        return self.forms | {name: past.forms for name, past in self.past(version).items()}
-
-    @property
-    def hash(self) -> bytes:
-        """16 bytes that are equal for equal declarations."""
-        text = "\n".join(sorted(store.signature() for store in self.stores.values()))
-        return hashlib.sha256(text.encode()).digest()[:16]
+def _check_words(name: str, conflict: str, confirm: str, durability: str | None, scope: str, replicate: bool) -> None:
+    if not is_a(name, str) or not NAME.fullmatch(name) or name.lower().startswith(("sqlite_", "atoma_")):
+        raise SchemaError(f"store name {name!r}: use letters, digits and _, begin with a letter (at most 63)")
+    if conflict not in CONFLICT_RULES:
+        raise SchemaError(f"store {name!r}: conflict must be one of {', '.join(CONFLICT_RULES)}, not {conflict!r}")
+    if confirm not in CONFIRMS:
+        raise SchemaError(f"store {name!r}: confirm must be optimistic or strict, not {confirm!r}")
+    if durability is not None and durability not in DURABILITIES:
+        raise SchemaError(f"store {name!r}: durability must be normal or full, not {durability!r}")
+    if not is_a(scope, str) or not is_scope(scope):
+        raise SchemaError(
+            f"store {name!r}: scope is the name of a field or of a scope (1 to {SCOPE_BYTES} bytes), not {scope!r}"
+        )
+    if not is_a(replicate, bool):
+        raise SchemaError(f"store {name!r}: replicate is True or False, not {replicate!r}")

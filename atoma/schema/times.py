@@ -10,6 +10,12 @@ from atoma.schema.packed import as_json
 
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 _MICROSECOND = timedelta(microseconds=1)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def at_ms(now_ms: int) -> datetime:
+    """The moment that a wall clock tells as so many milliseconds."""
+    return _EPOCH + timedelta(milliseconds=now_ms)
 
 
 def moment(store: str, name: str) -> Kind:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atoma.query import bind, select
+from atoma.query import bind, col, select
 from atoma.sync.replica import Replica
 from atoma.sync.staging import RowsAdopted
 
@@ -18,7 +18,11 @@ async def adopt_rows(replica: Replica, scope: str) -> int:
     count = 0
     for store in sorted(replica.stores):
         spec = replica.schema.store(store)
-        page, more = select(spec).limit(PAGE_ROWS), True
+        field = spec.scope_field
+        if field is None and spec.fixed_scope != scope:
+            continue
+        every = select(spec) if field is None else select(spec).where(col(field) == scope)
+        page, more = every.limit(PAGE_ROWS), True
         while more:
             found = await replica.database.read(bind(page, replica.schema))
             rows, page, more = found.rows, page.after(found.meta.cursor), bool(found.meta.cursor)

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+import trio
 
 from atoma.contracts.replica import ClientIdentity, RepairReport
-from atoma.errors import AtomaError
+from atoma.errors import AtomaError, ConfigurationError, ScopeNotSubscribed
 from atoma.ports.keys import PortKey
 from atoma.ports.local import LocalTx
 from atoma.ports.loops import Lifetime, LoopGuard
-from atoma.sync.failures import Remedy, error_from, remedy
+from atoma.sync.failures import refusal
 from atoma.sync.inbox import Inbox
+from atoma.sync.keeping import ScopeKeeper
 from atoma.sync.lost import LostRows
+from atoma.sync.modes import MODES
+from atoma.sync.presence_lane import PresenceLane
 from atoma.sync.replica import RepairOrder, Replica
 from atoma.sync.status import SyncStatus
 from atoma.sync.supervisor import Supervisor
+from atoma.sync.waiting import Outbox
 
 
 class SyncControl:
     """Replication of one client."""
 
-    def __init__(self, replica: Replica, supervisor: Supervisor) -> None:
+    def __init__(self, replica: Replica, supervisor: Supervisor, keeper: ScopeKeeper, presence: PresenceLane) -> None:
         self._replica = replica
         self._supervisor = supervisor
+        self._keeper = keeper
+        self._presence = presence
         self._guard = LoopGuard("replication")
         self._inbox = Inbox(replica)
         self._lost = LostRows(replica)
+        self._outbox = Outbox(replica, supervisor.committed)
 
     @property
     def status(self) -> SyncStatus:
@@ -36,6 +45,11 @@ class SyncControl:
     def inbox(self) -> Inbox:
         """What the hub refused or cut."""
         return self._inbox
+
+    @property
+    def outbox(self) -> Outbox:
+        """What waits to be sent, and what may still be done about it."""
+        return self._outbox
 
     @property
     def lost(self) -> LostRows:
@@ -117,13 +131,15 @@ class SyncControl:
         self._supervisor.poke()
 
     def pause(self) -> None:
-        """Disconnect and stay so until :meth:`resume`. Local reads and writes go on; the outbox is kept."""
+        """Disconnect and stay so until :meth:`resume`. Local reads and writes go on; the outbox is kept, presence is not."""
         self._guard.check()
+        self._presence.pause()
         self._supervisor.pause()
 
     def resume(self) -> None:
         """Connect again."""
         self._guard.check()
+        self._presence.resume()
         self._supervisor.resume()
 
     async def sync_once(self) -> None:
@@ -137,13 +153,68 @@ class SyncControl:
         self._guard.check()
         supervisor = self._supervisor
         if supervisor.running and {"push", "pull"} <= supervisor.lanes:
-            await self._wait(failing=True)
+            await self._wait(self._goals(self._replica.scopes), failing=True, pushed=True)
         else:
             await supervisor.run_once()
             await self._replica.refresh()
-        refused = [error for error in map(self._refused, self._replica.scopes) if error is not None]
-        if refused:
-            raise refused[0]
+        self._raise_refusal(self._replica.scopes)
+
+    async def pull(self, scopes: Iterable[str] | None = None) -> None:
+        """Bring scopes to the head that the hub has now; what is queued is not waited for.
+
+        Args:
+            scopes: Their names; None for all that replicate here.
+
+        Raises:
+            ScopeNotSubscribed: One of them does not replicate here.
+            ConfigurationError: The mode is ``push-only``.
+            AtomaError: The attempt failed, or the hub refuses one of them; a later attempt goes on.
+        """
+        self._guard.check()
+        supervisor, known = self._supervisor, self._replica.scopes
+        wanted = known if scopes is None else tuple(scopes)
+        for scope in wanted:
+            if scope not in known:
+                raise ScopeNotSubscribed(scope, known)
+        if supervisor.lanes == MODES["push-only"]:
+            raise ConfigurationError("this client fetches nothing: it was made with Sync(mode='push-only')")
+        if not wanted:
+            await trio.lowlevel.checkpoint()
+        elif supervisor.running and "pull" in supervisor.lanes:
+            await self._wait(self._goals(wanted), failing=True, pushed=False)
+        else:
+            await supervisor.run_once()
+            await self._replica.refresh()
+        self._raise_refusal(wanted)
+
+    def scope(self, scope: str) -> Lifetime[None]:
+        """Replicate ``scope`` for as long as the block lasts: ``async with client.sync.scope("board:7"):``.
+
+        The block is entered at once, with or without a hub: the file says from then on that the scope is wanted, and the lanes bring
+        its rows and keep them up to date. :meth:`pull` waits for them, and raises where the hub refuses the scope; :attr:`status` has
+        its progress and its error. Afterwards the scope stays until it ages out, as ``Sync(idle=…)`` says, and does not have to be
+        fetched anew before. One that ``Sync(scopes=…)`` names is there anyhow.
+
+        Raises:
+            ConfigurationError: It is no name of a scope, or the mode is ``push-only``.
+            TooManyScopes: As many are in use as a hub takes.
+            StoreError: The file cannot be written.
+        """
+        self._guard.check()
+        return self._keeper.hold([scope])
+
+    async def drop(self, scope: str) -> None:
+        """Take a scope that nobody uses off this device now, with its rows; at the hub nothing changes.
+
+        Raises:
+            ScopeInUse: ``Sync(scopes=…)`` names it, somebody uses it, or something waits in it: in the outbox, in the inbox, or in
+                :attr:`lost`. Nothing was changed.
+            StoreError: The file cannot be written; nothing was changed.
+
+        Cancelled, it is dropped whole or not at all.
+        """
+        self._guard.check()
+        await self._keeper.drop(scope)
 
     async def wait_idle(self) -> None:
         """Wait until nothing is left to do: every write settled, every scope at the head the hub has now.
@@ -152,33 +223,45 @@ class SyncControl:
         (pushing in ``pull-only``, pulling in ``push-only``), and scopes the hub refuses, are not waited for.
         """
         self._guard.check()
-        await self._wait(failing=False)
+        await self._wait(self._goals(self._replica.scopes), failing=False, pushed=True)
 
     def _refused(self, scope: str) -> AtomaError | None:
         """Why the hub does not give ``scope`` out, None while it does."""
-        info = self._replica.progress(scope).error
-        error = None if info is None else error_from(info)
-        return error if error is not None and remedy(error) is Remedy.STALL else None
+        return refusal(self._replica.progress(scope).error)
 
-    async def _wait(self, *, failing: bool) -> None:
+    def _raise_refusal(self, scopes: Iterable[str]) -> None:
+        refused = next((error for error in map(self._refused, scopes) if error is not None), None)
+        if refused is not None:
+            raise refused
+
+    def _goals(self, scopes: Iterable[str]) -> dict[str, int]:
+        """The round of each scope's lane that begins from now on."""
+        return {scope: self._replica.schedule(scope).begun + 1 for scope in scopes}
+
+    async def _wait(self, goals: dict[str, int], *, failing: bool, pushed: bool) -> None:
+        """Wait for rounds of lanes, with ``pushed`` for the outbox too, and with ``failing`` no longer than until an attempt fails."""
         supervisor, replica = self._supervisor, self._replica
         failures = supervisor.failures
-        goals = {scope: schedule.begun + 1 for scope, schedule in replica.pulls.items()}
-        supervisor.poke()
-        while True:
-            moved = replica.bell.next
-            if await self._idle(goals):
-                await replica.refresh()
-                return
-            if failing and supervisor.failures > failures and supervisor.last_failure is not None:
-                raise supervisor.last_failure
-            await moved.wait()
+        with supervisor.asked():
+            supervisor.poke()
+            while True:
+                moved = replica.bell.next
+                if self._pulled(goals) and (not pushed or await self._pushed()):
+                    await replica.refresh()
+                    return
+                if failing and supervisor.failures > failures and supervisor.last_failure is not None:
+                    raise supervisor.last_failure
+                await moved.wait()
 
-    async def _idle(self, goals: dict[str, int]) -> bool:
-        lanes, pulls = self._supervisor.lanes, self._replica.pulls
-        waiting = [scope for scope, goal in goals.items() if pulls[scope].done < goal]
-        if "pull" in lanes and any(self._refused(scope) is None for scope in waiting):
-            return False
+    def _pulled(self, goals: dict[str, int]) -> bool:
+        here = set(self._replica.scopes)  # what is dropped meanwhile is waited for no more
+        waiting = [
+            scope for scope, goal in goals.items() if scope in here and self._replica.schedule(scope).done < goal
+        ]
+        return "pull" not in self._supervisor.lanes or all(self._refused(scope) is not None for scope in waiting)
+
+    async def _pushed(self) -> bool:
+        lanes = self._supervisor.lanes
         if "push" not in lanes:
             return True
         identity, queued = await self._replica.database.inspect(_backlog)

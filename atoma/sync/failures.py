@@ -21,7 +21,7 @@ from atoma.ports.tasks import leaves
 
 
 class Remedy(Enum):
-    """What helps against a failure."""
+    """A remedy against a failure."""
 
     RETRY = "retry"
     RECONNECT = "reconnect"
@@ -39,6 +39,12 @@ class HistoryMoved(SyncError):
     """The hub's history, or what it knows of this file, has moved since the session was opened: open anew and look."""
 
     code = "HISTORY_MOVED"
+
+
+class SeveralHubs(SyncError):
+    """The history moves again and again under sessions: hubs of different histories answer under one address."""
+
+    code = "SEVERAL_HUBS"
 
 
 class ClientExpired(SyncError):
@@ -88,6 +94,12 @@ def error_from(info: ErrorInfo) -> AtomaError:
     return as_forked(remote_error(info))
 
 
+def refusal(info: ErrorInfo | None) -> AtomaError | None:
+    """The exception that ``info`` stands for, where nothing gets better by trying again; else None."""
+    error = None if info is None else error_from(info)
+    return error if error is not None and remedy(error) is Remedy.STALL else None
+
+
 def as_forked(error: AtomaError) -> AtomaError:
     """``error``, as :class:`ClientForked` when the hub says that this file has another history."""
     if isinstance(error, RemoteError) and of_this_file(error):
@@ -99,7 +111,7 @@ def worst(error: BaseException) -> Exception:
     """The one error to tell about: a bug before a refusal, a refusal before a broken wire.
 
     Raises:
-        BaseException: What is no ``Exception`` (an interrupt) is passed on.
+        BaseException: What is not an ``Exception`` (an interrupt) is passed on.
     """
     singles = [single for single in leaves(error) if not isinstance(single, trio.Cancelled)]
     for single in singles:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
 from atoma.contracts.mutations import Op
 from atoma.contracts.replica import InboxEntry
-from atoma.errors import NotFoundError
+from atoma.contracts.values import HIDDEN, RowImage, Scalar, is_gone, is_hidden
+from atoma.errors import NotFoundError, ValidationError
+from atoma.mutations import differences
+from atoma.ports.local import LocalTx
+from atoma.schema.spec import StoreSpec
 from atoma.sync.replica import Replica
 from atoma.sync.staging import Resolved
 
@@ -18,7 +22,7 @@ Rewrite: TypeAlias = Callable[[Op], Awaitable[object]]
 
 
 class Inbox:
-    """Lists and resolves what came back; nothing leaves it unless somebody says so.
+    """The list of what came back, to be resolved; nothing leaves it unless somebody says so.
 
     Args:
         replica: The client's side.
@@ -29,26 +33,29 @@ class Inbox:
 
     async def entries(self, *, resolved: bool = False) -> Sequence[InboxEntry]:
         """Open entries, oldest first; resolved ones too when asked for."""
-        found = await self._replica.database.inspect(lambda tx: tx.inbox.entries())
-        return [entry for entry in found if resolved or not entry.resolution]
+        return await self._replica.database.inspect(lambda tx: tx.inbox.entries() if resolved else open_entries(tx))
 
     async def dismiss(self, entry: InboxEntry) -> None:
         """Leave it at the hub's state; the entry stays listed among the resolved ones."""
         await self._resolve(entry, "dismissed")
 
-    async def keep_mine(self, entry: InboxEntry, rewrite: Rewrite) -> None:
+    async def keep_mine(self, entry: InboxEntry, rewrite: Rewrite, fields: Collection[str] | None = None) -> None:
         """Write the user's image again, as a new write on what is there now, and mark the entry as resolved.
 
         Args:
             entry: An entry of :meth:`entries`.
             rewrite: Carries the new write out; when it raises, the entry stays open.
+            fields: Those of which the user's values are kept; the hub's stay in the others. None for all.
+
+        Raises:
+            ValidationError: There are no values of the user's in one of ``fields``.
 
         Cancelled between the two steps, the write is there and the entry still open; doing it again does no harm.
         """
         try:
-            await rewrite(mine_again(entry))
+            await rewrite(mine_again(entry, self._replica.schema.store(entry.store), fields))
         except NotFoundError:
-            if entry.mine is not None:
+            if not is_gone(entry.mine):
                 raise  # a delete of a row that is gone is what was asked for
         await self._resolve(entry, "kept_mine")
 
@@ -56,12 +63,46 @@ class Inbox:
         await self._replica.change(Resolved(entry, resolution))
 
 
-def mine_again(entry: InboxEntry) -> Op:
-    """The write that makes the row what the user had made of it: only the columns they had changed."""
-    again = replace(entry.op, values={}, defaults={}, after_mid=0, cas=False, scope=entry.scope)
-    if entry.mine is None:
-        return replace(again, kind="delete")
+def open_entries(tx: LocalTx) -> list[InboxEntry]:
+    """The entries that nobody has resolved yet, oldest first."""
+    return [entry for entry in tx.inbox.entries() if not entry.resolution]
+
+
+def mine_again(entry: InboxEntry, store: StoreSpec[Any], fields: Collection[str] | None = None) -> Op:
+    """The write that makes the row what the user had made of it: only the columns they had changed, or those of ``fields``.
+
+    To a column that merges by itself it does what the user had done to it: an increment is added to what is there now.
+    """
+    again = replace(entry.op, values={}, defaults={}, after_mid=0, cas=False, scope=entry.scope, edits=())
+    if entry.mine is None or is_hidden(entry.mine):
+        if fields is not None:
+            raise ValidationError(
+                f"{entry.store}/{entry.id} was deleted here: there is no field to keep", store=entry.store
+            )
+        if entry.mine is None:
+            return replace(again, kind="delete")
+        return replace(again, kind="patch", values={HIDDEN: entry.mine[HIDDEN]})
     seen = entry.base or {}
-    changed = {name: value for name, value in entry.mine.items() if name not in seen or seen[name] != value}
-    rest = {name: value for name, value in entry.mine.items() if name not in changed}
-    return replace(again, kind="upsert", values=changed, defaults=rest)
+    changed = {
+        name: value
+        for name, value in entry.mine.items()
+        if name not in seen or seen[name] != value or name == HIDDEN  # it may have been deleted by somebody since
+    }
+    if fields is not None:
+        changed = _chosen(entry, changed, fields)
+    edits = differences(store, seen, changed) if entry.base is not None else ()
+    edited = {edit.field for edit in edits}
+    values = {name: value for name, value in changed.items() if name not in edited}
+    rest = {name: value for name, value in entry.mine.items() if name not in values}
+    return replace(again, kind="upsert", values=values, defaults=rest, edits=edits)
+
+
+def _chosen(entry: InboxEntry, changed: Mapping[str, Scalar], fields: Collection[str]) -> RowImage:
+    unchanged = next((name for name in fields if name not in changed or name == HIDDEN), None)
+    if unchanged is not None or not fields:
+        what = f"{unchanged!r} was not changed here" if fields else "fields names no field"
+        named = ", ".join([name for name in changed if name != HIDDEN]) or "none"
+        raise ValidationError(
+            f"{entry.store}/{entry.id}: {what}; changed were: {named}", store=entry.store, field=unchanged or ""
+        )
+    return {name: value for name, value in changed.items() if name in fields or name == HIDDEN}

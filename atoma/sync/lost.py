@@ -11,7 +11,7 @@ from atoma.sync.replica import Replica
 
 
 class LostRows:
-    """Lists and resolves them. What nobody has decided about for thirty days is resolved as ``expired``, and told.
+    """The lost rows, to be resolved. What nobody has decided about for thirty days is resolved as ``expired``, and told.
 
     Args:
         replica: The client's side.

@@ -13,7 +13,7 @@ from atoma.sync.session import Session
 
 
 class NotifyLane:
-    """Listens for hints; while it cannot, the pull lanes poll faster."""
+    """The lane that listens for hints; while it cannot, the pull lanes poll faster."""
 
     def __init__(self, replica: Replica, session: Session) -> None:
         self._replica = replica
@@ -39,7 +39,8 @@ class NotifyLane:
             await trio.sleep(self._retries.fail(asked))
 
     async def _listen(self) -> None:
-        scopes = tuple(scope for scope in self._replica.scopes if scope not in self._session.refused)
+        known, refused = self._session.heads, self._session.refused
+        scopes = tuple(scope for scope in self._replica.scopes if scope in known and scope not in refused)
         async with self._session.service.notify(NotifyRequest(scopes)) as hints:
             self._session.streaming = True
             async for hint in hints:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-import msgspec
+from msgspec.structs import replace
 
+from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import OperationContext, WriteOptions, WriteRequest
-from atoma.contracts.mutations import Effect, MutationBody, Op, PendingMutation
-from atoma.contracts.replica import ClientIdentity
+from atoma.contracts.mutations import BUILDS_ON_HELD, HELD_MID, Effect, MutationBody, Op, PendingMutation
 from atoma.contracts.survey import UNCOUNTED_BYTES, VALUES_MAX, Survey
 from atoma.contracts.sync import Cursor, Limits
 from atoma.contracts.values import StoredRow
-from atoma.errors import ScopeNotSubscribed, ValidationError
-from atoma.mutations import RowKey, mutations_of, queued, rows_of
+from atoma.errors import RemoteError, ScopeNotSubscribed, ValidationError
+from atoma.mutations import RowKey, bare, mutations_of, queued, rows_of
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import encode_body
 
@@ -24,6 +25,42 @@ OUTBOX_NODE = "outbox"
 def next_digest(previous: bytes, body: bytes) -> bytes:
     """The digest chain after ``body``."""
     return hashlib.sha256(previous + body).digest()
+
+
+@dataclass(slots=True)
+class Chain:
+    """The end of an outbox, where mutations get their numbers and are chained to those before them.
+
+    Attributes:
+        next_mid: The number that the next mutation gets.
+        tail: Digest chain after the one before it.
+    """
+
+    next_mid: int = 1
+    tail: bytes = b""
+
+    def append(self, mutation: PendingMutation) -> PendingMutation:
+        """``mutation`` as the next one for the hub; its body has to say :attr:`next_mid`."""
+        self.tail = next_digest(self.tail, mutation.body)
+        appended = replace(mutation, kind="outbox", mid=self.next_mid, digest=self.tail)
+        self.next_mid += 1
+        return appended
+
+    def append_again(self, mutation: PendingMutation, body: MutationBody) -> PendingMutation:
+        """``mutation``, which had another number or none, as the next one; ``body`` is what it says, its values packed."""
+        packed = encode(replace(body, mid=self.next_mid))
+        return self.append(replace(mutation, base_seq=body.base_seq, body=packed))
+
+
+def end_of(tx: LocalTx) -> Chain:
+    """Where the outbox goes on."""
+    identity = tx.outbox.identity()
+    return Chain(identity.next_mid, identity.tail_digest)
+
+
+def save_end(tx: LocalTx, chain: Chain) -> None:
+    """Let the outbox go on behind what was appended to ``chain``."""
+    tx.outbox.save_identity(replace(tx.outbox.identity(), next_mid=chain.next_mid, tail_digest=chain.tail))
 
 
 def digest_before(tx: LocalTx, mid: int) -> bytes | None:
@@ -51,12 +88,12 @@ def base_position(tx: LocalTx, effects: Sequence[Effect], cursors: dict[str, Cur
 
 
 class OutboxNode:
-    """Stages the mutations of a unit: one for an atomic unit, else one for every entry that changed something.
+    """The node that stages a unit's mutations: one for an atomic unit, else one for every entry that changed something.
 
     Args:
         database: Identity of the database it stages into.
         stores: Names of the stores that replicate; effects on others stay on this device.
-        scopes: Scopes this client syncs.
+        scopes: Scopes this client always syncs; the file says which others it does.
         limits: Bounds a mutation has to keep to, checked here because the hub could only refuse it for ever.
     """
 
@@ -87,15 +124,17 @@ class OutboxNode:
 
     def enqueue(self, tx: LocalTx, request: WriteRequest, effects: Sequence[Effect]) -> None:
         """Add the mutations of ``effects``, which ``request`` had; the same errors as :meth:`stage`."""
-        self._check_scopes(effects, request.options.atomic)
+        for scope in {effect.scope: None for effect in effects}:
+            if scope not in self._scopes and not tx.scopes.is_brought(scope):
+                raise ScopeNotSubscribed(scope, self._scopes)
+        if request.options.atomic:
+            for _, together in mutations_of(request, effects):
+                self._check_scope(together)
         enqueue(tx, mutations_of(request, effects), self._limits)
 
-    def _check_scopes(self, effects: Sequence[Effect], atomic: bool) -> None:
-        scopes = {effect.scope: None for effect in effects}
-        for scope in scopes:
-            if scope not in self._scopes:
-                raise ScopeNotSubscribed(scope, self._scopes)
-        if atomic and len(scopes) > 1:
+    def _check_scope(self, effects: Sequence[Effect]) -> None:
+        scopes = {effect.scope for effect in effects}
+        if len(scopes) > 1:
             raise ValidationError(
                 f"an atomic unit has to stay within one scope, this one touches {', '.join(sorted(scopes))}; "
                 "write once per scope",
@@ -104,7 +143,7 @@ class OutboxNode:
 
 
 def enqueue(tx: LocalTx, mutations: Iterable[tuple[str, Sequence[Effect]]], limits: Limits) -> None:
-    """Number, chain and add mutations; the identity is read and saved once per unit.
+    """Number, chain and add mutations; one on a row with a held one is held, too.
 
     Args:
         tx: The open transaction.
@@ -115,8 +154,7 @@ def enqueue(tx: LocalTx, mutations: Iterable[tuple[str, Sequence[Effect]]], limi
         ValidationError: One is larger than a hub may take.
         OutboxFull: The outbox is at its limit.
     """
-    identity = tx.outbox.identity()
-    mid, digest = identity.next_mid, identity.tail_digest
+    chain = end_of(tx)
     cursors: dict[str, Cursor] = {}
     for idem, effects in mutations:
         scope = effects[0].scope
@@ -124,16 +162,42 @@ def enqueue(tx: LocalTx, mutations: Iterable[tuple[str, Sequence[Effect]]], limi
         rows = rows_of(effects)
         pending = {(store, id) for store, id, pre in rows if not tx.base.shadow(store, id, scope, pre)}
         ops = tuple(_linked(tx, effect, pending) for effect in effects)
-        whole = MutationBody(mid, idem, scope, base.seq, tx.schema.version, tx.now_ms, ops, base.epoch)
-        body = encode_body(whole, tx.schema)
-        _check_size(body, ops, limits)
-        digest = next_digest(digest, body)
-        tx.outbox.add(PendingMutation(0, "outbox", mid, idem, scope, base.seq, body, digest), rows)
-        mid += 1
-    tx.outbox.save_identity(_moved(identity, mid, digest))
+        held = bool(pending) and any(op.after_mid == HELD_MID for op in ops)
+        if held:
+            ops = tuple(replace(op, after_mid=0) for op in ops)
+        number = HELD_MID if held else chain.next_mid
+        whole = MutationBody(number, idem, scope, base.seq, tx.schema.version, tx.now_ms, ops, base.epoch)
+        sent = tuple([bare(op, tx.schema.store(op.store)) for op in ops])
+        body = encode_body(replace(whole, ops=sent), tx.schema)
+        # what the hub will set, as it is shown until then
+        local = b"" if sent == ops else encode_body(whole, tx.schema)
+        check_size(body, ops, limits)
+        waiting = PendingMutation(0, "held", number, idem, scope, base.seq, body, b"", local=local)
+        tx.outbox.add(replace(waiting, last_error=BUILDS_ON_HELD) if held else chain.append(waiting), rows)
+    save_end(tx, chain)
 
 
-def _check_size(body: bytes, ops: tuple[Op, ...], limits: Limits) -> None:
+def unspeakable(tx: LocalTx, verified_mid: int) -> RemoteError | None:
+    """Why the outbox has to wait for a hub that understands edits; None when nothing in it has any.
+
+    A hub of before would pass over them, and tell that it had taken the mutation.
+    """
+    for mutation in tx.outbox.every():
+        if mutation.mid > verified_mid and any(op.edits for op in decode(mutation.body, MutationBody).ops):
+            message = (
+                f"mutation {mutation.mid} changes a counter, a set, a maximum or a minimum, and the hub speaks a version of the "
+                "protocol without them; the outbox is kept until the hub is upgraded"
+            )
+            return RemoteError(message, remote_code="PROTO_UNSUPPORTED")
+    return None
+
+
+def check_size(body: bytes, ops: tuple[Op, ...], limits: Limits) -> None:
+    """Refuse a mutation that a hub could only refuse.
+
+    Raises:
+        ValidationError: It is larger than ``limits``.
+    """
     if len(body) > limits.mutation_bytes:
         raise ValidationError(
             f"a mutation of {len(body)} bytes exceeds the hub's limit of {limits.mutation_bytes}; "
@@ -157,10 +221,6 @@ def _linked(tx: LocalTx, effect: Effect, pending: set[RowKey]) -> Op:
     """The effect's operation as the mutation holds it, tied to this client's previous pending mutation on the row if it is one of ``pending``."""
     op = effect.op
     return queued(op, tx.outbox.last_mid(op.store, op.id) if (op.store, op.id) in pending else 0)
-
-
-def _moved(identity: ClientIdentity, next_mid: int, tail_digest: bytes) -> ClientIdentity:
-    return msgspec.structs.replace(identity, next_mid=next_mid, tail_digest=tail_digest)
 
 
 def queue_creates(tx: LocalTx, store: str, scope: str, rows: Sequence[StoredRow], idem: str) -> int:

@@ -11,7 +11,7 @@ from atoma.contracts.sync import PullReply, StoreChanges
 from atoma.contracts.values import RowImage, as_image
 from atoma.contracts.writeback import ConfirmedRow
 from atoma.errors import ProtocolError
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 TURN = 500
 """So many rows are turned into images before others have their turn."""

@@ -13,13 +13,19 @@ from atoma.contracts.events import Event, SyncStateChanged, WriteSettled
 from atoma.contracts.sync import Limits
 from atoma.errors import ConfigurationError
 from atoma.plugins.context import Listener, PluginContext
-from atoma.ports.keys import APPLY, LOCAL_DATABASE, SYNC_LINK, PortKey
+from atoma.ports.engine import SharedFile
+from atoma.ports.keys import APPLY, COMPLETENESS, LOCAL_DATABASE, SCOPES, SYNC_LINK, PortKey
 from atoma.schema.spec import DEFAULT_SCOPE, StoreSpec, is_scope
+from atoma.sync.completeness import ScopeJudge
 from atoma.sync.control import SYNC_CONTROL, SyncControl
+from atoma.sync.fetch import PULL_NODE, PullNode
+from atoma.sync.keeping import ScopeKeeper
 from atoma.sync.modes import MODES, SyncMode
 from atoma.sync.outbox import OUTBOX_NODE, OutboxNode
 from atoma.sync.policies import HubLossPolicy, RepairPolicy
-from atoma.sync.replica import PullSchedule, RepairHistory, Replica
+from atoma.sync.presence_lane import PRESENCE, PresenceLane
+from atoma.sync.replica import RepairHistory, Replica
+from atoma.sync.scopes import IdleScopes, ReplicatedScopes
 from atoma.sync.status import ScopeProgress, StatusBoard, SyncStatus
 from atoma.sync.supervisor import Supervisor
 from atoma.sync.wake import Bell
@@ -29,24 +35,26 @@ CLOSE_S = 5.0
 
 
 class Sync:
-    """Replicates ``stores`` with the hub that the client's remote plugin reaches.
+    """The plugin that replicates ``stores`` with the hub that the client's remote plugin reaches.
 
-    Registers the node ``outbox``, so that the policy ``sync-queue`` becomes available, and keeps a session with the
+    It registers the nodes ``outbox``, which makes the policy ``sync-queue`` available, and ``pull``, and keeps a session with the
     hub in the client's background: it pushes the outbox in order, pulls every scope, and listens for hints. Failures
     are shown in the status and tried again; they never surface in the application's own calls.
 
     Args:
         stores: The stores to replicate, as specs or by name.
-        scopes: Names of the scopes to replicate.
+        scopes: Names of the scopes to replicate always. Others come and go with those who use them: see
+            :meth:`SyncControl.scope`, and ``bring=True`` where a query is followed or asked.
         mode: ``full``; ``pull-only`` sends nothing; ``push-only`` fetches nothing, so that what was accepted stays
-            pending; ``subscribe-only`` only hears how far the hub is; ``manual`` does nothing until
+            pending; ``subscribe-only`` only follows how far the hub is; ``manual`` does nothing until
             :meth:`SyncControl.sync_once`.
         limits: Bounds that mutations are held to when they are written, to be set when the hub's are lower.
         on_hub_loss: What to do with rows that a restored hub has lost and this device still has, where the hub's operator
             leaves the choice. ``offer`` brings them back, ``inbox`` keeps them in :attr:`SyncControl.lost` until
             somebody offers them, ``drop`` takes the hub's state; they are listed there as well.
-        repair: ``auto`` repairs a file that does not continue the hub's history by itself; ``manual`` lets it stall until
-            :meth:`SyncControl.repair`.
+        repair: ``auto`` repairs a file that does not continue the hub's history by itself; with ``manual`` it
+            stalls until :meth:`SyncControl.repair`. It pulls on meanwhile, unless the hub has lost something that it holds.
+        idle: What stays of scopes that were brought along and that nobody uses any more: None for 32 of them, each for seven days.
 
     Attributes:
         synced_stores: Names of ``stores``.
@@ -64,6 +72,7 @@ class Sync:
         limits: Limits | None = None,
         on_hub_loss: HubLossPolicy = "offer",
         repair: RepairPolicy = "auto",
+        idle: IdleScopes | None = None,
     ) -> None:
         if not all(is_a(given, Iterable) and not is_a(given, str) for given in (stores, scopes)):
             raise ConfigurationError("Sync(): stores and scopes are lists")
@@ -86,6 +95,9 @@ class Sync:
             )
         self._on_hub_loss: HubLossPolicy = on_hub_loss
         self._repair: RepairPolicy = repair
+        if idle is not None and not is_a(idle, IdleScopes):
+            raise ConfigurationError(f"Sync(): idle is an IdleScopes(count=…, seconds=…), not {idle!r}")
+        self._idle = idle or IdleScopes()
         self._limits = limits or Limits()
         if len(self.scopes) > self._limits.scopes:
             raise ConfigurationError(f"Sync(): {len(self.scopes)} scopes, at most {self._limits.scopes}")
@@ -97,13 +109,13 @@ class Sync:
 
     @property
     def provides(self) -> Sequence[PortKey[Any]]:
-        """The control."""
-        return (SYNC_CONTROL,)
+        """The control, what brings scopes along, and presence."""
+        return (SYNC_CONTROL, SCOPES, PRESENCE)
 
     @property
     def needs(self) -> Sequence[PortKey[Any]]:
-        """The local database, the way to write into it, and a way to the hub."""
-        return (LOCAL_DATABASE, APPLY, SYNC_LINK)
+        """The local database, the way to write into it, the board of how complete it is, and a way to the hub."""
+        return (LOCAL_DATABASE, COMPLETENESS, APPLY, SYNC_LINK)
 
     @asynccontextmanager
     async def open(self, context: PluginContext) -> AsyncGenerator[None]:
@@ -111,22 +123,38 @@ class Sync:
 
         Raises:
             UnknownStore: A store is not declared in the schema.
-            ConfigurationError: A store is declared with ``replicate=False``.
+            ConfigurationError: A store is declared with ``replicate=False``, or has a ``writeback`` hook.
         """
         for name in sorted(self.synced_stores):
             if not context.schema.store(name).replicate:
                 raise ConfigurationError(
                     f"Sync(): store {name!r} is declared with replicate=False; ask it at the hub instead"
                 )
+            if context.schema.store(name).hooks.writeback is not None:
+                raise ConfigurationError(
+                    f"Sync(): store {name!r} has a writeback hook, and what sync brings is the hub's word: nothing here "
+                    "changes it; give the store a before_save, or read it elsewhere"
+                )
         replica = self._replica(context)
-        supervisor = Supervisor(replica, context.require(SYNC_LINK), self._lanes)
+        link = context.require(SYNC_LINK)
+        supervisor, presence = Supervisor(replica, link, self._lanes), PresenceLane(link, context.environment)
         node = OutboxNode(replica.database.database, self.synced_stores, self.scopes, self._limits)
+        known = context.require(COMPLETENESS)
+        keeper = ScopeKeeper(replica, supervisor, known, self._idle, self._limits.scopes)
+        control = SyncControl(replica, supervisor, keeper, presence)
         undo = [
             context.register_node(OUTBOX_NODE, node),
-            context.provide(SYNC_CONTROL, SyncControl(replica, supervisor)),
+            context.register_node(PULL_NODE, PullNode(control, known)),
+            context.provide(SYNC_CONTROL, control),
+            context.provide(SCOPES, keeper),
+            context.provide(PRESENCE, presence),
             context.register_listener(_poke_on_commit(supervisor)),
             replica.board.subscribe(_tell_state(context)),
         ]
+        if isinstance(replica.database, SharedFile):
+            undo.append(replica.database.subscribe_others(supervisor.committed))
+        hears = not self._lanes or not self._lanes.isdisjoint({"pull", "notify"})
+        judge = ScopeJudge(replica.board, known, context.environment, replica.bell, hears=hears)
         lifetime = trio.CancelScope()
         ended = trio.Event()
 
@@ -134,11 +162,16 @@ class Sync:
             try:
                 with lifetime:
                     await context.ready.wait()
-                    await supervisor.run()
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(judge.run)
+                        nursery.start_soon(keeper.run)
+                        nursery.start_soon(presence.run)
+                        await supervisor.run()
             finally:
                 ended.set()
 
         await replica.refresh()
+        judge.judge(replica.board.current)
         context.nursery.start_soon(supervise)
         try:
             yield
@@ -150,25 +183,26 @@ class Sync:
                 take_back()
 
     def _replica(self, context: PluginContext) -> Replica:
-        bell = Bell()
+        bell, database = Bell(), context.require(LOCAL_DATABASE)
         status = SyncStatus(
             state="offline" if self._lanes else "stopped",
             reason="" if self._lanes else "manual",
             scopes=tuple(ScopeProgress(scope) for scope in self.scopes),
         )
         return Replica(
-            database=context.require(LOCAL_DATABASE),
+            database=database,
             apply=context.require(APPLY),
             environment=context.environment,
             schema=context.schema,
             stores=self.synced_stores,
-            scopes=self.scopes,
+            replicated=ReplicatedScopes(self.scopes),
             board=StatusBoard(status, bell),
             emit=context.emit,
             bell=bell,
-            pulls={scope: PullSchedule() for scope in self.scopes},
             repairs=RepairHistory(manual=self._repair == "manual"),
             on_hub_loss=self._on_hub_loss,
+            program=database.program if isinstance(database, SharedFile) else 0,
+            lead=database.lead if isinstance(database, SharedFile) and self._lanes else None,
         )
 
 

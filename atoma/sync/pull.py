@@ -19,7 +19,7 @@ from atoma.sync.failures import HistoryMoved, Remedy, ends_session, history_move
 from atoma.sync.page import confirmed_rows
 from atoma.sync.replica import BACKOFF, Replica, bounded
 from atoma.sync.session import Session
-from atoma.sync.staging import LivePage, SnapshotBegun, SnapshotPage, TailPage
+from atoma.sync.staging import LivePage, SnapshotPage, TailPage
 
 POLL_STREAMING_S = 60.0
 POLL_SPREAD = 0.2
@@ -31,7 +31,7 @@ PACE_S = 0.25
 
 
 class PullLane:
-    """Brings one scope's base to the hub's head and keeps it there.
+    """The lane that brings one scope's base to the hub's head and keeps it there.
 
     Args:
         replica: The client's side.
@@ -46,7 +46,7 @@ class PullLane:
         self._scope = scope
         self._retries = Retries(BACKOFF, replica.environment.random)
         self._max_changes = min(2_000, session.limits.page_changes)
-        self._schedule = replica.pulls[scope]
+        self._schedule = replica.schedule(scope)
         self._patient = patient
         self._again_s = 0.0
         self._following = False
@@ -65,7 +65,7 @@ class PullLane:
 
         Raises:
             TransportError: The connection broke; the next session continues where this one was.
-            RemoteError: The hub refuses for a reason that a retry does not mend.
+            RemoteError: The hub refuses for a reason that trying again does not change.
         """
         self._schedule.begun += 1
         number = self._schedule.begun
@@ -80,7 +80,7 @@ class PullLane:
         return POLL_STREAMING_S * self._replica.environment.random.uniform(1 - POLL_SPREAD, 1 + POLL_SPREAD)
 
     async def _step_or_wait(self) -> bool:
-        """One step; a failure that a retry or a snapshot mends is mended here."""
+        """One step; a failure that a retry or a snapshot corrects is handled here."""
         try:
             async with self._session.pulling:
                 caught_up = await self._step()
@@ -105,7 +105,7 @@ class PullLane:
         if help_by is Remedy.RESNAPSHOT:
             first = self._retries.failures == 0
             delay = self._retries.fail(error.retry_after_s)
-            await self._replica.change(SnapshotBegun(self._scope))
+            await self._replica.begin_snapshot(self._scope)
             await self._replica.refresh()
             self._replica.show_scope_error(self._scope, info_from(Resync(error.remote_code)))
             await trio.sleep(0.0 if first else delay)
@@ -122,6 +122,8 @@ class PullLane:
         self._following = subscription.state == "live"
         self._proof = subscription.proof
         match subscription.state:
+            case "new" if self._scope not in self._replica.scopes:
+                return True  # it was dropped
             case "new":
                 await self._begin()
                 return False
@@ -152,7 +154,7 @@ class PullLane:
     async def _begin(self) -> None:
         """First sync: queue what was here before, then take a snapshot, or the log from 0 if the hub has nothing."""
         await adopt_rows(self._replica, self._scope)
-        await self._replica.change(SnapshotBegun(self._scope, empty=self._session.heads.get(self._scope) == 0))
+        await self._replica.begin_snapshot(self._scope, empty=self._session.heads.get(self._scope) == 0)
         await self._replica.refresh()
         self._replica.push_wake.poke()
 
@@ -175,7 +177,7 @@ class PullLane:
             if not request.token or remedy(error) is not Remedy.STALL or ends_session(error):
                 raise
             # a token the hub no longer takes (it may have another key): begin anew, which tells what else is wrong
-            await self._replica.change(SnapshotBegun(self._scope))
+            await self._replica.begin_snapshot(self._scope)
             return
         await self._commit_snapshot(request.token, page)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import trio
+from msgspec.structs import replace
 
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
@@ -16,11 +17,11 @@ from atoma.errors import ProtocolError, RemoteError, SyncError, TransportError
 from atoma.ports.local import LocalTx
 from atoma.sync.conditions import is_asked_for
 from atoma.sync.failures import HubLostData, Remedy, error_from, remedy
-from atoma.sync.outbox import digest_before
+from atoma.sync.outbox import digest_before, unspeakable
 from atoma.sync.replica import BACKOFF, Replica, bounded
 from atoma.sync.session import Session
 from atoma.sync.settle import Settlement
-from atoma.sync.staging import AttemptFailed, Replied
+from atoma.sync.staging import AttemptFailed, Opened, Replied
 
 SCAN_S = 5.0
 """The outbox is looked at this often, in seconds, even if no bell rang."""
@@ -35,7 +36,7 @@ class PushStalled(SyncError):
 
 
 class PushLane:
-    """Sends what the outbox holds; what it sends is read from the database, never from events."""
+    """The lane that sends what the outbox holds; what it sends is read from the database, never from events."""
 
     def __init__(self, replica: Replica, session: Session) -> None:
         self._replica = replica
@@ -54,11 +55,14 @@ class PushLane:
 
         Raises:
             TransportError: The connection broke; what was in flight is sent again and answered the same.
-            RemoteError: The hub refuses for a reason that a retry does not mend.
+            RemoteError: The hub refuses for a reason that trying again does not change.
         """
         try:
             while True:
-                batch = await self._replica.database.inspect(self._next_batch)
+                sending = self._sending()
+                batch = await self._replica.database.inspect(sending.batch_sent_before)
+                if batch is None:
+                    batch = await self._replica.change(sending)
                 if not batch.mutations:
                     self._goes_on()
                     self._replica.poke_pull(batch.decided)
@@ -69,10 +73,14 @@ class PushLane:
         finally:
             self._session.pushing = False
 
-    def _next_batch(self, tx: LocalTx) -> Batch:
-        limits, session = self._session.limits, self._session
-        return next_batch(
-            tx, session.verified_mid, session.verified_digest, limit=self._batch_limit, max_bytes=limits.push_bytes
+    def _sending(self) -> Sending:
+        session = self._session
+        return Sending(
+            session.verified_mid,
+            session.verified_digest,
+            self._batch_limit,
+            session.limits.push_bytes,
+            session.takes_edits,
         )
 
     async def _push(self, batch: Batch) -> None:
@@ -183,6 +191,49 @@ class Batch:
     decided: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """The next mutations are about to be sent; from then on their numbers and bytes are fixed.
+
+    Attributes:
+        verified_mid: Last mutation the hub has decided.
+        verified_digest: Digest chain after it.
+        limit: At most so many mutations.
+        max_bytes: At most so many bytes of bodies, but at least one mutation.
+        takes_edits: Whether the hub understands edits.
+    """
+
+    verified_mid: int
+    verified_digest: bytes
+    limit: int
+    max_bytes: int
+    takes_edits: bool = True
+
+    def batch(self, tx: LocalTx) -> Batch:
+        """What is next; see :func:`next_batch`.
+
+        Raises:
+            RemoteError: ``PROTO_UNSUPPORTED``; see :func:`unspeakable`.
+        """
+        refused = None if self.takes_edits else unspeakable(tx, self.verified_mid)
+        if refused is not None:
+            raise refused
+        return next_batch(tx, self.verified_mid, self.verified_digest, limit=self.limit, max_bytes=self.max_bytes)
+
+    def batch_sent_before(self, tx: LocalTx) -> Batch | None:
+        """What is next, None while something waits that was never sent: somebody may take it back until that is noted."""
+        identity = tx.outbox.identity()
+        return self.batch(tx) if identity.next_mid - 1 <= max(identity.sent_mid, identity.confirmed_mid) else None
+
+    def stage(self, at: Opened) -> Batch:
+        """Note how far the outbox will have been sent; what is to be sent."""
+        batch, identity = self.batch(at.tx), at.tx.outbox.identity()
+        if batch.mutations and batch.mutations[-1].mid > identity.sent_mid:
+            last = batch.mutations[-1]
+            at.tx.outbox.save_identity(replace(identity, sent_mid=last.mid, sent_digest=last.digest))
+        return batch
+
+
 def next_batch(tx: LocalTx, verified_mid: int, verified_digest: bytes, *, limit: int, max_bytes: int) -> Batch:
     """The next mutations to send.
 
@@ -200,18 +251,24 @@ def next_batch(tx: LocalTx, verified_mid: int, verified_digest: bytes, *, limit:
     Raises:
         HubLostData: A mutation the hub needs first has left the outbox.
     """
-    confirmed = tx.outbox.identity().confirmed_mid
+    mutations, previous, decided = _next(tx, verified_mid, verified_digest, limit, max_bytes)
+    return Batch(mutations, previous, tx.outbox.identity().confirmed_mid, decided)
+
+
+def _next(
+    tx: LocalTx, verified_mid: int, verified_digest: bytes, limit: int, max_bytes: int
+) -> tuple[Sequence[PendingMutation], bytes, tuple[str, ...]]:
     queued = tx.outbox.queued(limit=limit, max_bytes=max_bytes)
     following = verified_mid + 1
     if queued and queued[0].mid <= verified_mid:
         previous = digest_before(tx, queued[0].mid)
         if previous is not None:
-            return Batch(_contiguous(queued), previous, confirmed)
+            return _contiguous(queued), previous, ()
         decided = tuple(dict.fromkeys(item.scope for item in queued if item.mid <= verified_mid))
-        return Batch(_from(tx, following, limit, max_bytes), verified_digest, confirmed, decided)
+        return _from(tx, following, limit, max_bytes), verified_digest, decided
     if queued and queued[0].mid == following:
-        return Batch(_contiguous(queued), verified_digest, confirmed)
-    return Batch(_from(tx, following, limit, max_bytes), verified_digest, confirmed)
+        return _contiguous(queued), verified_digest, ()
+    return _from(tx, following, limit, max_bytes), verified_digest, ()
 
 
 def _contiguous(queued: Sequence[PendingMutation]) -> Sequence[PendingMutation]:

@@ -12,21 +12,22 @@ import msgspec
 import trio
 
 from atoma.concurrency.backoff import Backoff
-from atoma.contracts.events import Event
+from atoma.contracts.events import Event, ScopeBrought, ScopeLeft
 from atoma.contracts.execution import Durability
-from atoma.contracts.replica import ClientIdentity, RepairReport, Subscription
+from atoma.contracts.replica import BroughtScope, ClientIdentity, RepairReport, Subscription
 from atoma.contracts.sync import OpenReply, Outcome
 from atoma.contracts.values import ErrorInfo
 from atoma.contracts.writeback import ConfirmedRow, Writeback
 from atoma.errors import ChannelBroken
-from atoma.ports.engine import LocalDatabase
+from atoma.ports.engine import Lead, LocalDatabase
 from atoma.ports.environment import Environment
 from atoma.ports.execution import ApplyPort
 from atoma.ports.local import LocalTx
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 from atoma.sync.policies import HubLossPolicy
+from atoma.sync.scopes import ReplicatedScopes
 from atoma.sync.settle import Settlement
-from atoma.sync.staging import ReplicaChange
+from atoma.sync.staging import Fenced, ReplicaChange, SnapshotBegun
 from atoma.sync.status import ScopeProgress, StatusBoard
 from atoma.sync.wake import Bell, Wake
 
@@ -42,7 +43,7 @@ CONNECT_S = 20.0
 
 @dataclass(slots=True)
 class PullSchedule:
-    """When one scope is looked at; outlives connections.
+    """The times at which one scope is looked at; it outlives connections.
 
     Attributes:
         wake: Rung when the scope may have news.
@@ -57,7 +58,7 @@ class PullSchedule:
 
 @dataclass(frozen=True, slots=True)
 class RepairOrder:
-    """What somebody asks the next session for.
+    """A request by somebody to the next session.
 
     Attributes:
         adopt: Hand the file over to the hub and the principal that it is opened with, if they are others.
@@ -95,7 +96,7 @@ class Replica:
         environment: Clock, wall clock, randomness.
         schema: The declared stores.
         stores: Names of the stores that replicate.
-        scopes: Scopes that replicate, in the order they were declared.
+        replicated: The scopes that replicate; they may come and go.
         board: The status, for everybody to see.
         emit: Tells the client's listeners.
         bell: Rung at every change of the status and after every round of a lane.
@@ -104,6 +105,8 @@ class Replica:
         pulls: When each scope is looked at.
         repairs: What was repaired.
         on_hub_loss: What to do with what a restored hub has lost, where the operator leaves the choice.
+        program: The number of this program among those at the file.
+        lead: Which of the programs at this file runs the lanes; None where there can be no other.
     """
 
     database: LocalDatabase
@@ -111,7 +114,7 @@ class Replica:
     environment: Environment
     schema: Schema
     stores: frozenset[str]
-    scopes: tuple[str, ...]
+    replicated: ReplicatedScopes
     board: StatusBoard
     emit: Callable[[Event], None]
     bell: Bell
@@ -120,6 +123,17 @@ class Replica:
     pulls: dict[str, PullSchedule] = field(default_factory=dict[str, PullSchedule])
     repairs: RepairHistory = field(default_factory=RepairHistory)
     on_hub_loss: HubLossPolicy = "offer"
+    program: int = 0
+    lead: Lead | None = None
+
+    @property
+    def scopes(self) -> tuple[str, ...]:
+        """The scopes that replicate now."""
+        return self.replicated.every
+
+    def schedule(self, scope: str) -> PullSchedule:
+        """When ``scope`` is looked at."""
+        return self.pulls.setdefault(scope, PullSchedule())
 
     def version_told(self, reply: OpenReply) -> int:
         """What requests say of this client's version: 0, the hub's own, unless the hub's is later."""
@@ -132,20 +146,31 @@ class Replica:
         rows: Sequence[ConfirmedRow] = (),
         verdicts: Mapping[str, Outcome] = MappingProxyType({}),
         durability: Durability | None = None,
+        fenced: bool = True,
     ) -> R:
         """Change something with ``rows`` and ``verdicts`` in one local transaction; what came of it.
 
+        What is not ``fenced`` is done whichever program runs the lanes.
+
         Raises:
             StoreError: The engine failed; nothing has changed.
+            LeadLost: Another program runs the lanes by now; nothing has changed.
         """
-        writeback = Writeback(rows=rows, verdicts=verdicts, replication=change, durability=durability)
+        term = 0 if self.lead is None or not fenced else self.lead.term
+        asked = Fenced(change, term) if term else change
+        writeback = Writeback(rows=rows, verdicts=verdicts, replication=asked, durability=durability)
         return cast("R", (await self.apply.apply_writeback(writeback)).told)
+
+    async def begin_snapshot(self, scope: str, *, empty: bool = False) -> None:
+        """Have ``scope`` staged anew; see :class:`SnapshotBegun`."""
+        await self.change(SnapshotBegun(scope, empty=empty, fixed=scope in self.replicated.fixed))
 
     def poke_pull(self, scopes: Iterable[str]) -> None:
         """Let the pull lanes of ``scopes`` look at once."""
+        here = self.scopes
         for scope in scopes:
-            if scope in self.pulls:
-                self.pulls[scope].wake.poke()
+            if scope in here:
+                self.schedule(scope).wake.poke()
 
     def progress(self, scope: str) -> ScopeProgress:
         """The progress of ``scope`` as shown."""
@@ -153,22 +178,33 @@ class Replica:
 
     def show_head(self, scope: str, head: int) -> None:
         """Show that the hub has told of ``head``; a hint that moves no cursor."""
-        shown = self.progress(scope)
-        if head > shown.head:
-            self.board.show_scope(msgspec.structs.replace(shown, head=head))
+        if head > self.progress(scope).head:
+            self.show_opening(scope, head)
+
+    def show_opening(self, scope: str, head: int) -> None:
+        """Show that the head is ``head`` as a session opens: lower than before where the hub was restored."""
+        self.board.show_scope(msgspec.structs.replace(self.progress(scope), head=head))
 
     def show_scope_error(self, scope: str, error: ErrorInfo | None) -> None:
         """Show why a scope does not move, or that it does again."""
         self.board.show_scope(msgspec.structs.replace(self.progress(scope), error=error))
 
-    async def refresh(self) -> None:
-        """Read how much is pending and where the scopes are, and show it."""
+    async def refresh(self) -> int:
+        """Read how much is pending and where the scopes are, and show it; how often somebody has wanted it sent at once."""
         async with self.reading:
-            identity, subscriptions = await self.database.inspect(self._position)
-            self._show_position(identity, subscriptions)
+            hurries, identity, held, subscriptions, found = await self.database.inspect(self._position)
+            self._show_position(identity, held, subscriptions, found)
+        return hurries
 
-    def _show_position(self, identity: ClientIdentity, subscriptions: Sequence[Subscription]) -> None:
-        shown = self.board.current
+    def _show_position(
+        self,
+        identity: ClientIdentity,
+        held: int,
+        subscriptions: Mapping[str, Subscription],
+        found: Sequence[BroughtScope],
+    ) -> None:
+        shown, replicated = self.board.current, self.replicated
+        new, gone = replicated.read(found)
         scopes = tuple(
             ScopeProgress(
                 item.scope,
@@ -176,14 +212,25 @@ class Replica:
                 item.cursor.seq,
                 max(shown.scope(item.scope).head, item.cursor.seq),
                 shown.scope(item.scope).error,
+                brought=item.scope in replicated.brought,
             )
-            for item in subscriptions
+            for item in map(subscriptions.__getitem__, replicated.every)
         )
         pending = identity.next_mid - 1 - identity.confirmed_mid
-        self.board.show(msgspec.structs.replace(shown, pending=pending, scopes=scopes))
+        self.board.show(msgspec.structs.replace(shown, pending=pending, held=held, scopes=scopes))
+        for scope in gone:
+            self.pulls.pop(scope, None)
+            self.emit(ScopeLeft(scope))
+        for scope in new:
+            self.emit(ScopeBrought(scope))
 
-    def _position(self, tx: LocalTx) -> tuple[ClientIdentity, list[Subscription]]:
-        return tx.outbox.identity(), [tx.scopes.read(scope) for scope in self.scopes]
+    def _position(
+        self, tx: LocalTx
+    ) -> tuple[int, ClientIdentity, int, dict[str, Subscription], Sequence[BroughtScope]]:
+        outbox, found = tx.outbox, tx.scopes.brought()
+        scopes = (*self.replicated.fixed, *(each.scope for each in found))
+        read = {scope: tx.scopes.read(scope) for scope in scopes}
+        return outbox.hurries(), outbox.identity(), outbox.held_count(), read, found
 
     def settled(self, work: Settlement) -> None:
         """Tell listeners what a committed transaction settled, and fetch the pages that acceptances wait for."""

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
-import msgspec
 import trio
+from msgspec.structs import replace
 
 from atoma.contracts.events import LostRowsExpired
 from atoma.contracts.replica import ClientIdentity, LostRow
-from atoma.contracts.sync import Limits, OpenReply, OpenRequest, Place
+from atoma.contracts.sync import PROTOCOL_EDITS, PROTOCOL_VERSION, Limits, OpenReply, OpenRequest, Place
 from atoma.errors import AtomaError
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.schema.agreement import check_agreement
-from atoma.sync.failures import WrongHub, error_from, of_another
+from atoma.sync.failures import HistoryMoved, WrongHub, error_from, of_another
+from atoma.sync.outbox import unspeakable
 from atoma.sync.repair.changes import Aged, Offered
 from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often
 from atoma.sync.repair.offers import has_aged, is_released
@@ -33,6 +35,7 @@ class Session:
 
     Attributes:
         service: The hub.
+        request: What it was told of this file at the opening.
         identity: Who this file is to the hub, as of the opening.
         limits: Bounds to keep to.
         verified_mid: Last mutation the hub decided whose digest both sides agree on.
@@ -43,6 +46,7 @@ class Session:
         version_told: What requests say of this client's version; see :meth:`Replica.version_told`.
         refused: Scopes the hub does not give out, with the reason.
         fault: Why nothing may be pushed from this file as it is; pulling goes on. None when pushing may.
+        takes_edits: Whether the hub understands operations that say what to do to the value that is there.
         streaming: Whether hints arrive.
         pushing: Whether more than one request's worth is being pushed.
         pulling: Held by every pull, so that many scopes do not ask all at once.
@@ -51,6 +55,7 @@ class Session:
     """
 
     service: SyncService
+    request: OpenRequest
     identity: ClientIdentity
     limits: Limits
     verified_mid: int
@@ -61,6 +66,7 @@ class Session:
     version_told: int = 0
     refused: dict[str, AtomaError] = field(default_factory=dict[str, AtomaError])
     fault: AtomaError | None = None
+    takes_edits: bool = True
     streaming: bool = False
     pushing: bool = False
     pulling: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(SCOPES_AT_ONCE))
@@ -71,12 +77,18 @@ class Session:
         """Whether the hub, when the session was opened, had everything of the scope that this file has seen."""
         return scope in self.compared and scope not in self.forks
 
+    def forget(self, scope: str) -> None:
+        """Let go of what was agreed on ``scope``, which was dropped, or is asked for anew."""
+        self.heads.pop(scope, None)
+        self.refused.pop(scope, None)
+        self.compared.discard(scope)
+
 
 async def open_session(replica: Replica, service: SyncService) -> Session:
     """Agree with the hub on identity and history; a file that has another history is repaired first.
 
     Raises:
-        HubLostData: The hub was restored, and repairs did not help, or it cannot tell where the histories part.
+        HubLostData: The hub was restored, and the repair waits for somebody, or the hub cannot tell where the histories part.
         ClientForked: The hub cannot tell where the histories part.
         WrongHub: The file belongs to another hub or principal.
         SchemaMismatch: The hub reads a field differently; nothing was sent or taken.
@@ -84,6 +96,7 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         TransportError: The connection broke.
     """
     order, replica.repairs.order = replica.repairs.order, None
+    fault: AtomaError | None = None
     while True:
         opening = await _open(replica, service, order)
         if opening.fault is None:
@@ -94,20 +107,21 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         if order is not None and order.rehearsal:
             replica.repairs.told = await repair(*told, rehearsal=True)
             raise opening.fault.waiting
-        if order is None and replica.repairs.manual:
-            raise opening.fault.waiting
-        if order is None and await _repaired_in_vain(replica, opening.fault):
-            if opening.fault.cause == "HUB_LOST_DATA":
-                raise opening.fault.repeated
+        if order is None and (fault := await _waiting(replica, opening.fault)) is not None:
+            if opening.forks or opening.fault.cause == "HUB_LOST_DATA":
+                raise fault
             break  # the hub's history is still this file's: it is followed, and only what is pushed has to wait
         order, replica.repairs.told = None, await repair(*told)
     reply = opening.reply
     identity = opening.identity
-    if not identity.hub_id:
+    if not (identity.hub_id and identity.principal):  # a pre-built file knows its hub before its user
         identity = await replica.change(HubMet(reply.hub_id, reply.principal))
-    fault = None if opening.fault is None else opening.fault.repeated
+    takes_edits = reply.proto >= PROTOCOL_EDITS
+    if fault is None and not takes_edits:
+        fault = await replica.database.inspect(partial(unspeakable, verified_mid=reply.last_mid))
     session = Session(
         service,
+        opening.request,
         identity,
         reply.limits,
         verified_mid=reply.last_mid if fault is None else 0,
@@ -116,28 +130,59 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         compared=opening.compared,
         version_told=replica.version_told(reply),
         fault=fault,
+        takes_edits=takes_edits,
     )
     await _take_over(replica, opening)
     await _release(replica, reply)
+    _heed(replica, session, reply)
+    board = replica.board
+    board.show(replace(board.current, principal=reply.principal))
+    return session
+
+
+def _heed(replica: Replica, session: Session, reply: OpenReply) -> None:
+    """Go by what the hub says of scopes."""
     for status in reply.scopes:
         session.heads[status.scope] = status.head
         if status.error is not None:
             session.refused[status.scope] = error_from(status.error)
-        replica.show_head(status.scope, status.head)
+        replica.show_opening(status.scope, status.head)
         replica.show_scope_error(status.scope, status.error)
-    board = replica.board
-    board.show(msgspec.structs.replace(board.current, principal=reply.principal))
-    return session
 
 
-async def _repaired_in_vain(replica: Replica, fault: Diagnosis) -> bool:
+async def subscribe(replica: Replica, session: Session, scopes: Sequence[str]) -> None:
+    """Agree with the hub on scopes that have come to replicate while the session is open.
+
+    Raises:
+        HistoryMoved: The file has rows of one, of another history than the hub's: the session has to be opened anew.
+        RemoteError: The hub refuses.
+        TransportError: The connection broke.
+    """
+    places = await replica.database.inspect(lambda tx: _places(tx, scopes))
+    with bounded("open"):
+        reply = await session.service.open(replace(session.request, scopes=tuple(scopes), places=places))
+    for place in places:
+        fork = next((status.fork for status in reply.scopes if status.scope == place.scope), None)
+        moved = place.cursor.epoch not in (b"", reply.epoch)
+        if moved or (fork is not None and fork < place.cursor.seq):
+            raise HistoryMoved(f"the hub has another history of scope {place.scope!r} than this file")
+        if fork is not None:
+            session.compared.add(place.scope)
+    _heed(replica, session, reply)
+
+
+async def _waiting(replica: Replica, found: Diagnosis) -> AtomaError | None:
+    """Why a repair is not made by itself; None when it is."""
+    if replica.repairs.manual:
+        return found.waiting
     now_ms = replica.environment.wall_ms()
-    return made_too_often(await replica.database.inspect(lambda tx: tx.inbox.repairs()), fault.cause, now_ms)
+    made = await replica.database.inspect(lambda tx: tx.inbox.repairs())
+    return found.repeated if made_too_often(made, found.cause, now_ms) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What was told, what was answered, and what that means.
+    """A request to open, its answer, and what that means.
 
     Attributes:
         identity: Who the file is.
@@ -177,7 +222,8 @@ async def _open(replica: Replica, service: SyncService, order: RepairOrder | Non
         WrongHub: The file belongs to another hub or principal, and is not to be handed over.
         SchemaMismatch: A store that replicates has a field that the hub declares with another type.
     """
-    identity, places = await replica.database.inspect(lambda tx: (tx.outbox.identity(), _places(tx, replica.scopes)))
+    scopes = replica.scopes
+    identity, places = await replica.database.inspect(lambda tx: (tx.outbox.identity(), _places(tx, scopes)))
     await replica.database.flush()  # the hub forgets what this file says is settled
     request = _request(replica, identity, places)
     fault: Diagnosis | None = None
@@ -188,9 +234,7 @@ async def _open(replica: Replica, service: SyncService, order: RepairOrder | Non
     except AtomaError as error:
         if order is None or not order.adopt or not of_another(error):
             raise
-        request = msgspec.structs.replace(
-            request, client_id=new_client_id(replica), confirmed_mid=0, tail_mid=0, hub_id=b""
-        )
+        request = replace(request, client_id=new_client_id(replica), confirmed_mid=0, tail_mid=0, hub_id=b"")
         with bounded("open"):
             reply = await service.open(request)
         fault = Diagnosis("WRONG_HUB", f"handed over to {reply.principal!r} at hub {reply.hub_id.hex()}: {error}")
@@ -214,10 +258,11 @@ def _request(replica: Replica, identity: ClientIdentity, places: tuple[Place, ..
         incarnation=identity.incarnation,
         schema_version=replica.schema.version,
         schema_hash=replica.schema.hash,
-        scopes=replica.scopes,
+        scopes=tuple(place.scope for place in places),
         confirmed_mid=identity.confirmed_mid,
         tail_mid=identity.next_mid - 1,
         hub_id=identity.hub_id,
+        proto_max=PROTOCOL_VERSION,
         places=places,
     )
 
@@ -236,7 +281,7 @@ async def _compare(
     forks = {place.scope: fork for place in known if (fork := told[place.scope]) < place.cursor.seq}
     moved = {place.scope for place in known if place.cursor.epoch not in (b"", reply.epoch)}
     if fault is not None:  # it is handed over: whatever waits here was decided elsewhere
-        return Opening(identity, request, reply, forks, set(told), set(replica.scopes), fault)
+        return Opening(identity, request, reply, forks, set(told), set(request.scopes), fault)
     fault = await replica.database.inspect(lambda tx: diagnose(tx, reply))
     if forks and (fault is None or fault.cause != "CLIENT_EXPIRED"):
         where = ", ".join(f"{scope!r} behind {fork}" for scope, fork in sorted(forks.items()))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from atoma.contracts.events import ConflictDetected
-from atoma.contracts.mutations import ACKED, Op, PendingMutation
+from atoma.contracts.mutations import ACKED, HELD_MID, MutationBody, Op, PendingMutation
 from atoma.contracts.replica import InboxEntry, LostRow
 from atoma.contracts.sync import Conflict, Cursor, Outcome, PullReply
-from atoma.contracts.values import RowImage, as_image
+from atoma.contracts.values import ErrorInfo, RowImage, as_image
 from atoma.mutations import RowKey, ops_by_row, rebase, replay
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import decode_body
@@ -19,7 +19,7 @@ from atoma.schema.bodies import decode_body
 
 @dataclass(slots=True)
 class Settlement:
-    """What one local transaction has settled so far.
+    """The part of a local transaction that settles what was pending.
 
     Attributes:
         dirty: Rows whose base or pending operations changed, each once and in order.
@@ -119,6 +119,46 @@ def keep_refused(tx: LocalTx, pending: PendingMutation, outcome: Outcome, work: 
         entry = _entry(tx, pending, outcome, conflict, (store, id), ops)
         tx.inbox.add(entry)
         work.conflicts.append(ConflictDetected(pending.scope, store, id, entry.code))
+
+
+class Refusals:
+    """The writes that the hub has refused in the present life of a file, and what builds on them."""
+
+    def __init__(self, tx: LocalTx) -> None:
+        self._tx = tx
+        incarnation = tx.outbox.identity().incarnation
+        self._refused = {
+            (entry.mid, entry.store, entry.id)
+            for entry in tx.inbox.entries()
+            if entry.code != "MERGED" and entry.incarnation in (0, incarnation)
+        }
+        self._held: dict[RowKey, int] = {}
+
+    def _root(self, body: MutationBody) -> int:
+        """The number of a refused mutation that ``body`` builds on, 0 for none."""
+        for op in body.ops:
+            if body.mid == HELD_MID and (op.store, op.id) in self._held:
+                return self._held[op.store, op.id]
+            if op.after_mid and (op.after_mid, op.store, op.id) in self._refused:
+                return op.after_mid
+        return 0
+
+    def refuse(self, mutation: PendingMutation, body: MutationBody, work: Settlement) -> bool:
+        """Put ``mutation`` into the inbox if it builds on a refused one, as the hub would have it; whether it does."""
+        root = self._root(body)
+        if not root:
+            return False
+        message = f"it builds on mutation {root}, which was refused"
+        error = ErrorInfo("DEPENDENCY_REJECTED", message, info={"root_mid": str(root)})
+        outcome = Outcome(mutation.mid, "rejected", mutation.scope, error=error)
+        keep_refused(self._tx, mutation, outcome, work)
+        for op in body.ops:
+            if mutation.mid == HELD_MID:
+                self._held[op.store, op.id] = root
+            else:
+                self._refused.add((mutation.mid, op.store, op.id))
+        work.dirty.update(dict.fromkeys(self._tx.outbox.remove(mutation.lsn, outcome)))
+        return True
 
 
 def keep_superseded(tx: LocalTx, pending: PendingMutation) -> None:

@@ -10,7 +10,7 @@ from atoma.contracts.mutations import PendingMutation
 from atoma.contracts.replica import StagedRow, Subscription
 from atoma.contracts.sync import Outcome, PullReply, SnapshotReply, StoreChanges
 from atoma.ports.local import LocalTx
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 from atoma.sync.page import changed_rows
 from atoma.sync.settle import Settlement, confirm, settle_page
 

@@ -16,6 +16,7 @@ from atoma.contracts.mutations import PendingMutation
 from atoma.contracts.replica import ClientIdentity, InboxEntry, Subscription
 from atoma.contracts.sync import Outcome, Place, PullReply, SnapshotReply
 from atoma.contracts.values import StoredRow
+from atoma.errors import SyncError
 from atoma.mutations import RowKey
 from atoma.ports.execution import Voided
 from atoma.ports.local import LocalTx
@@ -49,6 +50,25 @@ class ReplicaChange(Protocol[R_co]):
     def stage(self, at: Opened) -> R_co:
         """Carry it out in the open transaction; what came of it."""
         ...
+
+
+class LeadLost(SyncError):
+    """The loss of the lead to another program, which took the sync lanes over while this one stood; nothing was changed."""
+
+    code = "LEAD_LOST"
+
+
+@dataclass(frozen=True, slots=True)
+class Fenced:
+    """A change that is carried out only while the program that makes it runs the lanes.
+
+    Attributes:
+        change: What is changed.
+        term: The number of that program's reign.
+    """
+
+    change: ReplicaChange[object]
+    term: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +149,26 @@ class SnapshotPage:
 
 @dataclass(frozen=True, slots=True)
 class SnapshotBegun:
-    """The scope is staged anew, or, as the hub has nothing in it yet, follows the log from its beginning."""
+    """The scope is staged anew, or, as the hub has nothing in it yet, follows the log from its beginning.
+
+    Attributes:
+        scope: The scope.
+        empty: Whether the hub has nothing in it.
+        fixed: Whether it always replicates; one that was brought along may have been dropped since.
+    """
 
     scope: str
     empty: bool = False
+    fixed: bool = True
 
     def stage(self, at: Opened) -> None:
-        """Begin."""
+        """Begin.
+
+        Raises:
+            Voided: The scope was dropped.
+        """
+        if not self.fixed and not at.tx.scopes.is_brought(self.scope):
+            raise Voided
         (begin_live if self.empty else begin_snapshot)(at.tx, self.scope)
 
 
@@ -162,6 +195,15 @@ class AttemptFailed:
     def stage(self, at: Opened) -> None:
         """Note it."""
         at.tx.outbox.mark_attempt(self.mids, self.next_attempt_ms, self.error)
+
+
+@dataclass(frozen=True, slots=True)
+class Hurried:
+    """Somebody wants what is queued sent now, by whichever program of the file sends."""
+
+    def stage(self, at: Opened) -> None:
+        """Ask it."""
+        at.tx.outbox.hurry()
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +272,7 @@ class RowsAdopted:
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """Somebody has resolved an inbox entry."""
+    """The news that somebody has resolved an inbox entry."""
 
     entry: InboxEntry
     resolution: str

@@ -14,7 +14,7 @@ from atoma.ports.loops import lifetime
 from atoma.sync.conditions import what_helps
 from atoma.sync.wake import Bell
 
-SyncState: TypeAlias = Literal["offline", "connecting", "repairing", "online", "stalled", "stopped"]
+SyncState: TypeAlias = Literal["offline", "connecting", "repairing", "online", "stalled", "stopped", "following"]
 
 RepairStep: TypeAlias = Literal["verdicts", "snapshot", "commit"]
 
@@ -22,15 +22,16 @@ _log = logging.getLogger(__name__)
 
 
 class ScopeProgress(msgspec.Struct, frozen=True):
-    """How far one scope is replicated.
+    """The progress of one scope's replication.
 
     Attributes:
         scope: The scope.
         state: ``new`` never synced, ``snapshot`` and ``tail`` first sync or re-sync in progress, ``live`` up to date
             as of ``cursor``.
         cursor: Hub sequence the confirmed base is at.
-        head: Highest sequence the hub has told of.
+        head: Highest sequence the hub has told of in this session, or the last one.
         error: Why the scope does not move, None when it does.
+        brought: Whether it was brought along, and leaves this device when nobody has used it for long.
     """
 
     scope: str
@@ -38,6 +39,7 @@ class ScopeProgress(msgspec.Struct, frozen=True):
     cursor: int = 0
     head: int = 0
     error: ErrorInfo | None = None
+    brought: bool = False
 
     @property
     def helps(self) -> str:
@@ -46,7 +48,7 @@ class ScopeProgress(msgspec.Struct, frozen=True):
 
 
 class RepairProgress(msgspec.Struct, frozen=True):
-    """How far a repair is.
+    """The progress of a repair.
 
     Attributes:
         cause: Why it is made; see :attr:`RepairReport.cause`.
@@ -63,15 +65,17 @@ class RepairProgress(msgspec.Struct, frozen=True):
 
 
 class SyncStatus(msgspec.Struct, frozen=True):
-    """What replication is doing.
+    """The state of replication.
 
     Attributes:
         state: ``offline`` waiting for the next attempt, ``connecting``, ``repairing`` the file does not continue the
             hub's history and is brought back to where it does, ``online``, ``stalled`` something keeps it from going on
-            (it is tried again all the same), ``stopped`` paused or closed.
+            (it is tried again all the same), ``stopped`` paused or closed, ``following`` another program that has the file
+            open does the work.
         reason: Why, for a person; ``""`` when there is nothing to say.
         pending: Writes the hub has not confirmed in a page yet; an upper bound while earlier ones are in flight.
-        scopes: Progress by scope, in the order they were declared.
+        held: Writes that are held on this device until somebody releases them.
+        scopes: Progress by scope, in the order they were declared, then those that were brought along by name.
         attempt: Failed attempts since the last success.
         next_attempt_ms: Wall-clock time of the next attempt, 0 when none is planned.
         error: The last failure, None once something worked again.
@@ -83,6 +87,7 @@ class SyncStatus(msgspec.Struct, frozen=True):
     state: SyncState = "offline"
     reason: str = ""
     pending: int = 0
+    held: int = 0
     scopes: tuple[ScopeProgress, ...] = ()
     attempt: int = 0
     next_attempt_ms: int = 0

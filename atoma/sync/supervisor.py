@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from functools import partial
 
 import msgspec
@@ -13,44 +15,30 @@ import trio
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
 from atoma.errors import AtomaError, ConnectFailed, RemoteError, StoreError
+from atoma.ports.engine import Lead
 from atoma.ports.service import SyncLink, SyncService
-from atoma.sync.failures import HistoryMoved, Remedy, as_forked, of_this_file, remedy, worst
+from atoma.sync.failures import HistoryMoved, Remedy, SeveralHubs, as_forked, of_this_file, remedy
+from atoma.sync.lanes import STALLED_S, Lanes, contained, given_out
 from atoma.sync.modes import Lane
-from atoma.sync.notify import NotifyLane
 from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
+from atoma.sync.repair.diagnosis import REPEATED_S
 from atoma.sync.replica import BACKOFF, CONNECT_S, Replica
 from atoma.sync.session import Session, open_session
+from atoma.sync.staging import LeadLost
 from atoma.sync.status import SyncState
 from atoma.sync.wake import Wake
 
 _log = logging.getLogger(__name__)
 
-STALLED_S = 60.0
-"""A session in which nothing may be pushed ends after so many seconds, and the next one looks again."""
+MOVED_MAX = 3
+"""A history that has moved under so many sessions within ``REPEATED_S`` is taken for several histories."""
 
 SessionWork = Callable[[Session], Awaitable[None]]
 
 
-async def contained(work: Callable[[], Awaitable[None]]) -> Exception | None:
-    """Run ``work`` and return the error it ended with, one plain error and never a group; cancellation passes."""
-    try:
-        await work()
-    except BaseExceptionGroup as group:
-        cancelled, errors = group.split(trio.Cancelled)
-        error = None if errors is None else worst(errors)
-        if cancelled is None:
-            return error
-        if error is not None and not isinstance(error, AtomaError):
-            _log.error("a lane failed while it was cancelled", exc_info=error)
-        raise cancelled from None
-    except Exception as error:
-        return error
-    return None
-
-
 class Supervisor:
-    """Runs one client's lanes, one session at a time.
+    """The supervisor of one client's lanes; it runs one session at a time.
 
     Args:
         replica: The client's side.
@@ -68,6 +56,10 @@ class Supervisor:
         self._turn = trio.Lock()
         self._current: trio.CancelScope | None = None
         self._allowed = trio.Event()
+        self._turned = trio.Event()
+        self._asked = 0
+        self._hurries: int | None = None
+        self._moved_at: deque[float] = deque(maxlen=MOVED_MAX)
         self.failures = 0
         self.last_failure: Exception | None = None
         if lanes:
@@ -98,6 +90,7 @@ class Supervisor:
         """End the session and begin none until :meth:`resume`; what is being committed locally is finished."""
         if self._allowed.is_set():
             self._allowed = trio.Event()
+        self._want_lead(False)
         self._end_session()
         self._show("stopped", "paused")
 
@@ -105,6 +98,7 @@ class Supervisor:
         """Keep a session up again; does nothing in manual mode."""
         if self._lanes and not self._allowed.is_set():
             self._allowed.set()
+            self._want_lead(True)
             self._retry.poke()
             self._show("offline")
 
@@ -121,19 +115,74 @@ class Supervisor:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._keep_count)
+                if self._replica.lead is not None:
+                    self._want_lead(self._allowed.is_set())
+                    nursery.start_soon(self._follow_lead, self._replica.lead)
                 while True:
                     await self._allowed.wait()
-                    await self._keep_session()
+                    turned = self._turned
+                    if self._may_work:
+                        await self._keep_session()
+                    else:
+                        self._show("following", "another program that has the file open syncs it")
+                        await turned.wait()
         finally:
+            self._want_lead(False)
             self._show("stopped", "closed")
 
-    async def _keep_count(self) -> None:
-        """Show how much is pending, also while nothing is connected."""
+    @property
+    def _may_work(self) -> bool:
+        """Whether this program is the one that runs the lanes, or somebody waits here for what they do."""
+        lead = self._replica.lead
+        return lead is None or lead.term > 0 or self._asked > 0
+
+    def _want_lead(self, wanted: bool) -> None:
+        if self._replica.lead is not None:
+            self._replica.lead.want(wanted)
+
+    async def _follow_lead(self, lead: Lead) -> None:
+        term = 0  # whatever has happened before this task began to run is looked at first
         while True:
-            error = await contained(self._replica.refresh)
+            await lead.wait_change(term)
+            term = lead.term
+            self._turn_over()
+
+    def _turn_over(self) -> None:
+        """Who runs the lanes may have changed."""
+        self._turned.set()
+        self._turned = trio.Event()
+        if not self._may_work:
+            self._end_session()
+            if self._replica.lead is not None and self._replica.lead.led:
+                self._retry.poke()  # what this program has to wait for concerns it no more
+
+    @contextmanager
+    def asked(self) -> Generator[None]:
+        """Have the lanes run here for as long as the block does, even if another program runs them as well.
+
+        Each step is a transaction that changes nothing the second time, so both may do the same.
+        """
+        self._asked += 1
+        self._turn_over()
+        try:
+            yield
+        finally:
+            self._asked -= 1
+            self._turn_over()
+
+    async def _keep_count(self) -> None:
+        """Show how much is pending, also while nothing is connected; and hear who wants it sent, here or in another program."""
+        while True:
+            error = await contained(self._look)
             if error is not None and not isinstance(error, StoreError):
                 _log.error("counting pending writes failed", exc_info=error)
             await self._count.wait(math.inf)
+
+    async def _look(self) -> None:
+        hurries = await self._replica.refresh()
+        if self._hurries is not None and hurries != self._hurries:
+            self.poke()
+        self._hurries = hurries
 
     async def _keep_session(self) -> None:
         async with self._turn:
@@ -146,8 +195,14 @@ class Supervisor:
                     failure = await self._attempt(self._run_lanes)
                 finally:
                     self._current = None
-        if failure is not None:
+        lead = self._replica.lead
+        if isinstance(failure, LeadLost) and lead is not None:
+            lead.doubt()
+        elif failure is not None and self._may_work:
+            if lead is not None:
+                lead.stand_back()
             await self._retry.wait(self._note(failure))
+            self._want_lead(self._allowed.is_set())
 
     def _note(self, failure: Exception) -> float:
         """Show ``failure`` with the next attempt and return the seconds until then."""
@@ -175,7 +230,18 @@ class Supervisor:
         """Connect, open a session, do ``work``; the failure it ended with, None when it was done."""
         self._show("connecting")
         failure = await contained(partial(self._connected, work))
+        if isinstance(failure, HistoryMoved):
+            failure = self._moved(failure)
         return as_forked(failure) if isinstance(failure, AtomaError) else failure
+
+    def _moved(self, failure: HistoryMoved) -> AtomaError:
+        """``failure``, or what is wrong where it comes again and again; a restore, or an epoch, moves the history once."""
+        now = self._replica.environment.clock()
+        self._moved_at.append(now)
+        if len(self._moved_at) < MOVED_MAX or now - self._moved_at[0] >= REPEATED_S:
+            return failure
+        times = f"{MOVED_MAX} times within {REPEATED_S // 60} minutes"
+        return SeveralHubs(f"{failure}; the history has moved {times}: do several hubs answer under this address?")
 
     async def _connected(self, work: SessionWork) -> None:
         reached = False
@@ -208,34 +274,9 @@ class Supervisor:
             if session.progressed and not session.push_failed:
                 self._retries.reset()
 
-    def _scopes(self, session: Session) -> list[str]:
-        """The scopes the hub gives out.
-
-        Raises:
-            AtomaError: It gives out none of them.
-        """
-        scopes = [scope for scope in self._replica.scopes if scope not in session.refused]
-        if not scopes:
-            raise next(iter(session.refused.values()))
-        return scopes
-
     async def _run_lanes(self, session: Session) -> None:
         """Run the lanes until one fails; its failure ends the session."""
-        works: list[Callable[[], Awaitable[None]]] = []
-        if "pull" in self._lanes:
-            works += [PullLane(self._replica, session, scope).run for scope in self._scopes(session)]
-        if "notify" in self._lanes and self._scopes(session):
-            works.append(NotifyLane(self._replica, session).run)
-        if "push" in self._lanes:
-            works.append(
-                PushLane(self._replica, session).run if session.fault is None else partial(_wait_out, session.fault)
-            )
-        failures: list[Exception] = []
-        async with trio.open_nursery() as nursery:
-            for work in works:
-                nursery.start_soon(_run_lane, work, failures, nursery.cancel_scope)
-        if failures:
-            raise worst(BaseExceptionGroup("lanes", failures))
+        await Lanes(self._replica, session, self._lanes).run()
 
     async def _drain(self, session: Session) -> None:
         """Push what is queued, then pull every scope to its head, once.
@@ -244,7 +285,7 @@ class Supervisor:
             AtomaError: What ended it early.
         """
         lanes = self._lanes & {"push", "pull"} or {"push", "pull"}
-        scopes = self._scopes(session)
+        scopes = given_out(self._replica, session)
         if "push" in lanes and session.fault is None:
             await PushLane(self._replica, session).drain()
         if "pull" in lanes:
@@ -287,20 +328,3 @@ class Supervisor:
 
 async def _no_work(_session: Session) -> None:
     """What a session does that is opened for its opening."""
-
-
-async def _wait_out(fault: AtomaError) -> None:
-    """In the place of the push lane: end the session after a while, so that the next one looks again.
-
-    Raises:
-        AtomaError: ``fault``.
-    """
-    await trio.sleep(STALLED_S)
-    raise fault
-
-
-async def _run_lane(work: Callable[[], Awaitable[None]], failures: list[Exception], scope: trio.CancelScope) -> None:
-    failure = await contained(work)
-    if failure is not None:
-        failures.append(failure)
-    scope.cancel()

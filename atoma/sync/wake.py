@@ -1,4 +1,4 @@
-"""Bells: one that a single task waits for and cannot miss, and one that everybody hears."""
+"""Events that can occur again: one that a single task waits for and cannot miss, and one that wakes everybody."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Wake:
 
 
 class Bell:
-    """Rung when something moved; everybody who waits hears it.
+    """Rung when something moved; everybody who waits wakes.
 
     Take :attr:`next` before looking at what may have moved, then wait for it: nothing is missed in between.
     """

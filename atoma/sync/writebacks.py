@@ -10,11 +10,15 @@ from atoma.contracts.writeback import Writeback
 from atoma.errors import PluginError
 from atoma.mutations import RowKey
 from atoma.ports.local import LocalTx
+from atoma.sync.push import Sending
 from atoma.sync.repair.changes import Aged, Discarded, Offered, Reborn
 from atoma.sync.staging import (
     AttemptFailed,
     EpochMoved,
+    Fenced,
     HubMet,
+    Hurried,
+    LeadLost,
     LivePage,
     Opened,
     Replied,
@@ -26,10 +30,13 @@ from atoma.sync.staging import (
     TailPage,
     VersionNoted,
 )
+from atoma.sync.unsent import Edited, Kept, Released, WriteDiscarded
+from atoma.sync.using import ScopeDropped, ScopesUsed
 
 CHANGES = (
-    Replied, LivePage, TailPage, SnapshotPage, SnapshotBegun, SnapshotsForgotten, AttemptFailed, HubMet, EpochMoved,
-    RowsAdopted, Offered, Discarded, Aged, Resolved, Reborn, VersionNoted,
+    Replied, LivePage, TailPage, SnapshotPage, SnapshotBegun, SnapshotsForgotten, AttemptFailed, Hurried, HubMet, EpochMoved,
+    RowsAdopted, Offered, Discarded, Aged, Resolved, Reborn, VersionNoted, Sending, Kept, Released, Edited, WriteDiscarded,
+    ScopesUsed, ScopeDropped,
 )  # fmt: skip
 """Everything that replication changes in the local database."""
 
@@ -55,13 +62,16 @@ class ReplicationPart:
 
         Raises:
             Voided: Nothing of the writeback is to be done.
+            LeadLost: It comes from a program that does not run the lanes any more.
             PluginError: It asks for something that replication does not know.
         """
         change = writeback.replication
         if change is None:
-            if not decided:
-                return None
             change = Replied()
+        if isinstance(change, Fenced):
+            if tx.scopes.term() != change.term:
+                raise LeadLost("another program at this file runs the sync lanes by now")
+            change = change.change
         if not isinstance(change, CHANGES):
             raise PluginError(f"no part of this client carries out {type(change).__name__}")
         return change.stage(Opened(tx, decided, touched, self._ids))

@@ -1,4 +1,4 @@
-"""A client's requests as spans and metrics, made from the events that it tells anyway."""
+"""A client's requests as spans and metrics, made from the events that it reports anyway."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
 
 OPEN_MAX = 4_096
-"""Requests whose end has not been heard of; beyond that the oldest is closed, because events may be lost."""
+"""Requests whose end has not come yet; beyond that the oldest is closed, because events may be lost."""
 
 
 class OpenTelemetry:
@@ -88,7 +88,7 @@ class _Request:
 
 
 class Recorder:
-    """Turns events into spans and metrics.
+    """A recorder that turns events into spans and metrics.
 
     Args:
         environment: The clock of the events, and the wall clock.

@@ -9,13 +9,13 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from atoma.contracts.extras import install_line
 from atoma.errors import ConfigurationError
 from atoma.schema import new_id
 
 if TYPE_CHECKING:
     from opentelemetry.context import Context
 
-INSTALL = "pip install 'atoma-runtime[otel]'"
 _PARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?![0-9a-f-])")
 
 
@@ -29,7 +29,9 @@ def require_api() -> None:
         for name in ("opentelemetry.metrics", "opentelemetry.trace"):
             importlib.import_module(name)
     except ImportError as error:
-        raise ConfigurationError(f"telemetry needs OpenTelemetry, which is not installed: {INSTALL}") from error
+        raise ConfigurationError(
+            f"telemetry needs OpenTelemetry, which is not installed: {install_line('otel')}"
+        ) from error
 
 
 def trace_ids(otherwise: Callable[[], str] = new_id) -> Callable[[], str]:

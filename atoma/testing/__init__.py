@@ -1,4 +1,4 @@
-"""What tests are written with: a small world of devices and a hub, a cable to pull, the simulation, conformance suites.
+"""What tests are written with: a small world of devices and a hub, a network link that can fail, the simulation, conformance suites.
 
 >>> @virtual_time
 ... async def test_two_devices_agree(tmp_path):
@@ -13,6 +13,18 @@ from __future__ import annotations
 
 from atoma.testing.clock import virtual_time
 from atoma.testing.seats import Device, HubSeat
+from atoma.testing.simulator import Faults, SimulationFailed, SimulationReport, Simulator, seeds
 from atoma.testing.world import World, open_world
 
-__all__ = ["Device", "HubSeat", "World", "open_world", "virtual_time"]
+__all__ = [
+    "Device",
+    "Faults",
+    "HubSeat",
+    "SimulationFailed",
+    "SimulationReport",
+    "Simulator",
+    "World",
+    "open_world",
+    "seeds",
+    "virtual_time",
+]

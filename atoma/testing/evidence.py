@@ -29,7 +29,7 @@ _DIRECT = """SELECT c.store, c.id FROM _atoma_hub_change c JOIN _atoma_hub_tx t 
 
 @dataclass(frozen=True, slots=True)
 class Witness:
-    """What one device had seen of one scope when the hub was restored.
+    """One device's view of one scope when the hub was restored.
 
     Attributes:
         device: Whose it is.
@@ -46,7 +46,7 @@ class Witness:
 
 @dataclass(slots=True)
 class Evidence:
-    """Watches the files of a world.
+    """An observer of the files of a world.
 
     Attributes:
         schema: The declared stores.

@@ -213,7 +213,7 @@ def _check_writes(before: Schema, schema: Schema, name: str, rows: Mapping[str, 
         for op in read.ops:
             for field, value in op.values.items():
                 assert field in schema.stores[name].fields, (
-                    f"a write that waits sets {name}.{field}, which is no field today"
+                    f"a write that waits sets {name}.{field}, which is not a field today"
                 )
                 _ = schema.stores[name].canonical(field, value, literal=True)
 
@@ -241,7 +241,7 @@ def _check_between(
 def _part_of_way(first: Past, last: Past | None) -> Past:
     """The steps between two versions."""
     behind = 0 if last is None else len(last.turns)
-    return dataclasses.replace(first, turns=first.turns[: len(first.turns) - behind])
+    return msgspec.structs.replace(first, turns=first.turns[: len(first.turns) - behind])
 
 
 def _type_of(value: Scalar) -> str:

@@ -11,7 +11,7 @@ from atoma.query.parts import Children, From, Parts
 from atoma.query.plans import counted
 from atoma.query.seek import seek
 from atoma.schema.expressions import Condition, Expression, SortKey
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 
 def rows_of(

@@ -26,7 +26,7 @@ from atoma.testing.evidence import Evidence, WriteWatch
 from atoma.testing.seats import Device, HubSeat
 from atoma.testing.simulation.files import FileCopy
 from atoma_stores.local import LocalExecution
-from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore, hub_files
+from atoma_stores.sqlite import History, SQLiteEngine, SQLiteHubStore, hub_files
 from atoma_transports.memory import FaultHook, MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
 
@@ -35,7 +35,7 @@ SETTLE_S = 24 * 3600.0
 
 
 class ByName:
-    """Takes whoever comes for who they say they are: in a test a token is the name of a user."""
+    """A verifier that takes whoever comes for who they say they are: in a test a token is the name of a user."""
 
     async def verify(self, token: str, peer: Peer) -> Principal:
         """The principal ``token``."""
@@ -112,6 +112,7 @@ class World:
         policy: str = "sync-queue",
         plugins: Sequence[Plugin] = (),
         plugged: bool = True,
+        history: History | None = None,
         **options: object,
     ) -> AsyncGenerator[Device]:
         """A device on a file of its own, open inside the block; the file stays, and the next block goes on with it.
@@ -124,6 +125,7 @@ class World:
             policy: Of stores and calls that name none.
             plugins: More of ``open_client``: your own policies and nodes, an ``Inspection``.
             plugged: Whether it is connected from the start.
+            history: How much of the past its file keeps, for undo; nothing when None.
             options: More of ``Sync``: ``mode``, ``on_hub_loss``, ``repair``.
 
         Raises:
@@ -139,7 +141,7 @@ class World:
         @asynccontextmanager
         async def opening() -> AsyncGenerator[Client]:
             parts: list[Plugin] = [
-                LocalExecution(SQLiteEngine(path)),
+                LocalExecution(SQLiteEngine(path, history=history)),
                 Remote(MemoryTransport(self.network, token=user, site=name)),
                 Sync(replicated, scopes, **settings),
                 WriteWatch(name, path, self._evidence),
@@ -149,7 +151,9 @@ class World:
             async with open_client(self.schema, plugins=parts, policy=policy, environment=environment) as client:
                 yield client
 
-        told: dict[str, Any] = {"user": user, "stores": stores, "scopes": scopes, "policy": policy, "plugins": plugins}
+        told: dict[str, Any] = {
+            "user": user, "stores": stores, "scopes": scopes, "policy": policy, "plugins": plugins, "history": history
+        }  # fmt: skip
         seat = Device(name, path, opening, self._nursery, self.network, {**told, **options})
         self._devices[name] = seat
         if not plugged:

@@ -1,4 +1,4 @@
-"""Two devices, a hub and a pulled cable, in one program of one file.
+"""Two devices and a hub that goes away for a while, in one program of one file.
 
     python examples/quickstart/quickstart.py [FOLDER]
 
@@ -39,7 +39,7 @@ class Card:
 CARDS = StoreSpec("cards", Card, conflict="server_wins")
 SCHEMA = Schema(CARDS, version=1)
 OPEN = select(CARDS).where(col("lane") != "done").order_by("title")
-TOKENS = {"token of ada": "ada", "token of bob": "bob"}
+TOKENS = {"the long token of ada": "ada", "the long token of bob": "bob"}
 NOWHERE = "127.0.0.1:9"
 
 
@@ -48,7 +48,7 @@ async def open_device(folder: Path, name: str, address: str) -> AsyncIterator[Cl
     """A client that keeps its rows in a file of its own and syncs with the hub at ``address``."""
     plugins: list[Plugin] = [
         LocalExecution(SQLiteEngine(folder / f"{name}.db")),
-        Remote(WebSocketTransport(f"ws://{address}/sync", token=f"token of {name}")),
+        Remote(WebSocketTransport(f"ws://{address}/sync", token=f"the long token of {name}")),
         Sync(stores=[CARDS]),
     ]
     async with open_client(SCHEMA, plugins=plugins, policy="sync-queue") as client:
@@ -86,7 +86,7 @@ async def main(folder: Path) -> None:
             await settle(ada, bob)
             await show("Bob", bob)
 
-    print("— the cable is out")
+    print("— the hub is away")
     async with open_pair(folder, NOWHERE) as (ada, bob):
         await ada.store(CARDS).update("tea", title="Make green tea")
         await bob.store(CARDS).update("tea", title="Make coffee", lane="doing")
@@ -94,7 +94,7 @@ async def main(folder: Path) -> None:
         await show("Ada", ada)
         await show("Bob", bob)
 
-    print("— the cable is in")
+    print("— the hub is back")
     async with open_hub(SCHEMA, SQLiteHubStore(folder / "hub.db"), verifier=verifier) as hub:
         async with open_server(hub, "127.0.0.1:0") as address:
             async with open_device(folder, "ada", address) as ada:

@@ -1,1 +1,7 @@
-"""Package."""
+"""What keeps rows: SQLite, PostgreSQL for a hub, and the plugin that executes locally."""
+
+from __future__ import annotations
+
+from atoma.contracts.extras import refuse_namesake
+
+refuse_namesake()

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
+
+from msgspec.structs import replace
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import Matches, QueryRequest, QueryResult, WriteItemResult, WriteRequest, WriteResult
@@ -12,11 +15,13 @@ from atoma.contracts.failures import info_from, refusal
 from atoma.contracts.mutations import Effect, Op
 from atoma.contracts.values import ErrorInfo, StoredRow
 from atoma.errors import ConfigurationError, ConflictError, PluginError, ValidationError
-from atoma.mutations import decide, moved_read, replay, scope_of, version_here
+from atoma.mutations import decide, moved_read, prepared, replay, scope_of, version_here
 from atoma.plugins.context import PluginContext
+from atoma.ports.completeness import CompletenessBoard
 from atoma.ports.engine import LocalDatabase, LocalEngine
-from atoma.ports.keys import LIVE_QUERIES, LOCAL_DATABASE, PortKey
+from atoma.ports.keys import COMPLETENESS, LIVE_QUERIES, LOCAL_DATABASE, PortKey
 from atoma.ports.local import LocalTx
+from atoma.schema.spec import StoreSpec
 from atoma_stores.live.dispatch import open_live_queries
 from atoma_stores.live.source import LiveSource
 
@@ -24,14 +29,16 @@ BULK_INSERTS = 16
 
 
 class LocalQueryNode:
-    """Answers queries from the visible rows.
+    """The node that answers queries from the visible rows.
 
     Args:
         database: The open local database.
+        completeness: What is known of how complete its rows are; None when no other machine has any.
     """
 
-    def __init__(self, database: LocalDatabase) -> None:
+    def __init__(self, database: LocalDatabase, completeness: CompletenessBoard | None = None) -> None:
         self._database = database
+        self._completeness = completeness
 
     async def query(self, request: QueryRequest) -> QueryResult:
         """The answer, with the commit number it is at; trace, path and policy are for the kernel to add.
@@ -40,11 +47,16 @@ class LocalQueryNode:
             QueryError: The query does not fit the store.
             StoreError: The engine failed.
         """
-        return await self._database.read(request.query)
+        known = self._completeness
+        if known is None or not known.limits:
+            return await self._database.read(request.query)
+        completeness = known.of(request.query)  # before the rows are read: what comes in between is more, not less
+        result = await self._database.read(request.query)
+        return replace(result, meta=replace(result.meta, completeness=completeness))
 
 
 class LocalWriteNode:
-    """Writes visible rows; alone it is a whole write, in an atomic segment the first stage of one.
+    """The node that writes visible rows; alone it is a whole write, in an atomic segment the first stage of one.
 
     Args:
         database: The open local database.
@@ -90,7 +102,7 @@ class LocalWriteNode:
             if end - start < BULK_INSERTS or not _insert_many(tx, entries, start, end):
                 end = max(end, start + 1)
                 for index in range(start, end):
-                    tx.unit.report(index, _write(tx, index, entries[index]))
+                    tx.unit.report(index, _write(tx, index, entries[index], request.idem))
             start = end
 
 
@@ -109,6 +121,8 @@ def _end_of_inserts(entries: Sequence[Op], start: int) -> int:
 
 def _insert_many(tx: LocalTx, entries: Sequence[Op], start: int, end: int) -> bool:
     spec = tx.schema.store(entries[start].store)
+    if spec.prepares_new:  # row by row, and one may be refused
+        return False
     run = entries[start:end]
     rows = ((op.id, scope_of(op, spec), op.values) for op in run)
     versions = tx.rows.insert_many(spec.name, rows)
@@ -116,49 +130,59 @@ def _insert_many(tx: LocalTx, entries: Sequence[Op], start: int, end: int) -> bo
         return False
     for index, (op, version) in enumerate(zip(run, versions, strict=True), start):
         tx.unit.report(index, WriteItemResult(op.id, True, True, version, op.values))
-    if tx.unit.effects_wanted:
+    if tx.unit.effects_wanted or spec.hooks.after_save is not None:
         for index, op in enumerate(run, start):
-            tx.unit.record(Effect(op, scope_of(op, spec), None, op.values, index))
+            _record(tx, Effect(op, scope_of(op, spec), None, op.values, index), spec)
     return True
 
 
-def _write(tx: LocalTx, index: int, op: Op) -> WriteItemResult:
+def _record(tx: LocalTx, effect: Effect, spec: StoreSpec[Any]) -> None:
+    if tx.unit.effects_wanted:
+        tx.unit.record(effect)
+    if spec.hooks.after_save is not None:
+        tx.unit.tell(effect)
+
+
+def _write(tx: LocalTx, index: int, op: Op, idem: str) -> WriteItemResult:
     """Carry one operation out."""
-    if op.kind == "create":
-        inserted = _insert(tx, index, op)
+    spec = tx.schema.stores.get(op.store) or tx.schema.store(op.store)  # which raises
+    if op.kind == "create" and not spec.prepares_new:
+        inserted = _insert(tx, index, op, spec)
         if inserted is not None:
             return inserted
     row = tx.rows.read(op.store, op.id)
-    effect = decide(op, tx.schema.store(op.store), row, index)
+    decided = decide(op, spec, row, index)
+    effect = decided
+    if spec.is_prepared and not isinstance(decided, ErrorInfo):
+        effect = prepared(decided, spec, idem, tx.now_ms)
     if isinstance(effect, ErrorInfo):
         return _refused(op, effect, row)
     if effect.pre == effect.post:
-        _put_under(tx, op)
+        _put_under(tx, effect.op)
         version = 0 if row is None else row.version
         return WriteItemResult(op.id, ok=True, changed=False, version=version, row=effect.post)
     try:
         version = tx.rows.put(op.store, op.id, effect.scope, effect.post)
     except (ConflictError, ValidationError) as refused:
         return _refused(op, info_from(refused), row)
-    return _written(tx, effect, version)
+    return _written(tx, effect, spec, version)
 
 
-def _insert(tx: LocalTx, index: int, op: Op) -> WriteItemResult | None:
+def _insert(tx: LocalTx, index: int, op: Op, spec: StoreSpec[Any]) -> WriteItemResult | None:
     """Insert a row without looking for one first; None and no change when there is one, or the operation is refused."""
-    effect = decide(op, tx.schema.store(op.store), None, index)
+    effect = decide(op, spec, None, index)
     if isinstance(effect, ErrorInfo) or effect.post is None:
         return None
     try:
         version = tx.rows.insert(op.store, op.id, effect.scope, effect.post)
     except (ConflictError, ValidationError) as refused:
         return _refused(op, info_from(refused), None)
-    return None if version is None else _written(tx, effect, version)
+    return None if version is None else _written(tx, effect, spec, version)
 
 
-def _written(tx: LocalTx, effect: Effect, version: int) -> WriteItemResult:
+def _written(tx: LocalTx, effect: Effect, spec: StoreSpec[Any], version: int) -> WriteItemResult:
     _put_under(tx, effect.op)
-    if tx.unit.effects_wanted:
-        tx.unit.record(effect)
+    _record(tx, effect, spec)
     return WriteItemResult(effect.op.id, ok=True, changed=True, version=version, row=effect.post)
 
 
@@ -182,13 +206,14 @@ def _refused(op: Op, error: ErrorInfo, row: StoredRow | None) -> WriteItemResult
 class LocalExecution:
     """The plugin that keeps an application's rows on this device.
 
-    Registers the nodes ``local-query`` and ``local-write``; offers the local database and live queries.
+    Registers the nodes ``local-query`` and ``local-write``; offers the local database, live queries, and how complete
+    the rows are.
 
     Args:
         engine: Where the rows are kept.
 
     Raises:
-        ConfigurationError: What was passed is no engine.
+        ConfigurationError: What was passed is not an engine.
     """
 
     id = "local"
@@ -200,8 +225,8 @@ class LocalExecution:
 
     @property
     def provides(self) -> Sequence[PortKey[object]]:
-        """The local database and its live queries."""
-        return (LOCAL_DATABASE, LIVE_QUERIES)  # type: ignore[return-value]
+        """The local database, its live queries, and how complete its rows are."""
+        return (LOCAL_DATABASE, LIVE_QUERIES, COMPLETENESS)  # type: ignore[return-value]
 
     @property
     def needs(self) -> Sequence[PortKey[object]]:
@@ -219,9 +244,12 @@ class LocalExecution:
         async with opening as database:
             if not isinstance(database, LiveSource):
                 raise PluginError(f"{self._engine!r} does not tell its commits, so live queries cannot follow it")
-            async with open_live_queries(database, context.schema, clock=context.environment.clock) as live:
+            known = CompletenessBoard(context.schema, context.synced_stores)
+            clock = context.environment.clock
+            async with open_live_queries(database, context.schema, completeness=known, clock=clock) as live:
                 context.provide(LOCAL_DATABASE, database)
+                context.provide(COMPLETENESS, known)
                 context.provide(LIVE_QUERIES, live)
-                context.register_node("local-query", LocalQueryNode(database))
+                context.register_node("local-query", LocalQueryNode(database, known))
                 context.register_node("local-write", LocalWriteNode(database))
                 yield

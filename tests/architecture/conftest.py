@@ -11,6 +11,10 @@ Sources = dict[Path, ast.Module]
 
 ROOT = Path(__file__).resolve().parents[2]
 GENERATED = ROOT / "transports" / "atoma_transports" / "grpc" / "v1"
+TOOLKITS = {
+    "qt": ("PySide6", "pip install 'atoma-runtime[qt]'"),
+    "tk": ("tkinter", "apt install python3-tk"),
+}
 PACKAGES = ("atoma", "stores/atoma_stores", "transports/atoma_transports")
 
 
@@ -37,3 +41,12 @@ def product() -> Sources:
 def suite() -> Sources:
     """The tests."""
     return parse("tests")
+
+
+@pytest.fixture(autouse=True)
+def _toolkit(request: pytest.FixtureRequest) -> None:
+    """Skip what is about the binding to a toolkit that is not installed: Qt is large, and in a group of its own."""
+    case = getattr(request.node, "callspec", None)
+    for binding, (library, install) in TOOLKITS.items():
+        if case is not None and f"atoma.bindings.{binding}" in case.params.values():
+            pytest.importorskip(library, reason=f"{library} is not installed: {install}", exc_type=ImportError)

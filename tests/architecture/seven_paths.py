@@ -30,7 +30,7 @@ from atoma.mutations.layers import lay
 from atoma.plugins import Plugin
 from atoma.ports.keys import LOCAL_DATABASE
 from atoma.ports.service import Principal
-from atoma.runtime.entries import insert_entry, update_entry
+from atoma.runtime.flows import insert_entry, update_entry
 from atoma.schema import Schema
 from atoma.sync import Sync
 from atoma_stores.local import LocalExecution

@@ -12,6 +12,7 @@ import pytest
 import atoma
 import atoma.client.inbox
 import atoma.runtime
+import atoma.runtime.quarantine
 import atoma.sync.lost
 from atoma.bindings import aio, blocking, generate
 
@@ -25,6 +26,7 @@ NATIVE: list[type] = [
     atoma.ManyResult,
     atoma.SyncControl,
     atoma.client.inbox.ConflictInbox,
+    atoma.runtime.quarantine.Quarantine,
     atoma.sync.lost.LostRows,
 ]
 BLOCK = {"__aenter__": "__enter__", "__aexit__": "__exit__"}

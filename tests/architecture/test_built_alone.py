@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.copies import copy_part
 
 VALUES = (
     "atoma/codes.py",
@@ -77,12 +78,7 @@ filterwarnings = error
 def copy_layer(root: Path, folder: Path, layer: Layer) -> None:
     """The layer, what it may know and its tests, and nothing else of the project."""
     for part in (*layer.knows, layer.package, *layer.tests, "tests/conftest.py"):
-        target = folder / part
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if (root / part).is_dir():
-            shutil.copytree(root / part, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(root / part, target)
+        copy_part(root / part, folder / part)
     for part in ("atoma/__init__.py", "atoma/py.typed", "atoma/testing/__init__.py"):
         (folder / part).parent.mkdir(exist_ok=True)
         (folder / part).write_text("")

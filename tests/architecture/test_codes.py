@@ -49,7 +49,9 @@ def constants(node: ast.expr) -> Iterator[tuple[int, str]]:
 def lists(tree: ast.Module) -> list[int]:
     """Lines with a collection of codes, which would be a table beside the table."""
     found: list[int] = []
-    types = {id(node.slice) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}  # a closed type is no table
+    types = {
+        id(node.slice) for node in ast.walk(tree) if isinstance(node, ast.Subscript)
+    }  # a closed type is not a table
     for node in ast.walk(tree):
         if id(node) in types:
             continue

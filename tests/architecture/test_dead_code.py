@@ -23,6 +23,8 @@ CALLED_BY_NAME = [
     *["SyncBase", "_raise_for_grpc_status", "recv_headers", "recv_trailers", "send_trailing_metadata"],  # grpclib's
     *["_receive_frame", "_receive_goaway_frame"],  # h2's
     *["start_tls", "get_extra_info", "connect_tcp"],  # httpcore2's
+    *["action_*", "on_mount", "on_unmount", "on_click", "on_resize", "on__called"],  # Textual's
+    *["columnCount", "QPersistentModelIndex"],  # Qt's; the import is for annotations, which are text
 ]
 REGISTERED = ["@CHECKS.add"]
 """A check of the conformance kit is used through its table."""

@@ -47,7 +47,7 @@ def test_the_composition_root_does_not_branch_on_policies(product: Sources) -> N
 
 
 def texts(tree: ast.Module) -> list[str]:
-    """The strings of a module that are no docstrings."""
+    """The strings of a module that are not docstrings."""
     docs = {
         id(node.body[0].value)
         for node in ast.walk(tree)

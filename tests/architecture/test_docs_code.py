@@ -1,12 +1,14 @@
 """Every Python block of README and docs runs as pasted, and prints what the page says that it prints.
 
-The blocks of one page are one program, run in a fresh folder. Two comments, each on the line before a block, say more:
+The blocks of one page are one program, run in a fresh folder. Comments, each on the line before a block, say more:
 `<!-- not run: REASON -->` leaves a block out; `<!-- prints -->` before a text block says that it is part of the output.
+A story has files: `<!-- file: NAME -->` writes a block to one, and the lines of a block with `<!-- runs -->` are started.
 """
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
+import os
 import re
 import subprocess
 import sys
@@ -17,7 +19,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(
-    r"^(?:<!--[ ]*(?P<note>[^\n]*?)[ ]*-->\n+)?(?P<fence>```+)(?P<language>\w*)[^\n]*\n(?P<body>.*?)^(?P=fence)[ ]*$",
+    r"^(?:[ ]*<!--[ ]*(?P<note>[^\n]*?)[ ]*-->\n+)?(?P<indent>[ ]*)(?P<fence>```+)(?P<language>\w*)[^\n]*\n(?P<body>.*?)"
+    r"^(?P=indent)(?P=fence)[ ]*$",
     re.MULTILINE | re.DOTALL,
 )
 SECONDS_MAX = 60
@@ -27,11 +30,24 @@ def program(text: str) -> str:
     """The Python blocks of a page as one program in which every line keeps its number."""
     lines = [""] * (text.count("\n") + 1)
     for block in FENCE.finditer(text):
-        if block["language"] in ("python", "py") and not not_run(block["note"]):
-            first = text.count("\n", 0, block.start("body"))
-            body = block["body"].splitlines()
+        first = text.count("\n", 0, block.start("body"))
+        body = [line.removeprefix(block["indent"]) for line in block["body"].splitlines()]  # of a list, or a tab
+        if (named := re.fullmatch(r"file: (\S+)", block["note"] or "")) is not None:
+            lines[first - 1] = (
+                f"__import__('pathlib').Path({named[1]!r}).write_text({block['body']!r}, encoding='utf-8')"
+            )
+        elif block["note"] == "runs":
+            lines[first : first + len(body)] = [started(line) for line in body]
+        elif block["language"] in ("python", "py") and not not_run(block["note"]):
             lines[first : first + len(body)] = body
     return "\n".join(lines)
+
+
+def started(line: str) -> str:
+    """A line of a shell as a statement that starts it, and fails when it does."""
+    python, *arguments = line.split()
+    assert python == "python", f"only programs in Python are started, not {line!r}"
+    return f"__import__('subprocess').run([__import__('sys').executable, *{arguments!r}], check=True, timeout={SECONDS_MAX})"
 
 
 def not_run(note: str | None) -> bool:
@@ -46,7 +62,10 @@ def run_page(text: str, folder: Path, name: str) -> subprocess.CompletedProcess[
     script = folder / name
     script.write_text(program(text), encoding="utf-8")
     command = [sys.executable, "-X", "utf8", str(script)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, timeout=SECONDS_MAX)
+    limit_s = SECONDS_MAX * (1 + sum(block["note"] == "runs" for block in FENCE.finditer(text)))
+    # two versions of a file within a second, and of one size, are one to Python where it keeps what it has compiled
+    env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False, timeout=limit_s)
 
 
 def check_page(text: str, folder: Path, name: str) -> None:
@@ -85,6 +104,29 @@ def test_a_page_that_fails_or_prints_something_else_is_seen(tmp_path: Path) -> N
 def test_a_block_that_is_not_run_is_left_out() -> None:
     assert program("<!-- not run: needs a display -->\n```python\nboom()\n```\n").strip() == ""
     assert program("<!-- not run: -->\n```python\nboom()\n```\n").strip() == "boom()"
+
+
+def test_the_pages_for_assistants_are_those_that_there_are() -> None:
+    spec = importlib.util.spec_from_file_location("hooks", ROOT / "docs/hooks.py")
+    assert spec is not None and spec.loader is not None
+    hooks = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(hooks)
+    listed = set(re.findall(r"\]\(([\w/-]+)\.html\)", hooks.pages_for_assistants(ROOT / "docs", "a runtime")))
+    there = {
+        f"{page.parent.name}/{page.stem}"
+        for section in hooks.SECTIONS
+        for page in (ROOT / "docs" / section).glob("*.md")
+    }
+    assert listed == {page for page in there if not page.endswith("/index")}
+
+
+def test_a_page_with_files_starts_them_in_order_and_a_file_that_fails_is_seen(tmp_path: Path) -> None:
+    files = "<!-- file: n.py -->\n```python\nn = 1\n```\n\n<!-- file: m.py -->\n```python\nimport n\nprint(n.n)\n```\n"
+    page = f"{files}\n<!-- runs -->\n```sh\npython m.py\n```\n\n<!-- prints -->\n```text\n1\n```\n"
+    check_page(page, tmp_path, "story.py")
+    later = "\n<!-- file: n.py -->\n```python\nn = m\n```\n\n<!-- runs -->\n```sh\npython m.py\n```\n"
+    with pytest.raises(AssertionError, match="NameError"):
+        check_page(page + later, tmp_path, "story.py")
 
 
 RENDERED = sorted(

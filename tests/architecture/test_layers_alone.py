@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
 
 import pytest
+
+from tests.copies import copy_part
 
 VALUES = (
     "atoma/codes.py",
@@ -141,7 +142,7 @@ HUB = """
 from atoma.hub import AllowLoopback
 from atoma.hub.admission import check_op
 from atoma.hub.conflicts import Seen, decide
-from atoma.ports.hub import RowFact
+from atoma.ports.hub_rows import RowFact
 from atoma.ports.service import Peer
 
 async def main():
@@ -162,12 +163,7 @@ LAYERS = {
 def run_alone(root: Path, folder: Path, parts: tuple[str, ...], code: str) -> subprocess.CompletedProcess[str]:
     """Run ``code`` where only ``parts`` of the source can be imported."""
     for part in parts:
-        source, target = root / part, folder / part.removeprefix("transports/")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, target)
+        copy_part(root / part, folder / part.removeprefix("transports/"))
     (folder / "atoma/__init__.py").write_text("")
     script = folder / "script.py"
     script.write_text(textwrap.dedent(PREAMBLE) + textwrap.dedent(code), encoding="utf-8")

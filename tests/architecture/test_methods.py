@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+
+from tests.copies import copy_part
 
 PORT = Path("atoma/ports/service.py")
 TABLE = Path("transports/atoma_transports/adapters/methods.py")
@@ -32,7 +33,7 @@ LINE = (
 def tree(root: Path, tmp_path: Path) -> Path:
     """A copy of what the table is made of, and of gRPC."""
     for folder in ("atoma", "transports"):
-        shutil.copytree(root / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_part(root / folder, tmp_path / folder)
     return tmp_path
 
 

@@ -6,7 +6,6 @@ import ast
 import base64
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -17,7 +16,9 @@ import msgspec
 import pytest
 
 from atoma.contracts.codec import decode
+from atoma.contracts.execution import WriteItemResult, restated
 from atoma.contracts.mutations import MutationBody, Op
+from tests.copies import copy_part
 from tests.golden.messages import BODY, load
 from tests.golden.old import FOLDER
 
@@ -47,12 +48,12 @@ PLANTED = {
     "queue": ("atoma/mutations/deciding.py", 'replace(op, scope="", after_mid=after_mid)', {"outbox", "transaction", "hub: push"}),
     "arrival": (
         "transports/atoma_transports/protocol/operations.py",
-        "replace(op, values=image(op.values), defaults=image(op.defaults))",
+        "replace(op, values=image(op.values), defaults=image(op.defaults), edits=edits)",
         {"wire: MessagePack", "wire: JSON", "wire: gRPC", "hub: direct"},
     ),
     "admission": (
         "atoma/hub/admission.py",
-        "structs.replace(op, id=id, values=values, defaults=defaults, scope=scope)",
+        "structs.replace(op, id=id, values=values, defaults=defaults, scope=scope, edits=edits)",
         {"hub: push", "hub: direct"},
     ),
 }  # fmt: skip
@@ -62,7 +63,7 @@ PLANTED = {
 def grown(root: Path, tmp_path: Path) -> Path:
     """A copy of the tree in which an operation has one field more."""
     for part in ("atoma", "stores", "transports"):
-        shutil.copytree(root / part, tmp_path / part, ignore=shutil.ignore_patterns("__pycache__"))
+        copy_part(root / part, tmp_path / part)
     edit(tmp_path / STRUCT, LAST, f'{LAST}    note: str = ""\n')
     return tmp_path
 
@@ -159,3 +160,41 @@ def test_a_field_that_is_not_given_takes_no_room() -> None:
     assert Op.__struct_config__.omit_defaults
     required = [item.name for item in msgspec.structs.fields(Op) if item.required]
     assert required == ["kind", "store", "id"]
+
+
+FORMS = frozenset({"WriteItemResult", "RemoteOpResult", "_KeptItem", "_Item"})
+"""What became of an entry: as it is returned, as it travels, and as a hub and a device keep it."""
+
+
+def restated_by_hand(tree: ast.AST) -> list[str]:
+    """Where one form of a result is made by listing fields of another."""
+    found: list[str] = []
+    for call in ast.walk(tree):
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in FORMS:
+            values = [*call.args, *(keyword.value for keyword in call.keywords)]
+            of = Counter(value.value.id for value in values if is_field(value) and isinstance(value.value, ast.Name))
+            found += [f"{call.func.id} of {name}" for name, count in of.items() if count > 2]
+    return found
+
+
+def test_no_form_of_a_result_lists_the_fields_of_another(product: Sources) -> None:
+    found = {str(path): restated_by_hand(tree) for path, tree in product.items()}
+    assert {path: places for path, places in found.items() if places} == {}
+
+
+@pytest.mark.parametrize("planted", ["WriteItemResult(k.id, k.ok, k.changed)", "_Item(ok=k.ok, lsn=k.lsn, mid=k.mid)"])
+def test_a_planted_list_of_a_results_fields_is_seen(planted: str) -> None:
+    assert restated_by_hand(ast.parse(planted)) == [f"{planted.partition('(')[0]} of k"]
+
+
+def test_a_result_is_restated_with_the_fields_that_both_forms_have() -> None:
+    class Kept(msgspec.Struct, array_like=True):
+        version: int
+        ok: bool
+        place: int = 0
+        id: str = ""
+
+    result = WriteItemResult("a", True, True, 7, {"title": "tea"})
+    kept = restated(result, Kept, place=3)
+    assert kept == Kept(7, True, 3, "a")
+    assert restated(kept, WriteItemResult, row=None) == WriteItemResult("a", True, version=7)

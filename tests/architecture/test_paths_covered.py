@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.paths import COVERING, is_taken
+
 Sources = dict[Path, ast.Module]
 
 SUITES = (
@@ -82,3 +84,12 @@ def test_what_is_left_out_opens_no_database(suite: Sources) -> None:
 )
 def test_a_suite_without_a_mark_is_seen(source: str, found: int) -> None:
     assert len(without_a_mark({Path("tests/unit/stores/test_new.py"): ast.parse(source)})) == found
+
+
+@pytest.mark.parametrize("sets", range(1, 10))
+def test_a_test_takes_every_way_however_many_sets_of_parameters_it_has(sets: int) -> None:
+    ways = range(len(COVERING))
+    taken = {way: [place for place in range(sets) if is_taken(way, place, sets)] for way in ways}
+    assert all(taken.values()), "each way with some set"
+    assert {place for places in taken.values() for place in places} == set(range(sets)), "each set in some way"
+    assert sum(map(len, taken.values())) == max(sets, len(COVERING)), "and no more than that"

@@ -1,4 +1,4 @@
-"""A test that cannot fail is no test: every test function asserts something, itself or through what it calls."""
+"""A test that cannot fail is not a test: every test function asserts something, itself or through what it calls."""
 
 from __future__ import annotations
 

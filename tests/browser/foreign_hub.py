@@ -1,4 +1,7 @@
-"""A hub with one empty page on its port, in a program of its own: prints its address."""
+"""A hub with one empty page on its port, in a program of its own: prints its address.
+
+Given the origin of another site, it lets in pages of that one, with a token.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from dataclasses import dataclass
 
 import trio
 
-from atoma.hub import AllowLoopback, open_hub
+from atoma.hub import AllowLoopback, StaticTokenVerifier, open_hub
 from atoma.schema import Schema, StoreSpec
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
 from atoma_transports.http import HttpHandler, HttpRequest, HttpResponse
@@ -24,18 +27,23 @@ class Card:
 
 
 async def page(request: HttpRequest) -> HttpResponse:
-    return HttpResponse(b"<!doctype html><title>a page</title>", content_type="text/html; charset=utf-8")
+    anywhere = {"content-security-policy": "connect-src *"}  # what is refused elsewhere, others refuse
+    return HttpResponse(
+        b"<!doctype html><title>a page</title>", content_type="text/html; charset=utf-8", headers=anywhere
+    )
 
 
-async def main(path: str) -> None:
+async def main(*given: str) -> None:
+    path, *origins = given
     handler = HttpHandler()
     handler.get("/page", page)
     schema = Schema(StoreSpec("cards", Card, scope="board"))
-    async with open_hub(schema, SQLiteHubStore(path), verifier=AllowLoopback()) as hub:
-        async with open_server(hub, "127.0.0.1:0", pages=handler) as address:
+    verifier = StaticTokenVerifier({"good": "ada"}) if origins else AllowLoopback()
+    async with open_hub(schema, SQLiteHubStore(path), verifier=verifier) as hub:
+        async with open_server(hub, "127.0.0.1:0", pages=handler, origins=origins) as address:
             print(address, flush=True)
             await trio.sleep_forever()
 
 
 if __name__ == "__main__":
-    trio.run(main, sys.argv[1])
+    trio.run(main, *sys.argv[1:])

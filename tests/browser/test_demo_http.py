@@ -53,6 +53,7 @@ def test_foreign_pages_and_foreign_names_are_refused(shared_demo: RunningDemo) -
         ("edit", {"id": "nobody", "title": "x"}, 409, "nobody"),
         ("plug", {"plugged": "no"}, 400, "plugged has to be true or false"),
         ("inbox", {"id": "nobody", "mid": 1, "action": "keep"}, 409, "nobody"),
+        ("inbox", {"id": "nobody", "mid": 1, "action": "keep", "fields": ["title"]}, 409, "nobody"),
     ],
 )
 def test_a_wrong_command_says_what_is_wrong(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,16 +105,24 @@ const open = async (token) => {
 """
 
 
+@contextmanager
+def running(folder: Path, *origins: str) -> Iterator[str]:
+    """The address of a running hub."""
+    command = [sys.executable, str(Path(__file__).with_name("foreign_hub.py")), str(folder / "hub.db"), *origins]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        yield process.stdout.readline().strip()
+    finally:
+        process.kill()
+        process.communicate()
+
+
 @pytest.fixture(scope="module")
 def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Of a running hub."""
-    path = tmp_path_factory.mktemp("hub") / "hub.db"
-    command = [sys.executable, str(Path(__file__).with_name("foreign_hub.py")), str(path)]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    yield process.stdout.readline().strip()
-    process.kill()
-    process.communicate()
+    with running(tmp_path_factory.mktemp("hub")) as found:
+        yield found
 
 
 @pytest.fixture
@@ -244,4 +253,50 @@ def test_pages_of_other_sites_get_nothing(browser: Browser, address: str) -> Non
     assert outcome[1] in (0, "blocked")
     assert outcome[2] == "blocked"
     assert outcome[3] == "refused"
+    context.close()
+
+
+def test_a_page_of_a_site_that_is_named_calls_listens_and_connects(
+    browser: Browser, address: str, tmp_path: Path
+) -> None:
+    context = browser.new_context()
+    page = context.new_page()
+    site = f"http://{address.replace('127.0.0.1', 'localhost')}"
+    page.goto(f"{site}/page")
+    with running(tmp_path, site) as there:
+        outcome = page.evaluate(
+            """async (there) => {
+              const headers = {"content-type": "application/json", authorization: "Bearer good"};
+              const ask = async (path, body) => {
+                const answer = await fetch(`http://${there}${path}`, {method: "POST", headers, body: JSON.stringify(body)});
+                return [answer.status, await answer.text()];
+              };
+              const plan = {source: ["store", "cards"]};
+              const listened = await fetch(`http://${there}/v1/notify?scope=main`, {headers: {authorization: "Bearer good"}});
+              const reader = listened.body.pipeThrough(new TextDecoderStream()).getReader();
+              let hint = "";
+              while (!hint.includes("data:")) hint += (await reader.read()).value;
+              await reader.cancel();
+              const source = new EventSource(`http://${there}/v1/notify?scope=main`);
+              const events = await new Promise((done) => {
+                source.onopen = () => done("open");
+                source.onerror = () => done("no token");
+              });
+              source.close();
+              const socket = new WebSocket(`ws://${there}/sync`);
+              const opened = await new Promise((done) => {
+                socket.onopen = () => done("open");
+                socket.onerror = () => done("refused");
+              });
+              socket.close();
+              const query = await ask("/v1/query", {ops: [{index: 0, name: "query", store: "cards", query: {plan}}]});
+              return [query, await ask("/v1/query", {}), hint, events, opened];
+            }""",
+            there,
+        )
+    query, wrong, hint, events, opened = outcome
+    assert query[0] == 200
+    assert (wrong[0], "MALFORMED" in wrong[1]) == (400, True)
+    assert "event: hint" in hint
+    assert (events, opened) == ("no token", "open")
     context.close()

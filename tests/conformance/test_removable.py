@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.copies import copy_part
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {"atoma": "atoma", "atoma_stores": "stores/atoma_stores", "atoma_transports": "transports/atoma_transports"}
 
@@ -142,7 +144,7 @@ def test_everything_else_works_without(gone: str, tmp_path: Path) -> None:
     folders, libraries, kinds = GONE[gone]
     copy = tmp_path / "copy"
     for name, source in PACKAGES.items():
-        shutil.copytree(ROOT / source, copy / name)
+        copy_part(ROOT / source, copy / name)
     for folder in folders:
         shutil.rmtree(copy / "atoma_transports" / folder)
     before = BLOCK.format(names=repr(libraries))
@@ -170,5 +172,5 @@ def test_the_refusal_of_a_loop_would_be_seen(tmp_path: Path) -> None:
 def test_a_library_that_is_gone_would_be_missed(tmp_path: Path) -> None:
     path = os.pathsep.join(str(ROOT / source.rpartition("/")[0]) for source in PACKAGES.values())
     before = BLOCK.format(names=repr({"trio_websocket"}))
-    with pytest.raises(AssertionError, match="No module named 'trio_websocket'"):
+    with pytest.raises(AssertionError, match="trio_websocket is not installed: pip install"):
         run(PROGRAM.format(before=before, kinds=["websocket"], after=""), tmp_path, path)

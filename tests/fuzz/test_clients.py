@@ -32,7 +32,7 @@ def test_every_known_reply(name: str) -> None:
 
 
 @servers
-@settings(max_examples=60, suppress_health_check=ALL_CHECKS)
+@settings(max_examples=30, suppress_health_check=ALL_CHECKS)
 @given(data=st.data())
 def test_a_hostile_reply(name: str, data: st.DataObject) -> None:
     check_meeting(name, data.draw(CLIENTS[name].replies))

@@ -22,7 +22,7 @@ from tests.fuzz.spelling import Pairs, write_json, write_msgpack
 FIXED_BYTES = 1_000_000
 SECONDS = 2.0  # generous: a decoder takes less than a millisecond for what is sent here, but a busy machine is slow
 every = pytest.mark.parametrize("name", DECODERS)
-bounded = settings(max_examples=80, suppress_health_check=ALL_CHECKS)
+bounded = settings(max_examples=40, suppress_health_check=ALL_CHECKS)
 
 
 def check(decoder: Decoder, data: bytes) -> bool:

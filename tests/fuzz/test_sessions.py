@@ -22,7 +22,7 @@ def test_every_known_attack(handler: str) -> None:
 
 
 @pytest.mark.parametrize("handler", SESSIONS)
-@settings(max_examples=60, suppress_health_check=ALL_CHECKS)
+@settings(max_examples=30, suppress_health_check=ALL_CHECKS)
 @given(data=st.data())
 def test_a_hostile_message_in_a_session(handler: str, data: st.DataObject) -> None:
     check_attack(handler, data.draw(SESSIONS[handler].attacks), silent=False)

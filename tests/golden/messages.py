@@ -140,6 +140,26 @@ def _queries() -> dict[str, msgspec.Struct]:
     return dict(calls)
 
 
+def _presence() -> dict[str, msgspec.Struct]:
+    """Who is present; the golden commit, where this runs as well, knows nothing of it."""
+    try:
+        from atoma.contracts.presence import AppearReply, AppearRequest, PresenceChange, PresenceRequest, Present
+    except ImportError:
+        return {}
+    session = bytes(range(16))
+    return {
+        "PresenceRequest": PresenceRequest("main", session, 1, '{"card":"ü"}'),
+        "PresenceChange": PresenceChange(
+            (Present("0123456789abcdef", "ann", "{}"),), ("fedcba9876543210",), whole=True
+        ),
+        "PresenceChange, least": PresenceChange(),
+        "AppearRequest": AppearRequest("main", session, 2, "{}"),
+        "AppearRequest, least": AppearRequest("main", session, 3),
+        "AppearReply": AppearReply(known=False),
+        "AppearReply, least": AppearReply(),
+    }
+
+
 MESSAGES: dict[str, msgspec.Struct] = {
     "OpenRequest": OpenRequest(
         client_id=b"client-id-of-16b", incarnation=3, schema_version=2, schema_hash=b"schema", scopes=("main", "side"),
@@ -203,6 +223,7 @@ MESSAGES: dict[str, msgspec.Struct] = {
     "Cancel": Cancel(batch="0123456789abcdef", calls=(1, 2)),
     "Done": Done(),
     **_queries(),
+    **_presence(),
 }  # fmt: skip
 
 

@@ -38,8 +38,12 @@ PLANS = "queries travel as plans; their form of before is refused in words, whil
 GREETING = "what a hub understands of queries"
 REFUSED = ("QueryCall", "QueryCall, by id", "QueryCall, count", "OpsReply, of a query")
 """Messages whose golden bytes are not read any more."""
+ADDED = ("PresenceRequest", "PresenceChange", "AppearRequest", "AppearReply")
+"""Messages that the golden commit has not."""
+ADDED_METHODS = ("presence", "appear")
 VERSION = "the version of the schema in which a client reads what is answered"
 ASKED = ("PushRequest", "PullRequest", "SnapshotRequest")
+VIEW = "which rows a position is about"
 GREW: dict[tuple[str, str], str] = {
     **{(encoding, message): PLANS for encoding in ENCODINGS for message in REFUSED},
     ("frames", "call query"): PLANS,
@@ -52,6 +56,8 @@ GREW: dict[tuple[str, str], str] = {
         for least in ("", ", least")
     },
     **{("msgpack", f"{message}{least}"): VERSION for message in ASKED for least in ("", ", least")},
+    **{("msgpack", f"SnapshotReply{least}"): VIEW for least in ("", ", least")},
+    ("frames", "reply snapshot"): VIEW,
     ("frames", "call push"): VERSION,
     ("frames", "call pull"): VERSION,
     ("frames", "call snapshot"): VERSION,
@@ -116,7 +122,8 @@ def test_there_are_golden_bytes_of_every_message() -> None:
     for encoding, of in GOLDEN.items():
         if encoding in ENCODINGS:
             lacks = {kind.__name__ for kind in ENCODINGS[encoding].lacks}
-            assert {name.partition(",")[0] for name in of} == {name.partition(",")[0] for name in MESSAGES} - lacks
+            known = {name.partition(",")[0] for name in MESSAGES} - lacks - set(ADDED)
+            assert {name.partition(",")[0] for name in of} == known
 
 
 def test_a_golden_mutation_keeps_its_digest() -> None:
@@ -134,6 +141,8 @@ def test_golden_frames_mean_what_they_meant() -> None:
     frames = {name: frame_of(data) for name, data in GOLDEN["frames"].items()}
     assert {frame.kind for frame in frames.values()} == KINDS
     for name, method in METHODS.items():
+        if name in ADDED_METHODS:
+            continue
         if method.streams:
             asked, told = frames[f"stream {name}"], frames[f"item {name}"]
             assert (asked.kind, asked.credit, told.kind) == ("stream", 64, "item")

@@ -20,14 +20,16 @@ import trio
 
 import atoma.hub.service
 import atoma.sync.session
-from atoma.contracts.sync import PROTOCOL_VERSION, OpenRequest
+import tests.golden.kit
+from atoma import Increment, Schema, StoreSpec
+from atoma.contracts.sync import OpenRequest
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
-from tests.golden.kit import CARDS, THINGS, Card, device_on, hub_on
+from tests.golden.kit import CARDS, DRAFTS, KEPT, NOTES, SEATS, THINGS, Card, Thing, device_on, hub_on
 from tests.golden.messages import ENCODINGS, dump, load, written
 from tests.golden.old import FOLDER, NoHistory, check_out, command_of, environment
 from tests.golden.peer import synced_or_stalled
-from tests.golden.test_messages import GREW, REFUSED
+from tests.golden.test_messages import ADDED, ADDED_METHODS, GREW, REFUSED
 
 pytestmark = pytest.mark.xdist_group("machine")
 
@@ -96,30 +98,70 @@ async def hub_of_today(file: Path) -> AsyncGenerator[str]:
         yield f"ws://{address}"
 
 
-async def test_an_old_device_and_todays_hub_sync_or_it_is_told_and_keeps_its_outbox(tree: Path, tmp_path: Path) -> None:
+async def test_an_old_device_and_todays_hub_sync(tree: Path, tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE_S):
         async with hub_of_today(tmp_path / "hub.db") as url:
             await run_device(tmp_path / "today.db", url, "today's")
             told = await run_old_device(tree, tmp_path / "old.db", url, "old")
-            if PROTOCOL_VERSION == 1:
-                assert told == {**SYNCED, "cards": ["old", "today's"]}
-                assert (await run_device(tmp_path / "today.db", url))["cards"] == ["old", "today's"]
-            else:
-                assert_refused(told, "old", OLD_CODE)
+            assert told == {**SYNCED, "cards": ["old", "today's"]}
+            assert (await run_device(tmp_path / "today.db", url))["cards"] == ["old", "today's"]
 
 
-async def test_a_device_of_today_and_an_old_hub_sync_or_it_is_told_and_keeps_its_outbox(
-    tree: Path, tmp_path: Path
-) -> None:
+async def test_a_device_of_today_and_an_old_hub_sync(tree: Path, tmp_path: Path) -> None:
     with trio.fail_after(PATIENCE_S):
         async with old_hub(tree, tmp_path / "hub.db") as url:
             await run_old_device(tree, tmp_path / "old.db", url, "old")
             told = await run_device(tmp_path / "today.db", url, "today's")
-            if PROTOCOL_VERSION == 1:
-                assert told == {**SYNCED, "cards": ["old", "today's"]}
-                assert (await run_old_device(tree, tmp_path / "old.db", url))["cards"] == ["old", "today's"]
-            else:
-                assert_refused(told, "today's")
+            assert told == {**SYNCED, "cards": ["old", "today's"]}
+            assert (await run_old_device(tree, tmp_path / "old.db", url))["cards"] == ["old", "today's"]
+
+
+async def test_presence_is_not_asked_of_a_hub_that_has_none_and_everything_else_goes_on(
+    tree: Path, tmp_path: Path
+) -> None:
+    with trio.fail_after(PATIENCE_S):
+        async with (
+            old_hub(tree, tmp_path / "hub.db") as url,
+            device_on(tmp_path / "today.db", WebSocketTransport(url, token="a-token")) as device,
+            device.client.presence("main", {"card": "1"}) as here,
+        ):
+            while here.error is None:
+                await trio.sleep(0.05)
+            assert "UNIMPLEMENTED" in str(here.error)
+            assert (here.connected, here.others) == (False, ())
+            await device.store(CARDS).insert(Card(id="today"))
+            assert await synced_or_stalled(device) == {**SYNCED, "cards": ["today"]}
+
+
+async def test_an_increment_waits_for_a_hub_that_does_not_pass_over_it(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hub of before would take the mutation and leave the counter as it is; everything else goes on."""
+    counted = StoreSpec("things", Thing, merge={"count": "counter"})
+    monkeypatch.setattr(tests.golden.kit, "SCHEMA", Schema(CARDS, NOTES, KEPT, SEATS, counted, DRAFTS))
+    monkeypatch.setattr(tests.golden.kit, "SYNCED", (CARDS, NOTES, KEPT, SEATS, counted))
+    with trio.fail_after(PATIENCE_S):
+        async with (
+            old_hub(tree, tmp_path / "hub.db") as url,
+            device_on(tmp_path / "today.db", WebSocketTransport(url, token="a-token")) as device,
+        ):
+            await device.store(counted).insert(Thing(id="1", count=5))
+            assert (await synced_or_stalled(device))["pending"] == 0
+            for _ in range(2):
+                await device.store(counted).update("1", count=Increment(1))
+            told = await synced_or_stalled(device)
+            assert (told["state"], told["pending"]) == ("stalled", 2)
+            assert told["error"].startswith("PROTO_UNSUPPORTED: ") and "mutation 2 changes a counter" in told["error"]
+            await run_old_device(tree, tmp_path / "old.db", url, "theirs")
+            while not await device.rows(CARDS):  # what others write comes all the same
+                device.sync.poke()
+                await trio.sleep(0.05)
+        async with hub_of_today(tmp_path / "hub.db") as url:
+            async with device_on(tmp_path / "today.db", WebSocketTransport(url, token="a-token")) as device:
+                assert (await synced_or_stalled(device))["pending"] == 0
+            async with device_on(tmp_path / "another.db", WebSocketTransport(url, token="b-token")) as device:
+                await synced_or_stalled(device)
+                assert (await device.rows(counted))["1"].count == 7
 
 
 def unpacked(folder: Path) -> None:
@@ -176,7 +218,7 @@ async def test_an_old_device_keeps_what_a_hub_of_another_version_refuses(
 ) -> None:
     with trio.fail_after(PATIENCE_S):
         with monkeypatch.context() as patch:
-            patch.setattr(atoma.hub.service, "PROTOCOL_VERSION", 2)
+            patch.setattr(atoma.hub.service, "PROTOCOL_OLDEST", 2)
             async with hub_of_today(tmp_path / "hub.db") as url:
                 assert_refused(await run_old_device(tree, tmp_path / "old.db", url, "old"), "old", OLD_CODE)
         async with old_hub(tree, tmp_path / "another.db") as url:  # one that it can speak with
@@ -189,7 +231,7 @@ async def test_a_device_of_today_keeps_what_a_hub_of_another_version_refuses(
     with trio.fail_after(PATIENCE_S):
         async with old_hub(tree, tmp_path / "hub.db") as url:
             with monkeypatch.context() as patch:
-                newer = functools.partial(OpenRequest, proto_min=2, proto_max=2)
+                newer = functools.partial(OpenRequest, proto_min=2)
                 patch.setattr(atoma.sync.session, "OpenRequest", newer)
                 assert_refused(await run_device(tmp_path / "today.db", url, "new"), "new")
         async with hub_of_today(tmp_path / "another.db") as url:
@@ -205,7 +247,14 @@ def test_the_old_code_reads_what_is_written_today(tree: Path, tmp_path: Path) ->
     today = written()
     today["json"] = {name: data for name, data in today["json"].items() if ("json", name) not in GREW}
     for encoding in ENCODINGS:  # a hub of before refuses a query of today, and is not asked one
-        today[encoding] = {name: data for name, data in today[encoding].items() if name not in REFUSED}
+        today[encoding] = {
+            name: data
+            for name, data in today[encoding].items()
+            if name not in REFUSED and name.partition(",")[0] not in ADDED
+        }
+    today["frames"] = {
+        name: data for name, data in today["frames"].items() if name.rpartition(" ")[2] not in ADDED_METHODS
+    }
     (tmp_path / "today.json").write_text(dump(today), encoding="utf-8")
     command = command_of("peer", "read", str(tmp_path / "today.json"), str(tmp_path / "again.json"))
     subprocess.run(command, cwd=tree, env=environment(tree), check=True, timeout=PATIENCE_S)

@@ -12,11 +12,15 @@ from typing import Any
 
 import pytest
 
-from atoma.contracts.query import Derived, Exists, Store
-from atoma.hub.rules import RowRules
+from atoma.contracts.query import Derived, Exists, Lit, Store
+from atoma.hub import pulling
+from atoma.hub.rules import View
+from atoma.ports.hub_queries import Fence
 from atoma_stores.sql import answers, include, select
 from atoma_stores.sql.fence import Tables
-from tests.leaks.worlds import Leak, Seen, campaign
+from atoma_stores.sql.hub import reads
+from atoma_stores.sql.scripts import Execute
+from tests.leaks.worlds import Leak, Seen, campaign, follow
 
 WORLDS, PLANS = 8, 60
 """What every run of the tests asks; :func:`test_ten_thousand_plans_show_nothing_foreign` asks more."""
@@ -42,12 +46,47 @@ async def test_what_a_hub_answers_is_over_the_rows_that_may_be_seen() -> None:
     check_that_something_was_shown(await campaign(0, WORLDS, PLANS))
 
 
+async def test_what_goes_to_devices_is_what_may_be_seen() -> None:
+    seen = await follow(0, 2 * WORLDS)
+    assert seen.share("not empty", "followed") > 0.4, seen.counts
+    assert 0 < seen.share("refused", "followed") < 0.5, seen.counts
+
+
+def in_pages(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(pulling, "_seen", lambda last, *_: last)
+
+
+def in_snapshots(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reads, "_fenced_scan", _everything)
+
+
+def _everything(queries: reads.ReadQueries, store: str, fence: Fence, behind: str, limit: int) -> Execute:
+    return FENCED_SCAN(queries, store, Fence(fence.scopes), behind, limit)
+
+
+FENCED_SCAN = reads._fenced_scan  # pyright: ignore[reportPrivateUsage]
+
+
+def for_who_asks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(View, "_condition", lambda view, store: Lit("bool", True))
+
+
+@pytest.mark.parametrize("plant", [in_pages, in_snapshots, for_who_asks], ids=lambda plant: plant.__name__)
+async def test_a_rule_that_is_forgotten_on_the_way_to_devices_is_noticed(
+    plant: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    with pytest.raises(Leak):
+        await follow(0, WORLDS)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("part", range(20))
 async def test_ten_thousand_plans_show_nothing_foreign(part: int) -> None:
     seen = await campaign(1_000 + 5 * part, 5, 125)
     assert seen.counts["asked"] >= 500, seen.counts
     check_that_something_was_shown(seen, least=0.4)
+    assert (await follow(1_000 + 5 * part, 5)).counts["not empty"]
 
 
 class Unfenced:
@@ -133,7 +172,7 @@ def at_the_store_between(patch: pytest.MonkeyPatch) -> None:
 
 
 def without_the_rules_about_rows(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(RowRules, "condition", lambda *_: None)
+    patch.setattr(View, "condition", lambda *_: None)
 
 
 def without_the_scope_of_a_join(patch: pytest.MonkeyPatch) -> None:

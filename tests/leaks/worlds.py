@@ -14,16 +14,24 @@ import msgspec
 from atoma.contracts.execution import OperationContext, QueryRequest, WriteOptions, WriteRequest
 from atoma.contracts.mutations import Op
 from atoma.contracts.query import BoundQuery, Plan
+from atoma.contracts.sync import Cursor, PullRequest, SnapshotRequest, StoreChanges
 from atoma.contracts.values import RowImage, StoredRow
 from atoma.errors import QueryError, RemoteError
-from atoma.hub import Access, Caller, Hub, RowRule, StaticTokenVerifier, open_hub
-from atoma.ports.service import Principal
+from atoma.hub import Access, AllowLoopback, Caller, Hub, RowRule, StaticTokenVerifier, open_hub
+from atoma.ports import LocalTx, seeded_environment
+from atoma.ports.engine import LocalDatabase
+from atoma.ports.service import Principal, SyncService
 from atoma.query.evaluate import evaluate
 from atoma.query.normal import bind
-from atoma.schema import Schema, StoreSpec
+from atoma.schema import Schema
 from atoma.schema.expressions import Condition, col
+from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
 from atoma_transports.adapters.operations import QUERIES
+from atoma_transports.http.documents import reading
+from atoma_transports.http.documents.messages import PullDocuments
+from atoma_transports.http.documents.pulling import pull_documents
+from atoma_transports.http.documents.rows import left_out, stated
 from tests.leaks.plans import BOARDS, PEOPLE, SCHEMA, VALUES, PlanMaker
 
 CONTEXT = OperationContext("trace")
@@ -126,6 +134,48 @@ class World:
             seen.counts["compared"] += 1
             seen.counts["fenced"] += plain(evaluate(query, self.every, scoped=scoped)) != plain(expected)
 
+    async def check_sync(self, seen: Seen) -> None:
+        """Follow every scope in the name of the guest, by pages, a snapshot and documents, and compare with the allowed rows.
+
+        Raises:
+            Leak: It has others, or something else tells of them.
+        """
+        for scope in (*BOARDS, EVERYBODY):
+            for follow in (pulled, scanned, self._documents):
+                answers = [await follow(hub.service(self.guest), scope) for hub in (self.whole, self.alone)]
+                if answers[0] != answers[1]:
+                    raise Leak(f"foreign rows show in {scope}: {answers}")
+                wanted = {
+                    (name, row.id): dict(row.image)
+                    for name, rows in self.allowed.items()
+                    for row in rows
+                    if row.scope == scope
+                }
+                if answers[0] not in (wanted, "PERMISSION_DENIED" if not wanted else None):
+                    raise Leak(f"not what may be seen in {scope}: {answers[0]}, {wanted}")
+                seen.counts["followed"] += 1
+                seen.counts["refused" if answers[0] == "PERMISSION_DENIED" else "not empty"] += bool(answers[0])
+
+    async def _documents(self, service: SyncService, scope: str) -> Replica | str:
+        """What a client of documents comes to have of a scope, a few at a time; or the code of the error."""
+        replica: Replica = {}
+        for spec in self.schema.stores.values():
+            if spec.scope_field is None and spec.fixed_scope != scope:
+                continue
+            rows = reading.Rows(service, self.schema, spec, scope, CONTEXT)
+            asked, more = PullDocuments(limit=3), True
+            while more:
+                try:
+                    page = await pull_documents(rows, asked)
+                except RemoteError as error:
+                    return error.remote_code
+                for document in msgspec.json.decode(msgspec.json.encode(page.documents)):
+                    if document["_deleted"]:
+                        raise Leak(f"nothing was deleted: {document}")
+                    replica[spec.name, document["id"]] = {**left_out(spec, document), **stated(spec, document)}
+                asked, more = msgspec.structs.replace(asked, checkpoint=page.checkpoint), page.more
+        return replica
+
     async def _ask(self, hub: Hub, query: BoundQuery) -> bytes | str:
         """Every byte of the answer, versions and order included; or the code of the error."""
         request = QueryRequest(query, CONTEXT)
@@ -157,6 +207,38 @@ def random_row(random: Random, schema: Schema, store: str, scope: str) -> RowIma
     return image
 
 
+Tables: TypeAlias = Mapping[str, Sequence[tuple[str, str, RowImage]]]
+"""Rows by store: of each its id, its scope and its values."""
+
+
+def random_tables(random: Random, rows: int) -> Tables:
+    """So many rows of every store; no id is in two scopes, as on a device."""
+    tables: dict[str, list[tuple[str, str, RowImage]]] = {}
+    for name, spec in SCHEMA.stores.items():
+        for id in PEOPLE if name == "people" else [f"x{number}" for number in range(rows)]:
+            scope = random.choice(BOARDS[:2]) if spec.scope_field else EVERYBODY
+            tables.setdefault(name, []).append((id, scope, random_row(random, SCHEMA, name, scope)))
+    return tables
+
+
+@asynccontextmanager
+async def open_device_and_hub(schema: Schema, tables: Tables) -> AsyncIterator[tuple[LocalDatabase, SyncService]]:
+    """A device, and a hub as one sees it who may see every row; both have the rows of ``tables``."""
+
+    def put(tx: LocalTx) -> None:
+        for name, of in tables.items():
+            for id, scope, image in of:
+                tx.base.put_many(name, scope, [(id, image, 1)])
+
+    async with (
+        SQLiteEngine(":memory:").open_database(schema, seeded_environment(1), frozenset()) as device,
+        open_hub(schema, SQLiteHubStore(":memory:"), verifier=AllowLoopback()) as hub,
+    ):
+        await device.apply(put)
+        await fill(hub, {name: [(id, image) for id, _, image in of] for name, of in tables.items()})
+        yield device, hub.service(Principal("ann"))
+
+
 def random_rows(
     random: Random, schema: Schema, readable: frozenset[str], guest: Principal, rules: Collection[str]
 ) -> Rows:
@@ -183,20 +265,13 @@ async def open_world(seed: int) -> AsyncIterator[World]:
     claims = {name: random.choice(VALUES[name]) for name in ("lane", "word") if random.random() < 0.7}
     guest = Principal(random.choice(PEOPLE), {name: str(value) for name, value in claims.items()})
     rules = RULES if seed % 2 else {}
-    schema = Schema(*(_apart(spec) if spec.name in rules else spec for spec in SCHEMA.stores.values()))
-    rows = random_rows(random, schema, readable, guest, rules)
-    async with open_one(schema, readable, rules) as whole, open_one(schema, readable, rules) as alone:
+    rows = random_rows(random, SCHEMA, readable, guest, rules)
+    async with open_one(SCHEMA, readable, rules) as whole, open_one(SCHEMA, readable, rules) as alone:
         for hub in (whole, alone):
             await fill(hub, rows.allowed)
         await fill(whole, rows.foreign)
-        allowed, every = (_tables(schema, side) for side in ((rows.allowed,), (rows.allowed, rows.foreign)))
-        yield World(guest, whole, alone, allowed, every, schema)
-
-
-def _apart(spec: StoreSpec[Any]) -> StoreSpec[Any]:
-    return StoreSpec(
-        spec.name, spec.model, scope=spec.scope_field or spec.fixed_scope, indexes=spec.indexes, replicate=False
-    )
+        allowed, every = (_tables(SCHEMA, side) for side in ((rows.allowed,), (rows.allowed, rows.foreign)))
+        yield World(guest, whole, alone, allowed, every, SCHEMA)
 
 
 @asynccontextmanager
@@ -228,6 +303,75 @@ def _tables(
         made = [StoredRow(id, 1, 1, str(image[field]) if field else spec.fixed_scope, image) for id, image in rows]
         tables[name] = sorted(made, key=lambda row: (row.scope, row.id))
     return tables
+
+
+Replica: TypeAlias = dict[tuple[str, str], dict[str, Any]]
+
+
+async def pulled(service: SyncService, scope: str) -> Replica | str:
+    """What the log of a scope makes of an empty device, some changes at a time; or the code of the error.
+
+    Raises:
+        Leak: Something is said to be gone that was never there.
+    """
+    replica: Replica = {}
+    request = PullRequest(scope, Cursor(), b"file-of-the-guest", max_changes=7)
+    more = True
+    while more:
+        try:
+            page = await service.pull(request)
+        except RemoteError as error:
+            return error.remote_code
+        for part in page.stores:
+            replica |= _rows_of(part)
+            if part.deletes:
+                raise Leak(f"nothing was deleted: {part.deletes}")
+        request, more = msgspec.structs.replace(request, cursor=page.end), page.more
+    return replica
+
+
+async def scanned(service: SyncService, scope: str) -> Replica | str:
+    """What a snapshot of a scope has, some rows at a time; or the code of the error.
+
+    Raises:
+        Leak: A token names a row that is in no page.
+    """
+    replica: Replica = {}
+    request = SnapshotRequest(scope, b"file-of-the-guest", max_rows=5)
+    done = False
+    while not done:
+        try:
+            page = await service.snapshot(request)
+        except RemoteError as error:
+            return error.remote_code
+        found: Replica = {}
+        for part in page.stores:
+            found |= _rows_of(part)
+        if not page.done and len(found) < 5:
+            raise Leak(f"a page of {len(found)} rows has passed over others")
+        replica |= found
+        request, done = msgspec.structs.replace(request, token=page.token), page.done
+    return replica
+
+
+def _rows_of(part: StoreChanges) -> Replica:
+    return {(part.store, str(id)): dict(zip(part.columns[1:], values, strict=True)) for _, id, *values in part.rows}
+
+
+async def follow(first: int, worlds: int) -> Seen:
+    """Let a device follow so many worlds.
+
+    Raises:
+        Leak: With the seed of its world.
+    """
+    seen = Seen()
+    for seed in range(first, first + worlds):
+        async with open_world(seed) as world:
+            try:
+                await world.check_sync(seen)
+            except Leak as leak:
+                raise Leak(f"world {seed}: {leak}") from None
+    return seen
 
 
 async def campaign(first: int, worlds: int, plans: int) -> Seen:

@@ -79,7 +79,7 @@ def syncs_late(patch: pytest.MonkeyPatch) -> None:
 
 def commits_late(patch: pytest.MonkeyPatch) -> None:
     """A transaction of the device is acknowledged before its COMMIT, which comes when somebody reads or writes."""
-    begin, commit, refuse = Writer._begin, Writer._commit, Writer.refuse_poisoned
+    begin, commit = Writer._begin, Writer._commit
 
     def make_up_for_it(writer: Writer) -> None:
         if writer.connection.in_transaction:
@@ -94,13 +94,15 @@ def commits_late(patch: pytest.MonkeyPatch) -> None:
             commit(writer, done)
         writer.commits += 1
 
-    def read_after_all(writer: Writer) -> None:
+    def looked_at(writer: Writer) -> str | None:  # by every read
         make_up_for_it(writer)
-        refuse(writer)
+        found: str | None = vars(writer).get("_poison")
+        return found
 
     patch.setattr(Writer, "_begin", begin_after_all)
     patch.setattr(Writer, "_commit", acknowledge)
-    patch.setattr(Writer, "refuse_poisoned", read_after_all)
+    poison = property(looked_at, lambda writer, value: vars(writer).__setitem__("_poison", value))
+    patch.setattr(Writer, "poison", poison, raising=False)
 
 
 PLANTED: Mapping[str, Plant] = {

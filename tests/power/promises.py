@@ -156,7 +156,7 @@ def has_commit(number: int) -> Callable[[Facts], bool]:
 
 
 def has_one_of(key: RowKey, texts: Sequence[str | None]) -> Callable[[Facts], bool]:
-    """The row is as one of ``texts`` says, which may grow; None is no row."""
+    """The row is as one of ``texts`` says, which may grow; None stands for no row."""
     return lambda facts: facts.rows is not None and facts.rows.get(key) in texts
 
 

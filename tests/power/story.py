@@ -99,7 +99,7 @@ class Tape:
     Attributes:
         notes: What the disk was asked for.
         promises: What must not be lost, by machine.
-        written: Every text of a row that one writer alone writes, in order; None is no row.
+        written: Every text of a row that one writer alone writes, in order; None stands for no row.
         epochs: Epochs of the hub of which somebody has heard, in order.
         given_out: The device's life, and the last mutation that it has sent in it.
         durability: What the device's writes were to survive.

@@ -18,7 +18,7 @@ from tests.power.story import Tape
 
 pytestmark = pytest.mark.xdist_group("power cuts")
 
-SEED = 5
+SEED = 6
 CUTS = 60
 OPENINGS = 5
 SOAK_SEEDS = int(os.environ.get("ATOMA_SOAK_CUTS_SEEDS", "20"))

@@ -79,7 +79,7 @@ class Model:
         touched = [c for c in COLUMNS if self.touched(author, base, key, c)]
         match op.kind:
             case "create":
-                if current is not None:
+                if current not in (None, {**START, **values}):
                     raise No("ALREADY_EXISTS")
                 now[key] = {**START, **values}
                 return False

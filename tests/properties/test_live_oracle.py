@@ -28,6 +28,7 @@ import atoma.query.compiled
 import atoma_stores.live
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import NULL, BoundQuery, Call, Col, Expr, Lit, Order, Plan, Store
+from atoma.contracts.raw import Question
 from atoma.contracts.values import RowImage, StoredRow
 from atoma.errors import ConflictError
 from atoma.ports import LiveBatch, LiveQueries, LocalTx, Reset, apply_batch
@@ -36,7 +37,7 @@ from atoma.query.evaluate import evaluate
 from atoma.query.normal import bind
 from atoma.query.seek import seek
 from atoma.schema import Index, Schema, StoreSpec
-from atoma_stores.changes import ChangeSet
+from atoma_stores.changes import CommitDelta
 from atoma_stores.live.dispatch import LocalLiveQueries
 from atoma_stores.live.source import LiveSource, Snapshot
 from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
@@ -253,7 +254,7 @@ class History:
         self._rows: dict[str, dict[str, StoredRow]] = {store: {} for store in STORES}
         self._at: dict[int, dict[str, Rows]] = {0: dict.fromkeys(STORES, ())}
 
-    def hear(self, change: ChangeSet) -> None:
+    def hear(self, change: CommitDelta) -> None:
         for store, delta in change.changes.items():
             for id, (old, new) in delta.items():
                 assert old == self._rows[store].pop(id, None)
@@ -314,6 +315,7 @@ class Counted:
 
     def __init__(self, database: SQLiteLocalDatabase) -> None:
         self.subscribe_commits = database.subscribe_commits
+        self.hear_others = database.hear_others
         self._database = database
         self._asked = 0
 
@@ -323,7 +325,7 @@ class Counted:
             self._snapshot, self.commit = snapshot, snapshot.commit
             yield self
 
-    async def answer(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
+    async def answer(self, queries: Sequence[Question]) -> Sequence[QueryResult]:
         self._asked += 1
         assert self._asked < ASKED_MAX, "it reads again and again"
         return await self._snapshot.answer(queries)
@@ -337,6 +339,7 @@ class Overtaken:
 
     def __init__(self, database: SQLiteLocalDatabase, history: History, lag: int, seen: Counter[str]) -> None:
         self.subscribe_commits = database.subscribe_commits
+        self.hear_others = database.hear_others
         self.commit = 0
         self._history = history
         self._lag = lag
@@ -349,7 +352,7 @@ class Overtaken:
         await self._wait()
         yield self
 
-    async def answer(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
+    async def answer(self, queries: Sequence[Question]) -> Sequence[QueryResult]:
         await self._wait()
         self._asked += 1
         assert self._asked < ASKED_MAX, "it reads again and again"
@@ -357,6 +360,7 @@ class Overtaken:
         results = [
             QueryResult(tuple(map(copied, meaning(query, self._history.rows(query.store, self.commit)))))
             for query in queries
+            if isinstance(query, BoundQuery)
         ]
         await self._wait()
         return results
@@ -486,6 +490,8 @@ def search(
 LIVE = Path(atoma_stores.live.__file__).parent
 MODULES = (
     "rows", "diff", "operators.keys", "operators.sorted_rows", "operators.window", "operators.operator",
+    "operators.page", "operators.aggregates", "operators.grouping", "operators.groups", "operators.grouped",
+    "links", "operators.restricted", "operators.affected", "operators.assembled", "operators.assembled_groups",
     "operators.listing", "operators.rerun", "ranges", "index", "planner", "delivery", "view", "stores", "dispatch",
 )  # fmt: skip
 TIGHT: Mapping[str, Mapping[str, int]] = {
@@ -512,7 +518,7 @@ REAL = {name: importlib.import_module(f"atoma_stores.live.{name}") for name in M
 open_real: OpenLiveQueries = REAL["dispatch"].open_live_queries
 
 
-def assert_at_least(seen: Counter[str], least: dict[str, int]) -> None:
+def assert_at_least(seen: Counter[str], least: Mapping[str, int]) -> None:
     assert {name: (seen[name], number) for name, number in least.items() if seen[name] < number} == {}
 
 
@@ -545,18 +551,26 @@ def test_replayed_batches_are_what_fresh_sql_gives_for_long(bounds: Mapping[str,
 # the oracle is worth what it finds
 
 
+PATHS = {
+    "compiled": Path(atoma.query.compiled.__file__),
+    **{name: LIVE / f"{name.replace('.', '/')}.py" for name in MODULES},
+}
+
+
+def text_of(name: str, old: str, new: str) -> str:
+    """The text of a module with ``new`` in the one place where ``old`` stands."""
+    text = PATHS[name].read_text(encoding="utf-8")
+    assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {name}.py"
+    return text.replace(old, new)
+
+
 @contextmanager
 def mutant(module: str, old: str, new: str) -> Iterator[dict[str, types.ModuleType]]:
     """The live queries with one text of one module replaced, loaded beside the real ones."""
     loaded: dict[str, types.ModuleType] = {}
-    paths = {"compiled": Path(atoma.query.compiled.__file__)}
-    paths |= {name: LIVE / f"{name.replace('.', '/')}.py" for name in MODULES}
     try:
-        for name, path in paths.items():
-            text = path.read_text(encoding="utf-8")
-            if name == module:
-                assert text.count(old) == 1, f"{old!r} occurs {text.count(old)} times in {name}.py"
-                text = text.replace(old, new)
+        for name, path in PATHS.items():
+            text = text_of(name, old, new) if name == module else path.read_text(encoding="utf-8")
             for other in MODULES:
                 text = text.replace(f"atoma_stores.live.{other} ", f"live_mutant.{other} ")
             text = text.replace("atoma.query.compiled ", "live_mutant.compiled ")
@@ -573,29 +587,33 @@ MUTANTS = {
     "a value that is listed is not found": ("compiled", "own in present", "own not in present"),
     "a row that fits no more stays": (
         "operators.listing",
-        "new if new is not None and self._takes(new) else None",
-        "new if new is not None and (self._takes(new) or self._window.holds(id)) else None",
+        "self._page.window.put(self._key(id), self._taken(new))",
+        "self._page.window.put(self._key(id), self._taken(new) or (new if self._page.window.holds(id) else None))",
     ),
     "a row that is held is not looked at": (
         "operators.listing",
-        "if window.holds(id) or ((new := change[1])",
-        "if ((new := change[1])",
+        "window.holds(id)\n                or ((row",
+        "((row",
     ),
-    "a row that comes in is not looked at": ("operators.listing", "and window.admits(new))", "and window.holds(id))"),
+    "a row that comes in is not looked at": (
+        "operators.listing",
+        "is not None and (not settled or window.admits(row))",
+        "is not None and (not settled or window.holds(id))",
+    ),
     "what came while a read was under way is judged by what was held before": (
         "view",
         "settled=self.is_clean and not self.busy",
         "settled=True",
     ),
     "what stands in front of the cursor is what counts": (
-        "operators.listing",
-        "return place > self._seen if self._behind else place < self._seen",
-        "return place < self._seen if self._behind else place > self._seen",
+        "operators.page",
+        "place > self._seen if self._behind else place < self._seen",
+        "place < self._seen if self._behind else place > self._seen",
     ),
     "the cursor's own row is part of what follows": (
-        "operators.listing",
-        "return place > self._seen if",
-        "return place >= self._seen if",
+        "operators.page",
+        "place > self._seen if",
+        "place >= self._seen if",
     ),
     "falling text is compared without its end": ("operators.keys", ' + b"\\x00\\x00"', ""),
     "NULL comes first where values fall": (
@@ -626,7 +644,7 @@ MUTANTS = {
     ),
     "a row that moves behind the bound stays": (
         "operators.window",
-        "elif self._keeps(new):\n            self._move",
+        "elif self.keeps(new):\n            self._move",
         "elif True:\n            self._move",
     ),
     "the row that is pushed out is not told": (
@@ -665,16 +683,20 @@ MUTANTS = {
     "a row is kept that has changed": ("rows", "one.version == other.version and one.image == other.image", "True"),
     "only one reader of a shared query is told": (
         "dispatch",
-        "for subscription in view.subscriptions:",
-        "for subscription in list(view.subscriptions)[:1]:",
+        "for subscription in view.subscriptions:\n                if batch",
+        "for subscription in list(view.subscriptions)[:1]:\n                if batch",
     ),
     "a full buffer loses batches without a Reset": (
         "delivery",
         "self._batches.clear()\n            self._behind = True",
         "self._batches.clear()",
     ),
-    "a batch names the commit before": ("view", "LiveBatch(commit, changes)", "LiveBatch(commit - 1, changes)"),
-    "a batch without changes is delivered": ("view", "if changes and not first else None", "if not first else None"),
+    "a batch names the commit before": ("view", "LiveBatch(commit, changes,", "LiveBatch(commit - 1, changes,"),
+    "a batch without changes is delivered": (
+        "view",
+        "if (changes or other) and not first else None",
+        "if not first else None",
+    ),
     # the snapshot rule
     "changes are taken up to what was heard, and what is lacking is read later": (
         "dispatch",
@@ -701,10 +723,16 @@ MUTANTS = {
         "            if told.unknown:\n                self._forget",
         "            if False:\n                self._forget",
     ),
+    "of changes that nobody could keep the last one counts": (
+        "dispatch",
+        "self._queue[0].unknown and self._queue[0].first <= commit",
+        "False",
+    ),
     "results are told one after the other": (
         "dispatch",
-        "                ready.append(subscription)\n",
-        "                ready.append(subscription)\n            self._position.shown = max(self._position.shown, commit)\n",
+        "                ready.append(subscription)\n            await self._breathe()\n        if states",
+        "                ready.append(subscription)\n            self._position.shown = max(self._position.shown, commit)\n"
+        "            await self._breathe()\n        if states",
     ),
 }
 CONFIGURATIONS: Sequence[Mapping[str, Mapping[str, int]]] = (TIGHT, {})
@@ -715,6 +743,11 @@ def test_the_control_passes() -> None:
         for bounds in CONFIGURATIONS:
             with tight(loaded, bounds):
                 assert search(loaded["dispatch"].open_live_queries, 40, Phase.generate)["checks"] > 100
+
+
+def test_every_bug_can_be_planted() -> None:
+    for planted in MUTANTS.values():
+        text_of(*planted)
 
 
 QUICK = {

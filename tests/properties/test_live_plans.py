@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import types
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -14,170 +14,145 @@ import pytest
 import trio
 import trio.testing
 from hypothesis import HealthCheck, Phase, given, settings
+from msgspec.structs import replace
 
+from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import (
-    Agg,
     BoundQuery,
-    Branch,
-    Call,
-    Col,
-    Derived,
-    Exists,
-    Expr,
-    Include,
-    Join,
-    Lit,
-    Named,
-    Order,
     Plan,
-    Scalar,
-    Store,
 )
+from atoma.contracts.raw import Question
 from atoma.contracts.values import StoredRow
-from atoma.ports import LocalTx, Reset, apply_batch
+from atoma.ports import LocalTx, apply_batch
 from atoma.ports.environment import seeded_environment
 from atoma.query.evaluate import evaluate
-from atoma.query.normal import bind_columns, lifted
-from atoma.query.seek import with_keys
-from atoma.schema import Index, Schema, StoreSpec
-from atoma_stores.changes import ChangeSet
-from atoma_stores.live.dispatch import open_live_queries
-from atoma_stores.sqlite.engine import SQLiteEngine
+from atoma.query.functions import AGGREGATED
+from atoma_stores.changes import CommitDelta
+from atoma_stores.live.rows import key_of_rows
+from atoma_stores.live.source import LiveSource, Snapshot
+from atoma_stores.sqlite.engine import SQLiteEngine, SQLiteLocalDatabase
+from tests.properties.live_plans import FIRST, GENERATED, PLANS, PREFIXES, SCHEMA, Write, bound, scripts
+from tests.properties.test_live_oracle import (
+    ASKED_MAX,
+    REAL,
+    OpenLiveQueries,
+    assert_at_least,
+    mutant,
+    open_real,
+    text_of,
+    tight,
+)
+from tests.properties.test_live_oracle import TIGHT as LOW
 
 pytestmark = pytest.mark.virtual_time
 
 
-@dataclass(frozen=True)
-class Card:
-    id: str
-    lane: str | None = None
-    size: int | None = None
-    note: int = 0
+class History:
+    """The rows of each store after each commit, kept from the change sets alone."""
+
+    def __init__(self) -> None:
+        self.commit = 0
+        self._tables: dict[str, dict[str, StoredRow]] = {store: {} for store in PREFIXES}
+        self._at: dict[int, dict[str, list[StoredRow]]] = {0: {store: [] for store in PREFIXES}}
+
+    def hear(self, change: CommitDelta) -> None:
+        for store, delta in change.changes.items():
+            for key, (_, new) in delta.items():
+                self._tables[store].pop(key, None)
+                if new is not None:
+                    self._tables[store][key] = new
+        self.commit = change.commit
+        self._at[change.commit] = {store: list(rows.values()) for store, rows in self._tables.items()}
+
+    def answer(self, query: BoundQuery, commit: int) -> tuple[Any, ...]:
+        """What the reference answers at ``commit``."""
+        return tuple(evaluate(query, self._at[commit]))
 
 
-@dataclass(frozen=True)
-class Remark:
-    id: str
-    card: str | None = None
-    made: int | None = None
+class Overtaken:
+    """The database as slow readers with a snapshot see it, so that commits overtake them.
+
+    What they read is what the reference makes of the rows as they were at the commit that they hold.
+    """
+
+    def __init__(self, database: SQLiteLocalDatabase, history: History, lag: int, seen: Counter[str]) -> None:
+        self.subscribe_commits, self.hear_others = database.subscribe_commits, database.hear_others
+        self.commit = 0
+        self._history, self._lag, self._seen = history, lag, seen
+        self._asked = 0
+
+    @asynccontextmanager
+    async def open_snapshot(self) -> AsyncIterator[Snapshot]:
+        self.commit = self._history.commit
+        await self._wait()
+        yield self
+
+    async def answer(self, queries: Sequence[Question]) -> Sequence[QueryResult]:
+        await self._wait()
+        self._asked += 1
+        assert self._asked < ASKED_MAX, "it reads again and again"
+        self._seen["overtaken"] += self._history.commit > self.commit
+        results = [self._answered(query) for query in queries]
+        await self._wait()
+        return results
+
+    def _answered(self, query: Question) -> QueryResult:
+        assert isinstance(query, BoundQuery)
+        found = tuple(map(copied, self._history.answer(query, self.commit)))
+        return QueryResult(found) if query.plan.whole_rows else QueryResult((), found)
+
+    async def _wait(self) -> None:
+        for _ in range(self._lag):
+            await trio.lowlevel.checkpoint()
 
 
-SCHEMA = Schema(
-    StoreSpec("cards", Card, indexes=[Index("lane")]), StoreSpec("remarks", Remark, indexes=[Index("card")])
-)
-ID, LANE, SIZE = Col(0, "id"), Col(0, "lane"), Col(0, "size")
-CARDS, REMARKS = Store("cards"), Store("remarks")
-OF_CARD = Call("eq", (Col(0, "card"), Col(-1, "id")))
-COUNT, TOTAL = Agg("count"), Agg("sum", SIZE)
-NEWEST = Plan(REMARKS, order=(Order(Col(0, "made"), True),), limit=2)
-
-
-def columns(**exprs: Expr) -> tuple[Named, ...]:
-    return tuple([Named(name, expr) for name, expr in exprs.items()])
-
-
-PLANS: dict[str, Plan] = {
-    "columns": Plan(CARDS, columns=columns(lane=LANE, size=SIZE), order=(Order(SIZE, True),), limit=3),
-    "distinct": Plan(CARDS, columns=columns(lane=LANE), distinct=True),
-    "groups": Plan(
-        CARDS,
-        group=(LANE,),
-        columns=columns(lane=LANE, many=COUNT, total=TOTAL, least=Agg("min", SIZE), mean=Agg("avg", SIZE)),
-    ),
-    "groups by their size": Plan(
-        CARDS,
-        where=Call("gt", (SIZE, Lit("int", 0))),
-        group=(LANE,),
-        having=Call("gt", (COUNT, Lit("int", 1))),
-        columns=columns(lane=LANE, many=COUNT),
-        order=(Order(COUNT, True),),
-    ),
-    "a number": Plan(CARDS, where=Call("eq", (LANE, Lit("text", "a"))), columns=columns(many=COUNT)),
-    "joined": Plan(CARDS, (Join("inner", REMARKS, Call("eq", (ID, Col(1, "card")))),)),
-    "joined from the left": Plan(
-        CARDS,
-        (Join("left", REMARKS, Call("eq", (ID, Col(1, "card")))),),
-        columns=columns(lane=LANE, made=Col(1, "made")),
-    ),
-    "groups of joined rows": Plan(
-        CARDS,
-        (Join("left", REMARKS, Call("eq", (ID, Col(1, "card")))),),
-        group=(LANE,),
-        columns=columns(lane=LANE, many=Agg("count", Col(1, "id"))),
-    ),
-    "there are some": Plan(CARDS, where=Exists(Plan(REMARKS, where=OF_CARD))),
-    "there are none": Plan(CARDS, where=Exists(Plan(REMARKS, where=OF_CARD), negated=True), limit=3),
-    "counted beside": Plan(
-        CARDS, columns=columns(id=ID, many=Scalar(Plan(REMARKS, where=OF_CARD, columns=columns(n=COUNT))))
-    ),
-    "with children": Plan(
-        CARDS, include=(Include("remarks", False, (("id", "card"),), (Branch(None, NEWEST),)),), limit=4
-    ),
-    "over another plan": Plan(
-        Derived(Plan(CARDS, columns=columns(lane=LANE, size=SIZE), limit=3)), columns=columns(n=COUNT)
-    ),
-    "over another plan, where": Plan(
-        Derived(Plan(CARDS, columns=columns(lane=LANE, size=SIZE))),
-        where=Call("eq", (Col(0, "c0"), Lit("text", "a"))),
-        columns=columns(size=Col(0, "c1")),
-    ),
-}
-
-
-def bound(plan: Plan) -> BoundQuery:
-    """As a builder binds it: what rows are sorted by is among their columns."""
-    checked, _ = bind_columns(plan, SCHEMA.store)
-    return lifted(with_keys(checked))
-
-
-cards = st.fixed_dictionaries(
-    {
-        "lane": st.sampled_from([None, "a", "b", "c"]),
-        "size": st.one_of(st.none(), st.integers(0, 3)),
-        "note": st.integers(0, 1),
-    }
-)
-remarks = st.fixed_dictionaries(
-    {"card": st.one_of(st.none(), st.sampled_from([f"k{n}" for n in range(5)])), "made": st.integers(0, 3)}
-)
-writes = st.one_of(
-    st.tuples(st.just("cards"), st.integers(0, 5), st.one_of(cards, cards, st.none())),
-    st.tuples(st.just("remarks"), st.integers(0, 7), st.one_of(remarks, remarks, st.none())),
-)
-FIRST: list[tuple[str, int, Any]] = [
-    *(("cards", number, {"lane": "aab"[number % 3], "size": 1 + number % 2, "note": 0}) for number in range(4)),
-    *(("remarks", number, {"card": f"k{number % 2}", "made": number}) for number in range(3)),
-]
-commits = st.lists(st.lists(writes, min_size=1, max_size=4), min_size=2, max_size=8)
+def copied(row: Any) -> Any:
+    """A row as a reader decodes it: other objects."""
+    if isinstance(row, StoredRow):
+        return replace(row, image=dict(row.image))
+    return tuple(map(copied, cast("tuple[object, ...]", row))) if isinstance(row, tuple) else row
 
 
 class Reader:
     """Follows one query; each batch has to lead to what the reference answers at its commit."""
 
-    def __init__(self, name: str, history: dict[int, dict[str, list[StoredRow]]], seen: Counter[str]) -> None:
-        self.query = bound(PLANS[name])
+    def __init__(self, name: str, plan: Plan, history: History, seen: Counter[str]) -> None:
+        self.query = bound(plan)
         self.rows: tuple[Any, ...] = ()
         self.batches = 0
+        self._key_of = key_of_rows(self.query.plan)
         self._name, self._history, self._seen = name, history, seen
 
     def expected(self, commit: int) -> tuple[Any, ...]:
-        return tuple(evaluate(self.query, self._history[commit]))
+        return self._history.answer(self.query, commit)
 
     async def run(self, batches: Any) -> None:
         async for batch in batches:
-            before = {id(part) for part in stored(self.rows)}
-            known = {(part.id, part.version): id(part) for part in stored(self.rows)}
+            had = self.rows
             self.rows = apply_batch(self.rows, batch)
-            assert self.rows == self.expected(batch.commit), self._name
-            assert types_of(self.rows) == types_of(self.expected(batch.commit)), self._name
-            for part in stored(self.rows):
-                assert (part.id, part.version) not in known or id(part) in before, "an unchanged row is another object"
+            expected = self.expected(batch.commit)
+            assert self.rows == expected, f"{self._name} at commit {batch.commit}: {self.query}"
+            assert types_of(self.rows) == types_of(expected), self._name
+            before = {self._key_of(row): row for row in had}
+            objects = set(map(id, stored(had)))
+            for row in self.rows:
+                parts = list(stored(before.get(self._key_of(row))))
+                known = {(part.id, part.version) for part in parts}
+                assert all((part.id, part.version) not in known or id(part) in objects for part in stored(row)), (
+                    "an unchanged row within a row is another object"
+                )
+            for row in self.rows:
+                same = [old for old in had if old == row]  # more than one where nothing tells rows apart
+                assert not same or self.rows.count(row) > 1 or any(old is row for old in same), (
+                    "an unchanged row is another object"
+                )
             self.batches += 1
             self._seen[self._name] += bool(self.rows) and self.batches > 1
-            self._seen["resets"] += self.batches > 1 and any(isinstance(each, Reset) for each in batch.changes)
+            for change in batch.changes if self.batches > 1 else ():
+                self._seen[type(change).__name__] += 1
 
 
-def stored(row: object) -> Iterable[StoredRow]:
+def stored(row: object) -> Iterator[StoredRow]:
     """Every row of a store that a result is made of."""
     if isinstance(row, StoredRow):
         yield row
@@ -190,65 +165,73 @@ def types_of(row: object) -> object:
     return tuple(map(types_of, cast("tuple[object, ...]", row))) if isinstance(row, tuple) else type(row)
 
 
-async def scenario(script: list[Any], seen: Counter[str]) -> None:
-    tables: dict[str, dict[str, StoredRow]] = {"cards": {}, "remarks": {}}
-    history: dict[int, dict[str, list[StoredRow]]] = {}
+def put(given: list[Write], tx: LocalTx) -> None:
+    for store, number, image in given:
+        tx.rows.put(store, f"{PREFIXES[store]}{number}", "main", image)
 
-    def hear(change: ChangeSet) -> None:
-        for store, delta in change.changes.items():
-            for key, (_, new) in delta.items():
-                tables[store].pop(key, None)
-                if new is not None:
-                    tables[store][key] = new
-        history[change.commit] = {store: list(rows.values()) for store, rows in tables.items()}
 
-    def put(given: list[tuple[str, int, Any]], tx: LocalTx) -> None:
-        for store, number, image in given:
-            prefix = "k" if store == "cards" else "r"
-            tx.rows.put(store, f"{prefix}{number}", "main", image)
-
+async def scenario(
+    script: list[Any], plans: Mapping[str, Plan], lag: int, open_live: OpenLiveQueries, seen: Counter[str]
+) -> None:
+    history = History()
     async with AsyncExitStack() as stack:
         engine = SQLiteEngine(":memory:")
         database = await stack.enter_async_context(engine.open_database(SCHEMA, seeded_environment(1), frozenset()))
-        database.subscribe_commits(hear)
+        database.subscribe_commits(history.hear)
         await database.apply(partial(put, FIRST))
-        live = await stack.enter_async_context(open_live_queries(database, SCHEMA))
+        source: LiveSource = Overtaken(database, history, lag, seen) if lag else database
+        live = await stack.enter_async_context(open_live(source, SCHEMA))
         nursery = await stack.enter_async_context(trio.open_nursery())
-        readers = [Reader(name, history, seen) for name in PLANS]
+        readers = [Reader(name, plan, history, seen) for name, plan in plans.items()]
         for reader in readers:
             nursery.start_soon(reader.run, await stack.enter_async_context(live.open_live(reader.query)))
         await trio.testing.wait_all_tasks_blocked()
-        for given in script:
+        for burst in script:
             before = [(reader.rows, reader.batches) for reader in readers]
-            await database.apply(partial(put, given))
+            for given, pause in burst:
+                await database.apply(partial(put, given))
+                for _ in range(pause):
+                    await trio.lowlevel.checkpoint()
             await trio.testing.wait_all_tasks_blocked()
-            last = max(history)
             for reader, (rows, batches) in zip(readers, before, strict=True):
-                assert reader.rows == reader.expected(last)
+                assert reader.rows == reader.expected(history.commit), reader.query
                 fresh = await database.read(reader.query)
                 assert reader.rows == (fresh.rows or fresh.tuples)
-                assert reader.batches - batches == (reader.rows != rows), (
+                assert len(burst) > 1 or reader.batches - batches == (reader.rows != rows), (
                     "one batch for a commit that changes the result"
                 )
-        seen["skipped"] += sum(stats.skipped for stats in live.stats())
+                seen["checks"] += 1
+        for stats in live.stats():
+            seen["skipped"] += stats.skipped
+            seen[f"tier {stats.tier}"] += 1
+            seen["read again"] += stats.reads - 1
         nursery.cancel_scope.cancel()
 
 
-def test_every_shape_of_a_plan_is_followed() -> None:
+def search(
+    plans: st.SearchStrategy[Mapping[str, Plan]],
+    open_live: OpenLiveQueries,
+    examples: int,
+    *phases: Phase,
+    lags: Sequence[int] = (2, 5, 2, 5, 0),
+    fixed: bool = True,
+) -> Counter[str]:
+    """Try ``examples`` random histories and count what happened in them."""
     seen: Counter[str] = Counter()
 
     @settings(
-        max_examples=40,
+        max_examples=examples,
         deadline=None,
-        derandomize=True,
+        derandomize=fixed,
         database=None,
-        phases=(Phase.generate, Phase.shrink),
-        suppress_health_check=[HealthCheck.too_slow],
+        report_multiple_bugs=False,
+        phases=phases or (Phase.generate,),
+        suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much],
     )
-    @given(commits)
-    def run(script: list[Any]) -> None:
+    @given(scripts, plans, st.sampled_from(lags))
+    def run(script: list[Any], given: Mapping[str, Plan], lag: int) -> None:
         try:
-            trio.run(scenario, script, seen, clock=trio.testing.MockClock(autojump_threshold=0))
+            trio.run(scenario, script, given, lag, open_live, seen, clock=trio.testing.MockClock(autojump_threshold=0))
         except BaseExceptionGroup as group:
             failure: BaseException = group
             while isinstance(failure, BaseExceptionGroup):
@@ -256,5 +239,333 @@ def test_every_shape_of_a_plan_is_followed() -> None:
             raise failure from None
 
     run()
+    return seen
+
+
+TIGHT: Mapping[str, Mapping[str, int]] = {
+    **LOW,
+    "operators.aggregates": {"EXTREMES": 1},
+    "operators.groups": {"READS": 1},
+}
+"""Bounds so low that what they bound happens all the time."""
+
+
+def test_every_shape_of_a_plan_is_followed() -> None:
+    seen = search(st.just(PLANS), open_real, 40, lags=(0,))
     assert {name: seen[name] for name in PLANS if seen[name] < 10} == {}
     assert seen["skipped"] > 50
+
+
+EXAMPLES: Mapping[str, int] = {"of one store": 60, "with children": 40, "with subqueries": 40, "joined": 40}
+SHOWN = {"checks": 300, "Insert": 30, "Remove": 60, "Update": 40, "skipped": 80}
+LEAST: Mapping[str, Mapping[str, int]] = {
+    "of one store": {**SHOWN, "tier 0": 80},
+    "with children": {**SHOWN, "tier 1": 60, "overtaken": 15},
+    "with subqueries": {**SHOWN, "tier 1": 60, "overtaken": 15},
+    "joined": {**SHOWN, "tier 1": 60, "overtaken": 15},
+}
+"""What has to happen, so that it was worth something."""
+
+
+@pytest.mark.parametrize("kind", GENERATED)
+def test_what_is_generated_is_followed(kind: str) -> None:
+    assert_at_least(search(GENERATED[kind], open_real, EXAMPLES[kind]), LEAST[kind])
+
+
+@pytest.mark.parametrize("kind", GENERATED)
+def test_it_is_where_every_bound_is_low(kind: str) -> None:
+    with tight(REAL, TIGHT):
+        seen = search(GENERATED[kind], open_real, EXAMPLES[kind])
+    assert_at_least(seen, {**LEAST[kind], "read again": 2})
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", GENERATED)
+@pytest.mark.parametrize("bounds", [{}, TIGHT], ids=["as they are", "low"])
+def test_it_is_followed_for_long(kind: str, bounds: Mapping[str, Mapping[str, int]]) -> None:
+    with tight(REAL, bounds):
+        seen = search(GENERATED[kind], open_real, 2_000, fixed=False)
+    assert_at_least(seen, LEAST[kind])
+
+
+# aggregates by themselves
+
+numbers = st.one_of(st.integers(-3, 3), st.integers(-3, 3), st.integers(2**55, 2**55 + 3))
+reals = st.sampled_from([0.1, 0.2, -0.0, 1e16, -1e16, 1e-300, float("inf"), float("-inf")])
+turns = st.tuples(st.booleans(), st.integers(0, 30))
+
+
+def search_aggregates(aggregates: types.ModuleType, examples: int) -> Counter[str]:
+    """Let values come and go, and compare with what they give by themselves."""
+    seen: Counter[str] = Counter()
+
+    @settings(max_examples=examples, deadline=None, derandomize=True, database=None, phases=(Phase.generate,))
+    @given(
+        st.sampled_from(["count", "sum", "avg", "min", "max"]),
+        st.booleans(),
+        st.one_of(st.lists(numbers, min_size=2, max_size=8), st.lists(reals, min_size=2, max_size=8)),
+        st.lists(turns, min_size=15, max_size=40),
+    )
+    def run(fn: str, distinct: bool, pool: list[Any], script: list[tuple[bool, int]]) -> None:
+        found = aggregates.MAKE[fn]()
+        if distinct and fn not in ("min", "max"):
+            found = aggregates.Distinct(found)
+        present: list[Any] = []
+        for comes, at in script:
+            value = pool[at % len(pool)]
+            if comes:
+                times = 1 + at % 2
+                found.add(value, times)
+                present += [value] * times
+            elif present:
+                found.remove(present.pop(at % len(present)))
+            if isinstance(found, aggregates.Extreme) and found.lacks:
+                values = sorted(set(present), reverse=fn == "max")[: aggregates.EXTREMES]
+                found.read([(value, present.count(value)) for value in values])
+                seen["read"] += 1
+            wanted = AGGREGATED[fn](list(dict.fromkeys(present)) if distinct else present)
+            assert (found.value, type(found.value)) == (wanted, type(wanted))
+            seen["checks"] += 1
+
+    run()
+    return seen
+
+
+def test_an_aggregate_follows_what_comes_and_goes() -> None:
+    with tight(REAL, {"operators.aggregates": {"EXTREMES": 1}}):
+        seen = search_aggregates(REAL["operators.aggregates"], 150)
+    assert_at_least(seen, {"checks": 2_000, "read": 5})
+
+
+# the oracle is worth what it finds
+
+MUTANTS: Mapping[str, tuple[str, str, str, str]] = {
+    "what leaves a group stays in its sum": ("aggregates", "operators.aggregates", "self.add(value, -1)", "pass"),
+    "what leaves a group is still counted": ("aggregates", "operators.aggregates", "self.value -= 1", "pass"),
+    "a sum of reals is rounded at every step": (
+        "aggregates",
+        "operators.aggregates",
+        "self._sum += times * (numerator << (_DIGITS + 1 - denominator.bit_length()))",
+        "self._sum = int((self._sum / (1 << _DIGITS) + times * value) * 2.0**500) << (_DIGITS - 500)",
+    ),
+    "an infinity that has left stays": (
+        "aggregates",
+        "operators.aggregates",
+        "self._above += times * (value > 0)",
+        "self._above += abs(times) * (value > 0)",
+    ),
+    "the extreme that was there first is kept": (
+        "aggregates",
+        "operators.aggregates",
+        "del self._values[bisect_left(self._values, value)]",
+        "self._values = self._values if len(self._values) == 1 else [v for v in self._values if v != value]",
+    ),
+    "an extreme that has left has no successor": (
+        "aggregates",
+        "operators.aggregates",
+        "return not self._values and not self._whole",
+        "return False",
+    ),
+    "what is worse than the extremes that are kept is taken for the next one": (
+        "aggregates",
+        "operators.aggregates",
+        "elif self._whole or (self._values and self._is_inside(value)):",
+        "elif True:",
+    ),
+    "the least is the greatest": (
+        "aggregates",
+        "operators.aggregates",
+        "value > self._values[0] if",
+        "value < self._values[0] if",
+    ),
+    "extremes that were read are all there are": (
+        "aggregates",
+        "operators.aggregates",
+        "self._whole = len(self._values) < EXTREMES",
+        "self._whole = True",
+    ),
+    "equal values count as often as they are there": (
+        "aggregates",
+        "operators.aggregates",
+        "if value not in self._counts:\n            self._inner.add",
+        "if True:\n            self._inner.add",
+    ),
+    "a different value leaves with the first that had it": (
+        "aggregates",
+        "operators.aggregates",
+        "if not self._counts[value]:\n            del self._counts[value]\n",
+        "if True:\n",
+    ),
+    "a group without rows stays": ("of one store", "operators.groups", "if not group.rows and not", "if False and not"),
+    "a group of everything goes with its last row": (
+        "of one store",
+        "operators.groups",
+        "if not group.rows and not self._grouping.is_one:",
+        "if not group.rows:",
+    ),
+    "having is asked of no group": (
+        "of one store",
+        "operators.groups",
+        "if self._having is not None and",
+        "if False and",
+    ),
+    "a row that changes its group stays in the old one": (
+        "of one store",
+        "operators.groups",
+        "if old is not None:\n            self._remove(old)",
+        "if old is not None and (new is None or new[0] == old[0]):\n            self._remove(old)",
+    ),
+    "groups behind the page are forgotten": (
+        "of one store",
+        "operators.groups",
+        "if self.page.window.lacks:",
+        "if False:",
+    ),
+    "the condition of an aggregate is forgotten": (
+        "of one store",
+        "operators.grouping",
+        "return value if agg.where is None else",
+        "return value if True else",
+    ),
+    "the values of another group are read": (
+        "of one store",
+        "operators.grouping",
+        'Call("is_null", (expr,)) if own is None else Call("eq", (expr, Lit(kind, own)))',
+        'Call("is_null", (expr,)) if own is None else Call("not", (Call("is_null", (expr,)),))',
+    ),
+    "rows that are equal are counted once": (
+        "of one store",
+        "operators.groups",
+        "self._add(each[:-1], each[-1])",
+        "self._add(each[:-1], 1)",
+    ),
+    "a row that is none of the result is counted": (
+        "of one store",
+        "operators.grouped",
+        "if row is None or not self._fits(row):",
+        "if row is None:",
+    ),
+    "columns are those of the row before": (
+        "of one store",
+        "operators.listing",
+        "put(self._key(id), self._taken(new))",
+        "put(self._key(id), self._taken(new) and (self._taken(_) or self._taken(new)))",
+    ),
+    "columns that have changed are not looked at": (
+        "of one store",
+        "operators.listing",
+        "if before != after and (",
+        "if (before is None) != (after is None) and (",
+    ),
+    "a row of another store is not looked at": (
+        "with children",
+        "operators.affected",
+        "elif reaches(change, link.columns):",
+        "elif False:",
+    ),
+    "only the rows that look at a row now are read": (
+        "with children",
+        "operators.affected",
+        "[row for row in change if row is not None]",
+        "[row for row in change[1:] if row is not None]",
+    ),
+    "only the rows that looked at a row before are read": (
+        "with children",
+        "operators.affected",
+        "[row for row in change if row is not None]",
+        "[row for row in change[:1] if row is not None]",
+    ),
+    "a row has changed when every column has": (
+        "with subqueries",
+        "links",
+        "return any(old.image",
+        "return all(old.image",
+    ),
+    "the ids of rows that look at others are read for nothing": (
+        "joined",
+        "operators.affected",
+        "self.ids.update(dict.fromkeys([str(row[0]) for result in results for row in result.tuples]))",
+        "pass",
+    ),
+    "what is not part of the result any more stays": (
+        "joined",
+        "operators.assembled",
+        "if key not in kept:",
+        "if False:",
+    ),
+    "a part that was cut is taken for a whole one": (
+        "joined",
+        "operators.assembled",
+        "if self._page.capacity is not None and len(rows) >= self._page.capacity:",
+        "if False:",
+    ),
+    "a subquery that chooses is taken for one that stands beside": (
+        "with subqueries",
+        "links",
+        "beside=only_shown and top not in shown",
+        "beside=True",
+    ),
+    "what a join reaches only stands beside": ("joined", "links", "own, beside, columns)", "own, True, columns)"),
+    "a row of the first store that leaves is not looked at": (
+        "with children",
+        "operators.assembled",
+        "        if id in self._parts:",
+        "        if id in self._parts and new is not None:",
+    ),
+    "a row of the first store that comes in is not looked at": (
+        "with subqueries",
+        "operators.assembled",
+        "if new is None or not self._fits(new):",
+        "if True:",
+    ),
+    "a part that has left stays in its group": (
+        "joined",
+        "operators.assembled_groups",
+        "for key in dict.fromkeys((*old, *new)):",
+        "for key in new:",
+    ),
+    "children are found by the column of their parent": (
+        "with children",
+        "planner",
+        "replace(wanted, columns=(link.own,))",
+        "replace(wanted, columns=('by',))",
+    ),
+    "what was heard before a part is read is left out": (
+        "joined",
+        "view",
+        "if self._operator.stale:",
+        "if self._operator.lacks:",
+    ),
+}
+"""What is planted: the plans that find it, the module, what stands there, and what is put there instead."""
+QUICK = {
+    "what leaves a group stays in its sum",
+    "only the rows that look at a row now are read",
+    "what is not part of the result any more stays",
+}
+"""Planted at every run; all of them are in a campaign, by the same search."""
+
+
+def test_every_bug_can_be_planted() -> None:
+    for _, module, old, new in MUTANTS.values():
+        assert new in text_of(module, old, new)
+
+
+def test_the_control_passes() -> None:
+    with mutant("dispatch", '"""Live queries over', '"""Live queries over') as loaded, tight(loaded, TIGHT):
+        for kind in GENERATED:
+            assert search(GENERATED[kind], loaded["dispatch"].open_live_queries, 10, Phase.generate)["checks"] > 50
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in QUICK else pytest.mark.soak) for name in MUTANTS]
+)
+def test_every_planted_bug_is_found(name: str) -> None:
+    kind, *planted = MUTANTS[name]
+    with mutant(*planted) as loaded, pytest.raises((AssertionError, IndexError, KeyError, ValueError)):
+        for bounds in (TIGHT, {}):
+            with tight(loaded, bounds):
+                if kind == "aggregates":
+                    search_aggregates(loaded["operators.aggregates"], 600)
+                    continue
+                search(GENERATED[kind], loaded["dispatch"].open_live_queries, 400, Phase.generate)

@@ -531,7 +531,7 @@ class Optimism(RuleBasedStateMachine):
         assert self.visible() == self.world.authority.rows
 
 
-CHECKED = settings(max_examples=100, stateful_step_count=40)
+CHECKED = settings(max_examples=60, stateful_step_count=40)
 
 
 def test_the_visible_rows_are_the_model_after_every_step() -> None:

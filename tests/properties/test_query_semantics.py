@@ -179,7 +179,7 @@ def plain(id: str, **values: Scalar) -> dict[str, RowImage]:
     return {id: {"i": None, "r": None, "t": None, "b": None, "n": 0, "s": "", **values}}
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
 @given(table=TABLES, asked=st.lists(plans(), min_size=1, max_size=8))
 @example(  # NULL comes last descending, also for a comparison of whole keys
     table={**plain("a0", i=1), **plain("a1"), **plain("a2")},

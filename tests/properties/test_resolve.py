@@ -306,7 +306,7 @@ def a_fence_in_a_second_transaction(patch: pytest.MonkeyPatch) -> None:
         if plan.reply == ABANDONED:
             await database.run([Fence(self._principal, request.idem)])
         assert isinstance(plan.reply, bytes)
-        return resolution(plan.reply, request, SCHEMA, 0.0, 1_000_000)
+        return resolution(plan.reply, request, SCHEMA, 0.0, 1_000_000, lambda *row: True)
 
     patch.setattr(HubService, "resolve", resolve)
 

@@ -260,7 +260,7 @@ async def test_the_comparison_sees_something() -> None:
 
 
 async def test_a_client_that_named_no_policy_syncs_and_says_what_that_changed() -> None:
-    """A58: one plugin more is no start error, and touches its own stores only."""
+    """A58: one plugin more is not a start error, and touches its own stores only."""
     network = MemoryNetwork()
     shown: list[Topology] = []
     for more in ([], [Sync(stores=[NOTES])]):
@@ -272,7 +272,7 @@ async def test_a_client_that_named_no_policy_syncs_and_says_what_that_changed() 
     assert (before.stores, after.stores) == (WITHOUT.stores, WITH.stores)
     assert (before.durability, after.durability) == (WITHOUT.durability, WITH.durability)
     assert after.synced == {"notes"}
-    assert {node.id for node in after.nodes} - {node.id for node in before.nodes} == {"outbox"}
+    assert {node.id for node in after.nodes} - {node.id for node in before.nodes} == {"outbox", "pull"}
     available = {policy.name for policy in before.policies if not policy.unavailable}
     now = {policy.name for policy in after.policies if not policy.unavailable}
     assert now - available == {"sync-queue"}

@@ -22,10 +22,10 @@ from msgspec.structs import replace
 from atoma.contracts.codec import encode
 from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest, WriteOptions, WriteRequest
 from atoma.contracts.mutations import MutationBody, Op, OpKind, Origin
+from atoma.contracts.presence import AppearRequest, PresenceChange, PresenceRequest
 from atoma.contracts.query import Agg, Call, Col, Join, Named, Plan, Store
 from atoma.contracts.sync import (
     Cursor,
-    Hint,
     Mutation,
     NotifyRequest,
     OpenReply,
@@ -51,6 +51,7 @@ from atoma_transports.frames import client
 from atoma_transports.grpc import GrpcTransport
 from atoma_transports.grpc.channel import GrpcChannel
 from atoma_transports.http import HttpTransport
+from atoma_transports.http.documents.asking import VERBS
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.protocol.json_mapping import decode_json, encode_json, from_json
 from atoma_transports.protocol.operations import ResolveCall
@@ -72,10 +73,12 @@ class Note:
 VAULT, HIDDEN, OWN, NOTED = "vault", f"{CANARY}-scope", "commons", "noted"
 OWNER, MALLORY, READER, FORMER = f"{CANARY}-owner", "mallory", "reader", "former"
 CARDS = StoreSpec("cards", Card, scope="board")
-NOTES = StoreSpec("notes", Note, scope="board", replicate=False)
+NOTES = StoreSpec("notes", Note, scope="board", conflict="client_wins")
 SCHEMA = Schema(CARDS, NOTES)
 OWNER_FILE, SECOND_FILE, OWN_FILE = b"file-of-the-owner", b"second-of-the-owner", b"file-of-the-caller"
 SECRET_KEY = "key-of-the-owner"
+OWNERS_SESSION = b"owners-presence!"
+GONE = "gone"
 CLASH = Op("create", "cards", "secret", {"title": CANARY, "lane": "todo", "rank": 0.0, "done": 0, "board": VAULT})
 TOKENS = {OWNER: "token-owner", MALLORY: "token-mallory", READER: "token-reader", FORMER: "token-former"}
 CONTEXT = OperationContext("trace")
@@ -111,21 +114,22 @@ class TenantRules:
 
 
 @dataclass
-class FirstHint:
+class FirstEvent:
     """The first event of a stream, or the error that is its answer."""
 
+    kind: type[msgspec.Struct]
     stream: trio.SocketStream
     check: Callable[[bytes], None]
 
-    def __aiter__(self) -> FirstHint:
+    def __aiter__(self) -> FirstEvent:
         return self
 
     async def __anext__(self) -> msgspec.Struct:
         answer = b""
         async for data in self.stream:
             answer += data
-            if b"event: hint" in answer and answer.endswith(b"\n\n\r\n"):
-                return from_json(msgspec.json.decode(answer.partition(b"data: ")[2].splitlines()[0]), Hint)
+            if f"event: {self.kind.__name__.lower()}".encode() in answer and answer.endswith(b"\n\n\r\n"):
+                return from_json(msgspec.json.decode(answer.partition(b"data: ")[2].splitlines()[0]), self.kind)
         self.check(answer)
         raise StopAsyncIteration
 
@@ -146,17 +150,25 @@ class JsonChannel:
 
     async def call(self, method: str, message: msgspec.Struct) -> msgspec.Struct:
         body = encode_json(message)
-        fields = f"connection: close\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-        async with await self._ask(f"POST /v1/{method}", fields.encode() + body) as stream:
+        async with await self._ask(f"POST /v1/{method}", self._fields(body) + body) as stream:
             answer = b"".join([data async for data in stream])
         self._check(answer)
         return decode_json(answer.partition(b"\r\n\r\n")[2], METHODS[method].reply)
 
     @asynccontextmanager
     async def stream(self, method: str, message: msgspec.Struct) -> AsyncGenerator[AsyncIterator[msgspec.Struct]]:
-        scopes = "&".join(f"scope={scope}" for scope in cast("NotifyRequest", message).scopes)
-        async with await self._ask(f"GET /v1/{method}?{scopes}", b"connection: close\r\n\r\n") as stream:
-            yield FirstHint(stream, self._check)
+        kind = METHODS[method].reply
+        if isinstance(message, NotifyRequest):
+            scopes = "&".join(f"scope={scope}" for scope in message.scopes)
+            async with await self._ask(f"GET /v1/{method}?{scopes}", b"connection: close\r\n\r\n") as stream:
+                yield FirstEvent(kind, stream, self._check)
+            return
+        body = encode_json(message)
+        async with await self._ask(f"POST /v1/{method}", self._fields(body) + body) as stream:
+            yield FirstEvent(kind, stream, self._check)
+
+    def _fields(self, body: bytes) -> bytes:
+        return f"connection: close\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n".encode()
 
     def _check(self, answer: bytes) -> None:
         if b"event: error" in answer:
@@ -272,6 +284,14 @@ async def first_hint(service: SyncService, scopes: Sequence[str]) -> object:
             return await anext(hints)
 
 
+async def who_is_there(service: SyncService, scope: str) -> object:
+    with trio.fail_after(20):
+        async with service.presence(PresenceRequest(scope, b"m" * 16, 1, "x")) as changes:
+            change = await anext(changes)
+            assert isinstance(change, PresenceChange)
+            return change
+
+
 def noted(kind: OpKind, id: str = "note", **values: Any) -> Op:
     return Op(kind, "notes", id, {**values, "board": NOTED} if values and kind != "patch" else values, scope=NOTED)
 
@@ -314,6 +334,11 @@ REFUSED: dict[str, tuple[Ask, set[str]]] = {
     "snapshot: a foreign scope": (lambda s: s.snapshot(SnapshotRequest(VAULT, OWN_FILE)), {"PERMISSION_DENIED"}),
     "notify: a foreign scope": (lambda s: first_hint(s, [VAULT]), {"PERMISSION_DENIED"}),
     "notify: a foreign scope behind an own one": (lambda s: first_hint(s, [OWN, VAULT]), {"PERMISSION_DENIED"}),
+    "presence: a foreign scope": (lambda s: who_is_there(s, VAULT), {"PERMISSION_DENIED"}),
+    "appear: in a foreign scope": (
+        lambda s: s.appear(AppearRequest(VAULT, OWNERS_SESSION, 9, "gone")),
+        {"PERMISSION_DENIED"},
+    ),
     "query: everything": (lambda s: s.query(QueryRequest(rows_of("cards"), CONTEXT)), {"nothing"}),
     "query: by id": (lambda s: s.query(QueryRequest(by_ids("cards", ("secret",)), CONTEXT)), {"nothing"}),
     "query: count": (lambda s: s.query(QueryRequest(count_of("cards"), CONTEXT)), {"nothing"}),
@@ -372,6 +397,23 @@ REFUSED: dict[str, tuple[Ask, set[str]]] = {
         lambda s: s.push(pushed(OWN_FILE, Op("patch", "notes", "note", {"title": "x"}), scope=NOTED)),
         {"outcome DENIED"},
     ),
+    "pull: rows of others": (lambda s: s.pull(PullRequest(NOTED, Cursor(), OWN_FILE)), {"something"}),
+    "snapshot: rows of others": (lambda s: s.snapshot(SnapshotRequest(NOTED, OWN_FILE)), {"nothing"}),
+    "notify: where others write": (lambda s: first_hint(s, [NOTED]), {"something"}),
+    "push: delete a row of others": (
+        lambda s: s.push(pushed(OWN_FILE, Op("delete", "notes", "note"), scope=NOTED)),
+        {"outcome DENIED"},
+    ),
+    "push: a row over one of others": (
+        lambda s: s.push(
+            pushed(OWN_FILE, Op("upsert", "notes", "note", {"title": "x", "owner": MALLORY}, {}), scope=NOTED)
+        ),
+        {"outcome DENIED"},
+    ),
+    "push: what a deleted row of others was": (
+        lambda s: s.push(pushed(OWN_FILE, Op("patch", "notes", GONE, {"owner": MALLORY}), scope=NOTED)),
+        {"outcome NOT_FOUND"},
+    ),
     "resolve: a foreign key": (lambda s: s.resolve(ResolveRequest(SECRET_KEY, CONTEXT)), {"abandoned"}),
 }
 
@@ -398,7 +440,7 @@ async def carried(hub: Hub) -> Carried:
     await owner.write(written(*shared, key="own"))
     cursors: dict[str, Cursor] = {}
     tokens: dict[str, bytes] = {}
-    for scope in (VAULT, HIDDEN, OWN):
+    for scope in (VAULT, HIDDEN, OWN, NOTED):
         cursors[scope] = (await owner.pull(PullRequest(scope, Cursor(), OWNER_FILE))).end
         tokens[scope] = (await owner.snapshot(SnapshotRequest(scope, OWNER_FILE, max_rows=1))).token
     return Carried(cursors, tokens, pushed(OWNER_FILE, CLASH, scope=VAULT).mutations[0].digest)
@@ -419,6 +461,14 @@ STOLEN: dict[str, tuple[Callable[[Carried], Ask], set[str]]] = {
     ),
     "pull: a foreign cursor": (
         lambda c: lambda s: s.pull(PullRequest(VAULT, replace(c.cursors[VAULT], seq=0, hash=b""), OWN_FILE)),
+        {"PERMISSION_DENIED"},
+    ),
+    "pull: a cursor of somebody who sees other rows": (
+        lambda c: lambda s: s.pull(PullRequest(NOTED, c.cursors[NOTED], OWN_FILE)),
+        {"VIEW_CHANGED"},
+    ),
+    "snapshot: a token of somebody who sees other rows": (
+        lambda c: lambda s: s.snapshot(SnapshotRequest(NOTED, OWN_FILE, c.tokens[NOTED])),
         {"PERMISSION_DENIED"},
     ),
     "pull: a foreign scope's cursor in the own scope": (
@@ -443,7 +493,7 @@ STOLEN: dict[str, tuple[Callable[[Carried], Ask], set[str]]] = {
     ),
 }
 """What can be tried with something of the owner's that was found; each is refused, or decided as one's own."""
-READS = ("open: a foreign scope", "pull: a foreign scope", "snapshot: a foreign scope", "notify", "query")
+READS = ("open: a foreign scope", "pull: a foreign scope", "snapshot: a foreign scope", "notify", "presence", "query")
 
 
 def told(answer: Any) -> str:
@@ -461,7 +511,7 @@ def told(answer: Any) -> str:
         return "something"
     return (
         "something"
-        if any(getattr(answer, name, None) for name in ("rows", "stores", "outcomes", "head"))
+        if any(getattr(answer, name, None) for name in ("rows", "stores", "outcomes", "head", "here", "known"))
         else "nothing"
     )
 
@@ -494,13 +544,17 @@ async def open_world(rules: TenantRules) -> AsyncGenerator[Hub]:
                     Op("create", "cards", id, image(f"{CANARY}-{number}", scope), scope=scope), key=f"made {number}"
                 )
             )
+        gone: RowImage = {"title": f"{CANARY}-gone", "owner": OWNER, "board": NOTED}
+        await owner.write(written(Op("create", "notes", GONE, gone, scope=NOTED), key="note made"))
+        await owner.write(written(Op("delete", "notes", GONE, scope=NOTED), key="note gone"))
         await owner.write(written(entry("patch", "secret", VAULT, lane=f"{CANARY}-lane"), key=SECRET_KEY))
         reply = await owner.push(pushed(OWNER_FILE, CLASH, scope=VAULT))  # a conflict, kept
         assert reply.outcomes[0].error is not None
         wrong = Op("create", "cards", "x", {**image("x", OWN), "rank": f"{CANARY}-value"})
         reply = await owner.push(pushed(SECOND_FILE, wrong, scope=OWN))  # its outcome lies in a scope that all may read
         assert reply.outcomes[0].error is not None
-        yield hub
+        async with owner.presence(PresenceRequest(VAULT, OWNERS_SESSION, 1, f"{CANARY}-state")):
+            yield hub
 
 
 async def everything(hub: Hub) -> object:
@@ -649,10 +703,10 @@ async def test_a_reader_changes_nothing(transport: str) -> None:
     async with open_world(TenantRules()) as hub, open_wire(hub, transport) as wire:
         before = await everything(hub)
         async with wire.as_(TOKENS[READER]) as service:
-            for number, (name, (ask, _)) in enumerate(REFUSED.items()):
+            for number, (name, (ask, wanted)) in enumerate(REFUSED.items()):
                 if name.startswith("push") and "foreign file" not in name:
                     got = await outcome(renamed(ask, b"reader-%d" % number), service, [])
-                    assert got == "outcome DENIED", name
+                    assert got in wanted, name
                 elif name.startswith("write"):
                     assert await outcome(ask, service, []) == "item DENIED", name
             told_of: list[str] = []
@@ -690,7 +744,13 @@ async def test_nobody_in_particular_gets_nothing(transport: str, token: str, cap
 async def test_the_owner_is_answered_and_the_canaries_are_seen(transport: str) -> None:
     """Without this, a matrix in which nothing is ever found would pass."""
     expected = {"open": "open", "push": "applied", "pull": "something", "snapshot": "something", "notify": "something"}
-    expected |= {"query": "something", "write": "written", "resolve": "answered"}
+    expected |= {
+        "presence": "something",
+        "appear": "something",
+        "query": "something",
+        "write": "written",
+        "resolve": "answered",
+    }
     async with open_world(TenantRules()) as hub, open_wire(hub, transport) as wire:
         async with wire.as_(TOKENS[OWNER]) as owner:
             for name in (
@@ -700,7 +760,10 @@ async def test_the_owner_is_answered_and_the_canaries_are_seen(transport: str) -
                 "query: a row of others by id",
                 "query: rows beside rows of others",
                 "query: the last title of others",
+                "presence: a foreign scope",
                 "pull: a foreign scope",
+                "pull: rows of others",
+                "snapshot: rows of others",
                 "pull: outcomes of a foreign file",
                 "resolve: a foreign key",
             ):
@@ -711,6 +774,7 @@ async def test_the_owner_is_answered_and_the_canaries_are_seen(transport: str) -
                 assert transport == "memory" or leaked([], wire.received), name
             for name in ("snapshot: a foreign scope", "notify: a foreign scope", "open: a foreign scope"):
                 assert await outcome(REFUSED[name][0], owner, []) == expected[name.partition(":")[0]], name
+            assert await outcome(REFUSED["appear: in a foreign scope"][0], owner, []) == expected["appear"]
             assert await outcome(REFUSED["query: how many rows of others"][0], owner, []) == "something"
             assert await outcome(REFUSED["write: update"][0], owner, []) == "written"
             assert await outcome(REFUSED["write: change a row of others"][0], owner, []) == "written"
@@ -719,3 +783,120 @@ async def test_the_owner_is_answered_and_the_canaries_are_seen(transport: str) -
 
 def test_every_method_of_the_service_is_in_the_matrix() -> None:
     assert {name.partition(":")[0] for name in REFUSED} == METHODS.keys()
+
+
+AT_VAULT, AT_NOTED, AT_OWN = (f"?scope={scope}" for scope in (VAULT, NOTED, OWN))
+
+
+def changed(id: str, assumed: object = None, **values: Any) -> dict[str, Any]:
+    return {"rows": [{"assumedMasterState": assumed, "newDocumentState": {"id": id, **values}}]}
+
+
+SECRET = {"id": "secret", "title": f"{CANARY}-0", "lane": f"{CANARY}-lane", "rank": 0.0, "done": False, "board": VAULT}
+NOTE = {"id": "note", "title": f"{CANARY}-0", "owner": OWNER, "board": NOTED}
+DOCUMENTS: dict[str, tuple[str, object, set[str]]] = {
+    "pull: a foreign scope": (f"cards/pull{AT_VAULT}", {}, {"PERMISSION_DENIED"}),
+    "pull: which ids a foreign scope has": (f"cards/pull{AT_VAULT}", {"have": ["secret"]}, {"PERMISSION_DENIED"}),
+    "pull: rows of others": (f"notes/pull{AT_NOTED}", {}, {"nothing"}),
+    "pull: whether a row of others is there": (f"notes/pull{AT_NOTED}", {"have": ["note"]}, {"gone"}),
+    "push: a foreign scope": (f"cards/push{AT_VAULT}", changed("n", title="x", board=VAULT), {"PERMISSION_DENIED"}),
+    "push: a foreign row": (f"cards/push{AT_VAULT}", changed("secret", SECRET, title="x"), {"PERMISSION_DENIED"}),
+    "push: delete a foreign row": (
+        f"cards/push{AT_VAULT}",
+        changed("secret", SECRET, _deleted=True),
+        {"PERMISSION_DENIED"},
+    ),
+    "push: a foreign scope in the row": (f"cards/push{AT_OWN}", changed("n", title="x", board=VAULT), {"INVALID"}),
+    "push: change a row of others": (
+        f"notes/push{AT_NOTED}",
+        changed("note", NOTE, title="x", owner=OWNER, board=NOTED),
+        {"conflict"},
+    ),
+    "push: a row over one of others": (f"notes/push{AT_NOTED}", changed("note", title="x", owner=MALLORY), {"DENIED"}),
+    "push: a row in the name of others": (f"notes/push{AT_NOTED}", changed("n", title="x", owner=OWNER), {"DENIED"}),
+    "stream: a foreign scope": (f"cards/stream{AT_VAULT}", None, {"PERMISSION_DENIED"}),
+}
+"""What can be tried with documents, of which each is refused to whoever is not the owner, or tells nothing."""
+
+
+@asynccontextmanager
+async def open_documents(hub: Hub) -> AsyncGenerator[tuple[Callable[[str, str, object], Awaitable[str]], bytearray]]:
+    """A way to ask for documents, which gives an answer in one word, and every byte that has come back."""
+    received = bytearray()
+    async with open_server(hub, "127.0.0.1:0") as address, open_tap(address, received) as tapped:
+
+        async def asked(token: str, path: str, body: object) -> str:
+            data = b"" if body is None else msgspec.json.encode(body)
+            head = f"{'GET' if body is None else 'POST'} /v1/docs/{path} HTTP/1.1\r\nhost: {tapped}\r\n"
+            head += f"authorization: Bearer {token}\r\n" if token else ""
+            head += f"content-type: application/json\r\nconnection: close\r\ncontent-length: {len(data)}\r\n\r\n"
+            host, _, port = tapped.rpartition(":")
+            answer = b""
+            with trio.fail_after(20):
+                async with await trio.open_tcp_stream(host, int(port)) as stream:
+                    await stream.send_all(head.encode() + data)
+                    async for part in stream:
+                        answer += part
+                        if b"event: resync" in answer:
+                            return "something"
+            return in_a_word(msgspec.json.decode(answer.partition(b"\r\n\r\n")[2]))
+
+        yield asked, received
+
+
+def in_a_word(told: Any) -> str:
+    if "error" in told:
+        return str(told["error"]["code"])
+    if "refused" in told:
+        return next((each["error"]["code"] for each in told["refused"]), "conflict" if told["conflicts"] else "written")
+    if not told["documents"]:
+        return "nothing"
+    return "gone" if all(each["_deleted"] for each in told["documents"]) else "something"
+
+
+@pytest.mark.parametrize("subject", [MALLORY, FORMER])
+async def test_documents_are_no_way_around(subject: str) -> None:
+    async with open_world(TenantRules(revoked=True)) as hub, open_documents(hub) as (asked, received):
+        before = await everything(hub)
+        for name, (path, body, wanted) in DOCUMENTS.items():
+            assert await asked(TOKENS[subject], path, body) in wanted, name
+            assert leaked([], received) == [], name
+        assert await everything(hub) == before
+
+
+async def test_documents_are_pulled_by_a_reader_who_changes_nothing() -> None:
+    async with open_world(TenantRules()) as hub, open_documents(hub) as (asked, received):
+        before = await everything(hub)
+        for name, (path, body, wanted) in DOCUMENTS.items():
+            told = await asked(TOKENS[READER], path, body)
+            if AT_VAULT in path:
+                wanted = {"something"} if name.startswith(("pull", "stream")) else {"DENIED"}
+            assert told in wanted, name
+        assert leaked([], received), "a reader reads"
+        assert await everything(hub) == before
+
+
+@pytest.mark.parametrize("token", ["", "token-wrong", "token-expired"], ids=["none", "wrong", "expired"])
+async def test_nobody_in_particular_gets_no_documents(token: str) -> None:
+    async with open_world(TenantRules()) as hub, open_documents(hub) as (asked, received):
+        before = await everything(hub)
+        for name, (path, body, _) in DOCUMENTS.items():
+            assert await asked(token, path, body) in {"UNAUTHENTICATED", "AUTH_EXPIRED"}, name
+        assert leaked([], received) == []
+        assert await everything(hub) == before
+
+
+async def test_the_owner_gets_documents_and_the_canaries_are_seen() -> None:
+    async with open_world(TenantRules()) as hub, open_documents(hub) as (asked, received):
+        for name in ("pull: a foreign scope", "pull: rows of others", "stream: a foreign scope"):
+            received.clear()
+            path, body, _ = DOCUMENTS[name]
+            assert await asked(TOKENS[OWNER], path, body) == "something"
+            assert leaked([], received) or name.startswith("stream"), name
+        for name in ("push: a foreign row", "push: change a row of others"):
+            path, body, _ = DOCUMENTS[name]
+            assert await asked(TOKENS[OWNER], path, body) == "written", name
+
+
+def test_every_way_of_documents_is_in_the_matrix() -> None:
+    assert {name.partition(":")[0] for name in DOCUMENTS} == VERBS.keys()

@@ -69,8 +69,9 @@ def open_files(folder: Path) -> list[str]:
 async def test_closing_in_the_middle_of_everything_leaves_nothing(tmp_path: Path) -> None:
     before, threads = open_files(tmp_path), threading.active_count()
     tasks = trio.lowlevel.current_statistics().tasks_living
-    with trio.move_on_after(0.5):
+    with trio.CancelScope() as middle:
         async with open_pair(tmp_path) as client:
+            middle.deadline = trio.current_time() + 0.5  # opening may take long on a busy machine
             async with trio.open_nursery() as nursery:
                 for _ in range(8):
                     nursery.start_soon(_write, client)
@@ -123,3 +124,17 @@ def test_ctrl_c_ends_the_demo_within_a_second_without_a_traceback(arguments: lis
     assert process.returncode in (0, 130), output
     assert "Traceback" not in output
     assert taken < 3, f"{taken:.2f} s"  # a second, and room for a busy machine
+
+
+def test_sigterm_ends_the_demo_and_leaves_no_folder(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-m", "atoma", "demo", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", "TMPDIR": str(tmp_path)},
+    ) as process:
+        assert process.stdout is not None and "Atoma demo: http://" in process.stdout.readline()
+        assert [folder.name.startswith("atoma-demo-") for folder in tmp_path.iterdir()] == [True]
+        process.terminate()
+        assert process.wait(20) == 0
+    assert list(tmp_path.iterdir()) == []

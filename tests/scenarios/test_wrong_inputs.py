@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, make_dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 
 from atoma import (
     AllowLoopback,
     Client,
     Index,
+    Plugin,
     Schema,
     StaticTokenVerifier,
     Store,
@@ -22,7 +25,18 @@ from atoma import (
     open_hub,
     select,
 )
-from atoma.errors import AtomaError, ConfigurationError, PluginError, QueryError, SchemaError, ValidationError
+from atoma.cli.reports import Exit
+from atoma.contracts.values import ErrorInfo
+from atoma.errors import (
+    AtomaError,
+    ClosedError,
+    ConfigurationError,
+    PluginError,
+    QueryError,
+    SchemaError,
+    UnknownPolicy,
+    ValidationError,
+)
 from atoma.kernel import node, retry, sequence, timeout
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
@@ -33,6 +47,8 @@ from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
+from tests.certificates import make_certificate, server_context
+from tests.scenarios.cli.kit import atoma
 
 
 @dataclass(frozen=True)
@@ -112,9 +128,26 @@ def test_a_value_that_makes_no_sense_is_refused_where_it_is_made(
         make()
 
 
+ROW: Any = Note("a", "b")
+EVERY: Any = select(NOTES)
+
+
 CALLS: list[tuple[type[AtomaError], str, Callable[[Client, Store[Note]], Awaitable[object]]]] = [
     (QueryError, r"select\(STORE\)", lambda _, notes: notes.query(wrong("select *"))),
     (QueryError, "is text, not 5", lambda _, notes: notes.get(wrong(5))),
+    (UnknownPolicy, r"add Sync\(stores=\[…\]\) to plugins", lambda _, notes: notes.insert(ROW, policy="sync-queue")),
+    (
+        ValidationError,
+        r"not the row: Note\(…\).id; a whole row is written by upsert",
+        lambda _, notes: notes.update(ROW),
+    ),
+    (ValidationError, r"not the row: Note\(…\).id", lambda _, notes: notes.update(ROW, text="c")),
+    (ValidationError, r"not the row: Note\(…\).id", lambda _, notes: notes.delete(ROW)),
+    (ValidationError, r"client.delete_where\(query\)", lambda _, notes: notes.delete_many(EVERY)),
+    (ValidationError, r"client.delete_where\(query\)", lambda _, notes: notes.delete(EVERY)),
+    (ValidationError, r"client.update_where\(query, …\)", lambda _, notes: notes.update(EVERY, text="c")),
+    (QueryError, r"order_by\('-text'\)", lambda _, notes: notes.query(select(NOTES).order_by("text desc"))),
+    (QueryError, r"order_by\('text'\)", lambda _, notes: notes.query(select(NOTES).order_by("text ASC"))),
     (QueryError, "is text, not None", lambda _, notes: notes.get_many(["a", wrong(None)])),
     (QueryError, "is text, not 5", lambda _, notes: notes.exists(wrong(5))),
     (ValidationError, "takes a list of items", lambda _, notes: notes.insert_many(wrong(Note("a", "b")))),
@@ -149,7 +182,7 @@ async def test_a_drawing_has_a_known_format() -> None:
         (NOTES, [LocalExecution(ENGINE)], ConfigurationError, "takes a schema first"),
         (SCHEMA, LocalExecution(ENGINE), PluginError, r"plugins=\[LocalExecution"),
         (SCHEMA, [LocalExecution], PluginError, "is a class"),
-        (SCHEMA, [MemoryTransport(MemoryNetwork())], PluginError, "is no plugin"),
+        (SCHEMA, [MemoryTransport(MemoryNetwork())], PluginError, "is not a plugin"),
     ],
 )
 async def test_a_client_of_wrong_parts_does_not_open(
@@ -175,6 +208,57 @@ async def test_a_hub_of_wrong_parts_does_not_open(parts: Any, options: dict[str,
     with pytest.raises(ConfigurationError, match=told):
         async with open_hub(*parts, **{"verifier": AllowLoopback(), **options}):
             pass
+
+
+async def test_a_transaction_reads_every_row_and_takes_ids() -> None:
+    async with open_client(SCHEMA, plugins=[LocalExecution(ENGINE)]) as client:
+        await client.store(NOTES).insert(ROW)
+        async with client.transaction() as tx:
+            assert await tx.store(NOTES).query() == (ROW,)
+            with pytest.raises(ValidationError, match="not the row"):
+                await tx.store(NOTES).update(ROW, text="c")
+    with pytest.raises(ClosedError, match="the client is closed"):
+        await client.store(NOTES).query()
+
+
+def test_keys_of_json_are_text() -> None:
+    with pytest.raises(SchemaError, match=r"the keys of JSON are text; declare dict\[str, …\]"):
+        StoreSpec("odd", make_dataclass("Row", [("id", str), ("names", dict[int, str])], frozen=True))
+
+
+def test_tokens_that_can_be_guessed_are_told(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    StaticTokenVerifier({"abcde": "ann", "a token with many letters": "bob"})
+    assert "the tokens of ann have fewer than 16 letters" in caplog.text and "abcde" not in caplog.text
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text('[ann]\ntoken = "abcde"\n[bob]\ntoken = "a token with many letters"\n')
+    answer = atoma("doctor", "--tokens", tokens)
+    assert answer.code == Exit.FOUND and "! the tokens of ann have fewer" in answer.out and "abcde" not in answer.out
+
+
+async def test_a_wrong_path_and_a_wrong_scheme_are_told(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    verifier = StaticTokenVerifier({"a token with many letters": "ann"})
+    async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=verifier) as hub:
+        async with (
+            open_server(hub, "127.0.0.1:0") as plain,
+            open_server(hub, "127.0.0.1:0", ssl_context=server_context(certificate)) as secret,
+        ):
+            wrong_path = await refusal_of(WebSocketTransport(f"ws://{plain}/wrong", token="a token with many letters"))
+            assert not wrong_path.retryable
+            assert "no hub is there (HTTP status 403); the path of a hub is /sync" in wrong_path.message
+            no_tls = await refusal_of(WebSocketTransport(f"ws://{secret}/sync", token="a token with many letters"))
+            assert no_tls.retryable and "if the hub speaks TLS, the address begins with wss://" in no_tls.message
+
+
+async def refusal_of(transport: WebSocketTransport) -> ErrorInfo:
+    """What the status of a client says that cannot connect by ``transport``."""
+    plugins: list[Plugin] = [LocalExecution(ENGINE), Remote(transport), Sync([NOTES])]
+    async with open_client(SCHEMA, plugins=plugins) as client, client.sync.watch() as changes:
+        with trio.fail_after(20):
+            async for status in changes:
+                if status.error is not None:
+                    return status.error
+    raise AssertionError("the client was closed")
 
 
 async def test_host_names_are_a_list() -> None:

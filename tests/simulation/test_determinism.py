@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 
-from atoma.testing.simulation import simulate
+from atoma.testing.simulation import Report, simulate
 
-SEED = 5
+SEED = 2
+OTHER_HASH_SEED = "1" if os.environ.get("PYTHONHASHSEED") != "1" else "2"
+"""Another order of sets than here."""
 
 
 def trace_in_another_process(seed: int, hash_seed: str, *options: str) -> str:
@@ -18,19 +21,24 @@ def trace_in_another_process(seed: int, hash_seed: str, *options: str) -> str:
     return run.stdout.partition("last trace ")[2].split()[0]
 
 
-def test_a_seed_gives_the_same_trace_again_and_in_other_processes() -> None:
-    here = simulate(SEED)
+@functools.cache
+def first_run() -> Report:
+    return simulate(SEED)
+
+
+def test_a_seed_gives_the_same_trace_again_and_in_another_process() -> None:
+    here = first_run()
     assert here.counts["client crashes"]
     assert here.counts["frames dropped"]
     assert simulate(SEED).trace == here.trace
-    assert [trace_in_another_process(SEED, hash_seed) for hash_seed in ("1", "2")] == [here.trace] * 2
+    assert trace_in_another_process(SEED, OTHER_HASH_SEED) == here.trace
 
 
 def test_a_run_with_restores_gives_the_same_trace_in_another_process() -> None:
     here = simulate(SEED, kind="restored")
     assert here.counts["hub restores"] + here.counts["file restores"] + here.counts["file clones"]
-    assert trace_in_another_process(SEED, "1", "--kind", "restored") == here.trace
+    assert trace_in_another_process(SEED, OTHER_HASH_SEED, "--kind", "restored") == here.trace
 
 
 def test_another_seed_gives_another_trace() -> None:
-    assert simulate(SEED).trace != simulate(SEED + 1).trace
+    assert simulate(SEED + 1).trace != first_run().trace

@@ -8,22 +8,26 @@ import pytest
 
 from atoma.errors import ConfigurationError
 from atoma.testing.simulation import PLANTED, Kind, plant, simulate
+from tests.simulation.test_seeds import RUNS
 
 # bug → the seed that finds it, and the promises of which it breaks one
 FOUND_AT: dict[str, tuple[int, str]] = {
     "ack-drops-overlay": (0, "I12"),
     "base-not-capped": (11, "I27"),
-    "blind-offers": (1, "I23"),
+    "blind-offers": (2, "I23"),
     "cursor-before-page": (0, "I8"),
     "deletes-ignored": (0, "I8"),
     "dependants-accepted": (0, "verdict"),
+    "dependants-not-held": (0, "I2 I14 verdict"),
     "dependants-unlinked": (0, "I14"),
     "doubt-ignored": (2, "verdict I24"),
     "event-outbox": (0, "I1 I2"),
-    "first-offer-wins": (17, "I22"),
+    "first-offer-wins": (29, "I22"),
     "floor-ignored": (0, "I8 I9 I15"),
     "half-a-tail": (1, "I8"),
     "handles-forgotten": (0, "F09"),
+    "held-given-up": (0, "I1"),
+    "held-not-restated": (0, "I4"),
     "hint-moves-cursor": (0, "I8 I9"),
     "hub-accepts-gaps": (0, "I5"),
     "inbox-forgotten": (0, "I14"),
@@ -31,12 +35,14 @@ FOUND_AT: dict[str, tuple[int, str]] = {
     "lost-rows-dropped": (0, "I21"),
     "no-dedupe": (0, "I3 I4"),
     "origins-ignored": (2, "verdict I3 I24"),
-    "own-change-hides": (0, "verdict"),
+    "own-change-hides": (2, "verdict"),
     "own-changes-foreign": (0, "verdict"),
+    "ranks-not-chained": (0, "I5"),
     "rebase-skipped": (0, "I2 I10"),
     "repair-untold": (0, "I25"),
     "restart-loses-tail": (1, "I1"),
     "row-version-as-base": (0, "I5 verdict"),
+    "sent-not-noted": (0, "I1 I4"),
     "server-wins-lost": (0, "verdict"),
     "swap-not-rebased": (0, "I2 I10"),
     "trades-offered-alone": (2, "I22"),
@@ -47,8 +53,11 @@ LATER_SEEDS = 10
 
 
 @functools.cache
-def keeps_every_promise(seed: int, kind: Kind, trades: float) -> bool:
-    return simulate(seed, kind=kind, trades=trades).violation is None
+def keeps_every_promise(seed: int, kind: Kind, trades: float, minds: float) -> bool:
+    """Whether it does without the bug, as is shown elsewhere for most of the seeds."""
+    if (kind, seed) in RUNS and not trades and not minds:
+        return True
+    return simulate(seed, kind=kind, trades=trades, minds=minds).violation is None
 
 
 def test_every_bug_has_its_seed() -> None:
@@ -58,17 +67,18 @@ def test_every_bug_has_its_seed() -> None:
 @pytest.mark.parametrize("bug", FOUND_AT)
 def test_a_planted_bug_is_found_where_the_product_keeps_its_promises(bug: str) -> None:
     first, promises = FOUND_AT[bug]
-    kind, trades = PLANTED[bug].kind, PLANTED[bug].trades
+    kind, trades, minds = PLANTED[bug].kind, PLANTED[bug].trades, PLANTED[bug].minds
     for seed in range(first, first + LATER_SEEDS):
-        report = simulate(seed, bug, kind=kind, trades=trades)
+        report = simulate(seed, bug, kind=kind, trades=trades, minds=minds)
         if report.violation is not None:
             break
     else:
         pytest.fail(f"{bug}, {PLANTED[bug].what}: not found by seeds {first} to {first + LATER_SEEDS - 1}")
     assert report.violation.invariant in promises.split(), str(report)
     about = ("" if kind == "steady" else f" --kind {kind}") + (f" --trades {trades:g}" if trades else "")
+    about += f" --minds {minds:g}" if minds else ""
     assert report.command == f"python -m atoma.testing.simulation --seed {seed}{about} --planted {bug}"
-    assert keeps_every_promise(seed, kind, trades)
+    assert keeps_every_promise(seed, kind, trades, minds)
 
 
 def test_a_bug_is_gone_after_its_run() -> None:

@@ -28,7 +28,7 @@ def told(client: bytes, mid: int, position: int, *ops: Operation) -> Written:
 def file(client: bytes, *outbox: Written) -> Snapshot:
     lying = {written.mid: Pending(written, written.mid - 9, 0, 0) for written in outbox}
     identity = Identity(client, len(lying) + 1, b"")
-    return Snapshot(identity, {}, {}, lying, {}, {}, {}, {}, {}, 0, 0)
+    return Snapshot(identity, {}, {}, lying, frozenset(), {}, {}, {}, {}, {}, 0, 0)
 
 
 @pytest.mark.parametrize("came", [False, True], ids=["all lie there", "one has left"])

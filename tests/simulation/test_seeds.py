@@ -18,9 +18,10 @@ from atoma.testing.simulation import (
     total,
 )
 
-SEEDS: dict[Kind, range] = {"steady": range(48), "restored": range(10, 22)}
+SEEDS: dict[Kind, range] = {"steady": range(24), "restored": range(10, 18)}
 ONCE_BROKEN: list[tuple[Kind, int]] = [("restored", 300023), ("restored", 300077)]
 """Seeds at which a promise was broken once, or the checker asked for too much."""
+MINDS: list[tuple[Kind, int]] = [("steady", 0), ("steady", 1), ("restored", 9112), ("restored", 9121)]
 RUNS = [(kind, seed) for kind, seeds in SEEDS.items() for seed in seeds]
 REPORTS: dict[tuple[Kind, int], Report] = {}
 
@@ -42,6 +43,14 @@ def test_rows_that_exchange_unique_values_come_back(seed: int) -> None:
     report = simulate(seed, kind="calm", trades=0.4)
     assert report.violation is None, str(report)
     assert report.counts["unique values exchanged"]
+
+
+@pytest.mark.parametrize(("kind", "seed"), MINDS)
+def test_minds_are_changed_about_what_was_never_sent(kind: Kind, seed: int) -> None:
+    report = simulate(seed, kind=kind, minds=0.4)
+    assert report.violation is None, str(report)
+    assert report.counts["numbers given out anew"]
+    assert report.counts["writes held"]
 
 
 def whole_batch() -> list[Report]:

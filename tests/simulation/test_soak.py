@@ -42,7 +42,7 @@ def test_a_campaign_of_seeds(first_seed: int, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize("bug", PLANTED)
 def test_a_planted_bug_is_found_within_200_seeds(bug: str, first_seed: int, capsys: pytest.CaptureFixture[str]) -> None:
     for tried, seed in enumerate(range(first_seed, first_seed + SEEDS_PER_BUG), 1):
-        report = simulate(seed, bug, kind=PLANTED[bug].kind, trades=PLANTED[bug].trades)
+        report = simulate(seed, bug, kind=PLANTED[bug].kind, trades=PLANTED[bug].trades, minds=PLANTED[bug].minds)
         if report.violation is not None:
             with capsys.disabled():
                 print(f"\n{bug}: found after {tried} seed(s) from {first_seed}: {report.violation}")

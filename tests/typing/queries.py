@@ -147,6 +147,31 @@ def shapes() -> None:
     select(Flight)  # type: ignore[call-overload]
 
 
+def parts_of_values() -> None:
+    assert_type(carrier.length(), Expression[int])
+    assert_type(plane.length(), Expression[int | None])
+    assert_type(plane.upper().length(), Expression[int | None])
+    assert_type(plane.length().coalesce(0), Expression[int])
+    assert_type(when.year(), Expression[int])
+    assert_type(built.year(), Expression[int | None])
+    assert_type(built.month(), Expression[int | None])
+    assert_type(when.hour(), Expression[int])
+    assert_type(when.to_date(), Expression[date])
+    assert_type(when.to_date().day(), Expression[int])
+    assert_type(built.to_text(), Expression[str | None])
+    assert_type(miles.to_text(), Expression[str])
+    assert_type(plane.highlight("jet"), Expression[str | None])
+    assert_type(carrier.snippet("jet", words=3), Expression[str])
+    assert_type(select(FLIGHTS).columns(carrier.length(), plane.length()), Query[tuple[int, int | None]])
+    letters: Expression[int] = plane.length()  # type: ignore[assignment]
+    year: Expression[int] = built.year()  # type: ignore[assignment]
+    text: Expression[str] = delay.to_text()  # type: ignore[assignment]
+    lengths: Query[int] = select(FLIGHTS).columns(plane.length())  # type: ignore[arg-type]
+    plane.snippet("jet", words="3")  # type: ignore[call-overload]
+    said = (select(FLIGHTS).columns(letters, year, text), lengths)
+    assert_type(said, tuple[Query[tuple[int, int, str]], Query[int]])
+
+
 def joins() -> None:
     assert_type(select(FLIGHTS).join(AIRLINES, carrier == airline_id), Joined[Flight, Airline])
     both = select(FLIGHTS).join(AIRLINES, carrier == airline_id).left_join(PLANES, plane == plane_id)

@@ -13,6 +13,7 @@ import trio
 
 from atoma.concurrency.backoff import Backoff
 from atoma.contracts.checks import is_a
+from atoma.contracts.execution import QueryRequest, QueryResult
 from atoma.contracts.understood import Understood
 from atoma.errors import (
     AtomaError,
@@ -27,6 +28,7 @@ from atoma.plugins import PluginContext, RemoteParts
 from atoma.ports import SYNC_LINK, Announced, Channel, PortKey, SyncService, Transport
 from atoma.schema import Schema
 from atoma_transports.adapters import ServiceProxy
+from atoma_transports.gathering import GatheredGets
 
 CONNECT_S = 15.0  # the shared connection is opened for everybody, so no single caller's deadline bounds it
 FREE_FAILURES = 1  # after that many in a row an attempt has to wait, and callers get an error at once
@@ -83,7 +85,7 @@ class Remote:
 def adapt(transport: Transport, nursery: trio.Nursery, random: Random, schema: Schema) -> RemoteParts:
     """What a client gets of a transport over which a hub is spoken with: for ``context.register_transport``."""
     shared = SharedChannel(transport, nursery, random)
-    return RemoteParts(RemoteNode(shared, schema.forms), TransportLink(transport), shared.close)
+    return RemoteParts(RemoteNode(shared, schema), TransportLink(transport), shared.close)
 
 
 class TransportLink:
@@ -104,8 +106,16 @@ class RemoteNode(ServiceProxy):
 
     Results say ``meta.source == "remote"``. Errors are those of the channel: ``ConnectFailed`` and every error with
     ``maybe_sent`` False mean that the hub has not seen the request. A write is applied at most once per idempotency
-    key; one that ``resolve`` reports as abandoned never comes to pass.
+    key; one that ``resolve`` reports as abandoned never comes to pass. Gets of one tick are one request.
     """
+
+    def __init__(self, channel: Channel, schema: Schema | None = None) -> None:
+        super().__init__(channel, schema)
+        self._gets = GatheredGets(super().query)
+
+    async def query(self, request: QueryRequest) -> QueryResult:
+        """See :meth:`ServiceProxy.query`."""
+        return await self._gets.query(request)
 
 
 @dataclass(slots=True, eq=False)

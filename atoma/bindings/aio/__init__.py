@@ -14,7 +14,7 @@ from atoma.bindings.aio.client import Client
 from atoma.bindings.aio.host import Lifetime, open_portal
 from atoma.bindings.aio.results import ItemResult, ManyResult, WriteHandle
 from atoma.bindings.aio.store import Store
-from atoma.bindings.aio.sync import ConflictInbox, LostRows, SyncControl
+from atoma.bindings.aio.sync import ConflictInbox, LostRows, Quarantine, SyncControl
 from atoma.bindings.aio.transaction import Transaction, TransactionStore
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Lifetime",
     "LostRows",
     "ManyResult",
+    "Quarantine",
     "Store",
     "SyncControl",
     "Transaction",

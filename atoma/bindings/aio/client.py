@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, TypeVar, overload
 
 import atoma.client.client
+from atoma.bindings.aio.history import CommitHistory, UndoStack
 from atoma.bindings.aio.host import Batches, Lifetime, held, listen, observe, run, run_sync
+from atoma.bindings.aio.results import WriteHandle
 from atoma.bindings.aio.store import Store
-from atoma.bindings.aio.sync import ConflictInbox, SyncControl
+from atoma.bindings.aio.sync import ConflictInbox, Presence, Quarantine, SyncControl
 from atoma.bindings.aio.transaction import Transaction
 from atoma.bindings.portal import Portal
 from atoma.contracts.execution import Resolution
@@ -20,6 +22,7 @@ from atoma.plugins import Listener, Undo
 from atoma.ports.live import LiveBatch
 from atoma.query import Query
 from atoma.runtime import Page
+from atoma.runtime.functions import LiveFunction
 from atoma.schema import Schema, StoreSpec
 
 if TYPE_CHECKING:
@@ -57,20 +60,23 @@ class Client:
         """
         return Store(self._portal, self._native.store(spec))
 
-    async def query(self, query: Query[T], *, policy: str | None = None) -> Page[T]:
+    async def query(self, query: Query[T], *, policy: str | None = None, bring: bool = False) -> Page[T]:
         """The rows of ``query``, a ``select(STORE)…``; ``query.after(page.end)`` is the next page.
 
         Args:
             query: What to read.
             policy: How to carry it out; None is the policy of the store.
+            bring: Have the scopes that the query looks at replicate from now on, until they age out. With the policy ``network-only`` their
+                rows are in the answer; with another one what is here is, and :attr:`~Page.meta` says whether it is complete.
 
         Raises:
-            QueryError: The query does not fit the schema.
+            QueryError: The query does not fit the schema, or is to bring its scopes and does not name them (``SCOPES_NOT_NAMED``).
+            ConfigurationError: It is to bring its scopes, and nothing replicates here.
             UnknownStore: It reads a store that is not declared.
 
         The caller's ``asyncio.timeout`` is the only time limit; a cancelled read has changed nothing.
         """
-        return await run(self._portal, lambda: self._native.query(query, policy=policy))
+        return await run(self._portal, lambda: self._native.query(query, policy=policy, bring=bring))
 
     async def first(self, query: Query[T], *, policy: str | None = None) -> T | None:
         """The first row of ``query``, or None; see :meth:`query`."""
@@ -84,22 +90,62 @@ class Client:
         """Whether a row matches ``query``; see :meth:`query`."""
         return await run(self._portal, lambda: self._native.exists(query, policy=policy))
 
-    def live(self, query: Query[T]) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
-        """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
+    @overload
+    def live(
+        self,
+        what: Query[T],
+        *,
+        policy: str | None = None,
+        bring: bool = False,
+    ) -> Lifetime[AsyncIterator[LiveBatch[T]]]: ...
+    @overload
+    def live(self, what: LiveFunction[T]) -> Lifetime[AsyncIterator[T]]: ...
+    @overload
+    def live(
+        self,
+        what: Query[T] | LiveFunction[T],
+        *,
+        policy: str | None = None,
+        bring: bool = False,
+    ) -> Lifetime[AsyncIterator[object]]: ...
+    def live(
+        self,
+        what: Query[T] | LiveFunction[T],
+        *,
+        policy: str | None = None,
+        bring: bool = False,
+    ) -> Lifetime[AsyncIterator[object]]:
+        """Follow a query, or the value of a function of reads.
 
-        A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription.
+        Of a query the first batch is a ``Reset``, then comes one batch per commit that changes the result. A slow reader gets
+        what it missed as one ``Reset``. Leaving the block ends the subscription.
+
+        Args:
+            what: A query. Or a function, ``async def overview(reads): …``, that awaits nothing but ``reads.query(…)``, ``first``,
+                ``count``, ``exists``, ``get`` and ``sql``: all of its reads see one state of the database, and it is carried out again when a
+                change concerns the rows and columns that it has read. An equal value does not come again; all who follow
+                one function share it.
+            policy: How to fetch it as it is opened: ``network-only`` gives nothing before the hub's rows are here, ``cache-and-network``
+                gives what is here and fetches them meanwhile. None fetches nothing; the sync lanes bring what they bring.
+            bring: Have the scopes that the query looks at replicate for as long as it is followed, and until they age out after it. The
+                batches are ``partial`` until their rows are here.
 
         Raises:
-            QueryError: The query does not fit the schema.
+            QueryError: The query does not fit the schema, or is to bring its scopes and does not name them (``SCOPES_NOT_NAMED``); from
+                the iterator, what a function asks for does not fit, or it awaits something else.
+            ConfigurationError: A function is to be fetched, or to bring scopes: it reads what is here. Or nothing replicates here
+                that could be brought.
+            AtomaError: What the policy ended with.
         """
-        return held(self._portal, "live", lambda: self._native.live(query), Batches)
+        return held(self._portal, "live", lambda: self._native.live(what, policy=policy, bring=bring), Batches)
 
-    def observe(self, query: Query[T]) -> Observable[tuple[T, ...]]:
+    def observe(self, query: Query[T], *, policy: str | None = None, bring: bool = False) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
 
-        Disposing the subscription ends it; closing the client completes it.
+        Disposing the subscription ends it; closing the client completes it. ``policy`` and ``bring`` are as in :meth:`live`, for
+        each subscription.
         """
-        return observe(self._portal, lambda: self._native.live(query))
+        return observe(self._portal, lambda: self._native.live(query, policy=policy, bring=bring))
 
     async def update_where(
         self,
@@ -117,7 +163,7 @@ class Client:
 
         Args:
             query: What to change: whole rows of one store, ``select(CARDS).where(…)``; with ``limit`` at most so many.
-            changes: Fields by name, for names that are no arguments.
+            changes: Fields by name, for names that cannot be arguments.
             policy: How to carry it out; None is the policy of the store. It has to write on this device or in its outbox.
             fields: Fields by name.
 
@@ -140,7 +186,7 @@ class Client:
     async def resolve(self, write: WriteUnknown | str, *, policy: str | None = None) -> Resolution:
         """Find out what became of a write whose answer was lost.
 
-        The authority either tells the answer again, or makes sure for ever that the write is not applied: a copy of it
+        The authority either gives the answer again, or makes sure for ever that the write is not applied: a copy of it
         that is still under way is refused with ``ABANDONED``. Ask as often as you like, the answer stays the same.
         A write that this device shows meanwhile is settled by it. Only who wrote can ask, with the same user's token.
 
@@ -167,6 +213,35 @@ class Client:
         """
         return await run(self._portal, lambda: self._native.resolve(write, policy=policy))
 
+    async def handle(self, key: str) -> WriteHandle[object]:
+        """The handle of a write by its ``handle.key``, after a restart too: it follows the write on.
+
+        Its ``value`` is None: the row is read where it is. Known are the last 10,000 calls that put something into the outbox.
+
+        Raises:
+            NotResolvable: Nothing with this key was put into this device's outbox, or it was forgotten.
+        """
+        native = await run(self._portal, lambda: self._native.handle(key))
+        return WriteHandle(self._portal, native)
+
+    @property
+    def history(self) -> CommitHistory:
+        """What this device remembers of its past: commits, what they changed, its rows as they were.
+
+        Raises:
+            ConfigurationError: It remembers nothing.
+        """
+        return CommitHistory(self._portal, self._native.history)
+
+    @property
+    def undo(self) -> UndoStack:
+        """What can be undone and redone: ``with client.undo.group("Move card"):`` and ``await client.undo.undo()``.
+
+        Raises:
+            ConfigurationError: This device remembers nothing of its past.
+        """
+        return UndoStack(self._portal, self._native.undo)
+
     @property
     def sync(self) -> SyncControl:
         """The sync lanes: status, outbox, inbox, pause and resume.
@@ -176,6 +251,17 @@ class Client:
         """
         return SyncControl(self._portal, self._native.sync)
 
+    def presence(self, scope: str, state: T) -> Lifetime[Presence[T]]:
+        """Be in ``scope`` while the block runs: who else is there sees ``state``, and ``here.others`` are they. Nothing is stored.
+
+        Whoever may read the scope sees who is there. A state is a dataclass, or what else JSON can say, of a kilobyte at most.
+
+        Raises:
+            ConfigurationError: No scope can have this name; as ``PluginError``, this client does not sync.
+            ValidationError: The state is no JSON, cannot be read back as what it is, or is too large.
+        """
+        return held(self._portal, "presence", lambda: self._native.presence(scope, state), Presence)
+
     @property
     def inbox(self) -> ConflictInbox:
         """What the hub refused or cut of this device's work.
@@ -184,6 +270,15 @@ class Client:
             PluginError: This client does not sync.
         """
         return ConflictInbox(self._portal, self._native.inbox)
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """What migrations of this device's file could not convert: to be corrected and brought back, or let go of.
+
+        Raises:
+            PluginError: There is no local database.
+        """
+        return Quarantine(self._portal, self._native.quarantine)
 
     async def topology(self) -> Topology:
         """What this client is made of, each part with its owner; breakers and queues as they are.
@@ -211,13 +306,40 @@ class Client:
 
         Raises:
             QueryError: SQLite does not understand it, it does something else than read stores, a value is missing or not
-                asked for, or a row is no ``into``.
+                asked for, or a row does not make an ``into``.
             ConfigurationError: There is no local database.
             StoreError: The engine failed.
 
         A caller that is cancelled has the statement interrupted.
         """
         return await run(self._portal, lambda: self._native.sql(into, text, **params))
+
+    def live_sql(self, into: type[T], text: str, /, **params: object) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+        """Follow the rows of a statement in SQLite's SQL; its arguments are those of :meth:`sql`, its batches those of :meth:`live`.
+
+        SQLite says which fields of which stores it reads. It is asked again when a change reaches one of them, whoever made
+        it; of equal rows nothing is told. What it makes of the time (``date('now')``) is of the moment in which it was asked.
+        Every other live result of the client waits for it.
+
+        Raises:
+            QueryError: As of :meth:`sql`; from the iterator, it took more than 10 seconds, gives more than 100,000 rows, or a
+                row does not make an ``into``.
+            ConfigurationError: There is no local database.
+            StoreError: The engine failed.
+
+        Leaving the block ends the subscription, and interrupts the statement that runs for it alone.
+        """
+        return held(self._portal, "live_sql", lambda: self._native.live_sql(into, text, **params), Batches)
+
+    async def explain_sql(self, text: str, /, **params: object) -> Explanation:
+        """What :meth:`sql` and :meth:`live_sql` will do with a statement: how SQLite reads each source, and what it is followed by.
+
+        Raises:
+            QueryError: As of :meth:`sql`.
+            ConfigurationError: There is no local database.
+            StoreError: The engine failed.
+        """
+        return await run(self._portal, lambda: self._native.explain_sql(text, **params))
 
     @overload
     async def explain(self, what: Query[T]) -> Explanation: ...
@@ -243,5 +365,5 @@ class Client:
         return await run_sync(self._portal, lambda: self._native.explain(what, format=format))
 
     async def listen(self, listener: Listener) -> Undo:
-        """Hear kernel and sync events; call what is returned to stop."""
+        """Call ``listener`` with kernel and sync events; call what is returned to stop."""
         return await listen(self._portal, self._native.listen, listener)

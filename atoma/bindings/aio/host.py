@@ -7,11 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from atoma.bindings.delivery import Delivery, Telling
+from atoma.bindings.delivery import Delivery, OpenLive, Telling, open_results
 from atoma.bindings.portal import Hold, Pending, Portal
 from atoma.errors import ClosedError, WrongLoop
 from atoma.ports import loops
-from atoma.ports.live import LiveBatch, apply_batch
 
 if TYPE_CHECKING:
     from reactivex import Observable, abc
@@ -24,15 +23,14 @@ _following: set[asyncio.Task[None]] = set()  # asyncio itself holds no task
 
 
 def running_loop() -> asyncio.AbstractEventLoop:
-    """The asyncio loop of this thread.
+    """The asyncio loop that runs the caller.
 
     Raises:
-        WrongLoop: There is none.
+        WrongLoop: None does.
     """
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise WrongLoop(f"atoma.bindings.aio needs an asyncio loop, and {loops.here()}; {loops.right_door()}") from None
+    if loops.running() != "asyncio":
+        raise WrongLoop(f"atoma.bindings.aio needs an asyncio loop, and {loops.here()}; {loops.right_door()}")
+    return asyncio.get_running_loop()
 
 
 class Wait:
@@ -101,6 +99,10 @@ class Lifetime(loops.Lifetime[T_co], Generic[T_co]):
     def check_loop(self) -> None:
         """Return under asyncio; elsewhere raises :class:`WrongLoop`."""
         running_loop()
+
+
+def nothing(_portal: Portal, _value: None) -> None:
+    """Give nothing: what a block lends that is only there to last."""
 
 
 def held(
@@ -203,28 +205,31 @@ async def listen(
     return stop
 
 
-def observe(
-    portal: Portal, open_live: Callable[[], AbstractAsyncContextManager[AsyncIterator[LiveBatch[T]]]]
-) -> Observable[tuple[T, ...]]:
+def observe(portal: Portal, open_live: OpenLive[T]) -> Observable[tuple[T, ...]]:
     """A cold Observable of a live query's whole result; it emits on the loop in which it is subscribed to."""
+    return observe_each(portal, lambda: open_results(open_live))
+
+
+def observe_each(
+    portal: Portal, open_values: Callable[[], AbstractAsyncContextManager[AsyncIterator[T]]]
+) -> Observable[T]:
+    """A cold Observable of what is iterated over in the portal's loop; it emits on the loop in which it is subscribed to."""
     from reactivex import Observable
     from reactivex.disposable import Disposable
 
-    async def follow(observer: abc.ObserverBase[tuple[T, ...]]) -> None:
-        telling, rows, followed = Telling(observer), tuple[T, ...](), False
+    async def follow(observer: abc.ObserverBase[T]) -> None:
+        telling, followed = Telling(observer), False
         try:
-            async with held(portal, "live", open_live, Batches) as batches:
+            async with held(portal, "observe", open_values, Batches) as values:
                 followed = True
-                async for batch in batches:
-                    rows = apply_batch(rows, batch)
-                    if not telling.next(rows):
+                async for value in values:
+                    if not telling.next(value):
                         return
+            telling.end(None)
         except Exception as error:
             telling.end(None if followed and isinstance(error, ClosedError) else error)
 
-    def subscribe(
-        observer: abc.ObserverBase[tuple[T, ...]], scheduler: abc.SchedulerBase | None = None
-    ) -> abc.DisposableBase:
+    def subscribe(observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
         task = running_loop().create_task(follow(observer))
         _following.add(task)
         task.add_done_callback(_following.discard)

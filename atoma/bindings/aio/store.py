@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from typing import TYPE_CHECKING, TypeVar
 
 import atoma.runtime.store
 from atoma.bindings.aio.host import Batches, Lifetime, held, observe, run
@@ -12,10 +13,12 @@ from atoma.bindings.portal import Portal
 from atoma.contracts.execution import Confirm, Durability
 from atoma.ports.live import LiveBatch
 from atoma.query.builder import Rows
-from atoma.runtime.entries import UpsertApply, UpsertConflict
-from atoma.runtime.flows import MergeMode
+from atoma.runtime.flows import MergeMode, UpsertApply, UpsertConflict
+from atoma.runtime.observed import ObservableRows
 from atoma.runtime.results import Page
 from atoma.runtime.store import Changes
+from atoma.runtime.table_files import FileFormat
+from atoma.runtime.transfer import ImportConflict, ImportReport
 from atoma.schema.spec import StoreSpec
 
 if TYPE_CHECKING:
@@ -24,8 +27,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Store(Generic[T]):
-    """A typed, observable store. Get one with ``client.store(SPEC)``; it is cheap and holds no resources.
+class Store(ObservableRows[T]):
+    """A typed store, and an Observable of its rows. Get one with ``client.store(SPEC)``; it is cheap and holds no resources.
 
     Every method runs within the caller's ``asyncio.timeout``. A cancelled write either happened wholly or not at all; the
     local database and the outbox always agree.
@@ -49,13 +52,13 @@ class Store(Generic[T]):
         """The declaration."""
         return self._native.spec
 
-    async def get(self, id: str, *, policy: str | None = None) -> T | None:
-        """The row with this id, or None.
+    async def get(self, id: str, *, include_deleted: bool = False, policy: str | None = None) -> T | None:
+        """The row with this id, or None; with ``include_deleted``, also one that was deleted softly.
 
         Raises:
-            QueryError: The id is no text.
+            QueryError: The id is not text, or the store deletes for good.
         """
-        return await run(self._portal, lambda: self._native.get(id, policy=policy))
+        return await run(self._portal, lambda: self._native.get(id, include_deleted=include_deleted, policy=policy))
 
     async def version(self, id: str) -> int:
         """Version of the row for ``base_version=``, as :attr:`atoma.runtime.Page.versions` has it; 0 when there is no row."""
@@ -65,7 +68,7 @@ class Store(Generic[T]):
         """The rows with these ids, in this order; None where there is none. At most 1,000 ids are read at a time.
 
         Raises:
-            QueryError: Some id is no text.
+            QueryError: Some id is not text.
         """
         return await run(self._portal, lambda: self._native.get_many(ids, policy=policy))
 
@@ -87,13 +90,14 @@ class Store(Generic[T]):
         """
         return await run(self._portal, lambda: self._native.get_all(query, policy=policy, merge=merge))
 
-    async def query(self, query: Rows[T] | None = None, *, policy: str | None = None) -> Page[T]:
-        """The rows of ``query``, all without one; ``query.after(page.end)`` is the next page.
+    async def query(self, query: Rows[T] | None = None, *, policy: str | None = None, bring: bool = False) -> Page[T]:
+        """The rows of ``query``, all without one; ``query.after(page.end)`` is the next page. See :meth:`atoma.Client.query`.
 
         Raises:
-            QueryError: The query does not fit the store, or reads another one.
+            QueryError: The query does not fit the store, reads another one, or is to bring its scopes and does not name them.
+            ConfigurationError: It is to bring its scopes, and nothing replicates here.
         """
-        return await run(self._portal, lambda: self._native.query(query, policy=policy))
+        return await run(self._portal, lambda: self._native.query(query, policy=policy, bring=bring))
 
     async def first(self, query: Rows[T] | None = None, *, policy: str | None = None) -> T | None:
         """The first row of ``query``, or None."""
@@ -107,22 +111,37 @@ class Store(Generic[T]):
         """Whether there is a row with this id, or one that matches a query."""
         return await run(self._portal, lambda: self._native.exists(wanted, policy=policy))
 
-    def live(self, query: Rows[T] | None = None) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+    def live(
+        self,
+        query: Rows[T] | None = None,
+        *,
+        policy: str | None = None,
+        bring: bool = False,
+    ) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
 
-        A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription.
+        A slow reader gets what it missed as one ``Reset``. Leaving the block ends the subscription. None follows every row; the others
+        are as in :meth:`atoma.Client.live`.
 
         Raises:
-            QueryError: The query does not fit the store.
+            QueryError: The query does not fit the store, or is to bring its scopes and does not name them.
+            ConfigurationError: It is to bring its scopes, and nothing replicates here.
+            AtomaError: What the policy ended with.
         """
-        return held(self._portal, "live", lambda: self._native.live(query), Batches)
+        return held(self._portal, "live", lambda: self._native.live(query, policy=policy, bring=bring), Batches)
 
-    def observe(self, query: Rows[T] | None = None) -> Observable[tuple[T, ...]]:
+    def observe(
+        self,
+        query: Rows[T] | None = None,
+        *,
+        policy: str | None = None,
+        bring: bool = False,
+    ) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
 
-        Disposing the subscription ends it; closing the client completes it.
+        Disposing the subscription ends it; closing the client completes it. The others are as in :meth:`live`, for each subscription.
         """
-        return observe(self._portal, lambda: self._native.live(query))
+        return observe(self._portal, lambda: self._native.live(query, policy=policy, bring=bring))
 
     async def insert(
         self,
@@ -134,9 +153,12 @@ class Store(Generic[T]):
     ) -> WriteHandle[T]:
         """Add a row; it is locally durable when this returns.
 
+        Where the hub draws the ids, ``item`` has none (``id=""``), ``confirm`` is strict, and the handle has the row that was made there.
+
         Raises:
             ConflictError: There is a row with this id already (never overwritten), or a unique index refuses it.
             ValidationError: A field has a wrong type or value.
+            AtomaError: The hub, which is to draw the id, was not reached, or its answer was lost (``WriteUnknown``).
         """
         native = await run(
             self._portal,
@@ -181,7 +203,8 @@ class Store(Generic[T]):
         """Change some fields: by name, as a mapping, or by a function from the row to the row as it should be.
 
         Only what differs is written and sent. A function is read-modify-write: when somebody else changes the row in
-        between, it is called again with the new row.
+        between, it is called again with the new row. Of a field that merges by itself the difference is sent, so
+        ``Increment(1)``, ``Including("red")`` and ``Excluding("red")`` need not know what is there.
 
         Raises:
             NotFoundError: There is no such row.
@@ -297,7 +320,7 @@ class Store(Generic[T]):
         confirm: Confirm | None = None,
         durability: Durability | None = None,
     ) -> WriteHandle[None]:
-        """Remove a row.
+        """Remove a row; in a store with soft delete it is only hidden, and :meth:`restore` brings it back.
 
         Raises:
             NotFoundError: There is no such row.
@@ -312,6 +335,46 @@ class Store(Generic[T]):
                 confirm=confirm,
                 durability=durability,
             ),
+        )
+        return WriteHandle(self._portal, native)
+
+    async def restore(
+        self,
+        id: str,
+        *,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+    ) -> WriteHandle[T]:
+        """Bring back a row that was deleted softly; one that is there stays as it is.
+
+        Raises:
+            NotFoundError: There is no such row, or it was purged.
+            ConflictError: Another row has one of its unique values by now.
+            ValidationError: The store deletes for good.
+        """
+        native = await run(
+            self._portal,
+            lambda: self._native.restore(id, policy=policy, confirm=confirm, durability=durability),
+        )
+        return WriteHandle(self._portal, native)
+
+    async def purge(
+        self,
+        id: str,
+        *,
+        policy: str | None = None,
+        confirm: Confirm | None = None,
+        durability: Durability | None = None,
+    ) -> WriteHandle[None]:
+        """Remove a row for good, whether it was deleted softly before or not; nothing brings it back.
+
+        Raises:
+            NotFoundError: There is no such row.
+        """
+        native = await run(
+            self._portal,
+            lambda: self._native.purge(id, policy=policy, confirm=confirm, durability=durability),
         )
         return WriteHandle(self._portal, native)
 
@@ -330,3 +393,71 @@ class Store(Generic[T]):
             lambda: self._native.delete_many(ids, atomic=atomic, policy=policy, confirm=confirm, durability=durability),
         )
         return ManyResult(self._portal, native)
+
+    async def export(
+        self,
+        path: str | PathLike[str],
+        query: Rows[T] | None = None,
+        *,
+        format: FileFormat | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> int:
+        """Write every row, or every row of ``query``, to a file, which is there as a whole or not at all; how many there are.
+
+        Only some hundred rows are in memory. A row that is changed meanwhile is in the file as it was before or after.
+
+        Args:
+            path: The file; nothing may be there.
+            query: What to write; None for every row, by id.
+            format: ``csv``, ``ndjson``, ``json``, ``parquet`` or ``arrow``; None takes what the name ends in.
+            progress: Called with how many rows are written, and of about how many.
+
+        Raises:
+            ConfigurationError: There is something at ``path``, it cannot be written, the format is unknown, or
+                needs the extra ``parquet``.
+            QueryError: The query does not fit the store, or asks for a part of its rows.
+
+        A caller that is cancelled leaves no file.
+        """
+        return await run(self._portal, lambda: self._native.export(path, query, format=format, progress=progress))
+
+    async def import_(
+        self,
+        path: str | PathLike[str],
+        *,
+        conflict: ImportConflict = "insert",
+        format: FileFormat | None = None,
+        rejected: str | PathLike[str] | None = None,
+        policy: str | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> ImportReport:
+        """Write the rows of a file, some hundred in one go, each as :meth:`insert` or :meth:`upsert` would: checked, hooked, synced.
+
+        A line that is refused does not keep the others back, and is in the report. Rows that are there alike are passed
+        over, so an import that was interrupted is repeated.
+
+        Args:
+            path: What :meth:`export` has written, or another program: a column or key for each field, the id among them.
+            conflict: ``insert`` refuses a row whose id is taken by another one, ``upsert`` sets the fields that the file has.
+            format: As in :meth:`export`.
+            rejected: A file for all lines that are refused, with the reason of each, as JSON lines; nothing may be there.
+            policy: How to write; None is the policy of the store.
+            progress: Called with how many bytes are read, and of how many.
+
+        Raises:
+            ConfigurationError: A file cannot be read or written, the format is unknown, or needs the extra ``parquet``.
+            ValidationError: The file as a whole is in another format, or has columns that the store does not have.
+
+        A caller that is cancelled has written the parts before.
+        """
+        return await run(
+            self._portal,
+            lambda: self._native.import_(
+                path,
+                conflict=conflict,
+                format=format,
+                rejected=rejected,
+                policy=policy,
+                progress=progress,
+            ),
+        )

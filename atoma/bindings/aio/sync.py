@@ -1,20 +1,31 @@
-"""Replication and the inbox, for asyncio; made by ``python -m atoma.bindings.generate``."""
+"""Replication, the inbox and the quarantine, for asyncio; made by ``python -m atoma.bindings.generate``."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from typing import Generic, TypeVar
 
 import atoma.client.inbox
+import atoma.runtime.quarantine
 import atoma.sync.control
 import atoma.sync.lost
-from atoma.bindings.aio.host import Batches, Lifetime, held, listen, run, run_sync
+import atoma.sync.presence
+import atoma.sync.waiting
+from atoma.bindings.aio.host import Batches, Lifetime, held, listen, nothing, run, run_sync
+from atoma.bindings.aio.results import WriteHandle
 from atoma.bindings.portal import Portal
+from atoma.contracts.outbox import WaitingWrite
+from atoma.contracts.quarantine import Quarantined
 from atoma.contracts.replica import InboxEntry, LostRow, RepairReport
+from atoma.errors import AtomaError
+from atoma.sync.presence import Other
 from atoma.sync.status import SyncStatus
+
+T = TypeVar("T")
 
 
 class LostRows:
-    """Lists and resolves them. What nobody has decided about for thirty days is resolved as ``expired``, and told.
+    """The lost rows, to be resolved. What nobody has decided about for thirty days is resolved as ``expired``, and told.
 
     Args:
         replica: The client's side.
@@ -46,6 +57,107 @@ class LostRows:
         await run(self._portal, lambda: self._native.discard(entries))
 
 
+class Outbox:
+    """The writes that the hub has not confirmed yet; those that were never sent can be held, edited and discarded.
+
+    A write that was sent, or may have been, is the hub's to decide: it is accepted, or comes back in the inbox. The writes of one
+    row keep their order: holding one holds those that build on it, and releasing one releases those that it is held with.
+
+    Args:
+        replica: The client's side.
+        committed: Has the supervisor look at what there is in the file.
+    """
+
+    __slots__ = ("_native", "_portal")
+
+    def __init__(self, portal: Portal, native: atoma.sync.waiting.Outbox) -> None:
+        self._portal = portal
+        self._native = native
+
+    def __repr__(self) -> str:
+        return repr(self._native)
+
+    async def entries(self) -> Sequence[WaitingWrite]:
+        """Everything that waits, in the order in which it was written."""
+        return await run(self._portal, self._native.entries)
+
+    async def retry(self) -> None:
+        """Send what is queued now, without waiting for its next attempt; also where another program of the file sends.
+
+        Cancelled before its one local transaction, nothing was asked for.
+        """
+        await run(self._portal, self._native.retry)
+
+    async def hold(self, entries: Sequence[WaitingWrite], *, why: str = "") -> int:
+        """Keep writes, and those that build on them, on this device; their rows stay as they are shown.
+
+        Their handles end in ``dead``, and what is written on their rows from now on is held as well. Other writes go on.
+
+        Args:
+            entries: Of :meth:`entries`.
+            why: Shown beside them; by default that somebody holds them.
+
+        Returns:
+            How many were not held before.
+
+        Raises:
+            AlreadySent: One was sent, or may have been; nothing was changed.
+            NotPending: One does not wait any more; nothing was changed.
+
+        Cancelled before its one local transaction, nothing has changed; so for all the calls here.
+        """
+        return await run(self._portal, lambda: self._native.hold(entries, why=why))
+
+    async def release(self, entries: Sequence[WaitingWrite]) -> None:
+        """Send held writes after all, with every other one that is held on the same rows, behind what waits.
+
+        One that builds on a write that was refused meanwhile comes to the inbox.
+
+        Raises:
+            NotPending: One does not wait any more; nothing was changed.
+        """
+        await run(self._portal, lambda: self._native.release(entries))
+
+    async def edit(
+        self,
+        entry: WaitingWrite,
+        changes: Mapping[str, object],
+        *,
+        row: tuple[str, str] | None = None,
+    ) -> None:
+        """Let a write have other values, in its place in the order.
+
+        Args:
+            entry: Of :meth:`entries`.
+            changes: Values by field.
+            row: Store and id of the row, where the write is on several.
+
+        Raises:
+            AlreadySent: It was sent, or may have been; nothing was changed.
+            NotPending: It does not wait any more; nothing was changed.
+            ValidationError: It does not write the row, a value is wrong, or ``row`` is needed.
+            ConflictError: The row would have a unique value of another one.
+        """
+        await run(self._portal, lambda: self._native.edit(entry, changes, row=row))
+
+    async def discard(self, entries: Sequence[WaitingWrite], *, dependents: bool = False) -> int:
+        """Take writes back, as if they had never been written; their handles end in ``rejected`` with ``TAKEN_BACK``.
+
+        Args:
+            entries: Of :meth:`entries`.
+            dependents: Also take back the later writes that build on them.
+
+        Returns:
+            How many were taken back.
+
+        Raises:
+            AlreadySent: One was sent, or may have been; nothing was changed.
+            NotPending: One does not wait any more; nothing was changed.
+            ConflictError: Later writes build on them, and ``dependents`` is not said.
+        """
+        return await run(self._portal, lambda: self._native.discard(entries, dependents=dependents))
+
+
 class SyncControl:
     """Replication of one client."""
 
@@ -62,6 +174,11 @@ class SyncControl:
     def status(self) -> SyncStatus:
         """What replication is doing now."""
         return self._native.status
+
+    @property
+    def outbox(self) -> Outbox:
+        """What waits to be sent, and what may still be done about it."""
+        return Outbox(self._portal, self._native.outbox)
 
     @property
     def lost(self) -> LostRows:
@@ -126,7 +243,7 @@ class SyncControl:
         await run_sync(self._portal, self._native.poke)
 
     async def pause(self) -> None:
-        """Disconnect and stay so until :meth:`resume`. Local reads and writes go on; the outbox is kept."""
+        """Disconnect and stay so until :meth:`resume`. Local reads and writes go on; the outbox is kept, presence is not."""
         await run_sync(self._portal, self._native.pause)
 
     async def resume(self) -> None:
@@ -143,6 +260,46 @@ class SyncControl:
         """
         await run(self._portal, self._native.sync_once)
 
+    async def pull(self, scopes: Iterable[str] | None = None) -> None:
+        """Bring scopes to the head that the hub has now; what is queued is not waited for.
+
+        Args:
+            scopes: Their names; None for all that replicate here.
+
+        Raises:
+            ScopeNotSubscribed: One of them does not replicate here.
+            ConfigurationError: The mode is ``push-only``.
+            AtomaError: The attempt failed, or the hub refuses one of them; a later attempt goes on.
+        """
+        await run(self._portal, lambda: self._native.pull(scopes))
+
+    def scope(self, scope: str) -> Lifetime[None]:
+        """Replicate ``scope`` for as long as the block lasts: ``async with client.sync.scope("board:7"):``.
+
+        The block is entered at once, with or without a hub: the file says from then on that the scope is wanted, and the lanes bring
+        its rows and keep them up to date. :meth:`pull` waits for them, and raises where the hub refuses the scope; :attr:`status` has
+        its progress and its error. Afterwards the scope stays until it ages out, as ``Sync(idle=…)`` says, and does not have to be
+        fetched anew before. One that ``Sync(scopes=…)`` names is there anyhow.
+
+        Raises:
+            ConfigurationError: It is no name of a scope, or the mode is ``push-only``.
+            TooManyScopes: As many are in use as a hub takes.
+            StoreError: The file cannot be written.
+        """
+        return held(self._portal, "scope", lambda: self._native.scope(scope), nothing)
+
+    async def drop(self, scope: str) -> None:
+        """Take a scope that nobody uses off this device now, with its rows; at the hub nothing changes.
+
+        Raises:
+            ScopeInUse: ``Sync(scopes=…)`` names it, somebody uses it, or something waits in it: in the outbox, in the inbox, or in
+                :attr:`lost`. Nothing was changed.
+            StoreError: The file cannot be written; nothing was changed.
+
+        Cancelled, it is dropped whole or not at all.
+        """
+        await run(self._portal, lambda: self._native.drop(scope))
+
     async def wait_idle(self) -> None:
         """Wait until nothing is left to do: every write settled, every scope at the head the hub has now.
 
@@ -153,7 +310,7 @@ class SyncControl:
 
 
 class ConflictInbox:
-    """What the hub refused or cut of this device's work, each with base, mine and theirs.
+    """The work of this device that the hub refused or cut, each entry with base, mine and theirs.
 
     Nothing leaves the inbox unless somebody says so.
     """
@@ -175,11 +332,134 @@ class ConflictInbox:
         """Leave the row at the hub's state."""
         await run(self._portal, lambda: self._native.dismiss(entry))
 
-    async def keep_mine(self, entry: InboxEntry) -> None:
+    async def keep_mine(self, entry: InboxEntry, *, fields: Collection[str] | None = None) -> None:
         """Write what the user had made again, as a new write on what is there now.
+
+        Args:
+            entry: An entry of :meth:`entries`.
+            fields: Those of which the user's values are kept; the hub's stay in the others. None for all that the user had
+                changed.
 
         Raises:
             WriteError: The new write was refused; the entry stays open.
-            ValidationError: What the user had made may not be written any more; the entry stays open.
+            ValidationError: What the user had made may not be written any more, or the user had not changed one of
+                ``fields``; the entry stays open.
         """
-        await run(self._portal, lambda: self._native.keep_mine(entry))
+        await run(self._portal, lambda: self._native.keep_mine(entry, fields=fields))
+
+
+class Quarantine:
+    """The values that a migration of this device's file could not convert: none of them is dropped.
+
+    Nothing leaves it unless somebody says so.
+    """
+
+    __slots__ = ("_native", "_portal")
+
+    def __init__(self, portal: Portal, native: atoma.runtime.quarantine.Quarantine) -> None:
+        self._portal = portal
+        self._native = native
+
+    def __repr__(self) -> str:
+        return repr(self._native)
+
+    async def entries(self) -> Sequence[Quarantined]:
+        """Everything that was put aside, oldest first.
+
+        Raises:
+            StoreError: The engine failed.
+        """
+        return await run(self._portal, self._native.entries)
+
+    async def discard(self, entry: Quarantined) -> None:
+        """Let go of what was put aside; the row stays as it is, or absent.
+
+        Raises:
+            ConflictError: It is not in the quarantine any more.
+        """
+        await run(self._portal, lambda: self._native.discard(entry))
+
+    async def bring_back(self, entry: Quarantined, fields: Mapping[str, object]) -> WriteHandle[object]:
+        """Write the row with the values that it should have, as any other write, and let go of the entry.
+
+        Where there is a row by now, ``fields`` are set in it, and no others. Where there is none, it is made of ``fields``,
+        of what was put aside and can be read today, and of the model's defaults.
+
+        Args:
+            entry: One of :meth:`entries`.
+            fields: Values by the names of today's fields, without the id.
+
+        Returns:
+            The handle of the write.
+
+        Raises:
+            ConflictError: It is not in the quarantine any more.
+            ValidationError: A field is unknown or missing, or cannot have its value; the entry stays.
+            UnknownStore: There is no such store any more.
+            WriteError: The write was refused; the entry stays.
+
+        Cancelled between the two steps, the row is there and the entry, too; doing it again does no harm.
+        """
+        native = await run(self._portal, lambda: self._native.bring_back(entry, fields))
+        return WriteHandle(self._portal, native)
+
+
+class Presence(Generic[T]):
+    """What this device says in a scope, and who else is there. Get one with ``client.presence(scope, state)``."""
+
+    __slots__ = ("_native", "_portal")
+
+    def __init__(self, portal: Portal, native: atoma.sync.presence.Presence[T]) -> None:
+        self._portal = portal
+        self._native = native
+
+    def __repr__(self) -> str:
+        return repr(self._native)
+
+    @property
+    def scope(self) -> str:
+        """The scope."""
+        return self._native.scope
+
+    @property
+    def state(self) -> T:
+        """What this device says."""
+        return self._native.state
+
+    @property
+    def others(self) -> tuple[Other[T], ...]:
+        """Who else is here, in the order in which they came.
+
+        Without a connection those who were here when it was lost, for fifteen seconds; then nobody.
+        """
+        return self._native.others
+
+    @property
+    def connected(self) -> bool:
+        """Whether the others can see this device, as far as it knows."""
+        return self._native.connected
+
+    @property
+    def error(self) -> AtomaError | None:
+        """Why they cannot: ``PERMISSION_DENIED``, a hub of before presence, no connection. It is tried again."""
+        return self._native.error
+
+    async def update(self, state: T) -> None:
+        """Say something else. Returns at once; of states that follow one another quickly the hub is told the last.
+
+        Raises:
+            ValidationError: The state has another type than the first one, is no JSON, or is too large.
+            ClosedError: The block was left.
+        """
+        await run_sync(self._portal, lambda: self._native.update(state))
+
+    async def subscribe(self, listener: Callable[[tuple[Other[T], ...]], None]) -> Callable[[], None]:
+        """Call ``listener`` with the others now and after every change; returns the undo. One that raises is logged."""
+        return await listen(self._portal, self._native.subscribe, listener)
+
+    def watch(self) -> Lifetime[AsyncIterator[tuple[Other[T], ...]]]:
+        """Iterate over the others: those of now, then the latest after every change; a slow reader skips some.
+
+        The iteration ends when the presence does.
+        """
+        return held(self._portal, "watch", self._native.watch, Batches)

@@ -11,7 +11,7 @@ from atoma.bindings.aio.host import Lifetime, held, run
 from atoma.bindings.portal import Portal
 from atoma.contracts.execution import Confirm, Durability
 from atoma.query.builder import Rows
-from atoma.runtime.entries import UpsertApply
+from atoma.runtime.flows import UpsertApply
 from atoma.schema.spec import StoreSpec
 
 T = TypeVar("T")
@@ -38,8 +38,8 @@ class TransactionStore(Generic[T]):
         """The row with this id, or None."""
         return await run(self._portal, lambda: self._native.get(id))
 
-    async def query(self, query: Rows[T]) -> tuple[T, ...]:
-        """The rows of ``query``.
+    async def query(self, query: Rows[T] | None = None) -> tuple[T, ...]:
+        """The rows of ``query``, all without one.
 
         Raises:
             QueryError: It does not fit the store, or reads another one.
@@ -47,7 +47,7 @@ class TransactionStore(Generic[T]):
         return await run(self._portal, lambda: self._native.query(query))
 
     async def insert(self, item: T) -> T:
-        """Add a row.
+        """Add a row; one whose id the hub draws is not seen inside, and has it in ``drawn`` once the block is left.
 
         Raises:
             ConflictError: There is a row with this id already.
@@ -86,6 +86,23 @@ class TransactionStore(Generic[T]):
         """
         await run(self._portal, lambda: self._native.delete(id))
 
+    async def restore(self, id: str) -> T:
+        """Bring back a row that was deleted softly; returns it.
+
+        Raises:
+            NotFoundError: There is no such row, or it was purged.
+            ValidationError: The store deletes for good.
+        """
+        return await run(self._portal, lambda: self._native.restore(id))
+
+    async def purge(self, id: str) -> None:
+        """Remove a row for good, whether it was deleted softly before or not.
+
+        Raises:
+            NotFoundError: There is no such row.
+        """
+        await run(self._portal, lambda: self._native.purge(id))
+
 
 class Transaction:
     """A unit under construction. Nothing is locked while the block runs.
@@ -93,6 +110,11 @@ class Transaction:
     Reads inside see the database plus what the block has buffered. Leaving the block writes everything in one short
     transaction, which first re-checks that every row that was read is still at the version that was read. Raising
     inside the block throws the buffer away.
+
+    Attributes:
+        confirm: ``strict`` waits for the hub's verdict as the block is left; None takes the stores' own.
+        durability: What the local commit survives; None takes the stores' own.
+        drawn: Once the block is left, the ids that the hub has drawn for the rows that were inserted without one, in order.
     """
 
     __slots__ = ("_native", "_portal")
@@ -103,6 +125,11 @@ class Transaction:
 
     def __repr__(self) -> str:
         return repr(self._native)
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Ids that the hub has drawn, once the block is left."""
+        return self._native.drawn
 
     @property
     def confirm(self) -> Confirm | None:

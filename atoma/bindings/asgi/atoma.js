@@ -4,7 +4,7 @@
 //   const stop = follow("/live/cards", (rows, state) => draw(rows, state));
 //
 // `rows` is the whole result, a new array after every change; rows that did not change are the same objects. `state` is
-// "live" or "waiting". When the connection is lost it is made again, after one second, then two, four … at most thirty.
+// "live" or "waiting". A third argument says how complete the rows are: {state: "complete" | "partial" | "stale", …}. When the connection is lost it is made again, after one second, then two, four … at most thirty.
 
 export function apply(rows, batch) {
   let result = rows.slice();
@@ -22,19 +22,21 @@ export function apply(rows, batch) {
 }
 
 export function follow(address, show) {
-  let rows = [], wait = 1000, timer = 0, source = null, stopped = false;
+  let rows = [], completeness, wait = 1000, timer = 0, source = null, stopped = false;
   const url = new URL(address, location.href);
 
   function took(text) {
     wait = 1000;
-    rows = apply(rows, JSON.parse(text));
-    show(rows, "live");
+    const batch = JSON.parse(text);
+    rows = apply(rows, batch);
+    completeness = batch.completeness;
+    show(rows, "live", completeness);
   }
 
   function lost() {
     if (stopped || timer) return;
     source.close();
-    show(rows, "waiting");
+    show(rows, "waiting", completeness);
     timer = setTimeout(open, wait);
     wait = Math.min(2 * wait, 30000);
   }

@@ -24,9 +24,9 @@ from atoma.bindings.asgi.messages import (
     Scope,
     Send,
     client_address,
+    may_ask,
     refuse,
     respond,
-    same_site,
 )
 from atoma.bindings.portal import Portal
 from atoma.contracts.values import ErrorInfo
@@ -36,6 +36,7 @@ from atoma.ports import Peer
 from atoma_transports.calls import ChannelLimits
 from atoma_transports.calls.fairness import Fairness
 from atoma_transports.frames.server import serve_pipe
+from atoma_transports.serving.sites import Sites
 from atoma_transports.websocket.handshake import SUBPROTOCOL
 from atoma_transports.websocket.pipe import close_words
 
@@ -50,7 +51,7 @@ _log = logging.getLogger("atoma.bindings")
 
 @dataclass(frozen=True)
 class _Serving:
-    """What connections share; it lives in the hub's loop.
+    """The state that connections share; it lives in the hub's loop.
 
     Attributes:
         hub: The hub.
@@ -85,7 +86,7 @@ class HubApp:
         limits: ChannelLimits | None = None,
     ) -> None:
         self._make = make
-        self._origins = frozenset(origins)
+        self._sites = Sites(origins)
         self._limits = limits or ChannelLimits()
         self._starting: asyncio.Task[tuple[Portal, _Serving]] | None = None
         self._stack = AsyncExitStack()
@@ -121,7 +122,7 @@ class HubApp:
         starting = self._starting
         try:
             return await asyncio.shield(starting)
-        except AtomaError:
+        except Exception:  # whatever opening raised: the next request tries again
             if self._starting is starting:
                 self._starting = None
             raise
@@ -175,7 +176,7 @@ class HubApp:
                 return
 
     async def _connect(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not same_site(scope, self._origins):
+        if not may_ask(scope, self._sites):
             await refuse(scope, send, 403, "requests from other sites are refused")
             return
         if len(self._connections) >= CONNECTIONS_MAX:
@@ -317,4 +318,4 @@ class AsgiPipe:
             try:
                 await send({"type": "websocket.close", "code": code, "reason": reason})
             except Exception:
-                _log.debug("the client had gone before it was told", exc_info=True)
+                _log.debug("the client had gone before the answer was sent", exc_info=True)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Generic, TypeVar
 
 import msgspec
 
 from atoma.bindings.aio import Client, Lifetime
-from atoma.bindings.asgi.messages import GOING_AWAY, Receive, Scope, Send, refuse, same_site, until_gone
+from atoma.bindings.asgi.messages import GOING_AWAY, Message, Receive, Scope, Send, may_ask, refuse, until_gone
 from atoma.errors import AtomaError, ClosedError
 from atoma.ports.live import LiveBatch
 from atoma.query import Query
+from atoma_transports.serving.sites import Sites
 
 T = TypeVar("T")
 
 QUIET_S = 15.0
 """After so many seconds without a batch a comment is sent, so that nobody on the way takes the connection for dead."""
+END_S = 1.0
+"""How long a page that reads nothing may take to be told the end, in seconds."""
 FOLLOWERS_MAX = 1000
 """Pages that one application serves at a time."""
 
@@ -40,14 +43,14 @@ class LiveApp(Generic[T]):
     ) -> None:
         self._client = client
         self._query = query
-        self._origins = frozenset(origins)
+        self._sites = Sites(origins)
         self._followers = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request until the page or the client has gone."""
         if scope["type"] not in ("http", "websocket"):
             return
-        if not same_site(scope, self._origins):
+        if not may_ask(scope, self._sites):
             await refuse(scope, send, 403, "requests from other sites are refused")
             return
         if self._followers >= FOLLOWERS_MAX:
@@ -78,15 +81,31 @@ class LiveApp(Generic[T]):
                 await refuse(scope, send, 503, str(error))
                 return
             tasks = [asyncio.create_task(tell(batches, send)), asyncio.create_task(until_gone(receive))]
+            stopped = False
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            except asyncio.CancelledError:
+                # a server that stops calls off what still answers: that is how an endless answer ends, and no failure
+                stopped = True
             finally:
                 for task in tasks:
                     task.cancel()
                 ended = await asyncio.gather(*tasks, return_exceptions=True)
+        if stopped:
+            await _end(scope, send)
         for end in ended:
-            if isinstance(end, Exception) and not isinstance(end, OSError):  # a page that has gone is no error
+            if isinstance(end, Exception) and not isinstance(end, OSError):  # that a page has gone is not an error
                 raise end
+
+
+async def _end(scope: Scope, send: Send) -> None:
+    """End an answer that was begun, where the server still takes it."""
+    last: Message = {"type": "http.response.body", "body": b""}
+    if scope["type"] == "websocket":
+        last = {"type": "websocket.close", "code": GOING_AWAY}
+    with suppress(Exception):  # whatever the server raises when there is nobody to send to
+        async with asyncio.timeout(END_S):
+            await send(last)
 
 
 async def _tell_events(batches: AsyncIterator[LiveBatch[T]], send: Send) -> None:
@@ -116,9 +135,9 @@ async def _tell_socket(batches: AsyncIterator[LiveBatch[T]], send: Send) -> None
 
 
 def as_json(batch: LiveBatch[T]) -> bytes:
-    """A batch as a page reads it: ``{"commit": 7, "changes": [{"type": "insert", "at": 0, "row": {…}}]}``."""
+    """A batch as a page reads it: ``{"commit": 7, "changes": [{"type": "insert", "at": 0, "row": {…}}], "completeness": {…}}``."""
     changes = [
         {"type": type(change).__name__.lower(), **{name: getattr(change, name) for name in change.__struct_fields__}}
         for change in batch.changes
     ]
-    return msgspec.json.encode({"commit": batch.commit, "changes": changes})
+    return msgspec.json.encode({"commit": batch.commit, "changes": changes, "completeness": batch.completeness})

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import TypeAlias, cast
-from urllib.parse import urlsplit
+
+from atoma_transports.serving.sites import Sites
 
 Message: TypeAlias = MutableMapping[str, object]
 Scope: TypeAlias = MutableMapping[str, object]
@@ -28,10 +29,10 @@ def client_address(scope: Scope) -> str:
     return client[0] if client else "unknown"
 
 
-def same_site(scope: Scope, origins: Collection[str]) -> bool:
-    """Whether a request comes from no page at all, a page of this site, or one of ``origins``."""
+def may_ask(scope: Scope, sites: Sites) -> bool:
+    """Whether a request comes from no page at all, a page of this site, or one of ``sites``."""
     origin = header(scope, "origin")
-    return not origin or origin in origins or urlsplit(origin).netloc == header(scope, "host")
+    return not origin or sites.takes({"origin": origin, "host": header(scope, "host")})
 
 
 async def respond(send: Send, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:

@@ -14,7 +14,7 @@ from atoma.bindings.blocking.client import Client
 from atoma.bindings.blocking.host import Lifetime, fail_after, open_portal
 from atoma.bindings.blocking.results import ItemResult, ManyResult, WriteHandle
 from atoma.bindings.blocking.store import Store
-from atoma.bindings.blocking.sync import ConflictInbox, LostRows, SyncControl
+from atoma.bindings.blocking.sync import ConflictInbox, LostRows, Quarantine, SyncControl
 from atoma.bindings.blocking.transaction import Transaction, TransactionStore
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Lifetime",
     "LostRows",
     "ManyResult",
+    "Quarantine",
     "Store",
     "SyncControl",
     "Transaction",

@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Generic, NoReturn, TypeVar
 
 import trio
 
-from atoma.bindings.delivery import Delivery, Telling
+from atoma.bindings.delivery import Delivery, OpenLive, Telling, open_results
 from atoma.bindings.portal import Hold, Pending, Portal
 from atoma.errors import ClosedError, WrongLoop
-from atoma.ports.live import LiveBatch, apply_batch
 from atoma.ports.loops import InBlock, here, right_door
 
 if TYPE_CHECKING:
@@ -138,6 +137,10 @@ class Lifetime(InBlock, AbstractContextManager[T_co, None], Generic[T_co]):
         """Never reached: entering raises."""
 
 
+def nothing(_portal: Portal, _value: None) -> None:
+    """Give nothing: what a block lends that is only there to last."""
+
+
 def held(
     portal: Portal, name: str, make: Callable[[], AbstractAsyncContextManager[N]], wrap: Callable[[Portal, N], T]
 ) -> Lifetime[T]:
@@ -226,17 +229,20 @@ def _in_thread(function: Callable[[], None]) -> None:
     threading.Thread(target=function, name="atoma: a listener", daemon=True).start()
 
 
-def observe(
-    portal: Portal, open_live: Callable[[], AbstractAsyncContextManager[AsyncIterator[LiveBatch[T]]]]
-) -> Observable[tuple[T, ...]]:
+def observe(portal: Portal, open_live: OpenLive[T]) -> Observable[tuple[T, ...]]:
     """A cold Observable of a live query's whole result; each subscription emits in a thread of its own, one value at a time."""
+    return observe_each(portal, lambda: open_results(open_live))
+
+
+def observe_each(
+    portal: Portal, open_values: Callable[[], AbstractAsyncContextManager[AsyncIterator[T]]]
+) -> Observable[T]:
+    """A cold Observable of what is iterated over in the portal's loop; each subscription emits in a thread of its own."""
     from reactivex import Observable
     from reactivex.disposable import Disposable
 
-    def subscribe(
-        observer: abc.ObserverBase[tuple[T, ...]], scheduler: abc.SchedulerBase | None = None
-    ) -> abc.DisposableBase:
-        following = _Following(open_live, Telling(observer))
+    def subscribe(observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None) -> abc.DisposableBase:
+        following = _Following(open_values, Telling(observer))
         pending = portal.start(following.run, lambda: None)
 
         def dispose() -> None:
@@ -249,29 +255,25 @@ def observe(
 
 
 class _Following(Generic[T]):
-    """One subscription to a live query, in the portal's loop."""
+    """One subscription, in the portal's loop."""
 
     def __init__(
-        self,
-        open_live: Callable[[], AbstractAsyncContextManager[AsyncIterator[LiveBatch[T]]]],
-        telling: Telling[T],
+        self, open_values: Callable[[], AbstractAsyncContextManager[AsyncIterator[T]]], telling: Telling[T]
     ) -> None:
-        self._open_live = open_live
+        self._open_values = open_values
         self._telling = telling
         self.disposed = False
 
     async def run(self) -> None:
-        """Tell every result until the end, which is the client's, an error, or that the observer has gone."""
+        """Tell every value until the end, which is theirs or the client's, an error, or that the observer has gone."""
         # a thread of its own: an observer that takes its time keeps nobody from the database
         thread = trio.CapacityLimiter(1)
-        rows: tuple[T, ...] = ()
         failure: Exception | None = None
         try:
-            async with self._open_live() as batches:
-                async for batch in batches:
-                    rows = apply_batch(rows, batch)
+            async with self._open_values() as values:
+                async for value in values:
                     wanted = await trio.to_thread.run_sync(
-                        self._telling.next, rows, abandon_on_cancel=True, limiter=thread
+                        self._telling.next, value, abandon_on_cancel=True, limiter=thread
                     )
                     if not wanted:
                         self.disposed = True

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import atoma.runtime.results
 from atoma.bindings.blocking.host import run
 from atoma.bindings.portal import Portal
 from atoma.contracts.execution import ExecutionMeta, WriteState, WriteStatus
 from atoma.errors import AtomaError
+
+if TYPE_CHECKING:
+    from atoma.bindings.blocking.states import WriteStates
 
 T = TypeVar("T")
 
@@ -21,6 +24,7 @@ class WriteHandle(Generic[T]):
         id: The row's id.
         version: Its local version, 0 when it is gone or the write was remote.
         changed: Whether the write changed anything.
+        key: What :meth:`atoma.Client.handle` finds the write by, after a restart too; ``""`` when it lies in no outbox.
     """
 
     __slots__ = ("_native", "_portal")
@@ -48,6 +52,11 @@ class WriteHandle(Generic[T]):
         return self._native.changed
 
     @property
+    def key(self) -> str:
+        """What ``client.handle`` finds the write by; empty when it lies in no outbox."""
+        return self._native.key
+
+    @property
     def value(self) -> T:
         """The row after the write, None when it is gone or not known; the same object every time."""
         return self._native.value
@@ -65,6 +74,17 @@ class WriteHandle(Generic[T]):
         here, and taken back when that machine refuses it or cannot be asked.
         """
         return self._native.state
+
+    @property
+    def states(self) -> WriteStates:
+        """The state of the write now, then each that it takes, to its last: an Observable, and for ``for``.
+
+        The last one is ``observed``, ``rejected`` or ``dead``; ``local`` where nobody else decides, and ``accepted`` where the
+        authority has answered the write itself. A write that was ``dead`` and is tried again has a new handle, by its key.
+        """
+        from atoma.bindings.blocking.states import WriteStates
+
+        return WriteStates(self._portal, lambda: self._native.states)
 
     def accepted(self) -> int:
         """Wait until the hub has applied the write; returns the hub sequence it got.
@@ -84,7 +104,7 @@ class WriteHandle(Generic[T]):
 
 
 class ItemResult(Generic[T]):
-    """What became of one item of a ``_many`` call."""
+    """The result of one item of a ``_many`` call."""
 
     __slots__ = ("_native", "_portal")
 
@@ -150,6 +170,6 @@ class ManyResult(Generic[T]):
         return [ItemResult(self._portal, item) for item in self._native.failed]
 
     def raise_for_errors(self) -> ManyResult[T]:
-        """Raise the first refused item's error, or return self; what is undecided is no error yet."""
+        """Raise the first refused item's error, or return self; what is undecided is not an error yet."""
         self._native.raise_for_errors()
         return self

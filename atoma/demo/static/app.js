@@ -49,9 +49,11 @@ function agree() {
   if (!a || !b) return;
   let differing = 0;
   for (const id of new Set([...a.keys(), ...b.keys()])) if (a.get(id) !== b.get(id)) differing += 1;
+  const open = [...devices.values()].reduce((sum, device) => sum + device.state.inbox.length, 0);
   const node = document.getElementById("agree");
-  node.dataset.tone = differing ? "warn" : "good";
-  text(node, differing ? `${differing} ${differing === 1 ? "card differs" : "cards differ"}` : "Boards agree");
+  node.dataset.tone = differing || open ? "warn" : "good";
+  const undecided = `${open} ${open === 1 ? "conflict" : "conflicts"} to decide`;
+  text(node, differing ? `${differing} ${differing === 1 ? "card differs" : "cards differ"}` : open ? undecided : "Boards agree");
 }
 
 function listen() {

@@ -46,8 +46,9 @@ const liveRow = (most) => (query) => h("tr", {},
   cell(h("span", {class: "cost"}, h("span", {}, micros(query.total_us)), h("meter", {min: 0, max: most, value: query.total_us, "aria-label": "share of the cost"}))));
 
 function outboxRow(item) {
-  const next = item.next_s > 0 ? `in ${span(item.next_s)}` : item.state === "waiting" ? "when connected" : "now";
-  return h("tr", {}, cell(item.mid, {class: "r"}),
+  const held = item.state === "held";
+  const next = held ? "when released" : item.next_s > 0 ? `in ${span(item.next_s)}` : item.state === "waiting" ? "when connected" : "now";
+  return h("tr", {}, cell(held ? "–" : item.mid, {class: "r"}),
     cell(item.ops.map((op) => h("div", {}, h("b", {}, op.kind), ` ${op.store} `, h("span", {class: "dim"}, op.summary)))),
     cell(item.state), cell(span(item.age_s), {class: "r"}), cell(item.attempts, {class: "r"}), cell(next, {class: "nowrap"}),
     cell(item.last_error || h("span", {class: "dim"}, "none"), {class: item.last_error ? "bad" : ""}));

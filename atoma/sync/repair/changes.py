@@ -44,7 +44,7 @@ class Discarded:
 
 @dataclass(frozen=True, slots=True)
 class Aged:
-    """What nobody has decided about for long is closed, and what was closed long ago forgotten."""
+    """The closing of what nobody has decided about for long; what was closed long ago is forgotten."""
 
     def stage(self, at: Opened) -> int:
         """Look for it; how many rows were closed."""

@@ -16,7 +16,7 @@ from atoma.mutations import RowKey
 from atoma.ports.local import LocalTx
 from atoma.schema.bodies import encode_body
 from atoma.sync.failures import HistoryMoved
-from atoma.sync.outbox import next_digest
+from atoma.sync.outbox import Chain, end_of, save_end
 from atoma.sync.policies import HubLossPolicy
 from atoma.sync.repair.ordering import held_up, units
 from atoma.sync.settle import Settlement
@@ -51,7 +51,7 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class Beyond:
-    """What the file has seen behind the fork of one scope.
+    """The part of one scope that the file has seen behind its fork.
 
     Attributes:
         cut: The scope.
@@ -141,7 +141,7 @@ def _word_for(row: LostRow, reply: OpenReply) -> EpochWord | None:
 
 
 def lost_rows(tx: LocalTx, beyond: Beyond) -> list[LostRow]:
-    """The rows as they are kept for somebody to decide; the scope has been swapped, and what is the same is no loss."""
+    """The rows as they are kept for somebody to decide; the scope has been swapped, and what is the same is not a loss."""
     scope, fork = beyond.cut.status.scope, beyond.cut.fork
     theirs = [(row, tx.base.read(row.store, row.id).image) for row in beyond.rows]
     return [
@@ -182,7 +182,7 @@ def _is_aged(row: LostRow, now_ms: int) -> bool:
 
 
 class Offers:
-    """Numbers offers from 1, in front of everything else that is pending.
+    """A numbering of offers from 1, in front of everything else that is pending.
 
     Args:
         tx: The open transaction.
@@ -193,13 +193,8 @@ class Offers:
         self._tx = tx
         self._ids = ids
         self._made: list[tuple[PendingMutation, Sequence[tuple[str, str, RowImage | None]]]] = []
-        self.tail = b""
+        self.chain = Chain()
         self.rows = 0
-
-    @property
-    def count(self) -> int:
-        """Offers so far, those that say "this was the last one" included."""
-        return len(self._made)
 
     def add(self, beyond: Beyond, work: Settlement) -> None:
         """Offer every row of ``beyond``, those together that have exchanged unique values, and say that this was all."""
@@ -215,11 +210,9 @@ class Offers:
     def _put(
         self, scope: str, beyond: Beyond, ops: tuple[Op, ...], rows: Sequence[tuple[str, str, RowImage | None]]
     ) -> None:
-        mid, fork = len(self._made) + 1, beyond.cut.fork
+        fork = beyond.cut.fork
         recovers = _placed(beyond.recovers, fork) if ops else replace(beyond.recovers, last=True)
-        pending = _offer(self._tx, mid, self._ids(), scope, fork, ops, recovers, after=self.tail)
-        self.tail = pending.digest
-        self._made.append((pending, rows))
+        self._made.append((_offer(self._tx, self.chain, self._ids(), scope, fork, ops, recovers), rows))
 
     def enqueue(self) -> None:
         """Add them to the outbox, below everything that is pending."""
@@ -246,20 +239,13 @@ def _placed(recovers: Recovers, fork: Cursor) -> Recovers:
 
 
 def _offer(
-    tx: LocalTx,
-    mid: int,
-    key: str,
-    scope: str,
-    fork: Cursor,
-    ops: tuple[Op, ...],
-    recovers: Recovers | None,
-    *,
-    after: bytes,
+    tx: LocalTx, chain: Chain, key: str, scope: str, fork: Cursor, ops: tuple[Op, ...], recovers: Recovers | None
 ) -> PendingMutation:
-    """The mutation that offers something of ``scope``, behind the digest ``after``; it builds on the fork."""
+    """The mutation that offers something of ``scope``, at the end of ``chain``; it builds on the fork."""
+    mid = chain.next_mid
     body = MutationBody(mid, key, scope, fork.seq, tx.schema.version, tx.now_ms, ops, fork.epoch, recovers=recovers)
     data = encode_body(body, tx.schema)
-    return PendingMutation(0, "outbox", mid, key, scope, fork.seq, data, next_digest(after, data))
+    return chain.append(PendingMutation(0, "outbox", mid, key, scope, fork.seq, data, b""))
 
 
 def offer_again(
@@ -277,8 +263,7 @@ def offer_again(
         released: Whether the operator takes them, also if nothing proves them; a user's word makes those a guarded write.
     """
     still_open = {entry.number for entry in tx.inbox.lost(resolved=False)}
-    identity = tx.outbox.identity()
-    mid, tail = identity.next_mid, identity.tail_digest
+    chain = end_of(tx)
     dirty: dict[RowKey, None] = {}
     for unit in _in_units(tx, [entry for entry in entries if entry.number in still_open]):
         first = unit[0]
@@ -287,8 +272,7 @@ def offer_again(
         if not proved:
             ops = tuple([replace(op, cas=True) for op in ops])
         recovers = _placed(first.recovers, first.fork) if proved else None
-        pending = _offer(tx, mid, ids(), first.scope, first.fork, ops, recovers, after=tail)
-        tail = pending.digest
+        pending = _offer(tx, chain, ids(), first.scope, first.fork, ops, recovers)
         before: list[tuple[str, str, RowImage | None]] = []
         for entry in unit:
             row = tx.rows.read(entry.store, entry.id)
@@ -297,8 +281,7 @@ def offer_again(
             tx.inbox.resolve_lost(entry.number, "offered")
             dirty[entry.store, entry.id] = None
         tx.outbox.add(pending, before)
-        mid += 1
-    tx.outbox.save_identity(replace(identity, next_mid=mid, tail_digest=tail))
+    save_end(tx, chain)
     return dirty
 
 

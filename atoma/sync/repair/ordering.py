@@ -11,7 +11,7 @@ from atoma.mutations import RowKey
 from atoma.ports.local import LocalTx
 from atoma.query.indexes import unique_values
 from atoma.schema.indexes import Index
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 R = TypeVar("R", StagedRow, LostRow)
 _Value: TypeAlias = tuple[str, Index, tuple[object, ...]]
@@ -60,7 +60,7 @@ def _givers(tx: LocalTx, rows: Sequence[R]) -> dict[_Value, R]:
 
 
 class _Circles(Generic[R]):
-    """Finds rows that wait for one another, by Tarjan's algorithm: a row is left once all that it waits for have been."""
+    """A search for rows that wait for one another (Tarjan): a row is left once all that it waits for have been."""
 
     def __init__(self, schema: Schema, givers: Mapping[_Value, R]) -> None:
         self._schema = schema

@@ -20,13 +20,14 @@ from atoma.contracts.sync import (
 )
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
+from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import digest_before
 from atoma.sync.repair.changes import Reborn
 from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Cut
 from atoma.sync.repair.rebirth import Rebirth
 from atoma.sync.replica import Replica, bounded
-from atoma.sync.staging import SnapshotBegun, SnapshotPage, SnapshotsForgotten, TailPage
+from atoma.sync.staging import SnapshotPage, SnapshotsForgotten, TailPage
 from atoma.sync.status import RepairProgress, RepairStep
 
 CLIENT_ID_BYTES = 16
@@ -40,7 +41,7 @@ def new_client_id(replica: Replica) -> bytes:
 async def look_up(
     service: SyncService, request: OpenRequest, mids: Sequence[int], asked: Callable[[int], None] = lambda _: None
 ) -> dict[int, Verdict]:
-    """What the hub keeps of the mutations ``mids`` of the client that ``request`` is from; ``asked`` hears how many were."""
+    """What the hub keeps of the mutations ``mids`` of the client that ``request`` is from; ``asked`` is called with how many were."""
     found: dict[int, Verdict] = {}
     for first in range(0, len(mids), ASKED_MAX):
         with bounded("open"):
@@ -70,7 +71,9 @@ async def undecidable(
     lost = [mid for mid in mids if mid not in verdicts]
     if not lost:
         return None
-    why = f"the hub has decided mutation {lost[0]} of this client and forgotten how: a copy of this file has heard it"
+    why = (
+        f"the hub has decided mutation {lost[0]} of this client and forgotten how: a copy of this file has received it"
+    )
     return Diagnosis("CLIENT_FORKED", why)
 
 
@@ -89,9 +92,11 @@ async def stage(
         TransportError: The connection broke; nothing visible has changed.
     """
     scope, limits, version = status.scope, reply.limits, replica.version_told(reply)
-    await replica.change(SnapshotBegun(scope))
+    await replica.begin_snapshot(scope)
     while True:
         at = await replica.database.inspect(lambda tx: tx.scopes.read(scope))
+        if at.state == "new":
+            raise HistoryMoved(f"scope {scope!r} was dropped from this device while it was repaired")
         if at.state == "snapshot":
             request = SnapshotRequest(scope, client_id, at.token, limits.page_bytes, limits.page_changes, version)
             with bounded("snapshot"):
@@ -169,7 +174,7 @@ async def repair(
 
 
 class _Shown:
-    """Shows how far a repair is; nobody sees a rehearsal."""
+    """A display of how far a repair is; nobody sees a rehearsal."""
 
     def __init__(self, replica: Replica, diagnosis: Diagnosis, *, rehearsal: bool) -> None:
         self._board = replica.board

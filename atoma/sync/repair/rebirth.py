@@ -6,28 +6,27 @@ place in the overlay, so nothing that is visible moves but what the verdicts and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.mutations import QUEUED, MutationBody, Op, Origin, PendingMutation
-from atoma.contracts.replica import RepairReport
-from atoma.contracts.sync import Cursor, OpenReply, Outcome, Verdict
-from atoma.contracts.values import ErrorInfo
+from atoma.contracts.mutations import QUEUED, MutationBody, Origin, PendingMutation
+from atoma.contracts.replica import ClientIdentity, RepairReport
+from atoma.contracts.sync import Cursor, OpenReply, Verdict
+from atoma.mutations import counts
 from atoma.ports.local import LocalTx
-from atoma.sync.outbox import next_digest
 from atoma.sync.policies import HubLossPolicy
 from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Beyond, Cut, Offers, lost_rows, part_with, swap_cut, without_deletions
 from atoma.sync.repair.sorting import sort_outbox
-from atoma.sync.settle import Settlement, keep_refused, settle
+from atoma.sync.settle import Refusals, Settlement, settle
 
 
 @dataclass(frozen=True, slots=True)
 class Rebirth:
-    """What a rebirth is made of.
+    """The values that a rebirth is made of.
 
     Attributes:
         diagnosis: Why it is made.
@@ -83,10 +82,12 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth, ids: Callable[[], str], work: Settl
     # what is decided and only waits for its page is sent again as well: the hub answers by its first name, and should that
     # have been a verdict of a history that is lost by then, the mutation is not
     waiting = filter(None, (tx.outbox.by_mid(mutation.mid) for mutation, _ in sorted_.settled))
-    undecided = ((replace(mutation, status=QUEUED, ack_seq=0), doubtful) for mutation, doubtful in sorted_.again)
+    undecided = _undecided(sorted_.again, identity, forks)
     for mutation, doubtful in sorted([*undecided, *((one, True) for one in waiting)], key=lambda one: one[0].mid):
         numbering.add(mutation, doubtful=doubtful, work=work)
-    tx.outbox.renumber(numbering.renumbered)
+    for mutation in tx.outbox.held():
+        numbering.keep(mutation, work)
+    tx.outbox.rewrite([*numbering.renumbered, *numbering.held])
     offers.enqueue()
     tx.outbox.save_identity(
         replace(
@@ -95,10 +96,12 @@ def be_reborn(tx: LocalTx, rebirth: Rebirth, ids: Callable[[], str], work: Settl
             principal=reply.principal,
             client_id=rebirth.client_id,
             incarnation=identity.incarnation + 1,
-            next_mid=offers.count + len(numbering.renumbered) + 1,
-            tail_digest=numbering.tail,
+            next_mid=offers.chain.next_mid,
+            tail_digest=offers.chain.tail,
             confirmed_mid=0,
             renew=False,
+            sent_mid=0,
+            sent_digest=b"",
         )
     )
     report = RepairReport(
@@ -134,13 +137,28 @@ def _offer(tx: LocalTx, beyond: Sequence[Beyond], offers: Offers, work: Settleme
     return kept
 
 
+def _undecided(
+    again: Iterable[tuple[PendingMutation, bool]], identity: ClientIdentity, forks: Mapping[str, Cursor]
+) -> Iterator[tuple[PendingMutation, bool]]:
+    """What is sent again, as what waits to be sent, and whether it may have been decided before."""
+    for mutation, doubtful in again:
+        yield replace(mutation, status=QUEUED, ack_seq=0), doubtful or _may_be_offered(mutation, identity, forks)
+
+
+def _may_be_offered(mutation: PendingMutation, identity: ClientIdentity, forks: Mapping[str, Cursor]) -> bool:
+    """Whether an increment may have been decided in the part of a history that is lost, and be in what others offer of it."""
+    if mutation.scope not in forks or not identity.may_have_sent(mutation.mid):
+        return False
+    return any(map(counts, decode(mutation.body, MutationBody).ops))
+
+
 def capped(body: MutationBody, fork: Cursor) -> MutationBody:
     """``body`` with a base in the hub's history: what was seen of the lost one, behind ``fork``, is not in that."""
     return replace(body, base_seq=min(body.base_seq, fork.seq), base_epoch=fork.epoch)
 
 
 class _Numbering:
-    """Numbers mutations anew, in order, behind the offers."""
+    """A new numbering of mutations, in order, behind the offers."""
 
     def __init__(
         self, tx: LocalTx, forks: Mapping[str, Cursor], offers: Offers, missing: int | None, *, other_hub: bool
@@ -149,45 +167,48 @@ class _Numbering:
         self._missing = missing
         self._other_hub = other_hub
         self._identity = tx.outbox.identity()
-        self._refusals = {
-            (entry.mid, entry.store, entry.id)
-            for entry in tx.inbox.entries()
-            if entry.code != "MERGED" and entry.incarnation in (0, self._identity.incarnation)
-        }
+        self._refusals = Refusals(tx)
         self._forks = forks
-        self._first = offers.count + 1
+        self._chain = offers.chain
         self._numbers: dict[int, int] = {}
         self.renumbered: list[PendingMutation] = []
-        self.tail = offers.tail
+        self.held: list[PendingMutation] = []
         self.doubtful = 0
         self.refused = 0
 
     def add(self, mutation: PendingMutation, *, doubtful: bool, work: Settlement) -> None:
         """Give ``mutation`` the next number, or put it into the inbox if what it builds on was refused."""
         body = decode(mutation.body, MutationBody)
-        broken = next((op for op in body.ops if self._builds_on_a_refusal(op)), None)
-        if broken is not None:
-            self._refuse(mutation, body, broken.after_mid, work)
+        if self._refusals.refuse(mutation, body, work):
+            self.refused += 1
             return
-        fork = self._forks.get(body.scope)
         if body.recovers is not None and body.recovers.last and not self._have_all_come(mutation.mid):
             self._tx.outbox.remove(mutation.lsn, None)
             return
         if self._other_hub:  # it has lost nothing
             body = replace(body, recovers=None)
-        mid = self._first + len(self.renumbered)
-        self._numbers[mutation.mid] = mid
-        ops = tuple(replace(op, after_mid=self._numbers.get(op.after_mid, 0)) for op in body.ops)
-        body = replace(body, mid=mid, ops=ops)
-        if fork is not None:
-            body = capped(body, fork)
+        self._numbers[mutation.mid] = self._chain.next_mid
+        body = self._restated(body)
         if body.recovers is None:  # an offer is state, and may come again as it is
             origin = body.origin or Origin(self._identity.client_id, mutation.mid, mutation.digest)
             body = replace(body, origin=origin, doubtful=doubtful or body.doubtful)
             self.doubtful += body.doubtful
-        packed = encode(body)
-        self.tail = next_digest(self.tail, packed)
-        self.renumbered.append(replace(mutation, mid=mid, base_seq=body.base_seq, body=packed, digest=self.tail))
+        self.renumbered.append(self._chain.append_again(mutation, body))
+
+    def keep(self, mutation: PendingMutation, work: Settlement) -> None:
+        """Keep ``mutation`` held, in terms of the new numbers, or put it into the inbox if what it builds on was refused."""
+        body = decode(mutation.body, MutationBody)
+        if self._refusals.refuse(mutation, body, work):
+            self.refused += 1
+            return
+        body = self._restated(body)
+        self.held.append(replace(mutation, base_seq=body.base_seq, body=encode(body)))
+
+    def _restated(self, body: MutationBody) -> MutationBody:
+        """``body`` with what it builds on by its new number, and with a base in the hub's history."""
+        body = replace(body, ops=tuple(replace(op, after_mid=self._numbers.get(op.after_mid, 0)) for op in body.ops))
+        fork = self._forks.get(body.scope)
+        return body if fork is None else capped(body, fork)
 
     def _have_all_come(self, mid: int) -> bool:
         """Whether the offers in front of ``mid`` are at the hub or still lie there; if not, saying so would take rows back.
@@ -196,15 +217,3 @@ class _Numbering:
         Another hub never asks.
         """
         return not self._other_hub and (self._missing is None or mid < self._missing)
-
-    def _builds_on_a_refusal(self, op: Op) -> bool:
-        return bool(op.after_mid) and (op.after_mid, op.store, op.id) in self._refusals
-
-    def _refuse(self, mutation: PendingMutation, body: MutationBody, root: int, work: Settlement) -> None:
-        message = f"it builds on mutation {root}, which was refused"
-        error = ErrorInfo("DEPENDENCY_REJECTED", message, info={"root_mid": str(root)})
-        outcome = Outcome(mutation.mid, "rejected", mutation.scope, error=error)
-        keep_refused(self._tx, mutation, outcome, work)
-        self._refusals.update((mutation.mid, op.store, op.id) for op in body.ops)
-        work.dirty.update(dict.fromkeys(self._tx.outbox.remove(mutation.lsn, outcome)))
-        self.refused += 1

@@ -12,7 +12,7 @@ STEPS_MAX = 2_000
 
 
 class _CancelAt(trio.abc.Instrument):
-    """Cancels a scope before the n-th step of any task from now on; 0 leaves it alone."""
+    """An instrument that cancels a scope before the n-th step of any task from now on; 0 leaves it alone."""
 
     def __init__(self, at: int, scope: trio.CancelScope) -> None:
         self.left = at

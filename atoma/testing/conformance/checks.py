@@ -58,7 +58,7 @@ class CheckFailed(AssertionError):
 
 
 class NotChecked(unittest.SkipTest):
-    """What was given to the kit has not got what this check needs; test runners show it as skipped."""
+    """A check that the kit cannot make on what it was given; test runners show it as skipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ Checks: TypeAlias = Mapping[str, Check[S]]
 
 
 class CheckTable(Mapping[str, Check[S]], Generic[S, G]):
-    """Checks by name, each over a ground that is opened for it alone.
+    """A table of checks by name, each over a ground that is opened for it alone.
 
     Args:
         opened: Makes, of what an author supplies, what the checks work on.
@@ -137,7 +137,7 @@ async def check_promise(site: S, check: Check[S]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What one check found.
+    """The finding of one check.
 
     Attributes:
         check: Its name.
@@ -152,7 +152,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a run of a table found.
+    """The findings of a run of a table.
 
     Attributes:
         site: Name of what was checked.
@@ -217,7 +217,7 @@ def _short(value: object) -> str:
 
 @dataclass
 class Caught(Generic[E]):
-    """Holds the error that :func:`expect_error` caught."""
+    """A holder of the error that :func:`expect_error` caught."""
 
     found: E | None = None
 
@@ -232,7 +232,7 @@ class Caught(Generic[E]):
 def expect_error(*kinds: type[E], what: str = "it") -> Generator[Caught[E]]:
     """Fail the check unless the block raises exactly one of ``kinds`` (or of their kind, for Trio's and Python's own).
 
-    An exception group is no error of these kinds: public calls raise one plain error.
+    An exception group is not an error of these kinds: public calls raise one plain error.
     """
     caught: Caught[E] = Caught()
     names = " or ".join(kind.__name__ for kind in kinds)

@@ -20,6 +20,7 @@ from atoma.contracts.execution import (
     WriteResult,
     status_of,
 )
+from atoma.contracts.presence import AppearReply, AppearRequest, PresenceChange, PresenceRequest, Present
 from atoma.contracts.sync import (
     Cursor,
     Hint,
@@ -133,7 +134,7 @@ class TinyHub:
 
 @dataclass
 class TinyService:
-    """What :class:`TinyHub` does for one principal."""
+    """The service of :class:`TinyHub` for one principal."""
 
     hub: TinyHub
     principal: Principal
@@ -182,6 +183,19 @@ class TinyService:
 
         async with self.hub.working():
             yield heads()
+
+    @asynccontextmanager
+    async def presence(self, request: PresenceRequest) -> AsyncGenerator[AsyncIterator[PresenceChange]]:
+        """Whoever asks, as the only one who is there."""
+
+        async def changes() -> AsyncGenerator[PresenceChange]:
+            yield PresenceChange((Present(request.session.hex(), self.principal.subject, request.state),), whole=True)
+
+        yield changes()
+
+    async def appear(self, request: AppearRequest) -> AppearReply:
+        """Nobody is known."""
+        return AppearReply(known=False)
 
     async def query(self, request: QueryRequest) -> QueryResult:
         """Every row, or those with the ids that are asked for."""

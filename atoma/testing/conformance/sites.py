@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import trio
 
 from atoma.ports import ServiceHost, Transport
-from atoma.testing.cable import Cable, Direction, open_cable
+from atoma.testing.network_link import Direction, NetworkLink, open_network_link
 from atoma_transports.calls import ChannelLimits
 from atoma_transports.frames import MessagePipe
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -29,14 +29,14 @@ def serve_every_language(host: ServiceHost, address: str, limits: ChannelLimits)
 
 
 class Faults(Protocol):
-    """What can be done to the road between client and server while they use it."""
+    """The faults that the road between client and server can have while they use it."""
 
     async def cut(self) -> None:
-        """Break every connection and refuse new ones, until :meth:`mend`."""
+        """Break every connection and refuse new ones, until :meth:`repair`."""
         ...
 
     async def mute(self) -> None:
-        """Let nothing through and tell nobody (a half-open connection, a mute peer), until :meth:`mend`."""
+        """Let nothing through and tell nobody (a half-open connection, a mute peer), until :meth:`repair`."""
         ...
 
     async def truncate(self, direction: Direction, after: int) -> None:
@@ -44,10 +44,10 @@ class Faults(Protocol):
         ...
 
     async def slow(self, delay_s: float) -> None:
-        """Hold everything back for about ``delay_s`` seconds, in order, until :meth:`mend`."""
+        """Hold everything back for about ``delay_s`` seconds, in order, until :meth:`repair`."""
         ...
 
-    async def mend(self) -> None:
+    async def repair(self) -> None:
         """Undo all of it."""
         ...
 
@@ -79,7 +79,7 @@ class PipeGround(Protocol):
 
 
 class TransportSite(Protocol):
-    """What the author of a transport supplies."""
+    """The part that the author of a transport supplies."""
 
     @property
     def name(self) -> str:
@@ -97,38 +97,38 @@ class TransportSite(Protocol):
 
 
 @dataclass
-class CableFaults:
-    """Faults on real bytes, by a :class:`atoma.testing.cable.Cable`."""
+class LinkFaults:
+    """Faults on real bytes, by a :class:`atoma.testing.network_link.NetworkLink`."""
 
-    cable: Cable
+    link: NetworkLink
     asks: bool = True
 
     async def cut(self) -> None:
         """See :class:`Faults`."""
-        self.cable.cut()
+        self.link.cut()
 
     async def mute(self) -> None:
         """See :class:`Faults`."""
-        self.cable.mute(ends=self.asks)
+        self.link.mute(ends=self.asks)
 
     async def truncate(self, direction: Direction, after: int) -> None:
         """See :class:`Faults`."""
-        self.cable.truncate(direction, after)
+        self.link.truncate(direction, after)
 
     async def slow(self, delay_s: float) -> None:
         """See :class:`Faults`."""
-        self.cable.slow(delay_s=delay_s)
+        self.link.slow(delay_s=delay_s)
 
-    async def mend(self) -> None:
+    async def repair(self) -> None:
         """See :class:`Faults`."""
-        self.cable.mend()
+        self.link.repair()
 
 
 @dataclass
 class SocketGround:
-    """Real sockets, with a cable between client and server."""
+    """Real sockets, with a link between client and server."""
 
-    cable: Cable
+    link: NetworkLink
     limits: ChannelLimits
     connect: MakeTransport
     server: MakeServer
@@ -138,21 +138,21 @@ class SocketGround:
     @property
     def faults(self) -> Faults:
         """See :class:`Ground`."""
-        return CableFaults(self.cable, self.asks)
+        return LinkFaults(self.link, self.asks)
 
     @asynccontextmanager
     async def serve(self, host: ServiceHost) -> AsyncGenerator[None]:
         """See :class:`Ground`."""
         try:
             async with self.server(host, "127.0.0.1:0", self.limits) as bound:
-                self.cable.target_port = int(bound.rpartition(":")[2])
+                self.link.target_port = int(bound.rpartition(":")[2])
                 yield
         finally:
-            self.cable.target_port = 0
+            self.link.target_port = 0
 
     def transport(self, token: str, limits: ChannelLimits) -> Transport:
         """See :class:`Ground`."""
-        return self.connect(self.cable.address, token, limits)
+        return self.connect(self.link.address, token, limits)
 
 
 @dataclass
@@ -162,7 +162,7 @@ class SocketPipeGround(SocketGround):
     def open_pipe(self) -> AbstractAsyncContextManager[MessagePipe]:
         """See :class:`PipeGround`."""
         assert self.pipe is not None
-        return self.pipe(self.cable.address)
+        return self.pipe(self.link.address)
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ class SocketSite:
         server: Serves a host on an address with limits and yields the bound address.
         pipe: For transports of frames: opens a bare pipe to an address.
         asks: Whether each end asks by itself whether the other is there. Otherwise that is the system's keep-alive, which
-            the cable answers in place of the other end; a mute one then lets the ends of connections through.
+            the link answers in place of the other end; a mute one then lets the ends of connections through.
     """
 
     name: str
@@ -189,8 +189,8 @@ class SocketSite:
     async def open_site(self, limits: ChannelLimits) -> AsyncGenerator[Ground]:
         """See :class:`TransportSite`."""
         kind = SocketGround if self.pipe is None else SocketPipeGround
-        async with open_cable(0) as cable:
-            yield kind(cable, limits, self.connect, self.server, self.pipe, self.asks)
+        async with open_network_link(0) as link:
+            yield kind(link, limits, self.connect, self.server, self.pipe, self.asks)
 
 
 @dataclass
@@ -229,7 +229,7 @@ class FrameFaults:
         """See :class:`Faults`."""
         self.delay_s = delay_s
 
-    async def mend(self) -> None:
+    async def repair(self) -> None:
         """See :class:`Faults`."""
         self.left.clear()
         self.delay_s = 0.0

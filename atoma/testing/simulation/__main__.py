@@ -21,12 +21,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--planted", default="", help="plant this bug first")
     parser.add_argument("--kind", choices=get_args(Kind), default="steady", help="with disasters, or without")
     parser.add_argument("--trades", type=float, default=0.0, help="share of calls by which rows exchange unique values")
+    parser.add_argument(
+        "--minds", type=float, default=0.0, help="share of calls after which a write is held, edited, …"
+    )
     parser.add_argument("--verbose", action="store_true", help="show where an unexpected error came from")
     given = parser.parse_args(arguments)
     say = sys.stdout.write
     reports: list[Report] = []
     for seed in range(given.seed, given.seed + given.count):
-        report = simulate(seed, given.planted, kind=given.kind, trades=given.trades)
+        report = simulate(seed, given.planted, kind=given.kind, trades=given.trades, minds=given.minds)
         reports.append(report)
         if report.violation is not None or given.count == 1:
             say(f"{report}\n")

@@ -86,7 +86,7 @@ class CalmWorld(World):
         self.network.partition(site)
 
     async def _end_what_is_pending(self, back: list[str]) -> None:
-        """Nothing may be pending: what has not reached the hub is no part of what it lost."""
+        """Nothing may be pending: what has not reached the hub is not part of what it lost."""
         for site in back:
             now = self.replicas[site].now
             if now is None or now.outbox:

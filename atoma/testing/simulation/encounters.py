@@ -1,8 +1,8 @@
 """What a campaign has to have met: every kind of fault in every state of the protocol.
 
 A run without a violation says something about the faults that struck, and about the states in which they struck. Both
-are enumerations: who adds a fault to the simulation adds it to :class:`Fault`, says in :data:`APART` what it cannot
-meet, and calls :meth:`Encounters.meet` when it strikes; who adds a state adds it to :class:`State` and to
+are enumerations: whoever adds a fault to the simulation adds it to :class:`Fault`, says in :data:`APART` what it cannot
+meet, and calls :meth:`Encounters.meet` when it strikes; whoever adds a state adds it to :class:`State` and to
 :mod:`atoma.testing.simulation.standing`.
 """
 
@@ -40,7 +40,7 @@ class Fault(Enum):
 
 
 class State(Enum):
-    """What may be true of a device when a fault strikes it; several hold at once.
+    """A state of a device in which a fault may strike it; several hold at once.
 
     A fault of the hub strikes every device. A device that is down is as its file says.
     """
@@ -175,7 +175,7 @@ def can_meet(fault: Fault) -> list[State]:
 
 
 class Encounters:
-    """Counts which faults struck, and in which states.
+    """A count of which faults struck, and in which states.
 
     Args:
         counts: Counts faults by their names, among other things.

@@ -31,7 +31,7 @@ Name: TypeAlias = tuple[bytes, int, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """Where in a lost history an offered row was like that; ``last`` says that all of them have come."""
+    """The place in a lost history at which an offered row was like that; ``last`` says that all of them have come."""
 
     epoch: bytes
     seq: int

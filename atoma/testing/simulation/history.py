@@ -17,7 +17,7 @@ from atoma.testing.simulation.verdicts import Change, Judge, Memory
 
 
 class Branch:
-    """What one history of the hub holds: all that goes back with its file when that is restored.
+    """The contents of one history of the hub: all that goes back with its file when that is restored.
 
     Attributes:
         decided: Every verdict.
@@ -52,7 +52,7 @@ class Branch:
 
 
 class History:
-    """What the hub has promised so far, over all its crashes and restores.
+    """The promises of the hub so far, over all its crashes and restores.
 
     Attributes:
         written: Every mutation that ever lay in an outbox, by its name.

@@ -36,7 +36,7 @@ class Ambush:
 
 
 class Weather:
-    """What the network does to frames just now.
+    """The treatment of frames by the network just now.
 
     Attributes:
         network: The network.

@@ -22,7 +22,8 @@ from atoma.contracts.sync import Cursor, Hint, PullReply, StoreChanges
 from atoma.errors import ConfigurationError
 from atoma.plugins import PluginContext
 from atoma.ports import LocalTx
-from atoma.ports.hub import Facts, Need, Plan, RowFact
+from atoma.ports.hub import Facts, Need, Plan
+from atoma.ports.hub_rows import RowFact
 from atoma.testing.simulation.encounters import Kind
 
 MIRROR_DELAY_S = 0.02
@@ -54,12 +55,14 @@ class Bug:
         patches: What makes it.
         kind: What a run has to be about for it to matter.
         trades: Of how many calls it has to be that two rows exchange unique values.
+        minds: After how many calls somebody has to change their mind about a write that was never sent.
     """
 
     what: str
     patches: Sequence[Patch]
     kind: Kind = "steady"
     trades: float = 0.0
+    minds: float = 0.0
 
 
 def _owner(path: str) -> Any:
@@ -97,6 +100,28 @@ def _nothing(_original: Original) -> object:
 
 def _yes(*_arguments: object) -> bool:
     return True
+
+
+def _unnoted(_original: Original) -> object:
+    def stage(self: Any, at: Any) -> object:
+        return self.batch(at.tx)
+
+    return stage
+
+
+def _only_the_chosen(_original: Original) -> object:
+    def with_dependents(_waiting: object, chosen: Sequence[object]) -> Sequence[object]:
+        return chosen
+
+    return with_dependents
+
+
+def _unchained(original: Original) -> object:
+    def append_again(chain: Any, mutation: object, body: object) -> object:
+        chain.tail = b""
+        return original(chain, mutation, body)
+
+    return append_again
 
 
 # the outbox is fed by an event after the commit
@@ -232,11 +257,11 @@ def _own_change_hides(original: Original) -> object:
 
 
 def _always_latest(original: Original) -> object:
-    def rule(op: Any, store: Any) -> str:
-        found: str = original(op, store)
-        return "lww" if found == "server_wins" else found
+    def settled(merge: Any, op: Any, name: str) -> object:
+        found: object = op.values[name]
+        return found
 
-    return rule
+    return settled
 
 
 # the client
@@ -346,6 +371,20 @@ def _not_capped(_original: Original) -> object:
     return capped
 
 
+def _as_before(_original: Original) -> object:
+    def keep(self: Any, mutation: object, _work: object) -> None:
+        self.held.append(mutation)
+
+    return keep
+
+
+def _given_up(_original: Original) -> object:
+    def keep(self: Any, mutation: Any, _work: object) -> None:
+        self._tx.outbox.remove(mutation.lsn, None)
+
+    return keep
+
+
 def _nothing_offered(_original: Original) -> object:
     def offer(*_arguments: object) -> int:
         return 0
@@ -414,7 +453,8 @@ PLANTED: dict[str, Bug] = {
         [Patch("atoma.hub.conflicts", "foreign", _own_change_hides)],
     ),
     "server-wins-lost": Bug(
-        "what arrives last wins under server_wins too", [Patch("atoma.hub.conflicts", "_rule", _always_latest)]
+        "what arrives last wins under server_wins too",
+        [Patch("atoma.hub.conflicts:_Merge", "_settled", _always_latest)],
     ),
     "floor-ignored": Bug(
         "the hub continues cursors whose log is gone", [Patch("atoma.hub.service", "check_cursor", _nothing)]
@@ -424,11 +464,11 @@ PLANTED: dict[str, Bug] = {
         [Patch("atoma_stores.sqlite.engine", "roll_back_volatile", _lose_last)],
     ),
     "handles-forgotten": Bug(
-        "the handle of a write never hears its verdict",
+        "the handle of a write never gets its verdict",
         [Patch("atoma_stores.sqlite._receipts:Receipts", "settle", _nothing)],
     ),
     "live-misses-pages": Bug(
-        "live queries are not told what a page has changed",
+        "live queries are not notified of what a page has changed",
         [Patch("atoma_stores.sqlite._units:EngineTx", "finish", _own_changes_only)],
     ),
     "doubt-ignored": Bug(
@@ -450,6 +490,21 @@ PLANTED: dict[str, Bug] = {
         "calm",
         trades=0.4,
     ),
+    "sent-not-noted": Bug(
+        "what is about to be sent is not noted, and may still be discarded",
+        [Patch("atoma.sync.push:Sending", "stage", _unnoted)],
+        minds=0.4,
+    ),
+    "dependants-not-held": Bug(
+        "what builds on a held or discarded write is left where it is",
+        [Patch("atoma.sync.unsent:_Waiting", "with_dependents", _only_the_chosen)],
+        minds=0.4,
+    ),
+    "ranks-not-chained": Bug(
+        "digests behind a discarded write are left as they were",
+        [Patch("atoma.sync.outbox:Chain", "append_again", _unchained)],
+        minds=0.4,
+    ),
     "trail-only": Bug(
         "where an epoch ended is not looked up", [Patch("atoma.hub.service", "fork", _only_the_trail)], "calm"
     ),
@@ -470,6 +525,18 @@ PLANTED: dict[str, Bug] = {
         "what was seen of a lost history counts in this one",
         [Patch("atoma.sync.repair.rebirth", "capped", _not_capped)],
         "restored",
+    ),
+    "held-not-restated": Bug(
+        "a repair leaves what is held in terms of the old numbers and of the lost history",
+        [Patch("atoma.sync.repair.rebirth:_Numbering", "keep", _as_before)],
+        "restored",
+        minds=0.4,
+    ),
+    "held-given-up": Bug(
+        "a repair gives up what is held",
+        [Patch("atoma.sync.repair.rebirth:_Numbering", "keep", _given_up)],
+        "restored",
+        minds=0.4,
     ),
     "deletes-ignored": Bug(
         "deletions in pages are passed over",

@@ -4,46 +4,23 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from atoma.testing.simulation.facts import Key, Name, Operation, Written, difference, image_of, read_body, replayed
+from atoma.testing.simulation.byhand import ByHand, Restated, read_held
+from atoma.testing.simulation.facts import Key, Operation, Written, difference, image_of, read_body, replayed
 from atoma.testing.simulation.files import RawFile
 from atoma.testing.simulation.history import History, check_pairs, read_rows
+from atoma.testing.simulation.memory import Memory
 from atoma.testing.simulation.rebirth import Rebirth, renamed, same
 from atoma.testing.simulation.report import Violation
 from atoma.testing.simulation.snapshots import Identity, Kept, Pending, Place, Shadows, Snapshot
 from atoma.testing.simulation.stores import SCOPES
-
-
-@dataclass(slots=True)
-class Memory:
-    """What is known of a file; it goes back with the file when that is restored, and twice on with a copy.
-
-    Attributes:
-        now: What the last commit left.
-        tokens: The first mutation with each token that was committed here, by its first name.
-        known: Mutations of the present life, by number.
-        unsettled: Those that are in the outbox, by their names, with their local order.
-        fates: How those ended that have, by their first name: ``observed``, ``rejected`` or ``let go``.
-    """
-
-    now: Snapshot | None = None
-    tokens: dict[str, Name] = field(default_factory=dict[str, Name])
-    known: dict[int, Written] = field(default_factory=dict[int, Written])
-    unsettled: dict[Name, tuple[Written, int]] = field(default_factory=dict[Name, tuple[Written, int]])
-    fates: dict[Name, str] = field(default_factory=dict[Name, str])
-
-    def names(self) -> set[Name]:
-        """What every mutation that the file knows of was called first."""
-        return {written.first_name for written, _ in self.unsettled.values()} | self.fates.keys()
-
-    def copy(self) -> Memory:
-        """The same, to go on from twice."""
-        return Memory(self.now, dict(self.tokens), dict(self.known), dict(self.unsettled), dict(self.fates))
 
 
 @dataclass(slots=True)
@@ -56,6 +33,7 @@ class Replica:
         history: The hub it follows.
         counts: How often what happened.
         memory: What is known of the file.
+        hand: What somebody does about the outbox at this moment, ``""`` for nothing.
     """
 
     name: str
@@ -63,12 +41,23 @@ class Replica:
     history: History
     counts: Counter[str]
     memory: Memory = field(default_factory=Memory)
+    hand: str = ""
     _file: RawFile | None = None
+    _fallen: Mapping[int, Written] = field(default_factory=dict[int, Written])
 
     @property
     def now(self) -> Snapshot | None:
         """What the last commit left."""
         return self.memory.now
+
+    @contextmanager
+    def at_work(self, what: str) -> Generator[None]:
+        """While somebody does ``what`` about the outbox."""
+        self.hand = what
+        try:
+            yield
+        finally:
+            self.hand = ""
 
     def open(self) -> None:
         """Begin to read the file, after the client was opened on it; nothing that was promised may be missing."""
@@ -99,8 +88,9 @@ class Replica:
         assert self._file is not None
         self._file.begin()
         try:
-            now = self._read(self._file)
-            report = self._file.rows("SELECT report FROM _atoma_repair ORDER BY n DESC LIMIT 1")
+            reports = self._file.rows("SELECT report FROM _atoma_repair ORDER BY n DESC LIMIT 1")
+            report: dict[str, Any] = msgspec.msgpack.decode(reports[0][0]) if reports else {}
+            now = self._read(self._file, report)
         finally:
             self._file.end()
         before, self.memory.now = self.memory.now, now
@@ -108,8 +98,9 @@ class Replica:
         if before is not None and before.identity.client != now.identity.client:
             if not report:
                 raise Violation("I25", self.name, "the file has taken another identity, and no repair is told")
-            reborn = Rebirth(self.name, self.history, before, now, msgspec.msgpack.decode(report[0][0]))
+            reborn = Rebirth(self.name, self.history, before, now, report)
         self._check_own_mutations(now, reborn)
+        self._check_fallen(now, before)
         self._check_overlay(now)
         if reborn is not None:
             reborn.check()
@@ -121,7 +112,7 @@ class Replica:
 
     # reading
 
-    def _read(self, file: RawFile) -> Snapshot:
+    def _read(self, file: RawFile, report: Mapping[str, Any]) -> Snapshot:
         subscriptions = file.rows("SELECT scope, state, cursor FROM _atoma_sub")
         nowhere = Place()
         places: dict[str, Place] = dict.fromkeys(SCOPES, nowhere)
@@ -144,7 +135,8 @@ class Replica:
             identity=identity,
             visible={scope: read_rows(file, scope) for scope in SCOPES},
             shadows=shadows,
-            outbox=self._outbox(file, identity, places, lost),
+            outbox=self._outbox(file, identity, places, lost, report),
+            held=frozenset(self.memory.held),
             touched=touched,
             inbox={
                 (lsn, (store, id)): code
@@ -158,16 +150,24 @@ class Replica:
         )
 
     def _outbox(
-        self, file: RawFile, identity: Identity, places: Mapping[str, Place], lost: Mapping[int, Kept]
+        self,
+        file: RawFile,
+        identity: Identity,
+        places: Mapping[str, Place],
+        lost: Mapping[int, Kept],
+        report: Mapping[str, Any],
     ) -> dict[int, Pending]:
         reborn = self.now is not None and self.now.identity.client != identity.client
         known: dict[int, Written] = {} if reborn else self.memory.known
         before = {} if self.now is None else self.now.by_lsn
+        byhand = ByHand(self.name, self.hand, self.memory, self.history) if self.hand and not reborn else None
         outbox: dict[int, Pending] = {}
         rows = file.rows(
             "SELECT lsn, mid, scope, digest, status, ack_seq, base_seq FROM _atoma_pending WHERE kind='outbox' "
             "ORDER BY mid"
         )
+        if byhand is not None:
+            byhand.unwind(identity, {mid: digest for _, mid, _, digest, *_ in rows})
         for lsn, mid, scope, digest, status, seq, base_seq in rows:
             written = known.get(mid)
             if written is None or written.digest != digest:
@@ -186,6 +186,8 @@ class Replica:
                     if old is not None:
                         self.memory.unsettled.pop(old.written.name)
                     self.memory.unsettled[written.name] = (written, lsn)
+                elif byhand is not None and byhand.knows(lsn):
+                    written = byhand.again(lsn, written)
                 else:
                     written = self._take_in(file, written, lsn, places[scope], lost)
                 known[mid] = self.history.written[written.name] = written
@@ -194,6 +196,12 @@ class Replica:
                 raise Violation("I5", self.name, found)
             outbox[mid] = Pending(written, lsn, status, seq)
         self.memory.known = known
+        restated = None
+        if reborn:
+            now = {pending.lsn: mid for mid, pending in outbox.items()}
+            numbers = {old.written.mid: now[lsn] for lsn, old in before.items() if lsn in now}
+            restated = Restated(numbers, report.get("forks", {}))
+        self._fallen = read_held(self.name, self.memory, file, places, byhand, restated, self.counts)
         return outbox
 
     def _take_in(self, file: RawFile, written: Written, lsn: int, place: Place, lost: Mapping[int, Kept]) -> Written:
@@ -212,9 +220,7 @@ class Replica:
             found = f"mutation {written.mid} says the user had seen {written.base_seq}, the cursor was at {place.seq}"
             raise Violation("I5", self.name, found)
         self._check_dependencies(file, written, lsn)
-        for op in written.ops:
-            if "token" in op.values:  # who insists on a refused write repeats its token
-                self.memory.tokens.setdefault(str(op.values["token"]), written.name)
+        self.memory.note_tokens(written)
         self.counts["mutations"] += 1
         self.counts["atomic units"] += len(written.ops) > 1
         return written
@@ -294,12 +300,28 @@ class Replica:
         lived = (one for one in self.history.written.values() if one.client == written.client and one.mid in roots)
         return any(self.memory.fates.get(one.first_name) == "rejected" for one in lived)
 
+    def _check_fallen(self, now: Snapshot, before: Snapshot | None) -> None:
+        """I1, I14: what was held and has gone lies in the inbox, since what it builds on was refused."""
+        client = b"" if before is None else before.identity.client
+        for lsn, written in self._fallen.items():
+            if any(now.inbox.get((lsn, key)) != "DEPENDENCY_REJECTED" for key in written.keys):
+                raise Violation("I1", self.name, f"a held write has gone: {written}")
+            with_held = any(written.keys & other.keys for at, other in self._fallen.items() if at < lsn)
+            if not with_held and not self._falls_with_another(replace(written, client=client)):
+                raise Violation(
+                    "I14", self.name, f"a held write was refused, and nothing that it builds on was: {written}"
+                )
+            self.memory.fates[written.first_name] = "rejected"
+            self.counts["held writes that fell with another"] += 1
+
     def _check_overlay(self, now: Snapshot) -> None:
         """I2: rows under pending mutations and shadows are the same rows."""
         wanted = {pending.lsn: set(pending.written.keys) for pending in now.outbox.values() if pending.written.ops}
+        wanted |= {lsn: set(written.keys) for lsn, written in self.memory.held.items()}
         if wanted != now.touched:
             raise Violation("I2", self.name, f"the outbox touches {wanted}, its rows say {dict(now.touched)}")
-        under = {(pending.written.scope, key) for pending in now.outbox.values() for key in pending.written.keys}
+        writes = [*(pending.written for pending in now.outbox.values()), *self.memory.held.values()]
+        under = {(written.scope, key) for written in writes for key in written.keys}
         shadowed = {(scope, key) for scope, rows in now.shadows.items() for key in rows}
         if under != shadowed:
             raise Violation("I2", self.name, f"only pending or only shadowed: {sorted(under ^ shadowed)}")
@@ -317,7 +339,8 @@ class Replica:
             self.counts["snapshots"] += before.states.get(scope) == "tail" and now.states.get(scope) == "live"
             self.counts["rebases"] += new.seq > old.seq and bool(now.shadows[scope])
         resting = all(before.places[scope].hash == now.places[scope].hash for scope in SCOPES)
-        if resting and before.outbox.keys() == now.outbox.keys() and before.visible != now.visible:
+        same = before.outbox.keys() == now.outbox.keys() and before.held == now.held
+        if resting and same and not self.hand and before.visible != now.visible:
             changed = {scope: difference(now.visible[scope], before.visible[scope]) for scope in SCOPES}
             raise Violation("I2", self.name, f"rows changed without an outbox record and without a page: {changed}")
 
@@ -332,8 +355,8 @@ class Replica:
         wanted = moment.rows
         if known != wanted:
             raise Violation("I8", where, f"the base is not the hub's state: {difference(known, wanted)}")
-        ordered = sorted(now.outbox.values(), key=lambda pending: pending.lsn)
-        ops = [op for pending in ordered if pending.written.scope == scope for op in pending.written.ops]
+        writes = {**{pending.lsn: pending.written for pending in now.outbox.values()}, **self.memory.held}
+        ops = [op for lsn in sorted(writes) if writes[lsn].scope == scope for op in writes[lsn].ops]
         seen = dict(wanted)
         for key in shadows:
             image = replayed(wanted.get(key), ops, key)
@@ -352,6 +375,8 @@ class Replica:
         if now is None:
             return "it was never opened"
         left: list[str] = []
+        if self.memory.held:
+            left.append(f"{len(self.memory.held)} held")
         if now.outbox:
             left.append(f"{len(now.outbox)} in the outbox from {min(now.outbox)} on")
         for scope in SCOPES:
@@ -374,4 +399,5 @@ def ops_of_offers(now: Snapshot, scope: str) -> Iterator[Operation]:
 
 
 def _place(packed: bytes) -> Place:
-    return Place(*msgspec.msgpack.decode(packed))
+    epoch, seq, lineage, *_ = msgspec.msgpack.decode(packed)  # and whose view it is of
+    return Place(epoch, seq, lineage)

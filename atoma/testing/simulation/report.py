@@ -40,6 +40,7 @@ class Report:
         met: How often each kind of fault struck a device in each state.
         kind: What the run was about.
         trades: Of how many calls it was that two rows exchange unique values.
+        minds: After how many calls a write was held, released, edited or discarded.
     """
 
     seed: int
@@ -52,6 +53,7 @@ class Report:
     met: Counter[Pair] = field(default_factory=Counter[Pair])
     kind: Kind = "steady"
     trades: float = 0.0
+    minds: float = 0.0
 
     @property
     def command(self) -> str:
@@ -59,7 +61,8 @@ class Report:
         bug = f" --planted {self.planted}" if self.planted else ""
         kind = "" if self.kind == "steady" else f" --kind {self.kind}"
         trades = f" --trades {self.trades:g}" if self.trades else ""
-        return f"python -m atoma.testing.simulation --seed {self.seed}{kind}{trades}{bug}"
+        minds = f" --minds {self.minds:g}" if self.minds else ""
+        return f"python -m atoma.testing.simulation --seed {self.seed}{kind}{trades}{minds}{bug}"
 
     def __str__(self) -> str:
         found = "every promise held" if self.violation is None else str(self.violation)

@@ -15,8 +15,9 @@ from typing import TypeVar
 from atoma.contracts.sync import DevicePolicy
 from atoma.testing.simulation.files import FileCopy, backup
 from atoma.testing.simulation.history import Branch, History
+from atoma.testing.simulation.memory import Memory
 from atoma.testing.simulation.programs import Mortal
-from atoma.testing.simulation.replicas import Memory, Replica
+from atoma.testing.simulation.replicas import Replica
 from atoma.testing.simulation.swarm import Restores
 
 COPIES_MAX = 4
@@ -64,7 +65,7 @@ class DeviceCopy:
 
 @dataclass
 class Disasters:
-    """Makes copies and puts them back.
+    """A maker of copies, which puts them back.
 
     Attributes:
         restores: What is drawn for this run.

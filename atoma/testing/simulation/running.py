@@ -60,7 +60,7 @@ def _swarm(dice: random.Random, kind: Kind) -> Swarm:
     return replace(swarm, restores=draw_restores(dice)) if kind == "restored" else swarm
 
 
-def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: float = 0.0) -> Report:
+def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: float = 0.0, minds: float = 0.0) -> Report:
     """Run one seed from beginning to end.
 
     Args:
@@ -69,10 +69,19 @@ def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: flo
         kind: ``restored`` adds disasters with files: restores, copies, forgotten clients; ``calm`` is one restore of the
             hub, and nothing else.
         trades: The share of calls by which two rows exchange their unique values, which one by one they cannot take.
+        minds: The share of calls after which somebody changes their mind about a write that was never sent; not in a calm
+            run, in which nobody does anything but write.
 
     Returns:
         What happened; a broken promise is in it, not raised.
+
+    Raises:
+        ValueError: ``minds`` in a calm run.
     """
+    if minds and kind == "calm":
+        raise ValueError(
+            "in a calm run nobody changes their mind: it is about one restore of the hub, and nothing else"
+        )
     wall_ms = Environment().wall_ms
     began_ms = wall_ms()
     dice = random.Random(seed)
@@ -81,7 +90,7 @@ def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: flo
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="atoma-", dir=scratch()))
         complaints = stack.enter_context(_complaints())
         stack.enter_context(plant(planted))
-        swarm = replace(_swarm(dice, kind), trades=trades)
+        swarm = replace(_swarm(dice, kind), trades=trades, minds=minds)
         world = (CalmWorld if kind == "calm" else World)(Path(folder), swarm, dice, trace)
         violation: Violation | None = None
         try:
@@ -104,4 +113,5 @@ def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: flo
         met=world.encounters.met,
         kind=kind,
         trades=trades,
+        minds=minds,
     )

@@ -15,7 +15,7 @@ STEPS_MAX = 1_500_000
 
 
 class Trace(trio.abc.Instrument):
-    """Hashes what happens and calls back after a number of task steps.
+    """A hash of what happens, which calls back after a number of task steps.
 
     Attributes:
         steps: Task steps so far.

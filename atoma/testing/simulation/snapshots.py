@@ -22,7 +22,7 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How far a scope is replicated."""
+    """The progress of a scope's replication."""
 
     epoch: bytes = b""
     seq: int = 0
@@ -43,7 +43,7 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a file is to the hub."""
+    """The identity of a file to the hub."""
 
     client: bytes
     next_mid: int
@@ -52,12 +52,13 @@ class Identity:
 
 @dataclass(slots=True)
 class Snapshot:
-    """What a client's file holds after a commit."""
+    """The contents of a client's file after a commit."""
 
     identity: Identity
     visible: dict[str, State]
     shadows: Shadows
     outbox: dict[int, Pending]
+    held: frozenset[int]
     touched: dict[int, set[Key]]
     inbox: dict[tuple[int, Key], str]
     lost: dict[int, Kept]

@@ -144,7 +144,7 @@ class Hunt:
 
 
 class Lookout:
-    """Finds the moment for a fault, so that the states that last shortly are struck as well.
+    """A lookout for the moment of a fault, so that the states that last shortly are struck as well.
 
     Args:
         dice: Decides when to wait for what.

@@ -74,6 +74,7 @@ class Swarm:
         limits: Bounds of the hub: pages and batches of a few rows.
         restores: Disasters, None for a run without.
         trades: Calls by which two rows exchange their unique values.
+        minds: Calls after which somebody holds, releases, edits or discards what was never sent.
     """
 
     clients: int
@@ -99,6 +100,7 @@ class Swarm:
     limits: Limits
     restores: Restores | None = None
     trades: float = 0.0
+    minds: float = 0.0
 
 
 def draw_swarm(dice: random.Random) -> Swarm:

@@ -53,7 +53,7 @@ class RowStory:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """How far back a scope's log and tombstones reach: what lies at or below is forgotten."""
+    """The reach of a scope's log and tombstones: what lies at or below is forgotten."""
 
     floor: int = 0
     log: int = 0
@@ -69,7 +69,7 @@ class Refused(Exception):
 
 
 class Judge:
-    """Decides every mutation in the hub's order and says what the hub has to have said.
+    """A judge that decides every mutation in the hub's order and says what the hub has to have said.
 
     Args:
         decided: Verdicts by client and number, as the hub has recorded them.
@@ -259,10 +259,10 @@ class _Case:
     def verdict(self) -> tuple[Image | None, bool]:
         """The row afterwards, and whether it met somebody else's change."""
         match self.op.kind, self.current:
-            case "create", None:
+            case "create", current:
+                if current not in (None, self.op.values):
+                    raise Refused("ALREADY_EXISTS")
                 return dict(self.op.values), False
-            case "create", _:
-                raise Refused("ALREADY_EXISTS")
             case "delete", None:
                 return None, False
             case "delete", _:

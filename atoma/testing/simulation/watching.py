@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from atoma.contracts.query import BoundQuery
+from atoma.contracts.query import BoundQuery, Expr
 from atoma.contracts.sync import DevicePolicy, Outcome, Place
 from atoma.plugins import PluginContext
 from atoma.ports import LOCAL_DATABASE, Environment, PortKey
@@ -157,6 +157,7 @@ class WatchedHubDatabase:
         client_id: bytes,
         principal: str,
         outcomes_after: int,
+        before: Collection[str] = (),
     ) -> LogPage:
         """Pass it on."""
         return await self._database.page(
@@ -167,13 +168,23 @@ class WatchedHubDatabase:
             client_id=client_id,
             principal=principal,
             outcomes_after=outcomes_after,
+            before=before,
         )
 
     async def scan(
-        self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int, allowance: ReadAllowance
+        self,
+        scope: str,
+        after: RowKey | None,
+        *,
+        max_bytes: int,
+        max_rows: int,
+        allowance: ReadAllowance,
+        conditions: Mapping[str, Expr] | None = None,
     ) -> ScanPage:
         """Pass it on."""
-        return await self._database.scan(scope, after, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance)
+        return await self._database.scan(
+            scope, after, max_bytes=max_bytes, max_rows=max_rows, allowance=allowance, conditions=conditions
+        )
 
     async def scopes(self, names: Sequence[str] | None = None) -> Sequence[ScopeState]:
         """Pass it on."""

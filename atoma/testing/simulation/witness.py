@@ -50,7 +50,8 @@ class Witness:
         """
         replica = self.replica
         for token, handle in self.handles.items():
-            wanted = replica.memory.fates[replica.memory.tokens[token]]
+            fate = replica.memory.fates[replica.memory.tokens[token]]
+            wanted = "dead" if token in replica.memory.dead and handle.state == "dead" else fate
             if handle.state != wanted:
                 found = f"the handle of write {token} says {handle.state!r}, its verdict makes it {wanted!r}"
                 raise Violation("F09", replica.name, found)

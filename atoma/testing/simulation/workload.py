@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import trio
 
 from atoma.client import Client
-from atoma.errors import AtomaError, WriteError
+from atoma.errors import AtomaError, SyncError, WriteError
 from atoma.runtime import Store, WriteHandle
 from atoma.schema import StoreSpec
+from atoma.testing.simulation.byhand import EDITED
 from atoma.testing.simulation.encounters import Encounters, Fault
 from atoma.testing.simulation.standing import Lookout
 from atoma.testing.simulation.stores import LATEST, MANUAL, PAIRED, PAIRED_NAMES, SEATS, SERVER, SINGLES, Item
@@ -24,7 +26,7 @@ Promised = Callable[[str, WriteHandle[Item] | None], None]
 
 
 class Person:
-    """Makes one device's writes, over all the crashes of the device.
+    """A person at one device, who writes over all the crashes of the device.
 
     Args:
         name: Of the device.
@@ -37,6 +39,8 @@ class Person:
     Attributes:
         left: Calls still to make.
         client: What the device runs, None while it runs nothing.
+        opened: Set while it runs.
+        at_work: Tells the checker while something is done about the outbox.
     """
 
     def __init__(
@@ -58,6 +62,17 @@ class Person:
         self._counts = encounters.counts
         self._tokens = 0
         self.client: Client | None = None
+        self.opened = trio.Event()
+        self.at_work: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
+
+    def begin(self, client: Client) -> None:
+        """The device's program runs."""
+        self.client = client
+        self.opened.set()
+
+    def end(self) -> None:
+        """It has ended, or crashed."""
+        self.client, self.opened = None, trio.Event()
 
     async def work(self, client: Client) -> None:
         """Write until all calls are made; a call that a crash cuts short is not made again."""
@@ -77,8 +92,44 @@ class Person:
                     await call(client)
             except WriteError:
                 self._counts["refused locally"] += 1
+            if self._swarm.minds and self._dice.random() < self._swarm.minds:
+                await self._change_mind(client)
             if self._swarm.restores is not None and self._dice.random() < 0.2:
                 await self._see_to(client)
+
+    async def _change_mind(self, client: Client) -> None:
+        """Hold, release, edit or discard something that was never sent."""
+        outbox = client.sync.outbox
+        entries = [entry for entry in await outbox.entries() if entry.editable]
+        if not entries:
+            return
+        entry = self._dice.choice(entries)
+        what = self._dice.choice(
+            ("release", EDITED, "discard") if entry.state == "held" else ("hold", EDITED, "discard")
+        )
+        row = self._dice.choice(sorted(entry.rows))
+        await trio.sleep(self._dice.random() * self._swarm.latency)
+        with self.at_work(what):
+            try:
+                match what:
+                    case "hold":
+                        await outbox.hold([entry])
+                    case "release":
+                        await outbox.release([entry])
+                    case "discard":
+                        await outbox.discard([entry], dependents=self._dice.random() < 0.5)
+                    case _:
+                        await outbox.edit(entry, {"left": self._dice.choice("xyz")}, row=row)
+                self._counts[f"minds changed: {what}"] += 1
+            except (WriteError, SyncError):
+                self._counts["minds changed too late"] += 1
+
+    async def let_go(self) -> None:
+        """Release everything that is held."""
+        if self.client is not None:
+            with self.at_work("release"):
+                outbox = self.client.sync.outbox
+                await outbox.release([entry for entry in await outbox.entries() if entry.state == "held"])
 
     async def _see_to(self, client: Client) -> None:
         """Look whether the device waits for somebody, and what it keeps."""

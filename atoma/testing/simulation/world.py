@@ -110,6 +110,7 @@ class World:
         self.people[life.name] = Person(
             life.name, self.swarm, self.dice, self._promised(life), self.encounters, self.lookout
         )
+        self.people[life.name].at_work = self.replicas[life.name].at_work
         restores = self.swarm.restores
         self.policies[life.name] = "offer" if restores is None else self.dice.choice(restores.policies)
 
@@ -257,14 +258,14 @@ class World:
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(witness.watch, client)
-            person.client = client
+            person.begin(client)
             try:
                 await person.work(client)
                 if not any(other.left for other in self.people.values()):
                     self.written.set()
                 await trio.sleep_forever()
             finally:
-                person.client = None
+                person.end()
 
     # faults
 
@@ -477,6 +478,8 @@ class World:
     async def _calm(self) -> None:
         """I15: without writes and faults, every client reaches the hub's state, in a time that fits the backlog."""
         self.weather.settle()
+        if self.swarm.minds:
+            await self._let_go()
         if not await self._come_together():
             return
         if self.disasters is not None:
@@ -488,6 +491,12 @@ class World:
             self.guarded(witness.check)()
         if self.disasters is not None:
             self.guarded(partial(check_every_write, self.history, self.replicas.values(), self.disasters.gone))()
+
+    async def _let_go(self) -> None:
+        """Release what is held; a program that is just being opened is waited for."""
+        for person in self.people.values():
+            await person.opened.wait()
+            await person.let_go()
 
     async def _come_together(self) -> bool:
         backlog = sum(len(replica.now.outbox) for replica in self.replicas.values() if replica.now is not None)

@@ -9,12 +9,13 @@ from typing import Protocol
 
 import trio
 
+from atoma.contracts.completeness import Completeness
 from atoma.ports.live import LiveBatch, Reset, ResultRow
 
 
 @dataclass(slots=True)
 class Position:
-    """How far the live queries of a database have come.
+    """The point that the live queries of a database have come to.
 
     Attributes:
         heard: The latest commit that they know of; -1 while nothing was read or heard.
@@ -36,6 +37,11 @@ class Followed(Protocol):
     @property
     def position(self) -> int:
         """The latest commit heard of at which the rows are the result."""
+        ...
+
+    @property
+    def completeness(self) -> Completeness:
+        """How complete they are, as was told last."""
         ...
 
     def is_at(self, commit: int) -> bool:
@@ -79,7 +85,8 @@ class Subscription:
         while True:
             if self._behind and self._followed.is_at(self._since):
                 self._behind = False
-                return LiveBatch(self._followed.position, (Reset(self._followed.rows),))
+                followed = self._followed
+                return LiveBatch(followed.position, (Reset(followed.rows),), followed.completeness)
             if self._batches and self._batches[0].commit <= self._position.shown:
                 return self._batches.popleft()
             if self._error is not None:

@@ -10,30 +10,35 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Hashable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import chain
+from typing import TypeAlias
 
 import trio
 
 from atoma.contracts.execution import QueryResult
+from atoma.contracts.limits import LIVE_SQL_S
 from atoma.contracts.query import BoundQuery
+from atoma.contracts.raw import Question, SqlOutline, SqlQuery
 from atoma.errors import ClosedError, Overloaded, QueryError
-from atoma.ports.live import LiveStats
+from atoma.ports.completeness import CompletenessBoard, Sight, States
+from atoma.ports.live import Ask, LiveStats
 from atoma.schema import Schema
-from atoma_stores.changes import ChangeSet, StoreDelta
+from atoma_stores.changes import CommitDelta, StoreDelta
 from atoma_stores.live.delivery import Position, Subscription
-from atoma_stores.live.planner import asked_again, checked, plan_view
+from atoma_stores.live.planner import Planned, asked_again, checked, plan_function, plan_statement, plan_view
 from atoma_stores.live.source import LiveSource, Snapshot, SnapshotMoved
 from atoma_stores.live.stores import Found, Hits, StoreViews
-from atoma_stores.live.view import View
+from atoma_stores.live.view import Called, View
 
 log = logging.getLogger("atoma.live")
 
 BUFFER = 64
 SUBSCRIPTIONS_MAX = 100_000
 HEARING_S = 1.0
-"""A commit that was read is heard at once; one that is not heard for so long was made by somebody else."""
+"""A commit that was read is heard at once; one that is not heard for so long is not going to be."""
 ROWS_AT_ONCE = 256
 """A commit with more rows in a store is looked at later, in steps, so that its writer does not wait for it."""
 TESTS_AT_ONCE = 2_000
@@ -56,15 +61,19 @@ class Told:
         commit: Its number.
         hits: The views that it concerns, with what concerns them.
         later: What was too much to be looked at when it was heard.
-        unknown: Whether commits up to this one were made that nobody has told.
+        unknown: Whether nobody has told, or nobody knows any more, what the commits from ``first`` up to this one changed.
+        written: Stores in which rows were changed that nobody has told.
         rows: How many changed rows it keeps in memory.
+        first: The first commit that it stands for, where it stands for more than one.
     """
 
     commit: int
     hits: Hits
-    later: ChangeSet | None = None
+    later: CommitDelta | None = None
     unknown: bool = False
+    written: Sequence[StoreViews] = ()
     rows: int = 0
+    first: int = 0
 
 
 class LocalLiveQueries:
@@ -74,6 +83,7 @@ class LocalLiveQueries:
         source: The database.
         schema: The declared stores.
         buffer: Batches that a subscriber may be behind before it gets one ``Reset`` instead.
+        completeness: What is known of how complete the rows are.
         clock: Seconds.
         memory: Bytes that the views may keep beside their results.
         least_tier: The lowest tier that a view may be followed at.
@@ -84,6 +94,7 @@ class LocalLiveQueries:
         source: LiveSource,
         schema: Schema,
         buffer: int,
+        completeness: CompletenessBoard,
         clock: Callable[[], float],
         memory: int = MEMORY,
         least_tier: int = 0,
@@ -91,18 +102,21 @@ class LocalLiveQueries:
         self._source = source
         self._schema = schema
         self._buffer = buffer
+        self._completeness = completeness
+        self._states = completeness.states
         self._clock = clock
         self._memory = memory
         self._least_tier = least_tier
         self._position = Position()
         self._hearing = trio.lowlevel.ParkingLot()
         self._stores: dict[str, StoreViews] = {}
-        self._views: dict[BoundQuery, View] = {}
+        self._views: dict[Question | Called, View] = {}
         self._subscribed = 0
         self._queue: deque[Told] = deque()
         self._queued = 0
         self._lacking: dict[View, None] = {}  # something has to be read for them
         self._taken: dict[View, None] = {}  # they have taken something that is not told yet
+        self._asking: tuple[View, trio.CancelScope] | None = None  # what a statement is running for
         self._work = trio.Event()
         self._step_began = 0.0
         self._kept = 0  # bytes that the views keep beside their results
@@ -115,11 +129,43 @@ class LocalLiveQueries:
         """See :class:`atoma.ports.LiveQueries`."""
         query = checked(query, self._schema)
         await trio.lowlevel.checkpoint()
-        if self._closed:
-            raise _closed()
-        if self._subscribed >= SUBSCRIPTIONS_MAX:
-            raise Overloaded("the list of live subscriptions", SUBSCRIPTIONS_MAX)
-        view = self._views.get(query) or self._add(query)
+        self._check_room()
+        view = self._views.get(query)
+        if view is None:
+            sight = self._completeness.sight(query)
+            view = self._add(query, plan_view(query, self._schema, self._least_tier), sight)
+        async with self._subscribed_to(view) as subscription:
+            yield subscription
+
+    @asynccontextmanager
+    async def open_function(
+        self, function: Hashable, body: Callable[[Ask], Coroutine[object, object, object]]
+    ) -> AsyncGenerator[Subscription]:
+        """See :class:`atoma.ports.LiveFunctions`."""
+        key = Called(function)
+        await trio.lowlevel.checkpoint()
+        self._check_room()
+        view = self._views.get(key) or self._add(key, plan_function(body, self._schema), Sight())
+        async with self._subscribed_to(view) as subscription:
+            yield subscription
+
+    @asynccontextmanager
+    async def open_statement(self, statement: SqlOutline) -> AsyncGenerator[Subscription]:
+        """See :class:`atoma.ports.LiveStatements`."""
+        await trio.lowlevel.checkpoint()
+        self._check_room()
+        view = self._views.get(statement.query)
+        if view is None:
+            sight = self._completeness.sight_of(statement.reads)
+            view = self._add(statement.query, self._planned(statement), sight)
+        async with self._subscribed_to(view) as subscription:
+            yield subscription
+
+    def _planned(self, statement: SqlOutline) -> Planned:
+        return plan_statement(statement.query, statement.reads, self._schema)
+
+    @asynccontextmanager
+    async def _subscribed_to(self, view: View) -> AsyncGenerator[Subscription]:
         subscription = Subscription(view, self._position, self._buffer, view.touched)
         view.subscriptions[subscription] = None
         self._subscribed += 1
@@ -130,39 +176,50 @@ class LocalLiveQueries:
             view.subscriptions.pop(subscription, None)
             self._subscribed -= 1
             if not view.subscriptions:
-                self._drop(query, view)
+                self._drop(view.query, view)
 
     def stats(self) -> tuple[LiveStats, ...]:
         """See :class:`atoma.ports.LiveInspection`."""
         return tuple(view.stats(self._commits(view)) for view in self._views.values())
 
-    def explain(self, query: BoundQuery) -> str:
+    def explain(self, query: BoundQuery | SqlOutline) -> str:
         """See :class:`atoma.ports.LiveInspection`."""
-        query = checked(query, self._schema)
-        view = self._views.get(query)
-        planned = view.planned if view is not None else plan_view(query, self._schema, self._least_tier)
+        if isinstance(query, SqlOutline):
+            planned = self._planned(query)
+        else:
+            query = checked(query, self._schema)
+            view = self._views.get(query)
+            planned = view.planned if view is not None else plan_view(query, self._schema, self._least_tier)
         return f"tier {planned.tier}: {planned.reason}"
 
     def _commits(self, view: View) -> int:
         return sum(self._stores[name].commits for name in view.planned.needs)
 
-    def _add(self, query: BoundQuery) -> View:
-        planned = plan_view(query, self._schema, self._least_tier)
+    def _check_room(self) -> None:
+        if self._closed:
+            raise _closed()
+        if self._subscribed >= SUBSCRIPTIONS_MAX:
+            raise Overloaded("the list of live subscriptions", SUBSCRIPTIONS_MAX)
+
+    def _add(self, query: Question | Called, planned: Planned, sight: Sight) -> View:
         groups = [self._stores.setdefault(name, StoreViews(name)) for name in planned.needs]
-        view = self._views[query] = View(query, planned, self._position, sum(group.commits for group in groups))
+        commits = sum(group.commits for group in groups)
+        view = self._views[query] = View(query, planned, sight, self._position, commits)
         for group in groups:
             group.add(view)
         self._lacking[view] = None
         self._work.set()
         return view
 
-    def _drop(self, query: BoundQuery, view: View) -> None:
+    def _drop(self, query: Question | Called, view: View) -> None:
         if self._views.get(query) is view:
             del self._views[query]
             self._unfile(view)
             self._kept -= view.weight
         self._lacking.pop(view, None)
         self._taken.pop(view, None)
+        if self._asking is not None and self._asking[0] is view:
+            self._asking[1].cancel()  # nobody waits for it any more
 
     def _unfile(self, view: View) -> None:
         for name in view.planned.needs:
@@ -170,21 +227,24 @@ class LocalLiveQueries:
 
     # hearing: on the loop, while the writer waits
 
-    def hear(self, change: ChangeSet) -> None:
+    def hear(self, change: CommitDelta) -> None:
         """A commit was made: find the views that it may concern."""
-        told = Told(change.commit, {}, unknown=0 <= self._position.heard < change.commit - 1)
+        before = change.commit - 1 if change.before is None else change.before
+        told = Told(change.commit, {}, unknown=0 <= self._position.heard < before, first=self._position.heard + 1)
+        told.written = [group for name in change.unknown if (group := self._stores.get(name))]
         self._position.heard = max(self._position.heard, change.commit)
         self._hearing.unpark_all()
         followed = [(group, delta) for name, delta in change.changes.items() if (group := self._stores.get(name))]
-        for group, _ in followed:
+        for group in {*(group for group, _ in followed), *told.written}:
             group.commits += 1
-        if told.unknown:  # commits are numbered without gaps: what is missing was written by another program
-            told.hits = {}
-        elif sum(len(delta) for _, delta in followed) > ROWS_AT_ONCE or not self._look(followed, told.hits):
+        rows = sum(len(delta) for _, delta in followed)
+        # numbers have no gaps: of what is missing nothing is known, and everything is going to be read
+        if not told.unknown and (rows > ROWS_AT_ONCE or not self._look(followed, told.hits)):
             told.later, told.hits = change, {}
-            for view in [view for group, _ in followed for view in group]:
-                view.touch(change.commit)
-        if told.hits or told.unknown or told.later is not None:
+            for group, _ in followed:
+                for view in group:
+                    view.touch(change.commit)
+        if told.hits or told.unknown or told.written or told.later is not None:
             self._enqueue(told)
 
     def _look(self, followed: Sequence[tuple[StoreViews, StoreDelta]], hits: Hits) -> bool:
@@ -201,7 +261,7 @@ class LocalLiveQueries:
         return True
 
     def _enqueue(self, told: Told) -> None:
-        for view in self._views.values() if told.unknown else told.hits:
+        for view in self._views.values() if told.unknown else [*told.hits, *chain(*told.written)]:
             view.touch(told.commit)
         told.rows = sum([len(delta) for deltas in told.hits.values() for delta in deltas.values()])
         if told.later is not None:
@@ -209,9 +269,14 @@ class LocalLiveQueries:
         self._queue.append(told)
         self._queued += told.rows
         if self._queued > QUEUED_MAX and len(self._queue) > 1:
+            first = self._queue[0].first
             self._queue.clear()
             self._queued = 0
-            self._enqueue(Told(told.commit, {}, unknown=True))
+            self._enqueue(Told(told.commit, {}, unknown=True, first=first))
+        self._work.set()
+
+    def judge(self) -> None:
+        """The rows are complete in another way than before: have a round tell it."""
         self._work.set()
 
     # rounds
@@ -236,16 +301,17 @@ class LocalLiveQueries:
 
     async def _round(self) -> None:
         """Take every change up to one commit, read what is lacking right there, and tell."""
+        states = self._completeness.states  # looked at first: whatever they were due to has been committed and heard
         commit = self._position.heard
         await self._take(commit)
         if self._lacking:
             async with self._source.open_snapshot() as snapshot:
                 commit = snapshot.commit
                 if not await self._caught_up(commit):
-                    self._forget(commit)
+                    self._forget(commit, self._views.values())
                 await self._take(commit)
                 await self._read(snapshot)
-        await self._tell(commit)
+        await self._tell(commit, states)
         self._keep_to_memory()
         if self._queue or any(view.since <= self._position.heard for view in self._lacking):
             self._work.set()
@@ -254,6 +320,8 @@ class LocalLiveQueries:
         """Wait until ``commit`` was heard; False if it is not ours to hear."""
         if self._position.heard < 0:  # the first read of all: no result stands at an earlier commit
             self._position.heard = commit
+        if self._position.heard < commit:
+            await self._source.hear_others()
         with trio.move_on_after(HEARING_S):
             while self._position.heard < commit:
                 await self._hearing.park()
@@ -261,9 +329,9 @@ class LocalLiveQueries:
         self._position.heard = max(self._position.heard, commit)
         return ours
 
-    def _forget(self, commit: int) -> None:
-        """Every result has to be read again: commits up to ``commit`` were made that nobody has told."""
-        for view in self._views.values():
+    def _forget(self, commit: int, views: Iterable[View]) -> None:
+        """Have ``views`` read again: commits up to ``commit`` were made of which nobody tells what concerns them."""
+        for view in views:
             if view.at < commit and view.since <= commit:
                 view.touch(commit)
                 view.forget()
@@ -275,7 +343,9 @@ class LocalLiveQueries:
             told = self._queue.popleft()
             self._queued -= told.rows
             if told.unknown:
-                self._forget(told.commit)
+                self._forget(told.commit, self._views.values())
+            for group in told.written:
+                self._forget(told.commit, group)
             if told.later is not None:
                 await self._look_later(told, told.later)
             for view, deltas in told.hits.items():
@@ -289,8 +359,10 @@ class LocalLiveQueries:
                     if view.lacks and self._is_open(view):
                         self._lacking[view] = None
                     await self._breathe()
+        if self._queue and self._queue[0].unknown and self._queue[0].first <= commit:
+            self._forget(commit, self._views.values())  # some of what is not known belongs to it
 
-    async def _look_later(self, told: Told, change: ChangeSet) -> None:
+    async def _look_later(self, told: Told, change: CommitDelta) -> None:
         """Find what a large commit concerns, without keeping the loop."""
         for name, delta in change.changes.items():
             group = self._stores.get(name)
@@ -310,40 +382,55 @@ class LocalLiveQueries:
     async def _read(self, snapshot: Snapshot) -> None:
         """Read what views lack, until nothing is lacking; all of it in one state of the database."""
         while views := [view for view in self._lacking if view.since <= snapshot.commit][:TOGETHER]:
-            queries = [tuple(view.reads()) for view in views]
+            asked: list[_Asked] = [(view, tuple(view.reads())) for view in views]
             started = self._clock()
-            answers = await self._answers(snapshot, views, queries)
-            seconds = (self._clock() - started) / len(views)
-            for view, results in answers:
-                if not self._is_open(view):
-                    continue
-                self._taken[view] = None
-                try:
-                    view.load(results, seconds, self._clock)
-                except Exception as error:
-                    self._end_one(view, error)
-                if not view.lacks:
-                    self._lacking.pop(view, None)
-                await self._breathe()
+            answers = await self._answers(snapshot, [each for each in asked if not _is_sql(each)])
+            await self._load(answers, self._clock() - started)
+            for each in filter(_is_sql, asked):
+                started = self._clock()
+                answers = await self._rows_of_statement(snapshot, each)
+                await self._load(answers, self._clock() - started)
 
-    async def _answers(
-        self, snapshot: Snapshot, views: Sequence[View], queries: Sequence[Sequence[BoundQuery]]
-    ) -> list[tuple[View, Sequence[QueryResult]]]:
-        """What each of ``views`` has asked; without those whose query the engine refuses, which end."""
+    async def _load(self, answers: Sequence[_Answered], seconds: float) -> None:
+        """Let views take what they lacked, all of which took ``seconds`` to read."""
+        for view, results in answers:
+            if not self._is_open(view):
+                continue
+            self._taken[view] = None
+            try:
+                view.load(results, seconds / len(answers), self._clock)
+            except Exception as error:
+                self._end_one(view, error)
+            if not view.lacks:
+                self._lacking.pop(view, None)
+            await self._breathe()
+
+    async def _answers(self, snapshot: Snapshot, asked: Sequence[_Asked]) -> list[_Answered]:
+        """What each view has asked; without those whose query the engine refuses, which end."""
         try:
-            results = iter(await snapshot.answer([query for each in queries for query in each]))
-            return [(view, [next(results) for _ in each]) for view, each in zip(views, queries, strict=True)]
+            results = iter(await snapshot.answer([question for _, each in asked for question in each]) if asked else ())
+            return [(view, [next(results) for _ in each]) for view, each in asked]
         except QueryError as error:
-            if len(views) == 1:
-                self._fail(views, error)
+            if len(asked) == 1:
+                self._fail([asked[0][0]], error)
                 return []
-        return [
-            found
-            for view, each in zip(views, queries, strict=True)
-            for found in await self._answers(snapshot, [view], [each])
-        ]
+        return [found for each in asked for found in await self._answers(snapshot, [each])]
 
-    async def _tell(self, commit: int) -> None:
+    async def _rows_of_statement(self, snapshot: Snapshot, asked: _Asked) -> list[_Answered]:
+        """What a view has asked in SQL of a program's own: for as long as that may take, and as somebody follows it."""
+        view = asked[0]
+        with trio.move_on_after(LIVE_SQL_S) as scope:
+            self._asking = (view, scope)
+            try:
+                return await self._answers(snapshot, [asked]) if self._is_open(view) else []
+            finally:
+                self._asking = None
+        if self._is_open(view):
+            late = f"sql(): a statement that is followed may take {LIVE_SQL_S:g} seconds: the other live results wait for it"
+            self._fail([view], QueryError(late))
+        return []
+
+    async def _tell(self, commit: int, states: States) -> None:
         """Hand out what has changed: first into the buffers, then all of it is shown in one step, then readers wake."""
         taken = [view for view in self._taken if not view.lacks]
         ready: list[Subscription] = []
@@ -352,7 +439,7 @@ class LocalLiveQueries:
                 continue
             del self._taken[view]
             try:
-                batch = view.collect(commit)
+                batch = view.collect(commit, states)
             except Exception as error:
                 self._end_one(view, error)
                 continue
@@ -362,15 +449,29 @@ class LocalLiveQueries:
                     subscription.push(batch)
                 ready.append(subscription)
             await self._breathe()
+        if states is not self._states:
+            await self._tell_completeness(commit, states, ready)
         self._position.shown = max(self._position.shown, commit)
         for subscription in ready:
             subscription.wake()
+            await self._breathe()
+
+    async def _tell_completeness(self, commit: int, states: States, ready: list[Subscription]) -> None:
+        """Hand out how complete those results are that have not changed."""
+        self._states = states
+        for view in tuple(self._views.values()):
+            batch = view.follow(commit, states) if view not in self._taken and not view.lacks else None
+            if batch is not None:
+                for subscription in view.subscriptions:
+                    subscription.push(batch)
+                    ready.append(subscription)
             await self._breathe()
 
     def _keep_to_memory(self) -> None:
         """Ask the largest results again from now on where all together keep too much."""
         while self._kept > self._memory:
             largest = max(self._views.values(), key=lambda view: view.weight)
+            assert isinstance(largest.query, BoundQuery), "a function keeps nothing beside its value"
             self._unfile(largest)
             largest.demote(asked_again(largest.query, "the memory for live queries is used up", largest.rows))
             self._kept += largest.weigh()
@@ -415,6 +516,16 @@ class LocalLiveQueries:
         self._taken.clear()
 
 
+_Asked: TypeAlias = tuple[View, Sequence[Question]]
+"""A view, and what it lacks."""
+_Answered: TypeAlias = tuple[View, Sequence[QueryResult]]
+"""A view, and the answers."""
+
+
+def _is_sql(asked: _Asked) -> bool:
+    return any(isinstance(question, SqlQuery) for question in asked[1])
+
+
 def _closed() -> ClosedError:
     return ClosedError("the database is closed; its live queries ended with it")
 
@@ -429,6 +540,7 @@ async def open_live_queries(
     schema: Schema,
     *,
     buffer: int = BUFFER,
+    completeness: CompletenessBoard | None = None,
     clock: Callable[[], float] = trio.current_time,
     memory: int = MEMORY,
     least_tier: int = 0,
@@ -439,24 +551,27 @@ async def open_live_queries(
         database: Where to read and whose commits to hear.
         schema: The declared stores.
         buffer: Batches that a subscriber may be behind before it gets one ``Reset`` instead.
+        completeness: What is known of how complete the rows are; None when no other machine has any.
         clock: Seconds, for what is measured.
         memory: Bytes, estimated, that the views may keep beside their results; the largest are asked again beyond it.
         least_tier: The lowest tier that a view may be followed at: 2 asks every query again, to compare with.
 
     Leaving the block, or cancelling it, ends every subscription with ``ClosedError``; no task is left.
     """
-    views = LocalLiveQueries(database, schema, buffer, clock, memory, least_tier)
+    known = completeness or CompletenessBoard(schema, frozenset())
+    views = LocalLiveQueries(database, schema, buffer, known, clock, memory, least_tier)
     failure: Exception | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(views.run)
-            undo = database.subscribe_commits(views.hear)
+            undo = [database.subscribe_commits(views.hear), known.subscribe(views.judge)]
             try:
                 yield views
             except Exception as error:  # kept out of the nursery, which would wrap it in a group
                 failure = error
             finally:
-                undo()
+                for take_back in undo:
+                    take_back()
                 views.close()
                 nursery.cancel_scope.cancel()
     finally:

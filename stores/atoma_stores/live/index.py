@@ -19,7 +19,7 @@ Names: TypeAlias = tuple[str, ...]
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a row must have to concern a view; without columns any row may.
+    """The values a row must have to concern a view; without columns any row may.
 
     Attributes:
         columns: The columns it is found by.

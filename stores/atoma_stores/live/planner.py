@@ -3,31 +3,42 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 
-from atoma.contracts.query import Agg, BoundQuery, Call, Col, Exists, Expr, Plan, Scalar, Store
-from atoma.ports.live import ResultRow
+from atoma.contracts.query import BoundQuery, Call, Expr, Plan, Store
+from atoma.contracts.raw import Question, Reads, SqlQuery
+from atoma.contracts.values import HIDDEN
+from atoma.errors import QueryError
+from atoma.ports.live import Ask, ResultRow
 from atoma.query.compiled import condition
 from atoma.query.functions import MEANINGS
-from atoma.query.normal import rebind
-from atoma.query.walk import expressions, plans, stores_of, top_expressions
+from atoma.query.normal import rebind, with_values
+from atoma.query.walk import expressions, is_grouped, stores_of, top_expressions
 from atoma.schema import Schema
 from atoma_stores.changes import RowChange
 from atoma_stores.live.index import ANY_ROW, Needs, needs_of
+from atoma_stores.live.links import Links, Unlinked, columns_of, links_of, looks_elsewhere, reaches
+from atoma_stores.live.operators.assembled import Assembled
+from atoma_stores.live.operators.assembled_groups import AssembledGroups
+from atoma_stores.live.operators.function import Function
+from atoma_stores.live.operators.grouped import Grouped
+from atoma_stores.live.operators.grouping import Grouping
 from atoma_stores.live.operators.listing import Listing
 from atoma_stores.live.operators.operator import Operator
 from atoma_stores.live.operators.rerun import Rerun, Test
+from atoma_stores.live.rows import by_all_of_it, key_of_rows, tells_its_keys
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """How one query is followed.
+    """The way in which one query is followed.
 
     Attributes:
         operator: What keeps its result up.
         needs: By which values of the rows of each store its view is found.
-        tier: 0: in Python, from the changed rows. 2: it is asked again when a change may concern it.
+        tier: 0: in Python, from the changed rows. 1: what is made of changed rows is read again. 2: it is asked again when a change may concern it.
         reason: Why, in words.
     """
 
@@ -55,18 +66,105 @@ def plan_view(query: BoundQuery, schema: Schema, least: int = 0) -> Planned:
         schema: The declared stores.
         least: The lowest tier that may be taken.
     """
-    foreign = "" if query.plan.whole_rows else "its rows are not whole rows of one store"
-    foreign = foreign or _beyond_python(query.plan)
-    if foreign or least > 0:
-        return asked_again(query, foreign or "that was chosen")
+    if least > 1:
+        return asked_again(query, "that was chosen")
+    plan = query.plan
+    unfit = "" if plan.columns is None or is_grouped(plan) or plan.distinct or tells_its_keys(query) else _NO_KEYS
+    if plan.distinct and is_grouped(plan):
+        unfit = "its groups are compared with each other"
+    if unfit:
+        return asked_again(query, unfit)
+    foreign = "that was chosen" if least > 0 else _beyond_one_store(plan) or _beyond_python(plan)
+    try:
+        return _in_python(query, schema) if not foreign else _in_parts(query, schema, foreign)
+    except Unlinked as why:
+        return asked_again(query, str(why))
+    except QueryError as error:
+        return asked_again(query, f"what its groups are made of cannot be asked for: {error}")
+
+
+_NO_KEYS = "its columns do not tell its rows apart"
+
+
+def _in_python(query: BoundQuery, schema: Schema) -> Planned:
+    """``query``, of one store, followed from the changed rows alone."""
     plan, needs = query.plan, needs_of(query)
-    kept = "all rows are kept" if plan.limit is None else f"{plan.limit} rows and a few behind them are kept"
-    return Planned(
-        Listing(query, schema.store(query.store)),
-        {query.store: needs},
-        0,
-        f"follows the changed rows in Python; {kept}; found by {needs}",
-    )
+    operator: Operator
+    if plan.distinct or is_grouped(plan):
+        grouping = Grouping(query, schema)
+        operator, kept = Grouped(query.store, grouping), _kept(grouping)
+    else:
+        operator = Listing(query, schema.store(query.store))
+        kept = "all rows are kept" if plan.limit is None else f"{plan.limit} rows and a few behind them are kept"
+    return Planned(operator, {query.store: needs}, 0, f"follows the changed rows in Python; {kept}; found by {needs}")
+
+
+def _kept(grouping: Grouping) -> str:
+    kept = "the different rows are counted" if grouping.plan.distinct else "the groups are kept"
+    least = any(grouping.is_extreme(number) for number in range(len(grouping.aggregates)))
+    return kept + (", each with its extreme values" if least else "")
+
+
+def _in_parts(query: BoundQuery, schema: Schema, why: str) -> Planned:
+    """``query`` followed by reading again what is made of changed rows.
+
+    Raises:
+        Unlinked: It is not known what that is.
+    """
+    plan = query.plan
+    operator: Operator
+    if plan.distinct or is_grouped(plan):
+        grouping = Grouping(query, schema)
+        links = links_of(grouping.bindings)
+        operator, kept = AssembledGroups(grouping, links, schema), _kept(grouping)
+    else:
+        links = links_of(with_values(query))  # so that equal expressions are equal, wherever their values stand
+        operator = Assembled(query, links, schema)
+        kept = "all rows are kept" if plan.limit is None else f"{plan.limit} rows and a few behind them are kept"
+    needs = _needs_of_links(query, links)
+    found = ", ".join(f"{name} by {each}" for name, each in needs.items())
+    return Planned(operator, needs, 1, f"reads again what is made of changed rows: {why}; {kept}; found in {found}")
+
+
+def _needs_of_links(query: BoundQuery, links: Links) -> dict[str, Needs]:
+    """By which values of the rows of each store a view is found that looks at them by ``links``."""
+    read = Counter(link.store for link in links)
+    needs = dict.fromkeys(read, ANY_ROW)
+    wanted = needs_of(query)
+    for link in links:
+        if read[link.store] > 1:
+            continue
+        if link.parent is None:
+            needs[link.store] = wanted
+        elif link.parent is links[0] and wanted.columns == (link.above,):
+            needs[link.store] = replace(wanted, columns=(link.own,))  # what is looked at by a row has its value
+    return needs
+
+
+def _beyond_one_store(plan: Plan) -> str:
+    """Why the rows of the result of ``plan`` are not made of the rows of one store, each by itself or in groups."""
+    if plan.joins or plan.include:
+        return "its rows are made of more than one"
+    return "" if isinstance(plan.source, Store) else "it reads another plan"
+
+
+def plan_function(body: Callable[[Ask], Coroutine[object, object, object]], schema: Schema) -> Planned:
+    """How the value of a function is followed: it is carried out again when a change concerns what it has read.
+
+    Args:
+        body: Makes its coroutine.
+        schema: The declared stores.
+    """
+
+    def followed(question: Question, reads: Reads) -> tuple[Mapping[str, object], Operator]:
+        if isinstance(question, SqlQuery):
+            planned = plan_statement(question, reads, schema)
+        else:
+            planned = asked_again(checked(question, schema), "a function has read it")
+        return planned.needs, planned.operator
+
+    needs = dict.fromkeys(schema.stores, ANY_ROW)
+    return Planned(Function(body, followed), needs, 2, "carried out again when what it has read changes")
 
 
 def asked_again(query: BoundQuery, why: str, rows: tuple[ResultRow, ...] | None = None) -> Planned:
@@ -85,34 +183,41 @@ def asked_again(query: BoundQuery, why: str, rows: tuple[ResultRow, ...] | None 
     if isinstance(source, Store) and read[source.name] == 1:  # what its rows must have is said by the plan itself
         needs[source.name] = needs_of(query)
         if len(read) == 1 and not _beyond_python(Plan(source, where=plan.where)):
-            tests[source.name] = _by_condition(query, tests[source.name])
-    return Planned(Rerun(query, tests, rows), needs, 2, f"asked again: {why}")
+            tests[source.name] = _by_condition(query)
+    return Planned(Rerun(query, key_of_rows(plan), tests, rows), needs, 2, f"asked again: {why}")
+
+
+def plan_statement(query: SqlQuery, reads: Reads, schema: Schema) -> Planned:
+    """How the rows of a statement that a program wrote itself are followed: it is asked again when a change reaches what it reads.
+
+    Args:
+        query: The statement.
+        reads: The stores that it reads, with the fields.
+        schema: The declared stores.
+    """
+    tests: dict[str, Test | None] = {}
+    for name, fields in reads.items():
+        hidden = {HIDDEN} if schema.store(name).soft_delete else set[str]()  # rows that it does not see
+        tests[name] = partial(reaches, columns=fields | hidden)
+    read = [f"{name} ({', '.join(sorted(fields))})" if fields else name for name, fields in sorted(reads.items())]
+    why = f"asked again: it is SQL of a program's own, which reads {', '.join(read) or 'no store'}"
+    return Planned(Rerun(query, by_all_of_it, tests), dict.fromkeys(reads, ANY_ROW), 2, why)
 
 
 def _by_columns(plan: Plan) -> Test | None:
-    """Whether a change reaches a column that ``plan`` looks at; None where whole rows are told, so that every one does."""
-    if plan.columns is None:
-        return None
-    tops = [top for each in plans(plan) for _, top in top_expressions(each)]
-    names = {expr.name for top in tops for expr in expressions(top) if isinstance(expr, Col)}
-
-    def reaches(change: RowChange) -> bool:
-        old, new = change
-        if old is None or new is None:
-            return True
-        return any(old.image.get(name) != new.image.get(name) for name in names)
-
-    return reaches
+    """Whether a change reaches a column that ``plan`` looks at; None where every one does."""
+    columns = columns_of(plan)
+    return None if columns is None else lambda change: reaches(change, columns)
 
 
-def _by_condition(query: BoundQuery, reaches: Test | None) -> Test:
-    """Whether a row that has changed fits what ``query`` asks for, or did."""
-    fits = condition(query.plan.where, query.params)
+def _by_condition(query: BoundQuery) -> Test:
+    """Whether a row that has changed fits what ``query`` asks for, or did, and a column that it looks at is reached."""
+    fits, columns = condition(query.plan.where, query.params), columns_of(query.plan)
 
     def concerns(change: RowChange) -> bool:
         old, new = change
         fitting = (old is not None and fits(old)) or (new is not None and fits(new))
-        return bool(fitting) and (reaches is None or bool(reaches(change)))
+        return bool(fitting) and reaches(change, columns)
 
     return concerns
 
@@ -131,9 +236,5 @@ def _beyond(expr: Expr) -> str:
     match expr:
         case Call(fn=fn) if fn not in MEANINGS:
             return f"calls {fn}(), which SQLite alone knows"
-        case Agg() | Exists() | Scalar():
-            return "looks at more than one row"
-        case Col(source=source) if source != 0:
-            return "looks at more than one row"
         case _:
-            return ""
+            return "looks at more than one row" if looks_elsewhere(expr) else ""

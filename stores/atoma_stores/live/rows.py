@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
-from atoma.contracts.query import Col, Expr, Plan, Store
+from atoma.contracts.query import BoundQuery, Col, Expr, Plan, Store
 from atoma.contracts.values import StoredRow
 from atoma.ports.live import RowKey
+from atoma.query.normal import with_values
 from atoma.query.walk import is_grouped
 
 R = TypeVar("R")
@@ -21,7 +23,7 @@ def by_id(row: StoredRow) -> str:
 
 
 def same(one: object, other: object) -> bool:
-    """Whether both show the same; where the hub has confirmed a row is no change that anybody sees."""
+    """Whether both show the same; that the hub has confirmed a row is not a change that anybody sees."""
     if one is other:
         return True
     alike = type(one) is type(other)
@@ -45,8 +47,17 @@ def keep_unchanged(known: Sequence[R], new: Sequence[R], key_of: KeyOf[R]) -> li
     parts: dict[str, dict[int, StoredRow]] = {}
     for part in _parts(tuple(known)):
         parts.setdefault(part.id, {})[id(part)] = part
-    by_name = {name: tuple(found.values()) for name, found in parts.items()}
-    return [row if row is before.get(key_of(row)) else cast("R", _made_of(by_name, row)) for row in kept]
+    every: dict[str, Sequence[StoredRow]] = {name: tuple(found.values()) for name, found in parts.items()}
+    made: list[R] = []
+    for row in kept:
+        old = before.get(key_of(row))
+        if row is not old:
+            own: dict[str, Sequence[StoredRow]] = {  # what was in this very row comes first
+                part.id: (part, *every[part.id]) for part in _parts(old)
+            }
+            row = cast("R", _made_of(ChainMap(own, every), row))
+        made.append(row)
+    return made
 
 
 def _parts(row: object) -> Iterator[StoredRow]:
@@ -75,18 +86,25 @@ def key_of_rows(plan: Plan) -> KeyOf[Any]:
     if plan.columns is None:
         return lambda row: tuple([cell.id if isinstance(cell, StoredRow) else cell for cell in row])
     if plan.distinct:
-        return _all_of_it
+        return by_all_of_it
     unique: list[Expr] = list(plan.group)
     if not is_grouped(plan):
         if not all(isinstance(source, Store) for source in plan.sources):
-            return _all_of_it
+            return by_all_of_it
         unique = [Col(number, "id") for number in range(len(plan.sources))]
     places = {named.expr: at for at, named in enumerate(plan.columns)}
     if any(expr not in places for expr in unique):
-        return _all_of_it
+        return by_all_of_it
     wanted = [places[expr] for expr in unique]
     return lambda row: tuple([row[at] for at in wanted])
 
 
-def _all_of_it(row: tuple[Any, ...]) -> RowKey:
+def tells_its_keys(query: BoundQuery) -> bool:
+    """Whether the columns of ``query``, which has some, hold what its rows are sorted by, and so what tells them apart."""
+    plan = with_values(query)  # so that equal expressions are equal, wherever their values stand
+    return {each.expr for each in plan.order} <= {named.expr for named in plan.columns or ()}
+
+
+def by_all_of_it(row: tuple[Any, ...]) -> RowKey:
+    """The key of a row that nothing less tells from others."""
     return row

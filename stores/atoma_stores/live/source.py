@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol, runtime_checkable
 
 from atoma.contracts.execution import QueryResult
-from atoma.contracts.query import BoundQuery
+from atoma.contracts.raw import Question
 from atoma_stores.changes import CommitListener
 
 
@@ -23,7 +23,7 @@ class Snapshot(Protocol):
         """The number of that commit."""
         ...
 
-    async def answer(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
+    async def answer(self, queries: Sequence[Question]) -> Sequence[QueryResult]:
         """Answer ``queries``, in their order.
 
         Raises:
@@ -42,6 +42,14 @@ class LiveSource(Protocol):
         """Call ``listener`` on the loop's thread after each COMMIT, in commit order; returns how to stop it."""
         ...
 
+    async def hear_others(self) -> None:
+        """Tell the listeners what other programs have committed until now.
+
+        Raises:
+            StoreError: The engine failed.
+        """
+        ...
+
     def open_snapshot(self) -> AbstractAsyncContextManager[Snapshot]:
-        """Hold the latest commit for as long as the block runs; the commits of this device are told before or soon."""
+        """Hold the latest commit for as long as the block runs; those of this program are told before or soon."""
         ...

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import cast
 
+import msgspec
+
+from atoma.contracts.completeness import COMPLETE
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.query import BoundQuery
+from atoma.contracts.raw import Question
 from atoma.contracts.values import StoredRow
+from atoma.ports.completeness import Sight, States
 from atoma.ports.live import LiveBatch, LiveStats, ResultRow
 from atoma.query.describe import describe
+from atoma_stores.changes import StoreDelta
 from atoma_stores.live.delivery import Position, Subscription
 from atoma_stores.live.operators.operator import Deltas
 from atoma_stores.live.planner import Planned
@@ -21,6 +28,23 @@ MEASURED = 0.2
 """The weight of the latest measurement."""
 ROW_BYTES = 250
 """What is kept of a row beside itself: its sort key, and its places in the list and by its id."""
+CELL_BYTES = 40
+"""A value within a row of columns."""
+
+
+class Called(msgspec.Struct, frozen=True):
+    """A function that is followed instead of a query.
+
+    Attributes:
+        function: What tells it from others.
+        store: ``""``: it may read any.
+    """
+
+    function: Hashable
+    store: str = ""
+
+    def __str__(self) -> str:
+        return str(getattr(self.function, "__qualname__", self.function))
 
 
 class View:
@@ -36,11 +60,17 @@ class View:
         hits: Commits on its stores that were not skipped.
         subscriptions: Who follows.
         weight: What it keeps beside its result, in bytes, as it was weighed last.
+        completeness: How complete the result is, as was told last.
     """
 
-    def __init__(self, query: BoundQuery, planned: Planned, position: Position, commits: int) -> None:
+    def __init__(
+        self, query: Question | Called, planned: Planned, sight: Sight, position: Position, commits: int
+    ) -> None:
         self.query = query
         self.planned = planned
+        self.completeness = COMPLETE
+        self._sight = sight
+        self._states: States | None = None
         self.at = -1
         self.touched = self.since = max(position.heard, 0)
         self.busy = True
@@ -86,7 +116,7 @@ class View:
         """Whether something has to be read before the result is known."""
         return self._operator.lacks
 
-    def concerns(self, store: str, delta: Mapping[str, tuple[StoredRow | None, StoredRow | None]]) -> Deltas:
+    def concerns(self, store: str, delta: StoreDelta) -> Deltas:
         """Those changes of a store that may concern the result; empty when there are none."""
         found = self._operator.concerns(store, delta, settled=self.is_clean and not self.busy)
         return {store: found} if found else {}
@@ -98,7 +128,7 @@ class View:
     def take(self, deltas: Deltas, clock: Callable[[], float]) -> None:
         """Take changes, or decide that reading the result again costs less."""
         self.busy = True
-        if self._operator.lacks:
+        if self._operator.stale:
             return  # what is read will hold them
         count = sum(map(len, deltas.values()))
         if count > CUT_OVER_MIN and count * self._row_s > self._load_s:
@@ -116,27 +146,51 @@ class View:
         self.busy = True
         self._operator.forget()
 
-    def reads(self) -> Sequence[BoundQuery]:
+    def reads(self) -> Sequence[Question]:
         """What it lacks."""
         return self._operator.reads()
 
     def load(self, results: Sequence[QueryResult], seconds: float, clock: Callable[[], float]) -> None:
         """Take what it lacked, which took ``seconds`` to read."""
         self.busy = True
+        whole = self._operator.stale
         started = clock()
         self._operator.load(results)
-        self._load_s = seconds + clock() - started
-        self._charge(self._load_s)
+        seconds += clock() - started
+        self._charge(seconds)
         self._reads += 1
-        self._row_bytes = _size_of(results)
+        if whole:
+            self._load_s = seconds
+            self._row_bytes = _size_of(results)
 
-    def collect(self, commit: int) -> LiveBatch[ResultRow] | None:
-        """The result stands at ``commit`` now: the batch that leads there, None when it is the first or nothing changed."""
+    def collect(self, commit: int, states: States) -> LiveBatch[ResultRow] | None:
+        """The result stands at ``commit`` now: the batch that leads there, None when it is the first or nothing changed.
+
+        Args:
+            commit: Where it stands.
+            states: The states of the scopes at this commit or before.
+        """
         first = self.at < 0
         changes = self._operator.collect()
         self.at = max(self.at, commit)
         self.busy = False
-        return LiveBatch(commit, changes) if changes and not first else None
+        other = self._judge(states)
+        return LiveBatch(commit, changes, self.completeness) if (changes or other) and not first else None
+
+    def follow(self, commit: int, states: States) -> LiveBatch[ResultRow] | None:
+        """The result is the same at ``commit``: the batch that says how complete it is, None when that is the same too."""
+        if self.at < 0 or self.busy or not self._judge(states):
+            return None
+        self.at = max(self.at, commit)
+        return LiveBatch(commit, (), self.completeness)
+
+    def _judge(self, states: States) -> bool:
+        """Whether the result is complete in another way while the scopes are in ``states``."""
+        if states is self._states:
+            return False
+        before, self._states = self.completeness, states
+        self.completeness = self._sight.under(states)
+        return self.completeness != before
 
     def demote(self, planned: Planned) -> None:
         """Be kept up in another way from now on."""
@@ -160,7 +214,7 @@ class View:
         """The figures for the inspector; ``commits`` were made on its stores since they are followed."""
         return LiveStats(
             store=self.query.store,
-            query=describe(self.query),
+            query=describe(self.query) if isinstance(self.query, BoundQuery) else str(self.query),
             rows=self._operator.shown,
             subscribers=len(self.subscriptions),
             evaluations=self._evaluations,
@@ -183,6 +237,16 @@ class View:
 def _size_of(results: Sequence[QueryResult]) -> int:
     """Bytes of a row, told by the first one."""
     for result in results:
-        for row in result.rows[:1]:
-            return ROW_BYTES + sum([len(each) if isinstance(each, (str, bytes)) else 0 for each in row.image.values()])
+        for row in (result.rows or result.tuples)[:1]:
+            return _bytes_of(row)
     return 0
+
+
+def _bytes_of(cell: object) -> int:
+    if isinstance(cell, StoredRow):
+        return ROW_BYTES + sum(map(_bytes_of, cell.image.values()))
+    if isinstance(cell, tuple):
+        return CELL_BYTES * len(cast("tuple[object, ...]", cell)) + sum(
+            map(_bytes_of, cast("tuple[object, ...]", cell))
+        )
+    return len(cell) if isinstance(cell, (str, bytes)) else 0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from atoma_stores.postgres.hub_store import PostgreSQLHubStore
+from atoma.contracts.extras import needs_extra
+
+with needs_extra("postgres"):
+    from atoma_stores.postgres.hub_store import PostgreSQLHubStore
 
 __all__ = ["PostgreSQLHubStore"]

@@ -7,18 +7,20 @@ from atoma_stores.sql.dialect import POSTGRESQL
 from atoma_stores.sql.scripts import Execute, Script
 
 LEASE_MS = 60_000
-_NOW = "(extract(epoch FROM clock_timestamp())*1000)::bigint"  # the server's clock: those of the processes may differ
+"""Of a chore that takes long; it is taken anew after each part of it."""
+NOW_MS = "(extract(epoch FROM clock_timestamp())*1000)::bigint"
+"""The server's clock: those of the processes may differ."""
 _TAKE = POSTGRESQL.render(
-    f"INSERT INTO {{chore}} AS old(name, owner, until_ms) VALUES({{p1}}, {{p2}}, {_NOW}+{LEASE_MS}) ON CONFLICT(name) DO UPDATE "
-    f"SET owner=excluded.owner, until_ms=excluded.until_ms WHERE old.owner=excluded.owner OR old.until_ms<{_NOW} RETURNING 1"
+    f"INSERT INTO {{chore}} AS old(name, owner, until_ms) VALUES({{p1}}, {{p2}}, {NOW_MS}+{{p3}}::bigint) ON CONFLICT(name) DO UPDATE "
+    f"SET owner=excluded.owner, until_ms=excluded.until_ms WHERE old.owner=excluded.owner OR old.until_ms<{NOW_MS} RETURNING 1"
 )
 _LEAVE = POSTGRESQL.render("DELETE FROM {chore} WHERE name={p1} AND owner={p2}")
 assert CHORE.name == "chore"
 
 
-def take(name: str, owner: str) -> Script[bool]:
-    """Take the lease for a minute, or keep it for one more; False when somebody else has it."""
-    (rows,) = yield [Execute(_TAKE, (name, owner))]
+def take(name: str, owner: str, lease_ms: int = LEASE_MS) -> Script[bool]:
+    """Take the lease for so long, or keep it for as long again; False when somebody else has it."""
+    (rows,) = yield [Execute(_TAKE, (name, owner, lease_ms))]
     return bool(rows)
 
 

@@ -236,7 +236,7 @@ def parse(dsn: str) -> dict[str, str | int | None]:
     try:
         return dict(conninfo_to_dict(dsn))
     except (psycopg.Error, UnicodeError):
-        message = "this is no address of a PostgreSQL database: write postgresql://user@host/database"
+        message = "this is not an address of a PostgreSQL database: write postgresql://user@host/database"
         raise ConfigurationError(message) from None  # what libpq says may quote a password
 
 

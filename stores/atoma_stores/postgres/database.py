@@ -14,12 +14,15 @@ from atoma.errors import QueryError, StoreError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import CompactReport, HubIdentity, Plan, Step
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
+from atoma.ports.intake import IntakeTurn
+from atoma.ports.presence import Notices
 from atoma.ports.tasks import open_tasks
 from atoma.query.plans import ids_of
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 from atoma_stores.postgres.chores import leave, take
 from atoma_stores.postgres.codes import OUT_OF_RANGE, ServerError
 from atoma_stores.postgres.heads import Heads
+from atoma_stores.postgres.intake import Turn, forget
 from atoma_stores.postgres.lanes import AGAIN_S, Figures, Job, Lane, lane_of
 from atoma_stores.postgres.pool import Pools, read, write
 from atoma_stores.sql.dialect import POSTGRESQL
@@ -105,10 +108,39 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
         if not await at_it():
             return CompactReport()
         try:
+            await self._write(partial(forget, before_ms))
             return await super()._forget(keep, before_ms, seen_ms, at_it)
         finally:
             with trio.move_on_after(AGAIN_S, shield=True):
                 await self._write(partial(leave, "compact", owner))
+
+    @asynccontextmanager
+    async def open_intake(self) -> AsyncGenerator[IntakeTurn]:
+        """Take turns at what other programs have left; see :class:`atoma.ports.intake.TakesLeftWrites`."""
+        turn = Turn(self._read, self._write, self._environment.random.randbytes(8).hex(), self._left)
+        try:
+            yield turn
+        finally:
+            with trio.move_on_after(AGAIN_S, shield=True):
+                await turn.end()
+
+    @asynccontextmanager
+    async def open_notices(self, heard: Callable[[bytes], None]) -> AsyncGenerator[Notices]:
+        """What processes tell each other, by notifications; see :class:`atoma.ports.presence.CarriesNotices`."""
+        heads = self._heads
+        if heads is None:
+            raise StoreError("nobody follows what other processes of the hub say")
+        heads.heard = heard
+        try:
+            yield heads
+        finally:
+            heads.heard = lambda notice: None
+
+    async def _left(self) -> None:
+        if self._heads is None:
+            await trio.sleep_forever()
+        else:
+            await self._heads.left()
 
     def write_lanes(self, nursery: trio.Nursery) -> None:
         """Begin to write what waits."""

@@ -1,4 +1,4 @@
-"""Tables of a hub on PostgreSQL: creation, additive changes beside programs that run, and refusal of everything else.
+"""Tables of a hub on PostgreSQL: creation, additive changes beside programs that run, and refusal of what needs a step.
 
 The statements are found out from what is there, so opening a database that is as it should be changes nothing and locks
 nobody out.
@@ -6,31 +6,48 @@ nobody out.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
 import msgspec
 
+from atoma.contracts.values import HIDDEN
 from atoma.errors import MigrationError, SchemaError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import HubIdentity
-from atoma.schema.indexes import Index
+from atoma.query.indexes import indexes_of
+from atoma.schema.hiding import GIVEN_UP
 from atoma.schema.kinds import SqlType
-from atoma.schema.spec import Schema, StoreSpec
+from atoma.schema.schema import Schema
+from atoma.schema.spec import StoreSpec
+from atoma_stores.postgres import intake_ddl
+from atoma_stores.postgres.fence import STEPS, take_alone
+from atoma_stores.postgres.migrating import QUARANTINE, migrate
+from atoma_stores.postgres.views import (
+    VIEWS_SCHEMA,
+    columns_of_view,
+    drop_view,
+    read_view,
+    tell_view,
+    view_key,
+    view_steps,
+)
+from atoma_stores.postgres.views import Column as ViewColumn
 from atoma_stores.sql.defaults import constant_defaults
 from atoma_stores.sql.dialect import HUB_SCHEMA, POSTGRESQL, STORES_SCHEMA
 from atoma_stores.sql.hub.epochs import load_identity
+from atoma_stores.sql.hub.migrating import CONVERTED, heads
 from atoma_stores.sql.hub.tables import TABLES
-from atoma_stores.sql.names import quote
-from atoma_stores.sql.scripts import Execute, Script
+from atoma_stores.sql.indexes import index_columns, index_name, row_text
+from atoma_stores.sql.migrating import MigrationReport, Told, is_due, log_progress
+from atoma_stores.sql.names import SYSTEM_COLUMNS, quote
+from atoma_stores.sql.scripts import Execute, RowRefused, Script
+from atoma_stores.sql.spelling import NAME_BYTES
 from atoma_stores.sql.tables import Column, Table, integers, text
 
 Spec: TypeAlias = StoreSpec[object]
 
-NAME_BYTES = 63
-"""Longer names are cut short by PostgreSQL, without a word."""
 META = Table("meta", text("key", "value"), ("key",))
 PUT_FACTS = POSTGRESQL.insert(POSTGRESQL.table(META.name), META.of(), "(key) DO UPDATE SET value=excluded.value")
 """Note what ``meta`` tells: keys and values."""
@@ -41,67 +58,153 @@ SYSTEM = (
     Column("_scope", "TEXT"),
 )  # fmt: skip
 _TYPES: Mapping[str, SqlType] = {"text": "TEXT", "bigint": "INTEGER", "double precision": "REAL", "bytea": "BLOB"}
+_TAKE_TIME = Execute(
+    "SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '60s', true)"
+)
+"""What reads a table through may take as long as it takes; whoever is stopped meanwhile lets go after a minute."""
 _STORAGE = {
     # the head of a scope and the row of a client move with every group: room for that on the page
     "scope": "fillfactor=40, autovacuum_vacuum_scale_factor=0, autovacuum_vacuum_threshold=500",
     "client": "fillfactor=70",
 }
+_INDEXES = Execute(
+    f"SELECT indexname::text, tablename::text FROM pg_indexes WHERE schemaname='{STORES_SCHEMA}' AND starts_with(indexname, '_atoma_')"
+)
+_SCHEMAS = Execute("SELECT nspname::text FROM pg_namespace")
 _FOUND = """SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, NULL), a.attnotnull::int
     FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace JOIN pg_attribute a ON a.attrelid=c.oid
-    WHERE n.nspname=ANY($1::text[]) AND c.relkind IN ('r', 'i') AND a.attnum>0 AND NOT a.attisdropped"""
+    WHERE n.nspname=ANY($1::text[]) AND c.relkind='r' AND a.attnum>0 AND NOT a.attisdropped"""
 
 
 @dataclass(slots=True)
 class _Found:
-    """What a database has: the columns of its tables, by schema, and the names of everything."""
+    """The contents of a database: the columns of its tables, by schema, the stores of our indexes, and every schema."""
 
     columns: dict[tuple[str, str], dict[str, tuple[str, bool]]] = field(
         default_factory=dict[tuple[str, str], dict[str, tuple[str, bool]]]
     )
+    indexes: dict[str, str] = field(default_factory=dict[str, str])
+    schemas: frozenset[str] = frozenset()
 
     def has(self, schema: str, name: str) -> bool:
         return (schema, name) in self.columns
 
+    def stores(self, schema: Schema) -> dict[str, dict[str, tuple[SqlType, bool]]]:
+        """The columns of the declared stores that have a table, by SQLite's words."""
+        return {
+            name: {
+                column: (_TYPES[of], nullable) for column, (of, nullable) in self.columns[STORES_SCHEMA, name].items()
+            }
+            for name in schema.stores
+            if self.has(STORES_SCHEMA, name)
+        }
 
-def prepare(schema: Schema, environment: Environment) -> Script[HubIdentity]:
-    """Bring the database to ``schema``; who the hub is, minted when there is none.
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A database that is as it should be.
+
+    Attributes:
+        identity: Who the hub is.
+        report: What was done to it.
+    """
+
+    identity: HubIdentity
+    report: MigrationReport
+
+
+def prepare(schema: Schema, environment: Environment, told: Told = log_progress) -> Script[Prepared]:
+    """Bring the database to ``schema``, by its steps and by what explains itself; a new one gets everything, and an identity.
+
+    Args:
+        schema: The declared stores.
+        environment: Clock and chance.
+        told: Called with how far steps are.
 
     Raises:
-        MigrationError: It is newer than the code, or a change is not additive.
+        MigrationError: It is newer than the code, or a change needs a step.
         SchemaError: The name of a field is too long.
+        NotAlone: Steps are due, and other programs have the stores open.
     """
-    (rows,) = yield [Execute(_FOUND, ([HUB_SCHEMA, STORES_SCHEMA],))]
-    found = _Found()
-    for space, name, column, of, fixed in cast("Sequence[tuple[str, str, str, str, int]]", rows):
-        found.columns.setdefault((space, name), {})[column] = (of, not fixed)
+    found = yield from _look()
     internals = list(_internals(found))
     if internals:
         yield internals
     # whoever asks first says who the hub is, and the others wait for that
     identity, _ = yield from load_identity(POSTGRESQL, environment)
     (kept,) = yield [Execute(POSTGRESQL.render("SELECT m.key, m.value FROM {meta} m FOR UPDATE"))]
-    facts = dict(cast("Sequence[tuple[str, str]]", kept))
-    version = int(facts.get("schema_version", "0"))
+    before = dict(cast("Sequence[tuple[str, str]]", kept))
+    version = int(before.get("schema_version", "0"))
     if version > schema.version:
         raise MigrationError(
             f"the database has schema version {version}, the program declares {schema.version}; run the newer program"
         )
-    behind = sorted(to for to in schema.steps if facts and to > version)
-    if behind:
-        raise MigrationError(
-            f"the schema has steps to version {behind[0]}, and the database is at {version}: a hub on PostgreSQL takes additive "
-            "changes only; add a field under a new name beside the old one, and copy the values"
-        )
+    if before.get(intake_ddl.DDL_KEY) != intake_ddl.DDL_FORM:
+        yield [Execute(sql) for sql in intake_ddl.DDL]
+    facts, report = before, MigrationReport(version or schema.version, schema.version)
+    if version and is_due(schema, version):
+        report = yield from _take_steps(schema, version, found, told)
+        facts = yield from _facts_behind(schema, version, before)
+        found = yield from _look()
     steps = [step for store in schema.stores.values() for step in _store_steps(store, found, facts)]
     if steps:
-        yield steps
-    told = {"schema_version": str(schema.version)}
+        try:
+            yield [_TAKE_TIME, *steps]
+        except RowRefused as refused:
+            raise MigrationError(
+                f"an index cannot be made: {refused}; change the rows with the version before, or declare the index without unique"
+            ) from None
+        if version:
+            report.statements += [step.sql for step in steps]
+    reached = max(int(before.get(STEPS, "0")), *schema.steps, 0)
+    now = {**facts, "schema_version": str(schema.version), STEPS: str(reached), intake_ddl.DDL_KEY: intake_ddl.DDL_FORM}
     for store in schema.stores.values():
-        told |= {f"store:{store.name}": _scope_fact(store), columns_key(store.name): _told(store)}
-    changed = [(key, value) for key, value in told.items() if facts.get(key) != value]
+        now |= {f"store:{store.name}": _scope_fact(store), columns_key(store.name): _told(store)}
+        now[view_key(store.name)] = yield from _make_view(store, read_view(facts.get(view_key(store.name), "[]")))
+    changed = [(key, value) for key, value in now.items() if before.get(key) != value]
     if changed:
         yield [PUT_FACTS.of(changed)]
-    return identity
+    return Prepared(identity, report)
+
+
+def _take_steps(schema: Schema, version: int, found: _Found, told: Told) -> Script[MigrationReport]:
+    """Convert everything from ``version`` on, with nobody else about; the views of the stores concerned are gone then."""
+    yield [_TAKE_TIME]
+    yield from take_alone()
+    gone = [drop_view(name) for name in schema.past(version)]
+    if gone:
+        yield gone
+    return (yield from migrate(schema, version, found.stores(schema), told))
+
+
+def _facts_behind(schema: Schema, version: int, before: Mapping[str, str]) -> Script[dict[str, str]]:
+    """What ``meta`` would tell once steps have been taken, of what they have changed."""
+    facts = dict(before)
+    for name, past in schema.past(version).items():
+        facts |= {columns_key(name): _told(schema.stores[name]), view_key(name): tell_view([])}
+        if past.scope_field is not None and before.get(f"store:{name}") == f"field {past.scope_field}":
+            facts[f"store:{name}"] = _scope_fact(schema.stores[name])
+    if schema.past(version):
+        facts[CONVERTED] = msgspec.json.encode((yield from heads(POSTGRESQL))).decode()
+    return facts
+
+
+def _make_view(store: Spec, before: list[ViewColumn]) -> Script[str]:
+    """Make the view of a store as it is to be; what ``meta`` tells of it."""
+    columns = columns_of_view(store, before)
+    if columns != before:
+        yield list(view_steps(store, columns, before))
+    return tell_view(columns)
+
+
+def _look() -> Script[_Found]:
+    """What is there."""
+    rows, indexes, schemas = yield [Execute(_FOUND, ([HUB_SCHEMA, STORES_SCHEMA],)), _INDEXES, _SCHEMAS]
+    found = _Found(schemas=frozenset(str(row[0]) for row in schemas))
+    found.indexes |= dict(cast("Sequence[tuple[str, str]]", indexes))
+    for space, name, column, of, fixed in cast("Sequence[tuple[str, str, str, str, int]]", rows):
+        found.columns.setdefault((space, name), {})[column] = (of, not fixed)
+    return found
 
 
 def columns_key(store: str) -> str:
@@ -123,10 +226,10 @@ def _scope_fact(store: Spec) -> str:
 
 
 def _internals(found: _Found) -> Iterator[Execute]:
-    for space in (HUB_SCHEMA, STORES_SCHEMA):
-        if not any(schema == space for schema, _ in found.columns):
+    for space in (HUB_SCHEMA, STORES_SCHEMA, VIEWS_SCHEMA):
+        if space not in found.schemas:
             yield Execute(f"CREATE SCHEMA IF NOT EXISTS {space}")
-    for table in (META, CHORE, *TABLES):
+    for table in (META, CHORE, QUARANTINE, *TABLES):
         there = found.columns.get((HUB_SCHEMA, table.name))
         if there is None:
             created, *indexes = POSTGRESQL.create(table)
@@ -153,29 +256,24 @@ def _store_steps(store: Spec, found: _Found, facts: Mapping[str, str]) -> Iterat
         _check_scope(store, facts.get(f"store:{store.name}"))
         _check_forms(store, facts.get(columns_key(store.name)))
         yield from _column_steps(store, there)
-    for index in store.indexes:
-        name = _index_name(store.name, index)
-        if not found.has(STORES_SCHEMA, name):
-            kind = "UNIQUE INDEX" if index.unique else "INDEX"
-            if index.where is not None or len(index.fields) < len(index.keys):
-                raise SchemaError(
-                    f"store {store.name!r}: a hub on PostgreSQL keeps no index with where=, and none over expressions; "
-                    "leave it out of the hub's schema, and what it holds unique to the devices"
-                )
-            order = [
-                quote(name) + (" DESC" if key.descending else "")
-                for name, key in zip(index.fields, index.keys, strict=True)
-            ]
-            keys = ", ".join(["_scope", *order])
-            yield Execute(f"CREATE {kind} {quote(name)} ON {table}({keys})")
+    wanted = dict(_indexes(store))
+    there_now = {index for index, of in found.indexes.items() if of == store.name}
+    for name in sorted(there_now - wanted.keys()):
+        yield Execute(f"DROP INDEX {STORES_SCHEMA}.{quote(name)}")
+    for name, sql in wanted.items():
+        if name not in there_now:
+            yield Execute(sql, store=store.name)
 
 
-def _index_name(store: str, index: Index) -> str:
-    fields = [name + ("__desc" if key.descending else "") for name, key in zip(index.fields, index.keys, strict=False)]
-    name = f"_atoma_{'unique' if index.unique else 'index'}_{store}__{'__'.join(fields)}"
-    if len(name.encode()) <= NAME_BYTES:
-        return name
-    return f"_atoma_{'unique' if index.unique else 'index'}_{hashlib.sha256(name.encode()).hexdigest()[:32]}"
+def _indexes(store: Spec) -> Iterator[tuple[str, str]]:
+    """The indexes of a store by name: each within a scope."""
+    of = POSTGRESQL.spelling
+    for index in indexes_of(store):
+        name = index_name(store, index, unique=index.unique, spelling=of)
+        keys = ", ".join(["_scope", *index_columns(store, index, of)])
+        where = "" if index.where is None else f" WHERE {row_text(index.where, store, of, condition=True)}"
+        kind = "UNIQUE INDEX" if index.unique else "INDEX"
+        yield name, f"CREATE {kind} {quote(name)} ON {POSTGRESQL.store(store.name)}({keys}){where}"
 
 
 def _check_scope(store: Spec, was: str | None) -> None:
@@ -193,8 +291,8 @@ def _check_forms(store: Spec, told: str | None) -> None:
     for name, of in store.fields.items():
         if name in was and was[name] != of.form:
             raise MigrationError(
-                f"store {store.name!r}: field {name!r} holds {was[name]} in the database and is declared as {of.form}; "
-                "add a field under a new name, copy the values, then drop the old one"
+                f"store {store.name!r}: field {name!r} holds {was[name]} in the database and is declared as {of.form}; say what "
+                f'becomes of its values with a step: Convert("{store.name}.{name}", FUNCTION, was=TYPE_BEFORE)'
             )
 
 
@@ -212,11 +310,17 @@ def _column_steps(store: Spec, there: Mapping[str, tuple[str, bool]]) -> Iterato
         elif (found := (_TYPES.get(there[name][0]), there[name][1])) != (of.sql_type, of.nullable and name != "id"):
             raise MigrationError(
                 f"store {store.name!r}: field {name!r} is {there[name][0]}{'' if found[1] else ' NOT NULL'} in the database and "
-                f"{of.type_name} in the code; add a field under a new name, copy the values, then drop the old one"
+                f"{of.type_name} in the code; say what becomes of its values with a step: "
+                f'Convert("{store.name}.{name}", FUNCTION, was=TYPE_BEFORE)'
             )
     for name in there:
-        if name not in store.fields and name not in {column.name for column in SYSTEM}:
+        if name == HIDDEN and not store.soft_delete:
             raise MigrationError(
-                f"store {store.name!r}: the database has a column {name!r} that the code does not declare; declare it, or "
-                f"give its values up with: ALTER TABLE {table} DROP COLUMN {quote(name)}"
+                f'store {store.name!r}: {GIVEN_UP}, and then say Drop("{store.name}.{name}") as a step'
+            )
+        if name not in store.fields and name not in SYSTEM_COLUMNS:
+            raise MigrationError(
+                f"store {store.name!r}: the database has a column {name!r} that the code does not declare; declare it, or say "
+                f'what became of it by a step: Rename("{store.name}.{name}", "NEW NAME"), or Drop("{store.name}.{name}") to give '
+                "its values up"
             )

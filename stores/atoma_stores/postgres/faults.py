@@ -13,7 +13,7 @@ Moment: TypeAlias = Literal["before", "after"]
 
 
 class Faults(Protocol):
-    """Stands between a hub and its database."""
+    """A layer of faults between a hub and its database."""
 
     def before(self, batch: Batch) -> Batch:
         """What is sent in the place of ``batch``; may raise :class:`~atoma_stores.postgres.codes.ConnectionLost`."""

@@ -6,36 +6,49 @@ finds what they have not told.
 
 from __future__ import annotations
 
+import base64
+import binascii
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import cast
 
 import msgspec
 import trio
 
+from atoma.errors import StoreBusy, StoreError
 from atoma.ports.environment import Environment
 from atoma_stores.postgres.codes import ConnectionLost, ServerError
 from atoma_stores.postgres.connection import Connection
+from atoma_stores.postgres.intake_ddl import CHANNEL as INTAKE
 from atoma_stores.postgres.pool import Pool, read
 from atoma_stores.sql.dialect import POSTGRESQL
 from atoma_stores.sql.scripts import Execute, Script
 
 CHANNEL = "atoma_heads"
+NOTICES = "atoma_notices"
+"""The channel of what processes tell each other and nobody keeps; one of before does not listen to it."""
+NOTICE_SIGN = "notice "
+"""Begins the text of such a notice."""
 EVERY_S = 0.02
 LOOK_S = 1.0
 NOTICE_BYTES = 7_900
 """PostgreSQL takes 8,000."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
+_FAILURES = (ConnectionLost, ServerError, StoreBusy)
+"""The last one is of a program that the stores have been converted behind: it goes on saying so to whoever asks it."""
 
 
 class Heads:
-    """Tells the other processes what this one has committed, and hears it from them.
+    """A notifier, which tells the other processes what this one has committed, and is told by them.
 
     Args:
         pool: Connections to tell and to look by.
         connect: Makes one to listen on.
-        listener: Told of heads that others have committed.
-        watched: The scopes that anybody here wants to hear of.
+        listener: Notified of heads that others have committed.
+        watched: The scopes that anybody here follows.
         environment: Clock and chance.
+
+    Attributes:
+        heard: Called with what other processes, or this one, have said by :meth:`say`.
     """
 
     def __init__(
@@ -53,9 +66,11 @@ class Heads:
         self._mine: dict[str, int] = {}
         self._told: dict[str, int] = {}
         self._committed, self._look_now = trio.Event(), trio.Event()
+        self._left = trio.Event()
+        self.heard: Callable[[bytes], None] = lambda notice: None
 
     def committed(self, heads: Mapping[str, int]) -> None:
-        """This process has committed these heads, and told its own listeners."""
+        """This process has committed these heads, and notified its own listeners."""
         for scope, head in heads.items():
             self._mine[scope] = max(head, self._mine.get(scope, 0))
             self._note(scope, head)
@@ -65,8 +80,25 @@ class Heads:
         """Look now, and not within a second."""
         self._look_now.set()
 
+    async def say(self, notices: Sequence[bytes]) -> None:
+        """Tell every process that listens; each notice has at most ``NOTICE_BYTES`` of the port.
+
+        Raises:
+            StoreError: The database failed.
+        """
+        texts = [NOTICE_SIGN + base64.b64encode(notice).decode() for notice in notices]
+        try:
+            async with self._pool.connection() as connection:
+                await connection.trip([Execute("SELECT pg_notify($1, $2)", (NOTICES, text)) for text in texts])
+        except (ConnectionLost, ServerError) as error:
+            raise StoreError(f"nothing could be told to the other processes of the hub: {error}") from error
+
+    async def left(self) -> None:
+        """Wait until another program says that it has left a write; some say it unheard."""
+        await self._left.wait()
+
     async def run(self) -> None:
-        """Tell and listen until cancelled."""
+        """Notify and listen until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._persistently, self._tell)
             nursery.start_soon(self._persistently, self._hear)
@@ -79,7 +111,7 @@ class Heads:
             began = self._environment.clock()
             try:
                 await task()
-            except (ConnectionLost, ServerError):
+            except _FAILURES:
                 if self._environment.clock() - began > LONGEST_PAUSE_S:
                     pause = FIRST_PAUSE_S
                 await trio.sleep(pause * (0.5 + self._environment.random.random()))
@@ -95,7 +127,7 @@ class Heads:
                     await connection.trip(
                         [Execute("SELECT pg_notify($1, $2)", (CHANNEL, text)) for text in self._notices(mine)]
                     )
-            except (ConnectionLost, ServerError):
+            except _FAILURES:
                 self.committed({scope: head for scope, head in mine.items() if head > self._mine.get(scope, 0)})
                 raise
             await trio.sleep(EVERY_S)
@@ -118,10 +150,17 @@ class Heads:
     async def _hear(self) -> None:
         connection = await self._connect()
         try:
-            await connection.trip([Execute(f"LISTEN {CHANNEL}")])
+            await connection.trip([Execute(f"LISTEN {name}") for name in (CHANNEL, INTAKE, NOTICES)])
             self.look()  # what was said before is not said again
             while True:
                 for text in connection.notices():
+                    if not text:  # of a write that was left; those of heads say which
+                        self._left.set()
+                        self._left = trio.Event()
+                        continue
+                    if text.startswith(NOTICE_SIGN):
+                        self._take_notice(text.removeprefix(NOTICE_SIGN))
+                        continue
                     sender, heads = msgspec.json.decode(text, type=tuple[str, dict[str, int]])
                     if sender != self._me:
                         self._pass_on({scope: head for scope, head in heads.items() if head > self._told.get(scope, 0)})
@@ -136,11 +175,17 @@ class Heads:
             if watched:
                 async with self._pool.connection() as connection:
                     found = await read(connection, _heads_of(watched))
-                # one that went back is told as well: the history is another one
+                # one that went back is reported as well: the history is another one
                 self._pass_on({scope: head for scope, head in found.items() if head != self._told.get(scope)})
             with trio.move_on_after(LOOK_S):
                 await self._look_now.wait()
             self._look_now = trio.Event()
+
+    def _take_notice(self, text: str) -> None:
+        try:
+            self.heard(base64.b64decode(text, validate=True))
+        except binascii.Error:
+            pass  # nobody of this hub has said it
 
     def _pass_on(self, heads: Mapping[str, int]) -> None:
         if heads:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import json
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -10,18 +11,29 @@ from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import HubIdentity
 from atoma.ports.tasks import open_tasks
-from atoma.schema.spec import Schema
-from atoma_stores.postgres.codes import ConnectionLost, ServerError
+from atoma.schema.schema import Schema
+from atoma_stores.postgres.codes import ConnectionLost, ServerError, translate
 from atoma_stores.postgres.connection import SETTINGS, Connection, connect, parse
 from atoma_stores.postgres.database import PostgreSQLHubDatabase
 from atoma_stores.postgres.ddl import prepare
 from atoma_stores.postgres.faults import NO_FAULTS, Faults
+from atoma_stores.postgres.fence import JOIN, check_known
 from atoma_stores.postgres.lanes import AGAIN_S
 from atoma_stores.postgres.lineage import differs, follow_server
-from atoma_stores.postgres.pool import Pool, Pools, read, write
+from atoma_stores.postgres.pool import COMMIT, ROLLBACK, Pool, Pools, read, write
+from atoma_stores.sql.dialect import POSTGRESQL
+from atoma_stores.sql.hub.migrating import CONVERTED
+from atoma_stores.sql.hub.rows import StoreSql, stores_of
+from atoma_stores.sql.hub.verifying import Link, Told, Verification, verify
+from atoma_stores.sql.migrating import MigrationReport, log_progress
+from atoma_stores.sql.migrating import Told as ToldOfRows
+from atoma_stores.sql.scripts import Execute, Script
 
 READERS_MAX = 8
+VERIFY_MS = 3_600_000
+"""How long a statement of a verification may run."""
 STANDBY = "55000"
+_CONVERTED = POSTGRESQL.render("SELECT m.value FROM {meta} m WHERE m.key={p1}")
 
 
 class PostgreSQLHubStore:
@@ -68,14 +80,16 @@ class PostgreSQLHubStore:
         """Open or create the database; leaving the block writes what waits, for a bounded time.
 
         Raises:
-            StoreBusy: The database cannot be reached, or lets nobody in now.
-            MigrationError: It is newer than the code, or a change of the schema is not additive.
+            StoreBusy: The database cannot be reached, or lets nobody in now; or steps are due, and processes of before run.
+            MigrationError: It is newer than the code, or a change of the schema needs a step.
         """
         noted: list[Callable[[bytes], None]] = []
 
         async def checked() -> Connection:
             connection = await self._connect()
             try:
+                await connection.trip([JOIN])
+                await read(connection, check_known(schema.version))
                 epoch = await self._follow_server(connection, environment)
             except BaseException:
                 connection.close()
@@ -102,6 +116,53 @@ class PostgreSQLHubStore:
         finally:
             pools.close()
 
+    async def verify(self, schema: Schema, link: Link, told: Told) -> Verification:
+        """Read the database from beginning to end, in one snapshot, also while hubs serve it; what does not agree in it.
+
+        Args:
+            schema: The declared stores; nothing is made or changed.
+            link: Makes the hash of a transaction.
+            told: Called now and then with how many transactions are read, and of how many.
+
+        Raises:
+            StoreError: The database cannot be reached, or holds no hub with these stores.
+        """
+        try:
+            connection = await self._connect()
+            try:
+                stores = stores_of(POSTGRESQL, schema)
+                return await read(connection, _verifying(stores, link, told), limit_ms=VERIFY_MS)
+            finally:
+                connection.close()
+        except (ConnectionLost, ServerError) as error:
+            raise translate(error, self.where) from error
+
+    async def migrate(self, schema: Schema, told: ToldOfRows = log_progress, *, plan: bool = False) -> MigrationReport:
+        """Bring the database to ``schema``, as opening it would; with ``plan`` everything is taken back.
+
+        Args:
+            schema: The stores of the application.
+            told: Called with how far it is.
+            plan: Only say what would be done. The tables are held meanwhile, as they are when it is done.
+
+        Raises:
+            StoreBusy: Steps are due, and hub processes run; or the database cannot be reached.
+            MigrationError: It is newer than the code, or a change needs a step.
+        """
+        environment = Environment()
+        unchecked = Pool(self._connect, 1)
+        pools = Pools(self.where, environment, self._connect, writing=unchecked, reading=unchecked, heads=unchecked)
+
+        async def attempt() -> MigrationReport:
+            async with unchecked.connection() as connection:
+                ending = ROLLBACK if plan else COMMIT
+                return (await write(connection, prepare(schema, environment, told), ending=ending)).report
+
+        try:
+            return await pools.persist(attempt, unchecked, AGAIN_S)
+        finally:
+            unchecked.close()
+
     async def _connect(self) -> Connection:
         return await connect(self._dsn, SETTINGS, self._faults)
 
@@ -110,7 +171,7 @@ class PostgreSQLHubStore:
 
         async def attempt() -> HubIdentity:
             async with unchecked.connection() as connection:
-                identity = await write(connection, prepare(schema, environment))
+                identity = (await write(connection, prepare(schema, environment))).identity
                 epoch = await self._follow_server(connection, environment)
                 return identity if epoch is None else replace(identity, epoch=epoch)
 
@@ -129,3 +190,10 @@ class PostgreSQLHubStore:
             if error.state == STANDBY:
                 raise ConnectionLost("this server is a standby: it takes no writes") from error
             raise
+
+
+def _verifying(stores: Mapping[str, StoreSql], link: Link, told: Told) -> Script[Verification]:
+    """:func:`verify`, which is told up to where steps have converted the log."""
+    (rows,) = yield [Execute(_CONVERTED, (CONVERTED,))]
+    converted: dict[str, int] = json.loads(str(rows[0][0])) if rows else {}
+    return (yield from verify(POSTGRESQL, stores, link, converted, told))

@@ -25,7 +25,7 @@ from atoma_stores.sql.scripts import Batch, Script
 
 WAITING_MAX = 10_000
 AGAIN_S = 20.0
-"""For so long a group is written again and again before its callers are told."""
+"""For so long a group is written again and again before its callers get an error."""
 GROUP_S = AGAIN_S + 20.0
 """After that a group is given up, whatever the connection does; every statement has its own, shorter bound."""
 Told = Callable[[Mapping[str, int]], None]
@@ -37,7 +37,7 @@ class Job:
 
     Attributes:
         run: The steps.
-        on_commit: Told of the plans once they are durable.
+        on_commit: Called with the plans once they are durable.
         taken: Whether its group has begun.
         done: Set once it has a result.
         error: What became of it instead.
@@ -52,7 +52,7 @@ class Job:
 
 @dataclass(slots=True)
 class Figures:
-    """What the lanes have done.
+    """The figures of what the lanes have done.
 
     Attributes:
         groups: Groups that were written.
@@ -68,7 +68,7 @@ class Figures:
 
 
 class Lane:
-    """Writes what waits, one group after the other: the order of its commits is that of its callers.
+    """A writer of what waits, one group after the other: the order of its commits is that of its callers.
 
     Args:
         pool: Its connections.
@@ -76,8 +76,8 @@ class Lane:
         known: The columns of each store as this program knows them.
         environment: Clock and chance.
         where: The database, for messages.
-        committed: Is told the heads that a group has moved.
-        lost_sight: Is told that a group was committed of which only the verdicts are known.
+        committed: Is called with the heads that a group has moved.
+        lost_sight: Is called when a group was committed of which only the verdicts are known.
         figures: What is counted.
     """
 

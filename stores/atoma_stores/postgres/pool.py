@@ -14,6 +14,7 @@ from atoma.errors import StoreBusy
 from atoma.ports.environment import Environment
 from atoma_stores.postgres.codes import UNIQUE, ConnectionLost, ServerError, translate
 from atoma_stores.postgres.connection import Connection
+from atoma_stores.postgres.fence import NotAlone
 from atoma_stores.sql.scripts import Batch, Execute, Row, RowRefused, Script
 
 T = TypeVar("T")
@@ -85,7 +86,7 @@ class Pools:
         listen: Makes a connection that only listens.
         writing: For write groups and upkeep.
         reading: For everything that reads.
-        heads: For telling and looking at heads.
+        heads: For announcing and looking at heads.
     """
 
     where: str
@@ -101,7 +102,7 @@ class Pools:
             pool.close()
 
     async def persist(self, attempt: Callable[[], Awaitable[T]], pool: Pool, seconds: float) -> T:
-        """The result of ``attempt``, which is made again for so long when it lost a race or its connection.
+        """The result of ``attempt``, which is made again for so long when it lost a race or its connection, or is not alone.
 
         Raises:
             StoreError: It did not work out, or the database refuses.
@@ -110,24 +111,27 @@ class Pools:
         while True:
             try:
                 return await attempt()
-            except (ServerError, ConnectionLost) as error:
+            except (ServerError, ConnectionLost, NotAlone) as error:
                 if isinstance(error, ConnectionLost):
                     pool.drop_idle()
-                elif error.meaning != "again" and error.state not in RACES:
+                elif isinstance(error, ServerError) and error.meaning != "again" and error.state not in RACES:
                     raise translate(error, self.where) from error
                 if self.environment.clock() - began + pause > seconds:
+                    if isinstance(error, NotAlone):
+                        raise error.told(self.where) from None
                     raise StoreBusy(f"{self.where}: no turn within {seconds:.0f} s ({error})") from error
             await trio.sleep(pause * (0.5 + self.environment.random.random()))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
 
-async def write(connection: Connection, script: Script[T], *, commit_with: int = 0) -> T:
+async def write(connection: Connection, script: Script[T], *, commit_with: int = 0, ending: Execute = COMMIT) -> T:
     """Run ``script`` in a transaction.
 
     Args:
         connection: The connection; after a failure it is left in a transaction, that is, to be closed.
         script: The script.
         commit_with: The number of the batch, from 1 on, that is the last one and takes the commit along.
+        ending: How the transaction ends otherwise.
 
     Raises:
         ServerError: The server refuses a statement that is not about a row of a store.
@@ -158,7 +162,7 @@ async def write(connection: Connection, script: Script[T], *, commit_with: int =
     finally:
         script.close()
     if not sent_commit:
-        await connection.trip([COMMIT])
+        await connection.trip([ending])
     connection.in_transaction = False
     return result
 
@@ -170,7 +174,7 @@ async def take_back(connection: Connection) -> None:
 
 
 def _refusal(error: ServerError, sent: Batch) -> RowRefused | None:
-    """What a script is told about a row that the server refuses."""
+    """What a script gets to know about a row that the server refuses."""
     store = sent[error.at].store if error.at < len(sent) else ""
     return RowRefused(store, unique=error.state == UNIQUE) if store and error.meaning == "value" else None
 

@@ -38,7 +38,7 @@ _TYPES = {
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a statement takes.
+    """The parameters that a statement takes.
 
     Attributes:
         text: Its text.

@@ -64,7 +64,7 @@ class _Names(dict[str, str]):
 
 
 class Dialect(ABC):
-    """How a database wants its SQL.
+    """The way a database wants its SQL.
 
     Attributes:
         words: What templates may name beside tables and places: ``least`` and ``greatest`` of several values, the ``join``
@@ -336,5 +336,12 @@ def _same(key: Columns) -> str:
     return " AND ".join(f"old.{quote(name)}=k.{quote(name)}" for name in key)
 
 
+class _Past(_SQLite):
+    def store(self, name: str) -> str:
+        return f"temp.{quote(name)}"
+
+
 SQLITE: Dialect = _SQLite()
+PAST: Dialect = _Past()
+"""SQLite, where a temporary view of an earlier state stands in the place of each store."""
 POSTGRESQL: Dialect = _PostgreSQL()

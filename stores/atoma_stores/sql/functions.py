@@ -18,10 +18,12 @@ SUM, AVG, WHOLE_SUM = "atoma_sum", "atoma_avg", "atoma_whole_sum"
 
 MATCHES, RANK, HIGHLIGHT, SNIPPET = "atoma_matches", "atoma_rank", "atoma_highlight", "atoma_snippet"
 """What a search says of texts."""
-FTS, DIGEST = "atoma_fts", "atoma_digest"
-"""A search as an index takes it, and what tells one row of texts from another."""
+FTS, NEAR, DIGEST = "atoma_fts", "atoma_near", "atoma_digest"
+"""A search as an index takes it, whether it may mean other words, and what tells one row of texts from another."""
 WHOLE, ROUND, TO_INT, TO_REAL = "atoma_whole", "atoma_round", "atoma_to_int", "atoma_to_real"
 """Functions that SQLite lacks: a whole number if 64 bits hold it, and conversions that are the same everywhere."""
+REPLACE = "atoma_replace"
+"""One that SQLite has, with a bound."""
 
 
 _IS_NULL = " IS NULL)"
@@ -126,7 +128,7 @@ SQL: Mapping[str, Text] = for_each(
         "length": _called("length"),
         "concat": _concat,
         "substr": _substr,
-        "replace": _called("replace"),
+        "replace": _called(REPLACE),
         "trim": _called("trim"),
         "ltrim": _called("ltrim"),
         "rtrim": _called("rtrim"),

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from atoma.contracts.query import Branch, Include, Store
+from atoma.contracts.values import HIDDEN
 from atoma.query.scope import AnyStore
 from atoma.schema.kinds import SqlType
 from atoma_stores.sql.names import quote
@@ -92,6 +93,8 @@ def _belongs(compiler: Compiler, relation: Relation, child: Alias) -> str:
         assert include.through is not None
         ((_, below),) = include.keys
         between = [f"l.{quote(include.through.parent)} = k.a0"]
+        if link.soft_delete:
+            between.append(f"l.{quote(HIDDEN)} IS NULL")
         if relation.scoped(relation.parent, link):
             between.append("l._scope = k.scope")
         if relation.scoped(link, relation.child):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+SYSTEM_COLUMNS = ("_ver", "_seq", "_scope", "_other_seq")
+"""The columns of a store's table that are not fields of the store; the last one is at a hub only."""
+
 
 def quote(name: str) -> str:
     """A name from the schema as an SQL identifier."""

@@ -1,4 +1,4 @@
-"""Scripts: what is done with a database, as batches of statements; who has the connection sends them.
+"""Scripts: what is done with a database, as batches of statements; whoever has the connection sends them.
 
 A script is a generator. It yields a batch, statements that do not need one another's results, and is sent a list of rows
 for each of them. A driver may send a batch as one pipeline or run it in order, in a thread or in a task: nothing of a script
@@ -27,7 +27,7 @@ class Execute:
     Attributes:
         sql: Its text, with numbered places.
         values: What is bound to them, in order.
-        enough: Is told every row as it is read; the rows end before the one for which it says yes. None reads them all.
+        enough: Is called with every row as it is read; the rows end before the one for which it says yes. None reads them all.
         store: The store that it writes to, whose rows a constraint may refuse; ``""`` for none.
     """
 

@@ -35,7 +35,7 @@ from atoma_stores.sql.fence import KEY_COLUMNS, ROW, Tables
 from atoma_stores.sql.kinds import kind_of, kind_of_arguments
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Value
-from atoma_stores.sql.search import search_text, searched_source
+from atoma_stores.sql.search import in_index, search_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Statement:
     Attributes:
         sql: Its text.
         takes: What its places stand for, in order: the parameter of that number, or, below zero, a value of ``more``.
-        more: Values that are no parameters of the query; the first one is -1.
+        more: Values that are not parameters of the query; the first one is -1.
         whole: What a row of the result is made of, in order: rows of stores, and of derived tables with so many columns;
             None when it is made of columns of its own.
         sources: The names of the stores that are read as ``t0``, ``t1`` and so on; ``""`` for a derived table.
@@ -109,7 +109,7 @@ def whole_row(alias: Alias) -> list[str]:
 
 @dataclass(slots=True)
 class Compiler:
-    """Makes one statement of a query.
+    """A compiler that makes one statement of a query.
 
     Args:
         stores: Finds a store by its name.
@@ -169,7 +169,7 @@ class Compiler:
         return Statement(text, tuple(self._places), tuple(self._more), whole, tuple(self._sources))
 
     def bind(self, value: Value) -> str:
-        """A place for a value that is no parameter of the query."""
+        """A place for a value that is not a parameter of the query."""
         self._more.append(value)
         return self._place(-len(self._more))
 
@@ -281,11 +281,15 @@ class Compiler:
                 return spelling.typed(self.bind(cast("Value", value)), type_)
             case Col(source=source, name=name):
                 return (aliases[source] if source >= 0 else outer[-1 - source]).column(name)
-            case Call(fn="matches", args=(text, Col(source=source), *_)) if self._has_index(expr, aliases, outer):
+            case Call(fn="matches", args=(text, Col(source=source), *_) as args) if self._has_index(
+                expr, aliases, outer
+            ):
                 alias = aliases[source] if source >= 0 else outer[-1 - source]
                 assert alias.store is not None
                 place = self.expr(text, aliases, outer)
-                return search_text(alias.store.name, alias.name, place)
+                return search_text(
+                    alias.store, alias.name, place, {each.name for each in args if isinstance(each, Col)}
+                )
             case Call(fn=fn, args=args):
                 takes = FUNCTIONS[fn].takes
                 wanted = (*takes, *[takes[-1]] * len(args))
@@ -309,7 +313,7 @@ class Compiler:
         column = call.args[1]
         assert isinstance(column, Col)
         store = (aliases[column.source] if column.source >= 0 else outer[-1 - column.source]).store
-        return self.fences is None and store is not None and bool(store.search) and searched_source(call, store.search)
+        return self.fences is None and store is not None and in_index(call, store.search)
 
     def _aggregate(self, agg: Agg, aliases: Aliases, outer: Aliases) -> str:
         inner = "*" if agg.arg is None else self.expr(agg.arg, aliases, outer)

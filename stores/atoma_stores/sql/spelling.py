@@ -25,11 +25,13 @@ class Spelling(ABC):
         by_kind: The functions that are written otherwise for arguments of one type than for those of another.
         never: What is true of no row.
         whatever: What is behind ``LIMIT`` where there is none, but an offset.
+        name_bytes: The longest name.
     """
 
     by_kind: ClassVar[frozenset[str]]
     never: ClassVar[str]
     whatever: ClassVar[str]
+    name_bytes: ClassVar[int]
 
     @abstractmethod
     def call(self, fn: str, args: Sequence[str], kind: str = "") -> str:
@@ -63,11 +65,16 @@ class Spelling(ABC):
     def key(self, text: str, *, descending: bool, nullable: bool) -> str:
         """A sort key: NULL comes first ascending, and last descending."""
 
+    @abstractmethod
+    def indexed(self, text: str, *, plain: bool) -> str:
+        """What an index is made over: a column where it is ``plain``, else an expression."""
+
 
 class _SQLite(Spelling):
     by_kind: ClassVar[frozenset[str]] = functions.BY_KIND
     never: ClassVar[str] = "0"
     whatever: ClassVar[str] = "-1"
+    name_bytes: ClassVar[int] = 1_000_000
 
     def call(self, fn: str, args: Sequence[str], kind: str = "") -> str:
         return functions.sql_of(fn, args, kind)
@@ -99,7 +106,12 @@ class _SQLite(Spelling):
     def key(self, text: str, *, descending: bool, nullable: bool) -> str:
         return text + (" DESC" if descending else "")
 
+    def indexed(self, text: str, *, plain: bool) -> str:
+        return text
 
+
+NAME_BYTES = 63
+"""Longer names are cut short by PostgreSQL, without a word."""
 _C = 'COLLATE "C"'
 _TYPES = {"int": "bigint", "bool": "bigint", "duration": "bigint", "real": "float8", "blob": "bytea"}
 _CLAMP = 1_000_000_000
@@ -118,7 +130,7 @@ def _infix(sign: str) -> Text:
 
 
 def _real(sign: str) -> Text:
-    """Arithmetic over reals: what is no number is NULL, and there is one zero."""
+    """Arithmetic over reals: what is not a number is NULL, and there is one zero."""
     return lambda args: f"NULLIF({args[0]} {sign} {args[1]} + '0'::float8, 'NaN')"
 
 
@@ -285,6 +297,7 @@ class _PostgreSQL(Spelling):
     by_kind: ClassVar[frozenset[str]] = frozenset(name for name, _ in _OF_KIND)
     never: ClassVar[str] = "FALSE"
     whatever: ClassVar[str] = "ALL"
+    name_bytes: ClassVar[int] = NAME_BYTES
 
     def call(self, fn: str, args: Sequence[str], kind: str = "") -> str:
         return _OF_KIND.get((fn, family(kind)), _POSTGRESQL[fn])(args)
@@ -340,6 +353,9 @@ class _PostgreSQL(Spelling):
         if not nullable:
             return text + falling
         return f"{text}{falling} NULLS {'LAST' if descending else 'FIRST'}"
+
+    def indexed(self, text: str, *, plain: bool) -> str:
+        return text if plain else f"({text})"
 
 
 SQLITE: Spelling = _SQLite()

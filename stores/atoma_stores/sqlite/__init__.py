@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from atoma_stores.sqlite._history import History
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
+from atoma_stores.sqlite.prebuilt import make_prebuilt
+from atoma_stores.sqlite.rekeying import change_key
 
-__all__ = ["SQLiteEngine", "SQLiteHubStore"]
+__all__ = ["History", "SQLiteEngine", "SQLiteHubStore", "change_key", "make_prebuilt"]

@@ -1,20 +1,22 @@
-"""What replication leaves for a person: refused work, lost rows, and what repairs did."""
+"""What is left for a person: refused work, lost rows, what repairs did, and what migrations could not convert."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stub names a type that is new in Python 3.12
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import cast
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Op, Recovers
+from atoma.contracts.quarantine import Quarantined
 from atoma.contracts.replica import InboxEntry, LostRow, RepairReport
 from atoma.contracts.sync import Cursor
 from atoma.contracts.values import ErrorInfo
 from atoma.schema.bodies import pack_op, unpack_op
+from atoma_stores.sqlite import quarantine
 from atoma_stores.sqlite._rows import TxState
 from atoma_stores.sqlite._tables import pack, unpack
 
@@ -25,7 +27,7 @@ _INBOX = "SELECT mid, store, id, scope, code, message, op, base, mine, theirs, t
 
 
 class Inbox:
-    """What came back to the user; see ``InboxPart``."""
+    """The work that came back to the user; see ``InboxPart``."""
 
     __slots__ = ("_connection", "_tables")
 
@@ -129,3 +131,11 @@ class Inbox:
         """The last repairs, oldest first."""
         rows = self._connection.execute("SELECT report FROM _atoma_repair ORDER BY n").fetchall()
         return [decode(cast("bytes", row[0]), RepairReport) for row in rows]
+
+    def quarantine(self) -> Sequence[Quarantined]:
+        """What migrations could not convert, oldest first."""
+        return quarantine.read(self._connection)
+
+    def forget_quarantined(self, numbers: Collection[int]) -> int:
+        """Let go of what was put aside; how many entries there were."""
+        return quarantine.forget(self._connection, numbers)

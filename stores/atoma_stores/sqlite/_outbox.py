@@ -20,6 +20,7 @@ from atoma.contracts.values import RowImage
 from atoma.errors import ConflictError, OutboxFull
 from atoma_stores.sqlite._rows import TxState
 from atoma_stores.sqlite._tables import pack, unpack
+from atoma_stores.sqlite.meta import read_meta, write_meta
 
 PendingRow: TypeAlias = tuple[str, str, RowImage | None]
 _PendingColumns: TypeAlias = tuple[int, PendingKind, int, str, str, int, bytes, bytes, int, int, int, int, str, bytes]
@@ -28,6 +29,8 @@ _COLUMNS = (
 )
 _PENDING = f"SELECT {_COLUMNS} FROM _atoma_pending"
 _ENQUEUE = f"INSERT INTO _atoma_pending({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+HURRIES = "hurries"
+"""Where ``_atoma_meta`` counts how often somebody wanted the outbox sent at once."""
 _ASIDE = 1 << 50
 """Numbers below its negative are held while mutations are numbered anew."""
 
@@ -54,11 +57,11 @@ class Acked:
 
 
 @dataclass(frozen=True, slots=True)
-class Parked:
-    """Mutation ``mid`` was set aside."""
+class Held:
+    """Mutation ``lsn`` is held."""
 
-    mid: int
-    error: str
+    lsn: int
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +80,15 @@ class Renumbered:
     mid: int
 
 
-Settlement: TypeAlias = Acked | Parked | Removed | Renumbered
-"""What receipts hear after the commit."""
+Settlement: TypeAlias = Acked | Held | Removed | Renumbered
+"""What receipts are notified of after the commit."""
 
 
 class Outbox:
-    """Pending mutations in local order; those of kind ``outbox`` are the outbox. See ``OutboxPart``.
+    """Pending mutations in local order; those of kind ``outbox`` and ``held`` are the outbox. See ``OutboxPart``.
 
     Attributes:
-        settlements: What receipts have to hear after the commit, in order.
+        settlements: What receipts are notified of after the commit, in order.
         added: Idempotency key → ``(lsn, mid)`` of what this transaction has added.
     """
 
@@ -95,6 +98,7 @@ class Outbox:
         "_identity",
         "_identity_moved",
         "_limits",
+        "_recorder",
         "_tables",
         "added",
         "settlements",
@@ -105,6 +109,7 @@ class Outbox:
         self._counters = state.counters
         self._tables = state.tables
         self._limits = limits
+        self._recorder = state.recorder
         self._identity: ClientIdentity | None = None
         self._identity_moved = False
         self.settlements: list[Settlement] = []
@@ -134,7 +139,7 @@ class Outbox:
 
     def add(self, mutation: PendingMutation, rows: Sequence[PendingRow]) -> int:
         """Add a pending mutation on ``(store, id, pre-image)`` rows; returns its lsn."""
-        if mutation.kind == "outbox":
+        if mutation.kind != "volatile":
             count = self._counters.add("outbox_rows", 1)
             size = self._counters.add("outbox_bytes", len(mutation.body))
             if count > self._limits.rows or size > self._limits.size:
@@ -172,10 +177,10 @@ class Outbox:
         return self.select(tail, (store, id))
 
     def last_mid(self, store: str, id: str) -> int:
-        """``mid`` of the latest pending outbox mutation on the row, 0 if there is none."""
+        """``mid`` of the latest pending mutation on the row that is for the hub; see ``OutboxPart``."""
         found: object = self._connection.execute(
             "SELECT p.mid FROM _atoma_pending_row AS r JOIN _atoma_pending AS p ON p.lsn=r.lsn "
-            "WHERE r.store=? AND r.id=? AND p.kind='outbox' ORDER BY r.lsn DESC LIMIT 1",
+            "WHERE r.store=? AND r.id=? AND p.kind<>'volatile' ORDER BY r.lsn DESC LIMIT 1",
             (store, id),
         ).get
         return cast("int", found or 0)
@@ -234,24 +239,46 @@ class Outbox:
         ).get
         return cast("int", first)
 
-    def renumber(self, mutations: Sequence[PendingMutation]) -> None:
-        """Replace number, base, bytes, digest and status of pending outbox mutations, found by their lsn."""
+    def held(self) -> Sequence[PendingMutation]:
+        """Every held mutation, in local order."""
+        return self.select("WHERE kind='held' ORDER BY lsn")
+
+    def held_count(self) -> int:
+        """How many mutations are held."""
+        return cast("int", self._connection.execute("SELECT count(*) FROM _atoma_pending WHERE kind='held'").get)
+
+    def hurries(self) -> int:
+        """How often somebody has asked that what is queued be sent at once."""
+        return cast("int", read_meta(self._connection, HURRIES) or 0)
+
+    def hurry(self) -> None:
+        """Ask it once more, of whichever program sends."""
+        write_meta(self._connection, HURRIES, self.hurries() + 1)
+
+    def rewrite(self, mutations: Sequence[PendingMutation]) -> None:
+        """Replace kind, number, base, bytes, digest and status of mutations for the hub, found by their lsn."""
         execute = self._connection.execute
-        for m in mutations:  # out of the way first: a number is held by one mutation at a time
+        for m in mutations:  # out of the way first: a number belongs to one mutation at a time
             size: object = execute("SELECT length(body) FROM _atoma_pending WHERE lsn=?", (m.lsn,)).get
             self._counters.add("outbox_bytes", len(m.body) - cast("int", size))
             execute("UPDATE _atoma_pending SET mid=? WHERE lsn=?", (-_ASIDE - m.lsn, m.lsn))
         for m in mutations:
+            why = m.last_error if m.kind == "held" else ""
             execute(
-                "UPDATE _atoma_pending SET mid=?, base_seq=?, body=?, digest=?, status=?, ack_seq=?, attempts=0, "
-                "next_attempt_ms=0, last_error='' WHERE lsn=?",
-                (m.mid, m.base_seq, m.body, m.digest, m.status, m.ack_seq, m.lsn),
+                "UPDATE _atoma_pending SET kind=?, mid=?, base_seq=?, body=?, digest=?, status=?, ack_seq=?, attempts=0, "
+                "next_attempt_ms=0, last_error=?, local=? WHERE lsn=?",
+                (m.kind, m.mid, m.base_seq, m.body, m.digest, m.status, m.ack_seq, why, m.local, m.lsn),
             )
-            self.settlements.append(Renumbered(m.lsn, m.mid))
+            self.settlements.append(Held(m.lsn, why) if m.kind == "held" else Renumbered(m.lsn, m.mid))
 
     def acked(self, scope: str) -> Sequence[PendingMutation]:
         """Outbox mutations of the scope that are acked and wait for their page."""
         return self.select("WHERE scope=? AND status=1 AND kind='outbox' ORDER BY mid", (scope,))
+
+    def waits_in(self, scope: str) -> bool:
+        """Whether anything is pending in the scope, of any kind."""
+        found = self._connection.execute("SELECT 1 FROM _atoma_pending WHERE scope=? LIMIT 1", (scope,)).fetchone()
+        return found is not None
 
     def mark_acked(self, mid: int, seq: int) -> None:
         """The hub applied ``mid`` as ``seq``; it stays in the overlay until the page comes."""
@@ -268,25 +295,21 @@ class Outbox:
             [(next_attempt_ms, error, mid) for mid in mids],
         )
 
-    def park(self, mid: int, error: str) -> None:
-        """Set ``mid`` aside as dead; it stays visible in the overlay and in the outbox list."""
-        self._connection.execute(
-            "UPDATE _atoma_pending SET status=2, last_error=? WHERE mid=? AND kind='outbox'", (error, mid)
-        )
-        self.settlements.append(Parked(mid, error))
-
     def remove(self, lsn: int, outcome: Outcome | None) -> Sequence[tuple[str, str]]:
         """Take a mutation out of the overlay and return the ``(store, id)`` it touched."""
         found = self._connection.execute(
-            "DELETE FROM _atoma_pending WHERE lsn=? RETURNING kind, length(body)", (lsn,)
+            "DELETE FROM _atoma_pending WHERE lsn=? RETURNING kind, length(body), idem", (lsn,)
         ).fetchall()
         if not found:
             return []
-        if found[0][0] == "outbox":
+        if found[0][0] != "volatile":
             self._counters.add("outbox_rows", -1)
             self._counters.add("outbox_bytes", -cast("int", found[0][1]))
         rows = self._connection.execute(
             "DELETE FROM _atoma_pending_row WHERE lsn=? RETURNING store, id", (lsn,)
         ).fetchall()
         self.settlements.append(Removed(lsn, outcome))
+        if self._recorder is not None and outcome is not None and outcome.status == "rejected":
+            reason = "REJECTED" if outcome.error is None else outcome.error.code
+            self._recorder.refuse(cast("str", found[0][2]), cast("list[tuple[str, str]]", rows), reason)
         return sorted(cast("list[tuple[str, str]]", rows))

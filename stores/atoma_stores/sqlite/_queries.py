@@ -1,4 +1,4 @@
-"""Answers to queries: compiled once per plan, read in one snapshot together with the commit number they are at."""
+"""Answers to queries: compiled once per plan, read in one snapshot with its commit number, shared by all who ask the same."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stub names a type that is new in Python 3.12
@@ -11,23 +11,25 @@ from itertools import islice
 from typing import TypeAlias, cast
 
 import apsw
+import trio
 
 from atoma.contracts.execution import ExecutionMeta, QueryResult
 from atoma.contracts.explanation import Access
 from atoma.contracts.limits import BOUNDS
-from atoma.contracts.query import BoundQuery, Call, Plan
-from atoma.contracts.values import Scalar, StoredRow
+from atoma.contracts.query import BoundQuery, Call, Plan, Store
+from atoma.contracts.values import Scalar, StoredRow, is_hidden
 from atoma.errors import UnknownStore
 from atoma.query.bounds import check_groups
 from atoma.query.normal import rebind
 from atoma.query.plans import ids_of
-from atoma.query.seek import Place, cursor_of, page_of
-from atoma.query.walk import expressions, plans, top_expressions
+from atoma.query.seek import Cursors, Place, orders_alone, page_of
+from atoma.query.walk import every_expression
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.answers import Children, Prepared, cells, prepare
-from atoma_stores.sql.dialect import SQLITE
+from atoma_stores.sql.dialect import SQLITE, Dialect
 from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Script, run_in_order
 from atoma_stores.sqlite._tables import COMMIT, StoreTable
+from atoma_stores.sqlite.database import Database
 from atoma_stores.sqlite.explaining import accesses
 
 PREPARED_MAX = 512
@@ -37,21 +39,30 @@ Raw: TypeAlias = "tuple[Scalar, ...]"
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A plan as statements, and how many values it is asked with."""
+    """A plan as statements, and how many values it is asked with.
+
+    Attributes:
+        prepared: The statements.
+        params: The number of values.
+        cursors: Its cursors, where they do not depend on the values.
+    """
 
     prepared: Prepared
     params: int
+    cursors: Cursors | None
 
 
 class QueryReader:
-    """Answers the queries of one database.
+    """The reader that answers the queries of one database.
 
     Args:
         tables: Its stores' statements, by name.
+        dialect: What its stores are called.
     """
 
-    def __init__(self, tables: Mapping[str, StoreTable]) -> None:
+    def __init__(self, tables: Mapping[str, StoreTable], dialect: Dialect = SQLITE) -> None:
         self._tables = tables
+        self._dialect = dialect
         self._prepared: dict[Plan, Kept] = {}
         self._raw = any(table.search is not None and not table.synced for table in tables.values())
 
@@ -70,20 +81,24 @@ class QueryReader:
         return found
 
     def point(self, query: BoundQuery) -> Callable[[apsw.Connection], QueryResult | None] | None:
-        """How to read the only row that ``query`` names, in one statement; None when it is no such query.
+        """How to read the only row that ``query`` names, in one statement; None when it is not such a query.
 
         It answers None when there is no row, because nothing then tells the commit number.
         """
         ids = ids_of(query)
         if ids is None or len(ids) != 1:
             return None
-        table = self._table(query.store)
+        table, source = self._table(query.store), query.plan.source
+        hides = table.spec.soft_delete and isinstance(source, Store) and not source.hidden
 
         def body(connection: apsw.Connection) -> QueryResult | None:
             raw = connection.execute(table.point, ids).fetchone()
             if raw is None:
                 return None
-            return QueryResult((table.row(raw),), (), ExecutionMeta(commit=cast("int", raw[-1])))
+            row = table.row(raw)
+            if hides and is_hidden(row.image):
+                return None
+            return QueryResult((row,), (), ExecutionMeta(commit=cast("int", raw[-1])))
 
         return body
 
@@ -91,8 +106,7 @@ class QueryReader:
         """Whether an index of words takes part, of a store that others may write to."""
         if not self._raw:
             return False
-        found = (expr for plan in plans(query.plan) for _, top in top_expressions(plan) for expr in expressions(top))
-        return any(isinstance(expr, Call) and expr.fn == "matches" for expr in found)
+        return any(isinstance(expr, Call) and expr.fn == "matches" for expr in every_expression(query.plan))
 
     def answer(self, query: BoundQuery) -> Reading:
         """Any query; to be run in one read transaction.
@@ -125,7 +139,7 @@ class QueryReader:
             meta = _at(connection)
             if more and found:
                 last = Place(places[-1]) if places else found[-1]
-                meta = ExecutionMeta(commit=meta.commit, cursor=cursor_of(query, last))
+                meta = ExecutionMeta(commit=meta.commit, cursor=(kept.cursors or Cursors(query)).of(last))
             edges = (places[0], places[-1]) if places else ()
             if prepared.plan.whole_rows:
                 return QueryResult(cast("tuple[StoredRow, ...]", tuple(found)), (), meta, edges)
@@ -163,7 +177,9 @@ class QueryReader:
 
     def _prepare(self, query: BoundQuery) -> tuple[BoundQuery, Kept]:
         bound = rebind(query, self.store)
-        kept = Kept(prepare(bound.plan, self.store, places=True), len(bound.params))
+        cursors = Cursors(bound) if orders_alone(bound.plan) else None
+        made = prepare(bound.plan, self.store, dialect=self._dialect, places=True)
+        kept = Kept(made, len(bound.params), cursors)
         if bound.plan == query.plan and len(query.params) == kept.params:
             if len(self._prepared) >= PREPARED_MAX:
                 self._prepared.clear()
@@ -196,11 +212,73 @@ class QueryReader:
             assert isinstance(statement, Execute)
             return list(cast("Iterator[Row]", connection.execute(statement.sql, cast("Raw", statement.values))))
 
-        return run_in_order(Children(SQLITE, params, self._made).added(prepared, rows), run)
+        return run_in_order(Children(self._dialect, params, self._made).added(prepared, rows), run)
 
     def _made(self, store: StoreSpec[object], found: Sequence[Row]) -> Script[list[StoredRow]]:
         yield from ()
         return list(map(self._table(store.name).row, found))
+
+
+class _Flight:
+    """A read that runs.
+
+    Attributes:
+        ended: Set when it has ended, whether it has an answer or not.
+        answer: What it found.
+    """
+
+    __slots__ = ("answer", "ended")
+
+    def __init__(self) -> None:
+        self.ended = trio.Event()
+        self.answer: QueryResult | None = None
+
+
+class SharedReads:
+    """Reads of one database.
+
+    What ends on the loop's thread is over before anybody else can ask for it; only reads in the pool are shared. A read joins
+    another one that began at the same commit of this program, so that it sees all that its caller has written. When the read that
+    runs fails or its caller goes, the first of those who wait asks anew, on its own account.
+
+    Args:
+        database: Where they are carried out.
+
+    Attributes:
+        shared: How many were answered by another one.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._flights: dict[tuple[BoundQuery, int], _Flight] = {}
+        self.shared = 0
+
+    async def read(self, query: BoundQuery, commit: int, body: Callable[[apsw.Connection], QueryResult]) -> QueryResult:
+        """The answer of ``body`` to ``query``, which is asked at ``commit``; see ``Database.read``.
+
+        A caller that is cancelled has the running statement interrupted, unless others wait for it: they ask anew.
+        """
+        key = (query, commit)
+        answer = await self._joined(key) if self._flights else None  # the common case has none, and hashes nothing
+        answer = answer or await self._database.read_at_once(body) or await self._joined(key)
+        if answer is not None:
+            return answer
+        flight = self._flights[key] = _Flight()
+        try:
+            flight.answer = await self._database.read_in_pool(body)
+            return flight.answer
+        finally:
+            del self._flights[key]
+            flight.ended.set()
+
+    async def _joined(self, key: tuple[BoundQuery, int]) -> QueryResult | None:
+        """The answer of a read that runs; None once there is none, and nothing has been waited for since."""
+        while (running := self._flights.get(key)) is not None:
+            await running.ended.wait()
+            if running.answer is not None:
+                self.shared += 1
+                return running.answer
+        return None
 
 
 def _same(raw: Raw) -> Raw:

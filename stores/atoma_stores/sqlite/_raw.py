@@ -9,17 +9,23 @@ may. What is not known here is refused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from itertools import islice
 from typing import Any, cast
 
 import apsw
 
-from atoma.contracts.raw import SqlAnswer
-from atoma.contracts.values import Scalar
+from atoma.contracts.execution import ExecutionMeta
+from atoma.contracts.limits import LIVE_SQL_ROWS_MAX
+from atoma.contracts.raw import Reads, SqlAnswer, SqlOutline, SqlQuery
+from atoma.contracts.values import HIDDEN, Scalar
 from atoma.errors import QueryError
 from atoma_stores.sql.names import quote
 from atoma_stores.sqlite._queries import commit_number
 from atoma_stores.sqlite._tables import StoreTable
+from atoma_stores.sqlite.connections import making_views
+from atoma_stores.sqlite.explaining import accesses_of
 
 FUNCTIONS = frozenset(
     # what SQLite computes from values alone, and its aggregates; load_extension() is a function, too
@@ -34,57 +40,124 @@ FUNCTIONS = frozenset(
 )
 _ROWS = "_atoma_rows_"
 """What the views are called through which alone tables are read; no statement may have such a name in it."""
+_VIEWS = "_atoma_views"
+"""The savepoint with which the views go."""
 _VALUES = frozenset({"json_each", "json_tree"})
 """Tables that are made of values alone."""
 
 
 def raw_sql(
-    tables: Mapping[str, StoreTable], text: str, params: Mapping[str, Scalar]
+    tables: Mapping[str, StoreTable], query: SqlQuery, *, at_most: int | None = None
 ) -> Callable[[apsw.Connection], SqlAnswer]:
-    """How ``text`` is answered; to be run in one read transaction, with whose end the views go."""
-    if "_atoma_" in text.lower():
-        raise QueryError("sql(): names that begin with _atoma_ are the engine's")
+    """How ``query`` is answered; to be run in a transaction.
+
+    Args:
+        tables: The stores.
+        query: The statement.
+        at_most: No more rows than that are read; None reads all of them.
+    """
 
     def body(connection: apsw.Connection) -> SqlAnswer:
-        commit = commit_number(connection)
-        guard = _Guard(tables, {str(row[0]) for row in connection.execute("SELECT name FROM main.sqlite_schema")})
-        only: object = connection.pragma("query_only")
-        connection.pragma("query_only", 0)
-        try:
-            for table in tables.values():
-                columns, inner = ", ".join(map(quote, table.spec.columns)), quote(_ROWS + table.name)
-                connection.execute(f"CREATE TEMP VIEW {inner} AS SELECT {columns} FROM main.{quote(table.name)}")
-                connection.execute(f"CREATE TEMP VIEW {quote(table.name)} AS SELECT {columns} FROM {inner}")
-        finally:
-            connection.pragma("query_only", cast("int", only))
-        try:
-            connection.authorizer = guard.allows
-            connection.exec_trace = guard.begins
+        meta = ExecutionMeta(commit=commit_number(connection))
+        with _guarded(connection, tables, query) as guard:
             cursor = connection.cursor()
             try:
-                rows = tuple(cast("list[tuple[Scalar, ...]]", cursor.execute(text, dict(params)).fetchall()))
+                found = cast(
+                    "Iterator[tuple[Scalar, ...]]", cursor.execute(query.text, dict(query.params), can_cache=False)
+                )
+                rows = tuple(islice(found, at_most))
             finally:
                 cursor.close(True)
-        except KeyError as error:
-            raise QueryError(f"sql(): :{error.args[0]} has no value") from None
-        except apsw.AuthError as error:
-            raise QueryError(f"sql(): {guard.refused or error}") from None
-        finally:
-            connection.exec_trace = None
-            connection.authorizer = None
-        if not guard.columns:  # a comment is none
-            raise QueryError("sql(): there is no statement")
-        unused = sorted(params.keys() - guard.takes)
-        if unused:
-            raise QueryError(f"sql(): the statement has no :{unused[0]}")
-        reads = {name: frozenset(fields) for name, fields in guard.reads.items()}
-        return SqlAnswer(guard.columns, rows, reads, commit)
+        return SqlAnswer(tuples=rows, meta=meta, columns=guard.columns, reads=guard.told)
 
     return body
 
 
+def followed_sql(tables: Mapping[str, StoreTable], query: SqlQuery) -> Callable[[apsw.Connection], SqlAnswer]:
+    """How ``query`` is answered where its result is followed, which is kept in memory."""
+    read = raw_sql(tables, query, at_most=LIVE_SQL_ROWS_MAX + 1)
+
+    def body(connection: apsw.Connection) -> SqlAnswer:
+        answer = read(connection)
+        if len(answer.tuples) > LIVE_SQL_ROWS_MAX:
+            raise QueryError(f"sql(): a statement that is followed has at most {LIVE_SQL_ROWS_MAX:,} rows: add LIMIT")
+        return answer
+
+    return body
+
+
+def outlined(tables: Mapping[str, StoreTable], query: SqlQuery) -> Callable[[apsw.Connection], SqlOutline]:
+    """How it is found out what ``query`` would read; to be run in a transaction."""
+
+    def body(connection: apsw.Connection) -> SqlOutline:
+        commit_number(connection)  # a plan is told by the schema as it was last read: this reads it anew
+        values = dict(query.params)
+        with _guarded(connection, tables, query) as guard:
+            guard.runs = False
+            with suppress(apsw.ExecTraceAbort):  # of a statement that is in the cache nothing would be asked
+                connection.execute(query.text, values, can_cache=False).close(True)
+        with _guarded(connection, tables, query) as explains:
+            explains.explains = True
+            found = connection.execute(f"EXPLAIN QUERY PLAN {query.text}", values, can_cache=False)
+            lines = [str(row[3]) for row in found]
+        return SqlOutline(query, guard.columns, guard.told, accesses_of(lines, tables))
+
+    return body
+
+
+@contextmanager
+def _guarded(connection: apsw.Connection, tables: Mapping[str, StoreTable], query: SqlQuery) -> Generator[_Guard]:
+    """Let the statement of ``query`` alone be carried out in the block, on views in the stores' places.
+
+    Raises:
+        QueryError: It does what it may not, it is no statement, or its values do not fit.
+    """
+    text = query.text.lower()
+    if "_atoma_" in text:
+        raise QueryError("sql(): names that begin with _atoma_ are the engine's")
+    guard = _Guard(tables, {str(row[0]) for row in connection.execute("SELECT name FROM main.sqlite_schema")})
+    connection.execute(f"SAVEPOINT {_VIEWS}")
+    try:
+        with making_views(connection):
+            for table in tables.values():
+                if table.name.lower() in text:
+                    _make_views(connection, table)
+        connection.authorizer, connection.exec_trace = guard.allows, guard.begins
+        yield guard
+    except KeyError as error:
+        raise QueryError(f"sql(): :{error.args[0]} has no value") from None
+    except apsw.AuthError as error:
+        raise QueryError(f"sql(): {guard.refused or error}") from None
+    finally:
+        connection.exec_trace = connection.authorizer = None
+        _take_back(connection)
+    if not guard.columns:  # a comment is none
+        raise QueryError("sql(): there is no statement")
+    unused = sorted(dict(query.params).keys() - guard.takes)
+    if unused:
+        raise QueryError(f"sql(): the statement has no :{unused[0]}")
+
+
+def _make_views(connection: apsw.Connection, table: StoreTable) -> None:
+    columns, inner = ", ".join(map(quote, table.spec.columns)), quote(_ROWS + table.name)
+    shown = f" WHERE {quote(HIDDEN)} IS NULL" if table.spec.soft_delete else ""
+    connection.execute(f"CREATE TEMP VIEW {inner} AS SELECT {columns} FROM main.{quote(table.name)}{shown}")
+    connection.execute(f"CREATE TEMP VIEW {quote(table.name)} AS SELECT {columns} FROM {inner}")
+
+
+def _take_back(connection: apsw.Connection) -> None:
+    """Take the views away: others read in the same transaction, in which the stores' names are their tables again."""
+    for end in (f"ROLLBACK TO {_VIEWS}", f"RELEASE {_VIEWS}"):
+        while connection.in_transaction:
+            try:
+                connection.execute(end)
+                break
+            except apsw.InterruptError:
+                continue  # what stops a statement that takes long may hit this one, too
+
+
 class _Guard:
-    """What a statement may do: read the declared fields of stores, and compute.
+    """A guard over a statement, which may read the declared fields of stores, and compute.
 
     Args:
         tables: The stores.
@@ -96,6 +169,8 @@ class _Guard:
         columns: What the columns of the first one are called.
         takes: The names of its parameters.
         refused: Why something may not be done.
+        runs: Whether the statement is carried out, or only looked at.
+        explains: Whether SQLite is to explain it instead.
     """
 
     def __init__(self, tables: Mapping[str, StoreTable], file: Collection[str]) -> None:
@@ -106,17 +181,24 @@ class _Guard:
         self.reads: dict[str, set[str]] = {}
         self.begun = 0
         self.refused = ""
+        self.runs = True
+        self.explains = False
+
+    @property
+    def told(self) -> Reads:
+        """:attr:`reads` for others."""
+        return {name: frozenset(fields) for name, fields in self.reads.items()}
 
     def begins(self, cursor: apsw.Cursor, _sql: str, _bindings: object) -> bool:
-        """Hear that a statement begins."""
+        """Note that a statement begins."""
         self.begun += 1
         if self.begun > 1:
             raise QueryError("sql() takes one statement")
-        if not cursor.is_readonly or cursor.is_explain:
+        if not cursor.is_readonly or bool(cursor.is_explain) is not self.explains:
             raise QueryError("sql() reads: begin with SELECT, WITH or VALUES")
         self.columns = tuple([str(each[0]) for each in cast("tuple[Any, ...]", cursor.get_description())])
         self.takes = frozenset(filter(None, cursor.bindings_names))
-        return True
+        return self.runs
 
     def allows(
         self, operation: int, first: str | None, second: str | None, database: str | None, within: str | None

@@ -20,6 +20,7 @@ from atoma_stores.sqlite.paths import PROGRESS_STEPS
 
 T = TypeVar("T")
 Open = Callable[[], apsw.Connection]
+OnCheckpoint = Callable[[apsw.Connection], None]
 
 CHECKPOINT_PAGES = 1_000
 
@@ -44,8 +45,20 @@ def end_snapshot(connection: apsw.Connection) -> None:
             connection.execute("ROLLBACK")
 
 
+def settle(job: Job[Body], run: Callable[[Job[Body]], object], path: str) -> None:
+    """Give ``job`` what ``run`` makes of it, be it an error; SQLite's become ours, with ``path`` in the message."""
+    try:
+        job.succeed(run(job))
+    except apsw.Error as error:
+        failure = translate(error, path)
+        failure.__cause__ = error
+        job.fail(failure)
+    except BaseException as error:
+        job.fail(error)
+
+
 class PoolReader:
-    """Runs reads on a connection of its own, in a thread of its own.
+    """A reader with a connection of its own, in a thread of its own.
 
     Args:
         connection: Its own from now on.
@@ -86,14 +99,7 @@ class PoolReader:
         """Run the reads, each in a snapshot of its own."""
         for job in batch:
             began = self._clock()
-            try:
-                job.succeed(self._run_one(job))
-            except apsw.Error as error:
-                failure = translate(error, self._path)
-                failure.__cause__ = error
-                job.fail(failure)
-            except BaseException as error:
-                job.fail(error)
+            settle(job, self._run_one, self._path)
             job.seconds = self._clock() - began
 
     def interrupt(self, job: Job[Body] | None = None) -> None:
@@ -123,18 +129,18 @@ class PoolReader:
 
 
 class Checkpointer:
-    """Copies the WAL back into the file in a thread of its own, so that no commit ever waits for it.
+    """A thread that copies the WAL back into the file, so that no commit ever waits for it.
 
     Args:
         open_connection: Opens its connection, in the thread.
-        on_checkpoint: Called in the thread after each.
+        on_checkpoint: Called in the thread after each, with its connection.
         thread: See :class:`Worker`.
 
     Attributes:
         taken: Checkpoints taken.
     """
 
-    def __init__(self, open_connection: Open, on_checkpoint: Callable[[], None], *, thread: bool) -> None:
+    def __init__(self, open_connection: Open, on_checkpoint: OnCheckpoint, *, thread: bool) -> None:
         self.taken = 0
         self._open = open_connection
         self._on_checkpoint = on_checkpoint
@@ -145,7 +151,7 @@ class Checkpointer:
         self._next = CHECKPOINT_PAGES
 
     def wal_grew(self, pages: int) -> None:
-        """Hear how long the WAL is after a commit; called in the writer's thread."""
+        """Note how long the WAL is after a commit; called in the writer's thread."""
         if pages < CHECKPOINT_PAGES:
             self._next = CHECKPOINT_PAGES
         elif pages >= self._next and not self._busy:
@@ -161,7 +167,7 @@ class Checkpointer:
             with contextlib.suppress(apsw.BusyError, apsw.LockedError):
                 self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
                 self.taken += 1
-                self._on_checkpoint()
+                self._on_checkpoint(self._connection)
         finally:
             self._busy = False
         for job in batch:

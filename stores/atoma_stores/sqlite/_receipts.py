@@ -8,12 +8,12 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from atoma.contracts.execution import WriteState
 from atoma.contracts.failures import refusal
-from atoma.contracts.mutations import ACKED, PARKED, PendingMutation
+from atoma.contracts.mutations import ACKED, BUILDS_ON_HELD, HELD_MID, PendingMutation
 from atoma.contracts.receipts import WriteReceipt
 from atoma.contracts.sync import Outcome
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import AtomaError
-from atoma_stores.sqlite._outbox import Acked, Removed, Renumbered, Settlement
+from atoma_stores.sqlite._outbox import Acked, Held, Renumbered, Settlement
 
 LOCAL = WriteReceipt("local", settled=True)
 """The receipt of a write that nobody else decides about: it is durable, and that is all there is to wait for."""
@@ -21,7 +21,7 @@ LOCAL = WriteReceipt("local", settled=True)
 
 @dataclass(frozen=True, slots=True)
 class Whereabouts:
-    """Where mutations are now.
+    """The whereabouts of mutations at this moment.
 
     Attributes:
         pending: Those that are still pending, by lsn.
@@ -33,7 +33,7 @@ class Whereabouts:
 
 
 class Receipts:
-    """The receipts that somebody still holds; told after each commit."""
+    """The receipts that somebody still holds; notified after each commit."""
 
     def __init__(self) -> None:
         self._by_lsn: WeakValueDictionary[int, WriteReceipt] = WeakValueDictionary()
@@ -41,28 +41,34 @@ class Receipts:
         self._mids: WeakKeyDictionary[WriteReceipt, int] = WeakKeyDictionary()
         self._missing: set[int] = set()
 
-    def issue(self, lsn: int, mid: int) -> WriteReceipt:
-        """The receipt of a mutation, the same for everybody."""
+    def issue(self, lsn: int, mid: int, why: str = BUILDS_ON_HELD) -> WriteReceipt:
+        """The receipt of a mutation, the same for everybody; ``why`` it is held, if it is."""
         receipt = self._by_lsn.get(lsn)
         if receipt is None:
             receipt = self._by_lsn[lsn] = WriteReceipt()
-            if mid:
+            if mid == HELD_MID:
+                _hold(receipt, why)
+            elif mid:
                 self._by_mid[mid] = receipt
                 self._mids[receipt] = mid
         return receipt
 
     def reissue(self, mutation: PendingMutation) -> WriteReceipt:
-        """The receipt of a mutation that was pending before."""
-        receipt = self.issue(mutation.lsn, mutation.mid)
-        self._renumber(mutation.lsn, mutation.mid)
+        """The receipt of a mutation that was pending before; a new one when it was held and is not any more."""
+        known = self._by_lsn.get(mutation.lsn)
+        if known is not None and known.state == "dead" and mutation.kind != "held":
+            del self._by_lsn[mutation.lsn]
+        receipt = self.issue(mutation.lsn, mutation.mid, mutation.last_error)
+        if mutation.kind != "held":
+            self._renumber(mutation.lsn, mutation.mid)
         if receipt.state in ("queued", "sent") and mutation.status == ACKED:
             receipt.move("accepted", mutation.ack_seq)
-        elif receipt.state in ("queued", "sent") and mutation.status == PARKED:
-            receipt.refuse(refusal("PARKED", mutation.last_error), "dead")
+        elif mutation.kind == "held" and not receipt.settled:
+            _hold(receipt, mutation.last_error)
         return receipt
 
     def gone(self, receipt: WriteReceipt, refused: ErrorInfo | None) -> None:
-        """Settle the receipt of a mutation that has left the outbox, told by nobody but the file."""
+        """Settle the receipt of a mutation that has left the outbox, reported by nobody but the file."""
         if refused is not None:
             receipt.refuse(refused)
         else:
@@ -74,10 +80,10 @@ class Receipts:
         return dict([(lsn, self._mids[one]) for lsn, one in held if one in self._mids and not one.settled][:most])
 
     def catch_up(self, asked: Iterable[int], whereabouts: Whereabouts) -> bool:
-        """Hear what another program has settled in the file; whether to look again.
+        """Take what another program has settled in the file; whether to look again.
 
-        A mutation has to be missing twice: what this program has settled itself may be committed and not told yet, and
-        is told with its sequence in a moment.
+        A mutation has to be missing twice: what this program has settled itself may be committed and not reported yet, and
+        is reported with its sequence in a moment.
         """
         missing: set[int] = set()
         for lsn in asked:
@@ -102,24 +108,28 @@ class Receipts:
                 receipt.move("sent" if in_flight else "queued")
 
     def settle(self, settlements: Iterable[Settlement]) -> None:
-        """Tell the receipts what a commit decided."""
+        """Notify the receipts of what a commit decided."""
         for settlement in settlements:
-            if isinstance(settlement, Removed):
-                if (receipt := self._by_lsn.get(settlement.lsn)) is not None:
-                    self._forget_number(receipt)
-                    _remove(receipt, settlement.outcome)
+            if isinstance(settlement, Acked):
+                receipt = self._by_mid.get(settlement.mid)
+                # a number is given out again in the next life of a file: one that has come to its end stays there
+                if receipt is not None and not receipt.settled:
+                    receipt.move("accepted", settlement.seq)
             elif isinstance(settlement, Renumbered):
                 self._renumber(settlement.lsn, settlement.mid)
-            elif (receipt := self._by_mid.get(settlement.mid)) is not None and not receipt.settled:
-                # a number is given out again in the next life of a file: one that has come to its end stays there
-                if isinstance(settlement, Acked):
-                    receipt.move("accepted", settlement.seq)
+            elif (receipt := self._by_lsn.get(settlement.lsn)) is not None:
+                self._forget_number(receipt)
+                if isinstance(settlement, Held):
+                    _hold(receipt, settlement.why)
                 else:
-                    receipt.refuse(refusal("PARKED", settlement.error), "dead")
+                    _remove(receipt, settlement.outcome)
 
     def _renumber(self, lsn: int, mid: int) -> None:
         receipt = self._by_lsn.get(lsn)
         if receipt is None or self._mids.get(receipt) == mid:
+            return
+        if receipt.state == "dead":  # it was held; whoever asks again gets another receipt
+            del self._by_lsn[lsn]
             return
         self._forget_number(receipt)
         self._by_mid[mid] = receipt
@@ -136,6 +146,11 @@ class Receipts:
         """Wake everybody who waits."""
         for receipt in list(self._by_lsn.values()):
             receipt.close(str(error))
+
+
+def _hold(receipt: WriteReceipt, why: str) -> None:
+    """The mutation stays here until somebody releases it."""
+    receipt.refuse(refusal("HELD", why), "dead")
 
 
 def _remove(receipt: WriteReceipt, outcome: Outcome | None) -> None:

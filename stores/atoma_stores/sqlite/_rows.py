@@ -1,4 +1,4 @@
-"""What the parts of a transaction share, and the first of them: the visible rows."""
+"""The rows in a transaction: what its parts share, the visible rows, and the confirmed base under them."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # apsw's stub names a type that is new in Python 3.12
@@ -6,25 +6,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import cast
+from itertools import islice
+from typing import TypeAlias, cast
 
 import apsw
 from msgspec.structs import replace
 
+from atoma.contracts.mutations import BaseRow
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.errors import ConflictError, UnknownStore, ValidationError
 from atoma.query.indexes import checked_index, indexes_of, unique_values
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 from atoma_stores.changes import RowChange, StoreDelta
 from atoma_stores.sql.indexes import index_name
+from atoma_stores.sqlite._history import Recorder
+from atoma_stores.sqlite._others import Standing
 from atoma_stores.sqlite._queries import QueryReader
-from atoma_stores.sqlite._tables import StoreTable
+from atoma_stores.sqlite._tables import StoreTable, pack, unpack
 from atoma_stores.sqlite.codes import is_unique_violation
 
 Delta = dict[str, dict[str, RowChange]]
+BaseChange: TypeAlias = tuple[str, RowImage | None, int]
+
+CHUNK = 2_000
 _KNOWN = (
-    "SELECT key, value FROM _atoma_meta WHERE key IN ('commit', 'version', 'outbox_rows', 'outbox_bytes') "
+    "SELECT key, value FROM _atoma_meta WHERE key IN ('commit', 'version', 'outbox_rows', 'outbox_bytes', 'raw') "
+    "UNION ALL SELECT 'programs', count(*) FROM _atoma_process "
     "UNION ALL SELECT 'shadows', EXISTS (SELECT 1 FROM _atoma_shadow) "
     "UNION ALL SELECT 'units', EXISTS (SELECT 1 FROM _atoma_unit)"
 )
@@ -32,7 +40,7 @@ _MOVED = "UPDATE _atoma_meta SET value=CASE key WHEN 'commit' THEN ? ELSE ? END 
 
 
 class Known:
-    """What is known of the file from one transaction to the next, as long as nobody else writes to it.
+    """The knowledge of the file from one transaction to the next, as long as nobody else writes to it.
 
     SQLite moves the version of the data by one with every commit, of this connection and of others. So what a transaction
     has left holds within it, and in the next one when the version is one further: then that commit was its own.
@@ -41,15 +49,19 @@ class Known:
         counters: The counters as they stand in the file.
         shadows: Whether confirmed images may be set aside, of any store.
         units: Whether answers of units may be kept.
-        foreign: Whether others may have written to the file since somebody last saw to it.
+        raw: How many rows other tools have written in all.
+        programs: How many programs have the file open.
+        told: How far the file was when this program last told what it has come to.
     """
 
-    __slots__ = ("_connection", "_version", "counters", "foreign", "shadows", "units")
+    __slots__ = ("_connection", "_version", "counters", "programs", "raw", "shadows", "told", "units")
 
     def __init__(self) -> None:
         self.counters: dict[str, int] = {}
         self.shadows = self.units = True
-        self.foreign = False
+        self.raw = 0
+        self.programs = 1
+        self.told = Standing()
         self._version = -2
         self._connection: apsw.Connection | None = None
 
@@ -60,9 +72,9 @@ class Known:
             self._connection, self._version = connection, -2
         if 0 <= connection.data_version() - self._version <= 1:
             return
-        self.foreign = True
         rows = cast("list[tuple[str, int]]", connection.execute(_KNOWN).fetchall())
         self.counters = dict(rows)
+        self.raw, self.programs = self.counters.pop("raw"), self.counters.pop("programs")
         self.shadows, self.units = bool(self.counters.pop("shadows")), bool(self.counters.pop("units"))
         self._version = connection.data_version()
 
@@ -117,37 +129,36 @@ class Counters:
 
 
 class TxState:
-    """What the parts of one transaction have in common: the connection, and what the transaction has done so far.
+    """The common state of the parts of one transaction: the connection, and what the transaction has done so far.
 
     Attributes:
         connection: Where the transaction is open.
         schema: The declared stores.
         tables: Statements and conversions by store.
-        now_ms: Wall clock of the environment when the transaction began.
         counters: The file's counters.
         changes: What the transaction did to visible rows: the first ``old`` and the last ``new`` of each.
+        recorder: Writes down what the transaction does to visible rows; None in a file that keeps no history.
         last: The visible row that was read last, until something moves: who writes a row has usually just read it.
     """
 
-    __slots__ = ("_asked", "_known", "changes", "connection", "counters", "last", "now_ms", "schema", "tables")
+    __slots__ = ("_asked", "_known", "changes", "connection", "counters", "last", "recorder", "schema", "tables")
 
     def __init__(
         self,
         connection: apsw.Connection,
         schema: Schema,
         tables: Mapping[str, StoreTable],
-        now_ms: int,
         known: Known,
     ) -> None:
         self.connection = connection
         self.schema = schema
         self.tables = tables
-        self.now_ms = now_ms
         self._known = known
         self._asked = False
         self.counters = Counters(connection, known)
         self.changes: Delta = {}
         self.last: tuple[str, str, StoredRow | None] | None = None
+        self.recorder: Recorder | None = None
 
     @property
     def known(self) -> Known:
@@ -309,7 +320,8 @@ class VisibleRows:
 
     def _update(self, table: StoreTable, old: StoredRow, image: RowImage) -> int:
         self._check_unique(table, old.id, old.scope, image)
-        row = replace(old, version=self._state.next_version(), image=image)
+        moved = not table.spec.is_same(old.image, image)  # what the hub has set is no reason to read the row again
+        row = replace(old, version=self._state.next_version() if moved else old.version, image=image)
         self._run(table, old.id, table.update, (*table.values(image), row.version, old.id))
         self._state.note(table.name, old.id, old, row)
         return row.version
@@ -323,15 +335,167 @@ class VisibleRows:
                 raise ValidationError(f"{table.name}/{id}: {error}", store=table.name) from None
             raise _taken(table, id, _said(table, str(error).partition(": ")[2])) from None
 
+    def check_unique(self, store: str, id: str) -> None:
+        """Refuse a row that shows a unique value of another one; see ``RowsPart``."""
+        row = self.read(store, id)
+        if row is not None:
+            self._refuse_taken(self._state.table(store), id, row.scope, row.image)
+
     def _check_unique(self, table: StoreTable, id: str, scope: str, image: RowImage) -> None:
-        if not self.enforce_unique or not table.unique:
-            return
+        if self.enforce_unique and table.unique:
+            self._refuse_taken(table, id, scope, image)
+
+    def _refuse_taken(self, table: StoreTable, id: str, scope: str, image: RowImage) -> None:
         for index, values in unique_values(table.spec, id, image):
-            other: object = self._connection.execute(
-                table.unique_check(checked_index(index, table.spec)), (*values, scope, id)
-            ).get
+            other: object = self._connection.execute(table.unique[index], (*values, scope, id)).get
             if other is not None:
                 raise _taken(table, id, checked_index(index, table.spec).said)
+
+
+class ConfirmedRows:
+    """The confirmed image of every row: its shadow if it has one, else the visible row; see ``ConfirmedPart``."""
+
+    __slots__ = ("_connection", "_rows", "_state")
+
+    def __init__(self, state: TxState, rows: VisibleRows) -> None:
+        self._state = state
+        self._connection = state.connection
+        self._rows = rows
+
+    def read(self, store: str, id: str) -> BaseRow:
+        """The confirmed image: the shadow if the row has pending mutations, else the visible row."""
+        shadow = self.shadow_of(store, id)
+        if shadow is not None:
+            return shadow
+        row = self._rows.read(store, id)
+        return BaseRow(None, 0, "", False) if row is None else BaseRow(row.image, row.seq, row.scope, False)
+
+    def shadow_of(self, store: str, id: str) -> BaseRow | None:
+        """The confirmed image where it was set aside; None where it is the visible row."""
+        table = self._state.table(store)
+        if not self._state.known.shadows:
+            return None
+        shadow = self._connection.execute(
+            "SELECT image, seq, scope FROM _atoma_shadow WHERE store=? AND id=?", (store, id)
+        ).fetchone()
+        if shadow is None:
+            return None
+        return BaseRow(unpack(shadow[0], table), cast("int", shadow[1]), cast("str", shadow[2]), True)
+
+    def put(self, store: str, id: str, scope: str, image: RowImage | None, seq: int) -> None:
+        """Make ``image`` the confirmed image: the shadow if there is one, else the visible row itself.
+
+        A deletion that names another scope than the row's is of an older life of the row and is passed over.
+        """
+        table, change = self._state.table(store), (id, image, seq)
+        shadow = self.shadow_of(store, id)  # this one, not those of the whole store: many may be set aside
+        self._state.last = None
+        if shadow is None:
+            self._put_clean(table, scope, {id: change})
+        else:
+            self._put_shadow(table, scope, shadow.scope, change)
+
+    def put_many(self, store: str, scope: str, rows: Iterable[BaseChange]) -> list[str]:
+        """:meth:`put` for many rows of one store; returns the ids that are shadowed. The last of one id counts."""
+        table = self._state.table(store)
+        shadows: dict[str, str] = {}
+        if self._state.known.shadows:
+            found = self._connection.execute("SELECT id, scope FROM _atoma_shadow WHERE store=?", (store,)).fetchall()
+            shadows = dict(cast("list[tuple[str, str]]", found))
+        shadowed: list[str] = []
+        pending = iter(rows)
+        self._state.last = None
+        while chunk := {row[0]: row for row in islice(pending, CHUNK)}:
+            if shadows:
+                for id in [id for id in chunk if id in shadows]:
+                    shadowed.append(id)
+                    self._put_shadow(table, scope, shadows[id], chunk.pop(id))
+            self._put_clean(table, scope, chunk)
+        return shadowed
+
+    def _put_shadow(self, table: StoreTable, scope: str, known_scope: str, change: BaseChange) -> None:
+        id, image, seq = change
+        if image is None and known_scope != scope:
+            return
+        self._connection.execute(
+            "UPDATE _atoma_shadow SET image=?, seq=?, scope=? WHERE store=? AND id=?",
+            (pack(None if image is None else table.complete(image), table), seq, scope, table.name, id),
+        )
+
+    def _put_clean(self, table: StoreTable, scope: str, chunk: dict[str, BaseChange]) -> None:
+        """Rows without pending mutations: base and visible row are one."""
+        connection = self._connection
+        old = {
+            row.id: row
+            for row in map(table.row, connection.executemany(table.select, ((id,) for id in chunk)).fetchall())
+        }
+        upserts: list[tuple[Scalar, ...]] = []
+        deletes: list[tuple[str]] = []
+        moved: list[tuple[int, str]] = []
+        for id, image, seq in chunk.values():
+            before = old.get(id)
+            if image is None:
+                if before is not None and before.scope == scope:
+                    deletes.append((id,))
+                    self._state.note(table.name, id, before, None)
+                continue
+            image = table.complete(image)
+            if before is not None and before.image == image and before.scope == scope:
+                if before.seq != seq:
+                    moved.append((seq, id))
+                continue
+            row = StoredRow(id, self._state.next_version(), seq, scope, image)
+            upserts.append((id, row.version, seq, scope, *table.values(image)))
+            self._state.note(table.name, id, before, row)
+        # deletions first, so that a value may move from one row to another under a unique index
+        if deletes:
+            connection.executemany(table.delete, deletes)
+        if upserts:
+            connection.executemany(table.upsert, upserts)
+        if moved:
+            connection.executemany(table.set_seq, moved)
+
+    def shadow(self, store: str, id: str, scope: str, pre: RowImage | None) -> bool:
+        """Set ``pre`` aside as the confirmed image and return True, unless the row is shadowed already."""
+        change = self._state.changes.get(store, {}).get(id)
+        if change is not None:
+            seq = 0 if change[0] is None else change[0].seq  # of the row as it was before this transaction
+        else:
+            found: object = self._connection.execute(self._state.table(store).select_seq, (id,)).get
+            seq = cast("int", found or 0)
+        self._connection.execute(
+            "INSERT OR IGNORE INTO _atoma_shadow(store, id, scope, seq, image) VALUES(?,?,?,?,?)",
+            (store, id, scope, seq, pack(pre, self._state.table(store))),
+        )
+        self._state.known.shadows = True
+        return self._connection.changes() > 0
+
+    def unshadow(self, store: str, id: str) -> None:
+        """Forget the shadow; the visible row keeps its image and takes the shadow's sequence."""
+        seq: object = self._connection.execute(
+            "DELETE FROM _atoma_shadow WHERE store=? AND id=? RETURNING seq", (store, id)
+        ).get
+        if seq is not None:
+            self._state.last = None
+            self._connection.execute(self._state.table(store).set_seq, (cast("int", seq), id))
+
+    def shadowed(self, scope: str) -> Sequence[tuple[str, str]]:
+        """``(store, id)`` of every shadowed row of a scope."""
+        rows = self._connection.execute(
+            "SELECT store, id FROM _atoma_shadow WHERE scope=? ORDER BY store, id", (scope,)
+        ).fetchall()
+        return cast("list[tuple[str, str]]", rows)
+
+    def hidden(self, store: str) -> Sequence[str]:
+        """Ids of shadowed rows on which nothing is pending; none of a synced store, where no index refuses what is rebased."""
+        if self._state.table(store).synced:
+            return []
+        rows = self._connection.execute(
+            "SELECT id FROM _atoma_shadow AS h WHERE store=? AND NOT EXISTS "
+            "(SELECT 1 FROM _atoma_pending_row AS r WHERE r.store=h.store AND r.id=h.id) ORDER BY id",
+            (store,),
+        ).fetchall()
+        return [cast("str", row[0]) for row in rows]
 
 
 def _said(table: StoreTable, told: str) -> str:

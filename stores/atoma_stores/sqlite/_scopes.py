@@ -5,25 +5,41 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TypeAlias, cast
 
 from msgspec import structs
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.replica import TURNS_MAX, StagedRow, Subscription, SubscriptionState, longer_trail
+from atoma.contracts.replica import (
+    TURNS_MAX,
+    BroughtScope,
+    StagedRow,
+    Subscription,
+    SubscriptionState,
+    longer_trail,
+)
 from atoma.contracts.sync import Cursor, Mark
 from atoma.contracts.values import RowImage
-from atoma_stores.sqlite._base import CHUNK, ConfirmedRows
-from atoma_stores.sqlite._rows import TxState
+from atoma_stores.sqlite._companions import term_of
+from atoma_stores.sqlite._rows import CHUNK, ConfirmedRows, TxState
 from atoma_stores.sqlite._tables import StoreTable, pack, unpack
 
+_BROUGHT = (
+    "SELECT u.scope, max(u.at_ms), (SELECT json_group_array(o.program) FROM _atoma_use AS o JOIN _atoma_process AS p "
+    "ON p.id=o.program WHERE o.scope=u.scope) FROM _atoma_use AS u GROUP BY u.scope ORDER BY u.scope"
+)
+_USED = (
+    "INSERT INTO _atoma_use(scope, program, at_ms) VALUES(?,?,?) "
+    "ON CONFLICT(scope, program) DO UPDATE SET at_ms=max(at_ms, excluded.at_ms)"
+)
 _SHADOWS_BEYOND = "SELECT id, seq, image FROM _atoma_shadow WHERE store=? AND scope=? AND seq>? AND image IS NOT NULL"
 Trail: TypeAlias = tuple[Mark, ...]
 
 
 class Scopes:
-    """How far each scope is replicated, and the snapshots under construction; see ``ScopesPart``."""
+    """The progress of each scope's replication, and the snapshots under construction; see ``ScopesPart``."""
 
     __slots__ = ("_base", "_connection", "_state")
 
@@ -56,6 +72,40 @@ class Scopes:
         """Names of the scopes that something is known of, in order."""
         rows = self._connection.execute("SELECT scope FROM _atoma_sub ORDER BY scope").fetchall()
         return [cast("str", row[0]) for row in rows]
+
+    def brought(self) -> Sequence[BroughtScope]:
+        """The scopes that were brought along, by name."""
+        return [
+            BroughtScope(cast("str", scope), cast("int", used_ms), tuple(sorted(json.loads(cast("str", programs)))))
+            for scope, used_ms, programs in self._connection.execute(_BROUGHT)
+        ]
+
+    def is_brought(self, scope: str) -> bool:
+        """Whether ``scope`` was brought along."""
+        return (
+            self._connection.execute("SELECT 1 FROM _atoma_use WHERE scope=? LIMIT 1", (scope,)).fetchone() is not None
+        )
+
+    def use(self, scope: str, program: int, at_ms: int) -> None:
+        """Note that ``program`` uses ``scope`` from now on, which brings it along."""
+        self._connection.executemany(_USED, [(scope, 0, at_ms), (scope, program, at_ms)])
+
+    def leave(self, scope: str, program: int, at_ms: int) -> None:
+        """Note that ``program`` has used ``scope`` until now; nothing where it has not."""
+        self._connection.execute("DELETE FROM _atoma_use WHERE scope=? AND program=?", (scope, program))
+        if self._connection.changes():
+            self._connection.execute(_USED, (scope, 0, at_ms))
+
+    def remove(self, scope: str) -> None:
+        """Forget the scope: its confirmed rows and their past, its stage, how far it was, who uses it."""
+        self.clear_stage(scope)
+        for table in self._state.tables.values():
+            if table.synced:
+                self._drop_unstaged(table, scope)
+                if self._state.recorder is not None:
+                    self._state.recorder.leave(table.name, scope)
+        self._connection.execute("DELETE FROM _atoma_sub WHERE scope=?", (scope,))
+        self._connection.execute("DELETE FROM _atoma_use WHERE scope=?", (scope,))
 
     def save(self, subscription: Subscription) -> None:
         """Replace the scope's state; the cursor of a live one moves through :meth:`advance` only."""
@@ -97,6 +147,10 @@ class Scopes:
             ((scope, row.store, row.id, row.seq, pack(row.image, self._state.tables.get(row.store))) for row in rows),
         )
 
+    def term(self) -> int:
+        """The number of the reign that the file is in."""
+        return term_of(self._connection)
+
     def clear_stage(self, scope: str) -> None:
         """Forget the snapshot under construction."""
         self._connection.execute("DELETE FROM _atoma_stage WHERE scope=?", (scope,))
@@ -121,6 +175,8 @@ class Scopes:
 
     def swap(self, scope: str) -> None:
         """Make the staged snapshot the confirmed base of the scope, writing only what differs."""
+        if self._state.recorder is not None:
+            self._state.recorder.swapped = True
         for table in self._state.tables.values():
             if table.synced:
                 self._drop_unstaged(table, scope)

@@ -10,7 +10,7 @@ row is taken out without knowing what stood in it, and rolling a savepoint back 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import apsw
@@ -21,11 +21,9 @@ from atoma.schema.spec import StoreSpec
 from atoma_stores.changes import StoreDelta
 from atoma_stores.sql.functions import DIGEST
 from atoma_stores.sql.names import quote
-from atoma_stores.sql.search import map_of, words_table
+from atoma_stores.sql.search import known_words, map_of, words_table
 from atoma_stores.sqlite.functions import digest_of
 from atoma_stores.sqlite.meta import read_meta, write_meta
-
-CHUNK = 1_000
 
 
 class SearchIndex:
@@ -38,14 +36,15 @@ class SearchIndex:
     def __init__(self, spec: StoreSpec[Any]) -> None:
         self.fields = spec.search
         self._key = f"search:{spec.name}"
-        self._told = f"1 {unicodedata.unidata_version} {','.join(self.fields)}"
-        self._map, self._words = map_of(spec.name), words_table(spec.name)
+        self._told = f"2 {unicodedata.unidata_version} {','.join(self.fields)}"
+        self._map, self._words, self._known = map_of(spec.name), words_table(spec.name), known_words(spec.name)
         columns = ", ".join(f"c{number}" for number in range(len(self.fields)))
         places = ", ".join("?" * len(self.fields))
         self._create = (
             f"CREATE TABLE IF NOT EXISTS {self._map}(n INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, digest BLOB NOT NULL) STRICT",
             f"CREATE VIRTUAL TABLE IF NOT EXISTS {self._words} USING fts5({columns}, content='', contentless_delete=1, "
             "tokenize='ascii')",
+            f"CREATE VIRTUAL TABLE IF NOT EXISTS {self._known} USING fts5vocab({self._words}, row)",
         )
         self._put = (
             f"INSERT INTO {self._map}(id, digest) VALUES(?, ?) ON CONFLICT(id) DO UPDATE SET digest=excluded.digest",
@@ -69,7 +68,7 @@ class SearchIndex:
         Steps of a migration, tools and other programs may have written to them since.
         """
         if read_meta(connection, self._key) != self._told:
-            for table in (self._map, self._words):
+            for table in (self._known, self._map, self._words):
                 connection.execute(f"DROP TABLE IF EXISTS {table}")
             for statement in self._create:
                 connection.execute(statement)
@@ -80,7 +79,7 @@ class SearchIndex:
         """Bring the index to what the rows are, whoever has written them."""
         self._remove(connection, [str(row[0]) for row in connection.execute(self._gone)])
         changed = cast("list[tuple[str, *tuple[str | None, ...]]]", connection.execute(self._changed).fetchall())
-        self._add(connection, ((id, texts) for id, *texts in changed))
+        self._add(connection, [(id, texts) for id, *texts in changed])
 
     def follow(self, connection: apsw.Connection, delta: StoreDelta) -> None:
         """Bring the index to what ``delta`` has left."""
@@ -100,12 +99,9 @@ class SearchIndex:
         for statement in self._take if ids else ():
             connection.executemany(statement, [(id,) for id in ids])
 
-    def _add(self, connection: apsw.Connection, rows: Iterable[tuple[str, Sequence[Scalar]]]) -> None:
-        found = list(rows)
-        for start in range(0, len(found), CHUNK):
-            chunk = found[start : start + CHUNK]
-            connection.executemany(self._put[0], [(id, digest_of(*texts)) for id, texts in chunk])
-            connection.executemany(self._put[1], [(id, *map(_words, texts)) for id, texts in chunk])
+    def _add(self, connection: apsw.Connection, rows: Sequence[tuple[str, Sequence[Scalar]]]) -> None:
+        connection.executemany(self._put[0], ((id, digest_of(*texts)) for id, texts in rows))
+        connection.executemany(self._put[1], ((id, *map(_words, texts)) for id, texts in rows))
 
 
 def _words(text: Scalar) -> str:

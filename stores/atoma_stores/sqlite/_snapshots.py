@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar, cast
 
 import apsw
 
-from atoma_stores.sqlite._readers import end_snapshot
+from atoma_stores.sqlite._readers import end_snapshot, settle
 from atoma_stores.sqlite._threads import Job, JobQueue, Worker, wait_or_interrupt
 from atoma_stores.sqlite._writer import Body
 from atoma_stores.sqlite.codes import translate
@@ -86,7 +86,8 @@ class SnapshotReader:
                 self._on_loop = False
         if self._worker is None:
             self._worker = Worker("atoma-snapshot", self._queue, lambda: self, thread=self._thread)
-        return cast("T", await wait_or_interrupt(Job[Body](body), self._queue))
+        job: Job[Body] = Job(body)
+        return cast("T", await wait_or_interrupt(job, self._queue))
 
     def _too_long(self) -> bool:
         if not self._on_loop:
@@ -102,14 +103,7 @@ class SnapshotReader:
         """Run the reads; see ``BatchRunner.run``."""
         for job in batch:
             job.interrupt = lambda _: self._connection.interrupt()
-            try:
-                job.succeed(job.body(self._connection))
-            except apsw.Error as error:
-                failure = translate(error, self._path)
-                failure.__cause__ = error
-                job.fail(failure)
-            except BaseException as error:
-                job.fail(error)
+            settle(job, lambda each: each.body(self._connection), self._path)
 
     def tidy(self) -> None:
         """Nothing is left to do after a read."""

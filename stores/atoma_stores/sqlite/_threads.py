@@ -19,6 +19,8 @@ INTERRUPT_AGAIN_S = 0.002
 class Job(Generic[T]):
     """One piece of blocking work with the task that waits for it.
 
+    It is made as ``Job(body)``: ``Job[Body](body)`` costs seven times as much.
+
     Attributes:
         body: The work.
         full: Whether it has to be on the disk before the answer (writers only).
@@ -135,14 +137,14 @@ class JobQueue(Generic[T]):
 
 
 class BatchRunner(Protocol[T]):
-    """What a thread does with the jobs it took; every job has a result afterwards."""
+    """The work of a thread on the jobs it took; every job has a result afterwards."""
 
     def run(self, batch: Sequence[Job[T]]) -> None:
         """Run the jobs in order."""
         ...
 
     def tidy(self) -> None:
-        """Do what the callers, who have been told, need not wait for; must not raise."""
+        """Do what the callers, who have their answers, need not wait for; must not raise."""
         ...
 
     def close(self) -> None:
@@ -151,7 +153,7 @@ class BatchRunner(Protocol[T]):
 
 
 class Worker(Generic[T]):
-    """Works on a queue until it is told to stop.
+    """A worker on a queue, until it is told to stop.
 
     Args:
         name: Name of the thread.
@@ -222,7 +224,7 @@ class Worker(Generic[T]):
 
 
 def deliver(batch: Sequence[Job[T]]) -> None:
-    """Tell the waiting tasks, in order; runs on the loop's thread."""
+    """Wake the waiting tasks, in order; runs on the loop's thread."""
     for job in batch:
         if job.on_done is not None and job.error is None:
             try:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -13,18 +13,19 @@ import apsw
 import msgspec
 
 from atoma.contracts.codec import decode, encode
-from atoma.contracts.execution import WriteItemResult, WriteRequest, item_key
+from atoma.contracts.execution import WriteItemResult, WriteRequest, mutation_key, restated
 from atoma.contracts.failures import refusal
 from atoma.contracts.mutations import Effect, PendingMutation
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.execution import Staging
-from atoma.schema.spec import Schema
-from atoma_stores.changes import StoreDelta
-from atoma_stores.sqlite._base import ConfirmedRows
+from atoma.schema.schema import Schema
+from atoma_stores.changes import CommitDelta, StoreDelta
+from atoma_stores.sqlite._history import NOTHING_RECORDED, History, NoRecorder, Recorder
 from atoma_stores.sqlite._inbox import Inbox
+from atoma_stores.sqlite._others import NOWHERE, Standing, leave, made_by_others
 from atoma_stores.sqlite._outbox import Outbox, OutboxLimits, Settlement
 from atoma_stores.sqlite._receipts import Whereabouts
-from atoma_stores.sqlite._rows import Known, TxState, VisibleRows
+from atoma_stores.sqlite._rows import ConfirmedRows, Known, TxState, VisibleRows
 from atoma_stores.sqlite._scopes import Scopes
 from atoma_stores.sqlite._tables import StoreTable
 
@@ -45,24 +46,30 @@ class _Item(msgspec.Struct, frozen=True, array_like=True):
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a transaction leaves to be told after COMMIT.
+    """The report of a transaction, to be given after COMMIT.
 
     Attributes:
         commit: Its number, 0 when it wrote nothing.
         changes: Net change of the visible rows.
-        settlements: What receipts have to hear.
+        settlements: What receipts are notified of.
         value: What its body returned.
+        saved: What ``after_save`` is to hear of.
+        standing: How far the file is with it.
+        others: What other programs have committed since this one was last told of its file.
     """
 
     commit: int
     changes: dict[str, StoreDelta]
     settlements: Sequence[Settlement]
     value: object
+    saved: Sequence[Effect]
+    standing: Standing = NOWHERE
+    others: Sequence[CommitDelta] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class UnitAnswer:
-    """What became of a unit.
+    """The result of a unit.
 
     Attributes:
         items: One per entry.
@@ -88,24 +95,30 @@ class Refused(Exception):
 
 
 class Unit:
-    """What the stages of one unit tell one another and their caller; see ``UnitPart``.
+    """A record that the stages of one unit share with one another and with their caller; see ``UnitPart``.
 
     Attributes:
         effects: What entries did, in entry order.
         effects_wanted: Whether another stage follows that may look at the effects.
         reports: Results by the index of their entry.
+        told: What ``after_save`` is to hear of.
     """
 
-    __slots__ = ("effects", "effects_wanted", "reports")
+    __slots__ = ("effects", "effects_wanted", "reports", "told")
 
     def __init__(self) -> None:
         self.effects: list[Effect] = []
         self.effects_wanted = True
         self.reports: dict[int, WriteItemResult] = {}
+        self.told: list[Effect] = []
 
     def record(self, effect: Effect) -> None:
-        """Tell later stages what an entry did."""
+        """Let later stages know what an entry did."""
         self.effects.append(effect)
+
+    def tell(self, effect: Effect) -> None:
+        """Have it told once the transaction is committed."""
+        self.told.append(effect)
 
     def report(self, index: int, result: WriteItemResult) -> None:
         """Set the result of the unit's entry ``index``."""
@@ -118,20 +131,36 @@ class EngineTx:
     What most writes have no use for is made when it is first asked for.
     """
 
-    __slots__ = ("_inbox", "_limits", "_outbox", "_scopes", "_state", "base", "now_ms", "rows", "schema", "unit")
+    __slots__ = (
+        "_inbox",
+        "_limits",
+        "_now_ms",
+        "_outbox",
+        "_scopes",
+        "_state",
+        "_wall_ms",
+        "base",
+        "rows",
+        "schema",
+        "unit",
+    )
 
     def __init__(
         self,
         connection: apsw.Connection,
         schema: Schema,
         tables: Mapping[str, StoreTable],
-        now_ms: int,
+        wall_ms: Callable[[], int],
         limits: OutboxLimits,
         known: Known | None = None,
+        history: History | None = None,
     ) -> None:
-        self._state = state = TxState(connection, schema, tables, now_ms, known or Known())
+        self._state = state = TxState(connection, schema, tables, known or Known())
+        if history is not None:
+            state.recorder = Recorder(connection, tables, wall_ms, history)
         self.schema = schema
-        self.now_ms = now_ms
+        self._wall_ms = wall_ms
+        self._now_ms: int | None = None
         self.rows = VisibleRows(state)
         self.base = ConfirmedRows(state, self.rows)
         self.unit = Unit()
@@ -139,6 +168,13 @@ class EngineTx:
         self._outbox: Outbox | None = None
         self._inbox: Inbox | None = None
         self._scopes: Scopes | None = None
+
+    @property
+    def now_ms(self) -> int:
+        """Wall clock of the environment, as it was when it was first asked for."""
+        if self._now_ms is None:
+            self._now_ms = self._wall_ms()
+        return self._now_ms
 
     @property
     def outbox(self) -> Outbox:
@@ -161,6 +197,11 @@ class EngineTx:
             self._scopes = Scopes(self._state, self.base)
         return self._scopes
 
+    @property
+    def history(self) -> Recorder | NoRecorder:
+        """What this file remembers of its past."""
+        return NOTHING_RECORDED if self._state.recorder is None else self._state.recorder
+
     def run_unit(self, request: WriteRequest, stages: Sequence[Staging]) -> UnitAnswer:
         """Run the stages, or answer a repeat from memory.
 
@@ -171,6 +212,8 @@ class EngineTx:
         if kept is not None:
             return self._repeat(request, kept)
         self.rows.enforce_unique = True
+        if self._state.recorder is not None:
+            self._state.recorder.unit = request
         for stage in stages:
             self.unit.effects_wanted = stage is not stages[-1]
             stage.stage(self, request)
@@ -195,11 +238,10 @@ class EngineTx:
         )
 
     def _mutations(self, request: WriteRequest) -> tuple[tuple[int, int] | None, ...]:
-        size, atomic = len(request.entries), request.options.atomic
         touched = {effect.index for effect in self.unit.effects}
         return tuple(
-            self.outbox.added.get(item_key(request.idem, index, atomic=atomic, size=size)) if index in touched else None
-            for index in range(size)
+            self.outbox.added.get(mutation_key(request, index)) if index in touched else None
+            for index in range(len(request.entries))
         )
 
     def _keep(
@@ -209,8 +251,8 @@ class EngineTx:
         mutations: tuple[tuple[int, int] | None, ...],
     ) -> None:
         kept = [
-            _Item(item.ok, item.changed, item.version, item.error, *(mutation or (0, 0)), item.id)
-            for item, mutation in zip(items, mutations, strict=True)
+            restated(item, _Item, lsn=lsn, mid=mid)
+            for item, (lsn, mid) in zip(items, [mutation or (0, 0) for mutation in mutations], strict=True)
         ]
         self._state.connection.execute(
             "INSERT INTO _atoma_unit(idem, answer) VALUES(?,?)", (request.idem, encode(kept))
@@ -230,7 +272,7 @@ class EngineTx:
         for entry, item in zip(request.entries, kept, strict=True):
             row = self.rows.read(entry.store, entry.id) if item.ok and item.version else None
             image = row.image if row is not None and row.version == item.version else None
-            items.append(WriteItemResult(entry.id, item.ok, item.changed, item.version, image, item.error))
+            items.append(restated(item, WriteItemResult, id=entry.id, row=image))
         return self._answer_again(items, kept)
 
     def recall(self, idem: str) -> UnitAnswer | None:
@@ -238,7 +280,7 @@ class EngineTx:
         kept = self._kept(idem)
         if kept is None:
             return None
-        items = [WriteItemResult(one.id, one.ok, one.changed, one.version, error=one.error) for one in kept]
+        items = [restated(one, WriteItemResult) for one in kept]
         return self._answer_again(items, kept)
 
     def _answer_again(self, items: Sequence[WriteItemResult], kept: Sequence[_Item]) -> UnitAnswer:
@@ -257,12 +299,24 @@ class EngineTx:
         if self._outbox is not None:
             self._outbox.flush()
         self._state.index_searches()
-        number = 0
-        if self._state.counters.moved or self._state.connection.total_changes() != wrote_before:
-            number = self._state.counters.add("commit", 1)
-            self._state.counters.flush()
+        state = self._state
+        changes, saved = state.net_changes(), tuple(self.unit.told)
         settlements = () if self._outbox is None else self._outbox.settlements
-        return Committed(number, self._state.net_changes(), settlements, value)
+        if not state.counters.moved and state.connection.total_changes() == wrote_before:
+            return Committed(0, changes, settlements, value, saved)
+        number, known = state.counters.add("commit", 1), state.known
+        others: Sequence[CommitDelta] = ()
+        since, now = known.told, Standing(number, known.raw, known.programs)
+        if since.commit < number - 1:
+            before = Standing(number - 1, known.raw, known.programs)
+            others = made_by_others(state.connection, since, before, state.tables)
+        if known.programs > 1:
+            leave(state.connection, number, changes)
+        known.told = now
+        state.counters.flush()
+        if state.recorder is not None:
+            state.recorder.record(number, changes)
+        return Committed(number, changes, settlements, value, saved, now, others)
 
 
 def _aborted(items: tuple[WriteItemResult, ...]) -> tuple[WriteItemResult, ...]:

@@ -89,7 +89,7 @@ class Writer:
             waiting = self._run_group(waiting, may_wait)
 
     def wal_grew(self, pages: int) -> None:
-        """Hear how long the WAL is after a commit."""
+        """Note how long the WAL is after a commit."""
         self.wal_pages = pages
         if pages < WAL_PAGES_MAX:
             self._catch_up_at = WAL_PAGES_MAX
@@ -142,14 +142,14 @@ class Writer:
         """One transaction; returns the units that were not begun because it was rolled back under them."""
         try:
             self.refuse_poisoned()
-            self._begin(any(unit.full for unit in units), may_wait)
+            self._begin(units[0].full if len(units) == 1 else any(unit.full for unit in units), may_wait)
         except (apsw.Error, AtomaError) as error:
             if isinstance(error, apsw.BusyError) and not may_wait:
                 raise
             for unit in units:
                 unit.fail(translate(error, self.path) if isinstance(error, apsw.Error) else _copy(error))
             return []
-        parts = list(_parts(units))
+        parts = [units] if len(units) == 1 else list(_parts(units))
         if len(parts) == 1:
             done = self._run_single(parts[0])
             rest: list[Job[Body]] = []

@@ -2,7 +2,7 @@
 
 Without statistics SQLite takes a scope for ten rows, so that it reads a whole scope rather than enter an index by a second
 column, for each row of a join. Nobody analyses the file of a hub, and what is true of it today need not be tomorrow, so it
-is told once: scopes are large, and each further column of an index narrows down a hundredfold.
+is given once: scopes are large, and each further column of an index narrows down a hundredfold.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -14,14 +14,14 @@ from collections.abc import Iterator
 
 import apsw
 
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 
 ROWS, ROWS_OF_A_SCOPE, NARROWER = 1_000_000, 10_000, 100
 STATISTICS = "sqlite_stat1"
 
 
 def assume(connection: apsw.Connection, schema: Schema) -> None:
-    """Tell the planner about the stores' tables, inside the caller's write transaction, where it has not been told yet."""
+    """Inform the planner about the stores' tables, inside the caller's write transaction, where it is not informed yet."""
     wanted = set(_wanted(connection, schema))
     found = set(_told(connection, schema))
     if wanted == found:
@@ -35,7 +35,7 @@ def assume(connection: apsw.Connection, schema: Schema) -> None:
     for store in schema.stores:
         connection.execute(f"DELETE FROM {STATISTICS} WHERE tbl=?", (store,))
     connection.executemany(f"INSERT INTO {STATISTICS}(tbl, idx, stat) VALUES(?,?,?)", sorted(wanted))
-    connection.execute("ANALYZE sqlite_schema")  # reads what was told
+    connection.execute("ANALYZE sqlite_schema")  # reads what was written
 
 
 def _wanted(connection: apsw.Connection, schema: Schema) -> Iterator[tuple[str, str, str]]:

@@ -16,7 +16,9 @@ from atoma.errors import (
     StoreCorrupt,
     StoreError,
     ValidationError,
+    WrongKey,
 )
+from atoma_stores.sqlite.encryption import is_encrypted
 
 _UNIQUE = frozenset(
     {apsw.SQLITE_CONSTRAINT_UNIQUE, apsw.SQLITE_CONSTRAINT_PRIMARYKEY, apsw.SQLITE_CONSTRAINT_ROWID},
@@ -59,7 +61,9 @@ def translate(error: apsw.Error, where: str) -> AtomaError:
         case apsw.CorruptError():
             return StoreCorrupt(f"{where}: the file is damaged; restore a copy ({error})")
         case apsw.NotADBError():
-            return StoreCorrupt(f"{where}: this is no SQLite database, or it is encrypted ({error})")
+            if is_encrypted(where):
+                return WrongKey(f"{where}: this file is encrypted; open it with its key")
+            return StoreCorrupt(f"{where}: this is not a SQLite database ({error})")
         case apsw.ConstraintError():
             return _constraint(error)
         case apsw.TooBigError() | apsw.MismatchError():

@@ -8,28 +8,33 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+from collections.abc import Callable, Generator
+from typing import cast
 
 import apsw
 
-from atoma.errors import StoreError
-from atoma.schema.spec import Schema
-from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, make_private, open_connection
+from atoma.errors import ConfigurationError, StoreCorrupt, StoreError
+from atoma.schema.schema import Schema
+from atoma_stores.sql.migrating import is_due
+from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, Told, make_private, open_connection, open_existing, watched
 from atoma_stores.sqlite.ddl import APPLICATION_ID
+from atoma_stores.sqlite.encryption import Key
 from atoma_stores.sqlite.meta import read_meta
-from atoma_stores.sqlite.migrating import is_due
 
 UNFINISHED = ".unfinished"
 """What a copy is called until it is whole; it may be deleted whenever nothing is copying."""
+PROBLEMS_MAX = 100
+"""So many problems of a file are told at most."""
 SIDE_FILES = ("-wal", "-shm", "-journal")
 
 _log = logging.getLogger("atoma.sqlite")
 
 
-def copy_before_steps(connection: apsw.Connection, schema: Schema, vfs: str | None) -> str | None:
+def copy_before_steps(connection: apsw.Connection, schema: Schema, vfs: str | None, key: Key | None) -> str | None:
     """Copy the file of ``connection`` if steps of ``schema`` are due in it; where the copy is, None when none are.
 
     The copy stands beside the file, with the version in its name: ``app.db.version-3``. One from an earlier attempt is
-    replaced, as the file may have gone on since.
+    replaced, as the file may have gone on since. A copy of an encrypted file has the same key.
 
     Raises:
         StoreError: It cannot be written; nothing has been converted.
@@ -39,27 +44,112 @@ def copy_before_steps(connection: apsw.Connection, schema: Schema, vfs: str | No
     if not path or path == MEMORY or not isinstance(since, int) or not is_due(schema, since):
         return None
     copy = f"{path}.version-{since}"
-    unfinished = copy + UNFINISHED
     _log.info("%s: copying it to %s before it is brought to version %d", path, copy, schema.version)
-    try:
-        remove_file(unfinished)
-        make_private(unfinished)
-        source = open_connection(path, read_only=False, busy_ms=BUSY_MS, vfs=vfs)
+    with whole_file(copy, "the copy before a migration cannot be written") as unfinished:
+        source = open_connection(path, read_only=False, busy_ms=BUSY_MS, vfs=vfs, key=key)
         try:
             source.execute("VACUUM INTO ?", (unfinished,))
         finally:
             source.close()
+    return copy
+
+
+@contextlib.contextmanager
+def whole_file(
+    target: str, failure: str, *, mark: str = UNFINISHED, put: Callable[[str, str], None] = os.replace
+) -> Generator[str]:
+    """Let the block write a file, which is at ``target`` as a whole and on the disk once it ends, or not at all.
+
+    The block gets the name under which it writes; the file is there already, empty and for its owner only.
+
+    Args:
+        target: Where the file will be.
+        failure: What is said when it cannot be written.
+        mark: What its name has in addition until it is whole.
+        put: Gives it its name.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    unfinished = target + mark
+    try:
+        remove_file(unfinished)
+        make_private(unfinished)
+        yield unfinished
         sync_file(unfinished)
-        os.replace(unfinished, copy)
-        sync_folder(copy)
+        put(unfinished, target)
+        sync_folder(target)
     except OSError as error:
-        raise StoreError(
-            f"{copy}: the copy before a migration cannot be written ({error.strerror or error})"
-        ) from error
+        raise StoreError(f"{target}: {failure} ({error.strerror or error})") from error
     finally:
         with contextlib.suppress(OSError):
             remove_file(unfinished)
-    return copy
+
+
+def copy_to_new(path: str, target: str, told: Told, key: Key | None = None) -> None:
+    """Copy the database ``path`` to ``target``, where nothing may be: as one state of it, checked, whole or not at all.
+
+    The copy of an encrypted one has the same key.
+
+    Raises:
+        ConfigurationError: ``target`` exists.
+        StoreCorrupt: The copy is damaged, as the file is then.
+        StoreError: Something cannot be read or written.
+    """
+    if os.path.lexists(target):
+        raise _taken(target)
+    with whole_file(target, "the backup cannot be written", put=_put_new) as unfinished:
+        copy_checked(path, unfinished, told, key)
+
+
+def copy_checked(path: str, target: str, told: Told, key: Key | None = None) -> None:
+    """Copy the database ``path`` over the empty file ``target`` as one state of it, and read the copy through.
+
+    Raises:
+        StoreCorrupt: The copy is damaged, as the file is then.
+        StoreError: Something cannot be read or written.
+    """
+    with open_existing(
+        path, writing=True, key=key
+    ) as connection:  # of a connection that only reads, SQLite makes no copy
+        pages = cast("int", connection.pragma("page_count")) - cast("int", connection.pragma("freelist_count"))
+        size = pages * cast("int", connection.pragma("page_size"))
+        with watched(connection, lambda: told(min(os.path.getsize(target), size), size)):
+            connection.execute("VACUUM INTO ?", (target,))
+    told(size, size)
+    try:
+        with open_existing(target, writing=False, key=key) as copy:
+            verdict: object = copy.pragma("integrity_check")
+    except StoreCorrupt as error:
+        raise StoreCorrupt(f"{path}: the copy of it is damaged ({error})") from error
+    if verdict != "ok":
+        raise StoreCorrupt(f"{path}: the copy of it is damaged ({verdict}); use another backup")
+
+
+def damage_of(connection: apsw.Connection, look: Callable[[], None]) -> list[str]:
+    """What SQLite finds wrong with the pages, indexes and types of a file, which is read from beginning to end.
+
+    Args:
+        connection: A connection to it.
+        look: Called every few milliseconds.
+    """
+    try:
+        with watched(connection, look):
+            found = connection.execute(f"PRAGMA integrity_check({PROBLEMS_MAX})").fetchall()
+    except apsw.CorruptError as error:
+        return [str(error)]
+    return [str(row[0]) for row in found if row[0] != "ok"]
+
+
+def _put_new(unfinished: str, target: str) -> None:
+    try:
+        os.link(unfinished, target)  # unlike a rename it replaces nothing
+    except FileExistsError:
+        raise _taken(target) from None
+
+
+def _taken(target: str) -> ConfigurationError:
+    return ConfigurationError(f"{target} exists; a backup is never written over anything, name another file")
 
 
 def sync_file(path: str) -> None:

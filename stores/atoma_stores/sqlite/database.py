@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, TypeAlias, TypeVar, cast
 
 import apsw
@@ -22,12 +23,14 @@ import trio
 from atoma.contracts.execution import Durability
 from atoma.errors import ClosedError, DiskFull, Overloaded, StoreBusy
 from atoma.ports.environment import Environment
-from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, Checkpointer, PoolReader, snapshot
+from atoma_stores.sqlite._readers import CHECKPOINT_PAGES, Checkpointer, OnCheckpoint, PoolReader, snapshot
 from atoma_stores.sqlite._snapshots import Held, SnapshotReader
+from atoma_stores.sqlite._statistics import DatabaseStatistics
 from atoma_stores.sqlite._threads import INTERRUPTED_S, Job, JobQueue, Worker, wait_for, wait_or_interrupt
 from atoma_stores.sqlite._writer import Body, Writer, WriterThread
 from atoma_stores.sqlite.codes import translate
 from atoma_stores.sqlite.connections import BUSY_MS, MEMORY, Prepare, make_private, open_connection, use_wal
+from atoma_stores.sqlite.encryption import Key
 from atoma_stores.sqlite.paths import PROGRESS_STEPS, Paths, current_paths
 
 T = TypeVar("T")
@@ -45,39 +48,13 @@ OPENING_RETRY_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class DatabaseStatistics:
-    """What a database has done since it was opened.
-
-    Attributes:
-        commits: Transactions committed; each FULL one is one fsync.
-        units: Units committed in them.
-        largest_group: Most units in one transaction.
-        inline_commits: Transactions committed on the loop's thread.
-        moved_reads: Reads that took too long on the loop and were run again in the pool.
-        checkpoints: Checkpoints taken.
-        reading: Reads that are running in the pool now.
-        stuck: Those of them that should have been stopped long ago.
-    """
-
-    commits: int
-    units: int
-    largest_group: int
-    inline_commits: int
-    moved_reads: int
-    checkpoints: int
-    reading: int
-    stuck: int
-
-
-@dataclass(frozen=True, slots=True)
 class _Settings:
     durability: Durability
-    prepare: Prepare | None
-    vfs: str | None
+    connect: Callable[..., apsw.Connection]
     inline: bool
     threads: bool
     paths: Paths
-    on_checkpoint: Callable[[], None]
+    on_checkpoint: OnCheckpoint
 
 
 class Database:
@@ -94,6 +71,10 @@ class Database:
         self.environment = environment
         self.topology: Topology = "inline" if settings.inline else "file"
         self._settings = settings
+        paths = settings.paths
+        self._reads_here = paths.reads_on_loop(scan=False)
+        self._short_writes_here = paths.writes_on_loop(full=False, bulk=False)
+        self._writes_here = paths.writes_on_loop(full=True, bulk=True)
         self._closed = False
         self._waiting = 0
         self._calls = 0
@@ -163,14 +144,14 @@ class Database:
         """
         self._check_open()
         full = (durability or self._settings.durability) == "full"
-        job = Job[Body](body, full=full, on_done=cast("Callable[[object], None] | None", on_commit))
+        job: Job[Body] = Job(body, full=full, on_done=cast("Callable[[object], None] | None", on_commit))
         if self.topology == "inline":
             await trio.lowlevel.checkpoint()
             self._check_open()
             self._writer.run([job])
             return cast("T", self._finish(job))
         await self._breathe()
-        on_loop = self._settings.paths.writes_on_loop(full=full, bulk=bulk)
+        on_loop = self._writes_here if full or bulk else self._short_writes_here
         if on_loop and not self._waiting and self._commit_on_loop(job):
             return cast("T", self._finish(job))
         if self._waiting >= WAITING_MAX:
@@ -216,7 +197,7 @@ class Database:
         if self.topology == "inline":
             return await self._read_inline(body, one_statement)
         found = self._read_on_loop(body, one_statement)
-        return cast("T", await self._in_pool(Job[Body](body))) if found is None else found[0]
+        return cast("T", await self._in_pool(Job(body))) if found is None else found[0]
 
     async def read_at_once(self, body: Callable[[apsw.Connection], T]) -> T | None:
         """:meth:`read` as far as it goes on the loop's thread; None when that takes more than half a millisecond."""
@@ -256,11 +237,30 @@ class Database:
                 raise Overloaded("the reader pool, in which reads do not end,", READERS_MAX)
             began = self._time()
             deadline = min(began + seconds, trio.current_effective_deadline())
-            job = Job[Body](body, deadline=deadline, overdue_at=began + STUCK_TIMES * seconds)
+            job: Job[Body] = Job(body, deadline=deadline, overdue_at=began + STUCK_TIMES * seconds)
             try:
                 return cast("T", await self._in_pool(job))
             finally:
                 spent(job.seconds if job.done else self._time() - began if job.taken else 0.0)
+
+    def peek(self, body: Callable[[apsw.Connection], T]) -> T | None:
+        """What ``body``, one short statement that reads, says of the file as the callers of :meth:`transact` know it.
+
+        None while one of them waits for a commit, or when it takes long.
+
+        Raises:
+            StoreError: The engine failed.
+        """
+        if self._closed or self._waiting:
+            return None
+        self._writer.refuse_poisoned()
+        self._read_deadline = 0.0
+        try:
+            return body(self._reader)
+        except (apsw.InterruptError, apsw.BusyError):
+            return None
+        except apsw.Error as error:
+            raise translate(error, self.path) from error
 
     async def read_in_pool(self, body: Callable[[apsw.Connection], T]) -> T:
         """:meth:`read` on a reader thread from the start: for scans and users' SQL."""
@@ -272,7 +272,7 @@ class Database:
             return await self._read_inline(body)
         if self._settings.paths.reads_on_loop(scan=True):
             return await self.read(body)
-        return cast("T", await self._in_pool(Job[Body](body)))
+        return cast("T", await self._in_pool(Job(body)))
 
     @contextlib.asynccontextmanager
     async def open_snapshot(self) -> AsyncGenerator[Held]:
@@ -313,6 +313,11 @@ class Database:
             self._reading -= 1
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other programs can write to it while this one waits: not in memory, nor while virtual time jumps."""
+        return self.path != MEMORY and self._settings.threads
+
+    @property
     def closed(self) -> bool:
         """Whether calls are refused from now on."""
         return self._closed
@@ -342,11 +347,12 @@ class Database:
         self._check_open()
         await self._breathe()
         self._check_open()
-        self._writer.refuse_poisoned()
+        if self._writer.poison is not None:
+            self._writer.refuse_poisoned()
 
     def _read_on_loop(self, body: Callable[[apsw.Connection], T], one_statement: bool) -> tuple[T] | None:
         """What ``body`` returns, None when it has to be asked in the pool."""
-        if not self._settings.paths.reads_on_loop(scan=False):
+        if not self._reads_here:
             return None
         self._read_deadline = 0.0
         try:
@@ -383,7 +389,7 @@ class Database:
         self._inline_commits += 1
         if writer.is_behind:
             self._catching_up = True  # and no more commits here until the thread has done it
-            self._write_queue.put(Job[Body](_nothing))
+            self._write_queue.put(Job(_nothing))
         return True
 
     def _finish(self, job: Job[Body]) -> object:
@@ -417,10 +423,7 @@ class Database:
                 connection.set_progress_handler(None)
 
     def _open(self, *, read_only: bool, busy_ms: int) -> apsw.Connection:
-        settings = self._settings
-        return open_connection(
-            self.path, read_only=read_only, busy_ms=busy_ms, vfs=settings.vfs, prepare=settings.prepare
-        )
+        return self._settings.connect(read_only=read_only, busy_ms=busy_ms)
 
     def _open_writer(self) -> apsw.Connection:
         connection = self._open(read_only=False, busy_ms=LOOP_BUSY_MS)
@@ -466,7 +469,7 @@ class Database:
         elif pages >= CHECKPOINT_PAGES:
             with contextlib.suppress(apsw.Error):  # the commit is done; the next one tries again
                 connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                self._settings.on_checkpoint()
+                self._settings.on_checkpoint(connection)
         return apsw.SQLITE_OK
 
     async def close(self) -> None:
@@ -529,14 +532,11 @@ def _nothing(_connection: apsw.Connection) -> None:
     pass
 
 
-def _nothing_more() -> None:
-    pass
-
-
-def _on_virtual_time() -> bool:
-    # a thread that works while the clock jumps would let hours pass
+def uses_threads(environment: Environment) -> bool:
+    """Whether work may be done in threads; on virtual time one that works while the clock jumps would let hours pass."""
     testing = sys.modules.get("trio.testing")
-    return testing is not None and isinstance(trio.lowlevel.current_clock(), testing.MockClock)
+    virtual = testing is not None and isinstance(trio.lowlevel.current_clock(), testing.MockClock)
+    return environment.executor == "thread" and not virtual
 
 
 @contextlib.asynccontextmanager
@@ -547,7 +547,8 @@ async def open_database(
     durability: Durability = "full",
     prepare: Prepare | None = None,
     vfs: str | None = None,
-    on_checkpoint: Callable[[], None] | None = None,
+    on_checkpoint: OnCheckpoint | None = None,
+    key: Key | None = None,
 ) -> AsyncGenerator[Database]:
     """Open (or create) a file; leaving the block finishes what runs and leaves no thread, lock or connection.
 
@@ -557,19 +558,22 @@ async def open_database(
         durability: Of transactions that do not name their own.
         prepare: Run on every connection before it is used (functions, hooks), in the thread that opens it.
         vfs: Name of a registered VFS, None for the system's.
-        on_checkpoint: Called after each checkpoint while the file is open, in the thread that took it.
+        on_checkpoint: Called after each checkpoint while the file is open, in the thread that took it, with its connection.
+        key: What the file is encrypted with, None for nothing.
 
     Raises:
-        StoreCorrupt: The file is no database.
+        WrongKey: The file has another key, or none, or one that was not given.
+        StoreCorrupt: The file is not a database.
         StoreBusy: Another process holds it.
         StoreError: It cannot be opened.
 
     Cancelling the block does not cut the closing short: queued work is finished (at most half a minute).
     """
     forced = current_paths()
-    threads = environment.executor == "thread" and not _on_virtual_time()
+    threads = uses_threads(environment)
     inline = path == MEMORY or (not threads and forced is None)
-    settings = _Settings(durability, prepare, vfs, inline, threads, forced or Paths(), on_checkpoint or _nothing_more)
+    connect = partial(open_connection, path, vfs=vfs, prepare=prepare, key=key)
+    settings = _Settings(durability, connect, inline, threads, forced or Paths(), on_checkpoint or _nothing)
     if path != MEMORY and vfs is None:
         try:
             make_private(path)

@@ -13,18 +13,21 @@ import apsw
 
 from atoma.contracts.codec import encode
 from atoma.contracts.query import Expr, Order
-from atoma.contracts.values import Scalar
+from atoma.contracts.values import HIDDEN, Scalar
 from atoma.errors import MigrationError, StoreCorrupt
 from atoma.query.indexes import indexes_of
 from atoma.schema.fields import Field
-from atoma.schema.spec import Schema, StoreSpec
+from atoma.schema.hiding import GIVEN_UP
+from atoma.schema.schema import Schema
+from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.defaults import constant_defaults
 from atoma_stores.sql.indexes import index_columns, index_name, row_text
-from atoma_stores.sql.names import quote
+from atoma_stores.sql.migrating import MigrationReport, Told, is_due, log_progress
+from atoma_stores.sql.names import SYSTEM_COLUMNS, quote
 from atoma_stores.sqlite import forms, migrating
+from atoma_stores.sqlite._others import call_ours, trigger_names, trigger_steps
 from atoma_stores.sqlite.assumptions import assume
 from atoma_stores.sqlite.meta import META, columns_of, read_meta, write_meta
-from atoma_stores.sqlite.migrating import MigrationReport
 
 Layout: TypeAlias = Literal["client", "hub"]
 Spec: TypeAlias = StoreSpec[object]
@@ -34,7 +37,6 @@ Columns: TypeAlias = Mapping[str, tuple[str, bool]]
 FORMATS: Mapping[Layout, int] = {"client": 2, "hub": 3}
 """What this program makes; it reads everything up to there."""
 APPLICATION_ID = 0x41746F6D  # "Atom"
-SYSTEM_COLUMNS = ("_ver", "_seq", "_scope", "_other_seq")
 OTHER_SEQ = "_other_seq INTEGER"
 """Only at the hub: sequence of the last change by anybody but the row's author; NULL in rows from before the column."""
 GUARD_FUNCTION = "atoma_write_goes_through_the_client"
@@ -45,8 +47,9 @@ _log = logging.getLogger("atoma.sqlite")
 
 
 def allow_writes(connection: apsw.Connection) -> None:
-    """Let the guard triggers of synced tables know that ``connection`` is ours."""
+    """Let the triggers of stores know that ``connection`` is ours."""
     connection.create_scalar_function(GUARD_FUNCTION, _always, 0, flags=apsw.SQLITE_INNOCUOUS)
+    call_ours(connection)
 
 
 def _always(*_arguments: object) -> int:
@@ -75,7 +78,7 @@ def prepare_file(
     synced: frozenset[str] = frozenset(),
     internals: Sequence[str] = (),
     additions: Sequence[tuple[str, str]] = (),
-    told: migrating.Told = migrating.log_progress,
+    told: Told = log_progress,
 ) -> MigrationReport:
     """Bring the file to ``schema``, inside the caller's write transaction; what was done.
 
@@ -89,7 +92,7 @@ def prepare_file(
         synced: Stores that get guard triggers.
         internals: Statements that create the internal tables; each does nothing when the table is there.
         additions: Internal tables with the definition of a column that older files lack.
-        told: Hears how far steps are.
+        told: Called with how far steps are.
 
     Raises:
         MigrationError: The file is newer than the code, or a change needs a step. Nothing was changed.
@@ -100,7 +103,7 @@ def prepare_file(
     since = schema.version if fresh else _check_versions(connection, schema, layout)
     prepare_internals(connection, internals, additions)
     report = MigrationReport(since, schema.version)
-    if migrating.is_due(schema, since):
+    if is_due(schema, since):
         report = migrating.migrate(connection, schema, since, layout, _beside(layout), told)
     steps: list[str] = []
     for store in schema.stores.values():
@@ -170,7 +173,7 @@ def check_layout(connection: apsw.Connection, layout: Layout) -> int:
     """
     where = connection.filename or ":memory:"
     if connection.pragma("application_id") != APPLICATION_ID:
-        raise StoreCorrupt(f"{where}: this is no database of Atoma's; choose another file")
+        raise StoreCorrupt(f"{where}: this is not a database of Atoma's; choose another file")
     found_format, found_version = read_meta(connection, "format"), read_meta(connection, "schema_version")
     if not isinstance(found_format, int) or not isinstance(found_version, int):
         raise StoreCorrupt(f"{where}: the file's own description is missing; restore a copy")
@@ -197,7 +200,7 @@ def _store_steps(
         steps = [create_table(store, layout)]
     else:
         _check_scope(connection, store)
-        _check_vanished(store, found, _next_version(connection, schema))
+        _check_vanished(connection, store, found, schema)
         steps = []
         if not forms_known:
             older = forms.to_rebuild(
@@ -207,7 +210,7 @@ def _store_steps(
             steps = forms.rebuild(store, create_table(store, layout, of=found), tuple(found), older)
             found |= {field.name: (field.sql_type, found[field.name][1]) for field in older}
             found |= {OTHER_SEQ.split(maxsplit=1)[0]: ("INTEGER", True)}
-        steps += _column_steps(store, found, _next_version(connection, schema))
+        steps += _column_steps(connection, store, found, schema)
         if layout == "hub" and OTHER_SEQ.split(maxsplit=1)[0] not in found:
             steps.append(f"ALTER TABLE {quote(store.name)} ADD COLUMN {OTHER_SEQ}")
     if not forms_known:
@@ -255,13 +258,7 @@ def create_table(store: Spec, layout: Layout, *, of: Mapping[str, object] | None
     return f"CREATE TABLE {quote(name)}({body}) STRICT, WITHOUT ROWID"
 
 
-def _next_version(connection: apsw.Connection, schema: Schema) -> int:
-    """The version that a step which is missing would lead to."""
-    found = read_meta(connection, "schema_version")
-    return schema.version + 1 if found == schema.version else schema.version
-
-
-def _column_steps(store: Spec, found: Columns, version: int) -> list[str]:
+def _column_steps(connection: apsw.Connection, store: Spec, found: Columns, schema: Schema) -> list[str]:
     defaults = constant_defaults(store)
     table = quote(store.name)
     steps: list[str] = []
@@ -278,12 +275,12 @@ def _column_steps(store: Spec, found: Columns, version: int) -> list[str]:
             raise MigrationError(
                 f"store {store.name!r}: field {name!r} is {was} in the file and {column_definition(field)} in the code; say what "
                 f"becomes of its values with a step: "
-                + _proposal(version, f'Convert("{store.name}.{name}", FUNCTION, was=TYPE_BEFORE)')
+                + _proposal(connection, schema, f'Convert("{store.name}.{name}", FUNCTION, was=TYPE_BEFORE)')
             )
     return steps
 
 
-def _check_vanished(store: Spec, found: Columns, version: int) -> None:
+def _check_vanished(connection: apsw.Connection, store: Spec, found: Columns, schema: Schema) -> None:
     """Refuse a column that is not declared, with the steps that may have been meant."""
     name = next((name for name in found if name not in store.fields and name not in SYSTEM_COLUMNS), None)
     if name is None:
@@ -294,15 +291,20 @@ def _check_vanished(store: Spec, found: Columns, version: int) -> None:
         if field.name not in found and (field.sql_type, field.nullable) == found[name]
     ]
     given_up = f'Drop("{store.name}.{name}") to give its values up'
+    if name == HIDDEN:
+        drop = f'Drop("{store.name}.{name}")'
+        raise MigrationError(f"store {store.name!r}: {GIVEN_UP}, and then {_proposal(connection, schema, drop)}")
     renamed = " or ".join(f'Rename("{store.name}.{name}", "{new}")' for new in alike)
     raise MigrationError(
         f"store {store.name!r}: the file has a column {name!r} that the code does not declare; declare it, or say what became of "
-        f"it by a step, {_proposal(version, 'STEP')}: "
+        f"it by a step, {_proposal(connection, schema, 'STEP')}: "
         + (f"{renamed} if it has another name now, {given_up}" if alike else given_up)
     )
 
 
-def _proposal(version: int, step: str) -> str:
+def _proposal(connection: apsw.Connection, schema: Schema, step: str) -> str:
+    """How the schema says ``step``, which leads from the version of the file to the next."""
+    version = schema.version + (read_meta(connection, "schema_version") == schema.version)
     return f"Schema(…, version={version}, steps={{{version}: [{step}]}})"
 
 
@@ -364,4 +366,9 @@ def _guard_steps(connection: apsw.Connection, store: Spec, synced: bool, *, rebu
             )
         elif there and not synced:
             steps.append(f"DROP TRIGGER {quote(name)}")
+    counted = not rebuilt and _has_trigger(connection, trigger_names(store.name)["INSERT"])
+    if counted and synced:
+        steps += [f"DROP TRIGGER {quote(name)}" for name in trigger_names(store.name).values()]
+    elif not counted and not synced:
+        steps += trigger_steps(store.name)
     return steps

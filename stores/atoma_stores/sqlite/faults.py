@@ -1,4 +1,4 @@
-"""A VFS that fails when it is told to: full disks, failing writes and failing fsyncs, for tests of whoever needs them."""
+"""A VFS that fails on command: full disks, failing writes and failing fsyncs, for any test that needs them."""
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportUnknownParameterType=false, reportIncompatibleMethodOverride=false
@@ -20,7 +20,7 @@ Failure: TypeAlias = Literal["full", "io"]
 
 @dataclass(slots=True)
 class FaultPlan:
-    """What fails next, and what has happened.
+    """A plan of what fails next, with an account of what has happened.
 
     Attributes:
         operation: Which operation fails; None while everything works.

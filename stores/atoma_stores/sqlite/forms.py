@@ -23,7 +23,8 @@ from atoma.contracts.values import Scalar
 from atoma.errors import MigrationError
 from atoma.schema.decimals import Scale
 from atoma.schema.fields import SIMPLE, Field
-from atoma.schema.spec import Schema, StoreSpec
+from atoma.schema.schema import Schema
+from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.names import quote
 
 Forms = Mapping[str, str]
@@ -129,7 +130,7 @@ def allow_unpacking(connection: apsw.Connection, schema: Schema) -> None:
         unpacked: Scalar = field.packed.unpack(value)
         if unpacked is not None and not isinstance(unpacked, _BY_SQL_TYPE[field.sql_type]):
             raise MigrationError(
-                f"store {store!r}: row {id!r} holds {value!r:.80} in {name!r}, which is no {field.type_name} that can be kept "
+                f"store {store!r}: row {id!r} holds {value!r:.80} in {name!r}, which is not a {field.type_name} that can be kept "
                 "today; change it with the version that made the file"
             )
         return unpacked

@@ -15,15 +15,17 @@ import msgspec
 
 from atoma.contracts.values import Scalar
 from atoma.query.functions import AGGREGATED, MEANINGS, rounded, to_int, to_real, whole
-from atoma.query.searching import fts_text
+from atoma.query.searching import fts_text, parsed
 from atoma_stores.sql.functions import (
     AVG,
     DIGEST,
     FTS,
     HIGHLIGHT,
     MATCHES,
+    NEAR,
     OURS,
     RANK,
+    REPLACE,
     ROUND,
     SNIPPET,
     SUM,
@@ -40,10 +42,11 @@ def add_functions(connection: apsw.Connection) -> None:
     """Let statements on ``connection`` use them."""
     for name, scalar, takes in ((WHOLE, _whole, 1), (ROUND, _round, 2), (TO_INT, _to_int, 1), (TO_REAL, _to_real, 1)):
         connection.create_scalar_function(name, scalar, takes, flags=apsw.SQLITE_DETERMINISTIC)
-    for name in (MATCHES, RANK, HIGHLIGHT, SNIPPET):
+    for name in (MATCHES, RANK, HIGHLIGHT, SNIPPET, REPLACE):
         of_texts: Callable[..., Scalar] = partial(_meant, name.removeprefix(OURS))
         connection.create_scalar_function(name, of_texts, -1, flags=apsw.SQLITE_DETERMINISTIC)
-    connection.create_scalar_function(FTS, _fts, 1, flags=apsw.SQLITE_DETERMINISTIC)
+    connection.create_scalar_function(FTS, _fts, 2, flags=apsw.SQLITE_DETERMINISTIC)
+    connection.create_scalar_function(NEAR, _near, 1, flags=apsw.SQLITE_DETERMINISTIC)
     connection.create_scalar_function(DIGEST, digest_of, -1, flags=apsw.SQLITE_DETERMINISTIC)
     for name, meaning in ((SUM, "sum"), (AVG, "avg")):
         connection.create_aggregate_function(name, _factory(meaning), 1, flags=apsw.SQLITE_DETERMINISTIC)
@@ -101,9 +104,17 @@ def _meant(name: str, *args: Scalar) -> Scalar:
 
 
 def _fts(*args: Scalar) -> str:
+    """A search as FTS5 takes it; the second argument has the words of the index, as JSON, where it may mean others."""
+    text, known = args
+    assert isinstance(text, str)
+    return fts_text(text, msgspec.json.decode(known, type=list[str]) if isinstance(known, str) else ())
+
+
+def _near(*args: Scalar) -> bool:
+    """Whether a search may mean other words than it has."""
     text = args[0]
     assert isinstance(text, str)
-    return fts_text(text)
+    return bool(parsed(text).near)
 
 
 def digest_of(*texts: Scalar) -> bytes:

@@ -66,7 +66,7 @@ def _write_store(connection: apsw.Connection, statement: Execute | ExecuteMany) 
 
 
 class GroupWriter:
-    """What the writing thread does with the runs that wait.
+    """The work of the writing thread on the runs that wait.
 
     Args:
         queries: The statements of a group.

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import cast
 
 import apsw
 
@@ -22,23 +22,37 @@ from atoma.contracts.sync import DevicePolicy
 from atoma.errors import ConfigurationError, StoreBusy, StoreCorrupt, StoreError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import ClientState, EndedEpoch
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 from atoma_stores.sql.dialect import SQLITE
-from atoma_stores.sql.hub import epochs
-from atoma_stores.sqlite.connections import make_private, open_existing
-from atoma_stores.sqlite.copies import SIDE_FILES, UNFINISHED, remove_file, sync_file, sync_folder
+from atoma_stores.sql.hub import epochs, verifying
+from atoma_stores.sql.hub.rows import stores_of
+from atoma_stores.sql.hub.verifying import Link, Verification
+from atoma_stores.sqlite.connections import Told, make_private, open_existing, transaction
+from atoma_stores.sqlite.copies import (
+    SIDE_FILES,
+    UNFINISHED,
+    copy_checked,
+    copy_to_new,
+    damage_of,
+    remove_file,
+    sync_file,
+    sync_folder,
+)
 from atoma_stores.sqlite.ddl import check_layout, prepare_internals
 from atoma_stores.sqlite.hub_driver import ADDITIONS, INTERNALS, drive
 from atoma_stores.sqlite.hub_lock import SUFFIX, Beside, sole_hub
 from atoma_stores.sqlite.hub_witness import HubWitness
+from atoma_stores.sqlite.migrating import converted_heads
 from atoma_stores.sqlite.stored_schema import stored_schema
 
-T = TypeVar("T")
+
+def _unheard(_done: int, _of: int) -> None:
+    """Tell nobody how far a copy is."""
 
 
 @dataclass(frozen=True, slots=True)
 class HubFile:
-    """What a hub's file holds.
+    """The contents of a hub's file.
 
     Attributes:
         hub_id: Who the hub is.
@@ -68,30 +82,25 @@ class EpochRecord:
     absent: Sequence[ClientState]
 
 
-def back_up(path: str, target: str) -> HubFile:
+def back_up(path: str, target: str, told: Told = _unheard) -> HubFile:
     """Copy the hub file ``path``, with its log, to ``target``, which is there as a whole or not at all.
 
     A hub may be running on it. The copy is one state of the hub, is checked from its first to its last page, and is on the
     disk when this returns.
 
+    Args:
+        path: The hub's file.
+        target: The copy; nothing may be there.
+        told: Called now and then with how many bytes are copied, and of about how many.
+
     Raises:
         ConfigurationError: ``target`` exists.
-        StoreError: ``path`` is no hub's file, or something cannot be read or written.
+        StoreError: ``path`` is not a hub's file, or something cannot be read or written.
     """
-    if os.path.lexists(target):
-        raise ConfigurationError(f"{target} exists; a backup is never written over anything, name another file")
-    unfinished = target + UNFINISHED
-    with _told(target):
-        _copy(path, unfinished)
-        try:
-            found = _describe(unfinished)
-            os.link(unfinished, target)  # unlike a rename it replaces nothing
-        except FileExistsError:
-            raise ConfigurationError(f"{target} has appeared meanwhile; name another file") from None
-        finally:
-            remove_file(unfinished)
-        sync_folder(target)
-    return found
+    with _opened(path):
+        pass  # it is a hub's
+    copy_to_new(path, target, told)
+    return _describe(target)
 
 
 def restore(backup: str, path: str, devices: DevicePolicy, environment: Environment) -> HubFile:
@@ -108,7 +117,7 @@ def restore(backup: str, path: str, devices: DevicePolicy, environment: Environm
 
     Raises:
         StoreBusy: A hub or another program has ``path`` open.
-        StoreCorrupt: ``backup`` is damaged, or is no hub's file; nothing was changed.
+        StoreCorrupt: ``backup`` is damaged, or is not a hub's file; nothing was changed.
         StoreError: Something cannot be read or written.
     """
     path = os.path.realpath(path)  # as SQLite does, which puts the log beside the file and not beside a link to it
@@ -138,7 +147,7 @@ def read_file(path: str) -> HubFile:
     """What the hub file ``path`` holds.
 
     Raises:
-        StoreError: It is no hub's file, or cannot be read.
+        StoreError: It is not a hub's file, or cannot be read.
     """
     return _describe(path)
 
@@ -147,22 +156,60 @@ def read_epochs(path: str) -> Sequence[EpochRecord]:
     """Every epoch that has ended, oldest first.
 
     Raises:
-        StoreError: ``path`` is no hub's file, or cannot be read.
+        StoreError: ``path`` is not a hub's file, or cannot be read.
     """
-
-    def read(connection: apsw.Connection) -> list[EpochRecord]:
+    with _opened(path) as connection, transaction(connection, "BEGIN", "ROLLBACK"):
         found = drive(connection, epochs.ended_epochs(SQLITE))
         return [EpochRecord(ended, drive(connection, epochs.absent_clients(SQLITE, ended.epoch))) for ended in found]
 
-    with _opened(path) as connection:
-        return _in_transaction(connection, "BEGIN", read)
+
+def verify(path: str, link: Link, told: Told) -> Verification:
+    """Read the hub file ``path`` from beginning to end, also while a hub runs on it; what does not agree in it.
+
+    SQLite checks its pages, indexes and types; then log, hashes, rows, tombstones and verdicts are compared.
+
+    Args:
+        path: The hub's file.
+        link: Makes the hash of a transaction.
+        told: Called now and then with how many transactions are read, and of how many.
+
+    Raises:
+        StoreError: It is not a hub's file, or cannot be read at all.
+    """
+    with _opened(path) as connection, transaction(connection, "BEGIN", "ROLLBACK"):
+        damage = damage_of(connection, lambda: told(0, 0))
+        if damage:
+            return Verification(problems=damage)
+        stores = stores_of(SQLITE, stored_schema(connection, "hub"))
+        return drive(connection, verifying.verify(SQLITE, stores, link, converted_heads(connection), told))
+
+
+def begin_epoch(path: str, devices: DevicePolicy, environment: Environment) -> HubFile:
+    """Let a new epoch begin in the hub file ``path``, which nobody has open: its history may have been cut.
+
+    Args:
+        path: The hub's file.
+        devices: What devices do with what they have seen of the lost part; see ``Hub.new_epoch``.
+        environment: Clock and randomness.
+
+    Raises:
+        StoreBusy: A hub is running on it.
+        StoreError: It is not a hub's file, or cannot be written.
+    """
+    with _opened(path):
+        pass  # it is a hub's
+    with sole_hub(path) as lock:
+        witness = HubWitness(path, lock, None, environment)
+        witness.set_foreign_log_aside()
+        witness.begin_anew(*_begin_epoch(path, devices, environment))
+    return _describe(path)
 
 
 def read_schema(path: str) -> Schema:
     """The stores that the hub file ``path`` declares; see :func:`atoma_stores.sqlite.stored_schema.stored_schema`.
 
     Raises:
-        StoreError: It is no hub's file, or cannot be read.
+        StoreError: It is not a hub's file, or cannot be read.
     """
     with _opened(path) as connection:
         return stored_schema(connection, "hub")
@@ -198,27 +245,12 @@ def look_whose_log(path: str) -> None:
         HubWitness(path, lock, None, Environment()).set_foreign_log_aside()
 
 
-def _in_transaction(connection: apsw.Connection, begin: str, body: Callable[[apsw.Connection], T]) -> T:
-    connection.execute(begin)
-    try:
-        found = body(connection)
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return found
-
-
 def _describe(path: str) -> HubFile:
-    def read(connection: apsw.Connection) -> HubFile:
+    with _opened(path) as connection, transaction(connection, "BEGIN", "ROLLBACK"):
         hub_id, epoch = cast("tuple[bytes, bytes]", connection.execute("SELECT hub_id, epoch FROM _atoma_hub_info").get)
         heads = cast("list[tuple[str, int]]", connection.execute("SELECT scope, head FROM _atoma_hub_scope").fetchall())
         clients = cast("int", connection.execute("SELECT count(*) FROM _atoma_hub_client").get)
         return HubFile(hub_id, epoch, dict(sorted(heads)), clients, os.path.getsize(path))
-
-    with _opened(path) as connection:
-        return _in_transaction(connection, "BEGIN", read)
 
 
 def _copy(path: str, target: str) -> None:
@@ -228,29 +260,20 @@ def _copy(path: str, target: str) -> None:
         StoreCorrupt: It is damaged.
     """
     remove_file(target)
-    with _opened(path, writing=True) as connection:  # of a connection that only reads, SQLite makes no copy
-        make_private(target)
-        connection.execute("VACUUM INTO ?", (target,))
-    try:
-        with _opened(target) as copy:
-            verdict: object = copy.pragma("integrity_check")
-    except StoreCorrupt as error:
-        raise StoreCorrupt(f"{path}: the copy of it is damaged ({error})") from error
-    if verdict != "ok":
-        raise StoreCorrupt(f"{path}: the copy of it is damaged ({verdict}); use another backup")
+    with _opened(path):
+        pass  # it is a hub's, and its log is its own
+    make_private(target)
+    copy_checked(path, target, _unheard)
     sync_file(target)
 
 
 def _begin_epoch(path: str, devices: DevicePolicy, environment: Environment) -> tuple[bytes, int]:
     """Let a new epoch begin in a file that nobody else has; the epoch, and the file's counter of commits."""
     epoch = epochs.mint_epoch(environment)
-
-    def begin(connection: apsw.Connection) -> int:
+    with _opened(path, writing=True) as connection, transaction(connection, "BEGIN IMMEDIATE", "COMMIT"):
         prepare_internals(connection, INTERNALS, ADDITIONS)
-        return drive(connection, epochs.end_epoch(SQLITE, epoch, environment.wall_ms(), devices, deletes=True))
-
-    with _opened(path, writing=True) as connection:
-        return epoch, _in_transaction(connection, "BEGIN IMMEDIATE", begin)
+        commits = drive(connection, epochs.end_epoch(SQLITE, epoch, environment.wall_ms(), devices, deletes=True))
+    return epoch, commits
 
 
 def _let_go(path: str, hub_id: bytes, environment: Environment) -> None:

@@ -2,7 +2,7 @@
 
 The operating system releases the lock when the process ends. What is written into it outlives a restore of the hub file,
 which is how one is found out: the file then has fewer commits than stand beside it, or another epoch. It is written after
-the commits that it tells of, so a crash only makes it lag, which tells nothing.
+the commits that it reports, so a crash only makes it lag, which means nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _BYTES = 160
 
 @dataclass(frozen=True, slots=True)
 class Beside:
-    """What stands beside a hub file.
+    """The files that stand beside a hub file.
 
     Attributes:
         epoch: Epoch of the file.
@@ -74,7 +74,7 @@ class LockFile:
             return None
 
     def forget(self) -> None:
-        """Let nothing stand there, for good: whatever the hub file is by then, nothing is to be told of it.
+        """Let nothing stand there, for good: whatever the hub file is by then, nothing is to be said of it.
 
         Raises:
             OSError: The disk refuses it.

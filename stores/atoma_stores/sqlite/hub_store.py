@@ -19,7 +19,7 @@ from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
 from atoma.ports.hub import HubIdentity, Plan, Step
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 from atoma_stores.sql.dialect import SQLITE
 from atoma_stores.sql.hub import epochs
 from atoma_stores.sql.hub.database import ScriptedHubDatabase
@@ -74,14 +74,14 @@ class SQLiteHubDatabase(ScriptedHubDatabase):
         return run.plans
 
     def _note(self, commits: int) -> None:
-        """Tell the lock file how far the file has come, after it has."""
+        """Write to the lock file how far the file has come, after it has."""
         if self._witness is not None and commits:
             self._witness.note(self._identity.epoch, commits)
 
     def follow(
         self, listener: Callable[[Mapping[str, int]], None], watched: Callable[[], Sequence[str]]
     ) -> AbstractAsyncContextManager[None]:
-        """Nothing to tell: no other process has the file."""
+        """Do nothing: no other process has the file."""
         return nullcontext()
 
     async def lookup(self, query: BoundQuery, fences: Fences, *, max_bytes: int, max_rows: int) -> QueryPage | None:
@@ -89,7 +89,7 @@ class SQLiteHubDatabase(ScriptedHubDatabase):
         return await self._database.read_at_once(_body(self._asked(query, fences, max_bytes, max_rows)))
 
     async def renew_epoch(self, devices: DevicePolicy) -> HubIdentity:
-        """Mint a new epoch, and tell the lock file."""
+        """Mint a new epoch, and write it to the lock file."""
         commits = await self._end_epoch(devices)
         if self._witness is not None:
             self._witness.note(self._identity.epoch, commits)
@@ -162,12 +162,14 @@ class SQLiteHubStore:
                 witness = HubWitness(self._path, stack.enter_context(sole_hub(self._path)), self._vfs, environment)
                 witness.set_foreign_log_aside()
                 stack.callback(witness.close)  # once the file is closed
-            seen = None if witness is None else witness.look
+            seen = None if witness is None else witness.after_checkpoint
             async with open_database(
                 self._path, environment=environment, durability="full", vfs=self._vfs, on_checkpoint=seen
             ) as database:
                 if schema.steps:
-                    await database.read_in_pool(lambda connection: copy_before_steps(connection, schema, self._vfs))
+                    await database.read_in_pool(
+                        lambda connection: copy_before_steps(connection, schema, self._vfs, None)
+                    )
                 identity, commits = await database.transact(prepare, durability="full", bulk=bool(schema.steps))
                 if witness is not None:
                     witness.note(identity.epoch, commits)

@@ -72,7 +72,7 @@ def sync_main(path: str, vfs: str | None) -> None:
 
 
 class HubWitness:
-    """Keeps the lock file near what the hub file has come to.
+    """A witness that keeps the lock file near what the hub file has come to.
 
     Args:
         path: The hub file; no connection may be open on it yet.
@@ -121,6 +121,15 @@ class HubWitness:
         if now - self._written_s >= EVERY_S:
             self._written_s = now
             self.write()
+
+    def begin_anew(self, epoch: bytes, commits: int) -> None:
+        """Write down that the file, which is closed, begins ``epoch`` with ``commits``, whatever stood beside it."""
+        self._epoch, self._commits = epoch, commits
+        self.close()
+
+    def after_checkpoint(self, _connection: apsw.Connection) -> None:
+        """:meth:`look`, as whoever takes checkpoints calls it."""
+        self.look()
 
     def look(self) -> None:
         """See what the main file alone has by now; called after a checkpoint, in any thread.

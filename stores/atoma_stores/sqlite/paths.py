@@ -28,7 +28,7 @@ MOVED_STEPS = 7
 
 @dataclass(frozen=True, slots=True)
 class Paths:
-    """How it is chosen where work runs.
+    """The choice of where work runs.
 
     Attributes:
         reads: See :data:`Reads`.

@@ -16,12 +16,15 @@ from typing import Any, cast
 import apsw
 
 from atoma.contracts.codec import decode
+from atoma.contracts.values import HIDDEN
 from atoma.errors import ConfigurationError, MigrationError, SchemaError
 from atoma.query.indexes import checked_index
 from atoma.schema.indexes import Index
-from atoma.schema.spec import Schema, StoreSpec
+from atoma.schema.schema import Schema
+from atoma.schema.spec import StoreSpec
+from atoma_stores.sql.names import SYSTEM_COLUMNS
 from atoma_stores.sqlite import forms
-from atoma_stores.sqlite.ddl import SYSTEM_COLUMNS, IndexFact, Layout, check_layout, indexes_key
+from atoma_stores.sqlite.ddl import IndexFact, Layout, check_layout, indexes_key
 from atoma_stores.sqlite.meta import read_meta
 
 _SCOPE_FACTS = "SELECT substr(key, 7), value FROM _atoma_meta WHERE key GLOB 'store:*' ORDER BY key"
@@ -52,15 +55,16 @@ def _spec_of(connection: apsw.Connection, name: str, fact: str, kept: forms.Form
     columns = connection.execute('SELECT name, type, "notnull" FROM pragma_table_info(?)', (name,)).fetchall()
     fields: list[tuple[str, Any]] = [("id", str)]
     for column, sql_type, notnull in cast("list[tuple[str, str, int]]", columns):
-        if column not in ("id", *SYSTEM_COLUMNS):
+        if column not in ("id", HIDDEN, *SYSTEM_COLUMNS):
             bare = forms.declared_type(sql_type, kept.get(column))
             if bare is None:
                 raise MigrationError(f"store {name!r}: column {column!r} is of the unknown type {sql_type!r}")
             fields.append((column, bare if notnull else bare | None))
     model = dataclasses.make_dataclass(f"Stored_{name}", fields, frozen=True, kw_only=True)
-    plain: StoreSpec[Any] = StoreSpec(name, model, scope=scope)
+    soft = any(column == HIDDEN for column, _, _ in columns)
+    plain: StoreSpec[Any] = StoreSpec(name, model, scope=scope, soft_delete=soft)
     indexes = [index for index in _indexes(connection, name) if _fits(index, plain)]
-    spec: StoreSpec[Any] = StoreSpec(name, model, scope=scope, indexes=indexes)
+    spec: StoreSpec[Any] = StoreSpec(name, model, scope=scope, indexes=indexes, soft_delete=soft)
     if (kind == "field") != (spec.scope_field is not None):
         raise MigrationError(f"store {name!r}: its scope {scope!r} is named like one of its columns")
     return spec

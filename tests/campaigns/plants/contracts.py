@@ -47,8 +47,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A24",
         "atoma_transports.protocol.operations:operation",
-        "return replace(op, values=image(op.values), defaults=image(op.defaults))",
-        "return replace(op, values=image(op.values), defaults={})",
+        "return replace(op, values=image(op.values), defaults=image(op.defaults), edits=edits)",
+        "return replace(op, values=image(op.values), defaults={}, edits=edits)",
         why="the defaults of a merging upsert do not arrive",
     ),
     Plant(
@@ -60,7 +60,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A26",
-        "atoma_stores.sqlite._base:ConfirmedRows._put_clean",
+        "atoma_stores.sqlite._rows:ConfirmedRows._put_clean",
         "if before is not None and before.image == image and before.scope == scope:",
         "if before is not None and before.seq == seq and before.scope == scope:",
         why="a row that comes again under a later sequence is told as a change",

@@ -9,7 +9,8 @@ from tests.campaigns.plants.plant import Plant
 CUTS: Final = "tests/power/test_power_cuts.py"
 FULL: Final = (f"{CUTS}::test_full_keeps_every_promise",)
 NORMAL: Final = (f"{CUTS}::test_normal_loses_only_a_tail_and_nothing_that_was_told",)
-LOCK: Final = ("tests/power/test_hub_lock.py", "tests/unit/hub/test_restored_files.py")
+RESTORED: Final = "tests/unit/hub/test_restored_files.py"
+LOCK: Final = ("tests/power/test_hub_lock.py", RESTORED)
 
 PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
@@ -123,5 +124,21 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "True",
         why="a hub that was killed after a new epoch takes its own file for a restored one",
         tests=LOCK,
+    ),
+    Plant(
+        "F119",
+        "atoma_stores.sqlite.hub_witness:HubWitness.set_foreign_log_aside",
+        "main = commits_of_main(self._path, self._vfs)",
+        "main = None",
+        why="the log of another file is replayed over a backup that was copied into its place",
+        tests=(f"{RESTORED}::test_the_log_of_another_file_is_never_replayed",),
+    ),
+    Plant(
+        "F119",
+        "atoma_stores.sqlite.hub_witness:HubWitness.set_foreign_log_aside",
+        " and not _has_no_log(self._path)",
+        "",
+        why="a log is replayed over a backup whose pages lie elsewhere, where no counter tells that it is another file",
+        tests=(f"{RESTORED}::test_the_log_of_another_file_is_known_although_no_counter_tells",),
     ),
 )

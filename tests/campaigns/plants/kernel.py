@@ -31,9 +31,9 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A30",
-        "atoma.sync.outbox:enqueue",
-        "mid += 1",
-        "mid += 2",
+        "atoma.sync.outbox:Chain.append",
+        "self.next_mid += 1",
+        "self.next_mid += 2",
         why="the numbers of mutations have gaps",
     ),
     Plant(
@@ -155,8 +155,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A44",
         "atoma_stores.local:LocalWriteNode.stage",
-        "tx.unit.report(index, _write(tx, index, entries[index]))",
-        "tx.unit.report(index, _write(tx, index, entries[start]))",
+        "tx.unit.report(index, _write(tx, index, entries[index], request.idem))",
+        "tx.unit.report(index, _write(tx, index, entries[start], request.idem))",
         why="of several refused entries the first one speaks for all",
     ),
     Plant(

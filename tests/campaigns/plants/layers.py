@@ -18,7 +18,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A02",
-        "atoma.runtime.entries",
+        "atoma.runtime.flows",
         FUTURE,
         f"{FUTURE}\nimport atoma_transports.protocol\n",
         why="the runtime knows the protocol's types",
@@ -117,7 +117,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A17",
-        "atoma.runtime.entries",
+        "atoma.runtime.flows",
         FUTURE,
         f"{FUTURE}\nimport atoma_stores.local\n",
         why="the runtime imports a plugin",

@@ -64,6 +64,11 @@ class Plant:
         return text[:at] + self.new + text[at + len(self.old) :]
 
 
+def plant(row: str, where: str, old: str, new: str, why: str, *tests: str) -> Plant:
+    """A plant in one line of arguments, with the tests that have to notice it behind them."""
+    return Plant(row, where, old, new, why, tests)
+
+
 def plants(*, row: str = "") -> list[Plant]:
     """Every plant of the table, or those of one row."""
     from tests.campaigns.plants.table import TABLE

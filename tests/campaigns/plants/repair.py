@@ -8,7 +8,7 @@ from tests.campaigns.plants.plant import Plant
 
 SCENARIOS = "tests/scenarios/sync"
 REPAIR, OFFERS = f"{SCENARIOS}/test_repair.py", f"{SCENARIOS}/test_offers.py"
-AGAIN = f"{SCENARIOS}/test_repeated_repairs.py"
+AGAIN, SEVERAL = f"{SCENARIOS}/test_repeated_repairs.py", f"{SCENARIOS}/test_several_hubs.py"
 LOST, ADOPTION = f"{SCENARIOS}/test_lost_histories.py", f"{SCENARIOS}/test_adoption.py"
 
 PLANTS: Final[tuple[Plant, ...]] = (
@@ -67,7 +67,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
         "atoma.hub.conflicts:decide_doubtful",
-        "if not (others.any or others.forgotten):",
+        "if not (counts(op) or others.any or others.forgotten):",
         "if True:",
         why="a write that may have been decided is decided again, over what came after it",
         tests=(f"{REPAIR}::test_what_a_restored_file_had_pending_is_never_decided_twice",),
@@ -83,7 +83,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
         "atoma.hub.recovery:_take_row",
-        "if written and fact.image != image:",
+        "if written and not work.is_same(key, image):",
         "if False:",
         why="an offer overwrites what was written since the restore",
         tests=(f"{REPAIR}::test_what_was_written_since_the_restore_is_never_overwritten",),
@@ -182,6 +182,46 @@ PLANTS: Final[tuple[Plant, ...]] = (
         tests=(
             f"{SCENARIOS}/test_repair_told.py::"
             "test_repairs_in_vain_are_counted_in_the_file_and_the_reason_says_what_may_be_wrong",
+        ),
+    ),
+    Plant(
+        "F119",
+        "atoma.hub.conflicts:decide",
+        "if store.is_same(made, current):",
+        "if False:",
+        why="a creation that another device has brought back after a restore comes to the inbox of who made it",
+        tests=(
+            f"{SCENARIOS}/test_packed_values.py::test_a_creation_that_somebody_else_has_brought_back_is_in_no_inbox",
+        ),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.session:open_session",
+        "if opening.forks or opening.fault.cause",
+        "if opening.fault.cause",
+        why="a file whose repair waits takes the snapshot of a restored hub, and offers nothing of what that has lost",
+        tests=(
+            f"{SCENARIOS}/test_repair_told.py::"
+            "test_a_file_that_waits_for_its_repair_does_not_follow_a_hub_that_has_lost_what_it_holds",
+        ),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.session:_waiting",
+        "return found.repeated if made_too_often(made, found.cause, now_ms) else None",
+        "return None",
+        why="a device between two hubs repairs itself back and forth for ever",
+        tests=(f"{SEVERAL}::test_a_device_between_two_hubs_stays_with_the_one_whose_history_it_has",),
+    ),
+    Plant(
+        "F119",
+        "atoma.sync.supervisor:Supervisor._moved",
+        "if len(self._moved_at) < MOVED_MAX or now - self._moved_at[0] >= REPEATED_S:",
+        "if True:",
+        why="two hubs that answer in turn are asked as fast as they answer, and nobody is told of them",
+        tests=(
+            f"{SEVERAL}::test_requests_that_are_spread_over_two_hubs_lose_nothing_and_say_why_they_wait",
+            f"{SEVERAL}::test_a_history_that_moves_again_and_again_has_a_code_and_a_way_out",
         ),
     ),
 )

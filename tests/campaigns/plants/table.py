@@ -4,7 +4,25 @@ from __future__ import annotations
 
 from typing import Final
 
-from tests.campaigns.plants import access, bounds, contracts, durability, kernel, layers, repair, runtime, weak, wire
+from tests.campaigns.plants import (
+    access,
+    bounds,
+    contracts,
+    devices,
+    durability,
+    hosts,
+    kernel,
+    layers,
+    presence,
+    queries,
+    repair,
+    rows,
+    runtime,
+    scopes,
+    tools,
+    weak,
+    wire,
+)
 from tests.campaigns.plants.plant import Plant
 
 TABLE: Final[tuple[Plant, ...]] = (
@@ -18,6 +36,13 @@ TABLE: Final[tuple[Plant, ...]] = (
     *bounds.PLANTS,
     *repair.PLANTS,
     *access.PLANTS,
+    *presence.PLANTS,
+    *queries.PLANTS,
+    *devices.PLANTS,
+    *rows.PLANTS,
+    *tools.PLANTS,
+    *hosts.PLANTS,
+    *scopes.PLANTS,
 )
 EXCUSED: Final[dict[str, str]] = {
     "A83": "a file that is not where the design says cannot be planted by changing text; the test is a list of paths",

@@ -26,8 +26,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A61",
         "atoma.mutations.deciding:decide",
-        "if op.base_version is not None and op.base_version != row.version:",
-        "if op.base_version is not None and op.base_version > row.version:",
+        "if op.base_version is not None and op.base_version != row.version and not unseen:",
+        "if op.base_version is not None and op.base_version > row.version and not unseen:",
         why="compare-and-set takes a version that is older than the row",
     ),
     Plant(
@@ -53,7 +53,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A67",
-        "atoma.runtime.entries",
+        "atoma.runtime.flows",
         FUTURE,
         f"{FUTURE}\nimport atoma.kernel.types\n",
         why="the runtime cannot be built without the kernel",
@@ -61,7 +61,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A68",
         "atoma.kernel.topology:TopologyCheck._check_nodes",
-        "if not any(isinstance(node, QueryNode) for node in self._nodes.values()):",
+        'if not any(self._can(id, "query") for id in self._nodes):',
         "if not self._nodes:",
         why="a client that cannot answer a query is told of everything but that",
     ),
@@ -112,8 +112,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A76",
-        "atoma.sync.outbox:OutboxNode._check_scopes",
-        "if scope not in self._scopes:",
+        "atoma.sync.outbox:OutboxNode.enqueue",
+        "if scope not in self._scopes and not tx.scopes.is_brought(scope):",
         'if scope not in self._scopes or any(effect.op.kind == "delete" for effect in effects):',
         why="with sync a row cannot be deleted",
     ),
@@ -155,8 +155,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "A82",
         "atoma_transports.adapters.operations:_item",
-        "result.version, row, result.error)",
-        'result.version, row, result.error and type(result.error)("REJECTED", ""))',
+        "restated(result, WriteItemResult, row=row)",
+        'restated(result, WriteItemResult, row=row, error=result.error and type(result.error)("REJECTED", ""))',
         why="the reason of a refused item does not come back",
     ),
 )

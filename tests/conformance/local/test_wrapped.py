@@ -26,6 +26,7 @@ from atoma.contracts.execution import (
     WriteResult,
 )
 from atoma.contracts.mutations import Op
+from atoma.contracts.presence import AppearReply, AppearRequest, PresenceRequest
 from atoma.contracts.query import BoundQuery
 from atoma.contracts.sync import (
     NotifyRequest,
@@ -91,6 +92,12 @@ class LocalService:
         raise NotServed
 
     def notify(self, request: NotifyRequest) -> Any:
+        raise NotServed
+
+    def presence(self, request: PresenceRequest) -> Any:
+        raise NotServed
+
+    async def appear(self, request: AppearRequest) -> AppearReply:
         raise NotServed
 
 

@@ -17,8 +17,8 @@ from atoma import AllowLoopback, Client, Schema, StoreSpec, Sync, open_client, o
 from atoma.errors import ConnectFailed
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import SYNC_LINK, Channel, Peer, PortKey, ServiceHost, Transport, seeded_environment
-from atoma.testing.cable import Direction
 from atoma.testing.conformance import TRANSPORT_CHECKS, Ground, HookedHost, check_promise
+from atoma.testing.network_link import Direction
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.calls import ChannelLimits
@@ -142,7 +142,7 @@ class Loft:
     async def slow(self, delay_s: float) -> None:
         self.delay_s = delay_s
 
-    async def mend(self) -> None:
+    async def repair(self) -> None:
         self.lost = self.refusing = False
         self.delay_s = 0.0
         self.left.clear()

@@ -1,4 +1,4 @@
-"""Clients and a hub over every transport: direct reads and writes, sync, live rows, a pulled cable, a lost answer."""
+"""Clients and a hub over every transport: direct reads and writes, sync, live rows, a broken link, a lost answer."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Road:
     hub: Hub
     ground: Ground
     on_call: Callable[[str, str], Awaitable[object]] | None = None
-    mended: trio.Event = field(default_factory=trio.Event)
+    repaired: trio.Event = field(default_factory=trio.Event)
 
     def transport(self) -> Transport:
         return self.ground.transport("any", LIMITS)
@@ -100,7 +100,7 @@ async def test_direct_reads_and_writes_reach_the_hub(site: TransportSite, tmp_pa
         await road.faults.cut()
         with pytest.raises((TransportError, RemoteError)):
             await cards.query()
-        await road.faults.mend()
+        await road.faults.repair()
         assert len(list(await cards.query())) == 19
 
 
@@ -141,7 +141,7 @@ async def test_a_direct_write_of_a_row_that_was_never_read_here(
 
 
 def breaking(road: Road, moment: str, method: str) -> list[str]:
-    """Have the cable break for a moment the first time that ``method`` is at ``moment``; tells when it did."""
+    """Have the link break for a moment the first time that ``method`` is at ``moment``; tells when it did."""
     broken: list[str] = []
 
     async def break_once(at: str, called: str) -> None:
@@ -150,8 +150,8 @@ def breaking(road: Road, moment: str, method: str) -> list[str]:
             await road.faults.cut()
             with trio.CancelScope(shield=True):  # the cut cancels this very handler
                 await trio.sleep(0.05)
-                await road.faults.mend()
-                road.mended.set()
+                await road.faults.repair()
+                road.repaired.set()
 
     road.on_call = break_once
     return broken
@@ -228,7 +228,7 @@ async def test_a_direct_write_whose_answer_is_lost_is_resolved_by_its_key(site: 
                 await ServiceProxy(channel).write(request)
             assert lost.value.maybe_sent
         with trio.fail_after(10):
-            await road.mended.wait()
+            await road.repaired.wait()
         async with road.transport().connect() as channel:
             service = ServiceProxy(channel)
             resolution = await service.resolve(ResolveRequest("key-1", OperationContext("t")))
@@ -261,7 +261,7 @@ async def test_two_clients_meet_at_the_hub_whatever_the_wire_does(site: Transpor
         await road.faults.cut()
         await one.store(CARDS).update("a", title="offline")
         offline = await two.store(CARDS).insert(Card(id="b", title="offline too"))
-        await road.faults.mend()
+        await road.faults.repair()
         with trio.fail_after(120):
             await offline.accepted()
             while True:

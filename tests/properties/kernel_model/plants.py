@@ -134,7 +134,7 @@ PLANTS: dict[str, Plant] = {
     # cache
     "a cached result is kept for ever": Plant("_guarded", "clock() >= entry.expires", "False"),
     "a write leaves caches as they are": Plant(
-        "kernel", "        self._parts.changed(stores)\n        meta = trail", "        meta = trail"
+        "kernel", "            self._parts.changed(stores)\n        meta = trail", "            pass\n        meta = trail"
     ),
     "a failed write leaves caches as they are": Plant(
         "kernel", "        except BaseException as error:\n            self._parts.changed(stores)\n",
@@ -193,9 +193,9 @@ PLANTS: dict[str, Plant] = {
         "compiler", "return await (synced if replicates else otherwise)(request, frame)",
         "return await (otherwise if replicates else synced)(request, frame)",
     ),
-    "a refused write runs": Plant("kernel", "or not stores.isdisjoint(self._barred.get(policy, _NOTHING))", ""),
+    "a refused write runs": Plant("kernel", "or not (stores.isdisjoint(self._barred.get(policy, _NOTHING)) or self._draws(request, policy))", ""),
     # the whole
-    "the answer of a remote node is lost": Plant("trail", "            self.answered = branch.answered", "            pass"),
+    "the answer of a remote node is lost": Plant("types", "            self.answered = branch.answered", "            pass"),
     "an ended write is told too early": Plant(
         "kernel", "        trail = Trail()\n        events = self._events\n        if events.listeners:\n            events.emit(WriteDispatched",
         "        trail = Trail()\n        events = self._events\n        if events.listeners:\n            await trio.sleep(0.001)\n            events.emit(WriteDispatched",

@@ -108,6 +108,9 @@ class Receipt:
         self._due = due
         self._kind = kind
 
+    async def moved(self, since: str) -> None:
+        await trio.sleep_forever()
+
     async def wait(self, *, observed: bool) -> int:
         assert not observed
         await trio.sleep_until(INF if self._kind == "hang" else self._due)

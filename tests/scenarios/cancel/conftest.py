@@ -33,7 +33,7 @@ from atoma.kernel import local_first
 from atoma.plugins import Plugin, PluginContext
 from atoma.ports import Environment, LocalDatabase, Transport
 from atoma.ports.hub import HubDatabase
-from atoma.testing.cable import open_cable
+from atoma.testing.network_link import open_network_link
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_stores.sqlite.database import Database
@@ -112,12 +112,12 @@ class Extra:
 
 @dataclass(frozen=True)
 class Wire:
-    """What lies between client and hub: ``mute`` lets bytes vanish, ``cut`` breaks connections, ``mend`` undoes both."""
+    """What lies between client and hub: ``mute`` lets bytes vanish, ``cut`` breaks connections, ``repair`` undoes both."""
 
     transport: Transport
     mute: Callable[[], None]
     cut: Callable[[], None]
-    mend: Callable[[], None]
+    repair: Callable[[], None]
 
 
 @dataclass
@@ -158,8 +158,8 @@ async def open_wire(kind: WireKind, hub: Hub) -> AsyncGenerator[Wire]:
             yield Wire(transport, lambda: network.partition(silent=True), network.disconnect, network.heal)
     else:
         async with open_server(hub, "127.0.0.1:0") as address:
-            async with open_cable(int(address.rpartition(":")[2])) as cable:
-                yield Wire(over_sockets(kind, cable.address), cable.mute, cable.cut, cable.mend)
+            async with open_network_link(int(address.rpartition(":")[2])) as link:
+                yield Wire(over_sockets(kind, link.address), link.mute, link.cut, link.repair)
 
 
 def over_sockets(kind: WireKind, address: str) -> Transport:

@@ -23,7 +23,7 @@ POLICIES = ["direct-remote", "remote-first", "hybrid", "sync-queue", "volatile"]
 CASES = [(policy, wire) for wire in ("websocket", "grpc", "http") for policy in POLICIES]
 KEPT_ALIVE = {"http": 60}
 """Tasks that may be there afterwards: over HTTP a cancelled call closes its connection, and those that are open for others
-are kept for the next call, each with a few tasks of the cable and of the server. At the end none is left."""
+are kept for the next call, each with a few tasks of the link and of the server. At the end none is left."""
 
 
 def tasks() -> int:

@@ -84,7 +84,7 @@ async def test_the_hub_ends_a_query_when_the_callers_time_is_over(
                 await trio.sleep_forever()
         await house.until(lambda: house.is_idle)
         assert trio.current_time() - over < IDLE_S
-        house.wire.mend()
+        house.wire.repair()
 
 
 @pytest.mark.parametrize("wire", WIRES)
@@ -96,7 +96,7 @@ async def test_a_lost_connection_stops_the_hubs_sql(
             await begin_slow(house, nursery, slow, pages)
             house.wire.cut()
             assert await house.until(lambda: house.is_idle) < IDLE_S
-        house.wire.mend()
+        house.wire.repair()
 
 
 def reader_ticks() -> int:

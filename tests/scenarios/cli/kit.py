@@ -84,15 +84,16 @@ async def running_hub(path: Path, port: int = 0) -> AsyncGenerator[tuple[Hub, st
 
 
 @asynccontextmanager
-async def device(path: Path, url: str, **options: Any) -> AsyncGenerator[Client]:
-    """The application on ``path``; ``url`` is empty for one that is offline."""
+async def device(path: Path, url: str, *, plugins: Sequence[Plugin] = (), **options: Any) -> AsyncGenerator[Client]:
+    """The application on ``path``, with other ``plugins``; ``url`` is empty for one that is offline."""
     way = WebSocketTransport(url or "ws://127.0.0.1:9/sync", token=TOKEN)
-    plugins: list[Plugin] = [
+    made: list[Plugin] = [
+        *plugins,
         LocalExecution(SQLiteEngine(path)),
         Remote(way),
         Sync([TASKS], TEAMS, **{"mode": "full" if url else "manual", **options}),
     ]
-    async with open_client(SCHEMA, plugins=plugins, policy="sync-queue") as client:
+    async with open_client(SCHEMA, plugins=made, policy="sync-queue") as client:
         yield client
 
 

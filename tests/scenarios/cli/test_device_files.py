@@ -81,7 +81,7 @@ async def test_only_a_devices_file_has_a_status(tmp_path: Path, named: str) -> N
     async with running_hub(tmp_path / "hub.db"):
         pass
     (tmp_path / "text.db").write_text("no database " * 100)
-    wanted = {"missing": "no such file", "hub": "the file of a hub", "text": "no SQLite database"}
+    wanted = {"missing": "no such file", "hub": "the file of a hub", "text": "not a SQLite database"}
     for command in ("status", "new-identity"):
         answer = await atoma_beside("sync", command, tmp_path / f"{named}.db")
         assert answer.code == 1 and answer.err.startswith("atoma: ") and wanted[named] in answer.err

@@ -59,9 +59,9 @@ async def test_only_a_hubs_file_is_backed_up(tmp_path: Path, named: str) -> None
         foreign.execute("CREATE TABLE t(a)")
     foreign.close()
     (tmp_path / "text.db").write_text("no database " * 100)
-    wanted = {"missing": "no such file", "device": "the file of a client", "foreign": "no database of Atoma's"}
+    wanted = {"missing": "no such file", "device": "the file of a client", "foreign": "not a database of Atoma's"}
     answer = await atoma_beside("hub", "backup", tmp_path / f"{named}.db", tmp_path / "backup.db")
-    assert answer.code == 1 and wanted.get(named, "no SQLite database") in answer.err
+    assert answer.code == 1 and wanted.get(named, "not a SQLite database") in answer.err
     assert not list(tmp_path.glob("backup*"))
 
 

@@ -6,6 +6,8 @@ import contextlib
 import signal
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +16,16 @@ import trio
 
 from atoma.cli.serving import store_at
 from atoma.cli.tokens import TokenFile
+from atoma.contracts.events import CallServed, ClientAhead
 from atoma.errors import AuthenticationError, ConfigurationError
+from atoma.hub import AllowLoopback, open_hub
+from atoma.inspector import Operations
 from atoma.ports.service import Peer, Principal
+from atoma.telemetry import HubMetrics
 from atoma_stores.sqlite import SQLiteHubStore
+from atoma_transports.http import HttpHandler
+from atoma_transports.serving import open_server
+from tests.scenarios.cli import kit
 from tests.scenarios.cli.kit import TASKS, TOKEN, atoma, device, settle, task
 from tests.unit.hub.homes import PostgreSQLHome
 
@@ -77,6 +86,67 @@ async def test_a_device_syncs_with_it_until_it_is_told_to_stop(kind: str, tmp_pa
         assert (code, out) == (0, "stopping: SIGTERM\n")
 
 
+def asked(url: str, token: str = "") -> tuple[int, str]:
+    """The status and the text of an answer over HTTP."""
+    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code, refused.read().decode()
+
+
+async def test_whoever_runs_it_asks_for_its_health_and_its_figures(tmp_path: Path) -> None:
+    (tmp_path / "tokens.toml").write_text(f'[ann]\ntoken = "{TOKEN}"\n')
+    (tmp_path / "scrape").write_text("a long secret of prometheus\n".replace(" ", "-"))
+    options = ("--tokens", str(tmp_path / "tokens.toml"), "--metrics-token-file", str(tmp_path / "scrape"))
+    with serving(str(tmp_path / "hub.db"), *options) as (process, address):
+        async with device(tmp_path / "a.db", f"ws://{address}/sync") as client:
+            await client.store(TASKS).insert(task(1, title="a title that nobody else sees"))
+            await settle(client)
+            page = f"http://{address}"
+            told = [await trio.to_thread.run_sync(asked, f"{page}/{path}") for path in ("healthz", "readyz")]
+            assert told == [(200, "ok\n"), (200, "ready\n")]
+            for token in ("", TOKEN, "wrong"):
+                assert (await trio.to_thread.run_sync(asked, f"{page}/metrics", token))[0] == 401
+            code, text = await trio.to_thread.run_sync(asked, f"{page}/metrics", "a-long-secret-of-prometheus")
+        await trio.to_thread.run_sync(end, process)
+    found = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert code == 200 and int(found['atoma_hub_calls_total{method="push",error=""}']) >= 1
+    assert found['atoma_hub_sessions{transport="websocket"}'] == "1"
+    pushes = found['atoma_hub_call_duration_seconds_count{method="push"}']
+    assert found['atoma_hub_call_duration_seconds_bucket{method="push",le="+Inf"}'] == pushes
+    assert not any(secret in text for secret in ('"ann"', '"red"', "tasks", "title", TOKEN[:8]))
+
+
+async def test_figures_stay_few_and_readiness_is_the_databases() -> None:
+    metrics = HubMetrics()
+    for number in range(1_000):
+        metrics.hear(CallServed("", f"method {number}", 0.004, f"CODE {number}", 0))
+    metrics.hear(CallServed("", "method 0", 99.0, "DENIED", 0))
+    metrics.hear(ClientAhead("ann", b"", 1, 2, 3))
+    lines = metrics.text().splitlines()
+    assert len(lines) < 33 * 17 and 'atoma_hub_calls_total{method="other",error="other"} 968' in lines
+    assert 'atoma_hub_call_duration_seconds_bucket{method="method 0",le="0.0025"} 0' in lines
+    assert 'atoma_hub_call_duration_seconds_bucket{method="method 0",le="0.005"} 1' in lines
+    assert 'atoma_hub_call_duration_seconds_bucket{method="method 0",le="+Inf"} 2' in lines
+    assert "atoma_hub_clients_ahead_total 1" in lines
+    handler = HttpHandler()
+    operations = Operations(handler)
+    async with (
+        open_hub(kit.SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback()) as hub,
+        open_server(hub, "127.0.0.1:0", pages=handler) as address,
+    ):
+        assert (await trio.to_thread.run_sync(asked, f"http://{address}/readyz"))[0] == 503
+        assert (await trio.to_thread.run_sync(asked, f"http://{address}/metrics"))[0] == 404
+        operations.serve(hub)
+        await trio.sleep(1.1)  # the answer of before holds for a second
+        assert await trio.to_thread.run_sync(asked, f"http://{address}/readyz") == (200, "ready\n")
+    with pytest.raises(ConfigurationError, match="can be guessed"):
+        Operations(handler, "short")
+
+
 async def test_who_gets_in_is_read_anew_and_a_slip_in_it_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "tokens.toml"
     path.write_text('[ann]\ntoken = "a"\n\n[bob]\ntoken = "b"\nscopes = { red = "read" }\n')
@@ -122,6 +192,7 @@ def test_what_cannot_work_is_said_in_a_line(
     assert answer.code == 1
     assert answer.err.startswith("atoma: ")
     assert words in answer.err
+    assert "--listen" in arguments or list(tmp_path.iterdir()) == [], "a file was made first"
 
 
 def test_a_path_is_a_file_and_an_address_is_postgresql(tmp_path: Path) -> None:

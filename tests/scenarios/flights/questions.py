@@ -89,7 +89,7 @@ QUESTIONS: dict[str, tuple[Query[Any], str]] = {
         select(FLIGHTS).join(AIRLINES, carrier == airline_id).columns(id_, airline).where(dep_delay > 200),
         "SELECT f.id, a.name FROM flights f JOIN airlines a ON f.carrier = a.id WHERE dep_delay > 200 ORDER BY f.id, a.id",
     ),
-    "destinations that are no known airport": (
+    "destinations that are not known airports": (
         select(FLIGHTS)
         .left_join(AIRPORTS, dest == airport_id)
         .where(airport_id.is_null())

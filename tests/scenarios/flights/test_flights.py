@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import dataclasses
-import sqlite3
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager, closing
-from datetime import UTC, datetime
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -37,91 +32,28 @@ from tests.flights import (
     planes,
     weather,
 )
+from tests.outsiders import Tables, compare, turn
 from tests.scenarios.flights.questions import QUESTIONS, arr_delay, dest, id_, month
 from tests.unit.stores.test_statements import statements
 
-duckdb = pytest.importorskip("duckdb", reason="the test group has it")
+FILE = "flights.db"
 SAMPLE = 100
 """One of so many flights is in the tests of every change; all of them are in the soak."""
 
 
 @asynccontextmanager
 async def open_flights(path: Path, every: int) -> AsyncGenerator[Client]:
-    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(path / "flights.db"))]) as client:
+    async with open_client(SCHEMA, plugins=[LocalExecution(SQLiteEngine(path / FILE))]) as client:
         await fill(client, every)
         yield client
 
 
-def as_text(value: object) -> object:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    return value
-
-
-TYPES = {int: "BIGINT", float: "DOUBLE", str: "VARCHAR"}
-COLUMNS = {"int": "BIGINT", "real": "DOUBLE", "text": "VARCHAR", "time": "VARCHAR"}
-
-
-def outsider(path: Path, every: int) -> Any:
-    """DuckDB with the same rows, read from the package again."""
-    connection = duckdb.connect()
-    connection.execute("SET default_null_order='nulls_first_on_asc_last_on_desc'")
-    sources = ((AIRLINES, airlines()), (AIRPORTS, airports()), (PLANES, planes()), (FLIGHTS, flights(every)))
-    for spec, rows in (*sources, (WEATHER, weather(max(1, every // 20)))):
-        names = [field.name for field in dataclasses.fields(spec.model)]
-        columns = ", ".join(f'"{name}" {COLUMNS[spec.fields[name].type]}' for name in names)
-        connection.execute(f"CREATE TABLE {spec.name} ({columns})")
-        file = path / f"{spec.name}.csv"
-        with file.open("w", encoding="utf-8", newline="") as out:
-            writer = csv.writer(out)
-            for row in rows:
-                writer.writerow(["\\N" if (value := as_text(getattr(row, name))) is None else value for name in names])
-        connection.execute(f"COPY {spec.name} FROM '{file}' (FORMAT csv, HEADER false, NULLSTR '\\N')")
-    return connection
-
-
-def close(left: Sequence[object], right: Sequence[object]) -> bool:
-    """Whether two rows are equal; a mean of DuckDB is not rounded once."""
-    return len(left) == len(right) and all(
-        a == b if not isinstance(a, float) or not isinstance(b, (int, float)) else a == pytest.approx(b, rel=1e-12)
-        for a, b in zip(left, right, strict=True)
-    )
-
-
-def as_tuple(row: object) -> tuple[object, ...]:
-    return tuple(row) if isinstance(row, tuple) else (row,)
-
-
-async def compare(client: Client, path: Path, every: int) -> None:
-    found = 0
-    with closing(sqlite3.connect(path / "flights.db")) as same, closing(outsider(path, every)) as other:
-        for name, (query, sql) in QUESTIONS.items():
-            rows = [as_tuple(row) for row in await client.query(query)]
-            for told in (same.execute(sql).fetchall(), other.execute(sql).fetchall()):
-                assert len(rows) == len(told), name
-                assert [pair for pair in zip(rows, told, strict=True) if not close(*pair)][:3] == [], name
-            found += bool(rows)
-    assert found >= 0.9 * len(QUESTIONS), "most questions have an answer"
-
-
-async def turn(client: Client) -> None:
-    """Pages of every question, both ways, put together are its answer."""
-    for name, (query, _) in QUESTIONS.items():
-        if query.parts.limit is not None:
-            continue
-        whole = list(await client.query(query))
-        size = max(1, len(whole) // 5)
-        page = await client.query(query.limit(size))
-        pages = [list(page)]
-        while page.has_next:
-            page = await client.query(query.limit(size).after(page.end))
-            pages.append(list(page))
-        assert [row for each in pages for row in each] == whole, name
-        back = [list(page)]
-        while page.has_previous:
-            page = await client.query(query.limit(size).before(page.start))
-            back.append(list(page))
-        assert [row for each in reversed(back) for row in each] == whole, name
+def tables(every: int) -> Tables:
+    """The rows, read from the package again."""
+    return {
+        AIRLINES: airlines(), AIRPORTS: airports(), PLANES: planes(), FLIGHTS: flights(every),
+        WEATHER: weather(max(1, every // 20)),
+    }  # fmt: skip
 
 
 async def look_into(client: Client) -> None:
@@ -150,8 +82,8 @@ async def look_into(client: Client) -> None:
 @pytest.mark.xdist_group("machine")
 async def test_questions_about_a_sample_of_the_flights(tmp_path: Path) -> None:
     async with open_flights(tmp_path, SAMPLE) as client:
-        await compare(client, tmp_path, SAMPLE)
-        await turn(client)
+        await compare(client, tmp_path / FILE, QUESTIONS, tables(SAMPLE))
+        await turn(client, QUESTIONS)
         await look_into(client)
 
 
@@ -199,4 +131,4 @@ async def test_what_the_flights_are_looked_up_by_is_indexed(tmp_path: Path) -> N
 async def test_questions_about_all_flights(tmp_path: Path) -> None:
     async with open_flights(tmp_path, 1) as client:
         assert await client.count(select(FLIGHTS)) == 336_776
-        await compare(client, tmp_path, 1)
+        await compare(client, tmp_path / FILE, QUESTIONS, tables(1))

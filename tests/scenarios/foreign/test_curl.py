@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -176,3 +177,20 @@ async def test_hints_come_as_events_while_others_write(tmp_path: Path) -> None:
             await process.wait()
         assert heads == sorted(heads)
         assert heads[-1] >= 3
+
+
+async def test_bodies_are_compressed_both_ways(tmp_path: Path) -> None:
+    async with open_curl(tmp_path) as curl:
+        rows = [{"newDocumentState": {"id": f"c{number}", "title": "tea", "board": "main"}} for number in range(200)]
+        body = tmp_path / "push.json.gz"
+        body.write_bytes(gzip.compress(json.dumps({"rows": rows}).encode()))
+        packed = ["-H", "content-encoding: gzip", "--data-binary", f"@{body}"]
+        pushed = await curl("/v1/docs/cards/push?scope=main", *JSON, *packed)
+        assert (pushed.status, pushed.value) == (200, {"conflicts": [], "refused": []})
+        pulled = await curl("/v1/docs/cards/pull?scope=main", *JSON, "-d", '{"limit": 1000}', "--compressed")
+        assert pulled.fields["content-encoding"] == "gzip"
+        assert int(pulled.fields["content-length"]) < len(pulled.text) / 4
+        assert len(pulled.value["documents"]) == 200
+        body.write_bytes(gzip.compress(b" " * 50_000_000))
+        bomb = await curl("/v1/docs/cards/push?scope=main", *JSON, *packed)
+        assert (bomb.status, bomb.value["error"]["code"]) == (413, "TOO_LARGE")

@@ -5,11 +5,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 from collections.abc import AsyncGenerator, Callable
@@ -36,6 +34,7 @@ from atoma_transports.remote import Remote
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
 from tests.certificates import client_context, make_certificate
+from tests.free_port import free_port
 from tests.unit.transports.http.kit import Client as HttpClient
 
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin:/sbin") or ""
@@ -45,7 +44,7 @@ PAGE = Path(__file__).parents[3] / "docs/how-to/behind-a-proxy.md"
 PATIENCE_S = 60
 TOKEN = "a-secret"
 FAR = "127.0.0.2"
-"""An address of this machine that is no proxy's."""
+"""An address of this machine that is not a proxy's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,15 +67,6 @@ class Verifier:
     async def verify(self, token: str, peer: Peer) -> Principal:
         self.peers.append(peer)
         return await self._tokens.verify(token, peer)
-
-
-def free_port() -> int:
-    """A port below those that the system gives out, so that no other test takes it meanwhile."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with socket.socket() as found, suppress(OSError):
-            found.bind(("127.0.0.1", port))
-            return port
 
 
 def configuration(folder: Path, port: int, hub: str, certificate: Path) -> str:
@@ -165,7 +155,7 @@ class Proxied:
 
     @asynccontextmanager
     async def dialled(self) -> AsyncGenerator[HttpClient]:
-        """A connection to nginx from an address that is no proxy's."""
+        """A connection to nginx from an address that is not a proxy's."""
         near = await trio.open_tcp_stream("127.0.0.1", self.nginx.port, local_address=FAR)
         context = self.context()
         context.set_alpn_protocols(["http/1.1"])

@@ -49,7 +49,7 @@ class Frames:
         self.socket.send(msgspec.msgpack.encode([1, kind, id, *parts, fields.get("credit", 0), body]))
 
     def heard(self) -> tuple[str, int, Any]:
-        """Kind, id and payload of the next frame that is no ping."""
+        """Kind, id and payload of the next frame that is not a ping."""
         while True:
             message = self.socket.recv(timeout=WAIT_S)
             assert isinstance(message, bytes)

@@ -1,18 +1,20 @@
 """Hub processes beside each other on one PostgreSQL, which die, stop and lose the server, while devices write over WebSocket.
 
-Afterwards nothing is lost, doubled, skipped or reordered: what was answered is what is kept, by SQL and by whoever followed.
+Afterwards nothing is lost, doubled, skipped or reordered: what was answered is what is kept, by SQL and by whoever followed. Beside
+that others append to lists, and read them by pulls and by queries: a checker that knows nothing of hubs finds no circle in who saw what.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,14 +24,17 @@ from typing import TypeVar
 import pytest
 import trio
 
+from atoma.contracts.execution import OperationContext, QueryRequest
 from atoma.contracts.mutations import Op
-from atoma.contracts.sync import Cursor, PullReply, PullRequest
+from atoma.contracts.sync import Cursor, Outcome, PullReply, PullRequest
 from atoma.errors import AtomaError
 from atoma.ports.service import SyncService
+from atoma.testing.queries import rows_of
 from atoma_transports.adapters import ServiceProxy
 from atoma_transports.websocket import WebSocketTransport
+from tests.scenarios.kill.histories import Transaction, Verdict, faults_of
 from tests.unit.hub.homes import PostgreSQLHome
-from tests.unit.hub.kit import SCHEMA, Client, card
+from tests.unit.hub.kit import SCHEMA, Client, Rows, apply_page, card
 from tests.unit.hub.truth import check_truth
 
 pytest.importorskip("psycopg", reason="the extra postgres is not installed")
@@ -40,6 +45,7 @@ pytestmark = [
 
 T = TypeVar("T")
 HUBS, DEVICES, SCOPES = 3, 4, ("main", "other")
+LISTS, LISTED, APPENDERS, APPENDS_MAX = ("l0", "l1", "l2"), "lists", 3, 400
 SOAK_S = float(os.environ.get("ATOMA_SOAK_HUBS_S", "120"))
 ROOT = Path(__file__).parents[3]
 END = (
@@ -143,10 +149,12 @@ class Told:
     Attributes:
         writes: Scope and sequence of every write, with the id of its row.
         gaps: The longest time that each has waited for an answer, in seconds.
+        appended: How many values the lists have.
     """
 
     writes: dict[tuple[str, int], str] = field(default_factory=dict[tuple[str, int], str])
     gaps: list[float] = field(default_factory=list[float])
+    appended: int = 0
 
 
 async def write(farm: Farm, name: str, dice: random.Random, told: Told, over: trio.Event) -> None:
@@ -193,6 +201,85 @@ async def follow(farm: Farm, scope: str, dice: random.Random, over: trio.Event) 
             await trio.sleep(0.02)
 
 
+@dataclass
+class Lists:
+    """The lists that several append to, each a row.
+
+    Attributes:
+        history: What was read and appended.
+        made: Set once the rows are there.
+    """
+
+    history: list[Transaction] = field(default_factory=list[Transaction])
+    made: trio.Event = field(default_factory=trio.Event)
+
+    def note(self, name: str, began: float, reads: Mapping[str, Sequence[str]]) -> None:
+        """Note that the lists were read."""
+        self.history.append(Transaction(name, began, trio.current_time(), reads))
+
+
+def lists_of(rows: Rows) -> dict[str, list[str]]:
+    """The lists in rows of their store."""
+    return {id: json.loads(str(row["title"])) for (store, id), row in rows.items() if store == "hands"}
+
+
+async def push_one(client: Client, service: SyncService) -> Outcome:
+    """Push the last mutation, with the service of this connection."""
+    client.service = service
+    reply = await client.push(len(client.mutations))
+    assert not reply.error, reply.error
+    return reply.outcomes[0]
+
+
+async def make_lists(farm: Farm, lists: Lists) -> None:
+    """Have the rows, all of them empty."""
+    client = Client(None, b"maker...........")  # type: ignore[arg-type]  # the service comes with each call
+    client.write(*(Op("create", "hands", at, card("[]")) for at in LISTS), scope=LISTED)
+    assert (await Asking(farm, random.Random(0)).ask(partial(push_one, client))).status == "applied"
+    lists.made.set()
+
+
+async def append(farm: Farm, name: str, dice: random.Random, lists: Lists, over: trio.Event) -> None:
+    """Pull, append to one list or to two what has to stand behind what was seen, and so on."""
+    hub, rows, cursor = Asking(farm, dice), Rows(), Cursor()
+    client = Client(None, name.encode().ljust(16, b"."))  # type: ignore[arg-type]  # the service comes with each call
+    await lists.made.wait()
+    while not over.is_set() and len(client.mutations) < APPENDS_MAX:
+        value, began, more = f"{name}.{len(client.mutations) + 1}", trio.current_time(), True
+        while more:
+            page = await hub.ask(partial(pull, PullRequest(LISTED, cursor, client.client_id, 0, 1 << 20, 50)))
+            apply_page(rows, page)
+            cursor, more = page.end, page.more
+        seen = lists_of(rows)
+        lists.note(f"pull before {value}", began, seen)
+        picked, began = dice.sample(LISTS, dice.choice([1, 1, 2])), trio.current_time()
+        ops = [Op("patch", "hands", at, {"title": json.dumps([*seen[at], value])}) for at in picked]
+        client.write(*ops, base=cursor.seq, scope=LISTED)
+        written = (await hub.ask(partial(push_one, client))).status == "applied"
+        reads = {at: seen[at] for at in picked} if written else {}
+        verdict: Verdict = "written" if written else "refused"
+        lists.history.append(
+            Transaction(value, began, trio.current_time(), reads, dict.fromkeys(picked, value), verdict)
+        )
+        await trio.sleep(0.02)
+
+
+async def query_lists(service: SyncService) -> Rows:
+    """Every list, as one query finds them."""
+    found = await service.query(QueryRequest(rows_of("hands"), OperationContext("looks")))
+    return {("hands", row.id): dict(row.image) for row in found.rows}
+
+
+async def look(farm: Farm, dice: random.Random, lists: Lists, over: trio.Event) -> None:
+    """Query all lists again and again."""
+    hub, number = Asking(farm, dice), 0
+    await lists.made.wait()
+    while not over.is_set():
+        began, number = trio.current_time(), number + 1
+        lists.note(f"query {number}", began, lists_of(await hub.ask(query_lists)))
+        await trio.sleep(0.05)
+
+
 async def disturb(farm: Farm, pg: PostgreSQLHome, dice: random.Random, seconds: float) -> None:
     """Kill and start again, stop and let go on, and end backends, one after the other."""
     until = trio.current_time() + seconds
@@ -212,6 +299,7 @@ async def disturb(farm: Farm, pg: PostgreSQLHome, dice: random.Random, seconds: 
 
 
 async def run(pg: PostgreSQLHome, folder: Path, seed: int, seconds: float, kills: int) -> tuple[Farm, Told]:
+    lists, last = Lists(), dict[str, list[str]]()
     told, over, followed = Told(), trio.Event(), dict[str, list[tuple[int, str]]]()
     async with farm_of(pg.address(), folder) as farm:
 
@@ -223,6 +311,10 @@ async def run(pg: PostgreSQLHome, folder: Path, seed: int, seconds: float, kills
                 everybody.start_soon(follow_scope, scope)
             async with trio.open_nursery() as writers:
                 stop = trio.Event()
+                await make_lists(farm, lists)
+                for number in range(APPENDERS):
+                    writers.start_soon(append, farm, f"a{number}", random.Random(f"{seed} a{number}"), lists, stop)
+                writers.start_soon(look, farm, random.Random(f"{seed} looks"), lists, stop)
                 for number in range(DEVICES):
                     writers.start_soon(write, farm, f"d{number}", random.Random(f"{seed} {number}"), told, stop)
                 for number in range(kills):  # at least these
@@ -232,11 +324,14 @@ async def run(pg: PostgreSQLHome, folder: Path, seed: int, seconds: float, kills
                 await disturb(farm, pg, random.Random(seed), seconds)
                 stop.set()
             over.set()
+            last = lists_of(await Asking(farm, random.Random(seed)).ask(query_lists))
     check_truth(pg, SCHEMA)
     for scope in SCOPES:
         wanted = sorted((seq, id) for (of, seq), id in told.writes.items() if of == scope)
         assert followed[scope] == wanted, "lost, doubled, skipped or reordered"
         assert [seq for seq, _ in wanted] == list(range(1, len(wanted) + 1))
+    assert faults_of(lists.history, last) == []
+    told.appended = sum(map(len, last.values()))
     return farm, told
 
 
@@ -244,9 +339,12 @@ async def test_three_hubs_of_which_some_are_killed_lose_double_skip_and_reorder_
     with contextlib.ExitStack() as stack:
         pg = PostgreSQLHome(stack)
         farm, told = await run(pg, tmp_path, 7, seconds=0.0, kills=2)
-    print(f"{len(told.writes)} writes, {dict(farm.faults)}, longest wait for an answer {max(told.gaps):.1f} s")
+    print(
+        f"{len(told.writes)} writes, {told.appended} appended, {dict(farm.faults)}, longest wait for an answer {max(told.gaps):.1f} s"
+    )
     assert farm.faults["kill -9"] == 2
     assert len(told.writes) > 50
+    assert told.appended > 10
 
 
 @pytest.mark.soak
@@ -258,6 +356,6 @@ async def test_hubs_under_every_fault(tmp_path: Path, capsys: pytest.CaptureFixt
     with capsys.disabled():
         waited = max(told.gaps)
         print(
-            f"\nseed {seed}: {len(told.writes)} writes, {dict(farm.faults)}, longest wait for an answer {waited:.1f} s"
+            f"\nseed {seed}: {len(told.writes)} writes, {told.appended} appended, {dict(farm.faults)}, longest wait for an answer {waited:.1f} s"
         )
     assert farm.faults["kill -9"] > 0

@@ -15,6 +15,7 @@ import trio
 from atoma.client import Client, open_client
 from atoma.hub import AllowLoopback, Hub, open_hub
 from atoma.ports import seeded_environment
+from atoma.ports.hub import HubStore
 from atoma.schema import Convert, Drop, Index, Rename, Scale, Schema, Split, Step, StoreSpec
 from atoma.sync import Sync
 from atoma_stores.local import LocalExecution
@@ -110,10 +111,16 @@ def today(item: Item1, note: str = "") -> Item4:
 
 
 class Place:
-    """A folder with a hub and devices, each in a version of its own, and the network between them."""
+    """A folder with a hub and devices, each in a version of its own, and the network between them.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: The folder.
+        hub_store: Where the hub is; in a file there unless this says otherwise.
+    """
+
+    def __init__(self, folder: Path, hub_store: HubStore | None = None) -> None:
         self.folder = folder
+        self._hub_store = SQLiteHubStore(folder / "hub.db") if hub_store is None else hub_store
         self.network = MemoryNetwork()
         self.openings = 0
 
@@ -123,9 +130,10 @@ class Place:
 
     @asynccontextmanager
     async def hub(self, version: int) -> AsyncGenerator[Hub]:
-        hub_store = SQLiteHubStore(self.folder / "hub.db")
         environment = self._environment()
-        async with open_hub(VERSIONS[version], hub_store, verifier=AllowLoopback(), environment=environment) as hub:
+        async with open_hub(
+            VERSIONS[version], self._hub_store, verifier=AllowLoopback(), environment=environment
+        ) as hub:
             async with self.network.listen(hub):
                 yield hub
 

@@ -1,4 +1,4 @@
-"""A connection whose other end is gone, on a link that really goes down: two network namespaces and a cable between."""
+"""A connection whose other end is gone, on a link that really goes down: two network namespaces and a link between."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def namespaces() -> Generator[tuple[str, str]]:
     try:
         for name in names:
             ip("netns", "add", name)
-        ip("link", "add", "cable", "netns", hub, "type", "veth", "peer", "name", "cable", "netns", device)
+        ip("link", "add", "link0", "netns", hub, "type", "veth", "peer", "name", "link0", "netns", device)
         for name, address in ((hub, HUB), (device, DEVICE)):
-            ip("-n", name, "addr", "add", f"{address}/24", "dev", "cable")
-            ip("-n", name, "link", "set", "cable", "up")
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", "link0")
+            ip("-n", name, "link", "set", "link0", "up")
         yield names
     except subprocess.CalledProcessError as error:
         pytest.skip(f"this system makes no network namespaces: {error.stderr.decode().strip()}")
@@ -85,6 +85,6 @@ async def test_both_ends_notice_that_the_other_is_gone(kind: str, namespaces: tu
             assert await hub.line() == "listening"
             async with running(device_space, kind, address) as device:
                 assert await hub.line() == "asked"
-                ip("-n", device_space, "link", "set", "cable", "down")
+                ip("-n", device_space, "link", "set", "link0", "down")
                 assert await device.line() == "broken unknown"
                 assert await hub.line() == "stopped"

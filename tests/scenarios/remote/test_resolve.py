@@ -18,7 +18,7 @@ from atoma.contracts.events import Event, WriteDispatched, WriteResolved, WriteT
 from atoma.errors import NotResolvable, WriteRejected, WriteUnknown
 from atoma.plugins import Plugin
 from atoma.ports import seeded_environment
-from atoma.testing.cable import Cable, open_cable
+from atoma.testing.network_link import NetworkLink, open_network_link
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
@@ -227,18 +227,20 @@ async def test_cancelled_at_any_step_it_can_be_asked_again(came: bool, open_remo
 
 
 @asynccontextmanager
-async def over_websocket(folder: Path, *, local: bool, token: str = "ann") -> AsyncGenerator[tuple[Client, Cable]]:
-    """A client that asks a hub through a cable, with a local database or without one."""
+async def over_websocket(
+    folder: Path, *, local: bool, token: str = "ann"
+) -> AsyncGenerator[tuple[Client, NetworkLink]]:
+    """A client that asks a hub through a link, with a local database or without one."""
     verifier = StaticTokenVerifier({"ann": "ann", "bob": "bob"})
     async with (
         open_hub(SCHEMA, SQLiteHubStore(folder / "hub.db"), verifier=verifier) as hub,
         open_server(hub, "127.0.0.1:0") as address,
-        open_cable(int(address.rpartition(":")[2])) as cable,
+        open_network_link(int(address.rpartition(":")[2])) as link,
     ):
-        remote = Remote(WebSocketTransport(f"ws://{cable.address}", token=token))
+        remote = Remote(WebSocketTransport(f"ws://{link.address}", token=token))
         database = [LocalExecution(SQLiteEngine(folder / "client.db"))] if local else []
         async with open_client(SCHEMA, plugins=[*database, remote], policy="direct-remote") as client:
-            yield client, cable
+            yield client, link
 
 
 def at_the_hub(folder: Path) -> dict[str, str]:
@@ -253,10 +255,10 @@ def at_the_hub(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize("lost", ["to-client", "to-server"])
 async def test_over_a_real_wire(lost: Any, local: bool, tmp_path: Path) -> None:
     with trio.fail_after(60):
-        async with over_websocket(tmp_path, local=local) as (client, cable):
+        async with over_websocket(tmp_path, local=local) as (client, link):
             notes = client.store(NOTES)
             await notes.insert(Note(id="0", text="first"), confirm="strict")
-            cable.truncate(lost, 0)
+            link.truncate(lost, 0)
             with pytest.raises(WriteUnknown) as unknown:
                 await notes.insert(Note(id="1", text="in doubt"), confirm="strict")
             found = await client.resolve(unknown.value)

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import pytest
 import trio
@@ -22,6 +22,7 @@ from atoma.contracts.execution import (
     WriteResult,
 )
 from atoma.contracts.mutations import PendingMutation
+from atoma.contracts.presence import AppearReply, AppearRequest, PresenceChange, PresenceRequest
 from atoma.contracts.sync import (
     Hint,
     NotifyRequest,
@@ -45,6 +46,7 @@ from atoma.ports.tasks import open_tasks
 from atoma.schema import Index, Schema, StoreSpec
 from atoma.sync import Sync
 from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import History
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
 
@@ -78,12 +80,13 @@ SYNCED = (CARDS, SERVER, CLIENT, MANUAL, LABELS)
 
 @dataclass
 class Wire:
-    """A plugin that reaches the hub directly, and a switch in the cable.
+    """A plugin that reaches the hub directly, and a switch that takes the network link down.
 
     Attributes:
         hub: Called for the hub at every connection.
         principal: Who connects.
-        down: Whether the cable is out.
+        claims: What the verifier knows of them, asked at every connection.
+        down: Whether the link is down.
         calls: Every call that reached the hub, by method, in order.
         lose: Methods whose next replies are lost after the hub has done its work, with how often.
         hold: Methods that wait for the event before they reach the hub.
@@ -103,6 +106,7 @@ class Wire:
     outcomes: dict[int, Outcome] = field(default_factory=dict)
     connects: int = 0
     identity: bytes = b""
+    claims: dict[str, str] = field(default_factory=dict[str, str])
     _cut: trio.Event = field(default_factory=trio.Event)
 
     id = "wire"
@@ -115,13 +119,13 @@ class Wire:
         yield
 
     def cut(self) -> None:
-        """Pull the cable out."""
+        """Take the link down."""
         self.down = True
         self._cut.set()
         self._cut = trio.Event()
 
-    def mend(self) -> None:
-        """Put it in again."""
+    def repair(self) -> None:
+        """Bring it up again."""
         self.down = False
 
     def check_outcome(self, outcome: Outcome) -> None:
@@ -137,16 +141,16 @@ class Wire:
     async def connect(self) -> AsyncGenerator[SyncService]:
         self.connects += 1
         if self.down:
-            raise ConnectFailed("the cable is out")
+            raise ConnectFailed("the link is down")
         cut = self._cut
 
         async def watch() -> None:
             await cut.wait()
-            raise ChannelBroken("the cable was pulled")
+            raise ChannelBroken("the link went down")
 
         async with open_tasks() as nursery:
             nursery.start_soon(watch)
-            yield Connection(self, self.hub().service(Principal(self.principal)))
+            yield Connection(self, self.hub().service(Principal(self.principal, {**self.claims})))
             nursery.cancel_scope.cancel()
 
 
@@ -194,6 +198,13 @@ class Connection:
         self.wire.calls.append(("notify", request))
         return self.service.notify(request)
 
+    def presence(self, request: PresenceRequest) -> AbstractAsyncContextManager[AsyncIterator[PresenceChange]]:
+        self.wire.calls.append(("presence", request))
+        return self.service.presence(request)
+
+    async def appear(self, request: AppearRequest) -> AppearReply:
+        return await self._call("appear", self.service.appear, request)
+
     async def query(self, request: QueryRequest) -> QueryResult:
         return await self._call("query", self.service.query, request)
 
@@ -222,7 +233,7 @@ class Probe:
 
 @dataclass
 class Device:
-    """An open client with its cable."""
+    """An open client with its link."""
 
     name: str
     client: Client
@@ -268,8 +279,8 @@ class World:
     MANUAL = MANUAL
     SECRETS = SECRETS
     LABELS = LABELS
-    SYNCED = SYNCED
-    schema = SCHEMA
+    SYNCED: ClassVar[Sequence[StoreSpec[Any]]] = SYNCED
+    schema: ClassVar[Schema] = SCHEMA
     Card = Card
     Note = Note
 
@@ -292,7 +303,7 @@ class World:
     async def open_hub(self, **options: Any) -> AsyncGenerator[Hub]:
         store = SQLiteHubStore(self.folder / self.hub_file)
         environment = self.environment(self.hub_file)
-        async with open_hub(SCHEMA, store, verifier=AllowLoopback(), environment=environment, **options) as hub:
+        async with open_hub(self.schema, store, verifier=AllowLoopback(), environment=environment, **options) as hub:
             self.hub = hub
             yield hub
 
@@ -304,16 +315,18 @@ class World:
         file: str = "",
         down: bool = False,
         principal: str = "ann",
+        claims: dict[str, str] | None = None,
         scopes: Sequence[str] = ("main",),
         plugins: Sequence[Any] | None = None,
         policy: str = "",
+        history: History | None = None,
         **options: Any,
     ) -> AsyncGenerator[Device]:
-        wire, probe = Wire(self.running_hub, principal, down), Probe()
-        engine = LocalExecution(SQLiteEngine(self.folder / (file or f"{name}.db")))
-        extra = [wire, Sync(SYNCED, scopes, **options)] if plugins is None else plugins
+        wire, probe = Wire(self.running_hub, principal, down, claims={**(claims or {})}), Probe()
+        engine = LocalExecution(SQLiteEngine(self.folder / (file or f"{name}.db"), history=history))
+        extra = [wire, Sync(self.SYNCED, scopes, **options)] if plugins is None else plugins
         async with open_client(
-            SCHEMA,
+            self.schema,
             plugins=[engine, probe, *extra],
             policy=policy or ("sync-queue" if plugins is None else "direct-local"),
             environment=self.environment(name),

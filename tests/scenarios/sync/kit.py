@@ -5,6 +5,11 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import pytest
+
+SEEDS = [*range(3), *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(3, 30))]
+"""Of histories that are drawn: a few each time, and in every way of `tests.paths`; the others under `dev.py soak`."""
+
 
 def copy_file(world: Any, name: str, to: str) -> None:
     """What lies on the disk, as a person copies it; the device is closed."""
@@ -32,7 +37,7 @@ async def head(world: Any) -> int:
 
 async def put_in(device: Any) -> None:
     """Connect the device and wait until all is done."""
-    device.wire.mend()
+    device.wire.repair()
     device.sync.poke()
     await device.settle()
 

@@ -28,7 +28,7 @@ async def another_hub(world: Any, *devices: Any) -> AsyncGenerator[Any]:
 
 
 async def stalled(device: Any) -> str:
-    device.wire.mend()
+    device.wire.repair()
     device.sync.poke()
     with trio.fail_after(120):
         while device.sync.status.state != "stalled":
@@ -78,7 +78,7 @@ async def test_a_file_is_handed_over_to_a_hub_that_was_set_up_anew(world: Any) -
 
 
 async def test_another_hub_has_rows_of_its_own(world: Any) -> None:
-    """Equal rows are no loss; other rows are as that hub has them; an offer never overwrites one of its rows."""
+    """Equal rows are not a loss; other rows are as that hub has them; an offer never overwrites one of its rows."""
     async with world.open_device("a", down=True) as a:
         async with world.open_hub():
             await a.store(world.CARDS).insert_many([world.Card(id=id, title="old") for id in ("same", "other", "mine")])
@@ -168,7 +168,7 @@ async def test_an_offer_that_waits_is_no_offer_to_another_hub(world: Any) -> Non
         async with world.open_hub() as hub:
             await hub.new_epoch()
             a.wire.tamper["push request"] = refuse
-            a.wire.mend()
+            a.wire.repair()
             a.sync.poke()
             with trio.fail_after(60):
                 while len(await a.outbox()) < 3:  # two rows, and that this was all
@@ -201,7 +201,7 @@ async def test_nothing_is_handed_over_that_cannot_be_reached_or_read(world: Any)
         a.wire.cut()
         with pytest.raises(ConnectFailed):
             await a.sync.adopt_hub()
-        a.wire.mend()
+        a.wire.repair()
         a.wire.principal = "eve"
         with pytest.raises((RemoteError, SyncError), match="may not read"):
             await a.sync.adopt_hub()

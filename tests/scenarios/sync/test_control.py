@@ -40,7 +40,7 @@ async def test_manual_mode_does_nothing_until_asked(world: Any) -> None:
         m.wire.cut()
         with pytest.raises(ConnectFailed):
             await m.sync.sync_once()
-        m.wire.mend()
+        m.wire.repair()
         await m.sync.sync_once()
         await a.settle()
         assert await a.rows() == await m.rows()
@@ -107,7 +107,7 @@ async def test_resuming_tries_at_once_whatever_failed_before(world: Any) -> None
     async with world.open_hub(), world.open_device("a", down=True) as a:
         await trio.sleep(1000)
         a.sync.pause()
-        a.wire.mend()
+        a.wire.repair()
         began = trio.current_time()
         a.sync.resume()
         await a.settle()
@@ -121,7 +121,7 @@ async def test_sync_once_says_why_it_failed_and_hurries_what_waits(world: Any) -
         began = trio.current_time()
         with pytest.raises(ConnectFailed):
             await a.sync.sync_once()
-        a.wire.mend()
+        a.wire.repair()
         await a.sync.sync_once()
         assert trio.current_time() - began < 1
         assert await a.outbox() == []
@@ -141,8 +141,8 @@ async def test_events_tell_state_and_conflicts(world: Any) -> None:
         b.client.listen(heard.append)
         await a.store(world.CARDS).insert(world.Card(id="1"))
         await a.settle()
-        await b.store(world.CARDS).insert(world.Card(id="1"))
-        b.wire.mend()
+        await b.store(world.CARDS).insert(world.Card(id="1", title="b's"))
+        b.wire.repair()
         b.sync.poke()
         await b.settle()
         await trio.sleep(0.1)
@@ -158,7 +158,7 @@ async def test_the_status_can_be_watched(world: Any) -> None:
         first = await anext(values)
         assert first.state in ("offline", "connecting")
         assert first.scope("elsewhere") == ScopeProgress("elsewhere", "new", cursor=0, head=0, error=None)
-        a.wire.mend()
+        a.wire.repair()
         a.sync.poke()
         with trio.fail_after(60):
             async for status in values:

@@ -10,6 +10,7 @@ import pytest
 from atoma.contracts.writeback import Applied, Writeback
 from atoma.kernel import ExecutionKernel
 from atoma.runtime.applying import ApplyFlow
+from atoma.sync.staging import Fenced
 from atoma.sync.writebacks import CHANGES
 from atoma_stores.sqlite.engine import SQLiteLocalDatabase
 
@@ -48,7 +49,7 @@ async def test_verdicts_and_pages_come_in_by_the_apply_port_only(world: Any, mon
         taken = await b.store(world.CARDS).insert(world.Card(id="1", title="mine"))
         kept = await b.store(world.CARDS).insert(world.Card(id="2"))
         calls = count_calls(monkeypatch)
-        b.wire.mend()
+        b.wire.repair()
         b.sync.poke()
         await b.settle()
         assert (taken.state, kept.state) == ("rejected", "observed")
@@ -79,7 +80,7 @@ async def test_verdicts_come_back_by_the_key_of_their_write(world: Any, monkeypa
         await b.store(world.CARDS).insert(world.Card(id="2"))
         keys = [item.idem for item in await b.inspect(lambda tx: tx.outbox.every())]
         monkeypatch.setattr(ApplyFlow, "apply_writeback", spy)
-        b.wire.mend()
+        b.wire.repair()
         b.sync.poke()
         await b.settle()
         own = await b.inspect(lambda tx: tx.outbox.identity().client_id.hex())
@@ -87,4 +88,6 @@ async def test_verdicts_come_back_by_the_key_of_their_write(world: Any, monkeypa
         assert set(told) == {(keys[0], "rejected"), (keys[1], "applied")}
         rows = {(row.id, row.version) for who, one in taken if who == own for row in one.rows}
         assert rows == {("1", 1), ("2", 2)}, "and the confirmed rows beside them"
-        assert {type(one.replication) for who, one in taken if who == own} <= set(CHANGES)
+        changes = [one.replication for who, one in taken if who == own]
+        made = {type(one.change if isinstance(one, Fenced) else one) for one in changes}
+        assert made <= set(CHANGES)

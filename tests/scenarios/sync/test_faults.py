@@ -1,4 +1,4 @@
-"""Broken cables, lost replies, crashes: nothing is lost, nothing is done twice, and what happens is visible."""
+"""Broken links, lost replies, crashes: nothing is lost, nothing is done twice, and what happens is visible."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def test_a_lost_reply_does_nothing_twice(world: Any, method: str) -> None:
         await b.settle()
         handles = [await a.store(world.CARDS).insert(world.Card(id=str(number))) for number in range(1, 6)]
         a.wire.lose[method] = 2
-        a.wire.mend()
+        a.wire.repair()
         a.sync.poke()
         await a.settle()
         assert a.wire.lose[method] == 0
@@ -123,7 +123,7 @@ async def test_the_next_attempt_is_visible_and_backs_off(world: Any) -> None:
         await trio.lowlevel.checkpoint()
         await trio.sleep(0.001)
         assert a.wire.connects == before + 1
-        a.wire.mend()
+        a.wire.repair()
         a.sync.poke()
         await a.settle()
         assert a.sync.status.state == "online"
@@ -206,7 +206,7 @@ async def test_a_batch_that_is_too_large_is_halved(world: Any) -> None:
             return request
 
         a.wire.tamper["push request"] = small
-        a.wire.mend()
+        a.wire.repair()
         a.sync.poke()
         await a.settle()
         assert [len(request.mutations) for method, request in a.wire.calls if method == "push"][:4] == [64, 32, 16, 8]
@@ -287,7 +287,7 @@ async def test_no_token_stalls_and_keeps_the_outbox(world: Any) -> None:
     async with world.open_hub(), world.open_device("a", down=True) as a:
         a.wire.tamper["open"] = refuse
         await a.store(world.CARDS).insert(world.Card(id="1"))
-        a.wire.mend()
+        a.wire.repair()
         a.sync.poke()
         await until(lambda: _is(a.sync.status.state == "stalled"))
         assert a.sync.status.error.code == "UNAUTHENTICATED"
@@ -323,6 +323,7 @@ async def test_a_scope_that_is_refused_stops_alone(world: Any) -> None:
 @pytest.mark.paths
 async def test_closing_with_work_in_flight_leaves_nothing_behind(world: Any) -> None:
     async with world.open_hub():
+        before = trio.lowlevel.current_statistics().tasks_living
         async with world.open_device("a") as a:
             await a.settle()
             a.wire.hold["push"] = trio.Event()
@@ -332,7 +333,7 @@ async def test_closing_with_work_in_flight_leaves_nothing_behind(world: Any) -> 
             await trio.sleep(0.1)
             control = a.sync
         assert control.status.state == "stopped"
-        assert trio.lowlevel.current_statistics().tasks_living <= 3
+        assert trio.lowlevel.current_statistics().tasks_living == before
 
 
 async def test_cursor_of_a_fresh_file_is_the_beginning(world: Any) -> None:

@@ -16,7 +16,7 @@ async def test_a_base_of_a_lost_history_does_not_hide_what_was_written_since(wor
     async with world.open_device("a", down=True) as a, world.open_device("b", down=True) as b:
         async with world.open_hub():
             for d in (a, b):
-                d.wire.mend()
+                d.wire.repair()
                 d.sync.poke()
             await b.store(world.MANUAL).insert(world.Note(id="1", text="first"))
             await b.settle()
@@ -26,7 +26,7 @@ async def test_a_base_of_a_lost_history_does_not_hide_what_was_written_since(wor
         shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
         async with world.open_hub():
             for d in (a, b):
-                d.wire.mend()
+                d.wire.repair()
                 d.sync.poke()
             for n in range(5):
                 await b.store(world.CARDS).insert(world.Card(id=f"later{n}"))
@@ -42,7 +42,7 @@ async def test_a_base_of_a_lost_history_does_not_hide_what_was_written_since(wor
                 await c.settle()
                 await c.store(world.MANUAL).update("1", text="c's, newer")
                 await c.settle()
-                a.wire.mend()
+                a.wire.repair()
                 a.sync.poke()
                 await a.settle()
                 await c.settle()
@@ -64,7 +64,7 @@ async def test_a_forgotten_foreign_change_is_not_hidden_by_my_own_last_one(world
         await b.store(world.CLIENT).update("1", text="b's")
         await b.settle()
         await hub.compact(keep=0, keep_days=0)
-        a.wire.mend()
+        a.wire.repair()
         a.sync.poke()
         await a.settle()
         verdicts = {mid: (o.status, [c.fields for c in o.conflicts]) for mid, o in a.wire.outcomes.items()}

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from atoma.errors import WriteRejected
+from tests.scenarios.sync.kit import SEEDS
 
 pytestmark = pytest.mark.virtual_time
 EACH = 30
@@ -56,7 +57,7 @@ async def check_all_is_there(world: Any, *devices: Any) -> None:
             assert await device.rows() == rows
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_both_write_and_both_sync(world: Any, seed: int) -> None:
     async with world.open_hub():
         async with world.open_device("p", file="shared.db") as p, world.open_device("q", file="shared.db") as q:
@@ -71,7 +72,7 @@ async def test_both_write_and_both_sync(world: Any, seed: int) -> None:
 
 
 @pytest.mark.paths
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_another_goes_on_where_one_was_stopped(world: Any, seed: int) -> None:
     """In the middle of a push whose reply is lost, with writes of both in the outbox."""
     async with world.open_hub():
@@ -83,7 +84,7 @@ async def test_another_goes_on_where_one_was_stopped(world: Any, seed: int) -> N
                     nursery.start_soon(write, p, world, random.Random(seed))
                     nursery.start_soon(write, q, world, random.Random(seed + 1))
                 await p.store(world.CARDS).update("p-0", title="last words")
-            q.wire.mend()
+            q.wire.repair()
             q.sync.poke()
             await check_all_is_there(world, q)
             assert (await q.rows())["p-0"].title == "last words"
@@ -103,14 +104,14 @@ async def test_a_refusal_that_the_other_program_has_settled_is_heard(world: Any)
             written = await p.store(world.MANUAL).update("n", text="ours")
             await other.store(world.MANUAL).update("n", text="theirs")
             await other.settle()
-            q.wire.mend()
+            q.wire.repair()
             q.sync.poke()
             await q.settle()
             assert [(entry.id, entry.mine["text"]) for entry in await q.inspect(lambda tx: tx.inbox.entries())] == [
                 ("n", "ours")
             ]
             assert written.state in ("queued", "sent")
-            p.wire.mend()
+            p.wire.repair()
             p.sync.poke()
             with trio.fail_after(60), pytest.raises(WriteRejected):
                 await written.accepted()

@@ -63,7 +63,7 @@ async def test_a_long_push_neither_keeps_pages_away_nor_fetches_one_for_each_req
         await a.settle()
         await b.store(world.CARDS).insert_many([world.Card(id=f"mine {number}") for number in range(300)])
         b.wire.latency = lambda: 0.02
-        b.wire.mend()
+        b.wire.repair()
         b.sync.poke()
         for number in range(5):
             await trio.sleep(0.5)

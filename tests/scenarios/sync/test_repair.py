@@ -132,7 +132,7 @@ async def test_a_write_that_was_numbered_anew_is_known_under_its_first_name(worl
             await c.settle()
             await c.store(world.CARDS).insert(world.Card(id="lost"))
             await c.settle()
-            copy.wire.mend()
+            copy.wire.repair()
             copy.sync.poke()
             with trio.fail_after(60):
                 while "lost" not in await copy.rows():
@@ -141,7 +141,7 @@ async def test_a_write_that_was_numbered_anew_is_known_under_its_first_name(worl
         world.hub_file = "backup.db"
         async with world.open_hub() as hub, world.open_device("d") as d:
             await hub.new_epoch()
-            copy.wire.mend()
+            copy.wire.repair()
             copy.sync.poke()
             with trio.fail_after(60):
                 while not await copy.sync.repairs():
@@ -285,7 +285,7 @@ async def test_repairs_that_do_not_help_end_in_a_stall_with_the_reason(world: An
         a.wire.cut()
         a.wire.tamper["open"] = forgotten
         await a.store(world.CARDS).update("1", title="pending")
-        a.wire.mend()
+        a.wire.repair()
         a.sync.poke()
         with trio.fail_after(600):
             while a.sync.status.state != "stalled":
@@ -351,6 +351,36 @@ async def test_what_a_restored_hub_has_lost_comes_back_from_the_devices(world: A
                 later = await b.store(world.CARDS).update("new", title="goes on")
                 await b.settle()
                 assert later.state == "observed"
+
+
+async def test_a_held_write_outlives_a_repair_and_says_what_was_seen_of_this_history(world: Any) -> None:
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub():
+            await a.store(world.MANUAL).insert(world.Note(id="n", text="before"))
+            await put_in(a)
+            await unplug(a)
+        back_up(world)
+        async with world.open_hub(), world.open_device("b") as b:
+            await b.settle()
+            await b.store(world.MANUAL).update("n", color="lost")
+            await b.settle()
+            await put_in(a)
+            await unplug(a)
+        await a.store(world.MANUAL).update("n", text="held")
+        await a.sync.outbox.hold(await a.sync.outbox.entries())
+        world.hub_file = "backup.db"
+        async with world.open_hub() as hub, world.open_device("c") as c:
+            await hub.new_epoch(devices="forget")
+            await c.settle()
+            await c.store(world.MANUAL).update("n", text="theirs")
+            await c.settle()
+            await put_in(a)
+            assert [entry.state for entry in await a.sync.outbox.entries()] == ["held"]
+            assert (await a.store(world.MANUAL).get("n")).text == "held"
+            await a.sync.outbox.release(await a.sync.outbox.entries())
+            await a.settle()
+            assert await inbox(a) == [("CONFLICT", "n")], "it had seen nothing of what was written since"
+            assert (await c.store(world.MANUAL).get("n")).text == "theirs"
 
 
 @pytest.mark.parametrize("order", ["the one that saw more first", "the one that saw less first"])
@@ -658,7 +688,7 @@ async def test_a_repair_that_waits_for_somebody_is_rehearsed_and_made(world: Any
         world.hub_file = "backup.db"
         async with world.open_hub() as hub:
             await hub.new_epoch()
-            a.wire.mend()
+            a.wire.repair()
             a.sync.poke()
             with trio.fail_after(120):
                 while a.sync.status.state != "stalled":
@@ -674,6 +704,45 @@ async def test_a_repair_that_waits_for_somebody_is_rehearsed_and_made(world: Any
             await a.settle()
             assert await a.rows() == wanted and pending.state == "observed"
             assert await client_id(a) == made.new_client_id
+
+
+@pytest.mark.parametrize("cause", ["CLIENT_FORKED", "CLIENT_EXPIRED"])
+async def test_a_file_whose_repair_waits_for_somebody_pulls_on(world: Any, cause: str) -> None:
+    """Nothing was lost at the hub, so what others write still comes; only what is pending waits."""
+    async with world.open_hub() as hub, world.open_device("c") as c:
+        async with world.open_device("a") as a:
+            await a.store(world.CARDS).insert(world.Card(id="1"))
+            await a.settle()
+        copy_file(world, "a", "copy")
+        if cause == "CLIENT_FORKED":
+            async with world.open_device("a") as a:
+                await a.store(world.CARDS).update("1", title="of the original")
+                await a.settle()
+        else:
+            await hub.compact(client_days=-1)
+        async with world.open_device("copy", down=True, repair="manual") as copy:
+            pending = await copy.store(world.CARDS).update("1", lane="done")
+            before = await client_id(copy)
+            copy.wire.repair()
+            copy.sync.poke()
+            for number in range(2):  # before and after it has been rehearsed
+                await c.store(world.CARDS).insert(world.Card(id=f"c{number}"))
+                await c.settle()
+                with trio.fail_after(150):
+                    while f"c{number}" not in await copy.rows():
+                        await trio.sleep(0.5)
+                assert (copy.sync.status.state, copy.sync.status.error.code) == ("stalled", cause)
+                assert copy.sync.status.reason.endswith("call client.sync.repair()")
+                rehearsed = await copy.sync.repair(dry_run=True)
+                assert (rehearsed.cause, rehearsed.renumbered) == (cause, 1)
+            with pytest.raises(SyncError) as refused:
+                await copy.sync.sync_once()
+            assert refused.value.code == cause and refused.value.args[0].endswith("call client.sync.repair()")
+            assert copy.wire.count("push") == 0 and await client_id(copy) == before and await copy.sync.repairs() == []
+            await copy.sync.repair()
+            await copy.settle()
+            assert (copy.sync.status.state, pending.state) == ("online", "observed")
+            assert (await copy.rows())["1"].lane == "done" and await client_id(copy) != before
 
 
 @pytest.mark.parametrize("wrong", [{"repair": "never"}, {"on_hub_loss": "forget"}])
@@ -739,7 +808,7 @@ async def test_a_decided_write_whose_page_is_lost_twice_over_is_sent_again(world
     """Acked before a repair, and then the hub is restored: the number of the ack is one of a history that is gone (I27)."""
 
     async def until(device: Any, condition: Any) -> None:
-        device.wire.mend()
+        device.wire.repair()
         device.sync.poke()
         with trio.fail_after(20):
             while not await condition():

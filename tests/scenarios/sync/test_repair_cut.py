@@ -112,7 +112,7 @@ async def test_a_repair_may_be_cancelled_at_every_await(world: Any) -> None:
         async with world.open_hub():
             async with world.open_device("a", down=True, repair="manual") as a:
                 before = await client_id(a)
-                a.wire.mend()
+                a.wire.repair()
                 with trio.CancelScope() as scope:
                     cutter = CancelAt(trio.lowlevel.current_task(), scope, at)
                     trio.lowlevel.add_instrument(cutter)
@@ -158,7 +158,7 @@ async def test_a_disk_that_fails_within_the_transaction_takes_all_of_it_back(
 
         async with world.open_hub(), device_on_vfs(world, vfs) as a:
             before = await client_id(a)
-            a.wire.mend()
+            a.wire.repair()
             monkeypatch.setattr(changes, "be_reborn", on_a_failing_disk)
             with pytest.raises(StoreError):
                 await a.sync.repair()

@@ -58,7 +58,7 @@ async def test_a_repair_that_is_cut_off_leaves_no_progress_behind(world: Any) ->
         async with world.open_hub() as hub:
             await hub.new_epoch()
             a.wire.lose["snapshot"] = 1
-            a.wire.mend()
+            a.wire.repair()
             a.sync.poke()
             with trio.fail_after(60):
                 while a.wire.lose["snapshot"] or a.sync.status.state == "repairing":
@@ -83,7 +83,7 @@ async def test_repairs_in_vain_are_counted_in_the_file_and_the_reason_says_what_
         for opening in range(3):
             async with world.open_device("a", down=True) as a:
                 a.wire.tamper["open"] = forgotten
-                a.wire.mend()
+                a.wire.repair()
                 if not opening:
                     await a.store(world.CARDS).update("1", title="pending")
                 a.sync.poke()
@@ -105,7 +105,7 @@ async def test_repairs_in_vain_are_counted_in_the_file_and_the_reason_says_what_
 
 async def put_in_by_hand(device: Any) -> int:
     """Somebody asks for a repair, or nothing is wrong any more; how many were made in all."""
-    device.wire.mend()
+    device.wire.repair()
     device.wire.tamper["open"] = lambda reply: replace(reply, known=len(device.wire.calls) > 1)
     await device.sync.repair()
     await device.settle()
@@ -124,6 +124,37 @@ async def test_repairs_that_lie_further_apart_are_made_by_themselves(world: Any)
             await trio.sleep(REPEATED_S / 2 + 60)
         assert [report.cause for report in await a.sync.repairs()] == ["CLIENT_EXPIRED"] * 3
         assert a.sync.status.state == "online"
+
+
+async def test_a_file_that_waits_for_its_repair_does_not_follow_a_hub_that_has_lost_what_it_holds(world: Any) -> None:
+    """The hub was restored and has forgotten the device, which has been repaired twice: a snapshot would offer nothing."""
+    async with world.open_device("a", down=True) as a:
+        async with world.open_hub() as hub:
+            for number in range(2):
+                await a.store(world.CARDS).upsert(world.Card(id="1", title=str(number)))
+                await put_in(a)
+                await unplug(a)
+                await hub.compact(client_days=-1)
+        await lose_rows(world, a)
+        assert [report.cause for report in await a.sync.repairs()] == ["CLIENT_EXPIRED"] * 2
+        async with world.open_hub() as hub:
+            await hub.new_epoch()
+            assert (await hub.compact(client_days=-1)).clients == 1
+            a.wire.calls.clear()
+            a.wire.repair()
+            a.sync.poke()
+            with trio.fail_after(60):
+                while a.sync.status.state != "stalled":
+                    await trio.sleep(0.1)
+            await trio.sleep(60)
+            assert "2 repairs within 10 minutes did not help" in a.sync.status.reason
+            assert {method for method, _ in a.wire.calls} == {"open"} and "0" in await a.rows()
+            report = await a.sync.repair()
+            await a.settle()
+            assert (report.cause, report.offered) == ("CLIENT_EXPIRED", 1)
+            async with world.open_device("fresh") as fresh:
+                await fresh.settle()
+                assert set(await fresh.rows()) == set(await a.rows()) == {"1", "before", "0"}
 
 
 async def test_a_hub_tells_its_operator_that_a_client_knows_more(world: Any) -> None:
@@ -177,7 +208,7 @@ async def test_two_that_have_seen_the_same_offer_the_same_and_neither_is_listed(
             a.wire.latency = b.wire.latency = lambda: 0.1
             sends = a.wire.hold["push"] = b.wire.hold["push"] = trio.Event()
             for device in (a, b):
-                device.wire.mend()
+                device.wire.repair()
                 device.sync.poke()
             await trio.sleep(5)
             assert [len(await device.outbox()) for device in (a, b)] == [2, 2], "the row, and that it was the last"

@@ -155,7 +155,7 @@ async def test_reads_live_queries_and_writes_go_on_while_a_file_is_stalled_and_r
         world.hub_file = "backup.db"
         async with world.open_hub() as hub:
             await hub.new_epoch()
-            a.wire.mend()
+            a.wire.repair()
             a.sync.poke()
             with trio.fail_after(60):
                 while a.sync.status.state != "stalled":

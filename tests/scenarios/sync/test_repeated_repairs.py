@@ -28,7 +28,7 @@ async def take_a_new_identity(copy: Any) -> None:
             copy.wire.cut()
 
     undo = copy.probe.context.register_listener(cut_off)
-    copy.wire.mend()
+    copy.wire.repair()
     copy.sync.poke()
     await trio.sleep(5)
     undo()
@@ -162,7 +162,7 @@ async def test_what_was_accepted_behind_a_refusal_is_sent_again_by_a_device_that
             refused = await a.store(world.MANUAL).update("1", text="a's")
             behind = await a.store(world.CARDS).insert(world.Card(id="behind"))
             a.wire.hold["pull"] = trio.Event()
-            a.wire.mend()
+            a.wire.repair()
             a.sync.poke()
             await trio.sleep(5)
             assert (before.state, refused.state, behind.state) == ("accepted", "rejected", "accepted")
@@ -189,7 +189,7 @@ def without_the_last_word(request: PushRequest) -> PushRequest:
 
     kept = tuple(mutation for mutation in request.mutations if not is_last_word(mutation.body))
     if not kept:
-        raise ChannelBroken("the cable was pulled")
+        raise ChannelBroken("the link went down")
     return replace(request, mutations=kept)
 
 
@@ -229,7 +229,7 @@ async def test_that_all_has_been_offered_is_not_said_when_the_hub_has_lost_a_par
         await one_of_two_witnesses_has_come(world, early, late)
         async with world.open_hub():
             late.wire.tamper["push request"] = without_the_last_word
-            late.wire.mend()
+            late.wire.repair()
             late.sync.poke()
             with trio.fail_after(60):
                 while await head(world) < 3:
@@ -263,7 +263,7 @@ async def test_that_all_has_been_offered_is_not_said_when_an_offer_was_refused_i
         async with world.open_hub():
             late.wire.tamper["push request"] = without_the_last_word
             late.wire.hold["push"] = released = trio.Event()
-            late.wire.mend()
+            late.wire.repair()
             late.sync.poke()
             await trio.sleep(5)
             late.wire.hold["pull"] = trio.Event()
@@ -317,7 +317,7 @@ async def test_a_write_that_two_copies_share_is_guarded_once_the_hub_has_forgott
         if first == "under its own name":  # the copy takes its new name before anybody has pushed
             async with world.open_device("copy", down=True) as copy:
                 copy.wire.hold["push"] = trio.Event()
-                copy.wire.mend()
+                copy.wire.repair()
                 await trio.sleep(5)
                 assert len(await copy.sync.repairs()) == 1
         await come(world, "a")

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from atoma.sync.repair.diagnosis import REPEATED_S
+from tests.scenarios.sync.kit import SEEDS
 
 pytestmark = pytest.mark.virtual_time
 IDS = ["r0", "r1", "r2", "r3", "r4"]
@@ -18,7 +19,7 @@ IDS = ["r0", "r1", "r2", "r3", "r4"]
 
 async def session(device: Any) -> None:
     """Everything up, everything down, and away again."""
-    device.wire.mend()
+    device.wire.repair()
     device.sync.poke()
     await device.settle()
     device.wire.cut()
@@ -43,7 +44,7 @@ async def cursor(device: Any) -> int:
 
 
 @pytest.mark.paths
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_a_calm_restore_comes_back_to_what_the_best_witness_had(world: Any, seed: int) -> None:
     """I22: nothing else going on, whoever returns, in whichever order."""
     dice = random.Random(seed)
@@ -122,7 +123,7 @@ async def test_what_is_brought_back_to_its_old_place_stays(world: Any, deed: str
             assert await first.rows() == wanted and await second.rows() == wanted
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", SEEDS)
 async def test_restores_back_and_forth_with_pending_writes_end_in_one_state(world: Any, seed: int) -> None:
     """I15, I21, I23: all devices agree, nothing is pending, and what was written last since the fork stands."""
     dice = random.Random(1000 + seed)

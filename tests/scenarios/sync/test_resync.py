@@ -54,7 +54,7 @@ async def test_first_sync_comes_in_pages_and_shows_all_or_nothing(world: Any) ->
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(watch)
                 await trio.sleep(0.1)
-                b.wire.mend()
+                b.wire.repair()
                 b.sync.poke()
                 await b.settle()
                 await trio.sleep(0.1)
@@ -80,7 +80,7 @@ async def test_an_interrupted_first_sync_continues_where_it_was(world: Any) -> N
                         return request
 
                     b.wire.tamper.update({"open": small_pages, "snapshot request": crash})
-                    b.wire.mend()
+                    b.wire.repair()
                     b.sync.poke()
                     await trio.sleep_forever()
             tokens = [request.token for method, request in calls if method == "snapshot"]
@@ -107,7 +107,7 @@ async def test_a_snapshot_token_that_the_hub_no_longer_takes_begins_anew(world: 
 
         async with world.open_device("b", down=True) as b:
             b.wire.tamper.update({"open": small_pages, "snapshot": spoil})
-            b.wire.mend()
+            b.wire.repair()
             b.sync.poke()
             await b.settle()
             assert await b.rows() == await a.rows()
@@ -122,7 +122,7 @@ async def test_writes_made_during_the_first_sync_are_kept(world: Any) -> None:
             await b.store(world.CARDS).insert(world.Card(id="mine"))
             await b.store(world.CARDS).upsert({"id": "0003", "title": "b's", "board": "main"})
             assert set(await b.rows()) == {"mine", "0003"}
-            b.wire.mend()
+            b.wire.repair()
             b.sync.poke()
             await b.settle()
             await a.settle()
@@ -145,7 +145,7 @@ async def test_a_client_that_was_away_too_long_takes_a_snapshot_and_keeps_its_ou
         await a.settle()
         await hub.compact(keep=0)
         snapshots = b.wire.count("snapshot")
-        b.wire.mend()
+        b.wire.repair()
         b.sync.poke()
         await b.settle()
         await a.settle()
@@ -166,7 +166,7 @@ async def test_a_needless_epoch_is_taken_over_without_a_snapshot(world: Any, con
         if not connected:
             a.wire.cut()
         await hub.new_epoch()
-        a.wire.mend()
+        a.wire.repair()
         handle = await a.store(world.CARDS).insert(world.Card(id="x"))
         await a.settle()
         a.sync.poke()
@@ -196,7 +196,7 @@ async def test_every_reason_to_resync_ends_live_again(world: Any, code: str) -> 
         a.wire.cut()
         handle = await a.store(world.CARDS).update("0001", lane="done")
         a.wire.tamper["pull request"] = refuse
-        a.wire.mend()
+        a.wire.repair()
         a.sync.poke()
         await a.settle()
         assert refusals == 0
@@ -210,14 +210,14 @@ async def test_a_hub_restored_from_a_backup_gets_again_what_was_only_accepted(wo
     """What the hub had acknowledged and lost is still in the overlay until its page; it is sent again."""
     async with world.open_device("a", down=True) as a:
         async with world.open_hub():
-            a.wire.mend()
+            a.wire.repair()
             a.sync.poke()
             await fill(world, a, 5)
         a.wire.cut()
         shutil.copy(world.folder / "hub.db", world.folder / "backup.db")
         async with world.open_hub():
             a.wire.hold["pull"] = trio.Event()
-            a.wire.mend()
+            a.wire.repair()
             a.sync.poke()
             handle = await a.store(world.CARDS).insert(world.Card(id="acked"))
             assert await handle.accepted() == 6
@@ -226,7 +226,7 @@ async def test_a_hub_restored_from_a_backup_gets_again_what_was_only_accepted(wo
         async with world.open_hub() as hub:
             await hub.new_epoch()
             del a.wire.hold["pull"]
-            a.wire.mend()
+            a.wire.repair()
             a.sync.poke()
             await a.settle()
             assert "acked" in await a.rows()

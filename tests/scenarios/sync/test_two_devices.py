@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import trio
 
-from atoma.errors import WriteRejected
+from atoma.errors import ValidationError, WriteRejected
 
 pytestmark = pytest.mark.virtual_time
 
@@ -39,7 +39,7 @@ async def test_what_is_written_offline_arrives_once_the_cable_is_in(world: Any) 
         assert handle.state == "queued"
         assert len(await a.outbox()) == 31
         expected = await a.rows()
-        a.wire.mend()
+        a.wire.repair()
         await both_settle(a, b)
         assert await b.rows() == await a.rows() == expected
         assert expected["1"] == world.Card(id="1", title="offline", lane="doing")
@@ -70,10 +70,10 @@ async def conflict(world: Any, a: Any, b: Any, spec: Any) -> None:
     b.wire.cut()
     await a.store(spec).update("n", text="a")
     await b.store(spec).update("n", text="b", color="blue")
-    a.wire.mend()
+    a.wire.repair()
     a.sync.poke()
     await a.settle()
-    b.wire.mend()
+    b.wire.repair()
     b.sync.poke()
     await both_settle(b, a)
     assert await a.rows(spec) == await b.rows(spec)
@@ -87,9 +87,9 @@ async def test_lww_takes_what_arrives_last(world: Any) -> None:
         b.wire.cut()
         await a.store(world.CARDS).update("c", title="a", lane="done")
         await b.store(world.CARDS).update("c", title="b")
-        a.wire.mend()
+        a.wire.repair()
         await a.settle()
-        b.wire.mend()
+        b.wire.repair()
         await both_settle(b, a)
         assert await a.rows() == await b.rows() == {"c": world.Card(id="c", title="b", lane="done")}
         assert await a.sync.inbox.entries() == await b.sync.inbox.entries() == []
@@ -148,6 +148,23 @@ async def test_keep_mine_writes_it_again_and_dismiss_leaves_theirs(world: Any) -
         assert resolved.resolution == "kept_mine"
 
 
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [(["id"], "manual_notes/n: 'id' was not changed here; changed were: text, color"), ([], "names no field")],
+)
+async def test_only_fields_that_were_changed_can_be_kept(world: Any, fields: list[str], why: str) -> None:
+    async with pair(world) as (a, b):
+        await conflict(world, a, b, world.MANUAL)
+        (entry,) = await b.sync.inbox.entries()
+
+        async def rewrite(_write: Any) -> None:
+            raise AssertionError("there is nothing to write")
+
+        with pytest.raises(ValidationError, match=why):
+            await b.sync.inbox.keep_mine(entry, rewrite, fields)
+        assert await b.sync.inbox.entries() == [entry]
+
+
 async def test_dismissing_leaves_theirs(world: Any) -> None:
     async with pair(world) as (a, b):
         await conflict(world, a, b, world.MANUAL)
@@ -180,7 +197,7 @@ async def test_a_rejection_takes_the_write_and_what_builds_on_it_back_in_one_com
                         seen.append((batch.commit, rows.get("1")))
 
             nursery.start_soon(watch)
-            b.wire.mend()
+            b.wire.repair()
             b.sync.poke()
             await both_settle(b, a)
             nursery.cancel_scope.cancel()
@@ -215,7 +232,7 @@ async def test_a_transaction_is_one_mutation_and_falls_as_one(world: Any) -> Non
             await tx.store(world.CARDS).insert(world.Card(id="0", title="with it"))
             await tx.store(world.CARDS).insert(world.Card(id="1", title="b's"))
         assert len(await b.outbox()) == 1
-        b.wire.mend()
+        b.wire.repair()
         b.sync.poke()
         await both_settle(b, a)
         assert await b.rows() == await a.rows() == {"1": world.Card(id="1", title="a's")}
@@ -239,10 +256,10 @@ async def test_two_devices_take_the_same_unique_value(world: Any) -> None:
         b.wire.cut()
         await a.store(world.LABELS).insert(world.Note(id="a", text="urgent"))
         mine = await b.store(world.LABELS).insert(world.Note(id="b", text="urgent"))
-        a.wire.mend()
+        a.wire.repair()
         a.sync.poke()
         await a.settle()
-        b.wire.mend()
+        b.wire.repair()
         b.sync.poke()
         await both_settle(b, a)
         assert await a.rows(world.LABELS) == await b.rows(world.LABELS) == {"a": world.Note(id="a", text="urgent")}
@@ -262,7 +279,7 @@ async def test_a_page_brings_a_value_that_a_write_here_has_taken(world: Any) -> 
         await a.store(world.LABELS).update("1", text="urgent")
         await a.settle()
         b.wire.hold["push"] = undecided = trio.Event()
-        b.wire.mend()
+        b.wire.repair()
         b.sync.poke()
         with trio.fail_after(60):
             while (await b.rows(world.LABELS))["1"] != world.Note(id="1", text="urgent", color="red"):
@@ -287,7 +304,7 @@ async def test_values_that_trade_places_under_a_unique_index(world: Any) -> None
         await labels.update("2", text="x")
         await labels.update("1", text="y")
         await a.settle()
-        b.wire.mend()
+        b.wire.repair()
         b.sync.poke()
         await both_settle(b, a)
         assert await a.rows(world.LABELS) == await b.rows(world.LABELS)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from atoma import Schema, StaticTokenVerifier, StoreSpec, col, new_id, open_hub,
 from atoma.bindings import aio
 from atoma.bindings.asgi import HubApp, LiveApp, Receive, Scope, ScriptApp, Send
 from atoma.errors import ValidationError
+from atoma.hub import ThreadVerifier
+from atoma.ports import Peer, TokenVerifier
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 
@@ -48,12 +51,12 @@ def query(scope: Scope) -> Any:
     return select(CARDS).where(col("title") != "hidden").order_by("title")
 
 
+ADA = StaticTokenVerifier({"a long token of ada": "ada"})
 LIVE = LiveApp(lambda: OPENED[0], query)
 SCRIPT = ScriptApp()
 
 
-def hub() -> HubApp:
-    verifier = StaticTokenVerifier({"token of ada": "ada"})
+def hub(verifier: TokenVerifier = ADA) -> HubApp:
     return HubApp(lambda: open_hub(SCHEMA, SQLiteHubStore(FOLDER / "hub.db"), verifier=verifier))
 
 
@@ -115,13 +118,27 @@ def django() -> Any:
     import django as framework
     from django.conf import settings
     from django.core.asgi import get_asgi_application
+    from django.db import close_old_connections, connection
     from django.http import HttpResponse
     from django.urls import path
 
-    settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="for a test")
+    databases = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": FOLDER / "django.db"}}
+    settings.configure(ROOT_URLCONF=__name__, ALLOWED_HOSTS=["*"], SECRET_KEY="for a test", DATABASES=databases)
     framework.setup()
+    with closing(sqlite3.connect(FOLDER / "django.db")) as made, made:
+        made.execute("CREATE TABLE IF NOT EXISTS token(key TEXT PRIMARY KEY, holder TEXT)")
+        made.execute("INSERT OR REPLACE INTO token VALUES('a long token of ada', 'ada')")
+
+    def verify(token: str, peer: Peer) -> str | None:
+        """What blocks, and what Django does not let anybody do in a loop."""
+        close_old_connections()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT holder FROM token WHERE key = %s", [token])
+            row = cursor.fetchone()
+        return None if row is None else str(row[0])
+
     globals()["urlpatterns"] = [path("mine", lambda request: HttpResponse(b"mine"))]
-    site, here = get_asgi_application(), hub()
+    site, here = get_asgi_application(), hub(ThreadVerifier(verify))
 
     async def application(scope: Any, receive: Receive, send: Send) -> None:
         """What a Django project writes in its ``asgi.py``; Django has no lifespan, so the hub starts when it is first needed."""

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-START_S = 60
 
 
 @dataclass
@@ -34,25 +33,25 @@ class Served:
         return self.process.communicate(timeout=30)[1]
 
 
+def launch(name: str, folder: Path, port: str = "0") -> subprocess.Popen[str]:
+    """Start the server of an application, one of ``applications.py`` or ``module:factory``, on the files of a folder."""
+    application = name if ":" in name else f"tests.scenarios.web.applications:{name}"
+    lifespan = "off" if name == "django" else "on"
+    command = [sys.executable, "-m", "uvicorn", "--factory", application]
+    command += ["--port", port, "--lifespan", lifespan, "--timeout-graceful-shutdown", "5"]
+    environment = {**os.environ, "ATOMA_FOLDER": str(folder), "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+
+
 @contextmanager
 def servers(tmp_path: Path) -> Iterator[Callable[..., Served]]:
     """Serves applications by their names, on the files of a folder; what still runs at the end is killed."""
     running: list[Served] = []
 
     def start(name: str, port: str = "0") -> Served:
-        command = [sys.executable, "-m", "uvicorn", "--factory", f"tests.scenarios.web.applications:{name}"]
-        command += [
-            "--port",
-            port,
-            "--lifespan",
-            "off" if name == "django" else "on",
-            "--timeout-graceful-shutdown",
-            "5",
-        ]
-        environment = {**os.environ, "ATOMA_FOLDER": str(tmp_path), "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-        )
+        process = launch(name, tmp_path, port)
         assert process.stderr is not None
         said: list[str] = []
         for line in process.stderr:

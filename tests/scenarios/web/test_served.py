@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +22,7 @@ from atoma_stores.sqlite import SQLiteEngine
 from atoma_transports.remote import Remote
 from atoma_transports.websocket import WebSocketTransport
 from tests.scenarios.web.applications import CARDS, SCHEMA, Card
-from tests.scenarios.web.conftest import Served
+from tests.scenarios.web.conftest import Served, launch
 
 Serve = Callable[[str], Served]
 pytestmark = pytest.mark.xdist_group("machine")
@@ -63,7 +61,7 @@ def events(served: Served, path: str) -> Generator[Callable[[], dict[str, Any]]]
         connection.close()
 
 
-def plugins(served: Served, token: str = "token of ada") -> list[Plugin]:
+def plugins(served: Served, token: str = "a long token of ada") -> list[Plugin]:
     remote = Remote(WebSocketTransport(f"ws://{served.address}/sync", token=token))
     return [LocalExecution(SQLiteEngine(":memory:")), remote, Sync(stores=[CARDS])]
 
@@ -94,8 +92,9 @@ def test_devices_sync_with_a_hub_that_is_mounted_beside_routes(serve: Serve, nam
         assert not (tmp_path / "hub.db-wal").exists(), "the hub's file was not closed"
 
 
-def test_a_strange_token_is_refused_as_by_a_server_of_ours(serve: Serve) -> None:
-    served = serve("starlette")
+@pytest.mark.parametrize("name", ["starlette", "django"])
+def test_a_strange_token_is_refused_as_by_a_server_of_ours(serve: Serve, name: str) -> None:
+    served = serve(name)
 
     async def once() -> None:
         async with open_client(SCHEMA, plugins=plugins(served, "a strange token")) as client:
@@ -126,12 +125,13 @@ def test_a_server_that_ends_lets_its_devices_go_on_later(serve: Serve) -> None:
 
 
 def test_a_hub_that_lets_in_its_machine_is_not_mounted(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "uvicorn", "--factory", "tests.scenarios.web.applications:loopback", "--port", "0"]
-    ended = subprocess.run(
-        command, cwd=Path(__file__).resolve().parents[3], capture_output=True, text=True, timeout=60, check=False
-    )
-    assert ended.returncode != 0
-    assert "behind a web server that is everybody" in ended.stderr
+    process = launch("loopback", tmp_path)
+    try:
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode != 0
+    assert "behind a web server that is everybody" in said
 
 
 def test_a_live_query_as_events_and_as_socket(serve: Serve) -> None:
@@ -153,7 +153,8 @@ def test_a_live_query_as_events_and_as_socket(serve: Serve) -> None:
 
 def test_a_page_of_another_site_is_refused(serve: Serve) -> None:
     served = serve("fastapi")
-    assert ask(served, "GET", "/live", {"Origin": "https://evil.example"})[0] == 403
+    for origin in ("https://evil.example", "https://[evil", "null"):
+        assert ask(served, "GET", "/live", {"Origin": origin})[0] == 403
     for path in ("/live", "/sync"):
         with pytest.raises((InvalidStatus, ConnectionClosed)):
             with connect(f"ws://{served.address}{path}", origin=Origin("https://evil.example")) as socket:
@@ -166,3 +167,15 @@ def test_text_is_no_message_for_a_hub(serve: Serve) -> None:
         socket.send("hello")
         with pytest.raises(ConnectionClosed, match="binary"):
             socket.recv(timeout=10)
+
+
+def test_a_server_that_stops_ends_open_streams_without_a_traceback(serve: Serve) -> None:
+    """Nobody's page goes away; the server's patience ends, and it calls off what still answers."""
+    served = serve("fastapi")
+    with events(served, "/live") as batch:
+        assert batch()["changes"][0]["type"] == "reset"
+        said = served.stop()
+        with pytest.raises(AssertionError, match="the stream has ended"):
+            batch()
+    assert "Cancel 1 running task" in said
+    assert "Traceback" not in said

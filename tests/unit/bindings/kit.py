@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import trio
 
@@ -24,6 +25,9 @@ from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.remote import Remote
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
+
+if TYPE_CHECKING:
+    from textual.pilot import Pilot
 
 T = TypeVar("T")
 SECONDS_MAX = 30
@@ -61,12 +65,12 @@ def synced(address: str, path: Path | str = ":memory:") -> list[Plugin]:
 
 
 @contextmanager
-def running_hub(folder: Path) -> Generator[str]:
+def running_hub(folder: Path, schema: Schema = SCHEMA) -> Generator[str]:
     """A hub on loopback, in a loop of its own; gives its address."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[str]:
-        async with open_hub(SCHEMA, SQLiteHubStore(folder / "hub.db"), verifier=AllowLoopback()) as hub:
+        async with open_hub(schema, SQLiteHubStore(folder / "hub.db"), verifier=AllowLoopback()) as hub:
             async with open_server(hub, "127.0.0.1:0") as address:
                 yield str(address)
 
@@ -143,6 +147,23 @@ class Stuck:
         self.opening.set()
         await trio.sleep_forever()
         yield
+
+
+def until(happened: Callable[[], bool], turn: Callable[[], object] = lambda: None) -> None:
+    """Wait for something; ``turn`` lets the loop of a toolkit do what waits."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while not happened():
+        assert time.monotonic() < deadline, "it has not happened"
+        turn()
+        time.sleep(0.001)
+
+
+async def settled(pilot: Pilot[None], happened: Callable[[], bool]) -> None:
+    """Wait for something in an application of Textual's."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while not happened():
+        assert time.monotonic() < deadline, "it has not happened"
+        await pilot.pause(0.01)
 
 
 def loops() -> list[threading.Thread]:

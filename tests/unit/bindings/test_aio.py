@@ -6,15 +6,19 @@ import asyncio
 import gc
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
 import trio
+from outcome import Outcome
 
-from atoma import Plugin, Reset, col, select
+from atoma import Plugin, Reset, col, open_client, select
 from atoma.bindings import aio, blocking
 from atoma.errors import ClosedError, ConflictError, NotEntered, NotFoundError, TopologyError, UnknownPolicy, WrongLoop
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import History, SQLiteEngine
 from tests.unit.bindings.kit import (
     NOTES,
     SCHEMA,
@@ -94,6 +98,39 @@ def test_a_synced_client_syncs_and_tells_its_status(tmp_path: Path) -> None:
 
     with running_hub(tmp_path) as address:
         under_asyncio(lambda: main(address))
+
+
+def test_the_states_of_a_write_are_iterated_and_observed(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    async def main(address: str) -> None:
+        async with aio.open_client(SCHEMA, plugins=synced(address)) as client:
+            done = asyncio.Event()
+            handle = await client.store(NOTES).insert(Note(id="1"))
+            (await client.handle(handle.key)).states.subscribe(told.append, on_completed=done.set)
+            assert [state async for state in handle.states][-1] == "observed"
+            await done.wait()
+
+    with running_hub(tmp_path) as address:
+        under_asyncio(lambda: main(address))
+    assert told[-1] == "observed"
+
+
+def test_a_group_is_undone_and_the_past_is_read() -> None:
+    async def main() -> None:
+        plugins = [LocalExecution(SQLiteEngine(":memory:", history=History()))]
+        async with aio.open_client(SCHEMA, plugins=plugins) as client:
+            notes = client.store(NOTES)
+            await notes.insert(Note(id="1", text="old"))
+            with client.undo.group("Rewrite"):
+                await asyncio.gather(notes.update("1", text="new"), notes.insert(Note(id="2")))
+            newest = (await client.history.commits())[0].commit
+            assert [step.label for step in await client.undo.steps()] == ["Rewrite"]
+            assert await client.undo.undo() is not None
+            assert list(await notes.query()) == [Note(id="1", text="old")]
+            assert len(await client.history.at(newest).query(select(NOTES))) == 2
+
+    under_asyncio(main)
 
 
 def test_errors_are_ours_and_no_groups() -> None:
@@ -315,10 +352,40 @@ async def test_a_trio_loop_is_told_of_the_native_client() -> None:
     await trio.lowlevel.checkpoint()
 
 
+def test_where_trio_is_a_guest_of_asyncio_each_side_has_its_own_door() -> None:
+    told: list[str] = []
+
+    async def guest() -> None:
+        with pytest.raises(WrongLoop, match=r"another Trio loop.*atoma\.open_client"):
+            async with aio.open_client(SCHEMA, plugins=local()):
+                pytest.fail("it must not open")
+        async with open_client(SCHEMA, plugins=local()) as client:
+            told.append(f"guest: {await client.store(NOTES).count()}")
+            await end.wait()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        left: asyncio.Future[Outcome[None]] = loop.create_future()
+        trio.lowlevel.start_guest_run(
+            guest, run_sync_soon_threadsafe=loop.call_soon_threadsafe, done_callback=left.set_result
+        )
+        async with aio.open_client(SCHEMA, plugins=local()) as client:
+            told.append(f"host: {await client.store(NOTES).count()}")
+        with pytest.raises(WrongLoop, match=r"an asyncio loop.*atoma\.bindings\.aio"):
+            async with open_client(SCHEMA, plugins=local()):
+                pytest.fail("it must not open")
+        end.set()
+        (await left).unwrap()
+
+    end = trio.Event()
+    under_asyncio(main)
+    assert sorted(told) == ["guest: 0", "host: 0"]
+
+
 def test_code_without_a_loop_is_told_of_blocking_calls() -> None:
     opening = aio.open_client(SCHEMA, plugins=local()).__aenter__()
-    with pytest.raises(WrongLoop, match=r"no loop at all.*atoma\.bindings\.blocking"):
-        opening.send(None)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(WrongLoop, match=r"no loop at all.*atoma\.bindings\.blocking"):
+        pool.submit(opening.send, None).result()  # in a thread: a driver of browsers may have left a loop in this one
 
 
 def test_a_client_that_is_not_entered_says_how() -> None:

@@ -18,6 +18,8 @@ from atoma.bindings.blocking import host
 from atoma.bindings.delivery import QUEUE_LIMIT, Delivery
 from atoma.errors import ClosedError, ConflictError, NotEntered, NotFoundError, StoreError, WrongLoop
 from atoma.ports.loops import Lifetime
+from atoma_stores.local import LocalExecution
+from atoma_stores.sqlite import History, SQLiteEngine
 from tests.unit.bindings.kit import NOTES, SCHEMA, SLOW, Failing, Note, Slow, local, loops, running_hub, synced
 
 
@@ -59,6 +61,18 @@ def test_a_synced_client_syncs(tmp_path: Path) -> None:
         assert (client.sync.status.pending, list(client.inbox.entries())) == (0, [])
         with client.sync.watch() as statuses:
             assert next(statuses).state == "online"
+
+
+def test_the_states_of_a_write_are_iterated_and_observed(tmp_path: Path) -> None:
+    told: list[str] = []
+    done = threading.Event()
+    with running_hub(tmp_path) as address, blocking.open_client(SCHEMA, plugins=synced(address)) as client:
+        handle = client.store(NOTES).insert(Note(id="1"))
+        client.handle(handle.key).states.subscribe(told.append, on_completed=done.set)
+        with blocking.fail_after(10):
+            assert list(handle.states)[-1] == "observed"
+        assert done.wait(10)
+    assert told[-1] == "observed"
 
 
 def test_the_time_of_fail_after_is_for_the_whole_block_and_cancels() -> None:
@@ -157,6 +171,24 @@ def test_a_file_that_cannot_be_opened_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(StoreError), blocking.open_client(SCHEMA, plugins=local(tmp_path / "a.db")):
         pytest.fail("it must not open")
     assert loops() == []
+
+
+def test_a_group_is_undone_and_the_past_is_read() -> None:
+    plugins = [LocalExecution(SQLiteEngine(":memory:", history=History()))]
+    with blocking.open_client(SCHEMA, plugins=plugins) as client:
+        notes = client.store(NOTES)
+        notes.insert(Note(id="1", text="old"))
+        with client.undo.group("Rewrite"):
+            notes.update("1", text="new")
+        (newest, *_) = client.history.commits()
+        done = client.undo.undo()
+        assert done is not None and done.label == "Rewrite"
+        assert notes.get("1") == Note(id="1", text="old")
+        assert client.history.at(newest.commit).first(select(NOTES)) == Note(id="1", text="new")
+        client.undo.scope("other").redo()
+        assert client.undo.redo() is not None
+        client.history.apply(client.history.changes(newest.commit).inverted())
+        assert notes.get("1") == Note(id="1", text="old")
 
 
 def test_an_observer_is_told_in_a_thread_and_may_call_the_client() -> None:

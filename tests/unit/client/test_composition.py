@@ -86,7 +86,7 @@ async def test_changing_one_plugin_changes_its_own_lines_only() -> None:
     assert [line for line in new + lost if "remote" not in line] == ["policy direct-memory"]
 
 
-async def test_sync_registers_its_outbox_and_touches_no_policy() -> None:
+async def test_sync_registers_its_two_nodes_and_touches_no_policy() -> None:
     clients: list[tuple[set[tuple[str, str]], dict[str, str]]] = []
     policies: list[object] = []
     variants: list[list[Plugin]] = [[local(), remote()], [local(), remote(), Sync(stores=[NOTES])]]
@@ -98,7 +98,7 @@ async def test_sync_registers_its_outbox_and_touches_no_policy() -> None:
             clients.append((nodes, {policy.name: policy.owner for policy in topology.policies}))
             policies.append(client.policies)
     (before, owners), (after, owners_after) = clients
-    assert after - before == {("outbox", "sync")}
+    assert after - before == {("outbox", "sync"), ("pull", "sync")}
     assert before <= after
     assert policies[0] == policies[1], "policies are values: the same ones"
     assert owners == owners_after
@@ -237,7 +237,7 @@ async def test_a_second_hub_to_sync_with_is_refused_and_leaves_nothing() -> None
         with pytest.raises(PluginError, match="sync-link"):
             planes.register_transport(Doves(), adapt)
         assert tables(plugin) == before
-        with pytest.raises(PluginError, match="is no Transport"):
+        with pytest.raises(PluginError, match="is not a Transport"):
             planes.register_transport("doves", adapt)  # type: ignore[arg-type]  # it is the point
         assert tables(plugin) == before
 
@@ -292,7 +292,7 @@ async def test_a_merge_node_of_a_users_own_joins(id: str) -> None:
 
 @pytest.mark.parametrize("wrong", [direct_local, node("local-query"), "direct-local"])
 async def test_what_is_no_policy_is_not_registered(wrong: object) -> None:
-    with pytest.raises(PluginError, match="is no Policy"):
+    with pytest.raises(PluginError, match="is not a Policy"):
         async with open_client(SCHEMA, plugins=[local(), Registers(wrong)]):
             raise AssertionError("it opened")
 

@@ -171,7 +171,10 @@ async def test_every_source_is_told_and_how_it_is_followed(tmp_path: Path) -> No
     async with opened(tmp_path) as client:
         found = await client.explain(written(Plan(Store("cards"), joins=(join,)), SCHEMA))
         assert sorted(each.store for each in found.sources) == ["cards", "remarks"]
-        assert found.live == "tier 2: asked again: its rows are not whole rows of one store"
+        assert found.live == (
+            "tier 1: reads again what is made of changed rows: its rows are made of more than one; all rows are kept; "
+            "found in cards by every row of the store, remarks by every row of the store"
+        )
         assert found.hub == "ok"
         found = await client.explain(written(Plan(Store("cards"), include=(REMARKS_OF,)), SCHEMA))
         assert [(each.store, each.level) for each in found.sources] == [

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import trio
+from reactivex import operators as ops
 
 from atoma import (
     AllowLoopback,
@@ -31,11 +32,17 @@ from atoma import (
     select,
 )
 from atoma.client.inbox import ConflictInbox
+from atoma.contracts.history import Changeset
+from atoma.contracts.quarantine import Quarantined
 from atoma.errors import ClosedError, NotEntered, WrongLoop
 from atoma.runtime import TransactionStore
+from atoma.runtime.history import CommitHistory
+from atoma.runtime.quarantine import Quarantine
+from atoma.runtime.undo import UndoStack
 from atoma.sync.lost import LostRows
+from atoma.sync.waiting import Outbox
 from atoma_stores.local import LocalExecution
-from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_stores.sqlite import History, SQLiteEngine, SQLiteHubStore
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
 from atoma_transports.serving import open_server
@@ -47,20 +54,38 @@ class Note:
     text: str = ""
 
 
-NOTES = StoreSpec("notes", Note)
+NOTES = StoreSpec("notes", Note, soft_delete=True)
 SCHEMA = Schema(NOTES)
 NOTHING = select(NOTES)
 Doors = dict[str, Callable[[], object]]
 
+ASIDE = Quarantined(1, "notes", "1", "a row", "", 1, {})
 NO_LOOP_NEEDED: dict[type, set[str]] = {
-    Client: {"explain", "inbox", "owner", "policies", "schema", "store", "sync", "topology", "transaction"},
+    Client: {
+        "explain",
+        "history",
+        "inbox",
+        "owner",
+        "policies",
+        "quarantine",
+        "schema",
+        "store",
+        "sync",
+        "topology",
+        "transaction",
+        "undo",
+    },
     Store: {"spec"},
-    Transaction: {"bound", "confirm", "durability", "store"},
+    Transaction: {"bound", "confirm", "drawn", "durability", "store"},
     TransactionStore: {"spec"},
-    WriteHandle: {"changed", "id", "meta", "state", "value", "version"},
+    WriteHandle: {"changed", "id", "key", "meta", "state", "states", "value", "version"},
+    CommitHistory: {"at"},
+    UndoStack: {"group", "scope"},
     ConflictInbox: set(),
-    SyncControl: {"inbox", "lost", "status"},
+    Quarantine: set(),
+    SyncControl: {"inbox", "lost", "outbox", "status"},
     LostRows: set(),
+    Outbox: set(),
     Hub: {
         "admits_loopback",
         "authenticate",
@@ -100,7 +125,11 @@ class Opened:
                 "observe": lambda: told(self.client.observe(NOTHING)),
                 "listen": lambda: self.client.listen(print),
                 "resolve": lambda: self.client.resolve("key"),
+                "handle": lambda: self.client.handle("key"),
                 "sql": lambda: self.client.sql(int, "SELECT 1"),
+                "live_sql": lambda: self.client.live_sql(int, "SELECT 1").__aenter__(),
+                "explain_sql": lambda: self.client.explain_sql("SELECT 1"),
+                "presence": lambda: self.client.presence("board:7", {}).__aenter__(),
                 "update_where": lambda: self.client.update_where(NOTHING, text="x"),
                 "delete_where": lambda: self.client.delete_where(NOTHING),
             },
@@ -115,6 +144,8 @@ class Opened:
                 "exists": lambda: notes.exists("1"),
                 "live": lambda: notes.live().__aenter__(),
                 "observe": lambda: told(notes.observe()),
+                "subscribe": lambda: told(notes),
+                "pipe": lambda: told(notes.pipe(ops.map(len))),
                 "insert": lambda: notes.insert(Note()),
                 "insert_many": lambda: notes.insert_many([Note()]),
                 "update": lambda: notes.update("1", text="x"),
@@ -123,6 +154,10 @@ class Opened:
                 "upsert_many": lambda: notes.upsert_many([Note()]),
                 "delete": lambda: notes.delete("1"),
                 "delete_many": lambda: notes.delete_many(["1"]),
+                "restore": lambda: notes.restore("1"),
+                "purge": lambda: notes.purge("1"),
+                "export": lambda: notes.export("never.csv"),
+                "import_": lambda: notes.import_("never.csv"),
             },
             Transaction: {
                 "__aenter__": lambda: self.client.transaction().__aenter__(),
@@ -138,12 +173,31 @@ class Opened:
                 "update": lambda: tx_notes.update("2", text="x"),
                 "upsert": lambda: tx_notes.upsert(Note()),
                 "delete": lambda: tx_notes.delete("2"),
+                "restore": lambda: tx_notes.restore("2"),
+                "purge": lambda: tx_notes.purge("2"),
             },
             WriteHandle: {"accepted": lambda: self.handle.accepted(), "observed": lambda: self.handle.observed()},
+            CommitHistory: {
+                "commits": lambda: self.client.history.commits(),
+                "floor": lambda: self.client.history.floor(),
+                "changes": lambda: self.client.history.changes(1),
+                "apply": lambda: self.client.history.apply(Changeset(1, 0, 1, ())),
+            },
+            UndoStack: {
+                "undo": lambda: self.client.undo.undo(),
+                "redo": lambda: self.client.undo.redo(),
+                "discard": lambda: self.client.undo.discard(),
+                "steps": lambda: self.client.undo.steps(),
+            },
             ConflictInbox: {
                 "entries": lambda: inbox.entries(),
                 "dismiss": lambda: inbox.dismiss(entry),
                 "keep_mine": lambda: inbox.keep_mine(entry),
+            },
+            Quarantine: {
+                "entries": lambda: self.client.quarantine.entries(),
+                "discard": lambda: self.client.quarantine.discard(ASIDE),
+                "bring_back": lambda: self.client.quarantine.bring_back(ASIDE, {}),
             },
             SyncControl: {
                 "subscribe": lambda: sync.subscribe(print),
@@ -152,6 +206,9 @@ class Opened:
                 "pause": lambda: sync.pause(),
                 "resume": lambda: sync.resume(),
                 "sync_once": lambda: sync.sync_once(),
+                "pull": lambda: sync.pull(),
+                "scope": lambda: sync.scope("board:7").__aenter__(),
+                "drop": lambda: sync.drop("board:7"),
                 "wait_idle": lambda: sync.wait_idle(),
                 "repair": lambda: sync.repair(),
                 "repairs": lambda: sync.repairs(),
@@ -161,6 +218,14 @@ class Opened:
                 "entries": lambda: sync.lost.entries(),
                 "offer": lambda: sync.lost.offer([]),
                 "discard": lambda: sync.lost.discard([]),
+            },
+            Outbox: {
+                "entries": lambda: sync.outbox.entries(),
+                "retry": lambda: sync.outbox.retry(),
+                "hold": lambda: sync.outbox.hold([]),
+                "release": lambda: sync.outbox.release([]),
+                "edit": lambda: sync.outbox.edit(entry, {}),
+                "discard": lambda: sync.outbox.discard([]),
             },
             Hub: {
                 "compact": lambda: self.hub.compact(),
@@ -194,7 +259,7 @@ def told(observable: Any) -> object:
 @asynccontextmanager
 async def everything_open() -> AsyncGenerator[Opened]:
     network = MemoryNetwork()
-    local, remote = LocalExecution(SQLiteEngine(":memory:")), Remote(MemoryTransport(network))
+    local, remote = LocalExecution(SQLiteEngine(":memory:", history=History())), Remote(MemoryTransport(network))
     plugins: list[Plugin] = [local, remote, Sync(stores=[NOTES])]
     async with (
         open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback()) as hub,

@@ -106,7 +106,12 @@ async def test_exactly_what_is_listed_is_there_with_its_owner() -> None:
         }
         assert {info.owner for info in topology.policies} == {"kernel"}
         assert topology.transports == {}
-        assert topology.ports == {"local-database": "local", "live-queries": "local", "apply": "client"}
+        assert topology.ports == {
+            "local-database": "local",
+            "completeness": "local",
+            "live-queries": "local",
+            "apply": "client",
+        }
         assert "direct-local" in client.explain("direct-local")
 
 

@@ -210,7 +210,7 @@ REFUSED: dict[str, tuple[Query[Any], str]] = {
     "groups of whole rows": (select(CARDS).group_by(LANE), "say which columns"),
     "whole rows that are distinct": (select(CARDS).distinct(), "whole rows are distinct by themselves"),
     "a sum of texts": (select(CARDS).columns(sum_(col("id"))), r"sum\(\) takes int or real"),  # type: ignore[arg-type]
-    "a sort key that is no column of distinct rows": (
+    "a sort key that is not a column of distinct rows": (
         select(CARDS).columns(LANE).distinct().order_by("hours"),
         "distinct rows are sorted by their columns",
     ),

@@ -14,6 +14,7 @@ import pytest
 import trio
 
 from atoma import Client, Schema, StoreSpec, open_client
+from atoma.contracts.raw import SqlQuery
 from atoma.errors import QueryError
 from atoma.ports import Environment
 from atoma_stores.local import LocalExecution
@@ -125,6 +126,11 @@ async def test_everything_else_is_refused_and_the_file_goes_on(what: str, path: 
     async with opened(path) as client:
         with pytest.raises(QueryError):
             await client.sql(dict[str, object], REFUSED[what])
+        with pytest.raises(QueryError):
+            async with client.live_sql(dict[str, object], REFUSED[what]):
+                pass
+        with pytest.raises(QueryError):
+            await client.explain_sql(REFUSED[what])
         assert await client.sql(int, "SELECT count(*) FROM cards") == (3,)
         await client.store(CARDS).update("a", points=4)
         assert (await client.store(CARDS).get("a")).points == 4  # type: ignore[union-attr]  # it is there
@@ -152,10 +158,17 @@ async def test_what_does_not_fit_is_told(what: str) -> None:
 async def test_it_tells_what_it_has_read() -> None:
     engine = SQLiteEngine(":memory:")
     async with engine.open_database(SCHEMA, Environment(executor="inline"), frozenset()) as database:
-        answer = await database.sql("SELECT c.lane FROM cards c JOIN notes ON notes.id = c.id WHERE c.points > 1", {})
-        assert answer.reads == {"cards": {"lane", "id", "points"}, "notes": {"id"}}
-        assert (await database.sql("SELECT count(*) FROM notes", {})).reads == {"notes": set()}
-        assert (await database.sql("SELECT 1", {})).reads == {}
+        reads: dict[str, dict[str, set[str]]] = {
+            "SELECT c.lane FROM cards c JOIN notes ON notes.id = c.id WHERE c.points > 1": {
+                "cards": {"lane", "id", "points"},
+                "notes": {"id"},
+            },
+            "SELECT count(*) FROM notes": {"notes": set()},
+            "SELECT 1": {},
+        }
+        for text, read in (*reads.items(), *reads.items()):
+            assert (await database.sql(SqlQuery.of(text, {}))).reads == read
+            assert (await database.outline(SqlQuery.of(text, {}))).reads == read, "it need not run for that"
 
 
 async def test_a_caller_that_goes_stops_the_statement(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from msgspec import Meta
 from atoma.contracts.mutations import Op
 from atoma.contracts.values import RowImage
 from atoma.schema import Schema, StoreSpec
+from atoma.schema.kinds import INT64_MAX
 from tests.unit.hub.homes import Home
 from tests.unit.hub.kit import Client, direct, hub_on, pull_all
 
@@ -60,7 +61,7 @@ WRONG: list[tuple[str, Any, str]] = [
     ("tags", '["a","b"]', r"items\.tags wants .*array of length <= 1"),
     ("tags", '["a\\u0000"]', r"items\.tags wants text without NUL"),
     ("odd", "a\x00b", r"items\.odd wants a Odd of text without NUL"),
-    ("span", "PT1H", r"items\.span is no timedelta"),
+    ("span", "PT1H", r"items\.span is not of type timedelta"),
 ]
 
 
@@ -119,6 +120,17 @@ async def test_what_was_let_in_before_stays_is_read_and_can_go(home: Home) -> No
         assert (await device.do(Op("delete", "items", "much too long"))).status == "applied"
         assert (await device.do(Op("delete", "items", "b"), scope="Main")).status == "applied"
         assert set((await pull_all(device))[0]) == {("items", "a")}
+
+
+async def test_what_the_user_had_seen_is_a_number_that_a_sequence_can_have(home: Home) -> None:
+    async with hub_on(home.store(), schema=SCHEMA) as hub:
+        device = Client.of(hub, "d")
+        for number, base in enumerate((0, INT64_MAX)):
+            assert (await device.do(Op("create", "items", str(number), dict(ROW)), base=base)).status == "applied"
+        for base in (-1, INT64_MAX + 1):
+            outcome = await device.do(Op("create", "items", "9", dict(ROW)), base=base)
+            assert outcome.error is not None
+            assert (outcome.error.code, str(base) in outcome.error.message) == ("INVALID", True)
 
 
 async def test_a_zero_loses_its_sign_at_the_hub(home: Home) -> None:

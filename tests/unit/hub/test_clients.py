@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from atoma.contracts.mutations import Op
 from atoma.errors import RemoteError
 from atoma.hub import Hub
+from atoma.hub.pushing import DAY_MS
+from atoma.ports.environment import Environment
 from atoma_stores.sql.hub import clients as bounds
 from atoma_stores.sql.hub.clients import Forgotten, Known, Room
 from tests.unit.hub.homes import Home
@@ -111,3 +115,27 @@ def test_clients_of_a_group_that_is_being_decided_stay() -> None:
     room, gone = Room(3, 0, crowd).with_one_more("local", {b"a", b"new"})
     assert gone == [Forgotten(crowd[1], "local", (b"name", b"b"))]
     assert room == Room(3, 2, (crowd[0], crowd[2])), "its other name counts as well"
+
+
+async def test_that_a_client_was_there_is_noted_once_a_day_and_first_thing_after_a_restore(home: Home) -> None:
+    """Opening a session writes nothing otherwise; what is noted decides who is forgotten, and who has not come back."""
+    now = [1_700_000_000_000]
+    environment = replace(Environment(), wall_ms=lambda: now[0])
+    async with hub_on(home.store(), environment=environment) as hub:
+        client = await pushed(hub, "a")
+        began = now[0]
+
+        async def seen(after_ms: int) -> int:
+            """Open a session so much later; what is noted then, in milliseconds since the push."""
+            now[0] += after_ms
+            await client.open()
+            ((found,),) = home.ask("SELECT seen_ms FROM {client}")
+            assert isinstance(found, int)
+            return found - began
+
+        assert await seen(DAY_MS - 1) == 0
+        assert await seen(1) == DAY_MS
+        assert await seen(1_000) == DAY_MS
+        await hub.new_epoch()
+        assert await seen(0) == DAY_MS + 1_000
+        assert await seen(10) == DAY_MS + 1_000

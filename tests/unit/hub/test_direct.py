@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import OperationContext, QueryRequest, ResolveRequest
 from atoma.contracts.limits import ROWS_MAX
 from atoma.contracts.mutations import Op, OpKind
@@ -19,6 +25,7 @@ from atoma.ports import WriteNode, seeded_environment
 from atoma.ports.service import Principal
 from atoma.query import Rows, bind, col, select
 from atoma.query.plans import by_ids, number_of
+from atoma.schema import Drop, Schema, StoreSpec
 from atoma.schema.expressions import Expression
 from atoma.testing.queries import count_of, rows_of
 from atoma_stores.local import LocalWriteNode
@@ -179,6 +186,18 @@ async def test_an_atomic_write_is_all_or_nothing_and_checks_what_it_read(home: H
         assert set(await client.query()) == {"1", "2"}
 
 
+async def test_of_an_atomic_write_each_entry_says_whether_it_changed_its_row_and_which_version_that_has(
+    home: Home,
+) -> None:
+    async with hub_on(home.store()) as hub:
+        service = Client.of(hub, "a").service
+        await service.write(direct(insert("kept"), insert("changed"), insert("deleted"), idem="k"))
+        same, new = (Op("patch", "cards", id, {"title": title}) for id, title in (("kept", "t"), ("changed", "new")))
+        unit = direct(same, new, Op("delete", "cards", "deleted", scope=SCOPE), idem="u", atomic=True)
+        items = (await service.write(unit)).items
+        assert [(item.changed, item.version) for item in items] == [(False, 1), (True, 4), (True, 0)]
+
+
 async def test_a_base_version_is_the_hubs_sequence(home: Home) -> None:
     async with hub_on(home.store()) as hub:
         client = Client.of(hub, "a")
@@ -315,3 +334,74 @@ async def test_what_was_written_is_told_without_its_rows_when_they_do_not_fit_in
         found = await service.resolve(ResolveRequest("k", OperationContext("trace")))
         assert found.result is not None
         assert found.result.items == result.items
+
+
+async def test_of_an_atomic_write_that_is_too_large_as_a_whole_the_first_entry_says_so(home: Home) -> None:
+    async with hub_on(home.store(), limits=Limits(page_bytes=1_500)) as hub:
+        wide = direct(insert("1", "t" * 900), insert("2", "t" * 900), idem="k", atomic=True)
+        items = (await hub.service(Principal("ann")).write(wide)).items
+        assert [item.error and item.error.code for item in items] == ["TOO_LARGE", "ABORTED"]
+
+
+@pytest.mark.parametrize(("spare", "told"), [(0, True), (-1, False)])
+async def test_an_answer_has_every_row_that_fits_and_what_is_deleted_takes_no_room(
+    spare: int, told: bool, home: Home
+) -> None:
+    store = home.store()
+    async with hub_on(store) as hub:
+        made = await hub.service(Principal("ann")).write(direct(*(insert(id, "t" * 900) for id in "abcd"), idem="new"))
+    room = sum(len(encode(item.row)) for item in made.items[1:]) + spare
+    async with hub_on(store, limits=Limits(page_bytes=2 * room)) as hub:  # half of it is for rows
+        same = [Op("patch", "cards", id, {"lane": "todo"}, scope=SCOPE) for id in "bcd"]
+        result = await hub.service(Principal("ann")).write(
+            direct(Op("delete", "cards", "a", scope=SCOPE), *same, idem="k")
+        )
+        assert [item.row is not None for item in result.items] == [False, True, True, told]
+
+
+@dataclass(frozen=True)
+class Walk:
+    id: str
+    took: int = 0
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class ShortWalk:
+    id: str
+    took: int = 0
+
+
+@dataclass(frozen=True)
+class Run:
+    id: str
+    took: timedelta = timedelta()
+
+
+WALKS = StoreSpec("walks", Walk)
+RUNS = StoreSpec("runs", Run)
+SHORT = Schema(CARDS, StoreSpec("walks", ShortWalk), version=2, steps={2: [Drop("walks.note", was=str | None)]})
+READINGS = {
+    "as it is kept": (Schema(CARDS, WALKS), True),
+    "unpacked": (Schema(CARDS, WALKS, RUNS), False),
+    "with other fields": (SHORT, False),
+}
+
+
+@pytest.mark.parametrize(("schema", "told"), READINGS.values(), ids=READINGS)
+async def test_an_answer_that_an_older_version_kept_without_the_store_has_its_rows_while_they_need_no_reading(
+    schema: Schema, told: bool, tmp_path: Path
+) -> None:
+    request, path = direct(insert("1"), idem="k"), tmp_path / "hub.db"
+    async with hub_on(path, schema=Schema(CARDS, WALKS)) as hub:
+        (made,) = (await hub.service(Principal("ann")).write(request)).items
+    with closing(sqlite3.connect(path)) as connection, connection:
+        ((kept,),) = connection.execute("SELECT outcome FROM _atoma_hub_idem")
+        before = encode([item[:6] for item in decode(kept, list[list[object]])])
+        connection.execute("UPDATE _atoma_hub_idem SET outcome=?", (before,))
+    async with hub_on(path, schema=schema) as hub:
+        (item,) = (await hub.service(Principal("ann")).write(request)).items
+        assert (item.ok, item.version, item.row) == (True, 1, made.row if told else None)
+        (new,) = (await hub.service(Principal("ann")).write(direct(insert("2"), idem="new"))).items
+        again = await hub.service(Principal("ann")).write(direct(insert("2"), idem="new"))
+        assert again.items == (new,) and new.row is not None

@@ -202,7 +202,7 @@ async def test_verdicts_are_told_with_the_digests_they_are_about(home: Home) -> 
         client, other = Client.of(hub, "a"), Client.of(hub, "o")
         await other.do(Op("create", "cards", "2", card("")))
         first = await client.do(Op("create", "cards", "1", card("")))
-        second = await client.do(Op("create", "cards", "2", card("")))
+        second = await client.do(Op("create", "cards", "2", card("mine")))
         reply = await client.open(asked=[1, 2, 3])
         assert [(v.digest, v.outcome) for v in reply.verdicts] == [
             (client.digests[1], first), (client.digests[2], second)
@@ -238,8 +238,8 @@ async def test_a_mutation_has_one_effect_under_all_its_names(home: Home, first: 
         old, reborn, thief = Client.of(hub, "old"), Client.of(hub, "new"), Client.of(hub, "thief", user="eve")
         old.write(Op("create", "cards", "1", card("t")))
         origin = Origin(old.client_id, 1, old.digests[1])
-        for client in (reborn, thief):
-            body = MutationBody(1, "key", SCOPE, 0, 1, 0, (Op("create", "cards", "1", card("t")),), origin=origin)
+        for client, title in ((reborn, "t"), (thief, "stolen")):
+            body = MutationBody(1, "key", SCOPE, 0, 1, 0, (Op("create", "cards", "1", card(title)),), origin=origin)
             client.write(body=encode(body))
         order = [old, reborn] if first == "old name" else [reborn, old]
         outcomes = [(await client.push()).outcomes[0] for client in order]

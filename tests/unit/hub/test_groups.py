@@ -17,9 +17,10 @@ from atoma.contracts.mutations import Op
 from atoma.contracts.sync import Limits, OpenRequest, Outcome, PushRequest
 from atoma.errors import RemoteError
 from atoma.hub.direct import read_answer, write_steps
-from atoma.hub.pushing import Court, OpenStep, push_steps
+from atoma.hub.pushing import DecisionContext, OpenStep, push_steps
 from atoma.hub.resolving import ResolveStep
 from atoma.hub.rules import EveryScope, RowRules
+from atoma.hub.setting import HubFields
 from atoma.ports.environment import seeded_environment
 from atoma.ports.hub import Facts, Need, Plan, Step
 from atoma.ports.service import Principal
@@ -37,7 +38,7 @@ from tests.unit.hub.kit import SCHEMA, Client, card, direct
 T = TypeVar("T")
 NOW_MS = 1_700_000_000_000
 USER = Principal("local")
-COURT = Court(SCHEMA, EveryScope(), Limits(), RowRules(SCHEMA, {}))
+CONTEXT = DecisionContext(SCHEMA, EveryScope(), Limits(), RowRules(SCHEMA, {}), HubFields(SCHEMA, {}))
 QUERIES = GroupQueries(SQLITE, stores_of(SQLITE, SCHEMA))
 
 
@@ -94,7 +95,7 @@ class Failing:
 async def pushed(of: Client, first: int = 1, *, broken: bool = False) -> Run:
     """The run of a push of what ``of`` has written from number ``first`` on; a broken one fails at its end."""
     request = PushRequest(of.client_id, 1, tuple(of.mutations[first - 1 :]), of.digests[first - 1])
-    steps, error = await push_steps(COURT, USER, request, b"key")
+    steps, error = await push_steps(CONTEXT, USER, request, b"key")
     assert error is None
     return Run([*steps, Failing()] if broken else steps, NOW_MS)
 
@@ -124,7 +125,7 @@ async def busy_runs(clients: int) -> list[Run]:
             of.write(Op("create", "cards", f"{number}.{count}", card("t")), scope=f"s{number % 2}")
         runs.append(await pushed(of))
     entry = Op("create", "cards", "direct", card("d"), scope="s0")
-    steps: list[Step] = write_steps(COURT, USER, direct(entry, idem="key"), {})
+    steps: list[Step] = write_steps(CONTEXT, USER, direct(entry, idem="key"), {})
     opening = OpenRequest(client("c0").client_id, 1, 1, SCHEMA.hash, ("s0",), 0, 3)
     for more in (steps, [ResolveStep(USER, "key")], [OpenStep(opening, USER)]):
         runs.append(Run(more, NOW_MS))
@@ -268,7 +269,7 @@ async def runs_of(said: Sequence[Said]) -> list[Run]:
     for number, each in enumerate(said):
         if each.who == 3:
             entries = [_entry(*op) for op in each.ops]
-            runs.append(Run(write_steps(COURT, USER, direct(*entries, idem=f"key{number % 3}"), {}), NOW_MS))
+            runs.append(Run(write_steps(CONTEXT, USER, direct(*entries, idem=f"key{number % 3}"), {}), NOW_MS))
         elif each.who not in silent:
             of = clients[each.who]
             first = len(of.mutations) + 1
@@ -322,7 +323,10 @@ def told(runs: Sequence[Run]) -> list[object]:
     return [
         str(run.error)
         if run.error
-        else [read_answer(p.reply, SCHEMA) if isinstance(p.reply, bytes) else p.reply for p in run.plans]
+        else [
+            read_answer(p.reply, SCHEMA, lambda *row: True) if isinstance(p.reply, bytes) else p.reply
+            for p in run.plans
+        ]
         for run in runs
     ]
 

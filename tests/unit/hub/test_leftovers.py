@@ -5,13 +5,38 @@ from __future__ import annotations
 import logging
 import sqlite3
 from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
+from atoma.contracts.execution import OperationContext, QueryRequest
 from atoma.contracts.mutations import Op
+from atoma.ports.service import Principal
+from atoma.schema import Scale, Schema, StoreSpec
+from atoma.testing.queries import rows_of
 from tests.unit.hub.kit import SCOPE, Client, card, hub_on, pull_all, snapshot_page
 from tests.unit.hub.test_pushing import refuse_bad_titles
+
+
+def forget_the_last(connection: sqlite3.Connection, scope: str) -> None:
+    """Take the head of a scope back to before its last transaction, and say of that mutation that it was refused."""
+    head, before = (
+        "SELECT head FROM _atoma_hub_scope WHERE scope=?",
+        "SELECT hash FROM _atoma_hub_tx WHERE scope=? AND seq=?",
+    )
+    last = connection.execute(head, (scope,)).fetchone()[0] - 1
+    found = connection.execute(before, (scope, last)).fetchone()
+    if found is None:
+        connection.execute("DELETE FROM _atoma_hub_scope WHERE scope=?", (scope,))
+    else:
+        connection.execute("UPDATE _atoma_hub_scope SET head=?, head_hash=? WHERE scope=?", (last, found[0], scope))
+    connection.execute(
+        "UPDATE _atoma_hub_outcome SET status='rejected', seq=0 WHERE scope=? AND seq=?", (scope, last + 1)
+    )
 
 
 async def leave_a_half(path: Path, scope: str) -> None:
@@ -30,19 +55,7 @@ async def leave_a_half(path: Path, scope: str) -> None:
         assert (await Client.of(hub, "b").do(*unit, base=2, scope=scope)).status == "applied"
     refuse_bad_titles(path)
     with closing(sqlite3.connect(path)) as connection, connection:
-        head, before = (
-            "SELECT head FROM _atoma_hub_scope WHERE scope=?",
-            "SELECT hash FROM _atoma_hub_tx WHERE scope=? AND seq=?",
-        )
-        last = connection.execute(head, (scope,)).fetchone()[0] - 1
-        found = connection.execute(before, (scope, last)).fetchone()
-        if found is None:
-            connection.execute("DELETE FROM _atoma_hub_scope WHERE scope=?", (scope,))
-        else:
-            connection.execute("UPDATE _atoma_hub_scope SET head=?, head_hash=? WHERE scope=?", (last, found[0], scope))
-        connection.execute(
-            "UPDATE _atoma_hub_outcome SET status='rejected', seq=0 WHERE scope=? AND seq=?", (scope, last + 1)
-        )
+        forget_the_last(connection, scope)
 
 
 def halves(path: Path) -> list[tuple[str, int]]:
@@ -111,3 +124,33 @@ async def test_a_sound_file_is_left_as_it_is(tmp_path: Path, caplog: pytest.LogC
     async with hub_on(path) as hub:
         assert [state.scopes[0].head for state in [await Client.of(hub, "c").open("main", "other")]] == [1]
     assert [record for record in caplog.records if "half" in record.getMessage()] == []
+
+
+@dataclass(frozen=True)
+class Trip:
+    id: str
+    price: Annotated[Decimal, Scale(2)] = Decimal(0)
+    took: timedelta = timedelta()
+    stops: list[str] = field(default_factory=list)
+    board: str = SCOPE
+
+
+TRIPS = StoreSpec("trips", Trip, scope="board")
+
+
+async def test_values_that_are_kept_in_another_form_are_what_they_were(tmp_path: Path) -> None:
+    path, schema = tmp_path / "hub.db", Schema(TRIPS)
+    was, half = (
+        Trip("1", Decimal(price), timedelta(hours=hours), stops)
+        for price, hours, stops in (("-1.50", -30, ["a"]), ("2", 900, []))
+    )
+    async with hub_on(path, schema=schema) as hub:
+        client = Client.of(hub, "a")
+        for base, trip in enumerate((was, half)):
+            image = {name: value for name, value in TRIPS.pack(TRIPS.encode(trip)[1]).items() if name != "board"}
+            assert (await client.do(Op("upsert", "trips", "1", image), base=base)).status == "applied"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        forget_the_last(connection, SCOPE)
+    async with hub_on(path, schema=schema) as hub:
+        found = await hub.service(Principal("ann")).query(QueryRequest(rows_of("trips"), OperationContext("t")))
+        assert [TRIPS.read(row) for row in found.rows] == [was]

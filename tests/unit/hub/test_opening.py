@@ -203,7 +203,7 @@ async def test_a_session_opens_with_versions_and_heads(home: Home) -> None:
             ("empty", 0, 0, None),
         ]
         for change, code in (
-            ({"proto_min": 2, "proto_max": 3}, "PROTO_UNSUPPORTED"),
+            ({"proto_min": 3, "proto_max": 4}, "PROTO_UNSUPPORTED"),
             ({"proto_min": 0, "proto_max": 0}, "PROTO_UNSUPPORTED"),
             ({"hub_id": b"another hub"}, "HUB_MISMATCH"),
             ({"schema_version": 2}, "SCHEMA_TOO_NEW"),
@@ -247,6 +247,8 @@ async def test_a_full_disk_is_transient_and_nothing_is_lost(tmp_path: Path, capl
                 assert outcome.status == "applied"
                 acked = number
         assert (full.value.remote_code, full.value.remote_retryable) == ("UNAVAILABLE", True)
+        assert full.value.retry_after_s is not None
+        assert 0 < full.value.retry_after_s <= 1, "whoever is sent away comes back soon"
         assert str(tmp_path) not in str(full.value)
         told = [record.getMessage() for record in caplog.records if record.name == "atoma.hub"]
         assert any("push" in text for text in told), "whoever runs the hub finds the reason in its log"

@@ -11,14 +11,17 @@ from typing import Any, cast
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from atoma.contracts.mutations import Op
+from atoma.contracts.presence import AppearRequest, PresenceRequest
 from atoma.contracts.sync import Hint, NotifyRequest
 from atoma.contracts.understood import UNDERSTOOD
 from atoma.errors import ConfigurationError, MigrationError, RemoteError, StoreBusy
 from atoma.hub import Hub
 from atoma.ports.environment import Environment
-from atoma.schema import Convert, Index, Schema, StoreSpec
+from atoma.ports.service import Principal
+from atoma.schema import Index, Schema, StoreSpec
 from tests.postgres import server
 from tests.unit.hub.homes import PostgreSQLHome
 from tests.unit.hub.kit import SCHEMA, SCOPE, Client, card, direct, hub_on, pull_all
@@ -340,17 +343,16 @@ class NumberedNote:
     title: int
 
 
-async def test_changes_that_are_not_additive_are_refused_before_anything_is_touched(pg: PostgreSQLHome) -> None:
+async def test_changes_that_need_a_step_are_refused_before_anything_is_touched(pg: PostgreSQLHome) -> None:
     async with hub_on(pg.store(), schema=NEW):
         pass
     for schema, why in (
-        (Schema(StoreSpec("notes", Note), version=3), "column 'colour' that the code does not declare"),
-        (Schema(StoreSpec("notes", NumberedNote), version=3), "'title' holds text"),
-        (Schema(StoreSpec("notes", ColouredNote, scope="another"), version=3), "cannot change their scope"),
         (
-            Schema(*NEW.stores.values(), version=3, steps={3: [Convert("tags.name", by=str.upper, was=str)]}),
-            "additive changes only",
+            Schema(StoreSpec("notes", Note), version=3),
+            r"a column 'colour' that the code does not declare.*Drop\(\"notes.colour\"\)",
         ),
+        (Schema(StoreSpec("notes", NumberedNote), version=3), r"'title' holds text.*Convert\(\"notes.title\""),
+        (Schema(StoreSpec("notes", ColouredNote, scope="another"), version=3), "cannot change their scope"),
     ):
         with pytest.raises(MigrationError, match=why):
             async with hub_on(pg.store(), schema=schema):
@@ -424,3 +426,25 @@ async def test_an_address_that_leads_nowhere_says_so_without_its_password(monkey
         with pytest.raises(ConfigurationError):
             async with PostgreSQLHubStore(wrong).open_hub_database(SCHEMA, Environment()):
                 pass
+
+
+async def test_who_is_present_with_one_process_is_seen_with_the_other_and_in_no_table(pg: PostgreSQLHome) -> None:
+    async with hub_on(pg.store()) as first, hub_on(pg.store()) as second:
+        asked = PresenceRequest("main", b"a" * 16, 1, '"here, and nowhere else"')
+        with trio.fail_after(20):
+            async with (
+                second.service(Principal("bob")).presence(replace(asked, session=b"b" * 16)) as changes,
+                first.service(Principal("ann")).presence(asked),
+            ):
+                assert (await anext(changes)).here == ()
+                change = await anext(changes)
+                assert [(present.subject, present.state) for present in change.here] == [("ann", asked.state)]
+                await first.service(Principal("ann")).appear(AppearRequest("main", asked.session, 2, '"moved"'))
+                assert [present.state for present in (await anext(changes)).here] == ['"moved"']
+                tables = pg.ask("SELECT schemaname, tablename FROM pg_tables WHERE schemaname LIKE 'atoma%'")
+                assert len(tables) > 5
+                for schema, table in tables:
+                    rows = pg.ask(f'SELECT t::text FROM "{schema}"."{table}" t')
+                    assert not any("here, and" in str(row) or "moved" in str(row) for row in rows)
+                await first.service(Principal("ann")).appear(AppearRequest("main", asked.session, 3))
+                assert len((await anext(changes)).gone) == 1

@@ -59,7 +59,7 @@ async def test_an_outcome_comes_with_the_snapshot_of_its_page(home: Home) -> Non
     async with hub_on(home.store()) as hub:
         client, other = Client.of(hub, "a"), Client.of(hub, "b")
         await client.do(create("1"))
-        await client.do(create("1"))
+        await client.do(create("1", "another"))
         await client.do(create("2"))
         page = await client.pull(after=1)
         assert [(o.mid, o.status, o.seq) for o in page.outcomes] == [(2, "rejected", 0), (3, "applied", 2)]

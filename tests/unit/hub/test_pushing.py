@@ -66,7 +66,7 @@ async def test_a_duplicate_gets_the_same_outcome_also_after_a_restart(home: Home
     async with hub_on(store) as hub:
         client = Client.of(hub, "a")
         client.write(create("1"))
-        client.write(create("1"))
+        client.write(create("1", "another"))
         client.write(Op("patch", "cards", "1", {"title": "new"}))
         first = await client.push()
         again = await client.push(2)
@@ -260,7 +260,7 @@ async def test_a_mutation_that_holds_too_much_is_refused_without_being_read(home
         for value in (lists, numbers):
             outcome = await client.do(Op("create", "cards", "1", {"title": value}))
             assert outcome.error is not None and outcome.error.code == "TOO_LARGE"
-        client.write(body=b"\x01" * (VALUES_MAX + 1))  # nor is it found out that this is no mutation at all
+        client.write(body=b"\x01" * (VALUES_MAX + 1))  # nor is it found out that this is not a mutation at all
         (outcome,) = (await client.push(3)).outcomes
         assert outcome.error is not None and outcome.error.code == "TOO_LARGE"
         assert (await client.do(create("2", "x" * 900_000))).status == "applied"
@@ -332,6 +332,18 @@ async def test_a_mutation_that_changes_nothing_is_applied_at_the_head_and_spends
         gone = await client.do(Op("delete", "cards", "9"), base=2)
         assert [(o.status, o.seq) for o in (nothing, gone)] == [("applied", 2), ("applied", 2)]
         assert (await client.do(create("3"))).seq == 3
+
+
+async def test_a_row_that_was_created_alike_is_there_already_and_nobody_disagrees(home: Home) -> None:
+    async with hub_on(home.store()) as hub:
+        other, client = Client.of(hub, "o"), Client.of(hub, "a")
+        for store in ("cards", "kept", "mine", "hands"):
+            await other.do(Op("create", store, "1", card("same")))
+            alike = await client.do(Op("create", store, "1", card("same")))
+            assert (alike.status, alike.conflicts, alike.seq) == ("applied", (), (await client.open()).scopes[0].head)
+            unlike = await client.do(Op("create", store, "1", card("same", lane="done")))
+            assert unlike.error is not None and unlike.error.code == "ALREADY_EXISTS"
+        assert (await pull_all(client))[1].seq == 4
 
 
 async def test_a_rejected_operation_takes_its_whole_mutation_along(home: Home) -> None:

@@ -325,7 +325,9 @@ async def test_a_device_whose_clock_is_days_behind_is_told_so_and_writes_once_it
     _, ids = clocked(device)
     async with hub_on(home.store(), environment=environment) as hub:
         service = hub.service(Principal("ann"))
-        await service.write(direct(insert("1"), idem=ids()))  # nothing is forgotten yet, so that its clock is no matter
+        await service.write(
+            direct(insert("1"), idem=ids())
+        )  # nothing is forgotten yet, so that its clock does not matter
         now[0] += 31 * DAY_MS
         await hub.compact(force=True)
         with pytest.raises(
@@ -358,9 +360,28 @@ async def test_a_clock_that_is_far_ahead_forgets_nothing_unless_forced_and_then_
         now[0] -= 365 * DAY_MS - 2 * 3_600_000  # the clock is set right, two hours after the write
         fresh = ids()
         assert (await service.write(direct(insert("2"), idem=fresh))).status == "confirmed"
-        with pytest.raises(RemoteError):
+        with pytest.raises(RemoteError) as refused:
             await service.write(direct(insert("9"), idem=written))
+        assert refused.value.remote_code == "KEY_EXPIRED", "its answer was forgotten"
         await hub.compact()  # with a clock that is right there is nothing to refuse
+
+
+async def test_a_key_from_beyond_the_calendar_is_refused_in_words(home: Home) -> None:
+    """Whoever draws its own may say any time; the hub's clock was wrong as well, and its answers were forgotten by force."""
+    now = [300_000_000_000_000]  # the year 11476, which no date has
+    environment, _ = clocked(now)
+    drawn_ms = 2**48 - 1
+    key = f"{drawn_ms >> 16:08x}-{drawn_ms & 0xFFFF:04x}-7000-8000-000000000000"
+    async with hub_on(home.store(), environment=environment) as hub:
+        service = hub.service(Principal("ann"))
+        await service.write(direct(insert("1"), idem="k"))
+        now[0] += 31 * DAY_MS
+        await hub.compact(force=True)
+        with pytest.raises(
+            RemoteError, match=rf"drawn at {drawn_ms} ms after 1970.* {now[0]} ms after 1970"
+        ) as refused:
+            await service.write(direct(insert("2"), idem=key))
+        assert refused.value.remote_code == "KEY_EXPIRED"
 
 
 async def test_clients_are_not_all_forgotten_by_a_clock_that_is_far_ahead(home: Home) -> None:

@@ -232,13 +232,12 @@ def two(caller: Caller) -> Condition:
 
 MISMADE: dict[str, tuple[Any, str]] = {
     "of no store": ({"nothing": own}, "there is no store 'nothing'; there are: notes"),
-    "of a store that replicates": ({"posts": lambda caller: col("note") == caller.subject}, "replicate=False"),
     "on a column that there is not": ({"notes": lambda caller: col("onwer") == caller.subject}, "no field 'onwer'"),
     "on a column of another store": (
         {"notes": lambda caller: POSTS.col(lambda post: post.note) == caller.subject},
         "that is a column of 'posts'",
     ),
-    "that is no condition": ({"notes": lambda caller: True}, "a condition is made with col"),
+    "that is not a condition": ({"notes": lambda caller: True}, "a condition is made with col"),
     "that decides in Python": ({"notes": lambda caller: caller.subject == "ann" and own(caller)}, "combine conditions"),
     "that looks at other rows": ({"notes": two}, "looks at one row"),
     "that takes a claim for a pattern": (

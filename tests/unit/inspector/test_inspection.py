@@ -93,6 +93,18 @@ async def test_stores_outbox_and_trails_are_what_was_done(tmp_path: Path) -> Non
     assert state.database.bytes + state.database.wal_bytes > 0
 
 
+async def test_a_held_write_is_shown_with_why_it_is_held(tmp_path: Path) -> None:
+    async with opened(tmp_path / "notes.db") as (client, target):
+        for id in ("n1", "n2"):
+            await client.store(NOTES).insert(Note(id=id, text=id))
+        await client.sync.outbox.hold((await client.sync.outbox.entries())[:1], why="not today")
+        state = await take_snapshot(target, [target])
+    assert [(item.state, item.last_error, item.ops[0].id) for item in state.outbox] == [
+        ("held", "not today", "n1"),
+        ("waiting", "", "n2"),
+    ]
+
+
 async def test_an_unreachable_hub_is_shown_with_its_error(tmp_path: Path) -> None:
     async with opened(tmp_path / "notes.db") as (client, target):
         with trio.fail_after(5):

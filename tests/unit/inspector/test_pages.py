@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 import trio
 
+from atoma import AllowLoopback, open_hub
+from atoma import hub as hubs
 from atoma.inspector import add_inspector
 from atoma.inspector.pages import Guard
 from atoma.inspector.watch import SharedLook
 from atoma.ports import Peer
+from atoma_stores.sqlite import SQLiteHubStore
 from atoma_transports.calls import ChannelLimits
 from atoma_transports.http import HttpRequest
-from tests.unit.inspector.test_inspection import NOTES, Note, opened
+from tests.unit.inspector.test_inspection import NOTES, SCHEMA, Note, opened
 from tests.unit.transports.http.kit import Hub, Site
 
 PATHS = ("/inspector", "/api/inspector", "/api/inspector/rows?client=one&store=notes", "/api/inspector/one/events")
@@ -101,6 +104,28 @@ class Scene:
         self.state = state
         self.moved.set()
         self.moved = trio.Event()
+
+
+async def test_every_tab_of_a_client_is_shown_the_same_look(tmp_path: Path) -> None:
+    looks, tabs = 0, 20
+    async with (
+        opened(tmp_path / "notes.db") as (_, target),
+        open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=AllowLoopback()) as hub,
+        trio.open_nursery() as nursery,
+    ):
+
+        async def find_hub() -> hubs.Hub:  # once for each look
+            nonlocal looks
+            looks += 1
+            return hub
+
+        site = Site(nursery, Hub(), ChannelLimits(), peer=HERE)
+        add_inspector(site.handler, [target], hub=find_hub)
+        with trio.fail_after(20):
+            for _ in range(tabs):
+                assert (await seen(site, PATHS[3]))[0] == 200
+        nursery.cancel_scope.cancel()
+    assert 1 <= looks < tabs
 
 
 @pytest.mark.virtual_time

@@ -249,12 +249,15 @@ class Whole(Half):
     async def wait(self, *, observed: bool) -> int:
         return 5
 
+    async def moved(self, since: str) -> None:
+        """The state that it has is its last."""
+
 
 @pytest.mark.parametrize(
     ("receipts", "why"),
     [
-        ((Whole(), Half()), "Half is no receipt"),
-        ((Whole(), 7), "int is no receipt"),
+        ((Whole(), Half()), "Half is not a receipt"),
+        ((Whole(), 7), "int is not a receipt"),
         ((Whole(),), "2 entries with 1 rec"),
     ],
 )

@@ -321,6 +321,9 @@ class Verdict:
         self.error = error
         self.after_s = after_s
 
+    async def moved(self, since: str) -> None:
+        await trio.sleep(self.after_s)
+
     async def wait(self, *, observed: bool) -> int:
         assert not observed
         await trio.sleep(self.after_s)
@@ -466,7 +469,7 @@ async def test_a_node_that_names_no_source_that_there_is_is_refused(open_house: 
     odd = Silent("local")
     odd.source = "somewhere"  # type: ignore[assignment]  # it is the point
     async with open_house(Policy("silent", node("odd"), None), nodes={"odd": odd}) as house:
-        with pytest.raises(ExecutionError, match="no source"):
+        with pytest.raises(ExecutionError, match="not a source"):
             await house.query("silent")
 
 

@@ -165,7 +165,7 @@ async def test_what_is_not_selected_may_be_missing(open_house: Any) -> None:
         found = house.kernel.topology()
         reasons = {policy.name: policy.unavailable for policy in found.policies if policy.unavailable}
         assert reasons["odd"] == "needs ghost"
-        assert reasons["sync-queue"] == "needs outbox"
+        assert reasons["sync-queue"] == "needs outbox (add Sync(stores=[…]) to plugins)"
         assert reasons["direct-http"] == "needs remote-http"
         assert reasons["remote-first"].startswith("needs a remote")
         assert not any("outbox" in reasons[name] for name in ("local-first", "hybrid")), "no store replicates"

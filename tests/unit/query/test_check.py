@@ -179,8 +179,8 @@ REFUSED: dict[str, tuple[Plan, str]] = {
     ),
     "a list in an order": (Plan(CARDS, order=(Order(Col(0, "tags")),)), r"order_by\(\) cannot be asked of cards.tags"),
     "a number beyond 64 bits": (where(eq(SIZE, Lit("int", 2**63))), "64 bits"),
-    "a list of values": (where(eq(SIZE, Lit("int", [1]))), "a list is no column value"),
-    "not a number": (where(eq(WEIGHT, Lit("real", float("nan")))), "a float is no column value"),
+    "a list of values": (where(eq(SIZE, Lit("int", [1]))), "a list is not a column value"),
+    "not a number": (where(eq(WEIGHT, Lit("real", float("nan")))), "a float is not a column value"),
     "half a letter": (where(eq(TITLE, Lit("text", "\ud800"))), "lone surrogate"),
     # aggregates and groups
     "an aggregate in where": (

@@ -11,17 +11,20 @@ import pytest
 import trio
 import trio.testing
 
+from atoma.contracts.completeness import COMPLETE, Completeness
 from atoma.contracts.execution import ExecutionMeta, QueryResult
 from atoma.contracts.query import BoundQuery
+from atoma.contracts.raw import Question
 from atoma.contracts.values import Scalar, StoredRow
 from atoma.errors import ClosedError, QueryError, StoreError, UnknownStore
 from atoma.ports import Insert, LiveBatch, LiveInspection, LiveQueries, Reset, Update, apply_batch
+from atoma.ports.completeness import CompletenessBoard
 from atoma.query.evaluate import evaluate
 from atoma.query.plans import by_ids
 from atoma.schema import Schema, StoreSpec
 from atoma.schema.expressions import col
 from atoma.testing.queries import rows_of
-from atoma_stores.changes import ChangeSet, CommitListener, RowChange
+from atoma_stores.changes import CommitDelta, CommitListener, RowChange
 from atoma_stores.live.dispatch import LocalLiveQueries, open_live_queries
 
 pytestmark = pytest.mark.virtual_time
@@ -68,13 +71,16 @@ class Source:
             act()
         yield held
 
-    def put(self, store: str, id: str, *, heard: bool = True, **values: Scalar) -> ChangeSet:
+    async def hear_others(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def put(self, store: str, id: str, *, heard: bool = True, **values: Scalar) -> CommitDelta:
         return self.write({(store, id): dict(values)}, heard=heard)
 
-    def delete(self, store: str, id: str) -> ChangeSet:
+    def delete(self, store: str, id: str) -> CommitDelta:
         return self.write({(store, id): None})
 
-    def write(self, changes: dict[tuple[str, str], dict[str, Scalar] | None], *, heard: bool = True) -> ChangeSet:
+    def write(self, changes: dict[tuple[str, str], dict[str, Scalar] | None], *, heard: bool = True) -> CommitDelta:
         self.commit += 1
         net: dict[str, dict[str, RowChange]] = {}
         for (store, id), values in changes.items():
@@ -84,12 +90,12 @@ class Source:
                 image = {"lane": "todo", "rank": 0, **(old.image if old else {}), **values}
                 new = self.rows[store][id] = StoredRow(id, old.version + 1 if old else 1, 0, "main", image)
             net.setdefault(store, {})[id] = (old, new)
-        change = ChangeSet(self.commit, net)
+        change = CommitDelta(self.commit, net)
         if heard:
             self.tell(change)
         return change
 
-    def tell(self, change: ChangeSet) -> None:
+    def tell(self, change: CommitDelta) -> None:
         for listener in list(self.listeners):
             listener(change)
 
@@ -102,16 +108,17 @@ class Held:
     commit: int
     tables: dict[str, list[StoredRow]]
 
-    async def answer(self, queries: Sequence[BoundQuery]) -> Sequence[QueryResult]:
+    async def answer(self, queries: Sequence[Question]) -> Sequence[QueryResult]:
         await trio.lowlevel.checkpoint()
         self.source.reads.append(len(queries))
-        for query in queries:
+        asked = [query for query in queries if isinstance(query, BoundQuery)]
+        for query in asked:
             if error := self.source.failure(query):
                 raise error
         if self.source.gate is not None:
             await self.source.gate.wait()
         meta = ExecutionMeta(commit=self.commit)
-        return [QueryResult(tuple(map(reread, evaluate(query, self.tables))), meta=meta) for query in queries]
+        return [QueryResult(tuple(map(reread, evaluate(query, self.tables))), meta=meta) for query in asked]
 
 
 def reread(row: StoredRow) -> StoredRow:
@@ -171,12 +178,17 @@ async def settle() -> None:
 
 
 @asynccontextmanager
-async def open_room(*, buffer: int = 64, least_tier: int = 0) -> AsyncGenerator[Room]:
+async def open_room(
+    *, buffer: int = 64, least_tier: int = 0, completeness: CompletenessBoard | None = None
+) -> AsyncGenerator[Room]:
     source = Source()
     source.put("cards", "a", rank=1)
     source.put("cards", "b", rank=2)
     async with trio.open_nursery() as nursery:
-        async with open_live_queries(source, SCHEMA, buffer=buffer, least_tier=least_tier) as live:
+        live_queries = open_live_queries(
+            source, SCHEMA, buffer=buffer, completeness=completeness, least_tier=least_tier
+        )
+        async with live_queries as live:
             yield Room(source, live, nursery)
         assert source.listeners == []
         nursery.cancel_scope.cancel()
@@ -207,6 +219,49 @@ async def test_a_commit_between_subscribing_and_the_snapshot_is_not_lost() -> No
         await settle()
         assert follower.ids == ["a", "b", "c"]
         assert [type(change) for change in follower.batches[0].changes] == [Reset]
+
+
+async def test_a_result_is_not_called_complete_before_it_has_the_rows_that_make_it_so() -> None:
+    partial = Completeness("partial", ("main",))
+    known = CompletenessBoard(SCHEMA, frozenset({"cards"}))
+    known.show({"main": partial})
+    async with open_room(completeness=known) as room:
+        whole, other = await room.follow(), await room.follow(NOTES)
+        room.source.gate = trio.Event()
+        first = await room.follow(TODO)  # is read at commit 2
+        room.source.put("cards", "c")
+        known.show({"main": COMPLETE})  # because of commit 3
+        room.source.gate.set()
+        await settle()
+        for follower in (whole, first):
+            rows: tuple[StoredRow, ...] = ()
+            for batch in follower.batches:
+                rows = apply_batch(rows, batch)
+                assert batch.completeness == (COMPLETE if len(rows) == 3 else partial)
+            assert len(rows) == 3
+        assert [batch.completeness for batch in other.batches] == [COMPLETE], "nobody replicates this store"
+
+
+async def test_another_completeness_is_told_even_when_no_row_is_another() -> None:
+    known = CompletenessBoard(SCHEMA, frozenset({"cards"}))
+    known.show({"main": COMPLETE})
+    stale = Completeness("stale", ("main",), 7)
+    async with open_room(completeness=known, buffer=1) as room:
+        follower, idle = await room.follow(), await room.follow()
+        idle.pause = trio.Event()
+        known.show({"main": stale})
+        await settle()
+        known.show({"main": stale, "second": COMPLETE})  # a query of one scope is not told of another
+        await settle()
+        assert follower.batches[1:] == [LiveBatch(2, (), stale)]
+        known.show({"main": COMPLETE})
+        await settle()
+        assert follower.batches[2:] == [LiveBatch(2, (), COMPLETE)]
+        room.source.put("cards", "c")
+        await settle()
+        idle.pause.set()
+        await settle()
+        assert (idle.ids, idle.batches[-1].completeness) == (["a", "b", "c"], COMPLETE)
 
 
 async def test_commits_between_two_rounds_are_taken_together() -> None:

@@ -16,7 +16,7 @@ from atoma.ports import Environment, LiveBatch, LocalTx, apply_batch
 from atoma.query import bind, col, select
 from atoma.query.evaluate import evaluate
 from atoma.schema import Index, Schema, StoreSpec
-from atoma_stores.changes import ChangeSet
+from atoma_stores.changes import CommitDelta
 from atoma_stores.live.dispatch import LocalLiveQueries, open_live_queries
 from atoma_stores.sqlite.engine import SQLiteEngine
 
@@ -58,7 +58,7 @@ async def test_every_batch_is_the_result_at_its_commit_while_threads_write(tmp_p
     results: list[tuple[StoredRow, ...]] = [()] * len(QUERIES)
     batches = [0] * len(QUERIES)
 
-    def hear(change: ChangeSet) -> None:
+    def hear(change: CommitDelta) -> None:
         for id, (_, new) in change.changes.get("cards", {}).items():
             if new is None:
                 del current[id]

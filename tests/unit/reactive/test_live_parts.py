@@ -13,14 +13,18 @@ from msgspec.structs import replace
 from atoma.contracts.query import BoundQuery, Call, Col, Lit, Plan, Store
 from atoma.contracts.values import StoredRow
 from atoma.ports import LiveBatch, Reset, apply_batch
-from atoma.query.normal import bind
+from atoma.query.normal import bind, rebind, with_values
 from atoma_stores.live.index import ANY_ROW, Needs, PredicateIndex, needs_of
+from atoma_stores.live.links import links_of
 from atoma_stores.live.operators import sorted_rows, window
 from atoma_stores.live.operators.keys import Key, falling
+from atoma_stores.live.operators.restricted import ids_above, rows_of
 from atoma_stores.live.operators.sorted_rows import SortedRows
 from atoma_stores.live.operators.window import Window
 from atoma_stores.live.ranges import Ranges
 from atoma_stores.live.rows import by_id
+from tests.properties.live_plans import LANE, PLANS, bound, every
+from tests.properties.live_plans import SCHEMA as PLANS_SCHEMA
 from tests.unit.reactive.test_live import SCHEMA
 
 Step = tuple[str, int]
@@ -193,3 +197,15 @@ def test_many_changes_of_a_whole_list_are_one_reset() -> None:
     for number in range(40):
         found.put(f"k{number}", StoredRow(f"k{number}", 1, 0, "main", {}))
     assert [type(change) for change in found.collect()] == [Reset]
+
+
+@pytest.mark.parametrize("name", ["with children", "there are none", "counted beside", "joined"])
+def test_what_reads_a_part_again_is_in_normal_form_and_prepared_once(name: str) -> None:
+    narrowed = replace(PLANS[name], where=every(PLANS[name].where, Call("eq", (LANE, Lit("text", "a")))))
+    plan = with_values(bound(narrowed))
+    parts = [(rows_of(plan, 5), ["k1"]), (rows_of(plan, 5), ["k1", "k2"])]
+    parts += [(ids_above(plan, link, "text"), ["p1"]) for link in links_of(plan) if link.parent is not None]
+    for part, values in parts:
+        query = part.of(values)
+        assert rebind(query, PLANS_SCHEMA.store) == query
+        assert part.of([f"{value}0" for value in values]).plan is query.plan

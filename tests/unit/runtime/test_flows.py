@@ -160,6 +160,9 @@ class Verdict:
     state: str = "queued"
     meta: None = None
 
+    async def moved(self, since: str) -> None:
+        await self.decided.wait()
+
     async def wait(self, *, observed: bool) -> int:
         await self.decided.wait()
         if self.reason:

@@ -177,6 +177,7 @@ async def test_a_file_that_is_up_to_date_is_left_as_it_is(tmp_path: Path) -> Non
 
 KILLED = """
 import os, signal, sys, trio
+from msgspec.structs import force_setattr
 from atoma.ports import Environment
 from atoma_stores.sqlite.engine import SQLiteEngine
 from tests.unit.stores.test_forms import SCHEMA
@@ -191,7 +192,7 @@ def until(value):
         os.kill(os.getpid(), signal.SIGKILL)
     return unpack(value)
 
-object.__setattr__(packed, "unpack", until)
+force_setattr(packed, "unpack", until)
 
 async def main():
     async with SQLiteEngine(sys.argv[1]).open_database(SCHEMA, Environment(), frozenset()):
@@ -224,7 +225,7 @@ async def test_a_value_that_no_column_of_today_holds_is_named_and_the_file_stays
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE things SET lasts='\"P999999999D\"' WHERE id='03'")
     before = columns(path, "*")
-    with pytest.raises(MigrationError, match=r"row '03' holds '.P999999999D.' in 'lasts', which is no timedelta"):
+    with pytest.raises(MigrationError, match=r"row '03' holds '.P999999999D.' in 'lasts', which is not a timedelta"):
         async with opened(path, schema=SCHEMA):
             raise AssertionError("opened")
     assert columns(path, "*") == before

@@ -23,6 +23,7 @@ from atoma_stores.sql.indexes import index_columns, row_text
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_stores.sqlite.connections import open_existing
 from atoma_stores.sqlite.stored_schema import stored_schema
+from tests.unit.hub.homes import home_of
 from tests.unit.hub.kit import direct
 
 
@@ -196,8 +197,9 @@ async def test_a_unique_index_holds_among_its_rows(name: str, synced: bool, tmp_
         await database.apply(write(Task("a", title="x", due=5)))  # it is not in its own way
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 @pytest.mark.parametrize("name", UNIQUE)
-async def test_a_hub_holds_it_too(name: str, tmp_path: Path) -> None:
+async def test_a_hub_holds_it_too(name: str, kind: str, tmp_path: Path) -> None:
     index, refused, taken = UNIQUE[name]
     spec = tasks(index)
 
@@ -205,10 +207,11 @@ async def test_a_hub_holds_it_too(name: str, tmp_path: Path) -> None:
         id, image = spec.encode(task)
         return direct(Op("create", "tasks", id, image), idem=f"{task}")
 
-    async with open_hub(Schema(spec), SQLiteHubStore(tmp_path / "hub.db"), verifier=AllowLoopback()) as hub:
-        service = hub.service(Principal("ann"))
-        answers = [await service.write(insert(task)) for task in (Task("a", title="x"), refused, taken)]
-        assert [answer.items[0].ok for answer in answers] == [True, False, True]
+    with home_of(kind, tmp_path) as home:
+        async with open_hub(Schema(spec), home.store(), verifier=AllowLoopback()) as hub:
+            service = hub.service(Principal("ann"))
+            answers = [await service.write(insert(task)) for task in (Task("a", title="x"), refused, taken)]
+            assert [answer.items[0].ok for answer in answers] == [True, False, True]
 
 
 REFUSED = {

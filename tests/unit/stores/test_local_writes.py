@@ -15,7 +15,7 @@ from atoma.ports import Environment, LocalTx
 from atoma.query.plans import by_ids, number_of
 from atoma.schema.expressions import col
 from atoma.testing.queries import count_of, rows_of
-from atoma_stores.changes import ChangeSet
+from atoma_stores.changes import CommitDelta
 from atoma_stores.local import LocalQueryNode
 from tests.unit.stores.kit import CONTEXT, SYNCED, card, delete, inline, insert, opened, update
 
@@ -100,7 +100,7 @@ async def test_a_version_never_comes_back() -> None:
 
 async def test_writing_what_is_there_changes_nothing() -> None:
     async with opened(synced=SYNCED) as db:
-        heard: list[ChangeSet] = []
+        heard: list[CommitDelta] = []
         db.db.subscribe_commits(heard.append)
         version = (await db.queue(insert("1", card(rank=2)))).items[0].version
         same = await db.queue(update("1", rank=2))
@@ -136,7 +136,7 @@ async def test_a_batch_goes_item_by_item_and_in_order() -> None:
 async def test_an_atomic_unit_is_all_or_nothing() -> None:
     async with opened(synced=SYNCED) as db:
         await db.write(insert("0"))
-        heard: list[ChangeSet] = []
+        heard: list[CommitDelta] = []
         db.db.subscribe_commits(heard.append)
         result = await db.queue(insert("1"), update("0", rank=5), delete("nope"), insert("2"), atomic=True)
         assert result.status == "rejected"
@@ -206,7 +206,7 @@ async def test_a_unique_index_refuses_one_item_and_spoils_nothing(synced: frozen
 async def test_bulk_is_the_same_as_one_by_one(queued: bool) -> None:
     entries = [insert(f"{n:04}", card(f"t{n}", rank=n)) for n in range(500)]
     async with opened(synced=SYNCED) as bulk, opened(synced=SYNCED) as single:
-        heard: list[ChangeSet] = []
+        heard: list[CommitDelta] = []
         bulk.db.subscribe_commits(heard.append)
         write = bulk.queue if queued else bulk.write
         result = await write(*entries)
@@ -215,10 +215,10 @@ async def test_bulk_is_the_same_as_one_by_one(queued: bool) -> None:
         assert await bulk.rows() == await single.rows()
         assert [item.row for item in result.items] == [entry.values for entry in entries]
         assert len({item.version for item in result.items}) == 500
-        (change_set,) = heard
-        assert {id: new and new.image for id, (_, new) in change_set.changes["cards"].items()} == await bulk.rows()
+        (delta,) = heard
+        assert {id: new and new.image for id, (_, new) in delta.changes["cards"].items()} == await bulk.rows()
         stored = {row.id: row for row in (await bulk.db.read(rows_of("cards"))).rows}
-        assert {id: new for id, (_, new) in change_set.changes["cards"].items()} == stored
+        assert {id: new for id, (_, new) in delta.changes["cards"].items()} == stored
         pending = await bulk.db.inspect(lambda tx: tx.outbox.queued(limit=1_000, max_bytes=10**9))
         assert [mutation.mid for mutation in pending] == (list(range(1, 501)) if queued else [])
 
@@ -235,10 +235,10 @@ async def test_a_bulk_insert_with_one_taken_id_is_decided_row_by_row() -> None:
 @pytest.mark.paths
 async def test_changes_are_the_net_effect_in_commit_order(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as db:
-        heard: list[ChangeSet] = []
+        heard: list[CommitDelta] = []
         undo = db.db.subscribe_commits(heard.append)
 
-        def fail(_change_set: ChangeSet) -> None:
+        def fail(_delta: CommitDelta) -> None:
             raise LookupError("an error of one listener harms nobody")
 
         db.db.subscribe_commits(fail)
@@ -297,7 +297,7 @@ async def test_queries_through_the_node() -> None:
 @pytest.mark.paths
 async def test_errors_of_a_stage_undo_the_unit() -> None:
     async with opened(synced=SYNCED) as db:
-        heard: list[ChangeSet] = []
+        heard: list[CommitDelta] = []
         db.db.subscribe_commits(heard.append)
         db.outbox.fail_with = LookupError("stage")
         with pytest.raises(LookupError):
@@ -333,7 +333,7 @@ async def test_after_closing_every_call_says_so() -> None:
 async def test_an_equal_image_keeps_the_version_and_is_no_change() -> None:
     async with opened(synced=SYNCED) as db:
         version = (await db.write(insert("1"))).items[0].version
-        heard: list[ChangeSet] = []
+        heard: list[CommitDelta] = []
         db.db.subscribe_commits(heard.append)
         assert await db.db.apply(lambda tx: tx.rows.put("cards", "1", "main", card())) == version
         await db.db.apply(lambda tx: tx.base.put("cards", "1", "main", card(), 8))

@@ -123,10 +123,10 @@ async def test_what_cannot_be_converted_is_put_aside_and_told(tmp_path: Path, ca
         return lambda tx: tx.base.put("doubts", id, "main", {"amount": amount, "note": id}, 1)
 
     async with opened(path, schema=UNSURE, synced=synced) as device:
-        for id, amount in [("good", "1"), ("bad", "one"), ("edited", "2"), ("mended", "two"), ("noted", "3")]:
+        for id, amount in [("good", "1"), ("bad", "one"), ("edited", "2"), ("fixed", "two"), ("noted", "3")]:
             await device.db.apply(put(id, amount))
         await device.queue(update("edited", store="doubts", amount="many"))
-        await device.queue(update("mended", store="doubts", amount="4"))
+        await device.queue(update("fixed", store="doubts", amount="4"))
         await device.queue(update("noted", store="doubts", amount="5", note="kept"))
         await device.queue(insert("new", {"amount": "none", "note": ""}, store="doubts"))
         bodies = await device.db.inspect(lambda tx: [item.body for item in tx.outbox.every()])
@@ -135,14 +135,14 @@ async def test_what_cannot_be_converted_is_put_aside_and_told(tmp_path: Path, ca
             assert await device.rows("doubts") == {
                 "good": {"amount": 1, "note": "good"},
                 "edited": {"amount": 2, "note": "edited"},
-                "mended": {"amount": 4, "note": "mended"},
+                "fixed": {"amount": 4, "note": "fixed"},
                 "noted": {"amount": 5, "note": "kept"},
             }
             assert await device.db.inspect(lambda tx: [item.body for item in tx.outbox.every()]) == bodies
             await device.queue(update("edited", store="doubts", amount=7))
             assert (await device.rows("doubts"))["edited"]["amount"] == 7
             base = await device.db.inspect(
-                lambda tx: [tx.base.read("doubts", id).image for id in ("edited", "mended", "noted")]
+                lambda tx: [tx.base.read("doubts", id).image for id in ("edited", "fixed", "noted")]
             )
             assert base == [{"amount": 2, "note": "edited"}, None, {"amount": 3, "note": "noted"}]
 
@@ -160,11 +160,11 @@ async def test_what_cannot_be_converted_is_put_aside_and_told(tmp_path: Path, ca
         ("bad", "a row", "one"),
         ("edited", "a row", "many"),
         ("edited", "a write that waits", "many"),
-        ("mended", "a confirmed row", "two"),
+        ("fixed", "a confirmed row", "two"),
         ("new", "a row", "none"),
         ("new", "a write that waits", "none"),
     ]
-    assert "6 values could not be converted; they are in _atoma_quarantine" in caplog.text
+    assert "6 values could not be converted; they are in quarantine" in caplog.text
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ WRONG: list[tuple[int, Step, str]] = [
     (2, Rename("plain.id", "n"), "the id of a row never changes"),
     (2, Rename("plain.n", "n"), "'n' is still a field of store 'plain' after it"),
     (2, Drop("plain.n"), "'n' is still a field"),
-    (2, Drop("plain.m", was=int, back="x"), "`back` is no value of it"),
+    (2, Drop("plain.m", was=int, back="x"), "`back` is not a value of it"),
     (2, Convert("plain.m", str, was=int), "has no field 'm'"),
     (2, Convert("plain.n", int, was=object()), "cannot"),
     (2, Split("plain.m", ("n", "o"), tuple, was=str), "has no field 'o'"),

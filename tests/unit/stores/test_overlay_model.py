@@ -15,7 +15,7 @@ from atoma.contracts.sync import Outcome
 from atoma.contracts.values import RowImage
 from atoma.mutations import queued, replay
 from atoma.ports import LocalTx
-from atoma_stores.changes import ChangeSet
+from atoma_stores.changes import CommitDelta
 from tests.unit.stores.kit import SYNCED, Opened, card, delete, inline, insert, opened, update
 
 IDS = st.sampled_from(["a", "b", "c"])
@@ -195,13 +195,13 @@ async def check(db: Opened, model: Model, followed: dict[str, RowImage]) -> None
 
 
 @pytest.mark.paths
-@settings(max_examples=120, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=STEPS)
 async def test_the_overlay_is_what_the_model_says(steps: list[Step]) -> None:
     model, followed = Model(), dict[str, RowImage]()
 
-    def follow(change_set: ChangeSet) -> None:
-        for id, (old, new) in change_set.changes.get("cards", {}).items():
+    def follow(delta: CommitDelta) -> None:
+        for id, (old, new) in delta.changes.get("cards", {}).items():
             assert followed.get(id) == (None if old is None else old.image)
             if new is None:
                 del followed[id]

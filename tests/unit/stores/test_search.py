@@ -23,11 +23,12 @@ from atoma.ports.service import Principal
 from atoma.query import Rows, bind
 from atoma.query.evaluate import evaluate
 from atoma.query.plans import every_row
-from atoma.query.searching import highlighted, parsed, snippet, words_of
+from atoma.query.searching import highlighted, parsed, resembles, snippet, words_of
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_stores.sqlite.engine import SQLiteLocalDatabase
 from tests.unit.hub.kit import direct
+from tests.unit.stores.test_statements import statements
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,26 @@ SEARCHES = {
 }
 
 
+IN_FIELDS_AND_NEARLY = {
+    "a word in a field": ("title:tea", "a"),
+    "a phrase in one, a word in any": ('title:"green tea" hills', "a"),
+    "a beginning in one": ("body:te*", "bd"),
+    "without a word in one": ("tea -title:tea", "b"),
+    "one field or the other": ("title:coffee OR body:hills", "ab"),
+    "in a field or anywhere": ("title:bears OR arms", "cd"),
+    "nothing but what is not there": ("-title:tea -body:black", "cd"),
+    "a colon that ends no field": ("arms:teaming", "d"),
+    "exchanged letters": ("geren~", "a"),
+    "a letter too few": ("bak~ OR cofee~", "b"),
+    "near a word in quotes": ('title:"cofee"~ OR "blak"~', "b"),
+    "two wrong ones in a long word": ("wortersse~", "a"),
+    "one wrong one of two is not near": ("te~", ""),
+    "near in a field": ("title:barn~", "d"),
+    "without what is near": ("tea -blak~", "a"),
+    "near nothing, or there": ("zzzz~ OR coffee", "b"),
+}
+
+
 @asynccontextmanager
 async def opened(path: Path, spec: StoreSpec[Note] = NOTES) -> AsyncGenerator[Client]:
     async with open_client(Schema(spec), plugins=[LocalExecution(SQLiteEngine(path))]) as client:
@@ -89,6 +110,13 @@ async def test_a_search_finds(what: str, tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db") as client:
         await client.store(NOTES).insert_many(ROWS)
         assert await ids(client, text) == expected
+
+
+async def test_a_search_looks_into_fields_and_past_misspellings() -> None:
+    async with opened(Path(":memory:")) as client:
+        await client.store(NOTES).insert_many(ROWS)
+        found = {what: await ids(client, text) for what, (text, _) in IN_FIELDS_AND_NEARLY.items()}
+        assert found == {what: expected for what, (_, expected) in IN_FIELDS_AND_NEARLY.items()}
 
 
 async def test_by_an_index_which_later_searches_get_as_well(tmp_path: Path) -> None:
@@ -158,7 +186,9 @@ TEXTS = st.lists(WORDS, max_size=5).map(" ".join) | st.text('aAäéb -"*1', max_
 ASKED = st.one_of(
     WORDS, WORDS.map(lambda word: f"{word[:2]}*"), st.tuples(WORDS, WORDS).map(lambda pair: f'"{pair[0]} {pair[1]}"'),
     st.tuples(WORDS, WORDS).map(lambda pair: f"{pair[0]} -{pair[1]}"), st.tuples(WORDS, WORDS).map(" OR ".join),
-    st.lists(WORDS, min_size=1, max_size=3).map(" ".join), TEXTS,
+    st.lists(WORDS, min_size=1, max_size=3).map(" ".join), TEXTS, WORDS.map(lambda word: f"{word}~"),
+    st.tuples(st.sampled_from(["title:", "body:", "-title:", "title:ber OR body:", "tea~ -body:"]), WORDS).map("".join),
+    st.tuples(WORDS, WORDS).map(lambda pair: f"{pair[0]}~ -{pair[1]}~"),
 )  # fmt: skip
 STEP = st.tuples(st.sampled_from(["put", "put", "remove", "fail"]), st.sampled_from("abcdef"), TEXTS, st.none() | TEXTS)
 
@@ -186,7 +216,11 @@ async def test_the_index_finds_what_a_look_at_every_row_finds(units: list[list[A
             expected = [row.id for row in evaluate(query, {"notes": rows})]
             event("something" if expected else "nothing")
             assert [row.id for row in (await db.read(query)).rows] == expected, text
-            scan = bind(select(NOTES).where(col("title").matches(text) | (col("title").matches(text))), SCHEMA)
+            try:
+                scan = bind(select(NOTES).where(col("title").matches(text) | (col("title").matches(text))), SCHEMA)
+            except QueryError:
+                assert text.startswith("-"), "of one field alone, something has to be wanted"
+                continue
             assert [row.id for row in (await db.read(scan)).rows] == [row.id for row in evaluate(scan, {"notes": rows})]
 
 
@@ -221,13 +255,17 @@ async def test_a_hub_searches_what_may_be_read_and_nothing_else() -> None:
             await hub.service(Principal("root")).write(
                 direct(Op("create", "notes", id, image, scope=board), idem=board)
             )
-        asked = select(spec).where(spec.matches("tea -black")).order_by(spec.rank("tea").desc())
-        for who, expected in (("root", ["0", "1"]), ("ann", ["0"])):
-            answer = await hub.service(Principal(who)).query(QueryRequest(bind(asked, schema), OperationContext("t")))
-            assert [row.id for row in answer.rows] == expected
+        for text in ("tea -black", "title:tea", "gren~ taa~"):
+            asked = select(spec).where(spec.matches(text)).order_by(spec.rank(text).desc())
+            for who, expected in (("root", ["0", "1"]), ("ann", ["0"])):
+                request = QueryRequest(bind(asked, schema), OperationContext("t"))
+                answer = await hub.service(Principal(who)).query(request)
+                assert [row.id for row in answer.rows] == expected, text
 
 
 WRONG = ["", "  ", "-tea", "OR tea", "tea OR", "tea OR OR coffee", "tea OR -coffee", "***", "tea " * 65, "x" * 1001]
+WRONG += ["te~*", '"green tea"~']
+WRONG += ["green-tea~", "te*~", "tea~ " * 9, "title:tea OR", "OR title:tea", "title:tea OR -coffee", "title:***"]
 
 
 @pytest.mark.parametrize("text", WRONG)
@@ -247,6 +285,29 @@ def test_what_is_found_is_shown() -> None:
     assert snippet("tea", "", "[", "]", 8) == ""
     assert words_of("Ångström’s  na\u0308ïve ﬁn") == ("angstrom", "s", "naive", "ﬁn")
     assert parsed("a b OR c -d").unwanted[0].words == ("d",)
+    assert highlighted("gren~", "Green tea, groan", "[", "]") == "[Green] tea, groan"
+
+
+def edits(one: str, other: str) -> int:
+    """How many edits lead from one word to the other, by the table of all their beginnings."""
+    table = {(at, to): at + to for at in range(len(one) + 1) for to in range(len(other) + 1) if not at or not to}
+    for at in range(1, len(one) + 1):
+        for to in range(1, len(other) + 1):
+            steps = [
+                table[at - 1, to] + 1,
+                table[at, to - 1] + 1,
+                table[at - 1, to - 1] + (one[at - 1] != other[to - 1]),
+            ]
+            if at > 1 and to > 1 and (one[at - 1], one[at - 2]) == (other[to - 2], other[to - 1]):
+                steps.append(table[at - 2, to - 2] + 1)
+            table[at, to] = min(steps)
+    return table[len(one), len(other)]
+
+
+@given(asked=st.text("abc", max_size=8), word=st.text("abc", max_size=9))
+def test_words_resemble_one_another_by_so_many_edits(asked: str, word: str) -> None:
+    allowed = 0 if len(asked) < 3 else 1 if len(asked) < 6 else 2
+    assert resembles(asked, word) == (edits(asked, word) <= allowed)
 
 
 async def test_rank_puts_first_what_has_the_words_more_often(tmp_path: Path) -> None:
@@ -261,6 +322,23 @@ async def test_rank_puts_first_what_has_the_words_more_often(tmp_path: Path) -> 
             .columns(title.highlight("bear*"), body.snippet("bear*", words=3))
         )
         assert list(await client.query(shown)) == [("Berlin [bears]", None), ("Bern", "…[bear] in the…")]
+        text = "title:tea hills"
+        columns = (
+            select(NOTES)
+            .where(NOTES.matches(text))
+            .columns(NOTES.rank(text), title.highlight(text), body.highlight(text))
+        )
+        (found,) = await client.query(columns)
+        assert found == (2 / 2.2, "Green [tea]", "from the [hills] of Wörthersee")
+
+
+async def test_a_search_of_some_of_the_fields_goes_by_the_index_too(tmp_path: Path) -> None:
+    async with opened(tmp_path / "a.db") as client:
+        await client.store(NOTES).insert_many(ROWS)
+        query = select(NOTES).where(NOTES.col(lambda note: note.title).matches("tea~"))
+        assert [note.id for note in await client.query(query)] == ["a"]
+        lines = [each.line for each in (await client.explain(query)).sources]
+        assert lines == ["SEARCH notes USING PRIMARY KEY (id=?)"]
 
 
 def test_a_store_lists_fields_of_text() -> None:
@@ -269,3 +347,35 @@ def test_a_store_lists_fields_of_text() -> None:
             StoreSpec("notes", Note, search=wrong)  # type: ignore[arg-type]
     with pytest.raises(QueryError, match="is not searched"):
         PLAIN.matches("tea")
+
+
+async def test_rows_are_compared_with_the_index_only_when_others_have_written(tmp_path: Path) -> None:
+    path, compared = tmp_path / "a.db", []
+    async with SQLiteEngine(path).open_database(SCHEMA, Environment(), frozenset()) as db:
+        await run(db, [("put", "a", "tea", None)])
+
+        def note(cursor: apsw.Cursor, sql: str, bindings: object) -> bool:
+            compared.append("atoma_digest" in sql)
+            return True
+
+        await db.sqlite.transact(lambda connection: connection.set_exec_trace(note))
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE notes SET body = 'milk'")
+        for _ in range(5):
+            await db.read(bind(found_by("milk"), SCHEMA))
+        await db.sqlite.transact(lambda connection: connection.set_exec_trace(None))
+    assert sum(compared) == 1
+
+
+async def test_a_search_writes_nothing_unless_others_have_written(tmp_path: Path) -> None:
+    path, begun = tmp_path / "a.db", []
+    with statements() as told:
+        async with SQLiteEngine(path).open_database(SCHEMA, Environment(), frozenset()) as db:
+            await run(db, [("put", "a", "tea", None)])
+            for script in ("", "UPDATE notes SET body = 'milk'", ""):
+                with sqlite3.connect(path) as database:
+                    database.execute(script)
+                del told[:]
+                assert len((await db.read(bind(found_by("tea"), SCHEMA))).rows) == 1
+                begun.append(told.count("BEGIN IMMEDIATE"))
+    assert begun == [0, 1, 0]

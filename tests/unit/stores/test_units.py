@@ -11,7 +11,7 @@ import trio.testing
 from msgspec import structs
 
 from atoma.contracts.execution import Receipt
-from atoma.contracts.mutations import Op
+from atoma.contracts.mutations import HELD_MID, Op
 from atoma.contracts.replica import InboxEntry, StagedRow, Subscription
 from atoma.contracts.sync import Cursor, Mark, Outcome
 from atoma.contracts.values import ErrorInfo
@@ -19,7 +19,7 @@ from atoma.errors import ClosedError, ConflictError, DiskFull, OutboxFull, Write
 from atoma.mutations import ops_by_row, overlay, rebase_rows
 from atoma.ports import LocalTx
 from atoma.schema import Schema
-from atoma_stores.changes import ChangeSet
+from atoma_stores.changes import CommitDelta
 from atoma_stores.sqlite._outbox import OutboxLimits
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.faults import fault_vfs
@@ -101,7 +101,7 @@ async def test_a_mutation_is_decoded_once_however_many_rows_it_is_on(monkeypatch
 async def test_a_base_that_comes_again_is_no_change() -> None:
     async with opened(synced=SYNCED) as db:
         await db.db.apply(lambda tx: tx.base.put("cards", "1", "main", card("hub"), 5))
-        heard: list[ChangeSet] = []
+        heard: list[CommitDelta] = []
         db.db.subscribe_commits(heard.append)
         for seq in (5, 5, 6):  # the same page twice, then the same image under a later sequence
             await db.db.apply(lambda tx, seq=seq: tx.base.put("cards", "1", "main", card("hub"), seq))  # type: ignore[misc]
@@ -123,16 +123,44 @@ async def test_a_refused_mutation_is_an_error_of_its_receipt(outcome: Outcome | 
         assert rejected.value.reason == reason
 
 
-async def test_a_parked_mutation_is_dead_and_still_there() -> None:
+def hold(tx: LocalTx) -> None:
+    held = [
+        structs.replace(one, kind="held", mid=HELD_MID, last_error="too large")
+        for one in tx.outbox.on_row("cards", "1")
+    ]
+    tx.outbox.rewrite(held)
+
+
+async def test_a_held_mutation_is_dead_and_still_there() -> None:
     async with opened(synced=SYNCED) as db:
         receipt = receipt_of((await db.queue(insert("1"))).receipts[0])
-        await db.db.apply(lambda tx: tx.outbox.park(1, "too large"))
+        await db.db.apply(hold)
         assert receipt.state == "dead"
         with pytest.raises(WriteRejected, match="too large"):
             await receipt.wait(observed=False)
         pending = await db.db.inspect(lambda tx: tx.outbox.on_row("cards", "1"))
-        assert [(m.status, m.last_error) for m in pending] == [(2, "too large")]
+        assert [(m.kind, m.last_error) for m in pending] == [("held", "too large")]
         assert await db.db.inspect(lambda tx: tx.outbox.queued(limit=9, max_bytes=99)) == []
+        assert await db.db.inspect(lambda tx: tx.outbox.held_count()) == 1
+
+
+async def test_a_held_mutation_that_is_released_has_a_new_receipt() -> None:
+    async with opened(synced=SYNCED) as db:
+        dead = receipt_of((await db.queue(insert("1"), idem="k")).receipts[0])
+        await db.db.apply(hold)
+        assert await dead.moved("queued") == "dead"
+        assert await dead.moved("dead") is None
+
+        def release(tx: LocalTx) -> None:
+            tx.outbox.rewrite([structs.replace(one, kind="outbox", mid=1) for one in tx.outbox.on_row("cards", "1")])
+
+        await db.db.apply(release)
+        recalled = await db.db.recall("k")
+        assert recalled is not None
+        alive = receipt_of(recalled.receipts[0])
+        assert (dead.state, alive.state) == ("dead", "queued")
+        await db.db.apply(lambda tx: tx.outbox.mark_acked(1, 7))
+        assert (await alive.moved("queued"), dead.state) == ("accepted", "dead")
 
 
 @pytest.mark.paths
@@ -171,7 +199,7 @@ async def test_a_repeated_unit_answers_the_same_and_doubles_nothing(tmp_path: Pa
     unit = request(insert("1", card("x")), insert("1"), update("1", rank=3), delete("9"), idem="key")
     async with opened(path, synced=SYNCED) as db:
         first = await db.queue_request(unit)
-        heard: list[ChangeSet] = []
+        heard: list[CommitDelta] = []
         db.db.subscribe_commits(heard.append)
         again = await db.queue_request(unit)
         assert again.status == first.status == "partial"
@@ -204,7 +232,7 @@ async def test_a_write_that_failed_is_not_taken_for_a_repeat(tmp_path: Path) -> 
     with fault_vfs("filling-outbox") as plan:
         engine = SQLiteEngine(tmp_path / "a.db", vfs="filling-outbox")
         async with opened(engine=engine, synced=SYNCED) as db:
-            heard: list[ChangeSet] = []
+            heard: list[CommitDelta] = []
             db.db.subscribe_commits(heard.append)
             unit = request(insert("1"), idem="key")
             plan.fail("write", "full")
@@ -350,7 +378,7 @@ async def test_a_snapshot_replaces_the_scope_and_nothing_else() -> None:
         await db.db.apply(lambda tx: tx.base.put("cards", "r", "red", card(board="red"), 1))
         await db.write(insert("t", {"name": "unsynced"}, store="tags"))
         kept = await db.get("1")
-        heard: list[ChangeSet] = []
+        heard: list[CommitDelta] = []
         db.db.subscribe_commits(heard.append)
 
         def body(tx: LocalTx) -> None:
@@ -405,7 +433,7 @@ async def test_durability_follows_the_store(tmp_path: Path) -> None:
 async def test_a_caller_that_is_cancelled_too_late_has_written(tmp_path: Path) -> None:
     async with opened(tmp_path / "a.db", synced=SYNCED) as db:
         begun, gate = threading.Event(), threading.Event()
-        heard: list[ChangeSet] = []
+        heard: list[CommitDelta] = []
         db.db.subscribe_commits(heard.append)
 
         class Slow:

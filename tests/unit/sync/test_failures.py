@@ -21,8 +21,8 @@ from atoma.errors import (
     StoreBusy,
 )
 from atoma.sync.failures import HubLostData, Remedy, WrongHub, error_from, remedy
+from atoma.sync.lanes import contained
 from atoma.sync.replica import BACKOFF
-from atoma.sync.supervisor import contained
 
 
 def refused(code: str, *, retryable: bool = False) -> RemoteError:

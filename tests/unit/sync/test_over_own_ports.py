@@ -11,8 +11,18 @@ from msgspec.structs import replace
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.mutations import ACKED, BaseRow, MutationBody, Op, PendingMutation
-from atoma.contracts.replica import ClientIdentity, InboxEntry, Subscription
-from atoma.contracts.sync import Cursor, Limits, Outcome, PullReply, PullRequest, PushReply, PushRequest, StoreChanges
+from atoma.contracts.replica import BroughtScope, ClientIdentity, InboxEntry, Subscription
+from atoma.contracts.sync import (
+    Cursor,
+    Limits,
+    OpenRequest,
+    Outcome,
+    PullReply,
+    PullRequest,
+    PushReply,
+    PushRequest,
+    StoreChanges,
+)
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.contracts.writeback import Applied, Writeback
 from atoma.ports import seeded_environment
@@ -21,7 +31,8 @@ from atoma.sync.failures import HubLostData
 from atoma.sync.outbox import next_digest
 from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
-from atoma.sync.replica import PullSchedule, Replica
+from atoma.sync.replica import Replica
+from atoma.sync.scopes import ReplicatedScopes
 from atoma.sync.session import Session
 from atoma.sync.staging import Replied
 from atoma.sync.status import ScopeProgress, StatusBoard, SyncStatus
@@ -150,6 +161,12 @@ class Outbox(Part):
     def queued(self, *, limit: int, max_bytes: int) -> list[PendingMutation]:
         return [item for _, item in sorted(self.memory.waiting.items()) if item.status == 0][:limit]
 
+    def held_count(self) -> int:
+        return 0
+
+    def hurries(self) -> int:
+        return 0
+
     def acked(self, scope: str) -> list[PendingMutation]:
         return [item for item in self.memory.waiting.values() if item.status == ACKED]
 
@@ -180,6 +197,9 @@ class Inbox(Part):
 class Scopes(Part):
     def read(self, scope: str) -> Subscription:
         return self.memory.live
+
+    def brought(self) -> list[BroughtScope]:
+        return []
 
     def advance(self, scope: str, start: Cursor, end: Cursor, proof: bytes = b"") -> bool:
         live = self.memory.live
@@ -218,9 +238,10 @@ def opened(memory: Memory, hub: Hub) -> tuple[Replica, Session]:
     service: Any = hub
     replica = Replica(
         database=ports, apply=ports, environment=seeded_environment(1), schema=SCHEMA, stores=frozenset({"notes"}),
-        scopes=("main",), board=board, emit=lambda event: None, bell=Bell(), pulls={"main": PullSchedule()},
+        replicated=ReplicatedScopes(("main",)), board=board, emit=lambda event: None, bell=Bell(),
     )  # fmt: skip
-    return replica, Session(service, memory.who, Limits(), 0, b"")
+    request = OpenRequest(memory.who.client_id, 1, 1, b"", ("main",))
+    return replica, Session(service, request, memory.who, Limits(), 0, b"")
 
 
 async def test_lanes_need_no_more_than_the_ports() -> None:
@@ -243,7 +264,8 @@ async def test_lanes_need_no_more_than_the_ports() -> None:
     assert (memory.waiting, memory.shadows, memory.live.cursor) == ({}, {}, end)
     assert memory.who.confirmed_mid == 2
     assert set(memory.doors) == {"inspect", "apply", "show", "flush"}
-    replied, paged = memory.taken
+    sending, replied, paged = memory.taken
+    assert (sending.rows, memory.who.sent_mid) == ((), 2), "what may have been sent is known before it is"
     assert dict(replied.verdicts) == {"k1": verdicts[0], "k2": verdicts[1]} and replied.replication == Replied()
     assert [(row.id, row.image, row.version) for row in paged.rows] == [
         ("1", {"text": "mine"}, 1),

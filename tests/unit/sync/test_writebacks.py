@@ -50,7 +50,7 @@ async def page(number: int, text: str) -> Writeback:
 async def opened() -> AsyncGenerator[tuple[SQLiteLocalDatabase, ApplyFlow, list[int]]]:
     """A file that follows the log of ``main`` from its beginning, the way into it, and the commits that were told."""
     async with SQLiteEngine(memory()).open_database(SCHEMA, Environment(executor="inline"), SYNCED) as database:
-        apply = ApplyFlow(database, SYNCED, ReplicationPart(Environment().ids))
+        apply = ApplyFlow(database, SYNCED, lambda: ReplicationPart(Environment().ids))
         await apply.apply_writeback(Writeback(replication=SnapshotBegun("main", empty=True)))
         await database.apply(lambda tx: tx.scopes.advance("main", Cursor(), AT[0]))
         told: list[int] = []

@@ -24,14 +24,18 @@ from atoma.contracts.policy import Policy
 from atoma.errors import RemoteError, TransportError
 from atoma.kernel import Backoff, fallback, node, retry
 from atoma.plugins import Plugin, PluginContext
-from atoma.ports import Environment
+from atoma.ports import Environment, Transport
 from atoma.telemetry import OpenTelemetry, hub_listener, trace_ids
 from atoma.telemetry.client import OPEN_MAX, Recorder
 from atoma.telemetry.traces import context_of
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_transports.grpc import GrpcTransport
+from atoma_transports.http import HttpTransport
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
+from atoma_transports.serving import open_server
+from atoma_transports.websocket import WebSocketTransport
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +137,41 @@ async def test_a_request_is_one_trace_from_the_caller_to_the_hub(seen: Seen) -> 
         "query", "write"
     }  # fmt: skip
     assert sum(point.count for point in seen.metric("atoma.hub.call.duration")) == 2
+
+
+@pytest.mark.parametrize("transport", ["memory", "websocket", "grpc", "http"])
+async def test_the_callers_trace_reaches_the_hub_over_every_transport(transport: str, seen: Seen) -> None:
+    """A query, a write and what became of it, each with the span of whoever asked and the hub's own."""
+    listener = hub_listener(tracer_provider=seen.tracer_provider, meter_provider=seen.meter_provider)
+    tracer = seen.tracer_provider.get_tracer("the application")
+    verifier, network = StaticTokenVerifier({"t" * 20: "somebody"}), MemoryNetwork()
+    async with (
+        open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=verifier, listener=listener) as hub,
+        network.listen(hub),
+        open_server(hub, "127.0.0.1:0") as address,
+    ):
+        ways: dict[str, Callable[[], Transport]] = {
+            "memory": lambda: MemoryTransport(network, token="t" * 20),
+            "websocket": lambda: WebSocketTransport(f"ws://{address}/sync", token="t" * 20),
+            "grpc": lambda: GrpcTransport(f"grpc://{address}", token="t" * 20),
+            "http": lambda: HttpTransport(f"http://{address}", token="t" * 20),
+        }
+        plugins: list[Plugin] = [OpenTelemetry(tracer_provider=seen.tracer_provider), Remote(ways[transport]())]
+        environment = Environment(traces=trace_ids())
+        async with open_client(SCHEMA, plugins=plugins, policy="direct-remote", environment=environment) as client:
+            with tracer.start_as_current_span("checkout") as outer:
+                await client.store(NOTES).insert(Note(text="x"), confirm="strict")
+                await client.store(NOTES).query()
+                await client.resolve(new_id())
+    for name in ("write", "query", "resolve"):
+        (request,), (served,) = seen.called(f"atoma {name}"), seen.called(f"atoma.hub {name}")
+        traces = {
+            span.context.trace_id
+            for span in (outer, request, served)
+            if isinstance(span, ReadableSpan) and span.context
+        }
+        assert traces == {outer.get_span_context().trace_id}, name
+        assert served.parent is not None and served.parent.span_id == outer.get_span_context().span_id
 
 
 async def test_a_resolved_write_is_a_request_like_others(seen: Seen) -> None:

@@ -15,6 +15,7 @@ from atoma.contracts.execution import (
     WriteRequest,
     WriteResult,
 )
+from atoma.contracts.presence import AppearReply, AppearRequest, PresenceChange, PresenceRequest
 from atoma.contracts.sync import (
     Hint,
     NotifyRequest,
@@ -50,6 +51,14 @@ class Unasked:
     async def notify(self, request: NotifyRequest) -> AsyncGenerator[AsyncIterator[Hint]]:
         raise NotImplementedError
         yield
+
+    @asynccontextmanager
+    async def presence(self, request: PresenceRequest) -> AsyncGenerator[AsyncIterator[PresenceChange]]:
+        raise NotImplementedError
+        yield
+
+    async def appear(self, request: AppearRequest) -> AppearReply:
+        raise NotImplementedError
 
     async def query(self, request: QueryRequest) -> QueryResult:
         raise NotImplementedError

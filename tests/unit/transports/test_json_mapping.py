@@ -17,6 +17,7 @@ from msgspec import inspect
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.execution import WriteOptions
+from atoma.contracts.presence import AppearReply, AppearRequest, PresenceChange, PresenceRequest, Present
 from atoma.contracts.sync import (
     Conflict,
     Cursor,
@@ -122,6 +123,10 @@ MESSAGES: dict[str, msgspec.Struct] = {
     "snapshot.reply": SnapshotReply("main", CURSOR, (ROWS,), b"", True),
     "notify.request": NotifyRequest(("main", "other")),
     "notify.reply": Hint("main", 2**53 + 1),
+    "presence.request": PresenceRequest("main", bytes(range(16)), 2**53 + 1, '{"card":"ü"}'),
+    "presence.reply": PresenceChange((Present("0123456789abcdef", "ann", "{}"),), ("fedcba9876543210",), whole=True),
+    "appear.request": AppearRequest("main", bytes(range(16)), 3),
+    "appear.reply": AppearReply(known=False),
     "query.request": QueryCall((RemoteOp(0, "query", "cards", query=encode_query(QUERY)),), "trace-1"),
     "query.reply": OpsReply(
         (RemoteOpResult(0, found=FOUND, cursor="next"), RemoteOpResult(1, tuples=((2**60, None, b"\xff", "ü"),)))

@@ -28,6 +28,7 @@ from atoma_transports.serving.handlers import alpn_of, find_handler, installed_h
 from atoma_transports.serving.head import HEAD_BYTES_MAX, HTTP2_PREFACE
 from atoma_transports.websocket import WebSocketTransport
 from tests.certificates import client_context, make_certificate, server_context
+from tests.copies import copy_part
 from tests.unit.transports.http.kit import MSGPACK, Client, Hub, pull, records
 
 ROOT = Path(__file__).parents[3]
@@ -250,14 +251,14 @@ def test_without_any_library_there_is_nothing_to_listen_with() -> None:
 @pytest.mark.parametrize(("folder", "says"), [("http", ["501", "101"]), ("grpc", ["404", "101"])])
 def test_a_folder_that_is_deleted_takes_one_language_away(folder: str, says: list[str], tmp_path: Path) -> None:
     copy = tmp_path / "atoma_transports"
-    shutil.copytree(Path(atoma_transports.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_part(Path(atoma_transports.__file__).parent, copy)
     shutil.rmtree(copy / folder, ignore_errors=True)
     assert outcome("", PYTHONPATH=str(tmp_path))[:2] == says
 
 
 def test_a_broken_part_of_ours_is_not_taken_for_a_missing_library(tmp_path: Path) -> None:
     copy = tmp_path / "atoma_transports"
-    shutil.copytree(Path(atoma_transports.__file__).parent, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    copy_part(Path(atoma_transports.__file__).parent, copy)
     (copy / "http" / "wire.py").unlink()
     run = subprocess.run(
         [sys.executable, "-c", WITHOUT.format(root=str(ROOT)), ""],

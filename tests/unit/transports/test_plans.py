@@ -130,7 +130,7 @@ def test_what_is_no_query_is_one_typed_error(sent: object) -> None:
 @example(b"")
 @example(encode_query(EVERYTHING)[:-1])
 @example(encode_query(EVERYTHING) + b"\x00")
-@example(b"\x93\x01\x81\xa6\x80ource\xc0\x90")  # a name that is no text
+@example(b"\x93\x01\x81\xa6\x80ource\xc0\x90")  # a name that is not text
 @example(b"\x93\x01\x81\xa6source\x92\xa5store\xa1c\x91\xc7\x0c\xff" + b"\xff" * 12)  # a moment that there is not
 @example(msgspec.msgpack.encode((1, msgspec.Raw(b"\x81\xa6source" + b"\x92\xa7derived\x81\xa6source" * 100_000), ())))
 def test_noise_is_a_query_or_a_typed_error(noise: bytes) -> None:

@@ -97,8 +97,9 @@ async def test_a_hub_says_what_it_understands(wire: str) -> None:
     async with reached(wire, bounds=Bounds(values=5)) as (transport, _), transport.connect() as channel:
         assert isinstance(channel, Announced)
         told = await channel.understood()
-        assert told == Understood((1,), UNDERSTOOD.functions, {"values": 5}, SCHEMA.forms)
+        assert told == Understood((1,), UNDERSTOOD.functions, {"values": 5}, SCHEMA.forms, UNDERSTOOD.edits)
         assert {"eq", "lower", "count"} <= set(UNDERSTOOD.functions)
+        assert "inc" in UNDERSTOOD.edits
 
 
 class Replaced:

@@ -5,6 +5,7 @@ A method that :class:`atoma.ports.SyncService` has and this table has not ends t
 
 from __future__ import annotations
 
+from atoma.contracts.presence import AppearReply, AppearRequest, PresenceChange, PresenceRequest
 from atoma.contracts.sync import (
     Hint,
     NotifyRequest,
@@ -26,9 +27,11 @@ PUSH = unary(SyncService.push, PushRequest, PushReply, carries_rows=True)
 PULL = unary(SyncService.pull, PullRequest, PullReply, reads=True)
 SNAPSHOT = unary(SyncService.snapshot, SnapshotRequest, SnapshotReply, reads=True)
 NOTIFY = stream(SyncService.notify, NotifyRequest, Hint)
+PRESENCE = stream(SyncService.presence, PresenceRequest, PresenceChange)
+APPEAR = unary(SyncService.appear, AppearRequest, AppearReply)
 QUERY = translated(SyncService.query, QUERIES, reads=True, lane="query")
 WRITE = translated(SyncService.write, WRITES, carries_rows=True, lane="write")
 RESOLVE = translated(SyncService.resolve, RESOLUTIONS, lane="query")
 
-METHODS = table_of(SyncService, OPEN, PUSH, PULL, SNAPSHOT, NOTIFY, QUERY, WRITE, RESOLVE)
+METHODS = table_of(SyncService, OPEN, PUSH, PULL, SNAPSHOT, NOTIFY, PRESENCE, APPEAR, QUERY, WRITE, RESOLVE)
 """Every row, by the name of its method."""

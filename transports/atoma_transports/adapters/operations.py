@@ -15,6 +15,7 @@ from atoma.contracts.execution import (
     WriteItemResult,
     WriteRequest,
     WriteResult,
+    restated,
     status_of,
 )
 from atoma.errors import ProtocolError
@@ -39,7 +40,7 @@ from atoma_transports.protocol.tuples import pack_tuples, unpack_tuples
 
 
 class OperationAdapter:
-    """Maps neutral requests to the protocol's operations and the protocol's results to neutral ones.
+    """A mapping of neutral requests to the protocol's operations, and of the protocol's results to neutral ones.
 
     Results are matched by index *and* id, in whatever order they come.
     """
@@ -111,7 +112,7 @@ def _in_order(ids: Sequence[str], results: Sequence[RemoteOpResult]) -> list[Rem
     for result in results:
         if not 0 <= result.index < len(ids):
             raise ProtocolError(f"a result answers entry {result.index}; there are {len(ids)}")
-        if result.id != ids[result.index]:
+        if ids[result.index] not in ("", result.id):  # without an id it is a query, or a row whose id the hub draws
             raise ProtocolError(f"the result at {result.index} is of another row than entry {result.index}")
         if places[result.index] is not None:
             raise ProtocolError(f"entry {result.index} was answered twice")
@@ -127,7 +128,7 @@ def _item(result: RemoteOpResult) -> WriteItemResult:
     if result.ok == (result.error is not None):
         raise ProtocolError(f"the result at {result.index} is neither a success nor an error")
     row = None if result.row is None else image(result.row)
-    return WriteItemResult(result.id, result.ok, result.changed, result.version, row, result.error)
+    return restated(result, WriteItemResult, row=row)
 
 
 # ---------------------------------------------------------------------- the answering side
@@ -181,15 +182,7 @@ def resolve_reply(resolution: Resolution) -> ResolveReply:
 
 def _op_results(result: WriteResult) -> tuple[RemoteOpResult, ...]:
     return tuple(
-        RemoteOpResult(
-            index,
-            item.id,
-            item.ok,
-            item.changed,
-            item.version,
-            None if item.row is None else dict(item.row),
-            item.error,
-        )
+        restated(item, RemoteOpResult, index=index, row=None if item.row is None else dict(item.row))
         for index, item in enumerate(result.items)
     )
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import MappingProxyType
 from typing import Generic, TypeVar
 
 import msgspec
 
 from atoma.contracts.execution import QueryRequest, QueryResult, Resolution, ResolveRequest, WriteRequest, WriteResult
+from atoma.contracts.presence import AppearReply, AppearRequest, PresenceChange, PresenceRequest
 from atoma.contracts.sync import (
     Hint,
     NotifyRequest,
@@ -24,11 +24,25 @@ from atoma.contracts.sync import (
     SnapshotRequest,
 )
 from atoma.contracts.understood import Understood
+from atoma.errors import PolicyNotAllowed
 from atoma.ports import Announced, Channel, SyncService
-from atoma.query.understood import check_understood
+from atoma.query.understood import check_edits_understood, check_understood
 from atoma.query.walk import stores_of
 from atoma.schema.agreement import Forms, check_agreement
-from atoma_transports.adapters.methods import METHODS, NOTIFY, OPEN, PULL, PUSH, QUERY, RESOLVE, SNAPSHOT, WRITE
+from atoma.schema.schema import Schema
+from atoma_transports.adapters.methods import (
+    APPEAR,
+    METHODS,
+    NOTIFY,
+    OPEN,
+    PRESENCE,
+    PULL,
+    PUSH,
+    QUERY,
+    RESOLVE,
+    SNAPSHOT,
+    WRITE,
+)
 from atoma_transports.calls.methods import StreamMethod, UnaryMethod, check_methods
 
 Q = TypeVar("Q")
@@ -68,6 +82,14 @@ class ServiceMethods(ABC):
         """Hints about new heads until the block is left."""
         return self._listen(NOTIFY, request)
 
+    def presence(self, request: PresenceRequest) -> AbstractAsyncContextManager[AsyncIterator[PresenceChange]]:
+        """Be in a scope, and be told who else is, until the block is left."""
+        return self._listen(PRESENCE, request)
+
+    async def appear(self, request: AppearRequest) -> AppearReply:
+        """Say something else in a scope, or leave it."""
+        return await self._ask(APPEAR, request)
+
     async def query(self, request: QueryRequest) -> QueryResult:
         """A direct query."""
         return await self._ask(QUERY, request)
@@ -91,13 +113,15 @@ class ServiceProxy(ServiceMethods):
 
     Args:
         channel: The connection.
-        forms: Forms of the columns on this side, to be compared with those of which the other side has told before rows go
-            either way; none where nobody reads them.
+        schema: The stores on this side: the forms of their columns are compared with those of which the other side has told
+            before rows go either way; None where nobody reads them.
     """
 
-    def __init__(self, channel: Channel, forms: Forms = MappingProxyType({})) -> None:
+    def __init__(self, channel: Channel, schema: Schema | None = None) -> None:
         self._channel = channel
-        self._forms = forms
+        self._forms: Forms = {} if schema is None else schema.forms
+        stores = () if schema is None else schema.stores.values()
+        self._wired = frozenset([store.name for store in stores if store.wired])
         self._announced = channel if isinstance(channel, Announced) else None  # once: a check of a protocol takes long
 
     async def _ask(self, method: UnaryMethod[Q, R], request: Q) -> R:
@@ -109,7 +133,9 @@ class ServiceProxy(ServiceMethods):
         Raises:
             RemoteError: ``UNSUPPORTED``: the other side has said that it does not understand it; nothing was sent.
             SchemaMismatch: It reads a field of these stores differently; nothing was sent.
+            PolicyNotAllowed: A field of a store travels encoded; nothing was sent.
         """
+        self._check_readable(request, stores_of(request.query.plan))
         if self._announced is not None:
             understood = await self._announced.understood()
             if understood is not None:
@@ -121,13 +147,25 @@ class ServiceProxy(ServiceMethods):
         """A direct write.
 
         Raises:
-            SchemaMismatch: The other side reads a field of these stores differently; nothing was sent.
+            RemoteError: ``PROTO_UNSUPPORTED``: the other side would pass over an increment, or the like; nothing was sent.
+            SchemaMismatch: It reads a field of these stores differently; nothing was sent.
+            PolicyNotAllowed: A field of a store travels encoded; nothing was sent.
         """
-        if self._announced is not None and self._forms:
+        self._check_readable(request, (op.store for op in request.entries))
+        edits = {edit.kind for op in request.entries for edit in op.edits}
+        if self._announced is not None and (self._forms or edits):
             understood = await self._announced.understood()
             if understood is not None:
+                check_edits_understood(edits, understood)
                 self._check_agreement(understood, [op.store for op in request.entries])
         return await super().write(request)
+
+    def _check_readable(self, request: QueryRequest | WriteRequest, stores: Iterable[str]) -> None:
+        """A direct call names values as columns hold them, and nothing of such a store leaves this device like that."""
+        found = next((store for store in stores if store in self._wired), None) if self._wired else None
+        if found is not None:
+            why = "a field of it travels encoded (wire=…), and a hub cannot look into it: the store goes there by sync alone"
+            raise PolicyNotAllowed(request.context.policy, found, why)
 
     def _check_agreement(self, understood: Understood, stores: Iterable[str]) -> None:
         if self._forms and understood.forms:

@@ -60,7 +60,7 @@ class TinyPieces(ProtocolError):
 
 @dataclass(slots=True, eq=False)
 class Owner:
-    """What belongs to one principal.
+    """The reads and connections that belong to one principal.
 
     Attributes:
         permit: Held while a large request of theirs is read.
@@ -95,7 +95,7 @@ class Owner:
 
 
 class Fairness:
-    """Who reads on one port."""
+    """The order in which those on one port are read."""
 
     def __init__(self) -> None:
         self._guests: Owner | None = None  # made on a running loop
@@ -124,7 +124,7 @@ class Fairness:
 
 
 class Share:
-    """What one connection may take; a guest's until :meth:`admit`. Made by :meth:`Fairness.connection`."""
+    """The share of one connection; a guest's until :meth:`admit`. Made by :meth:`Fairness.connection`."""
 
     def __init__(self, fairness: Fairness, limits: ChannelLimits) -> None:
         self._fairness = fairness

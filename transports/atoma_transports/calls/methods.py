@@ -87,7 +87,7 @@ class StreamMethod(Method, Generic[W, V]):
 
 @dataclass(frozen=True, slots=True)
 class Translation(Generic[Q, R, W, V]):
-    """How a method's requests and results are written as messages.
+    """The way in which a method's requests and results are written as messages.
 
     Attributes:
         call: Type of the message that asks.

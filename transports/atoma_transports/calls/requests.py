@@ -24,7 +24,7 @@ R = TypeVar("R")
 
 
 class WireFormat(Protocol):
-    """How requests are written."""
+    """The way in which requests are written."""
 
     @property
     def growth(self) -> float:
@@ -91,9 +91,12 @@ def too_much(bound: str) -> RemoteError:
 
 def size_max(served: Method, limits: ChannelLimits, form: WireFormat) -> int:
     """Bytes that a request for ``served`` may have."""
-    if served.carries_rows:
-        return min(limits.frame_bytes, int(limits.write_bytes * form.growth))
-    return min(limits.frame_bytes, limits.query_bytes)
+    return rows_size_max(limits, form) if served.carries_rows else min(limits.frame_bytes, limits.query_bytes)
+
+
+def rows_size_max(limits: ChannelLimits, form: WireFormat) -> int:
+    """Bytes that a request with rows may have."""
+    return min(limits.frame_bytes, int(limits.write_bytes * form.growth))
 
 
 def check_size(size: int, most: int) -> None:

@@ -15,7 +15,7 @@ from atoma.ports.tasks import leaves
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """How addresses of one transport are written.
+    """The way in which addresses of one transport are written.
 
     Attributes:
         name: What users call it, with its article: ``"a gRPC"``.
@@ -34,7 +34,7 @@ class Language:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a hub is.
+    """The place where a hub is.
 
     Attributes:
         parts: The address, taken apart.

@@ -14,7 +14,7 @@ from atoma_transports.dialing.addresses import Address, Language, Proxy, check_a
 
 @dataclass(frozen=True, slots=True)
 class Dialer:
-    """Makes connections to one hub. Made by :func:`find_way`.
+    """A maker of connections to one hub. Made by :func:`find_way`.
 
     Attributes:
         address: Where the hub is.

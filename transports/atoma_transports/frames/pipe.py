@@ -131,7 +131,7 @@ GRACE_S = 0.05  # after a long pause of this process, what has arrived meanwhile
 
 
 class Pulse:
-    """When the last sign of life came from the peer: a whole frame, or a part of one where the pipe sees parts.
+    """The time of the last sign of life from the peer: a whole frame, or a part of one where the pipe sees parts.
 
     While a large frame arrives slowly, ``reply`` sends the peer a sign of life: its pings and their answers wait behind
     the frame.

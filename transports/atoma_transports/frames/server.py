@@ -48,7 +48,7 @@ CHANGED = refusal("UNAVAILABLE", "the rights of this connection have changed: as
 
 
 class _Credit:
-    """How many items of a stream the client is ready to take."""
+    """The number of items of a stream that the client is ready to take."""
 
     def __init__(self, amount: int) -> None:
         self._amount = amount

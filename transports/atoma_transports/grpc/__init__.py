@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from atoma_transports.grpc.transport import GrpcTransport
+from atoma.contracts.extras import needs_extra
+
+with needs_extra("grpc"):
+    from atoma_transports.grpc.transport import GrpcTransport
 
 __all__ = ["GrpcTransport"]

@@ -252,7 +252,7 @@ def _map(name: str) -> tuple[Put, Get]:
 
 
 def _opaque(name: str, hint: object) -> tuple[Put, Get]:
-    """MessagePack; an empty map or list is no bytes at all, a single value always has some."""
+    """MessagePack; an empty map or list takes no bytes at all, a single value always has some."""
     decode = msgspec.msgpack.Decoder(cast("type[object]", hint)).decode
     container = typing.get_origin(hint)
 

@@ -23,7 +23,7 @@ _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 class _Fields(dict[int, "_Fields | bool"]):
-    """What the fields of a message hold, by number: a message, MessagePack (true), or neither (false).
+    """The fields of a message, by number: a message, MessagePack (true), or neither (false).
 
     Found out when it is needed, since a message may hold others of its own kind.
     """

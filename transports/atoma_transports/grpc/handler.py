@@ -106,7 +106,7 @@ class _Stream:
 
 
 class SyncCalls:
-    """What one connection asks of its host.
+    """The questions of one connection to its host.
 
     Args:
         hosting: The host, its bounds, and where the connection comes from.

@@ -218,7 +218,7 @@ def _error(status: Status, message: str) -> Mapping[str, object]:
 
 
 class _Index:
-    """What is shown: the files of the services that are answered here, and nothing else of the process."""
+    """The files of the services that are answered here, which are all that is shown of the process."""
 
     def __init__(self) -> None:
         sync = FileDescriptorProto()

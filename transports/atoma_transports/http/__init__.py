@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from atoma_transports.http.client import BatchRules, HttpTransport, LaneRules
-from atoma_transports.http.handler import HttpHandler
-from atoma_transports.http.messages import (
-    EventHandler,
-    EventSender,
-    Handler,
-    HttpError,
-    HttpRequest,
-    HttpResponse,
-    json_response,
-)
+from atoma.contracts.extras import needs_extra
+
+with needs_extra("http"):
+    from atoma_transports.http.client import BatchRules, HttpTransport, LaneRules
+    from atoma_transports.http.handler import HttpHandler
+    from atoma_transports.http.messages import (
+        EventHandler,
+        EventSender,
+        Handler,
+        HttpError,
+        HttpRequest,
+        HttpResponse,
+        json_response,
+    )
 
 __all__ = [
     "BatchRules",

@@ -7,7 +7,8 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.values import ErrorInfo
 from atoma.errors import ProtocolError
 from atoma_transports.http.envelope import AS_JSON, Encoding, Failure
-from atoma_transports.http.wire import Fields
+from atoma_transports.http.gzip import LEAST_BYTES, compressed
+from atoma_transports.http.wire import Fields, ServerWire
 
 COMMON = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 
@@ -34,6 +35,21 @@ def fields_of(encoding: Encoding, body: bytes) -> list[tuple[bytes, bytes]]:
         (b"content-length", b"%d" % len(body)),
         *COMMON,
     ]
+
+
+async def send_answer(wire: ServerWire, encoding: Encoding, body: bytes) -> None:
+    """Answer the request in hand; what is long is compressed for whoever takes that.
+
+    Raises:
+        Gone: The client has left.
+    """
+    if len(body) < LEAST_BYTES:
+        return await wire.send(200, fields_of(encoding, body), body)
+    also = [(b"vary", b"accept-encoding")]
+    if wire.takes_gzip:
+        body = await compressed(body, wire.share)
+        also.append((b"content-encoding", b"gzip"))
+    return await wire.send(200, [*fields_of(encoding, body), *also], body)
 
 
 def failure(error: Refused, encoding: Encoding | None) -> tuple[int, Fields, bytes]:

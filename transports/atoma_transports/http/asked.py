@@ -12,10 +12,9 @@ from atoma.errors import ProtocolError
 from atoma.ports import Peer
 from atoma_transports.http.messages import HttpError
 from atoma_transports.serving.handlers import Hosting
-from atoma_transports.serving.head import HEAD_END, fields_by_name, same_site
+from atoma_transports.serving.head import HEAD_END, fields_by_name
 
-METHODS = frozenset(("GET", "HEAD", "POST"))
-OWN_PAGES = frozenset(("same-origin", "none"))
+METHODS = frozenset(("GET", "HEAD", "POST", "OPTIONS"))
 TARGET_LENGTH_MAX = 8192
 
 
@@ -24,7 +23,7 @@ class Asked:
     """The head of a request that may be answered.
 
     Attributes:
-        method: ``GET``, ``HEAD`` or ``POST``.
+        method: ``GET``, ``HEAD``, ``POST`` or ``OPTIONS``.
         path: Decoded path, beginning with ``/``.
         query: The query as it came, without the question mark.
         fields: Header fields by lower-case name; the values of repeated ones with commas between them.
@@ -89,11 +88,3 @@ def head_bytes(head: h11.Request) -> bytes:
     lines = [b" ".join((head.method, head.target, b"HTTP/" + head.http_version))]
     lines += (name + b": " + value for name, value in head.headers.raw_items())
     return b"\r\n".join(lines) + HEAD_END
-
-
-def from_own_page(asked: Asked) -> bool:
-    """Whether a request was made by a page of this server, or by no page.
-
-    Pages of other sites act behind the user's back, with whatever rights this machine gives to its programs.
-    """
-    return same_site(asked.fields) and asked.fields.get("sec-fetch-site", "none") in OWN_PAGES

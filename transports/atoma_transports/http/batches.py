@@ -24,7 +24,7 @@ from atoma_transports.calls.call import BUDGET_MS_MAX, ID_MAX, TRACE_LENGTH_MAX,
 from atoma_transports.calls.errors import LATE, explain, large_answer
 from atoma_transports.calls.fairness import Share
 from atoma_transports.calls.requests import Held, at_once, count_values, in_turns
-from atoma_transports.http.answers import Refused, fields_of
+from atoma_transports.http.answers import Refused, send_answer
 from atoma_transports.http.envelope import (
     AS_JSON,
     AS_MSGPACK,
@@ -240,7 +240,7 @@ async def _answer_at_once(
         raise Refused(refusal("TOO_LARGE", f"the answers take {size} bytes; the limit is {size_max}"))
     ordered: Sequence[bytes] = [replies[id] for id in several.calls]
     body = b'{"version":"%d","replies":[%b]}' % (BATCH_VERSION, b",".join(ordered))
-    await wire.send(200, fields_of(AS_JSON, body), body)
+    await send_answer(wire, AS_JSON, body)
 
 
 async def _answer_one_by_one(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from functools import partial
+from typing import TypeVar
 from urllib.parse import parse_qsl
 
 import h11
@@ -13,39 +15,59 @@ from atoma.contracts.failures import refusal
 from atoma.contracts.survey import UNCOUNTED_BYTES
 from atoma.contracts.sync import NotifyRequest
 from atoma.errors import ProtocolError
-from atoma.ports import Peer, SyncService
+from atoma.ports import DeclaresStores, Environment, Peer, SyncService
 from atoma.ports.service import understood_by
 from atoma.ports.sessions import Session
 from atoma_transports.adapters import METHODS
+from atoma_transports.adapters.methods import NOTIFY
 from atoma_transports.calls.call import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports.calls.errors import LATE, STOPPING, explain, large_answer
 from atoma_transports.calls.methods import Method
-from atoma_transports.calls.requests import read_request, size_max
-from atoma_transports.http.answers import Refused, failure, fields_of, refused
-from atoma_transports.http.asked import Asked, from_own_page
+from atoma_transports.calls.requests import read_request, rows_size_max, size_max
+from atoma_transports.http.answers import Refused, failure, refused, send_answer
+from atoma_transports.http.asked import Asked
 from atoma_transports.http.batches import Batches, answer_batch, read_batch
+from atoma_transports.http.bodies import whole_body
+from atoma_transports.http.documents.asking import VERBS, DocumentPath, document_path, rows_asked
+from atoma_transports.http.documents.following import DocumentEvents, follow_documents
+from atoma_transports.http.documents.messages import PLAIN_JSON, PullDocuments, PushDocuments, to_json
+from atoma_transports.http.documents.pulling import pull_documents
+from atoma_transports.http.documents.pushing import push_documents
+from atoma_transports.http.documents.reading import Rows
 from atoma_transports.http.envelope import (
     AS_JSON,
     BATCH,
     BUDGET,
     CANCEL,
     ENCODINGS,
+    JSON,
     PREFIX,
     TRACE,
     Cancel,
     Done,
     Encoding,
 )
+from atoma_transports.http.gzip import takes_gzip
 from atoma_transports.http.messages import HttpError
 from atoma_transports.http.named import with_booleans
+from atoma_transports.http.openapi import DESCRIPTION, STORES, description_text, stores_text
 from atoma_transports.http.streams import Events, Form, Records, Wanted, answer_stream
 from atoma_transports.http.wire import Gone, Late, ServerWire
 from atoma_transports.serving.admission import Admission, bearer_token
 from atoma_transports.serving.handlers import Hosting
 
+T = TypeVar("T", bound=msgspec.Struct)
+
+TAKES: Mapping[str, tuple[str, ...]] = {
+    **{name: ("GET", "POST") if name == NOTIFY.name else ("POST",) for name in METHODS},
+    **dict.fromkeys((BATCH, CANCEL), ("POST",)),
+    **dict.fromkeys((DESCRIPTION, STORES), ("GET", "HEAD")),
+}
+"""The verbs of each path but those of documents."""
+
 
 class Calls:
-    """Answers the calls of one connection, one after the other."""
+    """The calls of one connection, which are answered one after the other."""
 
     def __init__(self, wire: ServerWire, hosting: Hosting, batches: Batches) -> None:
         self._wire = wire
@@ -67,6 +89,7 @@ class Calls:
             h11.RemoteProtocolError: The body that came is not HTTP/1.1.
         """
         encoding = ENCODINGS.get(asked.content_type)
+        self._wire.takes_gzip = takes_gzip(asked.fields.get("accept-encoding", ""))
         trace_id = asked.fields.get(TRACE, "")[:TRACE_LENGTH_MAX]
         try:
             await self._answer(asked, encoding, trace_id)
@@ -84,7 +107,12 @@ class Calls:
     async def _answer(self, asked: Asked, encoding: Encoding | None, trace_id: str) -> None:
         name = asked.path[len(PREFIX) :]
         served = METHODS.get(name)
-        self._check(asked, name, served)
+        path = document_path(name)
+        self._check(asked, name, TAKES.get(name) if path is None else VERBS[path.act])
+        if name in (DESCRIPTION, STORES):
+            return await self._described(asked, name)
+        if path is not None:
+            return await self._documents(asked, path, trace_id)
         if asked.method == "GET":
             admitted = await self._admit(asked)
             await self._wire.body(0)
@@ -109,6 +137,19 @@ class Calls:
             reply = await self._wire.attended(lambda: answer(service, message), self._deadline(asked))
         return await self._reply(encoding, reply)
 
+    async def _described(self, asked: Asked, name: str) -> None:
+        """What is spoken here, for anybody; or what the stores hold, for whoever has a token."""
+        await self._wire.body(0)
+        if name == STORES:
+            await self._admit(asked)
+            host = self._hosting.host
+            if not isinstance(host, DeclaresStores):
+                raise refused(404, "this server does not say what its stores hold")
+            body = stores_text(host.schema)
+        else:
+            body = description_text()
+        await send_answer(self._wire, AS_JSON, body)
+
     async def _stream(
         self,
         asked: Asked,
@@ -124,21 +165,50 @@ class Calls:
         wanted = Wanted(name, partial(served.feed, service), message, form, self._deadline(asked), trace_id)
         await answer_stream(self._wire, self._hosting, admitted, wanted)
 
-    def _check(self, asked: Asked, name: str, served: Method | None) -> None:
+    async def _documents(self, asked: Asked, path: DocumentPath, trace_id: str) -> None:
+        """Documents, for clients that replicate collections of them."""
+        if path.act != "stream" and asked.content_type != JSON:
+            raise refused(415, "send application/json")
+        admitted = await self._admit(asked)
+        rows = rows_asked(path, asked.query, self._hosting.host, admitted.service, trace_id)
+        if path.act == "stream":
+            await self._wire.body(0)
+            listened, deadline = NotifyRequest((rows.scope,)), self._deadline(asked)
+            name = asked.path[len(PREFIX) :]
+            wanted = Wanted(name, lambda _: follow_documents(rows), listened, DocumentEvents(), deadline, trace_id)
+            await answer_stream(self._wire, self._hosting, admitted, wanted)
+            return
+        body = await self._body(asked, rows_size_max(self._limits, PLAIN_JSON))
+        work = partial(self._pulled if path.act == "pull" else self._pushed, rows, body)
+        with admitted.call():
+            reply = await self._wire.attended(work, self._deadline(asked))
+        await self._send(AS_JSON, to_json(reply))
+
+    async def _pulled(self, rows: Rows, body: bytes) -> msgspec.Struct:
+        return await pull_documents(rows, await self._read(body, PullDocuments))
+
+    async def _pushed(self, rows: Rows, body: bytes) -> msgspec.Struct:
+        pushed = await self._read(body, PushDocuments)
+        return await push_documents(rows, pushed.rows, Environment())
+
+    async def _read(self, body: bytes, kind: type[T]) -> T:
+        message = await read_request(body, kind, PLAIN_JSON, self._wire.share)
+        self._wire.share.earned(len(body))
+        return message
+
+    def _check(self, asked: Asked, name: str, takes: Collection[str] | None) -> None:
         """Refuse what cannot be answered whoever asks.
 
         Raises:
             Refused: No such method, another verb, a page of another site, or the server is ending.
         """
-        if not from_own_page(asked):
+        if not self._hosting.sites.admits(asked.fields):
             raise refused(403, "requests from other sites are refused")
-        if served is None and name not in (BATCH, CANCEL):
+        if takes is None:
             raise refused(404, "no such method here")
-        streams = served is not None and served.feed is not None
-        if asked.method != "POST" and not (streams and asked.method == "GET"):
-            raise refused(
-                405, f"{PREFIX}{name} does not take {asked.method}", [(b"allow", b"GET, POST" if streams else b"POST")]
-            )
+        if asked.method not in takes:
+            allowed = ", ".join(takes).encode()
+            raise refused(405, f"{PREFIX}{name} does not take {asked.method}", [(b"allow", allowed)])
         if self._hosting.drain.is_set():
             raise Refused(STOPPING)
 
@@ -159,7 +229,7 @@ class Calls:
         size = asked.fields.get("content-length", "0")
         if len(size) > 15 or int(size) > most:
             raise refused(413, f"a body may have {most} bytes")
-        return await self._wire.body(most)
+        return await whole_body(self._wire, asked, most)
 
     def _deadline(self, asked: Asked) -> float:
         text = asked.fields.get(BUDGET)
@@ -183,10 +253,12 @@ class Calls:
         return await self._reply(encoding, done)
 
     async def _reply(self, encoding: Encoding, reply: msgspec.Struct) -> None:
-        body = encoding.encode(reply)
+        await self._send(encoding, encoding.encode(reply))
+
+    async def _send(self, encoding: Encoding, body: bytes) -> None:
         if len(body) > self._limits.frame_bytes:
             raise Refused(large_answer(len(body), self._limits.frame_bytes))
-        await self._wire.send(200, fields_of(encoding, body), body)
+        await send_answer(self._wire, encoding, body)
 
     async def _refuse(self, error: Refused, encoding: Encoding | None) -> None:
         """Send an error; a small body is read first, so that the connection can be used again."""

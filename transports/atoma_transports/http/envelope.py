@@ -49,7 +49,7 @@ class BatchCall(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CallHead(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a :class:`BatchCall` says besides its message."""
+    """The part of a :class:`BatchCall` besides its message."""
 
     id: int
     method: str
@@ -66,7 +66,7 @@ class Batch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class CallReply(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
-    """What became of one call of a batch: ``ok`` is the reply, encoded in place, or ``error`` why there is none."""
+    """The result of one call of a batch: ``ok`` is the reply, encoded in place, or ``error`` why there is none."""
 
     id: int
     ok: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
@@ -91,7 +91,7 @@ class Done(msgspec.Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         principal: Who asked, as the token has it.
-        queries: What the server understands of queries; told to who gives up no call, only to see who is there.
+        queries: What the server understands of queries; sent to a client that asks for nothing, only to see who is there.
     """
 
     principal: str = ""
@@ -146,7 +146,7 @@ def check_separators(data: bytes) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """How messages become bytes.
+    """The way in which messages become bytes.
 
     Attributes:
         content_type: What it is called in header fields.

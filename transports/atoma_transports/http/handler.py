@@ -8,10 +8,10 @@ import h11
 import trio
 
 from atoma.ports.tasks import open_tasks
-from atoma_transports.http.asked import asks_for_websocket, head_bytes, read_head
+from atoma_transports.http.asked import Asked, asks_for_websocket, head_bytes, read_head
 from atoma_transports.http.batches import Batches
 from atoma_transports.http.calls import Calls
-from atoma_transports.http.envelope import PREFIX
+from atoma_transports.http.envelope import BUDGET, PREFIX, TRACE
 from atoma_transports.http.messages import EventHandler, Handler, HttpError, Routes
 from atoma_transports.http.pages import Pages, text_of
 from atoma_transports.http.wire import Gone, ServerWire
@@ -19,9 +19,12 @@ from atoma_transports.serving.handlers import Hosting, ProtocolHandler
 from atoma_transports.serving.head import HTTP2_START
 from atoma_transports.streams import PrefixedStream
 
+FIELDS = ("authorization", "content-encoding", "content-type", BUDGET, TRACE)
+"""Header fields of requests that pages of other sites may set."""
+
 
 class HttpHandler:
-    """What a port answers over HTTP: the protocol under ``/v1/``, and the pages that are added here.
+    """The answers of a port over HTTP: the protocol under ``/v1/``, and the pages that are added here.
 
     >>> handler = HttpHandler()
     >>> handler.folder("/", "atoma.demo", "static")        # GET / is static/index.html
@@ -107,6 +110,19 @@ def _check_upgrade(head: h11.Request, hosting: Hosting) -> None:
             raise _Upgrade(data, handler)
 
 
+async def _answer_preflight(wire: ServerWire, asked: Asked, hosting: Hosting) -> None:
+    """Tell a browser what a page of another site may send.
+
+    Raises:
+        HttpError: It is a page of no site that is named, or no browser asks.
+    """
+    told = hosting.sites.preflight(asked.fields, FIELDS)
+    if told is None:
+        raise HttpError(405, "OPTIONS is not answered here")
+    await wire.body(0)
+    await wire.send(204, told, b"")
+
+
 async def _answer_one(wire: ServerWire, hosting: Hosting, calls: Calls, pages: Pages) -> bool:
     """Answer one request; whether another may follow.
 
@@ -126,7 +142,13 @@ async def _answer_one(wire: ServerWire, hosting: Hosting, calls: Calls, pages: P
         hosting.place.turn_to(asked.peer.address, patient=True)
         wire.share.comes_from(asked.peer)
         if asked.path.startswith(PREFIX):
-            await calls.answer(asked)
+            wire.also = hosting.sites.answered(asked.fields)
+            if asked.method == "OPTIONS":
+                await _answer_preflight(wire, asked, hosting)
+            else:
+                await calls.answer(asked)
+        elif asked.method == "OPTIONS":
+            raise HttpError(405, "OPTIONS is not answered here")
         else:
             await pages.answer(asked)
     except HttpError as error:

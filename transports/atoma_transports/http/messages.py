@@ -88,7 +88,7 @@ _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
 class EventSender(Protocol):
-    """Sends server-sent events to one client."""
+    """A sender of server-sent events to one client."""
 
     async def __call__(self, data: str, *, event: str = "", id: str = "") -> None:
         """Send one event, waiting while the client is behind."""
@@ -116,7 +116,7 @@ PATH_SHOWN = 200
 
 
 class Routes:
-    """What is answered under which path."""
+    """The paths that are answered, each with its handler."""
 
     def __init__(self) -> None:
         self.handlers: dict[tuple[str, str], Handler] = {}

@@ -10,7 +10,8 @@ import trio
 
 from atoma.ports.tasks import open_tasks
 from atoma_transports.calls.limits import ChannelLimits
-from atoma_transports.http.asked import Asked, from_own_page
+from atoma_transports.http.asked import Asked
+from atoma_transports.http.bodies import whole_body
 from atoma_transports.http.messages import (
     EventHandler,
     Handler,
@@ -23,12 +24,15 @@ from atoma_transports.http.messages import (
 from atoma_transports.http.streams import BodyWriter
 from atoma_transports.http.wire import Fields, Gone, ServerWire
 from atoma_transports.serving.handlers import Hosting
+from atoma_transports.serving.sites import Sites
 
 logger = logging.getLogger("atoma.transports")
 
 BODY_BYTES_MAX = 1024 * 1024
 COMMENT_EVERY_S = 15.0
 BEGIN_S = 0.1
+OWN = Sites()
+"""Pages may be posted to by pages beside them, whoever may call the protocol."""
 FAILED = "the server failed to answer; its log says why"
 
 SECURITY_FIELDS = {
@@ -63,7 +67,7 @@ def text_of(status: int, message: str) -> tuple[int, Fields, bytes]:
 
 
 class Pages:
-    """Answers requests for pages on one connection."""
+    """The answers to requests for pages on one connection."""
 
     def __init__(self, wire: ServerWire, hosting: Hosting, routes: Routes) -> None:
         self._wire = wire
@@ -81,7 +85,7 @@ class Pages:
             _check_post(asked)
         feed = self._routes.feed(asked.method, asked.path)
         handler = None if feed is not None else self._routes.find(asked.method, asked.path)  # before a body is read
-        body = await self._wire.body(BODY_BYTES_MAX)
+        body = await whole_body(self._wire, asked, BODY_BYTES_MAX)
         query = dict(parse_qsl(asked.query)) if asked.query else {}
         request = HttpRequest(asked.method, asked.path, query, asked.fields, body, asked.peer)
         if feed is not None:
@@ -177,5 +181,5 @@ def _check_post(asked: Asked) -> None:
     """JSON only, and not from a page of another site: forms and foreign scripts cannot act for the user."""
     if asked.content_type != "application/json":
         raise HttpError(415, "send JSON with Content-Type: application/json")
-    if not from_own_page(asked):
+    if not OWN.admits(asked.fields):
         raise HttpError(403, "requests from other sites are refused")

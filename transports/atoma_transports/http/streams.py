@@ -26,7 +26,7 @@ from atoma_transports.serving.handlers import Hosting
 
 
 class Form(Protocol):
-    """What items look like in a body."""
+    """The look of items in a body."""
 
     content_type: str
     begin: bytes
@@ -236,7 +236,7 @@ async def _put_items(
 
 
 class BodyWriter:
-    """Sends parts in order, in a task of its own, so that whoever makes them is never cancelled in the middle of one.
+    """A sender of parts in order, in a task of its own, so that their maker is never cancelled in the middle of one.
 
     Bounded in parts and bytes; what has gathered while the client was taking the last goes out together.
     """

@@ -49,7 +49,7 @@ class Late(Exception):
 
 
 class _Heads(ReceiveBuffer):
-    """What has come, where header fields, and those behind a body, have a bounded number of lines."""
+    """The bytes that have come, where header fields, and those behind a body, have a bounded number of lines."""
 
     def maybe_extract_lines(self) -> list[bytearray] | None:
         """See ``h11``."""
@@ -73,6 +73,10 @@ class ServerWire:
     What every request would pay for with a task or a cancel scope of its own is done by two tasks for the whole
     connection: :meth:`guard` waits for silence and for the end of the server, and ``_watch`` runs only while there is
     work, to see whether the client still waits for it. Both end the connection by cancelling ``nursery``.
+
+    Attributes:
+        also: Further header fields of the answer to the request in hand.
+        takes_gzip: Whether that answer may be compressed.
     """
 
     def __init__(
@@ -92,6 +96,8 @@ class ServerWire:
         self._working = False
         self._watched = False
         self._requests = 0
+        self.also: Fields = []
+        self.takes_gzip = False
         self._listening: trio.CancelScope | None = None
         self._silent = trio.Event()
         self._head_only = False
@@ -143,6 +149,7 @@ class ServerWire:
         if not isinstance(event, h11.Request):
             return None
         self._head_only = event.method == b"HEAD"
+        self.also, self.takes_gzip = [], False
         self._requests += 1
         if not self._watched:
             self._watched = True
@@ -295,14 +302,14 @@ class ServerWire:
             return
         ends = last or self._drain.is_set()
         http = self._http
-        data = http.send(_head(status, *fields, *((CLOSE,) if ends else ()))) or b""
+        data = http.send(_head(status, *fields, *self.also, *((CLOSE,) if ends else ()))) or b""
         if not self._head_only:
             data += http.send(h11.Data(data=body)) or b""
         await self.write(data + (http.send(h11.EndOfMessage()) or b""))
 
     def begin(self, status: int, fields: Fields) -> bytes:
         """The head of an answer whose body follows in parts."""
-        return self._http.send(_head(status, *fields)) or b""
+        return self._http.send(_head(status, *fields, *self.also)) or b""
 
     def part(self, data: bytes) -> bytes:
         """A part of the body, ready to be written."""

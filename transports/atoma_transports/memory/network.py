@@ -24,7 +24,7 @@ DRAIN_S = 1.0
 
 
 class FaultHook(Protocol):
-    """Decides what becomes of each frame."""
+    """A judge of what becomes of each frame."""
 
     async def on_frame(self, direction: Direction, frame: bytes) -> Sequence[bytes]:
         """The frames to deliver in place of ``frame``.
@@ -143,7 +143,7 @@ class MemoryPipe:
 
 
 class MemoryNetwork:
-    """Where :class:`MemoryTransport` finds a host. Works under a virtual clock; bounded like a socket.
+    """The network where :class:`MemoryTransport` finds a host: fit for a virtual clock, and bounded like a socket.
 
     Args:
         faults: Decides about every frame of transports that bring no hook of their own.

@@ -28,6 +28,7 @@ from msgspec import inspect
 
 from atoma.errors import ProtocolError
 from atoma.schema.kinds import INT64_MAX, INT64_MIN
+from atoma_transports.protocol.json_shapes import Describe, Refer, Shape, always, reference
 from atoma_transports.protocol.json_text import parse_json
 from atoma_transports.protocol.plans import from_plain, to_plain
 
@@ -42,7 +43,7 @@ _Convert: TypeAlias = Callable[[object], object]
 
 
 class _Wrong(Exception):
-    """What is wrong with a value; where it is is added on the way up."""
+    """The news of what is wrong with a value; where it is is added on the way up."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -54,13 +55,14 @@ class _Wrong(Exception):
 
 
 class _Pair:
-    """Both directions for one type."""
+    """Both directions for one type, and the schema of what is written."""
 
-    __slots__ = ("read", "write")
+    __slots__ = ("read", "shape", "write")
 
-    def __init__(self, write: _Convert, read: _Convert) -> None:
+    def __init__(self, write: _Convert, read: _Convert, shape: Describe) -> None:
         self.write = write
         self.read = read
+        self.shape = shape
 
 
 def encode_json(message: msgspec.Struct) -> bytes:
@@ -106,6 +108,17 @@ def from_json(value: object, kind: type[T]) -> T:
         raise ProtocolError(f"malformed {kind.__name__}{wrong.place}: {wrong}") from None
 
 
+def shape_of(kind: type[msgspec.Struct], refer: Refer, **instead: Shape) -> Shape:
+    """The JSON schema of ``kind``, some fields of which are what ``instead`` says; other structs in it are as ``refer`` says."""
+    fields = _fields(kind)
+    shape: Shape = {
+        "type": "object",
+        "properties": {field.name: instead.get(field.name) or _pair(field.type).shape(refer) for field in fields},
+        "required": [field.name for field in fields if field.required],
+    }
+    return shape | {"additionalProperties": False} if kind.__struct_config__.forbid_unknown_fields else shape
+
+
 def as_object(value: object) -> dict[str, object] | None:
     """``value`` when it is a JSON object."""
     return cast("dict[str, object]", value) if type(value) is dict else None
@@ -115,13 +128,13 @@ def _same(value: object) -> object:
     return value
 
 
-def _exactly(kind: type[object], name: str) -> _Pair:
+def _exactly(kind: type[object], name: str, schema: str) -> _Pair:
     def read(value: object) -> object:
         if type(value) is not kind:
             raise _Wrong(f"expected {name}")
         return value
 
-    return _Pair(_same, read)
+    return _Pair(_same, read, always({"type": schema}))
 
 
 def _read_integer(value: object) -> int:
@@ -213,7 +226,7 @@ def _sequence(items: _Pair) -> _Pair:
             raise _Wrong("expected a list")
         return tuple(_read_step(str(index), items, item) for index, item in enumerate(cast("list[object]", value)))
 
-    return _Pair(write, read)
+    return _Pair(write, read, lambda refer: {"type": "array", "items": items.shape(refer)})
 
 
 def _read_step(step: str, pair: _Pair, value: object) -> object:
@@ -233,7 +246,11 @@ def _fixed(parts: tuple[_Pair, ...]) -> _Pair:
         both = zip(parts, cast("list[object]", value), strict=True)
         return tuple(_read_step(str(index), part, item) for index, (part, item) in enumerate(both))
 
-    return _Pair(write, read)
+    def shape(refer: Refer) -> Shape:
+        items = [part.shape(refer) for part in parts]
+        return {"type": "array", "prefixItems": items, "minItems": len(items), "maxItems": len(items)}
+
+    return _Pair(write, read, shape)
 
 
 def _map(values: _Pair) -> _Pair:
@@ -245,7 +262,7 @@ def _map(values: _Pair) -> _Pair:
             raise _Wrong("expected an object")
         return {name: _read_step(name, values, item) for name, item in cast("dict[str, object]", value).items()}
 
-    return _Pair(write, read)
+    return _Pair(write, read, lambda refer: {"type": "object", "additionalProperties": values.shape(refer)})
 
 
 def _choice(values: tuple[object, ...]) -> _Pair:
@@ -256,13 +273,14 @@ def _choice(values: tuple[object, ...]) -> _Pair:
             raise _Wrong(f"expected one of {', '.join(sorted(map(str, known)))}")
         return value
 
-    return _Pair(_same, read)
+    return _Pair(_same, read, always({"enum": list(values)}))
 
 
 def _optional(pair: _Pair) -> _Pair:
     return _Pair(
         lambda value: None if value is None else pair.write(value),
         lambda value: None if value is None else pair.read(value),
+        lambda refer: {"anyOf": [pair.shape(refer), {"type": "null"}]},
     )
 
 
@@ -286,22 +304,22 @@ def _is(kind: inspect.Metadata, name: str) -> bool:
 
 
 def _pair(kind: inspect.Type) -> _Pair:
-    """Both directions for ``kind``; a struct is looked up when it is needed, since it may hold itself."""
+    """Both directions for ``kind``, and its schema; a struct is looked up when it is needed, since it may hold itself."""
     match kind:
         case inspect.IntType():
-            return _Pair(str, _read_integer)
+            return _Pair(str, _read_integer, always(reference("Int64")))
         case inspect.StrType():
-            return _exactly(str, "text")
+            return _exactly(str, "text", "string")
         case inspect.BoolType():
-            return _exactly(bool, "true or false")
+            return _exactly(bool, "true or false", "boolean")
         case inspect.Metadata(type=inspect.BytesType()) if _is(kind, "query"):
-            return _Pair(_write_query, _read_query)
+            return _Pair(_write_query, _read_query, always(reference("Query")))
         case inspect.Metadata() if _is(kind, "cell"):
-            return _Pair(lambda value: _nested(value, _write_free), _read_cell)
+            return _Pair(lambda value: _nested(value, _write_free), _read_cell, always(reference("Cell")))
         case inspect.BytesType():
-            return _Pair(_write_bytes, _read_bytes)
+            return _Pair(_write_bytes, _read_bytes, always(reference("Bytes")))
         case inspect.CustomType():
-            return _Pair(_write_free, _read_free)
+            return _Pair(_write_free, _read_free, always(reference("Value")))
         case inspect.LiteralType():
             return _choice(kind.values)
         case inspect.VarTupleType():
@@ -314,7 +332,7 @@ def _pair(kind: inspect.Type) -> _Pair:
             return _union(kind.types)
         case inspect.StructType():
             cls = kind.cls
-            return _Pair(lambda value: _struct(cls).write(value), lambda value: _struct(cls).read(value))
+            return _Pair(lambda it: _struct(cls).write(it), lambda it: _struct(cls).read(it), lambda refer: refer(cls))
         case _:
             raise TypeError(f"messages hold no {type(kind).__name__}")
 
@@ -329,15 +347,20 @@ def _struct(cls: type[msgspec.Struct]) -> _Pair:
     return found
 
 
+def _fields(cls: type[msgspec.Struct]) -> Sequence[inspect.Field]:
+    info = inspect.type_info(cls)
+    assert isinstance(info, inspect.StructType)
+    return info.fields
+
+
 def _build(cls: type[msgspec.Struct]) -> _Pair:
-    shape = inspect.type_info(cls)
-    assert isinstance(shape, inspect.StructType)
-    fields = {field.name: _pair(field.type) for field in shape.fields}
-    required = frozenset(field.name for field in shape.fields if field.required)
+    declared = _fields(cls)
+    fields = {field.name: _pair(field.type) for field in declared}
+    required = frozenset(field.name for field in declared if field.required)
     later = cast("tuple[str, ...]", getattr(cls, "LATER", ()))
     omitted = {
         name: default
-        for name, default in _defaults(shape).items()
+        for name, default in _defaults(declared).items()
         if cls.__struct_config__.omit_defaults or name in later
     }
 
@@ -367,13 +390,13 @@ def _build(cls: type[msgspec.Struct]) -> _Pair:
             raise _Wrong(f"lacks {', '.join(sorted(missing))}")
         return cls(**given)
 
-    return _Pair(write, read)
+    return _Pair(write, read, lambda refer: refer(cls))
 
 
-def _defaults(shape: inspect.StructType) -> dict[str, object]:
+def _defaults(fields: Sequence[inspect.Field]) -> dict[str, object]:
     """Default by name of the fields that are left out when they hold it."""
     made: dict[str, object] = {}
-    for field in shape.fields:
+    for field in fields:
         if field.default is not msgspec.NODEFAULT:
             made[field.name] = field.default
         elif field.default_factory is not msgspec.NODEFAULT:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from atoma.contracts.execution import WriteOptions
-from atoma.contracts.mutations import Op, OpKind
+from atoma.contracts.mutations import KIND_OF, Edit, Op
 from atoma.contracts.values import ErrorInfo, RowImage, Scalar, StoredRow
 from atoma.errors import ProtocolError
 from atoma.schema.kinds import INT64_MAX, INT64_MIN
@@ -134,8 +134,6 @@ class OpsReply(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 OPS_MAX = 1000
-KINDS: dict[OpName, OpKind] = {"insert": "create", "update": "patch", "upsert": "upsert", "delete": "delete"}
-"""What the words of an operation that is spelled out mean."""
 KEY_COLUMNS = 4  # id, version, seq, scope precede the values of a row
 
 
@@ -175,10 +173,11 @@ def operation(remote: RemoteOp) -> Op:
     if (op is None) == (remote.name == ""):
         raise ProtocolError(f"operation {remote.index} of a write call is none, or two")
     if op is None:
-        kind = "replace" if remote.name == "upsert" and remote.replace else KINDS[remote.name]
+        kind = "replace" if remote.name == "upsert" and remote.replace else KIND_OF[remote.name]
         op = Op(kind, remote.store, remote.id, scope=remote.scope, base_version=remote.base_version)
         return replace(op, values=image(remote.values), defaults=image(remote.defaults))
-    return replace(op, values=image(op.values), defaults=image(op.defaults))
+    edits = tuple([Edit(edit.field, edit.kind, scalar(edit.operand)) for edit in op.edits])
+    return replace(op, values=image(op.values), defaults=image(op.defaults), edits=edits)
 
 
 def pack_rows(rows: tuple[StoredRow, ...]) -> Rows:

@@ -80,7 +80,7 @@ _FORWARDING = frozenset(FORWARDING)
 
 
 class Origins:
-    """Tells who made a request.
+    """A finder of who made a request.
 
     Whoever is connected from this machine counts as this machine only when nothing says that it speaks for others: it
     is not a declared proxy, and its request has none of the fields that proxies add.

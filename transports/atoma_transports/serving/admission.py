@@ -25,7 +25,7 @@ def bearer_token(field: str) -> str:
 
 
 class Admission:
-    """Verifies each token of one connection once for each peer, and again when it has expired, or its session was ended.
+    """A verifier of a connection's tokens: once for each peer, and again after expiry or the end of the session.
 
     Remembers a bounded number of tokens; works as long as the connection, like the first frame of a WebSocket.
 

@@ -11,17 +11,19 @@ from typing import Protocol, runtime_checkable
 
 import trio
 
+from atoma.contracts.extras import install_line
 from atoma.errors import ConfigurationError
 from atoma.ports import Peer, ServiceHost
 from atoma_transports.calls.fairness import Fairness, Share
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.serving.addresses import Origins
 from atoma_transports.serving.places import Place
+from atoma_transports.serving.sites import Sites
 
 
 @dataclass(frozen=True, slots=True)
 class Hosting:
-    """What one connection is served with.
+    """The parts that one connection is served with.
 
     Attributes:
         host: Authenticates, and hands out services.
@@ -29,10 +31,11 @@ class Hosting:
         known_host: Whether a host name in a request is one of this server's.
         limits: Bounds of the connection.
         drain: Once set, calls in flight are finished, new ones refused with ``UNAVAILABLE``, then the handler returns.
-        origins: Tells who made a request, which may be somebody else than ``peer``.
+        origins: Finds out who made a request, which may be somebody else than ``peer``.
         place: The connection's place on the port.
         fairness: What principals have once, over all connections of the port.
         handler_for: The handler that speaks what begins with some first bytes, for connections that change their language.
+        sites: Whose pages may call.
     """
 
     host: ServiceHost
@@ -44,6 +47,7 @@ class Hosting:
     place: Place = field(default_factory=Place.alone)
     fairness: Fairness = field(default_factory=Fairness)
     handler_for: Callable[[bytes], ProtocolHandler | None] = lambda head: None
+    sites: Sites = field(default_factory=Sites)
 
     def share(self) -> AbstractContextManager[Share]:
         """What the connection may take, as long as the block runs."""
@@ -101,7 +105,7 @@ def installed_handlers(pages: ProtocolHandler | None = None) -> tuple[ProtocolHa
         if handler is not None:
             handlers.append(handler)
     if not handlers:
-        raise ConfigurationError("no transport is installed that could answer on a port: install trio-websocket or h11")
+        raise ConfigurationError(f"no transport is installed that could answer on a port: {install_line('hub')}")
     return tuple(handlers)
 
 

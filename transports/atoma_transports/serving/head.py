@@ -148,7 +148,7 @@ def refusal_of(head: bytes) -> bytes:
 
 
 def overload_of(head: bytes) -> bytes:
-    """What to answer to ``head``, or to who has not sent all of it yet, when the place is needed for others."""
+    """What to answer to ``head``, or to a client that has not sent all of it yet, when the place is needed for others."""
     text = "too many have come without a token: try again"
     if head.startswith(HTTP2_START):
         return http2_refusal(text, ENHANCE_YOUR_CALM)

@@ -30,6 +30,7 @@ from atoma_transports.serving.head import (
     send_last,
 )
 from atoma_transports.serving.places import Place, Places
+from atoma_transports.serving.sites import Sites
 from atoma_transports.streams import PrefixedStream, keep_alive
 
 logger = logging.getLogger("atoma.transports")
@@ -40,7 +41,7 @@ BACKLOG = 256
 
 @dataclass(slots=True, eq=False)
 class _Port:
-    """What a port answers with, and who is on it.
+    """The answers of a port, and who is on it.
 
     Attributes:
         host: Authenticates, and hands out services.
@@ -49,9 +50,10 @@ class _Port:
         limits: Bounds of each connection.
         drain: Set when the server ends.
         ssl_context: Speak TLS.
-        origins: Tells who made a request.
+        origins: Finds out who made a request.
         places: One for each connection.
         fairness: What every principal has once.
+        sites: Whose pages may call.
     """
 
     host: ServiceHost
@@ -63,6 +65,7 @@ class _Port:
     origins: Origins = field(default_factory=Origins)
     places: Places = field(init=False)
     fairness: Fairness = field(default_factory=Fairness)
+    sites: Sites = field(default_factory=Sites)
 
     def __post_init__(self) -> None:
         self.places = Places(self.limits)
@@ -82,6 +85,7 @@ async def open_server(
     insecure: bool = False,
     names: Collection[str] = (),
     trusted_proxies: Collection[str] = (),
+    origins: Collection[str] = (),
     limits: ChannelLimits | None = None,
 ) -> AsyncGenerator[str]:
     """Serve ``host`` on ``address`` inside the block, which gets the bound address, ``"127.0.0.1:8765"``.
@@ -99,23 +103,33 @@ async def open_server(
         names: Names under which browsers may ask for this server, besides IP addresses and ``localhost``.
         trusted_proxies: Addresses and networks of proxies, ``"10.0.0.7"`` or ``"10.0.0.0/24"``, whose
             ``X-Forwarded-For`` is believed: limits and the log go by it.
+        origins: Other sites whose pages may call the protocol from a browser, by fetch, EventSource and WebSocket:
+            ``"https://app.example.org"``. They need a token like everybody.
         limits: Bounds of each connection.
 
     Raises:
         ConfigurationError: The address cannot be used, is taken, or would serve plain text to other machines; or the
             hub lets in whoever is on this machine, and others are to come under a name or through a proxy.
     """
-    if (names or trusted_proxies) and isinstance(host, AdmitsLoopback) and host.admits_loopback:
+    sites = Sites(origins)
+    if (names or trusted_proxies or sites) and isinstance(host, AdmitsLoopback) and host.admits_loopback:
         raise ConfigurationError(
-            "this hub lets in whoever is on its machine, and behind a proxy that is everybody: names= and "
-            "trusted_proxies= need a verifier that looks at tokens"
+            "this hub lets in whoever is on its machine, and behind a proxy that is everybody, as is any page of another site: "
+            "names=, trusted_proxies= and origins= need a verifier that looks at tokens"
         )
     handlers = installed_handlers(pages)
     if ssl_context is not None:
         ssl_context.set_alpn_protocols(alpn_of(handlers))
     drain = trio.Event()
     port = _Port(
-        host, handlers, host_check(names), limits or ChannelLimits(), drain, ssl_context, Origins(trusted_proxies)
+        host,
+        handlers,
+        host_check(names),
+        limits or ChannelLimits(),
+        drain,
+        ssl_context,
+        Origins(trusted_proxies),
+        sites=sites,
     )
     listeners = await _listen(address, ssl_context, insecure=insecure)
     async with open_tasks() as nursery:
@@ -138,6 +152,7 @@ async def serve(
     insecure: bool = False,
     names: Collection[str] = (),
     trusted_proxies: Collection[str] = (),
+    origins: Collection[str] = (),
     limits: ChannelLimits | None = None,
     task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -153,6 +168,7 @@ async def serve(
         insecure=insecure,
         names=names,
         trusted_proxies=trusted_proxies,
+        origins=origins,
         limits=limits,
     ) as bound:
         task_status.started(bound)
@@ -242,6 +258,15 @@ async def _serve_head(head: bytes, stream: trio.abc.Stream, peer_host: str, port
         return
     peer = port.origins.connected(peer_host, handler.name)
     hosting = Hosting(
-        port.host, peer, port.known_host, port.limits, port.drain, port.origins, place, port.fairness, port.handler_for
+        port.host,
+        peer,
+        port.known_host,
+        port.limits,
+        port.drain,
+        port.origins,
+        place,
+        port.fairness,
+        port.handler_for,
+        port.sites,
     )
     await handler.serve(PrefixedStream(head, stream), hosting)

@@ -21,11 +21,10 @@ from atoma_transports.serving.head import (
     head_target,
     http1_refusal,
     read_head,
-    same_site,
     send_last,
 )
 from atoma_transports.streams import PrefixedStream
-from atoma_transports.websocket.handshake import answer_upgrade
+from atoma_transports.websocket.handshake import HUB_PATH, answer_upgrade
 from atoma_transports.websocket.pipe import WebSocketPipe
 
 
@@ -48,7 +47,7 @@ async def accept_pipe(
     yield WebSocketPipe(below, ConnectionType.SERVER, first, message_bytes=limits.first_frame_bytes, share=share)
 
 
-PATHS = ("/", "/sync")
+PATHS = ("/", HUB_PATH)
 
 
 class WebSocketHandler:
@@ -105,6 +104,6 @@ def _refusal(fields: Mapping[str, str], hosting: Hosting) -> bytes:
     """Why this upgrade is not taken: a strange name, or a page of another site behind the user's back."""
     if not hosting.known_host(fields.get("host", "")):
         return http1_refusal(421, "Misdirected Request", "this server is not known under that name")
-    if not same_site(fields):
+    if not hosting.sites.takes(fields):
         return http1_refusal(403, "Forbidden", "requests from other sites are refused")
     return b""

@@ -17,6 +17,8 @@ from atoma_transports.serving.head import HEAD_BYTES_MAX, HEAD_END, RECEIVE_BYTE
 SUBPROTOCOL = "atoma.v1"
 """Offered by our client, accepted when offered; a client that offers none is as welcome."""
 
+HUB_PATH = "/sync"
+"""Where a hub takes WebSockets."""
 SWITCHING = b"HTTP/1.1 101"
 
 

@@ -10,7 +10,7 @@ import trio
 from trio_websocket import ConnectionRejected, HandshakeError
 from wsproto.connection import ConnectionType
 
-from atoma.errors import ConnectFailed
+from atoma.errors import ConnectFailed, ProtocolError, TransportError
 from atoma.ports import Channel
 from atoma_transports.calls import ChannelLimits
 from atoma_transports.dialing import Token
@@ -18,7 +18,7 @@ from atoma_transports.dialing.addresses import Language, why_unreachable
 from atoma_transports.dialing.credentials import check_token
 from atoma_transports.dialing.dialer import find_way
 from atoma_transports.frames import open_channel
-from atoma_transports.websocket.handshake import ask_for_upgrade
+from atoma_transports.websocket.handshake import HUB_PATH, ask_for_upgrade
 from atoma_transports.websocket.pipe import WebSocketPipe
 
 LANGUAGE = Language("a WebSocket", {"ws": 80}, {"wss": 443}, "ws://host:port/path or wss://host/path")
@@ -88,9 +88,16 @@ class WebSocketTransport:
         except trio.TooSlowError:
             raise ConnectFailed(f"{where} did not answer within {self._limits.handshake_s:g} s") from None
         except (OSError, trio.BrokenResourceError) as error:
-            raise ConnectFailed(f"cannot connect to {where}: {why_unreachable(error)}") from None
+            hint = "" if self._way.address.secure else "; if the hub speaks TLS, the address begins with wss://"
+            raise ConnectFailed(f"cannot connect to {where}: {why_unreachable(error)}{hint}") from None
         except ConnectionRejected as error:
-            raise ConnectFailed(f"{self} was refused with HTTP status {error.status_code}") from None
+            raise self._refused(error.status_code) from None
         except HandshakeError:
             raise ConnectFailed(f"{where} does not speak WebSocket") from None
         return WebSocketPipe(stream, ConnectionType.CLIENT, rest, message_bytes=self._limits.first_frame_bytes)
+
+    def _refused(self, status: int) -> TransportError:
+        """What a refusal means: a server that is busy, or one that has no hub under this path."""
+        if status >= 500 or status in (408, 425, 429):
+            return ConnectFailed(f"{self} was refused with HTTP status {status}")
+        return ProtocolError(f"{self}: no hub is there (HTTP status {status}); the path of a hub is {HUB_PATH}")

@@ -23,7 +23,7 @@ from atoma_stores.local import LocalWriteNode
 
 
 class EngineSite(Protocol):
-    """What the author of an engine supplies."""
+    """The part that the author of an engine supplies."""
 
     @property
     def name(self) -> str:
@@ -58,7 +58,7 @@ class QueueingStage:
         """See :class:`atoma.ports.Staging`."""
         effects = list(tx.unit.effects)
         self.seen.append(len(effects))
-        for key, group in mutations_of(request, effects) if effects else ():
+        for key, group in mutations_of(request, effects):
             scope, ops = group[0].scope, tuple(queued(effect.op) for effect in group)
             identity = tx.outbox.identity()
             mid = identity.next_mid if self.kind == "outbox" else 0

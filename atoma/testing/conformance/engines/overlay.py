@@ -77,8 +77,6 @@ async def the_outbox_keeps_the_order_of_writing(bench: Bench) -> None:
             expect_equal(missing, [None, None, None], "the first number that has left a whole outbox")
 
         await db.db.inspect(look)
-        await db.db.apply(lambda tx: tx.outbox.park(2, "why"))
-        expect_equal(await db.outbox_mids(), [1, 3, 4], "the outbox without a parked mutation")
         for gone, missing in ((4, [4, 4, 4, 4, None]), (2, [2, 2, 4, 4, None]), (1, [1, 2, 4, 4, None])):
             await db.db.apply(partial(_take_out, mid=gone))
             found = await db.db.inspect(lambda tx: [tx.outbox.first_missing(decided) for decided in range(5)])
@@ -93,7 +91,7 @@ def _take_out(tx: LocalTx, mid: int) -> None:
 
 @CHECKS.add
 async def a_receipt_follows_its_mutation(bench: Bench) -> None:
-    """Receipts go from queued over sent and accepted to observed, or to rejected, and wake who waits for them."""
+    """Receipts go from queued over sent and accepted to observed, or to rejected, and wake whoever waits for them."""
     async with bench.opened(synced=True) as db:
         one, two = receipts_of(await db.queue("k", insert("a"), insert("b")))
         expect_equal((one.state, two.state), ("queued", "queued"), "the states after the write")
@@ -109,9 +107,9 @@ async def a_receipt_follows_its_mutation(bench: Bench) -> None:
             nursery.start_soon(wait)
             await db.db.apply(lambda tx: tx.outbox.mark_acked(1, 7))
             await until(lambda: answers, "nobody woke who waits for the verdict")
-            expect_equal((answers, one.state), ([7], "accepted"), "what the waiter heard, and the state, after an ack")
+            expect_equal((answers, one.state), ([7], "accepted"), "what the waiter got, and the state, after an ack")
             await db.db.apply(lambda tx: tx.outbox.remove(1, Outcome(1, "applied", "main", seq=7)))
-        expect_equal((answers, one.state), ([7, 7], "observed"), "what the waiter heard in the end")
+        expect_equal((answers, one.state), ([7, 7], "observed"), "what the waiter got in the end")
         refused = Outcome(2, "rejected", "main", error=ErrorInfo("DENIED", "not yours"))
         await db.db.apply(lambda tx: tx.outbox.remove(2, refused))
         with expect_error(WriteRejected, what="a wait for a refused write") as rejected:
@@ -123,7 +121,7 @@ async def a_receipt_follows_its_mutation(bench: Bench) -> None:
 
 @CHECKS.add
 async def a_unit_of_the_outbox_is_recalled_by_its_key(bench: Bench) -> None:
-    """What became of a queued unit is told by its key, with receipts that follow it; over a restart, and to its end."""
+    """What became of a queued unit is found by its key, with receipts that follow it; over a restart, and to its end."""
     async with bench.opened(synced=True) as db:
         await db.queue("k", insert("a"), insert("b"), insert("c"))
         refused = Outcome(2, "rejected", "main", error=ErrorInfo("DENIED", "not yours"))
@@ -138,7 +136,7 @@ async def a_unit_of_the_outbox_is_recalled_by_its_key(bench: Bench) -> None:
             tx.outbox.remove(2, refused)
 
         await db.db.apply(settle)
-        expect_equal(await db.db.recall("another key"), None, "what is told of a key that nothing was written under")
+        expect_equal(await db.db.recall("another key"), None, "what is known of a key that nothing was written under")
         if not bench.site.durable:
             return
     async with bench.opened(synced=True) as again:
@@ -151,12 +149,12 @@ async def a_unit_of_the_outbox_is_recalled_by_its_key(bench: Bench) -> None:
             await second.wait(observed=False)
         expect_equal(rejected.error.reason, "DENIED", "the reason")
         await again.db.apply(lambda tx: tx.outbox.mark_acked(3, 9))
-        expect_equal((await third.wait(observed=False), third.state), (9, "accepted"), "what the receipt hears")
+        expect_equal((await third.wait(observed=False), third.state), (9, "accepted"), "what the receipt gets")
 
 
 @CHECKS.add
 async def waiting_for_a_receipt_ends_with_the_database(bench: Bench) -> None:
-    """Who waits for a verdict when the database closes gets ClosedError; the mutation stays in the outbox."""
+    """A caller that waits for a verdict when the database closes gets ClosedError; the mutation stays in the outbox."""
     async with open_background() as nursery:
         ended = trio.Event()
         async with bench.opened(synced=True) as db:
@@ -249,7 +247,7 @@ async def live_queries_follow_every_commit(bench: Bench) -> None:
         db = await opened.enter_async_context(bench.opened(synced=True))
         source = db.db
         if not isinstance(source, LiveSource):
-            raise AssertionError("the database does not tell its commits, so live queries cannot follow it")
+            raise AssertionError("the database does not report its commits, so live queries cannot follow it")
         live = await opened.enter_async_context(open_live_queries(source, NOTES_SCHEMA))
         rows: tuple[StoredRow, ...] = ()
         async with live.open_live(rows_of("notes")) as batches:

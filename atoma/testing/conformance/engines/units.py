@@ -21,7 +21,7 @@ POINTS = 30
 
 
 class Mishap(Exception):
-    """What a body raises."""
+    """The error that a body raises."""
 
 
 @CHECKS.add
@@ -66,7 +66,7 @@ async def results_are_one_per_entry_and_in_order(bench: Bench) -> None:
 async def versions_move_with_visible_changes_only(bench: Bench) -> None:
     """A row's version rises with every change the user can see; writing what is there already keeps it.
 
-    A row that comes again after its end has none of its old versions: who has seen one of those is told.
+    A row that comes again after its end has none of its old versions: a writer that has seen one of those is refused.
     """
     async with bench.opened() as db:
         first = (await db.write("1", insert("a"))).items[0]
@@ -86,7 +86,7 @@ async def versions_move_with_visible_changes_only(bench: Bench) -> None:
 
 @CHECKS.add
 async def an_atomic_unit_leaves_all_or_nothing(bench: Bench) -> None:
-    """One refused entry of an atomic unit undoes the others; the status is rejected and no commit is told."""
+    """One refused entry of an atomic unit undoes the others; the status is rejected and no commit is reported."""
     async with bench.opened() as db:
         await db.write("1", insert("a"))
         before = (await db.db.read(rows_of("notes"))).meta.commit
@@ -152,7 +152,7 @@ async def a_body_that_raises_leaves_nothing(bench: Bench) -> None:
 
 @CHECKS.add
 async def commits_are_numbered_in_order(bench: Bench) -> None:
-    """Each unit that changed something moves ``meta.commit`` up; reading does not, and a read tells where it is."""
+    """Each unit that changed something moves ``meta.commit`` up; reading does not, and a read says where it is."""
     async with bench.opened() as db:
         seen: list[int] = []
         for number in range(5):

@@ -53,7 +53,7 @@ class NodeGround(Protocol):
 
 
 class NodeSite(Protocol):
-    """What the author of a node supplies."""
+    """The part that the author of a node supplies."""
 
     @property
     def name(self) -> str:

@@ -275,7 +275,7 @@ async def an_answer_that_cannot_be_sent_fails_its_own_call(stage: Stage) -> None
 async def without_the_right_token_nobody_comes_in(stage: Stage) -> None:
     """A wrong or missing token is an AuthenticationError of ``connect``, and no service is asked anything.
 
-    So is a text that is no token: more than a line of printable ASCII characters, or than 16 KiB of them.
+    So is a text that is not a token: more than a line of printable ASCII characters, or than 16 KiB of them.
     """
     for text in ("ü", "two\nlines", " padded", "half of a pair: \ud800", "x" * 100_000):
         with expect_error(AuthenticationError, what=f"connecting with {text[:20]!r} as token"):

@@ -58,7 +58,7 @@ async def welcome(pipe: MessagePipe) -> None:
 
 
 async def next_frame(pipe: MessagePipe) -> Frame:
-    """The next frame that is no ping."""
+    """The next frame that is not a ping."""
     while True:
         frame = decode_frame(await pipe.receive(), 10**7)
         if frame.kind != "ping":

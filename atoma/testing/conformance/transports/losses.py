@@ -36,7 +36,7 @@ LARGE = 400_000
 
 
 async def _lost_reply(stage: Stage, moment: Literal["before_apply", "after_apply"]) -> None:
-    """Write, and cut the road when the hub is at ``moment``; then mend it."""
+    """Write, and cut the road when the hub is at ``moment``; then repair it."""
     faults = stage.faults
 
     async def cut_once() -> None:
@@ -53,7 +53,7 @@ async def _lost_reply(stage: Stage, moment: Literal["before_apply", "after_apply
         async with stage.channel():
             raise AssertionError("came through a road that is cut")
     expect_equal(refused.error.maybe_sent, False, "maybe_sent of a connection that was refused")
-    await faults.mend()
+    await faults.repair()
     await stage.idle()
 
 
@@ -125,7 +125,7 @@ async def a_request_that_ends_inside_a_message_is_not_carried_out(stage: Stage) 
         with expect_error(ChannelBroken, what="a call whose request was cut off") as broken:
             await service.write(write("key", "a", text="x" * LARGE))
         expect_equal(broken.error.maybe_sent, True, "maybe_sent")
-    await stage.faults.mend()
+    await stage.faults.repair()
     expect_equal(stage.hub.applied, [], "what was applied")
     async with stage.service() as service:
         expect((await service.resolve(resolve("key"))).abandoned, "the key is not abandoned")
@@ -162,7 +162,7 @@ async def a_reply_that_ends_inside_a_message_is_lost(stage: Stage) -> None:
 async def a_peer_that_falls_silent_is_noticed_at_both_ends(stage: Stage) -> None:
     """A half-open connection: after ``ping_s`` + ``pong_s`` of silence the caller gets ChannelBroken, the handler stops.
 
-    New connections fail with ConnectFailed within ``handshake_s``; mended, everything works again.
+    New connections fail with ConnectFailed within ``handshake_s``; after the repair everything works again.
     """
     pulse = stage.limits.ping_s + stage.limits.pong_s
     faults = stage.faults
@@ -190,7 +190,7 @@ async def a_peer_that_falls_silent_is_noticed_at_both_ends(stage: Stage) -> None
         nursery.start_soon(connect)
         await stage.until(lambda: stage.hub.active == 0, "the handler of a silent client goes on", 5)
         expect_equal(stage.hub.cancelled, 1, "handlers that were cancelled")
-    await faults.mend()
+    await faults.repair()
     async with stage.service() as again:
         await stage.check_answers(again)
 
@@ -226,7 +226,7 @@ async def a_road_that_is_cut_fails_every_call_in_flight(stage: Stage) -> None:
         with expect_error(ChannelBroken, what="a call after the connection was lost"):
             await service.push(push(b"x"))
     expect_equal(stage.hub.applied, [], "what was applied")
-    await stage.faults.mend()
+    await stage.faults.repair()
 
 
 @CHECKS.add
@@ -240,7 +240,7 @@ async def a_slow_road_delays_and_loses_nothing(stage: Stage) -> None:
         expect_equal((await service.write(write("key", "a"))).status, "confirmed", "a write")
         page = (await service.pull(pull(LARGE))).stores[0]
         expect(page.rows[0][2] == "ü" * (LARGE // 2), "the text of a large page is another one")
-        await stage.faults.mend()
+        await stage.faults.repair()
         await stage.check_answers(service)
 
 

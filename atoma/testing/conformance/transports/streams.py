@@ -48,7 +48,7 @@ async def leaving_a_stream_stops_its_handler(stage: Stage) -> None:
 
 @CHECKS.add
 async def a_stream_that_fails_tells_after_what_it_has_brought(stage: Stage) -> None:
-    """Items that were sent before the service failed arrive before its error does, and who asks on is told it again."""
+    """Items that were sent before the service failed arrive before its error does, and a caller that asks on gets it again."""
     stage.hub.hints = 5
     stage.hub.failure = RemoteError("enough", remote_code="BUSY", remote_retryable=True)
     heads: list[int] = []
@@ -78,7 +78,7 @@ async def streams_and_calls_do_not_wait_for_each_other(stage: Stage) -> None:
 
 @CHECKS.add
 async def a_wait_for_an_item_that_is_cancelled_loses_nothing(stage: Stage) -> None:
-    """Who stops waiting for an item may wait again: the stream goes on, and every item and its end arrive."""
+    """A caller that stops waiting for an item may wait again: the stream goes on, and every item and its end arrive."""
     stage.hub.hints = 10
     stage.hub.on_hint = partial(trio.sleep, 0.05)
     heads: list[int] = []

@@ -7,10 +7,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from atoma.contracts.query import Col, Expr, Order
-from atoma.contracts.values import StoredRow
-from atoma.query.compiled import compiled
+from atoma.query.compiled import Getter
 from atoma.query.evaluate import sort_key
-from atoma.schema.spec import StoreSpec
+from atoma.query.scope import AnyStore
 
 Key: TypeAlias = tuple[Any, ...]
 """Where a row stands; no two rows of a result have the same one, because the order of a checked plan is total."""
@@ -35,36 +34,36 @@ class Sorting:
 
     Args:
         order: Its sort keys.
-        params: The values of the query.
-        store: The store whose rows are sorted.
+        getters: How each of them is taken from a row.
+        stores: The stores of the plan's sources, as far as their rows are never missing; the others are None.
         turned: Whether every direction is turned round.
     """
 
     def __init__(
-        self, order: Sequence[Order], params: Sequence[object], store: StoreSpec[object], *, turned: bool = False
+        self, order: Sequence[Order], getters: Sequence[Getter], stores: Sequence[AnyStore | None], *, turned: bool
     ) -> None:
-        self._parts = [_part(each.expr, each.descending is not turned, store) for each in order]
-        getters = [compiled(each.expr, params) for each in order]
-        self._of = _joined([_after(get, part) for get, part in zip(getters, self._parts, strict=True)])
+        self._parts = [_part(each.expr, each.descending is not turned, stores) for each in order]
+        self.of = _joined([_after(get, part) for get, part in zip(getters, self._parts, strict=True)])
 
-    def of(self, row: StoredRow) -> Key:
-        """Where ``row`` stands."""
-        return self._of(row)
+    of: Callable[[Any], Key]
+    """Where a row stands."""
 
     def at(self, values: Sequence[object]) -> Key:
         """Where a row stands whose sort keys have these values."""
         return tuple([value if part is None else part(value) for part, value in zip(self._parts, values, strict=True)])
 
 
-def _part(expr: Expr, descending: bool, store: StoreSpec[object]) -> Part | None:
+def _part(expr: Expr, descending: bool, stores: Sequence[AnyStore | None]) -> Part | None:
     """What is made of the value of a sort key; None when it is compared as it is."""
-    field = store.fields[expr.name] if isinstance(expr, Col) and expr.name != "id" else None
-    nullable = field.nullable if field is not None else not isinstance(expr, Col)
-    if not nullable:
-        if not descending:
-            return None
-        return operator.neg if field is not None and field.sql_type in _NUMBERS else falling
-    return _falling_or_null if descending else sort_key
+    store = stores[expr.source] if isinstance(expr, Col) and expr.source < len(stores) else None
+    if not isinstance(expr, Col) or store is None:
+        return _falling_or_null if descending else sort_key
+    field = None if expr.name == "id" else store.fields[expr.name]
+    if field is not None and field.nullable:
+        return _falling_or_null if descending else sort_key
+    if not descending:
+        return None
+    return operator.neg if field is not None and field.sql_type in _NUMBERS else falling
 
 
 def _falling_or_null(value: Any) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from atoma.contracts.execution import QueryResult
-from atoma.contracts.query import BoundQuery
+from atoma.contracts.raw import Question
 from atoma.ports.live import Change, ResultRow
 from atoma_stores.changes import StoreDelta
 
@@ -15,14 +15,19 @@ Deltas: TypeAlias = Mapping[str, StoreDelta]
 
 
 class Operator(Protocol):
-    """Keeps the result of one query. It holds no task and reads nothing itself: it says what it has to read.
+    """A keeper of the result of one query. It holds no task and reads nothing itself: it says what it has to read.
 
     What it reads is the state of the database right behind the last change that it has taken.
     """
 
     @property
+    def stale(self) -> bool:
+        """Whether the whole result has to be read, so that changes need not be taken before."""
+        ...
+
+    @property
     def lacks(self) -> bool:
-        """Whether the result is not known before something was read."""
+        """Whether the result, or a part of it, is not known before something was read."""
         ...
 
     def concerns(self, store: str, delta: StoreDelta, *, settled: bool) -> StoreDelta:
@@ -43,7 +48,7 @@ class Operator(Protocol):
         """Read the whole result again before it is told next: changes were made that nobody has told."""
         ...
 
-    def reads(self) -> Sequence[BoundQuery]:
+    def reads(self) -> Sequence[Question]:
         """What has to be read while it lacks something."""
         ...
 

@@ -3,39 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from atoma.contracts.execution import QueryResult
-from atoma.contracts.query import BoundQuery
+from atoma.contracts.raw import Question
 from atoma.ports.live import Change, ResultRow
 from atoma_stores.changes import RowChange, StoreDelta
 from atoma_stores.live.diff import diff
 from atoma_stores.live.operators.operator import Deltas
-from atoma_stores.live.rows import keep_unchanged, key_of_rows
+from atoma_stores.live.rows import KeyOf, keep_unchanged
 
 Test: TypeAlias = Callable[[RowChange], object]
 """Whether what was done to a row can have changed the result."""
 
 
 class Rerun:
-    """The operator of any query.
+    """The operator of any query, and of any statement.
 
     Args:
-        query: The query, checked and in normal form.
+        question: The query, checked and in normal form, or the statement.
+        key_of: What tells its rows apart.
         tests: Store name → which changes of its rows may concern the result; None for all.
         rows: The result that was told last; None before the first time.
     """
 
     def __init__(
-        self, query: BoundQuery, tests: Mapping[str, Test | None], rows: tuple[ResultRow, ...] | None = None
+        self,
+        question: Question,
+        key_of: KeyOf[Any],
+        tests: Mapping[str, Test | None],
+        rows: tuple[ResultRow, ...] | None = None,
     ) -> None:
-        self._query = query
+        self._question = question
         self._tests = tests
-        self._key_of = key_of_rows(query.plan)
+        self._key_of = key_of
         self._rows: tuple[ResultRow, ...] = rows or ()
         self._before: tuple[ResultRow, ...] | None = None
         self._stale = True
         self._loaded = rows is not None
+
+    @property
+    def stale(self) -> bool:
+        """See ``Operator``."""
+        return self._stale
 
     @property
     def lacks(self) -> bool:
@@ -57,9 +67,9 @@ class Rerun:
         """See ``Operator``."""
         self._stale = True
 
-    def reads(self) -> Sequence[BoundQuery]:
+    def reads(self) -> Sequence[Question]:
         """See ``Operator``."""
-        return (self._query,)
+        return (self._question,)
 
     def load(self, results: Sequence[QueryResult]) -> None:
         """See ``Operator``."""

@@ -79,7 +79,12 @@ class Window(Generic[R]):
 
     def admits(self, row: R) -> bool:
         """Whether it would take ``row`` in, rather than leave it behind its bound."""
-        return self._keeps(self._sort(row))
+        return self.keeps(self._sort(row))
+
+    def find(self, key: RowKey) -> R | None:
+        """The row of that key; None when it holds none."""
+        place = self._places.get(key)
+        return None if place is None else self._rows.get(place)
 
     def held(self) -> list[R]:
         """Every row that it holds."""
@@ -91,9 +96,8 @@ class Window(Generic[R]):
         if self._loaded:
             self._begin()
             if self._follows and self._changes:
-                self._moved = (
-                    RESET_ABOVE + len(self._changes) + len(rows)
-                )  # what was shown before is not known any more
+                # what was shown before is not known any more: the next batch is a Reset
+                self._moved = RESET_ABOVE + len(self._changes) + len(rows)
             elif self._follows:
                 self._before = list(self._rows)
             self._exact = False
@@ -113,17 +117,18 @@ class Window(Generic[R]):
             return
         new = self._sort(row)
         if place is None:
-            if self._keeps(new):
+            if self.keeps(new):
                 self._insert(key, new, row)
         elif place == new:
             if not same(self._rows.get(place), row):
                 self._update(place, row)
-        elif self._keeps(new):
+        elif self.keeps(new):
             self._move(key, place, new, row)
         else:
             self._remove(key, place)
 
-    def _keeps(self, place: Key) -> bool:
+    def keeps(self, place: Key) -> bool:
+        """Whether it holds what stands there, rather than leave it behind its bound."""
         return self._bound is None or place <= self._bound
 
     def collect(self) -> tuple[Change[R], ...]:

@@ -1,7 +1,7 @@
 """Clients that a hub knows, and those that it has forgotten: a bounded number of both for each principal.
 
 Of a client, and of a mutation that was decided under a later name, it stays that it was there. Whoever comes under such a name
-once more is no new one.
+once more is not a new one.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """How many clients of a principal are known.
+    """The number of clients of a principal that are known.
 
     Attributes:
         known: How many.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
-from atoma.contracts.query import BoundQuery
+from atoma.contracts.query import BoundQuery, Expr
 from atoma.contracts.sync import DevicePolicy, Place
 from atoma.ports.environment import Environment
 from atoma.ports.hub import (
@@ -24,7 +24,7 @@ from atoma.ports.hub import (
     ScopeState,
 )
 from atoma.ports.hub_queries import Fences, QueryPage, ReadAllowance
-from atoma.schema.spec import Schema
+from atoma.schema.schema import Schema
 from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.hub import epochs, reads, upkeep
 from atoma_stores.sql.hub.rows import stores_of
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class ScriptedHubDatabase(ABC):
-    """What a database of a hub does by scripts; see :class:`atoma.ports.hub.HubDatabase`.
+    """The part of a hub's database that works by scripts; see :class:`atoma.ports.hub.HubDatabase`.
 
     Args:
         dialect: The database's.
@@ -75,6 +75,7 @@ class ScriptedHubDatabase(ABC):
         client_id: bytes,
         principal: str,
         outcomes_after: int,
+        before: Collection[str] = (),
     ) -> LogPage:
         """The log after ``start`` with the client's outcomes."""
         return await self._read(
@@ -87,14 +88,25 @@ class ScriptedHubDatabase(ABC):
                 max_changes=max_changes,
                 client=(client_id, principal),
                 outcomes_after=outcomes_after,
+                before=before,
             )
         )
 
     async def scan(
-        self, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int, allowance: ReadAllowance
+        self,
+        scope: str,
+        after: RowKey | None,
+        *,
+        max_bytes: int,
+        max_rows: int,
+        allowance: ReadAllowance,
+        conditions: Mapping[str, Expr] | None = None,
     ) -> ScanPage:
         """Rows after ``after``."""
-        scan = partial(reads.read_scan, self._reads, scope, after, max_bytes=max_bytes, max_rows=max_rows)
+        fenced = conditions or {}
+        scan = partial(
+            reads.read_scan, self._reads, scope, after, max_bytes=max_bytes, max_rows=max_rows, conditions=fenced
+        )
         return await self._read_within(scan, allowance)
 
     async def scopes(self, names: Sequence[str] | None = None) -> Sequence[ScopeState]:

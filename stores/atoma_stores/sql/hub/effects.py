@@ -8,7 +8,8 @@ from typing import TypeAlias
 import msgspec
 
 from atoma.contracts.values import RowImage
-from atoma.ports.hub import DIRECT, LogTransaction, RowChange
+from atoma.ports.hub import LogTransaction, RowChange
+from atoma.ports.hub_rows import DIRECT
 from atoma_stores.sql.dialect import Dialect, Write
 from atoma_stores.sql.hub import tables
 from atoma_stores.sql.hub.clients import Forgotten
@@ -54,6 +55,7 @@ class EffectQueries:
             tables.TRACE,
             "(scope, epoch, store, id) DO UPDATE SET position=excluded.position, seq=excluded.seq",
         )
+        self.counters = _insert(dialect, tables.COUNTER, "(scope, name) DO UPDATE SET value=excluded.value")
         self.forgets = Forgetting(dialect)
         behind = "DELETE FROM {log} WHERE scope={p1} AND seq>{p2}"
         self.leftovers = [dialect.render(behind, log=dialect.table(log.name)) for log in (tables.TX, tables.CHANGE)]
@@ -131,13 +133,15 @@ def _of_log(queries: EffectQueries, state: State, decided: Sequence[Decided]) ->
     yield from _written(queries.new_scopes, new)
     known: list[Row] = [(at.scope, at.head, at.head_hash) for at in moved if at.scope in state.stored]
     yield from _written(queries.scopes, known)
+    counted = {(step.need.scope, name): None for step in decided for name in step.plan.counters}
+    yield from _written(queries.counters, [(scope, name, state.counters[scope][name]) for scope, name in counted])
     transactions: list[Row] = []
     changes: list[Row] = []
     for step in decided:
         if (tx := step.plan.transaction) is not None:
             author = _author(state, tx.author)
             head = (tx.scope, tx.seq, tx.hash, author, tx.mid, tx.principal, step.now_ms)
-            transactions.append((*head, len(tx.changes), tx.size))
+            transactions.append((*head, len(tx.changes), tx.size, tx.written_ms))
             changes += [_logged(queries, tx, index, change, author) for index, change in enumerate(tx.changes)]
     yield from _written(queries.transactions, transactions)
     yield from _written(queries.changes, changes)

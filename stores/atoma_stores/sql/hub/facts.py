@@ -9,7 +9,8 @@ from typing import TypeAlias, TypeVar, cast
 import msgspec
 
 from atoma.contracts.mutations import Origin, Recovers
-from atoma.ports.hub import DIRECT, ClientState, ForeignChange, Need, RowFact, ScopeState, StoredOutcome, Trace
+from atoma.ports.hub import ClientState, Need, ScopeState, StoredOutcome, Trace
+from atoma.ports.hub_rows import DIRECT, ForeignChange, RowFact, TheirChange
 from atoma_stores.sql.dialect import Dialect, Lookup
 from atoma_stores.sql.hub import tables
 from atoma_stores.sql.hub.clients import Known, Room, crowded_from
@@ -69,6 +70,10 @@ class FactQueries:
             {"scope": "TEXT"},
             "SELECT s.scope, s.head, s.head_hash, s.floor FROM {keys} {join} {scope} s ON s.scope=k.scope",
         )
+        self.counters = lookup(
+            {"scope": "TEXT"},
+            "SELECT c.scope, c.name, c.value FROM {keys} {join} {counter} c ON c.scope=k.scope",
+        )
         self.clients = lookup(
             _CLIENT,
             "SELECT k.client, k.principal, c.number, c.incarnation, c.principal, c.last_mid, c.last_digest, c.confirmed_mid, "
@@ -97,6 +102,13 @@ class FactQueries:
             "SELECT DISTINCT k.n, c.fields, CASE WHEN c.post IS NULL THEN 1 ELSE 0 END FROM {keys} {join} {change} c "
             f"ON c.scope=k.scope AND c.store=k.store AND c.id=k.id AND c.seq>{SINCE} AND c.author<>coalesce("
             "(SELECT a.number FROM {client} a WHERE a.client_id=k.author), -1)",
+        )
+        self.theirs = lookup(
+            _SEEN,
+            "SELECT k.n, c.seq, a.client_id, x.written_ms, c.pre, c.post FROM {keys} {join} {change} c ON c.scope=k.scope "
+            f"AND c.store=k.store AND c.id=k.id AND c.seq>{SINCE} {{join}} {{tx}} x ON x.scope=c.scope AND x.seq=c.seq "
+            "LEFT JOIN {client} a ON a.number=c.author WHERE a.client_id IS NULL OR a.client_id<>k.author "
+            "ORDER BY k.n, c.seq",
         )
         self.since = lookup(_PLACE, f"SELECT k.n, {SINCE} FROM {{keys}}")
 
@@ -145,6 +157,12 @@ class FactQueries:
         of_row = "r.scope=k.scope AND r.epoch=k.epoch AND r.store=k.store AND r.id=k.id"
         before = "r.scope={p1} AND r.epoch={p2} AND r.position<{p3}"
         self.traces = lookup(_OFFER, f"{traced}{{keys}} {{join}} {{trace}} r ON {of_row}")
+        # of every epoch that has ended: nobody knows in which of them a row was seen before it was offered
+        self.brought = lookup(
+            {"scope": "TEXT", "store": "TEXT", "id": "TEXT"},
+            "SELECT r.scope, r.store, r.id, r.seq FROM {keys} {join} {epoch} e ON 1=1 {join} {trace} r ON r.scope=k.scope "
+            "AND r.epoch=e.epoch AND r.store=k.store AND r.id=k.id",
+        )
         self.traces_before = render(f"{traced}{{trace}} r WHERE {before}")
         self.buried_before = render(
             f"SELECT t.store, t.id, t.last, t.seq, {_OTHER_SEQ}, c.client_id FROM {{trace}} r {{join}} {{tombstone}} t "
@@ -172,6 +190,13 @@ def load(queries: FactQueries, needs: Sequence[Need]) -> Script[State]:
     questions.ask(needs)
     results = yield [*questions.locks, *questions.batch]
     return questions.read(results[len(questions.locks) :])
+
+
+def look(queries: FactQueries, state: State, need: Need) -> Script[None]:
+    """Another batch, under the same locks: the rows that ``need`` has, into ``state``."""
+    questions = _Questions(queries)
+    questions.ask_rows([need])
+    state.look(questions.read((yield questions.batch)))
 
 
 class _Questions:
@@ -204,9 +229,12 @@ class _Questions:
         self._put(Execute(queries.info), self._read_info)
         if scopes:
             self._put(queries.scopes.of([(scope,) for scope in scopes]), self._read_scopes)
+        counted = dict.fromkeys(need.scope for need in needs if need.counters and need.scope)
+        if counted:
+            self._put(queries.counters.of([(scope,) for scope in counted]), self._read_counters)
         if clients:
             self._ask_clients(needs, list(clients))
-        self._ask_rows(needs)
+        self.ask_rows(needs)
         self._ask_names(needs)
         self._ask_answers(needs)
         self._ask_offers(needs)
@@ -222,6 +250,12 @@ class _Questions:
         for scope, head, head_hash, floor in cast("Sequence[tuple[str, int, bytes, int]]", rows):
             self._state.scopes[scope] = ScopeState(scope, head, head_hash, floor)
             self._state.stored[scope] = True
+
+    def _read_counters(self, rows: Rows) -> None:
+        found: dict[str, dict[str, int]] = {}
+        for scope, name, value in cast("Sequence[tuple[str, str, int]]", rows):
+            found.setdefault(scope, {})[name] = value
+        self._state.counters.update(found)
 
     # clients
 
@@ -261,7 +295,8 @@ class _Questions:
 
     # rows
 
-    def _ask_rows(self, needs: Sequence[Need]) -> None:
+    def ask_rows(self, needs: Sequence[Need]) -> None:
+        """Ask for rows, and what became of them since somebody saw them."""
         queries = self._queries
         by_store: dict[str, dict[tuple[str, str], None]] = {}
         seen: dict[Seen, None] = {}
@@ -280,6 +315,9 @@ class _Questions:
             self._put(queries.tombstones.of(addresses), self._tombstones_of(addresses))
         if seen:
             self._put(queries.foreign.of(list(seen)), self._foreign_of(list(seen)))
+        looked = [one for one in seen if queries.stores[one[1]].looks_back]
+        if looked:
+            self._put(queries.theirs.of(looked), self._theirs_of(looked))
         if places:
             self._put(queries.since.of(list(places)), self._since_of(list(places)))
 
@@ -314,6 +352,19 @@ class _Questions:
         def read(rows: Rows) -> None:
             for at, (fields, gone) in _numbered(rows):
                 self._state.foreign.setdefault(seen[at], []).append(_foreign(cast("str | None", fields), bool(gone)))
+
+        return read
+
+    def _theirs_of(self, seen: Sequence[Seen]) -> Read:
+        def read(rows: Rows) -> None:
+            for at, row in _numbered(rows):
+                seq, author, written_ms, *images = cast(
+                    "tuple[int, bytes | None, int, bytes | None, bytes | None]", row
+                )
+                store = self._queries.stores[seen[at][1]]
+                pre, post = (None if image is None else store.unpack(image) for image in images)
+                change = TheirChange(seq, author or DIRECT, written_ms, pre, post)
+                self._state.theirs.setdefault(seen[at], []).append(change)
 
         return read
 
@@ -420,6 +471,9 @@ class _Questions:
             self._ask_leftover(scope)
         if offers:
             self._ask_traces(offers)
+        brought = dict.fromkeys((need.scope, *key) for need in needs if need.brought for key in need.rows)
+        if brought:
+            self._put(queries.brought.of(list(brought)), self._read_brought)
 
     def _ask_leftover(self, scope: str) -> None:
         queries = self._queries
@@ -468,6 +522,11 @@ class _Questions:
             if store in self._queries.stores:
                 left = self._state.traces.setdefault((scope, epoch), {})
                 left[store, id] = Trace(position, seq, bool(survivor))
+
+    def _read_brought(self, rows: Rows) -> None:
+        for scope, store, id, seq in cast("Sequence[tuple[str, str, str, int]]", rows):
+            address = (scope, store, id)
+            self._state.brought[address] = max(seq, self._state.brought.get(address, 0))
 
     def _offered_of(self, scope: str, store: str) -> Read:
         def read(rows: Rows) -> None:

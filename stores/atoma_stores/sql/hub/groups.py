@@ -8,9 +8,9 @@ from typing import Final
 from atoma.ports.hub import Need, Step
 from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.hub.effects import EffectQueries, effects, may_hide_a_violation
-from atoma_stores.sql.hub.facts import STEPS_MAX, FactQueries, load
+from atoma_stores.sql.hub.facts import STEPS_MAX, FactQueries, load, look
 from atoma_stores.sql.hub.rows import StoreSql
-from atoma_stores.sql.hub.state import Run, State
+from atoma_stores.sql.hub.state import Run, State, also
 from atoma_stores.sql.scripts import Execute, RowRefused, Script
 
 _BEGIN_STEP: Final = Execute("SAVEPOINT hub_step")
@@ -58,7 +58,9 @@ def write_group(queries: GroupQueries, runs: Sequence[Run]) -> Script[int]:
     """
     state = yield from load(queries.facts, _needs(runs))
     for run in runs:
-        state.decide(run)
+        mark, run.plans, run.error = state.mark(), [], None
+        while (need := state.decide(run, mark)) is not None:
+            yield from look(queries.facts, state, need)
     if may_hide_a_violation(queries.effects, state.decided):
         raise StepByStep
     batch = effects(queries.effects, state, state.decided)
@@ -92,17 +94,21 @@ def write_step_by_step(queries: GroupQueries, runs: Sequence[Run]) -> Script[int
 
 def _write_step(queries: GroupQueries, state: State, run: Run, step: Step, need: Need) -> Script[int]:
     """Decide and write one step; how many commits it counts for."""
-    mark, violation = state.mark(), ""
+    mark, violation, again = state.mark(), "", False
     while True:
-        plan = state.decide_step(step, need, run.now_ms, violation)
+        plan = state.decide_step(step, need, run.now_ms, violation, again=again)
+        if plan.wants:
+            need = also(need, plan)
+            yield from look(queries.facts, state, need)
+            continue
         batch = effects(queries.effects, state, state.decided[mark[1] :])
         try:
             yield [_BEGIN_STEP, *batch]
         except RowRefused as refused:
-            assert not violation, "a step that is refused for a violation writes no row"
+            assert not again, "a step that is refused for a violation writes no row"
             yield _end("hub_step", undo=True)
             state.undo(mark)
-            violation = str(refused)
+            violation, again = str(refused), bool(violation)
         else:
             yield _end("hub_step", undo=False)
             _note_stored(state, mark[1])

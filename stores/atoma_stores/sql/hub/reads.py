@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import cast
 
-from atoma.contracts.query import BoundQuery
+from atoma.contracts.query import BoundQuery, Call, Expr, Param, Plan, Store
 from atoma.contracts.sync import Place
 from atoma.contracts.values import RowImage, Scalar, StoredRow
 from atoma.contracts.versions import PLAIN, Versions
 from atoma.errors import StoreCorrupt
 from atoma.ports.hub import Lineage, LoggedChange, LogPage, RowKey, ScanPage, ScopeState
-from atoma.ports.hub_queries import Fences, QueryPage
+from atoma.ports.hub_queries import Fence, Fences, QueryPage
+from atoma.query.ordering import BY_ID, ID
 from atoma.query.plans import ids_of
 from atoma.query.seek import page_of
 from atoma.schema.kinds import INT64_MAX
-from atoma.schema.spec import Schema, StoreSpec
+from atoma.schema.schema import Schema
+from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.answers import KEYS, Children, cells, prepare
 from atoma_stores.sql.dialect import Dialect
+from atoma_stores.sql.fence import KEY_COLUMNS
 from atoma_stores.sql.hub.epochs import ENDED, ENDS, read_ended, read_ends, versions_of, word_of
 from atoma_stores.sql.hub.rows import StoreSql, read_image, read_outcome
 from atoma_stores.sql.scripts import Execute, Row, Script, Value
@@ -42,10 +46,12 @@ class ReadQueries:
             "SELECT t.scope, t.seq, t.hash FROM {keys} {join} {tx} t ON t.scope=k.scope AND t.seq=k.seq",
         )
         # a transaction has at least one change, so a page has no more transactions than changes
-        self.log = render(
-            "SELECT t.seq, t.hash, t.n, t.bytes, c.idx, c.store, c.id, c.post FROM {tx} t {join} {change} c "
-            "ON c.scope=t.scope AND c.seq=t.seq WHERE t.scope={p1} AND t.seq>{p2} AND t.seq<={p3} ORDER BY t.seq, c.idx"
+        logged = (
+            "FROM {tx} t {join} {change} c ON c.scope=t.scope AND c.seq=t.seq "
+            "WHERE t.scope={p1} AND t.seq>{p2} AND t.seq<={p3} ORDER BY t.seq, c.idx"
         )
+        self.log = render(f"SELECT t.seq, t.hash, t.n, t.bytes, c.idx, c.store, c.id, c.post, NULL {logged}")
+        self.log_with_pre = render(f"SELECT t.seq, t.hash, t.n, t.bytes, c.idx, c.store, c.id, c.post, c.pre {logged}")
         # a mutation that could not be read has no scope: its outcome is in every scope's page
         self.outcomes = render(
             "SELECT o.mid, o.status, o.scope, o.seq, o.detail FROM {outcome} o WHERE o.client=(SELECT c.number FROM {client} c "
@@ -69,7 +75,7 @@ class ReadQueries:
 
 
 class _Bounds:
-    """How much of a result is read: the first part of it always, then what fits.
+    """The bounds of how much of a result is read: the first part of it always, then what fits.
 
     Args:
         count: Most rows.
@@ -110,6 +116,7 @@ def read_page(
     max_changes: int,
     client: tuple[bytes, str],
     outcomes_after: int,
+    before: Collection[str] = (),
 ) -> Script[LogPage]:
     """The log of ``scope`` after ``start``, cut between transactions, with the client's outcomes."""
     changes, verdicts = _Bounds(max_changes, max_bytes), _Bounds(OUTCOMES_MAX, max_bytes)
@@ -125,7 +132,11 @@ def read_page(
         Execute(queries.epoch),
         queries.scopes.of([(scope,)]),
         queries.hashes.of([(scope, start)]),
-        Execute(queries.log, (scope, start, min(start + max_changes, INT64_MAX)), enough=is_next_page),
+        Execute(
+            queries.log_with_pre if before else queries.log,
+            (scope, start, min(start + max_changes, INT64_MAX)),
+            enough=is_next_page,
+        ),
         Execute(queries.outcomes, (*client, outcomes_after, scope), enough=is_enough),
     ]
     epoch, states = _epoch(epochs), _states(scopes)
@@ -134,14 +145,23 @@ def read_page(
     if start_hash is None:
         return LogPage(epoch, state, None, start, b"")
     end, end_hash = (cast("int", log[-1][0]), cast("bytes", log[-1][1])) if log else (start, start_hash)
-    logged = [
-        LoggedChange(seq, store, id, None if post is None else _logged(queries, store, post))
-        for seq, _, _, _, _, store, id, post in cast(
-            "Sequence[tuple[int, bytes, int, int, int, str, str, bytes | None]]", log
-        )
-    ]
     told = [read_outcome(*cast("tuple[int, str, str, int, bytes | None]", row)) for row in outcomes]
-    return LogPage(epoch, state, start_hash, end, end_hash, tuple(logged), tuple(told))
+    return LogPage(epoch, state, start_hash, end, end_hash, _changes(queries, log, before), tuple(told))
+
+
+def _changes(queries: ReadQueries, log: Sequence[Row], before: Collection[str]) -> tuple[LoggedChange, ...]:
+    """The changes in ``log``; of a row of a store in ``before`` the first one with its image before."""
+    found: list[LoggedChange] = []
+    met: set[RowKey] = set()
+    rows = cast("Sequence[tuple[int, bytes, int, int, int, str, str, bytes | None, bytes | None]]", log)
+    for seq, _, _, _, _, store, id, post, pre in rows:
+        if store in before and (store, id) not in met:
+            met.add((store, id))
+        else:
+            pre = None
+        images = [None if packed is None else _logged(queries, store, packed) for packed in (post, pre)]
+        found.append(LoggedChange(seq, store, id, *images))
+    return tuple(found)
 
 
 def read_lineages(queries: ReadQueries, places: Sequence[Place]) -> Script[list[Lineage]]:
@@ -181,9 +201,18 @@ def read_scopes(queries: ReadQueries, names: Sequence[str] | None) -> Script[lis
 
 
 def read_scan(
-    queries: ReadQueries, scope: str, after: RowKey | None, *, max_bytes: int, max_rows: int
+    queries: ReadQueries,
+    scope: str,
+    after: RowKey | None,
+    *,
+    max_bytes: int,
+    max_rows: int,
+    conditions: Mapping[str, Expr],
 ) -> Script[ScanPage]:
-    """Rows of ``scope`` behind ``after``, in (store, id) order."""
+    """Rows of ``scope`` behind ``after``, in (store, id) order; of the stores in ``conditions`` those that fulfil theirs.
+
+    Others are not read: a page is not made of what somebody may not see, and what it costs is what a query of it would.
+    """
     bounds = _Bounds(max_rows, max_bytes, crossing=True)
 
     def is_enough(row: Row) -> bool:
@@ -196,15 +225,32 @@ def read_scan(
             continue
         behind = after[1] if after is not None and name == after[0] else ""
         store = queries.stores[name]
-        (rows,) = yield [Execute(store.scan, (scope, behind, max_rows - len(found) + 1), enough=is_enough)]
+        limit = max_rows - len(found)
+        fenced = name in conditions
+        if fenced:
+            scan = _fenced_scan(queries, name, Fence((scope,), conditions[name]), behind, limit)
+        else:
+            scan = Execute(store.scan, (scope, behind, limit + 1))
+        (rows,) = yield [replace(scan, enough=is_enough)]
         for row in rows:
-            id, seq, *values = cast("tuple[str, int, *tuple[Scalar, ...]]", row)
-            found.append((name, id, seq, store.image(values)))
+            key = (row[0], row[KEY_COLUMNS.index("_seq")]) if fenced else row[:2]
+            id, seq = cast("tuple[str, int]", key)
+            found.append((name, id, seq, store.image(row[KEYS if fenced else 2 :])))
         if bounds.full:
             break
     states = _states(scopes)
     state = _state(states, scope)
     return ScanPage(_epoch(epochs), state, tuple(found), (found[-1][0], found[-1][1]) if bounds.full else None)
+
+
+_BEHIND = Call("gt", (*ID, Param(0, "text")))
+
+
+def _fenced_scan(queries: ReadQueries, store: str, fence: Fence, behind: str, limit: int) -> Execute:
+    """What a store's ``scan`` asks, of the rows within ``fence`` alone; a row beyond the limit as well."""
+    plan = Plan(Store(store), where=_BEHIND, order=BY_ID, limit=limit)
+    statement = prepare(plan, queries.schema.store, {store: fence}, queries.dialect).statement
+    return Execute(statement.sql, statement.bindings((behind,)))
 
 
 def read_located(queries: ReadQueries, store: str, ids: Sequence[str]) -> Script[dict[str, list[str]]]:
@@ -289,7 +335,7 @@ def _extent(value: object, known: dict[int, tuple[int, int]]) -> tuple[int, int]
 
 
 class _Rows:
-    """Makes rows, whose versions are sequences, of what the database gives.
+    """A maker of rows, whose versions are sequences, of what the database gives.
 
     Args:
         queries: The queries.

@@ -13,7 +13,8 @@ from atoma.contracts.sync import Conflict, Outcome, OutcomeStatus
 from atoma.contracts.values import ErrorInfo, RowImage, Scalar, as_image
 from atoma.query.indexes import unique_values
 from atoma.schema.indexes import Index
-from atoma.schema.spec import Schema, StoreSpec
+from atoma.schema.schema import Schema
+from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.dialect import Dialect
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.tables import Columns
@@ -42,6 +43,7 @@ class StoreSql:
         delete: ``(scope, id)``.
         scan: ``(scope, after id, limit)`` → id, sequence, columns, in order of id.
         locate: By id → id, scope.
+        looks_back: Whether its rules ask what others have made of a row.
     """
 
     __slots__ = (
@@ -51,6 +53,7 @@ class StoreSql:
         "delete",
         "get",
         "locate",
+        "looks_back",
         "name",
         "offered",
         "put",
@@ -63,6 +66,7 @@ class StoreSql:
         self.name = store.name
         self.columns = store.value_columns
         self.unique = store.unique
+        self.looks_back = store.merging.looks_back
         table = dialect.store(store.name)
         values = "".join(f", t.{quote(column)}" for column in self.columns)
         other = other_seq(row="t", scope="t._scope", store=f"'{store.name}'", columns=("_other_seq", "_seq", "_ver"))

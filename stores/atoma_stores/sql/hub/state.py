@@ -7,7 +7,7 @@ earlier ones have left; a run that fails is taken back alone.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -16,21 +16,19 @@ from atoma.contracts.mutations import Origin, Recovers
 from atoma.contracts.values import RowImage
 from atoma.contracts.versions import PLAIN
 from atoma.ports.hub import (
-    DIRECT,
     ClientState,
     EndedEpoch,
     Facts,
-    ForeignChange,
     LogTransaction,
     Need,
     Plan,
-    RowFact,
     RowKey,
     ScopeState,
     Step,
     StoredOutcome,
     Trace,
 )
+from atoma.ports.hub_rows import DIRECT, ForeignChange, RowFact, TheirChange
 from atoma_stores.sql.hub.clients import Forgotten, Room
 from atoma_stores.sql.hub.epochs import NO_WORD, versions_of, word_of
 from atoma_stores.sql.hub.rows import gravestone
@@ -84,7 +82,7 @@ class Run:
 
     steps: Sequence[Step]
     now_ms: int
-    needs: Sequence[Need] = field(init=False)
+    needs: list[Need] = field(init=False)
     plans: list[Plan] = field(default_factory=list[Plan])
     error: Exception | None = None
     commits: int = 0
@@ -109,6 +107,7 @@ class State:
         rooms: By principal; of whoever has a client here.
         rows: Rows, and tombstones as rows without an image.
         foreign: What others had done to a row before this transaction.
+        theirs: The same, each with what it did, of stores whose rules look back.
         since: What is known of the scope's history now to somebody who has seen a sequence of an epoch.
         outcomes: By client and number.
         origins: Outcomes by the first name of a mutation, and the principal who asks.
@@ -118,11 +117,13 @@ class State:
         spent: What is kept of keys whose answers are gone.
         traces: What offers have left on rows.
         reached: How far offers have come.
+        brought: Sequences of the rows that offers have brought back, as they were then.
         firsts: Of a client and one of its numbers, what it was decided up to, and whether an outcome is kept there; None for
             a client that is not known.
         ended: Epochs that have ended, the oldest first.
         ends: The head of a scope at the end of each of them.
         leftover: Rows of what lies behind a scope's head, as they were before it.
+        counters: By scope, the last number of each counter.
         decided: What has been decided.
     """
 
@@ -137,6 +138,7 @@ class State:
     rooms: dict[str, Room] = field(default_factory=dict[str, Room])
     rows: dict[Address, RowFact] = field(default_factory=dict[Address, RowFact])
     foreign: dict[Seen, list[ForeignChange]] = field(default_factory=dict[Seen, list[ForeignChange]])
+    theirs: dict[Seen, list[TheirChange]] = field(default_factory=dict[Seen, list[TheirChange]])
     since: dict[Place, int] = field(default_factory=dict[Place, int])
     outcomes: dict[tuple[bytes, int], StoredOutcome] = field(default_factory=dict[tuple[bytes, int], StoredOutcome])
     origins: dict[tuple[Origin, str], StoredOutcome] = field(default_factory=dict[tuple[Origin, str], StoredOutcome])
@@ -145,6 +147,7 @@ class State:
     forgotten_ms: int = 0
     spent: set[bytes] = field(default_factory=set[bytes])
     traces: dict[Offers, dict[RowKey, Trace]] = field(default_factory=dict[Offers, dict[RowKey, Trace]])
+    brought: dict[Address, int] = field(default_factory=dict[Address, int])
     reached: dict[Offers, int] = field(default_factory=dict[Offers, int])
     firsts: dict[tuple[Origin, str], tuple[int, bool] | None] = field(
         default_factory=dict[tuple[Origin, str], "tuple[int, bool] | None"]
@@ -154,31 +157,46 @@ class State:
     leftover: dict[str, dict[RowKey, RowImage | None]] = field(
         default_factory=dict[str, dict[RowKey, "RowImage | None"]]
     )
+    counters: dict[str, Mapping[str, int]] = field(default_factory=dict[str, "Mapping[str, int]"])
     decided: list[Decided] = field(default_factory=list[Decided])
-    _changed: dict[Address, tuple[tuple[int, bytes, ForeignChange], ...]] = field(
-        default_factory=dict[Address, tuple[tuple[int, bytes, ForeignChange], ...]]
+    _changed: dict[Address, tuple[tuple[TheirChange, ForeignChange], ...]] = field(
+        default_factory=dict[Address, tuple[tuple[TheirChange, ForeignChange], ...]]
     )
     _journal: list[tuple[dict[Any, Any], Any, Any]] = field(default_factory=list[tuple[dict[Any, Any], Any, Any]])
 
-    def decide(self, run: Run) -> None:
-        """Decide the steps of ``run``; when one raises, nothing of the run is left here."""
-        mark = self.mark()
-        run.plans, run.error = [], None
+    def decide(self, run: Run, mark: tuple[int, int]) -> Need | None:
+        """Decide the steps of ``run`` that are not decided; what has to be loaded before the next one can be, None for nothing.
+
+        When a step raises, nothing of the run is left here since ``mark``.
+        """
         try:
-            for step, need in zip(run.steps, run.needs, strict=True):
-                run.plans.append(self.decide_step(step, need, run.now_ms))
-                if run.plans[-1].stop:
-                    break
+            while len(run.plans) < len(run.steps) and not (run.plans and run.plans[-1].stop):
+                at = len(run.plans)
+                plan = self.decide_step(run.steps[at], run.needs[at], run.now_ms)
+                if plan.wants:
+                    run.needs[at] = also(run.needs[at], plan)
+                    return run.needs[at]
+                run.plans.append(plan)
         except Exception as error:
             self.undo(mark)
             run.plans, run.error = [], error
+        return None
 
-    def decide_step(self, step: Step, need: Need, now_ms: int, violation: str = "") -> Plan:
-        """Decide one step; ``violation`` is why the database has refused what it had decided."""
+    def decide_step(self, step: Step, need: Need, now_ms: int, violation: str = "", *, again: bool = False) -> Plan:
+        """Decide one step; ``violation`` is why the database has refused what it had decided, ``again`` another plan.
+
+        A plan that wants more than ``need`` has left nothing here.
+        """
         facts = self.facts(need, now_ms)
-        plan = step.decide(replace(facts, violation=violation) if violation else facts)
-        self._take(need, facts, plan, now_ms)
+        plan = step.decide(replace(facts, violation=violation, again=again) if violation else facts)
+        if not plan.wants:
+            self._take(need, facts, plan, now_ms)
         return plan
+
+    def look(self, found: State) -> None:
+        """Take the rows that were loaded later, but for those that earlier steps have written by now."""
+        for address, fact in found.rows.items():
+            self.rows.setdefault(address, fact)
 
     def mark(self) -> tuple[int, int]:
         """Where :meth:`undo` goes back to."""
@@ -237,6 +255,8 @@ class State:
             deletes=deletes,
             unproven=unproven,
             ended=tuple(self.ended) if need.opening else (),
+            counters=self.counters.get(need.scope, {}) if need.counters else {},
+            brought=frozenset(self._brought(need, since)) if need.brought else frozenset(),
         )
 
     def _row(self, need: Need, key: RowKey, since: int) -> RowFact:
@@ -246,10 +266,19 @@ class State:
             return _NOTHING
         if fact.seq <= since or need.author == DIRECT:
             return fact
-        found = list(self.foreign.get((*address, need.since, need.epoch, need.author), ()))
-        changed = self._changed.get(address, ())
-        found += [change for seq, author, change in changed if seq > since and author != need.author]
-        return replace(fact, foreign=tuple(dict.fromkeys(found))) if found else fact
+        seen = (*address, need.since, need.epoch, need.author)
+        changed = [one for one in self._changed.get(address, ()) if one[0].seq > since and one[0].author != need.author]
+        found = [*self.foreign.get(seen, ()), *(change for _, change in changed)]
+        if not found:
+            return fact
+        theirs = (*self.theirs.get(seen, ()), *(made for made, _ in changed))
+        return replace(fact, foreign=tuple(dict.fromkeys(found)), theirs=theirs)
+
+    def _brought(self, need: Need, since: int) -> Iterator[RowKey]:
+        for key in need.rows:
+            address = (need.scope, *key)
+            if self.brought.get(address, 0) > since:
+                yield key
 
     def _outcomes(self, need: Need) -> dict[int, StoredOutcome]:
         known = self.outcomes
@@ -313,6 +342,8 @@ class State:
             self._set(self.clients, plan.client.client_id, plan.client)
         if plan.transaction is not None:
             self._take_transaction(plan.transaction, facts)
+        if plan.counters:
+            self._set(self.counters, need.scope, {**self.counters.get(need.scope, {}), **plan.counters})
         if plan.outcome is not None:
             self._take_outcome(need, plan.outcome)
         if plan.answer is not None:
@@ -341,8 +372,9 @@ class State:
             other = before.other_seq if before.author == tx.author else before.seq
             last = change.pre if change.post is None else None
             self._set(self.rows, address, RowFact(change.post, tx.seq, tx.author, last, (), other))
-            foreign = (tx.seq, tx.author, ForeignChange(change.fields, change.post is None))
-            self._set(self._changed, address, (*self._changed.get(address, ()), foreign))
+            made = TheirChange(tx.seq, tx.author, tx.written_ms, change.pre, change.post)
+            foreign = ForeignChange(change.fields, change.post is None)
+            self._set(self._changed, address, (*self._changed.get(address, ()), (made, foreign)))
 
     def _take_outcome(self, need: Need, stored: StoredOutcome) -> None:
         self._set(self.outcomes, (need.client_id, stored.outcome.mid), stored)
@@ -354,6 +386,9 @@ class State:
         offers = (need.scope, offer.epoch)
         if plan.recovered_until:
             self._set(self.reached, offers, max(plan.recovered_until, self.reached.get(offers, 0)))
+        for key in plan.traces:
+            address = (need.scope, *key)
+            self._set(self.brought, address, self.rows[address].seq if address in self.rows else 0)
         if plan.traces:
             left = self.traces.get(offers, {})
             self._set(
@@ -368,6 +403,11 @@ class State:
     def _set(self, table: dict[K, V], key: K, value: V) -> None:
         self._journal.append((table, key, table.get(key, _UNSET)))
         table[key] = value
+
+
+def also(need: Need, plan: Plan) -> Need:
+    """``need`` with what ``plan`` wants."""
+    return replace(need, rows=(*need.rows, *plan.wants))
 
 
 def keys_of(need: Need) -> list[tuple[str, str]]:

@@ -20,7 +20,7 @@ TX = Table(
     "tx",
     # author: number of the client, 0 for a direct write
     (*text("scope"), *integers("seq"), *blobs("hash"), *integers("author", "mid"), *text("principal"),
-     *integers("committed_ms", "n", "bytes")),
+     *integers("committed_ms", "n", "bytes"), Column("written_ms", "INTEGER", default="0", later=True)),
     ("scope", "seq"),
 )  # fmt: skip
 CHANGE = Table(
@@ -104,7 +104,10 @@ EPOCH_END = Table("epoch_end", (*text("scope"), *integers("epoch", "head")), ("s
 FORGOTTEN = Table("forgotten", integers("one", "before_ms"), ("one",), single=True)
 """Answers to keys that were drawn before this time may have been deleted; no row while none was."""
 
+COUNTER = Table("counter", (*text("scope", "name"), *integers("value")), ("scope", "name"))
+"""The last number that each counter of a scope has given."""
+
 TABLES = (
     INFO, SCOPE, TX, CHANGE, TOMBSTONE, CLIENT, OUTCOME, IDEM, ALIAS, TRACE, RECOVERED, EXPIRED, EXPIRED_COUNT, SPENT, EPOCH,
-    EPOCH_END, FORGOTTEN,
+    EPOCH_END, FORGOTTEN, COUNTER,
 )  # fmt: skip

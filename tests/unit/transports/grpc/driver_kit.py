@@ -220,7 +220,7 @@ class RawPeer:
         return stream_id
 
     async def send(self, *raw: bytes) -> None:
-        """What h2 has made, then ``raw``; a peer that is gone already is no error."""
+        """What h2 has made, then ``raw``; a peer that is gone already is not an error."""
         try:
             await self.stream.send_all(self.wire.data_to_send() + b"".join(raw))
         except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -103,3 +108,32 @@ def test_other_packages_may_bring_the_standard_files_too() -> None:
     assert "list_services" in message_class("grpc.reflection.v1.ServerReflectionRequest").DESCRIPTOR.fields_by_name
     with pytest.raises(KeyError):
         descriptor_pool.Default().FindMessageTypeByName("grpc.reflection.v1.ServerReflectionRequest")
+
+
+DECLARED = re.compile(r"^(?:service|message|  rpc|  (?:(?:optional|repeated) )?(?:map<.*?>|[\w.]+) \w+ = \d+)\b")
+
+
+def test_everything_in_the_file_says_what_it_is() -> None:
+    lines = PROTO.read_text(encoding="utf-8").splitlines()
+    declared = [number for number, line in enumerate(lines) if DECLARED.match(line)]
+    assert len(declared) > 200
+    assert [lines[number] for number in declared if not lines[number - 1].lstrip().startswith("//")] == []
+    assert max(map(len, lines)) <= 150
+
+
+OURS = ("SERVICE_SUFFIX", "RPC_REQUEST_STANDARD_NAME", "RPC_RESPONSE_STANDARD_NAME", "RPC_REQUEST_RESPONSE_UNIQUE")
+"""Rules about names: those in the file are the names that the protocol has in every language."""
+
+
+def test_buf_finds_nothing_but_our_names(tmp_path: Path) -> None:
+    buf = shutil.which("buf", path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
+    if buf is None:
+        pytest.skip("needs buf: pip install buf-bin")
+    folder = tmp_path / "atoma" / "sync" / "v1"
+    folder.mkdir(parents=True)
+    shutil.copy(PROTO, folder)
+    config = {"version": "v2", "lint": {"use": ["STANDARD", "COMMENTS"], "except": OURS}}
+    found = subprocess.run(
+        [buf, "lint", "--config", json.dumps(config)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (found.returncode, found.stdout) == (0, ""), found.stderr

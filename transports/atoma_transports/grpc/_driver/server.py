@@ -59,7 +59,7 @@ class Refused(Exception):
 
 
 class ServerCall(GrpclibCall[ReceiveT, SendT]):
-    """What a handler is called with: used like grpclib's stream.
+    """The call that a handler gets: used like grpclib's stream.
 
     Attributes:
         path: Which method was called.
@@ -182,7 +182,7 @@ def _fields_of(headers: Headers) -> dict[str, str]:
 
 
 class _Serving:
-    """What the calls of one connection share."""
+    """The state that the calls of one connection share."""
 
     def __init__(
         self, connection: Connection, handlers: Mapping[str, Handler], codec: CodecBase, nursery: trio.Nursery

@@ -23,7 +23,7 @@ _MESSAGES_PER_TURN = 64
 
 
 class Accept(Protocol):
-    """What a server does with a new call; synchronous, it starts a task."""
+    """The way in which a server takes a new call; synchronous, it starts a task."""
 
     def __call__(self, stream: CallStream, headers: Headers, /) -> None: ...
 

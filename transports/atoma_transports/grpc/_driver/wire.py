@@ -107,7 +107,7 @@ class Wire(H2Connection):
         super().__init__(
             H2Configuration(
                 client_side=client_side,
-                header_encoding="latin-1",  # any byte is a character: a strange one is no reason to end the connection
+                header_encoding="latin-1",  # any byte is a character: a strange one does not end the connection
                 validate_inbound_headers=False,
                 validate_outbound_headers=False,
                 normalize_inbound_headers=False,
@@ -284,7 +284,7 @@ class Wire(H2Connection):
             raise DenialOfServiceError("too many frames without a use")
 
     def _handle_data_on_closed_stream(self, events: list[Event], exc: StreamClosedError, frame: DataFrame) -> _Taken:
-        # What was under way when the call was cut off is no reason to cut it off once more for every frame.
+        # What was under way when the call was cut off is not a reason to cut it off once more for every frame.
         frames, events = super()._handle_data_on_closed_stream(events, exc, frame)
         if not events:
             frames = [answer for answer in frames if not isinstance(answer, RstStreamFrame)]

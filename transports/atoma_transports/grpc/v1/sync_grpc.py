@@ -39,6 +39,14 @@ class SyncBase(abc.ABC):
         pass
 
     @abc.abstractmethod
+    async def Presence(self, stream: 'grpclib.server.Stream[atoma_transports.grpc.v1.sync_pb2.PresenceRequest, atoma_transports.grpc.v1.sync_pb2.PresenceChange]') -> None:
+        pass
+
+    @abc.abstractmethod
+    async def Appear(self, stream: 'grpclib.server.Stream[atoma_transports.grpc.v1.sync_pb2.AppearRequest, atoma_transports.grpc.v1.sync_pb2.AppearReply]') -> None:
+        pass
+
+    @abc.abstractmethod
     async def Query(self, stream: 'grpclib.server.Stream[atoma_transports.grpc.v1.sync_pb2.QueryCall, atoma_transports.grpc.v1.sync_pb2.OpsReply]') -> None:
         pass
 
@@ -87,6 +95,18 @@ class SyncBase(abc.ABC):
                 grpclib.const.Cardinality.UNARY_STREAM,
                 atoma_transports.grpc.v1.sync_pb2.NotifyRequest,
                 atoma_transports.grpc.v1.sync_pb2.Hint,
+            ),
+            '/atoma.sync.v1.Sync/Presence': grpclib.const.Handler(
+                self.Presence,
+                grpclib.const.Cardinality.UNARY_STREAM,
+                atoma_transports.grpc.v1.sync_pb2.PresenceRequest,
+                atoma_transports.grpc.v1.sync_pb2.PresenceChange,
+            ),
+            '/atoma.sync.v1.Sync/Appear': grpclib.const.Handler(
+                self.Appear,
+                grpclib.const.Cardinality.UNARY_UNARY,
+                atoma_transports.grpc.v1.sync_pb2.AppearRequest,
+                atoma_transports.grpc.v1.sync_pb2.AppearReply,
             ),
             '/atoma.sync.v1.Sync/Query': grpclib.const.Handler(
                 self.Query,
@@ -147,6 +167,18 @@ class SyncStub:
             '/atoma.sync.v1.Sync/Notify',
             atoma_transports.grpc.v1.sync_pb2.NotifyRequest,
             atoma_transports.grpc.v1.sync_pb2.Hint,
+        )
+        self.Presence = grpclib.client.UnaryStreamMethod(
+            channel,
+            '/atoma.sync.v1.Sync/Presence',
+            atoma_transports.grpc.v1.sync_pb2.PresenceRequest,
+            atoma_transports.grpc.v1.sync_pb2.PresenceChange,
+        )
+        self.Appear = grpclib.client.UnaryUnaryMethod(
+            channel,
+            '/atoma.sync.v1.Sync/Appear',
+            atoma_transports.grpc.v1.sync_pb2.AppearRequest,
+            atoma_transports.grpc.v1.sync_pb2.AppearReply,
         )
         self.Query = grpclib.client.UnaryUnaryMethod(
             channel,

@@ -24,16 +24,18 @@ class HelloReply(_message.Message):
     def __init__(self, principal: _Optional[str] = ..., message_bytes: _Optional[int] = ..., calls: _Optional[int] = ..., expires_in_ms: _Optional[int] = ..., queries: _Optional[_Union[Understood, _Mapping]] = ...) -> None: ...
 
 class Understood(_message.Message):
-    __slots__ = ("plan", "functions", "bounds", "forms")
+    __slots__ = ("plan", "functions", "bounds", "forms", "edits")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
     BOUNDS_FIELD_NUMBER: _ClassVar[int]
     FORMS_FIELD_NUMBER: _ClassVar[int]
+    EDITS_FIELD_NUMBER: _ClassVar[int]
     plan: _containers.RepeatedScalarFieldContainer[int]
     functions: _containers.RepeatedScalarFieldContainer[str]
     bounds: bytes
     forms: bytes
-    def __init__(self, plan: _Optional[_Iterable[int]] = ..., functions: _Optional[_Iterable[str]] = ..., bounds: _Optional[bytes] = ..., forms: _Optional[bytes] = ...) -> None: ...
+    edits: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, plan: _Optional[_Iterable[int]] = ..., functions: _Optional[_Iterable[str]] = ..., bounds: _Optional[bytes] = ..., forms: _Optional[bytes] = ..., edits: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class ErrorInfo(_message.Message):
     __slots__ = ("code", "message", "retryable", "retry_after_ms", "info")
@@ -57,14 +59,16 @@ class ErrorInfo(_message.Message):
     def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., retryable: bool = ..., retry_after_ms: _Optional[int] = ..., info: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Cursor(_message.Message):
-    __slots__ = ("epoch", "seq", "hash")
+    __slots__ = ("epoch", "seq", "hash", "view")
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     SEQ_FIELD_NUMBER: _ClassVar[int]
     HASH_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
     epoch: bytes
     seq: int
     hash: bytes
-    def __init__(self, epoch: _Optional[bytes] = ..., seq: _Optional[int] = ..., hash: _Optional[bytes] = ...) -> None: ...
+    view: bytes
+    def __init__(self, epoch: _Optional[bytes] = ..., seq: _Optional[int] = ..., hash: _Optional[bytes] = ..., view: _Optional[bytes] = ...) -> None: ...
 
 class Mutation(_message.Message):
     __slots__ = ("mid", "body", "digest")
@@ -375,6 +379,56 @@ class Hint(_message.Message):
     scope: str
     head: int
     def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ...) -> None: ...
+
+class PresenceRequest(_message.Message):
+    __slots__ = ("scope", "session", "number", "state")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    session: bytes
+    number: int
+    state: str
+    def __init__(self, scope: _Optional[str] = ..., session: _Optional[bytes] = ..., number: _Optional[int] = ..., state: _Optional[str] = ...) -> None: ...
+
+class Present(_message.Message):
+    __slots__ = ("session", "subject", "state")
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    SUBJECT_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    session: str
+    subject: str
+    state: str
+    def __init__(self, session: _Optional[str] = ..., subject: _Optional[str] = ..., state: _Optional[str] = ...) -> None: ...
+
+class PresenceChange(_message.Message):
+    __slots__ = ("here", "gone", "whole")
+    HERE_FIELD_NUMBER: _ClassVar[int]
+    GONE_FIELD_NUMBER: _ClassVar[int]
+    WHOLE_FIELD_NUMBER: _ClassVar[int]
+    here: _containers.RepeatedCompositeFieldContainer[Present]
+    gone: _containers.RepeatedScalarFieldContainer[str]
+    whole: bool
+    def __init__(self, here: _Optional[_Iterable[_Union[Present, _Mapping]]] = ..., gone: _Optional[_Iterable[str]] = ..., whole: bool = ...) -> None: ...
+
+class AppearRequest(_message.Message):
+    __slots__ = ("scope", "session", "number", "state")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
+    NUMBER_FIELD_NUMBER: _ClassVar[int]
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    session: bytes
+    number: int
+    state: str
+    def __init__(self, scope: _Optional[str] = ..., session: _Optional[bytes] = ..., number: _Optional[int] = ..., state: _Optional[str] = ...) -> None: ...
+
+class AppearReply(_message.Message):
+    __slots__ = ("known",)
+    KNOWN_FIELD_NUMBER: _ClassVar[int]
+    known: bool
+    def __init__(self, known: bool = ...) -> None: ...
 
 class RemoteOp(_message.Message):
     __slots__ = ("index", "name", "store", "id", "scope", "values", "base_version", "replace", "defaults", "query", "op")

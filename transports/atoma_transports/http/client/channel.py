@@ -42,7 +42,7 @@ UNDERSTOOD_S = 60.0
 
 
 class WatchedRequests(Requests, Protocol):
-    """Sends requests, and knows whether that works."""
+    """A sender of requests that knows whether sending works."""
 
     @property
     def reachable(self) -> bool:
@@ -198,9 +198,9 @@ class HttpChannel:
 
 
 class _Items:
-    """Reads a stream, one record ahead of who asks. Not a generator, which could be left half-way.
+    """Reads a stream, one record ahead of the caller. Not a generator, which could be left half-way.
 
-    The library drops a connection when a read is cancelled; here a task reads, so that who stops waiting for an item
+    The library drops a connection when a read is cancelled; here a task reads, so that a caller that stops waiting for an item
     may wait again and has missed nothing.
     """
 

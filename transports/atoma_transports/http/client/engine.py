@@ -50,7 +50,7 @@ CLOSED = "the connection is closed"
 
 
 class BatchEngine:
-    """Carries calls in requests; made by :func:`open_engine`.
+    """A carrier of calls in requests; made by :func:`open_engine`.
 
     Calls of one lane that are made in one turn of the event loop, or while all requests of the lane are in flight,
     are joined into one request; a call that is alone goes as it is. Every call gets its own reply as soon as that

@@ -62,7 +62,7 @@ class Reply(Protocol):
 
 
 class Requests(Protocol):
-    """Sends requests."""
+    """A sender of requests."""
 
     def post(self, request: Request) -> AbstractAsyncContextManager[Reply]:
         """Send ``request``; the block begins with the head of its reply.
@@ -155,7 +155,7 @@ KINDS = frozenset(b"iezp")
 
 
 class RecordReader:
-    """Takes the body of a reply apart: one byte of kind, four of length, the payload.
+    """A reader that takes the body of a reply apart: one byte of kind, four of length, the payload.
 
     Args:
         reply: The reply that is read.

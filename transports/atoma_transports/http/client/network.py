@@ -161,7 +161,7 @@ class HttpStream(httpcore2.AsyncNetworkStream):
 
 
 class Network(httpcore2.AsyncNetworkBackend):
-    """Makes connections.
+    """A maker of connections.
 
     Args:
         limits: Bounds of each.

@@ -35,7 +35,7 @@ NO_SERVICE = 503
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """Where requests go, and how.
+    """The place where requests go, and the way there.
 
     Attributes:
         address: ``http(s)://host[:port][/prefix]``.

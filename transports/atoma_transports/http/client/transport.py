@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from atoma.contracts.extras import install_line
 from atoma.errors import AuthenticationError, ChannelBroken, ConfigurationError, ConnectFailed
 from atoma.ports import Channel, Environment
 from atoma.ports.tasks import open_tasks
@@ -68,7 +69,7 @@ class HttpTransport:
         address = check_address(url, LANGUAGE, insecure=insecure, has_context=ssl_context is not None)
         self._proxy = check_proxy(proxy)
         if find_spec(LIBRARY) is None:
-            raise ConfigurationError(f"HttpTransport needs {LIBRARY}: pip install {LIBRARY}")
+            raise ConfigurationError(f"HttpTransport needs {LIBRARY}: {install_line('http')}")
         self._address = _plain(address)
         self._ssl_context = (ssl_context or ssl.create_default_context()) if address.secure else None
         self._token = check_token(token)

@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 @dataclass(slots=True, eq=False)
 class _Wait:
-    """Somebody who waits for the server."""
+    """A caller that waits for the server."""
 
     since: float
     scope: trio.CancelScope
@@ -27,7 +27,7 @@ class Mute(Exception):
 
 
 class Watch:
-    """Asks the server for a sign of life while somebody has waited for it without a word.
+    """A watch that asks the server for a sign of life while somebody has waited for it without a word.
 
     HTTP/1.1 has no ping: a cheap request over a connection of its own takes its place. Only a question that stays
     without an answer counts; a connection that is refused shows that somebody is there to refuse it.

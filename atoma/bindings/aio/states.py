@@ -1,0 +1,37 @@
+"""The states that a write goes through, for asyncio; loaded when somebody asks for them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import nullcontext
+
+from reactivex import Observable, abc
+
+from atoma.bindings.aio.host import Batches, observe_each
+from atoma.bindings.portal import Portal
+from atoma.contracts.execution import WriteState
+from atoma.runtime import states
+
+
+class WriteStates(Observable[WriteState]):
+    """The states of one write: the one that it is in, then each that it takes, to its last.
+
+    An Observable, which emits on the loop in which it is subscribed to, and for ``async for``; see
+    :class:`atoma.runtime.states.WriteStates`.
+    """
+
+    def __init__(self, portal: Portal, native: Callable[[], states.WriteStates]) -> None:
+        self._portal = portal
+        self._native = native
+        watch = observe_each(portal, lambda: nullcontext(aiter(native())))
+
+        def subscribe(
+            observer: abc.ObserverBase[WriteState], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            return watch.subscribe(observer, scheduler=scheduler)
+
+        super().__init__(subscribe)
+
+    def __aiter__(self) -> AsyncIterator[WriteState]:
+        """The states from now on."""
+        return Batches(self._portal, aiter(self._native()))

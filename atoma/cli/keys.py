@@ -1,0 +1,68 @@
+"""The key of an encrypted file, for every command that opens one: from a file or the environment, never from the command line."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+from pathlib import Path
+
+from atoma.errors import AtomaError, ConfigurationError, WrongKey
+from atoma_stores.sqlite.encryption import KEY_BYTES, Key, optional_key
+
+VARIABLE = "ATOMA_KEY"
+OPTION = "--key-file"
+_DIGITS = re.compile(rf"[0-9A-Fa-f]{{{2 * KEY_BYTES}}}")
+
+
+def add_option(command: argparse.ArgumentParser) -> None:
+    """Let a command take the key of the file that it opens."""
+    command.add_argument(
+        OPTION,
+        type=Path,
+        metavar="PATH",
+        help=f"file with the key of an encrypted file; without, the variable {VARIABLE}",
+    )
+
+
+def secret_of(options: argparse.Namespace) -> bytes | str | None:
+    """The key that a command was given, as an engine takes it: 64 hexadecimal digits, or 32 bytes, else a passphrase.
+
+    Raises:
+        ConfigurationError: The file cannot be read, or there is nothing in it.
+    """
+    path: Path | None = options.key_file
+    if path is None:
+        text = os.environ.get(VARIABLE, "")
+        return _read(text) if text else None
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: the key cannot be read: {error.strerror}") from None
+    try:
+        text = content.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        text = ""
+    if text.isprintable() and text:
+        return _read(text)
+    if content.strip():
+        return content  # bytes; whether they are a key is the engine's to say
+    raise ConfigurationError(f"{path}: there is no key in it")
+
+
+def _read(text: str) -> bytes | str:
+    return bytes.fromhex(text) if _DIGITS.fullmatch(text) else text
+
+
+def key_of(options: argparse.Namespace) -> Key | None:
+    """The key that a command was given; see :func:`secret_of`.
+
+    Raises:
+        ConfigurationError: It cannot be read, is no key, or the installed apsw cannot encrypt.
+    """
+    return optional_key(secret_of(options))
+
+
+def told(error: AtomaError) -> str:
+    """What a command says of ``error``: where it takes a key from, when that is what was wrong."""
+    return f"{error} ({OPTION} PATH or the variable {VARIABLE} gives it)" if isinstance(error, WrongKey) else str(error)

@@ -1,0 +1,37 @@
+"""``--schema MODULE:NAME``: the schema of an application, for the commands that need it."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from atoma.errors import ConfigurationError
+from atoma.schema import Schema
+
+
+def add_option(command: argparse.ArgumentParser, *, otherwise: str = "") -> None:
+    """Let a command take it; it has to be given unless ``otherwise`` says what is taken in its place."""
+    told = f"the Schema of your application; {otherwise}" if otherwise else "the Schema of your application"
+    command.add_argument("--schema", required=not otherwise, metavar="MODULE:NAME", help=told)
+
+
+def load(name: str) -> Schema:
+    """The schema that a module has under a name, as in ``app.models:SCHEMA``; modules of this folder are found too.
+
+    Raises:
+        ConfigurationError: There is none.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ConfigurationError(f"--schema is a module and a name in it, as in app.models:SCHEMA, not {name!r}")
+    sys.path.insert(0, "")
+    try:
+        found: object = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigurationError(f"--schema {name}: {error}") from error
+    finally:
+        sys.path.remove("")
+    if not isinstance(found, Schema):
+        raise ConfigurationError(f"--schema {name}: it is a {type(found).__name__}, not a Schema")
+    return found

@@ -1,0 +1,210 @@
+"""``atoma hub new-epoch``, ``compact`` and ``verify``: what an operator does to a hub, on a file or on PostgreSQL."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import TypeVar, get_args
+
+import trio
+
+from atoma.cli import schemas
+from atoma.cli.files import whole_number
+from atoma.cli.reports import Exit, Report, answers, said
+from atoma.cli.screen import progress
+from atoma.cli.serving import POSTGRESQL, postgresql_at, store_at
+from atoma.cli.words import count
+from atoma.contracts.sync import DevicePolicy
+from atoma.errors import ConfigurationError
+from atoma.hub import AllowLoopback, Hub, open_hub
+from atoma.hub.hub import CLIENT_DAYS, KEEP_DAYS, KEEP_TRANSACTIONS
+from atoma.hub.lineage import next_hash
+from atoma.ports import Environment
+from atoma.schema import Schema
+from atoma_stores.sqlite import hub_files
+
+T = TypeVar("T")
+
+WORDS: dict[DevicePolicy, str] = {
+    "offer": "devices bring back what they have seen of the lost part",
+    "ask": "devices keep what they have seen of the lost part until their users offer it",
+    "forget": "devices bring nothing back; what they had stays listed on them",
+}
+"""What devices do after a restore, or in a new epoch."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a hub is, and the stores that it has.
+
+    Attributes:
+        where: Its file, or the address of its database.
+        schema: As it was given; None takes what a file's own tables say.
+    """
+
+    where: str
+    schema: Schema | None
+
+    @property
+    def shared(self) -> bool:
+        """Whether it is a database that several processes may have."""
+        return self.where.startswith(POSTGRESQL)
+
+    def declared(self) -> Schema:
+        """Its stores.
+
+        Raises:
+            ConfigurationError: Nobody has said, and a database does not tell.
+        """
+        if self.schema is not None:
+            return self.schema
+        if self.shared:
+            raise ConfigurationError("a hub on PostgreSQL needs --schema MODULE:NAME, as `atoma hub serve` does")
+        return hub_files.read_schema(self.where)
+
+
+def _add_place(command: argparse.ArgumentParser) -> None:
+    command.add_argument("where", metavar="WHERE", help="the hub's file, or postgresql://user@host/database")
+    schemas.add_option(command, otherwise="a file tells its stores by itself, PostgreSQL needs it")
+
+
+def _place(options: argparse.Namespace) -> _Place:
+    return _Place(options.where, None if options.schema is None else schemas.load(options.schema))
+
+
+async def at_hub(where: str, schema: Schema, work: Callable[[Hub], Awaitable[T]]) -> T:
+    """What ``work`` comes to with the hub at ``where``, which for that moment runs here, without a port.
+
+    Raises:
+        StoreBusy: Another hub is running on the file.
+        ConfigurationError: There is no such file.
+    """
+    if not where.startswith(POSTGRESQL):
+        hub_files.read_file(where)  # opening a hub would make the file
+    async with open_hub(schema, store_at(where), verifier=AllowLoopback()) as hub:
+        return await work(hub)
+
+
+# atoma hub new-epoch
+
+
+def add_new_epoch(command: argparse.ArgumentParser) -> None:
+    """Say what ``atoma hub new-epoch`` takes."""
+    command.description = (
+        "Say that a hub's history may have been cut: it was restored where nothing tells, or edited by hand. A hub on a file has to "
+        "be stopped; on PostgreSQL say it before the first device is served. A needless epoch costs nothing."
+    )
+    command.epilog = "  ".join(f"{word}: {what}." for word, what in WORDS.items())
+    _add_place(command)
+    command.add_argument(
+        "--devices",
+        choices=get_args(DevicePolicy),
+        required=True,
+        help="what devices do with what they have seen of the lost part, deletions among it",
+    )
+    answers(command, _new_epoch)
+
+
+def _new_epoch(options: argparse.Namespace) -> Report:
+    place, devices = _place(options), options.devices
+    if place.shared:
+        epoch = trio.run(at_hub, place.where, place.declared(), partial(_renewed, devices=devices))
+    else:
+        epoch = hub_files.begin_epoch(place.where, devices, Environment()).epoch
+    told = f"{options.where}: epoch {epoch.hex()}", f"{WORDS[devices]}."
+    return said({"where": options.where, "devices": devices, "epoch": epoch}, *told)
+
+
+async def _renewed(hub: Hub, *, devices: DevicePolicy) -> bytes:
+    return (await hub.new_epoch(devices=devices)).epoch
+
+
+# atoma hub compact
+
+
+def add_compact(command: argparse.ArgumentParser) -> None:
+    """Say what ``atoma hub compact`` takes."""
+    command.description = (
+        "Forget old history. A hub that runs does it by itself (`serve --compact-days`); this is for one that is stopped, or for a "
+        "database beside those that serve it. With --schema, rows that were deleted softly long enough ago are purged as well."
+    )
+    _add_place(command)
+    command.add_argument(
+        "--keep",
+        type=whole_number,
+        default=KEEP_TRANSACTIONS,
+        metavar="N",
+        help="keep so many transactions of each scope (default %(default)s)",
+    )
+    for name, days, what in (
+        ("--keep-days", KEEP_DAYS, "keep answers and verdicts so long"),
+        ("--client-days", CLIENT_DAYS, "keep devices that have not called for so long"),
+    ):
+        command.add_argument(name, type=_days, default=days, metavar="DAYS", help=f"{what} (default %(default)g)")
+    command.add_argument(
+        "--force", action="store_true", help="also where all of them would go because nobody was here for days"
+    )
+    answers(command, _compact)
+
+
+def _days(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 36_500:
+        raise argparse.ArgumentTypeError(f"days from 0 to 36500 are needed, not {text!r}")
+    return found
+
+
+def _compact(options: argparse.Namespace) -> Report:
+    place = _place(options)
+    kept = {"keep": options.keep, "keep_days": options.keep_days, "client_days": options.client_days}
+
+    async def work(hub: Hub) -> Report:
+        found = await hub.compact(**kept, force=options.force)
+        gone = ", ".join(
+            f"{number:,} {name}"
+            for name in ("transactions", "tombstones", "outcomes", "answers", "clients", "purged")
+            if (number := getattr(found, name))
+        )
+        return said({"where": options.where, **asdict(found)}, f"{options.where}: {gone or 'nothing'} forgotten")
+
+    with progress(f"compacting {options.where}"):
+        return trio.run(at_hub, place.where, place.declared(), work)
+
+
+# atoma hub verify
+
+
+def add_verify(command: argparse.ArgumentParser) -> None:
+    """Say what ``atoma hub verify`` takes."""
+    command.description = (
+        "Read a hub from beginning to end: its pages and indexes, and whether log, hashes, rows, tombstones and verdicts agree; also "
+        f"while it runs. Ends with {Exit.FOUND.value} when something does not."
+    )
+    _add_place(command)
+    answers(command, _verify)
+
+
+def _verify(options: argparse.Namespace) -> Report:
+    place = _place(options)
+    with progress(f"verifying {options.where}") as told:
+        if place.shared:
+            found = trio.run(postgresql_at(place.where).verify, place.declared(), next_hash, told)
+        else:
+            found = hub_files.verify(place.where, next_hash, told)
+    data = {"where": options.where, **asdict(found)}
+    if found.problems:
+        lines = [f"{options.where}: {count(len(found.problems), 'problem')}", *(f"  {each}" for each in found.problems)]
+        lines.append("Stop the hub, keep a copy, and restore a backup; devices bring back what they have.")
+        return Report(data, lambda: print(*lines, sep="\n"), Exit.FOUND)
+    read = f"{count(found.transactions, 'transaction')} of {count(found.scopes, 'scope')}, {count(found.changes, 'change')}"
+    lines = [f"{options.where}: sound; {read}"]
+    if found.converted:
+        lines.append(
+            f"{count(found.converted, 'transaction')} of them a migration has converted: their hashes are of what was."
+        )
+    return said(data, *lines)

@@ -1,0 +1,51 @@
+"""How much of what there is can be in an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+Extent: TypeAlias = Literal["complete", "partial", "stale"]
+
+_BADNESS: dict[Extent, int] = {"complete": 0, "stale": 1, "partial": 2}
+
+
+class Completeness(msgspec.Struct, frozen=True):
+    """Whether an answer can be relied on to have every row; what it has says nothing about that, and being empty least of all.
+
+    Attributes:
+        state: ``complete``: every row that there was, as far as anybody could tell a second ago. ``stale``: every row that there
+            was at an earlier time. ``partial``: rows may be missing that have never been on this device.
+        scopes: The scopes that the state is due to, in order; none where it is ``complete``, and where rows are kept here only as
+            they were asked for.
+        since_ms: Wall-clock time until which a ``stale`` answer was complete; 0 when that was before the client was opened.
+    """
+
+    state: Extent = "complete"
+    scopes: tuple[str, ...] = ()
+    since_ms: int = 0
+
+
+COMPLETE = Completeness()
+
+
+def together(parts: Iterable[Completeness]) -> Completeness:
+    """The completeness of an answer that needs all of ``parts``: the worst of them, and since the earliest of these."""
+    state: Extent = "complete"
+    worst: list[Completeness] = []
+    for part in parts:
+        if _BADNESS[part.state] > _BADNESS[state]:
+            state, worst = part.state, []
+        if part.state == state:
+            worst.append(part)
+    if state == "complete":
+        return COMPLETE
+    scopes = sorted({scope for part in worst for scope in part.scopes})
+    return Completeness(state, tuple(scopes), min(part.since_ms for part in worst))
+
+
+def either(parts: Iterable[Completeness]) -> Completeness:
+    """The completeness of an answer to which each of ``parts`` has added its rows: the best of them."""
+    return min(parts, key=lambda part: _BADNESS[part.state], default=COMPLETE)

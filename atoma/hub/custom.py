@@ -1,0 +1,116 @@
+"""Conflict rules of an application: functions of the hub that settle a column which two devices have written."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from atoma.contracts.checks import is_a
+from atoma.contracts.values import RowImage, Scalar
+from atoma.errors import ConfigurationError, ConflictError, ValidationError
+from atoma.schema.spec import StoreSpec
+
+_log = logging.getLogger("atoma.hub")
+
+
+@dataclass(frozen=True, slots=True)
+class Met:
+    """What a function sees that settles a field which two devices have written; nothing else, since it may be asked again.
+
+    Attributes:
+        store: The store.
+        id: The row.
+        field: The field.
+        base: Its value before the others wrote it; None, too, where the log no longer tells.
+        mine: What arrives.
+        theirs: What is there.
+        row: The row that is there.
+    """
+
+    store: str
+    id: str
+    field: str
+    base: Any
+    mine: Any
+    theirs: Any
+    row: Any
+
+
+CustomRule: TypeAlias = Callable[[Met], object]
+"""Returns the value that the field is to have, or raises :class:`atoma.errors.ConflictError` to refuse the write, which then
+waits in the device's inbox: ``lambda met: merged(met.base, met.mine, met.theirs)``. It is pure and quick."""
+
+
+class RuleRefused(Exception):
+    """A function has refused a write; it becomes an outcome and never leaves the hub as an exception."""
+
+
+class CustomRules:
+    """The functions of a hub, checked against its stores.
+
+    Args:
+        stores: The hub's stores by name.
+        functions: By store and field.
+
+    Raises:
+        ConfigurationError: A field that a store declares as ``custom`` has no function, or a function no such field.
+    """
+
+    __slots__ = ("_functions",)
+
+    def __init__(self, stores: Mapping[str, StoreSpec[Any]], functions: Mapping[str, Mapping[str, CustomRule]]) -> None:
+        if not is_a(functions, Mapping) or not all(is_a(fields, Mapping) for fields in functions.values()):
+            raise ConfigurationError(
+                f"conflicts is a mapping, {{'cards': {{'body': lambda met: …}}}}, not {functions!r}"
+            )
+        given = {(store, name) for store, fields in functions.items() for name in fields}
+        declared = {(store.name, name) for store in stores.values() for name in store.merging.customs}
+        for store, name in sorted(declared ^ given):
+            what = (
+                "has no function" if (store, name) in declared else "is not declared: StoreSpec(…, merge={…: 'custom'})"
+            )
+            raise ConfigurationError(f"conflicts: {store}.{name} {what}")
+        for store, name in sorted(given):
+            if not callable(functions[store][name]):
+                raise ConfigurationError(f"conflicts: {store}.{name} takes a function, not {functions[store][name]!r}")
+        self._functions = functions
+
+    def decide(
+        self, store: StoreSpec[Any], id: str, name: str, before: RowImage | None, mine: Scalar, row: RowImage
+    ) -> Scalar:
+        """The value that column ``name`` gets.
+
+        Args:
+            store: The store.
+            id: The row.
+            name: The column.
+            before: The row before the others wrote it, None when nobody can tell.
+            mine: The value that arrives.
+            row: The row that is there.
+
+        Raises:
+            RuleRefused: The function refuses the write, fails, or gives what the column cannot hold.
+        """
+        field = store.fields[name]
+
+        def value(stored: Scalar) -> object:
+            return stored if stored is None or field.decode is None else field.decode(stored)
+
+        met = Met(
+            store.name, id, name, None if before is None else value(before[name]), value(mine), value(row[name]),
+            store.decode(id, row),
+        )  # fmt: skip
+        try:
+            return field.encode(self._functions[store.name][name](met))
+        except ConflictError as error:
+            raise RuleRefused(str(error)) from None
+        except ValidationError as error:
+            raise RuleRefused(f"its rule gave no value that it can hold ({error})") from None
+        except Exception as error:  # whatever an application's function raises refuses the write
+            _log.exception("the rule of %s.%s failed on row %s", store.name, name, id)
+            raise RuleRefused(f"its rule failed ({type(error).__name__})") from None
+
+
+NO_CUSTOM_RULES = CustomRules({}, {})

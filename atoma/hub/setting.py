@@ -1,0 +1,158 @@
+"""What a hub sets in rows that are decided: times by its clock, that of a soft delete among them, and what its functions say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from atoma.contracts.checks import is_a
+from atoma.contracts.values import HIDDEN, RowImage, is_hidden
+from atoma.errors import ConfigurationError
+from atoma.ports.hub import Facts
+from atoma.ports.service import Principal
+from atoma.schema.hiding import moment_of
+from atoma.schema.schema import Schema
+from atoma.schema.spec import StoreSpec
+
+
+class Counter(Protocol):
+    """A counter in a scope, without gaps but for what was refused or deleted."""
+
+    def __call__(self, name: str = "") -> int:
+        """The next number, from 1 on, of the counter ``name`` of the store; ``""`` is the one of the field."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """The view of a row for a function that sets a field of it; nothing else, since a row may be decided again.
+
+    Attributes:
+        row: The row as it will be, with what is set so far; without an id while that is drawn.
+        previous: The row as it was; None when it is made.
+        principal: Who writes.
+        seq: The sequence in its scope that the write takes.
+        at_ms: The hub's wall clock.
+        counter: Draws numbers.
+    """
+
+    row: Any
+    previous: Any
+    principal: Principal
+    seq: int
+    at_ms: int
+    counter: Counter
+
+
+HubField: TypeAlias = Callable[[Setting], object]
+"""Gives the value of a field: ``lambda of: of.previous.number if of.previous else of.counter()``. It is pure and quick."""
+
+
+class HubFields:
+    """The functions of a hub, checked against its stores.
+
+    Args:
+        schema: The hub's stores.
+        functions: By store and field.
+
+    Raises:
+        ConfigurationError: A field that a store declares in ``hub_fields`` has no function, or a function no such field.
+    """
+
+    __slots__ = ("_functions", "counts")
+
+    def __init__(self, schema: Schema, functions: Mapping[str, Mapping[str, HubField]]) -> None:
+        if not is_a(functions, Mapping) or not all(is_a(fields, Mapping) for fields in functions.values()):
+            raise ConfigurationError(
+                f"hub_fields is a mapping, {{'orders': {{'number': lambda of: …}}}}, not {functions!r}"
+            )
+        given = {(store, name) for store, fields in functions.items() for name in fields}
+        declared = {(store.name, name) for store in schema.stores.values() for name in store.sets.by_function}
+        for store, name in sorted(declared ^ given):
+            what = "has no function" if (store, name) in declared else "is not declared: StoreSpec(…, hub_fields=[…])"
+            raise ConfigurationError(f"hub_fields: {store}.{name} {what}")
+        for store, name in sorted(given):
+            if not callable(functions[store][name]):
+                raise ConfigurationError(f"hub_fields: {store}.{name} takes a function, not {functions[store][name]!r}")
+        self._functions = functions
+        self.counts = bool(declared)
+
+    def stamps(self, facts: Facts, principal: Principal, *, offered: bool = False) -> Stamps:
+        """What is set in the rows of one decision.
+
+        Args:
+            facts: What it was made from.
+            principal: Who writes.
+            offered: The rows were set before, and are brought back.
+        """
+        return Stamps(self._functions, facts, principal, offered)
+
+
+class Stamps:
+    """The setter of fields of the rows of one decision.
+
+    Attributes:
+        counters: Where counters stand by now, those that have moved.
+    """
+
+    __slots__ = ("_facts", "_functions", "_offered", "_principal", "counters")
+
+    def __init__(
+        self, functions: Mapping[str, Mapping[str, HubField]], facts: Facts, principal: Principal, offered: bool
+    ) -> None:
+        self._functions = functions
+        self._facts = facts
+        self._principal = principal
+        self._offered = offered
+        self.counters: dict[str, int] = {}
+
+    def on(self, store: StoreSpec[Any], id: str, pre: RowImage | None, post: RowImage) -> RowImage:
+        """``post`` with what is set, a row that was ``pre`` and becomes another one."""
+        sets = store.sets
+        if is_hidden(post) and not self._offered:
+            since = None if pre is None else pre.get(HIDDEN)
+            post = {**post, HIDDEN: moment_of(self._facts.now_ms) if since is None else since}
+        if sets.by == "hub" and not self._offered:
+            post = {**post, **sets.stamped(pre, store.fields, self._facts.now_ms)}
+        elif pre is not None and sets.created_at is not None and not self._offered:
+            post = {**post, sets.created_at: pre[sets.created_at]}
+        for name in sets.numbers:
+            post = self._with_number(store, id, pre, post, name)
+        return post
+
+    def _with_number(
+        self, store: StoreSpec[Any], id: str, pre: RowImage | None, post: RowImage, field: str
+    ) -> RowImage:
+        kept = post[field]
+        is_free = not self._facts.violation  # else another row has it by now
+        if self._offered and kept is not None and is_free:
+            if isinstance(kept, int):
+                self._move(f"{store.name}.{field}", kept)
+            return post
+        post = {**post, field: None if pre is None else pre[field]}
+        return {**post, field: store.fields[field].encode(self._called(store, id, pre, post, field))}
+
+    def id_of(self, store: StoreSpec[Any], post: RowImage) -> str:
+        """The next id that the function of the store draws for a new row."""
+        return store.check_id(self._called(store, "", None, post, "id"), new=True)
+
+    def _called(self, store: StoreSpec[Any], id: str, pre: RowImage | None, post: RowImage, field: str) -> object:
+        """The answer of the function for ``field``."""
+
+        def counter(name: str = "") -> int:
+            key = f"{store.name}.{name or field}"
+            self._move(key, self._last(key) + 1)
+            return self._last(key)
+
+        previous = None if pre is None else store.decode(id, pre)
+        facts = self._facts
+        seen = Setting(store.decode(id, post), previous, self._principal, facts.scope.head + 1, facts.now_ms, counter)
+        return self._functions[store.name][field](seen)
+
+    def _last(self, key: str) -> int:
+        return self.counters.get(key, self._facts.counters.get(key, 0))
+
+    def _move(self, key: str, number: int) -> None:
+        if number > self._last(key):
+            self.counters[key] = number

@@ -1,0 +1,85 @@
+"""What a service manager and Prometheus ask a hub's port: whether it lives, whether it can answer, and its figures."""
+
+from __future__ import annotations
+
+import hmac
+
+import trio
+
+from atoma.errors import AtomaError, ConfigurationError
+from atoma.hub import Hub
+from atoma.telemetry.prometheus import CONTENT_TYPE, HubMetrics
+from atoma_transports.http import HttpError, HttpHandler, HttpRequest, HttpResponse
+
+READY_S = 2.0
+"""A database that has not answered after so long is not ready."""
+LOOK_AGAIN_S = 1.0
+"""The database is asked at most so often, whoever asks here."""
+TOKEN_LETTERS_MIN = 16
+
+
+class Operations:
+    """The pages ``/healthz``, ``/readyz`` and, with a token, ``/metrics``, for the handler that a hub's port is given.
+
+    ``/healthz`` says that the program answers, ``/readyz`` that its database does; both say nothing else, and need no token. They
+    answer 503 until :meth:`serve` has a hub.
+
+    Args:
+        handler: Where to put them.
+        token: What ``/metrics`` asks for, as ``Authorization: Bearer …``; None leaves that page out. It is no token of a user's:
+            those are for devices.
+
+    Raises:
+        ConfigurationError: The token can be guessed.
+    """
+
+    def __init__(self, handler: HttpHandler, token: str | None = None) -> None:
+        if token is not None and len(token) < TOKEN_LETTERS_MIN:
+            raise ConfigurationError(
+                f"the token for /metrics has fewer than {TOKEN_LETTERS_MIN} letters and can be guessed"
+            )
+        self.metrics = HubMetrics()
+        self._token = token
+        self._hub: Hub | None = None
+        self._turn = trio.Lock()
+        self._looked = -LOOK_AGAIN_S
+        self._ready = False
+        handler.get("/healthz", self._alive)
+        handler.get("/readyz", self._readiness)
+        if token is not None:
+            handler.get("/metrics", self._figures)
+
+    def serve(self, hub: Hub) -> None:
+        """Answer for ``hub``, whose listener is ``metrics.hear``."""
+        self._hub = hub
+
+    async def _alive(self, request: HttpRequest) -> HttpResponse:
+        return HttpResponse(b"ok\n")
+
+    async def _readiness(self, request: HttpRequest) -> HttpResponse:
+        async with self._turn:
+            if trio.current_time() - self._looked >= LOOK_AGAIN_S:
+                self._ready = await self._answers()
+                self._looked = trio.current_time()
+        if not self._ready:
+            raise HttpError(503, "the database does not answer")
+        return HttpResponse(b"ready\n")
+
+    async def _answers(self) -> bool:
+        if self._hub is None:
+            return False
+        with trio.move_on_after(READY_S):
+            try:
+                await self._hub.epochs()
+            except AtomaError:
+                return False
+            return True
+        return False
+
+    async def _figures(self, request: HttpRequest) -> HttpResponse:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        known = f"{self._token}".encode()
+        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), known):
+            raise HttpError(401, "figures are for whoever has the token of this page: Authorization: Bearer …")
+        sessions = () if self._hub is None else self._hub.sessions()
+        return HttpResponse(self.metrics.text(sessions).encode(), content_type=CONTENT_TYPE)

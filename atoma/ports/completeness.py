@@ -1,0 +1,134 @@
+"""What is known of how complete the rows on this device are: told by replication, asked by whoever answers from them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+
+import msgspec
+
+from atoma.contracts.completeness import COMPLETE, Completeness, together
+from atoma.contracts.query import BoundQuery, Plan
+from atoma.query.pinned import pinned_scopes
+from atoma.schema.schema import Schema
+
+_log = logging.getLogger(__name__)
+
+States = Mapping[str, Completeness]
+"""The state of every scope that replicates."""
+
+
+class Sight(msgspec.Struct, frozen=True):
+    """What of the replicated rows a query looks at.
+
+    Attributes:
+        scopes: The scopes; None for all that replicate.
+        beyond: Whether it looks at a store of which only those rows are here that somebody has asked another machine for.
+    """
+
+    scopes: frozenset[str] | None = frozenset()
+    beyond: bool = False
+
+    def under(self, states: States) -> Completeness:
+        """How complete an answer is while the scopes are in ``states``."""
+        if self.beyond:
+            return _AS_ASKED_FOR
+        if self.scopes is None:
+            return together(states.values())
+        return together(states.get(scope) or Completeness("partial", (scope,)) for scope in self.scopes)
+
+
+_AS_ASKED_FOR = Completeness("partial")
+_HERE, _EVERYTHING = Sight(), Sight(None)
+_SOME_VALUE = "\0"
+"""Stands for any value while a plan is looked at: no scope is called so."""
+SIGHTS_MAX = 1_024
+
+
+class CompletenessBoard:
+    """The state of every scope now, and who follows it.
+
+    Args:
+        schema: The declared stores.
+        synced: Names of those that replicate.
+
+    Attributes:
+        states: The state of every scope that replicates; replaced whole, so that whoever keeps it keeps one moment.
+        beyond: Stores of which another machine has the rows, and this device those that were asked for.
+        limits: Whether an answer can be anything but complete; false where every row is this device's own.
+    """
+
+    def __init__(self, schema: Schema, synced: frozenset[str]) -> None:
+        self._schema = schema
+        self._synced = synced
+        self._listeners: dict[int, Callable[[], None]] = {}
+        self._numbers = 0
+        self._sight_of_plan = lru_cache(SIGHTS_MAX)(self._look_at_plan)  # every read on this device asks
+        self._sight_of_query = lru_cache(SIGHTS_MAX)(self._look)
+        self._whole = COMPLETE
+        self.states: States = MappingProxyType({})
+        self.beyond: frozenset[str] = frozenset()
+        self.limits = bool(synced)
+
+    def show(self, states: States) -> None:
+        """Replace the states and tell everybody, unless they are the same."""
+        if states == self.states:
+            return
+        self.states = MappingProxyType(dict(states))
+        self._whole = together(states.values())
+        for listener in tuple(self._listeners.values()):
+            try:
+                listener()
+            except Exception:
+                _log.exception("a listener of completeness failed")
+
+    def keep_beyond(self, stores: Iterable[str]) -> None:
+        """Say of which stores another machine has the rows that does not replicate them."""
+        self.beyond = frozenset(stores)
+        self.limits = bool(self._synced or self.beyond)
+        self._sight_of_plan.cache_clear()
+        self._sight_of_query.cache_clear()
+
+    def sight(self, query: BoundQuery) -> Sight:
+        """What ``query``, which is checked, looks at."""
+        if not self.limits:
+            return _HERE
+        found = self._sight_of_plan(query.plan, len(query.params))
+        return self._sight_of_query(query) if found is None else found
+
+    def sight_of(self, stores: Iterable[str]) -> Sight:
+        """What a statement looks at that reads ``stores`` by whatever scopes."""
+        read = frozenset(stores)
+        return Sight(None if read & self._synced else frozenset(), bool(read & self.beyond))
+
+    def _look_at_plan(self, plan: Plan, params: int) -> Sight | None:
+        """What every query of this plan looks at; None where that is for the values to say."""
+        found = self._look(BoundQuery(plan, (_SOME_VALUE,) * params))
+        return None if found.scopes is not None and _SOME_VALUE in found.scopes else found
+
+    def _look(self, query: BoundQuery) -> Sight:
+        found: frozenset[str] | None = frozenset()
+        beyond = False
+        for store, scopes in pinned_scopes(query, self._schema.store).items():
+            beyond = beyond or store in self.beyond
+            if store in self._synced:
+                found = None if found is None or scopes is None else found | scopes
+        return Sight(found, beyond)
+
+    def of(self, query: BoundQuery) -> Completeness:
+        """How complete an answer to ``query`` is that is read from now on."""
+        sight = self.sight(query)
+        return self._whole if sight == _EVERYTHING else sight.under(self.states)
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call ``listener`` at every change; returns the undo. One that raises is logged."""
+        self._numbers += 1
+        number = self._numbers
+        self._listeners[number] = listener
+
+        def undo() -> None:
+            self._listeners.pop(number, None)
+
+        return undo

@@ -1,0 +1,21 @@
+"""Bringing along what a query looks at: offered by replication, used by whoever follows or fetches."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from atoma.contracts.query import BoundQuery
+from atoma.ports.loops import Lifetime
+
+
+class BringsScopes(Protocol):
+    """Whoever has scopes replicate for as long as somebody needs them."""
+
+    def hold_for(self, query: BoundQuery) -> Lifetime[None]:
+        """Have the scopes that ``query``, which is checked, looks at replicate for as long as the block lasts.
+
+        Raises:
+            QueryError: It does not name its scopes.
+            AtomaError: They cannot be brought along.
+        """
+        ...

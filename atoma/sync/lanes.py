@@ -1,0 +1,170 @@
+"""The lanes of one session; those of scopes come and go with the scopes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import trio
+
+from atoma.errors import AtomaError
+from atoma.sync.failures import worst
+from atoma.sync.modes import Lane
+from atoma.sync.notify import NotifyLane
+from atoma.sync.pull import PullLane
+from atoma.sync.push import PushLane
+from atoma.sync.replica import Replica
+from atoma.sync.session import Session, subscribe
+
+_log = logging.getLogger(__name__)
+
+STALLED_S = 60.0
+"""A session in which nothing may be pushed ends after so many seconds, and the next one looks again."""
+
+Work = Callable[[], Awaitable[None]]
+
+
+async def contained(work: Work) -> Exception | None:
+    """Run ``work`` and return the error it ended with, one plain error and never a group; cancellation passes."""
+    try:
+        await work()
+    except BaseExceptionGroup as group:
+        cancelled, errors = group.split(trio.Cancelled)
+        error = None if errors is None else worst(errors)
+        if cancelled is None:
+            return error
+        if error is not None and not isinstance(error, AtomaError):
+            _log.error("a lane failed while it was cancelled", exc_info=error)
+        raise cancelled from None
+    except Exception as error:
+        return error
+    return None
+
+
+def given_out(replica: Replica, session: Session) -> list[str]:
+    """The scopes that the hub gives out.
+
+    Raises:
+        AtomaError: It gives out none of them.
+    """
+    scopes = [scope for scope in replica.scopes if scope not in session.refused]
+    if not scopes:
+        raise next(iter(session.refused.values()))
+    return scopes
+
+
+class Lanes:
+    """The lanes of one session: push and notify, and one to pull each scope.
+
+    Args:
+        replica: The client's side.
+        session: The connection.
+        kinds: What runs of its own accord.
+    """
+
+    def __init__(self, replica: Replica, session: Session, kinds: frozenset[Lane]) -> None:
+        self._replica = replica
+        self._session = session
+        self._kinds = kinds
+        self._pulling: dict[str, trio.CancelScope] = {}
+        self._hints = trio.Event()  # set when there are scopes to listen for that the stream of hints does not have
+        self._failures: list[Exception] = []
+
+    async def run(self) -> None:
+        """Run them until one fails.
+
+        Raises:
+            AtomaError: The failure.
+        """
+        if self._follows:
+            given_out(self._replica, self._session)
+        async with trio.open_nursery() as nursery:
+            if self._follows:
+                self._follow(nursery)
+            if "notify" in self._kinds:
+                nursery.start_soon(self._run_lane, self._notify, nursery.cancel_scope)
+            if "push" in self._kinds:
+                nursery.start_soon(self._run_lane, self._push, nursery.cancel_scope)
+            if self._follows:
+                nursery.start_soon(self._run_lane, partial(self._follow_scopes, nursery), nursery.cancel_scope)
+        if self._failures:
+            raise worst(BaseExceptionGroup("lanes", self._failures))
+
+    @property
+    def _follows(self) -> bool:
+        """Whether anything here is about single scopes."""
+        return bool(self._kinds & {"pull", "notify"})
+
+    async def _run_lane(self, work: Work, whole: trio.CancelScope) -> None:
+        failure = await contained(work)
+        if failure is not None:
+            self._failures.append(failure)
+        whole.cancel()
+
+    async def _push(self) -> None:
+        """Push; where nothing may be pushed, end the session after a while, so that the next one looks again.
+
+        Raises:
+            AtomaError: What ended it.
+        """
+        if self._session.fault is None:
+            await PushLane(self._replica, self._session).run()
+            return
+        await trio.sleep(STALLED_S)
+        raise self._session.fault
+
+    async def _notify(self) -> None:
+        """Listen for hints of the scopes that there are; anew when there are more."""
+        lane = NotifyLane(self._replica, self._session)
+        while True:
+            self._hints = trio.Event()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(lane.run)
+                await self._hints.wait()
+                nursery.cancel_scope.cancel()
+
+    # scopes
+
+    async def _follow_scopes(self, nursery: trio.Nursery) -> None:
+        """Take up scopes as they come, and let go of those that were dropped.
+
+        Raises:
+            AtomaError: The hub cannot be asked for one.
+        """
+        replicated, session = self._replica.replicated, self._session
+        while True:
+            moved = replicated.bell.next
+            for scope in replicated.anew:
+                self._let_go(scope)
+            replicated.anew.clear()
+            new = [scope for scope in replicated.every if scope not in session.heads]
+            if new:
+                await subscribe(self._replica, session, new)
+                self._hints.set()
+            self._follow(nursery)
+            await moved.wait()
+
+    def _follow(self, nursery: trio.Nursery) -> None:
+        """Pull each scope that the hub gives out, and no other.
+
+        Raises:
+            AtomaError: It gives out none.
+        """
+        for scope in self._session.heads.keys() - set(self._replica.scopes):
+            self._let_go(scope)
+        scopes = given_out(self._replica, self._session)
+        for scope in scopes if "pull" in self._kinds else ():
+            if scope in self._session.heads and scope not in self._pulling:
+                self._pulling[scope] = trio.CancelScope()
+                nursery.start_soon(self._pull, scope, self._pulling[scope], nursery.cancel_scope)
+
+    def _let_go(self, scope: str) -> None:
+        """Pull ``scope`` no more, and know nothing of it."""
+        if scope in self._pulling:
+            self._pulling.pop(scope).cancel()
+        self._session.forget(scope)
+
+    async def _pull(self, scope: str, until: trio.CancelScope, whole: trio.CancelScope) -> None:
+        with until:
+            await self._run_lane(PullLane(self._replica, self._session, scope).run, whole)

@@ -1,0 +1,165 @@
+"""The outbox for people: what waits to be sent, and what may still be done about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from atoma.contracts.mutations import ACKED, PendingMutation
+from atoma.contracts.outbox import WaitingState, WaitingWrite
+from atoma.contracts.replica import ClientIdentity
+from atoma.contracts.sync import Limits
+from atoma.errors import ValidationError
+from atoma.ports.local import LocalTx
+from atoma.ports.loops import LoopGuard
+from atoma.schema.bodies import decode_body
+from atoma.schema.schema import Schema
+from atoma.sync.replica import Replica
+from atoma.sync.staging import Hurried
+from atoma.sync.unsent import Edited, Kept, Released, WriteDiscarded, is_unsent
+
+HELD_BY_HAND = "somebody holds it"
+
+
+class Outbox:
+    """The writes that the hub has not confirmed yet; those that were never sent can be held, edited and discarded.
+
+    A write that was sent, or may have been, is the hub's to decide: it is accepted, or comes back in the inbox. The writes of one
+    row keep their order: holding one holds those that build on it, and releasing one releases those that it is held with.
+
+    Args:
+        replica: The client's side.
+        committed: Has the supervisor look at what there is in the file.
+    """
+
+    def __init__(self, replica: Replica, committed: Callable[[], None]) -> None:
+        self._replica = replica
+        self._committed = committed
+        self._guard = LoopGuard("replication")
+
+    async def entries(self) -> Sequence[WaitingWrite]:
+        """Everything that waits, in the order in which it was written."""
+        self._guard.check()
+        return await self._replica.database.inspect(waiting_writes)
+
+    async def retry(self) -> None:
+        """Send what is queued now, without waiting for its next attempt; also where another program of the file sends.
+
+        Cancelled before its one local transaction, nothing was asked for.
+        """
+        self._guard.check()
+        await self._replica.change(Hurried())
+        self._committed()
+
+    async def hold(self, entries: Sequence[WaitingWrite], *, why: str = "") -> int:
+        """Keep writes, and those that build on them, on this device; their rows stay as they are shown.
+
+        Their handles end in ``dead``, and what is written on their rows from now on is held as well. Other writes go on.
+
+        Args:
+            entries: Of :meth:`entries`.
+            why: Shown beside them; by default that somebody holds them.
+
+        Returns:
+            How many were not held before.
+
+        Raises:
+            AlreadySent: One was sent, or may have been; nothing was changed.
+            NotPending: One does not wait any more; nothing was changed.
+
+        Cancelled before its one local transaction, nothing has changed; so for all the calls here.
+        """
+        self._guard.check()
+        return await self._done(await self._replica.change(Kept(_keys(entries), why or HELD_BY_HAND)))
+
+    async def release(self, entries: Sequence[WaitingWrite]) -> None:
+        """Send held writes after all, with every other one that is held on the same rows, behind what waits.
+
+        One that builds on a write that was refused meanwhile comes to the inbox.
+
+        Raises:
+            NotPending: One does not wait any more; nothing was changed.
+        """
+        self._guard.check()
+        self._replica.settled(await self._replica.change(Released(_keys(entries))))
+        await self._done(0)
+
+    async def edit(
+        self, entry: WaitingWrite, changes: Mapping[str, object], *, row: tuple[str, str] | None = None
+    ) -> None:
+        """Let a write have other values, in its place in the order.
+
+        Args:
+            entry: Of :meth:`entries`.
+            changes: Values by field.
+            row: Store and id of the row, where the write is on several.
+
+        Raises:
+            AlreadySent: It was sent, or may have been; nothing was changed.
+            NotPending: It does not wait any more; nothing was changed.
+            ValidationError: It does not write the row, a value is wrong, or ``row`` is needed.
+            ConflictError: The row would have a unique value of another one.
+        """
+        self._guard.check()
+        rows = entry.rows
+        if row is None and len(rows) > 1:
+            first, second = list(rows)[:2]
+            raise ValidationError(f"the write is on {len(rows)} rows, say which: row={first} or row={second}")
+        target = row or next(iter(rows))
+        await self._done(await self._replica.change(Edited(entry.key, target, changes, Limits())))
+
+    async def discard(self, entries: Sequence[WaitingWrite], *, dependents: bool = False) -> int:
+        """Take writes back, as if they had never been written; their handles end in ``rejected`` with ``TAKEN_BACK``.
+
+        Args:
+            entries: Of :meth:`entries`.
+            dependents: Also take back the later writes that build on them.
+
+        Returns:
+            How many were taken back.
+
+        Raises:
+            AlreadySent: One was sent, or may have been; nothing was changed.
+            NotPending: One does not wait any more; nothing was changed.
+            ConflictError: Later writes build on them, and ``dependents`` is not said.
+        """
+        self._guard.check()
+        return await self._done(await self._replica.change(WriteDiscarded(_keys(entries), dependents)))
+
+    async def _done(self, count: int | None) -> int:
+        await self._replica.refresh()
+        self._replica.push_wake.poke()
+        self._replica.bell.ring()
+        return count or 0
+
+
+def _keys(entries: Iterable[WaitingWrite]) -> tuple[str, ...]:
+    return tuple(entry.key for entry in entries)
+
+
+def waiting_writes(tx: LocalTx) -> list[WaitingWrite]:
+    """Everything that waits in an outbox, in local order."""
+    identity = tx.outbox.identity()
+    found = sorted([*tx.outbox.every(), *tx.outbox.held()], key=lambda one: one.lsn)
+    return [_told(one, identity, tx.schema) for one in found]
+
+
+def _told(mutation: PendingMutation, identity: ClientIdentity, schema: Schema) -> WaitingWrite:
+    body = decode_body(mutation.meaning, schema)
+    editable = is_unsent(identity, mutation)
+    state: WaitingState = "queued" if editable else "sent"
+    if mutation.kind == "held":
+        state = "held"
+    elif mutation.status == ACKED:
+        state = "accepted"
+    return WaitingWrite(
+        key=mutation.idem,
+        scope=mutation.scope,
+        state=state,
+        ops=body.ops,
+        written_ms=body.client_ms,
+        mid=mutation.mid,
+        attempts=mutation.attempts,
+        next_attempt_ms=mutation.next_attempt_ms,
+        why=mutation.last_error,
+        editable=editable,
+    )

@@ -1,0 +1,166 @@
+"""How the rows that a result is made of hang together: from a row of any store to the rows of the first one that look at it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from atoma.contracts.query import Call, Col, Exists, Expr, Include, Plan, Scalar, Store
+from atoma.query.walk import conjuncts, every_expression, expressions, top_expressions
+from atoma_stores.changes import RowChange
+
+
+class Unlinked(Exception):
+    """Nothing leads from a store to the rows of the first one; says why."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Link:
+    """One place where rows of a store are looked at.
+
+    Attributes:
+        store: The store.
+        parent: The place whose rows look at these; None for the first source of the plan.
+        above: The column of the parent's row that is equal to ``own``.
+        own: The column of the row that is looked at.
+        beside: Whether the rows only stand beside those of the first source, and do not decide which of these there are.
+        columns: The columns that are looked at; None for all.
+    """
+
+    store: str
+    parent: Link | None
+    above: str = ""
+    own: str = ""
+    beside: bool = False
+    columns: frozenset[str] | None = None
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether :attr:`own` is the id of a row of the first source."""
+        return self.parent is not None and self.parent.parent is None and self.above == "id"
+
+
+Links: TypeAlias = tuple[Link, ...]
+
+
+def links_of(plan: Plan) -> Links:
+    """Every place of ``plan``, which is checked, where it looks at rows; that of its first source comes first.
+
+    Raises:
+        Unlinked: There is one from which nothing leads to the first source.
+    """
+    if not isinstance(plan.source, Store):
+        raise Unlinked("it reads another plan")
+    tracer = _Tracer(plan)
+    root = Link(plan.source.name, None, columns=columns_of(plan))
+    tracer.found.append(root)
+    tracer.plan(plan, (), root)
+    return tuple(tracer.found)
+
+
+def is_of_source(expr: Expr) -> bool:
+    """Whether an expression looks at the row of the first source alone."""
+    return not any(map(looks_elsewhere, expressions(expr)))
+
+
+def looks_elsewhere(expr: Expr) -> bool:
+    """Whether ``expr`` itself, whatever is below it, looks at another row than that of the first source."""
+    return isinstance(expr, (Exists, Scalar)) or (isinstance(expr, Col) and expr.source != 0)
+
+
+def columns_of(plan: Plan) -> frozenset[str] | None:
+    """The columns that ``plan`` looks at, in any store; None where whole rows are told, so that it looks at all."""
+    return None if plan.columns is None else _column_names(plan)
+
+
+def _column_names(plan: Plan) -> frozenset[str]:
+    return frozenset([expr.name for expr in every_expression(plan) if isinstance(expr, Col)])
+
+
+def reaches(change: RowChange, columns: frozenset[str] | None) -> bool:
+    """Whether a change reaches one of ``columns``; None stands for all."""
+    old, new = change
+    if columns is None or old is None or new is None:
+        return True
+    return any(old.image.get(name) != new.image.get(name) for name in columns)
+
+
+_Places: TypeAlias = tuple[Link, ...]
+
+
+class _Tracer:
+    def __init__(self, plan: Plan) -> None:
+        self.found: list[Link] = []
+        self._whole = plan.columns is None
+        self._columns = _column_names(plan)
+
+    def plan(self, plan: Plan, outer: _Places, first: Link, *, beside: bool = False) -> None:
+        """Find what ``plan`` looks at, beside its first source."""
+        own = self._sources(plan, outer, first, beside=beside)
+        self._subqueries(plan, (*own, *outer), beside=beside)
+        for include in plan.include:
+            self._include(include, first)
+
+    def _subqueries(self, plan: Plan, around: _Places, *, beside: bool) -> None:
+        for place, top in top_expressions(plan):
+            only_shown = beside or place.startswith("columns.")
+            shown = {order.expr for order in plan.order}
+            for expr in expressions(top):
+                if isinstance(expr, (Exists, Scalar)):
+                    self._subquery(expr.query, around, beside=only_shown and top not in shown)
+
+    def _subquery(self, plan: Plan, outer: _Places, *, beside: bool) -> None:
+        own = self._sources(plan, outer, None, beside=beside)
+        self._subqueries(plan, (*own, *outer), beside=beside)
+
+    def _sources(self, plan: Plan, outer: _Places, first: Link | None, *, beside: bool) -> _Places:
+        """The places of the sources of ``plan``, each led to from one that is known already."""
+        known: dict[int, Link] = {-1 - at: place for at, place in enumerate(outer)}
+        if first is not None:
+            known[0] = first
+        columns = None if self._whole and first is not None else self._columns
+        waiting = [number for number in range(len(plan.sources)) if number not in known]
+        while waiting:
+            number, above, name, own = self._next(plan, known, waiting)
+            source = plan.sources[number]
+            if not isinstance(source, Store):
+                raise Unlinked("it reads another plan")
+            known[number] = Link(source.name, known[above], name, own, beside, columns)
+            self.found.append(known[number])
+            waiting.remove(number)
+        return tuple([known[number] for number in range(len(plan.sources))])
+
+    def _next(self, plan: Plan, known: dict[int, Link], waiting: Sequence[int]) -> tuple[int, int, str, str]:
+        """``(source, source above it, column there, own column)`` of one that can be led to."""
+        for only, left, right in _equalities(plan):
+            for own, above in ((left, right), (right, left)):
+                if own.source in waiting and above.source in known and only in (None, own.source):
+                    return own.source, above.source, above.name, own.name
+        raise Unlinked("it looks at rows that no equality of columns leads to")
+
+    def _include(self, include: Include, parent: Link) -> None:
+        above, own = include.keys[0]
+        if include.through is not None:
+            parent = Link(include.through.store, parent, above, include.through.parent, beside=True)
+            self.found.append(parent)
+            above = include.through.child
+        for branch in include.branches:
+            assert isinstance(branch.query.source, Store)
+            child = Link(branch.query.source.name, parent, above, own, beside=True)
+            self.found.append(child)
+            self.plan(branch.query, (), child, beside=True)
+
+
+def _equalities(plan: Plan) -> Iterator[tuple[int | None, Col, Col]]:
+    """The equalities of columns that have to hold; with the only source that they decide about, if there is one."""
+    conditions = [(None, part) for part in conjuncts(plan.where)]
+    for number, join in enumerate(plan.joins, 1):
+        only = number if join.kind == "left" else None
+        conditions += [(only, part) for part in conjuncts(join.on)]  # type: ignore[misc]
+    for only, part in conditions:
+        match part:
+            case Call(fn="eq", args=(Col() as left, Col() as right)):
+                yield only, left, right
+            case _:
+                pass

@@ -1,0 +1,106 @@
+"""Which rows of a result have to be read again: those made of a row of the first source that looks at what has changed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from atoma.contracts.execution import QueryResult
+from atoma.contracts.query import BoundQuery, Plan
+from atoma.contracts.values import StoredRow
+from atoma.schema import Schema
+from atoma_stores.changes import RowChange
+from atoma_stores.live.links import Link, Links, reaches
+from atoma_stores.live.operators.operator import Deltas
+from atoma_stores.live.operators.restricted import VALUES, Restricted, ids_above, rows_of
+
+
+class Affected:
+    """The rows of the first source whose part of the result is not known any more.
+
+    They are noted by their ids. Where a row of another store has changed, the ids of those that look at it are what it says
+    itself, or are read first.
+
+    Attributes:
+        ids: Their ids, as far as these are known.
+        overflown: Whether there are too many of them to be read one by one.
+
+    Args:
+        plan: The plan with its values in their places.
+        links: Where it looks at rows.
+        capacity: Most rows that are read at a time; None for all.
+        schema: The declared stores.
+    """
+
+    def __init__(self, plan: Plan, links: Links, capacity: int | None, schema: Schema) -> None:
+        self.ids: dict[str, None] = {}
+        self.overflown = False
+        self._rows = rows_of(plan, capacity)
+        self._links: dict[str, list[Link]] = {}
+        self._above: dict[Link, Restricted] = {}
+        for link in links:
+            self._links.setdefault(link.store, []).append(link)
+            if link.parent is not None and not link.is_direct:
+                field = schema.store(link.parent.store).fields.get(link.above)
+                self._above[link] = ids_above(plan, link, "text" if field is None else field.type)
+        self._values: dict[Link, dict[object, None]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self.ids or self._values)
+
+    def links(self, store: str) -> Sequence[Link]:
+        """The places where rows of ``store`` are looked at."""
+        return self._links.get(store, ())
+
+    def note(self, deltas: Deltas) -> None:
+        """Rows have changed."""
+        for store, delta in deltas.items():
+            for link in self.links(store):
+                for id, change in delta.items():
+                    if link.parent is None:
+                        self.ids[id] = None
+                    elif reaches(change, link.columns):
+                        self._note(link, change)
+        self._bound()
+
+    def _note(self, link: Link, change: RowChange) -> None:
+        for value in values_of(link, change):
+            if isinstance(value, str) and "\x00" in value:
+                self.overflown = True  # no query asks for it
+            elif isinstance(value, str) and link.is_direct:
+                self.ids[value] = None
+            else:
+                self._values.setdefault(link, {})[value] = None
+
+    def _bound(self) -> None:
+        if len(self.ids) > VALUES or any(len(values) > VALUES for values in self._values.values()):
+            self.overflown = True
+
+    def forget(self) -> None:
+        """Everything is read anew."""
+        self.ids, self._values, self.overflown = {}, {}, False
+
+    def reads(self) -> Sequence[BoundQuery]:
+        """What has to be read next: the ids of the rows that look at what has changed, then what these are part of."""
+        if self._values:
+            return [self._above[link].of(tuple(values)) for link, values in self._values.items()]
+        return (self._rows.of(tuple(self.ids)),)
+
+    def load(self, results: Sequence[QueryResult]) -> tuple[Collection[str], QueryResult] | None:
+        """The answers to :meth:`reads`.
+
+        Returns:
+            The rows of the first source that were affected, and what the result has of them; None when that is read next.
+        """
+        if self._values:
+            self._values = {}
+            self.ids.update(dict.fromkeys([str(row[0]) for result in results for row in result.tuples]))
+            self._bound()
+            return None
+        ids, self.ids = self.ids, {}
+        return ids.keys(), results[0]
+
+
+def values_of(link: Link, change: RowChange) -> dict[object, None]:
+    """What the row had, and has, where it is looked at by; nothing looks at NULL."""
+    rows: list[StoredRow] = [row for row in change if row is not None]
+    return dict.fromkeys([value for row in rows if (value := row.column(link.own)) is not None])

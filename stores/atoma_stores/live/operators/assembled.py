@@ -1,0 +1,197 @@
+"""Rows that are made of more than one row: those parts of the result are read again whose rows have changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import itemgetter
+from typing import Any
+
+from msgspec.structs import replace
+
+from atoma.contracts.execution import QueryResult
+from atoma.contracts.query import BoundQuery, Call, Col, Plan, Store
+from atoma.ports.live import Change, ResultRow, RowKey
+from atoma.query.compiled import Getter, compiled, condition, of_stored_row
+from atoma.query.normal import with_values
+from atoma.query.walk import conjuncts, has_subquery
+from atoma.schema import Schema
+from atoma_stores.changes import RowChange, StoreDelta
+from atoma_stores.live.links import Link, Links, Unlinked, is_of_source, reaches
+from atoma_stores.live.operators.affected import Affected, values_of
+from atoma_stores.live.operators.keys import Sorting
+from atoma_stores.live.operators.operator import Deltas
+from atoma_stores.live.operators.page import Page
+from atoma_stores.live.rows import by_id, keep_unchanged, key_of_rows
+
+
+class Assembled:
+    """The operator of joins, of rows with children, and of rows that subqueries choose or stand beside.
+
+    Args:
+        query: The query, checked and in normal form; its rows tell what they are made of and sorted by.
+        links: Where it looks at rows.
+        schema: The declared stores.
+    """
+
+    def __init__(self, query: BoundQuery, links: Links, schema: Schema) -> None:
+        plan = with_values(query)
+        kinds = ("inner", *[join.kind for join in plan.joins])
+        names = [source.name if isinstance(source, Store) else "" for source in plan.sources]
+        stores = [schema.store(name) if kind == "inner" else None for name, kind in zip(names, kinds, strict=True)]
+        self._key_of = key_of_rows(query.plan)
+        self._id_of = id_of_rows(plan)
+        self._page: Page[ResultRow] = Page(plan, (), _sort_getters(plan), stores, self._key_of)
+        self._whole = BoundQuery(replace(query.plan, limit=self._page.capacity, offset=0), query.params)
+        self._affected = Affected(plan, links, self._page.capacity, schema)
+        self._parts: dict[str, dict[RowKey, None]] = {}  # by the id of the first row: its rows of the result
+        self._fits = source_condition(plan)
+        self._place = None
+        if plan.order and all(is_of_source(each.expr) for each in plan.order):
+            getters = [compiled(each.expr, ()) for each in plan.order]
+            self._place = Sorting(plan.order, getters, stores, turned=self._page.turned).of
+        self._stale = True
+
+    @property
+    def stale(self) -> bool:
+        """See ``Operator``."""
+        return self._stale
+
+    @property
+    def lacks(self) -> bool:
+        """See ``Operator``."""
+        return self._stale or bool(self._affected) or self._page.window.lacks
+
+    def concerns(self, store: str, delta: StoreDelta, *, settled: bool) -> StoreDelta:
+        """See ``Operator``."""
+        links = self._affected.links(store)
+        return {
+            id: change
+            for id, change in delta.items()
+            if any(self._concerns(link, id, change, settled=settled) for link in links)
+        }
+
+    def _concerns(self, link: Link, id: str, change: RowChange, *, settled: bool) -> bool:
+        if link.parent is not None:
+            if not reaches(change, link.columns):
+                return False
+            if not (settled and link.beside and link.is_direct):
+                return True
+            return any(value in self._parts for value in values_of(link, change))
+        old, new = change
+        if id in self._parts:
+            return reaches(change, link.columns)
+        if not settled and old is not None and self._fits(old):
+            return True
+        if new is None or not self._fits(new):
+            return False
+        return not settled or self._place is None or self._page.window.keeps(self._place(new))
+
+    def apply(self, deltas: Deltas) -> None:
+        """See ``Operator``."""
+        self._affected.note(deltas)
+        if self._affected.overflown:
+            self.forget()
+
+    def forget(self) -> None:
+        """See ``Operator``."""
+        self._stale = True
+        self._affected.forget()
+
+    def reads(self) -> Sequence[BoundQuery]:
+        """See ``Operator``."""
+        if self._stale or not self._affected:
+            return (self._whole,)
+        return self._affected.reads()
+
+    def load(self, results: Sequence[QueryResult]) -> None:
+        """See ``Operator``."""
+        if self._stale or not self._affected:
+            rows: Sequence[ResultRow] = results[0].rows or results[0].tuples
+            self._page.load(rows)
+            self._parts = {}
+            for row in self._page.window.held():
+                self._parts.setdefault(self._id_of(row), {})[self._key_of(row)] = None
+            self._stale = False
+            self._affected.forget()
+            return
+        found = self._affected.load(results)
+        if found is not None:
+            ids, result = found
+            self._replace(tuple(ids), result.rows or result.tuples)
+        if self._affected.overflown:
+            self.forget()
+
+    def _replace(self, ids: Sequence[str], rows: Sequence[ResultRow]) -> None:
+        """What the result has of the rows ``ids`` of the first source is ``rows``."""
+        window = self._page.window
+        if self._page.capacity is not None and len(rows) >= self._page.capacity:
+            self.forget()  # there may be more
+            return
+        keys = [key for id in ids for key in self._parts.pop(id, ())]
+        before = [row for key in keys if (row := window.find(key)) is not None]
+        kept = dict(zip(map(self._key_of, rows), keep_unchanged(before, rows, self._key_of), strict=True))
+        for key in keys:
+            if key not in kept:
+                self._page.put(key, None)
+        for key, row in kept.items():
+            self._page.put(key, row)
+            if window.holds(key):
+                self._parts.setdefault(self._id_of(row), {})[key] = None
+
+    def collect(self) -> tuple[Change[ResultRow], ...]:
+        """See ``Operator``."""
+        changes = self._page.collect()
+        if len(self._parts) > 2 * len(self._page.window) + 64:  # those of rows that have fallen out of the page
+            held = {self._id_of(row) for row in self._page.window.held()}
+            self._parts = {id: keys for id, keys in self._parts.items() if id in held}
+        return changes
+
+    @property
+    def rows(self) -> tuple[ResultRow, ...]:
+        """See ``Operator``."""
+        return self._page.window.rows
+
+    @property
+    def shown(self) -> int:
+        """See ``Operator``."""
+        return self._page.window.shown
+
+    @property
+    def held(self) -> int:
+        """See ``Operator``."""
+        return len(self._page.window)
+
+
+def id_of_rows(plan: Plan) -> Callable[[Any], str]:
+    """How the id of the row of the first source is taken from a row of the result of ``plan``."""
+    if plan.whole_rows:
+        return by_id
+    if plan.columns is None:
+        return lambda row: row[0].id
+    places = {named.expr: at for at, named in enumerate(plan.columns)}
+    return itemgetter(places[Col(0, "id")])
+
+
+def source_condition(plan: Plan) -> Getter:
+    """What ``plan`` demands of a row of its first source by itself."""
+    return condition(Call("and", tuple([part for part in conjuncts(plan.where) if is_of_source(part)])), ())
+
+
+def _sort_getters(plan: Plan) -> list[Getter]:
+    """How each sort key is taken from a row of the result.
+
+    Raises:
+        Unlinked: A row does not hold one of them.
+    """
+    if plan.columns is not None:
+        places = {named.expr: at for at, named in enumerate(plan.columns)}
+        return [itemgetter(places[each.expr]) for each in plan.order]
+    if any(has_subquery(each.expr) for each in plan.order):
+        raise Unlinked("its rows do not hold what they are sorted by")
+    columns = of_stored_row if plan.whole_rows else _of_cells
+    return [compiled(each.expr, (), columns) for each in plan.order]
+
+
+def _of_cells(col: Col) -> Getter:
+    number, of = col.source, of_stored_row(Col(0, col.name))
+    return lambda row: None if row[number] is None else of(row[number])

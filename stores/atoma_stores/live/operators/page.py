@@ -1,0 +1,78 @@
+"""What a plan shows of an ordered result: from its cursor on, or before it, from its offset up to its limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
+
+from atoma.contracts.query import Plan
+from atoma.ports.live import Change, RowKey
+from atoma.query.compiled import Getter
+from atoma.query.scope import AnyStore
+from atoma.query.walk import value_of
+from atoma_stores.live.operators.keys import Sorting
+from atoma_stores.live.operators.window import Window
+from atoma_stores.live.rows import KeyOf
+
+R = TypeVar("R")
+
+
+class Page(Generic[R]):
+    """A window on the rows of a result that are behind its cursor.
+
+    Attributes:
+        turned: Whether its rows are held from the last one to the first.
+        window: The rows.
+
+    Args:
+        plan: The plan.
+        params: Its values.
+        getters: How each of its sort keys is taken from a row of the result.
+        stores: See ``Sorting``.
+        key_of: What tells rows of the result apart.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        params: Sequence[object],
+        getters: Sequence[Getter],
+        stores: Sequence[AnyStore | None],
+        key_of: KeyOf[R],
+    ) -> None:
+        self.turned = plan.backward and (plan.limit is not None or plan.offset > 0)
+        sorting = Sorting(plan.order, getters, stores, turned=self.turned)
+        self._sort = sorting.of
+        seen = () if plan.seek is None else plan.seek.values
+        self._seen = sorting.at([value_of(each, params) for each in seen]) if seen else None
+        self._behind = not plan.backward or self.turned
+        self._empty = plan.limit == 0
+        self.window = Window(sorting.of, key_of, plan.limit, plan.offset, turned=self.turned)
+
+    @property
+    def capacity(self) -> int | None:
+        """Most rows that are held; None for all."""
+        return self.window.capacity
+
+    def takes(self, row: R) -> bool:
+        """Whether ``row``, one of the result, is behind the cursor."""
+        if self._seen is None:
+            return not self._empty
+        place = self._sort(row)
+        return not self._empty and (place > self._seen if self._behind else place < self._seen)
+
+    def put(self, key: RowKey, row: R | None) -> None:
+        """The row of ``key`` is ``row`` now; None when the result has none."""
+        self.window.put(key, row if row is not None and self.takes(row) else None)
+
+    def load(self, rows: Sequence[R]) -> None:
+        """Hold ``rows`` from now on: what a query for the first :attr:`capacity` rows of the page has answered."""
+        self.window.load(rows[::-1] if self.turned else rows)
+
+    def fill(self, rows: Iterable[R]) -> None:
+        """Hold what the page shows of ``rows``, which are the whole result in any order."""
+        self.window.load(sorted(filter(self.takes, rows), key=self._sort)[: self.capacity])
+
+    def collect(self) -> tuple[Change[R], ...]:
+        """The changes of what is shown since the last call."""
+        return self.window.collect()
