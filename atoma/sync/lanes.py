@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from functools import partial
 
 import trio
 
-from atoma.errors import AtomaError
+from atoma.errors import AtomaError, ConnectFailed
+from atoma.ports.service import SyncLink, SyncService
 from atoma.sync.failures import worst
 from atoma.sync.modes import Lane
 from atoma.sync.notify import NotifyLane
 from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
-from atoma.sync.replica import Replica
+from atoma.sync.replica import CONNECT_S, Replica
 from atoma.sync.session import Session, subscribe
 
 _log = logging.getLogger(__name__)
@@ -40,6 +42,24 @@ async def contained(work: Work) -> Exception | None:
     except Exception as error:
         return error
     return None
+
+
+async def converse(link: SyncLink, work: Callable[[SyncService], Awaitable[None]]) -> None:
+    """Connect to the hub, in bounded time, and do ``work`` over that connection, for however long it takes.
+
+    Raises:
+        ConnectFailed: There was no connection in time.
+        Exception: What ``work``, or the connection, failed with; one plain error and never a group.
+    """
+    reached, failure = False, None
+    with trio.CancelScope(deadline=trio.current_time() + CONNECT_S) as scope:
+        async with link.connect() as service:
+            reached, scope.deadline = True, math.inf
+            failure = await contained(partial(work, service))
+    if scope.cancelled_caught and not reached:
+        raise ConnectFailed(f"no connection to the hub within {CONNECT_S:g} s")
+    if failure is not None:
+        raise failure
 
 
 def given_out(replica: Replica, session: Session) -> list[str]:

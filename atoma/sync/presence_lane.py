@@ -16,15 +16,8 @@ import trio
 
 from atoma.concurrency.backoff import Backoff, Retries
 from atoma.contracts.failures import retry_after_s
-from atoma.contracts.presence import LEASE_S, SESSION_BYTES, AppearReply, AppearRequest
-from atoma.errors import (
-    AtomaError,
-    ChannelBroken,
-    ConfigurationError,
-    ConnectFailed,
-    RemoteError,
-    TransportError,
-)
+from atoma.contracts.presence import LEASE_S, SESSION_BYTES
+from atoma.errors import AtomaError, ConfigurationError, RemoteError, TransportError
 from atoma.ports.environment import Environment
 from atoma.ports.keys import PortKey
 from atoma.ports.loops import LoopGuard, lifetime
@@ -32,9 +25,9 @@ from atoma.ports.service import SyncLink, SyncService
 from atoma.ports.tasks import open_tasks
 from atoma.schema.spec import is_scope
 from atoma.sync.failures import Remedy, remedy
-from atoma.sync.lanes import contained
+from atoma.sync.lanes import contained, converse
 from atoma.sync.presence import Appearance, Presence, T
-from atoma.sync.replica import CALL_S, CONNECT_S
+from atoma.sync.replica import bounded
 from atoma.sync.wake import Wake
 
 CHANGE_S = 0.1
@@ -63,6 +56,7 @@ class PresenceLane:
         self._present: dict[Appearance[object], None] = {}
         self._wake = Wake()
         self._paused = False
+        self._ending = False  # whether the connection of now ends: it was paused, even if that is over by now
         self._running = False
 
     @lifetime
@@ -94,7 +88,7 @@ class PresenceLane:
 
     def pause(self) -> None:
         """Be nowhere until :meth:`resume`."""
-        self._paused = True
+        self._paused = self._ending = True
         self._ring()
 
     def resume(self) -> None:
@@ -115,7 +109,9 @@ class PresenceLane:
                 while True:
                     while self._paused or not self._present:
                         await self._wake.wait(math.inf)
-                    failure = await contained(partial(self._connected, nursery))
+                    self._ending = False
+                    work = partial(self._be_present_in_all, tasks=nursery)
+                    failure = await contained(partial(converse, self._link, work))
                     if failure is not None:
                         await self._wake.wait(self._note(failure, nursery))
         finally:
@@ -131,13 +127,14 @@ class PresenceLane:
         stalled = [self._lose(here, shown, tasks) for here in self._present]
         return self._retries.slow() if any(stalled) else self._retries.fail(retry_after_s(failure))
 
-    def _lose(self, here: Appearance[object], error: AtomaError, tasks: trio.Nursery) -> bool:
+    def _lose(self, here: Appearance[object], error: AtomaError | None, tasks: trio.Nursery) -> bool:
         """Show that the hub does not have ``here`` any more; whether only somebody else can help."""
         here.lost(error)
-        if remedy(error) is Remedy.STALL:
+        if error is not None and remedy(error) is Remedy.STALL:
             here.clear()
             return True
-        tasks.start_soon(self._forget, here, here.answered)
+        if not here.closed:
+            tasks.start_soon(self._forget, here, here.answered)
         return False
 
     def _let_go(self) -> None:
@@ -152,22 +149,11 @@ class PresenceLane:
         if not here.connected and here.answered == answered:
             here.clear()
 
-    async def _connected(self, tasks: trio.Nursery) -> None:
-        reached, failure = False, None
-        with trio.CancelScope(deadline=trio.current_time() + CONNECT_S) as scope:
-            async with self._link.connect() as service:
-                reached, scope.deadline = True, math.inf
-                failure = await contained(partial(self._converse, service, tasks))
-        if scope.cancelled_caught and not reached:
-            raise ConnectFailed(f"no connection to the hub within {CONNECT_S:g} s")
-        if failure is not None:
-            raise failure
-
-    async def _converse(self, service: SyncService, tasks: trio.Nursery) -> None:
-        """Be present over one connection, until nobody is any more or it is lost."""
+    async def _be_present_in_all(self, service: SyncService, *, tasks: trio.Nursery) -> None:
+        """Be present over one connection, until nobody is any more, it is paused, or it is lost."""
         begun: set[Appearance[object]] = set()
         async with trio.open_nursery() as nursery:
-            while self._present and not self._paused:
+            while self._present and not self._ending:
                 for here in [here for here in self._present if here not in begun]:
                     begun.add(here)
                     nursery.start_soon(self._be_present, here, service, tasks)
@@ -182,16 +168,20 @@ class PresenceLane:
         retries = Retries(BACKOFF, self._random)
         while not self._over(here):
             try:
-                await self._hold(here, service, retries)
+                await self._hold(here, service, retries, tasks)
             except RemoteError as error:
                 stalled = self._lose(here, error, tasks)
                 await self._rest(here, STALLED_S if stalled else retries.fail(error.retry_after_s))
-        here.left.set()
+        if here.closed:
+            here.left.set()
 
-    async def _hold(self, here: Appearance[object], service: SyncService, retries: Retries) -> None:
+    async def _hold(
+        self, here: Appearance[object], service: SyncService, retries: Retries, tasks: trio.Nursery
+    ) -> None:
         async with open_tasks() as nursery:
             nursery.start_soon(self._listen, here, service, retries)
             await self._tell(here, service)
+            self._lose(here, None, tasks)
             nursery.cancel_scope.cancel()
 
     async def _listen(self, here: Appearance[object], service: SyncService, retries: Retries) -> None:
@@ -211,7 +201,8 @@ class PresenceLane:
                 await moved.wait()
                 continue
             try:
-                reply = await self._appear(service, request, CALL_S)
+                with bounded("appear"):
+                    reply = await service.appear(request)
             except RemoteError as error:
                 if error.remote_code != "RATE_LIMITED":
                     raise
@@ -223,18 +214,13 @@ class PresenceLane:
             await self._rest(here, CHANGE_S)
         if here.connected:
             try:
-                await self._appear(service, here.leaving(), LEAVE_S)
+                with bounded("appear", LEAVE_S):
+                    await service.appear(here.leaving())
             except (RemoteError, TransportError):
                 pass  # the lease tells the others
-        here.lost(None)
-
-    async def _appear(self, service: SyncService, request: AppearRequest, seconds: float) -> AppearReply:
-        with trio.move_on_after(seconds):
-            return await service.appear(request)
-        raise ChannelBroken(f"the hub has not answered within {seconds:g} s")
 
     def _over(self, here: Appearance[object]) -> bool:
-        return here.closed or self._paused
+        return here.closed or self._ending
 
     async def _rest(self, here: Appearance[object], seconds: float) -> None:
         """Wait, unless it is over."""

@@ -14,16 +14,16 @@ import trio
 
 from atoma.concurrency.backoff import Retries
 from atoma.contracts.failures import info_from, retry_after_s
-from atoma.errors import AtomaError, ConnectFailed, RemoteError, StoreError
+from atoma.errors import AtomaError, RemoteError, StoreError
 from atoma.ports.engine import Lead
 from atoma.ports.service import SyncLink, SyncService
 from atoma.sync.failures import HistoryMoved, Remedy, SeveralHubs, as_forked, of_this_file, remedy
-from atoma.sync.lanes import STALLED_S, Lanes, contained, given_out
+from atoma.sync.lanes import STALLED_S, Lanes, contained, converse, given_out
 from atoma.sync.modes import Lane
 from atoma.sync.pull import PullLane
 from atoma.sync.push import PushLane
 from atoma.sync.repair.diagnosis import REPEATED_S
-from atoma.sync.replica import BACKOFF, CONNECT_S, Replica
+from atoma.sync.replica import BACKOFF, Replica
 from atoma.sync.session import Session, open_session
 from atoma.sync.staging import LeadLost
 from atoma.sync.status import SyncState
@@ -229,7 +229,7 @@ class Supervisor:
     async def _attempt(self, work: SessionWork) -> Exception | None:
         """Connect, open a session, do ``work``; the failure it ended with, None when it was done."""
         self._show("connecting")
-        failure = await contained(partial(self._connected, work))
+        failure = await contained(partial(converse, self._link, partial(self._in_session, work)))
         if isinstance(failure, HistoryMoved):
             failure = self._moved(failure)
         return as_forked(failure) if isinstance(failure, AtomaError) else failure
@@ -243,20 +243,7 @@ class Supervisor:
         times = f"{MOVED_MAX} times within {REPEATED_S // 60} minutes"
         return SeveralHubs(f"{failure}; the history has moved {times}: do several hubs answer under this address?")
 
-    async def _connected(self, work: SessionWork) -> None:
-        reached = False
-        failure: Exception | None = None
-        with trio.CancelScope(deadline=trio.current_time() + CONNECT_S) as scope:
-            async with self._link.connect() as service:
-                reached = True
-                scope.deadline = math.inf
-                failure = await contained(partial(self._converse, service, work))
-        if scope.cancelled_caught and not reached:
-            raise ConnectFailed(f"no connection to the hub within {CONNECT_S:g} s")
-        if failure is not None:
-            raise failure
-
-    async def _converse(self, service: SyncService, work: SessionWork) -> None:
+    async def _in_session(self, work: SessionWork, service: SyncService) -> None:
         session = await open_session(self._replica, service)
         self._retry = Wake()  # what was poked for is here; the next failure waits its time
         if session.fault is None:

@@ -176,6 +176,56 @@ async def test_a_device_that_pauses_is_nowhere(world: Any) -> None:
         assert (seen(ann), seen(bob)) == ({"bob": At("3")}, {"ann": At("1")})
 
 
+async def test_a_device_that_pauses_shows_the_others_for_a_lease_and_not_longer(world: Any) -> None:
+    async with (
+        world.open_hub(),
+        world.open_device("a", principal="ann") as a,
+        world.open_device("b", principal="bob") as b,
+        a.client.presence("main", At("1")) as ann,
+        b.client.presence("main", At("2")) as bob,
+    ):
+        await settled()
+        b.sync.pause()
+        await trio.sleep(LEASE_S - 1)
+        assert (seen(bob), bob.connected) == ({"ann": At("1")}, False)
+        await trio.sleep(2)
+        assert bob.others == ()
+        b.sync.resume()
+        await settled()
+        assert (seen(ann), seen(bob)) == ({"bob": At("2")}, {"ann": At("1")})
+
+
+async def test_leaving_after_a_pause_waits_until_the_hub_knows(world: Any) -> None:
+    async with world.open_hub(), world.open_device("b") as b:
+        b.wire.latency = lambda: 0.1
+        async with b.client.presence("main", At()) as bob:
+            await settled()
+            b.sync.pause()
+            await settled()
+            b.sync.resume()
+            await settled()
+            assert bob.connected
+        told = [request for method, request in b.wire.calls if method == "appear"]
+        assert [request.state for request in told] == [None, None], "at the pause, and at the end of the block"
+
+
+async def test_a_pause_that_ends_while_the_hub_is_told_of_it_leaves_nobody_behind(world: Any) -> None:
+    async with (
+        world.open_hub(),
+        world.open_device("b") as b,
+        b.client.presence("main", At()) as quick,
+        b.client.presence("aside", At()) as slow,
+    ):
+        await settled()
+        delays = iter([0.0, 0.5])  # the hub hears of one at once, and of the other one only after the pause
+        b.wire.latency = lambda: next(delays, 0.0)
+        b.sync.pause()
+        await trio.sleep(0.2)
+        b.sync.resume()
+        await trio.sleep(LEASE_S)
+        assert (quick.connected, slow.connected) == (True, True)
+
+
 async def test_a_program_that_follows_another_one_is_present_as_well(world: Any) -> None:
     async with (
         world.open_hub(),

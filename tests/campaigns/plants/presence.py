@@ -74,4 +74,16 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "if False:",
         "a device without a connection shows for ever who was here",
     ),
+    plant(
+        "atoma.sync.presence_lane:PresenceLane._hold",
+        "self._lose(here, None, tasks)",
+        "here.lost(None)",
+        "a device that has paused shows for ever who was here",
+    ),
+    plant(
+        "atoma.sync.presence_lane:PresenceLane._be_present",
+        "        if here.closed:\n            here.left.set()",
+        "        here.left.set()",
+        "after a pause leaving does not wait until the hub knows",
+    ),
 )
