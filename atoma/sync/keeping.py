@@ -155,12 +155,25 @@ class ScopeKeeper:
         await self._replica.refresh()
 
     async def _make_room(self, new: Collection[str]) -> None:
+        """Drop what nobody uses, the longest unused first, until there is room for ``new``; nothing where that would not do.
+
+        Raises:
+            TooManyScopes: There is no room for all of ``new``.
+        """
         replicated = self._replica.replicated
-        for each in self._unused():
+        if (beyond := len(replicated.every) + len(new) - self._limit) <= 0:
+            return
+        unused = [ScopeDropped(each.scope, each.used_ms) for each in self._unused()]
+        free = await self._replica.database.inspect(
+            lambda tx: [drop for drop in unused if not why_it_stays(tx, drop.scope, drop.used_ms)]
+        )
+        if len(free) < beyond:
+            raise TooManyScopes(self._limit)
+        for drop in free:
             if len(replicated.every) + len(new) <= self._limit:
                 return
-            await self._drop(ScopeDropped(each.scope, each.used_ms))
-        if len(replicated.every) + len(new) > self._limit:
+            await self._drop(drop)
+        if len(replicated.every) + len(new) > self._limit:  # something has come to wait in one of them meanwhile
             raise TooManyScopes(self._limit)
 
     async def drop(self, scope: str) -> None:

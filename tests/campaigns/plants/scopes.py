@@ -150,10 +150,18 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F112",
         "atoma.sync.keeping:ScopeKeeper._make_room",
-        "await self._drop(ScopeDropped(each.scope, each.used_ms))",
+        "await self._drop(drop)",
         "pass",
         "scopes that nobody uses keep others out",
         f"{SCOPES}::test_as_many_are_used_as_a_hub_takes_and_idle_ones_make_room",
+    ),
+    plant(
+        "F112",
+        "atoma.sync.keeping:ScopeKeeper._make_room",
+        "if len(free) < beyond:",
+        "if False:",
+        "a query that is refused for want of room has dropped scopes all the same",
+        f"{SCOPES}::test_nothing_goes_where_there_is_no_room_for_all",
     ),
 )
 """What each plant breaks, and the test that sees it."""

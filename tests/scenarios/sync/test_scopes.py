@@ -8,6 +8,7 @@ import trio
 from atoma.contracts.events import ScopeBrought, ScopeLeft
 from atoma.contracts.sync import Limits
 from atoma.errors import ConfigurationError, ScopeNotSubscribed
+from atoma.query import col, exists, select
 from atoma.sync import IdleScopes, ScopeInUse, TooManyScopes
 from tests.scenarios.sync.boards import arrive, ids, open_boards, told, use
 from tests.scenarios.sync.conftest import CARDS, Card, Device, World
@@ -172,6 +173,19 @@ async def test_as_many_are_used_as_a_hub_takes_and_idle_ones_make_room(world: Wo
                     async with a.sync.scope("board:5"):
                         pytest.fail("it was let in")
             assert {each.scope for each in a.sync.status.scopes} == {"main", "board:3", "board:4"}
+
+
+async def test_nothing_goes_where_there_is_no_room_for_all(world: World) -> None:
+    elsewhere = exists(select(CARDS).where(col("board") == "board:4"))
+    wanted = select(CARDS).where(col("board") == "board:3", elsewhere)
+    async with open_boards(world), world.open_device("a", limits=Limits(scopes=4)) as a:
+        await use(a, "board:1", "board:2")
+        a.wire.cut()
+        await a.store(CARDS).insert(Card(id="waits", board="board:1"))  # it cannot be dropped, though nobody uses it
+        async with a.sync.scope("board:5"):
+            with pytest.raises(TooManyScopes):
+                await a.store(CARDS).query(wanted, bring=True)
+            assert await ids(a) == {"of main", "of board:1", "waits", "of board:2"}
 
 
 async def test_several_who_come_at_once_do_not_find_room_for_one(world: World) -> None:
