@@ -14,7 +14,7 @@ from atoma.cli.reports import Report, answers, said
 from atoma.cli.serving import LISTEN, POSTGRESQL, store_at
 from atoma.cli.tokens import draw
 from atoma.errors import ConfigurationError
-from atoma.hub import AllowLoopback, open_hub
+from atoma.hub.hub import open_for_upkeep
 from atoma.ports.hub import HubStore
 from atoma.schema import Schema
 from atoma_stores.sqlite.connections import OWNER_ONLY
@@ -126,7 +126,7 @@ def _make(folder: Path, made: dict[Path, str], where: str, schema: Schema, store
 
 async def _open(schema: Schema, store: HubStore) -> None:
     """Open the database once, which makes it and finds what is wrong with the schema."""
-    async with open_hub(schema, store, verifier=AllowLoopback()):
+    async with open_for_upkeep(schema, store):
         pass
 
 

@@ -18,8 +18,8 @@ from atoma.cli.serving import POSTGRESQL, postgresql_at, store_at
 from atoma.cli.words import count
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import ConfigurationError
-from atoma.hub import AllowLoopback, Hub, open_hub
-from atoma.hub.hub import CLIENT_DAYS, KEEP_DAYS, KEEP_TRANSACTIONS
+from atoma.hub import Hub
+from atoma.hub.hub import CLIENT_DAYS, KEEP_DAYS, KEEP_TRANSACTIONS, open_for_upkeep
 from atoma.hub.lineage import next_hash
 from atoma.ports import Environment
 from atoma.schema import Schema
@@ -75,7 +75,7 @@ def _place(options: argparse.Namespace) -> _Place:
 
 
 async def at_hub(where: str, schema: Schema, work: Callable[[Hub], Awaitable[T]]) -> T:
-    """What ``work`` comes to with the hub at ``where``, which for that moment runs here, without a port.
+    """What ``work`` comes to with the hub at ``where``, which is open here for that moment and decides nothing.
 
     Raises:
         StoreBusy: Another hub is running on the file.
@@ -83,7 +83,7 @@ async def at_hub(where: str, schema: Schema, work: Callable[[Hub], Awaitable[T]]
     """
     if not where.startswith(POSTGRESQL):
         hub_files.read_file(where)  # opening a hub would make the file
-    async with open_hub(schema, store_at(where), verifier=AllowLoopback()) as hub:
+    async with open_for_upkeep(schema, store_at(where)) as hub:
         return await work(hub)
 
 

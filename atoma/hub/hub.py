@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import get_args
 
@@ -14,6 +15,7 @@ from atoma.contracts.events import HubEvent
 from atoma.contracts.sync import DevicePolicy, Limits
 from atoma.contracts.understood import Understood, understood_with
 from atoma.errors import ConfigurationError
+from atoma.hub.auth import AllowLoopback
 from atoma.hub.custom import CustomRule, CustomRules
 from atoma.hub.intake import Intake
 from atoma.hub.leftovers import take_back
@@ -341,16 +343,13 @@ async def open_hub(
     verifier = _given(verifier)
     _check_parts(schema, store, verifier, rules, deleted_rows)
     _check_period(verify_again_s)
-    check_relations(schema)
-    environment, schema = environment or Environment(), schema.at_hub()
+    schema = _at_hub(schema)
     fields, customs = HubFields(schema, hub_fields or {}), CustomRules(schema.stores, conflicts or {})
-    of_rows, rooms = RowRules(schema, row_rules or {}), Rooms(presence or PresenceLimits())
+    of_rows, readers, rooms = RowRules(schema, row_rules or {}), Readers(reads or ReadBudget()), _rooms(presence)
     context = DecisionContext(schema, rules or EveryScope(), limits or Limits(), of_rows, fields, customs, deleted_rows)
-    async with store.open_hub_database(schema, environment) as database:
-        await take_back(database, schema.stores)
-        core = HubCore(database, context, environment, Readers(reads or ReadBudget()), rooms, listener=listener)
+    async with _open_core(store, context, environment or Environment(), readers, rooms, listener) as core:
         hub = Hub(core, verifier)
-        async with database.follow(core.follow, core.hints.scopes), open_tasks() as nursery:
+        async with core.database.follow(core.follow, core.hints.scopes), open_tasks() as nursery:
             for task in _tasks(core, hub, verify_again_s):
                 nursery.start_soon(task)
             try:
@@ -358,6 +357,57 @@ async def open_hub(
             finally:
                 core.closed = True
                 nursery.cancel_scope.cancel()
+
+
+@lifetime
+async def open_for_upkeep(
+    schema: Schema, store: HubStore, environment: Environment | None = None
+) -> AsyncGenerator[Hub]:
+    """Open a hub for what its operator does to it: ``compact``, ``new_epoch``, ``epochs`` and what is allowed about them.
+
+    It answers no calls and decides nothing, so the rules of the application are not needed. What other programs have left with
+    ``atoma.write()`` waits for a hub that has them.
+
+    Args:
+        schema: The declared stores.
+        store: Where everything is kept.
+        environment: Clock, ids, executor; None takes the real ones.
+
+    Raises:
+        StoreBusy: Another hub holds the store.
+        MigrationError: The store is newer than the code, or a change of the schema is not additive.
+        StoreCorrupt: The store is damaged, or is none of a hub.
+    """
+    schema = _at_hub(schema)
+    fields, customs = HubFields(schema, {}), CustomRules(schema.stores, {})
+    context = DecisionContext(schema, EveryScope(), Limits(), RowRules(schema, {}), fields, customs)
+    async with _open_core(store, context, environment or Environment(), Readers(ReadBudget()), _rooms(None)) as core:
+        core.closed = True  # to calls
+        yield Hub(core, AllowLoopback())
+
+
+@asynccontextmanager
+async def _open_core(
+    store: HubStore,
+    context: DecisionContext,
+    environment: Environment,
+    readers: Readers,
+    rooms: Rooms,
+    listener: Callable[[HubEvent], None] | None = None,
+) -> AsyncGenerator[HubCore]:
+    """The parts of a hub over its database, in which no half of a transaction is left."""
+    async with store.open_hub_database(context.schema, environment) as database:
+        await take_back(database, context.schema.stores)
+        yield HubCore(database, context, environment, readers, rooms, listener=listener)
+
+
+def _at_hub(schema: Schema) -> Schema:
+    check_relations(schema)
+    return schema.at_hub()
+
+
+def _rooms(presence: PresenceLimits | None) -> Rooms:
+    return Rooms(presence or PresenceLimits())
 
 
 def _tasks(core: HubCore, hub: Hub, verify_again_s: float | None) -> Iterator[Callable[[], Awaitable[None]]]:

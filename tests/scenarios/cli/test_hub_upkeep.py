@@ -6,18 +6,20 @@ import contextlib
 import json
 import sqlite3
 import tomllib
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import trio
 
 from atoma.cli.reports import Exit
 from atoma.cli.serving import store_at
 from atoma.cli.tokens import TokenFile
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import AuthenticationError
-from atoma.hub import StaticTokenVerifier, open_hub, token_digest
+from atoma.hub import AllowLoopback, RowRule, StaticTokenVerifier, open_hub, token_digest
 from atoma.ports import Peer, Principal
+from atoma.query import col
 from atoma_stores.sqlite.hub_lock import sole_hub
 from atoma_transports.serving import open_server
 from tests.scenarios.cli.kit import (
@@ -205,6 +207,25 @@ async def test_a_hub_is_compacted_verified_and_given_an_epoch(kind: str, tmp_pat
             for command in (("compact",), ("verify",), ("new-epoch", "--devices", "ask")):
                 refused = await atoma_beside("hub", *command, where)
                 assert refused.code == 1 and "needs --schema" in refused.err
+
+
+async def test_upkeep_decides_nothing_that_other_programs_have_left(tmp_path: Path) -> None:
+    """The rules of the application are not there: a row that they would refuse waits for a hub that has them."""
+    with contextlib.ExitStack() as stack:
+        home = PostgreSQLHome(stack)
+        where = home.address()
+        assert (await atoma_beside("hub", "init", tmp_path / "made", *NAMED, "--database", where)).code == 0
+        values = "jsonb_build_object('value', 'of nobody')"
+        home.ask(f"SELECT atoma.write('main', 'settings', 'insert', '1', {values}, 'k')")
+        for command in (("compact", "--force"), ("new-epoch", "--devices", "ask"), ("verify",)):
+            assert (await atoma_beside("hub", *command, where, *NAMED)).code == 0
+        assert home.ask("SELECT atoma.answer('k')") == [(None,)]
+        mine: Mapping[str, RowRule] = {"settings": lambda caller: col("value") == caller.subject}
+        async with open_hub(SCHEMA, home.store(), verifier=AllowLoopback(), row_rules=mine):
+            with trio.fail_after(60):
+                while (answer := home.ask("SELECT atoma.answer('k')")[0][0]) is None:
+                    await trio.sleep(0.01)
+        assert isinstance(answer, dict) and (answer["ok"], answer["code"]) == (False, "DENIED"), answer
 
 
 @contextlib.asynccontextmanager
