@@ -8,8 +8,7 @@ from itertools import pairwise
 import msgspec
 import trio
 
-from atoma.contracts.codec import decode
-from atoma.contracts.mutations import ACKED, MutationBody, PendingMutation
+from atoma.contracts.outbox import WaitingWrite
 from atoma.contracts.replica import InboxEntry
 from atoma.demo.cards import BOARD, CARDS, LANES, Card, Lane, first_cards, lane_of, title_of
 from atoma.demo.devices import Device
@@ -231,12 +230,12 @@ def _names(fields: object) -> list[str] | None:
         raise ValidationError(f"fields is a list of names, not {fields!r}", store="cards") from None
 
 
-def _sync_states(outbox: Sequence[PendingMutation], *, online: bool) -> dict[str, str]:
+def _sync_states(outbox: Sequence[WaitingWrite], *, online: bool) -> dict[str, str]:
     """Row id → ``waiting`` or ``sent``, for the rows that the outbox touches."""
     found: dict[str, str] = {}
     for item in outbox:
-        state = "sent" if online or item.status == ACKED else "waiting"
-        for op in decode(item.meaning, MutationBody).ops:
+        state = "sent" if online or item.state == "accepted" else "waiting"
+        for op in item.ops:
             found[op.id] = state
     return found
 

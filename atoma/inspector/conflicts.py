@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from atoma.contracts.replica import InboxEntry
-from atoma.contracts.values import Scalar
+from atoma.contracts.values import HIDDEN, Scalar, is_gone
 from atoma.inspector.views import ConflictView, FieldView
 from atoma.schema import Schema
 
 BYTES_SHOWN = 16
+EXACT_MAX = 2**53 - 1
+"""JavaScript's numbers are whole numbers up to this one, and then no longer all of them."""
 
 
 def plain(value: object) -> object:
-    """``value`` as JSON can hold it; bytes as hexadecimal digits, long ones cut."""
+    """``value`` as a page can show it; bytes as hexadecimal digits, long ones cut, and numbers that JavaScript has not as text."""
     if isinstance(value, bytes):
         return value[:BYTES_SHOWN].hex() + ("…" if len(value) > BYTES_SHOWN else "")
+    if (isinstance(value, int) and abs(value) > EXACT_MAX) or (isinstance(value, float) and not math.isfinite(value)):
+        return str(value)
     return value
 
 
@@ -29,12 +34,14 @@ def conflict_view(entry: InboxEntry, schema: Schema, title: str = "") -> Conflic
     """``entry`` with the fields that are not the same everywhere; ``title`` is the row's id unless given."""
     return ConflictView(
         mid=entry.mid,
+        number=entry.lsn,
         store=entry.store,
         id=entry.id,
         title=title or entry.id,
         code=entry.code,
         message=entry.message,
         at_ms=entry.at_ms,
+        deleted_here=is_gone(entry.mine),
         resolution=entry.resolution.replace("_", " "),
         fields=conflict_fields(entry, schema),
     )
@@ -51,7 +58,8 @@ def conflict_fields(entry: InboxEntry, schema: Schema) -> tuple[FieldView, ...]:
     for name in names:
         base, mine, theirs = (_value(image, name) for image in images)
         if mine != base or theirs != base:
-            found.append(FieldView(name, plain(base), plain(mine), plain(theirs), mine != theirs))
+            kept = not is_gone(entry.mine) and mine != base and name != HIDDEN
+            found.append(FieldView(name, plain(base), plain(mine), plain(theirs), mine != theirs, kept))
     return tuple(found)
 
 

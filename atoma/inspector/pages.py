@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from importlib import resources
-from typing import Literal, TypeAlias
+from typing import TypeAlias, TypeVar
 
 import msgspec
 
-from atoma.errors import AtomaError, ClosedError, UnknownStore
+from atoma.errors import AtomaError, ClosedError, QueryError, UnknownStore
 from atoma.hub import Hub
-from atoma.inspector.snapshot import Inspected, look_at_rows, take_snapshot
+from atoma.inspector.asking import answer_sql, look_at_rows
+from atoma.inspector.deciding import ConflictDecision, Decision, LostDecision, OutboxDecision
+from atoma.inspector.snapshot import Inspected, take_snapshot
 from atoma.inspector.views import ClientView
 from atoma.inspector.watch import SharedLook
 from atoma_transports.http import EventSender, Handler, HttpError, HttpHandler, HttpRequest, HttpResponse, json_response
 
 STATIC_PREFIX = "/static/inspector/"
+
+T = TypeVar("T")
+_DECISIONS: dict[str, type[Decision]] = {
+    "lost": LostDecision,
+    "outbox": OutboxDecision,
+    "conflicts": ConflictDecision,
+}
+_WORD = re.compile(r"[^A-Za-z0-9._-]+")
 
 Clients = Callable[[], Awaitable[Sequence[Inspected]]]
 Guard: TypeAlias = Callable[[HttpRequest], Awaitable[bool]]
@@ -33,8 +44,8 @@ def add_inspector(
 ) -> None:
     """Put the inspector on ``handler``: the page at ``/inspector``, its files below ``/static/inspector/``.
 
-    It shows the rows of the clients. All that it changes is what somebody decides about rows that a hub has lost; a page of
-    another site cannot do that.
+    It shows the rows of the clients. All that it changes is what somebody decides: about writes that wait, conflicts, and rows
+    that a hub has lost. A page of another site cannot do that.
 
     Args:
         handler: Where to put it.
@@ -52,7 +63,10 @@ def add_inspector(
     handler.get("/inspector", guarded(partial(_page, page)))
     handler.get("/api/inspector", guarded(partial(_list, find)))
     handler.get("/api/inspector/rows", guarded(partial(_rows, find)))
-    handler.post("/api/inspector/lost", guarded(partial(_decide, find)))
+    handler.post("/api/inspector/sql", guarded(partial(_sql, find)))
+    handler.get("/api/inspector/log", guarded(partial(_log, find)))
+    for name, kind in _DECISIONS.items():
+        handler.post(f"/api/inspector/{name}", guarded(partial(_decide, find, kind)))
     for key in known:
         feed = _Feed(find, key, guard or _on_this_machine, hub)
         handler.events(f"/api/inspector/{key}/events", feed.send)
@@ -88,34 +102,61 @@ async def _list(find: Clients, request: HttpRequest) -> HttpResponse:
 
 
 async def _rows(find: Clients, request: HttpRequest) -> HttpResponse:
-    target = _pick(await find(), request.query.get("client", ""))
-    try:
-        return json_response(await look_at_rows(target, request.query.get("store", "")))
-    except UnknownStore as error:
-        raise HttpError(404, str(error)) from None
+    asked = request.query
+    target = _pick(await find(), asked.get("client", ""))
+    looking = look_at_rows(
+        target, asked.get("store", ""), after=asked.get("after", ""), containing=asked.get("containing", "")
+    )
+    return await _answered(looking)
 
 
-async def _decide(find: Clients, request: HttpRequest) -> HttpResponse:
-    """Offer rows that the hub has lost, or let them go."""
-    try:
-        decision = msgspec.convert(request.json(), _Decision)
-    except msgspec.ValidationError as error:
-        raise HttpError(400, f"send client, numbers, and offer or drop as action: {error}") from None
-    lost = _pick(await find(), decision.client).client.sync.lost
-    chosen = [row for row in await lost.entries() if row.number in decision.numbers]
-    try:
-        await (lost.offer(chosen) if decision.action == "offer" else lost.discard(chosen))
-    except AtomaError as error:
-        return json_response({"error": {"code": error.code, "message": str(error)}}, status=409)
-    return json_response({"decided": len(chosen)})
+async def _sql(find: Clients, request: HttpRequest) -> HttpResponse:
+    asked = _read(request, _Asked)
+    return await _answered(answer_sql(_pick(await find(), asked.client), asked.text))
 
 
-class _Decision(msgspec.Struct, frozen=True):
-    """A decision of somebody about lost rows."""
+class _Asked(msgspec.Struct, frozen=True):
+    """A statement that somebody has written."""
 
     client: str
-    numbers: list[int]
-    action: Literal["offer", "drop"]
+    text: str
+
+
+async def _log(find: Clients, request: HttpRequest) -> HttpResponse:
+    """What has happened, the oldest first, as a file with one JSON object on each line."""
+    target = _pick(await find(), request.query.get("client", ""))
+    name = _WORD.sub("-", target.name)
+    return HttpResponse(
+        msgspec.json.Encoder().encode_lines(target.eye.log[::-1]),
+        content_type="application/x-ndjson",
+        headers={"content-disposition": f'attachment; filename="{name}-log.ndjson"'},
+    )
+
+
+async def _decide(find: Clients, kind: type[Decision], request: HttpRequest) -> HttpResponse:
+    decision = _read(request, kind)
+    client = _pick(await find(), decision.client).client
+
+    async def decided() -> dict[str, int]:
+        return {"decided": await decision.carry_out(client)}
+
+    return await _answered(decided())
+
+
+def _read(request: HttpRequest, kind: type[T]) -> T:
+    try:
+        return msgspec.convert(request.json(), kind)
+    except msgspec.ValidationError as error:
+        raise HttpError(400, f"that is not what is asked for here: {error}") from None
+
+
+async def _answered(work: Awaitable[object]) -> HttpResponse:
+    """What ``work`` gives as JSON, or why it cannot be done."""
+    try:
+        return json_response(await work)
+    except AtomaError as error:
+        status = 404 if isinstance(error, UnknownStore) else 400 if isinstance(error, QueryError) else 409
+        return json_response({"error": {"code": error.code, "message": str(error)}}, status=status)
 
 
 def _pick(clients: Sequence[Inspected], key: str) -> Inspected:

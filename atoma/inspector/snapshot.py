@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from atoma.client import Client
-from atoma.contracts.mutations import ACKED, Op, PendingMutation
+from atoma.contracts.mutations import Op
+from atoma.contracts.outbox import WaitingWrite
 from atoma.contracts.replica import InboxEntry, LostRow, RepairReport
 from atoma.hub import Hub
 from atoma.inspector.conflicts import conflict_view, plain, shown_values
@@ -24,21 +25,19 @@ from atoma.inspector.views import (
     OpView,
     OutboxView,
     PolicyView,
-    RowsView,
     StoreView,
 )
 from atoma.ports import LiveInspection, LocalTx
 from atoma.query import counted, every_row, number_of
 from atoma.schema import Schema
-from atoma.schema.bodies import decode_body
 from atoma.sync import SyncStatus
 from atoma.sync.status import RepairProgress
+from atoma.sync.waiting import waiting_write
 
 OUTBOX_SHOWN = 100
 OUTBOX_BYTES = 4 * 1024 * 1024
 INBOX_SHOWN = 50
 LOST_SHOWN = 50
-ROWS_SHOWN = 200
 SUMMARY_SHOWN = 90
 
 _TONES = {
@@ -73,9 +72,9 @@ class Inspected:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """The work that waits in a database: mutations as written; inbox entries, lost rows and past repairs, oldest first."""
+    """The work that waits in a database: writes in their order; inbox entries, lost rows and past repairs, oldest first."""
 
-    outbox: Sequence[PendingMutation]
+    outbox: Sequence[WaitingWrite]
     inbox: Sequence[InboxEntry]
     lost: Sequence[LostRow]
     repairs: Sequence[RepairReport]
@@ -90,7 +89,13 @@ async def read_backlog(eye: Inspection, scopes: Sequence[str]) -> Backlog:
             pending += tx.outbox.acked(scope)
         pending += tx.outbox.held()[:OUTBOX_SHOWN]
         pending.sort(key=lambda item: item.lsn)
-        return Backlog(pending, tx.inbox.entries(), tx.inbox.lost(), tx.inbox.repairs())
+        identity = tx.outbox.identity()
+        return Backlog(
+            [waiting_write(item, identity, tx.schema) for item in pending],
+            tx.inbox.entries(),
+            tx.inbox.lost(),
+            tx.inbox.repairs(),
+        )
 
     return await eye.database.inspect(body)
 
@@ -101,7 +106,6 @@ async def take_snapshot(target: Inspected, clients: Sequence[Inspected], hub: Hu
     backlog = await read_backlog(target.eye, [scope.scope for scope in status.scopes])
     stores, commit = await _stores(target)
     now_ms = target.eye.environment.wall_ms()
-    online = status.state == "online"
     schema = target.client.schema
     return InspectorState(
         key=target.key,
@@ -114,7 +118,7 @@ async def take_snapshot(target: Inspected, clients: Sequence[Inspected], hub: Hu
         policies=_policies(target.client),
         nodes=target.eye.nodes,
         trails=target.eye.trails,
-        outbox=[outbox_view(item, schema, online=online, now_ms=now_ms) for item in backlog.outbox[:OUTBOX_SHOWN]],
+        outbox=[outbox_view(item, schema, now_ms) for item in backlog.outbox[:OUTBOX_SHOWN]],
         lanes=_lanes(target.eye, status, now_ms),
         conflicts=[conflict_view(entry, schema) for entry in list(backlog.inbox)[-INBOX_SHOWN:]][::-1],
         repairs=[repair_view(report) for report in reversed(backlog.repairs)],
@@ -129,36 +133,19 @@ def _status(client: Client) -> SyncStatus:
     return client.sync.status if client.topology().synced else SyncStatus(state="stopped", reason="nothing replicates")
 
 
-async def look_at_rows(target: Inspected, store: str) -> RowsView:
-    """The first rows of a store in id order, with its version columns.
-
-    Raises:
-        UnknownStore: The schema does not declare it.
-    """
-    spec = target.client.schema.store(store)
-    result = await target.eye.database.read(every_row(store, ROWS_SHOWN))
-    rows = tuple(
-        (row.id, *(plain(image.get(name)) for name in spec.value_columns), row.version, row.seq)
-        for row in result.rows
-        for image in [spec.with_booleans(row.image)]
-    )
-    return RowsView(("id", *spec.value_columns, "_ver", "_seq"), rows)
-
-
-def outbox_view(item: PendingMutation, schema: Schema, *, online: bool, now_ms: int) -> OutboxView:
-    """One pending mutation for people."""
-    body = decode_body(item.meaning, schema)
-    waiting = "sent" if online else "waiting"
-    state = "held" if item.kind == "held" else "accepted" if item.status == ACKED else waiting
+def outbox_view(item: WaitingWrite, schema: Schema, now_ms: int) -> OutboxView:
+    """One write that waits, for people."""
     next_ms = max(0, item.next_attempt_ms - now_ms)
     return OutboxView(
+        key=item.key,
         mid=item.mid,
-        state=state,
-        age_s=max(0, now_ms - body.client_ms) // 1000,
+        state=item.state,
+        editable=item.editable,
+        age_s=max(0, now_ms - item.written_ms) // 1000,
         attempts=item.attempts,
         next_s=-(-next_ms // 1000),
-        last_error=item.last_error,
-        ops=tuple(OpView(op.kind, op.store, op.id, _summary(op, schema)) for op in body.ops),
+        last_error=item.why,
+        ops=tuple(OpView(op.kind, op.store, op.id, _summary(op, schema)) for op in item.ops),
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from atoma.contracts.outbox import WaitingState
+
 
 class StepView(msgspec.Struct, frozen=True):
     """One step of a trail; ``us`` is its duration in microseconds, ``budget_s`` None without a deadline."""
@@ -108,10 +110,12 @@ class OpView(msgspec.Struct, frozen=True):
 
 
 class OutboxView(msgspec.Struct, frozen=True):
-    """One mutation that has not come back from the hub yet; ``next_s`` is 0 when nothing is planned."""
+    """One write that the hub has not confirmed yet; ``next_s`` is 0 when nothing is planned, ``editable`` before it is sent."""
 
+    key: str
     mid: int
-    state: str
+    state: WaitingState
+    editable: bool
     age_s: int
     attempts: int
     next_s: int
@@ -140,25 +144,28 @@ class LaneView(msgspec.Struct, frozen=True):
 
 
 class FieldView(msgspec.Struct, frozen=True):
-    """One field of a conflict; ``differs`` when mine and theirs are not the same."""
+    """One field of a conflict; ``differs`` when mine and theirs are not the same, ``kept`` when mine can be written again."""
 
     name: str
     base: object
     mine: object
     theirs: object
     differs: bool
+    kept: bool = False
 
 
 class ConflictView(msgspec.Struct, frozen=True):
-    """One entry of the conflict inbox; ``resolution`` is empty while it is open."""
+    """One entry of the conflict inbox; ``number`` names it, ``resolution`` is empty while it is open."""
 
     mid: int
+    number: int
     store: str
     id: str
     title: str
     code: str
     message: str
     at_ms: int
+    deleted_here: bool
     resolution: str
     fields: tuple[FieldView, ...]
 
@@ -257,7 +264,23 @@ class InspectorState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RowsView(msgspec.Struct, frozen=True):
-    """A look at the rows of a store."""
+    """A page of the rows of a store; ``after`` is the id that the next page begins behind, empty where there is none."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
+    after: str
+
+
+class SqlView(msgspec.Struct, frozen=True):
+    """The answer to a statement.
+
+    It has the first rows and whether there are ``more``, the time it took in microseconds, how each source was read, and how the
+    statement would be followed.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[object, ...], ...]
+    more: bool
+    us: float
+    sources: tuple[str, ...]
+    live: str

@@ -98,8 +98,12 @@ class ExplainsQueries(Protocol):
 class AnswersSql(Protocol):
     """A local database that carries out SQL which only reads."""
 
-    async def sql(self, query: SqlQuery) -> SqlAnswer:
+    async def sql(self, query: SqlQuery, *, at_most: int | None = None) -> SqlAnswer:
         """The rows of the one statement of ``query``, in which stores are tables with their declared fields.
+
+        Args:
+            query: The statement.
+            at_most: No more rows than that are read; None reads all of them.
 
         Raises:
             QueryError: SQLite does not understand it, it does something else than read stores, or a parameter is missing.

@@ -140,10 +140,11 @@ def waiting_writes(tx: LocalTx) -> list[WaitingWrite]:
     """Everything that waits in an outbox, in local order."""
     identity = tx.outbox.identity()
     found = sorted([*tx.outbox.every(), *tx.outbox.held()], key=lambda one: one.lsn)
-    return [_told(one, identity, tx.schema) for one in found]
+    return [waiting_write(one, identity, tx.schema) for one in found]
 
 
-def _told(mutation: PendingMutation, identity: ClientIdentity, schema: Schema) -> WaitingWrite:
+def waiting_write(mutation: PendingMutation, identity: ClientIdentity, schema: Schema) -> WaitingWrite:
+    """``mutation`` for people, who are told whether it may still be edited."""
     body = decode_body(mutation.meaning, schema)
     editable = is_unsent(identity, mutation)
     state: WaitingState = "queued" if editable else "sent"

@@ -273,6 +273,47 @@ def test_the_inspector_shows_what_the_device_is_doing(window: Window, demo: Runn
     expect_count(page.locator("#outbox-list tr"), 0)
 
 
+def test_in_the_inspector_rows_are_found_and_what_waits_is_decided(window: Window, demo: RunningDemo) -> None:
+    page = window.page
+    expect_agreement(page)
+    pull(page, "a")
+    pull(page, "b")
+    title = card_titles(page)[0]
+    rename(page, "a", title, "Named on the laptop")
+    add(page, "a", "Held back")
+    rename(page, "b", title, "Named on the phone")
+    plug_in(page, "a")
+    expect_outbox(page, "a", 0)
+    pull(page, "a")
+    add(page, "a", "Taken back")
+    plug_in(page, "b")
+    page.goto(f"{demo.address}inspector")
+    row = page.locator("#outbox-list tr", has_text="Taken back")
+    row.get_by_role("button", name="Hold").click()
+    expect_text(row.locator("td").nth(2), "held")
+    page.once("dialog", lambda dialog: dialog.accept())
+    row.get_by_role("button", name="Discard").click()
+    expect_count(page.locator("#outbox-list tr"), 0)
+    page.locator("#store-list button").click()
+    expect_count(page.locator("#rows tbody tr"), FIRST_CARDS + 1)
+    page.get_by_role("searchbox").fill("held back")
+    expect_count(page.locator("#rows tbody tr"), 1)
+    page.locator("#sql-text").fill("SELECT lane, count(*) AS cards FROM cards GROUP BY lane ORDER BY lane")
+    page.locator("#sql-text").press("Control+Enter")
+    expect_text(page.locator("#sql-chart dt").nth(0), "doing")
+    expect_count(page.locator("#sql-rows tbody tr"), 3)
+    expect_text(page.locator("#sql-plan li"), re.compile("SCAN cards"))
+    shoot(page, "inspector-sql.png")
+    page.get_by_role("button", name="Phone").click()
+    conflict = page.locator("#conflict-list li", has_text="Named on the phone")
+    conflict.get_by_role("button", name="Keep mine").click()
+    expect_text(conflict.locator(".dim").first, re.compile("kept mine"))
+
+
+def card_titles(page: Page) -> list[str]:
+    return [title for lane in faces(page, "a") for title in lane]
+
+
 def test_every_policy_can_be_drawn(window: Window, demo: RunningDemo) -> None:
     page = window.page
     page.goto(f"{demo.address}inspector")

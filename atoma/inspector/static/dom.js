@@ -28,6 +28,9 @@ export function text(node, value) {
   if (node.textContent !== wanted) node.textContent = wanted;
 }
 
+/** A value of a row, for reading. */
+export const shown = (value) => value === null || value === undefined ? h("i", {}, "null") : String(value);
+
 /** An icon of the page's sprite. */
 export const icon = (name) => s("svg", {class: "icon", "aria-hidden": "true"}, s("use", {href: `#i-${name}`}));
 

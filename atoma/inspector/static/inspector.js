@@ -1,7 +1,8 @@
 // The inspector: pick a database, follow its state.
 
 import {h, keyed, text} from "./dom.js";
-import {makePanels, rowsTable} from "./panels.js";
+import {makePanels} from "./panels.js";
+import {makeBrowser, makeSqlBox} from "./asking.js";
 import {makePolicyPanel} from "./trails.js";
 
 const byId = (id) => document.getElementById(id);
@@ -9,27 +10,16 @@ const TONES = {online: "good", live: "good", connecting: "busy", repairing: "bus
 let current = null;
 let source = null;
 let looking = null;
-let shownRows = "";
 
 const policyPanel = makePolicyPanel();
 const showPanels = makePanels(look);
+const showRows = makeBrowser();
+makeSqlBox(() => current?.key);
 
 /** Shows or hides the rows of a store. */
 function look(store) {
   looking = looking === store ? null : store;
-  shownRows = "";
   if (current) show(current);
-}
-
-async function refreshRows(state) {
-  const panel = byId("rows");
-  const store = state.stores.find((item) => item.name === looking);
-  panel.hidden = !store;
-  const wanted = store ? `${state.key}/${store.name}/${state.database.commit}` : "";
-  if (wanted === shownRows || !store) return;
-  shownRows = wanted;
-  const answer = await fetch(`/api/inspector/rows?${new URLSearchParams({client: state.key, store: store.name})}`);
-  if (answer.ok && shownRows === wanted) panel.replaceChildren(rowsTable(await answer.json()));
 }
 
 function show(state) {
@@ -43,7 +33,7 @@ function show(state) {
   const view = {...state, stores: state.stores.map((store) => ({...store, looking: store.name === looking}))};
   showPanels(view);
   policyPanel.update(view);
-  refreshRows(state);
+  showRows(state, looking);
 }
 
 function follow(key) {

@@ -1,19 +1,33 @@
 // The panels that are lists: tiles, stores, live queries, outbox, lanes, conflicts, log.
 
-import {h, keyed, post, text} from "./dom.js";
+import {h, keyed, post, shown, text} from "./dom.js";
 import {bytes, clock, micros, moment, plural, span} from "./format.js";
 
 const byId = (id) => document.getElementById(id);
 const cell = (value, props = {}) => h("td", props, value);
-const none = () => h("i", {}, "null");
-const shown = (value) => value === null || value === undefined ? none() : String(value);
 const sentence = (words) => words[0].toUpperCase() + words.slice(1) + (words.endsWith(".") ? "" : ".");
 
+/** A handler of a button that sends a decision: its neighbours wait, and what went wrong is said in the panel. */
+const decides = (panel, body, question) => async (event) => {
+  if (question && !confirm(question)) return;
+  const error = byId(`${panel}-error`);
+  const buttons = event.target.parentElement.querySelectorAll("button");
+  for (const button of buttons) button.disabled = true;
+  try {
+    await post(`/api/inspector/${panel}`, typeof body === "function" ? body(event.target) : body);
+    error.hidden = true;
+  } catch (problem) {
+    text(error, problem.message);
+    error.hidden = false;
+  }
+  for (const button of buttons) button.disabled = false;
+};
+
 /** Fills a list anew when its data is different; says so when there is none. */
-function fill(id, panel, items, make, was) {
+function fill(id, panel, items, make, was, beside = "") {
   const empty = byId(panel).querySelector(".empty");
   if (empty) empty.hidden = items.length > 0;
-  const shape = JSON.stringify(items);
+  const shape = JSON.stringify([items, beside]);
   if (was.get(id) === shape) return;
   was.set(id, shape);
   byId(id).replaceChildren(...items.map(make));
@@ -45,14 +59,16 @@ const liveRow = (most) => (query) => h("tr", {},
   cell(query.evaluations, {class: "r"}), cell(query.skipped, {class: "r"}), cell(micros(query.last_us), {class: "r"}), cell(micros(query.mean_us), {class: "r"}),
   cell(h("span", {class: "cost"}, h("span", {}, micros(query.total_us)), h("meter", {min: 0, max: most, value: query.total_us, "aria-label": "share of the cost"}))));
 
-function outboxRow(item) {
+const outboxRow = (state) => (item) => {
   const held = item.state === "held";
-  const next = held ? "when released" : item.next_s > 0 ? `in ${span(item.next_s)}` : item.state === "waiting" ? "when connected" : "now";
+  const next = held ? "when released" : item.state === "accepted" ? "–" : item.next_s > 0 ? `in ${span(item.next_s)}` : state.state === "online" ? "now" : "when connected";
+  const act = (label, action, question) => h("button", {class: "button quiet", type: "button", onclick: decides("outbox", {client: state.key, keys: [item.key], action}, question)}, label);
   return h("tr", {}, cell(held ? "–" : item.mid, {class: "r"}),
     cell(item.ops.map((op) => h("div", {}, h("b", {}, op.kind), ` ${op.store} `, h("span", {class: "dim"}, op.summary)))),
     cell(item.state), cell(span(item.age_s), {class: "r"}), cell(item.attempts, {class: "r"}), cell(next, {class: "nowrap"}),
-    cell(item.last_error || h("span", {class: "dim"}, "none"), {class: item.last_error ? "bad" : ""}));
-}
+    cell(item.last_error || h("span", {class: "dim"}, "none"), {class: item.last_error && !held ? "bad" : ""}),
+    cell((held || item.editable) && h("span", {class: "acts"}, held ? act("Release", "release") : act("Hold", "hold"), act("Discard", "discard", "Take this write back, as if it had never been written?"))));
+};
 
 function laneRow(lane) {
   const fact = (label, value) => h("span", {}, `${label} `, h("b", {}, String(value)));
@@ -67,29 +83,28 @@ function laneRow(lane) {
     lane.last_error && h("p", {class: "facts bad"}, lane.last_error));
 }
 
-function conflictItem(entry) {
-  return h("li", {class: entry.resolution ? "done" : ""},
+const conflictItem = (client) => (entry) => {
+  const open = !entry.resolution;
+  const chosen = (button) => [...button.closest("li").querySelectorAll("input:checked")].map((box) => box.value);
+  const choices = entry.fields.filter((field) => field.kept);
+  const several = open && choices.length > 1;
+  const named = {client, number: entry.number, store: entry.store, id: entry.id};
+  const mine = (button) => ({...named, action: "mine", fields: several ? chosen(button) : null});
+  const first = (field) => several && field.kept ? h("label", {}, h("input", {type: "checkbox", value: field.name, checked: true}), " ", field.name) : field.name;
+  return h("li", {class: open ? "" : "done"},
     h("p", {}, h("b", {}, `${entry.store} ${entry.title}`), " ", h("span", {class: "dim"}, entry.resolution || entry.code, ` · ${clock(entry.at_ms)}`)),
+    entry.deleted_here && h("p", {}, "You had deleted it."),
     h("table", {}, h("thead", {}, h("tr", {}, ["field", "base", "mine", "theirs"].map((name) => h("th", {}, name)))),
-      h("tbody", {}, entry.fields.map((field) => h("tr", {}, cell(field.name), [field.base, field.mine, field.theirs].map((value) => cell(shown(value))))))));
-}
+      h("tbody", {}, entry.fields.map((field) => h("tr", {}, cell(first(field)), [field.base, field.mine, field.theirs].map((value) => cell(shown(value))))))),
+    open && h("p", {class: "buttons"},
+      h("button", {class: "button", type: "button", onclick: decides("conflicts", mine)}, entry.deleted_here ? "Delete it again" : "Keep mine"),
+      h("button", {class: "button quiet", type: "button", onclick: decides("conflicts", {...named, action: "theirs"})}, "Take theirs")));
+};
 
 function lostItem(client) {
   return (row) => {
     const had = row.deleted_here ? "You had seen it deleted; the hub has it." : row.gone_there ? "The hub has no such row." : "The hub has it differently.";
-    const decide = (action) => async (event) => {
-      const error = byId("lost-error");
-      const buttons = event.target.parentElement.querySelectorAll("button");
-      for (const button of buttons) button.disabled = true;
-      try {
-        await post("/api/inspector/lost", {client, numbers: [row.number], action});
-        error.hidden = true;
-      } catch (problem) {
-        text(error, problem.message);
-        error.hidden = false;
-        for (const button of buttons) button.disabled = false;
-      }
-    };
+    const decide = (action) => decides("lost", {client, numbers: [row.number], action});
     return h("li", {class: row.resolution ? "done" : ""},
       h("p", {}, h("b", {}, `${row.store} ${row.id}`), " ", h("span", {class: "dim"}, `${row.resolution || row.reason} · ${clock(row.at_ms)}`)),
       h("p", {}, had),
@@ -130,9 +145,13 @@ export function makePanels(look) {
     });
     fill("store-list", "stores", state.stores, (store) => storeRow(store, look), was);
     fill("live-list", "live", state.live, liveRow(Math.max(...state.live.map((query) => query.total_us), 1)), was);
-    fill("outbox-list", "outbox", state.outbox, outboxRow, was);
+    fill("outbox-list", "outbox", state.outbox, outboxRow(state), was, state.state === "online");
+    const retry = byId("outbox-retry");
+    retry.hidden = !state.outbox.some((item) => item.state === "queued" || item.state === "sent");
+    retry.onclick = decides("outbox", {client: state.key, action: "retry"});
     fill("lane-list", "lanes", state.lanes, laneRow, was);
-    fill("conflict-list", "conflicts", state.conflicts, conflictItem, was);
+    fill("conflict-list", "conflicts", state.conflicts, conflictItem(state.key), was);
+    byId("log-export").href = `/api/inspector/log?${new URLSearchParams({client: state.key})}`;
     fill("lost-list", "lost", state.lost, lostItem(state.key), was);
     fill("repair-list", "repairs", state.repairs, repairItem, was);
     byId("epochs").hidden = state.epochs === null;
@@ -144,10 +163,4 @@ export function makePanels(look) {
       node.dataset.tone = {outbox: "warn", conflicts: "bad", lost: "bad"}[node.dataset.count] ?? "";
     }
   };
-}
-
-/** A table of raw rows. */
-export function rowsTable(answer) {
-  return h("table", {}, h("thead", {}, h("tr", {}, answer.columns.map((name) => h("th", {}, name)))),
-    h("tbody", {}, answer.rows.map((row) => h("tr", {}, row.map((value) => h("td", {title: String(value)}, value === null ? none() : String(value)))))));
 }

@@ -303,9 +303,9 @@ class SQLiteLocalDatabase:
         """How ``query`` would be answered; see ``ExplainsQueries.explain``."""
         return await self.sqlite.read(self._reader.explained(query))
 
-    async def sql(self, query: SqlQuery) -> SqlAnswer:
+    async def sql(self, query: SqlQuery, *, at_most: int | None = None) -> SqlAnswer:
         """The rows of ``query``; see ``AnswersSql.sql``."""
-        return await self.sqlite.read_in_pool(raw_sql(self._tables, query))
+        return await self.sqlite.read_in_pool(raw_sql(self._tables, query, at_most=at_most))
 
     async def outline(self, query: SqlQuery) -> SqlOutline:
         """What ``query`` would read; see ``AnswersSql.outline``."""

@@ -18,10 +18,11 @@ from atoma.contracts.policy import Policy
 from atoma.contracts.replica import InboxEntry
 from atoma.errors import ClosedError, ConnectFailed, UnknownStore
 from atoma.inspector import Inspected, Inspection
+from atoma.inspector.asking import look_at_rows
 from atoma.inspector.conflicts import conflict_fields
 from atoma.inspector.graph import graph_view
 from atoma.inspector.plugin import LOG_MAX, TRAILS_MAX, took_us
-from atoma.inspector.snapshot import look_at_rows, take_snapshot
+from atoma.inspector.snapshot import take_snapshot
 from atoma.inspector.views import GraphView, StepView
 from atoma.kernel import atomic, fallback, node, sequence, timeout, when_synced
 from atoma.plugins import Plugin, PluginContext
@@ -81,8 +82,8 @@ async def test_stores_outbox_and_trails_are_what_was_done(tmp_path: Path) -> Non
     assert [(store.name, store.rows, store.synced) for store in state.stores] == [("notes", 1, True)]
     assert [column.name for column in state.stores[0].columns] == ["id", "text", "photo"]
     assert [(item.mid, item.state, [op.kind for op in item.ops]) for item in state.outbox] == [
-        (1, "waiting", ["create"]),
-        (2, "waiting", ["patch"]),
+        (1, "queued", ["create"]),
+        (2, "queued", ["patch"]),
     ]
     assert [trail.title for trail in state.trails] == ["query notes", "patch notes", "create notes"]
     assert [step.node for step in state.trails[1].steps] == ["local-write", "outbox"]
@@ -101,7 +102,7 @@ async def test_a_held_write_is_shown_with_why_it_is_held(tmp_path: Path) -> None
         state = await take_snapshot(target, [target])
     assert [(item.state, item.last_error, item.ops[0].id) for item in state.outbox] == [
         ("held", "not today", "n1"),
-        ("waiting", "", "n2"),
+        ("queued", "", "n2"),
     ]
 
 

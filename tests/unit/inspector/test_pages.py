@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,7 +22,13 @@ from atoma_transports.http import HttpRequest
 from tests.unit.inspector.test_inspection import NOTES, SCHEMA, Note, opened
 from tests.unit.transports.http.kit import Hub, Site
 
-PATHS = ("/inspector", "/api/inspector", "/api/inspector/rows?client=one&store=notes", "/api/inspector/one/events")
+PATHS = (
+    "/inspector",
+    "/api/inspector",
+    "/api/inspector/rows?client=one&store=notes",
+    "/api/inspector/one/events",
+    "/api/inspector/log?client=one",
+)
 HERE, THERE = Peer("127.0.0.1", True, "http"), Peer("192.0.2.1", False, "http")
 
 
@@ -63,9 +70,11 @@ async def test_who_is_not_on_this_machine_sees_nothing(
 async def test_who_is_on_this_machine_sees_it_all(tmp_path: Path) -> None:
     async with inspected(tmp_path, HERE) as site:
         answers = [await seen(site, path) for path in PATHS]
-        assert [status for status, _ in answers] == [200] * 4
+        assert [status for status, _ in answers] == [200] * len(PATHS)
         assert b"a secret of the rows" in answers[2][1]
         assert b'"name":"notes"' in answers[3][1]
+        lines = [json.loads(line) for line in answers[4][1].splitlines()]
+        assert [line["kind"] for line in lines if line["kind"] == "write"] == ["write"], "each line is a JSON object"
 
 
 async def test_a_guard_decides_instead(tmp_path: Path) -> None:

@@ -75,13 +75,14 @@ async def test_a_repair_and_what_it_left_are_shown(tmp_path: Path) -> None:
         assert (await take_snapshot(target, [target])).epochs is None, "the hub is not at hand"
 
 
-async def ask(site: Site, body: object, **fields: str) -> tuple[int, Any]:
+async def ask(site: Site, body: object, what: str = "lost", **fields: str) -> tuple[int, Any]:
+    """Send ``body`` to one of the inspector's doors; the status and the answer, of which JSON is read."""
     client = site.connect()
     sent = body if isinstance(body, bytes) else json.dumps(body).encode()
-    await client.send("POST", "/api/inspector/lost", sent, content_type="application/json", **fields)
+    await client.send("POST", f"/api/inspector/{what}", sent, content_type="application/json", **fields)
     status, head = await client.head()
     answer = await client.read(int(head["content-length"]))
-    return status, json.loads(answer) if status == 200 else answer
+    return status, json.loads(answer) if head["content-type"] == "application/json" else answer
 
 
 @virtual_time
