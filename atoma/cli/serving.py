@@ -67,7 +67,7 @@ def add_command(serve: argparse.ArgumentParser) -> None:
 def _serve(options: argparse.Namespace) -> Exit:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.INFO)
     logging.getLogger("trio-websocket").setLevel(logging.WARNING)
-    schema, store = schemas.load(options.schema), store_at(options.where)
+    schema, store = load_served(options.schema), store_at(options.where)
     certificate = _certificate(options.certificate, options.key)
     trio.run(_run, options, schema, store, certificate, restrict_keyboard_interrupt_to_checkpoints=True)
     return Exit.DONE
@@ -159,6 +159,26 @@ def _certificate(chain: Path | None, key: Path | None) -> ssl.SSLContext | None:
     except (OSError, ssl.SSLError) as error:
         raise ConfigurationError(f"{chain}: the certificate cannot be used: {error}") from None
     return context
+
+
+def load_served(name: str) -> Schema:
+    """The schema of ``--schema``, for a hub that this command runs.
+
+    Raises:
+        ConfigurationError: There is none; or a hub for it needs functions, which a command line cannot give.
+    """
+    schema = schemas.load(name)
+    needed = [
+        f"{store.name}.{field}"
+        for store in schema.stores.values()
+        for field in (*store.sets.by_function, *sorted(store.merging.customs))
+    ]
+    if needed:
+        raise ConfigurationError(
+            f"--schema {name}: a hub for it needs functions, for {', '.join(needed)}: open it in a program of yours, with "
+            "open_hub(…, hub_fields=…, conflicts=…)"
+        )
+    return schema
 
 
 def store_at(where: str) -> HubStore:

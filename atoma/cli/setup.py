@@ -11,7 +11,7 @@ import trio
 
 from atoma.cli import schemas
 from atoma.cli.reports import Report, answers, said
-from atoma.cli.serving import LISTEN, POSTGRESQL, store_at
+from atoma.cli.serving import LISTEN, POSTGRESQL, load_served, store_at
 from atoma.cli.tokens import draw
 from atoma.errors import ConfigurationError
 from atoma.hub.hub import open_for_upkeep
@@ -72,7 +72,7 @@ def _init(options: argparse.Namespace) -> Report:
     folder: Path = options.folder.absolute()
     if options.database and not options.database.startswith(POSTGRESQL):
         raise ConfigurationError(f"--database begins with {POSTGRESQL[0]}, not {options.database!r}")
-    schema = schemas.load(options.schema)
+    schema = load_served(options.schema)
     where = options.database or str(folder / "hub.db")
     store = store_at(where)
     tokens, unit = folder / "tokens.toml", folder / "atoma-hub.service"

@@ -27,7 +27,7 @@ from atoma.hub.reading import ReadBudget, Readers
 from atoma.hub.recovery import WithdrawStep
 from atoma.hub.rules import EveryScope, RowRule, RowRules, Rules
 from atoma.hub.service import HubCore, HubService
-from atoma.hub.setting import HubField, HubFields
+from atoma.hub.setting import NO_HUB_FIELDS, HubField, HubFields
 from atoma.hub.verifying import Reverification
 from atoma.ports.environment import Environment
 from atoma.ports.hub import ClientState, CompactReport, EndedEpoch, HubIdentity, HubStore, Permission
@@ -344,7 +344,7 @@ async def open_hub(
     _check_parts(schema, store, verifier, rules, deleted_rows)
     _check_period(verify_again_s)
     schema = _at_hub(schema)
-    fields, customs = HubFields(schema, hub_fields or {}), CustomRules(schema.stores, conflicts or {})
+    fields, customs = HubFields(schema.stores, hub_fields or {}), CustomRules(schema.stores, conflicts or {})
     of_rows, readers, rooms = RowRules(schema, row_rules or {}), Readers(reads or ReadBudget()), _rooms(presence)
     context = DecisionContext(schema, rules or EveryScope(), limits or Limits(), of_rows, fields, customs, deleted_rows)
     async with _open_core(store, context, environment or Environment(), readers, rooms, listener) as core:
@@ -365,7 +365,7 @@ async def open_for_upkeep(
 ) -> AsyncGenerator[Hub]:
     """Open a hub for what its operator does to it: ``compact``, ``new_epoch``, ``epochs`` and what is allowed about them.
 
-    It answers no calls and decides nothing, so the rules of the application are not needed. What other programs have left with
+    It answers no calls and decides nothing, so the application's rules and functions are not needed. What other programs have left with
     ``atoma.write()`` waits for a hub that has them.
 
     Args:
@@ -379,8 +379,7 @@ async def open_for_upkeep(
         StoreCorrupt: The store is damaged, or is none of a hub.
     """
     schema = _at_hub(schema)
-    fields, customs = HubFields(schema, {}), CustomRules(schema.stores, {})
-    context = DecisionContext(schema, EveryScope(), Limits(), RowRules(schema, {}), fields, customs)
+    context = DecisionContext(schema, EveryScope(), Limits(), RowRules(schema, {}), NO_HUB_FIELDS)
     async with _open_core(store, context, environment or Environment(), Readers(ReadBudget()), _rooms(None)) as core:
         core.closed = True  # to calls
         yield Hub(core, AllowLoopback())

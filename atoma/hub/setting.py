@@ -12,7 +12,6 @@ from atoma.errors import ConfigurationError
 from atoma.ports.hub import Facts
 from atoma.ports.service import Principal
 from atoma.schema.hiding import moment_of
-from atoma.schema.schema import Schema
 from atoma.schema.spec import StoreSpec
 
 
@@ -53,7 +52,7 @@ class HubFields:
     """The functions of a hub, checked against its stores.
 
     Args:
-        schema: The hub's stores.
+        stores: The hub's stores by name.
         functions: By store and field.
 
     Raises:
@@ -62,13 +61,13 @@ class HubFields:
 
     __slots__ = ("_functions", "counts")
 
-    def __init__(self, schema: Schema, functions: Mapping[str, Mapping[str, HubField]]) -> None:
+    def __init__(self, stores: Mapping[str, StoreSpec[Any]], functions: Mapping[str, Mapping[str, HubField]]) -> None:
         if not is_a(functions, Mapping) or not all(is_a(fields, Mapping) for fields in functions.values()):
             raise ConfigurationError(
                 f"hub_fields is a mapping, {{'orders': {{'number': lambda of: …}}}}, not {functions!r}"
             )
         given = {(store, name) for store, fields in functions.items() for name in fields}
-        declared = {(store.name, name) for store in schema.stores.values() for name in store.sets.by_function}
+        declared = {(store.name, name) for store in stores.values() for name in store.sets.by_function}
         for store, name in sorted(declared ^ given):
             what = "has no function" if (store, name) in declared else "is not declared: StoreSpec(…, hub_fields=[…])"
             raise ConfigurationError(f"hub_fields: {store}.{name} {what}")
@@ -87,6 +86,9 @@ class HubFields:
             offered: The rows were set before, and are brought back.
         """
         return Stamps(self._functions, facts, principal, offered)
+
+
+NO_HUB_FIELDS = HubFields({}, {})
 
 
 class Stamps:

@@ -7,6 +7,7 @@ import json
 import sqlite3
 import tomllib
 from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,14 @@ import trio
 from atoma.cli.reports import Exit
 from atoma.cli.serving import store_at
 from atoma.cli.tokens import TokenFile
+from atoma.contracts.mutations import Op
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import AuthenticationError
 from atoma.hub import AllowLoopback, RowRule, StaticTokenVerifier, open_hub, token_digest
 from atoma.ports import Peer, Principal
 from atoma.query import col
+from atoma.schema import Schema, StoreSpec
+from atoma_stores.sqlite import SQLiteHubStore
 from atoma_stores.sqlite.hub_lock import sole_hub
 from atoma_transports.serving import open_server
 from tests.scenarios.cli.kit import (
@@ -38,6 +42,8 @@ from tests.scenarios.migrations.versions import Item1, Place
 from tests.scenarios.migrations.versions import items as place_items
 from tests.scenarios.migrations.versions import settle as settle_versions
 from tests.unit.hub.homes import PostgreSQLHome
+from tests.unit.hub.kit import Client as HubClient
+from tests.unit.hub.kit import direct
 
 pytestmark = pytest.mark.xdist_group("machine")
 NAMED = ("--schema", "tests.scenarios.cli.kit:SCHEMA")
@@ -207,6 +213,40 @@ async def test_a_hub_is_compacted_verified_and_given_an_epoch(kind: str, tmp_pat
             for command in (("compact",), ("verify",), ("new-epoch", "--devices", "ask")):
                 refused = await atoma_beside("hub", *command, where)
                 assert refused.code == 1 and "needs --schema" in refused.err
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Paper:
+    id: str
+    title: str
+    number: int | None = None
+
+
+PAPERS = Schema(StoreSpec("papers", Paper, scope="main", hub_fields=["number"], merge={"title": "custom"}))
+
+
+async def test_upkeep_needs_no_functions_of_an_application_and_serving_does(tmp_path: Path) -> None:
+    named = ("--schema", f"{__name__}:PAPERS")
+    hub_file = tmp_path / "hub.db"
+    async with open_hub(
+        PAPERS,
+        SQLiteHubStore(hub_file),
+        verifier=AllowLoopback(),
+        hub_fields={"papers": {"number": lambda of: of.counter()}},
+        conflicts={"papers": {"title": lambda met: met.theirs}},
+    ) as hub:
+        for number in range(3):
+            row = Op("create", "papers", str(number), {"title": "t"})
+            await HubClient.of(hub, "a", "ann").service.write(direct(row, idem=str(number)))
+    compacted = await atoma_beside("hub", "compact", hub_file, *named, "--keep", 1, "--keep-days", 0, "--force")
+    assert compacted.code == 0 and "2 transactions" in compacted.out, compacted
+    serve = ("serve", tmp_path / "b.db", "--loopback")
+    for command in (serve, ("init", tmp_path / "made")):
+        refused = await atoma_beside("hub", *command, *named)
+        assert refused.code == 1 and "papers.number, papers.title" in refused.err and "open_hub(" in refused.err, (
+            refused
+        )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hub.db", "hub.db.hub-lock"]
 
 
 async def test_upkeep_decides_nothing_that_other_programs_have_left(tmp_path: Path) -> None:

@@ -190,4 +190,4 @@ def test_what_declares_it_and_what_gives_it_belong_together() -> None:
         StoreSpec("invoices", Invoice, scope="company", hub_fields=["id", "id"])
     for functions, schema in (({}, INVOICES), ({"invoices": {"id": drawn}}, OLD)):
         with pytest.raises(ConfigurationError, match=r"hub_fields: invoices\.id"):
-            HubFields(Schema(schema), functions)
+            HubFields(Schema(schema).stores, functions)

@@ -38,7 +38,7 @@ from tests.unit.hub.kit import SCHEMA, Client, card, direct
 T = TypeVar("T")
 NOW_MS = 1_700_000_000_000
 USER = Principal("local")
-CONTEXT = DecisionContext(SCHEMA, EveryScope(), Limits(), RowRules(SCHEMA, {}), HubFields(SCHEMA, {}))
+CONTEXT = DecisionContext(SCHEMA, EveryScope(), Limits(), RowRules(SCHEMA, {}), HubFields(SCHEMA.stores, {}))
 QUERIES = GroupQueries(SQLITE, stores_of(SQLITE, SCHEMA))
 
 
