@@ -21,7 +21,7 @@ from atoma.ports.hub import HubStore
 from atoma.ports.service import TokenVerifier
 from atoma.ports.tasks import open_tasks
 from atoma.schema import Schema
-from atoma_stores.sqlite import SQLiteHubStore
+from atoma_stores.sqlite import SQLiteHubStore, hub_files
 from atoma_transports.serving import open_server
 
 if TYPE_CHECKING:
@@ -188,6 +188,18 @@ def store_at(where: str) -> HubStore:
         ConfigurationError: The address cannot be used, or has a password in it; or the extra is not installed.
     """
     return postgresql_at(where) if where.startswith(POSTGRESQL) else SQLiteHubStore(where)
+
+
+async def held_version(where: str) -> int:
+    """The version of the schema that the hub at ``where`` is in; 0 where a database holds none.
+
+    Raises:
+        ConfigurationError: There is no such file, or the address cannot be used.
+        StoreError: It is not a hub's file, or the database cannot be reached.
+    """
+    if where.startswith(POSTGRESQL):
+        return await postgresql_at(where).held_version()
+    return hub_files.read_schema(where).version
 
 
 def postgresql_at(where: str) -> PostgreSQLHubStore:

@@ -11,7 +11,7 @@ import trio
 
 from atoma.cli import schemas
 from atoma.cli.reports import Report, answers, said
-from atoma.cli.serving import LISTEN, POSTGRESQL, load_served, store_at
+from atoma.cli.serving import LISTEN, POSTGRESQL, held_version, load_served, store_at
 from atoma.cli.tokens import draw
 from atoma.errors import ConfigurationError
 from atoma.hub.hub import open_for_upkeep
@@ -108,6 +108,11 @@ def _make(folder: Path, made: dict[Path, str], where: str, schema: Schema, store
     taken = [path for path in (*made, Path(where)) if path.exists() or path.is_symlink()]
     if taken:
         raise ConfigurationError(f"{taken[0]} exists; nothing was made, name another folder")
+    if where.startswith(POSTGRESQL) and trio.run(held_version, where):
+        raise ConfigurationError(
+            f"{where} holds a hub; nothing was made: `atoma hub serve` runs it, `atoma hub tokens add` says who gets in, and "
+            "`atoma migrate` brings it to another schema"
+        )
     done: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

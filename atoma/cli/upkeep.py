@@ -14,7 +14,7 @@ from atoma.cli import schemas
 from atoma.cli.files import whole_number
 from atoma.cli.reports import Exit, Report, answers, said
 from atoma.cli.screen import progress
-from atoma.cli.serving import POSTGRESQL, postgresql_at, store_at
+from atoma.cli.serving import POSTGRESQL, held_version, postgresql_at, store_at
 from atoma.cli.words import count
 from atoma.contracts.sync import DevicePolicy
 from atoma.errors import ConfigurationError
@@ -79,10 +79,16 @@ async def at_hub(where: str, schema: Schema, work: Callable[[Hub], Awaitable[T]]
 
     Raises:
         StoreBusy: Another hub is running on the file.
-        ConfigurationError: There is no such file.
+        ConfigurationError: There is no hub, or it is in a version before the schema's: opening it would make or convert it.
     """
-    if not where.startswith(POSTGRESQL):
-        hub_files.read_file(where)  # opening a hub would make the file
+    held = await held_version(where)
+    if not held:
+        raise ConfigurationError(f"{where}: there is no hub in this database; `atoma hub init` makes one")
+    if held < schema.version:
+        raise ConfigurationError(
+            f"{where} is in version {held} of the schema, and --schema is version {schema.version}: bring it there with "
+            "`atoma migrate`, or name the schema that its hub has"
+        )
     async with open_for_upkeep(schema, store_at(where)) as hub:
         return await work(hub)
 

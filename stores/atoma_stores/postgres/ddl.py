@@ -49,6 +49,8 @@ from atoma_stores.sql.tables import Column, Table, integers, text
 Spec: TypeAlias = StoreSpec[object]
 
 META = Table("meta", text("key", "value"), ("key",))
+VERSION = "schema_version"
+"""Where ``meta`` has the version of the schema."""
 PUT_FACTS = POSTGRESQL.insert(POSTGRESQL.table(META.name), META.of(), "(key) DO UPDATE SET value=excluded.value")
 """Note what ``meta`` tells: keys and values."""
 CHORE = Table("chore", (*text("name", "owner"), *integers("until_ms")), ("name",))
@@ -70,6 +72,8 @@ _STORAGE = {
 _INDEXES = Execute(
     f"SELECT indexname::text, tablename::text FROM pg_indexes WHERE schemaname='{STORES_SCHEMA}' AND starts_with(indexname, '_atoma_')"
 )
+_IS_HUB = Execute(f"SELECT (to_regclass('{POSTGRESQL.table(META.name)}') IS NOT NULL)::int")
+_VERSION = Execute(POSTGRESQL.render("SELECT m.value FROM {meta} m WHERE m.key={p1}"), (VERSION,))
 _SCHEMAS = Execute("SELECT nspname::text FROM pg_namespace")
 _FOUND = """SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, NULL), a.attnotnull::int
     FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace JOIN pg_attribute a ON a.attrelid=c.oid
@@ -134,7 +138,7 @@ def prepare(schema: Schema, environment: Environment, told: Told = log_progress)
     identity, _ = yield from load_identity(POSTGRESQL, environment)
     (kept,) = yield [Execute(POSTGRESQL.render("SELECT m.key, m.value FROM {meta} m FOR UPDATE"))]
     before = dict(cast("Sequence[tuple[str, str]]", kept))
-    version = int(before.get("schema_version", "0"))
+    version = int(before.get(VERSION, "0"))
     if version > schema.version:
         raise MigrationError(
             f"the database has schema version {version}, the program declares {schema.version}; run the newer program"
@@ -157,7 +161,7 @@ def prepare(schema: Schema, environment: Environment, told: Told = log_progress)
         if version:
             report.statements += [step.sql for step in steps]
     reached = max(int(before.get(STEPS, "0")), *schema.steps, 0)
-    now = {**facts, "schema_version": str(schema.version), STEPS: str(reached), intake_ddl.DDL_KEY: intake_ddl.DDL_FORM}
+    now = {**facts, VERSION: str(schema.version), STEPS: str(reached), intake_ddl.DDL_KEY: intake_ddl.DDL_FORM}
     for store in schema.stores.values():
         now |= {f"store:{store.name}": _scope_fact(store), columns_key(store.name): _told(store)}
         now[view_key(store.name)] = yield from _make_view(store, read_view(facts.get(view_key(store.name), "[]")))
@@ -165,6 +169,15 @@ def prepare(schema: Schema, environment: Environment, told: Told = log_progress)
     if changed:
         yield [PUT_FACTS.of(changed)]
     return Prepared(identity, report)
+
+
+def held_version() -> Script[int]:
+    """The version of the schema that the database is in; 0 where it holds no hub."""
+    (there,) = yield [_IS_HUB]
+    if not there[0][0]:
+        return 0
+    (rows,) = yield [_VERSION]
+    return int(str(rows[0][0])) if rows else 0
 
 
 def _take_steps(schema: Schema, version: int, found: _Found, told: Told) -> Script[MigrationReport]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import TypeVar
 
 from atoma.errors import ConfigurationError
 from atoma.ports.environment import Environment
@@ -15,7 +16,7 @@ from atoma.schema.schema import Schema
 from atoma_stores.postgres.codes import ConnectionLost, ServerError, translate
 from atoma_stores.postgres.connection import SETTINGS, Connection, connect, parse
 from atoma_stores.postgres.database import PostgreSQLHubDatabase
-from atoma_stores.postgres.ddl import prepare
+from atoma_stores.postgres.ddl import held_version, prepare
 from atoma_stores.postgres.faults import NO_FAULTS, Faults
 from atoma_stores.postgres.fence import JOIN, check_known
 from atoma_stores.postgres.lanes import AGAIN_S
@@ -28,6 +29,8 @@ from atoma_stores.sql.hub.verifying import Link, Told, Verification, verify
 from atoma_stores.sql.migrating import MigrationReport, log_progress
 from atoma_stores.sql.migrating import Told as ToldOfRows
 from atoma_stores.sql.scripts import Execute, Script
+
+T = TypeVar("T")
 
 READERS_MAX = 8
 VERIFY_MS = 3_600_000
@@ -127,15 +130,15 @@ class PostgreSQLHubStore:
         Raises:
             StoreError: The database cannot be reached, or holds no hub with these stores.
         """
-        try:
-            connection = await self._connect()
-            try:
-                stores = stores_of(POSTGRESQL, schema)
-                return await read(connection, _verifying(stores, link, told), limit_ms=VERIFY_MS)
-            finally:
-                connection.close()
-        except (ConnectionLost, ServerError) as error:
-            raise translate(error, self.where) from error
+        return await self._look(_verifying(stores_of(POSTGRESQL, schema), link, told), limit_ms=VERIFY_MS)
+
+    async def held_version(self) -> int:
+        """The version of the schema that the database is in, 0 where it holds no hub; nothing is made or changed.
+
+        Raises:
+            StoreError: The database cannot be reached.
+        """
+        return await self._look(held_version())
 
     async def migrate(self, schema: Schema, told: ToldOfRows = log_progress, *, plan: bool = False) -> MigrationReport:
         """Bring the database to ``schema``, as opening it would; with ``plan`` everything is taken back.
@@ -162,6 +165,17 @@ class PostgreSQLHubStore:
             return await pools.persist(attempt, unchecked, AGAIN_S)
         finally:
             unchecked.close()
+
+    async def _look(self, script: Script[T], *, limit_ms: int = 0) -> T:
+        """What a script reads over a connection of its own."""
+        try:
+            connection = await self._connect()
+            try:
+                return await read(connection, script, limit_ms=limit_ms)
+            finally:
+                connection.close()
+        except (ConnectionLost, ServerError) as error:
+            raise translate(error, self.where) from error
 
     async def _connect(self) -> Connection:
         return await connect(self._dsn, SETTINGS, self._faults)

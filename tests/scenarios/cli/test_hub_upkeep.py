@@ -28,6 +28,7 @@ from atoma_stores.sqlite.hub_lock import sole_hub
 from atoma_transports.serving import open_server
 from tests.scenarios.cli.kit import (
     SCHEMA,
+    SETTINGS,
     TASKS,
     TOKEN,
     atoma_beside,
@@ -266,6 +267,27 @@ async def test_upkeep_decides_nothing_that_other_programs_have_left(tmp_path: Pa
                 while (answer := home.ask("SELECT atoma.answer('k')")[0][0]) is None:
                     await trio.sleep(0.01)
         assert isinstance(answer, dict) and (answer["ok"], answer["code"]) == (False, "DENIED"), answer
+
+
+NEWER = Schema(TASKS, SETTINGS, StoreSpec("papers", Paper), version=4)
+
+
+@pytest.mark.parametrize("kind", ["file", "postgresql"])
+async def test_what_is_made_is_not_brought_to_another_schema_unasked(kind: str, tmp_path: Path) -> None:
+    newer = ("--schema", f"{__name__}:NEWER")
+    with place_of(kind, tmp_path) as where:
+        store = store_at(where)
+        empty = await atoma_beside("hub", "compact", where, *NAMED)
+        assert empty.code == 1 and ("no hub" if kind == "postgresql" else "no such file") in empty.err, empty
+        async with open_hub(SCHEMA, store, verifier=AllowLoopback()):
+            pass
+        for command in (("compact",), ("init", tmp_path / "made", "--database")):
+            if kind == "postgresql" or command == ("compact",):
+                answer = await atoma_beside("hub", *command, where, *newer)
+                assert answer.code == 1 and "atoma migrate" in answer.err, answer
+        assert not (tmp_path / "made").exists()
+        async with open_hub(SCHEMA, store, verifier=AllowLoopback()) as hub:  # of version 3, still
+            assert hub.schema.version == 3
 
 
 @contextlib.asynccontextmanager
