@@ -12,6 +12,7 @@ from atoma_stores.sqlite.encryption import KEY_BYTES, Key, optional_key
 
 VARIABLE = "ATOMA_KEY"
 OPTION = "--key-file"
+_KEPT = "key_that_was_read"
 _DIGITS = re.compile(rf"[0-9A-Fa-f]{{{2 * KEY_BYTES}}}")
 
 
@@ -28,10 +29,19 @@ def add_option(command: argparse.ArgumentParser) -> None:
 def secret_of(options: argparse.Namespace) -> bytes | str | None:
     """The key that a command was given, as an engine takes it: 64 hexadecimal digits, or 32 bytes, else a passphrase.
 
+    It is read once and stays with the options: what a shell puts in the place of a file, ``<(…)``, tells it once.
+
     Raises:
         ConfigurationError: The file cannot be read, or there is nothing in it.
     """
-    path: Path | None = options.key_file
+    kept = vars(options)
+    if _KEPT not in kept:
+        kept[_KEPT] = _read_secret(options.key_file)
+    found: bytes | str | None = kept[_KEPT]
+    return found
+
+
+def _read_secret(path: Path | None) -> bytes | str | None:
     if path is None:
         text = os.environ.get(VARIABLE, "")
         return _read(text) if text else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import os
 import re
 import shutil
 import signal
@@ -14,11 +15,13 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import trio
 
 from atoma.cli.completion import _commands
+from atoma.cli.keys import secret_of
 from atoma.cli.main import main, parser
 from atoma.cli.reports import Exit
 from tests.scenarios.cli.kit import atoma, write
@@ -60,6 +63,18 @@ def test_every_command_that_opens_a_devices_file_takes_its_key() -> None:
         ) or path == "atoma migrate"
         assert ("--key-file" in command.format_help()) == opens, path
         assert "--key " not in command.format_help() or path == "atoma hub serve", path
+
+
+def test_a_key_is_asked_for_once_also_where_it_is_told_once(tmp_path: Path) -> None:
+    told, digits = tmp_path / "told", "0f" * 32
+    os.mkfifo(told)
+    options = parser().parse_args(["check", "app.db", "--key-file", str(told)])
+    teller = Thread(target=told.write_text, args=(f"{digits}\n",))
+    teller.start()
+    assert secret_of(options) == bytes.fromhex(digits)
+    teller.join()
+    told.unlink()
+    assert secret_of(options) == bytes.fromhex(digits)
 
 
 def test_the_exit_codes_are_on_the_page() -> None:

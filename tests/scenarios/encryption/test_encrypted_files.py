@@ -384,7 +384,7 @@ async def test_two_programs_share_an_encrypted_file(tmp_path: Path) -> None:
 async def test_every_command_takes_the_key_from_a_file_or_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, given = tmp_path / "app.db", tmp_path / "key"
+    file = tmp_path / "app.db"
     async with opened(file) as client:
         await write(client)
     schema = ("--schema", "tests.scenarios.encryption.device:SCHEMA")
@@ -410,14 +410,17 @@ async def test_every_command_takes_the_key_from_a_file_or_the_environment(
             assert (answer.code, len(answer.err.splitlines())) == (1, 1), answer
             assert message in answer.err and "--key-file PATH or the variable ATOMA_KEY" in answer.err
             assert OTHER.hex() not in answer.err
-        given.write_bytes(KEY)
-        for known in ((KEY.hex(), ()), ("", ("--key-file", given))):
+        told_once, teller = os.pipe()  # as a shell's <(…)
+        os.write(teller, KEY)
+        os.close(teller)
+        for known in ((KEY.hex(), ()), ("", ("--key-file", f"/dev/fd/{told_once}"))):
             monkeypatch.setenv("ATOMA_KEY", known[0])
             if command[0] in ("backup", "doctor", "export"):  # none of them writes over anything
                 for made in (*tmp_path.glob("copy.db*"), *tmp_path.glob("*.zip"), *tmp_path.glob("*.ndjson")):
                     made.unlink()
             answer = await atoma_beside(*command, *known[1])
             assert answer.code == code and told in answer.out + answer.err, (command, answer)
+        os.close(told_once)
     (tmp_path / "notes.ndjson").unlink()
     answers = io.BytesIO()
     serve(
