@@ -6,7 +6,8 @@ A function has three further rows: its meaning in Python (``atoma.query.function
 
 Types are ``int``, ``real``, ``text``, ``blob``, ``bool``, ``time`` (a moment), ``date``, ``clock`` (a time of day), ``duration``,
 ``uuid``, ``decimal``, ``decimal(2)`` (with that many places) and ``json``; a ``?`` behind one says that the value may be NULL.
-A ``path`` is a value that says where in a document: ``$.size``, ``$.tags[0]``; a ``search`` is one that says what to search for.
+A ``path`` is a value that says where in a document: ``$.size``, ``$.tags[0]``; a ``search`` is one that says what to search for; a
+``regex`` is a regular expression.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Function(msgspec.Struct, frozen=True):
         sign: How people write it; ``""`` for ``name(…)``.
         literals: The numbers of arguments that have to be literals.
         among: What ``same`` may be; nothing allows every type. A decimal stands for those with places.
+        library: What has to be installed for it; ``""`` for nothing.
     """
 
     takes: tuple[str, ...]
@@ -48,6 +50,7 @@ class Function(msgspec.Struct, frozen=True):
     sign: str = ""
     literals: tuple[int, ...] = ()
     among: tuple[str, ...] = ()
+    library: str = ""
 
 
 _PAIR = ("same", "same")
@@ -74,6 +77,7 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         "starts": Function(("text", "text"), "bool", need="text", literals=(1,)),
         "ends": Function(("text", "text"), "bool", need="text", literals=(1,)),
         "contains": Function(("text", "text"), "bool", need="text", literals=(1,)),
+        "regex": Function(("text", "regex"), "bool", need="text", literals=(1,), library="re2"),
         "if": Function(("bool", "same", "same"), "same", nullable="same"),
         "coalesce": Function(("same",), "same", rest=True, nullable="all"),
         "add": Function(_PAIR, "same", need="total", nullable="real", sign="+", among=_SUMMED),

@@ -35,14 +35,20 @@ QUERY_BYTES_MAX = 128 * 1024
 OFFSET_MAX = 100_000
 """Rows that are skipped: each of them is read nevertheless."""
 PATTERN_BYTES_MAX = 256
-"""UTF-8 bytes of one pattern of ``like``: what one row costs is its text times its pattern, and nothing stops SQLite within
+"""UTF-8 bytes of one pattern of ``like`` or ``regex``: what one row costs is its text times its pattern, and nothing stops SQLite within
 a row."""
 WILDCARDS_MAX = 8
-"""Unescaped ``%`` and ``_`` of one pattern."""
+"""Unescaped ``%`` and ``_`` of one pattern of ``like``."""
 PATTERNS_BYTES_MAX = 2_048
 """UTF-8 bytes of all patterns of one query together."""
 REPLACED_MAX = 1_000_000
 """Characters of what ``replace`` makes of a text: each one within another could make it many times as long."""
+REGEX_MEMORY = 256 * 1024
+"""Bytes that a regular expression may take: a third of them bounds its program, to some thousand steps, and with these the time
+that it takes to compile one."""
+REGEX_STEPS_MAX = 100_000_000
+"""Bytes of a text times steps of the regular expression that looks through it: at most that much is done for one row, about a
+second of it."""
 GROUPS_MAX = 10_000
 """Groups of an answer; they are counted as it is made."""
 ROWS_MAX = 10_000

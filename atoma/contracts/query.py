@@ -30,6 +30,8 @@ PATH = "path"
 
 SEARCH = "search"
 """The type of a literal that says what to search texts for."""
+REGEX = "regex"
+"""The type of a literal that is a regular expression."""
 
 JoinKind: TypeAlias = Literal["inner", "left"]
 
@@ -283,6 +285,7 @@ __all__ = [
     "NULL",
     "PATH",
     "PLAN_VERSION",
+    "REGEX",
     "SEARCH",
     "Agg",
     "BoundQuery",

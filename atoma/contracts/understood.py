@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from importlib.util import find_spec
 from types import MappingProxyType
 
 import msgspec
@@ -37,8 +38,12 @@ _NO_FORMS: Mapping[str, dict[str, str]] = MappingProxyType({})
 def understood_with(
     bounds: Bounds, forms: Mapping[str, dict[str, str]] = _NO_FORMS, unknown: Collection[str] = ()
 ) -> Understood:
-    """What this code understands, kept to ``bounds``, where columns have ``forms``, but for ``unknown`` functions."""
-    functions = {*FUNCTIONS, *AGGREGATES}.difference(unknown)
+    """What this code understands, kept to ``bounds``, where columns have ``forms``, but for ``unknown`` functions.
+
+    Functions whose library is not installed are unknown as well.
+    """
+    missing = [name for name, each in FUNCTIONS.items() if each.library and find_spec(each.library) is None]
+    functions = {*FUNCTIONS, *AGGREGATES}.difference(unknown, missing)
     return Understood((PLAN_VERSION,), tuple(sorted(functions)), bounds.lower(), dict(forms), EDIT_KINDS)
 
 

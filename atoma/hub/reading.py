@@ -111,6 +111,8 @@ def is_lookup(query: BoundQuery, stores: Stores, fences: Fences) -> bool:
     """Whether ``query`` is small and should find its rows by their ids or by an index, so that it needs no turn."""
     if not looks_at_one_store(query.plan):
         return False
+    if not all(type(each.expr) is Col for each in query.plan.order):
+        return False  # what is computed for a row is not interrupted
     store, scopes = stores(query.store), fences[query.store].scopes
     ids = ids_of(query)
     if ids is not None:

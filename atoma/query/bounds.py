@@ -14,7 +14,7 @@ from atoma.errors import QueryError
 from atoma.query.walk import parts, top_expressions, value_of
 from atoma.schema.kinds import INT64_MAX
 
-_BOUNDED = frozenset({"in", "like"})
+_BOUNDED = frozenset({"in", "like", "regex"})
 _WILDCARDS = re.compile(r"\\.|([%_])", re.DOTALL)
 
 
@@ -161,27 +161,25 @@ def _check_call(call: Call, spent: _Spent) -> None:
             f"in_() takes at most {bounds.values:,} values, got {len(call.args) - 1:,}; ask in several queries",
             path="in",
         )
-    if call.fn == "like" and len(call.args) == 2:
+    if call.fn != "in" and len(call.args) == 2:
         pattern = value_of(call.args[1], spent.params)
         if isinstance(pattern, str):
-            spent.patterns += _pattern_bytes(pattern, bounds)
+            spent.patterns += _pattern_bytes(call.fn, pattern, bounds)
         if spent.patterns > bounds.patterns_bytes:
-            raise QueryError(
-                f"the patterns of like() in one query have at most {bounds.patterns_bytes:,} bytes together"
-            )
+            raise QueryError(f"the patterns of one query have at most {bounds.patterns_bytes:,} bytes together")
 
 
-def _pattern_bytes(pattern: str, bounds: Bounds) -> int:
+def _pattern_bytes(fn: str, pattern: str, bounds: Bounds) -> int:
     try:
         size = len(pattern.encode())
     except UnicodeEncodeError:
-        raise QueryError("a pattern of like() has a lone surrogate", path="like") from None
+        raise QueryError(f"a pattern of {fn}() has a lone surrogate", path=fn) from None
     if size > bounds.pattern_bytes:
         raise QueryError(
-            f"a pattern of like() has at most {bounds.pattern_bytes} bytes, this one has {size:,}: look for a part of it",
-            path="like",
+            f"a pattern of {fn}() has at most {bounds.pattern_bytes} bytes, this one has {size:,}: look for a part of it",
+            path=fn,
         )
-    wildcards = sum(map(bool, _WILDCARDS.findall(pattern)))
+    wildcards = 0 if fn == "regex" else sum(map(bool, _WILDCARDS.findall(pattern)))
     if wildcards > bounds.wildcards:
         raise QueryError(
             f"a pattern of like() has at most {bounds.wildcards} wildcards, this one has {wildcards}; "

@@ -17,6 +17,7 @@ from atoma.contracts.limits import REPLACED_MAX
 from atoma.errors import QueryError
 from atoma.query.paths import json_bool, json_has, json_int, json_real, json_text
 from atoma.query.patterns import LOWER, like
+from atoma.query.regex import looks
 from atoma.query.searching import highlighted, matches, rank, snippet
 from atoma.schema.kinds import INT64_MAX, INT64_MIN
 
@@ -200,6 +201,7 @@ MEANINGS: Mapping[str, Meaning] = for_each(
         "starts": _of_two(str.startswith),
         "ends": _of_two(str.endswith),
         "contains": _of_two(operator.contains),
+        "regex": _of_two(looks),
         "if": lambda values: values[1] if values[0] else values[2],
         "coalesce": _first,
         "add": _arithmetic(operator.add),

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
-from atoma.contracts.query import AS_WRITTEN, NULL, PATH, SEARCH, Lit
+from atoma.contracts.query import AS_WRITTEN, NULL, PATH, REGEX, SEARCH, Lit
 from atoma.contracts.values import Scalar
 from atoma.errors import QueryError, ValidationError
 from atoma.query.paths import path_literal
+from atoma.query.regex import regex_literal
 from atoma.query.searching import search_literal
 from atoma.schema.decimals import SCALE_MAX, Scale, scaled
 from atoma.schema.expressions import unknown_field
@@ -66,6 +67,8 @@ def for_type(literal: Lit, wanted: str) -> Lit:
         return path_literal(value)
     if wanted == SEARCH:
         return search_literal(value)
+    if wanted == REGEX:
+        return regex_literal(value)
     if value is None:
         return Lit(NULL, None)
     kind = own_type(literal) if wanted == "any" else wanted

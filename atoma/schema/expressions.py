@@ -222,6 +222,16 @@ class Expression(Term, Generic[V]):
         """
         return _call("like", self, checked_text("like()", pattern))
 
+    def regex(self, pattern: str) -> Condition:
+        r"""Whether the regular expression ``pattern`` finds something in the text: ``regex(r"^[A-Z]{2}\d+$")``.
+
+        The syntax is RE2's, so the time is at most the text times the pattern: no looking ahead or behind, no references back. ``^``
+        and ``$`` are the ends of the text, ``\d``, ``\w``, ``\s`` and ``\b`` are ASCII's, ``(?i)`` at the beginning compares
+        without case. At most 256 bytes, and 2,048 bytes in all patterns of a query. What is none, or too large, is a ``QueryError``
+        when the query is asked, and so is every one where the extra ``regex`` is not installed, or at a hub on PostgreSQL.
+        """
+        return _call("regex", self, checked_text("regex()", pattern))
+
     def starts(self, text: str, *, exact: bool = False) -> Condition:
         """Whether it begins with ``text``; ASCII letters compare without case, unless ``exact``, which an index serves."""
         return self._holds("starts", text, "{}%", exact)

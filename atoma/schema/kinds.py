@@ -44,7 +44,7 @@ class Comparisons(msgspec.Struct, frozen=True):
 
     equality: str = ""
     order: str = ""
-    text: str = "like() searches text; declare a str field for what it shall find"
+    text: str = "it is asked of text; declare a str field for what it shall look at"
     total: str = ""
     any_text: bool = False
 

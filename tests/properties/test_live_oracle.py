@@ -106,12 +106,14 @@ def among(name: str) -> st.SearchStrategy[Expr]:
 
 simple = st.builds(lambda fn, value: Call(fn, (Col(0, "a"), Lit("int", value))), comparisons, st.integers(0, 3))
 patterns = st.sampled_from(["a%", "_b", "%", "é", "\\%", "%b", "A_"])
+regexes = st.sampled_from(["^a", ".b", "é", "%$", "(?i)a.?$", "[^a]{2}"])
 leaves: st.SearchStrategy[Expr] = st.one_of(
     st.integers(0, 3).map(lambda value: Call("eq", (Col(0, "a"), Lit("int", value)))),
     st.sampled_from((*COLUMNS, "id")).flatmap(comparison),
     columns.flatmap(among),
     columns.map(lambda name: Call("is_null", (Col(0, name),))),
     patterns.map(lambda pattern: Call("like", (Col(0, "t"), Lit("text", pattern)))),
+    regexes.map(lambda pattern: Call("regex", (Col(0, "t"), Lit("text", pattern)))),
 )
 conditions: st.SearchStrategy[Expr] = st.recursive(
     leaves,

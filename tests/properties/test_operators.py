@@ -110,7 +110,10 @@ def things(draw: st.DrawFn) -> list[Thing]:
     return made
 
 
-ELSEWHERE = {fn for fn, function in FUNCTIONS.items() if {"path", "search"} & set(function.takes)} | {"in", "like"}
+ELSEWHERE = {fn for fn, function in FUNCTIONS.items() if {"path", "search", "regex"} & set(function.takes)} | {
+    "in",
+    "like",
+}
 """Those that have properties of their own."""
 FNS = [fn for fn in FUNCTIONS if fn not in ELSEWHERE]
 

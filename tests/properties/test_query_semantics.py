@@ -80,6 +80,7 @@ IMAGES = st.fixed_dictionaries(
 )
 TABLES = st.dictionaries(IDS, IMAGES, max_size=14)
 FIELDS = st.sampled_from([*KINDS, "id"])
+REGEXES = st.sampled_from(["", "^a", "[%_]", "(?i)A.", r"\w{2}$", "é|^$", r"[^\\]{2}", "(a|A)*5"])
 OPS = st.sampled_from(["eq", "ne", "lt", "le", "gt", "ge"])
 
 
@@ -101,7 +102,7 @@ def fitting(field: str) -> st.SearchStrategy[Scalar]:
 def leaves(draw: st.DrawFn) -> Expr:
     field = draw(FIELDS)
     column = Col(0, field)
-    match draw(st.integers(0, 6)):
+    match draw(st.integers(0, 7)):
         case 0:
             values = draw(st.lists(st.none() | fitting(field), max_size=4))
             among = Call("in", (column, *(literal(field, value) for value in values)))
@@ -111,6 +112,9 @@ def leaves(draw: st.DrawFn) -> Expr:
         case 2:
             text = Col(0, draw(st.sampled_from(["t", "s", "id"])))
             return Call("like", (text, Lit("text", draw(st.text("aA%_é\\b\x00", max_size=5)))))
+        case 7:
+            text = Col(0, draw(st.sampled_from(["t", "s", "id"])))
+            return Call("regex", (text, Lit("text", draw(REGEXES))))
         case 3:
             other = Col(0, draw(st.sampled_from([name for name in TYPES if TYPES[name] == TYPES[field]])))
             return Call(draw(OPS), (column, other))

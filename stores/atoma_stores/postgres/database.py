@@ -30,7 +30,7 @@ from atoma_stores.sql.hub.database import ScriptedHubDatabase
 from atoma_stores.sql.hub.groups import GroupQueries
 from atoma_stores.sql.hub.state import Run
 from atoma_stores.sql.scripts import Script
-from atoma_stores.sql.spelling import UNSEARCHED
+from atoma_stores.sql.spelling import UNASKED
 
 T = TypeVar("T")
 
@@ -67,8 +67,8 @@ class PostgreSQLHubDatabase(ScriptedHubDatabase):
 
     @property
     def unknown_functions(self) -> frozenset[str]:
-        """What searches texts."""
-        return UNSEARCHED
+        """What searches texts, by words and by regular expressions."""
+        return UNASKED
 
     async def run(
         self, steps: Sequence[Step], on_commit: Callable[[Sequence[Plan]], None] | None = None

@@ -24,6 +24,8 @@ WHOLE, ROUND, TO_INT, TO_REAL = "atoma_whole", "atoma_round", "atoma_to_int", "a
 """Functions that SQLite lacks: a whole number if 64 bits hold it, and conversions that are the same everywhere."""
 REPLACE = "atoma_replace"
 """One that SQLite has, with a bound."""
+REGEX = "atoma_regex"
+"""Whether a regular expression finds something: SQLite has the word for it, and no meaning."""
 
 
 _IS_NULL = " IS NULL)"
@@ -112,6 +114,7 @@ SQL: Mapping[str, Text] = for_each(
         "starts": lambda args: f"(substr({args[0]}, 1, length({args[1]})) = {args[1]})",
         "ends": lambda args: f"(substr({args[0]}, -length({args[1]}), length({args[1]})) = {args[1]})",
         "contains": lambda args: f"(instr({args[0]}, {args[1]}) > 0)",
+        "regex": _called(REGEX),
         "if": lambda args: f"(CASE WHEN {args[0]} THEN {args[1]} ELSE {args[2]} END)",
         "coalesce": _coalesce,
         "add": _whole("+"),

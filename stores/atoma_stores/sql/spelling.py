@@ -160,10 +160,15 @@ def _like(args: Sequence[str]) -> str:
     )
 
 
-def _unsearched(args: Sequence[str]) -> str:
-    raise QueryError(
-        "this hub is on PostgreSQL, where texts are not searched by words", hint="ask a device, or use like()"
-    )
+def _unasked(why: str) -> Text:
+    def refuse(args: Sequence[str]) -> str:
+        raise QueryError(f"this hub is on PostgreSQL, {why}", hint="ask a device, or use like()")
+
+    return refuse
+
+
+_UNSEARCHED = _unasked("where texts are not searched by words")
+_OTHER_REGEX = _unasked("whose regular expressions mean something else than RE2's")
 
 
 def _substr(args: Sequence[str]) -> str:
@@ -229,6 +234,7 @@ _POSTGRESQL: Mapping[str, Text] = for_each(
         "starts": lambda args: f"(substr({args[0]}, 1, length({args[1]})) = {args[1]})",
         "ends": lambda args: f"(right({args[0]}, length({args[1]})) = {args[1]})",
         "contains": lambda args: f"(strpos({args[0]}, {args[1]}) > 0)",
+        "regex": _OTHER_REGEX,
         "if": lambda args: f"(CASE WHEN {args[0]} THEN {args[1]} ELSE {args[2]} END)",
         "coalesce": _called("coalesce"),
         "add": _infix("+"),
@@ -259,10 +265,10 @@ _POSTGRESQL: Mapping[str, Text] = for_each(
         "hour": _digits(1),
         "minute": _digits(4),
         "second": _digits(7),
-        "matches": _unsearched,
-        "rank": _unsearched,
-        "highlight": _unsearched,
-        "snippet": _unsearched,
+        "matches": _UNSEARCHED,
+        "rank": _UNSEARCHED,
+        "highlight": _UNSEARCHED,
+        "snippet": _UNSEARCHED,
         "json_int": _at(_WHOLE, "number", "{v}::bigint"),
         "json_real": _at("", "number", "{v}::float8 + '0'::float8"),
         "json_text": _at("", "string", f"({{t}} {_C})"),
@@ -272,7 +278,7 @@ _POSTGRESQL: Mapping[str, Text] = for_each(
         ),
     },
 )
-UNSEARCHED = frozenset(name for name, text in _POSTGRESQL.items() if text is _unsearched)
+UNASKED = frozenset(name for name, text in _POSTGRESQL.items() if text in (_UNSEARCHED, _OTHER_REGEX))
 """Functions that PostgreSQL is not asked for."""
 _OF_KIND: Mapping[tuple[str, str], Text] = {
     ("add", "real"): _real("+"),

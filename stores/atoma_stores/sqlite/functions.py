@@ -25,6 +25,7 @@ from atoma_stores.sql.functions import (
     NEAR,
     OURS,
     RANK,
+    REGEX,
     REPLACE,
     ROUND,
     SNIPPET,
@@ -42,7 +43,7 @@ def add_functions(connection: apsw.Connection) -> None:
     """Let statements on ``connection`` use them."""
     for name, scalar, takes in ((WHOLE, _whole, 1), (ROUND, _round, 2), (TO_INT, _to_int, 1), (TO_REAL, _to_real, 1)):
         connection.create_scalar_function(name, scalar, takes, flags=apsw.SQLITE_DETERMINISTIC)
-    for name in (MATCHES, RANK, HIGHLIGHT, SNIPPET, REPLACE):
+    for name in (MATCHES, RANK, HIGHLIGHT, SNIPPET, REPLACE, REGEX):
         of_texts: Callable[..., Scalar] = partial(_meant, name.removeprefix(OURS))
         connection.create_scalar_function(name, of_texts, -1, flags=apsw.SQLITE_DETERMINISTIC)
     connection.create_scalar_function(FTS, _fts, 2, flags=apsw.SQLITE_DETERMINISTIC)

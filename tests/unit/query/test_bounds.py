@@ -86,6 +86,10 @@ def like(pattern: str) -> Expr:
     return Call("like", (TITLE, Lit("text", pattern)))
 
 
+def regex(pattern: str) -> Expr:
+    return Call("regex", (TITLE, Lit("text", pattern)))
+
+
 def among(count: int) -> Expr:
     return Call("in", (TITLE, *[Lit("text", "a")] * count))
 
@@ -141,12 +145,21 @@ TOO_MUCH: dict[str, tuple[Plan, str]] = {
     "a wildcard behind an escaped escape": (where(like(r"\\%" * (WILDCARDS_MAX + 1))), "this one has 9"),
     "many patterns": (
         where(*[like(LONGEST)] * (SEVERAL + 1), fn="or"),
-        "the patterns of like.. in one query have at most 2,048 bytes together",
+        "the patterns of one query have at most 2,048 bytes together",
     ),
     "many patterns in several places": (
         replace(where(*[like(LONGEST)] * SEVERAL), columns=(Named("a", Agg("count", where=like("a"))),)),
-        "the patterns of like.. in one query have at most 2,048 bytes together",
+        "the patterns of one query have at most 2,048 bytes together",
     ),
+    "a long regular expression": (
+        where(regex("x" * 257)),
+        "a pattern of regex.. has at most 256 bytes, this one has 257",
+    ),
+    "patterns of two kinds": (
+        where(*[like(LONGEST)] * SEVERAL, regex("x"), fn="or"),
+        "the patterns of one query have at most 2,048 bytes together",
+    ),
+    "half a letter in a regular expression": (where(regex("\ud800")), "a pattern of regex.. has a lone surrogate"),
     "half a letter": (where(like("\ud800")), "a pattern of like.. has a lone surrogate"),
     "many conditions": (where(*[EQUAL] * CONDITIONS_MAX), "at most 1,000 conditions"),
     "many conditions in several queries": (
@@ -281,7 +294,7 @@ BOUND_BY: dict[str, str] = {
 
 def test_every_bound_of_the_table_is_put_to_every_door() -> None:
     table = {name for name in vars(limits) if name.endswith("_MAX")}
-    of_answers = {"ROWS_MAX", "GROUPS_MAX", "REPLACED_MAX", "LIVE_SQL_ROWS_MAX"}
+    of_answers = {"ROWS_MAX", "GROUPS_MAX", "REPLACED_MAX", "REGEX_STEPS_MAX", "LIVE_SQL_ROWS_MAX"}
     assert table - of_answers == BOUND_BY.keys()
     assert set(BOUND_BY.values()) <= TOO_MUCH.keys()
 
