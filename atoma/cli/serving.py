@@ -15,6 +15,7 @@ from atoma.cli import schemas
 from atoma.cli.reports import Exit
 from atoma.cli.sync import read_token
 from atoma.cli.tokens import TokenFile
+from atoma.cli.words import count
 from atoma.errors import AtomaError, ConfigurationError
 from atoma.hub import AllowLoopback, Hub, Rules, open_hub
 from atoma.ports.hub import HubStore
@@ -81,7 +82,7 @@ async def _run(
     rules: Rules | None = tokens
     again_s = None if tokens is None else VERIFY_AGAIN_S
     pages, operations = _pages(options.metrics_token_file)
-    hear = None if operations is None else operations.metrics.hear
+    hear = None if operations is None else operations.listener
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with (
             open_hub(schema, store, verifier=verifier, rules=rules, verify_again_s=again_s, listener=hear) as hub,
@@ -145,7 +146,8 @@ async def _compact(hub: Hub, every_s: float) -> None:
         except AtomaError as error:
             _log.warning("nothing was compacted: %s", error)
         else:
-            _log.info("compacted: %d transactions of %d scopes", report.transactions, len(report.floors))
+            of = count(len(report.floors), "scope")
+            _log.info("compacted: %s of %s", count(report.transactions, "transaction"), of)
 
 
 def _certificate(chain: Path | None, key: Path | None) -> ssl.SSLContext | None:

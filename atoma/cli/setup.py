@@ -13,6 +13,7 @@ from atoma.cli import schemas
 from atoma.cli.reports import Report, answers, said
 from atoma.cli.serving import LISTEN, POSTGRESQL, held_version, load_served, store_at
 from atoma.cli.tokens import draw
+from atoma.cli.words import count
 from atoma.errors import ConfigurationError
 from atoma.hub.hub import open_for_upkeep
 from atoma.ports.hub import HubStore
@@ -91,7 +92,7 @@ def _init(options: argparse.Namespace) -> Report:
     }  # fmt: skip
     return said(
         data,
-        f"{where}: a hub for {len(schema.stores)} stores",
+        f"{where}: a hub for {count(len(schema.stores), 'store')}",
         f"{tokens}: {options.subject} gets in with this token, which is shown only now:",
         token,
         f"{unit}: for systemd; or start it yourself:",

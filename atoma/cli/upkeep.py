@@ -171,12 +171,14 @@ def _compact(options: argparse.Namespace) -> Report:
 
     async def work(hub: Hub) -> Report:
         found = await hub.compact(**kept, force=options.force)
-        gone = ", ".join(
-            f"{number:,} {name}"
-            for name in ("transactions", "tombstones", "outcomes", "answers", "clients", "purged")
-            if (number := getattr(found, name))
-        )
-        return said({"where": options.where, **asdict(found)}, f"{options.where}: {gone or 'nothing'} forgotten")
+        told = [
+            count(number, one)
+            for one in ("transaction", "tombstone", "outcome", "answer", "client")
+            if (number := getattr(found, f"{one}s"))
+        ]
+        forgotten = f"{options.where}: {', '.join(told) or 'nothing'} forgotten"
+        purged = f", {count(found.purged, 'row')} purged" if found.purged else ""
+        return said({"where": options.where, **asdict(found)}, forgotten + purged)
 
     with progress(f"compacting {options.where}"):
         return trio.run(at_hub, place.where, place.declared(), work)

@@ -24,8 +24,8 @@ def moment(ms: int) -> str:
 
 
 def count(number: int, one: str, many: str = "") -> str:
-    """``1 row``, ``2 rows``."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+    """``1 row``, ``2,000 rows``."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
 
 
 def size(number: int) -> str:

@@ -49,7 +49,7 @@ class StaticTokenVerifier:
         if not tokens or not all(tokens) or not all(tokens.values()):
             raise ConfigurationError("StaticTokenVerifier needs at least one token, and no empty token or subject")
         self._principals = [(_digested(token), Principal(subject)) for token, subject in tokens.items()]
-        self.guessable = sorted(subject for token, subject in tokens.items() if len(token) < TOKEN_LETTERS_MIN)
+        self.guessable = sorted(subject for token, subject in tokens.items() if is_guessable(token))
         if self.guessable:
             _log.warning("%s", short_tokens(self.guessable))
 
@@ -79,6 +79,11 @@ def token_digest(token: str) -> str:
     be guessed as well.
     """
     return DIGEST + hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_guessable(token: str) -> bool:
+    """Whether ``token`` has so few letters that it can be guessed."""
+    return len(token) < TOKEN_LETTERS_MIN
 
 
 def is_digest(text: str) -> bool:

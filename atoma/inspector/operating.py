@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hmac
+import math
+from collections.abc import Callable
 
 import trio
 
+from atoma.contracts.events import HubEvent
 from atoma.errors import AtomaError, ConfigurationError
 from atoma.hub import Hub
+from atoma.hub.auth import TOKEN_LETTERS_MIN, is_guessable
 from atoma.telemetry.prometheus import CONTENT_TYPE, HubMetrics
 from atoma_transports.http import HttpError, HttpHandler, HttpRequest, HttpResponse
 
@@ -15,7 +19,6 @@ READY_S = 2.0
 """A database that has not answered after so long is not ready."""
 LOOK_AGAIN_S = 1.0
 """The database is asked at most so often, whoever asks here."""
-TOKEN_LETTERS_MIN = 16
 
 
 class Operations:
@@ -34,24 +37,30 @@ class Operations:
     """
 
     def __init__(self, handler: HttpHandler, token: str | None = None) -> None:
-        if token is not None and len(token) < TOKEN_LETTERS_MIN:
+        if token is not None and is_guessable(token):
             raise ConfigurationError(
                 f"the token for /metrics has fewer than {TOKEN_LETTERS_MIN} letters and can be guessed"
             )
-        self.metrics = HubMetrics()
+        self._metrics = HubMetrics()
         self._token = token
         self._hub: Hub | None = None
         self._turn = trio.Lock()
-        self._looked = -LOOK_AGAIN_S
+        self._looked = -math.inf
         self._ready = False
         handler.get("/healthz", self._alive)
         handler.get("/readyz", self._readiness)
         if token is not None:
             handler.get("/metrics", self._figures)
 
+    @property
+    def listener(self) -> Callable[[HubEvent], None] | None:
+        """What ``open_hub(listener=…)`` takes, so that there are figures; None where nobody may read them."""
+        return None if self._token is None else self._metrics.hear
+
     def serve(self, hub: Hub) -> None:
-        """Answer for ``hub``, whose listener is ``metrics.hear``."""
+        """Answer for ``hub``, whose listener is :attr:`listener`."""
         self._hub = hub
+        self._looked = -math.inf  # what was found without it says nothing of it
 
     async def _alive(self, request: HttpRequest) -> HttpResponse:
         return HttpResponse(b"ok\n")
@@ -82,4 +91,4 @@ class Operations:
         if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), known):
             raise HttpError(401, "figures are for whoever has the token of this page: Authorization: Bearer …")
         sessions = () if self._hub is None else self._hub.sessions()
-        return HttpResponse(self.metrics.text(sessions).encode(), content_type=CONTENT_TYPE)
+        return HttpResponse(self._metrics.text(sessions).encode(), content_type=CONTENT_TYPE)

@@ -236,11 +236,11 @@ async def test_upkeep_needs_no_functions_of_an_application_and_serving_does(tmp_
         hub_fields={"papers": {"number": lambda of: of.counter()}},
         conflicts={"papers": {"title": lambda met: met.theirs}},
     ) as hub:
-        for number in range(3):
+        for number in range(2):
             row = Op("create", "papers", str(number), {"title": "t"})
             await HubClient.of(hub, "a", "ann").service.write(direct(row, idem=str(number)))
     compacted = await atoma_beside("hub", "compact", hub_file, *named, "--keep", 1, "--keep-days", 0, "--force")
-    assert compacted.code == 0 and "2 transactions" in compacted.out, compacted
+    assert (compacted.code, compacted.out) == (0, f"{hub_file}: 1 transaction, 2 answers forgotten\n")
     serve = ("serve", tmp_path / "b.db", "--loopback")
     for command in (serve, ("init", tmp_path / "made")):
         refused = await atoma_beside("hub", *command, *named)
