@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
-from operator import or_
-
 import trio
 
 from atoma.contracts.raw import SqlAnswer, SqlQuery
@@ -40,8 +37,11 @@ async def look_at_rows(target: Inspected, store: str, *, after: str = "", contai
     if after:
         query = query.where(col("id") > after)
     if containing:
-        texts = [name for name, field in spec.fields.items() if not field.comparisons.text]
-        query = query.where(reduce(or_, [col(name).contains(containing) for name in texts]))
+        found_in = col("id").contains(containing)
+        for name, field in spec.fields.items():
+            if name != "id" and not field.comparisons.text:
+                found_in |= col(name).contains(containing)
+        query = query.where(found_in)
     found = (await target.eye.database.read(bind(query, target.client.schema))).rows
     shown = found[:ROWS_SHOWN]
     rows = tuple(
