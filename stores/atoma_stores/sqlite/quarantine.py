@@ -17,7 +17,7 @@ QUARANTINE = (
     "CREATE TABLE IF NOT EXISTS _atoma_quarantine(n INTEGER PRIMARY KEY AUTOINCREMENT, store TEXT NOT NULL, id TEXT NOT NULL, "
     "what TEXT NOT NULL, reason TEXT NOT NULL, version INTEGER NOT NULL, kept TEXT NOT NULL) STRICT"
 )
-"""The table, which the first migration makes."""
+"""The table, which the first migration makes that converts anything."""
 
 
 def read(connection: apsw.Connection) -> Sequence[Quarantined]:

@@ -17,8 +17,10 @@ import apsw
 import pytest
 
 from atoma.contracts.codec import decode, encode
+from atoma.contracts.mutations import Op
 from atoma.contracts.values import RowImage
 from atoma.errors import AtomaError, MigrationError, SchemaError
+from atoma.hub.lineage import next_hash
 from atoma.ports import LocalTx, seeded_environment
 from atoma.schema import Convert, Drop, Index, Rename, Schema, Split, Sql, Step, StoreSpec
 from atoma.schema.bodies import decode_body
@@ -26,9 +28,11 @@ from atoma_stores.sqlite import SQLiteHubStore
 from atoma_stores.sqlite.device_files import inspect_file
 from atoma_stores.sqlite.engine import SQLiteEngine
 from atoma_stores.sqlite.faults import fault_vfs
+from atoma_stores.sqlite.hub_files import verify
 from tests.power.disk import noted_disk
 from tests.power.platter import Platter, Survivors, lay_down
 from tests.scenarios.migrations.versions import VERSIONS, Item1, today
+from tests.unit.hub.kit import Client, hub_on
 from tests.unit.stores.kit import insert, opened, update
 
 SYNCED = frozenset({"items"})
@@ -315,6 +319,17 @@ async def test_a_hub_converts_its_log_and_its_gravestones(tmp_path: Path) -> Non
     assert [decode(image, dict[str, object]) for image in (before, after, last)] == [
         {**wanted, "price": 1500}, {**wanted, "price": 1500, "title": "b"}, {**wanted, "price": 1500}
     ]  # fmt: skip
+
+
+async def test_a_statement_converts_nothing_of_a_hubs_log(tmp_path: Path) -> None:
+    path, stores = tmp_path / "hub.db", [StoreSpec("plain", Plain), StoreSpec("noted", Plain)]
+    statement = {2: [Sql("plain", "UPDATE plain SET n=n*2")]}  # of a store without rows: it is passed over
+    async with hub_on(path, schema=Schema(*stores)) as hub:
+        await Client.of(hub, "a").do(Op("create", "noted", "1", {"n": 4}))
+    async with hub_on(path, schema=Schema(*stores, version=2, steps=statement)):
+        pass
+    found = verify(str(path), next_hash, lambda done, of: None)
+    assert (found.problems, found.transactions, found.converted) == ([], 1, 0), "every hash is computed again"
 
 
 @dataclass(frozen=True)
