@@ -75,6 +75,7 @@ _INDEXES = Execute(
 _IS_HUB = Execute(f"SELECT (to_regclass('{POSTGRESQL.table(META.name)}') IS NOT NULL)::int")
 _VERSION = Execute(POSTGRESQL.render("SELECT m.value FROM {meta} m WHERE m.key={p1}"), (VERSION,))
 _SCHEMAS = Execute("SELECT nspname::text FROM pg_namespace")
+_VIEWS = Execute(f"SELECT viewname::text FROM pg_views WHERE schemaname='{VIEWS_SCHEMA}'")
 _FOUND = """SELECT n.nspname::text, c.relname::text, a.attname::text, format_type(a.atttypid, NULL), a.attnotnull::int
     FROM pg_class c JOIN pg_namespace n ON n.oid=c.relnamespace JOIN pg_attribute a ON a.attrelid=c.oid
     WHERE n.nspname=ANY($1::text[]) AND c.relkind='r' AND a.attnum>0 AND NOT a.attisdropped"""
@@ -82,12 +83,13 @@ _FOUND = """SELECT n.nspname::text, c.relname::text, a.attname::text, format_typ
 
 @dataclass(slots=True)
 class _Found:
-    """The contents of a database: the columns of its tables, by schema, the stores of our indexes, and every schema."""
+    """The contents of a database: the columns of its tables, by schema, the stores of our indexes, our views, and every schema."""
 
     columns: dict[tuple[str, str], dict[str, tuple[str, bool]]] = field(
         default_factory=dict[tuple[str, str], dict[str, tuple[str, bool]]]
     )
     indexes: dict[str, str] = field(default_factory=dict[str, str])
+    views: frozenset[str] = frozenset()
     schemas: frozenset[str] = frozenset()
 
     def has(self, schema: str, name: str) -> bool:
@@ -164,7 +166,8 @@ def prepare(schema: Schema, environment: Environment, told: Told = log_progress)
     now = {**facts, VERSION: str(schema.version), STEPS: str(reached), intake_ddl.DDL_KEY: intake_ddl.DDL_FORM}
     for store in schema.stores.values():
         now |= {f"store:{store.name}": _scope_fact(store), columns_key(store.name): _told(store)}
-        now[view_key(store.name)] = yield from _make_view(store, read_view(facts.get(view_key(store.name), "[]")))
+        shown = before.get(view_key(store.name), "[]") if store.name in found.views else "[]"
+        now[view_key(store.name)] = yield from _make_view(store, read_view(shown))
     changed = [(key, value) for key, value in now.items() if before.get(key) != value]
     if changed:
         yield [PUT_FACTS.of(changed)]
@@ -194,7 +197,7 @@ def _facts_behind(schema: Schema, version: int, before: Mapping[str, str]) -> Sc
     """What ``meta`` would tell once steps have been taken, of what they have changed."""
     facts = dict(before)
     for name, past in schema.past(version).items():
-        facts |= {columns_key(name): _told(schema.stores[name]), view_key(name): tell_view([])}
+        facts[columns_key(name)] = _told(schema.stores[name])
         if past.scope_field is not None and before.get(f"store:{name}") == f"field {past.scope_field}":
             facts[f"store:{name}"] = _scope_fact(schema.stores[name])
     if schema.past(version):
@@ -203,7 +206,7 @@ def _facts_behind(schema: Schema, version: int, before: Mapping[str, str]) -> Sc
 
 
 def _make_view(store: Spec, before: list[ViewColumn]) -> Script[str]:
-    """Make the view of a store as it is to be; what ``meta`` tells of it."""
+    """Make the view of a store as it is to be from what it is, nothing where it is missing; what ``meta`` tells of it."""
     columns = columns_of_view(store, before)
     if columns != before:
         yield list(view_steps(store, columns, before))
@@ -212,8 +215,13 @@ def _make_view(store: Spec, before: list[ViewColumn]) -> Script[str]:
 
 def _look() -> Script[_Found]:
     """What is there."""
-    rows, indexes, schemas = yield [Execute(_FOUND, ([HUB_SCHEMA, STORES_SCHEMA],)), _INDEXES, _SCHEMAS]
-    found = _Found(schemas=frozenset(str(row[0]) for row in schemas))
+    rows, indexes, views, schemas = yield [
+        Execute(_FOUND, ([HUB_SCHEMA, STORES_SCHEMA],)),
+        _INDEXES,
+        _VIEWS,
+        _SCHEMAS,
+    ]
+    found = _Found(views=frozenset(str(row[0]) for row in views), schemas=frozenset(str(row[0]) for row in schemas))
     found.indexes |= dict(cast("Sequence[tuple[str, str]]", indexes))
     for space, name, column, of, fixed in cast("Sequence[tuple[str, str, str, str, int]]", rows):
         found.columns.setdefault((space, name), {})[column] = (of, not fixed)

@@ -94,6 +94,19 @@ class Note3:
     done: bool = False
 
 
+async def test_a_view_that_somebody_has_dropped_is_there_again_at_the_next_opening(pg: PostgreSQLHome) -> None:
+    for schema, dropped, shown in (
+        (Schema(StoreSpec("notes", Note1)), "VIEW IF EXISTS atoma_views.none", ["id", "title"]),
+        (Schema(StoreSpec("notes", Note1)), "VIEW atoma_views.notes", ["id", "title"]),
+        (Schema(StoreSpec("notes", Note2), version=2), "SCHEMA atoma_views CASCADE", ["id", "done", "title"]),
+    ):
+        pg.ask(f"DROP {dropped}")
+        async with hub_on(pg.store(), schema=schema):
+            pass
+        columns = "SELECT attname::text FROM pg_attribute WHERE attrelid='atoma_views.notes'::regclass ORDER BY attnum"
+        assert [name for (name,) in pg.ask(columns)] == shown
+
+
 async def test_a_role_that_only_reads_keeps_its_rights_when_fields_come_and_go(pg: PostgreSQLHome) -> None:
     steps: Any = {3: [Rename("notes.title", "name")]}
     schemas = [
