@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
 import msgspec
 
+from atoma.concurrency.listeners import Listeners
 from atoma.contracts.completeness import COMPLETE, Completeness, together
 from atoma.contracts.query import BoundQuery, Plan
 from atoma.query.pinned import pinned_scopes
 from atoma.schema.schema import Schema
-
-_log = logging.getLogger(__name__)
 
 States = Mapping[str, Completeness]
 """The state of every scope that replicates."""
@@ -63,8 +61,7 @@ class CompletenessBoard:
     def __init__(self, schema: Schema, synced: frozenset[str]) -> None:
         self._schema = schema
         self._synced = synced
-        self._listeners: dict[int, Callable[[], None]] = {}
-        self._numbers = 0
+        self._listeners = Listeners[[]]("completeness")
         self._sight_of_plan = lru_cache(SIGHTS_MAX)(self._look_at_plan)  # every read on this device asks
         self._sight_of_query = lru_cache(SIGHTS_MAX)(self._look)
         self._whole = COMPLETE
@@ -78,11 +75,7 @@ class CompletenessBoard:
             return
         self.states = MappingProxyType(dict(states))
         self._whole = together(states.values())
-        for listener in tuple(self._listeners.values()):
-            try:
-                listener()
-            except Exception:
-                _log.exception("a listener of completeness failed")
+        self._listeners.tell()
 
     def keep_beyond(self, stores: Iterable[str]) -> None:
         """Say of which stores another machine has the rows that does not replicate them."""
@@ -124,11 +117,4 @@ class CompletenessBoard:
 
     def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
         """Call ``listener`` at every change; returns the undo. One that raises is logged."""
-        self._numbers += 1
-        number = self._numbers
-        self._listeners[number] = listener
-
-        def undo() -> None:
-            self._listeners.pop(number, None)
-
-        return undo
+        return self._listeners.add(listener)

@@ -116,7 +116,11 @@ class SyncControl:
         return await self._replica.database.inspect(lambda tx: tx.inbox.repairs())
 
     def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
-        """Call ``listener`` with the status now and after every change; returns the undo."""
+        """Call ``listener`` with the status now and after every change; returns the undo. One that raises is logged.
+
+        Raises:
+            ConfigurationError: There are too many: nobody calls the undo.
+        """
         self._guard.check()
         return self._replica.board.subscribe(listener)
 

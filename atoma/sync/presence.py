@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -10,14 +9,13 @@ from typing import Generic, TypeVar
 import msgspec
 import trio
 
+from atoma.concurrency.listeners import Listeners
 from atoma.contracts.presence import STATE_BYTES, AppearRequest, PresenceChange, PresenceRequest
 from atoma.errors import AtomaError, ValidationError
 from atoma.ports.loops import LoopGuard, lifetime
 from atoma.sync.wake import Bell
 
 T = TypeVar("T")
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +73,7 @@ class Appearance(Generic[T]):
         self._number = 0
         self._told = 0  # the number of what the hub has been told last
         self._by_session: dict[str, Other[T]] = {}
-        self._listeners: dict[int, Callable[[tuple[Other[T], ...]], None]] = {}
-        self._listener_numbers = 0
+        self._listeners: Listeners[[tuple[Other[T], ...]]] = Listeners("a presence")
         self._lane = Bell()
 
     @property
@@ -161,14 +158,8 @@ class Appearance(Generic[T]):
 
     def subscribe(self, listener: Callable[[tuple[Other[T], ...]], None]) -> Callable[[], None]:
         """See :meth:`Presence.subscribe`."""
-        self._listener_numbers += 1
-        number = self._listener_numbers
-        self._listeners[number] = listener
+        undo = self._listeners.add(listener)
         listener(self.others)
-
-        def undo() -> None:
-            self._listeners.pop(number, None)
-
         return undo
 
     def _show(self) -> None:
@@ -177,11 +168,7 @@ class Appearance(Generic[T]):
             return
         self.others = others
         self.shown.ring()
-        for listener in tuple(self._listeners.values()):
-            try:
-                listener(others)
-            except Exception:
-                _log.exception("a listener of a presence failed")
+        self._listeners.tell(others)
 
 
 class Presence(Generic[T]):
@@ -233,7 +220,12 @@ class Presence(Generic[T]):
         self._inside.say(state)
 
     def subscribe(self, listener: Callable[[tuple[Other[T], ...]], None]) -> Callable[[], None]:
-        """Call ``listener`` with the others now and after every change; returns the undo. One that raises is logged."""
+        """Call ``listener`` with the others now and after every change; returns the undo. One that raises is logged.
+
+        Raises:
+            ConfigurationError: There are too many: nobody calls the undo.
+            ClosedError: The block was left.
+        """
         self._guard.check()
         return self._inside.subscribe(listener)
 

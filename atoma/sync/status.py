@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Literal, TypeAlias
 
 import msgspec
 
+from atoma.concurrency.listeners import Listeners
 from atoma.contracts.replica import RepairReport, SubscriptionState
 from atoma.contracts.values import ErrorInfo
 from atoma.ports.loops import lifetime
@@ -17,8 +17,6 @@ from atoma.sync.wake import Bell
 SyncState: TypeAlias = Literal["offline", "connecting", "repairing", "online", "stalled", "stopped", "following"]
 
 RepairStep: TypeAlias = Literal["verdicts", "snapshot", "commit"]
-
-_log = logging.getLogger(__name__)
 
 
 class ScopeProgress(msgspec.Struct, frozen=True):
@@ -116,8 +114,7 @@ class StatusBoard:
 
     def __init__(self, status: SyncStatus, bell: Bell) -> None:
         self._status = status
-        self._listeners: dict[int, Callable[[SyncStatus], None]] = {}
-        self._numbers = 0
+        self._listeners = Listeners[[SyncStatus]]("the status of replication")
         self._bell = bell
 
     @property
@@ -133,11 +130,7 @@ class StatusBoard:
             return
         self._status = status
         self._bell.ring()
-        for listener in tuple(self._listeners.values()):
-            try:
-                listener(status)
-            except Exception:
-                _log.exception("a status listener failed")
+        self._listeners.tell(status)
 
     def show_failure(
         self, error: ErrorInfo, *, reason: str, state: SyncState, attempt: int, next_attempt_ms: int
@@ -161,15 +154,13 @@ class StatusBoard:
         self.show(msgspec.structs.replace(self._status, scopes=scopes))
 
     def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
-        """Call ``listener`` now and at every change; returns the undo. A listener that raises is logged."""
-        self._numbers += 1
-        number = self._numbers
-        self._listeners[number] = listener
+        """Call ``listener`` now and at every change; returns the undo. A listener that raises is logged.
+
+        Raises:
+            ConfigurationError: There are too many: nobody calls the undo.
+        """
+        undo = self._listeners.add(listener)
         listener(self._status)
-
-        def undo() -> None:
-            self._listeners.pop(number, None)
-
         return undo
 
     async def wait_change(self, seen: SyncStatus) -> SyncStatus:

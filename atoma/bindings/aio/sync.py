@@ -231,7 +231,11 @@ class SyncControl:
         return await run(self._portal, self._native.repairs)
 
     async def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
-        """Call ``listener`` with the status now and after every change; returns the undo."""
+        """Call ``listener`` with the status now and after every change; returns the undo. One that raises is logged.
+
+        Raises:
+            ConfigurationError: There are too many: nobody calls the undo.
+        """
         return await listen(self._portal, self._native.subscribe, listener)
 
     def watch(self) -> Lifetime[AsyncIterator[SyncStatus]]:
@@ -454,7 +458,12 @@ class Presence(Generic[T]):
         await run_sync(self._portal, lambda: self._native.update(state))
 
     async def subscribe(self, listener: Callable[[tuple[Other[T], ...]], None]) -> Callable[[], None]:
-        """Call ``listener`` with the others now and after every change; returns the undo. One that raises is logged."""
+        """Call ``listener`` with the others now and after every change; returns the undo. One that raises is logged.
+
+        Raises:
+            ConfigurationError: There are too many: nobody calls the undo.
+            ClosedError: The block was left.
+        """
         return await listen(self._portal, self._native.subscribe, listener)
 
     def watch(self) -> Lifetime[AsyncIterator[tuple[Other[T], ...]]]:

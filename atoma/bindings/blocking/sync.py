@@ -225,7 +225,11 @@ class SyncControl:
         return run(self._portal, self._native.repairs)
 
     def subscribe(self, listener: Callable[[SyncStatus], None]) -> Callable[[], None]:
-        """Call ``listener`` with the status now and after every change; returns the undo."""
+        """Call ``listener`` with the status now and after every change; returns the undo. One that raises is logged.
+
+        Raises:
+            ConfigurationError: There are too many: nobody calls the undo.
+        """
         return listen(self._portal, self._native.subscribe, listener)
 
     def watch(self) -> Lifetime[Iterator[SyncStatus]]:
@@ -448,7 +452,12 @@ class Presence(Generic[T]):
         run_sync(self._portal, lambda: self._native.update(state))
 
     def subscribe(self, listener: Callable[[tuple[Other[T], ...]], None]) -> Callable[[], None]:
-        """Call ``listener`` with the others now and after every change; returns the undo. One that raises is logged."""
+        """Call ``listener`` with the others now and after every change; returns the undo. One that raises is logged.
+
+        Raises:
+            ConfigurationError: There are too many: nobody calls the undo.
+            ClosedError: The block was left.
+        """
         return listen(self._portal, self._native.subscribe, listener)
 
     def watch(self) -> Lifetime[Iterator[tuple[Other[T], ...]]]:
