@@ -124,13 +124,23 @@ class Seat(AsyncIterator[PresenceChange]):
         Raises:
             RemoteError: ``PERMISSION_DENIED``: the caller may not read the scope any more.
         """
-        while not (self._changed or self._whole):
-            self._wake = trio.Event()
-            with trio.move_on_after(self._every_s):
-                await self._wake.wait()
+        while True:
+            await self._wait()
             self._ask()
-        await trio.lowlevel.checkpoint()
-        self._ask()
+            if self._whole or self._changed:
+                return self._take()
+
+    async def _wait(self) -> None:
+        """Wait until there may be something to tell, for a while at most."""
+        if self._whole or self._changed:
+            await trio.lowlevel.checkpoint()
+            return
+        self._wake = trio.Event()
+        with trio.move_on_after(self._every_s):
+            await self._wake.wait()
+
+    def _take(self) -> PresenceChange:
+        """What there is to tell, which is told with this."""
         if self._whole:
             here = [
                 shown for member in self.room.members.values() if member.key != self.key and (shown := member.shown)

@@ -447,6 +447,30 @@ async def test_a_slow_reader_has_one_entry_of_each_who_is_there(world: Any) -> N
             assert nothing.cancelled_caught
 
 
+@dataclass
+class Asked:
+    """Rules that note who is asked about."""
+
+    subjects: list[str]
+
+    def scope_access(self, principal: Principal, scope: str) -> Access:
+        self.subjects.append(principal.subject)
+        return "write"
+
+
+async def test_a_right_is_asked_for_once_for_each_thing_that_is_told(world: Any) -> None:
+    asked = Asked([])
+    async with world.open_hub(rules=asked) as hub, crowd(hub, 1) as (peer,):
+        service = hub.service(Principal("ann"))
+        async with service.presence(PresenceRequest("main", b"s" * 16, 1, "{}")) as changes:
+            await anext(changes)
+            for turn in range(1, 5):
+                asked.subjects.clear()
+                await peer.say(str(turn))
+                assert [present.state for present in (await anext(changes)).here] == [str(turn)]
+                assert asked.subjects.count("ann") == 1
+
+
 async def refused(hub: Hub, request: PresenceRequest, subject: str = "ann") -> str:
     with pytest.raises(RemoteError) as error:
         async with hub.service(Principal(subject)).presence(request):
