@@ -19,7 +19,17 @@ from atoma.contracts.policy import Policy
 from atoma.errors import ConfigurationError, PluginError, TopologyError, WriteUnknown
 from atoma.kernel import FORMS, EventDispatch, ExecutionKernel, Form, Topology
 from atoma.plugins import Listener, Plugin, Replicating, Undo
-from atoma.ports import APPLY, COMPLETENESS, LIVE_QUERIES, LOCAL_DATABASE, SCOPES, Commit, CommitFeed, Environment
+from atoma.ports import (
+    APPLY,
+    COMPLETENESS,
+    LIVE_QUERIES,
+    LOCAL_DATABASE,
+    SCOPES,
+    Commit,
+    CommitFeed,
+    Environment,
+    PortKey,
+)
 from atoma.ports.execution import WritebackPart
 from atoma.ports.history import LocalHistory, history_of
 from atoma.ports.live import LiveBatch
@@ -269,10 +279,17 @@ class Client:
         """
         from atoma.sync import SYNC_CONTROL
 
-        control = self._planes.find(SYNC_CONTROL)
-        if control is None:
+        return self._offered(SYNC_CONTROL)
+
+    def _offered(self, key: PortKey[T]) -> T:
+        """What ``Sync`` offers.
+
+        Raises:
+            PluginError: This client does not sync.
+        """
+        if (found := self._planes.find(key)) is None:
             raise PluginError("this client does not sync: add Sync(stores=…) and Remote(…) to plugins")
-        return control
+        return found
 
     def presence(self, scope: str, state: T) -> Lifetime[Presence[T]]:
         """Be in ``scope`` while the block runs: who else is there sees ``state``, and ``here.others`` are they. Nothing is stored.
@@ -285,9 +302,7 @@ class Client:
         """
         from atoma.sync.presence_lane import PRESENCE
 
-        if (lane := self._planes.find(PRESENCE)) is None:
-            raise PluginError("this client does not sync: add Sync(stores=…) and Remote(…) to plugins")
-        return lane.enter(scope, state)
+        return self._offered(PRESENCE).enter(scope, state)
 
     @property
     def inbox(self) -> ConflictInbox:

@@ -206,15 +206,15 @@ class Replica:
         shown, replicated = self.board.current, self.replicated
         new, gone = replicated.read(found)
         scopes = tuple(
-            ScopeProgress(
-                item.scope,
-                item.state,
-                item.cursor.seq,
-                max(shown.scope(item.scope).head, item.cursor.seq),
-                shown.scope(item.scope).error,
-                brought=item.scope in replicated.brought,
+            msgspec.structs.replace(
+                progress,
+                state=item.state,
+                cursor=item.cursor.seq,
+                head=max(progress.head, item.cursor.seq),
+                brought=scope in replicated.brought,
             )
-            for item in map(subscriptions.__getitem__, replicated.every)
+            for scope in replicated.every
+            for progress, item in [(shown.scope(scope), subscriptions[scope])]
         )
         pending = identity.next_mid - 1 - identity.confirmed_mid
         self.board.show(msgspec.structs.replace(shown, pending=pending, held=held, scopes=scopes))

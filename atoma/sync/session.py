@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import trio
+from msgspec import Struct
 from msgspec.structs import replace
 
 from atoma.contracts.events import LostRowsExpired
@@ -103,12 +104,12 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
             break
         if not opening.repairable:
             raise opening.refusal
-        told = (replica, service, opening.fault, opening.request, opening.reply, opening.forks)
+        told = (replica, service, opening.fault, opening.request, opening.reply, opening.parted.forks)
         if order is not None and order.rehearsal:
             replica.repairs.told = await repair(*told, rehearsal=True)
             raise opening.fault.waiting
         if order is None and (fault := await _waiting(replica, opening.fault)) is not None:
-            if opening.forks or opening.fault.cause == "HUB_LOST_DATA":
+            if opening.parted.forks or opening.fault.cause == "HUB_LOST_DATA":
                 raise fault
             break  # the hub's history is still this file's: it is followed, and only what is pushed has to wait
         order, replica.repairs.told = None, await repair(*told)
@@ -126,8 +127,8 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         reply.limits,
         verified_mid=reply.last_mid if fault is None else 0,
         verified_digest=reply.last_digest,
-        forks=opening.forks,
-        compared=opening.compared,
+        forks=opening.parted.forks,
+        compared=opening.parted.compared,
         version_told=replica.version_told(reply),
         fault=fault,
         takes_edits=takes_edits,
@@ -161,13 +162,11 @@ async def subscribe(replica: Replica, session: Session, scopes: Sequence[str]) -
     places = await replica.database.inspect(lambda tx: _places(tx, scopes))
     with bounded("open"):
         reply = await session.service.open(replace(session.request, scopes=tuple(scopes), places=places))
+    parted = _parted(places, reply)
     for place in places:
-        fork = next((status.fork for status in reply.scopes if status.scope == place.scope), None)
-        moved = place.cursor.epoch not in (b"", reply.epoch)
-        if moved or (fork is not None and fork < place.cursor.seq):
+        if place.scope in parted.forks or place.scope in parted.moved:
             raise HistoryMoved(f"the hub has another history of scope {place.scope!r} than this file")
-        if fork is not None:
-            session.compared.add(place.scope)
+    session.compared |= parted.compared
     _heed(replica, session, reply)
 
 
@@ -180,6 +179,20 @@ async def _waiting(replica: Replica, found: Diagnosis) -> AtomaError | None:
     return found.repeated if made_too_often(made, found.cause, now_ms) else None
 
 
+class Parted(Struct, frozen=True):
+    """A comparison of the hub's history with this file's.
+
+    Attributes:
+        compared: Scopes that the hub has compared with this file.
+        forks: Those of them whose history at the hub is another one behind this sequence, which the file is beyond.
+        moved: Those of them whose epoch there is another one than this file's.
+    """
+
+    compared: set[str]
+    forks: dict[str, int]
+    moved: set[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Opening:
     """A request to open, its answer, and what that means.
@@ -188,24 +201,20 @@ class Opening:
         identity: Who the file is.
         request: What was told.
         reply: What was answered.
-        forks: Scopes whose history at the hub is another one behind this sequence, which the file is beyond.
-        compared: Scopes that the hub has compared with this file.
-        moved: Those of them whose epoch there is another one than this file's.
+        parted: Where the histories part.
         fault: Why the file does not continue the hub's history, None when it does.
     """
 
     identity: ClientIdentity
     request: OpenRequest
     reply: OpenReply
-    forks: dict[str, int]
-    compared: set[str]
-    moved: set[str]
+    parted: Parted
     fault: Diagnosis | None
 
     @property
     def repairable(self) -> bool:
         """Whether a repair can be made: not with a hub that cannot tell where the histories part."""
-        return bool(self.compared)
+        return bool(self.parted.compared)
 
     @property
     def refusal(self) -> AtomaError:
@@ -276,21 +285,29 @@ async def _compare(
     fault: Diagnosis | None,
 ) -> Opening:
     """What the reply means for this file; ``fault`` is what is known to be wrong already."""
-    told = {status.scope: status.fork for status in reply.scopes if status.fork is not None}
-    known = [place for place in request.places if place.scope in told]
-    forks = {place.scope: fork for place in known if (fork := told[place.scope]) < place.cursor.seq}
-    moved = {place.scope for place in known if place.cursor.epoch not in (b"", reply.epoch)}
+    parted = _parted(request.places, reply)
     if fault is not None:  # it is handed over: whatever waits here was decided elsewhere
-        return Opening(identity, request, reply, forks, set(told), set(request.scopes), fault)
+        return Opening(identity, request, reply, replace(parted, moved=set(request.scopes)), fault)
     fault = await replica.database.inspect(lambda tx: diagnose(tx, reply))
-    if forks and (fault is None or fault.cause != "CLIENT_EXPIRED"):
-        where = ", ".join(f"{scope!r} behind {fork}" for scope, fork in sorted(forks.items()))
+    if parted.forks and (fault is None or fault.cause != "CLIENT_EXPIRED"):
+        where = ", ".join(f"{scope!r} behind {fork}" for scope, fork in sorted(parted.forks.items()))
         fault = Diagnosis(
             "HUB_LOST_DATA", f"the hub has another history of scope {where} than this file: it was restored"
         )
-    if fault is None and told:
+    if fault is None and parted.compared:
         fault = await undecidable(replica, service, request, reply)
-    return Opening(identity, request, reply, forks, set(told), moved, fault)
+    return Opening(identity, request, reply, parted, fault)
+
+
+def _parted(places: Sequence[Place], reply: OpenReply) -> Parted:
+    """Where the hub's history and the one of ``places`` part."""
+    told = {status.scope: status.fork for status in reply.scopes if status.fork is not None}
+    known = [place for place in places if place.scope in told]
+    return Parted(
+        compared=set(told),
+        forks={place.scope: fork for place in known if (fork := told[place.scope]) < place.cursor.seq},
+        moved={place.scope for place in known if place.cursor.epoch not in (b"", reply.epoch)},
+    )
 
 
 def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:
@@ -301,7 +318,7 @@ def _places(tx: LocalTx, scopes: Sequence[str]) -> tuple[Place, ...]:
 async def _take_over(replica: Replica, opening: Opening) -> None:
     """Go on in the hub's epoch where nothing was lost."""
     epoch = opening.reply.epoch
-    lost_nothing = opening.moved - opening.forks.keys()
+    lost_nothing = opening.parted.moved - opening.parted.forks.keys()
     renewed = [place for place in opening.request.places if place.scope in lost_nothing]
     if renewed:
         await replica.change(EpochMoved(renewed, epoch))
