@@ -48,6 +48,7 @@ class Writeback(msgspec.Struct, frozen=True, kw_only=True):
         durability: What it survives. ``normal`` for what can be asked for again; None is the database's own: ``full`` as
             soon as anything replicates, since a hub forgets what is reported as settled here.
         versions: Whether the versions of the rows are asked for.
+        short: Whether it takes no longer than a write of a few rows, so that a thread would cost more than it.
     """
 
     rows: Sequence[ConfirmedRow] = ()
@@ -57,6 +58,7 @@ class Writeback(msgspec.Struct, frozen=True, kw_only=True):
     replication: object = None
     durability: Durability | None = None
     versions: bool = False
+    short: bool = False
 
 
 class Applied(msgspec.Struct, frozen=True, kw_only=True):

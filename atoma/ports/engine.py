@@ -49,11 +49,15 @@ class LocalDatabase(AtomicWriter, Protocol):
         """
         ...
 
-    async def apply(self, body: Callable[[LocalTx], T], *, durability: Durability | None = None) -> T:
+    async def apply(
+        self, body: Callable[[LocalTx], T], *, durability: Durability | None = None, short: bool = False
+    ) -> T:
         """Run ``body`` in one write transaction of its own, on the engine's executor, and return what it returns.
 
         ``body`` is synchronous. If it raises, nothing is changed. Live queries see one diff after the commit.
         Cancellation is noticed before the transaction begins and after it has committed, never in between.
+
+        One that is ``short`` touches few rows: it may be carried out where the caller is.
         """
         ...
 

@@ -46,7 +46,9 @@ class ApplyFlow:
         """Take ``writeback`` over in one local transaction; see ``ApplyPort``."""
         try:
             return await self._database.apply(
-                partial(self._take_over, writeback=writeback), durability=writeback.durability
+                partial(self._take_over, writeback=writeback),
+                durability=writeback.durability,
+                short=writeback.short,
             )
         except Voided as voided:
             return Applied(told=voided.told)

@@ -58,9 +58,24 @@ def end_of(tx: LocalTx) -> Chain:
     return Chain(identity.next_mid, identity.tail_digest)
 
 
-def save_end(tx: LocalTx, chain: Chain) -> None:
-    """Let the outbox go on behind what was appended to ``chain``."""
-    tx.outbox.save_identity(replace(tx.outbox.identity(), next_mid=chain.next_mid, tail_digest=chain.tail))
+@dataclass(slots=True)
+class PushState:
+    """The push lane as writes see it.
+
+    Attributes:
+        idle: Whether it has sent all that there is and sends what comes at once.
+    """
+
+    idle: bool = False
+
+
+def save_end(tx: LocalTx, chain: Chain, *, leaves: bool = False) -> None:
+    """Let the outbox go on behind what was appended to ``chain``; what ``leaves`` at once is noted as sent (ADR 0137)."""
+    identity = tx.outbox.identity()
+    moved = replace(identity, next_mid=chain.next_mid, tail_digest=chain.tail)
+    if leaves and identity.may_have_sent(identity.next_mid - 1):
+        moved = replace(moved, sent_mid=chain.next_mid - 1, sent_digest=chain.tail)
+    tx.outbox.save_identity(moved)
 
 
 def digest_before(tx: LocalTx, mid: int) -> bytes | None:
@@ -95,15 +110,22 @@ class OutboxNode:
         stores: Names of the stores that replicate; effects on others stay on this device.
         scopes: Scopes this client always syncs; the file says which others it does.
         limits: Bounds a mutation has to keep to, checked here because the hub could only refuse it for ever.
+        lane: The lane that sends what is staged; None where none does of its own accord.
     """
 
     def __init__(
-        self, database: str, stores: Iterable[str], scopes: Sequence[str], limits: Limits | None = None
+        self,
+        database: str,
+        stores: Iterable[str],
+        scopes: Sequence[str],
+        limits: Limits | None = None,
+        lane: PushState | None = None,
     ) -> None:
         self._database = database
         self._stores = frozenset(stores)
         self._scopes = tuple(scopes)
         self._limits = limits or Limits()
+        self._lane = lane or PushState()
 
     @property
     def database(self) -> str:
@@ -130,7 +152,7 @@ class OutboxNode:
         if request.options.atomic:
             for _, together in mutations_of(request, effects):
                 self._check_scope(together)
-        enqueue(tx, mutations_of(request, effects), self._limits)
+        enqueue(tx, mutations_of(request, effects), self._limits, leaves=self._lane.idle)
 
     def _check_scope(self, effects: Sequence[Effect]) -> None:
         scopes = {effect.scope for effect in effects}
@@ -142,13 +164,16 @@ class OutboxNode:
             )
 
 
-def enqueue(tx: LocalTx, mutations: Iterable[tuple[str, Sequence[Effect]]], limits: Limits) -> None:
+def enqueue(
+    tx: LocalTx, mutations: Iterable[tuple[str, Sequence[Effect]]], limits: Limits, *, leaves: bool = False
+) -> None:
     """Number, chain and add mutations; one on a row with a held one is held, too.
 
     Args:
         tx: The open transaction.
         mutations: The key of each, and its effects, all in one scope.
         limits: Bounds that each has to keep to.
+        leaves: Whether they are sent as soon as they are committed.
 
     Raises:
         ValidationError: One is larger than a hub may take.
@@ -174,7 +199,7 @@ def enqueue(tx: LocalTx, mutations: Iterable[tuple[str, Sequence[Effect]]], limi
         check_size(body, ops, limits)
         waiting = PendingMutation(0, "held", number, idem, scope, base.seq, body, b"", local=local)
         tx.outbox.add(replace(waiting, last_error=BUILDS_ON_HELD) if held else chain.append(waiting), rows)
-    save_end(tx, chain)
+    save_end(tx, chain, leaves=leaves)
 
 
 def unspeakable(tx: LocalTx, verified_mid: int) -> RemoteError | None:

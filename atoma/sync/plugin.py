@@ -138,7 +138,7 @@ class Sync:
         replica = self._replica(context)
         link = context.require(SYNC_LINK)
         supervisor, presence = Supervisor(replica, link, self._lanes), PresenceLane(link, context.environment)
-        node = OutboxNode(replica.database.database, self.synced_stores, self.scopes, self._limits)
+        node = OutboxNode(replica.database.database, self.synced_stores, self.scopes, self._limits, replica.push_state)
         known = context.require(COMPLETENESS)
         keeper = ScopeKeeper(replica, supervisor, known, self._idle, self._limits.scopes)
         control = SyncControl(replica, supervisor, keeper, presence)

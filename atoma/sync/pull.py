@@ -28,6 +28,8 @@ APPLY_TARGET_S = 0.05
 """Pages grow and shrink so that applying one takes about this long."""
 MIN_CHANGES = 500
 PACE_S = 0.25
+SHORT_CHANGES = 32
+"""A page of so few changes is applied where the lane runs: a thread would keep who waits for it longer."""
 
 
 class PullLane:
@@ -211,7 +213,13 @@ class PullLane:
         settles = pending or bool(page.outcomes)
         # a page that settles nothing can be pulled again after a power cut, so it is not worth an fsync (ADR 0013)
         durability: Durability | None = None if settles else "normal"
-        work = await self._replica.change(change, rows=rows, verdicts=verdicts, durability=durability)
+        work = await self._replica.change(
+            change,
+            rows=rows,
+            verdicts=verdicts,
+            durability=durability,
+            short=not staged and len(rows) <= SHORT_CHANGES,
+        )
         self._resize(self._replica.environment.clock() - began)
         if work is not None:
             self._replica.settled(work)

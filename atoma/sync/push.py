@@ -46,9 +46,14 @@ class PushLane:
 
     async def run(self) -> None:
         """Push until cancelled: at start, on a wake-up, on a timer."""
+        state = self._replica.push_state
         while True:
             await self.drain()
-            await self._replica.push_wake.wait(SCAN_S)
+            state.idle = self._session.takes_edits
+            try:
+                await self._replica.push_wake.wait(SCAN_S)
+            finally:
+                state.idle = False
 
     async def drain(self) -> None:
         """Push until nothing is queued, but what the hub has decided already.

@@ -24,6 +24,7 @@ from atoma.ports.environment import Environment
 from atoma.ports.execution import ApplyPort
 from atoma.ports.local import LocalTx
 from atoma.schema.schema import Schema
+from atoma.sync.outbox import PushState
 from atoma.sync.policies import HubLossPolicy
 from atoma.sync.scopes import ReplicatedScopes
 from atoma.sync.settle import Settlement
@@ -101,6 +102,7 @@ class Replica:
         emit: Tells the client's listeners.
         bell: Rung at every change of the status and after every round of a lane.
         push_wake: Rung when there may be something to push.
+        push_state: What a write may know of the push lane.
         reading: Held while the position is read and shown, so that an older one never replaces a newer one.
         pulls: When each scope is looked at.
         repairs: What was repaired.
@@ -119,6 +121,7 @@ class Replica:
     emit: Callable[[Event], None]
     bell: Bell
     push_wake: Wake = field(default_factory=Wake)
+    push_state: PushState = field(default_factory=PushState)
     reading: trio.Lock = field(default_factory=trio.Lock)
     pulls: dict[str, PullSchedule] = field(default_factory=dict[str, PullSchedule])
     repairs: RepairHistory = field(default_factory=RepairHistory)
@@ -147,10 +150,11 @@ class Replica:
         verdicts: Mapping[str, Outcome] = MappingProxyType({}),
         durability: Durability | None = None,
         fenced: bool = True,
+        short: bool = False,
     ) -> R:
         """Change something with ``rows`` and ``verdicts`` in one local transaction; what came of it.
 
-        What is not ``fenced`` is done whichever program runs the lanes.
+        What is not ``fenced`` is done whichever program runs the lanes; ``short`` as in :class:`Writeback`.
 
         Raises:
             StoreError: The engine failed; nothing has changed.
@@ -158,7 +162,7 @@ class Replica:
         """
         term = 0 if self.lead is None or not fenced else self.lead.term
         asked = Fenced(change, term) if term else change
-        writeback = Writeback(rows=rows, verdicts=verdicts, replication=asked, durability=durability)
+        writeback = Writeback(rows=rows, verdicts=verdicts, replication=asked, durability=durability, short=short)
         return cast("R", (await self.apply.apply_writeback(writeback)).told)
 
     async def begin_snapshot(self, scope: str, *, empty: bool = False) -> None:

@@ -103,6 +103,7 @@ class Supervisor:
             self._show("offline")
 
     def _end_session(self) -> None:
+        self._replica.push_state.idle = False  # at once: its lane takes note of the end when it runs next
         if self._current is not None:
             self._current.cancel()
 

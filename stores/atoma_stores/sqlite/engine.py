@@ -399,7 +399,9 @@ class SQLiteLocalDatabase:
         await self.sqlite.transact(body, durability="normal", on_commit=follow)
         return found[0] if found else None
 
-    async def apply(self, body: Callable[[LocalTx], T], *, durability: Durability | None = None) -> T:
+    async def apply(
+        self, body: Callable[[LocalTx], T], *, durability: Durability | None = None, short: bool = False
+    ) -> T:
         """Run ``body`` in one write transaction of its own; see ``LocalDatabase.apply``."""
 
         def transaction(connection: apsw.Connection) -> Committed:
@@ -407,7 +409,7 @@ class SQLiteLocalDatabase:
             return tx.finish(body(tx), wrote)
 
         durability = durability or self._own_durability
-        done = await self.sqlite.transact(transaction, durability=durability, on_commit=self._publish, bulk=True)
+        done = await self.sqlite.transact(transaction, durability=durability, on_commit=self._publish, bulk=not short)
         return cast("T", done.value)
 
     async def flush(self) -> None:

@@ -222,6 +222,31 @@ async def test_what_was_sent_is_the_hubs_to_decide(tmp_path: Path) -> None:
         assert (await site.rows()).keys() == {"0", "1", "3"}
 
 
+@pytest.mark.paths
+async def test_what_is_written_while_the_lane_waits_counts_as_sent(tmp_path: Path) -> None:
+    """Its own commit says so: no other one, which a disk would have to take first, comes before the push."""
+    async with open_site(tmp_path) as site, site.device("a", paused=False) as device:
+        cards, outbox = device.store(CARDS), device.sync.outbox
+        await cards.insert(Card(id="0"))
+        await device.settle()
+        before = (await cards.query()).meta.commit
+        device.wire.hold["push"] = release = trio.Event()
+        handle = await cards.insert(Card(id="1"))
+        await trio.sleep(1)
+        assert (await cards.query()).meta.commit == before + 1
+        (sent,) = await outbox.entries()
+        assert not sent.editable
+        with pytest.raises(AlreadySent):
+            await outbox.discard([sent])
+        await cards.insert(Card(id="2"))  # the lane is busy: this one waits behind it
+        waiting = (await outbox.entries())[-1]
+        assert waiting.editable
+        await outbox.discard([waiting])
+        release.set()
+        assert await handle.accepted() > 0
+        assert (await site.rows()).keys() == {"0", "1"}
+
+
 async def test_a_retry_sends_at_once_what_would_wait_for_its_next_attempt(tmp_path: Path) -> None:
     async with open_site(tmp_path) as site, site.device("a", paused=False) as device:
         device.wire.cut()
