@@ -345,6 +345,11 @@ def row(code: str) -> Code:
     return CODES.get(code, OTHER)
 
 
+def known_code(code: str) -> str:
+    """``code`` itself where the table has it, and where it is empty; else ``other``: whoever thought of it may have put anything in."""
+    return code if not code or code in CODES else "other"
+
+
 __all__ = [
     "BY_GRPC",
     "BY_HTTP",
@@ -359,5 +364,6 @@ __all__ = [
     "Problem",
     "Verdict",
     "Waits",
+    "known_code",
     "row",
 ]

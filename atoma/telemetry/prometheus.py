@@ -6,11 +6,12 @@ these come to, whatever clients send. No subject, scope, store, id or value is a
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from atoma.codes import CODES
+from atoma.codes import known_code
 from atoma.contracts.events import ClientAhead, HubEvent
 from atoma.ports.sessions import SessionInfo
 
@@ -18,7 +19,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 """Upper bounds of the buckets of durations, in seconds."""
 OTHER = "other"
-"""What codes are called that are not in the table, and methods beyond the first ones."""
+"""What methods are called beyond the first ones."""
 METHODS_MAX = 32
 
 
@@ -31,8 +32,7 @@ class _Durations:
 
     def add(self, seconds: float) -> None:
         """Count one."""
-        at = next((n for n, bound in enumerate(BOUNDS_S) if seconds <= bound), len(BOUNDS_S))
-        self.counts[at] += 1
+        self.counts[bisect_left(BOUNDS_S, seconds)] += 1
         self.seconds += seconds
 
 
@@ -53,8 +53,7 @@ class HubMetrics:
             return
         known = event.method in self._durations or len(self._durations) < METHODS_MAX
         method = event.method if known else OTHER
-        error = event.error if not event.error or event.error in CODES else OTHER
-        self._calls[method, error] += 1
+        self._calls[method, known_code(event.error)] += 1
         self._durations.setdefault(method, _Durations()).add(event.seconds)
 
     def text(self, sessions: Sequence[SessionInfo] = ()) -> str:

@@ -15,7 +15,7 @@ from typing import Protocol
 import msgspec
 
 from atoma.client import Client
-from atoma.codes import CODES
+from atoma.codes import known_code
 from atoma.contracts.extras import DISTRIBUTION
 from atoma.kernel import GuardInfo
 from atoma.ports import LiveInspection
@@ -23,8 +23,6 @@ from atoma.sync import SyncStatus
 
 LIBRARIES = ("trio", "apsw", "msgspec", "reactivex", "trio-websocket", "httpcore2", "grpclib", "psycopg", "rich")
 LOCAL = "direct-local"
-OTHER = "other"
-"""What a code is called that is not in the table: whoever thought of it may have put anything into it."""
 
 
 def installed() -> dict[str, str]:
@@ -273,13 +271,13 @@ async def support_bundle(client: Client, inspection: Watching | None = None) -> 
         transports=dict(topology.transports),
         guards=topology.guards,
         state=status.state,
-        code="" if status.error is None else _code(status.error.code),
+        code="" if status.error is None else known_code(status.error.code),
         attempt=status.attempt,
         pending=status.pending,
         held=status.held,
         inbox=len(await client.inbox.entries()) if topology.synced else 0,
         scopes=[
-            ScopeFacts(each.state, each.cursor, each.head, "" if each.error is None else _code(each.error.code))
+            ScopeFacts(each.state, each.cursor, each.head, "" if each.error is None else known_code(each.error.code))
             for each in status.scopes
         ],
         live=[] if inspection is None else _live(inspection),
@@ -305,15 +303,11 @@ def _stores(client: Client, counts: Mapping[str, int | None]) -> dict[str, Store
 
 def _trail(trail: WatchedTrail) -> TrailFacts:
     steps = [_step(step) for step in trail.steps]
-    return TrailFacts(trail.kind, trail.policy, trail.status, _code(trail.error), trail.at_ms, trail.us, steps)
+    return TrailFacts(trail.kind, trail.policy, trail.status, known_code(trail.error), trail.at_ms, trail.us, steps)
 
 
 def _step(step: WatchedStep) -> StepFacts:
-    return StepFacts(step.node, step.outcome, _code(step.error), step.attempt, step.us)
-
-
-def _code(code: str) -> str:
-    return code if not code or code in CODES else OTHER
+    return StepFacts(step.node, step.outcome, known_code(step.error), step.attempt, step.us)
 
 
 def _live(inspection: Watching) -> list[LiveFacts]:

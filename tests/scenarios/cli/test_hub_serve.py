@@ -123,7 +123,7 @@ async def test_whoever_runs_it_asks_for_its_health_and_its_figures(tmp_path: Pat
 async def test_figures_stay_few_and_readiness_is_the_databases() -> None:
     metrics = HubMetrics()
     for number in range(1_000):
-        metrics.hear(CallServed("", f"method {number}", 0.004, f"CODE {number}", 0))
+        metrics.hear(CallServed("", f"method {number}", 0.005, f"CODE {number}", 0))
     metrics.hear(CallServed("", "method 0", 99.0, "DENIED", 0))
     metrics.hear(ClientAhead("ann", b"", 1, 2, 3))
     lines = metrics.text().splitlines()
