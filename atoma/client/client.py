@@ -466,7 +466,7 @@ async def open_client(
     if problems:
         raise TopologyError(problems)
     guard = LoopGuard("the client")
-    environment = environment or Environment()
+    environment = (environment or Environment()).in_this_loop()
     events = EventDispatch()
     ended = trio.Event()
     async with open_tasks() as supervisor:

@@ -14,6 +14,7 @@ ascending order. The functions a query may call stand in :mod:`atoma.contracts.f
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Literal, TypeAlias, Union
 
 import msgspec
@@ -213,8 +214,8 @@ class Seek(msgspec.Struct, frozen=True, array_like=True):
     forward: bool = True
 
 
-class Plan(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True, forbid_unknown_fields=True):
-    """The shape of a query.
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True, forbid_unknown_fields=True, dict=True):
+    """The shape of a query; what every read asks of it is found once and kept with it.
 
     Attributes:
         source: What is read first.
@@ -249,12 +250,20 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True, cache_hash=True, for
         """All sources, by their numbers."""
         return (self.source, *(join.source for join in self.joins))
 
-    @property
+    @cached_property
+    def store(self) -> str:
+        """The store that is read first, however deep within."""
+        source = self.source
+        while isinstance(source, Derived):
+            source = source.query.source
+        return source.name
+
+    @cached_property
     def whole_rows(self) -> bool:
         """Whether a row of the result is a row of the one store that is read."""
         return self.columns is None and not self.joins and not self.include and isinstance(self.source, Store)
 
-    @property
+    @cached_property
     def backward(self) -> bool:
         """Whether it asks for the rows before a cursor."""
         return self.seek is not None and not self.seek.forward
@@ -274,10 +283,7 @@ class BoundQuery(msgspec.Struct, frozen=True, array_like=True):
     @property
     def store(self) -> str:
         """The store that is read first, however deep within."""
-        source = self.plan.source
-        while isinstance(source, Derived):
-            source = source.query.source
-        return source.name
+        return self.plan.store
 
 
 __all__ = [

@@ -150,7 +150,7 @@ class ExecutionKernel:
             AtomaError: What the last node, or the policy, ended with.
         """
         context = request.context
-        store = request.query.store
+        store = request.query.plan.store
         policy = context.policy or self._policy_of(store)
         run = self._queries.get(policy)
         if run is None or store not in self._stores:

@@ -143,7 +143,8 @@ class QuerySide:
         """A result is an answer; a count has to have one."""
         if not isinstance(result, QueryResult):
             raise TypeError(f"it answered a query with a {type(result).__name__}")
-        if not request.query.plan.whole_rows and (result.rows or not _has_shape(request.query.plan, result)):
+        plan = request.query.plan
+        if not plan.whole_rows and (result.rows or not _has_shape(plan, result)):
             raise ExecutionError(f"{node!r} answered with rows of another shape than was asked for")
         if result.meta.source not in SOURCES:
             raise ExecutionError(f"{node!r} says that its answer is from {result.meta.source!r}, which is not a source")

@@ -27,7 +27,7 @@ Req = TypeVar("Req", bound=QueryRequest | WriteRequest)
 Res = TypeVar("Res", bound=QueryResult | WriteResult)
 
 
-class Trail:
+class Trail(msgspec.Struct):
     """The steps of one request, or of one branch of it, in order of completion.
 
     Attributes:
@@ -36,12 +36,9 @@ class Trail:
         answered: What a remote node answered a write, item by item; None when none has.
     """
 
-    __slots__ = ("answered", "source", "steps")
-
-    def __init__(self) -> None:
-        self.steps: list[Step] = []
-        self.answered: tuple[WriteItemResult, ...] | None = None
-        self.source: Source | None = None
+    steps: list[Step] = []
+    source: Source | None = None
+    answered: tuple[WriteItemResult, ...] | None = None
 
     def join(self, branch: Trail) -> None:
         """Add what happened in a branch that has ended."""
@@ -75,7 +72,7 @@ def _line(step: Step) -> str:
     return ", ".join(parts)
 
 
-class Frame:
+class Frame(msgspec.Struct):
     """The standing of a request in its policy: one per request, and one more per retry, alternative or branch.
 
     Attributes:
@@ -86,14 +83,11 @@ class Frame:
         note: Why the steps below are taken, ``""`` on the main path.
     """
 
-    __slots__ = ("attempt", "deadline", "note", "trace_id", "trail")
-
-    def __init__(self, trace_id: str, deadline: float, trail: Trail, attempt: int = 1, note: str = "") -> None:
-        self.trace_id = trace_id
-        self.deadline = deadline
-        self.trail = trail
-        self.attempt = attempt
-        self.note = note
+    trace_id: str
+    deadline: float
+    trail: Trail
+    attempt: int = 1
+    note: str = ""
 
     def noted(self, note: str, *, attempt: int = 0) -> Frame:
         """This frame with a reason added, and another attempt number when one is given."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from typing import cast
 
 from msgspec.structs import replace
 
@@ -14,7 +15,7 @@ from atoma.errors import QueryError
 from atoma.query.check import is_visible
 from atoma.query.ordering import BY_ID, ID
 from atoma.query.spelling import in_order
-from atoma.query.walk import conjuncts, inner_plans, is_grouped, parameters, plans, value_of
+from atoma.query.walk import conjuncts, inner_plans, is_grouped, parameters, plans
 
 COUNT = (Named("count", Agg("count")),)
 
@@ -56,24 +57,30 @@ def batches(ids: Sequence[str]) -> Iterator[tuple[str, ...]]:
 
 def ids_of(query: BoundQuery) -> tuple[str, ...] | None:
     """The ids when ``query`` asks for nothing but the rows of some; None otherwise."""
-    args = _ids_asked(query.plan)
-    if args is None:
+    places = places_of_ids(query.plan)
+    if places is None:
         return None
-    values = [value_of(arg, query.params) for arg in args if isinstance(arg, Param)]
-    ids = tuple([value for value in values if isinstance(value, str)])
-    return ids if len(ids) == len(args) else None
+    try:
+        ids = tuple([query.params[at] for at in places])
+    except IndexError:
+        return None
+    for id in ids:
+        if not isinstance(id, str):
+            return None
+    return cast("tuple[str, ...]", ids)
 
 
 @lru_cache(maxsize=1_024)
-def _ids_asked(plan: Plan) -> tuple[Expr, ...] | None:
-    """What stands for the ids in a plan that asks for nothing but the rows of some; every read wants to know it."""
+def places_of_ids(plan: Plan) -> tuple[int, ...] | None:
+    """Which parameters are the ids in a plan that asks for nothing but the rows of some; every read wants to know it."""
     if plan.order != BY_ID or not plan.whole_rows or (plan.limit, plan.offset, plan.seek) != (None, 0, None):
         return None
     asked = [part for part in conjuncts(plan.where) if part != is_visible()]
     where = asked[0] if len(asked) == 1 else None
     if not isinstance(where, Call) or where.fn not in ("eq", "in") or where.args[:1] != ID:
         return None
-    return where.args[1:]
+    places = tuple([arg.index for arg in where.args[1:] if isinstance(arg, Param) and arg.index >= 0])
+    return places if len(places) == len(where.args) - 1 else None
 
 
 @lru_cache(maxsize=256)

@@ -226,13 +226,18 @@ class ReadFlow:
 
         Rows of a remote answer are kept in the local cache, unless the store is synced.
         """
-        store = query.store
-        request = QueryRequest(query, OperationContext(self._traces(), self._names.resolve(store, policy)))
+        store, names = query.plan.store, self._names
+        name = None if policy else names.own.get(store)
+        request = QueryRequest(query, OperationContext(self._traces(), name or names.resolve(store, policy)))
         writeback = self._writeback
         began = writeback.freshness.now
         result = await self._port.execute_query(request)
-        self._answered(result, began)
-        if result.meta.source == "remote" and query.plan.whole_rows and writeback.caches(store):
+        meta = result.meta
+        if len(meta.path) > 1:  # a step that goes on behind the answer is never the only one
+            self._answered(result, began)
+        if meta.source == "local":
+            return result
+        if meta.source == "remote" and query.plan.whole_rows and writeback.caches(store):
             kept = await writeback.keep_rows(store, result.rows, began=began)
             return structs.replace(result, rows=_with_versions(result.rows, kept.versions))
         return await self._compared(store, result)

@@ -172,10 +172,12 @@ def readable(store: str, ids: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
         QueryError: One of them is not text.
     """
+    possible = True
     for id in ids:
         if type(id) is not str and not is_a(id, str):  # the first is quick: every read comes this way
             raise QueryError(f"an id of store {store!r} is text, not {id!r}")
-    return ids if all(map(_can_be_an_id, ids)) else tuple(filter(_can_be_an_id, ids))
+        possible = possible and _can_be_an_id(id)
+    return ids if possible else tuple(filter(_can_be_an_id, ids))
 
 
 def _can_be_an_id(text: str) -> bool:

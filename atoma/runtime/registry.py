@@ -14,14 +14,18 @@ class PolicyNames:
         default: The client's policy.
         per_store: Store name → policy name, for stores whose policy is not the client's.
         known: Every policy that can be selected.
+
+    Attributes:
+        own: Store name → policy, of those whose policy can be selected: what :meth:`resolve` says when none is asked for.
     """
 
-    __slots__ = ("_per_store", "default", "known")
+    __slots__ = ("_per_store", "default", "known", "own")
 
     def __init__(self, default: str, per_store: Mapping[str, str], known: frozenset[str]) -> None:
         self.default = default
         self._per_store = dict(per_store)
         self.known = known
+        self.own: Mapping[str, str] = {store: name for store, name in per_store.items() if name in known}
 
     def resolve(self, store: str, asked: str | None) -> str:
         """The policy for a request on ``store``: the one asked for, else the store's, else the client's.

@@ -32,7 +32,7 @@ from atoma.runtime.transaction import Transaction
 from atoma.runtime.turning import Turning
 from atoma.runtime.undo import UndoStack
 from atoma.runtime.writeback import WriteBack
-from atoma.schema.ids import TraceIds
+from atoma.schema.ids import numbered
 from atoma.schema.schema import Schema
 from atoma.schema.spec import StoreSpec
 
@@ -95,7 +95,7 @@ class Runtime:
                 settled=writeback.freshness.settled,
             )
             writeback.layered = layered
-        traces = environment.traces or TraceIds(environment.ids)
+        traces = environment.traces or numbered(environment.ids)
         self._recall = recall
         self._resolves = None if resolve is None else ResolveFlow(resolve, recall, layered, traces)
 

@@ -92,13 +92,13 @@ class Store(ObservableRows[T]):
         Raises:
             QueryError: The id is not text, or the store deletes for good.
         """
-        rows = await self._by_ids((id,), policy, include_deleted=include_deleted)
-        return self.spec.decode(rows[0].id, rows[0].image) if rows else None
+        row = await self._row(id, policy, include_deleted=include_deleted)
+        return None if row is None else self.spec.read(row)
 
     async def version(self, id: str) -> int:
         """Version of the row for ``base_version=``, as :attr:`atoma.runtime.Page.versions` has it; 0 when there is no row."""
-        rows = await self._by_ids((id,), None)
-        return rows[0].version if rows else 0
+        row = await self._row(id, None)
+        return 0 if row is None else row.version
 
     async def get_many(self, ids: Sequence[str], *, policy: str | None = None) -> list[T | None]:
         """The rows with these ids, in this order; None where there is none. At most 1,000 ids are read at a time.
@@ -456,14 +456,15 @@ class Store(ObservableRows[T]):
 
     # inside
 
-    async def _by_ids(
-        self, ids: tuple[str, ...], policy: str | None, *, include_deleted: bool = False
-    ) -> tuple[StoredRow, ...]:
-        known, spec = readable(self.spec.name, ids), self.spec
+    async def _row(self, id: str, policy: str | None, *, include_deleted: bool = False) -> StoredRow | None:
+        known, spec = readable(self.spec.name, (id,)), self.spec
         if include_deleted:
             check_soft(spec)
+        if not known:
+            return None
         query = by_ids(spec.name, known, soft=spec.soft_delete, include_deleted=include_deleted)
-        return (await self._core.reads.query(query, policy)).rows if known else ()
+        rows = (await self._core.reads.query(query, policy)).rows
+        return rows[0] if rows else None
 
     def _own(self, query: Rows[T] | None) -> Rows[T]:
         return self._every if query is None else own(query, self.spec.name)
@@ -570,11 +571,10 @@ class Store(ObservableRows[T]):
         durability: Durability | None,
     ) -> WriteHandle[T]:
         for attempt in range(UPDATE_ATTEMPTS):
-            rows = await self._by_ids((id,), policy)
-            if not rows:
+            row = await self._row(id, policy)
+            if row is None:
                 raise NotFoundError(self.spec.name, id)
-            row = rows[0]
-            changes = self.spec.changes_to(row.id, row.image, function(self.spec.decode(row.id, row.image)))
+            changes = self.spec.changes_to(row.id, row.image, function(self.spec.read(row)))
             entry = written_over(self.spec, row, self.spec.encode_changes(changes))
             try:
                 return _value(await self._write_one(entry, policy, confirm, durability))

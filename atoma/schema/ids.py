@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
 import time
 from contextvars import ContextVar
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -66,23 +68,10 @@ def drawn_ms(key: str) -> int | None:
     return None if found is None else int(found[1] + found[2], 16)
 
 
-class TraceIds:
-    """A source of trace ids at the price of a counter: one drawn id for all, and a number.
-
-    Args:
-        ids: Makes the id that they begin with.
-    """
-
-    __slots__ = ("_count", "_prefix")
-
-    def __init__(self, ids: Callable[[], str]) -> None:
-        self._prefix = ids()
-        self._count = 0
-
-    def __call__(self) -> str:
-        """The next trace id."""
-        self._count += 1
-        return f"{self._prefix}.{self._count}"
+def numbered(ids: Callable[[], str]) -> Callable[[], str]:
+    """A source of trace ids at the price of a counter: one that ``ids`` draws now for all, and a number."""
+    prefix = ids()
+    return partial(next, map((prefix + ".{}").format, itertools.count(1)))
 
 
 _system = IdSource(lambda: time.time_ns() // 1_000_000, random.SystemRandom())

@@ -14,8 +14,8 @@ from tests.unit.stores.kit import CARDS, Card
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = tuple(str(ROOT / package) for package in ("atoma", "stores", "transports"))
-ENTERED_MAX = {"insert": 25, "query": 22}
-"""Modules in which a function starts between a call and its return. A query is to enter 18."""
+ENTERED_MAX = {"insert": 25, "query": 18}
+"""Modules in which a function starts between a call and its return."""
 WARM_UP = 20
 
 

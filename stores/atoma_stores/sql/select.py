@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
+from operator import itemgetter
 from typing import TypeAlias, cast
 
 from msgspec.structs import replace
@@ -37,6 +38,8 @@ from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Value
 from atoma_stores.sql.search import in_index, search_text
 
+Binder: TypeAlias = Callable[[tuple[object, ...]], tuple[Value, ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Statement:
@@ -65,8 +68,14 @@ class Statement:
 
     def bindings(self, params: Sequence[object]) -> tuple[Value, ...]:
         """What is bound when the query is asked with ``params``."""
-        more = self.more
-        return cast("tuple[Value, ...]", tuple([params[at] if at >= 0 else more[-1 - at] for at in self.takes]))
+        return self.binder(len(params))((*params, *self.more))
+
+    def binder(self, count: int) -> Binder:
+        """What takes what is bound from ``count`` parameters of the query and ``more`` behind them."""
+        places = [at if at >= 0 else count - 1 - at for at in self.takes]
+        if len(places) < 2:  # of one place alone an itemgetter gives what stands there, and no tuple
+            return itemgetter(slice(places[0], places[0] + 1) if places else slice(0))
+        return cast("Binder", itemgetter(*places))
 
 
 @dataclass(frozen=True, slots=True)

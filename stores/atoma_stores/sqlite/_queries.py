@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import apsw
 import trio
@@ -21,19 +21,22 @@ from atoma.contracts.values import Scalar, StoredRow, is_hidden
 from atoma.errors import UnknownStore
 from atoma.query.bounds import check_groups
 from atoma.query.normal import rebind
-from atoma.query.plans import ids_of
+from atoma.query.plans import places_of_ids
 from atoma.query.seek import Cursors, Place, orders_alone, page_of
 from atoma.query.walk import every_expression
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.answers import Children, Prepared, cells, prepare
 from atoma_stores.sql.dialect import SQLITE, Dialect
 from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Script, run_in_order
+from atoma_stores.sql.select import Binder
 from atoma_stores.sqlite._tables import COMMIT, StoreTable
 from atoma_stores.sqlite.database import Database
 from atoma_stores.sqlite.explaining import accesses
 
 PREPARED_MAX = 512
 Reading: TypeAlias = Callable[[apsw.Connection], QueryResult]
+Point: TypeAlias = Callable[[apsw.Connection], QueryResult | None]
+"""Reads a row in one statement; None when there is none, because nothing then tells the commit number."""
 Raw: TypeAlias = "tuple[Scalar, ...]"
 
 
@@ -44,11 +47,13 @@ class Kept:
     Attributes:
         prepared: The statements.
         params: The number of values.
+        binder: Takes what is bound from them and from what the statement has more.
         cursors: Its cursors, where they do not depend on the values.
     """
 
     prepared: Prepared
     params: int
+    binder: Binder
     cursors: Cursors | None
 
 
@@ -64,7 +69,7 @@ class QueryReader:
         self._tables = tables
         self._dialect = dialect
         self._prepared: dict[Plan, Kept] = {}
-        self._raw = any(table.search is not None and not table.synced for table in tables.values())
+        self._points: dict[Plan, Callable[[tuple[object, ...]], Point | None] | None] = {}
 
     def store(self, name: str) -> StoreSpec[object]:
         """The store of that name.
@@ -80,32 +85,49 @@ class QueryReader:
             raise UnknownStore(name, tuple(self._tables))
         return found
 
-    def point(self, query: BoundQuery) -> Callable[[apsw.Connection], QueryResult | None] | None:
+    def point(self, query: BoundQuery) -> Point | None:
         """How to read the only row that ``query`` names, in one statement; None when it is not such a query.
 
         It answers None when there is no row, because nothing then tells the commit number.
         """
-        ids = ids_of(query)
-        if ids is None or len(ids) != 1:
+        plan = query.plan
+        try:
+            how = self._points[plan]
+        except KeyError:
+            if len(self._points) >= PREPARED_MAX:
+                self._points.clear()
+            how = self._points[plan] = self._point(plan)
+        return None if how is None else how(query.params)
+
+    def _point(self, plan: Plan) -> Callable[[tuple[object, ...]], Point | None] | None:
+        """How the only row that ``plan`` names is read when it is asked with some values; None when it is not such a plan."""
+        places = places_of_ids(plan)
+        if places is None or len(places) != 1:
             return None
-        table, source = self._table(query.store), query.plan.source
+        at, table, source = places[0], self._table(plan.store), plan.source
         hides = table.spec.soft_delete and isinstance(source, Store) and not source.hidden
+        sql, row_of = table.point, table.row
 
-        def body(connection: apsw.Connection) -> QueryResult | None:
-            raw = connection.execute(table.point, ids).fetchone()
-            if raw is None:
+        def how(params: tuple[Any, ...]) -> Point | None:
+            ids = params[at : at + 1]
+            if not ids or not isinstance(ids[0], str):
                 return None
-            row = table.row(raw)
-            if hides and is_hidden(row.image):
-                return None
-            return QueryResult((row,), (), ExecutionMeta(commit=cast("int", raw[-1])))
 
-        return body
+            def body(connection: apsw.Connection) -> QueryResult | None:
+                raw: Any = connection.execute(sql, ids).fetchone()
+                if raw is None:
+                    return None
+                row = row_of(raw)
+                if hides and is_hidden(row.image):
+                    return None
+                return QueryResult((row,), (), ExecutionMeta(commit=raw[-1]))
+
+            return body
+
+        return how
 
     def searches(self, query: BoundQuery) -> bool:
-        """Whether an index of words takes part, of a store that others may write to."""
-        if not self._raw:
-            return False
+        """Whether an index of words takes part."""
         return any(isinstance(expr, Call) and expr.fn == "matches" for expr in every_expression(query.plan))
 
     def answer(self, query: BoundQuery) -> Reading:
@@ -119,7 +141,7 @@ class QueryReader:
         if kept is None or len(query.params) != kept.params:
             query, kept = self._prepare(query)
         prepared = kept.prepared
-        bindings = prepared.statement.bindings(query.params)
+        bindings = kept.binder((*query.params, *prepared.statement.more))
         rows_of, keys = self._rows_of(prepared), prepared.statement.keys
 
         def body(connection: apsw.Connection) -> QueryResult:
@@ -179,7 +201,7 @@ class QueryReader:
         bound = rebind(query, self.store)
         cursors = Cursors(bound) if orders_alone(bound.plan) else None
         made = prepare(bound.plan, self.store, dialect=self._dialect, places=True)
-        kept = Kept(made, len(bound.params), cursors)
+        kept = Kept(made, len(bound.params), made.statement.binder(len(bound.params)), cursors)
         if bound.plan == query.plan and len(query.params) == kept.params:
             if len(self._prepared) >= PREPARED_MAX:
                 self._prepared.clear()

@@ -73,6 +73,7 @@ class Database:
         self._settings = settings
         paths = settings.paths
         self._reads_here = paths.reads_on_loop(scan=False)
+        self._patience_s = paths.patience_s
         self._short_writes_here = paths.writes_on_loop(full=False, bulk=False)
         self._writes_here = paths.writes_on_loop(full=True, bulk=True)
         self._closed = False
@@ -444,7 +445,7 @@ class Database:
     def _reading_too_long(self) -> bool:
         now = self.environment.clock()
         if not self._read_deadline:  # most reads end before they are asked even once
-            self._read_deadline = now + self._settings.paths.patience_s
+            self._read_deadline = now + self._patience_s
         return now > self._read_deadline
 
     def _open_snapshot_reader(self) -> SnapshotReader:

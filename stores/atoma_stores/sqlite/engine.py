@@ -206,6 +206,9 @@ class SQLiteLocalDatabase:
         self._engine = engine
         self._tables = {name: StoreTable(spec, name in synced) for name, spec in schema.stores.items()}
         self._reader = QueryReader(self._tables)
+        self._searched = database.path != MEMORY and any(
+            table.search is not None and not table.synced for table in self._tables.values()
+        )
         self._full = frozenset(name for name in self._tables if self._default_durability(name) == "full")
         self._receipts = Receipts()
         self._known = Known()
@@ -274,7 +277,7 @@ class SQLiteLocalDatabase:
 
     async def read(self, query: BoundQuery) -> QueryResult:
         """Answer ``query`` from the visible rows; see ``LocalDatabase.read``."""
-        if self.sqlite.path != MEMORY and self._reader.searches(query):
+        if self._searched and self._reader.searches(query):
             await self._index_others()
         point = self._reader.point(query)
         if point is not None:
