@@ -42,7 +42,8 @@ class Quarantine:
             ConflictError: It is not in the quarantine any more.
         """
         self._runtime.core.guard.check()
-        await self._forget(entry)
+        if not await self._database.apply(lambda tx: tx.inbox.forget_quarantined([entry.number])):
+            raise _gone(entry)
 
     async def bring_back(self, entry: Quarantined, fields: Mapping[str, object]) -> WriteHandle[object]:
         """Write the row with the values that it should have, as any other write, and let go of the entry.
@@ -75,10 +76,6 @@ class Quarantine:
             raise error_of(entry.store, result.items[0])
         await self._database.apply(lambda tx: tx.inbox.forget_quarantined([entry.number]))
         return handle_of(result, 0, spec.seen, self._runtime.core)
-
-    async def _forget(self, entry: Quarantined) -> None:
-        if not await self._database.apply(lambda tx: tx.inbox.forget_quarantined([entry.number])):
-            raise _gone(entry)
 
 
 def _gone(entry: Quarantined) -> ConflictError:

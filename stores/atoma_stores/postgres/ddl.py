@@ -23,7 +23,7 @@ from atoma.schema.schema import Schema
 from atoma.schema.spec import StoreSpec
 from atoma_stores.postgres import intake_ddl
 from atoma_stores.postgres.fence import STEPS, take_alone
-from atoma_stores.postgres.migrating import QUARANTINE, migrate
+from atoma_stores.postgres.migrating import migrate
 from atoma_stores.postgres.views import (
     VIEWS_SCHEMA,
     columns_of_view,
@@ -37,10 +37,19 @@ from atoma_stores.postgres.views import Column as ViewColumn
 from atoma_stores.sql.defaults import constant_defaults
 from atoma_stores.sql.dialect import HUB_SCHEMA, POSTGRESQL, STORES_SCHEMA
 from atoma_stores.sql.hub.epochs import load_identity
-from atoma_stores.sql.hub.migrating import CONVERTED, heads
+from atoma_stores.sql.hub.migrating import CONVERTED, note_heads
 from atoma_stores.sql.hub.tables import TABLES
-from atoma_stores.sql.indexes import index_columns, index_name, row_text
-from atoma_stores.sql.migrating import MigrationReport, Told, is_due, log_progress
+from atoma_stores.sql.indexes import index_columns, index_name, index_where
+from atoma_stores.sql.migrating import (
+    QUARANTINE,
+    MigrationReport,
+    Told,
+    check_scope,
+    is_due,
+    log_progress,
+    moved_scope,
+    scope_fact,
+)
 from atoma_stores.sql.names import SYSTEM_COLUMNS, quote
 from atoma_stores.sql.scripts import Execute, RowRefused, Script
 from atoma_stores.sql.spelling import NAME_BYTES
@@ -165,7 +174,7 @@ def prepare(schema: Schema, environment: Environment, told: Told = log_progress)
     reached = max(int(before.get(STEPS, "0")), *schema.steps, 0)
     now = {**facts, VERSION: str(schema.version), STEPS: str(reached), intake_ddl.DDL_KEY: intake_ddl.DDL_FORM}
     for store in schema.stores.values():
-        now |= {f"store:{store.name}": _scope_fact(store), columns_key(store.name): _told(store)}
+        now |= {f"store:{store.name}": scope_fact(store), columns_key(store.name): _told(store)}
         shown = before.get(view_key(store.name), "[]") if store.name in found.views else "[]"
         now[view_key(store.name)] = yield from _make_view(store, read_view(shown))
     changed = [(key, value) for key, value in now.items() if before.get(key) != value]
@@ -198,10 +207,10 @@ def _facts_behind(schema: Schema, version: int, before: Mapping[str, str]) -> Sc
     facts = dict(before)
     for name, past in schema.past(version).items():
         facts[columns_key(name)] = _told(schema.stores[name])
-        if past.scope_field is not None and before.get(f"store:{name}") == f"field {past.scope_field}":
-            facts[f"store:{name}"] = _scope_fact(schema.stores[name])
+        if moved_scope(past, before.get(f"store:{name}")):
+            facts[f"store:{name}"] = scope_fact(schema.stores[name])
     if schema.past(version):
-        facts[CONVERTED] = msgspec.json.encode((yield from heads(POSTGRESQL))).decode()
+        facts[CONVERTED] = yield from note_heads(POSTGRESQL)
     return facts
 
 
@@ -242,10 +251,6 @@ def _told(store: Spec) -> str:
     return msgspec.json.encode(store.forms).decode()
 
 
-def _scope_fact(store: Spec) -> str:
-    return f"field {store.scope_field}" if store.scope_field else f"fixed {store.fixed_scope}"
-
-
 def _internals(found: _Found) -> Iterator[Execute]:
     for space in (HUB_SCHEMA, STORES_SCHEMA, VIEWS_SCHEMA):
         if space not in found.schemas:
@@ -274,7 +279,7 @@ def _store_steps(store: Spec, found: _Found, facts: Mapping[str, str]) -> Iterat
         columns += [POSTGRESQL.column(column) for column in SYSTEM]
         yield Execute(f"CREATE TABLE {table}({', '.join(columns)}, PRIMARY KEY(_scope, id)) WITH (fillfactor=85)")
     else:
-        _check_scope(store, facts.get(f"store:{store.name}"))
+        check_scope(store, facts.get(f"store:{store.name}"))
         _check_forms(store, facts.get(columns_key(store.name)))
         yield from _column_steps(store, there)
     wanted = dict(_indexes(store))
@@ -292,18 +297,10 @@ def _indexes(store: Spec) -> Iterator[tuple[str, str]]:
     for index in indexes_of(store):
         name = index_name(store, index, unique=index.unique, spelling=of)
         keys = ", ".join(["_scope", *index_columns(store, index, of)])
-        where = "" if index.where is None else f" WHERE {row_text(index.where, store, of, condition=True)}"
         kind = "UNIQUE INDEX" if index.unique else "INDEX"
-        yield name, f"CREATE {kind} {quote(name)} ON {POSTGRESQL.store(store.name)}({keys}){where}"
-
-
-def _check_scope(store: Spec, was: str | None) -> None:
-    if was is None:
-        raise MigrationError(f"a table {store.name!r} that is not a store is in the way; rename it or the store")
-    if was != _scope_fact(store):
-        raise MigrationError(
-            f"store {store.name!r}: the scope was declared as {was}, now as {_scope_fact(store)}; rows cannot change "
-            "their scope: declare a new store and copy the rows into it"
+        yield (
+            name,
+            f"CREATE {kind} {quote(name)} ON {POSTGRESQL.store(store.name)}({keys}){index_where(store, index, of)}",
         )
 
 

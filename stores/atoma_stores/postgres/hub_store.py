@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TypeVar
@@ -23,7 +22,7 @@ from atoma_stores.postgres.lanes import AGAIN_S
 from atoma_stores.postgres.lineage import differs, follow_server
 from atoma_stores.postgres.pool import COMMIT, ROLLBACK, Pool, Pools, read, write
 from atoma_stores.sql.dialect import POSTGRESQL
-from atoma_stores.sql.hub.migrating import CONVERTED
+from atoma_stores.sql.hub.migrating import CONVERTED, read_heads
 from atoma_stores.sql.hub.rows import StoreSql, stores_of
 from atoma_stores.sql.hub.verifying import Link, Told, Verification, verify
 from atoma_stores.sql.migrating import MigrationReport, log_progress
@@ -107,7 +106,7 @@ class PostgreSQLHubStore:
             writing=Pool(checked, 2 * self._writers), reading=Pool(checked, self._readers), heads=Pool(checked, 2),
         )  # fmt: skip
         try:
-            identity = await self._prepare(schema, environment, pools)
+            identity = await self._prepare(schema, environment)
             async with open_tasks() as nursery:
                 database = PostgreSQLHubDatabase(schema, environment, identity, pools, writers=self._writers)
                 noted.append(database.note_epoch)
@@ -152,19 +151,12 @@ class PostgreSQLHubStore:
             StoreBusy: Steps are due, and hub processes run; or the database cannot be reached.
             MigrationError: It is newer than the code, or a change needs a step.
         """
-        environment = Environment()
-        unchecked = Pool(self._connect, 1)
-        pools = Pools(self.where, environment, self._connect, writing=unchecked, reading=unchecked, heads=unchecked)
+        environment, ending = Environment(), ROLLBACK if plan else COMMIT
 
-        async def attempt() -> MigrationReport:
-            async with unchecked.connection() as connection:
-                ending = ROLLBACK if plan else COMMIT
-                return (await write(connection, prepare(schema, environment, told), ending=ending)).report
+        async def attempt(connection: Connection) -> MigrationReport:
+            return (await write(connection, prepare(schema, environment, told), ending=ending)).report
 
-        try:
-            return await pools.persist(attempt, unchecked, AGAIN_S)
-        finally:
-            unchecked.close()
+        return await self._persist(environment, attempt)
 
     async def _look(self, script: Script[T], *, limit_ms: int = 0) -> T:
         """What a script reads over a connection of its own."""
@@ -180,19 +172,27 @@ class PostgreSQLHubStore:
     async def _connect(self) -> Connection:
         return await connect(self._dsn, SETTINGS, self._faults)
 
-    async def _prepare(self, schema: Schema, environment: Environment, pools: Pools) -> HubIdentity:
-        unchecked = Pool(self._connect, 1)
+    async def _prepare(self, schema: Schema, environment: Environment) -> HubIdentity:
+        async def attempt(connection: Connection) -> HubIdentity:
+            identity = (await write(connection, prepare(schema, environment))).identity
+            epoch = await self._follow_server(connection, environment)
+            return identity if epoch is None else replace(identity, epoch=epoch)
 
-        async def attempt() -> HubIdentity:
+        return await self._persist(environment, attempt)
+
+    async def _persist(self, environment: Environment, attempt: Callable[[Connection], Awaitable[T]]) -> T:
+        """The result of ``attempt`` over a connection of which nothing was checked; see :meth:`Pools.persist`."""
+        unchecked = Pool(self._connect, 1)
+        pools = Pools(self.where, environment, self._connect, writing=unchecked, reading=unchecked, heads=unchecked)
+
+        async def once() -> T:
             async with unchecked.connection() as connection:
-                identity = (await write(connection, prepare(schema, environment))).identity
-                epoch = await self._follow_server(connection, environment)
-                return identity if epoch is None else replace(identity, epoch=epoch)
+                return await attempt(connection)
 
         try:
-            return await pools.persist(attempt, unchecked, AGAIN_S)
+            return await pools.persist(once, unchecked, AGAIN_S)
         finally:
-            unchecked.close()
+            pools.close()
 
     async def _follow_server(self, connection: Connection, environment: Environment) -> bytes | None:
         """The epoch that has begun because the server's history may be another one; None when it goes on."""
@@ -209,5 +209,5 @@ class PostgreSQLHubStore:
 def _verifying(stores: Mapping[str, StoreSql], link: Link, told: Told) -> Script[Verification]:
     """:func:`verify`, which is told up to where steps have converted the log."""
     (rows,) = yield [Execute(_CONVERTED, (CONVERTED,))]
-    converted: dict[str, int] = json.loads(str(rows[0][0])) if rows else {}
+    converted = read_heads(str(rows[0][0]) if rows else "{}")
     return (yield from verify(POSTGRESQL, stores, link, converted, told))

@@ -26,28 +26,23 @@ from atoma_stores.sql.hub import tables
 from atoma_stores.sql.hub.migrating import check_statements, convert_log
 from atoma_stores.sql.migrating import (
     ASIDE,
+    QUARANTINE,
     Conversion,
     MigrationReport,
     Rewriting,
     Told,
     check_columns,
     convert_rows,
+    renames,
 )
 from atoma_stores.sql.names import SYSTEM_COLUMNS, quote
 from atoma_stores.sql.scripts import Execute, ExecuteMany, Row, Script
-from atoma_stores.sql.tables import Column, Table, integers, text
+from atoma_stores.sql.tables import Column
 
 Spec: TypeAlias = StoreSpec[object]
 Columns: TypeAlias = Mapping[str, tuple[SqlType, bool]]
 """Type of each column of a table, by SQLite's word, and whether it may be NULL."""
 
-QUARANTINE = Table(
-    "quarantine",
-    (*integers("n"), *text("store", "id", "what", "reason"), *integers("version"), *text("kept")),
-    ("n",),
-    drawn=True,
-)
-"""What could not be converted."""
 _ASIDE = POSTGRESQL.insert(POSTGRESQL.table(QUARANTINE.name), ASIDE)
 _KEY = ("_scope", "id")
 _LEFT = (
@@ -114,13 +109,7 @@ def _convert_store(
     values = {name: of for name, of in there.items() if name not in ("id", *SYSTEM_COLUMNS)}
     check_columns(past, report.since, values)
     table = POSTGRESQL.store(store.name)
-    if past.renamed is not None:  # values stay where they are, so that no row is touched
-        there_now = set(values)
-        renamed: list[str] = []
-        for before, after in past.renamed:
-            if before in there_now:
-                renamed.append(f"ALTER TABLE {table} RENAME COLUMN {quote(before)} TO {quote(after)}")
-                there_now = there_now - {before} | {after}
+    if (renamed := renames(table, past, values)) is not None:  # values stay where they are, so that no row is touched
         yield from _alter(renamed, report)
         return
     # a field that no step names is one and the same in both

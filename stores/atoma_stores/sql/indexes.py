@@ -21,8 +21,7 @@ def index_name(store: AnyStore, index: CheckedIndex, *, unique: bool, spelling: 
     name = f"_atoma_{'unique' if unique else 'index'}_{store.name}__{'__'.join(filter(None, parts))}"
     plain = all(parts) and index.where is None and not any(key.descending for key in index.keys)
     if not plain or len(name.encode()) > spelling.name_bytes:
-        text = ", ".join(index_columns(store, index, spelling))
-        text += "" if index.where is None else f" WHERE {row_text(index.where, store, spelling, condition=True)}"
+        text = ", ".join(index_columns(store, index, spelling)) + index_where(store, index, spelling)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         name = f"{name}__{digest}"
     if len(name.encode()) > spelling.name_bytes:
@@ -40,6 +39,11 @@ def index_columns(store: AnyStore, index: CheckedIndex, spelling: Spelling = SQL
         )
         for key in index.keys
     ]
+
+
+def index_where(store: AnyStore, index: CheckedIndex, spelling: Spelling = SQLITE) -> str:
+    """What follows the columns of an index that is of some rows only; ``""`` for one of all."""
+    return "" if index.where is None else f" WHERE {row_text(index.where, store, spelling, condition=True)}"
 
 
 def row_text(expr: Expr, store: AnyStore, spelling: Spelling = SQLITE, *, condition: bool = False) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, cast
 
@@ -28,7 +28,7 @@ from atoma_stores.sql.defaults import fill_image
 from atoma_stores.sql.dialect import Dialect, Write
 from atoma_stores.sql.names import quote
 from atoma_stores.sql.scripts import Execute, Row, Script
-from atoma_stores.sql.tables import Columns
+from atoma_stores.sql.tables import Columns, Table, integers, text
 
 Spec: TypeAlias = StoreSpec[object]
 Told: TypeAlias = Callable[[str, int, int], None]
@@ -158,10 +158,58 @@ class Conversion:
         self.aside.append((store, id, what, reason, json.dumps(shown, ensure_ascii=False)))
 
 
-ASIDE: Columns = {
-    "store": "TEXT", "id": "TEXT", "what": "TEXT", "reason": "TEXT", "version": "INTEGER", "kept": "TEXT",
-}  # fmt: skip
-"""The columns of a quarantine."""
+QUARANTINE = Table(
+    "quarantine",
+    (*integers("n"), *text("store", "id", "what", "reason"), *integers("version"), *text("kept")),
+    ("n",),
+    drawn=True,
+)
+"""What could not be converted."""
+ASIDE: Columns = QUARANTINE.of(*[column.name for column in QUARANTINE.columns if column.name not in QUARANTINE.key])
+"""The columns of a quarantine that are written: its key is drawn."""
+
+
+def scope_fact(store: Spec) -> str:
+    """What a database notes of where the rows of a store have their scope from."""
+    return f"field {store.scope_field}" if store.scope_field else f"fixed {store.fixed_scope}"
+
+
+def moved_scope(past: Past, noted: object) -> bool:
+    """Whether steps have given the field another name that ``noted``, as :func:`scope_fact` says it, names as the scope's."""
+    return past.scope_field is not None and noted == f"field {past.scope_field}"
+
+
+def check_scope(store: Spec, noted: object) -> None:
+    """See that a table is that of a store, and that its rows have their scope from where they had it.
+
+    Raises:
+        MigrationError: It is none, or they have not; ``noted`` is what :func:`scope_fact` said of it.
+    """
+    if noted is None:
+        raise MigrationError(f"a table {store.name!r} that is not a store is in the way; rename it or the store")
+    if noted != scope_fact(store):
+        raise MigrationError(
+            f"store {store.name!r}: the scope was declared as {noted}, now as {scope_fact(store)}; rows cannot change "
+            "their scope: declare a new store and copy the rows into it"
+        )
+
+
+def renames(table: str, past: Past, there: Collection[str]) -> list[str] | None:
+    """The statements that give columns their names of today where that is all that steps have done; None where they did more.
+
+    Args:
+        table: The table, as SQL.
+        past: The store as it was.
+        there: The columns that the table has.
+    """
+    if past.renamed is None:
+        return None
+    names, statements = set(there), list[str]()
+    for before, after in past.renamed:
+        if before in names:
+            statements.append(f"ALTER TABLE {table} RENAME COLUMN {quote(before)} TO {quote(after)}")
+            names = names - {before} | {after}
+    return statements
 
 
 def check_columns(past: Past, since: int, found: Found) -> None:

@@ -21,8 +21,8 @@ from atoma.schema.hiding import GIVEN_UP
 from atoma.schema.schema import Schema
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.defaults import constant_defaults
-from atoma_stores.sql.indexes import index_columns, index_name, row_text
-from atoma_stores.sql.migrating import MigrationReport, Told, is_due, log_progress
+from atoma_stores.sql.indexes import index_columns, index_name, index_where
+from atoma_stores.sql.migrating import MigrationReport, Told, check_scope, is_due, log_progress, scope_fact
 from atoma_stores.sql.names import SYSTEM_COLUMNS, quote
 from atoma_stores.sqlite import forms, migrating
 from atoma_stores.sqlite._others import call_ours, trigger_names, trigger_steps
@@ -127,7 +127,7 @@ def prepare_file(
         assume(connection, schema)
     connection.pragma("application_id", APPLICATION_ID)
     facts: dict[str, Scalar] = {"layout": layout, "schema_version": schema.version}
-    facts |= {f"store:{store.name}": _scope_fact(store) for store in schema.stores.values()}
+    facts |= {f"store:{store.name}": scope_fact(store) for store in schema.stores.values()}
     if not schema.made_up:
         facts |= {forms.key_of(store.name): forms.told(store) for store in schema.stores.values()}
         facts |= {indexes_key(store.name): _told_indexes(store) for store in schema.stores.values()}
@@ -186,10 +186,6 @@ def check_layout(connection: apsw.Connection, layout: Layout) -> int:
     return found_version
 
 
-def _scope_fact(store: Spec) -> str:
-    return f"field {store.scope_field}" if store.scope_field else f"fixed {store.fixed_scope}"
-
-
 def _store_steps(
     connection: apsw.Connection, store: Spec, layout: Layout, synced: frozenset[str], schema: Schema
 ) -> list[str]:
@@ -199,7 +195,7 @@ def _store_steps(
     if not found:
         steps = [create_table(store, layout)]
     else:
-        _check_scope(connection, store)
+        check_scope(store, read_meta(connection, f"store:{store.name}"))
         _check_vanished(connection, store, found, schema)
         steps = []
         if not forms_known:
@@ -220,17 +216,6 @@ def _store_steps(
     if not forms_known:
         steps += forms.view_steps(connection, store, scoped=layout == "hub", rebuilt=bool(older))
     return steps
-
-
-def _check_scope(connection: apsw.Connection, store: Spec) -> None:
-    found = read_meta(connection, f"store:{store.name}")
-    if found is None:
-        raise MigrationError(f"a table {store.name!r} that is not a store is in the way; rename it or the store")
-    if found != _scope_fact(store):
-        raise MigrationError(
-            f"store {store.name!r}: the scope was declared as {found}, now as {_scope_fact(store)}; rows cannot change "
-            "their scope: declare a new store and copy the rows into it"
-        )
 
 
 def column_definition(field: Field, default: Scalar = None) -> str:
@@ -333,8 +318,9 @@ def _index_steps(connection: apsw.Connection, store: Spec, layout: Layout, synce
             columns.append("_scope")
         name = index_name(store, index, unique=unique)
         kind = "UNIQUE INDEX" if unique else "INDEX"
-        where = "" if index.where is None else f" WHERE {row_text(index.where, store)}"
-        wanted[name] = f"CREATE {kind} {quote(name)} ON {quote(store.name)}({', '.join(columns)}){where}"
+        wanted[name] = (
+            f"CREATE {kind} {quote(name)} ON {quote(store.name)}({', '.join(columns)}){index_where(store, index)}"
+        )
     sql = "SELECT name FROM sqlite_schema WHERE type='index' AND tbl_name=? AND name GLOB '_atoma_*'"
     found: set[str] = set() if rebuilt else {str(row[0]) for row in connection.execute(sql, (store.name,))}
     dropped = [f"DROP INDEX {quote(name)}" for name in sorted(found - set(wanted))]

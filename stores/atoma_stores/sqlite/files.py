@@ -188,9 +188,7 @@ def back_up(path: str, target: str, told: Told, key: Key | None = None) -> Backu
         StoreCorrupt: It is damaged, or none of ours.
         StoreError: Something cannot be read or written.
     """
-    look_whose_log(path)
-    with open_existing(path, writing=False, key=key) as connection:
-        layout = layout_of(connection)
+    layout = _layout_at(path, key)
     copy_to_new(path, target, told, key)
     return Backup(layout, os.path.getsize(target))
 
@@ -212,7 +210,7 @@ def discard_quarantined(path: str, numbers: Collection[int], key: Key | None = N
         StoreBusy: It is a hub's, and a hub has it.
         StoreError: It is no file of ours, or cannot be written.
     """
-    layout, _ = read_quarantine(path, key)
+    layout = _layout_at(path, key)
     with ExitStack() as stack:
         if layout == "hub":
             stack.enter_context(sole_hub(path))
@@ -253,6 +251,12 @@ def layout_of(connection: apsw.Connection) -> Layout:
 
 
 # inside
+
+
+def _layout_at(path: str, key: Key | None) -> Layout:
+    look_whose_log(path)
+    with open_existing(path, writing=False, key=key) as connection:
+        return layout_of(connection)
 
 
 @contextmanager

@@ -32,7 +32,14 @@ from atoma.schema.schema import Schema
 from atoma.schema.spec import StoreSpec
 from atoma_stores.sql.defaults import fill_image
 from atoma_stores.sql.dialect import SQLITE, Write
-from atoma_stores.sql.hub.migrating import CONVERTED, check_statements, convert_log, heads, replicates
+from atoma_stores.sql.hub.migrating import (
+    CONVERTED,
+    check_statements,
+    convert_log,
+    note_heads,
+    read_heads,
+    replicates,
+)
 from atoma_stores.sql.migrating import (
     ASIDE,
     Conversion,
@@ -42,17 +49,20 @@ from atoma_stores.sql.migrating import (
     check_columns,
     convert_rows,
     log_progress,
+    moved_scope,
+    renames,
+    scope_fact,
 )
 from atoma_stores.sql.names import SYSTEM_COLUMNS, quote
 from atoma_stores.sqlite import forms
 from atoma_stores.sqlite._history import raise_floor
 from atoma_stores.sqlite.hub_driver import drive
 from atoma_stores.sqlite.meta import columns_of, read_meta, write_meta
-from atoma_stores.sqlite.quarantine import QUARANTINE
+from atoma_stores.sqlite.quarantine import CREATE, TABLE
 
 Spec: TypeAlias = StoreSpec[object]
 
-ASIDE_INTO = Write(f"INSERT INTO _atoma_quarantine({', '.join(ASIDE)}) VALUES({', '.join('?' * len(ASIDE))})")
+ASIDE_INTO = SQLITE.insert(TABLE, ASIDE)
 TURN, TURN_OP = "atoma_turn", "atoma_turn_op"
 
 _IMAGES: Sequence[tuple[str, str, str]] = (
@@ -74,10 +84,13 @@ _log = logging.getLogger("atoma.sqlite")
 def converted_heads(connection: apsw.Connection) -> Mapping[str, int]:
     """By scope, up to which sequence a migration has converted a hub's log, whose hashes are still those of what was."""
     told = read_meta(connection, CONVERTED)
-    if isinstance(told, str):
-        return cast("dict[str, int]", json.loads(told))
-    # before that was noted, nothing but this table told of a migration
-    return drive(connection, heads(SQLITE)) if columns_of(connection, "_atoma_quarantine") else {}
+    if not isinstance(told, str):
+        if not columns_of(connection, TABLE):
+            return {}
+        told = drive(
+            connection, note_heads(SQLITE)
+        )  # before that was noted, nothing but this table told of a migration
+    return read_heads(told)
 
 
 def migrate(
@@ -104,7 +117,7 @@ def migrate(
     report = MigrationReport(since, schema.version)
     migration = _Migration(connection, schema, since, layout, report, told)
     if schema.past(since):  # a hub's file that has this table is taken for one whose log was converted
-        connection.execute(QUARANTINE)
+        connection.execute(CREATE)
     migration.convert_kept()
     for name, past in schema.past(since).items():
         if columns_of(connection, name):
@@ -162,21 +175,14 @@ class _Migration:
         for view in self._connection.execute("SELECT name, sql FROM sqlite_schema WHERE type='view'").fetchall():
             if view[0] == f"{store.name}_readable" and forms.VIEW_MARK in str(view[1]):
                 self._connection.execute(f"DROP VIEW {quote(str(view[0]))}")
-        if past.renamed is not None and not packed:
-            for before, after in past.renamed:
-                if before in found:  # values stay where they are, so that no row is touched
-                    self._connection.execute(
-                        f"ALTER TABLE {quote(store.name)} RENAME COLUMN {quote(before)} TO {quote(after)}"
-                    )
-                    found[after] = found.pop(before)
-        else:
+        renamed = None if packed else renames(quote(store.name), past, found)
+        if renamed is None:
             self._copy(store, past, create, (system, values, packed))
+        for statement in renamed or ():  # values stay where they are, so that no row is touched
+            self._connection.execute(statement)
         write_meta(self._connection, forms.key_of(store.name), forms.told(store))
-        if (
-            past.scope_field is not None
-            and read_meta(self._connection, f"store:{store.name}") == f"field {past.scope_field}"
-        ):
-            write_meta(self._connection, f"store:{store.name}", f"field {store.scope_field}")
+        if moved_scope(past, read_meta(self._connection, f"store:{store.name}")):
+            write_meta(self._connection, f"store:{store.name}", scope_fact(store))
 
     def _copy(
         self, store: Spec, past: Past, create: str, columns: tuple[tuple[str, ...], tuple[str, ...], frozenset[str]]
@@ -231,7 +237,7 @@ class _Migration:
         if self._layout == "hub":
             drive(self._connection, convert_log(SQLITE, self._conversion, ASIDE_INTO))
             if self._conversion.pasts:
-                write_meta(self._connection, CONVERTED, json.dumps(drive(self._connection, heads(SQLITE))))
+                write_meta(self._connection, CONVERTED, drive(self._connection, note_heads(SQLITE)))
         elif self._conversion.pasts:
             self._convert_device()
 

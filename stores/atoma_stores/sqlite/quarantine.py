@@ -12,19 +12,20 @@ from typing import cast
 import apsw
 
 from atoma.contracts.quarantine import Quarantined
+from atoma_stores.sql.dialect import SQLITE
+from atoma_stores.sql.migrating import QUARANTINE
+from atoma_stores.sqlite.meta import columns_of
 
-QUARANTINE = (
-    "CREATE TABLE IF NOT EXISTS _atoma_quarantine(n INTEGER PRIMARY KEY AUTOINCREMENT, store TEXT NOT NULL, id TEXT NOT NULL, "
-    "what TEXT NOT NULL, reason TEXT NOT NULL, version INTEGER NOT NULL, kept TEXT NOT NULL) STRICT"
-)
-"""The table, which the first migration makes that converts anything."""
+TABLE = f"_atoma_{QUARANTINE.name}"
+CREATE = SQLITE.create_as(TABLE, QUARANTINE)
+"""Makes the table, as the first migration does that converts anything."""
 
 
 def read(connection: apsw.Connection) -> Sequence[Quarantined]:
     """Everything that was put aside, oldest first."""
     if not _is_there(connection):
         return ()
-    rows = connection.execute("SELECT n, store, id, what, reason, version, kept FROM _atoma_quarantine ORDER BY n")
+    rows = connection.execute(f"SELECT {', '.join(QUARANTINE.of())} FROM {TABLE} ORDER BY n")
     entries = cast("Iterable[tuple[int, str, str, str, str, int, str]]", rows)
     return [
         Quarantined(number, store, id, what, reason, version, json.loads(kept))
@@ -36,9 +37,9 @@ def forget(connection: apsw.Connection, numbers: Collection[int]) -> int:
     """Let go of entries, inside the caller's transaction; how many there were."""
     if not _is_there(connection):
         return 0
-    gone = "DELETE FROM _atoma_quarantine WHERE n IN (SELECT value FROM json_each(?)) RETURNING n"
+    gone = f"DELETE FROM {TABLE} WHERE n IN (SELECT value FROM json_each(?)) RETURNING n"
     return len(connection.execute(gone, (json.dumps(sorted(numbers)),)).fetchall())
 
 
 def _is_there(connection: apsw.Connection) -> bool:
-    return bool(connection.execute("SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE name='_atoma_quarantine')").get)
+    return bool(columns_of(connection, TABLE))

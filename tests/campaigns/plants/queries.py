@@ -125,8 +125,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F28",
         "atoma_stores.sqlite.ddl:_index_steps",
-        '"" if index.where is None else f" WHERE {row_text(index.where, store)}"',
-        '""',
+        "{index_where(store, index)}",
+        "",
         "an index of some rows refuses what is unique among them",
         f"{INDEXES}::test_a_unique_index_holds_among_its_rows",
     ),

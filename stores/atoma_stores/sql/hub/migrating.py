@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Mapping, Sequence
 from typing import cast
+
+import msgspec
 
 from atoma.contracts.codec import encode
 from atoma.errors import MigrationError
@@ -50,10 +53,15 @@ def convert_log(dialect: Dialect, conversion: Conversion, aside: Write) -> Scrip
         yield [aside.of(rows)]
 
 
-def heads(dialect: Dialect) -> Script[dict[str, int]]:
-    """The head of every scope."""
+def note_heads(dialect: Dialect) -> Script[str]:
+    """The head of every scope, as :data:`CONVERTED` is noted and :func:`read_heads` reads it."""
     (rows,) = yield [Execute(dialect.render("SELECT s.scope, s.head FROM {scope} s"))]
-    return dict(cast("Sequence[tuple[str, int]]", rows))
+    return json.dumps(dict(cast("Sequence[tuple[str, int]]", rows)))
+
+
+def read_heads(noted: str) -> Mapping[str, int]:
+    """By scope, up to which sequence steps have converted a log."""
+    return msgspec.json.decode(noted, type=dict[str, int])
 
 
 def check_statements(dialect: Dialect, schema: Schema, since: int, is_there: Callable[[str], bool]) -> Script[None]:
