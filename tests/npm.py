@@ -67,6 +67,12 @@ def installed(packages: Mapping[str, str]) -> Path:
     return folder
 
 
+def beside(packages: Mapping[str, str], program: Path, folder: Path) -> Path:
+    """A copy of ``program`` in ``folder``, where it finds ``packages``; skips the test where they cannot be had."""
+    (folder / "node_modules").symlink_to(installed(packages) / "node_modules")
+    return Path(shutil.copy(program, folder))
+
+
 def node_command(program: Path) -> list[str]:
     """What runs ``program``."""
     return [_node(), str(program)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from atoma.ports import Principal
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
 from atoma_transports.grpc import v1
 from atoma_transports.serving import open_server
-from tests.npm import installed, node_command
+from tests.npm import beside, node_command
 from tests.unit.hub.kit import SCHEMA, card
 
 pytestmark = pytest.mark.xdist_group("machine")
@@ -28,8 +27,7 @@ TOKEN = "token-of-everybody"
 
 
 async def test_it_calls_reads_and_listens(tmp_path: Path) -> None:
-    (tmp_path / "node_modules").symlink_to(installed(PACKAGES) / "node_modules")
-    program = Path(shutil.copy(Path(__file__).parent / "node" / "grpc_client.mjs", tmp_path))
+    program = beside(PACKAGES, Path(__file__).parent / "node" / "grpc_client.mjs", tmp_path)
     proto = Path(v1.__file__).with_name("sync.proto")
     verifier = StaticTokenVerifier({TOKEN: "ada"})
     async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=verifier) as hub:

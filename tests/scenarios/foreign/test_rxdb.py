@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -23,7 +22,7 @@ from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
 from atoma_transports.remote import Remote
 from atoma_transports.serving import open_server
 from atoma_transports.websocket import WebSocketTransport
-from tests.npm import installed, node_command
+from tests.npm import beside, node_command
 
 pytestmark = pytest.mark.xdist_group("machine")
 PACKAGES = {"rxdb": "17.6.0", "rxjs": "7.8.2", "eventsource": "4.0.0"}
@@ -104,9 +103,8 @@ class World:
 
 @asynccontextmanager
 async def open_world(folder: Path) -> AsyncGenerator[World]:
-    (folder / "node_modules").symlink_to(installed(PACKAGES) / "node_modules")
+    program = beside(PACKAGES, HERE / "node" / "rxdb_clients.mjs", folder)
     (folder / "replicate.mjs").write_text(replicating(), encoding="utf-8")
-    program = Path(shutil.copy(HERE / "node" / "rxdb_clients.mjs", folder))
     verifier = StaticTokenVerifier({TOKEN: "ada"})
     async with (
         open_hub(SCHEMA, SQLiteHubStore(str(folder / "hub.db")), verifier=verifier) as hub,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import partial
@@ -18,10 +17,21 @@ from atoma.contracts.mutations import Op
 from atoma.contracts.values import HIDDEN
 from atoma.errors import MigrationError, RemoteError, StoreBusy
 from atoma.hub.lineage import next_hash
-from atoma.schema import Convert, Index, Rename, Schema, Sql, StoreSpec
+from atoma.schema import Convert, Index, Schema, Sql, StoreSpec
 from tests.scenarios.cli.kit import atoma
 from tests.scenarios.migrations.test_three_versions_behind import EDITS, begin, check, expected
-from tests.scenarios.migrations.versions import VERSIONS, Item1, Item4, Place, items, rows, settle, today
+from tests.scenarios.migrations.versions import (
+    RENAMED,
+    TEAMS,
+    VERSIONS,
+    Item1,
+    Item4,
+    Place,
+    items,
+    rows,
+    settle,
+    today,
+)
 from tests.unit.hub.homes import PostgreSQLHome, home_of
 from tests.unit.hub.kit import Client, Rows, hub_on, pull_all
 
@@ -30,12 +40,6 @@ pytest.importorskip("psycopg", reason="the extra postgres is not installed")
 from atoma_stores.postgres import hub_store
 from atoma_stores.postgres.faults import FaultPlan
 from atoma_stores.postgres.hub_store import PostgreSQLHubStore
-
-
-@pytest.fixture
-def pg() -> Iterator[PostgreSQLHome]:
-    with contextlib.ExitStack() as stack:
-        yield PostgreSQLHome(stack)
 
 
 @pytest.fixture
@@ -223,31 +227,14 @@ async def test_what_cannot_be_converted_is_put_aside_and_what_is_hidden_stays_so
         ]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Team1:
-    id: str
-    team: str
-    word: str = ""
-
-
-@dataclass(frozen=True)
-class Team2:
-    id: str
-    club: str
-    text: str = ""
-
-
 async def test_other_names_touch_no_row_and_may_be_the_scopes(pg: PostgreSQLHome) -> None:
-    teams = StoreSpec("teams", Team1, scope="team", indexes=[Index("word", "team")])
-    clubs = StoreSpec("teams", Team2, scope="club", indexes=[Index("text", "club")])
-    steps: Any = {2: [Rename("teams.team", "club"), Rename("teams.word", "text")]}
-    async with hub_on(pg.store(), schema=Schema(teams)) as hub:
+    async with hub_on(pg.store(), schema=Schema(TEAMS)) as hub:
         await Client.of(hub, "a").do(Op("create", "teams", "1", {"word": "a", "team": "main"}))
     before = pg.ask("SELECT ctid::text FROM atoma.teams")
     for _ in range(2):
-        async with hub_on(pg.store(), schema=Schema(clubs, version=2, steps=steps)) as hub:
+        async with hub_on(pg.store(), schema=RENAMED) as hub:
             rows, _ = await pull_all(Client.of(hub, "b"))
-            assert rows == {("teams", "1"): {"text": "a", "club": "main"}}
+            assert rows == {("teams", "1"): {"text": "a", "club": "main", "more": 3}}
     assert pg.ask("SELECT ctid::text FROM atoma.teams") == before
 
 

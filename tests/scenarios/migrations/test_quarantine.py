@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager, closing
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_type
+from typing import assert_type
 
 import pytest
 from msgspec.structs import replace
 
-from atoma import AllowLoopback, Client, Schema, StoreSpec, Sync, WriteHandle, open_client, open_hub
+from atoma import Client, Schema, StoreSpec, WriteHandle, open_client
 from atoma.errors import ConflictError, PluginError, StoreBusy, ValidationError
-from atoma.ports import seeded_environment
 from atoma.schema.migrations import Convert, Rename
 from atoma_stores.local import LocalExecution
-from atoma_stores.sqlite import SQLiteEngine, SQLiteHubStore
+from atoma_stores.sqlite import SQLiteEngine
 from atoma_transports.memory import MemoryNetwork, MemoryTransport
 from atoma_transports.remote import Remote
 from tests.scenarios.cli.kit import atoma, atoma_beside
-from tests.scenarios.migrations.versions import settle
+from tests.scenarios.migrations.versions import Place, settle
 
 pytestmark = pytest.mark.virtual_time
 
@@ -50,34 +48,6 @@ NEW = Schema(
     BILLS, version=2, steps={2: [Convert("bills.amount", int, was=str, back=str), Rename("bills.note", "text")]}
 )
 NAMED = "tests.scenarios.migrations.test_quarantine:NEW"
-
-
-class Place:
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.network = MemoryNetwork()
-        self.openings = 0
-
-    def _environment(self) -> Any:
-        self.openings += 1
-        return seeded_environment(self.openings)
-
-    @asynccontextmanager
-    async def hub(self, schema: Schema) -> AsyncGenerator[None]:
-        store = SQLiteHubStore(self.folder / "hub.db")
-        async with open_hub(schema, store, verifier=AllowLoopback(), environment=self._environment()) as hub:
-            async with self.network.listen(hub):
-                yield
-
-    @asynccontextmanager
-    async def device(self, name: str, schema: Schema) -> AsyncGenerator[Client]:
-        plugins: list[Any] = [
-            LocalExecution(SQLiteEngine(self.folder / f"{name}.db")),
-            Remote(MemoryTransport(self.network, site=name)),
-            Sync([schema.stores["bills"]], ["main"]),
-        ]
-        async with open_client(schema, plugins=plugins, environment=self._environment()) as client:
-            yield client
 
 
 async def begun(folder: Path) -> Place:

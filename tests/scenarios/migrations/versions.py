@@ -104,6 +104,31 @@ NEWEST = VERSIONS[4]
 UNEXPLAINED = Schema(store(Item4, "title"), version=4)
 
 
+@dataclass(frozen=True)
+class Team1:
+    id: str
+    team: str
+    word: str = ""
+
+
+@dataclass(frozen=True)
+class Team2:
+    id: str
+    club: str
+    text: str = ""
+    more: int = 3
+
+
+TEAMS = StoreSpec("teams", Team1, scope="team", indexes=[Index("word", "team")])
+CLUBS = StoreSpec("teams", Team2, scope="club", indexes=[Index("text", "club")])
+RENAMED = Schema(CLUBS, version=2, steps={2: [Rename("teams.team", "club"), Rename("teams.word", "text")]})
+"""What :data:`TEAMS` becomes by other names alone, that of the scope among them, and a field that is new."""
+
+
+def _schema(version: int | Schema) -> Schema:
+    return VERSIONS[version] if isinstance(version, int) else version
+
+
 def today(item: Item1, note: str = "") -> Item4:
     """What an item of the first version is in the fourth: an oracle that knows nothing of steps."""
     first, _, last = item.person.partition(" ")
@@ -111,7 +136,7 @@ def today(item: Item1, note: str = "") -> Item4:
 
 
 class Place:
-    """A folder with a hub and devices, each in a version of its own, and the network between them.
+    """A folder with a hub and devices, each in a version of its own or with another schema, and the network between them.
 
     Args:
         folder: The folder.
@@ -129,21 +154,19 @@ class Place:
         return seeded_environment(self.openings)
 
     @asynccontextmanager
-    async def hub(self, version: int) -> AsyncGenerator[Hub]:
-        environment = self._environment()
-        async with open_hub(
-            VERSIONS[version], self._hub_store, verifier=AllowLoopback(), environment=environment
-        ) as hub:
+    async def hub(self, version: int | Schema) -> AsyncGenerator[Hub]:
+        schema, environment = _schema(version), self._environment()
+        async with open_hub(schema, self._hub_store, verifier=AllowLoopback(), environment=environment) as hub:
             async with self.network.listen(hub):
                 yield hub
 
     @asynccontextmanager
-    async def device(self, name: str, version: int) -> AsyncGenerator[Client]:
-        schema = VERSIONS[version]
+    async def device(self, name: str, version: int | Schema) -> AsyncGenerator[Client]:
+        schema = _schema(version)
         plugins: list[Any] = [
             LocalExecution(SQLiteEngine(self.folder / f"{name}.db")),
             Remote(MemoryTransport(self.network, site=name)),
-            Sync([schema.stores["items"]], ["main"]),
+            Sync(schema.stores.values(), ["main"]),
         ]
         async with open_client(schema, plugins=plugins, policy="sync-queue", environment=self._environment()) as client:
             yield client

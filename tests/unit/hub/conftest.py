@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.unit.hub.homes import Home, home_of
+from tests.unit.hub.homes import Home, PostgreSQLHome, home_of
 
 STORES = ("sqlite", "postgres")
 
@@ -24,3 +25,10 @@ def home(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Home]:
     """Where the hub of the test lives."""
     with home_of(request.param, tmp_path) as found:
         yield found
+
+
+@pytest.fixture
+def pg() -> Iterator[PostgreSQLHome]:
+    """A place for hubs on PostgreSQL."""
+    with contextlib.ExitStack() as stack:
+        yield PostgreSQLHome(stack)

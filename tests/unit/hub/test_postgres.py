@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -34,12 +34,6 @@ from atoma_stores.postgres.codes import Meaning, ServerError
 from atoma_stores.postgres.database import PostgreSQLHubDatabase
 from atoma_stores.postgres.faults import FaultPlan
 from atoma_stores.sql.scripts import Batch
-
-
-@pytest.fixture
-def pg() -> Iterator[PostgreSQLHome]:
-    with contextlib.ExitStack() as stack:
-        yield PostgreSQLHome(stack)
 
 
 def create(id: str, **values: Any) -> Op:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,12 +25,6 @@ from atoma_stores.sql.dialect import POSTGRESQL
 from atoma_stores.sql.hub.reads import ReadQueries, read_query
 from atoma_stores.sql.hub.rows import stores_of
 from atoma_stores.sql.scripts import Execute, Script
-
-
-@pytest.fixture
-def pg() -> Iterator[PostgreSQLHome]:
-    with contextlib.ExitStack() as stack:
-        yield PostgreSQLHome(stack)
 
 
 @dataclass(frozen=True)

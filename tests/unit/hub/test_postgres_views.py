@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import enum
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -48,12 +46,6 @@ class Everything:
 
 
 THINGS = StoreSpec("things", Everything, soft_delete=True)
-
-
-@pytest.fixture
-def pg() -> Iterator[PostgreSQLHome]:
-    with contextlib.ExitStack() as stack:
-        yield PostgreSQLHome(stack)
 
 
 async def test_every_type_is_shown_as_what_it_is_and_what_is_hidden_is_not(pg: PostgreSQLHome) -> None:

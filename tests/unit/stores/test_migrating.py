@@ -31,7 +31,7 @@ from atoma_stores.sqlite.faults import fault_vfs
 from atoma_stores.sqlite.hub_files import verify
 from tests.power.disk import noted_disk
 from tests.power.platter import Platter, Survivors, lay_down
-from tests.scenarios.migrations.versions import VERSIONS, Item1, today
+from tests.scenarios.migrations.versions import RENAMED, TEAMS, VERSIONS, Item1, Team2, today
 from tests.unit.hub.kit import Client, hub_on
 from tests.unit.stores.kit import insert, opened, update
 
@@ -332,34 +332,13 @@ async def test_a_statement_converts_nothing_of_a_hubs_log(tmp_path: Path) -> Non
     assert (found.problems, found.transactions, found.converted) == ([], 1, 0), "every hash is computed again"
 
 
-@dataclass(frozen=True)
-class Team1:
-    id: str
-    team: str
-    word: str = ""
-
-
-@dataclass(frozen=True)
-class Team2:
-    id: str
-    club: str
-    text: str = ""
-    more: int = 3
-
-
-TEAMS = StoreSpec("teams", Team1, scope="team", indexes=[Index("word", "team")])
-CLUBS = StoreSpec("teams", Team2, scope="club", indexes=[Index("text", "club")])
-
-
 @pytest.mark.parametrize("synced", [frozenset[str](), frozenset({"teams"})], ids=["local", "synced"])
 async def test_other_names_touch_no_row_and_may_be_the_scopes(tmp_path: Path, synced: frozenset[str]) -> None:
     path = tmp_path / "a.db"
-    steps: list[Step] = [Rename("teams.team", "club"), Rename("teams.word", "text")]
-    renamed = Schema(CLUBS, version=2, steps={2: steps})
     async with opened(path, schema=Schema(TEAMS), synced=synced) as device:
         await device.queue(insert("1", {"team": "red", "word": "a"}, store="teams"))
     for _ in range(2):
-        async with opened(path, schema=renamed, synced=synced) as device:
+        async with opened(path, schema=RENAMED, synced=synced) as device:
             assert await device.rows("teams") == {"1": {"club": "red", "text": "a", "more": 3}}
             assert await device.db.inspect(lambda tx: tx.rows.read("teams", "1").scope) == "red"  # type: ignore[union-attr]
     assert read(path, "SELECT name FROM sqlite_schema WHERE name GLOB '_atoma_index*'") == [
