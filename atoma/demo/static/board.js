@@ -8,12 +8,12 @@ import {glide} from "./motion.js";
 
 export const LANES = [["todo", "To do"], ["doing", "Doing"], ["done", "Done"]];
 
-function makeLane(lane, title, send) {
+function makeLane(lane, title, device, send) {
   const node = copy("t-lane");
   const cards = node.querySelector(".cards");
   const add = node.querySelector(".add");
   node.dataset.lane = lane;
-  node.setAttribute("aria-label", title);
+  node.setAttribute("aria-label", `${title} on ${device}`);
   text(node.querySelector(".title"), title);
   add.addEventListener("click", () => compose(add, (title) => send("add", {title, lane})));
   acceptDrops(node, (id, before) => send("move", {id, lane, before}));
@@ -49,7 +49,7 @@ export function makeBoard(first, send) {
   const find = (selector) => node.querySelector(selector);
   node.dataset.device = first.key;
   node.setAttribute("aria-label", `Board on ${first.name}`);
-  const lanes = new Map(LANES.map(([lane, title]) => [lane, makeLane(lane, title, send)]));
+  const lanes = new Map(LANES.map(([lane, title]) => [lane, makeLane(lane, title, first.name, send)]));
   find(".lanes").append(...[...lanes.values()].map((lane) => lane.node));
 
   function update(state) {
