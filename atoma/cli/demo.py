@@ -11,6 +11,7 @@ from pathlib import Path
 
 import trio
 
+from atoma.cli.numbers import whole_number
 from atoma.cli.reports import Exit
 from atoma.contracts.extras import install_line
 from atoma.errors import ConfigurationError
@@ -34,15 +35,12 @@ def add_command(demo: argparse.ArgumentParser) -> None:
         help="what the devices speak with the hub (default websocket)",
     )
     demo.add_argument(
-        "--rows", type=_rows, default=None, help=f"with --once: at most this many airports, {FEWEST_ROWS} or more"
+        "--rows",
+        type=partial(whole_number, least=FEWEST_ROWS),
+        default=None,
+        help=f"with --once: at most this many airports, {FEWEST_ROWS} or more",
     )
     demo.set_defaults(run=_demo)
-
-
-def _rows(text: str) -> int:
-    if not text.isdecimal() or int(text) < FEWEST_ROWS:
-        raise argparse.ArgumentTypeError(f"a whole number from {FEWEST_ROWS} on is needed, not {text!r}")
-    return int(text)
 
 
 def _demo(options: argparse.Namespace) -> Exit:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from atoma.cli import keys
-from atoma.cli.reports import Exit, Report, answers, said
+from atoma.cli.numbers import whole_number
+from atoma.cli.reports import Exit, Report, answers, said, unsound
 from atoma.cli.screen import print_table, progress
-from atoma.cli.words import count, size
+from atoma.cli.words import size
 from atoma.contracts.values import Scalar
 from atoma.errors import ConfigurationError
 from atoma_stores.sqlite.encryption import Key
@@ -75,13 +76,6 @@ def add_query(command: argparse.ArgumentParser) -> None:
     answers(command, _query)
 
 
-def whole_number(text: str) -> int:
-    """The number that an option is given."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"a whole number is needed, not {text!r}")
-    return int(text)
-
-
 def _query(options: argparse.Namespace) -> Report:
     text: str = sys.stdin.read() if options.sql == "-" else options.sql
     found = ask(options.file, text, dict(_named(each) for each in options.param), options.limit, keys.key_of(options))
@@ -119,9 +113,8 @@ def _check(options: argparse.Namespace) -> Report:
         problems = check_file(options.file, told, keys.key_of(options))
     if not problems:
         return said({"file": options.file, "problems": []}, f"{options.file}: sound")
-    lines = [f"{options.file}: {count(len(problems), 'problem')}", *(f"  {problem}" for problem in problems)]
-    lines.append("Stop the programs that have it open, keep a copy of it, and restore a backup.")
-    return Report({"file": options.file, "problems": problems}, lambda: print(*lines, sep="\n"), Exit.FOUND)
+    helps = "Stop the programs that have it open, keep a copy of it, and restore a backup."
+    return unsound(options.file, {"file": options.file, "problems": problems}, problems, helps)
 
 
 # atoma backup

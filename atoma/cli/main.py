@@ -24,6 +24,7 @@
 ``reports``     what a command answers, and its exit code
 ``screen``      tables and progress
 ``words``       how values are written
+``numbers``     how numbers are read
 ==============  ====================================================================
 """
 

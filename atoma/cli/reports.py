@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
+
+from atoma.cli.words import count
 
 
 class Exit(enum.IntEnum):
@@ -46,6 +48,12 @@ def answers(command: argparse.ArgumentParser, run: Run) -> None:
     """Let ``command`` answer with what ``run`` reports, as JSON where that is asked for."""
     command.add_argument("--json", action="store_true", help="print JSON")
     command.set_defaults(run=run)
+
+
+def unsound(where: str, data: object, problems: Sequence[str], helps: str) -> Report:
+    """A report of what is wrong in a file or a database, one problem a line, and what helps."""
+    lines = [f"{where}: {count(len(problems), 'problem')}", *(f"  {each}" for each in problems), helps]
+    return Report(data, lambda: print(*lines, sep="\n"), Exit.FOUND)
 
 
 def said(data: object, *lines: str) -> Report:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from atoma.cli import schemas
+from atoma.cli.numbers import days
 from atoma.cli.reports import Exit
 from atoma.cli.sync import read_token
 from atoma.cli.tokens import TokenFile
@@ -60,7 +61,7 @@ def add_command(serve: argparse.ArgumentParser) -> None:
         "--metrics-token-file", type=Path, metavar="PATH", help="serve /metrics to whoever has the token in this file"
     )
     serve.add_argument(
-        "--compact-days", type=float, default=1.0, metavar="DAYS", help="forget old history so often; 0: never"
+        "--compact-days", type=days, default=1.0, metavar="DAYS", help="forget old history so often; 0: never"
     )
     serve.set_defaults(run=_serve)
 

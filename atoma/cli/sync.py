@@ -16,6 +16,7 @@ from typing import get_args
 import trio
 
 from atoma.cli import keys
+from atoma.cli.numbers import seconds
 from atoma.cli.offline import add_device_file
 from atoma.cli.reports import Report, answers, said
 from atoma.cli.words import count, moment, pairs
@@ -75,7 +76,7 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     )
     repair.add_argument("--sync", action="store_true", help="then send what waits and fetch what is new, once")
     repair.add_argument(
-        "--timeout", type=float, default=PATIENCE_S, metavar="SECONDS", help="give up after (default 60)"
+        "--timeout", type=seconds, default=PATIENCE_S, metavar="SECONDS", help="give up after (default %(default)g)"
     )
     answers(repair, _repair)
 

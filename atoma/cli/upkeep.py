@@ -11,8 +11,8 @@ from typing import TypeVar, get_args
 import trio
 
 from atoma.cli import schemas
-from atoma.cli.files import whole_number
-from atoma.cli.reports import Exit, Report, answers, said
+from atoma.cli.numbers import days, whole_number
+from atoma.cli.reports import Exit, Report, answers, said, unsound
 from atoma.cli.screen import progress
 from atoma.cli.serving import POSTGRESQL, held_version, postgresql_at, store_at
 from atoma.cli.words import count
@@ -144,25 +144,15 @@ def add_compact(command: argparse.ArgumentParser) -> None:
         metavar="N",
         help="keep so many transactions of each scope (default %(default)s)",
     )
-    for name, days, what in (
+    for name, usual, what in (
         ("--keep-days", KEEP_DAYS, "keep answers and verdicts so long"),
         ("--client-days", CLIENT_DAYS, "keep devices that have not called for so long"),
     ):
-        command.add_argument(name, type=_days, default=days, metavar="DAYS", help=f"{what} (default %(default)g)")
+        command.add_argument(name, type=days, default=usual, metavar="DAYS", help=f"{what} (default %(default)g)")
     command.add_argument(
         "--force", action="store_true", help="also where all of them would go because nobody was here for days"
     )
     answers(command, _compact)
-
-
-def _days(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = -1.0
-    if not 0 <= found <= 36_500:
-        raise argparse.ArgumentTypeError(f"days from 0 to 36500 are needed, not {text!r}")
-    return found
 
 
 def _compact(options: argparse.Namespace) -> Report:
@@ -206,9 +196,8 @@ def _verify(options: argparse.Namespace) -> Report:
             found = hub_files.verify(place.where, next_hash, told)
     data = {"where": options.where, **asdict(found)}
     if found.problems:
-        lines = [f"{options.where}: {count(len(found.problems), 'problem')}", *(f"  {each}" for each in found.problems)]
-        lines.append("Stop the hub, keep a copy, and restore a backup; devices bring back what they have.")
-        return Report(data, lambda: print(*lines, sep="\n"), Exit.FOUND)
+        helps = "Stop the hub, keep a copy, and restore a backup; devices bring back what they have."
+        return unsound(options.where, data, found.problems, helps)
     read = f"{count(found.transactions, 'transaction')} of {count(found.scopes, 'scope')}, {count(found.changes, 'change')}"
     lines = [f"{options.where}: sound; {read}"]
     if found.converted:

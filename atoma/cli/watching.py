@@ -13,6 +13,7 @@ import trio
 
 from atoma.cli import keys
 from atoma.cli.files import WHOSE, add_file
+from atoma.cli.numbers import seconds, whole_number
 from atoma.cli.reports import Exit
 from atoma.cli.screen import cell, console, print_table, table
 from atoma.cli.sync import FileStatus, read_status
@@ -67,21 +68,11 @@ def add_command(command: argparse.ArgumentParser) -> None:
     command.description = "Watch what happens in a file until Ctrl-C: rows, commits, scopes, and what waits to be sent."
     add_file(command)
     command.add_argument(
-        "--interval", type=_seconds, default=1.0, metavar="SECONDS", help="look so often (default %(default)g)"
+        "--interval", type=seconds, default=1.0, metavar="SECONDS", help="look so often (default %(default)g)"
     )
-    command.add_argument("--looks", type=int, default=0, metavar="N", help="end after so many looks; 0: never")
+    command.add_argument("--looks", type=whole_number, default=0, metavar="N", help="end after so many looks; 0: never")
     command.add_argument("--json", action="store_true", help="print a line of JSON for each look")
     command.set_defaults(run=_top)
-
-
-def _seconds(text: str) -> float:
-    try:
-        found = float(text)
-    except ValueError:
-        found = 0.0
-    if not 0.1 <= found <= 3600:
-        raise argparse.ArgumentTypeError(f"seconds from 0.1 to 3600 are needed, not {text!r}")
-    return found
 
 
 def _top(options: argparse.Namespace) -> Exit:

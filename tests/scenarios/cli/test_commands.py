@@ -77,6 +77,26 @@ def test_a_key_is_asked_for_once_also_where_it_is_told_once(tmp_path: Path) -> N
     assert secret_of(options) == bytes.fromhex(digits)
 
 
+@pytest.mark.parametrize(
+    ("option", "command"),
+    [
+        ("--compact-days", ("hub", "serve", "hub.db", "--schema", "a:B", "--loopback")),
+        ("--keep-days", ("hub", "compact", "hub.db")),
+        ("--timeout", ("sync", "repair", "app.db", "--url", "ws://h/sync")),
+        ("--interval", ("top", "app.db")),
+        ("--looks", ("top", "app.db")),
+        ("--limit", ("query", "app.db", "SELECT 1")),
+        ("--keep", ("hub", "compact", "hub.db")),
+        ("--rows", ("demo", "--once")),
+    ],
+)
+def test_a_number_that_makes_no_sense_is_wrong_usage(option: str, command: tuple[str, ...]) -> None:
+    for wrong in ("nan", "-1", "inf", "1e30", "9" * 30, "many", ""):
+        answer = atoma(*command, f"{option}={wrong}")
+        assert (answer.code, answer.out) == (Exit.USAGE, ""), (wrong, answer)
+        assert f"argument {option}: " in answer.err and f"needed, not {wrong!r}" in answer.err
+
+
 def test_the_exit_codes_are_on_the_page() -> None:
     table = re.findall(r"^\| (\d+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert [int(code) for code in table] == [code.value for code in Exit]

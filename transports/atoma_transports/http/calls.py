@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from typing import TypeVar
 from urllib.parse import parse_qsl
@@ -23,7 +23,7 @@ from atoma_transports.adapters.methods import NOTIFY
 from atoma_transports.calls.call import BUDGET_MS_MAX, TRACE_LENGTH_MAX, deadline_of
 from atoma_transports.calls.errors import LATE, STOPPING, explain, large_answer
 from atoma_transports.calls.methods import Method
-from atoma_transports.calls.requests import read_request, rows_size_max, size_max
+from atoma_transports.calls.requests import WireFormat, read_request, rows_size_max, size_max
 from atoma_transports.http.answers import Refused, failure, refused, send_answer
 from atoma_transports.http.asked import Asked
 from atoma_transports.http.batches import Batches, answer_batch, read_batch
@@ -33,7 +33,6 @@ from atoma_transports.http.documents.following import DocumentEvents, follow_doc
 from atoma_transports.http.documents.messages import PLAIN_JSON, PullDocuments, PushDocuments, to_json
 from atoma_transports.http.documents.pulling import pull_documents
 from atoma_transports.http.documents.pushing import push_documents
-from atoma_transports.http.documents.reading import Rows
 from atoma_transports.http.envelope import (
     AS_JSON,
     BATCH,
@@ -126,9 +125,8 @@ class Calls:
             service = with_booleans(service, self._hosting.host)
         if served is None:
             return await self._special(asked, encoding, admitted, service)
-        body = await self._body(asked, size_max(served, self._limits, encoding.format))
-        message = await read_request(body, served.request, encoding.format, self._wire.share)
-        self._wire.share.earned(len(body))
+        most = size_max(served, self._limits, encoding.format)
+        message = await self._read(asked, most, encoding.format, served.request)
         if served.answer is None:
             form = Events() if encoding is AS_JSON else Records()
             return await self._stream(asked, served, admitted, service, message, form, trace_id)
@@ -178,23 +176,16 @@ class Calls:
             wanted = Wanted(name, lambda _: follow_documents(rows), listened, DocumentEvents(), deadline, trace_id)
             await answer_stream(self._wire, self._hosting, admitted, wanted)
             return
-        body = await self._body(asked, rows_size_max(self._limits, PLAIN_JSON))
-        work = partial(self._pulled if path.act == "pull" else self._pushed, rows, body)
+        most = rows_size_max(self._limits, PLAIN_JSON)
+        if path.act == "pull":
+            pulled = await self._read(asked, most, PLAIN_JSON, PullDocuments)
+            work: Callable[[], Awaitable[msgspec.Struct]] = partial(pull_documents, rows, pulled)
+        else:
+            pushed = await self._read(asked, most, PLAIN_JSON, PushDocuments)
+            work = partial(push_documents, rows, pushed.rows, Environment())
         with admitted.call():
             reply = await self._wire.attended(work, self._deadline(asked))
         await self._send(AS_JSON, to_json(reply))
-
-    async def _pulled(self, rows: Rows, body: bytes) -> msgspec.Struct:
-        return await pull_documents(rows, await self._read(body, PullDocuments))
-
-    async def _pushed(self, rows: Rows, body: bytes) -> msgspec.Struct:
-        pushed = await self._read(body, PushDocuments)
-        return await push_documents(rows, pushed.rows, Environment())
-
-    async def _read(self, body: bytes, kind: type[T]) -> T:
-        message = await read_request(body, kind, PLAIN_JSON, self._wire.share)
-        self._wire.share.earned(len(body))
-        return message
 
     def _check(self, asked: Asked, name: str, takes: Collection[str] | None) -> None:
         """Refuse what cannot be answered whoever asks.
@@ -230,6 +221,13 @@ class Calls:
         if len(size) > 15 or int(size) > most:
             raise refused(413, f"a body may have {most} bytes")
         return await whole_body(self._wire, asked, most)
+
+    async def _read(self, asked: Asked, most: int, form: WireFormat, kind: type[T]) -> T:
+        """The message in a body of at most so many bytes, which the client has earned time with then."""
+        body = await self._body(asked, most)
+        message = await read_request(body, kind, form, self._wire.share)
+        self._wire.share.earned(len(body))
+        return message
 
     def _deadline(self, asked: Asked) -> float:
         text = asked.fields.get(BUDGET)
