@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from atoma.contracts.checks import is_a
 from atoma.contracts.values import RowImage, Scalar
-from atoma.errors import ConfigurationError, ConflictError, ValidationError
+from atoma.errors import ConflictError, ValidationError
+from atoma.hub.functions import check_functions
 from atoma.schema.spec import StoreSpec
 
 _log = logging.getLogger("atoma.hub")
@@ -61,20 +61,10 @@ class CustomRules:
     __slots__ = ("_functions",)
 
     def __init__(self, stores: Mapping[str, StoreSpec[Any]], functions: Mapping[str, Mapping[str, CustomRule]]) -> None:
-        if not is_a(functions, Mapping) or not all(is_a(fields, Mapping) for fields in functions.values()):
-            raise ConfigurationError(
-                f"conflicts is a mapping, {{'cards': {{'body': lambda met: …}}}}, not {functions!r}"
-            )
-        given = {(store, name) for store, fields in functions.items() for name in fields}
-        declared = {(store.name, name) for store in stores.values() for name in store.merging.customs}
-        for store, name in sorted(declared ^ given):
-            what = (
-                "has no function" if (store, name) in declared else "is not declared: StoreSpec(…, merge={…: 'custom'})"
-            )
-            raise ConfigurationError(f"conflicts: {store}.{name} {what}")
-        for store, name in sorted(given):
-            if not callable(functions[store][name]):
-                raise ConfigurationError(f"conflicts: {store}.{name} takes a function, not {functions[store][name]!r}")
+        check_functions(
+            "conflicts", functions, [(store.name, name) for store in stores.values() for name in store.merging.customs],
+            example="{'cards': {'body': lambda met: …}}", declaring="StoreSpec(…, merge={…: 'custom'})",
+        )  # fmt: skip
         self._functions = functions
 
     def decide(

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from atoma.contracts.checks import is_a
 from atoma.contracts.values import HIDDEN, RowImage, is_hidden
-from atoma.errors import ConfigurationError
+from atoma.hub.functions import check_functions
 from atoma.ports.hub import Facts
 from atoma.ports.service import Principal
 from atoma.schema.hiding import moment_of
@@ -62,18 +61,11 @@ class HubFields:
     __slots__ = ("_functions", "counts")
 
     def __init__(self, stores: Mapping[str, StoreSpec[Any]], functions: Mapping[str, Mapping[str, HubField]]) -> None:
-        if not is_a(functions, Mapping) or not all(is_a(fields, Mapping) for fields in functions.values()):
-            raise ConfigurationError(
-                f"hub_fields is a mapping, {{'orders': {{'number': lambda of: …}}}}, not {functions!r}"
-            )
-        given = {(store, name) for store, fields in functions.items() for name in fields}
-        declared = {(store.name, name) for store in stores.values() for name in store.sets.by_function}
-        for store, name in sorted(declared ^ given):
-            what = "has no function" if (store, name) in declared else "is not declared: StoreSpec(…, hub_fields=[…])"
-            raise ConfigurationError(f"hub_fields: {store}.{name} {what}")
-        for store, name in sorted(given):
-            if not callable(functions[store][name]):
-                raise ConfigurationError(f"hub_fields: {store}.{name} takes a function, not {functions[store][name]!r}")
+        declared = [(store.name, name) for store in stores.values() for name in store.sets.by_function]
+        check_functions(
+            "hub_fields", functions, declared,
+            example="{'orders': {'number': lambda of: …}}", declaring="StoreSpec(…, hub_fields=[…])",
+        )  # fmt: skip
         self._functions = functions
         self.counts = bool(declared)
 
