@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import TypeAlias
 
 import msgspec
@@ -13,12 +13,13 @@ from grpclib.exceptions import GRPCError
 from grpclib.exceptions import ProtocolError as NotSent
 
 from atoma.contracts.understood import Understood
-from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, ProtocolError
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, ProtocolError
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import leave_to_scope
 from atoma_transports.calls.errors import check_request, error_of
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.calls.methods import Method, find_method
+from atoma_transports.calls.places import CallPlaces
 from atoma_transports.dialing.credentials import Credentials
 from atoma_transports.grpc._driver.client import CallFailed, CallReset, ClientCall, ConnectionLost, GrpcClient
 from atoma_transports.grpc.convert import pack, unpack
@@ -40,8 +41,7 @@ class GrpcChannel:
         self._client = client
         self._credentials = credentials
         self._message_bytes = limits.frame_bytes
-        self._calls_max = limits.calls
-        self._calls = 0
+        self._places = CallPlaces("the connection's table of calls in flight", limits.calls)
         self._understood: Understood | None = None
 
     @property
@@ -58,7 +58,7 @@ class GrpcChannel:
         """Keep to the server's bounds where they are the smaller ones."""
         self._credentials.subject = hello.principal
         self._message_bytes = min(self._message_bytes, hello.message_bytes)
-        self._calls_max = min(self._calls_max, hello.calls)
+        self._places.limit = min(self._places.limit, hello.calls)
         self._understood = hello.queries
 
     async def understood(self) -> Understood | None:
@@ -127,9 +127,7 @@ class GrpcChannel:
             await call.send_request()
         except GRPCError as error:
             if not isinstance(error, ConnectionLost) and error.status is Status.RESOURCE_EXHAUSTED:
-                raise Overloaded(
-                    f"the connection's table of calls in flight ({error.message})", self._calls_max
-                ) from None
+                raise self._places.full(str(error.message)) from None
             raise
         await call.send_message(Packed(data), end=True)
 
@@ -150,19 +148,12 @@ class GrpcChannel:
         check_request(len(data), self._message_bytes)
         return data
 
-    @contextmanager
-    def _place(self) -> Generator[None]:
+    def _place(self) -> AbstractContextManager[None]:
         """A place among the calls and streams in flight."""
         self._credentials.check()
         if self._client.lost:
             raise ChannelBroken(f"{self._client.reason}; the call was not sent", maybe_sent=False)
-        if self._calls >= self._calls_max:
-            raise Overloaded("the connection's table of calls in flight", self._calls_max)
-        self._calls += 1
-        try:
-            yield
-        finally:
-            self._calls -= 1
+        return self._places.take()
 
 
 class _Items:

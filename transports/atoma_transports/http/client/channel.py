@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Generator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, suppress
 from typing import Protocol
 
 import msgspec
@@ -13,13 +13,14 @@ import trio
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.understood import Understood
 from atoma.contracts.values import ErrorInfo
-from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, Overloaded, TransportError
+from atoma.errors import AtomaError, AuthenticationError, ChannelBroken, TransportError
 from atoma.ports.tasks import open_tasks
 from atoma_transports.adapters import METHODS
 from atoma_transports.calls.call import budget_now, leave_to_scope, trace_of
 from atoma_transports.calls.errors import check_request, error_of
 from atoma_transports.calls.limits import ChannelLimits
 from atoma_transports.calls.methods import Method, find_method
+from atoma_transports.calls.places import CallPlaces
 from atoma_transports.dialing.credentials import Credentials
 from atoma_transports.http.client.engine import BatchEngine
 from atoma_transports.http.client.messages import (
@@ -74,8 +75,8 @@ class HttpChannel:
         self._engine = engine
         self._credentials = credentials
         self._limits = limits
-        self._calls = 0
-        self._streams = 0
+        self._places = CallPlaces("the channel's table of calls in flight", limits.calls)
+        self._streams = CallPlaces("the channel's table of streams", STREAMS_MAX)
         self._closed = False
 
     @property
@@ -120,22 +121,16 @@ class HttpChannel:
         """
         spec = find_method(METHODS, method, streams=True)
         body = self._encoded(message)
-        if self._streams >= STREAMS_MAX:
-            raise Overloaded("the channel's table of streams", STREAMS_MAX)
-        with self._place():
-            self._streams += 1
-            try:
-                async with AsyncExitStack() as connection, open_tasks() as tasks:
-                    items = _Items(self, method, body, trace_of(message), spec)
-                    await items.open(connection)
-                    tasks.start_soon(items.read, connection)
-                    try:
-                        yield items
-                    finally:
-                        items.close()
-                        tasks.cancel_scope.cancel()
-            finally:
-                self._streams -= 1
+        with self._streams.take(), self._place():
+            async with AsyncExitStack() as connection, open_tasks() as tasks:
+                items = _Items(self, method, body, trace_of(message), spec)
+                await items.open(connection)
+                tasks.start_soon(items.read, connection)
+                try:
+                    yield items
+                finally:
+                    items.close()
+                    tasks.cancel_scope.cancel()
 
     def close(self) -> None:
         """Refuse further calls and streams."""
@@ -182,19 +177,12 @@ class HttpChannel:
         check_request(len(body), self._limits.frame_bytes)
         return body
 
-    @contextmanager
-    def _place(self) -> Generator[None]:
+    def _place(self) -> AbstractContextManager[None]:
         """A place among the calls and streams in flight."""
         self._credentials.check()
         if self._closed:
             raise ChannelBroken("the connection is closed; the call was not sent", maybe_sent=False)
-        if self._calls >= self._limits.calls:
-            raise Overloaded("the channel's table of calls in flight", self._limits.calls)
-        self._calls += 1
-        try:
-            yield
-        finally:
-            self._calls -= 1
+        return self._places.take()
 
 
 class _Items:
