@@ -58,15 +58,7 @@ def compile_query(step: Combinator, parts: Parts) -> Run[QueryRequest, QueryResu
         case SequenceStep():
             return _compile_sequence(step, parts, side, compile_query, settle_query, required=False)
         case SyncedStep():
-            chosen = _chosen(step, parts)
-            if len(chosen) == 1:
-                return compile_query(chosen[0], parts)
-            synced, otherwise = (compile_query(child, parts) for child in chosen)
-
-            async def choose(request: QueryRequest, frame: Frame) -> QueryResult:
-                return await (synced if request.store in parts.synced else otherwise)(request, frame)
-
-            return choose
+            return _compile_synced(step, parts, compile_query, lambda request: request.store in parts.synced)
         case MergeStep(by=by, tolerant=tolerant):
             node = parts.nodes[by]
             assert isinstance(node, MergingNode)
@@ -95,16 +87,10 @@ def compile_write(step: Combinator, parts: Parts) -> Run[WriteRequest, WriteResu
         case SequenceStep():
             return _compile_sequence(step, parts, side, compile_write, settle_write, required=True)
         case SyncedStep():
-            chosen = _chosen(step, parts)
-            if len(chosen) == 1:
-                return compile_write(chosen[0], parts)
-            synced, otherwise = (compile_write(child, parts) for child in chosen)
-
-            async def choose(request: WriteRequest, frame: Frame) -> WriteResult:
-                replicates = any(entry.store in parts.synced for entry in request.entries)
-                return await (synced if replicates else otherwise)(request, frame)
-
-            return choose
+            synced = parts.synced
+            return _compile_synced(
+                step, parts, compile_write, lambda request: any(entry.store in synced for entry in request.entries)
+            )
         case _:
             return _compile(step, [compile_write(child, parts) for child in step.children], parts, side)
 
@@ -129,8 +115,21 @@ def _compile_sequence(
     return run_sequence(side, compiled(first, parts), links)
 
 
-def _chosen(step: SyncedStep, parts: Parts) -> Sequence[Combinator]:
-    return step.children if parts.synced else (step.otherwise,)
+def _compile_synced(
+    step: SyncedStep,
+    parts: Parts,
+    compiled: Callable[[Combinator, Parts], Run[Req, Res]],
+    replicates: Callable[[Req], bool],
+) -> Run[Req, Res]:
+    """A choice of either side between stores that replicate and others; none where nothing replicates."""
+    if not parts.synced:
+        return compiled(step.otherwise, parts)
+    synced, otherwise = (compiled(child, parts) for child in step.children)
+
+    async def choose(request: Req, frame: Frame) -> Res:
+        return await (synced if replicates(request) else otherwise)(request, frame)
+
+    return choose
 
 
 def _compile_atomic(ids: tuple[str, ...], parts: Parts, side: WriteSide) -> Run[WriteRequest, WriteResult]:
