@@ -36,6 +36,7 @@ OF_EXTRAS = (
 )  # fmt: skip
 BARE = f"import sys; sys.modules.update(dict.fromkeys({OF_EXTRAS})); {ATOMA[-1]}"
 """The program where no extra is installed."""
+PIPE_BYTES = 1 << 20
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 
 
@@ -167,10 +168,14 @@ def test_ctrl_c_ends_a_long_statement_and_a_page_within_a_second(tmp_path: Path)
     file = tmp_path / "a.db"
     trio.run(write, file, "", [1])
     with (
-        subprocess.Popen([*ATOMA, "query", str(file), ENDLESS], stderr=subprocess.PIPE, text=True) as query,
+        subprocess.Popen(
+            [*ATOMA, "query", str(file), "-"], stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ) as query,
         subprocess.Popen([*ATOMA, "inspect", str(file)], stdout=subprocess.PIPE, text=True) as page,
     ):
-        assert page.stdout is not None and query.stderr is not None
+        assert page.stdout is not None and query.stderr is not None and query.stdin is not None
+        with query.stdin as statement:  # more than a pipe takes, so it has started once this is through
+            statement.write(ENDLESS + " " * PIPE_BYTES)
         address = re.search(r"http://\S+", page.stdout.readline())
         assert address is not None
         with urllib.request.urlopen(address[0]) as answer:
