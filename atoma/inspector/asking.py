@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import trio
 
+from atoma.contracts.query import BoundQuery
 from atoma.contracts.raw import SqlAnswer, SqlQuery
 from atoma.errors import QueryError
 from atoma.inspector.conflicts import plain
 from atoma.inspector.snapshot import Inspected
-from atoma.inspector.views import RowsView, SqlView
-from atoma.ports.engine import AnswersSql
+from atoma.inspector.views import PlanView, RowsView, SqlView
+from atoma.ports.engine import AnswersSql, ExplainsQueries
 from atoma.ports.live import LiveInspection
 from atoma.query import bind, col, select
+from atoma.query.advice import missing_indexes
 
 ROWS_SHOWN = 200
 SQL_ROWS_SHOWN = 500
@@ -82,3 +84,22 @@ async def answer_sql(target: Inspected, text: str) -> SqlView:
         sources=tuple(each.line for each in outline.sources),
         live=live.explain(outline) if isinstance(live, LiveInspection) else "",
     )
+
+
+async def plan_of(target: Inspected, store: str, query: str) -> PlanView:
+    """How the database reads each source of a live query, as it is listed.
+
+    Raises:
+        QueryError: It is not followed any more, or the database does not tell.
+        StoreError: The engine failed.
+    """
+    live, database = target.eye.live, target.eye.database
+    listed = live.stats() if isinstance(live, LiveInspection) else ()
+    question = next((item.question for item in listed if (item.store, item.query) == (store, query)), None)
+    if isinstance(question, BoundQuery) and isinstance(database, ExplainsQueries):
+        found = tuple(await database.explain(question))
+        warnings = missing_indexes(question.plan, found, target.client.schema.store)
+        return PlanView(tuple(each.line for each in found), warnings)
+    if isinstance(question, SqlQuery) and isinstance(database, AnswersSql):
+        return PlanView(tuple(each.line for each in (await database.outline(question)).sources), ())
+    raise QueryError("it is not followed any more" if question is None else "this client's database does not tell")

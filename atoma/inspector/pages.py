@@ -12,7 +12,7 @@ import msgspec
 
 from atoma.errors import AtomaError, ClosedError, QueryError, UnknownStore
 from atoma.hub import Hub
-from atoma.inspector.asking import answer_sql, look_at_rows
+from atoma.inspector.asking import answer_sql, look_at_rows, plan_of
 from atoma.inspector.deciding import ConflictDecision, Decision, LostDecision, OutboxDecision
 from atoma.inspector.snapshot import Inspected, take_snapshot
 from atoma.inspector.views import ClientView
@@ -63,6 +63,7 @@ def add_inspector(
     handler.get("/inspector", guarded(partial(_page, page)))
     handler.get("/api/inspector", guarded(partial(_list, find)))
     handler.get("/api/inspector/rows", guarded(partial(_rows, find)))
+    handler.get("/api/inspector/plan", guarded(partial(_plan, find)))
     handler.post("/api/inspector/sql", guarded(partial(_sql, find)))
     handler.get("/api/inspector/log", guarded(partial(_log, find)))
     for name, kind in _DECISIONS.items():
@@ -108,6 +109,12 @@ async def _rows(find: Clients, request: HttpRequest) -> HttpResponse:
         target, asked.get("store", ""), after=asked.get("after", ""), containing=asked.get("containing", "")
     )
     return await _answered(looking)
+
+
+async def _plan(find: Clients, request: HttpRequest) -> HttpResponse:
+    asked = request.query
+    target = _pick(await find(), asked.get("client", ""))
+    return await _answered(plan_of(target, asked.get("store", ""), asked.get("query", "")))
 
 
 async def _sql(find: Clients, request: HttpRequest) -> HttpResponse:

@@ -200,7 +200,8 @@ def _live(eye: Inspection) -> list[LiveView]:
         return []
     return [
         LiveView(
-            query=f"{item.store}: {item.query}",
+            store=item.store,
+            query=item.query,
             tier=item.tier,
             reason=item.reason,
             held=item.held,

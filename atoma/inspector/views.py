@@ -86,6 +86,7 @@ class StoreView(msgspec.Struct, frozen=True):
 class LiveView(msgspec.Struct, frozen=True):
     """One live query, how it is followed, and what it has cost: microseconds, and rows and bytes in memory."""
 
+    store: str
     query: str
     tier: int
     reason: str
@@ -269,6 +270,13 @@ class RowsView(msgspec.Struct, frozen=True):
     columns: tuple[str, ...]
     rows: tuple[tuple[object, ...], ...]
     after: str
+
+
+class PlanView(msgspec.Struct, frozen=True):
+    """The ways in which the sources of a live query are read, and which index is missing."""
+
+    sources: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 class SqlView(msgspec.Struct, frozen=True):

@@ -196,6 +196,7 @@ class LiveStats(msgspec.Struct, frozen=True):
         held: Rows kept in memory for it.
         bytes: What that takes, estimated.
         reads: How often rows were read from the database for it.
+        question: The query itself.
     """
 
     store: str
@@ -211,6 +212,7 @@ class LiveStats(msgspec.Struct, frozen=True):
     held: int = 0
     bytes: int = 0
     reads: int = 0
+    question: Question | None = None
 
 
 @runtime_checkable

@@ -256,6 +256,8 @@ def test_the_inspector_shows_what_the_device_is_doing(window: Window, demo: Runn
     expect_text(page.locator("#state"), re.compile("Offline|Connecting"))
     expect_text(page.locator("#outbox-list tr td").nth(1), re.compile("create cards.*Seen by the inspector"))
     expect_text(page.locator("#live-list code"), re.compile("cards: .*ORDER BY pos, id"))
+    page.locator("#live-list").get_by_role("button", name="Plan").click()
+    expect_text(page.locator("#live-list .plan li").first, re.compile("cards"))
     page.locator("#trails button", has_text="create cards").first.click()
     expect_text(page.locator("#trail .steer p"), re.compile("Step 1 of 2: local-write ok"))
     page.get_by_role("button", name="Next step").click()

@@ -53,8 +53,34 @@ function storeRow(store, look) {
     cell(h("div", {class: "columns"}, store.columns.map((column) => h("span", {}, column.name, " ", h("small", {}, column.type.toLowerCase() + (column.nullable ? "?" : "")))))));
 }
 
-const liveRow = (most) => (query) => h("tr", {},
-  cell(h("code", {}, query.query)), cell(h("span", {title: query.reason}, `tier ${query.tier}`), {class: "nowrap"}),
+/** The plans that somebody has opened, by client, store and query; lists are made anew, and they stay open. */
+const plans = new Map();
+
+function planOf(client, query) {
+  const wanted = new URLSearchParams({client, store: query.store, query: query.query});
+  const key = wanted.toString();
+  const list = h("ul", {class: "plan"});
+  const show = (button) => {
+    list.replaceChildren(...(plans.get(key) ?? []));
+    list.hidden = !plans.has(key);
+    button.setAttribute("aria-expanded", String(plans.has(key)));
+  };
+  const toggle = async (event) => {
+    if (!plans.delete(key)) {
+      const answer = await fetch(`/api/inspector/plan?${wanted}`);
+      const plan = await answer.json().catch(() => ({}));
+      const lines = answer.ok ? plan.sources : [plan.error?.message ?? `The server said ${answer.status}.`];
+      plans.set(key, [...lines.map((line) => h("li", {}, line)), ...(plan.warnings ?? []).map((line) => h("li", {class: "bad"}, line))]);
+    }
+    show(event.target);
+  };
+  const button = h("button", {class: "button quiet small", type: "button", onclick: toggle}, "Plan");
+  show(button);
+  return [button, list];
+}
+
+const liveRow = (client, most) => (query) => h("tr", {},
+  cell([h("code", {}, `${query.store}: ${query.query}`), planOf(client, query)]), cell(h("span", {title: query.reason}, `tier ${query.tier}`), {class: "nowrap"}),
   cell(query.rows.toLocaleString("en"), {class: "r"}), cell(h("span", {title: `${query.held} rows are kept in memory`}, bytes(query.bytes)), {class: "r nowrap"}), cell(query.subscribers, {class: "r"}),
   cell(query.evaluations, {class: "r"}), cell(query.skipped, {class: "r"}), cell(micros(query.last_us), {class: "r"}), cell(micros(query.mean_us), {class: "r"}),
   cell(h("span", {class: "cost"}, h("span", {}, micros(query.total_us)), h("meter", {min: 0, max: most, value: query.total_us, "aria-label": "share of the cost"}))));
@@ -144,7 +170,7 @@ export function makePanels(look) {
       node.lastChild.replaceChildren(String(tile.value), h("small", {title: tile.note}, tile.note));
     });
     fill("store-list", "stores", state.stores, (store) => storeRow(store, look), was);
-    fill("live-list", "live", state.live, liveRow(Math.max(...state.live.map((query) => query.total_us), 1)), was);
+    fill("live-list", "live", state.live, liveRow(state.key, Math.max(...state.live.map((query) => query.total_us), 1)), was);
     fill("outbox-list", "outbox", state.outbox, outboxRow(state), was, state.state === "online");
     const retry = byId("outbox-retry");
     retry.hidden = !state.outbox.some((item) => item.state === "queued" || item.state === "sent");

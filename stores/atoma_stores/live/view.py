@@ -226,6 +226,7 @@ class View:
             held=self._operator.held,
             bytes=self.weight + self._operator.shown * self._row_bytes,
             reads=self._reads,
+            question=None if isinstance(self.query, Called) else self.query,
         )
 
     def end(self, error: Callable[[], Exception]) -> None:

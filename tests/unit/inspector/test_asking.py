@@ -10,8 +10,10 @@ import trio.testing
 
 from atoma.errors import QueryError
 from atoma.inspector import add_inspector, asking
-from atoma.inspector.asking import ROWS_SHOWN, SQL_ROWS_SHOWN, answer_sql, look_at_rows
+from atoma.inspector.asking import ROWS_SHOWN, SQL_ROWS_SHOWN, answer_sql, look_at_rows, plan_of
+from atoma.inspector.snapshot import take_snapshot
 from atoma.ports import Peer
+from atoma.query import col, select
 from atoma_transports.calls import ChannelLimits
 from tests.unit.inspector.test_inspection import NOTES, Note, opened
 from tests.unit.inspector.test_repairs import ask
@@ -90,3 +92,18 @@ async def test_a_statement_that_does_not_end_is_interrupted(tmp_path: Path, monk
         with trio.fail_after(30), pytest.raises(QueryError, match="took more than"):
             await answer_sql(target, ENDLESS)
         assert (await answer_sql(target, "SELECT id FROM notes")).rows == (("n1",),), "the next one is answered"
+
+
+async def test_a_live_query_shows_how_it_is_read(tmp_path: Path) -> None:
+    async with opened(tmp_path / "notes.db") as (client, target):
+        await client.store(NOTES).insert(Note(id="n1", text="kept"))
+        query = select(NOTES).where(col("text") == "kept").order_by("text")
+        async with client.live(query) as rows, client.live_sql(str, "SELECT text FROM notes") as texts:
+            await anext(rows)
+            await anext(texts)
+            found = {item.store: item for item in (await take_snapshot(target, [target])).live}
+            plan = await plan_of(target, "notes", found["notes"].query)
+            assert plan.sources == ("SCAN notes",) and "Index" in plan.warnings[0]
+            assert (await plan_of(target, "", found[""].query)).sources == ("SCAN notes",)
+        with pytest.raises(QueryError, match="not followed any more"):
+            await plan_of(target, "notes", found["notes"].query)
