@@ -173,7 +173,7 @@ class Branch(msgspec.Struct, frozen=True, array_like=True):
 
     Attributes:
         kind: The value of :attr:`Include.kind` for which this branch is read; None reads it for every parent.
-        query: The children, with order, limit **per parent**, and includes of their own.
+        query: The children, whole or by columns, with order, limit **per parent**, and includes of their own where they are whole.
     """
 
     kind: object

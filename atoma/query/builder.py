@@ -424,7 +424,8 @@ class Rows(Query[T]):
         Args:
             relation: Whose children.
             child: Narrows, sorts and limits them, **for each parent**, and includes what is theirs:
-                ``lambda remarks: remarks.order_by("-made").limit(3).include(AUTHOR)``.
+                ``lambda remarks: remarks.order_by("-made").limit(3).include(AUTHOR)``; or takes columns of them, in the place of
+                the rows: ``lambda remarks: remarks.into(Said, text, count_of(LIKES_OF))``.
 
         Raises:
             QueryError: The relation is one of another store, or ``child`` gives something else than rows of its store.

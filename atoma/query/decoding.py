@@ -80,8 +80,15 @@ def _source(part: From, source: Source, stores: Stores) -> Reader:
     if isinstance(source, Store):
         return (part.spec or stores(source.name)).read
     assert part.derived is not None
-    plan, columns = Checker(stores).plan(source.query, ())
-    return reader_of(part.derived, plan, columns, stores)
+    return _of_plan(part.derived, source.query, stores)
+
+
+def _of_plan(parts: Parts, plan: Plan, stores: Stores) -> Reader:
+    """How the rows of a plan within another one are read."""
+    if plan.columns is None:
+        return reader_of(parts, plan, {}, stores)
+    plan, columns = Checker(stores).plan(plan, ())
+    return reader_of(parts, plan, columns, stores)
 
 
 def _or_missing(read: Reader) -> Reader:
@@ -102,7 +109,7 @@ def _with_children(parts: Parts, plan: Plan, stores: Stores) -> Reader:
 
 def _children(children: Children, include: Include, stores: Stores) -> Callable[[StoredRow, Any], Any]:
     readers = {
-        branch.kind: reader_of(parts, branch.query, {}, stores)
+        branch.kind: _of_plan(parts, branch.query, stores)
         for parts, branch in zip(children.parts, include.branches, strict=True)
     }
 

@@ -9,6 +9,7 @@ from atoma.errors import QueryError
 from atoma.query.literals import for_field, known_field
 from atoma.query.scope import AnyStore, Stores
 from atoma.query.typed import CheckPlan
+from atoma.query.walk import is_grouped
 from atoma.schema.fields import Field
 
 
@@ -16,7 +17,7 @@ def check_includes(plan: Plan, parent: AnyStore | None, stores: Stores, check_pl
     """The includes of ``plan``, checked.
 
     Raises:
-        QueryError: One does not fit: keys of two types, a variant without its kind, children that are not whole rows.
+        QueryError: One does not fit: keys of two types, a variant without its kind, children that are not rows of one store.
     """
     if plan.joins or plan.columns is not None or parent is None:
         raise QueryError("include() goes with the whole rows of one store")
@@ -47,8 +48,13 @@ def _check_branch(
     except QueryError as error:
         error.within(f"include.{include.name[:80]}")
         raise
-    if query.joins or query.columns is not None or not isinstance(query.source, Store) or query.seek or query.offset:
-        raise QueryError(f"include {include.name!r} reads whole rows of one store, from the first on")
+    if query.joins or not isinstance(query.source, Store) or query.seek or query.offset:
+        raise QueryError(f"include {include.name!r} reads rows of one store, from the first on")
+    if query.distinct or is_grouped(query):
+        hint = "count_of(…) and scalar(…) are columns"
+        raise QueryError(f"include {include.name!r} reads rows as they are, not groups or distinct rows", hint=hint)
+    if include.kind and query.columns is not None:
+        raise QueryError(f"include {include.name!r} reads whole rows: they are of several stores")
     child = stores(query.source.name)
     for above, below in include.keys:
         _check_key(include, known_field(above, parent), known_field(below, child), stores)

@@ -131,6 +131,7 @@ class PlanMaker:
         self, random: Random, schema: Schema = SCHEMA, keys: Sequence[tuple[str, str, str, str]] = KEYS
     ) -> None:
         self._random = random
+        self._beside = Random(0)
         self._schema = schema
         self._keys = keys
         self._left = 0
@@ -204,7 +205,23 @@ class PlanMaker:
 
     def _branch(self, plan: Plan) -> Branch:
         limit = self._random.choice((None, 1, 2, 3))
-        return Branch(None, Plan(plan.source, where=plan.where, order=plan.order, limit=limit, include=plan.include))
+        columns = None if plan.include else self._shown(plan)
+        return Branch(
+            None,
+            Plan(plan.source, where=plan.where, columns=columns, order=plan.order, limit=limit, include=plan.include),
+        )
+
+    def _shown(self, plan: Plan) -> tuple[Named, ...] | None:
+        """Columns in the place of a child, now and then; by chance of its own, so that all else is what it would be."""
+        assert isinstance(plan.source, Store)
+        if self._beside.random() >= 0.3:
+            return None
+        random, left = self._random, self._left
+        self._random = self._beside
+        seen = [self._seen(0, plan.source.name)]
+        columns = self._named([self._value(seen, ()) for _ in range(self._random.randint(1, 3))])
+        self._random, self._left = random, left
+        return columns
 
     # parts
 

@@ -417,14 +417,20 @@ KINDS = Include(
 )
 
 
+NAMESAKES = Scalar(Plan(PEOPLE, where=Call("and", (TEAM, eq(ID, Col(-1, "by")))), columns=named([COUNT])))
+SHOWN = (named([MADE]), named([ID, NAMESAKES]))
+"""Columns of remarks in the place of the remarks."""
+
+
 @st.composite
 def parents(draw: st.DrawFn) -> Plan:
-    of_remark = draw(st.sampled_from([(), (AUTHOR,)]))
+    of_remark, shown = draw(st.sampled_from([((), None), ((AUTHOR,), None), *(((), each) for each in SHOWN)]))
     children = Plan(
         REMARKS,
         where=draw(narrower),
         order=draw(st.sampled_from([(), (Order(MADE, True),)])),
         limit=draw(limits),
+        columns=shown,
         include=of_remark,
     )
     found = [

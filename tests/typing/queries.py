@@ -84,6 +84,11 @@ class Stat(NamedTuple):
     delay: float | None
 
 
+class Seen(NamedTuple):
+    miles: int
+    planes: int
+
+
 def columns() -> None:
     assert_type(carrier, Expression[str])
     assert_type(delay, Expression[int | None])
@@ -213,6 +218,26 @@ def relations() -> None:
         FLIGHTS_OF, lambda f: f.where(delay > 30).order_by("-delay").limit(3).include(PLANE)
     )
     assert_type(nested, Included[Airline, tuple[tuple[Flight, Plane | None], ...]])
+    assert_type(
+        select(AIRLINES).include(FLIGHTS_OF, lambda f: f.columns(miles, delay)),
+        Included[Airline, tuple[tuple[int, int | None], ...]],
+    )
+    assert_type(
+        select(AIRLINES).include(FLIGHTS_OF, lambda f: f.columns(plane)), Included[Airline, tuple[str | None, ...]]
+    )
+    assert_type(
+        select(AIRLINES).include(
+            FLIGHTS_OF, lambda f: f.into(Seen, miles, count_of(PLANE)).order_by("-miles").limit(3)
+        ),
+        Included[Airline, tuple[Seen, ...]],
+    )
+    assert_type(select(FLIGHTS).include(LINE, lambda a: a.columns(name)), Included[Flight, str | None])
+    assert_type(
+        select(PLANES).include(FIRST, lambda f: f.include(LINE, lambda a: a.columns(airline_id, name))),
+        Included[Plane, tuple[Flight, tuple[str, str] | None] | None],
+    )
+    select(AIRLINES).include(FLIGHTS_OF, lambda f: f.into(Seen, plane, miles))  # type: ignore[arg-type]
+    select(AIRLINES).include(FLIGHTS_OF, lambda f: f.columns(miles).include(LINE))  # type: ignore[attr-defined]
     select(FLIGHTS).include(FLIGHTS_OF)  # type: ignore[arg-type]
     select(FLIGHTS).include(LINE).include(FLIGHTS_OF)  # type: ignore[arg-type]
     select(AIRLINES).include(FLIGHTS_OF, lambda f: f.limit("x"))  # type: ignore[arg-type]

@@ -122,10 +122,11 @@ class Children:
         results = yield batch
         children: list[list[object]] = [[None if include.one else ()] * len(rows) for include in prepared.plan.include]
         for (number, branch, places), found in zip(wanted, results, strict=True):
-            made: list[StoredRow] = yield from self.make(branch.relation.child, [raw[1:] for raw in found])
-            below: Sequence[object] = made
-            if branch.below.branches:
-                below = yield from self.added(branch.below, made)
+            below: Sequence[object] = [raw[1:] for raw in found]
+            if branch.branch.query.columns is None:
+                below = made = yield from self.make(branch.relation.child, [raw[1:] for raw in found])
+                if branch.below.branches:
+                    below = yield from self.added(branch.below, made)
             owners = [cast("int", raw[0]) for raw in found]
             _attach(prepared.plan.include[number], places, owners, below, children[number])
         return [(row, *(each[at] for each in children)) for at, row in enumerate(rows)]

@@ -55,7 +55,8 @@ class Relation:
 def compile_branch(compiler: Compiler, branch: Branch, relation: Relation) -> Statement:
     """The children of a branch; its parents, a list of :attr:`Relation.keys`, are the first value of ``more``.
 
-    A row begins with the number of its parent in that list; children come in their order.
+    A row begins with the number of its parent in that list, and goes on with the child, whole or its columns; children come in
+    their order.
     """
     dialect, child = compiler.dialect, relation.child
     for _ in range(dialect.key_places(relation.keys)):
@@ -79,7 +80,10 @@ def compile_branch(compiler: Compiler, branch: Branch, relation: Relation) -> St
         kept = f"SELECT {found} FROM {table} AS {first.name} WHERE {conditions} ORDER BY {order} LIMIT {plan.limit}"
         text = f"{dialect.words['join']} {table} AS {shown.name} ON ({own}) IN ({kept})"
         order = compiler.order(plan, (shown,), ())
-    columns = ", ".join(whole_row(shown))
+    if plan.columns is None:
+        columns = ", ".join(whole_row(shown))
+    else:
+        columns = ", ".join([compiler.expr(named.expr, (shown,), ()) for named in plan.columns])
     keys = dialect.keys(relation.keys)
     return compiler.statement(f"SELECT k.n, {columns} FROM {keys} {text} ORDER BY k.n, {order}", (child,))
 

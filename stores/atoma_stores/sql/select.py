@@ -191,7 +191,7 @@ class Compiler:
         return Alias(f"t{len(self._sources) - 1}", store, source)
 
     def parts(self, plan: Plan, belongs: Callable[[Alias], str]) -> tuple[Alias, str, str, str]:
-        """A plan of whole rows of one store in parts: its source, its table, its conditions, its sort keys.
+        """A plan of rows of one store in parts: its source, its table, its conditions, its sort keys.
 
         Args:
             plan: The plan.

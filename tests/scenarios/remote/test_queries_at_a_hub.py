@@ -23,6 +23,7 @@ from atoma.contracts.query import (
     Named,
     Order,
     Plan,
+    Scalar,
     Store,
 )
 from atoma.errors import QueryError, RemoteError
@@ -64,6 +65,11 @@ ID, LANE, SIZE = Col(0, "id"), Col(0, "lane"), Col(0, "size")
 OF_CARD = Call("eq", (Col(1, "card"), ID))
 LANES = Derived(Plan(Store("cards"), group=(LANE,), columns=(Named("lane", LANE), Named("most", Agg("max", SIZE)))))
 REMARKS_OF = Plan(Store("remarks"), order=(Order(ID, True),), limit=1)
+MANY = Scalar(
+    Plan(Store("remarks"), where=Call("eq", (Col(0, "card"), Col(-1, "card"))), columns=(Named("n", Agg("count")),))
+)
+SHOWN = Plan(Store("remarks"), columns=(Named("many", MANY), Named("text", Col(0, "text"))), order=(Order(ID, True),))
+RAW = Plan(Store("cards"), columns=(Named("raw", Col(0, "raw")),))
 PLANS: dict[str, Plan] = {
     "a join of rows": Plan(Store("cards"), joins=(Join("left", Store("remarks"), OF_CARD),)),
     "a join of columns": Plan(
@@ -76,6 +82,12 @@ PLANS: dict[str, Plan] = {
     ),
     "rows with their children": Plan(
         Store("cards"), include=(Include("remarks", False, (("id", "card"),), (Branch(None, REMARKS_OF),)),)
+    ),
+    "rows with columns of their children": Plan(
+        Store("cards"), include=(Include("remarks", False, (("id", "card"),), (Branch(None, SHOWN),)),)
+    ),
+    "rows with a column of a child": Plan(
+        Store("remarks"), include=(Include("card", True, (("card", "id"),), (Branch(None, RAW),)),)
     ),
     "rows beside a derived table": Plan(
         Store("cards"), joins=(Join("inner", LANES, Call("eq", (SIZE, Col(1, "c1")))),)

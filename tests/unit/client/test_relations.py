@@ -117,6 +117,17 @@ OWNED = has_one(USERS, CARDS, on=owner)
 ABOUT = variants(REMARKS, ("card", CARDS), ("user", USERS), on=about, kind=kind)
 
 
+ITSELF = belongs_to(CARDS, CARDS, on=card_id)
+LABELED = has_many(REMARKS, TAGS, on=of_card == TAGS.col(lambda t: t.card))
+label_name = LABELS.col(lambda y: y.name)
+
+
+class Said(NamedTuple):
+    made: int
+    by: str | None
+    labels: int
+
+
 class Busy(NamedTuple):
     card: str
     remarks: int
@@ -232,6 +243,39 @@ ANSWERS: dict[str, tuple[Query[Any], list[Any]]] = {
         .include(OWNER),
         [(c1, ((r3, None),), ada), (c2, ((r4, ada),), ben), (c3, (), None), (c4, (), None)],
     ),
+    "children by columns": (
+        select(CARDS).include(REMARKS_OF, lambda r: r.columns(made, author, made > 2).order_by("-made").limit(2)),
+        [(c1, ((3, None, True), (2, "c", False))), (c2, ((4, "a", True),)), (c3, ()), (c4, ())],
+    ),
+    "children made into a class, with what other queries find": (
+        select(CARDS)
+        .include(
+            REMARKS_OF,
+            lambda r: r.into(
+                Said, made, scalar(select(USERS).columns(user_name).where(user_id == author)), count_of(LABELED)
+            ).where(made != 2),
+        )
+        .include(OWNER, lambda u: u.columns(user_name, count_of(REPORTS)))
+        .limit(2),
+        [
+            (c1, (Said(1, "Ben", 2), Said(3, None, 2)), ("Ada", 1)),
+            (c2, (Said(4, "Ada", 1),), ("Ben", 1)),
+        ],
+    ),
+    "a column of children through a store": (
+        select(CARDS).include(LABELS_OF, lambda x: x.columns(label_name).order_by(label_name)).limit(2),
+        [(c1, ("hot", "new")), (c2, ("hot",))],
+    ),
+    "some children, and the number of all": (
+        select(CARDS)
+        .include(REMARKS_OF, lambda r: r.columns(made).order_by("-made").limit(1))
+        .include(ITSELF, lambda c: c.columns(count_of(REMARKS_OF))),
+        [(c1, (3,), 3), (c2, (4,), 1), (c3, (), 0), (c4, (), 0)],
+    ),
+    "a column of children of children": (
+        select(USERS).include(OWNED, lambda c: c.include(REMARKS_OF, lambda r: r.columns(about).order_by("-made"))),
+        [(ada, (c1, ("zz", "a", "c2"))), (ben, (c2, ("c1",))), (cyd, None)],
+    ),
     "children through a store": (
         select(CARDS).include(LABELS_OF, lambda x: x.order_by("name")).limit(2),
         [(c1, (l2, l1)), (c2, (l2,))],
@@ -302,6 +346,10 @@ REFUSED: dict[str, tuple[Query[Any], str]] = {
         .columns(user_name)
         .having(title == "x"),
         "title has many values|many values in a group",
+    ),
+    "children that are groups": (
+        select(CARDS).include(REMARKS_OF, lambda r: r.columns(author, count()).group_by(author)),
+        "reads rows as they are, not groups or distinct rows; count_of",
     ),
     "two types": (select(CARDS).join(REMARKS, made == title), "is a"),
 }

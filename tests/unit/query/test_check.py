@@ -281,9 +281,21 @@ REFUSED: dict[str, tuple[Plan, str]] = {
         Plan(CARDS, include=include(OF_REMARKS).include * 2),
         "two includes have one name",
     ),
-    "an include of columns": (
-        include(Branch(None, Plan(REMARKS, columns=(Named("a", ID),)))),
-        "include 'remarks' reads whole rows of one store",
+    "an include of numbers": (
+        include(Branch(None, Plan(REMARKS, columns=(Named("a", Agg("count")),)))),
+        "include 'remarks' reads rows as they are, not groups or distinct rows",
+    ),
+    "an include of distinct rows": (
+        include(Branch(None, Plan(REMARKS, columns=(Named("a", ID),), distinct=True))),
+        "include 'remarks' reads rows as they are, not groups or distinct rows",
+    ),
+    "an include below columns": (
+        include(Branch(None, Plan(REMARKS, columns=(Named("a", ID),), include=include(OF_REMARKS).include))),
+        "include.. goes with the whole rows of one store",
+    ),
+    "an include of columns of variants": (
+        include(Branch("a", Plan(REMARKS, columns=(Named("a", ID),))), kind="title"),
+        "include 'remarks' reads whole rows: they are of several stores",
     ),
     "an include from the middle": (include(Branch(None, Plan(REMARKS, offset=1))), "from the first on"),
     "variants that nothing chooses": (include(OF_REMARKS, OF_REMARKS), "has to choose between branches"),

@@ -3,7 +3,7 @@
 A row of a store is a list: the number of its columns in the header, id, version, sequence, scope, and its values. A result
 of columns is their values, and so is a row of a derived table; rows of several sources are a list of them, null for one that
 is missing; a row with children is a list of the row and, for each include, its child or null, or the list of its children,
-which may have children, too.
+which may have children, too. A child of which columns were asked for is their values.
 """
 
 from __future__ import annotations
@@ -85,6 +85,9 @@ class _Reading:
         return tuple([self._child(each, include) for each in _list(value)])
 
     def _child(self, value: object, include: Include) -> object:
+        columns = include.branches[0].query.columns  # of variants there are none
+        if columns is not None:
+            return tuple(map(scalar, _of_length(value, len(columns))))
         given = _list(value)
         bare = bool(given) and type(given[0]) is int  # a row begins with a number, a row with children with a row
         for branch in include.branches:

@@ -327,6 +327,8 @@ def _extent(value: object, known: dict[int, tuple[int, int]]) -> tuple[int, int]
     if not isinstance(value, tuple):
         return 0, 0
     children = cast("tuple[object, ...]", value)
+    if children and not any(isinstance(each, (StoredRow, tuple)) for each in children):
+        return 1, _size(cast("tuple[Scalar, ...]", children))  # the columns of a child
     found = known.get(id(children))  # all of them live as long as the answer
     if found is None:
         parts = [_extent(each, known) for each in children]
