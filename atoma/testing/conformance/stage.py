@@ -90,8 +90,8 @@ class Stage:
         self._stopped.set()
 
     async def until(self, condition: Callable[[], object], what: str, seconds: float = 1.0) -> None:
-        """Fail the check unless ``condition`` comes to hold: within ``seconds`` of virtual time, ten times as many real ones."""
-        await until(condition, what, seconds if self.virtual else 10 * seconds)
+        """Fail the check unless ``condition`` comes to hold: within ``seconds`` of virtual time, thirty times as many real ones."""
+        await until(condition, what, seconds if self.virtual else 30 * seconds)
 
     async def idle(self) -> None:
         """Fail the check unless every handler ends."""

@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +24,7 @@ from atoma.cli.keys import secret_of
 from atoma.cli.main import main, parser
 from atoma.cli.reports import Exit
 from tests.scenarios.cli.kit import atoma, write
+from tests.scenarios.cli.services import PATIENCE_S
 
 pytestmark = pytest.mark.xdist_group("machine")
 PAGE = Path("docs/reference/cli.md")
@@ -164,7 +164,7 @@ def test_a_shell_completes_commands_options_and_words() -> None:
             subprocess.run([shell, "-n"], input=said, text=True, check=True)
 
 
-def test_ctrl_c_ends_a_long_statement_and_a_page_within_a_second(tmp_path: Path) -> None:
+def test_ctrl_c_ends_a_long_statement_and_a_page(tmp_path: Path) -> None:
     file = tmp_path / "a.db"
     trio.run(write, file, "", [1])
     with (
@@ -184,12 +184,10 @@ def test_ctrl_c_ends_a_long_statement_and_a_page_within_a_second(tmp_path: Path)
         state = next(line for line in map(bytes.decode, events) if line.startswith("data:"))
         assert '"outbox":[{' in state and '"name":"tasks","rows":1' in state
         events.close()
-        began = time.monotonic()
         query.send_signal(signal.SIGINT)
         page.send_signal(signal.SIGINT)
         try:
-            assert (query.wait(10), page.wait(10)) == (Exit.INTERRUPTED, Exit.INTERRUPTED)
-            assert time.monotonic() - began < 3  # a second, and room for a busy machine
+            assert (query.wait(PATIENCE_S), page.wait(PATIENCE_S)) == (Exit.INTERRUPTED, Exit.INTERRUPTED)
         finally:
             query.kill()
             page.kill()
