@@ -43,9 +43,11 @@ PATTERNS_BYTES_MAX = 2_048
 """UTF-8 bytes of all patterns of one query together."""
 REPLACED_MAX = 1_000_000
 """Characters of what ``replace`` makes of a text: each one within another could make it many times as long."""
-REGEX_MEMORY = 256 * 1024
-"""Bytes that a regular expression may take: a third of them bounds its program, to some thousand steps, and with these the time
-that it takes to compile one."""
+REGEXES_MAX = 8
+"""Regular expressions of one query: a hub compiles them on its loop, before it knows whether the query is any good."""
+REGEX_MEMORY = 128 * 1024
+"""Bytes that a regular expression may take: they bound its program, to some thousand steps, and with these the time that it takes
+to compile one, a millisecond or so."""
 REGEX_STEPS_MAX = 100_000_000
 """Bytes of a text times steps of the regular expression that looks through it: at most that much is done for one row, about a
 second of it."""
@@ -78,6 +80,7 @@ class Bounds(msgspec.Struct, frozen=True):
         pattern_bytes: See above.
         wildcards: See above.
         patterns_bytes: See above.
+        regexes: See above.
         groups: See above.
     """
 
@@ -96,6 +99,7 @@ class Bounds(msgspec.Struct, frozen=True):
     pattern_bytes: int = PATTERN_BYTES_MAX
     wildcards: int = WILDCARDS_MAX
     patterns_bytes: int = PATTERNS_BYTES_MAX
+    regexes: int = REGEXES_MAX
     groups: int = GROUPS_MAX
 
     def lower(self) -> dict[str, int]:

@@ -28,6 +28,7 @@ class _Spent:
     conditions: int = 0
     values: int = 0
     patterns: int = 0
+    regexes: int = 0
     branches: int = 0
 
 
@@ -161,6 +162,10 @@ def _check_call(call: Call, spent: _Spent) -> None:
             f"in_() takes at most {bounds.values:,} values, got {len(call.args) - 1:,}; ask in several queries",
             path="in",
         )
+    if call.fn == "regex":
+        spent.regexes += 1
+        if spent.regexes > bounds.regexes:
+            raise QueryError(f"a query has at most {bounds.regexes} regular expressions; join them with |")
     if call.fn != "in" and len(call.args) == 2:
         pattern = value_of(call.args[1], spent.params)
         if isinstance(pattern, str):

@@ -227,7 +227,7 @@ class Expression(Term, Generic[V]):
 
         The syntax is RE2's, so the time is at most the text times the pattern: no looking ahead or behind, no references back. ``^``
         and ``$`` are the ends of the text, ``\d``, ``\w``, ``\s`` and ``\b`` are ASCII's, ``(?i)`` at the beginning compares
-        without case. At most 256 bytes, and 2,048 bytes in all patterns of a query. What is none, or too large, is a ``QueryError``
+        without case. At most 256 bytes, 8 in a query, and 2,048 bytes in all its patterns. What is none, or too large, is a ``QueryError``
         when the query is asked, and so is every one where the extra ``regex`` is not installed, or at a hub on PostgreSQL.
         """
         return _call("regex", self, checked_text("regex()", pattern))

@@ -26,6 +26,7 @@ from atoma.contracts.limits import (
     PATTERNS_BYTES_MAX,
     PLANS_MAX,
     QUERY_BYTES_MAX,
+    REGEXES_MAX,
     SOURCES_MAX,
     VALUES_MAX,
     WILDCARDS_MAX,
@@ -155,6 +156,10 @@ TOO_MUCH: dict[str, tuple[Plan, str]] = {
         where(regex("x" * 257)),
         "a pattern of regex.. has at most 256 bytes, this one has 257",
     ),
+    "many regular expressions": (
+        where(*[regex("x")] * (REGEXES_MAX + 1), fn="or"),
+        "a query has at most 8 regular expressions; join them with |",
+    ),
     "patterns of two kinds": (
         where(*[like(LONGEST)] * SEVERAL, regex("x"), fn="or"),
         "the patterns of one query have at most 2,048 bytes together",
@@ -210,6 +215,7 @@ ROWS_FIT: dict[str, Plan] = {
     "the longest pattern": where(like(LONGEST)),
     "wildcards": where(like("%a" * WILDCARDS_MAX)),
     "escaped wildcards": where(like(r"\%\_" * 60)),
+    "all the regular expressions": where(*[regex("x" * 256)] * (REGEXES_MAX - 1), regex("y"), fn="or"),
     "all the patterns": where(*[like(LONGEST)] * SEVERAL, fn="or"),
     "all the conditions": where(*[EQUAL] * (CONDITIONS_MAX - 1)),
     "the deepest condition": where(nested(DEPTH_MAX)),
@@ -289,6 +295,7 @@ BOUND_BY: dict[str, str] = {
     "PATTERN_BYTES_MAX": "a long pattern",
     "WILDCARDS_MAX": "many wildcards",
     "PATTERNS_BYTES_MAX": "many patterns",
+    "REGEXES_MAX": "many regular expressions",
 }
 
 
