@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from functools import cache
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 import trio
@@ -12,13 +11,14 @@ import trio
 from atoma.client.context import Planes
 from atoma.client.inbox import ConflictInbox
 from atoma.client.ordering import check_plugins, in_order
+from atoma.client.replicating import check_set_by_hub, replication_part, stores_that_replicate
 from atoma.contracts.checks import is_a
 from atoma.contracts.execution import Resolution
 from atoma.contracts.explanation import Explanation
 from atoma.contracts.policy import Policy
 from atoma.errors import ConfigurationError, PluginError, TopologyError, WriteUnknown
 from atoma.kernel import FORMS, EventDispatch, ExecutionKernel, Form, Topology
-from atoma.plugins import Listener, Plugin, Replicating, Undo
+from atoma.plugins import Listener, Plugin, Undo
 from atoma.ports import (
     APPLY,
     COMPLETENESS,
@@ -30,7 +30,6 @@ from atoma.ports import (
     Environment,
     PortKey,
 )
-from atoma.ports.execution import WritebackPart
 from atoma.ports.history import LocalHistory, history_of
 from atoma.ports.live import LiveBatch
 from atoma.ports.loops import Lifetime, LoopGuard, lifetime
@@ -471,7 +470,7 @@ async def open_client(
     ended = trio.Event()
     async with open_tasks() as supervisor:
         nursery = await supervisor.start(_background, ended)
-        planes = Planes(schema, environment, nursery, _synced(checked), events)
+        planes = Planes(schema, environment, nursery, stores_that_replicate(checked), events)
         async with AsyncExitStack() as stack:
             stack.callback(guard.close)
             stack.callback(planes.undo_all)
@@ -499,13 +498,6 @@ async def _background(ended: trio.Event, *, task_status: trio.TaskStatus[trio.Nu
         ended.set()
 
 
-def _synced(plugins: Sequence[Plugin]) -> frozenset[str]:
-    names: set[str] = set()
-    for plugin in plugins:
-        names.update(plugin.synced_stores if isinstance(plugin, Replicating) else ())
-    return frozenset(names)
-
-
 async def _set_up(planes: Planes, plugins: Sequence[Plugin], stack: AsyncExitStack) -> ApplyFlow | None:
     """Open the plugins; the way into the local database that one of them offers, with what sync changes on it."""
     apply: ApplyFlow | None = None
@@ -515,36 +507,10 @@ async def _set_up(planes: Planes, plugins: Sequence[Plugin], stack: AsyncExitSta
         database = planes.find(LOCAL_DATABASE)
         if database is not None and apply is None:
             planes.owner = "client"
-            apply = ApplyFlow(database, planes.synced_stores, _replication(planes.environment.ids))
+            apply = ApplyFlow(database, planes.synced_stores, replication_part(planes.environment.ids))
             planes.provide(APPLY, apply)
     planes.owner = "client"
     return apply
-
-
-def _replication(ids: Callable[[], str]) -> Callable[[], WritebackPart]:
-    """What gives the part of replication: the modules of sync are loaded when there is something for it."""
-
-    @cache
-    def part() -> WritebackPart:
-        from atoma.sync.writebacks import ReplicationPart
-
-        return ReplicationPart(ids)
-
-    return part
-
-
-def _check_set_by_hub(schema: Schema, synced: frozenset[str]) -> None:
-    for store in schema.stores.values():
-        if store.purge_after is not None and store.name not in synced:
-            raise ConfigurationError(
-                f"store {store.name!r}: soft_delete={store.purge_after!r} says when a hub purges, and this client does not sync it: "
-                f"add Sync([{store.name}]), or declare soft_delete=True and call purge()"
-            )
-        if store.sets.at_hub and store.name not in synced:
-            raise ConfigurationError(
-                f"store {store.name!r} has fields that the hub sets ({', '.join(sorted(store.sets.at_hub))}), and this client "
-                f'does not sync it: add Sync([{store.name}]), or let the device set them (by="device")'
-            )
 
 
 def _follow_commits(kernel: ExecutionKernel, schema: Schema, feed: CommitFeed) -> Undo:
@@ -570,7 +536,7 @@ def _assemble(
     stack: AsyncExitStack,
 ) -> Client:
     environment, synced = planes.environment, planes.synced_stores
-    _check_set_by_hub(schema, synced)
+    check_set_by_hub(schema, synced)
     writeback, database = WriteBack(apply, synced), planes.find(LOCAL_DATABASE)
     kernel = ExecutionKernel(
         schema,

@@ -55,14 +55,14 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     Plant(
         "A14",
-        "atoma.client.client:_synced",
+        "atoma.client.replicating:stores_that_replicate",
         "names: set[str] = set()",
         "import socket\n\n    names: set[str] = {name for name in () if socket}",
         why="the composition root reaches for the network",
     ),
     Plant(
         "A14",
-        "atoma.client.client:_synced",
+        "atoma.client.replicating:stores_that_replicate",
         "names: set[str] = set()",
         "names: set[str] = set()\n    assert trio.open_tcp_stream",
         why="the composition root can connect",
