@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -109,26 +109,22 @@ class Session:
             scope.deadline = self.expires_at
         self.on_change()
 
-    @contextmanager
-    def call(self) -> Generator[None]:
+    def call(self) -> AbstractContextManager[None]:
         """Do something for the session; it is cancelled when somebody ends the session.
 
         Raises:
             RemoteError: Somebody has; its code is ``SESSION_ENDED``.
         """
-        with self._carry_out(self._calls, math.inf):
-            yield
+        return self._carry_out(self._calls, math.inf)
 
-    @contextmanager
-    def stream(self) -> Generator[None]:
+    def stream(self) -> AbstractContextManager[None]:
         """As :meth:`call`, for what must not outlive the token.
 
         Raises:
             RemoteError: See there.
             TokenExpired: The token has expired meanwhile.
         """
-        with self._carry_out(self._streams, self.expires_at):
-            yield
+        return self._carry_out(self._streams, self.expires_at)
 
     @contextmanager
     def _carry_out(self, scopes: set[trio.CancelScope], deadline: float) -> Generator[None]:

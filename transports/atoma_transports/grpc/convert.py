@@ -118,8 +118,11 @@ def _message_class(name: str) -> type[Message]:
 def _make(kind: type[msgspec.Struct]) -> Twin:
     puts: list[Put] = []
     gets: list[Get] = []
+    plain: list[str] = []
 
     def fill(value: msgspec.Struct, message: Message) -> None:
+        for name in plain:
+            setattr(message, name, getattr(value, name))
         for put in puts:
             put(value, message)
 
@@ -134,8 +137,11 @@ def _make(kind: type[msgspec.Struct]) -> Twin:
     for field in info.fields:
         target = cast("FieldDescriptor", message.DESCRIPTOR.fields_by_name[field.name])
         put, get = _field(field, hints[field.name], target)
-        puts.append(put)
         gets.append(get)
+        if isinstance(field.type, _PLAIN) and not target.has_presence:
+            plain.append(field.name)
+        else:
+            puts.append(put)
     return twin
 
 

@@ -16,6 +16,7 @@ from atoma_transports.serving.head import HEAD_END, fields_by_name
 
 METHODS = frozenset(("GET", "HEAD", "POST", "OPTIONS"))
 TARGET_LENGTH_MAX = 8192
+UPGRADE = b"upgrade"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,9 @@ def read_head(head: h11.Request, hosting: Hosting) -> Asked:
     if head.http_version not in (b"1.0", b"1.1"):
         raise HttpError(505, "HTTP/1.1 is spoken here")
     try:
-        fields = fields_by_name([(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers])
+        fields = fields_by_name(
+            [(name.decode("latin-1"), value.decode("latin-1")) for name, value in head.headers.raw_items()]
+        )
     except ProtocolError as error:
         raise HttpError(400, str(error)) from None
     if "content-length" in fields and "transfer-encoding" in fields:  # which a proxy on the way may read otherwise
@@ -80,7 +83,10 @@ def read_head(head: h11.Request, hosting: Hosting) -> Asked:
 
 def asks_for_websocket(head: h11.Request) -> bool:
     """Whether the client would rather go on in frames."""
-    return any(name == b"upgrade" and value.lower() == b"websocket" for name, value in head.headers)
+    for name, value in head.headers.raw_items():
+        if len(name) == len(UPGRADE) and name.lower() == UPGRADE and value.lower() == b"websocket":
+            return True
+    return False
 
 
 def head_bytes(head: h11.Request) -> bytes:

@@ -74,6 +74,7 @@ class Calls:
         self._batches = batches
         self._limits = hosting.limits
         self._admission = Admission(hosting.host, hosting.place, wire.share)
+        self._declares = hosting.host if isinstance(hosting.host, DeclaresStores) else None
         self._last: tuple[str, Peer, Session] | None = None
 
     def close(self) -> None:
@@ -122,7 +123,7 @@ class Calls:
         admitted = await self._admit(asked)
         service = admitted.service
         if encoding is AS_JSON:
-            service = with_booleans(service, self._hosting.host)
+            service = with_booleans(service, self._declares)
         if served is None:
             return await self._special(asked, encoding, admitted, service)
         most = size_max(served, self._limits, encoding.format)
@@ -140,10 +141,9 @@ class Calls:
         await self._wire.body(0)
         if name == STORES:
             await self._admit(asked)
-            host = self._hosting.host
-            if not isinstance(host, DeclaresStores):
+            if self._declares is None:
                 raise refused(404, "this server does not say what its stores hold")
-            body = stores_text(host.schema)
+            body = stores_text(self._declares.schema)
         else:
             body = description_text()
         await send_answer(self._wire, AS_JSON, body)
@@ -207,7 +207,7 @@ class Calls:
         """Whoever the token belongs to; nobody sends a large body before that is known."""
         token = bearer_token(asked.fields.get("authorization", ""))
         last = self._last
-        if last is not None and last[:2] == (token, asked.peer) and last[2].is_good:
+        if last is not None and last[0] == token and last[1] == asked.peer and last[2].is_good:
             self._admission.enter(last[2])
             return last[2]
         with trio.move_on_after(self._limits.handshake_s):

@@ -26,7 +26,7 @@ from atoma.contracts.sync import (
     StoreChanges,
 )
 from atoma.contracts.values import RowImage, as_image
-from atoma.ports import DeclaresStores, ServiceHost, SyncService
+from atoma.ports import DeclaresStores, SyncService
 from atoma.schema import Schema
 from atoma_transports.adapters import PassingService
 
@@ -34,9 +34,9 @@ KEYS = 1
 """Values of a row in a page that stand before its columns: the sequence."""
 
 
-def with_booleans(service: SyncService, host: ServiceHost) -> SyncService:
-    """``service`` with booleans in its rows, where ``host`` says which columns they are."""
-    return NamedRows(service, host.schema) if isinstance(host, DeclaresStores) else service
+def with_booleans(service: SyncService, host: DeclaresStores | None) -> SyncService:
+    """``service`` with booleans in its rows, where there is a ``host`` that says which columns they are."""
+    return service if host is None else NamedRows(service, host.schema)
 
 
 class NamedRows(PassingService):

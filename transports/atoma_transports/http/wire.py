@@ -134,7 +134,7 @@ class ServerWire:
             Gone: The connection broke.
             h11.RemoteProtocolError: What came is not HTTP/1.1.
         """
-        event: object = self._http.next_event()
+        event: object = self._http.next_event() if any(self._http.trailing_data) else h11.NEED_DATA
         if event is h11.NEED_DATA:
             self._idle = True
             if self.share.is_over():

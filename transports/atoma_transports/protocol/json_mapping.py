@@ -21,7 +21,7 @@ import binascii
 import math
 import re
 from collections.abc import Callable, Sequence
-from typing import TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 import msgspec
 from msgspec import inspect
@@ -121,7 +121,9 @@ def shape_of(kind: type[msgspec.Struct], refer: Refer, **instead: Shape) -> Shap
 
 def as_object(value: object) -> dict[str, object] | None:
     """``value`` when it is a JSON object."""
-    return cast("dict[str, object]", value) if type(value) is dict else None
+    kind = type(value)
+    held: Any = value
+    return held if kind is dict else None
 
 
 def _same(value: object) -> object:
@@ -181,8 +183,9 @@ def _read_free(value: object) -> object:
         return value
     if kind is int:
         return _read_integer(value)
-    if isinstance(value, dict) and len(cast("dict[str, object]", value)) == 1:
-        ((tag, inner),) = cast("dict[str, object]", value).items()
+    entries = as_object(value)
+    if entries is not None and len(entries) == 1:
+        ((tag, inner),) = entries.items()
         if tag == "$x":
             return _read_bytes(inner)
         if tag == "$i" and type(inner) is str:
@@ -207,24 +210,37 @@ def _read_query(value: object) -> bytes:
 
 
 def _nested(value: object, leaf: _Convert) -> object:
-    """``value`` with ``leaf`` applied to what lists and objects hold; an object of one tag, ``{"$x": …}``, is a value."""
-    if type(value) is list or type(value) is tuple:
-        return [_nested(item, leaf) for item in cast("Sequence[object]", value)]
-    values = as_object(value)
-    if values is not None and (len(values) != 1 or not next(iter(values)).startswith("$")):
-        return {name: _nested(item, leaf) for name, item in values.items()}
+    """``value`` with ``leaf`` applied to what lists and objects hold; an object of one tag, ``{"$x": …}``, is a value.
+
+    Text, which most of it is, is itself in both directions.
+    """
+    kind = type(value)
+    held: Any = value
+    if kind is list or kind is tuple:
+        return [item if type(item) is str else _nested(item, leaf) for item in held]
+    if kind is dict and (len(held) != 1 or not next(iter(held)).startswith("$")):
+        return {name: item if type(item) is str else _nested(item, leaf) for name, item in held.items()}
     return leaf(value)
 
 
 def _sequence(items: _Pair) -> _Pair:
-    def write(value: object) -> object:
+    def write(value: Any) -> object:
         write_one = items.write
-        return [write_one(item) for item in cast("tuple[object, ...]", value)]
+        return [write_one(item) for item in value]
 
     def read(value: object) -> object:
-        if type(value) is not list:
+        kind = type(value)
+        if kind is not list:
             raise _Wrong("expected a list")
-        return tuple(_read_step(str(index), items, item) for index, item in enumerate(cast("list[object]", value)))
+        read_one = items.read
+        held: Any = value
+        made: list[object] = []
+        try:
+            for item in held:
+                made.append(read_one(item))
+        except _Wrong as wrong:
+            raise wrong.under(str(len(made))) from None
+        return tuple(made)
 
     return _Pair(write, read, lambda refer: {"type": "array", "items": items.shape(refer)})
 
@@ -377,14 +393,18 @@ def _build(cls: type[msgspec.Struct]) -> _Pair:
         return made
 
     def read(value: object) -> object:
-        if type(value) is not dict:
+        entries = as_object(value)
+        if entries is None:
             raise _Wrong("expected an object")
         given: dict[str, object] = {}
-        for name, inner in cast("dict[str, object]", value).items():
+        for name, inner in entries.items():
             pair = fields.get(name)
             if pair is None:
                 raise _Wrong(f"has no field {name[:64]!r}")
-            given[name] = _read_step(name, pair, inner)
+            try:
+                given[name] = pair.read(inner)
+            except _Wrong as wrong:
+                raise wrong.under(name) from None
         missing = required.difference(given)
         if missing:
             raise _Wrong(f"lacks {', '.join(sorted(missing))}")

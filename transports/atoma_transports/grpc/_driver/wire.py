@@ -115,7 +115,9 @@ class Wire(H2Connection):
             )
         )
         self._data_to_send: bytearray
-        self._turns = self.incoming_buffer = _Turns(server=not client_side)
+        self._turns: Any = _Turns(server=not client_side)
+        self.incoming_buffer = self._turns
+        self._takes: dict[type[Frame], Callable[[Frame], _Taken]] = cast("Any", self)._frame_dispatch_table
         self.now = now
         self._second = now
         self._resets = 0
@@ -217,7 +219,7 @@ class Wire(H2Connection):
         self._turns.left = FRAMES_PER_TURN
         events = super().receive_data(data)
         # h2 looks at the length of a frame when all of it is there: up to 16 MiB, whatever was agreed upon.
-        waiting = cast("bytearray", cast("Any", self.incoming_buffer)._data)
+        waiting: bytearray = self._turns._data
         if len(waiting) >= _FRAME_HEAD.size and int.from_bytes(waiting[:3], "big") > self.max_inbound_frame_size:
             raise FrameTooLargeError("a frame is larger than was agreed upon")
         return events
@@ -225,7 +227,8 @@ class Wire(H2Connection):
     @property
     def more(self) -> bool:
         """Whether frames may be left of what was received: ``receive_data(b"")`` goes on with them."""
-        return self._turns.left <= 0
+        left: int = self._turns.left
+        return left <= 0
 
     def overrun(self) -> bool:
         """Note a call beyond the limit that the peer knows; whether there were too many of them in this second."""
@@ -237,8 +240,7 @@ class Wire(H2Connection):
         frames: list[Frame]
         events: list[Event]
         try:
-            take = cast("dict[type[Frame], Callable[[Frame], _Taken]]", cast("Any", self)._frame_dispatch_table)
-            frames, events = take[type(frame)](frame)
+            frames, events = self._takes[type(frame)](frame)
         except StreamClosedError as error:
             if not self._stream_is_closed_by_reset(error.stream_id):
                 raise
@@ -258,8 +260,8 @@ class Wire(H2Connection):
         kind = type(frame)
         if events and type(events[-1]) is StreamReset:
             self._resets += 1  # by the peer, or by this side for a mistake that the peer may make on purpose
-        elif kind is DataFrame:
-            size = len(cast("DataFrame", frame).data)
+        elif isinstance(frame, DataFrame):
+            size = len(frame.data)
             if size >= TINY_BYTES or len(events) > 1:
                 return
             if size:
