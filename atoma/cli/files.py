@@ -77,9 +77,16 @@ def add_query(command: argparse.ArgumentParser) -> None:
 
 
 def _query(options: argparse.Namespace) -> Report:
-    text: str = sys.stdin.read() if options.sql == "-" else options.sql
+    text: str = _from_stdin() if options.sql == "-" else options.sql
     found = ask(options.file, text, dict(_named(each) for each in options.param), options.limit, keys.key_of(options))
     return Report(found, lambda: _print_answer(found))
+
+
+def _from_stdin() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise ConfigurationError(f"the standard input is no text: {error}") from None
 
 
 def _named(text: str) -> tuple[str, str]:

@@ -21,6 +21,7 @@ from atoma.contracts.limits import LIVE_SQL_ROWS_MAX
 from atoma.contracts.raw import Reads, SqlAnswer, SqlOutline, SqlQuery
 from atoma.contracts.values import HIDDEN, Scalar
 from atoma.errors import QueryError
+from atoma.schema.kinds import is_storable
 from atoma_stores.sql.names import quote
 from atoma_stores.sqlite._queries import commit_number
 from atoma_stores.sqlite._tables import StoreTable
@@ -112,6 +113,8 @@ def _guarded(connection: apsw.Connection, tables: Mapping[str, StoreTable], quer
     Raises:
         QueryError: It does what it may not, it is no statement, or its values do not fit.
     """
+    if not all(is_storable(each) for each in (query.text, *dict(query.params).values()) if isinstance(each, str)):
+        raise QueryError("sql(): a statement and its values are text, without NUL and without lone surrogates")
     text = query.text.lower()
     if "_atoma_" in text:
         raise QueryError("sql(): names that begin with _atoma_ are the engine's")

@@ -172,3 +172,11 @@ async def test_rows_leave_a_file_and_reach_the_hub_from_another(tmp_path: Path) 
     assert titles(tmp_path / "hub.db") == [f"task {number}" for number in range(1, 5)]
     missing = await atoma_beside("import", other, "nothing", rows, *schema)
     assert missing.code == Exit.FAILED and "nothing" in missing.err
+
+
+def test_what_is_no_text_is_no_statement(tmp_path: Path) -> None:
+    file = tmp_path / "a.db"
+    trio.run(write, file, "", [])
+    for sql, more in (("SELECT 1 \0", ()), ("SELECT '\udcff'", ()), ("SELECT :x", ("--param", "x=\udcff"))):
+        answer = atoma("query", file, sql, *more)
+        assert answer.code == 1 and "lone surrogates" in answer.err and len(answer.err.splitlines()) == 1, answer

@@ -118,6 +118,8 @@ REFUSED = {
     "an explanation": "EXPLAIN SELECT 1",
     "a value that is missing": "SELECT :nope",
     "a store that is not there": "SELECT * FROM nowhere",
+    "a NUL": "SELECT id FROM cards \0",
+    "half a character": "SELECT '\ud800' FROM cards",
 }
 
 
