@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
+import traceback
 
 from atoma.errors import ConfigurationError
 from atoma.schema import Schema
@@ -30,8 +31,20 @@ def load(name: str) -> Schema:
         found: object = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigurationError(f"--schema {name}: {error}") from error
+    except Exception as error:  # whatever a module does while it is imported
+        raise ConfigurationError(f"--schema {name}: {_whence(error)}{type(error).__name__}: {error}") from error
     finally:
         sys.path.remove("")
     if not isinstance(found, Schema):
         raise ConfigurationError(f"--schema {name}: it is a {type(found).__name__}, not a Schema")
     return found
+
+
+def _whence(error: Exception) -> str:
+    """The line that has raised it, where that is one of a module's."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        ""
+        if last.filename == importlib.__file__ or last.filename.startswith("<")
+        else f"{last.filename}:{last.lineno}: "
+    )

@@ -8,6 +8,7 @@ import signal
 import ssl
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 import trio
 
@@ -211,7 +212,7 @@ def postgresql_at(where: str) -> PostgreSQLHubStore:
     Raises:
         ConfigurationError: The address cannot be used, or has a password in it; or the extra is not installed.
     """
-    if ":" in where.partition("://")[2].partition("/")[0].rpartition("@")[0]:
+    if _tells_password(where):
         raise ConfigurationError(
             "leave the password out: everybody on this machine can read the command line. PGPASSWORD or a file ~/.pgpass has it"
         )
@@ -220,3 +221,10 @@ def postgresql_at(where: str) -> PostgreSQLHubStore:
     except ModuleNotFoundError as missing:
         raise ConfigurationError(f"a hub on PostgreSQL cannot be opened: {missing.msg}") from None
     return PostgreSQLHubStore(where)
+
+
+def _tells_password(where: str) -> bool:
+    """Whether an address has a password in it, before the host or among its parameters."""
+    before, _, parameters = where.partition("?")
+    user = before.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    return ":" in user or any("password" in name for name, _ in parse_qsl(parameters, keep_blank_values=True))

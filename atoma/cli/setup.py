@@ -19,6 +19,7 @@ from atoma.hub.hub import open_for_upkeep
 from atoma.ports.hub import HubStore
 from atoma.schema import Schema
 from atoma_stores.sqlite.connections import OWNER_ONLY
+from atoma_transports.serving.addresses import parse_address
 
 _TOKENS = """\
 # Who gets in. A table for each subject, which is what the hub knows its user by:
@@ -73,6 +74,7 @@ def _init(options: argparse.Namespace) -> Report:
     folder: Path = options.folder.absolute()
     if options.database and not options.database.startswith(POSTGRESQL):
         raise ConfigurationError(f"--database begins with {POSTGRESQL[0]}, not {options.database!r}")
+    parse_address(options.listen)
     schema = load_served(options.schema)
     where = options.database or str(folder / "hub.db")
     store = store_at(where)

@@ -161,7 +161,12 @@ def _add(options: argparse.Namespace) -> Report:
 
 
 def draw(subject: str, scopes: Mapping[str, str]) -> tuple[str, str]:
-    """A new token, and the table of the file that lets it in."""
+    """A new token, and the table of the file that lets it in.
+
+    Raises:
+        ConfigurationError: No hub would let in somebody of that name.
+    """
+    Principal(subject)
     token = secrets.token_urlsafe(TOKEN_BYTES)
     lines = [f"[{_key(subject)}]", f'token = "{token_digest(token)}"']
     if scopes:

@@ -177,7 +177,9 @@ async def test_who_gets_in_is_read_anew_and_a_slip_in_it_changes_nothing(tmp_pat
         (["hub.db", "--schema", "tests.scenarios.cli.kit:TASKS", "--loopback"], "not a Schema"),
         (["hub.db", "--schema", "SCHEMA", "--loopback"], "a module and a name in it"),
         (["postgresql://ann:secret@host/db", "--schema", SCHEMA, "--loopback"], "leave the password out"),
+        (["postgresql://ann@host/db?password=secret", "--schema", SCHEMA, "--loopback"], "leave the password out"),
         (["hub.db", "--schema", SCHEMA, "--tokens", "no.toml"], "no.toml"),
+        (["hub.db", "--schema", ".kit:SCHEMA", "--loopback"], "--schema .kit:SCHEMA: TypeError: "),
         (["hub.db", "--schema", SCHEMA, "--loopback", "--key", "k.pem"], "--key needs --certificate"),
         (["hub.db", "--schema", SCHEMA, "--loopback", "--certificate", "c.pem"], "certificate cannot be used"),
         (["hub.db", "--schema", SCHEMA, "--loopback", "--listen", "0.0.0.0:0"], "insecure"),
@@ -193,6 +195,17 @@ def test_what_cannot_work_is_said_in_a_line(
     assert answer.err.startswith("atoma: ")
     assert words in answer.err
     assert "--listen" in arguments or list(tmp_path.iterdir()) == [], "a file was made first"
+
+
+@pytest.mark.parametrize("text", ["def f(:", "1 / 0"])
+def test_a_module_that_cannot_be_imported_is_said_in_a_line(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "wrong_models.py").write_text(f"# mine\n{text}\n")
+    answer = atoma("hub", "serve", "hub.db", "--schema", "wrong_models:SCHEMA", "--loopback")
+    assert answer.code == 1 and len(answer.err.splitlines()) == 1, answer
+    assert "wrong_models.py:2: ZeroDivisionError: " in answer.err or "(wrong_models.py, line 2)" in answer.err, answer
 
 
 def test_a_path_is_a_file_and_an_address_is_postgresql(tmp_path: Path) -> None:

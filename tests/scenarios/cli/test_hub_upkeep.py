@@ -88,6 +88,9 @@ async def test_an_init_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in folder.iterdir()] == ["hub.db.hub-lock"]
     wrong = await atoma_beside("hub", "init", folder, *NAMED, "--database", "hub.db")
     assert wrong.code == 1 and "--database begins with postgresql://" in wrong.err
+    for option, told in (("--listen=nowhere", "an address to listen on"), ("--subject=a\nb", "printable characters")):
+        wrong = await atoma_beside("hub", "init", tmp_path / "w", *NAMED, option)
+        assert wrong.code == 1 and told in wrong.err and not (tmp_path / "w").exists(), wrong
 
 
 async def test_tokens_are_shown_once_and_revoked_and_the_rest_of_the_file_stays(tmp_path: Path) -> None:
@@ -120,6 +123,7 @@ async def test_tokens_are_shown_once_and_revoked_and_the_rest_of_the_file_stays(
     for arguments, told in (
         (("add", path, "ann o'x"), "revoke it first"),
         (("add", path, "eve", "--scope", "red=all"), "--scope is a scope and"),
+        (("add", path, ""), "1 to 255 printable characters"),
         (("revoke", path, "bob"), "there is no bob"),
         (("revoke", path, "ann o'x"), "the last one"),
         (("list", tmp_path / "no.toml"), "no.toml"),
