@@ -1,15 +1,17 @@
 """The ways that a test marked `paths` is run in: as the product chooses, and with every choice of where and when forced.
 
 Which thread reads or writes, and whether a page of the hub comes before or after what else goes on, is decided by speed. A
-marked test is run once as it comes and once in each way of ``COVERING``, in which every pair of choices meets. Of a test
-with several sets of parameters each is run as it comes, and they take turns with the ways, so that the test has taken all
-of them. `dev.py soak` runs every set in every way that there is.
+marked test is run once as it comes and in two ways that are the opposite of each other, so that it has met every choice
+forced to the one side and to the other. Which two is a matter of its name: the tests of a suite take all of ``OPPOSITES``, in
+which every combination of choices meets. Of a test with several sets of parameters each is run as it comes and in one way;
+they take turns. `dev.py soak` runs every set in every way that there is.
 """
 
 from __future__ import annotations
 
 import itertools
 import tempfile
+import zlib
 from collections import defaultdict
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -48,12 +50,13 @@ class Way:
         return f"reads {self.paths.reads}, writes {self.paths.writes}, pages {'late' if self.late else 'early'}"
 
 
-COVERING = (
-    Way(Paths("loop", "loop"), late=False),
-    Way(Paths("loop", "thread"), late=True),
-    Way(Paths("pool", "loop"), late=True),
-    Way(Paths("pool", "thread"), late=False),
+OPPOSITES = (
+    (Way(Paths("loop", "loop"), late=False), Way(Paths("pool", "thread"), late=True)),
+    (Way(Paths("loop", "thread"), late=True), Way(Paths("pool", "loop"), late=False)),
+    (Way(Paths("pool", "loop"), late=True), Way(Paths("loop", "thread"), late=False)),
+    (Way(Paths("pool", "thread"), late=False), Way(Paths("loop", "loop"), late=True)),
 )
+FORCED = tuple(itertools.chain.from_iterable(OPPOSITES))
 CROSS = tuple(
     Way(Paths(reads, writes), late)
     for reads, writes, late in itertools.product(get_args(Reads), get_args(Writes), (False, True))
@@ -61,11 +64,11 @@ CROSS = tuple(
 
 
 def parametrize(metafunc: pytest.Metafunc) -> None:
-    """Have the test run as it comes, in the covering ways, and under `dev.py soak` in all others."""
+    """Have the test run as it comes, in the forced ways, and under `dev.py soak` in all others."""
     metafunc.fixturenames.insert(0, "way")
-    ways = [pytest.param(None, id="as it comes"), *(pytest.param(way, id=str(way)) for way in COVERING)]
+    ways = [pytest.param(None, id="as it comes"), *(pytest.param(way, id=str(way)) for way in FORCED)]
     if "not soak" not in str(metafunc.config.getoption("markexpr")):
-        ways += [pytest.param(way, id=str(way), marks=pytest.mark.soak) for way in CROSS if way not in COVERING]
+        ways += [pytest.param(way, id=str(way), marks=pytest.mark.soak) for way in CROSS if way not in FORCED]
     metafunc.parametrize("way", ways, indirect=True)
 
 
@@ -74,20 +77,22 @@ def take_turns(items: list[pytest.Item]) -> None:
     tests: dict[tuple[object, str], dict[str, dict[Way, pytest.Item]]] = defaultdict(lambda: defaultdict(dict))
     for item in items:
         way = _parameters(item).get("way") if isinstance(item, pytest.Function) else None
-        if isinstance(item, pytest.Function) and isinstance(way, Way) and way in COVERING:
+        if isinstance(item, pytest.Function) and isinstance(way, Way) and way in FORCED:
             given = item.name.replace(str(way), "")
             tests[item.parent, item.originalname][given][way] = item
-    for sets in tests.values():
+    for (_, name), sets in tests.items():
         for place, ways in enumerate(sets.values()):
+            taken = ways_of(name, place, len(sets))
             for way, item in ways.items():
-                if not is_taken(COVERING.index(way), place, len(sets)):
+                if way not in taken:
                     item.add_marker(pytest.mark.soak)
 
 
-def is_taken(way: int, place: int, sets: int) -> bool:
-    """Whether the way with this number is taken with the set of parameters at ``place`` of so many."""
-    turns = min(sets, len(COVERING))
-    return place % len(COVERING) % turns == way % turns
+def ways_of(test: str, place: int, sets: int) -> tuple[Way, ...]:
+    """The ways that the test of this name takes with the set of parameters at ``place`` of so many."""
+    first = zlib.crc32(test.encode()) + place // 2
+    pair = OPPOSITES[first % len(OPPOSITES)]
+    return pair if sets == 1 else (pair[place % 2],)
 
 
 def _parameters(item: pytest.Function) -> Mapping[str, object]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.paths import COVERING, is_taken
+from tests.paths import FORCED, OPPOSITES, ways_of
 
 Sources = dict[Path, ast.Module]
 
@@ -86,10 +86,28 @@ def test_a_suite_without_a_mark_is_seen(source: str, found: int) -> None:
     assert len(without_a_mark({Path("tests/unit/stores/test_new.py"): ast.parse(source)})) == found
 
 
+@pytest.mark.parametrize("folder", ["tests/unit/stores", "tests/unit/runtime", "tests/scenarios/sync"])
+def test_a_large_suite_takes_every_way(suite: Sources, folder: str) -> None:
+    tests = [test for path, tree in modules(suite).items() if str(path.parent) == folder for test in find_tests(tree)]
+    taken = {way for test in tests if is_marked(test) for way in ways_of(test.name, 0, 1)}
+    assert taken == set(FORCED)
+
+
+@pytest.mark.parametrize("test", ["test_a", "test_b", "test_c", "test_d"])
 @pytest.mark.parametrize("sets", range(1, 10))
-def test_a_test_takes_every_way_however_many_sets_of_parameters_it_has(sets: int) -> None:
-    ways = range(len(COVERING))
-    taken = {way: [place for place in range(sets) if is_taken(way, place, sets)] for way in ways}
-    assert all(taken.values()), "each way with some set"
-    assert {place for places in taken.values() for place in places} == set(range(sets)), "each set in some way"
-    assert sum(map(len, taken.values())) == max(sets, len(COVERING)), "and no more than that"
+def test_a_test_meets_every_choice_however_many_sets_of_parameters_it_has(test: str, sets: int) -> None:
+    taken = [ways_of(test, place, sets) for place in range(sets)]
+    assert all(taken), "each set in some way"
+    every = [way for ways in taken for way in ways]
+    assert len(every) == max(sets, 2), "and no more than that"
+    assert {way.paths.reads for way in every} == {"loop", "pool"}
+    assert {way.paths.writes for way in every} == {"loop", "thread"}
+    assert {way.late for way in every} == {False, True}
+
+
+def test_in_the_ways_of_all_tests_every_combination_of_choices_meets() -> None:
+    assert len(set(FORCED)) == len(FORCED) == 2 * 2 * 2
+    for one, other in OPPOSITES:
+        assert one.paths.reads != other.paths.reads
+        assert one.paths.writes != other.paths.writes
+        assert one.late != other.late
