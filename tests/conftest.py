@@ -24,6 +24,11 @@ import trio.testing
 hypothesis.settings.register_profile("test", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.register_profile("soak", deadline=None, derandomize=False, print_blob=True, max_examples=2_000)
 hypothesis.settings.load_profile("test")  # `--hypothesis-profile soak` overrides it
+# Hypothesis mixes constants of all loaded modules into what it draws, so that an example would depend on which tests were
+# run before. Private; test_how_tests_run sees whether it still decides.
+_providers: Any = importlib.import_module("hypothesis.internal.conjecture.providers")
+_no_constants = _providers.Constants()
+_providers._get_local_constants = lambda: _no_constants
 
 AsyncTest = Callable[..., Awaitable[object]]
 SEED = pytest.StashKey[int]()

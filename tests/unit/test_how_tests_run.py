@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 import trio.testing
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 pytestmark = pytest.mark.xdist_group("machine")  # it starts programs and waits for one to be killed
 ROOT = Path(__file__).resolve().parents[2]
+MET_ONLY_HERE = 4_711_815
 
 
 async def test_an_async_test_runs_under_trio() -> None:
@@ -51,6 +54,31 @@ async def test_an_async_property_runs_with_every_parameter(clock: str, number: i
 async def test_fixtures_and_parameters_reach_an_async_test(value: int, tmp_path: Path) -> None:
     assert value in {1, 2}
     assert tmp_path.is_absolute()
+
+
+def test_what_is_drawn_does_not_depend_on_the_modules_that_are_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    providers: Any = importlib.import_module("hypothesis.internal.conjecture.providers")
+
+    def drawn(constant: int | None) -> set[int]:
+        mixed_in = (
+            providers._get_local_constants if constant is None else lambda: providers.Constants(integers={constant})
+        )
+        met: set[int] = set()
+        with monkeypatch.context() as patch:
+            patch.setattr(providers, "_get_local_constants", mixed_in)
+            providers.CONSTANTS_CACHE.cache.clear()  # of what may be mixed in, by kind and bounds
+
+            @settings(max_examples=300, database=None, derandomize=True)
+            @given(st.integers())
+            def draw(number: int) -> None:
+                met.add(number)
+
+            draw()
+        providers.CONSTANTS_CACHE.cache.clear()
+        return met
+
+    assert MET_ONLY_HERE in drawn(MET_ONLY_HERE), "it decides what is mixed in"
+    assert MET_ONLY_HERE not in drawn(None), "which is nothing of this module"
 
 
 FAILING = """
