@@ -256,13 +256,13 @@ def test_every_shape_of_a_plan_is_followed() -> None:
     assert seen["skipped"] > 50
 
 
-EXAMPLES: Mapping[str, int] = {"of one store": 60, "with children": 40, "with subqueries": 40, "joined": 40}
-SHOWN = {"checks": 300, "Insert": 30, "Remove": 60, "Update": 40, "skipped": 80}
+EXAMPLES: Mapping[str, int] = {"of one store": 30, "with children": 20, "with subqueries": 20, "joined": 20}
+SHOWN = {"checks": 150, "Insert": 12, "Remove": 25, "Update": 16, "skipped": 35}
 LEAST: Mapping[str, Mapping[str, int]] = {
-    "of one store": {**SHOWN, "tier 0": 80},
-    "with children": {**SHOWN, "tier 1": 60, "overtaken": 15},
-    "with subqueries": {**SHOWN, "tier 1": 60, "overtaken": 15},
-    "joined": {**SHOWN, "tier 1": 60, "overtaken": 15},
+    "of one store": {**SHOWN, "tier 0": 35},
+    "with children": {**SHOWN, "tier 1": 25, "overtaken": 5},
+    "with subqueries": {**SHOWN, "tier 1": 25, "overtaken": 5},
+    "joined": {**SHOWN, "tier 1": 25, "overtaken": 5},
 }
 """What has to happen, so that it was worth something."""
 
@@ -276,7 +276,7 @@ def test_what_is_generated_is_followed(kind: str) -> None:
 def test_it_is_where_every_bound_is_low(kind: str) -> None:
     with tight(REAL, TIGHT):
         seen = search(GENERATED[kind], open_real, EXAMPLES[kind])
-    assert_at_least(seen, {**LEAST[kind], "read again": 2})
+    assert_at_least(seen, {**LEAST[kind], "read again": 1})
 
 
 @pytest.mark.soak

@@ -1,4 +1,4 @@
-"""Cancel at 60 random points of every policy with a remote, over real sockets, threads and files."""
+"""Cancel at random points of every policy with a remote, over real sockets, threads and files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from atoma.errors import AtomaError
 
 pytestmark = pytest.mark.xdist_group("machine")
 
-POINTS = 60
+POINTS = 20
+POINTS_IN_A_CAMPAIGN = 300
 SEED = 20_260_801
 POLICIES = ["direct-remote", "remote-first", "hybrid", "sync-queue", "volatile"]
 CASES = [(policy, wire) for wire in ("websocket", "grpc", "http") for policy in POLICIES]
@@ -61,9 +62,10 @@ async def typical(operation: Callable[[], Awaitable[None]]) -> float:
     return sorted(taken)[4]
 
 
+@pytest.mark.parametrize("points", [POINTS, pytest.param(POINTS_IN_A_CAMPAIGN, marks=pytest.mark.soak)])
 @pytest.mark.parametrize(("policy", "wire"), CASES)
 async def test_a_cancel_at_any_time_leaves_everything_in_order(
-    open_house: Any, tmp_path: Path, notes: Any, pages: Any, make_note: Any, policy: str, wire: str
+    open_house: Any, tmp_path: Path, notes: Any, pages: Any, make_note: Any, policy: str, wire: str, points: int
 ) -> None:
     print(f"seed {SEED}")
     source = random.Random(f"{SEED} {policy}" if wire == "websocket" else f"{SEED} {policy} {wire}")
@@ -74,7 +76,7 @@ async def test_a_cancel_at_any_time_leaves_everything_in_order(
         await house.until(lambda: house.is_idle)
         await trio.sleep(0.05)
         alive, cancelled = tasks() + KEPT_ALIVE.get(wire, 0), 0
-        for number in range(POINTS):
+        for number in range(points):
             operation = (subject.write, subject.write, subject.query)[number % 3]
             with trio.move_on_after(source.random() * spans[operation]) as scope:
                 try:
@@ -83,10 +85,10 @@ async def test_a_cancel_at_any_time_leaves_everything_in_order(
                     raise AssertionError(f"a cancelled call ends by the cancel alone, not by {error!r}") from error
             cancelled += scope.cancelled_caught
             spans[operation] *= 1.1 if scope.cancelled_caught else 0.9  # the machine is not always as quick
-            assert await house.until(lambda: house.is_idle and tasks() <= alive) < 2
-            with trio.fail_after(5):
+            assert await house.until(lambda: house.is_idle and tasks() <= alive) < 20
+            with trio.fail_after(60):
                 await subject.write()
-        assert cancelled >= POINTS // 10, f"{cancelled} of {POINTS} were hit"
+        assert cancelled >= points // 10, f"{cancelled} of {points} were hit"
         await check_rows(house, subject)
     assert threading.active_count() == threads
     assert tasks() == tasks_outside
@@ -98,7 +100,7 @@ async def test_a_cancel_at_any_time_leaves_everything_in_order(
 
 async def check_rows(house: Any, subject: Subject) -> None:
     """Every write that returned is there once, nothing is there that was not written, and both ends agree."""
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         if subject.synced:
             await house.client.sync.wait_idle()
         near = {note.id for note in (await subject.store.query(policy="direct-local")).items}
