@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,17 @@ def parse(*folders: str) -> Sources:
     """Every Python file below the folders, by its path from the root."""
     files = sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py"))
     files = [file for file in files if GENERATED not in file.parents]
-    return {file.relative_to(ROOT): ast.parse(file.read_text(encoding="utf-8"), str(file)) for file in files}
+    parsed = {file.relative_to(ROOT): ast.parse(file.read_text(encoding="utf-8"), str(file)) for file in files}
+    gc.freeze()  # millions of nodes that the collector of garbage would look through until the end
+    return parsed
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have one worker run what is about the sources, which takes seconds to parse."""
+    for item in items:
+        if isinstance(item, pytest.Function) and not {"product", "suite"}.isdisjoint(item.fixturenames):
+            item.add_marker(pytest.mark.xdist_group("sources"))
 
 
 @pytest.fixture(scope="session")

@@ -148,7 +148,7 @@ async def main() -> None:
 
 
 async def bounded() -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await main()
 
 

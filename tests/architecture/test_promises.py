@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 
@@ -43,13 +44,19 @@ def exists(reference: str, root: Path) -> bool:
         return file.exists()
     if not file.is_file():
         return False
-    scope: list[ast.stmt] = ast.parse(file.read_text(encoding="utf-8")).body
+    scope: list[ast.stmt] = parsed(file).body
     for part in name.partition("[")[0].split("::"):
         named = [node for node in scope if part in declared(node)]
         if not named:
             return False
         scope = getattr(named[0], "body", [])
     return True
+
+
+@functools.cache
+def parsed(file: Path) -> ast.Module:
+    """A file of which many rows name a test."""
+    return ast.parse(file.read_text(encoding="utf-8"))
 
 
 def declared(node: ast.stmt) -> set[str]:
