@@ -279,13 +279,13 @@ def entry(kind: OpKind, id: str, scope: str, **values: Any) -> Op:
 
 
 async def first_hint(service: SyncService, scopes: Sequence[str]) -> object:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with service.notify(NotifyRequest(tuple(scopes))) as hints:
             return await anext(hints)
 
 
 async def who_is_there(service: SyncService, scope: str) -> object:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with service.presence(PresenceRequest(scope, b"m" * 16, 1, "x")) as changes:
             change = await anext(changes)
             assert isinstance(change, PresenceChange)
@@ -680,7 +680,7 @@ async def test_a_stream_ends_with_its_token_and_shows_nothing_after_that(transpo
     ):
         owner = hub.service(Principal(OWNER))
         seen: list[object] = []
-        with trio.fail_after(20), pytest.raises(AtomaError) as ended:
+        with trio.fail_after(60), pytest.raises(AtomaError) as ended:
             async with service.notify(NotifyRequest((OWN,))) as hints:
                 async for hint in hints:
                     seen.append(hint)
@@ -832,7 +832,7 @@ async def open_documents(hub: Hub) -> AsyncGenerator[tuple[Callable[[str, str, o
             head += f"content-type: application/json\r\nconnection: close\r\ncontent-length: {len(data)}\r\n\r\n"
             host, _, port = tapped.rpartition(":")
             answer = b""
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 async with await trio.open_tcp_stream(host, int(port)) as stream:
                     await stream.send_all(head.encode() + data)
                     async for part in stream:

@@ -58,7 +58,7 @@ class Place:
 
     async def answer(self, key: str) -> dict[str, Any]:
         """The answer to a write, once there is one."""
-        with self.connect() as connection, trio.fail_after(20):
+        with self.connect() as connection, trio.fail_after(60):
             connection.autocommit = True
             while True:
                 ((found,),) = connection.execute("SELECT atoma.answer(%s)", (key,)).fetchall()
@@ -181,7 +181,7 @@ async def test_a_hub_that_ends_between_the_decision_and_the_answer_decides_once(
         with place.connect() as connection:
             left(connection, "c1", "once", "k")
         reader = Client.of(hub, "reader")
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             while not (await pull_all(reader, "main"))[0]:
                 await trio.sleep(0.01)
     place.pg.ask(f"ALTER TABLE {name} DROP CONSTRAINT never")

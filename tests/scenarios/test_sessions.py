@@ -109,14 +109,14 @@ def subjects(hub: Hub) -> list[str]:
 
 
 async def until(true: Callable[[], object]) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not true():
             await trio.sleep(0.01)
 
 
 async def refusal(work: Callable[[], Any]) -> AtomaError:
     """What ``work`` raises."""
-    with trio.fail_after(20), pytest.raises(AtomaError) as refused:
+    with trio.fail_after(60), pytest.raises(AtomaError) as refused:
         await work()
     return refused.value
 
@@ -270,7 +270,7 @@ async def test_events_and_batches_end_too(body: str) -> None:
             else:
                 await until(lambda: waiting)
             assert await hub.end("ann") == 1
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while b"SESSION_ENDED" not in answer:
                     data = await stream.receive_some()
                     assert data, answer

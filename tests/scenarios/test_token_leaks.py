@@ -56,7 +56,7 @@ def chain(error: BaseException | None) -> Iterator[str]:
 @asynccontextmanager
 async def refused(transport: Transport, said: list[str]) -> AsyncGenerator[None]:
     """A connection that is refused, and what is said of that."""
-    with trio.fail_after(20), pytest.raises(AtomaError) as error:
+    with trio.fail_after(60), pytest.raises(AtomaError) as error:
         async with transport.connect():
             pass
     said.extend(chain(error.value))
@@ -90,7 +90,7 @@ async def test_a_token_is_shown_nowhere(spoken: str, tmp_path: Path, caplog: pyt
                 client.listen(lambda event: said.append(repr(event)))
                 add_inspector(face, [Inspected("main", "a client", client, eye)])
                 handle = await client.store(CARDS).insert(Card(id="1", title="t", board="main"))
-                with trio.fail_after(20):
+                with trio.fail_after(60):
                     await handle.observed()
                 said += [repr(hub.sessions()), repr(list(hub.registry)), repr(hub), repr(verifier), repr(client)]
                 said += [repr(transport), repr(remote), repr(client.sync.status), repr(client.topology())]
@@ -99,7 +99,7 @@ async def test_a_token_is_shown_nowhere(spoken: str, tmp_path: Path, caplog: pyt
                     pass
                 handle = await client.store(CARDS).insert(Card(id="2", title="t", board="main"))
                 client.sync.poke()
-                with trio.fail_after(20):
+                with trio.fail_after(60):
                     await handle.observed()
                 said.append(repr(client.sync.status))
                 for path in ("/inspector", "/api/inspector", "/api/inspector/rows?client=main&store=cards"):

@@ -254,7 +254,7 @@ async def refusal_of(transport: WebSocketTransport) -> ErrorInfo:
     """What the status of a client says that cannot connect by ``transport``."""
     plugins: list[Plugin] = [LocalExecution(ENGINE), Remote(transport), Sync([NOTES])]
     async with open_client(SCHEMA, plugins=plugins) as client, client.sync.watch() as changes:
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async for status in changes:
                 if status.error is not None:
                     return status.error

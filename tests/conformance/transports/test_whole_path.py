@@ -227,7 +227,7 @@ async def test_a_direct_write_whose_answer_is_lost_is_resolved_by_its_key(site: 
             with pytest.raises(ChannelBroken) as lost:
                 await ServiceProxy(channel).write(request)
             assert lost.value.maybe_sent
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             await road.repaired.wait()
         async with road.transport().connect() as channel:
             service = ServiceProxy(channel)

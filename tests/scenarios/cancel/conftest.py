@@ -142,7 +142,7 @@ class House:
     async def until(self, what: Callable[[], bool]) -> float:
         """Seconds until ``what`` holds."""
         begin = trio.current_time()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not what():
                 await trio.sleep(0.0005)
         return trio.current_time() - begin

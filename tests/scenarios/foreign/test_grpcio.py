@@ -70,7 +70,7 @@ async def serving(hub: TinyHub) -> AsyncGenerator[str]:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while not condition():
             await trio.sleep(0.005)
 

@@ -236,7 +236,7 @@ async def test_events_are_not_held_back(tmp_path: Path) -> None:
         for number in range(3):
             body = insert(str(number), "news")
             assert (await writer.ask("POST", "/v1/write", body, authorization=bearer, host=place.name)).status == 200
-            with trio.fail_after(10):  # held back, they would come in a lump of 4 KiB
+            with trio.fail_after(60):  # held back, they would come in a lump of 4 KiB
                 await listener.read_until(b'"head":"%d"' % (number + 1))
         refused = await writer.ask("GET", "/v1/notify?scope=main", authorization="Bearer x", host=place.name)
         assert refused.status == 401

@@ -126,7 +126,7 @@ async def test_a_device_three_versions_behind_meets_a_hub_that_is_never_migrated
 
 
 async def until_stalled(device: Any) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while (status := device.sync.status).state != "stalled":
             await trio.sleep(0.02)
     assert status.error.code == "SCHEMA_TOO_NEW"
@@ -245,7 +245,7 @@ async def test_what_other_programs_have_left_is_decided_in_todays_terms(pg: Post
     pg.ask(f"SELECT atoma.write('main', 'items', 'insert', '1', '{values}', 'key')")
     async with hub_on(pg.store(), schema=VERSIONS[4]) as hub:
         client = Client.of(hub, "a")
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while not (rows := await client.query("items")):
                 await trio.sleep(0.02)
     assert rows["1"] == {"title": "Lamp", "price": 1250, "first": "Eve", "last": "Moe", "note": ""}

@@ -156,7 +156,7 @@ async def compared(client: Client, seed: int) -> AsyncIterator[Oracle]:
         for name in (*QUERIES, WHOLE):
             await nursery.start(oracle.follow, live, name)
         yield oracle
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while oracle.rows() != [*await client.query(select(LEDGER).order_by("id"))]:
                 await trio.sleep(0.01)
         await trio.sleep(0.1)  # batches that are in the readers' hands

@@ -53,7 +53,7 @@ class Reader:
     async def until(self, rows: Sequence[Account]) -> float:
         """Wait until it shows ``rows``; for how long, in seconds."""
         began = trio.current_time()
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while self.rows != tuple(rows):
                 await self.heard.wait()
         return trio.current_time() - began

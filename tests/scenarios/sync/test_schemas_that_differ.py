@@ -140,7 +140,7 @@ async def settle(client: Client) -> None:
 
 async def refused(client: Client) -> str:
     """Why sync does not go on."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         while client.sync.status.error is None:
             await trio.sleep(0.01)
     error = client.sync.status.error

@@ -75,7 +75,7 @@ async def test_stores_outbox_and_trails_are_what_was_done(tmp_path: Path) -> Non
         first = await notes.insert(Note(id="n1", text="one"))
         await notes.update(first.id, text="two")
         await notes.query(select(NOTES).where(col("text") == "two"))
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             while len(target.eye.trails) < 3:
                 await target.eye.wait_event()
         state = await take_snapshot(target, [target])
@@ -108,7 +108,7 @@ async def test_a_held_write_is_shown_with_why_it_is_held(tmp_path: Path) -> None
 
 async def test_an_unreachable_hub_is_shown_with_its_error(tmp_path: Path) -> None:
     async with opened(tmp_path / "notes.db") as (client, target):
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             async with client.sync.watch() as changes:
                 async for status in changes:
                     if status.error is not None:

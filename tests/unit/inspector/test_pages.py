@@ -38,7 +38,7 @@ async def inspected(folder: Path, peer: Peer, guard: Guard | None = None) -> Asy
         await client.store(NOTES).insert(Note(text="a secret of the rows"))
         site = Site(nursery, Hub(), ChannelLimits(), peer=peer)
         add_inspector(site.handler, [target], guard=guard)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             yield site
         nursery.cancel_scope.cancel()
 
@@ -130,7 +130,7 @@ async def test_every_tab_of_a_client_is_shown_the_same_look(tmp_path: Path) -> N
 
         site = Site(nursery, Hub(), ChannelLimits(), peer=HERE)
         add_inspector(site.handler, [target], hub=find_hub)
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             for _ in range(tabs):
                 assert (await seen(site, PATHS[3]))[0] == 200
         nursery.cancel_scope.cancel()

@@ -127,7 +127,7 @@ async def test_closing_the_database_ends_a_waiting_reader(tmp_path: Path) -> Non
         except ClosedError as error:
             ended.append(error)
 
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             async with SQLiteEngine(tmp_path / "live.db").open_database(SCHEMA, Environment(), frozenset()) as database:
                 async with open_live_queries(database, SCHEMA) as live:

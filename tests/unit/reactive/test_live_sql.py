@@ -71,7 +71,7 @@ def stats_of(client: Client) -> list[LiveStats]:
 
 async def following(rows: tuple[T, ...], batches: AsyncIterator[LiveBatch[T]]) -> tuple[T, ...]:
     """The rows after the next batch."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         return apply_batch(rows, await anext(batches))
 
 
@@ -225,7 +225,7 @@ async def test_it_stands_at_one_commit_with_queries(tmp_path: Path) -> None:
         async with client.live_sql(int, text) as counts, client.live(select(CARDS)) as cards:
             lanes, rows = await following((), counts), await following((), cards)
             nursery.start_soon(fill, client)
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 while len(rows) < 60:
                     one, other = await anext(counts), await anext(cards)
                     assert one.commit == other.commit
@@ -247,7 +247,7 @@ async def test_what_another_tool_writes_is_seen(tmp_path: Path) -> None:
                     tool.execute("UPDATE cards SET rank = 0 WHERE id = 'a'")
 
             await trio.to_thread.run_sync(write_raw)
-            with trio.fail_after(10):
+            with trio.fail_after(60):
                 assert await following(rows, batches) == (Count("todo", 1),)
 
 
@@ -255,11 +255,11 @@ async def test_who_leaves_stops_the_statement_that_runs_for_it(tmp_path: Path) -
     async with open_client(SCHEMA, plugins=[on_device(tmp_path / "a.db")]) as client:
         async with client.live(select(CARDS)) as cards:
             await anext(cards)
-            with trio.fail_after(9), trio.move_on_after(0.2):
+            with trio.fail_after(60), trio.move_on_after(0.2):
                 async with client.live_sql(int, ENDLESS) as batches:
                     await anext(batches)
             await client.store(CARDS).insert(Card("a"))
-            with trio.fail_after(5):
+            with trio.fail_after(60):
                 assert (await anext(cards)).changes
         assert not stats_of(client)
 
@@ -273,10 +273,10 @@ async def test_it_takes_a_bounded_time_and_others_go_on(
     async with open_client(SCHEMA, plugins=[on_device(where)]) as client, client.live(select(CARDS)) as cards:
         await anext(cards)
         async with client.live_sql(int, ENDLESS) as batches:
-            with trio.fail_after(9), pytest.raises(QueryError, match=r"may take 0\.3 seconds"):
+            with trio.fail_after(60), pytest.raises(QueryError, match=r"may take 0\.3 seconds"):
                 await anext(batches)
         await client.store(CARDS).insert(Card("a"))
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             assert (await anext(cards)).changes
 
 

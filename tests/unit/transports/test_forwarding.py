@@ -114,7 +114,7 @@ Ask = Callable[[str, Fields], Awaitable[str]]
 
 @asynccontextmanager
 async def dialled(address: str) -> AsyncGenerator[trio.SocketStream]:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with await trio.open_tcp_stream("127.0.0.1", int(address.rpartition(":")[2])) as stream:
             yield stream
 

@@ -34,7 +34,7 @@ CALM = (11).to_bytes(4, "big")
 @asynccontextmanager
 async def connected() -> AsyncGenerator[Wired]:
     """A connection to a server; it has to be over soon."""
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with open_server(Hub(), "127.0.0.1:0") as address:
             async with await trio.open_tcp_stream("127.0.0.1", int(address.rpartition(":")[2])) as stream:
                 yield Wired(stream)

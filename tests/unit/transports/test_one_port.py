@@ -46,7 +46,7 @@ async def connected(address: str, trusting: ssl.SSLContext | None = None) -> Asy
     stream: trio.abc.Stream = await trio.open_tcp_stream("localhost" if trusting else "127.0.0.1", port)
     if trusting is not None:
         stream = trio.SSLStream(stream, trusting, server_hostname="localhost", https_compatible=True)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with stream:
             yield Client(stream)
 

@@ -60,7 +60,7 @@ async def open_handler(
         nursery.start_soon(serve)
         async with open_grpc_channel(ours, authority="hub", limits=client_limits or GrpcLimits()) as client:
             yield port, client
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await port.ended.wait()
 
 

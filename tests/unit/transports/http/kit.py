@@ -193,7 +193,7 @@ class Client:
 
     async def ended(self) -> bool:
         """Whether the other side has closed the connection, and had nothing more to say."""
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             try:
                 return not self.received and not await self.stream.receive_some()
             except trio.BrokenResourceError:

@@ -46,7 +46,7 @@ async def asking() -> AsyncGenerator[tuple[Client, Hub]]:
     verifier = StaticTokenVerifier({"alice": "alice"})
     async with open_hub(SCHEMA, SQLiteHubStore(":memory:"), verifier=verifier) as hub:
         async with open_server(hub, "127.0.0.1:0") as address:
-            with trio.fail_after(20):
+            with trio.fail_after(60):
                 async with await trio.open_tcp_stream("127.0.0.1", int(address.rpartition(":")[2])) as stream:
                     yield Client(stream), hub
 

@@ -373,7 +373,7 @@ async def test_a_stream_begins_with_resync_and_goes_on_with_documents() -> None:
         await site.push((None, task("0", "before")))
         status, events = await stream_of(site, "main")
         assert status == 200
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             assert await next_event(events) == ("resync", {})
             await site.push((None, {"id": "w", "text": "x"}), store="words")
             await site.push((None, task("1", "tea")))

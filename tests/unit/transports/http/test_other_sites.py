@@ -44,7 +44,7 @@ async def ask(
         await stream.send_all(
             (http.send(head) or b"") + (http.send(h11.Data(data=body)) or b"") + (http.send(h11.EndOfMessage()) or b"")
         )
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while True:
                 event: Any = http.next_event()
                 if event is h11.NEED_DATA:
