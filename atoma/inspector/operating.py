@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import hmac
 import math
 from collections.abc import Callable
 
 import trio
 
 from atoma.contracts.events import HubEvent
-from atoma.errors import AtomaError, ConfigurationError
-from atoma.hub import Hub
+from atoma.errors import AtomaError, AuthenticationError, ConfigurationError
+from atoma.hub import Hub, StaticTokenVerifier
 from atoma.hub.auth import TOKEN_LETTERS_MIN, is_guessable
 from atoma.telemetry.prometheus import CONTENT_TYPE, HubMetrics
 from atoma_transports.http import HttpError, HttpHandler, HttpRequest, HttpResponse
+from atoma_transports.serving.admission import bearer_token
 
 READY_S = 2.0
 """A database that has not answered after so long is not ready."""
@@ -29,8 +29,8 @@ class Operations:
 
     Args:
         handler: Where to put them.
-        token: What ``/metrics`` asks for, as ``Authorization: Bearer …``; None leaves that page out. It is no token of a user's:
-            those are for devices.
+        token: What ``/metrics`` asks for, as ``Authorization: Bearer …``, or its :func:`atoma.hub.token_digest`; None leaves that
+            page out. It is no token of a user's: those are for devices.
 
     Raises:
         ConfigurationError: The token can be guessed.
@@ -42,7 +42,7 @@ class Operations:
                 f"the token for /metrics has fewer than {TOKEN_LETTERS_MIN} letters and can be guessed"
             )
         self._metrics = HubMetrics()
-        self._token = token
+        self._verifier = None if token is None else StaticTokenVerifier({token: "figures"})
         self._hub: Hub | None = None
         self._turn = trio.Lock()
         self._looked = -math.inf
@@ -55,7 +55,7 @@ class Operations:
     @property
     def listener(self) -> Callable[[HubEvent], None] | None:
         """What ``open_hub(listener=…)`` takes, so that there are figures; None where nobody may read them."""
-        return None if self._token is None else self._metrics.hear
+        return None if self._verifier is None else self._metrics.hear
 
     def serve(self, hub: Hub) -> None:
         """Answer for ``hub``, whose listener is :attr:`listener`."""
@@ -86,9 +86,11 @@ class Operations:
         return False
 
     async def _figures(self, request: HttpRequest) -> HttpResponse:
-        scheme, _, given = request.headers.get("authorization", "").partition(" ")
-        known = f"{self._token}".encode()
-        if scheme.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), known):
-            raise HttpError(401, "figures are for whoever has the token of this page: Authorization: Bearer …")
+        try:
+            assert self._verifier is not None
+            await self._verifier.verify(bearer_token(request.headers.get("authorization", "")), request.peer)
+        except AuthenticationError:
+            told = "figures are for whoever has the token of this page: Authorization: Bearer …"
+            raise HttpError(401, told) from None
         sessions = () if self._hub is None else self._hub.sessions()
         return HttpResponse(self._metrics.text(sessions).encode(), content_type=CONTENT_TYPE)

@@ -18,7 +18,7 @@ from atoma.cli.serving import store_at
 from atoma.cli.tokens import TokenFile
 from atoma.contracts.events import CallServed, ClientAhead
 from atoma.errors import AuthenticationError, ConfigurationError
-from atoma.hub import AllowLoopback, open_hub
+from atoma.hub import AllowLoopback, open_hub, token_digest
 from atoma.inspector import Operations
 from atoma.ports.service import Peer, Principal
 from atoma.telemetry import HubMetrics
@@ -99,7 +99,7 @@ def asked(url: str, token: str = "") -> tuple[int, str]:
 
 async def test_whoever_runs_it_asks_for_its_health_and_its_figures(tmp_path: Path) -> None:
     (tmp_path / "tokens.toml").write_text(f'[ann]\ntoken = "{TOKEN}"\n')
-    (tmp_path / "scrape").write_text("a long secret of prometheus\n".replace(" ", "-"))
+    (tmp_path / "scrape").write_text(f"{token_digest('a-long-secret-of-prometheus')}\n")
     options = ("--tokens", str(tmp_path / "tokens.toml"), "--metrics-token-file", str(tmp_path / "scrape"))
     with serving(str(tmp_path / "hub.db"), *options) as (process, address):
         async with device(tmp_path / "a.db", f"ws://{address}/sync") as client:
@@ -108,7 +108,7 @@ async def test_whoever_runs_it_asks_for_its_health_and_its_figures(tmp_path: Pat
             page = f"http://{address}"
             told = [await trio.to_thread.run_sync(asked, f"{page}/{path}") for path in ("healthz", "readyz")]
             assert told == [(200, "ok\n"), (200, "ready\n")]
-            for token in ("", TOKEN, "wrong"):
+            for token in ("", TOKEN, "wrong", token_digest("a-long-secret-of-prometheus")):
                 assert (await trio.to_thread.run_sync(asked, f"{page}/metrics", token))[0] == 401
             code, text = await trio.to_thread.run_sync(asked, f"{page}/metrics", "a-long-secret-of-prometheus")
         await trio.to_thread.run_sync(end, process)
