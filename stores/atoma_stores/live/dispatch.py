@@ -28,7 +28,8 @@ from atoma.ports.live import Ask, LiveStats
 from atoma.schema import Schema
 from atoma_stores.changes import CommitDelta, StoreDelta
 from atoma_stores.live.delivery import Position, Subscription
-from atoma_stores.live.planner import Planned, asked_again, checked, plan_function, plan_statement, plan_view
+from atoma_stores.live.family import Families
+from atoma_stores.live.planner import Planned, asked_again, plan_function, plan_statement
 from atoma_stores.live.source import LiveSource, Snapshot, SnapshotMoved
 from atoma_stores.live.stores import Found, Hits, StoreViews
 from atoma_stores.live.view import Called, View
@@ -106,7 +107,7 @@ class LocalLiveQueries:
         self._states = completeness.states
         self._clock = clock
         self._memory = memory
-        self._least_tier = least_tier
+        self._families = Families(schema, least_tier)
         self._position = Position()
         self._hearing = trio.lowlevel.ParkingLot()
         self._stores: dict[str, StoreViews] = {}
@@ -127,13 +128,14 @@ class LocalLiveQueries:
     @asynccontextmanager
     async def open_live(self, query: BoundQuery) -> AsyncGenerator[Subscription]:
         """See :class:`atoma.ports.LiveQueries`."""
-        query = checked(query, self._schema)
+        query = self._families.checked(query)
         await trio.lowlevel.checkpoint()
         self._check_room()
         view = self._views.get(query)
         if view is None:
-            sight = self._completeness.sight(query)
-            view = self._add(query, plan_view(query, self._schema, self._least_tier), sight)
+            planned, family = self._families.plan(query)
+            view = self._add(query, planned, self._completeness.sight(query))
+            view.family = family
         async with self._subscribed_to(view) as subscription:
             yield subscription
 
@@ -187,9 +189,9 @@ class LocalLiveQueries:
         if isinstance(query, SqlOutline):
             planned = self._planned(query)
         else:
-            query = checked(query, self._schema)
+            query = self._families.checked(query)
             view = self._views.get(query)
-            planned = view.planned if view is not None else plan_view(query, self._schema, self._least_tier)
+            planned = view.planned if view is not None else self._families.plan(query)[0]
         return f"tier {planned.tier}: {planned.reason}"
 
     def _commits(self, view: View) -> int:
@@ -322,9 +324,10 @@ class LocalLiveQueries:
             self._position.heard = commit
         if self._position.heard < commit:
             await self._source.hear_others()
-        with trio.move_on_after(HEARING_S):
-            while self._position.heard < commit:
-                await self._hearing.park()
+        if self._position.heard < commit:
+            with trio.move_on_after(HEARING_S):
+                while self._position.heard < commit:
+                    await self._hearing.park()
         ours = self._position.heard >= commit
         self._position.heard = max(self._position.heard, commit)
         return ours

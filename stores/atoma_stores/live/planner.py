@@ -25,7 +25,7 @@ from atoma_stores.live.operators.assembled_groups import AssembledGroups
 from atoma_stores.live.operators.function import Function
 from atoma_stores.live.operators.grouped import Grouped
 from atoma_stores.live.operators.grouping import Grouping
-from atoma_stores.live.operators.listing import Listing
+from atoma_stores.live.operators.listing import Listing, Shape
 from atoma_stores.live.operators.operator import Operator
 from atoma_stores.live.operators.rerun import Rerun, Test
 from atoma_stores.live.rows import by_all_of_it, key_of_rows, tells_its_keys
@@ -94,7 +94,7 @@ def _in_python(query: BoundQuery, schema: Schema) -> Planned:
         grouping = Grouping(query, schema)
         operator, kept = Grouped(query.store, grouping), _kept(grouping)
     else:
-        operator = Listing(query, schema.store(query.store))
+        operator = Listing(Shape(query, schema.store(query.store)), query.params)
         kept = "all rows are kept" if plan.limit is None else f"{plan.limit} rows and a few behind them are kept"
     return Planned(operator, {query.store: needs}, 0, f"follows the changed rows in Python; {kept}; found by {needs}")
 

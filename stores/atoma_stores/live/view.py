@@ -61,6 +61,7 @@ class View:
         subscriptions: Who follows.
         weight: What it keeps beside its result, in bytes, as it was weighed last.
         completeness: How complete the result is, as was told last.
+        family: What it shares with others, which is kept for as long as one of them is there.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class View:
         self.query = query
         self.planned = planned
         self.completeness = COMPLETE
+        self.family: Hashable = None
         self._sight = sight
         self._states: States | None = None
         self.at = -1

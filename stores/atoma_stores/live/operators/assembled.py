@@ -18,9 +18,8 @@ from atoma.schema import Schema
 from atoma_stores.changes import RowChange, StoreDelta
 from atoma_stores.live.links import Link, Links, Unlinked, is_of_source, reaches
 from atoma_stores.live.operators.affected import Affected, values_of
-from atoma_stores.live.operators.keys import Sorting
 from atoma_stores.live.operators.operator import Deltas
-from atoma_stores.live.operators.page import Page
+from atoma_stores.live.operators.page import Page, sorting_of
 from atoma_stores.live.rows import by_id, keep_unchanged, key_of_rows
 
 
@@ -40,7 +39,7 @@ class Assembled:
         stores = [schema.store(name) if kind == "inner" else None for name, kind in zip(names, kinds, strict=True)]
         self._key_of = key_of_rows(query.plan)
         self._id_of = id_of_rows(plan)
-        self._page: Page[ResultRow] = Page(plan, (), _sort_getters(plan), stores, self._key_of)
+        self._page: Page[ResultRow] = Page(plan, (), sorting_of(plan, _sort_getters(plan), stores), self._key_of)
         self._whole = BoundQuery(replace(query.plan, limit=self._page.capacity, offset=0), query.params)
         self._affected = Affected(plan, links, self._page.capacity, schema)
         self._parts: dict[str, dict[RowKey, None]] = {}  # by the id of the first row: its rows of the result
@@ -48,7 +47,7 @@ class Assembled:
         self._place = None
         if plan.order and all(is_of_source(each.expr) for each in plan.order):
             getters = [compiled(each.expr, ()) for each in plan.order]
-            self._place = Sorting(plan.order, getters, stores, turned=self._page.turned).of
+            self._place = sorting_of(plan, getters, stores).of
         self._stale = True
 
     @property

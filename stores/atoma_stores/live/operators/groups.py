@@ -13,7 +13,7 @@ from atoma.ports.live import Change
 from atoma.query.bounds import check_groups
 from atoma_stores.live.operators.aggregates import Aggregate, Distinct, Extreme
 from atoma_stores.live.operators.grouping import Grouping, GroupKey, Parts
-from atoma_stores.live.operators.page import Page
+from atoma_stores.live.operators.page import Page, sorting_of
 
 READS = 32
 """More extremes than this are not read one by one: the groups are read anew."""
@@ -52,7 +52,9 @@ class Groups:
         places = grouping.places
         getters = [itemgetter(places[each.expr]) for each in plan.order]
         keys = [places[expr] for expr in grouping.keys]
-        self.page: Page[Parts] = Page(plan, (), getters, (), lambda row: tuple([row[at] for at in keys]))
+        self.page: Page[Parts] = Page(
+            plan, (), sorting_of(plan, getters, ()), lambda row: tuple([row[at] for at in keys])
+        )
         self._held = 0
         self._sized = any(isinstance(each, (Distinct, Extreme)) for each in grouping.make())
 

@@ -16,34 +16,63 @@ from atoma.query.normal import with_values
 from atoma.query.scope import AnyStore
 from atoma_stores.changes import RowChange, StoreDelta
 from atoma_stores.live.operators.operator import Deltas
-from atoma_stores.live.operators.page import Page
-from atoma_stores.live.rows import key_of_rows
+from atoma_stores.live.operators.page import Page, sorting_of
+from atoma_stores.live.operators.window import capacity_of
+from atoma_stores.live.rows import KeyOf, key_of_rows
+
+
+class Shape:
+    """What listings have in common whose queries differ in the values of their conditions alone.
+
+    Attributes:
+        store: The store that they read.
+        plan: Their plan.
+        made: Makes their rows of those of the store; None where they are the same.
+        sorting: Where their rows stand.
+        key_of: What tells their rows apart.
+        whole: The plan by which they are read.
+
+    Args:
+        query: One of the queries, checked and in normal form; its columns, if it has some, tell its rows apart and their places.
+        store: The store.
+    """
+
+    def __init__(self, query: BoundQuery, store: AnyStore) -> None:
+        plan, params = query.plan, query.params
+        self.store = store.name
+        self.plan = plan
+        self.made: Callable[[StoredRow], ResultRow] | None = None
+        if plan.columns is None:
+            getters = [compiled(each.expr, params) for each in plan.order]
+        else:
+            made = [compiled(named.expr, params) for named in plan.columns]
+            self.made = lambda row: tuple([get(row) for get in made])
+            told = with_values(query)  # so that equal expressions are equal, wherever their values stand
+            places = {named.expr: at for at, named in enumerate(told.columns or ())}
+            getters = [itemgetter(places[each.expr]) for each in told.order]
+        self.sorting = sorting_of(plan, getters, (store,))
+        self.key_of: KeyOf[ResultRow] = key_of_rows(plan)
+        self.whole = replace(plan, limit=capacity_of(plan.limit, plan.offset), offset=0)
 
 
 class Listing:
     """The operator of rows of one store, or of columns of them, whose conditions look at one row at a time.
 
+    Attributes:
+        shape: What it has in common with others.
+
     Args:
-        query: The query, checked and in normal form; its columns, if it has some, tell its rows apart and their places.
-        store: The store that it reads.
+        shape: What it has in common with others.
+        params: The values of its query.
     """
 
-    def __init__(self, query: BoundQuery, store: AnyStore) -> None:
-        plan, params = query.plan, query.params
-        self._store = store.name
-        self._fits = condition(plan.where, params)
-        self._made: Callable[[StoredRow], ResultRow] | None = None
-        self._tuples = plan.columns is not None
-        if plan.columns is None:
-            getters = [compiled(each.expr, params) for each in plan.order]
-        else:
-            made = [compiled(named.expr, params) for named in plan.columns]
-            self._made = lambda row: tuple([get(row) for get in made])
-            told = with_values(query)  # so that equal expressions are equal, wherever their values stand
-            places = {named.expr: at for at, named in enumerate(told.columns or ())}
-            getters = [itemgetter(places[each.expr]) for each in told.order]
-        self._page: Page[ResultRow] = Page(plan, params, getters, (store,), key_of_rows(plan))
-        self._whole = BoundQuery(replace(plan, limit=self._page.capacity, offset=0), params)
+    def __init__(self, shape: Shape, params: tuple[object, ...]) -> None:
+        self.shape = shape
+        self._store, self._made = shape.store, shape.made
+        self._fits = condition(shape.plan.where, params)
+        self._tuples = shape.made is not None
+        self._page: Page[ResultRow] = Page(shape.plan, params, shape.sorting, shape.key_of)
+        self._whole = BoundQuery(shape.whole, params)
         self._stale = True
 
     @property

@@ -17,6 +17,22 @@ from atoma_stores.live.rows import KeyOf
 R = TypeVar("R")
 
 
+def is_turned(plan: Plan) -> bool:
+    """Whether the rows of a page of ``plan`` are held from the last one to the first."""
+    return plan.backward and (plan.limit is not None or plan.offset > 0)
+
+
+def sorting_of(plan: Plan, getters: Sequence[Getter], stores: Sequence[AnyStore | None]) -> Sorting:
+    """Where the rows of ``plan`` stand on its page.
+
+    Args:
+        plan: The plan.
+        getters: How each of its sort keys is taken from a row of the result.
+        stores: See ``Sorting``.
+    """
+    return Sorting(plan.order, getters, stores, turned=is_turned(plan))
+
+
 class Page(Generic[R]):
     """A window on the rows of a result that are behind its cursor.
 
@@ -27,21 +43,12 @@ class Page(Generic[R]):
     Args:
         plan: The plan.
         params: Its values.
-        getters: How each of its sort keys is taken from a row of the result.
-        stores: See ``Sorting``.
+        sorting: Where its rows stand; see :func:`sorting_of`.
         key_of: What tells rows of the result apart.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        params: Sequence[object],
-        getters: Sequence[Getter],
-        stores: Sequence[AnyStore | None],
-        key_of: KeyOf[R],
-    ) -> None:
-        self.turned = plan.backward and (plan.limit is not None or plan.offset > 0)
-        sorting = Sorting(plan.order, getters, stores, turned=self.turned)
+    def __init__(self, plan: Plan, params: Sequence[object], sorting: Sorting, key_of: KeyOf[R]) -> None:
+        self.turned = is_turned(plan)
         self._sort = sorting.of
         seen = () if plan.seek is None else plan.seek.values
         self._seen = sorting.at([value_of(each, params) for each in seen]) if seen else None

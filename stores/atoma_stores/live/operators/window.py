@@ -21,6 +21,11 @@ def slack_of(limit: int) -> int:
     return max(SLACK_MIN, limit // 2)
 
 
+def capacity_of(limit: int | None, offset: int) -> int | None:
+    """How many rows a window of ``limit`` rows behind ``offset`` ones holds at most; None for all."""
+    return None if limit is None else offset + limit + slack_of(limit)
+
+
 class Window(Generic[R]):
     """The rows of an ordered result from ``offset`` on, at most ``limit``.
 
@@ -42,7 +47,7 @@ class Window(Generic[R]):
         self._key_of = key_of
         self._start = offset
         self._end = None if limit is None else offset + limit
-        self.capacity = None if self._end is None or limit is None else self._end + slack_of(limit)
+        self.capacity = capacity_of(limit, offset)
         self._turned = turned
         self._follows = limit is None and not offset and not turned  # every change of a row is one of the result
         self._rows: SortedRows[R] = SortedRows()
