@@ -494,7 +494,8 @@ MODULES = (
     "rows", "diff", "operators.keys", "operators.sorted_rows", "operators.window", "operators.operator",
     "operators.page", "operators.aggregates", "operators.grouping", "operators.groups", "operators.grouped",
     "links", "operators.restricted", "operators.affected", "operators.assembled", "operators.assembled_groups",
-    "operators.listing", "operators.rerun", "ranges", "index", "planner", "delivery", "view", "stores", "dispatch",
+    "operators.listing", "operators.rerun", "ranges", "index", "planner", "family", "delivery", "view", "stores",
+    "dispatch",
 )  # fmt: skip
 TIGHT: Mapping[str, Mapping[str, int]] = {
     "operators.window": {"SLACK_MIN": 0},
@@ -656,8 +657,8 @@ MUTANTS = {
     ),
     "the row that comes up is not told": ("operators.window", "if len(self._rows) >= self._end:", "if False:"),
     "the index takes < for =": ("index", 'if part.fn == "eq":', 'if part.fn in ("eq", "lt"):'),
-    "the index sees the new row only": ("stores", "self._index.find(old, views)", "pass"),
-    "the index sees the old row only": ("stores", "self._index.find(new, views)", "pass"),
+    "the index sees the new row only": ("stores", "self._index.find(old, views, every=every)", "pass"),
+    "the index sees the old row only": ("stores", "self._index.find(new, views, every=every)", "pass"),
     "a range has no end": ("ranges", "if last is not None and last < value:", "if last is None or last < value:"),
     "a range does not hold its end": ("ranges", "if high < value:", "if high <= value:"),
     "moves and insertions land one place too early": (
@@ -719,6 +720,11 @@ MUTANTS = {
         "dispatch",
         "                await self._look_later(told, told.later)",
         "                pass",
+    ),
+    "what nobody has looked at yet counts as seen": (
+        "dispatch",
+        "self._position.unseen = change.commit",
+        "pass",
     ),
     "changes that nobody could keep are forgotten": (
         "dispatch",

@@ -530,6 +530,18 @@ MUTANTS: Mapping[str, tuple[str, str, str, str]] = {
         "replace(wanted, columns=(link.own,))",
         "replace(wanted, columns=('by',))",
     ),
+    "children of rows that came in later are not found": (
+        "with children",
+        "operators.assembled",
+        "return {id: id in self._parts for id in moved or ()}",
+        "return {id: id in self._parts for id in moved or ()} if not self._page.window.shown else {}",
+    ),
+    "children of rows that are about to come in are not found": (
+        "with children",
+        "index",
+        "self._ids if every else self._loose",
+        "()",
+    ),
     "what was heard before a part is read is left out": (
         "joined",
         "view",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import trio
@@ -20,10 +20,14 @@ class Position:
     Attributes:
         heard: The latest commit that they know of; -1 while nothing was read or heard.
         shown: The latest commit whose batches may be read; those of a later one are on their way into the buffers.
+        unseen: The latest commit of which nobody has looked yet what it concerns; -1 while there is none.
+        waiting: Those who wait until somebody has looked.
     """
 
     heard: int = -1
     shown: int = -1
+    unseen: int = -1
+    waiting: dict[Subscription, None] = field(default_factory=dict["Subscription", None])
 
 
 class Followed(Protocol):
@@ -91,6 +95,8 @@ class Subscription:
                 return self._batches.popleft()
             if self._error is not None:
                 raise self._error()
+            if self._behind and self._position.unseen >= 0:
+                self._position.waiting[self] = None
             await self._readers.park()
 
     def _is_ready(self) -> bool:
@@ -113,4 +119,5 @@ class Subscription:
     def end(self, error: Callable[[], Exception]) -> None:
         """Raise ``error()`` for the reader once it has read what is there; the first call counts."""
         self._error = self._error or error
+        self._position.waiting.pop(self, None)
         self._readers.unpark_all()

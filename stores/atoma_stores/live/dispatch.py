@@ -168,7 +168,7 @@ class LocalLiveQueries:
 
     @asynccontextmanager
     async def _subscribed_to(self, view: View) -> AsyncGenerator[Subscription]:
-        subscription = Subscription(view, self._position, self._buffer, view.touched)
+        subscription = Subscription(view, self._position, self._buffer, max(view.touched, self._position.unseen))
         view.subscriptions[subscription] = None
         self._subscribed += 1
         try:
@@ -243,19 +243,18 @@ class LocalLiveQueries:
         # numbers have no gaps: of what is missing nothing is known, and everything is going to be read
         if not told.unknown and (rows > ROWS_AT_ONCE or not self._look(followed, told.hits)):
             told.later, told.hits = change, {}
-            for group, _ in followed:
-                for view in group:
-                    view.touch(change.commit)
+            if followed:
+                self._position.unseen = change.commit
         if told.hits or told.unknown or told.written or told.later is not None:
             self._enqueue(told)
 
     def _look(self, followed: Sequence[tuple[StoreViews, StoreDelta]], hits: Hits) -> bool:
         """Find what ``followed`` concerns; False when that is too much for now."""
-        tests = 0
+        tests, every = 0, self._position.unseen >= 0
         for group, delta in followed:
             found: Found = {}
             for id, change in delta.items():
-                tests += group.find(id, change, found)
+                tests += group.find(id, change, found, every=every)
             if tests > TESTS_AT_ONCE:
                 return False
             for view, changes in found.items():
@@ -273,7 +272,7 @@ class LocalLiveQueries:
         if self._queued > QUEUED_MAX and len(self._queue) > 1:
             first = self._queue[0].first
             self._queue.clear()
-            self._queued = 0
+            self._queued, self._position.unseen = 0, -1
             self._enqueue(Told(told.commit, {}, unknown=True, first=first))
         self._work.set()
 
@@ -373,14 +372,15 @@ class LocalLiveQueries:
                 continue
             found: Found = {}
             for id, row_change in delta.items():
-                group.find(id, row_change, found)
+                group.find(id, row_change, found, every=True)
                 await self._breathe()
             for view, changes in found.items():
                 group.judge(view, changes, told.hits)
                 await self._breathe()
-            for view in group:  # also those that it does not concern stand at this commit then
-                if view.at < told.commit and not view.lacks:
-                    self._taken[view] = None
+        for view in told.hits:
+            view.touch(told.commit)
+        if self._position.unseen == told.commit:
+            self._position.unseen = -1
 
     async def _read(self, snapshot: Snapshot) -> None:
         """Read what views lack, until nothing is lacking; all of it in one state of the database."""
@@ -455,6 +455,9 @@ class LocalLiveQueries:
         if states is not self._states:
             await self._tell_completeness(commit, states, ready)
         self._position.shown = max(self._position.shown, commit)
+        if self._position.unseen < 0:  # what nothing was done to is the result now
+            ready += self._position.waiting
+            self._position.waiting.clear()
         for subscription in ready:
             subscription.wake()
             await self._breathe()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -26,16 +26,20 @@ class Needs:
         values: The values of these columns, one tuple for each combination that will do; None for a range.
         low: Where the range of the only column begins, it included; None where it has no beginning.
         high: Where it ends, it included.
+        beside: Whether the only column has to hold the id of a row that the view has at the time, so that it says which.
     """
 
     columns: Names = ()
     values: tuple[tuple[Any, ...], ...] | None = None
     low: Any = None
     high: Any = None
+    beside: bool = False
 
     def __str__(self) -> str:
         if not self.columns:
             return "every row of the store"
+        if self.beside:
+            return f"{self.columns[0]}, while that has the row"
         return f"{'range of ' if self.values is None else ''}{', '.join(self.columns)}"
 
 
@@ -71,16 +75,79 @@ def needs_of(query: BoundQuery) -> Needs:
     return ANY_ROW
 
 
+class Beside(Generic[V]):
+    """The views beside whose rows others stand, by the ids of their rows.
+
+    A view that has changes to take may come to have other rows by them, so it is found by every id until it has settled.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[object, dict[V, None]] = {}
+        self._ids: dict[V, set[object]] = {}
+        self._loose: dict[V, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def add(self, view: V) -> None:
+        """Find ``view`` by every id, until it has settled."""
+        self._ids[view] = set()
+        self._loose[view] = None
+
+    def remove(self, view: V) -> None:
+        """Forget ``view``."""
+        for id in self._ids.pop(view):
+            self._leave(id, view)
+        self._loose.pop(view, None)
+
+    def loosen(self, view: V) -> None:
+        """Find ``view`` by every id from now on: its rows are not those that were told."""
+        self._loose[view] = None
+
+    def settle(self, view: V, moved: Mapping[str, bool]) -> None:
+        """Find ``view`` by the ids of its rows alone.
+
+        Args:
+            view: The view.
+            moved: The ids of rows that it may have got or lost since it settled last; whether it has them now.
+        """
+        self._loose.pop(view, None)
+        ids = self._ids[view]
+        for id, has in moved.items():
+            if has and id not in ids:
+                ids.add(id)
+                self._held.setdefault(id, {})[view] = None
+            elif not has and id in ids:
+                ids.remove(id)
+                self._leave(id, view)
+
+    def _leave(self, id: object, view: V) -> None:
+        views = self._held[id]
+        del views[view]
+        if not views:
+            del self._held[id]
+
+    def find(self, id: object, found: dict[V, None], *, every: bool) -> None:
+        """Add to ``found`` the views that have the row of that id, or may have it; with ``every`` all of them."""
+        found.update(self._ids if every else self._loose)  # type: ignore[arg-type]
+        found.update(self._held.get(id, ()))
+
+
 class PredicateIndex(Generic[V]):
     """The views of one store by what they need."""
 
     def __init__(self) -> None:
         self._equal: dict[Names, dict[tuple[Any, ...], dict[V, None]]] = {}
         self._ranges: dict[str, Ranges[V]] = {}
+        self._beside: dict[str, Beside[V]] = {}
         self._rest: dict[V, None] = {}
 
-    def add(self, needs: Needs, view: V) -> None:
-        """File ``view`` under what it needs."""
+    def add(self, needs: Needs, view: V) -> Beside[V] | None:
+        """File ``view`` under what it needs; where that is beside its rows, what has to be told which these are."""
+        if needs.beside:
+            beside = self._beside.setdefault(needs.columns[0], Beside())
+            beside.add(view)
+            return beside
         if not needs.columns:
             self._rest[view] = None
         elif needs.values is None:
@@ -88,10 +155,16 @@ class PredicateIndex(Generic[V]):
         else:
             for values in needs.values:
                 self._equal.setdefault(needs.columns, {}).setdefault(values, {})[view] = None
+        return None
 
     def remove(self, needs: Needs, view: V) -> None:
         """Take ``view`` out of every place where :meth:`add` has put it."""
-        if not needs.columns:
+        if needs.beside:
+            beside = self._beside[needs.columns[0]]
+            beside.remove(view)
+            if not beside:
+                del self._beside[needs.columns[0]]
+        elif not needs.columns:
             del self._rest[view]
         elif needs.values is None:
             ranges = self._ranges[needs.columns[0]]
@@ -111,8 +184,14 @@ class PredicateIndex(Generic[V]):
         if not filed:
             del self._equal[columns]
 
-    def find(self, row: StoredRow, found: dict[V, None]) -> None:
-        """Add to ``found`` every view that ``row`` may concern."""
+    def find(self, row: StoredRow, found: dict[V, None], *, every: bool = False) -> None:
+        """Add to ``found`` every view that ``row`` may concern.
+
+        Args:
+            row: The row.
+            found: Where they are added.
+            every: Whether views may come to have other rows by changes that nobody has looked at yet.
+        """
         for columns, filed in self._equal.items():
             views = filed.get(tuple([row.column(name) for name in columns]))
             if views:
@@ -121,5 +200,7 @@ class PredicateIndex(Generic[V]):
             value = row.column(column)
             if value is not None:
                 ranges.find(value, found)
+        for column, beside in self._beside.items():
+            beside.find(row.column(column), found, every=every)
         if self._rest:
             found.update(self._rest)

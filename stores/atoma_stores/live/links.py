@@ -59,6 +59,14 @@ def links_of(plan: Plan) -> Links:
     return tuple(tracer.found)
 
 
+def beside_of(links: Links) -> dict[str, str]:
+    """The stores whose rows only stand beside those of the first source; the column in which each of them has the id of one."""
+    columns: dict[str, set[str]] = {}
+    for link in links:
+        columns.setdefault(link.store, set()).add(link.own if link.beside and link.is_direct else "")
+    return {store: own for store, (own, *others) in columns.items() if own and not others}
+
+
 def is_of_source(expr: Expr) -> bool:
     """Whether an expression looks at the row of the first source alone."""
     return not any(map(looks_elsewhere, expressions(expr)))

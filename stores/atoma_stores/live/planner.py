@@ -19,7 +19,7 @@ from atoma.query.walk import expressions, is_grouped, stores_of, top_expressions
 from atoma.schema import Schema
 from atoma_stores.changes import RowChange
 from atoma_stores.live.index import ANY_ROW, Needs, needs_of
-from atoma_stores.live.links import Links, Unlinked, columns_of, links_of, looks_elsewhere, reaches
+from atoma_stores.live.links import Links, Unlinked, beside_of, columns_of, links_of, looks_elsewhere, reaches
 from atoma_stores.live.operators.assembled import Assembled
 from atoma_stores.live.operators.assembled_groups import AssembledGroups
 from atoma_stores.live.operators.function import Function
@@ -121,15 +121,21 @@ def _in_parts(query: BoundQuery, schema: Schema, why: str) -> Planned:
         links = links_of(with_values(query))  # so that equal expressions are equal, wherever their values stand
         operator = Assembled(query, links, schema)
         kept = "all rows are kept" if plan.limit is None else f"{plan.limit} rows and a few behind them are kept"
-    needs = _needs_of_links(query, links)
+    needs = _needs_of_links(query, links, {} if isinstance(operator, AssembledGroups) else beside_of(links))
     found = ", ".join(f"{name} by {each}" for name, each in needs.items())
     return Planned(operator, needs, 1, f"reads again what is made of changed rows: {why}; {kept}; found in {found}")
 
 
-def _needs_of_links(query: BoundQuery, links: Links) -> dict[str, Needs]:
-    """By which values of the rows of each store a view is found that looks at them by ``links``."""
+def _needs_of_links(query: BoundQuery, links: Links, beside: Mapping[str, str]) -> dict[str, Needs]:
+    """By which values of the rows of each store a view is found that looks at them by ``links``.
+
+    Args:
+        query: The query of the view.
+        links: Where it looks at rows.
+        beside: The stores whose rows find it by the rows that it has; see ``beside_of``.
+    """
     read = Counter(link.store for link in links)
-    needs = dict.fromkeys(read, ANY_ROW)
+    needs = dict.fromkeys(read, ANY_ROW) | {name: Needs((own,), beside=True) for name, own in beside.items()}
     wanted = needs_of(query)
     for link in links:
         if read[link.store] > 1:

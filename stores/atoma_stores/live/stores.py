@@ -36,21 +36,31 @@ class StoreViews:
     def add(self, view: View) -> None:
         """Follow the store for ``view``."""
         self._views[view] = None
-        self._index.add(view.planned.needs[self.name], view)
+        beside = self._index.add(view.planned.needs[self.name], view)
+        if beside is not None:
+            view.beside[self.name] = beside
 
     def remove(self, view: View) -> None:
         """Forget ``view``."""
         del self._views[view]
+        view.beside.pop(self.name, None)
         self._index.remove(view.planned.needs[self.name], view)
 
-    def find(self, id: str, change: RowChange, found: Found) -> int:
-        """Add to ``found`` the views that a changed row may concern by its values; how many they are."""
+    def find(self, id: str, change: RowChange, found: Found, *, every: bool) -> int:
+        """Add to ``found`` the views that a changed row may concern by its values; how many they are.
+
+        Args:
+            id: Of the row.
+            change: What was done to it.
+            found: Where they are added.
+            every: Whether there are changes before this one that nobody has looked at yet.
+        """
         views: dict[View, None] = {}
         old, new = change
         if old is not None:
-            self._index.find(old, views)
+            self._index.find(old, views, every=every)
         if new is not None:
-            self._index.find(new, views)
+            self._index.find(new, views, every=every)
         for view in views:
             found.setdefault(view, {})[id] = change
         return len(views)

@@ -17,7 +17,8 @@ from atoma.ports.live import LiveBatch, LiveStats, ResultRow
 from atoma.query.describe import describe
 from atoma_stores.changes import StoreDelta
 from atoma_stores.live.delivery import Position, Subscription
-from atoma_stores.live.operators.operator import Deltas
+from atoma_stores.live.index import Beside
+from atoma_stores.live.operators.operator import Deltas, Surrounded
 from atoma_stores.live.planner import Planned
 
 CUT_OVER_MIN = 64
@@ -62,6 +63,7 @@ class View:
         weight: What it keeps beside its result, in bytes, as it was weighed last.
         completeness: How complete the result is, as was told last.
         family: What it shares with others, which is kept for as long as one of them is there.
+        beside: By the names of stores whose rows only stand beside its own, where these find it.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class View:
         self.planned = planned
         self.completeness = COMPLETE
         self.family: Hashable = None
+        self.beside: dict[str, Beside[View]] = {}
         self._sight = sight
         self._states: States | None = None
         self.at = -1
@@ -100,7 +103,7 @@ class View:
     @property
     def is_clean(self) -> bool:
         """Whether the rows are the result at the latest commit heard of."""
-        return self.at >= self.touched
+        return self.at >= self.touched and self.at >= self._position.unseen
 
     @property
     def position(self) -> int:
@@ -126,10 +129,12 @@ class View:
     def touch(self, commit: int) -> None:
         """``commit`` may have changed the result."""
         self.touched = max(self.touched, commit)
+        if self.at < self.touched:
+            self._loosen()
 
     def take(self, deltas: Deltas, clock: Callable[[], float]) -> None:
         """Take changes, or decide that reading the result again costs less."""
-        self.busy = True
+        self._stir()
         if self._operator.stale:
             return  # what is read will hold them
         count = sum(map(len, deltas.values()))
@@ -145,7 +150,7 @@ class View:
 
     def forget(self) -> None:
         """Read the result again before it is told next."""
-        self.busy = True
+        self._stir()
         self._operator.forget()
 
     def reads(self) -> Sequence[Question]:
@@ -154,7 +159,7 @@ class View:
 
     def load(self, results: Sequence[QueryResult], seconds: float, clock: Callable[[], float]) -> None:
         """Take what it lacked, which took ``seconds`` to read."""
-        self.busy = True
+        self._stir()
         whole = self._operator.stale
         started = clock()
         self._operator.load(results)
@@ -176,6 +181,7 @@ class View:
         changes = self._operator.collect()
         self.at = max(self.at, commit)
         self.busy = False
+        self._settle()
         other = self._judge(states)
         return LiveBatch(commit, changes, self.completeness) if (changes or other) and not first else None
 
@@ -197,7 +203,7 @@ class View:
     def demote(self, planned: Planned) -> None:
         """Be kept up in another way from now on."""
         self.planned, self._operator = planned, planned.operator
-        self.busy = True
+        self._stir()
 
     def weigh(self) -> int:
         """Weigh what is kept in memory beside the rows of the result; by how many bytes that is more than before."""
@@ -206,6 +212,23 @@ class View:
             held = self._operator.held
             self.weight = held * ROW_BYTES + (held - self._operator.shown) * self._row_bytes
         return self.weight - before
+
+    def _stir(self) -> None:
+        """The rows stand between two commits from now on."""
+        self.busy = True
+        self._loosen()
+
+    def _loosen(self) -> None:
+        for beside in self.beside.values():
+            beside.loosen(self)
+
+    def _settle(self) -> None:
+        """Say which rows it has to those places where others find it by them."""
+        if not self.beside or self.at < self.touched:
+            return
+        moved = self._operator.moved() if isinstance(self._operator, Surrounded) else dict[str, bool]()
+        for beside in self.beside.values():
+            beside.settle(self, moved)
 
     def _charge(self, seconds: float) -> None:
         self._evaluations += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -16,7 +16,7 @@ from atoma.query.normal import with_values
 from atoma.query.walk import conjuncts, has_subquery
 from atoma.schema import Schema
 from atoma_stores.changes import RowChange, StoreDelta
-from atoma_stores.live.links import Link, Links, Unlinked, is_of_source, reaches
+from atoma_stores.live.links import Link, Links, Unlinked, beside_of, is_of_source, reaches
 from atoma_stores.live.operators.affected import Affected, values_of
 from atoma_stores.live.operators.operator import Deltas
 from atoma_stores.live.operators.page import Page, sorting_of
@@ -43,6 +43,7 @@ class Assembled:
         self._whole = BoundQuery(replace(query.plan, limit=self._page.capacity, offset=0), query.params)
         self._affected = Affected(plan, links, self._page.capacity, schema)
         self._parts: dict[str, dict[RowKey, None]] = {}  # by the id of the first row: its rows of the result
+        self._moved: dict[str, None] | None = {} if beside_of(links) else None  # whose parts came or went
         self._fits = source_condition(plan)
         self._place = None
         if plan.order and all(is_of_source(each.expr) for each in plan.order):
@@ -107,9 +108,11 @@ class Assembled:
         if self._stale or not self._affected:
             rows: Sequence[ResultRow] = results[0].rows or results[0].tuples
             self._page.load(rows)
+            self._move(self._parts)
             self._parts = {}
             for row in self._page.window.held():
                 self._parts.setdefault(self._id_of(row), {})[self._key_of(row)] = None
+            self._move(self._parts)
             self._stale = False
             self._affected.forget()
             return
@@ -136,12 +139,23 @@ class Assembled:
             self._page.put(key, row)
             if window.holds(key):
                 self._parts.setdefault(self._id_of(row), {})[key] = None
+        self._move(ids)
+
+    def _move(self, ids: Iterable[str]) -> None:
+        if self._moved is not None:
+            self._moved.update(dict.fromkeys(ids))
+
+    def moved(self) -> Mapping[str, bool]:
+        """See ``Surrounded``."""
+        moved, self._moved = self._moved, {}
+        return {id: id in self._parts for id in moved or ()}
 
     def collect(self) -> tuple[Change[ResultRow], ...]:
         """See ``Operator``."""
         changes = self._page.collect()
         if len(self._parts) > 2 * len(self._page.window) + 64:  # those of rows that have fallen out of the page
             held = {self._id_of(row) for row in self._page.window.held()}
+            self._move(self._parts.keys() - held)
             self._parts = {id: keys for id, keys in self._parts.items() if id in held}
         return changes
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from atoma.contracts.execution import QueryResult
 from atoma.contracts.raw import Question
@@ -73,4 +73,13 @@ class Operator(Protocol):
     @property
     def held(self) -> int:
         """How many rows are kept in memory for it."""
+        ...
+
+
+@runtime_checkable
+class Surrounded(Protocol):
+    """An operator beside whose rows those of other stores stand."""
+
+    def moved(self) -> Mapping[str, bool]:
+        """The ids of rows of the first store that it may have got or lost since the last call; whether it has them now."""
         ...
