@@ -9,7 +9,7 @@ import pytest
 import trio
 
 from atoma.testing.simulation import Fault, State, apart, can_meet, seldom, table
-from atoma.testing.simulation.encounters import BRIEF, Encounters, Pair
+from atoma.testing.simulation.encounters import BRIEF, BRIEF_OF, Encounters, Pair
 from atoma.testing.simulation.standing import Lookout
 
 
@@ -42,7 +42,10 @@ def test_what_cannot_meet_says_why_and_is_not_asked_for() -> None:
     assert (Fault.DROPPED, State.OFFLINE) in apart()
     for fault in Fault:
         assert set(can_meet(fault)) == {state for state in State if (fault, state) not in apart()}
-        assert set(can_meet(fault)) & set(BRIEF), "a fault that waits has something to wait for"
+        for kind, brief in BRIEF_OF.items():
+            assert set(can_meet(fault)) & set(brief), (
+                f"a fault that waits has something to wait for in a run that is {kind}"
+            )
 
 
 def test_the_table_has_a_line_for_each_state_and_a_column_for_each_fault() -> None:

@@ -21,7 +21,7 @@ from atoma.testing.simulation import (
 pytestmark = pytest.mark.xdist_group(
     "simulated"
 )  # one worker runs the batch, or nobody could look back on the whole of it
-SEEDS: dict[Kind, range] = {"steady": range(12), "restored": range(10, 14)}
+SEEDS: dict[Kind, range] = {"steady": range(12), "restored": range(10, 14), "kept": range(2)}
 ONCE_BROKEN: list[tuple[Kind, int]] = [("restored", 300023), ("restored", 300077)]
 """Seeds at which a promise was broken once, or the checker asked for too much."""
 MINDS: list[tuple[Kind, int]] = [("steady", 0), ("steady", 1), ("restored", 9112), ("restored", 9121)]

@@ -106,9 +106,9 @@ class State(Enum):
 
 
 Pair: TypeAlias = tuple[Fault, State]
-Kind: TypeAlias = Literal["steady", "restored", "calm"]
-"""What a run is about: ``restored`` adds disasters with files to what a ``steady`` one has, ``calm`` has one restore and
-nothing else."""
+Kind: TypeAlias = Literal["steady", "restored", "kept", "calm"]
+"""What a run is about: ``restored`` adds disasters with files to what a ``steady`` one has; in a ``kept`` one they come often, devices
+keep what a hub has lost, and nobody decides about it; ``calm`` has one restore and nothing else."""
 DISASTERS = (Fault.HUB_RESTORED, Fault.FILE_RESTORED, Fault.CLONED, Fault.EXPIRED)
 """What a repair is for."""
 
@@ -145,6 +145,28 @@ BRIEF_WHERE_RESTORED: Mapping[State, int] = {
 }
 """The same for runs with disasters."""
 
+BRIEF_WHERE_KEPT: Mapping[State, int] = {
+    State.DOWN: 2,
+    State.FETCHING: 2,
+    State.NEW: 2,
+    State.FIRST_TAIL: 2,
+    State.NEW_TAIL: 1,
+    State.AHEAD: 3,
+    State.FORGOTTEN: 2,
+    State.OFFERING: 6,
+    State.DOUBTFUL: 2,
+    State.KEEPING: 12,
+}
+"""The same for runs in which what is lost is kept: the states that the other runs strike seldom."""
+
+BRIEF_OF: Mapping[Kind, Mapping[State, int]] = {
+    "steady": BRIEF,
+    "restored": BRIEF_WHERE_RESTORED,
+    "kept": BRIEF_WHERE_KEPT,
+    "calm": BRIEF_WHERE_RESTORED,
+}
+"""Which states faults wait for in which kind of run."""
+
 APART: Iterable[tuple[Iterable[Fault], Iterable[State], str]] = (
     ((*OF_FRAMES, Fault.SPLIT), (State.HUB_DOWN,), "the hub's end of every connection is gone"),
     (OF_FRAMES, _WITHOUT_CONNECTION, "a frame needs a connection"),
@@ -154,6 +176,7 @@ APART: Iterable[tuple[Iterable[Fault], Iterable[State], str]] = (
         (State.OFFLINE, State.CONNECTING, State.OPENING, State.PUSHING, State.SETTLED),
         "a push needs an open session and something to push, and there is one at a time",
     ),
+    ((Fault.SPLIT,), (State.AHEAD,), "who is ahead finds out as a session is opened, and is repaired before it pushes"),
     (
         (Fault.HUB_CRASH, Fault.COMPACTION, Fault.EPOCH, Fault.EXPIRED),
         (State.HUB_DOWN,),

@@ -16,7 +16,7 @@ from atoma.testing.simulation.encounters import Kind
 from atoma.testing.simulation.planted import plant
 from atoma.testing.simulation.report import Report, Violation
 from atoma.testing.simulation.scheduling import Trace, run_seeded
-from atoma.testing.simulation.swarm import Swarm, draw_calm, draw_restores, draw_swarm
+from atoma.testing.simulation.swarm import Swarm, draw_calm, draw_kept, draw_restores, draw_swarm
 from atoma.testing.simulation.world import World
 
 
@@ -57,7 +57,9 @@ def _swarm(dice: random.Random, kind: Kind) -> Swarm:
     swarm = draw_swarm(dice)
     if kind == "calm":
         return draw_calm(swarm, dice)
-    return replace(swarm, restores=draw_restores(dice)) if kind == "restored" else swarm
+    if kind == "steady":
+        return swarm
+    return replace(swarm, kind=kind, restores=(draw_kept if kind == "kept" else draw_restores)(dice))
 
 
 def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: float = 0.0, minds: float = 0.0) -> Report:
@@ -66,8 +68,8 @@ def simulate(seed: int, planted: str = "", *, kind: Kind = "steady", trades: flo
     Args:
         seed: Decides everything.
         planted: Name of a bug to plant for this run, see ``PLANTED``.
-        kind: ``restored`` adds disasters with files: restores, copies, forgotten clients; ``calm`` is one restore of the
-            hub, and nothing else.
+        kind: ``restored`` adds disasters with files: restores, copies, forgotten clients; ``kept`` has many of them, after which
+            rows are kept that nobody decides about; ``calm`` is one restore of the hub, and nothing else.
         trades: The share of calls by which two rows exchange their unique values, which one by one they cannot take.
         minds: The share of calls after which somebody changes their mind about a write that was never sent; not in a calm
             run, in which nobody does anything but write.

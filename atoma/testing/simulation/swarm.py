@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from atoma.contracts.sync import DevicePolicy, Limits
 from atoma.sync.policies import HubLossPolicy
+from atoma.testing.simulation.encounters import Kind
 
 WRITES = 100
 
@@ -72,6 +73,7 @@ class Swarm:
         late: Before a device is first used.
         keep: Most transactions a compaction keeps.
         limits: Bounds of the hub: pages and batches of a few rows.
+        kind: What the run is about.
         restores: Disasters, None for a run without.
         trades: Calls by which two rows exchange their unique values.
         minds: Calls after which somebody holds, releases, edits or discards what was never sent.
@@ -98,6 +100,7 @@ class Swarm:
     late: float
     keep: int
     limits: Limits
+    kind: Kind = "steady"
     restores: Restores | None = None
     trades: float = 0.0
     minds: float = 0.0
@@ -161,6 +164,22 @@ def draw_restores(dice: random.Random) -> Restores:
     )
 
 
+def draw_kept(dice: random.Random) -> Restores:
+    """A mix of many disasters, after which rows are kept that nobody decides about."""
+    words: Sequence[Sequence[DevicePolicy]] = (("ask",), ("ask", "offer"), ("ask", "forget"))
+    return replace(
+        draw_restores(dice),
+        hub_pause=dice.choice((10.0, 20.0)),
+        file_pause=dice.choice((8.0, 16.0)),
+        clone_pause=dice.choice((15.0, 30.0)),  # not before there is something to keep
+        clones=3,
+        expiry_pause=dice.choice((8.0, 20.0)),
+        words=dice.choice(words),
+        policies=("offer", "offer", "inbox"),
+        answered=False,
+    )
+
+
 def draw_calm(swarm: Swarm, dice: random.Random) -> Swarm:
     """``swarm`` without any fault, and one restore of the hub."""
     never = math.inf
@@ -180,5 +199,6 @@ def draw_calm(swarm: Swarm, dice: random.Random) -> Swarm:
         cancel=0.0,
         ambush_pause=never,
         late=0.0,
+        kind="calm",
         restores=restores,
     )

@@ -23,8 +23,7 @@ from atoma.sync import Sync
 from atoma.sync.policies import HubLossPolicy
 from atoma.testing.simulation.accounts import check_every_write
 from atoma.testing.simulation.encounters import (
-    BRIEF,
-    BRIEF_WHERE_RESTORED,
+    BRIEF_OF,
     OF_FRAMES,
     Encounters,
     Fault,
@@ -83,8 +82,7 @@ class World:
         self.sites = list(self.lives)
         self.network = MemoryNetwork()
         self.encounters = Encounters(self.counts, self.states_of)
-        brief = BRIEF if self.swarm.restores is None else BRIEF_WHERE_RESTORED
-        self.lookout = Lookout(self.dice, self.sites, self.states_of, brief)
+        self.lookout = Lookout(self.dice, self.sites, self.states_of, BRIEF_OF[self.swarm.kind])
         self.weather = Weather(self.network, self.swarm, self.dice, self.counts, self.encounters, self.lookout)
         self.weather.on_frame = self._frame
         self.history = History(self.folder / "hub.db", self.counts)
