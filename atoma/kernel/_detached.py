@@ -105,7 +105,7 @@ class Detached(Generic[Req, Res]):
 
 
 @dataclass(frozen=True, slots=True)
-class Link(Generic[Req, Res]):
+class Later(Generic[Req, Res]):
     """A later element of a sequence: a step to wait for, or one to detach."""
 
     step: Run[Req, Res] | None = None
@@ -145,4 +145,4 @@ async def settle_write(
         await parts.detached_results.write_settled(request, result, error)
 
 
-__all__ = ["Detached", "Link", "Settle", "settle_query", "settle_write"]
+__all__ = ["Detached", "Later", "Settle", "settle_query", "settle_write"]

@@ -22,7 +22,7 @@ from atoma.contracts.failures import code_of, retry_after_s
 from atoma.contracts.policy import RunnableCombinator
 from atoma.contracts.receipts import await_verdicts
 from atoma.errors import AtomaError, FallbackExhausted, PolicyNotAllowed, WriteUnknown
-from atoma.kernel._detached import Detached, Link
+from atoma.kernel._detached import Detached, Later
 from atoma.kernel._parts import Parts, begin, end
 from atoma.kernel.combinators import RetryStep
 from atoma.kernel.outcomes import Side, classify, repeatable, translate
@@ -123,22 +123,22 @@ def outcome_of(error: AtomaError) -> StepOutcome:
     return "rejected" if kind == "rejected" else "unknown" if kind == "unknown" else "failed"
 
 
-def run_sequence(side: Side[Req, Res], first: Run[Req, Res], rest: Sequence[Link[Req, Res]]) -> Run[Req, Res]:
+def run_sequence(side: Side[Req, Res], first: Run[Req, Res], rest: Sequence[Later[Req, Res]]) -> Run[Req, Res]:
     """One after the other; what is detached is given a place before anything runs, and started in its turn."""
-    detached = [link.detached for link in rest if link.detached is not None]
+    detached = [later.detached for later in rest if later.detached is not None]
 
     async def walk(request: Req, frame: Frame, places: set[Detached[Req, Res]]) -> Res:
         result = await first(request, frame)
-        for link in rest:
+        for later in rest:
             if side.refused(result):
                 break
-            if link.step is None:
-                if link.detached in places:
-                    places.discard(link.detached)
-                    link.detached.start(request, frame)
+            if later.step is None:
+                if later.detached in places:
+                    places.discard(later.detached)
+                    later.detached.start(request, frame)
                 continue
             try:
-                result = await link.step(request, frame)
+                result = await later.step(request, frame)
             except AtomaError as error:
                 failure = side.in_doubt(error, request)
                 if failure is error:

@@ -8,7 +8,7 @@ from typing import cast
 from atoma.contracts.execution import QueryRequest, QueryResult, WriteRequest, WriteResult
 from atoma.contracts.policy import Combinator, RunnableCombinator
 from atoma.kernel._concurrent import run_merge, run_parallel, run_race
-from atoma.kernel._detached import Detached, Link, Settle, settle_query, settle_write
+from atoma.kernel._detached import Detached, Later, Settle, settle_query, settle_write
 from atoma.kernel._guarded import run_breaker, run_bulkhead, run_cache
 from atoma.kernel._parts import Parts
 from atoma.kernel._steps import (
@@ -106,13 +106,13 @@ def _compile_sequence(
 ) -> Run[Req, Res]:
     """A sequence of either side; what is detached in it runs behind the answer, where there is a place for it."""
     first, *later = step.children
-    links = [
-        Link(None, Detached(parts, side, compiled(child.step, parts), subject(child), settle, required=required))
+    rest = [
+        Later(None, Detached(parts, side, compiled(child.step, parts), subject(child), settle, required=required))
         if isinstance(child, DetachStep)
-        else Link(compiled(child, parts))
+        else Later(compiled(child, parts))
         for child in later
     ]
-    return run_sequence(side, compiled(first, parts), links)
+    return run_sequence(side, compiled(first, parts), rest)
 
 
 def _compile_synced(

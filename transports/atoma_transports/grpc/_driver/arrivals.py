@@ -20,10 +20,10 @@ from h2.events import (
 )
 
 from atoma_transports.grpc._driver.calls import CallReset, ConnectionLost
-from atoma_transports.grpc._driver.stream import CallStream, Headers, Link
+from atoma_transports.grpc._driver.stream import CallStream, Carrier, Headers
 
 
-def deliver(connection: Link, events: Iterable[Event]) -> None:
+def deliver(connection: Carrier, events: Iterable[Event]) -> None:
     """Tell each call what ``events`` say; what concerns no call that is still there is dropped."""
     for event in events:
         take = _TAKE.get(type(event))
@@ -31,19 +31,19 @@ def deliver(connection: Link, events: Iterable[Event]) -> None:
             take(connection, event)
 
 
-def _request(connection: Link, event: RequestReceived) -> None:
+def _request(connection: Carrier, event: RequestReceived) -> None:
     if connection.accept is not None and connection.lost is None:
         stream = CallStream(connection, event.stream_id)
         connection.accept(stream, cast("Headers", event.headers))
 
 
-def _response(connection: Link, event: ResponseReceived) -> None:
+def _response(connection: Carrier, event: ResponseReceived) -> None:
     stream = connection.streams.get(event.stream_id)
     if stream is not None:
         stream.take_headers(cast("Headers", event.headers))
 
 
-def _data(connection: Link, event: DataReceived) -> None:
+def _data(connection: Carrier, event: DataReceived) -> None:
     stream = connection.streams.get(event.stream_id)
     if stream is None:
         connection.consumed(event.flow_controlled_length)
@@ -51,25 +51,25 @@ def _data(connection: Link, event: DataReceived) -> None:
         stream.take_data(event.data, event.flow_controlled_length)
 
 
-def _trailers(connection: Link, event: TrailersReceived) -> None:
+def _trailers(connection: Carrier, event: TrailersReceived) -> None:
     stream = connection.streams.get(event.stream_id)
     if stream is not None:
         stream.take_trailers(cast("Headers", event.headers))
 
 
-def _end(connection: Link, event: StreamEnded) -> None:
+def _end(connection: Carrier, event: StreamEnded) -> None:
     stream = connection.streams.get(event.stream_id)
     if stream is not None:
         stream.take_end()
 
 
-def _reset(connection: Link, event: StreamReset) -> None:
+def _reset(connection: Carrier, event: StreamReset) -> None:
     stream = connection.streams.get(event.stream_id)
     if stream is not None:
         stream.fail(CallReset(event.error_code))
 
 
-def _window(connection: Link, event: WindowUpdated) -> None:
+def _window(connection: Carrier, event: WindowUpdated) -> None:
     if event.stream_id:
         stream = connection.streams.get(event.stream_id)
         if stream is not None:
@@ -78,12 +78,12 @@ def _window(connection: Link, event: WindowUpdated) -> None:
         _all_windows(connection, event)
 
 
-def _all_windows(connection: Link, _event: Event) -> None:
+def _all_windows(connection: Carrier, _event: Event) -> None:
     for stream in connection.streams.values():
         stream.wake_sender()
 
 
-def _goaway(connection: Link, event: ConnectionTerminated) -> None:
+def _goaway(connection: Carrier, event: ConnectionTerminated) -> None:
     connection.going_away = True
     last = event.last_stream_id or 0
     for stream in list(connection.streams.values()):
@@ -95,7 +95,7 @@ def _goaway(connection: Link, event: ConnectionTerminated) -> None:
         connection.goodbye("the peer takes no more calls")
 
 
-_TAKE: dict[type[Event], Callable[[Link, Any], None]] = {
+_TAKE: dict[type[Event], Callable[[Carrier, Any], None]] = {
     RequestReceived: _request,
     ResponseReceived: _response,
     DataReceived: _data,

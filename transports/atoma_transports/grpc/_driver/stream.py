@@ -28,7 +28,7 @@ class Accept(Protocol):
     def __call__(self, stream: CallStream, headers: Headers, /) -> None: ...
 
 
-class Link(Protocol):
+class Carrier(Protocol):
     """The connection as its calls, and what arrives for them, see it; its class says what each part does."""
 
     wire: Wire
@@ -63,7 +63,7 @@ class CallStream(GrpclibStream):
         message_bytes: Largest message that is taken.
     """
 
-    def __init__(self, connection: Link, stream_id: int = 0) -> None:
+    def __init__(self, connection: Carrier, stream_id: int = 0) -> None:
         self.connection: Any = connection  # grpclib asks it for the peer, and declares its own class
         self.id: int = stream_id
         self.headers: Headers | None = None
@@ -72,7 +72,7 @@ class CallStream(GrpclibStream):
         self.failure: GRPCError | None = None
         self.scope: trio.CancelScope | None = None
         self.message_bytes = connection.limits.message_bytes
-        self._link = connection
+        self._carrier = connection
         self._buffer = bytearray()
         self._unread = 0
         self._update_at = connection.limits.stream_window // 2
@@ -208,13 +208,13 @@ class CallStream(GrpclibStream):
             self._acknowledge(read)
 
     def _acknowledge(self, size: int) -> None:
-        link = self._link
-        link.consumed(size)
+        carrier = self._carrier
+        carrier.consumed(size)
         self._to_update += size
         if self._to_update >= self._update_at and not self.ended and self.closable:
-            link.wire.increment_flow_control_window(self._to_update, self.id)
+            carrier.wire.increment_flow_control_window(self._to_update, self.id)
             self._to_update = 0
-            link.wake()
+            carrier.wake()
 
     def _drop(self) -> None:
         """Forget unread messages; they no longer count as unread."""
@@ -225,58 +225,58 @@ class CallStream(GrpclibStream):
 
     async def open(self, headers: Headers) -> None:
         """Begin the call: give it its stream and send the request's headers."""
-        link = self._link
-        if link.full():
-            await link.room()
-        if link.lost is not None:
-            raise ConnectionLost(link.lost, maybe_sent=False)
-        if link.going_away:
+        carrier = self._carrier
+        if carrier.full():
+            await carrier.room()
+        if carrier.lost is not None:
+            raise ConnectionLost(carrier.lost, maybe_sent=False)
+        if carrier.going_away:
             raise ConnectionLost("the peer takes no more calls", maybe_sent=False)
-        wire = link.wire
-        if len(link.streams) >= link.limits.calls:
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, f"{link.limits.calls} calls are in flight already")
+        wire = carrier.wire
+        if len(carrier.streams) >= carrier.limits.calls:
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, f"{carrier.limits.calls} calls are in flight already")
         try:
             stream_id = wire.get_next_available_stream_id()
             wire.write_headers(stream_id, headers)
         except TooManyStreamsError:
             raise GRPCError(Status.RESOURCE_EXHAUSTED, "the peer takes no more calls at once") from None
         except NoAvailableStreamIDError:
-            link.going_away = True
+            carrier.going_away = True
             raise ConnectionLost("this connection has carried all the calls it can", maybe_sent=False) from None
         self.id = stream_id  # pyright: ignore[reportIncompatibleVariableOverride]
-        link.streams[stream_id] = self
-        link.wake()
+        carrier.streams[stream_id] = self
+        carrier.wake()
 
     async def send_headers(self, headers: Any, end_stream: bool = False) -> None:
         """Send headers or trailers."""
-        link = self._link
-        if link.full():
-            await link.room()
+        carrier = self._carrier
+        if carrier.full():
+            await carrier.room()
         if self.failure is not None:
             raise self.failure
         self.send_headers_nowait(headers, end_stream=end_stream)
 
     def send_headers_nowait(self, headers: Headers, *, end_stream: bool) -> None:
         """Send headers or trailers now; nothing if the call is over."""
-        link = self._link
+        carrier = self._carrier
         if self.failure is None and self.closable:
-            link.wire.write_headers(self.id, headers, end_stream=end_stream)
-            link.wake()
+            carrier.wire.write_headers(self.id, headers, end_stream=end_stream)
+            carrier.wake()
 
     def finish(self, headers: Headers) -> None:
         """Send the answer's last headers now; a request that is under way still is no longer wanted."""
-        link = self._link
+        carrier = self._carrier
         if self.failure is None and self.closable:
-            allowed = link.wire.remote_settings.max_header_list_size
+            allowed = carrier.wire.remote_settings.max_header_list_size
             if allowed is not None and metadata_size(headers) > allowed:
                 headers = [
                     *(field for field in headers if field[0] in (":status", "content-type")),
                     ("grpc-status", str(Status.RESOURCE_EXHAUSTED.value)),
                     ("grpc-message", f"the metadata of the answer exceeds the {allowed} bytes that the caller takes"),
                 ]
-            link.wire.write_headers(self.id, headers, end_stream=True)
+            carrier.wire.write_headers(self.id, headers, end_stream=True)
             self.reset_nowait(ErrorCodes.NO_ERROR)
-            link.wake()
+            carrier.wake()
 
     async def send_data(self, data: Any, end_stream: bool = False) -> None:
         """Send one framed message as fast as the other side takes it.
@@ -285,12 +285,12 @@ class CallStream(GrpclibStream):
             GRPCError: It gave no room for ``slow_s`` seconds; or the call has failed.
         """
         await self._take_turns()
-        link = self._link
-        wire = link.wire
+        carrier = self._carrier
+        wire = carrier.wire
         rest = memoryview(data)
         while True:
-            if link.full():
-                await link.room()
+            if carrier.full():
+                await carrier.room()
             if self.failure is not None:
                 raise self.failure
             if not self.closable:
@@ -302,14 +302,14 @@ class CallStream(GrpclibStream):
             chunk, rest = rest[:size], rest[size:]
             last = not rest
             wire.write_data(self.id, chunk, end_stream=end_stream and last)
-            link.wake()
+            carrier.wake()
             if last:
                 return
 
     async def _window_opens(self) -> None:
         if self._window is None:
             self._window = trio.lowlevel.ParkingLot()
-        slow_s = self._link.limits.slow_s
+        slow_s = self._carrier.limits.slow_s
         with trio.move_on_after(slow_s):
             await self._window.park()
             return
@@ -319,8 +319,8 @@ class CallStream(GrpclibStream):
         """Send no more."""
         if self.failure is not None:
             raise self.failure
-        self._link.wire.end_stream(self.id)
-        self._link.wake()
+        self._carrier.wire.end_stream(self.id)
+        self._carrier.wake()
 
     async def reset(self, error_code: ErrorCodes = ErrorCodes.CANCEL) -> None:
         """Cut the call off."""
@@ -329,17 +329,17 @@ class CallStream(GrpclibStream):
     def reset_nowait(self, error_code: ErrorCodes = ErrorCodes.NO_ERROR) -> None:
         """Cut the call off now; nothing if it is over."""
         if self.closable:
-            self._link.wire.reset_stream(self.id, error_code)
-            self._link.wake()
+            self._carrier.wire.reset_stream(self.id, error_code)
+            self._carrier.wake()
 
     def release(self) -> None:
         """The call is over on this side too: what was not read no longer counts."""
         if self._unread:
-            self._link.consumed(self._unread)
+            self._carrier.consumed(self._unread)
             self._unread = 0
-        self._link.release(self)
+        self._carrier.release(self)
 
     @property
     def closable(self) -> bool:
         """Whether either side may still send."""
-        return self._link.lost is None and self._link.wire.closable(self.id)
+        return self._carrier.lost is None and self._carrier.wire.closable(self.id)
