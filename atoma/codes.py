@@ -127,6 +127,7 @@ CODES: Mapping[str, Code] = MappingProxyType(
         "PERMISSION_DENIED": Code(
             "you may not do this here", "session", "rights", "denied", 403, 7, 4403, waits="scope"
         ),
+        "SHAPE_UNKNOWN": Code("the hub has no such shape, or another one of that name", "session", "upgrade", "undone"),
         "SCHEMA_TOO_OLD": Code(
             "the device's schema is too old for the hub", "session", "upgrade", "undone", waits="stalled"
         ),

@@ -46,7 +46,7 @@ from atoma.runtime.registry import PolicyNames
 from atoma.runtime.results import WriteHandle
 from atoma.runtime.undo import UndoStack
 from atoma.runtime.writeback import WriteBack
-from atoma.schema import Schema, StoreSpec
+from atoma.schema import Bring, Schema, StoreSpec
 
 if TYPE_CHECKING:
     from reactivex import Observable
@@ -82,13 +82,14 @@ class Client:
         """
         return self._runtime.store(spec)
 
-    async def query(self, query: Query[T], *, policy: str | None = None, bring: bool = False) -> Page[T]:
+    async def query(self, query: Query[T], *, policy: str | None = None, bring: Bring = False) -> Page[T]:
         """The rows of ``query``, a ``select(STORE)…``; ``query.after(page.end)`` is the next page.
 
         Args:
             query: What to read.
             policy: How to carry it out; None is the policy of the store.
-            bring: Have the scopes that the query looks at replicate from now on, until they age out. With the policy ``network-only`` their
+            bring: Have the scopes that the query looks at replicate from now on, until they age out; or parts of them,
+                ``bring=RECENT.of("team:7", since=…)``, of each store that it reads. With the policy ``network-only`` their
                 rows are in the answer; with another one what is here is, and :attr:`~Page.meta` says whether it is complete.
 
         Raises:
@@ -114,7 +115,7 @@ class Client:
 
     @overload
     def live(
-        self, what: Query[T], *, policy: str | None = None, bring: bool = False
+        self, what: Query[T], *, policy: str | None = None, bring: Bring = False
     ) -> Lifetime[AsyncIterator[LiveBatch[T]]]: ...
 
     @overload
@@ -122,11 +123,11 @@ class Client:
 
     @overload
     def live(
-        self, what: Query[T] | LiveFunction[T], *, policy: str | None = None, bring: bool = False
+        self, what: Query[T] | LiveFunction[T], *, policy: str | None = None, bring: Bring = False
     ) -> Lifetime[AsyncIterator[object]]: ...
 
     def live(
-        self, what: Query[T] | LiveFunction[T], *, policy: str | None = None, bring: bool = False
+        self, what: Query[T] | LiveFunction[T], *, policy: str | None = None, bring: Bring = False
     ) -> Lifetime[AsyncIterator[object]]:
         """Follow a query, or the value of a function of reads.
 
@@ -140,7 +141,8 @@ class Client:
                 one function share it.
             policy: How to fetch it as it is opened: ``network-only`` gives nothing before the hub's rows are here, ``cache-and-network``
                 gives what is here and fetches them meanwhile. None fetches nothing; the sync lanes bring what they bring.
-            bring: Have the scopes that the query looks at replicate for as long as it is followed, and until they age out after it. The
+            bring: Have the scopes that the query looks at replicate for as long as it is followed, and until they age out after it; or parts of
+                them, as in :meth:`query`, which is complete where its conditions are no wider than those of their shapes. The
                 batches are ``partial`` until their rows are here.
 
         Raises:
@@ -158,7 +160,7 @@ class Client:
             )
         return live_value(self._runtime.core, self.schema, what)
 
-    def observe(self, query: Query[T], *, policy: str | None = None, bring: bool = False) -> Observable[tuple[T, ...]]:
+    def observe(self, query: Query[T], *, policy: str | None = None, bring: Bring = False) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
 
         Disposing the subscription ends it; closing the client completes it. ``policy`` and ``bring`` are as in :meth:`live`, for

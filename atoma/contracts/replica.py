@@ -90,18 +90,35 @@ class Subscription(msgspec.Struct, frozen=True):
         return Place(self.scope, self.cursor, tuple(sorted((*turns, *self.trail[-room:]), key=lambda mark: mark.seq)))
 
 
-class BroughtScope(msgspec.Struct, frozen=True):
-    """A scope that a program has brought along while it ran, for as long as it is used and a while longer.
+class Portion(msgspec.Struct, frozen=True, order=True):
+    """A scope, or the part of it that a shape takes.
 
     Attributes:
         scope: The scope.
+        shape: The shape with its values, as :class:`atoma.contracts.shapes.ShapeCall` is written; ``b""`` for all of the scope.
+    """
+
+    scope: str
+    shape: bytes = b""
+
+
+class BroughtScope(msgspec.Struct, frozen=True):
+    """A scope, or a part of one, that a program has brought along while it ran, for as long as it is used and a while longer.
+
+    Attributes:
+        portion: What was brought along.
         used_ms: Wall-clock time of its last use.
         programs: Numbers of the programs that have the file open and use it now.
     """
 
-    scope: str
+    portion: Portion
     used_ms: int
     programs: tuple[int, ...] = ()
+
+    @property
+    def scope(self) -> str:
+        """The scope."""
+        return self.portion.scope
 
 
 class LostRow(msgspec.Struct, frozen=True):

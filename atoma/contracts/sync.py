@@ -14,10 +14,11 @@ from atoma.contracts.limits import MUTATION_OPS
 from atoma.contracts.values import ErrorInfo
 
 PROTOCOL_OLDEST = 1
-PROTOCOL_VERSION = 2
-"""From 2 on, the operations of mutations may have edits, which a hub of before would pass over."""
+PROTOCOL_VERSION = 3
 PROTOCOL_EDITS = 2
-"""The version from which on they may."""
+"""From this version on the operations of mutations may have edits, which a hub of before would pass over."""
+PROTOCOL_SHAPES = 3
+"""From this version on a device may take a part of a scope; a hub of before would give out all of it."""
 TRAIL_MAX = 24
 """Most marks that a client remembers and reports of a scope."""
 ASKED_MAX = 256
@@ -141,6 +142,30 @@ class Place(msgspec.Struct, frozen=True):
         return (*self.trail, Mark(self.cursor.seq, self.cursor.hash))
 
 
+class ScopeShapes(msgspec.Struct, frozen=True):
+    """The shapes in which a client takes parts of a scope.
+
+    Attributes:
+        scope: The scope.
+        shapes: Each as :class:`atoma.contracts.shapes.ShapeCall` is written.
+    """
+
+    scope: str
+    shapes: tuple[bytes, ...]
+
+
+class ShapeRefusal(msgspec.Struct, frozen=True):
+    """A shape that the hub does not give out.
+
+    Attributes:
+        shape: The shape, as it was asked for.
+        error: Why.
+    """
+
+    shape: bytes
+    error: ErrorInfo
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """An outcome with the digest of the mutation it is about: two copies of a file give out the same numbers."""
 
@@ -164,11 +189,12 @@ class OpenRequest(msgspec.Struct, frozen=True):
         proto_max: Highest.
         places: Where it is in scopes that it has replicated.
         asked: Mutations of this client whose verdicts it wants to know, at most :data:`ASKED_MAX`.
+        shapes: Of the scopes those that it takes a part of. They are not told to a hub before :data:`PROTOCOL_SHAPES`.
         LATER: Fields that earlier versions do not know: left out of JSON, where a name that is not known is refused,
             while they have their default.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("places", "asked")
+    LATER: ClassVar[tuple[str, ...]] = ("places", "asked", "shapes")
 
     client_id: bytes
     incarnation: int
@@ -182,6 +208,7 @@ class OpenRequest(msgspec.Struct, frozen=True):
     proto_max: int = PROTOCOL_OLDEST
     places: tuple[Place, ...] = ()
     asked: tuple[int, ...] = ()
+    shapes: tuple[ScopeShapes, ...] = ()
 
 
 class ScopeStatus(msgspec.Struct, frozen=True):
@@ -198,10 +225,11 @@ class ScopeStatus(msgspec.Struct, frozen=True):
         devices: What the operator wants devices to do with what they have seen behind the fork.
         deletes: Whether that goes for deletions of rows that the hub still has.
         unproven: Whether that goes for what nothing proves to have been seen.
+        refused: Those of the shapes that were asked for that are not given out.
         LATER: As in :class:`OpenRequest`.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("fork", "writable", "devices", "deletes", "unproven")
+    LATER: ClassVar[tuple[str, ...]] = ("fork", "writable", "devices", "deletes", "unproven", "refused")
 
     scope: str
     head: int = 0
@@ -212,6 +240,7 @@ class ScopeStatus(msgspec.Struct, frozen=True):
     devices: DevicePolicy = "offer"
     deletes: bool = True
     unproven: bool = False
+    refused: tuple[ShapeRefusal, ...] = ()
 
 
 class EpochWord(msgspec.Struct, frozen=True):
@@ -329,10 +358,11 @@ class PullRequest(msgspec.Struct, frozen=True):
         max_bytes: Bound on the page.
         max_changes: Bound on its changes.
         schema_version: As in :class:`PushRequest`.
+        shapes: The shapes in which the scope is taken; none for all of it.
         LATER: As in :class:`OpenRequest`.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("schema_version",)
+    LATER: ClassVar[tuple[str, ...]] = ("schema_version", "shapes")
 
     scope: str
     cursor: Cursor
@@ -341,6 +371,7 @@ class PullRequest(msgspec.Struct, frozen=True):
     max_bytes: int = 1024 * 1024
     max_changes: int = 5000
     schema_version: int = 0
+    shapes: tuple[bytes, ...] = ()
 
 
 class PullReply(msgspec.Struct, frozen=True):
@@ -375,10 +406,11 @@ class SnapshotRequest(msgspec.Struct, frozen=True):
 
     Attributes:
         schema_version: As in :class:`PushRequest`.
+        shapes: The shapes in which the scope is taken; none for all of it.
         LATER: As in :class:`OpenRequest`.
     """
 
-    LATER: ClassVar[tuple[str, ...]] = ("schema_version",)
+    LATER: ClassVar[tuple[str, ...]] = ("schema_version", "shapes")
 
     scope: str
     client_id: bytes
@@ -386,6 +418,7 @@ class SnapshotRequest(msgspec.Struct, frozen=True):
     max_bytes: int = 1024 * 1024
     max_rows: int = 5000
     schema_version: int = 0
+    shapes: tuple[bytes, ...] = ()
 
 
 class SnapshotReply(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ from atoma.ports.service import AdmitsLoopback, Peer, Principal, TokenVerifier
 from atoma.ports.sessions import SessionInfo, Sessions
 from atoma.ports.tasks import open_tasks
 from atoma.query.related import check_relations
+from atoma.query.shapes import Shapes
 from atoma.schema.schema import Schema
 
 KEEP_TRANSACTIONS = 100_000
@@ -395,9 +396,10 @@ async def _open_core(
     listener: Callable[[HubEvent], None] | None = None,
 ) -> AsyncGenerator[HubCore]:
     """The parts of a hub over its database, in which no half of a transaction is left."""
+    shapes = Shapes(context.schema)
     async with store.open_hub_database(context.schema, environment) as database:
         await take_back(database, context.schema.stores)
-        yield HubCore(database, context, environment, readers, rooms, listener=listener)
+        yield HubCore(database, context, environment, readers, rooms, shapes, listener=listener)
 
 
 def _at_hub(schema: Schema) -> Schema:

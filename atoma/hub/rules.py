@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from atoma.contracts.checks import is_a
 from atoma.contracts.codec import encode
-from atoma.contracts.query import NULL, Call, Expr, Lit, Param, Plan, Store
+from atoma.contracts.query import NULL, Call, Col, Expr, Lit, Param, Plan, Store
 from atoma.contracts.values import RowImage, StoredRow
 from atoma.errors import ConfigurationError, QueryError
 from atoma.ports.service import Principal
 from atoma.query.builder import select
 from atoma.query.check import check
+from atoma.query.compared import check_compared
 from atoma.query.compiled import Getter, compiled
-from atoma.query.walk import changed, expressions, inner_plans
+from atoma.query.walk import changed, inner_plans
 from atoma.schema.expressions import Condition, Expression
 from atoma.schema.kinds import is_storable
 from atoma.schema.schema import Schema
 
 Access: TypeAlias = Literal["none", "read", "write"]
 VIEW_BYTES = 12
+_NOTHING = Call("is_null", (Col(0, "id"),))
+"""The condition that no row fulfils."""
 
 
 @runtime_checkable
@@ -73,7 +76,6 @@ RowRule: TypeAlias = Callable[[Caller], Condition]
 ``lambda caller: col("owner") == caller.subject``. It is called once, as the hub opens."""
 
 _FACT = "\N{REPLACEMENT CHARACTER} fact of the caller: "
-_COMPARES = frozenset(("and", "or", "not", "eq", "ne", "lt", "le", "gt", "ge", "is_same", "in", "is_null", "coalesce"))
 
 
 def _fact(name: str) -> Expression[str]:
@@ -150,6 +152,23 @@ class View:
         """The conditions that the rows of pages and snapshots have to fulfil, by store."""
         return {name: self._condition(name) for name in self._rules if name in self._replicated}
 
+    def narrowed(self, parts: Mapping[str, Expr | None], stores: Iterable[str], mark: bytes) -> View:
+        """This view, of what ``parts`` take alone.
+
+        Args:
+            parts: What the rows of a store fulfil that are taken, by store; None for all of them.
+            stores: Every store that goes to devices: of one that is not in ``parts`` nothing is taken.
+            mark: Tells the parts apart, at the end of :attr:`digest`.
+        """
+        rules: dict[str, Expr] = {}
+        for store in stores:
+            both = [each for each in (self.condition(store), parts.get(store, _NOTHING)) if each is not None]
+            if both:
+                rules[store] = both[0] if len(both) == 1 else Call("and", tuple(both))
+        found = View(rules, frozenset(rules), self._principal)
+        found._given, found.digest = rules, self.digest + mark
+        return found
+
     @cached_property
     def digest(self) -> bytes:
         """Tells views apart whose pages differ, in :attr:`Cursor.view`; empty where everything is seen.
@@ -173,17 +192,10 @@ def _condition(schema: Schema, name: str, rule: RowRule) -> Expr:
         checked = check(Plan(Store(name, hidden=True), where=where), schema.store)
         if checked.where is None or any(inner_plans(checked)):
             raise QueryError("a rule looks at one row, without queries within it")
-        _check_facts(checked.where)
+        check_compared(checked.where, "a fact of the caller", _is_fact)
     except QueryError as error:
         raise ConfigurationError(f"row_rules: the rule of store {name!r} does not fit: {error}") from None
     return checked.where
-
-
-def _check_facts(where: Expr) -> None:
-    """See that facts are compared only: a claim must not be a pattern, nor may anything be computed of it."""
-    for found in expressions(where):
-        if isinstance(found, Call) and found.fn not in _COMPARES and any(map(_is_fact, expressions(found))):
-            raise QueryError(f"a fact of the caller is compared, it does not go into {found.fn}()")
 
 
 def _is_fact(expr: Expr) -> bool:

@@ -39,6 +39,7 @@ from atoma.contracts.sync import (
     PushReply,
     PushRequest,
     ScopeStatus,
+    ShapeRefusal,
     SnapshotReply,
     SnapshotRequest,
     Verdict,
@@ -58,12 +59,14 @@ from atoma.hub.querying import check_query, query_result
 from atoma.hub.reading import Readers, is_lookup
 from atoma.hub.resolving import ResolveStep, resolution
 from atoma.hub.rules import EveryScope, why_not_replicated
+from atoma.hub.shaping import ShapedViews
 from atoma.hub.versions import check_version, shown_to
 from atoma.ports.environment import Environment
 from atoma.ports.hub import Greeting, HubDatabase, Plan, RowKey
 from atoma.ports.hub_queries import Fence, Fences
 from atoma.ports.service import Principal
 from atoma.query.pinned import pinned_scopes
+from atoma.query.shapes import Shapes
 from atoma.schema.kinds import INT64_MAX
 
 _log = logging.getLogger("atoma.hub")
@@ -81,6 +84,7 @@ class HubCore:
         environment: Clock and ids.
         readers: Whose turn it is to read.
         rooms: Who is present where.
+        shapes: The parts of scopes that are given out.
         hints: Who listens for commits.
         calls: Calls under way.
         closed: Whether new calls are refused.
@@ -92,6 +96,7 @@ class HubCore:
     environment: Environment
     readers: Readers
     rooms: Rooms
+    shapes: Shapes
     hints: Hints = field(default_factory=Hints)
     calls: int = 0
     closed: bool = False
@@ -150,12 +155,13 @@ class HubCore:
 class HubService:
     """A ``SyncService`` for ``principal``; made by :meth:`Hub.service`."""
 
-    __slots__ = ("_core", "_principal", "_view")
+    __slots__ = ("_core", "_principal", "_shaped", "_view")
 
     def __init__(self, core: HubCore, principal: Principal) -> None:
         self._core = core
         self._principal = principal
         self._view = core.context.row_rules.view(principal)
+        self._shaped = ShapedViews(core.context.schema, core.shapes, self._view)
 
     async def open(self, request: OpenRequest) -> OpenReply:
         """Begin a sync session: identity, versions, heads.
@@ -171,6 +177,7 @@ class HubService:
             self._check_versions(request)
             self._check_count(request.scopes)
             _check_places(request)
+            refused = self._shaped.refused(request)
             (plan,) = await core.database.run([OpenStep(request, self._principal)])
             greeting = plan.reply
             assert isinstance(greeting, Greeting)
@@ -182,7 +189,7 @@ class HubService:
                 principal=self._principal.subject,
                 last_mid=0 if client is None else client.last_mid,
                 last_digest=b"" if client is None else client.last_digest,
-                scopes=await self._statuses(request),
+                scopes=await self._statuses(request, refused),
                 limits=core.context.limits,
                 hub_time_ms=core.environment.wall_ms(),
                 proto=_spoken_with(request),
@@ -209,8 +216,10 @@ class HubService:
         _log.warning(message, client.hex(), subject, confirmed, last)
         self._core.tell(ClientAhead(subject, client, last, confirmed, self._core.environment.wall_ms()))
 
-    async def _statuses(self, request: OpenRequest) -> tuple[ScopeStatus, ...]:
-        """Every requested scope, and where the client's history of it leaves the hub's."""
+    async def _statuses(
+        self, request: OpenRequest, shapes: Mapping[str, tuple[ShapeRefusal, ...]]
+    ) -> tuple[ScopeStatus, ...]:
+        """Every requested scope, those of its shapes in ``shapes`` that are not given out, and where the client's history of it leaves the hub's."""
         database = self._core.database
         schema = self._core.context.schema
         allowed = [scope for scope in request.scopes if self._may_read(scope) and not why_not_replicated(schema, scope)]
@@ -226,7 +235,9 @@ class HubService:
                 statuses.append(ScopeStatus(scope, error=ErrorInfo(refused.code, why) if why else refused))
                 continue
             writable = self._core.context.rules.scope_access(self._principal, scope) == "write"
-            status = ScopeStatus(scope, known[scope].head, known[scope].floor, writable=writable)
+            status = ScopeStatus(
+                scope, known[scope].head, known[scope].floor, writable=writable, refused=shapes.get(scope, ())
+            )
             if scope in compared:
                 place, lineage = compared[scope]
                 status = replace(
@@ -263,7 +274,7 @@ class HubService:
 
         Raises:
             RemoteError: ``PERMISSION_DENIED``, ``EPOCH_CHANGED``, ``CURSOR_AHEAD``, ``CURSOR_TOO_OLD``,
-                ``LINEAGE_MISMATCH``, ``VIEW_CHANGED`` or a transient code.
+                ``LINEAGE_MISMATCH``, ``VIEW_CHANGED``, ``SHAPE_UNKNOWN`` or a transient code.
         """
         core, limits = self._core, self._core.context.limits
         with core.call("pull"):
@@ -271,6 +282,7 @@ class HubService:
             _check_numbers(request.cursor.seq, request.outcomes_after_mid, request.schema_version)
             check_version(core.context.schema, request.schema_version)
             self._check_pulled(request.scope)
+            view = self._shaped.of(request.scope, request.shapes)
             page = await core.database.page(
                 request.scope,
                 request.cursor.seq,
@@ -279,17 +291,17 @@ class HubService:
                 client_id=request.client_id,
                 principal=self._principal.subject,
                 outcomes_after=request.outcomes_after_mid,
-                before=self._view.pages.keys(),
+                before=view.pages.keys(),
             )
-            check_cursor(request.cursor, page.epoch, page, self._view)
+            check_cursor(request.cursor, page.epoch, page, view)
             outcomes = self._shown(page.outcomes, request.schema_version)
-            return pull_reply(request, core.database.identity, core.context.schema, page, self._view, outcomes)
+            return pull_reply(request, core.database.identity, core.context.schema, page, view, outcomes)
 
     async def snapshot(self, request: SnapshotRequest) -> SnapshotReply:
         """One page of a scope's rows; nothing is kept between pages, the token carries the position.
 
         Raises:
-            RemoteError: ``PERMISSION_DENIED``, ``SNAPSHOT_EXPIRED``, ``VIEW_CHANGED``, ``MALFORMED``, or a transient code:
+            RemoteError: ``PERMISSION_DENIED``, ``SNAPSHOT_EXPIRED``, ``VIEW_CHANGED``, ``SHAPE_UNKNOWN``, ``MALFORMED``, or a transient code:
                 ``OVERLOADED``, ``RATE_LIMITED`` or ``TIMEOUT`` beyond the budget of reads.
         """
         core, limits = self._core, self._core.context.limits
@@ -297,6 +309,7 @@ class HubService:
             _check_numbers(request.schema_version)
             check_version(core.context.schema, request.schema_version)
             self._check_pulled(request.scope)
+            view = self._shaped.of(request.scope, request.shapes)
             tokens = SnapshotTokens(core.database.identity)
             start: Cursor | None = None
             last: RowKey | None = None
@@ -309,11 +322,11 @@ class HubService:
                     max_bytes=max(1, min(request.max_bytes, limits.page_bytes)),
                     max_rows=max(1, min(request.max_rows, limits.page_changes)),
                     allowance=allowance,
-                    conditions=self._view.pages,
+                    conditions=view.pages,
                 )
             if start is None:
-                start = Cursor(page.epoch, page.scope.head, page.scope.head_hash, self._view.digest)
-            check_snapshot(start, page.epoch, page.scope, self._view)
+                start = Cursor(page.epoch, page.scope.head, page.scope.head_hash, view.digest)
+            check_snapshot(start, page.epoch, page.scope, view)
             token = tokens.make(request.scope, self._principal.subject, start, page.last or last)
             return snapshot_reply(request, core.context.schema, start, page, token)
 

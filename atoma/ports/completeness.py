@@ -10,12 +10,50 @@ import msgspec
 
 from atoma.concurrency.listeners import Listeners
 from atoma.contracts.completeness import COMPLETE, Completeness, together
-from atoma.contracts.query import BoundQuery, Plan
+from atoma.contracts.query import BoundQuery, Expr, Plan, Store
+from atoma.query.implying import implied
+from atoma.query.normal import with_values
 from atoma.query.pinned import pinned_scopes
+from atoma.query.walk import conjuncts, inner_plans, plans
 from atoma.schema.schema import Schema
 
 States = Mapping[str, Completeness]
 """The state of every scope that replicates."""
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A part of a scope that is here.
+
+    Attributes:
+        store: The store that it is of.
+        where: What its rows fulfil, all of it; nothing for every row of the store.
+    """
+
+    store: str
+    where: tuple[Expr, ...] = ()
+
+
+class Narrowed(Completeness, frozen=True):
+    """The completeness of a scope of which parts are here: partial, but for those who look at nothing else.
+
+    Attributes:
+        parts: The parts.
+        within: How complete those are.
+    """
+
+    parts: tuple[Part, ...] = ()
+    within: Completeness = COMPLETE
+
+    def to(self, reads: Reads) -> Completeness:
+        """How complete it is to who reads no more than ``reads``."""
+        covered = all(
+            any(part.store == store and implied(part.where, where) for part in self.parts) for store, where in reads
+        )
+        return self.within if covered else Completeness("partial", self.scopes)
+
+
+Reads = tuple[tuple[str, tuple[Expr, ...]], ...]
+"""Stores that are read, each with what the rows fulfil that are looked at, as far as that is known."""
 
 
 class Sight(msgspec.Struct, frozen=True):
@@ -24,18 +62,24 @@ class Sight(msgspec.Struct, frozen=True):
     Attributes:
         scopes: The scopes; None for all that replicate.
         beyond: Whether it looks at a store of which only those rows are here that somebody has asked another machine for.
+        reads: The stores that replicate, with what its rows fulfil; None where nobody has looked.
     """
 
     scopes: frozenset[str] | None = frozenset()
     beyond: bool = False
+    reads: Reads | None = None
 
     def under(self, states: States) -> Completeness:
         """How complete an answer is while the scopes are in ``states``."""
         if self.beyond:
             return _AS_ASKED_FOR
         if self.scopes is None:
-            return together(states.values())
-        return together(states.get(scope) or Completeness("partial", (scope,)) for scope in self.scopes)
+            return together(map(self._seen, states.values()))
+        return together(self._seen(states.get(scope) or Completeness("partial", (scope,))) for scope in self.scopes)
+
+    def _seen(self, state: Completeness) -> Completeness:
+        """``state`` of a scope, for what is read of it."""
+        return state.to(self.reads) if isinstance(state, Narrowed) and self.reads is not None else state
 
 
 _AS_ASKED_FOR = Completeness("partial")
@@ -61,6 +105,7 @@ class CompletenessBoard:
     def __init__(self, schema: Schema, synced: frozenset[str]) -> None:
         self._schema = schema
         self._synced = synced
+        self._has_parts = bool(schema.shapes)
         self._listeners = Listeners[[]]("completeness")
         self._sight_of_plan = lru_cache(SIGHTS_MAX)(self._look_at_plan)  # every read on this device asks
         self._sight_of_query = lru_cache(SIGHTS_MAX)(self._look)
@@ -88,7 +133,7 @@ class CompletenessBoard:
         """What ``query``, which is checked, looks at."""
         if not self.limits:
             return _HERE
-        found = self._sight_of_plan(query.plan, len(query.params))
+        found = None if self._has_parts else self._sight_of_plan(query.plan, len(query.params))
         return self._sight_of_query(query) if found is None else found
 
     def sight_of(self, stores: Iterable[str]) -> Sight:
@@ -108,7 +153,16 @@ class CompletenessBoard:
             beyond = beyond or store in self.beyond
             if store in self._synced:
                 found = None if found is None or scopes is None else found | scopes
-        return Sight(found, beyond)
+        return Sight(found, beyond, self._reads(query) if self._has_parts else None)
+
+    def _reads(self, query: BoundQuery) -> Reads:
+        """What ``query`` looks at of stores that replicate."""
+        plan = with_values(query)
+        alone = not plan.joins and isinstance(plan.source, Store) and not any(inner_plans(plan))
+        names = {source.name for each in plans(plan) for source in each.sources if isinstance(source, Store)}
+        names |= {each.through.store for inner in plans(plan) for each in inner.include if each.through is not None}
+        where = conjuncts(plan.where) if alone else ()
+        return tuple((name, where) for name in sorted(names & self._synced))
 
     def of(self, query: BoundQuery) -> Completeness:
         """How complete an answer to ``query`` is that is read from now on."""

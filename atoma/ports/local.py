@@ -14,6 +14,7 @@ from atoma.contracts.replica import (
     ClientIdentity,
     InboxEntry,
     LostRow,
+    Portion,
     RepairReport,
     StagedRow,
     Subscription,
@@ -290,19 +291,23 @@ class ScopesPart(Protocol):
         ...
 
     def brought(self) -> Sequence[BroughtScope]:
-        """The scopes that were brought along while the file was in use, by name."""
+        """The scopes and parts of scopes that were brought along while the file was in use, by name."""
         ...
 
     def is_brought(self, scope: str) -> bool:
-        """Whether the scope was brought along."""
+        """Whether the scope, or a part of it, was brought along."""
         ...
 
-    def use(self, scope: str, program: int, at_ms: int) -> None:
-        """Note that ``program`` uses the scope from now on, which brings it along."""
+    def use(self, portion: Portion, program: int, at_ms: int) -> None:
+        """Note that ``program`` uses it from now on, which brings it along."""
         ...
 
-    def leave(self, scope: str, program: int, at_ms: int) -> None:
-        """Note that ``program`` has used the scope until now; nothing where it has not."""
+    def leave(self, portion: Portion, program: int, at_ms: int) -> None:
+        """Note that ``program`` has used it until now; nothing where it has not."""
+        ...
+
+    def let_go(self, portion: Portion) -> None:
+        """Forget who has used it, so that it is wanted no more; the scope's rows stay."""
         ...
 
     def remove(self, scope: str) -> None:

@@ -193,8 +193,13 @@ class Parts:
 
 
 def names_of(places: Places) -> Names:
-    """``places``, of which queries know more than expressions do."""
-    assert isinstance(places, Names)
+    """``places``, of which queries know more than expressions do.
+
+    Raises:
+        QueryError: They are those of one row, outside of any query.
+    """
+    if not isinstance(places, Names):
+        raise QueryError("a condition about one row stands there, without queries within it")
     return places
 
 

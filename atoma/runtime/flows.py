@@ -58,6 +58,7 @@ from atoma.runtime.writeback import WriteBack
 from atoma.schema.hiding import softly
 from atoma.schema.merging import split_edits
 from atoma.schema.schema import Schema
+from atoma.schema.shapes import Bring, ScopePart
 from atoma.schema.spec import CONFIRMS, DURABILITIES, StoreSpec
 
 T = TypeVar("T")
@@ -524,8 +525,8 @@ class Core:
             raise PluginError("live queries need a local database: add LocalExecution(SQLiteEngine(…)) to plugins")
         return self.live_queries
 
-    def brought(self, query: BoundQuery, bring: bool) -> AbstractAsyncContextManager[None]:
-        """Have the scopes that ``query`` looks at replicate for as long as the block lasts, if ``bring``.
+    def brought(self, query: BoundQuery, bring: Bring) -> AbstractAsyncContextManager[None]:
+        """Have what ``bring`` says of ``query`` replicate for as long as the block lasts.
 
         Raises:
             ConfigurationError: Nothing replicates here.
@@ -537,6 +538,8 @@ class Core:
         self.guard.check()
         if self.scopes is None:
             raise ConfigurationError(
-                "bring=True has the scopes of a query replicate: add Sync(stores=…) and Remote(…) to plugins"
+                "bring=… has the scopes of a query replicate: add Sync(stores=…) and Remote(…) to plugins"
             )
-        return self.scopes.hold_for(query)
+        if bring is True:
+            return self.scopes.hold_for(query)
+        return self.scopes.hold_for(query, [bring] if isinstance(bring, ScopePart) else list(bring))

@@ -12,6 +12,7 @@ from atoma.ports.loops import LoopGuard, lifetime
 from atoma.query.binding import Asked
 from atoma.query.decoding import Reader
 from atoma.runtime.flows import Core
+from atoma.schema.shapes import Bring
 
 T = TypeVar("T")
 
@@ -72,7 +73,7 @@ class RowView(Generic[T]):
 
 @lifetime
 async def live(
-    core: Core, found: Asked[T], policy: str | None = None, *, bring: bool = False
+    core: Core, found: Asked[T], policy: str | None = None, *, bring: Bring = False
 ) -> AsyncGenerator[AsyncIterator[LiveBatch[T]]]:
     """``LiveQueries.open_live`` with model instances; the same promises.
 

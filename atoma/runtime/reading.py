@@ -27,6 +27,7 @@ from atoma.runtime.observable import observe_live
 from atoma.runtime.results import Edges, Page
 from atoma.schema.kinds import is_unicode
 from atoma.schema.schema import Schema
+from atoma.schema.shapes import Bring
 from atoma.schema.spec import ID_BYTES
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Reading:
     def _by_policy(self, query: BoundQuery, policy: str | None) -> Awaitable[QueryResult]:
         return self._core.reads.query(query, policy)
 
-    async def query(self, query: Query[T], policy: str | None, *, bring: bool = False) -> Page[T]:
+    async def query(self, query: Query[T], policy: str | None, *, bring: Bring = False) -> Page[T]:
         """The rows of ``query``; ``query.after(page.end)`` is the next page, ``query.before(page.start)`` the one before."""
         if not bring:
             return await self._query(query, policy)
@@ -126,11 +127,11 @@ class Reading:
         except QueryError as error:
             return str(error)
 
-    def live(self, query: Query[T], policy: str | None, *, bring: bool) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
+    def live(self, query: Query[T], policy: str | None, *, bring: Bring) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``."""
         return live(self._core, asked(query, self._schema), policy, bring=bring)
 
-    def observe(self, query: Query[T], policy: str | None, *, bring: bool) -> Observable[tuple[T, ...]]:
+    def observe(self, query: Query[T], policy: str | None, *, bring: Bring) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it."""
         found, core = asked(query, self._schema), self._core
         open_one: Callable[[], Lifetime[AsyncIterator[LiveBatch[T]]]] = lambda: live(core, found, policy, bring=bring)  # noqa: E731

@@ -44,7 +44,7 @@ from atoma.runtime.flows import (
 from atoma.runtime.observed import ObservableRows
 from atoma.runtime.reading import Reading, own, readable
 from atoma.runtime.results import ItemResult, ItemResults, ManyResult, Page, WriteHandle, error_of, handle_of
-from atoma.schema.spec import StoreSpec
+from atoma.schema import Bring, StoreSpec
 
 if TYPE_CHECKING:
     from reactivex import Observable
@@ -128,7 +128,7 @@ class Store(ObservableRows[T]):
         """
         return await self._reading.get_all(self._own(query), policy, merge)
 
-    async def query(self, query: Rows[T] | None = None, *, policy: str | None = None, bring: bool = False) -> Page[T]:
+    async def query(self, query: Rows[T] | None = None, *, policy: str | None = None, bring: Bring = False) -> Page[T]:
         """The rows of ``query``, all without one; ``query.after(page.end)`` is the next page. See :meth:`atoma.Client.query`.
 
         Raises:
@@ -154,7 +154,7 @@ class Store(ObservableRows[T]):
     # following
 
     def live(
-        self, query: Rows[T] | None = None, *, policy: str | None = None, bring: bool = False
+        self, query: Rows[T] | None = None, *, policy: str | None = None, bring: Bring = False
     ) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
 
@@ -169,7 +169,7 @@ class Store(ObservableRows[T]):
         return self._reading.live(self._own(query), policy, bring=bring)
 
     def observe(
-        self, query: Rows[T] | None = None, *, policy: str | None = None, bring: bool = False
+        self, query: Rows[T] | None = None, *, policy: str | None = None, bring: Bring = False
     ) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
 

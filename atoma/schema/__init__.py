@@ -10,10 +10,11 @@ from atoma.schema.merging import ConflictRule, Excluding, FieldRule, Including, 
 from atoma.schema.migrations import Convert, Drop, Rename, Split, Sql, Step, Steps
 from atoma.schema.relations import Many, One, Variants, belongs_to, has_many, has_one, variants
 from atoma.schema.schema import Schema
+from atoma.schema.shapes import Bring, ScopePart, Shape, param
 from atoma.schema.spec import Alias, StoreSpec
 from atoma.schema.wire import Wire
 
 __all__ = [
-    "Alias", "ConflictRule", "Convert", "Drop", "Excluding", "Field", "FieldRule", "IdSource", "Including", "Increment", "Index", "Many", "One", "Rename", "Scale", "Schema", "Split", "Sql", "Step", "Steps",
-    "StoreSpec", "Variants", "Wire", "belongs_to", "has_many", "has_one", "ids_in_use", "new_id", "variants",
+    "Alias", "Bring", "ConflictRule", "Convert", "Drop", "Excluding", "Field", "FieldRule", "IdSource", "Including", "Increment", "Index", "Many", "One", "Rename", "Scale", "Schema", "ScopePart", "Shape", "Split", "Sql", "Step", "Steps",
+    "StoreSpec", "Variants", "Wire", "belongs_to", "has_many", "has_one", "ids_in_use", "new_id", "param", "variants",
 ]  # fmt: skip

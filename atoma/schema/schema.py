@@ -11,6 +11,7 @@ from atoma.contracts.checks import is_a
 from atoma.errors import SchemaError, UnknownStore
 from atoma.schema.migrations import Past, Steps, pasts_of
 from atoma.schema.relations import AnyRelation
+from atoma.schema.shapes import Shape
 from atoma.schema.spec import StoreSpec
 
 _NO_STEPS: Steps = MappingProxyType({})
@@ -25,6 +26,7 @@ class Schema:
         steps: For each version whose stores do not explain themselves, what leads to it from the one before; see
             :mod:`atoma.schema.migrations`.
         relations: Relations between the stores; they are checked when a client or a hub is opened.
+        shapes: Parts of scopes that a hub gives out and devices may ask for, with names of their own; checked then as well.
 
     Attributes:
         packs: Whether any store packs anything otherwise than it is stored.
@@ -36,7 +38,7 @@ class Schema:
             have led to the stores.
     """
 
-    __slots__ = ("_pasts", "forms", "made_up", "packs", "relations", "steps", "stores", "version")
+    __slots__ = ("_pasts", "forms", "made_up", "packs", "relations", "shapes", "steps", "stores", "version")
 
     def __init__(
         self,
@@ -44,12 +46,14 @@ class Schema:
         version: int = 1,
         steps: Steps = _NO_STEPS,
         relations: Sequence[AnyRelation] = (),
+        shapes: Sequence[Shape] = (),
     ) -> None:
         if not is_a(version, int) or version < 1:
             raise SchemaError(f"schema version must be 1 or more, not {version!r}")
         self.version = version
         self.made_up = False
         self.relations = tuple(relations)
+        self.shapes = tuple(shapes)
         self.stores: dict[str, StoreSpec[Any]] = {}
         for store in stores:
             if not is_a(store, StoreSpec):
@@ -92,7 +96,8 @@ class Schema:
         """
         if not any(store.wired for store in self.stores.values()):
             return self
-        return Schema(*[store.at_hub() for store in self.stores.values()], version=self.version, steps=self.steps)
+        stores = [store.at_hub() for store in self.stores.values()]
+        return Schema(*stores, version=self.version, steps=self.steps, shapes=self.shapes)
 
     def past(self, version: int) -> Mapping[str, Past]:
         """The stores as ``version`` had them, by name: only those that steps have changed since; 0 is today's version."""

@@ -12,7 +12,7 @@ from atoma.sync.plugin import Sync
 from atoma.sync.presence import Other, Presence
 from atoma.sync.push import PushStalled
 from atoma.sync.scopes import IdleScopes
-from atoma.sync.status import ScopeProgress, SyncState, SyncStatus
+from atoma.sync.status import PartProgress, ScopeProgress, SyncState, SyncStatus
 from atoma.sync.unsent import AlreadySent, NotPending
 from atoma.sync.using import ScopeInUse
 from atoma.sync.waiting import Outbox
@@ -28,6 +28,7 @@ __all__ = [
     "Other",
     "Outbox",
     "OutboxNode",
+    "PartProgress",
     "Presence",
     "PushStalled",
     "ScopeInUse",

@@ -7,9 +7,12 @@ import math
 import trio
 
 from atoma.contracts.completeness import COMPLETE, Completeness
-from atoma.ports.completeness import CompletenessBoard
+from atoma.errors import QueryError
+from atoma.ports.completeness import CompletenessBoard, Narrowed, Part
 from atoma.ports.environment import Environment
-from atoma.sync.status import ScopeProgress, StatusBoard, SyncStatus
+from atoma.query.shapes import Shapes
+from atoma.query.walk import conjuncts
+from atoma.sync.status import PartProgress, ScopeProgress, StatusBoard, SyncStatus
 from atoma.sync.wake import Bell
 
 GRACE_S = 1.0
@@ -26,16 +29,25 @@ class ScopeJudge:
     Args:
         board: What the lanes show.
         shown: Where the judgement is shown.
+        shapes: What parts of scopes take in.
         environment: Both clocks.
         bell: Rung at every change of ``board``.
         hears: Whether a lane runs here that hears of the hub's news.
     """
 
     def __init__(
-        self, board: StatusBoard, shown: CompletenessBoard, environment: Environment, bell: Bell, *, hears: bool
+        self,
+        board: StatusBoard,
+        shown: CompletenessBoard,
+        shapes: Shapes,
+        environment: Environment,
+        bell: Bell,
+        *,
+        hears: bool,
     ) -> None:
         self._board = board
         self._shown = shown
+        self._shapes = shapes
         self._environment = environment
         self._bell = bell
         self._hears = hears
@@ -60,7 +72,22 @@ class ScopeJudge:
         here = {progress.scope for progress in status.scopes}
         self._current &= here  # a scope that was dropped begins anew when it comes again
         self._left = {scope: left for scope, left in self._left.items() if scope in here}
-        self._shown.show({progress.scope: self._judged(status, progress) for progress in status.scopes})
+        self._shown.show({progress.scope: self._in_parts(status, progress) for progress in status.scopes})
+
+    def _in_parts(self, status: SyncStatus, progress: ScopeProgress) -> Completeness:
+        """How complete a scope is; where parts of it are here only, how complete those are."""
+        judged = self._judged(status, progress)
+        if not progress.narrowed:
+            return judged
+        parts = (self._part(each) for each in progress.parts if each.here)
+        return Narrowed("partial", (progress.scope,), 0, tuple(filter(None, parts)), judged)
+
+    def _part(self, part: PartProgress) -> Part | None:
+        try:
+            taken = self._shapes.read(part.shape)
+        except QueryError:  # of a shape that this program does not know nobody can tell what it takes in
+            return None
+        return Part(taken.store, conjuncts(taken.where))
 
     def _judged(self, status: SyncStatus, progress: ScopeProgress) -> Completeness:
         scope = progress.scope

@@ -11,6 +11,7 @@ from atoma.errors import AtomaError, ConfigurationError, ScopeNotSubscribed
 from atoma.ports.keys import PortKey
 from atoma.ports.local import LocalTx
 from atoma.ports.loops import Lifetime, LoopGuard
+from atoma.schema.shapes import AnyPart
 from atoma.sync.failures import refusal
 from atoma.sync.inbox import Inbox
 from atoma.sync.keeping import ScopeKeeper
@@ -18,6 +19,7 @@ from atoma.sync.lost import LostRows
 from atoma.sync.modes import MODES
 from atoma.sync.presence_lane import PresenceLane
 from atoma.sync.replica import RepairOrder, Replica
+from atoma.sync.scopes import portion_of
 from atoma.sync.status import SyncStatus
 from atoma.sync.supervisor import Supervisor
 from atoma.sync.waiting import Outbox
@@ -163,11 +165,11 @@ class SyncControl:
             await self._replica.refresh()
         self._raise_refusal(self._replica.scopes)
 
-    async def pull(self, scopes: Iterable[str] | None = None) -> None:
+    async def pull(self, scopes: Iterable[AnyPart] | None = None) -> None:
         """Bring scopes to the head that the hub has now; what is queued is not waited for.
 
         Args:
-            scopes: Their names; None for all that replicate here.
+            scopes: Their names, or parts of them, as :meth:`scope` takes them; None for all that replicate here.
 
         Raises:
             ScopeNotSubscribed: One of them does not replicate here.
@@ -176,10 +178,11 @@ class SyncControl:
         """
         self._guard.check()
         supervisor, known = self._supervisor, self._replica.scopes
-        wanted = known if scopes is None else tuple(scopes)
-        for scope in wanted:
-            if scope not in known:
-                raise ScopeNotSubscribed(scope, known)
+        portions = [portion_of(part, self._replica.shapes) for part in (known if scopes is None else scopes)]
+        wanted = tuple(dict.fromkeys(portion.scope for portion in portions))
+        for portion in portions:
+            if portion.scope not in known or (portion.shape and not self._replica.replicated.takes_in(portion)):
+                raise ScopeNotSubscribed(portion.scope, known)
         if supervisor.lanes == MODES["push-only"]:
             raise ConfigurationError("this client fetches nothing: it was made with Sync(mode='push-only')")
         if not wanted:
@@ -190,9 +193,15 @@ class SyncControl:
             await supervisor.run_once()
             await self._replica.refresh()
         self._raise_refusal(wanted)
+        for portion in portions:
+            if (refused := refusal(self._replica.error_of(portion))) is not None:
+                raise refused
 
-    def scope(self, scope: str) -> Lifetime[None]:
+    def scope(self, scope: AnyPart) -> Lifetime[None]:
         """Replicate ``scope`` for as long as the block lasts: ``async with client.sync.scope("board:7"):``.
+
+        A part of it is taken in a shape of the schema, ``client.sync.scope(RECENT.of("board:7", since=…))``. Other values are another
+        part; where several are wanted, the device has the rows of each of them.
 
         The block is entered at once, with or without a hub: the file says from then on that the scope is wanted, and the lanes bring
         its rows and keep them up to date. :meth:`pull` waits for them, and raises where the hub refuses the scope; :attr:`status` has
@@ -201,14 +210,18 @@ class SyncControl:
 
         Raises:
             ConfigurationError: It is no name of a scope, or the mode is ``push-only``.
+            SchemaError: It is of a shape that the schema does not declare.
+            QueryError: A value does not fit what it is compared with.
             TooManyScopes: As many are in use as a hub takes.
             StoreError: The file cannot be written.
         """
         self._guard.check()
         return self._keeper.hold([scope])
 
-    async def drop(self, scope: str) -> None:
+    async def drop(self, scope: AnyPart) -> None:
         """Take a scope that nobody uses off this device now, with its rows; at the hub nothing changes.
+
+        Of a part that is taken in a shape those rows go that nobody else wants.
 
         Raises:
             ScopeInUse: ``Sync(scopes=…)`` names it, somebody uses it, or something waits in it: in the outbox, in the inbox, or in
@@ -260,9 +273,18 @@ class SyncControl:
     def _pulled(self, goals: dict[str, int]) -> bool:
         here = set(self._replica.scopes)  # what is dropped meanwhile is waited for no more
         waiting = [
-            scope for scope, goal in goals.items() if scope in here and self._replica.schedule(scope).done < goal
+            scope
+            for scope, goal in goals.items()
+            if scope in here and (self._replica.schedule(scope).done < goal or not self._is_as_wanted(scope))
         ]
         return "pull" not in self._supervisor.lanes or all(self._refused(scope) is not None for scope in waiting)
+
+    def _is_as_wanted(self, scope: str) -> bool:
+        """Whether what is here of ``scope`` are the parts that are wanted, but for those that the hub refuses."""
+        progress, replicated = self._replica.progress(scope), self._replica.replicated
+        if not replicated.shapes(scope):
+            return not progress.narrowed
+        return all(part.here or part.error is not None for part in progress.parts)
 
     async def _pushed(self) -> bool:
         lanes = self._supervisor.lanes

@@ -6,22 +6,24 @@ import contextlib
 import logging
 import math
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 
 import trio
 
 from atoma.contracts.query import BoundQuery
-from atoma.contracts.replica import BroughtScope
+from atoma.contracts.replica import BroughtScope, Portion
+from atoma.contracts.shapes import SHAPES_MAX
 from atoma.errors import ClosedError, ConfigurationError, QueryError, StoreError, SyncError
 from atoma.ports.completeness import CompletenessBoard
 from atoma.ports.loops import lifetime
+from atoma.schema.shapes import AnyPart, ScopePart
 from atoma.schema.spec import is_scope
 from atoma.sync.failures import refusal
 from atoma.sync.modes import MODES
 from atoma.sync.replica import Replica
-from atoma.sync.scopes import IdleScopes
+from atoma.sync.scopes import IdleScopes, portion_of
 from atoma.sync.supervisor import Supervisor
-from atoma.sync.using import ScopeDropped, ScopeInUse, ScopesUsed, why_it_stays
+from atoma.sync.using import ScopeDropped, ScopeInUse, ScopesUsed
 
 _log = logging.getLogger(__name__)
 
@@ -40,9 +42,9 @@ class TooManyScopes(SyncError):
 
     code = "TOO_MANY_SCOPES"
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, what: str = "scopes") -> None:
         super().__init__(
-            f"{limit} scopes are in use on this device, the most that a hub takes; leave one of them first"
+            f"{limit} {what} are in use on this device, the most that a hub takes; leave one of them first"
         )
         self.limit = limit
 
@@ -72,37 +74,41 @@ class ScopeKeeper:
         self._completeness = completeness
         self._idle = idle
         self._limit = limit
-        self._held: Counter[str] = Counter()
+        self._held: Counter[Portion] = Counter()
         self._turn = trio.Lock()
-        self._not_before: dict[str, float] = {}
+        self._not_before: dict[Portion, float] = {}
 
     @lifetime
-    async def hold_for(self, query: BoundQuery) -> AsyncGenerator[None]:
-        """Bring the scopes that ``query`` looks at along for as long as the block lasts; see :meth:`hold`.
+    async def hold_for(self, query: BoundQuery, parts: Sequence[ScopePart] | None = None) -> AsyncGenerator[None]:
+        """Bring the scopes that ``query`` looks at along for as long as the block lasts, or ``parts``; see :meth:`hold`.
 
         Raises:
             ScopesNotNamed: It may look at any scope.
             AtomaError: As :meth:`hold`.
         """
-        scopes = self._completeness.sight(query).scopes
+        scopes = frozenset[str]() if parts is not None else self._completeness.sight(query).scopes
         if scopes is None:
             raise ScopesNotNamed(
                 f"this query of {query.store!r} may look at rows of any scope, so it cannot bring them along: name one of each "
                 "store that it reads, by == on the field that the scope is taken from"
             )
-        async with self.hold(sorted(scopes)):
+        async with self.hold(sorted(scopes) if parts is None else parts):
             yield
 
     @lifetime
-    async def hold(self, scopes: Sequence[str]) -> AsyncGenerator[None]:
-        """Have ``scopes`` replicate for as long as the block lasts, and until they age out after it.
+    async def hold(self, parts: Sequence[AnyPart]) -> AsyncGenerator[None]:
+        """Have scopes, or parts of them, replicate for as long as the block lasts, and until they age out after it.
 
         Raises:
             ConfigurationError: One is no scope, or this client fetches nothing.
+            SchemaError: One is of a shape that the schema does not declare.
+            QueryError: A value of one does not fit.
             TooManyScopes: Too many are in use.
             StoreError: The file cannot be written.
         """
-        wanted = [scope for scope in dict.fromkeys(scopes) if scope not in self._replica.replicated.fixed]
+        replicated = self._replica.replicated
+        portions = dict.fromkeys(portion_of(part, self._replica.shapes) for part in parts)
+        wanted = [portion for portion in portions if portion not in replicated.always]
         self._check(wanted)
         self._held.update(wanted)
         try:
@@ -110,96 +116,125 @@ class ScopeKeeper:
             yield
         finally:
             self._held.subtract(wanted)
-            left = [scope for scope in wanted if not self._held[scope]]
+            left = [portion for portion in wanted if not self._held[portion]]
             with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S):
                 await self._leave(left)
 
-    def _check(self, scopes: Iterable[str]) -> None:
-        for scope in scopes:
-            if not is_scope(scope):
-                raise ConfigurationError(f"{scope!r} is no name of a scope that a hub takes")
+    def _check(self, portions: Iterable[Portion]) -> None:
+        for portion in portions:
+            if not is_scope(portion.scope):
+                raise ConfigurationError(f"{portion.scope!r} is no name of a scope that a hub takes")
             if self._supervisor.lanes == MODES["push-only"]:
                 raise ConfigurationError("this client fetches nothing: it was made with Sync(mode='push-only')")
 
-    async def _bring(self, scopes: Sequence[str]) -> None:
+    async def _bring(self, portions: Sequence[Portion]) -> None:
         replicated = self._replica.replicated
         async with self._turn:  # so that two do not find room for one
-            await self._make_room([scope for scope in scopes if scope not in replicated.brought])
-            await self._note(scopes)
-        refused = [scope for scope in scopes if refusal(self._replica.progress(scope).error)]
+            await self._make_room([portion for portion in portions if portion not in replicated.brought])
+            await self._note(portions)
+        refused = [portion.scope for portion in portions if refusal(self._replica.error_of(portion))]
         if refused:
             replicated.ask_anew(refused)
 
-    async def _leave(self, scopes: Sequence[str]) -> None:
-        """Note that nobody here uses ``scopes`` any more; where that fails it is noted later, or ends with the program."""
+    async def _leave(self, portions: Sequence[Portion]) -> None:
+        """Note that nobody here uses ``portions`` any more; where that fails it is noted later, or ends with the program."""
         try:
-            await self._register(scopes)
+            await self._register(portions)
         except ClosedError:
             pass
         except StoreError as error:
             _log.warning("that scopes are not used any more was not noted: %s", error)
 
-    async def _register(self, scopes: Sequence[str]) -> None:
-        """Have the file say of ``scopes`` whether this program uses them; as it is by the time that it is written."""
+    async def _register(self, portions: Sequence[Portion]) -> None:
+        """Have the file say of ``portions`` whether this program uses them; as it is by the time that it is written."""
         async with self._turn:
-            await self._note(scopes)
+            await self._note(portions)
 
-    async def _note(self, scopes: Sequence[str]) -> None:
-        if not scopes:
+    async def _note(self, portions: Sequence[Portion]) -> None:
+        if not portions:
             return
-        used = [scope for scope in scopes if self._held[scope]]
-        left = [scope for scope in scopes if not self._held[scope]]
+        used = [portion for portion in portions if self._held[portion]]
+        left = [portion for portion in portions if not self._held[portion]]
         self._held -= Counter()  # lets go of those that nobody holds
         change = ScopesUsed(self._replica.program, used, left)
         await self._replica.change(change, durability="normal", fenced=False)
         await self._replica.refresh()
 
-    async def _make_room(self, new: Collection[str]) -> None:
+    async def _make_room(self, new: Sequence[Portion]) -> None:
         """Drop what nobody uses, the longest unused first, until there is room for ``new``; nothing where that would not do.
 
         Raises:
             TooManyScopes: There is no room for all of ``new``.
         """
         replicated = self._replica.replicated
-        if (beyond := len(replicated.every) + len(new) - self._limit) <= 0:
+        for scope in {portion.scope for portion in new if portion.shape}:
+            stay = {each for each in replicated.portions(scope) if each in replicated.always or self._uses(each)}
+            if len(stay.union(each for each in new if each.scope == scope)) > SHAPES_MAX:
+                raise TooManyScopes(SHAPES_MAX, f"parts of scope {scope!r}")
+        scopes = {portion.scope for portion in new} - set(replicated.every)
+        if (beyond := len(replicated.every) + len(scopes) - self._limit) <= 0:
             return
-        unused = [ScopeDropped(each.scope, each.used_ms) for each in self._unused()]
-        free = await self._replica.database.inspect(
-            lambda tx: [drop for drop in unused if not why_it_stays(tx, drop.scope, drop.used_ms)]
-        )
+        unused = [drop for drop in self._drops(self._unused()) if self._is_whole(drop)]
+        free = await self._replica.database.inspect(lambda tx: [drop for drop in unused if not drop.why_it_stays(tx)])
         if len(free) < beyond:
             raise TooManyScopes(self._limit)
         for drop in free:
-            if len(replicated.every) + len(new) <= self._limit:
+            if len(replicated.every) + len(scopes) <= self._limit:
                 return
             await self._drop(drop)
-        if len(replicated.every) + len(new) > self._limit:  # something has come to wait in one of them meanwhile
+        if len(replicated.every) + len(scopes) > self._limit:  # something has come to wait in one of them meanwhile
             raise TooManyScopes(self._limit)
 
-    async def drop(self, scope: str) -> None:
-        """Take ``scope`` and its rows off this device now.
+    def _drops(self, unused: Iterable[BroughtScope]) -> list[ScopeDropped]:
+        """A drop for each scope of ``unused``, in their order; it stays if any of them was used since."""
+        of_scope: dict[str, list[BroughtScope]] = {}
+        for each in unused:
+            of_scope.setdefault(each.scope, []).append(each)
+        return [
+            self._dropped([each.portion for each in parts], max(each.used_ms for each in parts))
+            for parts in of_scope.values()
+        ]
+
+    def _is_whole(self, drop: ScopeDropped) -> bool:
+        """Whether nothing is wanted of the scope but what ``drop`` lets go of."""
+        return set(self._replica.replicated.portions(drop.scope)) <= set(drop.portions)
+
+    def _uses(self, portion: Portion) -> bool:
+        """Whether somebody uses ``portion``, here or in another program."""
+        return bool(self._held[portion] or self._replica.replicated.brought[portion].programs)
+
+    async def drop(self, part: AnyPart) -> None:
+        """Take a scope, or what is wanted of it in a shape, off this device now.
 
         Raises:
             ScopeInUse: It stays.
             StoreError: The file cannot be written.
         """
-        if scope in self._replica.replicated.fixed:
-            raise ScopeInUse(scope, "Sync(scopes=…) names it")
-        why = "somebody uses it" if self._held[scope] else await self._drop(ScopeDropped(scope))
-        if why:
-            raise ScopeInUse(scope, why)
+        replicated = self._replica.replicated
+        portion = portion_of(part, self._replica.shapes)
+        portions = [portion] if portion.shape else replicated.portions(portion.scope) or [portion]
+        if any(each in replicated.always for each in portions):
+            raise ScopeInUse(portion.scope, "Sync(scopes=…) names it")
+        if any(self._held[each] for each in portions):
+            raise ScopeInUse(portion.scope, "somebody uses it")
+        if why := await self._drop(self._dropped(portions)):
+            raise ScopeInUse(portion.scope, why)
+
+    def _dropped(self, portions: Sequence[Portion], used_ms: int | None = None) -> ScopeDropped:
+        return ScopeDropped(tuple(portions), used_ms, fixed=portions[0].scope in self._replica.replicated.fixed)
 
     async def _drop(self, drop: ScopeDropped) -> str:
         """Carry ``drop`` out; why the scope stays. It is not called complete any more before its first row is gone."""
-        replica, replicated = self._replica, self._replica.replicated
-        if why := await replica.database.inspect(lambda tx: why_it_stays(tx, drop.scope, drop.used_ms)):
+        replica, replicated, scope = self._replica, self._replica.replicated, drop.scope
+        if why := await replica.database.inspect(drop.why_it_stays):
             return why
-        replicated.leaving.add(drop.scope)
+        if self._is_whole(drop):
+            replicated.leaving.add(scope)
         try:
             await replica.refresh()
             why = await replica.change(drop, fenced=False)
         finally:
-            replicated.leaving.discard(drop.scope)
+            replicated.leaving.discard(scope)
             with (
                 trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S),
                 contextlib.suppress(ClosedError),
@@ -227,13 +262,14 @@ class ScopeKeeper:
         if self._replica.replicated.brought:
             await self._replica.refresh()  # whether a program is still alive is told by nobody
         program, brought = self._replica.program, self._replica.replicated.brought
-        left = [scope for scope, each in brought.items() if program in each.programs and not self._held[scope]]
-        lost = [scope for scope, holders in self._held.items() if holders and scope not in brought]
+        left = [portion for portion, each in brought.items() if program in each.programs and not self._held[portion]]
+        lost = [portion for portion, holders in self._held.items() if holders and portion not in brought]
         if not self._turn.locked():  # else somebody is about to say so
             await self._register([*left, *lost])
-        for each in self._aged() if self._may_age else ():
-            if await self._drop(ScopeDropped(each.scope, each.used_ms)):
-                self._not_before[each.scope] = self._replica.environment.clock() + AGAIN_S
+        for drop in self._drops(self._aged()) if self._may_age else ():
+            if await self._drop(drop):
+                again = self._replica.environment.clock() + AGAIN_S
+                self._not_before.update(dict.fromkeys(drop.portions, again))
 
     @property
     def _may_age(self) -> bool:
@@ -244,8 +280,8 @@ class ScopeKeeper:
     def _unused(self) -> list[BroughtScope]:
         """What nobody uses, the longest unused first."""
         brought = self._replica.replicated.brought.values()
-        unused = [each for each in brought if not each.programs and not self._held[each.scope]]
-        return sorted(unused, key=lambda each: (each.used_ms, each.scope))
+        unused = [each for each in brought if not each.programs and not self._held[each.portion]]
+        return sorted(unused, key=lambda each: (each.used_ms, each.portion))
 
     def _aged(self) -> list[BroughtScope]:
         """What is beyond the bounds, the longest unused first."""
@@ -253,7 +289,7 @@ class ScopeKeeper:
         beyond = unused[: max(0, len(unused) - self._idle.count)]
         old = [each for each in unused[len(beyond) :] if each.used_ms + self._idle.seconds * 1000 <= now_ms]
         clock = self._replica.environment.clock()
-        return [each for each in (*beyond, *old) if self._not_before.get(each.scope, -math.inf) <= clock]
+        return [each for each in (*beyond, *old) if self._not_before.get(each.portion, -math.inf) <= clock]
 
     def _due_s(self) -> float:
         """Seconds until something may have aged, or another program that uses something may be gone; ``math.inf`` when nothing can."""

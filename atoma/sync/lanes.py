@@ -158,11 +158,16 @@ class Lanes:
             for scope in replicated.anew:
                 self._let_go(scope)
             replicated.anew.clear()
-            new = [scope for scope in replicated.every if scope not in session.heads]
+            new = [
+                scope
+                for scope in replicated.every
+                if scope not in session.heads or replicated.shapes(scope) != replicated.asked.get(scope, ())
+            ]
             if new:
                 await subscribe(self._replica, session, new)
                 self._hints.set()
             self._follow(nursery)
+            self._replica.poke_pull(new)
             await moved.wait()
 
     def _follow(self, nursery: trio.Nursery) -> None:
@@ -173,6 +178,8 @@ class Lanes:
         """
         for scope in self._session.heads.keys() - set(self._replica.scopes):
             self._let_go(scope)
+        for scope in self._pulling.keys() & self._session.refused.keys():
+            self._pulling.pop(scope).cancel()
         scopes = given_out(self._replica, self._session)
         for scope in scopes if "pull" in self._kinds else ():
             if scope in self._session.heads and scope not in self._pulling:

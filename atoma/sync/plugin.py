@@ -15,6 +15,8 @@ from atoma.errors import ConfigurationError
 from atoma.plugins.context import Listener, PluginContext
 from atoma.ports.engine import SharedFile
 from atoma.ports.keys import APPLY, COMPLETENESS, LOCAL_DATABASE, SCOPES, SYNC_LINK, PortKey
+from atoma.query.shapes import Shapes
+from atoma.schema.shapes import AnyPart, ScopePart
 from atoma.schema.spec import DEFAULT_SCOPE, StoreSpec, is_scope
 from atoma.sync.completeness import ScopeJudge
 from atoma.sync.control import SYNC_CONTROL, SyncControl
@@ -25,7 +27,7 @@ from atoma.sync.outbox import OUTBOX_NODE, OutboxNode
 from atoma.sync.policies import HubLossPolicy, RepairPolicy
 from atoma.sync.presence_lane import PRESENCE, PresenceLane
 from atoma.sync.replica import RepairHistory, Replica
-from atoma.sync.scopes import IdleScopes, ReplicatedScopes
+from atoma.sync.scopes import IdleScopes, ReplicatedScopes, portion_of
 from atoma.sync.status import ScopeProgress, StatusBoard, SyncStatus
 from atoma.sync.supervisor import Supervisor
 from atoma.sync.wake import Bell
@@ -43,7 +45,7 @@ class Sync:
 
     Args:
         stores: The stores to replicate, as specs or by name.
-        scopes: Names of the scopes to replicate always. Others come and go with those who use them: see
+        scopes: The scopes to replicate always, by name, or parts of them, ``RECENT.of("team:7", since=…)``. Others come and go with those who use them: see
             :meth:`SyncControl.scope`, and ``bring=True`` where a query is followed or asked.
         mode: ``full``; ``pull-only`` sends nothing; ``push-only`` fetches nothing, so that what was accepted stays
             pending; ``subscribe-only`` only follows how far the hub is; ``manual`` does nothing until
@@ -58,6 +60,7 @@ class Sync:
 
     Attributes:
         synced_stores: Names of ``stores``.
+        scopes: Names of the scopes, whole or in part.
 
     Raises:
         ConfigurationError: No store, no scope, one of them twice, or an unknown mode.
@@ -66,7 +69,7 @@ class Sync:
     def __init__(
         self,
         stores: Iterable[StoreSpec[Any] | str],
-        scopes: Iterable[str] = (DEFAULT_SCOPE,),
+        scopes: Iterable[AnyPart] = (DEFAULT_SCOPE,),
         *,
         mode: SyncMode = "full",
         limits: Limits | None = None,
@@ -77,10 +80,12 @@ class Sync:
         if not all(is_a(given, Iterable) and not is_a(given, str) for given in (stores, scopes)):
             raise ConfigurationError("Sync(): stores and scopes are lists")
         names = [store if isinstance(store, str) else store.name for store in stores]
-        self.scopes = tuple(scopes)
+        self._parts = tuple(scopes)
+        names_of = (part.scope if isinstance(part, ScopePart) else part for part in self._parts)
+        self.scopes: tuple[str, ...] = tuple(dict.fromkeys(names_of))
         if not names or not self.scopes or not all(map(is_scope, self.scopes)):
             raise ConfigurationError("Sync() needs at least one store and one scope, each with a name that a hub takes")
-        if len(set(names)) < len(names) or len(set(self.scopes)) < len(self.scopes):
+        if len(set(names)) < len(names) or len(set(self._parts)) < len(self._parts):
             raise ConfigurationError("Sync(): a store or a scope is named twice")
         if mode not in MODES:
             raise ConfigurationError(f"Sync(): mode must be one of {', '.join(MODES)}, not {mode!r}")
@@ -123,6 +128,7 @@ class Sync:
 
         Raises:
             UnknownStore: A store is not declared in the schema.
+            SchemaError: A shape does not fit, or one of ``scopes`` is of a shape that is not declared.
             ConfigurationError: A store is declared with ``replicate=False``, or has a ``writeback`` hook.
         """
         for name in sorted(self.synced_stores):
@@ -154,7 +160,7 @@ class Sync:
         if isinstance(replica.database, SharedFile):
             undo.append(replica.database.subscribe_others(supervisor.committed))
         hears = not self._lanes or not self._lanes.isdisjoint({"pull", "notify"})
-        judge = ScopeJudge(replica.board, known, context.environment, replica.bell, hears=hears)
+        judge = ScopeJudge(replica.board, known, replica.shapes, context.environment, replica.bell, hears=hears)
         lifetime = trio.CancelScope()
         ended = trio.Event()
 
@@ -183,7 +189,7 @@ class Sync:
                 take_back()
 
     def _replica(self, context: PluginContext) -> Replica:
-        bell, database = Bell(), context.require(LOCAL_DATABASE)
+        bell, database, shapes = Bell(), context.require(LOCAL_DATABASE), Shapes(context.schema)
         status = SyncStatus(
             state="offline" if self._lanes else "stopped",
             reason="" if self._lanes else "manual",
@@ -195,7 +201,8 @@ class Sync:
             environment=context.environment,
             schema=context.schema,
             stores=self.synced_stores,
-            replicated=ReplicatedScopes(self.scopes),
+            replicated=ReplicatedScopes(tuple(portion_of(part, shapes) for part in self._parts)),
+            shapes=shapes,
             board=StatusBoard(status, bell),
             emit=context.emit,
             bell=bell,

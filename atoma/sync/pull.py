@@ -11,12 +11,14 @@ from atoma.concurrency.backoff import Retries
 from atoma.contracts.execution import Durability
 from atoma.contracts.failures import info_from
 from atoma.contracts.replica import ClientIdentity, Subscription
+from atoma.contracts.shapes import marked
 from atoma.contracts.sync import Cursor, Outcome, PullReply, PullRequest, SnapshotReply, SnapshotRequest
 from atoma.errors import ProtocolError, RemoteError, Resync
 from atoma.ports.local import LocalTx
 from atoma.sync.adopt import adopt_rows
 from atoma.sync.failures import HistoryMoved, Remedy, ends_session, history_moved, remedy
 from atoma.sync.page import confirmed_rows
+from atoma.sync.parts import check_part
 from atoma.sync.replica import BACKOFF, Replica, bounded
 from atoma.sync.session import Session
 from atoma.sync.staging import LivePage, SnapshotPage, TailPage
@@ -52,6 +54,7 @@ class PullLane:
         self._patient = patient
         self._again_s = 0.0
         self._following = False
+        self._shapes: tuple[bytes, ...] = ()
         self._proof = b""
 
     async def run(self) -> None:
@@ -123,6 +126,11 @@ class PullLane:
         confirmed = identity.confirmed_mid
         self._following = subscription.state == "live"
         self._proof = subscription.proof
+        self._shapes = self._session.shapes.get(self._scope, ())
+        if self._is_of_others(subscription):
+            await self._replica.begin_snapshot(self._scope)
+            await self._replica.refresh()
+            return False
         match subscription.state:
             case "new" if self._scope not in self._replica.scopes:
                 return True  # it was dropped
@@ -138,6 +146,17 @@ class PullLane:
             case "live":
                 cursor = subscription.cursor
                 return await self._take(cursor, await self._pull(cursor, confirmed))
+
+    def _is_of_others(self, subscription: Subscription) -> bool:
+        """Whether what is here, or staged, is of another part of the scope than is asked for now."""
+        mark = self._replica.replicated.note(self._shapes)
+        match subscription.state:
+            case "new":
+                return False
+            case "live":
+                return subscription.cursor.seq > 0 and marked(subscription.cursor.view) != mark
+            case "snapshot" | "tail":
+                return subscription.stage_cursor is not None and marked(subscription.stage_cursor.view) != mark
 
     async def _take(self, cursor: Cursor, page: PullReply, *, staged: bool = False) -> bool:
         """Apply ``page`` if it is the answer to ``cursor``; True when there is no more."""
@@ -171,6 +190,7 @@ class PullLane:
             self._session.limits.page_bytes,
             self._max_changes,
             self._session.version_told,
+            self._shapes,
         )
         try:
             with bounded("snapshot"):
@@ -181,6 +201,7 @@ class PullLane:
             # a token the hub no longer takes (it may have another key): begin anew, which tells what else is wrong
             await self._replica.begin_snapshot(self._scope)
             return
+        check_part(page.start, self._shapes)
         await self._commit_snapshot(request.token, page)
 
     async def _commit_snapshot(self, token: bytes, page: SnapshotReply) -> None:
@@ -197,9 +218,12 @@ class PullLane:
             max_bytes=session.limits.page_bytes,
             max_changes=self._max_changes,
             schema_version=session.version_told,
+            shapes=self._shapes,
         )
         with bounded("pull"):
-            return await session.service.pull(request)
+            page = await session.service.pull(request)
+        check_part(page.end, self._shapes)
+        return page
 
     async def _commit(self, page: PullReply, *, staged: bool = False) -> None:
         """Apply ``page`` in its one transaction; what the cursor has passed already changes nothing."""

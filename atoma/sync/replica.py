@@ -14,22 +14,24 @@ import trio
 from atoma.concurrency.backoff import Backoff
 from atoma.contracts.events import Event, ScopeBrought, ScopeLeft
 from atoma.contracts.execution import Durability
-from atoma.contracts.replica import BroughtScope, ClientIdentity, RepairReport, Subscription
-from atoma.contracts.sync import OpenReply, Outcome
+from atoma.contracts.replica import BroughtScope, ClientIdentity, Portion, RepairReport, Subscription
+from atoma.contracts.shapes import read_call
+from atoma.contracts.sync import Cursor, OpenReply, Outcome
 from atoma.contracts.values import ErrorInfo
 from atoma.contracts.writeback import ConfirmedRow, Writeback
-from atoma.errors import ChannelBroken
+from atoma.errors import ChannelBroken, QueryError
 from atoma.ports.engine import Lead, LocalDatabase
 from atoma.ports.environment import Environment
 from atoma.ports.execution import ApplyPort
 from atoma.ports.local import LocalTx
+from atoma.query.shapes import Shapes
 from atoma.schema.schema import Schema
 from atoma.sync.outbox import PushState
 from atoma.sync.policies import HubLossPolicy
 from atoma.sync.scopes import ReplicatedScopes
 from atoma.sync.settle import Settlement
 from atoma.sync.staging import Fenced, ReplicaChange, SnapshotBegun
-from atoma.sync.status import ScopeProgress, StatusBoard
+from atoma.sync.status import PartProgress, ScopeProgress, StatusBoard
 from atoma.sync.wake import Bell, Wake
 
 R = TypeVar("R")
@@ -98,6 +100,7 @@ class Replica:
         schema: The declared stores.
         stores: Names of the stores that replicate.
         replicated: The scopes that replicate; they may come and go.
+        shapes: What the schema declares of parts of scopes.
         board: The status, for everybody to see.
         emit: Tells the client's listeners.
         bell: Rung at every change of the status and after every round of a lane.
@@ -117,6 +120,7 @@ class Replica:
     schema: Schema
     stores: frozenset[str]
     replicated: ReplicatedScopes
+    shapes: Shapes
     board: StatusBoard
     emit: Callable[[Event], None]
     bell: Bell
@@ -215,7 +219,9 @@ class Replica:
                 state=item.state,
                 cursor=item.cursor.seq,
                 head=max(progress.head, item.cursor.seq),
-                brought=scope in replicated.brought,
+                brought=scope not in replicated.fixed,
+                parts=self._parts(item),
+                narrowed=replicated.within(item.cursor.view) is not None,
             )
             for scope in replicated.every
             for progress, item in [(shown.scope(scope), subscriptions[scope])]
@@ -228,11 +234,34 @@ class Replica:
         for scope in new:
             self.emit(ScopeBrought(scope))
 
+    def _parts(self, at: Subscription) -> tuple[PartProgress, ...]:
+        """The parts in which a scope is wanted."""
+        replicated = self.replicated
+        within = replicated.within(at.cursor.view)
+        refused = replicated.refused.get(at.scope, {})
+        found: list[PartProgress] = []
+        for portion in replicated.portions(at.scope):
+            if portion.shape:
+                here = at.cursor != Cursor() and (within is None or portion.shape in within)
+                found.append(PartProgress(portion.shape, self._title(portion), here, refused.get(portion.shape)))
+        return tuple(found)
+
+    def _title(self, portion: Portion) -> str:
+        try:
+            return self.shapes.read(portion.shape).title
+        except QueryError:  # an earlier version of the program has brought it along
+            return read_call(portion.shape).name
+
+    def error_of(self, portion: Portion) -> ErrorInfo | None:
+        """Why ``portion`` does not move, None when it does."""
+        refused = self.replicated.refused.get(portion.scope, {})
+        return refused.get(portion.shape) or self.progress(portion.scope).error
+
     def _position(
         self, tx: LocalTx
     ) -> tuple[int, ClientIdentity, int, dict[str, Subscription], Sequence[BroughtScope]]:
         outbox, found = tx.outbox, tx.scopes.brought()
-        scopes = (*self.replicated.fixed, *(each.scope for each in found))
+        scopes = dict.fromkeys((*self.replicated.fixed, *(each.scope for each in found)))
         read = {scope: tx.scopes.read(scope) for scope in scopes}
         return outbox.hurries(), outbox.identity(), outbox.held_count(), read, found
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from atoma.contracts.replica import BroughtScope
+from atoma.contracts.replica import BroughtScope, Portion
+from atoma.contracts.shapes import mark_of, marked
+from atoma.contracts.values import ErrorInfo
 from atoma.errors import ConfigurationError
+from atoma.query.shapes import Shapes
+from atoma.schema.shapes import AnyPart, ScopePart
 from atoma.sync.wake import Bell
 
 DAY_S = 86_400.0
+SETS_MAX = 256
+"""Sets of shapes that are remembered; of what is forgotten it is not known that it is here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,38 +42,93 @@ class IdleScopes:
 
 @dataclass(slots=True)
 class ReplicatedScopes:
-    """The scopes that replicate now. The file is the truth of those that were brought along; this is what was read of it last.
+    """The scopes that replicate now, each of them whole or in shapes.
+
+    The file is the truth of those that were brought along; this is what was read of it last.
 
     Attributes:
-        fixed: Those that the program was configured with, in order.
-        brought: Those that were brought along, by name.
-        leaving: Those of them that are being dropped: nobody is shown them any more.
+        always: What the program was configured with, in order.
+        brought: What was brought along.
+        leaving: Scopes that are being dropped: nobody is shown them any more.
         anew: Scopes that somebody asks for though the hub has refused them in this session.
         bell: Rung when any of this changes.
+        asked: The shapes in which each scope was asked for in this session; none for all of it.
+        refused: Those of them that the hub does not give out, with the reason, by scope.
+        known: Sets of shapes that scopes were wanted in while the program ran, by the mark that cursors have of them.
     """
 
-    fixed: tuple[str, ...]
-    brought: dict[str, BroughtScope] = field(default_factory=dict[str, BroughtScope])
+    always: tuple[Portion, ...]
+    brought: dict[Portion, BroughtScope] = field(default_factory=dict[Portion, BroughtScope])
     leaving: set[str] = field(default_factory=set[str])
     anew: set[str] = field(default_factory=set[str])
     bell: Bell = field(default_factory=Bell)
+    asked: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
+    refused: dict[str, Mapping[bytes, ErrorInfo]] = field(default_factory=dict[str, Mapping[bytes, ErrorInfo]])
+    known: dict[bytes, frozenset[bytes]] = field(default_factory=dict[bytes, frozenset[bytes]])
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """The scopes that the program was configured with, whole or in part, in order."""
+        return tuple(dict.fromkeys(portion.scope for portion in self.always))
 
     @property
     def every(self) -> tuple[str, ...]:
         """All that replicate: the fixed ones in order, then the others by name."""
-        return (*self.fixed, *(scope for scope in sorted(self.brought) if scope not in self.leaving))
+        others = sorted({portion.scope for portion in self.brought} - self.leaving)
+        return tuple(dict.fromkeys((*self.fixed, *others)))
+
+    def portions(self, scope: str) -> list[Portion]:
+        """In what ways ``scope`` is wanted, in order."""
+        return sorted({portion for portion in (*self.always, *self.brought) if portion.scope == scope})
+
+    def shapes(self, scope: str) -> tuple[bytes, ...]:
+        """The shapes in which ``scope`` is wanted, in order; none where somebody wants all of it."""
+        shapes = tuple(portion.shape for portion in self.portions(scope))
+        return () if b"" in shapes else shapes
+
+    def takes_in(self, portion: Portion) -> bool:
+        """Whether ``portion`` is wanted, or all of its scope."""
+        portions = self.portions(portion.scope)
+        return portion in portions or Portion(portion.scope) in portions
+
+    def note(self, shapes: Iterable[bytes]) -> bytes:
+        """What cursors end with that are of the rows in ``shapes``; it is remembered of which they are."""
+        every = frozenset(shapes)
+        mark = mark_of(every)
+        if mark and mark not in self.known:
+            while len(self.known) >= SETS_MAX:
+                del self.known[next(iter(self.known))]
+            self.known[mark] = every
+        return mark
+
+    def within(self, view: bytes) -> frozenset[bytes] | None:
+        """The shapes that a cursor is of whose view is ``view``, as far as that is known; None where it is of all of the scope."""
+        mark = marked(view)
+        return self.known.get(mark, frozenset()) if mark else None
 
     def read(self, found: Sequence[BroughtScope]) -> tuple[list[str], list[str]]:
-        """Take over what the file says of scopes that were brought along; names of those that are new, and of those that are gone."""
-        brought = {each.scope: each for each in found if each.scope not in self.fixed}
-        new = [scope for scope in brought if scope not in self.brought]
-        gone = [scope for scope in self.brought if scope not in brought]
+        """Take over what the file says was brought along; names of the scopes that are new, and of those that are gone."""
+        brought = {each.portion: each for each in found if each.portion not in self.always}
+        before, fixed = {portion.scope for portion in self.brought}, set(self.fixed)
+        here = {portion.scope for portion in brought}
         if brought != self.brought:
             self.brought = brought
             self.bell.ring()
-        return new, gone
+        for scope in self.every:
+            self.note(self.shapes(scope))
+        return sorted(here - before - fixed), sorted(before - here - fixed)
 
     def ask_anew(self, scopes: Iterable[str]) -> None:
         """Have the hub asked again for scopes that it has refused."""
         self.anew.update(scopes)
         self.bell.ring()
+
+
+def portion_of(part: AnyPart, shapes: Shapes) -> Portion:
+    """A scope, or a part of one, as the file has it.
+
+    Raises:
+        SchemaError: It is of a shape that the schema does not declare.
+        QueryError: A value of its does not fit.
+    """
+    return Portion(part.scope, shapes.call(part)) if isinstance(part, ScopePart) else Portion(part)

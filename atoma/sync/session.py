@@ -11,14 +11,24 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from atoma.contracts.events import LostRowsExpired
+from atoma.contracts.failures import info_from
 from atoma.contracts.replica import ClientIdentity, LostRow
-from atoma.contracts.sync import PROTOCOL_EDITS, PROTOCOL_VERSION, Limits, OpenReply, OpenRequest, Place
-from atoma.errors import AtomaError
+from atoma.contracts.sync import (
+    PROTOCOL_EDITS,
+    PROTOCOL_OLDEST,
+    PROTOCOL_VERSION,
+    Limits,
+    OpenReply,
+    OpenRequest,
+    Place,
+)
+from atoma.errors import AtomaError, RemoteError
 from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.schema.agreement import check_agreement
 from atoma.sync.failures import HistoryMoved, WrongHub, error_from, of_another
 from atoma.sync.outbox import unspeakable
+from atoma.sync.parts import ask_for, given_in
 from atoma.sync.repair.changes import Aged, Offered
 from atoma.sync.repair.diagnosis import Diagnosis, diagnose, made_too_often
 from atoma.sync.repair.offers import has_aged, is_released
@@ -47,6 +57,8 @@ class Session:
         version_told: What requests say of this client's version; see :meth:`Replica.version_told`.
         refused: Scopes the hub does not give out, with the reason.
         fault: Why nothing may be pushed from this file as it is; pulling goes on. None when pushing may.
+        proto: The version of the protocol that was agreed on.
+        shapes: The shapes in which the hub gives out each scope; none for all of it.
         takes_edits: Whether the hub understands operations that say what to do to the value that is there.
         streaming: Whether hints arrive.
         pushing: Whether more than one request's worth is being pushed.
@@ -67,6 +79,8 @@ class Session:
     version_told: int = 0
     refused: dict[str, AtomaError] = field(default_factory=dict[str, AtomaError])
     fault: AtomaError | None = None
+    proto: int = PROTOCOL_OLDEST
+    shapes: dict[str, tuple[bytes, ...]] = field(default_factory=dict[str, tuple[bytes, ...]])
     takes_edits: bool = True
     streaming: bool = False
     pushing: bool = False
@@ -83,6 +97,7 @@ class Session:
         self.heads.pop(scope, None)
         self.refused.pop(scope, None)
         self.compared.discard(scope)
+        self.shapes.pop(scope, None)
 
 
 async def open_session(replica: Replica, service: SyncService) -> Session:
@@ -131,11 +146,17 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
         compared=opening.parted.compared,
         version_told=replica.version_told(reply),
         fault=fault,
+        proto=reply.proto,
         takes_edits=takes_edits,
     )
     await _take_over(replica, opening)
     await _release(replica, reply)
+    replica.replicated.asked.clear()
+    replica.replicated.refused.clear()
     _heed(replica, session, reply)
+    parts = [scope for scope in replica.scopes if replica.replicated.shapes(scope)]
+    if parts:
+        await subscribe(replica, session, parts)
     board = replica.board
     board.show(replace(board.current, principal=reply.principal))
     return session
@@ -144,11 +165,18 @@ async def open_session(replica: Replica, service: SyncService) -> Session:
 def _heed(replica: Replica, session: Session, reply: OpenReply) -> None:
     """Go by what the hub says of scopes."""
     for status in reply.scopes:
-        session.heads[status.scope] = status.head
-        if status.error is not None:
-            session.refused[status.scope] = error_from(status.error)
-        replica.show_opening(status.scope, status.head)
-        replica.show_scope_error(status.scope, status.error)
+        scope, error = status.scope, status.error
+        session.heads[scope] = status.head
+        session.refused.pop(scope, None)
+        if error is not None:
+            session.refused[scope] = error_from(error)
+        else:
+            try:
+                session.shapes[scope] = given_in(replica, scope)
+            except RemoteError as refused:
+                session.refused[scope], error = refused, info_from(refused)
+        replica.show_opening(scope, status.head)
+        replica.show_scope_error(scope, error)
 
 
 async def subscribe(replica: Replica, session: Session, scopes: Sequence[str]) -> None:
@@ -160,14 +188,14 @@ async def subscribe(replica: Replica, session: Session, scopes: Sequence[str]) -
         TransportError: The connection broke.
     """
     places = await replica.database.inspect(lambda tx: _places(tx, scopes))
-    with bounded("open"):
-        reply = await session.service.open(replace(session.request, scopes=tuple(scopes), places=places))
+    reply = await ask_for(replica, session.service, session.request, session.proto, scopes, places)
     parted = _parted(places, reply)
     for place in places:
         if place.scope in parted.forks or place.scope in parted.moved:
             raise HistoryMoved(f"the hub has another history of scope {place.scope!r} than this file")
     session.compared |= parted.compared
     _heed(replica, session, reply)
+    await replica.refresh()
 
 
 async def _waiting(replica: Replica, found: Diagnosis) -> AtomaError | None:

@@ -19,6 +19,22 @@ SyncState: TypeAlias = Literal["offline", "connecting", "repairing", "online", "
 RepairStep: TypeAlias = Literal["verdicts", "snapshot", "commit"]
 
 
+class PartProgress(msgspec.Struct, frozen=True):
+    """The state of a part of a scope that is wanted in a shape.
+
+    Attributes:
+        shape: The shape with its values, as it travels.
+        title: The same for a person: ``recent(since='2026-01-01')``.
+        here: Whether the scope's rows that are here take it in.
+        error: Why the hub does not give it out, None when it does.
+    """
+
+    shape: bytes
+    title: str
+    here: bool = False
+    error: ErrorInfo | None = None
+
+
 class ScopeProgress(msgspec.Struct, frozen=True):
     """The progress of one scope's replication.
 
@@ -30,6 +46,8 @@ class ScopeProgress(msgspec.Struct, frozen=True):
         head: Highest sequence the hub has told of in this session, or the last one.
         error: Why the scope does not move, None when it does.
         brought: Whether it was brought along, and leaves this device when nobody has used it for long.
+        parts: The shapes in which it is wanted; whoever wants all of it is not among them.
+        narrowed: Whether what is here is of such parts only.
     """
 
     scope: str
@@ -38,6 +56,8 @@ class ScopeProgress(msgspec.Struct, frozen=True):
     head: int = 0
     error: ErrorInfo | None = None
     brought: bool = False
+    parts: tuple[PartProgress, ...] = ()
+    narrowed: bool = False
 
     @property
     def helps(self) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from atoma.contracts.replica import Portion
+from atoma.contracts.shapes import read_call
 from atoma.errors import SyncError
 from atoma.ports.local import LocalTx
 from atoma.sync.inbox import open_entries
@@ -29,48 +31,88 @@ class ScopeInUse(SyncError):
 
 @dataclass(frozen=True, slots=True)
 class ScopesUsed:
-    """Scopes that a program uses from now on, and others that it uses no more."""
+    """What a program uses from now on, and what it uses no more.
+
+    With a new part of a scope those go that are of the same shape, with other values, and that nobody uses: a window that moves on.
+    """
 
     program: int
-    used: Sequence[str] = ()
-    left: Sequence[str] = ()
+    used: Sequence[Portion] = ()
+    left: Sequence[Portion] = ()
 
     def stage(self, at: Opened) -> None:
         """Note it."""
-        for scope in self.used:
-            at.tx.scopes.use(scope, self.program, at.tx.now_ms)
-        for scope in self.left:
-            at.tx.scopes.leave(scope, self.program, at.tx.now_ms)
+        before = at.tx.scopes.brought() if any(portion.shape for portion in self.used) else ()
+        known = {each.portion for each in before}
+        for portion in self.used:
+            at.tx.scopes.use(portion, self.program, at.tx.now_ms)
+        for portion in self.left:
+            at.tx.scopes.leave(portion, self.program, at.tx.now_ms)
+        moved = {_window(portion) for portion in self.used if portion.shape and portion not in known}
+        for each in before:
+            unused = not each.programs and each.portion not in self.used
+            if unused and each.portion.shape and _window(each.portion) in moved:
+                at.tx.scopes.let_go(each.portion)
+
+
+def _window(portion: Portion) -> tuple[str, str]:
+    """What a part has in common with those that other values make of its shape."""
+    return portion.scope, read_call(portion.shape).name
 
 
 @dataclass(frozen=True, slots=True)
 class ScopeDropped:
     """A scope leaves the device with its rows, unless somebody uses it or something waits in it.
 
+    Where it is wanted in another way as well, as a whole or in another shape, it stays, and is wanted in these ways no more.
+
     Attributes:
-        scope: The scope.
+        portions: In what ways it is wanted no more, all of one scope.
         used_ms: It stays if it was used later than this; None when that does not matter.
+        fixed: Whether the program was configured with another part of the scope.
     """
 
-    scope: str
+    portions: tuple[Portion, ...]
     used_ms: int | None = None
+    fixed: bool = False
+
+    @property
+    def scope(self) -> str:
+        """The scope."""
+        return self.portions[0].scope
 
     def stage(self, at: Opened) -> str:
         """Drop it; why it stays, ``""`` when it is gone."""
         tx = at.tx
-        why = why_it_stays(tx, self.scope, self.used_ms)
-        if not why:
+        why = self.why_it_stays(tx)
+        if why:
+            return why
+        if self._is_last(tx):
             tx.scopes.remove(self.scope)
-        return why
+        for portion in self.portions:
+            tx.scopes.let_go(portion)
+        return ""
+
+    def _is_last(self, tx: LocalTx) -> bool:
+        others = (
+            each for each in tx.scopes.brought() if each.scope == self.scope and each.portion not in self.portions
+        )
+        return not self.fixed and next(others, None) is None
+
+    def why_it_stays(self, tx: LocalTx) -> str:
+        """What keeps it on the device, for a person; ``""`` when nothing does."""
+        for known in tx.scopes.brought():
+            if known.portion not in self.portions:
+                continue
+            if known.programs:
+                return "somebody uses it"
+            if self.used_ms is not None and known.used_ms > self.used_ms:
+                return "it has been used since"
+        return _what_waits(tx, self.scope) if self._is_last(tx) else ""
 
 
-def why_it_stays(tx: LocalTx, scope: str, used_ms: int | None) -> str:
-    """What keeps ``scope`` on the device, for a person; ``""`` when nothing does. See :class:`ScopeDropped`."""
-    known = next((each for each in tx.scopes.brought() if each.scope == scope), None)
-    if known is not None and known.programs:
-        return "somebody uses it"
-    if known is not None and used_ms is not None and known.used_ms > used_ms:
-        return "it has been used since"
+def _what_waits(tx: LocalTx, scope: str) -> str:
+    """What waits in ``scope`` for somebody, for a person; ``""`` when nothing does."""
     if tx.outbox.waits_in(scope) or tx.base.shadowed(scope):
         return "writes wait in its outbox"
     if any(entry.scope == scope for entry in open_entries(tx)):

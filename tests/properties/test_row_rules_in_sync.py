@@ -1,5 +1,7 @@
 """Devices of principals with row rules, over random histories: each has what it may see, and is never sent anything else.
 
+Some take parts of the scope, in shapes whose values change: each has what it may see of what it has asked for.
+
 The device is the protocol by hand: pages of the log, snapshots that are staged and caught up, and nothing kept at the hub.
 What may be seen is said in words of the test's own.
 """
@@ -23,7 +25,8 @@ from atoma.contracts.values import RowImage
 from atoma.errors import RemoteError
 from atoma.hub import AllowLoopback, Caller, Hub, open_hub
 from atoma.ports.service import Principal
-from atoma.schema import Schema, StoreSpec
+from atoma.query.shapes import Shapes
+from atoma.schema import Schema, Shape, StoreSpec, param
 from atoma.schema.expressions import Condition, col
 from atoma.testing.queries import rows_of
 from tests.unit.hub.homes import home_of
@@ -40,7 +43,13 @@ class Note:
     team: str | None = None
 
 
-SCHEMA = Schema(StoreSpec("notes", Note), StoreSpec("posts", Note))
+NOTES, POSTS = StoreSpec("notes", Note), StoreSpec("posts", Note)
+OF_TEAM = Shape("of_team", NOTES, col("team") == param("team", str))
+OF_OTHERS = Shape("of_others", NOTES, ~(col("owner") == param("owner", str)) | col("team").is_null())
+LATER = Shape("later", POSTS, (col("text") >= param("text", str)) & (col("owner") == param("owner", str)))
+EVERY_POST = Shape("every_post", POSTS)
+SCHEMA = Schema(NOTES, POSTS, shapes=[OF_TEAM, OF_OTHERS, LATER, EVERY_POST])
+SHAPES = Shapes(SCHEMA)
 BOSS = Principal("boss", {"role": "boss"})
 TEAMS = ("red", "blue", None)
 
@@ -56,17 +65,58 @@ def may(who: Principal, store: str, row: Row) -> bool:
     return row["owner"] == who.subject or (row["team"] is not None and row["team"] == who.claims.get("team"))
 
 
+Wanted: TypeAlias = tuple[str, Mapping[str, str]]
+"""A shape by its name, and the values of its parameters."""
+
+
+def takes(wanted: Wanted, store: str, row: Row) -> bool:
+    """What the shapes say."""
+    name, values = wanted
+    match name:
+        case "of_team":
+            return store == "notes" and row["team"] is not None and row["team"] == values["team"]
+        case "of_others":
+            return store == "notes" and (row["owner"] != values["owner"] or row["team"] is None)
+        case "later":
+            return store == "posts" and row["text"] >= values["text"] and row["owner"] == values["owner"]
+        case _:
+            return store == "posts"
+
+
+def some_shapes(random: Random) -> tuple[Wanted, ...]:
+    """Parts of the scope; none for all of it."""
+    every: list[Wanted] = [
+        ("of_team", {"team": random.choice(("red", "blue"))}),
+        ("of_others", {"owner": random.choice(("ann", "bob", "cid"))}),
+        ("later", {"text": f"text{random.randrange(10)}", "owner": random.choice(("ann", "bob", "cid"))}),
+        ("every_post", {}),
+    ]
+    return tuple(random.sample(every, random.randrange(4)))
+
+
 @dataclass
 class Device:
     """What a device keeps: its rows, or what it has staged, and where it is."""
 
     name: bytes
     principal: Principal
+    wanted: tuple[Wanted, ...] = ()
     rows: dict[tuple[str, str], Row] = field(default_factory=dict[tuple[str, str], Row])
     cursor: Cursor = field(default_factory=Cursor)
     staged: dict[tuple[str, str], tuple[int, Row | None]] | None = None
     staged_at: Cursor | None = None
     token: bytes | None = None
+
+    def is_to_have(self, store: str, row: Row) -> bool:
+        """Whether a row is one that it may see and has asked for."""
+        asked = not self.wanted or any(takes(wanted, store, row) for wanted in self.wanted)
+        return asked and may(self.principal, store, row)
+
+    @property
+    def shapes(self) -> tuple[bytes, ...]:
+        """What it asks for, as it travels."""
+        declared = {shape.name: shape for shape in SCHEMA.shapes}
+        return tuple(SHAPES.call(declared[name].of("main", **values)) for name, values in self.wanted)
 
     def begin(self) -> None:
         """Take a snapshot."""
@@ -97,7 +147,7 @@ class Run:
             self.shown.setdefault(device.name, set()).update(self.seen_by(device))
 
     def seen_by(self, device: Device) -> set[tuple[str, str]]:
-        return {key for key, row in self.truth.items() if may(device.principal, key[0], row)}
+        return {key for key, row in self.truth.items() if device.is_to_have(key[0], row)}
 
     async def write(self) -> None:
         """Change a row or two, as somebody who may."""
@@ -127,13 +177,15 @@ class Run:
         service = self.hub.service(device.principal)
         try:
             if device.token is not None:
-                asked = SnapshotRequest("main", device.name, device.token, max_rows=self.random.choice((1, 2, 50)))
+                rows = self.random.choice((1, 2, 50))
+                asked = SnapshotRequest("main", device.name, device.token, max_rows=rows, shapes=device.shapes)
                 self.stage(device, await service.snapshot(asked))
                 return False
             at = device.cursor if device.staged is None else device.staged_at
             assert at is not None
             changes = self.random.choice((1, 2, 3, 50))
-            return self.take(device, await service.pull(PullRequest("main", at, device.name, max_changes=changes)))
+            request = PullRequest("main", at, device.name, max_changes=changes, shapes=device.shapes)
+            return self.take(device, await service.pull(request))
         except RemoteError as error:
             if error.remote_code not in ("VIEW_CHANGED", "CURSOR_TOO_OLD", "SNAPSHOT_EXPIRED"):
                 raise
@@ -182,7 +234,7 @@ class Run:
         for part in page.stores:
             for _, id, *values in part.rows:
                 row = dict(zip(part.columns[1:], values, strict=True))
-                assert may(device.principal, part.store, row), (device.principal, part.store, id, row)
+                assert device.is_to_have(part.store, row), (device, part.store, id, row)
             for _, id in part.deletes:
                 assert (part.store, id) in ever, (device.principal, part.store, id)
         told = encode(page)
@@ -199,7 +251,7 @@ class Run:
 async def open_run(seed: int, store: Any) -> AsyncIterator[Run]:
     random = Random(seed)
     people = [Principal("ann", {"team": "red"}), Principal("bob"), Principal("cid", {"team": "blue"}), BOSS]
-    devices = [Device(b"device-of-" + who.subject.encode(), who) for who in people]
+    devices = [Device(b"device-of-" + who.subject.encode(), who, some_shapes(random)) for who in people]
     async with open_hub(SCHEMA, store, verifier=AllowLoopback(), row_rules={"notes": rule}) as hub:
         yield Run(hub, random, devices)
 
@@ -211,7 +263,7 @@ async def go(run: Run, steps: int) -> None:
         device.begin()  # the others follow the log from its beginning
     for _ in range(steps):
         device = random.choice(run.devices)
-        match random.randrange(12):
+        match random.randrange(13):
             case 0 | 1 | 2 | 3:
                 await run.write()
             case 4 | 5 | 6 | 7:
@@ -222,6 +274,10 @@ async def go(run: Run, steps: int) -> None:
                 team = random.choice(TEAMS)
                 device.principal = Principal(device.principal.subject, {"team": team} if team else {})
                 run.count("claims changed")
+                await run.look()
+            case 11 if random.random() < 0.6:
+                device.wanted = some_shapes(random)
+                run.count("another shape" if device.wanted else "the whole")
                 await run.look()
             case _:
                 if random.random() < 0.3:
@@ -243,5 +299,5 @@ async def test_a_device_has_what_it_may_see_and_is_sent_nothing_else(home: str, 
                     raise
                 for what, count in run.counts.items():
                     counts[what] = counts.get(what, 0) + count
-    wanted = {"VIEW_CHANGED", "CURSOR_TOO_OLD", "gone", "claims changed"}
+    wanted = {"VIEW_CHANGED", "CURSOR_TOO_OLD", "gone", "claims changed", "another shape", "the whole"}
     assert counts.keys() >= wanted, counts

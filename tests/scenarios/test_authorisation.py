@@ -42,7 +42,8 @@ from atoma.hub import Access, Caller, Hub, open_hub
 from atoma.ports import Channel, Peer, Principal, SyncService
 from atoma.query.normal import bind
 from atoma.query.plans import by_ids, every_row
-from atoma.schema import Schema, StoreSpec
+from atoma.query.shapes import Shapes
+from atoma.schema import Schema, Shape, StoreSpec, param
 from atoma.schema.expressions import Condition, col
 from atoma.testing.queries import count_of, rows_of
 from atoma_stores.sqlite.hub_store import SQLiteHubStore
@@ -74,7 +75,9 @@ VAULT, HIDDEN, OWN, NOTED = "vault", f"{CANARY}-scope", "commons", "noted"
 OWNER, MALLORY, READER, FORMER = f"{CANARY}-owner", "mallory", "reader", "former"
 CARDS = StoreSpec("cards", Card, scope="board")
 NOTES = StoreSpec("notes", Note, scope="board", conflict="client_wins")
-SCHEMA = Schema(CARDS, NOTES)
+TITLED = Shape("titled", NOTES, col("title") >= param("title", str))
+SCHEMA = Schema(CARDS, NOTES, shapes=[TITLED])
+PART = (Shapes(SCHEMA).call(TITLED.of("x", title="")),)
 OWNER_FILE, SECOND_FILE, OWN_FILE = b"file-of-the-owner", b"second-of-the-owner", b"file-of-the-caller"
 SECRET_KEY = "key-of-the-owner"
 OWNERS_SESSION = b"owners-presence!"
@@ -399,6 +402,22 @@ REFUSED: dict[str, tuple[Ask, set[str]]] = {
     ),
     "pull: rows of others": (lambda s: s.pull(PullRequest(NOTED, Cursor(), OWN_FILE)), {"something"}),
     "snapshot: rows of others": (lambda s: s.snapshot(SnapshotRequest(NOTED, OWN_FILE)), {"nothing"}),
+    "pull: rows of others in a shape": (
+        lambda s: s.pull(PullRequest(NOTED, Cursor(), OWN_FILE, shapes=PART)),
+        {"something"},
+    ),
+    "snapshot: rows of others in a shape": (
+        lambda s: s.snapshot(SnapshotRequest(NOTED, OWN_FILE, shapes=PART)),
+        {"nothing"},
+    ),
+    "snapshot: a part of a foreign scope": (
+        lambda s: s.snapshot(SnapshotRequest(VAULT, OWN_FILE, shapes=PART)),
+        {"PERMISSION_DENIED"},
+    ),
+    "snapshot: a shape of one's own making": (
+        lambda s: s.snapshot(SnapshotRequest(NOTED, OWN_FILE, shapes=(PART[0][:-1] + b"x",))),
+        {"SHAPE_UNKNOWN"},
+    ),
     "notify: where others write": (lambda s: first_hint(s, [NOTED]), {"something"}),
     "push: delete a row of others": (
         lambda s: s.push(pushed(OWN_FILE, Op("delete", "notes", "note"), scope=NOTED)),

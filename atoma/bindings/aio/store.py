@@ -19,7 +19,7 @@ from atoma.runtime.results import Page
 from atoma.runtime.store import Changes
 from atoma.runtime.table_files import FileFormat
 from atoma.runtime.transfer import ImportConflict, ImportReport
-from atoma.schema.spec import StoreSpec
+from atoma.schema import Bring, StoreSpec
 
 if TYPE_CHECKING:
     from reactivex import Observable
@@ -90,7 +90,7 @@ class Store(ObservableRows[T]):
         """
         return await run(self._portal, lambda: self._native.get_all(query, policy=policy, merge=merge))
 
-    async def query(self, query: Rows[T] | None = None, *, policy: str | None = None, bring: bool = False) -> Page[T]:
+    async def query(self, query: Rows[T] | None = None, *, policy: str | None = None, bring: Bring = False) -> Page[T]:
         """The rows of ``query``, all without one; ``query.after(page.end)`` is the next page. See :meth:`atoma.Client.query`.
 
         Raises:
@@ -116,7 +116,7 @@ class Store(ObservableRows[T]):
         query: Rows[T] | None = None,
         *,
         policy: str | None = None,
-        bring: bool = False,
+        bring: Bring = False,
     ) -> Lifetime[AsyncIterator[LiveBatch[T]]]:
         """Follow ``query``: the first batch is a ``Reset``, then one batch per commit that changes the result.
 
@@ -135,7 +135,7 @@ class Store(ObservableRows[T]):
         query: Rows[T] | None = None,
         *,
         policy: str | None = None,
-        bring: bool = False,
+        bring: Bring = False,
     ) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
 

@@ -23,7 +23,7 @@ from atoma.ports.live import LiveBatch
 from atoma.query import Query
 from atoma.runtime import Page
 from atoma.runtime.functions import LiveFunction
-from atoma.schema import Schema, StoreSpec
+from atoma.schema import Bring, Schema, StoreSpec
 
 if TYPE_CHECKING:
     from reactivex import Observable
@@ -60,13 +60,14 @@ class Client:
         """
         return Store(self._portal, self._native.store(spec))
 
-    def query(self, query: Query[T], *, policy: str | None = None, bring: bool = False) -> Page[T]:
+    def query(self, query: Query[T], *, policy: str | None = None, bring: Bring = False) -> Page[T]:
         """The rows of ``query``, a ``select(STORE)…``; ``query.after(page.end)`` is the next page.
 
         Args:
             query: What to read.
             policy: How to carry it out; None is the policy of the store.
-            bring: Have the scopes that the query looks at replicate from now on, until they age out. With the policy ``network-only`` their
+            bring: Have the scopes that the query looks at replicate from now on, until they age out; or parts of them,
+                ``bring=RECENT.of("team:7", since=…)``, of each store that it reads. With the policy ``network-only`` their
                 rows are in the answer; with another one what is here is, and :attr:`~Page.meta` says whether it is complete.
 
         Raises:
@@ -96,7 +97,7 @@ class Client:
         what: Query[T],
         *,
         policy: str | None = None,
-        bring: bool = False,
+        bring: Bring = False,
     ) -> Lifetime[Iterator[LiveBatch[T]]]: ...
     @overload
     def live(self, what: LiveFunction[T]) -> Lifetime[Iterator[T]]: ...
@@ -106,14 +107,14 @@ class Client:
         what: Query[T] | LiveFunction[T],
         *,
         policy: str | None = None,
-        bring: bool = False,
+        bring: Bring = False,
     ) -> Lifetime[Iterator[object]]: ...
     def live(
         self,
         what: Query[T] | LiveFunction[T],
         *,
         policy: str | None = None,
-        bring: bool = False,
+        bring: Bring = False,
     ) -> Lifetime[Iterator[object]]:
         """Follow a query, or the value of a function of reads.
 
@@ -127,7 +128,8 @@ class Client:
                 one function share it.
             policy: How to fetch it as it is opened: ``network-only`` gives nothing before the hub's rows are here, ``cache-and-network``
                 gives what is here and fetches them meanwhile. None fetches nothing; the sync lanes bring what they bring.
-            bring: Have the scopes that the query looks at replicate for as long as it is followed, and until they age out after it. The
+            bring: Have the scopes that the query looks at replicate for as long as it is followed, and until they age out after it; or parts of
+                them, as in :meth:`query`, which is complete where its conditions are no wider than those of their shapes. The
                 batches are ``partial`` until their rows are here.
 
         Raises:
@@ -139,7 +141,7 @@ class Client:
         """
         return held(self._portal, "live", lambda: self._native.live(what, policy=policy, bring=bring), Batches)
 
-    def observe(self, query: Query[T], *, policy: str | None = None, bring: bool = False) -> Observable[tuple[T, ...]]:
+    def observe(self, query: Query[T], *, policy: str | None = None, bring: Bring = False) -> Observable[tuple[T, ...]]:
         """A cold reactivex Observable of the whole result, again after each commit that changes it.
 
         Disposing the subscription ends it; closing the client completes it. ``policy`` and ``bring`` are as in :meth:`live`, for

@@ -18,6 +18,7 @@ from atoma.contracts.outbox import WaitingWrite
 from atoma.contracts.quarantine import Quarantined
 from atoma.contracts.replica import InboxEntry, LostRow, RepairReport
 from atoma.errors import AtomaError
+from atoma.schema.shapes import AnyPart
 from atoma.sync.presence import Other
 from atoma.sync.status import SyncStatus
 
@@ -258,11 +259,11 @@ class SyncControl:
         """
         run(self._portal, self._native.sync_once)
 
-    def pull(self, scopes: Iterable[str] | None = None) -> None:
+    def pull(self, scopes: Iterable[AnyPart] | None = None) -> None:
         """Bring scopes to the head that the hub has now; what is queued is not waited for.
 
         Args:
-            scopes: Their names; None for all that replicate here.
+            scopes: Their names, or parts of them, as :meth:`scope` takes them; None for all that replicate here.
 
         Raises:
             ScopeNotSubscribed: One of them does not replicate here.
@@ -271,8 +272,11 @@ class SyncControl:
         """
         run(self._portal, lambda: self._native.pull(scopes))
 
-    def scope(self, scope: str) -> Lifetime[None]:
+    def scope(self, scope: AnyPart) -> Lifetime[None]:
         """Replicate ``scope`` for as long as the block lasts: ``with client.sync.scope("board:7"):``.
+
+        A part of it is taken in a shape of the schema, ``client.sync.scope(RECENT.of("board:7", since=…))``. Other values are another
+        part; where several are wanted, the device has the rows of each of them.
 
         The block is entered at once, with or without a hub: the file says from then on that the scope is wanted, and the lanes bring
         its rows and keep them up to date. :meth:`pull` waits for them, and raises where the hub refuses the scope; :attr:`status` has
@@ -281,13 +285,17 @@ class SyncControl:
 
         Raises:
             ConfigurationError: It is no name of a scope, or the mode is ``push-only``.
+            SchemaError: It is of a shape that the schema does not declare.
+            QueryError: A value does not fit what it is compared with.
             TooManyScopes: As many are in use as a hub takes.
             StoreError: The file cannot be written.
         """
         return held(self._portal, "scope", lambda: self._native.scope(scope), nothing)
 
-    def drop(self, scope: str) -> None:
+    def drop(self, scope: AnyPart) -> None:
         """Take a scope that nobody uses off this device now, with its rows; at the hub nothing changes.
+
+        Of a part that is taken in a shape those rows go that nobody else wants.
 
         Raises:
             ScopeInUse: ``Sync(scopes=…)`` names it, somebody uses it, or something waits in it: in the outbox, in the inbox, or in

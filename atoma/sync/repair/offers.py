@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from atoma.contracts.mutations import MutationBody, Op, PendingMutation, Recovers
 from atoma.contracts.replica import LostRow, StagedRow
+from atoma.contracts.shapes import marked
 from atoma.contracts.sync import Cursor, EpochWord, OpenReply, PullReply, ScopeStatus
 from atoma.contracts.values import RowImage
 from atoma.mutations import RowKey
@@ -58,12 +59,14 @@ class Beyond:
         rows: Rows as the file had them, None for those that were deleted.
         recovers: Where the file was.
         reason: Why they are not offered, ``""`` when they are.
+        part: Whether the file had a part of the scope only, so that what it has not says nothing.
     """
 
     cut: Cut
     rows: Sequence[StagedRow]
     recovers: Recovers
     reason: str
+    part: bool = False
 
 
 def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str], *, adopted: bool) -> Beyond:
@@ -88,8 +91,11 @@ def swap_cut(tx: LocalTx, cut: Cut, policy: HubLossPolicy, stores: frozenset[str
     tx.scopes.swap(scope)
     trail, turns = (tuple(mark for mark in marks if mark.seq <= cut.fork.seq) for marks in (at.trail, at.turns))
     tx.scopes.save(replace(swapped(at, cut.page), trail=trail, turns=turns))
+    part = bool(marked(at.cursor.view))
+    if part:  # a row that is not here was deleted, or is in no shape of this file's
+        beyond = [row for row in beyond if row.image is not None]
     recovers = Recovers(at.cursor.epoch, at.cursor.seq, at.cursor.hash, b"" if adopted else at.proof)
-    return Beyond(cut, beyond, recovers, ADOPTED if adopted else _why_not(cut.status, at.proof, policy))
+    return Beyond(cut, beyond, recovers, ADOPTED if adopted else _why_not(cut.status, at.proof, policy), part)
 
 
 def without_deletions(tx: LocalTx, beyond: Beyond) -> tuple[Beyond, Beyond]:
@@ -197,14 +203,14 @@ class Offers:
         self.rows = 0
 
     def add(self, beyond: Beyond, work: Settlement) -> None:
-        """Offer every row of ``beyond``, those together that have exchanged unique values, and say that this was all."""
+        """Offer every row of ``beyond``, those together that have exchanged unique values, and say that this was all, if it was."""
         scope = beyond.cut.status.scope
         for unit in units(self._tx, beyond.rows):
             bases = [(row.store, row.id, set_aside(self._tx, row.store, row.id, scope)) for row in unit]
             self._put(scope, beyond, tuple([offer_op(row.store, row.id, row.image) for row in unit]), bases)
             work.dirty.update({(row.store, row.id): None for row in unit})
         self.rows += len(beyond.rows)
-        if beyond.recovers.proof:  # else nobody knows how far that was
+        if beyond.recovers.proof and not beyond.part:  # else nobody knows how far that was
             self._put(scope, beyond, (), [])
 
     def _put(

@@ -22,6 +22,7 @@ from atoma.ports.local import LocalTx
 from atoma.ports.service import SyncService
 from atoma.sync.failures import HistoryMoved
 from atoma.sync.outbox import digest_before
+from atoma.sync.parts import ask_for, check_part, given_in
 from atoma.sync.repair.changes import Reborn
 from atoma.sync.repair.diagnosis import Diagnosis
 from atoma.sync.repair.offers import Cut
@@ -83,9 +84,10 @@ async def stage(
     client_id: bytes,
     status: ScopeStatus,
     reply: OpenReply,
+    shapes: tuple[bytes, ...],
     staged: Callable[[int], None],
 ) -> Cut:
-    """Stage a snapshot of a scope beside its rows, up to the last page, which is left for the swap.
+    """Stage a snapshot of a scope, in ``shapes``, beside its rows, up to the last page, which is left for the swap.
 
     Raises:
         RemoteError: The hub refuses, or what was staged has expired; the next session begins anew.
@@ -98,16 +100,22 @@ async def stage(
         if at.state == "new":
             raise HistoryMoved(f"scope {scope!r} was dropped from this device while it was repaired")
         if at.state == "snapshot":
-            request = SnapshotRequest(scope, client_id, at.token, limits.page_bytes, limits.page_changes, version)
+            request = SnapshotRequest(
+                scope, client_id, at.token, limits.page_bytes, limits.page_changes, version, shapes
+            )
             with bounded("snapshot"):
                 rows = await service.snapshot(request)
+            check_part(rows.start, shapes)
             await replica.change(SnapshotPage(at.token, rows, replica.stores))
             staged(sum(len(part.rows) for part in rows.stores))
             continue
         assert at.stage_cursor is not None
-        pull = PullRequest(scope, at.stage_cursor, client_id, 0, limits.page_bytes, limits.page_changes, version)
+        pull = PullRequest(
+            scope, at.stage_cursor, client_id, 0, limits.page_bytes, limits.page_changes, version, shapes
+        )
         with bounded("pull"):
             page = await service.pull(pull)
+        check_part(page.end, shapes)
         if not page.more:
             return Cut(status, page)
         await replica.change(TailPage(page, replica.stores))
@@ -146,8 +154,10 @@ async def repair(
     shown.show("verdicts", 0, len(mids))
     verdicts = await look_up(service, request, mids, lambda done: shown.show("verdicts", done, len(mids)))
     before = await replica.database.inspect(lambda tx: [tx.scopes.read(scope) for scope in sorted(forks)])
+    if any(replica.replicated.shapes(scope) for scope in forks):
+        await ask_for(replica, service, request, reply.proto, sorted(forks))
     cuts = [
-        await stage(replica, service, request.client_id, status, reply, shown.staged)
+        await stage(replica, service, request.client_id, status, reply, given_in(replica, status.scope), shown.staged)
         for status in reply.scopes
         if status.scope in forks
     ]

@@ -35,6 +35,9 @@ CLIENT_TABLES = (
     # used last, which is the row of program 0
     "CREATE TABLE IF NOT EXISTS _atoma_use(scope TEXT NOT NULL, program INTEGER NOT NULL, at_ms INTEGER NOT NULL, "
     "PRIMARY KEY(scope, program)) STRICT, WITHOUT ROWID",
+    # the same for parts of scopes, in shapes
+    "CREATE TABLE IF NOT EXISTS _atoma_part(scope TEXT NOT NULL, shape BLOB NOT NULL, program INTEGER NOT NULL, "
+    "at_ms INTEGER NOT NULL, PRIMARY KEY(scope, shape, program)) STRICT, WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS _atoma_repair(n INTEGER PRIMARY KEY AUTOINCREMENT, report BLOB NOT NULL) STRICT",
     # rows that the hub has lost and this device had
     "CREATE TABLE IF NOT EXISTS _atoma_lost(n INTEGER PRIMARY KEY AUTOINCREMENT, store TEXT NOT NULL, id TEXT NOT NULL, "

@@ -15,6 +15,7 @@ from atoma.contracts.codec import decode, encode
 from atoma.contracts.replica import (
     TURNS_MAX,
     BroughtScope,
+    Portion,
     StagedRow,
     Subscription,
     SubscriptionState,
@@ -26,13 +27,18 @@ from atoma_stores.sqlite._companions import term_of
 from atoma_stores.sqlite._rows import CHUNK, ConfirmedRows, TxState
 from atoma_stores.sqlite._tables import StoreTable, pack, unpack
 
+_USES = "(SELECT scope, x'' AS shape, program, at_ms FROM _atoma_use UNION ALL SELECT scope, shape, program, at_ms FROM _atoma_part)"
 _BROUGHT = (
-    "SELECT u.scope, max(u.at_ms), (SELECT json_group_array(o.program) FROM _atoma_use AS o JOIN _atoma_process AS p "
-    "ON p.id=o.program WHERE o.scope=u.scope) FROM _atoma_use AS u GROUP BY u.scope ORDER BY u.scope"
+    f"SELECT u.scope, u.shape, max(u.at_ms), json_group_array(p.id) FILTER (WHERE p.id IS NOT NULL) FROM {_USES} AS u "
+    "LEFT JOIN _atoma_process AS p ON p.id=u.program GROUP BY u.scope, u.shape ORDER BY u.scope, u.shape"
 )
 _USED = (
-    "INSERT INTO _atoma_use(scope, program, at_ms) VALUES(?,?,?) "
+    "INSERT INTO _atoma_use(scope, program, at_ms) VALUES(?1,?3,?4) "
     "ON CONFLICT(scope, program) DO UPDATE SET at_ms=max(at_ms, excluded.at_ms)"
+)
+_USED_PART = (
+    "INSERT INTO _atoma_part(scope, shape, program, at_ms) VALUES(?1,?2,?3,?4) "
+    "ON CONFLICT(scope, shape, program) DO UPDATE SET at_ms=max(at_ms, excluded.at_ms)"
 )
 _SHADOWS_BEYOND = "SELECT id, seq, image FROM _atoma_shadow WHERE store=? AND scope=? AND seq>? AND image IS NOT NULL"
 Trail: TypeAlias = tuple[Mark, ...]
@@ -74,27 +80,44 @@ class Scopes:
         return [cast("str", row[0]) for row in rows]
 
     def brought(self) -> Sequence[BroughtScope]:
-        """The scopes that were brought along, by name."""
+        """What was brought along, by scope and shape."""
         return [
-            BroughtScope(cast("str", scope), cast("int", used_ms), tuple(sorted(json.loads(cast("str", programs)))))
-            for scope, used_ms, programs in self._connection.execute(_BROUGHT)
+            BroughtScope(
+                Portion(cast("str", scope), cast("bytes", shape)),
+                cast("int", used_ms),
+                tuple(sorted(json.loads(cast("str", programs)))),
+            )
+            for scope, shape, used_ms, programs in self._connection.execute(_BROUGHT)
         ]
 
     def is_brought(self, scope: str) -> bool:
-        """Whether ``scope`` was brought along."""
-        return (
-            self._connection.execute("SELECT 1 FROM _atoma_use WHERE scope=? LIMIT 1", (scope,)).fetchone() is not None
+        """Whether ``scope``, or a part of it, was brought along."""
+        found = self._connection.execute(f"SELECT 1 FROM {_USES} WHERE scope=? LIMIT 1", (scope,))
+        return found.fetchone() is not None
+
+    def use(self, portion: Portion, program: int, at_ms: int) -> None:
+        """Note that ``program`` uses ``portion`` from now on, which brings it along."""
+        scope, shape = portion.scope, portion.shape
+        used = _USED_PART if shape else _USED
+        self._connection.executemany(used, [(scope, shape, 0, at_ms), (scope, shape, program, at_ms)])
+
+    def leave(self, portion: Portion, program: int, at_ms: int) -> None:
+        """Note that ``program`` has used ``portion`` until now; nothing where it has not."""
+        scope, shape = portion.scope, portion.shape
+        if self._delete_uses(portion, program):
+            self._connection.execute(_USED_PART if shape else _USED, (scope, shape, 0, at_ms))
+
+    def let_go(self, portion: Portion) -> None:
+        """Forget who has used ``portion``, so that it is wanted no more; its rows stay."""
+        self._delete_uses(portion)
+
+    def _delete_uses(self, portion: Portion, program: int | None = None) -> int:
+        table, only = ("_atoma_part", " AND shape=?2") if portion.shape else ("_atoma_use", "")
+        self._connection.execute(
+            f"DELETE FROM {table} WHERE scope=?1{only} AND ?3 IN (program, -1)",
+            (portion.scope, portion.shape, -1 if program is None else program),
         )
-
-    def use(self, scope: str, program: int, at_ms: int) -> None:
-        """Note that ``program`` uses ``scope`` from now on, which brings it along."""
-        self._connection.executemany(_USED, [(scope, 0, at_ms), (scope, program, at_ms)])
-
-    def leave(self, scope: str, program: int, at_ms: int) -> None:
-        """Note that ``program`` has used ``scope`` until now; nothing where it has not."""
-        self._connection.execute("DELETE FROM _atoma_use WHERE scope=? AND program=?", (scope, program))
-        if self._connection.changes():
-            self._connection.execute(_USED, (scope, 0, at_ms))
+        return self._connection.changes()
 
     def remove(self, scope: str) -> None:
         """Forget the scope: its confirmed rows and their past, its stage, how far it was, who uses it."""
@@ -105,7 +128,8 @@ class Scopes:
                 if self._state.recorder is not None:
                     self._state.recorder.leave(table.name, scope)
         self._connection.execute("DELETE FROM _atoma_sub WHERE scope=?", (scope,))
-        self._connection.execute("DELETE FROM _atoma_use WHERE scope=?", (scope,))
+        for used in ("_atoma_use", "_atoma_part"):
+            self._connection.execute(f"DELETE FROM {used} WHERE scope=?", (scope,))
 
     def save(self, subscription: Subscription) -> None:
         """Replace the scope's state; the cursor of a live one moves through :meth:`advance` only."""

@@ -81,8 +81,9 @@ def _strip(connection: apsw.Connection) -> None:
     for table in _OWN:
         if columns_of(connection, table):
             connection.execute(f"DELETE FROM {table}")
-    if columns_of(connection, "_atoma_use"):
-        connection.execute("DELETE FROM _atoma_use WHERE program<>0")
+    for used in ("_atoma_use", "_atoma_part"):
+        if columns_of(connection, used):
+            connection.execute(f"DELETE FROM {used} WHERE program<>0")
     prepare_history(connection, None, 0)
     identity = decode(cast("bytes", read_meta(connection, "identity")), ClientIdentity)
     nobody = ClientIdentity(NOBODY, 1, 1, b"", 0, identity.hub_id, "", behind=identity.behind, sent_mid=0)

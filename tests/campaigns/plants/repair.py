@@ -109,7 +109,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     Plant(
         "F119",
         "atoma.sync.repair.offers:Offers.add",
-        "if beyond.recovers.proof:",
+        "if beyond.recovers.proof and not beyond.part:",
         "if False:",
         why="nobody says that everything was brought: rows that came and went rise again",
         tests=(f"{OFFERS}::test_the_best_witness_is_believed_whoever_comes_first",),

@@ -8,6 +8,7 @@ from tests.campaigns.plants.plant import Plant, plant
 
 SCOPES = "tests/scenarios/sync/test_scopes.py"
 TROUBLE = "tests/scenarios/sync/test_scopes_in_trouble.py"
+SHAPES = "tests/scenarios/sync/test_shapes.py"
 QUERIES = "tests/scenarios/sync/test_queries_that_bring_scopes.py"
 
 PLANTS: Final[tuple[Plant, ...]] = (
@@ -37,15 +38,15 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
-        "atoma.sync.using:why_it_stays",
-        "if known is not None and known.programs:",
+        "atoma.sync.using:ScopeDropped.why_it_stays",
+        "if known.programs:",
         "if False:",
         "a scope is dropped that another program uses",
         f"{TROUBLE}::test_a_follower_brings_its_scope_to_the_program_that_leads",
     ),
     plant(
         "F75",
-        "atoma.sync.using:why_it_stays",
+        "atoma.sync.using:_what_waits",
         "if tx.outbox.waits_in(scope) or tx.base.shadowed(scope):",
         "if False:",
         "a scope is dropped in which writes wait",
@@ -53,7 +54,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     ),
     plant(
         "F75",
-        "atoma.sync.using:why_it_stays",
+        "atoma.sync.using:_what_waits",
         "if any(entry.scope == scope for entry in open_entries(tx)):",
         "if False:",
         "a scope is dropped of which something lies in the inbox",
@@ -78,7 +79,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F75",
         "atoma_stores.sqlite._scopes:Scopes.remove",
-        'self._connection.execute("DELETE FROM _atoma_use WHERE scope=?", (scope,))',
+        'self._connection.execute(f"DELETE FROM {used} WHERE scope=?", (scope,))',
         "pass",
         "a scope that was dropped is fetched again",
         f"{SCOPES}::test_a_scope_is_dropped_with_its_rows_and_nothing_else_is_touched",
@@ -94,7 +95,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F112",
         "atoma.sync.keeping:ScopeKeeper._drop",
-        "replicated.leaving.add(drop.scope)",
+        "replicated.leaving.add(scope)",
         "pass",
         "a batch that lacks the rows of a dropped scope calls itself complete",
         f"{TROUBLE}::test_a_batch_that_lacks_rows_never_calls_itself_complete",
@@ -102,7 +103,7 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F112",
         "atoma.sync.keeping:ScopeKeeper._unused",
-        "not each.programs and not self._held[each.scope]",
+        "not each.programs and not self._held[each.portion]",
         "True",
         "making room ends at a scope that is used",
         f"{SCOPES}::test_the_longest_unused_go_first_and_so_many_stay",
@@ -110,8 +111,8 @@ PLANTS: Final[tuple[Plant, ...]] = (
     plant(
         "F112",
         "atoma.sync.keeping:ScopeKeeper._unused",
-        "key=lambda each: (each.used_ms, each.scope)",
-        "key=lambda each: each.scope",
+        "key=lambda each: (each.used_ms, each.portion)",
+        "key=lambda each: each.portion",
         "the scope goes first that comes first in the alphabet",
         f"{SCOPES}::test_the_longest_unused_go_first_and_so_many_stay",
     ),
@@ -162,6 +163,94 @@ PLANTS: Final[tuple[Plant, ...]] = (
         "if False:",
         "a query that is refused for want of room has dropped scopes all the same",
         f"{SCOPES}::test_nothing_goes_where_there_is_no_room_for_all",
+    ),
+    plant(
+        "F75",
+        "atoma.hub.shaping:ShapedViews.of",
+        "return self._of(scope, tuple(sorted(set(shapes))))",
+        "return self._view",
+        "a device that asks for a part is sent the whole scope",
+        f"{SHAPES}::test_a_part_is_here_and_follows_what_enters_it_and_what_leaves",
+    ),
+    plant(
+        "F75",
+        "atoma.hub.rules:View.narrowed",
+        "(self.condition(store), parts.get(store, _NOTHING))",
+        "(parts.get(store, _NOTHING),)",
+        "who asks for a part is sent rows that the rules hide",
+        "tests/properties/test_row_rules_in_sync.py::test_a_device_has_what_it_may_see_and_is_sent_nothing_else",
+    ),
+    plant(
+        "F75",
+        "atoma.hub.rules:View.narrowed",
+        "parts.get(store, _NOTHING)",
+        "parts.get(store)",
+        "rows of a store that is in no shape come along",
+        f"{SHAPES}::test_a_part_is_here_and_follows_what_enters_it_and_what_leaves",
+    ),
+    plant(
+        "F75",
+        "atoma.hub.rules:View.narrowed",
+        "self.digest + mark",
+        "self.digest",
+        "a device goes on with a cursor of other values, and lacks what it has not asked for before",
+        "tests/properties/test_row_rules_in_sync.py::test_a_device_has_what_it_may_see_and_is_sent_nothing_else",
+    ),
+    plant(
+        "F75",
+        "atoma.query.shapes:Shapes._look",
+        "if call.condition != _digest(shape.store.name, where):",
+        "if False:",
+        "a device calls complete what the hub takes for another part",
+        f"{SHAPES}::test_a_shape_that_the_hub_declares_otherwise_stops_alone",
+    ),
+    plant(
+        "F75",
+        "atoma.sync.parts:check_part",
+        "if marked(at.view) != mark_of(shapes):",
+        "if False:",
+        "what a process of before sends, which passes shapes over, is taken for a part",
+        f"{SHAPES}::test_a_process_of_before_beside_others_is_asked_again",
+    ),
+    plant(
+        "F75",
+        "atoma.sync.parts:ask_for",
+        "if proto < PROTOCOL_SHAPES:",
+        "if False:",
+        "a hub of before is thought to give out a part",
+        f"{SHAPES}::test_a_hub_of_before_gives_out_no_part_and_nothing_is_called_complete",
+    ),
+    plant(
+        "F75",
+        "atoma.sync.repair.offers:swap_cut",
+        "if part:",
+        "if False:",
+        "after a restore a device deletes at the hub what has left its part",
+        f"{SHAPES}::test_a_restored_hub_gets_back_the_parts_that_devices_have",
+    ),
+    plant(
+        "F75",
+        "atoma.sync.repair.offers:Offers.add",
+        "if beyond.recovers.proof and not beyond.part:",
+        "if beyond.recovers.proof:",
+        "after a restore the silence of a device about what is in no part of its own takes it from everybody",
+        f"{SHAPES}::test_a_restored_hub_gets_back_the_parts_that_devices_have",
+    ),
+    plant(
+        "F112",
+        "atoma.ports.completeness:Narrowed.to",
+        "return self.within if covered else",
+        "return self.within or",
+        "a query that looks beyond the part that is here is told that it is complete",
+        f"{SHAPES}::test_what_is_complete_is_what_the_parts_take_in",
+    ),
+    plant(
+        "F112",
+        "atoma.sync.using:ScopesUsed.stage",
+        "at.tx.scopes.let_go(each.portion)",
+        "pass",
+        "of a window that moves on everything stays that was ever in it",
+        f"{SHAPES}::test_a_window_that_moves_on_leaves_nothing",
     ),
 )
 """What each plant breaks, and the test that sees it."""

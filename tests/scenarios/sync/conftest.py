@@ -43,7 +43,7 @@ from atoma.ports import Environment, PortKey, seeded_environment
 from atoma.ports.keys import LOCAL_DATABASE, SYNC_LINK
 from atoma.ports.service import Principal, SyncService
 from atoma.ports.tasks import open_tasks
-from atoma.schema import Index, Schema, StoreSpec
+from atoma.schema import Index, Schema, ScopePart, StoreSpec
 from atoma.sync import Sync
 from atoma_stores.local import LocalExecution
 from atoma_stores.sqlite import History
@@ -316,7 +316,7 @@ class World:
         down: bool = False,
         principal: str = "ann",
         claims: dict[str, str] | None = None,
-        scopes: Sequence[str] = ("main",),
+        scopes: Sequence[str | ScopePart] = ("main",),
         plugins: Sequence[Any] | None = None,
         policy: str = "",
         history: History | None = None,

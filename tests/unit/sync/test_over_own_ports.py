@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from atoma.contracts.codec import decode, encode
 from atoma.contracts.mutations import ACKED, BaseRow, MutationBody, Op, PendingMutation
-from atoma.contracts.replica import BroughtScope, ClientIdentity, InboxEntry, Subscription
+from atoma.contracts.replica import BroughtScope, ClientIdentity, InboxEntry, Portion, Subscription
 from atoma.contracts.sync import (
     Cursor,
     Limits,
@@ -26,6 +26,7 @@ from atoma.contracts.sync import (
 from atoma.contracts.values import ErrorInfo, RowImage, StoredRow
 from atoma.contracts.writeback import Applied, Writeback
 from atoma.ports import seeded_environment
+from atoma.query.shapes import Shapes
 from atoma.schema import Schema, StoreSpec
 from atoma.sync.failures import HubLostData
 from atoma.sync.outbox import next_digest
@@ -238,7 +239,7 @@ def opened(memory: Memory, hub: Hub) -> tuple[Replica, Session]:
     service: Any = hub
     replica = Replica(
         database=ports, apply=ports, environment=seeded_environment(1), schema=SCHEMA, stores=frozenset({"notes"}),
-        replicated=ReplicatedScopes(("main",)), board=board, emit=lambda event: None, bell=Bell(),
+        replicated=ReplicatedScopes((Portion("main"),)), shapes=Shapes(SCHEMA), board=board, emit=lambda event: None, bell=Bell(),
     )  # fmt: skip
     request = OpenRequest(memory.who.client_id, 1, 1, b"", ("main",))
     return replica, Session(service, request, memory.who, Limits(), 0, b"")

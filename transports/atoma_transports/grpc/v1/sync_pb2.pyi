@@ -139,7 +139,7 @@ class Limits(_message.Message):
     def __init__(self, frame_bytes: _Optional[int] = ..., mutation_bytes: _Optional[int] = ..., mutation_ops: _Optional[int] = ..., push_mutations: _Optional[int] = ..., push_bytes: _Optional[int] = ..., page_bytes: _Optional[int] = ..., page_changes: _Optional[int] = ..., scopes: _Optional[int] = ..., id_bytes: _Optional[int] = ...) -> None: ...
 
 class OpenRequest(_message.Message):
-    __slots__ = ("client_id", "incarnation", "schema_version", "schema_hash", "scopes", "confirmed_mid", "tail_mid", "hub_id", "proto_min", "proto_max", "places", "asked")
+    __slots__ = ("client_id", "incarnation", "schema_version", "schema_hash", "scopes", "confirmed_mid", "tail_mid", "hub_id", "proto_min", "proto_max", "places", "asked", "shapes")
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +152,7 @@ class OpenRequest(_message.Message):
     PROTO_MAX_FIELD_NUMBER: _ClassVar[int]
     PLACES_FIELD_NUMBER: _ClassVar[int]
     ASKED_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
     client_id: bytes
     incarnation: int
     schema_version: int
@@ -164,7 +165,24 @@ class OpenRequest(_message.Message):
     proto_max: int
     places: _containers.RepeatedCompositeFieldContainer[Place]
     asked: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, client_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., schema_version: _Optional[int] = ..., schema_hash: _Optional[bytes] = ..., scopes: _Optional[_Iterable[str]] = ..., confirmed_mid: _Optional[int] = ..., tail_mid: _Optional[int] = ..., hub_id: _Optional[bytes] = ..., proto_min: _Optional[int] = ..., proto_max: _Optional[int] = ..., places: _Optional[_Iterable[_Union[Place, _Mapping]]] = ..., asked: _Optional[_Iterable[int]] = ...) -> None: ...
+    shapes: _containers.RepeatedCompositeFieldContainer[ScopeShapes]
+    def __init__(self, client_id: _Optional[bytes] = ..., incarnation: _Optional[int] = ..., schema_version: _Optional[int] = ..., schema_hash: _Optional[bytes] = ..., scopes: _Optional[_Iterable[str]] = ..., confirmed_mid: _Optional[int] = ..., tail_mid: _Optional[int] = ..., hub_id: _Optional[bytes] = ..., proto_min: _Optional[int] = ..., proto_max: _Optional[int] = ..., places: _Optional[_Iterable[_Union[Place, _Mapping]]] = ..., asked: _Optional[_Iterable[int]] = ..., shapes: _Optional[_Iterable[_Union[ScopeShapes, _Mapping]]] = ...) -> None: ...
+
+class ScopeShapes(_message.Message):
+    __slots__ = ("scope", "shapes")
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
+    scope: str
+    shapes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, scope: _Optional[str] = ..., shapes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class ShapeRefusal(_message.Message):
+    __slots__ = ("shape", "error")
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    shape: bytes
+    error: ErrorInfo
+    def __init__(self, shape: _Optional[bytes] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ...) -> None: ...
 
 class Mark(_message.Message):
     __slots__ = ("seq", "hash")
@@ -193,7 +211,7 @@ class Verdict(_message.Message):
     def __init__(self, digest: _Optional[bytes] = ..., outcome: _Optional[_Union[Outcome, _Mapping]] = ...) -> None: ...
 
 class ScopeStatus(_message.Message):
-    __slots__ = ("scope", "head", "floor", "error", "fork", "writable", "devices", "deletes", "unproven")
+    __slots__ = ("scope", "head", "floor", "error", "fork", "writable", "devices", "deletes", "unproven", "refused")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     HEAD_FIELD_NUMBER: _ClassVar[int]
     FLOOR_FIELD_NUMBER: _ClassVar[int]
@@ -203,6 +221,7 @@ class ScopeStatus(_message.Message):
     DEVICES_FIELD_NUMBER: _ClassVar[int]
     DELETES_FIELD_NUMBER: _ClassVar[int]
     UNPROVEN_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
     scope: str
     head: int
     floor: int
@@ -212,7 +231,8 @@ class ScopeStatus(_message.Message):
     devices: str
     deletes: bool
     unproven: bool
-    def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ..., floor: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., fork: _Optional[int] = ..., writable: bool = ..., devices: _Optional[str] = ..., deletes: bool = ..., unproven: bool = ...) -> None: ...
+    refused: _containers.RepeatedCompositeFieldContainer[ShapeRefusal]
+    def __init__(self, scope: _Optional[str] = ..., head: _Optional[int] = ..., floor: _Optional[int] = ..., error: _Optional[_Union[ErrorInfo, _Mapping]] = ..., fork: _Optional[int] = ..., writable: bool = ..., devices: _Optional[str] = ..., deletes: bool = ..., unproven: bool = ..., refused: _Optional[_Iterable[_Union[ShapeRefusal, _Mapping]]] = ...) -> None: ...
 
 class EpochWord(_message.Message):
     __slots__ = ("epoch", "devices", "deletes", "unproven")
@@ -299,7 +319,7 @@ class StoreChanges(_message.Message):
     def __init__(self, store: _Optional[str] = ..., schema_version: _Optional[int] = ..., columns: _Optional[_Iterable[str]] = ..., rows: _Optional[bytes] = ..., deletes: _Optional[bytes] = ...) -> None: ...
 
 class PullRequest(_message.Message):
-    __slots__ = ("scope", "cursor", "client_id", "outcomes_after_mid", "max_bytes", "max_changes", "schema_version")
+    __slots__ = ("scope", "cursor", "client_id", "outcomes_after_mid", "max_bytes", "max_changes", "schema_version", "shapes")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     CURSOR_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
@@ -307,6 +327,7 @@ class PullRequest(_message.Message):
     MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_CHANGES_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
     scope: str
     cursor: Cursor
     client_id: bytes
@@ -314,7 +335,8 @@ class PullRequest(_message.Message):
     max_bytes: int
     max_changes: int
     schema_version: int
-    def __init__(self, scope: _Optional[str] = ..., cursor: _Optional[_Union[Cursor, _Mapping]] = ..., client_id: _Optional[bytes] = ..., outcomes_after_mid: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_changes: _Optional[int] = ..., schema_version: _Optional[int] = ...) -> None: ...
+    shapes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, scope: _Optional[str] = ..., cursor: _Optional[_Union[Cursor, _Mapping]] = ..., client_id: _Optional[bytes] = ..., outcomes_after_mid: _Optional[int] = ..., max_bytes: _Optional[int] = ..., max_changes: _Optional[int] = ..., schema_version: _Optional[int] = ..., shapes: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class PullReply(_message.Message):
     __slots__ = ("scope", "start", "end", "stores", "more", "head", "outcomes", "proof")
@@ -337,20 +359,22 @@ class PullReply(_message.Message):
     def __init__(self, scope: _Optional[str] = ..., start: _Optional[_Union[Cursor, _Mapping]] = ..., end: _Optional[_Union[Cursor, _Mapping]] = ..., stores: _Optional[_Iterable[_Union[StoreChanges, _Mapping]]] = ..., more: bool = ..., head: _Optional[int] = ..., outcomes: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., proof: _Optional[bytes] = ...) -> None: ...
 
 class SnapshotRequest(_message.Message):
-    __slots__ = ("scope", "client_id", "token", "max_bytes", "max_rows", "schema_version")
+    __slots__ = ("scope", "client_id", "token", "max_bytes", "max_rows", "schema_version", "shapes")
     SCOPE_FIELD_NUMBER: _ClassVar[int]
     CLIENT_ID_FIELD_NUMBER: _ClassVar[int]
     TOKEN_FIELD_NUMBER: _ClassVar[int]
     MAX_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_ROWS_FIELD_NUMBER: _ClassVar[int]
     SCHEMA_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SHAPES_FIELD_NUMBER: _ClassVar[int]
     scope: str
     client_id: bytes
     token: bytes
     max_bytes: int
     max_rows: int
     schema_version: int
-    def __init__(self, scope: _Optional[str] = ..., client_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., max_bytes: _Optional[int] = ..., max_rows: _Optional[int] = ..., schema_version: _Optional[int] = ...) -> None: ...
+    shapes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, scope: _Optional[str] = ..., client_id: _Optional[bytes] = ..., token: _Optional[bytes] = ..., max_bytes: _Optional[int] = ..., max_rows: _Optional[int] = ..., schema_version: _Optional[int] = ..., shapes: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class SnapshotReply(_message.Message):
     __slots__ = ("scope", "start", "stores", "token", "done")
