@@ -219,6 +219,25 @@ async def test_the_file_knows_its_parts(world: World) -> None:
             assert len(await here(a)) == 6, "another program wants all of it"
 
 
+async def test_a_program_that_follows_has_its_part_brought_and_is_told_of_it(world: World) -> None:
+    async with (
+        world.open_hub(),
+        world.open_device("writer") as writer,
+        world.open_device("p", file="shared.db", scopes=("other",)) as p,
+        world.open_device("q", file="shared.db", scopes=("other",)) as q,
+    ):
+        await fill(writer)
+        await trio.sleep(5)
+        leads, follows = (p, q) if p.sync.status.state == "online" else (q, p)
+        async with leads.sync.scope(DONE), follows.sync.scope(TODO):
+            await trio.sleep(5)
+            assert await here(follows) == {"todo 1", "todo 2", "done 1", "done 2"}
+            assert follows.wire.count("snapshot") == 0, "the other one has brought it"
+            with pytest.raises(ScopeInUse, match="uses it"):
+                await leads.sync.drop(TODO)
+            assert all(part.here for device in (p, q) for part in device.sync.status.scope("main").parts)
+
+
 async def test_a_hub_of_before_gives_out_no_part_and_nothing_is_called_complete(world: World) -> None:
     async with world.open_hub(), world.open_device("writer") as writer:
         await fill(writer)
